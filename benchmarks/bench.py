@@ -1,0 +1,88 @@
+"""What every case works with: one run's tools, places and results."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from .build import Toolbox
+from .errors import UnavailableError
+from .load import Job
+from .peers import Ours, Peer, Place
+from .process import Receiver, free_port
+from .results import Results
+from .settings import Settings
+from .storage import Storage
+
+P = TypeVar("P", bound=Peer)
+
+
+class Bench:
+    """One run."""
+
+    def __init__(self, settings: Settings, tools: Toolbox, storage: Storage, source: Path) -> None:
+        self.settings, self.tools, self.storage, self.source = settings, tools, storage, source
+        self.results = Results()
+        self._serial = 1
+
+    def say(self, text: str) -> None:
+        """Tell whoever is waiting."""
+        print(text, file=sys.stderr, flush=True)
+
+    def ours(
+        self, *, fsync: bool = False, workers: int = 1, slow: tuple[int, float] | None = None
+    ) -> Ours:
+        """Our daemon, with the options that were asked for on the command line."""
+        return Ours(fsync=fsync, workers=workers, slow=slow, more=self.settings.daemon_options)
+
+    def serials(self, count: int) -> int:
+        """The first of `count` serials that no other upload of this run has."""
+        first, self._serial = self._serial, self._serial + count
+        return first
+
+    def job(self, peer: Peer, port: int, count: int, size: int, parallel: int = 1, *, source: bool = False) -> Job:
+        """A job for `peer`, with serials of its own; `source`: send from the page-cached file."""
+        return Job(
+            port=port, count=count, size=size, parallel=parallel, base=self.serials(count),
+            protocol=peer.protocol, path=peer.path, answer=peer.answer,
+            source=self.source if source else None,
+        )  # fmt: skip
+
+    @contextmanager
+    def receiver(self, peer: Peer, directory: Path) -> Iterator[tuple[Receiver, Path]]:
+        """A fresh receiver with an empty directory of its own below `directory`; both are gone afterwards."""
+        inbox, scratch = directory / peer.name, self.storage.root / f"scratch-{peer.name}"
+        for place in (inbox, scratch):
+            place.mkdir()
+            place.chmod(0o777)
+        try:
+            place = Place(free_port(), inbox, scratch)
+            command = peer.command(self.tools, place)
+            log = scratch / "log"
+            with Receiver(command, place.port, log, peer.environment(self.tools)) as receiver:
+                yield receiver, inbox
+        finally:
+            shutil.rmtree(inbox, ignore_errors=True)
+            shutil.rmtree(scratch, ignore_errors=True)
+
+    def interleave(self, case: str, peers: Sequence[P], once: Callable[[P, int], None]) -> None:
+        """
+        Measure A B C, A B C, ...: what changes on the machine meanwhile meets everybody.
+
+        A contender that cannot be measured is left out from then on, and the
+        results say why.
+        """
+        wanted = [peer for peer in peers if self.settings.wants_peer(peer.name)]
+        for number in range(self.settings.rounds):
+            for peer in list(wanted):
+                self.say(f"{case}: round {number + 1} of {self.settings.rounds}: {peer.name}")
+                try:
+                    once(peer, number)
+                except UnavailableError as error:
+                    self.results.skip(case, peer.name, str(error))
+                    self.say(f"{case}: {peer.name} left out: {error}")
+                    wanted.remove(peer)

@@ -1,0 +1,27 @@
+"""The cases, by the names that the command line knows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..bench import Bench
+from .client import client
+from .large import large, large4, large_fsync
+from .latency import latency, latency_ext4
+from .many import many
+from .small import small, small_durable, workers
+
+__all__ = ["CASES"]
+
+CASES: dict[str, Callable[[Bench], None]] = {
+    "large": large,
+    "large4": large4,
+    "large-fsync": large_fsync,
+    "small": small,
+    "small-durable": small_durable,
+    "workers": workers,
+    "many": many,
+    "latency": latency,
+    "latency-ext4": latency_ext4,
+    "client": client,
+}

@@ -1,0 +1,62 @@
+"""Large uploads: one, four at once, and with fsync."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+
+from ..bench import Bench
+from ..build import command
+from ..errors import UnavailableError
+from ..peers import FLOORS, OTHERS, Peer
+from ..settings import GIB
+from .uploads import settle, upload_large
+
+
+def large(bench: Bench) -> None:
+    """One large upload from the page cache to ext4; nobody syncs."""
+    _large(bench, "large", 1)
+
+
+def large4(bench: Bench) -> None:
+    """The same volume as four uploads at once."""
+    _large(bench, "large4", 4)
+
+
+def _large(bench: Bench, case: str, streams: int) -> None:
+    peers = [peer for peer in (*FLOORS, *OTHERS) if case in peer.kinds]
+    with bench.storage.ext4(case, bench.settings.large_size) as place:
+
+        def once(peer: Peer, number: int) -> None:
+            bench.results.add(case, peer.name, peer.label, number, upload_large(bench, peer, place, streams))
+
+        bench.interleave(case, [*peers, bench.ours()], once)
+
+
+def large_fsync(bench: Bench) -> None:
+    """One large upload that is synced before the answer, beside dd with fsync to the same file system."""
+    size = bench.settings.large_size
+    with bench.storage.journalled("large-fsync", size + size // 4 + GIB // 4) as place:
+
+        def once(peer: Peer, number: int) -> None:
+            if peer.name != "dd":
+                values = upload_large(bench, peer, place)
+            else:
+                target = place / "dd.bin"
+                settle(place)
+                began = time.perf_counter()
+                line = [command("dd"), f"if={bench.source}", f"of={target}", "bs=1M", "conv=fsync", "status=none"]
+                if subprocess.run(line, check=False).returncode:
+                    raise UnavailableError("dd failed")
+                values = {"gib_per_s": size / GIB / (time.perf_counter() - began)}
+                target.unlink()
+            bench.results.add("large-fsync", peer.name, peer.label, number, values)
+
+        bench.interleave("large-fsync", [Dd(), bench.ours(fsync=True)], once)
+
+
+class Dd(Peer):
+    """No receiver at all: dd copies the same bytes to the same file system."""
+
+    name = "dd"
+    label = "dd conv=fsync"

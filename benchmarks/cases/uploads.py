@@ -1,0 +1,83 @@
+"""One round of uploads to one receiver, large or small: what most cases are made of."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from ..bench import Bench
+from ..build import command
+from ..content import inspect
+from ..errors import UnavailableError
+from ..load import send
+from ..peers import Peer
+from ..results import Values
+from ..settings import GIB, MIB
+from ..storage import clean
+
+
+def settle(place: Path) -> None:
+    """Have the file system of `place` write what it still holds, so that it is nobody's time."""
+    subprocess.run([command("sync"), "-f", str(place)], check=False)
+
+
+def upload_large(bench: Bench, peer: Peer, place: Path, streams: int = 1) -> Values:
+    """
+    Send `streams` large uploads at once to a fresh receiver, from the page cache.
+
+    All of them together have the large size of the settings (or the share of
+    it that a very slow peer gets).
+    """
+    size = int(bench.settings.large_size * max(peer.share, 0.25)) // streams
+    with bench.receiver(peer, place) as (receiver, inbox):
+        warm = bench.job(peer, receiver.port, 1, min(size, 64 * MIB), source=True)
+        send(bench.tools, warm)
+        clean(inbox)
+        settle(place)
+        before = receiver.cpu()
+        job = bench.job(peer, receiver.port, streams, size, streams, source=True)
+        sent = send(bench.tools, job)
+        cpu, memory = receiver.cpu() - before, receiver.peak_memory()
+        kept = inspect(inbox, size, bench.source)
+        lost = kept.lost(set(sent.acknowledged))
+        if not sent.acknowledged:
+            raise UnavailableError(f"acknowledged nothing: {receiver.last_words()}")
+    volume = len(sent.acknowledged) * size / GIB
+    return {
+        "gib_per_s": volume / sent.wall,
+        "cpu_s_per_gib": cpu / volume,
+        "memory_mib": memory / MIB,
+        "lost": lost,
+        "failed": sent.failed,
+        "broken": kept.broken,
+        "sender_cpu_share": sent.cpu_share,
+    }
+
+
+def upload_small(bench: Bench, peer: Peer, place: Path, count: int) -> Values:
+    """Send `count` small uploads to a fresh receiver, as many at a time as the settings say."""
+    size, parallel = bench.settings.small_size, bench.settings.parallel
+    count = max(int(count * peer.share), parallel)
+    with bench.receiver(peer, place) as (receiver, inbox):
+        send(bench.tools, bench.job(peer, receiver.port, max(parallel, count // 10), size, parallel))
+        clean(inbox)
+        settle(place)
+        before = receiver.cpu()
+        sent = send(bench.tools, bench.job(peer, receiver.port, count, size, parallel))
+        cpu, memory = receiver.cpu() - before, receiver.peak_memory()
+        kept = inspect(inbox, size)
+        if not sent.acknowledged:
+            raise UnavailableError(f"acknowledged nothing: {receiver.last_words()}")
+    done = len(sent.acknowledged)
+    return {
+        "uploads_per_s": done / sent.wall,
+        "cpu_us_per_upload": cpu / done * 1e6,
+        "p50_ms": sent.p50 * 1e3,
+        "p99_ms": sent.p99 * 1e3,
+        "memory_mib": memory / MIB,
+        "uploads": done,
+        "lost": kept.lost(set(sent.acknowledged)),
+        "failed": sent.failed,
+        "broken": kept.broken,
+        "sender_cpu_share": sent.cpu_share,
+    }

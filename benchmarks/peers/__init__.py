@@ -1,0 +1,28 @@
+"""Everybody we compare with, in the order of the report."""
+
+from __future__ import annotations
+
+from .base import Peer, Place
+from .ftp import Pyftpdlib, Vsftpd
+from .http import Copyparty, Nginx, Uploadserver
+from .ours import Ours
+from .raw import Floor, PlainTwisted, SocatToFile, SocatToScript, Textbook
+
+__all__ = ["FLOORS", "OTHERS", "Floor", "Ours", "Peer", "Place", "PlainTwisted", "Textbook"]
+
+FLOORS: tuple[Peer, ...] = (
+    Floor("loop", "one after another", {"small"}),
+    Floor("splice", "splice", {"large", "large4"}),
+    Floor("recv", "recv 1 MiB + write", {"large", "large4"}),
+)
+
+OTHERS: tuple[Peer, ...] = (
+    SocatToFile(),
+    SocatToScript(),
+    Pyftpdlib(),
+    Vsftpd(),
+    Nginx(),
+    Uploadserver(),
+    Copyparty(),
+    Textbook(),
+)

@@ -1,0 +1,74 @@
+"""What a peer is to the suite."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..build import HERE, Toolbox
+from ..errors import UnavailableError
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a receiver works: its port, the directory for the uploads, one for its own things."""
+
+    port: int
+    directory: Path
+    scratch: Path
+
+
+class Peer:
+    """
+    A receiver that the suite can start and send uploads to.
+
+    Subclasses say how.  `command` raises `UnavailableError` with a reason where
+    the receiver is not installed.
+    """
+
+    name: str
+    """What it is called on the command line and in the results."""
+    label: str
+    """What it is called in the report."""
+    protocol: str = "raw"
+    """What it speaks: `raw`, `put`, `form` or `ftp`."""
+    path: str = "/"
+    """Where uploads go, for HTTP."""
+    answer: str = "上传成功"
+    """What it answers, for raw TCP."""
+    kinds: frozenset[str] = frozenset({"large", "large4", "small"})
+    """The kinds of load it can take."""
+    share: float = 1.0
+    """The part of the full number of small uploads, or of the full size of a large one, that it gets: less where it is very slow."""
+
+    def command(self, tools: Toolbox, place: Place) -> list[str]:
+        """The command line that starts it in the foreground."""
+        raise NotImplementedError
+
+    def environment(self, tools: Toolbox) -> Mapping[str, str]:
+        """What to add to its environment."""
+        del tools
+        return {}
+
+
+def module(name: str) -> list[str]:
+    """The command that runs an installed Python module."""
+    if importlib.util.find_spec(name) is None:
+        raise UnavailableError(f"the Python package {name} is not installed")
+    return [sys.executable, "-m", name]
+
+
+def script(name: str) -> list[str]:
+    """The command that runs one of our own scripts."""
+    return [sys.executable, str(HERE / "scripts" / f"{name}.py")]
+
+
+def user() -> str:
+    """The name of the user we are."""
+    import pwd
+
+    return pwd.getpwuid(os.geteuid()).pw_name

@@ -1,0 +1,72 @@
+"""Peers on raw TCP: the floor, the textbook server, socat, plain Twisted."""
+
+from __future__ import annotations
+
+from ..build import Toolbox, command
+from ..errors import UnavailableError
+from .base import Peer, Place, script
+
+
+class Floor(Peer):
+    """The least a receiver can do, in C."""
+
+    def __init__(self, mode: str, label: str, kinds: set[str]) -> None:
+        self.mode, self.name, self.label = mode, f"floor-{mode}", f"C, {label}"
+        self.kinds = frozenset(kinds)
+
+    def command(self, tools: Toolbox, place: Place) -> list[str]:
+        return [tools.program("floor"), self.mode, str(place.port), str(place.directory)]
+
+
+class Textbook(Peer):
+    """A thread per connection, files named by the millisecond; Java where there is a JDK."""
+
+    name = "textbook"
+    label = "textbook server"
+    kinds = frozenset({"large", "large4", "small", "many"})
+
+    def command(self, tools: Toolbox, place: Place) -> list[str]:
+        try:
+            line = tools.java("TextbookServer")
+        except UnavailableError:
+            line = script("textbook_threads")
+        return [*line, str(place.port), str(place.directory)]
+
+
+class PlainTwisted(Peer):
+    """A Twisted server that does nothing."""
+
+    name = "plain"
+    label = "plain Twisted, does nothing"
+    kinds = frozenset({"many"})
+
+    def command(self, tools: Toolbox, place: Place) -> list[str]:
+        return [*script("plain_twisted"), str(place.port)]
+
+
+class SocatToFile(Peer):
+    """socat into one file; it has no answer, the end of the connection must do."""
+
+    name = "socat"
+    label = "socat to one file"
+    kinds = frozenset({"large"})
+    answer = ""
+
+    def command(self, tools: Toolbox, place: Place) -> list[str]:
+        listen = f"TCP-LISTEN:{place.port},bind=127.0.0.1,reuseaddr,fork,backlog=128"
+        return [command("socat"), "-u", "-b", "262144", listen, f"CREATE:{place.directory}/upload.bin"]
+
+
+class SocatToScript(Peer):
+    """socat with a shell per connection, which answers: what serves many files."""
+
+    name = "socat-fork"
+    label = "socat, a shell each"
+    kinds = frozenset({"large4", "small"})
+    share = 0.05
+
+    def command(self, tools: Toolbox, place: Place) -> list[str]:
+        receive = place.scratch / "receive.sh"
+        receive.write_text(f'cat > "{place.directory}/$$.bin" && printf %s "{self.answer}"\n')
+        listen = f"TCP-LISTEN:{place.port},bind=127.0.0.1,reuseaddr,fork,backlog=128"
+        return [command("socat"), "-t60", "-b", "262144", listen, f"EXEC:/bin/sh {receive}"]

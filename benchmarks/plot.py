@@ -1,0 +1,71 @@
+"""The picture: throughput and small-file rate, readable on light and on dark pages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .bars import is_floor
+from .errors import UnavailableError
+from .results import Results
+
+INK = "#7d8590"
+"""A grey that can be read on white and on black."""
+OURS, OTHERS, FLOOR = "#2f81f7", "#8b949e", "#6e7681"
+
+PANELS = (
+    ("large", "gib_per_s", "one large upload, GiB/s", "{:.2f}"),
+    ("small", "uploads_per_s", "small uploads, per second", "{:,.0f}"),
+)
+
+
+def draw(results: Results, path: Path) -> Path:
+    """Draw what was measured of the panels into an SVG at `path`."""
+    try:
+        import matplotlib as mpl
+
+        mpl.use("svg")
+        import matplotlib.pyplot as plt
+    except ImportError as error:
+        raise UnavailableError("no picture: matplotlib is not installed") from error
+    panels = [panel for panel in PANELS if results.contenders(panel[0])]
+    if not panels:
+        raise UnavailableError("no picture: neither the large nor the small case was run")
+    mpl.rcParams.update({
+        "svg.hashsalt": "speed", "font.size": 9, "text.color": INK, "axes.labelcolor": INK,
+        "xtick.color": INK, "ytick.color": INK, "axes.edgecolor": INK,
+    })  # fmt: skip
+    figure, axes = plt.subplots(1, len(panels), figsize=(4.6 * len(panels), 3.2), squeeze=False)
+    for ax, (case, name, title, form) in zip(axes[0], panels, strict=True):
+        contenders = results.contenders(case)
+        bars = sorted(
+            ((results.summary(case, one).get(name, 0.0), one, label) for one, label in contenders.items()),
+        )
+        lengths = [length for length, _, _ in bars]
+        colours = [_colour(one) for _, one, _ in bars]
+        drawn = ax.barh([label for _, _, label in bars], lengths, color=colours, height=0.72)
+        notes = [form.format(length) + _lost(results, case, one) for length, one, _ in bars]
+        ax.bar_label(drawn, notes, padding=3, color=INK, fontsize=8)
+        ax.set_title(title, fontsize=10, color=INK, loc="left")
+        ax.set_xlim(0, max(lengths) * 1.32)
+        ax.xaxis.set_visible(False)
+        ax.tick_params(axis="y", length=0)
+        ax.patch.set_alpha(0)
+        for side in ("top", "right", "bottom"):
+            ax.spines[side].set_visible(False)
+    figure.patch.set_alpha(0)
+    figure.tight_layout()
+    figure.savefig(path, transparent=True, metadata={"Date": None, "Creator": None})
+    plt.close(figure)
+    return path
+
+
+def _colour(contender: str) -> str:
+    if contender.startswith("ours"):
+        return OURS
+    return FLOOR if is_floor(contender) else OTHERS
+
+
+def _lost(results: Results, case: str, contender: str) -> str:
+    values = results.summary(case, contender)
+    lost, done = values.get("lost", 0.0), values.get("uploads", 0.0)
+    return f", loses {lost / done:.0%}" if lost and done else ""

@@ -1,0 +1,153 @@
+"""The report: a Markdown file for people, a JSON file with everything."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from .bars import BARS, is_floor
+from .results import Results
+from .settings import GIB, Settings
+
+TITLES = {
+    "large": "One large upload: page cache to ext4, nobody syncs",
+    "large4": "The same volume, four uploads at once",
+    "large-fsync": "One large upload with fsync, journalled ext4 on a loop device",
+    "small": "Small uploads to tmpfs, nobody syncs",
+    "small-durable": "Small uploads to a journalled ext4 on a loop device",
+    "workers": "Small uploads to tmpfs, by workers",
+    "many": "Connected senders that trickle",
+    "latency": "4 KiB uploads one at a time, daemon with fsync on tmpfs",
+    "latency-ext4": "The same on a journalled ext4, where the disk is busy too",
+    "client": "Sending a large file to our daemon (tmpfs, no fsync)",
+    "client-sink": "Sending a large file to a C receiver that throws it away",
+}
+
+COLUMNS = {
+    "gib_per_s": ("GiB/s", "{:.2f}"),
+    "cpu_s_per_gib": ("receiver CPU s/GiB", "{:.2f}"),
+    "sender_cpu_s_per_gib": ("sender CPU s/GiB", "{:.2f}"),
+    "uploads_per_s": ("uploads/s", "{:,.0f}"),
+    "cpu_us_per_upload": ("receiver CPU us/upload", "{:.0f}"),
+    "p50_ms": ("p50 ms", "{:.2f}"),
+    "p90_ms": ("p90 ms", "{:.2f}"),
+    "p99_ms": ("p99 ms", "{:.2f}"),
+    "worst_ms": ("worst ms", "{:.2f}"),
+    "connect_s": ("s to connect", "{:.2f}"),
+    "kib_per_connection": ("KiB/connection", "{:.2f}"),
+    "alone_gib_per_s": ("large alone GiB/s", "{:.2f}"),
+    "beside_gib_per_s": ("large beside GiB/s", "{:.2f}"),
+    "dropped": ("connections dropped", "{:,.0f}"),
+    "memory_mib": ("peak memory MiB", "{:,.0f}"),
+    "uploads": ("acknowledged", "{:,.0f}"),
+    "lost": ("lost", "{:,.0f}"),
+    "failed": ("failed", "{:,.0f}"),
+    "sender_cpu_share": ("sender's core", "{:.0%}"),
+}
+
+FIRST = ("gib_per_s", "uploads_per_s")
+"""The figures whose ratio to ours each table shows."""
+
+
+def write(settings: Settings, about: Mapping[str, str], results: Results, plot: Path | None) -> Path:
+    """Write `REPORT.md` and `results.json` into the directory of the settings; returns the former."""
+    settings.out.mkdir(parents=True, exist_ok=True)
+    raw = {"machine": about, "settings": _settings(settings), "summary": _summary(results), **results.as_json()}
+    (settings.out / "results.json").write_text(json.dumps(raw, indent=1, ensure_ascii=False) + "\n")
+    parts = ["# Speed", *_about(settings, about)]
+    if plot is not None:
+        parts += ["", f"![Speed beside other receivers]({plot.name})"]
+    parts += ["", "## The bars", "", *_bars(results)]
+    for case in results.cases():
+        parts += ["", f"## {TITLES.get(case, case)} (`{case}`)", "", *_case(results, case)]
+    parts += ["", "## Is the sender the limit?", "", *_sender(results)]
+    report = settings.out / "REPORT.md"
+    report.write_text("\n".join(parts) + "\n")
+    return report
+
+
+def _settings(settings: Settings) -> dict[str, object]:
+    shown = ("rounds", "large_size", "small_count", "small_size", "parallel", "durable_count",
+             "plain_order_count", "connections", "trickle_interval", "latency_count", "quick", "daemon_options")  # fmt: skip
+    return {name: getattr(settings, name) for name in shown}
+
+
+def _summary(results: Results) -> dict[str, dict[str, dict[str, float]]]:
+    return {case: {one: results.summary(case, one) for one in results.contenders(case)} for case in results.cases()}
+
+
+def _about(settings: Settings, about: Mapping[str, str]) -> Iterable[str]:
+    yield ""
+    if settings.quick:
+        yield "**A quick run: it shows that the suite works. Its figures mean nothing.**"
+        yield ""
+    yield from (f"- {name}: {value}" for name, value in about.items())
+    yield (
+        f"- {settings.rounds} interleaved rounds, medians; large: {settings.large_size / GIB:g} GiB, "
+        f"small: {settings.small_count:,} x {settings.small_size:,} bytes, {settings.parallel} at a time "
+        f"(durable: {settings.durable_count:,}), {settings.connections:,} connections"
+    )
+    if settings.daemon_options:
+        yield f"- daemon options: `{' '.join(settings.daemon_options)}`"
+
+
+def _bars(results: Results) -> Iterable[str]:
+    yield "| case | figure | bar | reached | |"
+    yield "|---|---|---|---|---|"
+    for bar in BARS:
+        reached = bar.figure(results)
+        if reached is None:
+            shown, verdict = "-", "not measured"
+        else:
+            shown, verdict = f"{reached:.2f} {bar.unit}", "met" if bar.met(reached) else "**missed**"
+        yield f"| {bar.case} | {bar.text} | {bar.words()} | {shown} | {verdict} |"
+
+
+def _case(results: Results, case: str) -> Iterable[str]:
+    contenders = results.contenders(case)
+    summaries = {one: results.summary(case, one) for one in contenders}
+    columns = [name for name in COLUMNS if any(name in values for values in summaries.values())]
+    ours = next((one for one in reversed(contenders) if one.startswith("ours")), None)
+    compared = next((name for name in FIRST if name in columns), None)
+    if contenders:
+        heads = ["", *(COLUMNS[name][0] for name in columns)] + (["to ours"] if ours and compared else [])
+        yield "| " + " | ".join(heads) + " |"
+        yield "|---" + "|---:" * (len(heads) - 1) + "|"
+    for one, label in contenders.items():
+        values = summaries[one]
+        cells = [COLUMNS[name][1].format(values[name]) if name in values else "" for name in columns]
+        if ours and compared:
+            both = values.get(compared), summaries[ours].get(compared)
+            cells.append(f"{both[0] / both[1]:.2f} x" if both[0] is not None and both[1] else "")
+        yield "| " + " | ".join([f"**{label}**" if one.startswith("ours") else label, *cells]) + " |"
+    left_out = results.skipped.get(case, {})
+    if left_out:
+        yield ""
+        yield from (f"- left out: {one}: {reason}" for one, reason in left_out.items())
+
+
+def _sender(results: Results) -> Iterable[str]:
+    yield (
+        "All raw and HTTP uploads are sent by one C program with one thread: 100 % of a core would mean that it is"
+        " the limit. The C receivers, fed by the same program in the same rounds, show what it can deliver."
+    )
+    yield ""
+    yield "| case | fastest C receiver | sender's core then | ours | sender's core then |"
+    yield "|---|---:|---:|---:|---:|"
+    for case, name, form in (("large", "gib_per_s", "{:.2f} GiB/s"), ("large4", "gib_per_s", "{:.2f} GiB/s"),
+                             ("small", "uploads_per_s", "{:,.0f}/s")):  # fmt: skip
+        floors = [results.summary(case, one) for one in results.contenders(case) if is_floor(one)]
+        ours = results.summary(case, "ours")
+        if not floors or not ours:
+            continue
+        floor = max(floors, key=lambda values: values[name])
+        yield (
+            f"| {case} | {form.format(floor[name])} | {floor['sender_cpu_share']:.0%} "
+            f"| {form.format(ours[name])} | {ours['sender_cpu_share']:.0%} |"
+        )
+    yield ""
+    yield (
+        "Receiver CPU is what its processes were charged for, children that have ended included. On loopback the"
+        " kernel does part of the receiving in the sender's name; that part is the same for every receiver."
+    )

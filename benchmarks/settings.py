@@ -1,0 +1,52 @@
+"""What one run does: how much, how often, against whom."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+KIB = 1024
+MIB = 1024 * KIB
+GIB = 1024 * MIB
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Sizes are in bytes, times in seconds."""
+
+    directory: Path
+    out: Path
+    rounds: int = 5
+    large_size: int = 2 * GIB
+    small_count: int = 20_000
+    small_size: int = 4 * KIB
+    parallel: int = 64
+    durable_count: int = 20_000
+    plain_order_count: int = 4_000
+    connections: int = 9_500
+    trickle_interval: float = 10.0
+    latency_count: int = 3_000
+    quick: bool = False
+    cases: tuple[str, ...] = ()
+    peers: tuple[str, ...] = ()
+    daemon_options: tuple[str, ...] = ()
+
+    def wants_peer(self, name: str) -> bool:
+        """Whether a contender was asked for; with no choice made, all are."""
+        return not self.peers or any(name == peer or name.startswith(f"{peer}-") for peer in self.peers)
+
+
+QUICK = {
+    "rounds": 1,
+    "large_size": 64 * MIB,
+    "small_count": 1_000,
+    "durable_count": 500,
+    "plain_order_count": 100,
+    "connections": 300,
+    "trickle_interval": 1.0,
+    "latency_count": 200,
+}
+"""What `--quick` changes: enough to see that everything works, too little for a figure."""
+
+QUICK_PEERS = ("floor", "textbook", "plain", "dd", "sequence", "ncat", "socat", "ours")
+"""The contenders of a quick run where none were named."""

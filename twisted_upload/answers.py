@@ -1,0 +1,126 @@
+"""
+What a sender hears, written and read in this one place.
+
+========================  =====================================================
+the upload was            the answer is
+========================  =====================================================
+kept                      ``上传成功`` in UTF-8: 12 bytes, no newline; or the
+                          text that the operator chose
+kept, with receipts       ``上传成功 NAME SIZE SHA256\\n``
+refused                   ``上传失败: CODE explanation\\n``
+========================  =====================================================
+
+The codes are those of `CODES`, a closed list.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from twisted_upload.errors import (
+    Busy,
+    Empty,
+    NoSpace,
+    NotAllowed,
+    ShuttingDown,
+    StoreFailed,
+    TimedOut,
+    TooLarge,
+    UploadRefused,
+)
+from twisted_upload.interfaces import Receipt
+
+__all__ = [
+    "CODES",
+    "FAILURE",
+    "LONGEST_ANSWER",
+    "SUCCESS",
+    "Kept",
+    "kept_answer",
+    "read_answer",
+    "refused_answer",
+]
+
+SUCCESS = "上传成功"
+"""Upload succeeded."""
+
+FAILURE = "上传失败"
+"""Upload failed."""
+
+LONGEST_ANSWER = 4096
+"""Bytes of an answer that a client reads at the most."""
+
+CODES: Mapping[str, type[UploadRefused]] = MappingProxyType(
+    {
+        refusal.code: refusal
+        for refusal in (
+            Empty,
+            TooLarge,
+            TimedOut,
+            Busy,
+            NotAllowed,
+            NoSpace,
+            StoreFailed,
+            ShuttingDown,
+        )
+    }
+)
+
+_REFUSED = re.compile(rf"{FAILURE}: ?([a-z-]+)(?: ([^\n]*))?\n?\Z")
+_RECEIPT = re.compile(r" (\S+) ([0-9]+) ([0-9a-f]{64})\n\Z")
+_UNPRINTABLE = re.compile(r"[^\x20-\x7e\u00a1-\ud7ff\uf900-\ufeff\uff01-\uffef]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """
+    Success, as read from the wire.
+
+    The three fields are ``None`` where the server sends no receipts.
+    """
+
+    name: str | None = None
+    size: int | None = None
+    sha256: str | None = None
+
+
+def kept_answer(receipt: Receipt, text: str = SUCCESS, *, receipts: bool = False) -> bytes:
+    """The bytes that say that an upload is kept."""
+    if not receipts:
+        return text.encode()
+    return f"{text} {receipt.name} {receipt.size} {receipt.sha256}\n".encode()
+
+
+def refused_answer(refusal: UploadRefused) -> bytes:
+    """The bytes that say that an upload is refused, and why."""
+    return f"{FAILURE}: {refusal.code} {refusal.explanation}\n".encode()
+
+
+def read_answer(answer: bytes, text: str = SUCCESS) -> Kept | UploadRefused | None:
+    """
+    Understand what a server said.
+
+    :param answer: all the bytes that it sent.
+    :param text: the words that mean success on that server.
+    :return: success, the refusal, or ``None`` where it is neither.  A code
+        that is not in `CODES` (of a newer server) is an `UploadRefused` with
+        that code.
+    """
+    said = answer.decode("utf-8", "replace")
+    refused = _REFUSED.match(said)
+    if refused is not None:
+        code, explanation = refused.groups()
+        refusal = CODES.get(code, UploadRefused)(_UNPRINTABLE.sub("?", explanation or ""))
+        refusal.code = code
+        return refusal
+    if said.strip() == text.strip():
+        return Kept()
+    if said.startswith(text):
+        receipt = _RECEIPT.match(said, len(text))
+        if receipt is not None:
+            name, size, sha256 = receipt.groups()
+            return Kept(_UNPRINTABLE.sub("?", name), int(size), sha256)
+    return None

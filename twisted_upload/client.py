@@ -1,0 +1,320 @@
+"""
+The client: `upload` sends one file and tells what became of it.
+
+A protocol around a `FileSender`, which half-closes when the last byte has gone
+and then waits for the answer.  Its socket lingers for 0 s (``SO_LINGER``), so
+that a client that crashes or is killed makes the kernel reset the connection:
+a half-sent file is then lost, and never taken for a whole one.  The orderly end
+is an explicit half-close, which that does not touch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+import struct
+import time
+from collections.abc import Callable
+from typing import Any, cast
+
+from twisted.internet.defer import CancelledError, Deferred, fail
+from twisted.internet.endpoints import clientFromString, connectProtocol
+from twisted.internet.error import ConnectingCancelledError, ConnectionDone, TimeoutError
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IHalfCloseableDescriptor,
+    IReactorTime,
+    ISSLTransport,
+    IStreamClientEndpoint,
+    ITCPTransport,
+)
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+
+from twisted_upload.addresses import peer_name
+from twisted_upload.answers import LONGEST_ANSWER, SUCCESS, Kept, read_answer
+from twisted_upload.errors import (
+    AnswerTimedOut,
+    CouldNotConnect,
+    OutcomeUnknown,
+    ReceiptMismatch,
+    SourceFailed,
+    UploadError,
+    UploadInterrupted,
+    UploadRefused,
+    UploadTimedOut,
+)
+from twisted_upload.interfaces import Receipt
+from twisted_upload.source import AnySource, SendingStopped, Source, open_source
+from twisted_upload.units import format_duration
+
+__all__ = ["upload"]
+
+Progress = Callable[[int, "int | None"], object]
+
+_TCP_INFO_BYTES_ACKED = (120, 8)  # offset and length in struct tcp_info, linux/tcp.h
+
+
+def upload(
+    source: AnySource,
+    endpoint: str | IStreamClientEndpoint,
+    *,
+    reactor: Any = None,
+    progress: Progress | None = None,
+    answer: str = SUCCESS,
+    connect_timeout: float = 30.0,
+    stall_timeout: float = 60.0,
+    answer_timeout: float = 300.0,
+) -> Deferred[Receipt]:
+    """
+    Send one file; ``await`` it, or use it as the Deferred that it is.
+
+    When it fires, the server has said that the file is kept.  Where the server
+    sends receipts, size and SHA-256 of what was sent have been compared.
+
+    Cancelling the Deferred aborts the upload: nothing is kept, unless
+    everything had been sent already and only the answer was missing.
+
+    :param source: a path, a binary file object (read from where it stands,
+        never closed here; a pipe will do), or bytes.
+    :param endpoint: where to: ``tcp:server:6666``, ``unix:/run/upload.sock`` or
+        any other client endpoint of Twisted on which a half-close works.
+    :param reactor: the global one unless given.
+    :param progress: called with the bytes sent so far and the bytes in all
+        (`None` where nobody knows).
+    :param answer: the words by which that server says success.
+    :param connect_timeout: seconds until there must be a connection.
+    :param stall_timeout: seconds in which at least some bytes must get through.
+        A source that has nothing to send stalls nothing.
+    :param answer_timeout: seconds in which the answer must come after the last
+        byte has got through.
+    :return: fires with a `Receipt`.  Fails with a child of `UploadError`:
+        `CouldNotConnect`, `SourceFailed`, `UploadRefused` (by the server; its
+        ``code`` tells why), `UploadInterrupted`, `UploadTimedOut`, or
+        `OutcomeUnknown`, when everything was sent and no clear answer came.
+    """
+    if reactor is None:
+        from twisted.internet import reactor  # noqa: PLC0415: only the caller's default
+
+    try:
+        ready = open_source(source, reactor)
+    except (SourceFailed, TypeError):
+        return fail(Failure())
+    try:
+        if isinstance(endpoint, str):
+            endpoint = cast(IStreamClientEndpoint, clientFromString(reactor, endpoint))
+    except Exception as error:
+        ready.close()
+        return fail(CouldNotConnect(f"{endpoint!r} is not a client endpoint: {error}"))
+
+    sending = _Sending(ready, reactor, progress, answer, stall_timeout, answer_timeout)
+    attempt = connectProtocol(endpoint, sending)
+    timer = None
+    timed_out = False
+
+    def too_late() -> None:
+        nonlocal timed_out
+        timed_out = True
+        attempt.cancel()
+
+    if connect_timeout > 0:
+        timer = reactor.callLater(connect_timeout, too_late)
+
+    def connected(protocol: _Sending) -> Deferred[Receipt]:
+        return protocol.outcome
+
+    def not_connected(failure: Failure) -> Failure:
+        if timed_out:
+            return Failure(
+                UploadTimedOut(f"no connection within {format_duration(connect_timeout)}")
+            )
+        error = failure.value
+        if isinstance(error, CancelledError | ConnectingCancelledError):
+            return Failure(CancelledError())
+        if isinstance(error, TimeoutError):
+            return Failure(UploadTimedOut("the connection attempt timed out"))
+        reason = getattr(error, "osError", None)
+        text = (reason.strerror if isinstance(reason, OSError) else None) or str(error)
+        return Failure(CouldNotConnect(text.strip().rstrip(".")))
+
+    def tidy(result: Any) -> Any:
+        ready.close()
+        return result
+
+    def stop_timer(result: Any) -> Any:
+        if timer is not None and timer.active():
+            timer.cancel()
+        return result
+
+    attempt.addBoth(stop_timer)
+    outcome: Deferred[Receipt] = attempt.addCallbacks(connected, not_connected)
+    return outcome.addBoth(tidy)
+
+
+class _Sending(Protocol):
+    """
+    One file on its way.
+
+    A plain `Protocol`: when the server has said all that it had to say, the
+    transport ends the connection by itself.
+
+    :ivar outcome: fires once with a `Receipt` or an `UploadError`.
+    """
+
+    transport: ITCPTransport
+
+    def __init__(
+        self,
+        source: Source,
+        clock: IReactorTime,
+        progress: Progress | None,
+        answer: str,
+        stall_timeout: float,
+        answer_timeout: float,
+    ) -> None:
+        self.outcome: Deferred[Receipt] = Deferred(self._cancel)
+        self._source = source
+        self._clock = clock
+        self._progress = progress
+        self._expected = answer
+        self._stall_timeout = stall_timeout
+        self._answer_timeout = answer_timeout
+        self._sent = 0
+        self._hash = hashlib.sha256()
+        self._half_closed = False
+        self._heard = b""
+        self._verdict: BaseException | None = None
+        self._watch: IDelayedCall | None = None
+        self._got_through: object = None
+
+    def connectionMade(self) -> None:
+        """Send the file, then half-close."""
+        self._peer = peer_name(self.transport.getPeer())
+        self._arrived = time.time()
+        transport: Any = self.transport
+        if ISSLTransport.providedBy(transport) or not IHalfCloseableDescriptor.providedBy(
+            transport
+        ):
+            self._give_up(CouldNotConnect("a half-close cannot be sent over this endpoint"))
+            return
+        handle = transport.getHandle()
+        handle.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._watch_for(self._stall_timeout)
+        if self._progress is not None:
+            try:
+                self._progress(0, self._source.total)
+            except Exception as error:
+                self._give_up(error)
+                return
+        self._source.send_to(transport, self._passing).addCallbacks(
+            self._all_sent, self._not_sent
+        )
+
+    def dataReceived(self, data: bytes) -> None:
+        """Some of the answer."""
+        self._heard += data
+        if len(self._heard) > LONGEST_ANSWER:
+            self._give_up(OutcomeUnknown("the server's answer is endless"))
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """There will be no more answer: say what became of the upload."""
+        if self._watch is not None and self._watch.active():
+            self._watch.cancel()
+        try:
+            receipt = self._judge(reason)
+        except (UploadError, Exception) as error:
+            if not self.outcome.called:
+                self.outcome.errback(Failure(error))
+        else:
+            if not self.outcome.called:
+                self.outcome.callback(receipt)
+
+    def _passing(self, chunk: bytes) -> bytes:
+        self._sent += len(chunk)
+        self._hash.update(chunk)
+        if self._progress is not None:
+            self._progress(self._sent, self._source.total)
+        return chunk
+
+    def _all_sent(self, _: object) -> None:
+        self._half_closed = True
+        self.transport.loseWriteConnection()
+        self._watch_for(self._answer_timeout)
+
+    def _not_sent(self, failure: Failure) -> None:
+        # When the connection itself is gone, connectionLost knows more.
+        if failure.check(SendingStopped) is None:
+            self._give_up(failure.value)
+
+    def _judge(self, reason: Failure) -> Receipt:
+        """
+        What became of the upload, now that the connection is gone.
+
+        :raises UploadError: it is not known to be kept.
+        """
+        answer = read_answer(self._heard, self._expected)
+        if isinstance(answer, UploadRefused):
+            raise answer  # whatever else has happened: the server has said no
+        if self._verdict is not None:
+            raise self._verdict
+        if not self._half_closed:
+            raise UploadInterrupted("the connection broke before everything was sent")
+        if answer is None:
+            if self._heard:
+                raise OutcomeUnknown("the server answered something else than success or failure")
+            if reason.check(ConnectionDone):
+                raise OutcomeUnknown("the server closed the connection without an answer")
+            raise OutcomeUnknown("the connection broke before the answer came")
+        self._check(answer)
+        return Receipt(
+            answer.name, self._sent, self._hash.hexdigest(), self._peer, self._arrived, time.time()
+        )
+
+    def _check(self, kept: Kept) -> None:
+        if kept.size is not None and kept.size != self._sent:
+            raise ReceiptMismatch(
+                f"{self._sent} bytes were sent, but the receipt says {kept.size}"
+            )
+        if kept.sha256 is not None and kept.sha256 != self._hash.hexdigest():
+            raise ReceiptMismatch("the receipt has another SHA-256 than what was sent")
+
+    def _give_up(self, verdict: BaseException) -> None:
+        if self._verdict is None:
+            self._verdict = verdict
+            self.transport.abortConnection()
+
+    def _cancel(self, _: Deferred[Receipt]) -> None:
+        self._give_up(CancelledError())
+
+    # The watch on what gets through
+
+    def _watch_for(self, seconds: float) -> None:
+        if self._watch is not None and self._watch.active():
+            self._watch.cancel()
+        self._watch = None
+        if seconds > 0:
+            self._got_through = self._progress_mark()
+            self._watch = self._clock.callLater(seconds, self._look)
+
+    def _look(self) -> None:
+        self._watch = None
+        if self._source.waiting or self._progress_mark() != self._got_through:
+            self._watch_for(self._answer_timeout if self._half_closed else self._stall_timeout)
+        elif self._half_closed:
+            seconds = format_duration(self._answer_timeout)
+            self._give_up(AnswerTimedOut(f"everything was sent, but no answer came in {seconds}"))
+        else:
+            seconds = format_duration(self._stall_timeout)
+            self._give_up(UploadTimedOut(f"not one byte got through in {seconds}"))
+
+    def _progress_mark(self) -> tuple[int, int]:
+        """Changes when, and only when, bytes get through."""
+        start, length = _TCP_INFO_BYTES_ACKED
+        try:
+            handle = cast(Any, self.transport).getHandle()
+            info = handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, start + length)
+        except (OSError, AttributeError):
+            return self._sent, 0  # not TCP: the pieces taken will have to do
+        acked = info[start : start + length]
+        return self._sent, int.from_bytes(acked, "little") if len(acked) == length else 0
+

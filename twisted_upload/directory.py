@@ -1,0 +1,317 @@
+"""
+The directory store: uploads become files in a folder.
+
+**When `commit`'s Deferred has fired, the file is whole, durable and visible
+under a name of its own, exactly once.**  Until then nothing of it is visible,
+and a crash leaves nothing but, at most, an unfinished file in ``.incoming/``
+that the next start removes, or a whole file that nobody was promised.  The
+table of steps is in `twisted_upload.partial`.
+
+This half runs in the reactor's thread and never waits for a disk: it collects
+bytes and hands them to the disk threads, one job at a time for each upload.  A
+small upload is one job altogether.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IPushProducer
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from twisted_upload.disk import IDisk
+from twisted_upload.errors import CannotStart, NoSpace, StoreFailed, UploadRefused
+from twisted_upload.files import Files
+from twisted_upload.folder import Folder, open_folder
+from twisted_upload.interfaces import Arrival, IIncomingUpload, IUploadStore, Receipt
+from twisted_upload.names import Moments, told_suffix
+from twisted_upload.partial import PartialFile
+
+__all__ = ["DirectoryStore"]
+
+SMALL = 256 * 1024
+"""Bytes that an upload may collect before a file is opened for it."""
+
+MOST_HELD = 1024 * 1024
+"""Bytes that one upload may hold before its producer is paused."""
+
+MOST_HELD_BY_ALL = 128 * 1024 * 1024
+"""Bytes that all uploads of a store may hold before each new piece goes to the
+disk at once and pauses its producer."""
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@implementer(IUploadStore)
+class DirectoryStore:
+    """
+    Keeps uploads as files in a folder.
+
+    :param path: the folder; created by `open` where it is missing.
+    :param disk: where blocking jobs are done.
+    :param now: seconds since the epoch, as `time.time` tells them.
+    :param suffix: from the first bytes of a file to the end of its name.
+    :param durable: fsync file and folder before success.  Without it, what is
+        kept survives the death of the daemon, not of the machine.
+    :param mode: permissions of kept files, whatever the umask.
+    :param files: the system calls.
+    :param most_held: bytes in memory that all uploads together may hold.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        disk: IDisk,
+        now: Callable[[], float],
+        *,
+        suffix: Callable[[bytes], str] = told_suffix,
+        durable: bool = True,
+        sync_folder: bool = True,
+        mode: int = 0o640,
+        files: Files | None = None,
+        most_held: int = MOST_HELD_BY_ALL,
+    ) -> None:
+        self.path = path
+        self.disk = disk
+        self.now = now
+        self._suffix = suffix
+        self._durable = durable
+        self._sync_folder = sync_folder
+        self._mode = mode
+        self._files = files or Files()
+        self._folder: Folder | None = None
+        self._moments = Moments()
+        self.most_held = most_held
+        self.held = 0
+
+    def open(self) -> None:
+        """
+        Make the folder ready, or say why it cannot be.  Waits for the disk.
+
+        :raises CannotStart: with one line for the operator.
+        """
+        if self._folder is not None:
+            return
+        self._folder = open_folder(
+            self.path,
+            files=self._files,
+            suffix=self._suffix,
+            mode=self._mode,
+            durable=self._durable,
+            sync_folder=self._sync_folder,
+        )
+        if not self._folder.by_rename:
+            _log.warn(
+                "{path}: this file system cannot rename without replacing;"
+                " files are published by link and unlink",
+                path=self.path,
+            )
+
+    def close(self) -> None:
+        """Let go of the folder, once no upload is left."""
+        if self._folder is not None:
+            self._folder.close()
+            self._folder = None
+
+    def begin(self, arrival: Arrival, failed: Callable[[UploadRefused], None]) -> IIncomingUpload:
+        """See `IUploadStore.begin`."""
+        if self._folder is None:
+            raise CannotStart("the store has not been opened")
+        now = self.now()
+        part = PartialFile(self._folder, self._moments.next(now), digest=arrival.digest)
+        return _DirectoryIncoming(self, part, arrival.peer, now, failed)
+
+    def refusal(self, failure: Failure) -> UploadRefused:
+        """What a sender hears when a step of the write path has failed."""
+        error = failure.value
+        if isinstance(error, OSError) and error.errno in _FULL:
+            return NoSpace()
+        _log.failure("{path}: an upload could not be stored", failure, path=self.path)
+        return StoreFailed()
+
+
+@implementer(IIncomingUpload)
+class _DirectoryIncoming:
+    """
+    One upload on its way into the folder: a byte-counted queue in front of one
+    `PartialFile`, which at most one disk thread has in hand at any time.
+    """
+
+    def __init__(
+        self,
+        store: DirectoryStore,
+        part: PartialFile,
+        peer: str,
+        arrived: float,
+        failed: Callable[[UploadRefused], None],
+    ) -> None:
+        self._store = store
+        self._part = part
+        self._peer = peer
+        self._arrived = arrived
+        self._failed = failed
+        self._pieces: list[bytes] = []
+        self._waiting = 0  # bytes in _pieces
+        self._in_hand = 0  # bytes that a disk thread is writing
+        self._busy = False
+        self._created = False
+        self._over = False
+        self._committed: Deferred[Receipt] | None = None
+        self._producer: IPushProducer | None = None
+        self._paused = False
+
+    # IConsumer
+
+    def registerProducer(self, producer: IPushProducer, streaming: bool) -> None:
+        """Have a push producer whose pace is set here."""
+        if not streaming:
+            raise ValueError("an incoming upload takes a push producer")
+        self._producer = producer
+
+    def unregisterProducer(self) -> None:
+        """The producer has no more to give."""
+        self._producer = None
+
+    def write(self, data: bytes) -> None:
+        """See `IIncomingUpload.write`."""
+        if self._over or not data:
+            return
+        store = self._store
+        self._pieces.append(data)
+        self._waiting += len(data)
+        store.held += len(data)
+        crowded = store.held > store.most_held
+        if not self._busy and (self._waiting >= SMALL or crowded):
+            self._flush()
+        if crowded or self._waiting + self._in_hand >= MOST_HELD:
+            self._pause()
+
+    # IIncomingUpload
+
+    def commit(self) -> Deferred[Receipt]:
+        """See `IIncomingUpload.commit`."""
+        self._producer = None
+        self._committed = Deferred(self._given_up)
+        if not self._busy:
+            self._keep()
+        return self._committed
+
+    def _given_up(self, _: Deferred[Receipt]) -> None:
+        self._over = True  # a disk thread has it in hand, and it is discarded after that
+
+    def abort(self) -> None:
+        """See `IIncomingUpload.abort`."""
+        self._producer = None
+        if self._over:
+            return
+        self._over = True
+        self._take_pieces()
+        if not self._busy:
+            self._discard()
+
+    # The way to the disk
+
+    def _take_pieces(self) -> list[bytes]:
+        """All that waits; it counts as held until `_let_go`, or not at all if over."""
+        pieces, self._pieces = self._pieces, []
+        if self._over:
+            self._store.held -= self._waiting
+        else:
+            self._in_hand = self._waiting
+        self._waiting = 0
+        return pieces
+
+    def _flush(self) -> None:
+        pieces = self._take_pieces()
+        part = self._part
+
+        def append() -> None:
+            try:
+                part.append(pieces)
+            except BaseException:
+                part.discard()
+                raise
+
+        self._busy = self._created = True
+        self._store.disk.run(append).addCallbacks(self._flushed, self._went_wrong)
+
+    def _flushed(self, _: None) -> None:
+        self._let_go()
+        if self._over:
+            self._discard()
+        elif self._committed is not None:
+            self._keep()
+        else:
+            if self._waiting >= SMALL:
+                self._flush()
+            if self._waiting + self._in_hand < MOST_HELD:
+                self._resume()
+
+    def _keep(self) -> None:
+        pieces = self._take_pieces()
+        part = self._part
+
+        def keep() -> tuple[str, str | None]:
+            try:
+                if pieces:
+                    part.append(pieces)
+                return part.keep()
+            except BaseException:
+                part.discard()
+                raise
+
+        self._busy = self._created = True
+        self._store.disk.run(keep).addCallbacks(self._kept, self._went_wrong)
+
+    def _kept(self, result: tuple[str, str | None]) -> None:
+        self._let_go()
+        if self._over:
+            self._discard()
+            return
+        self._over = True
+        name, sha256 = result
+        assert self._committed is not None
+        self._committed.callback(
+            Receipt(name, self._part.size, sha256, self._peer, self._arrived, self._store.now())
+        )
+
+    def _went_wrong(self, failure: Failure) -> None:
+        """The disk thread has already discarded the file."""
+        self._let_go()
+        if self._over:  # aborted meanwhile: nobody asks any more
+            return
+        self._over = True
+        self._take_pieces()
+        refusal = self._store.refusal(failure)
+        if self._committed is not None:
+            self._committed.errback(refusal)
+        else:
+            self._failed(refusal)
+
+    def _discard(self) -> None:
+        if self._created:
+            self._store.disk.run(self._part.discard).addErrback(self._store.refusal)
+
+    def _let_go(self) -> None:
+        self._busy = False
+        self._store.held -= self._in_hand
+        self._in_hand = 0
+
+    # Back-pressure
+
+    def _pause(self) -> None:
+        if not self._paused and self._producer is not None:
+            self._paused = True
+            self._producer.pauseProducing()
+
+    def _resume(self) -> None:
+        if self._paused and self._producer is not None:
+            self._paused = False
+            self._producer.resumeProducing()
+
+
+_log = Logger()

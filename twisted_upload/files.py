@@ -1,0 +1,144 @@
+"""
+The system calls of the write path, in one seam.
+
+`Files` is handed to whoever touches a disk, so that a test can make any single
+call fail (`twisted_upload.testing.FaultyFiles`).  Everything is relative to
+directory descriptors: a directory that is renamed or replaced under a running
+daemon cannot send a file elsewhere.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+from collections.abc import Sequence
+
+__all__ = ["Files"]
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_RENAME_NOREPLACE = 1  # linux/fs.h
+_SYNC_FILE_RANGE_WAIT_BEFORE, _SYNC_FILE_RANGE_WRITE, _SYNC_FILE_RANGE_WAIT_AFTER = 1, 2, 4
+
+try:
+    _renameat2 = _libc.renameat2
+    _renameat2.argtypes = [
+        ctypes.c_int,
+        ctypes.c_char_p,
+        ctypes.c_int,
+        ctypes.c_char_p,
+        ctypes.c_uint,
+    ]
+except AttributeError:  # a C library without it; the fallback is link and unlink
+    _renameat2 = None
+
+try:
+    _sync_file_range = _libc.sync_file_range
+    _sync_file_range.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint]
+except AttributeError:
+    _sync_file_range = None
+
+
+def _raise_errno(*names: str) -> None:
+    number = ctypes.get_errno()
+    raise OSError(number, os.strerror(number), *names[:1])
+
+
+class Files:
+    """
+    The real system calls.  Every method raises `OSError`, and an `EINTR` is
+    tried again by Python or here (PEP 475).
+    """
+
+    def create(self, directory: int, name: str) -> int:
+        """Open a new file for writing and reading; `FileExistsError` if it is not new."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+        return os.open(name, flags, 0o600, dir_fd=directory)
+
+    def lock(self, descriptor: int) -> bool:
+        """Try to become the only holder of a file; whether that worked."""
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def links(self, descriptor: int) -> int:
+        """How many names a file has."""
+        return os.fstat(descriptor).st_nlink
+
+    def write(self, descriptor: int, data: bytes | memoryview) -> int:
+        """Write some of it; how many bytes."""
+        return os.write(descriptor, data)
+
+    def writev(self, descriptor: int, chunks: Sequence[bytes | memoryview]) -> int:
+        """Write some of several pieces in a row; how many bytes."""
+        return os.writev(descriptor, chunks)
+
+    def chmod(self, descriptor: int, mode: int) -> None:
+        """Set permissions, whatever the umask."""
+        os.fchmod(descriptor, mode)
+
+    def fsync(self, descriptor: int) -> None:
+        """Wait until a file, or a directory, is on the device."""
+        os.fsync(descriptor)
+
+    def start_write_back(self, descriptor: int, offset: int, length: int) -> None:
+        """Let the kernel begin to write a range to the device."""
+        if _sync_file_range is not None:
+            self._sync_range(descriptor, offset, length, _SYNC_FILE_RANGE_WRITE)
+
+    def finish_write_back(self, descriptor: int, offset: int, length: int) -> None:
+        """Wait until a range has been written to the device (not flushed from its cache)."""
+        if _sync_file_range is not None:
+            flags = (
+                _SYNC_FILE_RANGE_WAIT_BEFORE
+                | _SYNC_FILE_RANGE_WRITE
+                | _SYNC_FILE_RANGE_WAIT_AFTER
+            )
+            self._sync_range(descriptor, offset, length, flags)
+
+    def _sync_range(self, descriptor: int, offset: int, length: int, flags: int) -> None:
+        while _sync_file_range(descriptor, offset, length, flags) != 0:
+            number = ctypes.get_errno()
+            if number in (errno.ENOSYS, errno.ESPIPE, errno.EINVAL):
+                return  # a file system that cannot: it is only a hint
+            if number != errno.EINTR:
+                _raise_errno()
+
+    def close(self, descriptor: int) -> None:
+        """Close; network file systems tell here what they could not write."""
+        os.close(descriptor)
+
+    def flush_on_close(self, descriptor: int) -> None:
+        """Have a network file system tell its errors now, and keep the file open."""
+        os.close(os.dup(descriptor))
+
+    def rename(self, source: int, name: str, target: int, new_name: str) -> None:
+        """
+        Move a file to a name that must be free, in one step.
+
+        :raises FileExistsError: the name is taken; nothing has changed.
+        :raises OSError: with ``EINVAL`` or ``ENOSYS`` where the file system
+            or the kernel cannot (then: `link` and `unlink`).
+        """
+        if _renameat2 is None:
+            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+        names = os.fsencode(name), os.fsencode(new_name)
+        while _renameat2(source, names[0], target, names[1], _RENAME_NOREPLACE) != 0:
+            if ctypes.get_errno() != errno.EINTR:
+                _raise_errno(new_name)
+
+    def link(self, source: int, name: str, target: int, new_name: str) -> None:
+        """Give a file a second name, which must be free."""
+        os.link(name, new_name, src_dir_fd=source, dst_dir_fd=target, follow_symlinks=False)
+
+    def unlink(self, directory: int, name: str) -> None:
+        """Take a name away."""
+        os.unlink(name, dir_fd=directory)
+
+    def free(self, directory: int) -> tuple[int, int]:
+        """Bytes that this process may still write on a file system, and its size in bytes."""
+        room = os.fstatvfs(directory)
+        return room.f_bavail * room.f_frsize, room.f_blocks * room.f_frsize

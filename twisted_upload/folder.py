@@ -1,0 +1,230 @@
+"""
+The drop folder: opened, swept and tested before anything is kept in it.
+
+Final files lie in the folder itself, unfinished ones in ``.incoming/`` inside
+it (the same file system, hidden, mode 0700), and nothing else of ours.
+
+Several daemons, or workers of one, may share a folder: an unfinished file is
+locked (flock) by whoever writes it, and a daemon that starts removes only what
+nobody has locked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+import os
+import re
+import secrets
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from twisted_upload.errors import CannotStart
+from twisted_upload.files import Files
+
+__all__ = ["INCOMING", "Folder", "folder_test", "open_folder", "sweep"]
+
+INCOMING = ".incoming"
+
+_TEMPORARY = re.compile(r"upload-[0-9a-f]{12}-[0-9]+\Z")
+_NEW_FOLDER_MODE = 0o750
+_CANNOT_RENAME = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """
+    An opened drop folder and how files are kept in it.
+
+    :ivar path: for people.
+    :ivar files: the system calls.
+    :ivar final: descriptor of the folder.
+    :ivar incoming: descriptor of its ``.incoming/``.
+    :ivar temporary: a new name for ``.incoming/`` each time it is called.
+    :ivar suffix: from the first bytes of a file to the end of its name.
+    :ivar mode: permissions of a kept file.
+    :ivar durable: fsync the file and the folder before success.
+    :ivar sync_folder: fsync the folder, where ``durable``.  Only the test that
+        proves that it matters switches it off.
+    :ivar by_rename: publish by rename; otherwise by link and unlink.
+    """
+
+    path: str
+    files: Files
+    final: int
+    incoming: int
+    temporary: Callable[[], str]
+    suffix: Callable[[bytes], str]
+    mode: int
+    durable: bool
+    sync_folder: bool
+    by_rename: bool
+
+    def close(self) -> None:
+        """Let go of the descriptors."""
+        os.close(self.final)
+        os.close(self.incoming)
+
+
+def open_folder(
+    path: str,
+    *,
+    files: Files,
+    suffix: Callable[[bytes], str],
+    mode: int = 0o640,
+    durable: bool = True,
+    sync_folder: bool = True,
+) -> Folder:
+    """
+    Make a folder ready: create it where it is missing (its parents too, and
+    fsync them), remove what dead daemons left, and test that files can be
+    created, synced and published.
+
+    :raises CannotStart: it cannot be used; the text says why.
+    """
+    with contextlib.ExitStack() as undo:
+        try:
+            with _telling(f"cannot create the directory {path}"):
+                _make_folders(path, files)
+            with _telling(f"cannot open the directory {path}"):
+                final = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                undo.callback(os.close, final)
+            with _telling(f"cannot write to the directory {path}"):
+                if not os.access(path, os.W_OK | os.X_OK):
+                    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            with _telling(f"cannot use {path}/{INCOMING}"):
+                incoming = _open_incoming(final, files)
+                undo.callback(os.close, incoming)
+            with _telling(f"cannot keep files in the directory {path}"):
+                sweep(incoming)
+                temporary = _temporary_names().__next__
+                by_rename = folder_test(files, final, incoming, temporary)
+        except _Told as told:
+            raise CannotStart(str(told)) from told.__cause__
+        undo.pop_all()
+    return Folder(
+        path, files, final, incoming, temporary, suffix, mode, durable, sync_folder, by_rename
+    )
+
+
+def folder_test(files: Files, final: int, incoming: int, temporary: Callable[[], str]) -> bool:
+    """
+    Walk a file through the whole write path, without showing it to anybody.
+
+    :return: whether the file system can rename without replacing.
+    :raises OSError: a step failed.
+    """
+    name, other = temporary(), temporary()
+    descriptor = files.create(incoming, name)
+    try:
+        if not files.lock(descriptor):
+            raise OSError(errno.ENOLCK, "locks (flock) do not work here")
+        if files.write(descriptor, b"test") == 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        files.fsync(descriptor)
+        try:
+            files.rename(incoming, name, incoming, other)
+            by_rename = True
+        except OSError as error:
+            if error.errno not in _CANNOT_RENAME:
+                raise
+            files.link(incoming, name, incoming, other)
+            by_rename = False
+        files.fsync(final)
+        return by_rename
+    finally:
+        for left in (name, other):
+            with contextlib.suppress(OSError):
+                files.unlink(incoming, left)
+        files.close(descriptor)
+
+
+def sweep(incoming: int) -> int:
+    """
+    Remove what dead daemons left behind, and nothing of a living one.
+
+    :param incoming: descriptor of ``.incoming/``.
+    :return: how many files.
+    """
+    removed = 0
+    for name in os.listdir(incoming):
+        if _TEMPORARY.match(name) is None:
+            continue
+        flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        try:
+            descriptor = os.open(name, flags, dir_fd=incoming)
+        except FileNotFoundError:
+            continue
+        try:
+            # While we hold the lock, whoever has just created the file sees
+            # that it is gone and creates another.
+            if Files().lock(descriptor):
+                os.unlink(name, dir_fd=incoming)
+                removed += 1
+        except FileNotFoundError:
+            pass
+        finally:
+            os.close(descriptor)
+    return removed
+
+
+class _Told(Exception):
+    """An error with its line for the operator."""
+
+
+@contextlib.contextmanager
+def _telling(what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise _Told(f"{what}: {error.strerror or error}") from error
+
+
+def _make_folders(path: str, files: Files) -> None:
+    """Create a folder and its parents, each durable in the one above it."""
+    missing = []
+    above = os.path.abspath(path)
+    while not os.path.lexists(above):
+        missing.append(above)
+        above = os.path.dirname(above)
+    for folder in reversed(missing):
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(folder)
+            os.chmod(folder, _NEW_FOLDER_MODE)
+        _sync_path(os.path.dirname(folder), files)
+
+
+def _sync_path(path: str, files: Files) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        files.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _open_incoming(final: int, files: Files) -> int:
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(INCOMING, 0o700, dir_fd=final)
+        files.fsync(final)
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    incoming = os.open(INCOMING, flags, dir_fd=final)
+    try:
+        status = os.fstat(incoming)
+        if status.st_dev != os.fstat(final).st_dev:
+            raise OSError(errno.EXDEV, "it is on another file system than the directory")
+        if stat.S_IMODE(status.st_mode) != 0o700:
+            os.fchmod(incoming, 0o700)
+        if not os.access(".", os.W_OK | os.X_OK, dir_fd=incoming):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except BaseException:
+        os.close(incoming)
+        raise
+    return incoming
+
+
+def _temporary_names() -> Iterator[str]:
+    """Names that no other daemon takes, nor this one before."""
+    owner = secrets.token_hex(6)
+    return (f"upload-{owner}-{serial}" for serial in itertools.count())

@@ -1,0 +1,119 @@
+"""
+The seam between doors and stores, and the promises made across it.
+
+A *door* (`twisted_upload.raw`) turns a wire protocol into uploads; a *store*
+(`twisted_upload.directory`, `twisted_upload.memory`) keeps them.  They meet
+here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IConsumer
+from zope.interface import Interface
+
+from twisted_upload.errors import UploadRefused
+
+__all__ = ["Arrival", "IIncomingUpload", "IUploadStore", "Receipt"]
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """
+    What a door knows of an upload when its first byte has come.
+
+    :ivar peer: the sender, as a door names it in the log: ``192.0.2.7:50123``.
+    :ivar digest: the receipt has to tell the SHA-256 of the content.
+    """
+
+    peer: str
+    digest: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """
+    What is known of a kept upload.
+
+    :ivar name: the name under which it was kept; ``None`` at a client whose
+        server did not tell.
+    :ivar size: its length in bytes.
+    :ivar sha256: 64 lower-case hexadecimal digits, where it was asked for.
+    :ivar peer: the other end.
+    :ivar arrived: when its first byte came, or was sent: seconds since the
+        epoch.
+    :ivar kept: when it was durable, or the answer had come: seconds since the
+        epoch.
+    """
+
+    name: str | None
+    size: int
+    sha256: str | None
+    peer: str
+    arrived: float
+    kept: float
+
+
+class IIncomingUpload(IConsumer):
+    """
+    One file arriving, seen from the store: `write`, then exactly one of
+    `commit` or `abort`.
+
+    It is a consumer for one push producer (`registerProducer` with
+    ``streaming`` true), which it pauses when it holds as much as it may and
+    resumes when that has gone to where it is kept.  A producer that goes on
+    writing while it is paused is not refused, its bytes are kept all the same:
+    pausing is how memory stays bounded, never how bytes get lost.
+    """
+
+    def write(data: bytes) -> None:
+        """
+        Take the next bytes of the file.
+
+        Never raises and never waits for a disk.  What goes wrong is told once
+        through ``failed`` (see `IUploadStore.begin`); bytes that come after
+        that, and before the `abort` that the door answers it with, are thrown
+        away.
+        """
+
+    def commit() -> Deferred[Receipt]:
+        """
+        Make the upload last.
+
+        When the Deferred fires with a `Receipt`, the file is whole, under a
+        name of its own that nobody else has or had, and as durable as the
+        store makes things.  Until then nothing has been promised, and nothing
+        is visible.
+
+        When it fails, it fails with an `UploadRefused`, and nothing of the
+        upload is kept or visible.  The incoming upload has cleaned up after
+        itself: there is nothing left to abort.
+
+        Cancelling the Deferred gives the upload up: nothing of it is kept, as
+        soon as the store has come to the end of what it is in the middle of.
+        """
+
+    def abort() -> None:
+        """
+        Forget the upload.  Nothing of it is kept; what it took is given back.
+
+        Harmless after a failure.  The producer is unregistered.
+        """
+
+
+class IUploadStore(Interface):
+    """What keeps uploads."""
+
+    def begin(arrival: Arrival, failed: Callable[[UploadRefused], None]) -> IIncomingUpload:
+        """
+        Take in one upload whose first byte is about to be written.
+
+        :param arrival: what the door knows of it.
+        :param failed: called at most once, in the reactor's thread, when the
+            store finds before `IIncomingUpload.commit` that it cannot keep
+            this upload.  The door then aborts.
+        :raises UploadRefused: the store takes nothing just now.
+        """

@@ -1,0 +1,277 @@
+"""
+What may happen to an upload, and when.
+
+No sockets, files or clocks here: a door tells the machine what has happened
+(`Upload`), and the machine tells the door what the sender must hear and how it
+ended (`IDoor`), and tells the store what to keep.
+
+Two rules for whoever changes this file:
+
+1. An upload ends exactly once: kept, refused or lost.
+2. Success is said when, and only when, the store has said kept.
+
+=========  ==========================  =========================================
+state      meaning                     what may happen there
+=========  ==========================  =========================================
+waiting    nothing has come yet        first bytes, the end, refusal, loss
+receiving  bytes go to the store       bytes, the end, refusal, loss
+storing    the store is keeping it     kept, refusal, loss
+unheard    the same, nobody listens    kept, refusal
+over       it has ended                nothing matters any more
+=========  ==========================  =========================================
+
+Each input returns ``None``, so that one which arrives during another waits for
+it: a store that answers at once is no special case.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from automat import TypeMachineBuilder
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from twisted_upload.errors import Empty, StoreFailed, UploadRefused
+from twisted_upload.interfaces import Arrival, IIncomingUpload, IUploadStore, Receipt
+
+__all__ = ["IDoor", "Upload", "new_upload"]
+
+
+class IDoor(Protocol):
+    """What the machine asks of a door."""
+
+    def arrival(self) -> Arrival:
+        """What is known of the sender, now that its first byte has come."""
+
+    def began(self, incoming: IIncomingUpload) -> None:
+        """Bytes will go to this consumer: register with it as its producer."""
+
+    def tell_kept(self, receipt: Receipt) -> None:
+        """Let the sender hear that its upload is kept, and part."""
+
+    def tell_refused(self, refusal: UploadRefused) -> None:
+        """Let the sender hear why its upload is not kept, and part."""
+
+    def report_kept(self, receipt: Receipt, *, by_silence: bool, heard: bool) -> None:
+        """It has ended: kept.  ``heard`` where the sender was there to hear it."""
+
+    def report_refused(self, refusal: UploadRefused) -> None:
+        """It has ended: refused."""
+
+    def report_lost(self) -> None:
+        """It has ended: the connection broke before the half-close."""
+
+    def report_unused(self) -> None:
+        """The connection went without a byte: there was no upload."""
+
+
+class Upload(Protocol):
+    """What can happen to an upload: facts, in the past tense."""
+
+    def received(self, data: bytes) -> None:
+        """The next bytes came."""
+
+    def ended(self) -> None:
+        """The sender half-closed: what came is the whole file."""
+
+    def fell_silent(self) -> None:
+        """Silence has lasted so long that it counts as the end of the file."""
+
+    def kept(self, receipt: Receipt) -> None:
+        """The store has kept it."""
+
+    def refused(self, refusal: UploadRefused) -> None:
+        """The door or the store will not have it, whatever it was about to become."""
+
+    def lost(self) -> None:
+        """The connection is gone."""
+
+
+@dataclass
+class _Core:
+    door: IDoor
+    store: IUploadStore
+    allow_empty: bool
+    incoming: IIncomingUpload | None = None
+    committing: Deferred[Receipt] | None = None
+    by_silence: bool = False
+
+
+_builder = TypeMachineBuilder(Upload, _Core)
+_waiting = _builder.state("waiting")
+_receiving = _builder.state("receiving")
+_storing = _builder.state("storing")
+_unheard = _builder.state("unheard")
+_over = _builder.state("over")
+
+_log = Logger()
+
+
+def _begin(upload: Upload, core: _Core) -> bool:
+    try:
+        incoming = core.store.begin(core.door.arrival(), upload.refused)
+    except UploadRefused as refusal:
+        upload.refused(refusal)
+        return False
+    except Exception:
+        _log.failure("the store broke its promise: begin() raised")
+        upload.refused(StoreFailed())
+        return False
+    core.incoming = incoming
+    core.door.began(incoming)
+    return True
+
+
+def _commit(upload: Upload, core: _Core) -> None:
+    assert core.incoming is not None
+
+    def failed(failure: Failure) -> None:
+        if failure.check(UploadRefused, CancelledError) is None:
+            _log.failure("the store broke its promise: commit() failed", failure)
+        upload.refused(
+            failure.value if isinstance(failure.value, UploadRefused) else StoreFailed()
+        )
+
+    core.committing = core.incoming.commit()
+    core.committing.addCallbacks(upload.kept, failed)
+
+
+def _give_up(core: _Core) -> None:
+    """A store that has refused hears nothing of this; one that still works, stops."""
+    if core.committing is not None:
+        core.committing.cancel()
+
+
+# -- waiting ------------------------------------------------------------------
+
+
+@_waiting.upon(Upload.received).to(_receiving)
+def begin(upload: Upload, core: _Core, data: bytes) -> None:
+    """Nothing is taken from the store for a connection that has sent nothing."""
+    if _begin(upload, core):
+        assert core.incoming is not None
+        core.incoming.write(data)
+
+
+@_waiting.upon(Upload.ended).to(_storing)
+def commit_nothing(upload: Upload, core: _Core) -> None:
+    """Port probes and load balancers' checks must not litter the store."""
+    if not core.allow_empty:
+        upload.refused(Empty())
+    elif _begin(upload, core):
+        _commit(upload, core)
+
+
+@_waiting.upon(Upload.refused).to(_over)
+def turn_away(upload: Upload, core: _Core, refusal: UploadRefused) -> None:
+    core.door.tell_refused(refusal)
+    core.door.report_refused(refusal)
+
+
+@_waiting.upon(Upload.lost).to(_over)
+def forget(upload: Upload, core: _Core) -> None:
+    core.door.report_unused()
+
+
+# -- receiving ----------------------------------------------------------------
+
+
+@_receiving.upon(Upload.received).loop()
+def write(upload: Upload, core: _Core, data: bytes) -> None:
+    if core.incoming is not None:  # None: refused at the first byte, and about to be told
+        core.incoming.write(data)
+
+
+@_receiving.upon(Upload.ended).to(_storing)
+def commit(upload: Upload, core: _Core) -> None:
+    if core.incoming is not None:
+        _commit(upload, core)
+
+
+@_receiving.upon(Upload.fell_silent).to(_storing)
+def commit_by_silence(upload: Upload, core: _Core) -> None:
+    core.by_silence = True
+    commit(upload, core)
+
+
+@_receiving.upon(Upload.refused).to(_over)
+def abort_and_tell(upload: Upload, core: _Core, refusal: UploadRefused) -> None:
+    if core.incoming is not None:
+        core.incoming.abort()
+    core.door.tell_refused(refusal)
+    core.door.report_refused(refusal)
+
+
+@_receiving.upon(Upload.lost).to(_over)
+def abort(upload: Upload, core: _Core) -> None:
+    if core.incoming is not None:
+        core.incoming.abort()
+    core.door.report_lost()
+
+
+# -- storing ------------------------------------------------------------------
+
+
+@_storing.upon(Upload.kept).to(_over)
+def tell(upload: Upload, core: _Core, receipt: Receipt) -> None:
+    core.door.tell_kept(receipt)
+    core.door.report_kept(receipt, by_silence=core.by_silence, heard=True)
+
+
+@_storing.upon(Upload.refused).to(_over)
+def tell_failure(upload: Upload, core: _Core, refusal: UploadRefused) -> None:
+    _give_up(core)
+    core.door.tell_refused(refusal)
+    if isinstance(refusal, Empty):
+        core.door.report_unused()
+    else:
+        core.door.report_refused(refusal)
+
+
+# A peer that leaves before the answer forfeits the answer, not the file.
+_storing.upon(Upload.lost).to(_unheard).returns(None)
+
+# Only after silence that counted as the end: those bytes came too late.
+_storing.upon(Upload.received).loop().returns(None)
+_storing.upon(Upload.ended).loop().returns(None)
+
+
+# -- unheard ------------------------------------------------------------------
+
+
+@_unheard.upon(Upload.kept).to(_over)
+def keep_unheard(upload: Upload, core: _Core, receipt: Receipt) -> None:
+    core.door.report_kept(receipt, by_silence=core.by_silence, heard=False)
+
+
+@_unheard.upon(Upload.refused).to(_over)
+def fail_unheard(upload: Upload, core: _Core, refusal: UploadRefused) -> None:
+    _give_up(core)
+    if isinstance(refusal, Empty):
+        core.door.report_unused()
+    else:
+        core.door.report_refused(refusal)
+
+
+# -- over ---------------------------------------------------------------------
+
+# A lingering close throws away what still comes, and any end of it will do; a
+# store that is told to abort may still finish what a disk thread has in hand.
+_over.upon(Upload.received).loop().returns(None)
+_over.upon(Upload.ended).loop().returns(None)
+_over.upon(Upload.lost).loop().returns(None)
+_over.upon(Upload.refused).loop().returns(None)
+
+_build = _builder.build()
+
+
+def new_upload(door: IDoor, store: IUploadStore, *, allow_empty: bool = False) -> Upload:
+    """
+    One upload that waits for its first byte.
+
+    :param allow_empty: keep an upload of zero bytes instead of refusing it.
+    """
+    return _build(_Core(door, store, allow_empty))

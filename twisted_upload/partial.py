@@ -1,0 +1,198 @@
+"""
+One file on its way to its name: the half of the directory store that waits for
+the disk.
+
+Everything here runs in a disk thread and knows nothing of Twisted.  The steps,
+what is on disk after each, and who cleans up when the machine or the daemon
+dies right then:
+
+=====================  =========================  ============================
+step                   files that exist           cleaned up by
+=====================  =========================  ============================
+(bytes in memory)      none                       nothing to do
+create in .incoming/   temporary, incomplete      the next start's sweep
+write ...              temporary, incomplete      the next start's sweep
+chmod, fsync           temporary, whole, durable  the next start's sweep
+rename (publish)       final name, whole          nobody: it is a whole file
+                                                  that nobody was promised
+fsync (directory)      final name, whole,         nobody: it is kept
+                       durable
+close, answer          the same                   nobody: it is kept
+=====================  =========================  ============================
+
+Where the file system cannot rename without replacing, publishing is link, then
+unlink of the temporary name: a crash between the two leaves the whole file
+under both, and the sweep removes the temporary one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+from collections.abc import Sequence
+
+from twisted_upload.folder import Folder
+from twisted_upload.names import HEAD, file_name
+
+__all__ = ["PartialFile"]
+
+WRITE_BACK = 8 * 1024 * 1024
+"""Bytes after which the kernel is asked to write behind the writer."""
+
+_MOST_PIECES = 1024  # IOV_MAX
+
+
+class PartialFile:
+    """
+    An unfinished file.  After any error, call `discard`.
+
+    :param moment: milliseconds since the epoch and serial, for its name.
+    :param digest: compute the SHA-256 while writing.
+    """
+
+    def __init__(self, folder: Folder, moment: tuple[int, int], *, digest: bool) -> None:
+        self._folder = folder
+        self._moment = moment
+        self._hash = hashlib.sha256() if digest else None
+        self._head = b""
+        self._name: str | None = None
+        self._descriptor: int | None = None
+        self._published: str | None = None
+        self._size = 0
+        self._started = 0  # write-back has been asked for up to here
+        self._finished = 0  # and waited for up to here
+
+    @property
+    def size(self) -> int:
+        """Bytes written."""
+        return self._size
+
+    def append(self, chunks: Sequence[bytes]) -> None:
+        """Write the next bytes; creates the file the first time."""
+        if self._descriptor is None:
+            self._create()
+        assert self._descriptor is not None
+        if len(self._head) < HEAD:
+            self._head = (self._head + b"".join(chunks))[:HEAD]
+        for start in range(0, len(chunks), _MOST_PIECES):
+            self._write_all(self._descriptor, [*chunks[start : start + _MOST_PIECES]])
+        if self._hash is not None:
+            for chunk in chunks:
+                self._hash.update(chunk)
+        if self._folder.durable:
+            self._write_back(self._descriptor)
+
+    def keep(self) -> tuple[str, str | None]:
+        """
+        Make the file durable and give it its name.
+
+        :return: the name, and the SHA-256 in hexadecimal where it was asked
+            for.
+        """
+        folder = self._folder
+        if self._descriptor is None:
+            self._create()
+        assert self._descriptor is not None
+        folder.files.chmod(self._descriptor, folder.mode)
+        if folder.durable:
+            folder.files.fsync(self._descriptor)
+        else:
+            folder.files.flush_on_close(self._descriptor)
+        name = self._publish()
+        if folder.durable and folder.sync_folder:
+            folder.files.fsync(folder.final)
+        # The lock goes with this, now that no sweep can find the file.
+        descriptor, self._descriptor = self._descriptor, None
+        folder.files.close(descriptor)
+        return name, self._hash.hexdigest() if self._hash is not None else None
+
+    def discard(self) -> None:
+        """
+        Give everything back: the space, the temporary name, and the final one
+        where the file had got it without having been promised to anybody.
+        """
+        folder = self._folder
+        if self._published is not None:
+            with contextlib.suppress(OSError):
+                folder.files.unlink(folder.final, self._published)
+            self._published = None
+        if self._name is not None:
+            with contextlib.suppress(OSError):
+                folder.files.unlink(folder.incoming, self._name)
+            self._name = None
+        if self._descriptor is not None:
+            descriptor, self._descriptor = self._descriptor, None
+            with contextlib.suppress(OSError):
+                folder.files.close(descriptor)
+
+    def _create(self) -> None:
+        files, incoming = self._folder.files, self._folder.incoming
+        while True:
+            name = self._folder.temporary()
+            try:
+                descriptor = files.create(incoming, name)
+            except FileExistsError:
+                continue
+            self._name, self._descriptor = name, descriptor
+            # Another daemon that starts on this folder removes what nobody has
+            # locked.  It may have come between the two calls; then the file is
+            # without a name, or it holds the lock to take the name away.
+            if files.lock(descriptor) and files.links(descriptor) == 1:
+                return
+            self.discard()
+
+    def _write_all(self, descriptor: int, chunks: list[bytes | memoryview]) -> None:
+        files = self._folder.files
+        while chunks:
+            if len(chunks) == 1:
+                written = files.write(descriptor, chunks[0])
+            else:
+                written = files.writev(descriptor, chunks)
+            if written == 0:
+                raise OSError(errno.ENOSPC, "the file system takes no more bytes")
+            self._size += written
+            while chunks and written >= len(chunks[0]):
+                written -= len(chunks[0])
+                del chunks[0]
+            if written:
+                chunks[0] = memoryview(chunks[0])[written:]
+
+    def _write_back(self, descriptor: int) -> None:
+        """
+        Keep the last fsync short, and dirty pages few.
+
+        The window before the last one is waited for: a disk slower than the
+        sender then slows the writer here, bit by bit, and not for seconds when
+        the kernel's own limit stops it.
+        """
+        if self._size - self._started < WRITE_BACK:
+            return
+        files = self._folder.files
+        if self._started > self._finished:
+            files.finish_write_back(descriptor, self._finished, self._started - self._finished)
+        self._finished = self._started
+        files.start_write_back(descriptor, self._started, self._size - self._started)
+        self._started = self._size
+
+    def _publish(self) -> str:
+        folder = self._folder
+        assert self._name is not None
+        milliseconds, serial = self._moment
+        suffix = folder.suffix(self._head)
+        publish = folder.files.rename if folder.by_rename else folder.files.link
+        while True:
+            name = file_name(milliseconds, serial, suffix)
+            try:
+                publish(folder.incoming, self._name, folder.final, name)
+            except FileExistsError:
+                serial += 1
+                continue
+            break
+        self._published = name
+        if folder.by_rename:
+            self._name = None
+        else:
+            folder.files.unlink(folder.incoming, self._name)
+            self._name = None
+        return name

@@ -1,0 +1,384 @@
+"""
+The raw door: one TCP connection is one upload.
+
+Every byte until the sender's half-close (FIN) is the file, unchanged.  The
+answer (`twisted_upload.answers`) follows, then the connection closes.  What
+may happen when is in `twisted_upload.lifecycle`; here are only the transport,
+the timers and the log.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import (
+    IAddress,
+    IDelayedCall,
+    IHalfCloseableProtocol,
+    IPushProducer,
+    IReactorTime,
+    ITCPTransport,
+)
+from twisted.internet.protocol import Protocol, ServerFactory, connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from twisted_upload.addresses import peer_name
+from twisted_upload.answers import SUCCESS, kept_answer, refused_answer
+from twisted_upload.errors import ShuttingDown, TimedOut, TooLarge, UploadRefused
+from twisted_upload.interfaces import Arrival, IIncomingUpload, IUploadStore, Receipt
+from twisted_upload.lifecycle import Upload, new_upload
+from twisted_upload.limits import Silence
+from twisted_upload.units import format_duration, format_size
+
+__all__ = ["DoorSettings", "UploadFactory", "UploadProtocol"]
+
+
+@dataclass(frozen=True, slots=True)
+class DoorSettings:
+    """
+    How a raw door behaves.
+
+    :ivar answer: what a sender hears when its file is kept.
+    :ivar receipts: say name, size and SHA-256 too.
+    :ivar max_size: bytes of the largest upload; 0 for no limit.
+    :ivar idle_timeout: seconds of silence after which an upload is refused;
+        0 for never.
+    :ivar finish_after_idle: seconds of silence that count as the end of the
+        file; 0 for never.
+    :ivar allow_empty: keep uploads of zero bytes.
+    :ivar linger_time: seconds for which what a refused sender still sends is
+        read and thrown away, so that it can hear why.
+    :ivar linger_size: bytes of the same.
+    """
+
+    answer: str = SUCCESS
+    receipts: bool = False
+    max_size: int = 0
+    idle_timeout: float = 60.0
+    finish_after_idle: float = 0.0
+    allow_empty: bool = False
+    linger_time: float = 5.0
+    linger_size: int = 64 * 1024 * 1024
+
+
+@implementer(IHalfCloseableProtocol, IPushProducer)
+class UploadProtocol(Protocol):
+    """
+    One sender and its upload.
+
+    To the incoming upload it is the push producer: pausing it pauses the
+    transport and the count of the sender's silence.
+
+    :param factory: whose store and settings serve it.
+    """
+
+    factory: UploadFactory
+    transport: ITCPTransport
+
+    def __init__(self, factory: UploadFactory) -> None:
+        self.factory = factory
+        self._upload: Upload = new_upload(
+            self, factory.store, allow_empty=factory.settings.allow_empty
+        )
+        self._incoming: IIncomingUpload | None = None
+        self._size = 0
+        self._half_closed = False
+        self._ended = False  # by silence: what still comes is too late
+        self._answered = False
+        self._reported = False
+        self._connected = False
+        self._discarded = 0
+        self._linger: IDelayedCall | None = None
+        self._silence: Silence
+
+    @property
+    def in_flight(self) -> bool:
+        """Whether its upload has begun and has not ended."""
+        return (self._size > 0 or self._half_closed) and not self._reported
+
+    def refuse(self, refusal: UploadRefused) -> None:
+        """Refuse the upload, whatever has come of it; harmless when it has ended."""
+        if not self._answered:
+            self._upload.refused(refusal)
+
+    # What the transport says
+
+    def connectionMade(self) -> None:
+        """A sender has come."""
+        factory = self.factory
+        self._connected = True
+        self._began_at = factory.clock.seconds()
+        self._silence = Silence(
+            factory.clock, factory.settings.idle_timeout, self._silent_for_too_long
+        )
+        factory.came(self)
+
+    def dataReceived(self, data: bytes) -> None:
+        """The next bytes of the file, or what comes after a refusal."""
+        if self._answered or self._ended:
+            self._discard(len(data))
+            return
+        self._silence.heard()
+        self._size += len(data)
+        limit = self.factory.settings.max_size
+        if limit and self._size > limit:
+            self._upload.refused(
+                TooLarge(f"this server accepts at most {format_size(limit)} ({limit} bytes)")
+            )
+        else:
+            self._upload.received(data)
+
+    def readConnectionLost(self) -> None:
+        """The sender has half-closed: it has said all that it had to say."""
+        self._half_closed = True
+        if self._answered:
+            self.transport.loseConnection()
+        else:
+            self._silence.cancel()
+            self._upload.ended()
+
+    def writeConnectionLost(self) -> None:
+        """Our own half-close after a refusal; the sender has its own to come."""
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The connection is gone, whichever way."""
+        self._connected = False
+        self._silence.cancel()
+        if self._linger is not None and self._linger.active():
+            self._linger.cancel()
+        self._upload.lost()
+        self.factory.went(self)
+
+    # IPushProducer: what the incoming upload says
+
+    def pauseProducing(self) -> None:
+        """Stop reading: the store has as much as it may hold."""
+        if not self._half_closed:
+            self._silence.stop_counting()
+            self.transport.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """Read on."""
+        # Reading from a transport whose end has come would tell the end twice.
+        if self._connected and not self._half_closed:
+            self._silence.count()
+            self.transport.resumeProducing()
+
+    def stopProducing(self) -> None:
+        """The consumer has gone: there is nobody to read for."""
+        self.transport.loseConnection()
+
+    # IDoor: what the lifecycle says
+
+    def arrival(self) -> Arrival:
+        """See `IDoor.arrival`."""
+        settings = self.factory.settings
+        if settings.finish_after_idle:
+            self._silence.cancel()
+            self._silence = Silence(
+                self.factory.clock, settings.finish_after_idle, self._fell_silent
+            )
+        return Arrival(peer_name(self.transport.getPeer()), digest=settings.receipts)
+
+    def began(self, incoming: IIncomingUpload) -> None:
+        """See `IDoor.began`."""
+        incoming.registerProducer(self, True)
+
+    def tell_kept(self, receipt: Receipt) -> None:
+        """See `IDoor.tell_kept`."""
+        settings = self.factory.settings
+        self._answer(kept_answer(receipt, settings.answer, receipts=settings.receipts))
+
+    def tell_refused(self, refusal: UploadRefused) -> None:
+        """See `IDoor.tell_refused`."""
+        self._answer(refused_answer(refusal))
+
+    def report_kept(self, receipt: Receipt, *, by_silence: bool, heard: bool) -> None:
+        """See `IDoor.report_kept`."""
+        notes = ", ended by silence" if by_silence else ""
+        notes += "" if heard else ", sender gone before the answer"
+        self._report(
+            "kept {name}: {size} bytes ({rate}) from {peer}{notes}",
+            end="kept",
+            size=receipt.size,
+            peer=receipt.peer,
+            name=receipt.name,
+            sha256=receipt.sha256,
+            by_silence=by_silence,
+            heard=heard,
+            notes=notes,
+        )
+
+    def report_refused(self, refusal: UploadRefused) -> None:
+        """See `IDoor.report_refused`."""
+        self._report(
+            "refused ({code}) after {size} bytes ({rate}) from {peer}",
+            end="refused",
+            code=refusal.code,
+        )
+
+    def report_lost(self) -> None:
+        """See `IDoor.report_lost`."""
+        self._report("lost after {size} bytes ({rate}) from {peer}", end="lost")
+
+    def report_unused(self) -> None:
+        """See `IDoor.report_unused`."""
+        _log.debug("unused connection from {peer}", peer=peer_name(self.transport.getPeer()))
+        self._reported = True
+
+    # Within
+
+    def _fell_silent(self) -> None:
+        self._ended = True
+        self._upload.fell_silent()
+
+    def _silent_for_too_long(self) -> None:
+        seconds = format_duration(self.factory.settings.idle_timeout)
+        self._upload.refused(
+            TimedOut(
+                f"nothing came for {seconds}, and no half-close to end the file;"
+                " with nc, use nc -N"
+            )
+        )
+
+    def _answer(self, answer: bytes) -> None:
+        """
+        Say it and part.
+
+        A sender that has not half-closed may still be sending, and closing
+        with unread input would make the kernel reset the connection before it
+        has read the answer: read on for a while, and throw away (a lingering
+        close).
+        """
+        self._answered = True
+        self._silence.cancel()
+        self.transport.write(answer)
+        if self._half_closed:
+            self.transport.loseConnection()
+            return
+        self.transport.loseWriteConnection()
+        self.transport.resumeProducing()
+        self._linger = self.factory.clock.callLater(
+            self.factory.settings.linger_time, self.transport.abortConnection
+        )
+
+    def _discard(self, size: int) -> None:
+        self._discarded += size
+        if self._discarded > self.factory.settings.linger_size:
+            self.transport.abortConnection()
+
+    def _report(self, text: str, **fields: Any) -> None:
+        seconds = self.factory.clock.seconds() - self._began_at
+        fields.setdefault("size", self._size)
+        if "peer" not in fields:
+            fields["peer"] = peer_name(self.transport.getPeer())
+        rate = f"{format_duration(seconds)}, {format_size(fields['size'] / (seconds or 1e-3))}/s"
+        _log.info(text, seconds=seconds, rate=rate, **fields)
+        self._reported = True
+        self.factory.look()
+
+
+class UploadFactory(ServerFactory):
+    """
+    The raw door.
+
+    :param store: what keeps the uploads.
+    :param clock: times them.
+    :param settings: how it behaves.
+    :ivar protocols: the connections there are.  This is also what keeps them
+        alive: a half-closed transport that nobody refers to is collected as
+        garbage without a word.
+    """
+
+    noisy = False
+
+    def __init__(
+        self,
+        store: IUploadStore,
+        clock: IReactorTime,
+        settings: DoorSettings | None = None,
+    ) -> None:
+        self.store = store
+        self.clock = clock
+        self.settings = settings or DoorSettings()
+        self.protocols: set[UploadProtocol] = set()
+        self._stopping = False
+        self._drained: list[Deferred[None]] = []
+        self._gone: list[Deferred[None]] = []
+
+    def buildProtocol(self, addr: IAddress) -> UploadProtocol:
+        """One protocol for one connection."""
+        return UploadProtocol(self)
+
+    @property
+    def uploads_in_flight(self) -> int:
+        """How many uploads have begun and have not ended."""
+        return sum(protocol.in_flight for protocol in self.protocols)
+
+    # Stopping, in this order
+
+    def drain(self) -> Deferred[None]:
+        """
+        Refuse new uploads from now on, and let those in flight finish.
+
+        :return: fires when none is in flight.  Cancel it to stop waiting.
+        """
+        self._stopping = True
+        for protocol in [*self.protocols]:
+            if not protocol.in_flight:
+                protocol.refuse(ShuttingDown())
+        return self._wait_in(self._drained)
+
+    def refuse_the_rest(self) -> None:
+        """Refuse the uploads that are still in flight."""
+        for protocol in [*self.protocols]:
+            protocol.refuse(ShuttingDown())
+
+    def all_gone(self) -> Deferred[None]:
+        """Fires when there are no connections any more.  Cancel it to stop waiting."""
+        return self._wait_in(self._gone)
+
+    def abort_the_rest(self) -> None:
+        """Reset what connections there still are."""
+        for protocol in [*self.protocols]:
+            protocol.transport.abortConnection()
+
+    # What protocols tell
+
+    def came(self, protocol: UploadProtocol) -> None:
+        """A connection is there."""
+        self.protocols.add(protocol)
+        if self._stopping:
+            protocol.refuse(ShuttingDown())
+
+    def went(self, protocol: UploadProtocol) -> None:
+        """A connection is gone."""
+        self.protocols.discard(protocol)
+        self.look()
+
+    def look(self) -> None:
+        """Something has ended: whoever waits for that hears of it."""
+        if self._drained and not self.uploads_in_flight:
+            _fire(self._drained)
+        if self._gone and not self.protocols:
+            _fire(self._gone)
+
+    def _wait_in(self, waiting: list[Deferred[None]]) -> Deferred[None]:
+        done: Deferred[None] = Deferred(waiting.remove)
+        waiting.append(done)
+        self.look()
+        return done
+
+
+def _fire(waiting: list[Deferred[None]]) -> None:
+    fired = [*waiting]
+    waiting.clear()
+    for done in fired:
+        done.callback(None)
+
+
+_log = Logger()

@@ -1,0 +1,205 @@
+"""
+What a client sends: a path, a binary file, or bytes, made ready for a
+`FileSender`.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import threading
+from collections.abc import Callable
+from typing import Any, BinaryIO
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IConsumer, IReactorFromThreads
+from twisted.protocols.basic import FileSender
+from twisted.python.failure import Failure
+
+from twisted_upload.errors import SourceFailed
+
+__all__ = ["AnySource", "SendingStopped", "Source", "open_source"]
+
+CHUNK = 256 * 1024
+"""Bytes read and sent at a time; larger ones gain nothing."""
+
+AnySource = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
+
+
+class SendingStopped(Exception):
+    """The consumer has gone; what became of it is its own to tell."""
+
+
+class Source:
+    """
+    Something to send.
+
+    :ivar total: its length in bytes, or `None` where nobody knows.
+    """
+
+    def __init__(
+        self, file: BinaryIO, total: int | None, *, ours: bool, reactor: IReactorFromThreads | None
+    ) -> None:
+        self.total = total
+        self._file = file
+        self._ours = ours
+        self._reactor = reactor
+        self._sender: _Sender | None = None
+
+    @property
+    def waiting(self) -> bool:
+        """Whether it has nothing to send just now."""
+        return self._sender is not None and self._sender.reading
+
+    def send_to(self, consumer: IConsumer, transform: Callable[[bytes], bytes]) -> Deferred[bytes]:
+        """
+        Send all of it.
+
+        :param transform: sees every chunk on its way.
+        :return: fires when the last byte is with the consumer; fails with
+            `SourceFailed` where reading failed.
+        """
+        self._sender = _Sender() if self._reactor is None else _WaitingSender(self._reactor)
+        done: Deferred[bytes] = self._sender.beginFileTransfer(self._file, consumer, transform)
+        return done
+
+    def close(self) -> None:
+        """Close it, if it was opened here."""
+        if self._ours:
+            self._file.close()
+
+
+class _Sender(FileSender):
+    """A file sender that tells its Deferred, and not the reactor, what fails."""
+
+    CHUNK_SIZE = CHUNK
+    reading = False
+
+    def stopProducing(self) -> None:
+        """The consumer has gone."""
+        self._fail(SendingStopped())
+
+    def resumeProducing(self) -> None:
+        """The consumer wants more."""
+        try:
+            super().resumeProducing()
+        except Exception as error:
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        deferred, self.deferred = self.deferred, None
+        if deferred is not None:
+            if isinstance(error, OSError | ValueError):
+                error = SourceFailed(f"cannot read what is to be sent: {_reason(error)}")
+            deferred.errback(Failure(error))
+
+
+class _WaitingSender(_Sender):
+    """
+    A sender for a pipe, a terminal, a socket: reading may wait for ever, so a
+    thread does it, a chunk at a time, whenever the consumer wants one.
+    """
+
+    def __init__(self, reactor: IReactorFromThreads) -> None:
+        self._reactor = reactor
+
+    def resumeProducing(self) -> None:
+        """The consumer wants more: have it read."""
+        if self.reading or self.deferred is None:
+            return
+        self.reading = True
+        # A daemon thread, because nothing can make it stop waiting.
+        threading.Thread(target=self._read, args=(self.file,), daemon=True).start()
+
+    def _read(self, file: Any) -> None:
+        try:
+            chunk = getattr(file, "read1", file.read)(self.CHUNK_SIZE)
+        except Exception as error:
+            self._reactor.callFromThread(self._read_failed, error)
+        else:
+            self._reactor.callFromThread(self._have_read, chunk)
+
+    def _read_failed(self, error: Exception) -> None:
+        self.reading = False
+        self._fail(error)
+
+    def _have_read(self, chunk: bytes) -> None:
+        self.reading = False
+        if self.deferred is None:
+            return
+        waiting = self.file
+        self.file = io.BytesIO(chunk)
+        super().resumeProducing()
+        if self.deferred is not None:  # it was not the end
+            self.file = waiting
+
+
+def open_source(source: AnySource, reactor: IReactorFromThreads) -> Source:
+    """
+    Make something ready to be sent.
+
+    A file object that was not opened here is never closed here, and is read
+    from where it stands.
+
+    :raises SourceFailed: it cannot be opened or read.
+    :raises TypeError: it is none of the things that can be sent.
+    """
+    if isinstance(source, bytes | bytearray | memoryview):
+        return Source(io.BytesIO(source), len(source), ours=True, reactor=None)
+    if isinstance(source, str | os.PathLike):
+        return _open_path(os.fspath(source), reactor)
+    if not callable(getattr(source, "read", None)):
+        raise TypeError(f"cannot send {type(source).__name__!r}: not a path, bytes or binary file")
+    if isinstance(source, io.TextIOBase):
+        raise TypeError("cannot send a text file: open it in binary mode")
+    if isinstance(source, io.BytesIO):
+        return Source(source, len(source.getbuffer()) - source.tell(), ours=False, reactor=None)
+    try:
+        status = os.fstat(source.fileno())
+        if stat.S_ISREG(status.st_mode):
+            total = max(0, status.st_size - source.tell())
+            return Source(source, total, ours=False, reactor=None)
+    except (OSError, AttributeError):
+        pass  # not a real file
+    except ValueError as error:  # closed
+        raise SourceFailed(f"cannot read what is to be sent: {error}") from error
+    return Source(source, None, ours=False, reactor=reactor)
+
+
+def _open_path(path: str, reactor: IReactorFromThreads) -> Source:
+    try:
+        status = os.stat(path)
+        if stat.S_ISDIR(status.st_mode):
+            raise IsADirectoryError(21, "it is a directory")
+        if stat.S_ISREG(status.st_mode):
+            file = open(path, "rb", buffering=0)  # noqa: SIM115: closed by Source
+            return Source(file, status.st_size, ours=True, reactor=None)
+        return Source(_LatePath(path), None, ours=True, reactor=reactor)
+    except (OSError, ValueError) as error:
+        raise SourceFailed(f"cannot read {path}: {_reason(error)}") from error
+
+
+class _LatePath(io.RawIOBase):
+    """A named pipe: opening it may wait for its writer, so the first read does it."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._pipe: Any = None
+
+    def read(self, size: int = -1) -> bytes | None:
+        """Wait for some bytes; none at the end."""
+        if self._pipe is None:
+            self._pipe = open(self._path, "rb", buffering=0)  # noqa: SIM115
+        read: bytes | None = self._pipe.read(size)
+        return read
+
+    def close(self) -> None:
+        """Close it, if it was ever opened."""
+        if self._pipe is not None:
+            self._pipe.close()
+        super().close()
+
+
+def _reason(error: BaseException) -> str:
+    return getattr(error, "strerror", None) or str(error)

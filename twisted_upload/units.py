@@ -1,0 +1,72 @@
+"""
+Sizes and durations as people write them.
+
+Sizes are powers of 1024, as in ``ls -h`` and ``dd``: ``512K``, ``4G``.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+
+__all__ = ["format_duration", "format_size", "parse_duration", "parse_size"]
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([KMGTP])i?)?B?\Z", re.IGNORECASE)
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?\Z", re.IGNORECASE)
+_PREFIXES = "KMGTP"
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def parse_size(text: str) -> int:
+    """
+    Bytes, from ``4096``, ``512K``, ``1.5M``, ``4G`` or ``4GiB``.
+
+    :raises ValueError: with a text that says what is understood.
+    """
+    match = _SIZE.match(text.strip())
+    if match is None:
+        raise ValueError(f"{text!r} is not a size such as 4096, 512K or 4G")
+    number, prefix = match.groups()
+    power = _PREFIXES.index(prefix.upper()) + 1 if prefix else 0
+    # Whole numbers stay exact however large they are.
+    if "." not in number:
+        return int(number) * 1024**power
+    return round(float(number) * 1024**power)
+
+
+def parse_duration(text: str) -> float:
+    """
+    Seconds, from ``30``, ``30s``, ``500ms``, ``5m``, ``2h`` or ``1d``.
+
+    :raises ValueError: with a text that says what is understood.
+    """
+    match = _DURATION.match(text.strip())
+    if match is None:
+        raise ValueError(f"{text!r} is not a duration such as 30s, 500ms or 5m")
+    number, unit = match.groups()
+    seconds = float(number) * _SECONDS[(unit or "s").lower()]
+    if not math.isfinite(seconds) or seconds > 10 * 365 * 86400:
+        raise ValueError(f"{text!r} is longer than ten years")
+    return seconds
+
+
+def format_size(size: float) -> str:
+    """``1536`` bytes as ``1.5 KiB``."""
+    if size < 1024:
+        return f"{size:.0f} B"
+    for prefix in _PREFIXES:
+        size /= 1024
+        if size < 1023.95 or prefix == _PREFIXES[-1]:
+            break
+    return f"{size:.1f} {prefix}iB"
+
+
+def format_duration(seconds: float) -> str:
+    """``90`` seconds as ``1.5 min``, ``0.0123`` as ``12 ms``."""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    if seconds < 3600:
+        return f"{seconds / 60:.1f} min"
+    return f"{seconds / 3600:.1f} h"
