@@ -1,4 +1,4 @@
-"""
+r"""
 What a sender hears, written and read in this one place.
 
 ========================  =====================================================
@@ -6,8 +6,8 @@ the upload was            the answer is
 ========================  =====================================================
 kept                      ``上传成功`` in UTF-8: 12 bytes, no newline; or the
                           text that the operator chose
-kept, with receipts       ``上传成功 NAME SIZE SHA256\\n``
-refused                   ``上传失败: CODE explanation\\n``
+kept, with receipts       ``上传成功 NAME SIZE SHA256\n``
+refused                   ``上传失败: CODE explanation\n``
 ========================  =====================================================
 
 The codes are those of `CODES`, a closed list.

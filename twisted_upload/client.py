@@ -15,18 +15,18 @@ import socket
 import struct
 import time
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
-from twisted.internet.defer import CancelledError, Deferred, fail
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import clientFromString, connectProtocol
-from twisted.internet.error import ConnectingCancelledError, ConnectionDone, TimeoutError
+from twisted.internet.error import ConnectingCancelledError, ConnectionDone
+from twisted.internet.error import TimeoutError as ConnectionTimedOut
 from twisted.internet.interfaces import (
     IDelayedCall,
     IHalfCloseableDescriptor,
     IReactorTime,
     ISSLTransport,
     IStreamClientEndpoint,
-    ITCPTransport,
 )
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
@@ -38,7 +38,6 @@ from twisted_upload.errors import (
     CouldNotConnect,
     OutcomeUnknown,
     ReceiptMismatch,
-    SourceFailed,
     UploadError,
     UploadInterrupted,
     UploadRefused,
@@ -94,61 +93,72 @@ def upload(
         `OutcomeUnknown`, when everything was sent and no clear answer came.
     """
     if reactor is None:
-        from twisted.internet import reactor  # noqa: PLC0415: only the caller's default
+        from twisted.internet import reactor  # noqa: PLC0415 - only the caller's default
 
+    return Deferred.fromCoroutine(
+        _upload(
+            source,
+            endpoint,
+            reactor,
+            connect_timeout,
+            lambda ready: _Sending(
+                ready,
+                reactor,
+                progress=progress,
+                answer=answer,
+                stall_timeout=stall_timeout,
+                answer_timeout=answer_timeout,
+            ),
+        )
+    )
+
+
+async def _upload(
+    source: AnySource,
+    endpoint: str | IStreamClientEndpoint,
+    reactor: Any,
+    connect_timeout: float,
+    protocol: Callable[[Source], _Sending],
+) -> Receipt:
+    ready = open_source(source, reactor)
     try:
-        ready = open_source(source, reactor)
-    except (SourceFailed, TypeError):
-        return fail(Failure())
-    try:
-        if isinstance(endpoint, str):
-            endpoint = cast(IStreamClientEndpoint, clientFromString(reactor, endpoint))
-    except Exception as error:
+        sending = protocol(ready)
+        await _connect(endpoint, sending, reactor, connect_timeout)
+        return await sending.outcome
+    finally:
         ready.close()
-        return fail(CouldNotConnect(f"{endpoint!r} is not a client endpoint: {error}"))
 
-    sending = _Sending(ready, reactor, progress, answer, stall_timeout, answer_timeout)
+
+async def _connect(
+    endpoint: str | IStreamClientEndpoint, sending: _Sending, reactor: Any, timeout: float
+) -> None:
+    """
+    :raises CouldNotConnect: or, after ``timeout`` seconds, `UploadTimedOut`.
+    """
+    if isinstance(endpoint, str):
+        try:
+            endpoint = cast(IStreamClientEndpoint, clientFromString(reactor, endpoint))
+        except Exception as error:
+            raise CouldNotConnect(f"{endpoint!r} is not a client endpoint: {error}") from error
+
+    def too_late(result: object, seconds: float) -> NoReturn:
+        raise UploadTimedOut(f"no connection within {format_duration(seconds)}")
+
     attempt = connectProtocol(endpoint, sending)
-    timer = None
-    timed_out = False
-
-    def too_late() -> None:
-        nonlocal timed_out
-        timed_out = True
-        attempt.cancel()
-
-    if connect_timeout > 0:
-        timer = reactor.callLater(connect_timeout, too_late)
-
-    def connected(protocol: _Sending) -> Deferred[Receipt]:
-        return protocol.outcome
-
-    def not_connected(failure: Failure) -> Failure:
-        if timed_out:
-            return Failure(
-                UploadTimedOut(f"no connection within {format_duration(connect_timeout)}")
-            )
-        error = failure.value
-        if isinstance(error, CancelledError | ConnectingCancelledError):
-            return Failure(CancelledError())
-        if isinstance(error, TimeoutError):
-            return Failure(UploadTimedOut("the connection attempt timed out"))
+    if timeout > 0:
+        attempt.addTimeout(timeout, reactor, too_late)
+    try:
+        await attempt
+    except (UploadTimedOut, CancelledError):
+        raise
+    except ConnectingCancelledError as error:
+        raise CancelledError from error
+    except ConnectionTimedOut as error:
+        raise UploadTimedOut("the connection attempt timed out") from error
+    except Exception as error:
         reason = getattr(error, "osError", None)
         text = (reason.strerror if isinstance(reason, OSError) else None) or str(error)
-        return Failure(CouldNotConnect(text.strip().rstrip(".")))
-
-    def tidy(result: Any) -> Any:
-        ready.close()
-        return result
-
-    def stop_timer(result: Any) -> Any:
-        if timer is not None and timer.active():
-            timer.cancel()
-        return result
-
-    attempt.addBoth(stop_timer)
-    outcome: Deferred[Receipt] = attempt.addCallbacks(connected, not_connected)
-    return outcome.addBoth(tidy)
+        raise CouldNotConnect(text.strip().rstrip(".")) from error
 
 
 class _Sending(Protocol):
@@ -161,12 +171,13 @@ class _Sending(Protocol):
     :ivar outcome: fires once with a `Receipt` or an `UploadError`.
     """
 
-    transport: ITCPTransport
+    transport: Any  # an ITCPTransport that is an IConsumer too, as Twisted's are
 
     def __init__(
         self,
         source: Source,
         clock: IReactorTime,
+        *,
         progress: Progress | None,
         answer: str,
         stall_timeout: float,
@@ -191,10 +202,9 @@ class _Sending(Protocol):
         """Send the file, then half-close."""
         self._peer = peer_name(self.transport.getPeer())
         self._arrived = time.time()
-        transport: Any = self.transport
-        if ISSLTransport.providedBy(transport) or not IHalfCloseableDescriptor.providedBy(
-            transport
-        ):
+        transport = self.transport
+        half_closes = IHalfCloseableDescriptor.providedBy(transport)
+        if ISSLTransport.providedBy(transport) or not half_closes:
             self._give_up(CouldNotConnect("a half-close cannot be sent over this endpoint"))
             return
         handle = transport.getHandle()
@@ -206,9 +216,7 @@ class _Sending(Protocol):
             except Exception as error:
                 self._give_up(error)
                 return
-        self._source.send_to(transport, self._passing).addCallbacks(
-            self._all_sent, self._not_sent
-        )
+        self._source.send_to(transport, self._passing).addCallbacks(self._all_sent, self._not_sent)
 
     def dataReceived(self, data: bytes) -> None:
         """Some of the answer."""
@@ -244,7 +252,7 @@ class _Sending(Protocol):
     def _not_sent(self, failure: Failure) -> None:
         # When the connection itself is gone, connectionLost knows more.
         if failure.check(SendingStopped) is None:
-            self._give_up(failure.value)
+            self._give_up(cast(BaseException, failure.value))
 
     def _judge(self, reason: Failure) -> Receipt:
         """
@@ -272,9 +280,7 @@ class _Sending(Protocol):
 
     def _check(self, kept: Kept) -> None:
         if kept.size is not None and kept.size != self._sent:
-            raise ReceiptMismatch(
-                f"{self._sent} bytes were sent, but the receipt says {kept.size}"
-            )
+            raise ReceiptMismatch(f"{self._sent} bytes were sent, but the receipt says {kept.size}")
         if kept.sha256 is not None and kept.sha256 != self._hash.hexdigest():
             raise ReceiptMismatch("the receipt has another SHA-256 than what was sent")
 
@@ -311,10 +317,9 @@ class _Sending(Protocol):
         """Changes when, and only when, bytes get through."""
         start, length = _TCP_INFO_BYTES_ACKED
         try:
-            handle = cast(Any, self.transport).getHandle()
+            handle = self.transport.getHandle()
             info = handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, start + length)
         except (OSError, AttributeError):
             return self._sent, 0  # not TCP: the pieces taken will have to do
         acked = info[start : start + length]
         return self._sent, int.from_bytes(acked, "little") if len(acked) == length else 0
-

@@ -18,7 +18,7 @@ import errno
 from collections.abc import Callable
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IPushProducer
+from twisted.internet.interfaces import IProducer, IPushProducer
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -166,11 +166,11 @@ class _DirectoryIncoming:
 
     # IConsumer
 
-    def registerProducer(self, producer: IPushProducer, streaming: bool) -> None:
+    def registerProducer(self, producer: IProducer, streaming: bool) -> None:
         """Have a push producer whose pace is set here."""
         if not streaming:
             raise ValueError("an incoming upload takes a push producer")
-        self._producer = producer
+        self._producer = IPushProducer(producer)
 
     def unregisterProducer(self) -> None:
         """The producer has no more to give."""

@@ -14,6 +14,7 @@ import errno
 import fcntl
 import os
 from collections.abc import Sequence
+from typing import Any
 
 __all__ = ["Files"]
 
@@ -21,6 +22,8 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _RENAME_NOREPLACE = 1  # linux/fs.h
 _SYNC_FILE_RANGE_WAIT_BEFORE, _SYNC_FILE_RANGE_WRITE, _SYNC_FILE_RANGE_WAIT_AFTER = 1, 2, 4
 
+_renameat2: Any
+_sync_file_range: Any
 try:
     _renameat2 = _libc.renameat2
     _renameat2.argtypes = [
@@ -93,9 +96,7 @@ class Files:
         """Wait until a range has been written to the device (not flushed from its cache)."""
         if _sync_file_range is not None:
             flags = (
-                _SYNC_FILE_RANGE_WAIT_BEFORE
-                | _SYNC_FILE_RANGE_WRITE
-                | _SYNC_FILE_RANGE_WAIT_AFTER
+                _SYNC_FILE_RANGE_WAIT_BEFORE | _SYNC_FILE_RANGE_WRITE | _SYNC_FILE_RANGE_WAIT_AFTER
             )
             self._sync_range(descriptor, offset, length, flags)
 

@@ -131,9 +131,7 @@ def _commit(upload: Upload, core: _Core) -> None:
     def failed(failure: Failure) -> None:
         if failure.check(UploadRefused, CancelledError) is None:
             _log.failure("the store broke its promise: commit() failed", failure)
-        upload.refused(
-            failure.value if isinstance(failure.value, UploadRefused) else StoreFailed()
-        )
+        upload.refused(failure.value if isinstance(failure.value, UploadRefused) else StoreFailed())
 
     core.committing = core.incoming.commit()
     core.committing.addCallbacks(upload.kept, failed)

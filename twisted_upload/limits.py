@@ -26,9 +26,7 @@ class Silence:
     :param too_long: called once, when they have passed.
     """
 
-    def __init__(
-        self, clock: IReactorTime, seconds: float, too_long: Callable[[], None]
-    ) -> None:
+    def __init__(self, clock: IReactorTime, seconds: float, too_long: Callable[[], None]) -> None:
         self._clock = clock
         self._seconds = seconds
         self._too_long = too_long

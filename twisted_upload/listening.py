@@ -51,10 +51,8 @@ def tcp_endpoint(reactor: Any, port: int, interface: str) -> IStreamServerEndpoi
         IPv4 alone, where the machine has no IPv6).
     """
     if not interface:
-        if socket.has_dualstack_ipv6():
-            interface = "::"
-        else:
-            interface = "0.0.0.0"  # noqa: S104: the daemon's very purpose
+        # All of them: the daemon's very purpose.
+        interface = "::" if socket.has_dualstack_ipv6() else "0.0.0.0"  # noqa: S104
     endpoint = TCP6ServerEndpoint if ":" in interface else TCP4ServerEndpoint
     return cast(
         IStreamServerEndpoint, endpoint(reactor, port, backlog=BACKLOG, interface=interface)

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Callable
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IPushProducer
+from twisted.internet.interfaces import IProducer, IPushProducer
 from zope.interface import implementer
 
 from twisted_upload.errors import UploadRefused
@@ -95,11 +95,11 @@ class MemoryIncoming:
         self._over = False
         self._committed: Deferred[Receipt] | None = None
 
-    def registerProducer(self, producer: IPushProducer, streaming: bool) -> None:
+    def registerProducer(self, producer: IProducer, streaming: bool) -> None:
         """Have a push producer, which is never paused unless a test does it."""
         if not streaming:
             raise ValueError("an incoming upload takes a push producer")
-        self.producer = producer
+        self.producer = IPushProducer(producer)
 
     def unregisterProducer(self) -> None:
         """The producer has no more to give."""

@@ -19,7 +19,6 @@ from twisted.internet.interfaces import (
     IHalfCloseableProtocol,
     IPushProducer,
     IReactorTime,
-    ITCPTransport,
 )
 from twisted.internet.protocol import Protocol, ServerFactory, connectionDone
 from twisted.logger import Logger
@@ -77,7 +76,7 @@ class UploadProtocol(Protocol):
     """
 
     factory: UploadFactory
-    transport: ITCPTransport
+    transport: Any  # an ITCPTransport that is an IPushProducer too, as Twisted's are
 
     def __init__(self, factory: UploadFactory) -> None:
         self.factory = factory
@@ -240,8 +239,7 @@ class UploadProtocol(Protocol):
         seconds = format_duration(self.factory.settings.idle_timeout)
         self._upload.refused(
             TimedOut(
-                f"nothing came for {seconds}, and no half-close to end the file;"
-                " with nc, use nc -N"
+                f"nothing came for {seconds}, and no half-close to end the file; with nc, use nc -N"
             )
         )
 
@@ -310,7 +308,7 @@ class UploadFactory(ServerFactory):
         self._drained: list[Deferred[None]] = []
         self._gone: list[Deferred[None]] = []
 
-    def buildProtocol(self, addr: IAddress) -> UploadProtocol:
+    def buildProtocol(self, addr: IAddress | None) -> UploadProtocol:  # type: ignore[override]
         """One protocol for one connection."""
         return UploadProtocol(self)
 

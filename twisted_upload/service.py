@@ -84,14 +84,14 @@ class UploadService(Service):
 
     def privilegedStartService(self) -> None:
         """Bind the ports while it is still allowed."""
-        super().privilegedStartService()
+        super().privilegedStartService()  # type: ignore[no-untyped-call]
         self.bind()
 
     def startService(self) -> None:
         """Serve."""
         self.bind()
         self.open()
-        super().startService()
+        super().startService()  # type: ignore[no-untyped-call]
         _log.info("{description}", description=self.description)
 
     def stopService(self) -> Deferred[None]:
@@ -99,7 +99,7 @@ class UploadService(Service):
         Stop: uploads in flight may finish, new ones are refused, and when the
         drain time is over, the rest is refused too.
         """
-        super().stopService()
+        super().stopService()  # type: ignore[no-untyped-call]
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:

@@ -10,7 +10,7 @@ import os
 import stat
 import threading
 from collections.abc import Callable
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IConsumer, IReactorFromThreads
@@ -61,7 +61,8 @@ class Source:
             `SourceFailed` where reading failed.
         """
         self._sender = _Sender() if self._reactor is None else _WaitingSender(self._reactor)
-        done: Deferred[bytes] = self._sender.beginFileTransfer(self._file, consumer, transform)
+        sender: Any = self._sender
+        done: Deferred[bytes] = sender.beginFileTransfer(self._file, consumer, transform)
         return done
 
     def close(self) -> None:
@@ -83,7 +84,7 @@ class _Sender(FileSender):
     def resumeProducing(self) -> None:
         """The consumer wants more."""
         try:
-            super().resumeProducing()
+            super().resumeProducing()  # type: ignore[no-untyped-call]
         except Exception as error:
             self._fail(error)
 
@@ -173,9 +174,9 @@ def _open_path(path: str, reactor: IReactorFromThreads) -> Source:
         if stat.S_ISDIR(status.st_mode):
             raise IsADirectoryError(21, "it is a directory")
         if stat.S_ISREG(status.st_mode):
-            file = open(path, "rb", buffering=0)  # noqa: SIM115: closed by Source
+            file = open(path, "rb", buffering=0)  # noqa: SIM115 - closed by Source
             return Source(file, status.st_size, ours=True, reactor=None)
-        return Source(_LatePath(path), None, ours=True, reactor=reactor)
+        return Source(cast(BinaryIO, _LatePath(path)), None, ours=True, reactor=reactor)
     except (OSError, ValueError) as error:
         raise SourceFailed(f"cannot read {path}: {_reason(error)}") from error
 

@@ -165,7 +165,7 @@ class Options(usage.Options):
     optParameters = tuple((name, None, default, doc) for name, default, doc, _ in _PARAMETERS)
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self["listen"] = []
 
     def opt_listen(self, endpoint: str) -> None:
@@ -200,7 +200,7 @@ class Options(usage.Options):
         the page of help that twistd would print around it.
         """
         try:
-            super().parseOptions(options)
+            super().parseOptions(options)  # type: ignore[no-untyped-call]
         except usage.UsageError as error:
             _fail(str(error).replace("option --", "--"), 2)
 
@@ -253,7 +253,7 @@ def makeService(options: Options) -> IService:
     before it goes into the background, while there is a terminal to say on
     what is wrong.
     """
-    from twisted.internet import reactor  # noqa: PLC0415: twistd has chosen it by now
+    from twisted.internet import reactor  # noqa: PLC0415 - twistd has chosen it by now
 
     try:
         service = make_service(options, reactor)

@@ -26,12 +26,13 @@ def parse_size(text: str) -> int:
     match = _SIZE.match(text.strip())
     if match is None:
         raise ValueError(f"{text!r} is not a size such as 4096, 512K or 4G")
-    number, prefix = match.groups()
-    power = _PREFIXES.index(prefix.upper()) + 1 if prefix else 0
+    number: str = match[1]
+    power: int = _PREFIXES.index(match[2].upper()) + 1 if match[2] else 0
+    factor = 1 << (10 * power)
     # Whole numbers stay exact however large they are.
     if "." not in number:
-        return int(number) * 1024**power
-    return round(float(number) * 1024**power)
+        return int(number) * factor
+    return round(float(number) * factor)
 
 
 def parse_duration(text: str) -> float:

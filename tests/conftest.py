@@ -1,0 +1,52 @@
+"""
+What every test is held to: it leaves nothing behind, and it ends.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet import reactor as _reactor
+from twisted.logger import globalLogPublisher
+
+reactor: Any = _reactor
+
+
+@pytest.fixture
+def expected_errors() -> list[str]:
+    """Append a part of the text of each error that the test means to have logged."""
+    return []
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind(tmp_path: Path, expected_errors: list[str]) -> Iterator[None]:
+    """Delayed calls, open descriptors in the reactor, unfinished files, logged errors."""
+    errors: list[str] = []
+
+    def observe(event: dict[str, Any]) -> None:
+        failure = event.get("log_failure")
+        if failure is not None:
+            errors.append(failure.getTraceback())
+
+    calls = set(map(id, reactor.getDelayedCalls()))
+    readers = set(map(id, reactor.getReaders()))
+    globalLogPublisher.addObserver(observe)
+    try:
+        yield
+        gc.collect()  # a Deferred tells of an unhandled error when it goes
+    finally:
+        globalLogPublisher.removeObserver(observe)
+    left: list[object] = [
+        error for error in errors if not any(text in error for text in expected_errors)
+    ]
+    left += [call for call in reactor.getDelayedCalls() if id(call) not in calls]
+    left += [reader for reader in reactor.getReaders() if id(reader) not in readers]
+    left += [*tmp_path.glob("**/.incoming/*")]
+    assert not left, "the test left behind:\n" + "\n".join(map(str, left))
+
+
+gc.freeze()
