@@ -14,19 +14,19 @@ small upload is one job altogether.
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IProducer, IPushProducer
+from twisted.internet.interfaces import IProducer, IPushProducer, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_upload.disk import IDisk
-from twisted_upload.errors import CannotStart, NoSpace, StoreFailed, UploadRefused
+from twisted_upload.errors import CannotStart, UploadRefused
 from twisted_upload.files import Files
-from twisted_upload.folder import Folder, open_folder
+from twisted_upload.folder import Folder, folder_test, open_folder, same_file_system
+from twisted_upload.health import Health, Reserve, Room
 from twisted_upload.interfaces import Arrival, IIncomingUpload, IUploadStore, Receipt
 from twisted_upload.names import Moments, told_suffix
 from twisted_upload.partial import PartialFile
@@ -43,8 +43,6 @@ MOST_HELD_BY_ALL = 128 * 1024 * 1024
 """Bytes that all uploads of a store may hold before each new piece goes to the
 disk at once and pauses its producer."""
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
 
 @implementer(IUploadStore)
 class DirectoryStore:
@@ -53,11 +51,13 @@ class DirectoryStore:
 
     :param path: the folder; created by `open` where it is missing.
     :param disk: where blocking jobs are done.
+    :param clock: says when to test a store that is not healthy.
     :param now: seconds since the epoch, as `time.time` tells them.
     :param suffix: from the first bytes of a file to the end of its name.
     :param durable: fsync file and folder before success.  Without it, what is
         kept survives the death of the daemon, not of the machine.
     :param mode: permissions of kept files, whatever the umask.
+    :param reserve: space that uploads leave free.
     :param files: the system calls.
     :param most_held: bytes in memory that all uploads together may hold.
     """
@@ -66,12 +66,14 @@ class DirectoryStore:
         self,
         path: str,
         disk: IDisk,
+        clock: IReactorTime,
         now: Callable[[], float],
         *,
         suffix: Callable[[bytes], str] = told_suffix,
         durable: bool = True,
         sync_folder: bool = True,
         mode: int = 0o640,
+        reserve: Reserve | None = None,
         files: Files | None = None,
         most_held: int = MOST_HELD_BY_ALL,
     ) -> None:
@@ -85,6 +87,8 @@ class DirectoryStore:
         self._files = files or Files()
         self._folder: Folder | None = None
         self._moments = Moments()
+        self.health = Health(path, disk, clock, self._self_test)
+        self._room = Room(path, disk, now, reserve or Reserve(), self._free)
         self.most_held = most_held
         self.held = 0
 
@@ -96,14 +100,8 @@ class DirectoryStore:
         """
         if self._folder is not None:
             return
-        self._folder = open_folder(
-            self.path,
-            files=self._files,
-            suffix=self._suffix,
-            mode=self._mode,
-            durable=self._durable,
-            sync_folder=self._sync_folder,
-        )
+        self._folder = self._open_folder()
+        self._room.found(*self._free())
         if not self._folder.by_rename:
             _log.warn(
                 "{path}: this file system cannot rename without replacing;"
@@ -111,27 +109,52 @@ class DirectoryStore:
                 path=self.path,
             )
 
+    def _open_folder(self) -> Folder:
+        return open_folder(
+            self.path,
+            files=self._files,
+            suffix=self._suffix,
+            mode=self._mode,
+            durable=self._durable,
+            sync_folder=self._sync_folder,
+        )
+
     def close(self) -> None:
         """Let go of the folder, once no upload is left."""
-        if self._folder is not None:
-            self._folder.close()
-            self._folder = None
+        self.health.stop()
+        self._folder = None
 
     def begin(self, arrival: Arrival, failed: Callable[[UploadRefused], None]) -> IIncomingUpload:
         """See `IUploadStore.begin`."""
         if self._folder is None:
             raise CannotStart("the store has not been opened")
+        self.health.check()
+        self._room.check()
         now = self.now()
         part = PartialFile(self._folder, self._moments.next(now), digest=arrival.digest)
         return _DirectoryIncoming(self, part, arrival.peer, now, failed)
 
-    def refusal(self, failure: Failure) -> UploadRefused:
-        """What a sender hears when a step of the write path has failed."""
-        error = failure.value
-        if isinstance(error, OSError) and error.errno in _FULL:
-            return NoSpace()
-        _log.failure("{path}: an upload could not be stored", failure, path=self.path)
-        return StoreFailed()
+    def _self_test(self) -> None:
+        """
+        In a disk thread: whether files can be kept again.
+
+        A disk that was unmounted and mounted again needs new descriptors; one
+        that is not mounted at all must not be mistaken for the folder in which
+        it should be.
+        """
+        folder = self._folder
+        assert folder is not None
+        try:
+            folder_test(self._files, folder.final, folder.incoming, folder.temporary)
+        except OSError:
+            again = self._open_folder()
+            if not same_file_system(folder.final, again.final):
+                raise CannotStart(f"{self.path} is on another file system than before") from None
+            self._folder = again
+
+    def _free(self) -> tuple[int, int]:
+        assert self._folder is not None
+        return self._files.free(self._folder.final)
 
 
 @implementer(IIncomingUpload)
@@ -286,7 +309,7 @@ class _DirectoryIncoming:
             return
         self._over = True
         self._take_pieces()
-        refusal = self._store.refusal(failure)
+        refusal = self._store.health.refusal(failure)
         if self._committed is not None:
             self._committed.errback(refusal)
         else:
@@ -294,7 +317,7 @@ class _DirectoryIncoming:
 
     def _discard(self) -> None:
         if self._created:
-            self._store.disk.run(self._part.discard).addErrback(self._store.refusal)
+            self._store.disk.run(self._part.discard).addErrback(self._store.health.refusal)
 
     def _let_go(self) -> None:
         self._busy = False

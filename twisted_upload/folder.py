@@ -18,13 +18,14 @@ import os
 import re
 import secrets
 import stat
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from twisted_upload.errors import CannotStart
 from twisted_upload.files import Files
 
-__all__ = ["INCOMING", "Folder", "folder_test", "open_folder", "sweep"]
+__all__ = ["INCOMING", "Folder", "folder_test", "open_folder", "same_file_system", "sweep"]
 
 INCOMING = ".incoming"
 
@@ -33,7 +34,7 @@ _NEW_FOLDER_MODE = 0o750
 _CANNOT_RENAME = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Folder:
     """
     An opened drop folder and how files are kept in it.
@@ -62,10 +63,10 @@ class Folder:
     sync_folder: bool
     by_rename: bool
 
-    def close(self) -> None:
-        """Let go of the descriptors."""
-        os.close(self.final)
-        os.close(self.incoming)
+    def __post_init__(self) -> None:
+        # What is on its way into a folder that has been given up still needs
+        # its descriptors; they go with the last of it.
+        weakref.finalize(self, _close, self.final, self.incoming)
 
 
 def open_folder(
@@ -141,6 +142,14 @@ def folder_test(files: Files, final: int, incoming: int, temporary: Callable[[],
         files.close(descriptor)
 
 
+def same_file_system(one: int, other: int) -> bool:
+    """Whether two descriptors are on the same file system, as far as can be known."""
+    try:
+        return os.fstat(one).st_dev == os.fstat(other).st_dev
+    except OSError:
+        return False
+
+
 def sweep(incoming: int) -> int:
     """
     Remove what dead daemons left behind, and nothing of a living one.
@@ -168,6 +177,11 @@ def sweep(incoming: int) -> int:
         finally:
             os.close(descriptor)
     return removed
+
+
+def _close(*descriptors: int) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 class _Told(Exception):

@@ -21,6 +21,7 @@ from twisted_upload.answers import FAILURE, SUCCESS
 from twisted_upload.directory import DirectoryStore
 from twisted_upload.disk import DiskThreads
 from twisted_upload.errors import CannotStart
+from twisted_upload.health import Reserve
 from twisted_upload.listening import endpoint_from_string, tcp_endpoint
 from twisted_upload.names import is_suffix, told_suffix
 from twisted_upload.raw import DoorSettings, UploadFactory
@@ -88,6 +89,18 @@ def _mode(text: str) -> int:
     return mode
 
 
+def _reserve(text: str) -> Reserve:
+    if not text.rstrip().endswith("%"):
+        return Reserve(size=parse_size(text))
+    try:
+        percent = float(text.rstrip()[:-1])
+    except ValueError:
+        percent = -1
+    if not 0 <= percent < 100:
+        raise ValueError(f"{text!r} is not a share such as 1% or a size such as 5G")
+    return Reserve(percent=percent)
+
+
 def _threads(text: str) -> int:
     if not (text.isascii() and text.isdigit()) or not 1 <= int(text) <= 256:
         raise ValueError(f"{text!r} is not a number from 1 to 256")
@@ -112,6 +125,12 @@ _PARAMETERS: Sequence[tuple[str, str | None, str, Callable[[str], Any]]] = (
         _suffix,
     ),
     ("mode", "0640", "Permissions of kept files, octal, whatever the umask.", _mode),
+    (
+        "reserve",
+        "1%",
+        "Space that uploads leave free on the disk, in bytes (5G) or per cent (1%); 0 is none.",
+        _reserve,
+    ),
     ("answer", SUCCESS, "What a sender hears when its file is kept.", _answer),
     ("max-size", "0", "Bytes of the largest upload, as in 500M or 4G; 0 is no limit.", parse_size),
     (
@@ -228,10 +247,12 @@ def make_service(options: Options, reactor: Any) -> UploadService:
     store = DirectoryStore(
         _path(options),
         disk,
+        reactor,
         time.time,
         suffix=told_suffix if suffix == "auto" else lambda _: suffix,
         durable=not options["no-fsync"],
         mode=options["mode"],
+        reserve=options["reserve"],
     )
     settings = DoorSettings(
         answer=options["answer"],

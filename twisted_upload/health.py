@@ -1,0 +1,202 @@
+"""
+Whether a store may take an upload just now, and what its errors mean.
+
+The failure rules, each kept in one place:
+
+1. The first failed fsync of a file loses that upload; it is never tried again,
+   because a second one may succeed over data that the kernel has thrown away.
+   (`twisted_upload.partial.PartialFile.keep` has no loop around it.)
+2. An error that is the disk's own (EIO, EROFS, or anything that no rule below
+   explains) makes the store unhealthy: it refuses, says so loudly, and takes
+   uploads again only when a test of the whole write path has passed.
+   (`Health.refusal`)
+3. A full disk or quota, a file that is too large, no more inodes: that upload
+   is refused with ``no-space``, its space is given back at once, and everything
+   else goes on.  (`Health.refusal`, `PartialFile.discard`)
+4. When the directory cannot be synced after publishing, there is no success,
+   and the name is taken back.  (`PartialFile.discard`)
+5. What was not acknowledged may exist after a crash, whole; what was
+   acknowledged does, exactly once.  (the order in `PartialFile.keep`)
+6. Closing is checked too.  (`PartialFile.keep`)
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from twisted_upload.disk import IDisk, PoolStopped
+from twisted_upload.errors import Busy, NoSpace, StoreFailed, UploadRefused
+from twisted_upload.units import format_size
+
+__all__ = ["Health", "Reserve", "Room"]
+
+SELF_TEST_INTERVAL = 2.0
+"""Seconds between the tests of a store that is not healthy."""
+
+ROOM_IS_FRESH = 1.0
+"""Seconds for which a look at the free space is good."""
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+
+
+class Health:
+    """
+    Whether the disk under a store can be trusted.
+
+    :param what: the store, for the log.
+    :param test: walks the whole write path in a disk thread, and raises
+        `Exception` where it fails.
+    :ivar well: false from an error of the disk until the test passes.
+    """
+
+    def __init__(
+        self, what: str, disk: IDisk, clock: IReactorTime, test: Callable[[], object]
+    ) -> None:
+        self.well = True
+        self._what = what
+        self._disk = disk
+        self._clock = clock
+        self._test = test
+        self._timer: IDelayedCall | None = None
+        self._stopped = False
+
+    def check(self) -> None:
+        """
+        :raises StoreFailed: the store takes no uploads just now.
+        """
+        if not self.well:
+            raise StoreFailed
+
+    def refusal(self, failure: Failure) -> UploadRefused:
+        """What a sender hears when a step of the write path has failed."""
+        error = failure.value
+        number = error.errno if isinstance(error, OSError) else None
+        if number in _FULL:
+            return NoSpace()
+        if number in _SHORT:
+            _log.error("{what}: {error}", what=self._what, error=error)
+            return Busy()
+        if number is None and not failure.check(PoolStopped):
+            _log.failure("{what}: a defect in the write path", failure, what=self._what)
+        elif self.well and not self._stopped:
+            _log.critical(
+                "{what}: UNHEALTHY, refusing uploads until a self-test passes: {error}",
+                what=self._what,
+                error=error,
+            )
+            self.well = False
+            self._test_later()
+        return StoreFailed()
+
+    def stop(self) -> None:
+        """Test no more."""
+        self._stopped = True
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
+
+    def _test_later(self) -> None:
+        if not self._stopped:
+            self._timer = self._clock.callLater(SELF_TEST_INTERVAL, self._test_now)
+
+    def _test_now(self) -> None:
+        self._timer = None
+        self._disk.run(self._test).addCallbacks(self._passed, self._failed)
+
+    def _passed(self, _: object) -> None:
+        self.well = True
+        _log.warn("{what}: healthy again, taking uploads", what=self._what)
+
+    def _failed(self, failure: Failure) -> None:
+        _log.critical(
+            "{what}: still UNHEALTHY: {error}", what=self._what, error=failure.getErrorMessage()
+        )
+        self._test_later()
+
+
+@dataclass(frozen=True, slots=True)
+class Reserve:
+    """
+    Space that uploads leave free: so many bytes and so many per cent of the
+    file system, whichever is more.
+    """
+
+    size: int = 0
+    percent: float = 0.0
+
+    def of(self, total: int) -> float:
+        """Bytes, on a file system of that many bytes."""
+        return max(float(self.size), total * self.percent / 100)
+
+
+class Room:
+    """
+    Whether a file system has more space than the reserve.
+
+    Looked at from time to time, in a disk thread, while uploads come.
+
+    :param look: free bytes and all bytes of the file system.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        disk: IDisk,
+        now: Callable[[], float],
+        reserve: Reserve,
+        look: Callable[[], tuple[int, int]],
+    ) -> None:
+        self._what = what
+        self._disk = disk
+        self._now = now
+        self._reserve = reserve
+        self._look = look
+        self._looking = False
+        self._looked = 0.0
+        self._short = False
+
+    def check(self) -> None:
+        """
+        :raises NoSpace: the reserve has been reached.
+        """
+        if self._reserve == Reserve():
+            return
+        now = self._now()
+        if not self._looking and not 0 <= now - self._looked < ROOM_IS_FRESH:
+            self._looked = now
+            self._looking = True
+            self._disk.run(self._look).addCallbacks(self._found, self._not_found)
+        if self._short:
+            raise NoSpace
+
+    def found(self, free: int, total: int) -> None:
+        """This is how much there is."""
+        short = free < self._reserve.of(total)
+        if short != self._short:
+            self._short = short
+            _log.warn(
+                "{what}: {free} free, {verdict}",
+                what=self._what,
+                free=format_size(free),
+                verdict="below the reserve: refusing uploads"
+                if short
+                else "above the reserve again: taking uploads",
+            )
+
+    def _found(self, room: tuple[int, int]) -> None:
+        self._looking = False
+        self.found(*room)
+
+    def _not_found(self, failure: Failure) -> None:
+        # Not our business here: the write path meets the same disk and tells.
+        self._looking = False
+
+
+_log = Logger()
