@@ -96,10 +96,11 @@ class DirectoryStore:
         """
         Make the folder ready, or say why it cannot be.  Waits for the disk.
 
+        To be done again when who or where the process is has changed (its
+        user, its umask).
+
         :raises CannotStart: with one line for the operator.
         """
-        if self._folder is not None:
-            return
         self._folder = self._open_folder()
         self._room.found(*self._free())
         if not self._folder.by_rename:
@@ -145,7 +146,7 @@ class DirectoryStore:
         folder = self._folder
         assert folder is not None
         try:
-            folder_test(self._files, folder.final, folder.incoming, folder.temporary)
+            folder_test(self._files, folder.final, folder.incoming, folder.temporary, self._mode)
         except OSError:
             again = self._open_folder()
             if not same_file_system(folder.final, again.final):
@@ -225,6 +226,7 @@ class _DirectoryIncoming:
 
     def _given_up(self, _: Deferred[Receipt]) -> None:
         self._over = True  # a disk thread has it in hand, and it is discarded after that
+        self._take_pieces()
 
     def abort(self) -> None:
         """See `IIncomingUpload.abort`."""
@@ -280,9 +282,7 @@ class _DirectoryIncoming:
 
         def keep() -> tuple[str, str | None]:
             try:
-                if pieces:
-                    part.append(pieces)
-                return part.keep()
+                return part.keep(pieces)
             except BaseException:
                 part.discard()
                 raise

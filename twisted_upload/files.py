@@ -54,10 +54,13 @@ class Files:
     tried again by Python or here (PEP 475).
     """
 
-    def create(self, directory: int, name: str) -> int:
-        """Open a new file for writing and reading; `FileExistsError` if it is not new."""
+    def create(self, directory: int, name: str, mode: int) -> int:
+        """
+        Open a new file for writing and reading, with these permissions less the
+        umask; `FileExistsError` if it is not new.
+        """
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-        return os.open(name, flags, 0o600, dir_fd=directory)
+        return os.open(name, flags, mode, dir_fd=directory)
 
     def lock(self, descriptor: int) -> bool:
         """Try to become the only holder of a file; whether that worked."""

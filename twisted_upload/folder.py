@@ -31,6 +31,9 @@ INCOMING = ".incoming"
 
 _TEMPORARY = re.compile(r"upload-[0-9a-f]{12}-[0-9]+\Z")
 _NEW_FOLDER_MODE = 0o750
+_LOCAL_KINDS = frozenset(
+    ("bcachefs", "btrfs", "ext2", "ext3", "ext4", "f2fs", "tmpfs", "xfs", "zfs")
+)
 _CANNOT_RENAME = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
@@ -50,6 +53,9 @@ class Folder:
     :ivar sync_folder: fsync the folder, where ``durable``.  Only the test that
         proves that it matters switches it off.
     :ivar by_rename: publish by rename; otherwise by link and unlink.
+    :ivar exact_modes: a new file has `mode` at once; otherwise chmod it.
+    :ivar late_errors: closing a file may tell of writing errors (network file
+        systems).
     """
 
     path: str
@@ -62,6 +68,8 @@ class Folder:
     durable: bool
     sync_folder: bool
     by_rename: bool
+    exact_modes: bool
+    late_errors: bool
 
     def __post_init__(self) -> None:
         # What is on its way into a folder that has been given up still needs
@@ -101,29 +109,45 @@ def open_folder(
             with _telling(f"cannot keep files in the directory {path}"):
                 sweep(incoming)
                 temporary = _temporary_names().__next__
-                by_rename = folder_test(files, final, incoming, temporary)
+                by_rename, exact_modes = folder_test(files, final, incoming, temporary, mode)
         except _Told as told:
             raise CannotStart(str(told)) from told.__cause__
         undo.pop_all()
     return Folder(
-        path, files, final, incoming, temporary, suffix, mode, durable, sync_folder, by_rename
+        path,
+        files,
+        final,
+        incoming,
+        temporary,
+        suffix,
+        mode,
+        durable,
+        sync_folder,
+        by_rename,
+        exact_modes,
+        late_errors=_has_late_errors(final),
     )
 
 
-def folder_test(files: Files, final: int, incoming: int, temporary: Callable[[], str]) -> bool:
+def folder_test(
+    files: Files, final: int, incoming: int, temporary: Callable[[], str], mode: int
+) -> tuple[bool, bool]:
     """
     Walk a file through the whole write path, without showing it to anybody.
 
-    :return: whether the file system can rename without replacing.
+    :return: whether the file system can rename without replacing, and whether
+        a new file has exactly the permissions that it is created with.
     :raises OSError: a step failed.
     """
     name, other = temporary(), temporary()
-    descriptor = files.create(incoming, name)
+    descriptor = files.create(incoming, name, mode)
     try:
         if not files.lock(descriptor):
             raise OSError(errno.ENOLCK, "locks (flock) do not work here")
         if files.write(descriptor, b"test") == 0:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        exact_modes = stat.S_IMODE(os.fstat(descriptor).st_mode) == mode
+        files.chmod(descriptor, mode)
         files.fsync(descriptor)
         try:
             files.rename(incoming, name, incoming, other)
@@ -134,7 +158,7 @@ def folder_test(files: Files, final: int, incoming: int, temporary: Callable[[],
             files.link(incoming, name, incoming, other)
             by_rename = False
         files.fsync(final)
-        return by_rename
+        return by_rename, exact_modes
     finally:
         for left in (name, other):
             with contextlib.suppress(OSError):
@@ -236,6 +260,18 @@ def _open_incoming(final: int, files: Files) -> int:
         os.close(incoming)
         raise
     return incoming
+
+
+def _has_late_errors(descriptor: int) -> bool:
+    """Whether this is a network file system, or one that nothing is known of."""
+    device = os.fstat(descriptor).st_dev
+    number = f"{os.major(device)}:{os.minor(device)}"
+    with contextlib.suppress(OSError), open("/proc/self/mountinfo", encoding="utf-8") as mounts:
+        for line in mounts:
+            fields = line.split()
+            if fields[2] == number:
+                return fields[fields.index("-") + 1] not in _LOCAL_KINDS
+    return True
 
 
 def _temporary_names() -> Iterator[str]:

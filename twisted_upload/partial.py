@@ -11,6 +11,7 @@ step                   files that exist           cleaned up by
 =====================  =========================  ============================
 (bytes in memory)      none                       nothing to do
 create in .incoming/   temporary, incomplete      the next start's sweep
+(lock, where large)    the same                   the same, once nobody locks
 write ...              temporary, incomplete      the next start's sweep
 chmod, fsync           temporary, whole, durable  the next start's sweep
 rename (publish)       final name, whole          nobody: it is a whole file
@@ -41,6 +42,7 @@ WRITE_BACK = 8 * 1024 * 1024
 """Bytes after which the kernel is asked to write behind the writer."""
 
 _MOST_PIECES = 1024  # IOV_MAX
+_SWEPT_AT_MOST = 5
 
 
 class PartialFile:
@@ -71,7 +73,7 @@ class PartialFile:
     def append(self, chunks: Sequence[bytes]) -> None:
         """Write the next bytes; creates the file the first time."""
         if self._descriptor is None:
-            self._create()
+            self._create(locked=True)
         assert self._descriptor is not None
         if len(self._head) < HEAD:
             self._head = (self._head + b"".join(chunks))[:HEAD]
@@ -83,21 +85,40 @@ class PartialFile:
         if self._folder.durable:
             self._write_back(self._descriptor)
 
-    def keep(self) -> tuple[str, str | None]:
+    def keep(self, last: Sequence[bytes] = ()) -> tuple[str, str | None]:
         """
-        Make the file durable and give it its name.
+        Write the last bytes, make the file durable and give it its name.
 
         :return: the name, and the SHA-256 in hexadecimal where it was asked
             for.
         """
+        if self._descriptor is not None:
+            if last:
+                self.append(last)
+            return self._keep()
+        # All of it is here, and it will be done in a moment: no lock.  Where
+        # another daemon's sweep takes it away in that moment, do it again.
+        for _ in range(_SWEPT_AT_MOST):
+            self._create(locked=False)
+            if last:
+                self.append(last)
+            try:
+                return self._keep()
+            except FileNotFoundError:
+                self.discard()
+                self._head, self._size = b"", 0
+                if self._hash is not None:
+                    self._hash = hashlib.sha256()
+        raise OSError(errno.ENOENT, "unfinished files keep disappearing")
+
+    def _keep(self) -> tuple[str, str | None]:
         folder = self._folder
-        if self._descriptor is None:
-            self._create()
         assert self._descriptor is not None
-        folder.files.chmod(self._descriptor, folder.mode)
+        if not folder.exact_modes:
+            folder.files.chmod(self._descriptor, folder.mode)
         if folder.durable:
             folder.files.fsync(self._descriptor)
-        else:
+        elif folder.late_errors:
             folder.files.flush_on_close(self._descriptor)
         name = self._publish()
         if folder.durable and folder.sync_folder:
@@ -126,15 +147,17 @@ class PartialFile:
             with contextlib.suppress(OSError):
                 folder.files.close(descriptor)
 
-    def _create(self) -> None:
+    def _create(self, *, locked: bool) -> None:
         files, incoming = self._folder.files, self._folder.incoming
         while True:
             name = self._folder.temporary()
             try:
-                descriptor = files.create(incoming, name)
+                descriptor = files.create(incoming, name, self._folder.mode)
             except FileExistsError:
                 continue
             self._name, self._descriptor = name, descriptor
+            if not locked:
+                return
             # Another daemon that starts on this folder removes what nobody has
             # locked.  It may have come between the two calls; then the file is
             # without a name, or it holds the lock to take the name away.
@@ -190,9 +213,8 @@ class PartialFile:
                 continue
             break
         self._published = name
-        if folder.by_rename:
-            self._name = None
-        else:
-            folder.files.unlink(folder.incoming, self._name)
-            self._name = None
+        if not folder.by_rename:
+            with contextlib.suppress(FileNotFoundError):
+                folder.files.unlink(folder.incoming, self._name)
+        self._name = None
         return name

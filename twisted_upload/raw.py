@@ -15,7 +15,6 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
     IAddress,
-    IDelayedCall,
     IHalfCloseableProtocol,
     IPushProducer,
     IReactorTime,
@@ -30,7 +29,7 @@ from twisted_upload.answers import SUCCESS, kept_answer, refused_answer
 from twisted_upload.errors import ShuttingDown, TimedOut, TooLarge, UploadRefused
 from twisted_upload.interfaces import Arrival, IIncomingUpload, IUploadStore, Receipt
 from twisted_upload.lifecycle import Upload, new_upload
-from twisted_upload.limits import Silence
+from twisted_upload.limits import Silences
 from twisted_upload.units import format_duration, format_size
 
 __all__ = ["DoorSettings", "UploadFactory", "UploadProtocol"]
@@ -91,8 +90,14 @@ class UploadProtocol(Protocol):
         self._reported = False
         self._connected = False
         self._discarded = 0
-        self._linger: IDelayedCall | None = None
-        self._silence: Silence
+        self._peer = ""
+
+    @property
+    def peer(self) -> str:
+        """The sender, for people."""
+        if not self._peer:
+            self._peer = peer_name(self.transport.getPeer())
+        return self._peer
 
     @property
     def in_flight(self) -> bool:
@@ -111,9 +116,8 @@ class UploadProtocol(Protocol):
         factory = self.factory
         self._connected = True
         self._began_at = factory.clock.seconds()
-        self._silence = Silence(
-            factory.clock, factory.settings.idle_timeout, self._silent_for_too_long
-        )
+        self._silences = factory.idle
+        self._silences.heard(self)
         factory.came(self)
 
     def dataReceived(self, data: bytes) -> None:
@@ -121,7 +125,7 @@ class UploadProtocol(Protocol):
         if self._answered or self._ended:
             self._discard(len(data))
             return
-        self._silence.heard()
+        self._silences.heard(self)
         self._size += len(data)
         limit = self.factory.settings.max_size
         if limit and self._size > limit:
@@ -137,7 +141,7 @@ class UploadProtocol(Protocol):
         if self._answered:
             self.transport.loseConnection()
         else:
-            self._silence.cancel()
+            self._silences.ignore(self)
             self._upload.ended()
 
     def writeConnectionLost(self) -> None:
@@ -146,9 +150,8 @@ class UploadProtocol(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection is gone, whichever way."""
         self._connected = False
-        self._silence.cancel()
-        if self._linger is not None and self._linger.active():
-            self._linger.cancel()
+        self._silences.ignore(self)
+        self.factory.lingering.ignore(self)
         self._upload.lost()
         self.factory.went(self)
 
@@ -157,14 +160,15 @@ class UploadProtocol(Protocol):
     def pauseProducing(self) -> None:
         """Stop reading: the store has as much as it may hold."""
         if not self._half_closed:
-            self._silence.stop_counting()
+            self._silences.ignore(self)
             self.transport.pauseProducing()
 
     def resumeProducing(self) -> None:
         """Read on."""
         # Reading from a transport whose end has come would tell the end twice.
         if self._connected and not self._half_closed:
-            self._silence.count()
+            if not self._answered:
+                self._silences.heard(self)
             self.transport.resumeProducing()
 
     def stopProducing(self) -> None:
@@ -175,13 +179,12 @@ class UploadProtocol(Protocol):
 
     def arrival(self) -> Arrival:
         """See `IDoor.arrival`."""
-        settings = self.factory.settings
-        if settings.finish_after_idle:
-            self._silence.cancel()
-            self._silence = Silence(
-                self.factory.clock, settings.finish_after_idle, self._fell_silent
-            )
-        return Arrival(peer_name(self.transport.getPeer()), digest=settings.receipts)
+        factory = self.factory
+        if factory.settings.finish_after_idle and not self._half_closed:
+            self._silences.ignore(self)
+            self._silences = factory.finishing
+            self._silences.heard(self)
+        return Arrival(self.peer, digest=factory.settings.receipts)
 
     def began(self, incoming: IIncomingUpload) -> None:
         """See `IDoor.began`."""
@@ -226,22 +229,30 @@ class UploadProtocol(Protocol):
 
     def report_unused(self) -> None:
         """See `IDoor.report_unused`."""
-        _log.debug("unused connection from {peer}", peer=peer_name(self.transport.getPeer()))
+        _log.debug("unused connection from {peer}", peer=self.peer)
         self._reported = True
 
-    # Within
+    # What the timers say
 
-    def _fell_silent(self) -> None:
+    def fell_silent(self) -> None:
+        """Silence has lasted so long that it ends the file."""
         self._ended = True
         self._upload.fell_silent()
 
-    def _silent_for_too_long(self) -> None:
+    def idle_for_too_long(self) -> None:
+        """Silence has lasted so long that nothing more is expected."""
         seconds = format_duration(self.factory.settings.idle_timeout)
         self._upload.refused(
             TimedOut(
                 f"nothing came for {seconds}, and no half-close to end the file; with nc, use nc -N"
             )
         )
+
+    def lingered(self) -> None:
+        """A refused sender has had its time to notice."""
+        self.transport.abortConnection()
+
+    # Within
 
     def _answer(self, answer: bytes) -> None:
         """
@@ -253,16 +264,14 @@ class UploadProtocol(Protocol):
         close).
         """
         self._answered = True
-        self._silence.cancel()
+        self._silences.ignore(self)
         self.transport.write(answer)
         if self._half_closed:
             self.transport.loseConnection()
             return
         self.transport.loseWriteConnection()
         self.transport.resumeProducing()
-        self._linger = self.factory.clock.callLater(
-            self.factory.settings.linger_time, self.transport.abortConnection
-        )
+        self.factory.lingering.heard(self)
 
     def _discard(self, size: int) -> None:
         self._discarded += size
@@ -272,8 +281,7 @@ class UploadProtocol(Protocol):
     def _report(self, text: str, **fields: Any) -> None:
         seconds = self.factory.clock.seconds() - self._began_at
         fields.setdefault("size", self._size)
-        if "peer" not in fields:
-            fields["peer"] = peer_name(self.transport.getPeer())
+        fields.setdefault("peer", self.peer)
         rate = f"{format_duration(seconds)}, {format_size(fields['size'] / (seconds or 1e-3))}/s"
         _log.info(text, seconds=seconds, rate=rate, **fields)
         self._reported = True
@@ -304,6 +312,10 @@ class UploadFactory(ServerFactory):
         self.clock = clock
         self.settings = settings or DoorSettings()
         self.protocols: set[UploadProtocol] = set()
+        protocol, chosen = UploadProtocol, self.settings
+        self.idle = Silences(clock, chosen.idle_timeout, protocol.idle_for_too_long)
+        self.finishing = Silences(clock, chosen.finish_after_idle, protocol.fell_silent)
+        self.lingering = Silences(clock, chosen.linger_time, protocol.lingered)
         self._stopping = False
         self._drained: list[Deferred[None]] = []
         self._gone: list[Deferred[None]] = []

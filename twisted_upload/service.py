@@ -76,7 +76,8 @@ class UploadService(Service):
 
     def open(self) -> None:
         """
-        Open the store, if that has not been done.
+        Open the store, so that what is wrong with it is known early; it is
+        opened again when the service starts, in the process that will serve.
 
         :raises CannotStart: it cannot be used.
         """

@@ -122,9 +122,13 @@ class FaultyFiles(Files):
         """Let every call of a method wait until `heal`."""
         self._stalled[call] = threading.Event()
 
-    def shorten(self, *, times: int = 1) -> None:
-        """Let the next writes take one byte only."""
-        self._faults["write"] = deque([0] * times)
+    def shorten(self, call: str = "write", *, times: int = 1, then: int | None = None) -> None:
+        """
+        Let the next calls of ``write`` or ``writev`` take one byte only.
+
+        :param then: the `errno` with which the call after them fails.
+        """
+        self._faults[call] = deque([0] * times + ([] if then is None else [then]))
 
     def _before(self, call: str) -> int | None:
         self.calls[call] += 1
@@ -143,7 +147,8 @@ def _faulty(call: str) -> Callable[..., Any]:
         if error is None:
             return real(self, *arguments)
         if error == 0:  # a short write
-            return Files.write(self, arguments[0], arguments[1][:1])
+            descriptor, data = arguments
+            return Files.write(self, descriptor, (data if call == "write" else data[0])[:1])
         if call == "close":  # Linux closes all the same
             real(self, *arguments)
         raise OSError(error, os.strerror(error))
