@@ -8,10 +8,11 @@ from __future__ import annotations
 import os
 import random
 import stat
+import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Literal, Protocol
+from typing import Any, BinaryIO, Literal, Protocol, cast
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.internet.interfaces import IReactorTime
@@ -186,7 +187,7 @@ class Batch:
         *,
         jobs: int = 1,
         retries: Retries | None = None,
-        stdin: Callable[[], BinaryIO],
+        stdin: Callable[[], BinaryIO] | None = None,
     ) -> None:
         self._clock = clock
         self._send = send
@@ -194,7 +195,7 @@ class Batch:
         self._watcher = watcher
         self._jobs = min(jobs, len(files))
         self._retries = retries or Retries()
-        self._stdin = stdin
+        self._stdin = stdin or open_stdin
         self._signal = 0
         self._workers: list[Deferred[None]] = []
         self.results: list[Result] = []
@@ -241,11 +242,11 @@ class Batch:
         def seconds() -> float:
             return self._clock.seconds() - began
 
+        source = _Stdin(self._stdin) if file == STDIN else _Path(file)
         while True:
             attempts += 1
             connected = all_sent = False
             try:
-                source = _Stdin(self._stdin) if file == STDIN else _Path(file)
                 receipt = await self._send(source.open(), progress=progress)
             except CancelledError:
                 return self._cancelled(index, file, seconds(), attempts, all_sent=all_sent)
@@ -314,19 +315,36 @@ class _Path:
 
 
 class _Stdin:
-    """Standard input, which only a regular file can be rewound in."""
+    """Standard input, of which only a file can be read again."""
 
     def __init__(self, opener: Callable[[], BinaryIO]) -> None:
         self._opener = opener
         self._file: BinaryIO | None = None
+        self._start: int | None = None
 
     def open(self) -> BinaryIO:
-        self._file = self._opener()
+        if self._file is None:
+            self._file = self._opener()
+            if self._file.seekable():
+                self._start = self._file.tell()
+        elif self._start is not None:
+            self._file.seek(self._start)
         return self._file
 
     def can_be_read_again(self) -> bool:
-        return False if self._file is None else self._file.seekable()
+        return self._start is not None
 
 
-def open_stdin(start: int | None) -> BinaryIO:
-    raise NotImplementedError
+def open_stdin() -> BinaryIO:
+    """
+    Standard input, unbuffered: a thread that waits in a buffer of Python's
+    would be a fatal error when the interpreter exits.
+
+    :raises SourceFailed: there is none that could be read.
+    """
+    if sys.stdin is None:
+        raise SourceFailed("standard input is closed")
+    try:
+        return cast(BinaryIO, open(0, "rb", buffering=0, closefd=False))
+    except OSError as error:
+        raise SourceFailed("standard input cannot be read") from error

@@ -11,6 +11,7 @@ is an explicit half-close, which that does not touch.
 from __future__ import annotations
 
 import hashlib
+import os
 import socket
 import struct
 import time
@@ -80,7 +81,8 @@ def upload(
         any other client endpoint of Twisted on which a half-close works.
     :param reactor: the global one unless given.
     :param progress: called with the bytes sent so far and the bytes in all
-        (`None` where nobody knows).
+        (`None` where nobody knows, until everything has been sent: then both
+        are equal).
     :param answer: the words by which that server says success.
     :param connect_timeout: seconds until there must be a connection.
     :param stall_timeout: seconds in which at least some bytes must get through.
@@ -124,7 +126,13 @@ async def _upload(
     try:
         sending = protocol(ready)
         await _connect(endpoint, sending, reactor, connect_timeout)
-        return await sending.outcome
+        # A reactor that stops closes its connections in an orderly way, and the
+        # server would take half a file for a whole one.
+        trigger = reactor.addSystemEventTrigger("before", "shutdown", sending.stop)
+        try:
+            return await sending.outcome
+        finally:
+            reactor.removeSystemEventTrigger(trigger)
     finally:
         ready.close()
 
@@ -156,8 +164,9 @@ async def _connect(
     except ConnectionTimedOut as error:
         raise UploadTimedOut("the connection attempt timed out") from error
     except Exception as error:
-        reason = getattr(error, "osError", None)
-        text = (reason.strerror if isinstance(reason, OSError) else None) or str(error)
+        number = getattr(error, "osError", None)  # of Twisted's errors: the errno
+        text = os.strerror(number) if isinstance(number, int) else None
+        text = text or getattr(error, "strerror", None) or str(error)
         raise CouldNotConnect(text.strip().rstrip(".")) from error
 
 
@@ -196,6 +205,7 @@ class _Sending(Protocol):
         self._heard = b""
         self._verdict: BaseException | None = None
         self._watch: IDelayedCall | None = None
+        self._gone: Deferred[None] | None = Deferred()
         self._got_through: object = None
 
     def connectionMade(self) -> None:
@@ -226,6 +236,9 @@ class _Sending(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """There will be no more answer: say what became of the upload."""
+        gone, self._gone = self._gone, None
+        if gone is not None:
+            gone.callback(None)
         if self._watch is not None and self._watch.active():
             self._watch.cancel()
         try:
@@ -236,6 +249,17 @@ class _Sending(Protocol):
         else:
             if not self.outcome.called:
                 self.outcome.callback(receipt)
+
+    def stop(self) -> Deferred[None] | None:
+        """
+        The reactor is about to stop: abort, unless everything has been sent.
+
+        :return: fires when the connection is gone.
+        """
+        if self._half_closed or self._gone is None:
+            return None
+        self._give_up(UploadInterrupted("the program stopped before everything was sent"))
+        return self._gone
 
     def _passing(self, chunk: bytes) -> bytes:
         self._sent += len(chunk)
@@ -248,6 +272,11 @@ class _Sending(Protocol):
         self._half_closed = True
         self.transport.loseWriteConnection()
         self._watch_for(self._answer_timeout)
+        if self._progress is not None and self._source.total != self._sent:
+            try:
+                self._progress(self._sent, self._sent)
+            except Exception as error:
+                self._give_up(error)
 
     def _not_sent(self, failure: Failure) -> None:
         # When the connection itself is gone, connectionLost knows more.

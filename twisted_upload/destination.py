@@ -35,6 +35,7 @@ DEFAULT_PORT = 6666
 
 _NO_HALF_CLOSE = ("tls", "ssl")
 _KINDS = ("tcp", "unix", *_NO_HALF_CLOSE)
+_A_DAY = 24 * 3600.0
 _BRACKETED = re.compile(r"\[([^\[\]]*)\](?::(.*))?\Z")
 _HOST = re.compile(r"[^\s/\\@\[\]?#]+\Z")
 
@@ -54,15 +55,13 @@ class Destination:
     host: str | None
     port: int = DEFAULT_PORT
 
-    def endpoint(self, reactor: Any, timeout: float) -> IStreamClientEndpoint:
+    def endpoint(self, reactor: Any) -> IStreamClientEndpoint:
         """
-        What connects to it.
+        What connects to it, for as long as the kernel tries: whoever has less
+        patience cancels it.
 
-        :param timeout: seconds that each of its addresses gets; 0 for as long
-            as the kernel tries.
         :raises ValueError: it is no endpoint after all.
         """
-        kernel = timeout or 24 * 3600.0
         if self.host is None:
             try:
                 return cast(IStreamClientEndpoint, clientFromString(reactor, self.text))
@@ -74,7 +73,7 @@ class Destination:
             kind = TCP4ClientEndpoint
         elif isIPv6Address(self.host):
             kind = TCP6ClientEndpoint
-        return cast(IStreamClientEndpoint, kind(reactor, self.host, self.port, kernel))
+        return cast(IStreamClientEndpoint, kind(reactor, self.host, self.port, _A_DAY))
 
 
 def parse_destination(text: str) -> Destination:
@@ -145,11 +144,11 @@ class DaemonResolver:
 
     def resolveHostName(
         self,
-        resolutionReceiver: IResolutionReceiver,
-        hostName: str,
-        portNumber: int = 0,
-        addressTypes: Sequence[type[IAddress]] | None = None,
-        transportSemantics: str = "TCP",
+        resolutionReceiver: IResolutionReceiver,  # noqa: N803
+        hostName: str,  # noqa: N803
+        portNumber: int = 0,  # noqa: N803
+        addressTypes: Sequence[type[IAddress]] | None = None,  # noqa: N803
+        transportSemantics: str = "TCP",  # noqa: N803
     ) -> IHostResolution:
         """See `IHostnameResolver.resolveHostName`."""
         wanted = tuple(addressTypes or (IPv4Address, IPv6Address))

@@ -28,8 +28,9 @@ from twisted_upload.files import Files
 from twisted_upload.folder import Folder, folder_test, open_folder, same_file_system
 from twisted_upload.health import Health, Reserve, Room
 from twisted_upload.interfaces import Arrival, IIncomingUpload, IUploadStore, Receipt
+from twisted_upload.keeping import GroupCommit, keep_alone
 from twisted_upload.names import Moments, told_suffix
-from twisted_upload.partial import PartialFile
+from twisted_upload.partial import KeptFile, PartialFile
 
 __all__ = ["DirectoryStore"]
 
@@ -88,6 +89,7 @@ class DirectoryStore:
         self._folder: Folder | None = None
         self._moments = Moments()
         self.health = Health(path, disk, clock, self._self_test)
+        self._commits = GroupCommit(disk)
         self._room = Room(path, disk, now, reserve or Reserve(), self._free)
         self.most_held = most_held
         self.held = 0
@@ -134,6 +136,20 @@ class DirectoryStore:
         now = self.now()
         part = PartialFile(self._folder, self._moments.next(now), digest=arrival.digest)
         return _DirectoryIncoming(self, part, arrival.peer, now, failed)
+
+    def keep(
+        self, part: PartialFile, pieces: list[bytes], size: int, *, alone: bool
+    ) -> Deferred[KeptFile]:
+        """
+        Have a file kept.
+
+        :param pieces: its last bytes, so many as ``size`` says.
+        :param alone: not together with others: it may take long.
+        """
+        folder = part.folder
+        if alone or (folder.durable and not folder.parallel_sync):
+            return self.disk.run(lambda: keep_alone(folder, part, pieces))
+        return self._commits.keep(folder, part, pieces, size)
 
     def _self_test(self) -> None:
         """
@@ -277,29 +293,22 @@ class _DirectoryIncoming:
                 self._resume()
 
     def _keep(self) -> None:
+        size = self._waiting
         pieces = self._take_pieces()
-        part = self._part
+        self._busy = True
+        keeping = self._store.keep(self._part, pieces, size, alone=self._created)
+        self._created = True
+        keeping.addCallbacks(self._kept, self._went_wrong)
 
-        def keep() -> tuple[str, str | None]:
-            try:
-                return part.keep(pieces)
-            except BaseException:
-                part.discard()
-                raise
-
-        self._busy = self._created = True
-        self._store.disk.run(keep).addCallbacks(self._kept, self._went_wrong)
-
-    def _kept(self, result: tuple[str, str | None]) -> None:
+    def _kept(self, kept: KeptFile) -> None:
         self._let_go()
         if self._over:
             self._discard()
             return
         self._over = True
-        name, sha256 = result
         assert self._committed is not None
         self._committed.callback(
-            Receipt(name, self._part.size, sha256, self._peer, self._arrived, self._store.now())
+            Receipt(kept.name, kept.size, kept.sha256, self._peer, self._arrived, self._store.now())
         )
 
     def _went_wrong(self, failure: Failure) -> None:

@@ -16,6 +16,8 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from twisted_upload.aio import ParallelSync
+
 __all__ = ["Files"]
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -54,6 +56,9 @@ class Files:
     tried again by Python or here (PEP 475).
     """
 
+    def __init__(self) -> None:
+        self._idle_syncs: list[ParallelSync] = []  # one for each thread that syncs at a time
+
     def create(self, directory: int, name: str, mode: int) -> int:
         """
         Open a new file for writing and reading, with these permissions less the
@@ -69,6 +74,14 @@ class Files:
         except BlockingIOError:
             return False
         return True
+
+    def share(self, descriptor: int) -> None:
+        """Wait until nobody else is the only holder of a file, and hold it with others."""
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+
+    def unlock(self, descriptor: int) -> None:
+        """Hold it no more."""
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
 
     def links(self, descriptor: int) -> int:
         """How many names a file has."""
@@ -89,6 +102,21 @@ class Files:
     def fsync(self, descriptor: int) -> None:
         """Wait until a file, or a directory, is on the device."""
         os.fsync(descriptor)
+
+    def fsync_all(self, descriptors: Sequence[int]) -> list[OSError | None]:
+        """
+        Wait until several files are on the device, all at once.
+
+        :return: for each what went wrong with it, if anything.
+        """
+        try:
+            syncs = self._idle_syncs.pop()
+        except IndexError:
+            syncs = ParallelSync()
+        try:
+            return syncs.sync(descriptors)
+        finally:
+            self._idle_syncs.append(syncs)
 
     def start_write_back(self, descriptor: int, offset: int, length: int) -> None:
         """Let the kernel begin to write a range to the device."""
@@ -114,10 +142,6 @@ class Files:
     def close(self, descriptor: int) -> None:
         """Close; network file systems tell here what they could not write."""
         os.close(descriptor)
-
-    def flush_on_close(self, descriptor: int) -> None:
-        """Have a network file system tell its errors now, and keep the file open."""
-        os.close(os.dup(descriptor))
 
     def rename(self, source: int, name: str, target: int, new_name: str) -> None:
         """

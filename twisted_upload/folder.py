@@ -13,13 +13,15 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import itertools
 import os
 import re
 import secrets
 import stat
+import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from twisted_upload.errors import CannotStart
@@ -31,9 +33,6 @@ INCOMING = ".incoming"
 
 _TEMPORARY = re.compile(r"upload-[0-9a-f]{12}-[0-9]+\Z")
 _NEW_FOLDER_MODE = 0o750
-_LOCAL_KINDS = frozenset(
-    ("bcachefs", "btrfs", "ext2", "ext3", "ext4", "f2fs", "tmpfs", "xfs", "zfs")
-)
 _CANNOT_RENAME = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
@@ -54,8 +53,9 @@ class Folder:
         proves that it matters switches it off.
     :ivar by_rename: publish by rename; otherwise by link and unlink.
     :ivar exact_modes: a new file has `mode` at once; otherwise chmod it.
-    :ivar late_errors: closing a file may tell of writing errors (network file
-        systems).
+    :ivar publishing: to be held (``with``) from the closing of files, which
+        unlocks them, to the end of their publishing.
+    :ivar parallel_sync: the kernel can sync several files at once.
     """
 
     path: str
@@ -69,12 +69,27 @@ class Folder:
     sync_folder: bool
     by_rename: bool
     exact_modes: bool
-    late_errors: bool
+    publishing: Publishing
+    parallel_sync: bool
 
     def __post_init__(self) -> None:
         # What is on its way into a folder that has been given up still needs
         # its descriptors; they go with the last of it.
-        weakref.finalize(self, _close, self.final, self.incoming)
+        weakref.finalize(self, _close, self.final, self.incoming, self.publishing.descriptor)
+
+    def sync_files(self, descriptors: Sequence[int]) -> list[OSError | None]:
+        """Sync files, each with its own error."""
+        if self.parallel_sync and len(descriptors) > 1:
+            return self.files.fsync_all(descriptors)
+        results: list[OSError | None] = []
+        for descriptor in descriptors:
+            try:
+                self.files.fsync(descriptor)
+            except OSError as error:
+                results.append(error)
+            else:
+                results.append(None)
+        return results
 
 
 def open_folder(
@@ -101,13 +116,17 @@ def open_folder(
                 final = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
                 undo.callback(os.close, final)
             with _telling(f"cannot write to the directory {path}"):
-                if not os.access(path, os.W_OK | os.X_OK):
+                if os.fstatvfs(final).f_flag & os.ST_RDONLY:
+                    raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+                if not os.access(path, os.W_OK | os.X_OK, effective_ids=True):
                     raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
             with _telling(f"cannot use {path}/{INCOMING}"):
                 incoming = _open_incoming(final, files)
                 undo.callback(os.close, incoming)
+                lock = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=incoming)
+                undo.callback(os.close, lock)
             with _telling(f"cannot keep files in the directory {path}"):
-                sweep(incoming)
+                sweep(lock)
                 temporary = _temporary_names().__next__
                 by_rename, exact_modes = folder_test(files, final, incoming, temporary, mode)
         except _Told as told:
@@ -125,7 +144,8 @@ def open_folder(
         sync_folder,
         by_rename,
         exact_modes,
-        late_errors=_has_late_errors(final),
+        publishing=Publishing(files, lock),
+        parallel_sync=_can_sync_in_parallel(files, incoming),
     )
 
 
@@ -178,9 +198,17 @@ def sweep(incoming: int) -> int:
     """
     Remove what dead daemons left behind, and nothing of a living one.
 
-    :param incoming: descriptor of ``.incoming/``.
+    :param incoming: a descriptor of ``.incoming/`` that nobody else has.
     :return: how many files.
     """
+    fcntl.flock(incoming, fcntl.LOCK_EX)
+    try:
+        return _sweep(incoming)
+    finally:
+        fcntl.flock(incoming, fcntl.LOCK_UN)
+
+
+def _sweep(incoming: int) -> int:
     removed = 0
     for name in os.listdir(incoming):
         if _TEMPORARY.match(name) is None:
@@ -188,8 +216,8 @@ def sweep(incoming: int) -> int:
         flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         try:
             descriptor = os.open(name, flags, dir_fd=incoming)
-        except FileNotFoundError:
-            continue
+        except OSError:
+            continue  # gone, or not a file and so not ours
         try:
             # While we hold the lock, whoever has just created the file sees
             # that it is gone and creates another.
@@ -206,6 +234,33 @@ def sweep(incoming: int) -> int:
 def _close(*descriptors: int) -> None:
     for descriptor in descriptors:
         os.close(descriptor)
+
+
+class Publishing:
+    """
+    Keeps other daemons' sweeps away for the moment in which a whole file is
+    neither locked any more nor published yet.
+
+    :param descriptor: one of ``.incoming/`` that nobody else has.
+    """
+
+    def __init__(self, files: Files, descriptor: int) -> None:
+        self.descriptor = descriptor
+        self._files = files
+        self._holders = 0
+        self._mutex = threading.Lock()
+
+    def __enter__(self) -> None:
+        with self._mutex:
+            if self._holders == 0:
+                self._files.share(self.descriptor)
+            self._holders += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._mutex:
+            self._holders -= 1
+            if self._holders == 0:
+                self._files.unlock(self.descriptor)
 
 
 class _Told(Exception):
@@ -254,7 +309,7 @@ def _open_incoming(final: int, files: Files) -> int:
             raise OSError(errno.EXDEV, "it is on another file system than the directory")
         if stat.S_IMODE(status.st_mode) != 0o700:
             os.fchmod(incoming, 0o700)
-        if not os.access(".", os.W_OK | os.X_OK, dir_fd=incoming):
+        if not os.access(".", os.W_OK | os.X_OK, dir_fd=incoming, effective_ids=True):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except BaseException:
         os.close(incoming)
@@ -262,16 +317,11 @@ def _open_incoming(final: int, files: Files) -> int:
     return incoming
 
 
-def _has_late_errors(descriptor: int) -> bool:
-    """Whether this is a network file system, or one that nothing is known of."""
-    device = os.fstat(descriptor).st_dev
-    number = f"{os.major(device)}:{os.minor(device)}"
-    with contextlib.suppress(OSError), open("/proc/self/mountinfo", encoding="utf-8") as mounts:
-        for line in mounts:
-            fields = line.split()
-            if fields[2] == number:
-                return fields[fields.index("-") + 1] not in _LOCAL_KINDS
-    return True
+def _can_sync_in_parallel(files: Files, directory: int) -> bool:
+    try:
+        return files.fsync_all([directory, directory]) == [None, None]
+    except OSError:
+        return False
 
 
 def _temporary_names() -> Iterator[str]:

@@ -14,11 +14,12 @@ create in .incoming/   temporary, incomplete      the next start's sweep
 (lock, where large)    the same                   the same, once nobody locks
 write ...              temporary, incomplete      the next start's sweep
 chmod, fsync           temporary, whole, durable  the next start's sweep
+close                  the same                   the next start's sweep
 rename (publish)       final name, whole          nobody: it is a whole file
                                                   that nobody was promised
 fsync (directory)      final name, whole,         nobody: it is kept
                        durable
-close, answer          the same                   nobody: it is kept
+answer                 the same                   nobody: it is kept
 =====================  =========================  ============================
 
 Where the file system cannot rename without replacing, publishing is link, then
@@ -32,17 +33,32 @@ import contextlib
 import errno
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from twisted_upload.folder import Folder
 from twisted_upload.names import HEAD, file_name
 
-__all__ = ["PartialFile"]
+__all__ = ["KeptFile", "PartialFile"]
 
 WRITE_BACK = 8 * 1024 * 1024
 """Bytes after which the kernel is asked to write behind the writer."""
 
 _MOST_PIECES = 1024  # IOV_MAX
-_SWEPT_AT_MOST = 5
+
+
+@dataclass(frozen=True, slots=True)
+class KeptFile:
+    """
+    A file that is whole, durable and visible.
+
+    :ivar name: under which it is visible.
+    :ivar size: bytes.
+    :ivar sha256: in hexadecimal, where it was asked for.
+    """
+
+    name: str
+    size: int
+    sha256: str | None
 
 
 class PartialFile:
@@ -51,11 +67,14 @@ class PartialFile:
 
     :param moment: milliseconds since the epoch and serial, for its name.
     :param digest: compute the SHA-256 while writing.
+    :ivar repeatable: all its bytes are still at hand: after `discard` it can be
+        done again.
     """
 
     def __init__(self, folder: Folder, moment: tuple[int, int], *, digest: bool) -> None:
-        self._folder = folder
+        self.folder = folder
         self._moment = moment
+        self.repeatable = False
         self._hash = hashlib.sha256() if digest else None
         self._head = b""
         self._name: str | None = None
@@ -64,11 +83,6 @@ class PartialFile:
         self._size = 0
         self._started = 0  # write-back has been asked for up to here
         self._finished = 0  # and waited for up to here
-
-    @property
-    def size(self) -> int:
-        """Bytes written."""
-        return self._size
 
     def append(self, chunks: Sequence[bytes]) -> None:
         """Write the next bytes; creates the file the first time."""
@@ -82,58 +96,71 @@ class PartialFile:
         if self._hash is not None:
             for chunk in chunks:
                 self._hash.update(chunk)
-        if self._folder.durable:
+        if self.folder.durable:
             self._write_back(self._descriptor)
 
-    def keep(self, last: Sequence[bytes] = ()) -> tuple[str, str | None]:
-        """
-        Write the last bytes, make the file durable and give it its name.
+    # The steps to its name, in this order: see twisted_upload.keeping
 
-        :return: the name, and the SHA-256 in hexadecimal where it was asked
-            for.
-        """
-        if self._descriptor is not None:
-            if last:
-                self.append(last)
-            return self._keep()
-        # All of it is here, and it will be done in a moment: no lock.  Where
-        # another daemon's sweep takes it away in that moment, do it again.
-        for _ in range(_SWEPT_AT_MOST):
+    def finish(self, last: Sequence[bytes]) -> None:
+        """Write the last bytes, and give the file the permissions it is to have."""
+        if self._descriptor is None:
+            # All of it is here, and it will be done in a moment: no lock.
+            self.repeatable = True
             self._create(locked=False)
-            if last:
-                self.append(last)
-            try:
-                return self._keep()
-            except FileNotFoundError:
-                self.discard()
-                self._head, self._size = b"", 0
-                if self._hash is not None:
-                    self._hash = hashlib.sha256()
-        raise OSError(errno.ENOENT, "unfinished files keep disappearing")
-
-    def _keep(self) -> tuple[str, str | None]:
-        folder = self._folder
-        assert self._descriptor is not None
+        if last:
+            self.append(last)
+        folder = self.folder
         if not folder.exact_modes:
-            folder.files.chmod(self._descriptor, folder.mode)
-        if folder.durable:
-            folder.files.fsync(self._descriptor)
-        elif folder.late_errors:
-            folder.files.flush_on_close(self._descriptor)
-        name = self._publish()
-        if folder.durable and folder.sync_folder:
-            folder.files.fsync(folder.final)
-        # The lock goes with this, now that no sweep can find the file.
-        descriptor, self._descriptor = self._descriptor, None
-        folder.files.close(descriptor)
-        return name, self._hash.hexdigest() if self._hash is not None else None
+            folder.files.chmod(self.descriptor, folder.mode)
+
+    @property
+    def descriptor(self) -> int:
+        """Of the open file."""
+        assert self._descriptor is not None
+        return self._descriptor
+
+    def publish(self) -> None:
+        """Give it a final name that nobody has or had."""
+        folder = self.folder
+        assert self._name is not None
+        milliseconds, serial = self._moment
+        suffix = folder.suffix(self._head)
+        publish = folder.files.rename if folder.by_rename else folder.files.link
+        while self._published is None:
+            name = file_name(milliseconds, serial, suffix)
+            try:
+                publish(folder.incoming, self._name, folder.final, name)
+            except FileExistsError:
+                serial += 1
+            else:
+                self._published = name
+        if not folder.by_rename:
+            with contextlib.suppress(FileNotFoundError):
+                folder.files.unlink(folder.incoming, self._name)
+        self._name = None
+
+    def close(self) -> None:
+        """
+        Close the file, before it is published: network file systems tell here
+        what they could not write, and who watches the folder is to see one
+        event, not the closing too.  Its lock goes with this; see
+        `twisted_upload.folder.Folder.publishing`.
+        """
+        descriptor, self._descriptor = self.descriptor, None
+        self.folder.files.close(descriptor)
+
+    def kept_file(self) -> KeptFile:
+        """What has become of it, in the end."""
+        assert self._published is not None
+        sha256 = self._hash.hexdigest() if self._hash is not None else None
+        return KeptFile(self._published, self._size, sha256)
 
     def discard(self) -> None:
         """
         Give everything back: the space, the temporary name, and the final one
         where the file had got it without having been promised to anybody.
         """
-        folder = self._folder
+        folder = self.folder
         if self._published is not None:
             with contextlib.suppress(OSError):
                 folder.files.unlink(folder.final, self._published)
@@ -146,13 +173,16 @@ class PartialFile:
             descriptor, self._descriptor = self._descriptor, None
             with contextlib.suppress(OSError):
                 folder.files.close(descriptor)
+        if self.repeatable:
+            self._head, self._size = b"", 0
+            self._hash = hashlib.sha256() if self._hash is not None else None
 
     def _create(self, *, locked: bool) -> None:
-        files, incoming = self._folder.files, self._folder.incoming
+        files, incoming = self.folder.files, self.folder.incoming
         while True:
-            name = self._folder.temporary()
+            name = self.folder.temporary()
             try:
-                descriptor = files.create(incoming, name, self._folder.mode)
+                descriptor = files.create(incoming, name, self.folder.mode)
             except FileExistsError:
                 continue
             self._name, self._descriptor = name, descriptor
@@ -166,7 +196,7 @@ class PartialFile:
             self.discard()
 
     def _write_all(self, descriptor: int, chunks: list[bytes | memoryview]) -> None:
-        files = self._folder.files
+        files = self.folder.files
         while chunks:
             if len(chunks) == 1:
                 written = files.write(descriptor, chunks[0])
@@ -191,30 +221,9 @@ class PartialFile:
         """
         if self._size - self._started < WRITE_BACK:
             return
-        files = self._folder.files
+        files = self.folder.files
         if self._started > self._finished:
             files.finish_write_back(descriptor, self._finished, self._started - self._finished)
         self._finished = self._started
         files.start_write_back(descriptor, self._started, self._size - self._started)
         self._started = self._size
-
-    def _publish(self) -> str:
-        folder = self._folder
-        assert self._name is not None
-        milliseconds, serial = self._moment
-        suffix = folder.suffix(self._head)
-        publish = folder.files.rename if folder.by_rename else folder.files.link
-        while True:
-            name = file_name(milliseconds, serial, suffix)
-            try:
-                publish(folder.incoming, self._name, folder.final, name)
-            except FileExistsError:
-                serial += 1
-                continue
-            break
-        self._published = name
-        if not folder.by_rename:
-            with contextlib.suppress(FileNotFoundError):
-                folder.files.unlink(folder.incoming, self._name)
-        self._name = None
-        return name

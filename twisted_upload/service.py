@@ -147,13 +147,13 @@ def _listen(name: str, endpoint: IStreamServerEndpoint, factory: UploadFactory) 
     results: list[Any] = []
     endpoint.listen(factory).addBoth(results.append)
     if not results:
-        raise CannotStart(f"cannot listen on {name}: it is not ready at once")
+        raise CannotStart(f"{name}: cannot listen: it is not ready at once")
     (result,) = results
     if isinstance(result, Failure):
         error = result.value
         reason = error.socketError if isinstance(error, CannotListenError) else error
         text = getattr(reason, "strerror", None) or str(reason)
-        raise CannotStart(f"cannot listen on {name}: {text}") from error
+        raise CannotStart(f"{name}: cannot listen: {text}") from error
     port: IListeningPort = result
     return port
 

@@ -188,8 +188,7 @@ class Options(usage.Options):
         self["listen"] = []
 
     def opt_listen(self, endpoint: str) -> None:
-        """Twisted server endpoint (tcp:, tcp6:, unix:, systemd:) to listen on, beside --port
-        only where that is given too. Repeatable."""
+        """Twisted server endpoint (tcp:, unix:, ...) to listen on, not --port. Repeatable."""
         self["listen"].append(endpoint)
 
     def parseArgs(self, *arguments: str) -> None:
@@ -235,11 +234,13 @@ def make_service(options: Options, reactor: Any) -> UploadService:
     if options["port"] is not None or not descriptions:
         port = DEFAULT_PORT if options["port"] is None else options["port"]
         interface = options["interface"]
-        where = f"[{interface}]" if ":" in interface else interface or "*"
-        endpoints.append((f"{where}:{port}", tcp_endpoint(reactor, port, interface)))
+        where = f" (--interface {interface})" if interface else ""
+        endpoints.append((f"--port {port}{where}", tcp_endpoint(reactor, port, interface)))
     for description in descriptions:
         try:
-            endpoints.append((description, endpoint_from_string(reactor, description)))
+            endpoints.append(
+                (f"--listen {description}", endpoint_from_string(reactor, description))
+            )
         except ValueError as error:
             raise CannotStart(f"--listen: {error}") from error
     suffix = options["suffix"]

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -96,6 +96,7 @@ class FaultyFiles(Files):
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self.calls: Counter[str] = Counter()
         self._faults: dict[str, deque[int | None]] = {}
         self._stalled: dict[str, threading.Event] = {}
@@ -130,6 +131,18 @@ class FaultyFiles(Files):
         """
         self._faults[call] = deque([0] * times + ([] if then is None else [then]))
 
+    def fsync_all(self, descriptors: Sequence[int]) -> list[OSError | None]:
+        """Sync one after the other; each is an ``fsync`` that can be made to fail."""
+        results: list[OSError | None] = []
+        for descriptor in descriptors:
+            try:
+                self.fsync(descriptor)
+            except OSError as error:
+                results.append(error)
+            else:
+                results.append(None)
+        return results
+
     def _before(self, call: str) -> int | None:
         self.calls[call] += 1
         stalled = self._stalled.get(call)
@@ -158,7 +171,7 @@ def _faulty(call: str) -> Callable[..., Any]:
 
 
 for _call in vars(Files):
-    if not _call.startswith("_"):
+    if not _call.startswith("_") and _call != "fsync_all":
         setattr(FaultyFiles, _call, _faulty(_call))
 
 

@@ -1,0 +1,191 @@
+"""
+Group commit: uploads that end together are kept together.
+
+**The order is here, and only here: write, fsync, close, publish, fsync the
+folder, answer.**
+
+`keep_together` does it for a bunch of files in one disk thread: the files are
+synced at once, so that they share the flushes of the disk and the commits of
+the journal, and the folder is synced once for all of them.  Each file has its
+own errors: one that cannot be written or synced drops out, and the others go
+on.
+
+`GroupCommit` forms the bunches, without timers: an upload that ends while a
+lane is free is kept at once and alone; what ends while all lanes are busy goes
+together in the next.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Sequence
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from twisted_upload.disk import IDisk
+from twisted_upload.folder import Folder
+from twisted_upload.partial import KeptFile, PartialFile
+
+__all__ = ["LANES", "GroupCommit", "keep_alone", "keep_together"]
+
+LANES = 2
+"""Bunches in work at a time: while one waits for the disk, one is written."""
+
+MOST_FILES = 128
+"""Files in one bunch."""
+
+MOST_BYTES = 4 * 1024 * 1024
+"""Bytes in one bunch, so that a small file does not wait for many others."""
+
+_SWEPT_AT_MOST = 5
+
+
+Result = KeptFile | Exception
+Upload = tuple[PartialFile, Sequence[bytes]]
+
+
+def keep_together(folder: Folder, uploads: Sequence[Upload]) -> list[Result]:
+    """
+    Keep a bunch of files.  In a disk thread.
+
+    :param uploads: each with the last bytes that are to be written to it.
+    :return: for each what is kept, or why it is not; then nothing is left of
+        it.
+    """
+    results: list[Result] = [OSError(errno.ENOENT, "unfinished files keep disappearing")]
+    results *= len(uploads)
+    left = list(range(len(uploads)))
+    for _ in range(_SWEPT_AT_MOST):
+        kept = _Bunch(folder, [uploads[index] for index in left]).keep()
+        again = []
+        for index, result in zip(left, kept, strict=True):
+            # Another daemon's sweep has come between creating and publishing:
+            # the bytes are all here, and the file is made again.
+            if isinstance(result, FileNotFoundError) and uploads[index][0].repeatable:
+                again.append(index)
+            else:
+                results[index] = result
+        left = again
+        if not left:
+            break
+    return results
+
+
+def keep_alone(folder: Folder, part: PartialFile, last: Sequence[bytes]) -> KeptFile:
+    """Keep one file; raises why it is not kept.  In a disk thread."""
+    (result,) = keep_together(folder, [(part, last)])
+    if isinstance(result, Exception):
+        raise result
+    return result
+
+
+class _Bunch:
+    def __init__(self, folder: Folder, uploads: Sequence[Upload]) -> None:
+        self._folder = folder
+        self._uploads = uploads
+        self._errors: list[Exception | None] = [None] * len(uploads)
+
+    def keep(self) -> list[Result]:
+        folder = self._folder
+        self._each(lambda part, last: part.finish(last))
+        if folder.durable:
+            self._sync_files()
+        with folder.publishing:
+            self._each(lambda part, _: part.close())
+            self._each(lambda part, _: part.publish())
+        if folder.durable and folder.sync_folder:
+            self._sync_folder()
+        return [
+            error or part.kept_file()
+            for (part, _), error in zip(self._uploads, self._errors, strict=True)
+        ]
+
+    def _each(self, step: Callable[[PartialFile, Sequence[bytes]], object]) -> None:
+        """Take a step with every file that has come so far."""
+        for index, (part, last) in enumerate(self._uploads):
+            if self._errors[index] is None:
+                try:
+                    step(part, last)
+                except Exception as error:
+                    self._drop(index, error)
+
+    def _sync_files(self) -> None:
+        alive = [index for index, error in enumerate(self._errors) if error is None]
+        descriptors = [self._uploads[index][0].descriptor for index in alive]
+        for index, error in zip(alive, self._folder.sync_files(descriptors), strict=True):
+            if error is not None:
+                self._drop(index, error)
+
+    def _sync_folder(self) -> None:
+        try:
+            self._folder.files.fsync(self._folder.final)
+        except Exception as error:
+            for index, failed in enumerate(self._errors):
+                if failed is None:
+                    self._drop(index, error)
+
+    def _drop(self, index: int, error: Exception) -> None:
+        self._errors[index] = error
+        self._uploads[index][0].discard()
+
+
+class GroupCommit:
+    """
+    Has small files kept, in bunches.
+
+    :param disk: where that is done.
+    """
+
+    def __init__(self, disk: IDisk) -> None:
+        self._disk = disk
+        self._queue: list[tuple[Deferred[KeptFile], Folder, Upload, int]] = []
+        self._busy = 0
+
+    def keep(
+        self, folder: Folder, part: PartialFile, pieces: Sequence[bytes], size: int
+    ) -> Deferred[KeptFile]:
+        """
+        Keep a file of which nothing has been written yet.
+
+        :param size: bytes of the pieces.
+        """
+        done: Deferred[KeptFile] = Deferred()
+        self._queue.append((done, folder, (part, pieces), size))
+        if self._busy < LANES:
+            self._start()
+        return done
+
+    def _start(self) -> None:
+        folder = self._queue[0][1]
+        number, size = 0, 0
+        for _, its_folder, _, its_size in self._queue[:MOST_FILES]:
+            if its_folder is not folder or (number and size + its_size > MOST_BYTES):
+                break
+            number += 1
+            size += its_size
+        bunch, self._queue = self._queue[:number], self._queue[number:]
+        uploads = [upload for _, _, upload, _ in bunch]
+        waiting = [done for done, _, _, _ in bunch]
+        self._busy += 1
+        self._disk.run(lambda: keep_together(folder, uploads)).addCallbacks(
+            self._tell, self._fail, (waiting,), {}, (waiting,)
+        )
+
+    def _tell(self, results: list[Result], waiting: list[Deferred[KeptFile]]) -> None:
+        self._next()
+        for done, result in zip(waiting, results, strict=True):
+            if isinstance(result, Exception):
+                done.errback(Failure(result))
+            else:
+                done.callback(result)
+
+    def _fail(self, failure: Failure, waiting: list[Deferred[KeptFile]]) -> None:
+        self._next()
+        for done in waiting:
+            done.errback(failure)
+
+    def _next(self) -> None:
+        self._busy -= 1
+        if self._queue:
+            self._start()
