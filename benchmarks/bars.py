@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from .results import Results
+from .figures import Results
 
 Figure = Callable[[Results], "float | None"]
 
@@ -35,11 +35,11 @@ def figure(case: str, contender: str, name: str) -> Figure:
     return lambda results: results.value(case, contender, name)
 
 
-def best(case: str, name: str, of: Callable[[str], bool], *, least: bool = False) -> Figure:
+def best(case: str, name: str, among: Callable[[str], bool], *, least: bool = False) -> Figure:
     """The best figure among some contenders: the greatest, or the least."""
 
     def find(results: Results) -> float | None:
-        found = [results.value(case, one, name) for one in results.contenders(case) if of(one)]
+        found = [results.value(case, one, name) for one in results.contenders(case) if among(one)]
         known = [value for value in found if value is not None]
         return (min(known) if least else max(known)) if known else None
 
@@ -66,49 +66,117 @@ def is_peer(contender: str) -> bool:
     return not is_floor(contender) and not contender.startswith("ours")
 
 
-def _lost(results: Results) -> float | None:
-    return results.value("small", "ours", "lost")
+def of(case: str, name: str, ours: str, other: str) -> Figure:
+    """One of our figures through one of somebody else's, in the same case."""
+    return ratio(figure(case, ours, name), figure(case, other, name))
 
+
+def _clients() -> Iterator[Bar]:
+    for case, where in (
+        ("client", "to our daemon"),
+        ("client-sink", "to a C receiver that keeps nothing"),
+    ):
+        fastest = best(case, "gib_per_s", is_peer)
+        for contender, who in (("ours-api", "Python API"), ("ours-command", "command")):
+            text = f"{who}, of the better of ncat and socat ({where})"
+            yield Bar(case, text, 1, ratio(figure(case, contender, "gib_per_s"), fastest))
+
+
+_LARGE = figure("large", "ours", "gib_per_s")
+_LARGE_CPU = figure("large", "ours", "cpu_s_per_gib")
+_MANY = figure("many", "ours", "beside_gib_per_s")
 
 BARS = (
-    Bar("large", "receiver CPU per GiB, of the best C receiver's", 1.5,
-        ratio(figure("large", "ours", "cpu_s_per_gib"), best("large", "cpu_s_per_gib", is_floor, least=True)),
-        at_most=True),
-    Bar("large", "throughput, of the best peer's", 1.3,
-        ratio(figure("large", "ours", "gib_per_s"), best("large", "gib_per_s", is_peer))),
-    Bar("large", "throughput, of the textbook server's", 3,
-        ratio(figure("large", "ours", "gib_per_s"), figure("large", "textbook", "gib_per_s"))),
-    Bar("large-fsync", "throughput with fsync, of dd conv=fsync", 0.9,
-        ratio(figure("large-fsync", "ours-fsync", "gib_per_s"), figure("large-fsync", "dd", "gib_per_s"))),
-    Bar("large4", "four at once, of one alone", 1,
-        ratio(figure("large4", "ours", "gib_per_s"), figure("large", "ours", "gib_per_s"))),
-    Bar("small", "rate, of the textbook server's", 2.5,
-        ratio(figure("small", "ours", "uploads_per_s"), figure("small", "textbook", "uploads_per_s"))),
-    Bar("small", "uploads lost", 0, _lost, at_most=True, unit="uploads"),
-    Bar("small", "CPU per upload, of the C floor's", 2.5,
-        ratio(figure("small", "ours", "cpu_us_per_upload"), figure("small", "floor-loop", "cpu_us_per_upload")),
-        at_most=True),
-    Bar("small-durable", "durable rate, of the plain order one after another", 6,
-        ratio(figure("small-durable", "ours-fsync", "uploads_per_s"),
-              figure("small-durable", "sequence", "uploads_per_s"))),
-    Bar("small-durable", "durable rate, of our own with --no-fsync", 0.7,
-        ratio(figure("small-durable", "ours-fsync", "uploads_per_s"),
-              figure("small-durable", "ours", "uploads_per_s"))),
-    Bar("many", "memory of each connection", 4, figure("many", "ours", "kib_per_connection"),
-        at_most=True, unit="KiB"),
-    Bar("many", "speed of a large upload beside them, of alone", 0.9,
-        ratio(figure("many", "ours", "beside_gib_per_s"), figure("many", "ours", "alone_gib_per_s"))),
-    Bar("many", "time to connect them, of plain Twisted's", 2,
-        ratio(figure("many", "ours", "connect_s"), figure("many", "plain", "connect_s")), at_most=True),
-    Bar("workers", "small uploads with two workers, of one", 1.4,
-        ratio(figure("workers", "ours-2-workers", "uploads_per_s"), figure("workers", "ours", "uploads_per_s"))),
-    Bar("latency", "p99 of 4 KiB when busy, of idle", 3,
-        ratio(figure("latency", "ours-fsync-busy", "p99_ms"), figure("latency", "ours-fsync-idle", "p99_ms")),
-        at_most=True),
-    *(
-        Bar(case, f"{who}, of the better of ncat and socat ({where})", 1,
-            ratio(figure(case, contender, "gib_per_s"), best(case, "gib_per_s", is_peer)))
-        for case, where in (("client", "to our daemon"), ("client-sink", "to a C receiver that keeps nothing"))
-        for contender, who in (("ours-api", "Python API"), ("ours-command", "command"))
+    Bar(
+        "large",
+        "receiver CPU per GiB, of the best C receiver's",
+        1.5,
+        ratio(_LARGE_CPU, best("large", "cpu_s_per_gib", is_floor, least=True)),
+        at_most=True,
     ),
-)  # fmt: skip
+    Bar(
+        "large",
+        "throughput, of the best peer's",
+        1.3,
+        ratio(_LARGE, best("large", "gib_per_s", is_peer)),
+    ),
+    Bar(
+        "large",
+        "throughput, of the textbook server's",
+        3,
+        of("large", "gib_per_s", "ours", "textbook"),
+    ),
+    Bar(
+        "large-fsync",
+        "throughput with fsync, of dd conv=fsync",
+        0.9,
+        of("large-fsync", "gib_per_s", "ours-fsync", "dd"),
+    ),
+    Bar(
+        "large4",
+        "four at once, of one alone",
+        1,
+        ratio(figure("large4", "ours", "gib_per_s"), _LARGE),
+    ),
+    Bar(
+        "small",
+        "rate, of the textbook server's",
+        2.5,
+        of("small", "uploads_per_s", "ours", "textbook"),
+    ),
+    Bar("small", "uploads lost", 0, figure("small", "ours", "lost"), at_most=True, unit="uploads"),
+    Bar(
+        "small",
+        "CPU per upload, of the C floor's",
+        2.5,
+        of("small", "cpu_us_per_upload", "ours", "floor-loop"),
+        at_most=True,
+    ),
+    Bar(
+        "small-durable",
+        "durable rate, of the plain order one after another",
+        6,
+        of("small-durable", "uploads_per_s", "ours-fsync", "sequence"),
+    ),
+    Bar(
+        "small-durable",
+        "durable rate, of our own with --no-fsync",
+        0.7,
+        of("small-durable", "uploads_per_s", "ours-fsync", "ours"),
+    ),
+    Bar(
+        "many",
+        "memory of each connection",
+        4,
+        figure("many", "ours", "kib_per_connection"),
+        at_most=True,
+        unit="KiB",
+    ),
+    Bar(
+        "many",
+        "speed of a large upload beside them, of alone",
+        0.9,
+        ratio(_MANY, figure("many", "ours", "alone_gib_per_s")),
+    ),
+    Bar(
+        "many",
+        "time to connect them, of plain Twisted's",
+        2,
+        of("many", "connect_s", "ours", "plain"),
+        at_most=True,
+    ),
+    Bar(
+        "workers",
+        "small uploads with two workers, of one",
+        1.4,
+        of("workers", "uploads_per_s", "ours-2-workers", "ours"),
+    ),
+    Bar(
+        "latency",
+        "p99 of 4 KiB when busy, of idle",
+        3,
+        of("latency", "p99_ms", "ours-fsync-busy", "ours-fsync-idle"),
+        at_most=True,
+    ),
+    *_clients(),
+)

@@ -11,10 +11,10 @@ from typing import TypeVar
 
 from .build import Toolbox
 from .errors import UnavailableError
+from .figures import Results
 from .load import Job
 from .peers import Ours, Peer, Place
 from .process import Receiver, free_port
-from .results import Results
 from .settings import Settings
 from .storage import Storage
 
@@ -44,7 +44,16 @@ class Bench:
         first, self._serial = self._serial, self._serial + count
         return first
 
-    def job(self, peer: Peer, port: int, count: int, size: int, parallel: int = 1, *, source: bool = False) -> Job:
+    def job(
+        self,
+        peer: Peer,
+        port: int,
+        count: int,
+        size: int,
+        parallel: int = 1,
+        *,
+        source: bool = False,
+    ) -> Job:
         """A job for `peer`, with serials of its own; `source`: send from the page-cached file."""
         return Job(
             port=port, count=count, size=size, parallel=parallel, base=self.serials(count),
@@ -54,11 +63,15 @@ class Bench:
 
     @contextmanager
     def receiver(self, peer: Peer, directory: Path) -> Iterator[tuple[Receiver, Path]]:
-        """A fresh receiver with an empty directory of its own below `directory`; both are gone afterwards."""
+        """
+        A fresh receiver, and the empty directory below `directory` that it was given.
+
+        Both are gone afterwards.
+        """
         inbox, scratch = directory / peer.name, self.storage.root / f"scratch-{peer.name}"
-        for place in (inbox, scratch):
-            place.mkdir()
-            place.chmod(0o777)
+        for folder in (inbox, scratch):
+            folder.mkdir()
+            folder.chmod(0o777)
         try:
             place = Place(free_port(), inbox, scratch)
             command = peer.command(self.tools, place)
@@ -82,7 +95,7 @@ class Bench:
                 self.say(f"{case}: round {number + 1} of {self.settings.rounds}: {peer.name}")
                 try:
                     once(peer, number)
-                except UnavailableError as error:
+                except (UnavailableError, OSError) as error:
                     self.results.skip(case, peer.name, str(error))
                     self.say(f"{case}: {peer.name} left out: {error}")
                     wanted.remove(peer)

@@ -24,7 +24,9 @@ class Toolbox:
 
     def library(self, name: str) -> str:
         """The path of the shared library compiled from `c/NAME.c`."""
-        return self._compile(HERE / "c" / f"{name}.c", self.directory / f"{name}.so", ["-shared", "-fPIC"])
+        return self._compile(
+            HERE / "c" / f"{name}.c", self.directory / f"{name}.so", ["-shared", "-fPIC"]
+        )
 
     def _compile(self, source: Path, target: Path, options: list[str]) -> str:
         if not target.exists():
@@ -52,6 +54,8 @@ def run(arguments: list[str]) -> str:
     """Run a command to its end and return its output; raises `UnavailableError` where it fails."""
     done = subprocess.run(arguments, capture_output=True, text=True, check=False)
     if done.returncode:
-        lines = (done.stderr or done.stdout).strip().splitlines() or [f"exit status {done.returncode}"]
+        lines = (done.stderr or done.stdout).strip().splitlines() or [
+            f"exit status {done.returncode}"
+        ]
         raise UnavailableError(f"{Path(arguments[0]).name}: {lines[-1]}")
     return done.stdout

@@ -98,7 +98,10 @@ def _like_source(path: Path, size: int, source: Path) -> int | None:
             length = min(left, MIB)
             if file.readinto(memoryview(mine)[:length]) != length:
                 return None
-            if expected.readinto(memoryview(theirs)[:length]) != length or mine[:length] != theirs[:length]:
+            if (
+                expected.readinto(memoryview(theirs)[:length]) != length
+                or mine[:length] != theirs[:length]
+            ):
                 return None
             left -= length
     return int.from_bytes(head[:8], "little")

@@ -14,7 +14,7 @@ from .errors import UnavailableError
 
 @dataclass(frozen=True)
 class Job:
-    """Uploads to make: `count` of `size` bytes, `parallel` at a time, serials from `base` on."""
+    """Uploads to make: `count` of `size` bytes, `parallel` at a time, from serial `base` on."""
 
     port: int
     count: int
@@ -31,7 +31,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Sent:
-    """What the sender saw.  Times are in seconds, `p50` to `worst` from connecting to the answer."""
+    """What the sender saw, in seconds; `p50` to `worst` are from connecting to the answer."""
 
     acknowledged: frozenset[int]
     """Serials of the uploads that heard of success."""
@@ -45,7 +45,7 @@ class Sent:
 
     @property
     def cpu_share(self) -> float:
-        """The part of one core that the sender itself kept busy: 1.0 would mean that it is the limit."""
+        """The part of one core that the sender kept busy: at 1.0 it would be the limit."""
         return self.cpu / self.wall
 
 
@@ -57,7 +57,9 @@ def send(tools: Toolbox, job: Job, limit: float = 600) -> Sent:
             command(tools, job, acks), capture_output=True, text=True, timeout=limit, check=False
         )
         if done.returncode:
-            raise UnavailableError(f"sender: {(done.stderr.strip().splitlines() or ['failed'])[-1]}")
+            raise UnavailableError(
+                f"sender: {(done.stderr.strip().splitlines() or ['failed'])[-1]}"
+            )
         heard = acks.read_bytes()
     except subprocess.TimeoutExpired as error:
         raise UnavailableError(f"sender: not done after {limit:.0f} s") from error
@@ -73,9 +75,18 @@ def command(tools: Toolbox, job: Job, acks: Path | None = None) -> list[str]:
     if job.protocol == "ftp":
         line = [sys.executable, str(HERE / "scripts" / "ftp_send.py")]
     else:
-        line = [tools.program("load"), "--protocol", job.protocol, "--path", job.path]
+        line = [tools.program("load"), "--protocol", job.protocol]
         line += ["--answer", job.answer, "--parallel", str(job.parallel)]
-    line += ["--port", str(job.port), "--count", str(job.count), "--size", str(job.size)]
+    line += [
+        "--path",
+        job.path,
+        "--port",
+        str(job.port),
+        "--count",
+        str(job.count),
+        "--size",
+        str(job.size),
+    ]
     line += ["--base", str(job.base)]
     if acks is not None:
         line += ["--acks", str(acks)]

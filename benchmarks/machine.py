@@ -51,7 +51,12 @@ def _version(package: str) -> str:
 
 def _peers() -> list[str]:
     found = [f"{name} {_version(name)}" for name in ("pyftpdlib", "uploadserver", "copyparty")]
-    for name, option in (("socat", "-V"), ("ncat", "--version"), ("nginx", "-v"), ("java", "-version")):
+    for name, option in (
+        ("socat", "-V"),
+        ("ncat", "--version"),
+        ("nginx", "-v"),
+        ("java", "-version"),
+    ):
         try:
             done = subprocess.run([name, option], capture_output=True, text=True, check=False)
         except OSError:

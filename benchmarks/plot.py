@@ -6,7 +6,7 @@ from pathlib import Path
 
 from .bars import is_floor
 from .errors import UnavailableError
-from .results import Results
+from .figures import Results
 
 INK = "#7d8590"
 """A grey that can be read on white and on black."""
@@ -21,10 +21,10 @@ PANELS = (
 def draw(results: Results, path: Path) -> Path:
     """Draw what was measured of the panels into an SVG at `path`."""
     try:
-        import matplotlib as mpl
+        import matplotlib as mpl  # type: ignore[import-not-found,unused-ignore]  # noqa: PLC0415
 
         mpl.use("svg")
-        import matplotlib.pyplot as plt
+        import matplotlib.pyplot as plt  # type: ignore[import-not-found,unused-ignore]  # noqa: PLC0415
     except ImportError as error:
         raise UnavailableError("no picture: matplotlib is not installed") from error
     panels = [panel for panel in PANELS if results.contenders(panel[0])]
@@ -38,7 +38,10 @@ def draw(results: Results, path: Path) -> Path:
     for ax, (case, name, title, form) in zip(axes[0], panels, strict=True):
         contenders = results.contenders(case)
         bars = sorted(
-            ((results.summary(case, one).get(name, 0.0), one, label) for one, label in contenders.items()),
+            (
+                (results.summary(case, one).get(name, 0.0), one, label)
+                for one, label in contenders.items()
+            ),
         )
         lengths = [length for length, _, _ in bars]
         colours = [_colour(one) for _, one, _ in bars]

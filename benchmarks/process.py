@@ -8,8 +8,11 @@ import socket
 import subprocess
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
+
+from typing_extensions import Self
 
 from .errors import UnavailableError
 
@@ -50,7 +53,7 @@ class Receiver:
         self.command, self.port, self.log = command, port, log
         self.env = {**os.environ, **(env or {})}
 
-    def __enter__(self) -> Receiver:
+    def __enter__(self) -> Self:
         """Start it and wait until it listens; raises `UnavailableError` where it does not."""
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
@@ -65,7 +68,10 @@ class Receiver:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.stop()
 
@@ -81,20 +87,21 @@ class Receiver:
     def last_words(self) -> str:
         """The last line it has written, for a report."""
         lines = self.log.read_text(errors="replace").strip().splitlines()
-        return lines[-1][:200] if lines else f"exit status {self.process.returncode}"
+        return lines[-1][:200] if lines else f"none, exit status {self.process.returncode}"
+
+    def kill(self) -> None:
+        """End it at once: nothing that it still does is of interest."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
 
     def stop(self) -> None:
         """End it: gently, and after 15 seconds not."""
         if self.process.poll() is None:
             self.process.terminate()
-            try:
+            with suppress(subprocess.TimeoutExpired):
                 self.process.wait(15)
-            except subprocess.TimeoutExpired:
-                pass
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         self.process.wait()
 
     def pids(self) -> list[int]:
@@ -111,7 +118,7 @@ class Receiver:
         return found
 
     def cpu(self) -> float:
-        """CPU seconds used so far by all of it, children that have ended and were reaped included."""
+        """CPU seconds used so far by all of it, children that have ended included."""
         total = 0
         for pid in self.pids():
             try:

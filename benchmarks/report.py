@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 from .bars import BARS, is_floor
-from .results import Results
+from .figures import Results
 from .settings import GIB, Settings
 
 TITLES = {
@@ -40,6 +41,7 @@ COLUMNS = {
     "beside_gib_per_s": ("large beside GiB/s", "{:.2f}"),
     "dropped": ("connections dropped", "{:,.0f}"),
     "memory_mib": ("peak memory MiB", "{:,.0f}"),
+    "gib": ("GiB acknowledged", "{:.2f}"),
     "uploads": ("acknowledged", "{:,.0f}"),
     "lost": ("lost", "{:,.0f}"),
     "failed": ("failed", "{:,.0f}"),
@@ -50,11 +52,17 @@ FIRST = ("gib_per_s", "uploads_per_s")
 """The figures whose ratio to ours each table shows."""
 
 
-def write(settings: Settings, about: Mapping[str, str], results: Results, plot: Path | None) -> Path:
-    """Write `REPORT.md` and `results.json` into the directory of the settings; returns the former."""
-    settings.out.mkdir(parents=True, exist_ok=True)
-    raw = {"machine": about, "settings": _settings(settings), "summary": _summary(results), **results.as_json()}
-    (settings.out / "results.json").write_text(json.dumps(raw, indent=1, ensure_ascii=False) + "\n")
+def write(
+    out: Path, settings: Settings, about: Mapping[str, str], results: Results, plot: Path | None
+) -> Path:
+    """Write `REPORT.md` and `results.json` into the directory `out`; returns the former."""
+    raw = {
+        "machine": about,
+        "settings": _settings(settings),
+        "summary": _summary(results),
+        **results.as_json(),
+    }
+    (out / "results.json").write_text(json.dumps(raw, indent=1, ensure_ascii=False) + "\n")
     parts = ["# Speed", *_about(settings, about)]
     if plot is not None:
         parts += ["", f"![Speed beside other receivers]({plot.name})"]
@@ -62,19 +70,24 @@ def write(settings: Settings, about: Mapping[str, str], results: Results, plot: 
     for case in results.cases():
         parts += ["", f"## {TITLES.get(case, case)} (`{case}`)", "", *_case(results, case)]
     parts += ["", "## Is the sender the limit?", "", *_sender(results)]
-    report = settings.out / "REPORT.md"
+    report = out / "REPORT.md"
     report.write_text("\n".join(parts) + "\n")
     return report
 
 
 def _settings(settings: Settings) -> dict[str, object]:
-    shown = ("rounds", "large_size", "small_count", "small_size", "parallel", "durable_count",
-             "plain_order_count", "connections", "trickle_interval", "latency_count", "quick", "daemon_options")  # fmt: skip
-    return {name: getattr(settings, name) for name in shown}
+    return {
+        name: value
+        for name, value in asdict(settings).items()
+        if name not in {"directory", "out", "cases", "peers"}
+    }
 
 
 def _summary(results: Results) -> dict[str, dict[str, dict[str, float]]]:
-    return {case: {one: results.summary(case, one) for one in results.contenders(case)} for case in results.cases()}
+    return {
+        case: {one: results.summary(case, one) for one in results.contenders(case)}
+        for case in results.cases()
+    }
 
 
 def _about(settings: Settings, about: Mapping[str, str]) -> Iterable[str]:
@@ -83,10 +96,12 @@ def _about(settings: Settings, about: Mapping[str, str]) -> Iterable[str]:
         yield "**A quick run: it shows that the suite works. Its figures mean nothing.**"
         yield ""
     yield from (f"- {name}: {value}" for name, value in about.items())
+    large, small = f"{settings.large_size / GIB:g} GiB", f"{settings.small_size:,} bytes"
+    yield f"- {settings.rounds} interleaved rounds, medians"
     yield (
-        f"- {settings.rounds} interleaved rounds, medians; large: {settings.large_size / GIB:g} GiB, "
-        f"small: {settings.small_count:,} x {settings.small_size:,} bytes, {settings.parallel} at a time "
-        f"(durable: {settings.durable_count:,}), {settings.connections:,} connections"
+        f"- large: {large}; small: {settings.small_count:,} x {small},"
+        f" {settings.parallel} at a time (durable: {settings.durable_count:,});"
+        f" {settings.connections:,} connections"
     )
     if settings.daemon_options:
         yield f"- daemon options: `{' '.join(settings.daemon_options)}`"
@@ -100,7 +115,10 @@ def _bars(results: Results) -> Iterable[str]:
         if reached is None:
             shown, verdict = "-", "not measured"
         else:
-            shown, verdict = f"{reached:.2f} {bar.unit}", "met" if bar.met(reached) else "**missed**"
+            shown, verdict = (
+                f"{reached:.2f} {bar.unit}",
+                "met" if bar.met(reached) else "**missed**",
+            )
         yield f"| {bar.case} | {bar.text} | {bar.words()} | {shown} | {verdict} |"
 
 
@@ -111,43 +129,60 @@ def _case(results: Results, case: str) -> Iterable[str]:
     ours = next((one for one in reversed(contenders) if one.startswith("ours")), None)
     compared = next((name for name in FIRST if name in columns), None)
     if contenders:
-        heads = ["", *(COLUMNS[name][0] for name in columns)] + (["to ours"] if ours and compared else [])
+        heads = ["", *(COLUMNS[name][0] for name in columns)] + (
+            ["to ours"] if ours and compared else []
+        )
         yield "| " + " | ".join(heads) + " |"
         yield "|---" + "|---:" * (len(heads) - 1) + "|"
     for one, label in contenders.items():
         values = summaries[one]
-        cells = [COLUMNS[name][1].format(values[name]) if name in values else "" for name in columns]
+        cells = [
+            COLUMNS[name][1].format(values[name]) if name in values else "" for name in columns
+        ]
         if ours and compared:
             both = values.get(compared), summaries[ours].get(compared)
             cells.append(f"{both[0] / both[1]:.2f} x" if both[0] is not None and both[1] else "")
-        yield "| " + " | ".join([f"**{label}**" if one.startswith("ours") else label, *cells]) + " |"
+        yield (
+            "| " + " | ".join([f"**{label}**" if one.startswith("ours") else label, *cells]) + " |"
+        )
     left_out = results.skipped.get(case, {})
     if left_out:
         yield ""
         yield from (f"- left out: {one}: {reason}" for one, reason in left_out.items())
 
 
+SENDER = (
+    "All raw and HTTP uploads are sent by one C program with one thread. At 100 % of a core it"
+    " would be the limit: where a C receiver drives it there, that receiver is faster than shown,"
+    " and every figure well below that receiver's is its own receiver's doing. FTP uploads are sent"
+    " by a Python program with sendfile."
+)
+
+RECEIVER = (
+    "Receiver CPU is what its processes were charged for, children that have ended included. On"
+    " loopback the kernel does part of the receiving in the sender's name: that is in no receiver's"
+    " figure. Kernel threads that write to the disk are in none either."
+)
+
+
 def _sender(results: Results) -> Iterable[str]:
-    yield (
-        "All raw and HTTP uploads are sent by one C program with one thread: 100 % of a core would mean that it is"
-        " the limit. The C receivers, fed by the same program in the same rounds, show what it can deliver."
-    )
+    yield SENDER
     yield ""
     yield "| case | fastest C receiver | sender's core then | ours | sender's core then |"
     yield "|---|---:|---:|---:|---:|"
-    for case, name, form in (("large", "gib_per_s", "{:.2f} GiB/s"), ("large4", "gib_per_s", "{:.2f} GiB/s"),
-                             ("small", "uploads_per_s", "{:,.0f}/s")):  # fmt: skip
+    for case, name in (
+        ("large", "gib_per_s"),
+        ("large4", "gib_per_s"),
+        ("small", "uploads_per_s"),
+    ):
         floors = [results.summary(case, one) for one in results.contenders(case) if is_floor(one)]
         ours = results.summary(case, "ours")
         if not floors or not ours:
             continue
-        floor = max(floors, key=lambda values: values[name])
-        yield (
-            f"| {case} | {form.format(floor[name])} | {floor['sender_cpu_share']:.0%} "
-            f"| {form.format(ours[name])} | {ours['sender_cpu_share']:.0%} |"
-        )
+        cells = [case]
+        for values in (max(floors, key=lambda found: found[name]), ours):
+            unit, form = COLUMNS[name]
+            cells += [f"{form.format(values[name])} {unit}", f"{values['sender_cpu_share']:.0%}"]
+        yield "| " + " | ".join(cells) + " |"
     yield ""
-    yield (
-        "Receiver CPU is what its processes were charged for, children that have ended included. On loopback the"
-        " kernel does part of the receiving in the sender's name; that part is the same for every receiver."
-    )
+    yield RECEIVER

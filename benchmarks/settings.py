@@ -15,7 +15,8 @@ class Settings:
     """Sizes are in bytes, times in seconds."""
 
     directory: Path
-    out: Path
+    out: Path | None
+    """Where the report goes; None: nowhere, it is only printed."""
     rounds: int = 5
     large_size: int = 2 * GIB
     small_count: int = 20_000
@@ -33,7 +34,9 @@ class Settings:
 
     def wants_peer(self, name: str) -> bool:
         """Whether a contender was asked for; with no choice made, all are."""
-        return not self.peers or any(name == peer or name.startswith(f"{peer}-") for peer in self.peers)
+        return not self.peers or any(
+            name == peer or name.startswith(f"{peer}-") for peer in self.peers
+        )
 
 
 QUICK = {

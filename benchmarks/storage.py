@@ -8,10 +8,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from .build import command, run
 from .errors import UnavailableError
 from .settings import GIB, MIB
+
+SHARED = Path("/dev/shm")
+"""Memory that anybody may use; each place gets a directory of its own in it."""
 
 
 class Storage:
@@ -27,15 +31,23 @@ class Storage:
 
     @contextmanager
     def tmpfs(self, name: str, size: int) -> Iterator[Path]:
-        """A file system in memory, of at most `size` bytes."""
-        _need_root()
+        """
+        A file system in memory, of at most `size` bytes.
+
+        Without root, a directory in the one that the machine has.
+        """
         self._need_memory(size)
+        if os.geteuid() != 0 and mount_of(SHARED)[1] == "tmpfs":
+            with TemporaryDirectory(prefix=f"upload-speed-{name}-", dir=SHARED) as shared:
+                yield Path(shared)
+            return
+        _need_root()
         with self._mounted(name, ["-t", "tmpfs", "-o", f"size={size},mode=0755", "none"]) as place:
             yield place
 
     @contextmanager
     def journalled(self, name: str, size: int) -> Iterator[Path]:
-        """A fresh ext4 with a journal, `size` bytes, on a loop device over a file of the scratch directory."""
+        """A fresh ext4 with a journal, of `size` bytes, on a loop device over a file."""
         _need_root()
         self._need_space(size)
         image = self.root / f"{name}.img"
@@ -55,7 +67,11 @@ class Storage:
 
     @contextmanager
     def ext4(self, name: str, size: int) -> Iterator[Path]:
-        """A place on ext4 for `size` bytes: the scratch directory itself where it is ext4, else a loop device."""
+        """
+        A place on ext4 for `size` bytes.
+
+        It is the scratch directory itself where that is on ext4, else a loop device.
+        """
         if mount_of(self.root)[1] != "ext4":
             with self.journalled(name, size + size // 4 + GIB // 4) as place:
                 yield place
@@ -87,12 +103,16 @@ class Storage:
     def _need_space(self, size: int) -> None:
         free = shutil.disk_usage(self.root).free
         if free < size + GIB:
-            raise UnavailableError(f"needs {size // MIB + 1024} MiB of disk, {free // MIB} MiB are free")
+            raise UnavailableError(
+                f"needs {size // MIB + 1024} MiB of disk, {free // MIB} MiB are free"
+            )
 
     def _need_memory(self, size: int) -> None:
         available = memory("MemAvailable")
         if available < size + GIB // 2:
-            raise UnavailableError(f"needs {size // MIB + 512} MiB of memory, {available // MIB} MiB are there")
+            raise UnavailableError(
+                f"needs {size // MIB + 512} MiB of memory, {available // MIB} MiB are there"
+            )
 
 
 def memory(field: str) -> int:

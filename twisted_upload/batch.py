@@ -248,9 +248,10 @@ class Batch:
             connected = all_sent = False
             try:
                 receipt = await self._send(source.open(), progress=progress)
-            except CancelledError:
-                return self._cancelled(index, file, seconds(), attempts, all_sent=all_sent)
             except Exception as error:
+                # Cancelled while a name is looked up, Twisted says that it does not exist.
+                if self._signal and not isinstance(error, UploadRefused):
+                    return self._cancelled(index, file, seconds(), attempts, all_sent=all_sent)
                 result = _failed(index, file, error, seconds(), attempts)
                 # A pipe can be read once: what has gone into a connection is gone.
                 if not self._worth_repeating(error, attempts) or (
@@ -269,7 +270,7 @@ class Batch:
                 return self._cancelled(index, file, seconds(), attempts, all_sent=False)
 
     def _worth_repeating(self, error: Exception, attempts: int) -> bool:
-        if attempts > self._retries.limit:
+        if self._signal or attempts > self._retries.limit:
             return False
         if isinstance(error, OutcomeUnknown):
             return self._retries.unknown

@@ -99,7 +99,7 @@ def parse_destination(text: str) -> Destination:
             f"{host}: is not supported, because the end of an upload (a half-close)"
             " cannot be sent through it"
         )
-    if (host in _KINDS and colon) or ":" in rest:
+    if (host in _KINDS and rest) or ":" in rest:
         return Destination(text, None)
     if not _HOST.match(host):
         raise ValueError(_not_understood(text))

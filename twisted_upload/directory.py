@@ -27,7 +27,14 @@ from twisted_upload.errors import CannotStart, UploadRefused
 from twisted_upload.files import Files
 from twisted_upload.folder import Folder, folder_test, open_folder, same_file_system
 from twisted_upload.health import Health, Reserve, Room
-from twisted_upload.interfaces import Arrival, IIncomingUpload, IUploadStore, Receipt
+from twisted_upload.interfaces import (
+    Arrival,
+    IIncomingUpload,
+    ITakesFromSocket,
+    IUploadStore,
+    Receipt,
+    Taken,
+)
 from twisted_upload.keeping import GroupCommit, keep_alone
 from twisted_upload.names import Moments, told_suffix
 from twisted_upload.partial import KeptFile, PartialFile
@@ -174,7 +181,16 @@ class DirectoryStore:
         return self._files.free(self._folder.final)
 
 
-@implementer(IIncomingUpload)
+class _Taking:
+    """A socket from which the next bytes come, and who waits for that."""
+
+    def __init__(self, descriptor: int, most: int) -> None:
+        self.descriptor = descriptor
+        self.most = most
+        self.done: Deferred[Taken] = Deferred()
+
+
+@implementer(IIncomingUpload, ITakesFromSocket)
 class _DirectoryIncoming:
     """
     One upload on its way into the folder: a byte-counted queue in front of one
@@ -201,6 +217,7 @@ class _DirectoryIncoming:
         self._created = False
         self._over = False
         self._committed: Deferred[Receipt] | None = None
+        self._taking: _Taking | None = None
         self._producer: IPushProducer | None = None
         self._paused = False
 
@@ -229,6 +246,18 @@ class _DirectoryIncoming:
             self._flush()
         if crowded or self._waiting + self._in_hand >= MOST_HELD:
             self._pause()
+
+    # ITakesFromSocket
+
+    def take_from(self, descriptor: int, most: int) -> Deferred[Taken]:
+        """See `ITakesFromSocket.take_from`."""
+        self._taking = _Taking(descriptor, most)
+        self._paused = False  # the door has stopped reading by itself, and goes on by itself
+        if self._over:
+            self._taken(Taken(0))
+        elif not self._busy:
+            self._take()
+        return self._taking.done
 
     # IIncomingUpload
 
@@ -280,10 +309,41 @@ class _DirectoryIncoming:
         self._busy = self._created = True
         self._store.disk.run(append).addCallbacks(self._flushed, self._went_wrong)
 
+    def _take(self) -> None:
+        pieces = self._take_pieces()
+        part, taking = self._part, self._taking
+        assert taking is not None
+
+        def take() -> Taken:
+            try:
+                if pieces:
+                    part.append(pieces)
+                return part.take(taking.descriptor, taking.most)
+            except BaseException:
+                part.discard()
+                raise
+
+        self._busy = self._created = True
+        self._store.disk.run(take).addCallbacks(self._took, self._went_wrong)
+
+    def _took(self, taken: Taken) -> None:
+        self._let_go()
+        if self._over:
+            self._discard()
+        self._taken(taken)
+
+    def _taken(self, taken: Taken) -> None:
+        taking, self._taking = self._taking, None
+        if taking is not None:
+            taking.done.callback(taken)
+
     def _flushed(self, _: None) -> None:
         self._let_go()
         if self._over:
             self._discard()
+            self._taken(Taken(0))
+        elif self._taking is not None:
+            self._take()
         elif self._committed is not None:
             self._keep()
         else:
@@ -315,9 +375,11 @@ class _DirectoryIncoming:
         """The disk thread has already discarded the file."""
         self._let_go()
         if self._over:  # aborted meanwhile: nobody asks any more
+            self._taken(Taken(0))
             return
         self._over = True
         self._take_pieces()
+        self._taken(Taken(0))
         refusal = self._store.health.refusal(failure)
         if self._committed is not None:
             self._committed.errback(refusal)

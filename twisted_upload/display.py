@@ -331,7 +331,7 @@ def _rich_progress(err: Output) -> Progress:
         TextColumn(
             "{task.description}",
             markup=False,
-            table_column=Column(overflow="ellipsis", ratio=2, **whole),
+            table_column=Column(overflow="ellipsis", ratio=2, min_width=10, **whole),
         ),
         BarColumn(bar_width=None, table_column=Column(ratio=2)),
         Amount(table_column=Column(**whole)),

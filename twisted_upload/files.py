@@ -99,6 +99,17 @@ class Files:
         """Set permissions, whatever the umask."""
         os.fchmod(descriptor, mode)
 
+    def receive(self, socket: int, pipe: int, length: int) -> int:
+        """
+        Move bytes from a socket into a pipe, inside the kernel: `BlockingIOError`
+        where there are none just now, 0 at the end.
+        """
+        return os.splice(socket, pipe, length, flags=os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK)
+
+    def splice(self, pipe: int, descriptor: int, length: int) -> int:
+        """Move bytes from a pipe into a file, inside the kernel; how many."""
+        return os.splice(pipe, descriptor, length, flags=os.SPLICE_F_MOVE)
+
     def fsync(self, descriptor: int) -> None:
         """Wait until a file, or a directory, is on the device."""
         os.fsync(descriptor)

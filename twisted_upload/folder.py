@@ -26,6 +26,7 @@ from dataclasses import dataclass
 
 from twisted_upload.errors import CannotStart
 from twisted_upload.files import Files
+from twisted_upload.pipes import Pipes
 
 __all__ = ["INCOMING", "Folder", "folder_test", "open_folder", "same_file_system", "sweep"]
 
@@ -56,6 +57,7 @@ class Folder:
     :ivar publishing: to be held (``with``) from the closing of files, which
         unlocks them, to the end of their publishing.
     :ivar parallel_sync: the kernel can sync several files at once.
+    :ivar pipes: for what goes from sockets to files inside the kernel.
     """
 
     path: str
@@ -71,10 +73,12 @@ class Folder:
     exact_modes: bool
     publishing: Publishing
     parallel_sync: bool
+    pipes: Pipes
 
     def __post_init__(self) -> None:
         # What is on its way into a folder that has been given up still needs
         # its descriptors; they go with the last of it.
+        weakref.finalize(self, self.pipes.close)
         weakref.finalize(self, _close, self.final, self.incoming, self.publishing.descriptor)
 
     def sync_files(self, descriptors: Sequence[int]) -> list[OSError | None]:
@@ -146,6 +150,7 @@ def open_folder(
         exact_modes,
         publishing=Publishing(files, lock),
         parallel_sync=_can_sync_in_parallel(files, incoming),
+        pipes=Pipes(),
     )
 
 

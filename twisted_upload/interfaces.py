@@ -17,7 +17,14 @@ from zope.interface import Interface
 
 from twisted_upload.errors import UploadRefused
 
-__all__ = ["Arrival", "IIncomingUpload", "IUploadStore", "Receipt"]
+__all__ = [
+    "Arrival",
+    "IIncomingUpload",
+    "ITakesFromSocket",
+    "IUploadStore",
+    "Receipt",
+    "Taken",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +108,48 @@ class IIncomingUpload(IConsumer):
         Forget the upload.  Nothing of it is kept; what it took is given back.
 
         Harmless after a failure.  The producer is unregistered.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """
+    What came of `ITakesFromSocket.take_from`.
+
+    :ivar size: bytes that went from the socket to the upload.
+    :ivar dry: the socket had no more to give just now, or has come to its
+        orderly end.
+    :ivar lost: the connection broke; the socket has told so, and does not tell
+        it again.
+    """
+
+    size: int
+    dry: bool = False
+    lost: bool = False
+
+
+class ITakesFromSocket(Interface):
+    """
+    An ability that an incoming upload may have beside being a consumer: to take
+    its bytes from a socket by itself, without them passing through the door.
+
+    Everything else stays with the door: limits, time-outs, and what the end of
+    the connection means.
+    """
+
+    def take_from(descriptor: int, most: int) -> Deferred[Taken]:
+        """
+        Take the next bytes of the file, after all that have been written, from
+        a non-blocking socket.
+
+        To be called again only when the Deferred has fired, and with no `write`
+        between.
+
+        :param descriptor: of the socket; the caller's to close, when the
+            Deferred has fired.
+        :param most: bytes at the most.
+        :return: fires, always, when the socket is dry, has broken, or has given
+            ``most`` bytes, and when the upload has failed.
         """
 
 

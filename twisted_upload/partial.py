@@ -32,11 +32,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from twisted_upload.folder import Folder
+from twisted_upload.interfaces import Taken
 from twisted_upload.names import HEAD, file_name
+from twisted_upload.pipes import PIPE_SIZE
 
 __all__ = ["KeptFile", "PartialFile"]
 
@@ -98,6 +101,52 @@ class PartialFile:
                 self._hash.update(chunk)
         if self.folder.durable:
             self._write_back(self._descriptor)
+
+    def take(self, socket: int, most: int) -> Taken:
+        """
+        Append what a socket has to give, inside the kernel: nothing of it passes
+        through this process, and other threads go on meanwhile.
+        """
+        if self._descriptor is None:
+            self._create(locked=True)
+        files = self.folder.files
+        size, dry, lost = 0, False, False
+        with self.folder.pipes.one() as (out, into):
+            while size < most:
+                try:
+                    received = files.receive(socket, into, min(PIPE_SIZE, most - size))
+                except BlockingIOError:
+                    dry = True
+                    break
+                except OSError:
+                    lost = True
+                    break
+                if received == 0:
+                    dry = True
+                    break
+                self._drain(out, received)
+                size += received
+                if self.folder.durable:
+                    self._write_back(self.descriptor)
+        return Taken(size, dry, lost)
+
+    def _drain(self, pipe: int, length: int) -> None:
+        files = self.folder.files
+        while length:
+            try:
+                moved = files.splice(pipe, self.descriptor, length)
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+                # A file system that cannot: through this process then.
+                data = os.read(pipe, length)
+                self._write_all(self.descriptor, [data])
+                moved = len(data)
+            else:
+                self._size += moved
+            if moved == 0:
+                raise OSError(errno.ENOSPC, "the file system takes no more bytes")
+            length -= moved
 
     # The steps to its name, in this order: see twisted_upload.keeping
 

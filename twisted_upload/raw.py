@@ -9,10 +9,9 @@ the timers and the log.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import sys
 from typing import Any
 
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
     IAddress,
     IHalfCloseableProtocol,
@@ -25,42 +24,17 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_upload.addresses import peer_name
-from twisted_upload.answers import SUCCESS, kept_answer, refused_answer
-from twisted_upload.errors import ShuttingDown, TimedOut, TooLarge, UploadRefused
-from twisted_upload.interfaces import Arrival, IIncomingUpload, IUploadStore, Receipt
+from twisted_upload.answers import kept_answer, refused_answer
+from twisted_upload.connections import Connections
+from twisted_upload.errors import TimedOut, TooLarge, UploadRefused
+from twisted_upload.handover import Handover, handover_for
+from twisted_upload.interfaces import Arrival, IIncomingUpload, IUploadStore, Receipt, Taken
 from twisted_upload.lifecycle import Upload, new_upload
 from twisted_upload.limits import Silences
+from twisted_upload.settings import DoorSettings
 from twisted_upload.units import format_duration, format_size
 
 __all__ = ["DoorSettings", "UploadFactory", "UploadProtocol"]
-
-
-@dataclass(frozen=True, slots=True)
-class DoorSettings:
-    """
-    How a raw door behaves.
-
-    :ivar answer: what a sender hears when its file is kept.
-    :ivar receipts: say name, size and SHA-256 too.
-    :ivar max_size: bytes of the largest upload; 0 for no limit.
-    :ivar idle_timeout: seconds of silence after which an upload is refused;
-        0 for never.
-    :ivar finish_after_idle: seconds of silence that count as the end of the
-        file; 0 for never.
-    :ivar allow_empty: keep uploads of zero bytes.
-    :ivar linger_time: seconds for which what a refused sender still sends is
-        read and thrown away, so that it can hear why.
-    :ivar linger_size: bytes of the same.
-    """
-
-    answer: str = SUCCESS
-    receipts: bool = False
-    max_size: int = 0
-    idle_timeout: float = 60.0
-    finish_after_idle: float = 0.0
-    allow_empty: bool = False
-    linger_time: float = 5.0
-    linger_size: int = 64 * 1024 * 1024
 
 
 @implementer(IHalfCloseableProtocol, IPushProducer)
@@ -91,6 +65,7 @@ class UploadProtocol(Protocol):
         self._connected = False
         self._discarded = 0
         self._peer = ""
+        self._handover: Handover | None = None
 
     @property
     def peer(self) -> str:
@@ -127,13 +102,11 @@ class UploadProtocol(Protocol):
             return
         self._silences.heard(self)
         self._size += len(data)
-        limit = self.factory.settings.max_size
-        if limit and self._size > limit:
-            self._upload.refused(
-                TooLarge(f"this server accepts at most {format_size(limit)} ({limit} bytes)")
-            )
-        else:
+        if not self._is_too_large():
             self._upload.received(data)
+            handover = self._handover
+            if handover is not None and handover.worth_it(self._size, len(data)):
+                self._lend()
 
     def readConnectionLost(self) -> None:
         """The sender has half-closed: it has said all that it had to say."""
@@ -166,7 +139,7 @@ class UploadProtocol(Protocol):
     def resumeProducing(self) -> None:
         """Read on."""
         # Reading from a transport whose end has come would tell the end twice.
-        if self._connected and not self._half_closed:
+        if self._connected and not self._half_closed and not self._lent:
             if not self._answered:
                 self._silences.heard(self)
             self.transport.resumeProducing()
@@ -189,6 +162,8 @@ class UploadProtocol(Protocol):
     def began(self, incoming: IIncomingUpload) -> None:
         """See `IDoor.began`."""
         incoming.registerProducer(self, True)
+        if not self.factory.settings.receipts:  # a digest needs to see the bytes
+            self._handover = handover_for(incoming, self.transport, self._given_back)
 
     def tell_kept(self, receipt: Receipt) -> None:
         """See `IDoor.tell_kept`."""
@@ -231,6 +206,48 @@ class UploadProtocol(Protocol):
         """See `IDoor.report_unused`."""
         _log.debug("unused connection from {peer}", peer=self.peer)
         self._reported = True
+        self.factory.ended(self)
+
+    # Large uploads
+
+    @property
+    def _lent(self) -> bool:
+        return self._handover is not None and self._handover.lent
+
+    def _lend(self) -> None:
+        """Let the store take from the socket what comes next."""
+        if self._answered or self._half_closed or self._lent:
+            return
+        assert self._handover is not None
+        limit = self.factory.settings.max_size
+        most = limit - self._size + 1 if limit else sys.maxsize
+        self.pauseProducing()
+        if not self._handover.lend(most):
+            self.resumeProducing()
+
+    def _given_back(self, taken: Taken) -> None:
+        if not self._connected:
+            return
+        if self._answered:
+            self.transport.resumeProducing()
+            return
+        self._size += taken.size
+        if taken.lost:
+            self.transport.abortConnection()
+        elif not self._is_too_large():
+            if taken.dry:
+                self.resumeProducing()
+            else:
+                self._lend()
+
+    def _is_too_large(self) -> bool:
+        limit = self.factory.settings.max_size
+        if not limit or self._size <= limit:
+            return False
+        self._upload.refused(
+            TooLarge(f"this server accepts at most {format_size(limit)} ({limit} bytes)")
+        )
+        return True
 
     # What the timers say
 
@@ -285,19 +302,16 @@ class UploadProtocol(Protocol):
         rate = f"{format_duration(seconds)}, {format_size(fields['size'] / (seconds or 1e-3))}/s"
         _log.info(text, seconds=seconds, rate=rate, **fields)
         self._reported = True
-        self.factory.look()
+        self.factory.ended(self)
 
 
-class UploadFactory(ServerFactory):
+class UploadFactory(Connections["UploadProtocol"], ServerFactory):
     """
     The raw door.
 
     :param store: what keeps the uploads.
     :param clock: times them.
     :param settings: how it behaves.
-    :ivar protocols: the connections there are.  This is also what keeps them
-        alive: a half-closed transport that nobody refers to is collected as
-        garbage without a word.
     """
 
     noisy = False
@@ -308,87 +322,18 @@ class UploadFactory(ServerFactory):
         clock: IReactorTime,
         settings: DoorSettings | None = None,
     ) -> None:
+        super().__init__()
         self.store = store
         self.clock = clock
         self.settings = settings or DoorSettings()
-        self.protocols: set[UploadProtocol] = set()
         protocol, chosen = UploadProtocol, self.settings
         self.idle = Silences(clock, chosen.idle_timeout, protocol.idle_for_too_long)
         self.finishing = Silences(clock, chosen.finish_after_idle, protocol.fell_silent)
         self.lingering = Silences(clock, chosen.linger_time, protocol.lingered)
-        self._stopping = False
-        self._drained: list[Deferred[None]] = []
-        self._gone: list[Deferred[None]] = []
 
     def buildProtocol(self, addr: IAddress | None) -> UploadProtocol:  # type: ignore[override]
         """One protocol for one connection."""
         return UploadProtocol(self)
-
-    @property
-    def uploads_in_flight(self) -> int:
-        """How many uploads have begun and have not ended."""
-        return sum(protocol.in_flight for protocol in self.protocols)
-
-    # Stopping, in this order
-
-    def drain(self) -> Deferred[None]:
-        """
-        Refuse new uploads from now on, and let those in flight finish.
-
-        :return: fires when none is in flight.  Cancel it to stop waiting.
-        """
-        self._stopping = True
-        for protocol in [*self.protocols]:
-            if not protocol.in_flight:
-                protocol.refuse(ShuttingDown())
-        return self._wait_in(self._drained)
-
-    def refuse_the_rest(self) -> None:
-        """Refuse the uploads that are still in flight."""
-        for protocol in [*self.protocols]:
-            protocol.refuse(ShuttingDown())
-
-    def all_gone(self) -> Deferred[None]:
-        """Fires when there are no connections any more.  Cancel it to stop waiting."""
-        return self._wait_in(self._gone)
-
-    def abort_the_rest(self) -> None:
-        """Reset what connections there still are."""
-        for protocol in [*self.protocols]:
-            protocol.transport.abortConnection()
-
-    # What protocols tell
-
-    def came(self, protocol: UploadProtocol) -> None:
-        """A connection is there."""
-        self.protocols.add(protocol)
-        if self._stopping:
-            protocol.refuse(ShuttingDown())
-
-    def went(self, protocol: UploadProtocol) -> None:
-        """A connection is gone."""
-        self.protocols.discard(protocol)
-        self.look()
-
-    def look(self) -> None:
-        """Something has ended: whoever waits for that hears of it."""
-        if self._drained and not self.uploads_in_flight:
-            _fire(self._drained)
-        if self._gone and not self.protocols:
-            _fire(self._gone)
-
-    def _wait_in(self, waiting: list[Deferred[None]]) -> Deferred[None]:
-        done: Deferred[None] = Deferred(waiting.remove)
-        waiting.append(done)
-        self.look()
-        return done
-
-
-def _fire(waiting: list[Deferred[None]]) -> None:
-    fired = [*waiting]
-    waiting.clear()
-    for done in fired:
-        done.callback(None)
 
 
 _log = Logger()

@@ -49,7 +49,12 @@ def _socat(path: str, port: int) -> list[str]:
 
 
 CLIENTS = (
-    Client("ours-api", "upload(), from call to receipt", lambda p, n: [*script("api_client"), p, str(n)], True),
+    Client(
+        "ours-api",
+        "upload(), from call to receipt",
+        lambda p, n: [*script("api_client"), p, str(n)],
+        True,
+    ),
     Client("ours-command", "twisted-upload", _ours),
     Client("ncat", "ncat", _ncat),
     Client("socat", "socat -b 262144 -u", _socat),
@@ -69,12 +74,14 @@ def client(bench: Bench) -> None:
 
 def _round(bench: Bench, case: str, server: Peer, number: int, place: Path) -> None:
     for one in CLIENTS:
-        if not bench.settings.wants_peer(one.name) or one.name in bench.results.skipped.get(case, {}):
+        if not bench.settings.wants_peer(one.name) or one.name in bench.results.skipped.get(
+            case, {}
+        ):
             continue
         bench.say(f"{case}: round {number + 1} of {bench.settings.rounds}: {one.name}")
         try:
             values = _send(bench, server, one, place)
-        except UnavailableError as error:
+        except (UnavailableError, OSError) as error:
             bench.results.skip(case, one.name, str(error))
             bench.say(f"{case}: {one.name} left out: {error}")
         else:

@@ -28,13 +28,14 @@ def _large(bench: Bench, case: str, streams: int) -> None:
     with bench.storage.ext4(case, bench.settings.large_size) as place:
 
         def once(peer: Peer, number: int) -> None:
-            bench.results.add(case, peer.name, peer.label, number, upload_large(bench, peer, place, streams))
+            values = upload_large(bench, peer, place, streams)
+            bench.results.add(case, peer.name, peer.label, number, values)
 
         bench.interleave(case, [*peers, bench.ours()], once)
 
 
 def large_fsync(bench: Bench) -> None:
-    """One large upload that is synced before the answer, beside dd with fsync to the same file system."""
+    """One large upload that is synced before the answer, beside dd with fsync to the same disk."""
     size = bench.settings.large_size
     with bench.storage.journalled("large-fsync", size + size // 4 + GIB // 4) as place:
 
@@ -45,7 +46,14 @@ def large_fsync(bench: Bench) -> None:
                 target = place / "dd.bin"
                 settle(place)
                 began = time.perf_counter()
-                line = [command("dd"), f"if={bench.source}", f"of={target}", "bs=1M", "conv=fsync", "status=none"]
+                line = [
+                    command("dd"),
+                    f"if={bench.source}",
+                    f"of={target}",
+                    "bs=1M",
+                    "conv=fsync",
+                    "status=none",
+                ]
                 if subprocess.run(line, check=False).returncode:
                     raise UnavailableError("dd failed")
                 values = {"gib_per_s": size / GIB / (time.perf_counter() - began)}

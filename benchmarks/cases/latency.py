@@ -12,10 +12,10 @@ from pathlib import Path
 from ..bench import Bench
 from ..content import inspect
 from ..errors import UnavailableError
+from ..figures import Values
 from ..load import Sent, command, send
 from ..peers import Peer
 from ..process import Receiver
-from ..results import Values
 from ..settings import GIB, MIB
 
 SLOW_SIZE = 8 * MIB + 16
@@ -25,19 +25,21 @@ FILL_SIZE = 256 * MIB
 
 
 def latency(bench: Bench) -> None:
-    """Small uploads one at a time: daemon idle, then with one upload at full speed and one in a slow fsync."""
-    with bench.storage.tmpfs("latency", 3 * GIB) as place:
+    """Small uploads one at a time: daemon idle, then one at full speed and one in a slow fsync."""
+    with bench.storage.tmpfs("latency", GIB if bench.settings.quick else 3 * GIB) as place:
         _latency(bench, "latency", place)
 
 
 def latency_ext4(bench: Bench) -> None:
     """The same on a journalled ext4, where the large uploads keep the disk busy as well."""
-    with bench.storage.journalled("latency-ext4", 6 * GIB) as place:
+    with bench.storage.journalled(
+        "latency-ext4", (1 if bench.settings.quick else 6) * GIB
+    ) as place:
         _latency(bench, "latency-ext4", place)
 
 
 def _latency(bench: Bench, case: str, place: Path) -> None:
-    seconds = 8.0 if bench.settings.quick else 30.0
+    seconds = 8.0 if bench.settings.quick else 120.0
     peer = bench.ours(fsync=True, slow=(SLOW_SIZE, seconds))
 
     def once(peer: Peer, number: int) -> None:
@@ -46,8 +48,13 @@ def _latency(bench: Bench, case: str, place: Path) -> None:
             idle = _small(bench, peer, receiver, bench.settings.latency_count)
             with _waiting(bench, peer, receiver), _full_speed(bench, peer, receiver, inbox):
                 busy = _small(bench, peer, receiver, bench.settings.latency_count)
+            # Drained gently, it would wait for the slow one; what it has acknowledged is there.
+            receiver.kill()
             kept = inspect(inbox, bench.settings.small_size)
-        for name, label, sent in (("idle", "daemon idle", idle), ("busy", "one at full speed, one in fsync", busy)):
+        for name, label, sent in (
+            ("idle", "daemon idle", idle),
+            ("busy", "one at full speed, one in fsync", busy),
+        ):
             values = {**_figures(sent), "lost": kept.lost(set(sent.acknowledged))}
             bench.results.add(case, f"{peer.name}-{name}", label, number, values)
 
@@ -70,7 +77,7 @@ def _figures(sent: Sent) -> Values:
 
 @contextmanager
 def _waiting(bench: Bench, peer: Peer, receiver: Receiver) -> Iterator[None]:
-    """One upload that waits in fsync from beginning to end of the block, or the block proves nothing."""
+    """One upload that waits in fsync for the whole block, or the block proves nothing."""
     job = bench.job(peer, receiver.port, 1, SLOW_SIZE, source=True)
     sender = subprocess.Popen(command(bench.tools, job), stdout=subprocess.DEVNULL)
     try:
@@ -86,7 +93,9 @@ def _waiting(bench: Bench, peer: Peer, receiver: Receiver) -> Iterator[None]:
 @contextmanager
 def _full_speed(bench: Bench, peer: Peer, receiver: Receiver, inbox: Path) -> Iterator[None]:
     """Large uploads without a pause, as fast as they go; what they leave is removed at once."""
-    job = bench.job(peer, receiver.port, 100_000, min(FILL_SIZE, bench.settings.large_size), source=True)
+    job = bench.job(
+        peer, receiver.port, 100_000, min(FILL_SIZE, bench.settings.large_size), source=True
+    )
     sender = subprocess.Popen(command(bench.tools, job), stdout=subprocess.DEVNULL)
     done = threading.Event()
 

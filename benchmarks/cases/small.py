@@ -15,7 +15,11 @@ from .uploads import settle, upload_small
 
 def small(bench: Bench) -> None:
     """Many small uploads to tmpfs; nobody syncs."""
-    _in_memory(bench, "small", [peer for peer in (*FLOORS, *OTHERS) if "small" in peer.kinds] + [bench.ours()])
+    _in_memory(
+        bench,
+        "small",
+        [peer for peer in (*FLOORS, *OTHERS) if "small" in peer.kinds] + [bench.ours()],
+    )
 
 
 def workers(bench: Bench) -> None:
@@ -25,7 +29,9 @@ def workers(bench: Bench) -> None:
 
 def _in_memory(bench: Bench, case: str, peers: list[Peer]) -> None:
     settings = bench.settings
-    with bench.storage.tmpfs(case, 2 * settings.small_count * settings.small_size + 256 * MIB) as place:
+    with bench.storage.tmpfs(
+        case, 2 * settings.small_count * settings.small_size + 256 * MIB
+    ) as place:
 
         def once(peer: Peer, number: int) -> None:
             values = upload_small(bench, peer, place, settings.small_count)
@@ -35,7 +41,7 @@ def _in_memory(bench: Bench, case: str, peers: list[Peer]) -> None:
 
 
 def small_durable(bench: Bench) -> None:
-    """Many small uploads to a journalled ext4: synced, not synced, and the plain order one after another."""
+    """Small uploads to a journalled ext4: synced, not synced, and in the plain order."""
     settings = bench.settings
     volume = settings.durable_count * (settings.small_size + 1024)
     with bench.storage.journalled("small-durable", 4 * volume + 512 * MIB) as place:
@@ -47,7 +53,12 @@ def small_durable(bench: Bench) -> None:
                 inbox = place / peer.name
                 inbox.mkdir()
                 settle(place)
-                line = [*script("plain_order"), str(inbox), str(settings.plain_order_count), str(settings.small_size)]
+                line = [
+                    *script("plain_order"),
+                    str(inbox),
+                    str(settings.plain_order_count),
+                    str(settings.small_size),
+                ]
                 seen = json.loads(run(line))
                 shutil.rmtree(inbox)
                 values = {
@@ -56,7 +67,9 @@ def small_durable(bench: Bench) -> None:
                 }
             bench.results.add("small-durable", peer.name, peer.label, number, values)
 
-        bench.interleave("small-durable", [PlainOrder(), bench.ours(fsync=True), bench.ours()], once)
+        bench.interleave(
+            "small-durable", [PlainOrder(), bench.ours(fsync=True), bench.ours()], once
+        )
 
 
 class PlainOrder(Peer):

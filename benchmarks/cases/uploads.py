@@ -9,9 +9,9 @@ from ..bench import Bench
 from ..build import command
 from ..content import inspect
 from ..errors import UnavailableError
+from ..figures import Values
 from ..load import send
 from ..peers import Peer
-from ..results import Values
 from ..settings import GIB, MIB
 from ..storage import clean
 
@@ -28,7 +28,7 @@ def upload_large(bench: Bench, peer: Peer, place: Path, streams: int = 1) -> Val
     All of them together have the large size of the settings (or the share of
     it that a very slow peer gets).
     """
-    size = int(bench.settings.large_size * max(peer.share, 0.25)) // streams
+    size = int(bench.settings.large_size * (0.25 if peer.share < 1 else 1)) // streams
     with bench.receiver(peer, place) as (receiver, inbox):
         warm = bench.job(peer, receiver.port, 1, min(size, 64 * MIB), source=True)
         send(bench.tools, warm)
@@ -41,12 +41,13 @@ def upload_large(bench: Bench, peer: Peer, place: Path, streams: int = 1) -> Val
         kept = inspect(inbox, size, bench.source)
         lost = kept.lost(set(sent.acknowledged))
         if not sent.acknowledged:
-            raise UnavailableError(f"acknowledged nothing: {receiver.last_words()}")
+            raise UnavailableError(f"acknowledged nothing; its last words: {receiver.last_words()}")
     volume = len(sent.acknowledged) * size / GIB
     return {
         "gib_per_s": volume / sent.wall,
         "cpu_s_per_gib": cpu / volume,
         "memory_mib": memory / MIB,
+        "gib": volume,
         "lost": lost,
         "failed": sent.failed,
         "broken": kept.broken,
@@ -56,10 +57,12 @@ def upload_large(bench: Bench, peer: Peer, place: Path, streams: int = 1) -> Val
 
 def upload_small(bench: Bench, peer: Peer, place: Path, count: int) -> Values:
     """Send `count` small uploads to a fresh receiver, as many at a time as the settings say."""
-    size, parallel = bench.settings.small_size, bench.settings.parallel
+    size, parallel = bench.settings.small_size, peer.parallel or bench.settings.parallel
     count = max(int(count * peer.share), parallel)
     with bench.receiver(peer, place) as (receiver, inbox):
-        send(bench.tools, bench.job(peer, receiver.port, max(parallel, count // 10), size, parallel))
+        send(
+            bench.tools, bench.job(peer, receiver.port, max(parallel, count // 10), size, parallel)
+        )
         clean(inbox)
         settle(place)
         before = receiver.cpu()
@@ -67,7 +70,7 @@ def upload_small(bench: Bench, peer: Peer, place: Path, count: int) -> Values:
         cpu, memory = receiver.cpu() - before, receiver.peak_memory()
         kept = inspect(inbox, size)
         if not sent.acknowledged:
-            raise UnavailableError(f"acknowledged nothing: {receiver.last_words()}")
+            raise UnavailableError(f"acknowledged nothing; its last words: {receiver.last_words()}")
     done = len(sent.acknowledged)
     return {
         "uploads_per_s": done / sent.wall,

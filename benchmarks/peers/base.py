@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import pwd
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -43,7 +44,9 @@ class Peer:
     kinds: frozenset[str] = frozenset({"large", "large4", "small"})
     """The kinds of load it can take."""
     share: float = 1.0
-    """The part of the full number of small uploads, or of the full size of a large one, that it gets: less where it is very slow."""
+    """The part of the full number of small uploads that it gets: less where it is very slow."""
+    parallel: int | None = None
+    """How many small uploads at a time it can take, where that is fewer than everybody else's."""
 
     def command(self, tools: Toolbox, place: Place) -> list[str]:
         """The command line that starts it in the foreground."""
@@ -67,8 +70,7 @@ def script(name: str) -> list[str]:
     return [sys.executable, str(HERE / "scripts" / f"{name}.py")]
 
 
-def user() -> str:
-    """The name of the user we are."""
-    import pwd
-
-    return pwd.getpwuid(os.geteuid()).pw_name
+def known_user(*names: str) -> str:
+    """The first of `names` that is a user here; without any, the user we are."""
+    everybody = {entry.pw_name for entry in pwd.getpwall()}
+    return next((name for name in names if name in everybody), pwd.getpwuid(os.geteuid()).pw_name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..build import Toolbox, command
-from .base import Peer, Place, module, user
+from .base import Peer, Place, known_user, module
 
 VSFTPD = """
 listen=YES
@@ -13,8 +13,7 @@ background=NO
 anonymous_enable=YES
 no_anon_password=YES
 ftp_username={user}
-anon_root={directory}
-allow_writeable_chroot=YES
+anon_root={parent}
 write_enable=YES
 anon_upload_enable=YES
 anon_umask=022
@@ -24,9 +23,10 @@ pasv_address=127.0.0.1
 
 
 class Vsftpd(Peer):
-    """vsftpd, anonymous uploads."""
+    """vsftpd, anonymous uploads; its root must not be writable, so the inbox is below it."""
 
     name = "vsftpd"
+    path = "/vsftpd"
     label = "vsftpd"
     protocol = "ftp"
     kinds = frozenset({"large", "large4"})
@@ -36,7 +36,10 @@ class Vsftpd(Peer):
         config = place.scratch / "vsftpd.conf"
         config.write_text(
             VSFTPD.format(
-                user=user(), scratch=place.scratch, directory=place.directory, port=place.port
+                user=known_user("ftp", "nobody"),
+                scratch=place.scratch,
+                parent=place.directory.parent,
+                port=place.port,
             ).lstrip()
         )
         return [command("vsftpd"), str(config)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..build import Toolbox, command
-from .base import Peer, Place, module, user
+from .base import Peer, Place, known_user, module
 
 NGINX = """
 daemon off;
@@ -35,7 +35,7 @@ class Nginx(Peer):
         config = place.scratch / "nginx.conf"
         config.write_text(
             NGINX.format(
-                user=user(), scratch=place.scratch, directory=place.directory, port=place.port
+                user=known_user(), scratch=place.scratch, directory=place.directory, port=place.port
             )
         )
         return [command("nginx"), "-e", "stderr", "-p", str(place.scratch), "-c", str(config)]
@@ -51,7 +51,7 @@ class Copyparty(Peer):
 
     def command(self, tools: Toolbox, place: Place) -> list[str]:
         return [
-            *module("copyparty"), "-q", "-i", "127.0.0.1", "-p", str(place.port),
+            *module("copyparty"), "-q", "--wram", "-i", "127.0.0.1", "-p", str(place.port),
             "-v", f"{place.directory}::rw",
         ]  # fmt: skip
 
@@ -63,7 +63,9 @@ class Uploadserver(Peer):
     label = "uploadserver"
     protocol = "form"
     path = "/upload"
-    share = 0.1
+    share = 0.05
+    parallel = 4
+    # Its accept queue holds five; whoever finds it full tries again after seconds.
 
     def command(self, tools: Toolbox, place: Place) -> list[str]:
         return [

@@ -14,6 +14,9 @@ from ..build import Toolbox
 from ..errors import UnavailableError
 from .base import Peer, Place
 
+NOT_YET = "the daemon does not know"
+"""How the reason begins where an option is still to come."""
+
 
 class Ours(Peer):
     """The daemon, with or without fsync, in one process or several."""
@@ -21,7 +24,12 @@ class Ours(Peer):
     kinds = frozenset({"large", "large4", "small", "many"})
 
     def __init__(
-        self, *, fsync: bool, workers: int = 1, slow: tuple[int, float] | None = None, more: tuple[str, ...] = ()
+        self,
+        *,
+        fsync: bool,
+        workers: int = 1,
+        slow: tuple[int, float] | None = None,
+        more: tuple[str, ...] = (),
     ) -> None:
         """
         Describe one way to start it.
@@ -29,19 +37,28 @@ class Ours(Peer):
         `slow`: the size (bytes) of the one file whose fsync takes so many
         seconds longer.  `more`: options to add.
         """
-        self.name = "ours" + ("-fsync" if fsync else "") + (f"-{workers}-workers" if workers > 1 else "")
+        self.name = (
+            "ours" + ("-fsync" if fsync else "") + (f"-{workers}-workers" if workers > 1 else "")
+        )
         self.label = "twisted-upload" + ("" if fsync else " --no-fsync")
         self.label += f" --workers {workers}" if workers > 1 else ""
         self.fsync, self.workers, self.slow, self.more = fsync, workers, slow, more
 
     def command(self, tools: Toolbox, place: Place) -> list[str]:
         known = known_options()
-        options = ["--port", str(place.port), "--directory", str(place.directory), "--suffix", ".bin"]
+        options = [
+            "--port",
+            str(place.port),
+            "--directory",
+            str(place.directory),
+            "--suffix",
+            ".bin",
+        ]
         options += [] if self.fsync else ["--no-fsync"]
         options += ["--workers", str(self.workers)] if self.workers > 1 else []
         for option in options:
             if option.startswith("--") and f"{option}=" not in known and option not in known:
-                raise UnavailableError(f"the daemon does not know {option} yet")
+                raise UnavailableError(f"{NOT_YET} {option} yet")
         return [twistd(), "-n", "--pidfile=", "upload", *options, *self.more]
 
     def environment(self, tools: Toolbox) -> Mapping[str, str]:
@@ -67,7 +84,9 @@ def twistd() -> str:
 @lru_cache(maxsize=1)
 def known_options() -> frozenset[str]:
     """The long options of `twistd upload`, from its own help."""
-    done = subprocess.run([twistd(), "upload", "--help"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [twistd(), "upload", "--help"], capture_output=True, text=True, check=False
+    )
     words = done.stdout.replace(",", " ").split()
     if done.returncode or "--directory=" not in words:
         raise UnavailableError("twistd has no working `upload` plugin: install the project first")

@@ -54,7 +54,14 @@ class SocatToFile(Peer):
 
     def command(self, tools: Toolbox, place: Place) -> list[str]:
         listen = f"TCP-LISTEN:{place.port},bind=127.0.0.1,reuseaddr,fork,backlog=128"
-        return [command("socat"), "-u", "-b", "262144", listen, f"CREATE:{place.directory}/upload.bin"]
+        return [
+            command("socat"),
+            "-u",
+            "-b",
+            "262144",
+            listen,
+            f"CREATE:{place.directory}/upload.bin",
+        ]
 
 
 class SocatToScript(Peer):

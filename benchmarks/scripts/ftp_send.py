@@ -17,12 +17,13 @@ import threading
 import time
 
 
-def upload(port: int, source: str, serial: int, size: int) -> float:
+def upload(port: int, path: str, source: str, serial: int, size: int) -> float:
     """Make one upload; returns the seconds from connecting to the answer."""
     began = time.perf_counter()
-    with ftplib.FTP() as session:  # noqa: S321 - it is FTP that is measured
+    with ftplib.FTP() as session:
         session.connect("127.0.0.1", port, timeout=120)
         session.login()
+        session.cwd(path)
         session.voidcmd("TYPE I")
         with open(source, "rb") as file, session.transfercmd(f"STOR {serial}.bin") as data:
             data.sendall(struct.pack("<QQ", serial, 0))
@@ -37,14 +38,17 @@ def main() -> None:
     for name in ("port", "count", "size", "base"):
         parser.add_argument(f"--{name}", type=int, required=True)
     parser.add_argument("--source", required=True)
+    parser.add_argument("--path", default="/")
     parser.add_argument("--acks")
     options = parser.parse_args()
     times: dict[int, float] = {}
 
     def work(index: int) -> None:
         try:
-            times[index] = upload(options.port, options.source, options.base + index, options.size)
-        except (OSError, *ftplib.all_errors) as error:
+            times[index] = upload(
+                options.port, options.path, options.source, options.base + index, options.size
+            )
+        except (OSError, EOFError, ftplib.Error) as error:
             print(error, file=sys.stderr)
 
     began = time.perf_counter()

@@ -1,0 +1,96 @@
+"""
+Large uploads: the socket is lent to the store, which takes the bytes from it
+inside the kernel.
+
+The ordinary way of a byte (the reactor reads it, a disk thread writes it) costs
+a large upload most of its speed.  A store with the ability to
+(`ITakesFromSocket`) gets the socket for some MiB at a time instead, while the
+transport is paused.  What the reader of a socket has to find out, such as the
+half-close, is left for the transport, which reads on in between.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.interfaces import IHalfCloseableDescriptor, ISSLTransport
+
+from twisted_upload.interfaces import IIncomingUpload, ITakesFromSocket, Taken
+
+__all__ = ["Handover", "handover_for"]
+
+FROM = 512 * 1024
+"""Bytes that have come in the ordinary way before it is worth it."""
+
+AT_A_TIME = 16 * 1024 * 1024
+"""Bytes for which a disk thread keeps the socket."""
+
+
+def handover_for(
+    incoming: IIncomingUpload, transport: Any, done: Callable[[Taken], None]
+) -> Handover | None:
+    """
+    The means to lend this transport's socket to this upload, where they can.
+
+    :param transport: has to be a plain socket: what is encrypted has to pass
+        through us.
+    """
+    if (
+        not ITakesFromSocket.providedBy(incoming)
+        or not IHalfCloseableDescriptor.providedBy(transport)
+        or ISSLTransport.providedBy(transport)
+    ):
+        return None
+    return Handover(ITakesFromSocket(incoming), transport, done)
+
+
+class Handover:
+    """
+    One upload's socket, lent and given back.
+
+    :param done: called with what came of each time.
+    :ivar lent: the store has it just now: do not read.
+    """
+
+    def __init__(
+        self, taker: ITakesFromSocket, transport: Any, done: Callable[[Taken], None]
+    ) -> None:
+        self.lent = False
+        self._taker = taker
+        self._transport = transport
+        self._done = done
+
+    def worth_it(self, size: int, last: int) -> bool:
+        """
+        Whether to lend the socket now.
+
+        :param size: bytes that have come.
+        :param last: bytes of the last read: more are waiting only if it was as
+            large as a read can be.
+        """
+        return size >= FROM and last >= self._transport.bufferSize
+
+    def lend(self, most: int) -> bool:
+        """
+        Let the store have the socket for a while.
+
+        :param most: bytes that it may take; fewer are taken at a time.
+        :return: whether that was possible.
+        """
+        try:
+            # Ours may be closed, and its number used again, meanwhile.
+            descriptor = os.dup(self._transport.fileno())
+        except OSError:
+            return False
+        self.lent = True
+        self._taker.take_from(descriptor, min(most, AT_A_TIME)).addCallback(
+            self._given_back, descriptor
+        )
+        return True
+
+    def _given_back(self, taken: Taken, descriptor: int) -> None:
+        os.close(descriptor)
+        self.lent = False
+        self._done(taken)
