@@ -71,7 +71,6 @@ CODES: Mapping[str, type[UploadRefused]] = MappingProxyType(
 
 _REFUSED = re.compile(rf"{FAILURE}: ?([a-z-]+)(?: ([^\n]*))?\n?\Z")
 _RECEIPT = re.compile(r" (\S+) ([0-9]+) ([0-9a-f]{64})\n\Z")
-_UNPRINTABLE = re.compile(r"[^\x20-\x7e\u00a1-\ud7ff\uf900-\ufeff\uff01-\uffef]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +112,7 @@ def read_answer(answer: bytes, text: str = SUCCESS) -> Kept | UploadRefused | No
     refused = _REFUSED.match(said)
     if refused is not None:
         code, explanation = refused.groups()
-        refusal = CODES.get(code, UploadRefused)(_UNPRINTABLE.sub("?", explanation or ""))
+        refusal = CODES.get(code, UploadRefused)(_printable(explanation or ""))
         refusal.code = code
         return refusal
     if said.strip() == text.strip():
@@ -122,5 +121,10 @@ def read_answer(answer: bytes, text: str = SUCCESS) -> Kept | UploadRefused | No
         receipt = _RECEIPT.match(said, len(text))
         if receipt is not None:
             name, size, sha256 = receipt.groups()
-            return Kept(_UNPRINTABLE.sub("?", name), int(size), sha256)
+            return Kept(_printable(name), int(size), sha256)
     return None
+
+
+def _printable(text: str) -> str:
+    """What a server said, harmless for a terminal."""
+    return "".join(character if character.isprintable() else "?" for character in text)

@@ -295,6 +295,8 @@ class _Sending(Protocol):
         if self._verdict is not None:
             raise self._verdict
         if not self._half_closed:
+            if isinstance(answer, Kept):
+                raise OutcomeUnknown("the server said success before everything was sent")
             raise UploadInterrupted("the connection broke before everything was sent")
         if answer is None:
             if self._heard:

@@ -11,7 +11,8 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IReactorTime, IStreamServerEndpoint
-from twisted.logger import Logger
+from twisted.logger import ILogObserver, Logger
+from twisted.python.components import Componentized
 from twisted.python.failure import Failure
 
 from twisted_upload.addresses import listening_name
@@ -37,6 +38,7 @@ class UploadService(Service):
 
     :param endpoints: what to listen on, each with its name for people.
     :param drain: seconds for which uploads in flight may go on when it stops.
+    :ivar observer: writes the log of the application that this is a part of.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class UploadService(Service):
         self._clock = clock
         self._drain = drain
         self.ports: list[IListeningPort] = []
+        self.observer: ILogObserver | None = None
 
     @property
     def description(self) -> str:
@@ -82,6 +85,12 @@ class UploadService(Service):
         :raises CannotStart: it cannot be used.
         """
         self._store.open()
+
+    def setServiceParent(self, parent: Any) -> None:
+        """Become part of an application, whose log is then ours to write."""
+        if self.observer is not None and isinstance(parent, Componentized):
+            parent.setComponent(ILogObserver, self.observer)
+        super().setServiceParent(parent)  # type: ignore[no-untyped-call]
 
     def privilegedStartService(self) -> None:
         """Bind the ports while it is still allowed."""

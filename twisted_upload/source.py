@@ -5,11 +5,13 @@ What a client sends: a path, a binary file, or bytes, made ready for a
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
+import select
 import stat
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, cast
 
 from twisted.internet.defer import Deferred
@@ -62,13 +64,41 @@ class Source:
         """
         self._sender = _Sender() if self._reactor is None else _WaitingSender(self._reactor)
         sender: Any = self._sender
-        done: Deferred[bytes] = sender.beginFileTransfer(self._file, consumer, transform)
+        done: Deferred[bytes] = sender.beginFileTransfer(_Readable(self._file), consumer, transform)
         return done
 
     def close(self) -> None:
         """Close it, if it was opened here."""
         if self._ours:
             self._file.close()
+
+
+class _Readable:
+    """A file whose failure to be read is told apart from everything else."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def read(self, size: int) -> Any:
+        """The next bytes, none at the end."""
+        with _reading():
+            return self._file.read(size)
+
+    def read_some(self, size: int) -> Any:
+        """The next bytes as soon as there are any, none at the end; may wait for ever."""
+        file = self._file
+        read = getattr(file, "read1", file.read)
+        with _reading():
+            chunk = read(size)
+            while not chunk and not _is_blocking(file):
+                # Nothing yet looks like the end, where reading does not wait.
+                poll = select.poll()
+                poll.register(file, select.POLLIN)
+                poll.poll()
+                chunk = read(size)
+                if chunk is not None:
+                    break
+        return chunk
 
 
 class _Sender(FileSender):
@@ -91,8 +121,6 @@ class _Sender(FileSender):
     def _fail(self, error: BaseException) -> None:
         deferred, self.deferred = self.deferred, None
         if deferred is not None:
-            if isinstance(error, OSError | ValueError):
-                error = SourceFailed(f"cannot read what is to be sent: {_reason(error)}")
             deferred.errback(Failure(error))
 
 
@@ -113,9 +141,9 @@ class _WaitingSender(_Sender):
         # A daemon thread, because nothing can make it stop waiting.
         threading.Thread(target=self._read, args=(self.file,), daemon=True).start()
 
-    def _read(self, file: Any) -> None:
+    def _read(self, file: _Readable) -> None:
         try:
-            chunk = getattr(file, "read1", file.read)(self.CHUNK_SIZE)
+            chunk = file.read_some(self.CHUNK_SIZE)
         except Exception as error:
             self._reactor.callFromThread(self._read_failed, error)
         else:
@@ -134,6 +162,21 @@ class _WaitingSender(_Sender):
         super().resumeProducing()
         if self.deferred is not None:  # it was not the end
             self.file = waiting
+
+
+@contextlib.contextmanager
+def _reading() -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise SourceFailed(f"cannot read what is to be sent: {_reason(error)}") from error
+
+
+def _is_blocking(file: Any) -> bool:
+    try:
+        return os.get_blocking(file.fileno())
+    except (OSError, AttributeError, ValueError):
+        return True
 
 
 def open_source(source: AnySource, reactor: IReactorFromThreads) -> Source:

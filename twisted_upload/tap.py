@@ -23,6 +23,7 @@ from twisted_upload.disk import DiskThreads
 from twisted_upload.errors import CannotStart
 from twisted_upload.health import Reserve
 from twisted_upload.listening import endpoint_from_string, tcp_endpoint
+from twisted_upload.logs import observer_for
 from twisted_upload.names import is_suffix, told_suffix
 from twisted_upload.raw import DoorSettings, UploadFactory
 from twisted_upload.service import UploadService
@@ -36,6 +37,13 @@ DEFAULT_PORT = 6666
 def _fail(text: str, status: int) -> NoReturn:
     sys.stderr.write(f"twistd upload: {text}\n")
     raise SystemExit(status)
+
+
+def _say(text: str) -> None:
+    """To standard output, which may not know all characters."""
+    encoding = sys.stdout.encoding or "ascii"
+    sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+    sys.stdout.flush()
 
 
 def _port(text: str) -> int:
@@ -191,6 +199,11 @@ class Options(usage.Options):
         """Twisted server endpoint (tcp:, unix:, ...) to listen on, not --port. Repeatable."""
         self["listen"].append(endpoint)
 
+    def opt_help(self) -> None:
+        """Display this help and exit."""
+        _say(str(self))
+        raise SystemExit(0)
+
     def parseArgs(self, *arguments: str) -> None:
         """Take no arguments."""
         if arguments:
@@ -280,12 +293,14 @@ def makeService(options: Options) -> IService:
     try:
         service = make_service(options, reactor)
         twistd = getattr(options, "parent", None)
-        if twistd is not None and not twistd.get("chroot"):
-            service.bind()
-            _as_its_user(twistd, service.open)
-            if twistd.get("nodaemon") is not None and not twistd["nodaemon"]:
-                sys.stdout.write(f"{service.description}\n")
-                sys.stdout.flush()
+        if twistd is not None:
+            if not twistd.get("logger") and not twistd.get("syslog"):
+                service.observer = observer_for(twistd)
+            if not twistd.get("chroot"):
+                service.bind()
+                _as_its_user(twistd, service.open)
+                if not twistd.get("nodaemon"):
+                    _say(service.description)
     except CannotStart as error:
         _fail(str(error), 1)
     return service
