@@ -17,9 +17,9 @@ import errno
 import os
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-__all__ = ["ParallelSync"]
+__all__ = ["ParallelSync", "sync_one_by_one"]
 
 # io_setup, io_destroy, io_getevents, io_submit: asm/unistd.h
 _CALLS = {
@@ -32,6 +32,25 @@ _MOST = 256
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
+
+
+def sync_one_by_one(
+    fsync: Callable[[int], None], descriptors: Sequence[int]
+) -> list[OSError | None]:
+    """
+    Sync files one after the other.
+
+    :return: for each what went wrong with it, if anything.
+    """
+    results: list[OSError | None] = []
+    for descriptor in descriptors:
+        try:
+            fsync(descriptor)
+        except OSError as error:
+            results.append(error)
+        else:
+            results.append(None)
+    return results
 
 
 class _Request(ctypes.Structure):
@@ -94,7 +113,24 @@ class ParallelSync:
         """Give the context back."""
         self._call(self._destroy, self._context)
 
+    def works(self, descriptor: int) -> bool:
+        """Whether the kernel does that for this file system; syncs the descriptor."""
+        return self._offer([descriptor], [None]) == 1
+
     def _sync(self, descriptors: Sequence[int]) -> list[OSError | None]:
+        results: list[OSError | None] = [None] * len(descriptors)
+        taken = self._offer(descriptors, results)
+        # The kernel may take fewer than it was offered.
+        results[taken:] = sync_one_by_one(os.fsync, descriptors[taken:])
+        return results
+
+    def _offer(self, descriptors: Sequence[int], results: list[OSError | None]) -> int:
+        """
+        Let the kernel sync these, and wait for those that it takes.
+
+        :param results: gets their errors.
+        :return: how many it has taken.
+        """
         number = len(descriptors)
         requests = (_Request * number)()
         pointers = (ctypes.c_void_p * number)()
@@ -104,33 +140,23 @@ class ParallelSync:
             request.opcode = _FSYNC
             request.descriptor = descriptor
             pointers[index] = ctypes.addressof(request)
-        submitted = self._call(self._submit, self._context, ctypes.c_long(number), pointers)
-        results: list[OSError | None] = [None] * number
+        try:
+            taken = self._call(self._submit, self._context, ctypes.c_long(number), pointers)
+        except OSError:
+            return 0
         events = (_Event * number)()
         finished = 0
-        while finished < submitted:
+        while finished < taken:
+            left = ctypes.c_long(taken - finished)
             try:
-                came = self._call(
-                    self._events,
-                    self._context,
-                    ctypes.c_long(submitted - finished),
-                    ctypes.c_long(submitted - finished),
-                    events,
-                    None,
-                )
+                came = self._call(self._events, self._context, left, left, events, None)
             except InterruptedError:
                 continue
             for event in events[:came]:
                 if event.result < 0:
                     results[event.data] = OSError(-event.result, os.strerror(-event.result))
             finished += came
-        # The kernel may take fewer than it was offered.
-        for index in range(submitted, number):
-            try:
-                os.fsync(descriptors[index])
-            except OSError as error:
-                results[index] = error
-        return results
+        return taken
 
     def _call(self, *arguments: object) -> int:
         result: int = _libc.syscall(*arguments)

@@ -16,7 +16,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from twisted_upload.aio import ParallelSync
+from twisted_upload.aio import ParallelSync, sync_one_by_one
 
 __all__ = ["Files"]
 
@@ -114,6 +114,16 @@ class Files:
         """Wait until a file, or a directory, is on the device."""
         os.fsync(descriptor)
 
+    def syncs_in_parallel(self, descriptor: int) -> bool:
+        """Whether `fsync_all` is more than one fsync after the other; syncs the descriptor."""
+        try:
+            syncs = ParallelSync()
+        except OSError:
+            return False
+        works = syncs.works(descriptor)
+        syncs.close()
+        return works
+
     def fsync_all(self, descriptors: Sequence[int]) -> list[OSError | None]:
         """
         Wait until several files are on the device, all at once.
@@ -123,11 +133,17 @@ class Files:
         try:
             syncs = self._idle_syncs.pop()
         except IndexError:
-            syncs = ParallelSync()
+            try:
+                syncs = ParallelSync()
+            except OSError:  # the system has no more of them just now
+                return sync_one_by_one(self.fsync, descriptors)
         try:
-            return syncs.sync(descriptors)
-        finally:
-            self._idle_syncs.append(syncs)
+            results = syncs.sync(descriptors)
+        except BaseException:
+            syncs.close()
+            raise
+        self._idle_syncs.append(syncs)
+        return results
 
     def start_write_back(self, descriptor: int, offset: int, length: int) -> None:
         """Let the kernel begin to write a range to the device."""

@@ -24,6 +24,7 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from twisted_upload.aio import sync_one_by_one
 from twisted_upload.errors import CannotStart
 from twisted_upload.files import Files
 from twisted_upload.pipes import Pipes
@@ -85,15 +86,7 @@ class Folder:
         """Sync files, each with its own error."""
         if self.parallel_sync and len(descriptors) > 1:
             return self.files.fsync_all(descriptors)
-        results: list[OSError | None] = []
-        for descriptor in descriptors:
-            try:
-                self.files.fsync(descriptor)
-            except OSError as error:
-                results.append(error)
-            else:
-                results.append(None)
-        return results
+        return sync_one_by_one(self.files.fsync, descriptors)
 
 
 def open_folder(
@@ -149,7 +142,7 @@ def open_folder(
         by_rename,
         exact_modes,
         publishing=Publishing(files, lock),
-        parallel_sync=_can_sync_in_parallel(files, incoming),
+        parallel_sync=files.syncs_in_parallel(incoming),
         pipes=Pipes(),
     )
 
@@ -320,13 +313,6 @@ def _open_incoming(final: int, files: Files) -> int:
         os.close(incoming)
         raise
     return incoming
-
-
-def _can_sync_in_parallel(files: Files, directory: int) -> bool:
-    try:
-        return files.fsync_all([directory, directory]) == [None, None]
-    except OSError:
-        return False
 
 
 def _temporary_names() -> Iterator[str]:

@@ -17,6 +17,7 @@ together in the next.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 from collections.abc import Callable, Sequence
 
@@ -87,19 +88,26 @@ class _Bunch:
         self._errors: list[Exception | None] = [None] * len(uploads)
 
     def keep(self) -> list[Result]:
-        folder = self._folder
-        self._each(lambda part, last: part.finish(last))
-        if folder.durable:
-            self._sync_files()
-        with folder.publishing:
-            self._each(lambda part, _: part.close())
-            self._each(lambda part, _: part.publish())
-        if folder.durable and folder.sync_folder:
-            self._sync_folder()
+        try:
+            self._keep()
+        except Exception as error:  # not of one file, but of the step for all
+            self._drop_all(error)
         return [
             error or part.kept_file()
             for (part, _), error in zip(self._uploads, self._errors, strict=True)
         ]
+
+    def _keep(self) -> None:
+        folder = self._folder
+        self._each(lambda part, last: part.finish(last))
+        if folder.durable:
+            self._sync_files()
+        locked = not all(part.repeatable for part, _ in self._uploads)
+        with folder.publishing if locked else contextlib.nullcontext():
+            self._each(lambda part, _: part.close())
+            self._each(lambda part, _: part.publish())
+        if folder.durable and folder.sync_folder:
+            folder.files.fsync(folder.final)
 
     def _each(self, step: Callable[[PartialFile, Sequence[bytes]], object]) -> None:
         """Take a step with every file that has come so far."""
@@ -117,13 +125,10 @@ class _Bunch:
             if error is not None:
                 self._drop(index, error)
 
-    def _sync_folder(self) -> None:
-        try:
-            self._folder.files.fsync(self._folder.final)
-        except Exception as error:
-            for index, failed in enumerate(self._errors):
-                if failed is None:
-                    self._drop(index, error)
+    def _drop_all(self, error: Exception) -> None:
+        for index, failed in enumerate(self._errors):
+            if failed is None:
+                self._drop(index, error)
 
     def _drop(self, index: int, error: Exception) -> None:
         self._errors[index] = error

@@ -21,6 +21,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
+from twisted_upload.aio import sync_one_by_one
 from twisted_upload.errors import UploadRefused
 from twisted_upload.files import Files
 from twisted_upload.interfaces import Arrival, IIncomingUpload, IUploadStore, Receipt
@@ -133,15 +134,7 @@ class FaultyFiles(Files):
 
     def fsync_all(self, descriptors: Sequence[int]) -> list[OSError | None]:
         """Sync one after the other; each is an ``fsync`` that can be made to fail."""
-        results: list[OSError | None] = []
-        for descriptor in descriptors:
-            try:
-                self.fsync(descriptor)
-            except OSError as error:
-                results.append(error)
-            else:
-                results.append(None)
-        return results
+        return sync_one_by_one(self.fsync, descriptors)
 
     def _before(self, call: str) -> int | None:
         self.calls[call] += 1
