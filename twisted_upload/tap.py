@@ -217,6 +217,11 @@ class Options(usage.Options):
                     self[name] = convert(self[name])
                 except ValueError as error:
                     raise usage.UsageError(f"--{name}: {error}") from None
+        if self["interface"] and self["listen"] and self["port"] is None:
+            raise usage.UsageError(
+                "--interface: it goes with --port; a --listen endpoint names its own"
+                " (tcp:6666:interface=127.0.0.1)"
+            )
         if self["finish-after-idle"] and 0 < self["idle-timeout"] <= self["finish-after-idle"]:
             raise usage.UsageError(
                 "--finish-after-idle: it must be shorter than --idle-timeout"

@@ -1,0 +1,195 @@
+"""
+What several tests need: waiting, blocking peers in threads, and a raw door on a
+real port.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import struct
+from collections.abc import AsyncIterator, Callable
+from typing import Any, TypeVar
+
+from twisted.internet import reactor as _reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import Clock, deferLater
+from twisted.internet.threads import deferToThread
+from twisted.logger import LogLevel, globalLogPublisher
+
+from twisted_upload.interfaces import IUploadStore
+from twisted_upload.memory import MemoryStore
+from twisted_upload.raw import DoorSettings, UploadFactory
+
+T = TypeVar("T")
+
+reactor: Any = _reactor
+
+PATIENCE = 10.0
+"""Seconds after which a test gives up waiting; a bound, not a pace."""
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Let the reactor work until a condition holds."""
+    deadline = reactor.seconds() + PATIENCE
+    while not condition():
+        assert reactor.seconds() < deadline, "it did not happen"
+        await deferLater(reactor, 0.0005)
+
+
+async def turns(number: int = 5) -> None:
+    """Let the reactor look at all its sockets a few times."""
+    for _ in range(number):
+        await deferLater(reactor, 0)
+
+
+def in_thread(function: Callable[..., T], *arguments: Any, **keywords: Any) -> Deferred[T]:
+    """Let a blocking peer do something."""
+    return deferToThread(function, *arguments, **keywords)
+
+
+def read_all(peer: socket.socket) -> bytes:
+    """Read to the end, blocking; a reset is raised."""
+    heard = b""
+    while piece := peer.recv(65536):
+        heard += piece
+    return heard
+
+
+def reset(peer: socket.socket) -> None:
+    """Close so that the kernel sends RST, as for a sender that has been killed."""
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    peer.close()
+
+
+def open_descriptors(under: os.PathLike[str] | str = "/") -> list[str]:
+    """What this process has open in a folder, and below it; deleted files too."""
+    found = []
+    for descriptor in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            found.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+    return sorted(path for path in found if path.startswith(os.fspath(under)))
+
+
+class LoggedEnds:
+    """
+    What doors log.
+
+    :ivar ends: the events of uploads that have ended.
+    :ivar others: the other events of doors, of whatever level.
+    """
+
+    def __init__(self) -> None:
+        self.ends: list[dict[str, Any]] = []
+        self.others: list[dict[str, Any]] = []
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        if event.get("log_namespace") == "twisted_upload.raw":
+            (self.ends if "end" in event else self.others).append(event)
+
+    @property
+    def kinds(self) -> list[str]:
+        """The ends in one word each."""
+        return [event["end"] for event in self.ends]
+
+    def loud(self) -> list[dict[str, Any]]:
+        """Events other than ends that an operator would see."""
+        return [event for event in self.others if event["log_level"] > LogLevel.debug]
+
+
+class OpenDoor:
+    """
+    A raw door on a real loopback port.
+
+    :ivar clock: of the door, and of nothing else.
+    :ivar store: where uploads go, unless another one was given.
+    :ivar log: what it logged.
+    """
+
+    def __init__(
+        self,
+        settings: DoorSettings,
+        store: IUploadStore | None = None,
+        clock: IReactorTime | None = None,
+    ) -> None:
+        self.clock = Clock()
+        self.store = MemoryStore(lambda: 1_795_328_130.123, suffix=lambda _: ".bin")
+        self.log = LoggedEnds()
+        self.factory = UploadFactory(store or self.store, clock or self.clock, settings)
+        self.port: Any = reactor.listenTCP(0, self.factory, 4096, "127.0.0.1")
+        self._peers: list[socket.socket] = []
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where it listens."""
+        return "127.0.0.1", self.port.getHost().port
+
+    @property
+    def endpoint(self) -> str:
+        """The same, as a client endpoint string."""
+        return "tcp:{}:{}".format(*self.address)
+
+    @property
+    def kept(self) -> list[bytes]:
+        """What the memory store has kept."""
+        return [*self.store.files.values()]
+
+    @property
+    def incoming(self) -> bytes:
+        """What has come of the one upload that is on its way."""
+        (incoming,) = self.store.unfinished or [None]
+        return b"" if incoming is None else bytes(incoming.content)
+
+    def connect(self) -> socket.socket:
+        """A blocking peer that is connected; it is closed with the door at the latest."""
+        peer = socket.create_connection(self.address, timeout=PATIENCE)
+        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._peers.append(peer)
+        return peer
+
+    async def send(self, *pieces: bytes) -> bytes:
+        """An orderly sender: all pieces, a half-close; what it hears."""
+        peer = self.connect()
+
+        def send() -> bytes:
+            for piece in pieces:
+                peer.sendall(piece)
+            peer.shutdown(socket.SHUT_WR)
+            return read_all(peer)
+
+        return await in_thread(send)
+
+    async def has_come(self, size: int) -> None:
+        """Wait until this many bytes of the one upload are there."""
+        await until(lambda: len(self.incoming) >= size)
+
+    async def is_quiet(self) -> None:
+        """Wait until no connection is left."""
+        await until(lambda: not self.factory.protocols)
+
+    async def close(self) -> None:
+        """Leave nothing behind."""
+        for peer in self._peers:
+            peer.close()
+        await self.port.stopListening()
+        self.store.release()
+        self.factory.abort_the_rest()
+        await self.is_quiet()
+
+
+@contextlib.asynccontextmanager
+async def open_door(
+    settings: DoorSettings | None = None,
+    store: IUploadStore | None = None,
+    clock: IReactorTime | None = None,
+) -> AsyncIterator[OpenDoor]:
+    """A raw door for the length of a test."""
+    door = OpenDoor(settings or DoorSettings(), store, clock)
+    globalLogPublisher.addObserver(door.log)
+    try:
+        yield door
+    finally:
+        await door.close()
+        globalLogPublisher.removeObserver(door.log)
