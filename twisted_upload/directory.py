@@ -181,6 +181,9 @@ class DirectoryStore:
         return self._files.free(self._folder.final)
 
 
+_NOTHING = Taken(0, dry=True)
+
+
 class _Taking:
     """A socket from which the next bytes come, and who waits for that."""
 
@@ -251,13 +254,13 @@ class _DirectoryIncoming:
 
     def take_from(self, descriptor: int, most: int) -> Deferred[Taken]:
         """See `ITakesFromSocket.take_from`."""
-        self._taking = _Taking(descriptor, most)
+        taking = self._taking = _Taking(descriptor, most)
         self._paused = False  # the door has stopped reading by itself, and goes on by itself
         if self._over:
-            self._taken(Taken(0))
+            self._taken(_NOTHING)
         elif not self._busy:
             self._take()
-        return self._taking.done
+        return taking.done
 
     # IIncomingUpload
 
@@ -341,7 +344,7 @@ class _DirectoryIncoming:
         self._let_go()
         if self._over:
             self._discard()
-            self._taken(Taken(0))
+            self._taken(_NOTHING)
         elif self._taking is not None:
             self._take()
         elif self._committed is not None:
@@ -375,16 +378,16 @@ class _DirectoryIncoming:
         """The disk thread has already discarded the file."""
         self._let_go()
         if self._over:  # aborted meanwhile: nobody asks any more
-            self._taken(Taken(0))
+            self._taken(_NOTHING)
             return
         self._over = True
         self._take_pieces()
-        self._taken(Taken(0))
         refusal = self._store.health.refusal(failure)
         if self._committed is not None:
             self._committed.errback(refusal)
         else:
             self._failed(refusal)
+        self._taken(_NOTHING)
 
     def _discard(self) -> None:
         if self._created:

@@ -19,7 +19,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import threading
+import time
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -28,7 +31,7 @@ from twisted_upload.disk import IDisk
 from twisted_upload.folder import Folder
 from twisted_upload.partial import KeptFile, PartialFile
 
-__all__ = ["LANES", "GroupCommit", "keep_alone", "keep_together"]
+__all__ = ["LANES", "Courtesy", "GroupCommit", "keep_alone", "keep_together"]
 
 LANES = 2
 """Bunches in work at a time: while one waits for the disk, one is written."""
@@ -42,6 +45,7 @@ MOST_BYTES = 4 * 1024 * 1024
 _SWEPT_AT_MOST = 5
 
 
+T = TypeVar("T")
 Result = KeptFile | Exception
 Upload = tuple[PartialFile, Sequence[bytes]]
 
@@ -135,6 +139,44 @@ class _Bunch:
         self._uploads[index][0].discard()
 
 
+class Courtesy:
+    """
+    Lets a disk thread do a job that should not wait for anything, while the
+    reactor holds still.
+
+    Two threads that are both busy in Python pass the interpreter lock to and
+    fro at each system call, and that costs a small upload more than all its
+    system calls.  So the reactor steps aside for a moment.  A job that takes
+    longer after all is not waited for, and neither are those that follow, until
+    one has been quick again: a disk that stands still costs the reactor
+    `PATIENCE`, once.
+    """
+
+    PATIENCE = 0.002
+    """Seconds."""
+
+    def __init__(self) -> None:
+        self._quick = True
+
+    def run(self, disk: IDisk, job: Callable[[], T]) -> Deferred[T]:
+        """See `IDisk.run`."""
+        finished = threading.Lock()
+        finished.acquire()
+
+        def timed() -> T:
+            began = time.monotonic()
+            try:
+                return job()
+            finally:
+                self._quick = time.monotonic() - began < self.PATIENCE
+                finished.release()
+
+        done = disk.run(timed)
+        if self._quick and not finished.acquire(timeout=self.PATIENCE):
+            self._quick = False
+        return done
+
+
 class GroupCommit:
     """
     Has small files kept, in bunches.
@@ -144,6 +186,7 @@ class GroupCommit:
 
     def __init__(self, disk: IDisk) -> None:
         self._disk = disk
+        self._courtesy = Courtesy()
         self._queue: list[tuple[Deferred[KeptFile], Folder, Upload, int]] = []
         self._busy = 0
 
@@ -173,9 +216,12 @@ class GroupCommit:
         uploads = [upload for _, _, upload, _ in bunch]
         waiting = [done for done, _, _, _ in bunch]
         self._busy += 1
-        self._disk.run(lambda: keep_together(folder, uploads)).addCallbacks(
-            self._tell, self._fail, (waiting,), {}, (waiting,)
-        )
+
+        def job() -> list[Result]:
+            return keep_together(folder, uploads)
+
+        kept = self._disk.run(job) if folder.durable else self._courtesy.run(self._disk, job)
+        kept.addCallbacks(self._tell, self._fail, (waiting,), {}, (waiting,))
 
     def _tell(self, results: list[Result], waiting: list[Deferred[KeptFile]]) -> None:
         self._next()

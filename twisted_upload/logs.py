@@ -97,7 +97,7 @@ def _unbuffered(stream: TextIO) -> Callable[[str], object]:
 def _text(event: LogEvent) -> str | None:
     template = event.get("log_format")
     text = None
-    if isinstance(template, str) and "(" not in template:
+    if isinstance(template, str) and "()" not in template:
         try:
             text = template.format_map(event)
         except Exception:

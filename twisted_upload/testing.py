@@ -132,6 +132,10 @@ class FaultyFiles(Files):
         """
         self._faults[call] = deque([0] * times + ([] if then is None else [then]))
 
+    def syncs_in_parallel(self, descriptor: int) -> bool:
+        """Pretend that they do, so that bunches are formed."""
+        return True
+
     def fsync_all(self, descriptors: Sequence[int]) -> list[OSError | None]:
         """Sync one after the other; each is an ``fsync`` that can be made to fail."""
         return sync_one_by_one(self.fsync, descriptors)
@@ -164,7 +168,7 @@ def _faulty(call: str) -> Callable[..., Any]:
 
 
 for _call in vars(Files):
-    if not _call.startswith("_") and _call != "fsync_all":
+    if not _call.startswith("_") and _call not in vars(FaultyFiles):
         setattr(FaultyFiles, _call, _faulty(_call))
 
 
