@@ -21,7 +21,7 @@ from zope.interface import implementer
 
 from twisted_upload.errors import CannotStart
 
-__all__ = ["LineObserver", "observer_for"]
+__all__ = ["LineObserver", "observer_for", "unbuffered"]
 
 LARGEST_LOG = 16 * 1024 * 1024
 """Bytes of a log file before another is begun."""
@@ -35,10 +35,11 @@ class LineObserver:
     Writes events to a stream, as they come.
 
     :param write: takes text; as of a line-buffered or unbuffered stream.
+    :ivar write: the same, for lines that somebody else has finished.
     """
 
     def __init__(self, write: Callable[[str], object]) -> None:
-        self._write = write
+        self.write = write
         self._second = 0
         self._time = ""
 
@@ -53,7 +54,7 @@ class LineObserver:
             self._time = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(second))
         level = event.get("log_level")
         loud = f"{level.name.upper()} " if level in _LOUD else ""
-        self._write(f"{self._time} {loud}{text}\n")
+        self.write(f"{self._time} {loud}{text}\n")
 
 
 def observer_for(twistd: Mapping[str, Any]) -> LineObserver:
@@ -69,7 +70,7 @@ def observer_for(twistd: Mapping[str, Any]) -> LineObserver:
         raise CannotStart("--logfile: a daemon in the background has no standard output")
     if name == "-" or (nodaemon and not name):
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-        return LineObserver(_unbuffered(sys.stdout))
+        return LineObserver(unbuffered(sys.stdout))
     name = name or "twistd.log"
     try:
         file = LogFile.fromFullPath(name, rotateLength=LARGEST_LOG)
@@ -79,7 +80,8 @@ def observer_for(twistd: Mapping[str, Any]) -> LineObserver:
     return LineObserver(file.write)
 
 
-def _unbuffered(stream: TextIO) -> Callable[[str], object]:
+def unbuffered(stream: TextIO) -> Callable[[str], object]:
+    """What writes text to a stream's descriptor at once."""
     stream.flush()
     descriptor = stream.fileno()
 

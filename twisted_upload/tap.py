@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from twisted.application.service import IService
+from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.python import usage
 from twisted.python.util import runAsEffectiveUser
 
@@ -26,10 +27,11 @@ from twisted_upload.listening import endpoint_from_string, tcp_endpoint
 from twisted_upload.logs import observer_for
 from twisted_upload.names import is_suffix, told_suffix
 from twisted_upload.raw import DoorSettings, UploadFactory
-from twisted_upload.service import UploadService
+from twisted_upload.service import STOPPING, UploadService
 from twisted_upload.units import parse_duration, parse_size
+from twisted_upload.workers import Supervisor
 
-__all__ = ["Options", "makeService"]
+__all__ = ["Options", "makeService", "make_service", "upload_service"]
 
 DEFAULT_PORT = 6666
 
@@ -97,6 +99,12 @@ def _mode(text: str) -> int:
     return mode
 
 
+def _workers(text: str) -> int:
+    if text == "auto":
+        return len(os.sched_getaffinity(0))
+    return _number(text, 64)
+
+
 def _reserve(text: str) -> Reserve:
     if not text.rstrip().endswith("%"):
         return Reserve(size=parse_size(text))
@@ -109,10 +117,14 @@ def _reserve(text: str) -> Reserve:
     return Reserve(percent=percent)
 
 
-def _threads(text: str) -> int:
-    if not (text.isascii() and text.isdigit()) or not 1 <= int(text) <= 256:
-        raise ValueError(f"{text!r} is not a number from 1 to 256")
+def _number(text: str, most: int) -> int:
+    if not (text.isascii() and text.isdigit()) or not 1 <= int(text) <= most:
+        raise ValueError(f"{text!r} is not a number from 1 to {most}")
     return int(text)
+
+
+def _threads(text: str) -> int:
+    return _number(text, 256)
 
 
 # name, default, what it means, how it is understood
@@ -160,6 +172,13 @@ _PARAMETERS: Sequence[tuple[str, str | None, str, Callable[[str], Any]]] = (
         "How long uploads in flight may go on when the daemon is told to stop.",
         parse_duration,
     ),
+    (
+        "workers",
+        "1",
+        "Processes that share the ports, 1 to 64; auto is one for each core. Limits are for"
+        " each of them.",
+        _workers,
+    ),
     ("disk-threads", "32", "Threads that wait for the disk, 1 to 256.", _threads),
 )
 
@@ -169,6 +188,8 @@ class Options(usage.Options):
     The options of ``twistd upload``.
 
     Once parsed, each value is what it means: bytes, seconds, numbers.
+
+    :ivar arguments: as they were given.
     """
 
     synopsis = "[options]"
@@ -194,6 +215,7 @@ class Options(usage.Options):
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self["listen"] = []
+        self.arguments: list[str] = []
 
     def opt_listen(self, endpoint: str) -> None:
         """Twisted server endpoint (tcp:, unix:, ...) to listen on, not --port. Repeatable."""
@@ -235,18 +257,17 @@ class Options(usage.Options):
         A wrong value is one line on standard error and exit status 2, without
         the page of help that twistd would print around it.
         """
+        self.arguments = list(options or ())
         try:
             super().parseOptions(options)  # type: ignore[no-untyped-call]
         except usage.UsageError as error:
             _fail(str(error).replace("option --", "--"), 2)
 
 
-def make_service(options: Options, reactor: Any) -> UploadService:
-    """
-    The daemon as the options want it, not started.
+Endpoints = Sequence[tuple[str, IStreamServerEndpoint]]
 
-    :raises CannotStart: an endpoint is not one.
-    """
+
+def _endpoints(options: Options, reactor: Any) -> Endpoints:
     descriptions = list(options["listen"])
     endpoints = []
     if options["port"] is not None or not descriptions:
@@ -261,9 +282,12 @@ def make_service(options: Options, reactor: Any) -> UploadService:
             )
         except ValueError as error:
             raise CannotStart(f"--listen: {error}") from error
+    return endpoints
+
+
+def _store(options: Options, reactor: Any, disk: DiskThreads) -> DirectoryStore:
     suffix = options["suffix"]
-    disk = DiskThreads(reactor, options["disk-threads"])
-    store = DirectoryStore(
+    return DirectoryStore(
         _path(options),
         disk,
         reactor,
@@ -273,6 +297,12 @@ def make_service(options: Options, reactor: Any) -> UploadService:
         mode=options["mode"],
         reserve=options["reserve"],
     )
+
+
+def upload_service(options: Options, reactor: Any, endpoints: Endpoints) -> UploadService:
+    """A daemon of one process, not started."""
+    disk = DiskThreads(reactor, options["disk-threads"])
+    store = _store(options, reactor, disk)
     settings = DoorSettings(
         answer=options["answer"],
         receipts=bool(options["receipts"]),
@@ -283,6 +313,26 @@ def make_service(options: Options, reactor: Any) -> UploadService:
     )
     factory = UploadFactory(store, reactor, settings)
     return UploadService(endpoints, factory, store, disk, reactor, drain=options["drain"])
+
+
+def make_service(options: Options, reactor: Any) -> UploadService | Supervisor:
+    """
+    The daemon as the options want it, not started.
+
+    :raises CannotStart: an endpoint is not one.
+    """
+    endpoints = _endpoints(options, reactor)
+    if options["workers"] == 1:
+        return upload_service(options, reactor, endpoints)
+    return Supervisor(
+        endpoints,
+        options["workers"],
+        # The last of two counts; a worker is not where we are.
+        [*options.arguments, "--directory", _path(options)],
+        _store(options, reactor, DiskThreads(reactor)),
+        reactor,
+        patience=options["drain"] + STOPPING,
+    )
 
 
 def makeService(options: Options) -> IService:

@@ -1,0 +1,119 @@
+"""
+Several processes on one port, for real.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections import Counter
+from pathlib import Path
+
+from tests.daemon import Daemon, crowd, finish, hear, sha256, until
+
+SUCCESS = "上传成功".encode()
+
+
+def workers_of(daemon: Daemon) -> list[int]:
+    """The processes that the daemon has started and that run."""
+    children = Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text().split()
+    return [int(pid) for pid in children if b"twisted_upload.worker" in _command_line(int(pid))]
+
+
+def _command_line(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except FileNotFoundError:
+        return b""
+
+
+def start(folder: Path, *options: str) -> Daemon:
+    return Daemon(folder, "--workers=2", "--suffix=.bin", *options)
+
+
+def all_serve(daemon: Daemon) -> None:
+    until(lambda: len(daemon.lines("listens on")) >= 3, "both workers to serve")
+
+
+def test_workers_keep_everything_once(tmp_path: Path) -> None:
+    """Two workers keep each of many uploads once, under a name of its own."""
+    with start(tmp_path) as daemon:
+        all_serve(daemon)
+        heard = crowd(daemon.address, 600)
+        assert Counter(answer for _, answer in heard) == {SUCCESS.decode(): 600}
+        stored = Counter(sha256(file.read_bytes()) for file in daemon.files())
+        assert stored == Counter(digest for digest, _ in heard)
+        assert daemon.unfinished() == []
+        until(lambda: len(daemon.lines(" kept ")) == 600, "a log line for each upload")
+
+
+def test_dead_worker_is_replaced(tmp_path: Path) -> None:
+    """A worker that is killed is replaced, and its unfinished file is removed by then."""
+    with start(tmp_path) as daemon:
+        all_serve(daemon)
+        peer = daemon.begin(bytes(2_000_000))
+        before = workers_of(daemon)
+        assert len(before) == 2
+        for pid in before:
+            os.kill(pid, signal.SIGKILL)
+        daemon.wait_for_line("starting another")
+        until(lambda: len(daemon.lines("listens on")) >= 5, "two new workers to serve")
+        assert not set(workers_of(daemon)) & set(before)
+        peer.close()
+        assert daemon.unfinished() == []
+        assert daemon.send(b"still there") == SUCCESS
+        assert daemon.only_file() == b"still there"
+
+
+def test_workers_drain(tmp_path: Path) -> None:
+    """SIGTERM lets an upload in any worker finish, and ends all of them."""
+    with start(tmp_path) as daemon:
+        all_serve(daemon)
+        pids = workers_of(daemon)
+        with daemon.begin(bytes(400_000)) as peer:
+            daemon.signal(signal.SIGTERM)
+            daemon.wait_for_line("stopping")
+            peer.sendall(b"the end")
+            assert finish(peer) == SUCCESS
+        assert daemon.wait_for_end() in (0, -signal.SIGTERM)
+        assert daemon.only_file() == bytes(400_000) + b"the end"
+        assert not any(_command_line(pid) for pid in pids)
+
+
+def test_refused_after_the_drain_time(tmp_path: Path) -> None:
+    """What is unfinished when the drain time is over is refused, and nothing of it is kept."""
+    with start(tmp_path, "--drain=200ms") as daemon:
+        all_serve(daemon)
+        with daemon.begin(bytes(400_000)) as peer:
+            daemon.signal(signal.SIGTERM)
+            assert b"shutting-down" in hear(peer)
+        daemon.wait_for_end()
+        assert daemon.files() == []
+        assert daemon.unfinished() == []
+
+
+def test_dead_supervisor(tmp_path: Path) -> None:
+    """When the supervisor is killed, its workers give up the port and end by themselves."""
+    with start(tmp_path) as daemon:
+        all_serve(daemon)
+        pids = workers_of(daemon)
+        host, port = daemon.address
+        daemon.signal(signal.SIGKILL)
+        daemon.wait_for_end()
+        until(lambda: not any(_command_line(pid) for pid in pids), "the workers' end")
+        with socket.socket() as again:
+            again.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            again.bind((host, port))
+
+
+def test_unix_socket(tmp_path: Path) -> None:
+    """Workers share a unix socket as well."""
+    path = tmp_path / "socket"
+    with start(tmp_path, f"--listen=unix:{path}") as daemon:
+        all_serve(daemon)
+        with socket.socket(socket.AF_UNIX) as peer:
+            peer.connect(str(path))
+            peer.sendall(b"content")
+            assert finish(peer) == SUCCESS
+        assert daemon.only_file() == b"content"

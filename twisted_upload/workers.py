@@ -1,0 +1,218 @@
+"""
+Several processes on one port: ``--workers``.
+
+The supervisor (this service, in twistd's process) binds the ports, and hands
+them to workers that it starts, watches and, when it stops, drains.  A worker is
+`twisted_upload.worker`; it takes the same options, and writes its log to a pipe
+that the supervisor copies into its own.
+
+A worker that dies is replaced; its unfinished uploads are lost as in any crash,
+and what it leaves behind is removed by the one that replaces it.  When the
+supervisor dies, the workers see the end of their standard input, give up the
+port at once, and drain.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.internet.interfaces import IDelayedCall, IStreamServerEndpoint
+from twisted.internet.protocol import Factory, ProcessProtocol
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from twisted_upload.binding import Listening
+from twisted_upload.directory import DirectoryStore
+
+__all__ = ["Supervisor"]
+
+RESTART_DELAY = 1.0
+"""Seconds between a worker's death and its successor, where it lived no longer
+than that."""
+
+FIRST_DESCRIPTOR = 3
+
+
+class Supervisor(Listening):
+    """
+    The workers of one daemon.
+
+    :param number: of workers.
+    :param options: the command line of ``twistd upload``.
+    :param store: opened once, to learn early what is wrong with it.
+    :param reactor: starts processes and calls later.
+    :param patience: seconds after which a worker that was told to stop is
+        killed.
+    """
+
+    def __init__(
+        self,
+        endpoints: Sequence[tuple[str, IStreamServerEndpoint]],
+        number: int,
+        options: Sequence[str],
+        store: DirectoryStore,
+        reactor: Any,
+        *,
+        patience: float,
+    ) -> None:
+        super().__init__(endpoints, Factory(), store.path)
+        self._number = number
+        self._options = options
+        self._store = store
+        self._reactor = reactor
+        self._patience = patience
+        self._workers: dict[int, _Worker] = {}
+        self._waiting: dict[int, IDelayedCall] = {}
+
+    @property
+    def pids(self) -> list[int]:
+        """The process numbers of the workers that run."""
+        return [worker.pid for worker in self._workers.values()]
+
+    def bind(self) -> None:
+        """See `Listening.bind`; nobody accepts here."""
+        super().bind()
+        for port in self.ports:
+            port.stopReading()  # type: ignore[attr-defined]
+
+    def open(self) -> None:
+        """See `Listening.open`."""
+        self._store.open()
+        self._store.close()
+
+    def startService(self) -> None:
+        """Start the workers."""
+        super().startService()
+        for index in range(self._number):
+            self._start(index)
+
+    def stopService(self) -> Deferred[None]:
+        """Have the workers drain; fires when all have ended."""
+        super().stopService()  # type: ignore[no-untyped-call]
+        for timer in self._waiting.values():
+            timer.cancel()
+        self._waiting.clear()
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        ended = [worker.ended for worker in self._workers.values()]
+        for worker in self._workers.values():
+            worker.signal("TERM")
+        killing = self._reactor.callLater(self._patience, self._kill)
+        await DeferredList(ended)
+        if killing.active():
+            killing.cancel()
+        await DeferredList([maybeDeferred(port.stopListening) for port in self.ports])
+        self.ports = []
+
+    def _kill(self) -> None:
+        for worker in self._workers.values():
+            _log.warn("worker {pid} does not end; killing it", pid=worker.pid)
+            worker.signal("KILL")
+
+    def _start(self, index: int) -> None:
+        self._waiting.pop(index, None)
+        descriptors: dict[int, Any] = {0: "w", 1: "r", 2: "r"}
+        inherited = []
+        for number, port in enumerate(self.ports, FIRST_DESCRIPTOR):
+            descriptors[number] = port.fileno()  # type: ignore[attr-defined]
+            family = socket.AddressFamily(_family(port))
+            inherited.append(f"{family.name}:{number}")
+        worker = _Worker(self._reactor.seconds(), self._copy)
+        self._workers[index] = worker
+        worker.ended.addCallback(self._ended, index, worker)
+        self._reactor.spawnProcess(
+            worker,
+            sys.executable,
+            [
+                sys.executable,
+                "-c",
+                "from twisted_upload.worker import main; main()",
+                ",".join(inherited),
+                *self._options,
+            ],
+            env=dict(os.environ),
+            # Not where we are: Python would look for modules there.
+            path="/",
+            childFDs=descriptors,
+        )
+
+    def _copy(self, data: bytes) -> None:
+        text = data.decode("utf-8", "replace")
+        if self.observer is not None:
+            self.observer.write(text)
+        else:
+            for line in text.splitlines():
+                _log.info("{line}", line=line)
+
+    def _ended(self, reason: str, index: int, worker: _Worker) -> None:
+        del self._workers[index]
+        if not self.running:
+            return
+        _log.error(
+            "worker {pid} has ended ({reason}); starting another",
+            pid=worker.pid,
+            reason=reason,
+        )
+        lived = self._reactor.seconds() - worker.since
+        delay = 0.0 if lived > RESTART_DELAY else RESTART_DELAY
+        self._waiting[index] = self._reactor.callLater(delay, self._start, index)
+
+
+class _Worker(ProcessProtocol):
+    """
+    One worker process.
+
+    :param since: when it was started.
+    :param log: takes whole lines of its log.
+    :ivar ended: fires with the reason, in words.
+    """
+
+    def __init__(self, since: float, log: Callable[[bytes], None]) -> None:
+        self.since = since
+        self.pid = 0
+        self.ended: Deferred[str] = Deferred()
+        self._log = log
+        self._partial = b""
+
+    def connectionMade(self) -> None:
+        """It runs."""
+        transport: Any = self.transport
+        self.pid = transport.pid
+
+    def outReceived(self, data: bytes) -> None:
+        """Some of its log."""
+        lines, newline, self._partial = (self._partial + data).rpartition(b"\n")
+        if newline:
+            self._log(lines + newline)
+
+    def errReceived(self, data: bytes) -> None:
+        """What Python itself has to say."""
+        self.outReceived(data)
+
+    def processEnded(self, reason: Failure) -> None:
+        """It is gone, and its log is complete."""
+        if self._partial:
+            self._log(self._partial + b"\n")
+        self.ended.callback(reason.getErrorMessage().rstrip("."))
+
+    def signal(self, name: str) -> None:
+        """Send it a signal, if it still runs."""
+        transport: Any = self.transport
+        try:
+            transport.signalProcess(name)
+        except Exception:
+            _log.debug("worker {pid} has just ended", pid=self.pid)
+
+
+def _family(port: Any) -> int:
+    family: int = port.addressFamily if hasattr(port, "addressFamily") else socket.AF_UNIX
+    return family
+
+
+_log = Logger()
