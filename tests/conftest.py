@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 from twisted.internet import reactor as _reactor
-from twisted.logger import globalLogPublisher
+from twisted.logger import ILogObserver, globalLogPublisher
+from zope.interface import provider
 
 reactor: Any = _reactor
 
@@ -27,6 +28,7 @@ def nothing_left_behind(tmp_path: Path, expected_errors: list[str]) -> Iterator[
     """Delayed calls, open descriptors in the reactor, unfinished files, logged errors."""
     errors: list[str] = []
 
+    @provider(ILogObserver)
     def observe(event: dict[str, Any]) -> None:
         failure = event.get("log_failure")
         if failure is not None:
@@ -50,4 +52,7 @@ def nothing_left_behind(tmp_path: Path, expected_errors: list[str]) -> Iterator[
     assert not left, "the test left behind:\n" + "\n".join(map(str, left))
 
 
-gc.freeze()
+def pytest_collection_finish() -> None:
+    """What all tests share need not be looked through after each of them."""
+    gc.collect()
+    gc.freeze()

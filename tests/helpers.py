@@ -17,7 +17,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import Clock, deferLater
 from twisted.internet.threads import deferToThread
-from twisted.logger import LogLevel, globalLogPublisher
+from twisted.logger import ILogObserver, LogLevel, globalLogPublisher
+from zope.interface import implementer
 
 from twisted_upload.interfaces import IUploadStore
 from twisted_upload.memory import MemoryStore
@@ -73,6 +74,7 @@ def open_descriptors(under: os.PathLike[str] | str = "/") -> list[str]:
     return sorted(path for path in found if path.startswith(os.fspath(under)))
 
 
+@implementer(ILogObserver)
 class LoggedEnds:
     """
     What doors log.
@@ -138,9 +140,8 @@ class OpenDoor:
 
     @property
     def incoming(self) -> bytes:
-        """What has come of the one upload that is on its way."""
-        (incoming,) = self.store.unfinished or [None]
-        return b"" if incoming is None else bytes(incoming.content)
+        """What has come of the upload that is on its way."""
+        return b"".join(bytes(incoming.content) for incoming in self.store.unfinished)
 
     def connect(self) -> socket.socket:
         """A blocking peer that is connected; it is closed with the door at the latest."""

@@ -298,6 +298,7 @@ NONSENSE: dict[str, list[str]] = {
     "finish-after-idle": ["soon", "-1", "60s"],
     "drain": ["soon", "-1", ""],
     "disk-threads": ["0", "many", "257"],
+    "workers": ["0", "many", "257"],
 }
 
 

@@ -20,7 +20,7 @@ from typing import Any, NoReturn, cast
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import clientFromString, connectProtocol
-from twisted.internet.error import ConnectingCancelledError, ConnectionDone
+from twisted.internet.error import ConnectionDone
 from twisted.internet.error import TimeoutError as ConnectionTimedOut
 from twisted.internet.interfaces import (
     IDelayedCall,
@@ -155,15 +155,25 @@ async def _connect(
     attempt = connectProtocol(endpoint, sending)
     if timeout > 0:
         attempt.addTimeout(timeout, reactor, too_late)
+    cancelled = False
+
+    def cancel(_: Deferred[None]) -> None:
+        nonlocal cancelled
+        cancelled = True
+        attempt.cancel()
+
+    # Not every endpoint fails as cancelled when it is.
+    connected: Deferred[None] = Deferred(cancel)
+    attempt.addCallbacks(lambda _: connected.callback(None), connected.errback)
     try:
-        await attempt
-    except (UploadTimedOut, CancelledError):
+        await connected
+    except UploadTimedOut:
         raise
-    except ConnectingCancelledError as error:
-        raise CancelledError from error
     except ConnectionTimedOut as error:
         raise UploadTimedOut("the connection attempt timed out") from error
     except Exception as error:
+        if cancelled:
+            raise CancelledError from error
         number = getattr(error, "osError", None)  # of Twisted's errors: the errno
         text = os.strerror(number) if isinstance(number, int) else None
         text = text or getattr(error, "strerror", None) or str(error)

@@ -20,6 +20,7 @@ import re
 import secrets
 import stat
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ INCOMING = ".incoming"
 
 _TEMPORARY = re.compile(r"upload-[0-9a-f]{12}-[0-9]+\Z")
 _NEW_FOLDER_MODE = 0o750
+_SWEEP_TRIES, _SWEEP_PAUSE = 20, 0.01
 _CANNOT_RENAME = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
@@ -196,14 +198,23 @@ def sweep(incoming: int) -> int:
     """
     Remove what dead daemons left behind, and nothing of a living one.
 
+    Where a living one publishes without a pause (its disk stands still, say),
+    this is left for the next start.
+
     :param incoming: a descriptor of ``.incoming/`` that nobody else has.
     :return: how many files.
     """
-    fcntl.flock(incoming, fcntl.LOCK_EX)
-    try:
-        return _sweep(incoming)
-    finally:
-        fcntl.flock(incoming, fcntl.LOCK_UN)
+    for _ in range(_SWEEP_TRIES):
+        try:
+            fcntl.flock(incoming, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(_SWEEP_PAUSE)  # somebody publishes just now
+            continue
+        try:
+            return _sweep(incoming)
+        finally:
+            fcntl.flock(incoming, fcntl.LOCK_UN)
+    return 0
 
 
 def _sweep(incoming: int) -> int:

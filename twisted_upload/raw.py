@@ -23,7 +23,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from twisted_upload.addresses import peer_name
+from twisted_upload.addresses import peer_name, unix_peer_is_gone
 from twisted_upload.answers import kept_answer, refused_answer
 from twisted_upload.connections import Connections
 from twisted_upload.errors import TimedOut, TooLarge, UploadRefused
@@ -110,6 +110,9 @@ class UploadProtocol(Protocol):
 
     def readConnectionLost(self) -> None:
         """The sender has half-closed: it has said all that it had to say."""
+        if not self._answered and unix_peer_is_gone(self.transport):
+            self.transport.abortConnection()
+            return
         self._half_closed = True
         if self._answered:
             self.transport.loseConnection()

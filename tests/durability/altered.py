@@ -1,0 +1,89 @@
+"""
+``python altered.py WAY twistd ...``: the real daemon, with exactly one thing
+altered, for which there is no option and should not be one.
+
+============================  =================================================
+way                           what is other than in the shipped daemon
+============================  =================================================
+``without-directory-sync``    the directory is not synced after publishing
+``without-file-sync``         files are not synced before publishing
+``by-link``                   the file system cannot rename without replacing
+``one-after-another``         each file is kept by itself, when the one before is
+``slow-CALL``                 that call of `Files` takes two seconds
+============================  =================================================
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import os
+import runpy
+import stat
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from twisted_upload import keeping, tap
+from twisted_upload.directory import DirectoryStore
+from twisted_upload.disk import DiskThreads
+from twisted_upload.files import Files
+
+__all__ = ["altered"]
+
+
+def altered(way: str) -> list[str]:
+    """What to write before ``twistd`` to alter it."""
+    return [sys.executable, os.path.abspath(__file__), way]
+
+
+class _NoFileSync(Files):
+    def fsync(self, descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            super().fsync(descriptor)
+
+    def fsync_all(self, descriptors: Sequence[int]) -> list[OSError | None]:
+        return [None] * len(descriptors)
+
+
+class _NoRename(Files):
+    def rename(self, source: int, name: str, target: int, new_name: str) -> None:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+
+def _slow(call: str) -> Files:
+    files = Files()
+    real = getattr(files, call)
+
+    def slow(*arguments: Any) -> Any:
+        time.sleep(2)
+        return real(*arguments)
+
+    setattr(files, call, slow)
+    return files
+
+
+def _main() -> None:
+    way = sys.argv[1]
+    changes: dict[str, Any] = {}
+    if way == "without-directory-sync":
+        changes["sync_folder"] = False
+    elif way == "without-file-sync":
+        changes["files"] = _NoFileSync()
+    elif way == "by-link":
+        changes["files"] = _NoRename()
+    elif way == "one-after-another":
+        keeping.LANES = keeping.MOST_FILES = 1
+        vars(tap)["DiskThreads"] = lambda reactor, _: DiskThreads(reactor, 1)
+    elif way.startswith("slow-"):
+        changes["files"] = _slow(way.removeprefix("slow-"))
+    else:
+        raise SystemExit(f"unknown way: {way}")
+    vars(tap)["DirectoryStore"] = functools.partial(DirectoryStore, **changes)
+    del sys.argv[:2]
+    runpy.run_path(sys.argv[0], run_name="__main__")
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,180 @@
+"""
+``python -m tests.durability.power_cut --cuts 200``: the power fails right after
+some senders have read success, with many uploads on their way.
+
+The daemon's directory is on a journalled ext4 in a file (a loop device).  That
+file is copied as it is at one moment (a reflink on btrfs): this is what would
+be on the disk if the power failed then.  The copy is mounted, which replays the
+journal, and compared: every upload whose success had been read before the copy
+must be there, whole, once; and nothing that is visible may be partial.  A
+daemon that starts on it must leave nothing in ``.incoming/``.
+
+Three ways to lose uploads go through the same rig, so that we know that it finds
+what is lost: ``--no-fsync``, a daemon that does not sync the directory, and one
+that does not sync files, which shows partial ones.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.durability import rigs
+from tests.durability.altered import altered
+from tests.durability.load import Contents, Ledger, Senders, Verdict, visible
+from tests.durability.servant import Servant
+from twisted_upload.files import Files
+from twisted_upload.folder import INCOMING, open_folder
+
+SIZES = (1, 100, 4_000, 4_000, 4_000, 20_000, 20_000, 100_000, 400_000)
+DEVICE = 1 << 30
+CUTS_EACH = 20
+"""Cuts for each daemon and file system; then new ones, so that a comparison stays quick."""
+
+
+@dataclass
+class Way:
+    """
+    One way to keep files, and what came of it.
+
+    :ivar keeps: whether nothing may be lost.
+    """
+
+    name: str
+    cuts: int
+    keeps: bool
+    options: Sequence[str] = ()
+    before: Sequence[str] = ()
+    acknowledged: int = 0
+    missing: set[tuple[Ledger, int]] = field(default_factory=set)
+    partial: set[tuple[Ledger, str]] = field(default_factory=set)
+    wrong: list[str] = field(default_factory=list)
+
+
+def ways(cuts: int, controls: int) -> Iterator[Way]:
+    """As it is shipped, on a file system of the poorer sort, and the ways to lose."""
+    yield Way("as shipped", cuts, keeps=True)
+    if controls:
+        yield Way("by link and unlink", controls, keeps=True, before=altered("by-link"))
+        yield Way("--no-fsync", controls, keeps=False, options=["--no-fsync"])
+        for what in "directory", "file":
+            before = altered(f"without-{what}-sync")
+            yield Way(f"{what} not synced", controls, keeps=False, before=before)
+
+
+class Cut:
+    """
+    Lets the power fail at the moment when a sender has read success.
+
+    :param goal: how many must have read it in all.
+    :ivar promised: the uploads of all those.
+    """
+
+    def __init__(self, ledger: Ledger, goal: int, host: Path) -> None:
+        self._ledger = ledger
+        self._goal = goal
+        self._host = host
+        self.promised: list[int] = []
+
+    def __call__(self, number: int, seconds: float) -> None:
+        """In the senders' thread: one of them has read it just now."""
+        if not self.promised and len(self._ledger.acknowledged) >= self._goal:
+            promised = [*self._ledger.acknowledged]
+            rigs.clone(self._host / "device.img", self._host / "cut.img")
+            with self._ledger.answered:
+                self.promised = promised
+                self._ledger.answered.notify_all()
+
+    def wait(self) -> None:
+        """Wait until it has happened."""
+        with self._ledger.answered:
+            cut = self._ledger.answered.wait_for(lambda: self.promised, 20)
+        assert cut, f"the daemon stands still: {self._ledger.refused}"
+
+
+def compare(ledger: Ledger, acknowledged: Sequence[int], host: Path, way: Way) -> None:
+    """See what is left after the power has come back."""
+    verdict = Verdict(ledger.contents)
+    with rigs.mounted(host / "cut.img", host.parent / "cut", "loop,noatime") as mount:
+        inbox = mount / "inbox"
+        for name in visible(str(inbox)):
+            verdict.see(name, (inbox / name).read_bytes())
+        before = sorted(visible(str(inbox)))
+        folder = open_folder(str(inbox), files=Files(), suffix=lambda _: "")
+        left = os.listdir(inbox / INCOMING)
+        after = sorted(visible(str(inbox)))
+        del folder  # it holds the file system
+    missing = verdict.missing(acknowledged)
+    way.missing |= {(ledger, number) for number in missing}
+    way.partial |= {(ledger, text) for text in verdict.partial}
+    twice = verdict.twice(ledger.begun)
+    if way.keeps:
+        way.wrong += [f"{way.name}: lost upload {number}" for number in missing]
+        way.wrong += [f"{way.name}: {text}" for text in verdict.partial]
+    way.wrong += [f"{way.name}: twice or never sent: upload {number}" for number in twice]
+    way.wrong += [f"{way.name}: left in {INCOMING} after a start: {name}" for name in left]
+    if before != after:
+        way.wrong.append(f"{way.name}: a start changed what is visible")
+
+
+def some_cuts(way: Way, cuts: int, host: Path, chance: random.Random) -> None:
+    """So many cuts of one daemon on a new file system."""
+    device = rigs.image(host / "device.img", DEVICE, *rigs.EXT4)
+    daemon_folder = host.parent / "daemon"
+    daemon_folder.mkdir(exist_ok=True)
+    with rigs.mounted(device, host.parent / "mnt", "loop,commit=60") as mount:
+        ledger = Ledger(Contents(SIZES))
+        options = [f"--directory={mount}/inbox", *way.options]
+        with Servant(daemon_folder, *options, before=way.before) as daemon:
+            acknowledged = 0
+            for _ in range(cuts):
+                # With a single sender, nobody else's flush can help to keep the last upload.
+                at_a_time = chance.choice((1, 64, 64, 64))
+                goal = len(ledger.acknowledged) + chance.randint(1, 3 * at_a_time)
+                cut = Cut(ledger, goal, host)
+                senders = Senders(daemon.address, ledger, at_a_time=at_a_time, answered=cut)
+                senders.start()
+                try:
+                    cut.wait()
+                finally:
+                    senders.stop()
+                compare(ledger, cut.promised, host, way)
+                acknowledged = len(cut.promised)
+            assert daemon.running()
+        way.acknowledged += acknowledged
+
+
+def main() -> Sequence[str]:
+    """Cut, compare, print the table."""
+    parser = argparse.ArgumentParser(prog="python -m tests.durability.power_cut")
+    parser.add_argument("--cuts", type=int, default=200)
+    parser.add_argument("--controls", type=int, default=40, help="cuts of each other way")
+    parser.add_argument("--no-fsync", action="store_true", help="lose uploads")
+    parser.add_argument("--seed", type=int, default=None)
+    arguments = parser.parse_args()
+    rigs.needs("mkfs.btrfs", "mkfs.ext4")
+    rigs.private()
+    chance = random.Random(arguments.seed)
+    wrong = []
+    rigs.heading("way", "cuts", "acknowledged", "missing", "partial")
+    with rigs.workplace() as work:
+        cow = rigs.image(work / "cow.img", 6 << 30, "mkfs.btrfs", "-q")
+        with rigs.mounted(cow, work / "host", "loop") as host:
+            for way in ways(arguments.cuts, arguments.controls):
+                if arguments.no_fsync:
+                    way.options = ["--no-fsync"]
+                for done in range(0, way.cuts, CUTS_EACH):
+                    some_cuts(way, min(CUTS_EACH, way.cuts - done), host, chance)
+                rigs.row(way.name, way.cuts, way.acknowledged, len(way.missing), len(way.partial))
+                wrong += way.wrong
+                if not (way.keeps or way.missing or way.partial):
+                    wrong.append(f"{way.name}: nothing was lost, so the rig proves nothing")
+    return wrong
+
+
+if __name__ == "__main__":
+    rigs.command(main)

@@ -1,0 +1,102 @@
+"""
+Directory stores for tests.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.task import Clock
+
+from tests.helpers import reactor, until
+from twisted_upload.directory import DirectoryStore
+from twisted_upload.disk import DiskThreads, IDisk
+from twisted_upload.folder import INCOMING
+from twisted_upload.interfaces import Arrival
+from twisted_upload.testing import FaultyFiles, ManualDisk
+
+ARRIVAL = Arrival("192.0.2.7:50123")
+
+MILLISECONDS = 1_795_328_130_123
+"""When all uploads arrive, unless a test says otherwise."""
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """What is visible in a drop folder."""
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != INCOMING}
+
+
+def leftovers(folder: Path) -> list[str]:
+    """What is in its ``.incoming/``."""
+    return os.listdir(folder / INCOMING)
+
+
+def open_store(
+    folder: Path, disk: IDisk, *, clock: Clock | None = None, **more: Any
+) -> DirectoryStore:
+    """A store that is ready."""
+    more.setdefault("suffix", lambda _: ".bin")
+    more.setdefault("now", lambda: MILLISECONDS / 1000)
+    store = DirectoryStore(str(folder), disk, clock or Clock(), **more)
+    store.open()
+    return store
+
+
+class Rig:
+    """
+    A directory store whose disk works when the test says so.
+
+    :ivar files: its system calls; counted from when it was open.
+    :ivar clock: by which it tests itself.
+    """
+
+    def __init__(self, folder: Path, **more: Any) -> None:
+        self.folder = folder
+        self.disk = ManualDisk()
+        self.files: FaultyFiles = more.pop("files", None) or FaultyFiles()
+        self.clock = Clock()
+        self.store = open_store(folder, self.disk, clock=self.clock, files=self.files, **more)
+        self.files.calls.clear()
+
+    @property
+    def kept(self) -> dict[str, bytes]:
+        """What is visible."""
+        return contents(self.folder)
+
+    @property
+    def unfinished(self) -> list[str]:
+        """What is in ``.incoming/``."""
+        return leftovers(self.folder)
+
+    def close(self) -> None:
+        """Do what is left to do, and close."""
+        self.disk.work()
+        self.store.close()
+
+
+class ThreadedRig:
+    """A directory store with real disk threads; what `StoreContract` has to know of it."""
+
+    def __init__(self, folder: Path, *, threads: int = 4, **more: Any) -> None:
+        self.folder = folder
+        self.disk = DiskThreads(reactor, threads)
+        self.store = open_store(folder, self.disk, **more)
+
+    def kept(self) -> dict[str, bytes]:
+        """See `StoreUnderTest`."""
+        return contents(self.folder)
+
+    def unfinished(self) -> int:
+        """See `StoreUnderTest`."""
+        return len(leftovers(self.folder))
+
+    async def settle(self) -> None:
+        """See `StoreUnderTest`."""
+        await until(lambda: not self.disk._unfinished)
+
+    def close(self) -> None:
+        """Let the threads end."""
+        self.disk.stop()
+        self.store.close()

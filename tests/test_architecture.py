@@ -1,0 +1,148 @@
+"""
+Who may know whom.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import twisted_upload
+
+PACKAGE = Path(twisted_upload.__file__).parent
+
+STORES = {
+    *("directory", "disk", "folder", "health", "keeping", "partial"),
+    *("aio", "files", "pipes"),
+    "memory",
+}
+
+DOORS = {"connections", "handover", "listening", "raw", "settings"}
+
+CLIENT = {"client", "source"}
+
+# Imports run one way: from a later row to earlier ones, or within its own.
+ROWS: list[set[str]] = [
+    {"errors"},
+    {"interfaces", "units", "addresses"},
+    {"names", "answers", "lifecycle", "limits"},
+    STORES | DOORS | CLIENT,
+    {"testing", "logs", "binding", "service", "destination", "batch", "display", "__init__"},
+    {"workers"},
+    {"tap", "worker", "command"},
+    {"__main__"},
+]
+
+
+def _modules() -> dict[str, ast.Module]:
+    return {
+        path.stem: ast.parse(path.read_text("utf-8"), str(path)) for path in PACKAGE.glob("*.py")
+    }
+
+
+MODULES = _modules()
+
+
+def _imports(tree: ast.AST) -> Iterator[tuple[str, str]]:
+    """Module and name of everything that is imported anywhere."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, ""
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "a relative import"
+            for alias in node.names:
+                yield node.module or "", alias.name
+
+
+def _ours(tree: ast.AST) -> set[str]:
+    """The modules of ours that are imported anywhere."""
+    ours = set()
+    for module, name in _imports(tree):
+        package, _, rest = module.partition(".")
+        if package == "twisted_upload":
+            ours.add(rest or (name if name in MODULES else "__init__"))
+    return ours
+
+
+def _row(module: str) -> int:
+    for number, row in enumerate(ROWS):
+        if module in row:
+            return number
+    raise AssertionError(f"{module}.py has no place in the plan: say which")
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_imports_run_one_way(module: str) -> None:
+    """A module knows those of earlier rows, and those of its own, and none of later ones."""
+    for imported in _ours(MODULES[module]):
+        assert _row(imported) <= _row(module), f"{module} imports {imported}"
+
+
+@pytest.mark.parametrize(
+    ("ones", "others"),
+    [(DOORS, STORES), (STORES, DOORS), (CLIENT, STORES | DOORS), (STORES | DOORS, CLIENT)],
+    ids=["doors", "stores", "client", "servers"],
+)
+def test_strangers(ones: set[str], others: set[str]) -> None:
+    """Doors, stores and the client do not know each other."""
+    for module in ones & MODULES.keys():
+        assert not _ours(MODULES[module]) & others, module
+
+
+@pytest.mark.parametrize(
+    "module", ["lifecycle", "names", "answers", "errors", "interfaces", "units"]
+)
+def test_the_core_meets_no_world(module: str) -> None:
+    """What an upload is, is told without sockets, files, clocks or threads."""
+    worldly = {"socket", "os", "time", "threading", "io", "pathlib", "twisted.internet.reactor"}
+    assert not {imported for imported, _ in _imports(MODULES[module])} & worldly
+
+
+@pytest.mark.parametrize(
+    "module", ["partial", "keeping", "folder", "files", "aio", "pipes", "names"]
+)
+def test_disk_threads_meet_no_reactor(module: str) -> None:
+    """What runs in a disk thread knows nothing of Twisted's sockets and transports."""
+    for imported, name in _imports(MODULES[module]):
+        assert imported != "twisted.internet.protocol", module
+        assert (imported, name) != ("twisted.internet", "reactor"), module
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_no_module_level_reactor(module: str) -> None:
+    """A reactor is handed in, or chosen when the program runs: never by an import."""
+
+    def outside(node: ast.AST) -> Iterator[ast.AST]:
+        for child in ast.iter_child_nodes(node):
+            if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+                yield child
+                yield from outside(child)
+
+    for node in outside(MODULES[module]):
+        if isinstance(node, ast.ImportFrom):
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            assert "twisted.internet.reactor" not in names
+            assert node.module != "twisted.internet.reactor"
+        elif isinstance(node, ast.Import):
+            assert "twisted.internet.reactor" not in {alias.name for alias in node.names}
+
+
+def test_plugin_folders_are_no_packages() -> None:
+    """An ``__init__.py`` in ``twisted/`` would hide Twisted itself."""
+    root = PACKAGE.parent
+    assert not (root / "twisted" / "__init__.py").exists() or (root / "twisted" / "web").exists()
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_public_names_exist(module: str) -> None:
+    """What a module says it offers, it has, in the order of the alphabet."""
+    for node in MODULES[module].body:
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__":
+            names = ast.literal_eval(node.value)
+            assert len(set(names)) == len(names)
+            imported = __import__(f"twisted_upload.{module}", fromlist=["*"])
+            assert all(hasattr(imported, name) for name in names)

@@ -1,0 +1,188 @@
+"""
+The disk threads.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from functools import partial
+
+import pytest
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
+from twisted.python.failure import Failure
+
+from tests.helpers import PATIENCE, reactor, turns, until
+from twisted_upload.disk import DiskThreads, PoolStopped
+from twisted_upload.testing import ManualDisk
+
+
+@pytest.fixture
+def disk() -> Iterator[DiskThreads]:
+    disk = DiskThreads(reactor, 3, "test-disk")
+    yield disk
+    stopped = disk.stop()
+    assert stopped.called
+    for thread in disk._threads:
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
+
+
+async def test_result(disk: DiskThreads) -> None:
+    """What a job returns comes back, in the reactor's thread."""
+    threads = []
+
+    def job() -> int:
+        threads.append(threading.current_thread())
+        return 42
+
+    def here(result: int) -> int:
+        threads.append(threading.current_thread())
+        return result
+
+    assert await disk.run(job).addCallback(here) == 42
+    there, back = threads
+    assert there.name.startswith("test-disk")
+    assert there.daemon
+    assert back is threading.main_thread()
+
+
+async def test_exception(disk: DiskThreads) -> None:
+    """What a job raises comes back, and the thread lives on."""
+    with pytest.raises(ZeroDivisionError):
+        await disk.run(lambda: 1 // 0)
+    assert await disk.run(lambda: "still there") == "still there"
+
+
+async def test_even_an_exit(disk: DiskThreads) -> None:
+    """The same for an exception that is not an `Exception`."""
+
+    def leave() -> None:
+        raise SystemExit(3)
+
+    ends: list[type[BaseException] | None] = []
+    disk.run(leave).addErrback(lambda failure: ends.append(failure.check(SystemExit)))
+    await until(lambda: ends)
+    assert ends == [SystemExit]
+    assert await disk.run(lambda: "still there") == "still there"
+
+
+async def test_nothing_at_once(disk: DiskThreads) -> None:
+    """No result comes before `run` has returned."""
+    done = disk.run(lambda: None)
+    assert not done.called
+    await done
+
+
+async def test_order(disk: DiskThreads) -> None:
+    """With one thread, jobs are done in the order they came."""
+    one = DiskThreads(reactor, 1)
+    order: list[int] = []
+    await gatherResults([one.run(partial(order.append, number)) for number in range(100)])
+    assert order == [*range(100)]
+    one.stop()
+
+
+async def test_at_most_so_many(disk: DiskThreads) -> None:
+    """No more jobs are done at a time than there are threads, and as many as that."""
+    barrier = threading.Barrier(3, timeout=PATIENCE)
+    at_work, most = [0], [0]
+    lock = threading.Lock()
+
+    def job() -> None:
+        with lock:
+            at_work[0] += 1
+            most[0] = max(most[0], at_work[0])
+        barrier.wait()
+        with lock:
+            at_work[0] -= 1
+
+    await gatherResults([disk.run(job) for _ in range(9)])
+    assert most == [3]
+    assert len(disk._threads) == 3
+
+
+async def test_threads_as_needed(disk: DiskThreads) -> None:
+    """Threads are started when they are needed: one after another, jobs need one."""
+    assert disk._threads == []
+    for _ in range(5):
+        await disk.run(lambda: None)
+    assert len(disk._threads) == 1
+
+
+async def test_a_stuck_job_holds_up_nobody_else(disk: DiskThreads) -> None:
+    """A job that waits for a dead disk leaves the other threads to the others."""
+    go_on = threading.Event()
+    stuck = disk.run(lambda: go_on.wait(PATIENCE))
+    assert await gatherResults([disk.run(lambda: 1) for _ in range(20)]) == [1] * 20
+    assert not stuck.called
+    go_on.set()
+    assert await stuck is True
+
+
+async def test_jobs_from_results(disk: DiskThreads) -> None:
+    """A result may ask for the next job."""
+
+    def again(count: int) -> Deferred[int] | int:
+        return disk.run(lambda: count - 1).addCallback(again) if count else 0
+
+    assert await disk.run(lambda: 50).addCallback(again) == 0
+
+
+async def test_many(disk: DiskThreads) -> None:
+    """Of very many jobs none is lost, and each has its own result."""
+    results = await gatherResults([disk.run(partial(int, number)) for number in range(2000)])
+    assert results == [*range(2000)]
+
+
+async def test_stop_waits(disk: DiskThreads) -> None:
+    """Stopping waits for what was taken, takes no more, and may be said twice."""
+    go_on = threading.Event()
+    done = [disk.run(lambda: go_on.wait(PATIENCE)) for _ in range(6)]
+    stopped, again = disk.stop(), disk.stop()
+    await turns()
+    assert not stopped.called
+    refused: list[Failure] = []
+    disk.run(lambda: None).addErrback(refused.append)
+    assert [failure.type for failure in refused] == [PoolStopped]
+    go_on.set()
+    await gatherResults([stopped, again])
+    assert all(one.called for one in done)
+
+
+async def test_stop_waiting(disk: DiskThreads) -> None:
+    """Whoever waits for the end can stop waiting."""
+    go_on = threading.Event()
+    done = disk.run(lambda: go_on.wait(PATIENCE))
+    stopped = disk.stop()
+    ends: list[type[BaseException] | None] = []
+    stopped.addErrback(lambda failure: ends.append(failure.check(CancelledError)))
+    stopped.cancel()
+    assert ends == [CancelledError]
+    go_on.set()
+    await done
+
+
+def test_stop_unused() -> None:
+    """Threads that were never needed are stopped at once."""
+    assert DiskThreads(reactor).stop().called
+
+
+def test_manual_disk() -> None:
+    """The fake does what it is told, when it is told, and what follows from that."""
+    disk, order = ManualDisk(), []
+
+    def first(_: object) -> None:
+        order.append("first")
+        disk.run(lambda: order.append("third"))
+
+    disk.run(lambda: None).addCallback(first)
+    disk.run(lambda: order.append("second"))
+    failures: list[Failure] = []
+    disk.run(lambda: 1 // 0).addErrback(failures.append)
+    assert (disk.waiting, order) == (3, [])
+    disk.work(1)
+    assert (disk.waiting, order) == (3, ["first"])
+    disk.work()
+    assert (disk.waiting, order) == (0, ["first", "second", "third"])
+    assert [failure.type for failure in failures] == [ZeroDivisionError]

@@ -1,0 +1,92 @@
+"""
+The durability proofs, in short: see ``tests/durability`` for the long ones.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.daemon import deadly
+from tests.durability.rigs import SKIPPED
+
+LONG = bool(os.environ.get("LONG_TESTS"))
+
+
+def prove(name: str, *options: str, holds: bool = True) -> str:
+    """Run a proof; what it says."""
+    done = subprocess.run(
+        [*deadly(), sys.executable, "-m", f"tests.durability.{name}", *options],
+        cwd=Path(__file__).parents[1],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        timeout=55,
+    )
+    print(done.stdout)
+    if done.returncode == SKIPPED:
+        pytest.skip(done.stdout.strip().splitlines()[-1])
+    assert done.returncode == (0 if holds else 1), done.stdout
+    verdict = "held" if holds else "was broken"
+    assert f"the promise {verdict}" in done.stdout, done.stdout
+    return done.stdout
+
+
+def test_kill() -> None:
+    """However often the daemon is killed, what was acknowledged is there, whole, once."""
+    prove("kill", "--rounds=5")
+
+
+def test_power_cut() -> None:
+    """When the power fails right after a success has been read, that file is on disk, whole."""
+    prove("power_cut", "--cuts=6", "--controls=0")
+
+
+def test_power_cut_can_fail() -> None:
+    """The same rig finds what is lost with --no-fsync."""
+    said = prove("power_cut", "--cuts=2", "--controls=0", "--no-fsync", holds=False)
+    assert "WRONG: as shipped: lost upload" in said
+
+
+def test_failing_calls() -> None:
+    """A failing system call loses that upload alone, leaves nothing, and uploads go on."""
+    prove("faults", "--only=calls", "--quick")
+
+
+def test_full_disk() -> None:
+    """On a full disk, an upload is refused, its space is given back, and small ones go on."""
+    prove("faults", "--only=small")
+
+
+@pytest.mark.skipif(not LONG, reason="takes 5 s: with LONG_TESTS=1, or tests.durability.faults")
+def test_broken_device() -> None:
+    """A device that reports errors makes the store refuse, until it has healed."""
+    prove("faults", "--only=device")
+
+
+def test_watch() -> None:
+    """A program that watches the directory sees one event for each file, when it is whole."""
+    prove("watch", "--uploads=200")
+
+
+def test_stall() -> None:
+    """A disk that stands still holds up neither the reactor nor another store."""
+    # Other tests may share the machine: less than the two seconds of the stall.
+    options = ["--seconds=1.5", "--lag=0.5", "--speed=0.1"]
+    prove("stall", *options, "--calls", *(["fsync", "write", "open"] if LONG else ["fsync"]))
+
+
+def test_group_commit() -> None:
+    """Small uploads that end together share the flushes of the disk."""
+    prove("group_commit", "--turns=1", "--uploads=300", "--no-rate")
+
+
+def test_fuzz() -> None:
+    """Senders that keep to no rule leave no trace."""
+    prove("fuzz", "--connections=400")

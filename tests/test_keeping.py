@@ -1,0 +1,352 @@
+"""
+Group commit: uploads that end together are kept together.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
+
+from tests.helpers import PATIENCE, open_descriptors, reactor
+from tests.stores import MILLISECONDS, contents, leftovers
+from twisted_upload.disk import DiskThreads
+from twisted_upload.files import Files
+from twisted_upload.folder import Folder, open_folder, sweep
+from twisted_upload.keeping import (
+    LANES,
+    MOST_BYTES,
+    MOST_FILES,
+    Courtesy,
+    GroupCommit,
+    keep_alone,
+    keep_together,
+)
+from twisted_upload.partial import KeptFile, PartialFile
+from twisted_upload.testing import FaultyFiles, ManualDisk
+
+
+def _open(path: Path, files: Files) -> Folder:
+    return open_folder(str(path), files=files, suffix=lambda _: ".bin")
+
+
+@pytest.fixture
+def files() -> FaultyFiles:
+    return FaultyFiles()
+
+
+@pytest.fixture
+def folder(tmp_path: Path, files: FaultyFiles) -> Iterator[Folder]:
+    folder = _open(tmp_path, files)
+    files.calls.clear()
+    before = open_descriptors(tmp_path)
+    yield folder
+    assert open_descriptors(tmp_path) == before
+
+
+def _part(folder: Folder, serial: int = 0) -> PartialFile:
+    return PartialFile(folder, (MILLISECONDS, serial), digest=True)
+
+
+def _uploads(folder: Folder, number: int) -> list[tuple[PartialFile, list[bytes]]]:
+    return [(_part(folder, serial), [b"number ", b"%d" % serial]) for serial in range(number)]
+
+
+def _contents(number: int, *but: int) -> dict[str, bytes]:
+    return {
+        f"{MILLISECONDS}{f'-{serial}' if serial else ''}.bin": b"number %d" % serial
+        for serial in range(number)
+        if serial not in but
+    }
+
+
+def test_together(folder: Folder, files: FaultyFiles, tmp_path: Path) -> None:
+    """A bunch is kept with one fsync for each file and one for the folder."""
+    kept = keep_together(folder, _uploads(folder, 10))
+    assert contents(tmp_path) == _contents(10)
+    assert kept == [
+        KeptFile(name, len(content), hashlib.sha256(content).hexdigest())
+        for name, content in _contents(10).items()
+    ]
+    assert files.calls["fsync"] == 11
+
+
+@pytest.mark.parametrize("parallel", [True, False])
+def test_real_system_calls(tmp_path: Path, parallel: bool) -> None:
+    """With the kernel's parallel fsync, and without it, the same is kept."""
+    folder = _open(tmp_path, Files())
+    object.__setattr__(folder, "parallel_sync", parallel and folder.parallel_sync)
+    keep_together(folder, _uploads(folder, 300))
+    assert contents(tmp_path) == _contents(300)
+    assert leftovers(tmp_path) == []
+
+
+def test_parallel_errors(tmp_path: Path) -> None:
+    """The kernel's parallel fsync tells the error of each file by itself."""
+    files = Files()
+    if not _open(tmp_path, files).parallel_sync:
+        pytest.skip("this kernel has no parallel fsync")
+    good = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
+    reading, writing = os.pipe()
+    try:
+        errors = files.fsync_all([good, reading, 99_999, good])
+        numbers = [error and error.errno for error in errors]
+        assert numbers == [None, errno.EINVAL, errno.EBADF, None]
+    finally:
+        for descriptor in good, reading, writing:
+            os.close(descriptor)
+
+
+@pytest.mark.parametrize("call", ["create", "writev", "fsync", "close", "rename"])
+@pytest.mark.parametrize("which", [0, 2, 4])
+def test_one_fails(
+    folder: Folder, files: FaultyFiles, tmp_path: Path, call: str, which: int
+) -> None:
+    """A file of a bunch that fails drops out; the others go on."""
+    files.fail(call, errno.ENOSPC, after=which)
+    kept = keep_together(folder, _uploads(folder, 5))
+    failed = kept[which]
+    assert isinstance(failed, OSError)
+    assert failed.errno == errno.ENOSPC
+    assert contents(tmp_path) == _contents(5, which)
+    assert leftovers(tmp_path) == []
+
+
+def test_folder_fails(folder: Folder, files: FaultyFiles, tmp_path: Path) -> None:
+    """When the folder cannot be synced, nobody hears success, and all names are taken back."""
+    files.fail("fsync", errno.EIO, after=5)
+    kept = keep_together(folder, _uploads(folder, 5))
+    assert [getattr(one, "errno", None) for one in kept] == [errno.EIO] * 5
+    assert contents(tmp_path) == {}
+    assert leftovers(tmp_path) == []
+
+
+def test_no_fsync_is_tried_again(folder: Folder, files: FaultyFiles, tmp_path: Path) -> None:
+    """Failed fsyncs of a bunch are not tried again, and not those files are published."""
+    files.fail("fsync", errno.EIO, times=3)
+    keep_together(folder, _uploads(folder, 3))
+    assert files.calls["fsync"] <= 4
+    assert files.calls["rename"] == 0
+    assert contents(tmp_path) == {}
+
+
+@pytest.mark.parametrize("call", ["share", "unlock", "fsync_all"])
+def test_errors_of_the_bunch(folder: Folder, files: FaultyFiles, tmp_path: Path, call: str) -> None:
+    """Where the bunch itself fails, all of it has failed, and nothing of it is left."""
+    large = _part(folder, 3)
+    large.append([b"large"])
+    if call == "fsync_all":
+
+        def fails(descriptors: object) -> list[OSError | None]:
+            raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+        files.fsync_all = fails  # type: ignore[method-assign]
+        object.__setattr__(folder, "parallel_sync", True)
+    else:
+        files.fail(call, errno.EIO)
+    kept = keep_together(folder, [*_uploads(folder, 3), (large, [])])
+    assert all(isinstance(one, OSError) for one in kept)
+    assert contents(tmp_path) == {}
+    assert leftovers(tmp_path) == []
+
+
+@settings(deadline=None, derandomize=True, max_examples=80)
+@given(
+    faults=st.dictionaries(
+        st.sampled_from(["create", "writev", "chmod", "fsync", "close", "rename", "unlink"]),
+        st.tuples(st.integers(0, 8), st.sampled_from([errno.EIO, errno.ENOSPC]), st.integers(1, 3)),
+    ),
+    number=st.integers(1, 6),
+)
+def test_any_faults(
+    tmp_path_factory: pytest.TempPathFactory,
+    faults: dict[str, tuple[int, int, int]],
+    number: int,
+) -> None:
+    """What is said to be kept is there, whole; nothing else is, but what cannot be removed."""
+    path, files = tmp_path_factory.mktemp("inbox"), FaultyFiles()
+    folder = _open(path, files)
+    for call, (after, error, times) in faults.items():
+        files.fail(call, error, after=after, times=times)
+    results = keep_together(folder, _uploads(folder, number))
+    kept = {one.name for one in results if isinstance(one, KeptFile)}
+    visible = contents(path)
+    expected = _contents(number)
+    assert kept <= visible.keys()
+    assert all(visible[name] in expected.values() for name in kept)
+    assert len(kept) + sum(isinstance(one, OSError) for one in results) == number
+    if "unlink" not in faults:
+        assert kept == visible.keys()
+        assert leftovers(path) == []
+    assert len(open_descriptors(path)) == 3
+    for name in leftovers(path):
+        (path / ".incoming" / name).unlink()
+
+
+def test_swept_in_between(folder: Folder, files: FaultyFiles, tmp_path: Path) -> None:
+    """What another daemon's sweep removes from a bunch is done again; the rest is done once."""
+    share, swept = files.share, [0]
+
+    def sweep_first(descriptor: int) -> None:
+        if not swept[0]:
+            other = os.open(tmp_path / ".incoming", os.O_RDONLY)
+            swept[0] = sweep(other)
+            os.close(other)
+        share(descriptor)
+
+    files.share = sweep_first  # type: ignore[method-assign]
+    locked = _part(folder, 9)
+    locked.append([b"large"])
+    keep_together(folder, [*_uploads(folder, 3), (locked, [])])
+    assert swept == [3]
+    assert contents(tmp_path) == {**_contents(3), f"{MILLISECONDS}-9.bin": b"large"}
+    assert files.calls["create"] == 7
+
+
+def test_alone(folder: Folder, files: FaultyFiles, tmp_path: Path) -> None:
+    """One file is a bunch of one, and its error is raised."""
+    assert keep_alone(folder, _part(folder), [b"number 0"]).size == 8
+    files.fail("fsync", errno.EIO)
+    with pytest.raises(OSError, match="Input/output"):
+        keep_alone(folder, _part(folder, 1), [b"x"])
+    assert contents(tmp_path) == _contents(1)
+
+
+# -- forming bunches ----------------------------------------------------------
+
+
+class _Commits:
+    """A group commit whose disk works when the test says so."""
+
+    def __init__(self, folder: Folder) -> None:
+        self.disk = ManualDisk()
+        self.commits = GroupCommit(self.disk)
+        self.folder = folder
+        self.results: dict[int, object] = {}
+        self.serial = 0
+
+    def keep(self, size: int = 10) -> Deferred[None]:
+        serial = self.serial
+        self.serial += 1
+        done = self.commits.keep(self.folder, _part(self.folder, serial), [b"x" * 10], size)
+        return done.addBoth(lambda result: self.results.__setitem__(serial, result))
+
+
+@pytest.fixture
+def commits(folder: Folder) -> _Commits:
+    return _Commits(folder)
+
+
+def test_a_lone_one_does_not_wait(commits: _Commits) -> None:
+    """An upload that ends alone is kept at once."""
+    done = commits.keep()
+    assert commits.disk.waiting == 1
+    commits.disk.work()
+    assert done.called
+
+
+def test_those_who_wait_go_together(commits: _Commits, files: FaultyFiles) -> None:
+    """What ends while all lanes are busy goes together in the next bunch."""
+    for _ in range(LANES):
+        commits.keep()
+    for _ in range(50):
+        commits.keep()
+    assert commits.disk.waiting == LANES
+    commits.disk.work(1)
+    assert commits.disk.waiting == LANES
+    commits.disk.work()
+    assert len(commits.results) == LANES + 50
+    assert files.calls["fsync"] == LANES + 50 + LANES + 1
+
+
+def test_bunches_are_bounded(commits: _Commits, files: FaultyFiles) -> None:
+    """A bunch has at most so many files, and so many bytes."""
+    for _ in range(LANES + 2 * MOST_FILES):
+        commits.keep()
+    commits.disk.work()
+    assert files.calls["fsync"] - files.calls["create"] == LANES + 2
+    files.calls.clear()
+    for _ in range(LANES + 4):
+        commits.keep(MOST_BYTES // 2)
+    commits.disk.work()
+    assert files.calls["fsync"] - files.calls["create"] == LANES + 2
+    files.calls.clear()
+    for _ in range(LANES + 2):
+        commits.keep(MOST_BYTES * 2)
+    commits.disk.work()
+    assert files.calls["fsync"] - files.calls["create"] == LANES + 2
+
+
+def test_each_has_its_own_answer(commits: _Commits, files: FaultyFiles) -> None:
+    """One that fails in a bunch fails alone."""
+    for _ in range(LANES + 5):
+        commits.keep()
+    files.fail("create", errno.ENOSPC, after=LANES + 2)
+    commits.disk.work()
+    failed = [serial for serial, one in commits.results.items() if not isinstance(one, KeptFile)]
+    assert failed == [LANES + 2]
+
+
+def test_jobs_that_fail(commits: _Commits) -> None:
+    """Where a whole bunch fails, all of it hears so, and the next one goes on."""
+    commits.keep()
+    (done, _), *_ = commits.disk._jobs
+    commits.disk._jobs.clear()
+    for _ in range(LANES):
+        commits.keep()
+    commits.disk._jobs.clear()
+    commits.keep()
+    done.errback(RuntimeError())
+    commits.disk.work()
+    assert isinstance(commits.results[LANES + 1], KeptFile)
+
+
+def test_two_folders(commits: _Commits, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A bunch is of one folder."""
+    other = _open(tmp_path_factory.mktemp("other"), FaultyFiles())
+    for number in range(LANES + 6):
+        commits.folder = other if number % 2 else commits.folder
+        commits.keep()
+    commits.disk.work()
+    assert all(isinstance(one, KeptFile) for one in commits.results.values())
+
+
+# -- stepping aside -----------------------------------------------------------
+
+
+async def test_courtesy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reactor waits a moment for a quick job; its result comes as any other."""
+    monkeypatch.setattr(Courtesy, "PATIENCE", PATIENCE)
+    courtesy, disk = Courtesy(), DiskThreads(reactor, 1)
+    finished: list[int] = []
+    for number in range(3):
+        done = courtesy.run(disk, partial(finished.append, number))
+        assert finished == [*range(number + 1)]
+        assert not done.called
+        await done
+    with pytest.raises(ZeroDivisionError):
+        await courtesy.run(disk, lambda: 1 // 0)
+    disk.stop()
+
+
+def test_courtesy_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job that is not quick is waited for once; then none is, until one has been quick again."""
+    monkeypatch.setattr(Courtesy, "PATIENCE", 0.001)
+    courtesy, disk = Courtesy(), ManualDisk()
+    courtesy.run(disk, int)
+    monkeypatch.setattr(Courtesy, "PATIENCE", PATIENCE)
+    began = time.monotonic()
+    courtesy.run(disk, int)
+    assert time.monotonic() - began < PATIENCE / 2
+    assert not courtesy._quick
+    disk.work()
+    assert courtesy._quick

@@ -1,0 +1,412 @@
+"""
+What may happen to an upload, and when: no sockets, files or clocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+
+from twisted_upload.errors import Busy, Empty, NoSpace, ShuttingDown, StoreFailed, UploadRefused
+from twisted_upload.interfaces import Arrival, IIncomingUpload, IUploadStore, Receipt
+from twisted_upload.lifecycle import Upload, new_upload
+from twisted_upload.memory import MemoryIncoming, MemoryStore
+
+
+class RecordingDoor:
+    """
+    A door without a wire.
+
+    :ivar told: what the sender would have heard, and how often.
+    :ivar reported: the ends.
+    :ivar events: both, in the order they came.
+    """
+
+    def __init__(self) -> None:
+        self.told: list[Receipt | UploadRefused] = []
+        self.reported: list[str] = []
+        self.events: list[str] = []
+        self.incoming: IIncomingUpload | None = None
+        self.by_silence: bool | None = None
+        self.heard: bool | None = None
+        self.connected = True
+
+    def arrival(self) -> Arrival:
+        return Arrival("192.0.2.7:50123")
+
+    def began(self, incoming: IIncomingUpload) -> None:
+        assert self.incoming is None, "began twice"
+        self.incoming = incoming
+
+    def tell_kept(self, receipt: Receipt) -> None:
+        self.told.append(receipt)
+        self.events.append("tell")
+
+    def tell_refused(self, refusal: UploadRefused) -> None:
+        self.told.append(refusal)
+        self.events.append("tell")
+
+    def report_kept(self, receipt: Receipt, *, by_silence: bool, heard: bool) -> None:
+        self._report("kept")
+        self.by_silence, self.heard = by_silence, heard
+
+    def report_refused(self, refusal: UploadRefused) -> None:
+        self._report("refused")
+
+    def report_lost(self) -> None:
+        self._report("lost")
+
+    def report_unused(self) -> None:
+        self._report("unused")
+
+    def _report(self, end: str) -> None:
+        self.reported.append(end)
+        self.events.append("report")
+
+    @property
+    def codes(self) -> list[str]:
+        """What the sender has heard, in a word each."""
+        return [one.code if isinstance(one, UploadRefused) else "kept" for one in self.told]
+
+
+@pytest.fixture
+def door() -> RecordingDoor:
+    return RecordingDoor()
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    return MemoryStore(lambda: 1_795_328_130.123)
+
+
+@pytest.fixture
+def upload(door: RecordingDoor, store: MemoryStore) -> Upload:
+    return new_upload(door, store)
+
+
+def _kept(store: MemoryStore) -> list[bytes]:
+    return [*store.files.values()]
+
+
+# -- waiting ------------------------------------------------------------------
+
+
+def test_takes_nothing_for_nothing(upload: Upload, store: MemoryStore) -> None:
+    """Before the first byte, nothing is taken from the store."""
+    assert store.unfinished == []
+    upload.received(b"x")
+    assert len(store.unfinished) == 1
+
+
+def test_unused(upload: Upload, door: RecordingDoor) -> None:
+    """A connection that goes without a byte was no upload."""
+    upload.lost()
+    assert door.reported == ["unused"]
+    assert door.told == []
+
+
+def test_empty(upload: Upload, door: RecordingDoor, store: MemoryStore) -> None:
+    """Nothing before the end is refused as empty, and is no upload either."""
+    upload.ended()
+    assert door.codes == [Empty.code]
+    assert door.reported == ["unused"]
+    assert store.unfinished == []
+
+
+def test_empty_allowed(door: RecordingDoor, store: MemoryStore) -> None:
+    """Where empty uploads are allowed, one is kept."""
+    new_upload(door, store, allow_empty=True).ended()
+    assert door.codes == ["kept"]
+    assert door.reported == ["kept"]
+    assert _kept(store) == [b""]
+
+
+def test_turned_away(upload: Upload, door: RecordingDoor) -> None:
+    """A refusal that comes before the first byte is told."""
+    upload.refused(ShuttingDown())
+    assert door.codes == ["shutting-down"]
+    assert door.reported == ["refused"]
+
+
+# -- receiving ----------------------------------------------------------------
+
+
+def test_kept(upload: Upload, door: RecordingDoor, store: MemoryStore) -> None:
+    """Bytes and an end make a kept file, and success is told."""
+    upload.received(b"one ")
+    upload.received(b"two")
+    upload.ended()
+    assert door.codes == ["kept"]
+    assert door.reported == ["kept"]
+    assert (door.by_silence, door.heard) == (False, True)
+    assert _kept(store) == [b"one two"]
+
+
+def test_told_before_reported(upload: Upload, door: RecordingDoor) -> None:
+    """The sender hears first, the log second."""
+    upload.received(b"x")
+    upload.ended()
+    assert door.events == ["tell", "report"]
+
+
+def test_lost(upload: Upload, door: RecordingDoor, store: MemoryStore) -> None:
+    """A connection that breaks before the end loses the upload, and nothing is kept."""
+    upload.received(b"half a file")
+    upload.lost()
+    assert door.reported == ["lost"]
+    assert door.told == []
+    assert store.unfinished == []
+    assert _kept(store) == []
+
+
+def test_refused_by_the_door(upload: Upload, door: RecordingDoor, store: MemoryStore) -> None:
+    """A door that refuses on the way leaves nothing in the store."""
+    upload.received(b"half a file")
+    upload.refused(Busy())
+    assert door.codes == ["busy"]
+    assert door.reported == ["refused"]
+    assert store.unfinished == []
+
+
+def test_refused_by_the_store(upload: Upload, door: RecordingDoor, store: MemoryStore) -> None:
+    """A store that fails on the way is told to the sender."""
+    upload.received(b"half a file")
+    store.unfinished[0].fail(NoSpace())
+    upload.received(b"more")
+    upload.ended()
+    assert door.codes == ["no-space"]
+    assert door.reported == ["refused"]
+    assert _kept(store) == []
+
+
+def test_refused_at_the_first_byte(upload: Upload, door: RecordingDoor, store: MemoryStore) -> None:
+    """A store that takes nothing is told to the sender at its first byte."""
+    store.refusing = Busy()
+    upload.received(b"first")
+    assert door.codes == ["busy"]
+    assert door.incoming is None
+    upload.received(b"second")
+    upload.ended()
+    upload.lost()
+    assert door.codes == ["busy"]
+    assert door.reported == ["refused"]
+
+
+def test_ended_by_silence(upload: Upload, door: RecordingDoor, store: MemoryStore) -> None:
+    """Silence that counts as the end keeps the file, and the log knows it."""
+    upload.received(b"content")
+    upload.fell_silent()
+    assert door.codes == ["kept"]
+    assert door.by_silence is True
+    assert _kept(store) == [b"content"]
+
+
+# -- storing ------------------------------------------------------------------
+
+
+@pytest.fixture
+def storing(upload: Upload, store: MemoryStore) -> Upload:
+    store.holding = True
+    upload.received(b"content")
+    upload.ended()
+    return upload
+
+
+def test_success_waits(storing: Upload, door: RecordingDoor, store: MemoryStore) -> None:
+    """Nothing is told before the store has kept it."""
+    assert door.told == []
+    assert door.reported == []
+    store.release()
+    assert door.codes == ["kept"]
+
+
+def test_lost_while_storing(storing: Upload, door: RecordingDoor, store: MemoryStore) -> None:
+    """A peer that leaves before the answer forfeits the answer, not the file."""
+    storing.lost()
+    assert door.reported == []
+    store.release()
+    assert door.told == []
+    assert door.reported == ["kept"]
+    assert door.heard is False
+    assert _kept(store) == [b"content"]
+
+
+def test_failed_while_storing(storing: Upload, door: RecordingDoor, store: MemoryStore) -> None:
+    """A store that fails at the end is told to the sender."""
+    store.failing = NoSpace()
+    store.release()
+    assert door.codes == ["no-space"]
+    assert door.reported == ["refused"]
+
+
+def test_failed_unheard(storing: Upload, door: RecordingDoor, store: MemoryStore) -> None:
+    """Where nobody hears it, it is in the log."""
+    store.failing = NoSpace()
+    storing.lost()
+    store.release()
+    assert door.told == []
+    assert door.reported == ["refused"]
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_refused_while_storing(
+    storing: Upload, door: RecordingDoor, store: MemoryStore, lost: bool
+) -> None:
+    """A refusal while the store keeps it gives it up: nothing is kept, no success is told."""
+    if lost:
+        storing.lost()
+    storing.refused(ShuttingDown())
+    store.release()
+    assert door.codes == ([] if lost else ["shutting-down"])
+    assert door.reported == ["refused"]
+    assert _kept(store) == []
+    assert store.unfinished == []
+
+
+def test_bytes_after_silence(upload: Upload, door: RecordingDoor, store: MemoryStore) -> None:
+    """Bytes and an end that come after the silence that ended it are too late."""
+    store.holding = True
+    upload.received(b"content")
+    upload.fell_silent()
+    upload.received(b"more")
+    upload.ended()
+    store.release()
+    assert _kept(store) == [b"content"]
+    assert door.reported == ["kept"]
+
+
+# -- a store that is not as it should be --------------------------------------
+
+
+@implementer(IUploadStore)
+class BrokenStore:
+    """A store whose `begin` raises what it should not."""
+
+    def begin(self, arrival: Arrival, failed: Callable[[UploadRefused], None]) -> IIncomingUpload:
+        raise ZeroDivisionError
+
+
+def test_broken_begin(door: RecordingDoor, expected_errors: list[str]) -> None:
+    """A store that breaks its promise at the beginning costs the upload, and is logged."""
+    expected_errors.append("ZeroDivisionError")
+    new_upload(door, BrokenStore()).received(b"x")
+    assert door.codes == [StoreFailed.code]
+    assert door.reported == ["refused"]
+
+
+def test_broken_commit(
+    storing: Upload, door: RecordingDoor, store: MemoryStore, expected_errors: list[str]
+) -> None:
+    """The same at the end."""
+    expected_errors.append("ZeroDivisionError")
+    store.failing = ZeroDivisionError()  # type: ignore[assignment]
+    store.release()
+    assert door.codes == [StoreFailed.code]
+    assert door.reported == ["refused"]
+
+
+@pytest.mark.parametrize("call", ["write", "commit", "abort"])
+def test_failing_within_a_call(upload: Upload, door: RecordingDoor, call: str) -> None:
+    """A store may tell its failure from within any call: it is told once."""
+    upload.received(b"first")
+    incoming = door.incoming
+    assert isinstance(incoming, MemoryIncoming)
+    real: Callable[..., Any] = getattr(incoming, call)
+
+    def failing(*arguments: Any) -> Any:
+        incoming.fail(NoSpace())
+        if call == "commit":
+            return Deferred()
+        return real(*arguments)
+
+    setattr(incoming, call, failing)
+    if call == "abort":
+        upload.refused(Busy())
+        assert door.codes == ["busy"]
+    else:
+        upload.received(b"second") if call == "write" else upload.ended()
+        assert door.codes == ["no-space"]
+    assert door.reported == ["refused"]
+
+
+# -- any order ----------------------------------------------------------------
+
+# What a door can be told by a transport, a timer, a store or an operator, in
+# any order that a door can tell it in: nothing but a refusal after the loss of
+# the connection, no bytes after the half-close, silence only before the end.
+_ACTS = st.sampled_from(
+    [
+        "received",
+        "ended",
+        "fell_silent",
+        "lost",
+        "refused",
+        "store fails",
+        "store refuses",
+        "store holds",
+        "store releases",
+        "commit fails",
+    ]
+)
+
+
+@settings(deadline=None, derandomize=True, max_examples=500)
+@given(acts=st.lists(_ACTS, max_size=10), allow_empty=st.booleans())
+def test_any_order(acts: list[str], allow_empty: bool) -> None:
+    """Any order of events ends once, in kept, refused or lost; success is told iff kept."""
+    door, store = RecordingDoor(), MemoryStore(lambda: 0.0)
+    upload = new_upload(door, store, allow_empty=allow_empty)
+    received = b""
+    half_closed = silent = lost = False
+
+    for act in acts:
+        over = bool(door.reported)
+        if act == "received" and not (half_closed or lost):
+            received += b"" if silent else b"x"
+            upload.received(b"x")
+        elif act == "ended" and not (half_closed or lost):
+            half_closed = True
+            upload.ended()
+        elif act == "fell_silent" and received and not (half_closed or silent or lost or over):
+            silent = True
+            upload.fell_silent()
+        elif act == "lost" and not lost:
+            lost = True
+            upload.lost()
+        elif act == "refused":
+            upload.refused(ShuttingDown())
+        elif act == "store fails" and store.unfinished and not (half_closed or silent):
+            store.unfinished[0].fail(NoSpace())
+        elif act == "store refuses":
+            store.refusing = Busy()
+        elif act == "store holds":
+            store.holding = True
+        elif act == "store releases":
+            store.release()
+        elif act == "commit fails":
+            store.failing = StoreFailed()
+        assert len(door.reported) <= 1
+        assert len(door.told) <= 1
+        assert not (lost and len(door.told) and door.events[-1] == "tell")
+
+    upload.lost() if not lost else None
+    store.release()
+    assert len(door.reported) == 1
+    (end,) = door.reported
+    assert (end == "kept") == (_kept(store) == [received])
+    assert (end == "kept") or _kept(store) == []
+    if "kept" in door.codes:
+        assert end == "kept"
+    if end == "lost":
+        assert door.told == []
+    if end == "kept" and door.heard:
+        assert door.codes == ["kept"]
+    if end == "unused":
+        assert received == b""
+    assert store.unfinished == []
