@@ -9,6 +9,7 @@ daemon cannot send a file elsewhere.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import fcntl
@@ -168,7 +169,8 @@ class Files:
 
     def close(self, descriptor: int) -> None:
         """Close; network file systems tell here what they could not write."""
-        os.close(descriptor)
+        with contextlib.suppress(InterruptedError):  # Linux closes all the same: close(2)
+            os.close(descriptor)
 
     def rename(self, source: int, name: str, target: int, new_name: str) -> None:
         """
