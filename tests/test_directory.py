@@ -12,6 +12,7 @@ import ctypes
 import errno
 import fcntl
 import os
+import shutil
 import struct
 import threading
 from collections.abc import Iterator
@@ -504,6 +505,43 @@ def test_closed_while_unhealthy(rig: Rig) -> None:
     _keep(rig, b"one")
     rig.store.close()
     assert rig.clock.getDelayedCalls() == []
+
+
+def test_folder_is_made_again(rig: Rig) -> None:
+    """A folder that was taken away, and is there again, is used again by itself."""
+    shutil.rmtree(rig.folder)
+    assert isinstance(_keep(rig, b"one"), StoreFailed)
+    rig.clock.advance(SELF_TEST_INTERVAL)
+    rig.disk.work()
+    assert isinstance(_keep(rig, b"two"), Receipt)
+    assert [*rig.kept.values()] == [b"two"]
+
+
+def test_folder_without_its_disk(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bare mount point of a disk that is gone is not mistaken for the folder."""
+    shutil.rmtree(rig.folder)
+    _keep(rig, b"one")
+    monkeypatch.setattr("twisted_upload.directory.same_file_system", lambda one, other: False)
+    rig.clock.advance(SELF_TEST_INTERVAL)
+    rig.disk.work()
+    with pytest.raises(StoreFailed):
+        _begin(rig.store)
+    assert len(rig.clock.getDelayedCalls()) == 1
+
+
+def test_defect(tmp_path: Path, expected_errors: list[str]) -> None:
+    """A defect of ours costs an upload, is logged, and is not blamed on the disk."""
+    expected_errors.append("a defect")
+
+    def suffix(head: bytes) -> str:
+        raise RuntimeError("a defect")
+
+    rig = Rig(tmp_path, suffix=suffix)
+    assert isinstance(_keep(rig, b"one"), StoreFailed)
+    assert rig.store.health.well
+    assert rig.kept == {}
+    assert rig.unfinished == []
+    rig.close()
 
 
 def test_reserve(tmp_path: Path) -> None:

@@ -113,6 +113,8 @@ class Faults:
     def row(self, what: str, sends: str, error: str, answers: list[str], expected: str) -> None:
         """Look at what is left on disk, see that uploads go on, and print a row."""
         name = f"{what}, {error}, {sends}"
+        if expected == "lost":  # nobody is told, so nobody waits for it
+            until(lambda: not self.daemon.unfinished(), "an empty .incoming")
         kept = answers.count("kept")
         left = visible(str(self.daemon.directory))
         unfinished = [path.name for path in self.daemon.unfinished()]
