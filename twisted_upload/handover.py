@@ -12,6 +12,7 @@ half-close, is left for the transport, which reads on in between.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -19,13 +20,24 @@ from twisted.internet.interfaces import IHalfCloseableDescriptor, ISSLTransport
 
 from twisted_upload.interfaces import IIncomingUpload, ITakesFromSocket, Taken
 
-__all__ = ["Handover", "handover_for"]
+__all__ = ["Handover", "handover_for", "worth_it"]
 
 FROM = 512 * 1024
 """Bytes that have come in the ordinary way before it is worth it."""
 
 AT_A_TIME = 16 * 1024 * 1024
 """Bytes for which a disk thread keeps the socket."""
+
+
+def worth_it(size: int, last: int, transport: Any) -> bool:
+    """
+    Whether to lend a socket now.
+
+    :param size: bytes that have come.
+    :param last: bytes of the last read: more are waiting only if it was as
+        large as a read can be.
+    """
+    return size >= FROM and last >= getattr(transport, "bufferSize", sys.maxsize)
 
 
 def handover_for(
@@ -61,16 +73,6 @@ class Handover:
         self._taker = taker
         self._transport = transport
         self._done = done
-
-    def worth_it(self, size: int, last: int) -> bool:
-        """
-        Whether to lend the socket now.
-
-        :param size: bytes that have come.
-        :param last: bytes of the last read: more are waiting only if it was as
-            large as a read can be.
-        """
-        return size >= FROM and last >= self._transport.bufferSize
 
     def lend(self, most: int) -> bool:
         """

@@ -27,10 +27,11 @@ from twisted_upload.addresses import peer_name, unix_peer_is_gone
 from twisted_upload.answers import kept_answer, refused_answer
 from twisted_upload.connections import Connections
 from twisted_upload.errors import TimedOut, TooLarge, UploadRefused
-from twisted_upload.handover import Handover, handover_for
+from twisted_upload.handover import Handover, handover_for, worth_it
 from twisted_upload.interfaces import Arrival, IIncomingUpload, IUploadStore, Receipt, Taken
 from twisted_upload.lifecycle import Upload, new_upload
 from twisted_upload.limits import Silences
+from twisted_upload.parting import say_and_close
 from twisted_upload.settings import DoorSettings
 from twisted_upload.units import format_duration, format_size
 
@@ -104,8 +105,7 @@ class UploadProtocol(Protocol):
         self._size += len(data)
         if not self._is_too_large():
             self._upload.received(data)
-            handover = self._handover
-            if handover is not None and handover.worth_it(self._size, len(data)):
+            if worth_it(self._size, len(data), self.transport):
                 self._lend()
 
     def readConnectionLost(self) -> None:
@@ -165,8 +165,7 @@ class UploadProtocol(Protocol):
     def began(self, incoming: IIncomingUpload) -> None:
         """See `IDoor.began`."""
         incoming.registerProducer(self, True)
-        if not self.factory.settings.receipts:  # a digest needs to see the bytes
-            self._handover = handover_for(incoming, self.transport, self._given_back)
+        self._incoming = incoming
 
     def tell_kept(self, receipt: Receipt) -> None:
         """See `IDoor.tell_kept`."""
@@ -219,9 +218,14 @@ class UploadProtocol(Protocol):
 
     def _lend(self) -> None:
         """Let the store take from the socket what comes next."""
-        if self._answered or self._half_closed or self._lent:
+        if self._answered or self._half_closed or self._lent or self._incoming is None:
             return
-        assert self._handover is not None
+        if self.factory.settings.receipts:  # a digest needs to see the bytes
+            return
+        if self._handover is None:
+            self._handover = handover_for(self._incoming, self.transport, self._given_back)
+        if self._handover is None:
+            return
         limit = self.factory.settings.max_size
         most = limit - self._size + 1 if limit else sys.maxsize
         self.pauseProducing()
@@ -285,10 +289,10 @@ class UploadProtocol(Protocol):
         """
         self._answered = True
         self._silences.ignore(self)
-        self.transport.write(answer)
         if self._half_closed:
-            self.transport.loseConnection()
+            say_and_close(self.transport, answer)
             return
+        self.transport.write(answer)
         self.transport.loseWriteConnection()
         self.transport.resumeProducing()
         self.factory.lingering.heard(self)
