@@ -7,9 +7,9 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import threading
 import time
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -329,12 +329,31 @@ async def test_courtesy(monkeypatch: pytest.MonkeyPatch) -> None:
     courtesy, disk = Courtesy(), DiskThreads(reactor, 1)
     finished: list[int] = []
     for number in range(3):
-        done = courtesy.run(disk, partial(finished.append, number))
+        done = courtesy.run(disk, lambda _, number=number: finished.append(number))  # type: ignore[misc]
         assert finished == [*range(number + 1)]
         assert not done.called
         await done
     with pytest.raises(ZeroDivisionError):
-        await courtesy.run(disk, lambda: 1 // 0)
+        await courtesy.run(disk, lambda _: 1 // 0)
+    disk.stop()
+
+
+async def test_courtesy_ends_with_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job that says that it only waits from now on is not waited for any longer."""
+    monkeypatch.setattr(Courtesy, "PATIENCE", PATIENCE)
+    courtesy, disk = Courtesy(), DiskThreads(reactor, 1)
+    go_on = threading.Event()
+
+    def job(waiting: Callable[[], None]) -> bool:
+        waiting()
+        return go_on.wait(PATIENCE)
+
+    began = time.monotonic()
+    done = courtesy.run(disk, job)
+    assert time.monotonic() - began < PATIENCE / 2
+    assert courtesy._quick
+    go_on.set()
+    assert await done
     disk.stop()
 
 
@@ -342,10 +361,10 @@ def test_courtesy_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """A job that is not quick is waited for once; then none is, until one has been quick again."""
     monkeypatch.setattr(Courtesy, "PATIENCE", 0.001)
     courtesy, disk = Courtesy(), ManualDisk()
-    courtesy.run(disk, int)
+    courtesy.run(disk, lambda _: 0)
     monkeypatch.setattr(Courtesy, "PATIENCE", PATIENCE)
     began = time.monotonic()
-    courtesy.run(disk, int)
+    courtesy.run(disk, lambda _: 0)
     assert time.monotonic() - began < PATIENCE / 2
     assert not courtesy._quick
     disk.work()

@@ -50,11 +50,14 @@ Result = KeptFile | Exception
 Upload = tuple[PartialFile, Sequence[bytes]]
 
 
-def keep_together(folder: Folder, uploads: Sequence[Upload]) -> list[Result]:
+def keep_together(
+    folder: Folder, uploads: Sequence[Upload], waiting: Callable[[], None] = lambda: None
+) -> list[Result]:
     """
     Keep a bunch of files.  In a disk thread.
 
     :param uploads: each with the last bytes that are to be written to it.
+    :param waiting: called when all that follows is to wait for the disk.
     :return: for each what is kept, or why it is not; then nothing is left of
         it.
     """
@@ -62,7 +65,7 @@ def keep_together(folder: Folder, uploads: Sequence[Upload]) -> list[Result]:
     results *= len(uploads)
     left = list(range(len(uploads)))
     for _ in range(_SWEPT_AT_MOST):
-        kept = _Bunch(folder, [uploads[index] for index in left]).keep()
+        kept = _Bunch(folder, [uploads[index] for index in left], waiting).keep()
         again = []
         for index, result in zip(left, kept, strict=True):
             # Another daemon's sweep has come between creating and publishing:
@@ -86,7 +89,10 @@ def keep_alone(folder: Folder, part: PartialFile, last: Sequence[bytes]) -> Kept
 
 
 class _Bunch:
-    def __init__(self, folder: Folder, uploads: Sequence[Upload]) -> None:
+    def __init__(
+        self, folder: Folder, uploads: Sequence[Upload], waiting: Callable[[], None]
+    ) -> None:
+        self._waiting = waiting
         self._folder = folder
         self._uploads = uploads
         self._errors: list[Exception | None] = [None] * len(uploads)
@@ -105,6 +111,7 @@ class _Bunch:
         folder = self._folder
         self._each(lambda part, last: part.finish(last))
         if folder.durable:
+            self._waiting()
             self._sync_files()
         locked = not all(part.repeatable for part, _ in self._uploads)
         with folder.publishing if locked else contextlib.nullcontext():
@@ -141,15 +148,15 @@ class _Bunch:
 
 class Courtesy:
     """
-    Lets a disk thread do a job that should not wait for anything, while the
+    Lets a disk thread do what should not have to wait for the disk, while the
     reactor holds still.
 
     Two threads that are both busy in Python pass the interpreter lock to and
     fro at each system call, and that costs a small upload more than all its
-    system calls.  So the reactor steps aside for a moment.  A job that takes
-    longer after all is not waited for, and neither are those that follow, until
-    one has been quick again: a disk that stands still costs the reactor
-    `PATIENCE`, once.
+    system calls.  So the reactor steps aside for a moment, until the job is
+    done, or begins to wait.  A job that takes longer after all is not waited
+    for, and neither are those that follow, until one has been quick again: a
+    disk that stands still costs the reactor `PATIENCE`, once.
     """
 
     PATIENCE = 0.002
@@ -158,21 +165,29 @@ class Courtesy:
     def __init__(self) -> None:
         self._quick = True
 
-    def run(self, disk: IDisk, job: Callable[[], T]) -> Deferred[T]:
-        """See `IDisk.run`."""
-        finished = threading.Lock()
-        finished.acquire()
+    def run(self, disk: IDisk, job: Callable[[Callable[[], None]], T]) -> Deferred[T]:
+        """
+        See `IDisk.run`.
+
+        :param job: is given what it calls when it begins to wait.
+        """
+        go_on = threading.Event()
 
         def timed() -> T:
             began = time.monotonic()
+
+            def waiting() -> None:
+                if not go_on.is_set():
+                    self._quick = time.monotonic() - began < self.PATIENCE
+                    go_on.set()
+
             try:
-                return job()
+                return job(waiting)
             finally:
-                self._quick = time.monotonic() - began < self.PATIENCE
-                finished.release()
+                waiting()
 
         done = disk.run(timed)
-        if self._quick and not finished.acquire(timeout=self.PATIENCE):
+        if self._quick and not go_on.wait(self.PATIENCE):
             self._quick = False
         return done
 
@@ -217,11 +232,12 @@ class GroupCommit:
         waiting = [done for done, _, _, _ in bunch]
         self._busy += 1
 
-        def job() -> list[Result]:
-            return keep_together(folder, uploads)
+        def job(waiting_now: Callable[[], None]) -> list[Result]:
+            return keep_together(folder, uploads, waiting_now)
 
-        kept = self._disk.run(job) if folder.durable else self._courtesy.run(self._disk, job)
-        kept.addCallbacks(self._tell, self._fail, (waiting,), {}, (waiting,))
+        self._courtesy.run(self._disk, job).addCallbacks(
+            self._tell, self._fail, (waiting,), {}, (waiting,)
+        )
 
     def _tell(self, results: list[Result], waiting: list[Deferred[KeptFile]]) -> None:
         self._next()
