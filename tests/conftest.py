@@ -39,7 +39,7 @@ def nothing_left_behind(tmp_path: Path, expected_errors: list[str]) -> Iterator[
     globalLogPublisher.addObserver(observe)
     try:
         yield
-        gc.collect()  # a Deferred tells of an unhandled error when it goes
+        gc.collect(1)  # a Deferred tells of an unhandled error when it goes, and it is young
     finally:
         globalLogPublisher.removeObserver(observe)
     left: list[object] = [

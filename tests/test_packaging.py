@@ -49,7 +49,7 @@ def importable(name: str) -> bool:
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     """The sdist of the sources, and the wheel that is built from that sdist."""
-    if not (ROOT / "pyproject.toml").exists():
+    if not (ROOT / "twisted_upload").exists():
         pytest.skip("needs the source folder")
     if not importable("hatchling") or not importable("build"):
         pytest.skip("needs hatchling and build: pip install '.[dev]'")
