@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -433,3 +434,16 @@ def test_another_file_system(inbox: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr("twisted_upload.folder.os.fstat", elsewhere)
     assert _why_not(inbox).endswith("it is on another file system than the directory")
+
+
+def test_temporary_names_in_many_threads(tmp_path: Path) -> None:
+    """Threads that ask for temporary names at the same time each get names of their own."""
+    folder = open_folder(str(tmp_path / "inbox"), files=Files(), suffix=lambda _: "")
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as threads:
+            names = [*threads.map(lambda _: [folder.temporary() for _ in range(2000)], range(8))]
+    finally:
+        sys.setswitchinterval(interval)
+    assert len({name for some in names for name in some}) == 16000

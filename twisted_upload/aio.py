@@ -28,7 +28,7 @@ _CALLS = {
     "riscv64": (0, 1, 4, 2),
 }
 _FSYNC = 2  # IOCB_CMD_FSYNC, linux/aio_abi.h
-_MOST = 256
+_MOST = 128
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
@@ -91,11 +91,11 @@ class ParallelSync:
     """
 
     def __init__(self) -> None:
+        self._context = ctypes.c_ulong(0)
         calls = _CALLS.get(platform.machine())
         if calls is None or sys.byteorder != "little" or ctypes.sizeof(ctypes.c_void_p) != 8:
             raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
         self._setup, self._destroy, self._events, self._submit = calls
-        self._context = ctypes.c_ulong(0)
         self._call(self._setup, ctypes.c_uint(_MOST), ctypes.byref(self._context))
 
     def sync(self, descriptors: Sequence[int]) -> list[OSError | None]:
@@ -110,8 +110,14 @@ class ParallelSync:
         return results
 
     def close(self) -> None:
-        """Give the context back."""
-        self._call(self._destroy, self._context)
+        """Give the context back, of which a system has only so many."""
+        context, self._context = self._context, ctypes.c_ulong(0)
+        if context.value:
+            self._call(self._destroy, context)
+
+    def __del__(self) -> None:
+        """Give it back."""
+        self.close()
 
     def works(self, descriptor: int) -> bool:
         """Whether the kernel does that for this file system; syncs the descriptor."""

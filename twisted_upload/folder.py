@@ -126,7 +126,7 @@ def open_folder(
                 undo.callback(os.close, lock)
             with _telling(f"cannot keep files in the directory {path}"):
                 sweep(lock)
-                temporary = _temporary_names().__next__
+                temporary = _temporary_names()
                 by_rename, exact_modes = folder_test(files, final, incoming, temporary, mode)
         except _Told as told:
             raise CannotStart(str(told)) from told.__cause__
@@ -326,7 +326,8 @@ def _open_incoming(final: int, files: Files) -> int:
     return incoming
 
 
-def _temporary_names() -> Iterator[str]:
-    """Names that no other daemon takes, nor this one before."""
+def _temporary_names() -> Callable[[], str]:
+    """Gives names that no other daemon takes, nor this one before; to any thread."""
     owner = secrets.token_hex(6)
-    return (f"upload-{owner}-{serial}" for serial in itertools.count())
+    serials = itertools.count()  # which threads may share, unlike a generator
+    return lambda: f"upload-{owner}-{next(serials)}"
