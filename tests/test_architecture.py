@@ -20,7 +20,7 @@ STORES = {
     "memory",
 }
 
-DOORS = {"connections", "handover", "listening", "parting", "raw", "settings"}
+DOORS = {"connections", "ending", "handover", "listening", "parting", "raw", "settings"}
 
 CLIENT = {"client", "source"}
 

@@ -1344,3 +1344,37 @@ def test_a_protocol_for_everybody() -> None:
     assert isinstance(one, UploadProtocol)
     assert one is not other
     assert factory.protocols == set()
+
+
+async def test_reset_that_looks_like_an_end() -> None:
+    """
+    A reset that Twisted reports as a half-close keeps nothing.
+
+    Where the kernel reports a disconnection in the middle of a reset, and
+    nothing to read, Twisted calls it the end of the reading side.
+    """
+    async with open_door() as door:
+        peer = door.connect()
+        peer.sendall(b"half of it")
+        await door.has_come(10)
+        (protocol,) = door.factory.protocols
+        reset(peer)
+        protocol.readConnectionLost()
+        await door.is_quiet()
+        assert door.kept == []
+        assert door.log.kinds == ["lost"]
+
+
+async def test_end_that_is_none() -> None:
+    """What Twisted reports as a half-close is none while the sender can still send."""
+    async with open_door() as door:
+        peer = door.connect()
+        peer.sendall(b"half of it, ")
+        await door.has_come(12)
+        (protocol,) = door.factory.protocols
+        protocol.transport.pauseProducing()
+        protocol.readConnectionLost()
+        peer.sendall(b"and the rest")
+        peer.shutdown(socket.SHUT_WR)
+        assert await in_thread(read_all, peer) == KEPT
+        assert door.kept == [b"half of it, and the rest"]

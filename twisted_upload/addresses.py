@@ -5,13 +5,11 @@ Network addresses as people write them.
 from __future__ import annotations
 
 import os
-import select
-from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.interfaces import IAddress
 
-__all__ = ["listening_name", "peer_name", "unix_peer_is_gone"]
+__all__ = ["listening_name", "peer_name"]
 
 
 def peer_name(address: IAddress) -> str:
@@ -29,20 +27,6 @@ def peer_name(address: IAddress) -> str:
     if isinstance(address, IPv4Address):
         return f"{address.host}:{address.port}"
     return "unix"
-
-
-def unix_peer_is_gone(transport: Any) -> bool:
-    """
-    Whether the other end of a unix socket is not there any more: closed, or its
-    process dead, where a half-close would leave it waiting for the answer.
-
-    TCP does not tell; there, only a reset would.
-    """
-    if not isinstance(transport.getHost(), UNIXAddress):
-        return False
-    poll = select.poll()
-    poll.register(transport.fileno(), 0)
-    return any(events & select.POLLHUP for _, events in poll.poll(0))
 
 
 def listening_name(address: IAddress) -> str:

@@ -23,9 +23,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from twisted_upload.addresses import peer_name, unix_peer_is_gone
+from twisted_upload.addresses import peer_name
 from twisted_upload.answers import kept_answer, refused_answer
 from twisted_upload.connections import Connections
+from twisted_upload.ending import Ending, ending
 from twisted_upload.errors import TimedOut, TooLarge, UploadRefused
 from twisted_upload.handover import Handover, handover_for, worth_it
 from twisted_upload.interfaces import Arrival, IIncomingUpload, IUploadStore, Receipt, Taken
@@ -110,13 +111,17 @@ class UploadProtocol(Protocol):
 
     def readConnectionLost(self) -> None:
         """The sender has half-closed: it has said all that it had to say."""
-        if not self._answered and unix_peer_is_gone(self.transport):
-            self.transport.abortConnection()
-            return
-        self._half_closed = True
         if self._answered:
+            self._half_closed = True
             self.transport.loseConnection()
+            return
+        end = ending(self.transport)
+        if end is Ending.LOST:
+            self.transport.abortConnection()
+        elif end is Ending.NOT_YET:
+            self.transport.resumeProducing()
         else:
+            self._half_closed = True
             self._silences.ignore(self)
             self._upload.ended()
 

@@ -29,8 +29,8 @@ from tests.durability import rigs
 from tests.durability.load import visible
 from tests.durability.servant import Servant
 
-SMALL, LARGE, MANY = "small", "large", "six at once"
-SENDS = {SMALL: [1_000], LARGE: [24_000_000], MANY: [1_000] * 6}
+SMALL, LARGE, MANY = "small", "large", "forty at once"
+SENDS = {SMALL: [1_000], LARGE: [24_000_000], MANY: [1_000] * 40}
 
 ERRORS = ("EIO", "EROFS", "ENOSPC", "EDQUOT", "EINTR")
 SPACE = ("ENOSPC", "EDQUOT", "EFBIG")
