@@ -10,7 +10,6 @@ is an explicit half-close, which that does not touch.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import socket
 import struct
@@ -34,6 +33,7 @@ from twisted.python.failure import Failure
 
 from twisted_upload.addresses import peer_name
 from twisted_upload.answers import LONGEST_ANSWER, SUCCESS, Kept, read_answer
+from twisted_upload.digest import Digest
 from twisted_upload.errors import (
     AnswerTimedOut,
     CouldNotConnect,
@@ -210,7 +210,7 @@ class _Sending(Protocol):
         self._stall_timeout = stall_timeout
         self._answer_timeout = answer_timeout
         self._sent = 0
-        self._hash = hashlib.sha256()
+        self._hash = Digest()
         self._half_closed = False
         self._heard = b""
         self._verdict: BaseException | None = None
@@ -246,6 +246,7 @@ class _Sending(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """There will be no more answer: say what became of the upload."""
+        self._hash.close()
         gone, self._gone = self._gone, None
         if gone is not None:
             gone.callback(None)
