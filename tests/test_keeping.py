@@ -323,24 +323,26 @@ def test_two_folders(commits: _Commits, tmp_path_factory: pytest.TempPathFactory
 # -- stepping aside -----------------------------------------------------------
 
 
-async def test_courtesy(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_courtesy() -> None:
     """The reactor waits a moment for a quick job; its result comes as any other."""
-    monkeypatch.setattr(Courtesy, "PATIENCE", PATIENCE)
     courtesy, disk = Courtesy(), DiskThreads(reactor, 1)
     finished: list[int] = []
     for number in range(3):
-        done = courtesy.run(disk, lambda _, number=number: finished.append(number))  # type: ignore[misc]
+        done = courtesy.run(
+            disk,
+            lambda _, number=number: finished.append(number),  # type: ignore[misc]
+            PATIENCE,
+        )
         assert finished == [*range(number + 1)]
         assert not done.called
         await done
     with pytest.raises(ZeroDivisionError):
-        await courtesy.run(disk, lambda _: 1 // 0)
+        await courtesy.run(disk, lambda _: 1 // 0, PATIENCE)
     disk.stop()
 
 
-async def test_courtesy_ends_with_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_courtesy_ends_with_the_work() -> None:
     """A job that says that it only waits from now on is not waited for any longer."""
-    monkeypatch.setattr(Courtesy, "PATIENCE", PATIENCE)
     courtesy, disk = Courtesy(), DiskThreads(reactor, 1)
     go_on = threading.Event()
 
@@ -349,7 +351,7 @@ async def test_courtesy_ends_with_the_work(monkeypatch: pytest.MonkeyPatch) -> N
         return go_on.wait(PATIENCE)
 
     began = time.monotonic()
-    done = courtesy.run(disk, job)
+    done = courtesy.run(disk, job, PATIENCE)
     assert time.monotonic() - began < PATIENCE / 2
     assert courtesy._quick
     go_on.set()
@@ -357,14 +359,12 @@ async def test_courtesy_ends_with_the_work(monkeypatch: pytest.MonkeyPatch) -> N
     disk.stop()
 
 
-def test_courtesy_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_courtesy_has_an_end() -> None:
     """A job that is not quick is waited for once; then none is, until one has been quick again."""
-    monkeypatch.setattr(Courtesy, "PATIENCE", 0.001)
     courtesy, disk = Courtesy(), ManualDisk()
-    courtesy.run(disk, lambda _: 0)
-    monkeypatch.setattr(Courtesy, "PATIENCE", PATIENCE)
+    courtesy.run(disk, lambda _: 0, 0.001)
     began = time.monotonic()
-    courtesy.run(disk, lambda _: 0)
+    courtesy.run(disk, lambda _: 0, PATIENCE)
     assert time.monotonic() - began < PATIENCE / 2
     assert not courtesy._quick
     disk.work()

@@ -14,6 +14,7 @@ import ctypes
 import errno
 import fcntl
 import os
+import select
 from collections.abc import Sequence
 from typing import Any
 
@@ -106,6 +107,12 @@ class Files:
         where there are none just now, 0 at the end.
         """
         return os.splice(socket, pipe, length, flags=os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK)
+
+    def has_more(self, socket: int, seconds: float) -> bool:
+        """Wait a little for a socket to have something to read, or to have ended."""
+        poll = select.poll()
+        poll.register(socket, select.POLLIN)
+        return bool(poll.poll(seconds * 1000))
 
     def splice(self, pipe: int, descriptor: int, length: int) -> int:
         """Move bytes from a pipe into a file, inside the kernel; how many."""

@@ -42,6 +42,10 @@ MOST_FILES = 128
 MOST_BYTES = 4 * 1024 * 1024
 """Bytes in one bunch, so that a small file does not wait for many others."""
 
+PATIENCE, MOST_PATIENCE = 0.0001, 0.002
+"""Seconds that writing a small file should take, and that the reactor steps
+aside for a bunch of them at the most."""
+
 _SWEPT_AT_MOST = 5
 
 
@@ -156,20 +160,20 @@ class Courtesy:
     system calls.  So the reactor steps aside for a moment, until the job is
     done, or begins to wait.  A job that takes longer after all is not waited
     for, and neither are those that follow, until one has been quick again: a
-    disk that stands still costs the reactor `PATIENCE`, once.
+    disk that stands still costs the reactor that moment, once.
     """
-
-    PATIENCE = 0.002
-    """Seconds."""
 
     def __init__(self) -> None:
         self._quick = True
 
-    def run(self, disk: IDisk, job: Callable[[Callable[[], None]], T]) -> Deferred[T]:
+    def run(
+        self, disk: IDisk, job: Callable[[Callable[[], None]], T], patience: float
+    ) -> Deferred[T]:
         """
         See `IDisk.run`.
 
         :param job: is given what it calls when it begins to wait.
+        :param patience: seconds in which that should be.
         """
         go_on = threading.Event()
 
@@ -178,7 +182,7 @@ class Courtesy:
 
             def waiting() -> None:
                 if not go_on.is_set():
-                    self._quick = time.monotonic() - began < self.PATIENCE
+                    self._quick = time.monotonic() - began < patience
                     go_on.set()
 
             try:
@@ -187,7 +191,7 @@ class Courtesy:
                 waiting()
 
         done = disk.run(timed)
-        if self._quick and not go_on.wait(self.PATIENCE):
+        if self._quick and not go_on.wait(patience):
             self._quick = False
         return done
 
@@ -235,7 +239,8 @@ class GroupCommit:
         def job(waiting_now: Callable[[], None]) -> list[Result]:
             return keep_together(folder, uploads, waiting_now)
 
-        self._courtesy.run(self._disk, job).addCallbacks(
+        patience = min(PATIENCE * (2 + number), MOST_PATIENCE)
+        self._courtesy.run(self._disk, job, patience).addCallbacks(
             self._tell, self._fail, (waiting,), {}, (waiting,)
         )
 

@@ -46,6 +46,10 @@ __all__ = ["KeptFile", "PartialFile"]
 WRITE_BACK = 8 * 1024 * 1024
 """Bytes after which the kernel is asked to write behind the writer."""
 
+A_MOMENT = 0.002
+"""Seconds for which a thread waits for the sender of a large file, because giving
+the socket back, and getting it again, costs more than a fast sender takes."""
+
 _MOST_PIECES = 1024  # IOV_MAX
 
 
@@ -116,6 +120,8 @@ class PartialFile:
                 try:
                     received = files.receive(socket, into, min(PIPE_SIZE, most - size))
                 except BlockingIOError:
+                    if files.has_more(socket, A_MOMENT):
+                        continue
                     dry = True
                     break
                 except OSError:
