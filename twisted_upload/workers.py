@@ -69,11 +69,6 @@ class Supervisor(Listening):
         self._workers: dict[int, _Worker] = {}
         self._waiting: dict[int, IDelayedCall] = {}
 
-    @property
-    def pids(self) -> list[int]:
-        """The process numbers of the workers that run."""
-        return [worker.pid for worker in self._workers.values()]
-
     def bind(self) -> None:
         """See `Listening.bind`; nobody accepts here."""
         super().bind()
