@@ -88,7 +88,7 @@ class LoggedEnds:
         self.others: list[dict[str, Any]] = []
 
     def __call__(self, event: dict[str, Any]) -> None:
-        if event.get("log_namespace") == "twisted_upload.raw":
+        if event.get("log_namespace") in ("twisted_upload.raw", "twisted_upload.ends"):
             (self.ends if "end" in event else self.others).append(event)
 
     @property

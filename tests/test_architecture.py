@@ -28,7 +28,7 @@ CLIENT = {"client", "digest", "source"}
 ROWS: list[set[str]] = [
     {"errors"},
     {"interfaces", "units", "addresses"},
-    {"names", "answers", "lifecycle", "limits"},
+    {"names", "answers", "lifecycle", "limits", "ends"},
     STORES | DOORS | CLIENT,
     {"testing", "logs", "binding", "service", "destination", "batch", "display", "__init__"},
     {"workers"},

@@ -10,6 +10,7 @@ the timers and the log.
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from twisted.internet.interfaces import (
@@ -27,6 +28,7 @@ from twisted_upload.addresses import peer_name
 from twisted_upload.answers import kept_answer, refused_answer
 from twisted_upload.connections import Connections
 from twisted_upload.ending import Ending, ending
+from twisted_upload.ends import UploadEnd, Witness, log_end
 from twisted_upload.errors import TimedOut, TooLarge, UploadRefused
 from twisted_upload.handover import Handover, handover_for, worth_it
 from twisted_upload.interfaces import Arrival, IIncomingUpload, IUploadStore, Receipt, Taken
@@ -183,31 +185,15 @@ class UploadProtocol(Protocol):
 
     def report_kept(self, receipt: Receipt, *, by_silence: bool, heard: bool) -> None:
         """See `IDoor.report_kept`."""
-        notes = ", ended by silence" if by_silence else ""
-        notes += "" if heard else ", sender gone before the answer"
-        self._report(
-            "kept {name}: {size} bytes ({rate}) from {peer}{notes}",
-            end="kept",
-            size=receipt.size,
-            peer=receipt.peer,
-            name=receipt.name,
-            sha256=receipt.sha256,
-            by_silence=by_silence,
-            heard=heard,
-            notes=notes,
-        )
+        self._report("kept", receipt.size, receipt.name, None, receipt.sha256, by_silence, heard)
 
     def report_refused(self, refusal: UploadRefused) -> None:
         """See `IDoor.report_refused`."""
-        self._report(
-            "refused ({code}) after {size} bytes ({rate}) from {peer}",
-            end="refused",
-            code=refusal.code,
-        )
+        self._report("refused", self._size, None, refusal.code)
 
     def report_lost(self) -> None:
         """See `IDoor.report_lost`."""
-        self._report("lost after {size} bytes ({rate}) from {peer}", end="lost")
+        self._report("lost", self._size)
 
     def report_unused(self) -> None:
         """See `IDoor.report_unused`."""
@@ -307,14 +293,14 @@ class UploadProtocol(Protocol):
         if self._discarded > self.factory.settings.linger_size:
             self.transport.abortConnection()
 
-    def _report(self, text: str, **fields: Any) -> None:
-        seconds = self.factory.clock.seconds() - self._began_at
-        fields.setdefault("size", self._size)
-        fields.setdefault("peer", self.peer)
-        rate = f"{format_duration(seconds)}, {format_size(fields['size'] / (seconds or 1e-3))}/s"
-        _log.info(text, seconds=seconds, rate=rate, **fields)
+    def _report(self, end: str, size: int, *more: Any) -> None:
+        factory = self.factory
+        seconds = factory.clock.seconds() - self._began_at
+        ended = UploadEnd(end, factory.name, self.peer, size, seconds, *more)
         self._reported = True
-        self.factory.ended(self)
+        for witness in factory.witnesses:
+            witness(ended)
+        factory.ended(self)
 
 
 class UploadFactory(Connections["UploadProtocol"], ServerFactory):
@@ -324,6 +310,8 @@ class UploadFactory(Connections["UploadProtocol"], ServerFactory):
     :param store: what keeps the uploads.
     :param clock: times them.
     :param settings: how it behaves.
+    :param witnesses: are told of each upload that has ended.
+    :param name: of this listener, for people and their programs.
     """
 
     noisy = False
@@ -333,8 +321,13 @@ class UploadFactory(Connections["UploadProtocol"], ServerFactory):
         store: IUploadStore,
         clock: IReactorTime,
         settings: DoorSettings | None = None,
+        *,
+        witnesses: Sequence[Witness] = (log_end,),
+        name: str = "",
     ) -> None:
         super().__init__()
+        self.name = name
+        self.witnesses = witnesses
         self.store = store
         self.clock = clock
         self.settings = settings or DoorSettings()

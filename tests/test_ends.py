@@ -1,0 +1,69 @@
+"""
+How uploads end, told to witnesses.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from twisted.logger import globalLogPublisher
+
+from tests.helpers import open_door, reset
+from twisted_upload.ends import UploadEnd, log_end
+from twisted_upload.settings import DoorSettings
+
+KEPT = UploadEnd("kept", "", "192.0.2.7:50123", 2048, 0.5, "1795328130123.bin")
+
+
+@pytest.mark.parametrize(
+    ("ended", "line"),
+    [
+        (KEPT, "kept 1795328130123.bin: 2048 bytes (500 ms, 4.0 KiB/s) from 192.0.2.7:50123"),
+        (KEPT._replace(by_silence=True), "{}, ended by silence"),
+        (KEPT._replace(heard=False), "{}, sender gone before the answer"),
+        (
+            UploadEnd("refused", "", "192.0.2.7:50123", 7, 1.0, code="too-large"),
+            "refused (too-large) after 7 bytes (1.0 s, 7 B/s) from 192.0.2.7:50123",
+        ),
+        (
+            UploadEnd("lost", "", "192.0.2.7:50123", 7, 0.0),
+            "lost after 7 bytes (0 ms, 6.8 KiB/s) from 192.0.2.7:50123",
+        ),
+    ],
+)
+def test_line(ended: UploadEnd, line: str) -> None:
+    """Each end is one line in the log."""
+    events: list[Any] = []
+    observer: Any = events.append
+    globalLogPublisher.addObserver(observer)
+    try:
+        log_end(ended)
+        log_end(KEPT)
+    finally:
+        globalLogPublisher.removeObserver(observer)
+    lines = [event["log_format"].format_map(event) for event in events]
+    assert lines[0] == line.format(lines[1])
+
+
+async def test_witnesses() -> None:
+    """Every witness of a door is told of each upload once, whichever way it ended."""
+    seen: list[UploadEnd] = []
+    async with open_door(DoorSettings(max_size=4)) as door:
+        door.factory.name = "scanner"
+        door.factory.witnesses = (seen.append, log_end)
+        await door.send(b"kept")
+        await door.send(b"refused")
+        peer = door.connect()
+        peer.sendall(b"los")
+        await door.has_come(3)
+        reset(peer)
+        await door.is_quiet()
+        assert [(end.end, end.size, end.code) for end in seen] == [
+            ("kept", 4, None),
+            ("refused", 7, "too-large"),
+            ("lost", 3, None),
+        ]
+        assert {end.listener for end in seen} == {"scanner"}
+        assert seen[0].name in door.store.files
+        assert door.log.kinds == ["kept", "refused", "lost"]
