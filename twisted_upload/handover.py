@@ -12,6 +12,7 @@ half-close, is left for the transport, which reads on in between.
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -27,6 +28,10 @@ FROM = 512 * 1024
 
 AT_A_TIME = 16 * 1024 * 1024
 """Bytes for which a disk thread keeps the socket."""
+
+WAKE_FOR = 256 * 1024
+"""Bytes for which a thread that waits for a sender is woken.  Woken for every
+segment, several senders at once cost twice the processor time of one."""
 
 
 def worth_it(size: int, last: int, transport: Any) -> bool:
@@ -87,6 +92,7 @@ class Handover:
         except OSError:
             return False
         self.lent = True
+        self._wake_for(WAKE_FOR)
         self._taker.take_from(descriptor, min(most, AT_A_TIME)).addCallback(
             self._given_back, descriptor
         )
@@ -95,4 +101,10 @@ class Handover:
     def _given_back(self, taken: Taken, descriptor: int) -> None:
         os.close(descriptor)
         self.lent = False
+        if self._transport.connected:
+            self._wake_for(1)
         self._done(taken)
+
+    def _wake_for(self, size: int) -> None:
+        """An end, or an error, of the connection wakes in any case: tcp(7)."""
+        self._transport.getHandle().setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size)
