@@ -22,7 +22,7 @@ STORES = {
 
 DOORS = {"connections", "ending", "handover", "listening", "parting", "raw", "settings"}
 
-CLIENT = {"client", "digest", "source"}
+CLIENT = {"client", "digest", "sendfile", "source"}
 
 # Imports run one way: from a later row to earlier ones, or within its own.
 ROWS: list[set[str]] = [

@@ -169,17 +169,18 @@ async def test_bytes(kind: Callable[[bytes], bytes]) -> None:
         assert receipt.size == len(CONTENT)
 
 
+@pytest.mark.parametrize("sha256", [False, True])
 @pytest.mark.parametrize("kind", [str, Path])
-async def test_path(tmp_path: Path, kind: Callable[[str], str]) -> None:
-    """A file is sent whole."""
+async def test_path(tmp_path: Path, kind: Callable[[str], str], sha256: bool) -> None:
+    """A file is sent whole, and its SHA-256 is told where that is asked for."""
     content = os.urandom(1 << 20) * 9 + b"end"
     path = tmp_path / "photo.jpg"
     path.write_bytes(content)
     async with open_door() as door:
-        receipt = await upload(kind(str(path)), door.endpoint)
+        receipt = await upload(kind(str(path)), door.endpoint, sha256=sha256)
         assert door.kept == [content]
     assert receipt.size == len(content)
-    assert receipt.sha256 == hashlib.sha256(content).hexdigest()
+    assert receipt.sha256 == (hashlib.sha256(content).hexdigest() if sha256 else None)
     assert open_descriptors(tmp_path) == []
 
 
@@ -352,7 +353,7 @@ async def test_breaking_source(error: Exception) -> None:
 async def test_receipt() -> None:
     """The receipt tells what is known without one from the server."""
     async with open_door() as door:
-        receipt = await upload(b"hello", door.endpoint)
+        receipt = await upload(b"hello", door.endpoint, sha256=True)
         assert receipt.peer == "{}:{}".format(*door.address)
     assert receipt.name is None
     assert receipt.size == 5

@@ -676,6 +676,18 @@ async def test_json(photo: Path, tmp_path: Path) -> None:
     assert failed["error"] == "No such file or directory"
 
 
+async def test_sha256(photo: Path) -> None:
+    """The SHA-256 is told where that is asked for, though the server tells none."""
+    digest = hashlib.sha256(content(photo)).hexdigest()
+    async with open_door() as door:
+        asked = await run("--sha256", photo, to=door)
+        in_json = await run("--sha256", "--json", photo, to=door)
+        not_asked = await run("--json", photo, to=door)
+    assert asked.out == f"{photo}: 上传成功 {digest}\n"
+    assert in_json.objects[0]["sha256"] == digest
+    assert not_asked.objects[0]["sha256"] is None
+
+
 async def test_json_of_a_refusal_and_of_no_answer(photo: Path) -> None:
     """In JSON, a refusal has the code of the server, and an unknown outcome is told as such."""
     async with open_door() as door, serving(Server(b"")) as port:
@@ -771,7 +783,7 @@ async def test_help() -> None:
         assert re.search(rf"\b{status}\b", helped.out.partition("Exit status:")[2])
     words = (
         "--to --jobs --retry --retry-unknown --retry-delay --answer --connect-timeout"
-        " --stall-timeout --answer-timeout --json --quiet --version TWISTED_UPLOAD_TO"
+        " --stall-timeout --answer-timeout --sha256 --json --quiet --version TWISTED_UPLOAD_TO"
         " localhost:6666 file outcome code name size sha256 seconds attempts error"
     )
     assert [word for word in words.split() if word not in helped.out] == []

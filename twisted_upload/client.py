@@ -45,6 +45,7 @@ from twisted_upload.errors import (
     UploadTimedOut,
 )
 from twisted_upload.interfaces import Receipt
+from twisted_upload.sendfile import FROM, SendFile, sha256_of
 from twisted_upload.source import AnySource, SendingStopped, Source, open_source
 from twisted_upload.units import format_duration
 
@@ -62,6 +63,7 @@ def upload(
     reactor: Any = None,
     progress: Progress | None = None,
     answer: str = SUCCESS,
+    sha256: bool = False,
     connect_timeout: float = 30.0,
     stall_timeout: float = 60.0,
     answer_timeout: float = 300.0,
@@ -70,7 +72,8 @@ def upload(
     Send one file; ``await`` it, or use it as the Deferred that it is.
 
     When it fires, the server has said that the file is kept.  Where the server
-    sends receipts, size and SHA-256 of what was sent have been compared.
+    sends receipts, size and SHA-256 have been compared: of what was sent, or, for
+    a large file that is given as a path, of what is in the file afterwards.
 
     Cancelling the Deferred aborts the upload: nothing is kept, unless
     everything had been sent already and only the answer was missing.
@@ -84,6 +87,8 @@ def upload(
         (`None` where nobody knows, until everything has been sent: then both
         are equal).
     :param answer: the words by which that server says success.
+    :param sha256: tell the SHA-256 of what was sent in the receipt, though the
+        server may not.  A large file is slower then.
     :param connect_timeout: seconds until there must be a connection.
     :param stall_timeout: seconds in which at least some bytes must get through.
         A source that has nothing to send stalls nothing.
@@ -108,6 +113,7 @@ def upload(
                 reactor,
                 progress=progress,
                 answer=answer,
+                sha256=sha256,
                 stall_timeout=stall_timeout,
                 answer_timeout=answer_timeout,
             ),
@@ -130,11 +136,28 @@ async def _upload(
         # server would take half a file for a whole one.
         trigger = reactor.addSystemEventTrigger("before", "shutdown", sending.stop)
         try:
-            return await sending.outcome
+            receipt = await sending.outcome
+            return await _checked(receipt, ready, reactor) if sending.unchecked else receipt
         finally:
             reactor.removeSystemEventTrigger(trigger)
     finally:
         ready.close()
+
+
+async def _checked(receipt: Receipt, source: Source, reactor: Any) -> Receipt:
+    """
+    Compare a server's receipt with the file, which did not pass through here.
+
+    :raises ReceiptMismatch: they differ, or the file cannot be read any more.
+    """
+    assert source.descriptor is not None
+    try:
+        found = await sha256_of(source.descriptor, 0, receipt.size, reactor)
+    except OSError as error:
+        raise ReceiptMismatch(f"the file cannot be read again: {error.strerror}") from error
+    if found != receipt.sha256:
+        raise ReceiptMismatch("the receipt has another SHA-256 than the file")
+    return receipt
 
 
 async def _connect(
@@ -188,6 +211,8 @@ class _Sending(Protocol):
     transport ends the connection by itself.
 
     :ivar outcome: fires once with a `Receipt` or an `UploadError`.
+    :ivar unchecked: the SHA-256 of the receipt is still to be compared with the
+        file.
     """
 
     transport: Any  # an ITCPTransport that is an IConsumer too, as Twisted's are
@@ -195,23 +220,28 @@ class _Sending(Protocol):
     def __init__(
         self,
         source: Source,
-        clock: IReactorTime,
+        reactor: Any,
         *,
         progress: Progress | None,
         answer: str,
+        sha256: bool,
         stall_timeout: float,
         answer_timeout: float,
     ) -> None:
         self.outcome: Deferred[Receipt] = Deferred(self._cancel)
         self._source = source
-        self._clock = clock
+        self._clock: IReactorTime = reactor
+        self._reactor = reactor
         self._progress = progress
         self._expected = answer
         self._stall_timeout = stall_timeout
         self._answer_timeout = answer_timeout
         self._sent = 0
         self._hash = Digest()
+        self._tell_hash = sha256
+        self._in_kernel: SendFile | None = None
         self._half_closed = False
+        self.unchecked = False
         self._heard = b""
         self._verdict: BaseException | None = None
         self._watch: IDelayedCall | None = None
@@ -236,7 +266,21 @@ class _Sending(Protocol):
             except Exception as error:
                 self._give_up(error)
                 return
-        self._source.send_to(transport, self._passing).addCallbacks(self._all_sent, self._not_sent)
+        self._send().addCallbacks(self._all_sent, self._not_sent)
+
+    def _send(self) -> Deferred[Any]:
+        source, transport = self._source, self.transport
+        large = source.descriptor is not None and (source.total or 0) >= FROM
+        if not large or self._tell_hash:
+            return source.send_to(transport, self._passing)
+        assert source.descriptor is not None
+        try:
+            self._in_kernel = SendFile(
+                source.descriptor, 0, transport.fileno(), self._reactor, self._moved
+            )
+        except OSError:  # out of descriptors
+            return source.send_to(transport, self._passing)
+        return self._in_kernel.start()
 
     def dataReceived(self, data: bytes) -> None:
         """Some of the answer."""
@@ -247,6 +291,8 @@ class _Sending(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """There will be no more answer: say what became of the upload."""
         self._hash.close()
+        if self._in_kernel is not None:
+            self._in_kernel.stop()
         gone, self._gone = self._gone, None
         if gone is not None:
             gone.callback(None)
@@ -278,6 +324,14 @@ class _Sending(Protocol):
         if self._progress is not None:
             self._progress(self._sent, self._source.total)
         return chunk
+
+    def _moved(self, size: int) -> None:
+        self._sent += size
+        if self._progress is not None:
+            try:
+                self._progress(self._sent, self._source.total)
+            except Exception as error:
+                self._give_up(error)
 
     def _all_sent(self, _: object) -> None:
         self._half_closed = True
@@ -316,14 +370,17 @@ class _Sending(Protocol):
                 raise OutcomeUnknown("the server closed the connection without an answer")
             raise OutcomeUnknown("the connection broke before the answer came")
         self._check(answer)
-        return Receipt(
-            answer.name, self._sent, self._hash.hexdigest(), self._peer, self._arrived, time.time()
-        )
+        told = answer.sha256 or (self._hash.hexdigest() if self._tell_hash else None)
+        return Receipt(answer.name, self._sent, told, self._peer, self._arrived, time.time())
 
     def _check(self, kept: Kept) -> None:
         if kept.size is not None and kept.size != self._sent:
             raise ReceiptMismatch(f"{self._sent} bytes were sent, but the receipt says {kept.size}")
-        if kept.sha256 is not None and kept.sha256 != self._hash.hexdigest():
+        if kept.sha256 is None:
+            return
+        if self._in_kernel is not None:
+            self.unchecked = True
+        elif kept.sha256 != self._hash.hexdigest():
             raise ReceiptMismatch("the receipt has another SHA-256 than what was sent")
 
     def _give_up(self, verdict: BaseException) -> None:

@@ -56,6 +56,7 @@ class Options:
     retry_unknown: bool
     retry_delay: float
     answer: str
+    sha256: bool
     connect_timeout: float
     stall_timeout: float
     answer_timeout: float
@@ -137,6 +138,11 @@ _duration = partial(
 @click.option(
     "--answer", metavar="TEXT", callback=_understood(_answer), default=SUCCESS,
     show_default=True, help="What the server answers when a file is kept.",
+)  # fmt: skip
+@click.option(
+    "--sha256", is_flag=True,
+    help="Tell the SHA-256 of what was sent, though the server may not; a large file is"
+    " slower then.",
 )  # fmt: skip
 @_duration(
     "--connect-timeout", default="30s",
@@ -227,6 +233,7 @@ def _send(options: Options, out: Output, err: Output) -> int:
             endpoint=endpoint,
             reactor=reactor,
             answer=options.answer,
+            sha256=options.sha256,
             connect_timeout=options.connect_timeout,
             stall_timeout=options.stall_timeout,
             answer_timeout=options.answer_timeout,

@@ -159,7 +159,10 @@ class Display:
             self._result(json.dumps(result.to_json()))
         elif result.receipt is not None and not self._quiet:
             receipt = result.receipt
-            details = f" {receipt.name} {receipt.size} {receipt.sha256}" if receipt.name else ""
+            if receipt.name:
+                details = f" {receipt.name} {receipt.size} {receipt.sha256}"
+            else:
+                details = f" {receipt.sha256}" if receipt.sha256 else ""
             self._result(f"{_name(result.file)}: {self._answer}{details}")
         if result.error is not None and not result.cancelled and not self._json_only:
             self.say(self._about(result))

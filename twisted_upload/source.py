@@ -50,6 +50,12 @@ class Source:
         self._sender: _Sender | None = None
 
     @property
+    def descriptor(self) -> int | None:
+        """Of a regular file that was opened here and is to be sent from its beginning."""
+        regular = self._ours and self._reactor is None and isinstance(self._file, io.FileIO)
+        return self._file.fileno() if regular else None
+
+    @property
     def waiting(self) -> bool:
         """Whether it has nothing to send just now."""
         return self._sender is not None and self._sender.reading
