@@ -31,7 +31,8 @@ ROWS: list[set[str]] = [
     {"names", "answers", "lifecycle", "limits", "ends"},
     STORES | DOORS | CLIENT,
     {"testing", "logs", "binding", "service", "destination", "batch", "display", "__init__"},
-    {"workers"},
+    {"values"},
+    {"options", "workers"},
     {"tap", "worker", "command"},
     {"__main__"},
 ]

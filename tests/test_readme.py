@@ -16,6 +16,7 @@ import pytest
 from tests.daemon import Daemon, deadly, finish, photo
 from twisted_upload.answers import CODES
 from twisted_upload.batch import ExitStatus
+from twisted_upload.options import OPTIONS
 from twisted_upload.tap import Options
 
 README = Path(__file__).parent.parent / "README.md"
@@ -43,10 +44,9 @@ def test_options() -> None:
     options = Options()
     names = {name for name in (*options.longOpt,) if name not in ("help", "version")}
     assert set(rows) == {name.rstrip("=") for name in names}
-    for name, _, default, _ in Options.optParameters:
-        if name in ("port", "interface"):
-            continue
-        assert rows[name] == f"`{default}`", name
+    for option in OPTIONS:
+        if option.default and not option.flag:
+            assert rows[option.name] == f"`{option.default}`", option.name
 
 
 def test_codes() -> None:

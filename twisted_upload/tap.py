@@ -6,11 +6,10 @@ The only server module that meets a reactor.
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from twisted.application.service import IService
@@ -18,20 +17,18 @@ from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.python import usage
 from twisted.python.util import runAsEffectiveUser
 
-from twisted_upload.answers import FAILURE, SUCCESS
 from twisted_upload.directory import DirectoryStore
 from twisted_upload.disk import DiskThreads
 from twisted_upload.errors import CannotStart
-from twisted_upload.health import Reserve
 from twisted_upload.listening import endpoint_from_string, tcp_endpoint
 from twisted_upload.logs import observer_for
-from twisted_upload.names import is_suffix, told_suffix
+from twisted_upload.names import told_suffix
+from twisted_upload.options import OPTIONS, Option
 from twisted_upload.raw import DoorSettings, UploadFactory
 from twisted_upload.service import STOPPING, UploadService
-from twisted_upload.units import parse_duration, parse_size
 from twisted_upload.workers import Supervisor
 
-__all__ = ["Options", "makeService", "make_service", "upload_service"]
+__all__ = ["Options", "door_settings", "makeService", "make_service", "upload_service"]
 
 DEFAULT_PORT = 6666
 
@@ -46,141 +43,6 @@ def _say(text: str) -> None:
     encoding = sys.stdout.encoding or "ascii"
     sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
     sys.stdout.flush()
-
-
-def _port(text: str) -> int:
-    if not (text.isascii() and text.isdigit()) or not 0 <= int(text) <= 65535:
-        raise ValueError(f"{text!r} is not a port number from 0 to 65535")
-    return int(text)
-
-
-def _interface(text: str) -> str:
-    if text:
-        try:
-            ipaddress.ip_address(text)
-        except ValueError:
-            raise ValueError(f"{text!r} is not an IPv4 or IPv6 address") from None
-    return text
-
-
-def _suffix(text: str) -> str:
-    if text != "auto" and not is_suffix(text):
-        raise ValueError(f"{text!r} is neither auto, nor empty, nor a suffix such as .jpg")
-    return text
-
-
-def _answer(text: str) -> str:
-    if not text or len(text.encode("utf-8", "replace")) > 1024:
-        raise ValueError("the answer must have 1 to 1024 bytes")
-    if text.startswith(FAILURE):
-        raise ValueError(f"{text!r} would be taken for a refusal")
-    if any(ord(character) < 32 for character in text):
-        raise ValueError("the answer must be one line without control characters")
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise ValueError("the answer is not UTF-8") from None
-    return text
-
-
-def _directory(text: str) -> str:
-    if not text or "\0" in text:
-        raise ValueError("it must not be empty")
-    return text
-
-
-def _mode(text: str) -> int:
-    try:
-        mode = int(text, 8)
-    except ValueError:
-        mode = -1
-    if not 0o400 <= mode <= 0o777 or not mode & 0o400:
-        raise ValueError(f"{text!r} is not an octal mode such as 0640 that its owner can read")
-    return mode
-
-
-def _workers(text: str) -> int:
-    if text == "auto":
-        return len(os.sched_getaffinity(0))
-    return _number(text, 64)
-
-
-def _reserve(text: str) -> Reserve:
-    if not text.rstrip().endswith("%"):
-        return Reserve(size=parse_size(text))
-    try:
-        percent = float(text.rstrip()[:-1])
-    except ValueError:
-        percent = -1
-    if not 0 <= percent < 100:
-        raise ValueError(f"{text!r} is not a share such as 1% or a size such as 5G")
-    return Reserve(percent=percent)
-
-
-def _number(text: str, most: int) -> int:
-    if not (text.isascii() and text.isdigit()) or not 1 <= int(text) <= most:
-        raise ValueError(f"{text!r} is not a number from 1 to {most}")
-    return int(text)
-
-
-def _threads(text: str) -> int:
-    return _number(text, 256)
-
-
-# name, default, what it means, how it is understood
-_PARAMETERS: Sequence[tuple[str, str | None, str, Callable[[str], Any]]] = (
-    ("port", None, "TCP port to listen on. [default: 6666, unless --listen is given]", _port),
-    ("interface", "", "Address to listen on with --port, IPv4 or IPv6; empty is all.", _interface),
-    (
-        "directory",
-        "uploads",
-        "Where files go; created if it is missing. Unfinished ones are in .incoming/ in it.",
-        _directory,
-    ),
-    (
-        "suffix",
-        "auto",
-        "End of the files' names: auto (told from the first bytes, .bin where they do not"
-        " tell), a fixed one such as .jpg, or empty.",
-        _suffix,
-    ),
-    ("mode", "0640", "Permissions of kept files, octal, whatever the umask.", _mode),
-    (
-        "reserve",
-        "1%",
-        "Space that uploads leave free on the disk, in bytes (5G) or per cent (1%); 0 is none.",
-        _reserve,
-    ),
-    ("answer", SUCCESS, "What a sender hears when its file is kept.", _answer),
-    ("max-size", "0", "Bytes of the largest upload, as in 500M or 4G; 0 is no limit.", parse_size),
-    (
-        "idle-timeout",
-        "60s",
-        "Silence after which an unfinished upload is refused; 0 is never.",
-        parse_duration,
-    ),
-    (
-        "finish-after-idle",
-        "0",
-        "Silence that ends an upload as a half-close would, for devices and netcats that"
-        " never half-close; 0 is never.",
-        parse_duration,
-    ),
-    (
-        "drain",
-        "10s",
-        "How long uploads in flight may go on when the daemon is told to stop.",
-        parse_duration,
-    ),
-    (
-        "workers",
-        "1",
-        "Processes that share the ports, 1 to 64; auto is one for each core. Limits are for"
-        " each of them.",
-        _workers,
-    ),
-    ("disk-threads", "32", "Threads that wait for the disk, 1 to 256.", _threads),
-)
 
 
 class Options(usage.Options):
@@ -200,26 +62,21 @@ class Options(usage.Options):
         " 1024); durations are seconds, or 500ms, 30s, 5m, 2h."
     )
 
-    optFlags = (
-        ("receipts", None, "Answer with name, size in bytes and SHA-256 too."),
-        ("allow-empty", None, "Keep uploads of zero bytes instead of refusing them."),
-        (
-            "no-fsync",
-            None,
-            "Do not wait for the disk: a kept file then survives the death of the daemon,"
-            " but not of the machine.",
-        ),
+    optFlags = tuple((option.name, None, option.help) for option in OPTIONS if option.flag)
+    optParameters = tuple(
+        (option.name, None, option.default, option.help) for option in OPTIONS if not option.flag
     )
-    optParameters = tuple((name, None, default, doc) for name, default, doc, _ in _PARAMETERS)
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self["listen"] = []
         self.arguments: list[str] = []
+        for option in OPTIONS:
+            if option.repeatable:
+                self[option.name] = []
+                self._dispatch[option.name] = self._one_more
 
-    def opt_listen(self, endpoint: str) -> None:
-        """Twisted server endpoint (tcp:, unix:, ...) to listen on, not --port. Repeatable."""
-        self["listen"].append(endpoint)
+    def _one_more(self, name: str, value: str) -> None:
+        self[name].append(value)
 
     def opt_help(self) -> None:
         """Display this help and exit."""
@@ -233,12 +90,11 @@ class Options(usage.Options):
 
     def postOptions(self) -> None:
         """Understand every value, or say which one cannot be."""
-        for name, _, _, convert in _PARAMETERS:
-            if self[name] is not None:
-                try:
-                    self[name] = convert(self[name])
-                except ValueError as error:
-                    raise usage.UsageError(f"--{name}: {error}") from None
+        for option in OPTIONS:
+            try:
+                self[option.name] = _understood(option, self[option.name])
+            except ValueError as error:
+                raise usage.UsageError(f"--{option.name}: {error}") from None
         if self["interface"] and self["listen"] and self["port"] is None:
             raise usage.UsageError(
                 "--interface: it goes with --port; a --listen endpoint names its own"
@@ -262,6 +118,14 @@ class Options(usage.Options):
             super().parseOptions(options)  # type: ignore[no-untyped-call]
         except usage.UsageError as error:
             _fail(str(error).replace("option --", "--"), 2)
+
+
+def _understood(option: Option, given: Any) -> Any:
+    if option.flag:
+        return bool(given)
+    if option.repeatable:
+        return [option.convert(one) for one in given]
+    return None if given is None else option.convert(given)
 
 
 Endpoints = Sequence[tuple[str, IStreamServerEndpoint]]
@@ -299,19 +163,23 @@ def _store(options: Options, reactor: Any, disk: DiskThreads) -> DirectoryStore:
     )
 
 
+def door_settings(values: Mapping[str, Any]) -> DoorSettings:
+    """How a raw door behaves that has these values of the options."""
+    return DoorSettings(
+        answer=values["answer"],
+        receipts=values["receipts"],
+        max_size=values["max-size"],
+        idle_timeout=values["idle-timeout"],
+        finish_after_idle=values["finish-after-idle"],
+        allow_empty=values["allow-empty"],
+    )
+
+
 def upload_service(options: Options, reactor: Any, endpoints: Endpoints) -> UploadService:
     """A daemon of one process, not started."""
     disk = DiskThreads(reactor, options["disk-threads"])
     store = _store(options, reactor, disk)
-    settings = DoorSettings(
-        answer=options["answer"],
-        receipts=bool(options["receipts"]),
-        max_size=options["max-size"],
-        idle_timeout=options["idle-timeout"],
-        finish_after_idle=options["finish-after-idle"],
-        allow_empty=bool(options["allow-empty"]),
-    )
-    factory = UploadFactory(store, reactor, settings)
+    factory = UploadFactory(store, reactor, door_settings(options))
     return UploadService(endpoints, factory, store, disk, reactor, drain=options["drain"])
 
 

@@ -1,0 +1,184 @@
+"""
+The options of ``twistd upload``: one table.
+
+A row here is all that a new option needs to be understood: the command line and
+its help, the names in the environment (``TWISTED_UPLOAD_MAX_SIZE``) and in a
+configuration file (``max-size``) are made of it.  What it does is elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from twisted_upload.answers import SUCCESS
+from twisted_upload.units import parse_duration, parse_size
+from twisted_upload.values import (
+    parse_answer,
+    parse_directory,
+    parse_interface,
+    parse_mode,
+    parse_port,
+    parse_reserve,
+    parse_suffix,
+    parse_text,
+    parse_threads,
+    parse_workers,
+)
+
+__all__ = ["OPTIONS", "Option"]
+
+
+@dataclass(frozen=True)
+class Option:
+    """
+    One option.
+
+    :ivar name: as on the command line, without the dashes.
+    :ivar default: as it would be on the command line; None where there is none,
+        and for flags and what is repeatable.
+    :ivar help: for ``--help``: a sentence.
+    :ivar convert: from the text to what it means; raises `ValueError` with a
+        text that says what is understood.  Of a repeatable one, each is
+        converted.
+    :ivar flag: it is true or false and takes no value; false if not given.
+    :ivar repeatable: it is a list, empty if not given.
+    :ivar per_listener: a listener in a configuration file may have its own.
+    :ivar reloadable: it can change while the daemon runs.
+    """
+
+    name: str
+    default: str | None
+    help: str
+    convert: Callable[[str], Any] = parse_text
+    flag: bool = False
+    repeatable: bool = False
+    per_listener: bool = False
+    reloadable: bool = False
+
+
+OPTIONS: tuple[Option, ...] = (
+    Option(
+        "port",
+        None,
+        "TCP port to listen on. [default: 6666, unless --listen is given]",
+        parse_port,
+        per_listener=True,
+    ),
+    Option(
+        "interface",
+        "",
+        "Address to listen on with --port, IPv4 or IPv6; empty is all.",
+        parse_interface,
+        per_listener=True,
+    ),
+    Option(
+        "listen",
+        None,
+        "Twisted server endpoint (tcp:, unix:, ...) to listen on, not --port. Repeatable.",
+        repeatable=True,
+        per_listener=True,
+    ),
+    Option(
+        "directory",
+        "uploads",
+        "Where files go; created if it is missing. Unfinished ones are in .incoming/ in it.",
+        parse_directory,
+        per_listener=True,
+    ),
+    Option(
+        "suffix",
+        "auto",
+        "End of the files' names: auto (told from the first bytes, .bin where they do not"
+        " tell), a fixed one such as .jpg, or empty.",
+        parse_suffix,
+        per_listener=True,
+    ),
+    Option(
+        "mode",
+        "0640",
+        "Permissions of kept files, octal, whatever the umask.",
+        parse_mode,
+        per_listener=True,
+    ),
+    Option(
+        "reserve",
+        "1%",
+        "Space that uploads leave free on the disk, in bytes (5G) or per cent (1%); 0 is none.",
+        parse_reserve,
+        per_listener=True,
+    ),
+    Option(
+        "no-fsync",
+        None,
+        "Do not wait for the disk: a kept file then survives the death of the daemon,"
+        " but not of the machine.",
+        flag=True,
+        per_listener=True,
+    ),
+    Option(
+        "answer",
+        SUCCESS,
+        "What a sender hears when its file is kept.",
+        parse_answer,
+        per_listener=True,
+        reloadable=True,
+    ),
+    Option(
+        "receipts",
+        None,
+        "Answer with name, size in bytes and SHA-256 too.",
+        flag=True,
+        per_listener=True,
+        reloadable=True,
+    ),
+    Option(
+        "max-size",
+        "0",
+        "Bytes of the largest upload, as in 500M or 4G; 0 is no limit.",
+        parse_size,
+        per_listener=True,
+        reloadable=True,
+    ),
+    Option(
+        "idle-timeout",
+        "60s",
+        "Silence after which an unfinished upload is refused; 0 is never.",
+        parse_duration,
+        per_listener=True,
+        reloadable=True,
+    ),
+    Option(
+        "finish-after-idle",
+        "0",
+        "Silence that ends an upload as a half-close would, for devices and netcats that"
+        " never half-close; 0 is never.",
+        parse_duration,
+        per_listener=True,
+        reloadable=True,
+    ),
+    Option(
+        "allow-empty",
+        None,
+        "Keep uploads of zero bytes instead of refusing them.",
+        flag=True,
+        per_listener=True,
+        reloadable=True,
+    ),
+    Option(
+        "drain",
+        "10s",
+        "How long uploads in flight may go on when the daemon is told to stop.",
+        parse_duration,
+        reloadable=True,
+    ),
+    Option(
+        "workers",
+        "1",
+        "Processes that share the ports, 1 to 64; auto is one for each core. Limits are for"
+        " each of them.",
+        parse_workers,
+    ),
+    Option("disk-threads", "32", "Threads that wait for the disk, 1 to 256.", parse_threads),
+)

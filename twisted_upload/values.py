@@ -1,0 +1,125 @@
+"""
+What the values of options mean: from text, as a command line has it, to bytes,
+seconds, numbers.
+
+Each function raises `ValueError` with a text that says what is understood.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+
+from twisted_upload.answers import FAILURE
+from twisted_upload.health import Reserve
+from twisted_upload.names import is_suffix
+from twisted_upload.units import parse_size
+
+__all__ = [
+    "parse_answer",
+    "parse_directory",
+    "parse_interface",
+    "parse_mode",
+    "parse_number",
+    "parse_port",
+    "parse_reserve",
+    "parse_suffix",
+    "parse_text",
+    "parse_threads",
+    "parse_workers",
+]
+
+
+def parse_text(text: str) -> str:
+    """Anything; what it means is known later."""
+    return text
+
+
+def parse_number(text: str, most: int, least: int = 1) -> int:
+    """A whole number within bounds, both of which may be."""
+    if not (text.isascii() and text.isdigit()) or not least <= int(text) <= most:
+        raise ValueError(f"{text!r} is not a number from {least} to {most}")
+    return int(text)
+
+
+def parse_port(text: str) -> int:
+    """A TCP port; 0 is any that is free."""
+    try:
+        return parse_number(text, 65535, 0)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a port number from 0 to 65535") from None
+
+
+def parse_interface(text: str) -> str:
+    """An address of this machine, or empty for all of them."""
+    if text:
+        try:
+            ipaddress.ip_address(text)
+        except ValueError:
+            raise ValueError(f"{text!r} is not an IPv4 or IPv6 address") from None
+    return text
+
+
+def parse_suffix(text: str) -> str:
+    """``auto``, or the end of a file's name."""
+    if text != "auto" and not is_suffix(text):
+        raise ValueError(f"{text!r} is neither auto, nor empty, nor a suffix such as .jpg")
+    return text
+
+
+def parse_answer(text: str) -> str:
+    """One line that nobody takes for a refusal."""
+    if not text or len(text.encode("utf-8", "replace")) > 1024:
+        raise ValueError("the answer must have 1 to 1024 bytes")
+    if text.startswith(FAILURE):
+        raise ValueError(f"{text!r} would be taken for a refusal")
+    if any(ord(character) < 32 for character in text):
+        raise ValueError("the answer must be one line without control characters")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("the answer is not UTF-8") from None
+    return text
+
+
+def parse_directory(text: str) -> str:
+    """The path of a directory, which need not exist."""
+    if not text or "\0" in text:
+        raise ValueError("it must not be empty")
+    return text
+
+
+def parse_mode(text: str) -> int:
+    """Permissions, from octal digits."""
+    try:
+        mode = int(text, 8)
+    except ValueError:
+        mode = -1
+    if not 0o400 <= mode <= 0o777 or not mode & 0o400:
+        raise ValueError(f"{text!r} is not an octal mode such as 0640 that its owner can read")
+    return mode
+
+
+def parse_workers(text: str) -> int:
+    """How many processes; ``auto`` is one for each core that we may use."""
+    if text == "auto":
+        return len(os.sched_getaffinity(0))
+    return parse_number(text, 64)
+
+
+def parse_threads(text: str) -> int:
+    """How many threads."""
+    return parse_number(text, 256)
+
+
+def parse_reserve(text: str) -> Reserve:
+    """A size, or a share of the file system such as ``1%``."""
+    if not text.rstrip().endswith("%"):
+        return Reserve(size=parse_size(text))
+    try:
+        percent = float(text.rstrip()[:-1])
+    except ValueError:
+        percent = -1
+    if not 0 <= percent < 100:
+        raise ValueError(f"{text!r} is not a share such as 1% or a size such as 5G")
+    return Reserve(percent=percent)
