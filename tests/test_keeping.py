@@ -268,6 +268,22 @@ def test_those_who_wait_go_together(commits: _Commits, files: FaultyFiles) -> No
     assert files.calls["fsync"] == LANES + 50 + LANES + 1
 
 
+def test_those_of_one_turn_go_together(folder: Folder, files: FaultyFiles) -> None:
+    """What ends in the same turn of the reactor goes together in one bunch."""
+    turns: list[Callable[[], None]] = []
+    disk = ManualDisk()
+    commits = GroupCommit(disk, turns.append)
+    for _ in range(2):
+        kept = [commits.keep(folder, _part(folder, serial), [b"x"], 1) for serial in range(5)]
+        assert disk.waiting == 0
+        assert len(turns) == 1
+        turns.pop()()
+        assert disk.waiting == 1
+        disk.work()
+        assert all(done.called for done in kept)
+    assert files.calls["fsync"] == 2 * (5 + 1)
+
+
 def test_bunches_are_bounded(commits: _Commits, files: FaultyFiles) -> None:
     """A bunch has at most so many files, and so many bytes."""
     for _ in range(LANES + 2 * MOST_FILES):

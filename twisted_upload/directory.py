@@ -35,7 +35,7 @@ from twisted_upload.interfaces import (
     Receipt,
     Taken,
 )
-from twisted_upload.keeping import GroupCommit, keep_alone
+from twisted_upload.keeping import GroupCommit, at_once, keep_alone
 from twisted_upload.names import Moments, told_suffix
 from twisted_upload.partial import KeptFile, PartialFile
 
@@ -68,6 +68,8 @@ class DirectoryStore:
     :param reserve: space that uploads leave free.
     :param files: the system calls.
     :param most_held: bytes in memory that all uploads together may hold.
+    :param after_turn: calls a function at the end of this turn of the reactor;
+        uploads that end in the same turn are then kept together.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class DirectoryStore:
         reserve: Reserve | None = None,
         files: Files | None = None,
         most_held: int = MOST_HELD_BY_ALL,
+        after_turn: Callable[[Callable[[], None]], object] = at_once,
     ) -> None:
         self.path = path
         self.disk = disk
@@ -96,7 +99,7 @@ class DirectoryStore:
         self._folder: Folder | None = None
         self._moments = Moments()
         self.health = Health(path, disk, clock, self._self_test)
-        self._commits = GroupCommit(disk)
+        self._commits = GroupCommit(disk, after_turn)
         self._room = Room(path, disk, now, reserve or Reserve(), self._free)
         self.most_held = most_held
         self.held = 0

@@ -10,9 +10,9 @@ the journal, and the folder is synced once for all of them.  Each file has its
 own errors: one that cannot be written or synced drops out, and the others go
 on.
 
-`GroupCommit` forms the bunches, without timers: an upload that ends while a
-lane is free is kept at once and alone; what ends while all lanes are busy goes
-together in the next.
+`GroupCommit` forms the bunches, without waiting: what ends in one turn of the
+reactor goes together while a lane is free; what ends while all lanes are busy
+goes together in the next.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from twisted_upload.disk import IDisk
 from twisted_upload.folder import Folder
 from twisted_upload.partial import KeptFile, PartialFile
 
-__all__ = ["LANES", "Courtesy", "GroupCommit", "keep_alone", "keep_together"]
+__all__ = ["LANES", "Courtesy", "GroupCommit", "at_once", "keep_alone", "keep_together"]
 
 LANES = 2
 """Bunches in work at a time: while one waits for the disk, one is written."""
@@ -196,15 +196,28 @@ class Courtesy:
         return done
 
 
+def at_once(function: Callable[[], None]) -> None:
+    """Each upload is a turn of its own."""
+    function()
+
+
 class GroupCommit:
     """
     Has small files kept, in bunches.
 
     :param disk: where that is done.
+    :param after_turn: calls a function when the reactor has seen to all that it
+        was told of in this turn.
     """
 
-    def __init__(self, disk: IDisk) -> None:
+    def __init__(
+        self,
+        disk: IDisk,
+        after_turn: Callable[[Callable[[], None]], object] = at_once,
+    ) -> None:
         self._disk = disk
+        self._after_turn = after_turn
+        self._forming = False
         self._courtesy = Courtesy()
         self._queue: list[tuple[Deferred[KeptFile], Folder, Upload, int]] = []
         self._busy = 0
@@ -219,9 +232,15 @@ class GroupCommit:
         """
         done: Deferred[KeptFile] = Deferred()
         self._queue.append((done, folder, (part, pieces), size))
-        if self._busy < LANES:
-            self._start()
+        if not self._forming and self._busy < LANES:
+            self._forming = True
+            self._after_turn(self._formed)
         return done
+
+    def _formed(self) -> None:
+        self._forming = False
+        if self._queue and self._busy < LANES:
+            self._start()
 
     def _start(self) -> None:
         folder = self._queue[0][1]

@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NoReturn
 
 from twisted.application.service import IService
@@ -160,6 +161,7 @@ def _store(options: Options, reactor: Any, disk: DiskThreads) -> DirectoryStore:
         durable=not options["no-fsync"],
         mode=options["mode"],
         reserve=options["reserve"],
+        after_turn=partial(reactor.callLater, 0),
     )
 
 
