@@ -20,6 +20,7 @@ from twisted.internet.threads import deferToThread
 from twisted.logger import ILogObserver, LogLevel, globalLogPublisher
 from zope.interface import implementer
 
+from twisted_upload.eager import read_eagerly
 from twisted_upload.interfaces import IUploadStore
 from twisted_upload.memory import MemoryStore
 from twisted_upload.raw import DoorSettings, UploadFactory
@@ -108,7 +109,11 @@ class OpenDoor:
     :ivar clock: of the door, and of nothing else.
     :ivar store: where uploads go, unless another one was given.
     :ivar log: what it logged.
+    :cvar eager: its connections read at once what is there, as those of the
+        daemon do.
     """
+
+    eager = True
 
     def __init__(
         self,
@@ -121,6 +126,8 @@ class OpenDoor:
         self.log = LoggedEnds()
         self.factory = UploadFactory(store or self.store, clock or self.clock, settings)
         self.port: Any = reactor.listenTCP(0, self.factory, 4096, "127.0.0.1")
+        if self.eager:
+            read_eagerly(self.port)
         self._peers: list[socket.socket] = []
 
     @property

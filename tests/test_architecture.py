@@ -20,7 +20,7 @@ STORES = {
     "memory",
 }
 
-DOORS = {"connections", "ending", "handover", "listening", "parting", "raw", "settings"}
+DOORS = {"connections", "eager", "ending", "handover", "listening", "parting", "raw", "settings"}
 
 CLIENT = {"client", "digest", "sendfile", "source"}
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given, is_hypothesis_test, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
@@ -66,6 +66,18 @@ def _refusal(answer: bytes) -> str:
     assert "/" not in refused.explanation
     assert "Traceback" not in refused.explanation
     return refused.code
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """The door keeps its promises whether its transports read at once or not."""
+    if not is_hypothesis_test(metafunc.function):
+        metafunc.fixturenames.append("_eager")
+        metafunc.parametrize("_eager", [True, False], ids=["eager", "plain"], indirect=True)
+
+
+@pytest.fixture
+def _eager(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(OpenDoor, "eager", request.param)
 
 
 def _heard_so_far(peer: socket.socket) -> bytes:

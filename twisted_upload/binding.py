@@ -16,6 +16,7 @@ from twisted.python.components import Componentized
 from twisted.python.failure import Failure
 
 from twisted_upload.addresses import listening_name
+from twisted_upload.eager import read_eagerly
 from twisted_upload.errors import CannotStart
 from twisted_upload.logs import LineObserver
 
@@ -103,6 +104,8 @@ def _listen(
         text = getattr(reason, "strerror", None) or str(reason)
         raise CannotStart(f"{name}: cannot listen: {text}") from error
     port: IListeningPort = result
+    if getattr(port, "factory", None) is factory:  # nothing between it and the socket
+        read_eagerly(port)
     return port
 
 

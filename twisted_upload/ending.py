@@ -37,7 +37,7 @@ def ending(transport: Any) -> Ending:
     of a reset.
     """
     is_socket: bool = IReadDescriptor.providedBy(transport)
-    if not is_socket:
+    if not is_socket or getattr(transport, "heard_end", False):
         return Ending.HALF_CLOSE
     try:
         left = transport.getHandle().recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)

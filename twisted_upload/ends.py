@@ -52,21 +52,33 @@ Witness = Callable[[UploadEnd], object]
 
 def log_end(ended: UploadEnd) -> None:
     """Write one line, for people; no byte of the sender is in it."""
-    fields = ended._asdict()
-    seconds, size = ended.seconds, ended.size
-    rate = f"{format_duration(seconds)}, {format_size(size / (seconds or 1e-3))}/s"
-    if ended.end == "kept":
-        notes = ", ended by silence" if ended.by_silence else ""
-        notes += "" if ended.heard else ", sender gone before the answer"
-        _log.info(_KEPT, rate=rate, notes=notes, **fields)
-    elif ended.end == "refused":
-        _log.info(_REFUSED, rate=rate, **fields)
-    else:
-        _log.info(_LOST, rate=rate, **fields)
+    end, listener, peer, size, seconds, name, code, sha256, by_silence, heard = ended
+    notes = ""
+    if by_silence:
+        notes += ", ended by silence"
+    if not heard:
+        notes += ", sender gone before the answer"
+    _log.info(
+        _LINES[end],
+        end=end,
+        listener=listener,
+        peer=peer,
+        size=size,
+        seconds=seconds,
+        rate=f"{format_duration(seconds)}, {format_size(size / (seconds or 1e-3))}/s",
+        name=name,
+        code=code,
+        sha256=sha256,
+        by_silence=by_silence,
+        heard=heard,
+        notes=notes,
+    )
 
 
-_KEPT = "kept {name}: {size} bytes ({rate}) from {peer}{notes}"
-_REFUSED = "refused ({code}) after {size} bytes ({rate}) from {peer}"
-_LOST = "lost after {size} bytes ({rate}) from {peer}"
+_LINES = {
+    "kept": "kept {name}: {size} bytes ({rate}) from {peer}{notes}",
+    "refused": "refused ({code}) after {size} bytes ({rate}) from {peer}",
+    "lost": "lost after {size} bytes ({rate}) from {peer}",
+}
 
 _log = Logger()

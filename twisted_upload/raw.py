@@ -27,6 +27,7 @@ from zope.interface import implementer
 from twisted_upload.addresses import peer_name
 from twisted_upload.answers import kept_answer, refused_answer
 from twisted_upload.connections import Connections
+from twisted_upload.eager import read_now
 from twisted_upload.ending import Ending, ending
 from twisted_upload.ends import UploadEnd, Witness, log_end
 from twisted_upload.errors import TimedOut, TooLarge, UploadRefused
@@ -98,6 +99,7 @@ class UploadProtocol(Protocol):
         self._silences = factory.idle
         self._silences.heard(self)
         factory.came(self)
+        read_now(self.transport)
 
     def dataReceived(self, data: bytes) -> None:
         """The next bytes of the file, or what comes after a refusal."""
