@@ -26,13 +26,16 @@ CLIENT = {"client", "digest", "sendfile", "source"}
 
 # Imports run one way: from a later row to earlier ones, or within its own.
 ROWS: list[set[str]] = [
-    {"errors"},
+    {"errors", "printable"},
     {"interfaces", "units", "addresses"},
     {"names", "answers", "lifecycle", "limits", "ends"},
     STORES | DOORS | CLIENT,
     {"testing", "logs", "binding", "service", "destination", "batch", "display", "__init__"},
     {"values"},
-    {"options", "workers"},
+    {"options"},
+    {"layers", "workers"},
+    {"configuration"},
+    {"building", "toml_text"},
     {"tap", "worker", "command"},
     {"__main__"},
 ]

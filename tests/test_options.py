@@ -30,6 +30,9 @@ def test_names_are_unique() -> None:
 
 
 def test_command_line() -> None:
-    """The command line has them all, and nothing else but --help and --version."""
+    """The command line has them all, and those that are not about the daemon's work."""
     expected = {option.name + ("" if option.flag else "=") for option in OPTIONS}
-    assert {*Options().longOpt} == expected | {"help", "version"}
+    assert {*Options().longOpt} == expected | {
+        *("config=", "check", "print-config"),
+        *("help", "version"),
+    }

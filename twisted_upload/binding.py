@@ -1,11 +1,13 @@
 """
-What every kind of daemon does at start: bind its ports, test its store, and
+What every kind of daemon does at start: bind its ports, test its stores, and
 write the application's log.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from twisted.application.service import Service
@@ -20,38 +22,57 @@ from twisted_upload.eager import read_eagerly
 from twisted_upload.errors import CannotStart
 from twisted_upload.logs import LineObserver
 
-__all__ = ["Listening"]
+__all__ = ["Doorway", "Listening", "listen"]
+
+
+@dataclass(frozen=True)
+class Doorway:
+    """
+    One listener.
+
+    :ivar name: of the listener.
+    :ivar endpoints: what to listen on, each with its name for people.
+    :ivar factory: what serves the connections.
+    :ivar path: where files go, for people.
+    """
+
+    name: str
+    endpoints: Sequence[tuple[str, IStreamServerEndpoint]]
+    factory: IProtocolFactory
+    path: str
 
 
 class Listening(Service):
     """
-    A service with ports.
+    A service with listeners.
 
-    :param endpoints: what to listen on, each with its name for people.
-    :param factory: what serves the connections.
-    :param path: where files go, for people.
-    :ivar ports: those that are bound.
+    :param doorways: its listeners.
+    :ivar ports: those that are bound, in the order of the listeners' endpoints.
     :ivar observer: writes the log of the application that this is a part of;
         without one, twistd does as it always does.
     """
 
-    def __init__(
-        self,
-        endpoints: Sequence[tuple[str, IStreamServerEndpoint]],
-        factory: IProtocolFactory,
-        path: str,
-    ) -> None:
+    def __init__(self, doorways: Sequence[Doorway]) -> None:
         self.ports: list[IListeningPort] = []
         self.observer: LineObserver | None = None
-        self._endpoints = endpoints
-        self._factory = factory
-        self._path = path
+        self.doorways = doorways
 
     @property
     def description(self) -> str:
         """One line: where it listens, and where files go."""
-        where = ", ".join(listening_name(port.getHost()) for port in self.ports)
-        return f"twisted-upload listens on {where}; files go to {self._path}"
+        ports = iter(self.ports)
+        where = [
+            ", ".join(listening_name(port.getHost()) for port in islice(ports, len(it.endpoints)))
+            for it in self.doorways
+        ]
+        if len(self.doorways) == 1:
+            said = f"{where[0]}; files go to {self.doorways[0].path}"
+        else:
+            said = ", ".join(
+                f"{names} ({it.name}, to {it.path})"
+                for names, it in zip(where, self.doorways, strict=True)
+            )
+        return f"twisted-upload listens on {said}"
 
     def bind(self) -> None:
         """
@@ -60,14 +81,18 @@ class Listening(Service):
         :raises CannotStart: one of them cannot be had.
         """
         if not self.ports:
-            self.ports = [_listen(name, it, self._factory) for name, it in self._endpoints]
+            self.ports = [
+                listen(name, endpoint, doorway.factory)
+                for doorway in self.doorways
+                for name, endpoint in doorway.endpoints
+            ]
 
     def open(self) -> None:
         """
-        Open the store, so that what is wrong with it is known early; to be done
+        Open the stores, so that what is wrong with them is known early; to be done
         again in the process, and as the user, that will serve.
 
-        :raises CannotStart: it cannot be used.
+        :raises CannotStart: one of them cannot be used.
         """
         raise NotImplementedError
 
@@ -90,9 +115,13 @@ class Listening(Service):
         _log.info("{description}", description=self.description)
 
 
-def _listen(
-    name: str, endpoint: IStreamServerEndpoint, factory: IProtocolFactory
-) -> IListeningPort:
+def listen(name: str, endpoint: IStreamServerEndpoint, factory: IProtocolFactory) -> IListeningPort:
+    """
+    Listen on an endpoint now.
+
+    :param name: of the endpoint, for people.
+    :raises CannotStart: it cannot be had.
+    """
     results: list[Any] = []
     endpoint.listen(factory).addBoth(results.append)
     if not results:

@@ -23,7 +23,8 @@ from twisted_upload.answers import FAILURE, SUCCESS
 from twisted_upload.batch import Batch, ExitStatus, Retries, exit_status
 from twisted_upload.client import upload
 from twisted_upload.destination import DaemonResolver, Destination, parse_destination
-from twisted_upload.display import PROGRAM, Bars, Display, Output, printable
+from twisted_upload.display import PROGRAM, Bars, Display, Output
+from twisted_upload.printable import printable
 from twisted_upload.units import parse_duration
 
 __all__ = ["main"]

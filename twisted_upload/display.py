@@ -14,35 +14,19 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 
 from twisted_upload.batch import Result
+from twisted_upload.printable import printable
 from twisted_upload.units import format_duration, format_size
 
 if TYPE_CHECKING:
     from rich.progress import Progress, Task, TaskID
     from rich.text import Text
 
-__all__ = ["Bars", "Display", "Output", "printable"]
+__all__ = ["Bars", "Display", "Output"]
 
 FRAME = 0.1
 """Seconds between two pictures of the bars."""
 
 PROGRAM = "twisted-upload"
-
-
-def printable(text: str) -> str:
-    """
-    Text that does nothing to a terminal.
-
-    Control characters, those that change the direction of writing, bytes that
-    are no UTF-8, and whatever else cannot be seen become escapes.
-    """
-    return "".join(
-        character
-        if character.isprintable()
-        else f"\\x{ord(character) - 0xDC00:02x}"
-        if "\udc80" <= character <= "\udcff"  # a byte: PEP 383
-        else character.encode("unicode_escape", "replace").decode()
-        for character in text
-    )
 
 
 class Output:

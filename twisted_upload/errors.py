@@ -8,7 +8,7 @@ about.
   upload may simply be tried again.  The daemon raises them, and the client
   raises the same ones when it reads them.
 - the other children of `UploadError`: what happens to a client.
-- `CannotStart`: the daemon cannot begin to serve; for its operator.
+- `CannotStart` and its child: the daemon cannot begin to serve; for its operator.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ __all__ = [
     "UploadInterrupted",
     "UploadRefused",
     "UploadTimedOut",
+    "WrongConfiguration",
 ]
 
 
@@ -43,6 +44,10 @@ class CannotStart(Exception):
 
     The text is one line for the operator that names what to change.
     """
+
+
+class WrongConfiguration(CannotStart):
+    """What it was told makes no sense, on any machine."""
 
 
 class UploadError(Exception):

@@ -32,7 +32,7 @@ def endpoint_from_string(reactor: Any, description: str) -> IStreamServerEndpoin
             f"{kind}: is not supported, because the end of an upload (a half-close)"
             " cannot arrive through it"
         )
-    if kind not in _KINDS or ":" not in description:
+    if kind not in _KINDS or not description.partition(":")[2]:
         raise ValueError(
             f"{description!r} is not a server endpoint such as tcp:6666, tcp6:6666,"
             " unix:/run/upload.sock or systemd:domain=INET:index=0"

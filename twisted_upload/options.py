@@ -4,6 +4,9 @@ The options of ``twistd upload``: one table.
 A row here is all that a new option needs to be understood: the command line and
 its help, the names in the environment (``TWISTED_UPLOAD_MAX_SIZE``) and in a
 configuration file (``max-size``) are made of it.  What it does is elsewhere.
+
+No option takes a secret.  One that needs a secret names the file that has it,
+which may be a credential of systemd.
 """
 
 from __future__ import annotations
@@ -27,7 +30,10 @@ from twisted_upload.values import (
     parse_workers,
 )
 
-__all__ = ["OPTIONS", "Option"]
+__all__ = ["CHECK", "CONFIG", "OPTIONS", "PREFIX", "PRINT_CONFIG", "Option"]
+
+PREFIX = "TWISTED_UPLOAD_"
+"""With what the names in the environment begin."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,10 @@ class Option:
         converted.
     :ivar flag: it is true or false and takes no value; false if not given.
     :ivar repeatable: it is a list, empty if not given.
+    :ivar path: it is one of the file system; a relative one is relative to where
+        the daemon runs.
+    :ivar digits: it is a number that must be written as text in a file, where a
+        number would be taken for another (an octal one).
     :ivar per_listener: a listener in a configuration file may have its own.
     :ivar reloadable: it can change while the daemon runs.
     """
@@ -54,8 +64,15 @@ class Option:
     convert: Callable[[str], Any] = parse_text
     flag: bool = False
     repeatable: bool = False
+    path: bool = False
+    digits: bool = False
     per_listener: bool = False
     reloadable: bool = False
+
+    @property
+    def variable(self) -> str:
+        """Its name in the environment."""
+        return PREFIX + self.name.upper().replace("-", "_")
 
 
 OPTIONS: tuple[Option, ...] = (
@@ -85,6 +102,7 @@ OPTIONS: tuple[Option, ...] = (
         "uploads",
         "Where files go; created if it is missing. Unfinished ones are in .incoming/ in it.",
         parse_directory,
+        path=True,
         per_listener=True,
     ),
     Option(
@@ -100,6 +118,7 @@ OPTIONS: tuple[Option, ...] = (
         "0640",
         "Permissions of kept files, octal, whatever the umask.",
         parse_mode,
+        digits=True,
         per_listener=True,
     ),
     Option(
@@ -181,4 +200,28 @@ OPTIONS: tuple[Option, ...] = (
         parse_workers,
     ),
     Option("disk-threads", "32", "Threads that wait for the disk, 1 to 256.", parse_threads),
+)
+
+CONFIG = Option(
+    "config",
+    None,
+    "Configuration file (TOML). An option goes over an environment variable"
+    " (TWISTED_UPLOAD_MAX_SIZE), that over the file (max-size), and that over the default.",
+    path=True,
+)
+"""The file that may have all the others; it may be named in the environment too."""
+
+CHECK = Option(
+    "check",
+    None,
+    "Test the configuration, the ports, the directories and the limits; say in a line each what"
+    " was found, and exit.",
+    flag=True,
+)
+
+PRINT_CONFIG = Option(
+    "print-config",
+    None,
+    "Print what is in force, as a configuration file with the source of each value, and exit.",
+    flag=True,
 )

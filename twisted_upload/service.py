@@ -4,19 +4,20 @@ The daemon as a Twisted service: what starts and stops in which order.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
 
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
-from twisted.internet.interfaces import IReactorTime, IStreamServerEndpoint
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from twisted_upload.binding import Listening
+from twisted_upload.binding import Doorway, Listening
 from twisted_upload.directory import DirectoryStore
 from twisted_upload.disk import DiskThreads
 from twisted_upload.raw import UploadFactory
 
-__all__ = ["STOPPING", "UploadService"]
+__all__ = ["STOPPING", "Storage", "UploadService"]
 
 LAST_WORDS = 2.0
 """Seconds for which the daemon waits, when all uploads have ended, until the
@@ -30,33 +31,47 @@ STOPPING = LAST_WORDS + DISK_PATIENCE
 """Seconds that stopping takes at the most, beside draining."""
 
 
+@dataclass(frozen=True)
+class Storage:
+    """
+    One directory.
+
+    :ivar disk: the threads that wait for it.
+    :ivar stores: those that keep files in it, each in its own way.
+    """
+
+    path: str
+    disk: DiskThreads
+    stores: Sequence[DirectoryStore]
+
+
 class UploadService(Listening):
     """
-    Ports, a raw door, a directory store and its disk threads.
+    Raw doors, the directories that they fill, and their disk threads.
 
+    :param doorways: each with an `UploadFactory`.
     :param drain: seconds for which uploads in flight may go on when it stops.
     """
 
     def __init__(
         self,
-        endpoints: Sequence[tuple[str, IStreamServerEndpoint]],
-        factory: UploadFactory,
-        store: DirectoryStore,
-        disk: DiskThreads,
+        doorways: Sequence[Doorway],
+        storages: Sequence[Storage],
         clock: IReactorTime,
         *,
         drain: float,
     ) -> None:
-        super().__init__(endpoints, factory, store.path)
-        self._door = factory
-        self._store = store
-        self._disk = disk
+        super().__init__(doorways)
+        self._doors = [cast(UploadFactory, doorway.factory) for doorway in doorways]
+        self._storages = storages
         self._clock = clock
         self._drain = drain
 
     def open(self) -> None:
         """See `Listening.open`."""
-        self._store.open()
+        for storage in self._storages:
+            for store in storage.stores:
+                store.open()
 
     def stopService(self) -> Deferred[None]:
         """
@@ -72,24 +87,35 @@ class UploadService(Listening):
         return DeferredList([maybeDeferred(port.stopListening) for port in ports])
 
     async def _stop(self) -> None:
-        drained = self._door.drain()
-        if self._door.uploads_in_flight:
+        drained = _all(door.drain() for door in self._doors)
+        uploads = sum(door.uploads_in_flight for door in self._doors)
+        if uploads:
             _log.info(
                 "stopping: {uploads} uploads in flight may go on for {drain:g} s",
-                uploads=self._door.uploads_in_flight,
+                uploads=uploads,
                 drain=self._drain,
             )
         await self._at_most(self._drain, drained)
-        self._door.refuse_the_rest()
-        await self._at_most(LAST_WORDS, self._door.all_gone())
+        for door in self._doors:
+            door.refuse_the_rest()
+        await self._at_most(LAST_WORDS, _all(door.all_gone() for door in self._doors))
         await self.stop_listening()
-        self._door.abort_the_rest()
-        if await self._at_most(DISK_PATIENCE, self._disk.stop()):
-            self._store.close()
-        else:
-            _log.warn("the disk does not answer; what it has in hand is left behind")
+        for door in self._doors:
+            door.abort_the_rest()
+        # All at once: a disk that does not answer holds up no other.
+        await _all(Deferred.fromCoroutine(self._close(storage)) for storage in self._storages)
 
-    async def _at_most(self, seconds: float, waiting: Deferred[None]) -> bool:
+    async def _close(self, storage: Storage) -> None:
+        if await self._at_most(DISK_PATIENCE, storage.disk.stop()):
+            for store in storage.stores:
+                store.close()
+        else:
+            _log.warn(
+                "{path}: the disk does not answer; what it has in hand is left behind",
+                path=storage.path,
+            )
+
+    async def _at_most(self, seconds: float, waiting: Deferred[Any]) -> bool:
         """Wait for it, but not longer; whether it came."""
         came = True
 
@@ -108,6 +134,11 @@ class UploadService(Listening):
             if timer.active():
                 timer.cancel()
         return came
+
+
+def _all(waiting: Iterable[Deferred[None]]) -> Deferred[Any]:
+    """Fires when all have.  Cancel it to stop waiting."""
+    return DeferredList([*waiting], consumeErrors=True)
 
 
 _log = Logger()

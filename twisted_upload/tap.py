@@ -7,36 +7,41 @@ The only server module that meets a reactor.
 from __future__ import annotations
 
 import os
+import re
 import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from twisted.application.service import IService
-from twisted.internet.interfaces import IStreamServerEndpoint
+from twisted.internet.protocol import Factory
 from twisted.python import usage
 from twisted.python.util import runAsEffectiveUser
 
-from twisted_upload.directory import DirectoryStore
-from twisted_upload.disk import DiskThreads
-from twisted_upload.errors import CannotStart
-from twisted_upload.listening import endpoint_from_string, tcp_endpoint
+from twisted_upload.binding import Doorway
+from twisted_upload.building import Endpoints, Stores, door_settings, endpoints_of
+from twisted_upload.configuration import Configuration, configure
+from twisted_upload.errors import CannotStart, WrongConfiguration
+from twisted_upload.layers import Given, Layer, nearest
 from twisted_upload.logs import observer_for
-from twisted_upload.names import told_suffix
-from twisted_upload.options import OPTIONS, Option
-from twisted_upload.raw import DoorSettings, UploadFactory
+from twisted_upload.options import CHECK, CONFIG, OPTIONS, PRINT_CONFIG
+from twisted_upload.printable import printable
+from twisted_upload.raw import UploadFactory
 from twisted_upload.service import STOPPING, UploadService
+from twisted_upload.toml_text import toml_text
 from twisted_upload.workers import Supervisor
 
-__all__ = ["Options", "door_settings", "makeService", "make_service", "upload_service"]
+__all__ = ["Options", "makeService", "make_service", "upload_service"]
 
-DEFAULT_PORT = 6666
+_COMMAND_LINE = (*OPTIONS, CONFIG, CHECK, PRINT_CONFIG)
 
 
 def _fail(text: str, status: int) -> NoReturn:
-    sys.stderr.write(f"twistd upload: {text}\n")
+    sys.stderr.write(f"twistd upload: {printable(text)}\n")
     raise SystemExit(status)
+
+
+def _status(error: CannotStart) -> int:
+    return 2 if isinstance(error, WrongConfiguration) else 1
 
 
 def _say(text: str) -> None:
@@ -48,12 +53,12 @@ def _say(text: str) -> None:
 
 class Options(usage.Options):
     """
-    The options of ``twistd upload``.
+    The command line of ``twistd upload``.
 
-    Once parsed, each value is what it means: bytes, seconds, numbers.
-
-    :ivar arguments: as they were given.
+    :ivar configuration: once parsed: what is in force.
     """
+
+    configuration: Configuration
 
     synopsis = "[options]"
     longdesc = (
@@ -63,18 +68,18 @@ class Options(usage.Options):
         " 1024); durations are seconds, or 500ms, 30s, 5m, 2h."
     )
 
-    optFlags = tuple((option.name, None, option.help) for option in OPTIONS if option.flag)
-    optParameters = tuple(
-        (option.name, None, option.default, option.help) for option in OPTIONS if not option.flag
-    )
+    optFlags = tuple((it.name, None, it.help) for it in _COMMAND_LINE if it.flag)
+    # Without defaults, which would look as if they had been given.
+    optParameters = tuple((it.name, None, None, it.help) for it in _COMMAND_LINE if not it.flag)
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.arguments: list[str] = []
         for option in OPTIONS:
             if option.repeatable:
                 self[option.name] = []
                 self._dispatch[option.name] = self._one_more
+            elif not option.flag:
+                self.defaults[option.name] = option.default  # for --help
 
     def _one_more(self, name: str, value: str) -> None:
         self[name].append(value)
@@ -90,118 +95,97 @@ class Options(usage.Options):
             raise usage.UsageError(f"{arguments[0]!r} is not an option")
 
     def postOptions(self) -> None:
-        """Understand every value, or say which one cannot be."""
-        for option in OPTIONS:
-            try:
-                self[option.name] = _understood(option, self[option.name])
-            except ValueError as error:
-                raise usage.UsageError(f"--{option.name}: {error}") from None
-        if self["interface"] and self["listen"] and self["port"] is None:
-            raise usage.UsageError(
-                "--interface: it goes with --port; a --listen endpoint names its own"
-                " (tcp:6666:interface=127.0.0.1)"
-            )
-        if self["finish-after-idle"] and 0 < self["idle-timeout"] <= self["finish-after-idle"]:
-            raise usage.UsageError(
-                "--finish-after-idle: it must be shorter than --idle-timeout"
-                f" ({self['idle-timeout']:g} s)"
-            )
+        """Find what is in force, or say what makes no sense."""
+        twistd = getattr(self, "parent", None)
+        rundir = (twistd.get("rundir") if twistd is not None else None) or "."
+        self.configuration = configure(self._given(), os.environ, os.path.abspath(rundir))
+        if self[PRINT_CONFIG.name]:
+            # TOML is UTF-8, whatever the terminal is.
+            sys.stdout.buffer.write(toml_text(self.configuration).encode())
+            sys.stdout.flush()
+            raise SystemExit(0)
+
+    def _given(self) -> Layer:
+        layer = {}
+        for option in (*OPTIONS, CONFIG):
+            given = self[option.name]
+            if option.repeatable:
+                given = tuple(given)
+            if given or given == "":
+                layer[option.name] = Given(
+                    bool(given) if option.flag else given, f"--{option.name}"
+                )
+        return layer
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         """
         Parse the command line.
 
-        A wrong value is one line on standard error and exit status 2, without
+        What is wrong is one line on standard error and exit status 2, without
         the page of help that twistd would print around it.
         """
-        self.arguments = list(options or ())
         try:
             super().parseOptions(options)  # type: ignore[no-untyped-call]
         except usage.UsageError as error:
-            _fail(str(error).replace("option --", "--"), 2)
+            _fail(self._explained(str(error)), 2)
+        except CannotStart as error:
+            _fail(str(error), _status(error))
+
+    def _explained(self, error: str) -> str:
+        unknown = re.match("option --(.*) not recognized", error)
+        if unknown is None:
+            return error.replace("option --", "--")
+        names = [name.rstrip("=") for name in self.longOpt]
+        return (
+            f"--{unknown[1]}: there is no such option;"
+            f" the nearest is --{nearest(unknown[1], names)}"
+        )
 
 
-def _understood(option: Option, given: Any) -> Any:
-    if option.flag:
-        return bool(given)
-    if option.repeatable:
-        return [option.convert(one) for one in given]
-    return None if given is None else option.convert(given)
-
-
-Endpoints = Sequence[tuple[str, IStreamServerEndpoint]]
-
-
-def _endpoints(options: Options, reactor: Any) -> Endpoints:
-    descriptions = list(options["listen"])
-    endpoints = []
-    if options["port"] is not None or not descriptions:
-        port = DEFAULT_PORT if options["port"] is None else options["port"]
-        interface = options["interface"]
-        where = f" (--interface {interface})" if interface else ""
-        endpoints.append((f"--port {port}{where}", tcp_endpoint(reactor, port, interface)))
-    for description in descriptions:
-        try:
-            endpoints.append(
-                (f"--listen {description}", endpoint_from_string(reactor, description))
-            )
-        except ValueError as error:
-            raise CannotStart(f"--listen: {error}") from error
-    return endpoints
-
-
-def _store(options: Options, reactor: Any, disk: DiskThreads) -> DirectoryStore:
-    suffix = options["suffix"]
-    return DirectoryStore(
-        _path(options),
-        disk,
-        reactor,
-        time.time,
-        suffix=told_suffix if suffix == "auto" else lambda _: suffix,
-        durable=not options["no-fsync"],
-        mode=options["mode"],
-        reserve=options["reserve"],
-        after_turn=partial(reactor.callLater, 0),
-    )
-
-
-def door_settings(values: Mapping[str, Any]) -> DoorSettings:
-    """How a raw door behaves that has these values of the options."""
-    return DoorSettings(
-        answer=values["answer"],
-        receipts=values["receipts"],
-        max_size=values["max-size"],
-        idle_timeout=values["idle-timeout"],
-        finish_after_idle=values["finish-after-idle"],
-        allow_empty=values["allow-empty"],
-    )
-
-
-def upload_service(options: Options, reactor: Any, endpoints: Endpoints) -> UploadService:
-    """A daemon of one process, not started."""
-    disk = DiskThreads(reactor, options["disk-threads"])
-    store = _store(options, reactor, disk)
-    factory = UploadFactory(store, reactor, door_settings(options))
-    return UploadService(endpoints, factory, store, disk, reactor, drain=options["drain"])
-
-
-def make_service(options: Options, reactor: Any) -> UploadService | Supervisor:
+def upload_service(
+    configuration: Configuration, reactor: Any, endpoints: Sequence[Endpoints]
+) -> UploadService:
     """
-    The daemon as the options want it, not started.
+    A daemon of one process, not started.
+
+    :param endpoints: of each listener.
+    """
+    stores = Stores(configuration, reactor)
+    doorways = [
+        Doorway(
+            listener.name,
+            its_endpoints,
+            UploadFactory(
+                stores.of(listener), reactor, door_settings(listener), name=listener.name
+            ),
+            listener["directory"],
+        )
+        for listener, its_endpoints in zip(configuration.listeners, endpoints, strict=True)
+    ]
+    return UploadService(doorways, stores.storages, reactor, drain=configuration["drain"])
+
+
+def make_service(configuration: Configuration, reactor: Any) -> UploadService | Supervisor:
+    """
+    The daemon as it is configured, not started.
 
     :raises CannotStart: an endpoint is not one.
     """
-    endpoints = _endpoints(options, reactor)
-    if options["workers"] == 1:
-        return upload_service(options, reactor, endpoints)
+    endpoints = [endpoints_of(listener, reactor) for listener in configuration.listeners]
+    if configuration["workers"] == 1:
+        return upload_service(configuration, reactor, endpoints)
+    nobody = Factory()
+    doorways = [
+        Doorway(listener.name, its_endpoints, nobody, listener["directory"])
+        for listener, its_endpoints in zip(configuration.listeners, endpoints, strict=True)
+    ]
     return Supervisor(
-        endpoints,
-        options["workers"],
-        # The last of two counts; a worker is not where we are.
-        [*options.arguments, "--directory", _path(options)],
-        _store(options, reactor, DiskThreads(reactor)),
+        doorways,
+        configuration["workers"],
+        configuration.to_json(),
+        Stores(configuration, reactor).all,
         reactor,
-        patience=options["drain"] + STOPPING,
+        patience=configuration["drain"] + STOPPING,
     )
 
 
@@ -216,7 +200,7 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor  # noqa: PLC0415 - twistd has chosen it by now
 
     try:
-        service = make_service(options, reactor)
+        service = make_service(options.configuration, reactor)
         twistd = getattr(options, "parent", None)
         if twistd is not None:
             if not twistd.get("logger") and not twistd.get("syslog"):
@@ -227,7 +211,7 @@ def makeService(options: Options) -> IService:
                 if not twistd.get("nodaemon"):
                     _say(service.description)
     except CannotStart as error:
-        _fail(str(error), 1)
+        _fail(str(error), _status(error))
     return service
 
 
@@ -243,9 +227,3 @@ def _as_its_user(twistd: Any, function: Callable[[], None]) -> None:
         runAsEffectiveUser(uid, gid, function)
     except PermissionError as error:
         raise CannotStart(f"cannot run as uid {uid} and gid {gid}: {error.strerror}") from error
-
-
-def _path(options: Options) -> str:
-    twistd = getattr(options, "parent", None)
-    rundir = (twistd.get("rundir") if twistd is not None else None) or "."
-    return os.path.abspath(os.path.join(rundir, options["directory"]))

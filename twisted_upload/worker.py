@@ -1,8 +1,9 @@
 """
 One worker of several: see `twisted_upload.workers`.
 
-Started with the sockets that it is to serve, as ``AF_INET6:3,AF_UNIX:4``, and
-the options of ``twistd upload``.
+Started with the sockets that it is to serve, an argument such as
+``AF_INET6:3,AF_UNIX:4`` for each listener; told what is in force by the first
+line of its standard input.
 """
 
 from __future__ import annotations
@@ -17,16 +18,18 @@ from twisted.internet.protocol import Protocol
 from twisted.internet.stdio import StandardIO
 from twisted.logger import globalLogBeginner
 
+from twisted_upload.building import Endpoints
+from twisted_upload.configuration import Configuration
 from twisted_upload.errors import CannotStart
 from twisted_upload.logs import LineObserver, unbuffered
 from twisted_upload.service import UploadService
-from twisted_upload.tap import Options, upload_service
+from twisted_upload.tap import upload_service
 
 __all__ = ["main"]
 
 
 class _Supervised(Protocol):
-    """Standard input, which has nothing to say but that the supervisor is gone."""
+    """Standard input, which has nothing more to say but that the supervisor is gone."""
 
     def __init__(self, reactor: Any, service: UploadService) -> None:
         self._reactor = reactor
@@ -44,18 +47,17 @@ def main() -> None:
     from twisted.internet import reactor as _reactor  # noqa: PLC0415
 
     reactor: Any = _reactor
-    options = Options()
-    options.parseOptions(sys.argv[2:])
+    # Not one byte more than the line: what follows is the reactor's.
+    with open(0, "rb", buffering=0, closefd=False) as supervisor:
+        line = supervisor.readline()
+    if not line.endswith(b"\n"):
+        raise SystemExit(1)  # there is no supervisor any more
+    configuration = Configuration.from_json(line.decode())
     globalLogBeginner.beginLoggingTo(
         [LineObserver(unbuffered(sys.stdout))], redirectStandardIO=False
     )
-    endpoints = []
-    for description in sys.argv[1].split(","):
-        family, _, number = description.partition(":")
-        # The endpoint duplicates the descriptor, and the port closes that.
-        adopted = AdoptedStreamServerEndpoint(reactor, int(number), socket.AddressFamily[family])
-        endpoints.append((description, adopted))
-    service = upload_service(options, reactor, endpoints)
+    endpoints = [_adopted(descriptions, reactor) for descriptions in sys.argv[1:]]
+    service = upload_service(configuration, reactor, endpoints)
     try:
         service.startService()
     except CannotStart as error:
@@ -64,3 +66,13 @@ def main() -> None:
     StandardIO(_Supervised(reactor, service), reactor=reactor)
     reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
     reactor.run()
+
+
+def _adopted(descriptions: str, reactor: Any) -> Endpoints:
+    endpoints = []
+    for description in descriptions.split(","):
+        family, _, number = description.partition(":")
+        # The endpoint duplicates the descriptor, and the port closes that.
+        adopted = AdoptedStreamServerEndpoint(reactor, int(number), socket.AddressFamily[family])
+        endpoints.append((description, adopted))
+    return endpoints

@@ -3,8 +3,9 @@ Several processes on one port: ``--workers``.
 
 The supervisor (this service, in twistd's process) binds the ports, and hands
 them to workers that it starts, watches and, when it stops, drains.  A worker is
-`twisted_upload.worker`; it takes the same options, and writes its log to a pipe
-that the supervisor copies into its own.
+`twisted_upload.worker`; it is told what is in force by a line on its standard
+input, so that a configuration file which changes cannot make two of them
+differ, and writes its log to a pipe that the supervisor copies into its own.
 
 A worker that dies is replaced; its unfinished uploads are lost as in any crash,
 and what it leaves behind is removed by the one that replaces it.  When the
@@ -18,15 +19,16 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
-from twisted.internet.interfaces import IDelayedCall, IStreamServerEndpoint
-from twisted.internet.protocol import Factory, ProcessProtocol
+from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from twisted_upload.binding import Listening
+from twisted_upload.binding import Doorway, Listening
 from twisted_upload.directory import DirectoryStore
 
 __all__ = ["Supervisor"]
@@ -43,8 +45,8 @@ class Supervisor(Listening):
     The workers of one daemon.
 
     :param number: of workers.
-    :param options: the command line of ``twistd upload``.
-    :param store: opened once, to learn early what is wrong with it.
+    :param configuration: what is in force, in one line, for the workers.
+    :param stores: opened once, to learn early what is wrong with them.
     :param reactor: starts processes and calls later.
     :param patience: seconds after which a worker that was told to stop is
         killed.
@@ -52,18 +54,18 @@ class Supervisor(Listening):
 
     def __init__(
         self,
-        endpoints: Sequence[tuple[str, IStreamServerEndpoint]],
+        doorways: Sequence[Doorway],
         number: int,
-        options: Sequence[str],
-        store: DirectoryStore,
+        configuration: str,
+        stores: Sequence[DirectoryStore],
         reactor: Any,
         *,
         patience: float,
     ) -> None:
-        super().__init__(endpoints, Factory(), store.path)
+        super().__init__(doorways)
         self._number = number
-        self._options = options
-        self._store = store
+        self._configuration = configuration
+        self._stores = stores
         self._reactor = reactor
         self._patience = patience
         self._workers: dict[int, _Worker] = {}
@@ -77,8 +79,9 @@ class Supervisor(Listening):
 
     def open(self) -> None:
         """See `Listening.open`."""
-        self._store.open()
-        self._store.close()
+        for store in self._stores:
+            store.open()
+            store.close()
 
     def startService(self) -> None:
         """Start the workers."""
@@ -114,11 +117,14 @@ class Supervisor(Listening):
         self._waiting.pop(index, None)
         descriptors: dict[int, Any] = {0: "w", 1: "r", 2: "r"}
         inherited = []
-        for number, port in enumerate(self.ports, FIRST_DESCRIPTOR):
-            descriptors[number] = port.fileno()  # type: ignore[attr-defined]
-            family = socket.AddressFamily(_family(port))
-            inherited.append(f"{family.name}:{number}")
-        worker = _Worker(self._reactor.seconds(), self._copy)
+        ports = enumerate(self.ports, FIRST_DESCRIPTOR)
+        for doorway in self.doorways:
+            names = []
+            for number, port in islice(ports, len(doorway.endpoints)):
+                descriptors[number] = port.fileno()  # type: ignore[attr-defined]
+                names.append(f"{socket.AddressFamily(_family(port)).name}:{number}")
+            inherited.append(",".join(names))
+        worker = _Worker(self._reactor.seconds(), self._configuration, self._copy)
         self._workers[index] = worker
         worker.ended.addCallback(self._ended, index, worker)
         self._reactor.spawnProcess(
@@ -128,8 +134,7 @@ class Supervisor(Listening):
                 sys.executable,
                 "-c",
                 "from twisted_upload.worker import main; main()",
-                ",".join(inherited),
-                *self._options,
+                *inherited,
             ],
             env=dict(os.environ),
             # Not where we are: Python would look for modules there.
@@ -164,12 +169,14 @@ class _Worker(ProcessProtocol):
     One worker process.
 
     :param since: when it was started.
+    :param configuration: told to it at once.
     :param log: takes whole lines of its log.
     :ivar ended: fires with the reason, in words.
     """
 
-    def __init__(self, since: float, log: Callable[[bytes], None]) -> None:
+    def __init__(self, since: float, configuration: str, log: Callable[[bytes], None]) -> None:
         self.since = since
+        self._configuration = configuration
         self.pid = 0
         self.ended: Deferred[str] = Deferred()
         self._log = log
@@ -179,6 +186,7 @@ class _Worker(ProcessProtocol):
         """It runs."""
         transport: Any = self.transport
         self.pid = transport.pid
+        transport.write(self._configuration.encode() + b"\n")
 
     def outReceived(self, data: bytes) -> None:
         """Some of its log."""
