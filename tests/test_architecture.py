@@ -35,7 +35,8 @@ ROWS: list[set[str]] = [
     {"options"},
     {"layers", "workers"},
     {"configuration"},
-    {"building", "toml_text"},
+    {"building", "mounts", "toml_text", "trial"},
+    {"check"},
     {"tap", "worker", "command"},
     {"__main__"},
 ]

@@ -173,10 +173,10 @@ def configure(command_line: Layer, environment: Mapping[str, str], base: str) ->
 
 def _of_listener(label: str, own: Layer, over: Layer, file: File) -> Layer:
     given = {**file.top, **own, **over}
-    if not own.keys() & _WHERE:
+    if "port" not in own and ("listen" not in own or not own["listen"].text):
         raise WrongConfiguration(f"{label}: it has neither port nor listen")
     if "port" not in own:
-        if "interface" in own:
+        if "interface" in own and own["interface"].text:
             raise _interface_alone(own["interface"])
         given.pop("interface", None)  # for those that have a port
     return given

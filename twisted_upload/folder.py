@@ -99,12 +99,13 @@ def open_folder(
     mode: int = 0o640,
     durable: bool = True,
     sync_folder: bool = True,
+    tidy: bool = True,
 ) -> Folder:
     """
     Make a folder ready: create it where it is missing (its parents too, and
-    fsync them), remove what dead daemons left, and test that files can be
-    created, synced and published.
+    fsync them), and test that files can be created, synced and published.
 
+    :param tidy: remove what dead daemons left.
     :raises CannotStart: it cannot be used; the text says why.
     """
     with contextlib.ExitStack() as undo:
@@ -125,7 +126,8 @@ def open_folder(
                 lock = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=incoming)
                 undo.callback(os.close, lock)
             with _telling(f"cannot keep files in the directory {path}"):
-                sweep(lock)
+                if tidy:
+                    sweep(lock)
                 temporary = _temporary_names()
                 by_rename, exact_modes = folder_test(files, final, incoming, temporary, mode)
         except _Told as told:

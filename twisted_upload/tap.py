@@ -10,6 +10,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NoReturn
 
 from twisted.application.service import IService
@@ -19,6 +20,7 @@ from twisted.python.util import runAsEffectiveUser
 
 from twisted_upload.binding import Doorway
 from twisted_upload.building import Endpoints, Stores, door_settings, endpoints_of
+from twisted_upload.check import check
 from twisted_upload.configuration import Configuration, configure
 from twisted_upload.errors import CannotStart, WrongConfiguration
 from twisted_upload.layers import Given, Layer, nearest
@@ -103,6 +105,9 @@ class Options(usage.Options):
             # TOML is UTF-8, whatever the terminal is.
             sys.stdout.buffer.write(toml_text(self.configuration).encode())
             sys.stdout.flush()
+            raise SystemExit(0)
+        if self[CHECK.name]:
+            check(self.configuration, _say, partial(_as_its_user, twistd or {}), os.environ)
             raise SystemExit(0)
 
     def _given(self) -> Layer:

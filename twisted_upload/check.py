@@ -1,0 +1,236 @@
+"""
+``--check``: all that a start needs, tried without starting.
+
+Nothing stays behind: ports are not listened on, what had to be created is
+removed, and what dead daemons left is left to the next start.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import statistics
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+
+from twisted_upload.building import endpoints_of
+from twisted_upload.configuration import Configuration, Listener
+from twisted_upload.errors import CannotStart
+from twisted_upload.files import Files
+from twisted_upload.folder import INCOMING, Folder, folder_test, open_folder
+from twisted_upload.mounts import MOUNTS, mount_of
+from twisted_upload.printable import printable
+from twisted_upload.trial import Trial
+from twisted_upload.units import format_size
+
+__all__ = ["check"]
+
+ROUNDS = 5
+"""Files that are tried in each directory."""
+
+PATIENCE = 30.0
+"""Seconds after which a disk does not answer."""
+
+FEWEST_DESCRIPTORS = 256
+"""What a daemon must be allowed to have open; an upload takes two, or more."""
+
+Say = Callable[[str], None]
+
+
+def check(
+    configuration: Configuration,
+    say: Say,
+    as_its_user: Callable[[Callable[[], None]], None],
+    environment: Mapping[str, str],
+) -> None:
+    """
+    Try all that a start needs.
+
+    :param say: takes a line for each thing that was tried.
+    :param as_its_user: does something as the user who will serve.
+    :raises CannotStart: the first thing that is wrong, and what to change.
+    """
+    say = _harmless(say)
+    _check_configuration(configuration, say)
+    _check_ports(configuration, say, environment)
+    as_its_user(lambda: _check_directories(configuration, say))
+    _check_descriptors(say)
+
+
+def _harmless(say: Say) -> Say:
+    return lambda line: say(printable(line))
+
+
+def _check_configuration(configuration: Configuration, say: Say) -> None:
+    count = len(configuration.listeners)
+    say(
+        f"configuration: {configuration.file or 'no file'}, {count}"
+        f" listener{'s' if count > 1 else ''}, workers: {configuration['workers']}"
+    )
+
+
+def _check_ports(configuration: Configuration, say: Say, environment: Mapping[str, str]) -> None:
+    trial = Trial()
+    for listener in configuration.listeners:
+        for name, endpoint in endpoints_of(_without_inherited(listener, say, environment), trial):
+            if trial.in_use(name, endpoint):
+                say(f"warning: {name}: in use, by this daemon if it runs, else by another program")
+            else:
+                say(f"{name}: free")
+
+
+def _without_inherited(listener: Listener, say: Say, environment: Mapping[str, str]) -> Listener:
+    """Without the sockets that systemd hands over, where it has not started us."""
+    listen = listener.settings["listen"]
+    systemd = [one for one in listen.value if one.startswith("systemd:")]
+    if not systemd or "LISTEN_FDS" in environment:
+        return listener
+    for one in systemd:
+        say(f"warning: {listen.named(one)}: not tried: only systemd can hand it over")
+    rest = [one for one in listen.value if one not in systemd]
+    settings = {**listener.settings, "listen": replace(listen, value=rest)}
+    return Listener(listener.name, settings)
+
+
+def _check_directories(configuration: Configuration, say: Say) -> None:
+    # One of each kind will do: in the order of the listeners, the first of them.
+    kinds = {
+        (it["directory"], it["mode"], it["reserve"]): it for it in reversed(configuration.listeners)
+    }
+    for listener in reversed(kinds.values()):
+        _check_directory(listener, say)
+
+
+def _check_directory(listener: Listener, say: Say) -> None:
+    """In a thread of its own, which a dead disk may keep."""
+    found: list[str] = []
+    failed: list[Exception] = []
+
+    def work() -> None:
+        try:
+            _look_at_directory(listener, found.append)
+        except Exception as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(PATIENCE)
+    for line in [*found]:
+        say(line)
+    if thread.is_alive():
+        raise CannotStart(f"directory {listener['directory']}: the disk does not answer")
+    if failed:
+        raise failed[0]
+
+
+def _look_at_directory(listener: Listener, say: Say) -> None:
+    path = listener["directory"]
+    files = _TimedFiles()
+    with contextlib.ExitStack() as undo:
+        for created in _missing(path):
+            undo.callback(_remove_folder, created)
+        folder = open_folder(path, files=files, suffix=str, mode=listener["mode"], tidy=False)
+        try:
+            say(_file_system(path, folder))
+            say(f"directory {path}: a test file is kept: {_latency(folder, files)}")
+            say(f"directory {path}: {_room(listener, *files.free(folder.final))}")
+        except OSError as error:
+            raise CannotStart(f"directory {path}: {error.strerror or error}") from error
+
+
+def _missing(path: str) -> Iterator[str]:
+    """The folders that opening one creates, the outermost first."""
+    missing = []
+    folder = os.path.join(path, INCOMING)
+    while not os.path.lexists(folder):
+        missing.append(folder)
+        folder = os.path.dirname(folder)
+    return reversed(missing)
+
+
+def _remove_folder(path: str) -> None:
+    with contextlib.suppress(OSError):  # somebody has begun to use it
+        os.rmdir(path)
+
+
+def _file_system(path: str, folder: Folder) -> str:
+    with open(MOUNTS, encoding="utf-8", errors="surrogateescape") as mounts:
+        mount = mount_of(os.path.realpath(path), mounts.read())
+    publishing = "rename" if folder.by_rename else "link and unlink"
+    if mount is None:
+        return f"directory {path}: published by {publishing}"
+    line = f"directory {path}: {mount.kind} at {mount.point}, published by {publishing}"
+    return f"warning: {line}: {mount.doubt}" if mount.doubt else line
+
+
+def _latency(folder: Folder, files: _TimedFiles) -> str:
+    files.seconds.clear()
+    for _ in range(ROUNDS):
+        folder_test(files, folder.final, folder.incoming, folder.temporary, folder.mode)
+    return ", ".join(
+        f"{call} {statistics.median(seconds) * 1000:.2f} ms (at worst {max(seconds) * 1000:.2f})"
+        for call, seconds in files.seconds.items()
+    )
+
+
+def _room(listener: Listener, free: int, total: int) -> str:
+    setting = listener.settings["reserve"]
+    reserve = setting.value.of(total)
+    room = (
+        f"{format_size(free)} of {format_size(total)} are free,"
+        f" the reserve is {format_size(reserve)}"
+    )
+    if free < reserve:
+        raise CannotStart(
+            f"directory {listener['directory']}: {room}: make room, or lower"
+            f" {setting.named(str(setting.text))}"
+        )
+    return room
+
+
+def _check_descriptors(say: Say) -> None:
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most < FEWEST_DESCRIPTORS:
+        raise CannotStart(
+            f"descriptors: {most} are too few: allow {FEWEST_DESCRIPTORS} or more"
+            " (ulimit -n, LimitNOFILE= of systemd)"
+        )
+    say(f"descriptors: {most} may be open")
+
+
+class _TimedFiles(Files):
+    """
+    The real system calls, timed.
+
+    :ivar seconds: that each call took, by what it is for.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seconds: defaultdict[str, list[float]] = defaultdict(list)
+
+    @contextlib.contextmanager
+    def _timing(self, call: str) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        self.seconds[call].append(time.perf_counter() - began)
+
+    def create(self, directory: int, name: str, mode: int) -> int:
+        with self._timing("create"):
+            return super().create(directory, name, mode)
+
+    def fsync(self, descriptor: int) -> None:
+        with self._timing("fsync"):
+            super().fsync(descriptor)
+
+    def rename(self, source: int, name: str, target: int, new_name: str) -> None:
+        with self._timing("publish"):
+            super().rename(source, name, target, new_name)
+
+    def link(self, source: int, name: str, target: int, new_name: str) -> None:
+        with self._timing("publish"):
+            super().link(source, name, target, new_name)
