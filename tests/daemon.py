@@ -286,9 +286,25 @@ class Daemon:
         return peer
 
 
+class Configured(Daemon):
+    """
+    The same, with nothing but a configuration file and these options.
+
+    :param text: of the file, ``upload.toml``.
+    """
+
+    def __init__(self, folder: Path, text: str, *options: str) -> None:
+        (folder / "upload.toml").write_text(text, encoding="utf-8")
+        super().__init__(folder)
+        cut = self._command.index("upload") + 1
+        self._command[cut:] = [f"--config={folder}/upload.toml", *options]
+
+
 def addresses_in(line: str) -> Iterator[tuple[int, tuple[str, int] | str]]:
     """What a start line says that the daemon listens on."""
-    match = re.search(r"listens on (.+); files go to ", line)
+    # Several listeners have their names and directories behind them.
+    alone = re.sub(r" \([a-z0-9-]+, to [^)]*\)", "", line.replace("; files go to ", "\n"))
+    match = re.search(r"listens on (.+)\n", alone)
     assert match is not None, line
     for name in match[1].split(", "):
         if name.startswith("unix:"):

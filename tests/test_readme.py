@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.daemon import Daemon, deadly, finish, photo
+from tests.daemon import Configured, Daemon, connect, deadly, finish, photo, twistd
 from twisted_upload.answers import CODES
 from twisted_upload.batch import ExitStatus
 from twisted_upload.options import OPTIONS
@@ -47,6 +47,32 @@ def test_options() -> None:
     for option in OPTIONS:
         if option.default and not option.flag:
             assert rows[option.name] == f"`{option.default}`", option.name
+
+
+def test_configuration(tmp_path: Path) -> None:
+    """The sample of a configuration file is one, and its listeners serve."""
+    text = block("configuration").replace("6666", "0").replace("7777", "0")
+    with Configured(tmp_path, text) as daemon:
+        assert len(daemon.addresses) == 3
+        for family, address in daemon.addresses:
+            # A relative path is one of the folder where the daemon runs.
+            where = str(tmp_path / address) if isinstance(address, str) else address
+            with connect(family, where) as peer:
+                peer.sendall(b"something")
+                assert finish(peer).decode().startswith("上传成功")
+        assert len([*(tmp_path / "scans").glob("*.pdf")]) == 1
+        assert len([*(tmp_path / "photos").glob("*.bin")]) == 2
+        daemon.stop()
+
+
+def test_print_config(tmp_path: Path) -> None:
+    """The lines that --print-config is said to print are among those that it prints."""
+    (shown,) = re.findall(r"```console\n\$ (TWISTED_UPLOAD_DRAIN.*?)\n(.*?)```", TEXT, re.DOTALL)
+    (tmp_path / "upload.toml").write_text(block("configuration"), encoding="utf-8")
+    printed = _shell(shown[0].replace("twistd ", f"{twistd()} "), tmp_path)
+    lines = printed.replace(f"{tmp_path}/", "/etc/").splitlines()
+    for line in shown[1].splitlines():
+        assert line in lines or line == "...", line
 
 
 def test_codes() -> None:

@@ -22,6 +22,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,6 +31,7 @@ from twisted_upload.tap import Options
 from .daemon import (
     PATIENCE,
     SUCCESS,
+    Configured,
     Daemon,
     addresses_in,
     connect,
@@ -973,3 +975,221 @@ def test_answer_comes_last(tmp_path: Path) -> None:
         ]
         assert found == sorted(found), "\n".join(lines)
         assert found[0] >= 0, "\n".join(lines)
+
+
+# Configuration
+
+TWO_LISTENERS = """
+drain = "200ms"
+
+[[listener]]
+name = "scanner"
+port = 0
+interface = "127.0.0.1"
+directory = "scans"
+suffix = ".pdf"
+max-size = "1K"
+
+[[listener]]
+name = "photos"
+listen = "tcp:0:interface=127.0.0.2"
+directory = "photos"
+receipts = true
+"""
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_two_listeners(tmp_path: Path, workers: int) -> None:
+    """Listeners of one file have directories and limits of their own, with workers too."""
+    with Configured(tmp_path, TWO_LISTENERS, f"--workers={workers}") as daemon:
+        scanner, photos = daemon.addresses
+        where = daemon.lines("listens on")[0]
+        assert f" (scanner, to {tmp_path}/scans), 127.0.0.2:" in where
+        assert f" (photos, to {tmp_path}/photos)\n" in where
+        with connect(*scanner) as peer:
+            assert finish_with(peer, b"a scan") == SUCCESS
+        with connect(*scanner) as peer:
+            assert finish_with(peer, bytes(1025)).decode().startswith(f"{FAILURE}too-large ")
+        with connect(*photos) as peer:
+            assert f" 1025 {sha256(bytes(1025))}\n" in finish_with(peer, bytes(1025)).decode()
+        (scan,) = (tmp_path / "scans").glob("*.pdf")
+        (photo_,) = (tmp_path / "photos").glob("*.bin")
+        assert (scan.read_bytes(), photo_.read_bytes()) == (b"a scan", bytes(1025))
+        daemon.stop()
+
+
+def test_listeners_drain_together(tmp_path: Path) -> None:
+    """Told to stop, it lets the uploads of every listener finish, and then refuses them all."""
+    with Configured(tmp_path, TWO_LISTENERS) as daemon:
+        with contextlib.ExitStack() as peers:
+            begun = []
+            for family, address in daemon.addresses:
+                begun.append(peers.enter_context(connect(family, address)))
+                begun[-1].sendall(b"begun")
+                with connect(family, address) as other:
+                    finish_with(other, b"so the daemon has seen the one before")
+            daemon.signal(signal.SIGTERM)
+            daemon.wait_for_line("stopping: 2 uploads in flight")
+            for peer in begun:
+                assert hear(peer).decode().startswith(f"{FAILURE}shutting-down ")
+        assert daemon.wait_for_end() == -signal.SIGTERM
+
+
+def test_a_file_that_changes_changes_nothing(tmp_path: Path) -> None:
+    """A worker that is started later is told the same as those before, whatever the file says."""
+    with Configured(tmp_path, TWO_LISTENERS, "--workers=2") as daemon:
+        until(lambda: len(daemon.lines("listens on")) >= 3, "both workers to serve")
+        (tmp_path / "upload.toml").write_text("nonsense")
+        children = Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text().split()
+        for child in children:
+            os.kill(int(child), signal.SIGKILL)
+        until(lambda: len(daemon.lines("listens on")) >= 5, "two new workers to serve")
+        assert len({line.partition(" ")[2] for line in daemon.lines("listens on")}) == 1
+
+
+def test_environment(tmp_path: Path) -> None:
+    """The environment stands in for an option that is not on the command line."""
+    environment = {"TWISTED_UPLOAD_SUFFIX": ".env", "TWISTED_UPLOAD_ANSWER": "no", **CLIENT}
+    with Daemon(tmp_path, "--answer=yes", environment=environment) as daemon:
+        assert daemon.send(b"something") == b"yes"
+        assert daemon.files()[0].suffix == ".env"
+
+
+CLIENT = {"TWISTED_UPLOAD_TO": "the client's, which is not ours to judge"}
+
+
+def configured(
+    folder: Path, text: str, *options: str, **more: Any
+) -> subprocess.CompletedProcess[str]:
+    (folder / "upload.toml").write_text(text, encoding="utf-8")
+    return run_twistd(folder, "upload", "--config=upload.toml", *options, **more)
+
+
+def test_print_config(tmp_path: Path) -> None:
+    """--print-config prints a file that gives the same, though the terminal knows no Chinese."""
+    one = configured(tmp_path, TWO_LISTENERS, "--print-config", "--mode=0600", environment=ASCII)
+    assert (one.returncode, one.stderr) == (0, "")
+    assert re.search(r'^mode = "0600" +# --mode$', one.stdout, re.MULTILINE)
+    assert 'answer = "上传成功"' in one.stdout
+    other = configured(tmp_path, one.stdout, "--print-config")
+    assert other.stderr == ""
+
+    def without_sources(text: str) -> list[str]:
+        return [line.partition("  # ")[0] for line in text.splitlines()]
+
+    assert without_sources(other.stdout) == without_sources(one.stdout)
+
+
+def test_check(tmp_path: Path) -> None:
+    """--check says what it has found, leaves nothing behind, and exits with status 0."""
+    result = configured(tmp_path, TWO_LISTENERS, "--check")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert len(result.stdout.splitlines()) == 10
+    assert [path.name for path in tmp_path.iterdir()] == ["upload.toml"]
+
+
+def test_check_beside_a_running_daemon(tmp_path: Path) -> None:
+    """--check of a daemon that runs does not disturb it, nor its unfinished uploads."""
+    with Daemon(tmp_path) as daemon, daemon.begin(bytes(300_000)) as peer:
+        host, port = daemon.address
+        result = run_twistd(
+            tmp_path,
+            *("upload", "--check", f"--port={port}", f"--interface={host}"),
+            f"--directory={daemon.directory}",
+        )
+        assert (result.returncode, result.stderr) == (0, "")
+        assert "warning: --port" in result.stdout
+        assert finish(peer) == SUCCESS
+        assert daemon.only_file() == bytes(300_000)
+
+
+FEW_DESCRIPTORS = ["sh", "-c", 'ulimit -n 100; exec "$@"', "sh"]
+
+
+@pytest.mark.parametrize(
+    ("text", "more", "status", "says"),
+    [
+        (
+            "max_size = 1",
+            {},
+            2,
+            "FOLDER/upload.toml: max_size: there is no such key; the nearest is max-size",
+        ),
+        (
+            "idle-timeout = 'soon'",
+            {},
+            2,
+            "FOLDER/upload.toml: idle-timeout: 'soon' is not a duration such as 30s, 500ms or 5m",
+        ),
+        (
+            "",
+            {"environment": {"TWISTED_UPLOAD_DRIAN": "1"}},
+            2,
+            "TWISTED_UPLOAD_DRIAN: there is no such variable; the nearest is TWISTED_UPLOAD_DRAIN",
+        ),
+        (
+            "drain 10s",
+            {},
+            2,
+            "FOLDER/upload.toml: it is not TOML: Expected '=' after a key in a key/value pair",
+        ),
+        (
+            '"a\\n\\u001b[2J" = 1',
+            {},
+            2,
+            "FOLDER/upload.toml: a\\n\\x1b[2J: there is no such key; the nearest is ",
+        ),
+        (
+            "[[listener]]\nname = 'a'\nport = 5\n[[listener]]\nname = 'b'\nport = 5",
+            {},
+            1,
+            "FOLDER/upload.toml: listener b: port 5: cannot listen: another endpoint has this port",
+        ),
+        (
+            "[[listener]]\nname = 'a'\nlisten = 'tcp:0:interface=203.0.113.1'",
+            {},
+            1,
+            "FOLDER/upload.toml: listener a: listen tcp:0:interface=203.0.113.1: cannot listen:"
+            " Cannot assign requested address",
+        ),
+        (
+            "port = 0\ndirectory = 'upload.toml'",
+            {},
+            1,
+            "cannot open the directory FOLDER/upload.toml: Not a directory",
+        ),
+        (
+            "port = 0\nreserve = '9999999T'",
+            {},
+            1,
+            "directory FOLDER/uploads: ",
+        ),
+        (
+            "port = 0",
+            {"before": FEW_DESCRIPTORS},
+            1,
+            "descriptors: 100 are too few: allow 256 or more",
+        ),
+    ],
+)
+def test_check_of_what_is_wrong(
+    tmp_path: Path, text: str, more: dict[str, Any], status: int, says: str
+) -> None:
+    """--check ends with one line that says what to change, and status 2 or 1."""
+    result = configured(tmp_path, text, "--check", **more)
+    assert result.stderr.count("\n") == 1
+    assert result.stderr.startswith(f"twistd upload: {says.replace('FOLDER', str(tmp_path))}")
+    assert result.returncode == status
+    assert [path.name for path in tmp_path.iterdir()] == ["upload.toml"]
+    print(result.stderr)
+
+
+def test_check_of_a_directory_not_writable(tmp_path: Path) -> None:
+    """--check of a directory of somebody else is one line that names it, and status 1."""
+    with somebody_elses(tmp_path) as inbox:
+        options = ("upload", "--check", "--port=0", f"--directory={inbox}")
+        result = run_twistd(tmp_path, *options, before=unprivileged())
+        assert result.stderr == (
+            f"twistd upload: cannot write to the directory {inbox}: Permission denied\n"
+        )
+        assert result.returncode == 1

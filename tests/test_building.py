@@ -1,0 +1,109 @@
+"""
+What a listener is made of.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.testing import MemoryReactor
+
+from twisted_upload.building import Stores, door_settings, endpoints_of
+from twisted_upload.configuration import Configuration, configure
+from twisted_upload.directory import MOST_HELD_BY_ALL
+from twisted_upload.errors import WrongConfiguration
+from twisted_upload.layers import Given
+from twisted_upload.settings import DoorSettings
+
+
+def configured(folder: Path, *listeners: str) -> Configuration:
+    """Listeners that say this, on ports of their own."""
+    path = folder / "x.toml"
+    path.write_text(
+        "".join(
+            f"[[listener]]\nname = 'l{number}'\nport = {number}\n{own}\n"
+            for number, own in enumerate(listeners)
+        )
+    )
+    return configure({"config": Given(str(path), "--config")}, {}, "/srv")
+
+
+def test_same_directory_same_way(tmp_path: Path) -> None:
+    """Listeners that keep files in one directory in one way share a store."""
+    configuration = configured(tmp_path, "max-size = 1", "receipts = true")
+    stores = Stores(configuration, MemoryReactor())
+    one, other = (stores.of(listener) for listener in configuration.listeners)
+    assert one is other
+    assert stores.all == [one]
+    assert one.most_held == MOST_HELD_BY_ALL
+
+
+@pytest.mark.parametrize(
+    "way", ["suffix = '.jpg'", "mode = '0600'", "reserve = 0", "no-fsync = true"]
+)
+def test_same_directory_another_way(tmp_path: Path, way: str) -> None:
+    """Listeners that keep files in one directory in different ways share its disk threads."""
+    configuration = configured(tmp_path, "", way)
+    stores = Stores(configuration, MemoryReactor())
+    one, other = (stores.of(listener) for listener in configuration.listeners)
+    assert one is not other
+    assert one.disk is other.disk
+    ((path, disk, both),) = ((it.path, it.disk, it.stores) for it in stores.storages)
+    assert (path, disk, both) == ("/srv/uploads", one.disk, [one, other])
+
+
+def test_other_directory(tmp_path: Path) -> None:
+    """A directory has disk threads of its own, and its share of the memory."""
+    configuration = configured(tmp_path, "directory = 'a'", "directory = 'b'", "directory = 'a'")
+    stores = Stores(configuration, MemoryReactor())
+    one, other, again = (stores.of(listener) for listener in configuration.listeners)
+    assert one is again
+    assert one.disk is not other.disk
+    assert [storage.path for storage in stores.storages] == ["/srv/a", "/srv/b"]
+    assert one.most_held + other.most_held == MOST_HELD_BY_ALL
+
+
+def test_door_settings() -> None:
+    """The values of a listener are those of its door; the defaults are the defaults of a door."""
+    (listener,) = configure({}, {}, "/").listeners
+    assert door_settings(listener) == DoorSettings()
+    changed = {
+        "answer": "OK",
+        "receipts": True,
+        "max-size": 1,
+        "idle-timeout": 2.0,
+        "finish-after-idle": 3.0,
+        "allow-empty": True,
+    }
+    assert door_settings({**listener, **changed}) == DoorSettings(
+        answer="OK",
+        receipts=True,
+        max_size=1,
+        idle_timeout=2.0,
+        finish_after_idle=3.0,
+        allow_empty=True,
+    )
+
+
+def test_endpoints(tmp_path: Path) -> None:
+    """An endpoint is named by who wants it: an option, or a file and its key."""
+    configuration = configured(tmp_path, "interface = '::1'\nlisten = ['unix:/a', 'tcp:5']")
+    reactor: Any = MemoryReactor()
+    names = [name for name, _ in endpoints_of(configuration.listeners[0], reactor)]
+    where = f"{tmp_path}/x.toml: listener l0:"
+    assert names == [
+        f"{where} port 0 ({where} interface ::1)",
+        f"{where} listen unix:/a",
+        f"{where} listen tcp:5",
+    ]
+    (listener,) = configure({}, {}, "/").listeners
+    assert [name for name, _ in endpoints_of(listener, reactor)] == ["--port 6666"]
+
+
+def test_wrong_endpoint(tmp_path: Path) -> None:
+    """What is not an endpoint is told with who wants it."""
+    configuration = configured(tmp_path, "listen = 'tls:1'")
+    with pytest.raises(WrongConfiguration, match=r"listener l0: listen: .* half-close"):
+        endpoints_of(configuration.listeners[0], MemoryReactor())

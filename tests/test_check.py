@@ -1,0 +1,180 @@
+"""
+``--check``, within this process; see test_twistd for the real one.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from twisted_upload import check as checking
+from twisted_upload.check import check
+from twisted_upload.configuration import Configuration, configure
+from twisted_upload.errors import CannotStart
+from twisted_upload.files import Files
+from twisted_upload.layers import Given, Layer
+from twisted_upload.mounts import MOUNTS, mount_of
+
+
+def configured(folder: Path, *arguments: str) -> Configuration:
+    """By arguments such as ``drain=1``; any free port, unless they say otherwise."""
+    layer: dict[str, Given] = {"port": Given("0", "--port")}
+    for argument in arguments:
+        name, _, text = argument.partition("=")
+        layer[name] = Given((text,) if name == "listen" else text, f"--{name}")
+    return configure(layer, {}, str(folder))
+
+
+def several(folder: Path, text: str) -> Configuration:
+    (folder / "x.toml").write_text(text)
+    layer: Layer = {"config": Given("x.toml", "--config")}
+    return configure(layer, {}, str(folder))
+
+
+def lines(configuration: Configuration, environment: Mapping[str, str] | None = None) -> list[str]:
+    said: list[str] = []
+    check(configuration, said.append, lambda function: function(), environment or {})
+    return said
+
+
+def test_good(tmp_path: Path) -> None:
+    """Of a good set-up there is a line for each thing that was tried, with figures."""
+    said = lines(configured(tmp_path))
+    number = r"\d+\.\d\d"
+    times = ", ".join(
+        rf"{call} {number} ms \(at worst {number}\)" for call in ("create", "fsync", "publish")
+    )
+    for line, pattern in zip(
+        said,
+        [
+            r"configuration: no file, 1 listener, workers: 1",
+            r"--port 0: free",
+            rf"(warning: )?directory {tmp_path}/uploads: \S+ at /.*, published by .*",
+            rf"directory {tmp_path}/uploads: a test file is kept: {times}",
+            rf"directory {tmp_path}/uploads: \S+ .iB of \S+ .iB are free, the reserve is \S+ .iB",
+            r"descriptors: \d+ may be open",
+        ],
+        strict=True,
+    ):
+        assert re.fullmatch(pattern, line), line
+
+
+def test_nothing_stays_behind(tmp_path: Path) -> None:
+    """What had to be created is removed, and what was there is as it was."""
+    (tmp_path / "there").mkdir()
+    lines(configured(tmp_path, "directory=there/deep/deeper"))
+    lines(configured(tmp_path, "directory=there"))
+    assert [*tmp_path.rglob("*")] == [tmp_path / "there"]
+
+
+def test_leftovers_stay(tmp_path: Path) -> None:
+    """What a dead daemon has left is for the next start."""
+    left = tmp_path / "uploads" / ".incoming" / "upload-0123456789ab-1"
+    left.parent.mkdir(parents=True)
+    left.touch()
+    lines(configured(tmp_path))
+    assert left.exists()
+    left.unlink()
+
+
+def test_several_listeners(tmp_path: Path) -> None:
+    """Each endpoint is tried, and each directory once."""
+    configuration = several(
+        tmp_path,
+        "[[listener]]\nname = 'a'\nport = 0\n[[listener]]\nname = 'b'\nlisten = 'tcp:0'\n"
+        "[[listener]]\nname = 'c'\nport = 0\ndirectory = 'other'\n",
+    )
+    said = lines(configuration)
+    assert said[0] == f"configuration: {tmp_path}/x.toml, 3 listeners, workers: 1"
+    where = f"{tmp_path}/x.toml: listener"
+    assert said[1:4] == [
+        f"{where} a: port 0: free",
+        f"{where} b: listen tcp:0: free",
+        f"{where} c: port 0: free",
+    ]
+    kept = [line.partition(": ")[0] for line in said if "test file" in line]
+    assert kept == [f"directory {tmp_path}/uploads", f"directory {tmp_path}/other"]
+
+
+def test_port_in_use(tmp_path: Path) -> None:
+    """A port in use is a warning: it may be this daemon that has it."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        said = lines(configured(tmp_path, f"port={port}", "interface=127.0.0.1"))
+    assert said[1] == (
+        f"warning: --port {port} (--interface 127.0.0.1): in use, by this daemon if it runs,"
+        " else by another program"
+    )
+
+
+def test_sockets_of_systemd(tmp_path: Path) -> None:
+    """A socket that only systemd can hand over cannot be tried from a shell."""
+    configuration = configured(tmp_path, "listen=systemd:domain=INET:index=0")
+    assert lines(configuration)[1:3] == [
+        "warning: --listen systemd:domain=INET:index=0: not tried: only systemd can hand it over",
+        "--port 0: free",
+    ]
+    with pytest.raises(CannotStart, match=r"^--listen: "):
+        lines(configuration, {"LISTEN_FDS": "1"})
+
+
+def test_file_system_in_memory() -> None:
+    """A directory in memory is a warning."""
+    with open(MOUNTS, encoding="utf-8") as mounts:
+        mount = mount_of("/dev/shm/x", mounts.read())
+    if mount is None or mount.kind != "tmpfs":
+        pytest.skip("needs a tmpfs on /dev/shm")
+    said = lines(configured(Path("/dev/shm"), "directory=twisted-upload-test"))
+    assert said[2] == (
+        "warning: directory /dev/shm/twisted-upload-test: tmpfs at /dev/shm, published by rename:"
+        " it is in memory: what is kept there does not survive the machine"
+    )
+
+
+def test_strange_directory(tmp_path: Path) -> None:
+    """The name of a directory cannot break out of its line."""
+    said = lines(configured(tmp_path, "directory=a\nb\x1b[2J"))
+    assert all(line.isprintable() for line in said)
+
+
+def test_below_the_reserve(tmp_path: Path) -> None:
+    """A disk with less space than the reserve is wrong, and the other figures are told before."""
+    said: list[str] = []
+    with pytest.raises(CannotStart, match=r"make room, or lower --reserve 9999999T$"):
+        check(configured(tmp_path, "reserve=9999999T"), said.append, lambda it: it(), {})
+    assert "a test file is kept" in said[-1]
+
+
+def test_dead_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that does not answer does not keep the check from ending."""
+    released, gone = threading.Event(), threading.Event()
+
+    def stuck(self: Files, descriptor: int) -> None:
+        released.wait(20)
+        gone.set()
+        raise OSError
+
+    monkeypatch.setattr(checking, "PATIENCE", 0.05)
+    monkeypatch.setattr(Files, "fsync", stuck)
+    with pytest.raises(CannotStart, match="the disk does not answer"):
+        lines(configured(tmp_path, "directory=."))
+    released.set()
+    assert gone.wait(20)
+
+
+def test_as_its_user(tmp_path: Path) -> None:
+    """Directories are tried as the user who will serve, and ports are not."""
+    said: list[str] = []
+
+    def as_somebody(function: object) -> None:
+        assert "free" in said[-1]
+        said.append("here")
+
+    check(configured(tmp_path), said.append, as_somebody, {})
+    assert said[2] == "here"
+    assert not (tmp_path / "uploads").exists()
