@@ -352,6 +352,7 @@ def test_more_nonsense(option: str, capsys: pytest.CaptureFixture[str]) -> None:
     [
         ("--nonsense", "--nonsense"),
         ("--nonsense=1", "--nonsense"),
+        ("--max-sise=1", "--max-sise: there is no such option; the nearest is --max-size"),
         ("nonsense", "nonsense"),
         ("--port", "--port"),
     ],
@@ -1035,6 +1036,25 @@ def test_listeners_drain_together(tmp_path: Path) -> None:
         assert daemon.wait_for_end() == -signal.SIGTERM
 
 
+def test_stalled_disk_of_another_listener(tmp_path: Path) -> None:
+    """While the disk of one listener stands still, with all its threads, others are served."""
+    text = f"disk-threads = 2\n{TWO_LISTENERS}"
+    with contextlib.ExitStack() as peers, Configured(tmp_path, text) as daemon:
+        scanner, photos = daemon.addresses
+        stall = f"inject=openat:delay_enter={3600 * 10**6}"
+        only = ("-e", "trace=openat", "-P", f"{tmp_path}/scans/.incoming", "-e", stall)
+        with traced(daemon, *only) as recorded:
+            stuck = [peers.enter_context(connect(*scanner)) for _ in range(8)]
+            for peer in stuck:
+                peer.sendall(b"a scan")
+                peer.shutdown(socket.SHUT_WR)
+            until(lambda: recorded().count("openat(") == 2, "both threads to stand still")
+            with connect(*photos) as peer:
+                assert finish_with(peer, b"a photo").startswith(SUCCESS)
+            assert not [*(tmp_path / "scans").glob("*.pdf")]
+        assert {hear(peer) for peer in stuck} == {SUCCESS}
+
+
 def test_a_file_that_changes_changes_nothing(tmp_path: Path) -> None:
     """A worker that is started later is told the same as those before, whatever the file says."""
     with Configured(tmp_path, TWO_LISTENERS, "--workers=2") as daemon:
@@ -1078,6 +1098,15 @@ def test_print_config(tmp_path: Path) -> None:
         return [line.partition("  # ")[0] for line in text.splitlines()]
 
     assert without_sources(other.stdout) == without_sources(one.stdout)
+
+
+@pytest.mark.parametrize("option", ["--help", "--print-config", "--check"])
+def test_standard_output_is_full(tmp_path: Path, option: str) -> None:
+    """Where standard output takes nothing, that is one line, and status 1."""
+    to_full = ["sh", "-c", 'exec "$@" > /dev/full', "sh"]
+    result = run_twistd(tmp_path, "upload", "--port=0", option, before=to_full)
+    says = "twistd upload: standard output: No space left on device\n"
+    assert (result.returncode, result.stderr) == (1, says)
 
 
 def test_check(tmp_path: Path) -> None:

@@ -48,9 +48,18 @@ def _status(error: CannotStart) -> int:
 
 def _say(text: str) -> None:
     """To standard output, which may not know all characters."""
-    encoding = sys.stdout.encoding or "ascii"
-    sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+    _put(text.encode(sys.stdout.encoding or "ascii", "backslashreplace") + b"\n")
+
+
+def _put(data: bytes) -> None:
     sys.stdout.flush()
+    try:
+        while data:
+            data = data[os.write(sys.stdout.fileno(), data) :]
+    except BrokenPipeError:
+        pass  # nobody reads any more
+    except OSError as error:
+        _fail(f"standard output: {error.strerror}", 1)
 
 
 class Options(usage.Options):
@@ -98,17 +107,24 @@ class Options(usage.Options):
 
     def postOptions(self) -> None:
         """Find what is in force, or say what makes no sense."""
-        twistd = getattr(self, "parent", None)
-        rundir = (twistd.get("rundir") if twistd is not None else None) or "."
-        self.configuration = configure(self._given(), os.environ, os.path.abspath(rundir))
+        twistd = getattr(self, "parent", None) or {}
+        self._base = os.path.abspath(twistd.get("rundir") or ".")
+        self.configuration = self.configured()
         if self[PRINT_CONFIG.name]:
             # TOML is UTF-8, whatever the terminal is.
-            sys.stdout.buffer.write(toml_text(self.configuration).encode())
-            sys.stdout.flush()
+            _put(toml_text(self.configuration).encode())
             raise SystemExit(0)
         if self[CHECK.name]:
-            check(self.configuration, _say, partial(_as_its_user, twistd or {}), os.environ)
+            check(self.configuration, _say, partial(_as_its_user, twistd), os.environ)
             raise SystemExit(0)
+
+    def configured(self) -> Configuration:
+        """
+        What is in force now: the file may have changed since the last time.
+
+        :raises WrongConfiguration: something in it makes no sense.
+        """
+        return configure(self._given(), os.environ, self._base)
 
     def _given(self) -> Layer:
         layer = {}
