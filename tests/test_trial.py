@@ -44,6 +44,17 @@ def test_free_port() -> None:
         pass
 
 
+def test_nobody_comes_in_vain(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The trial never listens."""
+
+    def listen(self: socket.socket, backlog: int = 0) -> None:
+        pytest.fail("somebody may connect")
+
+    port = free_port()
+    monkeypatch.setattr(socket.socket, "listen", listen)
+    assert in_use(f"tcp:{port}:interface=127.0.0.1", f"unix:{path}") == [False, False]
+
+
 def test_port_in_use() -> None:
     """A port that somebody listens on is in use, and not disturbed."""
     with socket.create_server(("127.0.0.1", 0)) as other:
