@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from twisted.internet.testing import MemoryReactor
+from twisted.internet.testing import MemoryReactorClock
 
 from twisted_upload.building import Stores, door_settings, endpoints_of
 from twisted_upload.configuration import Configuration, configure
@@ -33,7 +33,7 @@ def configured(folder: Path, *listeners: str) -> Configuration:
 def test_same_directory_same_way(tmp_path: Path) -> None:
     """Listeners that keep files in one directory in one way share a store."""
     configuration = configured(tmp_path, "max-size = 1", "receipts = true")
-    stores = Stores(configuration, MemoryReactor())
+    stores = Stores(configuration, MemoryReactorClock())
     one, other = (stores.of(listener) for listener in configuration.listeners)
     assert one is other
     assert stores.all == [one]
@@ -46,7 +46,7 @@ def test_same_directory_same_way(tmp_path: Path) -> None:
 def test_same_directory_another_way(tmp_path: Path, way: str) -> None:
     """Listeners that keep files in one directory in different ways share its disk threads."""
     configuration = configured(tmp_path, "", way)
-    stores = Stores(configuration, MemoryReactor())
+    stores = Stores(configuration, MemoryReactorClock())
     one, other = (stores.of(listener) for listener in configuration.listeners)
     assert one is not other
     assert one.disk is other.disk
@@ -57,7 +57,7 @@ def test_same_directory_another_way(tmp_path: Path, way: str) -> None:
 def test_other_directory(tmp_path: Path) -> None:
     """A directory has disk threads of its own, and its share of the memory."""
     configuration = configured(tmp_path, "directory = 'a'", "directory = 'b'", "directory = 'a'")
-    stores = Stores(configuration, MemoryReactor())
+    stores = Stores(configuration, MemoryReactorClock())
     one, other, again = (stores.of(listener) for listener in configuration.listeners)
     assert one is again
     assert one.disk is not other.disk
@@ -90,7 +90,7 @@ def test_door_settings() -> None:
 def test_endpoints(tmp_path: Path) -> None:
     """An endpoint is named by who wants it: an option, or a file and its key."""
     configuration = configured(tmp_path, "interface = '::1'\nlisten = ['unix:/a', 'tcp:5']")
-    reactor: Any = MemoryReactor()
+    reactor: Any = MemoryReactorClock()
     names = [name for name, _ in endpoints_of(configuration.listeners[0], reactor)]
     where = f"{tmp_path}/x.toml: listener l0:"
     assert names == [
@@ -106,4 +106,4 @@ def test_wrong_endpoint(tmp_path: Path) -> None:
     """What is not an endpoint is told with who wants it."""
     configuration = configured(tmp_path, "listen = 'tls:1'")
     with pytest.raises(WrongConfiguration, match=r"listener l0: listen: .* half-close"):
-        endpoints_of(configuration.listeners[0], MemoryReactor())
+        endpoints_of(configuration.listeners[0], MemoryReactorClock())
