@@ -59,14 +59,15 @@ def _shown(result: Result, *, as_json: bool = False, quiet: bool = False) -> tup
     return out.getvalue(), err.getvalue()
 
 
-def _kept(name: str | None) -> Result:
-    receipt = Receipt(name, 5, "0" * 64, "192.0.2.7:6666", 1.0, 2.0)
+def _kept(name: str | None, sha256: str | None = "0" * 64) -> Result:
+    receipt = Receipt(name, 5, sha256, "192.0.2.7:6666", 1.0, 2.0)
     return Result(0, "a.jpg", "kept", None, receipt, None, 1.0, 1, 0)
 
 
 def test_kept() -> None:
-    """A kept file is one line on standard output, with the receipt where there is one."""
-    assert _shown(_kept(None)) == ("a.jpg: 上传成功\n", "")
+    """A kept file is one line on standard output, with what is known of it."""
+    assert _shown(_kept(None, None)) == ("a.jpg: 上传成功\n", "")
+    assert _shown(_kept(None)) == (f"a.jpg: 上传成功 {'0' * 64}\n", "")
     assert _shown(_kept("1.jpg")) == (f"a.jpg: 上传成功 1.jpg 5 {'0' * 64}\n", "")
     assert _shown(_kept("1.jpg"), quiet=True) == ("", "")
 
