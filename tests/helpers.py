@@ -20,10 +20,11 @@ from twisted.internet.threads import deferToThread
 from twisted.logger import ILogObserver, LogLevel, globalLogPublisher
 from zope.interface import implementer
 
+from twisted_upload.admission import Places
 from twisted_upload.eager import read_eagerly
 from twisted_upload.interfaces import IUploadStore
 from twisted_upload.memory import MemoryStore
-from twisted_upload.raw import DoorSettings, UploadFactory
+from twisted_upload.raw import DoorSettings, UploadFactory, UploadProtocol
 
 T = TypeVar("T")
 
@@ -120,11 +121,14 @@ class OpenDoor:
         settings: DoorSettings,
         store: IUploadStore | None = None,
         clock: IReactorTime | None = None,
+        places: Places | None = None,
     ) -> None:
         self.clock = Clock()
         self.store = MemoryStore(lambda: 1_795_328_130.123, suffix=lambda _: ".bin")
         self.log = LoggedEnds()
-        self.factory = UploadFactory(store or self.store, clock or self.clock, settings)
+        self.factory = UploadFactory(
+            store or self.store, clock or self.clock, settings, places=places
+        )
         self.port: Any = reactor.listenTCP(0, self.factory, 4096, "127.0.0.1")
         if self.eager:
             read_eagerly(self.port)
@@ -144,6 +148,11 @@ class OpenDoor:
     def kept(self) -> list[bytes]:
         """What the memory store has kept."""
         return [*self.store.files.values()]
+
+    @property
+    def senders(self) -> list[UploadProtocol]:
+        """The connections of senders that have been let in."""
+        return [it for it in self.factory.protocols if isinstance(it, UploadProtocol)]
 
     @property
     def incoming(self) -> bytes:
@@ -192,9 +201,10 @@ async def open_door(
     settings: DoorSettings | None = None,
     store: IUploadStore | None = None,
     clock: IReactorTime | None = None,
+    places: Places | None = None,
 ) -> AsyncIterator[OpenDoor]:
     """A raw door for the length of a test."""
-    door = OpenDoor(settings or DoorSettings(), store, clock)
+    door = OpenDoor(settings or DoorSettings(), store, clock, places)
     globalLogPublisher.addObserver(door.log)
     try:
         yield door

@@ -20,15 +20,18 @@ STORES = {
     "memory",
 }
 
-DOORS = {"connections", "eager", "ending", "handover", "listening", "parting", "raw", "settings"}
+DOORS = {
+    *("connections", "eager", "ending", "handover", "listening", "parting", "raw", "settings"),
+    *("admission", "gate", "refusals", "turned_away"),
+}
 
 CLIENT = {"client", "digest", "sendfile", "source"}
 
 # Imports run one way: from a later row to earlier ones, or within its own.
 ROWS: list[set[str]] = [
     {"errors", "printable"},
-    {"interfaces", "units", "addresses"},
-    {"names", "answers", "lifecycle", "limits", "ends"},
+    {"interfaces", "units", "addresses", "networks"},
+    {"names", "answers", "lifecycle", "limits", "ends", "proxy"},
     STORES | DOORS | CLIENT,
     {"testing", "logs", "binding", "service", "destination", "batch", "display", "__init__"},
     {"values"},

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
-from twisted_upload.limits import Silences
+from twisted_upload.limits import Pace, Rounds, Silences
 
 
 class _Timed:
@@ -168,3 +168,60 @@ def test_any_order(acts: list[tuple[str, int, int]]) -> None:
                     del last[silent]
     assert sorted(timed.told) == sorted(expected)
     assert bool(timed.clock.getDelayedCalls()) == bool(last)
+
+
+@pytest.mark.parametrize(("now", "slow"), [(139.999, False), (140, False), (140.001, True)])
+def test_pace(now: float, slow: bool) -> None:
+    """A sender has the grace, and a second for so many bytes, from when its upload began."""
+    pace = Pace(100)
+    assert pace.is_too_slow(now, 5000, rate=500, grace=30) is slow
+    assert not pace.is_too_slow(now, 5001, rate=500, grace=30)
+    assert pace.is_too_slow(now, 4998, rate=500, grace=30)
+
+
+def test_pace_of_who_waits_for_us() -> None:
+    """What a sender has to wait for us does not count, however often it is said."""
+    pace = Pace(100)
+    pace.resume(105)
+    pace.pause(110)
+    pace.pause(120)
+    assert not pace.is_too_slow(10_000, 0, rate=500, grace=30)
+    pace.resume(1110)
+    pace.resume(1120)
+    assert not pace.is_too_slow(1130, 0, rate=500, grace=30)
+    assert pace.is_too_slow(1130.1, 0, rate=500, grace=30)
+
+
+def test_rounds() -> None:
+    """A look is taken every so often, as long as there is anybody, and again when asked to."""
+    clock = Clock()
+    looks: list[float] = []
+    anybody = True
+
+    def look(now: float) -> bool:
+        looks.append(now)
+        return anybody
+
+    rounds = Rounds(clock, 5, look)
+    assert clock.getDelayedCalls() == []
+    rounds.begin()
+    rounds.begin()
+    clock.pump([1] * 12)
+    assert looks == [5, 10]
+    anybody = False
+    clock.pump([1] * 12)
+    assert looks == [5, 10, 15]
+    assert clock.getDelayedCalls() == []
+    rounds.begin()
+    rounds.stop()
+    rounds.stop()
+    assert clock.getDelayedCalls() == []
+
+
+def test_longest(timed: _Timed) -> None:
+    """Who has been silent longest can be told."""
+    for who in "abca":
+        timed.silences.heard(who)
+    assert timed.silences.longest() == "b"
+    for who in "abc":
+        timed.silences.ignore(who)

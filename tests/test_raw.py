@@ -156,7 +156,7 @@ async def test_large() -> None:
 
 async def test_many_at_a_time() -> None:
     """Many connections at a time are as many uploads, each with its own bytes and answer."""
-    async with open_door() as door:
+    async with open_door(DoorSettings(max_per_address=100)) as door:
 
         def send() -> list[bytes]:
             peers = [door.connect() for _ in range(100)]
@@ -196,7 +196,7 @@ async def test_unix_socket(tmp_path: Path) -> None:
             assert await in_thread(_send_all_then_read, peer, b"content") == KEPT
         await port.stopListening()
         assert door.kept == [b"content"]
-        assert door.log.ends[0]["peer"] == "unix"
+        assert door.log.ends[0]["peer"] == f"unix uid {os.getuid()} pid {os.getpid()}"
 
 
 async def test_ipv6() -> None:
@@ -588,7 +588,7 @@ async def test_idle_without_a_byte() -> None:
 
 async def test_every_byte_buys_time() -> None:
     """Each byte gives a sender all of its time again."""
-    async with open_door(DoorSettings(idle_timeout=60)) as door:
+    async with open_door(DoorSettings(idle_timeout=60, min_rate=0)) as door:
         peer = door.connect()
         for number in range(5):
             peer.sendall(b"x")
@@ -601,7 +601,7 @@ async def test_every_byte_buys_time() -> None:
 
 async def test_no_idle_timeout() -> None:
     """An idle timeout of 0 is none."""
-    async with open_door(DoorSettings(idle_timeout=0)) as door:
+    async with open_door(DoorSettings(idle_timeout=0, min_rate=0)) as door:
         peer = door.connect()
         peer.sendall(b"x")
         await door.has_come(1)
@@ -613,7 +613,8 @@ async def test_no_idle_timeout() -> None:
 @pytest.mark.parametrize("finish", [0, 30])
 async def test_paused_time_does_not_count(finish: float) -> None:
     """Time during which we have paused the sender never counts against it."""
-    async with open_door(DoorSettings(idle_timeout=60, finish_after_idle=finish)) as door:
+    chosen = DoorSettings(idle_timeout=60, finish_after_idle=finish, min_rate=0)
+    async with open_door(chosen) as door:
         seconds = finish or 60
         peer = door.connect()
         peer.sendall(b"content")
@@ -936,7 +937,7 @@ async def _is_lent(door: OpenDoor, rig: Rig) -> None:
     """Wait until the store has the socket of the one upload, and do not let it go on."""
     for _ in range(100):
         await turns()
-        if any(protocol._lent for protocol in door.factory.protocols):
+        if any(protocol._lent for protocol in door.senders):
             return
         rig.disk.work(1)
     raise AssertionError("it was never lent")
@@ -1369,7 +1370,7 @@ async def test_reset_that_looks_like_an_end() -> None:
         peer = door.connect()
         peer.sendall(b"half of it")
         await door.has_come(10)
-        (protocol,) = door.factory.protocols
+        (protocol,) = door.senders
         reset(peer)
         protocol.readConnectionLost()
         await door.is_quiet()
@@ -1383,7 +1384,7 @@ async def test_end_that_is_none() -> None:
         peer = door.connect()
         peer.sendall(b"half of it, ")
         await door.has_come(12)
-        (protocol,) = door.factory.protocols
+        (protocol,) = door.senders
         protocol.transport.pauseProducing()
         protocol.readConnectionLost()
         peer.sendall(b"and the rest")

@@ -5,11 +5,22 @@ Network addresses as people write them.
 from __future__ import annotations
 
 import os
+import struct
+from socket import SO_PEERCRED, SOL_SOCKET
+from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.interfaces import IAddress
 
-__all__ = ["listening_name", "peer_name"]
+__all__ = ["host_of", "listening_name", "peer_name", "unix_peer_name"]
+
+
+def host_of(address: IAddress | None) -> str | None:
+    """The IPv4 or IPv6 address of a peer; `None` where it has none, as at a unix socket."""
+    if isinstance(address, IPv4Address | IPv6Address):
+        host: str = address.host
+        return host
+    return None
 
 
 def peer_name(address: IAddress) -> str:
@@ -27,6 +38,22 @@ def peer_name(address: IAddress) -> str:
     if isinstance(address, IPv4Address):
         return f"{address.host}:{address.port}"
     return "unix"
+
+
+def unix_peer_name(transport: Any) -> str:
+    """
+    The peer of a unix socket, as the kernel knows it: ``unix uid 1000 pid 4711``.
+
+    The name of its own socket, which it can choose, is not in it.
+    """
+    try:
+        size = struct.calcsize("3i")
+        credentials = transport.getHandle().getsockopt(SOL_SOCKET, SO_PEERCRED, size)
+        pid, uid, _ = struct.unpack("3i", credentials)
+    except (AttributeError, OSError, struct.error):
+        return "unix"
+    # A process of another PID namespace has none here.
+    return f"unix uid {uid} pid {pid}" if pid else f"unix uid {uid}"
 
 
 def listening_name(address: IAddress) -> str:

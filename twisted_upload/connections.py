@@ -5,13 +5,17 @@ end when the daemon stops.
 
 from __future__ import annotations
 
-from typing import Any, Generic, Protocol, TypeVar
+import contextlib
+import os
+from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IFileDescriptorReceiver
+from zope.interface import implementer
 
 from twisted_upload.errors import ShuttingDown, UploadRefused
 
-__all__ = ["Connections", "IConnection"]
+__all__ = ["Connections", "IConnection", "TakesNoDescriptors"]
 
 
 class IConnection(Protocol):
@@ -26,23 +30,39 @@ class IConnection(Protocol):
     def refuse(self, refusal: UploadRefused) -> None:
         """Refuse the upload, whatever has come of it; harmless when it has ended."""
 
+    def gone(self) -> None:
+        """Both are over: the connection, and the upload."""
 
-Sender = TypeVar("Sender", bound=IConnection)
+
+@implementer(IFileDescriptorReceiver)
+class TakesNoDescriptors:
+    """
+    A protocol that closes the descriptors which a peer of a unix socket sends.
+
+    Twisted closes them too, where a protocol does not know what they are, but
+    writes a line for each to the log, with a name that the peer has chosen.
+    """
+
+    def fileDescriptorReceived(self, descriptor: int) -> None:
+        """Nobody has asked for it."""
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
 
 
-class Connections(Generic[Sender]):
+class Connections:
     """
     All connections of a door.
 
     :ivar protocols: those there are.  This is also what keeps them alive: a
         half-closed transport that nobody refers to is collected as garbage
         without a word.
+    :ivar stopping: whether there are to be no more uploads.
     """
 
     def __init__(self) -> None:
-        self.protocols: set[Sender] = set()
-        self._unheard: set[Sender] = set()  # they went before the answer
-        self._stopping = False
+        self.protocols: set[IConnection] = set()
+        self.stopping = False
+        self._unheard: set[IConnection] = set()  # they went before the answer
         self._drained: list[Deferred[None]] = []
         self._gone: list[Deferred[None]] = []
 
@@ -59,7 +79,7 @@ class Connections(Generic[Sender]):
 
         :return: fires when none is in flight.  Cancel it to stop waiting.
         """
-        self._stopping = True
+        self.stopping = True
         for protocol in [*self.protocols]:
             if not protocol.in_flight:
                 protocol.refuse(ShuttingDown())
@@ -81,22 +101,26 @@ class Connections(Generic[Sender]):
 
     # What protocols tell
 
-    def came(self, protocol: Sender) -> None:
+    def came(self, protocol: IConnection) -> None:
         """A connection is there."""
         self.protocols.add(protocol)
-        if self._stopping:
-            protocol.refuse(ShuttingDown())
 
-    def went(self, protocol: Sender) -> None:
-        """A connection is gone."""
-        self.protocols.discard(protocol)
+    def went(self, protocol: IConnection) -> None:
+        """A connection is gone; harmless if it was before."""
+        if protocol not in self.protocols:
+            return
+        self.protocols.remove(protocol)
         if protocol.in_flight:
             self._unheard.add(protocol)
+        else:
+            protocol.gone()
         self.look()
 
-    def ended(self, protocol: Sender) -> None:
+    def ended(self, protocol: IConnection) -> None:
         """An upload has ended."""
-        self._unheard.discard(protocol)
+        if protocol in self._unheard:
+            self._unheard.remove(protocol)
+            protocol.gone()
         self.look()
 
     def look(self) -> None:

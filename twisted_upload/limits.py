@@ -1,5 +1,5 @@
 """
-How long, and how much: the bounds on one connection.
+How long, and how slow: the bounds on one connection.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-__all__ = ["Silences"]
+__all__ = ["Pace", "Rounds", "Silences"]
 
 Who = TypeVar("Who", bound=Hashable)
 
@@ -39,6 +39,14 @@ class Silences(Generic[Who]):
     def __len__(self) -> int:
         return len(self._heard)
 
+    def longest(self) -> Who:
+        """
+        Who has been silent longest.
+
+        :raises StopIteration: there is nobody.
+        """
+        return next(iter(self._heard))
+
     def heard(self, who: Who) -> None:
         """Somebody has said something, or begins to be listened to."""
         if self._seconds > 0:
@@ -65,3 +73,75 @@ class Silences(Generic[Who]):
                 return
             del self._heard[who]
             self._too_long(who)
+
+
+class Pace:
+    """
+    The time that one sender has, when it has to send so many bytes a second.
+
+    Each byte buys it time, and so does what it has to wait for us.
+
+    :param now: when its upload began, in seconds.
+    """
+
+    __slots__ = ("_began", "_paused")
+
+    def __init__(self, now: float) -> None:
+        self._began = now
+        self._paused: float | None = None
+
+    def pause(self, now: float) -> None:
+        """From now on it waits for us; harmless when it already does."""
+        if self._paused is None:
+            self._paused = now
+
+    def resume(self, now: float) -> None:
+        """From now on we wait for it; harmless when we already do."""
+        if self._paused is not None:
+            self._began += now - self._paused
+            self._paused = None
+
+    def is_too_slow(self, now: float, size: int, rate: float, grace: float) -> bool:
+        """
+        Whether its time is up.
+
+        :param size: bytes that have come.
+        :param rate: bytes a second that are to come at the least.
+        :param grace: seconds that it has beside those which its bytes bought.
+        """
+        return self._paused is None and now > self._began + grace + size / rate
+
+
+class Rounds:
+    """
+    Has a look taken every few seconds, from when it is asked to begin, for as
+    long as that finds anybody.
+
+    :param clock: tells the time and calls later.
+    :param seconds: between two looks.
+    :param look: is given the time, and returns whether there is anybody left.
+    """
+
+    def __init__(
+        self, clock: IReactorTime, seconds: float, look: Callable[[float], object]
+    ) -> None:
+        self._clock = clock
+        self._seconds = seconds
+        self._look = look
+        self._timer: IDelayedCall | None = None
+
+    def begin(self) -> None:
+        """There is somebody; harmless when that was known."""
+        if self._timer is None:
+            self._timer = self._clock.callLater(self._seconds, self._go)
+
+    def stop(self) -> None:
+        """Look no more, until it is asked to begin again."""
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
+
+    def _go(self) -> None:
+        self._timer = None
+        if self._look(self._clock.seconds()):
+            self.begin()

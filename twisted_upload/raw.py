@@ -16,6 +16,7 @@ from typing import Any
 from twisted.internet.interfaces import (
     IAddress,
     IHalfCloseableProtocol,
+    IProtocol,
     IPushProducer,
     IReactorTime,
 )
@@ -24,26 +25,32 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from twisted_upload.addresses import peer_name
+from twisted_upload.addresses import peer_name, unix_peer_name
+from twisted_upload.admission import Admission, Places
 from twisted_upload.answers import kept_answer, refused_answer
-from twisted_upload.connections import Connections
+from twisted_upload.connections import Connections, TakesNoDescriptors
 from twisted_upload.eager import read_now
 from twisted_upload.ending import Ending, ending
 from twisted_upload.ends import UploadEnd, Witness, log_end
 from twisted_upload.errors import TimedOut, TooLarge, UploadRefused
+from twisted_upload.gate import Gate
 from twisted_upload.handover import Handover, handover_for, worth_it
 from twisted_upload.interfaces import Arrival, IIncomingUpload, IUploadStore, Receipt, Taken
 from twisted_upload.lifecycle import Upload, new_upload
-from twisted_upload.limits import Silences
+from twisted_upload.limits import Pace, Rounds, Silences
 from twisted_upload.parting import say_and_close
+from twisted_upload.refusals import Refusals
 from twisted_upload.settings import DoorSettings
 from twisted_upload.units import format_duration, format_size
 
 __all__ = ["DoorSettings", "UploadFactory", "UploadProtocol"]
 
+LOOK_INTERVAL = 5.0
+"""Seconds between two looks at who is too slow."""
+
 
 @implementer(IHalfCloseableProtocol, IPushProducer)
-class UploadProtocol(Protocol):
+class UploadProtocol(TakesNoDescriptors, Protocol):
     """
     One sender and its upload.
 
@@ -51,13 +58,19 @@ class UploadProtocol(Protocol):
     transport and the count of the sender's silence.
 
     :param factory: whose store and settings serve it.
+    :param address: of the sender.
+    :param group: of addresses that it is counted by; `None` where it is not.
     """
 
     factory: UploadFactory
     transport: Any  # an ITCPTransport that is an IPushProducer too, as Twisted's are
 
-    def __init__(self, factory: UploadFactory) -> None:
+    def __init__(
+        self, factory: UploadFactory, address: IAddress | None = None, group: str | None = None
+    ) -> None:
         self.factory = factory
+        self._address = address
+        self._group = group
         self._upload: Upload = new_upload(
             self, factory.store, allow_empty=factory.settings.allow_empty
         )
@@ -71,12 +84,14 @@ class UploadProtocol(Protocol):
         self._discarded = 0
         self._peer = ""
         self._handover: Handover | None = None
+        self._pace: Pace | None = None  # while there are bytes to wait for
 
     @property
     def peer(self) -> str:
         """The sender, for people."""
         if not self._peer:
-            self._peer = peer_name(self.transport.getPeer())
+            name = peer_name(self._address or self.transport.getPeer())
+            self._peer = unix_peer_name(self.transport) if name == "unix" else name
         return self._peer
 
     @property
@@ -89,6 +104,10 @@ class UploadProtocol(Protocol):
         if not self._answered:
             self._upload.refused(refusal)
 
+    def gone(self) -> None:
+        """See `IConnection.gone`."""
+        self.factory.gate.admission.leave(self._group)
+
     # What the transport says
 
     def connectionMade(self) -> None:
@@ -98,6 +117,7 @@ class UploadProtocol(Protocol):
         self._began_at = factory.clock.seconds()
         self._silences = factory.idle
         self._silences.heard(self)
+        factory.gate.admission.enter(self._group)
         factory.came(self)
         read_now(self.transport)
 
@@ -127,6 +147,7 @@ class UploadProtocol(Protocol):
         else:
             self._half_closed = True
             self._silences.ignore(self)
+            self._pace = None
             self._upload.ended()
 
     def writeConnectionLost(self) -> None:
@@ -146,6 +167,8 @@ class UploadProtocol(Protocol):
         """Stop reading: the store has as much as it may hold."""
         if not self._half_closed:
             self._silences.ignore(self)
+            if self._pace is not None:
+                self._pace.pause(self.factory.clock.seconds())
             self.transport.pauseProducing()
 
     def resumeProducing(self) -> None:
@@ -154,6 +177,8 @@ class UploadProtocol(Protocol):
         if self._connected and not self._half_closed and not self._lent:
             if not self._answered:
                 self._silences.heard(self)
+                if self._pace is not None:
+                    self._pace.resume(self.factory.clock.seconds())
             self.transport.resumeProducing()
 
     def stopProducing(self) -> None:
@@ -165,6 +190,9 @@ class UploadProtocol(Protocol):
     def arrival(self) -> Arrival:
         """See `IDoor.arrival`."""
         factory = self.factory
+        if factory.settings.min_rate and not self._half_closed:
+            self._pace = Pace(factory.clock.seconds())
+            factory.rounds.begin()
         if factory.settings.finish_after_idle and not self._half_closed:
             self._silences.ignore(self)
             self._silences = factory.finishing
@@ -265,6 +293,14 @@ class UploadProtocol(Protocol):
             )
         )
 
+    def check_pace(self, now: float) -> None:
+        """A look is taken at all senders: whether this one is too slow."""
+        rate, grace = self.factory.settings.min_rate, self.factory.grace
+        if self._pace is not None and self._pace.is_too_slow(now, self._size, rate, grace):
+            self._upload.refused(
+                TimedOut(f"slower than {rate:g} bytes a second, for longer than this server waits")
+            )
+
     def lingered(self) -> None:
         """A refused sender has had its time to notice."""
         self.transport.abortConnection()
@@ -281,6 +317,7 @@ class UploadProtocol(Protocol):
         close).
         """
         self._answered = True
+        self._pace = None
         self._silences.ignore(self)
         if self._half_closed:
             say_and_close(self.transport, answer)
@@ -305,7 +342,7 @@ class UploadProtocol(Protocol):
         factory.ended(self)
 
 
-class UploadFactory(Connections["UploadProtocol"], ServerFactory):
+class UploadFactory(Connections, ServerFactory):
     """
     The raw door.
 
@@ -314,6 +351,8 @@ class UploadFactory(Connections["UploadProtocol"], ServerFactory):
     :param settings: how it behaves.
     :param witnesses: are told of each upload that has ended.
     :param name: of this listener, for people and their programs.
+    :param places: of the process, shared by its doors.
+    :param refusals: counts whom it turns away.
     """
 
     noisy = False
@@ -326,6 +365,8 @@ class UploadFactory(Connections["UploadProtocol"], ServerFactory):
         *,
         witnesses: Sequence[Witness] = (log_end,),
         name: str = "",
+        places: Places | None = None,
+        refusals: Refusals | None = None,
     ) -> None:
         super().__init__()
         self.name = name
@@ -337,10 +378,31 @@ class UploadFactory(Connections["UploadProtocol"], ServerFactory):
         self.idle = Silences(clock, chosen.idle_timeout, protocol.idle_for_too_long)
         self.finishing = Silences(clock, chosen.finish_after_idle, protocol.fell_silent)
         self.lingering = Silences(clock, chosen.linger_time, protocol.lingered)
+        self.grace = chosen.grace
+        self.rounds = Rounds(clock, LOOK_INTERVAL, self._look)
+        self.refusals = refusals or Refusals(clock)
+        admission = Admission(places, chosen.rules, chosen.max_per_address)
+        self.gate = Gate(
+            self, admission, self.refusals, clock, serve=self._serve, balancers=chosen.balancers
+        )
 
-    def buildProtocol(self, addr: IAddress | None) -> UploadProtocol:  # type: ignore[override]
+    def buildProtocol(self, addr: IAddress | None) -> IProtocol:  # type: ignore[override]
         """One protocol for one connection."""
-        return UploadProtocol(self)
+        return self.gate.protocol_for(addr)
+
+    def stopFactory(self) -> None:
+        """The last of its ports is closed."""
+        self.rounds.stop()
+        self.refusals.tell()
+
+    def _serve(self, address: IAddress | None, group: str | None) -> UploadProtocol:
+        return UploadProtocol(self, address, group)
+
+    def _look(self, now: float) -> bool:
+        for protocol in [*self.protocols]:
+            if isinstance(protocol, UploadProtocol):
+                protocol.check_pace(now)
+        return bool(self.protocols)
 
 
 _log = Logger()

@@ -6,9 +6,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from twisted_upload.admission import Balancers
 from twisted_upload.answers import SUCCESS
+from twisted_upload.networks import Rules
 
-__all__ = ["DoorSettings"]
+__all__ = ["EVERYBODY", "DoorSettings"]
+
+GRACE = 30.0
+"""Seconds that a slow sender has at the least beside those which its bytes buy."""
+
+EVERYBODY = Rules()
+"""No rules."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +32,13 @@ class DoorSettings:
     :ivar finish_after_idle: seconds of silence that count as the end of the
         file; 0 for never.
     :ivar allow_empty: keep uploads of zero bytes.
+    :ivar min_rate: bytes a second that a sender has to keep up on the average,
+        after `grace`; 0 for none.
+    :ivar max_per_address: connections of one IPv4 address, or of one /64 of
+        IPv6, at a time; 0 for no limit.
+    :ivar rules: which addresses may come in.
+    :ivar balancers: the load balancers that connections come from, with a
+        header of the PROXY protocol; `None` where senders connect themselves.
     :ivar linger_time: seconds for which what a refused sender still sends is
         read and thrown away, so that it can hear why.
     :ivar linger_size: bytes of the same.
@@ -35,5 +50,19 @@ class DoorSettings:
     idle_timeout: float = 60.0
     finish_after_idle: float = 0.0
     allow_empty: bool = False
+    min_rate: float = 500.0
+    max_per_address: int = 50
+    rules: Rules = EVERYBODY
+    balancers: Balancers | None = None
     linger_time: float = 5.0
     linger_size: int = 64 * 1024 * 1024
+
+    @property
+    def grace(self) -> float:
+        """
+        Seconds that a sender has beside those which its bytes buy it.
+
+        Silence that is not too long, and silence that ends an upload, are not
+        to be called slowness.
+        """
+        return max(GRACE, self.idle_timeout) + self.finish_after_idle

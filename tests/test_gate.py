@@ -1,0 +1,688 @@
+"""
+The gate of the raw door, over real sockets: who is let in, who hears no, and
+who comes through a load balancer.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import itertools
+import os
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.logger import globalLogPublisher
+
+from tests.helpers import (
+    PATIENCE,
+    OpenDoor,
+    in_thread,
+    open_descriptors,
+    open_door,
+    reactor,
+    read_all,
+    reset,
+    turns,
+    until,
+)
+from tests.test_proxy import binary, block, line
+from twisted_upload.admission import Balancers, Places
+from twisted_upload.answers import read_answer
+from twisted_upload.errors import UploadRefused
+from twisted_upload.gate import HEADER_TIME
+from twisted_upload.networks import NetworkSet, Rules, parse_network
+from twisted_upload.raw import DoorSettings
+from twisted_upload.turned_away import LONGEST_STAY, MOST_DISCARDED, MOST_STAYING
+
+KEPT = "上传成功".encode()
+
+LOOPBACK = Balancers(NetworkSet([parse_network("127.0.0.0/8")]))
+BALANCED = DoorSettings(balancers=LOOPBACK)
+
+
+def _code(answer: bytes) -> str:
+    refused = read_answer(answer)
+    assert isinstance(refused, UploadRefused), answer
+    assert answer.count(b"\n") == 1
+    return refused.code
+
+
+async def _hear(peer: socket.socket) -> bytes:
+    return await in_thread(read_all, peer)
+
+
+def _rules(allow: str = "", deny: str = "") -> Rules:
+    return Rules(map(parse_network, allow.split()), map(parse_network, deny.split()))
+
+
+async def _come(door: OpenDoor, number: int) -> list[socket.socket]:
+    """So many senders that are let in and say nothing."""
+    before = len(door.senders)
+    peers = [door.connect() for _ in range(number)]
+    await until(lambda: len(door.senders) == before + number)
+    return peers
+
+
+@contextlib.asynccontextmanager
+async def _unix(door: OpenDoor, path: Path) -> AsyncIterator[socket.socket]:
+    """A peer of a unix socket of the same door."""
+    port: Any = reactor.listenUNIX(str(path), door.factory)
+    with socket.socket(socket.AF_UNIX) as peer:
+        peer.settimeout(PATIENCE)
+        peer.connect(str(path))
+        yield peer
+    await port.stopListening()
+
+
+def _counts(door: OpenDoor) -> dict[str, int]:
+    return dict(door.factory.refusals.total)
+
+
+# -- how many -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("most", [1, 3])
+async def test_places(most: int) -> None:
+    """The last place is given; one more sender hears busy; a place that is free is given again."""
+    async with open_door(places=Places(most)) as door:
+        peers = await _come(door, most)
+        for _ in range(3):
+            assert _code(await door.send(b"content")) == "busy"
+        assert door.log.ends == []
+        assert door.log.loud() == []
+        assert _counts(door) == {"busy": 3}
+        peers[0].close()
+        await until(lambda: len(door.senders) == most - 1)
+        assert await door.send(b"content") == KEPT
+        assert door.kept == [b"content"]
+
+
+@pytest.mark.parametrize("most", [1, 50])
+async def test_per_address(most: int) -> None:
+    """The same for one address; another one does not suffer for it."""
+    async with open_door(DoorSettings(max_per_address=most)) as door:
+        peers = await _come(door, most)
+        assert _code(await door.send(b"content")) == "busy"
+        other = socket.create_connection(door.address, PATIENCE, source_address=("127.0.0.2", 0))
+        with other:
+            other.sendall(b"other")
+            other.shutdown(socket.SHUT_WR)
+            assert await _hear(other) == KEPT
+        peers[0].close()
+        await until(lambda: len(door.senders) == most - 1)
+        assert await door.send(b"content") == KEPT
+
+
+async def test_default_per_address() -> None:
+    """One address has 50 places, unless that is set otherwise."""
+    async with open_door() as door:
+        await _come(door, 50)
+        assert _code(await door.send(b"content")) == "busy"
+
+
+async def test_one_address_over_ipv4_and_ipv6(tmp_path: Path) -> None:
+    """An IPv4 sender of an IPv6 socket is the same address; the senders of a /64 are one."""
+    async with open_door(DoorSettings(max_per_address=1)) as door:
+        try:
+            port = reactor.listenTCP(0, door.factory, interface="::")
+        except Exception as error:
+            pytest.skip(f"no IPv6 here: {error}")
+        await _come(door, 1)
+        number = port.getHost().port
+        with socket.create_connection(("127.0.0.1", number), PATIENCE) as peer:
+            assert _code(await _hear(peer)) == "busy"
+        with socket.create_connection(("::1", number), PATIENCE) as six:
+            await until(lambda: len(door.senders) == 2)
+            with socket.create_connection(("::1", number), PATIENCE) as peer:
+                assert _code(await _hear(peer)) == "busy"
+            six.close()
+        await port.stopListening()
+
+
+async def test_no_address(tmp_path: Path) -> None:
+    """Who comes to a unix socket takes a place, but is nobody's address."""
+    async with open_door(DoorSettings(max_per_address=1), places=Places(2)) as door:
+        await _come(door, 1)
+        async with _unix(door, tmp_path / "door") as peer:
+            await until(lambda: len(door.senders) == 2)
+            assert _code(await door.send(b"content")) == "busy"
+            peer.sendall(b"content")
+            peer.shutdown(socket.SHUT_WR)
+            assert await _hear(peer) == KEPT
+
+
+@pytest.mark.parametrize("end", ["kept", "refused", "lost", "unused", "reset"])
+async def test_each_place_is_given_back(end: str) -> None:
+    """However a connection ends, its place is free again, once."""
+    places = Places(1)
+    async with open_door(DoorSettings(max_size=10, max_per_address=1), places=places) as door:
+        for _ in range(3):
+            peer = door.connect()
+            if end == "kept":
+                peer.sendall(b"content")
+            elif end == "refused":
+                peer.sendall(b"x" * 11)
+                assert _code(await _hear(peer)) == "too-large"
+            elif end == "lost":
+                peer.sendall(b"con")
+                await door.has_come(3)
+            await until(lambda: places.taken == 1 or end == "refused")
+            if end in ("lost", "reset"):
+                reset(peer)
+            else:
+                peer.shutdown(socket.SHUT_WR)
+                await _hear(peer)
+            peer.close()
+            await door.is_quiet()
+            assert places.taken == 0
+            assert len(door.factory.gate.admission) == 0
+
+
+async def test_place_of_an_upload_that_is_being_kept() -> None:
+    """A sender that does not wait leaves its place only when its file is kept."""
+    places = Places(1)
+    async with open_door(places=places) as door:
+        door.store.holding = True
+        peer = door.connect()
+        peer.sendall(b"content")
+        await door.has_come(7)
+        peer.shutdown(socket.SHUT_WR)
+        await until(lambda: door.store._held)
+        (protocol,) = door.senders
+        protocol.transport.abortConnection()
+        await door.is_quiet()
+        assert places.taken == 1
+        assert _code(await door.send(b"more")) == "busy"
+        door.store.release()
+        assert places.taken == 0
+        assert door.kept == [b"content"]
+
+
+# -- who ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("rules", "code"),
+    [
+        (_rules(allow="127.0.0.0/8"), None),
+        (_rules(allow="127.0.0.1", deny="127.0.0.0/8"), None),
+        (_rules(allow="127.0.0.0/8", deny="127.0.0.1"), "not-allowed"),
+        (_rules(allow="127.0.0.2 ::1"), "not-allowed"),
+        (_rules(deny="127.0.0.0/8"), "not-allowed"),
+        (_rules(deny="::/0"), None),
+    ],
+)
+async def test_rules(rules: Rules, code: str | None) -> None:
+    """The rules say who may come in."""
+    async with open_door(DoorSettings(rules=rules)) as door:
+        answer = await door.send(b"content")
+        if code is None:
+            assert answer == KEPT
+        else:
+            assert _code(answer) == code
+            assert door.kept == []
+            assert door.log.ends == []
+            assert _counts(door) == {code: 1}
+
+
+async def test_rules_for_ipv6() -> None:
+    """They are for IPv6 as well."""
+    async with open_door(DoorSettings(rules=_rules(deny="::1"))) as door:
+        try:
+            port = reactor.listenTCP(0, door.factory, interface="::1")
+        except Exception as error:
+            pytest.skip(f"no IPv6 here: {error}")
+        with socket.create_connection(("::1", port.getHost().port), PATIENCE) as peer:
+            assert _code(await _hear(peer)) == "not-allowed"
+        await port.stopListening()
+
+
+async def test_rules_are_not_for_unix_sockets(tmp_path: Path) -> None:
+    """A unix socket has permissions of its own."""
+    async with open_door(DoorSettings(rules=_rules(allow="192.0.2.0/24"))) as door:
+        async with _unix(door, tmp_path / "door") as peer:
+            peer.sendall(b"content")
+            peer.shutdown(socket.SHUT_WR)
+            assert await _hear(peer) == KEPT
+        assert door.log.ends[0]["peer"].startswith(f"unix uid {os.getuid()}")
+
+
+# -- turned away --------------------------------------------------------------
+
+NOBODY = DoorSettings(rules=_rules(deny="0.0.0.0/0"))
+
+
+async def test_hears_at_once() -> None:
+    """Who may not come in hears it without having said anything."""
+    async with open_door(NOBODY) as door:
+        peer = door.connect()
+        assert _code(await _hear(peer)) == "not-allowed"
+        peer.close()
+        await door.is_quiet()
+
+
+async def test_hears_after_sending() -> None:
+    """An old sender, which sends all of its file before it reads, hears it too."""
+    async with open_door(NOBODY) as door:
+        for _ in range(5):
+            assert _code(await door.send(*[bytes(65536)] * 8)) == "not-allowed"
+        await door.is_quiet()
+
+
+async def test_stays_for_a_moment() -> None:
+    """Who does not go is made to, after a moment; what it sends buys it no time."""
+    async with open_door(NOBODY) as door:
+        peer = door.connect()
+        await until(lambda: door.factory.protocols)
+        door.clock.advance(LONGEST_STAY - 0.1)
+        peer.sendall(b"still here")
+        await turns()
+        assert door.factory.protocols
+        door.clock.advance(0.2)
+        await door.is_quiet()
+
+
+async def test_sends_on_and_on() -> None:
+    """Who goes on sending is read for so long and no longer."""
+    async with open_door(NOBODY) as door:
+        peer = door.connect()
+
+        def flood() -> int:
+            sent = 0
+            with contextlib.suppress(ConnectionResetError, BrokenPipeError):
+                while sent < 64 * MOST_DISCARDED:
+                    sent += peer.send(bytes(65536))
+            return sent
+
+        assert await in_thread(flood) < 64 * MOST_DISCARDED
+        await door.is_quiet()
+
+
+async def test_many_stay() -> None:
+    """So many may stay; for one more, the one that has been there longest goes at once."""
+    async with open_door(NOBODY) as door:
+        peers = [door.connect() for _ in range(MOST_STAYING)]
+        await until(lambda: len(door.factory.protocols) == MOST_STAYING)
+        await turns()
+        last = [door.connect() for _ in range(10)]
+        await until(lambda: _counts(door) == {"not-allowed": MOST_STAYING + 10})
+        assert len(door.factory.protocols) == MOST_STAYING
+        for peer in peers + last:
+            assert _code(await _hear(peer)) == "not-allowed"
+        door.clock.advance(LONGEST_STAY)
+        await door.is_quiet()
+
+
+async def test_gone_before_it_hears() -> None:
+    """Who has gone before it could hear is no trouble."""
+    async with open_door(NOBODY) as door:
+        for _ in range(20):
+            reset(door.connect())
+        await until(lambda: _counts(door) == {"not-allowed": 20})
+        await door.is_quiet()
+
+
+async def test_nothing_is_taken() -> None:
+    """A sender that is turned away takes nothing from the store and no line from the log."""
+    events: list[dict[str, Any]] = []
+    observer: Any = events.append
+    async with open_door(NOBODY) as door:
+        globalLogPublisher.addObserver(observer)
+        try:
+            for _ in range(10):
+                await door.send(b"content")
+        finally:
+            globalLogPublisher.removeObserver(observer)
+        assert events == []
+        assert door.store.unfinished == []
+
+
+async def test_while_stopping() -> None:
+    """Who comes while the daemon stops hears so, without a line of its own."""
+    async with open_door() as door:
+        done = door.factory.drain()
+        assert done.called
+        assert _code(await door.send(b"content")) == "shutting-down"
+        assert door.log.ends == []
+        assert _counts(door) == {"shutting-down": 1}
+
+
+async def test_descriptors_are_not_taken(tmp_path: Path) -> None:
+    """Descriptors that come over a unix socket are closed, and no line is written of them."""
+    (tmp_path / "passed").write_bytes(b"")
+    passed = os.open(tmp_path / "passed", os.O_RDONLY)
+    events: list[dict[str, Any]] = []
+    observer: Any = events.append
+    async with open_door() as door:
+        async with _unix(door, tmp_path / "door") as peer:
+            globalLogPublisher.addObserver(observer)
+            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [passed] * 9))]
+            peer.sendmsg([b"content"], rights)
+            os.close(passed)
+            await door.has_come(7)
+            globalLogPublisher.removeObserver(observer)
+            assert open_descriptors(tmp_path) == []
+            assert events == []
+            peer.shutdown(socket.SHUT_WR)
+            assert await _hear(peer) == KEPT
+        assert door.kept == [b"content"]
+
+
+# -- through a load balancer --------------------------------------------------
+
+
+async def _peer_of(door: OpenDoor, *pieces: bytes) -> str:
+    assert await door.send(*pieces) == KEPT
+    peer: str = door.log.ends[-1]["peer"]
+    return peer
+
+
+@pytest.mark.parametrize(
+    ("header", "peer"),
+    [
+        (line(), "192.0.2.7:50123"),
+        (binary(), "192.0.2.7:50123"),
+        (line("2001:db8::7", "::1"), "[2001:db8::7]:50123"),
+        (binary("2001:db8::7", "::1"), "[2001:db8::7]:50123"),
+        (binary("::ffff:192.0.2.7", "::1"), "192.0.2.7:50123"),
+        (binary(more=b"\x04\x00\x03abc"), "192.0.2.7:50123"),
+        (b"PROXY UNKNOWN\r\n", "127.0.0.1:*"),
+        (block(0x20, 0), "127.0.0.1:*"),
+        (block(0x21, 0), "127.0.0.1:*"),
+        (block(0x21, 0x31, b"/tmp/\x1b[31m".ljust(216, b"\0")), "127.0.0.1:*"),
+    ],
+)
+async def test_the_real_peer(header: bytes, peer: str) -> None:
+    """The sender is who the balancer says; what follows the header is the file."""
+    async with open_door(BALANCED) as door:
+        for pieces in ([header + b"content"], [header, b"content"], [header[:7], header[7:], b""]):
+            if pieces[-1]:
+                found = await _peer_of(door, *pieces)
+                assert found == peer or (peer.endswith("*") and found.startswith(peer[:-1]))
+        assert door.kept == [b"content"] * 2
+
+
+@settings(deadline=None, derandomize=True, max_examples=25)
+@given(
+    header=st.sampled_from([line(), binary(), binary("2001:db8::7", "::1", more=bytes(50))]),
+    content=st.binary(min_size=1, max_size=200),
+    cuts=st.lists(st.integers(1, 250), max_size=4),
+)
+async def test_any_chopping(header: bytes, content: bytes, cuts: list[int]) -> None:
+    """However header and file are cut on their way, the file and the peer are the same."""
+    everything = header + content
+    ends = [0, *sorted({cut for cut in cuts if cut < len(everything)}), len(everything)]
+    async with open_door(BALANCED) as door:
+        pieces = [everything[one:two] for one, two in itertools.pairwise(ends)]
+        peer = door.connect()
+        for piece in pieces:
+            peer.sendall(piece)
+            await turns(2)
+        peer.shutdown(socket.SHUT_WR)
+        assert await _hear(peer) == KEPT
+        assert door.kept == [content]
+        assert door.log.ends[0]["peer"].endswith(":50123")
+
+
+@pytest.mark.parametrize("header", [line(), binary(), block(0x20, 0), b"PROXY UNKNOWN\r\n"])
+@pytest.mark.parametrize("half_close", [True, False])
+async def test_header_without_a_file(header: bytes, half_close: bool) -> None:
+    """A header alone is an empty upload: nothing is kept, and no line is written."""
+    async with open_door(BALANCED) as door:
+        peer = door.connect()
+        peer.sendall(header)
+        if half_close:
+            peer.shutdown(socket.SHUT_WR)
+            assert _code(await _hear(peer)) == "empty"
+        else:
+            peer.close()
+        await door.is_quiet()
+        assert door.kept == []
+        assert door.log.ends == []
+        assert door.log.loud() == []
+        assert _counts(door) == {}
+
+
+@pytest.mark.parametrize("end", ["close", "reset", "half-close"])
+async def test_health_check(end: str) -> None:
+    """A balancer that connects and goes leaves nothing: no file, no line, no count."""
+    places = Places(1)
+    async with open_door(BALANCED, places=places) as door:
+        for _ in range(3):
+            peer = door.connect()
+            await until(lambda: places.taken == 1)
+            if end == "reset":
+                reset(peer)
+            elif end == "half-close":
+                peer.shutdown(socket.SHUT_WR)
+                assert await _hear(peer) == b""
+            peer.close()
+            await door.is_quiet()
+            assert places.taken == 0
+        assert door.kept == []
+        assert door.log.ends == []
+        assert door.log.loud() == []
+        assert _counts(door) == {}
+
+
+@pytest.mark.parametrize(
+    "balancers", [Balancers(NetworkSet([])), Balancers(NetworkSet([]), unix=True)]
+)
+async def test_whom_not_to_believe(balancers: Balancers) -> None:
+    """Who is no balancer may not connect, header or not."""
+    async with open_door(DoorSettings(balancers=balancers)) as door:
+        for data in (line() + b"content", b"content"):
+            assert _code(await door.send(data)) == "not-allowed"
+        assert door.kept == []
+        assert _counts(door) == {"not-allowed": 2}
+
+
+async def test_balancer_at_a_unix_socket(tmp_path: Path) -> None:
+    """A balancer may be at the other end of a unix socket."""
+    believed = Balancers(NetworkSet([]), unix=True)
+    async with open_door(DoorSettings(balancers=believed)) as door:
+        async with _unix(door, tmp_path / "door") as peer:
+            peer.sendall(binary() + b"content")
+            peer.shutdown(socket.SHUT_WR)
+            assert await _hear(peer) == KEPT
+        assert door.log.ends[0]["peer"] == "192.0.2.7:50123"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"content",
+        b"PROXY TCP4 nonsense\r\ncontent",
+        b"PROXY TCP4 192.0.2.7 198.51.100.1 50123",
+        binary()[:20],
+        b"\r\n",
+    ],
+)
+async def test_no_header(data: bytes) -> None:
+    """A balancer without a whole header is refused, and nothing of it is kept or written."""
+    async with open_door(BALANCED) as door:
+        assert _code(await door.send(data)) == "not-allowed"
+        await door.is_quiet()
+        assert door.kept == []
+        assert door.log.ends == []
+        assert _counts(door) == {"not-allowed": 1}
+
+
+async def test_header_comes_too_late() -> None:
+    """The header has some seconds to come; its bytes buy no time."""
+    async with open_door(BALANCED) as door:
+        peer = door.connect()
+        peer.sendall(line()[:3])
+        await until(lambda: door.factory.protocols)
+        await turns()
+        door.clock.advance(HEADER_TIME - 1)
+        peer.sendall(line()[3:9])
+        await turns()
+        assert not _counts(door)
+        door.clock.advance(1)
+        assert _code(await _hear(peer)) == "timeout"
+        assert _counts(door) == {"timeout": 1}
+
+
+async def test_header_in_time() -> None:
+    """When the header has come, its time is over, and the idle time-out begins."""
+    async with open_door(BALANCED) as door:
+        peer = door.connect()
+        peer.sendall(line())
+        await until(lambda: door.senders)
+        door.clock.advance(59)
+        peer.sendall(b"content")
+        peer.shutdown(socket.SHUT_WR)
+        assert await _hear(peer) == KEPT
+
+
+async def test_limits_are_for_the_real_address() -> None:
+    """Rules and counts are for the sender, not for its balancer."""
+    chosen = DoorSettings(
+        balancers=LOOPBACK, max_per_address=1, rules=_rules(deny="127.0.0.0/8 192.0.2.66")
+    )
+    places = Places(3)
+    async with open_door(chosen, places=places) as door:
+        first = door.connect()
+        first.sendall(binary())
+        await until(lambda: door.senders)
+        assert _code(await door.send(binary() + b"content")) == "busy"
+        assert _code(await door.send(binary("192.0.2.66") + b"content")) == "not-allowed"
+        assert await door.send(binary("192.0.2.8") + b"content") == KEPT
+        await until(lambda: places.taken == 1)
+        first.close()
+        await door.is_quiet()
+        assert places.taken == 0
+        assert len(door.factory.gate.admission) == 0
+
+
+async def test_unknown_sender() -> None:
+    """A sender that the balancer knows no address of is let in, unless some are allowed only."""
+    async with open_door(DoorSettings(balancers=LOOPBACK, rules=_rules("192.0.2.0/24"))) as door:
+        assert _code(await door.send(b"PROXY UNKNOWN\r\ncontent")) == "not-allowed"
+        assert await door.send(line() + b"content") == KEPT
+        assert await door.send(block(0x20, 0) + b"content") == KEPT  # the balancer itself
+
+
+async def test_places_before_the_header() -> None:
+    """A connection whose header has not come takes a place too."""
+    async with open_door(BALANCED, places=Places(1)) as door:
+        door.connect()
+        await until(lambda: door.factory.protocols)
+        assert _code(await door.send(line() + b"content")) == "busy"
+
+
+async def test_stopping_before_the_header() -> None:
+    """A connection whose header has not come is refused when the daemon stops."""
+    async with open_door(BALANCED) as door:
+        peer = door.connect()
+        await until(lambda: door.factory.protocols)
+        door.factory.drain()
+        assert _code(await _hear(peer)) == "shutting-down"
+
+
+async def test_no_header_is_expected() -> None:
+    """Without balancers, what looks like a header is a part of the file."""
+    async with open_door() as door:
+        assert await door.send(line() + b"content") == KEPT
+        assert door.kept == [line() + b"content"]
+
+
+# -- how slow -----------------------------------------------------------------
+
+
+async def _pass(door: OpenDoor, seconds: int) -> None:
+    for _ in range(seconds):
+        door.clock.advance(1)
+        await turns(1)
+
+
+async def test_too_slow() -> None:
+    """Bytes that drip are not enough, however evenly; the answer names the rate."""
+    async with open_door(DoorSettings(min_rate=500, idle_timeout=10)) as door:
+        peer = door.connect()
+        for number in range(30):
+            peer.sendall(b"x")
+            await door.has_come(number + 1)
+            door.clock.advance(1)
+        assert not door.log.ends
+        peer.sendall(b"x")
+        await door.has_come(31)
+        door.clock.advance(5)
+        answer = await _hear(peer)
+        assert _code(answer) == "timeout"
+        assert "500 bytes a second" in answer.decode()
+        assert door.log.kinds == ["refused"]
+
+
+async def test_bytes_buy_time() -> None:
+    """Every 500 bytes buy a second."""
+    async with open_door(DoorSettings(min_rate=500, idle_timeout=0)) as door:
+        peer = door.connect()
+        peer.sendall(b"x" * 50_000)
+        await door.has_come(50_000)
+        await _pass(door, 129)
+        assert not door.log.ends
+        await _pass(door, 6)
+        assert _code(await _hear(peer)) == "timeout"
+
+
+@pytest.mark.parametrize("min_rate", [0, 500])
+async def test_no_min_rate(min_rate: float) -> None:
+    """A rate of 0 is none, and nobody looks."""
+    async with open_door(DoorSettings(min_rate=min_rate, idle_timeout=0)) as door:
+        peer = door.connect()
+        peer.sendall(b"x")
+        await door.has_come(1)
+        assert len(door.clock.getDelayedCalls()) == (1 if min_rate else 0)
+        await _pass(door, 300)
+        assert door.log.kinds == (["refused"] if min_rate else [])
+
+
+async def test_waiting_for_us_is_not_slow() -> None:
+    """Time during which we have paused the sender does not count."""
+    async with open_door(DoorSettings(min_rate=500, idle_timeout=0)) as door:
+        peer = door.connect()
+        peer.sendall(b"x" * 5000)
+        await door.has_come(5000)
+        (incoming,) = door.store.unfinished
+        assert incoming.producer is not None
+        await _pass(door, 20)
+        incoming.producer.pauseProducing()
+        incoming.producer.pauseProducing()
+        await _pass(door, 1000)
+        incoming.producer.resumeProducing()
+        await _pass(door, 20)
+        assert not door.log.ends
+        await _pass(door, 5)
+        assert door.log.kinds == ["refused"]
+
+
+async def test_waiting_for_the_store_is_not_slow() -> None:
+    """A sender that has half-closed waits for the store as long as that takes."""
+    async with open_door(DoorSettings(min_rate=500)) as door:
+        door.store.holding = True
+        peer = door.connect()
+        peer.sendall(b"x")
+        peer.shutdown(socket.SHUT_WR)
+        await until(lambda: door.store._held)
+        await _pass(door, 300)
+        door.store.release()
+        assert await _hear(peer) == KEPT
+
+
+async def test_silence_that_ends_is_not_slow() -> None:
+    """Silence that ends an upload is not called slowness before."""
+    chosen = DoorSettings(min_rate=500, idle_timeout=0, finish_after_idle=45)
+    async with open_door(chosen) as door:
+        peer = door.connect()
+        peer.sendall(b"x")
+        await door.has_come(1)
+        await _pass(door, 46)
+        assert await _hear(peer) == KEPT

@@ -1,0 +1,182 @@
+"""
+The gate of a door: what speaks to whoever connects.
+
+Either what serves an upload, or what says no; and where load balancers stand
+before us, first what reads their header (`twisted_upload.proxy`), with which
+they tell whom they speak for.  The header is no part of the upload: when it is
+there, the connection is handed on, with what has come after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol, IProtocol, IReactorTime
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from twisted_upload.addresses import host_of
+from twisted_upload.admission import Admission, Balancers
+from twisted_upload.connections import Connections, TakesNoDescriptors
+from twisted_upload.errors import NotAllowed, ShuttingDown, TimedOut, UploadRefused
+from twisted_upload.limits import Silences
+from twisted_upload.networks import address_group
+from twisted_upload.proxy import Header, HeaderReader, NotAHeader
+from twisted_upload.refusals import Refusals
+from twisted_upload.turned_away import Anteroom, TurnedAway
+
+__all__ = ["HEADER_TIME", "Balanced", "Gate", "Serve"]
+
+HEADER_TIME = 5.0
+"""Seconds in which a balancer's header has to come: "a few seconds (at least 3
+seconds to cover a TCP retransmit)"."""
+
+Serve = Callable[[IAddress | None, str | None], IProtocol]
+
+
+class Gate:
+    """
+    Lets senders in, or turns them away.
+
+    :param connections: of the door.
+    :param admission: says who may come in.
+    :param refusals: counts who may not.
+    :param serve: makes what speaks to a sender at this address, which is
+        counted by this group: it tells `Admission.enter` and
+        `Admission.leave`.
+    :param balancers: connections come from them, and from nobody else; `None`
+        where senders connect themselves.
+    """
+
+    def __init__(
+        self,
+        connections: Connections,
+        admission: Admission,
+        refusals: Refusals,
+        clock: IReactorTime,
+        *,
+        serve: Serve,
+        balancers: Balancers | None = None,
+    ) -> None:
+        self.connections = connections
+        self.admission = admission
+        self.headers = Silences(clock, HEADER_TIME, Balanced.is_too_late)
+        self._refusals = refusals
+        self._serve = serve
+        self._balancers = balancers
+        self._anteroom = Anteroom(connections, clock)
+
+    def protocol_for(self, address: IAddress | None) -> IProtocol:
+        """What speaks to whoever has connected from there."""
+        if self._balancers is None:
+            return self._let_in(address, host_of(address))
+        refusal = self._refusal(None, None)
+        if address not in self._balancers:
+            refusal = NotAllowed("only a load balancer may connect to this server")
+        return Balanced(self) if refusal is None else self.turn_away(refusal, address)
+
+    def sender(self, header: Header, balancer: IAddress) -> IProtocol:
+        """What speaks to the sender that a balancer's header tells of."""
+        if header.host is not None:
+            kind = IPv6Address if ":" in header.host else IPv4Address
+            address: IAddress = kind("TCP", header.host, header.port)
+            return self._let_in(address, header.host)
+        # A balancer that speaks for itself may come in, or it would not be
+        # believed; a sender that it knows no address of is in no network.
+        return self._let_in(balancer, None if header.local else "")
+
+    def turn_away(self, refusal: UploadRefused, address: IAddress | None) -> TurnedAway:
+        """What says no to somebody, who is counted."""
+        host = host_of(address)
+        self._refusals.count(refusal.code, address_group(host) if host else None)
+        return TurnedAway(self._anteroom, refusal)
+
+    def _let_in(self, address: IAddress | None, host: str | None) -> IProtocol:
+        group = address_group(host) if host else None
+        refusal = self._refusal(host, group)
+        if refusal is None:
+            return self._serve(address, group)
+        return self.turn_away(refusal, address)
+
+    def _refusal(self, host: str | None, group: str | None) -> UploadRefused | None:
+        if self.connections.stopping:
+            return ShuttingDown()
+        return self.admission.refusal(host, group)
+
+
+@implementer(IHalfCloseableProtocol)
+class Balanced(TakesNoDescriptors, Protocol):
+    """
+    A balancer's connection until its header has come.
+
+    :param gate: decides what comes then.
+    """
+
+    transport: Any
+    in_flight = False
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+        self._reader = HeaderReader()
+
+    def connectionMade(self) -> None:
+        """A balancer has come."""
+        gate = self._gate
+        gate.admission.enter(None)
+        gate.headers.heard(self)
+        gate.connections.came(self)
+
+    def dataReceived(self, data: bytes) -> None:
+        """The next bytes of the header, and perhaps what follows it."""
+        try:
+            read = self._reader.feed(data)
+        except NotAHeader as error:
+            self.refuse(NotAllowed(str(error)))
+            return
+        if read is not None:
+            header, rest = read
+            self._become(self._gate.sender(header, self.transport.getPeer()), rest)
+
+    def readConnectionLost(self) -> None:
+        """Health checks connect, say nothing, and go."""
+        if self._reader.begun:
+            refusal = NotAllowed("the connection ended within its PROXY header")
+            turned_away = self._gate.turn_away(refusal, self.transport.getPeer())
+            self._become(turned_away, b"")
+            turned_away.readConnectionLost()
+        else:
+            self.transport.loseConnection()
+
+    def writeConnectionLost(self) -> None:
+        """We do not half-close here."""
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """It is gone."""
+        self._go()
+
+    def is_too_late(self) -> None:
+        """The header has not come in time."""
+        self.refuse(TimedOut("no PROXY header came from the load balancer"))
+
+    def refuse(self, refusal: UploadRefused) -> None:
+        """See `IConnection.refuse`."""
+        self._become(self._gate.turn_away(refusal, self.transport.getPeer()), b"")
+
+    def gone(self) -> None:
+        """See `IConnection.gone`."""
+        self._gate.admission.leave(None)
+
+    def _become(self, protocol: IProtocol, rest: bytes) -> None:
+        transport = self.transport
+        self._go()
+        transport.protocol = protocol
+        protocol.makeConnection(transport)
+        if rest:
+            protocol.dataReceived(rest)
+
+    def _go(self) -> None:
+        self._gate.headers.ignore(self)
+        self._gate.connections.went(self)
