@@ -145,6 +145,8 @@ class Daemon:
         self.addresses: list[tuple[int, tuple[str, int] | str]] = []
         if not {"--port", "--listen"} & {option.partition("=")[0] for option in options}:
             options = ("--port=0", "--interface=127.0.0.1", *options)
+        if not any(option.startswith("--max-per-address") for option in options):
+            options = ("--max-per-address=0", *options)  # a crowd has one address here
         self._command = [*deadly(), *before, twistd(), "-n", "--pidfile=", *general, "upload"]
         self._command += ["--directory", str(self.directory), *options]
         self._descriptors = descriptors

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeVar
 
 from twisted.internet import reactor as _reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import Clock, deferLater
 from twisted.internet.threads import deferToThread
@@ -190,7 +190,7 @@ class OpenDoor:
         """Leave nothing behind."""
         for peer in self._peers:
             peer.close()
-        await self.port.stopListening()
+        await maybeDeferred(self.port.stopListening)
         self.store.release()
         self.factory.abort_the_rest()
         await self.is_quiet()

@@ -22,7 +22,7 @@ STORES = {
 
 DOORS = {
     *("connections", "eager", "ending", "handover", "listening", "parting", "raw", "settings"),
-    *("admission", "gate", "refusals", "turned_away"),
+    *("admission", "gate", "refusals", "turned_away", "ports"),
 }
 
 CLIENT = {"client", "digest", "sendfile", "source"}
@@ -30,10 +30,20 @@ CLIENT = {"client", "digest", "sendfile", "source"}
 # Imports run one way: from a later row to earlier ones, or within its own.
 ROWS: list[set[str]] = [
     {"errors", "printable"},
-    {"interfaces", "units", "addresses", "networks"},
+    {"interfaces", "units", "addresses", "networks", "descriptors"},
     {"names", "answers", "lifecycle", "limits", "ends", "proxy"},
     STORES | DOORS | CLIENT,
-    {"testing", "logs", "binding", "service", "destination", "batch", "display", "__init__"},
+    {
+        "testing",
+        "logs",
+        "facing",
+        "binding",
+        "service",
+        "destination",
+        "batch",
+        "display",
+        "__init__",
+    },
     {"values"},
     {"options"},
     {"layers", "workers"},

@@ -38,7 +38,7 @@ from twisted_upload.errors import UploadRefused
 from twisted_upload.gate import HEADER_TIME
 from twisted_upload.networks import NetworkSet, Rules, parse_network
 from twisted_upload.raw import DoorSettings
-from twisted_upload.turned_away import LONGEST_STAY, MOST_DISCARDED, MOST_STAYING
+from twisted_upload.turned_away import LONGEST_STAY, MOST_DISCARDED
 
 KEPT = "上传成功".encode()
 
@@ -255,6 +255,8 @@ async def test_rules_are_not_for_unix_sockets(tmp_path: Path) -> None:
 
 # -- turned away --------------------------------------------------------------
 
+MOST = Places().most_turned_away
+
 NOBODY = DoorSettings(rules=_rules(deny="0.0.0.0/0"))
 
 
@@ -307,12 +309,12 @@ async def test_sends_on_and_on() -> None:
 async def test_many_stay() -> None:
     """So many may stay; for one more, the one that has been there longest goes at once."""
     async with open_door(NOBODY) as door:
-        peers = [door.connect() for _ in range(MOST_STAYING)]
-        await until(lambda: len(door.factory.protocols) == MOST_STAYING)
+        peers = [door.connect() for _ in range(MOST)]
+        await until(lambda: len(door.factory.protocols) == MOST)
         await turns()
         last = [door.connect() for _ in range(10)]
-        await until(lambda: _counts(door) == {"not-allowed": MOST_STAYING + 10})
-        assert len(door.factory.protocols) == MOST_STAYING
+        await until(lambda: _counts(door) == {"not-allowed": MOST + 10})
+        assert len(door.factory.protocols) == MOST
         for peer in peers + last:
             assert _code(await _hear(peer)) == "not-allowed"
         door.clock.advance(LONGEST_STAY)

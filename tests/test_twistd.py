@@ -298,6 +298,12 @@ NONSENSE: dict[str, list[str]] = {
     "max-size": ["big", "-1", "1X", "nan"],
     "idle-timeout": ["soon", "-1s", "inf", "9999999h"],
     "finish-after-idle": ["soon", "-1", "60s"],
+    "min-rate": ["slow", "-1", "500/s"],
+    "max-connections": ["0", "-1", "many", "", "10000000"],
+    "max-per-address": ["-1", "few", "", "1.5"],
+    "allow": ["example.org", "192.0.2.7/24", "192.0.2.0/33", "", "fe80::1%lo"],
+    "deny": ["localhost", "2001:db8::7/32", "192.0.2", ""],
+    "proxy-from": ["127.0.0.1", "balancer", "127.0.0.1/8", ""],
     "drain": ["soon", "-1", ""],
     "disk-threads": ["0", "many", "257"],
     "workers": ["0", "many", "257"],
@@ -377,7 +383,7 @@ def test_help(tmp_path: Path) -> None:
     assert "   only" not in result.stdout
     text = re.sub(r"\s+", " ", result.stdout)
     described = dict(re.findall(r"--([a-z-]+)=? (.*?)(?= --[a-z-]+=? [A-Z]|\Z)", text))
-    without_default = {"listen", "config", "help", "version"}
+    without_default = {"listen", "allow", "deny", "proxy-from", "config", "help", "version"}
     for option in Options().longOpt:
         name = option.rstrip("=")
         assert described[name], name

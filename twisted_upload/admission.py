@@ -27,14 +27,21 @@ class Places:
     The connections of a process.
 
     :param most: of them at a time; 0 for no limit.
-    :ivar taken: how many there are.
+    :param most_turned_away: beside them, those that stay until they have heard
+        why they may not come in.
+    :param most_lent: sockets at a time that disk threads have.
+    :ivar taken: how many connections there are.
+    :ivar lent: how many of their sockets disk threads have.
     """
 
-    __slots__ = ("most", "taken")
+    __slots__ = ("lent", "most", "most_lent", "most_turned_away", "taken")
 
-    def __init__(self, most: int = 0) -> None:
+    def __init__(self, most: int = 0, most_turned_away: int = 128, most_lent: int = 128) -> None:
         self.most = most or sys.maxsize
+        self.most_turned_away = most_turned_away
+        self.most_lent = most_lent
         self.taken = 0
+        self.lent = 0
 
 
 class Admission:
@@ -46,6 +53,7 @@ class Admission:
         bound by them: that is up to the permissions of the socket.
     :param max_per_address: connections of one IPv4 address, or of one /64 of
         IPv6, at a time; 0 for no limit.
+    :ivar places: the same.
     """
 
     def __init__(
@@ -54,7 +62,7 @@ class Admission:
         rules: Rules | None = None,
         max_per_address: int = 0,
     ) -> None:
-        self._places = places or Places()
+        self.places = places or Places()
         self._rules = rules or None
         self._most_each = max_per_address or sys.maxsize
         self._each: dict[str, int] = {}
@@ -73,7 +81,7 @@ class Admission:
         """
         if self._rules is not None and host is not None and not self._rules.allows(host):
             return _NOT_ALLOWED
-        if self._places.taken >= self._places.most:
+        if self.places.taken >= self.places.most:
             return _FULL
         if group is not None and self._each.get(group, 0) >= self._most_each:
             return _TOO_MANY
@@ -81,13 +89,13 @@ class Admission:
 
     def enter(self, group: str | None) -> None:
         """A sender has come in."""
-        self._places.taken += 1
+        self.places.taken += 1
         if group is not None:
             self._each[group] = self._each.get(group, 0) + 1
 
     def leave(self, group: str | None) -> None:
         """It has gone; to be told exactly once for each that came in."""
-        self._places.taken -= 1
+        self.places.taken -= 1
         if group is not None:
             left = self._each[group] - 1
             if left:

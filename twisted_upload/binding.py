@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 from twisted.application.service import Service
 from twisted.internet.error import CannotListenError
@@ -21,6 +21,7 @@ from twisted_upload.addresses import listening_name
 from twisted_upload.eager import read_eagerly
 from twisted_upload.errors import CannotStart
 from twisted_upload.logs import LineObserver
+from twisted_upload.ports import notice_dead_peers, wait_in_shortage
 
 __all__ = ["Doorway", "Listening", "listen"]
 
@@ -132,10 +133,12 @@ def listen(name: str, endpoint: IStreamServerEndpoint, factory: IProtocolFactory
         reason = error.socketError if isinstance(error, CannotListenError) else error
         text = getattr(reason, "strerror", None) or str(reason)
         raise CannotStart(f"{name}: cannot listen: {text}") from error
-    port: IListeningPort = result
+    port: Any = result
     if getattr(port, "factory", None) is factory:  # nothing between it and the socket
         read_eagerly(port)
-    return port
+    notice_dead_peers(port)
+    wait_in_shortage(port, port.reactor)
+    return cast(IListeningPort, port)
 
 
 _log = Logger()

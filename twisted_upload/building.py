@@ -16,6 +16,7 @@ from twisted_upload.configuration import Configuration, Listener
 from twisted_upload.directory import MOST_HELD_BY_ALL, DirectoryStore
 from twisted_upload.disk import DiskThreads
 from twisted_upload.errors import WrongConfiguration
+from twisted_upload.facing import limits_of
 from twisted_upload.health import Reserve
 from twisted_upload.listening import endpoint_from_string, tcp_endpoint
 from twisted_upload.names import told_suffix
@@ -60,6 +61,7 @@ def door_settings(values: Mapping[str, Any]) -> DoorSettings:
         idle_timeout=values["idle-timeout"],
         finish_after_idle=values["finish-after-idle"],
         allow_empty=values["allow-empty"],
+        **limits_of(values),
     )
 
 

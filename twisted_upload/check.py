@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import resource
 import statistics
 import threading
 import time
@@ -19,7 +18,9 @@ from dataclasses import replace
 
 from twisted_upload.building import endpoints_of
 from twisted_upload.configuration import Configuration, Listener
+from twisted_upload.descriptors import raise_limit
 from twisted_upload.errors import CannotStart
+from twisted_upload.facing import places_for
 from twisted_upload.files import Files
 from twisted_upload.folder import INCOMING, Folder, folder_test, open_folder
 from twisted_upload.mounts import MOUNTS, mount_of
@@ -34,9 +35,6 @@ ROUNDS = 5
 
 PATIENCE = 30.0
 """Seconds after which a disk does not answer."""
-
-FEWEST_DESCRIPTORS = 256
-"""What a daemon must be allowed to have open; an upload takes two, or more."""
 
 Say = Callable[[str], None]
 
@@ -58,7 +56,7 @@ def check(
     _check_configuration(configuration, say)
     _check_ports(configuration, say, environment)
     as_its_user(lambda: _check_directories(configuration, say))
-    _check_descriptors(say)
+    _check_descriptors(configuration, say)
 
 
 def _harmless(say: Say) -> Say:
@@ -192,14 +190,9 @@ def _room(listener: Listener, free: int, total: int) -> str:
     return room
 
 
-def _check_descriptors(say: Say) -> None:
-    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if most < FEWEST_DESCRIPTORS:
-        raise CannotStart(
-            f"descriptors: {most} are too few: allow {FEWEST_DESCRIPTORS} or more"
-            " (ulimit -n, LimitNOFILE= of systemd)"
-        )
-    say(f"descriptors: {most} may be open")
+def _check_descriptors(configuration: Configuration, say: Say) -> None:
+    places = places_for(configuration["max-connections"])
+    say(f"descriptors: {raise_limit()} may be open, enough for {places.most} connections at a time")
 
 
 class _TimedFiles(Files):

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from twisted_upload.errors import WrongConfiguration
+from twisted_upload.facing import limits_of
 from twisted_upload.layers import (
     File,
     Given,
@@ -238,6 +239,11 @@ def _agree(listener: Listener) -> None:
             f"{setting.source}: it must be shorter than idle-timeout"
             f" ({listener['idle-timeout']:g} s)"
         )
+    try:
+        limits_of(listener)
+    except ValueError as error:
+        name, _, text = str(error).partition(": ")
+        raise WrongConfiguration(f"{listener.settings[name].source}: {text}") from None
 
 
 def _name(settings: Mapping[str, Setting]) -> str:

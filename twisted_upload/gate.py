@@ -67,7 +67,7 @@ class Gate:
         self._refusals = refusals
         self._serve = serve
         self._balancers = balancers
-        self._anteroom = Anteroom(connections, clock)
+        self._anteroom = Anteroom(connections, clock, admission.places.most_turned_away)
 
     def protocol_for(self, address: IAddress | None) -> IProtocol:
         """What speaks to whoever has connected from there."""

@@ -7,10 +7,17 @@ from __future__ import annotations
 import socket
 from typing import Any, cast
 
-from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint, serverFromString
+from twisted.internet.endpoints import (
+    AdoptedStreamServerEndpoint,
+    TCP4ServerEndpoint,
+    TCP6ServerEndpoint,
+    serverFromString,
+)
 from twisted.internet.interfaces import IStreamServerEndpoint
 
-__all__ = ["BACKLOG", "endpoint_from_string", "tcp_endpoint"]
+from twisted_upload.ports import AdoptedUnixEndpoint
+
+__all__ = ["BACKLOG", "adopted_endpoint", "endpoint_from_string", "tcp_endpoint"]
 
 BACKLOG = 4096
 """Connections that the kernel holds ready for us; it caps this by net.core.somaxconn."""
@@ -38,9 +45,20 @@ def endpoint_from_string(reactor: Any, description: str) -> IStreamServerEndpoin
             " unix:/run/upload.sock or systemd:domain=INET:index=0"
         )
     try:
-        return cast(IStreamServerEndpoint, serverFromString(reactor, description))
+        endpoint = serverFromString(reactor, description)
     except Exception as error:
         raise ValueError(f"{description!r} is not a server endpoint: {error}") from error
+    if isinstance(endpoint, AdoptedStreamServerEndpoint):
+        return adopted_endpoint(reactor, endpoint.fileno, endpoint.addressFamily)
+    return cast(IStreamServerEndpoint, endpoint)
+
+
+def adopted_endpoint(reactor: Any, descriptor: int, family: int) -> IStreamServerEndpoint:
+    """An endpoint on a socket that somebody else has bound: systemd, or a supervisor."""
+    if family == socket.AF_UNIX:
+        return AdoptedUnixEndpoint(reactor, descriptor)
+    # The endpoint duplicates the descriptor, and the port closes that.
+    return cast(IStreamServerEndpoint, AdoptedStreamServerEndpoint(reactor, descriptor, family))
 
 
 def tcp_endpoint(reactor: Any, port: int, interface: str) -> IStreamServerEndpoint:

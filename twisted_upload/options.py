@@ -16,9 +16,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from twisted_upload.answers import SUCCESS
+from twisted_upload.facing import parse_balancer
+from twisted_upload.networks import parse_network
 from twisted_upload.units import parse_duration, parse_size
 from twisted_upload.values import (
     parse_answer,
+    parse_connections,
+    parse_count,
     parse_directory,
     parse_interface,
     parse_mode,
@@ -184,6 +188,64 @@ OPTIONS: tuple[Option, ...] = (
         flag=True,
         per_listener=True,
         reloadable=True,
+    ),
+    Option(
+        "min-rate",
+        "500",
+        "Bytes a second that a sender has to keep up on the average, after a grace of"
+        " --idle-timeout, or 30s where that is less; 0 is none.",
+        parse_size,
+        per_listener=True,
+    ),
+    Option(
+        "max-connections",
+        "auto",
+        "Connections at a time; who comes then hears busy. auto is as many as the limit of"
+        " descriptors (raised to the hard limit) is enough for with two for each, 32768 at"
+        " the most.",
+        parse_connections,
+    ),
+    Option(
+        "max-per-address",
+        "50",
+        "Connections at a time of one IPv4 address, or of one /64 of IPv6; 0 is no limit.",
+        parse_count,
+        per_listener=True,
+    ),
+    Option(
+        "allow",
+        None,
+        "Network whose senders may come in, as in 192.0.2.0/24 or 2001:db8::/32; then all"
+        " others may not. The most specific network of --allow and --deny decides."
+        " Repeatable.",
+        parse_network,
+        repeatable=True,
+        per_listener=True,
+    ),
+    Option(
+        "deny",
+        None,
+        "Network whose senders may not come in; see --allow. Repeatable.",
+        parse_network,
+        repeatable=True,
+        per_listener=True,
+    ),
+    Option(
+        "proxy-protocol",
+        None,
+        "Load balancers connect, and tell with a header of the PROXY protocol (version 1 or 2)"
+        " whom they speak for.",
+        flag=True,
+        per_listener=True,
+    ),
+    Option(
+        "proxy-from",
+        None,
+        "Network of the load balancers that are believed with --proxy-protocol; nobody else may"
+        " connect then. unix is whoever connects to a unix socket. Repeatable.",
+        parse_balancer,
+        repeatable=True,
+        per_listener=True,
     ),
     Option(
         "drain",

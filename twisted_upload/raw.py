@@ -241,6 +241,9 @@ class UploadProtocol(TakesNoDescriptors, Protocol):
         """Let the store take from the socket what comes next."""
         if self._answered or self._half_closed or self._lent or self._incoming is None:
             return
+        places = self.factory.gate.admission.places
+        if places.lent >= places.most_lent:
+            return
         if self.factory.settings.receipts:  # a digest needs to see the bytes
             return
         if self._handover is None:
@@ -250,10 +253,13 @@ class UploadProtocol(TakesNoDescriptors, Protocol):
         limit = self.factory.settings.max_size
         most = limit - self._size + 1 if limit else sys.maxsize
         self.pauseProducing()
-        if not self._handover.lend(most):
+        if self._handover.lend(most):
+            places.lent += 1
+        else:
             self.resumeProducing()
 
     def _given_back(self, taken: Taken) -> None:
+        self.factory.gate.admission.places.lent -= 1
         if not self._connected:
             return
         if self._answered:

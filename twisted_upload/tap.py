@@ -22,12 +22,15 @@ from twisted_upload.binding import Doorway
 from twisted_upload.building import Endpoints, Stores, door_settings, endpoints_of
 from twisted_upload.check import check
 from twisted_upload.configuration import Configuration, configure
+from twisted_upload.ends import log_end
 from twisted_upload.errors import CannotStart, WrongConfiguration
+from twisted_upload.facing import places_for
 from twisted_upload.layers import Given, Layer, nearest
 from twisted_upload.logs import observer_for
 from twisted_upload.options import CHECK, CONFIG, OPTIONS, PRINT_CONFIG
 from twisted_upload.printable import printable
 from twisted_upload.raw import UploadFactory
+from twisted_upload.refusals import Refusals, SparingLog
 from twisted_upload.service import STOPPING, UploadService
 from twisted_upload.toml_text import toml_text
 from twisted_upload.workers import Supervisor
@@ -172,12 +175,21 @@ def upload_service(
     :param endpoints: of each listener.
     """
     stores = Stores(configuration, reactor)
+    refusals = Refusals(reactor)
+    witnesses = (SparingLog(log_end, refusals, reactor),)
+    places = places_for(configuration["max-connections"])
     doorways = [
         Doorway(
             listener.name,
             its_endpoints,
             UploadFactory(
-                stores.of(listener), reactor, door_settings(listener), name=listener.name
+                stores.of(listener),
+                reactor,
+                door_settings(listener),
+                witnesses=witnesses,
+                name=listener.name,
+                places=places,
+                refusals=refusals,
             ),
             listener["directory"],
         )
@@ -190,11 +202,12 @@ def make_service(configuration: Configuration, reactor: Any) -> UploadService | 
     """
     The daemon as it is configured, not started.
 
-    :raises CannotStart: an endpoint is not one.
+    :raises CannotStart: an endpoint is not one, or there are too few descriptors.
     """
     endpoints = [endpoints_of(listener, reactor) for listener in configuration.listeners]
     if configuration["workers"] == 1:
         return upload_service(configuration, reactor, endpoints)
+    places_for(configuration["max-connections"])  # each worker has as many
     nobody = Factory()
     doorways = [
         Doorway(listener.name, its_endpoints, nobody, listener["directory"])

@@ -24,16 +24,13 @@ from twisted_upload.connections import Connections, TakesNoDescriptors
 from twisted_upload.errors import UploadRefused
 from twisted_upload.limits import Silences
 
-__all__ = ["LONGEST_STAY", "MOST_DISCARDED", "MOST_STAYING", "Anteroom", "TurnedAway"]
+__all__ = ["LONGEST_STAY", "MOST_DISCARDED", "Anteroom", "TurnedAway"]
 
 LONGEST_STAY = 2.0
 """Seconds for which a sender that was turned away may stay."""
 
 MOST_DISCARDED = 1024 * 1024
 """Bytes that are read from it and thrown away."""
-
-MOST_STAYING = 128
-"""Senders that may stay at a time."""
 
 _DONE = Failure(ConnectionDone())
 
@@ -116,10 +113,12 @@ class Anteroom:
     Where senders stay that were turned away.
 
     :param connections: of the door; they belong to them.
+    :param most: that stay at a time, of all doors of the process alike.
     """
 
-    def __init__(self, connections: Connections, clock: IReactorTime) -> None:
+    def __init__(self, connections: Connections, clock: IReactorTime, most: int) -> None:
         self._connections = connections
+        self._most = most
         self._staying = Silences(clock, LONGEST_STAY, TurnedAway.leave)
 
     def __len__(self) -> int:
@@ -127,7 +126,7 @@ class Anteroom:
 
     def came(self, protocol: TurnedAway) -> None:
         """One more."""
-        if len(self._staying) >= MOST_STAYING:
+        if len(self._staying) >= self._most:
             self._staying.longest().leave()
         self._staying.heard(protocol)
         self._connections.came(protocol)

@@ -17,6 +17,8 @@ from twisted_upload.units import parse_size
 
 __all__ = [
     "parse_answer",
+    "parse_connections",
+    "parse_count",
     "parse_directory",
     "parse_interface",
     "parse_mode",
@@ -105,6 +107,16 @@ def parse_workers(text: str) -> int:
     if text == "auto":
         return len(os.sched_getaffinity(0))
     return parse_number(text, 64)
+
+
+def parse_count(text: str) -> int:
+    """How many of something, from 0."""
+    return parse_number(text, 1_000_000, 0)
+
+
+def parse_connections(text: str) -> int | None:
+    """How many connections; `None` for ``auto``."""
+    return None if text == "auto" else parse_number(text, 1_000_000)
 
 
 def parse_threads(text: str) -> int:

@@ -13,7 +13,6 @@ import socket
 import sys
 from typing import Any
 
-from twisted.internet.endpoints import AdoptedStreamServerEndpoint
 from twisted.internet.protocol import Protocol
 from twisted.internet.stdio import StandardIO
 from twisted.logger import globalLogBeginner
@@ -21,6 +20,7 @@ from twisted.logger import globalLogBeginner
 from twisted_upload.building import Endpoints
 from twisted_upload.configuration import Configuration
 from twisted_upload.errors import CannotStart
+from twisted_upload.listening import adopted_endpoint
 from twisted_upload.logs import LineObserver, unbuffered
 from twisted_upload.service import UploadService
 from twisted_upload.tap import upload_service
@@ -72,7 +72,6 @@ def _adopted(descriptions: str, reactor: Any) -> Endpoints:
     endpoints = []
     for description in descriptions.split(","):
         family, _, number = description.partition(":")
-        # The endpoint duplicates the descriptor, and the port closes that.
-        adopted = AdoptedStreamServerEndpoint(reactor, int(number), socket.AddressFamily[family])
+        adopted = adopted_endpoint(reactor, int(number), socket.AddressFamily[family])
         endpoints.append((description, adopted))
     return endpoints

@@ -53,6 +53,8 @@ class Ours(Peer):
             str(place.directory),
             "--suffix",
             ".bin",
+            "--max-per-address",
+            "0",
         ]
         options += [] if self.fsync else ["--no-fsync"]
         options += ["--workers", str(self.workers)] if self.workers > 1 else []

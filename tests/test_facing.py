@@ -1,0 +1,84 @@
+"""
+What the options say of who may come in.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from twisted.internet.address import IPv4Address, UNIXAddress
+
+from twisted_upload.admission import Balancers
+from twisted_upload.facing import limits_of, parse_balancer, places_for
+from twisted_upload.networks import parse_network
+from twisted_upload.raw import DoorSettings
+
+
+def _limits(**values: Any) -> DoorSettings:
+    given: dict[str, Any] = {
+        "min-rate": 500,
+        "max-per-address": 50,
+        "allow": [],
+        "deny": [],
+        "proxy-protocol": False,
+        "proxy-from": [],
+    }
+    given |= {name.replace("_", "-"): value for name, value in values.items()}
+    return DoorSettings(**limits_of(given))
+
+
+def test_defaults() -> None:
+    """The defaults of the options are those of the door."""
+    limits = _limits()
+    default = DoorSettings()
+    assert limits.min_rate == default.min_rate == 500
+    assert limits.max_per_address == default.max_per_address == 50
+    assert not limits.rules
+    assert not default.rules
+    assert limits.balancers is default.balancers is None
+
+
+def test_rules() -> None:
+    """Networks become rules."""
+    rules = _limits(allow=[parse_network("10.0.0.0/8")], deny=[parse_network("10.1.0.0/16")]).rules
+    assert rules.allows("10.2.0.1")
+    assert not rules.allows("10.1.0.1")
+    assert not rules.allows("11.0.0.1")
+
+
+def test_balancers() -> None:
+    """Balancers are networks, or unix."""
+    believed: Balancers | None = _limits(
+        proxy_protocol=True, proxy_from=[parse_balancer("10.0.0.0/8")]
+    ).balancers
+    assert believed is not None
+    assert IPv4Address("TCP", "10.1.2.3", 1) in believed
+    assert UNIXAddress(b"") not in believed
+    believed = _limits(proxy_protocol=True, proxy_from=[parse_balancer("unix")]).balancers
+    assert believed is not None
+    assert UNIXAddress(b"") in believed
+    assert IPv4Address("TCP", "10.1.2.3", 1) not in believed
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"proxy_protocol": True}, r"proxy-protocol: .*--proxy-from"),
+        ({"proxy_from": [None]}, r"proxy-from: .*--proxy-protocol"),
+        (
+            {"allow": [parse_network("::/0")], "deny": [parse_network("::/0")]},
+            r"deny: ::/0 is both allowed and denied",
+        ),
+    ],
+)
+def test_disagreement(values: dict[str, Any], says: str) -> None:
+    """What does not go together is said so, by the name of an option."""
+    with pytest.raises(ValueError, match=says):
+        _limits(**values)
+
+
+def test_places() -> None:
+    """The places are those that the descriptors are enough for, or those asked for."""
+    assert places_for(None).most > 0
+    assert places_for(7).most == 7

@@ -1,0 +1,263 @@
+"""
+What a listening port needs beside what Twisted gives it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import stat
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.defer import ensureDeferred, maybeDeferred
+from twisted.internet.interfaces import IStreamServerEndpoint, IStreamServerEndpointStringParser
+from twisted.internet.task import Clock
+from twisted.logger import globalLogPublisher
+from twisted.plugin import getPlugins
+from twisted.python.systemd import ListenFDs
+from zope.interface.verify import verifyObject
+
+from tests.helpers import PATIENCE, OpenDoor, in_thread, open_door, reactor, read_all, turns, until
+from twisted_upload.binding import Doorway, Listening
+from twisted_upload.listening import adopted_endpoint, endpoint_from_string, tcp_endpoint
+from twisted_upload.ports import (
+    SHORTAGE_LINE,
+    SHORTAGE_PAUSE,
+    AdoptedUnixEndpoint,
+    notice_dead_peers,
+    wait_in_shortage,
+)
+
+KEPT = "上传成功".encode()
+
+
+@pytest.fixture
+def lines() -> Iterator[list[str]]:
+    """The lines that are written."""
+    written: list[str] = []
+
+    def observe(event: dict[str, Any]) -> None:
+        if event.get("log_namespace") == "twisted_upload.ports":
+            written.append(event["log_format"].format_map(event))
+
+    observer: Any = observe
+    globalLogPublisher.addObserver(observer)
+    yield written
+    globalLogPublisher.removeObserver(observer)
+
+
+def _options(descriptor: Any) -> list[int]:
+    asked = [
+        (socket.SOL_SOCKET, socket.SO_KEEPALIVE),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPCNT),
+        (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT),
+    ]
+    return [descriptor.getsockopt(*option) for option in asked]
+
+
+async def _accepted(door: Any, address: tuple[str, int]) -> list[int]:
+    """The options of a connection that has been accepted."""
+    with socket.create_connection(address, PATIENCE):
+        await until(lambda: door.senders)
+        (protocol,) = door.senders
+        found = _options(protocol.transport.getHandle())
+    await door.is_quiet()
+    return found
+
+
+@pytest.mark.parametrize("interface", ["127.0.0.1", "::1", ""])
+async def test_dead_peers(interface: str) -> None:
+    """Accepted connections have keepalive and a user time-out from their port."""
+    async with open_door() as door:
+        port: Any = await tcp_endpoint(reactor, 0, interface).listen(door.factory)
+        notice_dead_peers(port)
+        address = (interface or "127.0.0.1", port.getHost().port)
+        assert await _accepted(door, address) == [1, 60, 15, 4, 60_000]
+        await port.stopListening()
+
+
+async def test_dead_peers_of_an_adopted_port() -> None:
+    """The same for a socket that somebody else has bound."""
+    async with open_door() as door:
+        with socket.create_server(("127.0.0.1", 0)) as bound:
+            endpoint = adopted_endpoint(reactor, os.dup(bound.fileno()), socket.AF_INET)
+            port: Any = await endpoint.listen(door.factory)
+            notice_dead_peers(port)
+            assert await _accepted(door, bound.getsockname()) == [1, 60, 15, 4, 60_000]
+            await port.stopListening()
+
+
+async def test_dead_peers_of_a_unix_socket(tmp_path: Path) -> None:
+    """A unix socket needs none of it, and gets none."""
+    async with open_door() as door:
+        port: Any = reactor.listenUNIX(str(tmp_path / "door"), door.factory)
+        notice_dead_peers(port)
+        await port.stopListening()
+
+
+async def test_every_port_of_the_daemon(tmp_path: Path) -> None:
+    """A service sees to it for all of its ports."""
+    async with open_door() as door:
+        unix = endpoint_from_string(reactor, f"unix:{tmp_path / 'door'}")
+        tcp = tcp_endpoint(reactor, 0, "127.0.0.1")
+        doorway = Doorway("upload", [("unix", unix), ("tcp", tcp)], door.factory, str(tmp_path))
+        service = Listening([doorway])
+        service.bind()
+        ports: list[Any] = [*service.ports]
+        assert await _accepted(door, ("127.0.0.1", ports[1].getHost().port))
+        assert [type(port.socket).__name__ for port in ports] == ["_WaitingSocket"] * 2
+        for port in ports:
+            await port.stopListening()
+
+
+class _Short:
+    """A listening socket for which there are no descriptors now and then."""
+
+    def __init__(self, ours: socket.socket) -> None:
+        self.ours = ours
+        self.error: int | None = None
+        self.asked = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.ours, name)
+
+    def has_been_asked(self, times: int) -> bool:
+        return self.asked >= times
+
+    def accept(self) -> Any:
+        self.asked += 1
+        if self.error is not None:
+            raise OSError(self.error, os.strerror(self.error))
+        return self.ours.accept()
+
+
+def _short(door: OpenDoor, clock: Clock, number: int) -> _Short:
+    """Have the door's port run short."""
+    short = _Short(door.port.socket)
+    short.error = number
+    door.port.socket = short
+    wait_in_shortage(door.port, clock)
+    return short
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
+async def test_shortage(number: int, lines: list[str]) -> None:
+    """
+    Without a descriptor a newcomer waits, nothing spins, and an upload that has
+    begun goes on; when there are descriptors again, the newcomer comes in.
+    """
+    async with open_door() as door:
+        first = door.connect()
+        first.sendall(b"begun")
+        await door.has_come(5)
+        clock = Clock()
+        short = _short(door, clock, number)
+        newcomer = ensureDeferred(door.send(b"newcomer"))
+        await until(lambda: short.asked)
+        for asked in range(1, 11):
+            await turns(20)
+            assert short.asked == asked
+            clock.advance(SHORTAGE_PAUSE)
+            await until(partial(short.has_been_asked, asked + 1))
+        first.shutdown(socket.SHUT_WR)
+        assert await in_thread(read_all, first) == KEPT
+        short.error = None
+        clock.advance(SHORTAGE_PAUSE)
+        assert await newcomer == KEPT
+        assert door.kept == [b"begun", b"newcomer"]
+        assert clock.getDelayedCalls() == []
+        assert lines == [f"newcomers have to wait: {os.strerror(number)}"]
+
+
+async def test_long_shortage(lines: list[str]) -> None:
+    """A shortage that lasts is told of now and then."""
+    async with open_door() as door:
+        clock = Clock()
+        short = _short(door, clock, errno.ENFILE)
+        newcomer = ensureDeferred(door.send(b"newcomer"))
+        await until(lambda: short.asked)
+        for _ in range(10):
+            clock.advance(SHORTAGE_LINE / 4)
+            await until(clock.getDelayedCalls)
+        assert len(lines) == 3
+        short.error = None
+        clock.advance(SHORTAGE_PAUSE)
+        assert await newcomer == KEPT
+
+
+async def test_stop_in_a_shortage() -> None:
+    """A port can be closed while newcomers wait, and nothing is left of it."""
+    clock = Clock()
+    async with open_door() as door:
+        short = _short(door, clock, errno.EMFILE)
+        door.connect()
+        await until(lambda: short.asked)
+        assert clock.getDelayedCalls()
+        stopping = door.port.stopListening()
+        clock.advance(SHORTAGE_PAUSE)
+        await stopping
+    assert clock.getDelayedCalls() == []
+
+
+async def test_other_errors(expected_errors: list[str]) -> None:
+    """Other errors are what they were."""
+    expected_errors.append("Input/output error")
+    async with open_door() as door:
+        clock = Clock()
+        short = _short(door, clock, errno.EIO)
+        newcomer = ensureDeferred(door.send(b"newcomer"))
+        await until(lambda: short.asked)
+        assert clock.getDelayedCalls() == []
+        short.error = None
+        assert await newcomer == KEPT
+
+
+# -- unix sockets that somebody else has bound --------------------------------
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o660, 0o666])
+async def test_adopted(tmp_path: Path, mode: int) -> None:
+    """An adopted unix socket keeps its mode, is served, and stays when we go."""
+    path = tmp_path / "door"
+    async with open_door() as door:
+        with socket.socket(socket.AF_UNIX) as bound:
+            bound.bind(str(path))
+            bound.listen()
+            path.chmod(mode)
+            for _ in range(2):  # another daemon after the first one
+                endpoint = adopted_endpoint(reactor, bound.fileno(), socket.AF_UNIX)
+                assert verifyObject(IStreamServerEndpoint, endpoint)
+                port = await endpoint.listen(door.factory)
+                assert stat.S_IMODE(path.stat().st_mode) == mode
+                with socket.socket(socket.AF_UNIX) as peer:
+                    peer.settimeout(PATIENCE)
+                    peer.connect(str(path))
+                    peer.sendall(b"content")
+                    peer.shutdown(socket.SHUT_WR)
+                    assert await in_thread(read_all, peer) == KEPT
+                await maybeDeferred(port.stopListening)
+                assert path.is_socket()
+    assert door.kept == [b"content"] * 2
+
+
+async def test_systemd_socket(tmp_path: Path) -> None:
+    """A unix socket of systemd is adopted in that way."""
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(str(tmp_path / "door"))
+        bound.listen()
+        systemd: Any = ListenFDs([bound.fileno()], ["upload"])
+        parsers: list[Any] = [*getPlugins(IStreamServerEndpointStringParser)]
+        (parser,) = [it for it in parsers if it.prefix == "systemd"]
+        before, parser._sddaemon = parser._sddaemon, systemd
+        try:
+            found = endpoint_from_string(reactor, "systemd:domain=UNIX:index=0")
+        finally:
+            parser._sddaemon = before
+        assert isinstance(found, AdoptedUnixEndpoint)

@@ -1,0 +1,65 @@
+"""
+What the options say of who may come in, made into what a door wants.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from twisted_upload.admission import Balancers, Places
+from twisted_upload.descriptors import budget, raise_limit
+from twisted_upload.networks import Network, NetworkSet, Rules, parse_network
+
+__all__ = ["limits_of", "parse_balancer", "places_for"]
+
+UNIX = "unix"
+
+
+def parse_balancer(text: str) -> Network | None:
+    """
+    A network that balancers are in; `None` for ``unix``: a unix socket.
+
+    :raises ValueError: it is neither.
+    """
+    return None if text.strip() == UNIX else parse_network(text)
+
+
+def limits_of(values: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    Limits for `DoorSettings`, by name, from the values of the options.
+
+    :raises ValueError: values that make sense alone do not go together; the
+        text begins with the name of an option.
+    """
+    believed = values["proxy-from"]
+    if values["proxy-protocol"] and not believed:
+        raise ValueError("proxy-protocol: say with --proxy-from which load balancers to believe")
+    if believed and not values["proxy-protocol"]:
+        raise ValueError("proxy-from: it goes with --proxy-protocol")
+    balancers = None
+    if believed:
+        networks = NetworkSet(network for network in believed if network is not None)
+        balancers = Balancers(networks, unix=None in believed)
+    try:
+        rules = Rules(values["allow"], values["deny"])
+    except ValueError as error:
+        raise ValueError(f"deny: {error}") from None
+    return {
+        "min_rate": float(values["min-rate"]),
+        "max_per_address": values["max-per-address"],
+        "rules": rules,
+        "balancers": balancers,
+    }
+
+
+def places_for(asked: int | None) -> Places:
+    """
+    The places of this process, whose limit of descriptors is raised for them.
+
+    :param asked: connections that the operator wants; `None` for as many as
+        the descriptors are enough for.
+    :raises CannotStart: they are not enough.
+    """
+    share = budget(raise_limit(), asked)
+    return Places(share.connections, share.turned_away, share.lent)

@@ -1,0 +1,160 @@
+"""
+What a listening port needs beside what Twisted gives it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from typing import Any
+
+from twisted.internet import tcp, unix
+from twisted.internet.defer import Deferred, execute
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IListeningPort,
+    IProtocolFactory,
+    IReactorTime,
+    IStreamServerEndpoint,
+)
+from twisted.logger import Logger
+from zope.interface import implementer
+
+__all__ = ["AdoptedUnixEndpoint", "notice_dead_peers", "wait_in_shortage"]
+
+KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES = 60, 15, 4
+"""Seconds of silence before the kernel asks a peer whether it is there, seconds
+between two questions, and how many are asked."""
+
+USER_TIMEOUT = 60_000
+"""Milliseconds after which a peer that acknowledges nothing is given up."""
+
+SHORTAGE_PAUSE = 0.5
+"""Seconds for which newcomers wait when there is no descriptor for them."""
+
+SHORTAGE_LINE = 60.0
+"""Seconds between two lines in the log about that, at the least."""
+
+_SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+
+def notice_dead_peers(port: IListeningPort) -> None:
+    """
+    Have the kernel give up the connections of this port whose peers are dead.
+
+    Linux lets accepted sockets inherit it: nothing has to be done for each.
+    Both are needed: keepalive for a peer that has nothing to acknowledge, the
+    user time-out for one that has.
+    """
+    with socket.socket(fileno=os.dup(port.fileno())) as ours:  # type: ignore[attr-defined]
+        if ours.family not in (socket.AF_INET, socket.AF_INET6):
+            return
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in (
+            (socket.TCP_KEEPIDLE, KEEPALIVE_IDLE),
+            (socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL),
+            (socket.TCP_KEEPCNT, KEEPALIVE_PROBES),
+            (socket.TCP_USER_TIMEOUT, USER_TIMEOUT),
+        ):
+            ours.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+def wait_in_shortage(port: Any, clock: IReactorTime) -> None:
+    """
+    Have a port wait a moment when there is no descriptor for a newcomer.
+
+    Twisted would close one newcomer after the other, with a line in the log for
+    each, or, where the whole system is short of descriptors, ask again at once
+    and for ever.  The kernel's queue keeps them; and while they wait, what gets
+    free is for the uploads that have begun.
+
+    :param port: one of Twisted's that listens.
+    """
+    port.socket = _WaitingSocket(port, clock)
+
+
+class _WaitingSocket:
+    """A listening socket, for `tcp.Port`."""
+
+    def __init__(self, port: Any, clock: IReactorTime) -> None:
+        self._socket = port.socket
+        self._port = port
+        self._clock = clock
+        self._timer: IDelayedCall | None = None
+        self._told = float("-inf")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._socket, name)
+
+    def accept(self) -> Any:
+        """See `socket.socket.accept`."""
+        try:
+            return self._socket.accept()
+        except OSError as error:
+            if error.errno not in _SHORT:
+                raise
+            self._wait(error)
+            raise BlockingIOError(errno.EAGAIN, "later") from error
+
+    def close(self) -> None:
+        """See `socket.socket.close`."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._socket.close()
+
+    def _wait(self, error: OSError) -> None:
+        now = self._clock.seconds()
+        if now - self._told >= SHORTAGE_LINE:
+            self._told = now
+            _log.warn("newcomers have to wait: {error}", error=error.strerror)
+        if self._timer is None:
+            self._port.stopReading()
+            self._timer = self._clock.callLater(SHORTAGE_PAUSE, self._go_on)
+
+    def _go_on(self) -> None:
+        self._timer = None
+        if not self._port.disconnecting:
+            self._port.startReading()
+
+
+@implementer(IStreamServerEndpoint)
+class AdoptedUnixEndpoint:
+    """
+    A listening unix socket that somebody else has bound, and will remove.
+
+    Twisted's own way changes its mode to 0666, and unlinks it at the end.
+
+    :param descriptor: of the socket; it is duplicated.
+    """
+
+    def __init__(self, reactor: Any, descriptor: int) -> None:
+        self._reactor = reactor
+        self._descriptor = descriptor
+
+    def listen(
+        self,
+        protocolFactory: IProtocolFactory,  # noqa: N803 - the interface's name for it
+    ) -> Deferred[IListeningPort]:
+        """See `IStreamServerEndpoint`."""
+        return execute(self._listen, protocolFactory)
+
+    def _listen(self, factory: IProtocolFactory) -> IListeningPort:
+        adopted = socket.socket(fileno=os.dup(self._descriptor))
+        adopted.setblocking(False)
+        port = _AdoptedPort(adopted.getsockname(), factory, reactor=self._reactor)
+        port._preexistingSocket = adopted  # noqa: SLF001 - there is no public way
+        port.startListening()
+        return port
+
+
+class _AdoptedPort(unix.Port):
+    def startListening(self) -> None:
+        tcp.Port.startListening(self)
+
+    def connectionLost(self, reason: Any) -> None:
+        tcp.Port.connectionLost(self, reason)
+
+
+_log = Logger()
