@@ -126,7 +126,7 @@ def test_unix_socket(tmp_path: Path) -> None:
             with connect(socket.AF_UNIX, path) as peer:
                 assert finish_with(peer, b"something") == SUCCESS
             assert daemon.only_file() == b"something"
-            assert daemon.wait_for_line("from unix")
+            assert daemon.wait_for_line(f"from unix uid {os.getuid()} pid {os.getpid()}")
             daemon.stop()
             assert not os.path.exists(path)
 

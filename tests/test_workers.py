@@ -7,10 +7,12 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import stat
+import tempfile
 from collections import Counter
 from pathlib import Path
 
-from tests.daemon import Daemon, crowd, finish, hear, sha256, until
+from tests.daemon import Daemon, connect, crowd, finish, hear, sha256, until
 
 SUCCESS = "上传成功".encode()
 
@@ -117,3 +119,23 @@ def test_unix_socket(tmp_path: Path) -> None:
             peer.sendall(b"content")
             assert finish(peer) == SUCCESS
         assert daemon.only_file() == b"content"
+
+
+def test_unix_socket_keeps_its_mode(tmp_path: Path) -> None:
+    """Workers serve a unix socket with the mode that was asked for, and it is gone at the end."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "door"
+        with start(tmp_path, f"--listen=unix:{path}:mode=660") as daemon:
+            all_serve(daemon)
+            assert stat.S_IMODE(path.stat().st_mode) == 0o660
+            with connect(socket.AF_UNIX, str(path)) as peer:
+                peer.sendall(b"content")
+                assert finish(peer) == SUCCESS
+            daemon.wait_for_line(f"from unix uid {os.getuid()} pid {os.getpid()}")
+            for pid in workers_of(daemon):
+                os.kill(pid, signal.SIGKILL)
+            until(lambda: len(daemon.lines("listens on")) >= 5, "two new workers to serve")
+            assert stat.S_IMODE(path.stat().st_mode) == 0o660
+            daemon.stop()
+        assert not path.exists()
+        assert daemon.lines("CRITICAL") == []

@@ -15,12 +15,16 @@ import errno
 import fcntl
 import os
 import select
+import time
 from collections.abc import Sequence
 from typing import Any
 
 from twisted_upload.aio import ParallelSync, sync_one_by_one
 
 __all__ = ["Files"]
+
+SHORTAGE_TIME, SHORTAGE_PAUSE = 2.0, 0.05
+"""Seconds for which files wait for descriptors, and seconds between two tries."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _RENAME_NOREPLACE = 1  # linux/fs.h
@@ -60,14 +64,37 @@ class Files:
 
     def __init__(self) -> None:
         self._idle_syncs: list[ParallelSync] = []  # one for each thread that syncs at a time
+        self._short_since: float | None = None  # since when there is no descriptor for a file
 
     def create(self, directory: int, name: str, mode: int) -> int:
         """
         Open a new file for writing and reading, with these permissions less the
         umask; `FileExistsError` if it is not new.
+
+        Where there is no descriptor for it, wait for one, unless they have been
+        short for too long: an upload that has come so far is not to fail for a
+        moment's shortage, in which newcomers wait longer than it does
+        (`twisted_upload.ports`).
         """
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-        return os.open(name, flags, mode, dir_fd=directory)
+        while True:
+            try:
+                descriptor = os.open(name, flags, mode, dir_fd=directory)
+            except OSError as error:
+                if error.errno not in (errno.EMFILE, errno.ENFILE) or not self._wait():
+                    raise
+            else:
+                self._short_since = None
+                return descriptor
+
+    def _wait(self) -> bool:
+        now = time.monotonic()
+        since = self._short_since or now
+        self._short_since = since
+        if now - since > SHORTAGE_TIME:
+            return False
+        time.sleep(SHORTAGE_PAUSE)
+        return True
 
     def lock(self, descriptor: int) -> bool:
         """Try to become the only holder of a file; whether that worked."""

@@ -42,6 +42,9 @@ SELF_TEST_INTERVAL = 2.0
 ROOM_IS_FRESH = 1.0
 """Seconds for which a look at the free space is good."""
 
+SHORTAGE_LINE = 60.0
+"""Seconds between two lines in the log about a lack of descriptors or memory."""
+
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
@@ -66,6 +69,7 @@ class Health:
         self._test = test
         self._timer: IDelayedCall | None = None
         self._stopped = False
+        self._told_of_shortage = float("-inf")
 
     def check(self) -> None:
         """
@@ -81,7 +85,10 @@ class Health:
         if number in _FULL:
             return NoSpace()
         if number in _SHORT:
-            _log.error("{what}: {error}", what=self._what, error=error)
+            now = self._clock.seconds()
+            if now - self._told_of_shortage >= SHORTAGE_LINE:
+                self._told_of_shortage = now
+                _log.error("{what}: {error}", what=self._what, error=error)
             return Busy()
         if number is None and not failure.check(PoolStopped):
             _log.failure("{what}: a defect in the write path", failure, what=self._what)

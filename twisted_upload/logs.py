@@ -44,7 +44,12 @@ class LineObserver:
         self._time = ""
 
     def __call__(self, event: LogEvent) -> None:
-        """Write one event."""
+        """
+        Write one event, unless it is for debugging: whoever connects and says
+        nothing makes one of those, and must not be able to fill a disk so.
+        """
+        if event.get("log_level") is LogLevel.debug:
+            return
         text = _text(event)
         if text is None:
             return
