@@ -13,6 +13,7 @@ from twisted_upload.admission import Balancers
 from twisted_upload.facing import limits_of, parse_balancer, places_for
 from twisted_upload.networks import parse_network
 from twisted_upload.raw import DoorSettings
+from twisted_upload.tap import Options
 
 
 def _limits(**values: Any) -> DoorSettings:
@@ -82,3 +83,23 @@ def test_places() -> None:
     """The places are those that the descriptors are enough for, or those asked for."""
     assert places_for(None).most > 0
     assert places_for(7).most == 7
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        (["--proxy-protocol"], "--proxy-protocol: "),
+        (["--proxy-from=unix"], "--proxy-from: "),
+        (["--allow=10.0.0.0/8", "--deny=10.0.0.0/8"], "--deny: "),
+    ],
+)
+def test_disagreement_on_the_command_line(
+    options: list[str], names: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is one line that names the option, and status 2."""
+    with pytest.raises(SystemExit) as ended:
+        Options().parseOptions(options)
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"twistd upload: {names}")
+    assert error.count("\n") == 1

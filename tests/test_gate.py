@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given, is_hypothesis_test, settings
 from hypothesis import strategies as st
 from twisted.logger import globalLogPublisher
 
@@ -44,6 +44,18 @@ KEPT = "上传成功".encode()
 
 LOOPBACK = Balancers(NetworkSet([parse_network("127.0.0.0/8")]))
 BALANCED = DoorSettings(balancers=LOOPBACK)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """The gate keeps its promises whether transports read at once or not."""
+    if not is_hypothesis_test(metafunc.function):
+        metafunc.fixturenames.append("_eager")
+        metafunc.parametrize("_eager", [True, False], ids=["eager", "plain"], indirect=True)
+
+
+@pytest.fixture
+def _eager(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(OpenDoor, "eager", request.param)
 
 
 def _code(answer: bytes) -> str:

@@ -11,8 +11,14 @@ from itertools import islice
 from typing import Any, cast
 
 from twisted.application.service import Service
+from twisted.internet import tcp
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
+from twisted.internet.interfaces import (
+    IListeningPort,
+    IProtocolFactory,
+    IReactorTime,
+    IStreamServerEndpoint,
+)
 from twisted.logger import ILogObserver, Logger
 from twisted.python.components import Componentized
 from twisted.python.failure import Failure
@@ -136,8 +142,9 @@ def listen(name: str, endpoint: IStreamServerEndpoint, factory: IProtocolFactory
     port: Any = result
     if getattr(port, "factory", None) is factory:  # nothing between it and the socket
         read_eagerly(port)
-    notice_dead_peers(port)
-    wait_in_shortage(port, port.reactor)
+    if isinstance(port, tcp.Port):  # unix ones are, too
+        notice_dead_peers(port)
+        wait_in_shortage(port, cast(IReactorTime, port.reactor))
     return cast(IListeningPort, port)
 
 

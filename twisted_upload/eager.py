@@ -35,6 +35,7 @@ class EagerServer(tcp.Server):
 
     heard_end = False
     _waiting = True  # for read_now
+    _begun = False  # read_now
     _wanted = False  # reading, meanwhile
 
     def startReading(self) -> None:
@@ -58,7 +59,15 @@ class EagerServer(tcp.Server):
         return why
 
     def read_now(self) -> None:
-        """Read what is there: data, and the end if it comes right after it."""
+        """
+        Read what is there: data, and the end if it comes right after it.
+
+        Only the first time: whoever takes a connection over has to be given
+        first what has been read.
+        """
+        if self._begun:
+            return
+        self._begun = True
         try:
             why = self.doRead() if self._wanted else None
             if why is None and self._wanted and self.protocol.in_flight:  # type: ignore[attr-defined]

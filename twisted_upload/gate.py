@@ -21,6 +21,7 @@ from zope.interface import implementer
 from twisted_upload.addresses import host_of
 from twisted_upload.admission import Admission, Balancers
 from twisted_upload.connections import Connections, TakesNoDescriptors
+from twisted_upload.eager import read_now
 from twisted_upload.errors import NotAllowed, ShuttingDown, TimedOut, UploadRefused
 from twisted_upload.limits import Silences
 from twisted_upload.networks import address_group
@@ -128,6 +129,7 @@ class Balanced(TakesNoDescriptors, Protocol):
         gate.admission.enter(None)
         gate.headers.heard(self)
         gate.connections.came(self)
+        read_now(self.transport)
 
     def dataReceived(self, data: bytes) -> None:
         """The next bytes of the header, and perhaps what follows it."""

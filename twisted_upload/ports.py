@@ -15,6 +15,7 @@ from twisted.internet.interfaces import (
     IDelayedCall,
     IListeningPort,
     IProtocolFactory,
+    IReactorFDSet,
     IReactorTime,
     IStreamServerEndpoint,
 )
@@ -140,7 +141,9 @@ class AdoptedUnixEndpoint:
         """See `IStreamServerEndpoint`."""
         return execute(self._listen, protocolFactory)
 
-    def _listen(self, factory: IProtocolFactory) -> IListeningPort:
+    def _listen(self, factory: IProtocolFactory) -> Any:
+        if not IReactorFDSet.providedBy(self._reactor):  # it only wants to know
+            return self._reactor.adoptStreamPort(self._descriptor, socket.AF_UNIX, factory)
         adopted = socket.socket(fileno=os.dup(self._descriptor))
         adopted.setblocking(False)
         port = _AdoptedPort(adopted.getsockname(), factory, reactor=self._reactor)

@@ -21,6 +21,7 @@ from zope.interface import implementer
 
 from twisted_upload.answers import refused_answer
 from twisted_upload.connections import Connections, TakesNoDescriptors
+from twisted_upload.eager import read_now
 from twisted_upload.errors import UploadRefused
 from twisted_upload.limits import Silences
 
@@ -69,6 +70,8 @@ class TurnedAway(TakesNoDescriptors, Protocol):
             socket.shutdown(SHUT_WR)
         except OSError:
             self.leave()
+        else:
+            read_now(self.transport)
 
     def dataReceived(self, data: bytes) -> None:
         """Whatever it is, it comes too late."""
