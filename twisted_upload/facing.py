@@ -10,6 +10,7 @@ from typing import Any
 from twisted_upload.admission import Balancers, Places
 from twisted_upload.descriptors import budget, raise_limit
 from twisted_upload.networks import Network, NetworkSet, Rules, parse_network
+from twisted_upload.settings import EVERYBODY
 
 __all__ = ["limits_of", "parse_balancer", "places_for"]
 
@@ -42,7 +43,7 @@ def limits_of(values: Mapping[str, Any]) -> dict[str, Any]:
         networks = NetworkSet(network for network in believed if network is not None)
         balancers = Balancers(networks, unix=None in believed)
     try:
-        rules = Rules(values["allow"], values["deny"])
+        rules = Rules(values["allow"], values["deny"]) or EVERYBODY
     except ValueError as error:
         raise ValueError(f"deny: {error}") from None
     return {
