@@ -90,3 +90,8 @@ def test_group_commit() -> None:
 def test_fuzz() -> None:
     """Senders that keep to no rule leave no trace."""
     prove("fuzz", "--connections=400")
+
+
+def test_balancer() -> None:
+    """Behind a load balancer, no sender feels that one daemon of two stops and starts."""
+    prove("balancer", "--rounds=2")

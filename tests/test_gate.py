@@ -592,6 +592,31 @@ async def test_places_before_the_header() -> None:
         assert _code(await door.send(line() + b"content")) == "busy"
 
 
+async def test_a_header_takes_no_place_of_its_own() -> None:
+    """The last place is enough for a connection with its header, and is given back."""
+    places = Places(1)
+    async with open_door(BALANCED, places=places) as door:
+        for _ in range(3):
+            assert await door.send(line(), b"content") == KEPT
+            await door.is_quiet()
+            assert places.taken == 0
+
+
+async def test_stopping_while_the_header_comes() -> None:
+    """Who waits for all connections to go does not take the header's end for that."""
+    async with open_door(BALANCED) as door:
+        peer = door.connect()
+        await until(lambda: door.factory.protocols)
+        begun, gone = door.factory.all_begun(), door.factory.all_gone()
+        peer.sendall(line() + b"content")
+        await until(lambda: door.senders)
+        assert not gone.called
+        peer.shutdown(socket.SHUT_WR)
+        assert await _hear(peer) == KEPT
+        assert begun.called
+        await until(lambda: gone.called)
+
+
 async def test_stopping_before_the_header() -> None:
     """A connection whose header has not come is refused when the daemon stops."""
     async with open_door(BALANCED) as door:

@@ -29,9 +29,12 @@ from twisted_upload.ports import (
     SHORTAGE_LINE,
     SHORTAGE_PAUSE,
     AdoptedUnixEndpoint,
+    accept_the_rest,
     notice_dead_peers,
+    take_no_more,
     wait_in_shortage,
 )
+from twisted_upload.settings import DoorSettings
 
 KEPT = "上传成功".encode()
 
@@ -261,3 +264,54 @@ async def test_systemd_socket(tmp_path: Path) -> None:
         finally:
             parser._sddaemon = before
         assert isinstance(found, AdoptedUnixEndpoint)
+
+
+# -- leaving ------------------------------------------------------------------
+
+REFUSED = errno.ECONNREFUSED
+
+
+async def test_take_no_more() -> None:
+    """
+    A port that takes no more serves whoever has connected; who tries then finds
+    it closed in the end, and is not reset.
+    """
+    async with open_door() as door:
+        door.port.stopReading()
+        early = door.connect()
+        early.sendall(b"early")
+        early.shutdown(socket.SHUT_WR)
+        take_no_more(door.port)
+        with socket.socket() as late:
+            late.setblocking(False)
+            assert late.connect_ex(door.address) == errno.EINPROGRESS
+            accept_the_rest(door.port)
+            assert await in_thread(read_all, early) == KEPT
+            await maybeDeferred(door.port.stopListening)
+            await until(lambda: late.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == REFUSED)
+        assert door.kept == [b"early"]
+        assert len(door.log.ends) == 1
+
+
+async def test_accept_the_rest() -> None:
+    """All that waits to be accepted is, however many there are."""
+    async with open_door(DoorSettings(max_per_address=0)) as door:
+        door.port.stopReading()
+        peers = [door.connect() for _ in range(250)]
+        accept_the_rest(door.port)
+        assert len(door.senders) == 250
+        accept_the_rest(door.port)
+        for peer in peers:
+            peer.close()
+
+
+async def test_take_no_more_at_a_unix_socket(tmp_path: Path) -> None:
+    """A unix socket has no handshakes: nothing is done to it."""
+    async with open_door() as door:
+        port: Any = reactor.listenUNIX(str(tmp_path / "door"), door.factory)
+        take_no_more(port)
+        with socket.socket(socket.AF_UNIX) as peer:
+            peer.connect(str(tmp_path / "door"))
+            accept_the_rest(port)
+            assert len(door.senders) == 1
+        await port.stopListening()

@@ -64,6 +64,7 @@ class Connections:
         self.stopping = False
         self._unheard: set[IConnection] = set()  # they went before the answer
         self._drained: list[Deferred[None]] = []
+        self._begun: list[Deferred[None]] = []
         self._gone: list[Deferred[None]] = []
 
     @property
@@ -72,6 +73,14 @@ class Connections:
         return sum(protocol.in_flight for protocol in self.protocols) + len(self._unheard)
 
     # Stopping, in this order
+
+    def all_begun(self) -> Deferred[None]:
+        """
+        Fires when no connection is left whose upload has not begun.  It is looked
+        for when something ends, not at each first byte.  Cancel it to stop
+        waiting.
+        """
+        return self._wait_in(self._begun)
 
     def drain(self) -> Deferred[None]:
         """
@@ -125,6 +134,8 @@ class Connections:
 
     def look(self) -> None:
         """Something has ended: whoever waits for that hears of it."""
+        if self._begun and all(protocol.in_flight for protocol in self.protocols):
+            _fire(self._begun)
         if self._drained and not self.uploads_in_flight:
             _fire(self._drained)
         if self._gone and not self.protocols:

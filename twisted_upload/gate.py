@@ -122,11 +122,13 @@ class Balanced(TakesNoDescriptors, Protocol):
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
         self._reader = HeaderReader()
+        self._has_place = False
 
     def connectionMade(self) -> None:
         """A balancer has come."""
         gate = self._gate
         gate.admission.enter(None)
+        self._has_place = True
         gate.headers.heard(self)
         gate.connections.came(self)
         read_now(self.transport)
@@ -140,6 +142,7 @@ class Balanced(TakesNoDescriptors, Protocol):
             return
         if read is not None:
             header, rest = read
+            self._give_place_back()
             self._become(self._gate.sender(header, self.transport.getPeer()), rest)
 
     def readConnectionLost(self) -> None:
@@ -157,7 +160,8 @@ class Balanced(TakesNoDescriptors, Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """It is gone."""
-        self._go()
+        self._gate.headers.ignore(self)
+        self._gate.connections.went(self)
 
     def is_too_late(self) -> None:
         """The header has not come in time."""
@@ -169,16 +173,22 @@ class Balanced(TakesNoDescriptors, Protocol):
 
     def gone(self) -> None:
         """See `IConnection.gone`."""
-        self._gate.admission.leave(None)
+        self._give_place_back()
+
+    def _give_place_back(self) -> None:
+        if self._has_place:
+            self._has_place = False
+            self._gate.admission.leave(None)
 
     def _become(self, protocol: IProtocol, rest: bytes) -> None:
         transport = self.transport
-        self._go()
-        transport.protocol = protocol
-        protocol.makeConnection(transport)
-        if rest:
-            protocol.dataReceived(rest)
-
-    def _go(self) -> None:
         self._gate.headers.ignore(self)
-        self._gate.connections.went(self)
+        transport.protocol = protocol
+        try:
+            protocol.makeConnection(transport)
+            if rest:
+                protocol.dataReceived(rest)
+        finally:
+            # Only now: whoever waits for the last connection to go must not
+            # take a moment between the two for that.
+            self._gate.connections.went(self)

@@ -4,13 +4,17 @@ What a listening port needs beside what Twisted gives it.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import errno
 import os
+import select
 import socket
+import struct
 from typing import Any
 
 from twisted.internet import tcp, unix
-from twisted.internet.defer import Deferred, execute
+from twisted.internet.defer import Deferred, execute, maybeDeferred
 from twisted.internet.interfaces import (
     IDelayedCall,
     IListeningPort,
@@ -22,7 +26,14 @@ from twisted.internet.interfaces import (
 from twisted.logger import Logger
 from zope.interface import implementer
 
-__all__ = ["AdoptedUnixEndpoint", "notice_dead_peers", "wait_in_shortage"]
+__all__ = [
+    "AdoptedUnixEndpoint",
+    "accept_the_rest",
+    "close_ours",
+    "notice_dead_peers",
+    "take_no_more",
+    "wait_in_shortage",
+]
 
 KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES = 60, 15, 4
 """Seconds of silence before the kernel asks a peer whether it is there, seconds
@@ -36,6 +47,23 @@ SHORTAGE_PAUSE = 0.5
 
 SHORTAGE_LINE = 60.0
 """Seconds between two lines in the log about that, at the least."""
+
+MOST_ACCEPTS = 1000
+"""Times that a port is asked for the rest, which may be many connections each."""
+
+_SO_ATTACH_FILTER = 26  # asm-generic/socket.h
+
+# linux/filter.h: what begins a connection has SYN (2) in the flags of TCP, which
+# are its 14th byte.
+_DROP_NEWCOMERS = [
+    struct.pack("HBBI", code, when_set, when_not, value)
+    for code, when_set, when_not, value in (
+        (0x30, 0, 0, 13),  # load that byte
+        (0x45, 0, 1, 0x02),  # is SYN set?
+        (0x06, 0, 0, 0),  # then drop it
+        (0x06, 0, 0, 0xFFFFFFFF),  # or else take it
+    )
+]
 
 _SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
@@ -73,6 +101,39 @@ def wait_in_shortage(port: Any, clock: IReactorTime) -> None:
     :param port: one of Twisted's that listens.
     """
     port.socket = _WaitingSocket(port, clock)
+
+
+def take_no_more(port: Any) -> None:
+    """
+    Have a TCP port make no more connections; those which are made or about to be
+    can still be accepted.
+
+    Closing a port resets the connections that nobody has accepted yet, and
+    there are always some.  So the kernel first drops what asks for new ones; who
+    asks again, a second later, finds the port closed.
+    """
+    with socket.socket(fileno=os.dup(port.fileno())) as ours:
+        if ours.family in (socket.AF_INET, socket.AF_INET6):
+            program = ctypes.create_string_buffer(b"".join(_DROP_NEWCOMERS))
+            filtered = struct.pack("HP", len(_DROP_NEWCOMERS), ctypes.addressof(program))
+            with contextlib.suppress(OSError):  # then some are reset
+                ours.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, filtered)
+
+
+def close_ours(port: Any) -> Deferred[Any]:
+    """Stop listening on a socket that other processes have too, and go on to listen on."""
+    port._shouldShutdown = False  # noqa: SLF001 - it would be shut down for all of them
+    return maybeDeferred(port.stopListening)
+
+
+def accept_the_rest(port: Any) -> None:
+    """Accept what waits to be accepted."""
+    poll = select.poll()
+    poll.register(port.fileno(), select.POLLIN)
+    for _ in range(MOST_ACCEPTS):
+        if not poll.poll(0):
+            return
+        port.doRead()
 
 
 class _WaitingSocket:

@@ -15,6 +15,7 @@ from twisted.logger import Logger
 from twisted_upload.binding import Doorway, Listening
 from twisted_upload.directory import DirectoryStore
 from twisted_upload.disk import DiskThreads
+from twisted_upload.ports import accept_the_rest, take_no_more
 from twisted_upload.raw import UploadFactory
 
 __all__ = ["STOPPING", "Storage", "UploadService"]
@@ -27,7 +28,15 @@ DISK_PATIENCE = 5.0
 """Seconds for which it waits for disk threads after that; what a dead disk has
 in hand then is left for the next start to remove."""
 
-STOPPING = LAST_WORDS + DISK_PATIENCE
+LAST_HANDSHAKES = 0.2
+"""Seconds after which connections have come that were being made when it was
+told to stop, where newcomers are to go to another server."""
+
+FIRST_BYTES = 2.0
+"""Seconds for which it waits then, before draining, for the first bytes of those
+who have just connected."""
+
+STOPPING = LAST_HANDSHAKES + FIRST_BYTES + LAST_WORDS + DISK_PATIENCE
 """Seconds that stopping takes at the most, beside draining."""
 
 
@@ -63,6 +72,7 @@ class UploadService(Listening):
     ) -> None:
         super().__init__(doorways)
         self._doors = [cast(UploadFactory, doorway.factory) for doorway in doorways]
+        self._balanced = [door for door in self._doors if door.settings.balancers is not None]
         self._storages = storages
         self._clock = clock
         self._drain = drain
@@ -76,7 +86,8 @@ class UploadService(Listening):
     def stopService(self) -> Deferred[None]:
         """
         Stop: uploads in flight may finish, new ones are refused, and when the
-        drain time is over, the rest is refused too.
+        drain time is over, the rest is refused too.  Behind a load balancer,
+        nobody is refused who can go to another server.
         """
         super().stopService()  # type: ignore[no-untyped-call]
         return Deferred.fromCoroutine(self._stop())
@@ -87,6 +98,7 @@ class UploadService(Listening):
         return DeferredList([maybeDeferred(port.stopListening) for port in ports])
 
     async def _stop(self) -> None:
+        await self._leave_balancers()
         drained = _all(door.drain() for door in self._doors)
         uploads = sum(door.uploads_in_flight for door in self._doors)
         if uploads:
@@ -104,6 +116,26 @@ class UploadService(Listening):
             door.abort_the_rest()
         # All at once: a disk that does not answer holds up no other.
         await _all(Deferred.fromCoroutine(self._close(storage)) for storage in self._storages)
+
+    async def _leave_balancers(self) -> None:
+        """
+        Have load balancers take somebody else for whoever comes from now on.
+
+        They do where no connection can be made.  Those who have come but have
+        not sent anything yet may begin.
+        """
+        leaving = [port for port in self.ports if port.factory in self._balanced]  # type: ignore[attr-defined]
+        if not leaving:
+            return
+        for port in leaving:
+            take_no_more(port)
+        await self._at_most(LAST_HANDSHAKES, Deferred())
+        for port in leaving:
+            accept_the_rest(port)
+            self.ports.remove(port)
+        await DeferredList([maybeDeferred(port.stopListening) for port in leaving])
+        begun = _all(door.all_begun() for door in self._balanced)
+        await self._at_most(min(FIRST_BYTES, self._drain), begun)
 
     async def _close(self, storage: Storage) -> None:
         if await self._at_most(DISK_PATIENCE, storage.disk.stop()):

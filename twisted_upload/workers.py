@@ -30,6 +30,7 @@ from twisted.python.failure import Failure
 
 from twisted_upload.binding import Doorway, Listening
 from twisted_upload.directory import DirectoryStore
+from twisted_upload.ports import close_ours
 
 __all__ = ["Supervisor"]
 
@@ -102,6 +103,10 @@ class Supervisor(Listening):
         for worker in self._workers.values():
             worker.signal("TERM")
         killing = self._reactor.callLater(self._patience, self._kill)
+        # Ours would keep connections that no worker takes any more.
+        tcp = [port for port in self.ports if _family(port) != socket.AF_UNIX]
+        await DeferredList([close_ours(port) for port in tcp])
+        self.ports = [port for port in self.ports if port not in tcp]
         await DeferredList(ended)
         if killing.active():
             killing.cancel()

@@ -230,6 +230,11 @@ class Senders(threading.Thread):
         self._stopping = True
         self.join()
 
+    def finish(self) -> None:
+        """Begin no more, and wait for what is on its way."""
+        self._left = 0
+        self.join()
+
     def run(self) -> None:
         try:
             for _ in range(self._at_a_time):
