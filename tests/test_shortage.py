@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.daemon import SUCCESS, Daemon, finish, hear, photo, run_twistd, until
+from tests.daemon import SUCCESS, Daemon, deadly, finish, hear, photo, run_twistd, until
 
 needs_prlimit = pytest.mark.skipif(not shutil.which("prlimit"), reason="prlimit is not installed")
 
@@ -151,7 +151,7 @@ def test_the_system_is_short(tmp_path: Path) -> None:
         "-e",
         "trace=accept4",
     ]
-    with Daemon(tmp_path, before=[*strace, "-e", inject]) as daemon:
+    with Daemon(tmp_path, before=[*strace, "-e", inject, *deadly()]) as daemon:
         began = time.monotonic()
         assert daemon.send(b"content") == SUCCESS
         assert time.monotonic() - began > 1  # three pauses of half a second
