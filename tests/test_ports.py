@@ -114,7 +114,8 @@ async def test_every_port_of_the_daemon(tmp_path: Path) -> None:
         service = Listening([doorway])
         service.bind()
         ports: list[Any] = [*service.ports]
-        assert await _accepted(door, ("127.0.0.1", ports[1].getHost().port))
+        found = await _accepted(door, ("127.0.0.1", ports[1].getHost().port))
+        assert found == [1, 60, 15, 4, 60_000]
         assert [type(port.socket).__name__ for port in ports] == ["_WaitingSocket"] * 2
         for port in ports:
             await port.stopListening()
