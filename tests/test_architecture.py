@@ -44,7 +44,7 @@ ROWS: list[set[str]] = [
         "display",
         "__init__",
     },
-    {"reporting", "exposition", "status"},
+    {"reporting", "exposition", "status", "gathering"},
     {"values"},
     {"options"},
     {"layers", "workers"},

@@ -8,6 +8,7 @@ import contextlib
 import errno
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 from twisted.internet.defer import Deferred
 
@@ -27,6 +28,7 @@ from twisted_upload.metrics import (
     WORST_LAG,
 )
 from twisted_upload.reporting import LOOK_PATIENCE, ProcessReporter, Report
+from twisted_upload.service import Storage
 from twisted_upload.tally import DiskTimes, Tally
 from twisted_upload.testing import FaultyFiles
 
@@ -51,9 +53,9 @@ class Reporting:
         self.door = door
         self.tally = Tally([door.factory.name], lambda: self.now)
         door.factory.witnesses = (self.tally,)
-        self.reporter = ProcessReporter(
-            [door.factory], [(self.rig.store, DiskTimes())], self.tally, self.rig.clock
-        )
+        disk: Any = self.rig.disk
+        storage = Storage(self.path, disk, [self.rig.store], DiskTimes())
+        self.reporter = ProcessReporter([door.factory], [storage], self.tally, self.rig.clock)
 
     def ask(self) -> Deferred[Report]:
         """A report, of a time when the free space has to be looked at again."""
@@ -170,9 +172,9 @@ async def test_free_space_is_looked_at_once_a_second(tmp_path: Path) -> None:
 async def test_lag(tmp_path: Path) -> None:
     """What held up the reactor is reported."""
     async with open_reporting(tmp_path) as reporting:
-        reporting.reporter.lag.start()
+        reporting.reporter.start()
         reporting.rig.clock.advance(1.25)
         samples = reporting.report().samples
-        reporting.reporter.lag.stop()
+        reporting.reporter.stop()
         assert samples[WORST_LAG.name] == {(): 1.0}
         assert samples[LAG.name][()][-1] == 1.0

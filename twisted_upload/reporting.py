@@ -7,11 +7,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.defer import TimeoutError as TookTooLong
 from twisted.internet.interfaces import IReactorTime
 
-from twisted_upload.directory import DirectoryStore
+from twisted_upload.binding import Companion
 from twisted_upload.lag import ReactorLag
 from twisted_upload.metrics import (
     CONNECTIONS,
@@ -30,9 +30,10 @@ from twisted_upload.metrics import (
     combine,
 )
 from twisted_upload.raw import UploadFactory
-from twisted_upload.tally import DiskTimes, Histogram, Tally
+from twisted_upload.service import Storage
+from twisted_upload.tally import Histogram, Tally
 
-__all__ = ["LOOK_PATIENCE", "ProcessReporter", "Report", "Reporter", "daemon_samples"]
+__all__ = ["LOOK_PATIENCE", "Alone", "ProcessReporter", "Report", "Reporter", "daemon_samples"]
 
 LOOK_PATIENCE = 0.3
 """Seconds for which a report waits for a disk to tell how much of it is free."""
@@ -52,30 +53,39 @@ Reporter = Callable[[], Deferred[Report]]
 """Gives a report, soon: within a second or two, whatever stands still."""
 
 
-class ProcessReporter:
+class ProcessReporter(Companion):
     """
     Reports on one process.
 
     :param doors: all that there are.
-    :param stores: all that there are, and how long each waits for its disk.
+    :param storages: all that there are.
     :param tally: has witnessed all uploads.
     :param clock: the reactor.
-    :ivar lag: to be started and stopped.
     """
 
     def __init__(
         self,
         doors: Sequence[UploadFactory],
-        stores: Sequence[tuple[DirectoryStore, DiskTimes]],
+        storages: Sequence[Storage],
         tally: Tally,
         clock: IReactorTime,
     ) -> None:
         self._doors = doors
-        self._stores = stores
+        self._storages = storages
+        self._stores = [store for storage in storages for store in storage.stores]
         self._tally = tally
         self._clock = clock
         self._lags = Histogram(LAG.bounds)
-        self.lag = ReactorLag(clock, self._lags.observe)
+        self._lag = ReactorLag(clock, self._lags.observe)
+
+    def start(self) -> None:
+        """Look from now on how late the reactor is."""
+        self._lag.start()
+
+    def stop(self) -> Deferred[None]:
+        """No more."""
+        self._lag.stop()
+        return succeed(None)
 
     def report(self) -> Deferred[Report]:
         """See `Reporter`."""
@@ -83,10 +93,10 @@ class ProcessReporter:
 
     async def _report(self) -> Report:
         looks = [
-            store.room.known().addTimeout(LOOK_PATIENCE, self._clock) for store, _ in self._stores
+            store.room.known().addTimeout(LOOK_PATIENCE, self._clock) for store in self._stores
         ]
         stuck = []
-        for look, (store, _) in zip(looks, self._stores, strict=True):
+        for look, store in zip(looks, self._stores, strict=True):
             try:
                 await look
             except TookTooLong:
@@ -97,7 +107,7 @@ class ProcessReporter:
     def _troubles(self, stuck: Sequence[str]) -> Iterator[str]:
         if self._draining:
             yield "draining"
-        for store, _ in self._stores:
+        for store in self._stores:
             if not store.health.well:
                 yield f"the store is not healthy: {store.path}"
             if store.path in stuck:
@@ -116,8 +126,10 @@ class ProcessReporter:
                 IN_FLIGHT.name: {(door.name,): door.uploads_in_flight},
                 CONNECTIONS.name: {(door.name,): len(door.protocols)},
             }
-        for store, times in self._stores:
-            yield times.samples(store.path)
+        for storage in self._storages:
+            if storage.times is not None:
+                yield storage.times.samples(storage.path)
+        for store in self._stores:
             yield {
                 HEALTHY.name: {(store.path,): int(store.health.well)},
                 FREE.name: {(store.path,): store.room.free},
@@ -125,9 +137,28 @@ class ProcessReporter:
             }
         yield {
             LAG.name: {(): self._lags.sample()},
-            WORST_LAG.name: {(): self.lag.worst},
+            WORST_LAG.name: {(): self._lag.worst},
             DRAINING.name: {(): int(self._draining)},
         }
+
+
+class Alone:
+    """
+    Reports on a daemon of one process.
+
+    :param reporter: reports on the process.
+    :param started: seconds since the epoch.
+    """
+
+    def __init__(self, reporter: Reporter, version: str, started: float) -> None:
+        self._reporter = reporter
+        self._samples = daemon_samples(version, started)
+
+    def report(self) -> Deferred[Report]:
+        """See `Reporter`."""
+        return self._reporter().addCallback(
+            lambda report: report._replace(samples=combine([report.samples, self._samples]))
+        )
 
 
 def daemon_samples(

@@ -16,6 +16,7 @@ from twisted_upload.binding import Doorway, Listening
 from twisted_upload.directory import DirectoryStore
 from twisted_upload.disk import DiskThreads
 from twisted_upload.raw import UploadFactory
+from twisted_upload.tally import DiskTimes
 
 __all__ = ["STOPPING", "Storage", "UploadService"]
 
@@ -38,11 +39,13 @@ class Storage:
 
     :ivar disk: the threads that wait for it.
     :ivar stores: those that keep files in it, each in its own way.
+    :ivar times: how long they wait for it, where that is measured.
     """
 
     path: str
     disk: DiskThreads
     stores: Sequence[DirectoryStore]
+    times: DiskTimes | None = None
 
 
 class UploadService(Listening):
@@ -51,6 +54,8 @@ class UploadService(Listening):
 
     :param doorways: each with an `UploadFactory`.
     :param drain: seconds for which uploads in flight may go on when it stops.
+    :ivar doors: the factories.
+    :ivar storages: the directories.
     """
 
     def __init__(
@@ -62,14 +67,14 @@ class UploadService(Listening):
         drain: float,
     ) -> None:
         super().__init__(doorways)
-        self._doors = [cast(UploadFactory, doorway.factory) for doorway in doorways]
-        self._storages = storages
+        self.doors = [cast(UploadFactory, doorway.factory) for doorway in doorways]
+        self.storages = storages
         self._clock = clock
         self._drain = drain
 
     def open(self) -> None:
         """See `Listening.open`."""
-        for storage in self._storages:
+        for storage in self.storages:
             for store in storage.stores:
                 store.open()
 
@@ -87,8 +92,8 @@ class UploadService(Listening):
         return DeferredList([maybeDeferred(port.stopListening) for port in ports])
 
     async def _stop(self) -> None:
-        drained = _all(door.drain() for door in self._doors)
-        uploads = sum(door.uploads_in_flight for door in self._doors)
+        drained = _all(door.drain() for door in self.doors)
+        uploads = sum(door.uploads_in_flight for door in self.doors)
         if uploads:
             _log.info(
                 "stopping: {uploads} uploads in flight may go on for {drain:g} s",
@@ -96,14 +101,15 @@ class UploadService(Listening):
                 drain=self._drain,
             )
         await self._at_most(self._drain, drained)
-        for door in self._doors:
+        for door in self.doors:
             door.refuse_the_rest()
-        await self._at_most(LAST_WORDS, _all(door.all_gone() for door in self._doors))
+        await self._at_most(LAST_WORDS, _all(door.all_gone() for door in self.doors))
         await self.stop_listening()
-        for door in self._doors:
+        for door in self.doors:
             door.abort_the_rest()
         # All at once: a disk that does not answer holds up no other.
-        await _all(Deferred.fromCoroutine(self._close(storage)) for storage in self._storages)
+        await _all(Deferred.fromCoroutine(self._close(storage)) for storage in self.storages)
+        await self.stop_companions()
 
     async def _close(self, storage: Storage) -> None:
         if await self._at_most(DISK_PATIENCE, storage.disk.stop()):

@@ -14,16 +14,19 @@ from __future__ import annotations
 from io import BytesIO
 from typing import Any
 
-from twisted.internet.interfaces import IAddress
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.interfaces import IAddress, IListeningPort, IStreamServerEndpoint
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, HTTPFactory, Request
 
+from twisted_upload.addresses import listening_name
+from twisted_upload.binding import Companion, listen
 from twisted_upload.exposition import page
 from twisted_upload.reporting import Report, Reporter
 
-__all__ = ["LONGEST", "MOST_BODY", "MOST_CONNECTIONS", "StatusFactory"]
+__all__ = ["LONGEST", "MOST_BODY", "MOST_CONNECTIONS", "StatusFactory", "StatusPort"]
 
 MOST_CONNECTIONS = 16
 """Connections at a time; more are closed at once."""
@@ -178,6 +181,39 @@ class StatusFactory(HTTPFactory):
 
     def log(self, request: Request) -> None:
         """Nothing to write."""
+
+
+class StatusPort(Companion):
+    """
+    The port itself.
+
+    :param name: of the endpoint, for people.
+    :param reporter: has the numbers.
+    """
+
+    def __init__(
+        self, name: str, endpoint: IStreamServerEndpoint, reporter: Reporter, reactor: Any
+    ) -> None:
+        self._name = name
+        self._endpoint = endpoint
+        self._factory = StatusFactory(reporter, reactor)
+        self._port: IListeningPort | None = None
+
+    def bind(self) -> None:
+        """See `Companion.bind`."""
+        if self._port is None:
+            self._port = listen(self._name, self._endpoint, self._factory)
+
+    def start(self) -> None:
+        """Say where it is."""
+        assert self._port is not None
+        _log.info("metrics and health on {where}", where=listening_name(self._port.getHost()))
+
+    def stop(self) -> Deferred[Any]:
+        """Close it."""
+        port, self._port = self._port, None
+        self._factory.cut_all()
+        return succeed(None) if port is None else maybeDeferred(port.stopListening)
 
 
 _log = Logger()
