@@ -121,7 +121,10 @@ FSYNC = _histogram(
     "directory",
 )
 PUBLISH = _histogram(
-    "publish_seconds", "Waits for a rename (or link) to the final name.", _WAITS, "directory"
+    "publish_seconds",
+    "Waits for a rename (or link) to a final name; for each name that was taken, one more.",
+    _WAITS,
+    "directory",
 )
 HEALTHY = _gauge(
     "store_healthy",
