@@ -90,3 +90,8 @@ def test_group_commit() -> None:
 def test_fuzz() -> None:
     """Senders that keep to no rule leave no trace."""
     prove("fuzz", "--connections=400")
+
+
+def test_counts() -> None:
+    """The metrics page of two workers says what their senders have heard, and what is on disk."""
+    prove("counts", "--uploads=500", "--workers=2")
