@@ -13,8 +13,14 @@ from pathlib import Path
 import pytest
 
 from tests.daemon import SUCCESS, Daemon, finish, hear, run_twistd, until
+from tests.helpers import PATIENCE, reactor
+from tests.helpers import until as until_so
 from tests.scraping import Scraper, workers_of
+from twisted_upload.configuration import configure
 from twisted_upload.gathering import ANSWER_PATIENCE
+from twisted_upload.layers import Given
+from twisted_upload.status import StatusPort
+from twisted_upload.tap import make_service
 
 
 def start(folder: Path, *options: str, workers: int = 1) -> Daemon:
@@ -168,3 +174,24 @@ def test_wrong_endpoint(tmp_path: Path, metrics: str) -> None:
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert line.startswith("twistd upload: --metrics: ")
+
+
+async def test_it_leaves_nothing(tmp_path: Path) -> None:
+    """When the service has stopped, its port and its timers are gone, and so are connections."""
+    layer = {
+        name: Given(text, f"--{name}")
+        for name, text in {"port": "0", "metrics": "0", "directory": str(tmp_path / "in")}.items()
+    }
+    service = make_service(configure(layer, {}, str(tmp_path)), reactor)
+    service.privilegedStartService()
+    service.startService()
+    (status,) = [it for it in service.companions if isinstance(it, StatusPort)]
+    assert status.port is not None
+    address = status.port.getHost()
+    with socket.create_connection((address.host, address.port), timeout=PATIENCE) as peer:
+        await until_so(lambda: status.factory.channels)
+        await service.stopService()
+        await until_so(lambda: not status.factory.channels)
+        with pytest.raises(ConnectionResetError):
+            peer.recv(1)
+    assert status.port is None

@@ -15,7 +15,7 @@ from io import BytesIO
 from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
-from twisted.internet.interfaces import IAddress, IListeningPort, IStreamServerEndpoint
+from twisted.internet.interfaces import IAddress, IStreamServerEndpoint
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -189,6 +189,8 @@ class StatusPort(Companion):
 
     :param name: of the endpoint, for people.
     :param reporter: has the numbers.
+    :ivar factory: what serves the connections.
+    :ivar port: while it is bound.
     """
 
     def __init__(
@@ -196,23 +198,23 @@ class StatusPort(Companion):
     ) -> None:
         self._name = name
         self._endpoint = endpoint
-        self._factory = StatusFactory(reporter, reactor)
-        self._port: IListeningPort | None = None
+        self.factory = StatusFactory(reporter, reactor)
+        self.port: Any = None
 
     def bind(self) -> None:
         """See `Companion.bind`."""
-        if self._port is None:
-            self._port = listen(self._name, self._endpoint, self._factory)
+        if self.port is None:
+            self.port = listen(self._name, self._endpoint, self.factory)
 
     def start(self) -> None:
         """Say where it is."""
-        assert self._port is not None
-        _log.info("metrics and health on {where}", where=listening_name(self._port.getHost()))
+        assert self.port is not None
+        _log.info("metrics and health on {where}", where=listening_name(self.port.getHost()))
 
     def stop(self) -> Deferred[Any]:
         """Close it."""
-        port, self._port = self._port, None
-        self._factory.cut_all()
+        port, self.port = self.port, None
+        self.factory.cut_all()
         return succeed(None) if port is None else maybeDeferred(port.stopListening)
 
 
