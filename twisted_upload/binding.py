@@ -113,7 +113,7 @@ class Listening(Service):
         """
         if not self.ports:
             self.ports = [
-                listen(name, endpoint, doorway.factory)
+                _listen_eagerly(name, endpoint, doorway.factory)
                 for doorway in self.doorways
                 for name, endpoint in doorway.endpoints
             ]
@@ -172,12 +172,20 @@ def listen(name: str, endpoint: IStreamServerEndpoint, factory: IProtocolFactory
         text = getattr(reason, "strerror", None) or str(reason)
         raise CannotStart(f"{name}: cannot listen: {text}") from error
     port: Any = result
-    if getattr(port, "factory", None) is factory:  # nothing between it and the socket
-        read_eagerly(port)
     if isinstance(port, tcp.Port):  # unix ones are, too
         notice_dead_peers(port)
         wait_in_shortage(port, cast(IReactorTime, port.reactor))
     return cast(IListeningPort, port)
+
+
+def _listen_eagerly(
+    name: str, endpoint: IStreamServerEndpoint, factory: IProtocolFactory
+) -> IListeningPort:
+    """The same for a door, whose protocols begin to read by themselves."""
+    port = listen(name, endpoint, factory)
+    if getattr(port, "factory", None) is factory:  # nothing between it and the socket
+        read_eagerly(port)
+    return port
 
 
 _log = Logger()

@@ -28,7 +28,7 @@ from twisted_upload.settings import DoorSettings
 from twisted_upload.tally import DiskTimes
 from twisted_upload.timing import TimedFiles
 
-__all__ = ["Endpoints", "Stores", "door_settings", "endpoints_of", "status_port"]
+__all__ = ["Endpoints", "Stores", "door_settings", "endpoints_of", "status_endpoint", "status_port"]
 
 Endpoints = Sequence[tuple[str, IStreamServerEndpoint]]
 """Endpoints, each with its name for people: who wants it, and what it is."""
@@ -70,21 +70,34 @@ def door_settings(values: Mapping[str, Any]) -> DoorSettings:
     )
 
 
-def status_port(configuration: Configuration, reporter: Reporter, reactor: Any) -> Companion:
+def status_endpoint(
+    configuration: Configuration, reactor: Any
+) -> tuple[str, IStreamServerEndpoint]:
     """
-    The port for those who look after the daemon.
+    Where the port for those who look after the daemon is to be, and its name for
+    people; there must be one.
 
-    :raises WrongConfiguration: its endpoint is not one.
+    :raises WrongConfiguration: it is not an endpoint.
     """
-    # Half a megabyte of modules that a daemon without it does without.
-    from twisted_upload.status import StatusPort  # noqa: PLC0415
-
     setting = configuration.settings["metrics"]
     try:
         endpoint = endpoint_from_string(reactor, setting.value)
     except ValueError as error:
         raise WrongConfiguration(f"{setting.source}: {error}") from error
-    return StatusPort(setting.named(str(setting.text)), endpoint, reporter, reactor)
+    return setting.named(str(setting.text)), endpoint
+
+
+def status_port(configuration: Configuration, reporter: Reporter, reactor: Any) -> Companion:
+    """
+    The port itself.
+
+    :raises WrongConfiguration: its endpoint is not one.
+    """
+    # Modules that a daemon without it does without.
+    from twisted_upload.status import StatusPort  # noqa: PLC0415
+
+    name, endpoint = status_endpoint(configuration, reactor)
+    return StatusPort(name, endpoint, reporter, reactor)
 
 
 class Stores:
