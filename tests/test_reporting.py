@@ -24,6 +24,7 @@ from twisted_upload.metrics import (
     IN_FLIGHT,
     LAG,
     RESERVE,
+    TURNED_AWAY,
     UPLOADS,
     WORST_LAG,
 )
@@ -108,6 +109,18 @@ async def test_uploads(tmp_path: Path) -> None:
         assert samples[IN_FLIGHT.name] == {("scanner",): 1}
         assert samples[CONNECTIONS.name] == {("scanner",): 2}
         idle.close()
+
+
+async def test_turned_away(tmp_path: Path) -> None:
+    """Who may not come in is counted, apart from uploads, by what was heard."""
+    async with open_reporting(tmp_path) as reporting:
+        assert sum(reporting.report().samples[TURNED_AWAY.name].values()) == 0
+        reporting.door.factory.drain()
+        assert b"shutting-down" in await reporting.door.send()
+        samples = reporting.report().samples
+        assert samples[TURNED_AWAY.name]["scanner", "shutting-down"] == 1
+        assert sum(samples[TURNED_AWAY.name].values()) == 1
+        assert sum(samples[UPLOADS.name].values()) == 0
 
 
 async def test_draining(tmp_path: Path) -> None:

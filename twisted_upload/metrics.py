@@ -33,6 +33,7 @@ __all__ = [
     "RESTARTS",
     "SIZE",
     "STARTED",
+    "TURNED_AWAY",
     "UPLOADS",
     "WORKERS",
     "WORST_LAG",
@@ -98,6 +99,11 @@ UPLOADS = _counter(
     *("listener", "end", "code"),
 )
 BYTES = _counter("received_bytes_total", "Bytes of the uploads that have ended.", "listener", "end")
+TURNED_AWAY = _counter(
+    "turned_away_total",
+    "Connections that were refused before an upload could begin, with the code that was heard.",
+    *("listener", "code"),
+)
 IN_FLIGHT = _gauge("uploads_in_flight", "Uploads that have begun and have not ended.", "listener")
 CONNECTIONS = _gauge("connections", "Connections of senders.", "listener")
 DURATION = _histogram(
@@ -157,7 +163,7 @@ STARTED = _gauge(
 INFO = _gauge("build_info", "1; its label is the version of the daemon.", "version", together="max")
 
 METRICS: tuple[Metric, ...] = (
-    *(UPLOADS, BYTES, IN_FLIGHT, CONNECTIONS, DURATION, SIZE, LAST_KEPT),
+    *(UPLOADS, BYTES, TURNED_AWAY, IN_FLIGHT, CONNECTIONS, DURATION, SIZE, LAST_KEPT),
     *(FSYNC, PUBLISH, HEALTHY, FREE, RESERVE),
     *(LAG, WORST_LAG, DRAINING, WORKERS, RESTARTS, STARTED, INFO),
 )

@@ -24,6 +24,7 @@ from twisted_upload.metrics import (
     RESERVE,
     RESTARTS,
     STARTED,
+    TURNED_AWAY,
     WORKERS,
     WORST_LAG,
     Samples,
@@ -34,6 +35,9 @@ from twisted_upload.service import Storage
 from twisted_upload.tally import Histogram, Tally
 
 __all__ = ["LOOK_PATIENCE", "Alone", "ProcessReporter", "Report", "Reporter", "daemon_samples"]
+
+# Series that are there from the start: their first increase is one.
+_AT_THE_GATE = dict.fromkeys(("busy", "not-allowed", "shutting-down", "timeout"), 0)
 
 LOOK_PATIENCE = 0.3
 """Seconds for which a report waits for a disk to tell how much of it is free."""
@@ -125,6 +129,10 @@ class ProcessReporter(Companion):
             yield {
                 IN_FLIGHT.name: {(door.name,): door.uploads_in_flight},
                 CONNECTIONS.name: {(door.name,): len(door.protocols)},
+                TURNED_AWAY.name: {
+                    (door.name, code): number
+                    for code, number in {**_AT_THE_GATE, **door.gate.turned_away}.items()
+                },
             }
         for storage in self._storages:
             if storage.times is not None:

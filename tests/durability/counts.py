@@ -91,6 +91,7 @@ class Counts:
         heard = Counter[str]()
         for answer, times in self.ledger.refused.items():
             heard[answer.decode().split()[1]] += times
+        refused = page.sum("uploads_total", end="refused") + page.sum("turned_away_total")
         for what, said, true in (
             ("kept", page.sum("uploads_total", end="kept"), len(self.ledger.acknowledged)),
             ("files", page.sum("uploads_total", end="kept"), len(sizes)),
@@ -98,7 +99,7 @@ class Counts:
             ("sizes", page.sum("upload_size_bytes_sum"), sum(sizes)),
             ("durations", page.sum("upload_duration_seconds_count"), len(sizes)),
             ("too large", page.sum("uploads_total", code="too-large"), heard["too-large"]),
-            ("refused", page.sum("uploads_total", end="refused"), heard.total()),
+            ("all refused", refused, heard.total()),
             ("lost", page.sum("uploads_total", end="lost"), LOST + self.ledger.lost),
             ("in flight", page.sum("uploads_in_flight"), 0),
         ):
