@@ -16,7 +16,7 @@ PACKAGE = Path(twisted_upload.__file__).parent
 
 STORES = {
     *("directory", "disk", "folder", "health", "keeping", "partial"),
-    *("aio", "files", "pipes"),
+    *("aio", "files", "pipes", "timing"),
     "memory",
 }
 
@@ -31,7 +31,7 @@ CLIENT = {"client", "digest", "sendfile", "source"}
 ROWS: list[set[str]] = [
     {"errors", "printable"},
     {"interfaces", "units", "addresses", "networks", "descriptors"},
-    {"names", "answers", "lifecycle", "limits", "ends", "proxy"},
+    {"names", "answers", "lifecycle", "limits", "ends", "proxy", "metrics", "tally", "lag"},
     STORES | DOORS | CLIENT,
     {
         "testing",
@@ -44,6 +44,7 @@ ROWS: list[set[str]] = [
         "display",
         "__init__",
     },
+    {"reporting", "exposition", "status", "gathering"},
     {"values"},
     {"options"},
     {"layers", "workers"},
@@ -112,7 +113,7 @@ def test_strangers(ones: set[str], others: set[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["lifecycle", "names", "answers", "errors", "interfaces", "units"]
+    "module", ["lifecycle", "names", "answers", "errors", "interfaces", "units", "metrics"]
 )
 def test_the_core_meets_no_world(module: str) -> None:
     """What an upload is, is told without sockets, files, clocks or threads."""
@@ -121,7 +122,7 @@ def test_the_core_meets_no_world(module: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["partial", "keeping", "folder", "files", "aio", "pipes", "names"]
+    "module", ["partial", "keeping", "folder", "files", "aio", "pipes", "names", "timing", "tally"]
 )
 def test_disk_threads_meet_no_reactor(module: str) -> None:
     """What runs in a disk thread knows nothing of Twisted's sockets and transports."""
@@ -147,6 +148,13 @@ def test_no_module_level_reactor(module: str) -> None:
             assert node.module != "twisted.internet.reactor"
         elif isinstance(node, ast.Import):
             assert "twisted.internet.reactor" not in {alias.name for alias in node.names}
+
+
+def test_only_the_page_knows_prometheus() -> None:
+    """Counting, and everything else, works without its library."""
+    for module, tree in MODULES.items():
+        known = {imported.partition(".")[0] for imported, _ in _imports(tree)}
+        assert ("prometheus_client" in known) == (module == "exposition"), module
 
 
 def test_plugin_folders_are_no_packages() -> None:

@@ -112,6 +112,15 @@ def test_port_in_use(tmp_path: Path) -> None:
     )
 
 
+def test_metrics(tmp_path: Path) -> None:
+    """The port for metrics is tried too, also whether an upload port has it."""
+    assert lines(configured(tmp_path, "metrics=0"))[2] == "--metrics 0: free"
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+    with pytest.raises(CannotStart, match=f"^--metrics {port}: .* another endpoint has this port"):
+        lines(configured(tmp_path, f"port={port}", f"metrics={port}"))
+
+
 def test_sockets_of_systemd(tmp_path: Path) -> None:
     """A socket that only systemd can hand over cannot be tried from a shell."""
     configuration = configured(tmp_path, "listen=systemd:domain=INET:index=0")

@@ -95,3 +95,8 @@ def test_fuzz() -> None:
 def test_balancer() -> None:
     """Behind a load balancer, no sender feels that one daemon of two stops and starts."""
     prove("balancer", "--rounds=2")
+
+
+def test_counts() -> None:
+    """The metrics page of two workers says what their senders have heard, and what is on disk."""
+    prove("counts", "--uploads=500", "--workers=2")

@@ -12,10 +12,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
+import twisted_upload
 from tests.daemon import Configured, Daemon, connect, deadly, finish, photo, twistd
 from twisted_upload.answers import CODES
 from twisted_upload.batch import ExitStatus
+from twisted_upload.metrics import METRICS
 from twisted_upload.options import OPTIONS
 from twisted_upload.tap import Options
 
@@ -73,6 +76,24 @@ def test_print_config(tmp_path: Path) -> None:
     lines = printed.replace(f"{tmp_path}/", "/etc/").splitlines()
     for line in shown[1].splitlines():
         assert line in lines or line == "...", line
+
+
+def test_metrics() -> None:
+    """The table of metrics names all that there are, with their types and labels."""
+    table = TEXT[TEXT.index("<!-- metrics -->") :].split("\n\n")[0]
+    rows = re.findall(r"^\| `(\w+)` \| (\w+) \| (.*?) ?\| (.+) \|$", table, re.MULTILINE)
+    assert [(name, kind, tuple(re.findall(r"\w+", labels))) for name, kind, labels, _ in rows] == [
+        (metric.name, metric.kind, metric.labels) for metric in METRICS
+    ]
+
+
+def test_prometheus_configuration() -> None:
+    """The configuration for Prometheus is one, and the rules expect the job's name."""
+    (configuration,) = re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)
+    (job,) = yaml.safe_load(configuration)["scrape_configs"]
+    assert set(job) == {"job_name", "static_configs"}
+    alerts = Path(twisted_upload.__file__).parent / "share" / "alerts.yml"
+    assert f'up{{job="{job["job_name"]}"}}' in alerts.read_text("utf-8")
 
 
 def test_codes() -> None:

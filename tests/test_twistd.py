@@ -307,6 +307,7 @@ NONSENSE: dict[str, list[str]] = {
     "drain": ["soon", "-1", ""],
     "disk-threads": ["0", "many", "257"],
     "workers": ["0", "many", "257"],
+    "metrics": ["nonsense", "65536", "-1", "६", "tls:9464", "tcp:", "tcp:x", "tcp6:-1", "unix:"],
     "config": ["missing.toml", ""],
 }
 

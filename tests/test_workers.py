@@ -13,21 +13,9 @@ from collections import Counter
 from pathlib import Path
 
 from tests.daemon import Daemon, connect, crowd, finish, hear, sha256, until
+from tests.scraping import command_line, workers_of
 
 SUCCESS = "上传成功".encode()
-
-
-def workers_of(daemon: Daemon) -> list[int]:
-    """The processes that the daemon has started and that run."""
-    children = Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text().split()
-    return [int(pid) for pid in children if b"twisted_upload.worker" in _command_line(int(pid))]
-
-
-def _command_line(pid: int) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except FileNotFoundError:
-        return b""
 
 
 def start(folder: Path, *options: str) -> Daemon:
@@ -80,7 +68,7 @@ def test_workers_drain(tmp_path: Path) -> None:
             assert finish(peer) == SUCCESS
         assert daemon.wait_for_end() in (0, -signal.SIGTERM)
         assert daemon.only_file() == bytes(400_000) + b"the end"
-        assert not any(_command_line(pid) for pid in pids)
+        assert not any(command_line(pid) for pid in pids)
 
 
 def test_refused_after_the_drain_time(tmp_path: Path) -> None:
@@ -103,7 +91,7 @@ def test_dead_supervisor(tmp_path: Path) -> None:
         host, port = daemon.address
         daemon.signal(signal.SIGKILL)
         daemon.wait_for_end()
-        until(lambda: not any(_command_line(pid) for pid in pids), "the workers' end")
+        until(lambda: not any(command_line(pid) for pid in pids), "the workers' end")
         with socket.socket() as again:
             again.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             again.bind((host, port))

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from twisted.application.service import Service
 from twisted.internet import tcp
+from twisted.internet.defer import Deferred, DeferredList, succeed
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import (
     IListeningPort,
@@ -29,7 +30,7 @@ from twisted_upload.errors import CannotStart
 from twisted_upload.logs import LineObserver
 from twisted_upload.ports import notice_dead_peers, wait_in_shortage
 
-__all__ = ["Doorway", "Listening", "listen"]
+__all__ = ["Companion", "Doorway", "Listening", "listen"]
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,33 @@ class Doorway:
     path: str
 
 
+class Companion:
+    """
+    What works beside the listeners: from their start until the last upload has
+    ended.  This one does nothing.
+    """
+
+    def bind(self) -> None:
+        """
+        Bind ports, if there are any and that has not been done.
+
+        :raises CannotStart: one of them cannot be had.
+        """
+
+    def start(self) -> None:
+        """Begin."""
+
+    def stop(self) -> Deferred[Any]:
+        """End; fires when that is done."""
+        return succeed(None)
+
+
 class Listening(Service):
     """
     A service with listeners.
 
     :param doorways: its listeners.
+    :ivar companions: those that it has; to be added before anything is bound.
     :ivar ports: those that are bound, in the order of the listeners' endpoints.
     :ivar observer: writes the log of the application that this is a part of;
         without one, twistd does as it always does.
@@ -61,6 +84,7 @@ class Listening(Service):
 
     def __init__(self, doorways: Sequence[Doorway]) -> None:
         self.ports: list[IListeningPort] = []
+        self.companions: list[Companion] = []
         self.observer: LineObserver | None = None
         self.doorways = doorways
 
@@ -89,10 +113,12 @@ class Listening(Service):
         """
         if not self.ports:
             self.ports = [
-                listen(name, endpoint, doorway.factory)
+                _listen_eagerly(name, endpoint, doorway.factory)
                 for doorway in self.doorways
                 for name, endpoint in doorway.endpoints
             ]
+        for companion in self.companions:
+            companion.bind()
 
     def open(self) -> None:
         """
@@ -120,6 +146,12 @@ class Listening(Service):
         self.open()
         super().startService()  # type: ignore[no-untyped-call]
         _log.info("{description}", description=self.description)
+        for companion in self.companions:
+            companion.start()
+
+    def stop_companions(self) -> Deferred[Any]:
+        """To be done last of all."""
+        return DeferredList([companion.stop() for companion in self.companions])
 
 
 def listen(name: str, endpoint: IStreamServerEndpoint, factory: IProtocolFactory) -> IListeningPort:
@@ -140,12 +172,20 @@ def listen(name: str, endpoint: IStreamServerEndpoint, factory: IProtocolFactory
         text = getattr(reason, "strerror", None) or str(reason)
         raise CannotStart(f"{name}: cannot listen: {text}") from error
     port: Any = result
-    if getattr(port, "factory", None) is factory:  # nothing between it and the socket
-        read_eagerly(port)
     if isinstance(port, tcp.Port):  # unix ones are, too
         notice_dead_peers(port)
         wait_in_shortage(port, cast(IReactorTime, port.reactor))
     return cast(IListeningPort, port)
+
+
+def _listen_eagerly(
+    name: str, endpoint: IStreamServerEndpoint, factory: IProtocolFactory
+) -> IListeningPort:
+    """The same for a door, whose protocols begin to read by themselves."""
+    port = listen(name, endpoint, factory)
+    if getattr(port, "factory", None) is factory:  # nothing between it and the socket
+        read_eagerly(port)
+    return port
 
 
 _log = Logger()

@@ -12,18 +12,23 @@ from typing import Any
 
 from twisted.internet.interfaces import IStreamServerEndpoint
 
+from twisted_upload.binding import Companion
 from twisted_upload.configuration import Configuration, Listener
 from twisted_upload.directory import MOST_HELD_BY_ALL, DirectoryStore
 from twisted_upload.disk import DiskThreads
 from twisted_upload.errors import WrongConfiguration
 from twisted_upload.facing import limits_of
+from twisted_upload.files import Files
 from twisted_upload.health import Reserve
 from twisted_upload.listening import endpoint_from_string, tcp_endpoint
 from twisted_upload.names import told_suffix
+from twisted_upload.reporting import Reporter
 from twisted_upload.service import Storage
 from twisted_upload.settings import DoorSettings
+from twisted_upload.tally import DiskTimes
+from twisted_upload.timing import TimedFiles
 
-__all__ = ["Endpoints", "Stores", "door_settings", "endpoints_of"]
+__all__ = ["Endpoints", "Stores", "door_settings", "endpoints_of", "status_endpoint", "status_port"]
 
 Endpoints = Sequence[tuple[str, IStreamServerEndpoint]]
 """Endpoints, each with its name for people: who wants it, and what it is."""
@@ -65,6 +70,36 @@ def door_settings(values: Mapping[str, Any]) -> DoorSettings:
     )
 
 
+def status_endpoint(
+    configuration: Configuration, reactor: Any
+) -> tuple[str, IStreamServerEndpoint]:
+    """
+    Where the port for those who look after the daemon is to be, and its name for
+    people; there must be one.
+
+    :raises WrongConfiguration: it is not an endpoint.
+    """
+    setting = configuration.settings["metrics"]
+    try:
+        endpoint = endpoint_from_string(reactor, setting.value)
+    except ValueError as error:
+        raise WrongConfiguration(f"{setting.source}: {error}") from error
+    return setting.named(str(setting.text)), endpoint
+
+
+def status_port(configuration: Configuration, reporter: Reporter, reactor: Any) -> Companion:
+    """
+    The port itself.
+
+    :raises WrongConfiguration: its endpoint is not one.
+    """
+    # Modules that a daemon without it does without.
+    from twisted_upload.status import StatusPort  # noqa: PLC0415
+
+    name, endpoint = status_endpoint(configuration, reactor)
+    return StatusPort(name, endpoint, reporter, reactor)
+
+
 class Stores:
     """
     The stores of all listeners, not opened.
@@ -74,6 +109,8 @@ class Stores:
     stands still holds up nobody else's; and the memory that uploads may take is
     divided, for the same reason.
 
+    With ``--metrics``, how long they wait for each directory is measured.
+
     :ivar all: every one of them, once.
     :ivar storages: the same, by directories.
     """
@@ -82,11 +119,14 @@ class Stores:
         ways = [_way(listener) for listener in configuration.listeners]
         most_held = MOST_HELD_BY_ALL // len(set(ways))
         disks: dict[str, DiskThreads] = {}
+        times: dict[str, DiskTimes] = {}
         self._stores: dict[tuple[Any, ...], DirectoryStore] = {}
         for way in ways:
             path, suffix, durable, mode, reserve = way
             if path not in disks:
                 disks[path] = DiskThreads(reactor, configuration["disk-threads"])
+                if configuration["metrics"]:
+                    times[path] = DiskTimes()
             if way not in self._stores:
                 self._stores[way] = DirectoryStore(
                     path,
@@ -97,18 +137,25 @@ class Stores:
                     durable=durable,
                     mode=mode,
                     reserve=reserve,
+                    files=_files(times.get(path)),
                     most_held=most_held,
                     after_turn=partial(reactor.callLater, 0),
                 )
         self.all = [*self._stores.values()]
         self.storages = [
-            Storage(path, disk, [store for store in self.all if store.path == path])
+            Storage(
+                path, disk, [store for store in self.all if store.path == path], times.get(path)
+            )
             for path, disk in disks.items()
         ]
 
     def of(self, listener: Listener) -> DirectoryStore:
         """The store of one listener."""
         return self._stores[_way(listener)]
+
+
+def _files(times: DiskTimes | None) -> Files:
+    return Files() if times is None else TimedFiles(times.fsync.observe, times.publish.observe)
 
 
 def _suffixes(suffix: str) -> Callable[[bytes], str]:

@@ -16,7 +16,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
-from twisted_upload.building import endpoints_of
+from twisted_upload.building import endpoints_of, status_endpoint
 from twisted_upload.configuration import Configuration, Listener
 from twisted_upload.descriptors import raise_limit
 from twisted_upload.errors import CannotStart
@@ -73,12 +73,18 @@ def _check_configuration(configuration: Configuration, say: Say) -> None:
 
 def _check_ports(configuration: Configuration, say: Say, environment: Mapping[str, str]) -> None:
     trial = Trial()
-    for listener in configuration.listeners:
-        for name, endpoint in endpoints_of(_without_inherited(listener, say, environment), trial):
-            if trial.in_use(name, endpoint):
-                say(f"warning: {name}: in use, by this daemon if it runs, else by another program")
-            else:
-                say(f"{name}: free")
+    endpoints = [
+        endpoint
+        for listener in configuration.listeners
+        for endpoint in endpoints_of(_without_inherited(listener, say, environment), trial)
+    ]
+    if configuration["metrics"]:
+        endpoints.append(status_endpoint(configuration, trial))
+    for name, endpoint in endpoints:
+        if trial.in_use(name, endpoint):
+            say(f"warning: {name}: in use, by this daemon if it runs, else by another program")
+        else:
+            say(f"{name}: free")
 
 
 def _without_inherited(listener: Listener, say: Say, environment: Mapping[str, str]) -> Listener:

@@ -100,7 +100,7 @@ class DirectoryStore:
         self._moments = Moments()
         self.health = Health(path, disk, clock, self._self_test)
         self._commits = GroupCommit(disk, after_turn)
-        self._room = Room(path, disk, now, reserve or Reserve(), self._free)
+        self.room = Room(path, disk, now, reserve or Reserve(), self._free)
         self.most_held = most_held
         self.held = 0
 
@@ -114,7 +114,7 @@ class DirectoryStore:
         :raises CannotStart: with one line for the operator.
         """
         self._folder = self._open_folder()
-        self._room.found(*self._free())
+        self.room.found(*self._free())
         if not self._folder.by_rename:
             _log.warn(
                 "{path}: this file system cannot rename without replacing;"
@@ -142,7 +142,7 @@ class DirectoryStore:
         if self._folder is None:
             raise CannotStart("the store has not been opened")
         self.health.check()
-        self._room.check()
+        self.room.check()
         now = self.now()
         part = PartialFile(self._folder, self._moments.next(now), digest=arrival.digest)
         return _DirectoryIncoming(self, part, arrival.peer, now, failed)

@@ -9,6 +9,7 @@ there, the connection is handed on, with what has come after it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -50,6 +51,7 @@ class Gate:
         `Admission.leave`.
     :param balancers: connections come from them, and from nobody else; `None`
         where senders connect themselves.
+    :ivar turned_away: how many, by what they heard, since the start.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Gate:
     ) -> None:
         self.connections = connections
         self.admission = admission
+        self.turned_away: Counter[str] = Counter()
         self.headers = Silences(clock, HEADER_TIME, Balanced.is_too_late)
         self._refusals = refusals
         self._serve = serve
@@ -92,6 +95,7 @@ class Gate:
     def turn_away(self, refusal: UploadRefused, address: IAddress | None) -> TurnedAway:
         """What says no to somebody, who is counted."""
         host = host_of(address)
+        self.turned_away[refusal.code] += 1
         self._refusals.count(refusal.code, address_group(host) if host else None)
         return TurnedAway(self._anteroom, refusal)
 

@@ -26,6 +26,7 @@ import errno
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -150,6 +151,9 @@ class Room:
     Looked at from time to time, in a disk thread, while uploads come.
 
     :param look: free bytes and all bytes of the file system.
+    :ivar free: bytes, when that was last looked at.
+    :ivar total: bytes of the file system, the same.
+    :ivar short: the reserve has been reached.
     """
 
     def __init__(
@@ -160,6 +164,9 @@ class Room:
         reserve: Reserve,
         look: Callable[[], tuple[int, int]],
     ) -> None:
+        self.free = 0
+        self.total = 0
+        self.short = False
         self._what = what
         self._disk = disk
         self._now = now
@@ -167,7 +174,12 @@ class Room:
         self._look = look
         self._looking = False
         self._looked = 0.0
-        self._short = False
+        self._waiting: list[Deferred[None]] = []
+
+    @property
+    def reserve(self) -> float:
+        """Bytes that are to be left free."""
+        return self._reserve.of(self.total)
 
     def check(self) -> None:
         """
@@ -175,19 +187,30 @@ class Room:
         """
         if self._reserve == Reserve():
             return
-        now = self._now()
-        if not self._looking and not 0 <= now - self._looked < ROOM_IS_FRESH:
-            self._looked = now
-            self._looking = True
-            self._disk.run(self._look).addCallbacks(self._found, self._not_found)
-        if self._short:
+        self._look_again()
+        if self.short:
             raise NoSpace
+
+    def known(self) -> Deferred[None]:
+        """
+        Look again, if the last look is not fresh any more.
+
+        :return: fires when that is done, whatever came of it: never, while a
+            disk stands still.  Cancel it to stop waiting.
+        """
+        self._look_again()
+        done: Deferred[None] = Deferred(self._waiting.remove)
+        self._waiting.append(done)
+        if not self._looking:
+            self._tell()
+        return done
 
     def found(self, free: int, total: int) -> None:
         """This is how much there is."""
-        short = free < self._reserve.of(total)
-        if short != self._short:
-            self._short = short
+        self.free, self.total = free, total
+        short = free < self.reserve
+        if short != self.short:
+            self.short = short
             _log.warn(
                 "{what}: {free} free, {verdict}",
                 what=self._what,
@@ -197,13 +220,27 @@ class Room:
                 else "above the reserve again: taking uploads",
             )
 
+    def _look_again(self) -> None:
+        now = self._now()
+        if not self._looking and not 0 <= now - self._looked < ROOM_IS_FRESH:
+            self._looked = now
+            self._looking = True
+            self._disk.run(self._look).addCallbacks(self._found, self._not_found)
+
     def _found(self, room: tuple[int, int]) -> None:
-        self._looking = False
         self.found(*room)
+        self._tell()
 
     def _not_found(self, failure: Failure) -> None:
         # Not our business here: the write path meets the same disk and tells.
+        self._tell()
+
+    def _tell(self) -> None:
         self._looking = False
+        waiting, self._waiting = self._waiting, []
+        for done in [*waiting]:
+            if not done.called:
+                done.callback(None)
 
 
 _log = Logger()

@@ -25,6 +25,7 @@ from twisted_upload.values import (
     parse_count,
     parse_directory,
     parse_interface,
+    parse_metrics,
     parse_mode,
     parse_port,
     parse_reserve,
@@ -262,6 +263,13 @@ OPTIONS: tuple[Option, ...] = (
         parse_workers,
     ),
     Option("disk-threads", "32", "Threads that wait for the disk, 1 to 256.", parse_threads),
+    Option(
+        "metrics",
+        "",
+        "Port of 127.0.0.1, or server endpoint (tcp:9464:interface=192.0.2.1, unix:...), of"
+        " /metrics, /healthz and /readyz; empty is none.",
+        parse_metrics,
+    ),
 )
 
 CONFIG = Option(

@@ -17,6 +17,7 @@ from twisted_upload.directory import DirectoryStore
 from twisted_upload.disk import DiskThreads
 from twisted_upload.ports import accept_the_rest, take_no_more
 from twisted_upload.raw import UploadFactory
+from twisted_upload.tally import DiskTimes
 
 __all__ = ["STOPPING", "Storage", "UploadService"]
 
@@ -47,11 +48,13 @@ class Storage:
 
     :ivar disk: the threads that wait for it.
     :ivar stores: those that keep files in it, each in its own way.
+    :ivar times: how long they wait for it, where that is measured.
     """
 
     path: str
     disk: DiskThreads
     stores: Sequence[DirectoryStore]
+    times: DiskTimes | None = None
 
 
 class UploadService(Listening):
@@ -60,6 +63,8 @@ class UploadService(Listening):
 
     :param doorways: each with an `UploadFactory`.
     :param drain: seconds for which uploads in flight may go on when it stops.
+    :ivar doors: the factories.
+    :ivar storages: the directories.
     """
 
     def __init__(
@@ -71,15 +76,15 @@ class UploadService(Listening):
         drain: float,
     ) -> None:
         super().__init__(doorways)
-        self._doors = [cast(UploadFactory, doorway.factory) for doorway in doorways]
-        self._balanced = [door for door in self._doors if door.settings.balancers is not None]
-        self._storages = storages
+        self.doors = [cast(UploadFactory, doorway.factory) for doorway in doorways]
+        self._balanced = [door for door in self.doors if door.settings.balancers is not None]
+        self.storages = storages
         self._clock = clock
         self._drain = drain
 
     def open(self) -> None:
         """See `Listening.open`."""
-        for storage in self._storages:
+        for storage in self.storages:
             for store in storage.stores:
                 store.open()
 
@@ -99,8 +104,8 @@ class UploadService(Listening):
 
     async def _stop(self) -> None:
         await self._leave_balancers()
-        drained = _all(door.drain() for door in self._doors)
-        uploads = sum(door.uploads_in_flight for door in self._doors)
+        drained = _all(door.drain() for door in self.doors)
+        uploads = sum(door.uploads_in_flight for door in self.doors)
         if uploads:
             _log.info(
                 "stopping: {uploads} uploads in flight may go on for {drain:g} s",
@@ -108,14 +113,15 @@ class UploadService(Listening):
                 drain=self._drain,
             )
         await self._at_most(self._drain, drained)
-        for door in self._doors:
+        for door in self.doors:
             door.refuse_the_rest()
-        await self._at_most(LAST_WORDS, _all(door.all_gone() for door in self._doors))
+        await self._at_most(LAST_WORDS, _all(door.all_gone() for door in self.doors))
         await self.stop_listening()
-        for door in self._doors:
+        for door in self.doors:
             door.abort_the_rest()
         # All at once: a disk that does not answer holds up no other.
-        await _all(Deferred.fromCoroutine(self._close(storage)) for storage in self._storages)
+        await _all(Deferred.fromCoroutine(self._close(storage)) for storage in self.storages)
+        await self.stop_companions()
 
     async def _leave_balancers(self) -> None:
         """

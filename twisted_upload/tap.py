@@ -9,8 +9,10 @@ from __future__ import annotations
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from importlib.metadata import version
 from typing import Any, NoReturn
 
 from twisted.application.service import IService
@@ -19,19 +21,22 @@ from twisted.python import usage
 from twisted.python.util import runAsEffectiveUser
 
 from twisted_upload.binding import Doorway
-from twisted_upload.building import Endpoints, Stores, door_settings, endpoints_of
+from twisted_upload.building import Endpoints, Stores, door_settings, endpoints_of, status_port
 from twisted_upload.check import check
 from twisted_upload.configuration import Configuration, configure
 from twisted_upload.ends import log_end
 from twisted_upload.errors import CannotStart, WrongConfiguration
 from twisted_upload.facing import places_for
+from twisted_upload.gathering import Gathering
 from twisted_upload.layers import Given, Layer, nearest
 from twisted_upload.logs import observer_for
 from twisted_upload.options import CHECK, CONFIG, OPTIONS, PRINT_CONFIG
 from twisted_upload.printable import printable
 from twisted_upload.raw import UploadFactory
 from twisted_upload.refusals import Refusals, SparingLog
+from twisted_upload.reporting import Alone, ProcessReporter
 from twisted_upload.service import STOPPING, UploadService
+from twisted_upload.tally import Tally
 from twisted_upload.toml_text import toml_text
 from twisted_upload.workers import Supervisor
 
@@ -168,15 +173,18 @@ class Options(usage.Options):
 
 def upload_service(
     configuration: Configuration, reactor: Any, endpoints: Sequence[Endpoints]
-) -> UploadService:
+) -> tuple[UploadService, ProcessReporter | None]:
     """
-    A daemon of one process, not started.
+    A daemon of one process, not started, and who can report on it.
 
     :param endpoints: of each listener.
     """
     stores = Stores(configuration, reactor)
     refusals = Refusals(reactor)
-    witnesses = (SparingLog(log_end, refusals, reactor),)
+    listed = SparingLog(log_end, refusals, reactor)
+    tally = Tally([listener.name for listener in configuration.listeners], time.time)
+    watched = bool(configuration["metrics"])
+    witnesses = (listed, tally) if watched else (listed,)
     places = places_for(configuration["max-connections"])
     doorways = [
         Doorway(
@@ -195,7 +203,12 @@ def upload_service(
         )
         for listener, its_endpoints in zip(configuration.listeners, endpoints, strict=True)
     ]
-    return UploadService(doorways, stores.storages, reactor, drain=configuration["drain"])
+    service = UploadService(doorways, stores.storages, reactor, drain=configuration["drain"])
+    if not watched:
+        return service, None
+    reporter = ProcessReporter(service.doors, service.storages, tally, reactor)
+    service.companions.append(reporter)
+    return service, reporter
 
 
 def make_service(configuration: Configuration, reactor: Any) -> UploadService | Supervisor:
@@ -206,21 +219,30 @@ def make_service(configuration: Configuration, reactor: Any) -> UploadService | 
     """
     endpoints = [endpoints_of(listener, reactor) for listener in configuration.listeners]
     if configuration["workers"] == 1:
-        return upload_service(configuration, reactor, endpoints)
+        service, reporter = upload_service(configuration, reactor, endpoints)
+        if reporter is not None:
+            alone = Alone(reporter.report, version("twisted-upload"), time.time())
+            service.companions.append(status_port(configuration, alone.report, reactor))
+        return service
     places_for(configuration["max-connections"])  # each worker has as many
     nobody = Factory()
     doorways = [
         Doorway(listener.name, its_endpoints, nobody, listener["directory"])
         for listener, its_endpoints in zip(configuration.listeners, endpoints, strict=True)
     ]
-    return Supervisor(
+    gathering = Gathering(configuration["workers"], version("twisted-upload"), reactor, time.time())
+    supervisor = Supervisor(
         doorways,
         configuration["workers"],
         configuration.to_json(),
         Stores(configuration, reactor).all,
         reactor,
         patience=configuration["drain"] + STOPPING,
+        gathering=gathering,
     )
+    if configuration["metrics"]:
+        supervisor.companions.append(status_port(configuration, gathering.report, reactor))
+    return supervisor
 
 
 def makeService(options: Options) -> IService:

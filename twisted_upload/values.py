@@ -21,6 +21,7 @@ __all__ = [
     "parse_count",
     "parse_directory",
     "parse_interface",
+    "parse_metrics",
     "parse_mode",
     "parse_number",
     "parse_port",
@@ -135,3 +136,25 @@ def parse_reserve(text: str) -> Reserve:
     if not 0 <= percent < 100:
         raise ValueError(f"{text!r} is not a share such as 1% or a size such as 5G")
     return Reserve(percent=percent)
+
+
+def parse_metrics(text: str) -> str:
+    """
+    A server endpoint, on the loopback interface unless it names another; from a
+    port, an endpoint, or nothing.
+    """
+    if not text:
+        return ""
+    kind, _, rest = (f"tcp:{text}" if text.isdigit() else text).partition(":")
+    if kind not in ("tcp", "tcp4", "tcp6", "unix") or not rest:
+        raise ValueError(
+            f"{text!r} is neither a port such as 9464 nor a server endpoint such as"
+            " tcp:9464:interface=192.0.2.1 or unix:/run/metrics.sock"
+        )
+    if kind.startswith("tcp"):
+        port, *more = rest.split(":")
+        parse_port(port.removeprefix("port="))
+        if not any(it.startswith("interface=") for it in more):
+            loopback = r"\:\:1" if kind == "tcp6" else "127.0.0.1"
+            rest += f":interface={loopback}"
+    return f"{kind}:{rest}"

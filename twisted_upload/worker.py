@@ -3,7 +3,7 @@ One worker of several: see `twisted_upload.workers`.
 
 Started with the sockets that it is to serve, an argument such as
 ``AF_INET6:3,AF_UNIX:4`` for each listener; told what is in force by the first
-line of its standard input.
+line of its standard input.  The lines that follow ask it something.
 """
 
 from __future__ import annotations
@@ -13,33 +13,73 @@ import socket
 import sys
 from typing import Any
 
-from twisted.internet.protocol import Protocol
+from twisted.internet.defer import Deferred
 from twisted.internet.stdio import StandardIO
 from twisted.logger import globalLogBeginner
+from twisted.protocols.basic import LineOnlyReceiver
 
 from twisted_upload.building import Endpoints
 from twisted_upload.configuration import Configuration
 from twisted_upload.errors import CannotStart
+from twisted_upload.gathering import QUESTION, answer
 from twisted_upload.listening import adopted_endpoint
 from twisted_upload.logs import LineObserver, unbuffered
+from twisted_upload.reporting import ProcessReporter, Report
 from twisted_upload.service import UploadService
 from twisted_upload.tap import upload_service
+from twisted_upload.workers import REPORTS
 
 __all__ = ["main"]
 
 
-class _Supervised(Protocol):
-    """Standard input, which has nothing more to say but that the supervisor is gone."""
+GOODBYE = 1.0
+"""Seconds that the last report may take to be read."""
 
-    def __init__(self, reactor: Any, service: UploadService) -> None:
+
+class _Supervised(LineOnlyReceiver):
+    """Standard input, on which the supervisor asks, and the pipe for the answers."""
+
+    delimiter = b"\n"
+    transport: Any
+
+    def __init__(
+        self, reactor: Any, service: UploadService, reporter: ProcessReporter | None
+    ) -> None:
         self._reactor = reactor
         self._service = service
+        self._reporter = reporter
+        self._gone: Deferred[None] | None = None
+
+    def lineReceived(self, line: bytes) -> None:
+        """A question."""
+        if line == QUESTION and self._reporter is not None:
+            self._reporter.report().addCallback(self._tell)
 
     def connectionLost(self, reason: object = None) -> None:
-        """Somebody else may want the port: give it up, then drain."""
+        """The supervisor is gone: somebody else may want the port.  Give it up, then drain."""
+        if self._gone is not None:
+            self._gone.callback(None)
+            return
         self._service.stop_listening()
         if self._reactor.running:
             self._reactor.stop()
+
+    def stop(self) -> Deferred[None]:
+        """Drain, and say for the last time what there is to say."""
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        await self._service.stopService()
+        if self._reporter is None or self.transport.disconnected:
+            return
+        self._tell(await self._reporter.report())
+        self._gone = Deferred()
+        self._gone.addTimeout(GOODBYE, self._reactor).addErrback(lambda _: None)
+        self.transport.loseConnection()
+        await self._gone
+
+    def _tell(self, report: Report) -> None:
+        self.transport.write(answer(report))
 
 
 def main() -> None:
@@ -57,14 +97,17 @@ def main() -> None:
         [LineObserver(unbuffered(sys.stdout))], redirectStandardIO=False
     )
     endpoints = [_adopted(descriptions, reactor) for descriptions in sys.argv[1:]]
-    service = upload_service(configuration, reactor, endpoints)
+    service, reporter = upload_service(configuration, reactor, endpoints)
     try:
         service.startService()
     except CannotStart as error:
         sys.stderr.write(f"worker {os.getpid()}: {error}\n")
         raise SystemExit(1) from error
-    StandardIO(_Supervised(reactor, service), reactor=reactor)
-    reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
+    # A supervisor that stands still holds up no uploads: it misses lines of the log.
+    os.set_blocking(sys.stdout.fileno(), False)
+    supervised = _Supervised(reactor, service, reporter)
+    StandardIO(supervised, stdout=REPORTS, reactor=reactor)  # type: ignore[call-arg]
+    reactor.addSystemEventTrigger("before", "shutdown", supervised.stop)
     reactor.run()
 
 

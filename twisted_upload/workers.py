@@ -6,6 +6,7 @@ them to workers that it starts, watches and, when it stops, drains.  A worker is
 `twisted_upload.worker`; it is told what is in force by a line on its standard
 input, so that a configuration file which changes cannot make two of them
 differ, and writes its log to a pipe that the supervisor copies into its own.
+Through another pipe it answers what it is asked (`twisted_upload.gathering`).
 
 A worker that dies is replaced; its unfinished uploads are lost as in any crash,
 and what it leaves behind is removed by the one that replaces it.  When the
@@ -30,15 +31,19 @@ from twisted.python.failure import Failure
 
 from twisted_upload.binding import Doorway, Listening
 from twisted_upload.directory import DirectoryStore
+from twisted_upload.gathering import Gathering, Respondent
 from twisted_upload.ports import close_ours
 
-__all__ = ["Supervisor"]
+__all__ = ["REPORTS", "Supervisor"]
 
 RESTART_DELAY = 1.0
 """Seconds between a worker's death and its successor, where it lived no longer
 than that."""
 
-FIRST_DESCRIPTOR = 3
+REPORTS = 3
+"""The descriptor on which a worker answers what it is asked."""
+
+FIRST_DESCRIPTOR = REPORTS + 1
 
 
 class Supervisor(Listening):
@@ -51,6 +56,7 @@ class Supervisor(Listening):
     :param reactor: starts processes and calls later.
     :param patience: seconds after which a worker that was told to stop is
         killed.
+    :param gathering: is told which workers there are, to ask them.
     """
 
     def __init__(
@@ -62,8 +68,10 @@ class Supervisor(Listening):
         reactor: Any,
         *,
         patience: float,
+        gathering: Gathering | None = None,
     ) -> None:
         super().__init__(doorways)
+        self._gathering = gathering
         self._number = number
         self._configuration = configuration
         self._stores = stores
@@ -93,6 +101,8 @@ class Supervisor(Listening):
     def stopService(self) -> Deferred[None]:
         """Have the workers drain; fires when all have ended."""
         super().stopService()  # type: ignore[no-untyped-call]
+        if self._gathering is not None:
+            self._gathering.draining = True
         for timer in self._waiting.values():
             timer.cancel()
         self._waiting.clear()
@@ -112,6 +122,7 @@ class Supervisor(Listening):
             killing.cancel()
         await DeferredList([maybeDeferred(port.stopListening) for port in self.ports])
         self.ports = []
+        await self.stop_companions()
 
     def _kill(self) -> None:
         for worker in self._workers.values():
@@ -120,7 +131,7 @@ class Supervisor(Listening):
 
     def _start(self, index: int) -> None:
         self._waiting.pop(index, None)
-        descriptors: dict[int, Any] = {0: "w", 1: "r", 2: "r"}
+        descriptors: dict[int, Any] = {0: "w", 1: "r", 2: "r", REPORTS: "r"}
         inherited = []
         ports = enumerate(self.ports, FIRST_DESCRIPTOR)
         for doorway in self.doorways:
@@ -132,6 +143,8 @@ class Supervisor(Listening):
         worker = _Worker(self._reactor.seconds(), self._configuration, self._copy)
         self._workers[index] = worker
         worker.ended.addCallback(self._ended, index, worker)
+        if self._gathering is not None:
+            self._gathering.came(worker.respondent)
         self._reactor.spawnProcess(
             worker,
             sys.executable,
@@ -157,8 +170,12 @@ class Supervisor(Listening):
 
     def _ended(self, reason: str, index: int, worker: _Worker) -> None:
         del self._workers[index]
+        if self._gathering is not None:
+            self._gathering.went(worker.respondent)
         if not self.running:
             return
+        if self._gathering is not None:
+            self._gathering.restarts += 1
         _log.error(
             "worker {pid} has ended ({reason}); starting another",
             pid=worker.pid,
@@ -177,6 +194,7 @@ class _Worker(ProcessProtocol):
     :param configuration: told to it at once.
     :param log: takes whole lines of its log.
     :ivar ended: fires with the reason, in words.
+    :ivar respondent: by which it is asked.
     """
 
     def __init__(self, since: float, configuration: str, log: Callable[[bytes], None]) -> None:
@@ -184,6 +202,7 @@ class _Worker(ProcessProtocol):
         self._configuration = configuration
         self.pid = 0
         self.ended: Deferred[str] = Deferred()
+        self.respondent = Respondent(self._say)
         self._log = log
         self._partial = b""
 
@@ -191,7 +210,14 @@ class _Worker(ProcessProtocol):
         """It runs."""
         transport: Any = self.transport
         self.pid = transport.pid
-        transport.write(self._configuration.encode() + b"\n")
+        self._say(self._configuration.encode() + b"\n")
+
+    def childDataReceived(self, childFD: int, data: bytes) -> None:  # noqa: N803 - Twisted's
+        """Some of what it has to say."""
+        if childFD == REPORTS:
+            self.respondent.received(data)
+        else:
+            super().childDataReceived(childFD, data)
 
     def outReceived(self, data: bytes) -> None:
         """Some of its log."""
@@ -208,6 +234,10 @@ class _Worker(ProcessProtocol):
         if self._partial:
             self._log(self._partial + b"\n")
         self.ended.callback(reason.getErrorMessage().rstrip("."))
+
+    def _say(self, line: bytes) -> None:
+        transport: Any = self.transport
+        transport.write(line)
 
     def signal(self, name: str) -> None:
         """Send it a signal, if it still runs."""

@@ -1,0 +1,193 @@
+"""
+What a process that serves uploads says of itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from tests.helpers import OpenDoor, open_door
+from tests.stores import ARRIVAL, Rig
+from twisted_upload.health import ROOM_IS_FRESH, Reserve
+from twisted_upload.metrics import (
+    CONNECTIONS,
+    DRAINING,
+    FREE,
+    FSYNC,
+    HEALTHY,
+    IN_FLIGHT,
+    LAG,
+    RESERVE,
+    TURNED_AWAY,
+    UPLOADS,
+    WORST_LAG,
+)
+from twisted_upload.reporting import LOOK_PATIENCE, ProcessReporter, Report
+from twisted_upload.service import Storage
+from twisted_upload.tally import DiskTimes, Tally
+from twisted_upload.testing import FaultyFiles
+
+
+class _Disk(FaultyFiles):
+    """A file system with as much room as the test says."""
+
+    room = (50, 100)
+
+    def free(self, directory: int) -> tuple[int, int]:
+        return self.room
+
+
+class Reporting:
+    """A process with a door and a store, and its reporter."""
+
+    def __init__(self, folder: Path, door: OpenDoor) -> None:
+        self.now = 1000.0
+        self.disk = _Disk()
+        self.rig = Rig(folder, files=self.disk, reserve=Reserve(percent=10), now=lambda: self.now)
+        self.path = str(folder)
+        self.door = door
+        self.tally = Tally([door.factory.name], lambda: self.now)
+        door.factory.witnesses = (self.tally,)
+        disk: Any = self.rig.disk
+        storage = Storage(self.path, disk, [self.rig.store], DiskTimes())
+        self.reporter = ProcessReporter([door.factory], [storage], self.tally, self.rig.clock)
+
+    def ask(self) -> Deferred[Report]:
+        """A report, of a time when the free space has to be looked at again."""
+        self.now += ROOM_IS_FRESH
+        return self.reporter.report()
+
+    def report(self) -> Report:
+        """The same, from a disk that works."""
+        reports: list[Report] = []
+        self.ask().addCallback(reports.append)
+        self.rig.disk.work()
+        (report,) = reports
+        return report
+
+
+@contextlib.asynccontextmanager
+async def open_reporting(tmp_path: Path) -> AsyncIterator[Reporting]:
+    async with open_door() as door:
+        door.factory.name = "scanner"
+        reporting = Reporting(tmp_path, door)
+        try:
+            yield reporting
+        finally:
+            reporting.rig.close()
+
+
+async def test_ready(tmp_path: Path) -> None:
+    """A process that could take an upload is ready, and tells all that it measures."""
+    async with open_reporting(tmp_path) as reporting:
+        report = reporting.report()
+        assert report.trouble is None
+        samples = report.samples
+        assert samples[HEALTHY.name] == {(reporting.path,): 1}
+        assert samples[FREE.name] == {(reporting.path,): 50}
+        assert samples[RESERVE.name] == {(reporting.path,): 10}
+        assert samples[DRAINING.name] == {(): 0}
+        assert samples[WORST_LAG.name] == {(): 0}
+        assert {FSYNC.name, LAG.name} < set(samples)
+
+
+async def test_uploads(tmp_path: Path) -> None:
+    """Connections and uploads in flight are told as they are, ended uploads as they were."""
+    async with open_reporting(tmp_path) as reporting:
+        await reporting.door.send(b"kept")
+        idle, sending = reporting.door.connect(), reporting.door.connect()
+        sending.sendall(b"more")
+        await reporting.door.has_come(4)
+        samples = reporting.report().samples
+        assert samples[UPLOADS.name]["scanner", "kept", ""] == 1
+        assert samples[IN_FLIGHT.name] == {("scanner",): 1}
+        assert samples[CONNECTIONS.name] == {("scanner",): 2}
+        idle.close()
+
+
+async def test_turned_away(tmp_path: Path) -> None:
+    """Who may not come in is counted, apart from uploads, by what was heard."""
+    async with open_reporting(tmp_path) as reporting:
+        assert sum(reporting.report().samples[TURNED_AWAY.name].values()) == 0
+        reporting.door.factory.drain()
+        assert b"shutting-down" in await reporting.door.send()
+        samples = reporting.report().samples
+        assert samples[TURNED_AWAY.name]["scanner", "shutting-down"] == 1
+        assert sum(samples[TURNED_AWAY.name].values()) == 1
+        assert sum(samples[UPLOADS.name].values()) == 0
+
+
+async def test_draining(tmp_path: Path) -> None:
+    """A process that stops is not ready."""
+    async with open_reporting(tmp_path) as reporting:
+        reporting.door.factory.drain()
+        report = reporting.report()
+        assert report.trouble == "draining"
+        assert report.samples[DRAINING.name] == {(): 1}
+
+
+async def test_below_the_reserve(tmp_path: Path) -> None:
+    """Below the reserve it is not ready, though nobody sends; above it again it is."""
+    async with open_reporting(tmp_path) as reporting:
+        reporting.disk.room = (9, 100)
+        report = reporting.report()
+        assert report.trouble == f"less space is free than the reserve: {reporting.path}"
+        assert report.samples[FREE.name] == {(reporting.path,): 9}
+        reporting.disk.room = (11, 100)
+        assert reporting.report().trouble is None
+
+
+async def test_not_healthy(tmp_path: Path) -> None:
+    """With a disk that has failed it is not ready."""
+    async with open_reporting(tmp_path) as reporting:
+        reporting.disk.fail("fsync", errno.EIO)
+        incoming = reporting.rig.store.begin(ARRIVAL, lambda _: None)
+        incoming.write(b"content")
+        incoming.commit().addErrback(lambda _: None)
+        reporting.rig.disk.work()
+        report = reporting.report()
+        assert report.trouble == f"the store is not healthy: {reporting.path}"
+        assert report.samples[HEALTHY.name] == {(reporting.path,): 0}
+
+
+async def test_disk_stands_still(tmp_path: Path) -> None:
+    """A disk that does not answer is waited for a moment; it is reported, with what was known."""
+    async with open_reporting(tmp_path) as reporting:
+        reports: list[Report] = []
+        for _ in range(3):
+            reporting.ask().addCallback(reports.append)
+        assert reporting.rig.disk.waiting == 1
+        reporting.rig.clock.advance(LOOK_PATIENCE)
+        for report in reports:
+            assert report.trouble == f"the disk does not answer: {reporting.path}"
+            assert report.samples[FREE.name] == {(reporting.path,): 50}
+        assert len(reports) == 3
+        reporting.rig.disk.work()
+        assert reporting.report().trouble is None
+
+
+async def test_free_space_is_looked_at_once_a_second(tmp_path: Path) -> None:
+    """Whoever asks often does not make the disk work for it."""
+    async with open_reporting(tmp_path) as reporting:
+        reporting.report()
+        reports: list[Report] = []
+        reporting.reporter.report().addCallback(reports.append)
+        assert len(reports) == 1
+        assert reporting.rig.disk.waiting == 0
+
+
+async def test_lag(tmp_path: Path) -> None:
+    """What held up the reactor is reported."""
+    async with open_reporting(tmp_path) as reporting:
+        reporting.reporter.start()
+        reporting.rig.clock.advance(1.25)
+        samples = reporting.report().samples
+        reporting.reporter.stop()
+        assert samples[WORST_LAG.name] == {(): 1.0}
+        assert samples[LAG.name][()][-1] == 1.0

@@ -1,0 +1,195 @@
+"""
+What a process that serves uploads can say of itself at any moment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import TimeoutError as TookTooLong
+from twisted.internet.interfaces import IReactorTime
+
+from twisted_upload.binding import Companion
+from twisted_upload.lag import ReactorLag
+from twisted_upload.metrics import (
+    CONNECTIONS,
+    DRAINING,
+    FREE,
+    HEALTHY,
+    IN_FLIGHT,
+    INFO,
+    LAG,
+    RESERVE,
+    RESTARTS,
+    STARTED,
+    TURNED_AWAY,
+    WORKERS,
+    WORST_LAG,
+    Samples,
+    combine,
+)
+from twisted_upload.raw import UploadFactory
+from twisted_upload.service import Storage
+from twisted_upload.tally import Histogram, Tally
+
+__all__ = ["LOOK_PATIENCE", "Alone", "ProcessReporter", "Report", "Reporter", "daemon_samples"]
+
+# Series that are there from the start: their first increase is one.
+_AT_THE_GATE = dict.fromkeys(("busy", "not-allowed", "shutting-down", "timeout"), 0)
+
+LOOK_PATIENCE = 0.3
+"""Seconds for which a report waits for a disk to tell how much of it is free."""
+
+
+class Report(NamedTuple):
+    """
+    :ivar samples: see `twisted_upload.metrics`.
+    :ivar trouble: why no uploads should be sent here just now, in one line.
+    """
+
+    samples: Samples
+    trouble: str | None
+
+
+Reporter = Callable[[], Deferred[Report]]
+"""Gives a report, soon: within a second or two, whatever stands still."""
+
+
+class ProcessReporter(Companion):
+    """
+    Reports on one process.
+
+    :param doors: all that there are.
+    :param storages: all that there are.
+    :param tally: has witnessed all uploads.
+    :param clock: the reactor.
+    """
+
+    def __init__(
+        self,
+        doors: Sequence[UploadFactory],
+        storages: Sequence[Storage],
+        tally: Tally,
+        clock: IReactorTime,
+    ) -> None:
+        self._doors = doors
+        self._storages = storages
+        self._stores = [store for storage in storages for store in storage.stores]
+        self._tally = tally
+        self._clock = clock
+        self._lags = Histogram(LAG.bounds)
+        self._lag = ReactorLag(clock, self._lags.observe)
+
+    def start(self) -> None:
+        """Look from now on how late the reactor is."""
+        self._lag.start()
+
+    def stop(self) -> Deferred[None]:
+        """No more."""
+        self._lag.stop()
+        return succeed(None)
+
+    def report(self) -> Deferred[Report]:
+        """See `Reporter`."""
+        return Deferred.fromCoroutine(self._report())
+
+    async def _report(self) -> Report:
+        looks = [
+            store.room.known().addTimeout(LOOK_PATIENCE, self._clock) for store in self._stores
+        ]
+        stuck = []
+        for look, store in zip(looks, self._stores, strict=True):
+            try:
+                await look
+            except TookTooLong:
+                stuck.append(store.path)
+        trouble = next(self._troubles(stuck), None)
+        return Report(combine(self._samples()), trouble)
+
+    def _troubles(self, stuck: Sequence[str]) -> Iterator[str]:
+        if self._draining:
+            yield "draining"
+        for store in self._stores:
+            if not store.health.well:
+                yield f"the store is not healthy: {store.path}"
+            if store.path in stuck:
+                yield f"the disk does not answer: {store.path}"
+            if store.room.short:
+                yield f"less space is free than the reserve: {store.path}"
+
+    @property
+    def _draining(self) -> bool:
+        return any(door.stopping for door in self._doors)
+
+    def _samples(self) -> Iterator[Samples]:
+        yield self._tally.samples()
+        for door in self._doors:
+            yield {
+                IN_FLIGHT.name: {(door.name,): door.uploads_in_flight},
+                CONNECTIONS.name: {(door.name,): len(door.protocols)},
+                TURNED_AWAY.name: {
+                    (door.name, code): number
+                    for code, number in {**_AT_THE_GATE, **door.gate.turned_away}.items()
+                },
+            }
+        for storage in self._storages:
+            if storage.times is not None:
+                yield storage.times.samples(storage.path)
+        for store in self._stores:
+            yield {
+                HEALTHY.name: {(store.path,): int(store.health.well)},
+                FREE.name: {(store.path,): store.room.free},
+                RESERVE.name: {(store.path,): store.room.reserve},
+            }
+        yield {
+            LAG.name: {(): self._lags.sample()},
+            WORST_LAG.name: {(): self._lag.worst},
+            DRAINING.name: {(): int(self._draining)},
+        }
+
+
+class Alone:
+    """
+    Reports on a daemon of one process.
+
+    :param reporter: reports on the process.
+    :param started: seconds since the epoch.
+    """
+
+    def __init__(self, reporter: Reporter, version: str, started: float) -> None:
+        self._reporter = reporter
+        self._samples = daemon_samples(version, started)
+
+    def report(self) -> Deferred[Report]:
+        """See `Reporter`."""
+        return self._reporter().addCallback(
+            lambda report: report._replace(samples=combine([report.samples, self._samples]))
+        )
+
+
+def daemon_samples(
+    version: str,
+    started: float,
+    *,
+    answering: int = 1,
+    silent: int = 0,
+    missing: int = 0,
+    restarts: int = 0,
+) -> Samples:
+    """
+    What is to be said of the daemon as a whole.
+
+    :param started: seconds since the epoch.
+    :param answering: processes that serve uploads, and that have answered.
+    :param silent: those that run and have not.
+    :param missing: those that do not run, and should.
+    :param restarts: how many have been replaced.
+    """
+    return {
+        INFO.name: {(version,): 1},
+        STARTED.name: {(): started},
+        RESTARTS.name: {(): restarts},
+        WORKERS.name: {("answering",): answering, ("silent",): silent, ("missing",): missing},
+    }

@@ -1,0 +1,145 @@
+"""
+The counts of one process.
+
+They are plain numbers, because each upload pays for them: under a microsecond,
+where a metric of a library takes two and more.
+"""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Sequence
+
+from twisted_upload.answers import CODES
+from twisted_upload.ends import UploadEnd
+from twisted_upload.metrics import (
+    BYTES,
+    DURATION,
+    FSYNC,
+    LAST_KEPT,
+    PUBLISH,
+    SIZE,
+    UPLOADS,
+    Samples,
+)
+
+__all__ = ["DiskTimes", "Histogram", "SharedHistogram", "Tally"]
+
+
+class Histogram:
+    """
+    How often values fell between bounds.
+
+    :param bounds: the largest value of each bucket but the last.
+    """
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self._bounds = bounds
+        self._values: list[float] = [0] * (len(bounds) + 1) + [0.0]
+
+    def observe(self, value: float) -> None:
+        """Count one."""
+        self._values[bisect_left(self._bounds, value)] += 1
+        self._values[-1] += value
+
+    def sample(self) -> list[float]:
+        """All of it: see `twisted_upload.metrics`."""
+        return [*self._values]
+
+
+class SharedHistogram(Histogram):
+    """One that any thread may count in."""
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        super().__init__(bounds)
+        self._mutex = threading.Lock()
+
+    def observe(self, value: float) -> None:
+        """Count one."""
+        with self._mutex:
+            super().observe(value)
+
+    def sample(self) -> list[float]:
+        """All of it, and nothing that is only half counted."""
+        with self._mutex:
+            return super().sample()
+
+
+class _Listener:
+    """What is counted of one listener."""
+
+    def __init__(self) -> None:
+        # Series that are there from the start: their first increase is one.
+        self.ends = {(end, code): [0, 0] for end, code in _ENDS}  # uploads, bytes
+        self.durations = Histogram(DURATION.bounds)
+        self.sizes = Histogram(SIZE.bounds)
+        self.last_kept = 0.0
+
+
+_ENDS = (("kept", None), ("lost", None), *(("refused", code) for code in CODES))
+
+
+class Tally:
+    """
+    Counts how uploads end: a witness (see `twisted_upload.ends`).
+
+    :param listeners: names of those that there are.
+    :param now: seconds since the epoch.
+    """
+
+    def __init__(self, listeners: Iterable[str], now: Callable[[], float]) -> None:
+        self._now = now
+        self._listeners = {name: _Listener() for name in listeners}
+
+    def __call__(self, ended: UploadEnd) -> None:
+        """Count one."""
+        counts = self._listeners.get(ended.listener)
+        if counts is None:
+            counts = self._listeners[ended.listener] = _Listener()
+        end = counts.ends.get((ended.end, ended.code))
+        if end is None:
+            end = counts.ends[ended.end, ended.code] = [0, 0]
+        end[0] += 1
+        end[1] += ended.size
+        if ended.end == "kept":
+            counts.durations.observe(ended.seconds)
+            counts.sizes.observe(ended.size)
+            counts.last_kept = self._now()
+
+    def samples(self) -> Samples:
+        """All of it."""
+        uploads: dict[tuple[str, ...], int] = {}
+        size: dict[tuple[str, ...], int] = {}
+        for name, counts in self._listeners.items():
+            for (end, code), (number, length) in counts.ends.items():
+                uploads[name, end, code or ""] = number
+                size[name, end] = size.get((name, end), 0) + length
+        each = {(name,): counts for name, counts in self._listeners.items()}
+        return {
+            UPLOADS.name: uploads,
+            BYTES.name: size,
+            DURATION.name: {labels: it.durations.sample() for labels, it in each.items()},
+            SIZE.name: {labels: it.sizes.sample() for labels, it in each.items()},
+            LAST_KEPT.name: {labels: it.last_kept for labels, it in each.items()},
+        }
+
+
+class DiskTimes:
+    """
+    How long one store waits for its disk; to be counted in any thread.
+
+    :ivar fsync: seconds of each wait for fsync.
+    :ivar publish: seconds of each rename to a final name.
+    """
+
+    def __init__(self) -> None:
+        self.fsync = SharedHistogram(FSYNC.bounds)
+        self.publish = SharedHistogram(PUBLISH.bounds)
+
+    def samples(self, directory: str) -> Samples:
+        """All of it."""
+        return {
+            FSYNC.name: {(directory,): self.fsync.sample()},
+            PUBLISH.name: {(directory,): self.publish.sample()},
+        }
