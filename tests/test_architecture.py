@@ -31,7 +31,7 @@ CLIENT = {"client", "digest", "sendfile", "source"}
 ROWS: list[set[str]] = [
     {"errors", "printable"},
     {"interfaces", "units", "addresses", "networks", "descriptors"},
-    {"names", "answers", "lifecycle", "limits", "ends", "proxy"},
+    {"names", "answers", "lifecycle", "limits", "ends", "proxy", "records"},
     STORES | DOORS | CLIENT,
     {
         "testing",

@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from twisted.logger import globalLogPublisher
+from twisted.logger import formatEvent, globalLogPublisher
 
 from tests.helpers import open_door, reset
 from twisted_upload.ends import UploadEnd, log_end
@@ -19,21 +19,26 @@ KEPT = UploadEnd("kept", "", "192.0.2.7:50123", 2048, 0.5, "1795328130123.bin")
 @pytest.mark.parametrize(
     ("ended", "line"),
     [
-        (KEPT, "kept 1795328130123.bin: 2048 bytes (500 ms, 4.0 KiB/s) from 192.0.2.7:50123"),
+        (
+            KEPT,
+            "kept 1795328130123.bin: 2.0 KiB (2048 bytes) in 500 ms, 4.0 KiB/s,"
+            " from 192.0.2.7:50123",
+        ),
         (KEPT._replace(by_silence=True), "{}, ended by silence"),
         (KEPT._replace(heard=False), "{}, sender gone before the answer"),
+        (KEPT._replace(listener="scanner"), "{} through scanner"),
         (
             UploadEnd("refused", "", "192.0.2.7:50123", 7, 1.0, code="too-large"),
-            "refused (too-large) after 7 bytes (1.0 s, 7 B/s) from 192.0.2.7:50123",
+            "refused (too-large) after 7 bytes in 1.0 s, 7 B/s, from 192.0.2.7:50123",
         ),
         (
-            UploadEnd("lost", "", "192.0.2.7:50123", 7, 0.0),
-            "lost after 7 bytes (0 ms, 6.8 KiB/s) from 192.0.2.7:50123",
+            UploadEnd("lost", "scanner", "192.0.2.7:50123", 7, 0.0),
+            "lost after 7 bytes in 0 ms, 6.8 KiB/s, from 192.0.2.7:50123 through scanner",
         ),
     ],
 )
 def test_line(ended: UploadEnd, line: str) -> None:
-    """Each end is one line in the log."""
+    """Each end is one line in the log, with the size in units and to the byte."""
     events: list[Any] = []
     observer: Any = events.append
     globalLogPublisher.addObserver(observer)
@@ -42,8 +47,9 @@ def test_line(ended: UploadEnd, line: str) -> None:
         log_end(KEPT)
     finally:
         globalLogPublisher.removeObserver(observer)
-    lines = [event["log_format"].format_map(event) for event in events]
+    lines = [formatEvent(event) for event in events]
     assert lines[0] == line.format(lines[1])
+    assert events[0].items() >= ended._asdict().items()
 
 
 async def test_witnesses() -> None:

@@ -807,10 +807,10 @@ def test_ends_are_logged(tmp_path: Path) -> None:
         line = daemon.wait_for_line(f"kept {file.name}: 4 bytes")
         assert f"from {host}:{port}" in line
         daemon.send(bytes(2**20 + 1))
-        assert re.search(r"\(\d+ ms,", daemon.wait_for_line("refused (too-large) after "))
+        assert re.search(r" in \d+ ms, ", daemon.wait_for_line("refused (too-large) after "))
         with daemon.begin(bytes(300_000)) as peer:
             reset(peer)
-        daemon.wait_for_line("lost after 300000 bytes")
+        daemon.wait_for_line("lost after 293.0 KiB (300000 bytes)")
         until(lambda: not daemon.unfinished(), "an empty .incoming")
         assert daemon.files() == [file]
 

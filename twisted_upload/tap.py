@@ -238,7 +238,7 @@ def makeService(options: Options) -> IService:
         twistd = getattr(options, "parent", None)
         if twistd is not None:
             if not twistd.get("logger") and not twistd.get("syslog"):
-                service.observer = observer_for(twistd)
+                service.observer = observer_for(twistd, os.environ)
             if not twistd.get("chroot"):
                 service.bind()
                 _as_its_user(twistd, service.open)
