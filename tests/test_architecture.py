@@ -27,12 +27,14 @@ DOORS = {
 
 CLIENT = {"client", "digest", "sendfile", "source"}
 
+JOURNAL = {"journal", "journal_files", "journal_reading"}
+
 # Imports run one way: from a later row to earlier ones, or within its own.
 ROWS: list[set[str]] = [
     {"errors", "printable"},
     {"interfaces", "units", "addresses", "networks", "descriptors"},
     {"names", "answers", "lifecycle", "limits", "ends", "proxy", "records"},
-    STORES | DOORS | CLIENT,
+    STORES | DOORS | CLIENT | JOURNAL,
     {
         "testing",
         "logs",
@@ -45,7 +47,7 @@ ROWS: list[set[str]] = [
         "__init__",
     },
     {"values"},
-    {"options"},
+    {"options", "journal_command"},
     {"layers", "workers"},
     {"configuration"},
     {"building", "mounts", "toml_text", "trial"},
