@@ -258,7 +258,7 @@ def test_folder_that_cannot_be_written(path: Path, monkeypatch: pytest.MonkeyPat
     """Where the file cannot be renamed, the line says what to do."""
     monkeypatch.setattr(os, "access", lambda *_, **__: False)
     journal(path, size=0).check()
-    with pytest.raises(CannotStart, match="--journal-size 0"):
+    with pytest.raises(CannotStart, match="a journal-size of 0"):
         journal(path, size=100).check()
 
 

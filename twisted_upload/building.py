@@ -1,6 +1,6 @@
 """
-What a listener is made of, by its configuration: endpoints, the settings of its
-door, its store.
+What a daemon is made of, by its configuration: of each listener the endpoints,
+the settings of its door and its store; and a journal.
 """
 
 from __future__ import annotations
@@ -10,20 +10,32 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from twisted.internet.interfaces import IStreamServerEndpoint
+from twisted.internet.interfaces import IReactorTime, IStreamServerEndpoint
 
 from twisted_upload.configuration import Configuration, Listener
 from twisted_upload.directory import MOST_HELD_BY_ALL, DirectoryStore
 from twisted_upload.disk import DiskThreads
+from twisted_upload.ends import Witness, log_end, log_end_of_one
 from twisted_upload.errors import WrongConfiguration
 from twisted_upload.facing import limits_of
 from twisted_upload.health import Reserve
+from twisted_upload.journal import Journal
+from twisted_upload.journal_files import JournalFiles
 from twisted_upload.listening import endpoint_from_string, tcp_endpoint
 from twisted_upload.names import told_suffix
+from twisted_upload.refusals import Refusals, SparingLog
 from twisted_upload.service import Storage
 from twisted_upload.settings import DoorSettings
 
-__all__ = ["Endpoints", "Stores", "door_settings", "endpoints_of"]
+__all__ = [
+    "Endpoints",
+    "Stores",
+    "door_settings",
+    "endpoints_of",
+    "journal_files",
+    "journal_of",
+    "witnesses",
+]
 
 Endpoints = Sequence[tuple[str, IStreamServerEndpoint]]
 """Endpoints, each with its name for people: who wants it, and what it is."""
@@ -63,6 +75,33 @@ def door_settings(values: Mapping[str, Any]) -> DoorSettings:
         allow_empty=values["allow-empty"],
         **limits_of(values),
     )
+
+
+def journal_files(configuration: Configuration) -> JournalFiles | None:
+    """Where the journal is, if there is to be one."""
+    setting = configuration.settings["journal"]
+    if setting.value is None:
+        return None
+    size, keep = configuration["journal-size"], configuration["journal-keep"]
+    return JournalFiles(setting.value, size, keep, setting.source)
+
+
+def journal_of(configuration: Configuration, reactor: Any) -> Journal | None:
+    """The journal, if there is to be one; not opened."""
+    files = journal_files(configuration)
+    if files is None:
+        return None
+    # A thread of its own: whatever holds it up, holds up no upload.
+    return Journal(files, DiskThreads(reactor, 1, "journal"), reactor, time.time)
+
+
+def witnesses(
+    configuration: Configuration, journal: Journal | None, refusals: Refusals, clock: IReactorTime
+) -> Sequence[Witness]:
+    """Who is told of each upload: the log, and the journal."""
+    write = log_end if len(configuration.listeners) == 1 else log_end_of_one
+    log = SparingLog(write, refusals, clock)
+    return (log,) if journal is None else (log, journal)
 
 
 class Stores:

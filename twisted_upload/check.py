@@ -16,7 +16,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
-from twisted_upload.building import endpoints_of
+from twisted_upload.building import endpoints_of, journal_files
 from twisted_upload.configuration import Configuration, Listener
 from twisted_upload.descriptors import raise_limit
 from twisted_upload.errors import CannotStart
@@ -56,6 +56,7 @@ def check(
     _check_configuration(configuration, say)
     _check_ports(configuration, say, environment)
     as_its_user(lambda: _check_directories(configuration, say))
+    as_its_user(lambda: _check_journal(configuration, say))
     _check_descriptors(configuration, say)
 
 
@@ -188,6 +189,16 @@ def _room(listener: Listener, free: int, total: int) -> str:
             f" {setting.named(str(setting.text))}"
         )
     return room
+
+
+def _check_journal(configuration: Configuration, say: Say) -> None:
+    files = journal_files(configuration)
+    if files is not None:
+        existed = os.path.lexists(files.path)
+        files.check()
+        if not existed and not os.path.getsize(files.path):
+            os.unlink(files.path)
+        say(f"journal {files.path}: it can be written")
 
 
 def _check_descriptors(configuration: Configuration, say: Say) -> None:

@@ -16,7 +16,7 @@ from twisted.logger import Logger
 
 from twisted_upload.units import format_duration, format_size
 
-__all__ = ["UploadEnd", "Witness", "log_end"]
+__all__ = ["UploadEnd", "Witness", "log_end", "log_end_of_one"]
 
 
 class UploadEnd(NamedTuple):
@@ -24,8 +24,7 @@ class UploadEnd(NamedTuple):
     One upload that has ended; as a text, one line for people.
 
     :ivar end: ``kept``, ``refused`` or ``lost``.
-    :ivar listener: the name of the door that it came through; empty where there
-        is only one.
+    :ivar listener: the name of the door that it came through.
     :ivar peer: the sender, for people: ``192.0.2.7:50123``.
     :ivar size: bytes that came.
     :ivar seconds: from the connection to the end.
@@ -55,8 +54,6 @@ class UploadEnd(NamedTuple):
             f"{came} in {format_duration(seconds)}, {format_size(size / (seconds or 1e-3))}/s,"
             f" from {self.peer}"
         )
-        if self.listener:
-            what += f" through {self.listener}"
         if self.end == "refused":
             return f"refused ({self.code}) after {what}"
         if self.end == "lost":
@@ -73,6 +70,11 @@ def log_end(ended: UploadEnd) -> None:
     """Log it; no byte of the sender is in it."""
     # The text is made by whoever writes it, and not at all where nobody does.
     _log.info("{upload}", upload=ended, **ended._asdict())
+
+
+def log_end_of_one(ended: UploadEnd) -> None:
+    """The same where there are several listeners, of which it was one."""
+    _log.info("{upload}, through {listener}", upload=ended, **ended._asdict())
 
 
 _log = Logger()

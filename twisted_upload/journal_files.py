@@ -35,12 +35,14 @@ class JournalFiles:
     :ivar path: of the file that is appended to; links are resolved.
     :param size: bytes after which another file is begun; 0 for never.
     :param keep: how many older files are kept.
+    :param wanted_by: who wants it, for people.
     """
 
-    def __init__(self, path: str, size: int, keep: int) -> None:
+    def __init__(self, path: str, size: int, keep: int, wanted_by: str = "--journal") -> None:
         self.path = os.path.realpath(path)
         self._size = size
         self._keep = keep
+        self._wanted_by = wanted_by
 
     def check(self) -> None:
         """
@@ -51,12 +53,14 @@ class JournalFiles:
         try:
             self.append(b"")
         except OSError as error:
-            raise CannotStart(f"--journal: cannot write {self.path}: {error.strerror}") from error
+            raise CannotStart(
+                f"{self._wanted_by}: cannot write {self.path}: {error.strerror}"
+            ) from error
         folder = os.path.dirname(self.path)
         if self._size and not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
             raise CannotStart(
-                f"--journal: cannot rename files in {folder}; with --journal-size 0 the journal"
-                " is one file, for somebody else to rotate"
+                f"{self._wanted_by}: cannot rename files in {folder}; with a journal-size of 0"
+                " that is left to somebody else"
             )
 
     def append(self, data: bytes) -> OSError | None:
@@ -82,11 +86,11 @@ class JournalFiles:
                 if not self._is_current(descriptor):
                     continue
                 size = os.fstat(descriptor).st_size
+                if not data:
+                    return None
                 if self._size and size and size + len(data) > self._size:
                     self._rotate()
                     continue
-                if not data:
-                    return None
                 _append(descriptor, data, size)
                 fcntl.flock(descriptor, fcntl.LOCK_UN)
                 return _sync(descriptor)

@@ -23,10 +23,21 @@ from twisted_upload.ends import UploadEnd
 from twisted_upload.errors import CannotStart
 from twisted_upload.records import Stamps, encode, end_fields
 
-__all__ = ["JSON", "TEXT", "LineObserver", "is_journald", "observer_for", "unbuffered"]
+__all__ = [
+    "JOURNAL_STREAM",
+    "JSON",
+    "TEXT",
+    "LineObserver",
+    "is_journald",
+    "observer_for",
+    "unbuffered",
+]
 
 TEXT, JSON = "text", "json"
 """The values of ``--log-format``."""
+
+JOURNAL_STREAM = "JOURNAL_STREAM"
+"""What systemd calls the variable that names the stream to its journal."""
 
 LARGEST_LOG = 16 * 1024 * 1024
 """Bytes of a log file before another is begun."""
@@ -82,8 +93,7 @@ class LineObserver:
         self.write(f"{line}\n")
 
     def _text(self, event: LogEvent, level: str) -> str | None:
-        ended = event.get("upload")
-        text = str(ended) if isinstance(ended, UploadEnd) else _message(event)
+        text = _message(event)
         if "log_failure" in event:
             text = "\n".join(filter(None, (text, _traceback(event))))
         if not text:
@@ -143,7 +153,7 @@ def is_journald(descriptor: int, environment: Mapping[str, str]) -> bool:
     names its device and inode, systemd.exec(5).
     """
     stat = os.fstat(descriptor)
-    return environment.get("JOURNAL_STREAM") == f"{stat.st_dev}:{stat.st_ino}"
+    return environment.get(JOURNAL_STREAM) == f"{stat.st_dev}:{stat.st_ino}"
 
 
 def unbuffered(stream: TextIO) -> Callable[[str], object]:

@@ -15,6 +15,7 @@ from twisted.logger import Logger
 from twisted_upload.binding import Doorway, Listening
 from twisted_upload.directory import DirectoryStore
 from twisted_upload.disk import DiskThreads
+from twisted_upload.journal import Journal
 from twisted_upload.raw import UploadFactory
 
 __all__ = ["STOPPING", "Storage", "UploadService"]
@@ -23,11 +24,17 @@ LAST_WORDS = 2.0
 """Seconds for which the daemon waits, when all uploads have ended, until the
 senders have heard the last answers."""
 
+ABORTED = 0.5
+"""Seconds for which it waits for the ends of connections that it has reset."""
+
 DISK_PATIENCE = 5.0
 """Seconds for which it waits for disk threads after that; what a dead disk has
 in hand then is left for the next start to remove."""
 
-STOPPING = LAST_WORDS + DISK_PATIENCE
+JOURNAL_PATIENCE = 2.0
+"""Seconds for which it waits for the journal at the very last."""
+
+STOPPING = LAST_WORDS + ABORTED + DISK_PATIENCE + JOURNAL_PATIENCE
 """Seconds that stopping takes at the most, beside draining."""
 
 
@@ -51,6 +58,7 @@ class UploadService(Listening):
 
     :param doorways: each with an `UploadFactory`.
     :param drain: seconds for which uploads in flight may go on when it stops.
+    :param journal: opened and closed with it.
     """
 
     def __init__(
@@ -60,18 +68,22 @@ class UploadService(Listening):
         clock: IReactorTime,
         *,
         drain: float,
+        journal: Journal | None = None,
     ) -> None:
         super().__init__(doorways)
         self._doors = [cast(UploadFactory, doorway.factory) for doorway in doorways]
         self._storages = storages
         self._clock = clock
         self._drain = drain
+        self._journal = journal
 
     def open(self) -> None:
         """See `Listening.open`."""
         for storage in self._storages:
             for store in storage.stores:
                 store.open()
+        if self._journal is not None:
+            self._journal.open()
 
     def stopService(self) -> Deferred[None]:
         """
@@ -102,8 +114,11 @@ class UploadService(Listening):
         await self.stop_listening()
         for door in self._doors:
             door.abort_the_rest()
+        await self._at_most(ABORTED, _all(door.all_gone() for door in self._doors))
         # All at once: a disk that does not answer holds up no other.
         await _all(Deferred.fromCoroutine(self._close(storage)) for storage in self._storages)
+        if self._journal is not None:
+            await self._at_most(JOURNAL_PATIENCE, Deferred.fromCoroutine(self._journal.close()))
 
     async def _close(self, storage: Storage) -> None:
         if await self._at_most(DISK_PATIENCE, storage.disk.stop()):

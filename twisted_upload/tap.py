@@ -19,10 +19,17 @@ from twisted.python import usage
 from twisted.python.util import runAsEffectiveUser
 
 from twisted_upload.binding import Doorway
-from twisted_upload.building import Endpoints, Stores, door_settings, endpoints_of
+from twisted_upload.building import (
+    Endpoints,
+    Stores,
+    door_settings,
+    endpoints_of,
+    journal_files,
+    journal_of,
+    witnesses,
+)
 from twisted_upload.check import check
 from twisted_upload.configuration import Configuration, configure
-from twisted_upload.ends import log_end
 from twisted_upload.errors import CannotStart, WrongConfiguration
 from twisted_upload.facing import places_for
 from twisted_upload.layers import Given, Layer, nearest
@@ -30,7 +37,7 @@ from twisted_upload.logs import observer_for
 from twisted_upload.options import CHECK, CONFIG, OPTIONS, PRINT_CONFIG
 from twisted_upload.printable import printable
 from twisted_upload.raw import UploadFactory
-from twisted_upload.refusals import Refusals, SparingLog
+from twisted_upload.refusals import Refusals
 from twisted_upload.service import STOPPING, UploadService
 from twisted_upload.toml_text import toml_text
 from twisted_upload.workers import Supervisor
@@ -176,7 +183,8 @@ def upload_service(
     """
     stores = Stores(configuration, reactor)
     refusals = Refusals(reactor)
-    witnesses = (SparingLog(log_end, refusals, reactor),)
+    journal = journal_of(configuration, reactor)
+    told = witnesses(configuration, journal, refusals, reactor)
     places = places_for(configuration["max-connections"])
     doorways = [
         Doorway(
@@ -186,7 +194,7 @@ def upload_service(
                 stores.of(listener),
                 reactor,
                 door_settings(listener),
-                witnesses=witnesses,
+                witnesses=told,
                 name=listener.name,
                 places=places,
                 refusals=refusals,
@@ -195,7 +203,9 @@ def upload_service(
         )
         for listener, its_endpoints in zip(configuration.listeners, endpoints, strict=True)
     ]
-    return UploadService(doorways, stores.storages, reactor, drain=configuration["drain"])
+    return UploadService(
+        doorways, stores.storages, reactor, drain=configuration["drain"], journal=journal
+    )
 
 
 def make_service(configuration: Configuration, reactor: Any) -> UploadService | Supervisor:
@@ -219,6 +229,7 @@ def make_service(configuration: Configuration, reactor: Any) -> UploadService | 
         configuration.to_json(),
         Stores(configuration, reactor).all,
         reactor,
+        journal=journal_files(configuration),
         patience=configuration["drain"] + STOPPING,
     )
 
@@ -238,7 +249,9 @@ def makeService(options: Options) -> IService:
         twistd = getattr(options, "parent", None)
         if twistd is not None:
             if not twistd.get("logger") and not twistd.get("syslog"):
-                service.observer = observer_for(twistd, os.environ)
+                service.observer = observer_for(
+                    twistd, os.environ, options.configuration["log-format"]
+                )
             if not twistd.get("chroot"):
                 service.bind()
                 _as_its_user(twistd, service.open)

@@ -21,7 +21,7 @@ from twisted_upload.building import Endpoints
 from twisted_upload.configuration import Configuration
 from twisted_upload.errors import CannotStart
 from twisted_upload.listening import adopted_endpoint
-from twisted_upload.logs import LineObserver, unbuffered
+from twisted_upload.logs import JOURNAL_STREAM, LineObserver, unbuffered
 from twisted_upload.service import UploadService
 from twisted_upload.tap import upload_service
 
@@ -53,15 +53,18 @@ def main() -> None:
     if not line.endswith(b"\n"):
         raise SystemExit(1)  # there is no supervisor any more
     configuration = Configuration.from_json(line.decode())
-    globalLogBeginner.beginLoggingTo(
-        [LineObserver(unbuffered(sys.stdout))], redirectStandardIO=False
+    # Our lines become the supervisor's, and it has left the variable only where
+    # those go to journald.
+    observer = LineObserver(
+        unbuffered(sys.stdout), configuration["log-format"], journald=JOURNAL_STREAM in os.environ
     )
+    globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
     endpoints = [_adopted(descriptions, reactor) for descriptions in sys.argv[1:]]
     service = upload_service(configuration, reactor, endpoints)
     try:
         service.startService()
     except CannotStart as error:
-        sys.stderr.write(f"worker {os.getpid()}: {error}\n")
+        sys.stderr.write(f"{error}\n")
         raise SystemExit(1) from error
     StandardIO(_Supervised(reactor, service), reactor=reactor)
     reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
