@@ -4,6 +4,7 @@ The log: what is written of an event, and where.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from twisted.internet.task import Clock
 from twisted.logger import (
     ILogObserver,
     LogEvent,
@@ -29,6 +31,16 @@ from twisted_upload.records import FIELDS
 KEPT = UploadEnd("kept", "", "192.0.2.7:50123", 2048, 0.5, "1795328130123.bin")
 REFUSED = UploadEnd("refused", "", "192.0.2.7:50123", 7, 1.0, code="too-large")
 MOMENT = 1_795_351_404.291
+
+
+@contextlib.contextmanager
+def observing(observer: ILogObserver) -> Iterator[None]:
+    """Have it observe all that is logged."""
+    globalLogPublisher.addObserver(observer)
+    try:
+        yield
+    finally:
+        globalLogPublisher.removeObserver(observer)
 
 
 @implementer(ILogObserver)
@@ -55,10 +67,9 @@ class Written:
 
     def ended(self, *ends: UploadEnd) -> None:
         """Uploads have ended."""
-        globalLogPublisher.addObserver(self)
-        for ended in ends:
-            log_end(ended)
-        globalLogPublisher.removeObserver(self)
+        with observing(self):
+            for ended in ends:
+                log_end(ended)
 
     @property
     def lines(self) -> list[str]:
@@ -174,6 +185,49 @@ def test_json_of_other_events() -> None:
     assert told["traceback"].endswith("RuntimeError: broken")
     assert (bare["level"], bare["message"]) == ("critical", "broken")
     assert {*told} <= {*FIELDS}
+
+
+# Together
+
+
+def test_ends_of_one_turn_are_written_together() -> None:
+    """Lines of uploads that end in one turn of the reactor are one write, at its end."""
+    clock, written = Clock(), list[str]()
+    observer = LineObserver(written.append, clock=clock)
+    with observing(observer):
+        log_end(KEPT)
+        log_end(REFUSED)
+        assert written == []
+        clock.advance(0)
+        (text,) = written
+        assert [line[21:] for line in text.splitlines()] == [str(KEPT), str(REFUSED)]
+        clock.advance(0)
+        log_end(KEPT)
+        clock.advance(0)
+    assert len(written) == 2
+    assert clock.getDelayedCalls() == []
+
+
+def test_the_rest_is_written_at_once() -> None:
+    """Any other line is written at once, after those that came before it."""
+    clock, written = Clock(), list[str]()
+    observer = LineObserver(written.append, clock=clock)
+    with observing(observer):
+        log_end(KEPT)
+        Logger().error("wrong")
+    (text,) = written
+    assert [line[21:] for line in text.splitlines()] == [str(KEPT), "ERROR wrong"]
+
+
+def test_nothing_is_held_back_at_the_end() -> None:
+    """Whoever stops the reactor has the rest written."""
+    written: list[str] = []
+    observer = LineObserver(written.append, clock=Clock())
+    with observing(observer):
+        log_end(KEPT)
+    observer.flush()
+    observer.flush()
+    assert len(written) == 1
 
 
 # journald

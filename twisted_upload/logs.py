@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any, TextIO
 
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent
 from twisted.python.logfile import LogFile
 from zope.interface import implementer
@@ -64,17 +65,28 @@ class LineObserver:
     :param form: `TEXT` or `JSON`.
     :param journald: the stream goes to journald, which wants to know the
         priority of each line.
+    :param clock: where there is one, the lines of uploads that end in one turn of
+        the reactor are written together, at its end.  To write lets another
+        thread run, and the disk threads then keep the reactor waiting for
+        longer than the call itself.
     :ivar write: the same, for lines that somebody else has finished.
     :ivar journald: the same.
     """
 
     def __init__(
-        self, write: Callable[[str], object], form: str = TEXT, *, journald: bool = False
+        self,
+        write: Callable[[str], object],
+        form: str = TEXT,
+        *,
+        journald: bool = False,
+        clock: IReactorTime | None = None,
     ) -> None:
         self.write = write
         self.journald = journald
         self._line = self._json if form == JSON else self._text
         self._stamps = Stamps()
+        self._clock = clock
+        self._held: list[str] = []
 
     def __call__(self, event: LogEvent) -> None:
         """
@@ -90,7 +102,17 @@ class LineObserver:
         if self.journald:
             priority = _PRIORITIES[level]
             line = priority + line.replace("\n", f"\n{priority}")
-        self.write(f"{line}\n")
+        self._held.append(f"{line}\n")
+        if self._clock is None or "upload" not in event:
+            self.flush()
+        elif len(self._held) == 1:
+            self._clock.callLater(0, self.flush)
+
+    def flush(self) -> None:
+        """Write what is held back."""
+        if self._held:
+            text, self._held = "".join(self._held), []
+            self.write(text)
 
     def _text(self, event: LogEvent, level: str) -> str | None:
         text = _message(event)
@@ -120,7 +142,10 @@ class LineObserver:
 
 
 def observer_for(
-    twistd: Mapping[str, Any], environment: Mapping[str, str], form: str = TEXT
+    twistd: Mapping[str, Any],
+    environment: Mapping[str, str],
+    form: str = TEXT,
+    clock: IReactorTime | None = None,
 ) -> LineObserver:
     """
     An observer that writes where twistd's ``--logfile`` and ``--nodaemon`` want
@@ -128,6 +153,7 @@ def observer_for(
 
     :param environment: tells whether standard output goes to journald.
     :param form: `TEXT` or `JSON`.
+    :param clock: see `LineObserver`.
     :raises CannotStart: the log file cannot be written.
     """
     name = twistd.get("logfile")
@@ -137,14 +163,14 @@ def observer_for(
     if name == "-" or (nodaemon and not name):
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         journald = is_journald(sys.stdout.fileno(), environment)
-        return LineObserver(unbuffered(sys.stdout), form, journald=journald)
+        return LineObserver(unbuffered(sys.stdout), form, journald=journald, clock=clock)
     name = name or "twistd.log"
     try:
         file = LogFile.fromFullPath(name, rotateLength=LARGEST_LOG)
     except OSError as error:
         raise CannotStart(f"--logfile: cannot write {name}: {error.strerror}") from error
     signal.signal(signal.SIGUSR1, lambda *_: file.rotate())
-    return LineObserver(file.write, form)
+    return LineObserver(file.write, form, clock=clock)
 
 
 def is_journald(descriptor: int, environment: Mapping[str, str]) -> bool:

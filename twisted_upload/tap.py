@@ -245,12 +245,13 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor  # noqa: PLC0415 - twistd has chosen it by now
 
     try:
-        service = make_service(options.configuration, reactor)
+        clock: Any = reactor
+        service = make_service(options.configuration, clock)
         twistd = getattr(options, "parent", None)
         if twistd is not None:
             if not twistd.get("logger") and not twistd.get("syslog"):
                 service.observer = observer_for(
-                    twistd, os.environ, options.configuration["log-format"]
+                    twistd, os.environ, options.configuration["log-format"], clock
                 )
             if not twistd.get("chroot"):
                 service.bind()

@@ -56,7 +56,10 @@ def main() -> None:
     # Our lines become the supervisor's, and it has left the variable only where
     # those go to journald.
     observer = LineObserver(
-        unbuffered(sys.stdout), configuration["log-format"], journald=JOURNAL_STREAM in os.environ
+        unbuffered(sys.stdout),
+        configuration["log-format"],
+        journald=JOURNAL_STREAM in os.environ,
+        clock=reactor,
     )
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
     endpoints = [_adopted(descriptions, reactor) for descriptions in sys.argv[1:]]
@@ -69,6 +72,7 @@ def main() -> None:
     StandardIO(_Supervised(reactor, service), reactor=reactor)
     reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
     reactor.run()
+    observer.flush()
 
 
 def _adopted(descriptions: str, reactor: Any) -> Endpoints:
