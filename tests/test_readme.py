@@ -17,6 +17,7 @@ from tests.daemon import Configured, Daemon, connect, deadly, finish, photo, twi
 from twisted_upload.answers import CODES
 from twisted_upload.batch import ExitStatus
 from twisted_upload.options import OPTIONS
+from twisted_upload.records import FIELDS
 from twisted_upload.tap import Options
 
 README = Path(__file__).parent.parent / "README.md"
@@ -78,6 +79,12 @@ def test_print_config(tmp_path: Path) -> None:
 def test_codes() -> None:
     """The table of codes names all that there are."""
     assert re.findall(r"^\| `([a-z]+(?:-[a-z]+)?)` \| .* \| .* \|$", TEXT, re.MULTILINE) == [*CODES]
+
+
+def test_fields() -> None:
+    """The table of fields names all that there are, in their order."""
+    table = TEXT[TEXT.index("<!-- fields -->") :].split("\n\n")[0]
+    assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == [*FIELDS]
 
 
 def test_exit_statuses() -> None:
