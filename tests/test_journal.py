@@ -178,8 +178,9 @@ def test_full_disk(rig: Rig) -> None:
     """Lines that cannot be written wait for the next attempt, in their order."""
     rig.break_it()
     rig.tell(file("1"))
-    rig.pass_time()
+    rig.clock.advance(INTERVAL)
     rig.tell(file("2"))
+    rig.disk.work()
     rig.pass_time()
     assert rig.log == ["journal FILE: cannot write: Is a directory; uploads go on"]
     rig.mend()

@@ -24,9 +24,6 @@ LAST_WORDS = 2.0
 """Seconds for which the daemon waits, when all uploads have ended, until the
 senders have heard the last answers."""
 
-ABORTED = 0.5
-"""Seconds for which it waits for the ends of connections that it has reset."""
-
 DISK_PATIENCE = 5.0
 """Seconds for which it waits for disk threads after that; what a dead disk has
 in hand then is left for the next start to remove."""
@@ -34,7 +31,7 @@ in hand then is left for the next start to remove."""
 JOURNAL_PATIENCE = 2.0
 """Seconds for which it waits for the journal at the very last."""
 
-STOPPING = LAST_WORDS + ABORTED + DISK_PATIENCE + JOURNAL_PATIENCE
+STOPPING = LAST_WORDS + DISK_PATIENCE + JOURNAL_PATIENCE
 """Seconds that stopping takes at the most, beside draining."""
 
 
@@ -114,7 +111,6 @@ class UploadService(Listening):
         await self.stop_listening()
         for door in self._doors:
             door.abort_the_rest()
-        await self._at_most(ABORTED, _all(door.all_gone() for door in self._doors))
         # All at once: a disk that does not answer holds up no other.
         await _all(Deferred.fromCoroutine(self._close(storage)) for storage in self._storages)
         if self._journal is not None:
