@@ -86,23 +86,17 @@ class LineObserver:
         self._line = self._json if form == JSON else self._text
         self._stamps = Stamps()
         self._clock = clock
-        self._held: list[str] = []
+        self._held: list[LogEvent] = []
 
     def __call__(self, event: LogEvent) -> None:
         """
-        Write one event, unless it is for debugging: whoever connects and says
-        nothing makes one of those, and must not be able to fill a disk so.
+        Write one event, or hold it back; unless it is for debugging: whoever
+        connects and says nothing makes one of those, and must not be able to
+        fill a disk so.
         """
         if event.get("log_level") is LogLevel.debug:
             return
-        level = _level(event)
-        line = self._line(event, level)
-        if line is None:
-            return
-        if self.journald:
-            priority = _PRIORITIES[level]
-            line = priority + line.replace("\n", f"\n{priority}")
-        self._held.append(f"{line}\n")
+        self._held.append(event)
         if self._clock is None or "upload" not in event:
             self.flush()
         elif len(self._held) == 1:
@@ -110,9 +104,20 @@ class LineObserver:
 
     def flush(self) -> None:
         """Write what is held back."""
-        if self._held:
-            text, self._held = "".join(self._held), []
+        held, self._held = self._held, []
+        text = "".join(map(self._formatted, held))
+        if text:
             self.write(text)
+
+    def _formatted(self, event: LogEvent) -> str:
+        level = _level(event)
+        line = self._line(event, level)
+        if line is None:
+            return ""
+        if self.journald:
+            priority = _PRIORITIES[level]
+            line = priority + line.replace("\n", f"\n{priority}")
+        return f"{line}\n"
 
     def _text(self, event: LogEvent, level: str) -> str | None:
         text = _message(event)
