@@ -215,13 +215,14 @@ def test_no_moments(text: str) -> None:
         ("[2001:DB8::7]", ["[2001:db8::7]:50123"]),
         ("2001:db8::/32", ["[2001:db8::7]:50123"]),
         ("[2001:db8::7]:50123", ["[2001:db8::7]:50123"]),
-        ("unix", ["unix"]),
+        ("unix", ["unix", "unix uid 1000 pid 4711"]),
     ],
 )
 def test_peers(text: str, peers: list[str]) -> None:
     """A peer is an address, a network, or what a journal says."""
     is_it = parse_peer(text)
-    known = ["192.0.2.7:50123", "192.0.2.70:1", "[2001:db8::7]:50123", "unix", ""]
+    known = ["192.0.2.7:50123", "192.0.2.70:1", "[2001:db8::7]:50123", "unix"]
+    known += ["unix uid 1000 pid 4711", ""]
     assert [peer for peer in known if is_it(peer)] == peers
 
 

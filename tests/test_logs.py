@@ -238,11 +238,11 @@ def test_priorities(form: str) -> None:
     """journald is told how urgent each line is: an upload that was not kept is a notice."""
     written = Written(form, journald=True)
     written.ended(KEPT, REFUSED, REFUSED._replace(end="lost", code=None))
-    for level in (LogLevel.debug, LogLevel.info, LogLevel.warn, LogLevel.error, LogLevel.critical):
+    for level in (LogLevel.info, LogLevel.warn, LogLevel.error, LogLevel.critical):
         written.log.emit(level, "words")
     assert [line[:3] for line in written.lines] == [
         *("<6>", "<5>", "<5>"),
-        *("<7>", "<6>", "<4>", "<3>", "<2>"),
+        *("<6>", "<4>", "<3>", "<2>"),
     ]
 
 

@@ -389,7 +389,16 @@ def test_help(tmp_path: Path) -> None:
     assert "   only" not in result.stdout
     text = re.sub(r"\s+", " ", result.stdout)
     described = dict(re.findall(r"--([a-z-]+)=? (.*?)(?= --[a-z-]+=? [A-Z]|\Z)", text))
-    without_default = {"listen", "allow", "deny", "proxy-from", "config", "journal", "help", "version"}
+    without_default = {
+        "listen",
+        "allow",
+        "deny",
+        "proxy-from",
+        "config",
+        "journal",
+        "help",
+        "version",
+    }
     for option in Options().longOpt:
         name = option.rstrip("=")
         assert described[name], name
@@ -860,7 +869,7 @@ def test_journald(tmp_path: Path, options: Sequence[str]) -> None:
         assert daemon.wait_for_line("kept").startswith("<6>")
         assert daemon.wait_for_line("refused").startswith("<5>")
         daemon.stop()
-    assert all(re.match("<[2-7]>[^<]", line) for line in daemon.log.read_text().splitlines())
+    assert all(re.match("<[2-6]>[^<]", line) for line in daemon.log.read_text().splitlines())
     with Daemon(tmp_path, *options, environment={"JOURNAL_STREAM": "1:2"}) as daemon:
         daemon.send(b"kept")
         assert not daemon.wait_for_line("kept").startswith("<")

@@ -21,6 +21,9 @@ from twisted_upload.units import parse_duration
 
 __all__ = ["Filter", "Reader", "Record", "Sums", "parse_moment", "parse_peer"]
 
+UNIX = "unix"
+"""With what the peers at unix sockets begin."""
+
 LONGEST_LINE = 64 * 1024
 """Bytes; what is longer is no record."""
 
@@ -173,14 +176,17 @@ def parse_moment(text: str, now: float) -> str:
 def parse_peer(text: str) -> Callable[[str], bool]:
     """
     What tells whether a peer is the one that is meant by ``192.0.2.7``,
-    ``192.0.2.0/24``, ``2001:db8::/32``, ``192.0.2.7:50123`` or ``unix``.
+    ``192.0.2.0/24``, ``2001:db8::/32``, ``192.0.2.7:50123`` or ``unix``, which is
+    everybody at a unix socket.
 
     :raises ValueError: with a text that says what is understood.
     """
     try:
         network = ip_network(text.strip("[]"), strict=False)
     except ValueError:
-        if text != "unix" and not _WITH_PORT.fullmatch(text):
+        if text == UNIX:
+            return lambda peer: peer.partition(" ")[0] == UNIX
+        if not _WITH_PORT.fullmatch(text):
             raise ValueError(
                 f"{text!r} is no peer such as 192.0.2.7, 192.0.2.0/24, 2001:db8::7 or unix"
             ) from None

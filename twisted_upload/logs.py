@@ -46,7 +46,6 @@ LARGEST_LOG = 16 * 1024 * 1024
 _LOUD = {"warn": "WARN ", "error": "ERROR ", "critical": "CRITICAL "}
 
 _PRIORITIES = {
-    "debug": "<7>",
     "info": "<6>",
     "notice": "<5>",
     "warn": "<4>",

@@ -10,7 +10,7 @@ import sys
 from twisted.internet import reactor
 from twisted.logger import globalLogBeginner
 
-from twisted_upload.ends import log_end, log_end_of_one
+from twisted_upload.refusals import SparingLog
 from twisted_upload.tap import Options, make_service
 
 
@@ -22,7 +22,7 @@ def main() -> None:
     service = make_service(options.configuration, reactor)
     for doorway in service.doorways:
         factory = doorway.factory
-        factory.witnesses = [it for it in factory.witnesses if it not in (log_end, log_end_of_one)]
+        factory.witnesses = [it for it in factory.witnesses if not isinstance(it, SparingLog)]
     service.startService()
     reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
     reactor.run()
