@@ -27,12 +27,17 @@ DOORS = {
 
 CLIENT = {"client", "digest", "sendfile", "source"}
 
+JOURNAL = {"journal", "journal_files", "journal_reading"}
+
 # Imports run one way: from a later row to earlier ones, or within its own.
 ROWS: list[set[str]] = [
     {"errors", "printable"},
     {"interfaces", "units", "addresses", "networks", "descriptors"},
-    {"names", "answers", "lifecycle", "limits", "ends", "proxy", "metrics", "tally", "lag"},
-    STORES | DOORS | CLIENT,
+    {
+        *("names", "answers", "lifecycle", "limits", "ends", "proxy"),
+        *("metrics", "tally", "lag", "records"),
+    },
+    STORES | DOORS | CLIENT | JOURNAL,
     {
         "testing",
         "logs",
@@ -46,7 +51,7 @@ ROWS: list[set[str]] = [
     },
     {"reporting", "exposition", "status", "gathering"},
     {"values"},
-    {"options"},
+    {"options", "journal_command"},
     {"layers", "workers"},
     {"configuration"},
     {"building", "mounts", "toml_text", "trial"},

@@ -176,6 +176,19 @@ def test_dead_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert gone.wait(20)
 
 
+def test_journal(tmp_path: Path) -> None:
+    """A journal that could be written is told of, and is not there afterwards if it was not."""
+    path = tmp_path / "journal"
+    found = f"journal {path}: it can be written"
+    assert found in lines(configured(tmp_path, "journal=journal"))
+    assert not path.exists()
+    path.write_text("line\n")
+    assert found in lines(configured(tmp_path, "journal=journal"))
+    assert path.read_text() == "line\n"
+    with pytest.raises(CannotStart, match=r"--journal: cannot write .*: Is a directory"):
+        lines(configured(tmp_path, "journal=."))
+
+
 def test_as_its_user(tmp_path: Path) -> None:
     """Directories are tried as the user who will serve, and ports are not."""
     said: list[str] = []

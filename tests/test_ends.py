@@ -4,13 +4,14 @@ How uploads end, told to witnesses.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from twisted.logger import globalLogPublisher
+from twisted.logger import formatEvent, globalLogPublisher
 
 from tests.helpers import open_door, reset
-from twisted_upload.ends import UploadEnd, log_end
+from twisted_upload.ends import UploadEnd, log_end, log_end_of_one
 from twisted_upload.settings import DoorSettings
 
 KEPT = UploadEnd("kept", "", "192.0.2.7:50123", 2048, 0.5, "1795328130123.bin")
@@ -19,31 +20,47 @@ KEPT = UploadEnd("kept", "", "192.0.2.7:50123", 2048, 0.5, "1795328130123.bin")
 @pytest.mark.parametrize(
     ("ended", "line"),
     [
-        (KEPT, "kept 1795328130123.bin: 2048 bytes (500 ms, 4.0 KiB/s) from 192.0.2.7:50123"),
+        (
+            KEPT,
+            "kept 1795328130123.bin: 2.0 KiB (2048 bytes) in 500 ms, 4.0 KiB/s,"
+            " from 192.0.2.7:50123",
+        ),
         (KEPT._replace(by_silence=True), "{}, ended by silence"),
         (KEPT._replace(heard=False), "{}, sender gone before the answer"),
         (
             UploadEnd("refused", "", "192.0.2.7:50123", 7, 1.0, code="too-large"),
-            "refused (too-large) after 7 bytes (1.0 s, 7 B/s) from 192.0.2.7:50123",
+            "refused (too-large) after 7 bytes in 1.0 s, 7 B/s, from 192.0.2.7:50123",
         ),
         (
-            UploadEnd("lost", "", "192.0.2.7:50123", 7, 0.0),
-            "lost after 7 bytes (0 ms, 6.8 KiB/s) from 192.0.2.7:50123",
+            UploadEnd("lost", "scanner", "192.0.2.7:50123", 7, 0.0),
+            "lost after 7 bytes in 0 ms, 6.8 KiB/s, from 192.0.2.7:50123",
         ),
     ],
 )
 def test_line(ended: UploadEnd, line: str) -> None:
-    """Each end is one line in the log."""
+    """
+    Each end is one line in the log, with the size in units and to the byte; and
+    with the listener where it is one of several.
+    """
+    event, event_of_one, kept = logged(
+        lambda: log_end(ended), lambda: log_end_of_one(ended), lambda: log_end(KEPT)
+    )
+    assert formatEvent(event) == line.format(formatEvent(kept))
+    assert formatEvent(event_of_one) == f"{formatEvent(event)}, through {ended.listener}"
+    assert event.items() >= ended._asdict().items()
+
+
+def logged(*log: Callable[[], None]) -> list[Any]:
+    """What is logged."""
     events: list[Any] = []
     observer: Any = events.append
     globalLogPublisher.addObserver(observer)
     try:
-        log_end(ended)
-        log_end(KEPT)
+        for one in log:
+            one()
     finally:
         globalLogPublisher.removeObserver(observer)
-    lines = [event["log_format"].format_map(event) for event in events]
-    assert lines[0] == line.format(lines[1])
+    return events
 
 
 async def test_witnesses() -> None:

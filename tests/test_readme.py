@@ -20,6 +20,7 @@ from twisted_upload.answers import CODES
 from twisted_upload.batch import ExitStatus
 from twisted_upload.metrics import METRICS
 from twisted_upload.options import OPTIONS
+from twisted_upload.records import FIELDS
 from twisted_upload.tap import Options
 
 README = Path(__file__).parent.parent / "README.md"
@@ -99,6 +100,12 @@ def test_prometheus_configuration() -> None:
 def test_codes() -> None:
     """The table of codes names all that there are."""
     assert re.findall(r"^\| `([a-z]+(?:-[a-z]+)?)` \| .* \| .* \|$", TEXT, re.MULTILINE) == [*CODES]
+
+
+def test_fields() -> None:
+    """The table of fields names all that there are, in their order."""
+    table = TEXT[TEXT.index("<!-- fields -->") :].split("\n\n")[0]
+    assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == [*FIELDS]
 
 
 def test_exit_statuses() -> None:

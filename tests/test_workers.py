@@ -4,6 +4,7 @@ Several processes on one port, for real.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -11,15 +12,17 @@ import stat
 import tempfile
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from tests.daemon import Daemon, connect, crowd, finish, hear, sha256, until
 from tests.scraping import command_line, workers_of
+from twisted_upload.journal_reading import Reader
 
 SUCCESS = "上传成功".encode()
 
 
-def start(folder: Path, *options: str) -> Daemon:
-    return Daemon(folder, "--workers=2", "--suffix=.bin", *options)
+def start(folder: Path, *options: str, **more: Any) -> Daemon:
+    return Daemon(folder, "--workers=2", "--suffix=.bin", *options, **more)
 
 
 def all_serve(daemon: Daemon) -> None:
@@ -36,6 +39,37 @@ def test_workers_keep_everything_once(tmp_path: Path) -> None:
         assert stored == Counter(digest for digest, _ in heard)
         assert daemon.unfinished() == []
         until(lambda: len(daemon.lines(" kept ")) == 600, "a log line for each upload")
+
+
+def test_journal_of_all_workers(tmp_path: Path) -> None:
+    """Two workers write one journal and rotate it: a line for each upload, none torn or lost."""
+    path = tmp_path / "journal"
+    options = ("--journal", str(path), "--journal-size=20K", "--journal-keep=100")
+    with start(tmp_path, *options) as daemon:
+        all_serve(daemon)
+        heard = crowd(daemon.address, 600)
+        assert Counter(answer for _, answer in heard) == {SUCCESS.decode(): 600}
+        kept = {file.name: file.stat().st_size for file in daemon.files()}
+        daemon.stop()
+        assert len(daemon.lines(" kept ")) == 600
+    reader = Reader(str(path))
+    assert {one["name"]: one["size"] for one in reader.records()} == kept
+    assert reader.unreadable == 0
+    assert (tmp_path / "journal.1").exists()
+
+
+def test_json_log_of_all_workers(tmp_path: Path) -> None:
+    """Every line of the log is an object, those of the workers too, and what Python says."""
+    with start(
+        tmp_path, "--log-format=json", environment={"PYTHONPROFILEIMPORTTIME": "1"}
+    ) as daemon:
+        all_serve(daemon)
+        daemon.send(b"content")
+        daemon.wait_for_line('"kept"')
+        daemon.stop()
+    for line in daemon.log.read_text("utf-8").splitlines():
+        assert line.startswith("{"), line
+        json.loads(line)
 
 
 def test_dead_worker_is_replaced(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """
-What a listener is made of, by its configuration: endpoints, the settings of its
-door, its store.
+What a daemon is made of, by its configuration: of each listener the endpoints,
+the settings of its door and its store; and a journal.
 """
 
 from __future__ import annotations
@@ -10,25 +10,39 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from twisted.internet.interfaces import IStreamServerEndpoint
+from twisted.internet.interfaces import IReactorTime, IStreamServerEndpoint
 
 from twisted_upload.binding import Companion
 from twisted_upload.configuration import Configuration, Listener
 from twisted_upload.directory import MOST_HELD_BY_ALL, DirectoryStore
 from twisted_upload.disk import DiskThreads
+from twisted_upload.ends import Witness, log_end, log_end_of_one
 from twisted_upload.errors import WrongConfiguration
 from twisted_upload.facing import limits_of
 from twisted_upload.files import Files
 from twisted_upload.health import Reserve
+from twisted_upload.journal import Journal
+from twisted_upload.journal_files import JournalFiles
 from twisted_upload.listening import endpoint_from_string, tcp_endpoint
 from twisted_upload.names import told_suffix
+from twisted_upload.refusals import Refusals, SparingLog
 from twisted_upload.reporting import Reporter
 from twisted_upload.service import Storage
 from twisted_upload.settings import DoorSettings
 from twisted_upload.tally import DiskTimes
 from twisted_upload.timing import TimedFiles
 
-__all__ = ["Endpoints", "Stores", "door_settings", "endpoints_of", "status_endpoint", "status_port"]
+__all__ = [
+    "Endpoints",
+    "Stores",
+    "door_settings",
+    "endpoints_of",
+    "journal_files",
+    "journal_of",
+    "status_endpoint",
+    "status_port",
+    "witnesses",
+]
 
 Endpoints = Sequence[tuple[str, IStreamServerEndpoint]]
 """Endpoints, each with its name for people: who wants it, and what it is."""
@@ -98,6 +112,33 @@ def status_port(configuration: Configuration, reporter: Reporter, reactor: Any) 
 
     name, endpoint = status_endpoint(configuration, reactor)
     return StatusPort(name, endpoint, reporter, reactor)
+
+
+def journal_files(configuration: Configuration) -> JournalFiles | None:
+    """Where the journal is, if there is to be one."""
+    setting = configuration.settings["journal"]
+    if setting.value is None:
+        return None
+    size, keep = configuration["journal-size"], configuration["journal-keep"]
+    return JournalFiles(setting.value, size, keep, setting.source)
+
+
+def journal_of(configuration: Configuration, reactor: Any) -> Journal | None:
+    """The journal, if there is to be one; not opened."""
+    files = journal_files(configuration)
+    if files is None:
+        return None
+    # A thread of its own: whatever holds it up, holds up no upload.
+    return Journal(files, DiskThreads(reactor, 1, "journal"), reactor, time.time)
+
+
+def witnesses(
+    configuration: Configuration, journal: Journal | None, refusals: Refusals, clock: IReactorTime
+) -> tuple[Witness, ...]:
+    """Who is told of each upload: the log, and the journal."""
+    write = log_end if len(configuration.listeners) == 1 else log_end_of_one
+    log = SparingLog(write, refusals, clock)
+    return (log,) if journal is None else (log, journal)
 
 
 class Stores:

@@ -15,14 +15,16 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 
-from twisted_upload.building import endpoints_of, status_endpoint
+from twisted_upload.building import endpoints_of, journal_files, status_endpoint
 from twisted_upload.configuration import Configuration, Listener
 from twisted_upload.descriptors import raise_limit
 from twisted_upload.errors import CannotStart
 from twisted_upload.facing import places_for
 from twisted_upload.files import Files
 from twisted_upload.folder import INCOMING, Folder, folder_test, open_folder
+from twisted_upload.journal_files import JournalFiles
 from twisted_upload.mounts import MOUNTS, mount_of
 from twisted_upload.printable import printable
 from twisted_upload.trial import Trial
@@ -55,7 +57,7 @@ def check(
     say = _harmless(say)
     _check_configuration(configuration, say)
     _check_ports(configuration, say, environment)
-    as_its_user(lambda: _check_directories(configuration, say))
+    as_its_user(lambda: _check_disks(configuration, say))
     _check_descriptors(configuration, say)
 
 
@@ -100,23 +102,27 @@ def _without_inherited(listener: Listener, say: Say, environment: Mapping[str, s
     return Listener(listener.name, settings)
 
 
-def _check_directories(configuration: Configuration, say: Say) -> None:
+def _check_disks(configuration: Configuration, say: Say) -> None:
     # One of each kind will do: in the order of the listeners, the first of them.
     kinds = {
         (it["directory"], it["mode"], it["reserve"]): it for it in reversed(configuration.listeners)
     }
     for listener in reversed(kinds.values()):
-        _check_directory(listener, say)
+        work = partial(_look_at_directory, listener)
+        _in_time(f"directory {listener['directory']}", work, say)
+    files = journal_files(configuration)
+    if files is not None:
+        _in_time(f"journal {files.path}", partial(_look_at_journal, files), say)
 
 
-def _check_directory(listener: Listener, say: Say) -> None:
+def _in_time(where: str, look: Callable[[Say], None], say: Say) -> None:
     """In a thread of its own, which a dead disk may keep."""
     found: list[str] = []
     failed: list[Exception] = []
 
     def work() -> None:
         try:
-            _look_at_directory(listener, found.append)
+            look(found.append)
         except Exception as error:
             failed.append(error)
 
@@ -126,7 +132,7 @@ def _check_directory(listener: Listener, say: Say) -> None:
     for line in [*found]:
         say(line)
     if thread.is_alive():
-        raise CannotStart(f"directory {listener['directory']}: the disk does not answer")
+        raise CannotStart(f"{where}: the disk does not answer")
     if failed:
         raise failed[0]
 
@@ -194,6 +200,14 @@ def _room(listener: Listener, free: int, total: int) -> str:
             f" {setting.named(str(setting.text))}"
         )
     return room
+
+
+def _look_at_journal(files: JournalFiles, say: Say) -> None:
+    existed = os.path.lexists(files.path)
+    files.check()
+    if not existed and not os.path.getsize(files.path):
+        os.unlink(files.path)
+    say(f"journal {files.path}: it can be written")
 
 
 def _check_descriptors(configuration: Configuration, say: Say) -> None:

@@ -12,10 +12,12 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from glob import escape, glob
 from typing import Any, NoReturn
 
 import click
 from click.core import ParameterSource
+from click.shell_completion import CompletionItem
 from twisted.logger import globalLogBeginner
 from twisted.python.failure import Failure
 
@@ -24,6 +26,7 @@ from twisted_upload.batch import Batch, ExitStatus, Retries, exit_status
 from twisted_upload.client import upload
 from twisted_upload.destination import DaemonResolver, Destination, parse_destination
 from twisted_upload.display import PROGRAM, Bars, Display, Output
+from twisted_upload.journal_command import read_journal
 from twisted_upload.printable import printable
 from twisted_upload.units import parse_duration
 
@@ -40,6 +43,10 @@ Exit status:
   {ExitStatus.UNKNOWN}    outcome unknown: all was sent, but no clear answer came
   {ExitStatus.TIMED_OUT}  timed out while connecting or sending
   {ExitStatus.INTERRUPTED}  interrupted (143 by SIGTERM); nothing is left on the server
+
+\b
+A first word that is log, as in twisted-upload log --help, reads a journal of
+uploads instead; a file of that name is sent as ./log.
 
 \b
 Durations are seconds, or 500ms, 30s, 5m, 2h; 0 is without limit.
@@ -93,6 +100,42 @@ def _files(ctx: click.Context, param: click.Parameter, files: tuple[str, ...]) -
     return files
 
 
+class _Program(click.Command):
+    """Sends files; but a first word that is ``log`` reads a journal."""
+
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        """Of one or the other."""
+        if args[:1] == [_LOG]:
+            return read_journal.make_context(f"{info_name} {_LOG}", args[1:], parent, **extra)
+        return super().make_context(info_name, args, parent, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Do what the context is of."""
+        return super().invoke(ctx) if ctx.command is self else ctx.command.invoke(ctx)
+
+
+_LOG = "log"
+
+
+def _complete_file(
+    ctx: click.Context, param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Files; and first of all the word that is none."""
+    first = not any(
+        ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in ctx.params
+    )
+    if not first or not incomplete or not _LOG.startswith(incomplete):
+        return [CompletionItem(incomplete, type="file")]
+    # A shell completes files itself only where it is offered nothing else.
+    return [CompletionItem(name) for name in (_LOG, *glob(f"{escape(incomplete)}*"))]
+
+
 _duration = partial(
     click.option,
     metavar="DURATION",
@@ -102,12 +145,14 @@ _duration = partial(
 
 
 @click.command(
+    cls=_Program,
     epilog=_EPILOG,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.argument(
-    "files", metavar="FILE...", nargs=-1, required=True, type=click.UNPROCESSED, callback=_files
-)
+    "files", metavar="FILE...", nargs=-1, required=True, type=click.UNPROCESSED, callback=_files,
+    shell_complete=_complete_file,
+)  # fmt: skip
 @click.option(
     "--to",
     metavar="HOST[:PORT]",
@@ -182,11 +227,14 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     out, err = Output(sys.stdout), Output(sys.stderr)
     try:
         options = _parse.main(
-            None if arguments is None else [*arguments], prog_name=PROGRAM, standalone_mode=False
+            None if arguments is None else [*arguments],
+            prog_name=PROGRAM,
+            standalone_mode=False,
+            obj=(out, err),
         )
         if isinstance(options, Options):
             sys.exit(_send(options, out, err))
-        sys.exit(ExitStatus.KEPT)  # --help and --version have been printed
+        sys.exit(options)  # what is printed has been printed
     except click.ClickException as error:
         err.line(printable(f"{PROGRAM}: {error.format_message()}"))
         sys.exit(ExitStatus.USAGE)

@@ -16,12 +16,12 @@ from twisted.logger import Logger
 
 from twisted_upload.units import format_duration, format_size
 
-__all__ = ["UploadEnd", "Witness", "log_end"]
+__all__ = ["UploadEnd", "Witness", "log_end", "log_end_of_one"]
 
 
 class UploadEnd(NamedTuple):
     """
-    One upload that has ended.
+    One upload that has ended; as a text, one line for people.
 
     :ivar end: ``kept``, ``refused`` or ``lost``.
     :ivar listener: the name of the door that it came through.
@@ -46,39 +46,35 @@ class UploadEnd(NamedTuple):
     by_silence: bool = False
     heard: bool = True
 
+    def __str__(self) -> str:
+        size, seconds = self.size, self.seconds
+        # The exact size too: it is what people search for.
+        came = f"{size} bytes" if size < 1024 else f"{format_size(size)} ({size} bytes)"
+        what = (
+            f"{came} in {format_duration(seconds)}, {format_size(size / (seconds or 1e-3))}/s,"
+            f" from {self.peer}"
+        )
+        if self.end == "refused":
+            return f"refused ({self.code}) after {what}"
+        if self.end == "lost":
+            return f"lost after {what}"
+        notes = ", ended by silence" if self.by_silence else ""
+        notes += "" if self.heard else ", sender gone before the answer"
+        return f"kept {self.name}: {what}{notes}"
+
 
 Witness = Callable[[UploadEnd], object]
 
 
 def log_end(ended: UploadEnd) -> None:
-    """Write one line, for people; no byte of the sender is in it."""
-    end, listener, peer, size, seconds, name, code, sha256, by_silence, heard = ended
-    notes = ""
-    if by_silence:
-        notes += ", ended by silence"
-    if not heard:
-        notes += ", sender gone before the answer"
-    _log.info(
-        _LINES[end],
-        end=end,
-        listener=listener,
-        peer=peer,
-        size=size,
-        seconds=seconds,
-        rate=f"{format_duration(seconds)}, {format_size(size / (seconds or 1e-3))}/s",
-        name=name,
-        code=code,
-        sha256=sha256,
-        by_silence=by_silence,
-        heard=heard,
-        notes=notes,
-    )
+    """Log it; no byte of the sender is in it."""
+    # The text is made by whoever writes it, and not at all where nobody does.
+    _log.info("{upload}", upload=ended, **ended._asdict())
 
 
-_LINES = {
-    "kept": "kept {name}: {size} bytes ({rate}) from {peer}{notes}",
-    "refused": "refused ({code}) after {size} bytes ({rate}) from {peer}",
-    "lost": "lost after {size} bytes ({rate}) from {peer}",
-}
+def log_end_of_one(ended: UploadEnd) -> None:
+    """The same where there are several listeners, of which it was one."""
+    _log.info("{upload}, through {listener}", upload=ended, **ended._asdict())
+
 
 _log = Logger()

@@ -1,9 +1,10 @@
 """
-The log: one line for each event, for people.
+The log: one line for each event, for people or, with ``--log-format json``, for
+programs.
 
 ``2026-11-22T12:43:24Z kept 1795351404291.bin: ...``, in UTC.  Twisted's own text
 observer spends as much on a line as the rest of the daemon on a small upload;
-this one formats the time once a second and leaves the rest to `str.format_map`.
+these format the time once a second, and leave the rest to the upload itself.
 """
 
 from __future__ import annotations
@@ -11,22 +12,47 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable, Mapping
 from typing import Any, TextIO
 
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent
 from twisted.python.logfile import LogFile
 from zope.interface import implementer
 
+from twisted_upload.ends import UploadEnd
 from twisted_upload.errors import CannotStart
+from twisted_upload.records import Stamps, encode, end_fields
 
-__all__ = ["LineObserver", "observer_for", "unbuffered"]
+__all__ = [
+    "JOURNAL_STREAM",
+    "JSON",
+    "TEXT",
+    "LineObserver",
+    "is_journald",
+    "observer_for",
+    "unbuffered",
+]
+
+TEXT, JSON = "text", "json"
+"""The values of ``--log-format``."""
+
+JOURNAL_STREAM = "JOURNAL_STREAM"
+"""What systemd calls the variable that names the stream to its journal."""
 
 LARGEST_LOG = 16 * 1024 * 1024
 """Bytes of a log file before another is begun."""
 
-_LOUD = (LogLevel.warn, LogLevel.error, LogLevel.critical)
+_LOUD = {"warn": "WARN ", "error": "ERROR ", "critical": "CRITICAL "}
+
+_PRIORITIES = {
+    "info": "<6>",
+    "notice": "<5>",
+    "warn": "<4>",
+    "error": "<3>",
+    "critical": "<2>",
+}
+"""As in sd-daemon(3)."""
 
 
 @implementer(ILogObserver)
@@ -35,38 +61,103 @@ class LineObserver:
     Writes events to a stream, as they come.
 
     :param write: takes text; as of a line-buffered or unbuffered stream.
+    :param form: `TEXT` or `JSON`.
+    :param journald: the stream goes to journald, which wants to know the
+        priority of each line.
+    :param clock: where there is one, the lines of uploads that end in one turn of
+        the reactor are written together, at its end.  To write lets another
+        thread run, and the disk threads then keep the reactor waiting for
+        longer than the call itself.
     :ivar write: the same, for lines that somebody else has finished.
+    :ivar journald: the same.
     """
 
-    def __init__(self, write: Callable[[str], object]) -> None:
+    def __init__(
+        self,
+        write: Callable[[str], object],
+        form: str = TEXT,
+        *,
+        journald: bool = False,
+        clock: IReactorTime | None = None,
+    ) -> None:
         self.write = write
-        self._second = 0
-        self._time = ""
+        self.journald = journald
+        self._line = self._json if form == JSON else self._text
+        self._stamps = Stamps()
+        self._clock = clock
+        self._held: list[LogEvent] = []
 
     def __call__(self, event: LogEvent) -> None:
         """
-        Write one event, unless it is for debugging: whoever connects and says
-        nothing makes one of those, and must not be able to fill a disk so.
+        Write one event, or hold it back; unless it is for debugging: whoever
+        connects and says nothing makes one of those, and must not be able to
+        fill a disk so.
         """
         if event.get("log_level") is LogLevel.debug:
             return
-        text = _text(event)
-        if text is None:
-            return
-        second = int(event.get("log_time", 0.0))
-        if second != self._second:
-            self._second = second
-            self._time = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(second))
-        level = event.get("log_level")
-        loud = f"{level.name.upper()} " if level in _LOUD else ""
-        self.write(f"{self._time} {loud}{text}\n")
+        self._held.append(event)
+        if self._clock is None or "upload" not in event:
+            self.flush()
+        elif len(self._held) == 1:
+            self._clock.callLater(0, self.flush)
+
+    def flush(self) -> None:
+        """Write what is held back."""
+        held, self._held = self._held, []
+        text = "".join(map(self._formatted, held))
+        if text:
+            self.write(text)
+
+    def _formatted(self, event: LogEvent) -> str:
+        level = _level(event)
+        line = self._line(event, level)
+        if line is None:
+            return ""
+        if self.journald:
+            priority = _PRIORITIES[level]
+            line = priority + line.replace("\n", f"\n{priority}")
+        return f"{line}\n"
+
+    def _text(self, event: LogEvent, level: str) -> str | None:
+        text = _message(event)
+        if "log_failure" in event:
+            text = "\n".join(filter(None, (text, _traceback(event))))
+        if not text:
+            return None
+        text = text.replace("\n", "\n\t")
+        moment = self._stamps.seconds(event.get("log_time", 0.0))
+        return f"{moment}Z {_LOUD.get(level, '')}{text}"
+
+    def _json(self, event: LogEvent, level: str) -> str | None:
+        fields = {"time": self._stamps.milliseconds(event.get("log_time", 0.0)), "level": level}
+        ended = event.get("upload")
+        if isinstance(ended, UploadEnd):
+            fields.update(end_fields(ended))
+            return encode(fields)
+        message = _message(event)
+        if "log_failure" in event:
+            fields["message"] = message or event["log_failure"].getErrorMessage()
+            fields["traceback"] = _traceback(event)
+        elif message:
+            fields["message"] = message
+        else:
+            return None
+        return encode(fields)
 
 
-def observer_for(twistd: Mapping[str, Any]) -> LineObserver:
+def observer_for(
+    twistd: Mapping[str, Any],
+    environment: Mapping[str, str],
+    form: str = TEXT,
+    clock: IReactorTime | None = None,
+) -> LineObserver:
     """
     An observer that writes where twistd's ``--logfile`` and ``--nodaemon`` want
     it.  SIGUSR1 begins another log file, as it does with twistd's own.
 
+    :param environment: tells whether standard output goes to journald.
+    :param form: `TEXT` or `JSON`.
+    :param clock: see `LineObserver`.
     :raises CannotStart: the log file cannot be written.
     """
     name = twistd.get("logfile")
@@ -75,14 +166,24 @@ def observer_for(twistd: Mapping[str, Any]) -> LineObserver:
         raise CannotStart("--logfile: a daemon in the background has no standard output")
     if name == "-" or (nodaemon and not name):
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-        return LineObserver(unbuffered(sys.stdout))
+        journald = is_journald(sys.stdout.fileno(), environment)
+        return LineObserver(unbuffered(sys.stdout), form, journald=journald, clock=clock)
     name = name or "twistd.log"
     try:
         file = LogFile.fromFullPath(name, rotateLength=LARGEST_LOG)
     except OSError as error:
         raise CannotStart(f"--logfile: cannot write {name}: {error.strerror}") from error
     signal.signal(signal.SIGUSR1, lambda *_: file.rotate())
-    return LineObserver(file.write)
+    return LineObserver(file.write, form, clock=clock)
+
+
+def is_journald(descriptor: int, environment: Mapping[str, str]) -> bool:
+    """
+    Whether what is written there goes to systemd's journal: ``JOURNAL_STREAM``
+    names its device and inode, systemd.exec(5).
+    """
+    stat = os.fstat(descriptor)
+    return environment.get(JOURNAL_STREAM) == f"{stat.st_dev}:{stat.st_ino}"
 
 
 def unbuffered(stream: TextIO) -> Callable[[str], object]:
@@ -101,20 +202,23 @@ def unbuffered(stream: TextIO) -> Callable[[str], object]:
     return write
 
 
-def _text(event: LogEvent) -> str | None:
+def _level(event: LogEvent) -> str:
+    """The level's name; that of an upload which was not kept is between info and warn."""
+    if event.get("end") in ("refused", "lost"):
+        return "notice"
+    level = event.get("log_level")
+    return "info" if level is None else str(level.name)
+
+
+def _message(event: LogEvent) -> str:
     template = event.get("log_format")
-    text = None
     if isinstance(template, str) and "()" not in template:
         try:
-            text = template.format_map(event)
+            return template.format_map(event).strip()
         except Exception:
-            text = None
-    if text is None:
-        text = formatEvent(event)
-    text = text.strip()
-    failure = event.get("log_failure")
-    if failure is not None:
-        text = f"{text}\n{failure.getTraceback()}" if text else failure.getTraceback()
-    if not text:
-        return None
-    return text.replace("\n", "\n\t")
+            return formatEvent(event).strip()
+    return formatEvent(event).strip()
+
+
+def _traceback(event: LogEvent) -> str:
+    return str(event["log_failure"].getTraceback()).rstrip()

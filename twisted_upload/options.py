@@ -25,8 +25,11 @@ from twisted_upload.values import (
     parse_count,
     parse_directory,
     parse_interface,
+    parse_keep,
+    parse_log_format,
     parse_metrics,
     parse_mode,
+    parse_path,
     parse_port,
     parse_reserve,
     parse_suffix,
@@ -270,6 +273,26 @@ OPTIONS: tuple[Option, ...] = (
         " /metrics, /healthz and /readyz; empty is none.",
         parse_metrics,
     ),
+    Option(
+        "log-format",
+        "text",
+        "The log: text, for people, or json, an object a line.",
+        parse_log_format,
+    ),
+    Option(
+        "journal",
+        None,
+        "File to which a line of JSON is appended for each upload that was kept, refused or lost.",
+        parse_path,
+        path=True,
+    ),
+    Option(
+        "journal-size",
+        "64M",
+        "Bytes of the journal after which it is renamed to FILE.1 and begun anew; 0 is never.",
+        parse_size,
+    ),
+    Option("journal-keep", "10", "Old files of the journal that are kept, 0 to 1000.", parse_keep),
 )
 
 CONFIG = Option(

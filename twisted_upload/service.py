@@ -15,6 +15,7 @@ from twisted.logger import Logger
 from twisted_upload.binding import Doorway, Listening
 from twisted_upload.directory import DirectoryStore
 from twisted_upload.disk import DiskThreads
+from twisted_upload.journal import Journal
 from twisted_upload.ports import accept_the_rest, take_no_more
 from twisted_upload.raw import UploadFactory
 from twisted_upload.tally import DiskTimes
@@ -37,7 +38,10 @@ FIRST_BYTES = 2.0
 """Seconds for which it waits then, before draining, for the first bytes of those
 who have just connected."""
 
-STOPPING = LAST_HANDSHAKES + FIRST_BYTES + LAST_WORDS + DISK_PATIENCE
+JOURNAL_PATIENCE = 2.0
+"""Seconds for which it waits for the journal at the very last."""
+
+STOPPING = LAST_HANDSHAKES + FIRST_BYTES + LAST_WORDS + DISK_PATIENCE + JOURNAL_PATIENCE
 """Seconds that stopping takes at the most, beside draining."""
 
 
@@ -63,6 +67,7 @@ class UploadService(Listening):
 
     :param doorways: each with an `UploadFactory`.
     :param drain: seconds for which uploads in flight may go on when it stops.
+    :param journal: opened and closed with it.
     :ivar doors: the factories.
     :ivar storages: the directories.
     """
@@ -74,6 +79,7 @@ class UploadService(Listening):
         clock: IReactorTime,
         *,
         drain: float,
+        journal: Journal | None = None,
     ) -> None:
         super().__init__(doorways)
         self.doors = [cast(UploadFactory, doorway.factory) for doorway in doorways]
@@ -81,12 +87,15 @@ class UploadService(Listening):
         self.storages = storages
         self._clock = clock
         self._drain = drain
+        self._journal = journal
 
     def open(self) -> None:
         """See `Listening.open`."""
         for storage in self.storages:
             for store in storage.stores:
                 store.open()
+        if self._journal is not None:
+            self._journal.open()
 
     def stopService(self) -> Deferred[None]:
         """
@@ -121,6 +130,8 @@ class UploadService(Listening):
             door.abort_the_rest()
         # All at once: a disk that does not answer holds up no other.
         await _all(Deferred.fromCoroutine(self._close(storage)) for storage in self.storages)
+        if self._journal is not None:
+            await self._at_most(JOURNAL_PATIENCE, Deferred.fromCoroutine(self._journal.close()))
         await self.stop_companions()
 
     async def _leave_balancers(self) -> None:

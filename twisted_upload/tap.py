@@ -21,10 +21,18 @@ from twisted.python import usage
 from twisted.python.util import runAsEffectiveUser
 
 from twisted_upload.binding import Doorway
-from twisted_upload.building import Endpoints, Stores, door_settings, endpoints_of, status_port
+from twisted_upload.building import (
+    Endpoints,
+    Stores,
+    door_settings,
+    endpoints_of,
+    journal_files,
+    journal_of,
+    status_port,
+    witnesses,
+)
 from twisted_upload.check import check
 from twisted_upload.configuration import Configuration, configure
-from twisted_upload.ends import log_end
 from twisted_upload.errors import CannotStart, WrongConfiguration
 from twisted_upload.facing import places_for
 from twisted_upload.gathering import Gathering
@@ -33,7 +41,7 @@ from twisted_upload.logs import observer_for
 from twisted_upload.options import CHECK, CONFIG, OPTIONS, PRINT_CONFIG
 from twisted_upload.printable import printable
 from twisted_upload.raw import UploadFactory
-from twisted_upload.refusals import Refusals, SparingLog
+from twisted_upload.refusals import Refusals
 from twisted_upload.reporting import Alone, ProcessReporter
 from twisted_upload.service import STOPPING, UploadService
 from twisted_upload.tally import Tally
@@ -181,10 +189,12 @@ def upload_service(
     """
     stores = Stores(configuration, reactor)
     refusals = Refusals(reactor)
-    listed = SparingLog(log_end, refusals, reactor)
+    journal = journal_of(configuration, reactor)
+    told = witnesses(configuration, journal, refusals, reactor)
     tally = Tally([listener.name for listener in configuration.listeners], time.time)
     watched = bool(configuration["metrics"])
-    witnesses = (listed, tally) if watched else (listed,)
+    if watched:
+        told = (*told, tally)
     places = places_for(configuration["max-connections"])
     doorways = [
         Doorway(
@@ -194,7 +204,7 @@ def upload_service(
                 stores.of(listener),
                 reactor,
                 door_settings(listener),
-                witnesses=witnesses,
+                witnesses=told,
                 name=listener.name,
                 places=places,
                 refusals=refusals,
@@ -203,7 +213,9 @@ def upload_service(
         )
         for listener, its_endpoints in zip(configuration.listeners, endpoints, strict=True)
     ]
-    service = UploadService(doorways, stores.storages, reactor, drain=configuration["drain"])
+    service = UploadService(
+        doorways, stores.storages, reactor, drain=configuration["drain"], journal=journal
+    )
     if not watched:
         return service, None
     reporter = ProcessReporter(service.doors, service.storages, tally, reactor)
@@ -237,6 +249,7 @@ def make_service(configuration: Configuration, reactor: Any) -> UploadService | 
         configuration.to_json(),
         Stores(configuration, reactor).all,
         reactor,
+        journal=journal_files(configuration),
         patience=configuration["drain"] + STOPPING,
         gathering=gathering,
     )
@@ -256,11 +269,14 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor  # noqa: PLC0415 - twistd has chosen it by now
 
     try:
-        service = make_service(options.configuration, reactor)
+        clock: Any = reactor
+        service = make_service(options.configuration, clock)
         twistd = getattr(options, "parent", None)
         if twistd is not None:
             if not twistd.get("logger") and not twistd.get("syslog"):
-                service.observer = observer_for(twistd)
+                service.observer = observer_for(
+                    twistd, os.environ, options.configuration["log-format"], clock
+                )
             if not twistd.get("chroot"):
                 service.bind()
                 _as_its_user(twistd, service.open)

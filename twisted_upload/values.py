@@ -12,6 +12,7 @@ import os
 
 from twisted_upload.answers import FAILURE
 from twisted_upload.health import Reserve
+from twisted_upload.logs import JSON, TEXT
 from twisted_upload.names import is_suffix
 from twisted_upload.units import parse_size
 
@@ -21,9 +22,12 @@ __all__ = [
     "parse_count",
     "parse_directory",
     "parse_interface",
+    "parse_keep",
+    "parse_log_format",
     "parse_metrics",
     "parse_mode",
     "parse_number",
+    "parse_path",
     "parse_port",
     "parse_reserve",
     "parse_suffix",
@@ -123,6 +127,23 @@ def parse_connections(text: str) -> int | None:
 def parse_threads(text: str) -> int:
     """How many threads."""
     return parse_number(text, 256)
+
+
+def parse_keep(text: str) -> int:
+    """How many old files."""
+    return parse_number(text, 1000, 0)
+
+
+def parse_path(text: str) -> str:
+    """The path of a file, which need not exist."""
+    return parse_directory(text)
+
+
+def parse_log_format(text: str) -> str:
+    """How the log is written."""
+    if text not in (TEXT, JSON):
+        raise ValueError(f"{text!r} is neither {TEXT} nor {JSON}")
+    return text
 
 
 def parse_reserve(text: str) -> Reserve:

@@ -23,7 +23,7 @@ from twisted_upload.configuration import Configuration
 from twisted_upload.errors import CannotStart
 from twisted_upload.gathering import QUESTION, answer
 from twisted_upload.listening import adopted_endpoint
-from twisted_upload.logs import LineObserver, unbuffered
+from twisted_upload.logs import JOURNAL_STREAM, LineObserver, unbuffered
 from twisted_upload.reporting import ProcessReporter, Report
 from twisted_upload.service import UploadService
 from twisted_upload.tap import upload_service
@@ -93,15 +93,21 @@ def main() -> None:
     if not line.endswith(b"\n"):
         raise SystemExit(1)  # there is no supervisor any more
     configuration = Configuration.from_json(line.decode())
-    globalLogBeginner.beginLoggingTo(
-        [LineObserver(unbuffered(sys.stdout))], redirectStandardIO=False
+    # Our lines become the supervisor's, and it has left the variable only where
+    # those go to journald.
+    observer = LineObserver(
+        unbuffered(sys.stdout),
+        configuration["log-format"],
+        journald=JOURNAL_STREAM in os.environ,
+        clock=reactor,
     )
+    globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
     endpoints = [_adopted(descriptions, reactor) for descriptions in sys.argv[1:]]
     service, reporter = upload_service(configuration, reactor, endpoints)
     try:
         service.startService()
     except CannotStart as error:
-        sys.stderr.write(f"worker {os.getpid()}: {error}\n")
+        sys.stderr.write(f"{error}\n")
         raise SystemExit(1) from error
     # A supervisor that stands still holds up no uploads: it misses lines of the log.
     os.set_blocking(sys.stdout.fileno(), False)
@@ -109,6 +115,7 @@ def main() -> None:
     StandardIO(supervised, stdout=REPORTS, reactor=reactor)  # type: ignore[call-arg]
     reactor.addSystemEventTrigger("before", "shutdown", supervised.stop)
     reactor.run()
+    observer.flush()
 
 
 def _adopted(descriptions: str, reactor: Any) -> Endpoints:

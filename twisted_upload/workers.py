@@ -32,6 +32,8 @@ from twisted.python.failure import Failure
 from twisted_upload.binding import Doorway, Listening
 from twisted_upload.directory import DirectoryStore
 from twisted_upload.gathering import Gathering, Respondent
+from twisted_upload.journal_files import JournalFiles
+from twisted_upload.logs import JOURNAL_STREAM
 from twisted_upload.ports import close_ours
 
 __all__ = ["REPORTS", "Supervisor"]
@@ -57,6 +59,7 @@ class Supervisor(Listening):
     :param patience: seconds after which a worker that was told to stop is
         killed.
     :param gathering: is told which workers there are, to ask them.
+    :param journal: looked at once, for the same reason.
     """
 
     def __init__(
@@ -69,6 +72,7 @@ class Supervisor(Listening):
         *,
         patience: float,
         gathering: Gathering | None = None,
+        journal: JournalFiles | None = None,
     ) -> None:
         super().__init__(doorways)
         self._gathering = gathering
@@ -77,6 +81,7 @@ class Supervisor(Listening):
         self._stores = stores
         self._reactor = reactor
         self._patience = patience
+        self._journal = journal
         self._workers: dict[int, _Worker] = {}
         self._waiting: dict[int, IDelayedCall] = {}
 
@@ -91,6 +96,8 @@ class Supervisor(Listening):
         for store in self._stores:
             store.open()
             store.close()
+        if self._journal is not None:
+            self._journal.check()
 
     def startService(self) -> None:
         """Start the workers."""
@@ -154,11 +161,16 @@ class Supervisor(Listening):
                 "from twisted_upload.worker import main; main()",
                 *inherited,
             ],
-            env=dict(os.environ),
+            env=self._environment(),
             # Not where we are: Python would look for modules there.
             path="/",
             childFDs=descriptors,
         )
+
+    def _environment(self) -> dict[str, str]:
+        """Ours; in that of a worker, journald is named where its lines end up there."""
+        journald = self.observer is not None and self.observer.journald
+        return {k: v for k, v in os.environ.items() if journald or k != JOURNAL_STREAM}
 
     def _copy(self, data: bytes) -> None:
         text = data.decode("utf-8", "replace")
@@ -205,6 +217,7 @@ class _Worker(ProcessProtocol):
         self.respondent = Respondent(self._say)
         self._log = log
         self._partial = b""
+        self._said = b""
 
     def connectionMade(self) -> None:
         """It runs."""
@@ -226,11 +239,15 @@ class _Worker(ProcessProtocol):
             self._log(lines + newline)
 
     def errReceived(self, data: bytes) -> None:
-        """What Python itself has to say."""
-        self.outReceived(data)
+        """What is no line of a log: of Python itself, or of a worker that cannot start."""
+        *lines, self._said = (self._said + data).split(b"\n")
+        for line in lines:
+            _log.error("worker {pid}: {line}", pid=self.pid, line=line.decode("utf-8", "replace"))
 
     def processEnded(self, reason: Failure) -> None:
         """It is gone, and its log is complete."""
+        if self._said:
+            self.errReceived(b"\n")
         if self._partial:
             self._log(self._partial + b"\n")
         self.ended.callback(reason.getErrorMessage().rstrip("."))

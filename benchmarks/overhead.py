@@ -1,0 +1,155 @@
+"""
+What telling about uploads costs: `python -m benchmarks.overhead`.
+
+Small uploads to a file system in memory, without fsync, to one process; the CPU
+time of the daemon for each of them, with one thing after the other switched on.
+All the daemons run at once, and get the uploads in turns (A B C, B C A, ...), a
+short bunch each, so that whatever else the machine does meets all of them alike;
+each is compared with the one that tells nothing in the same round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from .bench import Bench
+from .build import Toolbox
+from .errors import UnavailableError
+from .load import send
+from .peers.base import Place, script
+from .peers.ours import Ours
+from .settings import MIB, Settings
+from .storage import Storage, clean
+
+AT_A_RATE = 3_000
+"""Uploads a second for which the share of a core is told."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way to start the daemon: `log` says whether it logs uploads."""
+
+    label: str
+    log: bool
+    options: tuple[str, ...] = ()
+
+
+JOURNAL = ("--journal", "{scratch}/journal")
+
+WAYS = (
+    Way("nothing", log=False),
+    Way("log", log=True),
+    Way("log, JSON", log=True, options=("--log-format", "json")),
+    Way("journal", log=False, options=JOURNAL),
+    Way("log and journal", log=True, options=JOURNAL),
+)
+"""The first is what the others are compared with."""
+
+
+class Telling(Ours):
+    """Our daemon in one of the ways."""
+
+    def __init__(self, way: Way) -> None:
+        super().__init__(fsync=False)
+        self.name = way.label.replace(" ", "-").replace(",", "")
+        self.way = way
+
+    def command(self, tools: Toolbox, place: Place) -> list[str]:
+        command = super().command(tools, place)
+        if not self.way.log:
+            command = [*script("without_log"), *command[command.index("upload") + 1 :]]
+        return command + [option.format(scratch=place.scratch) for option in self.way.options]
+
+
+def cpu_of(pid: int) -> float:
+    """Seconds of CPU that a process has used; to the nanosecond, unlike those of /proc."""
+    return time.clock_gettime((~pid << 3) | 2)  # what clock_getcpuclockid(3) computes
+
+
+class Contender:
+    """One of the daemons, running."""
+
+    def __init__(self, bench: Bench, way: Way, place: Path, stack: ExitStack) -> None:
+        self._bench, self._peer = bench, Telling(way)
+        self._receiver, self._inbox = stack.enter_context(bench.receiver(self._peer, place))
+
+    def take(self, count: int) -> float:
+        """Microseconds of CPU for each of `count` small uploads."""
+        settings, port = self._bench.settings, self._receiver.port
+        job = self._bench.job(self._peer, port, count, settings.small_size, settings.parallel)
+        before = cpu_of(self._receiver.process.pid)
+        sent = send(self._bench.tools, job)
+        used = cpu_of(self._receiver.process.pid) - before
+        clean(self._inbox)
+        if len(sent.acknowledged) < count:
+            raise UnavailableError(f"{self._peer.name}: uploads failed")
+        return used / count * 1e6
+
+
+def measure(bench: Bench, rounds: int, count: int) -> Iterator[list[float]]:
+    """The figures of all ways, round for round."""
+    room = 4 * count * bench.settings.small_size + 64 * MIB
+    with bench.storage.tmpfs("memory", room) as place, ExitStack() as stack:
+        contenders = [Contender(bench, way, place, stack) for way in WAYS]
+        for contender in contenders:  # to warm up
+            contender.take(count)
+        for number in range(rounds):
+            figures = [0.0] * len(WAYS)
+            for turn in range(len(WAYS)):
+                which = (number + turn) % len(WAYS)
+                figures[which] = contenders[which].take(count)
+            bench.say(f"round {number + 1}: " + " ".join(f"{it:.0f}" for it in figures))
+            yield figures
+
+
+def table(rounds: Sequence[Sequence[float]]) -> str:
+    """The medians, as Markdown."""
+    lines = [
+        f"| switched on | CPU of an upload | more than nothing | at {AT_A_RATE:,} uploads/s |",
+        "| --- | ---: | ---: | ---: |",
+    ]
+    for number, way in enumerate(WAYS):
+        cpu = median(figures[number] for figures in rounds)
+        more = median(figures[number] - figures[0] for figures in rounds)
+        share = median(figures[number] / figures[0] - 1 for figures in rounds)
+        line = f"| {way.label} | {cpu:.0f} µs |"
+        if number:
+            line += f" {more:+.1f} µs, {share:+.1%} | {more * AT_A_RATE / 1e4:.1f} % of a core |"
+        else:
+            line += " | |"
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Measure, and print a table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.overhead", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--count", type=int, default=1_000, help="uploads of each way and round")
+    options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    with tempfile.TemporaryDirectory(prefix="upload-overhead-") as name:
+        root = Path(name)
+        root.chmod(0o755)
+        settings = Settings(directory=root, out=None)
+        bench = Bench(settings, Toolbox(root / "tools"), Storage(root), root)
+        try:
+            rounds = [*measure(bench, options.rounds, options.count)]
+        except UnavailableError as error:
+            print(f"nothing can be measured: {error}", file=sys.stderr)
+            return 1
+    print(table(rounds))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

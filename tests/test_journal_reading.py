@@ -1,0 +1,242 @@
+"""
+Reading a journal of uploads.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from twisted_upload.journal_files import JournalFiles
+from twisted_upload.journal_reading import Filter, Reader, Sums, parse_moment, parse_peer
+
+NOW = 1_795_351_404.291
+TIME = "2026-11-22T12:43:24.291Z"
+
+
+def line(name: str, **more: Any) -> bytes:
+    return json.dumps({"time": TIME, "event": "kept", "name": name, **more}).encode() + b"\n"
+
+
+def names(reader: Reader) -> list[str]:
+    return [record["name"] for record in reader.records()]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where the journal is."""
+    return tmp_path / "journal"
+
+
+def append(path: Path, data: bytes) -> None:
+    with path.open("ab") as file:
+        file.write(data)
+
+
+# Reading
+
+
+def test_all_files(path: Path) -> None:
+    """The older files are read first, compressed ones too."""
+    Path(f"{path}.2.gz").write_bytes(gzip.compress(line("1") + line("2")))
+    Path(f"{path}.1").write_bytes(line("3"))
+    path.write_bytes(line("4"))
+    assert names(Reader(str(path))) == ["1", "2", "3", "4"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        b"torn {\n",
+        b"\n",
+        b"\xff\xfe\n",
+        b"[]\n",
+        b"42\n",
+        b"{}\n",
+        b'{"time":"2026"}\n',
+        b'{"time":2026,"event":"kept"}\n',
+        line("1", size="large"),
+        line("1", seconds="long"),
+        line("1", seconds=float("nan")),
+        line("1", size=10**400),
+        line("1", size=-1),
+        line("1", peer=["192.0.2.7"]),
+        b"[" * 60_000 + b"\n",
+        b"x" * 200_000 + b"\n",
+    ],
+)
+def test_no_records(path: Path, wrong: bytes) -> None:
+    """A line that is no record is skipped and counted; the others are read."""
+    path.write_bytes(line("1") + wrong + line("2"))
+    reader = Reader(str(path))
+    assert names(reader) == ["1", "2"]
+    assert reader.unreadable >= 1
+
+
+@given(data=st.binary(max_size=200))
+def test_nonsense(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
+    """Whatever is in a file, what follows in a line of its own is read."""
+    path = tmp_path_factory.mktemp("journal") / "journal"
+    path.write_bytes(data + b"\n" + line("1"))
+    assert names(Reader(str(path))) == ["1"]
+
+
+def test_what_is_appended(path: Path) -> None:
+    """A second look gives what was appended since the first; half a line waits for its end."""
+    reader = Reader(str(path))
+    path.write_bytes(line("1") + line("2")[:20])
+    assert names(reader) == ["1"]
+    assert names(reader) == []
+    append(path, line("2")[20:])
+    assert names(reader) == ["2"]
+    assert names(reader) == []
+    assert reader.unreadable == 0
+
+
+def test_rotated_meanwhile(path: Path) -> None:
+    """However often the journal is rotated between two looks, nothing is missed or read twice."""
+    reader = Reader(str(path))
+    files = JournalFiles(str(path), len(line("1")), 10)
+    files.append(line("1"))
+    assert names(reader) == ["1"]
+    for number in range(2, 6):
+        files.append(line(str(number)))
+    assert names(reader) == ["2", "3", "4", "5"]
+    os.rename(path, f"{path}.0")
+    assert names(reader) == []
+
+
+def test_truncated_meanwhile(path: Path) -> None:
+    """A file that was truncated (``copytruncate``) begins anew."""
+    reader = Reader(str(path))
+    path.write_bytes(line("1") + line("2"))
+    assert names(reader) == ["1", "2"]
+    os.truncate(path, 0)
+    append(path, line("3"))
+    assert names(reader) == ["3"]
+
+
+def test_compressed_meanwhile(path: Path) -> None:
+    """What was read before it was compressed is not read again."""
+    reader = Reader(str(path))
+    path.write_bytes(line("1"))
+    assert names(reader) == ["1"]
+    Path(f"{path}.1.gz").write_bytes(gzip.compress(line("1")))
+    Path(f"{path}.new").write_bytes(line("2"))
+    os.rename(f"{path}.new", path)
+    assert names(reader) == ["2"]
+
+
+def test_nothing_to_read(path: Path) -> None:
+    """A journal that is not there is an error."""
+    with pytest.raises(FileNotFoundError):
+        names(Reader(str(path)))
+
+
+# What is wanted
+
+
+KEPT = {"time": TIME, "event": "kept", "peer": "192.0.2.7:50123", "size": 5, "listener": "scanner"}
+REFUSED = {"time": TIME, "event": "refused", "peer": "[2001:db8::7]:50123", "code": "empty"}
+GAP = {"time": TIME, "event": "gap", "lines": 3}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "records"),
+    [
+        (Filter(), [KEPT, REFUSED, GAP]),
+        (Filter(since=TIME), [KEPT, REFUSED, GAP]),
+        (Filter(since="2026-11-22T12:43:24.292Z"), []),
+        (Filter(until="2026-11-22T12:43:24.292Z"), [KEPT, REFUSED, GAP]),
+        (Filter(until=TIME), []),
+        (Filter(values={"event": ["kept"]}), [KEPT, GAP]),
+        (Filter(values={"event": ["kept", "refused"]}), [KEPT, REFUSED, GAP]),
+        (Filter(values={"code": ["empty"]}), [REFUSED, GAP]),
+        (Filter(values={"code": [], "listener": ["scanner"]}), [KEPT, GAP]),
+        (Filter(values={"code": ["empty"], "event": ["kept"]}), [GAP]),
+        (Filter(peers=[parse_peer("192.0.2.0/24")]), [KEPT, GAP]),
+        (Filter(peers=[parse_peer("192.0.2.0/24"), parse_peer("::/0")]), [KEPT, REFUSED, GAP]),
+        (Filter(peers=[parse_peer("unix")]), [GAP]),
+    ],
+)
+def test_filter(wanted: Filter, records: list[dict[str, Any]]) -> None:
+    """Everything that is given has to apply; gaps are told whatever is asked for."""
+    assert [record for record in (KEPT, REFUSED, GAP) if wanted.wants(record)] == records
+
+
+def test_filter_of_foreign_records() -> None:
+    """A record without a peer is of no peer."""
+    assert not Filter(peers=[parse_peer("::/0")]).wants({"time": TIME, "event": "other"})
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("2026-11-22", "2026-11-22T00:00:00.000Z"),
+        ("2026-11-22T10:00", "2026-11-22T10:00:00.000Z"),
+        ("2026-11-22 10:00:30", "2026-11-22T10:00:30.000Z"),
+        (TIME, TIME),
+        ("2026-11-22T10:00:00+02:00", "2026-11-22T08:00:00.000Z"),
+        ("1h", "2026-11-22T11:43:24.291Z"),
+        ("90s", "2026-11-22T12:41:54.291Z"),
+        ("7d", "2026-11-15T12:43:24.291Z"),
+        ("0001-01-01", "0001-01-01T00:00:00.000Z"),
+    ],
+)
+def test_moments(text: str, moment: str) -> None:
+    """A moment is a date, with a time or without, in UTC unless it says otherwise; or ago."""
+    assert parse_moment(text, NOW) == moment
+
+
+@pytest.mark.parametrize(
+    "text", ["", "yesterday", "90", "20", "2026-13-01", "10:00", "-1h", "9999-12-31T23:59-10:00"]
+)
+def test_no_moments(text: str) -> None:
+    """Whatever is none is told in a line that says what would be."""
+    with pytest.raises(ValueError, match="is no moment such as 2026-11-22"):
+        parse_moment(text, NOW)
+
+
+@pytest.mark.parametrize(
+    ("text", "peers"),
+    [
+        ("192.0.2.7", ["192.0.2.7:50123"]),
+        ("192.0.2.0/24", ["192.0.2.7:50123", "192.0.2.70:1"]),
+        ("192.0.2.7/24", ["192.0.2.7:50123", "192.0.2.70:1"]),
+        ("192.0.2.7:50123", ["192.0.2.7:50123"]),
+        ("2001:db8::7", ["[2001:db8::7]:50123"]),
+        ("[2001:DB8::7]", ["[2001:db8::7]:50123"]),
+        ("2001:db8::/32", ["[2001:db8::7]:50123"]),
+        ("[2001:db8::7]:50123", ["[2001:db8::7]:50123"]),
+        ("unix", ["unix", "unix uid 1000 pid 4711"]),
+    ],
+)
+def test_peers(text: str, peers: list[str]) -> None:
+    """A peer is an address, a network, or what a journal says."""
+    is_it = parse_peer(text)
+    known = ["192.0.2.7:50123", "192.0.2.70:1", "[2001:db8::7]:50123", "unix"]
+    known += ["unix uid 1000 pid 4711", ""]
+    assert [peer for peer in known if is_it(peer)] == peers
+
+
+@pytest.mark.parametrize("text", ["", "server", "192.0.2", "192.0.2.7:", "1/2/3", "a.b:1"])
+def test_no_peers(text: str) -> None:
+    """Names are not looked up: a journal has addresses."""
+    with pytest.raises(ValueError, match="is no peer such as"):
+        parse_peer(text)
+
+
+def test_sums() -> None:
+    """Uploads are counted, the bytes of kept ones added up, and gaps not forgotten."""
+    sums = Sums()
+    for record in (KEPT, KEPT, REFUSED, GAP, GAP, {"time": TIME, "event": "other"}):
+        sums.add(record)
+    assert sums.uploads == {"kept": 2, "refused": 1, "lost": 0}
+    assert (sums.kept, sums.missing) == (10, 6)

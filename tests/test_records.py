@@ -1,0 +1,81 @@
+"""
+What programs are told.
+"""
+
+from __future__ import annotations
+
+import json
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from twisted_upload.ends import UploadEnd
+from twisted_upload.records import FIELDS, Stamps, encode, end_fields
+
+WHOLE = UploadEnd(
+    "kept",
+    "scanner",
+    "192.0.2.7:50123",
+    4096,
+    0.0123456789,
+    name="1795328130123.bin",
+    sha256="0" * 64,
+    by_silence=True,
+    heard=False,
+)
+
+
+def test_moments() -> None:
+    """A moment is RFC 3339 in UTC, with milliseconds that are never rounded up."""
+    tell = Stamps()
+    assert tell.milliseconds(1_795_351_404.2919) == "2026-11-22T12:43:24.291Z"
+    assert tell.milliseconds(1_795_351_404.9999) == "2026-11-22T12:43:24.999Z"
+    assert tell.milliseconds(1_795_351_405.0) == "2026-11-22T12:43:25.000Z"
+    assert tell.seconds(1_795_351_404.9) == "2026-11-22T12:43:24"
+
+
+@given(st.floats(0, 4e9), st.floats(0, 4e9))
+def test_order_of_moments(one: float, other: float) -> None:
+    """As texts they are in order as they are in time."""
+    tell = Stamps()
+    if one <= other:
+        assert tell.milliseconds(one) <= tell.milliseconds(other)
+
+
+def test_all_of_an_end() -> None:
+    """Everything that is known of an upload is told, in the documented order."""
+    fields = end_fields(WHOLE)
+    assert fields == {
+        "event": "kept",
+        "listener": "scanner",
+        "peer": "192.0.2.7:50123",
+        "size": 4096,
+        "seconds": 0.012346,
+        "name": "1795328130123.bin",
+        "sha256": "0" * 64,
+        "by_silence": True,
+        "heard": False,
+    }
+    assert [*fields] == [name for name in FIELDS if name in fields]
+
+
+def test_nothing_to_say() -> None:
+    """A field that has nothing to say is left out."""
+    assert end_fields(UploadEnd("refused", "", "unix", 0, 0.5, code="empty")) == {
+        "event": "refused",
+        "peer": "unix",
+        "size": 0,
+        "seconds": 0.5,
+        "code": "empty",
+    }
+    assert "code" not in end_fields(UploadEnd("lost", "", "unix", 1, 0.5))
+
+
+@given(st.text())
+def test_one_line_of_ascii(text: str) -> None:
+    """Whatever is told is one line of ASCII that does nothing to a terminal."""
+    line = encode({"name": text})
+    assert line.isascii()
+    assert "\n" not in line
+    assert line.replace("\x7f", "").isprintable()
+    assert json.loads(line) == {"name": text}

@@ -1,0 +1,191 @@
+"""
+The files of a journal: one that is appended to, and older ones behind it,
+``FILE.1`` the youngest of them.
+
+Several processes may append to one journal, and somebody else (logrotate) may
+rename it meanwhile: nothing is kept open, and each append takes a lock on the
+file that has the name at that moment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import gzip
+import os
+import re
+import stat
+from collections.abc import Iterator
+from typing import IO
+
+from twisted_upload.errors import CannotStart
+
+__all__ = ["JournalFiles", "open_journal"]
+
+_MODE = 0o640
+
+_ATTEMPTS = 20
+
+
+class JournalFiles:
+    """
+    A journal on a disk.  Made for a thread that may wait.
+
+    :ivar path: of the file that is appended to; links are resolved.
+    :param size: bytes after which another file is begun; 0 for never.
+    :param keep: how many older files are kept.
+    :param wanted_by: who wants it, for people.
+    """
+
+    def __init__(self, path: str, size: int, keep: int, wanted_by: str = "--journal") -> None:
+        self.path = os.path.realpath(path)
+        self._size = size
+        self._keep = keep
+        self._wanted_by = wanted_by
+
+    def check(self) -> None:
+        """
+        Learn early what is wrong; the file is there afterwards.
+
+        :raises CannotStart: it cannot be appended to, or not be rotated.
+        """
+        try:
+            self.append(b"")
+        except OSError as error:
+            raise CannotStart(
+                f"{self._wanted_by}: cannot write {self.path}: {error.strerror}"
+            ) from error
+        folder = os.path.dirname(self.path)
+        if self._size and not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
+            raise CannotStart(
+                f"{self._wanted_by}: cannot rename files in {folder}; with a journal-size of 0"
+                " that is left to somebody else"
+            )
+
+    def append(self, data: bytes) -> OSError | None:
+        """
+        Append whole lines, and sync them.
+
+        They are in the file all or not at all, one after the other, and on a
+        line of their own whatever a crash has left at its end.
+
+        :return: why they could not be synced; they are in the file all the same.
+        :raises OSError: they are not in the file.
+        """
+        for _ in range(_ATTEMPTS):
+            descriptor = os.open(
+                self.path,
+                os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY,
+                _MODE,
+            )
+            try:
+                if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                    raise OSError(errno.EINVAL, "it is not a regular file")
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                if not self._is_current(descriptor):
+                    continue
+                size = os.fstat(descriptor).st_size
+                if not data:
+                    return None
+                if self._size and size and size + len(data) > self._size:
+                    self._rotate()
+                    continue
+                _append(descriptor, data, size)
+                fcntl.flock(descriptor, fcntl.LOCK_UN)
+                return _sync(descriptor)
+            finally:
+                os.close(descriptor)
+        raise OSError(errno.EBUSY, "it is renamed again and again")
+
+    def _is_current(self, descriptor: int) -> bool:
+        try:
+            return os.path.samestat(os.fstat(descriptor), os.stat(self.path))
+        except FileNotFoundError:
+            return False
+
+    def _rotate(self) -> None:
+        """Rename each file to the next number.  Under the lock."""
+        number = self._keep + 1
+        while _remove(f"{self.path}.{number}"):  # of a larger `keep`
+            number += 1
+        for number in range(self._keep, 0, -1):
+            younger = f"{self.path}.{number - 1}" if number > 1 else self.path
+            for suffix in _SUFFIXES:
+                with contextlib.suppress(FileNotFoundError):
+                    os.rename(younger + suffix, f"{self.path}.{number}{suffix}")
+        if not self._keep:
+            os.unlink(self.path)
+
+
+_SUFFIXES = ("", ".gz")
+
+
+def _remove(path: str) -> bool:
+    """Remove a file, compressed or not; whether there was one."""
+    removed = False
+    for suffix in _SUFFIXES:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path + suffix)
+            removed = True
+    return removed
+
+
+def _append(descriptor: int, data: bytes, size: int) -> None:
+    if size and os.pread(descriptor, 1, size - 1) != b"\n":
+        data = b"\n" + data
+    left = memoryview(data)
+    try:
+        while left:
+            left = left[os.write(descriptor, left) :]
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.ftruncate(descriptor, size)
+        raise
+
+
+def _sync(descriptor: int) -> OSError | None:
+    try:
+        os.fdatasync(descriptor)
+    except OSError as error:
+        return error
+    return None
+
+
+@contextlib.contextmanager
+def open_journal(path: str) -> Iterator[list[IO[bytes]]]:
+    """
+    All files of a journal, the oldest first, open; compressed ones (``FILE.2.gz``)
+    too.
+
+    :raises OSError: one of them cannot be read, or there is none.
+    """
+    for _ in range(_ATTEMPTS):
+        with contextlib.ExitStack() as stack:
+            names = _names(path)
+            if not names:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+            try:
+                files = [stack.enter_context(_open(name)) for name in names]
+                are = [os.stat(name).st_ino for name in _names(path)]
+            except FileNotFoundError:
+                continue  # renamed meanwhile
+            if are == [os.fstat(file.fileno()).st_ino for file in files]:
+                yield files
+                return
+    raise OSError(errno.EBUSY, "it is renamed again and again", path)
+
+
+def _names(path: str) -> list[str]:
+    """The files that there are, the oldest first."""
+    folder, name = os.path.split(path)
+    numbered = re.compile(re.escape(name) + r"(?:\.(\d+)(?:\.gz)?)?")
+    matches = [numbered.fullmatch(entry) for entry in os.listdir(folder or ".")]
+    found = sorted((-int(match[1] or 0), match[0]) for match in matches if match is not None)
+    return [os.path.join(folder, entry) for _, entry in found]
+
+
+def _open(path: str) -> IO[bytes]:
+    if path.endswith(".gz"):
+        return gzip.open(path)  # type: ignore[return-value]
+    return open(path, "rb")
