@@ -16,7 +16,8 @@ PACKAGE = Path(twisted_upload.__file__).parent
 
 STORES = {
     *("directory", "disk", "folder", "health", "keeping", "partial"),
-    *("aio", "files", "pipes"),
+    *("aio", "files", "pipes", "private"),
+    *("hook_queue", "markers"),
     "memory",
 }
 
@@ -121,7 +122,11 @@ def test_the_core_meets_no_world(module: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["partial", "keeping", "folder", "files", "aio", "pipes", "names"]
+    "module",
+    [
+        *("partial", "keeping", "folder", "files", "aio", "pipes", "names", "private"),
+        *("markers", "hook_queue"),
+    ],
 )
 def test_disk_threads_meet_no_reactor(module: str) -> None:
     """What runs in a disk thread knows nothing of Twisted's sockets and transports."""
