@@ -5,6 +5,8 @@ door, its store.
 
 from __future__ import annotations
 
+import os
+import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -18,12 +20,24 @@ from twisted_upload.disk import DiskThreads
 from twisted_upload.errors import WrongConfiguration
 from twisted_upload.facing import limits_of
 from twisted_upload.health import Reserve
+from twisted_upload.hook_command import HookCommand
+from twisted_upload.hooks import HookRunner
+from twisted_upload.keeping import LANES, MOST_FILES
 from twisted_upload.listening import endpoint_from_string, tcp_endpoint
 from twisted_upload.names import told_suffix
 from twisted_upload.service import Storage
 from twisted_upload.settings import DoorSettings
 
-__all__ = ["Endpoints", "Stores", "door_settings", "endpoints_of"]
+__all__ = [
+    "Endpoints",
+    "Stores",
+    "descriptors_of_programs",
+    "door_settings",
+    "endpoints_of",
+    "hook_command",
+]
+
+_OF_PROGRAMS = ("on-upload", "on-upload-jobs", "on-upload-timeout", "on-upload-attempts")
 
 Endpoints = Sequence[tuple[str, IStreamServerEndpoint]]
 """Endpoints, each with its name for people: who wants it, and what it is."""
@@ -65,6 +79,22 @@ def door_settings(values: Mapping[str, Any]) -> DoorSettings:
     )
 
 
+def hook_command(listener: Listener) -> HookCommand | None:
+    """The program that is to be started for each file, where there is one."""
+    if not listener["on-upload"]:
+        return None
+    return HookCommand(listener["on-upload"], listener["on-upload-timeout"], os.environ)
+
+
+def descriptors_of_programs(configuration: Configuration) -> int:
+    """How many descriptors programs and their queues take, at the most."""
+    # A marker for each file that is being kept; for each program a file to hash,
+    # and a socket to hear of its end; the folders of the queue.
+    files = LANES * MOST_FILES + configuration["disk-threads"]
+    ways = {_way(it): it["on-upload-jobs"] for it in configuration.listeners if it["on-upload"]}
+    return sum(files + 3 * jobs + 8 for jobs in ways.values())
+
+
 class Stores:
     """
     The stores of all listeners, not opened.
@@ -83,8 +113,8 @@ class Stores:
         most_held = MOST_HELD_BY_ALL // len(set(ways))
         disks: dict[str, DiskThreads] = {}
         self._stores: dict[tuple[Any, ...], DirectoryStore] = {}
-        for way in ways:
-            path, suffix, durable, mode, reserve = way
+        for listener, way in zip(configuration.listeners, ways, strict=True):
+            path, suffix, durable, mode, reserve, *_ = way
             if path not in disks:
                 disks[path] = DiskThreads(reactor, configuration["disk-threads"])
             if way not in self._stores:
@@ -97,6 +127,7 @@ class Stores:
                     durable=durable,
                     mode=mode,
                     reserve=reserve,
+                    hooks=_hooks(listener, reactor),
                     most_held=most_held,
                     after_turn=partial(reactor.callLater, 0),
                 )
@@ -111,16 +142,33 @@ class Stores:
         return self._stores[_way(listener)]
 
 
+def _hooks(listener: Listener, reactor: Any) -> HookRunner | None:
+    command, jobs = hook_command(listener), listener["on-upload-jobs"]
+    if command is None:
+        return None
+    return HookRunner(
+        command,
+        DiskThreads(reactor, jobs + 1, "on-upload"),
+        reactor,
+        time.time,
+        jobs=jobs,
+        attempts=listener["on-upload-attempts"],
+        chance=random.random,
+    )
+
+
 def _suffixes(suffix: str) -> Callable[[bytes], str]:
     return told_suffix if suffix == "auto" else lambda _: suffix
 
 
-def _way(listener: Listener) -> tuple[str, str, bool, int, Reserve]:
+def _way(listener: Listener) -> tuple[str, str, bool, int, Reserve, tuple[Any, ...]]:
     """All that makes a store differ from another."""
+    program = listener["on-upload"] and tuple(listener[name] for name in _OF_PROGRAMS)
     return (
         listener["directory"],
         listener["suffix"],
         not listener["no-fsync"],
         listener["mode"],
         listener["reserve"],
+        program,
     )

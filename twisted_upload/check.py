@@ -16,7 +16,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
-from twisted_upload.building import endpoints_of
+from twisted_upload.building import descriptors_of_programs, endpoints_of, hook_command
 from twisted_upload.configuration import Configuration, Listener
 from twisted_upload.descriptors import raise_limit
 from twisted_upload.errors import CannotStart
@@ -55,7 +55,12 @@ def check(
     say = _harmless(say)
     _check_configuration(configuration, say)
     _check_ports(configuration, say, environment)
-    as_its_user(lambda: _check_directories(configuration, say))
+
+    def check_what_it_uses() -> None:
+        _check_directories(configuration, say)
+        _check_programs(configuration, say)
+
+    as_its_user(check_what_it_uses)
     _check_descriptors(configuration, say)
 
 
@@ -190,8 +195,16 @@ def _room(listener: Listener, free: int, total: int) -> str:
     return room
 
 
+def _check_programs(configuration: Configuration, say: Say) -> None:
+    commands = {it["on-upload"]: hook_command(it) for it in configuration.listeners}
+    for arguments, command in commands.items():
+        if command is not None:
+            command.check()
+            say(f"program {arguments[0]}: can be started")
+
+
 def _check_descriptors(configuration: Configuration, say: Say) -> None:
-    places = places_for(configuration["max-connections"])
+    places = places_for(configuration["max-connections"], descriptors_of_programs(configuration))
     say(f"descriptors: {raise_limit()} may be open, enough for {places.most} connections at a time")
 
 

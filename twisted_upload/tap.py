@@ -19,7 +19,13 @@ from twisted.python import usage
 from twisted.python.util import runAsEffectiveUser
 
 from twisted_upload.binding import Doorway
-from twisted_upload.building import Endpoints, Stores, door_settings, endpoints_of
+from twisted_upload.building import (
+    Endpoints,
+    Stores,
+    descriptors_of_programs,
+    door_settings,
+    endpoints_of,
+)
 from twisted_upload.check import check
 from twisted_upload.configuration import Configuration, configure
 from twisted_upload.ends import log_end
@@ -177,7 +183,7 @@ def upload_service(
     stores = Stores(configuration, reactor)
     refusals = Refusals(reactor)
     witnesses = (SparingLog(log_end, refusals, reactor),)
-    places = places_for(configuration["max-connections"])
+    places = places_for(configuration["max-connections"], descriptors_of_programs(configuration))
     doorways = [
         Doorway(
             listener.name,
@@ -207,7 +213,9 @@ def make_service(configuration: Configuration, reactor: Any) -> UploadService | 
     endpoints = [endpoints_of(listener, reactor) for listener in configuration.listeners]
     if configuration["workers"] == 1:
         return upload_service(configuration, reactor, endpoints)
-    places_for(configuration["max-connections"])  # each worker has as many
+    places_for(
+        configuration["max-connections"], descriptors_of_programs(configuration)
+    )  # each worker has as many
     nobody = Factory()
     doorways = [
         Doorway(listener.name, its_endpoints, nobody, listener["directory"])
