@@ -240,7 +240,7 @@ class Daemon:
 
     def files(self) -> list[Path]:
         """All that is visible in the directory, in the order of the names."""
-        return sorted(p for p in self.directory.iterdir() if p.name != ".incoming")
+        return sorted(p for p in self.directory.iterdir() if not p.name.startswith("."))
 
     def unfinished(self) -> list[Path]:
         return sorted((self.directory / ".incoming").iterdir())

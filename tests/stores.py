@@ -14,6 +14,7 @@ from tests.helpers import reactor, until
 from twisted_upload.directory import DirectoryStore
 from twisted_upload.disk import DiskThreads, IDisk
 from twisted_upload.folder import INCOMING
+from twisted_upload.hook_queue import HOOKS
 from twisted_upload.interfaces import Arrival
 from twisted_upload.testing import FaultyFiles, ManualDisk
 
@@ -25,7 +26,8 @@ MILLISECONDS = 1_795_328_130_123
 
 def contents(folder: Path) -> dict[str, bytes]:
     """What is visible in a drop folder."""
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != INCOMING}
+    ours = INCOMING, HOOKS
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name not in ours}
 
 
 def leftovers(folder: Path) -> list[str]:

@@ -16,7 +16,8 @@ PACKAGE = Path(twisted_upload.__file__).parent
 
 STORES = {
     *("directory", "disk", "folder", "health", "keeping", "partial"),
-    *("aio", "files", "pipes", "timing"),
+    *("aio", "files", "pipes", "private", "timing"),
+    *("hook_command", "hook_queue", "hooks", "markers"),
     "memory",
 }
 
@@ -31,7 +32,7 @@ JOURNAL = {"journal", "journal_files", "journal_reading"}
 
 # Imports run one way: from a later row to earlier ones, or within its own.
 ROWS: list[set[str]] = [
-    {"errors", "printable"},
+    {"errors", "hook_starter", "printable"},
     {"interfaces", "units", "addresses", "networks", "descriptors"},
     {
         *("names", "answers", "lifecycle", "limits", "ends", "proxy"),
@@ -127,7 +128,11 @@ def test_the_core_meets_no_world(module: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["partial", "keeping", "folder", "files", "aio", "pipes", "names", "timing", "tally"]
+    "module",
+    [
+        *("partial", "keeping", "folder", "files", "aio", "pipes", "names", "private"),
+        *("markers", "hook_queue", "hook_command", "hook_starter", "timing", "tally"),
+    ],
 )
 def test_disk_threads_meet_no_reactor(module: str) -> None:
     """What runs in a disk thread knows nothing of Twisted's sockets and transports."""

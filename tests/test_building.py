@@ -10,10 +10,16 @@ from typing import Any
 import pytest
 from twisted.internet.testing import MemoryReactorClock
 
-from twisted_upload.building import Stores, door_settings, endpoints_of
+from twisted_upload.building import (
+    Stores,
+    descriptors_of_programs,
+    door_settings,
+    endpoints_of,
+    hook_command,
+)
 from twisted_upload.configuration import Configuration, configure
 from twisted_upload.directory import MOST_HELD_BY_ALL
-from twisted_upload.errors import WrongConfiguration
+from twisted_upload.errors import CannotStart, WrongConfiguration
 from twisted_upload.layers import Given
 from twisted_upload.settings import DoorSettings
 
@@ -41,7 +47,11 @@ def test_same_directory_same_way(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "way", ["suffix = '.jpg'", "mode = '0600'", "reserve = 0", "no-fsync = true"]
+    "way",
+    [
+        *("suffix = '.jpg'", "mode = '0600'", "reserve = 0", "no-fsync = true"),
+        "on-upload = 'true'",
+    ],
 )
 def test_same_directory_another_way(tmp_path: Path, way: str) -> None:
     """Listeners that keep files in one directory in different ways share its disk threads."""
@@ -52,6 +62,35 @@ def test_same_directory_another_way(tmp_path: Path, way: str) -> None:
     assert one.disk is other.disk
     ((path, disk, both),) = ((it.path, it.disk, it.stores) for it in stores.storages)
     assert (path, disk, both) == ("/srv/uploads", one.disk, [one, other])
+
+
+def test_same_directory_same_program(tmp_path: Path) -> None:
+    """Without a program, its limits do not matter; with one, they make another way."""
+    limited = "on-upload-jobs = 7"
+    for program, number in ("", 1), ("on-upload = 'true'\n", 2):
+        configuration = configured(tmp_path, program, program + limited)
+        assert len(Stores(configuration, MemoryReactorClock()).all) == number
+
+
+def test_descriptors_of_programs(tmp_path: Path) -> None:
+    """Programs take descriptors, once for each store that has one."""
+    program = "on-upload = 'true'\n"
+    none, one, again, two = (
+        descriptors_of_programs(configured(tmp_path, *listeners))
+        for listeners in ([""], [program], [program, program], [program, program + "mode = '0600'"])
+    )
+    assert (none, again, two) == (0, one, 2 * one)
+    assert one > 128
+
+
+def test_hook_command(tmp_path: Path) -> None:
+    """A listener has a program where it says so."""
+    configuration = configured(tmp_path, "", "on-upload = 'no-such-program'")
+    none, command = map(hook_command, configuration.listeners)
+    assert none is None
+    assert command is not None
+    with pytest.raises(CannotStart, match="no-such-program"):
+        command.check()
 
 
 def test_other_directory(tmp_path: Path) -> None:

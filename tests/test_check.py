@@ -200,3 +200,12 @@ def test_as_its_user(tmp_path: Path) -> None:
     check(configured(tmp_path), said.append, as_somebody, {})
     assert said[2] == "here"
     assert not (tmp_path / "uploads").exists()
+
+
+def test_program(tmp_path: Path) -> None:
+    """A program that is to be started for each file is looked for, and leaves no folder behind."""
+    said = lines(configured(tmp_path, "on-upload=sh -c true"))
+    assert "program sh: can be started" in said
+    with pytest.raises(CannotStart, match="--on-upload: no-such-program is not found"):
+        lines(configured(tmp_path, "on-upload=no-such-program"))
+    assert [*tmp_path.iterdir()] == []

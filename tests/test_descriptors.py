@@ -54,6 +54,7 @@ def test_asked() -> None:
     """An operator may ask for as many as there can be with one for each, and for no more."""
     assert budget(1024, 100).connections == 100
     assert budget(1024, 800).connections == 800
+    assert budget(1024, 700, 100).connections == 700
     with pytest.raises(CannotStart, match=r"--max-connections 801: .* 1024 .* 800 connections"):
         budget(1024, 801)
 

@@ -48,6 +48,16 @@ def test_power_cut() -> None:
     prove("power_cut", "--cuts=6", "--controls=0")
 
 
+def test_power_cut_hook() -> None:
+    """When the power fails, every file that is visible then has its marker."""
+    prove("power_cut", "--hook", "--cuts=4", "--controls=0")
+
+
+def test_hook() -> None:
+    """However often the daemon is killed, the program has run for every kept file."""
+    prove("hook", "--kills=2", "--only", "succeeds", "hangs")
+
+
 def test_power_cut_can_fail() -> None:
     """The same rig finds what is lost with --no-fsync."""
     said = prove("power_cut", "--cuts=2", "--controls=0", "--no-fsync", holds=False)
@@ -70,9 +80,10 @@ def test_broken_device() -> None:
     prove("faults", "--only=device")
 
 
-def test_watch() -> None:
+@pytest.mark.parametrize("options", [[], ["--hook"]], ids=["", "hook"])
+def test_watch(options: list[str]) -> None:
     """A program that watches the directory sees one event for each file, when it is whole."""
-    prove("watch", "--uploads=200")
+    prove("watch", "--uploads=200", *options)
 
 
 def test_stall() -> None:

@@ -157,6 +157,20 @@ def test_python_program(tmp_path: Path) -> None:
         assert daemon.only_file() == photo(100_000)
 
 
+def test_replay(tmp_path: Path) -> None:
+    """The command that moves notes back has the program started again."""
+    fails, said = tmp_path / "fails", tmp_path / "said"
+    fails.touch()
+    program = f"sh -c 'echo $UPLOAD_ATTEMPT >> {said}; [ ! -e {fails} ]'"
+    with Daemon(tmp_path, "--on-upload", program, "--on-upload-attempts=1") as daemon:
+        daemon.send(b"hello")
+        daemon.wait_for_line("SET ASIDE")
+        fails.unlink()
+        _shell(block("replay"), tmp_path)
+        daemon.wait_for_line("exit status 0")
+    assert said.read_text() == "1\n1\n"
+
+
 def test_store_of_your_own(tmp_path: Path) -> None:
     """The example of a store prints each message, and its sender is answered."""
     program = tmp_path / "printer.py"

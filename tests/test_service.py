@@ -17,6 +17,7 @@ from twisted_upload.binding import Doorway
 from twisted_upload.directory import DirectoryStore
 from twisted_upload.disk import DiskThreads
 from twisted_upload.errors import CannotStart
+from twisted_upload.hook_command import GRACE
 from twisted_upload.interfaces import Arrival
 from twisted_upload.raw import UploadFactory
 from twisted_upload.service import DISK_PATIENCE, Storage, UploadService
@@ -30,6 +31,31 @@ class DeadDisk(DiskThreads):
         return Deferred()
 
 
+class Programs:
+    """
+    Programs that run until somebody says otherwise.
+
+    :ivar said: what they were told.
+    """
+
+    def __init__(self) -> None:
+        self.said: list[object] = []
+        self.ended: Deferred[None] = Deferred()
+
+    def check(self) -> None:
+        self.said.append("check")
+
+    def start(self, queue: object) -> None:
+        self.said.append("start")
+
+    def kept(self, marker: object) -> None:
+        pass
+
+    def stop(self, seconds: float) -> Deferred[None]:
+        self.said.append(seconds)
+        return self.ended
+
+
 class Rig:
     """A service with a good directory and one on a dead disk."""
 
@@ -38,9 +64,10 @@ class Rig:
         reactor: Any = MemoryReactor()
         good = DiskThreads(reactor)
         dead = DeadDisk(reactor)
+        self.programs = Programs()
         self.stores = [
-            DirectoryStore(str(folder / name), disk, self.clock, time.time)
-            for name, disk in (("good", good), ("dead", dead))
+            DirectoryStore(str(folder / name), disk, self.clock, time.time, hooks=hooks)
+            for name, disk, hooks in (("good", good, self.programs), ("dead", dead, None))
         ]
         doorways = [
             Doorway(f"l{number}", [], UploadFactory(store, self.clock), store.path)
@@ -74,6 +101,7 @@ def test_opens_every_store(rig: Rig, tmp_path: Path) -> None:
 
 def test_dead_disk_holds_up_no_other(rig: Rig) -> None:
     """A good directory is closed at once; a dead disk is waited for so long, and not longer."""
+    rig.programs.ended.callback(None)
     rig.service.startService()
     stopped = rig.service.stopService()
     assert not rig.is_open(0)
@@ -82,6 +110,32 @@ def test_dead_disk_holds_up_no_other(rig: Rig) -> None:
     assert not stopped.called
     rig.clock.advance(0.1)
     assert stopped.called
+    assert rig.clock.getDelayedCalls() == []
+
+
+def test_programs(rig: Rig) -> None:
+    """Programs start with the service, and may go on, beside uploads, for the drain time."""
+    rig.service.startService()
+    assert rig.programs.said == ["check", "start"]
+    stopped = rig.service.stopService()
+    assert rig.programs.said == ["check", "start", 10]
+    rig.clock.advance(5)
+    assert rig.is_open(0)
+    rig.programs.ended.callback(None)
+    assert not rig.is_open(0)
+    rig.clock.advance(DISK_PATIENCE)
+    assert stopped.called
+
+
+def test_programs_that_do_not_end(rig: Rig) -> None:
+    """A program that not even SIGKILL ends is not waited for longer."""
+    rig.service.startService()
+    rig.service.stopService()
+    rig.clock.advance(10 + GRACE)
+    assert rig.is_open(0)
+    rig.clock.advance(1)
+    assert not rig.is_open(0)
+    rig.clock.advance(DISK_PATIENCE)
     assert rig.clock.getDelayedCalls() == []
 
 

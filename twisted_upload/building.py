@@ -5,6 +5,8 @@ the settings of its door and its store; and a journal.
 
 from __future__ import annotations
 
+import os
+import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -21,8 +23,11 @@ from twisted_upload.errors import WrongConfiguration
 from twisted_upload.facing import limits_of
 from twisted_upload.files import Files
 from twisted_upload.health import Reserve
+from twisted_upload.hook_command import HookCommand
+from twisted_upload.hooks import HookRunner
 from twisted_upload.journal import Journal
 from twisted_upload.journal_files import JournalFiles
+from twisted_upload.keeping import LANES, MOST_FILES
 from twisted_upload.listening import endpoint_from_string, tcp_endpoint
 from twisted_upload.names import told_suffix
 from twisted_upload.refusals import Refusals, SparingLog
@@ -35,14 +40,18 @@ from twisted_upload.timing import TimedFiles
 __all__ = [
     "Endpoints",
     "Stores",
+    "descriptors_of_programs",
     "door_settings",
     "endpoints_of",
+    "hook_command",
     "journal_files",
     "journal_of",
     "status_endpoint",
     "status_port",
     "witnesses",
 ]
+
+_OF_PROGRAMS = ("on-upload", "on-upload-jobs", "on-upload-timeout", "on-upload-attempts")
 
 Endpoints = Sequence[tuple[str, IStreamServerEndpoint]]
 """Endpoints, each with its name for people: who wants it, and what it is."""
@@ -141,6 +150,22 @@ def witnesses(
     return (log,) if journal is None else (log, journal)
 
 
+def hook_command(listener: Listener) -> HookCommand | None:
+    """The program that is to be started for each file, where there is one."""
+    if not listener["on-upload"]:
+        return None
+    return HookCommand(listener["on-upload"], listener["on-upload-timeout"], os.environ)
+
+
+def descriptors_of_programs(configuration: Configuration) -> int:
+    """How many descriptors programs and their queues take, at the most."""
+    # A marker for each file that is being kept; for each program a file to hash,
+    # and a socket to hear of its end; the folders of the queue.
+    files = LANES * MOST_FILES + configuration["disk-threads"]
+    ways = {_way(it): it["on-upload-jobs"] for it in configuration.listeners if it["on-upload"]}
+    return sum(files + 3 * jobs + 8 for jobs in ways.values())
+
+
 class Stores:
     """
     The stores of all listeners, not opened.
@@ -162,8 +187,8 @@ class Stores:
         disks: dict[str, DiskThreads] = {}
         times: dict[str, DiskTimes] = {}
         self._stores: dict[tuple[Any, ...], DirectoryStore] = {}
-        for way in ways:
-            path, suffix, durable, mode, reserve = way
+        for listener, way in zip(configuration.listeners, ways, strict=True):
+            path, suffix, durable, mode, reserve, *_ = way
             if path not in disks:
                 disks[path] = DiskThreads(reactor, configuration["disk-threads"])
                 if configuration["metrics"]:
@@ -179,6 +204,7 @@ class Stores:
                     mode=mode,
                     reserve=reserve,
                     files=_files(times.get(path)),
+                    hooks=_hooks(listener, reactor),
                     most_held=most_held,
                     after_turn=partial(reactor.callLater, 0),
                 )
@@ -199,16 +225,33 @@ def _files(times: DiskTimes | None) -> Files:
     return Files() if times is None else TimedFiles(times.fsync.observe, times.publish.observe)
 
 
+def _hooks(listener: Listener, reactor: Any) -> HookRunner | None:
+    command, jobs = hook_command(listener), listener["on-upload-jobs"]
+    if command is None:
+        return None
+    return HookRunner(
+        command,
+        DiskThreads(reactor, jobs + 1, "on-upload"),
+        reactor,
+        time.time,
+        jobs=jobs,
+        attempts=listener["on-upload-attempts"],
+        chance=random.random,
+    )
+
+
 def _suffixes(suffix: str) -> Callable[[bytes], str]:
     return told_suffix if suffix == "auto" else lambda _: suffix
 
 
-def _way(listener: Listener) -> tuple[str, str, bool, int, Reserve]:
+def _way(listener: Listener) -> tuple[str, str, bool, int, Reserve, tuple[Any, ...]]:
     """All that makes a store differ from another."""
+    program = listener["on-upload"] and tuple(listener[name] for name in _OF_PROGRAMS)
     return (
         listener["directory"],
         listener["suffix"],
         not listener["no-fsync"],
         listener["mode"],
         listener["reserve"],
+        program,
     )

@@ -17,7 +17,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 
-from twisted_upload.building import endpoints_of, journal_files, status_endpoint
+from twisted_upload.building import (
+    descriptors_of_programs,
+    endpoints_of,
+    hook_command,
+    journal_files,
+    status_endpoint,
+)
 from twisted_upload.configuration import Configuration, Listener
 from twisted_upload.descriptors import raise_limit
 from twisted_upload.errors import CannotStart
@@ -57,7 +63,12 @@ def check(
     say = _harmless(say)
     _check_configuration(configuration, say)
     _check_ports(configuration, say, environment)
-    as_its_user(lambda: _check_disks(configuration, say))
+
+    def check_what_it_uses() -> None:
+        _check_disks(configuration, say)
+        _check_programs(configuration, say)
+
+    as_its_user(check_what_it_uses)
     _check_descriptors(configuration, say)
 
 
@@ -210,8 +221,16 @@ def _look_at_journal(files: JournalFiles, say: Say) -> None:
     say(f"journal {files.path}: it can be written")
 
 
+def _check_programs(configuration: Configuration, say: Say) -> None:
+    commands = {it["on-upload"]: hook_command(it) for it in configuration.listeners}
+    for arguments, command in commands.items():
+        if command is not None:
+            command.check()
+            say(f"program {arguments[0]}: can be started")
+
+
 def _check_descriptors(configuration: Configuration, say: Say) -> None:
-    places = places_for(configuration["max-connections"])
+    places = places_for(configuration["max-connections"], descriptors_of_programs(configuration))
     say(f"descriptors: {raise_limit()} may be open, enough for {places.most} connections at a time")
 
 

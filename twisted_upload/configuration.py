@@ -168,6 +168,7 @@ def configure(command_line: Layer, environment: Mapping[str, str], base: str) ->
         listeners = [Listener(_name(settings), settings)]
     for listener in listeners:
         _agree(listener)
+    _agree_on_programs(listeners)
     whole = {it.name: listeners[0].settings[it.name] for it in OPTIONS if not it.per_listener}
     return Configuration(whole, listeners, named=bool(file.listeners), file=path)
 
@@ -244,6 +245,23 @@ def _agree(listener: Listener) -> None:
     except ValueError as error:
         name, _, text = str(error).partition(": ")
         raise WrongConfiguration(f"{listener.settings[name].source}: {text}") from None
+
+
+def _agree_on_programs(listeners: Sequence[Listener]) -> None:
+    """
+    What a dead daemon leaves in a directory is left for one program.
+
+    :raises WrongConfiguration: two are to be started for files of one directory.
+    """
+    programs: dict[str, Listener] = {}
+    for listener in listeners:
+        if listener["on-upload"]:
+            other = programs.setdefault(listener["directory"], listener)
+            if other["on-upload"] != listener["on-upload"]:
+                raise WrongConfiguration(
+                    f"{listener.settings['on-upload'].source}: listener {other.name} starts"
+                    " another program for files of the same directory"
+                )
 
 
 def _name(settings: Mapping[str, Setting]) -> str:

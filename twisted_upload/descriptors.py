@@ -59,18 +59,19 @@ def raise_limit() -> int:
     return 2**30 if soft == resource.RLIM_INFINITY else soft
 
 
-def budget(limit: int, asked: int | None = None) -> Budget:
+def budget(limit: int, asked: int | None = None, others: int = 0) -> Budget:
     """
     Share out the descriptors of a process.
 
     :param limit: how many there are.
     :param asked: connections that the operator wants; `None` for as many as
         there can be without any of them lacking a descriptor.
+    :param others: that something else takes.
     :raises CannotStart: there cannot be so many.
     """
     share = min(limit // SHARE, MOST)
     # Each thread that has a socket has a pipe as well.
-    left = limit - OWN - 2 * share - 2 * min(share, 32)
+    left = limit - OWN - others - 2 * share - 2 * min(share, 32)
     if left < 2 or (asked is not None and asked > left):
         wanted = f"--max-connections {asked}: " if asked is not None else ""
         raise CannotStart(

@@ -15,8 +15,9 @@ small upload is one job altogether.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IProducer, IPushProducer, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -27,6 +28,7 @@ from twisted_upload.errors import CannotStart, UploadRefused
 from twisted_upload.files import Files
 from twisted_upload.folder import Folder, folder_test, open_folder, same_file_system
 from twisted_upload.health import Health, Reserve, Room
+from twisted_upload.hook_queue import HookQueue
 from twisted_upload.interfaces import (
     Arrival,
     IIncomingUpload,
@@ -36,10 +38,11 @@ from twisted_upload.interfaces import (
     Taken,
 )
 from twisted_upload.keeping import GroupCommit, at_once, keep_alone
+from twisted_upload.markers import Marker
 from twisted_upload.names import Moments, told_suffix
 from twisted_upload.partial import KeptFile, PartialFile
 
-__all__ = ["DirectoryStore"]
+__all__ = ["DirectoryStore", "IHooks"]
 
 SMALL = 256 * 1024
 """Bytes that an upload may collect before a file is opened for it."""
@@ -50,6 +53,28 @@ MOST_HELD = 1024 * 1024
 MOST_HELD_BY_ALL = 128 * 1024 * 1024
 """Bytes that all uploads of a store may hold before each new piece goes to the
 disk at once and pauses its producer."""
+
+
+class IHooks(Protocol):
+    """What starts a program for each kept file: `twisted_upload.hooks.HookRunner`."""
+
+    def check(self) -> None:
+        """
+        :raises CannotStart: the program cannot be started.
+        """
+
+    def start(self, queue: Callable[[], HookQueue | None]) -> None:
+        """
+        Begin.
+
+        :param queue: tells the queue, which may become another one.
+        """
+
+    def kept(self, marker: Marker) -> None:
+        """A file is kept, and its sender has been answered; in the reactor's thread."""
+
+    def stop(self, seconds: float) -> Deferred[None]:
+        """See `DirectoryStore.stop`."""
 
 
 @implementer(IUploadStore)
@@ -67,6 +92,8 @@ class DirectoryStore:
     :param mode: permissions of kept files, whatever the umask.
     :param reserve: space that uploads leave free.
     :param files: the system calls.
+    :param hooks: starts a program for each kept file; with it, each has a marker
+        (`twisted_upload.hook_queue`).
     :param most_held: bytes in memory that all uploads together may hold.
     :param after_turn: calls a function at the end of this turn of the reactor;
         uploads that end in the same turn are then kept together.
@@ -85,6 +112,7 @@ class DirectoryStore:
         mode: int = 0o640,
         reserve: Reserve | None = None,
         files: Files | None = None,
+        hooks: IHooks | None = None,
         most_held: int = MOST_HELD_BY_ALL,
         after_turn: Callable[[Callable[[], None]], object] = at_once,
     ) -> None:
@@ -96,6 +124,7 @@ class DirectoryStore:
         self._sync_folder = sync_folder
         self._mode = mode
         self._files = files or Files()
+        self._hooks = hooks
         self._folder: Folder | None = None
         self._moments = Moments()
         self.health = Health(path, disk, clock, self._self_test)
@@ -113,6 +142,8 @@ class DirectoryStore:
 
         :raises CannotStart: with one line for the operator.
         """
+        if self._hooks is not None:
+            self._hooks.check()
         self._folder = self._open_folder()
         self.room.found(*self._free())
         if not self._folder.by_rename:
@@ -130,7 +161,25 @@ class DirectoryStore:
             mode=self._mode,
             durable=self._durable,
             sync_folder=self._sync_folder,
+            hooked=self._hooks is not None,
         )
+
+    def start(self) -> None:
+        """Begin to start programs, where there are any, for what is kept and what was left."""
+        if self._hooks is not None:
+            self._hooks.start(self._hook_queue)
+
+    def stop(self, seconds: float) -> Deferred[None]:
+        """
+        Start no more programs.
+
+        :param seconds: for which those that run may go on; then they are ended.
+        :return: fires when none runs.
+        """
+        return succeed(None) if self._hooks is None else self._hooks.stop(seconds)
+
+    def _hook_queue(self) -> HookQueue | None:
+        return None if self._folder is None else self._folder.hooks
 
     def close(self) -> None:
         """Let go of the folder, once no upload is left."""
@@ -144,8 +193,16 @@ class DirectoryStore:
         self.health.check()
         self.room.check()
         now = self.now()
-        part = PartialFile(self._folder, self._moments.next(now), digest=arrival.digest)
+        moment, hooks, marker = self._moments.next(now), self._folder.hooks, None
+        if hooks is not None:
+            marker = hooks.marker(moment, listener=arrival.listener, peer=arrival.peer, arrived=now)
+        part = PartialFile(self._folder, moment, digest=arrival.digest, marker=marker)
         return _DirectoryIncoming(self, part, arrival.peer, now, failed)
+
+    def tell_kept(self, marker: Marker) -> None:
+        """A file with a marker is kept, and its sender has been answered."""
+        if self._hooks is not None:
+            self._hooks.kept(marker)
 
     def keep(
         self, part: PartialFile, pieces: list[bytes], size: int, *, alone: bool
@@ -376,6 +433,10 @@ class _DirectoryIncoming:
         self._committed.callback(
             Receipt(kept.name, kept.size, kept.sha256, self._peer, self._arrived, self._store.now())
         )
+        marker = self._part.marker
+        if marker is not None:
+            marker.kept(kept.name)
+            self._store.tell_kept(marker)
 
     def _went_wrong(self, failure: Failure) -> None:
         """The disk thread has already discarded the file."""

@@ -54,13 +54,14 @@ def limits_of(values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def places_for(asked: int | None) -> Places:
+def places_for(asked: int | None, others: int = 0) -> Places:
     """
     The places of this process, whose limit of descriptors is raised for them.
 
     :param asked: connections that the operator wants; `None` for as many as
         the descriptors are enough for.
+    :param others: descriptors that are not for them.
     :raises CannotStart: they are not enough.
     """
-    share = budget(raise_limit(), asked)
+    share = budget(raise_limit(), asked, others)
     return Places(share.connections, share.turned_away, share.lent)

@@ -222,6 +222,10 @@ class Files:
             if ctypes.get_errno() != errno.EINTR:
                 _raise_errno(new_name)
 
+    def replace(self, source: int, name: str, target: int, new_name: str) -> None:
+        """Move a file to a name, whatever had it, in one step."""
+        os.rename(name, new_name, src_dir_fd=source, dst_dir_fd=target)
+
     def link(self, source: int, name: str, target: int, new_name: str) -> None:
         """Give a file a second name, which must be free."""
         os.link(name, new_name, src_dir_fd=source, dst_dir_fd=target, follow_symlinks=False)

@@ -2,7 +2,8 @@
 The drop folder: opened, swept and tested before anything is kept in it.
 
 Final files lie in the folder itself, unfinished ones in ``.incoming/`` inside
-it (the same file system, hidden, mode 0700), and nothing else of ours.
+it (the same file system, hidden, mode 0700), and nothing else of ours but, with
+``--on-upload``, ``.on-upload/`` (see `twisted_upload.hook_queue`).
 
 Several daemons, or workers of one, may share a folder: an unfinished file is
 locked (flock) by whoever writes it, and a daemon that starts removes only what
@@ -28,7 +29,9 @@ from dataclasses import dataclass
 from twisted_upload.aio import sync_one_by_one
 from twisted_upload.errors import CannotStart
 from twisted_upload.files import Files
+from twisted_upload.hook_queue import HOOKS, HookQueue
 from twisted_upload.pipes import Pipes
+from twisted_upload.private import open_private
 
 __all__ = ["INCOMING", "Folder", "folder_test", "open_folder", "same_file_system", "sweep"]
 
@@ -61,6 +64,8 @@ class Folder:
         unlocks them, to the end of their publishing.
     :ivar parallel_sync: the kernel can sync several files at once.
     :ivar pipes: for what goes from sockets to files inside the kernel.
+    :ivar hooks: where it is written down that a program is to be started for
+        each file, if one is.
     """
 
     path: str
@@ -77,6 +82,7 @@ class Folder:
     publishing: Publishing
     parallel_sync: bool
     pipes: Pipes
+    hooks: HookQueue | None
 
     def __post_init__(self) -> None:
         # What is on its way into a folder that has been given up still needs
@@ -100,12 +106,14 @@ def open_folder(
     durable: bool = True,
     sync_folder: bool = True,
     tidy: bool = True,
+    hooked: bool = False,
 ) -> Folder:
     """
     Make a folder ready: create it where it is missing (its parents too, and
     fsync them), and test that files can be created, synced and published.
 
     :param tidy: remove what dead daemons left.
+    :param hooked: a program is to be started for each file.
     :raises CannotStart: it cannot be used; the text says why.
     """
     with contextlib.ExitStack() as undo:
@@ -121,7 +129,7 @@ def open_folder(
                 if not os.access(path, os.W_OK | os.X_OK, effective_ids=True):
                     raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
             with _telling(f"cannot use {path}/{INCOMING}"):
-                incoming = _open_incoming(final, files)
+                incoming = open_private(final, INCOMING, files)
                 undo.callback(os.close, incoming)
                 lock = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=incoming)
                 undo.callback(os.close, lock)
@@ -130,6 +138,8 @@ def open_folder(
                     sweep(lock)
                 temporary = _temporary_names()
                 by_rename, exact_modes = folder_test(files, final, incoming, temporary, mode)
+            with _telling(f"cannot use {path}/{HOOKS}"):
+                hooks = HookQueue(path, files, final, durable=durable) if hooked else None
         except _Told as told:
             raise CannotStart(str(told)) from told.__cause__
         undo.pop_all()
@@ -148,6 +158,7 @@ def open_folder(
         publishing=Publishing(files, lock),
         parallel_sync=files.syncs_in_parallel(incoming),
         pipes=Pipes(),
+        hooks=hooks,
     )
 
 
@@ -306,26 +317,6 @@ def _sync_path(path: str, files: Files) -> None:
         files.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _open_incoming(final: int, files: Files) -> int:
-    with contextlib.suppress(FileExistsError):
-        os.mkdir(INCOMING, 0o700, dir_fd=final)
-        files.fsync(final)
-    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-    incoming = os.open(INCOMING, flags, dir_fd=final)
-    try:
-        status = os.fstat(incoming)
-        if status.st_dev != os.fstat(final).st_dev:
-            raise OSError(errno.EXDEV, "it is on another file system than the directory")
-        if stat.S_IMODE(status.st_mode) != 0o700:
-            os.fchmod(incoming, 0o700)
-        if not os.access(".", os.W_OK | os.X_OK, dir_fd=incoming, effective_ids=True):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-    except BaseException:
-        os.close(incoming)
-        raise
-    return incoming
 
 
 def _temporary_names() -> Callable[[], str]:

@@ -34,10 +34,12 @@ class Arrival:
 
     :ivar peer: the sender, as a door names it in the log: ``192.0.2.7:50123``.
     :ivar digest: the receipt has to tell the SHA-256 of the content.
+    :ivar listener: the name of the door.
     """
 
     peer: str
     digest: bool = False
+    listener: str = ""
 
 
 @dataclass(frozen=True, slots=True)

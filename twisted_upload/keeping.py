@@ -2,7 +2,8 @@
 Group commit: uploads that end together are kept together.
 
 **The order is here, and only here: write, fsync, close, publish, fsync the
-folder, answer.**
+folder, answer.**  With ``--on-upload``, the marker of each file
+(`twisted_upload.hook_queue`) is written after the file, and is synced with it.
 
 `keep_together` does it for a bunch of files in one disk thread: the files are
 synced at once, so that they share the flushes of the disk and the commits of
@@ -31,7 +32,15 @@ from twisted_upload.disk import IDisk
 from twisted_upload.folder import Folder
 from twisted_upload.partial import KeptFile, PartialFile
 
-__all__ = ["LANES", "Courtesy", "GroupCommit", "at_once", "keep_alone", "keep_together"]
+__all__ = [
+    "LANES",
+    "MOST_FILES",
+    "Courtesy",
+    "GroupCommit",
+    "at_once",
+    "keep_alone",
+    "keep_together",
+]
 
 LANES = 2
 """Bunches in work at a time: while one waits for the disk, one is written."""
@@ -114,6 +123,8 @@ class _Bunch:
     def _keep(self) -> None:
         folder = self._folder
         self._each(lambda part, last: part.finish(last))
+        if folder.hooks is not None:
+            self._each(lambda part, _: part.mark())
         if folder.durable:
             self._waiting()
             self._sync_files()
@@ -134,11 +145,21 @@ class _Bunch:
                     self._drop(index, error)
 
     def _sync_files(self) -> None:
-        alive = [index for index, error in enumerate(self._errors) if error is None]
-        descriptors = [self._uploads[index][0].descriptor for index in alive]
-        for index, error in zip(alive, self._folder.sync_files(descriptors), strict=True):
-            if error is not None:
+        whose, descriptors = [], []
+        for index, (part, _) in enumerate(self._uploads):
+            if self._errors[index] is None:
+                for descriptor in part.descriptors:
+                    whose.append(index)
+                    descriptors.append(descriptor)
+        hooks = self._folder.hooks
+        if hooks is not None:
+            descriptors.append(hooks.waiting)
+        errors = self._folder.sync_files(descriptors)
+        for index, error in zip(whose, errors, strict=False):
+            if error is not None and self._errors[index] is None:
                 self._drop(index, error)
+        if hooks is not None and errors[-1] is not None:
+            raise errors[-1]
 
     def _drop_all(self, error: Exception) -> None:
         for index, failed in enumerate(self._errors):

@@ -21,10 +21,13 @@ from twisted_upload.networks import parse_network
 from twisted_upload.units import parse_duration, parse_size
 from twisted_upload.values import (
     parse_answer,
+    parse_attempts,
+    parse_command,
     parse_connections,
     parse_count,
     parse_directory,
     parse_interface,
+    parse_jobs,
     parse_keep,
     parse_log_format,
     parse_metrics,
@@ -264,6 +267,36 @@ OPTIONS: tuple[Option, ...] = (
         "Processes that share the ports, 1 to 64; auto is one for each core. Limits are for"
         " each of them.",
         parse_workers,
+    ),
+    Option(
+        "on-upload",
+        "",
+        "Program to start for each kept file, with its arguments; no shell sees it. It finds"
+        " UPLOAD_NAME, UPLOAD_PATH, UPLOAD_SIZE, UPLOAD_SHA256, UPLOAD_PEER, UPLOAD_LISTENER,"
+        " UPLOAD_ARRIVED and UPLOAD_ATTEMPT in its environment.",
+        parse_command,
+        per_listener=True,
+    ),
+    Option(
+        "on-upload-jobs",
+        "4",
+        "Programs of --on-upload that run at a time, 1 to 64.",
+        parse_jobs,
+        per_listener=True,
+    ),
+    Option(
+        "on-upload-timeout",
+        "5m",
+        "How long one of them may take; 0 is for ever.",
+        parse_duration,
+        per_listener=True,
+    ),
+    Option(
+        "on-upload-attempts",
+        "6",
+        "Failures after which a file is set aside in .on-upload/failed/, 1 to 1000.",
+        parse_attempts,
+        per_listener=True,
     ),
     Option("disk-threads", "32", "Threads that wait for the disk, 1 to 256.", parse_threads),
     Option(

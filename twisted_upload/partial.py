@@ -38,6 +38,7 @@ from dataclasses import dataclass
 
 from twisted_upload.folder import Folder
 from twisted_upload.interfaces import Taken
+from twisted_upload.markers import Marker
 from twisted_upload.names import HEAD, file_name
 from twisted_upload.pipes import PIPE_SIZE
 
@@ -74,12 +75,21 @@ class PartialFile:
 
     :param moment: milliseconds since the epoch and serial, for its name.
     :param digest: compute the SHA-256 while writing.
+    :param marker: that a program is to be started for it, where one is.
     :ivar repeatable: all its bytes are still at hand: after `discard` it can be
         done again.
     """
 
-    def __init__(self, folder: Folder, moment: tuple[int, int], *, digest: bool) -> None:
+    def __init__(
+        self,
+        folder: Folder,
+        moment: tuple[int, int],
+        *,
+        digest: bool,
+        marker: Marker | None = None,
+    ) -> None:
         self.folder = folder
+        self.marker = marker
         self._moment = moment
         self.repeatable = False
         self._hash = hashlib.sha256() if digest else None
@@ -168,11 +178,24 @@ class PartialFile:
         if not folder.exact_modes:
             folder.files.chmod(self.descriptor, folder.mode)
 
+    def mark(self) -> None:
+        """Write down that a program is to be started for it, where one is."""
+        if self.marker is not None:
+            name = file_name(*self._moment, self.folder.suffix(self._head))
+            self.marker.write(name, self._size, self._sha256(), self.descriptor)
+
     @property
     def descriptor(self) -> int:
         """Of the open file."""
         assert self._descriptor is not None
         return self._descriptor
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """Of all that has to be synced before it is published."""
+        if self.marker is None:
+            return (self.descriptor,)
+        return self.descriptor, self.marker.descriptor
 
     def publish(self) -> None:
         """Give it a final name that nobody has or had."""
@@ -201,14 +224,15 @@ class PartialFile:
         event, not the closing too.  Its lock goes with this; see
         `twisted_upload.folder.Folder.publishing`.
         """
+        if self.marker is not None:
+            self.marker.close()
         descriptor, self._descriptor = self.descriptor, None
         self.folder.files.close(descriptor)
 
     def kept_file(self) -> KeptFile:
         """What has become of it, in the end."""
         assert self._published is not None
-        sha256 = self._hash.hexdigest() if self._hash is not None else None
-        return KeptFile(self._published, self._size, sha256)
+        return KeptFile(self._published, self._size, self._sha256())
 
     def discard(self) -> None:
         """
@@ -228,9 +252,14 @@ class PartialFile:
             descriptor, self._descriptor = self._descriptor, None
             with contextlib.suppress(OSError):
                 folder.files.close(descriptor)
+        if self.marker is not None:  # after the names: they are not to be without it
+            self.marker.withdraw()
         if self.repeatable:
             self._head, self._size = b"", 0
             self._hash = hashlib.sha256() if self._hash is not None else None
+
+    def _sha256(self) -> str | None:
+        return self._hash.hexdigest() if self._hash is not None else None
 
     def _create(self, *, locked: bool) -> None:
         files, incoming = self.folder.files, self.folder.incoming

@@ -197,7 +197,7 @@ class UploadProtocol(TakesNoDescriptors, Protocol):
             self._silences.ignore(self)
             self._silences = factory.finishing
             self._silences.heard(self)
-        return Arrival(self.peer, digest=factory.settings.receipts)
+        return Arrival(self.peer, digest=factory.settings.receipts, listener=factory.name)
 
     def began(self, incoming: IIncomingUpload) -> None:
         """See `IDoor.began`."""

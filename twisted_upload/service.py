@@ -4,7 +4,7 @@ The daemon as a Twisted service: what starts and stops in which order.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -15,6 +15,7 @@ from twisted.logger import Logger
 from twisted_upload.binding import Doorway, Listening
 from twisted_upload.directory import DirectoryStore
 from twisted_upload.disk import DiskThreads
+from twisted_upload.hook_command import GRACE
 from twisted_upload.journal import Journal
 from twisted_upload.ports import accept_the_rest, take_no_more
 from twisted_upload.raw import UploadFactory
@@ -38,10 +39,15 @@ FIRST_BYTES = 2.0
 """Seconds for which it waits then, before draining, for the first bytes of those
 who have just connected."""
 
+PROGRAM_PATIENCE = GRACE + 1.0
+"""Seconds after draining in which the programs of ``--on-upload`` must end."""
+
 JOURNAL_PATIENCE = 2.0
 """Seconds for which it waits for the journal at the very last."""
 
-STOPPING = LAST_HANDSHAKES + FIRST_BYTES + LAST_WORDS + DISK_PATIENCE + JOURNAL_PATIENCE
+STOPPING = (
+    LAST_HANDSHAKES + FIRST_BYTES + PROGRAM_PATIENCE + LAST_WORDS + DISK_PATIENCE + JOURNAL_PATIENCE
+)
 """Seconds that stopping takes at the most, beside draining."""
 
 
@@ -66,7 +72,8 @@ class UploadService(Listening):
     Raw doors, the directories that they fill, and their disk threads.
 
     :param doorways: each with an `UploadFactory`.
-    :param drain: seconds for which uploads in flight may go on when it stops.
+    :param drain: seconds for which uploads in flight, and programs, may go on when
+        it stops.
     :param journal: opened and closed with it.
     :ivar doors: the factories.
     :ivar storages: the directories.
@@ -91,11 +98,16 @@ class UploadService(Listening):
 
     def open(self) -> None:
         """See `Listening.open`."""
-        for storage in self.storages:
-            for store in storage.stores:
-                store.open()
+        for store in self._stores():
+            store.open()
         if self._journal is not None:
             self._journal.open()
+
+    def startService(self) -> None:
+        """Serve."""
+        super().startService()
+        for store in self._stores():
+            store.start()
 
     def stopService(self) -> Deferred[None]:
         """
@@ -111,7 +123,12 @@ class UploadService(Listening):
         ports, self.ports = self.ports, []
         return DeferredList([maybeDeferred(port.stopListening) for port in ports])
 
+    def _stores(self) -> Iterator[DirectoryStore]:
+        return (store for storage in self.storages for store in storage.stores)
+
     async def _stop(self) -> None:
+        programs = _all(store.stop(self._drain) for store in self._stores())
+        programs_end = self._clock.seconds() + self._drain + PROGRAM_PATIENCE
         await self._leave_balancers()
         drained = _all(door.drain() for door in self.doors)
         uploads = sum(door.uploads_in_flight for door in self.doors)
@@ -128,6 +145,9 @@ class UploadService(Listening):
         await self.stop_listening()
         for door in self.doors:
             door.abort_the_rest()
+        left = max(0.0, programs_end - self._clock.seconds())
+        if not await self._at_most(left, programs):
+            _log.warn("a program does not end; it is left behind")
         # All at once: a disk that does not answer holds up no other.
         await _all(Deferred.fromCoroutine(self._close(storage)) for storage in self.storages)
         if self._journal is not None:

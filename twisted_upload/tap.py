@@ -24,6 +24,7 @@ from twisted_upload.binding import Doorway
 from twisted_upload.building import (
     Endpoints,
     Stores,
+    descriptors_of_programs,
     door_settings,
     endpoints_of,
     journal_files,
@@ -195,7 +196,7 @@ def upload_service(
     watched = bool(configuration["metrics"])
     if watched:
         told = (*told, tally)
-    places = places_for(configuration["max-connections"])
+    places = places_for(configuration["max-connections"], descriptors_of_programs(configuration))
     doorways = [
         Doorway(
             listener.name,
@@ -236,7 +237,8 @@ def make_service(configuration: Configuration, reactor: Any) -> UploadService | 
             alone = Alone(reporter.report, version("twisted-upload"), time.time())
             service.companions.append(status_port(configuration, alone.report, reactor))
         return service
-    places_for(configuration["max-connections"])  # each worker has as many
+    # Each worker has as many.
+    places_for(configuration["max-connections"], descriptors_of_programs(configuration))
     nobody = Factory()
     doorways = [
         Doorway(listener.name, its_endpoints, nobody, listener["directory"])

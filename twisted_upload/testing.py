@@ -65,6 +65,7 @@ class ManualDisk:
 
     def __init__(self) -> None:
         self._jobs: deque[tuple[Deferred[Any], Callable[[], Any]]] = deque()
+        self._stopping: Deferred[None] | None = None
 
     def run(self, job: Callable[[], T]) -> Deferred[T]:
         """Remember a job."""
@@ -87,6 +88,16 @@ class ManualDisk:
                 result = Failure()
             done.callback(result)
             jobs = None if jobs is None else jobs - 1
+        if self._stopping is not None and not self._jobs:
+            stopping, self._stopping = self._stopping, None
+            stopping.callback(None)
+
+    def stop(self) -> Deferred[None]:
+        """See `twisted_upload.disk.DiskThreads.stop`; what waits is still to be done."""
+        stopping: Deferred[None] = Deferred()
+        self._stopping = stopping
+        self.work(0)
+        return stopping
 
 
 class FaultyFiles(Files):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import shlex
 
 from twisted_upload.answers import FAILURE
 from twisted_upload.health import Reserve
@@ -18,10 +19,13 @@ from twisted_upload.units import parse_size
 
 __all__ = [
     "parse_answer",
+    "parse_attempts",
+    "parse_command",
     "parse_connections",
     "parse_count",
     "parse_directory",
     "parse_interface",
+    "parse_jobs",
     "parse_keep",
     "parse_log_format",
     "parse_metrics",
@@ -89,6 +93,26 @@ def parse_answer(text: str) -> str:
     return text
 
 
+def parse_command(text: str) -> tuple[str, ...]:
+    """
+    A program and its arguments, quoted as for a shell, which never sees them;
+    empty for none.
+    """
+    if "\0" in text:
+        raise ValueError("it must not contain a NUL")
+    try:
+        arguments = tuple(shlex.split(text))
+    except ValueError as error:
+        raise ValueError(f"{text!r} is not a command: {str(error).lower()}") from None
+    if arguments and not arguments[0]:
+        raise ValueError("it begins with an empty name")
+    if arguments and "/" in arguments[0] and not os.path.isabs(arguments[0]):
+        raise ValueError(
+            f"{arguments[0]!r} must be an absolute path, or a name that is on the PATH"
+        )
+    return arguments
+
+
 def parse_directory(text: str) -> str:
     """The path of a directory, which need not exist."""
     if not text or "\0" in text:
@@ -122,6 +146,16 @@ def parse_count(text: str) -> int:
 def parse_connections(text: str) -> int | None:
     """How many connections; `None` for ``auto``."""
     return None if text == "auto" else parse_number(text, 1_000_000)
+
+
+def parse_jobs(text: str) -> int:
+    """How many programs may run at a time."""
+    return parse_number(text, 64)
+
+
+def parse_attempts(text: str) -> int:
+    """How often a program may fail."""
+    return parse_number(text, 1000)
 
 
 def parse_threads(text: str) -> int:

@@ -7,6 +7,7 @@ way                           what is other than in the shipped daemon
 ============================  =================================================
 ``without-directory-sync``    the directory is not synced after publishing
 ``without-file-sync``         files are not synced before publishing
+``without-marker-sync``       the markers of ``--on-upload`` are not synced
 ``by-link``                   the file system cannot rename without replacing
 ``one-after-another``         each file is kept by itself, when the one before is
 ``slow-CALL``                 that call of `Files` takes two seconds
@@ -29,6 +30,7 @@ from twisted_upload import keeping, tap
 from twisted_upload.directory import DirectoryStore
 from twisted_upload.disk import DiskThreads
 from twisted_upload.files import Files
+from twisted_upload.hook_queue import HOOKS
 
 __all__ = ["altered"]
 
@@ -45,6 +47,13 @@ class _NoFileSync(Files):
 
     def fsync_all(self, descriptors: Sequence[int]) -> list[OSError | None]:
         return [None] * len(descriptors)
+
+
+class _NoMarkerSync(Files):
+    def fsync_all(self, descriptors: Sequence[int]) -> list[OSError | None]:
+        synced = [one for one in descriptors if HOOKS not in os.readlink(f"/proc/self/fd/{one}")]
+        done = dict(zip(synced, super().fsync_all(synced), strict=True))
+        return [done.get(descriptor) for descriptor in descriptors]
 
 
 class _NoRename(Files):
@@ -71,6 +80,8 @@ def _main() -> None:
         changes["sync_folder"] = False
     elif way == "without-file-sync":
         changes["files"] = _NoFileSync()
+    elif way == "without-marker-sync":
+        changes["files"] = _NoMarkerSync()
     elif way == "by-link":
         changes["files"] = _NoRename()
     elif way == "one-after-another":

@@ -168,7 +168,7 @@ class Verdict:
 
 def visible(folder: str) -> list[str]:
     """The names in a drop folder, as somebody who takes files out of it sees them."""
-    return [name for name in os.listdir(folder) if name != ".incoming"]
+    return [name for name in os.listdir(folder) if not name.startswith(".")]
 
 
 class _Sender:

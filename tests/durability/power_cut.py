@@ -9,6 +9,9 @@ journal, and compared: every upload whose success had been read before the copy
 must be there, whole, once; and nothing that is visible may be partial.  A
 daemon that starts on it must leave nothing in ``.incoming/``.
 
+With ``--hook``, the daemon has a program to start for each file, which never ends,
+and every file that is visible must have its marker.
+
 Three ways to lose uploads go through the same rig, so that we know that it finds
 what is lost: ``--no-fsync``, a daemon that does not sync the directory, and one
 that does not sync files, which shows partial ones.
@@ -29,6 +32,7 @@ from tests.durability.load import Contents, Ledger, Senders, Verdict, visible
 from tests.durability.servant import Servant
 from twisted_upload.files import Files
 from twisted_upload.folder import INCOMING, open_folder
+from twisted_upload.hook_queue import HookQueue
 
 SIZES = (1, 100, 4_000, 4_000, 4_000, 20_000, 20_000, 100_000, 400_000)
 DEVICE = 1 << 30
@@ -42,6 +46,7 @@ class Way:
     One way to keep files, and what came of it.
 
     :ivar keeps: whether nothing may be lost.
+    :ivar hooked: each file has a marker.
     """
 
     name: str
@@ -52,7 +57,21 @@ class Way:
     acknowledged: int = 0
     missing: set[tuple[Ledger, int]] = field(default_factory=set)
     partial: set[tuple[Ledger, str]] = field(default_factory=set)
+    hooked: bool = False
+    unmarked: int = 0
     wrong: list[str] = field(default_factory=list)
+
+
+HOOK = ["--on-upload=sleep 1000", "--on-upload-jobs=1", "--on-upload-timeout=0", "--drain=0"]
+"""A program that nothing comes after."""
+
+
+def hooked_ways(cuts: int, controls: int) -> Iterator[Way]:
+    """The same, with a program to start for each file."""
+    yield Way("with a program", cuts, keeps=True, options=HOOK, hooked=True)
+    if controls:
+        before = altered("without-marker-sync")
+        yield Way("marker not synced", controls, False, HOOK, before, hooked=True)
 
 
 def ways(cuts: int, controls: int) -> Iterator[Way]:
@@ -104,6 +123,7 @@ def compare(ledger: Ledger, acknowledged: Sequence[int], host: Path, way: Way) -
         for name in visible(str(inbox)):
             verdict.see(name, (inbox / name).read_bytes())
         before = sorted(visible(str(inbox)))
+        unmarked = {*before} - marked(inbox) if way.hooked else set()
         folder = open_folder(str(inbox), files=Files(), suffix=lambda _: "")
         left = os.listdir(inbox / INCOMING)
         after = sorted(visible(str(inbox)))
@@ -111,14 +131,26 @@ def compare(ledger: Ledger, acknowledged: Sequence[int], host: Path, way: Way) -
     missing = verdict.missing(acknowledged)
     way.missing |= {(ledger, number) for number in missing}
     way.partial |= {(ledger, text) for text in verdict.partial}
+    way.unmarked += len(unmarked)
     twice = verdict.twice(ledger.begun)
     if way.keeps:
         way.wrong += [f"{way.name}: lost upload {number}" for number in missing]
         way.wrong += [f"{way.name}: {text}" for text in verdict.partial]
+        way.wrong += [f"{way.name}: no marker of {name}" for name in unmarked]
     way.wrong += [f"{way.name}: twice or never sent: upload {number}" for number in twice]
     way.wrong += [f"{way.name}: left in {INCOMING} after a start: {name}" for name in left]
     if before != after:
         way.wrong.append(f"{way.name}: a start changed what is visible")
+
+
+def marked(inbox: Path) -> set[str]:
+    """The files for which a daemon that starts now would start its program."""
+    final = os.open(inbox, os.O_RDONLY)
+    try:
+        found = HookQueue(str(inbox), Files(), final, durable=True).next(1_000_000, ())
+        return {marker.name for marker in found.markers}
+    finally:
+        os.close(final)
 
 
 def some_cuts(way: Way, cuts: int, host: Path, chance: random.Random) -> None:
@@ -153,6 +185,7 @@ def main() -> Sequence[str]:
     parser = argparse.ArgumentParser(prog="python -m tests.durability.power_cut")
     parser.add_argument("--cuts", type=int, default=200)
     parser.add_argument("--controls", type=int, default=40, help="cuts of each other way")
+    parser.add_argument("--hook", action="store_true", help="start a program for each file")
     parser.add_argument("--no-fsync", action="store_true", help="lose uploads")
     parser.add_argument("--seed", type=int, default=None)
     arguments = parser.parse_args()
@@ -160,18 +193,20 @@ def main() -> Sequence[str]:
     rigs.private()
     chance = random.Random(arguments.seed)
     wrong = []
-    rigs.heading("way", "cuts", "acknowledged", "missing", "partial")
+    rigs.heading("way", "cuts", "acknowledged", "missing", "partial", "without a marker")
+    chosen = hooked_ways if arguments.hook else ways
     with rigs.workplace() as work:
         cow = rigs.image(work / "cow.img", 6 << 30, "mkfs.btrfs", "-q")
         with rigs.mounted(cow, work / "host", "loop") as host:
-            for way in ways(arguments.cuts, arguments.controls):
+            for way in chosen(arguments.cuts, arguments.controls):
                 if arguments.no_fsync:
                     way.options = ["--no-fsync"]
                 for done in range(0, way.cuts, CUTS_EACH):
                     some_cuts(way, min(CUTS_EACH, way.cuts - done), host, chance)
-                rigs.row(way.name, way.cuts, way.acknowledged, len(way.missing), len(way.partial))
+                lost = len(way.missing), len(way.partial), way.unmarked if way.hooked else "-"
+                rigs.row(way.name, way.cuts, way.acknowledged, *lost)
                 wrong += way.wrong
-                if not (way.keeps or way.missing or way.partial):
+                if not (way.keeps or way.missing or way.partial or way.unmarked):
                     wrong.append(f"{way.name}: nothing was lost, so the rig proves nothing")
     return wrong
 

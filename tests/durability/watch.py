@@ -112,11 +112,18 @@ def main() -> Sequence[str]:
     """Send, watch, print the table."""
     parser = argparse.ArgumentParser(prog="python -m tests.durability.watch")
     parser.add_argument("--uploads", type=int, default=200)
-    count = parser.parse_args().uploads
+    parser.add_argument("--hook", action="store_true", help="start a program for each file")
+    arguments = parser.parse_args()
+    count = arguments.uploads
+    options = ["--on-upload=true"] if arguments.hook else []
     ledger = Ledger(Contents(MIXED))
     verdict = Verdict(ledger.contents)
     said = ""
-    with rigs.workplace() as work, Servant(work) as daemon, contextlib.ExitStack() as stack:
+    with (
+        rigs.workplace() as work,
+        Servant(work, *options) as daemon,
+        contextlib.ExitStack() as stack,
+    ):
         folder = str(daemon.directory)
         watcher = Watcher(folder, verdict)
         watcher.start()

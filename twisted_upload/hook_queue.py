@@ -1,0 +1,269 @@
+"""
+The queue of ``--on-upload``: the kept files for which a program is still to be
+started, each as a *marker*.
+
+**The state on disk is the queue.**  Before a file is published, its marker is
+on disk, as durable as the file itself; it goes when the program has succeeded.
+So a file that is visible has its marker, or its program has succeeded, whenever
+the daemon is killed or the power fails:
+
+=====================  ==============  ================  =======================
+step                   the marker      the file          a crash right then
+=====================  ==============  ================  =======================
+write the file         none            in .incoming/     the file is swept
+write the marker       in waiting/     in .incoming/     no such file is found:
+                                                         the marker is removed
+sync both, together    durable         durable           the same
+publish                durable         visible           the program is started
+                                                         after the next start
+answer, start it       durable         visible           it is started again
+it has succeeded       removed         visible           nothing is left to do
+or has failed, often   in failed/      visible           an operator moves it
+                                                         back to waiting/
+=====================  ==============  ================  =======================
+
+Both folders are in ``.on-upload/`` in the drop folder.
+
+Its name, ``MILLISECONDS-SERIAL-ORIGIN.OWNER.json``, sorts by arrival, and says in
+whose hands it is: each process that has the queue open holds a lock on a file
+``owner-OWNER`` beside the folders.  When that lock is free, whoever looks takes
+the marker over, by renaming it; of two who try, one succeeds.
+
+Everything but `HookQueue.marker` and `HookQueue.release` waits for the disk.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import heapq
+import os
+import re
+import secrets
+import weakref
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+from twisted_upload.files import Files
+from twisted_upload.markers import Marker, MarkerFolders
+from twisted_upload.private import open_private
+
+__all__ = ["FAILED", "HOOKS", "WAITING", "Found", "HookQueue"]
+
+HOOKS, WAITING, FAILED = ".on-upload", "waiting", "failed"
+
+_MARKER = re.compile(r"(([0-9]+)-[0-9]+-[0-9a-f]{12})\.([0-9a-f]{12})\.json\Z")
+_OWNER = re.compile(r"owner-([0-9a-f]{12})\Z")
+_MOMENT = re.compile(r"[0-9]+")
+
+
+@dataclass(frozen=True)
+class Found:
+    """
+    What a look at the queue has found.
+
+    :ivar markers: the oldest that nobody has in hand; now they are ours.
+    :ivar more: there are others.
+    :ivar gone: so many were removed: their files are not there, or never came.
+    :ivar unreadable: so many were set aside: they are not what we write.
+    """
+
+    markers: Sequence[Marker]
+    more: bool
+    gone: int
+    unreadable: int
+
+
+class HookQueue:
+    """
+    The queue of one drop folder, and our share of it.
+
+    :param path: of the drop folder, for people and for programs.
+    :param final: its descriptor.
+    :param durable: markers survive the machine, not only the daemon.
+    :raises OSError: it cannot be used.
+    """
+
+    def __init__(self, path: str, files: Files, final: int, *, durable: bool) -> None:
+        with contextlib.ExitStack() as undo:
+
+            def ours(descriptor: int) -> int:
+                undo.callback(os.close, descriptor)
+                return descriptor
+
+            # Not a duplicate: they would read the folder from one position.
+            final = ours(os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=final))
+            hooks = self._hooks = ours(open_private(final, HOOKS, files))
+            waiting = ours(open_private(hooks, WAITING, files))
+            failed = ours(open_private(hooks, FAILED, files))
+            owner, lock = _become_owner(hooks, files)
+            ours(lock)
+            for name in os.listdir(hooks):
+                other = _OWNER.match(name)
+                if other is not None and other[1] != owner:
+                    self._lives(other[1])  # and where not, its lock goes
+            undo.pop_all()
+        self._folders = MarkerFolders(path, files, final, waiting, failed, owner, durable, set())
+        # Markers have the folders, and may outlive the queue.
+        descriptors = (final, hooks, waiting, failed, lock)
+        weakref.finalize(self._folders, _leave, hooks, f"owner-{owner}", descriptors)
+
+    @property
+    def path(self) -> str:
+        """Of the drop folder."""
+        return self._folders.path
+
+    @property
+    def waiting(self) -> int:
+        """Descriptor of the folder of the markers, to be synced when there is a new one."""
+        return self._folders.waiting
+
+    def marker(
+        self, moment: tuple[int, int], *, listener: str, peer: str, arrived: float
+    ) -> Marker:
+        """
+        The marker for an upload, not written yet.
+
+        :param moment: of its name: no other upload of this process has it.
+        :param arrived: seconds since the epoch.
+        """
+        milliseconds, serial = moment
+        identity = f"{milliseconds:013d}-{serial:06d}-{self._folders.owner}"
+        return Marker(self._folders, identity, listener=listener, peer=peer, arrived=arrived)
+
+    def release(self, marker: Marker) -> None:
+        """Its upload is kept: from now on `next` finds it, if it is still there."""
+        self._folders.in_hand.discard(marker.identity)
+
+    def next(self, most: int, known: Collection[str]) -> Found:
+        """
+        Look for markers whose uploads are over, and whose owners are, too, or
+        are we.
+
+        :param known: identities of those that are not to be looked for.
+        """
+        names = heapq.nsmallest(most + 1, self._names(known))
+        markers, unreadable = [], 0
+        for name in names[:most]:
+            try:
+                marker = self._take(name)
+            except ValueError:
+                self._set_aside_unread(name)
+                unreadable += 1
+            else:
+                if marker is not None:
+                    markers.append(marker)
+        self._find_names([it for it in markers if it.name and not it.name_is_certain])
+        found = [marker for marker in markers if marker.name_is_certain]
+        for marker in markers:
+            if not marker.name_is_certain:
+                marker.remove()
+        return Found(found, len(names) > most, len(markers) - len(found), unreadable)
+
+    def set_aside(self) -> int:
+        """How many markers are in ``failed/``."""
+        return sum(_MARKER.match(name) is not None for name in os.listdir(self._folders.failed))
+
+    # Within
+
+    def _names(self, known: Collection[str]) -> Iterator[str]:
+        in_hand = self._folders.in_hand
+        lives = {self._folders.owner: False}  # by whose death what we have is to be taken
+        with os.scandir(self.waiting) as entries:
+            for entry in entries:
+                match = _MARKER.match(entry.name)
+                if match is None or match[1] in known or match[1] in in_hand:
+                    continue
+                owner = match[3]
+                if owner not in lives:
+                    lives[owner] = self._lives(owner)
+                if not lives[owner]:
+                    yield entry.name
+
+    def _lives(self, owner: str) -> bool:
+        """Whether that owner holds its lock; where not, remove it."""
+        name = f"owner-{owner}"
+        try:
+            lock = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=self._hooks)
+        except FileNotFoundError:
+            return False
+        try:
+            # Shared, so that two who look at once do not take each other for it.
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        else:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=self._hooks)
+            return False
+        finally:
+            os.close(lock)
+
+    def _take(self, name: str) -> Marker | None:
+        """
+        Make a marker ours; None if somebody else has been quicker.
+
+        :raises ValueError: it is not a marker.
+        """
+        match = _MARKER.match(name)
+        assert match is not None
+        identity = match[1]
+        ours = self._folders.name_of(identity)
+        try:
+            if name != ours:
+                self._folders.files.replace(self.waiting, name, self.waiting, ours)
+            marker = Marker(self._folders, identity, listener="", peer="", arrived=0.0)
+            marker.read()
+        except FileNotFoundError:
+            return None
+        return marker
+
+    def _set_aside_unread(self, name: str) -> None:
+        match = _MARKER.match(name)
+        assert match is not None
+        ours = self._folders.name_of(match[1])
+        with contextlib.suppress(FileNotFoundError):
+            self._folders.files.replace(self.waiting, ours, self._folders.failed, ours)
+
+    def _find_names(self, markers: Sequence[Marker]) -> None:
+        """
+        Find under which names files were published.
+
+        Nearly always it is the one that was meant; another one where others
+        share the folder.
+        """
+        others: dict[str, list[Marker]] = {}
+        for marker in markers:
+            if not marker.is_at(marker.name):
+                others.setdefault(_moment(marker.name), []).append(marker)
+        if not others:
+            return
+        with os.scandir(self._folders.final) as entries:
+            for entry in entries:
+                for marker in others.get(_moment(entry.name), ()):
+                    if not marker.name_is_certain and marker.is_at(entry.name):
+                        break
+
+
+def _become_owner(hooks: int, files: Files) -> tuple[str, int]:
+    """A name that only we have, and the descriptor of its lock."""
+    while True:
+        owner = secrets.token_hex(6)
+        lock = files.create(hooks, f"owner-{owner}", 0o600)
+        # Somebody who looks in between takes it for a dead one's, and removes it.
+        if files.lock(lock) and files.links(lock) == 1:
+            return owner, lock
+        os.close(lock)
+
+
+def _leave(hooks: int, name: str, descriptors: Sequence[int]) -> None:
+    with contextlib.suppress(OSError):
+        os.unlink(name, dir_fd=hooks)
+    for descriptor in descriptors:
+        os.close(descriptor)
+
+
+def _moment(name: str) -> str:
+    """The digits with which the name of a kept file begins."""
+    match = _MOMENT.match(name)
+    return match[0] if match is not None else ""

@@ -1,0 +1,394 @@
+"""
+``--on-upload``: a program for each kept file.
+
+**For every kept file the program is started until it has succeeded, or has
+failed so often that its marker is set aside; at least once, even if the daemon
+is killed or the power fails.**  The state on disk is the queue
+(`twisted_upload.hook_queue`): what is here, in the reactor's thread, is a
+window on its oldest part, and may be lost at any moment.
+
+No sender ever waits for any of this: a program is started when its file's sender
+has been answered, by threads that have nothing else to do.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import os
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from twisted_upload.disk import IDisk
+from twisted_upload.hook_command import HookEnd
+from twisted_upload.hook_queue import FAILED, HOOKS, Found, HookQueue
+from twisted_upload.markers import Marker
+from twisted_upload.units import format_duration
+
+__all__ = [
+    "BATCH",
+    "LOOK_INTERVAL",
+    "MOST_KNOWN",
+    "PAUSES",
+    "HookRunner",
+    "IHookCommand",
+    "IHookThreads",
+]
+
+PAUSES = (1.0, 5.0, 30.0, 120.0, 600.0)
+"""Seconds, more or less, between a failure and the next attempt; the last one for
+all that follow."""
+
+LOOK_INTERVAL = 10.0
+"""Seconds between looks at the queue on disk: for what an operator has moved back,
+and what other daemons have left behind."""
+
+MOST_KNOWN = 10_000
+"""Files that are kept in mind; for more, the queue on disk is enough."""
+
+BATCH = 500
+"""Markers that are read from the disk at a time."""
+
+
+class IHookCommand(Protocol):
+    """The program: `twisted_upload.hook_command.HookCommand`, which see."""
+
+    def check(self) -> None:
+        """See `HookCommand.check`."""
+
+    def start(self) -> None:
+        """See `HookCommand.start`."""
+
+    def run(self, variables: Mapping[str, str]) -> HookEnd:
+        """See `HookCommand.run`."""
+
+    def stop(self) -> None:
+        """See `HookCommand.stop`."""
+
+    def close(self) -> None:
+        """See `HookCommand.close`."""
+
+
+class IHookThreads(IDisk, Protocol):
+    """Threads for programs: one for each that may run, and one to look at the queue."""
+
+    def stop(self) -> Deferred[None]:
+        """Take no more jobs; fires when those that were taken are done."""
+
+
+class _Task:
+    """A file, and how often its program has failed since we know of it."""
+
+    __slots__ = ("failures", "marker")
+
+    def __init__(self, marker: Marker) -> None:
+        self.marker = marker
+        self.failures = 0
+
+
+class HookRunner:
+    """
+    Starts the program for each kept file.
+
+    :param command: the program.
+    :param threads: where it is waited for.
+    :param clock: calls later.
+    :param now: seconds since the epoch.
+    :param jobs: programs that run at a time.
+    :param attempts: after so many failures a file is set aside.
+    :param chance: from 0 to 1, so that what has failed together does not come
+        back together.
+    """
+
+    def __init__(
+        self,
+        command: IHookCommand,
+        threads: IHookThreads,
+        clock: IReactorTime,
+        now: Callable[[], float],
+        *,
+        jobs: int,
+        attempts: int,
+        chance: Callable[[], float],
+    ) -> None:
+        self._command = command
+        self._threads = threads
+        self._clock = clock
+        self._now = now
+        self._jobs = jobs
+        self._attempts = attempts
+        self._chance = chance
+        self._queue: Callable[[], HookQueue | None] = lambda: None
+        self._known: set[str] = set()
+        self._ready: deque[_Task] = deque()
+        self._resting: list[tuple[float, int, _Task]] = []  # a heap: when, a serial, what
+        self._serials = itertools.count()
+        self._running = 0
+        self._looking = False
+        self._more = False  # on disk than is known here
+        self._stopping = False
+        self._timers: dict[str, IDelayedCall] = {}
+
+    def check(self) -> None:
+        """
+        :raises CannotStart: the program cannot be started.
+        """
+        self._command.check()
+
+    def start(self, queue: Callable[[], HookQueue | None]) -> None:
+        """
+        Begin, with what the daemon before us has left.
+
+        :param queue: tells the queue, which may become another one.
+        :raises CannotStart: there are no more processes, for one.
+        """
+        self._queue = queue
+        self._command.start()
+        self._look()
+        self._later("set aside", 0.0, self._count_set_aside)
+
+    def kept(self, marker: Marker) -> None:
+        """A file has been kept, and its sender has been answered."""
+        queue = self._queue()
+        if queue is not None:
+            queue.release(marker)
+        if self._more or len(self._known) >= MOST_KNOWN:
+            self._more = True  # its turn is after those on disk
+        else:
+            self._add(marker)
+            self._go_on()
+
+    def stop(self, seconds: float) -> Deferred[None]:
+        """
+        Start no more programs; what is left to do is done after the next start.
+
+        :param seconds: for which those that run may go on; then they are ended.
+        :return: fires when none runs any more.
+        """
+        self._stopping = True
+        for timer in self._timers.values():
+            if timer.active():
+                timer.cancel()
+        self._timers.clear()
+        if self._running:
+            _log.info("stopping: {running} programs may go on", running=self._running)
+        ending = self._clock.callLater(seconds, self._command.stop)
+
+        def stopped(result: object) -> None:
+            if ending.active():
+                ending.cancel()
+            self._command.close()
+
+        return self._threads.stop().addBoth(stopped)
+
+    # What is known
+
+    def _add(self, marker: Marker) -> None:
+        if marker.identity not in self._known:
+            self._known.add(marker.identity)
+            self._ready.append(_Task(marker))
+
+    def _forget(self, task: _Task) -> None:
+        self._known.discard(task.marker.identity)
+
+    def _go_on(self) -> None:
+        while self._ready and self._running < self._jobs and not self._stopping:
+            self._start(self._ready.popleft())
+        if self._more and len(self._ready) < BATCH // 2 and len(self._known) < MOST_KNOWN:
+            self._look()
+
+    # What is on disk
+
+    def _look(self) -> None:
+        queue = self._queue()
+        if self._looking or self._stopping or queue is None:
+            return
+        self._later("look", LOOK_INTERVAL, self._look)
+        if len(self._known) >= MOST_KNOWN:
+            self._more = True
+            return
+        self._looking = True
+        self._more = False
+        known = frozenset(self._known)
+        self._threads.run(lambda: queue.next(BATCH, known)).addCallbacks(
+            self._found, self._cannot_look
+        )
+
+    def _found(self, found: Found) -> None:
+        self._looking = False
+        self._more |= found.more
+        if found.unreadable:
+            _log.error(
+                "on-upload: {count} markers cannot be read; set aside in {folder}",
+                count=found.unreadable,
+                folder=self._folder(FAILED),
+            )
+        if found.gone:
+            _log.info("on-upload: {count} files are gone, or never came", count=found.gone)
+        for marker in found.markers:
+            self._add(marker)
+        self._go_on()
+
+    def _cannot_look(self, failure: Failure) -> None:
+        self._looking = False
+        if not failure.check(OSError):
+            _log.failure("on-upload: a defect", failure)
+        _log.error(
+            "on-upload: cannot read {folder}: {error}",
+            folder=self._folder(),
+            error=failure.getErrorMessage(),
+        )
+
+    def _count_set_aside(self) -> None:
+        queue = self._queue()
+        if queue is not None:
+            self._threads.run(queue.set_aside).addCallbacks(self._tell_set_aside, self._cannot_look)
+
+    def _tell_set_aside(self, count: int) -> None:
+        if count:
+            _log.warn(
+                "on-upload: {count} files are set aside in {folder}",
+                count=count,
+                folder=self._folder(FAILED),
+            )
+
+    # One file
+
+    def _start(self, task: _Task) -> None:
+        self._running += 1
+        command, marker, attempt = self._command, task.marker, task.failures + 1
+
+        def job() -> HookEnd:
+            if not marker.is_waiting():
+                return _nothing("somebody has taken its marker")
+            sha256 = marker.digest()
+            if sha256 is None:
+                marker.remove()
+                return _nothing("the file is gone")
+            end = command.run(_variables(marker, sha256, attempt))
+            if end.succeeded:
+                marker.remove()
+            return end
+
+        self._threads.run(job).addErrback(_as_end).addCallback(self._ended, task)
+
+    def _ended(self, end: HookEnd, task: _Task) -> None:
+        self._running -= 1
+        if end.succeeded or self._stopping:
+            _log.info(
+                "on-upload {name}: {end} ({took})",
+                name=task.marker.name,
+                end=end.what,
+                took=format_duration(end.seconds),
+            )
+            self._forget(task)
+        else:
+            self._failed(end, task)
+        self._go_on()
+
+    def _failed(self, end: HookEnd, task: _Task) -> None:
+        task.failures += 1
+        failed = f"{end.what} ({format_duration(end.seconds)})"
+        if task.failures >= self._attempts:
+            self._set_aside(task, end.what, failed)
+            return
+        pause = PAUSES[min(task.failures, len(PAUSES)) - 1] * (0.75 + self._chance() / 2)
+        _log.warn(
+            "on-upload {name}: {failed}, attempt {attempt} of {attempts}; again in {pause}",
+            name=task.marker.name,
+            failed=failed,
+            attempt=task.failures,
+            attempts=self._attempts,
+            pause=format_duration(pause),
+        )
+        heapq.heappush(self._resting, (self._clock.seconds() + pause, next(self._serials), task))
+        self._wake_later()
+
+    def _wake_later(self) -> None:
+        due = self._resting[0][0]
+        self._later("retry", max(0.0, due - self._clock.seconds()), self._wake)
+
+    def _wake(self) -> None:
+        now = self._clock.seconds()
+        while self._resting and self._resting[0][0] <= now:
+            self._ready.append(heapq.heappop(self._resting)[2])
+        if self._resting:
+            self._wake_later()
+        self._go_on()
+
+    def _set_aside(self, task: _Task, why: str, failed: str) -> None:
+        marker, attempts, when = task.marker, task.failures, self._now()
+
+        def done(_: object) -> None:
+            _log.critical(
+                "on-upload {name}: {failed}, attempt {attempts} of {attempts};"
+                " SET ASIDE in {folder}",
+                name=marker.name,
+                failed=failed,
+                attempts=attempts,
+                folder=self._folder(FAILED),
+            )
+
+        def cannot(failure: Failure) -> None:
+            _log.critical(
+                "on-upload {name}: {failed}, and cannot be set aside in {folder}: {error}",
+                name=marker.name,
+                failed=failed,
+                folder=self._folder(FAILED),
+                error=failure.getErrorMessage(),
+            )
+
+        setting = self._threads.run(lambda: marker.set_aside(attempts, why, when))
+        setting.addCallbacks(done, cannot).addCallback(lambda _: self._forget(task))
+
+    # Within
+
+    def _folder(self, *names: str) -> str:
+        queue = self._queue()
+        return os.path.join("" if queue is None else queue.path, HOOKS, *names)
+
+    def _later(self, what: str, seconds: float, call: Callable[[], None]) -> None:
+        """Call it once then, whenever it was to be called before."""
+        timer = self._timers.pop(what, None)
+        if timer is not None and timer.active():
+            timer.cancel()
+        if not self._stopping:
+            self._timers[what] = self._clock.callLater(seconds, call)
+
+
+def _nothing(why: str) -> HookEnd:
+    return HookEnd(f"nothing to do, {why}", succeeded=True, seconds=0.0)
+
+
+def _as_end(failure: Failure) -> HookEnd:
+    """An error before the start, such as that the file cannot be read, is a failure too."""
+    error = failure.value
+    if not isinstance(error, OSError):
+        _log.failure("on-upload: a defect", failure)
+    return HookEnd(
+        f"not started: {getattr(error, 'strerror', None) or error}", succeeded=False, seconds=0.0
+    )
+
+
+def _variables(marker: Marker, sha256: str, attempt: int) -> Mapping[str, str]:
+    variables = {
+        "NAME": marker.name,
+        "PATH": os.path.join(marker.folders.path, marker.name),
+        "SIZE": str(marker.size),
+        "SHA256": sha256,
+        "PEER": marker.peer,
+        "LISTENER": marker.listener,
+        "ARRIVED": f"{int(marker.arrived * 1000) / 1000:.3f}",  # as in the name
+        "ATTEMPT": str(attempt),
+    }
+    # An abstract unix address begins with a NUL, which no variable can hold.
+    return {f"UPLOAD_{name}": value.replace("\0", "@") for name, value in variables.items()}
+
+
+_log = Logger()
