@@ -46,10 +46,11 @@ from tests.stores import (
     leftovers,
     open_store,
 )
-from twisted_upload.directory import MOST_HELD, SMALL, DirectoryStore
+from twisted_upload.directory import DirectoryStore
 from twisted_upload.errors import Busy, CannotStart, NoSpace, StoreFailed, UploadRefused
 from twisted_upload.folder import INCOMING
 from twisted_upload.health import SELF_TEST_INTERVAL, Reserve
+from twisted_upload.incoming import MOST_HELD, SMALL
 from twisted_upload.interfaces import IIncomingUpload, Receipt
 from twisted_upload.testing import FaultyFiles, ManualDisk, RecordingProducer, StoreContract
 

@@ -43,8 +43,8 @@ from tests.helpers import (
 )
 from tests.stores import Rig, ThreadedRig
 from twisted_upload.answers import CODES, SUCCESS, Kept, read_answer
-from twisted_upload.directory import MOST_HELD
 from twisted_upload.errors import Busy, Empty, NoSpace, StoreFailed, UploadRefused
+from twisted_upload.incoming import MOST_HELD
 from twisted_upload.interfaces import Arrival, IIncomingUpload, IUploadStore
 from twisted_upload.memory import MemoryIncoming, MemoryStore
 from twisted_upload.raw import DoorSettings, UploadFactory, UploadProtocol

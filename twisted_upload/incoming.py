@@ -1,0 +1,290 @@
+"""
+One upload on its way into a folder, seen from the reactor's thread: a
+byte-counted queue in front of one `PartialFile`, which at most one disk thread
+has in hand at any time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IProducer, IPushProducer
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from twisted_upload.disk import IDisk
+from twisted_upload.errors import UploadRefused
+from twisted_upload.health import Health
+from twisted_upload.interfaces import IIncomingUpload, ITakesFromSocket, Receipt, Taken
+from twisted_upload.markers import Marker
+from twisted_upload.partial import KeptFile, PartialFile
+
+__all__ = ["MOST_HELD", "SMALL", "DirectoryIncoming", "IFolderStore"]
+
+SMALL = 256 * 1024
+"""Bytes that an upload may collect before a file is opened for it."""
+
+MOST_HELD = 1024 * 1024
+"""Bytes that one upload may hold before its producer is paused."""
+
+
+class IFolderStore(Protocol):
+    """
+    What an incoming upload asks of its store.
+
+    :ivar disk: where blocking jobs are done.
+    :ivar health: hears of errors, and makes refusals of them.
+    :ivar now: seconds since the epoch.
+    :ivar held: bytes in memory of all uploads.
+    :ivar most_held: bytes of them from which on nobody may hold more.
+    """
+
+    disk: IDisk
+    health: Health
+    now: Callable[[], float]
+    held: int
+    most_held: int
+
+    def keep(
+        self, part: PartialFile, pieces: list[bytes], size: int, *, alone: bool
+    ) -> Deferred[KeptFile]:
+        """Have a file kept; see `DirectoryStore.keep`."""
+
+    def tell_kept(self, marker: Marker) -> None:
+        """A file that has a marker is kept, and its sender has been answered."""
+
+
+_NOTHING = Taken(0, dry=True)
+
+
+class _Taking:
+    """A socket from which the next bytes come, and who waits for that."""
+
+    def __init__(self, descriptor: int, most: int) -> None:
+        self.descriptor = descriptor
+        self.most = most
+        self.done: Deferred[Taken] = Deferred()
+
+
+@implementer(IIncomingUpload, ITakesFromSocket)
+class DirectoryIncoming:
+    """
+    One upload on its way into the folder: a byte-counted queue in front of one
+    `PartialFile`, which at most one disk thread has in hand at any time.
+    """
+
+    def __init__(
+        self,
+        store: IFolderStore,
+        part: PartialFile,
+        peer: str,
+        arrived: float,
+        failed: Callable[[UploadRefused], None],
+    ) -> None:
+        self._store = store
+        self._part = part
+        self._peer = peer
+        self._arrived = arrived
+        self._failed = failed
+        self._pieces: list[bytes] = []
+        self._waiting = 0  # bytes in _pieces
+        self._in_hand = 0  # bytes that a disk thread is writing
+        self._busy = False
+        self._created = False
+        self._over = False
+        self._committed: Deferred[Receipt] | None = None
+        self._taking: _Taking | None = None
+        self._producer: IPushProducer | None = None
+        self._paused = False
+
+    # IConsumer
+
+    def registerProducer(self, producer: IProducer, streaming: bool) -> None:
+        """Have a push producer whose pace is set here."""
+        if not streaming:
+            raise ValueError("an incoming upload takes a push producer")
+        self._producer = IPushProducer(producer)
+
+    def unregisterProducer(self) -> None:
+        """The producer has no more to give."""
+        self._producer = None
+
+    def write(self, data: bytes) -> None:
+        """See `IIncomingUpload.write`."""
+        if self._over or not data:
+            return
+        store = self._store
+        self._pieces.append(data)
+        self._waiting += len(data)
+        store.held += len(data)
+        crowded = store.held > store.most_held
+        if not self._busy and (self._waiting >= SMALL or crowded):
+            self._flush()
+        if crowded or self._waiting + self._in_hand >= MOST_HELD:
+            self._pause()
+
+    # ITakesFromSocket
+
+    def take_from(self, descriptor: int, most: int) -> Deferred[Taken]:
+        """See `ITakesFromSocket.take_from`."""
+        taking = self._taking = _Taking(descriptor, most)
+        self._paused = False  # the door has stopped reading by itself, and goes on by itself
+        if self._over:
+            self._taken(_NOTHING)
+        elif not self._busy:
+            self._take()
+        return taking.done
+
+    # IIncomingUpload
+
+    def commit(self) -> Deferred[Receipt]:
+        """See `IIncomingUpload.commit`."""
+        self._producer = None
+        self._committed = Deferred(self._given_up)
+        if not self._busy:
+            self._keep()
+        return self._committed
+
+    def _given_up(self, _: Deferred[Receipt]) -> None:
+        self._over = True  # a disk thread has it in hand, and it is discarded after that
+        self._take_pieces()
+
+    def abort(self) -> None:
+        """See `IIncomingUpload.abort`."""
+        self._producer = None
+        if self._over:
+            return
+        self._over = True
+        self._take_pieces()
+        if not self._busy:
+            self._discard()
+
+    # The way to the disk
+
+    def _take_pieces(self) -> list[bytes]:
+        """All that waits; it counts as held until `_let_go`, or not at all if over."""
+        pieces, self._pieces = self._pieces, []
+        if self._over:
+            self._store.held -= self._waiting
+        else:
+            self._in_hand = self._waiting
+        self._waiting = 0
+        return pieces
+
+    def _flush(self) -> None:
+        pieces = self._take_pieces()
+        part = self._part
+
+        def append() -> None:
+            try:
+                part.append(pieces)
+            except BaseException:
+                part.discard()
+                raise
+
+        self._busy = self._created = True
+        self._store.disk.run(append).addCallbacks(self._flushed, self._went_wrong)
+
+    def _take(self) -> None:
+        pieces = self._take_pieces()
+        part, taking = self._part, self._taking
+        assert taking is not None
+
+        def take() -> Taken:
+            try:
+                if pieces:
+                    part.append(pieces)
+                return part.take(taking.descriptor, taking.most)
+            except BaseException:
+                part.discard()
+                raise
+
+        self._busy = self._created = True
+        self._store.disk.run(take).addCallbacks(self._took, self._went_wrong)
+
+    def _took(self, taken: Taken) -> None:
+        self._let_go()
+        if self._over:
+            self._discard()
+        self._taken(taken)
+
+    def _taken(self, taken: Taken) -> None:
+        taking, self._taking = self._taking, None
+        if taking is not None:
+            taking.done.callback(taken)
+
+    def _flushed(self, _: None) -> None:
+        self._let_go()
+        if self._over:
+            self._discard()
+            self._taken(_NOTHING)
+        elif self._taking is not None:
+            self._take()
+        elif self._committed is not None:
+            self._keep()
+        else:
+            if self._waiting >= SMALL:
+                self._flush()
+            if self._waiting + self._in_hand < MOST_HELD:
+                self._resume()
+
+    def _keep(self) -> None:
+        size = self._waiting
+        pieces = self._take_pieces()
+        self._busy = True
+        keeping = self._store.keep(self._part, pieces, size, alone=self._created)
+        self._created = True
+        keeping.addCallbacks(self._kept, self._went_wrong)
+
+    def _kept(self, kept: KeptFile) -> None:
+        self._let_go()
+        if self._over:
+            self._discard()
+            return
+        self._over = True
+        assert self._committed is not None
+        self._committed.callback(
+            Receipt(kept.name, kept.size, kept.sha256, self._peer, self._arrived, self._store.now())
+        )
+        marker = self._part.marker
+        if marker is not None:
+            marker.kept(kept.name)
+            self._store.tell_kept(marker)
+
+    def _went_wrong(self, failure: Failure) -> None:
+        """The disk thread has already discarded the file."""
+        self._let_go()
+        if self._over:  # aborted meanwhile: nobody asks any more
+            self._taken(_NOTHING)
+            return
+        self._over = True
+        self._take_pieces()
+        refusal = self._store.health.refusal(failure)
+        if self._committed is not None:
+            self._committed.errback(refusal)
+        else:
+            self._failed(refusal)
+        self._taken(_NOTHING)
+
+    def _discard(self) -> None:
+        if self._created:
+            self._store.disk.run(self._part.discard).addErrback(self._store.health.refusal)
+
+    def _let_go(self) -> None:
+        self._busy = False
+        self._store.held -= self._in_hand
+        self._in_hand = 0
+
+    # Back-pressure
+
+    def _pause(self) -> None:
+        if not self._paused and self._producer is not None:
+            self._paused = True
+            self._producer.pauseProducing()
+
+    def _resume(self) -> None:
+        if self._paused and self._producer is not None:
+            self._paused = False
+            self._producer.resumeProducing()
