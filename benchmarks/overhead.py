@@ -44,13 +44,15 @@ class Way:
 
 
 JOURNAL = ("--journal", "{scratch}/journal")
+METRICS = ("--metrics", "unix:{scratch}/metrics")
 
 WAYS = (
     Way("nothing", log=False),
     Way("log", log=True),
     Way("log, JSON", log=True, options=("--log-format", "json")),
     Way("journal", log=False, options=JOURNAL),
-    Way("log and journal", log=True, options=JOURNAL),
+    Way("metrics", log=False, options=METRICS),
+    Way("log, journal, metrics", log=True, options=(*JOURNAL, *METRICS)),
 )
 """The first is what the others are compared with."""
 
@@ -60,7 +62,7 @@ class Telling(Ours):
 
     def __init__(self, way: Way) -> None:
         super().__init__(fsync=False)
-        self.name = way.label.replace(" ", "-").replace(",", "")
+        self.name = way.label.replace(", ", "-")
         self.way = way
 
     def command(self, tools: Toolbox, place: Place) -> list[str]:

@@ -216,7 +216,7 @@ def test_old_client_that_does_not_read(daemon: Daemon, picture: Path) -> None:
     peer.close()
     file = next_file(daemon, before)
     assert sha256(file.read_bytes()) == sha256(picture.read_bytes())
-    daemon.wait_for_line(f"kept {file.name}: {PHOTO_SIZE} bytes")
+    daemon.wait_for_line(f"kept {file.name}: 19.1 MiB ({PHOTO_SIZE} bytes)")
 
 
 def test_old_client_that_reads_once(daemon: Daemon, picture: Path) -> None:
