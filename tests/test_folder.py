@@ -415,6 +415,30 @@ def test_no_locks(inbox: Path) -> None:
     assert leftovers(inbox) == []
 
 
+@pytest.mark.parametrize("moment", ["before the lock", "while it is being tried"])
+def test_another_sweep_during_the_test(inbox: Path, moment: str) -> None:
+    """A daemon that starts beside us may sweep our test file away; another one is tried."""
+    files = FaultyFiles()
+    lock = files.lock
+    swept = 0
+
+    def swept_first(descriptor: int) -> bool:
+        nonlocal swept
+        swept += 1
+        if swept > 3:
+            return lock(descriptor)
+        if moment == "before the lock":
+            (left,) = (inbox / INCOMING).glob("upload-*")
+            left.unlink()
+            return lock(descriptor)
+        return False
+
+    files.lock = swept_first  # type: ignore[method-assign]
+    _open(inbox, files)
+    assert swept == 4
+    assert leftovers(inbox) == []
+
+
 def test_a_disk_that_takes_nothing(inbox: Path) -> None:
     """A file system that takes no byte, and names no error, is a full one."""
     files = FaultyFiles()

@@ -172,11 +172,9 @@ def folder_test(
         a new file has exactly the permissions that it is created with.
     :raises OSError: a step failed.
     """
-    name, other = temporary(), temporary()
-    descriptor = files.create(incoming, name, mode)
+    name, descriptor = _create_locked(files, incoming, temporary, mode)
+    other = temporary()
     try:
-        if not files.lock(descriptor):
-            raise OSError(errno.ENOLCK, "locks (flock) do not work here")
         if files.write(descriptor, b"test") == 0:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         exact_modes = stat.S_IMODE(os.fstat(descriptor).st_mode) == mode
@@ -197,6 +195,21 @@ def folder_test(
             with contextlib.suppress(OSError):
                 files.unlink(incoming, left)
         files.close(descriptor)
+
+
+def _create_locked(
+    files: Files, incoming: int, temporary: Callable[[], str], mode: int
+) -> tuple[str, int]:
+    """A new file that we hold; another daemon's sweep may take a few before that."""
+    for _ in range(_SWEEP_TRIES):
+        name = temporary()
+        descriptor = files.create(incoming, name, mode)
+        if files.lock(descriptor) and files.links(descriptor) == 1:
+            return name, descriptor
+        with contextlib.suppress(OSError):
+            files.unlink(incoming, name)
+        files.close(descriptor)
+    raise OSError(errno.ENOLCK, "locks (flock) do not work here")
 
 
 def same_file_system(one: int, other: int) -> bool:
