@@ -204,11 +204,16 @@ def _create_locked(
     for _ in range(_SWEEP_TRIES):
         name = temporary()
         descriptor = files.create(incoming, name, mode)
-        if files.lock(descriptor) and files.links(descriptor) == 1:
+        ours = False
+        try:
+            ours = files.lock(descriptor) and files.links(descriptor) == 1
+        finally:
+            if not ours:
+                with contextlib.suppress(OSError):
+                    files.unlink(incoming, name)
+                files.close(descriptor)
+        if ours:
             return name, descriptor
-        with contextlib.suppress(OSError):
-            files.unlink(incoming, name)
-        files.close(descriptor)
     raise OSError(errno.ENOLCK, "locks (flock) do not work here")
 
 
