@@ -49,8 +49,8 @@ def test_power_cut() -> None:
 
 
 def test_power_cut_hook() -> None:
-    """When the power fails, every file that is visible then has its marker."""
-    prove("power_cut", "--hook", "--cuts=4", "--controls=0")
+    """When the power fails, every file that is visible has its marker; unsynced ones are lost."""
+    prove("power_cut", "--hook", "--cuts=4", "--controls=2")
 
 
 def test_hook() -> None:

@@ -17,7 +17,6 @@ way                           what is other than in the shipped daemon
 from __future__ import annotations
 
 import errno
-import functools
 import os
 import runpy
 import stat
@@ -26,7 +25,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from twisted_upload import keeping, tap
+from twisted_upload import building, keeping
 from twisted_upload.directory import DirectoryStore
 from twisted_upload.disk import DiskThreads
 from twisted_upload.files import Files
@@ -73,6 +72,13 @@ def _slow(call: str) -> Files:
     return files
 
 
+def _replace(name: str, by: object) -> None:
+    """Let the daemon be built with something else."""
+    # Where nobody builds with it any more, the daemon would be the shipped one.
+    assert name in vars(building), f"building.py knows no {name}"
+    vars(building)[name] = by
+
+
 def _main() -> None:
     way = sys.argv[1]
     changes: dict[str, Any] = {}
@@ -86,12 +92,16 @@ def _main() -> None:
         changes["files"] = _NoRename()
     elif way == "one-after-another":
         keeping.LANES = keeping.MOST_FILES = 1
-        vars(tap)["DiskThreads"] = lambda reactor, _: DiskThreads(reactor, 1)
+        _replace("DiskThreads", lambda reactor, _: DiskThreads(reactor, 1))
     elif way.startswith("slow-"):
         changes["files"] = _slow(way.removeprefix("slow-"))
     else:
         raise SystemExit(f"unknown way: {way}")
-    vars(tap)["DirectoryStore"] = functools.partial(DirectoryStore, **changes)
+
+    def altered_store(*arguments: Any, **more: Any) -> DirectoryStore:
+        return DirectoryStore(*arguments, **{**more, **changes})
+
+    _replace("DirectoryStore", altered_store)
     del sys.argv[:2]
     runpy.run_path(sys.argv[0], run_name="__main__")
 
