@@ -160,20 +160,27 @@ class HookCommand:
         ours, theirs = socket.socketpair()
         with ours:
             with theirs:
+                control = self._connection()
                 try:
-                    socket.send_fds(self._connection(), [request], [theirs.fileno()])
+                    socket.send_fds(control, [request], [theirs.fileno()])
                 except (BrokenPipeError, ConnectionResetError):
-                    # It has died since; that is noticed now.
-                    socket.send_fds(self._connection(), [request], [theirs.fileno()])
+                    # It has died, though its end may not have been told yet.
+                    control = self._connection(broken=control)
+                    socket.send_fds(control, [request], [theirs.fileno()])
             answer = b""
             while piece := ours.recv(4096):
                 answer += piece
             return answer.decode()
 
-    def _connection(self) -> socket.socket:
+    def _connection(self, broken: socket.socket | None = None) -> socket.socket:
         """To the process that starts programs, which is started where there is none."""
         with self._lock:
             alive = self._starter is not None and self._starter.poll() is None
+            if alive and broken is not None and self._control is broken:
+                assert self._starter is not None
+                self._starter.kill()
+                self._starter.wait()
+                alive = False
             if self._control is not None and (alive or self._stopped):
                 return self._control
             if self._stopped:
