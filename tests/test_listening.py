@@ -32,10 +32,9 @@ def test_endpoints(description: str) -> None:
 @pytest.mark.parametrize(
     "description",
     [
-        "tls:443:privateKey=x.pem",
         "ssl:443:privateKey=x.pem",
         "haproxy:tcp:6666",
-        " tls :443",
+        " ssl :443",
     ],
 )
 def test_no_half_close(description: str) -> None:

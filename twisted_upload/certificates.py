@@ -113,7 +113,7 @@ def verifiable_name(host: str) -> str:
     try:
         trusting_nobody = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         trusting_nobody.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname=name)
-    except ValueError as error:  # UnicodeError is one
+    except (ValueError, TypeError) as error:  # TypeError is for null bytes
         raise ValueError(f"no server can have the name {host!r}") from error
     return name
 

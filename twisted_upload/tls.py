@@ -290,8 +290,8 @@ class TLSTransport(Protocol):
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         """It is paused and resumed by the TCP transport, whose buffer holds what it writes."""
+        self._producing = True  # before: one with nothing to write is done at once
         self.transport.registerProducer(producer, streaming)
-        self._producing = True
 
     def unregisterProducer(self) -> None:
         """All has been written."""

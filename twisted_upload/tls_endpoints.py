@@ -30,7 +30,7 @@ from twisted_upload.errors import CouldNotConnect
 from twisted_upload.limits import Silences
 from twisted_upload.tls import HANDSHAKE_TIMEOUT, TLSTransport
 
-__all__ = ["TLSClientEndpoint", "TLSServerEndpoint"]
+__all__ = ["TLSClientEndpoint", "TLSServerEndpoint", "TLSServerFactory"]
 
 
 class _TLSFactory(Factory):
