@@ -188,8 +188,6 @@ async def test_a_changed_byte(version: ssl.TLSVersion, place: int) -> None:
         sent = bytearray(peer.encrypted(bytes(1000)))
         sent[place] ^= 0x55
         await in_thread(peer.socket.sendall, bytes(sent))
-        with contextlib.suppress(OSError):  # of one that has been reset already
-            peer.socket.shutdown(socket.SHUT_WR)
         await door.is_quiet()
         assert (door.log.kinds, door.kept, door.log.loud()) == (["lost"], [], [])
 
@@ -208,16 +206,24 @@ async def test_end_and_reset_at_once() -> None:
 
 
 async def test_what_follows_the_end() -> None:
-    """What somebody sends after a close_notify is no part of anything."""
+    """What somebody sends after a close_notify is no part of anything, and is not read."""
     async with open_door(identity=identity()) as door:
         door.store.holding = True
         peer = await shaken(door)
-        await in_thread(peer.socket.sendall, peer.encrypted(b"all", last=True) + bytes(500))
+        await in_thread(peer.send, b"all", last=True)
         await door.has_come(3)
-        await turns(20)
+
+        def send_more() -> None:
+            with contextlib.suppress(ConnectionError):
+                peer.socket.sendall(bytes(50_000_000))
+
+        sending = in_thread(send_more)
+        await turns(200)
+        assert not sending.called
         door.store.release()
+        await sending
         await door.is_quiet()
-        assert door.kept == [b"all"]
+        assert (door.log.kinds, door.kept) == (["kept"], [b"all"])
 
 
 # Refusals
@@ -511,9 +517,34 @@ class Plain(Protocol):
         self.lost.append(reason.type)
 
 
+@pytest.mark.parametrize("way", ["loseConnection", "abortConnection"])
+async def test_enough(way: str) -> None:
+    """A protocol that has had enough hears nothing more, not even what has come already."""
+
+    class Enough(Recorder):
+        def dataReceived(self, data: bytes) -> None:
+            super().dataReceived(data)
+            getattr(self.transport, way)()
+            self.transport.write(b"too late")
+
+    protocol = Enough()
+    async with one_port(protocol) as port:
+        peer = await port.shaken()
+        await in_thread(peer.send, b"all", last=True)
+        await until(lambda: len(protocol.told) == 3)
+        expected = ConnectionDone if way == "loseConnection" else ConnectionAborted
+        assert protocol.told == ["made", b"all", expected]
+        if way == "loseConnection":
+            assert await in_thread(peer.hear) == b""
+        peer.socket.close()
+
+
 @pytest.mark.parametrize("said", [True, False])
 async def test_protocol_without_half_close(said: bool) -> None:
-    """For a protocol that knows no half-close, the peer's end is that of the connection."""
+    """
+    For a protocol that knows no half-close, the peer's end is that of the
+    connection: in order, if it has said its own.
+    """
     protocol = Plain()
     async with one_port(protocol) as port:
         peer = await port.shaken()
@@ -523,6 +554,12 @@ async def test_protocol_without_half_close(said: bool) -> None:
         await in_thread(peer.send, last=True)
         await until(lambda: protocol.lost)
         assert protocol.lost == [ConnectionDone]
+        if said:
+            assert await in_thread(peer.hear) == b""
+            assert await in_thread(peer.socket.recv, 1) == b""
+        else:
+            with pytest.raises(ConnectionResetError):
+                await in_thread(peer.hear)
         peer.socket.close()
 
 
@@ -649,13 +686,13 @@ async def test_port_closed_during_handshakes() -> None:
 
 
 async def test_old_tls() -> None:
-    """TLS 1.1 is refused."""
+    """TLS 1.1 is refused, and told so."""
     async with open_door(identity=identity()) as door:
         context = client_context()
         with pytest.deprecated_call():
             context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
         context.set_ciphers("ALL:@SECLEVEL=0")
-        with pytest.raises((ssl.SSLError, ConnectionError)):
+        with pytest.raises(ssl.SSLError, match="ALERT_PROTOCOL_VERSION"):
             await in_thread(Peer(context, door.connect()).handshake)
         await until(lambda: door.log.others)
 

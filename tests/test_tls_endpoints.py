@@ -25,6 +25,7 @@ from twisted.internet.interfaces import (
 )
 from twisted.internet.protocol import Factory, Protocol, ServerFactory
 from twisted.internet.task import Clock
+from twisted.logger import formatEvent
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
@@ -147,6 +148,7 @@ async def test_unknown_authority() -> None:
         text = await refused_by_client(door, to(door.address, context=trusting()))
         assert "cannot be trusted: unable to get local issuer certificate; " in text
         assert "cacert" in text
+        assert "ALERT_UNKNOWN_CA" in formatEvent(door.log.others[0])
 
 
 @pytest.mark.parametrize("host", ["other.example", "127.0.0.2", "::2"])
