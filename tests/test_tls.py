@@ -218,7 +218,9 @@ async def test_what_follows_the_end() -> None:
                 peer.socket.sendall(bytes(50_000_000))
 
         sending = in_thread(send_more)
-        await turns(200)
+        (protocol,) = door.factory.protocols
+        await until(lambda: protocol.transport.transport not in reactor.getReaders())
+        await turns(20)
         assert not sending.called
         door.store.release()
         await sending
