@@ -42,11 +42,16 @@ from tests.helpers import (
 )
 from tests.tls_peers import VERSIONS, Peer, client_context, finished, identity
 from twisted_upload import upload
+from twisted_upload.admission import Places
+from twisted_upload.networks import Rules, parse_network
 from twisted_upload.raw import DoorSettings
 from twisted_upload.tls import HANDSHAKE_TIMEOUT
 from twisted_upload.tls_endpoints import TLSClientEndpoint, TLSServerFactory
+from twisted_upload.turned_away import LONGEST_STAY
 
 KEPT = "上传成功".encode()
+
+EVERYBODY = DoorSettings(max_per_address=0)
 
 both_versions = pytest.mark.parametrize("version", VERSIONS, ids=["1.2", "1.3"])
 
@@ -262,11 +267,27 @@ async def test_refused_while_paused(version: ssl.TLSVersion) -> None:
 async def test_refused_at_once(version: ssl.TLSVersion) -> None:
     """A daemon that stops says so, even where data came together with the handshake."""
     async with open_door(identity=identity()) as door:
-        await door.factory.drain()
         peer = Peer(client_context(version), door.connect())
+        await until(door.clock.getDelayedCalls)
+        await door.factory.drain()
         await in_thread(peer.handshake, bytes(20_000), last=True)
         assert (await in_thread(peer.hear)).startswith("上传失败: shutting-down ".encode())
         await door.is_quiet()
+
+
+@both_versions
+async def test_turned_away_while_sending(version: ssl.TLSVersion) -> None:
+    """Nor is that lost on a sender that goes on sending."""
+    async with open_door(identity=identity()) as door:
+        peer = Peer(client_context(version), door.connect())
+        await until(door.clock.getDelayedCalls)
+        await door.factory.drain()
+        await in_thread(peer.handshake, bytes(200_000))
+        assert (await in_thread(peer.hear)).startswith("上传失败: shutting-down ".encode())
+        await in_thread(peer.send, bytes(200_000))
+        door.clock.advance(LONGEST_STAY)
+        await door.is_quiet()
+        assert await in_thread(finished, peer.socket)
 
 
 @both_versions
@@ -599,6 +620,74 @@ async def test_slow_reader() -> None:
         await until(lambda: len(protocol.told) == 2)
 
 
+# The gate
+
+
+async def test_denied() -> None:
+    """Who may not come in is disconnected before the handshake."""
+    denied = Rules((), [parse_network("127.0.0.0/8")])
+    async with open_door(DoorSettings(rules=denied), identity=identity()) as door:
+        assert await in_thread(finished, door.connect())
+        assert door.factory.refusals.total == {"not-allowed": 1}
+        assert len(door.factory.gate.admission) == 0
+        door.factory.refusals.tell()
+
+
+async def test_handshakes_take_places() -> None:
+    """A handshake takes a place, which is free again whatever comes of it."""
+    places = Places(most=1)
+    async with open_door(identity=identity(), places=places) as door:
+        first = door.connect()
+        await until(lambda: places.taken)
+        assert await in_thread(finished, door.connect())
+        first.close()
+        await until(lambda: not places.taken)
+
+        silent = door.connect()
+        await until(lambda: places.taken)
+        door.clock.advance(HANDSHAKE_TIMEOUT)
+        await until(lambda: not places.taken)
+        silent.close()
+
+        peer = await shaken(door)
+        await until(lambda: door.factory.protocols)
+        assert places.taken == 1
+        assert await in_thread(finished, door.connect())
+        await in_thread(peer.send, b"the one", last=True)
+        assert await in_thread(peer.hear) == KEPT
+        await until(lambda: not places.taken)
+
+        last = door.connect()
+        await until(lambda: places.taken)
+        await door.port.stopListening()
+        assert not places.taken
+        assert await in_thread(finished, last)
+        assert door.factory.refusals.total == {"busy": 2}
+
+
+async def test_handshakes_of_one_address() -> None:
+    """They count for their address as well."""
+    async with open_door(DoorSettings(max_per_address=2), identity=identity()) as door:
+        peers = [door.connect(), door.connect()]
+        await until(lambda: door.factory.gate.admission.places.taken == 2)
+        assert await in_thread(finished, door.connect())
+        for peer in peers:
+            peer.close()
+        await until(lambda: not len(door.factory.gate.admission))
+        door.factory.refusals.tell()
+
+
+async def test_without_tls_is_counted() -> None:
+    """Who speaks something else is counted, and who only looks is not."""
+    async with open_door(identity=identity()) as door:
+        door.connect().close()
+        peer = door.connect()
+        await in_thread(peer.sendall, GARBAGE["http"])
+        await until(lambda: len(door.log.others) == 2)
+        assert door.factory.refusals.total == {"without TLS": 1}
+        door.factory.refusals.tell()
+
+
 # Handshakes that come to nothing
 
 
@@ -637,7 +726,7 @@ async def test_noise() -> None:
     """No noise whatsoever gets in, leaves something behind, or is told aloud."""
     chance = random.Random(4)
     prefixes = [b"", b"\x16\x03\x01", b"\x16\x03\x03\x00\x50", b"\x80\x2e\x01", b"\x17\x03\x03"]
-    async with open_door(identity=identity()) as door:
+    async with open_door(EVERYBODY, identity=identity()) as door:
 
         def make_noise() -> None:
             for _ in range(300):
@@ -649,6 +738,7 @@ async def test_noise() -> None:
         await in_thread(make_noise)
         await until(lambda: len(door.log.others) == 300)
         assert (door.log.ends, door.log.loud(), door.factory.protocols) == ([], [], set())
+        door.factory.refusals.tell()
         assert not door.clock.getDelayedCalls()
         peer = await shaken(door)
         await in_thread(peer.send, b"still here", last=True)
@@ -673,6 +763,7 @@ async def test_half_a_handshake(sent: int) -> None:
         assert await in_thread(finished, peer)
         await until(lambda: door.log.others)
         assert "no TLS handshake in 30" in formatEvent(door.log.others[0])
+        door.factory.refusals.tell()
         assert not door.clock.getDelayedCalls()
 
 
@@ -719,7 +810,7 @@ async def test_nobody_is_let_in() -> None:
 
 async def test_many_at_once() -> None:
     """500 senders at once are served, each with its own bytes."""
-    async with open_door(clock=reactor, identity=identity()) as door:
+    async with open_door(EVERYBODY, clock=reactor, identity=identity()) as door:
         host, port = door.address
         context = client_context()
 

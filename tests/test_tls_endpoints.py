@@ -84,6 +84,16 @@ async def test_strings(tmp_path: Path) -> None:
         assert door.kept == [b"x", b"x"]
 
 
+async def test_path(tmp_path: Path) -> None:
+    """A large file does not go past TLS, as it does past a plain transport."""
+    data = random.Random(5).randbytes(5_000_000)
+    (tmp_path / "file").write_bytes(data)
+    async with open_door(identity=identity()) as door:
+        receipt = await upload(tmp_path / "file", to(door.address))
+        assert receipt.size == len(data)
+        assert door.kept == [data]
+
+
 async def test_refused() -> None:
     """A refusal in the middle of the sending is heard, with its code."""
     async with open_door(DoorSettings(max_size=1000), identity=identity()) as door:
@@ -269,7 +279,7 @@ async def test_server_that_closes() -> None:
     async with a_server() as server:
         sending = upload(b"x", to(server.address))
         (await in_thread(server.accept)).close()
-        with pytest.raises(CouldNotConnect, match="closed during the TLS handshake"):
+        with pytest.raises(CouldNotConnect, match="before the end of the TLS handshake"):
             await sending
 
 

@@ -15,9 +15,7 @@ from twisted.internet.interfaces import IAddress
 
 __all__ = ["host_of", "listening_name", "peer_name", "split_description", "unix_peer_name"]
 
-_ARGUMENT = re.compile(
-    r"(?:(\w+)=)?((?:\\.|\[[0-9A-Fa-f:.]+(?:%\w+)?\]|[^:\\])*)(:|\Z)", re.DOTALL
-)
+_ARGUMENT = re.compile(r"(?:(\w+)=)?((?:\\.|\[[0-9A-Fa-f:.]+(?:%\w+)?\]|[^:\\])*)(:|\Z)", re.DOTALL)
 
 
 def host_of(address: IAddress | None) -> str | None:

@@ -24,6 +24,7 @@ from twisted.internet.error import TimeoutError as ConnectionTimedOut
 from twisted.internet.interfaces import (
     IDelayedCall,
     IReactorTime,
+    IReadWriteDescriptor,
     ISSLTransport,
     IStreamClientEndpoint,
     ITCPTransport,
@@ -279,7 +280,8 @@ class _Sending(Protocol):
     def _send(self) -> Deferred[Any]:
         source, transport = self._source, self.transport
         large = source.descriptor is not None and (source.total or 0) >= FROM
-        if not large or self._tell_hash:
+        is_socket: bool = IReadWriteDescriptor.providedBy(transport)  # and not TLS
+        if not large or self._tell_hash or not is_socket:
             return source.send_to(transport, self._passing)
         assert source.descriptor is not None
         try:

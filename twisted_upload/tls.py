@@ -37,7 +37,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from twisted_upload.errors import CouldNotConnect, UploadTimedOut
+from twisted_upload.errors import UploadTimedOut
 from twisted_upload.units import format_duration
 
 __all__ = ["HANDSHAKE_TIMEOUT", "IHandshakes", "TLSTransport"]
@@ -72,8 +72,8 @@ class IHandshakes(typing.Protocol):
         """Why it has failed."""
         raise NotImplementedError
 
-    def failed(self, transport: TLSTransport, reason: Failure) -> None:
-        """It has failed, and the connection is gone."""
+    def failed(self, transport: TLSTransport, reason: Failure | None) -> None:
+        """It has failed, and the connection is gone; without a reason it was the peer's doing."""
 
 
 @implementer(IHalfCloseableProtocol, ITCPTransport, IConsumer, IPushProducer, ISystemHandle)
@@ -87,6 +87,8 @@ class TLSTransport(Protocol):
 
     :param handshakes: knows how they go, and who is to be told.
     :param address: of the peer.
+    :ivar address: the same.
+    :ivar begun: something has come from it.
     """
 
     transport: Any  # an ITCPTransport that is an IPushProducer too, as Twisted's are
@@ -95,6 +97,7 @@ class TLSTransport(Protocol):
     def __init__(self, handshakes: IHandshakes, address: IAddress) -> None:
         self._handshakes = handshakes
         self.address = address
+        self.begun = False
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = handshakes.session(self._incoming, self._outgoing)
         self._protocol: IProtocol | None = None  # when the handshake is done
@@ -122,6 +125,7 @@ class TLSTransport(Protocol):
         Nothing is held back from a protocol that has paused us: there is never
         more than what one read from the socket has brought.
         """
+        self.begun = True
         self._incoming.write(data)
         if self._protocol is None and not self._over:
             self._shake_hands()
@@ -143,8 +147,7 @@ class TLSTransport(Protocol):
             self._telling.cancel()
             self._telling = None
         if self._protocol is None:
-            gone = CouldNotConnect("the connection closed during the TLS handshake")
-            self._handshakes.failed(self, self._reason or Failure(gone))
+            self._handshakes.failed(self, self._reason)
         else:
             self._protocol.connectionLost(self._reason or reason)
 

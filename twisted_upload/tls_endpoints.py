@@ -3,11 +3,16 @@ TLS endpoints, of the daemon and of the client.
 
 They listen and connect through other endpoints.  A handshake has its time;
 without one there is no protocol, and of the daemon no more than a debug line.
+
+A handshake costs a server much more than a connection.  A factory with a gate
+(`IGated`) is asked before it whether this peer may come in; if not, there is no
+answer, because it could not be read without the handshake.
 """
 
 from __future__ import annotations
 
 import ssl
+from typing import Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
@@ -22,7 +27,7 @@ from twisted.internet.interfaces import (
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import implementer
+from zope.interface import Attribute, Interface, implementer
 
 from twisted_upload.addresses import peer_name
 from twisted_upload.certificates import Identity, handshake_failure, verifiable_name
@@ -30,7 +35,30 @@ from twisted_upload.errors import CouldNotConnect
 from twisted_upload.limits import Silences
 from twisted_upload.tls import HANDSHAKE_TIMEOUT, TLSTransport
 
-__all__ = ["TLSClientEndpoint", "TLSServerEndpoint", "TLSServerFactory"]
+__all__ = ["IGate", "IGated", "TLSClientEndpoint", "TLSServerEndpoint", "TLSServerFactory"]
+
+
+_GONE = (
+    "the server closed the connection before the end of the TLS handshake;"
+    " it may be busy, or not let you in"
+)
+
+
+class IGate(Protocol):
+    """Who may shake hands."""
+
+    def may_shake_hands(self, address: IAddress | None) -> bool:
+        """Whether one from there may; then it is counted until `shook_hands`."""
+        raise NotImplementedError
+
+    def shook_hands(self, address: IAddress | None, *, in_vain: bool) -> None:
+        """It has, or it has gone: ``in_vain`` where it had begun to and there was no TLS."""
+
+
+class IGated(Interface):
+    """A factory that does not build protocols for everybody."""
+
+    gate: IGate = Attribute("An `IGate`.")
 
 
 class _TLSFactory(Factory):
@@ -56,7 +84,7 @@ class _TLSFactory(Factory):
         """Why a handshake has failed."""
         raise NotImplementedError
 
-    def buildProtocol(self, addr: IAddress | None) -> TLSTransport:
+    def buildProtocol(self, addr: IAddress | None) -> TLSTransport | None:
         """One transport for one connection."""
         return TLSTransport(self, addr)  # type: ignore[arg-type]
 
@@ -83,7 +111,7 @@ class _TLSFactory(Factory):
     def ready(self, protocol: IProtocol) -> None:
         """The protocol behind it is connected."""
 
-    def failed(self, transport: TLSTransport, reason: Failure) -> None:
+    def failed(self, transport: TLSTransport, reason: Failure | None) -> None:
         """It was none, and the connection is gone."""
         self.succeeded(transport)
 
@@ -94,6 +122,17 @@ class TLSServerFactory(_TLSFactory):
     def __init__(self, wrapped: IProtocolFactory, clock: IReactorTime, identity: Identity) -> None:
         super().__init__(wrapped, clock)
         self._context = identity.context
+        self._gate: IGate | None = wrapped.gate if IGated.providedBy(wrapped) else None
+
+    def buildProtocol(self, addr: IAddress | None) -> TLSTransport | None:
+        """One transport for one connection, if it may come in."""
+        if self._gate is not None and not self._gate.may_shake_hands(addr):
+            return None
+        return super().buildProtocol(addr)
+
+    def succeeded(self, transport: TLSTransport) -> None:
+        super().succeeded(transport)
+        self._shook_hands(transport, in_vain=False)
 
     def session(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> ssl.SSLObject:
         return self._context.wrap_bio(incoming, outgoing, server_side=True)
@@ -101,17 +140,24 @@ class TLSServerFactory(_TLSFactory):
     def explain(self, error: ssl.SSLError) -> Exception:
         return CouldNotConnect(error.reason or "the handshake failed")
 
-    def failed(self, transport: TLSTransport, reason: Failure) -> None:
+    def failed(self, transport: TLSTransport, reason: Failure | None) -> None:
         if transport in self._shaking:  # otherwise there was no protocol for it
+            super().succeeded(transport)
+            self._shook_hands(transport, in_vain=transport.begun)
             peer = peer_name(transport.getPeer())
-            _log.debug("no TLS with {peer}: {reason}", peer=peer, reason=reason.getErrorMessage())
-        super().failed(transport, reason)
+            why = reason.getErrorMessage() if reason is not None else "it has gone"
+            _log.debug("no TLS with {peer}: {why}", peer=peer, why=why)
 
     def doStop(self) -> None:
         """The port is closed: who has not been let in yet, will not be."""
-        super().doStop()
         for transport in [*self._shaking]:
+            self.succeeded(transport)
             transport.abortConnection()
+        super().doStop()
+
+    def _shook_hands(self, transport: TLSTransport, *, in_vain: bool) -> None:
+        if self._gate is not None:
+            self._gate.shook_hands(transport.address, in_vain=in_vain)
 
 
 class _TLSClientFactory(_TLSFactory):
@@ -139,9 +185,9 @@ class _TLSClientFactory(_TLSFactory):
         if not self.connected.called:
             self.connected.callback(protocol)
 
-    def failed(self, transport: TLSTransport, reason: Failure) -> None:
+    def failed(self, transport: TLSTransport, reason: Failure | None) -> None:
         super().failed(transport, reason)
-        self.not_connected(reason)
+        self.not_connected(reason or Failure(CouldNotConnect(_GONE)))
 
     def not_connected(self, reason: Failure) -> None:
         """There is no connection to shake hands on, or no hand was shaken."""
