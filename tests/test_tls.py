@@ -629,6 +629,7 @@ async def test_denied() -> None:
     async with open_door(DoorSettings(rules=denied), identity=identity()) as door:
         assert await in_thread(finished, door.connect())
         assert door.factory.refusals.total == {"not-allowed": 1}
+        assert door.factory.gate.turned_away == {"not-allowed": 1}
         assert len(door.factory.gate.admission) == 0
         door.factory.refusals.tell()
 

@@ -109,6 +109,7 @@ class Gate:
         if refusal is None:
             self.admission.enter(group)
             return True
+        self.turned_away[refusal.code] += 1
         self._refusals.count(refusal.code, group)
         return False
 
