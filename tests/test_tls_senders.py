@@ -24,7 +24,7 @@ import pytest
 
 from tests.scraping import workers_of
 from tests.test_workers import all_serve
-from tests.tls_peers import VERSIONS, client_context, files
+from tests.tls_peers import client_context, files
 
 from .daemon import PATIENCE, SUCCESS, Daemon, deadly, hear, photo, run_twistd, sha256, until
 
@@ -394,11 +394,11 @@ def test_cannot_start(tmp_path: Path, folder: Path, wrong: str) -> None:
     assert line.startswith(f"twistd upload: --listen: {key}: ")
 
 
-@pytest.mark.parametrize("version", VERSIONS, ids=["1.2", "1.3"])
-def test_stop_during_uploads(tmp_path: Path, folder: Path, version: ssl.TLSVersion) -> None:
+def test_stop_during_uploads(tmp_path: Path, folder: Path) -> None:
     """Told to stop, the daemon refuses what is unfinished, and drops half a handshake."""
     with Daemon(tmp_path, listen(folder), "--drain=0") as daemon:
-        context = client_context(version)
+        # By TLS 1.2 the server's handshake ends before ours.
+        context = client_context(ssl.TLSVersion.TLSv1_2)
         context.load_verify_locations(folder / "ca.pem")
         with (
             daemon.connect() as half,
