@@ -312,7 +312,7 @@ def addresses_in(line: str) -> Iterator[tuple[int, tuple[str, int] | str]]:
         if name.startswith("unix:"):
             yield socket.AF_UNIX, name.removeprefix("unix:")
             continue
-        host, _, port = name.rpartition(":")
+        host, _, port = name.removeprefix("tls:").rpartition(":")
         if host.startswith("["):
             yield socket.AF_INET6, (host.strip("[]"), int(port))
         else:

@@ -21,10 +21,14 @@ from twisted.logger import ILogObserver, LogLevel, globalLogPublisher
 from zope.interface import implementer
 
 from twisted_upload.admission import Places
+from twisted_upload.certificates import Identity
 from twisted_upload.eager import read_eagerly
 from twisted_upload.interfaces import IUploadStore
 from twisted_upload.memory import MemoryStore
 from twisted_upload.raw import DoorSettings, UploadFactory, UploadProtocol
+from twisted_upload.tls_endpoints import TLSServerFactory
+
+_DOORS = ("twisted_upload.raw", "twisted_upload.ends", "twisted_upload.tls_endpoints")
 
 T = TypeVar("T")
 
@@ -90,7 +94,7 @@ class LoggedEnds:
         self.others: list[dict[str, Any]] = []
 
     def __call__(self, event: dict[str, Any]) -> None:
-        if event.get("log_namespace") in ("twisted_upload.raw", "twisted_upload.ends"):
+        if event.get("log_namespace") in _DOORS:
             (self.ends if "end" in event else self.others).append(event)
 
     @property
@@ -112,6 +116,7 @@ class OpenDoor:
     :ivar log: what it logged.
     :cvar eager: its connections read at once what is there, as those of the
         daemon do.
+    :param identity: for TLS.
     """
 
     eager = True
@@ -122,6 +127,7 @@ class OpenDoor:
         store: IUploadStore | None = None,
         clock: IReactorTime | None = None,
         places: Places | None = None,
+        identity: Identity | None = None,
     ) -> None:
         self.clock = Clock()
         self.store = MemoryStore(lambda: 1_795_328_130.123, suffix=lambda _: ".bin")
@@ -129,8 +135,11 @@ class OpenDoor:
         self.factory = UploadFactory(
             store or self.store, clock or self.clock, settings, places=places
         )
-        self.port: Any = reactor.listenTCP(0, self.factory, 4096, "127.0.0.1")
-        if self.eager:
+        outer: Any = self.factory
+        if identity is not None:
+            outer = TLSServerFactory(outer, clock or self.clock, identity)
+        self.port: Any = reactor.listenTCP(0, outer, 4096, "127.0.0.1")
+        if self.eager and identity is None:
             read_eagerly(self.port)
         self._peers: list[socket.socket] = []
 
@@ -202,9 +211,10 @@ async def open_door(
     store: IUploadStore | None = None,
     clock: IReactorTime | None = None,
     places: Places | None = None,
+    identity: Identity | None = None,
 ) -> AsyncIterator[OpenDoor]:
     """A raw door for the length of a test."""
-    door = OpenDoor(settings or DoorSettings(), store, clock, places)
+    door = OpenDoor(settings or DoorSettings(), store, clock, places, identity)
     globalLogPublisher.addObserver(door.log)
     try:
         yield door

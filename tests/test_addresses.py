@@ -8,7 +8,7 @@ import pytest
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.interfaces import IAddress
 
-from twisted_upload.addresses import listening_name, peer_name
+from twisted_upload.addresses import listening_name, peer_name, split_description
 
 
 @pytest.mark.parametrize(
@@ -40,3 +40,29 @@ def test_peer_name(address: IAddress, name: str) -> None:
 def test_listening_name(address: IAddress, name: str) -> None:
     """Where a daemon listens, in a word."""
     assert listening_name(address) == name
+
+
+@pytest.mark.parametrize(
+    ("text", "values", "named"),
+    [
+        ("", [""], {}),
+        ("6667", ["6667"], {}),
+        ("6667:key=/a.pem:cert=b=c", ["6667"], {"key": "/a.pem", "cert": "b=c"}),
+        ("key=a:6667:", ["6667", ""], {"key": "a"}),
+        ("[::1]:6667:x=[fe80::1%eth0]", ["[::1]", "6667"], {"x": "[fe80::1%eth0]"}),
+        ("[a:b", ["[a", "b"], {}),
+        ("a\\:\\\\:b\\=c", ["a:\\", "b=c"], {}),
+        ("a\\:", ["a:"], {}),
+        ("/x=y", ["/x=y"], {}),
+    ],
+)
+def test_arguments(text: str, values: list[str], named: dict[str, str]) -> None:
+    """Arguments of an endpoint string, by position and by name."""
+    assert split_description(text) == (values, named)
+
+
+@pytest.mark.parametrize("text", ["a\\", "key=a:key=a"])
+def test_no_arguments(text: str) -> None:
+    """What cannot be understood is refused."""
+    with pytest.raises(ValueError, match=r"it ends in a backslash|key= is there twice"):
+        split_description(text)

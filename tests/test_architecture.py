@@ -5,6 +5,7 @@ Who may know whom.
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,7 +27,7 @@ DOORS = {
     *("admission", "gate", "refusals", "turned_away", "ports"),
 }
 
-CLIENT = {"client", "digest", "sendfile", "source"}
+CLIENT = {"client", "connecting", "digest", "sendfile", "source"}
 
 JOURNAL = {"journal", "journal_files", "journal_reading"}
 
@@ -36,8 +37,9 @@ ROWS: list[set[str]] = [
     {"interfaces", "units", "addresses", "networks", "descriptors"},
     {
         *("names", "answers", "lifecycle", "limits", "ends", "proxy"),
-        *("metrics", "tally", "lag", "records"),
+        *("metrics", "tally", "lag", "records", "certificates"),
     },
+    {"tls", "tls_endpoints"},
     STORES | DOORS | CLIENT | JOURNAL,
     {
         "testing",
@@ -139,6 +141,17 @@ def test_disk_threads_meet_no_reactor(module: str) -> None:
     for imported, name in _imports(MODULES[module]):
         assert imported != "twisted.internet.protocol", module
         assert (imported, name) != ("twisted.internet", "reactor"), module
+
+
+@pytest.mark.parametrize("module", ["tls", "tls_endpoints", "certificates"])
+def test_tls_by_public_names(module: str) -> None:
+    """TLS is made of what Twisted and Python promise: no private name but our own."""
+    for node in ast.walk(MODULES[module]):
+        if isinstance(node, ast.Attribute) and re.match(r"_(?!_init__)", node.attr):
+            assert isinstance(node.value, ast.Name), node.attr
+            assert node.value.id == "self", node.attr
+        elif isinstance(node, ast.ImportFrom):
+            assert not any(alias.name.startswith("_") for alias in node.names)
 
 
 @pytest.mark.parametrize("module", sorted(MODULES))

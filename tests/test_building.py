@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from twisted.internet.testing import MemoryReactorClock
 
+from tests.tls_peers import files
 from twisted_upload.building import (
     Stores,
     descriptors_of_programs,
@@ -143,6 +144,19 @@ def test_endpoints(tmp_path: Path) -> None:
 
 def test_wrong_endpoint(tmp_path: Path) -> None:
     """What is not an endpoint is told with who wants it."""
-    configuration = configured(tmp_path, "listen = 'tls:1'")
+    configuration = configured(tmp_path, "listen = 'ssl:1'")
     with pytest.raises(WrongConfiguration, match=r"listener l0: listen: .* half-close"):
         endpoints_of(configuration.listeners[0], MemoryReactorClock())
+
+
+def test_tls_behind_a_balancer(tmp_path: Path) -> None:
+    """TLS and the header of a load balancer do not go together, and the line says what does."""
+    key, chain, _ = files(tmp_path)
+    listen = f"listen = 'tls:1:key={key}:cert={chain}'\n"
+    configuration = configured(
+        tmp_path, listen, listen + "proxy-protocol = true\nproxy-from = '10.0.0.0/8'"
+    )
+    one, other = configuration.listeners
+    assert len(endpoints_of(one, MemoryReactorClock())) == 2
+    with pytest.raises(WrongConfiguration, match=r"listener l1: listen: tls: does not go with"):
+        endpoints_of(other, MemoryReactorClock())

@@ -4,13 +4,16 @@ Which endpoints the raw door can be opened on.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint
 
 from tests.helpers import reactor
+from tests.tls_peers import files
 from twisted_upload.listening import endpoint_from_string, tcp_endpoint
+from twisted_upload.tls_endpoints import TLSServerEndpoint
 
 
 @pytest.mark.parametrize(
@@ -32,10 +35,50 @@ def test_endpoints(description: str) -> None:
 @pytest.mark.parametrize(
     "description",
     [
-        "tls:443:privateKey=x.pem",
+        "tls:0:key={key}:cert={chain}",
+        "tls:0:cert={chain}:key={key}:interface=127.0.0.1",
+        "tls:0:key={key}:cert={chain}:interface=[::1]",
+        "tls:0:key={key}:cert={chain}:interface=\\:\\:1",
+    ],
+)
+def test_tls_endpoints(tmp_path: Path, description: str) -> None:
+    """TLS needs a key and a certificate, in files."""
+    key, chain, _ = files(tmp_path)
+    endpoint = endpoint_from_string(reactor, description.format(key=key, chain=chain))
+    assert isinstance(endpoint, TLSServerEndpoint)
+
+
+@pytest.mark.parametrize(
+    ("description", "why"),
+    [
+        ("tls:", "it is tls:PORT"),
+        ("tls:0", "it is tls:PORT"),
+        ("tls:0:key={key}", "it is tls:PORT"),
+        ("tls:0:key={key}:cert=", "it is tls:PORT"),
+        ("tls:0:key={key}:cert={chain}:privateKey=x", "it is tls:PORT"),
+        ("tls:0:1:key={key}:cert={chain}", "it is tls:PORT"),
+        ("tls:http:key={key}:cert={chain}", "'http' is not a port number"),
+        ("tls:65536:key={key}:cert={chain}", "'65536' is not a port number"),
+        ("tls:0:key={key}:cert={chain}:interface=x", "'x' does not appear to be an IPv4"),
+        ("tls:0:key={key}:cert={chain}\\", "it ends in a backslash"),
+        ("tls:0:key={key}x:cert={chain}", "key.pemx: No such file"),
+        ("tls:0:key={key}:cert={key}", "key.pem: there is no certificate"),
+    ],
+)
+def test_no_tls_endpoints(tmp_path: Path, description: str, why: str) -> None:
+    """What is wrong with one is said in a line."""
+    key, chain, _ = files(tmp_path)
+    with pytest.raises(ValueError, match=re.escape(why)) as raised:
+        endpoint_from_string(reactor, description.format(key=key, chain=chain))
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "description",
+    [
         "ssl:443:privateKey=x.pem",
         "haproxy:tcp:6666",
-        " tls :443",
+        " ssl :443",
     ],
 )
 def test_no_half_close(description: str) -> None:

@@ -286,6 +286,7 @@ NONSENSE: dict[str, list[str]] = {
         "tcp:http",
         "tcp:0:nonsense=1",
         "tls:0:interface=127.0.0.1",
+        "tls:0:key=no/such.pem:cert=no/such.pem",
         "ssl:0:interface=127.0.0.1",
         "haproxy:tcp:0",
         "unix:",
@@ -379,7 +380,7 @@ def test_unknown_argument(tmp_path: Path, argument: str, names: str) -> None:
     assert_one_line(refusal_to_start(tmp_path, argument), names, 2)
 
 
-@pytest.mark.parametrize("kind", ["tls", "ssl", "haproxy"])
+@pytest.mark.parametrize("kind", ["ssl", "haproxy"])
 def test_endpoints_without_half_close(tmp_path: Path, kind: str) -> None:
     """An endpoint on which a half-close cannot arrive is refused, and the line says why."""
     result = refusal_to_start(tmp_path, f"--listen={kind}:0")

@@ -5,6 +5,7 @@ Network addresses as people write them.
 from __future__ import annotations
 
 import os
+import re
 import struct
 from socket import SO_PEERCRED, SOL_SOCKET
 from typing import Any
@@ -12,7 +13,9 @@ from typing import Any
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.interfaces import IAddress
 
-__all__ = ["host_of", "listening_name", "peer_name", "unix_peer_name"]
+__all__ = ["host_of", "listening_name", "peer_name", "split_description", "unix_peer_name"]
+
+_ARGUMENT = re.compile(r"(?:(\w+)=)?((?:\\.|\[[0-9A-Fa-f:.]+(?:%\w+)?\]|[^:\\])*)(:|\Z)", re.DOTALL)
 
 
 def host_of(address: IAddress | None) -> str | None:
@@ -56,10 +59,45 @@ def unix_peer_name(transport: Any) -> str:
     return f"unix uid {uid} pid {pid}" if pid else f"unix uid {uid}"
 
 
-def listening_name(address: IAddress) -> str:
-    """What we listen on: ``*:6666`` for all addresses of a port, or a socket's path."""
+def listening_name(address: IAddress, *, tls: bool = False) -> str:
+    """
+    What we listen on: ``*:6666`` for all addresses of a port, or a socket's path.
+
+    :param tls: whether TLS is spoken there: then it is ``tls:*:6666``.
+    """
+    if tls:
+        return f"tls:{listening_name(address)}"
     if isinstance(address, UNIXAddress):
         return f"unix:{os.fsdecode(address.name or b'')}"
     if isinstance(address, IPv4Address | IPv6Address) and address.host in ("0.0.0.0", "::"):  # noqa: S104
         return f"*:{address.port}"
     return peer_name(address)
+
+
+def split_description(text: str) -> tuple[list[str], dict[str, str]]:
+    """
+    The arguments of an endpoint string, as Twisted understands them:
+    ``6667:key=/a.pem`` are ``6667``, and ``/a.pem`` for ``key``.
+
+    A colon that belongs to an argument has a backslash before it, or is part of
+    an IPv6 address in brackets.
+
+    :raises ValueError: that it is not.
+    """
+    values: list[str] = []
+    named: dict[str, str] = {}
+    rest: str | None = text
+    while rest is not None:
+        argument = _ARGUMENT.match(rest)
+        if argument is None:
+            raise ValueError("it ends in a backslash")
+        name, escaped, colon = argument.groups()
+        value = re.sub(r"\\(.)", r"\1", escaped, flags=re.DOTALL)
+        if name is None:
+            values.append(value)
+        elif name in named:
+            raise ValueError(f"{name}= is there twice")
+        else:
+            named[name] = value
+        rest = rest[argument.end() :] if colon else None
+    return values, named

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, cast
 
 from twisted.application.service import Service
@@ -29,6 +28,7 @@ from twisted_upload.eager import read_eagerly
 from twisted_upload.errors import CannotStart
 from twisted_upload.logs import LineObserver
 from twisted_upload.ports import notice_dead_peers, wait_in_shortage
+from twisted_upload.tls_endpoints import TLSServerEndpoint
 
 __all__ = ["Companion", "Doorway", "Listening", "listen"]
 
@@ -93,7 +93,10 @@ class Listening(Service):
         """One line: where it listens, and where files go."""
         ports = iter(self.ports)
         where = [
-            ", ".join(listening_name(port.getHost()) for port in islice(ports, len(it.endpoints)))
+            ", ".join(
+                listening_name(port.getHost(), tls=isinstance(endpoint, TLSServerEndpoint))
+                for (_, endpoint), port in zip(it.endpoints, ports, strict=False)
+            )
             for it in self.doorways
         ]
         if len(self.doorways) == 1:

@@ -36,6 +36,7 @@ from twisted_upload.service import Storage
 from twisted_upload.settings import DoorSettings
 from twisted_upload.tally import DiskTimes
 from twisted_upload.timing import TimedFiles
+from twisted_upload.tls_endpoints import TLSServerEndpoint
 
 __all__ = [
     "Endpoints",
@@ -74,6 +75,11 @@ def endpoints_of(listener: Listener, reactor: Any) -> Endpoints:
     for description in listen.value:
         try:
             endpoint = endpoint_from_string(reactor, description)
+            if isinstance(endpoint, TLSServerEndpoint) and listener["proxy-protocol"]:
+                raise ValueError(
+                    "tls: does not go with proxy-protocol, whose header comes before TLS;"
+                    " have the load balancer speak TLS, and listen on tcp: here"
+                )
         except ValueError as error:
             raise WrongConfiguration(f"{listen.source}: {error}") from error
         endpoints.append((listen.named(description), endpoint))

@@ -18,21 +18,23 @@ from collections.abc import Callable
 from typing import Any, NoReturn, cast
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.endpoints import clientFromString, connectProtocol
+from twisted.internet.endpoints import connectProtocol
 from twisted.internet.error import ConnectionDone
 from twisted.internet.error import TimeoutError as ConnectionTimedOut
 from twisted.internet.interfaces import (
     IDelayedCall,
-    IHalfCloseableDescriptor,
     IReactorTime,
+    IReadWriteDescriptor,
     ISSLTransport,
     IStreamClientEndpoint,
+    ITCPTransport,
 )
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from twisted_upload.addresses import peer_name
 from twisted_upload.answers import LONGEST_ANSWER, SUCCESS, Kept, read_answer
+from twisted_upload.connecting import client_endpoint
 from twisted_upload.digest import Digest
 from twisted_upload.errors import (
     AnswerTimedOut,
@@ -80,8 +82,11 @@ def upload(
 
     :param source: a path, a binary file object (read from where it stands,
         never closed here; a pipe will do), or bytes.
-    :param endpoint: where to: ``tcp:server:6666``, ``unix:/run/upload.sock`` or
-        any other client endpoint of Twisted on which a half-close works.
+    :param endpoint: where to: ``tcp:server:6666``, ``unix:/run/upload.sock``,
+        ``tls:server:6667``, ``tls:server:6667:cacert=/etc/ca.pem``, or any other
+        client endpoint of Twisted on which a half-close works.  TLS over another
+        endpoint is `twisted_upload.tls_endpoints.TLSClientEndpoint`; Twisted's own cannot
+        half-close.
     :param reactor: the global one unless given.
     :param progress: called with the bytes sent so far and the bytes in all
         (`None` where nobody knows, until everything has been sent: then both
@@ -168,9 +173,9 @@ async def _connect(
     """
     if isinstance(endpoint, str):
         try:
-            endpoint = cast(IStreamClientEndpoint, clientFromString(reactor, endpoint))
-        except Exception as error:
-            raise CouldNotConnect(f"{endpoint!r} is not a client endpoint: {error}") from error
+            endpoint = client_endpoint(reactor, endpoint)
+        except ValueError as error:
+            raise CouldNotConnect(str(error)) from error
 
     def too_late(result: object, seconds: float) -> NoReturn:
         raise UploadTimedOut(f"no connection within {format_duration(seconds)}")
@@ -190,7 +195,7 @@ async def _connect(
     attempt.addCallbacks(lambda _: connected.callback(None), connected.errback)
     try:
         await connected
-    except UploadTimedOut:
+    except UploadError:
         raise
     except ConnectionTimedOut as error:
         raise UploadTimedOut("the connection attempt timed out") from error
@@ -253,9 +258,13 @@ class _Sending(Protocol):
         self._peer = peer_name(self.transport.getPeer())
         self._arrived = time.time()
         transport = self.transport
-        half_closes = IHalfCloseableDescriptor.providedBy(transport)
+        half_closes = ITCPTransport.providedBy(transport)
         if ISSLTransport.providedBy(transport) or not half_closes:
-            self._give_up(CouldNotConnect("a half-close cannot be sent over this endpoint"))
+            self._give_up(
+                CouldNotConnect(
+                    "a half-close cannot be sent over this endpoint; for TLS, tls:HOST:PORT can"
+                )
+            )
             return
         handle = transport.getHandle()
         handle.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -271,7 +280,8 @@ class _Sending(Protocol):
     def _send(self) -> Deferred[Any]:
         source, transport = self._source, self.transport
         large = source.descriptor is not None and (source.total or 0) >= FROM
-        if not large or self._tell_hash:
+        is_socket: bool = IReadWriteDescriptor.providedBy(transport)  # and not TLS
+        if not large or self._tell_hash or not is_socket:
             return source.send_to(transport, self._passing)
         assert source.descriptor is not None
         try:

@@ -8,6 +8,7 @@ the process; all below it has them handed in.
 from __future__ import annotations
 
 import signal
+import ssl
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from twisted.python.failure import Failure
 
 from twisted_upload.answers import FAILURE, SUCCESS
 from twisted_upload.batch import Batch, ExitStatus, Retries, exit_status
+from twisted_upload.certificates import trusting
 from twisted_upload.client import upload
 from twisted_upload.destination import DaemonResolver, Destination, parse_destination
 from twisted_upload.display import PROGRAM, Bars, Display, Output
@@ -59,6 +61,8 @@ class Options:
 
     files: tuple[str, ...]
     to: Destination
+    tls: bool
+    cacert: str | None
     jobs: int
     retry: int
     retry_unknown: bool
@@ -160,8 +164,18 @@ _duration = partial(
     default="localhost:6666",
     envvar="TWISTED_UPLOAD_TO",
     help="Server to send to: a name, an address ([::1]:6666 for IPv6), or a client endpoint"
-    " such as unix:/run/upload.sock.  [env var: TWISTED_UPLOAD_TO; default: localhost:6666]",
+    " such as tls:server:6667 or unix:/run/upload.sock.  [env var: TWISTED_UPLOAD_TO; default:"
+    " localhost:6666]",
 )
+@click.option(
+    "--tls", is_flag=True,
+    help="Send by TLS; the server's certificate must be valid, and for that HOST.",
+)  # fmt: skip
+@click.option(
+    "--cacert", metavar="FILE", type=click.UNPROCESSED,
+    help="Trust the certificates in this PEM file, of CAs or of servers, instead of the"
+    " system's; means --tls.",
+)  # fmt: skip
 @click.option(
     "-j", "--jobs", metavar="N", type=click.IntRange(1, 1000), default=1, show_default=True,
     help="Send N files at a time.",
@@ -252,13 +266,30 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         sys.exit(ExitStatus.FAILED)
 
 
+def _trust(options: Options) -> ssl.SSLContext | None:
+    """Whom to trust, where the destination itself does not say."""
+    if not options.tls and options.cacert is None:
+        return None
+    if options.to.is_tls and options.cacert is None:
+        return None
+    if options.to.host is None:
+        raise click.UsageError(
+            "--tls and --cacert go with --to HOST[:PORT]; or write tls:HOST:PORT:cacert=FILE"
+        )
+    try:
+        return trusting(options.cacert)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="'--cacert'") from error
+
+
 def _send(options: Options, out: Output, err: Output) -> int:
     # Only here, so that --help need not wait for it.
     from twisted.internet import reactor as _reactor  # noqa: PLC0415
 
     reactor: Any = _reactor
+    context = _trust(options)
     try:
-        endpoint = options.to.endpoint(reactor)
+        endpoint = options.to.endpoint(reactor, context)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="'--to'") from error
     reactor.installNameResolver(DaemonResolver(reactor))

@@ -6,19 +6,14 @@ from __future__ import annotations
 
 import re
 import socket
+import ssl
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from twisted.internet.abstract import isIPAddress, isIPv6Address
+from twisted.internet.abstract import isIPv6Address
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.endpoints import (
-    HostnameEndpoint,
-    TCP4ClientEndpoint,
-    TCP6ClientEndpoint,
-    clientFromString,
-)
 from twisted.internet.interfaces import (
     IAddress,
     IHostnameResolver,
@@ -29,13 +24,13 @@ from twisted.internet.interfaces import (
 )
 from zope.interface import implementer
 
+from twisted_upload.connecting import client_endpoint, host_endpoint
+
 __all__ = ["DEFAULT_PORT", "DaemonResolver", "Destination", "parse_destination"]
 
 DEFAULT_PORT = 6666
 
-_NO_HALF_CLOSE = ("tls", "ssl")
-_KINDS = ("tcp", "unix", *_NO_HALF_CLOSE)
-_A_DAY = 24 * 3600.0
+_KINDS = ("tcp", "unix", "tls", "ssl")
 _BRACKETED = re.compile(r"\[([^\[\]]*)\](?::(.*))?\Z")
 _HOST = re.compile(r"[^\s/\\@\[\]?#]+\Z")
 
@@ -55,31 +50,34 @@ class Destination:
     host: str | None
     port: int = DEFAULT_PORT
 
-    def endpoint(self, reactor: Any) -> IStreamClientEndpoint:
-        """
-        What connects to it, for as long as the kernel tries: whoever has less
-        patience cancels it.
+    @property
+    def is_tls(self) -> bool:
+        """Whether it says itself that it is to be spoken to by TLS."""
+        return self.host is None and self.text.startswith("tls:")
 
+    def endpoint(
+        self, reactor: Any, context: ssl.SSLContext | None = None
+    ) -> IStreamClientEndpoint:
+        """
+        What connects to it.
+
+        :param context: for TLS: whom to trust.
         :raises ValueError: it is no endpoint after all.
         """
-        if self.host is None:
-            try:
-                return cast(IStreamClientEndpoint, clientFromString(reactor, self.text))
-            except Exception:
-                raise ValueError(_not_understood(self.text)) from None
-        # A literal is not looked up: the look-up would lose the zone of fe80::1%eth0.
-        kind: Any = HostnameEndpoint
-        if isIPAddress(self.host):
-            kind = TCP4ClientEndpoint
-        elif isIPv6Address(self.host):
-            kind = TCP6ClientEndpoint
-        return cast(IStreamClientEndpoint, kind(reactor, self.host, self.port, _A_DAY))
+        if self.host is not None:
+            return host_endpoint(reactor, self.host, self.port, context)
+        if self.is_tls:
+            return client_endpoint(reactor, self.text)
+        try:
+            return client_endpoint(reactor, self.text)
+        except ValueError:
+            raise ValueError(_not_understood(self.text)) from None
 
 
 def parse_destination(text: str) -> Destination:
     """
     Understand ``HOST``, ``HOST:PORT``, ``::1``, ``[::1]:6666``, or a client
-    endpoint string such as ``unix:/run/upload.sock``.
+    endpoint string such as ``tls:server:6667`` or ``unix:/run/upload.sock``.
 
     :raises ValueError: with a text that says what is understood.
     """
@@ -94,11 +92,8 @@ def parse_destination(text: str) -> Destination:
     if isIPv6Address(text):
         return Destination(text, text)
     host, colon, rest = text.partition(":")
-    if host in _NO_HALF_CLOSE and colon:
-        raise ValueError(
-            f"{host}: is not supported, because the end of an upload (a half-close)"
-            " cannot be sent through it"
-        )
+    if host == "ssl" and colon:
+        raise ValueError("ssl: is not supported; tls:HOST:PORT is")
     if (host in _KINDS and rest) or ":" in rest:
         return Destination(text, None)
     if not _HOST.match(host):
@@ -115,7 +110,7 @@ def _port(text: str) -> int:
 def _not_understood(text: str) -> str:
     return (
         f"{text!r} is not HOST, HOST:PORT, [IPV6]:PORT"
-        " or a client endpoint such as unix:/run/upload.sock"
+        " or a client endpoint such as tls:HOST:PORT or unix:/run/upload.sock"
     )
 
 

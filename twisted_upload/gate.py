@@ -99,6 +99,28 @@ class Gate:
         self._refusals.count(refusal.code, address_group(host) if host else None)
         return TurnedAway(self._anteroom, refusal)
 
+    # Before a handshake of TLS
+
+    def may_shake_hands(self, address: IAddress | None) -> bool:
+        """See `IGate`."""
+        host = host_of(address)
+        group = address_group(host) if host else None
+        refusal = self._refusal(host, group)
+        if refusal is None:
+            self.admission.enter(group)
+            return True
+        self.turned_away[refusal.code] += 1
+        self._refusals.count(refusal.code, group)
+        return False
+
+    def shook_hands(self, address: IAddress | None, *, in_vain: bool) -> None:
+        """See `IGate`."""
+        host = host_of(address)
+        group = address_group(host) if host else None
+        self.admission.leave(group)
+        if in_vain:
+            self._refusals.count("without TLS", group)
+
     def _let_in(self, address: IAddress | None, host: str | None) -> IProtocol:
         group = address_group(host) if host else None
         refusal = self._refusal(host, group)

@@ -4,6 +4,7 @@ Which endpoints the raw door can be opened on.
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 from typing import Any, cast
 
@@ -15,7 +16,10 @@ from twisted.internet.endpoints import (
 )
 from twisted.internet.interfaces import IStreamServerEndpoint
 
+from twisted_upload.addresses import split_description
+from twisted_upload.certificates import Identity
 from twisted_upload.ports import AdoptedUnixEndpoint
+from twisted_upload.tls_endpoints import TLSServerEndpoint
 
 __all__ = ["BACKLOG", "adopted_endpoint", "endpoint_from_string", "tcp_endpoint"]
 
@@ -23,26 +27,33 @@ BACKLOG = 4096
 """Connections that the kernel holds ready for us; it caps this by net.core.somaxconn."""
 
 _KINDS = ("tcp", "tcp4", "tcp6", "unix", "systemd", "fd")
-_NO_HALF_CLOSE = ("tls", "ssl", "haproxy")
+_NO_HALF_CLOSE = ("ssl", "haproxy")
+_OF_TLS = {"key", "cert", "interface"}
 
 
 def endpoint_from_string(reactor: Any, description: str) -> IStreamServerEndpoint:
     """
-    An endpoint from a server endpoint string of Twisted.
+    An endpoint from a server endpoint string of Twisted, or of ours:
+    ``tls:6667:key=/etc/key.pem:cert=/etc/chain.pem:interface=127.0.0.1``.  Key
+    and certificate are read here and now.
 
-    :raises ValueError: it is not one, or no half-close can arrive on it; the
-        text says which.
+    :raises ValueError: it is not one, or no half-close can arrive on it, or a
+        file of a ``tls:`` cannot be used; the text says which.
     """
-    kind = description.partition(":")[0].strip()
+    kind, _, arguments = description.partition(":")
+    kind = kind.strip()
+    if kind == "tls":
+        return _tls_endpoint(reactor, description, arguments)
     if kind in _NO_HALF_CLOSE:
+        instead = "; tls: can" if kind == "ssl" else ""
         raise ValueError(
             f"{kind}: is not supported, because the end of an upload (a half-close)"
-            " cannot arrive through it"
+            f" cannot arrive through it{instead}"
         )
     if kind not in _KINDS or not description.partition(":")[2]:
         raise ValueError(
             f"{description!r} is not a server endpoint such as tcp:6666, tcp6:6666,"
-            " unix:/run/upload.sock or systemd:domain=INET:index=0"
+            " tls:6667:key=FILE:cert=FILE, unix:/run/upload.sock or systemd:domain=INET:index=0"
         )
     try:
         endpoint = serverFromString(reactor, description)
@@ -75,3 +86,21 @@ def tcp_endpoint(reactor: Any, port: int, interface: str) -> IStreamServerEndpoi
     return cast(
         IStreamServerEndpoint, endpoint(reactor, port, backlog=BACKLOG, interface=interface)
     )
+
+
+def _tls_endpoint(reactor: Any, description: str, arguments: str) -> TLSServerEndpoint:
+    try:
+        values, named = split_description(arguments)
+        wrong = named.keys() - _OF_TLS
+        if len(values) != 1 or wrong or not named.get("key") or not named.get("cert"):
+            raise ValueError("it is tls:PORT:key=FILE:cert=FILE[:interface=ADDRESS]")
+        (port,) = values
+        if not (port.isascii() and port.isdigit()) or int(port) > 65535:
+            raise ValueError(f"{port!r} is not a port number from 0 to 65535")
+        interface = named.get("interface", "").strip("[]")
+        if interface:
+            ipaddress.ip_address(interface)
+    except ValueError as error:
+        raise ValueError(f"{description!r} is not a server endpoint: {error}") from error
+    identity = Identity.from_files(named["key"], named["cert"])
+    return TLSServerEndpoint(tcp_endpoint(reactor, int(port), interface), identity, reactor)

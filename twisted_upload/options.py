@@ -104,7 +104,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "listen",
         None,
-        "Twisted server endpoint (tcp:, unix:, ...) to listen on, not --port. Repeatable.",
+        "Twisted server endpoint (tcp:, tls:, unix:, ...) to listen on, not --port. Repeatable.",
         repeatable=True,
         per_listener=True,
     ),

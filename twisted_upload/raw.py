@@ -41,6 +41,7 @@ from twisted_upload.limits import Pace, Rounds, Silences
 from twisted_upload.parting import say_and_close
 from twisted_upload.refusals import Refusals
 from twisted_upload.settings import DoorSettings
+from twisted_upload.tls_endpoints import IGated
 from twisted_upload.units import format_duration, format_size
 
 __all__ = ["DoorSettings", "UploadFactory", "UploadProtocol"]
@@ -348,6 +349,7 @@ class UploadProtocol(TakesNoDescriptors, Protocol):
         factory.ended(self)
 
 
+@implementer(IGated)
 class UploadFactory(Connections, ServerFactory):
     """
     The raw door.

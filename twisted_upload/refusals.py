@@ -49,7 +49,8 @@ class Refusals:
         """
         One more.
 
-        :param code: one of `twisted_upload.answers.CODES`, or ``lost``.
+        :param code: one of `twisted_upload.answers.CODES`, or ``lost``, or another
+            word where there could be no answer.
         :param group: of addresses, as `address_group` tells; `None` where there
             is none.
         """

@@ -61,7 +61,7 @@ class TurnedAway(TakesNoDescriptors, Protocol):
         is_socket: bool = IReadWriteDescriptor.providedBy(self.transport)
         if not is_socket:
             self.transport.write(answer)
-            self.transport.loseConnection()
+            self.transport.loseWriteConnection()
             return
         # Past the transport, which would take two turns of the reactor for it.
         socket = self.transport.getHandle()
@@ -81,7 +81,11 @@ class TurnedAway(TakesNoDescriptors, Protocol):
 
     def readConnectionLost(self) -> None:
         """It has nothing more to say."""
-        self.leave()
+        is_socket: bool = IReadWriteDescriptor.providedBy(self.transport)
+        if is_socket:
+            self.leave()
+        else:
+            self.transport.loseConnection()
 
     def writeConnectionLost(self) -> None:
         """That was us."""

@@ -2,8 +2,9 @@
 One worker of several: see `twisted_upload.workers`.
 
 Started with the sockets that it is to serve, an argument such as
-``AF_INET6:3,AF_UNIX:4`` for each listener; told what is in force by the first
-line of its standard input.  The lines that follow ask it something.
+``AF_INET6:3,AF_INET:4:5`` for each listener (5 is the file with key and
+certificate, where TLS is to be spoken); told what is in force by the first line
+of its standard input.  The lines that follow ask it something.
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ import sys
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.internet.stdio import StandardIO
 from twisted.logger import globalLogBeginner
 from twisted.protocols.basic import LineOnlyReceiver
 
 from twisted_upload.building import Endpoints
+from twisted_upload.certificates import Identity
 from twisted_upload.configuration import Configuration
 from twisted_upload.errors import CannotStart
 from twisted_upload.gathering import QUESTION, answer
@@ -27,6 +30,7 @@ from twisted_upload.logs import JOURNAL_STREAM, LineObserver, unbuffered
 from twisted_upload.reporting import ProcessReporter, Report
 from twisted_upload.service import UploadService
 from twisted_upload.tap import upload_service
+from twisted_upload.tls_endpoints import TLSServerEndpoint
 from twisted_upload.workers import REPORTS
 
 __all__ = ["main"]
@@ -119,9 +123,13 @@ def main() -> None:
 
 
 def _adopted(descriptions: str, reactor: Any) -> Endpoints:
-    endpoints = []
-    for description in descriptions.split(","):
-        family, _, number = description.partition(":")
-        adopted = adopted_endpoint(reactor, int(number), socket.AddressFamily[family])
-        endpoints.append((description, adopted))
-    return endpoints
+    return [(each, _endpoint(each, reactor)) for each in descriptions.split(",")]
+
+
+def _endpoint(description: str, reactor: Any) -> IStreamServerEndpoint:
+    family, number, *identity = description.split(":")
+    adopted = adopted_endpoint(reactor, int(number), socket.AddressFamily[family])
+    for descriptor in map(int, identity):
+        with open(descriptor, "rb") as file:
+            return TLSServerEndpoint(adopted, Identity(file.read()), reactor)
+    return adopted

@@ -20,7 +20,6 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Sequence
-from itertools import islice
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
@@ -35,6 +34,7 @@ from twisted_upload.gathering import Gathering, Respondent
 from twisted_upload.journal_files import JournalFiles
 from twisted_upload.logs import JOURNAL_STREAM
 from twisted_upload.ports import close_ours
+from twisted_upload.tls_endpoints import TLSServerEndpoint
 
 __all__ = ["REPORTS", "Supervisor"]
 
@@ -43,9 +43,7 @@ RESTART_DELAY = 1.0
 than that."""
 
 REPORTS = 3
-"""The descriptor on which a worker answers what it is asked."""
-
-FIRST_DESCRIPTOR = REPORTS + 1
+"""The descriptor on which a worker answers what it is asked; the sockets follow."""
 
 
 class Supervisor(Listening):
@@ -140,12 +138,19 @@ class Supervisor(Listening):
         self._waiting.pop(index, None)
         descriptors: dict[int, Any] = {0: "w", 1: "r", 2: "r", REPORTS: "r"}
         inherited = []
-        ports = enumerate(self.ports, FIRST_DESCRIPTOR)
+        identities: list[int] = []  # closed here when the worker has its own
+        ports = iter(self.ports)
         for doorway in self.doorways:
             names = []
-            for number, port in islice(ports, len(doorway.endpoints)):
-                descriptors[number] = port.fileno()  # type: ignore[attr-defined]
-                names.append(f"{socket.AddressFamily(_family(port)).name}:{number}")
+            for (_, endpoint), port in zip(doorway.endpoints, ports, strict=False):
+                numbers = [len(descriptors)]
+                descriptors[numbers[0]] = port.fileno()  # type: ignore[attr-defined]
+                if isinstance(endpoint, TLSServerEndpoint):
+                    identities.append(endpoint.identity.in_memory())
+                    numbers.append(numbers[0] + 1)
+                    descriptors[numbers[1]] = identities[-1]
+                family = socket.AddressFamily(_family(port)).name
+                names.append(":".join(map(str, [family, *numbers])))
             inherited.append(",".join(names))
         worker = _Worker(self._reactor.seconds(), self._configuration, self._copy)
         self._workers[index] = worker
@@ -166,6 +171,8 @@ class Supervisor(Listening):
             path="/",
             childFDs=descriptors,
         )
+        for identity in identities:
+            os.close(identity)
 
     def _environment(self) -> dict[str, str]:
         """Ours; in that of a worker, journald is named where its lines end up there."""

@@ -1,0 +1,268 @@
+"""
+TLS endpoints, of the daemon and of the client.
+
+They listen and connect through other endpoints.  A handshake has its time;
+without one there is no protocol, and of the daemon no more than a debug line.
+
+A handshake costs a server much more than a connection.  A factory with a gate
+(`IGated`) is asked before it whether this peer may come in; if not, there is no
+answer, because it could not be read without the handshake.
+"""
+
+from __future__ import annotations
+
+import ssl
+from typing import Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import (
+    IAddress,
+    IListeningPort,
+    IProtocol,
+    IProtocolFactory,
+    IReactorTime,
+    IStreamClientEndpoint,
+    IStreamServerEndpoint,
+)
+from twisted.internet.protocol import Factory
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import Attribute, Interface, implementer
+
+from twisted_upload.addresses import peer_name
+from twisted_upload.certificates import Identity, handshake_failure, verifiable_name
+from twisted_upload.errors import CouldNotConnect
+from twisted_upload.limits import Silences
+from twisted_upload.tls import HANDSHAKE_TIMEOUT, TLSTransport
+
+__all__ = ["IGate", "IGated", "TLSClientEndpoint", "TLSServerEndpoint", "TLSServerFactory"]
+
+
+_GONE = (
+    "the server closed the connection before the end of the TLS handshake;"
+    " it may be busy, or not let you in"
+)
+
+
+class IGate(Protocol):
+    """Who may shake hands."""
+
+    def may_shake_hands(self, address: IAddress | None) -> bool:
+        """Whether one from there may; then it is counted until `shook_hands`."""
+        raise NotImplementedError
+
+    def shook_hands(self, address: IAddress | None, *, in_vain: bool) -> None:
+        """It has, or it has gone: ``in_vain`` where it had begun to and there was no TLS."""
+
+
+class IGated(Interface):
+    """A factory that does not build protocols for everybody."""
+
+    gate: IGate = Attribute("An `IGate`.")
+
+
+class _TLSFactory(Factory):
+    """
+    Shakes hands, and connects the protocols of another factory behind that.
+
+    :ivar wrapped: that one.
+    """
+
+    noisy = False
+
+    def __init__(self, wrapped: IProtocolFactory, clock: IReactorTime) -> None:
+        self.wrapped = wrapped
+        self.clock = clock
+        self._shaking: set[TLSTransport] = set()
+        self._deadlines = Silences(clock, HANDSHAKE_TIMEOUT, TLSTransport.too_slow)
+
+    def session(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> ssl.SSLObject:
+        """TLS for one connection."""
+        raise NotImplementedError
+
+    def explain(self, error: ssl.SSLError) -> Exception:
+        """Why a handshake has failed."""
+        raise NotImplementedError
+
+    def buildProtocol(self, addr: IAddress | None) -> TLSTransport | None:
+        """One transport for one connection."""
+        return TLSTransport(self, addr)  # type: ignore[arg-type]
+
+    def doStart(self) -> None:
+        """A port begins to listen, or a connection is attempted."""
+        super().doStart()  # type: ignore[no-untyped-call]
+        self.wrapped.doStart()
+
+    def doStop(self) -> None:
+        """No more of that."""
+        super().doStop()  # type: ignore[no-untyped-call]
+        self.wrapped.doStop()
+
+    def began(self, transport: TLSTransport) -> None:
+        """A handshake begins."""
+        self._shaking.add(transport)
+        self._deadlines.heard(transport)
+
+    def succeeded(self, transport: TLSTransport) -> None:
+        """It is done."""
+        self._shaking.discard(transport)
+        self._deadlines.ignore(transport)
+
+    def ready(self, protocol: IProtocol) -> None:
+        """The protocol behind it is connected."""
+
+    def failed(self, transport: TLSTransport, reason: Failure | None) -> None:
+        """It was none, and the connection is gone."""
+        self.succeeded(transport)
+
+
+class TLSServerFactory(_TLSFactory):
+    """:param identity: what to show to clients."""
+
+    def __init__(self, wrapped: IProtocolFactory, clock: IReactorTime, identity: Identity) -> None:
+        super().__init__(wrapped, clock)
+        self._context = identity.context
+        self._gate: IGate | None = wrapped.gate if IGated.providedBy(wrapped) else None
+
+    def buildProtocol(self, addr: IAddress | None) -> TLSTransport | None:
+        """One transport for one connection, if it may come in."""
+        if self._gate is not None and not self._gate.may_shake_hands(addr):
+            return None
+        return super().buildProtocol(addr)
+
+    def succeeded(self, transport: TLSTransport) -> None:
+        super().succeeded(transport)
+        self._shook_hands(transport, in_vain=False)
+
+    def session(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> ssl.SSLObject:
+        return self._context.wrap_bio(incoming, outgoing, server_side=True)
+
+    def explain(self, error: ssl.SSLError) -> Exception:
+        return CouldNotConnect(error.reason or "the handshake failed")
+
+    def failed(self, transport: TLSTransport, reason: Failure | None) -> None:
+        if transport in self._shaking:  # otherwise there was no protocol for it
+            super().succeeded(transport)
+            self._shook_hands(transport, in_vain=transport.begun)
+            peer = peer_name(transport.getPeer())
+            why = reason.getErrorMessage() if reason is not None else "it has gone"
+            _log.debug("no TLS with {peer}: {why}", peer=peer, why=why)
+
+    def doStop(self) -> None:
+        """The port is closed: who has not been let in yet, will not be."""
+        for transport in [*self._shaking]:
+            self.succeeded(transport)
+            transport.abortConnection()
+        super().doStop()
+
+    def _shook_hands(self, transport: TLSTransport, *, in_vain: bool) -> None:
+        if self._gate is not None:
+            self._gate.shook_hands(transport.address, in_vain=in_vain)
+
+
+class _TLSClientFactory(_TLSFactory):
+    """
+    For one connection.
+
+    :ivar connected: fires with the protocol, or fails.
+    """
+
+    def __init__(
+        self, wrapped: IProtocolFactory, clock: IReactorTime, context: ssl.SSLContext, host: str
+    ) -> None:
+        super().__init__(wrapped, clock)
+        self._context = context
+        self._host = host
+        self.connected: Deferred[IProtocol] = Deferred(self._cancel)
+
+    def session(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> ssl.SSLObject:
+        return self._context.wrap_bio(incoming, outgoing, server_hostname=self._host)
+
+    def explain(self, error: ssl.SSLError) -> Exception:
+        return CouldNotConnect(handshake_failure(error))
+
+    def ready(self, protocol: IProtocol) -> None:
+        if not self.connected.called:
+            self.connected.callback(protocol)
+
+    def failed(self, transport: TLSTransport, reason: Failure | None) -> None:
+        super().failed(transport, reason)
+        self.not_connected(reason or Failure(CouldNotConnect(_GONE)))
+
+    def not_connected(self, reason: Failure) -> None:
+        """There is no connection to shake hands on, or no hand was shaken."""
+        if not self.connected.called:
+            self.connected.errback(reason)
+
+    def connect(self, endpoint: IStreamClientEndpoint) -> Deferred[IProtocol]:
+        self._connecting = endpoint.connect(self)
+        self._connecting.addErrback(self.not_connected)
+        return self.connected
+
+    def _cancel(self, _: Deferred[IProtocol]) -> None:
+        for transport in [*self._shaking]:
+            transport.abortConnection()
+        self._connecting.cancel()
+
+
+@implementer(IStreamServerEndpoint)
+class TLSServerEndpoint:
+    """
+    TLS behind another endpoint.
+
+    :param endpoint: listens on sockets.
+    :param identity: what to show to clients.
+    :param clock: times handshakes.
+    """
+
+    def __init__(
+        self, endpoint: IStreamServerEndpoint, identity: Identity, clock: IReactorTime
+    ) -> None:
+        self.identity = identity
+        self._endpoint = endpoint
+        self._clock = clock
+
+    def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:  # noqa: N803
+        """See `IStreamServerEndpoint.listen`."""
+        factory = TLSServerFactory(protocolFactory, self._clock, self.identity)
+        return self._endpoint.listen(factory)
+
+
+@implementer(IStreamClientEndpoint)
+class TLSClientEndpoint:
+    """
+    TLS over another endpoint.  It is connected when the server has been
+    verified.
+
+    :param endpoint: connects, by TCP or through whatever tunnel.
+    :param context: whom to trust; see `twisted_upload.certificates.trusting`.
+    :param host: the name, or the address, that the server's certificate must
+        have.
+    :param clock: times the handshake.
+    :raises ValueError: no certificate can have that name.
+    """
+
+    def __init__(
+        self,
+        endpoint: IStreamClientEndpoint,
+        context: ssl.SSLContext,
+        host: str,
+        clock: IReactorTime,
+    ) -> None:
+        self._endpoint = endpoint
+        self._context = context
+        self._host = verifiable_name(host)
+        self._clock = clock
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:  # noqa: N803
+        """
+        See `IStreamClientEndpoint.connect`.
+
+        :return: may fail with `CouldNotConnect`, which says what is wrong with
+            the server, or with `UploadTimedOut`.
+        """
+        factory = _TLSClientFactory(protocolFactory, self._clock, self._context, self._host)
+        return factory.connect(self._endpoint)
+
+
+_log = Logger()
