@@ -136,18 +136,21 @@ async def test_many(disk: DiskThreads) -> None:
 
 
 async def test_stop_waits(disk: DiskThreads) -> None:
-    """Stopping waits for what was taken, takes no more, and may be said twice."""
+    """Stopping waits for what was taken and what follows from it, and may be said twice."""
     go_on = threading.Event()
     done = [disk.run(lambda: go_on.wait(PATIENCE)) for _ in range(6)]
     stopped, again = disk.stop(), disk.stop()
     await turns()
     assert not stopped.called
-    refused: list[Failure] = []
-    disk.run(lambda: None).addErrback(refused.append)
-    assert [failure.type for failure in refused] == [PoolStopped]
+    cleaned_up: list[None] = []
+    done[0].addCallback(lambda _: disk.run(lambda: cleaned_up.append(None)))
     go_on.set()
     await gatherResults([stopped, again])
     assert all(one.called for one in done)
+    assert cleaned_up == [None]
+    refused: list[Failure] = []
+    disk.run(lambda: None).addErrback(refused.append)
+    assert [failure.type for failure in refused] == [PoolStopped]
 
 
 async def test_stop_waiting(disk: DiskThreads) -> None:

@@ -61,6 +61,7 @@ class DiskThreads:
         self._threads: list[threading.Thread] = []
         self._unfinished = 0
         self._stopped = False
+        self._ended = False
         self._idle: list[Deferred[None]] = []
         # Results travel in bunches: one wake-up of the reactor for all that
         # have finished before it looks.
@@ -70,7 +71,7 @@ class DiskThreads:
 
     def run(self, job: Callable[[], T]) -> Deferred[T]:
         """See `IDisk.run`.  To be called in the reactor's thread."""
-        if self._stopped:
+        if self._ended:
             return fail(PoolStopped("the disk threads have stopped"))
         done: Deferred[T] = Deferred()
         self._unfinished += 1
@@ -81,21 +82,25 @@ class DiskThreads:
 
     def stop(self) -> Deferred[None]:
         """
-        Take no more jobs.
+        Take no more jobs, but those that follow from jobs in work: what was
+        given up while it was being written is still removed.
 
-        :return: fires when those that were taken are done.  Cancel it to stop
-            waiting.
+        :return: fires when all are done.  Cancel it to stop waiting.
         """
-        if not self._stopped:
-            self._stopped = True
-            for _ in self._threads:
-                self._jobs.put(None)
+        self._stopped = True
+        if self._unfinished == 0 and not self._ended:
+            self._end_threads()
         done: Deferred[None] = Deferred()
         if self._unfinished == 0:
             done.callback(None)
         else:
             self._idle.append(done)
         return done
+
+    def _end_threads(self) -> None:
+        self._ended = True
+        for _ in self._threads:
+            self._jobs.put(None)
 
     def _start_thread(self) -> None:
         name = f"{self._name}-{len(self._threads)}"
@@ -125,6 +130,8 @@ class DiskThreads:
             self._unfinished -= 1
             done.callback(result)
         if self._stopped and self._unfinished == 0:
+            if not self._ended:
+                self._end_threads()
             idle, self._idle = self._idle, []
             for waiting in idle:
                 waiting.callback(None)
