@@ -27,7 +27,7 @@ DOORS = {
     *("admission", "gate", "refusals", "turned_away", "ports"),
 }
 
-CLIENT = {"client", "connecting", "digest", "sendfile", "source"}
+CLIENT = {"client", "connecting", "digest", "sendfile", "sending", "source"}
 
 JOURNAL = {"journal", "journal_files", "journal_reading"}
 

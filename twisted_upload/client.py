@@ -1,61 +1,35 @@
 """
 The client: `upload` sends one file and tells what became of it.
-
-A protocol around a `FileSender`, which half-closes when the last byte has gone
-and then waits for the answer.  Its socket lingers for 0 s (``SO_LINGER``), so
-that a client that crashes or is killed makes the kernel reset the connection:
-a half-sent file is then lost, and never taken for a whole one.  The orderly end
-is an explicit half-close, which that does not touch.
 """
 
 from __future__ import annotations
 
 import os
-import socket
-import struct
-import time
 from collections.abc import Callable
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import connectProtocol
-from twisted.internet.error import ConnectionDone
 from twisted.internet.error import TimeoutError as ConnectionTimedOut
 from twisted.internet.interfaces import (
-    IDelayedCall,
-    IReactorTime,
-    IReadWriteDescriptor,
-    ISSLTransport,
     IStreamClientEndpoint,
-    ITCPTransport,
 )
-from twisted.internet.protocol import Protocol, connectionDone
-from twisted.python.failure import Failure
 
-from twisted_upload.addresses import peer_name
-from twisted_upload.answers import LONGEST_ANSWER, SUCCESS, Kept, read_answer
+from twisted_upload.answers import SUCCESS
 from twisted_upload.connecting import client_endpoint
-from twisted_upload.digest import Digest
 from twisted_upload.errors import (
-    AnswerTimedOut,
     CouldNotConnect,
-    OutcomeUnknown,
     ReceiptMismatch,
     UploadError,
-    UploadInterrupted,
-    UploadRefused,
     UploadTimedOut,
 )
 from twisted_upload.interfaces import Receipt
-from twisted_upload.sendfile import FROM, SendFile, sha256_of
-from twisted_upload.source import AnySource, SendingStopped, Source, open_source
+from twisted_upload.sendfile import sha256_of
+from twisted_upload.sending import Progress, Sending
+from twisted_upload.source import AnySource, Source, open_source
 from twisted_upload.units import format_duration
 
 __all__ = ["upload"]
-
-Progress = Callable[[int, "int | None"], object]
-
-_TCP_INFO_BYTES_ACKED = (120, 8)  # offset and length in struct tcp_info, linux/tcp.h
 
 
 def upload(
@@ -113,7 +87,7 @@ def upload(
             endpoint,
             reactor,
             connect_timeout,
-            lambda ready: _Sending(
+            lambda ready: Sending(
                 ready,
                 reactor,
                 progress=progress,
@@ -131,7 +105,7 @@ async def _upload(
     endpoint: str | IStreamClientEndpoint,
     reactor: Any,
     connect_timeout: float,
-    protocol: Callable[[Source], _Sending],
+    protocol: Callable[[Source], Sending],
 ) -> Receipt:
     ready = open_source(source, reactor)
     try:
@@ -166,7 +140,7 @@ async def _checked(receipt: Receipt, source: Source, reactor: Any) -> Receipt:
 
 
 async def _connect(
-    endpoint: str | IStreamClientEndpoint, sending: _Sending, reactor: Any, timeout: float
+    endpoint: str | IStreamClientEndpoint, sending: Sending, reactor: Any, timeout: float
 ) -> None:
     """
     :raises CouldNotConnect: or, after ``timeout`` seconds, `UploadTimedOut`.
@@ -206,229 +180,3 @@ async def _connect(
         text = os.strerror(number) if isinstance(number, int) else None
         text = text or getattr(error, "strerror", None) or str(error)
         raise CouldNotConnect(text.strip().rstrip(".")) from error
-
-
-class _Sending(Protocol):
-    """
-    One file on its way.
-
-    A plain `Protocol`: when the server has said all that it had to say, the
-    transport ends the connection by itself.
-
-    :ivar outcome: fires once with a `Receipt` or an `UploadError`.
-    :ivar unchecked: the SHA-256 of the receipt is still to be compared with the
-        file.
-    """
-
-    transport: Any  # an ITCPTransport that is an IConsumer too, as Twisted's are
-
-    def __init__(
-        self,
-        source: Source,
-        reactor: Any,
-        *,
-        progress: Progress | None,
-        answer: str,
-        sha256: bool,
-        stall_timeout: float,
-        answer_timeout: float,
-    ) -> None:
-        self.outcome: Deferred[Receipt] = Deferred(self._cancel)
-        self._source = source
-        self._clock: IReactorTime = reactor
-        self._reactor = reactor
-        self._progress = progress
-        self._expected = answer
-        self._stall_timeout = stall_timeout
-        self._answer_timeout = answer_timeout
-        self._sent = 0
-        self._hash = Digest()
-        self._tell_hash = sha256
-        self._in_kernel: SendFile | None = None
-        self._half_closed = False
-        self.unchecked = False
-        self._heard = b""
-        self._verdict: BaseException | None = None
-        self._watch: IDelayedCall | None = None
-        self._gone: Deferred[None] | None = Deferred()
-        self._got_through: object = None
-
-    def connectionMade(self) -> None:
-        """Send the file, then half-close."""
-        self._peer = peer_name(self.transport.getPeer())
-        self._arrived = time.time()
-        transport = self.transport
-        half_closes = ITCPTransport.providedBy(transport)
-        if ISSLTransport.providedBy(transport) or not half_closes:
-            self._give_up(
-                CouldNotConnect(
-                    "a half-close cannot be sent over this endpoint; for TLS, tls:HOST:PORT can"
-                )
-            )
-            return
-        handle = transport.getHandle()
-        handle.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self._watch_for(self._stall_timeout)
-        if self._progress is not None:
-            try:
-                self._progress(0, self._source.total)
-            except Exception as error:
-                self._give_up(error)
-                return
-        self._send().addCallbacks(self._all_sent, self._not_sent)
-
-    def _send(self) -> Deferred[Any]:
-        source, transport = self._source, self.transport
-        large = source.descriptor is not None and (source.total or 0) >= FROM
-        is_socket: bool = IReadWriteDescriptor.providedBy(transport)  # and not TLS
-        if not large or self._tell_hash or not is_socket:
-            return source.send_to(transport, self._passing)
-        assert source.descriptor is not None
-        try:
-            self._in_kernel = SendFile(
-                source.descriptor, 0, transport.fileno(), self._reactor, self._moved
-            )
-        except OSError:  # out of descriptors
-            return source.send_to(transport, self._passing)
-        return self._in_kernel.start()
-
-    def dataReceived(self, data: bytes) -> None:
-        """Some of the answer."""
-        self._heard += data
-        if len(self._heard) > LONGEST_ANSWER:
-            self._give_up(OutcomeUnknown("the server's answer is endless"))
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """There will be no more answer: say what became of the upload."""
-        self._hash.close()
-        if self._in_kernel is not None:
-            self._in_kernel.stop()
-        gone, self._gone = self._gone, None
-        if gone is not None:
-            gone.callback(None)
-        if self._watch is not None and self._watch.active():
-            self._watch.cancel()
-        try:
-            receipt = self._judge(reason)
-        except (UploadError, Exception) as error:
-            if not self.outcome.called:
-                self.outcome.errback(Failure(error))
-        else:
-            if not self.outcome.called:
-                self.outcome.callback(receipt)
-
-    def stop(self) -> Deferred[None] | None:
-        """
-        The reactor is about to stop: abort, unless everything has been sent.
-
-        :return: fires when the connection is gone.
-        """
-        if self._half_closed or self._gone is None:
-            return None
-        self._give_up(UploadInterrupted("the program stopped before everything was sent"))
-        return self._gone
-
-    def _passing(self, chunk: bytes) -> bytes:
-        self._sent += len(chunk)
-        self._hash.update(chunk)
-        if self._progress is not None:
-            self._progress(self._sent, self._source.total)
-        return chunk
-
-    def _moved(self, size: int) -> None:
-        self._sent += size
-        if self._progress is not None:
-            try:
-                self._progress(self._sent, self._source.total)
-            except Exception as error:
-                self._give_up(error)
-
-    def _all_sent(self, _: object) -> None:
-        self._half_closed = True
-        self.transport.loseWriteConnection()
-        self._watch_for(self._answer_timeout)
-        if self._progress is not None and self._source.total != self._sent:
-            try:
-                self._progress(self._sent, self._sent)
-            except Exception as error:
-                self._give_up(error)
-
-    def _not_sent(self, failure: Failure) -> None:
-        # When the connection itself is gone, connectionLost knows more.
-        if failure.check(SendingStopped) is None:
-            self._give_up(cast(BaseException, failure.value))
-
-    def _judge(self, reason: Failure) -> Receipt:
-        """
-        What became of the upload, now that the connection is gone.
-
-        :raises UploadError: it is not known to be kept.
-        """
-        answer = read_answer(self._heard, self._expected)
-        if isinstance(answer, UploadRefused):
-            raise answer  # whatever else has happened: the server has said no
-        if self._verdict is not None:
-            raise self._verdict
-        if not self._half_closed:
-            if isinstance(answer, Kept):
-                raise OutcomeUnknown("the server said success before everything was sent")
-            raise UploadInterrupted("the connection broke before everything was sent")
-        if answer is None:
-            if self._heard:
-                raise OutcomeUnknown("the server answered something else than success or failure")
-            if reason.check(ConnectionDone):
-                raise OutcomeUnknown("the server closed the connection without an answer")
-            raise OutcomeUnknown("the connection broke before the answer came")
-        self._check(answer)
-        told = answer.sha256 or (self._hash.hexdigest() if self._tell_hash else None)
-        return Receipt(answer.name, self._sent, told, self._peer, self._arrived, time.time())
-
-    def _check(self, kept: Kept) -> None:
-        if kept.size is not None and kept.size != self._sent:
-            raise ReceiptMismatch(f"{self._sent} bytes were sent, but the receipt says {kept.size}")
-        if kept.sha256 is None:
-            return
-        if self._in_kernel is not None:
-            self.unchecked = True
-        elif kept.sha256 != self._hash.hexdigest():
-            raise ReceiptMismatch("the receipt has another SHA-256 than what was sent")
-
-    def _give_up(self, verdict: BaseException) -> None:
-        if self._verdict is None:
-            self._verdict = verdict
-            self.transport.abortConnection()
-
-    def _cancel(self, _: Deferred[Receipt]) -> None:
-        self._give_up(CancelledError())
-
-    # The watch on what gets through
-
-    def _watch_for(self, seconds: float) -> None:
-        if self._watch is not None and self._watch.active():
-            self._watch.cancel()
-        self._watch = None
-        if seconds > 0:
-            self._got_through = self._progress_mark()
-            self._watch = self._clock.callLater(seconds, self._look)
-
-    def _look(self) -> None:
-        self._watch = None
-        if self._source.waiting or self._progress_mark() != self._got_through:
-            self._watch_for(self._answer_timeout if self._half_closed else self._stall_timeout)
-        elif self._half_closed:
-            seconds = format_duration(self._answer_timeout)
-            self._give_up(AnswerTimedOut(f"everything was sent, but no answer came in {seconds}"))
-        else:
-            seconds = format_duration(self._stall_timeout)
-            self._give_up(UploadTimedOut(f"not one byte got through in {seconds}"))
-
-    def _progress_mark(self) -> tuple[int, int]:
-        """Changes when, and only when, bytes get through."""
-        start, length = _TCP_INFO_BYTES_ACKED
-        try:
-            handle = self.transport.getHandle()
-            info = handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, start + length)
-        except (OSError, AttributeError):
-            return self._sent, 0  # not TCP: the pieces taken will have to do
-        acked = info[start : start + length]
-        return self._sent, int.from_bytes(acked, "little") if len(acked) == length else 0
