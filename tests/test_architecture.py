@@ -23,7 +23,8 @@ STORES = {
 }
 
 DOORS = {
-    *("connections", "eager", "ending", "handover", "listening", "parting", "raw", "settings"),
+    *("connections", "eager", "ending", "handover", "listening", "parting"),
+    *("raw", "settings", "terms"),
     *("admission", "gate", "refusals", "turned_away", "ports"),
 }
 

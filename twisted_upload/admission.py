@@ -63,9 +63,13 @@ class Admission:
         max_per_address: int = 0,
     ) -> None:
         self.places = places or Places()
+        self._each: dict[str, int] = {}
+        self.change(rules, max_per_address)
+
+    def change(self, rules: Rules | None, max_per_address: int) -> None:
+        """Have others of these for whoever comes from now on; who is there counts."""
         self._rules = rules or None
         self._most_each = max_per_address or sys.maxsize
-        self._each: dict[str, int] = {}
 
     def __len__(self) -> int:
         """How many addresses have connections."""
