@@ -42,7 +42,9 @@ ROWS: list[set[str]] = [
     },
     {"tls", "tls_endpoints"},
     STORES | DOORS | CLIENT | JOURNAL,
+    {"systemd", "signals", "notifying"},
     {
+        "probe",
         "testing",
         "logs",
         "facing",
@@ -59,8 +61,9 @@ ROWS: list[set[str]] = [
     {"layers", "workers"},
     {"configuration"},
     {"building", "mounts", "toml_text", "trial"},
-    {"check"},
-    {"tap", "worker", "command"},
+    {"check", "reloading"},
+    {"management"},
+    {"tap", "worker", "command", "systemd_units"},
     {"__main__"},
 ]
 

@@ -43,6 +43,11 @@ class Places:
         self.taken = 0
         self.lent = 0
 
+    def change(self, other: Places) -> None:
+        """Have as many as others; connections that are there stay, if they are more."""
+        self.most = other.most
+        self.most_lent = other.most_lent
+
 
 class Admission:
     """
