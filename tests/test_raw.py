@@ -47,6 +47,7 @@ from twisted_upload.errors import Busy, Empty, NoSpace, StoreFailed, UploadRefus
 from twisted_upload.incoming import MOST_HELD
 from twisted_upload.interfaces import Arrival, IIncomingUpload, IUploadStore
 from twisted_upload.memory import MemoryIncoming, MemoryStore
+from twisted_upload.networks import Rules, parse_network
 from twisted_upload.raw import DoorSettings, UploadFactory, UploadProtocol
 from twisted_upload.testing import FaultyFiles
 
@@ -1422,3 +1423,19 @@ async def test_old_time_outs_stay() -> None:
         door.factory.behave(DoorSettings(idle_timeout=0))
         door.clock.advance(5)
         assert _refusal(await in_thread(read_all, there)) == "timeout"
+
+
+async def test_new_rules_are_for_those_who_come() -> None:
+    """Whoever may not come in any more, and is there, stays; who has come counts."""
+    async with open_door() as door:
+        there = door.connect()
+        there.sendall(b"half")
+        await door.has_come(4)
+        door.factory.behave(DoorSettings(max_per_address=1))
+        assert _refusal(await door.send(b"another")) == "busy"
+        door.factory.behave(DoorSettings(rules=Rules(deny=[parse_network("127.0.0.0/8")])))
+        assert _refusal(await door.send(b"another")) == "not-allowed"
+        there.shutdown(socket.SHUT_WR)
+        assert await in_thread(read_all, there) == KEPT
+        door.factory.behave(DoorSettings(max_per_address=1))
+        assert await door.send(b"another") == KEPT
