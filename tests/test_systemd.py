@@ -352,6 +352,35 @@ def test_nobody_is_refused(tmp_path: Path, workers: str) -> None:
                     assert hear(late) == SUCCESS
 
 
+@WORKERS
+def test_load_balancers(tmp_path: Path, workers: str) -> None:
+    """Behind a load balancer it leaves a socket of systemd as it was, for the next one."""
+    options = (workers, "--proxy-protocol", "--proxy-from=127.0.0.1")
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        for name in ("first", "second"):
+            (tmp_path / name).mkdir()
+            with Activated(tmp_path / name, *options, sockets=[listening], names="x") as daemon:
+                header = b"PROXY TCP4 192.0.2.7 192.0.2.1 1000 6666\r\n"
+                assert daemon.send(header + b"something") == SUCCESS
+                daemon.stop()
+
+
+@WORKERS
+def test_metrics(tmp_path: Path, workers: str) -> None:
+    """The port for metrics can be a socket of systemd, and is then for nothing else."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as one,
+        socket.create_server(("127.0.0.1", 0)) as two,
+        Activated(
+            tmp_path, workers, "--metrics=systemd:b", sockets=[one, two], names="a:b"
+        ) as daemon,
+    ):
+        assert [address for _, address in daemon.addresses] == [one.getsockname()]
+        with connect(socket.AF_INET, two.getsockname()) as peer:
+            peer.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+            assert hear(peer).endswith(b"\r\n\r\nalive\n")
+
+
 def accepted(daemon: Daemon, count: int) -> bool:
     """Whether a daemon and its workers have so many connections open."""
     port = f":{daemon.address[1]:04X}"
