@@ -23,7 +23,8 @@ STORES = {
 }
 
 DOORS = {
-    *("connections", "eager", "ending", "handover", "listening", "parting", "raw", "settings"),
+    *("connections", "eager", "ending", "handover", "listening", "parting"),
+    *("raw", "settings", "terms"),
     *("admission", "gate", "refusals", "turned_away", "ports"),
 }
 
@@ -41,7 +42,9 @@ ROWS: list[set[str]] = [
     },
     {"tls", "tls_endpoints"},
     STORES | DOORS | CLIENT | JOURNAL,
+    {"systemd", "signals", "notifying"},
     {
+        "probe",
         "testing",
         "logs",
         "facing",
@@ -58,8 +61,9 @@ ROWS: list[set[str]] = [
     {"layers", "workers"},
     {"configuration"},
     {"building", "mounts", "toml_text", "trial"},
-    {"check"},
-    {"tap", "worker", "command"},
+    {"check", "reloading"},
+    {"management"},
+    {"tap", "worker", "command", "systemd_units"},
     {"__main__"},
 ]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 import socket
 import threading
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,7 @@ from twisted_upload.errors import CannotStart
 from twisted_upload.files import Files
 from twisted_upload.layers import Given, Layer
 from twisted_upload.mounts import MOUNTS, mount_of
+from twisted_upload.systemd import Handed
 
 
 def configured(folder: Path, *arguments: str) -> Configuration:
@@ -36,9 +37,9 @@ def several(folder: Path, text: str) -> Configuration:
     return configure(layer, {}, str(folder))
 
 
-def lines(configuration: Configuration, environment: Mapping[str, str] | None = None) -> list[str]:
+def lines(configuration: Configuration, handed: Sequence[Handed] = ()) -> list[str]:
     said: list[str] = []
-    check(configuration, said.append, lambda function: function(), environment or {})
+    check(configuration, said.append, lambda function: function(), handed)
     return said
 
 
@@ -128,8 +129,12 @@ def test_sockets_of_systemd(tmp_path: Path) -> None:
         "warning: --listen systemd:domain=INET:index=0: not tried: only systemd can hand it over",
         "--port 0: free",
     ]
+    handed = Handed("scanner", 99, socket.AF_INET)
     with pytest.raises(CannotStart, match=r"^--listen: "):
-        lines(configuration, {"LISTEN_FDS": "1"})
+        lines(configuration, [handed])
+    assert lines(configured(tmp_path, "listen=systemd:scanner"), [handed])[2] == (
+        "--listen systemd:scanner: handed over by systemd"
+    )
 
 
 def test_file_system_in_memory() -> None:
@@ -155,7 +160,7 @@ def test_below_the_reserve(tmp_path: Path) -> None:
     """A disk with less space than the reserve is wrong, and the other figures are told before."""
     said: list[str] = []
     with pytest.raises(CannotStart, match=r"make room, or lower --reserve 9999999T$"):
-        check(configured(tmp_path, "reserve=9999999T"), said.append, lambda it: it(), {})
+        check(configured(tmp_path, "reserve=9999999T"), said.append, lambda it: it())
     assert "a test file is kept" in said[-1]
 
 
@@ -197,7 +202,7 @@ def test_as_its_user(tmp_path: Path) -> None:
         assert "free" in said[-1]
         said.append("here")
 
-    check(configured(tmp_path), said.append, as_somebody, {})
+    check(configured(tmp_path), said.append, as_somebody)
     assert said[2] == "here"
     assert not (tmp_path / "uploads").exists()
 

@@ -24,11 +24,10 @@ from zope.interface.verify import verifyObject
 
 from tests.helpers import PATIENCE, OpenDoor, in_thread, open_door, reactor, read_all, turns, until
 from twisted_upload.binding import Doorway, Listening
-from twisted_upload.listening import adopted_endpoint, endpoint_from_string, tcp_endpoint
+from twisted_upload.listening import HandedEndpoint, endpoint_from_string, tcp_endpoint
 from twisted_upload.ports import (
     SHORTAGE_LINE,
     SHORTAGE_PAUSE,
-    AdoptedUnixEndpoint,
     accept_the_rest,
     notice_dead_peers,
     take_no_more,
@@ -90,7 +89,7 @@ async def test_dead_peers_of_an_adopted_port() -> None:
     """The same for a socket that somebody else has bound."""
     async with open_door() as door:
         with socket.create_server(("127.0.0.1", 0)) as bound:
-            endpoint = adopted_endpoint(reactor, os.dup(bound.fileno()), socket.AF_INET)
+            endpoint = HandedEndpoint(reactor, os.dup(bound.fileno()), socket.AF_INET)
             port: Any = await endpoint.listen(door.factory)
             notice_dead_peers(port)
             assert await _accepted(door, bound.getsockname()) == [1, 60, 15, 4, 60_000]
@@ -236,7 +235,7 @@ async def test_adopted(tmp_path: Path, mode: int) -> None:
             bound.listen()
             path.chmod(mode)
             for _ in range(2):  # another daemon after the first one
-                endpoint = adopted_endpoint(reactor, bound.fileno(), socket.AF_UNIX)
+                endpoint = HandedEndpoint(reactor, os.dup(bound.fileno()), socket.AF_UNIX)
                 assert verifyObject(IStreamServerEndpoint, endpoint)
                 port = await endpoint.listen(door.factory)
                 assert stat.S_IMODE(path.stat().st_mode) == mode
@@ -264,7 +263,7 @@ async def test_systemd_socket(tmp_path: Path) -> None:
             found = endpoint_from_string(reactor, "systemd:domain=UNIX:index=0")
         finally:
             parser._sddaemon = before
-        assert isinstance(found, AdoptedUnixEndpoint)
+        assert isinstance(found, HandedEndpoint)
 
 
 # -- leaving ------------------------------------------------------------------

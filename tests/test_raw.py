@@ -47,6 +47,7 @@ from twisted_upload.errors import Busy, Empty, NoSpace, StoreFailed, UploadRefus
 from twisted_upload.incoming import MOST_HELD
 from twisted_upload.interfaces import Arrival, IIncomingUpload, IUploadStore
 from twisted_upload.memory import MemoryIncoming, MemoryStore
+from twisted_upload.networks import Rules, parse_network
 from twisted_upload.raw import DoorSettings, UploadFactory, UploadProtocol
 from twisted_upload.testing import FaultyFiles
 
@@ -1040,7 +1041,7 @@ async def test_lent_and_silent(tmp_path: Path) -> None:
     async with _large_door(tmp_path, DoorSettings(idle_timeout=60)) as (door, rig):
         peer = door.connect()
         await in_thread(peer.sendall, LARGE[:3_000_000])
-        await until(lambda: len(door.factory.idle))
+        await until(lambda: len(door.factory.terms.idle))
         await rig.settle()
         await turns(20)
         await rig.settle()
@@ -1060,7 +1061,7 @@ async def test_lent_and_finished_by_silence(tmp_path: Path) -> None:
         await in_thread(peer.sendall, LARGE[:3_000_000])
         await turns(20)
         await rig.settle()
-        await until(lambda: len(door.factory.finishing))
+        await until(lambda: len(door.factory.terms.finishing))
         door.clock.advance(1)
         assert await in_thread(read_all, peer) == KEPT
         assert [*rig.kept().values()] == [LARGE[:3_000_000]]
@@ -1391,3 +1392,50 @@ async def test_end_that_is_none() -> None:
         peer.shutdown(socket.SHUT_WR)
         assert await in_thread(read_all, peer) == KEPT
         assert door.kept == [b"half of it, and the rest"]
+
+
+# -- settings that change -----------------------------------------------------
+
+
+async def test_new_settings_are_for_those_who_come() -> None:
+    """Settings that change bind whoever comes from then on, and nobody who is there."""
+    old = DoorSettings(max_size=100, idle_timeout=60)
+    async with open_door(old) as door:
+        there = door.connect()
+        there.sendall(b"x" * 50)
+        await door.has_come(50)
+        door.factory.behave(DoorSettings(max_size=10, idle_timeout=5, answer="OK"))
+        assert _refusal(await door.send(b"x" * 11)) == "too-large"
+        assert await door.send(b"x" * 10) == b"OK"
+        door.clock.advance(6)
+        there.sendall(b"x" * 50)
+        there.shutdown(socket.SHUT_WR)
+        assert await in_thread(read_all, there) == KEPT
+        assert sorted(map(len, door.kept)) == [10, 100]
+
+
+async def test_old_time_outs_stay() -> None:
+    """A time-out that has been taken away still ends those who came under it."""
+    async with open_door(DoorSettings(idle_timeout=5)) as door:
+        there = door.connect()
+        there.sendall(b"half")
+        await door.has_come(4)
+        door.factory.behave(DoorSettings(idle_timeout=0))
+        door.clock.advance(5)
+        assert _refusal(await in_thread(read_all, there)) == "timeout"
+
+
+async def test_new_rules_are_for_those_who_come() -> None:
+    """Whoever may not come in any more, and is there, stays; who has come counts."""
+    async with open_door() as door:
+        there = door.connect()
+        there.sendall(b"half")
+        await door.has_come(4)
+        door.factory.behave(DoorSettings(max_per_address=1))
+        assert _refusal(await door.send(b"another")) == "busy"
+        door.factory.behave(DoorSettings(rules=Rules(deny=[parse_network("127.0.0.0/8")])))
+        assert _refusal(await door.send(b"another")) == "not-allowed"
+        there.shutdown(socket.SHUT_WR)
+        assert await in_thread(read_all, there) == KEPT
+        door.factory.behave(DoorSettings(max_per_address=1))
+        assert await door.send(b"another") == KEPT

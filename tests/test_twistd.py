@@ -615,17 +615,6 @@ def test_drain_ends(tmp_path: Path, size: int) -> None:
         assert daemon.files() == []
 
 
-def test_second_signal(tmp_path: Path) -> None:
-    """A second SIGTERM does not cut the uploads in flight short."""
-    with Daemon(tmp_path, "--drain=1h") as daemon, daemon.begin(bytes(300_000)) as peer:
-        daemon.signal(signal.SIGTERM)
-        daemon.wait_for_line("stopping: 1 uploads in flight")
-        daemon.signal(signal.SIGTERM)
-        until(lambda: len(daemon.lines("Received SIGTERM")) == 2, "a second SIGTERM in the log")
-        assert finish(peer) == SUCCESS
-        stops(daemon, signal.SIGTERM)
-
-
 def test_killed(tmp_path: Path) -> None:
     """A daemon that is killed leaves no partial file in sight, and the next start sweeps up."""
     with Daemon(tmp_path) as daemon:

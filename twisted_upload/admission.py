@@ -43,6 +43,11 @@ class Places:
         self.taken = 0
         self.lent = 0
 
+    def change(self, other: Places) -> None:
+        """Have as many as others; connections that are there stay, if they are more."""
+        self.most = other.most
+        self.most_lent = other.most_lent
+
 
 class Admission:
     """
@@ -63,9 +68,13 @@ class Admission:
         max_per_address: int = 0,
     ) -> None:
         self.places = places or Places()
+        self._each: dict[str, int] = {}
+        self.change(rules, max_per_address)
+
+    def change(self, rules: Rules | None, max_per_address: int) -> None:
+        """Have others of these for whoever comes from now on; who is there counts."""
         self._rules = rules or None
         self._most_each = max_per_address or sys.maxsize
-        self._each: dict[str, int] = {}
 
     def __len__(self) -> int:
         """How many addresses have connections."""

@@ -26,6 +26,7 @@ from twisted.python.failure import Failure
 from twisted_upload.addresses import listening_name
 from twisted_upload.eager import read_eagerly
 from twisted_upload.errors import CannotStart
+from twisted_upload.listening import HandedEndpoint
 from twisted_upload.logs import LineObserver
 from twisted_upload.ports import notice_dead_peers, wait_in_shortage
 from twisted_upload.tls_endpoints import TLSServerEndpoint
@@ -78,6 +79,7 @@ class Listening(Service):
     :param doorways: its listeners.
     :ivar companions: those that it has; to be added before anything is bound.
     :ivar ports: those that are bound, in the order of the listeners' endpoints.
+    :ivar lasting: those of them that stay open when we close them.
     :ivar observer: writes the log of the application that this is a part of;
         without one, twistd does as it always does.
     """
@@ -85,6 +87,7 @@ class Listening(Service):
     def __init__(self, doorways: Sequence[Doorway]) -> None:
         self.ports: list[IListeningPort] = []
         self.companions: list[Companion] = []
+        self.lasting: list[IListeningPort] = []
         self.observer: LineObserver | None = None
         self.doorways = doorways
 
@@ -115,11 +118,12 @@ class Listening(Service):
         :raises CannotStart: one of them cannot be had.
         """
         if not self.ports:
-            self.ports = [
-                _listen_eagerly(name, endpoint, doorway.factory)
-                for doorway in self.doorways
-                for name, endpoint in doorway.endpoints
-            ]
+            for doorway in self.doorways:
+                for name, endpoint in doorway.endpoints:
+                    port = _listen_eagerly(name, endpoint, doorway.factory)
+                    self.ports.append(port)
+                    if isinstance(endpoint, HandedEndpoint) and endpoint.lasting:
+                        self.lasting.append(port)
         for companion in self.companions:
             companion.bind()
 

@@ -15,7 +15,7 @@ from typing import Any
 from twisted.internet.interfaces import IReactorTime, IStreamServerEndpoint
 
 from twisted_upload.binding import Companion
-from twisted_upload.configuration import Configuration, Listener
+from twisted_upload.configuration import HANDED, Configuration, Listener, Setting
 from twisted_upload.directory import MOST_HELD_BY_ALL, DirectoryStore
 from twisted_upload.disk import DiskThreads
 from twisted_upload.ends import Witness, log_end, log_end_of_one
@@ -28,19 +28,22 @@ from twisted_upload.hooks import HookRunner
 from twisted_upload.journal import Journal
 from twisted_upload.journal_files import JournalFiles
 from twisted_upload.keeping import LANES, MOST_FILES
-from twisted_upload.listening import endpoint_from_string, tcp_endpoint
+from twisted_upload.listening import HandedEndpoint, endpoint_from_string, tcp_endpoint
 from twisted_upload.names import told_suffix
 from twisted_upload.refusals import Refusals, SparingLog
 from twisted_upload.reporting import Reporter
 from twisted_upload.service import Storage
 from twisted_upload.settings import DoorSettings
+from twisted_upload.systemd import Handed
 from twisted_upload.tally import DiskTimes
 from twisted_upload.timing import TimedFiles
 from twisted_upload.tls_endpoints import TLSServerEndpoint
 
 __all__ = [
+    "Endpoint",
     "Endpoints",
     "Stores",
+    "all_endpoints",
     "descriptors_of_programs",
     "door_settings",
     "endpoints_of",
@@ -54,17 +57,43 @@ __all__ = [
 
 _OF_PROGRAMS = ("on-upload", "on-upload-jobs", "on-upload-timeout", "on-upload-attempts")
 
-Endpoints = Sequence[tuple[str, IStreamServerEndpoint]]
-"""Endpoints, each with its name for people: who wants it, and what it is."""
+Endpoint = tuple[str, IStreamServerEndpoint]
+"""An endpoint with its name for people: who wants it, and what it is."""
+
+Endpoints = Sequence[Endpoint]
 
 
-def endpoints_of(listener: Listener, reactor: Any) -> Endpoints:
+def all_endpoints(
+    configuration: Configuration, reactor: Any, handed: Sequence[Handed] = ()
+) -> tuple[list[Endpoints], Endpoint | None]:
     """
-    What a listener listens on.
+    What each listener listens on, and the port for those who look after the
+    daemon, if there is to be one.
 
+    :param handed: sockets that the service manager has opened.
+    :raises WrongConfiguration: an endpoint is not one, or nobody takes a socket:
+        those who connect to it would wait for ever.
+    """
+    left = [*handed]
+    status = status_endpoint(configuration, reactor, left) if configuration["metrics"] else None
+    endpoints = [endpoints_of(listener, reactor, left) for listener in configuration.listeners]
+    for one in left:
+        what = f"systemd:{one.name}" if one.name else "systemd"
+        raise WrongConfiguration(
+            f"{HANDED}: no listener takes descriptor {one.descriptor}; let one listen on {what}"
+        )
+    return endpoints, status
+
+
+def endpoints_of(listener: Listener, reactor: Any, handed: list[Handed] | None = None) -> Endpoints:
+    """
+    What one listener listens on.
+
+    :param handed: sockets that the service manager has opened; those that it
+        takes are taken out.
     :raises WrongConfiguration: an endpoint is not one.
     """
-    endpoints: list[tuple[str, IStreamServerEndpoint]] = []
+    endpoints: list[Endpoint] = []
     port, interface = listener.settings["port"], listener["interface"]
     if port.value is not None:
         name = port.named(str(port.value))
@@ -73,17 +102,39 @@ def endpoints_of(listener: Listener, reactor: Any) -> Endpoints:
         endpoints.append((name, tcp_endpoint(reactor, port.value, interface)))
     listen = listener.settings["listen"]
     for description in listen.value:
-        try:
-            endpoint = endpoint_from_string(reactor, description)
-            if isinstance(endpoint, TLSServerEndpoint) and listener["proxy-protocol"]:
-                raise ValueError(
-                    "tls: does not go with proxy-protocol, whose header comes before TLS;"
-                    " have the load balancer speak TLS, and listen on tcp: here"
+        for endpoint in _described(listen, description, reactor, handed):
+            if isinstance(endpoint[1], TLSServerEndpoint) and listener["proxy-protocol"]:
+                raise WrongConfiguration(
+                    f"{listen.source}: tls: does not go with proxy-protocol, whose header comes"
+                    " before TLS; have the load balancer speak TLS, and listen on tcp: here"
                 )
-        except ValueError as error:
-            raise WrongConfiguration(f"{listen.source}: {error}") from error
-        endpoints.append((listen.named(description), endpoint))
+            endpoints.append(endpoint)
     return endpoints
+
+
+def _described(
+    setting: Setting, description: str, reactor: Any, handed: list[Handed] | None
+) -> list[Endpoint]:
+    name = setting.named(description)
+    kind, _, which = description.partition(":")
+    handed = [] if handed is None else handed
+    if kind == "systemd" and "=" not in which:
+        taken = [one for one in handed if which in ("", one.name)]
+        if not taken:
+            called = f" that is called {which}" if which else ""
+            raise WrongConfiguration(
+                f"{setting.source}: {description}: there is no socket of systemd{called},"
+                " or another listener has it"
+            )
+        handed[:] = [one for one in handed if one not in taken]
+        return [(name, HandedEndpoint(reactor, one.descriptor, one.family)) for one in taken]
+    try:
+        endpoint = endpoint_from_string(reactor, description)
+    except ValueError as error:
+        raise WrongConfiguration(f"{setting.source}: {error}") from error
+    if isinstance(endpoint, HandedEndpoint):
+        handed[:] = [one for one in handed if one.descriptor != endpoint.descriptor]
+    return [(name, endpoint)]
 
 
 def door_settings(values: Mapping[str, Any]) -> DoorSettings:
@@ -100,33 +151,29 @@ def door_settings(values: Mapping[str, Any]) -> DoorSettings:
 
 
 def status_endpoint(
-    configuration: Configuration, reactor: Any
-) -> tuple[str, IStreamServerEndpoint]:
+    configuration: Configuration, reactor: Any, handed: list[Handed] | None = None
+) -> Endpoint:
     """
-    Where the port for those who look after the daemon is to be, and its name for
-    people; there must be one.
+    Where the port for those who look after the daemon is to be; there must be one.
 
-    :raises WrongConfiguration: it is not an endpoint.
+    :param handed: sockets that the service manager has opened; the one that it
+        takes is taken out.
+    :raises WrongConfiguration: it is not an endpoint, or it is several.
     """
     setting = configuration.settings["metrics"]
-    try:
-        endpoint = endpoint_from_string(reactor, setting.value)
-    except ValueError as error:
-        raise WrongConfiguration(f"{setting.source}: {error}") from error
+    found = _described(setting, str(setting.value), reactor, handed)
+    if len(found) > 1:
+        raise WrongConfiguration(f"{setting.source}: {setting.value}: that is several sockets")
+    ((_, endpoint),) = found
     return setting.named(str(setting.text)), endpoint
 
 
-def status_port(configuration: Configuration, reporter: Reporter, reactor: Any) -> Companion:
-    """
-    The port itself.
-
-    :raises WrongConfiguration: its endpoint is not one.
-    """
+def status_port(endpoint: Endpoint, reporter: Reporter, reactor: Any) -> Companion:
+    """The port itself."""
     # Modules that a daemon without it does without.
     from twisted_upload.status import StatusPort  # noqa: PLC0415
 
-    name, endpoint = status_endpoint(configuration, reactor)
-    return StatusPort(name, endpoint, reporter, reactor)
+    return StatusPort(*endpoint, reporter, reactor)
 
 
 def journal_files(configuration: Configuration) -> JournalFiles | None:

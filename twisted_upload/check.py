@@ -13,7 +13,7 @@ import statistics
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -24,15 +24,17 @@ from twisted_upload.building import (
     journal_files,
     status_endpoint,
 )
-from twisted_upload.configuration import Configuration, Listener
+from twisted_upload.configuration import Configuration, Listener, Setting
 from twisted_upload.descriptors import raise_limit
 from twisted_upload.errors import CannotStart
 from twisted_upload.facing import places_for
 from twisted_upload.files import Files
 from twisted_upload.folder import INCOMING, Folder, folder_test, open_folder
 from twisted_upload.journal_files import JournalFiles
+from twisted_upload.listening import HandedEndpoint
 from twisted_upload.mounts import MOUNTS, mount_of
 from twisted_upload.printable import printable
+from twisted_upload.systemd import Handed
 from twisted_upload.trial import Trial
 from twisted_upload.units import format_size
 
@@ -51,18 +53,19 @@ def check(
     configuration: Configuration,
     say: Say,
     as_its_user: Callable[[Callable[[], None]], None],
-    environment: Mapping[str, str],
+    handed: Sequence[Handed] = (),
 ) -> None:
     """
     Try all that a start needs.
 
     :param say: takes a line for each thing that was tried.
     :param as_its_user: does something as the user who will serve.
+    :param handed: sockets that the service manager has opened.
     :raises CannotStart: the first thing that is wrong, and what to change.
     """
     say = _harmless(say)
     _check_configuration(configuration, say)
-    _check_ports(configuration, say, environment)
+    _check_ports(configuration, say, handed)
 
     def check_what_it_uses() -> None:
         _check_disks(configuration, say)
@@ -84,33 +87,40 @@ def _check_configuration(configuration: Configuration, say: Say) -> None:
     )
 
 
-def _check_ports(configuration: Configuration, say: Say, environment: Mapping[str, str]) -> None:
+def _check_ports(configuration: Configuration, say: Say, handed: Sequence[Handed]) -> None:
     trial = Trial()
+    left = [*handed]
+    metrics = configuration.settings["metrics"]
+    status = []
+    if metrics.value and not _is_untried(metrics, metrics.value, handed, say):
+        status.append(status_endpoint(configuration, trial, left))
     endpoints = [
         endpoint
         for listener in configuration.listeners
-        for endpoint in endpoints_of(_without_inherited(listener, say, environment), trial)
+        for endpoint in endpoints_of(_without_inherited(listener, handed, say), trial, left)
     ]
-    if configuration["metrics"]:
-        endpoints.append(status_endpoint(configuration, trial))
-    for name, endpoint in endpoints:
-        if trial.in_use(name, endpoint):
+    for name, endpoint in [*endpoints, *status]:
+        if isinstance(endpoint, HandedEndpoint):
+            say(f"{name}: handed over by systemd")
+        elif trial.in_use(name, endpoint):
             say(f"warning: {name}: in use, by this daemon if it runs, else by another program")
         else:
             say(f"{name}: free")
 
 
-def _without_inherited(listener: Listener, say: Say, environment: Mapping[str, str]) -> Listener:
+def _without_inherited(listener: Listener, handed: Sequence[Handed], say: Say) -> Listener:
     """Without the sockets that systemd hands over, where it has not started us."""
     listen = listener.settings["listen"]
-    systemd = [one for one in listen.value if one.startswith("systemd:")]
-    if not systemd or "LISTEN_FDS" in environment:
-        return listener
-    for one in systemd:
-        say(f"warning: {listen.named(one)}: not tried: only systemd can hand it over")
-    rest = [one for one in listen.value if one not in systemd]
+    rest = [one for one in listen.value if not _is_untried(listen, one, handed, say)]
     settings = {**listener.settings, "listen": replace(listen, value=rest)}
     return Listener(listener.name, settings)
+
+
+def _is_untried(setting: Setting, description: str, handed: Sequence[Handed], say: Say) -> bool:
+    if handed or description.partition(":")[0] != "systemd":
+        return False
+    say(f"warning: {setting.named(description)}: not tried: only systemd can hand it over")
+    return True
 
 
 def _check_disks(configuration: Configuration, say: Say) -> None:

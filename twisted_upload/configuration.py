@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,10 +29,13 @@ from twisted_upload.layers import (
 )
 from twisted_upload.options import CONFIG, OPTIONS, Option
 
-__all__ = ["Configuration", "Listener", "Setting", "configure"]
+__all__ = ["HANDED", "Configuration", "Listener", "Setting", "configure"]
 
 DEFAULT_PORT = "6666"
 DEFAULT = "default"
+
+HANDED = "LISTEN_FDS"
+"""The source of what is so because the service manager has handed over sockets."""
 
 _WHERE = ("port", "listen")
 
@@ -133,13 +136,22 @@ class Configuration(_Settings):
         )
 
 
-def configure(command_line: Layer, environment: Mapping[str, str], base: str) -> Configuration:
+def configure(
+    command_line: Layer,
+    environment: Mapping[str, str],
+    base: str,
+    *,
+    handed: Collection[str] = (),
+) -> Configuration:
     """
     Find what is in force.  Reads the file, where one is named.
 
     To be done again when the file may have changed.
 
     :param base: the folder that relative paths are relative to.
+    :param handed: the names of sockets that the service manager has opened.  They
+        go to the listeners of the same names, and all of them to one that is
+        alone, unless these say where they listen.
     :raises WrongConfiguration: something in it makes no sense; the text names
         the option, the variable, or the file and the key.
     """
@@ -161,10 +173,10 @@ def configure(command_line: Layer, environment: Mapping[str, str], base: str) ->
             Listener(
                 name, _in_force(_of_listener(f"{path}: listener {name}", own, over, file), base)
             )
-            for name, own in file.listeners
+            for name, own in _where_handed(file.listeners, handed)
         ]
     else:
-        settings = _in_force(_of_the_only_one({**file.top, **over}), base)
+        settings = _in_force(_of_the_only_one({**file.top, **over}, handed), base)
         listeners = [Listener(_name(settings), settings)]
     for listener in listeners:
         _agree(listener)
@@ -184,9 +196,21 @@ def _of_listener(label: str, own: Layer, over: Layer, file: File) -> Layer:
     return given
 
 
-def _of_the_only_one(given: Layer) -> Layer:
+def _where_handed(
+    listeners: Sequence[tuple[str, Layer]], handed: Collection[str]
+) -> Iterator[tuple[str, Layer]]:
+    for name, own in listeners:
+        if name in handed and not own.keys() & _WHERE:
+            yield name, {**own, "listen": Given((f"systemd:{name}",), HANDED)}
+        else:
+            yield name, own
+
+
+def _of_the_only_one(given: Layer, handed: Collection[str]) -> Layer:
     if "port" in given:
         return given
+    if handed and "listen" not in given:
+        given = {**given, "listen": Given(("systemd",), HANDED)}
     if "listen" not in given or not given["listen"].text:
         return {**given, "port": Given(DEFAULT_PORT, DEFAULT)}
     if "interface" in given and given["interface"].text:

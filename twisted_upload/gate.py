@@ -49,7 +49,7 @@ class Gate:
     :param serve: makes what speaks to a sender at this address, which is
         counted by this group: it tells `Admission.enter` and
         `Admission.leave`.
-    :param balancers: connections come from them, and from nobody else; `None`
+    :ivar balancers: connections come from them, and from nobody else; `None`
         where senders connect themselves.
     :ivar turned_away: how many, by what they heard, since the start.
     """
@@ -70,15 +70,15 @@ class Gate:
         self.headers = Silences(clock, HEADER_TIME, Balanced.is_too_late)
         self._refusals = refusals
         self._serve = serve
-        self._balancers = balancers
+        self.balancers = balancers
         self._anteroom = Anteroom(connections, clock, admission.places.most_turned_away)
 
     def protocol_for(self, address: IAddress | None) -> IProtocol:
         """What speaks to whoever has connected from there."""
-        if self._balancers is None:
+        if self.balancers is None:
             return self._let_in(address, host_of(address))
         refusal = self._refusal(None, None)
-        if address not in self._balancers:
+        if address not in self.balancers:
             refusal = NotAllowed("only a load balancer may connect to this server")
         return Balanced(self) if refusal is None else self.turn_away(refusal, address)
 

@@ -5,23 +5,26 @@ Which endpoints the raw door can be opened on.
 from __future__ import annotations
 
 import ipaddress
+import os
 import socket
 from typing import Any, cast
 
+from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import (
     AdoptedStreamServerEndpoint,
     TCP4ServerEndpoint,
     TCP6ServerEndpoint,
     serverFromString,
 )
-from twisted.internet.interfaces import IStreamServerEndpoint
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
+from zope.interface import implementer
 
 from twisted_upload.addresses import split_description
 from twisted_upload.certificates import Identity
 from twisted_upload.ports import AdoptedUnixEndpoint
 from twisted_upload.tls_endpoints import TLSServerEndpoint
 
-__all__ = ["BACKLOG", "adopted_endpoint", "endpoint_from_string", "tcp_endpoint"]
+__all__ = ["BACKLOG", "HandedEndpoint", "endpoint_from_string", "tcp_endpoint"]
 
 BACKLOG = 4096
 """Connections that the kernel holds ready for us; it caps this by net.core.somaxconn."""
@@ -53,23 +56,15 @@ def endpoint_from_string(reactor: Any, description: str) -> IStreamServerEndpoin
     if kind not in _KINDS or not description.partition(":")[2]:
         raise ValueError(
             f"{description!r} is not a server endpoint such as tcp:6666, tcp6:6666,"
-            " tls:6667:key=FILE:cert=FILE, unix:/run/upload.sock or systemd:domain=INET:index=0"
+            " tls:6667:key=FILE:cert=FILE, unix:/run/upload.sock or systemd"
         )
     try:
-        endpoint = serverFromString(reactor, description)
+        endpoint: Any = serverFromString(reactor, description)
     except Exception as error:
         raise ValueError(f"{description!r} is not a server endpoint: {error}") from error
     if isinstance(endpoint, AdoptedStreamServerEndpoint):
-        return adopted_endpoint(reactor, endpoint.fileno, endpoint.addressFamily)
+        return HandedEndpoint(reactor, endpoint.fileno, endpoint.addressFamily)
     return cast(IStreamServerEndpoint, endpoint)
-
-
-def adopted_endpoint(reactor: Any, descriptor: int, family: int) -> IStreamServerEndpoint:
-    """An endpoint on a socket that somebody else has bound: systemd, or a supervisor."""
-    if family == socket.AF_UNIX:
-        return AdoptedUnixEndpoint(reactor, descriptor)
-    # The endpoint duplicates the descriptor, and the port closes that.
-    return cast(IStreamServerEndpoint, AdoptedStreamServerEndpoint(reactor, descriptor, family))
 
 
 def tcp_endpoint(reactor: Any, port: int, interface: str) -> IStreamServerEndpoint:
@@ -104,3 +99,44 @@ def _tls_endpoint(reactor: Any, description: str, arguments: str) -> TLSServerEn
         raise ValueError(f"{description!r} is not a server endpoint: {error}") from error
     identity = Identity.from_files(named["key"], named["cert"])
     return TLSServerEndpoint(tcp_endpoint(reactor, int(port), interface), identity, reactor)
+
+
+@implementer(IStreamServerEndpoint)
+class HandedEndpoint:
+    """
+    A listening socket that somebody else has opened.
+
+    :ivar descriptor: it is taken over, and closed when it has been listened on.
+    :ivar lasting: whoever opened it keeps it open: connections that we do not
+        accept any more wait in the kernel for our successor.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        descriptor: int,
+        family: socket.AddressFamily,
+        *,
+        lasting: bool = True,
+    ) -> None:
+        self.lasting = lasting
+        self.descriptor = descriptor
+        self._reactor = reactor
+        self._family = family
+
+    def listen(
+        self,
+        protocolFactory: IProtocolFactory,  # noqa: N803 - the interface's name for it
+    ) -> Deferred[IListeningPort]:
+        """See `IStreamServerEndpoint.listen`."""
+        if self._family == socket.AF_UNIX:
+            endpoint: Any = AdoptedUnixEndpoint(self._reactor, self.descriptor)
+            return cast("Deferred[IListeningPort]", endpoint.listen(protocolFactory)).addBoth(
+                self._close
+            )
+        endpoint = AdoptedStreamServerEndpoint(self._reactor, self.descriptor, self._family)
+        return cast("Deferred[IListeningPort]", endpoint.listen(protocolFactory))
+
+    def _close(self, result: Any) -> Any:
+        os.close(self.descriptor)  # it was duplicated
+        return result

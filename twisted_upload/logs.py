@@ -10,7 +10,6 @@ these format the time once a second, and leave the rest to the upload itself.
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any, TextIO
@@ -68,6 +67,7 @@ class LineObserver:
         the reactor are written together, at its end.  To write lets another
         thread run, and the disk threads then keep the reactor waiting for
         longer than the call itself.
+    :param file: that it goes to, if it is one that can be changed for another.
     :ivar write: the same, for lines that somebody else has finished.
     :ivar journald: the same.
     """
@@ -79,8 +79,10 @@ class LineObserver:
         *,
         journald: bool = False,
         clock: IReactorTime | None = None,
+        file: LogFile | None = None,
     ) -> None:
         self.write = write
+        self._file = file
         self.journald = journald
         self._line = self._json if form == JSON else self._text
         self._stamps = Stamps()
@@ -107,6 +109,22 @@ class LineObserver:
         text = "".join(map(self._formatted, held))
         if text:
             self.write(text)
+
+    def rotate(self) -> None:
+        """Begin another log file, and keep the old one under another name."""
+        if self._file is not None:
+            self._file.rotate()
+
+    def reopen(self) -> None:
+        """
+        Write to a file of the same name, wherever the old one has gone.
+
+        :raises OSError: there can be none; the old one is still written to.
+        """
+        if self._file is not None:
+            with open(self._file.path, "ab"):
+                pass
+            self._file.reopen()
 
     def _formatted(self, event: LogEvent) -> str:
         level = _level(event)
@@ -153,7 +171,7 @@ def observer_for(
 ) -> LineObserver:
     """
     An observer that writes where twistd's ``--logfile`` and ``--nodaemon`` want
-    it.  SIGUSR1 begins another log file, as it does with twistd's own.
+    it.
 
     :param environment: tells whether standard output goes to journald.
     :param form: `TEXT` or `JSON`.
@@ -165,7 +183,6 @@ def observer_for(
     if name == "-" and not nodaemon:
         raise CannotStart("--logfile: a daemon in the background has no standard output")
     if name == "-" or (nodaemon and not name):
-        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         journald = is_journald(sys.stdout.fileno(), environment)
         return LineObserver(unbuffered(sys.stdout), form, journald=journald, clock=clock)
     name = name or "twistd.log"
@@ -173,8 +190,7 @@ def observer_for(
         file = LogFile.fromFullPath(name, rotateLength=LARGEST_LOG)
     except OSError as error:
         raise CannotStart(f"--logfile: cannot write {name}: {error.strerror}") from error
-    signal.signal(signal.SIGUSR1, lambda *_: file.rotate())
-    return LineObserver(file.write, form, clock=clock)
+    return LineObserver(file.write, form, clock=clock, file=file)
 
 
 def is_journald(descriptor: int, environment: Mapping[str, str]) -> bool:

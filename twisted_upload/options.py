@@ -203,6 +203,7 @@ OPTIONS: tuple[Option, ...] = (
         " --idle-timeout, or 30s where that is less; 0 is none.",
         parse_size,
         per_listener=True,
+        reloadable=True,
     ),
     Option(
         "max-connections",
@@ -211,6 +212,7 @@ OPTIONS: tuple[Option, ...] = (
         " descriptors (raised to the hard limit) is enough for with two for each, 32768 at"
         " the most.",
         parse_connections,
+        reloadable=True,
     ),
     Option(
         "max-per-address",
@@ -218,6 +220,7 @@ OPTIONS: tuple[Option, ...] = (
         "Connections at a time of one IPv4 address, or of one /64 of IPv6; 0 is no limit.",
         parse_count,
         per_listener=True,
+        reloadable=True,
     ),
     Option(
         "allow",
@@ -228,6 +231,7 @@ OPTIONS: tuple[Option, ...] = (
         parse_network,
         repeatable=True,
         per_listener=True,
+        reloadable=True,
     ),
     Option(
         "deny",
@@ -236,6 +240,7 @@ OPTIONS: tuple[Option, ...] = (
         parse_network,
         repeatable=True,
         per_listener=True,
+        reloadable=True,
     ),
     Option(
         "proxy-protocol",
@@ -244,6 +249,7 @@ OPTIONS: tuple[Option, ...] = (
         " whom they speak for.",
         flag=True,
         per_listener=True,
+        reloadable=True,
     ),
     Option(
         "proxy-from",
@@ -253,6 +259,7 @@ OPTIONS: tuple[Option, ...] = (
         parse_balancer,
         repeatable=True,
         per_listener=True,
+        reloadable=True,
     ),
     Option(
         "drain",

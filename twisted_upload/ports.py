@@ -28,6 +28,7 @@ from zope.interface import implementer
 
 __all__ = [
     "AdoptedUnixEndpoint",
+    "accept_no_more",
     "accept_the_rest",
     "close_ours",
     "notice_dead_peers",
@@ -136,6 +137,13 @@ def accept_the_rest(port: Any) -> None:
         port.doRead()
 
 
+def accept_no_more(port: Any) -> None:
+    """From now on, leave newcomers to whoever else has this port; it stays open."""
+    port.stopReading()
+    if isinstance(port.socket, _WaitingSocket):
+        port.socket.wait_for_nobody()
+
+
 class _WaitingSocket:
     """A listening socket, for `tcp.Port`."""
 
@@ -159,11 +167,15 @@ class _WaitingSocket:
             self._wait(error)
             raise BlockingIOError(errno.EAGAIN, "later") from error
 
-    def close(self) -> None:
-        """See `socket.socket.close`."""
+    def wait_for_nobody(self) -> None:
+        """Do not go on after a shortage."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def close(self) -> None:
+        """See `socket.socket.close`."""
+        self.wait_for_nobody()
         self._socket.close()
 
     def _wait(self, error: OSError) -> None:

@@ -37,10 +37,11 @@ from twisted_upload.gate import Gate
 from twisted_upload.handover import Handover, handover_for, worth_it
 from twisted_upload.interfaces import Arrival, IIncomingUpload, IUploadStore, Receipt, Taken
 from twisted_upload.lifecycle import Upload, new_upload
-from twisted_upload.limits import Pace, Rounds, Silences
+from twisted_upload.limits import Pace, Rounds
 from twisted_upload.parting import say_and_close
 from twisted_upload.refusals import Refusals
 from twisted_upload.settings import DoorSettings
+from twisted_upload.terms import Terms
 from twisted_upload.tls_endpoints import IGated
 from twisted_upload.units import format_duration, format_size
 
@@ -72,8 +73,9 @@ class UploadProtocol(TakesNoDescriptors, Protocol):
         self.factory = factory
         self._address = address
         self._group = group
+        self._terms = factory.terms
         self._upload: Upload = new_upload(
-            self, factory.store, allow_empty=factory.settings.allow_empty
+            self, factory.store, allow_empty=self._terms.settings.allow_empty
         )
         self._incoming: IIncomingUpload | None = None
         self._size = 0
@@ -116,7 +118,7 @@ class UploadProtocol(TakesNoDescriptors, Protocol):
         factory = self.factory
         self._connected = True
         self._began_at = factory.clock.seconds()
-        self._silences = factory.idle
+        self._silences = self._terms.idle
         self._silences.heard(self)
         factory.gate.admission.enter(self._group)
         factory.came(self)
@@ -158,7 +160,7 @@ class UploadProtocol(TakesNoDescriptors, Protocol):
         """The connection is gone, whichever way."""
         self._connected = False
         self._silences.ignore(self)
-        self.factory.lingering.ignore(self)
+        self._terms.lingering.ignore(self)
         self._upload.lost()
         self.factory.went(self)
 
@@ -190,15 +192,15 @@ class UploadProtocol(TakesNoDescriptors, Protocol):
 
     def arrival(self) -> Arrival:
         """See `IDoor.arrival`."""
-        factory = self.factory
-        if factory.settings.min_rate and not self._half_closed:
-            self._pace = Pace(factory.clock.seconds())
-            factory.rounds.begin()
-        if factory.settings.finish_after_idle and not self._half_closed:
+        terms = self._terms
+        if terms.settings.min_rate and not self._half_closed:
+            self._pace = Pace(self.factory.clock.seconds())
+            self.factory.rounds.begin()
+        if terms.settings.finish_after_idle and not self._half_closed:
             self._silences.ignore(self)
-            self._silences = factory.finishing
+            self._silences = terms.finishing
             self._silences.heard(self)
-        return Arrival(self.peer, digest=factory.settings.receipts, listener=factory.name)
+        return Arrival(self.peer, digest=terms.settings.receipts, listener=self.factory.name)
 
     def began(self, incoming: IIncomingUpload) -> None:
         """See `IDoor.began`."""
@@ -207,7 +209,7 @@ class UploadProtocol(TakesNoDescriptors, Protocol):
 
     def tell_kept(self, receipt: Receipt) -> None:
         """See `IDoor.tell_kept`."""
-        settings = self.factory.settings
+        settings = self._terms.settings
         self._answer(kept_answer(receipt, settings.answer, receipts=settings.receipts))
 
     def tell_refused(self, refusal: UploadRefused) -> None:
@@ -245,13 +247,13 @@ class UploadProtocol(TakesNoDescriptors, Protocol):
         places = self.factory.gate.admission.places
         if places.lent >= places.most_lent:
             return
-        if self.factory.settings.receipts:  # a digest needs to see the bytes
+        if self._terms.settings.receipts:  # a digest needs to see the bytes
             return
         if self._handover is None:
             self._handover = handover_for(self._incoming, self.transport, self._given_back)
         if self._handover is None:
             return
-        limit = self.factory.settings.max_size
+        limit = self._terms.settings.max_size
         most = limit - self._size + 1 if limit else sys.maxsize
         self.pauseProducing()
         if self._handover.lend(most):
@@ -276,7 +278,7 @@ class UploadProtocol(TakesNoDescriptors, Protocol):
                 self._lend()
 
     def _is_too_large(self) -> bool:
-        limit = self.factory.settings.max_size
+        limit = self._terms.settings.max_size
         if not limit or self._size <= limit:
             return False
         self._upload.refused(
@@ -293,7 +295,7 @@ class UploadProtocol(TakesNoDescriptors, Protocol):
 
     def idle_for_too_long(self) -> None:
         """Silence has lasted so long that nothing more is expected."""
-        seconds = format_duration(self.factory.settings.idle_timeout)
+        seconds = format_duration(self._terms.settings.idle_timeout)
         self._upload.refused(
             TimedOut(
                 f"nothing came for {seconds}, and no half-close to end the file; with nc, use nc -N"
@@ -302,7 +304,7 @@ class UploadProtocol(TakesNoDescriptors, Protocol):
 
     def check_pace(self, now: float) -> None:
         """A look is taken at all senders: whether this one is too slow."""
-        rate, grace = self.factory.settings.min_rate, self.factory.grace
+        rate, grace = self._terms.settings.min_rate, self._terms.grace
         if self._pace is not None and self._pace.is_too_slow(now, self._size, rate, grace):
             self._upload.refused(
                 TimedOut(f"slower than {rate:g} bytes a second, for longer than this server waits")
@@ -332,11 +334,11 @@ class UploadProtocol(TakesNoDescriptors, Protocol):
         self.transport.write(answer)
         self.transport.loseWriteConnection()
         self.transport.resumeProducing()
-        self.factory.lingering.heard(self)
+        self._terms.lingering.heard(self)
 
     def _discard(self, size: int) -> None:
         self._discarded += size
-        if self._discarded > self.factory.settings.linger_size:
+        if self._discarded > self._terms.settings.linger_size:
             self.transport.abortConnection()
 
     def _report(self, end: str, size: int, *more: Any) -> None:
@@ -381,17 +383,22 @@ class UploadFactory(Connections, ServerFactory):
         self.witnesses = witnesses
         self.store = store
         self.clock = clock
-        self.settings = settings or DoorSettings()
-        protocol, chosen = UploadProtocol, self.settings
-        self.idle = Silences(clock, chosen.idle_timeout, protocol.idle_for_too_long)
-        self.finishing = Silences(clock, chosen.finish_after_idle, protocol.fell_silent)
-        self.lingering = Silences(clock, chosen.linger_time, protocol.lingered)
-        self.grace = chosen.grace
         self.rounds = Rounds(clock, LOOK_INTERVAL, self._look)
         self.refusals = refusals or Refusals(clock)
-        admission = Admission(places, chosen.rules, chosen.max_per_address)
-        self.gate = Gate(
-            self, admission, self.refusals, clock, serve=self._serve, balancers=chosen.balancers
+        self.gate = Gate(self, Admission(places), self.refusals, clock, serve=self._serve)
+        self.behave(settings or DoorSettings())
+
+    def behave(self, settings: DoorSettings) -> None:
+        """Have these settings for whoever comes from now on."""
+        self.settings = settings
+        self.gate.admission.change(settings.rules, settings.max_per_address)
+        self.gate.balancers = settings.balancers
+        self.terms = Terms(
+            settings,
+            self.clock,
+            idle_for_too_long=UploadProtocol.idle_for_too_long,
+            fell_silent=UploadProtocol.fell_silent,
+            lingered=UploadProtocol.lingered,
         )
 
     def buildProtocol(self, addr: IAddress | None) -> IProtocol:  # type: ignore[override]

@@ -4,21 +4,24 @@ The daemon as a Twisted service: what starts and stops in which order.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred, succeed
+from twisted.internet.interfaces import IListeningPort, IReactorTime
 from twisted.logger import Logger
 
+from twisted_upload.admission import Places
 from twisted_upload.binding import Doorway, Listening
 from twisted_upload.directory import DirectoryStore
 from twisted_upload.disk import DiskThreads
 from twisted_upload.hook_command import GRACE
 from twisted_upload.journal import Journal
-from twisted_upload.ports import accept_the_rest, take_no_more
+from twisted_upload.notifying import Counts, KeptCount
+from twisted_upload.ports import accept_no_more, accept_the_rest, take_no_more
 from twisted_upload.raw import UploadFactory
+from twisted_upload.settings import DoorSettings
 from twisted_upload.tally import DiskTimes
 
 __all__ = ["STOPPING", "Storage", "UploadService"]
@@ -36,8 +39,11 @@ LAST_HANDSHAKES = 0.2
 told to stop, where newcomers are to go to another server."""
 
 FIRST_BYTES = 2.0
-"""Seconds for which it waits then, before draining, for the first bytes of those
-who have just connected."""
+"""Seconds for which it waits, before draining, for the first bytes of those who
+have just connected, where those who come after them are not refused."""
+
+AT_ONCE = 0.25
+"""Seconds of each wait that are left, when it is to end at once."""
 
 PROGRAM_PATIENCE = GRACE + 1.0
 """Seconds after draining in which the programs of ``--on-upload`` must end."""
@@ -75,6 +81,7 @@ class UploadService(Listening):
     :param drain: seconds for which uploads in flight, and programs, may go on when
         it stops.
     :param journal: opened and closed with it.
+    :param kept: a witness of all the doors.
     :ivar doors: the factories.
     :ivar storages: the directories.
     """
@@ -87,10 +94,13 @@ class UploadService(Listening):
         *,
         drain: float,
         journal: Journal | None = None,
+        kept: KeptCount | None = None,
     ) -> None:
         super().__init__(doorways)
         self.doors = [cast(UploadFactory, doorway.factory) for doorway in doorways]
-        self._balanced = [door for door in self.doors if door.settings.balancers is not None]
+        self._kept = kept or KeptCount()
+        self._at_once = False
+        self._waits: set[Callable[[], None]] = set()
         self.storages = storages
         self._clock = clock
         self._drain = drain
@@ -109,11 +119,40 @@ class UploadService(Listening):
         for store in self._stores():
             store.start()
 
+    @property
+    def disks(self) -> Sequence[DiskThreads]:
+        """The threads that wait for each directory."""
+        return [storage.disk for storage in self.storages]
+
+    def counts(self) -> Counts:
+        """What it has to do, and has done."""
+        return Counts(sum(door.uploads_in_flight for door in self.doors), self._kept.kept)
+
+    def when_ready(self) -> Deferred[None]:
+        """Fires when it serves; it has been started."""
+        return succeed(None)
+
+    def behave(self, settings: Mapping[str, DoorSettings], drain: float, places: Places) -> None:
+        """
+        Have other settings for whoever comes from now on.
+
+        :param settings: of the doors, by the names of their listeners.
+        :param places: of the process.
+        """
+        self._drain = drain
+        for doorway, door in zip(self.doorways, self.doors, strict=True):
+            door.behave(settings[doorway.name])
+            door.gate.admission.places.change(places)
+
     def stopService(self) -> Deferred[None]:
         """
         Stop: uploads in flight may finish, new ones are refused, and when the
-        drain time is over, the rest is refused too.  Behind a load balancer,
-        nobody is refused who can go to another server.
+        drain time is over, the rest is refused too.
+
+        Nobody is refused who can go elsewhere: behind a load balancer, to another
+        server; at a socket that somebody keeps open, to our successor, for which
+        they wait in the kernel.  Those who have come but have not sent anything
+        yet may begin.
         """
         super().stopService()  # type: ignore[no-untyped-call]
         return Deferred.fromCoroutine(self._stop())
@@ -123,13 +162,21 @@ class UploadService(Listening):
         ports, self.ports = self.ports, []
         return DeferredList([maybeDeferred(port.stopListening) for port in ports])
 
+    def end_now(self) -> None:
+        """While it stops: refuse what is in flight, and hardly wait for anything."""
+        self._at_once = True
+        for store in self._stores():
+            store.stop(0.0)
+        for give_up in [*self._waits]:
+            give_up()
+
     def _stores(self) -> Iterator[DirectoryStore]:
         return (store for storage in self.storages for store in storage.stores)
 
     async def _stop(self) -> None:
         programs = _all(store.stop(self._drain) for store in self._stores())
         programs_end = self._clock.seconds() + self._drain + PROGRAM_PATIENCE
-        await self._leave_balancers()
+        await self._send_newcomers_elsewhere()
         drained = _all(door.drain() for door in self.doors)
         uploads = sum(door.uploads_in_flight for door in self.doors)
         if uploads:
@@ -154,16 +201,25 @@ class UploadService(Listening):
             await self._at_most(JOURNAL_PATIENCE, Deferred.fromCoroutine(self._journal.close()))
         await self.stop_companions()
 
-    async def _leave_balancers(self) -> None:
-        """
-        Have load balancers take somebody else for whoever comes from now on.
+    async def _send_newcomers_elsewhere(self) -> None:
+        """Let those begin who have come, where whoever comes from now on is not refused."""
+        for port in self.lasting:
+            accept_no_more(port)
+        # A filter on a socket that lasts would last as well.
+        balanced = [door for door in self.doors if door.settings.balancers is not None]
+        leaving = [port for port in self.ports if _door_of(port) in balanced]
+        leaving = [port for port in leaving if port not in self.lasting]
+        if leaving:
+            await self._leave_balancers(leaving)
+        doors = {_door_of(port) for port in [*self.lasting, *leaving]}
+        begun = _all(door.all_begun() for door in doors)
+        await self._at_most(min(FIRST_BYTES, self._drain), begun)
 
-        They do where no connection can be made.  Those who have come but have
-        not sent anything yet may begin.
+    async def _leave_balancers(self, leaving: Sequence[IListeningPort]) -> None:
         """
-        leaving = [port for port in self.ports if port.factory in self._balanced]  # type: ignore[attr-defined]
-        if not leaving:
-            return
+        Have load balancers take somebody else for whoever comes from now on:
+        they do where no connection can be made.
+        """
         for port in leaving:
             take_no_more(port)
         await self._at_most(LAST_HANDSHAKES, Deferred())
@@ -171,8 +227,6 @@ class UploadService(Listening):
             accept_the_rest(port)
             self.ports.remove(port)
         await DeferredList([maybeDeferred(port.stopListening) for port in leaving])
-        begun = _all(door.all_begun() for door in self._balanced)
-        await self._at_most(min(FIRST_BYTES, self._drain), begun)
 
     async def _close(self, storage: Storage) -> None:
         if await self._at_most(DISK_PATIENCE, storage.disk.stop()):
@@ -194,15 +248,24 @@ class UploadService(Listening):
             waiting.cancel()
 
         if not waiting.called:
+            if self._at_once:
+                seconds = min(seconds, AT_ONCE)
+            self._waits.add(give_up)
             timer: Any = self._clock.callLater(seconds, give_up)
             try:
                 await waiting
             except Exception:
                 if came:
                     raise
+            self._waits.discard(give_up)
             if timer.active():
                 timer.cancel()
         return came
+
+
+def _door_of(port: Any) -> UploadFactory:
+    door: UploadFactory = port.factory
+    return door
 
 
 def _all(waiting: Iterable[Deferred[None]]) -> Deferred[Any]:

@@ -24,9 +24,9 @@ from twisted_upload.binding import Doorway
 from twisted_upload.building import (
     Endpoints,
     Stores,
+    all_endpoints,
     descriptors_of_programs,
     door_settings,
-    endpoints_of,
     journal_files,
     journal_of,
     status_port,
@@ -39,17 +39,21 @@ from twisted_upload.facing import places_for
 from twisted_upload.gathering import Gathering
 from twisted_upload.layers import Given, Layer, nearest
 from twisted_upload.logs import observer_for
+from twisted_upload.management import Management
+from twisted_upload.notifying import KeptCount
 from twisted_upload.options import CHECK, CONFIG, OPTIONS, PRINT_CONFIG
 from twisted_upload.printable import printable
 from twisted_upload.raw import UploadFactory
 from twisted_upload.refusals import Refusals
+from twisted_upload.reloading import settings_of
 from twisted_upload.reporting import Alone, ProcessReporter
 from twisted_upload.service import STOPPING, UploadService
+from twisted_upload.systemd import Manager, started_with, take_environment
 from twisted_upload.tally import Tally
 from twisted_upload.toml_text import toml_text
 from twisted_upload.workers import Supervisor
 
-__all__ = ["Options", "makeService", "make_service", "upload_service"]
+__all__ = ["Options", "behave", "makeService", "make_service", "upload_service"]
 
 _COMMAND_LINE = (*OPTIONS, CONFIG, CHECK, PRINT_CONFIG)
 
@@ -84,9 +88,11 @@ class Options(usage.Options):
     The command line of ``twistd upload``.
 
     :ivar configuration: once parsed: what is in force.
+    :ivar manager: who has started us.
     """
 
     configuration: Configuration
+    manager = Manager()
 
     synopsis = "[options]"
     longdesc = (
@@ -126,13 +132,14 @@ class Options(usage.Options):
         """Find what is in force, or say what makes no sense."""
         twistd = getattr(self, "parent", None) or {}
         self._base = os.path.abspath(twistd.get("rundir") or ".")
+        self.manager = take_environment(started_with(), os.environ, os.getpid())
         self.configuration = self.configured()
         if self[PRINT_CONFIG.name]:
             # TOML is UTF-8, whatever the terminal is.
             _put(toml_text(self.configuration).encode())
             raise SystemExit(0)
         if self[CHECK.name]:
-            check(self.configuration, _say, partial(_as_its_user, twistd), os.environ)
+            check(self.configuration, _say, partial(_as_its_user, twistd), self.manager.handed)
             raise SystemExit(0)
 
     def configured(self) -> Configuration:
@@ -141,7 +148,8 @@ class Options(usage.Options):
 
         :raises WrongConfiguration: something in it makes no sense.
         """
-        return configure(self._given(), os.environ, self._base)
+        handed = [one.name for one in self.manager.handed]
+        return configure(self._given(), os.environ, self._base, handed=handed)
 
     def _given(self) -> Layer:
         layer = {}
@@ -193,6 +201,8 @@ def upload_service(
     journal = journal_of(configuration, reactor)
     told = witnesses(configuration, journal, refusals, reactor)
     tally = Tally([listener.name for listener in configuration.listeners], time.time)
+    kept = KeptCount()
+    told = (*told, kept)
     watched = bool(configuration["metrics"])
     if watched:
         told = (*told, tally)
@@ -215,7 +225,12 @@ def upload_service(
         for listener, its_endpoints in zip(configuration.listeners, endpoints, strict=True)
     ]
     service = UploadService(
-        doorways, stores.storages, reactor, drain=configuration["drain"], journal=journal
+        doorways,
+        stores.storages,
+        reactor,
+        drain=configuration["drain"],
+        journal=journal,
+        kept=kept,
     )
     if not watched:
         return service, None
@@ -224,18 +239,22 @@ def upload_service(
     return service, reporter
 
 
-def make_service(configuration: Configuration, reactor: Any) -> UploadService | Supervisor:
+def make_service(
+    configuration: Configuration, reactor: Any, manager: Manager | None = None
+) -> UploadService | Supervisor:
     """
     The daemon as it is configured, not started.
 
+    :param manager: who has started us.
     :raises CannotStart: an endpoint is not one, or there are too few descriptors.
     """
-    endpoints = [endpoints_of(listener, reactor) for listener in configuration.listeners]
+    manager = manager or Manager()
+    endpoints, status = all_endpoints(configuration, reactor, manager.handed)
     if configuration["workers"] == 1:
         service, reporter = upload_service(configuration, reactor, endpoints)
-        if reporter is not None:
+        if reporter is not None and status is not None:
             alone = Alone(reporter.report, version("twisted-upload"), time.time())
-            service.companions.append(status_port(configuration, alone.report, reactor))
+            service.companions.append(status_port(status, alone.report, reactor))
         return service
     # Each worker has as many.
     places_for(configuration["max-connections"], descriptors_of_programs(configuration))
@@ -254,10 +273,25 @@ def make_service(configuration: Configuration, reactor: Any) -> UploadService | 
         journal=journal_files(configuration),
         patience=configuration["drain"] + STOPPING,
         gathering=gathering,
+        watchdog=manager.watchdog,
     )
-    if configuration["metrics"]:
-        supervisor.companions.append(status_port(configuration, gathering.report, reactor))
+    if status is not None:
+        supervisor.companions.append(status_port(status, gathering.report, reactor))
     return supervisor
+
+
+def behave(service: UploadService | Supervisor, configuration: Configuration) -> None:
+    """
+    Have a daemon behave as a configuration says, for whoever comes from now on.
+
+    :raises CannotStart: there are too few descriptors for that; nothing has changed.
+    """
+    drain = configuration["drain"]
+    places = places_for(configuration["max-connections"], descriptors_of_programs(configuration))
+    if isinstance(service, Supervisor):
+        service.behave(configuration.to_json(), drain + STOPPING)
+    else:
+        service.behave(settings_of(configuration), drain, places)
 
 
 def makeService(options: Options) -> IService:
@@ -272,13 +306,21 @@ def makeService(options: Options) -> IService:
 
     try:
         clock: Any = reactor
-        service = make_service(options.configuration, clock)
+        service = make_service(options.configuration, clock, options.manager)
         twistd = getattr(options, "parent", None)
         if twistd is not None:
             if not twistd.get("logger") and not twistd.get("syslog"):
                 service.observer = observer_for(
                     twistd, os.environ, options.configuration["log-format"], clock
                 )
+            Management(
+                clock,
+                service,
+                options.manager,
+                configuration=options.configuration,
+                read=options.configured,
+                apply=lambda configuration: behave(service, configuration),
+            ).begin()
             if not twistd.get("chroot"):
                 service.bind()
                 _as_its_user(twistd, service.open)

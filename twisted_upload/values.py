@@ -201,10 +201,10 @@ def parse_metrics(text: str) -> str:
     if not text:
         return ""
     kind, _, rest = (f"tcp:{text}" if text.isdigit() else text).partition(":")
-    if kind not in ("tcp", "tcp4", "tcp6", "unix") or not rest:
+    if kind not in ("tcp", "tcp4", "tcp6", "unix", "systemd") or not rest:
         raise ValueError(
             f"{text!r} is neither a port such as 9464 nor a server endpoint such as"
-            " tcp:9464:interface=192.0.2.1 or unix:/run/metrics.sock"
+            " tcp:9464:interface=192.0.2.1, unix:/run/metrics.sock or systemd:metrics"
         )
     if kind.startswith("tcp"):
         port, *more = rest.split(":")

@@ -2,9 +2,10 @@
 One worker of several: see `twisted_upload.workers`.
 
 Started with the sockets that it is to serve, an argument such as
-``AF_INET6:3,AF_INET:4:5`` for each listener (5 is the file with key and
-certificate, where TLS is to be spoken); told what is in force by the first line
-of its standard input.  The lines that follow ask it something.
+``AF_INET6:4,AF_INET:5:6,AF_UNIX:7:lasting`` for each listener (6 is the file with
+key and certificate, where TLS is to be spoken); told what is in force by a line
+on its standard input, at first and whenever that changes.  Other lines ask it
+something.  What a daemon tells systemd, it tells its supervisor.
 """
 
 from __future__ import annotations
@@ -20,18 +21,23 @@ from twisted.internet.stdio import StandardIO
 from twisted.logger import globalLogBeginner
 from twisted.protocols.basic import LineOnlyReceiver
 
-from twisted_upload.building import Endpoints
+from twisted_upload.building import Endpoints, descriptors_of_programs
 from twisted_upload.certificates import Identity
 from twisted_upload.configuration import Configuration
 from twisted_upload.errors import CannotStart
+from twisted_upload.facing import places_for
 from twisted_upload.gathering import QUESTION, answer
-from twisted_upload.listening import adopted_endpoint
+from twisted_upload.listening import HandedEndpoint
 from twisted_upload.logs import JOURNAL_STREAM, LineObserver, unbuffered
+from twisted_upload.notifying import Notifications
+from twisted_upload.reloading import settings_of
 from twisted_upload.reporting import ProcessReporter, Report
 from twisted_upload.service import UploadService
+from twisted_upload.signals import Signals
+from twisted_upload.systemd import started_with, take_environment
 from twisted_upload.tap import upload_service
 from twisted_upload.tls_endpoints import TLSServerEndpoint
-from twisted_upload.workers import REPORTS
+from twisted_upload.workers import LASTING, REPORTS
 
 __all__ = ["main"]
 
@@ -41,9 +47,13 @@ GOODBYE = 1.0
 
 
 class _Supervised(LineOnlyReceiver):
-    """Standard input, on which the supervisor asks, and the pipe for the answers."""
+    """
+    Standard input, on which the supervisor asks and tells, and the pipe for the
+    answers.  It is also the one whom signals are for.
+    """
 
     delimiter = b"\n"
+    MAX_LENGTH = 16 * 1024 * 1024  # of a configuration
     transport: Any
 
     def __init__(
@@ -55,8 +65,10 @@ class _Supervised(LineOnlyReceiver):
         self._gone: Deferred[None] | None = None
 
     def lineReceived(self, line: bytes) -> None:
-        """A question."""
-        if line == QUESTION and self._reporter is not None:
+        """A question, or another configuration, which differs in what can change."""
+        if line != QUESTION:
+            self._behave(Configuration.from_json(line.decode()))
+        elif self._reporter is not None:
             self._reporter.report().addCallback(self._tell)
 
     def connectionLost(self, reason: object = None) -> None:
@@ -67,6 +79,26 @@ class _Supervised(LineOnlyReceiver):
         self._service.stop_listening()
         if self._reactor.running:
             self._reactor.stop()
+
+    def notify(self, message: str) -> bool:
+        """Tell the supervisor what a daemon tells systemd."""
+        self.transport.write(f"{message}\n".encode())
+        return True
+
+    def end_now(self) -> None:
+        """See `ISignalled.end_now`."""
+        self._service.end_now()
+
+    def reload(self) -> None:
+        """The supervisor reads the configuration, and tells what is in force."""
+
+    def rotate(self) -> None:
+        """The supervisor has the log file."""
+
+    def _behave(self, configuration: Configuration) -> None:
+        programs = descriptors_of_programs(configuration)
+        places = places_for(configuration["max-connections"], programs)
+        self._service.behave(settings_of(configuration), configuration["drain"], places)
 
     def stop(self) -> Deferred[None]:
         """Drain, and say for the last time what there is to say."""
@@ -91,6 +123,7 @@ def main() -> None:
     from twisted.internet import reactor as _reactor  # noqa: PLC0415
 
     reactor: Any = _reactor
+    manager = take_environment(started_with(), os.environ, os.getpid())
     # Not one byte more than the line: what follows is the reactor's.
     with open(0, "rb", buffering=0, closefd=False) as supervisor:
         line = supervisor.readline()
@@ -108,6 +141,8 @@ def main() -> None:
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
     endpoints = [_adopted(descriptions, reactor) for descriptions in sys.argv[1:]]
     service, reporter = upload_service(configuration, reactor, endpoints)
+    supervised = _Supervised(reactor, service, reporter)
+    Signals(reactor, supervised, worker=True).install()
     try:
         service.startService()
     except CannotStart as error:
@@ -115,9 +150,17 @@ def main() -> None:
         raise SystemExit(1) from error
     # A supervisor that stands still holds up no uploads: it misses lines of the log.
     os.set_blocking(sys.stdout.fileno(), False)
-    supervised = _Supervised(reactor, service, reporter)
     StandardIO(supervised, stdout=REPORTS, reactor=reactor)  # type: ignore[call-arg]
+    notifications = Notifications(
+        supervised.notify,
+        reactor,
+        lambda: "COUNTS={} {}".format(*service.counts()),
+        service.disks,
+        watchdog=manager.watchdog,
+    )
+    reactor.callWhenRunning(notifications.ready)
     reactor.addSystemEventTrigger("before", "shutdown", supervised.stop)
+    reactor.addSystemEventTrigger("during", "shutdown", notifications.over)
     reactor.run()
     observer.flush()
 
@@ -127,9 +170,12 @@ def _adopted(descriptions: str, reactor: Any) -> Endpoints:
 
 
 def _endpoint(description: str, reactor: Any) -> IStreamServerEndpoint:
-    family, number, *identity = description.split(":")
-    adopted = adopted_endpoint(reactor, int(number), socket.AddressFamily[family])
-    for descriptor in map(int, identity):
-        with open(descriptor, "rb") as file:
-            return TLSServerEndpoint(adopted, Identity(file.read()), reactor)
-    return adopted
+    family, number, *more = description.split(":")
+    handed = HandedEndpoint(
+        reactor, int(number), socket.AddressFamily[family], lasting=LASTING in more
+    )
+    for identity in more:
+        if identity != LASTING:
+            with open(int(identity), "rb") as file:
+                return TLSServerEndpoint(handed, Identity(file.read()), reactor)
+    return handed

@@ -6,44 +6,56 @@ them to workers that it starts, watches and, when it stops, drains.  A worker is
 `twisted_upload.worker`; it is told what is in force by a line on its standard
 input, so that a configuration file which changes cannot make two of them
 differ, and writes its log to a pipe that the supervisor copies into its own.
-Through another pipe it answers what it is asked (`twisted_upload.gathering`).
+Through another pipe it answers what it is asked (`twisted_upload.gathering`), and
+tells what a daemon tells systemd (`twisted_upload.notifying`).
 
 A worker that dies is replaced; its unfinished uploads are lost as in any crash,
-and what it leaves behind is removed by the one that replaces it.  When the
-supervisor dies, the workers see the end of their standard input, give up the
-port at once, and drain.
+and what it leaves behind is removed by the one that replaces it.  One that shows
+no sign of life for as long as the service manager's watchdog waits is killed, so
+that the others can go on.  When the supervisor dies, the workers see the end of
+their standard input, give up the port at once, and drain.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_upload.binding import Doorway, Listening
 from twisted_upload.directory import DirectoryStore
+from twisted_upload.disk import IDisk
 from twisted_upload.gathering import Gathering, Respondent
 from twisted_upload.journal_files import JournalFiles
 from twisted_upload.logs import JOURNAL_STREAM
+from twisted_upload.notifying import Counts, total
 from twisted_upload.ports import close_ours
 from twisted_upload.tls_endpoints import TLSServerEndpoint
 
-__all__ = ["REPORTS", "Supervisor"]
+__all__ = ["LASTING", "REPORTS", "Supervisor"]
 
 RESTART_DELAY = 1.0
 """Seconds between a worker's death and its successor, where it lived no longer
 than that."""
 
+AT_ONCE = 2.0
+"""Seconds after which a worker that was told to end at once is killed."""
+
 REPORTS = 3
-"""The descriptor on which a worker answers what it is asked; the sockets follow."""
+"""The descriptor on which a worker answers what it is asked, and tells how it is;
+the sockets follow."""
+
+LASTING = "lasting"
+"""Said of a socket that stays open when all processes of ours have closed it."""
 
 
 class Supervisor(Listening):
@@ -58,7 +70,11 @@ class Supervisor(Listening):
         killed.
     :param gathering: is told which workers there are, to ask them.
     :param journal: looked at once, for the same reason.
+    :param watchdog: seconds after which a worker that shows no sign of life is
+        killed; 0 for never.
     """
+
+    disks: Sequence[IDisk] = ()
 
     def __init__(
         self,
@@ -71,6 +87,7 @@ class Supervisor(Listening):
         patience: float,
         gathering: Gathering | None = None,
         journal: JournalFiles | None = None,
+        watchdog: float = 0.0,
     ) -> None:
         super().__init__(doorways)
         self._gathering = gathering
@@ -80,6 +97,11 @@ class Supervisor(Listening):
         self._reactor = reactor
         self._patience = patience
         self._journal = journal
+        self._watchdog = watchdog
+        self._watching: IDelayedCall | None = None
+        self._killing: IDelayedCall | None = None
+        self._kept = 0  # by workers that have ended
+        self._ready: list[Deferred[None]] = []
         self._workers: dict[int, _Worker] = {}
         self._waiting: dict[int, IDelayedCall] = {}
 
@@ -102,12 +124,45 @@ class Supervisor(Listening):
         super().startService()
         for index in range(self._number):
             self._start(index)
+        if self._watchdog > 0:
+            self._watch()
+
+    def when_ready(self) -> Deferred[None]:
+        """Fires when all workers serve."""
+        ready: Deferred[None] = Deferred()
+        self._ready.append(ready)
+        self._look()
+        return ready
+
+    def counts(self) -> Counts:
+        """What all workers have to do, and have done, as they have told some seconds ago."""
+        return total([Counts(0, self._kept), *(it.counts for it in self._workers.values())])
+
+    def behave(self, configuration: str, patience: float) -> None:
+        """
+        Have workers behave as another configuration says, for whoever comes from now on.
+
+        :param patience: see above.
+        """
+        self._configuration = configuration
+        self._patience = patience
+        for worker in self._workers.values():
+            worker.tell(configuration)
+
+    def end_now(self) -> None:
+        """While it stops: have the workers refuse what is in flight, and hardly wait for them."""
+        for worker in self._workers.values():
+            worker.signal(signal.SIGQUIT)
+        if self._killing is not None and self._killing.active():
+            self._killing.reset(AT_ONCE)
 
     def stopService(self) -> Deferred[None]:
         """Have the workers drain; fires when all have ended."""
         super().stopService()  # type: ignore[no-untyped-call]
         if self._gathering is not None:
             self._gathering.draining = True
+        if self._watching is not None:
+            self._watching.cancel()
         for timer in self._waiting.values():
             timer.cancel()
         self._waiting.clear()
@@ -116,8 +171,8 @@ class Supervisor(Listening):
     async def _stop(self) -> None:
         ended = [worker.ended for worker in self._workers.values()]
         for worker in self._workers.values():
-            worker.signal("TERM")
-        killing = self._reactor.callLater(self._patience, self._kill)
+            worker.signal(signal.SIGTERM)
+        killing = self._killing = self._reactor.callLater(self._patience, self._kill)
         # Ours would keep connections that no worker takes any more.
         tcp = [port for port in self.ports if _family(port) != socket.AF_UNIX]
         await DeferredList([close_ours(port) for port in tcp])
@@ -132,7 +187,22 @@ class Supervisor(Listening):
     def _kill(self) -> None:
         for worker in self._workers.values():
             _log.warn("worker {pid} does not end; killing it", pid=worker.pid)
-            worker.signal("KILL")
+            worker.signal(signal.SIGKILL)
+
+    def _look(self) -> None:
+        if len(self._workers) == self._number and all(it.ready for it in self._workers.values()):
+            waiting, self._ready = self._ready, []
+            for ready in waiting:
+                ready.callback(None)
+
+    def _watch(self) -> None:
+        now = self._reactor.seconds()
+        for worker in self._workers.values():
+            # One that starts may have to wait for a disk until it is ready.
+            if worker.ready and (worker.stuck or now - worker.alive > self._watchdog):
+                _log.error("worker {pid} shows no sign of life; killing it", pid=worker.pid)
+                worker.signal(signal.SIGKILL)
+        self._watching = self._reactor.callLater(self._watchdog / 4, self._watch)
 
     def _start(self, index: int) -> None:
         self._waiting.pop(index, None)
@@ -149,10 +219,11 @@ class Supervisor(Listening):
                     identities.append(endpoint.identity.in_memory())
                     numbers.append(numbers[0] + 1)
                     descriptors[numbers[1]] = identities[-1]
+                lasting = [LASTING] if port in self.lasting else []
                 family = socket.AddressFamily(_family(port)).name
-                names.append(":".join(map(str, [family, *numbers])))
+                names.append(":".join(map(str, [family, *numbers, *lasting])))
             inherited.append(",".join(names))
-        worker = _Worker(self._reactor.seconds(), self._configuration, self._copy)
+        worker = _Worker(self._reactor, self._configuration, self._copy, self._look)
         self._workers[index] = worker
         worker.ended.addCallback(self._ended, index, worker)
         if self._gathering is not None:
@@ -177,7 +248,8 @@ class Supervisor(Listening):
     def _environment(self) -> dict[str, str]:
         """Ours; in that of a worker, journald is named where its lines end up there."""
         journald = self.observer is not None and self.observer.journald
-        return {k: v for k, v in os.environ.items() if journald or k != JOURNAL_STREAM}
+        ours = {k: v for k, v in os.environ.items() if journald or k != JOURNAL_STREAM}
+        return {**ours, "WATCHDOG_USEC": f"{self._watchdog * 1e6:.0f}"}
 
     def _copy(self, data: bytes) -> None:
         text = data.decode("utf-8", "replace")
@@ -189,6 +261,7 @@ class Supervisor(Listening):
 
     def _ended(self, reason: str, index: int, worker: _Worker) -> None:
         del self._workers[index]
+        self._kept += worker.counts.kept
         if self._gathering is not None:
             self._gathering.went(worker.respondent)
         if not self.running:
@@ -209,35 +282,71 @@ class _Worker(ProcessProtocol):
     """
     One worker process.
 
-    :param since: when it was started.
+    :param clock: tells the time.
     :param configuration: told to it at once.
     :param log: takes whole lines of its log.
+    :param became_ready: called when it serves.
+    :ivar since: when it was started.
+    :ivar alive: when it last showed a sign of life.
+    :ivar ready: it serves.
+    :ivar stuck: it says of itself that it does not work any more.
+    :ivar counts: what it has to do, and has done.
     :ivar ended: fires with the reason, in words.
     :ivar respondent: by which it is asked.
     """
 
-    def __init__(self, since: float, configuration: str, log: Callable[[bytes], None]) -> None:
-        self.since = since
+    def __init__(
+        self,
+        clock: IReactorTime,
+        configuration: str,
+        log: Callable[[bytes], None],
+        became_ready: Callable[[], None],
+    ) -> None:
+        self.since = self.alive = clock.seconds()
+        self.ready = self.stuck = False
+        self.counts = Counts(0, 0)
+        self._clock = clock
         self._configuration = configuration
+        self._became_ready = became_ready
         self.pid = 0
         self.ended: Deferred[str] = Deferred()
         self.respondent = Respondent(self._say)
         self._log = log
         self._partial = b""
         self._said = b""
+        self._report = b""
 
     def connectionMade(self) -> None:
         """It runs."""
         transport: Any = self.transport
         self.pid = transport.pid
-        self._say(self._configuration.encode() + b"\n")
+        self.tell(self._configuration)
+
+    def tell(self, configuration: str) -> None:
+        """What is in force."""
+        self._say(configuration.encode() + b"\n")
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:  # noqa: N803 - Twisted's
         """Some of what it has to say."""
-        if childFD == REPORTS:
-            self.respondent.received(data)
-        else:
+        if childFD != REPORTS:
             super().childDataReceived(childFD, data)
+            return
+        *lines, self._report = (self._report + data).split(b"\n")
+        for line in lines:
+            self.alive = self._clock.seconds()
+            if line.startswith(b"["):
+                self.respondent.received(line + b"\n")
+            else:
+                self._notified(*line.decode("ascii", "replace").partition("=")[::2])
+
+    def _notified(self, name: str, value: str) -> None:
+        if name == "READY":
+            self.ready = True
+            self._became_ready()
+        elif name == "COUNTS":
+            self.counts = Counts(*map(int, value.split()))
+        elif name == "WATCHDOG":
+            self.stuck = value == "trigger"
 
     def outReceived(self, data: bytes) -> None:
         """Some of its log."""
@@ -263,11 +372,11 @@ class _Worker(ProcessProtocol):
         transport: Any = self.transport
         transport.write(line)
 
-    def signal(self, name: str) -> None:
+    def signal(self, number: int) -> None:
         """Send it a signal, if it still runs."""
         transport: Any = self.transport
         try:
-            transport.signalProcess(name)
+            transport.signalProcess(number)
         except Exception:
             _log.debug("worker {pid} has just ended", pid=self.pid)
 

@@ -1,0 +1,137 @@
+"""
+What a running daemon has to do with the one who runs it: signals, the service
+manager, and reading the configuration again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from twisted_upload.configuration import Configuration
+from twisted_upload.disk import IDisk
+from twisted_upload.errors import CannotStart
+from twisted_upload.logs import LineObserver
+from twisted_upload.notifying import Counts, Notifications
+from twisted_upload.printable import printable
+from twisted_upload.reloading import reload
+from twisted_upload.signals import Signals
+from twisted_upload.systemd import Manager, Notifier
+
+__all__ = ["IManaged", "Management"]
+
+
+class IManaged(Protocol):
+    """A daemon, of one process or of several."""
+
+    observer: LineObserver | None
+
+    @property
+    def disks(self) -> Sequence[IDisk]:
+        """The threads of this process that wait for disks."""
+
+    def counts(self) -> Counts:
+        """What it has to do, and has done."""
+
+    def when_ready(self) -> Deferred[None]:
+        """Fires when it serves; it has been started."""
+
+    def end_now(self) -> None:
+        """While it stops: wait for nobody any more."""
+
+
+class Management:
+    """
+    Runs beside a daemon, in its reactor.
+
+    :param reactor: not running yet.
+    :param service: the daemon; started by somebody else.
+    :param manager: who wants to be kept informed.
+    :param configuration: what is in force.
+    :param read: reads the configuration again, or raises `CannotStart`.
+    :param apply: has the daemon behave as a configuration says that differs
+        from the one in force in what can change, or raises `CannotStart`.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        service: IManaged,
+        manager: Manager,
+        *,
+        configuration: Configuration,
+        read: Callable[[], Configuration],
+        apply: Callable[[Configuration], None],
+    ) -> None:
+        self._reactor = reactor
+        self._service = service
+        self._configuration = configuration
+        self._read = read
+        self._apply = apply
+        self._notifier = Notifier(manager.notify) if manager.notify else None
+        self._notifications: Notifications | None = None
+        if self._notifier is not None:
+            self._notifications = Notifications(
+                self._notifier,
+                reactor,
+                lambda: f"STATUS={service.counts()}",
+                service.disks,
+                watchdog=manager.watchdog,
+            )
+
+    def begin(self) -> None:
+        """Take part in the starting and the stopping of the reactor."""
+        reactor = self._reactor
+        Signals(reactor, self).install()
+        if self._notifications is not None:
+            notifications = self._notifications
+            reactor.callWhenRunning(
+                lambda: self._service.when_ready().addCallback(lambda _: notifications.ready())
+            )
+            reactor.addSystemEventTrigger("before", "shutdown", notifications.stopping)
+            reactor.addSystemEventTrigger("during", "shutdown", self._over)
+
+    def end_now(self) -> None:
+        """See `ISignalled.end_now`."""
+        self._service.end_now()
+
+    def rotate(self) -> None:
+        """See `ISignalled.rotate`."""
+        if self._service.observer is not None:
+            self._service.observer.rotate()
+
+    def reload(self) -> None:
+        """See `ISignalled.reload`; what has come of it is one line in the log."""
+        if self._notifications is not None:
+            self._notifications.reloading()
+        self._reopen_log()
+        try:
+            reloaded = reload(self._configuration, self._read())
+            self._apply(reloaded.configuration)
+        except CannotStart as error:
+            _log.error("not reloaded, all stays as it is: {why}", why=printable(str(error)))
+        else:
+            self._configuration = reloaded.configuration
+            _log.info("{text}", text=printable(reloaded.text))
+        if self._notifications is not None:
+            self._notifications.reloaded()
+
+    def _reopen_log(self) -> None:
+        observer = self._service.observer
+        if observer is not None:
+            try:
+                observer.reopen()
+            except OSError as error:
+                _log.error("the log file stays: there can be no other: {why}", why=error.strerror)
+
+    def _over(self) -> None:
+        assert self._notifications is not None
+        assert self._notifier is not None
+        self._notifications.over()
+        self._notifier.close()
+
+
+_log = Logger()

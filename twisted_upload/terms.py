@@ -1,0 +1,48 @@
+"""
+The terms on which a sender was let in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar
+
+from twisted.internet.interfaces import IReactorTime
+
+from twisted_upload.limits import Silences
+from twisted_upload.settings import DoorSettings
+
+__all__ = ["Terms"]
+
+Who = TypeVar("Who", bound=Hashable)
+
+
+class Terms(Generic[Who]):
+    """
+    What a door's settings are to the connections that come under them.
+
+    A door whose settings change makes new terms for those who come from then
+    on; whoever is there keeps the old ones to the end.
+
+    :param clock: times the silences.
+    :param idle_for_too_long: called with whoever was silent for the idle
+        time-out.
+    :param fell_silent: called with whoever was silent for so long that its
+        file has ended.
+    :param lingered: called with a refused sender whose time is over.
+    """
+
+    def __init__(
+        self,
+        settings: DoorSettings,
+        clock: IReactorTime,
+        *,
+        idle_for_too_long: Callable[[Who], None],
+        fell_silent: Callable[[Who], None],
+        lingered: Callable[[Who], None],
+    ) -> None:
+        self.settings = settings
+        self.grace = settings.grace
+        self.idle = Silences(clock, settings.idle_timeout, idle_for_too_long)
+        self.finishing = Silences(clock, settings.finish_after_idle, fell_silent)
+        self.lingering = Silences(clock, settings.linger_time, lingered)
