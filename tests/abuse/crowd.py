@@ -47,6 +47,8 @@ class Task:
     :ivar sources: the addresses that peers come from, one after the other.
     :ivar first: the number of the first.
     :ivar network: a file that stands for the network namespace to be in.
+    :ivar nice: how far it steps aside for others: what is far away in truth is
+        not to take the processor from those who are measured.
     """
 
     act: Callable[[Crowd, Peer, int], Act]
@@ -58,6 +60,7 @@ class Task:
     sources: Sequence[str] = ("127.0.0.1",)
     first: int = 0
     network: str | None = None
+    nice: int = 0
 
 
 @dataclass
@@ -240,6 +243,7 @@ def _in_a_process(
     other.close()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    os.nice(task.nice)
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -28,6 +28,9 @@ THREADS = 40
 SETTLE = 20.0
 """Seconds after which what abusers have left behind must be gone."""
 
+NICE = 10
+"""How far abusers step aside for the honest, who are on the same machine."""
+
 GOAL = 3.0
 """How many times slower it may become for the honest."""
 
@@ -151,7 +154,7 @@ class Run:
 
     def gang(self, task: Task, address: Any = None) -> Gang:
         """Abusers who begin now."""
-        task = replace(task, first=self._next)
+        task = replace(task, first=self._next, nice=NICE)
         self._next += 1 << 24
         self.honest.say("abuse")
         return Gang(task, address or self.daemon.address)

@@ -60,7 +60,7 @@ def resets(run: Run) -> None:
 
 def disk(run: Run) -> None:
     """The disk is full again and again."""
-    task = Task(acts.endless, at_a_time=8, sources=acts.addresses(2))
+    task = Task(acts.endless, at_a_time=4, sources=acts.addresses(2))
     run.waves(task, 5, 10)
     if not run.did["no-space"]:
         run.wrong.append("the disk was never full")
