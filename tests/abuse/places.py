@@ -6,6 +6,7 @@ limit of descriptors.
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import itertools
 import os
 import resource
@@ -35,9 +36,6 @@ __all__ = [
 DISK = 48 << 20
 """Bytes of the disk."""
 
-HERE, THERE = "198.18.66.1", "198.18.66.2"
-"""Both ends of the link, of a network that is for tests (RFC 2544)."""
-
 FEW = 256
 """Descriptors of a daemon that has few."""
 
@@ -62,6 +60,8 @@ class Link:
     A link to a network namespace, which is gone when its process is.
 
     :ivar network: stands for the namespace.
+    :ivar here: the address of this end, in a network that is for tests (RFC
+        2544); other runs on this machine have others.
     """
 
     def __init__(self) -> None:
@@ -78,14 +78,16 @@ class Link:
         if self._process.stdout.readline() != "there\n":
             raise rigs.Skip("needs to make network namespaces")
         self.network = f"/proc/{self._process.pid}/ns/net"
-        self._name = f"abuse{os.getpid() % 1_000_000}"
+        self._name = f"abuse{os.getpid()}"
+        first = ipaddress.ip_address("198.18.0.0") + os.getpid() * 4 % (1 << 17)
+        self.here, self._there = str(first + 1), str(first + 2)
 
     def __enter__(self) -> Link:  # noqa: PYI034 - Self is not in Python 3.10
         there = ["peer", "name", "far", "netns", str(self._process.pid)]
         rigs.run("ip", "link", "add", self._name, "type", "veth", *there)
-        rigs.run("ip", "address", "add", f"{HERE}/30", "dev", self._name)
+        rigs.run("ip", "address", "add", f"{self.here}/30", "dev", self._name)
         rigs.run("ip", "link", "set", self._name, "up")
-        self._far("address", "add", f"{THERE}/30", "dev", "far")
+        self._far("address", "add", f"{self._there}/30", "dev", "far")
         self.join()
         return self
 
@@ -115,7 +117,9 @@ def other_network(work: Path, scale: Scale) -> Iterator[Place]:
     :raises Skip: network namespaces are not allowed here.
     """
     with Link() as link:
-        listen = tuple(f"--listen=tcp:0:interface={address}" for address in ("127.0.0.1", HERE))
+        listen = tuple(
+            f"--listen=tcp:0:interface={address}" for address in ("127.0.0.1", link.here)
+        )
         yield Place(options=listen, link=link)
 
 
