@@ -107,6 +107,19 @@ class LoggedEnds:
         return [event for event in self.others if event["log_level"] > LogLevel.debug]
 
 
+class TurnByTurn(Clock):
+    """A clock that calls in one turn only what was due before it, as a reactor does."""
+
+    def turn(self, seconds: float = 0) -> None:
+        """One turn, so many seconds after the last one."""
+        self.rightNow += seconds
+        for call in [call for call in self.calls if call.getTime() <= self.rightNow]:
+            if call.active():
+                self.calls.remove(call)
+                call.called = 1
+                call.func(*call.args, **call.kw)
+
+
 class OpenDoor:
     """
     A raw door on a real loopback port.

@@ -14,6 +14,7 @@ import fcntl
 import os
 import shutil
 import struct
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -50,7 +51,7 @@ from twisted_upload.directory import DirectoryStore
 from twisted_upload.errors import Busy, CannotStart, NoSpace, StoreFailed, UploadRefused
 from twisted_upload.folder import INCOMING
 from twisted_upload.health import SELF_TEST_INTERVAL, Reserve
-from twisted_upload.incoming import MOST_HELD, SMALL
+from twisted_upload.incoming import CRUMB, MOST_HELD, SMALL
 from twisted_upload.interfaces import IIncomingUpload, Receipt
 from twisted_upload.testing import FaultyFiles, ManualDisk, RecordingProducer, StoreContract
 
@@ -379,6 +380,26 @@ def test_giving_up(rig: Rig, pieces: int, work: str, how: str) -> None:
     assert open_descriptors(rig.folder) == before
     assert rig.store.held == 0
     assert failures == []
+
+
+@pytest.mark.parametrize("size", [1, 2, 100, CRUMB - 1, CRUMB, CRUMB + 1])
+@pytest.mark.parametrize("others", [[], [CRUMB], [1, 5000, 7]])
+def test_small_pieces(rig: Rig, size: int, others: list[int]) -> None:
+    """However small the pieces, the memory that they take is about what is in them."""
+    incoming: Any = _begin(rig.store)[0]
+    content = b""
+    for number in range(200):
+        for length in [size] * 10 + (others if number % 50 == 0 else []):
+            piece = bytes([number]) * length
+            incoming.write(piece)
+            content += piece
+    rig.disk.work()
+    assert rig.store.held == incoming._waiting
+    held = sum(map(sys.getsizeof, [*incoming._pieces, incoming._crumbs]))
+    assert held <= 1.2 * rig.store.held + 1000
+    _ended(incoming.commit())
+    rig.disk.work()
+    assert [*rig.kept.values()] == [content]
 
 
 def test_cancelled_with_bytes_waiting(rig: Rig) -> None:

@@ -98,9 +98,10 @@ def test_group_commit() -> None:
     prove("group_commit", "--turns=1", "--uploads=300", "--no-rate")
 
 
-def test_fuzz() -> None:
-    """Senders that keep to no rule leave no trace."""
-    prove("fuzz", "--connections=400")
+@pytest.mark.parametrize("options", [[], ["--limits"], ["--limits", "--proxy"]])
+def test_fuzz(options: list[str]) -> None:
+    """Senders that keep to no rule leave no trace, whatever stands in their way."""
+    prove("fuzz", "--connections=400", *options)
 
 
 def test_balancer() -> None:

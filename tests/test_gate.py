@@ -22,6 +22,7 @@ from twisted.logger import globalLogPublisher
 from tests.helpers import (
     PATIENCE,
     OpenDoor,
+    TurnByTurn,
     in_thread,
     open_descriptors,
     open_door,
@@ -36,6 +37,7 @@ from twisted_upload.admission import Balancers, Places
 from twisted_upload.answers import read_answer
 from twisted_upload.errors import UploadRefused
 from twisted_upload.gate import HEADER_TIME
+from twisted_upload.limits import AT_ONCE
 from twisted_upload.networks import NetworkSet, Rules, parse_network
 from twisted_upload.raw import DoorSettings
 from twisted_upload.turned_away import LONGEST_STAY, MOST_DISCARDED
@@ -658,6 +660,20 @@ async def test_too_slow() -> None:
         assert _code(answer) == "timeout"
         assert "500 bytes a second" in answer.decode()
         assert door.log.kinds == ["refused"]
+
+
+async def test_many_are_too_slow() -> None:
+    """When many are too slow at the same moment, a turn of the reactor is for some of them."""
+    clock = TurnByTurn()
+    chosen = DoorSettings(min_rate=500, idle_timeout=0, max_per_address=0)
+    async with open_door(chosen, clock=clock) as door:
+        for _ in range(AT_ONCE + 7):
+            door.connect().sendall(b"x")
+        await until(lambda: len(door.store.unfinished) == AT_ONCE + 7)
+        clock.turn(35)
+        assert door.log.kinds == ["refused"] * AT_ONCE
+        clock.turn()
+        assert door.log.kinds == ["refused"] * (AT_ONCE + 7)
 
 
 async def test_bytes_buy_time() -> None:

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
-from twisted_upload.limits import Pace, Rounds, Silences
+from tests.helpers import TurnByTurn
+from twisted_upload.limits import AT_ONCE, Pace, Rounds, Silences
 
 
 class _Timed:
@@ -196,11 +197,11 @@ def test_rounds() -> None:
     """A look is taken every so often, as long as there is anybody, and again when asked to."""
     clock = Clock()
     looks: list[float] = []
-    anybody = True
+    again: float | None = 5
 
-    def look(now: float) -> bool:
+    def look(now: float) -> float | None:
         looks.append(now)
-        return anybody
+        return again
 
     rounds = Rounds(clock, 5, look)
     assert clock.getDelayedCalls() == []
@@ -208,13 +209,35 @@ def test_rounds() -> None:
     rounds.begin()
     clock.pump([1] * 12)
     assert looks == [5, 10]
-    anybody = False
+    again = 1
+    clock.pump([1] * 5)
+    assert looks == [5, 10, 15, 16, 17]
+    again = None
     clock.pump([1] * 12)
-    assert looks == [5, 10, 15]
+    assert looks == [5, 10, 15, 16, 17, 18]
     assert clock.getDelayedCalls() == []
     rounds.begin()
     rounds.stop()
     rounds.stop()
+    assert clock.getDelayedCalls() == []
+
+
+def test_few_at_once() -> None:
+    """Of many whose time is over, a turn of the reactor is for some; who speaks meanwhile stays."""
+    clock, told = TurnByTurn(), list[int]()
+    silences: Silences[int] = Silences(clock, 60, told.append)
+    for number in range(2 * AT_ONCE + 3):
+        silences.heard(number)
+    clock.turn(60)
+    assert told == [*range(AT_ONCE)]
+    silences.heard(2 * AT_ONCE)
+    silences.ignore(2 * AT_ONCE + 1)
+    clock.turn()
+    assert told == [*range(2 * AT_ONCE)]
+    clock.turn()
+    assert told == [*range(2 * AT_ONCE), 2 * AT_ONCE + 2]
+    clock.turn(60)
+    assert told[-1] == 2 * AT_ONCE
     assert clock.getDelayedCalls() == []
 
 

@@ -26,6 +26,10 @@ __all__ = ["MOST_HELD", "SMALL", "DirectoryIncoming", "IFolderStore"]
 SMALL = 256 * 1024
 """Bytes that an upload may collect before a file is opened for it."""
 
+CRUMB = 1024
+"""Bytes of a piece that is small: those are held together, because each by
+itself takes a hundred bytes of memory and more, whatever is in it."""
+
 MOST_HELD = 1024 * 1024
 """Bytes that one upload may hold before its producer is paused."""
 
@@ -89,7 +93,8 @@ class DirectoryIncoming:
         self._arrived = arrived
         self._failed = failed
         self._pieces: list[bytes] = []
-        self._waiting = 0  # bytes in _pieces
+        self._crumbs = bytearray()  # that follow them
+        self._waiting = 0  # bytes in both
         self._in_hand = 0  # bytes that a disk thread is writing
         self._busy = False
         self._created = False
@@ -116,7 +121,11 @@ class DirectoryIncoming:
         if self._over or not data:
             return
         store = self._store
-        self._pieces.append(data)
+        if self._waiting and len(data) < CRUMB:
+            self._crumbs += data
+        else:
+            self._gather()
+            self._pieces.append(data)
         self._waiting += len(data)
         store.held += len(data)
         crowded = store.held > store.most_held
@@ -165,6 +174,7 @@ class DirectoryIncoming:
 
     def _take_pieces(self) -> list[bytes]:
         """All that waits; it counts as held until `_let_go`, or not at all if over."""
+        self._gather()
         pieces, self._pieces = self._pieces, []
         if self._over:
             self._store.held -= self._waiting
@@ -172,6 +182,11 @@ class DirectoryIncoming:
             self._in_hand = self._waiting
         self._waiting = 0
         return pieces
+
+    def _gather(self) -> None:
+        if self._crumbs:
+            self._pieces.append(bytes(self._crumbs))
+            self._crumbs.clear()
 
     def _flush(self) -> None:
         pieces = self._take_pieces()

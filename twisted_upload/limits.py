@@ -14,13 +14,18 @@ __all__ = ["Pace", "Rounds", "Silences"]
 
 Who = TypeVar("Who", bound=Hashable)
 
+AT_ONCE = 50
+"""Senders at the most that are told in one turn of the reactor: thousands whose
+time is over at the same moment must not make all others wait."""
+
 
 class Silences(Generic[Who]):
     """
     Notices who has been silent for too long.
 
     All senders of a door share one timer: they stand in a row, the longest
-    silent first, and whoever says something goes to its end.
+    silent first, and whoever says something goes to its end.  Of many whose time
+    is over, `AT_ONCE` are told of in a turn of the reactor.
 
     :param clock: tells the time and calls later.
     :param seconds: of silence that are too long; 0 for never.
@@ -65,14 +70,16 @@ class Silences(Generic[Who]):
     def _look(self) -> None:
         self._timer = None
         now = self._clock.seconds()
+        told = 0
         while self._heard:
             who, heard = next(iter(self._heard.items()))
-            left = heard + self._seconds - now
-            if left > 0:
+            left = max(0.0, heard + self._seconds - now)
+            if left or told == AT_ONCE:
                 self._timer = self._clock.callLater(left, self._look)
                 return
             del self._heard[who]
             self._too_long(who)
+            told += 1
 
 
 class Pace:
@@ -119,11 +126,12 @@ class Rounds:
 
     :param clock: tells the time and calls later.
     :param seconds: between two looks.
-    :param look: is given the time, and returns whether there is anybody left.
+    :param look: is given the time, and returns in how many seconds the next
+        look is due; `None` where there is nobody left.
     """
 
     def __init__(
-        self, clock: IReactorTime, seconds: float, look: Callable[[float], object]
+        self, clock: IReactorTime, seconds: float, look: Callable[[float], float | None]
     ) -> None:
         self._clock = clock
         self._seconds = seconds
@@ -143,5 +151,6 @@ class Rounds:
 
     def _go(self) -> None:
         self._timer = None
-        if self._look(self._clock.seconds()):
-            self.begin()
+        seconds = self._look(self._clock.seconds())
+        if seconds is not None and self._timer is None:
+            self._timer = self._clock.callLater(seconds, self._go)

@@ -37,7 +37,7 @@ from twisted_upload.gate import Gate
 from twisted_upload.handover import Handover, handover_for, worth_it
 from twisted_upload.interfaces import Arrival, IIncomingUpload, IUploadStore, Receipt, Taken
 from twisted_upload.lifecycle import Upload, new_upload
-from twisted_upload.limits import Pace, Rounds
+from twisted_upload.limits import AT_ONCE, Pace, Rounds
 from twisted_upload.parting import say_and_close
 from twisted_upload.refusals import Refusals
 from twisted_upload.settings import DoorSettings
@@ -302,13 +302,15 @@ class UploadProtocol(TakesNoDescriptors, Protocol):
             )
         )
 
-    def check_pace(self, now: float) -> None:
-        """A look is taken at all senders: whether this one is too slow."""
+    def check_pace(self, now: float) -> bool:
+        """A look is taken at all senders: whether this one is too slow, and so is refused."""
         rate, grace = self._terms.settings.min_rate, self._terms.grace
-        if self._pace is not None and self._pace.is_too_slow(now, self._size, rate, grace):
-            self._upload.refused(
-                TimedOut(f"slower than {rate:g} bytes a second, for longer than this server waits")
-            )
+        if self._pace is None or not self._pace.is_too_slow(now, self._size, rate, grace):
+            return False
+        self._upload.refused(
+            TimedOut(f"slower than {rate:g} bytes a second, for longer than this server waits")
+        )
+        return True
 
     def lingered(self) -> None:
         """A refused sender has had its time to notice."""
@@ -413,11 +415,14 @@ class UploadFactory(Connections, ServerFactory):
     def _serve(self, address: IAddress | None, group: str | None) -> UploadProtocol:
         return UploadProtocol(self, address, group)
 
-    def _look(self, now: float) -> bool:
+    def _look(self, now: float) -> float | None:
+        refused = 0
         for protocol in [*self.protocols]:
-            if isinstance(protocol, UploadProtocol):
-                protocol.check_pace(now)
-        return bool(self.protocols)
+            if isinstance(protocol, UploadProtocol) and protocol.check_pace(now):
+                refused += 1
+                if refused == AT_ONCE:
+                    return 0.0
+        return LOOK_INTERVAL if self.protocols else None
 
 
 _log = Logger()

@@ -7,6 +7,10 @@ silence, urgent data, or more after the answer, at any point.  Afterwards there
 is no traceback in the log, and no descriptor, thread, memory or temporary file
 more than before; everything that is visible is what a sender has half-closed,
 whole, and the daemon serves as before.
+
+With ``--limits`` there are fewer places than senders, for each address too, and
+some addresses may not come in.  With ``--proxy`` a load balancer's header comes
+first, or what is none.
 """
 
 from __future__ import annotations
@@ -23,7 +27,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from tests.daemon import SUCCESS, Daemon, hear, sha256, until
+from tests.daemon import PATIENCE, SUCCESS, Daemon, hear, sha256, until
 from tests.durability import rigs
 from tests.durability.servant import Servant
 
@@ -34,17 +38,67 @@ LEAK = 24 << 20
 """Bytes of memory that may be more after the second half than after the first."""
 
 
+LIMITS = (
+    "--max-connections=20",
+    "--max-per-address=4",
+    "--deny=127.66.0.0/24",
+    "--deny=192.0.2.64/26",
+)
+PROXY = ("--proxy-protocol", "--proxy-from=127.0.0.0/8")
+
+SOURCES = ("127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4", "127.66.0.1")
+
+BLOCK = b"\r\n\r\n\0\r\nQUIT\n"
+
+
+def good_header(chance: random.Random) -> bytes:
+    """What a load balancer says first."""
+    last = chance.randrange(256)
+    block = bytes([192, 0, 2, last, 127, 0, 0, 1]) + chance.randbytes(4)
+    block += chance.randbytes(chance.choice((0, 0, 5, 4068)))
+    size = struct.pack(">H", len(block))
+    return chance.choice(
+        (
+            b"PROXY TCP4 192.0.2.%d 127.0.0.1 %d 6666\r\n" % (last, chance.randrange(65536)),
+            b"PROXY TCP6 2001:db8::%x ::1 %d 6666\r\n" % (last, chance.randrange(65536)),
+            b"PROXY UNKNOWN \x1b[31m\n\r" + bytes(chance.randrange(80)) + b"\r\n",
+            BLOCK + b"\x21\x11" + size + block,
+            BLOCK + b"\x20" + chance.randbytes(1) + size + block,
+        )
+    )
+
+
+def bad_header(chance: random.Random) -> bytes:
+    """What is none, whatever follows."""
+    return chance.choice(
+        (
+            b"G" + chance.randbytes(chance.randrange(5000)),
+            b"PROXY TCP4 " + chance.randbytes(chance.randrange(100)).hex().encode() + b"\r\n",
+            b"PROXY UNKNOWN".ljust(chance.randint(108, 5000), b"x"),
+            BLOCK + b"\x21\x11" + struct.pack(">H", chance.randint(4081, 65535)),
+            BLOCK + chance.choice((b"\x11", b"\x22", b"\xff")) + b"\x11\0\x0c" + bytes(12),
+            BLOCK + b"\x21\x11" + struct.pack(">H", chance.randrange(12)) + bytes(12),
+        )
+    )
+
+
 class Fuzz:
     """
     The senders.
 
+    :param limited: they come from several addresses, and not all may come in.
+    :param balanced: they come through a load balancer.
     :ivar whole: digests of what has been half-closed, and so may be kept.
     :ivar promised: digests of what was acknowledged.
     :ivar ways: how often each way to end was taken.
     """
 
-    def __init__(self, daemon: Daemon, seed: int) -> None:
+    def __init__(
+        self, daemon: Daemon, seed: int, *, limited: bool = False, balanced: bool = False
+    ) -> None:
         self.daemon = daemon
+        self.limited = limited
+        self.balanced = balanced
         self.whole: set[str] = set()
         self.promised: set[str] = set()
         self.ways: Counter[str] = Counter()
@@ -88,8 +142,14 @@ class Fuzz:
         for _ in range(chance.choice((0, 0, 1, 1, 2, 5))):
             data += chance.randbytes(chance.choice((1, 10, 1_000, 70_000, 400_000)))
         data = data * chance.choice((0, 1, 1, 1, 1, 1))
-        with self.daemon.connect() as peer, contextlib.suppress(ConnectionError):
-            left = memoryview(data)
+        digest, header = sha256(data), b""
+        if self.balanced:
+            good = chance.random() < 0.7
+            self.ways["good header" if good else "bad header"] += 1
+            header = good_header(chance) if good else bad_header(chance)
+            digest = digest if good else "of an upload without a header"
+        with self.connect(chance) as peer, contextlib.suppress(ConnectionError):
+            left = memoryview(header + data)
             while left:
                 size = chance.choice((1, 7, 1_000, 65_536, len(left)))
                 peer.sendall(left[:size])
@@ -98,8 +158,13 @@ class Fuzz:
                     time.sleep(chance.random() / 50)
                 if chance.random() < 0.005:  # the middle is the end
                     return self.reset(peer, chance, "")
-            end(peer, chance, sha256(data))
+            end(peer, chance, digest)
         return None
+
+    def connect(self, chance: random.Random) -> socket.socket:
+        """From somewhere."""
+        source = (chance.choice(SOURCES), 0) if self.limited else None
+        return socket.create_connection(self.daemon.address, PATIENCE, source_address=source)
 
     # Ways to end
 
@@ -171,6 +236,8 @@ def look(daemon: Daemon, fuzz: Fuzz) -> list[str]:
     wrong += [f"lost: {digest}" for digest in fuzz.promised - kept.keys()]
     wrong += [f"{times} times: {digest}" for digest, times in kept.items() if times > 1]
     log = daemon.log.read_text(errors="replace")
+    if "\x1b" in log or "[31m" in log:
+        wrong.append("bytes of a sender in the log")
     for word in ("Traceback", "Unhandled", "CRITICAL", "defect"):
         if word in log:
             wrong.append(f"{word} in the log: {log[log.index(word) :][:2000]}")
@@ -184,12 +251,15 @@ def main() -> Sequence[str]:
     parser = argparse.ArgumentParser(prog="python -m tests.durability.fuzz")
     parser.add_argument("--connections", type=int, default=5000)
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 16))
+    parser.add_argument("--limits", action="store_true", help="not all may come in")
+    parser.add_argument("--proxy", action="store_true", help="through a load balancer")
     arguments = parser.parse_args()
     print(f"--seed {arguments.seed}", flush=True)
     wrong = []
     options = [f"--max-size={MOST}", f"--idle-timeout={IDLE:g}s"]
+    options += [*LIMITS * arguments.limits, *PROXY * arguments.proxy]
     with rigs.workplace() as work, Servant(work, *options) as daemon:
-        fuzz = Fuzz(daemon, arguments.seed)
+        fuzz = Fuzz(daemon, arguments.seed, limited=arguments.limits, balanced=arguments.proxy)
         before = descriptors(daemon)
         rigs.heading("connections", "kept", "descriptors", "threads", "memory", "unfinished")
         memory = []
@@ -210,7 +280,8 @@ def main() -> Sequence[str]:
             wrong.append(f"memory: {memory}")
         if threads(daemon) > 50:
             wrong.append(f"{threads(daemon)} threads")
-        if daemon.send(b"as ever") != SUCCESS:
+        header = b"PROXY UNKNOWN\r\n" if arguments.proxy else b""
+        if daemon.send(header + b"as ever") != SUCCESS:
             wrong.append("it does not serve any more")
         if daemon.stop() not in (0, -15):
             wrong.append("it did not stop as it should")
