@@ -28,7 +28,7 @@ from twisted_upload.memory import MemoryStore
 from twisted_upload.raw import DoorSettings, UploadFactory, UploadProtocol
 from twisted_upload.tls_endpoints import TLSServerFactory
 
-_DOORS = ("twisted_upload.raw", "twisted_upload.ends", "twisted_upload.tls_endpoints")
+_DOORS = ("twisted_upload.sender", "twisted_upload.ends", "twisted_upload.tls_endpoints")
 
 T = TypeVar("T")
 

@@ -24,7 +24,7 @@ STORES = {
 
 DOORS = {
     *("connections", "eager", "ending", "handover", "listening", "parting"),
-    *("raw", "settings", "terms"),
+    *("raw", "sender", "settings", "terms"),
     *("admission", "gate", "refusals", "turned_away", "ports"),
 }
 

@@ -2,355 +2,38 @@
 The raw door: one TCP connection is one upload.
 
 Every byte until the sender's half-close (FIN) is the file, unchanged.  The
-answer (`twisted_upload.answers`) follows, then the connection closes.  What
-may happen when is in `twisted_upload.lifecycle`; here are only the transport,
-the timers and the log.
+answer (`twisted_upload.answers`) follows, then the connection closes.  What a
+connection does is in `twisted_upload.sender`; here is what they share.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
-from typing import Any
 
 from twisted.internet.interfaces import (
     IAddress,
-    IHalfCloseableProtocol,
     IProtocol,
-    IPushProducer,
     IReactorTime,
 )
-from twisted.internet.protocol import Protocol, ServerFactory, connectionDone
-from twisted.logger import Logger
-from twisted.python.failure import Failure
+from twisted.internet.protocol import ServerFactory
 from zope.interface import implementer
 
-from twisted_upload.addresses import peer_name, unix_peer_name
 from twisted_upload.admission import Admission, Places
-from twisted_upload.answers import kept_answer, refused_answer
-from twisted_upload.connections import Connections, TakesNoDescriptors
-from twisted_upload.eager import read_now
-from twisted_upload.ending import Ending, ending
-from twisted_upload.ends import UploadEnd, Witness, log_end
-from twisted_upload.errors import TimedOut, TooLarge, UploadRefused
+from twisted_upload.connections import Connections
+from twisted_upload.ends import Witness, log_end
 from twisted_upload.gate import Gate
-from twisted_upload.handover import Handover, handover_for, worth_it
-from twisted_upload.interfaces import Arrival, IIncomingUpload, IUploadStore, Receipt, Taken
-from twisted_upload.lifecycle import Upload, new_upload
-from twisted_upload.limits import AT_ONCE, Pace, Rounds
-from twisted_upload.parting import say_and_close
+from twisted_upload.interfaces import IUploadStore
+from twisted_upload.limits import AT_ONCE, Rounds
 from twisted_upload.refusals import Refusals
+from twisted_upload.sender import UploadProtocol
 from twisted_upload.settings import DoorSettings
 from twisted_upload.terms import Terms
 from twisted_upload.tls_endpoints import IGated
-from twisted_upload.units import format_duration, format_size
 
 __all__ = ["DoorSettings", "UploadFactory", "UploadProtocol"]
 
 LOOK_INTERVAL = 5.0
 """Seconds between two looks at who is too slow."""
-
-
-@implementer(IHalfCloseableProtocol, IPushProducer)
-class UploadProtocol(TakesNoDescriptors, Protocol):
-    """
-    One sender and its upload.
-
-    To the incoming upload it is the push producer: pausing it pauses the
-    transport and the count of the sender's silence.
-
-    :param factory: whose store and settings serve it.
-    :param address: of the sender.
-    :param group: of addresses that it is counted by; `None` where it is not.
-    """
-
-    factory: UploadFactory
-    transport: Any  # an ITCPTransport that is an IPushProducer too, as Twisted's are
-
-    def __init__(
-        self, factory: UploadFactory, address: IAddress | None = None, group: str | None = None
-    ) -> None:
-        self.factory = factory
-        self._address = address
-        self._group = group
-        self._terms = factory.terms
-        self._upload: Upload = new_upload(
-            self, factory.store, allow_empty=self._terms.settings.allow_empty
-        )
-        self._incoming: IIncomingUpload | None = None
-        self._size = 0
-        self._half_closed = False
-        self._ended = False  # by silence: what still comes is too late
-        self._answered = False
-        self._reported = False
-        self._connected = False
-        self._discarded = 0
-        self._peer = ""
-        self._handover: Handover | None = None
-        self._pace: Pace | None = None  # while there are bytes to wait for
-
-    @property
-    def peer(self) -> str:
-        """The sender, for people."""
-        if not self._peer:
-            name = peer_name(self._address or self.transport.getPeer())
-            self._peer = unix_peer_name(self.transport) if name == "unix" else name
-        return self._peer
-
-    @property
-    def in_flight(self) -> bool:
-        """Whether its upload has begun and has not ended."""
-        return (self._size > 0 or self._half_closed) and not self._reported
-
-    def refuse(self, refusal: UploadRefused) -> None:
-        """Refuse the upload, whatever has come of it; harmless when it has ended."""
-        if not self._answered:
-            self._upload.refused(refusal)
-
-    def gone(self) -> None:
-        """See `IConnection.gone`."""
-        self.factory.gate.admission.leave(self._group)
-
-    # What the transport says
-
-    def connectionMade(self) -> None:
-        """A sender has come."""
-        factory = self.factory
-        self._connected = True
-        self._began_at = factory.clock.seconds()
-        self._silences = self._terms.idle
-        self._silences.heard(self)
-        factory.gate.admission.enter(self._group)
-        factory.came(self)
-        read_now(self.transport)
-
-    def dataReceived(self, data: bytes) -> None:
-        """The next bytes of the file, or what comes after a refusal."""
-        if self._answered or self._ended:
-            self._discard(len(data))
-            return
-        self._silences.heard(self)
-        self._size += len(data)
-        if not self._is_too_large():
-            self._upload.received(data)
-            if worth_it(self._size, len(data), self.transport):
-                self._lend()
-
-    def readConnectionLost(self) -> None:
-        """The sender has half-closed: it has said all that it had to say."""
-        if self._answered:
-            self._half_closed = True
-            self.transport.loseConnection()
-            return
-        end = ending(self.transport)
-        if end is Ending.LOST:
-            self.transport.abortConnection()
-        elif end is Ending.NOT_YET:
-            self.transport.resumeProducing()
-        else:
-            self._half_closed = True
-            self._silences.ignore(self)
-            self._pace = None
-            self._upload.ended()
-
-    def writeConnectionLost(self) -> None:
-        """Our own half-close after a refusal; the sender has its own to come."""
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """The connection is gone, whichever way."""
-        self._connected = False
-        self._silences.ignore(self)
-        self._terms.lingering.ignore(self)
-        self._upload.lost()
-        self.factory.went(self)
-
-    # IPushProducer: what the incoming upload says
-
-    def pauseProducing(self) -> None:
-        """Stop reading: the store has as much as it may hold."""
-        if not self._half_closed:
-            self._silences.ignore(self)
-            if self._pace is not None:
-                self._pace.pause(self.factory.clock.seconds())
-            self.transport.pauseProducing()
-
-    def resumeProducing(self) -> None:
-        """Read on."""
-        # Reading from a transport whose end has come would tell the end twice.
-        if self._connected and not self._half_closed and not self._lent:
-            if not self._answered:
-                self._silences.heard(self)
-                if self._pace is not None:
-                    self._pace.resume(self.factory.clock.seconds())
-            self.transport.resumeProducing()
-
-    def stopProducing(self) -> None:
-        """The consumer has gone: there is nobody to read for."""
-        self.transport.loseConnection()
-
-    # IDoor: what the lifecycle says
-
-    def arrival(self) -> Arrival:
-        """See `IDoor.arrival`."""
-        terms = self._terms
-        if terms.settings.min_rate and not self._half_closed:
-            self._pace = Pace(self.factory.clock.seconds())
-            self.factory.rounds.begin()
-        if terms.settings.finish_after_idle and not self._half_closed:
-            self._silences.ignore(self)
-            self._silences = terms.finishing
-            self._silences.heard(self)
-        return Arrival(self.peer, digest=terms.settings.receipts, listener=self.factory.name)
-
-    def began(self, incoming: IIncomingUpload) -> None:
-        """See `IDoor.began`."""
-        incoming.registerProducer(self, True)
-        self._incoming = incoming
-
-    def tell_kept(self, receipt: Receipt) -> None:
-        """See `IDoor.tell_kept`."""
-        settings = self._terms.settings
-        self._answer(kept_answer(receipt, settings.answer, receipts=settings.receipts))
-
-    def tell_refused(self, refusal: UploadRefused) -> None:
-        """See `IDoor.tell_refused`."""
-        self._answer(refused_answer(refusal))
-
-    def report_kept(self, receipt: Receipt, *, by_silence: bool, heard: bool) -> None:
-        """See `IDoor.report_kept`."""
-        self._report("kept", receipt.size, receipt.name, None, receipt.sha256, by_silence, heard)
-
-    def report_refused(self, refusal: UploadRefused) -> None:
-        """See `IDoor.report_refused`."""
-        self._report("refused", self._size, None, refusal.code)
-
-    def report_lost(self) -> None:
-        """See `IDoor.report_lost`."""
-        self._report("lost", self._size)
-
-    def report_unused(self) -> None:
-        """See `IDoor.report_unused`."""
-        _log.debug("unused connection from {peer}", peer=self.peer)
-        self._reported = True
-        self.factory.ended(self)
-
-    # Large uploads
-
-    @property
-    def _lent(self) -> bool:
-        return self._handover is not None and self._handover.lent
-
-    def _lend(self) -> None:
-        """Let the store take from the socket what comes next."""
-        if self._answered or self._half_closed or self._lent or self._incoming is None:
-            return
-        places = self.factory.gate.admission.places
-        if places.lent >= places.most_lent:
-            return
-        if self._terms.settings.receipts:  # a digest needs to see the bytes
-            return
-        if self._handover is None:
-            self._handover = handover_for(self._incoming, self.transport, self._given_back)
-        if self._handover is None:
-            return
-        limit = self._terms.settings.max_size
-        most = limit - self._size + 1 if limit else sys.maxsize
-        self.pauseProducing()
-        if self._handover.lend(most):
-            places.lent += 1
-        else:
-            self.resumeProducing()
-
-    def _given_back(self, taken: Taken) -> None:
-        self.factory.gate.admission.places.lent -= 1
-        if not self._connected:
-            return
-        if self._answered:
-            self.transport.resumeProducing()
-            return
-        self._size += taken.size
-        if taken.lost:
-            self.transport.abortConnection()
-        elif not self._is_too_large():
-            if taken.dry:
-                self.resumeProducing()
-            else:
-                self._lend()
-
-    def _is_too_large(self) -> bool:
-        limit = self._terms.settings.max_size
-        if not limit or self._size <= limit:
-            return False
-        self._upload.refused(
-            TooLarge(f"this server accepts at most {format_size(limit)} ({limit} bytes)")
-        )
-        return True
-
-    # What the timers say
-
-    def fell_silent(self) -> None:
-        """Silence has lasted so long that it ends the file."""
-        self._ended = True
-        self._upload.fell_silent()
-
-    def idle_for_too_long(self) -> None:
-        """Silence has lasted so long that nothing more is expected."""
-        seconds = format_duration(self._terms.settings.idle_timeout)
-        self._upload.refused(
-            TimedOut(
-                f"nothing came for {seconds}, and no half-close to end the file; with nc, use nc -N"
-            )
-        )
-
-    def check_pace(self, now: float) -> bool:
-        """A look is taken at all senders: whether this one is too slow, and so is refused."""
-        rate, grace = self._terms.settings.min_rate, self._terms.grace
-        if self._pace is None or not self._pace.is_too_slow(now, self._size, rate, grace):
-            return False
-        self._upload.refused(
-            TimedOut(f"slower than {rate:g} bytes a second, for longer than this server waits")
-        )
-        return True
-
-    def lingered(self) -> None:
-        """A refused sender has had its time to notice."""
-        self.transport.abortConnection()
-
-    # Within
-
-    def _answer(self, answer: bytes) -> None:
-        """
-        Say it and part.
-
-        A sender that has not half-closed may still be sending, and closing
-        with unread input would make the kernel reset the connection before it
-        has read the answer: read on for a while, and throw away (a lingering
-        close).
-        """
-        self._answered = True
-        self._pace = None
-        self._silences.ignore(self)
-        if self._half_closed:
-            say_and_close(self.transport, answer)
-            return
-        self.transport.write(answer)
-        self.transport.loseWriteConnection()
-        self.transport.resumeProducing()
-        self._terms.lingering.heard(self)
-
-    def _discard(self, size: int) -> None:
-        self._discarded += size
-        if self._discarded > self._terms.settings.linger_size:
-            self.transport.abortConnection()
-
-    def _report(self, end: str, size: int, *more: Any) -> None:
-        factory = self.factory
-        seconds = factory.clock.seconds() - self._began_at
-        ended = UploadEnd(end, factory.name, self.peer, size, seconds, *more)
-        self._reported = True
-        for witness in factory.witnesses:
-            witness(ended)
-        factory.ended(self)
 
 
 @implementer(IGated)
@@ -423,6 +106,3 @@ class UploadFactory(Connections, ServerFactory):
                 if refused == AT_ONCE:
                     return 0.0
         return LOOK_INTERVAL if self.protocols else None
-
-
-_log = Logger()
