@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import itertools
 import os
 import random
@@ -25,7 +26,7 @@ import struct
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from tests.daemon import PATIENCE, SUCCESS, Daemon, hear, sha256, until
 from tests.durability import rigs
@@ -148,7 +149,7 @@ class Fuzz:
             self.ways["good header" if good else "bad header"] += 1
             header = good_header(chance) if good else bad_header(chance)
             digest = digest if good else "of an upload without a header"
-        with self.connect(chance) as peer, contextlib.suppress(ConnectionError):
+        with self.connect(chance) as peer, _may_be_gone():
             left = memoryview(header + data)
             while left:
                 size = chance.choice((1, 7, 1_000, 65_536, len(left)))
@@ -211,6 +212,15 @@ class Fuzz:
     def silence(self, peer: socket.socket, chance: random.Random, digest: str) -> None:
         """Say nothing more until the daemon has had enough."""
         hear(peer)
+
+
+@contextlib.contextmanager
+def _may_be_gone() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if not isinstance(error, ConnectionError) and error.errno != errno.ENOTCONN:
+            raise
 
 
 def descriptors(daemon: Daemon) -> int:
