@@ -292,6 +292,12 @@ class Activated(Daemon):
 
     _PORT = ("--port=0", "--interface=127.0.0.1")
 
+    def __enter__(self) -> Activated:  # noqa: PYI034 - Self is not in Python 3.10
+        super().__enter__()
+        if "--workers=2" in self._command:
+            until(lambda: len(self.lines("listens on")) >= 3, "both workers to serve")
+        return self
+
 
 @WORKERS
 def test_all_that_was_handed_over(tmp_path: Path, workers: str) -> None:
