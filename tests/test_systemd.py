@@ -345,11 +345,12 @@ def test_nobody_is_refused(tmp_path: Path, workers: str) -> None:
             until(lambda: accepted(daemon, 2), "both connections")
             daemon.signal(signal.SIGTERM)
             daemon.wait_for_line("Received SIGTERM")
+            silent.sendall(b"not silent for ever")
+            assert finish(silent) == SUCCESS
+            daemon.wait_for_line("stopping: ")
             with connect(socket.AF_INET, address) as late:
                 late.sendall(b"late")
                 late.shutdown(socket.SHUT_WR)
-                silent.sendall(b"not silent for ever")
-                assert finish(silent) == SUCCESS
                 assert finish(there) == SUCCESS
                 daemon.wait_for_end()
                 second = tmp_path / "second"
