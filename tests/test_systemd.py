@@ -292,6 +292,12 @@ class Activated(Daemon):
 
     _PORT = ("--port=0", "--interface=127.0.0.1")
 
+    def __enter__(self) -> Activated:  # noqa: PYI034 - Self is not in Python 3.10
+        super().__enter__()
+        if "--workers=2" in self._command:
+            until(lambda: len(self.lines("listens on")) >= 3, "both workers to serve")
+        return self
+
 
 @WORKERS
 def test_all_that_was_handed_over(tmp_path: Path, workers: str) -> None:
@@ -339,11 +345,12 @@ def test_nobody_is_refused(tmp_path: Path, workers: str) -> None:
             until(lambda: accepted(daemon, 2), "both connections")
             daemon.signal(signal.SIGTERM)
             daemon.wait_for_line("Received SIGTERM")
+            silent.sendall(b"not silent for ever")
+            assert finish(silent) == SUCCESS
+            daemon.wait_for_line("stopping: ")
             with connect(socket.AF_INET, address) as late:
                 late.sendall(b"late")
                 late.shutdown(socket.SHUT_WR)
-                silent.sendall(b"not silent for ever")
-                assert finish(silent) == SUCCESS
                 assert finish(there) == SUCCESS
                 daemon.wait_for_end()
                 second = tmp_path / "second"
