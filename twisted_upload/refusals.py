@@ -72,21 +72,24 @@ class Refusals:
         codes, self._codes = self._codes, Counter()
         groups, self._groups = self._groups, Counter()
         seconds = self._clock.seconds() - self._since
-        text = "not listed one by one, in {seconds:.0f} s: {codes}"
-        fields: dict[str, object] = {"number": len(groups)}
-        if groups:
-            ((most, times),) = groups.most_common(1)
-            text += "; from {number} addresses" if len(groups) > 1 else "; from one address"
-            text += " or more" if len(groups) == MOST_GROUPS else ""
-            text += ", mostly {most} ({times})" if len(groups) > 1 else ", {most}"
-            fields |= {"most": group_name(most), "times": times}
         _log.info(
-            text,
+            "not listed one by one, in {seconds:.0f} s: {codes}{who}",
             refused=sum(codes.values()),
             codes=", ".join(f"{number} {code}" for code, number in codes.most_common()),
             seconds=seconds,
-            **fields,
+            who=_who(groups),
         )
+
+
+def _who(groups: Counter[str]) -> str:
+    """From how many addresses they were, and which of them was there most often."""
+    if not groups:
+        return ""
+    ((most, times),) = groups.most_common(1)
+    if len(groups) == 1:
+        return f"; from one address, {group_name(most)}"
+    more = " or more" if len(groups) == MOST_GROUPS else ""
+    return f"; from {len(groups)} addresses{more}, mostly {group_name(most)} ({times})"
 
 
 class SparingLog:
