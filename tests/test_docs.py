@@ -98,7 +98,7 @@ def test_alerts() -> None:
     """Every alert has its row in the table of what is wrong."""
     rules = yaml.safe_load((PACKAGE / "share" / "alerts.yml").read_text("utf-8"))
     alerts = {rule["alert"] for group in rules["groups"] for rule in group["rules"]}
-    assert {*re.findall(r"`(Upload[A-Z]\w+)`", page("operating.md"))} == alerts
+    assert {*re.findall(r"`(Uploads?[A-Z]\w+)`", page("operating.md"))} == alerts
 
 
 def anchors(text: str) -> set[str]:
@@ -117,6 +117,8 @@ def test_links(path: Path) -> None:
             continue
         name, _, anchor = target.partition("#")
         linked = path.parent / name if name else path
+        if "benchmarks/" in target and not (ROOT / "benchmarks").exists():
+            continue  # they are not in the sdist
         assert linked.exists(), target
         if anchor:
             assert anchor in anchors(linked.read_text("utf-8")), target

@@ -91,7 +91,9 @@ class Health:
                 self._told_of_shortage = now
                 _log.error("{what}: {error}", what=self._what, error=error)
             return Busy()
-        if number is None and not failure.check(PoolStopped):
+        if failure.check(PoolStopped):
+            return StoreFailed()  # the daemon ends: nothing is wrong with the disk
+        if number is None:
             _log.failure("{what}: a defect in the write path", failure, what=self._what)
         elif self.well and not self._stopped:
             _log.critical(
