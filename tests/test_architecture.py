@@ -34,7 +34,7 @@ JOURNAL = {"journal", "journal_files", "journal_reading"}
 
 # Imports run one way: from a later row to earlier ones, or within its own.
 ROWS: list[set[str]] = [
-    {"errors", "hook_starter", "printable"},
+    {"errors", "hook_starter", "printable", "roff"},
     {"interfaces", "units", "addresses", "networks", "descriptors"},
     {
         *("names", "answers", "lifecycle", "limits", "ends", "proxy"),
@@ -64,7 +64,7 @@ ROWS: list[set[str]] = [
     {"check", "reloading"},
     {"management"},
     {"tap", "worker", "command", "systemd_units"},
-    {"__main__"},
+    {"__main__", "manual"},
 ]
 
 

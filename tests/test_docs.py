@@ -103,7 +103,9 @@ def test_alerts() -> None:
 
 def anchors(text: str) -> set[str]:
     """What headings can be linked to as, the way GitHub makes them."""
-    headings = re.findall(r"^#+ (.+)$", re.sub(r"```.*?```", "", text, flags=re.DOTALL), re.M)
+    headings = re.findall(
+        r"^#+ (.+)$", re.sub(r"```.*?```", "", text, flags=re.DOTALL), re.MULTILINE
+    )
     plain = [re.sub(r"[^\w\- ]", "", heading).strip().lower() for heading in headings]
     return {heading.replace(" ", "-") for heading in plain}
 

@@ -18,6 +18,8 @@ from pathlib import Path
 
 import pytest
 
+from twisted_upload.manual import PAGES, path_of
+
 ROOT = Path(__file__).resolve().parent.parent
 PLUGIN = "twisted/plugins/twisted_upload_plugin.py"
 
@@ -86,15 +88,23 @@ def test_everything_is_in(built: Built) -> None:
 
 
 def test_wheel_has_nothing_else(built: Built) -> None:
-    """The wheel has the package, the plugin and its metadata, and nothing else."""
+    """The wheel has the package, the plugin, the manual pages and its metadata, nothing else."""
     inside = {name for name in built.in_wheel() if ".dist-info/" not in name}
-    assert inside == modules() | {PLUGIN}
+    assert {name for name in inside if ".data/" not in name} == modules() | {PLUGIN}
+
+
+def test_manual_pages_are_found(built: Built) -> None:
+    """The wheel puts the manual pages where man(1) looks for those of a program on the PATH."""
+    prefix = f"{built.wheel.name.partition('-py3')[0]}.data/data/share/man/"
+    data = {name for name in built.in_wheel() if ".data/" in name}
+    assert data == {f"{prefix}{path_of(name)}" for name in PAGES}
 
 
 def test_sdist_can_be_tested(built: Built) -> None:
     """The sdist has what is needed to build, to read and to run the tests."""
     wanted = {"pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE"}
     wanted |= {f"tests/{path.name}" for path in (ROOT / "tests").glob("*.py")}
+    wanted |= {f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")}
     assert wanted <= built.in_sdist()
 
 

@@ -32,7 +32,7 @@ from twisted_upload.journal_command import read_journal
 from twisted_upload.printable import printable
 from twisted_upload.units import parse_duration
 
-__all__ = ["main"]
+__all__ = ["main", "program"]
 
 _EPILOG = f"""\b
 Exit status:
@@ -140,6 +140,12 @@ def _complete_file(
     return [CompletionItem(name) for name in (_LOG, *glob(f"{escape(incomplete)}*"))]
 
 
+def _complete_path(
+    ctx: click.Context, param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    return [CompletionItem(incomplete, type="file")]
+
+
 _duration = partial(
     click.option,
     metavar="DURATION",
@@ -172,7 +178,7 @@ _duration = partial(
     help="Send by TLS; the server's certificate must be valid, and for that HOST.",
 )  # fmt: skip
 @click.option(
-    "--cacert", metavar="FILE", type=click.UNPROCESSED,
+    "--cacert", metavar="FILE", type=click.UNPROCESSED, shell_complete=_complete_path,
     help="Trust the certificates in this PEM file, of CAs or of servers, instead of the"
     " system's; means --tls.",
 )  # fmt: skip
@@ -226,7 +232,7 @@ _duration = partial(
     help="Print errors only; with --json, the objects only.",
 )  # fmt: skip
 @click.version_option(package_name="twisted-upload", message=f"{PROGRAM} %(version)s")
-def _parse(**values: Any) -> Options:
+def program(**values: Any) -> Options:
     """
     Send files to an upload server (twistd upload).
 
@@ -240,7 +246,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """The whole command: exits, and never with a traceback."""
     out, err = Output(sys.stdout), Output(sys.stderr)
     try:
-        options = _parse.main(
+        options = program.main(
             None if arguments is None else [*arguments],
             prog_name=PROGRAM,
             standalone_mode=False,
