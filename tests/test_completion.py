@@ -13,6 +13,7 @@ import subprocess
 import sysconfig
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,17 @@ def folder(tmp_path: Path) -> Path:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     return tmp_path
+
+
+@pytest.fixture(scope="module")
+def scripts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what the command says for each shell."""
+    folder = tmp_path_factory.mktemp("scripts")
+    for shell in ("bash", "zsh", "fish"):
+        variables = environment(_TWISTED_UPLOAD_COMPLETE=f"{shell}_source")
+        with (folder / shell).open("wb") as script:
+            subprocess.run(["twisted-upload"], env=variables, stdout=script, check=True)
+    return folder
 
 
 def environment(**more: str) -> Mapping[str, str]:
@@ -82,10 +94,8 @@ class Terminal:
         finally:
             os.close(theirs)
 
-    def __enter__(self) -> Terminal:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """Switch it off."""
         self._shell.kill()
         self._shell.wait()
         os.close(self._ours)
@@ -118,15 +128,17 @@ def needed(shell: str) -> str:
 
 
 @pytest.fixture
-def bash(folder: Path) -> Iterator[Terminal]:
+def bash(folder: Path, scripts: Path) -> Iterator[Terminal]:
     """bash that completes the command."""
     prompt = "bash waits> "
-    with Terminal([needed("bash"), "--norc", "--noprofile", "-i"], folder, prompt) as shell:
+    with closing(
+        Terminal([needed("bash"), "--norc", "--noprofile", "-i"], folder, prompt)
+    ) as shell:
         shell.read(prompt)
         shell.run("bind 'set bell-style none'; bind 'set completion-query-items 0'")
         # Tab shows all that there is to choose from, and leaves the line as it is.
         shell.run("bind '\"\\t\": possible-completions'; bind 'set page-completions off'")
-        shell.run('eval "$(_TWISTED_UPLOAD_COMPLETE=bash_source twisted-upload)"')
+        shell.run(f". {scripts}/bash")
         yield shell
 
 
@@ -142,12 +154,9 @@ def test_bash(bash: Terminal, typed: str, offered: set[str]) -> None:
 
 
 @pytest.mark.parametrize(("typed", "offered"), ASKED)
-def test_fish(folder: Path, typed: str, offered: set[str]) -> None:
+def test_fish(folder: Path, scripts: Path, typed: str, offered: set[str]) -> None:
     """In fish, the same."""
-    script = (
-        "env _TWISTED_UPLOAD_COMPLETE=fish_source twisted-upload | source;"
-        f" complete --do-complete='twisted-upload {typed}'"
-    )
+    script = f"source {scripts}/fish; complete --do-complete='twisted-upload {typed}'"
     done = subprocess.run(
         [needed("fish"), "--no-config", "--command", script],
         cwd=folder,
@@ -161,12 +170,27 @@ def test_fish(folder: Path, typed: str, offered: set[str]) -> None:
 
 
 @pytest.fixture
-def zsh(folder: Path) -> Iterator[Terminal]:
+def zsh(folder: Path, scripts: Path) -> Iterator[Terminal]:
     """zsh that completes the command."""
     prompt = "zsh waits> "
-    with Terminal([needed("zsh"), "--no-rcs", "-i"], folder, prompt) as shell:
+    with closing(Terminal([needed("zsh"), "--no-rcs", "-i"], folder, prompt)) as shell:
         shell.read(prompt)
         shell.run("autoload -Uz compinit; compinit -D -u; unsetopt zle_bracketed_paste")
-        shell.run('eval "$(_TWISTED_UPLOAD_COMPLETE=zsh_source twisted-upload)"')
-        shell.run("bindkey '^I' list-choices; LISTMAX=-1")
+        shell.run(f". {scripts}/zsh")
+        shell.run("bindkey '^I' list-choices; LISTMAX=10000")
         yield shell
+
+
+@pytest.mark.parametrize(("typed", "offered"), ASKED)
+def test_zsh(zsh: Terminal, typed: str, offered: set[str]) -> None:
+    """In zsh, the same, and what each option is for."""
+    zsh.type(f"twisted-upload {typed}\t")
+    shown = zsh.read(f"zsh waits> twisted-upload {typed}")
+    _, _, shown = shown.partition("\r\n")
+    lines = shown.rpartition("zsh waits> ")[0].splitlines()
+    options = [line.partition(" -- ") for line in lines if line.startswith("--")]
+    assert all(explained.strip() for _, _, explained in options)
+    files = {name for line in lines if "--" not in line for name in re.split(r"\s{2,}", line)}
+    files = {name.replace("\\", "") for name in files if name}
+    choices = {name.strip() for name, _, _ in options} | files
+    assert choices == {name.rpartition("/")[2] for name in offered}

@@ -103,9 +103,8 @@ def test_alerts() -> None:
 
 def anchors(text: str) -> set[str]:
     """What headings can be linked to as, the way GitHub makes them."""
-    headings = re.findall(
-        r"^#+ (.+)$", re.sub(r"```.*?```", "", text, flags=re.DOTALL), re.MULTILINE
-    )
+    text = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
     plain = [re.sub(r"[^\w\- ]", "", heading).strip().lower() for heading in headings]
     return {heading.replace(" ", "-") for heading in plain}
 
