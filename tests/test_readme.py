@@ -4,6 +4,7 @@ The README is true.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import socket
@@ -155,6 +156,40 @@ def test_python_program(tmp_path: Path) -> None:
         assert said.stderr == ""
         assert "100000 bytes are safe, SHA-256 " in said.stdout
         assert daemon.only_file() == photo(100_000)
+
+
+@pytest.mark.skipif(not shutil.which("man"), reason="man is not installed")
+def test_manual_page(tmp_path: Path) -> None:
+    """The command that shows a manual page does."""
+    command = block("man").replace(".venv/bin/python", sys.executable)
+    assert "a drop box for files" in _shell(command, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("shell", "script"),
+    [
+        ("bash", "{line}\ncomplete -p twisted-upload"),
+        ("zsh", "autoload -Uz compinit; compinit -D -u\n{line}\nprint $_comps[twisted-upload]"),
+        ("fish", "{line}\ncomplete --command twisted-upload"),
+    ],
+)
+def test_completion(tmp_path: Path, shell: str, script: str) -> None:
+    """The line for each shell has it complete the command."""
+    if not shutil.which(shell):
+        pytest.skip(f"{shell} is not installed")
+    (line,) = re.findall(rf"^\| {shell} \| `(.+?)` \|", TEXT, re.MULTILINE)
+    done = subprocess.run(
+        [shell, "-c", script.format(line=line.replace("\\|", "|"))],
+        env={
+            "PATH": f"{Path(twistd()).parent}{os.pathsep}{os.environ['PATH']}",
+            "HOME": str(tmp_path),
+        },
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    assert "_twisted_upload_completion" in done.stdout
 
 
 def test_replay(tmp_path: Path) -> None:
