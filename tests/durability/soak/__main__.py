@@ -38,7 +38,8 @@ def main() -> Sequence[str]:
         device = rigs.image(work / "device.img", plan.device, *rigs.EXT4)
         with rigs.mounted(device, work / "mnt", "loop") as mount:
             (mount / "log").mkdir()
-            with Soaked(work, configuration(mount, plan)) as daemon:
+            daemon = Soaked(work, configuration(mount, plan))
+            with daemon:
                 soak = Soak(daemon, mount, plan, random.Random(arguments.seed))
                 wrong = soak.soak(steal=arguments.steal)
     own = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

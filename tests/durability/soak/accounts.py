@@ -68,9 +68,10 @@ def accounts(ledger: Ledger, page: Page, path: str) -> list[str]:
     for code, number in ledger.turned_away.items():
         counted = int(page.sum("turned_away_total", code=code))
         agree("", f"turned away: {code}", number, "", counted, "")
-    counted = int(page.sum("uploads_total")), int(page.sum("uploads_total", end="kept"))
-    agree("all", "", ledger.ends.total(), journal.ends.total(), counted[0], "")
-    agree("all", "kept", ledger.kept, len(journal.names), counted[1], ledger.found)
+    counted = int(page.sum("uploads_total"))
+    agree("all", "", ledger.ends.total(), journal.ends.total(), counted, "")
+    kept = int(page.sum("uploads_total", end="kept"))
+    agree("all", "kept, names", ledger.kept, len(journal.names), kept, ledger.found)
     size = int(page.sum("received_bytes_total", end="kept"))
     agree("all", "bytes kept", ledger.size, journal.size, size, ledger.collected)
     agree("all", "nothing sent", ledger.unused, "", "", "")

@@ -92,7 +92,7 @@ class Plan:
         return 1.02 * self.uploads / self.seconds / kept
 
 
-QUICK = Plan(5.0, 600, 1.0, 1.0, 1 << 30, 20_000_000, 2.0, 10.0, 2.0)
+QUICK = Plan(3.0, 400, 1.0, 0.5, 1 << 30, 20_000_000, 1.0, 10.0, 2.0)
 
 
 def configuration(mount: Path, plan: Plan, receipts: str = "1M") -> str:

@@ -5,6 +5,7 @@ One run: a warm daemon, the load, and what is there when it is over.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
 import random
@@ -69,6 +70,8 @@ class Soak:
         self._mount = mount
         self._chance = chance
         self._steal = False
+        self._enough = asyncio.Event()
+        self._over = asyncio.Event()
         self._wrong: list[str] = []
 
     def soak(self, *, steal: bool) -> list[str]:
@@ -109,9 +112,9 @@ class Soak:
         )
         await self._soak(load, sampler, collecting)
         after = await self._at_rest(before)
-        collecting.cancel()
-        await asyncio.wait({collecting})
-        print("\n" + ", ".join(f"{kind}: {times}" for kind, times in load.begun.items()))
+        self._over.set()
+        await collecting
+        print("\n" + ", ".join(f"{kind}: {times}" for kind, times in load.begun.items()) + "\n")
         self._compare(sampler, before, after)
 
     async def _warm(self, senders: Senders, load: Load) -> None:
@@ -140,9 +143,8 @@ class Soak:
             return took >= plan.seconds and self.ledger.kept - kept >= plan.uploads
 
         await load.run(enough, plan.kinds)
-        for task in others:
-            task.cancel()
-        await asyncio.wait(others)
+        self._enough.set()
+        await asyncio.gather(*others)
         await load.finish()
         done = self.ledger.kept - kept
         if done < plan.uploads:
@@ -151,27 +153,24 @@ class Soak:
     # What goes on meanwhile
 
     async def _collect(self) -> None:
-        while True:
+        while not await _happens(self._over, COLLECT):
             await asyncio.to_thread(self.collector.collect)
             if self._steal and self.ledger.kept > self.plan.uploads // 2:
                 self._steal = not await asyncio.to_thread(self.collector.steal)
-            await asyncio.sleep(COLLECT)
 
     async def _sample(self, sampler: Sampler) -> None:
-        while True:
-            await asyncio.sleep(self.plan.window - sampler.seconds % self.plan.window)
+        window = self.plan.window
+        while not await _happens(self._enough, window - sampler.seconds % window):
             await asyncio.to_thread(sampler.take)
 
     async def _large(self, load: Load) -> None:
-        while True:
-            await asyncio.sleep(self.plan.pause / 2)
+        while not await _happens(self._enough, self.plan.pause):
             load.begin(_LARGE)
-            await asyncio.sleep(self.plan.pause / 2)
 
     async def _reload(self) -> None:
         """In the middle, have it read a configuration that is a little different."""
-        await asyncio.sleep(self.plan.seconds / 2)
-        self.daemon.reload(configuration(self._mount, self.plan, receipts="1000K"))
+        if not await _happens(self._enough, self.plan.seconds / 2):
+            self.daemon.reload(configuration(self._mount, self.plan, receipts="1000K"))
 
     # When it is over
 
@@ -230,3 +229,10 @@ class Soak:
         if errors := self.daemon.errors.read_text():
             wrong.append(f"on standard error: {errors[:2000]}")
         return wrong
+
+
+async def _happens(event: asyncio.Event, seconds: float) -> bool:
+    """Wait so long, or until it has happened; whether it has."""
+    with contextlib.suppress(asyncio.TimeoutError):
+        await asyncio.wait_for(event.wait(), seconds)
+    return event.is_set()
