@@ -17,6 +17,7 @@ LISTENERS = ("inbox", "receipts", "devices", "hooked")
 
 _CONFIGURATION = """\
 metrics = 0
+disk-threads = 16
 journal = "{mount}/log/journal"
 journal-size = "8M"
 idle-timeout = "{idle:g}s"
