@@ -14,6 +14,8 @@ import yaml
 
 import twisted_upload
 from twisted_upload.errors import CannotStart
+from twisted_upload.metrics import METRICS
+from twisted_upload.records import FIELDS
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -99,6 +101,32 @@ def test_alerts() -> None:
     rules = yaml.safe_load((PACKAGE / "share" / "alerts.yml").read_text("utf-8"))
     alerts = {rule["alert"] for group in rules["groups"] for rule in group["rules"]}
     assert {*re.findall(r"`(Uploads?[A-Z]\w+)`", page("operating.md"))} == alerts
+
+
+def test_metrics() -> None:
+    """The table of metrics names all that there are, with their types and labels."""
+    text = page("metrics.md")
+    table = text[text.index("<!-- metrics -->") :].split("\n\n")[0]
+    rows = re.findall(r"^\| `(\w+)` \| (\w+) \| (.*?) ?\| (.+) \|$", table, re.MULTILINE)
+    assert [(name, kind, tuple(re.findall(r"\w+", labels))) for name, kind, labels, _ in rows] == [
+        (metric.name, metric.kind, metric.labels) for metric in METRICS
+    ]
+
+
+def test_prometheus_configuration() -> None:
+    """The configuration for Prometheus is one, and the rules expect the job's name."""
+    (configuration,) = re.findall(r"```yaml\n(.*?)```", page("metrics.md"), re.DOTALL)
+    (job,) = yaml.safe_load(configuration)["scrape_configs"]
+    assert set(job) == {"job_name", "static_configs"}
+    alerts = PACKAGE / "share" / "alerts.yml"
+    assert f'up{{job="{job["job_name"]}"}}' in alerts.read_text("utf-8")
+
+
+def test_fields() -> None:
+    """The table of fields names all that there are, in their order."""
+    text = page("logs.md")
+    table = text[text.index("<!-- fields -->") :].split("\n\n")[0]
+    assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == [*FIELDS]
 
 
 def anchors(text: str) -> set[str]:

@@ -13,15 +13,11 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
 
-import twisted_upload
 from tests.daemon import Configured, Daemon, connect, deadly, finish, photo, twistd
 from twisted_upload.answers import CODES
 from twisted_upload.batch import ExitStatus
-from twisted_upload.metrics import METRICS
 from twisted_upload.options import OPTIONS
-from twisted_upload.records import FIELDS
 from twisted_upload.tap import Options
 
 README = Path(__file__).parent.parent / "README.md"
@@ -80,33 +76,9 @@ def test_print_config(tmp_path: Path) -> None:
         assert line in lines or line == "...", line
 
 
-def test_metrics() -> None:
-    """The table of metrics names all that there are, with their types and labels."""
-    table = TEXT[TEXT.index("<!-- metrics -->") :].split("\n\n")[0]
-    rows = re.findall(r"^\| `(\w+)` \| (\w+) \| (.*?) ?\| (.+) \|$", table, re.MULTILINE)
-    assert [(name, kind, tuple(re.findall(r"\w+", labels))) for name, kind, labels, _ in rows] == [
-        (metric.name, metric.kind, metric.labels) for metric in METRICS
-    ]
-
-
-def test_prometheus_configuration() -> None:
-    """The configuration for Prometheus is one, and the rules expect the job's name."""
-    (configuration,) = re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)
-    (job,) = yaml.safe_load(configuration)["scrape_configs"]
-    assert set(job) == {"job_name", "static_configs"}
-    alerts = Path(twisted_upload.__file__).parent / "share" / "alerts.yml"
-    assert f'up{{job="{job["job_name"]}"}}' in alerts.read_text("utf-8")
-
-
 def test_codes() -> None:
     """The table of codes names all that there are."""
     assert re.findall(r"^\| `([a-z]+(?:-[a-z]+)?)` \| .* \| .* \|$", TEXT, re.MULTILINE) == [*CODES]
-
-
-def test_fields() -> None:
-    """The table of fields names all that there are, in their order."""
-    table = TEXT[TEXT.index("<!-- fields -->") :].split("\n\n")[0]
-    assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == [*FIELDS]
 
 
 def test_exit_statuses() -> None:
