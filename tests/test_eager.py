@@ -71,6 +71,38 @@ async def test_nothing_yet(monkeypatch: pytest.MonkeyPatch) -> None:
         assert door.kept == [b"hello"]
 
 
+class _Asked:
+    """A socket of which is written down how many bytes it is asked for."""
+
+    def __init__(self, real: socket.socket) -> None:
+        self.sizes: list[int] = []
+        self._real = real
+
+    def recv(self, size: int) -> bytes:
+        self.sizes.append(size)
+        return self._real.recv(size)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+
+async def test_as_much_as_is_there() -> None:
+    """A socket is asked for no more than it has: what is cut off leaves holes in the heap."""
+    async with open_door() as door:
+        peer = door.connect()
+        await until(lambda: door.senders)
+        transport = door.senders[0].transport
+        asked = transport.socket = _Asked(transport.socket)
+        peer.sendall(bytes(5000))
+        await door.has_come(5000)
+        peer.sendall(bytes(600_000))
+        await in_thread(peer.shutdown, socket.SHUT_WR)
+        await door.is_quiet()
+        assert [*map(len, door.kept)] == [605_000]
+    assert asked.sizes[0] == 5000
+    assert max(asked.sizes) == transport.bufferSize
+
+
 async def test_certain_of_the_end() -> None:
     """A transport that has read the end from its socket says so; the socket is not asked."""
     async with open_door() as door:

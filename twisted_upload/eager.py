@@ -6,12 +6,19 @@ The reactor would learn that by registering the socket, waiting, and
 unregistering it again; this transport just reads, and registers a socket only
 if there is more to wait for.
 
+It asks the socket how much there is.  The bytes that ``recv`` makes are as many as
+might have come, and are cut then; the holes which that leaves in the heap are too
+small for the next, and were 100 MiB after 200,000 uploads.
+
 It also tells for certain whether the end has been read from the socket, which
 `twisted_upload.ending` would have to ask for.
 """
 
 from __future__ import annotations
 
+import fcntl
+import sys
+import termios
 from typing import Any
 
 from twisted.internet import tcp
@@ -22,6 +29,10 @@ from twisted.python.failure import Failure
 
 __all__ = ["EagerServer", "read_eagerly", "read_now"]
 
+_LEAST = 512
+"""Bytes to ask for where less is there, or the end: so short holes do not matter."""
+
+_NONE = bytes(4)
 _DONE = Failure(ConnectionDone())
 
 
@@ -53,10 +64,15 @@ class EagerServer(tcp.Server):
 
     def doRead(self) -> Any:
         """Read once."""
-        why = super().doRead()
-        if why is CONNECTION_DONE:
-            self.heard_end = True
-        return why
+        try:
+            size = _waiting(self.fileno())
+            data = self.socket.recv(min(max(size, _LEAST), self.bufferSize))
+        except BlockingIOError:
+            return None
+        except OSError:
+            return CONNECTION_LOST
+        self.heard_end = not data
+        return self._dataReceived(data)
 
     def read_now(self) -> None:
         """
@@ -83,6 +99,11 @@ class EagerServer(tcp.Server):
             self.readConnectionLost(_DONE)
         else:
             self.connectionLost(Failure(why))
+
+
+def _waiting(descriptor: int) -> int:
+    """Bytes that a socket has for us."""
+    return int.from_bytes(fcntl.ioctl(descriptor, termios.FIONREAD, _NONE), sys.byteorder)
 
 
 def read_now(transport: Any) -> None:
