@@ -104,6 +104,17 @@ def test_fuzz(options: list[str]) -> None:
     prove("fuzz", "--connections=400", *options)
 
 
+def test_soak() -> None:
+    """After uploads of every kind all is accounted for, and the daemon has what it had before."""
+    prove("soak", "--quick")
+
+
+def test_soak_can_fail() -> None:
+    """The same rig misses a file that was taken away before it had been compared."""
+    said = prove("soak", "--quick", "--steal", holds=False)
+    assert "WRONG: lost upload" in said
+
+
 def test_balancer() -> None:
     """Behind a load balancer, no sender feels that one daemon of two stops and starts."""
     prove("balancer", "--rounds=2")

@@ -95,12 +95,12 @@ async def test_as_much_as_is_there() -> None:
         asked = transport.socket = _Asked(transport.socket)
         peer.sendall(bytes(5000))
         await door.has_come(5000)
-        peer.sendall(bytes(600_000))
-        await in_thread(peer.shutdown, socket.SHUT_WR)
+        await in_thread(peer.sendall, bytes(600_000))
+        peer.shutdown(socket.SHUT_WR)
         await door.is_quiet()
         assert [*map(len, door.kept)] == [605_000]
     assert asked.sizes[0] == 5000
-    assert max(asked.sizes) == transport.bufferSize
+    assert max(asked.sizes) <= transport.bufferSize
 
 
 async def test_certain_of_the_end() -> None:
