@@ -71,8 +71,11 @@ class EagerServer(tcp.Server):
             return None
         except OSError:
             return CONNECTION_LOST
-        self.heard_end = not data
-        return self._dataReceived(data)
+        if not data:
+            self.heard_end = True
+            return CONNECTION_DONE
+        self.protocol.dataReceived(data)
+        return None
 
     def read_now(self) -> None:
         """
