@@ -52,11 +52,6 @@ class Ledger:
         return len(self._promised) - 1
 
     @property
-    def begun(self) -> int:
-        """How many there are."""
-        return len(self._promised)
-
-    @property
     def on_disk(self) -> int:
         """Bytes that may be there, and were not collected yet."""
         return self._to_come - self.collected
