@@ -66,7 +66,10 @@ class EagerServer(tcp.Server):
         """Read once."""
         try:
             size = _waiting(self.fileno())
-            data = self.socket.recv(min(max(size, _LEAST), self.bufferSize))
+            # What comes meanwhile is welcome where much comes: a full read is how a
+            # large upload is known.
+            much = size >= self.bufferSize // 4
+            data = self.socket.recv(self.bufferSize if much else max(size, _LEAST))
         except BlockingIOError:
             return None
         except OSError:

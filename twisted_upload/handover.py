@@ -39,10 +39,10 @@ def worth_it(size: int, last: int, transport: Any) -> bool:
     Whether to lend a socket now.
 
     :param size: bytes that have come.
-    :param last: bytes of the last read: more are waiting only if it was as
+    :param last: bytes of the last read: more are on their way if it was half as
         large as a read can be.
     """
-    return size >= FROM and last >= getattr(transport, "bufferSize", sys.maxsize)
+    return size >= FROM and 2 * last >= getattr(transport, "bufferSize", sys.maxsize)
 
 
 def handover_for(
