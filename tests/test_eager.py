@@ -103,6 +103,20 @@ async def test_as_much_as_is_there() -> None:
     assert max(asked.sizes) <= transport.bufferSize
 
 
+async def test_more_than_is_there() -> None:
+    """Where much is there, what comes meanwhile is taken as well, so that reads stay large."""
+    async with open_door() as door:
+        peer = door.connect()
+        await until(lambda: door.senders)
+        transport = door.senders[0].transport
+        asked = transport.socket = _Asked(transport.socket)
+        peer.sendall(bytes(20_000))
+        await door.has_come(20_000)
+        assert asked.sizes[0] == transport.bufferSize
+        peer.shutdown(socket.SHUT_WR)
+        await door.is_quiet()
+
+
 async def test_certain_of_the_end() -> None:
     """A transport that has read the end from its socket says so; the socket is not asked."""
     async with open_door() as door:

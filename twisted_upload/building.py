@@ -14,13 +14,14 @@ from typing import Any
 
 from twisted.internet.interfaces import IReactorTime, IStreamServerEndpoint
 
+from twisted_upload.admission import Places
 from twisted_upload.binding import Companion
 from twisted_upload.configuration import HANDED, Configuration, Listener, Setting
 from twisted_upload.directory import MOST_HELD_BY_ALL, DirectoryStore
 from twisted_upload.disk import DiskThreads
 from twisted_upload.ends import Witness, log_end, log_end_of_one
 from twisted_upload.errors import WrongConfiguration
-from twisted_upload.facing import limits_of
+from twisted_upload.facing import limits_of, places_for
 from twisted_upload.files import Files
 from twisted_upload.health import Reserve
 from twisted_upload.hook_command import HookCommand
@@ -50,6 +51,7 @@ __all__ = [
     "hook_command",
     "journal_files",
     "journal_of",
+    "places_of",
     "status_endpoint",
     "status_port",
     "witnesses",
@@ -217,6 +219,15 @@ def descriptors_of_programs(configuration: Configuration) -> int:
     files = LANES * MOST_FILES + configuration["disk-threads"]
     ways = {_way(it): it["on-upload-jobs"] for it in configuration.listeners if it["on-upload"]}
     return sum(files + 3 * jobs + 8 for jobs in ways.values())
+
+
+def places_of(configuration: Configuration) -> Places:
+    """
+    The places of this process, whose limit of descriptors is raised for them.
+
+    :raises CannotStart: there are too few descriptors.
+    """
+    return places_for(configuration["max-connections"], descriptors_of_programs(configuration))
 
 
 class Stores:

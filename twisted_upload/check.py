@@ -18,16 +18,15 @@ from dataclasses import replace
 from functools import partial
 
 from twisted_upload.building import (
-    descriptors_of_programs,
     endpoints_of,
     hook_command,
     journal_files,
+    places_of,
     status_endpoint,
 )
 from twisted_upload.configuration import Configuration, Listener, Setting
 from twisted_upload.descriptors import raise_limit
 from twisted_upload.errors import CannotStart
-from twisted_upload.facing import places_for
 from twisted_upload.files import Files
 from twisted_upload.folder import INCOMING, Folder, folder_test, open_folder
 from twisted_upload.journal_files import JournalFiles
@@ -240,7 +239,7 @@ def _check_programs(configuration: Configuration, say: Say) -> None:
 
 
 def _check_descriptors(configuration: Configuration, say: Say) -> None:
-    places = places_for(configuration["max-connections"], descriptors_of_programs(configuration))
+    places = places_of(configuration)
     say(f"descriptors: {raise_limit()} may be open, enough for {places.most} connections at a time")
 
 

@@ -65,9 +65,9 @@ class EagerServer(tcp.Server):
     def doRead(self) -> Any:
         """Read once."""
         try:
-            size = _waiting(self.fileno())
-            # What comes meanwhile is welcome where much comes: a full read is how a
-            # large upload is known.
+            size = _there(self.fileno())
+            # Where much comes, what comes meanwhile is welcome: a large upload is known
+            # by large reads (`twisted_upload.handover.worth_it`).
             much = size >= self.bufferSize // 4
             data = self.socket.recv(self.bufferSize if much else max(size, _LEAST))
         except BlockingIOError:
@@ -107,7 +107,7 @@ class EagerServer(tcp.Server):
             self.connectionLost(Failure(why))
 
 
-def _waiting(descriptor: int) -> int:
+def _there(descriptor: int) -> int:
     """Bytes that a socket has for us."""
     return int.from_bytes(fcntl.ioctl(descriptor, termios.FIONREAD, _NONE), sys.byteorder)
 

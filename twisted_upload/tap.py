@@ -25,17 +25,16 @@ from twisted_upload.building import (
     Endpoints,
     Stores,
     all_endpoints,
-    descriptors_of_programs,
     door_settings,
     journal_files,
     journal_of,
+    places_of,
     status_port,
     witnesses,
 )
 from twisted_upload.check import check
 from twisted_upload.configuration import Configuration, configure
 from twisted_upload.errors import CannotStart, WrongConfiguration
-from twisted_upload.facing import places_for
 from twisted_upload.gathering import Gathering
 from twisted_upload.layers import Given, Layer, nearest
 from twisted_upload.logs import observer_for
@@ -206,7 +205,7 @@ def upload_service(
     watched = bool(configuration["metrics"])
     if watched:
         told = (*told, tally)
-    places = places_for(configuration["max-connections"], descriptors_of_programs(configuration))
+    places = places_of(configuration)
     doorways = [
         Doorway(
             listener.name,
@@ -257,7 +256,7 @@ def make_service(
             service.companions.append(status_port(status, alone.report, reactor))
         return service
     # Each worker has as many.
-    places_for(configuration["max-connections"], descriptors_of_programs(configuration))
+    places_of(configuration)
     nobody = Factory()
     doorways = [
         Doorway(listener.name, its_endpoints, nobody, listener["directory"])
@@ -287,7 +286,7 @@ def behave(service: UploadService | Supervisor, configuration: Configuration) ->
     :raises CannotStart: there are too few descriptors for that; nothing has changed.
     """
     drain = configuration["drain"]
-    places = places_for(configuration["max-connections"], descriptors_of_programs(configuration))
+    places = places_of(configuration)
     if isinstance(service, Supervisor):
         service.behave(configuration.to_json(), drain + STOPPING)
     else:

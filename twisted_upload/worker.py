@@ -21,11 +21,10 @@ from twisted.internet.stdio import StandardIO
 from twisted.logger import globalLogBeginner
 from twisted.protocols.basic import LineOnlyReceiver
 
-from twisted_upload.building import Endpoints, descriptors_of_programs
+from twisted_upload.building import Endpoints, places_of
 from twisted_upload.certificates import Identity
 from twisted_upload.configuration import Configuration
 from twisted_upload.errors import CannotStart
-from twisted_upload.facing import places_for
 from twisted_upload.gathering import QUESTION, answer
 from twisted_upload.listening import HandedEndpoint
 from twisted_upload.logs import JOURNAL_STREAM, LineObserver, unbuffered
@@ -96,9 +95,9 @@ class _Supervised(LineOnlyReceiver):
         """The supervisor has the log file."""
 
     def _behave(self, configuration: Configuration) -> None:
-        programs = descriptors_of_programs(configuration)
-        places = places_for(configuration["max-connections"], programs)
-        self._service.behave(settings_of(configuration), configuration["drain"], places)
+        self._service.behave(
+            settings_of(configuration), configuration["drain"], places_of(configuration)
+        )
 
     def stop(self) -> Deferred[None]:
         """Drain, and say for the last time what there is to say."""
