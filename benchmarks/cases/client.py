@@ -19,6 +19,7 @@ from ..peers import Floor, Peer
 from ..peers.base import script
 from ..settings import GIB, MIB
 from ..storage import clean
+from .uploads import settle
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,7 @@ def _send(bench: Bench, server: Peer, one: Client, place: Path) -> dict[str, flo
     size = bench.settings.large_size
     with bench.receiver(server, place) as (receiver, inbox):
         line = one.line(str(bench.source), receiver.port)
+        settle(place, size if server.name != "floor-sink" else 0)
         began, before = time.perf_counter(), os.times()
         output = run(line)
         seconds, after = time.perf_counter() - began, os.times()

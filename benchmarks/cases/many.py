@@ -16,6 +16,7 @@ from ..peers import Peer, PlainTwisted, Textbook
 from ..process import Receiver
 from ..settings import GIB, KIB, MIB
 from ..storage import clean
+from .uploads import settle
 
 REPEATS = 3
 """Large uploads beside the slow senders, and without them; the median counts."""
@@ -86,6 +87,7 @@ def _wait_for_descriptors(receiver: Receiver, wanted: int, seconds: float = 60) 
 def _speed(bench: Bench, peer: Peer, receiver: Receiver, inbox: Path, size: int) -> float:
     speeds = []
     for _ in range(REPEATS):
+        settle(inbox, size)
         sent = send(bench.tools, bench.job(peer, receiver.port, 1, size, source=True))
         if not sent.acknowledged:
             raise UnavailableError("a large upload was not acknowledged")

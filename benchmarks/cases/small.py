@@ -52,7 +52,7 @@ def small_durable(bench: Bench) -> None:
             else:
                 inbox = place / peer.name
                 inbox.mkdir()
-                settle(place)
+                settle(place, settings.plain_order_count * settings.small_size)
                 line = [
                     *script("plain_order"),
                     str(inbox),
