@@ -7,6 +7,8 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -229,6 +231,27 @@ def test_kills_nothing_while_it_starts(tmp_path: Path) -> None:
                 os.kill(pid, signal.SIGHUP)
                 os.kill(pid, signal.SIGUSR1)
         assert daemon.send(b"something") == SUCCESS
+
+
+def test_worker_that_starts_is_told_to_stop(tmp_path: Path) -> None:
+    """A worker finishes its start, and stops then: what it tries the disk with is removed."""
+    script = tmp_path / "starting.py"
+    script.write_text(
+        """
+import os, signal
+from twisted.internet import reactor
+from twisted_upload.signals import Signals
+Signals(reactor, None, worker=True).install()
+os.kill(os.getpid(), signal.SIGTERM)
+print("started")
+reactor.addSystemEventTrigger("before", "shutdown", print, "stops")
+reactor.run()
+"""
+    )
+    result = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    assert result.stdout.split() == ["started", "stops"]
 
 
 def test_log_file_is_rotated(tmp_path: Path) -> None:

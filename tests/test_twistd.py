@@ -871,8 +871,10 @@ def test_journald(tmp_path: Path, options: Sequence[str]) -> None:
 
 
 def records(path: Path) -> list[dict[str, Any]]:
-    """What is in a journal."""
-    return [json.loads(line) for line in path.read_text("ascii").splitlines()]
+    """What is in a file of a journal; nothing where it has just been renamed."""
+    with contextlib.suppress(FileNotFoundError):
+        return [json.loads(line) for line in path.read_text("ascii").splitlines()]
+    return []
 
 
 def test_journal(tmp_path: Path) -> None:
@@ -904,7 +906,6 @@ def test_journal_is_rotated(tmp_path: Path) -> None:
     with Daemon(tmp_path, *options) as daemon:
         for number in range(1, 4):
             daemon.send(b"x" * number)
-            until(lambda: records(tmp_path / "journal")[-1:], "the line of an upload")
             until(
                 lambda: [one["size"] for one in records(tmp_path / "journal")] == [number],  # noqa: B023
                 "a file of its own",

@@ -41,8 +41,9 @@ class Signals:
     :param reactor: that runs in the main thread.
     :param signalled: what is called.
     :param worker: it is one of several, and its supervisor decides: SIGTERM only
-        lets it drain, however often it comes; Ctrl-C, which all processes on a
-        terminal hear, is not for it; SIGQUIT ends it at once.
+        lets it drain, however often it comes, and not before it has started, so
+        that it leaves nothing half done; Ctrl-C, which all processes on a terminal
+        hear, is not for it; SIGQUIT ends it at once.
     """
 
     def __init__(
@@ -63,12 +64,17 @@ class Signals:
         """
         From now on, until the process ends.
 
-        Those that stop are the business of the system, until the reactor runs;
-        what the others are for is done then.
+        Those that stop a daemon are the business of the system, until the reactor
+        runs; what the others are for is done then.
         """
         signal.signal(signal.SIGHUP, lambda *_: self._in_reactor(self._signalled.reload))
         signal.signal(signal.SIGUSR1, lambda *_: self._in_reactor(self._signalled.rotate))
         self._reactor.callWhenRunning(self._wrap)
+        if self._worker:
+            signal.signal(signal.SIGTERM, self._stop_when_running)
+
+    def _stop_when_running(self, number: int, frame: FrameType | None) -> None:
+        self._reactor.callWhenRunning(self._stop, number, frame)
 
     def _wrap(self) -> None:
         """Twisted has installed its handlers when the reactor started to run."""
