@@ -39,7 +39,7 @@ def latency_ext4(bench: Bench) -> None:
 
 
 def _latency(bench: Bench, case: str, place: Path) -> None:
-    seconds = 8.0 if bench.settings.quick else 120.0
+    seconds = 8.0 if bench.settings.quick else 600.0
     peer = bench.ours(fsync=True, slow=(SLOW_SIZE, seconds))
 
     def once(peer: Peer, number: int) -> None:
@@ -79,7 +79,8 @@ def _figures(sent: Sent) -> Values:
 def _waiting(bench: Bench, peer: Peer, receiver: Receiver) -> Iterator[None]:
     """One upload that waits in fsync for the whole block, or the block proves nothing."""
     job = bench.job(peer, receiver.port, 1, SLOW_SIZE, source=True)
-    sender = subprocess.Popen(command(bench.tools, job), stdout=subprocess.DEVNULL)
+    line = [*command(bench.tools, job), "--timeout", "600"]
+    sender = subprocess.Popen(line, stdout=subprocess.DEVNULL)
     try:
         time.sleep(0.5)
         yield
