@@ -567,23 +567,28 @@ def test_defect(tmp_path: Path, expected_errors: list[str]) -> None:
 
 
 def test_reserve(tmp_path: Path) -> None:
-    """Below the reserve, uploads are refused before the disk is full; above it they come again."""
-    now = [1000.0]
-    rig = Rig(tmp_path, reserve=Reserve(percent=1), now=lambda: now[0])
+    """
+    Below the reserve, uploads are refused before the disk is full; when there is
+    space again they are taken, from the first on.
+    """
+    rig = Rig(tmp_path, reserve=Reserve(percent=1))
+    rig.store.start()
     room = [(10, 1000)]
     rig.files.free = lambda directory: room[0]  # type: ignore[method-assign]
     _keep(rig, b"one")
     room[0] = (9, 1000)
-    now[0] += 10
+    rig.clock.advance(10)
     _keep(rig, b"the one that looks")
-    with pytest.raises(NoSpace):
-        _begin(rig.store)
+    for _ in range(3):
+        with pytest.raises(NoSpace):
+            _begin(rig.store)
+        rig.clock.advance(1)
+        rig.disk.work()
     room[0] = (11, 1000)
-    now[0] += 10
-    with pytest.raises(NoSpace):
-        _begin(rig.store)
+    rig.clock.advance(1)
     rig.disk.work()
     assert isinstance(_keep(rig, b"two"), Receipt)
+    assert rig.clock.getDelayedCalls() == []
     rig.close()
 
 
@@ -592,9 +597,13 @@ def test_reserve_at_start(tmp_path: Path) -> None:
     files = FaultyFiles()
     files.free = lambda directory: (9, 1000)  # type: ignore[method-assign]
     rig = Rig(tmp_path, files=files, reserve=Reserve(percent=1))
+    rig.store.start()
     with pytest.raises(NoSpace):
         _begin(rig.store)
+    rig.clock.advance(1)
     rig.close()
+    rig.disk.work()
+    assert rig.clock.getDelayedCalls() == []
 
 
 def test_not_opened(tmp_path: Path) -> None:

@@ -47,12 +47,11 @@ class Reporting:
     """A process with a door and a store, and its reporter."""
 
     def __init__(self, folder: Path, door: OpenDoor) -> None:
-        self.now = 1000.0
         self.disk = _Disk()
-        self.rig = Rig(folder, files=self.disk, reserve=Reserve(percent=10), now=lambda: self.now)
+        self.rig = Rig(folder, files=self.disk, reserve=Reserve(percent=10))
         self.path = str(folder)
         self.door = door
-        self.tally = Tally([door.factory.name], lambda: self.now)
+        self.tally = Tally([door.factory.name], lambda: 1001.0)
         door.factory.witnesses = (self.tally,)
         disk: Any = self.rig.disk
         storage = Storage(self.path, disk, [self.rig.store], DiskTimes())
@@ -60,7 +59,7 @@ class Reporting:
 
     def ask(self) -> Deferred[Report]:
         """A report, of a time when the free space has to be looked at again."""
-        self.now += ROOM_IS_FRESH
+        self.rig.clock.advance(ROOM_IS_FRESH)
         return self.reporter.report()
 
     def report(self) -> Report:
@@ -187,7 +186,7 @@ async def test_lag(tmp_path: Path) -> None:
     async with open_reporting(tmp_path) as reporting:
         reporting.reporter.start()
         reporting.rig.clock.advance(1.25)
-        samples = reporting.report().samples
         reporting.reporter.stop()
+        samples = reporting.report().samples
         assert samples[WORST_LAG.name] == {(): 1.0}
         assert samples[LAG.name][()][-1] == 1.0

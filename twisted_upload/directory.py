@@ -120,7 +120,7 @@ class DirectoryStore:
         self._moments = Moments()
         self.health = Health(path, disk, clock, self._self_test)
         self._commits = GroupCommit(disk, after_turn)
-        self.room = Room(path, disk, now, reserve or Reserve(), self._free)
+        self.room = Room(path, disk, clock, reserve or Reserve(), self._free)
         self.most_held = most_held
         self.held = 0
 
@@ -156,7 +156,8 @@ class DirectoryStore:
         )
 
     def start(self) -> None:
-        """Begin to start programs, where there are any, for what is kept and what was left."""
+        """Begin to start programs, where there are any, and to see to what comes by itself."""
+        self.room.start()
         if self._hooks is not None:
             self._hooks.start(self._hook_queue)
 
@@ -175,6 +176,7 @@ class DirectoryStore:
     def close(self) -> None:
         """Let go of the folder, once no upload is left."""
         self.health.stop()
+        self.room.stop()
         self._folder = None
 
     def begin(self, arrival: Arrival, failed: Callable[[UploadRefused], None]) -> IIncomingUpload:

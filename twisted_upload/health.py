@@ -150,7 +150,8 @@ class Room:
     """
     Whether a file system has more space than the reserve.
 
-    Looked at from time to time, in a disk thread, while uploads come.
+    Looked at from time to time, in a disk thread, while uploads come; and while the
+    reserve has been reached, so that nobody is refused for what has been put right.
 
     :param look: free bytes and all bytes of the file system.
     :ivar free: bytes, when that was last looked at.
@@ -162,7 +163,7 @@ class Room:
         self,
         what: str,
         disk: IDisk,
-        now: Callable[[], float],
+        clock: IReactorTime,
         reserve: Reserve,
         look: Callable[[], tuple[int, int]],
     ) -> None:
@@ -171,17 +172,31 @@ class Room:
         self.short = False
         self._what = what
         self._disk = disk
-        self._now = now
+        self._clock = clock
         self._reserve = reserve
         self._look = look
         self._looking = False
-        self._looked = 0.0
+        self._looked = float("-inf")
+        self._timer: IDelayedCall | None = None
+        self._started = False
         self._waiting: list[Deferred[None]] = []
 
     @property
     def reserve(self) -> float:
         """Bytes that are to be left free."""
         return self._reserve.of(self.total)
+
+    def start(self) -> None:
+        """From now on, until `stop`, look by itself while there is too little."""
+        self._started = True
+        self._look_later()
+
+    def stop(self) -> None:
+        """Look no more by itself."""
+        self._started = False
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
 
     def check(self) -> None:
         """
@@ -222,9 +237,19 @@ class Room:
                 else "above the reserve again: taking uploads",
             )
 
+    def _look_later(self) -> None:
+        if self._started and self.short and self._timer is None:
+            self._timer = self._clock.callLater(ROOM_IS_FRESH, self._look_by_itself)
+
+    def _look_by_itself(self) -> None:
+        self._timer = None
+        self._look_again()
+        if not self._looking:
+            self._look_later()
+
     def _look_again(self) -> None:
-        now = self._now()
-        if not self._looking and not 0 <= now - self._looked < ROOM_IS_FRESH:
+        now = self._clock.seconds()
+        if not self._looking and now - self._looked >= ROOM_IS_FRESH:
             self._looked = now
             self._looking = True
             self._disk.run(self._look).addCallbacks(self._found, self._not_found)
@@ -239,6 +264,7 @@ class Room:
 
     def _tell(self) -> None:
         self._looking = False
+        self._look_later()
         waiting, self._waiting = self._waiting, []
         for done in [*waiting]:
             if not done.called:
