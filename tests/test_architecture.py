@@ -42,7 +42,7 @@ ROWS: list[set[str]] = [
     },
     {"tls", "tls_endpoints"},
     STORES | DOORS | CLIENT | JOURNAL,
-    {"systemd", "signals", "notifying"},
+    {"systemd", "signals", "notifying", "garbage"},
     {
         "probe",
         "testing",

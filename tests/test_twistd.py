@@ -252,6 +252,29 @@ def test_drops_its_privileges() -> None:
             assert (daemon.directory / ".incoming").stat().st_uid == 65534
 
 
+@pytest.mark.parametrize(("options", "processes"), [((), 1), (("--workers=2",), 3)])
+def test_start_is_set_aside(tmp_path: Path, options: Sequence[str], processes: int) -> None:
+    """No process of the daemon has its modules looked through for garbage again and again."""
+    told = tmp_path / "told"
+    (tmp_path / "sitecustomize.py").write_text(
+        f"""
+import gc
+def freeze(freeze=gc.freeze):
+    freeze()
+    with open({str(told)!r}, "a") as file:
+        file.write(f"{{gc.get_freeze_count()}}\\n")
+gc.freeze = freeze
+"""
+    )
+    with Daemon(tmp_path, *options, environment={"PYTHONPATH": str(tmp_path)}) as daemon:
+        until(
+            lambda: told.exists() and len(told.read_text().split()) == processes,
+            "all processes to have started",
+        )
+        assert daemon.send(b"something") == SUCCESS
+    assert all(int(count) > 10_000 for count in told.read_text().split())
+
+
 # Not starting
 
 

@@ -14,6 +14,7 @@ from twisted.logger import Logger
 from twisted_upload.configuration import Configuration
 from twisted_upload.disk import IDisk
 from twisted_upload.errors import CannotStart
+from twisted_upload.garbage import set_start_aside
 from twisted_upload.logs import LineObserver
 from twisted_upload.notifying import Counts, Notifications
 from twisted_upload.printable import printable
@@ -86,6 +87,7 @@ class Management:
         """Take part in the starting and the stopping of the reactor."""
         reactor = self._reactor
         Signals(reactor, self).install()
+        reactor.callWhenRunning(set_start_aside)
         if self._notifications is not None:
             notifications = self._notifications
             reactor.callWhenRunning(

@@ -25,6 +25,7 @@ from twisted_upload.building import Endpoints, places_of
 from twisted_upload.certificates import Identity
 from twisted_upload.configuration import Configuration
 from twisted_upload.errors import CannotStart
+from twisted_upload.garbage import set_start_aside
 from twisted_upload.gathering import QUESTION, answer
 from twisted_upload.listening import HandedEndpoint
 from twisted_upload.logs import JOURNAL_STREAM, LineObserver, unbuffered
@@ -157,6 +158,7 @@ def main() -> None:
         service.disks,
         watchdog=manager.watchdog,
     )
+    reactor.callWhenRunning(set_start_aside)
     reactor.callWhenRunning(notifications.ready)
     reactor.addSystemEventTrigger("before", "shutdown", supervised.stop)
     reactor.addSystemEventTrigger("during", "shutdown", notifications.over)
