@@ -57,6 +57,13 @@ def in_thread(function: Callable[..., T], *arguments: Any, **keywords: Any) -> D
     return deferToThread(function, *arguments, **keywords)
 
 
+def send_whole(peer: socket.socket, *pieces: bytes) -> None:
+    """Send all pieces, then half-close."""
+    for piece in pieces:
+        peer.sendall(piece)
+    peer.shutdown(socket.SHUT_WR)
+
+
 def read_all(peer: socket.socket) -> bytes:
     """Read to the end, blocking; a reset is raised."""
     heard = b""
@@ -191,14 +198,8 @@ class OpenDoor:
     async def send(self, *pieces: bytes) -> bytes:
         """An orderly sender: all pieces, a half-close; what it hears."""
         peer = self.connect()
-
-        def send() -> bytes:
-            for piece in pieces:
-                peer.sendall(piece)
-            peer.shutdown(socket.SHUT_WR)
-            return read_all(peer)
-
-        return await in_thread(send)
+        await in_thread(send_whole, peer, *pieces)
+        return await in_thread(read_all, peer)
 
     async def has_come(self, size: int) -> None:
         """Wait until this many bytes of the one upload are there."""

@@ -114,6 +114,12 @@ class Terminal:
             shown += os.read(self._ours, 65536)
         return shown.decode(errors="replace")
 
+    def offers(self, line: str) -> list[str]:
+        """The lines that Tab shows at the end of a line."""
+        self.type(f"{line}\t")
+        shown = self.read(f"{self._prompt}{line}")
+        return shown.partition("\r\n")[2].rpartition(self._prompt)[0].splitlines()
+
     def run(self, line: str) -> str:
         """Run a line, and what it has shown."""
         self.type(f"{line}\n")
@@ -145,11 +151,8 @@ def bash(folder: Path, scripts: Path) -> Iterator[Terminal]:
 @pytest.mark.parametrize(("typed", "offered"), ASKED)
 def test_bash(bash: Terminal, typed: str, offered: set[str]) -> None:
     """In bash, Tab offers options, their values, files, and the word log."""
-    bash.type(f"twisted-upload {typed}\t")
-    shown = bash.read(f"bash waits> twisted-upload {typed}")
-    _, _, shown = shown.partition("\r\n")
-    shown = shown.rpartition("bash waits> ")[0]
-    choices = {name for line in shown.splitlines() for name in re.split(r"\s{2,}", line) if name}
+    lines = bash.offers(f"twisted-upload {typed}")
+    choices = {name for line in lines for name in re.split(r"\s{2,}", line) if name}
     assert choices == {name.rpartition("/")[2] for name in offered}
 
 
@@ -184,10 +187,7 @@ def zsh(folder: Path, scripts: Path) -> Iterator[Terminal]:
 @pytest.mark.parametrize(("typed", "offered"), ASKED)
 def test_zsh(zsh: Terminal, typed: str, offered: set[str]) -> None:
     """In zsh, the same, and what each option is for."""
-    zsh.type(f"twisted-upload {typed}\t")
-    shown = zsh.read(f"zsh waits> twisted-upload {typed}")
-    _, _, shown = shown.partition("\r\n")
-    lines = shown.rpartition("zsh waits> ")[0].splitlines()
+    lines = zsh.offers(f"twisted-upload {typed}")
     options = [line.partition(" -- ") for line in lines if line.startswith("--")]
     assert all(explained.strip() for _, _, explained in options)
     files = {name for line in lines if "--" not in line for name in re.split(r"\s{2,}", line)}

@@ -11,7 +11,7 @@ import pytest
 from twisted.internet import tcp
 from twisted.internet.protocol import Factory
 
-from tests.helpers import in_thread, open_door, reactor, read_all, reset, until
+from tests.helpers import OpenDoor, in_thread, open_door, reactor, read_all, reset, until
 from twisted_upload.eager import EagerServer, read_eagerly
 from twisted_upload.ending import Ending, ending
 from twisted_upload.raw import UploadProtocol
@@ -86,33 +86,38 @@ class _Asked:
         return getattr(self._real, name)
 
 
+async def _asked(door: OpenDoor, peer: socket.socket, first: int) -> tuple[_Asked, int]:
+    """
+    How a door's socket was asked for the first bytes of a peer, and will be for
+    the next; and how much it may be asked for at once.
+    """
+    await until(lambda: door.senders)
+    transport = door.senders[0].transport
+    asked = transport.socket = _Asked(transport.socket)
+    peer.sendall(bytes(first))
+    await door.has_come(first)
+    return asked, transport.bufferSize
+
+
 async def test_as_much_as_is_there() -> None:
     """A socket is asked for no more than it has: what is cut off leaves holes in the heap."""
     async with open_door() as door:
         peer = door.connect()
-        await until(lambda: door.senders)
-        transport = door.senders[0].transport
-        asked = transport.socket = _Asked(transport.socket)
-        peer.sendall(bytes(5000))
-        await door.has_come(5000)
+        asked, most = await _asked(door, peer, 5000)
         await in_thread(peer.sendall, bytes(600_000))
         peer.shutdown(socket.SHUT_WR)
         await door.is_quiet()
         assert [*map(len, door.kept)] == [605_000]
     assert asked.sizes[0] == 5000
-    assert max(asked.sizes) <= transport.bufferSize
+    assert max(asked.sizes) <= most
 
 
 async def test_more_than_is_there() -> None:
     """Where much is there, what comes meanwhile is taken as well, so that reads stay large."""
     async with open_door() as door:
         peer = door.connect()
-        await until(lambda: door.senders)
-        transport = door.senders[0].transport
-        asked = transport.socket = _Asked(transport.socket)
-        peer.sendall(bytes(20_000))
-        await door.has_come(20_000)
-        assert asked.sizes[0] == transport.bufferSize
+        asked, most = await _asked(door, peer, 20_000)
+        assert asked.sizes[0] == most
         peer.shutdown(socket.SHUT_WR)
         await door.is_quiet()
 

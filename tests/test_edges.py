@@ -21,6 +21,7 @@ from tests.helpers import (
     open_door,
     reactor,
     read_all,
+    send_whole,
     turns,
     until,
 )
@@ -68,13 +69,7 @@ class Side:
     async def send(self, *pieces: bytes) -> str:
         """A whole upload; ``kept``, or the code of the refusal."""
         peer = self.connect()
-
-        def send() -> None:
-            for piece in pieces:
-                peer.sendall(piece)
-            peer.shutdown(socket.SHUT_WR)
-
-        await in_thread(send)
+        await in_thread(send_whole, peer, *pieces)
         return await hear(peer)
 
     def answered(self) -> bool:
