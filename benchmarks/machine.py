@@ -6,7 +6,7 @@ import os
 import platform
 import subprocess
 import sys
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from .storage import memory, mount_of
 def machine(settings: Settings) -> dict[str, str]:
     """The day, the machine and the versions, as words for a report."""
     return {
-        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "processor": f"{_processor()}, {os.cpu_count()} cores",
         "memory": f"{memory('MemTotal') / GIB:.0f} GiB",
         "kernel": f"{platform.system()} {platform.release()}",

@@ -25,7 +25,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import pytest
 
@@ -152,7 +152,7 @@ class Daemon:
         self._descriptors = descriptors
         self._environment = {**os.environ, **(environment or {})}
 
-    def __enter__(self) -> Daemon:  # noqa: PYI034 - Self is not in Python 3.10
+    def __enter__(self) -> Self:
         with self.log.open("wb") as log, self.errors.open("wb") as errors:
             self._process = subprocess.Popen(
                 self._command,

@@ -138,7 +138,7 @@ def test_version(built: Built) -> None:
     assert importlib.metadata.version("twisted-upload") == version
     changes = (ROOT / "CHANGELOG.md").read_text("utf-8")
     assert re.search(rf"^## \[?(Unreleased|{re.escape(version)})\b", changes, re.MULTILINE)
-    assert metadata["Requires-Python"] == ">=3.10"
+    assert metadata["Requires-Python"] == ">=3.11"
     assert metadata["License-Expression"] == "MIT"
 
 

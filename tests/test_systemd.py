@@ -15,6 +15,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Self
 
 import pytest
 
@@ -292,7 +293,7 @@ class Activated(Daemon):
 
     _PORT = ("--port=0", "--interface=127.0.0.1")
 
-    def __enter__(self) -> Activated:  # noqa: PYI034 - Self is not in Python 3.10
+    def __enter__(self) -> Self:
         super().__enter__()
         if "--workers=2" in self._command:
             until(lambda: len(self.lines("listens on")) >= 3, "both workers to serve")

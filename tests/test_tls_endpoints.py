@@ -185,7 +185,7 @@ async def test_name_in_another_script() -> None:
 
 async def test_expired() -> None:
     """Nor one whose certificate is of the past."""
-    past = dt.datetime(2001, 1, 1, tzinfo=dt.timezone.utc)
+    past = dt.datetime(2001, 1, 1, tzinfo=dt.UTC)
     signed = authority().issue_cert("localhost", not_after=past)
     old = Identity(signed.private_key_and_cert_chain_pem.bytes())
     async with open_door(identity=old) as door:

@@ -140,10 +140,10 @@ async def _checked(receipt: Receipt, source: Source, reactor: Any) -> Receipt:
 
 
 async def _connect(
-    endpoint: str | IStreamClientEndpoint, sending: Sending, reactor: Any, timeout: float
+    endpoint: str | IStreamClientEndpoint, sending: Sending, reactor: Any, connect_timeout: float
 ) -> None:
     """
-    :raises CouldNotConnect: or, after ``timeout`` seconds, `UploadTimedOut`.
+    :raises CouldNotConnect: or, after ``connect_timeout`` seconds, `UploadTimedOut`.
     """
     if isinstance(endpoint, str):
         try:
@@ -155,8 +155,8 @@ async def _connect(
         raise UploadTimedOut(f"no connection within {format_duration(seconds)}")
 
     attempt = connectProtocol(endpoint, sending)
-    if timeout > 0:
-        attempt.addTimeout(timeout, reactor, too_late)
+    if connect_timeout > 0:
+        attempt.addTimeout(connect_timeout, reactor, too_late)
     cancelled = False
 
     def cancel(_: Deferred[None]) -> None:

@@ -10,7 +10,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from functools import lru_cache
 from ipaddress import ip_address, ip_network
 from typing import IO, Any
@@ -160,12 +160,12 @@ def parse_moment(text: str, now: float) -> str:
     # A number alone is neither.
     with contextlib.suppress(ValueError):
         if not text.isdigit():
-            moment = datetime.fromtimestamp(now - parse_duration(text), timezone.utc)
+            moment = datetime.fromtimestamp(now - parse_duration(text), UTC)
     with contextlib.suppress(ValueError, OverflowError):
         if moment is None:
             given = datetime.fromisoformat(re.sub("[zZ]$", "+00:00", text.strip()))
-            utc = given.replace(tzinfo=given.tzinfo or timezone.utc)
-            moment = utc.astimezone(timezone.utc)
+            utc = given.replace(tzinfo=given.tzinfo or UTC)
+            moment = utc.astimezone(UTC)
     if moment is None:
         raise ValueError(
             f"{text!r} is no moment such as 2026-11-22, 2026-11-22T10:00 (UTC), or 1h (ago)"

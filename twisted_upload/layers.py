@@ -11,18 +11,13 @@ from __future__ import annotations
 import difflib
 import os
 import re
-import sys
+import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from twisted_upload.errors import WrongConfiguration
 from twisted_upload.options import CONFIG, OPTIONS, PREFIX, Option
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 __all__ = [
     "LISTENER",

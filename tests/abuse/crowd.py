@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from types import TracebackType
+from typing import Self
 
 from tests.abuse.peers import READ, Act, Peer
 
@@ -199,7 +200,7 @@ class Gang:
         self._process.start()
         theirs.close()
 
-    def __enter__(self) -> Gang:  # noqa: PYI034 - Self is not in Python 3.10
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

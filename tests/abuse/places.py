@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Self
 
 from tests.abuse import acts
 from tests.abuse.crowd import Task
@@ -82,7 +83,7 @@ class Link:
         first = ipaddress.ip_address("198.18.0.0") + os.getpid() * 4 % (1 << 17)
         self.here, self._there = str(first + 1), str(first + 2)
 
-    def __enter__(self) -> Link:  # noqa: PYI034 - Self is not in Python 3.10
+    def __enter__(self) -> Self:
         there = ["peer", "name", "far", "netns", str(self._process.pid)]
         rigs.run("ip", "link", "add", self._name, "type", "veth", *there)
         rigs.run("ip", "address", "add", f"{self.here}/30", "dev", self._name)

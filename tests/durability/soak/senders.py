@@ -14,6 +14,7 @@ import socket
 import struct
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from typing import Self
 
 from tests.daemon import SUCCESS
 from tests.durability.soak.content import SMALLEST, Contents
@@ -49,7 +50,7 @@ class Peer:
         self.socket.setsockopt(socket.IPPROTO_IP, _BIND_ADDRESS_NO_PORT, 1)
         self.socket.bind((source, 0))
 
-    async def __aenter__(self) -> Peer:  # noqa: PYI034 - Self is not in Python 3.10
+    async def __aenter__(self) -> Self:
         try:
             await self._loop.sock_connect(self.socket, self._address)
         except BaseException:
