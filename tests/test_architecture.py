@@ -30,7 +30,7 @@ DOORS = {
 
 CLIENT = {"client", "connecting", "digest", "sendfile", "sending", "source"}
 
-JOURNAL = {"journal", "journal_files", "journal_reading"}
+JOURNAL = {"journal", "journal_files", "journal_opening", "journal_reading"}
 
 # Imports run one way: from a later row to earlier ones, or within its own.
 ROWS: list[set[str]] = [

@@ -171,10 +171,77 @@ def test_no_records(path: Path) -> None:
 
 def test_forged_journal(tmp_path: Path) -> None:
     """Whatever somebody has written into a journal, it does nothing to a terminal."""
-    evil = "\x1b]0;owned\x07\x9b31m\u202e"
-    path = write(tmp_path / "journal", {**KEPT, **dict.fromkeys(("time", "name", "peer"), evil)})
+    evil = "\x1b]0;owned\x07\x9b31m\u202e\n\ud800"
+    fields = ("name", "peer", "event", "listener", "code", "unknown")
+    path = write(tmp_path / "journal", {**KEPT, **dict.fromkeys(fields, evil)})
     for done in (log(path), log(path, "--json")):
         assert done.stdout.replace("\n", "").isprintable()
+        assert done.stdout.count("\n") <= 3
+    seen = on_terminal(path)
+    assert "\x1b]" not in seen
+    assert "\x07" not in seen
+    write(path, {**KEPT, "time": evil})
+    assert evil not in run("log", path).stdout
+
+
+def test_no_markup(tmp_path: Path) -> None:
+    """A name is shown as it is: codes of emoji and markup in it mean nothing."""
+    name = ":bomb:[bold]x[/bold].txt"
+    path = write(tmp_path / "journal", {**KEPT, "name": name, "event": "refused"})
+    assert name in on_terminal(path)
+    assert name in log(path).stdout
+
+
+def test_bad_older_files(path: Path) -> None:
+    """What cannot be read is skipped and told, with status 5; the rest is printed."""
+    Path(f"{path}.3.gz").write_bytes(b"no gzip")
+    os.mkfifo(f"{path}.2")
+    os.mkdir(f"{path}.1")
+    done = run("log", path)
+    assert done.returncode == ExitStatus.SOURCE
+    assert len(done.stdout.splitlines()) == 5
+    skipped = "what could not be read of it was skipped"
+    assert done.stderr.splitlines() == [
+        f"twisted-upload: {path}.2: it is not a regular file: {skipped}",
+        f"twisted-upload: {path}.1: Is a directory: {skipped}",
+        f"twisted-upload: {path}.3.gz: it is cut, or no gzip file: {skipped}",
+    ]
+
+
+def test_named_pipe(tmp_path: Path) -> None:
+    """A named pipe that was asked for is not waited for."""
+    os.mkfifo(tmp_path / "pipe")
+    done = run("log", tmp_path / "pipe")
+    assert (done.returncode, done.stdout) == (ExitStatus.SOURCE, "")
+    assert done.stderr == (
+        f"twisted-upload: {tmp_path}/pipe: cannot be read: it is not a regular file\n"
+    )
+
+
+def test_one_bad_line(path: Path) -> None:
+    """A line with a size of null stops only itself."""
+    with path.open("a") as file:
+        file.write(json.dumps({**KEPT, "size": None}) + "\n")
+    done = run("log", path)
+    assert (done.returncode, len(done.stdout.splitlines())) == (0, 5)
+    assert done.stderr == "twisted-upload: 1 line is no record, and was skipped\n"
+
+
+def test_name(path: Path) -> None:
+    """Who sent this?  With --name, the uploads of files with such a name."""
+    assert "192.0.2.7:50123" in log(path, "--name", "1795328130123.jpg").stdout
+    assert events(path, "--name", "*.jpg", "--name=x") == ["kept"]
+    assert events(path, "--name", "*.png") == []
+
+
+def test_nothing_matches(path: Path) -> None:
+    """Without an upload to show there is no header."""
+    with path.open("a") as file:
+        file.write(json.dumps(GAP) + "\n")
+    assert log(path, "--since=yesterday").stdout == "0 kept, 0 B (0 bytes); 0 refused; 0 lost\n"
+    gap, sums = log(path, "--name=x").stdout.splitlines()
+    assert gap.endswith("3 lines are missing")
+    assert sums.startswith("0 kept")
 
 
 def test_much(tmp_path: Path) -> None:
@@ -274,7 +341,10 @@ def test_help() -> None:
     first, second = run("--help"), run("log", "--help")
     assert "twisted-upload log --help" in first.stdout
     assert second.stdout.startswith("Usage: twisted-upload log [OPTIONS] FILE\n")
-    for option in ("--since", "--until", "--peer", "--end", "--code", "--listener", "--json", "-f"):
+    options = (
+        "--since --until --peer --end --code --name --listener --json -f today yesterday 08:00"
+    )
+    for option in options.split():
         assert option in second.stdout
 
 

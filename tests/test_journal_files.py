@@ -20,7 +20,8 @@ import pytest
 from tests.daemon import on_a_file_system, until
 from tests.helpers import open_descriptors
 from twisted_upload.errors import CannotStart
-from twisted_upload.journal_files import JournalFiles, open_journal
+from twisted_upload.journal_files import JournalFiles
+from twisted_upload.journal_opening import open_journal
 
 
 @pytest.fixture

@@ -33,7 +33,10 @@ LOOK_AGAIN = 0.5
 _AT_A_TIME = 500
 """Lines that are printed together."""
 
-_MOMENT = "2026-11-22, 2026-11-22T10:00 (in UTC), or 1h, which is an hour ago"
+_MOMENT = (
+    "2026-11-22, 2026-11-22T10:00, today, yesterday, 08:00 (the last time that it was), all in"
+    " UTC; or 1h, which is an hour ago"
+)
 
 
 def _understood(understand: Callable[[str], Any]) -> Callable[..., Any]:
@@ -78,6 +81,10 @@ _moment = _understood(lambda text: parse_moment(text, time.time()))
     help=f"Uploads refused with this code. Repeatable. One of {', '.join(CODES)}.",
 )  # fmt: skip
 @click.option(
+    "--name", "names", metavar="GLOB", multiple=True,
+    help="Of kept files with such a name: 17953281301*.jpg. Repeatable.",
+)  # fmt: skip
+@click.option(
     "--listener", "listeners", metavar="NAME", multiple=True,
     help="Through this listener. Repeatable.",
 )  # fmt: skip
@@ -94,6 +101,7 @@ def read_journal(  # noqa: PLR0917 - click calls it
     peers: list[Callable[[str], bool]],
     ends: tuple[str, ...],
     codes: tuple[str, ...],
+    names: tuple[str, ...],
     listeners: tuple[str, ...],
     *,
     as_json: bool,
@@ -106,7 +114,8 @@ def read_journal(  # noqa: PLR0917 - click calls it
     """
     out, err = streams
     reader = Reader(file)
-    wanted = Filter(since, until, peers, {"event": ends, "code": codes, "listener": listeners})
+    fields = {"event": ends, "code": codes, "listener": listeners}
+    wanted = Filter(since, until, peers, fields, names)
     sums = Sums()
     show = _Objects(out) if as_json else _Table(out)
     try:
@@ -122,12 +131,16 @@ def read_journal(  # noqa: PLR0917 - click calls it
     except KeyboardInterrupt:
         return ExitStatus.INTERRUPTED
     show.sums(sums)
-    if reader.unreadable:
+    if reader.unreadable == 1:
+        err.line(f"{PROGRAM}: 1 line is no record, and was skipped")
+    elif reader.unreadable:
         err.line(f"{PROGRAM}: {reader.unreadable} lines are no records, and were skipped")
+    for name, why in reader.not_read.items():
+        err.line(printable(f"{PROGRAM}: {name}: {why}: what could not be read of it was skipped"))
     if out.error is not None:
         err.line(f"{PROGRAM}: standard output: {out.error.strerror}")
         return ExitStatus.FAILED
-    return ExitStatus.KEPT
+    return ExitStatus.SOURCE if reader.not_read else ExitStatus.KEPT
 
 
 def _wanted(records: Iterable[Record], wanted: Filter, sums: Sums) -> Iterable[Record]:
@@ -174,10 +187,13 @@ class _Table:
 
     def _lines(self, records: Iterable[Record]) -> Iterable[str]:
         for record in records:
-            if not self._begun:
-                self._begun = True
-                yield self._paint(_row(_TITLES), "bold")
-            text = _gap(record) if record["event"] == GAP else _upload(record)
+            if record["event"] == GAP:
+                text = _gap(record)
+            else:
+                if not self._begun:
+                    self._begun = True
+                    yield self._paint(_row(_TITLES), "bold")
+                text = _upload(record)
             text = text if text.isprintable() else printable(text)
             yield self._paint(text, _STYLES.get(record["event"], ""))
 
@@ -239,14 +255,16 @@ def _painter(out: Output) -> Callable[[str, str], str]:
         return lambda text, style: text
     # Only here, because it takes long.
     from rich.console import Console  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
 
-    console = Console(file=out.stream, highlight=False)
+    console = Console(file=out.stream)
 
     def paint(text: str, style: str) -> str:
         if not style:
             return text
         with console.capture() as capture:
-            console.print(text, style=style, markup=False, soft_wrap=True, end="")
+            # A str would be read for emoji codes and more.
+            console.print(Text(text, style), soft_wrap=True, end="")
         return capture.get()
 
     return paint

@@ -12,16 +12,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import gzip
 import os
-import re
 import stat
-from collections.abc import Iterator
-from typing import IO
 
 from twisted_upload.errors import CannotStart
 
-__all__ = ["JournalFiles", "open_journal"]
+__all__ = ["JournalFiles"]
 
 _MODE = 0o640
 
@@ -150,42 +146,3 @@ def _sync(descriptor: int) -> OSError | None:
     except OSError as error:
         return error
     return None
-
-
-@contextlib.contextmanager
-def open_journal(path: str) -> Iterator[list[IO[bytes]]]:
-    """
-    All files of a journal, the oldest first, open; compressed ones (``FILE.2.gz``)
-    too.
-
-    :raises OSError: one of them cannot be read, or there is none.
-    """
-    for _ in range(_ATTEMPTS):
-        with contextlib.ExitStack() as stack:
-            names = _names(path)
-            if not names:
-                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
-            try:
-                files = [stack.enter_context(_open(name)) for name in names]
-                are = [os.stat(name).st_ino for name in _names(path)]
-            except FileNotFoundError:
-                continue  # renamed meanwhile
-            if are == [os.fstat(file.fileno()).st_ino for file in files]:
-                yield files
-                return
-    raise OSError(errno.EBUSY, "it is renamed again and again", path)
-
-
-def _names(path: str) -> list[str]:
-    """The files that there are, the oldest first."""
-    folder, name = os.path.split(path)
-    numbered = re.compile(re.escape(name) + r"(?:\.(\d+)(?:\.gz)?)?")
-    matches = [numbered.fullmatch(entry) for entry in os.listdir(folder or ".")]
-    found = sorted((-int(match[1] or 0), match[0]) for match in matches if match is not None)
-    return [os.path.join(folder, entry) for _, entry in found]
-
-
-def _open(path: str) -> IO[bytes]:
-    if path.endswith(".gz"):
-        return gzip.open(path)  # type: ignore[return-value]
-    return open(path, "rb")

@@ -147,7 +147,11 @@ def _twisted_upload_log(name: str) -> str:
                         (str(ExitStatus.KEPT), "The journal was read."),
                         (str(ExitStatus.FAILED), "Standard output cannot be written."),
                         (str(ExitStatus.USAGE), "Wrong usage."),
-                        (str(ExitStatus.SOURCE), "The journal cannot be read."),
+                        (
+                            str(ExitStatus.SOURCE),
+                            "The journal, or one of its older files, cannot be read; what can"
+                            " be, is printed.",
+                        ),
                         (str(ExitStatus.INTERRUPTED), "Interrupted, as --follow always is."),
                     ]
                 ),
@@ -156,6 +160,7 @@ def _twisted_upload_log(name: str) -> str:
                 "EXAMPLES",
                 verbatim(
                     "twisted-upload log /var/log/uploads --since 1h --end refused --end lost\n"
+                    "twisted-upload log /var/log/uploads --name '17953281301*'\n"
                     "twisted-upload log /var/log/uploads --peer 192.0.2.0/24 --json | jq -r .name"
                 ),
             ),
