@@ -4,7 +4,10 @@ Directory stores for tests.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,8 @@ from twisted.internet.task import Clock
 from tests.helpers import reactor, until
 from twisted_upload.directory import DirectoryStore
 from twisted_upload.disk import DiskThreads, IDisk
-from twisted_upload.folder import INCOMING
+from twisted_upload.files import Files
+from twisted_upload.folder import INCOMING, sweep
 from twisted_upload.hook_queue import HOOKS
 from twisted_upload.interfaces import Arrival
 from twisted_upload.testing import FaultyFiles, ManualDisk
@@ -33,6 +37,27 @@ def contents(folder: Path) -> dict[str, bytes]:
 def leftovers(folder: Path) -> list[str]:
     """What is in its ``.incoming/``."""
     return os.listdir(folder / INCOMING)
+
+
+def disclaim(folder: int, number: int) -> None:
+    """What the kernel does with a claim (`Files.claim`) of a daemon that dies."""
+    lock = struct.pack("hhqqi4x", fcntl.F_UNLCK, os.SEEK_SET, number, 1, 0)
+    with contextlib.suppress(OSError):  # the folder has been closed
+        fcntl.fcntl(folder, fcntl.F_OFD_SETLK, lock)
+
+
+def sweep_from_elsewhere(folder: Path) -> int:
+    """A daemon on another machine, where claims are not seen, starts on a drop folder."""
+
+    class Blind(Files):
+        def is_claimed(self, folder: int, number: int) -> bool:
+            return False
+
+    descriptor = os.open(folder / INCOMING, os.O_RDONLY)
+    try:
+        return sweep(Blind(), descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def open_store(

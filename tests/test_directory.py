@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
-import fcntl
 import os
 import shutil
 import struct
@@ -44,6 +43,7 @@ from tests.stores import (
     Rig,
     ThreadedRig,
     contents,
+    disclaim,
     leftovers,
     open_store,
 )
@@ -739,7 +739,7 @@ class _MortalFiles(FaultyFiles):
         super().__init__()
         self.life: int | None = None
         self.open: set[int] = set()
-        self.shared: set[int] = set()
+        self.claimed: list[tuple[int, int]] = []
 
     def _before(self, call: str) -> int | None:
         if self.life is not None:
@@ -758,14 +758,14 @@ class _MortalFiles(FaultyFiles):
         self.open.discard(descriptor)
         os.close(descriptor)
 
-    def share(self, descriptor: int) -> None:
-        super().share(descriptor)
-        self.shared.add(descriptor)
+    def claim(self, folder: int, number: int) -> None:
+        super().claim(folder, number)
+        self.claimed.append((folder, number))
 
     def die(self) -> None:
         """What the kernel does for a process that dies."""
-        for descriptor in self.shared:
-            fcntl.flock(descriptor, fcntl.LOCK_UN)
+        for claim in self.claimed:
+            disclaim(*claim)
         for descriptor in self.open:
             os.close(descriptor)
         self.open.clear()

@@ -240,19 +240,64 @@ def test_of_the_living_in_this_process(incoming: Path) -> None:
     assert leftovers(incoming.parent) == []
 
 
-def test_not_while_others_publish(incoming: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While another daemon publishes, nothing is swept: what it closed it has unlocked too."""
-    monkeypatch.setattr("twisted_upload.folder._SWEEP_PAUSE", 0)
-    (incoming / LEFTOVER).write_bytes(b"whole, and about to be published")
-    publishing = os.open(incoming, os.O_RDONLY)
+def _unlocked(folder: Folder) -> str:
+    """A file that a daemon has closed, and not published yet; its name."""
+    name = folder.temporary()
+    with open(os.open(name, os.O_CREAT | os.O_WRONLY, 0o600, dir_fd=folder.incoming), "wb") as file:
+        file.write(b"whole, and about to be published")
+    return name
+
+
+def test_closed_but_not_published(inbox: Path) -> None:
+    """What a living daemon has closed stays though it is not locked; it goes when that is dead."""
+    living = _open(inbox)
+    name = _unlocked(living)
+    _open(inbox)
+    assert leftovers(inbox) == [name]
+    del living
+    _open(inbox)
+    assert leftovers(inbox) == []
+
+
+def test_a_daemon_that_is_stopped(inbox: Path) -> None:
+    """What another process has in hand stays while that lives, standing still or not."""
+    inbox.mkdir()
+    program = """
+import os, signal, sys
+from tests.test_folder import _open, _unlocked, Path
+folder = _open(Path(sys.argv[1]))
+print(_unlocked(folder), flush=True)
+os.kill(os.getpid(), signal.SIGSTOP)
+"""
+    other = subprocess.Popen([sys.executable, "-c", program, inbox], stdout=subprocess.PIPE)
     try:
-        fcntl.flock(publishing, fcntl.LOCK_SH)
-        _open(incoming.parent)
-        assert leftovers(incoming.parent) == [LEFTOVER]
+        assert other.stdout is not None
+        name = other.stdout.readline().decode().strip()
+        os.waitid(os.P_PID, other.pid, os.WSTOPPED)
+        _open(inbox)
+        assert leftovers(inbox) == [name]
     finally:
-        os.close(publishing)
-    _open(incoming.parent)
-    assert leftovers(incoming.parent) == []
+        other.kill()
+        other.communicate()
+    _open(inbox)
+    assert leftovers(inbox) == []
+
+
+def test_where_claims_are_impossible(inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the kernel has no such locks, the folder works, and a locked file still stays."""
+
+    def fcntl_without(*_: object) -> bytes:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    monkeypatch.setattr("twisted_upload.files.fcntl.fcntl", fcntl_without)
+    living = _open(inbox)
+    name = _unlocked(living)
+    with (inbox / INCOMING / name).open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        _open(inbox)
+        assert leftovers(inbox) == [name]
+    _open(inbox)
+    assert leftovers(inbox) == []
 
 
 @pytest.mark.parametrize(
@@ -319,8 +364,8 @@ def test_vanishing_leftovers(incoming: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("twisted_upload.folder.os.listdir", lambda _: listing)
     descriptor = os.open(incoming, os.O_RDONLY)
     try:
-        assert sweep(descriptor) == 1
-        assert sweep(descriptor) == 0
+        assert sweep(Files(), descriptor) == 1
+        assert sweep(Files(), descriptor) == 0
     finally:
         os.close(descriptor)
 

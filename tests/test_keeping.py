@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 
 from tests.helpers import PATIENCE, open_descriptors, reactor
-from tests.stores import MILLISECONDS, contents, leftovers
+from tests.stores import MILLISECONDS, contents, leftovers, sweep_from_elsewhere
 from twisted_upload.disk import DiskThreads
 from twisted_upload.files import Files
-from twisted_upload.folder import Folder, open_folder, sweep
+from twisted_upload.folder import Folder, open_folder
 from twisted_upload.keeping import (
     LANES,
     MOST_BYTES,
@@ -139,20 +139,16 @@ def test_no_fsync_is_tried_again(folder: Folder, files: FaultyFiles, tmp_path: P
     assert contents(tmp_path) == {}
 
 
-@pytest.mark.parametrize("call", ["share", "unlock", "fsync_all"])
-def test_errors_of_the_bunch(folder: Folder, files: FaultyFiles, tmp_path: Path, call: str) -> None:
+def test_errors_of_the_bunch(folder: Folder, files: FaultyFiles, tmp_path: Path) -> None:
     """Where the bunch itself fails, all of it has failed, and nothing of it is left."""
     large = _part(folder, 3)
     large.append([b"large"])
-    if call == "fsync_all":
 
-        def fails(descriptors: object) -> list[OSError | None]:
-            raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+    def fails(descriptors: object) -> list[OSError | None]:
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
-        files.fsync_all = fails  # type: ignore[method-assign]
-        object.__setattr__(folder, "parallel_sync", True)
-    else:
-        files.fail(call, errno.EIO)
+    files.fsync_all = fails  # type: ignore[method-assign]
+    object.__setattr__(folder, "parallel_sync", True)
     kept = keep_together(folder, [*_uploads(folder, 3), (large, [])])
     assert all(isinstance(one, OSError) for one in kept)
     assert contents(tmp_path) == {}
@@ -187,23 +183,21 @@ def test_any_faults(
     if "unlink" not in faults:
         assert kept == visible.keys()
         assert leftovers(path) == []
-    assert len(open_descriptors(path)) == 3
+    assert len(open_descriptors(path)) == 2
     for name in leftovers(path):
         (path / ".incoming" / name).unlink()
 
 
 def test_swept_in_between(folder: Folder, files: FaultyFiles, tmp_path: Path) -> None:
-    """What another daemon's sweep removes from a bunch is done again; the rest is done once."""
-    share, swept = files.share, [0]
+    """What a sweep from elsewhere removes from a bunch is done again; the rest is done once."""
+    fsync, swept = files.fsync, [0]
 
     def sweep_first(descriptor: int) -> None:
         if not swept[0]:
-            other = os.open(tmp_path / ".incoming", os.O_RDONLY)
-            swept[0] = sweep(other)
-            os.close(other)
-        share(descriptor)
+            swept[0] = sweep_from_elsewhere(tmp_path)
+        fsync(descriptor)
 
-    files.share = sweep_first  # type: ignore[method-assign]
+    files.fsync = sweep_first  # type: ignore[method-assign]
     locked = _part(folder, 9)
     locked.append([b"large"])
     keep_together(folder, [*_uploads(folder, 3), (locked, [])])

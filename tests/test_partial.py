@@ -5,6 +5,7 @@ One file on its way to its name: every system call, and its every failure.
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import os
 import select
@@ -18,8 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.helpers import open_descriptors, reset
-from tests.stores import MILLISECONDS, contents, leftovers
-from twisted_upload.folder import Folder, open_folder, sweep
+from tests.stores import MILLISECONDS, contents, leftovers, sweep_from_elsewhere
+from twisted_upload.folder import Folder, open_folder
 from twisted_upload.interfaces import Taken
 from twisted_upload.keeping import keep_alone
 from twisted_upload.partial import KeptFile, PartialFile
@@ -131,13 +132,6 @@ def test_order(folder: Folder, files: OrderedFiles) -> None:
     interesting = ("create", "write", "fsync", "close", "rename")
     steps = [call for call in files.order if call in interesting]
     assert steps == ["create", "write", "fsync", "close", "rename", "fsync"]
-
-
-def test_sweeps_are_kept_away(folder: Folder, files: OrderedFiles) -> None:
-    """From the closing, which unlocks the file, to its publishing, no other daemon may sweep."""
-    _keep(folder, b"content")
-    interesting = ("share", "close", "rename", "unlock")
-    assert [call for call in files.order if call in interesting] == [*interesting]
 
 
 def test_what_is_synced(folder: Folder, files: OrderedFiles, tmp_path: Path) -> None:
@@ -341,18 +335,9 @@ def test_swept_while_created(folder: Folder, files: OrderedFiles, tmp_path: Path
     assert contents(tmp_path) == {NAME: b"content"}
 
 
-def _sweep(path: Path) -> int:
-    """Another daemon starts on this folder."""
-    descriptor = os.open(path / ".incoming", os.O_RDONLY)
-    try:
-        return sweep(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 @pytest.mark.parametrize("times", [1, 4])
 def test_small_swept(folder: Folder, files: OrderedFiles, tmp_path: Path, times: int) -> None:
-    """A small upload takes no lock: where another daemon sweeps it away, it is written again."""
+    """A small upload takes no lock: if it is swept away all the same, it is written again."""
     fsync = files.fsync
     left = times
 
@@ -360,7 +345,7 @@ def test_small_swept(folder: Folder, files: OrderedFiles, tmp_path: Path, times:
         nonlocal left
         if left and leftovers(tmp_path):
             left -= 1
-            _sweep(tmp_path)
+            sweep_from_elsewhere(tmp_path)
         fsync(descriptor)
 
     files.fsync = sweep_first  # type: ignore[method-assign]
@@ -376,7 +361,7 @@ def test_small_swept_for_ever(folder: Folder, files: OrderedFiles, tmp_path: Pat
     fsync = files.fsync
 
     def sweep_first(descriptor: int) -> None:
-        _sweep(tmp_path)
+        sweep_from_elsewhere(tmp_path)
         fsync(descriptor)
 
     files.fsync = sweep_first  # type: ignore[method-assign]
@@ -385,11 +370,22 @@ def test_small_swept_for_ever(folder: Folder, files: OrderedFiles, tmp_path: Pat
     assert contents(tmp_path) == {}
 
 
+def test_no_lock_is_waited_for(folder: Folder, tmp_path: Path) -> None:
+    """Who holds a lock on the folder and stands still holds up nobody."""
+    locked = os.open(tmp_path / ".incoming", os.O_RDONLY)
+    try:
+        fcntl.flock(locked, fcntl.LOCK_EX)
+        assert _keep(folder, b"large") == NAME
+        _open(tmp_path, OrderedFiles())
+    finally:
+        os.close(locked)
+
+
 def test_large_is_not_swept(folder: Folder, tmp_path: Path) -> None:
-    """An upload in several jobs is locked from the first."""
+    """An upload in several jobs is locked from the first, for those who do not see our claim."""
     part = PartialFile(folder, MOMENT, digest=False)
     part.append([b"one"])
-    assert _sweep(tmp_path) == 0
+    assert sweep_from_elsewhere(tmp_path) == 0
     part.append([b"two"])
     keep_alone(folder, part, [b"three"])
     assert contents(tmp_path) == {NAME: b"onetwothree"}
@@ -411,9 +407,7 @@ STEPS = [
     ("finish_write_back", 0),
     ("chmod", 0),
     ("fsync", 0),
-    ("share", 0),
     ("close", 0),
-    ("unlock", 0),
     ("fsync", 1),
 ]
 

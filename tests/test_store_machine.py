@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import shutil
 import tempfile
@@ -30,7 +29,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
-from tests.stores import ARRIVAL, MILLISECONDS, contents, leftovers, open_store
+from tests.stores import ARRIVAL, MILLISECONDS, contents, disclaim, leftovers, open_store
 from twisted_upload.directory import DirectoryStore
 from twisted_upload.errors import UploadRefused
 from twisted_upload.files import Files
@@ -61,7 +60,7 @@ class MortalFiles(FaultyFiles):
         super().__init__()
         self.last_words: int | None = None
         self.open: set[int] = set()
-        self._locked: set[int] = set()
+        self._claimed: list[tuple[int, int]] = []
 
     def live(self) -> None:
         """One more call, if there is life for it."""
@@ -81,23 +80,18 @@ class MortalFiles(FaultyFiles):
         self.open.discard(descriptor)
         super().close(descriptor)
 
-    def share(self, descriptor: int) -> None:
+    def claim(self, folder: int, number: int) -> None:
         self.live()
-        super().share(descriptor)
-        self._locked.add(descriptor)
-
-    def unlock(self, descriptor: int) -> None:
-        self.live()
-        self._locked.discard(descriptor)
-        super().unlock(descriptor)
+        super().claim(folder, number)
+        self._claimed.append((folder, number))
 
     def bury(self) -> None:
         """What the kernel does for the dead."""
         self.last_words = 0
         for descriptor in self.open:
             os.close(descriptor)
-        for descriptor in self._locked:
-            fcntl.flock(descriptor, fcntl.LOCK_UN)
+        for claim in self._claimed:
+            disclaim(*claim)
 
 
 def _mortal(call: str) -> Callable[..., Any]:

@@ -15,6 +15,7 @@ import errno
 import fcntl
 import os
 import select
+import struct
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -49,6 +50,11 @@ try:
     _sync_file_range.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint]
 except AttributeError:
     _sync_file_range = None
+
+
+def _byte_lock(kind: int, number: int) -> bytes:
+    """A ``struct flock`` for one byte: fcntl_locking(2)."""
+    return struct.pack("hhqqi4x", kind, os.SEEK_SET, number, 1, 0)
 
 
 def _raise_errno(*names: str) -> None:
@@ -104,13 +110,30 @@ class Files:
             return False
         return True
 
-    def share(self, descriptor: int) -> None:
-        """Wait until nobody else is the only holder of a file, and hold it with others."""
-        fcntl.flock(descriptor, fcntl.LOCK_SH)
+    def claim(self, folder: int, number: int) -> None:
+        """
+        Be seen by `is_claimed` until this descriptor of a folder, and its
+        duplicates, are closed; whoever dies has closed them.
 
-    def unlock(self, descriptor: int) -> None:
-        """Hold it no more."""
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
+        :param number: below 2**62.
+        """
+        # A file system or sandbox that cannot: then nobody is seen to claim anything.
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(folder, fcntl.F_OFD_SETLK, _byte_lock(fcntl.F_RDLCK, number))
+
+    def is_claimed(self, folder: int, number: int) -> bool:
+        """
+        Whether somebody with another descriptor of a folder claims a number in it.
+
+        Asking locks nothing, and waits for nobody.
+        """
+        question = _byte_lock(fcntl.F_WRLCK, number)
+        try:
+            answer = fcntl.fcntl(folder, fcntl.F_OFD_GETLK, question)
+        except OSError:
+            return False
+        kind: int = struct.unpack_from("h", answer)[0]
+        return kind != fcntl.F_UNLCK
 
     def links(self, descriptor: int) -> int:
         """How many names a file has."""

@@ -5,23 +5,26 @@ Final files lie in the folder itself, unfinished ones in ``.incoming/`` inside
 it (the same file system, hidden, mode 0700), and nothing else of ours but, with
 ``--on-upload``, ``.on-upload/`` (see `twisted_upload.hook_queue`).
 
-Several daemons, or workers of one, may share a folder: an unfinished file is
-locked (flock) by whoever writes it, and a daemon that starts removes only what
-nobody has locked.
+Several daemons, or workers of one, may share a folder.  Each has a number of its
+own, which is in the names of its unfinished files and which it claims, as long as
+it lives, with a lock on that byte of ``.incoming/`` (a read lock, so that no two
+of them ever wait for each other).  A daemon that starts removes what nobody
+claims; it asks, and takes no lock by which it could hold up anybody.
+
+Claims on a folder are not seen on other machines (NFS).  Against those, a large
+file is locked (flock) until it is closed, and a small one that has disappeared is
+written again.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import itertools
 import os
 import re
 import secrets
 import stat
-import threading
-import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -37,9 +40,9 @@ __all__ = ["INCOMING", "Folder", "folder_test", "open_folder", "same_file_system
 
 INCOMING = ".incoming"
 
-_TEMPORARY = re.compile(r"upload-[0-9a-f]{12}-[0-9]+\Z")
+_TEMPORARY = re.compile(r"upload-([0-9a-f]{12})-[0-9]+\Z")
 _NEW_FOLDER_MODE = 0o750
-_SWEEP_TRIES, _SWEEP_PAUSE = 20, 0.01
+_SWEEP_TRIES = 20
 _CANNOT_RENAME = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
@@ -60,8 +63,6 @@ class Folder:
         proves that it matters switches it off.
     :ivar by_rename: publish by rename; otherwise by link and unlink.
     :ivar exact_modes: a new file has `mode` at once; otherwise chmod it.
-    :ivar publishing: to be held (``with``) from the closing of files, which
-        unlocks them, to the end of their publishing.
     :ivar parallel_sync: the kernel can sync several files at once.
     :ivar pipes: for what goes from sockets to files inside the kernel.
     :ivar hooks: where it is written down that a program is to be started for
@@ -79,7 +80,6 @@ class Folder:
     sync_folder: bool
     by_rename: bool
     exact_modes: bool
-    publishing: Publishing
     parallel_sync: bool
     pipes: Pipes
     hooks: HookQueue | None
@@ -88,7 +88,7 @@ class Folder:
         # What is on its way into a folder that has been given up still needs
         # its descriptors; they go with the last of it.
         weakref.finalize(self, self.pipes.close)
-        weakref.finalize(self, _close, self.final, self.incoming, self.publishing.descriptor)
+        weakref.finalize(self, _close, self.final, self.incoming)
 
     def sync_files(self, descriptors: Sequence[int]) -> list[OSError | None]:
         """Sync files, each with its own error."""
@@ -131,12 +131,10 @@ def open_folder(
             with _telling(f"cannot use {path}/{INCOMING}"):
                 incoming = open_private(final, INCOMING, files)
                 undo.callback(os.close, incoming)
-                lock = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=incoming)
-                undo.callback(os.close, lock)
             with _telling(f"cannot keep files in the directory {path}"):
+                temporary = _claim_names(files, incoming)
                 if tidy:
-                    sweep(lock)
-                temporary = _temporary_names()
+                    sweep(files, incoming)
                 by_rename, exact_modes = folder_test(files, final, incoming, temporary, mode)
             with _telling(f"cannot use {path}/{HOOKS}"):
                 hooks = HookQueue(path, files, final, durable=durable) if hooked else None
@@ -155,7 +153,6 @@ def open_folder(
         sync_folder,
         by_rename,
         exact_modes,
-        publishing=Publishing(files, lock),
         parallel_sync=files.syncs_in_parallel(incoming),
         pipes=Pipes(),
         hooks=hooks,
@@ -225,82 +222,51 @@ def same_file_system(one: int, other: int) -> bool:
         return False
 
 
-def sweep(incoming: int) -> int:
+def sweep(files: Files, incoming: int) -> int:
     """
     Remove what dead daemons left behind, and nothing of a living one.
 
-    Where a living one publishes without a pause (its disk stands still, say),
-    this is left for the next start.
-
-    :param incoming: a descriptor of ``.incoming/`` that nobody else has.
+    :param incoming: descriptor of ``.incoming/``.
     :return: how many files.
     """
-    for _ in range(_SWEEP_TRIES):
-        try:
-            fcntl.flock(incoming, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            time.sleep(_SWEEP_PAUSE)  # somebody publishes just now
-            continue
-        try:
-            return _sweep(incoming)
-        finally:
-            fcntl.flock(incoming, fcntl.LOCK_UN)
-    return 0
-
-
-def _sweep(incoming: int) -> int:
     removed = 0
+    lives: dict[str, bool] = {}
     for name in os.listdir(incoming):
-        if _TEMPORARY.match(name) is None:
+        match = _TEMPORARY.match(name)
+        if match is None:
             continue
-        flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-        try:
-            descriptor = os.open(name, flags, dir_fd=incoming)
-        except OSError:
-            continue  # gone, or not a file and so not ours
-        try:
-            # While we hold the lock, whoever has just created the file sees
-            # that it is gone and creates another.
-            if Files().lock(descriptor):
-                os.unlink(name, dir_fd=incoming)
-                removed += 1
-        except FileNotFoundError:
-            pass
-        finally:
-            os.close(descriptor)
+        owner = match[1]
+        if owner not in lives:
+            # Who is dead now is so for ever: no daemon gets a number a second time.
+            lives[owner] = files.is_claimed(incoming, int(owner, 16))
+        if not lives[owner]:
+            removed += _remove_unlocked(files, incoming, name)
     return removed
+
+
+def _remove_unlocked(files: Files, incoming: int, name: str) -> bool:
+    """Remove a file, unless somebody has locked it whose claims are not seen here."""
+    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        descriptor = os.open(name, flags, dir_fd=incoming)
+    except OSError:
+        return False  # gone, or not a file and so not ours
+    try:
+        # While we hold the lock, whoever has just created the file sees that it
+        # is gone and creates another.
+        if not files.lock(descriptor):
+            return False
+        os.unlink(name, dir_fd=incoming)
+    except FileNotFoundError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
 
 
 def _close(*descriptors: int) -> None:
     for descriptor in descriptors:
         os.close(descriptor)
-
-
-class Publishing:
-    """
-    Keeps other daemons' sweeps away for the moment in which a whole file is
-    neither locked any more nor published yet.
-
-    :param descriptor: one of ``.incoming/`` that nobody else has.
-    """
-
-    def __init__(self, files: Files, descriptor: int) -> None:
-        self.descriptor = descriptor
-        self._files = files
-        self._holders = 0
-        self._mutex = threading.Lock()
-
-    def __enter__(self) -> None:
-        with self._mutex:
-            if self._holders == 0:
-                self._files.share(self.descriptor)
-            self._holders += 1
-
-    def __exit__(self, *_: object) -> None:
-        with self._mutex:
-            self._holders -= 1
-            if self._holders == 0:
-                self._files.unlock(self.descriptor)
 
 
 class _Told(Exception):
@@ -337,8 +303,9 @@ def _sync_path(path: str, files: Files) -> None:
         os.close(descriptor)
 
 
-def _temporary_names() -> Callable[[], str]:
+def _claim_names(files: Files, incoming: int) -> Callable[[], str]:
     """Gives names that no other daemon takes, nor this one before; to any thread."""
     owner = secrets.token_hex(6)
+    files.claim(incoming, int(owner, 16))
     serials = itertools.count()  # which threads may share, unlike a generator
     return lambda: f"upload-{owner}-{next(serials)}"

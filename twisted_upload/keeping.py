@@ -18,7 +18,6 @@ goes together in the next.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import threading
 import time
@@ -81,7 +80,8 @@ def keep_together(
         kept = _Bunch(folder, [uploads[index] for index in left], waiting).keep()
         again = []
         for index, result in zip(left, kept, strict=True):
-            # Another daemon's sweep has come between creating and publishing:
+            # Somebody has removed it between creating and publishing, such as a
+            # daemon on another machine, which does not see that it is claimed:
             # the bytes are all here, and the file is made again.
             if isinstance(result, FileNotFoundError) and uploads[index][0].repeatable:
                 again.append(index)
@@ -128,10 +128,8 @@ class _Bunch:
         if folder.durable:
             self._waiting()
             self._sync_files()
-        locked = not all(part.repeatable for part, _ in self._uploads)
-        with folder.publishing if locked else contextlib.nullcontext():
-            self._each(lambda part, _: part.close())
-            self._each(lambda part, _: part.publish())
+        self._each(lambda part, _: part.close())
+        self._each(lambda part, _: part.publish())
         if folder.durable and folder.sync_folder:
             folder.files.fsync(folder.final)
 

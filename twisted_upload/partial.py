@@ -221,8 +221,8 @@ class PartialFile:
         """
         Close the file, before it is published: network file systems tell here
         what they could not write, and who watches the folder is to see one
-        event, not the closing too.  Its lock goes with this; see
-        `twisted_upload.folder.Folder.publishing`.
+        event, not the closing too.  Its lock goes with this; that it is claimed
+        (`twisted_upload.folder`) keeps sweeps away until it is published.
         """
         if self.marker is not None:
             self.marker.close()
@@ -272,9 +272,10 @@ class PartialFile:
             self._name, self._descriptor = name, descriptor
             if not locked:
                 return
-            # Another daemon that starts on this folder removes what nobody has
-            # locked.  It may have come between the two calls; then the file is
-            # without a name, or it holds the lock to take the name away.
+            # A daemon that starts on this folder and does not see that it is
+            # claimed, on another machine say, removes what nobody has locked.  It
+            # may have come between the two calls; then the file is without a
+            # name, or it holds the lock to take the name away.
             if files.lock(descriptor) and files.links(descriptor) == 1:
                 return
             self.discard()
