@@ -34,7 +34,7 @@ JOURNAL = {"journal", "journal_files", "journal_opening", "journal_reading"}
 
 # Imports run one way: from a later row to earlier ones, or within its own.
 ROWS: list[set[str]] = [
-    {"errors", "hook_starter", "printable", "roff"},
+    {"clock", "errors", "hook_starter", "printable", "roff"},
     {"interfaces", "units", "addresses", "networks", "descriptors"},
     {
         *("names", "answers", "lifecycle", "limits", "ends", "proxy"),

@@ -26,6 +26,7 @@ from twisted_upload.answers import FAILURE, SUCCESS
 from twisted_upload.batch import Batch, ExitStatus, Retries, exit_status
 from twisted_upload.certificates import trusting
 from twisted_upload.client import upload
+from twisted_upload.clock import use_monotonic_time
 from twisted_upload.destination import DaemonResolver, Destination, parse_destination
 from twisted_upload.display import PROGRAM, Bars, Display, Output
 from twisted_upload.journal_command import read_journal
@@ -293,6 +294,7 @@ def _send(options: Options, out: Output, err: Output) -> int:
     from twisted.internet import reactor as _reactor  # noqa: PLC0415
 
     reactor: Any = _reactor
+    use_monotonic_time(reactor)
     context = _trust(options)
     try:
         endpoint = options.to.endpoint(reactor, context)

@@ -33,6 +33,7 @@ from twisted_upload.building import (
     witnesses,
 )
 from twisted_upload.check import check
+from twisted_upload.clock import use_monotonic_time
 from twisted_upload.configuration import Configuration, configure
 from twisted_upload.errors import CannotStart, WrongConfiguration
 from twisted_upload.gathering import Gathering
@@ -305,6 +306,7 @@ def makeService(options: Options) -> IService:
 
     try:
         clock: Any = reactor
+        use_monotonic_time(clock)
         service = make_service(options.configuration, clock, options.manager)
         twistd = getattr(options, "parent", None)
         if twistd is not None:

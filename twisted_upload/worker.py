@@ -23,6 +23,7 @@ from twisted.protocols.basic import LineOnlyReceiver
 
 from twisted_upload.building import Endpoints, places_of
 from twisted_upload.certificates import Identity
+from twisted_upload.clock import use_monotonic_time
 from twisted_upload.configuration import Configuration
 from twisted_upload.errors import CannotStart
 from twisted_upload.garbage import set_start_aside
@@ -123,6 +124,7 @@ def main() -> None:
     from twisted.internet import reactor as _reactor  # noqa: PLC0415
 
     reactor: Any = _reactor
+    use_monotonic_time(reactor)
     manager = take_environment(started_with(), os.environ, os.getpid())
     # Not one byte more than the line: what follows is the reactor's.
     with open(0, "rb", buffering=0, closefd=False) as supervisor:
