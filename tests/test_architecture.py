@@ -16,7 +16,7 @@ import twisted_upload
 PACKAGE = Path(twisted_upload.__file__).parent
 
 STORES = {
-    *("directory", "disk", "folder", "health", "incoming", "keeping", "partial"),
+    *("directory", "disk", "folder", "health", "incoming", "keeping", "partial", "space"),
     *("aio", "files", "pipes", "private", "timing"),
     *("hook_command", "hook_queue", "hooks", "markers"),
     "memory",

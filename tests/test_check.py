@@ -16,7 +16,7 @@ from twisted_upload import check as checking
 from twisted_upload.check import check
 from twisted_upload.configuration import Configuration, configure
 from twisted_upload.errors import CannotStart
-from twisted_upload.files import Files
+from twisted_upload.files import Files, Space
 from twisted_upload.layers import Given, Layer
 from twisted_upload.mounts import MOUNTS, mount_of
 from twisted_upload.systemd import Handed
@@ -205,6 +205,13 @@ def test_as_its_user(tmp_path: Path) -> None:
     check(configured(tmp_path), said.append, as_somebody)
     assert said[2] == "here"
     assert not (tmp_path / "uploads").exists()
+
+
+def test_no_inodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk without inodes is wrong, however much space is free."""
+    monkeypatch.setattr(Files, "free", lambda *_: Space(1 << 30, 1 << 31, 0, 100))
+    with pytest.raises(CannotStart, match="but no inodes are free: remove files"):
+        check(configured(tmp_path), lambda _: None, lambda it: it())
 
 
 def test_program(tmp_path: Path) -> None:

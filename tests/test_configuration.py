@@ -12,9 +12,9 @@ import pytest
 
 from twisted_upload.configuration import Configuration, configure
 from twisted_upload.errors import WrongConfiguration
-from twisted_upload.health import Reserve
 from twisted_upload.layers import Given
 from twisted_upload.options import OPTIONS
+from twisted_upload.space import Reserve
 
 BASE = "/srv"
 

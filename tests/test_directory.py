@@ -49,10 +49,12 @@ from tests.stores import (
 )
 from twisted_upload.directory import DirectoryStore
 from twisted_upload.errors import Busy, CannotStart, NoSpace, StoreFailed, UploadRefused
+from twisted_upload.files import Space
 from twisted_upload.folder import INCOMING
-from twisted_upload.health import SELF_TEST_INTERVAL, Reserve
+from twisted_upload.health import SELF_TEST_INTERVAL
 from twisted_upload.incoming import CRUMB, MOST_HELD, SMALL
 from twisted_upload.interfaces import IIncomingUpload, Receipt
+from twisted_upload.space import Reserve
 from twisted_upload.testing import FaultyFiles, ManualDisk, RecordingProducer, StoreContract
 
 
@@ -573,10 +575,10 @@ def test_reserve(tmp_path: Path) -> None:
     """
     rig = Rig(tmp_path, reserve=Reserve(percent=1))
     rig.store.start()
-    room = [(10, 1000)]
+    room = [Space(10, 1000)]
     rig.files.free = lambda directory: room[0]  # type: ignore[method-assign]
     _keep(rig, b"one")
-    room[0] = (9, 1000)
+    room[0] = Space(9, 1000)
     rig.clock.advance(10)
     _keep(rig, b"the one that looks")
     for _ in range(3):
@@ -584,7 +586,7 @@ def test_reserve(tmp_path: Path) -> None:
             _begin(rig.store)
         rig.clock.advance(1)
         rig.disk.work()
-    room[0] = (11, 1000)
+    room[0] = Space(11, 1000)
     rig.clock.advance(1)
     rig.disk.work()
     assert isinstance(_keep(rig, b"two"), Receipt)
@@ -595,7 +597,7 @@ def test_reserve(tmp_path: Path) -> None:
 def test_reserve_at_start(tmp_path: Path) -> None:
     """A store that starts below the reserve refuses its first upload."""
     files = FaultyFiles()
-    files.free = lambda directory: (9, 1000)  # type: ignore[method-assign]
+    files.free = lambda directory: Space(9, 1000)  # type: ignore[method-assign]
     rig = Rig(tmp_path, files=files, reserve=Reserve(percent=1))
     rig.store.start()
     with pytest.raises(NoSpace):

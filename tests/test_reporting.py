@@ -14,11 +14,12 @@ from twisted.internet.defer import Deferred
 
 from tests.helpers import OpenDoor, open_door
 from tests.stores import ARRIVAL, Rig
-from twisted_upload.health import ROOM_IS_FRESH, Reserve
+from twisted_upload.files import Space
 from twisted_upload.metrics import (
     CONNECTIONS,
     DRAINING,
     FREE,
+    FREE_INODES,
     FSYNC,
     HEALTHY,
     IN_FLIGHT,
@@ -30,6 +31,7 @@ from twisted_upload.metrics import (
 )
 from twisted_upload.reporting import LOOK_PATIENCE, ProcessReporter, Report
 from twisted_upload.service import Storage
+from twisted_upload.space import ROOM_IS_FRESH, Reserve
 from twisted_upload.tally import DiskTimes, Tally
 from twisted_upload.testing import FaultyFiles
 
@@ -37,9 +39,9 @@ from twisted_upload.testing import FaultyFiles
 class _Disk(FaultyFiles):
     """A file system with as much room as the test says."""
 
-    room = (50, 100)
+    room = Space(50, 100)
 
-    def free(self, directory: int) -> tuple[int, int]:
+    def free(self, directory: int) -> Space:
         return self.room
 
 
@@ -134,12 +136,29 @@ async def test_draining(tmp_path: Path) -> None:
 async def test_below_the_reserve(tmp_path: Path) -> None:
     """Below the reserve it is not ready, though nobody sends; above it again it is."""
     async with open_reporting(tmp_path) as reporting:
-        reporting.disk.room = (9, 100)
+        reporting.disk.room = Space(9, 100)
         report = reporting.report()
         assert report.trouble == f"less space is free than the reserve: {reporting.path}"
         assert report.samples[FREE.name] == {(reporting.path,): 9}
-        reporting.disk.room = (11, 100)
+        reporting.disk.room = Space(11, 100)
         assert reporting.report().trouble is None
+
+
+async def test_no_inodes(tmp_path: Path) -> None:
+    """Without inodes it is not ready, however much space is free."""
+    async with open_reporting(tmp_path) as reporting:
+        reporting.disk.room = Space(50, 100, 0, 7)
+        report = reporting.report()
+        assert report.trouble == f"no inodes are free: {reporting.path}"
+        assert report.samples[FREE_INODES.name] == {(reporting.path,): 0}
+        reporting.disk.room = Space(50, 100, 1, 7)
+        assert reporting.report().trouble is None
+
+
+async def test_inodes_that_are_not_counted(tmp_path: Path) -> None:
+    """Of a file system that counts no inodes it is not said how many are free."""
+    async with open_reporting(tmp_path) as reporting:
+        assert FREE_INODES.name not in reporting.report().samples
 
 
 async def test_not_healthy(tmp_path: Path) -> None:

@@ -23,7 +23,6 @@ from twisted_upload.ends import Witness, log_end, log_end_of_one
 from twisted_upload.errors import WrongConfiguration
 from twisted_upload.facing import limits_of, places_for
 from twisted_upload.files import Files
-from twisted_upload.health import Reserve
 from twisted_upload.hook_command import HookCommand
 from twisted_upload.hooks import HookRunner
 from twisted_upload.journal import Journal
@@ -35,6 +34,7 @@ from twisted_upload.refusals import Refusals, SparingLog
 from twisted_upload.reporting import Reporter
 from twisted_upload.service import Storage
 from twisted_upload.settings import DoorSettings
+from twisted_upload.space import Reserve
 from twisted_upload.systemd import Handed
 from twisted_upload.tally import DiskTimes
 from twisted_upload.timing import TimedFiles

@@ -27,7 +27,7 @@ from twisted_upload.building import (
 from twisted_upload.configuration import Configuration, Listener, Setting
 from twisted_upload.descriptors import raise_limit
 from twisted_upload.errors import CannotStart
-from twisted_upload.files import Files
+from twisted_upload.files import Files, Space
 from twisted_upload.folder import INCOMING, Folder, folder_test, open_folder
 from twisted_upload.journal_files import JournalFiles
 from twisted_upload.listening import HandedEndpoint
@@ -167,7 +167,7 @@ def _look_at_directory(listener: Listener, say: Say) -> None:
         try:
             say(_file_system(path, folder))
             say(f"directory {path}: a test file is kept: {_latency(folder, files)}")
-            say(f"directory {path}: {_room(listener, *files.free(folder.final))}")
+            say(f"directory {path}: {_room(listener, files.free(folder.final))}")
         except OSError as error:
             raise CannotStart(f"directory {path}: {error.strerror or error}") from error
 
@@ -207,14 +207,19 @@ def _latency(folder: Folder, files: _TimedFiles) -> str:
     )
 
 
-def _room(listener: Listener, free: int, total: int) -> str:
+def _room(listener: Listener, space: Space) -> str:
     setting = listener.settings["reserve"]
-    reserve = setting.value.of(total)
+    reserve = setting.value.of(space.total)
     room = (
-        f"{format_size(free)} of {format_size(total)} are free,"
+        f"{format_size(space.free)} of {format_size(space.total)} are free,"
         f" the reserve is {format_size(reserve)}"
     )
-    if free < reserve:
+    if space.all_inodes and not space.inodes:
+        raise CannotStart(
+            f"directory {listener['directory']}: {room}, but no inodes are free:"
+            f" remove files from that file system"
+        )
+    if space.free < reserve:
         raise CannotStart(
             f"directory {listener['directory']}: {room}: make room, or lower"
             f" {setting.named(str(setting.text))}"

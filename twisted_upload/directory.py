@@ -14,6 +14,8 @@ small upload is one job altogether.
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
 from typing import Protocol
 
@@ -24,9 +26,9 @@ from zope.interface import implementer
 
 from twisted_upload.disk import IDisk
 from twisted_upload.errors import CannotStart, UploadRefused
-from twisted_upload.files import Files
+from twisted_upload.files import Files, Space
 from twisted_upload.folder import Folder, folder_test, open_folder, same_file_system
-from twisted_upload.health import Health, Reserve, Room
+from twisted_upload.health import Health
 from twisted_upload.hook_queue import HookQueue
 from twisted_upload.incoming import DirectoryIncoming
 from twisted_upload.interfaces import (
@@ -38,6 +40,7 @@ from twisted_upload.keeping import GroupCommit, at_once, keep_alone
 from twisted_upload.markers import Marker
 from twisted_upload.names import Moments, told_suffix
 from twisted_upload.partial import KeptFile, PartialFile
+from twisted_upload.space import Reserve, Room
 
 __all__ = ["DirectoryStore", "IHooks"]
 
@@ -136,7 +139,7 @@ class DirectoryStore:
         if self._hooks is not None:
             self._hooks.check()
         self._folder = self._open_folder()
-        self.room.found(*self._free())
+        self.room.look()
         if not self._folder.by_rename:
             _log.warn(
                 "{path}: this file system cannot rename without replacing;"
@@ -189,7 +192,13 @@ class DirectoryStore:
         moment, hooks, marker = self._moments.next(now), self._folder.hooks, None
         if hooks is not None:
             marker = hooks.marker(moment, listener=arrival.listener, peer=arrival.peer, arrived=now)
-        part = PartialFile(self._folder, moment, digest=arrival.digest, marker=marker)
+        part = PartialFile(
+            self._folder,
+            moment,
+            digest=arrival.digest,
+            marker=marker,
+            budget=self.room.budget,
+        )
         return DirectoryIncoming(self, part, arrival.peer, now, failed)
 
     def tell_kept(self, marker: Marker) -> None:
@@ -229,9 +238,11 @@ class DirectoryStore:
                 raise CannotStart(f"{self.path} is on another file system than before") from None
             self._folder = again
 
-    def _free(self) -> tuple[int, int]:
-        assert self._folder is not None
-        return self._files.free(self._folder.final)
+    def _free(self) -> Space:
+        folder = self._folder
+        if folder is None:  # closed meanwhile
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        return self._files.free(folder.final)
 
 
 _log = Logger()

@@ -18,11 +18,11 @@ import select
 import struct
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from twisted_upload.aio import ParallelSync, sync_one_by_one
 
-__all__ = ["Files"]
+__all__ = ["Files", "Space"]
 
 SHORTAGE_TIME, SHORTAGE_PAUSE = 2.0, 0.05
 """Seconds for which files wait for descriptors, and seconds between two tries."""
@@ -60,6 +60,22 @@ def _byte_lock(kind: int, number: int) -> bytes:
 def _raise_errno(*names: str) -> None:
     number = ctypes.get_errno()
     raise OSError(number, os.strerror(number), *names[:1])
+
+
+class Space(NamedTuple):
+    """
+    What is free on a file system.
+
+    :ivar free: bytes that this process may still write.
+    :ivar total: bytes of the file system.
+    :ivar inodes: files that may still be created.
+    :ivar all_inodes: inodes of the file system; 0 where they are not counted.
+    """
+
+    free: int
+    total: int
+    inodes: int = 0
+    all_inodes: int = 0
 
 
 class Files:
@@ -257,7 +273,12 @@ class Files:
         """Take a name away."""
         os.unlink(name, dir_fd=directory)
 
-    def free(self, directory: int) -> tuple[int, int]:
-        """Bytes that this process may still write on a file system, and its size in bytes."""
+    def free(self, directory: int) -> Space:
+        """What is free on a file system."""
         room = os.fstatvfs(directory)
-        return room.f_bavail * room.f_frsize, room.f_blocks * room.f_frsize
+        return Space(
+            room.f_bavail * room.f_frsize,
+            room.f_blocks * room.f_frsize,
+            room.f_favail,
+            room.f_files,
+        )

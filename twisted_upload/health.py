@@ -1,5 +1,5 @@
 """
-Whether a store may take an upload just now, and what its errors mean.
+Whether the disk under a store can be trusted, and what its errors mean.
 
 The failure rules, each kept in one place:
 
@@ -24,24 +24,18 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from dataclasses import dataclass
 
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_upload.disk import IDisk, PoolStopped
 from twisted_upload.errors import Busy, NoSpace, StoreFailed, UploadRefused
-from twisted_upload.units import format_size
 
-__all__ = ["Health", "Reserve", "Room"]
+__all__ = ["Health"]
 
 SELF_TEST_INTERVAL = 2.0
 """Seconds between the tests of a store that is not healthy."""
-
-ROOM_IS_FRESH = 1.0
-"""Seconds for which a look at the free space is good."""
 
 SHORTAGE_LINE = 60.0
 """Seconds between two lines in the log about a lack of descriptors or memory."""
@@ -129,146 +123,6 @@ class Health:
             "{what}: still UNHEALTHY: {error}", what=self._what, error=failure.getErrorMessage()
         )
         self._test_later()
-
-
-@dataclass(frozen=True, slots=True)
-class Reserve:
-    """
-    Space that uploads leave free: so many bytes and so many per cent of the
-    file system, whichever is more.
-    """
-
-    size: int = 0
-    percent: float = 0.0
-
-    def of(self, total: int) -> float:
-        """Bytes, on a file system of that many bytes."""
-        return max(float(self.size), total * self.percent / 100)
-
-
-class Room:
-    """
-    Whether a file system has more space than the reserve.
-
-    Looked at from time to time, in a disk thread, while uploads come; and while the
-    reserve has been reached, so that nobody is refused for what has been put right.
-
-    :param look: free bytes and all bytes of the file system.
-    :ivar free: bytes, when that was last looked at.
-    :ivar total: bytes of the file system, the same.
-    :ivar short: the reserve has been reached.
-    """
-
-    def __init__(
-        self,
-        what: str,
-        disk: IDisk,
-        clock: IReactorTime,
-        reserve: Reserve,
-        look: Callable[[], tuple[int, int]],
-    ) -> None:
-        self.free = 0
-        self.total = 0
-        self.short = False
-        self._what = what
-        self._disk = disk
-        self._clock = clock
-        self._reserve = reserve
-        self._look = look
-        self._looking = False
-        self._looked = float("-inf")
-        self._timer: IDelayedCall | None = None
-        self._started = False
-        self._waiting: list[Deferred[None]] = []
-
-    @property
-    def reserve(self) -> float:
-        """Bytes that are to be left free."""
-        return self._reserve.of(self.total)
-
-    def start(self) -> None:
-        """From now on, until `stop`, look by itself while there is too little."""
-        self._started = True
-        self._look_later()
-
-    def stop(self) -> None:
-        """Look no more by itself."""
-        self._started = False
-        timer, self._timer = self._timer, None
-        if timer is not None:
-            timer.cancel()
-
-    def check(self) -> None:
-        """
-        :raises NoSpace: the reserve has been reached.
-        """
-        if self._reserve == Reserve():
-            return
-        self._look_again()
-        if self.short:
-            raise NoSpace
-
-    def known(self) -> Deferred[None]:
-        """
-        Look again, if the last look is not fresh any more.
-
-        :return: fires when that is done, whatever came of it: never, while a
-            disk stands still.  Cancel it to stop waiting.
-        """
-        self._look_again()
-        done: Deferred[None] = Deferred(self._waiting.remove)
-        self._waiting.append(done)
-        if not self._looking:
-            self._tell()
-        return done
-
-    def found(self, free: int, total: int) -> None:
-        """This is how much there is."""
-        self.free, self.total = free, total
-        short = free < self.reserve
-        if short != self.short:
-            self.short = short
-            _log.warn(
-                "{what}: {free} free, {verdict}",
-                what=self._what,
-                free=format_size(free),
-                verdict="below the reserve: refusing uploads"
-                if short
-                else "above the reserve again: taking uploads",
-            )
-
-    def _look_later(self) -> None:
-        if self._started and self.short and self._timer is None:
-            self._timer = self._clock.callLater(ROOM_IS_FRESH, self._look_by_itself)
-
-    def _look_by_itself(self) -> None:
-        self._timer = None
-        self._look_again()
-        if not self._looking:
-            self._look_later()
-
-    def _look_again(self) -> None:
-        now = self._clock.seconds()
-        if not self._looking and now - self._looked >= ROOM_IS_FRESH:
-            self._looked = now
-            self._looking = True
-            self._disk.run(self._look).addCallbacks(self._found, self._not_found)
-
-    def _found(self, room: tuple[int, int]) -> None:
-        self.found(*room)
-        self._tell()
-
-    def _not_found(self, failure: Failure) -> None:
-        # Not our business here: the write path meets the same disk and tells.
-        self._tell()
-
-    def _tell(self) -> None:
-        self._looking = False
-        self._look_later()
-        waiting, self._waiting = self._waiting, []
-        for done in [*waiting]:
-            if not done.called:
-                done.callback(None)
 
 
 _log = Logger()

@@ -15,11 +15,12 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_upload.disk import IDisk
-from twisted_upload.errors import UploadRefused
+from twisted_upload.errors import NoSpace, UploadRefused
 from twisted_upload.health import Health
 from twisted_upload.interfaces import IIncomingUpload, ITakesFromSocket, Receipt, Taken
 from twisted_upload.markers import Marker
 from twisted_upload.partial import KeptFile, PartialFile
+from twisted_upload.space import Room
 
 __all__ = ["MOST_HELD", "SMALL", "DirectoryIncoming", "IFolderStore"]
 
@@ -40,6 +41,7 @@ class IFolderStore(Protocol):
 
     :ivar disk: where blocking jobs are done.
     :ivar health: hears of errors, and makes refusals of them.
+    :ivar room: knows whether there is space.
     :ivar now: seconds since the epoch.
     :ivar held: bytes in memory of all uploads.
     :ivar most_held: bytes of them from which on nobody may hold more.
@@ -47,6 +49,7 @@ class IFolderStore(Protocol):
 
     disk: IDisk
     health: Health
+    room: Room
     now: Callable[[], float]
     held: int
     most_held: int
@@ -121,6 +124,12 @@ class DirectoryIncoming:
         if self._over or not data:
             return
         store = self._store
+        if self._created and store.room.short_of == "space" and self._part.size > MOST_HELD:
+            # It has grown, and there is too little for all: whoever is about to
+            # end, or small, comes before it.
+            self.abort()
+            self._failed(NoSpace())
+            return
         if self._waiting and len(data) < CRUMB:
             self._crumbs += data
         else:
@@ -277,6 +286,8 @@ class DirectoryIncoming:
         self._over = True
         self._take_pieces()
         refusal = self._store.health.refusal(failure)
+        if isinstance(refusal, NoSpace):
+            self._store.room.doubt()
         if self._committed is not None:
             self._committed.errback(refusal)
         else:

@@ -21,6 +21,7 @@ __all__ = [
     "DRAINING",
     "DURATION",
     "FREE",
+    "FREE_INODES",
     "FSYNC",
     "HEALTHY",
     "INFO",
@@ -141,6 +142,12 @@ HEALTHY = _gauge(
 FREE = _gauge(
     "free_bytes", "Free space on the file system of the directory.", "directory", together="min"
 )
+FREE_INODES = _gauge(
+    "free_inodes",
+    "Files that can still be created on the file system of the directory, if it counts them.",
+    "directory",
+    together="min",
+)
 RESERVE = _gauge(
     "reserve_bytes", "Free space below which uploads are refused.", "directory", together="max"
 )
@@ -164,7 +171,7 @@ INFO = _gauge("build_info", "1; its label is the version of the daemon.", "versi
 
 METRICS: tuple[Metric, ...] = (
     *(UPLOADS, BYTES, TURNED_AWAY, IN_FLIGHT, CONNECTIONS, DURATION, SIZE, LAST_KEPT),
-    *(FSYNC, PUBLISH, HEALTHY, FREE, RESERVE),
+    *(FSYNC, PUBLISH, HEALTHY, FREE, FREE_INODES, RESERVE),
     *(LAG, WORST_LAG, DRAINING, WORKERS, RESTARTS, STARTED, INFO),
 )
 

@@ -41,6 +41,7 @@ from twisted_upload.interfaces import Taken
 from twisted_upload.markers import Marker
 from twisted_upload.names import HEAD, file_name
 from twisted_upload.pipes import PIPE_SIZE
+from twisted_upload.space import SpaceBudget
 
 __all__ = ["KeptFile", "PartialFile"]
 
@@ -76,6 +77,8 @@ class PartialFile:
     :param moment: milliseconds since the epoch and serial, for its name.
     :param digest: compute the SHA-256 while writing.
     :param marker: that a program is to be started for it, where one is.
+    :param budget: says whether there is space for it above the reserve; `None`
+        where there is no reserve.
     :ivar repeatable: all its bytes are still at hand: after `discard` it can be
         done again.
     """
@@ -87,10 +90,12 @@ class PartialFile:
         *,
         digest: bool,
         marker: Marker | None = None,
+        budget: SpaceBudget | None = None,
     ) -> None:
         self.folder = folder
         self.marker = marker
         self._moment = moment
+        self._budget = budget
         self.repeatable = False
         self._hash = hashlib.sha256() if digest else None
         self._head = b""
@@ -102,7 +107,23 @@ class PartialFile:
         self._finished = 0  # and waited for up to here
 
     def append(self, chunks: Sequence[bytes]) -> None:
-        """Write the next bytes; creates the file the first time."""
+        """
+        Write the next bytes; creates the file the first time.
+
+        :raises OSError: ``ENOSPC`` also where they would reach into the reserve.
+        """
+        budget = self._budget
+        if budget is None:
+            self._append(chunks)
+            return
+        size = sum(map(len, chunks))
+        budget.grow(self._size, size)
+        try:
+            self._append(chunks)
+        finally:
+            budget.written(size)
+
+    def _append(self, chunks: Sequence[bytes]) -> None:
         if self._descriptor is None:
             self._create(locked=True)
         assert self._descriptor is not None
@@ -147,6 +168,17 @@ class PartialFile:
         return Taken(size, dry, lost)
 
     def _drain(self, pipe: int, length: int) -> None:
+        budget = self._budget
+        if budget is None:
+            self._move(pipe, length)
+            return
+        budget.grow(self._size, length)
+        try:
+            self._move(pipe, length)
+        finally:
+            budget.written(length)
+
+    def _move(self, pipe: int, length: int) -> None:
         files = self.folder.files
         while length:
             try:
@@ -164,6 +196,11 @@ class PartialFile:
                 raise OSError(errno.ENOSPC, "the file system takes no more bytes")
             length -= moved
 
+    @property
+    def size(self) -> int:
+        """Bytes that have been written."""
+        return self._size
+
     # The steps to its name, in this order: see twisted_upload.keeping
 
     def finish(self, last: Sequence[bytes]) -> None:
@@ -173,10 +210,16 @@ class PartialFile:
             self.repeatable = True
             self._create(locked=False)
         if last:
-            self.append(last)
+            self._complete(last)
         folder = self.folder
         if not folder.exact_modes:
             folder.files.chmod(self.descriptor, folder.mode)
+
+    def _complete(self, last: Sequence[bytes]) -> None:
+        budget = self._budget
+        if budget is not None:
+            budget.complete(sum(map(len, last)))
+        self._append(last)
 
     def mark(self) -> None:
         """Write down that a program is to be started for it, where one is."""
@@ -252,6 +295,8 @@ class PartialFile:
             descriptor, self._descriptor = self._descriptor, None
             with contextlib.suppress(OSError):
                 folder.files.close(descriptor)
+        if self._budget is not None and self._size:
+            self._budget.gave_back()
         if self.marker is not None:  # after the names: they are not to be without it
             self.marker.withdraw()
         if self.repeatable:

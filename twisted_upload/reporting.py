@@ -17,6 +17,7 @@ from twisted_upload.metrics import (
     CONNECTIONS,
     DRAINING,
     FREE,
+    FREE_INODES,
     HEALTHY,
     IN_FLIGHT,
     INFO,
@@ -116,8 +117,8 @@ class ProcessReporter(Companion):
                 yield f"the store is not healthy: {store.path}"
             if store.path in stuck:
                 yield f"the disk does not answer: {store.path}"
-            if store.room.short:
-                yield f"less space is free than the reserve: {store.path}"
+            if store.room.trouble is not None:
+                yield f"{store.room.trouble}: {store.path}"
 
     @property
     def _draining(self) -> bool:
@@ -140,9 +141,11 @@ class ProcessReporter(Companion):
         for store in self._stores:
             yield {
                 HEALTHY.name: {(store.path,): int(store.health.well)},
-                FREE.name: {(store.path,): store.room.free},
+                FREE.name: {(store.path,): store.room.space.free},
                 RESERVE.name: {(store.path,): store.room.reserve},
             }
+            if store.room.space.all_inodes:
+                yield {FREE_INODES.name: {(store.path,): store.room.space.inodes}}
         yield {
             LAG.name: {(): self._lags.sample()},
             WORST_LAG.name: {(): self._lag.worst},

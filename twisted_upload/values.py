@@ -12,9 +12,9 @@ import os
 import shlex
 
 from twisted_upload.answers import FAILURE
-from twisted_upload.health import Reserve
 from twisted_upload.logs import JSON, TEXT
 from twisted_upload.names import is_suffix
+from twisted_upload.space import Reserve
 from twisted_upload.units import parse_size
 
 __all__ = [
