@@ -24,6 +24,7 @@ from twisted_upload.errors import (
     NotAllowed,
     OutcomeUnknown,
     ReceiptMismatch,
+    SourceChanged,
     SourceFailed,
     UploadInterrupted,
     UploadRefused,
@@ -149,6 +150,7 @@ def test_kept() -> None:
         (Busy(), "refused", "busy", 4),
         (CouldNotConnect("no"), "failed", "could-not-connect", 3),
         (SourceFailed("no"), "failed", "cannot-read", 5),
+        (SourceChanged("no"), "failed", "changed", 5),
         (UploadTimedOut("no"), "failed", "timed-out", 124),
         (UploadInterrupted("no"), "failed", "connection-lost", 1),
         (AnswerTimedOut("no"), "unknown", "answer-timed-out", 6),
@@ -207,6 +209,16 @@ def test_retried(file: str, error: Exception) -> None:
     running.send.keep()
     assert (running.result.outcome, running.result.attempts) == ("kept", 2)
     assert running.result.seconds == pytest.approx(1.0)
+
+
+def test_changed_file_is_retried(file: str) -> None:
+    """A file that changed while it was sent may be whole the next time."""
+    running = Running(file, retries=_certain(9))
+    running.send.progress(1, 5)
+    running.send.fail(SourceChanged("the file changed"))
+    running.clock.advance(10)
+    running.send.keep()
+    assert (running.result.outcome, running.result.attempts) == ("kept", 2)
 
 
 @pytest.mark.parametrize(

@@ -402,7 +402,25 @@ async def test_answer_in_pieces() -> None:
             peer.sendall(KEPT[number : number + 1])
 
     server = Server(serve)
-    await upload(b"hello", server.endpoint)
+    receipt = await upload(b"hello", server.endpoint)
+    assert (receipt.size, receipt.name) == (5, None)
+    await server.done
+
+
+async def test_receipt_in_pieces() -> None:
+    """So may a receipt: nothing of it is lost, however it is cut."""
+    answer = f"上传成功 x.bin 5 {hashlib.sha256(b'hello').hexdigest()}\n".encode()
+
+    def serve(peer: socket.socket) -> None:
+        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        read_all(peer)
+        for number in range(len(answer)):
+            peer.sendall(answer[number : number + 1])
+
+    server = Server(serve)
+    receipt = await upload(b"hello", server.endpoint)
+    assert (receipt.size, receipt.name) == (5, "x.bin")
+    assert receipt.sha256 == hashlib.sha256(b"hello").hexdigest()
     await server.done
 
 

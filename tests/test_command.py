@@ -587,6 +587,24 @@ async def test_reading_fails_in_the_middle() -> None:
     assert "Input/output error" in sent.err
 
 
+async def test_changed_while_it_was_sent(large: Path) -> None:
+    """A file that changes while it is sent: status 5, and nothing is kept."""
+    async with open_door() as door:
+        sending = start("--json", large, to=door)
+        await door.has_come(1)
+        producer = door.store.unfinished[0].producer
+        assert producer is not None
+        producer.pauseProducing()
+        os.truncate(large, 1000)
+        producer.resumeProducing()
+        await sending.ended
+        await door.is_quiet()
+        assert (door.kept, door.log.kinds) == ([], ["lost"])
+    (told,) = sending.objects
+    assert (sending.status, told["outcome"], told["code"]) == (5, "failed", "changed")
+    assert sending.errors == [f"{large}: not kept: the file changed while it was sent"]
+
+
 async def test_some_failed(photo: Path, tmp_path: Path) -> None:
     """Where some are kept and some are not, or for different reasons: status 1."""
     async with open_door() as door:

@@ -80,6 +80,7 @@ def test_kept() -> None:
         ("failed", "could-not-connect", "could not connect to server: why"),
         ("failed", "timed-out", "not kept: why"),
         ("failed", "connection-lost", "not kept: why"),
+        ("failed", "changed", "not kept: why"),
         ("failed", "cannot-read", "why"),
     ],
 )

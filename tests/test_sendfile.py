@@ -55,7 +55,9 @@ class Rig:
         self.ours, self.theirs = socket.socketpair()
         self.ours.setblocking(False)
         self.moved: list[int] = []
-        self.sending = SendFile(self.descriptor, 0, self.ours.fileno(), reactor, self.moved.append)
+        self.sending = SendFile(
+            self.descriptor, len(CONTENT), self.ours.fileno(), reactor, self.moved.append
+        )
 
     def close(self) -> None:
         """Close all that is the caller's."""

@@ -23,6 +23,7 @@ from twisted_upload.errors import (
     CouldNotConnect,
     OutcomeUnknown,
     ReceiptMismatch,
+    SourceChanged,
     SourceFailed,
     UploadInterrupted,
     UploadRefused,
@@ -56,6 +57,7 @@ Outcome = Literal["kept", "refused", "failed", "unknown"]
 _ENDS: Sequence[tuple[type[Exception], Outcome, str, int]] = (
     (UploadRefused, "refused", "refused", ExitStatus.REFUSED),
     (CouldNotConnect, "failed", "could-not-connect", ExitStatus.NO_CONNECTION),
+    (SourceChanged, "failed", "changed", ExitStatus.SOURCE),
     (SourceFailed, "failed", "cannot-read", ExitStatus.SOURCE),
     (UploadTimedOut, "failed", "timed-out", ExitStatus.TIMED_OUT),
     (UploadInterrupted, "failed", "connection-lost", ExitStatus.FAILED),

@@ -20,6 +20,7 @@ from twisted_upload.connecting import client_endpoint
 from twisted_upload.errors import (
     CouldNotConnect,
     ReceiptMismatch,
+    SourceFailed,
     UploadError,
     UploadTimedOut,
 )
@@ -74,7 +75,8 @@ def upload(
     :param answer_timeout: seconds in which the answer must come after the last
         byte has got through.
     :return: fires with a `Receipt`.  Fails with a child of `UploadError`:
-        `CouldNotConnect`, `SourceFailed`, `UploadRefused` (by the server; its
+        `CouldNotConnect`, `SourceFailed` (`SourceChanged` where the file changed
+        while it was sent), `UploadRefused` (by the server; its
         ``code`` tells why), `UploadInterrupted`, `UploadTimedOut`, or
         `OutcomeUnknown`, when everything was sent and no clear answer came.
     """
@@ -134,9 +136,14 @@ async def _checked(receipt: Receipt, source: Source, reactor: Any) -> Receipt:
         found = await sha256_of(source.descriptor, 0, receipt.size, reactor)
     except OSError as error:
         raise ReceiptMismatch(f"the file cannot be read again: {error.strerror}") from error
-    if found != receipt.sha256:
-        raise ReceiptMismatch("the receipt has another SHA-256 than the file")
-    return receipt
+    if found == receipt.sha256:
+        return receipt
+    text = "the receipt has another SHA-256 than the file"
+    try:
+        source.check(receipt.size)
+    except SourceFailed:
+        text += ", which has changed since it was sent"
+    raise ReceiptMismatch(text)
 
 
 async def _connect(

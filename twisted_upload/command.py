@@ -42,7 +42,7 @@ Exit status:
   {ExitStatus.USAGE}    wrong usage
   {ExitStatus.NO_CONNECTION}    could not connect
   {ExitStatus.REFUSED}    refused by the server
-  {ExitStatus.SOURCE}    a local file cannot be read
+  {ExitStatus.SOURCE}    a local file cannot be read, or changed while it was sent
   {ExitStatus.UNKNOWN}    outcome unknown: all was sent, but no clear answer came
   {ExitStatus.TIMED_OUT}  timed out while connecting or sending
   {ExitStatus.INTERRUPTED}  interrupted (143 by SIGTERM); nothing is left on the server

@@ -193,7 +193,7 @@ class Display:
             text = f"may or may not be kept: {result.error}"
         elif result.code == "could-not-connect":
             text = f"could not connect to {self._where}: {result.error}"
-        elif result.code in ("connection-lost", "timed-out"):
+        elif result.code in ("connection-lost", "timed-out", "changed"):
             text = f"not kept: {result.error}"
         return f"{_name(result.file)}: {text}"
 

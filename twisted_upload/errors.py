@@ -26,6 +26,7 @@ __all__ = [
     "OutcomeUnknown",
     "ReceiptMismatch",
     "ShuttingDown",
+    "SourceChanged",
     "SourceFailed",
     "StoreFailed",
     "TimedOut",
@@ -188,3 +189,13 @@ class SourceFailed(UploadError):
 
     The connection, where there was one, has been aborted: nothing is kept.
     """
+
+
+class SourceChanged(SourceFailed):
+    """
+    The file was written to, or cut, while it was sent.
+
+    The connection has been aborted: nothing is kept.
+    """
+
+    safe_to_repeat = True

@@ -47,7 +47,7 @@ class SendFile:
     and calls `stop` then.  No half-close is sent here, whatever happens.
 
     :param file: descriptor of a regular file.
-    :param offset: where in it to begin, in bytes.
+    :param size: bytes of it to send, from its beginning; fewer, if it ends before.
     :param socket: descriptor of the socket.
     :param reactor: in whose thread results are told.
     :param moved: called there with the bytes that have gone since the last time.
@@ -57,14 +57,15 @@ class SendFile:
     def __init__(
         self,
         file: int,
-        offset: int,
+        size: int,
         socket: int,
         reactor: IReactorFromThreads,
         moved: Callable[[int], None],
     ) -> None:
         self._reactor = reactor
         self._moved = moved
-        self._offset = offset
+        self._offset = 0
+        self._size = size
         self._done: Deferred[None] = Deferred()
         self._told_at = 0.0
         self._untold = 0
@@ -80,7 +81,7 @@ class SendFile:
 
     def start(self) -> Deferred[None]:
         """
-        Send to the end of the file.
+        Send all of that.
 
         :return: fires when the last byte is with the kernel; fails with
             `SourceFailed`, or with `SendingStopped` where the connection has
@@ -112,8 +113,11 @@ class SendFile:
         poll.register(woken, 0)
         move = self._in_kernel
         while not self._stopping:
+            left = self._size - self._offset
+            if not left:
+                return
             try:
-                moved = move(file, socket)
+                moved = move(file, socket, left)
             except BlockingIOError:
                 poll.poll()
                 continue
@@ -131,11 +135,11 @@ class SendFile:
             self._tell(moved)
         raise SendingStopped
 
-    def _in_kernel(self, file: int, socket: int) -> int:
-        return os.sendfile(socket, file, self._offset, AT_A_TIME)
+    def _in_kernel(self, file: int, socket: int, left: int) -> int:
+        return os.sendfile(socket, file, self._offset, min(left, AT_A_TIME))
 
-    def _through_here(self, file: int, socket: int) -> int:
-        data = os.pread(file, FROM, self._offset)
+    def _through_here(self, file: int, socket: int, left: int) -> int:
+        data = os.pread(file, min(left, FROM), self._offset)
         return os.write(socket, data) if data else 0
 
     def _tell(self, moved: int) -> None:

@@ -36,6 +36,7 @@ from twisted_upload.errors import (
     CouldNotConnect,
     OutcomeUnknown,
     ReceiptMismatch,
+    SourceFailed,
     UploadError,
     UploadInterrupted,
     UploadRefused,
@@ -132,7 +133,11 @@ class Sending(Protocol):
         assert source.descriptor is not None
         try:
             self._in_kernel = SendFile(
-                source.descriptor, 0, transport.fileno(), self._reactor, self._moved
+                source.descriptor,
+                source.total or 0,
+                transport.fileno(),
+                self._reactor,
+                self._moved,
             )
         except OSError:  # out of descriptors
             return source.send_to(transport, self._passing)
@@ -190,6 +195,11 @@ class Sending(Protocol):
                 self._give_up(error)
 
     def _all_sent(self, _: object) -> None:
+        try:
+            self._source.check(self._sent)
+        except SourceFailed as error:
+            self._give_up(error)
+            return
         self._half_closed = True
         self.transport.loseWriteConnection()
         self._watch_for(self._answer_timeout)
@@ -233,11 +243,22 @@ class Sending(Protocol):
         if kept.size is not None and kept.size != self._sent:
             raise ReceiptMismatch(f"{self._sent} bytes were sent, but the receipt says {kept.size}")
         if kept.sha256 is None:
+            if self._in_kernel is not None:
+                self._check_the_kernel()
             return
         if self._in_kernel is not None:
             self.unchecked = True
         elif kept.sha256 != self._hash.hexdigest():
             raise ReceiptMismatch("the receipt has another SHA-256 than what was sent")
+
+    def _check_the_kernel(self) -> None:
+        # It sends what is in the file when the other end asks for it.
+        try:
+            self._source.check(self._sent)
+        except SourceFailed as error:
+            raise OutcomeUnknown(
+                "the file changed before the answer came; what is kept may be either"
+            ) from error
 
     def _give_up(self, verdict: BaseException) -> None:
         if self._verdict is None:

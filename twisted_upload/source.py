@@ -6,6 +6,7 @@ What a client sends: a path, a binary file, or bytes, made ready for a
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import select
@@ -19,7 +20,7 @@ from twisted.internet.interfaces import IConsumer, IReactorFromThreads
 from twisted.protocols.basic import FileSender
 from twisted.python.failure import Failure
 
-from twisted_upload.errors import SourceFailed
+from twisted_upload.errors import SourceChanged, SourceFailed
 
 __all__ = ["AnySource", "SendingStopped", "Source", "open_source"]
 
@@ -27,6 +28,9 @@ CHUNK = 256 * 1024
 """Bytes read and sent at a time; larger ones gain nothing."""
 
 AnySource = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
+
+
+CHANGED = "the file changed while it was sent"
 
 
 class SendingStopped(Exception):
@@ -37,13 +41,23 @@ class Source:
     """
     Something to send.
 
+    A regular file is sent as it was when it was opened, or not at all.
+
+    :param status: of a regular file, as it was then.
     :ivar total: its length in bytes, or `None` where nobody knows.
     """
 
     def __init__(
-        self, file: BinaryIO, total: int | None, *, ours: bool, reactor: IReactorFromThreads | None
+        self,
+        file: BinaryIO,
+        total: int | None,
+        *,
+        ours: bool,
+        reactor: IReactorFromThreads | None,
+        status: os.stat_result | None = None,
     ) -> None:
         self.total = total
+        self._status = status
         self._file = file
         self._ours = ours
         self._reactor = reactor
@@ -70,8 +84,33 @@ class Source:
         """
         self._sender = _Sender() if self._reactor is None else _WaitingSender(self._reactor)
         sender: Any = self._sender
-        done: Deferred[bytes] = sender.beginFileTransfer(_Readable(self._file), consumer, transform)
+        # A file that is appended to has perhaps no end; those of the kernel say 0.
+        file = _Readable(self._file, self.total or None)
+        done: Deferred[bytes] = sender.beginFileTransfer(file, consumer, transform)
         return done
+
+    def check(self, sent: int) -> None:
+        """
+        Whether that was all of it, and is still what is in the file.
+
+        :param sent: bytes that have been sent.
+        :raises SourceChanged: it was written to, or cut, meanwhile.
+        :raises SourceFailed: that cannot be told any more.
+        """
+        if self.total is None:
+            return
+        status = self._status
+        if status is None:
+            changed = sent != self.total
+        else:
+            with _reading():
+                now = os.fstat(self._file.fileno())
+            changed = (now.st_size, now.st_mtime_ns) != (status.st_size, status.st_mtime_ns)
+            # What the kernel makes up (/proc, /sys) has another length than it says, and
+            # occupies nothing.
+            changed = changed or (sent != self.total and status.st_blocks > 0)
+        if changed:
+            raise SourceChanged(CHANGED)
 
     def close(self) -> None:
         """Close it, if it was opened here."""
@@ -80,15 +119,25 @@ class Source:
 
 
 class _Readable:
-    """A file whose failure to be read is told apart from everything else."""
+    """
+    A file whose failure to be read is told apart from everything else.
 
-    def __init__(self, file: Any) -> None:
+    :param most: bytes that there are, if that is known; more are a failure too.
+    """
+
+    def __init__(self, file: Any, most: int | None) -> None:
         self._file = file
+        self._left = most
 
     def read(self, size: int) -> Any:
         """The next bytes, none at the end."""
         with _reading():
-            return self._file.read(size)
+            chunk = self._file.read(size)
+        if self._left is not None:
+            self._left -= len(chunk)
+            if self._left < 0:
+                raise SourceChanged(CHANGED)
+        return chunk
 
     def read_some(self, size: int) -> Any:
         """The next bytes as soon as there are any, none at the end; may wait for ever."""
@@ -209,7 +258,7 @@ def open_source(source: AnySource, reactor: IReactorFromThreads) -> Source:
         status = os.fstat(source.fileno())
         if stat.S_ISREG(status.st_mode):
             total = max(0, status.st_size - source.tell())
-            return Source(source, total, ours=False, reactor=None)
+            return Source(source, total, ours=False, reactor=None, status=status)
     except (OSError, AttributeError):
         pass  # not a real file
     except ValueError as error:  # closed
@@ -223,11 +272,20 @@ def _open_path(path: str, reactor: IReactorFromThreads) -> Source:
         if stat.S_ISDIR(status.st_mode):
             raise IsADirectoryError(21, "it is a directory")
         if stat.S_ISREG(status.st_mode):
-            file = open(path, "rb", buffering=0)  # noqa: SIM115 - closed by Source
-            return Source(file, status.st_size, ours=True, reactor=None)
+            file = open(path, "rb", buffering=0, opener=_open_at_once)  # noqa: SIM115 - see close
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                file.close()
+                raise OSError(errno.ESTALE, "it was replaced while it was opened")
+            return Source(file, status.st_size, ours=True, reactor=None, status=status)
         return Source(cast(BinaryIO, _LatePath(path)), None, ours=True, reactor=reactor)
     except (OSError, ValueError) as error:
         raise SourceFailed(f"cannot read {path}: {_reason(error)}") from error
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Not waiting where it has become a named pipe meanwhile."""
+    return os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
 
 
 class _LatePath(io.RawIOBase):
