@@ -47,10 +47,12 @@ class Watch:
     Looks at a daemon again and again.
 
     :ivar peak: the most of each that was seen, with the descriptors of threads.
+    :ivar also: what else looks, each time.
     """
 
     def __init__(self, daemon: Daemon) -> None:
         self.daemon = daemon
+        self.also: Callable[[], None] = lambda: None
         self.peak = Sight(0, 0, 0)
 
     def look(self) -> None:
@@ -59,6 +61,7 @@ class Watch:
         count = len(os.listdir(f"/proc/{daemon.pid}/fd"))
         seen = Sight(daemon.memory(), count, threads(daemon))
         self.peak = Sight(*map(max, self.peak, seen))
+        self.also()
 
     def until(self, condition: Callable[[], object], seconds: float, every: float = 0.25) -> bool:
         """Look until a condition holds; whether it came to that in time."""

@@ -5,6 +5,8 @@ One row of the table: a daemon, the honest, and those who do it harm.
 from __future__ import annotations
 
 import contextlib
+import math
+import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -77,6 +79,7 @@ class Row:
     :ivar options: of the daemon.
     :ivar abuse: what is done, a wave after the other.
     :ivar memory: bytes that the peak may be above the beginning.
+    :ivar longest: seconds that an upload of an honest sender may take.
     :ivar allowed: what honest senders may hear while they are abused, beside
         success.
     :ivar header: what honest senders say first.
@@ -88,6 +91,7 @@ class Row:
     options: Sequence[str]
     abuse: Callable[[Run], None]
     memory: int = 128 << 20
+    longest: float = 10.0
     allowed: frozenset[str] = frozenset()
     header: bytes = b""
     place: Callable[[Path, Scale], contextlib.AbstractContextManager[Place]] | None = None
@@ -133,17 +137,19 @@ class Run:
         self._next = ABUSERS
         self.before = Sight(0, 0, 0)
 
-    def waves(self, task: Task, *seconds: float) -> Report:
+    def waves(self, task: Task, *seconds: float, quick: float = 0.5, address: Any = None) -> Report:
         """
         Abuse, and see that nothing is left of it, again and again; once, and for
         a moment, in a quick run.
 
         :param seconds: after which the abusers of each wave are stopped.
+        :param quick: the same, in a quick run.
+        :param address: that they connect to; by default, that of the honest.
         :return: what those of the last one have done.
         """
         report = Report()
-        for limit in [0.5] if self.scale.quick else seconds:
-            with self.gang(task) as gang:
+        for limit in [quick] if self.scale.quick else seconds:
+            with self.gang(task, address) as gang:
                 start = time.monotonic()
                 self.watch.until(gang.ended, limit)
                 gang.say("stop")
@@ -210,8 +216,11 @@ def run(row: Row, scale: Scale, work: Path) -> Figures:
         one.wrong += judge_files(daemon, report.promised)
         lines, wrong = judge_log(daemon, time.monotonic() - started)
         one.wrong += wrong
-        if daemon.stop() not in (0, -15):
-            one.wrong.append("it did not stop as it should")
+        try:
+            if daemon.stop() not in (0, -15):
+                one.wrong.append("it did not stop as it should")
+        except subprocess.TimeoutExpired:
+            one.wrong.append("it did not stop when it was told to")
         one.wrong += _judge(one, report, after)
     return Figures(
         *(one.before, after, one.watch.peak, report, one.did, one.begun, one.seconds),
@@ -226,6 +235,9 @@ def _judge(one: Run, report: Report, after: Sight) -> Iterator[str]:
             allowed |= one.row.allowed
         for how in ends.keys() - allowed:
             yield f"{ends[how]} honest senders, {phase}: {how}"
+    longest = max(report.times["abuse"], default=math.inf)
+    if longest > one.row.longest:
+        yield f"an honest sender was served after {longest:.1f} s"
     if one.watch.peak.threads > THREADS:
         yield f"{one.watch.peak.threads} threads"
     peak = one.watch.peak.memory - one.before.memory

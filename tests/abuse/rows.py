@@ -4,7 +4,7 @@ The rows of the table.
 
 from __future__ import annotations
 
-from tests.abuse import acts, places
+from tests.abuse import acts, attacks, places, standstill
 from tests.abuse.crowd import Task
 from tests.abuse.row import Row, Run
 
@@ -142,5 +142,38 @@ ROWS = (
         (BOUND,),
         places.take_the_descriptors,
         allowed=frozenset({"busy"}),
+    ),
+    Row(
+        "urgent",
+        "40 urgent marks in large files, then silence",
+        (BOUND,),
+        attacks.urgent,
+        longest=2.0,
+    ),
+    Row(
+        "reserve",
+        "uploads that grow into the reserve, or up to it, and stay",
+        (BOUND,),
+        attacks.reserve,
+        place=attacks.half_reserved,
+    ),
+    Row(
+        "metrics",
+        "malformed, slow and silent requests at the metrics port",
+        (BOUND, "--metrics=0"),
+        attacks.metrics,
+    ),
+    Row(
+        "stopped",
+        f"the process is stopped for {standstill.STOPPED:g} s; --finish-after-idle 1s",
+        (BOUND, f"--finish-after-idle={standstill.SILENCE:g}s"),
+        standstill.stopped,
+    ),
+    Row(
+        "stuck",
+        "nobody reads the log",
+        (BOUND,),
+        standstill.stuck,
+        place=standstill.a_reader,
     ),
 )

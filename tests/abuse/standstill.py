@@ -1,0 +1,105 @@
+"""
+Rows in which something stands still, or jumps: the process, the reader of its
+log.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.abuse import acts
+from tests.abuse.crowd import Crowd, Task
+from tests.abuse.peers import READ, Act, Peer, Wait, outcome
+from tests.abuse.row import Place, Run, Scale
+
+__all__ = ["a_reader", "stopped", "stuck"]
+
+SILENCE = 1.0
+"""Seconds of silence that end an upload, in the row with a stopped process."""
+
+STOPPED = 2.5
+"""Seconds for which it is stopped."""
+
+
+def steady(crowd: Crowd, peer: Peer, number: int) -> Act:
+    """A whole upload in small pieces, one soon after the other; it is honest."""
+    data, began = acts.CONTENTS[number], 0
+    yield from peer.connect(crowd.address, crowd.source(number))
+    while began < len(data):
+        yield from peer.send(data[began : began + 64])
+        began += 64
+        if (yield Wait(READ, 0.05)):
+            break
+    else:
+        peer.half_close()
+    how = outcome((yield from peer.hear()))
+    if how == "kept":
+        crowd.report.promised.append(number)
+    return how
+
+
+def stopped(run: Run) -> None:
+    """The process stands still and goes on, and those who have not paused are not ended."""
+    task = Task(steady, at_a_time=30, rate=100, seconds=3600, sources=acts.addresses(4))
+    with run.gang(task) as gang:
+        start = time.monotonic()
+        for _ in range(1 if run.scale.quick else 3):
+            run.watch.until(lambda: False, 1)
+            run.honest.say("rest")
+            run.watch.until(lambda: False, 0.2)
+            run.daemon.signal(signal.SIGSTOP)
+            try:
+                run.watch.until(lambda: False, STOPPED)
+            finally:
+                run.daemon.signal(signal.SIGCONT)
+            run.honest.say("abuse")
+        run.watch.until(lambda: False, 1.5)
+        gang.say("stop")
+        run.count(gang.report())
+        run.seconds += time.monotonic() - start
+    run.settle()
+    for how in run.did.keys() - {"kept", "cut off"}:
+        run.wrong.append(f"{run.did[how]} active senders: {how}")
+
+
+@contextlib.contextmanager
+def a_reader(work: Path, scale: Scale) -> Iterator[Place]:
+    """The daemon's standard output is a pipe, with a reader that can be stopped."""
+    reader = work / "reader"
+    command = [sys.executable, str(Path(__file__).with_name("reader.py")), str(reader)]
+    yield Place(command, link=reader)
+
+
+def whole(crowd: Crowd, peer: Peer, number: int) -> Act:
+    """A whole upload; it is honest, and makes a line in the log."""
+    yield from peer.connect(crowd.address, crowd.source(number))
+    yield from peer.send(acts.CONTENTS[number])
+    peer.half_close()
+    how = outcome((yield from peer.hear()))
+    if how == "kept":
+        crowd.report.promised.append(number)
+    return how
+
+
+def stuck(run: Run) -> None:
+    """
+    The reader of the log stands still, for more lines than the pipe holds; goes on;
+    and stands still again, to the end of the daemon.
+    """
+    reader = int(run.place.link.read_text())
+    task = Task(whole, at_a_time=8, rate=300, sources=acts.addresses(4))
+    os.kill(reader, signal.SIGSTOP)
+    try:
+        run.waves(task, 6)
+    finally:
+        os.kill(reader, signal.SIGCONT)
+    os.kill(reader, signal.SIGSTOP)
+    run.waves(task, 6)
+    for how in run.did.keys() - {"kept", "cut off"}:
+        run.wrong.append(f"{run.did[how]} uploads: {how}")
