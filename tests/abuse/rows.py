@@ -164,6 +164,13 @@ ROWS = (
         attacks.metrics,
     ),
     Row(
+        "clock",
+        "the time of day is set forward and back, up to a day",
+        (BOUND,),
+        standstill.clock,
+        place=standstill.a_clock,
+    ),
+    Row(
         "stopped",
         f"the process is stopped for {standstill.STOPPED:g} s; --finish-after-idle 1s",
         (BOUND, f"--finish-after-idle={standstill.SILENCE:g}s"),

@@ -1,6 +1,6 @@
 """
 Rows in which something stands still, or jumps: the process, the reader of its
-log.
+log, the time of day.
 """
 
 from __future__ import annotations
@@ -17,11 +17,15 @@ from tests.abuse import acts
 from tests.abuse.crowd import Crowd, Task
 from tests.abuse.peers import READ, Act, Peer, Wait, outcome
 from tests.abuse.row import Place, Run, Scale
+from tests.stepping import SteppingClock
 
-__all__ = ["a_reader", "stopped", "stuck"]
+__all__ = ["a_clock", "a_reader", "clock", "stopped", "stuck"]
 
 SILENCE = 1.0
 """Seconds of silence that end an upload, in the row with a stopped process."""
+
+STEPS = (61.0, -3600.0, 86_400.0, -86_400.0, 3600.0)
+"""Seconds by which the time of day is set forward or back, one after the other."""
 
 STOPPED = 2.5
 """Seconds for which it is stopped."""
@@ -46,7 +50,7 @@ def steady(crowd: Crowd, peer: Peer, number: int) -> Act:
 
 def stopped(run: Run) -> None:
     """The process stands still and goes on, and those who have not paused are not ended."""
-    task = Task(steady, at_a_time=30, rate=100, seconds=3600, sources=acts.addresses(4))
+    task = Task(steady, at_a_time=30, rate=100, sources=acts.addresses(4))
     with run.gang(task) as gang:
         start = time.monotonic()
         for _ in range(1 if run.scale.quick else 3):
@@ -64,8 +68,38 @@ def stopped(run: Run) -> None:
         run.count(gang.report())
         run.seconds += time.monotonic() - start
     run.settle()
+    all_kept(run)
+
+
+def all_kept(run: Run) -> None:
+    """Those who came beside the honest are as honest: nobody was refused or ended."""
     for how in run.did.keys() - {"kept", "cut off"}:
-        run.wrong.append(f"{run.did[how]} active senders: {how}")
+        run.wrong.append(f"{run.did[how]} other senders: {how}")
+
+
+@contextlib.contextmanager
+def a_clock(work: Path, scale: Scale) -> Iterator[Place]:
+    """The daemon's time of day can be set."""
+    clock = SteppingClock(work / "clock")
+    path = [clock.environment["PYTHONPATH"], *filter(None, [os.environ.get("PYTHONPATH")])]
+    yield Place(["env", f"PYTHONPATH={os.pathsep.join(path)}"], link=clock)
+
+
+def clock(run: Run) -> None:
+    """It is set, again and again, and nobody is refused or ended for that."""
+    clock: SteppingClock = run.place.link
+    task = Task(steady, at_a_time=30, rate=100, sources=acts.addresses(4))
+    with run.gang(task) as gang:
+        start = time.monotonic()
+        for step in STEPS:
+            run.watch.until(lambda: False, 0.3 if run.scale.quick else 2)
+            clock.step(step)
+        run.watch.until(lambda: False, 2.5)
+        gang.say("stop")
+        run.count(gang.report())
+        run.seconds += time.monotonic() - start
+    run.settle()
+    all_kept(run)
 
 
 @contextlib.contextmanager
@@ -101,5 +135,4 @@ def stuck(run: Run) -> None:
         os.kill(reader, signal.SIGCONT)
     os.kill(reader, signal.SIGSTOP)
     run.waves(task, 6)
-    for how in run.did.keys() - {"kept", "cut off"}:
-        run.wrong.append(f"{run.did[how]} uploads: {how}")
+    all_kept(run)
