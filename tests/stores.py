@@ -50,7 +50,7 @@ def sweep_from_elsewhere(folder: Path) -> int:
     """A daemon on another machine, where claims are not seen, starts on a drop folder."""
 
     class Blind(Files):
-        def is_claimed(self, folder: int, number: int) -> bool:
+        def is_claimed(self, folder: int, number: int | None = None) -> bool:
             return False
 
     descriptor = os.open(folder / INCOMING, os.O_RDONLY)

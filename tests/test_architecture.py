@@ -17,7 +17,7 @@ PACKAGE = Path(twisted_upload.__file__).parent
 
 STORES = {
     *("directory", "disk", "folder", "health", "incoming", "keeping", "partial", "space"),
-    *("aio", "files", "pipes", "private", "timing"),
+    *("aio", "files", "new_folders", "pipes", "private", "timing"),
     *("hook_command", "hook_queue", "hooks", "markers"),
     "memory",
 }
@@ -60,7 +60,7 @@ ROWS: list[set[str]] = [
     {"options", "journal_command"},
     {"layers", "workers"},
     {"configuration"},
-    {"building", "mounts", "toml_text", "trial"},
+    {"building", "mounts", "toml_text", "trial", "users"},
     {"check", "reloading"},
     {"management"},
     {"tap", "worker", "command", "systemd_units"},
@@ -136,7 +136,17 @@ def test_the_core_meets_no_world(module: str) -> None:
 @pytest.mark.parametrize(
     "module",
     [
-        *("partial", "keeping", "folder", "files", "aio", "pipes", "names", "private"),
+        *(
+            "partial",
+            "keeping",
+            "folder",
+            "files",
+            "aio",
+            "new_folders",
+            "pipes",
+            "names",
+            "private",
+        ),
         *("markers", "hook_queue", "hook_command", "hook_starter", "timing", "tally"),
     ],
 )

@@ -221,3 +221,13 @@ def test_program(tmp_path: Path) -> None:
     with pytest.raises(CannotStart, match="--on-upload: no-such-program is not found"):
         lines(configured(tmp_path, "on-upload=no-such-program"))
     assert [*tmp_path.iterdir()] == []
+
+
+def test_everybody_may_rename(tmp_path: Path) -> None:
+    """A directory in which others may rename and remove our files is a warning."""
+    (tmp_path / "uploads").mkdir()
+    for mode, warned in (0o777, True), (0o1777, False), (0o2770, False):
+        (tmp_path / "uploads").chmod(mode)
+        warnings = [line for line in lines(configured(tmp_path)) if "everybody may" in line]
+        assert (len(warnings) == 1) is warned
+        assert all(line.startswith("warning: directory ") for line in warnings)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import statistics
 import threading
 import time
@@ -29,9 +30,11 @@ from twisted_upload.descriptors import raise_limit
 from twisted_upload.errors import CannotStart
 from twisted_upload.files import Files, Space
 from twisted_upload.folder import INCOMING, Folder, folder_test, open_folder
+from twisted_upload.hook_queue import HOOK_FOLDERS, check_folders
 from twisted_upload.journal_files import JournalFiles
 from twisted_upload.listening import HandedEndpoint
 from twisted_upload.mounts import MOUNTS, mount_of
+from twisted_upload.new_folders import NewFolders
 from twisted_upload.printable import printable
 from twisted_upload.systemd import Handed
 from twisted_upload.trial import Trial
@@ -125,7 +128,8 @@ def _is_untried(setting: Setting, description: str, handed: Sequence[Handed], sa
 def _check_disks(configuration: Configuration, say: Say) -> None:
     # One of each kind will do: in the order of the listeners, the first of them.
     kinds = {
-        (it["directory"], it["mode"], it["reserve"]): it for it in reversed(configuration.listeners)
+        (it["directory"], it["mode"], it["reserve"], bool(it["on-upload"])): it
+        for it in reversed(configuration.listeners)
     }
     for listener in reversed(kinds.values()):
         work = partial(_look_at_directory, listener)
@@ -159,32 +163,37 @@ def _in_time(where: str, look: Callable[[Say], None], say: Say) -> None:
 
 def _look_at_directory(listener: Listener, say: Say) -> None:
     path = listener["directory"]
+    new = NewFolders(path, [INCOMING, *HOOK_FOLDERS])
+    try:
+        _try_directory(listener, say)
+    finally:
+        new.remove()
+
+
+def _try_directory(listener: Listener, say: Say) -> None:
+    path = listener["directory"]
     files = _TimedFiles()
-    with contextlib.ExitStack() as undo:
-        for created in _missing(path):
-            undo.callback(_remove_folder, created)
-        folder = open_folder(path, files=files, suffix=str, mode=listener["mode"], tidy=False)
-        try:
-            say(_file_system(path, folder))
-            say(f"directory {path}: a test file is kept: {_latency(folder, files)}")
-            say(f"directory {path}: {_room(listener, files.free(folder.final))}")
-        except OSError as error:
-            raise CannotStart(f"directory {path}: {error.strerror or error}") from error
+    folder = open_folder(path, files=files, suffix=str, mode=listener["mode"], tidy=False)
+    try:
+        say(_file_system(path, folder))
+        if others := _others(folder):
+            say(f"warning: directory {path}: {others}")
+        say(f"directory {path}: a test file is kept: {_latency(folder, files)}")
+        say(f"directory {path}: {_room(listener, files.free(folder.final))}")
+        if listener["on-upload"]:
+            check_folders(path, folder.final, files)
+    except OSError as error:
+        raise CannotStart(f"directory {path}: {error.strerror or error}") from error
+    finally:
+        folder.close()
 
 
-def _missing(path: str) -> Iterator[str]:
-    """The folders that opening one creates, the outermost first."""
-    missing = []
-    folder = os.path.join(path, INCOMING)
-    while not os.path.lexists(folder):
-        missing.append(folder)
-        folder = os.path.dirname(folder)
-    return reversed(missing)
-
-
-def _remove_folder(path: str) -> None:
-    with contextlib.suppress(OSError):  # somebody has begun to use it
-        os.rmdir(path)
+def _others(folder: Folder) -> str:
+    """What others may do in a drop folder, if that is more than to put files there."""
+    mode = os.fstat(folder.final).st_mode
+    if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+        return "everybody may rename and remove what is in it: chmod o-w, or chmod +t"
+    return ""
 
 
 def _file_system(path: str, folder: Folder) -> str:

@@ -14,9 +14,10 @@ small upload is one job altogether.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from twisted.internet.defer import Deferred, succeed
@@ -39,10 +40,11 @@ from twisted_upload.interfaces import (
 from twisted_upload.keeping import GroupCommit, at_once, keep_alone
 from twisted_upload.markers import Marker
 from twisted_upload.names import Moments, told_suffix
+from twisted_upload.new_folders import NewFolders
 from twisted_upload.partial import KeptFile, PartialFile
 from twisted_upload.space import Reserve, Room
 
-__all__ = ["DirectoryStore", "IHooks"]
+__all__ = ["DirectoryStore", "IHooks", "undone_on_failure"]
 
 MOST_HELD_BY_ALL = 128 * 1024 * 1024
 """Bytes that all uploads of a store may hold before each new piece goes to the
@@ -120,6 +122,7 @@ class DirectoryStore:
         self._files = files or Files()
         self._hooks = hooks
         self._folder: Folder | None = None
+        self._new: NewFolders | None = None
         self._moments = Moments()
         self.health = Health(path, disk, clock, self._self_test)
         self._commits = GroupCommit(disk, after_turn)
@@ -139,6 +142,7 @@ class DirectoryStore:
         if self._hooks is not None:
             self._hooks.check()
         self._folder = self._open_folder()
+        self._new = self._new or self._folder.new
         self.room.look()
         if not self._folder.by_rename:
             _log.warn(
@@ -175,6 +179,14 @@ class DirectoryStore:
 
     def _hook_queue(self) -> HookQueue | None:
         return None if self._folder is None else self._folder.hooks
+
+    def undo(self) -> None:
+        """The daemon does not start after all: remove the folders that `open` has made."""
+        if self._folder is not None:
+            self._folder.close()
+        self.close()
+        if self._new is not None:
+            self._new.remove()
 
     def close(self) -> None:
         """Let go of the folder, once no upload is left."""
@@ -243,6 +255,17 @@ class DirectoryStore:
         if folder is None:  # closed meanwhile
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         return self._files.free(folder.final)
+
+
+@contextlib.contextmanager
+def undone_on_failure(stores: Sequence[DirectoryStore]) -> Iterator[None]:
+    """Where a start fails, the folders that it has made for some stores go again."""
+    try:
+        yield
+    except BaseException:
+        for store in reversed(stores):
+            store.undo()
+        raise
 
 
 _log = Logger()

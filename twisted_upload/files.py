@@ -52,9 +52,9 @@ except AttributeError:
     _sync_file_range = None
 
 
-def _byte_lock(kind: int, number: int) -> bytes:
-    """A ``struct flock`` for one byte: fcntl_locking(2)."""
-    return struct.pack("hhqqi4x", kind, os.SEEK_SET, number, 1, 0)
+def _lock(kind: int, start: int, length: int = 1) -> bytes:
+    """A ``struct flock`` for some bytes, or for all from there: fcntl_locking(2)."""
+    return struct.pack("hhqqi4x", kind, os.SEEK_SET, start, length, 0)
 
 
 def _raise_errno(*names: str) -> None:
@@ -135,15 +135,16 @@ class Files:
         """
         # A file system or sandbox that cannot: then nobody is seen to claim anything.
         with contextlib.suppress(OSError):
-            fcntl.fcntl(folder, fcntl.F_OFD_SETLK, _byte_lock(fcntl.F_RDLCK, number))
+            fcntl.fcntl(folder, fcntl.F_OFD_SETLK, _lock(fcntl.F_RDLCK, number))
 
-    def is_claimed(self, folder: int, number: int) -> bool:
+    def is_claimed(self, folder: int, number: int | None = None) -> bool:
         """
-        Whether somebody with another descriptor of a folder claims a number in it.
+        Whether somebody with another descriptor of a folder claims a number in it,
+        or any.
 
         Asking locks nothing, and waits for nobody.
         """
-        question = _byte_lock(fcntl.F_WRLCK, number)
+        question = _lock(fcntl.F_WRLCK, 0, 0) if number is None else _lock(fcntl.F_WRLCK, number)
         try:
             answer = fcntl.fcntl(folder, fcntl.F_OFD_GETLK, question)
         except OSError:

@@ -27,12 +27,13 @@ import secrets
 import stat
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from twisted_upload.aio import sync_one_by_one
 from twisted_upload.errors import CannotStart
 from twisted_upload.files import Files
-from twisted_upload.hook_queue import HOOKS, HookQueue
+from twisted_upload.hook_queue import HOOK_FOLDERS, HOOKS, HookQueue
+from twisted_upload.new_folders import NewFolders
 from twisted_upload.pipes import Pipes
 from twisted_upload.private import open_private
 
@@ -41,7 +42,6 @@ __all__ = ["INCOMING", "Folder", "folder_test", "open_folder", "same_file_system
 INCOMING = ".incoming"
 
 _TEMPORARY = re.compile(r"upload-([0-9a-f]{12})-[0-9]+\Z")
-_NEW_FOLDER_MODE = 0o750
 _SWEEP_TRIES = 20
 _CANNOT_RENAME = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 
@@ -67,6 +67,7 @@ class Folder:
     :ivar pipes: for what goes from sockets to files inside the kernel.
     :ivar hooks: where it is written down that a program is to be started for
         each file, if one is.
+    :ivar new: folders that were not there before.
     """
 
     path: str
@@ -83,12 +84,20 @@ class Folder:
     parallel_sync: bool
     pipes: Pipes
     hooks: HookQueue | None
+    new: NewFolders
+    _end: Callable[[], object] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         # What is on its way into a folder that has been given up still needs
         # its descriptors; they go with the last of it.
-        weakref.finalize(self, self.pipes.close)
-        weakref.finalize(self, _close, self.final, self.incoming)
+        end = weakref.finalize(self, _close, self.pipes, self.final, self.incoming)
+        object.__setattr__(self, "_end", end)
+
+    def close(self) -> None:
+        """Close it now: nothing is on its way into it."""
+        self._end()
+        if self.hooks is not None:
+            self.hooks.close()
 
     def sync_files(self, descriptors: Sequence[int]) -> list[OSError | None]:
         """Sync files, each with its own error."""
@@ -114,12 +123,15 @@ def open_folder(
 
     :param tidy: remove what dead daemons left.
     :param hooked: a program is to be started for each file.
-    :raises CannotStart: it cannot be used; the text says why.
+    :raises CannotStart: it cannot be used; the text says why.  What was created
+        has been removed.
     """
     with contextlib.ExitStack() as undo:
+        new = NewFolders(path, [INCOMING, *(HOOK_FOLDERS if hooked else ())])
+        undo.callback(new.remove)
         try:
             with _telling(f"cannot create the directory {path}"):
-                _make_folders(path, files)
+                new.make(files)
             with _telling(f"cannot open the directory {path}"):
                 final = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
                 undo.callback(os.close, final)
@@ -156,6 +168,7 @@ def open_folder(
         parallel_sync=files.syncs_in_parallel(incoming),
         pipes=Pipes(),
         hooks=hooks,
+        new=new,
     )
 
 
@@ -264,7 +277,8 @@ def _remove_unlocked(files: Files, incoming: int, name: str) -> bool:
     return True
 
 
-def _close(*descriptors: int) -> None:
+def _close(pipes: Pipes, *descriptors: int) -> None:
+    pipes.close()
     for descriptor in descriptors:
         os.close(descriptor)
 
@@ -279,28 +293,6 @@ def _telling(what: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise _Told(f"{what}: {error.strerror or error}") from error
-
-
-def _make_folders(path: str, files: Files) -> None:
-    """Create a folder and its parents, each durable in the one above it."""
-    missing = []
-    above = os.path.abspath(path)
-    while not os.path.lexists(above):
-        missing.append(above)
-        above = os.path.dirname(above)
-    for folder in reversed(missing):
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(folder)
-            os.chmod(folder, _NEW_FOLDER_MODE)
-        _sync_path(os.path.dirname(folder), files)
-
-
-def _sync_path(path: str, files: Files) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        files.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _claim_names(files: Files, incoming: int) -> Callable[[], str]:

@@ -41,16 +41,18 @@ import os
 import re
 import secrets
 import weakref
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
+from twisted_upload.errors import CannotStart
 from twisted_upload.files import Files
 from twisted_upload.markers import Marker, MarkerFolders
 from twisted_upload.private import open_private
 
-__all__ = ["FAILED", "HOOKS", "WAITING", "Found", "HookQueue"]
+__all__ = ["FAILED", "HOOKS", "HOOK_FOLDERS", "WAITING", "Found", "HookQueue"]
 
 HOOKS, WAITING, FAILED = ".on-upload", "waiting", "failed"
+HOOK_FOLDERS = (HOOKS, f"{HOOKS}/{WAITING}", f"{HOOKS}/{FAILED}")
 
 _MARKER = re.compile(r"(([0-9]+)-[0-9]+-[0-9a-f]{12})\.([0-9a-f]{12})\.json\Z")
 _OWNER = re.compile(r"owner-([0-9a-f]{12})\Z")
@@ -72,6 +74,25 @@ class Found:
     more: bool
     gone: int
     unreadable: int
+
+
+def check_folders(path: str, final: int, files: Files) -> None:
+    """
+    Try whether a queue could be opened, and take no part in it.
+
+    :param path: of the drop folder.
+    :param final: its descriptor.
+    :raises CannotStart: it could not; the text says why.
+    """
+    with contextlib.ExitStack() as opened:
+        above = final
+        try:
+            for name in HOOKS, WAITING, FAILED:
+                folder = open_private(above, name, files)
+                opened.callback(os.close, folder)
+                above = folder if name == HOOKS else above
+        except OSError as error:
+            raise CannotStart(f"cannot use {path}/{HOOKS}: {error.strerror}") from error
 
 
 class HookQueue:
@@ -106,7 +127,8 @@ class HookQueue:
         self._folders = MarkerFolders(path, files, final, waiting, failed, owner, durable, set())
         # Markers have the folders, and may outlive the queue.
         descriptors = (final, hooks, waiting, failed, lock)
-        weakref.finalize(self._folders, _leave, hooks, f"owner-{owner}", descriptors)
+        leave = weakref.finalize(self._folders, _leave, hooks, f"owner-{owner}", descriptors)
+        self.close: Callable[[], object] = leave  # at once: nobody has a marker of it
 
     @property
     def path(self) -> str:

@@ -14,7 +14,7 @@ from twisted.logger import Logger
 
 from twisted_upload.admission import Places
 from twisted_upload.binding import Doorway, Listening
-from twisted_upload.directory import DirectoryStore
+from twisted_upload.directory import DirectoryStore, undone_on_failure
 from twisted_upload.disk import DiskThreads
 from twisted_upload.hook_command import GRACE
 from twisted_upload.journal import Journal
@@ -108,10 +108,12 @@ class UploadService(Listening):
 
     def open(self) -> None:
         """See `Listening.open`."""
-        for store in self._stores():
-            store.open()
-        if self._journal is not None:
-            self._journal.open()
+        stores = [*self._stores()]
+        with undone_on_failure(stores):
+            for store in stores:
+                store.open()
+            if self._journal is not None:
+                self._journal.open()
 
     def startService(self) -> None:
         """Serve."""

@@ -10,7 +10,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from importlib.metadata import version
 from typing import Any, NoReturn
@@ -18,7 +18,6 @@ from typing import Any, NoReturn
 from twisted.application.service import IService
 from twisted.internet.protocol import Factory
 from twisted.python import usage
-from twisted.python.util import runAsEffectiveUser
 
 from twisted_upload.binding import Doorway
 from twisted_upload.building import (
@@ -51,6 +50,7 @@ from twisted_upload.service import STOPPING, UploadService
 from twisted_upload.systemd import Manager, started_with, take_environment
 from twisted_upload.tally import Tally
 from twisted_upload.toml_text import toml_text
+from twisted_upload.users import as_its_user, check_user
 from twisted_upload.workers import Supervisor
 
 __all__ = ["Options", "behave", "makeService", "make_service", "upload_service"]
@@ -134,12 +134,14 @@ class Options(usage.Options):
         self._base = os.path.abspath(twistd.get("rundir") or ".")
         self.manager = take_environment(started_with(), os.environ, os.getpid())
         self.configuration = self.configured()
+        programs = any(listener["on-upload"] for listener in self.configuration.listeners)
+        check_user(twistd, programs=programs)
         if self[PRINT_CONFIG.name]:
             # TOML is UTF-8, whatever the terminal is.
             _put(toml_text(self.configuration).encode())
             raise SystemExit(0)
         if self[CHECK.name]:
-            check(self.configuration, _say, partial(_as_its_user, twistd), self.manager.handed)
+            check(self.configuration, _say, partial(as_its_user, twistd), self.manager.handed)
             raise SystemExit(0)
 
     def configured(self) -> Configuration:
@@ -322,25 +324,10 @@ def makeService(options: Options) -> IService:
                 read=options.configured,
                 apply=lambda configuration: behave(service, configuration),
             ).begin()
-            if not twistd.get("chroot"):
-                service.bind()
-                _as_its_user(twistd, service.open)
-                if not twistd.get("nodaemon"):
-                    _say(service.description)
+            service.bind()
+            as_its_user(twistd, service.open)
+            if not twistd.get("nodaemon"):
+                _say(service.description)
     except CannotStart as error:
         _fail(str(error), _status(error))
     return service
-
-
-def _as_its_user(twistd: Any, function: Callable[[], None]) -> None:
-    """Do it as the user that twistd will run as (``--uid``, ``--gid``)."""
-    uid, gid = twistd.get("uid"), twistd.get("gid")
-    if uid is None and gid is None:
-        function()
-        return
-    uid = os.geteuid() if uid is None else uid
-    gid = os.getegid() if gid is None else gid
-    try:
-        runAsEffectiveUser(uid, gid, function)
-    except PermissionError as error:
-        raise CannotStart(f"cannot run as uid {uid} and gid {gid}: {error.strerror}") from error

@@ -32,7 +32,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_upload.binding import Doorway, Listening
-from twisted_upload.directory import DirectoryStore
+from twisted_upload.directory import DirectoryStore, undone_on_failure
 from twisted_upload.disk import IDisk
 from twisted_upload.gathering import Gathering, Respondent
 from twisted_upload.journal_files import JournalFiles
@@ -113,11 +113,12 @@ class Supervisor(Listening):
 
     def open(self) -> None:
         """See `Listening.open`."""
-        for store in self._stores:
-            store.open()
-            store.close()
-        if self._journal is not None:
-            self._journal.check()
+        with undone_on_failure(self._stores):
+            for store in self._stores:
+                store.open()
+                store.close()
+            if self._journal is not None:
+                self._journal.check()
 
     def startService(self) -> None:
         """Start the workers."""
