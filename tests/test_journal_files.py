@@ -23,6 +23,8 @@ from twisted_upload.errors import CannotStart
 from twisted_upload.journal_files import JournalFiles
 from twisted_upload.journal_opening import open_journal
 
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become somebody else")
+
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
@@ -272,6 +274,90 @@ def test_link(path: Path) -> None:
     files.append(b"two\n")
     assert path.is_symlink()
     assert sorted(os.listdir(path.parent / "elsewhere")) == ["real", "real.1"]
+
+
+@needs_root
+@pytest.mark.parametrize("where", ["the file", "a folder", "behind ours", "absolute"])
+def test_link_of_somebody_else(path: Path, where: str) -> None:
+    """A link of another user is not followed, wherever it stands on the way; the line names it."""
+    elsewhere = path.parent / "elsewhere"
+    elsewhere.mkdir()
+    link = path
+    if where in ("the file", "absolute"):
+        path.symlink_to("elsewhere/real" if where == "the file" else elsewhere / "real")
+    elif where == "a folder":
+        link = path.parent / "folder"
+        link.symlink_to("elsewhere")
+        path = link / ".." / "folder" / "journal"
+    else:
+        link = elsewhere / "theirs"
+        link.symlink_to("real")
+        path.symlink_to(link)
+    os.lchown(link, 1001, 1001)
+    with pytest.raises(CannotStart) as raised:
+        journal(path).check()
+    assert f"the symbolic link {link} belongs to uid 1001, not to uid 0: remove it" in str(
+        raised.value
+    )
+    assert [name for name in os.listdir(elsewhere) if name != "theirs"] == []
+
+
+def test_link_that_comes_later(path: Path) -> None:
+    """A link that takes the place of the journal while it is written is not followed."""
+    files = journal(path)
+    files.check()
+    path.unlink()
+    path.symlink_to("elsewhere")
+    with pytest.raises(OSError, match="symbolic links"):
+        files.append(b"line\n")
+    path.unlink()
+    other = journal(path)
+    path.symlink_to("elsewhere")
+    with pytest.raises(CannotStart, match="has just been changed"):
+        other.check()
+    assert names(path) == ["journal"]
+
+
+@needs_root
+def test_file_of_somebody_else(path: Path) -> None:
+    """A file that another user made first is not appended to."""
+    reason = "it belongs to uid 1001, not to uid 0: chown it"
+    path.touch()
+    os.chown(path, 1001, 1001)
+    with pytest.raises(CannotStart, match=reason):
+        journal(path).check()
+    with pytest.raises(PermissionError, match=reason):
+        journal(path).append(b"line\n")
+    assert path.read_bytes() == b""
+
+
+def test_hard_link(path: Path) -> None:
+    """A file that has another name may be anything, and is not appended to."""
+    (path.parent / "other").touch()
+    os.link(path.parent / "other", path)
+    with pytest.raises(CannotStart, match="it has another name"):
+        journal(path).check()
+
+
+@needs_root
+def test_file_of_root(path: Path) -> None:
+    """What root has prepared for us is used."""
+    path.parent.chmod(0o777)
+    path.touch()
+    path.chmod(0o666)
+    files = journal(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    before = os.getcwd()
+    os.fchdir(folder)
+    os.seteuid(65534)
+    try:
+        files.path = path.name
+        files.append(b"line\n")
+    finally:
+        os.seteuid(0)
+        os.chdir(before)
+        os.close(folder)
+    assert path.read_bytes() == b"line\n"
 
 
 # Opening

@@ -5,6 +5,9 @@ The files of a journal: one that is appended to, and older ones behind it,
 Several processes may append to one journal, and somebody else (logrotate) may
 rename it meanwhile: nothing is kept open, and each append takes a lock on the
 file that has the name at that moment.
+
+Nothing is written through a symbolic link, or to a file, of anybody but us and
+root: where others may create files, they would choose what is appended to.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import errno
 import fcntl
 import os
 import stat
+from collections.abc import Iterator
 
 from twisted_upload.errors import CannotStart
 
@@ -21,7 +25,19 @@ __all__ = ["JournalFiles"]
 
 _MODE = 0o640
 
+_FLAGS = (
+    os.O_RDWR
+    | os.O_APPEND
+    | os.O_CREAT
+    | os.O_CLOEXEC
+    | os.O_NOFOLLOW
+    | os.O_NONBLOCK
+    | os.O_NOCTTY
+)
+
 _ATTEMPTS = 20
+
+_MOST_LINKS = 40  # as many as the kernel follows: path_resolution(7)
 
 
 class JournalFiles:
@@ -35,6 +51,7 @@ class JournalFiles:
     """
 
     def __init__(self, path: str, size: int, keep: int, wanted_by: str = "--journal") -> None:
+        self._given = os.path.abspath(path)
         self.path = os.path.realpath(path)
         self._size = size
         self._keep = keep
@@ -47,6 +64,7 @@ class JournalFiles:
         :raises CannotStart: it cannot be appended to, or not be rotated.
         """
         try:
+            _check_links(self._given, self.path)
             self.append(b"")
         except OSError as error:
             raise CannotStart(
@@ -70,14 +88,9 @@ class JournalFiles:
         :raises OSError: they are not in the file.
         """
         for _ in range(_ATTEMPTS):
-            descriptor = os.open(
-                self.path,
-                os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY,
-                _MODE,
-            )
+            descriptor = os.open(self.path, _FLAGS, _MODE)
             try:
-                if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                    raise OSError(errno.EINVAL, "it is not a regular file")
+                _check_file(os.fstat(descriptor))
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
                 if not self._is_current(descriptor):
                     continue
@@ -125,6 +138,47 @@ def _remove(path: str) -> bool:
             os.unlink(path + suffix)
             removed = True
     return removed
+
+
+def _check_file(status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "it is not a regular file")
+    if status.st_uid not in (0, os.geteuid()):
+        raise PermissionError(
+            errno.EPERM, f"it belongs to uid {status.st_uid}, not to uid {os.geteuid()}: chown it"
+        )
+    if status.st_nlink > 1:
+        raise PermissionError(errno.EPERM, "it has another name, a hard link: remove one of them")
+
+
+def _check_links(given: str, resolved: str) -> None:
+    """Refuse a path with a link of somebody else in it, or one that leads elsewhere by now."""
+    for link in _links(given):
+        owner = os.lstat(link).st_uid
+        if owner not in (0, os.geteuid()):
+            raise PermissionError(
+                errno.EPERM,
+                f"the symbolic link {link} belongs to uid {owner}, not to uid {os.geteuid()}:"
+                " remove it",
+            )
+    if os.path.realpath(given) != resolved:
+        raise OSError(errno.EBUSY, "a symbolic link on the way has just been changed")
+
+
+def _links(path: str) -> Iterator[str]:
+    """All symbolic links on the way to a file."""
+    way, here, most = path.split("/")[::-1], "/", _MOST_LINKS
+    while way and most:
+        name = way.pop()
+        there = os.path.dirname(here) if name == ".." else os.path.join(here, name)
+        if name in ("", ".") or not os.path.islink(there):
+            here = here if name in ("", ".") else there
+            continue
+        most -= 1
+        yield there
+        target = os.readlink(there)
+        way += target.split("/")[::-1]
+        here = "/" if target.startswith("/") else here
 
 
 def _append(descriptor: int, data: bytes, size: int) -> None:
