@@ -34,7 +34,10 @@ JOURNAL = {"journal", "journal_files", "journal_opening", "journal_reading"}
 
 # Imports run one way: from a later row to earlier ones, or within its own.
 ROWS: list[set[str]] = [
-    {"clock", "errors", "hook_starter", "printable", "roff"},
+    {
+        *("clock", "errors", "hook_starter", "printable", "roff"),
+        *("tls_failures", "tls_records", "validity"),
+    },
     {"interfaces", "units", "addresses", "networks", "descriptors"},
     {
         *("names", "answers", "lifecycle", "limits", "ends", "proxy"),
@@ -55,7 +58,7 @@ ROWS: list[set[str]] = [
         "display",
         "__init__",
     },
-    {"reporting", "exposition", "status", "gathering"},
+    {"reporting", "exposition", "status", "gathering", "expiry"},
     {"values"},
     {"options", "journal_command"},
     {"layers", "workers"},
@@ -157,7 +160,9 @@ def test_disk_threads_meet_no_reactor(module: str) -> None:
         assert (imported, name) != ("twisted.internet", "reactor"), module
 
 
-@pytest.mark.parametrize("module", ["tls", "tls_endpoints", "certificates"])
+@pytest.mark.parametrize(
+    "module", ["tls", "tls_endpoints", "tls_failures", "tls_records", "certificates", "validity"]
+)
 def test_tls_by_public_names(module: str) -> None:
     """TLS is made of what Twisted and Python promise: no private name but our own."""
     for node in ast.walk(MODULES[module]):

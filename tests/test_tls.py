@@ -663,7 +663,7 @@ async def test_handshakes_take_places() -> None:
         await door.port.stopListening()
         assert not places.taken
         assert await in_thread(finished, last)
-        assert door.factory.refusals.total == {"busy": 2}
+        assert door.factory.refusals.total == {"busy": 2, "TLS handshake timeout": 1}
 
 
 async def test_handshakes_of_one_address() -> None:

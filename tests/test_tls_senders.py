@@ -345,7 +345,7 @@ def test_wrong_server(tmp_path: Path, folder: Path, arguments: list[str], text: 
         assert text in line
         assert daemon.files() == []
         daemon.stop()
-        assert "1 without TLS" in daemon.wait_for_line("not listed one by one")
+        assert "1 certificate rejected" in daemon.wait_for_line("not listed one by one")
 
 
 def test_workers(tmp_path: Path, folder: Path) -> None:

@@ -8,6 +8,8 @@ import os
 import re
 import ssl
 
+from twisted_upload.validity import validities
+
 __all__ = ["Identity", "handshake_failure", "trusting", "verifiable_name"]
 
 _LONGEST = 1024 * 1024
@@ -23,13 +25,18 @@ class Identity:
 
     :param pem: both, the key first, in PEM.  Kept, because a process that has
         given up its privileges may not be able to read the files again.
+    :param name: of the certificate, for people: the path of its file.
     :ivar context: for connections to that server, by TLS 1.2 or newer.
+    :ivar validity: of the certificate.
+    :ivar chain_ends: when the first of it and of those with it ends, in seconds
+        since the epoch.
     :raises ssl.SSLError: they cannot be used.
     :raises ValueError: the key needs a password.
     """
 
-    def __init__(self, pem: bytes) -> None:
+    def __init__(self, pem: bytes, name: str = "") -> None:
         self.pem = pem
+        self.name = name
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         _only_what_is_safe(self.context)
         # A ticket could come after the sender's last read, and have the kernel
@@ -42,6 +49,11 @@ class Identity:
             self.context.load_cert_chain(f"/proc/self/fd/{memory}", password=_no_password)
         finally:
             os.close(memory)
+        chain = validities(pem)
+        if not chain:
+            raise ValueError("there is no certificate in PEM in it")
+        self.validity = chain[0]
+        self.chain_ends = min(each.ends for each in chain)
 
     def in_memory(self) -> int:
         """A file of its own, to be closed, with the PEM; it is on no disk."""
@@ -67,7 +79,7 @@ class Identity:
         if _CERTIFICATE not in chain:
             raise ValueError(f"{certificate}: there is no certificate in PEM in it")
         try:
-            return cls(found[0] + b"\n" + chain)
+            return cls(found[0] + b"\n" + chain, certificate)
         except ssl.SSLError as error:
             if error.reason == "KEY_VALUES_MISMATCH":
                 text = f"{key} is not the key of {certificate}"
@@ -75,7 +87,7 @@ class Identity:
                 text = f"{certificate} with {key} cannot be used: {error.reason or 'not in PEM'}"
             raise ValueError(text) from error
         except ValueError as error:
-            raise ValueError(f"{key}: {error}") from error
+            raise ValueError(f"{certificate} with {key}: {error}") from error
 
 
 def trusting(cacert: str | None = None) -> ssl.SSLContext:

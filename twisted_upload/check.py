@@ -28,6 +28,7 @@ from twisted_upload.building import (
 from twisted_upload.configuration import Configuration, Listener, Setting
 from twisted_upload.descriptors import raise_limit
 from twisted_upload.errors import CannotStart
+from twisted_upload.expiry import AHEAD, Certificates
 from twisted_upload.files import Files, Space
 from twisted_upload.folder import INCOMING, Folder, folder_test, open_folder
 from twisted_upload.hook_queue import HOOK_FOLDERS, check_folders
@@ -101,6 +102,7 @@ def _check_ports(configuration: Configuration, say: Say, handed: Sequence[Handed
         for listener in configuration.listeners
         for endpoint in endpoints_of(_without_inherited(listener, handed, say), trial, left)
     ]
+    _check_certificates(Certificates(endpoint for _, endpoint in endpoints), say)
     for name, endpoint in [*endpoints, *status]:
         if isinstance(endpoint, HandedEndpoint):
             say(f"{name}: handed over by systemd")
@@ -108,6 +110,12 @@ def _check_ports(configuration: Configuration, say: Say, handed: Sequence[Handed
             say(f"warning: {name}: in use, by this daemon if it runs, else by another program")
         else:
             say(f"{name}: free")
+
+
+def _check_certificates(certificates: Certificates, say: Say) -> None:
+    certificates.check()
+    for identity, days, text in certificates.told():
+        say(f"{'warning: ' if days < AHEAD else ''}certificate {identity.name}: {text}")
 
 
 def _without_inherited(listener: Listener, handed: Sequence[Handed], say: Say) -> Listener:

@@ -28,6 +28,7 @@ from twisted_upload.limits import Silences
 from twisted_upload.networks import address_group
 from twisted_upload.proxy import Header, HeaderReader, NotAHeader
 from twisted_upload.refusals import Refusals
+from twisted_upload.tls_failures import FAILURES
 from twisted_upload.turned_away import Anteroom, TurnedAway
 
 __all__ = ["HEADER_TIME", "Balanced", "Gate", "Serve"]
@@ -52,6 +53,8 @@ class Gate:
     :ivar balancers: connections come from them, and from nobody else; `None`
         where senders connect themselves.
     :ivar turned_away: how many, by what they heard, since the start.
+    :ivar handshake_failures: handshakes of TLS that came to nothing, by their kind
+        (`twisted_upload.tls_failures`), since the start.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class Gate:
         self.connections = connections
         self.admission = admission
         self.turned_away: Counter[str] = Counter()
+        self.handshake_failures: Counter[str] = Counter()
         self.headers = Silences(clock, HEADER_TIME, Balanced.is_too_late)
         self._refusals = refusals
         self._serve = serve
@@ -113,13 +117,18 @@ class Gate:
         self._refusals.count(refusal.code, group)
         return False
 
-    def shook_hands(self, address: IAddress | None, *, in_vain: bool) -> None:
+    def shook_hands(self, address: IAddress | None, failure: str | None = None) -> None:
         """See `IGate`."""
         host = host_of(address)
-        group = address_group(host) if host else None
-        self.admission.leave(group)
-        if in_vain:
-            self._refusals.count("without TLS", group)
+        self.admission.leave(address_group(host) if host else None)
+        if failure is not None:
+            self.failed(address, failure)
+
+    def failed(self, address: IAddress | None, failure: str) -> None:
+        """See `IGate`."""
+        host = host_of(address)
+        self.handshake_failures[failure] += 1
+        self._refusals.count(FAILURES[failure], address_group(host) if host else None)
 
     def _let_in(self, address: IAddress | None, host: str | None) -> IProtocol:
         group = address_group(host) if host else None

@@ -89,12 +89,20 @@ class Gathering:
     :param number: of workers that there should be.
     :param clock: the reactor.
     :param started: seconds since the epoch.
+    :param more: samples of what no worker knows.
     :ivar respondents: the workers that run.
     :ivar draining: the daemon is stopping.
     :ivar restarts: workers that have been replaced.
     """
 
-    def __init__(self, number: int, version: str, clock: IReactorTime, started: float) -> None:
+    def __init__(
+        self,
+        number: int,
+        version: str,
+        clock: IReactorTime,
+        started: float,
+        more: Callable[[], Samples] = dict,
+    ) -> None:
         self.respondents: list[Respondent] = []
         self.draining = False
         self.restarts = 0
@@ -102,6 +110,7 @@ class Gathering:
         self._version = version
         self._clock = clock
         self._started = started
+        self._more = more
         self._past: Samples = {}
 
     def came(self, respondent: Respondent) -> None:
@@ -154,6 +163,7 @@ class Gathering:
                 samples = respondent.last.samples
                 yield lasting(samples) if respondent.asked else samples
         yield {DRAINING.name: {(): int(self.draining)}}
+        yield self._more()
         yield daemon_samples(
             self._version,
             self._started,

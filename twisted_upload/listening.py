@@ -98,7 +98,10 @@ def _tls_endpoint(reactor: Any, description: str, arguments: str) -> TLSServerEn
     except ValueError as error:
         raise ValueError(f"{description!r} is not a server endpoint: {error}") from error
     identity = Identity.from_files(named["key"], named["cert"])
-    return TLSServerEndpoint(tcp_endpoint(reactor, int(port), interface), identity, reactor)
+    # To be read again from wherever the daemon is then.
+    files = os.path.abspath(named["key"]), os.path.abspath(named["cert"])
+    identity.name = files[1]
+    return TLSServerEndpoint(tcp_endpoint(reactor, int(port), interface), identity, reactor, files)
 
 
 @implementer(IStreamServerEndpoint)

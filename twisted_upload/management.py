@@ -14,6 +14,7 @@ from twisted.logger import Logger
 from twisted_upload.configuration import Configuration
 from twisted_upload.disk import IDisk
 from twisted_upload.errors import CannotStart
+from twisted_upload.expiry import Certificates, Renewal
 from twisted_upload.garbage import set_start_aside
 from twisted_upload.logs import LineObserver
 from twisted_upload.notifying import Counts, Notifications
@@ -55,6 +56,8 @@ class Management:
     :param read: reads the configuration again, or raises `CannotStart`.
     :param apply: has the daemon behave as a configuration says that differs
         from the one in force in what can change, or raises `CannotStart`.
+    :param certificates: that the daemon shows.
+    :param renew: has the daemon show those that were read again.
     """
 
     def __init__(
@@ -66,12 +69,16 @@ class Management:
         configuration: Configuration,
         read: Callable[[], Configuration],
         apply: Callable[[Configuration], None],
+        certificates: Certificates,
+        renew: Callable[[Renewal], None],
     ) -> None:
         self._reactor = reactor
         self._service = service
         self._configuration = configuration
         self._read = read
         self._apply = apply
+        self._certificates = certificates
+        self._renew = renew
         self._notifier = Notifier(manager.notify) if manager.notify else None
         self._notifications: Notifications | None = None
         if self._notifier is not None:
@@ -111,8 +118,11 @@ class Management:
             self._notifications.reloading()
         self._reopen_log()
         try:
-            reloaded = reload(self._configuration, self._read())
+            configuration = self._read()
+            renewal = self._certificates.read()
+            reloaded = reload(self._configuration, configuration, renewal)
             self._apply(reloaded.configuration)
+            self._renew(renewal)
         except CannotStart as error:
             _log.error("not reloaded, all stays as it is: {why}", why=printable(str(error)))
         else:

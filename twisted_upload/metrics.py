@@ -17,12 +17,14 @@ from typing import Any
 
 __all__ = [
     "BYTES",
+    "CERTIFICATE_ENDS",
     "CONNECTIONS",
     "DRAINING",
     "DURATION",
     "FREE",
     "FREE_INODES",
     "FSYNC",
+    "HANDSHAKE_FAILURES",
     "HEALTHY",
     "INFO",
     "IN_FLIGHT",
@@ -105,6 +107,18 @@ TURNED_AWAY = _counter(
     "Connections that were refused before an upload could begin, with the code that was heard.",
     *("listener", "code"),
 )
+HANDSHAKE_FAILURES = _counter(
+    "tls_handshake_failures_total",
+    "Handshakes of TLS that came to nothing: no-tls (somebody speaks something else),"
+    " certificate-rejected (by the client), timeout, protocol, gone (cut off).",
+    *("listener", "kind"),
+)
+CERTIFICATE_ENDS = _gauge(
+    "certificate_expiry_timestamp_seconds",
+    "When the certificate ends that is shown, in seconds since the epoch.",
+    "certificate",
+    together="min",
+)
 IN_FLIGHT = _gauge("uploads_in_flight", "Uploads that have begun and have not ended.", "listener")
 CONNECTIONS = _gauge("connections", "Connections of senders.", "listener")
 DURATION = _histogram(
@@ -172,6 +186,7 @@ INFO = _gauge("build_info", "1; its label is the version of the daemon.", "versi
 METRICS: tuple[Metric, ...] = (
     *(UPLOADS, BYTES, TURNED_AWAY, IN_FLIGHT, CONNECTIONS, DURATION, SIZE, LAST_KEPT),
     *(FSYNC, PUBLISH, HEALTHY, FREE, FREE_INODES, RESERVE),
+    *(HANDSHAKE_FAILURES, CERTIFICATE_ENDS),
     *(LAG, WORST_LAG, DRAINING, WORKERS, RESTARTS, STARTED, INFO),
 )
 

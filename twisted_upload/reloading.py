@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from twisted_upload.building import door_settings
 from twisted_upload.configuration import Configuration, Listener, Setting
+from twisted_upload.expiry import Renewal
 from twisted_upload.settings import DoorSettings
 
 __all__ = ["Reloaded", "reload", "settings_of"]
@@ -30,13 +31,18 @@ class Reloaded:
     text: str
 
 
-def reload(old: Configuration, new: Configuration) -> Reloaded:
+def reload(old: Configuration, new: Configuration, renewal: Renewal | None = None) -> Reloaded:
     """
     Take over from a new configuration what can change while the daemon runs.
 
     Everything else stays as it is until the daemon is started again.
+
+    :param renewal: certificates that were read again.
     """
     news = _News([], [])
+    if renewal is not None:
+        news.changed.extend(renewal.changed)
+        news.waiting.extend(renewal.waiting)
     settings = _take_over(old.settings, new.settings, "", news)
     there = {listener.name: listener for listener in new.listeners}
     if not old.named and not new.named:  # there is one, and its name tells where it listens

@@ -18,6 +18,7 @@ from twisted_upload.metrics import (
     DRAINING,
     FREE,
     FREE_INODES,
+    HANDSHAKE_FAILURES,
     HEALTHY,
     IN_FLIGHT,
     INFO,
@@ -34,11 +35,13 @@ from twisted_upload.metrics import (
 from twisted_upload.raw import UploadFactory
 from twisted_upload.service import Storage
 from twisted_upload.tally import Histogram, Tally
+from twisted_upload.tls_failures import FAILURES
 
 __all__ = ["LOOK_PATIENCE", "Alone", "ProcessReporter", "Report", "Reporter", "daemon_samples"]
 
 # Series that are there from the start: their first increase is one.
 _AT_THE_GATE = dict.fromkeys(("busy", "not-allowed", "shutting-down", "timeout"), 0)
+_OF_HANDSHAKES = dict.fromkeys(FAILURES, 0)
 
 LOOK_PATIENCE = 0.3
 """Seconds for which a report waits for a disk to tell how much of it is free."""
@@ -134,6 +137,10 @@ class ProcessReporter(Companion):
                     (door.name, code): number
                     for code, number in {**_AT_THE_GATE, **door.gate.turned_away}.items()
                 },
+                HANDSHAKE_FAILURES.name: {
+                    (door.name, kind): number
+                    for kind, number in {**_OF_HANDSHAKES, **door.gate.handshake_failures}.items()
+                },
             }
         for storage in self._storages:
             if storage.times is not None:
@@ -159,17 +166,26 @@ class Alone:
 
     :param reporter: reports on the process.
     :param started: seconds since the epoch.
+    :param more: samples of what is shown by the daemon as a whole.
     """
 
-    def __init__(self, reporter: Reporter, version: str, started: float) -> None:
+    def __init__(
+        self,
+        reporter: Reporter,
+        version: str,
+        started: float,
+        more: Callable[[], Samples] = dict,
+    ) -> None:
         self._reporter = reporter
         self._samples = daemon_samples(version, started)
+        self._more = more
 
     def report(self) -> Deferred[Report]:
         """See `Reporter`."""
-        return self._reporter().addCallback(
-            lambda report: report._replace(samples=combine([report.samples, self._samples]))
-        )
+        return self._reporter().addCallback(self._report)
+
+    def _report(self, report: Report) -> Report:
+        return report._replace(samples=combine([report.samples, self._samples, self._more()]))
 
 
 def daemon_samples(

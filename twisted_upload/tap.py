@@ -35,6 +35,7 @@ from twisted_upload.check import check
 from twisted_upload.clock import use_monotonic_time
 from twisted_upload.configuration import Configuration, configure
 from twisted_upload.errors import CannotStart, WrongConfiguration
+from twisted_upload.expiry import Certificates, CertificateWatch, Renewal
 from twisted_upload.gathering import Gathering
 from twisted_upload.layers import Given, Layer, nearest
 from twisted_upload.logs import observer_for
@@ -252,10 +253,16 @@ def make_service(
     """
     manager = manager or Manager()
     endpoints, status = all_endpoints(configuration, reactor, manager.handed)
+    certificates = Certificates(endpoint for each in endpoints for _, endpoint in each)
+    certificates.check()
+    watch = CertificateWatch(certificates, reactor)
     if configuration["workers"] == 1:
         service, reporter = upload_service(configuration, reactor, endpoints)
+        service.companions.append(watch)
         if reporter is not None and status is not None:
-            alone = Alone(reporter.report, version("twisted-upload"), time.time())
+            alone = Alone(
+                reporter.report, version("twisted-upload"), time.time(), certificates.samples
+            )
             service.companions.append(status_port(status, alone.report, reactor))
         return service
     # Each worker has as many.
@@ -265,7 +272,13 @@ def make_service(
         Doorway(listener.name, its_endpoints, nobody, listener["directory"])
         for listener, its_endpoints in zip(configuration.listeners, endpoints, strict=True)
     ]
-    gathering = Gathering(configuration["workers"], version("twisted-upload"), reactor, time.time())
+    gathering = Gathering(
+        configuration["workers"],
+        version("twisted-upload"),
+        reactor,
+        time.time(),
+        certificates.samples,
+    )
     supervisor = Supervisor(
         doorways,
         configuration["workers"],
@@ -277,6 +290,7 @@ def make_service(
         gathering=gathering,
         watchdog=manager.watchdog,
     )
+    supervisor.companions.append(watch)
     if status is not None:
         supervisor.companions.append(status_port(status, gathering.report, reactor))
     return supervisor
@@ -294,6 +308,18 @@ def behave(service: UploadService | Supervisor, configuration: Configuration) ->
         service.behave(configuration.to_json(), drain + STOPPING)
     else:
         service.behave(settings_of(configuration), drain, places)
+
+
+def shown_by(service: UploadService | Supervisor) -> Certificates:
+    """The certificates that a daemon shows."""
+    return Certificates(each for doorway in service.doorways for _, each in doorway.endpoints)
+
+
+def renew(service: UploadService | Supervisor, renewal: Renewal) -> None:
+    """Have a daemon show certificates that were read again to whoever connects from now on."""
+    renewal.show()
+    if renewal and isinstance(service, Supervisor):
+        service.certificates_changed()
 
 
 def makeService(options: Options) -> IService:
@@ -323,6 +349,8 @@ def makeService(options: Options) -> IService:
                 configuration=options.configuration,
                 read=options.configured,
                 apply=lambda configuration: behave(service, configuration),
+                certificates=shown_by(service),
+                renew=lambda renewal: renew(service, renewal),
             ).begin()
             service.bind()
             as_its_user(twistd, service.open)

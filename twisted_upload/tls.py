@@ -38,15 +38,23 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_upload.errors import UploadTimedOut
+from twisted_upload.tls_records import RECORD, RecordCount
 from twisted_upload.units import format_duration
 
-__all__ = ["HANDSHAKE_TIMEOUT", "IHandshakes", "TLSTransport"]
+__all__ = ["HANDSHAKE_TIMEOUT", "MOST_WITHOUT_DATA", "IHandshakes", "TLSTransport"]
 
 HANDSHAKE_TIMEOUT = 30.0
 """Seconds that a handshake may take."""
 
-RECORD = 16 * 1024
-"""The most bytes that are in one record (RFC 8446, section 5.1)."""
+LITTLE = 4096
+"""Bytes of one read from a socket on which many small records come."""
+
+MOST_WITHOUT_DATA = 250
+"""Records without data that one connection may send: of the handshake, new keys
+(KeyUpdate), alerts, empty ones.  To some of them TLS replies by itself, with some
+30 bytes that wait in memory until the peer reads them; and each costs as much time
+as many kilobytes of data.  Honest peers send fewer than 20, and then one for some
+hundred gigabytes."""
 
 
 class IHandshakes(typing.Protocol):
@@ -68,9 +76,12 @@ class IHandshakes(typing.Protocol):
     def ready(self, protocol: IProtocol) -> None:
         """That is connected."""
 
-    def explain(self, error: ssl.SSLError) -> Exception:
-        """Why it has failed."""
+    def explain(self, error: Exception) -> Exception:
+        """Why it has failed: what TLS has raised; not always an `ssl.SSLError`."""
         raise NotImplementedError
+
+    def broke(self, transport: TLSTransport, error: Exception) -> None:
+        """It was done, and what has come since cannot be read."""
 
     def failed(self, transport: TLSTransport, reason: Failure | None) -> None:
         """It has failed, and the connection is gone; without a reason it was the peer's doing."""
@@ -88,7 +99,7 @@ class TLSTransport(Protocol):
     :param handshakes: knows how they go, and who is to be told.
     :param address: of the peer.
     :ivar address: the same.
-    :ivar begun: something has come from it.
+    :ivar opening: the first bytes that came from it.
     """
 
     transport: Any  # an ITCPTransport that is an IPushProducer too, as Twisted's are
@@ -97,9 +108,12 @@ class TLSTransport(Protocol):
     def __init__(self, handshakes: IHandshakes, address: IAddress) -> None:
         self._handshakes = handshakes
         self.address = address
-        self.begun = False
+        self.opening = b""
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = handshakes.session(self._incoming, self._outgoing)
+        self._records = RecordCount()
+        self._data_records = 0
+        self._buffer_size = 0
         self._protocol: IProtocol | None = None  # when the handshake is done
         self._producing = False
         self._paused = False
@@ -115,6 +129,8 @@ class TLSTransport(Protocol):
 
     def connectionMade(self) -> None:
         """Begin the handshake."""
+        # How much one read takes, where the transport is one of Twisted's.
+        self._buffer_size = getattr(self.transport, "bufferSize", 0)
         self._handshakes.began(self)
         self._shake_hands()
 
@@ -125,9 +141,24 @@ class TLSTransport(Protocol):
         Nothing is held back from a protocol that has paused us: there is never
         more than what one read from the socket has brought.
         """
-        self.begun = True
-        self._incoming.write(data)
-        if self._protocol is None and not self._over:
+        self.opening = self.opening or data[:1]
+        number = 0
+        for number, piece in enumerate(self._records.pieces(data)):  # noqa: B007
+            if not self._over:
+                self._decrypt(piece)
+        # Small records cost much more time than their bytes: no more of them in one
+        # turn of the reactor than of other senders' records.
+        if self._buffer_size:
+            size = LITTLE if number else self._buffer_size
+            self.transport.bufferSize = size
+
+    def _decrypt(self, data: bytes) -> None:
+        try:
+            self._incoming.write(data)
+        except MemoryError as error:
+            self._fail(error)
+            return
+        if self._protocol is None:
             self._shake_hands()
         if self._protocol is not None and not self._over:
             self._read(self._protocol)
@@ -157,12 +188,12 @@ class TLSTransport(Protocol):
         try:
             self._tls.do_handshake()
         except ssl.SSLWantReadError:
-            self._flush()
-        except ssl.SSLError as error:
-            self._flush()  # the alert that says why
-            self._over = True
-            self._reason = Failure(self._handshakes.explain(error))
-            self.transport.loseConnection()
+            if self._too_little_data():
+                self._fail(_TOO_LITTLE)
+            else:
+                self._flush()
+        except Exception as error:  # whatever it is: nobody else ends the connection
+            self._fail(error)
         else:
             self._flush()
             self._handshakes.succeeded(self)
@@ -181,9 +212,23 @@ class TLSTransport(Protocol):
 
     # Reading
 
+    def _too_little_data(self) -> bool:
+        return self._records.begun - self._data_records > MOST_WITHOUT_DATA
+
+    def _fail(self, error: Exception) -> None:
+        """Nothing more can be read."""
+        if self._protocol is not None:
+            self._handshakes.broke(self, error)
+            self._cut()
+            return
+        self._flush()  # the alert that says why
+        self._over = True
+        self._reason = Failure(self._handshakes.explain(error))
+        self.transport.loseConnection()
+
     def _read(self, protocol: IProtocol) -> None:
         pieces = []
-        broken = False
+        broken: Exception | None = None
         try:
             while piece := self._tls.read(RECORD):
                 pieces.append(piece)
@@ -192,13 +237,17 @@ class TLSTransport(Protocol):
             pass
         except ssl.SSLZeroReturnError:  # the end, after we have said ours
             self._heard_end = True
-        except ssl.SSLError:
-            broken = True
-        self._flush()
+        except Exception as error:  # of TLS, or no memory
+            broken = error
+        self._data_records += len(pieces)  # it never gives more than one at a time
+        if self._too_little_data():
+            broken = _TOO_LITTLE
+        else:
+            self._flush()  # what TLS has to say by itself
         if pieces:
             protocol.dataReceived(b"".join(pieces))
-        if broken:
-            self._cut()
+        if broken is not None:
+            self._fail(broken)
         elif self._heard_end:
             self.transport.pauseProducing()
             if not self._paused:
@@ -242,9 +291,10 @@ class TLSTransport(Protocol):
         self._said_end = True
         # It looks for the peer's, too, and would take anything else for an error.
         unread = self._incoming.read()
-        with contextlib.suppress(ssl.SSLError):
+        with contextlib.suppress(ssl.SSLError, MemoryError):
             self._tls.unwrap()
-        self._incoming.write(unread)
+        with contextlib.suppress(MemoryError):
+            self._incoming.write(unread)
         self._flush()
 
     def _may_end(self) -> None:
@@ -267,7 +317,7 @@ class TLSTransport(Protocol):
         try:
             while left:
                 left = left[self._tls.write(left) :]
-        except ssl.SSLError:
+        except Exception:  # of TLS, or no memory
             self._cut()
         else:
             self._flush()
@@ -349,3 +399,6 @@ class TLSTransport(Protocol):
     def stopProducing(self) -> None:
         """See `IPushProducer.stopProducing`."""
         self.loseConnection()
+
+
+_TOO_LITTLE = ConnectionError("too many records without data")

@@ -34,6 +34,13 @@ from twisted_upload.certificates import Identity, handshake_failure, verifiable_
 from twisted_upload.errors import CouldNotConnect
 from twisted_upload.limits import Silences
 from twisted_upload.tls import HANDSHAKE_TIMEOUT, TLSTransport
+from twisted_upload.tls_failures import (
+    CERTIFICATE,
+    PROTOCOL,
+    HandshakeFailed,
+    failure_of,
+    rejects_certificate,
+)
 
 __all__ = ["IGate", "IGated", "TLSClientEndpoint", "TLSServerEndpoint", "TLSServerFactory"]
 
@@ -51,8 +58,16 @@ class IGate(Protocol):
         """Whether one from there may; then it is counted until `shook_hands`."""
         raise NotImplementedError
 
-    def shook_hands(self, address: IAddress | None, *, in_vain: bool) -> None:
-        """It has, or it has gone: ``in_vain`` where it had begun to and there was no TLS."""
+    def shook_hands(self, address: IAddress | None, failure: str | None = None) -> None:
+        """
+        It has, or it has gone.
+
+        :param failure: what has come between, one of `tls_failures.FAILURES`.
+        """
+        raise NotImplementedError
+
+    def failed(self, address: IAddress | None, failure: str) -> None:
+        """It had shaken hands, and that has failed all the same."""
 
 
 class IGated(Interface):
@@ -80,9 +95,12 @@ class _TLSFactory(Factory):
         """TLS for one connection."""
         raise NotImplementedError
 
-    def explain(self, error: ssl.SSLError) -> Exception:
+    def explain(self, error: Exception) -> Exception:
         """Why a handshake has failed."""
         raise NotImplementedError
+
+    def broke(self, transport: TLSTransport, error: Exception) -> None:
+        """Its records cannot be read."""
 
     def buildProtocol(self, addr: IAddress | None) -> TLSTransport | None:
         """One transport for one connection."""
@@ -117,33 +135,51 @@ class _TLSFactory(Factory):
 
 
 class TLSServerFactory(_TLSFactory):
-    """:param identity: what to show to clients."""
+    """
+    :param identity: what to show to clients.
+    :ivar identity: the same; it can be changed for those who connect later.
+    """
 
     def __init__(self, wrapped: IProtocolFactory, clock: IReactorTime, identity: Identity) -> None:
         super().__init__(wrapped, clock)
-        self._context = identity.context
+        self.identity = identity
         self._gate: IGate | None = wrapped.gate if IGated.providedBy(wrapped) else None
 
     def buildProtocol(self, addr: IAddress | None) -> TLSTransport | None:
         """One transport for one connection, if it may come in."""
         if self._gate is not None and not self._gate.may_shake_hands(addr):
             return None
-        return super().buildProtocol(addr)
+        try:
+            return super().buildProtocol(addr)
+        except Exception as error:  # no memory; Twisted would leave the connection open
+            self._shook_hands(addr, PROTOCOL)
+            _log.debug("no TLS with {peer}: {why}", peer=addr, why=error)
+            return None
 
     def succeeded(self, transport: TLSTransport) -> None:
         super().succeeded(transport)
-        self._shook_hands(transport, in_vain=False)
+        self._shook_hands(transport.address)
 
     def session(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> ssl.SSLObject:
-        return self._context.wrap_bio(incoming, outgoing, server_side=True)
+        return self.identity.context.wrap_bio(incoming, outgoing, server_side=True)
 
-    def explain(self, error: ssl.SSLError) -> Exception:
-        return CouldNotConnect(error.reason or "the handshake failed")
+    def explain(self, error: Exception) -> Exception:
+        return HandshakeFailed(
+            CERTIFICATE if rejects_certificate(error) else PROTOCOL,
+            getattr(error, "reason", None) or str(error) or repr(error),
+        )
+
+    def broke(self, transport: TLSTransport, error: Exception) -> None:
+        # Some clients look at the certificate when the handshake is done.
+        if self._gate is not None and rejects_certificate(error):
+            self._gate.failed(transport.address, CERTIFICATE)
+        _log.debug("TLS with {peer} is broken: {why}", peer=peer_name(transport.address), why=error)
 
     def failed(self, transport: TLSTransport, reason: Failure | None) -> None:
         if transport in self._shaking:  # otherwise there was no protocol for it
             super().succeeded(transport)
-            self._shook_hands(transport, in_vain=transport.begun)
+            error = None if reason is None else reason.value
+            self._shook_hands(transport.address, failure_of(error, transport.opening))
             peer = peer_name(transport.getPeer())
             why = reason.getErrorMessage() if reason is not None else "it has gone"
             _log.debug("no TLS with {peer}: {why}", peer=peer, why=why)
@@ -155,9 +191,9 @@ class TLSServerFactory(_TLSFactory):
             transport.abortConnection()
         super().doStop()
 
-    def _shook_hands(self, transport: TLSTransport, *, in_vain: bool) -> None:
+    def _shook_hands(self, address: IAddress | None, failure: str | None = None) -> None:
         if self._gate is not None:
-            self._gate.shook_hands(transport.address, in_vain=in_vain)
+            self._gate.shook_hands(address, failure)
 
 
 class _TLSClientFactory(_TLSFactory):
@@ -178,8 +214,10 @@ class _TLSClientFactory(_TLSFactory):
     def session(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> ssl.SSLObject:
         return self._context.wrap_bio(incoming, outgoing, server_hostname=self._host)
 
-    def explain(self, error: ssl.SSLError) -> Exception:
-        return CouldNotConnect(handshake_failure(error))
+    def explain(self, error: Exception) -> Exception:
+        return CouldNotConnect(
+            handshake_failure(error) if isinstance(error, ssl.SSLError) else str(error)
+        )
 
     def ready(self, protocol: IProtocol) -> None:
         if not self.connected.called:
@@ -213,19 +251,35 @@ class TLSServerEndpoint:
     :param endpoint: listens on sockets.
     :param identity: what to show to clients.
     :param clock: times handshakes.
+    :param files: paths of key and certificate, from which the identity was read.
+    :ivar identity: the same, or what was shown since.
+    :ivar files: the same.
     """
 
     def __init__(
-        self, endpoint: IStreamServerEndpoint, identity: Identity, clock: IReactorTime
+        self,
+        endpoint: IStreamServerEndpoint,
+        identity: Identity,
+        clock: IReactorTime,
+        files: tuple[str, str] | None = None,
     ) -> None:
         self.identity = identity
+        self.files = files
         self._endpoint = endpoint
         self._clock = clock
+        self._factories: list[TLSServerFactory] = []
 
     def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:  # noqa: N803
         """See `IStreamServerEndpoint.listen`."""
         factory = TLSServerFactory(protocolFactory, self._clock, self.identity)
+        self._factories.append(factory)
         return self._endpoint.listen(factory)
+
+    def show(self, identity: Identity) -> None:
+        """Show this to whoever connects from now on."""
+        self.identity = identity
+        for factory in self._factories:
+            factory.identity = identity
 
 
 @implementer(IStreamClientEndpoint)

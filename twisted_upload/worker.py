@@ -4,12 +4,14 @@ One worker of several: see `twisted_upload.workers`.
 Started with the sockets that it is to serve, an argument such as
 ``AF_INET6:4,AF_INET:5:6,AF_UNIX:7:lasting`` for each listener (6 is the file with
 key and certificate, where TLS is to be spoken); told what is in force by a line
-on its standard input, at first and whenever that changes.  Other lines ask it
-something.  What a daemon tells systemd, it tells its supervisor.
+on its standard input, at first and whenever that changes.  Other lines bring it
+certificates that were renewed, or ask it something.  What a daemon tells systemd, it
+tells its supervisor.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import sys
@@ -38,7 +40,7 @@ from twisted_upload.signals import Signals
 from twisted_upload.systemd import started_with, take_environment
 from twisted_upload.tap import upload_service
 from twisted_upload.tls_endpoints import TLSServerEndpoint
-from twisted_upload.workers import LASTING, REPORTS
+from twisted_upload.workers import CERTIFICATES, LASTING, REPORTS
 
 __all__ = ["main"]
 
@@ -66,9 +68,12 @@ class _Supervised(LineOnlyReceiver):
         self._gone: Deferred[None] | None = None
 
     def lineReceived(self, line: bytes) -> None:
-        """A question, or another configuration, which differs in what can change."""
-        if line != QUESTION:
-            self._behave(Configuration.from_json(line.decode()))
+        """A question, other certificates, or a configuration that differs in what can change."""
+        text = line.decode()
+        if text.startswith(CERTIFICATES):
+            self._show(json.loads(text.removeprefix(CERTIFICATES)))
+        elif line != QUESTION:
+            self._behave(Configuration.from_json(text))
         elif self._reporter is not None:
             self._reporter.report().addCallback(self._tell)
 
@@ -100,6 +105,13 @@ class _Supervised(LineOnlyReceiver):
         self._service.behave(
             settings_of(configuration), configuration["drain"], places_of(configuration)
         )
+
+    def _show(self, pems: list[str]) -> None:
+        """The supervisor has tried them."""
+        endpoints = [each for doorway in self._service.doorways for _, each in doorway.endpoints]
+        showing = [each for each in endpoints if isinstance(each, TLSServerEndpoint)]
+        for endpoint, pem in zip(showing, pems, strict=True):
+            endpoint.show(Identity(pem.encode("latin-1")))
 
     def stop(self) -> Deferred[None]:
         """Drain, and say for the last time what there is to say."""

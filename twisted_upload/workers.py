@@ -18,6 +18,7 @@ their standard input, give up the port at once, and drain.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -41,7 +42,7 @@ from twisted_upload.notifying import Counts, total
 from twisted_upload.ports import close_ours
 from twisted_upload.tls_endpoints import TLSServerEndpoint
 
-__all__ = ["LASTING", "REPORTS", "Supervisor"]
+__all__ = ["CERTIFICATES", "LASTING", "REPORTS", "Supervisor"]
 
 RESTART_DELAY = 1.0
 """Seconds between a worker's death and its successor, where it lived no longer
@@ -53,6 +54,10 @@ AT_ONCE = 2.0
 REPORTS = 3
 """The descriptor on which a worker answers what it is asked, and tells how it is;
 the sockets follow."""
+
+CERTIFICATES = "certificates "
+"""How a line to a worker begins that brings it other certificates with their keys,
+in the order of its endpoints."""
 
 LASTING = "lasting"
 """Said of a socket that stays open when all processes of ours have closed it."""
@@ -149,6 +154,17 @@ class Supervisor(Listening):
         self._patience = patience
         for worker in self._workers.values():
             worker.tell(configuration)
+
+    def certificates_changed(self) -> None:
+        """Have workers show what the endpoints show now."""
+        shown = [
+            endpoint.identity.pem.decode("latin-1")
+            for doorway in self.doorways
+            for _, endpoint in doorway.endpoints
+            if isinstance(endpoint, TLSServerEndpoint)
+        ]
+        for worker in self._workers.values():
+            worker.tell(CERTIFICATES + json.dumps(shown))
 
     def end_now(self) -> None:
         """While it stops: have the workers refuse what is in flight, and hardly wait for them."""
@@ -323,9 +339,9 @@ class _Worker(ProcessProtocol):
         self.pid = transport.pid
         self.tell(self._configuration)
 
-    def tell(self, configuration: str) -> None:
-        """What is in force."""
-        self._say(configuration.encode() + b"\n")
+    def tell(self, line: str) -> None:
+        """What is in force, or shown."""
+        self._say(line.encode() + b"\n")
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:  # noqa: N803 - Twisted's
         """Some of what it has to say."""

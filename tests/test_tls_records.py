@@ -1,0 +1,171 @@
+"""
+What TLS says by itself, and what it costs: bounded for each connection.
+"""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.logger import formatEvent
+
+from tests.helpers import OpenDoor, in_thread, open_door, turns, until
+from tests.tls_peers import Peer, finished, identity
+from tests.tls_records import ALERT, DATA, HANDSHAKE, Records, logging_context
+from twisted_upload.tls import LITTLE, MOST_WITHOUT_DATA
+from twisted_upload.tls_records import MOST_AT_ONCE, RecordCount
+
+
+def a_record(size: int) -> bytes:
+    return b"\x17\x03\x03" + size.to_bytes(2, "big") + bytes(size)
+
+
+@given(st.lists(st.integers(0, 300), max_size=500), st.integers(0), st.integers(1, 4000))
+def test_count(sizes: list[int], seed: int, longest: int) -> None:
+    """Records are counted, however they arrive, and no byte of them is lost."""
+    count, chance = RecordCount(), random.Random(seed)
+    data = b"".join(map(a_record, sizes))
+    given, place = b"", 0
+    while place < len(data):
+        size = chance.randint(1, longest)
+        for piece in count.pieces(data[place : place + size]):
+            given += piece
+        place += size
+        assert given == data[:place]
+    assert count.begun == len(sizes)
+
+
+def test_few_at_once() -> None:
+    """Many small records are given in pieces of few, which are counted as they are given."""
+    count = RecordCount()
+    number = 0
+    for piece in count.pieces(a_record(1) * 1000):
+        assert count.begun - number <= MOST_AT_ONCE
+        assert len(piece) <= MOST_AT_ONCE * len(a_record(1))
+        number = count.begun
+    assert number == 1000
+
+
+async def made(door: OpenDoor, folder: Path) -> tuple[Peer, Records]:
+    """A sender that has come in, and what makes its records."""
+    peer = await in_thread(Peer(logging_context(folder), door.connect()).handshake)
+    await until(lambda: door.factory.protocols)
+    return peer, Records(folder)
+
+
+def unread(door: OpenDoor) -> int:
+    """Bytes that wait in the daemon's memory for the one peer to read them."""
+    (protocol,) = door.factory.protocols
+    transport: Any = protocol.transport
+    while hasattr(transport, "transport"):
+        transport = transport.transport
+    return len(transport.dataBuffer) + sum(map(len, transport._tempDataBuffer))
+
+
+async def test_honest_records(tmp_path: Path) -> None:
+    """New keys, empty records and padding, as honest peers may send them, are no matter."""
+    async with open_door(identity=identity()) as door:
+        peer, records = await made(door, tmp_path)
+        data = random.Random(1).randbytes(1_000_000)
+        for start in range(0, len(data), 10_000):
+            await in_thread(
+                peer.socket.sendall,
+                records.record(DATA, data[start : start + 10_000], padding=start % 100)
+                + records.key_update(requested=start % 20_000 == 0)
+                + records.record(DATA, b""),
+            )
+        await in_thread(peer.socket.sendall, records.record(ALERT, b"\x01\x00"))
+        assert (await in_thread(peer.hear)).decode() == "上传成功"
+        assert door.kept == [data]
+
+
+FLOODS = {
+    "asking for new keys": lambda records: records.key_update(requested=True),
+    "telling of new keys": lambda records: records.key_update(requested=False),
+    "new keys among data": lambda records: (
+        records.key_update(requested=True) + records.record(DATA, b"x")
+    ),
+    "empty among data": lambda records: (
+        b"".join(records.record(DATA, b"") for _ in range(20)) + records.record(DATA, b"x")
+    ),
+    "empty": lambda records: records.record(DATA, b""),
+    "warnings": lambda records: records.record(ALERT, b"\x01\x5a"),
+    "pieces of messages": lambda records: records.record(HANDSHAKE, b"\x18"),
+}
+
+
+@pytest.mark.parametrize("flood", FLOODS)
+async def test_flood(flood: str, tmp_path: Path) -> None:
+    """A peer that sends records and hardly data is cut: its upload is lost, and no memory is."""
+    async with open_door(identity=identity()) as door:
+        peer, records = await made(door, tmp_path)
+        await in_thread(peer.socket.sendall, records.record(DATA, b"begins"))
+        await door.has_come(6)
+        (protocol,) = door.factory.protocols
+        most = 0
+
+        def send() -> bool:
+            try:
+                for _ in range(2 * MOST_WITHOUT_DATA // 20):
+                    peer.socket.sendall(b"".join(FLOODS[flood](records) for _ in range(20)))
+            except ConnectionError:
+                return True
+            return finished(peer.socket)
+
+        ended = in_thread(send)
+        while protocol in door.factory.protocols:
+            most = max(most, unread(door))
+            await turns(1)
+        assert await ended
+        assert most <= 64 * 1024
+        await door.is_quiet()
+        assert (door.log.kinds, door.kept, door.log.loud()) == (["lost"], [], [])
+        assert door.factory.gate.admission.places.taken == 0
+
+
+async def test_what_is_allowed(tmp_path: Path) -> None:
+    """What a peer may have TLS say by itself is little, even if it never reads."""
+    async with open_door(identity=identity()) as door:
+        peer, records = await made(door, tmp_path)
+        sent = b"".join(records.key_update(requested=True) for _ in range(MOST_WITHOUT_DATA - 20))
+        assert len(sent) < 64 * 1024
+        await in_thread(peer.socket.sendall, sent + records.record(DATA, b"x"))
+        await door.has_come(1)
+        await in_thread(peer.socket.sendall, records.record(ALERT, b"\x01\x00"))
+        assert (await in_thread(peer.hear)).decode() == "上传成功"
+
+
+async def test_small_records(tmp_path: Path) -> None:
+    """A sender of very small records is read in little pieces, until it sends others."""
+    async with open_door(identity=identity()) as door:
+        peer, records = await made(door, tmp_path)
+        (protocol,) = door.factory.protocols
+        below = protocol.transport.transport
+        usual = below.bufferSize
+        sent = b"".join(records.record(DATA, b"x") for _ in range(3000))
+        await in_thread(peer.socket.sendall, sent)
+        await door.has_come(3000)
+        assert below.bufferSize == LITTLE
+        await in_thread(peer.socket.sendall, records.record(DATA, bytes(10_000)))
+        await door.has_come(13_000)
+        assert below.bufferSize == usual
+        await in_thread(peer.socket.sendall, records.record(ALERT, b"\x01\x00"))
+        assert (await in_thread(peer.hear)).decode() == "上传成功"
+        assert door.kept == [b"x" * 3000 + bytes(10_000)]
+
+
+async def test_flood_within_the_handshake() -> None:
+    """Nor does a handshake consist of as many records as a peer likes."""
+    async with open_door(identity=identity()) as door:
+        peer = door.connect()
+        hello = b"\x01\x00\x40\x00" + bytes(0x4000)
+        pieces = b"".join(b"\x16\x03\x03\x00\x01" + hello[n : n + 1] for n in range(len(hello)))
+        await in_thread(peer.sendall, pieces[: 6 * (MOST_WITHOUT_DATA + 50)])
+        await until(lambda: door.log.others)
+        assert "too many records" in formatEvent(door.log.others[0])
+        assert door.factory.gate.handshake_failures == {"protocol": 1}
+        door.factory.refusals.tell()
