@@ -15,8 +15,10 @@ from twisted_upload.answers import (
     SUCCESS,
     Kept,
     kept_answer,
+    quoted,
     read_answer,
     refused_answer,
+    speaks_tls,
 )
 from twisted_upload.errors import UploadRefused
 from twisted_upload.interfaces import Receipt
@@ -170,6 +172,90 @@ def test_anything_can_be_read(answer: bytes) -> None:
     read_answer(SUCCESS.encode() + b" " + answer)
 
 
+_WORDS = st.sampled_from(
+    [SUCCESS, FAILURE, ": ", " ", "\n", "\r", "busy", "x.bin", "5", "9" * 5000, "-1", DIGEST, "\0"]
+)
+
+
+@settings(deadline=None, derandomize=True, max_examples=300)
+@given(answer=st.lists(_WORDS | st.text(max_size=5), max_size=8).map("".join))
+def test_any_words_can_be_read(answer: str) -> None:
+    """However the words of answers are put together, they are read, and harmless then."""
+    read = read_answer(answer.encode())
+    if isinstance(read, UploadRefused):
+        assert str(read).isprintable()
+        assert len(str(read)) < 600
+    elif read is not None:
+        assert (read.name or "").isprintable()
+
+
+@pytest.mark.parametrize(
+    ("size", "read"),
+    [
+        ("5", 5),
+        ("0005", 5),
+        ("9" * 20, 10**20 - 1),
+        ("9" * 21, None),
+        ("9" * 4000, None),
+        ("9" * 5000, None),
+        ("٥", None),
+        ("5_0", None),
+    ],
+)
+def test_size_of_a_receipt(size: str, read: int | None) -> None:
+    """A size is a number of up to 20 digits; with any other it is no receipt."""
+    kept = read_answer(f"{SUCCESS} x.bin {size} {DIGEST}\n".encode())
+    assert kept == (None if read is None else Kept("x.bin", read, DIGEST))
+
+
+def test_bounds() -> None:
+    """Nobody's name, code or explanation fills a terminal."""
+    assert read_answer(f"{SUCCESS} {'x' * 256} 5 {DIGEST}\n".encode()) is None
+    assert read_answer(f"{FAILURE}: {'x' * 65} y\n".encode()) is None
+    long = read_answer(f"{FAILURE}: busy {'x' * 4000}\n".encode())
+    assert isinstance(long, UploadRefused)
+    assert len(long.explanation) == 500
+
+
+@pytest.mark.parametrize(
+    ("answer", "quotation"),
+    [
+        (b"SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n", '"SSH-2.0-OpenSSH_9.2p1 Debian-2"'),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", '"HTTP/1.1 400 Bad Request"'),
+        (b"\x1b[2J\x00\xff", '"\\x1b[2J\\x00�"'),
+        ("照片\u202e".encode(), '"照片\\u202e"'),
+        (b"x" * 61, f'"{"x" * 60}..."'),
+        (b"x" * 60, f'"{"x" * 60}"'),
+    ],
+)
+def test_quotation(answer: bytes, quotation: str) -> None:
+    """An answer that is not understood is quoted: its beginning, harmless for a terminal."""
+    assert quoted(answer) == quotation
+
+
+@given(answer=st.binary(max_size=5000))
+def test_any_quotation(answer: bytes) -> None:
+    """Whatever it is, the quotation is short and does nothing to a terminal."""
+    assert quoted(answer).isprintable()
+    assert len(quoted(answer)) <= 60 * len("\\U00012345") + 5
+
+
+@pytest.mark.parametrize(
+    ("answer", "tls"),
+    [
+        (b"\x15\x03\x01\x00\x02\x02\x46", True),
+        (b"\x15\x03\x03\x00\x02\x02\x0a", True),
+        (b"\x15\x03\x03\x00\x02", False),
+        (b"\x16\x03\x03\x00\x02\x02\x0a", False),
+        (SUCCESS.encode(), False),
+        (b"", False),
+    ],
+)
+def test_alert(answer: bytes, tls: bool) -> None:
+    """An alert of TLS is told apart from an answer."""
+    assert speaks_tls(answer) == tls
+
+
 @pytest.mark.parametrize("hostile", ["\x1b[2J", "\x07", "\r", "\u202e", "\u2028", "\x9b2J", "\x00"])
 def test_nothing_unprintable(hostile: str) -> None:
     """A server cannot write to a terminal through us."""
@@ -177,6 +263,9 @@ def test_nothing_unprintable(hostile: str) -> None:
     assert isinstance(refusal, UploadRefused)
     assert hostile not in refusal.explanation
     kept = read_answer(f"{SUCCESS} a{hostile}b 5 {DIGEST}\n".encode())
-    if kept is not None:
-        assert isinstance(kept, Kept)
-        assert hostile not in (kept.name or "")
+    blank = hostile.isspace()
+    assert kept == (None if blank else Kept(f"a{printed(hostile)}b", 5, DIGEST))
+
+
+def printed(hostile: str) -> str:
+    return "".join(character if character.isprintable() else "?" for character in hostile)

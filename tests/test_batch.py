@@ -221,6 +221,15 @@ def test_changed_file_is_retried(file: str) -> None:
     assert (running.result.outcome, running.result.attempts) == ("kept", 2)
 
 
+def test_internal_error_at_the_end(file: str) -> None:
+    """Whatever goes wrong here when everything has been sent: the file may be kept."""
+    running = Running(file)
+    running.send.progress(5, 5)
+    running.send.fail(RuntimeError("what"))
+    assert (running.result.outcome, running.result.code) == ("unknown", "internal")
+    assert running.result.status == ExitStatus.UNKNOWN
+
+
 @pytest.mark.parametrize(
     "error", [NotAllowed(), OutcomeUnknown(), AnswerTimedOut(), SourceFailed(), RuntimeError()]
 )

@@ -46,6 +46,7 @@ from tests.helpers import (
     until,
 )
 from twisted_upload import upload
+from twisted_upload.answers import CODES
 from twisted_upload.errors import (
     AnswerTimedOut,
     CouldNotConnect,
@@ -634,6 +635,39 @@ async def test_outcome_unknown(serve: Callable[[socket.socket], object]) -> None
     assert type(failed) is OutcomeUnknown
     assert not failed.safe_to_repeat
     await server.done
+
+
+_PIECES = [KEPT, "上传失败: ".encode(), b"busy ", b"\n", b" x 5 ", b"0" * 64, b"9" * 5000]
+
+
+@settings(deadline=None, derandomize=True, max_examples=60)
+@given(answer=st.lists(st.sampled_from(_PIECES) | st.binary(max_size=9), max_size=6).map(b"".join))
+async def test_any_answer(answer: bytes) -> None:
+    """Whatever a server answers, the upload ends in one of the ways that there are."""
+    server = Server(_answering(answer))
+    ended: Any = await upload(b"hello", server.endpoint).addErrback(lambda failure: failure.value)
+    if isinstance(ended, Receipt):
+        assert ended.size == 5
+    else:
+        assert type(ended) in {*CODES.values(), UploadRefused, OutcomeUnknown, ReceiptMismatch}
+        assert str(ended).isprintable()
+        assert len(str(ended)) < 1000
+    await server.done
+
+
+async def test_another_protocol_in_the_middle() -> None:
+    """A server of another protocol that hangs up in the middle is quoted."""
+
+    def serve(peer: socket.socket) -> None:
+        peer.sendall(b"HTTP/1.1 413 Too Large\r\n\x1b[2J")
+        peer.recv(1000)
+        peer.shutdown(socket.SHUT_WR)
+
+    server = Server(serve)
+    failed = await _fails(upload(bytes(1 << 25), server.endpoint))
+    await server.done
+    assert type(failed) is UploadInterrupted
+    assert str(failed).endswith('; the server said "HTTP/1.1 413 Too Large\\r\\n\\x1b[2J"')
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,7 @@ from twisted_upload.raw import DoorSettings
 
 from .daemon import unprivileged
 from .helpers import OpenDoor, open_door, turns, until
+from .tls_peers import identity
 
 reactor: Any = _reactor
 
@@ -120,6 +121,7 @@ def _start(
     env: dict[str, str] | None = None,
     fds: dict[int, int | str] | None = None,
     terminal: bool = False,
+    cwd: Path | None = None,
 ) -> Process:
     without = ("TWISTED_UPLOAD_TO", "NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES", "TERM")
     environment = {name: value for name, value in os.environ.items() if name not in without}
@@ -137,6 +139,7 @@ def _start(
         arguments[0],
         arguments,
         env=environment,
+        path=cwd and os.fspath(cwd),
         usePTY=terminal,
         childFDs=None if terminal else {0: "w", 1: "r", 2: "r", **(fds or {})},
     )
@@ -479,8 +482,17 @@ async def test_empty(tmp_path: Path) -> None:
     ("answer", "told"),
     [
         (b"", "the server closed the connection without an answer"),
-        (b"\x1b[31m\xff\x00", "the server answered something else than success or failure"),
-        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "the server answered something else"),
+        (
+            b"\x1b[31m\xff\x00",
+            'the server answered something else than success or failure: "\\x1b[31m�\\x00"\n',
+        ),
+        (
+            b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/html\r\n\r\n<html>",
+            "the server answered something else than success or failure:"
+            ' "HTTP/1.1 400 Bad Request\\r\\nContent-Type: text/html\\r\\n\\r\\n<html>"\n',
+        ),
+        (f"{SUCCESS} 1.jpg {'9' * 4000} {'0' * 64}\n".encode(), "the server answered something"),
+        (f"{SUCCESS} 1.jpg {'9' * 5000} {'0' * 64}\n".encode(), "the server's answer is endless"),
         (f"{SUCCESS} 1.jpg 7 {'0' * 64}\n".encode(), "100003 bytes were sent, but the receipt"),
         (f"{SUCCESS} 1.jpg 100003 {'0' * 64}\n".encode(), "the receipt has another SHA-256"),
         (b"x" * 10_000, "the server's answer is endless"),
@@ -549,6 +561,38 @@ async def test_no_such_server(photo: Path) -> None:
     assert (nobody.status, nothing.status) == (3, 3)
     assert "could not connect to a..b: " in nobody.err
     assert "No such file or directory" in nothing.err
+
+
+@pytest.mark.parametrize("size", [3, 1000, 30_000_000])
+async def test_server_speaks_tls(tmp_path: Path, size: int) -> None:
+    """Whoever sends to a TLS port without --tls is told to try that."""
+    path = tmp_path / "file"
+    path.write_bytes(bytes(size))
+    async with open_door(identity=identity()) as door:
+        sent = await run(path, to=door)
+        assert door.kept == []
+    assert sent.status != 0
+    assert sent.err.endswith("; if it speaks TLS here, try --tls\n")
+
+
+async def test_server_says_that_it_speaks_tls(photo: Path, large: Path) -> None:
+    """An alert of TLS leaves no doubt: nothing is kept, status 3."""
+    for path in (photo, large):
+        async with serving(Server(b"\x15\x03\x03\x00\x02\x02\x46")) as port:
+            sent = await run(path, to=port)
+        assert sent.errors == [
+            f"{path}: could not connect to 127.0.0.1:{port}: the server speaks TLS here; try --tls"
+        ]
+        assert sent.status == 3
+
+
+async def test_unknown_ca(photo: Path) -> None:
+    """Whoever does not know a server's CA is told of --cacert."""
+    async with open_door(identity=identity()) as door:
+        sent = await run("--tls", photo, to=door)
+        assert door.kept == []
+    assert sent.status == 3
+    assert sent.err.endswith("; if it is the right one, trust it, or its CA, with --cacert FILE\n")
 
 
 async def test_connection_broken(large: Path) -> None:
@@ -947,7 +991,7 @@ async def test_interrupted_before_the_answer(photo: Path) -> None:
         await sending.ended
         door.store.release()
     assert sending.status == 130
-    assert sending.errors == [f"interrupted: nothing kept; may or may not be kept: {photo}"]
+    assert sending.errors == [f"interrupted: may or may not be kept: {photo}"]
     told = [(told["outcome"], told["code"], told["attempts"]) for told in sending.objects]
     assert sorted(told) == [
         ("failed", "cancelled", 0),
@@ -967,7 +1011,7 @@ async def test_interrupted_after_the_end_of_a_pipe() -> None:
         sending.kill(signal.SIGINT)
         await sending.ended
         door.store.release()
-    assert sending.errors == ["interrupted: nothing kept; may or may not be kept: -"]
+    assert sending.errors == ["interrupted: may or may not be kept: -"]
 
 
 async def test_interrupted_after_some(tmp_path: Path, photo: Path) -> None:
@@ -1003,11 +1047,12 @@ def on_terminal(
     to: OpenDoor | int,
     out: Path | None = None,
     env: dict[str, str] | None = None,
+    cwd: Path | None = None,
 ) -> Process:
     """Start the command on a terminal; ``out`` is where standard output goes instead."""
     into = f" > {shlex.quote(str(out))}" if out else ""
     before = ["sh", "-c", f'exec "$0" "$@"{into}']
-    return start(*arguments, to=to, before=before, env=env, terminal=True)
+    return start(*arguments, to=to, before=before, env=env, cwd=cwd, terminal=True)
 
 
 def _seen(process: Process) -> str:
@@ -1045,6 +1090,25 @@ async def test_rate_and_time_left(large: Path) -> None:
         await until(lambda: re.search(shown, _seen(sending)))
         sending.kill(signal.SIGTERM)
         await sending.ended
+
+
+async def test_no_markup(tmp_path: Path) -> None:
+    """On a terminal a name is shown as it is, in bar and result: no emoji, no markup."""
+    name = ":bomb:[red]x"
+    path = tmp_path / name
+    path.write_text("x")
+    os.mkfifo(tmp_path / "pipe")
+    async with open_door() as door:
+        door.store.holding = True
+        sending = on_terminal(name, tmp_path / "pipe", "-j2", to=door, cwd=tmp_path)
+        await until(lambda: "waiting for confirmation" in sending.out)
+        assert name in _seen(sending)
+        door.store.release()
+        await until(lambda: f"{name}: 上传成功\r\n" in sending.out)
+        sending.transport.write(b"\x03")
+        await sending.ended
+    for code in ("\N{BOMB}", "\x1b[31mx"):
+        assert code not in sending.out
 
 
 async def test_result_above_the_bar(photo: Path, tmp_path: Path) -> None:

@@ -170,6 +170,26 @@ async def test_wrong_name(host: str) -> None:
         assert host in text
 
 
+async def test_wrong_name_as_the_product_verifies(tmp_path: Path) -> None:
+    """The same with the trust that the command and endpoint strings have."""
+    _, _, ca = files(tmp_path)
+    async with open_door(identity=identity()) as door:
+        text = await refused_by_client(
+            door, to(door.address, "other.example", context=trusting(ca))
+        )
+        assert "is for another name" in text
+
+
+async def test_common_name(tmp_path: Path) -> None:
+    """A name that is a certificate's common name only is not one of its names (RFC 9525)."""
+    signed = authority().issue_cert(common_name="localhost")
+    _, _, ca = files(tmp_path)
+    named_so = Identity(signed.private_key_and_cert_chain_pem.bytes())
+    async with open_door(identity=named_so) as door:
+        text = await refused_by_client(door, to(door.address, context=trusting(ca)))
+        assert text.endswith("; only names in its subjectAltName count")
+
+
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "::1", "LOCALHOST.", "::1%lo"])
 async def test_right_names(host: str) -> None:
     """Names and addresses that are in the certificate are right."""
@@ -294,7 +314,7 @@ async def test_server_that_is_silent() -> None:
         with pytest.raises(UploadTimedOut, match="no TLS handshake in 30"):
             await sending
         sending = upload(b"x", to(server.address, clock=clock), connect_timeout=0.1)
-        with pytest.raises(UploadTimedOut, match="no connection within"):
+        with pytest.raises(UploadTimedOut, match="no TLS connection within"):
             await sending
         await turns()
         assert not clock.getDelayedCalls()

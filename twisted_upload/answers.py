@@ -32,6 +32,7 @@ from twisted_upload.errors import (
     UploadRefused,
 )
 from twisted_upload.interfaces import Receipt
+from twisted_upload.printable import printable
 
 __all__ = [
     "CODES",
@@ -40,8 +41,10 @@ __all__ = [
     "SUCCESS",
     "Kept",
     "kept_answer",
+    "quoted",
     "read_answer",
     "refused_answer",
+    "speaks_tls",
 ]
 
 SUCCESS = "上传成功"
@@ -69,8 +72,14 @@ CODES: Mapping[str, type[UploadRefused]] = MappingProxyType(
     }
 )
 
-_REFUSED = re.compile(rf"{FAILURE}: ?([a-z-]+)(?: ([^\n]*))?\n?\Z")
-_RECEIPT = re.compile(r" (\S+) ([0-9]+) ([0-9a-f]{64})\n\Z")
+_REFUSED = re.compile(rf"{FAILURE}: ?([a-z-]{{1,64}})(?: ([^\n]*))?\n?\Z")
+_RECEIPT = re.compile(r" (\S{1,255}) ([0-9]{1,20}) ([0-9a-f]{64})\n\Z")
+
+_LONGEST_EXPLANATION = 500
+_LONGEST_QUOTATION = 60
+
+_TLS_ALERT = re.compile(rb"\x15\x03[\x00-\x04]\x00\x02[\x01\x02].", re.DOTALL)
+"""RFC 8446, sections 5.1 and 6."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +121,8 @@ def read_answer(answer: bytes, text: str = SUCCESS) -> Kept | UploadRefused | No
     refused = _REFUSED.match(said)
     if refused is not None:
         code, explanation = refused.groups()
-        refusal = CODES.get(code, UploadRefused)(_printable(explanation or ""))
+        explanation = _printable(explanation or "")[:_LONGEST_EXPLANATION]
+        refusal = CODES.get(code, UploadRefused)(explanation)
         refusal.code = code
         return refusal
     if said.strip() == text.strip():
@@ -123,6 +133,18 @@ def read_answer(answer: bytes, text: str = SUCCESS) -> Kept | UploadRefused | No
             name, size, sha256 = receipt.groups()
             return Kept(_printable(name), int(size), sha256)
     return None
+
+
+def quoted(answer: bytes) -> str:
+    """The beginning of an answer that is not understood, for people."""
+    said = answer[: LONGEST_ANSWER + 1].decode("utf-8", "replace").strip()
+    more = "..." if len(said) > _LONGEST_QUOTATION else ""
+    return f'"{printable(said[:_LONGEST_QUOTATION])}{more}"'
+
+
+def speaks_tls(answer: bytes) -> bool:
+    """Whether it is what a server that speaks TLS says to whoever does not."""
+    return _TLS_ALERT.match(answer) is not None
 
 
 def _printable(text: str) -> str:

@@ -254,7 +254,7 @@ class Batch:
                 # Cancelled while a name is looked up, Twisted says that it does not exist.
                 if self._signal and not isinstance(error, UploadRefused):
                     return self._cancelled(index, file, seconds(), attempts, all_sent=all_sent)
-                result = _failed(index, file, error, seconds(), attempts)
+                result = _failed(index, file, error, seconds(), attempts, all_sent=all_sent)
                 # A pipe can be read once: what has gone into a connection is gone.
                 if not self._worth_repeating(error, attempts) or (
                     connected and not source.can_be_read_again()
@@ -289,7 +289,9 @@ class Batch:
         return Result(index, file, outcome, "cancelled", None, error, seconds, attempts, status)
 
 
-def _failed(index: int, file: str, error: Exception, seconds: float, attempts: int) -> Result:
+def _failed(
+    index: int, file: str, error: Exception, seconds: float, attempts: int, *, all_sent: bool
+) -> Result:
     outcome, code, status = next(end[1:] for end in _ENDS if isinstance(error, end[0]))
     text = str(error)
     if isinstance(error, UploadRefused):
@@ -298,6 +300,8 @@ def _failed(index: int, file: str, error: Exception, seconds: float, attempts: i
         text = error.__cause__.strerror or text  # without the path, which stands before it
     elif code == "internal":
         text = f"internal error: {error!r}"
+        if all_sent:
+            outcome, status = "unknown", ExitStatus.UNKNOWN
     return Result(index, file, outcome, code, None, text, seconds, attempts, status)
 
 

@@ -102,6 +102,7 @@ def trusting(cacert: str | None = None) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     _only_what_is_safe(context)
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    context.hostname_checks_common_name = False  # RFC 9525, section 2: subjectAltName only
     if cacert is None:
         context.load_default_certs()
         return context
@@ -134,13 +135,17 @@ def handshake_failure(error: ssl.SSLError) -> str:
     """Why a client did not get a server to its liking: one line for people."""
     if isinstance(error, ssl.SSLCertVerificationError):
         if error.verify_code in _OTHER_NAME:
-            return f"the server's certificate is for another name: {error.verify_message}"
+            message = error.verify_message.rstrip(".")
+            return (
+                f"the server's certificate is for another name: {message};"
+                " only names in its subjectAltName count"
+            )
         text = f"the server's certificate cannot be trusted: {error.verify_message}"
         if error.verify_code in _UNKNOWN:
-            text += "; if it is the right one, name it, or its CA's, as cacert"
+            text += "; if it is the right one, trust it, or its CA, with --cacert FILE"
         return text
     if error.reason in _NO_TLS:
-        return f"the server does not speak TLS here ({error.reason})"
+        return f"the server does not speak TLS here ({error.reason}); try without --tls"
     return f"no TLS with this server: {error.reason or 'the handshake failed'}"
 
 

@@ -28,6 +28,7 @@ from twisted_upload.interfaces import Receipt
 from twisted_upload.sendfile import sha256_of
 from twisted_upload.sending import Progress, Sending
 from twisted_upload.source import AnySource, Source, open_source
+from twisted_upload.tls_endpoints import TLSClientEndpoint
 from twisted_upload.units import format_duration
 
 __all__ = ["upload"]
@@ -159,7 +160,8 @@ async def _connect(
             raise CouldNotConnect(str(error)) from error
 
     def too_late(result: object, seconds: float) -> NoReturn:
-        raise UploadTimedOut(f"no connection within {format_duration(seconds)}")
+        what = "TLS connection" if isinstance(endpoint, TLSClientEndpoint) else "connection"
+        raise UploadTimedOut(f"no {what} within {format_duration(seconds)}")
 
     attempt = connectProtocol(endpoint, sending)
     if connect_timeout > 0:

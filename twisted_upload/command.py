@@ -45,7 +45,7 @@ Exit status:
   {ExitStatus.SOURCE}    a local file cannot be read, or changed while it was sent
   {ExitStatus.UNKNOWN}    outcome unknown: all was sent, but no clear answer came
   {ExitStatus.TIMED_OUT}  timed out while connecting or sending
-  {ExitStatus.INTERRUPTED}  interrupted (143 by SIGTERM); nothing is left on the server
+  {ExitStatus.INTERRUPTED}  interrupted (143 by SIGTERM); a line says what is kept
 
 \b
 A first word that is log, as in twisted-upload log --help, reads a journal of

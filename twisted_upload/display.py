@@ -165,11 +165,11 @@ class Display:
         if self._json_only:
             return
         kept = sum(result.outcome == "kept" for result in results)
-        line = f"interrupted: {kept} of {self._files} kept" if kept else "interrupted: nothing kept"
+        parts = [f"{kept} of {self._files} kept"] if kept else []
         unknown = [_name(result.file) for result in results if result.outcome == "unknown"]
         if unknown:
-            line += f"; may or may not be kept: {', '.join(unknown)}"
-        self.say(line)
+            parts.append(f"may or may not be kept: {', '.join(unknown)}")
+        self.say(f"interrupted: {'; '.join(parts) or 'nothing kept'}")
 
     def close(self) -> None:
         """Leave the terminal as it was."""
@@ -243,7 +243,7 @@ class Bars:
         if not self._drawn:
             return False
         try:
-            self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
+            self._progress.console.print(_plain(text), soft_wrap=True)
         except OSError as error:
             self._err.give_up(error)
         return True
@@ -270,6 +270,13 @@ class Bars:
             self._frames.stop()
 
 
+def _plain(text: str) -> Text:
+    """For rich, which reads a str for markup, emoji codes and more."""
+    from rich.text import Text  # noqa: PLC0415 - as below
+
+    return Text(text)
+
+
 def _rich_progress(err: Output) -> Progress:
     # Only here, because it takes a third of the time in which we start.
     from rich.console import Console, RenderableType  # noqa: PLC0415
@@ -284,7 +291,14 @@ def _rich_progress(err: Output) -> Progress:
     from rich.table import Column  # noqa: PLC0415
     from rich.text import Text as RichText  # noqa: PLC0415
 
-    console = Console(file=err.stream, force_terminal=True, force_interactive=True, highlight=False)
+    console = Console(
+        file=err.stream,
+        force_terminal=True,
+        force_interactive=True,
+        markup=False,
+        emoji=False,
+        highlight=False,
+    )
 
     class Amount(ProgressColumn):
         """How much, and how fast."""

@@ -142,7 +142,7 @@ class ShuttingDown(UploadRefused):
 
 
 class CouldNotConnect(UploadError):
-    """No connection came about; nothing was sent."""
+    """No connection came about, or not one by the protocol of the server: nothing is kept."""
 
     safe_to_repeat = True
 

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from typing import Any, cast
 
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import (
@@ -29,7 +30,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from twisted_upload.addresses import peer_name
-from twisted_upload.answers import LONGEST_ANSWER, Kept, read_answer
+from twisted_upload.answers import LONGEST_ANSWER, Kept, quoted, read_answer, speaks_tls
 from twisted_upload.digest import Digest
 from twisted_upload.errors import (
     AnswerTimedOut,
@@ -51,6 +52,9 @@ __all__ = ["Progress", "Sending"]
 
 Progress = Callable[[int, "int | None"], object]
 """Is told the bytes that have been sent, and those there are in all, if known."""
+
+_EARLY = 32 * 1024 * 1024
+"""Bytes that may be on their way when a server leaves at once."""
 
 _TCP_INFO_BYTES_ACKED = (120, 8)  # offset and length in struct tcp_info, linux/tcp.h
 
@@ -145,9 +149,9 @@ class Sending(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         """Some of the answer."""
-        self._heard += data
+        self._heard += data[: LONGEST_ANSWER + 1 - len(self._heard)]
         if len(self._heard) > LONGEST_ANSWER:
-            self._give_up(OutcomeUnknown("the server's answer is endless"))
+            self._give_up(OutcomeUnknown(f"the server's answer is endless: {quoted(self._heard)}"))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """There will be no more answer: say what became of the upload."""
@@ -225,19 +229,35 @@ class Sending(Protocol):
             raise answer  # whatever else has happened: the server has said no
         if self._verdict is not None:
             raise self._verdict
+        if answer is None and speaks_tls(self._heard):
+            raise CouldNotConnect("the server speaks TLS here; try --tls")
         if not self._half_closed:
             if isinstance(answer, Kept):
                 raise OutcomeUnknown("the server said success before everything was sent")
-            raise UploadInterrupted("the connection broke before everything was sent")
+            text = "the connection broke before everything was sent"
+            if self._heard:
+                text += f"; the server said {quoted(self._heard)}"
+            raise UploadInterrupted(text + self._perhaps_tls())
         if answer is None:
             if self._heard:
-                raise OutcomeUnknown("the server answered something else than success or failure")
+                raise OutcomeUnknown(
+                    "the server answered something else than success or failure:"
+                    f" {quoted(self._heard)}"
+                )
+            text = "the connection broke before the answer came"
             if reason.check(ConnectionDone):
-                raise OutcomeUnknown("the server closed the connection without an answer")
-            raise OutcomeUnknown("the connection broke before the answer came")
+                text = "the server closed the connection without an answer"
+            raise OutcomeUnknown(text + self._perhaps_tls())
         self._check(answer)
         told = answer.sha256 or (self._hash.hexdigest() if self._tell_hash else None)
         return Receipt(answer.name, self._sent, told, self._peer, self._arrived, time.time())
+
+    def _perhaps_tls(self) -> str:
+        """Servers that speak TLS mostly leave those who do not without a word, at once."""
+        early = not self._heard and self._sent <= _EARLY
+        is_plain = IReadWriteDescriptor.providedBy(self.transport)
+        by_tcp = isinstance(self.transport.getPeer(), IPv4Address | IPv6Address)
+        return "; if it speaks TLS here, try --tls" if early and is_plain and by_tcp else ""
 
     def _check(self, kept: Kept) -> None:
         if kept.size is not None and kept.size != self._sent:
