@@ -95,6 +95,27 @@ def on_a_file_system(folder: Path, options: str, *, fill: bool = False) -> list[
     return command
 
 
+def ext4(folder: Path, place: Path, *, device: str = "size=128m") -> list[str]:
+    """
+    What to write before a command so that, for it alone, there is an ext4 of
+    96 MiB on a folder.
+
+    :param place: a folder for its device, which is a sparse file in a tmpfs.
+    :param device: options of that tmpfs: it may be smaller than the file in it.
+    """
+    before = on_a_file_system(place, device)
+    folder.mkdir(exist_ok=True)
+    script = (
+        'PATH="$PATH:/usr/sbin:/sbin"; truncate -s 96M "$1/image"'
+        ' && mkfs.ext4 -qF -m 0 -E nodiscard "$1/image"'
+        ' && mount -o loop "$1/image" "$2" || exit 99; shift 2; exec "$@"'
+    )
+    command = [*before, "sh", "-c", script, "sh", str(place), str(folder)]
+    if subprocess.run([*command, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("needs mkfs.ext4 and loop devices")
+    return command
+
+
 def run_twistd(
     folder: Path,
     *arguments: str,

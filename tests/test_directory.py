@@ -12,6 +12,7 @@ import ctypes
 import errno
 import os
 import shutil
+import socket
 import struct
 import sys
 import threading
@@ -32,7 +33,7 @@ from hypothesis.stateful import (
     invariant,
     rule,
 )
-from twisted.internet.defer import CancelledError, Deferred, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, fail, gatherResults
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
@@ -566,6 +567,89 @@ def test_defect(tmp_path: Path, expected_errors: list[str]) -> None:
     assert rig.kept == {}
     assert rig.unfinished == []
     rig.close()
+
+
+def test_a_producer_that_raises(rig: Rig, expected_errors: list[str]) -> None:
+    """An upload whose sender cannot be told to go on is refused: it does not hang."""
+    expected_errors.append("epoll_ctl")
+    incoming, failures, producer = _begin(rig.store)
+
+    def fails() -> None:
+        raise OSError(errno.ENOSPC, "epoll_ctl")
+
+    producer.resumeProducing = fails  # type: ignore[method-assign]
+    for _ in range(5):
+        incoming.write(bytes(SMALL))
+    assert producer.paused
+    rig.disk.work()
+    assert [failure.code for failure in failures] == ["store-error"]
+    assert rig.store.health.well
+    assert rig.unfinished == []
+    incoming.abort()
+
+
+@pytest.mark.parametrize("larger", [False, True])
+def test_a_clock_that_raises(rig: Rig, larger: bool, expected_errors: list[str]) -> None:
+    """An upload whose receipt cannot be made out is refused, and nothing of it is kept."""
+    expected_errors.append("OverflowError")
+    incoming, failures, _ = _begin(rig.store)
+    incoming.write(bytes(SMALL * 2 if larger else 10))
+
+    def fails() -> float:
+        raise OverflowError
+
+    rig.store.now = fails
+    ends = _ended(incoming.commit())
+    rig.disk.work()
+    (end,) = ends
+    assert isinstance(end, StoreFailed)
+    assert failures == []
+    assert rig.kept == {}
+    assert rig.unfinished == []
+
+
+def test_a_door_that_raises(rig: Rig, expected_errors: list[str]) -> None:
+    """Where the door cannot hear of a failure, it gets its socket back all the same."""
+    expected_errors.append("ZeroDivisionError")
+
+    def fails(refusal: UploadRefused) -> None:
+        raise ZeroDivisionError
+
+    incoming = rig.store.begin(ARRIVAL, fails)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        theirs.send(b"x")
+        rig.files.fail("splice", errno.EIO)
+        taken = incoming.take_from(ours.fileno(), 1000)  # type: ignore[attr-defined]
+        rig.disk.work()
+        assert taken.called
+    incoming.abort()
+    rig.clock.advance(SELF_TEST_INTERVAL)
+
+
+def test_aborted_while_it_takes(rig: Rig) -> None:
+    """An upload that is aborted while a disk thread has its socket leaves nothing behind."""
+    incoming, _, _ = _begin(rig.store)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        theirs.send(b"x" * 1000)
+        incoming.take_from(ours.fileno(), MOST_HELD)  # type: ignore[attr-defined]
+        incoming.abort()
+        rig.disk.work()
+    assert rig.unfinished == []
+
+
+def test_no_threads(rig: Rig) -> None:
+    """Where the system has no threads, uploads are refused as busy, and the disk is not blamed."""
+    incoming, _, _ = _begin(rig.store)
+    incoming.write(b"x")
+    rig.disk.run = lambda job: fail(OSError(errno.EAGAIN, "x"))  # type: ignore[method-assign]
+    ends = _ended(incoming.commit())
+    (end,) = ends
+    assert isinstance(end, Busy)
+    assert rig.store.health.well
 
 
 def test_reserve(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ The disk threads.
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -164,6 +165,45 @@ async def test_stop_waiting(disk: DiskThreads) -> None:
     assert ends == [CancelledError]
     go_on.set()
     await done
+
+
+async def test_a_result_that_cannot_be_delivered(
+    disk: DiskThreads, expected_errors: list[str]
+) -> None:
+    """A result that cannot be delivered does not keep those of the same bunch from the others."""
+    expected_errors.append("AlreadyCalledError")
+    go_on = threading.Event()
+    results: list[int] = []
+    for number in range(3):
+        done = disk.run(partial(_after, go_on, number))
+        done.addCallback(results.append)
+        if number == 1:
+            done.callback(99)  # somebody else has fired it
+    go_on.set()
+    await until(lambda: not disk._unfinished)
+    assert sorted(results) == [0, 2, 99]
+
+
+def _after(event: threading.Event, number: int) -> int:
+    event.wait(PATIENCE)
+    return number
+
+
+async def test_no_threads(disk: DiskThreads, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the system has no thread, a job fails and does not count; with some, they do it."""
+
+    def cannot(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", cannot)
+        with pytest.raises(OSError, match="can't start new thread") as failed:
+            await disk.run(lambda: 1)
+        assert failed.value.errno == errno.EAGAIN
+    assert await disk.run(lambda: 2) == 2
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", cannot)
+        assert await gatherResults([disk.run(lambda: 3) for _ in range(5)]) == [3] * 5
 
 
 def test_stop_unused() -> None:

@@ -7,15 +7,18 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
 from tests.helpers import PATIENCE, open_descriptors, reactor
 from tests.stores import MILLISECONDS, contents, leftovers, sweep_from_elsewhere
@@ -321,13 +324,111 @@ def test_jobs_that_fail(commits: _Commits) -> None:
 
 
 def test_two_folders(commits: _Commits, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """A bunch is of one folder."""
-    other = _open(tmp_path_factory.mktemp("other"), FaultyFiles())
+    """A bunch is of one folder, which is synced for it: each folder for its own files."""
+    synced = []
+
+    class Noting(FaultyFiles):
+        def fsync(self, descriptor: int) -> None:
+            super().fsync(descriptor)
+            if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+                synced.append(descriptor)
+
+    folders = [_open(tmp_path_factory.mktemp("folder"), Noting()) for _ in range(2)]
+    synced.clear()
     for number in range(LANES + 6):
-        commits.folder = other if number % 2 else commits.folder
+        commits.folder = folders[number % 2]
         commits.keep()
     commits.disk.work()
     assert all(isinstance(one, KeptFile) for one in commits.results.values())
+    assert synced == [folders[number % 2].final for number in range(LANES + 6)]
+
+
+class _Odd:
+    """Disk threads of which one call raises."""
+
+    def __init__(self) -> None:
+        self.disk = ManualDisk()
+        self.broken = True
+
+    def run(self, job: Callable[[], Any]) -> Deferred[Any]:
+        """See `IDisk.run`."""
+        if self.broken:
+            self.broken = False
+            raise RuntimeError("can't start new thread")
+        return self.disk.run(job)
+
+
+def test_a_disk_that_raises(folder: Folder) -> None:
+    """A bunch that cannot even be begun has its end, and its lane is free again."""
+    odd = _Odd()
+    commits = GroupCommit(odd)
+    ends: list[object] = []
+    for serial in range(LANES + 1):
+        odd.broken = serial < LANES
+        commits.keep(folder, _part(folder, serial), [b"x"], 1).addBoth(ends.append)
+    assert [isinstance(end, Failure) for end in ends] == [True] * LANES
+    odd.disk.work()
+    assert isinstance(ends[-1], KeptFile)
+
+
+def test_a_turn_that_cannot_end(folder: Folder) -> None:
+    """Where nothing can be called after this turn, an upload is kept by itself."""
+
+    def raises(function: Callable[[], None]) -> None:
+        raise RuntimeError
+
+    disk = ManualDisk()
+    commits = GroupCommit(disk, raises)
+    kept = [commits.keep(folder, _part(folder, serial), [b"x"], 1) for serial in range(5)]
+    disk.work()
+    assert all(done.called for done in kept)
+
+
+def test_an_end_that_cannot_be_told(commits: _Commits, expected_errors: list[str]) -> None:
+    """One of a bunch that cannot be told its end does not keep theirs from the others."""
+    expected_errors.append("AlreadyCalledError")
+    for number in range(LANES + 5):
+        commits.keep()
+        if number == LANES + 1:
+            done, *_ = commits.commits._queue[-1]
+            done.callback(KeptFile("somebody else's", 0, None))
+    commits.disk.work()
+    assert len(commits.results) == LANES + 5
+    commits.keep()
+    commits.disk.work()
+    assert len(commits.results) == LANES + 6
+
+
+def test_a_defect_in_discarding(
+    folder: Folder, files: FaultyFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An upload of a bunch that fails, and whose removal fails too, fails alone."""
+    uploads = _uploads(folder, 3)
+    broken, _ = uploads[1]
+    discard = broken.discard
+
+    def fails() -> None:
+        discard()
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(broken, "discard", fails)
+    files.fail("fsync", errno.EIO, after=1)
+    first, second, third = keep_together(folder, uploads)
+    assert isinstance(first, KeptFile)
+    assert isinstance(second, ZeroDivisionError)
+    assert isinstance(third, KeptFile)
+    assert contents(tmp_path) == _contents(3, 1)
+
+
+def test_a_large_one_is_not_made_again(folder: Folder, tmp_path: Path) -> None:
+    """A large file whose temporary name has gone is lost: its last bytes are not all of it."""
+    part = _part(folder)
+    part.append([b"x" * 1000])
+    for left in (tmp_path / ".incoming").glob("upload-*"):
+        left.unlink()
+    (result,) = keep_together(folder, [(part, [b"last"])])
+    assert isinstance(result, FileNotFoundError)
+    assert contents(tmp_path) == {}
 
 
 # -- stepping aside -----------------------------------------------------------

@@ -7,9 +7,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import shutil
 import socket
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +16,7 @@ import pytest
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 
-from tests.daemon import SUCCESS, Daemon, hear, on_a_file_system, until
+from tests.daemon import SUCCESS, Daemon, ext4, hear, on_a_file_system, until
 from tests.stores import ARRIVAL, Rig
 from twisted_upload.errors import NoSpace, UploadRefused
 from twisted_upload.files import Space
@@ -201,7 +199,7 @@ def _fails() -> Space:
 
 
 @pytest.mark.parametrize("error", [OSError(errno.EIO, "x"), RuntimeError("x")])
-def test_looks_again_after_a_failure(error: Exception, expected_errors: list[str]) -> None:
+def test_looks_again_after_a_failure(error: Exception) -> None:
     """After a look that has failed, whichever way, there is another."""
     disk, clock = ManualDisk(), Clock()
     looks: list[Exception | Space] = [error, Space(10, 100)]
@@ -405,19 +403,6 @@ def _free(daemon: Daemon, folder: Path) -> float:
     return there.f_bavail / there.f_blocks
 
 
-def _ext4(folder: Path, image: Path) -> list[str]:
-    """What to write before a command so that, for it alone, there is an ext4 of 96 MiB."""
-    before = on_a_file_system(folder, "size=1m")
-    make = shutil.which("mkfs.ext4", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
-    if make is None:
-        pytest.skip("needs mkfs.ext4")
-    with image.open("wb") as new:
-        new.truncate(96 * MIB)
-    subprocess.run([make, "-qF", "-m", "0", image], check=True)
-    script = 'mount -o loop "$1" "$2" || exit 99; shift 2; exec "$@"'
-    return [before[0], "--mount", "sh", "-c", script, "sh", str(image), str(folder)]
-
-
 @pytest.mark.parametrize("kind", ["tmpfs", "ext4"])
 def test_reserve_of_a_real_disk(tmp_path: Path, kind: str) -> None:
     """
@@ -426,7 +411,7 @@ def test_reserve_of_a_real_disk(tmp_path: Path, kind: str) -> None:
     """
     inbox = tmp_path / "inbox"
     if kind == "ext4":
-        before = _ext4(inbox, tmp_path / "image")
+        before = ext4(inbox, tmp_path / "device")
     else:
         before = on_a_file_system(inbox, "size=96m")
     lowest = [1.0]

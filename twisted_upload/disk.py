@@ -9,6 +9,7 @@ system with a journal also share its flushes when they ask at the same time
 
 from __future__ import annotations
 
+import errno
 import queue
 import threading
 from collections import deque
@@ -17,6 +18,7 @@ from typing import Any, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IReactorFromThreads
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 __all__ = ["DiskThreads", "IDisk", "PoolStopped"]
@@ -70,13 +72,22 @@ class DiskThreads:
         self._waking = False
 
     def run(self, job: Callable[[], T]) -> Deferred[T]:
-        """See `IDisk.run`.  To be called in the reactor's thread."""
+        """
+        See `IDisk.run`.  To be called in the reactor's thread.
+
+        Never raises.  It fails with `PoolStopped`, or with `OSError` (``EAGAIN``)
+        where the system has no thread for it.
+        """
         if self._ended:
             return fail(PoolStopped("the disk threads have stopped"))
+        if self._unfinished >= len(self._threads) and len(self._threads) < self._size:
+            try:
+                self._start_thread()
+            except RuntimeError as error:  # then those that there are do it, in time
+                if not self._threads:
+                    return fail(OSError(errno.EAGAIN, str(error)))
         done: Deferred[T] = Deferred()
         self._unfinished += 1
-        if self._unfinished > len(self._threads) and len(self._threads) < self._size:
-            self._start_thread()
         self._jobs.put((done, job))
         return done
 
@@ -105,8 +116,8 @@ class DiskThreads:
     def _start_thread(self) -> None:
         name = f"{self._name}-{len(self._threads)}"
         thread = threading.Thread(target=self._work, name=name, daemon=True)
-        self._threads.append(thread)
         thread.start()
+        self._threads.append(thread)
 
     def _work(self) -> None:
         while (item := self._jobs.get()) is not None:
@@ -128,10 +139,16 @@ class DiskThreads:
             self._waking = False
         for done, result in results:
             self._unfinished -= 1
-            done.callback(result)
+            try:
+                done.callback(result)
+            except Exception:  # one that cannot be told is not to keep it from the others
+                _log.failure("a result of a disk thread cannot be delivered")
         if self._stopped and self._unfinished == 0:
             if not self._ended:
                 self._end_threads()
             idle, self._idle = self._idle, []
             for waiting in idle:
                 waiting.callback(None)
+
+
+_log = Logger()

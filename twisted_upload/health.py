@@ -38,10 +38,10 @@ SELF_TEST_INTERVAL = 2.0
 """Seconds between the tests of a store that is not healthy."""
 
 SHORTAGE_LINE = 60.0
-"""Seconds between two lines in the log about a lack of descriptors or memory."""
+"""Seconds between two lines in the log about a lack of descriptors, memory or threads."""
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+_SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
 
 
 class Health:
@@ -88,8 +88,8 @@ class Health:
         if failure.check(PoolStopped):
             return StoreFailed()  # the daemon ends: nothing is wrong with the disk
         if number is None:
-            _log.failure("{what}: a defect in the write path", failure, what=self._what)
-        elif self.well and not self._stopped:
+            return self.defect(failure)
+        if self.well and not self._stopped:
             _log.critical(
                 "{what}: UNHEALTHY, refusing uploads until a self-test passes: {error}",
                 what=self._what,
@@ -97,6 +97,11 @@ class Health:
             )
             self.well = False
             self._test_later()
+        return StoreFailed()
+
+    def defect(self, failure: Failure) -> UploadRefused:
+        """What a sender hears when something of ours has failed that is not the disk."""
+        _log.failure("{what}: a defect in the write path", failure, what=self._what)
         return StoreFailed()
 
     def stop(self) -> None:

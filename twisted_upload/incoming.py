@@ -209,7 +209,8 @@ class DirectoryIncoming:
                 raise
 
         self._busy = self._created = True
-        self._store.disk.run(append).addCallbacks(self._flushed, self._went_wrong)
+        running = self._store.disk.run(append)
+        running.addCallbacks(self._flushed, self._went_wrong).addErrback(self._broke)
 
     def _take(self) -> None:
         pieces = self._take_pieces()
@@ -226,7 +227,8 @@ class DirectoryIncoming:
                 raise
 
         self._busy = self._created = True
-        self._store.disk.run(take).addCallbacks(self._took, self._went_wrong)
+        running = self._store.disk.run(take)
+        running.addCallbacks(self._took, self._went_wrong).addErrback(self._broke)
 
     def _took(self, taken: Taken) -> None:
         self._let_go()
@@ -267,11 +269,18 @@ class DirectoryIncoming:
         if self._over:
             self._discard()
             return
+        try:
+            self._tell_kept(kept)
+        except Exception:
+            self._broke(Failure())
+
+    def _tell_kept(self, kept: KeptFile) -> None:
+        receipt = Receipt(
+            kept.name, kept.size, kept.sha256, self._peer, self._arrived, self._store.now()
+        )
         self._over = True
         assert self._committed is not None
-        self._committed.callback(
-            Receipt(kept.name, kept.size, kept.sha256, self._peer, self._arrived, self._store.now())
-        )
+        self._committed.callback(receipt)
         marker = self._part.marker
         if marker is not None:
             marker.kept(kept.name)
@@ -288,11 +297,28 @@ class DirectoryIncoming:
         refusal = self._store.health.refusal(failure)
         if isinstance(refusal, NoSpace):
             self._store.room.doubt()
-        if self._committed is not None:
-            self._committed.errback(refusal)
-        else:
-            self._failed(refusal)
-        self._taken(_NOTHING)
+        self._refuse(refusal)
+
+    def _broke(self, failure: Failure) -> None:
+        """Something of ours has raised where nothing should: it has an end all the same."""
+        refusal = self._store.health.defect(failure)
+        if self._over:
+            self._taken(_NOTHING)
+            return
+        self._over = True
+        self._take_pieces()
+        if not self._busy:
+            self._discard()
+        self._refuse(refusal)
+
+    def _refuse(self, refusal: UploadRefused) -> None:
+        try:
+            if self._committed is not None:
+                self._committed.errback(refusal)
+            else:
+                self._failed(refusal)
+        finally:
+            self._taken(_NOTHING)
 
     def _discard(self) -> None:
         if self._created:

@@ -24,7 +24,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_upload.disk import IDisk
@@ -166,7 +167,10 @@ class _Bunch:
 
     def _drop(self, index: int, error: Exception) -> None:
         self._errors[index] = error
-        self._uploads[index][0].discard()
+        try:
+            self._uploads[index][0].discard()
+        except Exception as defect:  # the others go on, and somebody hears of it
+            self._errors[index] = defect
 
 
 class Courtesy:
@@ -253,7 +257,10 @@ class GroupCommit:
         self._queue.append((done, folder, (part, pieces), size))
         if not self._forming and self._busy < LANES:
             self._forming = True
-            self._after_turn(self._formed)
+            try:
+                self._after_turn(self._formed)
+            except Exception:  # then this one goes by itself
+                self._formed()
         return done
 
     def _formed(self) -> None:
@@ -278,24 +285,33 @@ class GroupCommit:
             return keep_together(folder, uploads, waiting_now)
 
         patience = min(PATIENCE * (2 + number), MOST_PATIENCE)
-        self._courtesy.run(self._disk, job, patience).addCallbacks(
-            self._tell, self._fail, (waiting,), {}, (waiting,)
-        )
+        try:
+            running = self._courtesy.run(self._disk, job, patience)
+        except Exception:
+            running = fail(Failure())
+        running.addCallbacks(self._tell, self._fail, (waiting,), {}, (waiting,))
 
     def _tell(self, results: list[Result], waiting: list[Deferred[KeptFile]]) -> None:
         self._next()
         for done, result in zip(waiting, results, strict=True):
-            if isinstance(result, Exception):
-                done.errback(Failure(result))
-            else:
-                done.callback(result)
+            _tell_one(done, Failure(result) if isinstance(result, Exception) else result)
 
     def _fail(self, failure: Failure, waiting: list[Deferred[KeptFile]]) -> None:
         self._next()
         for done in waiting:
-            done.errback(failure)
+            _tell_one(done, failure)
 
     def _next(self) -> None:
         self._busy -= 1
         if self._queue:
             self._start()
+
+
+def _tell_one(done: Deferred[KeptFile], result: KeptFile | Failure) -> None:
+    try:
+        done.callback(result)
+    except Exception:  # one that cannot be told is not to keep it from the others
+        _log.failure("the end of an upload cannot be delivered")
+
+
+_log = Logger()
