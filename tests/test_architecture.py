@@ -18,7 +18,7 @@ PACKAGE = Path(twisted_upload.__file__).parent
 STORES = {
     *("directory", "disk", "folder", "health", "incoming", "keeping", "partial", "space"),
     *("aio", "files", "new_folders", "pipes", "private", "timing"),
-    *("hook_command", "hook_queue", "hooks", "markers"),
+    *("hook_command", "hook_log", "hook_queue", "hook_strays", "hooks", "markers"),
     "memory",
 }
 
@@ -150,7 +150,8 @@ def test_the_core_meets_no_world(module: str) -> None:
             "names",
             "private",
         ),
-        *("markers", "hook_queue", "hook_command", "hook_starter", "timing", "tally"),
+        *("markers", "hook_queue", "hook_command", "hook_starter", "hook_strays"),
+        *("timing", "tally"),
     ],
 )
 def test_disk_threads_meet_no_reactor(module: str) -> None:

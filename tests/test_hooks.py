@@ -53,7 +53,8 @@ class Programs:
     def start(self) -> None:
         self.started = True
 
-    def run(self, variables: Mapping[str, str]) -> HookEnd:
+    def run(self, variables: Mapping[str, str], held: int | None = None) -> HookEnd:
+        assert held is not None
         self.told.append(variables)
         ends = self.ends[variables["UPLOAD_NAME"]]
         return ends.popleft() if ends else SUCCESS
@@ -88,7 +89,7 @@ class Hooks:
         self.logged: list[str] = []
 
     def __call__(self, event: dict[str, Any]) -> None:
-        if event.get("log_namespace") == "twisted_upload.hooks":
+        if event.get("log_namespace") == "twisted_upload.hook_log":
             self.logged.append(f"{event['log_level'].name}: {formatEvent(event)}")
 
     def start(self) -> None:
@@ -295,7 +296,7 @@ def test_found_when_it_is_done(hooks: Hooks) -> None:
     found = hooks.queue.next(10, ())
     hooks.runner.kept(marker)
     hooks.threads.work()
-    hooks.runner._found(found)
+    hooks.runner._found((found, None))
     hooks.threads.work()
     assert hooks.programs.names == [NAME]
 
@@ -394,7 +395,10 @@ def test_unreadable_marker(hooks: Hooks) -> None:
     (name,) = waiting(hooks.path)
     (hooks.path / HOOKS / WAITING / name).write_text("?\n")
     hooks.start()
-    assert "error: on-upload: 1 markers cannot be read; set aside in" in hooks.logged[0]
+    assert hooks.logged[0] == (
+        f"error: on-upload: the marker {name} cannot be used: it is not JSON as we write it;"
+        f" set aside in {hooks.path}/{HOOKS}/{FAILED}"
+    )
 
 
 def test_queue_that_cannot_be_read(hooks: Hooks) -> None:
@@ -408,9 +412,7 @@ def test_queue_that_cannot_be_read(hooks: Hooks) -> None:
 
     hooks.queue.next = fails  # type: ignore[assignment,method-assign]
     hooks.start()
-    assert hooks.logged == [
-        f"error: on-upload: cannot read {folder.parent}: [Errno 5] Input/output error"
-    ]
+    assert hooks.logged == [f"error: on-upload: cannot read {folder.parent}: Input/output error"]
     hooks.queue.next = real  # type: ignore[method-assign]
     hooks.pass_time(LOOK_INTERVAL)
     assert hooks.programs.names == [NAME]

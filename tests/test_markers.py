@@ -235,12 +235,18 @@ def test_set_aside(folder: Folder, files: Ordered, inbox: Path) -> None:
     """It goes to another folder, durably, and tells how often it was tried and why it failed."""
     _, marker = keep(folder, MOMENT, b"hello")
     files.order.clear()
-    marker.set_aside(6, "exit status 3", 1.5)
+    marker.set_aside(6, "exit status 3", 1.5, "no such\ttable")
     (name,) = failed(inbox)
     assert waiting(inbox) == []
-    assert lines(inbox / HOOKS / FAILED / name)[1:] == [
-        {"name": NAME, "certain": True, "attempts": 6, "failed": "exit status 3", "when": 1.5}
-    ]
+    (note,) = lines(inbox / HOOKS / FAILED / name)[1:]
+    assert note == {
+        "name": NAME,
+        "certain": True,
+        "attempts": 6,
+        "failed": "exit status 3",
+        "said": "no such\ttable",
+        "when": 1.5,
+    }
     assert files.order == ["sync a file in waiting", "sync failed"]
 
 

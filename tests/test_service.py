@@ -21,6 +21,7 @@ from twisted_upload.hook_command import GRACE
 from twisted_upload.interfaces import Arrival
 from twisted_upload.raw import UploadFactory
 from twisted_upload.service import DISK_PATIENCE, Storage, UploadService
+from twisted_upload.tally import ProgramCounts
 
 
 class DeadDisk(DiskThreads):
@@ -41,6 +42,7 @@ class Programs:
     def __init__(self) -> None:
         self.said: list[object] = []
         self.ended: Deferred[None] = Deferred()
+        self.counts = ProgramCounts()
 
     def check(self) -> None:
         self.said.append("check")

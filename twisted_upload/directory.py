@@ -43,6 +43,7 @@ from twisted_upload.names import Moments, told_suffix
 from twisted_upload.new_folders import NewFolders
 from twisted_upload.partial import KeptFile, PartialFile
 from twisted_upload.space import Reserve, Room
+from twisted_upload.tally import ProgramCounts
 
 __all__ = ["DirectoryStore", "IHooks", "undone_on_failure"]
 
@@ -52,7 +53,13 @@ disk at once and pauses its producer."""
 
 
 class IHooks(Protocol):
-    """What starts a program for each kept file: `twisted_upload.hooks.HookRunner`."""
+    """
+    What starts a program for each kept file: `twisted_upload.hooks.HookRunner`.
+
+    :ivar counts: of its programs.
+    """
+
+    counts: ProgramCounts
 
     def check(self) -> None:
         """
@@ -176,6 +183,11 @@ class DirectoryStore:
         :return: fires when none runs.
         """
         return succeed(None) if self._hooks is None else self._hooks.stop(seconds)
+
+    @property
+    def programs(self) -> ProgramCounts | None:
+        """What is counted of programs, where there are any."""
+        return None if self._hooks is None else self._hooks.counts
 
     def _hook_queue(self) -> HookQueue | None:
         return None if self._folder is None else self._folder.hooks

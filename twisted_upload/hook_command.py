@@ -15,6 +15,7 @@ import json
 import os
 import shutil
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -24,6 +25,7 @@ from dataclasses import dataclass
 
 from twisted_upload import hook_starter
 from twisted_upload.errors import CannotStart
+from twisted_upload.printable import printable
 from twisted_upload.units import format_duration
 
 __all__ = ["GRACE", "HookCommand", "HookEnd"]
@@ -35,6 +37,7 @@ INHERITED = ("HOME", "LANG", "LANGUAGE", "LOGNAME", "PATH", "SHELL", "TMPDIR", "
 """What a program finds in its environment of ours, and ``LC_...`` too."""
 
 _LAST_WORDS = 1.0  # seconds
+_SEND_PATIENCE = 10  # whole seconds, for a process that starts programs and reads nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +48,15 @@ class HookEnd:
     :ivar what: in words: ``exit status 0``.
     :ivar succeeded: that was it.
     :ivar seconds: that it took.
+    :ivar said: the last that it has printed, escaped, in one line.
+    :ivar ran: it was started, or that was tried.
     """
 
     what: str
     succeeded: bool
     seconds: float
+    said: str = ""
+    ran: bool = True
 
 
 class HookCommand:
@@ -113,18 +120,25 @@ class HookCommand:
         except OSError as error:
             raise CannotStart(f"--on-upload: cannot start a process: {error.strerror}") from error
 
-    def run(self, variables: Mapping[str, str]) -> HookEnd:
+    def run(self, variables: Mapping[str, str], held: int | None = None) -> HookEnd:
         """
         Start it, and wait for its end.  In a thread that has nothing else to do.
 
+        A program that hangs in the kernel, on a dead disk, does not end when it
+        is killed either: it is waited for all the same, so that there are no
+        more of its kind than may run at a time.
+
         :param variables: in its environment, beside those of the daemon.
+        :param held: the locked marker of its file; it stays locked until its end,
+            even if that comes after ours.
         """
         began = time.monotonic()
         try:
             request = json.dumps({**self._environment, **variables}).encode()
-            kind, _, detail = self._ask(request).partition(" ")
+            end, said = self._ask(request, held)
+            kind, _, detail = end.partition(" ")
         except OSError as error:
-            kind, detail = "failed", f"cannot be started: {error.strerror or error}"
+            kind, detail, said = "failed", f"cannot be started: {error.strerror or error}", ""
         words = {
             "exit": f"exit status {detail}",
             "signal": f"killed by signal {detail}",
@@ -133,20 +147,21 @@ class HookCommand:
             "": "the process that starts programs has died",
         }
         succeeded = (kind, detail) == ("exit", "0")
-        return HookEnd(words.get(kind, detail), succeeded, time.monotonic() - began)
+        what = words.get(kind, detail)
+        return HookEnd(what, succeeded, time.monotonic() - began, said)
 
     def stop(self) -> None:
         """End whatever runs, now, and whatever is still started."""
-        with self._lock:
-            self._stopped = True
-            if self._control is not None:
-                with contextlib.suppress(OSError):
-                    self._control.send(b"stop", socket.MSG_DONTWAIT)
+        self._stopped = True
+        self._tell_to_stop()
 
     def close(self) -> None:
-        """Let go of the process that starts it, once nothing runs."""
-        with self._lock:
-            self._stopped = True
+        """Let go of the process that starts it, which goes when nothing runs."""
+        self._stopped = True
+        # A thread has the lock for long only where no process can be started.
+        if not self._lock.acquire(timeout=_LAST_WORDS):
+            return
+        try:
             if self._control is not None:
                 self._control.close()
                 self._control = None
@@ -154,23 +169,40 @@ class HookCommand:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     self._starter.wait(_LAST_WORDS)
                 self._starter = None
+        finally:
+            self._lock.release()
 
-    def _ask(self, request: bytes) -> str:
-        """Have it started, and wait for its end; empty if nobody can tell it."""
+    def _tell_to_stop(self) -> None:
+        control = self._control
+        if control is not None:
+            with contextlib.suppress(OSError):
+                control.send(b"stop", socket.MSG_DONTWAIT)
+
+    def _ask(self, request: bytes, held: int | None) -> tuple[str, str]:
+        """
+        Have it started, and wait for its end.
+
+        :return: how it ended, empty if nobody can tell it; and what it has said.
+        """
         ours, theirs = socket.socketpair()
         with ours:
             with theirs:
+                descriptors = [theirs.fileno()] if held is None else [theirs.fileno(), held]
                 control = self._connection()
                 try:
-                    socket.send_fds(control, [request], [theirs.fileno()])
+                    socket.send_fds(control, [request], descriptors)
                 except (BrokenPipeError, ConnectionResetError):
                     # It has died, though its end may not have been told yet.
                     control = self._connection(broken=control)
-                    socket.send_fds(control, [request], [theirs.fileno()])
+                    socket.send_fds(control, [request], descriptors)
             answer = b""
-            while piece := ours.recv(4096):
+            while piece := ours.recv(65536):
                 answer += piece
-            return answer.decode()
+        if not answer:
+            return "", ""
+        facts = json.loads(answer)
+        said = facts["said"].encode("latin-1").decode("utf-8", "surrogateescape")
+        return facts["end"], printable(said.strip())
 
     def _connection(self, broken: socket.socket | None = None) -> socket.socket:
         """To the process that starts programs, which is started where there is none."""
@@ -189,6 +221,8 @@ class HookCommand:
                 self._control.close()
                 self._control = None
             control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            patience = struct.pack("ll", _SEND_PATIENCE, 0)
+            control.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, patience)
             with theirs:
                 try:
                     self._starter = self._start(theirs)
@@ -196,6 +230,8 @@ class HookCommand:
                     control.close()
                     raise
             self._control = control
+            if self._stopped:  # meanwhile
+                self._tell_to_stop()
             return control
 
     def _start(self, theirs: socket.socket) -> subprocess.Popen[bytes]:

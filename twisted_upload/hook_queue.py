@@ -29,27 +29,32 @@ whose hands it is: each process that has the queue open holds a lock on a file
 ``owner-OWNER`` beside the folders.  When that lock is free, whoever looks takes
 the marker over, by renaming it; of two who try, one succeeds.
 
+**One bad marker stops only itself.**  What is not as we write it is moved to
+``failed/``; what cannot be moved either stays, and is not looked at again.
+
 Everything but `HookQueue.marker` and `HookQueue.release` waits for the disk.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import heapq
 import os
 import re
 import secrets
+import stat
 import weakref
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from twisted_upload.errors import CannotStart
 from twisted_upload.files import Files
-from twisted_upload.markers import Marker, MarkerFolders
+from twisted_upload.markers import Marker, MarkerFolders, note_reason
 from twisted_upload.private import open_private
 
-__all__ = ["FAILED", "HOOKS", "HOOK_FOLDERS", "WAITING", "Found", "HookQueue"]
+__all__ = ["FAILED", "HOOKS", "HOOK_FOLDERS", "WAITING", "BadMarker", "Found", "HookQueue"]
 
 HOOKS, WAITING, FAILED = ".on-upload", "waiting", "failed"
 HOOK_FOLDERS = (HOOKS, f"{HOOKS}/{WAITING}", f"{HOOKS}/{FAILED}")
@@ -57,6 +62,27 @@ HOOK_FOLDERS = (HOOKS, f"{HOOKS}/{WAITING}", f"{HOOKS}/{FAILED}")
 _MARKER = re.compile(r"(([0-9]+)-[0-9]+-[0-9a-f]{12})\.([0-9a-f]{12})\.json\Z")
 _OWNER = re.compile(r"owner-([0-9a-f]{12})\Z")
 _MOMENT = re.compile(r"[0-9]+")
+_OWNER_TRIES = 20
+
+_PASSES = {
+    *(errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EINTR, errno.EAGAIN),
+    *(errno.ESTALE, errno.ETIMEDOUT, errno.ENOSPC, errno.EDQUOT, errno.EROFS),
+}
+"""Errors that are the disk's, or the moment's, and not the marker's."""
+
+
+@dataclass(frozen=True)
+class BadMarker:
+    """
+    One that is not as we write it.
+
+    :ivar why: in words.
+    :ivar aside: it was moved to ``failed/``.
+    """
+
+    name: str
+    why: str
+    aside: bool
 
 
 @dataclass(frozen=True)
@@ -67,13 +93,17 @@ class Found:
     :ivar markers: the oldest that nobody has in hand; now they are ours.
     :ivar more: there are others.
     :ivar gone: so many were removed: their files are not there, or never came.
-    :ivar unreadable: so many were set aside: they are not what we write.
+    :ivar bad: they are not what we write.
+    :ivar waiting: so many there are, known ones and those of others too.
+    :ivar error: why some could not be read just now, if that was so.
     """
 
     markers: Sequence[Marker]
     more: bool
     gone: int
-    unreadable: int
+    bad: Sequence[BadMarker]
+    waiting: int
+    error: OSError | None = None
 
 
 def check_folders(path: str, final: int, files: Files) -> None:
@@ -126,6 +156,7 @@ class HookQueue:
             undo.pop_all()
         self._folders = MarkerFolders(path, files, final, waiting, failed, owner, durable, set())
         # Markers have the folders, and may outlive the queue.
+        self._stuck: set[str] = set()  # identities of the bad ones that cannot be moved
         descriptors = (final, hooks, waiting, failed, lock)
         leave = weakref.finalize(self._folders, _leave, hooks, f"owner-{owner}", descriptors)
         self.close: Callable[[], object] = leave  # at once: nobody has a marker of it
@@ -164,58 +195,77 @@ class HookQueue:
 
         :param known: identities of those that are not to be looked for.
         """
-        names = heapq.nsmallest(most + 1, self._names(known))
-        markers, unreadable = [], 0
+        waiting, owned = self._names(known)
+        names = heapq.nsmallest(most + 1, owned)
+        markers: list[Marker] = []
+        bad: list[BadMarker] = []
+        passing: list[OSError] = []
         for name in names[:most]:
             try:
                 marker = self._take(name)
-            except ValueError:
-                self._set_aside_unread(name)
-                unreadable += 1
+            except (ValueError, OSError) as error:
+                if isinstance(error, OSError) and error.errno in _PASSES:
+                    passing.append(error)
+                else:
+                    bad.append(self._put_aside(name, error))
             else:
                 if marker is not None:
                     markers.append(marker)
-        self._find_names([it for it in markers if it.name and not it.name_is_certain])
-        found = [marker for marker in markers if marker.name_is_certain]
-        for marker in markers:
-            if not marker.name_is_certain:
-                marker.remove()
-        return Found(found, len(names) > most, len(markers) - len(found), unreadable)
+        found, gone = self._find_files(markers, passing)
+        more = len(names) > most
+        return Found(found, more, gone, bad, waiting(), passing[0] if passing else None)
 
     def set_aside(self) -> int:
         """How many markers are in ``failed/``."""
-        return sum(_MARKER.match(name) is not None for name in os.listdir(self._folders.failed))
+        with os.scandir(self._folders.failed) as entries:
+            return sum(_MARKER.match(entry.name) is not None for entry in entries)
 
     # Within
 
-    def _names(self, known: Collection[str]) -> Iterator[str]:
+    def _names(self, known: Collection[str]) -> tuple[Callable[[], int], Iterator[str]]:
+        """
+        Names of markers that we may take; and, when all have been looked at, how
+        many there are.
+        """
         in_hand = self._folders.in_hand
         lives = {self._folders.owner: False}  # by whose death what we have is to be taken
-        with os.scandir(self.waiting) as entries:
-            for entry in entries:
-                match = _MARKER.match(entry.name)
-                if match is None or match[1] in known or match[1] in in_hand:
-                    continue
-                owner = match[3]
-                if owner not in lives:
-                    lives[owner] = self._lives(owner)
-                if not lives[owner]:
-                    yield entry.name
+        count = 0
+
+        def owned() -> Iterator[str]:
+            nonlocal count
+            with os.scandir(self.waiting) as entries:
+                for entry in entries:
+                    match = _MARKER.match(entry.name)
+                    if match is None or match[1] in in_hand:
+                        continue
+                    count += 1
+                    if match[1] in known or match[1] in self._stuck:
+                        continue
+                    owner = match[3]
+                    if owner not in lives:
+                        lives[owner] = self._lives(owner)
+                    if not lives[owner]:
+                        yield entry.name
+
+        return lambda: count, owned()
 
     def _lives(self, owner: str) -> bool:
         """Whether that owner holds its lock; where not, remove it."""
         name = f"owner-{owner}"
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         try:
-            lock = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=self._hooks)
-        except FileNotFoundError:
-            return False
+            if not stat.S_ISREG(os.stat(name, dir_fd=self._hooks, follow_symlinks=False).st_mode):
+                return False  # nobody's
+            lock = os.open(name, flags, dir_fd=self._hooks)
+        except OSError as error:
+            return error.errno in _PASSES  # as far as can be known
         try:
             # Shared, so that two who look at once do not take each other for it.
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
         else:
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(OSError):
                 os.unlink(name, dir_fd=self._hooks)
             return False
         finally:
@@ -240,42 +290,85 @@ class HookQueue:
             return None
         return marker
 
-    def _set_aside_unread(self, name: str) -> None:
+    def _put_aside(self, name: str, error: Exception) -> BadMarker:
+        """Move what is not a marker of ours out of the way, and say there why."""
         match = _MARKER.match(name)
         assert match is not None
-        ours = self._folders.name_of(match[1])
-        with contextlib.suppress(FileNotFoundError):
-            self._folders.files.replace(self.waiting, ours, self._folders.failed, ours)
+        why = getattr(error, "strerror", None) or str(error)
+        folders, ours = self._folders, self._folders.name_of(match[1])
+        for present in (ours, name):  # it may have become ours before it was read
+            try:
+                folders.files.replace(folders.waiting, present, folders.failed, ours)
+            except FileNotFoundError:
+                continue
+            except OSError as cannot:
+                self._stuck.add(match[1])
+                return BadMarker(present, f"{why}; {cannot.strerror}", aside=False)
+            with contextlib.suppress(OSError, ValueError):
+                note_reason(folders.failed, ours, why)
+            break
+        return BadMarker(ours, why, aside=True)
 
-    def _find_names(self, markers: Sequence[Marker]) -> None:
+    def _find_files(
+        self, markers: Sequence[Marker], passing: list[OSError]
+    ) -> tuple[list[Marker], int]:
+        """
+        Find the files of markers, and remove markers that have none.
+
+        :param passing: errors are added to it; their markers are left for later.
+        :return: the markers that have files, and how many were removed.
+        """
+        left = [marker for marker in markers if marker.name and not marker.name_is_certain]
+        unknown = self._find_names(left, passing)
+        found = [marker for marker in markers if marker.name_is_certain]
+        gone = 0
+        for marker in markers:
+            if not marker.name_is_certain and marker not in unknown:
+                try:
+                    marker.remove()
+                    gone += 1
+                except OSError as error:
+                    passing.append(error)
+        return found, gone
+
+    def _find_names(self, markers: Sequence[Marker], passing: list[OSError]) -> set[Marker]:
         """
         Find under which names files were published.
 
         Nearly always it is the one that was meant; another one where others
         share the folder.
+
+        :return: those of which that cannot be known just now.
         """
         others: dict[str, list[Marker]] = {}
+        unknown = set()
         for marker in markers:
-            if not marker.is_at(marker.name):
-                others.setdefault(_moment(marker.name), []).append(marker)
+            try:
+                if not marker.is_at(marker.name):
+                    others.setdefault(_moment(marker.name), []).append(marker)
+            except OSError as error:
+                unknown.add(marker)
+                passing.append(error)
         if not others:
-            return
+            return unknown
         with os.scandir(self._folders.final) as entries:
             for entry in entries:
                 for marker in others.get(_moment(entry.name), ()):
                     if not marker.name_is_certain and marker.is_at(entry.name):
                         break
+        return unknown
 
 
 def _become_owner(hooks: int, files: Files) -> tuple[str, int]:
     """A name that only we have, and the descriptor of its lock."""
-    while True:
+    for _ in range(_OWNER_TRIES):
         owner = secrets.token_hex(6)
         lock = files.create(hooks, f"owner-{owner}", 0o600)
         # Somebody who looks in between takes it for a dead one's, and removes it.
         if files.lock(lock) and files.links(lock) == 1:
             return owner, lock
         os.close(lock)
+    raise OSError(errno.ENOLCK, "locks (flock) do not work here")
 
 
 def _leave(hooks: int, name: str, descriptors: Sequence[int]) -> None:

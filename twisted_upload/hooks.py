@@ -22,17 +22,18 @@ from typing import Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_upload.disk import IDisk
 from twisted_upload.hook_command import HookEnd
-from twisted_upload.hook_queue import FAILED, HOOKS, Found, HookQueue
+from twisted_upload.hook_log import HookLog, reason
+from twisted_upload.hook_queue import Found, HookQueue
 from twisted_upload.markers import Marker
-from twisted_upload.units import format_duration
+from twisted_upload.tally import ProgramCounts
 
 __all__ = [
     "BATCH",
+    "BUSY_PAUSE",
     "LOOK_INTERVAL",
     "MOST_KNOWN",
     "PAUSES",
@@ -44,6 +45,9 @@ __all__ = [
 PAUSES = (1.0, 5.0, 30.0, 120.0, 600.0)
 """Seconds, more or less, between a failure and the next attempt; the last one for
 all that follow."""
+
+BUSY_PAUSE = 1.0
+"""Seconds between looks at a file for which a program of a dead daemon still runs."""
 
 LOOK_INTERVAL = 10.0
 """Seconds between looks at the queue on disk: for what an operator has moved back,
@@ -65,7 +69,7 @@ class IHookCommand(Protocol):
     def start(self) -> None:
         """See `HookCommand.start`."""
 
-    def run(self, variables: Mapping[str, str]) -> HookEnd:
+    def run(self, variables: Mapping[str, str], held: int | None = None) -> HookEnd:
         """See `HookCommand.run`."""
 
     def stop(self) -> None:
@@ -85,11 +89,12 @@ class IHookThreads(IDisk, Protocol):
 class _Task:
     """A file, and how often its program has failed since we know of it."""
 
-    __slots__ = ("failures", "marker")
+    __slots__ = ("failures", "marker", "waits")
 
     def __init__(self, marker: Marker) -> None:
         self.marker = marker
         self.failures = 0
+        self.waits = False  # for a program that somebody else has started for it
 
 
 class HookRunner:
@@ -104,6 +109,7 @@ class HookRunner:
     :param attempts: after so many failures a file is set aside.
     :param chance: from 0 to 1, so that what has failed together does not come
         back together.
+    :ivar counts: of what it has to do, and has done.
     """
 
     def __init__(
@@ -128,8 +134,11 @@ class HookRunner:
         self._known: set[str] = set()
         self._ready: deque[_Task] = deque()
         self._resting: list[tuple[float, int, _Task]] = []  # a heap: when, a serial, what
+        self._log = HookLog(self._path)
         self._serials = itertools.count()
-        self._running = 0
+        self.counts = ProgramCounts()
+        self._set_aside_told = False
+        self._count_due = 0.0
         self._looking = False
         self._more = False  # on disk than is known here
         self._stopping = False
@@ -150,8 +159,9 @@ class HookRunner:
         """
         self._queue = queue
         self._command.start()
+        self._set_aside_told = False
+        self._count_due = self._clock.seconds()
         self._look()
-        self._later("set aside", 0.0, self._count_set_aside)
 
     def kept(self, marker: Marker) -> None:
         """A file has been kept, and its sender has been answered."""
@@ -176,8 +186,7 @@ class HookRunner:
             if timer.active():
                 timer.cancel()
         self._timers.clear()
-        if self._running:
-            _log.info("stopping: {running} programs may go on", running=self._running)
+        self._log.stopping(self.counts.running)
         ending = self._clock.callLater(seconds, self._command.stop)
 
         def stopped(result: object) -> None:
@@ -198,7 +207,7 @@ class HookRunner:
         self._known.discard(task.marker.identity)
 
     def _go_on(self) -> None:
-        while self._ready and self._running < self._jobs and not self._stopping:
+        while self._ready and self.counts.running < self._jobs and not self._stopping:
             self._start(self._ready.popleft())
         if self._more and len(self._ready) < BATCH // 2 and len(self._known) < MOST_KNOWN:
             self._look()
@@ -206,108 +215,107 @@ class HookRunner:
     # What is on disk
 
     def _look(self) -> None:
+        self._later("look", LOOK_INTERVAL, self._look)
         queue = self._queue()
         if self._looking or self._stopping or queue is None:
             return
-        self._later("look", LOOK_INTERVAL, self._look)
-        if len(self._known) >= MOST_KNOWN:
-            self._more = True
-            return
+        most = BATCH if len(self._known) < MOST_KNOWN else 0  # then it is only counted
+        now = self._clock.seconds()
+        count = now >= self._count_due
+        if count:
+            self._count_due = now + LOOK_INTERVAL
         self._looking = True
         self._more = False
         known = frozenset(self._known)
-        self._threads.run(lambda: queue.next(BATCH, known)).addCallbacks(
-            self._found, self._cannot_look
-        )
 
-    def _found(self, found: Found) -> None:
+        def job() -> tuple[Found, int | None]:
+            return queue.next(most, known), queue.set_aside() if count else None
+
+        self._threads.run(job).addCallbacks(self._found, self._cannot_look)
+
+    def _found(self, seen: tuple[Found, int | None]) -> None:
+        found, set_aside = seen
         self._looking = False
-        self._more |= found.more
-        if found.unreadable:
-            _log.error(
-                "on-upload: {count} markers cannot be read; set aside in {folder}",
-                count=found.unreadable,
-                folder=self._folder(FAILED),
-            )
-        if found.gone:
-            _log.info("on-upload: {count} files are gone, or never came", count=found.gone)
+        self.counts.waiting = found.waiting
+        # Where nothing could be done for any of them, the next look is soon enough.
+        idle = not (found.markers or found.gone or found.bad) and len(self._known) < MOST_KNOWN
+        self._more |= found.more and not idle
+        self._log.bad(found.bad)
+        self._log.gone(found.gone)
+        if found.error is not None:
+            self._log.not_read(found.error)
+        if set_aside is not None:
+            self.counts.set_aside = set_aside
+            if not self._set_aside_told:
+                self._set_aside_told = True
+                self._log.set_aside_before(set_aside)
         for marker in found.markers:
             self._add(marker)
         self._go_on()
 
     def _cannot_look(self, failure: Failure) -> None:
         self._looking = False
-        if not failure.check(OSError):
-            _log.failure("on-upload: a defect", failure)
-        _log.error(
-            "on-upload: cannot read {folder}: {error}",
-            folder=self._folder(),
-            error=failure.getErrorMessage(),
-        )
-
-    def _count_set_aside(self) -> None:
-        queue = self._queue()
-        if queue is not None:
-            self._threads.run(queue.set_aside).addCallbacks(self._tell_set_aside, self._cannot_look)
-
-    def _tell_set_aside(self, count: int) -> None:
-        if count:
-            _log.warn(
-                "on-upload: {count} files are set aside in {folder}",
-                count=count,
-                folder=self._folder(FAILED),
-            )
+        self._log.cannot_look(failure)
 
     # One file
 
     def _start(self, task: _Task) -> None:
-        self._running += 1
+        self.counts.running += 1
         command, marker, attempt = self._command, task.marker, task.failures + 1
 
-        def job() -> HookEnd:
-            if not marker.is_waiting():
+        def job() -> HookEnd | None:
+            try:
+                held = marker.hold()
+            except FileNotFoundError:
                 return _nothing("somebody has taken its marker")
-            sha256 = marker.digest()
-            if sha256 is None:
-                marker.remove()
-                return _nothing("the file is gone")
-            end = command.run(_variables(marker, sha256, attempt))
+            if held is None:
+                return None
+            try:
+                sha256 = marker.digest()
+                if sha256 is None:
+                    marker.remove()
+                    return _nothing("the file is gone")
+                end = command.run(_variables(marker, sha256, attempt), held)
+            finally:
+                os.close(held)
             if end.succeeded:
-                marker.remove()
+                end = _remove(marker, end)
             return end
 
-        self._threads.run(job).addErrback(_as_end).addCallback(self._ended, task)
+        self._threads.run(job).addErrback(self._as_end).addCallback(self._ended, task)
 
-    def _ended(self, end: HookEnd, task: _Task) -> None:
-        self._running -= 1
-        if end.succeeded or self._stopping:
-            _log.info(
-                "on-upload {name}: {end} ({took})",
-                name=task.marker.name,
-                end=end.what,
-                took=format_duration(end.seconds),
-            )
-            self._forget(task)
+    def _ended(self, end: HookEnd | None, task: _Task) -> None:
+        self.counts.running -= 1
+        if end is None:
+            self._wait_for_others(task)
         else:
-            self._failed(end, task)
+            if end.ran:
+                self.counts.ended(end.seconds, succeeded=end.succeeded)
+            if end.succeeded or self._stopping:
+                self._log.ended(task.marker.name, end)
+                self._forget(task)
+            else:
+                self._failed(end, task)
         self._go_on()
+
+    def _wait_for_others(self, task: _Task) -> None:
+        if not task.waits:
+            self._log.waits(task.marker.name)
+        task.waits = True
+        self._rest(task, BUSY_PAUSE)
 
     def _failed(self, end: HookEnd, task: _Task) -> None:
         task.failures += 1
-        failed = f"{end.what} ({format_duration(end.seconds)})"
         if task.failures >= self._attempts:
-            self._set_aside(task, end.what, failed)
+            self._set_aside(task, end)
             return
         pause = PAUSES[min(task.failures, len(PAUSES)) - 1] * (0.75 + self._chance() / 2)
-        _log.warn(
-            "on-upload {name}: {failed}, attempt {attempt} of {attempts}; again in {pause}",
-            name=task.marker.name,
-            failed=failed,
-            attempt=task.failures,
-            attempts=self._attempts,
-            pause=format_duration(pause),
-        )
-        heapq.heappush(self._resting, (self._clock.seconds() + pause, next(self._serials), task))
+        self._log.failed(task.marker.name, end, task.failures, self._attempts, pause)
+        self._rest(task, pause)
+
+    def _rest(self, task: _Task, seconds: float) -> None:
+        due = self._clock.seconds() + seconds
+        heapq.heappush(self._resting, (due, next(self._serials), task))
         self._wake_later()
 
     def _wake_later(self) -> None:
@@ -322,36 +330,31 @@ class HookRunner:
             self._wake_later()
         self._go_on()
 
-    def _set_aside(self, task: _Task, why: str, failed: str) -> None:
+    def _set_aside(self, task: _Task, end: HookEnd) -> None:
         marker, attempts, when = task.marker, task.failures, self._now()
 
         def done(_: object) -> None:
-            _log.critical(
-                "on-upload {name}: {failed}, attempt {attempts} of {attempts};"
-                " SET ASIDE in {folder}",
-                name=marker.name,
-                failed=failed,
-                attempts=attempts,
-                folder=self._folder(FAILED),
-            )
+            self.counts.set_aside += 1
+            self._log.set_aside(marker.name, end, attempts)
 
         def cannot(failure: Failure) -> None:
-            _log.critical(
-                "on-upload {name}: {failed}, and cannot be set aside in {folder}: {error}",
-                name=marker.name,
-                failed=failed,
-                folder=self._folder(FAILED),
-                error=failure.getErrorMessage(),
-            )
+            self._log.cannot_set_aside(marker.name, end, failure)
 
-        setting = self._threads.run(lambda: marker.set_aside(attempts, why, when))
+        setting = self._threads.run(lambda: marker.set_aside(attempts, end.what, when, end.said))
         setting.addCallbacks(done, cannot).addCallback(lambda _: self._forget(task))
 
     # Within
 
-    def _folder(self, *names: str) -> str:
+    def _path(self) -> str:
         queue = self._queue()
-        return os.path.join("" if queue is None else queue.path, HOOKS, *names)
+        return "" if queue is None else queue.path
+
+    def _as_end(self, failure: Failure) -> HookEnd:
+        """An error before the start, such as that the file cannot be read, is a failure too."""
+        if not failure.check(OSError, ValueError):
+            self._log.defect(failure)
+        why = f"not started: {reason(failure.value)}"
+        return HookEnd(why, succeeded=False, seconds=0.0, ran=False)
 
     def _later(self, what: str, seconds: float, call: Callable[[], None]) -> None:
         """Call it once then, whenever it was to be called before."""
@@ -363,17 +366,17 @@ class HookRunner:
 
 
 def _nothing(why: str) -> HookEnd:
-    return HookEnd(f"nothing to do, {why}", succeeded=True, seconds=0.0)
+    return HookEnd(f"nothing to do, {why}", succeeded=True, seconds=0.0, ran=False)
 
 
-def _as_end(failure: Failure) -> HookEnd:
-    """An error before the start, such as that the file cannot be read, is a failure too."""
-    error = failure.value
-    if not isinstance(error, OSError):
-        _log.failure("on-upload: a defect", failure)
-    return HookEnd(
-        f"not started: {getattr(error, 'strerror', None) or error}", succeeded=False, seconds=0.0
-    )
+def _remove(marker: Marker, end: HookEnd) -> HookEnd:
+    """Remove the marker of a program that has succeeded; else that is no success."""
+    try:
+        marker.remove()
+    except OSError as error:
+        why = f"{end.what}, but its marker cannot be removed: {reason(error)}"
+        return HookEnd(why, succeeded=False, seconds=end.seconds)
+    return end
 
 
 def _variables(marker: Marker, sha256: str, attempt: int) -> Mapping[str, str]:
@@ -389,6 +392,3 @@ def _variables(marker: Marker, sha256: str, attempt: int) -> Mapping[str, str]:
     }
     # An abstract unix address begins with a NUL, which no variable can hold.
     return {f"UPLOAD_{name}": value.replace("\0", "@") for name, value in variables.items()}
-
-
-_log = Logger()

@@ -4,27 +4,42 @@ has succeeded.
 
 What it is good for, and when it is there, is in `twisted_upload.hook_queue`.  A
 marker is a line of JSON; one that was set aside has one line more for each time,
-which tells how often it was tried and why it failed last.
+which tells how often it was tried, why it failed last, and what it said.
+
+**A marker that we have not written is not used**: it must be a plain file of our
+own user, which nobody else may write to and which has one name, and what it says
+must be what we write.  Nothing in it can be longer than that, nor a path.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import json
 import os
+import re
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from twisted_upload.files import Files
+from twisted_upload.hook_strays import end_strays
+from twisted_upload.names import is_file_name
 
-__all__ = ["Marker", "MarkerFolders"]
+__all__ = ["Marker", "MarkerFolders", "note_reason"]
 
 _NOT_THERE = (errno.ENOENT, errno.ELOOP, errno.ENXIO)
 _CHUNK = 1024 * 1024
-_LARGEST_MARKER = 64 * 1024
+_LARGEST_MARKER = 64 * 1024  # of which the first line is one KiB at the most
+_LARGEST_NOTES = 1024 * 1024  # beyond which no reasons are added
+_LONGEST_PEER = 512
+_LARGEST_NUMBER = 2**64 - 1
+_LATEST = 2.0**40  # seconds since the epoch
+_DIGEST = re.compile(r"[0-9a-f]{64}\Z")
+_LISTENER = re.compile(r"[a-z0-9-]{0,16384}\Z")
 
 
 @dataclass(frozen=True)
@@ -84,6 +99,7 @@ class Marker:
         self.sha256: str | None = None
         self._inode = 0
         self._modified = 0
+        self._marker_inode = 0
         self._inodes_last = True
         self._descriptor: int | None = None
 
@@ -107,6 +123,7 @@ class Marker:
         self._inode, self._modified = status.st_ino, status.st_mtime_ns
         folders.in_hand.add(self.identity)
         self._descriptor = folders.files.create(folders.waiting, self._own_name, 0o600)
+        self._marker_inode = os.fstat(self._descriptor).st_ino
         line = _line(
             name=name,
             size=size,
@@ -116,7 +133,7 @@ class Marker:
             arrived=self.arrived,
             inode=self._inode,
             modified=self._modified,
-            marker=os.fstat(self._descriptor).st_ino,
+            marker=self._marker_inode,
         )
         if folders.files.write(self._descriptor, line) < len(line):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -142,31 +159,48 @@ class Marker:
 
     # In the hands of who starts the program
 
-    def is_waiting(self) -> bool:
-        """Whether it is still where we have found it."""
+    def hold(self) -> int | None:
+        """
+        Lock it, for as long as a program runs for its file.
+
+        :return: its descriptor, to be closed; whoever else has it then, holds
+            the lock too.  None if a program of somebody else still runs: of a
+            daemon that was killed.  If nobody looks after that, it is killed.
+        :raises FileNotFoundError: somebody has taken it.
+        """
+        descriptor = self._open(os.O_RDWR)  # NFS locks nothing else
         try:
-            os.stat(self._own_name, dir_fd=self.folders.waiting, follow_symlinks=False)
-        except FileNotFoundError:
-            return False
-        return True
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            status = os.fstat(descriptor)
+            if not status.st_nlink:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        except BlockingIOError:
+            end_strays(descriptor)
+            os.close(descriptor)
+            return None
+        except BaseException:
+            os.close(descriptor)
+            raise
+        self._inodes_last = status.st_ino == self._marker_inode
+        return descriptor
 
     def digest(self) -> str | None:
         """
         The SHA-256 of the file: as it came, where that was computed; otherwise as
-        it is now.  None if it is gone, or is no plain file any more.
+        it is now.  None if it is gone, or another one has its name now.
         """
         flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         try:
             if self.sha256 is not None:
                 status = os.stat(self.name, dir_fd=self.folders.final, follow_symlinks=False)
-                return self.sha256 if stat.S_ISREG(status.st_mode) else None
+                return self.sha256 if self._is(status) else None
             descriptor = os.open(self.name, flags, dir_fd=self.folders.final)
         except OSError as error:
             if error.errno in _NOT_THERE:
                 return None
             raise
         try:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            if not self._is(os.fstat(descriptor)):
                 return None
             digest = hashlib.sha256()
             while piece := os.read(descriptor, _CHUNK):
@@ -181,18 +215,21 @@ class Marker:
         with contextlib.suppress(FileNotFoundError):
             self.folders.files.unlink(self.folders.waiting, self._own_name)
 
-    def set_aside(self, attempts: int, why: str, when: float) -> None:
+    def set_aside(self, attempts: int, why: str, when: float, said: str = "") -> None:
         """
         Move it to ``failed/``, for an operator.
 
         :param when: seconds since the epoch.
+        :param said: the last that the program has printed.
         """
         folders, files = self.folders, self.folders.files
-        line = _line(name=self.name, certain=True, attempts=attempts, failed=why, when=when)
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
-        descriptor = os.open(self._own_name, flags, dir_fd=folders.waiting)
+        line = _line(
+            name=self.name, certain=True, attempts=attempts, failed=why, said=said, when=when
+        )
+        descriptor = self._open(os.O_WRONLY | os.O_APPEND)
         try:
-            files.write(descriptor, line)
+            if os.fstat(descriptor).st_size < _LARGEST_NOTES:
+                files.write(descriptor, line)
             if folders.durable:
                 files.fsync(descriptor)
         finally:
@@ -208,69 +245,161 @@ class Marker:
         Understand what was written.
 
         :return: whether all of it was; if not, its upload has not got further.
-        :raises ValueError: it is not a marker.
+        :raises ValueError: it is not a marker; the text says why.
         """
-        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-        descriptor = os.open(self._own_name, flags, dir_fd=self.folders.waiting)
+        descriptor = self._open(os.O_RDONLY)
         try:
             inode = os.fstat(descriptor).st_ino
-            first, newline, more = os.read(descriptor, _LARGEST_MARKER).partition(b"\n")
+            text = os.read(descriptor, _LARGEST_MARKER)
         finally:
             os.close(descriptor)
+        first, newline, more = text.partition(b"\n")
         if not newline:
+            if len(text) == _LARGEST_MARKER:
+                raise ValueError("its first line has no end")
             return False
-        facts = json.loads(first)
+        facts = _Facts(first)
+        self.name = facts.text("name", is_file_name)
+        self.listener = facts.text("listener", _LISTENER.match)
+        self.peer = facts.text("peer", _is_peer)
+        self.size = facts.number("size")
+        self.sha256 = facts.text("sha256", _DIGEST.match) if facts["sha256"] is not None else None
+        self.arrived = facts.seconds("arrived")
+        self._inode, self._modified = facts.number("inode"), facts.number("modified")
+        self._marker_inode = facts.number("marker")
+        self._inodes_last = inode == self._marker_inode
+        self.name_is_certain = False
         for line in more.splitlines():
-            with contextlib.suppress(ValueError):  # cut off by a crash
-                facts.update(json.loads(line))
-        try:
-            self.name, self.listener, self.peer = (
-                _string(facts[key]) for key in ("name", "listener", "peer")
-            )
-            self.size, self._inode, self._modified = (
-                int(facts[key]) for key in ("size", "inode", "modified")
-            )
-            self.arrived = float(facts["arrived"])
-            self.sha256 = None if facts["sha256"] is None else _string(facts["sha256"])
-            self.name_is_certain = facts.get("certain") is True
-            self._inodes_last = inode == facts["marker"]
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError("not a marker") from error
-        if not self.name or "/" in self.name or self.name.startswith("."):
-            raise ValueError("not a marker")
+            with contextlib.suppress(ValueError):  # cut off, by a crash or here
+                self.name = _Facts(line).text("name", is_file_name)
+                self.name_is_certain = True
         return True
 
     def is_at(self, name: str) -> bool:
         """
         Whether the file has this name; then that is certain.
-
-        It is known by its inode number.  Some file systems give out others each
-        time they are mounted, and then the marker has another one, too: there
-        the file is known by its size and its time.
         """
         try:
             status = os.stat(name, dir_fd=self.folders.final, follow_symlinks=False)
         except FileNotFoundError:
             return False
-        if self._inodes_last:
-            same = status.st_ino == self._inode
-        else:
-            same = (status.st_size, status.st_mtime_ns) == (self.size, self._modified)
-        if same and stat.S_ISREG(status.st_mode):
+        if self._is(status):
             self.kept(name)
             return True
         return False
+
+    # Within
+
+    def _is(self, status: os.stat_result) -> bool:
+        """
+        Whether this is the file that was kept, and not one that has its name now.
+
+        It is known by its inode number.  Some file systems give out others each
+        time they are mounted, and then the marker has another one, too: there
+        the file is known by its size and its time.
+        """
+        if not stat.S_ISREG(status.st_mode):
+            return False
+        if self._inodes_last:
+            return status.st_ino == self._inode
+        return (status.st_size, status.st_mtime_ns) == (self.size, self._modified)
+
+    def _open(self, flags: int) -> int:
+        """
+        Open it, if it can be ours.
+
+        :raises ValueError: it cannot; the text says why.
+        """
+        return _open_ours(self.folders.waiting, self._own_name, flags)
 
     @property
     def _own_name(self) -> str:
         return self.folders.name_of(self.identity)
 
 
+def note_reason(folder: int, name: str, why: str) -> None:
+    """
+    Add to what stands in ``failed/`` why it does, if it is ours.
+
+    :raises ValueError: it is not.
+    """
+    descriptor = _open_ours(folder, name, os.O_WRONLY | os.O_APPEND)
+    try:
+        if os.fstat(descriptor).st_size < _LARGEST_NOTES:
+            os.write(descriptor, b"\n" + _line(failed=why))
+    finally:
+        os.close(descriptor)
+
+
+def _open_ours(folder: int, name: str, flags: int) -> int:
+    # Not even opened if it is no file: that may have an effect.
+    _require_ours(os.stat(name, dir_fd=folder, follow_symlinks=False))
+    flags |= os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    descriptor = os.open(name, flags, dir_fd=folder)
+    try:
+        _require_ours(os.fstat(descriptor))
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _require_ours(status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError("it is not a file")
+    if status.st_uid != os.geteuid():
+        raise ValueError(f"it belongs to uid {status.st_uid}")
+    if status.st_mode & 0o022:
+        raise ValueError("others may write to it")
+    if status.st_nlink > 1:
+        raise ValueError("it has another name, too")
+
+
+class _Facts:
+    """
+    What a line says, if it is one of ours.
+
+    :raises ValueError: it is not; the text says why.
+    """
+
+    def __init__(self, line: bytes) -> None:
+        try:
+            self._facts: dict[str, Any] = dict(**json.loads(line, parse_constant=_no_number))
+        except (ValueError, TypeError, RecursionError):
+            raise ValueError("it is not JSON as we write it") from None
+
+    def __getitem__(self, key: str) -> Any:
+        try:
+            return self._facts[key]
+        except KeyError:
+            raise ValueError(f"it has no {key}") from None
+
+    def text(self, key: str, is_right: Callable[[str], object]) -> str:
+        value = self[key]
+        if not isinstance(value, str) or not is_right(value):
+            raise ValueError(f"its {key} is none of ours")
+        return value
+
+    def number(self, key: str) -> int:
+        value = self[key]
+        if type(value) is not int or not 0 <= value <= _LARGEST_NUMBER:
+            raise ValueError(f"its {key} is none of ours")
+        return value
+
+    def seconds(self, key: str) -> float:
+        value = self[key]
+        if type(value) not in (int, float) or not 0 <= value < _LATEST:
+            raise ValueError(f"its {key} is none of ours")
+        return float(value)
+
+
+def _is_peer(text: str) -> bool:
+    return len(text) <= _LONGEST_PEER and text.isprintable()
+
+
+def _no_number(_: str) -> NoReturn:
+    raise ValueError("it is no number")
+
+
 def _line(**facts: Any) -> bytes:
     return json.dumps(facts, ensure_ascii=True).encode() + b"\n"
-
-
-def _string(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError(value)
-    return value

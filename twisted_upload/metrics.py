@@ -31,6 +31,11 @@ __all__ = [
     "LAG",
     "LAST_KEPT",
     "METRICS",
+    "PROGRAMS",
+    "PROGRAMS_RUNNING",
+    "PROGRAMS_SET_ASIDE",
+    "PROGRAMS_WAITING",
+    "PROGRAM_DURATION",
     "PUBLISH",
     "RESERVE",
     "RESTARTS",
@@ -165,6 +170,30 @@ FREE_INODES = _gauge(
 RESERVE = _gauge(
     "reserve_bytes", "Free space below which uploads are refused.", "directory", together="max"
 )
+PROGRAMS_WAITING = _gauge(
+    "programs_waiting",
+    "Files whose program of --on-upload has not succeeded yet; looked at every 10 s.",
+    "directory",
+    together="max",  # each process looks at the same queue
+)
+PROGRAMS_RUNNING = _gauge("programs_running", "Programs of --on-upload that run.", "directory")
+PROGRAMS = _counter(
+    "programs_total",
+    "Programs of --on-upload that have ended, each attempt: succeeded or failed.",
+    *("directory", "end"),
+)
+PROGRAM_DURATION = _histogram(
+    "program_duration_seconds",
+    "How long programs of --on-upload took, each attempt.",
+    _DURATIONS,
+    "directory",
+)
+PROGRAMS_SET_ASIDE = _gauge(
+    "programs_set_aside",
+    "Files in .on-upload/failed/, whose programs are not started again; looked at every 10 s.",
+    "directory",
+    together="max",
+)
 LAG = _histogram(
     "reactor_lag_seconds", "How late a timer fires that is set four times a second.", _WAITS
 )
@@ -187,6 +216,7 @@ METRICS: tuple[Metric, ...] = (
     *(UPLOADS, BYTES, TURNED_AWAY, IN_FLIGHT, CONNECTIONS, DURATION, SIZE, LAST_KEPT),
     *(FSYNC, PUBLISH, HEALTHY, FREE, FREE_INODES, RESERVE),
     *(HANDSHAKE_FAILURES, CERTIFICATE_ENDS),
+    *(PROGRAMS_WAITING, PROGRAMS_RUNNING, PROGRAMS, PROGRAM_DURATION, PROGRAMS_SET_ASIDE),
     *(LAG, WORST_LAG, DRAINING, WORKERS, RESTARTS, STARTED, INFO),
 )
 

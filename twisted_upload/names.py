@@ -12,7 +12,15 @@ import re
 
 import filetype  # type: ignore[import-untyped]
 
-__all__ = ["HEAD", "UNKNOWN_SUFFIX", "Moments", "file_name", "is_suffix", "told_suffix"]
+__all__ = [
+    "HEAD",
+    "UNKNOWN_SUFFIX",
+    "Moments",
+    "file_name",
+    "is_file_name",
+    "is_suffix",
+    "told_suffix",
+]
 
 HEAD = 8192
 """Bytes of the beginning of a file that its kind is told from; as many as the
@@ -21,6 +29,7 @@ library looks at."""
 UNKNOWN_SUFFIX = ".bin"
 """The suffix of a file whose first bytes do not tell what it is."""
 
+_FILE_NAME = re.compile(r"[0-9]{1,15}(-[1-9][0-9]{0,8})?(?P<suffix>\..*)?\Z")
 _SUFFIX = re.compile(r"(\.[A-Za-z0-9_-]+){1,4}\Z")
 _LONGEST_SUFFIX = 32
 
@@ -34,6 +43,12 @@ def file_name(milliseconds: int, serial: int, suffix: str) -> str:
     :param suffix: with its dot, or empty.
     """
     return f"{milliseconds}-{serial}{suffix}" if serial else f"{milliseconds}{suffix}"
+
+
+def is_file_name(text: str) -> bool:
+    """Whether `file_name` gives such names."""
+    match = _FILE_NAME.match(text)
+    return match is not None and is_suffix(match["suffix"] or "")
 
 
 def is_suffix(text: str) -> bool:

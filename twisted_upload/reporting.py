@@ -153,6 +153,8 @@ class ProcessReporter(Companion):
             }
             if store.room.space.all_inodes:
                 yield {FREE_INODES.name: {(store.path,): store.room.space.inodes}}
+            if store.programs is not None:
+                yield store.programs.samples(store.path)
         yield {
             LAG.name: {(): self._lags.sample()},
             WORST_LAG.name: {(): self._lag.worst},

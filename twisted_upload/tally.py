@@ -18,13 +18,18 @@ from twisted_upload.metrics import (
     DURATION,
     FSYNC,
     LAST_KEPT,
+    PROGRAM_DURATION,
+    PROGRAMS,
+    PROGRAMS_RUNNING,
+    PROGRAMS_SET_ASIDE,
+    PROGRAMS_WAITING,
     PUBLISH,
     SIZE,
     UPLOADS,
     Samples,
 )
 
-__all__ = ["DiskTimes", "Histogram", "SharedHistogram", "Tally"]
+__all__ = ["DiskTimes", "Histogram", "ProgramCounts", "SharedHistogram", "Tally"]
 
 
 class Histogram:
@@ -142,4 +147,38 @@ class DiskTimes:
         return {
             FSYNC.name: {(directory,): self.fsync.sample()},
             PUBLISH.name: {(directory,): self.publish.sample()},
+        }
+
+
+class ProgramCounts:
+    """
+    What is counted of the programs of ``--on-upload`` of one store.
+
+    :ivar waiting: files whose programs have not succeeded yet, as last looked
+        at; of all processes that share the directory.
+    :ivar set_aside: files that were set aside, the same.
+    :ivar running: programs that this process runs.
+    """
+
+    def __init__(self) -> None:
+        self.waiting = 0
+        self.set_aside = 0
+        self.running = 0
+        # Series that are there from the start: their first increase is one.
+        self._ends = {"succeeded": 0, "failed": 0}
+        self._durations = Histogram(PROGRAM_DURATION.bounds)
+
+    def ended(self, seconds: float, *, succeeded: bool) -> None:
+        """Count one that has run."""
+        self._ends["succeeded" if succeeded else "failed"] += 1
+        self._durations.observe(seconds)
+
+    def samples(self, directory: str) -> Samples:
+        """All of it."""
+        return {
+            PROGRAMS_WAITING.name: {(directory,): self.waiting},
+            PROGRAMS_RUNNING.name: {(directory,): self.running},
+            PROGRAMS.name: {(directory, end): number for end, number in self._ends.items()},
+            PROGRAM_DURATION.name: {(directory,): self._durations.sample()},
+            PROGRAMS_SET_ASIDE.name: {(directory,): self.set_aside},
         }
