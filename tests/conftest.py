@@ -5,6 +5,7 @@ What every test is held to: it leaves nothing behind, and it ends.
 from __future__ import annotations
 
 import gc
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,16 @@ def nothing_left_behind(tmp_path: Path, expected_errors: list[str]) -> Iterator[
     left += [reader for reader in reactor.getReaders() if id(reader) not in readers]
     left += [*tmp_path.glob("**/.incoming/*")]
     assert not left, "the test left behind:\n" + "\n".join(map(str, left))
+
+
+def pytest_configure() -> None:
+    """
+    No child of ours inherits an ignored signal, as all would under ``nohup ... &``: one
+    with a handler is at its default in what we start.
+    """
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
 
 
 def pytest_collection_finish() -> None:

@@ -146,6 +146,7 @@ class Daemon:
     :param general: options of ``twistd``.
     :param environment: what it finds there beside our own.
     :param descriptors: what it inherits.
+    :param output: its standard output, if that is not to be the file `log`.
     :ivar addresses: what it says that it listens on, each as a family and an
         address to connect to.
     """
@@ -158,6 +159,7 @@ class Daemon:
         general: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
         descriptors: Sequence[int] = (),
+        output: int | None = None,
     ) -> None:
         self.folder = folder
         self.directory = folder / "inbox"
@@ -171,6 +173,7 @@ class Daemon:
         self._command = [*deadly(), *before, twistd(), "-n", "--pidfile=", *general, "upload"]
         self._command += ["--directory", str(self.directory), *options]
         self._descriptors = descriptors
+        self._output = output
         self._environment = {**os.environ, **(environment or {})}
 
     def __enter__(self) -> Self:
@@ -180,7 +183,7 @@ class Daemon:
                 cwd=self.folder,
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
-                stdout=log,
+                stdout=log if self._output is None else self._output,
                 stderr=errors,
                 pass_fds=self._descriptors,
             )

@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_upload.ends import UploadEnd, log_end
-from twisted_upload.logs import JSON, TEXT, LineObserver, is_journald, unbuffered
+from twisted_upload.logs import JSON, TEXT, LineObserver, is_journald, is_loud, unbuffered
 from twisted_upload.records import FIELDS
 
 KEPT = UploadEnd("kept", "", "192.0.2.7:50123", 2048, 0.5, "1795328130123.bin")
@@ -230,6 +231,17 @@ def test_nothing_is_held_back_at_the_end() -> None:
     assert len(written) == 1
 
 
+@pytest.mark.parametrize("form", [TEXT, JSON])
+@pytest.mark.parametrize("journald", [False, True])
+def test_loud(form: str, journald: bool) -> None:
+    """A line that somebody should look at is told from others, whatever it says."""
+    written = Written(form, journald=journald)
+    written.ended(KEPT, REFUSED)
+    for level in (LogLevel.info, LogLevel.warn, LogLevel.error, LogLevel.critical):
+        written.log.emit(level, '2026-01-01T00:00:00Z ERROR "level": "error"')
+    assert [*map(is_loud, written.lines)] == [False, False, False, True, True, True]
+
+
 # journald
 
 
@@ -281,7 +293,21 @@ def test_nobody_reads(pipe: tuple[int, int]) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "w") as stream:
-        unbuffered(stream)("words\n")
+        LineObserver(unbuffered(stream)).write("words\n")
+
+
+def test_stream_of_others(pipe: tuple[int, int]) -> None:
+    """A stream that somebody else has made non-blocking gets every byte."""
+    os.set_blocking(pipe[1], False)
+    text = "x" * 200_000 + "\n"
+    with os.fdopen(os.dup(pipe[1]), "w") as stream:
+        writing = threading.Thread(target=unbuffered(stream), args=[text])
+        writing.start()
+        came = b""
+        while len(came) < len(text):
+            came += os.read(pipe[0], 65536)
+        writing.join()
+    assert came.decode() == text
 
 
 def test_all_characters(tmp_path: Path) -> None:

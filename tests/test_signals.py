@@ -98,6 +98,23 @@ def test_signal_to_all_processes(tmp_path: Path, number: int) -> None:
         assert len(daemon.files()) == 1
 
 
+@WORKERS
+def test_started_in_the_background(tmp_path: Path, workers: str) -> None:
+    """What was ignored when it was started stays so; SIGTERM stops it all the same."""
+    ignoring = [sys.executable, "-c"]
+    ignoring += [
+        "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN);"
+        "os.execv(sys.argv[1], sys.argv[1:])"
+    ]
+    with Daemon(tmp_path, workers, before=ignoring) as daemon, daemon.begin(bytes(300_000)) as peer:
+        daemon.signal(signal.SIGINT)
+        assert daemon.send(b"something") == SUCCESS
+        daemon.signal(signal.SIGTERM)
+        daemon.wait_for_line("stopping: 1 uploads in flight")
+        assert finish(peer) == SUCCESS
+        assert daemon.wait_for_end() == -signal.SIGTERM
+
+
 # SIGHUP
 
 

@@ -10,17 +10,20 @@ these format the time once a second, and leave the rest to the upload itself.
 from __future__ import annotations
 
 import os
+import re
+import select
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent
+from twisted.logger import ILogObserver, LogEvent, Logger, LogLevel, formatEvent
 from twisted.python.logfile import LogFile
 from zope.interface import implementer
 
 from twisted_upload.ends import UploadEnd
 from twisted_upload.errors import CannotStart
+from twisted_upload.log_writer import LogWriter
 from twisted_upload.records import Stamps, encode, end_fields
 
 __all__ = [
@@ -29,6 +32,7 @@ __all__ = [
     "TEXT",
     "LineObserver",
     "is_journald",
+    "is_loud",
     "observer_for",
     "unbuffered",
 ]
@@ -53,11 +57,18 @@ _PRIORITIES = {
 }
 """As in sd-daemon(3)."""
 
+_SHOULD_BE_LOOKED_AT = re.compile(
+    r"<[0-4]>"
+    r"|[\d:T-]+Z (?:WARN|ERROR|CRITICAL) "
+    r'|\{"time": ?"[^"]*", ?"level": ?"(?:warn|error|critical)"'
+)
+
 
 @implementer(ILogObserver)
 class LineObserver:
     """
-    Writes events to a stream, as they come.
+    Writes events to a stream, as they come; from `begin` on in a thread, so that a
+    stream which takes nothing holds up nobody (see `twisted_upload.log_writer`).
 
     :param write: takes text; as of a line-buffered or unbuffered stream.
     :param form: `TEXT` or `JSON`.
@@ -81,11 +92,13 @@ class LineObserver:
         clock: IReactorTime | None = None,
         file: LogFile | None = None,
     ) -> None:
-        self.write = write
+        # The thread has its own: it formats when it likes.
+        self._writer = LogWriter(write, _Lines(form, journald).dropped, is_loud)
+        self.write = self._writer.write
+        self.begin, self.finish = self._writer.begin, self._writer.finish
         self._file = file
         self.journald = journald
-        self._line = self._json if form == JSON else self._text
-        self._stamps = Stamps()
+        self._lines = _Lines(form, journald)
         self._clock = clock
         self._held: list[LogEvent] = []
 
@@ -106,35 +119,71 @@ class LineObserver:
     def flush(self) -> None:
         """Write what is held back."""
         held, self._held = self._held, []
-        text = "".join(map(self._formatted, held))
+        text = "".join(map(self._lines, held))
         if text:
             self.write(text)
 
     def rotate(self) -> None:
         """Begin another log file, and keep the old one under another name."""
         if self._file is not None:
-            self._file.rotate()
+            self._writer.do(self._rotate)
 
     def reopen(self) -> None:
         """
-        Write to a file of the same name, wherever the old one has gone.
-
-        :raises OSError: there can be none; the old one is still written to.
+        Write to a file of the same name, wherever the old one has gone; where there
+        can be none, the old one is still written to.
         """
         if self._file is not None:
+            self._writer.do(self._reopen)
+
+    def _rotate(self) -> None:
+        assert self._file is not None
+        try:
+            self._file.rotate()
+        except OSError as error:
+            _log.error("the log file is not rotated: {why}", why=error.strerror)
+
+    def _reopen(self) -> None:
+        assert self._file is not None
+        try:
             with open(self._file.path, "ab"):
                 pass
             self._file.reopen()
+        except OSError as error:
+            _log.error("the log file stays: there can be no other: {why}", why=error.strerror)
 
-    def _formatted(self, event: LogEvent) -> str:
+
+class _Lines:
+    """
+    Makes lines of events.
+
+    :param journald: see `LineObserver`.
+    """
+
+    def __init__(self, form: str, journald: bool) -> None:
+        self._journald = journald
+        self._line = self._json if form == JSON else self._text
+        self._stamps = Stamps()
+
+    def __call__(self, event: LogEvent) -> str:
+        """The line of one event, or several; none where it says nothing."""
         level = _level(event)
         line = self._line(event, level)
         if line is None:
             return ""
-        if self.journald:
+        if self._journald:
             priority = _PRIORITIES[level]
             line = priority + line.replace("\n", f"\n{priority}")
         return f"{line}\n"
+
+    def dropped(self, lines: int) -> str:
+        """A line about so many that are missing."""
+        told: list[LogEvent] = []
+        log = Logger(observer=cast(ILogObserver, told.append))
+        log.error(
+            "{lines} lines of the log are missing here: nothing took them in time", lines=lines
+        )
+        return "".join(map(self, told))
 
     def _text(self, event: LogEvent, level: str) -> str | None:
         text = _message(event)
@@ -190,7 +239,8 @@ def observer_for(
         file = LogFile.fromFullPath(name, rotateLength=LARGEST_LOG)
     except OSError as error:
         raise CannotStart(f"--logfile: cannot write {name}: {error.strerror}") from error
-    return LineObserver(file.write, form, clock=clock, file=file)
+    write: Callable[[bytes], object] = file.write
+    return LineObserver(lambda text: write(_encoded(text)), form, clock=clock, file=file)
 
 
 def is_journald(descriptor: int, environment: Mapping[str, str]) -> bool:
@@ -203,19 +253,34 @@ def is_journald(descriptor: int, environment: Mapping[str, str]) -> bool:
 
 
 def unbuffered(stream: TextIO) -> Callable[[str], object]:
-    """What writes text to a stream's descriptor at once."""
+    """
+    What writes text to a stream's descriptor at once, however long that takes.
+
+    It raises `OSError` where nobody reads any more.
+    """
     stream.flush()
     descriptor = stream.fileno()
 
     def write(text: str) -> None:
-        data = text.encode("utf-8", "backslashreplace")
+        data = _encoded(text)
         while data:
             try:
                 data = data[os.write(descriptor, data) :]
-            except OSError:
-                return  # nobody reads any more: not a reason to stop serving
+            except BlockingIOError:  # somebody who has it too wants it so
+                again = select.poll()
+                again.register(descriptor, select.POLLOUT)
+                again.poll()
 
     return write
+
+
+def is_loud(line: str) -> bool:
+    """Whether a line of ours is one that somebody should look at."""
+    return _SHOULD_BE_LOOKED_AT.match(line) is not None
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "backslashreplace")
 
 
 def _level(event: LogEvent) -> str:
@@ -238,3 +303,6 @@ def _message(event: LogEvent) -> str:
 
 def _traceback(event: LogEvent) -> str:
     return str(event["log_failure"].getTraceback()).rstrip()
+
+
+_log = Logger()

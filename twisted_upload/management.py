@@ -94,6 +94,11 @@ class Management:
         """Take part in the starting and the stopping of the reactor."""
         reactor = self._reactor
         Signals(reactor, self).install()
+        observer = self._service.observer
+        if observer is not None:
+            # Not before twistd has forked.
+            reactor.callWhenRunning(observer.begin)
+            reactor.addSystemEventTrigger("after", "shutdown", observer.finish)
         reactor.callWhenRunning(set_start_aside)
         if self._notifications is not None:
             notifications = self._notifications
@@ -116,7 +121,8 @@ class Management:
         """See `ISignalled.reload`; what has come of it is one line in the log."""
         if self._notifications is not None:
             self._notifications.reloading()
-        self._reopen_log()
+        if self._service.observer is not None:
+            self._service.observer.reopen()
         try:
             configuration = self._read()
             renewal = self._certificates.read()
@@ -130,14 +136,6 @@ class Management:
             _log.info("{text}", text=printable(reloaded.text))
         if self._notifications is not None:
             self._notifications.reloaded()
-
-    def _reopen_log(self) -> None:
-        observer = self._service.observer
-        if observer is not None:
-            try:
-                observer.reopen()
-            except OSError as error:
-                _log.error("the log file stays: there can be no other: {why}", why=error.strerror)
 
     def _over(self) -> None:
         assert self._notifications is not None

@@ -3,7 +3,8 @@ What signals do to the daemon.
 
 ========  ====================================================================
 SIGTERM   stop: uploads in flight may finish; a second one ends the daemon at
-          once.  SIGINT (Ctrl-C) is the same.
+          once.  SIGINT (Ctrl-C) is the same, unless the daemon was started with
+          it ignored, as a shell does that starts it in the background.
 SIGHUP    read the configuration again, and open the log file again
 SIGUSR1   begin another log file
 ========  ====================================================================
@@ -58,7 +59,7 @@ class Signals:
         self._worker = worker
         self._stopped = False
         self._ended = False
-        self._twisted: dict[int, Any] = {}
+        self._twisted: dict[int, Callable[[int, FrameType | None], object]] = {}
 
     def install(self) -> None:
         """
@@ -80,8 +81,12 @@ class Signals:
         """Twisted has installed its handlers when the reactor started to run."""
         self._reactor.addSystemEventTrigger("before", "shutdown", self._stops)
         for number in (signal.SIGTERM, signal.SIGINT):
-            self._twisted[number] = signal.getsignal(number)
-            signal.signal(number, self._stop)
+            twisted = signal.getsignal(number)
+            # Whoever starts it with a signal ignored (nohup, a shell in the background)
+            # wants it so, and Twisted has left that alone.
+            if callable(twisted):
+                self._twisted[number] = twisted
+                signal.signal(number, self._stop)
         if self._worker:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             signal.signal(signal.SIGQUIT, lambda *_: self._in_reactor(self._end))
@@ -98,9 +103,7 @@ class Signals:
                 self._in_reactor(self._end)
             return
         self._stopped = True
-        twisted = self._twisted[number]
-        if callable(twisted):
-            twisted(number, frame)  # it stops the reactor, and remembers why
+        self._twisted[number](number, frame)  # it stops the reactor, and remembers why
 
     def _end(self) -> None:
         if not self._ended:

@@ -162,8 +162,6 @@ def main() -> None:
     except CannotStart as error:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(1) from error
-    # A supervisor that stands still holds up no uploads: it misses lines of the log.
-    os.set_blocking(sys.stdout.fileno(), False)
     StandardIO(supervised, stdout=REPORTS, reactor=reactor)  # type: ignore[call-arg]
     notifications = Notifications(
         supervised.notify,
@@ -176,8 +174,10 @@ def main() -> None:
     reactor.callWhenRunning(notifications.ready)
     reactor.addSystemEventTrigger("before", "shutdown", supervised.stop)
     reactor.addSystemEventTrigger("during", "shutdown", notifications.over)
+    observer.begin()  # a supervisor that stands still holds up no uploads
     reactor.run()
     observer.flush()
+    observer.finish()
 
 
 def _adopted(descriptions: str, reactor: Any) -> Endpoints:
