@@ -276,10 +276,11 @@ def test_one_program_for_a_directory(tmp_path: Path) -> None:
     """Listeners that fill one directory start one program for its files, or none."""
     listener = "[[listener]]\nname = '{}'\nport = {}\non-upload = '{}'\n"
     file = listener.format("a", 1, "sort") + listener.format("b", 2, "uniq")
-    assert wrong(file=file, folder=tmp_path) == (
-        "x.toml: listener b: on-upload: listener a starts another program for files of the"
-        " same directory"
-    )
+    for other in "uniq", "sort -u":
+        assert wrong(file=file.replace("uniq", other), folder=tmp_path) == (
+            "x.toml: listener b: on-upload: listener a starts another program for files of the"
+            " same directory"
+        )
     configured(file=file + "directory = 'other'\n", folder=tmp_path)
     configured(file=file.replace("uniq", ""), folder=tmp_path)
     configured(file=file.replace("uniq", "sort"), folder=tmp_path)

@@ -101,6 +101,14 @@ async def test_dead_peers_of_a_unix_socket(tmp_path: Path) -> None:
     async with open_door() as door:
         port: Any = reactor.listenUNIX(str(tmp_path / "door"), door.factory)
         notice_dead_peers(port)
+        assert port.socket.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 0
+        with socket.socket(socket.AF_UNIX) as peer:
+            peer.connect(str(tmp_path / "door"))
+            await until(lambda: door.senders)
+            (protocol,) = door.senders
+            accepted = protocol.transport.getHandle()
+            assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 0
+        await door.is_quiet()
         await port.stopListening()
 
 

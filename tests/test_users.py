@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.daemon import SUCCESS, Daemon, run_twistd
+from tests.daemon import SUCCESS, Daemon, on_a_file_system, run_twistd
 from tests.test_twistd import assert_one_line
 from twisted_upload.errors import CannotStart, WrongConfiguration
 from twisted_upload.users import as_its_user, check_user
@@ -155,6 +155,21 @@ def test_replaced_while_it_runs(tmp_path: Path) -> None:
         tmp_path, "-n", "--pidfile=", "upload", "--port=0", f"--directory={daemon.directory}"
     )
     assert_one_line(result, ".incoming belongs to uid 65534", 1)
+
+
+@pytest.mark.parametrize("options", [(), ("--check",)])
+def test_incoming_on_another_file_system(tmp_path: Path, options: tuple[str, ...]) -> None:
+    """A .incoming on which something is mounted is refused: no rename leads out of it."""
+    inbox = tmp_path / "inbox"
+    inbox.mkdir()
+    before = on_a_file_system(inbox / ".incoming", "mode=0700")
+    arguments = ("-n", "--pidfile=", "upload", "--port=0", f"--directory={inbox}", *options)
+    result = run_twistd(tmp_path, *arguments, before=before)
+    assert result.returncode == 1
+    assert result.stderr == (
+        f"twistd upload: cannot use {inbox}/.incoming: it is on another file system than the"
+        " directory\n"
+    )
 
 
 # -- a start that fails -------------------------------------------------------
