@@ -14,9 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from twisted_upload.configuration import configure
+from twisted_upload.layers import Given, Layer
 from twisted_upload.options import OPTIONS
 from twisted_upload.service import STOPPING
-from twisted_upload.systemd_units import CannotInstall, main, units
+from twisted_upload.systemd_units import CONFIGURATION, CannotInstall, main, units
 
 TWISTD = "/opt/twisted-upload/bin/twistd"
 SERVICE = "etc/systemd/system/twisted-upload.service"
@@ -60,6 +62,36 @@ def test_time_to_stop() -> None:
     ]
     (seconds,) = values("TimeoutStopSec", units(TWISTD, 0)[SERVICE])
     assert float(seconds) > drain + STOPPING
+
+
+def test_journal(tmp_path: Path) -> None:
+    """The configuration that is installed has a journal, where the service may write."""
+    texts = units(TWISTD, 252)
+    (tmp_path / "x.toml").write_text(texts[CONFIGURATION])
+    layer: Layer = {"config": Given("x.toml", "--config"), "listen": Given(("systemd",), "x")}
+    configuration = configure(layer, {}, str(tmp_path))
+    (logs,) = values("LogsDirectory", texts[SERVICE])
+    assert configuration["journal"] == f"/var/log/{logs}/uploads"
+    (state,) = values("StateDirectory", texts[SERVICE])
+    assert configuration.listeners[0]["directory"] == f"/var/lib/{state}"
+
+
+@pytest.mark.parametrize("program", ["docker", "podman"])
+def test_container(program: str) -> None:
+    """The container file says how to run it with either, unprivileged, and with time to stop."""
+    text = (Path(__file__).parents[1] / "Containerfile").read_text("utf-8")
+    said = re.sub(r"\\\n# +", " ", text)
+    (build,) = re.findall(rf"^#   ({program} build .*)$", said, re.MULTILINE)
+    (run,) = re.findall(rf"^#   ({program} run .*)$", said, re.MULTILINE)
+    assert ("-f Containerfile" in build) is (program == "docker")
+    assert ("--format docker" in build) is (program == "podman")
+    for option in ("--read-only", "--security-opt no-new-privileges", "-p 6666:6666"):
+        assert option in run
+    assert re.search("--cap-drop all", run, re.IGNORECASE)
+    (seconds,) = re.findall(r"--stop-timeout (\d+)", run)
+    assert float(seconds) > STOPPING + 10
+    (inbox,) = re.findall(r"^VOLUME (.*)$", text, re.MULTILINE)
+    assert f"-v inbox:{inbox} " in run
 
 
 @pytest.mark.parametrize("where", ["/home/me/v/bin/twistd", "/root/twistd", "/tmp/v/bin/twistd"])
