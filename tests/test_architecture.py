@@ -58,7 +58,7 @@ ROWS: list[set[str]] = [
         "display",
         "__init__",
     },
-    {"reporting", "exposition", "status", "gathering", "expiry"},
+    {"reporting", "exposition", "status", "gathering", "expiry", "http_request"},
     {"values"},
     {"options", "journal_command"},
     {"layers", "workers"},

@@ -188,9 +188,9 @@ async def test_it_leaves_nothing(tmp_path: Path) -> None:
     assert status.port is not None
     address = status.port.getHost()
     with socket.create_connection((address.host, address.port), timeout=PATIENCE) as peer:
-        await until_so(lambda: status.factory.channels)
+        await until_so(lambda: status.factory.connections)
         await service.stopService()
-        await until_so(lambda: not status.factory.channels)
+        await until_so(lambda: not status.factory.connections)
         with pytest.raises(ConnectionResetError):
             peer.recv(1)
     assert status.port is None

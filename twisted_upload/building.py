@@ -170,12 +170,14 @@ def status_endpoint(
     return setting.named(str(setting.text)), endpoint
 
 
-def status_port(endpoint: Endpoint, reporter: Reporter, reactor: Any) -> Companion:
+def status_port(
+    configuration: Configuration, endpoint: Endpoint, reporter: Reporter, reactor: Any
+) -> Companion:
     """The port itself."""
     # Modules that a daemon without it does without.
     from twisted_upload.status import StatusPort  # noqa: PLC0415
 
-    return StatusPort(*endpoint, reporter, reactor)
+    return StatusPort(*endpoint, reporter, reactor, configuration["metrics-host"])
 
 
 def journal_files(configuration: Configuration) -> JournalFiles | None:

@@ -13,8 +13,9 @@ from prometheus_client.core import (
     GaugeMetricFamily,
     HistogramMetricFamily,
 )
-from prometheus_client.exposition import choose_encoder
+from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics_core import Metric as Family
+from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
@@ -22,18 +23,21 @@ from twisted_upload.metrics import METRICS, Metric, Samples
 
 __all__ = ["page"]
 
+_PLAIN = "text/plain; version=0.0.4; charset=utf-8"
 
-def page(samples: Samples, accept: str = "") -> tuple[bytes, str]:
+
+def page(samples: Samples, *, open_metrics: bool = False) -> tuple[bytes, str]:
     """
     The page and its content type.
 
-    :param accept: what the reader of it accepts, as in HTTP: the text format of
-        Prometheus, or that of OpenMetrics where it is asked for.
+    :param open_metrics: in the format of OpenMetrics, and not in Prometheus' own.
     """
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Samples(samples))
-    encode, content_type = choose_encoder(accept)
-    return encode(registry), content_type
+    if open_metrics:
+        text = openmetrics.generate_latest(registry)  # type: ignore[no-untyped-call]
+        return text, openmetrics.CONTENT_TYPE_LATEST
+    return generate_latest(registry), _PLAIN
 
 
 class _Samples(Collector):

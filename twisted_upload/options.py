@@ -26,6 +26,7 @@ from twisted_upload.values import (
     parse_connections,
     parse_count,
     parse_directory,
+    parse_host,
     parse_interface,
     parse_jobs,
     parse_keep,
@@ -312,6 +313,13 @@ OPTIONS: tuple[Option, ...] = (
         "Port of 127.0.0.1, or server endpoint (tcp:9464:interface=192.0.2.1, unix:...), of"
         " /metrics, /healthz and /readyz; empty is none.",
         parse_metrics,
+    ),
+    Option(
+        "metrics-host",
+        None,
+        "A public host name under which those pages are asked for. Repeatable.",
+        parse_host,
+        repeatable=True,
     ),
     Option(
         "log-format",

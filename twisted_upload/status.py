@@ -5,182 +5,251 @@ The port for those who look after the daemon: ``--metrics``.
 and ``/readyz`` says whether uploads should be sent here, and if not, why.  There
 is nothing else, and nothing can be changed from here.
 
-It must not hurt uploads: there are few connections at a time, each short and for
-one request, and what comes with a request is thrown away.
+It must not hurt uploads, whoever connects to it: there are few connections at a
+time, each short and for one request; a new one takes the place of the oldest; what
+comes with a request is thrown away; and whoever asks again and again gets the same
+page for a while.  No request has a line of the log.
 """
 
 from __future__ import annotations
 
-from io import BytesIO
+import socket
+from collections.abc import Iterable
+from http import HTTPStatus
 from typing import Any
 
+from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
-from twisted.internet.interfaces import IAddress, IStreamServerEndpoint
-from twisted.internet.protocol import connectionDone
+from twisted.internet.interfaces import (
+    IAddress,
+    IDelayedCall,
+    IHalfCloseableProtocol,
+    IReactorTime,
+    IStreamServerEndpoint,
+)
+from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.http import HTTPChannel, HTTPFactory, Request
+from zope.interface import implementer
 
 from twisted_upload.addresses import listening_name
 from twisted_upload.binding import Companion, listen
 from twisted_upload.exposition import page
+from twisted_upload.http_request import BadRequest, Head, Request, is_own_host
 from twisted_upload.reporting import Report, Reporter
 
 __all__ = ["LONGEST", "MOST_BODY", "MOST_CONNECTIONS", "StatusFactory", "StatusPort"]
 
 MOST_CONNECTIONS = 16
-"""Connections at a time; more are closed at once."""
+"""Connections at a time; the oldest makes room for one more."""
 
 LONGEST = 10.0
 """Seconds after which a connection is cut, whatever it is at."""
 
 MOST_BODY = 64 * 1024
-"""Bytes of a request's body that are read before the connection is cut."""
+"""Bytes after a request that are thrown away before the connection is cut."""
 
-_PATHS = (b"/metrics", b"/healthz", b"/readyz")
+SHARE, BURST = 0.1, 0.25
+"""The part of the time that may go into making pages, in the long run; and the
+seconds that may beside that.  Beyond it, the last page is good enough."""
 
+DEFECT_INTERVAL = 3600.0
+"""Seconds between two lines about a defect."""
 
-class _Request(Request):
-    """One request, and its answer."""
-
-    channel: Any
-    gone = False
-    _body = 0
-
-    def gotLength(self, length: int | None) -> None:
-        """A body is no use: nothing is kept of it, in memory or in a file."""
-        self.content = BytesIO()
-
-    def handleContentChunk(self, data: bytes) -> None:
-        """Some of it."""
-        self._body += len(data)
-        if self._body > MOST_BODY:
-            self.channel.cut()
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Nobody waits for the answer any more."""
-        self.gone = True
-        super().connectionLost(reason)  # type: ignore[no-untyped-call]
-
-    def process(self) -> None:
-        """Answer."""
-        _process(self, self.channel.factory.reporter)
+PATHS = ("/metrics", "/healthz", "/readyz")
 
 
-def _process(request: Any, reporter: Reporter) -> None:
-    if request.path not in _PATHS:
-        _answer(request, 404, "there are /metrics, /healthz and /readyz\n")
-    elif request.method not in (b"GET", b"HEAD"):
-        request.setHeader("Allow", "GET, HEAD")
-        _answer(request, 405, "there are only GET and HEAD\n")
-    elif request.path == b"/healthz":
-        _answer(request, 200, "alive\n")
-    else:
-        answer = _metrics if request.path == b"/metrics" else _readiness
-        report = reporter()
-        report.addCallback(lambda report: answer(request, report))
-        report.addErrback(lambda failure: _failed(request, failure))
-
-
-def _metrics(request: Any, report: Report) -> None:
-    text, content_type = page(report.samples, request.getHeader("Accept") or "")
-    _answer(request, 200, text, content_type)
-
-
-def _readiness(request: Any, report: Report) -> None:
-    if report.trouble is None:
-        _answer(request, 200, "ready\n")
-    else:
-        _answer(request, 503, f"{report.trouble}\n")
-
-
-def _failed(request: Any, failure: Failure) -> None:
-    _log.failure("metrics: a defect", failure)
-    _answer(request, 500, "there is a defect; see the log\n")
-
-
-def _answer(
-    request: Any, code: int, text: str | bytes, content_type: str = "text/plain; charset=utf-8"
-) -> None:
-    if request.gone:
-        return
-    data = text.encode("utf-8", "backslashreplace") if isinstance(text, str) else text
-    request.setResponseCode(code)
-    request.setHeader("Content-Type", content_type)
-    request.setHeader("Content-Length", str(len(data)))
-    request.setHeader("Cache-Control", "no-store")
-    request.write(data)
-    request.finish()
-
-
-class _Channel(HTTPChannel):
+@implementer(IHalfCloseableProtocol)
+class _Connection(Protocol):
     """One connection: for one request, and for a short time."""
 
     factory: StatusFactory
-    requestFactory = _Request
     transport: Any
+
+    def __init__(self) -> None:
+        self._head = Head()
+        self._request: Request | None = None
+        self._answered = False
+        self._half_closed = False
+        self._gone = False
+        self._left = MOST_BODY
+        self._limit: IDelayedCall | None = None
 
     def connectionMade(self) -> None:
         """Somebody wants to know something."""
-        super().connectionMade()  # type: ignore[no-untyped-call]
-        self.factory.channels.add(self)
-        self._limit = self.factory.reactor.callLater(LONGEST, self.cut)
+        self._limit = self.factory.clock.callLater(LONGEST, self.cut)
+        self.factory.came(self)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Some of the request, or what comes after it."""
+        if self._request is not None or self._answered:
+            self._left -= len(data)
+            if self._left < 0:
+                self.cut()
+            return
+        try:
+            self._request = self._head.feed(data)
+            if self._request is not None:
+                self._process(self._request)
+        except BadRequest as error:
+            self._answer(error.code, f"{error}\n")
+
+    def readConnectionLost(self) -> None:
+        """It has nothing more to say, and may wait for its answer."""
+        self._half_closed = True
+        if self._answered or self._request is None:
+            self.transport.loseConnection()
+
+    def writeConnectionLost(self) -> None:
+        """We have said our end; it has its own to come."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """And is gone."""
-        self.factory.channels.discard(self)
-        if self._limit.active():
+        self._gone = True
+        if self._limit is not None and self._limit.active():
             self._limit.cancel()
-        super().connectionLost(reason)  # type: ignore[no-untyped-call]
-
-    def checkPersistence(self, request: Request, version: bytes) -> bool:
-        """No second request: who comes seldom need not keep a connection."""
-        request.responseHeaders.setRawHeaders(b"Connection", [b"close"])
-        return False
+        self.factory.went(self)
 
     def cut(self) -> None:
         """End it now."""
         self.transport.abortConnection()
 
+    def _process(self, request: Request) -> None:
+        host = request.fields.get("host")
+        if host is not None and not self.factory.is_ours(host, self.transport.getHost()):
+            self._answer(
+                421,
+                "this is not the name of a host that these pages are served for;"
+                " --metrics-host adds one\n",
+            )
+        elif request.path not in PATHS:
+            self._answer(404, "there are /metrics, /healthz and /readyz\n")
+        elif request.method not in ("GET", "HEAD"):
+            self._answer(405, "there are only GET and HEAD\n", more="Allow: GET, HEAD\r\n")
+        elif request.path == "/healthz":
+            self._answer(200, "alive\n")
+        elif request.path == "/readyz":
+            report = maybeDeferred(self.factory.reporter)
+            report.addCallback(self._readiness).addErrback(self._failed)
+        else:
+            made = self.factory.page(wants_open_metrics(request.fields.get("accept", "")))
+            made.addCallback(self._metrics).addErrback(self._failed)
 
-class StatusFactory(HTTPFactory):
+    def _metrics(self, made: tuple[bytes, str]) -> None:
+        self._answer(200, *made)
+
+    def _readiness(self, report: Report) -> None:
+        if report.trouble is None:
+            self._answer(200, "ready\n")
+        else:
+            self._answer(503, f"{report.trouble}\n")
+
+    def _failed(self, failure: Failure) -> None:
+        self.factory.defect(failure)
+        self._answer(500, "there is a defect; see the log\n")
+
+    def _answer(
+        self,
+        code: int,
+        text: str | bytes,
+        content_type: str = "text/plain; charset=utf-8",
+        more: str = "",
+    ) -> None:
+        if self._gone or self._answered:
+            return
+        self._answered = True
+        data = text.encode("utf-8", "backslashreplace") if isinstance(text, str) else text
+        head = (
+            f"HTTP/1.1 {code} {HTTPStatus(code).phrase}\r\n"
+            f"Content-Type: {content_type}\r\n"
+            f"Content-Length: {len(data)}\r\n"
+            "Cache-Control: no-store\r\n"
+            "X-Content-Type-Options: nosniff\r\n"
+            f"{more}"
+            "Connection: close\r\n\r\n"
+        )
+        is_head = self._request is not None and self._request.method == "HEAD"
+        self.transport.write(head.encode("ascii") + (b"" if is_head else data))
+        if self._half_closed:
+            self.transport.loseConnection()
+        else:
+            # It may still be sending: closing now could have the kernel reset the
+            # connection before the answer has been read.
+            self.transport.loseWriteConnection()
+
+
+class StatusFactory(Factory):
     """
     Serves the three pages.
 
     :param reporter: has the numbers.
-    :param reactor: times the connections.
-    :ivar channels: the connections there are.
+    :param clock: times the connections.
+    :param hosts: names of this machine, beside the one that it knows, addresses, and
+        those that are nobody's (`is_own_host`).
+    :ivar connections: those that there are, the oldest first.
     """
 
     noisy = False
-    protocol = _Channel  # type: ignore[assignment]
+    protocol = _Connection  # type: ignore[assignment]
 
-    def __init__(self, reporter: Reporter, reactor: Any) -> None:
-        super().__init__(timeout=None, reactor=reactor)  # type: ignore[arg-type]
+    def __init__(self, reporter: Reporter, clock: IReactorTime, hosts: Iterable[str] = ()) -> None:
         self.reporter = reporter
-        self.channels: set[_Channel] = set()
+        self.clock = clock
+        self.connections: dict[_Connection, None] = {}
+        self._hosts = {name.lower().rstrip(".") for name in (socket.gethostname(), *hosts)}
+        self._pages: dict[bool, tuple[bytes, str]] = {}
+        self._made_in = 0.0  # seconds, less those that may be used
+        self._since = clock.seconds()
+        self._told = float("-inf")
 
-    def buildProtocol(self, addr: IAddress | None) -> Any:
-        """One for each connection, while there are few."""
-        if len(self.channels) >= MOST_CONNECTIONS:
-            return None
-        return super().buildProtocol(addr)
+    def came(self, connection: _Connection) -> None:
+        """There is one more."""
+        if len(self.connections) >= MOST_CONNECTIONS:
+            oldest = next(iter(self.connections))
+            self.went(oldest)
+            oldest.cut()
+        self.connections[connection] = None
+
+    def went(self, connection: _Connection) -> None:
+        """One is gone; harmless when that was known."""
+        self.connections.pop(connection, None)
+
+    def is_ours(self, host: str, address: IAddress) -> bool:
+        """Whether somebody who asks for this host may be answered, at this socket of ours."""
+        return isinstance(address, UNIXAddress) or is_own_host(host, self._hosts)
+
+    def page(self, open_metrics: bool) -> Deferred[tuple[bytes, str]]:
+        """The metrics page, which may be one of a moment ago, and its content type."""
+        now = self.clock.seconds()
+        self._made_in = max(0.0, self._made_in - SHARE * (now - self._since))
+        self._since = now
+        if self._made_in > BURST and open_metrics in self._pages:
+            return succeed(self._pages[open_metrics])
+        return maybeDeferred(self.reporter).addCallback(self._make, open_metrics)
+
+    def _make(self, report: Report, open_metrics: bool) -> tuple[bytes, str]:
+        began = self.clock.seconds()
+        made = self._pages[open_metrics] = page(report.samples, open_metrics=open_metrics)
+        self._made_in += self.clock.seconds() - began
+        return made
+
+    def defect(self, failure: Failure) -> None:
+        """Something is wrong here; whoever asks cannot fill the log with that."""
+        now = self.clock.seconds()
+        if now - self._told >= DEFECT_INTERVAL:
+            self._told = now
+            _log.failure("metrics: a defect", failure)
 
     def cut_all(self) -> None:
         """End all connections."""
-        for channel in [*self.channels]:
-            channel.cut()
+        for connection in [*self.connections]:
+            connection.cut()
 
-    # No access log: what senders write does not belong into ours.
 
-    def startFactory(self) -> None:
-        """Nothing to open."""
-
-    def stopFactory(self) -> None:
-        """Nothing to close."""
-
-    def log(self, request: Request) -> None:
-        """Nothing to write."""
+def wants_open_metrics(accept: str) -> bool:
+    """Whether an ``Accept`` line asks for the format of OpenMetrics."""
+    kinds = (each.partition(";")[0].strip().lower() for each in accept.split(","))
+    return "application/openmetrics-text" in kinds
 
 
 class StatusPort(Companion):
@@ -189,16 +258,22 @@ class StatusPort(Companion):
 
     :param name: of the endpoint, for people.
     :param reporter: has the numbers.
+    :param hosts: see `StatusFactory`.
     :ivar factory: what serves the connections.
     :ivar port: while it is bound.
     """
 
     def __init__(
-        self, name: str, endpoint: IStreamServerEndpoint, reporter: Reporter, reactor: Any
+        self,
+        name: str,
+        endpoint: IStreamServerEndpoint,
+        reporter: Reporter,
+        clock: IReactorTime,
+        hosts: Iterable[str] = (),
     ) -> None:
         self._name = name
         self._endpoint = endpoint
-        self.factory = StatusFactory(reporter, reactor)
+        self.factory = StatusFactory(reporter, clock, hosts)
         self.port: Any = None
 
     def bind(self) -> None:

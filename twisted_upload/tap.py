@@ -263,7 +263,7 @@ def make_service(
             alone = Alone(
                 reporter.report, version("twisted-upload"), time.time(), certificates.samples
             )
-            service.companions.append(status_port(status, alone.report, reactor))
+            service.companions.append(status_port(configuration, status, alone.report, reactor))
         return service
     # Each worker has as many.
     places_of(configuration)
@@ -292,7 +292,7 @@ def make_service(
     )
     supervisor.companions.append(watch)
     if status is not None:
-        supervisor.companions.append(status_port(status, gathering.report, reactor))
+        supervisor.companions.append(status_port(configuration, status, gathering.report, reactor))
     return supervisor
 
 

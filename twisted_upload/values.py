@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 import shlex
 
 from twisted_upload.answers import FAILURE
@@ -24,6 +25,7 @@ __all__ = [
     "parse_connections",
     "parse_count",
     "parse_directory",
+    "parse_host",
     "parse_interface",
     "parse_jobs",
     "parse_keep",
@@ -191,6 +193,14 @@ def parse_reserve(text: str) -> Reserve:
     if not 0 <= percent < 100:
         raise ValueError(f"{text!r} is not a share such as 1% or a size such as 5G")
     return Reserve(percent=percent)
+
+
+def parse_host(text: str) -> str:
+    """The name of a host, in lower case."""
+    name = text.lower().rstrip(".")
+    if not re.fullmatch(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*", name) or len(name) > 253:
+        raise ValueError(f"{text!r} is not the name of a host such as upload.example.com")
+    return name
 
 
 def parse_metrics(text: str) -> str:
