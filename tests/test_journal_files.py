@@ -8,7 +8,6 @@ import fcntl
 import gzip
 import json
 import os
-import re
 import subprocess
 import sys
 import threading
@@ -17,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.daemon import on_a_file_system, until
+from tests.daemon import PATIENCE, on_a_file_system
 from tests.helpers import open_descriptors
 from twisted_upload.errors import CannotStart
 from twisted_upload.journal_files import JournalFiles
@@ -124,24 +123,33 @@ def test_renamed_by_others(path: Path) -> None:
     assert path.read_bytes() == b"four\n"
 
 
-def test_renamed_while_it_waits(path: Path) -> None:
+def test_renamed_while_it_waits(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who waits for the lock of a file that is renamed meanwhile appends to its successor."""
     files = journal(path)
     files.append(b"one\n")
     with path.open("rb") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
+        waits = threading.Event()
+        monkeypatch.setattr("twisted_upload.journal_files.time.sleep", lambda _: waits.set())
         appending = threading.Thread(target=files.append, args=(b"two\n",))
         appending.start()
-        until(_somebody_waits, "somebody to wait for the lock")
+        assert waits.wait(PATIENCE)
         path.rename(f"{path}.1")
     appending.join()
     assert path.read_bytes() == b"two\n"
 
 
-def _somebody_waits() -> bool:
-    """Whether somebody in this process waits for a lock."""
-    locks = Path("/proc/locks").read_text()
-    return re.search(rf"-> FLOCK .* {os.getpid()} ", locks) is not None
+def test_a_lock_that_is_held_for_ever(path: Path) -> None:
+    """Who has it locked and stands still holds up no start, and each append for a bounded time."""
+    path.touch()
+    with path.open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        files = JournalFiles(str(path), 0, 3, patience=0.01)
+        files.check()
+        with pytest.raises(OSError, match="somebody else has it locked"):
+            files.append(b"line\n")
+    files.append(b"line\n")
+    assert path.read_bytes() == b"line\n"
 
 
 # Rotation

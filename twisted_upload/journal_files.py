@@ -17,11 +17,15 @@ import errno
 import fcntl
 import os
 import stat
+import time
 from collections.abc import Iterator
 
 from twisted_upload.errors import CannotStart
 
 __all__ = ["JournalFiles"]
+
+LOCK_PATIENCE, _LOCK_PAUSE = 2.0, 0.002
+"""Seconds for which a lock is waited for, and between two tries."""
 
 _MODE = 0o640
 
@@ -48,14 +52,24 @@ class JournalFiles:
     :param size: bytes after which another file is begun; 0 for never.
     :param keep: how many older files are kept.
     :param wanted_by: who wants it, for people.
+    :param patience: seconds for which `append` waits for whoever has it locked; a
+        process that stands still may have.
     """
 
-    def __init__(self, path: str, size: int, keep: int, wanted_by: str = "--journal") -> None:
+    def __init__(
+        self,
+        path: str,
+        size: int,
+        keep: int,
+        wanted_by: str = "--journal",
+        patience: float = LOCK_PATIENCE,
+    ) -> None:
         self._given = os.path.abspath(path)
         self.path = os.path.realpath(path)
         self._size = size
         self._keep = keep
         self._wanted_by = wanted_by
+        self._patience = patience
 
     def check(self) -> None:
         """
@@ -91,12 +105,14 @@ class JournalFiles:
             descriptor = os.open(self.path, _FLAGS, _MODE)
             try:
                 _check_file(os.fstat(descriptor))
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                locked = self._lock(descriptor, 0.0 if not data else self._patience)
                 if not self._is_current(descriptor):
                     continue
                 size = os.fstat(descriptor).st_size
                 if not data:
                     return None
+                if not locked:
+                    raise OSError(errno.ETIMEDOUT, "somebody else has it locked")
                 if self._size and size and size + len(data) > self._size:
                     self._rotate()
                     continue
@@ -106,6 +122,18 @@ class JournalFiles:
             finally:
                 os.close(descriptor)
         raise OSError(errno.EBUSY, "it is renamed again and again")
+
+    def _lock(self, descriptor: int, patience: float) -> bool:
+        end = time.monotonic() + patience
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() >= end:
+                    return False
+                time.sleep(_LOCK_PAUSE)
+            else:
+                return True
 
     def _is_current(self, descriptor: int) -> bool:
         try:
