@@ -63,7 +63,7 @@ def test_no_suffixes(suffix: str) -> None:
         (b"GIF89a\x01\x00\x01\x00", ".gif"),
         (b"%PDF-1.7\n%", ".pdf"),
         (b"PK\x03\x04\x14\x00\x00\x00", ".zip"),
-        (b"plain text", ".bin"),
+        (b"plain text", ".txt"),
         (b"", ".bin"),
         (b"\0", ".bin"),
     ],
@@ -94,7 +94,7 @@ def test_broken_library(monkeypatch: pytest.MonkeyPatch) -> None:
         raise IndexError
 
     monkeypatch.setattr("twisted_upload.names.filetype.guess_extension", stumble)
-    assert told_suffix(b"x") == ".bin"
+    assert told_suffix(b"x\0") == ".bin"
 
 
 def test_head_is_enough() -> None:

@@ -62,7 +62,7 @@ def test_configuration(tmp_path: Path) -> None:
                 peer.sendall(b"something")
                 assert finish(peer).decode().startswith("上传成功")
         assert len([*(tmp_path / "scans").glob("*.pdf")]) == 1
-        assert len([*(tmp_path / "photos").glob("*.bin")]) == 2
+        assert len([*(tmp_path / "photos").glob("*.txt")]) == 2
         daemon.stop()
 
 

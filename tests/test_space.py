@@ -452,7 +452,7 @@ def test_inodes_of_a_real_disk(tmp_path: Path) -> None:
     """On a disk without inodes uploads are refused, and taken again when there are some."""
     inbox = tmp_path / "inbox"
     before = on_a_file_system(inbox, "size=8m,nr_inodes=20")
-    with Daemon(tmp_path, before=before) as daemon:
+    with Daemon(tmp_path, "--suffix=.bin", before=before) as daemon:
         answers = [daemon.send(b"x") for _ in range(25)]
         assert answers[0] == SUCCESS
         assert answers[-1].decode().startswith("上传失败: no-space")

@@ -697,7 +697,7 @@ def pdf() -> bytes:
     return b"%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj\ntrailer<</Root 1 0 R>>\n%%EOF\n"
 
 
-UNTOLD = b"no one can tell"
+UNTOLD = b"no one can tell\0"
 
 
 @pytest.mark.parametrize(

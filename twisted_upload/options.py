@@ -120,8 +120,8 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "suffix",
         "auto",
-        "End of the files' names: auto (told from the first bytes, .bin where they do not"
-        " tell), a fixed one such as .jpg, or empty.",
+        "End of the files' names: auto (told from the first bytes, .txt for text, .bin where"
+        " they do not tell), a fixed one such as .jpg, or empty.",
         parse_suffix,
         per_listener=True,
     ),
