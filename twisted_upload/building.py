@@ -216,11 +216,11 @@ def hook_command(listener: Listener) -> HookCommand | None:
 
 def descriptors_of_programs(configuration: Configuration) -> int:
     """How many descriptors programs and their queues take, at the most."""
-    # A marker for each file that is being kept; for each program a file to hash,
-    # and a socket to hear of its end; the folders of the queue.
+    # A marker for each file that is being kept; for each program its marker, a
+    # file to hash, and two sockets to hear of its end; the folders of the queue.
     files = LANES * MOST_FILES + configuration["disk-threads"]
     ways = {_way(it): it["on-upload-jobs"] for it in configuration.listeners if it["on-upload"]}
-    return sum(files + 3 * jobs + 8 for jobs in ways.values())
+    return sum(files + 4 * jobs + 8 for jobs in ways.values())
 
 
 def places_of(configuration: Configuration) -> Places:

@@ -363,11 +363,17 @@ def _become_owner(hooks: int, files: Files) -> tuple[str, int]:
     """A name that only we have, and the descriptor of its lock."""
     for _ in range(_OWNER_TRIES):
         owner = secrets.token_hex(6)
-        lock = files.create(hooks, f"owner-{owner}", 0o600)
-        # Somebody who looks in between takes it for a dead one's, and removes it.
-        if files.lock(lock) and files.links(lock) == 1:
+        name = f"owner-{owner}"
+        lock = files.create(hooks, name, 0o600)
+        ours = False
+        try:
+            # Somebody who looks in between takes it for a dead one's, and removes it.
+            ours = files.lock(lock) and files.links(lock) == 1
+        finally:
+            if not ours:
+                _leave(hooks, name, [lock])
+        if ours:
             return owner, lock
-        os.close(lock)
     raise OSError(errno.ENOLCK, "locks (flock) do not work here")
 
 
