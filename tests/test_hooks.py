@@ -5,125 +5,26 @@ Which program is started when; the programs themselves are in
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from twisted.internet.task import Clock
-from twisted.logger import ILogObserver, formatEvent, globalLogPublisher
-from zope.interface import implementer
 
 from tests.daemon import Daemon, sha256, until
-from tests.markers import PEER, failed, hooked_folder, keep, lines, queue_of, waiting
+from tests.hook_rig import FAILURE, NAME, Hooks, open_hooks
+from tests.markers import PEER, failed, keep, lines, waiting
 from tests.stores import MILLISECONDS, Rig
 from twisted_upload.errors import CannotStart
-from twisted_upload.hook_command import HookEnd
 from twisted_upload.hook_queue import FAILED, HOOKS, WAITING
-from twisted_upload.hooks import LOOK_INTERVAL, PAUSES, HookRunner
+from twisted_upload.hooks import LOOK_INTERVAL, PAUSES
 from twisted_upload.interfaces import Arrival
-from twisted_upload.testing import ManualDisk
-
-SUCCESS = HookEnd("exit status 0", succeeded=True, seconds=0.1)
-FAILURE = HookEnd("exit status 3", succeeded=False, seconds=0.1)
-
-NAME = f"{MILLISECONDS}.bin"
-
-
-class Programs:
-    """
-    Programs that end as they are told to: see `IHookCommand`.
-
-    :ivar ends: how, by name of the file; else they succeed.
-    :ivar told: what they found in their environments.
-    """
-
-    def __init__(self) -> None:
-        self.ends: dict[str, deque[HookEnd]] = defaultdict(deque)
-        self.told: list[Mapping[str, str]] = []
-        self.checked = 0
-        self.started = False
-        self.stopped = False
-        self.closed = False
-
-    def check(self) -> None:
-        self.checked += 1
-
-    def start(self) -> None:
-        self.started = True
-
-    def run(self, variables: Mapping[str, str], held: int | None = None) -> HookEnd:
-        assert held is not None
-        self.told.append(variables)
-        ends = self.ends[variables["UPLOAD_NAME"]]
-        return ends.popleft() if ends else SUCCESS
-
-    def stop(self) -> None:
-        self.stopped = True
-
-    def close(self) -> None:
-        self.closed = True
-
-    @property
-    def names(self) -> list[str]:
-        """The files that they were started for."""
-        return [variables["UPLOAD_NAME"] for variables in self.told]
-
-
-@implementer(ILogObserver)
-class Hooks:
-    """A runner whose threads work when the test says so."""
-
-    def __init__(self, path: Path, **more: Any) -> None:
-        self.path = path
-        self.folder = hooked_folder(path)
-        self.queue = queue_of(self.folder)
-        self.programs = Programs()
-        self.threads = ManualDisk()
-        self.clock = Clock()
-        more = {"jobs": 2, "attempts": 3, "chance": lambda: 0.5, **more}
-        self.runner = HookRunner(
-            self.programs, self.threads, self.clock, lambda: MILLISECONDS / 1000, **more
-        )
-        self.logged: list[str] = []
-
-    def __call__(self, event: dict[str, Any]) -> None:
-        if event.get("log_namespace") == "twisted_upload.hook_log":
-            self.logged.append(f"{event['log_level'].name}: {formatEvent(event)}")
-
-    def start(self) -> None:
-        """Start, and look at what is there."""
-        self.runner.start(lambda: self.queue)
-        self.clock.advance(0)
-        self.threads.work()
-
-    def keep(self, serial: int = 0, *, tell: bool = True) -> str:
-        """A file is kept; its name."""
-        kept, marker = keep(self.folder, (MILLISECONDS, serial), b"hello")
-        if tell:
-            self.runner.kept(marker)
-        else:
-            self.queue.release(marker)
-        return kept.name
-
-    def pass_time(self, seconds: float) -> None:
-        """Time passes, and what is to be done then is done."""
-        self.clock.advance(seconds)
-        self.threads.work()
 
 
 @pytest.fixture
 def hooks(tmp_path: Path) -> Iterator[Hooks]:
-    yield from _hooks(Hooks(tmp_path))
-
-
-def _hooks(hooks: Hooks) -> Iterator[Hooks]:
-    globalLogPublisher.addObserver(hooks)
-    yield hooks
-    globalLogPublisher.removeObserver(hooks)
-    hooks.runner.stop(0)
-    hooks.threads.work()
+    with open_hooks(tmp_path) as hooks:
+        yield hooks
 
 
 def test_started(hooks: Hooks) -> None:
@@ -209,7 +110,7 @@ def test_failure(hooks: Hooks) -> None:
 @pytest.mark.parametrize(("chance", "pause"), [(0.0, 0.75), (1.0, 1.25)])
 def test_pauses_differ(tmp_path: Path, chance: float, pause: float) -> None:
     """What has failed together does not come back together."""
-    for hooks in _hooks(Hooks(tmp_path, chance=lambda: chance)):
+    with open_hooks(tmp_path, chance=lambda: chance) as hooks:
         hooks.start()
         hooks.programs.ends[NAME].append(FAILURE)
         hooks.keep()
@@ -222,7 +123,7 @@ def test_pauses_differ(tmp_path: Path, chance: float, pause: float) -> None:
 
 def test_long_patience(tmp_path: Path) -> None:
     """With many attempts, the longest pause is kept to."""
-    for hooks in _hooks(Hooks(tmp_path, attempts=20)):
+    with open_hooks(tmp_path, attempts=20) as hooks:
         hooks.start()
         hooks.programs.ends[NAME].extend([FAILURE] * 19)
         hooks.keep()
@@ -474,7 +375,7 @@ def test_kept_while_it_stops(hooks: Hooks) -> None:
 
 def test_failed_while_it_stops(tmp_path: Path) -> None:
     """What fails because the daemon stops is not held against it."""
-    for hooks in _hooks(Hooks(tmp_path, attempts=1)):
+    with open_hooks(tmp_path, attempts=1) as hooks:
         hooks.start()
         hooks.programs.ends[NAME].append(FAILURE)
         hooks.keep()

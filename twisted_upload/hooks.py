@@ -140,6 +140,7 @@ class HookRunner:
         self._set_aside_told = False
         self._count_due = 0.0
         self._looking = False
+        self._reads = True  # markers, and does not only count them
         self._more = False  # on disk than is known here
         self._stopping = False
         self._timers: dict[str, IDelayedCall] = {}
@@ -219,7 +220,8 @@ class HookRunner:
         queue = self._queue()
         if self._looking or self._stopping or queue is None:
             return
-        most = BATCH if len(self._known) < MOST_KNOWN else 0  # then it is only counted
+        self._reads = len(self._known) < MOST_KNOWN
+        most = BATCH if self._reads else 0  # then they are only counted
         now = self._clock.seconds()
         count = now >= self._count_due
         if count:
@@ -237,8 +239,8 @@ class HookRunner:
         found, set_aside = seen
         self._looking = False
         self.counts.waiting = found.waiting
-        # Where nothing could be done for any of them, the next look is soon enough.
-        idle = not (found.markers or found.gone or found.bad) and len(self._known) < MOST_KNOWN
+        # Where nothing could be done for those that were read, the next look is soon enough.
+        idle = self._reads and not (found.markers or found.gone or found.bad)
         self._more |= found.more and not idle
         self._log.bad(found.bad)
         self._log.gone(found.gone)

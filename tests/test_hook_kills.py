@@ -1,0 +1,260 @@
+"""
+What becomes of programs of ``--on-upload`` when something of ours is killed: each
+ends soon, no file's program runs twice at the same time, and each file has its
+program in the end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.daemon import Daemon, until
+from tests.markers import waiting
+from tests.scraping import command_line, workers_of
+from twisted_upload.hook_command import GRACE
+from twisted_upload.hook_strays import end_strays
+
+JOBS = 3
+
+
+class Hanging:
+    """
+    A program that hangs, with a child that hangs, until it is allowed to end.
+
+    Each writes down that it runs; one that finds another one for the same file
+    writes that down.
+    """
+
+    def __init__(self, folder: Path, *, deaf: bool) -> None:
+        self.folder = folder
+        self.inbox = folder / "inbox"
+        self._ran = folder / "ran"
+        self._twice = folder / "twice"
+        self._go = folder / "go"
+        self._ran.touch()
+        self.script = folder / "program"
+        self.script.write_text(
+            "#!/bin/sh\n"
+            + ("trap '' TERM\n" if deaf else "")
+            + f'exec 8> {folder}/"$UPLOAD_NAME.lock"\n'
+            f'flock --nonblock 8 || echo "$UPLOAD_NAME" >> {self._twice}\n'
+            f'echo "$UPLOAD_NAME $$" >> {self._ran}\n'
+            f"[ -e {self._go} ] && exit 0\n"
+            "sleep 600 & wait; wait; sleep 600\n"
+        )
+        self.script.chmod(0o755)
+
+    def daemon(self, *options: str) -> Daemon:
+        """A daemon that starts it."""
+        return Daemon(
+            self.folder, f"--on-upload={self.script}", f"--on-upload-jobs={JOBS}", *options
+        )
+
+    @property
+    def runs(self) -> list[tuple[str, int]]:
+        """Each that was started: its file, and its process."""
+        lines = [line.split() for line in self._ran.read_text().splitlines()]
+        return [(name, int(pid)) for name, pid in lines]
+
+    def hanging(self) -> list[str]:
+        """The files of those that have not ended, a name for each."""
+        return [name for name, pid in self.runs if str(self.script).encode() in command_line(pid)]
+
+    def wait_for(self, runs: int) -> None:
+        """Wait until so many have been started."""
+        until(lambda: len(self.runs) >= runs, f"{runs} programs")
+
+    def finish(self, *options: str) -> None:
+        """With one more daemon, in peace, each file has its program; and none ran twice at once."""
+        self._go.touch()
+        with self.daemon(*options):
+            until(lambda: waiting(self.inbox) == [], "an empty queue")
+        assert self.hanging() == []
+        assert not self._twice.exists(), self._twice.read_text()
+
+    def clean(self) -> None:
+        """Leave nothing behind, whatever has failed."""
+        for _, pid in self.runs:
+            with contextlib.suppress(OSError):
+                os.killpg(pid, signal.SIGKILL)
+
+
+@pytest.fixture
+def hanging(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Hanging]:
+    hanging = Hanging(tmp_path, deaf=getattr(request, "param", False))
+    yield hanging
+    hanging.clean()
+
+
+def starters_of(pid: int) -> list[int]:
+    """The processes of a daemon, or a worker, that start programs."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(child) for child in children if b"hook_starter" in command_line(int(child))]
+
+
+def test_killed_again_and_again(hanging: Hanging) -> None:
+    """However often a daemon is killed, no more programs hang than one may run."""
+    seen = 0
+    for life in range(5):
+        with hanging.daemon() as daemon:
+            if not life:
+                for number in range(JOBS + 2):
+                    daemon.send(b"%d" % number)
+            hanging.wait_for(seen + JOBS)
+            seen = len(hanging.runs)
+            names = hanging.hanging()
+            assert len(names) == len({*names}) <= JOBS
+            daemon.stop(signal.SIGKILL)
+    until(lambda: hanging.hanging() == [], "the end of what the last one has started")
+    hanging.finish()
+
+
+@pytest.mark.parametrize("hanging", [True], indirect=True)
+@pytest.mark.parametrize("limit", ["0", "5m"])
+def test_killed_with_the_deaf(hanging: Hanging, limit: str) -> None:
+    """Programs that do not listen end too, in the time that they are given for it."""
+    with hanging.daemon(f"--on-upload-timeout={limit}") as daemon:
+        for number in range(JOBS):
+            daemon.send(b"%d" % number)
+        hanging.wait_for(JOBS)
+        daemon.stop(signal.SIGKILL)
+    killed = time.monotonic()
+    with hanging.daemon() as daemon:
+        daemon.wait_for_line("waiting for the program of a daemon that was killed")
+        hanging.wait_for(2 * JOBS)
+        assert time.monotonic() - killed < GRACE + 10
+        daemon.stop(signal.SIGKILL)
+    until(lambda: hanging.hanging() == [], "the end of what the last one has started")
+    hanging.finish()
+
+
+def test_starter_killed(hanging: Hanging) -> None:
+    """When the process that starts programs is killed, so are they; another one starts them."""
+    with hanging.daemon() as daemon:
+        daemon.send(b"x")
+        hanging.wait_for(1)
+        (starter,) = starters_of(daemon.pid)
+        os.kill(starter, signal.SIGKILL)
+        hanging.wait_for(2)
+        assert len(hanging.hanging()) == 1
+        assert daemon.lines("the process that starts programs has died")
+        daemon.stop(signal.SIGKILL)
+    hanging.finish()
+
+
+@pytest.mark.parametrize("hanging", [True, False], indirect=True)
+def test_all_killed(hanging: Hanging) -> None:
+    """Where all is killed at once, the next daemon ends what is left of the programs."""
+    with hanging.daemon() as daemon:
+        daemon.send(b"x")
+        hanging.wait_for(1)
+        for pid in [*starters_of(daemon.pid), daemon.pid]:
+            os.kill(pid, signal.SIGKILL)
+        daemon.wait_for_end()
+    (_, program), *_ = hanging.runs
+    until(lambda: str(hanging.script).encode() not in command_line(program), "its end")
+    assert in_group(program), "what it has started is left: it was not looked after"
+    hanging.finish()
+    until(lambda: not in_group(program), "the end of what it has started")
+
+
+def in_group(group: int) -> list[int]:
+    """The processes of a group."""
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with contextlib.suppress(OSError):
+                fields = Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()
+                if int(fields[2]) == group and fields[0] not in "ZX":
+                    found.append(int(name))
+    return found
+
+
+def test_worker_killed(hanging: Hanging) -> None:
+    """What a killed worker has started ends, and another worker starts it again."""
+    with hanging.daemon("--workers=2") as daemon:
+        daemon.send(b"x")
+        hanging.wait_for(1)
+        ((_, program),) = hanging.runs
+        for worker in workers_of(daemon):
+            if any(program in children(starter) for starter in starters_of(worker)):
+                os.kill(worker, signal.SIGKILL)
+        hanging.wait_for(2)
+        assert len(hanging.hanging()) == 1
+        daemon.stop(signal.SIGKILL)
+    hanging.finish("--workers=2")
+
+
+def children(pid: int) -> list[int]:
+    return [int(it) for it in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+# -- strays -------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def holding(path: Path, *command: str, locked: bool = True) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that has a file open, and perhaps its lock."""
+    with path.open("r+") as file:
+        if locked:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        process = subprocess.Popen(
+            command or ["sleep", "600"], pass_fds=[file.fileno()], start_new_session=True
+        )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def marker(tmp_path: Path) -> Path:
+    path = tmp_path / "marker"
+    path.touch()
+    return path
+
+
+def strays(path: Path) -> int:
+    with path.open() as file:
+        return end_strays(file.fileno())
+
+
+def test_strays_are_ended(marker: Path) -> None:
+    """Who holds the lock is killed."""
+    with holding(marker) as stray:
+        assert strays(marker) == 1
+        assert stray.wait(10) == -signal.SIGKILL
+    assert strays(marker) == 0
+
+
+def test_readers_are_let_live(marker: Path, tmp_path: Path) -> None:
+    """Who only has the file open, such as a backup, is not; nor who holds another file."""
+    other = tmp_path / "other"
+    other.touch()
+    with holding(marker, locked=False) as reader, holding(other) as busy:
+        assert strays(marker) == 0
+        assert (reader.poll(), busy.poll()) == (None, None)
+
+
+def test_what_is_looked_after_is_let_live(marker: Path, tmp_path: Path) -> None:
+    """Where the process that started them lives, it will end them itself."""
+    script = tmp_path / "hook_starter.py"
+    script.write_text("import subprocess; subprocess.run(['sleep', '600'], close_fds=False)")
+    with holding(marker, sys.executable, str(script)) as starter:
+        until(lambda: children(starter.pid), "its program")
+        assert strays(marker) == 0
+        assert starter.poll() is None
+        assert children(starter.pid)
+        for pid in children(starter.pid):
+            os.kill(pid, signal.SIGKILL)
