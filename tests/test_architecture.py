@@ -35,7 +35,8 @@ JOURNAL = {"journal", "journal_files", "journal_opening", "journal_reading"}
 # Imports run one way: from a later row to earlier ones, or within its own.
 ROWS: list[set[str]] = [
     {
-        *("clock", "errors", "hook_starter", "log_writer", "printable", "roff", "text_kinds"),
+        *("clock", "errors", "hook_starter", "links", "log_writer"),
+        *("printable", "roff", "text_kinds"),
         *("tls_failures", "tls_records", "validity"),
     },
     {"interfaces", "units", "addresses", "networks", "descriptors"},

@@ -157,6 +157,19 @@ def test_replaced_while_it_runs(tmp_path: Path) -> None:
     assert_one_line(result, ".incoming belongs to uid 65534", 1)
 
 
+@needs_root
+@pytest.mark.parametrize("given", [(), ("-n", "--logfile=twistd.log")])
+def test_log_through_a_link_of_somebody_else(tmp_path: Path, given: tuple[str, ...]) -> None:
+    """A log file is not written through another user's link."""
+    (tmp_path / "twistd.log").symlink_to("elsewhere")
+    os.lchown(tmp_path / "twistd.log", 65534, 65534)
+    arguments = (*given, "--pidfile=", "upload", "--port=0")
+    result = run_twistd(tmp_path, *arguments)
+    assert_one_line(result, "--logfile: cannot write ", 1)
+    assert "belongs to uid 65534, not to uid 0: remove it" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["twistd.log"]
+
+
 @pytest.mark.parametrize("options", [(), ("--check",)])
 def test_incoming_on_another_file_system(tmp_path: Path, options: tuple[str, ...]) -> None:
     """A .incoming on which something is mounted is refused: no rename leads out of it."""

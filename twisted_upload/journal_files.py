@@ -18,9 +18,9 @@ import fcntl
 import os
 import stat
 import time
-from collections.abc import Iterator
 
 from twisted_upload.errors import CannotStart
+from twisted_upload.links import check_links
 
 __all__ = ["JournalFiles"]
 
@@ -40,8 +40,6 @@ _FLAGS = (
 )
 
 _ATTEMPTS = 20
-
-_MOST_LINKS = 40  # as many as the kernel follows: path_resolution(7)
 
 
 class JournalFiles:
@@ -78,7 +76,9 @@ class JournalFiles:
         :raises CannotStart: it cannot be appended to, or not be rotated.
         """
         try:
-            _check_links(self._given, self.path)
+            check_links(self._given)
+            if os.path.realpath(self._given) != self.path:
+                raise OSError(errno.EBUSY, "a symbolic link on the way has just been changed")
             self.append(b"")
         except OSError as error:
             raise CannotStart(
@@ -177,36 +177,6 @@ def _check_file(status: os.stat_result) -> None:
         )
     if status.st_nlink > 1:
         raise PermissionError(errno.EPERM, "it has another name, a hard link: remove one of them")
-
-
-def _check_links(given: str, resolved: str) -> None:
-    """Refuse a path with a link of somebody else in it, or one that leads elsewhere by now."""
-    for link in _links(given):
-        owner = os.lstat(link).st_uid
-        if owner not in (0, os.geteuid()):
-            raise PermissionError(
-                errno.EPERM,
-                f"the symbolic link {link} belongs to uid {owner}, not to uid {os.geteuid()}:"
-                " remove it",
-            )
-    if os.path.realpath(given) != resolved:
-        raise OSError(errno.EBUSY, "a symbolic link on the way has just been changed")
-
-
-def _links(path: str) -> Iterator[str]:
-    """All symbolic links on the way to a file."""
-    way, here, most = path.split("/")[::-1], "/", _MOST_LINKS
-    while way and most:
-        name = way.pop()
-        there = os.path.dirname(here) if name == ".." else os.path.join(here, name)
-        if name in ("", ".") or not os.path.islink(there):
-            here = here if name in ("", ".") else there
-            continue
-        most -= 1
-        yield there
-        target = os.readlink(there)
-        way += target.split("/")[::-1]
-        here = "/" if target.startswith("/") else here
 
 
 def _append(descriptor: int, data: bytes, size: int) -> None:

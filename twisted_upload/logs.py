@@ -23,6 +23,7 @@ from zope.interface import implementer
 
 from twisted_upload.ends import UploadEnd
 from twisted_upload.errors import CannotStart
+from twisted_upload.links import check_links
 from twisted_upload.log_writer import LogWriter
 from twisted_upload.records import Stamps, encode, end_fields
 
@@ -235,7 +236,9 @@ def observer_for(
         journald = is_journald(sys.stdout.fileno(), environment)
         return LineObserver(unbuffered(sys.stdout), form, journald=journald, clock=clock)
     name = name or "twistd.log"
+    uid = twistd.get("uid")
     try:
+        check_links(name, () if uid is None else (uid,))
         file = LogFile.fromFullPath(name, rotateLength=LARGEST_LOG)
     except OSError as error:
         raise CannotStart(f"--logfile: cannot write {name}: {error.strerror}") from error

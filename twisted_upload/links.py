@@ -1,0 +1,46 @@
+"""
+Whose symbolic links are followed to a file that is written to.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Collection, Iterator
+
+__all__ = ["check_links"]
+
+_MOST_LINKS = 40  # as many as the kernel follows: path_resolution(7)
+
+
+def check_links(path: str, users: Collection[int] = ()) -> None:
+    """
+    Refuse a path with a link of somebody else in it.
+
+    :param users: whose links are followed, beside our own and root's.
+    :raises PermissionError: with a text for the operator.
+    """
+    ours = os.geteuid()
+    for link in _links(os.path.abspath(path)):
+        owner = os.lstat(link).st_uid
+        if owner not in (0, ours, *users):
+            raise PermissionError(
+                errno.EPERM,
+                f"the symbolic link {link} belongs to uid {owner}, not to uid {ours}: remove it",
+            )
+
+
+def _links(path: str) -> Iterator[str]:
+    """All symbolic links on the way to a file."""
+    way, here, most = path.split("/")[::-1], "/", _MOST_LINKS
+    while way and most:
+        name = way.pop()
+        there = os.path.dirname(here) if name == ".." else os.path.join(here, name)
+        if name in ("", ".") or not os.path.islink(there):
+            here = here if name in ("", ".") else there
+            continue
+        most -= 1
+        yield there
+        target = os.readlink(there)
+        way += target.split("/")[::-1]
+        here = "/" if target.startswith("/") else here
