@@ -62,7 +62,7 @@ ROWS: list[set[str]] = [
     {"reporting", "exposition", "status", "gathering", "expiry", "http_request"},
     {"values"},
     {"options", "journal_command"},
-    {"layers", "workers"},
+    {"layers", "worker_process", "workers"},
     {"configuration"},
     {"building", "mounts", "toml_text", "trial", "users"},
     {"check", "reloading"},

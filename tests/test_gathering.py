@@ -9,6 +9,7 @@ import json
 import pytest
 from twisted.internet.task import Clock
 
+from tests.helpers import TurnByTurn
 from twisted_upload.gathering import ANSWER_PATIENCE, QUESTION, Gathering, Respondent, answer
 from twisted_upload.metrics import (
     DRAINING,
@@ -217,3 +218,15 @@ def test_an_answer_is_one_line() -> None:
     assert line.count(b"\n") == 1
     assert line.endswith(b"\n")
     assert json.loads(line)[1] == "line\nbreak"
+
+
+def test_standing_still(daemon: Daemon) -> None:
+    """What workers have answered while we stood still is read before they are called silent."""
+    clock = TurnByTurn()
+    daemon.gathering._clock = clock
+    reports = daemon.ask()
+    clock.turn(10 * ANSWER_PATIENCE)
+    daemon.one.says(1)  # the reactor reads after its timers
+    clock.turn()
+    (report,) = reports
+    assert states(report) == {"answering": 1, "silent": 1}

@@ -186,6 +186,21 @@ def test_disk_threads_that_are_dead() -> None:
     assert len(dead.waiting) == 1
 
 
+def test_standing_still_is_not_the_disk_threads() -> None:
+    """While the whole process stood still, disk threads could not do anything either."""
+    disk = Disk()
+    rig = Rig(disk, watchdog=WATCHDOG)
+    disk.stuck = True
+    rig.notifications.ready()
+    rig.clock.advance(WATCHDOG * PATIENCE * 2)
+    assert rig.manager.count("WATCHDOG=trigger") == 0
+    disk.go_on()
+    rig.passes(WATCHDOG * 2)
+    disk.stuck = True
+    rig.passes(WATCHDOG * PATIENCE * 2)
+    assert rig.manager.count("WATCHDOG=trigger") == 1
+
+
 def test_disk_threads_that_have_ended() -> None:
     """At the end of the daemon, when the threads take no more jobs, the reactor is enough."""
     disk = Disk()

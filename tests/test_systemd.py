@@ -23,6 +23,7 @@ from twisted_upload.systemd import Manager, Notifier, started_with, take_environ
 
 from .daemon import SUCCESS, Daemon, connect, finish, hear, run_twistd, until
 from .manager import Systemd
+from .scraping import workers_of
 
 ME = 4711
 
@@ -221,6 +222,30 @@ def test_frozen_worker(tmp_path: Path, systemd: Systemd) -> None:
         assert f"worker {children[0]} shows" in daemon.wait_for_line("shows no sign of life")
         until(lambda: len(daemon.lines("listens on")) == 4, "another worker")
         assert daemon.send(b"something") == SUCCESS
+
+
+@pytest.mark.parametrize("all_of_them", [False, True], ids=["supervisor", "all"])
+def test_standing_still(tmp_path: Path, systemd: Systemd, all_of_them: bool) -> None:
+    """A daemon that stood still for longer than the watchdog's time kills no worker for it."""
+    environment = {"NOTIFY_SOCKET": systemd.address, "WATCHDOG_USEC": "1000000"}
+    with Daemon(tmp_path, "--workers=2", environment=environment) as daemon:
+        systemd.wait_for("READY")
+        workers = workers_of(daemon)
+        with daemon.begin(bytes(300_000)) as peer:
+            stopped = [daemon.pid, *workers] if all_of_them else [daemon.pid]
+            for pid in stopped:
+                os.kill(pid, signal.SIGSTOP)
+            systemd.is_silent(0.1)
+            systemd.forget()
+            assert systemd.is_silent(3)
+            for pid in stopped:
+                os.kill(pid, signal.SIGCONT)
+            for _ in range(4):
+                systemd.heard.clear()
+                systemd.wait_for("WATCHDOG=1")
+            assert finish(peer) == SUCCESS
+        assert daemon.lines("no sign of life") == []
+        assert workers_of(daemon) == workers
 
 
 def test_wrong_manager(tmp_path: Path) -> None:

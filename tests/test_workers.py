@@ -131,6 +131,64 @@ def test_dead_supervisor(tmp_path: Path) -> None:
             again.bind((host, port))
 
 
+def test_dead_supervisor_while_uploads_go_on(tmp_path: Path) -> None:
+    """A worker without a supervisor gives up the port at once, and lets its uploads finish."""
+    with start(tmp_path) as daemon:
+        all_serve(daemon)
+        with daemon.begin(bytes(400_000)) as peer:
+            host, port = daemon.address
+            daemon.signal(signal.SIGKILL)
+            daemon.wait_for_end()
+            with socket.socket() as again:
+                again.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                until(lambda: binds(again, host, port), "the port to be free")
+            assert finish(peer) == SUCCESS
+        assert daemon.only_file() == bytes(400_000)
+
+
+def binds(one: socket.socket, host: str, port: int) -> bool:
+    """Whether a socket can have a port that others listen on no more."""
+    try:
+        one.bind((host, port))
+        one.listen()
+    except OSError:
+        return False
+    return True
+
+
+def test_frozen_worker_at_the_end(tmp_path: Path) -> None:
+    """A worker that does not end when it is told to is killed, and the daemon ends."""
+    with start(tmp_path, "--drain=0") as daemon:
+        all_serve(daemon)
+        frozen = workers_of(daemon)[0]
+        os.kill(frozen, signal.SIGSTOP)
+        daemon.signal(signal.SIGTERM)
+        daemon.signal(signal.SIGTERM)  # at once
+        daemon.wait_for_line(f"worker {frozen} does not end; killing it")
+        assert daemon.wait_for_end() == -signal.SIGTERM
+
+
+def test_reload_while_a_worker_is_frozen(tmp_path: Path) -> None:
+    """However often it is reloaded meanwhile, a worker that goes on has the last of it."""
+    config = tmp_path / "upload.toml"
+    config.write_text("")
+    with start(tmp_path, f"--config={config}") as daemon:
+        all_serve(daemon)
+        frozen, _ = workers_of(daemon)
+        os.kill(frozen, signal.SIGSTOP)
+        for number in range(20):
+            config.write_text(f'answer = "{number}"')
+            daemon.signal(signal.SIGHUP)
+            until(lambda n=number: len(daemon.lines("reloaded: answer")) == n + 1, "reloading")  # type: ignore[misc]
+        os.kill(frozen, signal.SIGCONT)
+        for pid in workers_of(daemon):
+            if pid != frozen:
+                os.kill(pid, signal.SIGSTOP)  # so that only the other one answers
+        assert until(lambda: daemon.send(b"x") == b"19" or None, "the last answer")
+        for pid in workers_of(daemon):
+            os.kill(pid, signal.SIGCONT)
+
+
 def test_unix_socket(tmp_path: Path) -> None:
     """Workers share a unix socket as well."""
     path = tmp_path / "socket"

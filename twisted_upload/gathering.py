@@ -12,8 +12,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred, DeferredList, succeed
 from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 
 from twisted_upload.metrics import DRAINING, Samples, combine, from_json, lasting, to_json
 from twisted_upload.reporting import Report, daemon_samples
@@ -131,7 +132,14 @@ class Gathering:
             for respondent in self.respondents
         ]
         # Those that do not answer in time are told apart by what they are.
-        return DeferredList(answers, consumeErrors=True).addCallback(lambda _: self._report())
+        return DeferredList(answers, consumeErrors=True).addCallback(lambda _: self._look_again())
+
+    def _look_again(self) -> Deferred[Report]:
+        # Timers come before what has come meanwhile: if this process stood still, the
+        # answers are there and have not been read.
+        if self._silent:
+            return deferLater(self._clock, 0, self._report)
+        return succeed(self._report())
 
     def _report(self) -> Report:
         trouble = next(self._troubles(), None)

@@ -92,6 +92,11 @@ class Pulse:
             self._asked = self._clock.seconds()
             self._disk.run(lambda: None).addCallbacks(self._came_back, self._stopped)
 
+    def excuse(self, seconds: float) -> None:
+        """For so long the whole process stood still."""
+        if self._asked is not None:
+            self._asked = min(self._clock.seconds(), self._asked + max(0.0, seconds))
+
     @property
     def since(self) -> float:
         """Seconds for which a job has been on its way."""
@@ -135,6 +140,7 @@ class Notifications:
         self._said = ""
         self._stopping = False
         self._triggered = False
+        self._due: float | None = None  # when to watch next
         self._timers: dict[str, IDelayedCall] = {}
 
     def ready(self) -> None:
@@ -192,6 +198,10 @@ class Notifications:
         self._later(STATUS_INTERVAL, self._tick)
 
     def _watch(self) -> None:
+        if self._due is not None:
+            late = self._clock.seconds() - self._due
+            for pulse in self._pulses:
+                pulse.excuse(late)
         for pulse in self._pulses:
             pulse.beat()
         longest = max((pulse.since for pulse in self._pulses), default=0.0)
@@ -205,6 +215,7 @@ class Notifications:
                 time=format_duration(longest),
             )
             self._say("WATCHDOG=trigger")
+        self._due = self._clock.seconds() + self._watchdog / 2
         self._later(self._watchdog / 2, self._watch)
 
 

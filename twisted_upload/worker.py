@@ -20,7 +20,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.internet.stdio import StandardIO
-from twisted.logger import globalLogBeginner
+from twisted.logger import Logger, globalLogBeginner
 from twisted.protocols.basic import LineOnlyReceiver
 
 from twisted_upload.building import Endpoints, places_of
@@ -40,7 +40,8 @@ from twisted_upload.signals import Signals
 from twisted_upload.systemd import started_with, take_environment
 from twisted_upload.tap import upload_service
 from twisted_upload.tls_endpoints import TLSServerEndpoint
-from twisted_upload.workers import CERTIFICATES, LASTING, REPORTS
+from twisted_upload.worker_process import CERTIFICATES, HEARD, REPORTS
+from twisted_upload.workers import LASTING
 
 __all__ = ["main"]
 
@@ -66,16 +67,41 @@ class _Supervised(LineOnlyReceiver):
         self._service = service
         self._reporter = reporter
         self._gone: Deferred[None] | None = None
+        self._read = True
+
+    def connectionMade(self) -> None:
+        """The supervisor may stand still: then it is told no more than what waits."""
+        self.transport.registerProducer(self, True)
+
+    def pauseProducing(self) -> None:
+        """Enough waits for it."""
+        self._read = False
+
+    def resumeProducing(self) -> None:
+        """It has read."""
+        self._read = True
+
+    def stopProducing(self) -> None:
+        """It is gone; see `connectionLost`."""
 
     def lineReceived(self, line: bytes) -> None:
         """A question, other certificates, or a configuration that differs in what can change."""
-        text = line.decode()
+        if line == QUESTION:
+            if self._reporter is not None:
+                self._reporter.report().addCallback(self._tell)
+            return
+        try:
+            self._told(line.decode())
+        except Exception:
+            _log.failure("this worker does not understand what is in force; it goes on as before")
+        # However much waits for the supervisor: it tells nothing else before it has this.
+        self.transport.write(f"{HEARD}\n".encode())
+
+    def _told(self, text: str) -> None:
         if text.startswith(CERTIFICATES):
             self._show(json.loads(text.removeprefix(CERTIFICATES)))
-        elif line != QUESTION:
+        else:
             self._behave(Configuration.from_json(text))
-        elif self._reporter is not None:
-            self._reporter.report().addCallback(self._tell)
 
     def connectionLost(self, reason: object = None) -> None:
         """The supervisor is gone: somebody else may want the port.  Give it up, then drain."""
@@ -88,8 +114,9 @@ class _Supervised(LineOnlyReceiver):
 
     def notify(self, message: str) -> bool:
         """Tell the supervisor what a daemon tells systemd."""
-        self.transport.write(f"{message}\n".encode())
-        return True
+        if self._read:
+            self.transport.write(f"{message}\n".encode())
+        return self._read
 
     def end_now(self) -> None:
         """See `ISignalled.end_now`."""
@@ -124,6 +151,7 @@ class _Supervised(LineOnlyReceiver):
         self._tell(await self._reporter.report())
         self._gone = Deferred()
         self._gone.addTimeout(GOODBYE, self._reactor).addErrback(lambda _: None)
+        self.transport.unregisterProducer()
         self.transport.loseConnection()
         await self._gone
 
@@ -194,3 +222,6 @@ def _endpoint(description: str, reactor: Any) -> IStreamServerEndpoint:
             with open(int(identity), "rb") as file:
                 return TLSServerEndpoint(handed, Identity(file.read()), reactor)
     return handed
+
+
+_log = Logger()

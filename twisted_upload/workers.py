@@ -23,26 +23,25 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.internet.protocol import ProcessProtocol
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from twisted_upload.binding import Doorway, Listening
 from twisted_upload.directory import DirectoryStore, undone_on_failure
 from twisted_upload.disk import IDisk
-from twisted_upload.gathering import Gathering, Respondent
+from twisted_upload.gathering import Gathering
 from twisted_upload.journal_files import JournalFiles
 from twisted_upload.logs import JOURNAL_STREAM
 from twisted_upload.notifying import Counts, total
 from twisted_upload.ports import close_ours
 from twisted_upload.tls_endpoints import TLSServerEndpoint
+from twisted_upload.worker_process import CERTIFICATES, REPORTS, WorkerProcess
 
-__all__ = ["CERTIFICATES", "LASTING", "REPORTS", "Supervisor"]
+__all__ = ["LASTING", "Supervisor"]
 
 RESTART_DELAY = 1.0
 """Seconds between a worker's death and its successor, where it lived no longer
@@ -50,14 +49,6 @@ than that."""
 
 AT_ONCE = 2.0
 """Seconds after which a worker that was told to end at once is killed."""
-
-REPORTS = 3
-"""The descriptor on which a worker answers what it is asked, and tells how it is;
-the sockets follow."""
-
-CERTIFICATES = "certificates "
-"""How a line to a worker begins that brings it other certificates with their keys,
-in the order of its endpoints."""
 
 LASTING = "lasting"
 """Said of a socket that stays open when all processes of ours have closed it."""
@@ -104,10 +95,11 @@ class Supervisor(Listening):
         self._journal = journal
         self._watchdog = watchdog
         self._watching: IDelayedCall | None = None
+        self._due = 0.0  # when the next look was to be
         self._killing: IDelayedCall | None = None
         self._kept = 0  # by workers that have ended
         self._ready: list[Deferred[None]] = []
-        self._workers: dict[int, _Worker] = {}
+        self._workers: dict[int, WorkerProcess] = {}
         self._waiting: dict[int, IDelayedCall] = {}
 
     def bind(self) -> None:
@@ -131,7 +123,7 @@ class Supervisor(Listening):
         for index in range(self._number):
             self._start(index)
         if self._watchdog > 0:
-            self._watch()
+            self._watch_later()
 
     def when_ready(self) -> Deferred[None]:
         """Fires when all workers serve."""
@@ -204,7 +196,7 @@ class Supervisor(Listening):
     def _kill(self) -> None:
         for worker in self._workers.values():
             _log.warn("worker {pid} does not end; killing it", pid=worker.pid)
-            worker.signal(signal.SIGKILL)
+            worker.kill()
 
     def _look(self) -> None:
         if len(self._workers) == self._number and all(it.ready for it in self._workers.values()):
@@ -212,14 +204,27 @@ class Supervisor(Listening):
             for ready in waiting:
                 ready.callback(None)
 
+    def _watch_later(self) -> None:
+        seconds = self._watchdog / 4
+        self._due = self._reactor.seconds() + seconds
+        self._watching = self._reactor.callLater(seconds, self._watch)
+
     def _watch(self) -> None:
-        now = self._reactor.seconds()
+        # While we stood still, nobody was heard; and what workers have said meanwhile
+        # is read after the timers of this turn.
+        late = self._reactor.seconds() - self._due
+        for worker in self._workers.values():
+            worker.excuse(late)
+        self._watching = self._reactor.callLater(0, self._judge)
+
+    def _judge(self) -> None:
         for worker in self._workers.values():
             # One that starts may have to wait for a disk until it is ready.
-            if worker.ready and (worker.stuck or now - worker.alive > self._watchdog):
+            silent = worker.ready and worker.silent > self._watchdog
+            if (silent or worker.stuck) and not worker.killed:
                 _log.error("worker {pid} shows no sign of life; killing it", pid=worker.pid)
-                worker.signal(signal.SIGKILL)
-        self._watching = self._reactor.callLater(self._watchdog / 4, self._watch)
+                worker.kill()
+        self._watch_later()
 
     def _start(self, index: int) -> None:
         self._waiting.pop(index, None)
@@ -240,7 +245,7 @@ class Supervisor(Listening):
                 family = socket.AddressFamily(_family(port)).name
                 names.append(":".join(map(str, [family, *numbers, *lasting])))
             inherited.append(",".join(names))
-        worker = _Worker(self._reactor, self._configuration, self._copy, self._look)
+        worker = WorkerProcess(self._reactor, self._configuration, self._copy, self._look)
         self._workers[index] = worker
         worker.ended.addCallback(self._ended, index, worker)
         if self._gathering is not None:
@@ -276,7 +281,7 @@ class Supervisor(Listening):
             for line in text.splitlines():
                 _log.info("{line}", line=line)
 
-    def _ended(self, reason: str, index: int, worker: _Worker) -> None:
+    def _ended(self, reason: str, index: int, worker: WorkerProcess) -> None:
         del self._workers[index]
         self._kept += worker.counts.kept
         if self._gathering is not None:
@@ -293,109 +298,6 @@ class Supervisor(Listening):
         lived = self._reactor.seconds() - worker.since
         delay = 0.0 if lived > RESTART_DELAY else RESTART_DELAY
         self._waiting[index] = self._reactor.callLater(delay, self._start, index)
-
-
-class _Worker(ProcessProtocol):
-    """
-    One worker process.
-
-    :param clock: tells the time.
-    :param configuration: told to it at once.
-    :param log: takes whole lines of its log.
-    :param became_ready: called when it serves.
-    :ivar since: when it was started.
-    :ivar alive: when it last showed a sign of life.
-    :ivar ready: it serves.
-    :ivar stuck: it says of itself that it does not work any more.
-    :ivar counts: what it has to do, and has done.
-    :ivar ended: fires with the reason, in words.
-    :ivar respondent: by which it is asked.
-    """
-
-    def __init__(
-        self,
-        clock: IReactorTime,
-        configuration: str,
-        log: Callable[[bytes], None],
-        became_ready: Callable[[], None],
-    ) -> None:
-        self.since = self.alive = clock.seconds()
-        self.ready = self.stuck = False
-        self.counts = Counts(0, 0)
-        self._clock = clock
-        self._configuration = configuration
-        self._became_ready = became_ready
-        self.pid = 0
-        self.ended: Deferred[str] = Deferred()
-        self.respondent = Respondent(self._say)
-        self._log = log
-        self._partial = b""
-        self._said = b""
-        self._report = b""
-
-    def connectionMade(self) -> None:
-        """It runs."""
-        transport: Any = self.transport
-        self.pid = transport.pid
-        self.tell(self._configuration)
-
-    def tell(self, line: str) -> None:
-        """What is in force, or shown."""
-        self._say(line.encode() + b"\n")
-
-    def childDataReceived(self, childFD: int, data: bytes) -> None:  # noqa: N803 - Twisted's
-        """Some of what it has to say."""
-        if childFD != REPORTS:
-            super().childDataReceived(childFD, data)
-            return
-        *lines, self._report = (self._report + data).split(b"\n")
-        for line in lines:
-            self.alive = self._clock.seconds()
-            if line.startswith(b"["):
-                self.respondent.received(line + b"\n")
-            else:
-                self._notified(*line.decode("ascii", "replace").partition("=")[::2])
-
-    def _notified(self, name: str, value: str) -> None:
-        if name == "READY":
-            self.ready = True
-            self._became_ready()
-        elif name == "COUNTS":
-            self.counts = Counts(*map(int, value.split()))
-        elif name == "WATCHDOG":
-            self.stuck = value == "trigger"
-
-    def outReceived(self, data: bytes) -> None:
-        """Some of its log."""
-        lines, newline, self._partial = (self._partial + data).rpartition(b"\n")
-        if newline:
-            self._log(lines + newline)
-
-    def errReceived(self, data: bytes) -> None:
-        """What is no line of a log: of Python itself, or of a worker that cannot start."""
-        *lines, self._said = (self._said + data).split(b"\n")
-        for line in lines:
-            _log.error("worker {pid}: {line}", pid=self.pid, line=line.decode("utf-8", "replace"))
-
-    def processEnded(self, reason: Failure) -> None:
-        """It is gone, and its log is complete."""
-        if self._said:
-            self.errReceived(b"\n")
-        if self._partial:
-            self._log(self._partial + b"\n")
-        self.ended.callback(reason.getErrorMessage().rstrip("."))
-
-    def _say(self, line: bytes) -> None:
-        transport: Any = self.transport
-        transport.write(line)
-
-    def signal(self, number: int) -> None:
-        """Send it a signal, if it still runs."""
-        transport: Any = self.transport
-        try:
-            transport.signalProcess(number)
-        except Exception:
-            _log.debug("worker {pid} has just ended", pid=self.pid)
 
 
 def _family(port: Any) -> int:

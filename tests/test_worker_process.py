@@ -1,0 +1,268 @@
+"""
+What a supervisor makes of its workers: one that may do anything, on a clock of the test.
+"""
+
+from __future__ import annotations
+
+import signal
+from typing import Any
+
+import pytest
+from twisted.internet.error import ProcessDone
+from twisted.internet.task import Clock
+from twisted.logger import LogLevel, capturedLogs
+from twisted.python.failure import Failure
+
+from tests.helpers import TurnByTurn
+from twisted_upload.gathering import QUESTION
+from twisted_upload.notifying import Counts
+from twisted_upload.worker_process import (
+    CERTIFICATES,
+    HEARD,
+    LONGEST_LINE,
+    REPORTS,
+    WorkerProcess,
+)
+from twisted_upload.workers import Supervisor
+
+WATCHDOG = 30.0
+
+
+class Process:
+    """
+    A process that does what the test says.
+
+    :ivar heard: what it was told.
+    :ivar signals: that it got.
+    """
+
+    def __init__(self, protocol: WorkerProcess, pid: int) -> None:
+        self.pid = pid
+        self.heard = b""
+        self.signals: list[int] = []
+        self._protocol = protocol
+        protocol.makeConnection(self)  # type: ignore[no-untyped-call]
+
+    def write(self, data: bytes) -> None:
+        self.heard += data
+
+    def signalProcess(self, number: int) -> None:
+        self.signals.append(number)
+
+    def says(self, *lines: str) -> None:
+        for line in lines:
+            self._protocol.childDataReceived(REPORTS, f"{line}\n".encode())
+
+    def writes(self, data: bytes, descriptor: int = 1) -> None:
+        self._protocol.childDataReceived(descriptor, data)
+
+    def ends(self) -> None:
+        self._protocol.processEnded(Failure(ProcessDone(0)))
+
+
+class Reactor(TurnByTurn):
+    """
+    A reactor that starts such processes.
+
+    :ivar started: all of them.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.started: list[Process] = []
+
+    def spawnProcess(self, protocol: WorkerProcess, *_: Any, **__: Any) -> Process:
+        self.started.append(Process(protocol, 100 + len(self.started)))
+        return self.started[-1]
+
+
+class Supervised:
+    """A supervisor of two workers that serve."""
+
+    def __init__(self) -> None:
+        self.reactor = Reactor()
+        self.supervisor = Supervisor(
+            [], 2, "{}", [], self.reactor, patience=10.0, watchdog=WATCHDOG
+        )
+        self.supervisor.startService()
+        self.one, self.other = self.reactor.started
+        for process in (self.one, self.other):
+            process.says("READY=1")
+
+    def passes(self, seconds: float) -> None:
+        """Time, while both workers show signs of life."""
+        for _ in range(round(seconds)):
+            for process in (self.one, self.other):
+                process.says("WATCHDOG=1")
+            self.reactor.turn(1)
+            self.reactor.turn()
+
+
+@pytest.fixture
+def supervised() -> Supervised:
+    return Supervised()
+
+
+# Who is judged
+
+
+def test_who_shows_no_sign_of_life(supervised: Supervised) -> None:
+    """A worker that was not heard for the watchdog's time is killed, once; another is not."""
+    for _ in range(2 * round(WATCHDOG)):
+        supervised.one.says("WATCHDOG=1")
+        supervised.reactor.turn(1)
+        supervised.reactor.turn()
+        if supervised.reactor.seconds() < WATCHDOG:
+            assert supervised.other.signals == []
+    assert supervised.one.signals == []
+    assert supervised.other.signals == [signal.SIGKILL]
+
+
+def test_who_says_that_it_is_stuck(supervised: Supervised) -> None:
+    """A worker that says so is killed; one that says later that it is not stuck is not."""
+    supervised.one.says("WATCHDOG=trigger")
+    supervised.other.says("WATCHDOG=trigger", "WATCHDOG=1")
+    supervised.reactor.turn(WATCHDOG / 4)
+    supervised.reactor.turn()
+    assert supervised.one.signals == [signal.SIGKILL]
+    assert supervised.other.signals == []
+
+
+def test_standing_still_judges_nobody(supervised: Supervised) -> None:
+    """A supervisor that stood still counts that time against nobody, who may have, too."""
+    supervised.passes(WATCHDOG)
+    for _ in range(3):
+        supervised.reactor.turn(10 * WATCHDOG)
+        supervised.reactor.turn()
+        supervised.passes(WATCHDOG / 2)
+    assert supervised.one.signals == supervised.other.signals == []
+
+
+def test_dead_while_it_stood_still(supervised: Supervised) -> None:
+    """A worker that stays silent after that is killed, as late as if it had not stood still."""
+    supervised.reactor.turn(10 * WATCHDOG)
+    for _ in range(round(WATCHDOG * 1.5)):
+        supervised.one.says("WATCHDOG=1")
+        supervised.reactor.turn(1)
+        supervised.reactor.turn()
+    assert supervised.one.signals == []
+    assert supervised.other.signals == [signal.SIGKILL]
+
+
+def test_what_waits_is_read_first(supervised: Supervised) -> None:
+    """Timers come before what is there to read: nobody is killed whose sign of life is there."""
+    for _ in range(4):
+        supervised.reactor.turn(WATCHDOG / 4)
+        supervised.reactor.turn()
+    assert supervised.one.signals == []
+    supervised.reactor.turn(WATCHDOG / 4)
+    supervised.one.says("WATCHDOG=1")  # the reactor reads after its timers
+    supervised.reactor.turn()
+    assert supervised.one.signals == []
+    assert supervised.other.signals == [signal.SIGKILL]
+
+
+def test_nobody_is_watched_at_the_end(supervised: Supervised) -> None:
+    """While it stops, workers have the time that they are given, and no longer."""
+    stopped = supervised.supervisor.stopService()
+    supervised.reactor.turn(9.9)
+    assert supervised.one.signals == supervised.other.signals == [signal.SIGTERM]
+    supervised.other.ends()
+    supervised.reactor.turn(0.2)
+    assert supervised.one.signals == [signal.SIGTERM, signal.SIGKILL]
+    assert supervised.other.signals == [signal.SIGTERM]
+    assert not stopped.called
+    supervised.one.ends()
+    assert stopped.called
+    assert supervised.reactor.getDelayedCalls() == []
+
+
+def test_what_the_dead_have_done(supervised: Supervised) -> None:
+    """What a worker has kept counts when it is dead."""
+    supervised.one.says("COUNTS=3 5")
+    supervised.other.says("COUNTS=1 7")
+    assert supervised.supervisor.counts() == Counts(4, 12)
+    supervised.one.ends()
+    assert supervised.supervisor.counts() == Counts(1, 12)
+    supervised.reactor.turn(1)
+    supervised.reactor.started[-1].says("READY=1", "COUNTS=0 1")
+    assert supervised.supervisor.counts() == Counts(1, 13)
+
+
+# What is kept of it
+
+
+class Alone:
+    """One worker and what came of it."""
+
+    def __init__(self) -> None:
+        self.logged: list[bytes] = []
+        self.worker = WorkerProcess(Clock(), "first", self.logged.append, lambda: None)
+        self.process = Process(self.worker, 100)
+
+
+@pytest.fixture
+def alone() -> Alone:
+    return Alone()
+
+
+def test_told_when_it_listens(alone: Alone) -> None:
+    """It is told one thing at a time, and of those that it has missed, the last of each kind."""
+    worker, process = alone.worker, alone.process
+    assert process.heard == b"first\n"
+    for number in range(1000):
+        worker.tell(f"{number}")
+        worker.tell(f"{CERTIFICATES}{number}")
+    assert process.heard == b"first\n"
+    process.says("READY=1")
+    assert process.heard == b"first\n999\n"
+    worker.tell("1000")
+    process.says(HEARD)
+    process.says(HEARD)
+    assert process.heard == f"first\n999\n{CERTIFICATES}999\n1000\n".encode()
+    process.says(HEARD)
+    worker.tell("1001")
+    assert process.heard.endswith(b"\n1001\n")
+
+
+def test_asked_once(alone: Alone) -> None:
+    """It is not asked again before it has answered."""
+    for _ in range(1000):
+        alone.worker.respondent.ask().addErrback(lambda _: None)
+    assert alone.process.heard == b"first\n" + QUESTION + b"\n"
+
+
+@pytest.mark.parametrize("descriptor", [1, 2, REPORTS])
+def test_line_without_end(alone: Alone, descriptor: int) -> None:
+    """What is too long for a line is thrown away to its end, and what follows is not."""
+    with capturedLogs() as events:
+        for _ in range(3):
+            alone.process.writes(bytes(LONGEST_LINE), descriptor)
+        lines = (alone.worker._logged, alone.worker._said, alone.worker._reported)
+        assert all(len(each._partial) <= LONGEST_LINE for each in lines)
+        alone.process.writes(b"the end of it\nCOUNTS=1 2\n", descriptor)
+        alone.process.ends()
+    assert alone.logged == ([b"COUNTS=1 2\n"] if descriptor == 1 else [])
+    assert [event["line"] for event in events] == (["COUNTS=1 2"] if descriptor == 2 else [])
+    assert alone.worker.counts == (Counts(1, 2) if descriptor == REPORTS else Counts(0, 0))
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        *("COUNTS=", "COUNTS=1", "COUNTS=a b", "COUNTS=1 2 3", "COUNTS=" + "9" * 5000 + " 1"),
+        *("[", "[1]", "[[], []]", '[{"x": 1}, null]', "[" * 100_000, "\udcff", "\x1b[31m="),
+    ],
+)
+def test_nonsense(alone: Alone, nonsense: str) -> None:
+    """What it says without sense is told once, and escaped; what makes sense counts."""
+    with capturedLogs() as events:
+        for _ in range(3):
+            alone.process.writes(nonsense.encode("utf-8", "surrogateescape") + b"\n", REPORTS)
+    assert len(events) <= 1
+    for event in events:
+        assert event["log_level"] is LogLevel.error
+        assert event["line"].isprintable()
+        assert len(event["line"]) <= 400
+    alone.process.says("COUNTS=1 2")
+    assert alone.worker.counts == Counts(1, 2)
