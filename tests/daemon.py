@@ -260,6 +260,24 @@ class Daemon:
         assert match is not None
         return int(match[1]) * 1024
 
+    def each_worker(self) -> Iterator[int]:
+        """
+        One worker after the other, each while the others stand still, so that
+        whatever connects comes to it; the daemon itself, where there are none.
+        """
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        workers = [int(pid) for pid in children if b".worker import" in _command(pid)]
+        for worker in workers or [self.pid]:
+            others = [pid for pid in workers if pid != worker]
+            try:
+                for pid in others:
+                    os.kill(pid, signal.SIGSTOP)
+                    until(lambda pid=pid: _state(pid) == "T", "a process to stand still")  # type: ignore[misc]
+                yield worker
+            finally:
+                for pid in others:
+                    os.kill(pid, signal.SIGCONT)
+
     # What it keeps
 
     def files(self) -> list[Path]:
@@ -310,6 +328,17 @@ class Daemon:
             peer.close()
             raise
         return peer
+
+
+def _command(pid: str) -> bytes:
+    with contextlib.suppress(FileNotFoundError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
+
+
+def _state(pid: int) -> str:
+    """Of a process: ``T`` is one that was stopped (proc_pid_stat(5))."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 class Configured(Daemon):

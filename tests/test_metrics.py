@@ -90,6 +90,30 @@ def test_gauges_of_processes() -> None:
     assert whole[LAST_KEPT.name]["scanner",] == 9
 
 
+TOGETHER = {
+    "sum": ("uploads_in_flight", "connections", "workers", "programs_running"),
+    "max": (
+        *("last_kept_timestamp_seconds", "reserve_bytes", "reactor_lag_max_seconds"),
+        *("draining", "build_info", "programs_waiting", "programs_set_aside"),
+    ),
+    "min": (
+        *("store_healthy", "free_bytes", "free_inodes", "start_time_seconds"),
+        "certificate_expiry_timestamp_seconds",
+    ),
+}
+
+
+@pytest.mark.parametrize("way", TOGETHER)
+def test_each_gauge_of_processes(way: str) -> None:
+    """One worker that is ill makes the daemon ill; and so each gauge has its own way."""
+    expected = {"sum": 3, "max": 2, "min": 1}[way]
+    for name in TOGETHER[way]:
+        labels = ("one",)
+        parts: list[Samples] = [{f"twisted_upload_{name}": {labels: value}} for value in (1, 2)]
+        for order in (parts, parts[::-1]):
+            assert combine(order)[f"twisted_upload_{name}"] == {labels: expected}, name
+
+
 def test_combining_changes_no_part() -> None:
     """The parts can be combined again."""
     one, other = samples_of(KEPT), samples_of(LOST)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -124,7 +125,8 @@ def test_reload(tmp_path: Path, workers: str) -> None:
     with serving(tmp_path, workers) as daemon, daemon.begin(bytes(400_000)) as peer:
         line = configure(daemon, 'max-size = "300K"\nanswer = "OK"\n')
         assert "reloaded: answer 上传成功 -> OK, max-size 0 -> 300K\n" in line
-        until(lambda: daemon.send(b"small") == b"OK", "the new answer in all workers")
+        for _ in daemon.each_worker():
+            until(lambda: daemon.send(b"small") == b"OK", "the new answer in this worker")
         assert "too-large" in daemon.send(bytes(400_000)).decode()
         assert finish(peer) == SUCCESS
         assert max(file.stat().st_size for file in daemon.files()) == 400_000
@@ -146,12 +148,27 @@ def test_reload_of_who_may_come_in(tmp_path: Path, workers: str) -> None:
     with serving(tmp_path, workers) as daemon, daemon.begin(bytes(400_000)) as peer:
         line = configure(daemon, 'deny = "127.0.0.0/8"\n')
         assert "reloaded: deny none -> 127.0.0.0/8\n" in line
-        until(lambda: b"not-allowed" in daemon.send(b"x"), "the new rules in all workers")
+        for _ in daemon.each_worker():
+            until(lambda: b"not-allowed" in daemon.send(b"x"), "the new rules in this worker")
         assert finish(peer) == SUCCESS
         line = configure(daemon, "max-connections = 1\n")
         assert "reloaded: max-connections auto -> 1, deny 127.0.0.0/8 -> none\n" in line
-        line = configure(daemon, "max-connections = 99999999\n")
+
+
+@WORKERS
+def test_configuration_that_cannot_be_applied(tmp_path: Path, workers: str) -> None:
+    """One that makes sense, and not on this machine, changes nothing, and is not in force."""
+    with serving(tmp_path, workers) as daemon:
+        resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (1000, 1000))
+        line = configure(daemon, 'max-connections = 30000\nanswer = "OK"\n')
         assert "not reloaded, all stays as it is: " in line
+        assert "raise it (ulimit -Hn" in line
+        for _ in daemon.each_worker():
+            assert daemon.send(b"something") == SUCCESS
+        line = configure(daemon, 'max-connections = 100\nanswer = "OK"\n')
+        assert "reloaded: max-connections auto -> 100, answer 上传成功 -> OK\n" in line
+        for _ in daemon.each_worker():
+            until(lambda: daemon.send(b"something") == b"OK", "the new answer in this worker")
 
 
 def test_nothing_has_changed(tmp_path: Path) -> None:

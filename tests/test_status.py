@@ -172,7 +172,16 @@ async def test_malformed_accept(accept: str) -> None:
 
 OURS = ["127.0.0.1:9464", "[::1]:9464", "[fe80::1%eth0]", "localhost", "upload", "UPLOAD.local:9"]
 NAMES = ["metrics.upload.com", "Metrics.Upload.Com.:9464", socket.gethostname()]
-OTHERS = ["evil.com", "evil.com:9464", "127.0.0.1.evil.com", "upload.com", "local.com", "", "a:b:c"]
+OTHERS = [
+    "evil.com",
+    "evil.com:9464",
+    "127.0.0.1.evil.com",
+    "upload.com",
+    "local.com",
+    "evil.example",
+    "",
+    "a:b:c",
+]
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/healthz", "/readyz", "/"])

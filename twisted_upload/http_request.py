@@ -24,10 +24,7 @@ _FIELD = re.compile(rb"(" + _TOKEN + rb"):([^\x00\r\n]*)")
 
 _HOST = re.compile(r"(\[[^\]]*\]|[^:]*)(?::\d{0,5})?")
 
-_NOT_PUBLIC = (
-    *(".localhost", ".local", ".internal", ".home.arpa", ".svc"),
-    *(".test", ".example", ".invalid"),
-)
+_NOT_PUBLIC = (".localhost", ".local", ".internal", ".home.arpa", ".svc")
 """Names that nobody can have in the public DNS (RFC 6761, RFC 6762, RFC 8375), and
 what Kubernetes calls its services."""
 
