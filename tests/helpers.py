@@ -30,6 +30,9 @@ from twisted_upload.tls_endpoints import TLSServerFactory
 
 _DOORS = ("twisted_upload.sender", "twisted_upload.ends", "twisted_upload.tls_endpoints")
 
+TICK = 0.25
+"""Seconds by which time passes at once."""
+
 T = TypeVar("T")
 
 reactor: Any = _reactor
@@ -112,6 +115,16 @@ class LoggedEnds:
     def loud(self) -> list[dict[str, Any]]:
         """Events other than ends that an operator would see."""
         return [event for event in self.others if event["log_level"] > LogLevel.debug]
+
+
+def pass_time(clock: Clock, seconds: float) -> None:
+    """
+    Let time pass as it does for a process that runs: one that finds itself much
+    later all at once (`Clock.advance`) has stood still.
+    """
+    for _ in range(int(seconds / TICK)):
+        clock.advance(TICK)
+    clock.advance(seconds % TICK)
 
 
 class TurnByTurn(Clock):

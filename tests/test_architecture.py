@@ -39,7 +39,7 @@ ROWS: list[set[str]] = [
         *("printable", "roff", "text_kinds"),
         *("tls_failures", "tls_records", "validity"),
     },
-    {"interfaces", "units", "addresses", "networks", "descriptors"},
+    {"interfaces", "units", "addresses", "networks", "descriptors", "unread"},
     {
         *("names", "answers", "lifecycle", "limits", "ends", "proxy"),
         *("metrics", "tally", "lag", "records", "certificates"),

@@ -129,6 +129,20 @@ def test_fields() -> None:
     assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == [*FIELDS]
 
 
+def test_states() -> None:
+    """Each state that a connection can be in has all its bounds, and a test that there is."""
+    text = page("architecture.md")
+    table = text[text.index("<!-- states -->") :].split("\n\n")[0]
+    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in table.splitlines()[3:]]
+    assert len(rows) > 10
+    for row in rows:
+        assert len(row) == 6
+        assert all(row), row
+        name, _, test = row[-1].strip("`").partition("::")
+        there = (ROOT / "tests" / name).read_text("utf-8")
+        assert re.search(rf"^(async )?def {test}\(", there, re.MULTILINE), row[-1]
+
+
 def anchors(text: str) -> set[str]:
     """What headings can be linked to as, the way GitHub makes them."""
     text = re.sub(r"```.*?```", "", text, flags=re.DOTALL)

@@ -19,6 +19,7 @@ from tests.helpers import (
     OpenDoor,
     in_thread,
     open_door,
+    pass_time,
     reactor,
     read_all,
     send_whole,
@@ -232,7 +233,7 @@ async def test_header(family: str, tmp_path: Path, header: bytes, end: str) -> N
 
 async def _pass(side: Side, seconds: float) -> None:
     await turns()
-    side.door.clock.advance(seconds)
+    pass_time(side.door.clock, seconds)
     await turns()
 
 

@@ -65,6 +65,9 @@ class RecordingDoor:
     def report_unused(self) -> None:
         self._report("unused")
 
+    def broke(self) -> None:
+        self.events.append("broke")
+
     def _report(self, end: str) -> None:
         self.reported.append(end)
         self.events.append("report")
@@ -298,6 +301,58 @@ def test_broken_begin(door: RecordingDoor, expected_errors: list[str]) -> None:
     new_upload(door, BrokenStore()).received(b"x")
     assert door.codes == [StoreFailed.code]
     assert door.reported == ["refused"]
+
+
+@pytest.mark.parametrize("call", ["commit", "abort", "cancel"])
+def test_broken_calls(
+    door: RecordingDoor, store: MemoryStore, expected_errors: list[str], call: str
+) -> None:
+    """A store that raises where it must not costs that upload, which ends all the same."""
+    expected_errors.append("ZeroDivisionError")
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    store.holding = True
+    upload = new_upload(door, store)
+    upload.received(b"x")
+    (incoming,) = store.unfinished
+    if call != "cancel":
+        setattr(incoming, call, broken)
+    if call != "abort":
+        upload.ended()
+    if call == "cancel":
+        assert incoming._committed is not None
+        incoming._committed._canceller = broken
+    if call != "commit":
+        upload.refused(StoreFailed())
+    assert door.codes == [StoreFailed.code]
+    assert door.reported == ["refused"]
+
+
+@pytest.mark.parametrize("end", ["kept", "refused", "store failed"])
+def test_answer_that_cannot_be_sent(door: RecordingDoor, store: MemoryStore, end: str) -> None:
+    """An upload ends, and its door hears of it, whatever goes wrong with its answer."""
+
+    def broken(_: object) -> None:
+        raise ZeroDivisionError
+
+    door.tell_kept = broken  # type: ignore[method-assign,assignment]
+    door.tell_refused = broken  # type: ignore[method-assign,assignment]
+    store.holding = True
+    upload = new_upload(door, store)
+    upload.received(b"x")
+    (incoming,) = store.unfinished
+    if end == "refused":
+        with pytest.raises(ZeroDivisionError):
+            upload.refused(StoreFailed())
+    elif end == "store failed":
+        incoming.fail(StoreFailed())
+    else:
+        upload.ended()
+        store.release()
+    assert door.reported == ["kept" if end == "kept" else "refused"]
+    assert door.events.count("broke") == (end != "refused")
 
 
 def test_broken_commit(

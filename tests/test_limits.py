@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
-from tests.helpers import TurnByTurn
-from twisted_upload.limits import AT_ONCE, Pace, Rounds, Silences
+from tests.helpers import TurnByTurn, pass_time
+from twisted_upload.limits import AT_ONCE, Pace, Rounds, Silences, Waiting
 
 
 class _Timed:
@@ -31,22 +31,22 @@ def timed() -> _Timed:
 def test_too_long(timed: _Timed) -> None:
     """Whoever is silent for so long is told of once, and not a moment earlier."""
     timed.silences.heard("a")
-    timed.clock.advance(59.999)
+    pass_time(timed.clock, 59.75)
     assert timed.told == []
-    timed.clock.advance(0.001)
+    timed.clock.advance(0.25)
     assert timed.told == [("a", 60)]
-    timed.clock.advance(600)
+    pass_time(timed.clock, 600)
     assert timed.told == [("a", 60)]
 
 
 def test_heard_again(timed: _Timed) -> None:
     """Whoever says something has all the time again."""
     timed.silences.heard("a")
-    timed.clock.advance(40)
+    pass_time(timed.clock, 40)
     timed.silences.heard("a")
-    timed.clock.advance(59)
+    pass_time(timed.clock, 59)
     assert timed.told == []
-    timed.clock.advance(1)
+    pass_time(timed.clock, 1)
     assert timed.told == [("a", 100)]
 
 
@@ -171,55 +171,225 @@ def test_any_order(acts: list[tuple[str, int, int]]) -> None:
     assert bool(timed.clock.getDelayedCalls()) == bool(last)
 
 
-@pytest.mark.parametrize(("now", "slow"), [(139.999, False), (140, False), (140.001, True)])
-def test_pace(now: float, slow: bool) -> None:
-    """A sender has the grace, and a second for so many bytes, from when its upload began."""
-    pace = Pace(100)
-    assert pace.is_too_slow(now, 5000, rate=500, grace=30) is slow
-    assert not pace.is_too_slow(now, 5001, rate=500, grace=30)
-    assert pace.is_too_slow(now, 4998, rate=500, grace=30)
+def _looks(pace: Pace, size: int, *, until: float, since: float = 0) -> float | None:
+    """When a sender that has sent so much is found to be too slow, if it is."""
+    now = since
+    while now < until:
+        now += 5
+        if pace.is_too_slow(now, size, 500):
+            return now
+    return None
+
+
+def test_pace() -> None:
+    """A sender has the grace, and a second for so many bytes."""
+    assert _looks(Pace(100, 30), 0, since=100, until=200) == 135
+    assert not Pace(100, 30).is_too_slow(130, 0, 500)
+    assert Pace(100, 30).is_too_slow(130.001, 0, 500)
+    assert not Pace(100, 30).is_too_slow(140, 5000, 500)
+    assert Pace(100, 30).is_too_slow(140.001, 5000, 500)
+
+
+@pytest.mark.parametrize(("rate", "slow"), [(500, False), (499, True)])
+def test_pace_of_hours(rate: int, slow: bool) -> None:
+    """A sender may go on for as long as it keeps up the rate, and a little less is too slow."""
+    pace = Pace(0, 30)
+    slowly = any(pace.is_too_slow(now, rate * now, 500) for now in range(5, 40_000, 5))
+    assert slowly is slow
+
+
+@pytest.mark.parametrize("size", [500 * 30, 400_000_000])
+def test_credit_is_capped(size: int) -> None:
+    """What came long ago buys no more than the grace: of a large upload too."""
+    pace = Pace(0, 30)
+    assert _looks(pace, size, until=5) is None
+    assert _looks(pace, size, since=5, until=200) == 40
 
 
 def test_pace_of_who_waits_for_us() -> None:
     """What a sender has to wait for us does not count, however often it is said."""
-    pace = Pace(100)
+    pace = Pace(100, 30)
     pace.resume(105)
     pace.pause(110)
     pace.pause(120)
-    assert not pace.is_too_slow(10_000, 0, rate=500, grace=30)
+    assert not pace.is_too_slow(10_000, 0, 500)
     pace.resume(1110)
     pace.resume(1120)
-    assert not pace.is_too_slow(1130, 0, rate=500, grace=30)
-    assert pace.is_too_slow(1130.1, 0, rate=500, grace=30)
+    assert not pace.is_too_slow(1130, 0, 500)
+    assert pace.is_too_slow(1130.1, 0, 500)
+
+
+def test_pace_of_what_is_unread() -> None:
+    """What waits to be read has come as well; it counts once, and is asked for only then."""
+    pace, asked = Pace(0, 30), []
+
+    def unread() -> int:
+        asked.append(1)
+        return 5000
+
+    assert not pace.is_too_slow(30, 0, 500, unread)
+    assert asked == []
+    assert not pace.is_too_slow(35, 0, 500, unread)
+    assert not pace.is_too_slow(40, 5000, 500, unread)
+    assert pace.is_too_slow(45, 5000, 500, lambda: 0)
+
+
+@pytest.mark.parametrize("paused", [False, True])
+def test_pace_after_a_standstill(paused: bool) -> None:
+    """When we have stood still, the time since the last look is nobody's fault."""
+    pace = Pace(0, 30)
+    assert not pace.is_too_slow(25, 0, 500)
+    if paused:
+        pace.pause(30)
+    pace.stood_still(1000)
+    if paused:
+        pace.resume(1000)
+    assert not pace.is_too_slow(1005, 0, 500)
+    assert pace.is_too_slow(1006, 0, 500)
+
+
+def test_waiting() -> None:
+    """Who waits for a store has waited too long when nothing at all has come of it."""
+    waiting = Waiting(600)
+    assert not waiting.is_too_long(0, 10)
+    assert not waiting.is_too_long(600, 10)
+    assert not waiting.is_too_long(601, 11)
+    assert not waiting.is_too_long(1201, 11)
+    assert waiting.is_too_long(1201.1, 11)
+
+
+class _Rounds:
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.looks: list[float] = []
+        self.late: list[float] = []
+        self.again: float | None = 5
+        self.rounds = Rounds(self.clock, 5, self._look)
+
+    def _look(self, now: float, late: bool) -> float | None:
+        (self.late if late else self.looks).append(now)
+        if self.again == 0:
+            raise LookupError
+        return self.again
 
 
 def test_rounds() -> None:
     """A look is taken every so often, as long as there is anybody, and again when asked to."""
-    clock = Clock()
-    looks: list[float] = []
-    again: float | None = 5
-
-    def look(now: float) -> float | None:
-        looks.append(now)
-        return again
-
-    rounds = Rounds(clock, 5, look)
+    it = _Rounds()
+    clock = it.clock
     assert clock.getDelayedCalls() == []
-    rounds.begin()
-    rounds.begin()
+    it.rounds.begin()
+    it.rounds.begin()
     clock.pump([1] * 12)
-    assert looks == [5, 10]
-    again = 1
+    assert it.looks == [5, 10]
+    it.again = 1
     clock.pump([1] * 5)
-    assert looks == [5, 10, 15, 16, 17]
-    again = None
+    assert it.looks == [5, 10, 15, 16, 17]
+    it.again = None
     clock.pump([1] * 12)
-    assert looks == [5, 10, 15, 16, 17, 18]
+    assert it.looks == [5, 10, 15, 16, 17, 18]
     assert clock.getDelayedCalls() == []
-    rounds.begin()
-    rounds.stop()
-    rounds.stop()
+    it.rounds.begin()
+    it.rounds.stop()
+    it.rounds.stop()
     assert clock.getDelayedCalls() == []
+    assert it.late == []
+
+
+def test_late_rounds() -> None:
+    """A look that comes late is told so; the next one is not."""
+    it = _Rounds()
+    it.rounds.begin()
+    it.clock.advance(6)
+    it.clock.advance(6.1)
+    it.clock.advance(5)
+    assert (it.looks, it.late) == ([6, 17.1], [12.1])
+    it.rounds.stop()
+
+
+def test_a_look_that_fails(expected_errors: list[str]) -> None:
+    """After a look that has failed there are others."""
+    expected_errors.append("LookupError")
+    it = _Rounds()
+    it.again = 0
+    it.rounds.begin()
+    it.clock.advance(5)
+    it.clock.advance(5)
+    assert it.looks == [5, 10]
+    it.rounds.stop()
+
+
+def test_standing_still(timed: _Timed) -> None:
+    """A process that stood still judges nobody: all have all the time again."""
+    timed.silences.heard("a")
+    timed.clock.advance(30)
+    timed.silences.heard("b")
+    timed.clock.advance(3600)
+    assert timed.told == []
+    pass_time(timed.clock, 59.9)
+    assert timed.told == []
+    pass_time(timed.clock, 0.1)
+    assert timed.told == [("a", 3690), ("b", 3690)]
+
+
+def test_told_of_standing_still(timed: _Timed) -> None:
+    """The same where somebody else has noticed it."""
+    timed.silences.heard("a")
+    pass_time(timed.clock, 59)
+    timed.silences.stood_still()
+    pass_time(timed.clock, 59)
+    assert timed.told == []
+    pass_time(timed.clock, 1)
+    assert timed.told == [("a", 119)]
+
+
+@pytest.mark.parametrize(("seconds", "late"), [(60, 1.0), (2, 0.5), (0.2, 0.05)])
+def test_a_little_late(seconds: float, late: float) -> None:
+    """A timer that is a little late is that of a process with much to do."""
+    for more, told in (late, 1), (1.1 * late, 0):
+        timed = _Timed(seconds)
+        timed.silences.heard("a")
+        timed.clock.advance(seconds + more)
+        assert len(timed.told) == told
+        timed.silences.ignore("a")
+
+
+def test_unread() -> None:
+    """Who has said something that is not read yet has its time once more, until it is heard."""
+    clock, told = Clock(), list[tuple[str, float]]()
+    unread = {"a", "b"}
+    silences: Silences[str] = Silences(
+        clock, 60, lambda who: told.append((who, clock.seconds())), unread=unread.__contains__
+    )
+    for who in "abc":
+        silences.heard(who)
+    pass_time(clock, 60)
+    assert told == [("c", 60)]
+    pass_time(clock, 30)
+    silences.heard("b")
+    pass_time(clock, 30)
+    assert told == [("c", 60), ("a", 120)]
+    pass_time(clock, 30)
+    assert told == [("c", 60), ("a", 120)]
+    silences.ignore("b")
+    assert clock.getDelayedCalls() == []
+    assert not silences._spared
+
+
+def test_one_that_fails(expected_errors: list[str]) -> None:
+    """What goes wrong with one of them keeps no other from being told of."""
+    expected_errors.append("LookupError")
+    clock, told = Clock(), list[str]()
+
+    def too_long(who: str) -> None:
+        told.append(who)
+        raise LookupError
+
+    silences: Silences[str] = Silences(clock, 60, too_long)
+    silences.heard("a")
+    silences.heard("b")
+    clock.advance(60)
+    assert told == ["a", "b"]
 
 
 def test_few_at_once() -> None:

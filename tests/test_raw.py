@@ -35,6 +35,7 @@ from tests.helpers import (
     in_thread,
     open_descriptors,
     open_door,
+    pass_time,
     reactor,
     read_all,
     reset,
@@ -566,7 +567,7 @@ async def test_idle_timeout() -> None:
         peer = door.connect()
         peer.sendall(b"half a file")
         await door.has_come(11)
-        door.clock.advance(59.9)
+        pass_time(door.clock, 59.9)
         await turns()
         assert _heard_so_far(peer) == b""
         door.clock.advance(0.2)
@@ -594,7 +595,7 @@ async def test_every_byte_buys_time() -> None:
         for number in range(5):
             peer.sendall(b"x")
             await door.has_come(number + 1)
-            door.clock.advance(59)
+            pass_time(door.clock, 59)
         peer.shutdown(socket.SHUT_WR)
         assert await in_thread(read_all, peer) == KEPT
         assert door.kept == [b"xxxxx"]
@@ -622,11 +623,11 @@ async def test_paused_time_does_not_count(finish: float) -> None:
         await door.has_come(7)
         (incoming,) = door.store.unfinished
         assert incoming.producer is not None
-        door.clock.advance(seconds - 1)
+        pass_time(door.clock, seconds - 1)
         incoming.producer.pauseProducing()
-        door.clock.advance(3600)
+        pass_time(door.clock, 500)
         incoming.producer.resumeProducing()
-        door.clock.advance(seconds - 1)
+        pass_time(door.clock, seconds - 1)
         await turns()
         assert door.store.unfinished == [incoming]
         door.clock.advance(1)
@@ -1045,10 +1046,10 @@ async def test_lent_and_silent(tmp_path: Path) -> None:
         await rig.settle()
         await turns(20)
         await rig.settle()
-        door.clock.advance(59)
+        pass_time(door.clock, 59)
         await turns()
         assert door.log.ends == []
-        door.clock.advance(2)
+        pass_time(door.clock, 2)
         assert _refusal(await in_thread(read_all, peer)) == "timeout"
         await rig.settle()
         assert rig.kept() == {}

@@ -29,7 +29,7 @@ def _open(daemon: Daemon) -> int:
     return len(os.listdir(f"/proc/{daemon.pid}/fd"))
 
 
-def _seconds(daemon: Daemon) -> float:
+def processor_time(daemon: Daemon) -> float:
     """Processor time that the daemon has used."""
     fields = Path(f"/proc/{daemon.pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
@@ -94,11 +94,11 @@ def test_no_descriptors(tmp_path: Path) -> None:
                     peer.sendall(b"waiting %d" % number)
                     peer.shutdown(socket.SHUT_WR)
                 daemon.wait_for_line("newcomers have to wait")
-                before, began = _seconds(daemon), time.monotonic()
+                before, began = processor_time(daemon), time.monotonic()
                 first.sendall(content[400_000:])
                 assert finish(first) == SUCCESS
                 time.sleep(max(0, began + 1.0 - time.monotonic()))
-                assert _seconds(daemon) - before < 0.5 * (time.monotonic() - began)
+                assert processor_time(daemon) - before < 0.5 * (time.monotonic() - began)
                 resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (soft, hard))
                 assert [hear(peer) for peer in waiting] == [SUCCESS] * 20
             finally:

@@ -28,7 +28,7 @@ from twisted_upload.eager import read_eagerly
 from twisted_upload.errors import CannotStart
 from twisted_upload.listening import HandedEndpoint
 from twisted_upload.logs import LineObserver
-from twisted_upload.ports import notice_dead_peers, wait_in_shortage
+from twisted_upload.ports import keep_urgent_bytes, notice_dead_peers, wait_in_shortage
 from twisted_upload.tls_endpoints import TLSServerEndpoint
 
 __all__ = ["Companion", "Doorway", "Listening", "listen"]
@@ -181,6 +181,7 @@ def listen(name: str, endpoint: IStreamServerEndpoint, factory: IProtocolFactory
     port: Any = result
     if isinstance(port, tcp.Port):  # unix ones are, too
         notice_dead_peers(port)
+        keep_urgent_bytes(port)
         wait_in_shortage(port, cast(IReactorTime, port.reactor))
     return cast(IListeningPort, port)
 

@@ -72,6 +72,11 @@ class Connections:
         """How many uploads have begun and have not ended."""
         return sum(protocol.in_flight for protocol in self.protocols) + len(self._unheard)
 
+    @property
+    def all_there(self) -> list[IConnection]:
+        """All connections, and uploads in flight that have none any more."""
+        return [*self.protocols, *self._unheard]
+
     # Stopping, in this order
 
     def all_begun(self) -> Deferred[None]:
@@ -96,7 +101,7 @@ class Connections:
 
     def refuse_the_rest(self) -> None:
         """Refuse the uploads that are still in flight."""
-        for protocol in [*self.protocols, *self._unheard]:
+        for protocol in self.all_there:
             protocol.refuse(ShuttingDown())
 
     def all_gone(self) -> Deferred[None]:

@@ -30,6 +30,7 @@ from twisted_upload.proxy import Header, HeaderReader, NotAHeader
 from twisted_upload.refusals import Refusals
 from twisted_upload.tls_failures import FAILURES
 from twisted_upload.turned_away import Anteroom, TurnedAway
+from twisted_upload.unread import is_unread
 
 __all__ = ["HEADER_TIME", "Balanced", "Gate", "Serve"]
 
@@ -71,7 +72,9 @@ class Gate:
         self.admission = admission
         self.turned_away: Counter[str] = Counter()
         self.handshake_failures: Counter[str] = Counter()
-        self.headers = Silences(clock, HEADER_TIME, Balanced.is_too_late)
+        self.headers = Silences(
+            clock, HEADER_TIME, Balanced.is_too_late, unread=Balanced.has_unread
+        )
         self._refusals = refusals
         self._serve = serve
         self.balancers = balancers
@@ -197,6 +200,10 @@ class Balanced(TakesNoDescriptors, Protocol):
         """It is gone."""
         self._gate.headers.ignore(self)
         self._gate.connections.went(self)
+
+    def has_unread(self) -> bool:
+        """Whether something of it waits to be read, perhaps the header."""
+        return is_unread(self.transport)
 
     def is_too_late(self) -> None:
         """The header has not come in time."""

@@ -11,6 +11,7 @@ half-close, is left for the transport, which reads on in between.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import sys
@@ -18,7 +19,10 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.interfaces import IHalfCloseableDescriptor, ISSLTransport
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 
+from twisted_upload.admission import Places
 from twisted_upload.interfaces import IIncomingUpload, ITakesFromSocket, Taken
 
 __all__ = ["Handover", "handover_for", "worth_it"]
@@ -46,7 +50,7 @@ def worth_it(size: int, last: int, transport: Any) -> bool:
 
 
 def handover_for(
-    incoming: IIncomingUpload, transport: Any, done: Callable[[Taken], None]
+    incoming: IIncomingUpload, transport: Any, places: Places, done: Callable[[Taken], None]
 ) -> Handover | None:
     """
     The means to lend this transport's socket to this upload, where they can.
@@ -60,51 +64,96 @@ def handover_for(
         or ISSLTransport.providedBy(transport)
     ):
         return None
-    return Handover(ITakesFromSocket(incoming), transport, done)
+    return Handover(ITakesFromSocket(incoming), transport, places, done)
 
 
 class Handover:
     """
     One upload's socket, lent and given back.
 
-    :param done: called with what came of each time.
+    :param places: of the process, which has a certain number for sockets that are
+        lent.
+    :param done: called with what came of each time, whatever goes wrong.
     :ivar lent: the store has it just now: do not read.
     """
 
     def __init__(
-        self, taker: ITakesFromSocket, transport: Any, done: Callable[[Taken], None]
+        self,
+        taker: ITakesFromSocket,
+        transport: Any,
+        places: Places,
+        done: Callable[[Taken], None],
     ) -> None:
         self.lent = False
         self._taker = taker
         self._transport = transport
+        self._places = places
         self._done = done
+        self._size = 0  # of the upload, when it was lent
+        self._in_vain = 0  # the same, when that brought little for the last time
 
-    def lend(self, most: int) -> bool:
+    def is_worth_it(self, size: int) -> bool:
+        """
+        Whether to lend it again: not where the last time brought little, before as
+        much has come in the ordinary way as before the first time.
+
+        :param size: bytes that have come.
+        """
+        return size >= self._in_vain + FROM
+
+    def lend(self, size: int, most: int) -> bool:
         """
         Let the store have the socket for a while.
 
+        :param size: bytes that have come.
         :param most: bytes that it may take; fewer are taken at a time.
         :return: whether that was possible.
         """
+        if self._places.lent >= self._places.most_lent:
+            return False
         try:
             # Ours may be closed, and its number used again, meanwhile.
             descriptor = os.dup(self._transport.fileno())
         except OSError:
             return False
+        try:
+            self._wake_for(WAKE_FOR)
+        except OSError:
+            _close(descriptor)
+            return False
         self.lent = True
-        self._wake_for(WAKE_FOR)
-        self._taker.take_from(descriptor, min(most, AT_A_TIME)).addCallback(
-            self._given_back, descriptor
-        )
+        self._size = size
+        self._places.lent += 1
+        taking = self._taker.take_from(descriptor, min(most, AT_A_TIME))
+        taking.addBoth(self._given_back, descriptor)
         return True
 
-    def _given_back(self, taken: Taken, descriptor: int) -> None:
-        os.close(descriptor)
+    def _given_back(self, result: Taken | Failure, descriptor: int) -> None:
         self.lent = False
-        if self._transport.connected:
-            self._wake_for(1)
-        self._done(taken)
+        self._places.lent -= 1
+        _close(descriptor)
+        if isinstance(result, Failure):
+            _log.failure("the store broke its promise: take_from() failed", result)
+            result = Taken(0, lost=True)
+        if result.size < WAKE_FOR:
+            self._in_vain = self._size + result.size
+        try:
+            if self._transport.connected:
+                self._wake_for(1)
+        except OSError as error:
+            # It would be woken too late, and so hear nothing of a slow sender.
+            _log.warn("a socket cannot be used any more: {error}", error=error.strerror)
+            result = Taken(result.size, lost=True)
+        self._done(result)
 
     def _wake_for(self, size: int) -> None:
         """An end, or an error, of the connection wakes in any case: tcp(7)."""
         self._transport.getHandle().setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size)
+
+
+def _close(descriptor: int) -> None:
+    with contextlib.suppress(OSError):  # Linux closes all the same: close(2)
+        os.close(descriptor)
+
+
+_log = Logger()

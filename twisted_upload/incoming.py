@@ -218,10 +218,12 @@ class DirectoryIncoming:
         assert taking is not None
 
         def take() -> Taken:
+            if self._over:  # while it waited for its turn
+                return _NOTHING
             try:
                 if pieces:
                     part.append(pieces)
-                return part.take(taking.descriptor, taking.most)
+                return part.take(taking.descriptor, taking.most, given_up=lambda: self._over)
             except BaseException:
                 part.discard()
                 raise

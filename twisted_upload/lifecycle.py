@@ -16,7 +16,7 @@ state      meaning                     what may happen there
 waiting    nothing has come yet        first bytes, the end, refusal, loss
 receiving  bytes go to the store       bytes, the end, refusal, loss
 storing    the store is keeping it     kept, refusal, loss
-unheard    the same, nobody listens    kept, refusal
+unheard    the same, nobody listens    kept, refusal, loss
 over       it has ended                nothing matters any more
 =========  ==========================  =========================================
 
@@ -67,6 +67,9 @@ class IDoor(Protocol):
     def report_unused(self) -> None:
         """The connection went without a byte: there was no upload."""
 
+    def broke(self) -> None:
+        """An exception has come that must not: see to it that nothing is left hanging."""
+
 
 class Upload(Protocol):
     """What can happen to an upload: facts, in the past tense."""
@@ -111,8 +114,14 @@ _log = Logger()
 
 
 def _begin(upload: Upload, core: _Core) -> bool:
+    def failed(refusal: UploadRefused) -> None:
+        try:
+            upload.refused(refusal)
+        except Exception:  # the store has nothing to do with it
+            core.door.broke()
+
     try:
-        incoming = core.store.begin(core.door.arrival(), upload.refused)
+        incoming = core.store.begin(core.door.arrival(), failed)
     except UploadRefused as refusal:
         upload.refused(refusal)
         return False
@@ -128,19 +137,55 @@ def _begin(upload: Upload, core: _Core) -> bool:
 def _commit(upload: Upload, core: _Core) -> None:
     assert core.incoming is not None
 
+    def kept(receipt: Receipt) -> None:
+        try:
+            upload.kept(receipt)
+        except Exception:
+            core.door.broke()
+
     def failed(failure: Failure) -> None:
         if failure.check(UploadRefused, CancelledError) is None:
             _log.failure("the store broke its promise: commit() failed", failure)
-        upload.refused(failure.value if isinstance(failure.value, UploadRefused) else StoreFailed())
+        refusal = failure.value if isinstance(failure.value, UploadRefused) else StoreFailed()
+        try:
+            upload.refused(refusal)
+        except Exception:
+            core.door.broke()
 
-    core.committing = core.incoming.commit()
-    core.committing.addCallbacks(upload.kept, failed)
+    try:
+        core.committing = core.incoming.commit()
+    except Exception:
+        failed(Failure())
+    else:
+        core.committing.addCallbacks(kept, failed)
 
 
 def _give_up(core: _Core) -> None:
     """A store that has refused hears nothing of this; one that still works, stops."""
-    if core.committing is not None:
-        core.committing.cancel()
+    try:
+        if core.committing is not None:
+            core.committing.cancel()
+    except Exception:
+        _log.failure("the store broke its promise: it cannot be cancelled")
+
+
+def _abort(core: _Core) -> None:
+    try:
+        if core.incoming is not None:
+            core.incoming.abort()
+    except Exception:
+        _log.failure("the store broke its promise: abort() raised")
+
+
+def _refuse(core: _Core, refusal: UploadRefused, *, unused: bool = False) -> None:
+    """Whatever comes of the answer, the upload has ended."""
+    try:
+        core.door.tell_refused(refusal)
+    finally:
+        if unused:
+            core.door.report_unused()
+        else:
+            core.door.report_refused(refusal)
 
 
 # -- waiting ------------------------------------------------------------------
@@ -165,8 +210,7 @@ def commit_nothing(upload: Upload, core: _Core) -> None:
 
 @_waiting.upon(Upload.refused).to(_over)
 def turn_away(upload: Upload, core: _Core, refusal: UploadRefused) -> None:
-    core.door.tell_refused(refusal)
-    core.door.report_refused(refusal)
+    _refuse(core, refusal)
 
 
 @_waiting.upon(Upload.lost).to(_over)
@@ -197,16 +241,13 @@ def commit_by_silence(upload: Upload, core: _Core) -> None:
 
 @_receiving.upon(Upload.refused).to(_over)
 def abort_and_tell(upload: Upload, core: _Core, refusal: UploadRefused) -> None:
-    if core.incoming is not None:
-        core.incoming.abort()
-    core.door.tell_refused(refusal)
-    core.door.report_refused(refusal)
+    _abort(core)
+    _refuse(core, refusal)
 
 
 @_receiving.upon(Upload.lost).to(_over)
 def abort(upload: Upload, core: _Core) -> None:
-    if core.incoming is not None:
-        core.incoming.abort()
+    _abort(core)
     core.door.report_lost()
 
 
@@ -215,18 +256,16 @@ def abort(upload: Upload, core: _Core) -> None:
 
 @_storing.upon(Upload.kept).to(_over)
 def tell(upload: Upload, core: _Core, receipt: Receipt) -> None:
-    core.door.tell_kept(receipt)
-    core.door.report_kept(receipt, by_silence=core.by_silence, heard=True)
+    try:
+        core.door.tell_kept(receipt)
+    finally:
+        core.door.report_kept(receipt, by_silence=core.by_silence, heard=True)
 
 
 @_storing.upon(Upload.refused).to(_over)
 def tell_failure(upload: Upload, core: _Core, refusal: UploadRefused) -> None:
     _give_up(core)
-    core.door.tell_refused(refusal)
-    if isinstance(refusal, Empty):
-        core.door.report_unused()
-    else:
-        core.door.report_refused(refusal)
+    _refuse(core, refusal, unused=isinstance(refusal, Empty))
 
 
 # A peer that leaves before the answer forfeits the answer, not the file.
@@ -252,6 +291,10 @@ def fail_unheard(upload: Upload, core: _Core, refusal: UploadRefused) -> None:
         core.door.report_unused()
     else:
         core.door.report_refused(refusal)
+
+
+# A connection that broke off for a reason of ours is lost twice.
+_unheard.upon(Upload.lost).loop().returns(None)
 
 
 # -- over ---------------------------------------------------------------------

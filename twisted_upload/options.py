@@ -200,8 +200,8 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "min-rate",
         "500",
-        "Bytes a second that a sender has to keep up on the average, after a grace of"
-        " --idle-timeout, or 30s where that is less; 0 is none.",
+        "Bytes a second that a sender has to keep up, over the last --idle-timeout, or 30s"
+        " where that is less; 0 is none.",
         parse_size,
         per_listener=True,
         reloadable=True,

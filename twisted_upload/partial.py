@@ -33,7 +33,8 @@ import contextlib
 import errno
 import hashlib
 import os
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from twisted_upload.folder import Folder
@@ -52,7 +53,15 @@ A_MOMENT = 0.002
 """Seconds for which a thread waits for the sender of a large file, because giving
 the socket back, and getting it again, costs more than a fast sender takes."""
 
+LITTLE = 4096
+"""Bytes that are too few to take at a time: more are waited for, for a moment."""
+
+LONGEST = 0.5
+"""Seconds for which a thread has a socket at the most: then it is the turn of
+others, whatever still comes."""
+
 _MOST_PIECES = 1024  # IOV_MAX
+_NOTHING, _LOST = -1, -2  # instead of bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,35 +146,55 @@ class PartialFile:
         if self.folder.durable:
             self._write_back(self._descriptor)
 
-    def take(self, socket: int, most: int) -> Taken:
+    def take(
+        self,
+        socket: int,
+        most: int,
+        *,
+        given_up: Callable[[], bool] = lambda: False,
+        seconds: float = LONGEST,
+    ) -> Taken:
         """
         Append what a socket has to give, inside the kernel: nothing of it passes
         through this process, and other threads go on meanwhile.
+
+        A sender that does not send, or bit by bit, is waited for no longer than
+        `A_MOMENT`: the thread is for those that do.
+
+        :param most: bytes at the most.
+        :param given_up: asked, in this thread, whether nobody wants them any more.
+        :param seconds: after which it ends, though there may be more.
         """
         if self._descriptor is None:
             self._create(locked=True)
-        files = self.folder.files
-        size, dry, lost = 0, False, False
+        size, waited = 0, False
+        end = time.monotonic() + seconds
         with self.folder.pipes.one() as (out, into):
             while size < most:
-                try:
-                    received = files.receive(socket, into, min(PIPE_SIZE, most - size))
-                except BlockingIOError:
-                    if files.has_more(socket, A_MOMENT):
-                        continue
-                    dry = True
+                received = self._receive(socket, into, most - size)
+                # Something that is there and cannot be had in this way, because it is
+                # behind an urgent mark, is not asked for again.
+                if received == 0 or (received == _NOTHING and waited):
+                    return Taken(size, dry=True)
+                if received == _LOST:
+                    return Taken(size, lost=True)
+                if received > 0:
+                    self._drain(out, received)
+                    size += received
+                if given_up() or time.monotonic() >= end:
                     break
-                except OSError:
-                    lost = True
-                    break
-                if received == 0:
-                    dry = True
-                    break
-                self._drain(out, received)
-                size += received
-                if self.folder.durable:
-                    self._write_back(self.descriptor)
-        return Taken(size, dry, lost)
+                waited = received < LITTLE
+                if waited and not self.folder.files.has_more(socket, A_MOMENT):
+                    return Taken(size, dry=True)
+        return Taken(size)
+
+    def _receive(self, socket: int, pipe: int, most: int) -> int:
+        try:
+            return self.folder.files.receive(socket, pipe, min(PIPE_SIZE, most))
+        except BlockingIOError:
+            return _NOTHING
+        except OSError:
+            return _LOST
 
     def _drain(self, pipe: int, length: int) -> None:
         budget = self._budget
@@ -195,6 +224,8 @@ class PartialFile:
             if moved == 0:
                 raise OSError(errno.ENOSPC, "the file system takes no more bytes")
             length -= moved
+        if self.folder.durable:
+            self._write_back(self.descriptor)
 
     @property
     def size(self) -> int:

@@ -35,9 +35,11 @@ def say_and_close(transport: Any, answer: bytes) -> None:
     except OSError:
         sent = 0
     if sent == len(answer):
-        transport.stopReading()
-        transport.stopWriting()
-        transport.connectionLost(_DONE)
+        try:
+            transport.stopReading()
+            transport.stopWriting()
+        finally:
+            transport.connectionLost(_DONE)
     else:
         transport.write(answer[sent:])
         transport.loseConnection()

@@ -31,6 +31,7 @@ __all__ = [
     "accept_no_more",
     "accept_the_rest",
     "close_ours",
+    "keep_urgent_bytes",
     "notice_dead_peers",
     "take_no_more",
     "wait_in_shortage",
@@ -88,6 +89,22 @@ def notice_dead_peers(port: IListeningPort) -> None:
             (socket.TCP_USER_TIMEOUT, USER_TIMEOUT),
         ):
             ours.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+def keep_urgent_bytes(port: IListeningPort) -> None:
+    """
+    Have the urgent bytes (``MSG_OOB``) of this port's connections come in their place.
+
+    Without that the kernel takes them out, and they would be missing in the file.
+    Accepted TCP sockets inherit it; unix ones do not (see `wait_in_shortage`).
+    """
+    with socket.socket(fileno=os.dup(port.fileno())) as ours:  # type: ignore[attr-defined]
+        _keep_urgent_bytes(ours)
+
+
+def _keep_urgent_bytes(ours: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # a kernel whose unix sockets have no urgent bytes
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
 
 
 def wait_in_shortage(port: Any, clock: IReactorTime) -> None:
@@ -160,12 +177,15 @@ class _WaitingSocket:
     def accept(self) -> Any:
         """See `socket.socket.accept`."""
         try:
-            return self._socket.accept()
+            accepted = self._socket.accept()
         except OSError as error:
             if error.errno not in _SHORT:
                 raise
             self._wait(error)
             raise BlockingIOError(errno.EAGAIN, "later") from error
+        if self._socket.family == socket.AF_UNIX:
+            _keep_urgent_bytes(accepted[0])
+        return accepted
 
     def wait_for_nobody(self) -> None:
         """Do not go on after a shortage."""

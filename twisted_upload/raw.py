@@ -33,7 +33,7 @@ from twisted_upload.tls_endpoints import IGated
 __all__ = ["DoorSettings", "UploadFactory", "UploadProtocol"]
 
 LOOK_INTERVAL = 5.0
-"""Seconds between two looks at who is too slow."""
+"""Seconds between two looks at who is too slow, and for whom the store is."""
 
 
 @implementer(IGated)
@@ -84,6 +84,7 @@ class UploadFactory(Connections, ServerFactory):
             idle_for_too_long=UploadProtocol.idle_for_too_long,
             fell_silent=UploadProtocol.fell_silent,
             lingered=UploadProtocol.lingered,
+            unread=UploadProtocol.has_unread,
         )
 
     def buildProtocol(self, addr: IAddress | None) -> IProtocol:  # type: ignore[override]
@@ -98,11 +99,15 @@ class UploadFactory(Connections, ServerFactory):
     def _serve(self, address: IAddress | None, group: str | None) -> UploadProtocol:
         return UploadProtocol(self, address, group)
 
-    def _look(self, now: float) -> float | None:
+    def _look(self, now: float, late: bool) -> float | None:
         refused = 0
-        for protocol in [*self.protocols]:
-            if isinstance(protocol, UploadProtocol) and protocol.check_pace(now):
+        for protocol in self.all_there:
+            if not isinstance(protocol, UploadProtocol):
+                continue
+            if late:
+                protocol.stood_still(now)
+            elif protocol.look(now):
                 refused += 1
                 if refused == AT_ONCE:
                     return 0.0
-        return LOOK_INTERVAL if self.protocols else None
+        return LOOK_INTERVAL if self.all_there else None

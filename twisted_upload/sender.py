@@ -26,18 +26,22 @@ from twisted_upload.connections import TakesNoDescriptors
 from twisted_upload.eager import read_now
 from twisted_upload.ending import Ending, ending
 from twisted_upload.ends import UploadEnd
-from twisted_upload.errors import TimedOut, TooLarge, UploadRefused
+from twisted_upload.errors import StoreFailed, TimedOut, TooLarge, UploadRefused
 from twisted_upload.handover import Handover, handover_for, worth_it
 from twisted_upload.interfaces import Arrival, IIncomingUpload, Receipt, Taken
 from twisted_upload.lifecycle import Upload, new_upload
-from twisted_upload.limits import Pace
+from twisted_upload.limits import Pace, Waiting
 from twisted_upload.parting import say_and_close
 from twisted_upload.units import format_duration, format_size
+from twisted_upload.unread import is_unread, unread_size
 
 if TYPE_CHECKING:
     from twisted_upload.raw import UploadFactory
 
-__all__ = ["UploadProtocol"]
+__all__ = ["STORE_PATIENCE", "UploadProtocol"]
+
+STORE_PATIENCE = 600.0
+"""Seconds after which an upload is refused that waits for a store which does nothing."""
 
 
 @implementer(IHalfCloseableProtocol, IPushProducer)
@@ -74,6 +78,8 @@ class UploadProtocol(TakesNoDescriptors, Protocol):
         self._reported = False
         self._connected = False
         self._discarded = 0
+        self._paused = False  # by the store, or because it has the socket
+        self._waiting: Waiting | None = None  # for the store, as of the last look
         self._peer = ""
         self._handover: Handover | None = None
         self._pace: Pace | None = None  # while there are bytes to wait for
@@ -94,7 +100,10 @@ class UploadProtocol(TakesNoDescriptors, Protocol):
     def refuse(self, refusal: UploadRefused) -> None:
         """Refuse the upload, whatever has come of it; harmless when it has ended."""
         if not self._answered:
-            self._upload.refused(refusal)
+            try:
+                self._upload.refused(refusal)
+            except Exception:
+                self.broke()
 
     def gone(self) -> None:
         """See `IConnection.gone`."""
@@ -111,22 +120,34 @@ class UploadProtocol(TakesNoDescriptors, Protocol):
         self._silences.heard(self)
         factory.gate.admission.enter(self._group)
         factory.came(self)
-        read_now(self.transport)
+        try:
+            read_now(self.transport)
+        except Exception:
+            self.broke()
 
     def dataReceived(self, data: bytes) -> None:
         """The next bytes of the file, or what comes after a refusal."""
         if self._answered or self._ended:
             self._discard(len(data))
             return
-        self._silences.heard(self)
-        self._size += len(data)
-        if not self._is_too_large():
-            self._upload.received(data)
-            if worth_it(self._size, len(data), self.transport):
-                self._lend()
+        try:
+            self._silences.heard(self)
+            self._size += len(data)
+            if not self._is_too_large():
+                self._upload.received(data)
+                if worth_it(self._size, len(data), self.transport):
+                    self._lend()
+        except Exception:
+            self.broke()
 
     def readConnectionLost(self) -> None:
         """The sender has half-closed: it has said all that it had to say."""
+        try:
+            self._has_ended()
+        except Exception:
+            self.broke()
+
+    def _has_ended(self) -> None:
         if self._answered:
             self._half_closed = True
             self.transport.loseConnection()
@@ -150,28 +171,63 @@ class UploadProtocol(TakesNoDescriptors, Protocol):
         self._connected = False
         self._silences.ignore(self)
         self._terms.lingering.ignore(self)
-        self._upload.lost()
+        try:
+            self._upload.lost()
+        except Exception:
+            self.broke()
         self.factory.went(self)
+
+    def broke(self) -> None:
+        """
+        An exception has come that must not: end the upload and the connection, and
+        give back what they have, whatever else fails.
+        """
+        error = sys.exc_info()[1]
+        if isinstance(error, OSError):
+            _log.error("an upload broke off: {error}", error=error.strerror)
+        else:
+            _log.failure("a defect: an upload broke off")
+        for step in self._upload.lost, self._abort:
+            try:
+                step()
+            except Exception:
+                _log.failure("a defect: an upload that broke off cannot be ended")
+
+    def _abort(self) -> None:
+        if self._connected:
+            try:
+                self.transport.abortConnection()
+            except Exception:
+                self.transport.connectionLost(Failure())
+                raise
 
     # IPushProducer: what the incoming upload says
 
     def pauseProducing(self) -> None:
         """Stop reading: the store has as much as it may hold."""
         if not self._half_closed:
+            self._paused = True
             self._silences.ignore(self)
             if self._pace is not None:
                 self._pace.pause(self.factory.clock.seconds())
-            self.transport.pauseProducing()
+            try:
+                self.transport.pauseProducing()
+            except Exception:
+                self.broke()
 
     def resumeProducing(self) -> None:
         """Read on."""
         # Reading from a transport whose end has come would tell the end twice.
         if self._connected and not self._half_closed and not self._lent:
+            self._paused = False
             if not self._answered:
                 self._silences.heard(self)
                 if self._pace is not None:
                     self._pace.resume(self.factory.clock.seconds())
-            self.transport.resumeProducing()
+            try:
+                self.transport.resumeProducing()
+            except Exception:
+                self.broke()
 
     def stopProducing(self) -> None:
         """The consumer has gone: there is nobody to read for."""
@@ -183,8 +239,8 @@ class UploadProtocol(TakesNoDescriptors, Protocol):
         """See `IDoor.arrival`."""
         terms = self._terms
         if terms.settings.min_rate and not self._half_closed:
-            self._pace = Pace(self.factory.clock.seconds())
-            self.factory.rounds.begin()
+            self._pace = Pace(self.factory.clock.seconds(), terms.grace)
+        self.factory.rounds.begin()
         if terms.settings.finish_after_idle and not self._half_closed:
             self._silences.ignore(self)
             self._silences = terms.finishing
@@ -230,80 +286,106 @@ class UploadProtocol(TakesNoDescriptors, Protocol):
         return self._handover is not None and self._handover.lent
 
     def _lend(self) -> None:
-        """Let the store take from the socket what comes next."""
+        """Let the store take from the socket what comes next, or read on."""
         if self._answered or self._half_closed or self._lent or self._incoming is None:
-            return
-        places = self.factory.gate.admission.places
-        if places.lent >= places.most_lent:
             return
         if self._terms.settings.receipts:  # a digest needs to see the bytes
             return
         if self._handover is None:
-            self._handover = handover_for(self._incoming, self.transport, self._given_back)
-        if self._handover is None:
+            places = self.factory.gate.admission.places
+            self._handover = handover_for(self._incoming, self.transport, places, self._given_back)
+        if self._handover is None or not self._handover.is_worth_it(self._size):
             return
         limit = self._terms.settings.max_size
         most = limit - self._size + 1 if limit else sys.maxsize
         self.pauseProducing()
-        if self._handover.lend(most):
-            places.lent += 1
-        else:
+        if not self._handover.lend(self._size, most):
             self.resumeProducing()
 
     def _given_back(self, taken: Taken) -> None:
-        self.factory.gate.admission.places.lent -= 1
         if not self._connected:
             return
-        if self._answered:
-            self.transport.resumeProducing()
-            return
+        try:
+            self._go_on_after(taken)
+        except Exception:
+            self.broke()
+
+    def _go_on_after(self, taken: Taken) -> None:
         self._size += taken.size
         if taken.lost:
             self.transport.abortConnection()
+        elif self._answered:
+            self.transport.resumeProducing()
         elif not self._is_too_large():
-            if taken.dry:
-                self.resumeProducing()
-            else:
+            if not taken.dry:
                 self._lend()
+            if not self._lent:
+                self.resumeProducing()
 
     def _is_too_large(self) -> bool:
         limit = self._terms.settings.max_size
         if not limit or self._size <= limit:
             return False
-        self._upload.refused(
-            TooLarge(f"this server accepts at most {format_size(limit)} ({limit} bytes)")
-        )
+        self.refuse(TooLarge(f"this server accepts at most {format_size(limit)} ({limit} bytes)"))
         return True
 
     # What the timers say
 
+    def has_unread(self) -> bool:
+        """Whether something of it waits to be read: then it is not silent."""
+        return is_unread(self.transport)
+
     def fell_silent(self) -> None:
         """Silence has lasted so long that it ends the file."""
         self._ended = True
-        self._upload.fell_silent()
+        self._pace = None
+        try:
+            self._upload.fell_silent()
+        except Exception:
+            self.broke()
 
     def idle_for_too_long(self) -> None:
         """Silence has lasted so long that nothing more is expected."""
         seconds = format_duration(self._terms.settings.idle_timeout)
-        self._upload.refused(
+        self.refuse(
             TimedOut(
                 f"nothing came for {seconds}, and no half-close to end the file; with nc, use nc -N"
             )
         )
 
-    def check_pace(self, now: float) -> bool:
-        """A look is taken at all senders: whether this one is too slow, and so is refused."""
-        rate, grace = self._terms.settings.min_rate, self._terms.grace
-        if self._pace is None or not self._pace.is_too_slow(now, self._size, rate, grace):
+    def stood_still(self, now: float) -> None:
+        """We have not listened for a while: that is not to be this sender's fault."""
+        self._silences.stood_still()
+        self._terms.lingering.stood_still()
+        self._waiting = None
+        if self._pace is not None:
+            self._pace.stood_still(now)
+
+    def look(self, now: float) -> bool:
+        """A look is taken at all senders: whether this one has just been refused."""
+        if self._answered:
             return False
-        self._upload.refused(
-            TimedOut(f"slower than {rate:g} bytes a second, for longer than this server waits")
-        )
+        rate = self._terms.settings.min_rate
+        if self._pace is not None and self._pace.is_too_slow(now, self._size, rate, self._unread):
+            self.refuse(
+                TimedOut(f"slower than {rate:g} bytes a second, for longer than this server waits")
+            )
+            return True
+        if not (self._half_closed or self._ended or self._paused):
+            self._waiting = None
+            return False
+        self._waiting = self._waiting or Waiting(STORE_PATIENCE)
+        if not self._waiting.is_too_long(now, self._size):
+            return False
+        self.refuse(StoreFailed())
         return True
+
+    def _unread(self) -> int:
+        return unread_size(self.transport)
 
     def lingered(self) -> None:
         """A refused sender has had its time to notice."""
-        self.transport.abortConnection()
+        self._abort()
 
     # Within
 
@@ -321,6 +403,8 @@ class UploadProtocol(TakesNoDescriptors, Protocol):
         self._silences.ignore(self)
         if self._half_closed:
             say_and_close(self.transport, answer)
+            if self._connected:  # it has not been said yet
+                self._terms.lingering.heard(self)
             return
         self.transport.write(answer)
         self.transport.loseWriteConnection()
@@ -334,11 +418,14 @@ class UploadProtocol(TakesNoDescriptors, Protocol):
 
     def _report(self, end: str, size: int, *more: Any) -> None:
         factory = self.factory
-        seconds = factory.clock.seconds() - self._began_at
-        ended = UploadEnd(end, factory.name, self.peer, size, seconds, *more)
         self._reported = True
-        for witness in factory.witnesses:
-            witness(ended)
+        seconds = factory.clock.seconds() - self._began_at
+        try:
+            ended = UploadEnd(end, factory.name, self.peer, size, seconds, *more)
+            for witness in factory.witnesses:
+                witness(ended)
+        except Exception:
+            _log.failure("a defect: the end of an upload could not be told")
         factory.ended(self)
 
 

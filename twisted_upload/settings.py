@@ -13,7 +13,7 @@ from twisted_upload.networks import Rules
 __all__ = ["EVERYBODY", "DoorSettings"]
 
 GRACE = 30.0
-"""Seconds that a slow sender has at the least beside those which its bytes buy."""
+"""Seconds that a slow sender has at the least without any bytes."""
 
 EVERYBODY = Rules()
 """No rules."""
@@ -32,8 +32,8 @@ class DoorSettings:
     :ivar finish_after_idle: seconds of silence that count as the end of the
         file; 0 for never.
     :ivar allow_empty: keep uploads of zero bytes.
-    :ivar min_rate: bytes a second that a sender has to keep up on the average,
-        after `grace`; 0 for none.
+    :ivar min_rate: bytes a second that a sender has to keep up over the last
+        `grace`; 0 for none.
     :ivar max_per_address: connections of one IPv4 address, or of one /64 of
         IPv6, at a time; 0 for no limit.
     :ivar rules: which addresses may come in.
@@ -60,7 +60,7 @@ class DoorSettings:
     @property
     def grace(self) -> float:
         """
-        Seconds that a sender has beside those which its bytes buy it.
+        Seconds that a sender has without any bytes; more than that, bytes do not buy.
 
         Silence that is not too long, and silence that ends an upload, are not
         to be called slowness.

@@ -30,6 +30,7 @@ class Terms(Generic[Who]):
     :param fell_silent: called with whoever was silent for so long that its
         file has ended.
     :param lingered: called with a refused sender whose time is over.
+    :param unread: whether something of somebody waits to be read.
     """
 
     def __init__(
@@ -40,9 +41,10 @@ class Terms(Generic[Who]):
         idle_for_too_long: Callable[[Who], None],
         fell_silent: Callable[[Who], None],
         lingered: Callable[[Who], None],
+        unread: Callable[[Who], bool],
     ) -> None:
         self.settings = settings
         self.grace = settings.grace
-        self.idle = Silences(clock, settings.idle_timeout, idle_for_too_long)
-        self.finishing = Silences(clock, settings.finish_after_idle, fell_silent)
+        self.idle = Silences(clock, settings.idle_timeout, idle_for_too_long, unread=unread)
+        self.finishing = Silences(clock, settings.finish_after_idle, fell_silent, unread=unread)
         self.lingering = Silences(clock, settings.linger_time, lingered)

@@ -102,9 +102,11 @@ class TurnedAway(TakesNoDescriptors, Protocol):
         transport = self.transport
         is_socket: bool = IReadWriteDescriptor.providedBy(transport)
         if is_socket:
-            transport.stopReading()
-            transport.stopWriting()
-            transport.connectionLost(_DONE)
+            try:
+                transport.stopReading()
+                transport.stopWriting()
+            finally:
+                transport.connectionLost(_DONE)
         else:
             transport.abortConnection()
 
