@@ -730,9 +730,9 @@ async def test_waiting_for_us_is_not_slow() -> None:
         incoming.producer.pauseProducing()
         await _pass(door, 500)
         incoming.producer.resumeProducing()
-        await _pass(door, 20)
+        await _pass(door, 10)
         assert not door.log.ends
-        await _pass(door, 5)
+        await _pass(door, 10)
         assert door.log.kinds == ["refused"]
 
 
