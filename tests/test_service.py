@@ -4,6 +4,9 @@ Stopping a daemon that has several directories.
 
 from __future__ import annotations
 
+import errno
+import select
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -13,14 +16,17 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactor
 
+from tests.helpers import open_door, turns, until
+from twisted_upload.admission import Balancers
 from twisted_upload.binding import Doorway
 from twisted_upload.directory import DirectoryStore
 from twisted_upload.disk import DiskThreads
 from twisted_upload.errors import CannotStart
 from twisted_upload.hook_command import GRACE
 from twisted_upload.interfaces import Arrival
-from twisted_upload.raw import UploadFactory
-from twisted_upload.service import DISK_PATIENCE, Storage, UploadService
+from twisted_upload.networks import NetworkSet
+from twisted_upload.raw import DoorSettings, UploadFactory
+from twisted_upload.service import DISK_PATIENCE, LAST_HANDSHAKES, Storage, UploadService
 from twisted_upload.tally import ProgramCounts
 
 
@@ -144,3 +150,21 @@ def test_programs_that_do_not_end(rig: Rig) -> None:
 def test_description(rig: Rig, tmp_path: Path) -> None:
     """Of several listeners each is told with its name and its directory."""
     assert rig.service.description.endswith(f" (l0, to {tmp_path}/good),  (l1, to {tmp_path}/dead)")
+
+
+async def test_leaving_a_balancer(tmp_path: Path) -> None:
+    """Behind a load balancer no connection is made any more, so that none is reset at the end."""
+    settings = DoorSettings(balancers=Balancers(NetworkSet([])))
+    clock = Clock()
+    async with open_door(settings, clock=clock) as door:
+        service = UploadService([Doorway("l0", [], door.factory, "x")], [], clock, drain=10)
+        service.ports = [door.port]
+        stopped = service.stopService()
+        with socket.socket() as late:
+            late.setblocking(False)
+            assert late.connect_ex(door.address) == errno.EINPROGRESS
+            assert select.select([], [late], [], 0)[1] == [], "it is connected"
+            while not stopped.called:
+                clock.advance(LAST_HANDSHAKES)
+                await turns()
+            await until(lambda: late.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
