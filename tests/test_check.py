@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import threading
@@ -231,3 +232,17 @@ def test_everybody_may_rename(tmp_path: Path) -> None:
         warnings = [line for line in lines(configured(tmp_path)) if "everybody may" in line]
         assert (len(warnings) == 1) is warned
         assert all(line.startswith("warning: directory ") for line in warnings)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give files to somebody else")
+def test_programs_of_one_listener(tmp_path: Path) -> None:
+    """The folder for programs is looked at where only one of several listeners has one."""
+    (tmp_path / "uploads" / ".on-upload").mkdir(parents=True)
+    os.chown(tmp_path / "uploads" / ".on-upload", 1001, 1001)
+    configuration = several(
+        tmp_path,
+        "[[listener]]\nname = 'a'\nport = 0\n"
+        "[[listener]]\nname = 'b'\nport = 0\non-upload = 'true'\n",
+    )
+    with pytest.raises(CannotStart, match=r"\.on-upload belongs to uid 1001"):
+        lines(configuration)

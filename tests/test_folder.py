@@ -259,6 +259,18 @@ def test_closed_but_not_published(inbox: Path) -> None:
     assert leftovers(inbox) == []
 
 
+def test_the_dead_beside_the_living(inbox: Path) -> None:
+    """What one daemon has left is removed though another one lives."""
+    living, dead = _open(inbox), _open(inbox)
+    names = [_unlocked(living), _unlocked(dead)]
+    del dead
+    _open(inbox)
+    assert leftovers(inbox) == names[:1]
+    del living
+    _open(inbox)
+    assert leftovers(inbox) == []
+
+
 def test_a_daemon_that_is_stopped(inbox: Path) -> None:
     """What another process has in hand stays while that lives, standing still or not."""
     inbox.mkdir()

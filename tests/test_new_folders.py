@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.stores import open_store
 from twisted_upload.files import Files
 from twisted_upload.new_folders import NewFolders
+from twisted_upload.testing import ManualDisk
 
 
 def made(path: Path) -> NewFolders:
@@ -78,3 +80,11 @@ def test_setgid(tmp_path: Path, umask: int) -> None:
     for folder in tmp_path / "one", tmp_path / "one" / "two":
         status = folder.stat()
         assert (status.st_gid, stat.S_IMODE(status.st_mode)) == (1234, 0o2750)
+
+
+def test_a_store_that_is_opened_twice(tmp_path: Path) -> None:
+    """A store that was opened, as twistd does, twice, still knows what it has made."""
+    store = open_store(tmp_path / "one" / "two", ManualDisk())
+    store.open()
+    store.undo()
+    assert [*tmp_path.iterdir()] == []

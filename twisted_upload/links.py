@@ -34,10 +34,9 @@ def _links(path: str) -> Iterator[str]:
     """All symbolic links on the way to a file."""
     way, here, most = path.split("/")[::-1], "/", _MOST_LINKS
     while way and most:
-        name = way.pop()
-        there = os.path.dirname(here) if name == ".." else os.path.join(here, name)
-        if name in ("", ".") or not os.path.islink(there):
-            here = here if name in ("", ".") else there
+        there = os.path.join(here, way.pop())
+        if there.endswith("/") or not os.path.islink(there):
+            here = there
             continue
         most -= 1
         yield there
