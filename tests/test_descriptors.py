@@ -50,11 +50,18 @@ def test_default(limit: int, connections: int) -> None:
     assert budget(limit).connections == connections
 
 
+def test_others() -> None:
+    """What programs and their queues take is not for connections."""
+    assert budget(1024, None, 100).connections == budget(1024).connections - 50
+
+
 def test_asked() -> None:
     """An operator may ask for as many as there can be with one for each, and for no more."""
     assert budget(1024, 100).connections == 100
     assert budget(1024, 800).connections == 800
     assert budget(1024, 700, 100).connections == 700
+    with pytest.raises(CannotStart, match=r"--max-connections 701: .* 1024 .* 700 connections"):
+        budget(1024, 701, 100)
     with pytest.raises(CannotStart, match=r"--max-connections 801: .* 1024 .* 800 connections"):
         budget(1024, 801)
 

@@ -83,6 +83,22 @@ def _wait_for(ours: socket.socket, size: int) -> None:
     until(lambda: len(ours.recv(size, socket.MSG_PEEK)) >= size, "bytes")
 
 
+class _RecordedMarker:
+    """
+    :ivar withdrawn: which files had a name when it was withdrawn.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.withdrawn: list[list[str]] = []
+        self._path = path
+
+    def withdraw(self) -> None:
+        self.withdrawn.append([*contents(self._path), *leftovers(self._path)])
+
+    def close(self) -> None:
+        """It has nothing open."""
+
+
 # -- a thread is for those who send -------------------------------------------
 
 
@@ -162,6 +178,20 @@ def test_short_writes_where_it_cannot_be_spliced(tmp_path: Path, sockets: Socket
     part.close()
     part.publish()
     assert contents(tmp_path) == {f"{MILLISECONDS}.bin": LARGE[:1000]}
+
+
+@pytest.mark.parametrize("published", [False, True])
+def test_a_marker_goes_last(tmp_path: Path, files: Counted, published: bool) -> None:
+    """While a file has a name, its marker is there: also while it is being discarded."""
+    marker = _RecordedMarker(tmp_path)
+    folder = open_folder(str(tmp_path), files=files, suffix=lambda _: ".bin")
+    part = PartialFile(folder, (MILLISECONDS, 0), digest=False, marker=marker)  # type: ignore[arg-type]
+    part.finish([b"content"])
+    if published:
+        part.close()
+        part.publish()
+    part.discard()
+    assert marker.withdrawn == [[]]
 
 
 # -- an incoming upload that has a socket -------------------------------------

@@ -17,7 +17,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactor
 
 from tests.helpers import open_door, turns, until
-from twisted_upload.admission import Balancers
+from twisted_upload.admission import Balancers, Places
 from twisted_upload.binding import Doorway
 from twisted_upload.directory import DirectoryStore
 from twisted_upload.disk import DiskThreads
@@ -145,6 +145,19 @@ def test_programs_that_do_not_end(rig: Rig) -> None:
     assert not rig.is_open(0)
     rig.clock.advance(DISK_PATIENCE)
     assert rig.clock.getDelayedCalls() == []
+
+
+def test_places_that_are_taken(rig: Rig) -> None:
+    """After a reload there are other places, and those which are taken count."""
+    places = rig.service.doors[0].gate.admission.places
+    rig.service.doors[0].gate.admission.enter(None)
+    settings = {doorway.name: DoorSettings() for doorway in rig.service.doorways}
+    rig.service.behave(settings, 5, Places(1, most_lent=3))
+    admission = rig.service.doors[0].gate.admission
+    assert (places.most, places.most_lent, places.taken) == (1, 3, 1)
+    assert admission.refusal(None, None) is not None
+    admission.leave(None)
+    assert (admission.places.taken, admission.refusal(None, None)) == (0, None)
 
 
 def test_description(rig: Rig, tmp_path: Path) -> None:
