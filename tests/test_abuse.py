@@ -17,7 +17,7 @@ from tests.durability.rigs import SKIPPED
 LONGER = ("one-address", "disk", "link", "places")
 """Rows that are left to the command: they take longer, or others are much like them."""
 
-OPEN = ("urgent", "reserve", "metrics", "stopped", "stuck")
+OPEN = ("urgent", "reserve", "stopped", "stuck")
 
 SHORT = [row.name for row in ROWS if row.name not in LONGER + OPEN]
 

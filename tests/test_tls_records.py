@@ -15,7 +15,15 @@ from twisted.logger import formatEvent
 
 from tests.helpers import OpenDoor, in_thread, open_door, turns, until
 from tests.tls_peers import Peer, finished, identity
-from tests.tls_records import ALERT, DATA, HANDSHAKE, Records, logging_context
+from tests.tls_records import (
+    ALERT,
+    DATA,
+    HANDSHAKE,
+    OldRecords,
+    Records,
+    logging_context,
+    old_logging_context,
+)
 from twisted_upload.tls import LITTLE, MOST_WITHOUT_DATA
 from twisted_upload.tls_records import MOST_AT_ONCE, RecordCount
 
@@ -71,11 +79,12 @@ async def test_honest_records(tmp_path: Path) -> None:
     async with open_door(identity=identity()) as door:
         peer, records = await made(door, tmp_path)
         data = random.Random(1).randbytes(1_000_000)
-        for start in range(0, len(data), 10_000):
+        for number, start in enumerate(range(0, len(data), 40_000)):
+            pieces = [data[each : each + 10_000] for each in range(start, start + 40_000, 10_000)]
             await in_thread(
                 peer.socket.sendall,
-                records.record(DATA, data[start : start + 10_000], padding=start % 100)
-                + records.key_update(requested=start % 20_000 == 0)
+                b"".join(records.record(DATA, piece, padding=number) for piece in pieces)
+                + records.key_update(requested=number % 2 == 0)
                 + records.record(DATA, b""),
             )
         await in_thread(peer.socket.sendall, records.record(ALERT, b"\x01\x00"))
@@ -127,6 +136,40 @@ async def test_flood(flood: str, tmp_path: Path) -> None:
         assert door.factory.gate.admission.places.taken == 0
 
 
+HELLO = b"\x03\x03" + bytes(32) + b"\x00\x00\x02\xc0\x2b\x01\x00\x00\x00"
+
+OLD_FLOODS = {
+    "renegotiation": (HANDSHAKE, b"\x01" + len(HELLO).to_bytes(3, "big") + HELLO),
+    "requests for it": (HANDSHAKE, b"\x00\x00\x00\x00"),
+    "warnings": (ALERT, b"\x01\x5a"),
+    "empty": (DATA, b""),
+}
+
+
+@pytest.mark.parametrize("flood", OLD_FLOODS)
+async def test_flood_by_old_tls(flood: str, tmp_path: Path) -> None:
+    """The same by TLS 1.2, of what it has instead of new keys."""
+    kind, content = OLD_FLOODS[flood]
+    async with open_door(identity=identity()) as door:
+        peer = Peer(old_logging_context(tmp_path), door.connect())
+        await in_thread(peer.handshake)
+        records = OldRecords(tmp_path, peer.heard_first)
+        await in_thread(peer.socket.sendall, records.record(DATA, b"begins"))
+        await door.has_come(6)
+
+        def send() -> bool:
+            try:
+                for _ in range(2 * MOST_WITHOUT_DATA):
+                    peer.socket.sendall(records.record(kind, content) + records.record(DATA, b"x"))
+            except ConnectionError:
+                return True
+            return finished(peer.socket)
+
+        assert await in_thread(send)
+        await door.is_quiet()
+        assert (door.log.kinds, door.kept, door.log.loud()) == (["lost"], [], [])
+
+
 async def test_what_is_allowed(tmp_path: Path) -> None:
     """What a peer may have TLS say by itself is little, even if it never reads."""
     async with open_door(identity=identity()) as door:
@@ -144,18 +187,15 @@ async def test_small_records(tmp_path: Path) -> None:
     async with open_door(identity=identity()) as door:
         peer, records = await made(door, tmp_path)
         (protocol,) = door.factory.protocols
-        below = protocol.transport.transport
-        usual = below.bufferSize
-        sent = b"".join(records.record(DATA, b"x") for _ in range(3000))
-        await in_thread(peer.socket.sendall, sent)
-        await door.has_come(3000)
-        assert below.bufferSize == LITTLE
-        await in_thread(peer.socket.sendall, records.record(DATA, bytes(10_000)))
-        await door.has_come(13_000)
-        assert below.bufferSize == usual
+        transport: Any = protocol.transport
+        usual = transport.transport.bufferSize
+        transport.dataReceived(b"".join(records.record(DATA, b"x") for _ in range(100)))
+        assert transport.transport.bufferSize == LITTLE
+        transport.dataReceived(records.record(DATA, bytes(10_000)))
+        assert transport.transport.bufferSize == usual
         await in_thread(peer.socket.sendall, records.record(ALERT, b"\x01\x00"))
         assert (await in_thread(peer.hear)).decode() == "上传成功"
-        assert door.kept == [b"x" * 3000 + bytes(10_000)]
+        assert door.kept == [b"x" * 100 + bytes(10_000)]
 
 
 async def test_flood_within_the_handshake() -> None:

@@ -61,10 +61,12 @@ class Peer:
 
     :param context: its own.
     :param connected: its socket.
+    :ivar heard_first: the first bytes that came.
     """
 
     def __init__(self, context: ssl.SSLContext, connected: socket.socket) -> None:
         self.socket = connected
+        self.heard_first = b""
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname="localhost")
 
@@ -107,6 +109,7 @@ class Peer:
             received = self.socket.recv(65536)
             if not received:
                 raise ConnectionAbortedError("closed without close_notify")
+            self.heard_first = self.heard_first or received
             self._incoming.write(received)
 
     def _flush(self) -> None:

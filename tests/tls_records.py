@@ -1,12 +1,14 @@
 """
-Records of TLS 1.3 as no library would send them.
+Records of TLS as no library would send them.
 
 Python's `ssl` shakes hands, and writes down the secrets; from then on the
-records of the client are made here, one by one (RFC 8446, sections 5 and 7).
+records of the client are made here, one by one (TLS 1.3: RFC 8446, sections 5 and
+7; TLS 1.2: RFC 5246, sections 5 and 6, and RFC 5288).
 """
 
 from __future__ import annotations
 
+import hmac
 import ssl
 import struct
 from pathlib import Path
@@ -17,7 +19,16 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from .tls_peers import client_context
 
-__all__ = ["ALERT", "DATA", "HANDSHAKE", "KEY_UPDATE", "Records", "logging_context"]
+__all__ = [
+    "ALERT",
+    "DATA",
+    "HANDSHAKE",
+    "KEY_UPDATE",
+    "OldRecords",
+    "Records",
+    "logging_context",
+    "old_logging_context",
+]
 
 ALERT, HANDSHAKE, DATA = 21, 22, 23
 """What can be in a record."""
@@ -70,3 +81,47 @@ class Records:
         label = b"tls13 " + label
         info = struct.pack("!HB", length, len(label)) + label + b"\x00"
         return HKDFExpand(self._hash, length, info).derive(self._secret)
+
+
+def old_logging_context(folder: Path) -> ssl.SSLContext:
+    """One for TLS 1.2, whose secrets `OldRecords` finds."""
+    context = client_context(ssl.TLSVersion.TLSv1_2)
+    context.set_ciphers("ECDHE-ECDSA-AES128-GCM-SHA256")
+    context.keylog_filename = str(folder / "secrets")
+    return context
+
+
+class OldRecords:
+    """
+    The same by TLS 1.2.
+
+    :param folder: that of `old_logging_context`, for one connection.
+    :param heard: what the server said first.
+    """
+
+    def __init__(self, folder: Path, heard: bytes) -> None:
+        lines = [line.split() for line in (folder / "secrets").read_text().splitlines()]
+        ((client, master),) = (words[1:] for words in lines if words[0] == "CLIENT_RANDOM")
+        # It is behind the headers of record and message, and the version.
+        server = heard[11:43]
+        block = _expand_old(bytes.fromhex(master), server + bytes.fromhex(client), 40)
+        self._key, self._salt = AESGCM(block[:16]), block[32:36]
+        self._number = 1  # the first was Finished
+
+    def record(self, kind: int, content: bytes) -> bytes:
+        """One record."""
+        number = struct.pack("!Q", self._number)
+        self._number += 1
+        header = struct.pack("!BH", kind, 0x0303)
+        more = number + header + struct.pack("!H", len(content))
+        sealed = number + self._key.encrypt(self._salt + number, content, more)
+        return header + struct.pack("!H", len(sealed)) + sealed
+
+
+def _expand_old(master: bytes, randoms: bytes, length: int) -> bytes:
+    seed = b"key expansion" + randoms
+    turn, block = seed, b""
+    while len(block) < length:
+        turn = hmac.digest(master, turn, "sha256")
+        block += hmac.digest(master, turn + seed, "sha256")
+    return block

@@ -46,10 +46,10 @@ __all__ = ["HANDSHAKE_TIMEOUT", "MOST_WITHOUT_DATA", "IHandshakes", "TLSTranspor
 HANDSHAKE_TIMEOUT = 30.0
 """Seconds that a handshake may take."""
 
-LITTLE = 4096
+LITTLE = 2048
 """Bytes of one read from a socket on which many small records come."""
 
-MOST_WITHOUT_DATA = 250
+MOST_WITHOUT_DATA = 100
 """Records without data that one connection may send: of the handshake, new keys
 (KeyUpdate), alerts, empty ones.  To some of them TLS replies by itself, with some
 30 bytes that wait in memory until the peer reads them; and each costs as much time

@@ -4,7 +4,7 @@ The rows of the table.
 
 from __future__ import annotations
 
-from tests.abuse import acts, attacks, places, standstill
+from tests.abuse import acts, attacks, ciphers, places, standstill
 from tests.abuse.crowd import Task
 from tests.abuse.row import Row, Run
 
@@ -162,6 +162,13 @@ ROWS = (
         "malformed, slow and silent requests at the metrics port",
         (BOUND, "--metrics=0"),
         attacks.metrics,
+    ),
+    Row(
+        "new-keys",
+        "records of TLS with hardly any data: new keys again and again, unread replies",
+        (BOUND,),
+        ciphers.new_keys,
+        place=ciphers.with_tls,
     ),
     Row(
         "clock",
