@@ -171,6 +171,18 @@ def test_configuration_that_cannot_be_applied(tmp_path: Path, workers: str) -> N
             until(lambda: daemon.send(b"something") == b"OK", "the new answer in this worker")
 
 
+def test_places_that_are_taken(tmp_path: Path) -> None:
+    """Who is there before a reload counts after it, and until it goes."""
+    with serving(tmp_path, text="max-connections = 2\n") as daemon:
+        with daemon.begin(bytes(300_000)), daemon.begin(bytes(300_000)) as peer:
+            configure(daemon, 'max-connections = 2\nanswer = "OK"\n')
+            assert "busy" in daemon.send(b"one more").decode()
+            configure(daemon, "max-connections = 3\n")
+            assert daemon.send(b"one more") == SUCCESS
+            assert finish(peer) == SUCCESS
+        until(lambda: daemon.send(b"one more") == SUCCESS, "places")
+
+
 def test_nothing_has_changed(tmp_path: Path) -> None:
     """SIGHUP without any change says so."""
     with serving(tmp_path, text="receipts = true\n") as daemon:

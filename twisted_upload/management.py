@@ -18,7 +18,7 @@ from twisted_upload.expiry import Certificates, Renewal
 from twisted_upload.garbage import set_start_aside
 from twisted_upload.logs import LineObserver
 from twisted_upload.notifying import Counts, Notifications
-from twisted_upload.printable import printable
+from twisted_upload.printable import in_short, printable
 from twisted_upload.reloading import reload
 from twisted_upload.signals import Signals
 from twisted_upload.systemd import Manager, Notifier
@@ -124,18 +124,37 @@ class Management:
         if self._service.observer is not None:
             self._service.observer.reopen()
         try:
-            configuration = self._read()
-            renewal = self._certificates.read()
-            reloaded = reload(self._configuration, configuration, renewal)
+            text = self._reloaded()
+        except CannotStart as error:
+            why = in_short(printable(str(error)))
+            _log.error("not reloaded, all stays as it is: {why}", why=why)
+        except Exception:
+            _log.failure("not reloaded, all stays as it is: a defect")
+        else:
+            _log.info("{text}", text=in_short(printable(text)))
+        finally:
+            if self._notifications is not None:
+                self._notifications.reloaded()
+
+    def _reloaded(self) -> str:
+        """
+        Have another configuration in force, if there is one.
+
+        :raises CannotStart: or anything else: the old one is in force.
+        """
+        configuration = self._read()
+        renewal = self._certificates.read()
+        reloaded = reload(self._configuration, configuration, renewal)
+        try:
             self._apply(reloaded.configuration)
             self._renew(renewal)
-        except CannotStart as error:
-            _log.error("not reloaded, all stays as it is: {why}", why=printable(str(error)))
-        else:
-            self._configuration = reloaded.configuration
-            _log.info("{text}", text=printable(reloaded.text))
-        if self._notifications is not None:
-            self._notifications.reloaded()
+        except CannotStart:
+            raise  # nothing has changed
+        except Exception:
+            self._apply(self._configuration)
+            raise
+        self._configuration = reloaded.configuration
+        return reloaded.text
 
     def _over(self) -> None:
         assert self._notifications is not None

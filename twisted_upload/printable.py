@@ -4,7 +4,10 @@ Text that does nothing to a terminal, nor to a log.
 
 from __future__ import annotations
 
-__all__ = ["printable"]
+__all__ = ["in_short", "printable"]
+
+LONGEST = 1000
+"""Characters of a line that somebody is to read."""
 
 
 def printable(text: str) -> str:
@@ -22,3 +25,11 @@ def printable(text: str) -> str:
         else character.encode("unicode_escape", "replace").decode()
         for character in text
     )
+
+
+def in_short(text: str) -> str:
+    """The same text without its middle, where it is too long for a line."""
+    if len(text) <= LONGEST:
+        return text
+    half = LONGEST // 2 - 3
+    return f"{text[:half]} ... {text[-half:]}"

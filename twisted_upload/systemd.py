@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import socket
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
@@ -96,7 +97,7 @@ def take_environment(
 
 
 def _number(text: str | None) -> int:
-    return int(text) if text is not None and text.isascii() and text.isdigit() else 0
+    return int(text) if text is not None and re.fullmatch("[0-9]{1,20}", text) else 0
 
 
 def _handed(name: str, descriptor: int) -> Handed:

@@ -42,7 +42,7 @@ from twisted_upload.logs import observer_for
 from twisted_upload.management import Management
 from twisted_upload.notifying import KeptCount
 from twisted_upload.options import CHECK, CONFIG, OPTIONS, PRINT_CONFIG
-from twisted_upload.printable import printable
+from twisted_upload.printable import in_short, printable
 from twisted_upload.raw import UploadFactory
 from twisted_upload.refusals import Refusals
 from twisted_upload.reloading import settings_of
@@ -60,7 +60,7 @@ _COMMAND_LINE = (*OPTIONS, CONFIG, CHECK, PRINT_CONFIG)
 
 
 def _fail(text: str, status: int) -> NoReturn:
-    sys.stderr.write(f"twistd upload: {printable(text)}\n")
+    sys.stderr.write(f"twistd upload: {in_short(printable(text))}\n")
     raise SystemExit(status)
 
 

@@ -5,6 +5,7 @@ A configuration written as a file that says the same, for ``--print-config``.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 
 from twisted_upload.configuration import Configuration, Setting
@@ -16,6 +17,8 @@ from twisted_upload.printable import printable
 __all__ = ["toml_text"]
 
 _COMMENTS_AT = 32
+
+_INTEGER = re.compile("0|[1-9][0-9]{0,17}")  # that every reader of TOML understands
 
 
 def toml_text(configuration: Configuration) -> str:
@@ -57,7 +60,7 @@ def _value(option: Option, text: Text, source: str) -> str:
         return "true" if text else "false"
     if isinstance(text, tuple):
         return f"[{', '.join(_string(one, source) for one in text)}]"
-    if text.isascii() and text.isdigit() and str(int(text)) == text and not option.digits:
+    if _INTEGER.fullmatch(text) and not option.digits:
         return text
     return _string(text, source)
 

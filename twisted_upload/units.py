@@ -11,9 +11,11 @@ import re
 
 __all__ = ["format_duration", "format_size", "parse_duration", "parse_size"]
 
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([KMGTP])i?)?B?\Z", re.IGNORECASE)
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?\Z", re.IGNORECASE)
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(?:([KMGTP])i?)?B?\Z", re.IGNORECASE | re.ASCII)
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h|d)?\Z", re.IGNORECASE | re.ASCII)
 _PREFIXES = "KMGTP"
+_LARGEST = 2**63 - 1  # of a file
+_DIGITS = len(str(_LARGEST))
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -29,10 +31,15 @@ def parse_size(text: str) -> int:
     number: str = match[1]
     power: int = _PREFIXES.index(match[2].upper()) + 1 if match[2] else 0
     factor = 1 << (10 * power)
-    # Whole numbers stay exact however large they are.
-    if "." not in number:
-        return int(number) * factor
-    return round(float(number) * factor)
+    whole, _, fraction = number.partition(".")
+    whole = whole.lstrip("0") or "0"
+    # No file can be larger; and numbers with thousands of digits are none for Python.
+    size = _LARGEST + 1
+    if len(whole) <= _DIGITS:
+        size = int(whole) * factor + round(float(f"0.{fraction}") * factor)
+    if size > _LARGEST:
+        raise ValueError(f"{text!r} is larger than any file: 8 EiB")
+    return size
 
 
 def parse_duration(text: str) -> float:

@@ -42,6 +42,11 @@ __all__ = [
     "parse_workers",
 ]
 
+# Nothing of what Python takes for a number beside digits, and not too many of those.
+_NUMBER = re.compile("[0-9]{1,20}")
+_MODE = re.compile("(?:0o?)?[0-7]{3}")
+_SHARE = re.compile(r"[0-9]{1,20}(?:\.[0-9]{1,20})?")
+
 
 def parse_text(text: str) -> str:
     """Anything; what it means is known later."""
@@ -50,9 +55,10 @@ def parse_text(text: str) -> str:
 
 def parse_number(text: str, most: int, least: int = 1) -> int:
     """A whole number within bounds, both of which may be."""
-    if not (text.isascii() and text.isdigit()) or not least <= int(text) <= most:
+    number = int(text) if _NUMBER.fullmatch(text) else -1
+    if not least <= number <= most:
         raise ValueError(f"{text!r} is not a number from {least} to {most}")
-    return int(text)
+    return number
 
 
 def parse_port(text: str) -> int:
@@ -124,10 +130,7 @@ def parse_directory(text: str) -> str:
 
 def parse_mode(text: str) -> int:
     """Permissions, from octal digits."""
-    try:
-        mode = int(text, 8)
-    except ValueError:
-        mode = -1
+    mode = int(text, 8) if _MODE.fullmatch(text) else -1
     if not 0o400 <= mode <= 0o777 or not mode & 0o400:
         raise ValueError(f"{text!r} is not an octal mode such as 0640 that its owner can read")
     return mode
@@ -186,10 +189,8 @@ def parse_reserve(text: str) -> Reserve:
     """A size, or a share of the file system such as ``1%``."""
     if not text.rstrip().endswith("%"):
         return Reserve(size=parse_size(text))
-    try:
-        percent = float(text.rstrip()[:-1])
-    except ValueError:
-        percent = -1
+    number = text.strip()[:-1]
+    percent = float(number) if _SHARE.fullmatch(number) else -1.0
     if not 0 <= percent < 100:
         raise ValueError(f"{text!r} is not a share such as 1% or a size such as 5G")
     return Reserve(percent=percent)
