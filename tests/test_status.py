@@ -384,6 +384,15 @@ async def test_slow_readers_are_cut() -> None:
                 await in_thread(peer.recv, 1)
 
 
+async def test_request_while_we_stood_still() -> None:
+    """A request that was not read because the process stood still has its time again."""
+    async with open_status() as status:
+        peer = await status.connect()
+        status.clock.advance(2 * LONGEST)
+        peer.sendall(b"GET /healthz HTTP/1.1\r\n\r\n")
+        assert b"alive" in await in_thread(_all_of, peer)
+
+
 async def test_gone_before_the_answer() -> None:
     """Who does not wait for the answer does no harm."""
     async with open_status() as status:

@@ -768,6 +768,17 @@ async def test_half_a_handshake(sent: int) -> None:
         assert not door.clock.getDelayedCalls()
 
 
+async def test_handshake_while_we_stood_still() -> None:
+    """A handshake that was not heard because the process stood still has its time again."""
+    async with open_door(identity=identity()) as door:
+        peer = Peer(client_context(), door.connect())
+        await until(lambda: door.factory.gate.admission.places.taken)
+        door.clock.advance(2 * HANDSHAKE_TIMEOUT)
+        await in_thread(peer.handshake, b"x", last=True)
+        assert await in_thread(peer.hear) == KEPT
+        assert not door.factory.gate.handshake_failures
+
+
 async def test_port_closed_during_handshakes() -> None:
     """When the port is closed, nobody else is let in."""
     async with open_door(identity=identity()) as door:

@@ -22,7 +22,6 @@ from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.interfaces import (
     IAddress,
-    IDelayedCall,
     IHalfCloseableProtocol,
     IReactorTime,
     IStreamServerEndpoint,
@@ -36,6 +35,7 @@ from twisted_upload.addresses import listening_name
 from twisted_upload.binding import Companion, listen
 from twisted_upload.exposition import page
 from twisted_upload.http_request import BadRequest, Head, Request, is_own_host
+from twisted_upload.limits import Silences
 from twisted_upload.reporting import Report, Reporter
 
 __all__ = ["LONGEST", "MOST_BODY", "MOST_CONNECTIONS", "StatusFactory", "StatusPort"]
@@ -73,11 +73,9 @@ class _Connection(Protocol):
         self._half_closed = False
         self._gone = False
         self._left = MOST_BODY
-        self._limit: IDelayedCall | None = None
 
     def connectionMade(self) -> None:
         """Somebody wants to know something."""
-        self._limit = self.factory.clock.callLater(LONGEST, self.cut)
         self.factory.came(self)
 
     def dataReceived(self, data: bytes) -> None:
@@ -106,8 +104,6 @@ class _Connection(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """And is gone."""
         self._gone = True
-        if self._limit is not None and self._limit.active():
-            self._limit.cancel()
         self.factory.went(self)
 
     def cut(self) -> None:
@@ -196,6 +192,7 @@ class StatusFactory(Factory):
         self.reporter = reporter
         self.clock = clock
         self.connections: dict[_Connection, None] = {}
+        self._deadlines = Silences(clock, LONGEST, _Connection.cut)
         self._hosts = {name.lower().rstrip(".") for name in (socket.gethostname(), *hosts)}
         self._pages: dict[bool, tuple[bytes, str]] = {}
         self._made_in = 0.0  # seconds, less those that may be used
@@ -209,10 +206,12 @@ class StatusFactory(Factory):
             self.went(oldest)
             oldest.cut()
         self.connections[connection] = None
+        self._deadlines.heard(connection)
 
     def went(self, connection: _Connection) -> None:
         """One is gone; harmless when that was known."""
         self.connections.pop(connection, None)
+        self._deadlines.ignore(connection)
 
     def is_ours(self, host: str, address: IAddress) -> bool:
         """Whether somebody who asks for this host may be answered, at this socket of ours."""

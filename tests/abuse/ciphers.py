@@ -65,10 +65,9 @@ def keys(crowd: Crowd, peer: Peer, number: int) -> Act:
     with contextlib.suppress(ConnectionError, TimeoutError):
         records = yield from _shake_hands(crowd, peer, number)
         for _ in range(400):
-            some = [records.record(DATA, b"x")]
-            for _ in range(25):
-                some.append(records.key_update(requested=kind.startswith("asks")))
-            yield from peer.send(b"".join(some), 5.0)
+            asks = kind.startswith("asks")
+            some = [records.key_update(requested=asks) for _ in range(25)]
+            yield from peer.send(records.record(DATA, b"x") + b"".join(some), 5.0)
             unread = kind != "asks, and never reads" and (yield Wait(READ, 0.0))
             if unread and not peer.socket.recv(65536):
                 raise ConnectionAbortedError
