@@ -18,7 +18,8 @@ PACKAGE = Path(twisted_upload.__file__).parent
 STORES = {
     *("directory", "disk", "folder", "health", "incoming", "keeping", "partial", "space"),
     *("aio", "files", "new_folders", "pipes", "private", "timing"),
-    *("hook_command", "hook_log", "hook_queue", "hook_strays", "hooks", "markers"),
+    *("hook_command", "hook_log", "hook_queue", "hook_strays", "hooks"),
+    *("marker_facts", "markers"),
     "memory",
 }
 
@@ -151,7 +152,7 @@ def test_the_core_meets_no_world(module: str) -> None:
             "names",
             "private",
         ),
-        *("markers", "hook_queue", "hook_command", "hook_starter", "hook_strays"),
+        *("markers", "hook_queue", "hook_command", "hook_starter", "hook_strays", "marker_facts"),
         *("timing", "tally"),
     ],
 )

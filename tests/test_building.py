@@ -82,6 +82,8 @@ def test_descriptors_of_programs(tmp_path: Path) -> None:
     )
     assert (none, again, two) == (0, one, 2 * one)
     assert one > 128
+    more = descriptors_of_programs(configured(tmp_path, f"{program}on-upload-jobs = 14\n"))
+    assert more == one + 10 * 4  # its marker, the file, and two sockets of each
 
 
 def test_hook_command(tmp_path: Path) -> None:

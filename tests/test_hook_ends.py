@@ -155,6 +155,35 @@ def test_another_file_has_its_name(hooks: Hooks, replace: Callable[[Path], objec
     assert hooks.logged[-1] == f"info: on-upload {NAME}: nothing to do, the file is gone (0 ms)"
 
 
+def test_inode_that_was_forgotten(hooks: Hooks) -> None:
+    """Where a file system gives a file another number, it is known by its size and time."""
+    hooks.start()
+    hooks.keep()
+    path = hooks.path / NAME
+    status = path.stat()
+    path.rename(path.with_name("moved"))
+    path.write_bytes(b"hello")
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    hooks.threads.work()
+    assert hooks.programs.names == [NAME]
+
+
+def test_somebody_elses_file(hooks: Hooks) -> None:
+    """A file of somebody else is not ours, however much it is made to look so."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to give a file to somebody else")
+    hooks.start()
+    hooks.keep()
+    path = hooks.path / NAME
+    status = path.stat()
+    path.rename(path.with_name("moved"))
+    path.write_bytes(b"virus")
+    os.chown(path, 12345, 12345)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    hooks.threads.work()
+    assert hooks.programs.names == []
+
+
 def test_inodes_that_do_not_last(hooks: Hooks, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a file system that numbers files anew, the file is known by its size and time."""
     real = os.fstat

@@ -215,6 +215,36 @@ def test_leaves_a_process(tmp_path: Path) -> None:
     os.kill(pid, signal.SIGKILL)
 
 
+def test_what_is_left_running_can_print(tmp_path: Path) -> None:
+    """What it leaves running can go on printing: it is neither held up nor ended by that."""
+    go, done = tmp_path / "go", tmp_path / "done"
+    script = f"(until [ -e {go} ]; do sleep 0.01; done; head -c 1M /dev/zero && touch {done}) &"
+    with Starting("sh", "-c", script) as starting:
+        assert hear(starting.ask()) == ("exit 0", "")
+        before = len(descriptors_of(starting))
+        go.touch()
+        in_time(done.exists)
+        in_time(lambda: len(descriptors_of(starting)) < before)
+
+
+def test_many_are_left_running() -> None:
+    """However many are left running, they do not use up the descriptors."""
+    script = "exec 8>&-; sleep 600 & echo $!"
+    left: list[int] = []
+    with Starting("sh", "-c", script) as starting:
+        try:
+            for _ in range(hook_starter.MOST_LEFT + 20):
+                end, said = hear(starting.ask())
+                left.append(int(said))
+                assert end == "exit 0"
+            assert len(descriptors_of(starting)) < hook_starter.MOST_LEFT + 20
+            assert not any(gone(pid) for pid in left)
+        finally:
+            for pid in left:
+                os.kill(pid, signal.SIGKILL)
+        in_time(lambda: len(descriptors_of(starting)) < 20)
+
+
 def test_time_limit(tmp_path: Path) -> None:
     """What takes too long is told to end, with all that it has started."""
     file = tmp_path / "pids"
@@ -222,6 +252,29 @@ def test_time_limit(tmp_path: Path) -> None:
     assert end == "late"
     for pid in file.read_text().split():
         until_gone(int(pid))
+
+
+def test_time_that_did_not_pass(tmp_path: Path) -> None:
+    """While the machine stands still, nobody's time passes."""
+    file, go = tmp_path / "pids", tmp_path / "go"
+    script = f"echo $$ > {file}; until [ -e {go} ]; do sleep 0.01; done"
+    with Starting("sh", "-c", script, limit=2.0) as starting:
+        answer = starting.ask()
+        (pid,) = pids(file)
+        os.killpg(pid, signal.SIGSTOP)
+        starting.process.send_signal(signal.SIGSTOP)
+        time.sleep(4)  # no synchronisation: it is what is tested
+        starting.process.send_signal(signal.SIGCONT)
+        in_time(lambda: state(starting.process.pid) == "S")
+        assert not gone(pid)
+        go.touch()
+        os.killpg(pid, signal.SIGCONT)
+        assert hear(answer)[0] == "exit 0"
+
+
+def state(pid: int) -> str:
+    """In one letter, as ``ps`` has it."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 def test_time_limit_deaf(tmp_path: Path) -> None:

@@ -184,6 +184,23 @@ def test_discarded_after_all(folder: Folder, inbox: Path) -> None:
     assert (contents(inbox), waiting(inbox)) == ({}, [])
 
 
+def test_discarded_in_order(folder: Folder, files: Ordered, inbox: Path) -> None:
+    """The file goes before its marker: whatever dies in between, no file is without one."""
+    part, _ = marked(folder, MOMENT)
+    keep_alone(folder, part, [b"hello"])
+    gone: list[str] = []
+    real = files.unlink
+
+    def unlink(directory: int, name: str) -> None:
+        real(directory, name)
+        gone.append(name)
+
+    files.unlink = unlink  # type: ignore[method-assign]
+    part.discard()
+    assert gone[0] == NAME
+    assert gone[1].endswith(".json")
+
+
 # -- the file -----------------------------------------------------------------
 
 

@@ -72,6 +72,8 @@ MOST_LEFT = 128
 closed."""
 
 _LONGEST_WAIT = 3600.0  # seconds
+_TICK = 1.0  # seconds between looks at the clock, while something has a time limit
+_LATE = 1.0  # seconds, by which no look is late where the machine runs
 _PIECE = 1024 * 1024
 _PIECES = 4  # that are read of what a program printed before its end
 _PR_SET_PDEATHSIG = 1
@@ -221,7 +223,10 @@ class Starter:
 
     def work(self) -> None:
         """Wait until something happens, or is due, and see to it."""
-        for key, _ in self._selector.select(self._until_due()):
+        seconds, began = self._until_due(), time.monotonic()
+        events = self._selector.select(seconds)
+        self._make_up_for(time.monotonic() - began - seconds)
+        for key, _ in events:
             # What comes first may have closed what comes after it.
             if self._selector.get_map().get(key.fd) is key:
                 key.data()
@@ -234,11 +239,18 @@ class Starter:
                 else:
                     self._end(run, "late")
 
+    def _make_up_for(self, seconds: float) -> None:
+        """If we have stood still for so long, so have programs, and it does not count."""
+        if seconds > _LATE:
+            for run in self._runs:
+                if run.due is not None:
+                    run.due += seconds
+
     def _until_due(self) -> float:
         due = min((run.due for run in self._runs if run.due is not None), default=None)
         if due is None:
             return _LONGEST_WAIT
-        return max(0.0, min(due - time.monotonic(), _LONGEST_WAIT))
+        return max(0.0, min(due - time.monotonic(), _TICK))
 
     def _spawn(self, variables: Mapping[str, str], held: int | None) -> _Run:
         with contextlib.ExitStack() as undo:

@@ -21,12 +21,12 @@ import json
 import os
 import re
 import stat
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 from twisted_upload.files import Files
 from twisted_upload.hook_strays import end_strays
+from twisted_upload.marker_facts import Facts, open_ours
 from twisted_upload.names import is_file_name
 
 __all__ = ["Marker", "MarkerFolders", "note_reason"]
@@ -36,8 +36,6 @@ _CHUNK = 1024 * 1024
 _LARGEST_MARKER = 64 * 1024  # of which the first line is one KiB at the most
 _LARGEST_NOTES = 1024 * 1024  # beyond which no reasons are added
 _LONGEST_PEER = 512
-_LARGEST_NUMBER = 2**64 - 1
-_LATEST = 2.0**40  # seconds since the epoch
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 _LISTENER = re.compile(r"[a-z0-9-]{0,16384}\Z")
 
@@ -258,7 +256,7 @@ class Marker:
             if len(text) == _LARGEST_MARKER:
                 raise ValueError("its first line has no end")
             return False
-        facts = _Facts(first)
+        facts = Facts(first)
         self.name = facts.text("name", is_file_name)
         self.listener = facts.text("listener", _LISTENER.match)
         self.peer = facts.text("peer", _is_peer)
@@ -271,7 +269,7 @@ class Marker:
         self.name_is_certain = False
         for line in more.splitlines():
             with contextlib.suppress(ValueError):  # cut off, by a crash or here
-                self.name = _Facts(line).text("name", is_file_name)
+                self.name = Facts(line).text("name", is_file_name)
                 self.name_is_certain = True
         return True
 
@@ -295,14 +293,16 @@ class Marker:
         Whether this is the file that was kept, and not one that has its name now.
 
         It is known by its inode number.  Some file systems give out others each
-        time they are mounted, and then the marker has another one, too: there
-        the file is known by its size and its time.
+        time they are mounted, and then the marker has another one, too, or when
+        they have forgotten a file: there it is known by its size and its time,
+        if it is ours.
         """
         if not stat.S_ISREG(status.st_mode):
             return False
-        if self._inodes_last:
-            return status.st_ino == self._inode
-        return (status.st_size, status.st_mtime_ns) == (self.size, self._modified)
+        if self._inodes_last and status.st_ino == self._inode:
+            return True
+        alike = (status.st_size, status.st_mtime_ns) == (self.size, self._modified)
+        return alike and status.st_uid == os.geteuid()
 
     def _open(self, flags: int) -> int:
         """
@@ -310,7 +310,7 @@ class Marker:
 
         :raises ValueError: it cannot; the text says why.
         """
-        return _open_ours(self.folders.waiting, self._own_name, flags)
+        return open_ours(self.folders.waiting, self._own_name, flags)
 
     @property
     def _own_name(self) -> str:
@@ -323,7 +323,7 @@ def note_reason(folder: int, name: str, why: str) -> None:
 
     :raises ValueError: it is not.
     """
-    descriptor = _open_ours(folder, name, os.O_WRONLY | os.O_APPEND)
+    descriptor = open_ours(folder, name, os.O_WRONLY | os.O_APPEND)
     try:
         if os.fstat(descriptor).st_size < _LARGEST_NOTES:
             os.write(descriptor, b"\n" + _line(failed=why))
@@ -331,74 +331,8 @@ def note_reason(folder: int, name: str, why: str) -> None:
         os.close(descriptor)
 
 
-def _open_ours(folder: int, name: str, flags: int) -> int:
-    # Not even opened if it is no file: that may have an effect.
-    _require_ours(os.stat(name, dir_fd=folder, follow_symlinks=False))
-    flags |= os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-    descriptor = os.open(name, flags, dir_fd=folder)
-    try:
-        _require_ours(os.fstat(descriptor))
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
-
-
-def _require_ours(status: os.stat_result) -> None:
-    if not stat.S_ISREG(status.st_mode):
-        raise ValueError("it is not a file")
-    if status.st_uid != os.geteuid():
-        raise ValueError(f"it belongs to uid {status.st_uid}")
-    if status.st_mode & 0o022:
-        raise ValueError("others may write to it")
-    if status.st_nlink > 1:
-        raise ValueError("it has another name, too")
-
-
-class _Facts:
-    """
-    What a line says, if it is one of ours.
-
-    :raises ValueError: it is not; the text says why.
-    """
-
-    def __init__(self, line: bytes) -> None:
-        try:
-            self._facts: dict[str, Any] = dict(**json.loads(line, parse_constant=_no_number))
-        except (ValueError, TypeError, RecursionError):
-            raise ValueError("it is not JSON as we write it") from None
-
-    def __getitem__(self, key: str) -> Any:
-        try:
-            return self._facts[key]
-        except KeyError:
-            raise ValueError(f"it has no {key}") from None
-
-    def text(self, key: str, is_right: Callable[[str], object]) -> str:
-        value = self[key]
-        if not isinstance(value, str) or not is_right(value):
-            raise ValueError(f"its {key} is none of ours")
-        return value
-
-    def number(self, key: str) -> int:
-        value = self[key]
-        if type(value) is not int or not 0 <= value <= _LARGEST_NUMBER:
-            raise ValueError(f"its {key} is none of ours")
-        return value
-
-    def seconds(self, key: str) -> float:
-        value = self[key]
-        if type(value) not in (int, float) or not 0 <= value < _LATEST:
-            raise ValueError(f"its {key} is none of ours")
-        return float(value)
-
-
 def _is_peer(text: str) -> bool:
     return len(text) <= _LONGEST_PEER and text.isprintable()
-
-
-def _no_number(_: str) -> NoReturn:
-    raise ValueError("it is no number")
 
 
 def _line(**facts: Any) -> bytes:
