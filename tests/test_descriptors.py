@@ -66,13 +66,6 @@ def test_asked() -> None:
         budget(1024, 801)
 
 
-def test_others() -> None:
-    """What something else takes is not for connections, whether they are asked for or not."""
-    assert budget(1024, None, 100).connections == budget(1024).connections - 50
-    with pytest.raises(CannotStart, match=r"--max-connections 701: .* 1024 .* 700 connections"):
-        budget(1024, 701, 100)
-
-
 @pytest.mark.parametrize("limit", [0, 16, 33])
 def test_too_few(limit: int) -> None:
     """A limit with which nothing can be served is said so at start."""
