@@ -36,7 +36,7 @@ JOURNAL = {"journal", "journal_files", "journal_opening", "journal_reading"}
 # Imports run one way: from a later row to earlier ones, or within its own.
 ROWS: list[set[str]] = [
     {
-        *("clock", "errors", "hook_starter", "links", "log_writer"),
+        *("clock", "errors", "hook_starter", "interrupts", "links", "log_writer"),
         *("printable", "roff", "text_kinds"),
         *("tls_failures", "tls_records", "validity"),
     },
@@ -60,15 +60,20 @@ ROWS: list[set[str]] = [
         "display",
         "__init__",
     },
+    {"running"},
     {"reporting", "exposition", "status", "gathering", "expiry", "http_request"},
     {"values"},
-    {"options", "journal_command"},
+    {"options", "journal_command", "command_options"},
+    {"ping_command"},
     {"layers", "worker_process", "workers"},
     {"configuration"},
     {"building", "mounts", "toml_text", "trial", "users"},
     {"check", "reloading"},
     {"management"},
-    {"tap", "worker", "command", "systemd_units"},
+    {"tap", "worker", "systemd_units"},
+    {"serving"},
+    {"command"},
+    {"entry"},
     {"__main__", "manual"},
 ]
 

@@ -36,6 +36,10 @@ ASKED = [
     ("log --end ", {"kept", "refused", "lost"}),
     ("log --end kept --code no", {"not-allowed", "no-space"}),
     ("log pho", {"photo.jpg"}),
+    ("pi", {"ping"}),
+    ("ping --ti", {"--timeout"}),
+    ("serve --dis", {"--disk-threads"}),
+    ("serve --config pho", {"photo.jpg"}),
 ]
 """What is typed, and what there is to choose from."""
 

@@ -355,7 +355,7 @@ def completed(folder: Path, *words: str) -> list[str]:
         "COMP_WORDS": " ".join(("twisted-upload", *words)),
         "COMP_CWORD": str(len(words)),
     }
-    main = "from twisted_upload.command import main; main()"
+    main = "from twisted_upload.entry import main; main()"
     done = subprocess.run(
         [sys.executable, "-c", main],
         env={**os.environ, **env},

@@ -19,6 +19,7 @@ from twisted_upload.batch import ExitStatus
 from twisted_upload.command import program
 from twisted_upload.journal_command import read_journal
 from twisted_upload.manual import PAGES, main, path_of
+from twisted_upload.ping_command import ping
 from twisted_upload.tap import Options
 
 FOLDER = Path(twisted_upload.__file__).parent / "share" / "man"
@@ -64,7 +65,12 @@ def test_options_of_the_daemon() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "command"), [("twisted-upload", program), ("twisted-upload-log", read_journal)]
+    ("name", "command"),
+    [
+        ("twisted-upload", program),
+        ("twisted-upload-log", read_journal),
+        ("twisted-upload-ping", ping),
+    ],
 )
 def test_options_of_the_command(name: str, command: click.Command) -> None:
     """The pages of the command have all options."""

@@ -125,7 +125,7 @@ def test_no_rubbish(built: Built) -> None:
 
 def test_commands(built: Built) -> None:
     """The wheel brings the command twisted-upload, and python -m twisted_upload."""
-    assert "twisted-upload = twisted_upload.command:main" in built.read("entry_points.txt")
+    assert "twisted-upload = twisted_upload.entry:main" in built.read("entry_points.txt")
     assert "twisted_upload/__main__.py" in built.in_wheel()
 
 

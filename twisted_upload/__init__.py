@@ -5,21 +5,27 @@ The daemon is ``twistd upload``; this is its Python side: `upload` sends a
 file, and the errors that it may end with.
 """
 
-from twisted_upload.answers import SUCCESS
-from twisted_upload.client import upload
-from twisted_upload.errors import (
-    AnswerTimedOut,
-    CouldNotConnect,
-    OutcomeUnknown,
-    ReceiptMismatch,
-    SourceChanged,
-    SourceFailed,
-    UploadError,
-    UploadInterrupted,
-    UploadRefused,
-    UploadTimedOut,
-)
-from twisted_upload.interfaces import Receipt
+from __future__ import annotations
+
+from importlib import import_module
+
+TYPE_CHECKING = False  # as in typing, whose import takes long
+if TYPE_CHECKING:
+    from twisted_upload.answers import SUCCESS
+    from twisted_upload.client import upload
+    from twisted_upload.errors import (
+        AnswerTimedOut,
+        CouldNotConnect,
+        OutcomeUnknown,
+        ReceiptMismatch,
+        SourceChanged,
+        SourceFailed,
+        UploadError,
+        UploadInterrupted,
+        UploadRefused,
+        UploadTimedOut,
+    )
+    from twisted_upload.interfaces import Receipt
 
 __all__ = [
     "SUCCESS",
@@ -36,3 +42,18 @@ __all__ = [
     "UploadTimedOut",
     "upload",
 ]
+
+_HOMES = {"SUCCESS": "answers", "Receipt": "interfaces", "upload": "client"}
+
+
+def __getattr__(name: str) -> object:
+    """What is offered is imported when it is wanted: the command has to catch signals first."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found: object = getattr(import_module(f"twisted_upload.{_HOMES.get(name, 'errors')}"), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -31,7 +31,16 @@ from twisted_upload.errors import (
 )
 from twisted_upload.interfaces import Receipt
 
-__all__ = ["Batch", "ExitStatus", "Result", "Retries", "Watcher", "exit_status", "open_stdin"]
+__all__ = [
+    "Batch",
+    "ExitStatus",
+    "Result",
+    "Retries",
+    "Watcher",
+    "exit_status",
+    "none_sent",
+    "open_stdin",
+]
 
 STDIN = "-"
 LONGEST_DELAY = 60.0
@@ -114,6 +123,14 @@ class Result:
             "attempts": self.attempts,
             "error": self.error,
         }
+
+
+def none_sent(files: Sequence[str], why: str) -> list[Result]:
+    """The results where it did not come to an attempt."""
+    return [
+        Result(index, file, "failed", "internal", None, why, 0.0, 0, ExitStatus.FAILED)
+        for index, file in enumerate(files)
+    ]
 
 
 def exit_status(results: Sequence[Result]) -> int:

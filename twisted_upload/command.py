@@ -7,10 +7,9 @@ the process; all below it has them handed in.
 
 from __future__ import annotations
 
-import signal
-import ssl
+import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from glob import escape, glob
@@ -19,19 +18,26 @@ from typing import Any, NoReturn
 import click
 from click.core import ParameterSource
 from click.shell_completion import CompletionItem
-from twisted.logger import globalLogBeginner
-from twisted.python.failure import Failure
 
-from twisted_upload.answers import FAILURE, SUCCESS
-from twisted_upload.batch import Batch, ExitStatus, Retries, exit_status
-from twisted_upload.certificates import trusting
+from twisted_upload.batch import Batch, ExitStatus, Retries, exit_status, none_sent
 from twisted_upload.client import upload
-from twisted_upload.clock import use_monotonic_time
-from twisted_upload.destination import DaemonResolver, Destination, parse_destination
-from twisted_upload.display import PROGRAM, Bars, Display, Output
+from twisted_upload.command_options import (
+    DEFAULT_DESTINATION,
+    DESTINATION_VARIABLE,
+    answer_option,
+    cacert_option,
+    duration_option,
+    endpoint_of,
+    tls_option,
+    understood,
+)
+from twisted_upload.destination import Destination, parse_destination
+from twisted_upload.display import PROGRAM, Bars, Display, Output, Streams
+from twisted_upload.interrupts import Interrupts
 from twisted_upload.journal_command import read_journal
+from twisted_upload.ping_command import ping
 from twisted_upload.printable import printable
-from twisted_upload.units import parse_duration
+from twisted_upload.running import run_until_done, the_reactor
 
 __all__ = ["main", "program"]
 
@@ -48,8 +54,9 @@ Exit status:
   {ExitStatus.INTERRUPTED}  interrupted (143 by SIGTERM); a line says what is kept
 
 \b
-A first word that is log, as in twisted-upload log --help, reads a journal of
-uploads instead; a file of that name is sent as ./log.
+A first word that is log, ping or serve is another command: it reads a journal of
+uploads, looks whether a server answers, or is the server. twisted-upload log --help
+tells of it; a file of that name is sent as ./log.
 
 \b
 Durations are seconds, or 500ms, 30s, 5m, 2h; 0 is without limit.
@@ -77,28 +84,6 @@ class Options:
     quiet: bool
 
 
-def _understood(understand: Callable[[str], Any]) -> Callable[..., Any]:
-    """A value that a function of ours understands, or says why not."""
-
-    def callback(ctx: click.Context, param: click.Parameter, value: str) -> Any:
-        try:
-            return understand(value)
-        except ValueError as error:
-            environment = ctx.get_parameter_source(param.name or "") is ParameterSource.ENVIRONMENT
-            hint = str(param.envvar) if environment else None
-            raise click.BadParameter(str(error), param_hint=hint) from error
-
-    return callback
-
-
-def _answer(text: str) -> str:
-    if not text or not text.isprintable():
-        raise ValueError("the answer must be one line of text")
-    if text.startswith(FAILURE):
-        raise ValueError(f"{text!r} would be taken for a refusal")
-    return text
-
-
 def _files(ctx: click.Context, param: click.Parameter, files: tuple[str, ...]) -> tuple[str, ...]:
     if files.count("-") > 1:
         raise click.BadParameter("standard input (-) can be sent only once")
@@ -106,7 +91,7 @@ def _files(ctx: click.Context, param: click.Parameter, files: tuple[str, ...]) -
 
 
 class _Program(click.Command):
-    """Sends files; but a first word that is ``log`` reads a journal."""
+    """Sends files; but a first word may be that of another command."""
 
     def make_context(
         self,
@@ -115,9 +100,10 @@ class _Program(click.Command):
         parent: click.Context | None = None,
         **extra: Any,
     ) -> click.Context:
-        """Of one or the other."""
-        if args[:1] == [_LOG]:
-            return read_journal.make_context(f"{info_name} {_LOG}", args[1:], parent, **extra)
+        """Of one of them."""
+        if args and args[0] in _WORDS:
+            word, *rest = args
+            return _WORDS[word]().make_context(f"{info_name} {word}", rest, parent, **extra)
         return super().make_context(info_name, args, parent, **extra)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -125,34 +111,32 @@ class _Program(click.Command):
         return super().invoke(ctx) if ctx.command is self else ctx.command.invoke(ctx)
 
 
-_LOG = "log"
+def _serve() -> click.Command:
+    # Only here: it knows all of the daemon.
+    from twisted_upload.serving import serve_command  # noqa: PLC0415
+
+    return serve_command()
+
+
+_WORDS: Mapping[str, Callable[[], click.Command]] = {
+    "log": lambda: read_journal,
+    "ping": lambda: ping,
+    "serve": _serve,
+}
 
 
 def _complete_file(
     ctx: click.Context, param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Files; and first of all the word that is none."""
+    """Files; and first of all the words that are none."""
     first = not any(
         ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in ctx.params
     )
-    if not first or not incomplete or not _LOG.startswith(incomplete):
+    words = [word for word in _WORDS if incomplete and word.startswith(incomplete)]
+    if not first or not words:
         return [CompletionItem(incomplete, type="file")]
     # A shell completes files itself only where it is offered nothing else.
-    return [CompletionItem(name) for name in (_LOG, *glob(f"{escape(incomplete)}*"))]
-
-
-def _complete_path(
-    ctx: click.Context, param: click.Parameter, incomplete: str
-) -> list[CompletionItem]:
-    return [CompletionItem(incomplete, type="file")]
-
-
-_duration = partial(
-    click.option,
-    metavar="DURATION",
-    callback=_understood(parse_duration),
-    show_default=True,
-)
+    return [CompletionItem(name) for name in (*words, *glob(f"{escape(incomplete)}*"))]
 
 
 @click.command(
@@ -167,22 +151,15 @@ _duration = partial(
 @click.option(
     "--to",
     metavar="HOST[:PORT]",
-    callback=_understood(parse_destination),
-    default="localhost:6666",
-    envvar="TWISTED_UPLOAD_TO",
+    callback=understood(parse_destination),
+    default=DEFAULT_DESTINATION,
+    envvar=DESTINATION_VARIABLE,
     help="Server to send to: a name, an address ([::1]:6666 for IPv6), or a client endpoint"
     " such as tls:server:6667 or unix:/run/upload.sock.  [env var: TWISTED_UPLOAD_TO; default:"
     " localhost:6666]",
 )
-@click.option(
-    "--tls", is_flag=True,
-    help="Send by TLS; the server's certificate must be valid, and for that HOST.",
-)  # fmt: skip
-@click.option(
-    "--cacert", metavar="FILE", type=click.UNPROCESSED, shell_complete=_complete_path,
-    help="Trust the certificates in this PEM file, of CAs or of servers, instead of the"
-    " system's; means --tls.",
-)  # fmt: skip
+@tls_option
+@cacert_option
 @click.option(
     "-j", "--jobs", metavar="N", type=click.IntRange(1, 1000), default=1, show_default=True,
     help="Send N files at a time.",
@@ -197,29 +174,26 @@ _duration = partial(
     help="With --retry, try again also where the outcome is unknown; the file may then be kept"
     " twice.",
 )  # fmt: skip
-@_duration(
+@duration_option(
     "--retry-delay", default="1s",
     help="Wait so long, about, before the first retry; then twice as long each time, up to a"
     " minute.",
 )  # fmt: skip
-@click.option(
-    "--answer", metavar="TEXT", callback=_understood(_answer), default=SUCCESS,
-    show_default=True, help="What the server answers when a file is kept.",
-)  # fmt: skip
+@answer_option
 @click.option(
     "--sha256", is_flag=True,
     help="Tell the SHA-256 of what was sent, though the server may not; a large file is"
     " slower then.",
 )  # fmt: skip
-@_duration(
+@duration_option(
     "--connect-timeout", default="30s",
     help="Give up when there is no connection after so long.",
 )  # fmt: skip
-@_duration(
+@duration_option(
     "--stall-timeout", default="60s",
     help="Give up when not one byte gets through for so long.",
 )  # fmt: skip
-@_duration(
+@duration_option(
     "--answer-timeout", default="5m",
     help="Give up when all was sent and no answer comes for so long.",
 )  # fmt: skip
@@ -243,19 +217,25 @@ def program(**values: Any) -> Options:
     return Options(**values)
 
 
-def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """The whole command: exits, and never with a traceback."""
-    out, err = Output(sys.stdout), Output(sys.stderr)
+def main(
+    arguments: Sequence[str] | None = None, *, interrupts: Interrupts | None = None
+) -> NoReturn:
+    """
+    The whole command: exits, and never with a traceback.
+
+    :param arguments: instead of those of the command line.
+    :param interrupts: that have been caught so far.
+    """
+    streams = Streams(Output(sys.stdout), Output(sys.stderr), interrupts or Interrupts())
+    out, err = streams.out, streams.err
     try:
-        options = program.main(
+        done = program.main(
             None if arguments is None else [*arguments],
             prog_name=PROGRAM,
             standalone_mode=False,
-            obj=(out, err),
+            obj=streams,
         )
-        if isinstance(options, Options):
-            sys.exit(_send(options, out, err))
-        sys.exit(options)  # what is printed has been printed
+        sys.exit(_send(done, streams) if isinstance(done, Options) else done)
     except click.ClickException as error:
         err.line(printable(f"{PROGRAM}: {error.format_message()}"))
         sys.exit(ExitStatus.USAGE)
@@ -273,37 +253,21 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         sys.exit(ExitStatus.FAILED)
 
 
-def _trust(options: Options) -> ssl.SSLContext | None:
-    """Whom to trust, where the destination itself does not say."""
-    if not options.tls and options.cacert is None:
-        return None
-    if options.to.is_tls and options.cacert is None:
-        return None
-    if options.to.host is None:
-        raise click.UsageError(
-            "--tls and --cacert go with --to HOST[:PORT]; or write tls:HOST:PORT:cacert=FILE"
-        )
+def _send(options: Options, streams: Streams) -> int:
     try:
-        return trusting(options.cacert)
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="'--cacert'") from error
+        return _send_all(options, streams, the_reactor())
+    except OSError as error:  # there are no descriptors for a reactor
+        why = error.strerror or str(error)
+        if options.as_json:
+            for result in none_sent(options.files, why):
+                streams.out.line(json.dumps(result.to_json()))
+        streams.err.line(printable(f"{PROGRAM}: {why}: nothing kept"))
+        return ExitStatus.FAILED
 
 
-def _send(options: Options, out: Output, err: Output) -> int:
-    # Only here, so that --help need not wait for it.
-    from twisted.internet import reactor as _reactor  # noqa: PLC0415
-
-    reactor: Any = _reactor
-    use_monotonic_time(reactor)
-    context = _trust(options)
-    try:
-        endpoint = options.to.endpoint(reactor, context)
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="'--to'") from error
-    reactor.installNameResolver(DaemonResolver(reactor))
-    # What Twisted logs is not for the user of a command, least of all tracebacks.
-    globalLogBeginner.beginLoggingTo([], discardBuffer=True, redirectStandardIO=False)
-
+def _send_all(options: Options, streams: Streams, reactor: Any) -> int:
+    out, err = streams.out, streams.err
+    endpoint = endpoint_of(options.to, options.cacert, reactor, tls=options.tls)
     display = Display(
         out,
         err,
@@ -331,45 +295,16 @@ def _send(options: Options, out: Output, err: Output) -> int:
         jobs=options.jobs,
         retries=Retries(options.retry, options.retry_unknown, options.retry_delay),
     )
-    interrupted_by = _run(reactor, batch, display)
-    if interrupted_by:
+    failure = run_until_done(reactor, streams.interrupts, batch.run, batch.interrupt)
+    display.close()
+    if failure is not None:
+        display.say(f"internal error: {failure!r}")
+        return ExitStatus.FAILED
+    if streams.interrupts.number:
         display.interrupted(batch.results)
-        return 128 + interrupted_by
+        return 128 + streams.interrupts.number
     status = exit_status(batch.results)
     if out.error is not None:
         display.say(f"standard output: {out.error.strerror}")
         status = status or ExitStatus.FAILED
     return status
-
-
-def _run(reactor: Any, batch: Batch, display: Display) -> int:
-    """
-    Run the reactor until the batch is done.
-
-    :return: the signal that interrupted it, or 0.
-    """
-    signals: list[int] = []
-
-    def interrupt(number: int, _: object) -> None:
-        # Whoever asks twice means it: the kernel then resets our connections.
-        signal.signal(number, signal.SIG_DFL)
-        signals.append(number)
-        reactor.callFromThread(batch.interrupt, number)
-
-    def ended(result: object) -> None:
-        display.close()
-        if isinstance(result, Failure):
-            display.say(f"internal error: {result.value!r}")
-        reactor.stop()
-
-    def begin() -> None:
-        # Now, because the reactor has just installed its own; it keeps waking
-        # up for ours.  Whoever has had a signal ignored (nohup) keeps that.
-        for number in (signal.SIGINT, signal.SIGTERM):
-            if signal.getsignal(number) != signal.SIG_IGN:
-                signal.signal(number, interrupt)
-        batch.run().addBoth(ended)
-
-    reactor.callWhenRunning(begin)
-    reactor.run()
-    return signals[0] if signals else 0

@@ -8,12 +8,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 
 from twisted_upload.batch import Result
+from twisted_upload.interrupts import Interrupts
 from twisted_upload.printable import printable
 from twisted_upload.units import format_duration, format_size
 
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, Task, TaskID
     from rich.text import Text
 
-__all__ = ["Bars", "Display", "Output"]
+__all__ = ["Bars", "Display", "Output", "Streams"]
 
 FRAME = 0.1
 """Seconds between two pictures of the bars."""
@@ -77,6 +79,15 @@ class Output:
             return False
         here, there = os.fstat(self.stream.fileno()), os.fstat(other.stream.fileno())
         return self.is_terminal and here.st_rdev == there.st_rdev
+
+
+@dataclass(frozen=True, slots=True)
+class Streams:
+    """What a command has of its process."""
+
+    out: Output
+    err: Output
+    interrupts: Interrupts
 
 
 class Display:

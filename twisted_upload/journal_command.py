@@ -12,7 +12,7 @@ import click
 
 from twisted_upload.answers import CODES
 from twisted_upload.batch import ExitStatus
-from twisted_upload.display import PROGRAM, Output
+from twisted_upload.display import PROGRAM, Output, Streams
 from twisted_upload.journal_reading import (
     Filter,
     Reader,
@@ -94,7 +94,7 @@ _moment = _understood(lambda text: parse_moment(text, time.time()))
 @click.option("-f", "--follow", is_flag=True, help="Go on printing what is appended.")
 @click.pass_obj
 def read_journal(  # noqa: PLR0917 - click calls it
-    streams: tuple[Output, Output],
+    streams: Streams,
     file: str,
     since: str | None,
     until: str | None,
@@ -112,13 +112,14 @@ def read_journal(  # noqa: PLR0917 - click calls it
 
     Its older files (FILE.1, FILE.2, ..., FILE.2.gz) are read too, the oldest first.
     """
-    out, err = streams
+    out, err = streams.out, streams.err
     reader = Reader(file)
     fields = {"event": ends, "code": codes, "listener": listeners}
     wanted = Filter(since, until, peers, fields, names)
     sums = Sums()
     show = _Objects(out) if as_json else _Table(out)
     try:
+        streams.interrupts.release()
         while True:
             show.records(_wanted(reader.records(), wanted, sums))
             if not follow or out.stream is None:
@@ -130,6 +131,8 @@ def read_journal(  # noqa: PLR0917 - click calls it
         return ExitStatus.SOURCE
     except KeyboardInterrupt:
         return ExitStatus.INTERRUPTED
+    finally:
+        streams.interrupts.catch()
     show.sums(sums)
     if reader.unreadable == 1:
         err.line(f"{PROGRAM}: 1 line is no record, and was skipped")

@@ -1,5 +1,5 @@
 """
-The manual pages: twisted-upload(1), twisted-upload-log(1), twistd-upload(8).
+The manual pages: twisted-upload(1), those of its other commands, twistd-upload(8).
 
 Options and exit statuses come from the tables that the programs are made of; what
 only a page has is written here.
@@ -25,6 +25,7 @@ from twisted_upload.command import program
 from twisted_upload.journal_command import read_journal
 from twisted_upload.networks import parse_network
 from twisted_upload.options import CHECK, CONFIG, OPTIONS, PREFIX, PRINT_CONFIG, Option
+from twisted_upload.ping_command import ping
 from twisted_upload.roff import escaped, item_list, manual_page, paragraphs, verbatim
 from twisted_upload.tap import Options
 from twisted_upload.units import parse_duration, parse_size
@@ -125,7 +126,13 @@ def _twisted_upload(name: str) -> str:
                     "twisted-upload *.jpg --to server -j 4 --retry 5 --json"
                 ),
             ),
-            ("SEE ALSO", paragraphs("twisted-upload-log(1), twistd-upload(8), nc(1)")),
+            (
+                "SEE ALSO",
+                paragraphs(
+                    "twisted-upload-log(1), twisted-upload-ping(1), twisted-upload-serve(1),"
+                    " twistd-upload(8), nc(1)"
+                ),
+            ),
         ],
     )
 
@@ -165,6 +172,56 @@ def _twisted_upload_log(name: str) -> str:
                 ),
             ),
             ("SEE ALSO", paragraphs("twisted-upload(1), twistd-upload(8)")),
+        ],
+    )
+
+
+def _twisted_upload_ping(name: str) -> str:
+    statuses, _ = _epilog(ping)
+    return manual_page(
+        name,
+        1,
+        "look whether an upload server answers",
+        date=DATE,
+        parts=[
+            ("SYNOPSIS", _synopsis("twisted-upload ping", "[OPTION]... [HOST[:PORT]]")),
+            ("DESCRIPTION", paragraphs(_help(ping))),
+            ("OPTIONS", item_list(_command_options(ping))),
+            ("EXIT STATUS", item_list(statuses)),
+            ("ENVIRONMENT", item_list([("TWISTED_UPLOAD_TO", "Stands in for HOST.")])),
+            (
+                "EXAMPLES",
+                verbatim(
+                    "twisted-upload ping server\n"
+                    "twisted-upload ping server:6667 --tls --json | jq .ready"
+                ),
+            ),
+            ("SEE ALSO", paragraphs("twisted-upload(1), twistd-upload(8)")),
+        ],
+    )
+
+
+def _twisted_upload_serve(name: str) -> str:
+    return manual_page(
+        name,
+        1,
+        "run an upload server in the foreground",
+        date=DATE,
+        parts=[
+            ("SYNOPSIS", _synopsis("twisted-upload serve", "[OPTION]...")),
+            (
+                "DESCRIPTION",
+                paragraphs(
+                    "The same as twistd -n upload, with the same options, signals and exit"
+                    " statuses; twistd-upload(8) tells of them. No file with the number of the"
+                    " process is written."
+                ),
+            ),
+            (
+                "EXAMPLES",
+                verbatim("twisted-upload serve --port 6666 --directory inbox"),
+            ),
+            ("SEE ALSO", paragraphs("twistd-upload(8), twisted-upload(1)")),
         ],
     )
 
@@ -273,6 +330,8 @@ def _twistd_upload(name: str) -> str:
 PAGES: Mapping[str, tuple[int, Callable[[str], str]]] = {
     "twisted-upload": (1, _twisted_upload),
     "twisted-upload-log": (1, _twisted_upload_log),
+    "twisted-upload-ping": (1, _twisted_upload_ping),
+    "twisted-upload-serve": (1, _twisted_upload_serve),
     "twistd-upload": (8, _twistd_upload),
 }
 """The section of each page, and what makes it."""

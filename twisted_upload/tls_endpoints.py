@@ -11,8 +11,10 @@ answer, because it could not be read without the handshake.
 
 from __future__ import annotations
 
+import socket
 import ssl
-from typing import Protocol
+import struct
+from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
@@ -210,6 +212,13 @@ class _TLSClientFactory(_TLSFactory):
         self._context = context
         self._host = host
         self.connected: Deferred[IProtocol] = Deferred(self._cancel)
+
+    def began(self, transport: TLSTransport) -> None:
+        # A server without TLS would take the handshake of a client that gives up, or
+        # dies, for a whole file, unless the kernel resets the connection.
+        handle: Any = transport.getHandle()
+        handle.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        super().began(transport)
 
     def session(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> ssl.SSLObject:
         return self._context.wrap_bio(incoming, outgoing, server_hostname=self._host)
