@@ -170,7 +170,7 @@ class Daemon:
             options = ("--port=0", "--interface=127.0.0.1", *options)
         if not any(option.startswith("--max-per-address") for option in options):
             options = ("--max-per-address=0", *options)  # a crowd has one address here
-        self._command = [*deadly(), *before, twistd(), "-n", "--pidfile=", *general, "upload"]
+        self._command = [*deadly(), *before, twistd(), "-n", *general, "upload"]
         self._command += ["--directory", str(self.directory), *options]
         self._descriptors = descriptors
         self._output = output

@@ -67,7 +67,7 @@ ROWS: list[set[str]] = [
     {"ping_command"},
     {"layers", "worker_process", "workers"},
     {"configuration"},
-    {"building", "mounts", "toml_text", "trial", "users"},
+    {"building", "mounts", "pid_file", "toml_text", "trial", "users"},
     {"check", "reloading"},
     {"management"},
     {"tap", "worker", "systemd_units"},

@@ -195,7 +195,7 @@ def test_needs_a_restart(tmp_path: Path) -> None:
         line = configure(daemon, 'suffix = ".x"\ndrain = "5s"\nanswer = "OK"\n')
         assert "reloaded: drain 10s -> 5s, answer 上传成功 -> OK; needs a restart: suffix\n" in line
         assert daemon.send(b"something") == b"OK"
-        assert daemon.files()[0].suffix == ".bin"
+        assert daemon.files()[0].suffix == ".txt"
 
 
 @WORKERS

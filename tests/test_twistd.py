@@ -46,6 +46,7 @@ from .daemon import (
     photo,
     run_twistd,
     sha256,
+    twistd,
     unprivileged,
     until,
 )
@@ -234,6 +235,85 @@ def test_daemon_mode_tells_what_is_wrong(tmp_path: Path) -> None:
     result = run_twistd(tmp_path, *arguments, "--directory=inbox")
     assert_one_line(result, f"{tmp_path}/inbox", 1)
     assert not (tmp_path / "pid").exists()
+
+
+@pytest.fixture
+def not_writable(tmp_path: Path) -> Iterator[Path]:
+    """A folder that whoever `unprivileged` is cannot write, and cannot make writable."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (tmp_path / "inbox").mkdir()
+    folder.chmod(0o555)
+    yield folder
+    folder.chmod(0o755)
+
+
+def test_folder_that_cannot_be_written(not_writable: Path) -> None:
+    """In the foreground it starts in any folder, and writes nothing there."""
+    command = [*unprivileged(), twistd(), "-n", "upload", "--port=0", "--interface=127.0.0.1"]
+    daemon = subprocess.Popen(
+        [*deadly(), *command, f"--directory={not_writable.parent}/inbox"],
+        cwd=not_writable,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert daemon.stdout is not None
+        said = ""
+        while "listens on" not in said:
+            line = daemon.stdout.readline()
+            assert line, f"{said}{daemon.communicate()}"
+            said += line
+        assert [*not_writable.iterdir()] == []
+    finally:
+        daemon.terminate()
+        daemon.communicate()
+
+
+@pytest.mark.parametrize("arguments", [["--logfile=../log"], ["-n", "--pidfile=x"]])
+def test_pid_file_that_cannot_be_written(not_writable: Path, arguments: list[str]) -> None:
+    """A file for the process number that is wanted, and cannot be had, is one line."""
+    (not_writable.parent / "log").touch()
+    inbox = f"--directory={not_writable.parent}/inbox"
+    result = run_twistd(
+        not_writable, *arguments, "upload", "--port=0", inbox, before=unprivileged()
+    )
+    assert_one_line(result, "--pidfile: cannot write", 1)
+
+
+def test_log_file_that_cannot_be_written(not_writable: Path) -> None:
+    """In the background, so is a log file."""
+    inbox = f"--directory={not_writable.parent}/inbox"
+    result = run_twistd(
+        not_writable, "--pidfile=", "upload", "--port=0", inbox, before=unprivileged()
+    )
+    assert_one_line(result, "--logfile: cannot write", 1)
+
+
+def test_two_in_one_folder(tmp_path: Path) -> None:
+    """Two daemons may run in one folder, and leave nothing there but what they keep."""
+    with Daemon(tmp_path) as one, Daemon(tmp_path) as other:
+        assert one.send(b"content") == SUCCESS
+        assert other.send(b"content") == SUCCESS
+        assert not [*tmp_path.glob("*.pid")]
+
+
+@pytest.mark.parametrize("name", ["mine.pid", "twistd.pid"])
+def test_pid_file_that_is_asked_for(tmp_path: Path, name: str) -> None:
+    """In the foreground there is one if it is asked for, whatever its name."""
+    with Daemon(tmp_path, general=[f"--pidfile={name}"]) as daemon:
+        assert int((tmp_path / name).read_text()) == daemon.pid
+        daemon.stop()
+        assert not (tmp_path / name).exists()
+
+
+def test_failed_start_leaves_no_pid_file(tmp_path: Path) -> None:
+    """Where it cannot start, it leaves no file that would be in the way of the next start."""
+    (tmp_path / "inbox").write_text("a file")
+    arguments = ["-n", "--pidfile=x", "upload", "--port=0", "--directory=inbox"]
+    assert run_twistd(tmp_path, *arguments).returncode == 1
+    assert not (tmp_path / "x").exists()
 
 
 def test_drops_its_privileges() -> None:
@@ -1339,7 +1419,7 @@ FEW_DESCRIPTORS = ["sh", "-c", 'ulimit -n 40; exec "$@"', "sh"]
             "cannot open the directory FOLDER/upload.toml: Not a directory",
         ),
         (
-            "port = 0\nreserve = '9999999T'",
+            "port = 0\nreserve = '8000P'",
             {},
             1,
             "directory FOLDER/uploads: ",

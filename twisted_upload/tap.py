@@ -42,6 +42,7 @@ from twisted_upload.logs import observer_for
 from twisted_upload.management import Management
 from twisted_upload.notifying import KeptCount
 from twisted_upload.options import CHECK, CONFIG, OPTIONS, PRINT_CONFIG
+from twisted_upload.pid_file import check_pid_file, only_if_needed
 from twisted_upload.printable import in_short, printable
 from twisted_upload.raw import UploadFactory
 from twisted_upload.refusals import Refusals
@@ -132,6 +133,8 @@ class Options(usage.Options):
     def postOptions(self) -> None:
         """Find what is in force, or say what makes no sense."""
         twistd = getattr(self, "parent", None) or {}
+        if twistd:
+            only_if_needed(twistd)
         self._base = os.path.abspath(twistd.get("rundir") or ".")
         self.manager = take_environment(started_with(), os.environ, os.getpid())
         self.configuration = self.configured()
@@ -352,6 +355,7 @@ def makeService(options: Options) -> IService:
                 certificates=shown_by(service),
                 renew=lambda renewal: renew(service, renewal),
             ).begin()
+            check_pid_file(twistd.get("pidfile"))
             service.bind()
             as_its_user(twistd, service.open)
             if not twistd.get("nodaemon"):
