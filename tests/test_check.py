@@ -160,8 +160,8 @@ def test_strange_directory(tmp_path: Path) -> None:
 def test_below_the_reserve(tmp_path: Path) -> None:
     """A disk with less space than the reserve is wrong, and the other figures are told before."""
     said: list[str] = []
-    with pytest.raises(CannotStart, match=r"make room, or lower --reserve 9999999T$"):
-        check(configured(tmp_path, "reserve=9999999T"), said.append, lambda it: it())
+    with pytest.raises(CannotStart, match=r"make room, or lower --reserve 8000P$"):
+        check(configured(tmp_path, "reserve=8000P"), said.append, lambda it: it())
     assert "a test file is kept" in said[-1]
 
 
