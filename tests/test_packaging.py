@@ -4,6 +4,7 @@ What is built and given to others: the wheel and the sdist.
 
 from __future__ import annotations
 
+import ast
 import email
 import importlib.metadata
 import importlib.util
@@ -12,6 +13,7 @@ import re
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -169,3 +171,46 @@ def test_wheel_works(built: Built, tmp_path: Path) -> None:
     assert plugin == str(tmp_path / PLUGIN)
     assert not theirs.startswith(str(tmp_path))
     assert count == "1"
+
+
+def imported(folder: str) -> set[str]:
+    """The top-level modules that the files in a folder import, but for Python's and ours."""
+    trees = (ast.parse(path.read_text("utf-8")) for path in (ROOT / folder).rglob("*.py"))
+    names = set()
+    for node in (node for tree in trees for node in ast.walk(tree)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            names.add(node.module or "")
+    tops = {name.partition(".")[0] for name in names}
+    return tops - sys.stdlib_module_names - {"twisted_upload", "tests", "benchmarks"}
+
+
+def declared(*extras: str) -> set[str]:
+    """The modules of what pyproject.toml says that is needed, with and without extras."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    lines = [*project["dependencies"]]
+    for extra in extras:
+        lines += project["optional-dependencies"][extra]
+    names = {line.partition(">=")[0].replace("-", "_").lower() for line in lines}
+    return names - {"zope.interface", "pyyaml"} | {"zope", "yaml"}
+
+
+@pytest.mark.skipif(not (ROOT / "twisted_upload").exists(), reason="needs the source folder")
+def test_declared() -> None:
+    """What is imported is declared: nothing is there only because something else needs it."""
+    assert imported("twisted_upload") <= declared()
+    assert imported("tests") <= declared("test")
+
+
+@pytest.mark.skipif(not (ROOT / ".ci").exists(), reason="needs the source folder")
+def test_lowest_versions() -> None:
+    """Of all that is needed the lowest version is told, and it is the one that CI tests."""
+    done = subprocess.run(
+        [sys.executable, str(ROOT / ".ci/lowest.py"), "test"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(r"([\w.-]+==[\w.]+\n)+", done.stdout)

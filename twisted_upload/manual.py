@@ -48,7 +48,7 @@ def _command_options(command: click.Command) -> Iterator[tuple[str, str]]:
     for option in command.get_params(click.Context(command, **command.context_settings)):
         if not isinstance(option, click.Option):
             continue
-        names = ", ".join(option.opts)
+        names = ", ".join(sorted(option.opts, key=len))  # click keeps no order of -h, --help
         kind = option.type
         if isinstance(kind, click.Choice) and not option.metavar:
             names += f" {'|'.join(map(str, kind.choices))}"

@@ -1,0 +1,19 @@
+"""
+Constraints for pip that allow exactly the lowest version of everything that
+pyproject.toml declares for running and testing: ``lowest.py EXTRA... >FILE``.
+"""
+
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+declared = [*project["dependencies"]]
+for extra in sys.argv[1:]:
+    declared += project["optional-dependencies"][extra]
+for requirement in declared:
+    lowest = re.fullmatch(r"([\w.-]+)>=([\w.]+)", requirement)
+    if lowest is None:
+        sys.exit(f"{requirement}: has to be NAME>=VERSION, so that the lowest can be tested")
+    print(f"{lowest[1]}=={lowest[2]}")

@@ -1,0 +1,44 @@
+"""
+The quick part of the tests, as arguments for pytest: all unit tests, and of the
+files that take long a few that start each kind of process for real.
+"""
+
+from pathlib import Path
+
+TESTS = Path(__file__).parents[1] / "tests"
+
+SLOW = {
+    "abuse": "test_abuse[storm]",
+    "durability": "test_kill",
+    "hook_command": "test_environment test_no_processes_left",
+    "hook_ends": "",
+    "hook_kills": "",
+    "hook_starter": "",
+    "journal_command": "test_table test_follow",
+    "lending": "",
+    "readme": "test_options test_our_command test_python_program",
+    "senders": "test_our_client",
+    "shortage": "",
+    "signals": "test_reload test_log_file_is_reopened",
+    "space": "",
+    "standstill": "",
+    "store_machine": "",
+    "stuck_log": "",
+    "systemd": "test_life test_nobody_is_refused",
+    "tls": "",
+    "tls_endpoints": "",
+    "tls_senders": "test_beside_others",
+    "toml_text": "",
+    "twistd": "test_serves test_daemon_mode test_stop test_drain test_check test_json_log",
+    "users": "",
+    "watched": "test_where test_it_leaves_nothing",
+    "workers": "test_workers_drain test_dead_worker_is_replaced",
+}
+"""What is quick in the files that are not."""
+
+for path in sorted(TESTS.glob("test_*.py")):
+    name = path.stem.removeprefix("test_")
+    if name not in SLOW:
+        print(path.relative_to(TESTS.parent))
+    for test in SLOW.get(name, "").split():
+        print(f"{path.relative_to(TESTS.parent)}::{test}")
