@@ -999,6 +999,68 @@ async def test_cancelled_at_any_moment(turns_before: int) -> None:
         assert door.kept in ([], [content])
 
 
+# -- the reactor stops --------------------------------------------------------
+
+
+class Stopping:
+    """
+    The reactor, as it is for whoever waits for its end.
+
+    :ivar triggers: what is to be called before it stops.
+    """
+
+    def __init__(self) -> None:
+        self.triggers: list[Callable[[], Deferred[None] | None]] = []
+        directlyProvides(self, providedBy(reactor))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(reactor, name)
+
+    def addSystemEventTrigger(self, phase: str, event: str, function: Any) -> object:
+        assert (phase, event) == ("before", "shutdown")
+        self.triggers.append(function)
+        return function
+
+    def removeSystemEventTrigger(self, trigger: Any) -> None:
+        self.triggers.remove(trigger)
+
+
+async def test_stopped_while_sending(pipe: tuple[BinaryIO, BinaryIO]) -> None:
+    """A program that stops in the middle waits until the upload is aborted: nothing is kept."""
+    source, sink = pipe
+    stopping = Stopping()
+    async with open_door() as door:
+        uploading = upload(source, door.endpoint, reactor=stopping)
+        sink.write(b"half a file")
+        await door.has_come(11)
+        (stop,) = stopping.triggers
+        failed = _failure(uploading)
+        waiting = stop()
+        assert waiting is not None
+        await waiting
+        await turns()
+        assert [type(error) for error in failed] == [UploadInterrupted]
+        await door.is_quiet()
+        assert (door.kept, door.log.kinds) == ([], ["lost"])
+    assert stopping.triggers == []
+
+
+async def test_stopped_when_all_was_sent() -> None:
+    """One that stops when everything has been sent aborts nothing, and claims nothing."""
+    stopping = Stopping()
+    async with open_door() as door:
+        door.store.holding = True
+        uploading = upload(b"hello", door.endpoint, reactor=stopping)
+        await until(lambda: door.store._held)
+        (stop,) = stopping.triggers
+        assert stop() is None
+        await turns(20)
+        assert not uploading.called
+        door.store.release()
+        assert (await uploading).size == 5
+        assert door.kept == [b"hello"]
+
+
 # -- dying --------------------------------------------------------------------
 
 _OUR_CLIENT = """

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.daemon import Daemon, deadly
+from tests.daemon import Daemon, deadly, unprivileged
 from twisted_upload.batch import ExitStatus
 
 PROGRAM = (sys.executable, "-m", "twisted_upload")
@@ -257,6 +257,31 @@ def test_much(tmp_path: Path) -> None:
     )
     assert done.stdout.count("\n") == 100_002
     assert done.stdout.splitlines()[-1].startswith("100000 kept, 1.9 TiB (2097152000000 bytes);")
+
+
+def test_endless_line(path: Path) -> None:
+    """Nor with a line: what is longer than any record is passed over."""
+    with path.open("r+b") as file:
+        file.seek(300_000_000)
+        file.write(b"\n" + json.dumps(KEPT).encode() + b"\n")
+    limited = ["sh", "-c", 'ulimit -v 400000; exec "$0" "$@"']
+    done = subprocess.run(
+        [*limited, *PROGRAM, "log", path], capture_output=True, text=True, check=True, timeout=30
+    )
+    assert done.stdout.splitlines()[-1].startswith("2 kept, ")
+    assert done.stderr == "twisted-upload: 1 line is no record, and was skipped\n"
+
+
+def test_unreadable_older_file(path: Path) -> None:
+    """An older file of somebody else stops nothing."""
+    old = Path(f"{path}.1")
+    old.write_bytes(b"secret")
+    old.chmod(0)
+    done = subprocess.run(
+        [*unprivileged(), *PROGRAM, "log", path], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, len(done.stdout.splitlines())) == (ExitStatus.SOURCE, 5)
+    assert done.stderr.startswith(f"twisted-upload: {old}: Permission denied: ")
 
 
 def test_reader_that_leaves(path: Path) -> None:
