@@ -201,6 +201,15 @@ def test_discarded_in_order(folder: Folder, files: Ordered, inbox: Path) -> None
     assert gone[1].endswith(".json")
 
 
+def test_where_all_belongs_to_somebody(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where all that we make belongs to somebody else (NFS, FUSE), a marker is one all the same."""
+    _, marker = keep(folder, MOMENT, b"hello")
+    monkeypatch.setattr("os.geteuid", lambda: 4711)
+    queue_of(folder).release(marker)
+    found = queue_of(folder).next(10, ())
+    assert [marker.name for marker in found.markers] == [NAME]
+
+
 # -- the file -----------------------------------------------------------------
 
 

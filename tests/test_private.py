@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from twisted_upload.private import is_ours, open_private
+from twisted_upload.private import open_private
 from twisted_upload.testing import FaultyFiles
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become somebody else")
@@ -110,30 +110,6 @@ def test_where_all_belongs_to_somebody(
     monkeypatch.setattr("twisted_upload.private.os.geteuid", lambda: 4711)
     os.close(open_private(above, ".ours", FaultyFiles()))
     assert os.listdir(tmp_path / ".ours") == []
-
-
-@needs_root
-@pytest.mark.parametrize(
-    ("uid", "mode", "ours"),
-    [
-        (0, 0o600, True),
-        (0, 0o644, True),
-        (0, 0o620, False),
-        (0, 0o602, False),
-        (SOMEBODY, 0o600, False),
-    ],
-)
-def test_what_lies_in_it(above: int, tmp_path: Path, uid: int, mode: int, ours: bool) -> None:
-    """Ours is what has the owner of the folder, and what nobody else can write to."""
-    folder = open_private(above, ".ours", FaultyFiles())
-    try:
-        file = tmp_path / ".ours" / "file"
-        file.touch()
-        file.chmod(mode)
-        os.chown(file, uid, -1)
-        assert is_ours(folder, file.stat()) is ours
-    finally:
-        os.close(folder)
 
 
 # -- what it passes on --------------------------------------------------------

@@ -24,25 +24,27 @@ def open_ours(folder: int, name: str, flags: int) -> int:
     """
     Open a file, if it can be ours.
 
-    :param folder: descriptor of the folder that it is in.
+    :param folder: descriptor of the folder that it is in, which is ours
+        (`twisted_upload.private`): what we make there has the same owner.
     :raises ValueError: it cannot; the text says why.
     """
+    owner = os.fstat(folder).st_uid
     # Not even opened if it is no file: that may have an effect.
-    _require_ours(os.stat(name, dir_fd=folder, follow_symlinks=False))
+    _require_ours(os.stat(name, dir_fd=folder, follow_symlinks=False), owner)
     flags |= os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     descriptor = os.open(name, flags, dir_fd=folder)
     try:
-        _require_ours(os.fstat(descriptor))
+        _require_ours(os.fstat(descriptor), owner)
     except BaseException:
         os.close(descriptor)
         raise
     return descriptor
 
 
-def _require_ours(status: os.stat_result) -> None:
+def _require_ours(status: os.stat_result, owner: int) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise ValueError("it is not a file")
-    if status.st_uid != os.geteuid():
+    if status.st_uid != owner:
         raise ValueError(f"it belongs to uid {status.st_uid}")
     if status.st_mode & 0o022:
         raise ValueError("others may write to it")

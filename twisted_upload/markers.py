@@ -302,7 +302,7 @@ class Marker:
         if self._inodes_last and status.st_ino == self._inode:
             return True
         alike = (status.st_size, status.st_mtime_ns) == (self.size, self._modified)
-        return alike and status.st_uid == os.geteuid()
+        return alike and status.st_uid == os.fstat(self.folders.waiting).st_uid
 
     def _open(self, flags: int) -> int:
         """

@@ -4,7 +4,8 @@ and made by us.
 
 What somebody else made under such a name is not used: in a directory in which
 anybody may create files, he would decide what is published, and for what a
-program is started.
+program is started.  As nobody else can write to them, a name in them is what we
+have made under it, for as long as we hold the descriptor.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import stat
 
 from twisted_upload.files import Files
 
-__all__ = ["is_ours", "open_private"]
+__all__ = ["open_private"]
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _DEFAULT_ACL = "system.posix_acl_default"
@@ -48,17 +49,6 @@ def open_private(above: int, name: str, files: Files) -> int:
         os.close(folder)
         raise
     return folder
-
-
-def is_ours(folder: int, status: os.stat_result) -> bool:
-    """
-    Whether something in a folder of ours was made by us, and nobody else can
-    have written to it.
-
-    :param folder: descriptor, as `open_private` gives it.
-    :param status: of what lies in it; of a symbolic link, its own.
-    """
-    return status.st_uid == os.fstat(folder).st_uid and not status.st_mode & 0o022
 
 
 def _make(above: int, name: str, files: Files) -> None:
