@@ -7,6 +7,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,8 +27,17 @@ from twisted.logger import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from tests.daemon import SUCCESS, Daemon
 from twisted_upload.ends import UploadEnd, log_end
-from twisted_upload.logs import JSON, TEXT, LineObserver, is_journald, is_loud, unbuffered
+from twisted_upload.logs import (
+    JSON,
+    TEXT,
+    LineObserver,
+    is_journald,
+    is_loud,
+    to_syslog,
+    unbuffered,
+)
 from twisted_upload.records import FIELDS
 
 KEPT = UploadEnd("kept", "", "192.0.2.7:50123", 2048, 0.5, "1795328130123.bin")
@@ -286,6 +297,43 @@ def test_which_stream_is_journald(pipe: tuple[int, int], tmp_path: Path) -> None
 
 
 # Where it goes
+
+
+def test_syslog() -> None:
+    """The system's log is told the priority of each line, and gets nothing that it cannot take."""
+    sent: list[tuple[int, str]] = []
+    sink = to_syslog("upload", lambda priority, line: sent.append((priority, line)))
+    observer = LineObserver(sink, journald=True)
+    publisher = LogPublisher()
+    publisher.addObserver(observer)
+    log = Logger(observer=publisher)
+    log.info("words")
+    log.error("上传 \0 \u2028 \udc80")
+    log.failure("it broke", broken())
+    assert [(priority, line[21:]) for priority, line in sent[:2]] == [
+        (6, "words"),
+        (3, "ERROR 上传 \\x00 \u2028 \\udc80"),
+    ]
+    assert len(sent) > 3
+    assert all(priority == 2 for priority, _ in sent[2:])
+
+
+@pytest.mark.parametrize("workers", ["--workers=1", "--workers=2"])
+def test_syslog_of_the_daemon(tmp_path: Path, workers: str) -> None:
+    """With --syslog, lines go to the system's log alone, those of workers too."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import syslog\n"
+        "def send(priority, line):\n"
+        "    with open('daemon.log', 'a') as log: log.write(f'{priority} {line}\\n')\n"
+        "syslog.syslog = send\n"
+    )
+    environment = {"PYTHONPATH": str(tmp_path)}
+    daemon = Daemon(
+        tmp_path, workers, general=["--syslog"], environment=environment, output=subprocess.DEVNULL
+    )
+    with daemon:
+        assert daemon.send(b"content") == SUCCESS
+        assert re.match(r"6 \S+Z kept ", daemon.wait_for_line("kept "))
 
 
 def test_nobody_reads(pipe: tuple[int, int]) -> None:

@@ -13,6 +13,7 @@ import os
 import re
 import select
 import sys
+import syslog
 from collections.abc import Callable, Mapping
 from typing import Any, TextIO, cast
 
@@ -35,6 +36,7 @@ __all__ = [
     "is_journald",
     "is_loud",
     "observer_for",
+    "to_syslog",
     "unbuffered",
 ]
 
@@ -73,8 +75,8 @@ class LineObserver:
 
     :param write: takes text; as of a line-buffered or unbuffered stream.
     :param form: `TEXT` or `JSON`.
-    :param journald: the stream goes to journald, which wants to know the
-        priority of each line.
+    :param journald: the stream goes to journald, or to whatever else wants to know
+        the priority of each line.
     :param clock: where there is one, the lines of uploads that end in one turn of
         the reactor are written together, at its end.  To write lets another
         thread run, and the disk threads then keep the reactor waiting for
@@ -220,14 +222,17 @@ def observer_for(
     clock: IReactorTime | None = None,
 ) -> LineObserver:
     """
-    An observer that writes where twistd's ``--logfile`` and ``--nodaemon`` want
-    it.
+    An observer that writes where twistd's ``--syslog``, ``--logfile`` and
+    ``--nodaemon`` want it.
 
     :param environment: tells whether standard output goes to journald.
     :param form: `TEXT` or `JSON`.
     :param clock: see `LineObserver`.
     :raises CannotStart: the log file cannot be written.
     """
+    if twistd.get("syslog"):
+        sink = to_syslog(str(twistd.get("prefix", "twisted")), syslog.syslog)
+        return LineObserver(sink, form, journald=True, clock=clock)
     name = twistd.get("logfile")
     nodaemon = twistd.get("nodaemon")
     if name == "-" and not nodaemon:
@@ -273,6 +278,23 @@ def unbuffered(stream: TextIO) -> Callable[[str], object]:
                 again = select.poll()
                 again.register(descriptor, select.POLLOUT)
                 again.poll()
+
+    return write
+
+
+def to_syslog(prefix: str, send: Callable[[int, str], object]) -> Callable[[str], object]:
+    """
+    What sends lines that begin with their priorities to the system's log, which may
+    not take them for long.
+
+    :param prefix: of each line.
+    :param send: as `syslog.syslog`.
+    """
+    syslog.openlog(prefix)
+
+    def write(text: str) -> None:
+        for line in _encoded(text).decode().replace("\0", "\\x00").rstrip("\n").split("\n"):
+            send(int(line[1]), line[3:])
 
     return write
 

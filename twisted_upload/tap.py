@@ -341,7 +341,7 @@ def makeService(options: Options) -> IService:
         service = make_service(options.configuration, clock, options.manager)
         twistd = getattr(options, "parent", None)
         if twistd is not None:
-            if not twistd.get("logger") and not twistd.get("syslog"):
+            if not twistd.get("logger"):
                 service.observer = observer_for(
                     twistd, os.environ, options.configuration["log-format"], clock
                 )

@@ -268,9 +268,10 @@ class Supervisor(Listening):
             os.close(identity)
 
     def _environment(self) -> dict[str, str]:
-        """Ours; in that of a worker, journald is named where its lines end up there."""
-        journald = self.observer is not None and self.observer.journald
-        ours = {k: v for k, v in os.environ.items() if journald or k != JOURNAL_STREAM}
+        """Ours; in that of a worker, journald is named where priorities are wanted."""
+        ours = {k: v for k, v in os.environ.items() if k != JOURNAL_STREAM}
+        if self.observer is not None and self.observer.journald:
+            ours[JOURNAL_STREAM] = "supervisor"
         return {**ours, "WATCHDOG_USEC": f"{self._watchdog * 1e6:.0f}"}
 
     def _copy(self, data: bytes) -> None:
