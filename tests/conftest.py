@@ -51,7 +51,7 @@ def nothing_left_behind(tmp_path: Path, expected_errors: list[str]) -> Iterator[
     left += [call for call in reactor.getDelayedCalls() if id(call) not in calls]
     readers |= set(map(id, reactor._internalReaders))  # the first test starts the reactor
     left += [reader for reader in reactor.getReaders() if id(reader) not in readers]
-    left += [*tmp_path.glob("**/.incoming/*")]
+    left += [*tmp_path.glob("**/.incoming/upload-*")]
     assert not left, "the test left behind:\n" + "\n".join(map(str, left))
 
 

@@ -285,7 +285,8 @@ class Daemon:
         return sorted(p for p in self.directory.iterdir() if not p.name.startswith("."))
 
     def unfinished(self) -> list[Path]:
-        return sorted((self.directory / ".incoming").iterdir())
+        ours = (self.directory / ".incoming").iterdir()
+        return sorted(path for path in ours if path.name != "latest-names")
 
     def wait_for_files(self, count: int = 1) -> list[Path]:
         return (

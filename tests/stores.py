@@ -20,6 +20,7 @@ from twisted_upload.files import Files
 from twisted_upload.folder import INCOMING, sweep
 from twisted_upload.hook_queue import HOOKS
 from twisted_upload.interfaces import Arrival
+from twisted_upload.name_record import RECORD
 from twisted_upload.testing import FaultyFiles, ManualDisk
 
 ARRIVAL = Arrival("192.0.2.7:50123")
@@ -36,7 +37,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def leftovers(folder: Path) -> list[str]:
     """What is in its ``.incoming/``."""
-    return os.listdir(folder / INCOMING)
+    return [name for name in os.listdir(folder / INCOMING) if name != RECORD]
 
 
 def disclaim(folder: int, number: int) -> None:
@@ -85,6 +86,8 @@ class Rig:
         self.files: FaultyFiles = more.pop("files", None) or FaultyFiles()
         self.clock = Clock()
         self.store = open_store(folder, self.disk, clock=self.clock, files=self.files, **more)
+        assert self.store._record is not None  # that is written once in a few seconds
+        self.store._record.covered, _ = self.store._record.write(MILLISECONDS)
         self.files.calls.clear()
 
     @property

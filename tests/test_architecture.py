@@ -16,7 +16,17 @@ import twisted_upload
 PACKAGE = Path(twisted_upload.__file__).parent
 
 STORES = {
-    *("directory", "disk", "folder", "health", "incoming", "keeping", "partial", "space"),
+    *(
+        "directory",
+        "disk",
+        "folder",
+        "health",
+        "incoming",
+        "keeping",
+        "name_record",
+        "partial",
+        "space",
+    ),
     *("aio", "files", "new_folders", "pipes", "private", "timing"),
     *("hook_command", "hook_log", "hook_queue", "hook_strays", "hooks"),
     *("marker_facts", "markers"),

@@ -873,7 +873,8 @@ class _Sent:
 class AnyOrder(RuleBasedStateMachine):
     """
     Any interleaving of begin, write, commit, abort, cancel, disk errors, death
-    and restart keeps the promise.
+    and restart keeps the promise; and whoever takes files away, and whatever the
+    clock is set to, no name is given out twice.
     """
 
     uploads: Bundle[_Sent] = Bundle("uploads")
@@ -883,8 +884,10 @@ class AnyOrder(RuleBasedStateMachine):
         super().__init__()
         self.serial = 0
         self.acknowledged: dict[str, bytes] = {}
+        self.given_out: set[str] = set()
         self.may_exist: set[bytes] = set()
         self.sent: list[_Sent] = []
+        self.now = MILLISECONDS / 1000
 
     @initialize(by_rename=st.booleans())
     def start(self, by_rename: bool) -> None:
@@ -901,11 +904,14 @@ class AnyOrder(RuleBasedStateMachine):
         if not self.by_rename:
             self.files.fail("rename", errno.EINVAL)
         self.clock = Clock()
-        self.store = open_store(self.folder, self.disk, clock=self.clock, files=self.files)
+        self.store = open_store(
+            self.folder, self.disk, clock=self.clock, files=self.files, now=lambda: self.now
+        )
         assert leftovers(self.folder) == []
 
     def _die(self) -> None:
         self.files.die()
+        self.store._record = None  # nobody lives who could write in it
         self.store.close()
         for upload in self.sent:
             if upload.committed is not None and upload.receipt is None and upload.refusal is None:
@@ -952,6 +958,8 @@ class AnyOrder(RuleBasedStateMachine):
             assert receipt.name is not None
             upload.receipt = receipt
             assert contents(self.folder)[receipt.name] == upload.content
+            assert receipt.name not in self.given_out
+            self.given_out.add(receipt.name)
             self.acknowledged[receipt.name] = bytes(upload.content)
 
         def failed(failure: Failure) -> None:
@@ -987,6 +995,28 @@ class AnyOrder(RuleBasedStateMachine):
         self.files.fail(call, error, after=after)
         self.disk.work()
         self.files.heal()
+
+    @rule()
+    def take_away(self) -> None:
+        for name in self.acknowledged:
+            (self.folder / name).unlink()
+        self.acknowledged.clear()
+
+    @rule(seconds=st.sampled_from([-86400, -10, -0.001, 0.001, 10, 86400]))
+    def set_clock(self, seconds: float) -> None:
+        self.now += seconds
+
+    @rule()
+    def restart(self) -> None:
+        for upload in self.sent:
+            if upload.committed is None:
+                upload.incoming.abort()
+        self.disk.work()
+        self.sent.clear()
+        self.store.close()
+        for claim in self.files.claimed:
+            disclaim(*claim)
+        self._start()
 
     @rule(life=st.integers(0, 12))
     def death(self, life: int) -> None:

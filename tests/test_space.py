@@ -271,9 +271,8 @@ class _Sized(FaultyFiles):
 def _files(directory: int) -> Iterator[str]:
     for name in os.listdir(directory):
         if name == ".incoming":
-            yield from (
-                f"{name}/{each}" for each in os.listdir(f"/proc/self/fd/{directory}/{name}")
-            )
+            inside = os.listdir(f"/proc/self/fd/{directory}/{name}")
+            yield from (f"{name}/{each}" for each in inside if each.startswith("upload-"))
         else:
             yield name
 

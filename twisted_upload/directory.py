@@ -28,7 +28,7 @@ from zope.interface import implementer
 from twisted_upload.disk import IDisk
 from twisted_upload.errors import CannotStart, UploadRefused
 from twisted_upload.files import Files, Space
-from twisted_upload.folder import Folder, folder_test, open_folder, same_file_system
+from twisted_upload.folder import INCOMING, Folder, folder_test, open_folder, same_file_system
 from twisted_upload.health import Health
 from twisted_upload.hook_queue import HookQueue
 from twisted_upload.incoming import DirectoryIncoming
@@ -39,11 +39,13 @@ from twisted_upload.interfaces import (
 )
 from twisted_upload.keeping import GroupCommit, at_once, keep_alone
 from twisted_upload.markers import Marker
+from twisted_upload.name_record import RECORD, NameRecord
 from twisted_upload.names import Moments, told_suffix
 from twisted_upload.new_folders import NewFolders
 from twisted_upload.partial import KeptFile, PartialFile
 from twisted_upload.space import Reserve, Room
 from twisted_upload.tally import ProgramCounts
+from twisted_upload.units import format_duration
 
 __all__ = ["DirectoryStore", "IHooks", "undone_on_failure"]
 
@@ -131,6 +133,7 @@ class DirectoryStore:
         self._folder: Folder | None = None
         self._new: NewFolders | None = None
         self._moments = Moments()
+        self._record: NameRecord | None = None
         self.health = Health(path, disk, clock, self._self_test)
         self._commits = GroupCommit(disk, after_turn)
         self.room = Room(path, disk, clock, reserve or Reserve(), self._free)
@@ -148,10 +151,13 @@ class DirectoryStore:
         """
         if self._hooks is not None:
             self._hooks.check()
-        self._folder = self._open_folder()
-        self._new = self._new or self._folder.new
+        self._folder = self._record = None  # what they claim is free again
+        folder = self._open_folder()
+        self._take(folder)
+        self._folder = folder
+        self._new = self._new or folder.new
         self.room.look()
-        if not self._folder.by_rename:
+        if not folder.by_rename:
             _log.warn(
                 "{path}: this file system cannot rename without replacing;"
                 " files are published by link and unlink",
@@ -167,6 +173,35 @@ class DirectoryStore:
             durable=self._durable,
             sync_folder=self._sync_folder,
             hooked=self._hooks is not None,
+        )
+
+    def _take(self, folder: Folder) -> None:
+        """From now on, give out names in this folder that nobody has given out."""
+        try:
+            record = NameRecord(self._files, folder.incoming, durable=self._durable)
+        except OSError as error:
+            raise CannotStart(
+                f"cannot use {self.path}/{INCOMING}/{RECORD}: {error.strerror or error}"
+            ) from error
+        if record.damaged:
+            _log.warn(
+                "{path}: {record} is damaged: names begin after it was written last",
+                path=self.path,
+                record=f"{INCOMING}/{RECORD}",
+            )
+        floor = max(record.floor, self._moments.latest)
+        self._moments = Moments(floor, record.number, self._clock_is_behind)
+        if record.floor:
+            self._moments.tell(self.now())
+        self._record = record
+
+    def _clock_is_behind(self, by: int, latest: int) -> None:
+        _log.warn(
+            "{path}: the clock is {by} behind the names that were given out here:"
+            " they go on from {latest}",
+            path=self.path,
+            by=format_duration(by / 1000),
+            latest=latest,
         )
 
     def start(self) -> None:
@@ -204,7 +239,9 @@ class DirectoryStore:
         """Let go of the folder, once no upload is left."""
         self.health.stop()
         self.room.stop()
-        self._folder = None
+        if self._record is not None:
+            self._record.close(self._moments.latest)
+        self._folder = self._record = None
 
     def begin(self, arrival: Arrival, failed: Callable[[UploadRefused], None]) -> IIncomingUpload:
         """See `IUploadStore.begin`."""
@@ -222,6 +259,7 @@ class DirectoryStore:
             digest=arrival.digest,
             marker=marker,
             budget=self.room.budget,
+            record=self._record,
         )
         return DirectoryIncoming(self, part, arrival.peer, now, failed)
 
@@ -260,6 +298,7 @@ class DirectoryStore:
             again = self._open_folder()
             if not same_file_system(folder.final, again.final):
                 raise CannotStart(f"{self.path} is on another file system than before") from None
+            self._take(again)
             self._folder = again
 
     def _free(self) -> Space:

@@ -137,6 +137,11 @@ class Files:
         with contextlib.suppress(OSError):
             fcntl.fcntl(folder, fcntl.F_OFD_SETLK, _lock(fcntl.F_RDLCK, number))
 
+    def unclaim(self, folder: int, number: int) -> None:
+        """Be seen no more."""
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(folder, fcntl.F_OFD_SETLK, _lock(fcntl.F_UNLCK, number))
+
     def is_claimed(self, folder: int, number: int | None = None) -> bool:
         """
         Whether somebody with another descriptor of a folder claims a number in it,
@@ -151,6 +156,20 @@ class Files:
             return False
         kind: int = struct.unpack_from("h", answer)[0]
         return kind != fcntl.F_UNLCK
+
+    def open_record(self, folder: int, name: str, create: bool) -> int:
+        """Open a small file of ours for reading and writing; `FileNotFoundError` if not there."""
+        flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | (os.O_CREAT if create else 0)
+        return os.open(name, flags, 0o600, dir_fd=folder)
+
+    def read_at(self, descriptor: int, length: int, offset: int) -> bytes:
+        """Read from a place in a file; shorter at its end."""
+        return os.pread(descriptor, length, offset)
+
+    def write_at(self, descriptor: int, data: bytes, offset: int) -> None:
+        """Write a few bytes to a place in a file."""
+        if os.pwrite(descriptor, data, offset) != len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def links(self, descriptor: int) -> int:
         """How many names a file has."""

@@ -22,7 +22,7 @@ import errno
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from twisted.internet.defer import Deferred, fail
 from twisted.logger import Logger
@@ -30,6 +30,7 @@ from twisted.python.failure import Failure
 
 from twisted_upload.disk import IDisk
 from twisted_upload.folder import Folder
+from twisted_upload.name_record import NameRecord
 from twisted_upload.partial import KeptFile, PartialFile
 
 __all__ = [
@@ -102,6 +103,14 @@ def keep_alone(folder: Folder, part: PartialFile, last: Sequence[bytes]) -> Kept
     return result
 
 
+class _Cover(NamedTuple):
+    """What is to be synced before files are published, for their names: see `NameRecord`."""
+
+    record: NameRecord
+    until: int
+    descriptor: int
+
+
 class _Bunch:
     def __init__(
         self, folder: Folder, uploads: Sequence[Upload], waiting: Callable[[], None]
@@ -126,13 +135,24 @@ class _Bunch:
         self._each(lambda part, last: part.finish(last))
         if folder.hooks is not None:
             self._each(lambda part, _: part.mark())
+        cover = self._cover()
         if folder.durable:
             self._waiting()
-            self._sync_files()
+            self._sync_files(cover)
+        if cover is not None:
+            cover.record.covered = cover.until
         self._each(lambda part, _: part.close())
         self._each(lambda part, _: part.publish())
         if folder.durable and folder.sync_folder:
             folder.files.fsync(folder.final)
+
+    def _cover(self) -> _Cover | None:
+        """Write down that these names are given out, where that is not written yet."""
+        latest = max(part.milliseconds for part, _ in self._uploads)
+        record = self._uploads[0][0].record
+        if record is None or latest <= record.covered:
+            return None
+        return _Cover(record, *record.write(latest))
 
     def _each(self, step: Callable[[PartialFile, Sequence[bytes]], object]) -> None:
         """Take a step with every file that has come so far."""
@@ -143,22 +163,28 @@ class _Bunch:
                 except Exception as error:
                     self._drop(index, error)
 
-    def _sync_files(self) -> None:
+    def _sync_files(self, cover: _Cover | None) -> None:
         whose, descriptors = [], []
         for index, (part, _) in enumerate(self._uploads):
             if self._errors[index] is None:
                 for descriptor in part.descriptors:
                     whose.append(index)
                     descriptors.append(descriptor)
-        hooks = self._folder.hooks
-        if hooks is not None:
-            descriptors.append(hooks.waiting)
-        errors = self._folder.sync_files(descriptors)
+        if self._folder.hooks is not None:
+            descriptors.append(self._folder.hooks.waiting)
+        errors = self._sync(descriptors, [] if cover is None else [cover.descriptor])
         for index, error in zip(whose, errors, strict=False):
             if error is not None and self._errors[index] is None:
                 self._drop(index, error)
-        if hooks is not None and errors[-1] is not None:
-            raise errors[-1]
+        for error in errors[len(whose) :]:
+            if error is not None:
+                raise error
+
+    def _sync(self, descriptors: list[int], last: list[int]) -> list[OSError | None]:
+        if len(descriptors) > 1:
+            return self._folder.sync_files(descriptors + last)
+        # Parallel syncs are not worth their calls for two.
+        return self._folder.sync_files(descriptors) + self._folder.sync_files(last)
 
     def _drop_all(self, error: Exception) -> None:
         for index, failed in enumerate(self._errors):

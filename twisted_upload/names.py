@@ -9,13 +9,16 @@ the epoch; further ones of the same millisecond are ``1795328130123-1.jpg``,
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 import filetype  # type: ignore[import-untyped]
 
 from twisted_upload.text_kinds import text_suffix
 
 __all__ = [
+    "BEHIND",
     "HEAD",
+    "SERIALS",
     "UNKNOWN_SUFFIX",
     "Moments",
     "file_name",
@@ -30,6 +33,13 @@ library looks at."""
 
 UNKNOWN_SUFFIX = ".bin"
 """The suffix of a file whose first bytes do not tell what it is."""
+
+SERIALS = 100
+"""Names of one millisecond that one process may give; the next is of the next millisecond."""
+
+BEHIND = 6000
+"""Milliseconds by which the clock may be behind the names before that is told: more than
+they are ahead of it after a crash (`twisted_upload.name_record.AHEAD`)."""
 
 _FILE_NAME = re.compile(r"[0-9]{1,15}(-[1-9][0-9]{0,8})?(?P<suffix>\..*)?\Z")
 _SUFFIX = re.compile(r"(\.[A-Za-z0-9_-]+){1,4}\Z")
@@ -83,11 +93,33 @@ class Moments:
 
     Moments never go back, even where the clock does, so that a name which a
     reader of the folder has already taken away is not given out again.
+
+    :param floor: milliseconds since the epoch: all moments are after that.
+    :param process: its number among those that share a folder: each has
+        serials of its own.
+    :param behind: told once each time that the clock has gone back: how far it
+        is behind, and the moment that names stay at, both in milliseconds.
+    :ivar latest: milliseconds of the last one; `floor` before the first.
     """
 
-    def __init__(self) -> None:
-        self._milliseconds = 0
-        self._serial = 0
+    def __init__(
+        self,
+        floor: int = 0,
+        process: int = 0,
+        behind: Callable[[int, int], object] = lambda *_: None,
+    ) -> None:
+        self.latest = floor
+        self._first = process * SERIALS
+        self._serial = SERIALS - 1
+        self._behind = behind
+        self._told = False
+
+    def tell(self, seconds: float) -> None:
+        """Tell, if the clock is behind.  See `next`."""
+        by = self.latest - int(seconds * 1000)
+        if by > BEHIND and not self._told:
+            self._told = True
+            self._behind(by, self.latest)
 
     def next(self, seconds: float) -> tuple[int, int]:
         """
@@ -95,8 +127,12 @@ class Moments:
         :return: the milliseconds and the serial for `file_name`.
         """
         now = int(seconds * 1000)
-        if now > self._milliseconds:
-            self._milliseconds, self._serial = now, 0
+        if now > self.latest:
+            self.latest, self._serial, self._told = now, 0, False
         else:
+            self.tell(seconds)
             self._serial += 1
-        return self._milliseconds, self._serial
+            if self._serial >= SERIALS:
+                self.latest += 1
+                self._serial = 0
+        return self.latest, self._first + self._serial

@@ -40,6 +40,7 @@ from dataclasses import dataclass
 from twisted_upload.folder import Folder
 from twisted_upload.interfaces import Taken
 from twisted_upload.markers import Marker
+from twisted_upload.name_record import NameRecord
 from twisted_upload.names import HEAD, file_name
 from twisted_upload.pipes import PIPE_SIZE
 from twisted_upload.space import SpaceBudget
@@ -88,6 +89,8 @@ class PartialFile:
     :param marker: that a program is to be started for it, where one is.
     :param budget: says whether there is space for it above the reserve; `None`
         where there is no reserve.
+    :param record: where it has to be written down, before it is published, that
+        its name has been given out.
     :ivar repeatable: all its bytes are still at hand: after `discard` it can be
         done again.
     """
@@ -100,11 +103,13 @@ class PartialFile:
         digest: bool,
         marker: Marker | None = None,
         budget: SpaceBudget | None = None,
+        record: NameRecord | None = None,
     ) -> None:
         self.folder = folder
         self.marker = marker
         self._moment = moment
         self._budget = budget
+        self.record = record
         self.repeatable = False
         self._hash = hashlib.sha256() if digest else None
         self._head = b""
@@ -257,6 +262,11 @@ class PartialFile:
         if self.marker is not None:
             name = file_name(*self._moment, self.folder.suffix(self._head))
             self.marker.write(name, self._size, self._sha256(), self.descriptor)
+
+    @property
+    def milliseconds(self) -> int:
+        """Since the epoch, of its name."""
+        return self._moment[0]
 
     @property
     def descriptor(self) -> int:

@@ -7,7 +7,7 @@ file is copied as it is at one moment (a reflink on btrfs): this is what would
 be on the disk if the power failed then.  The copy is mounted, which replays the
 journal, and compared: every upload whose success had been read before the copy
 must be there, whole, once; and nothing that is visible may be partial.  A
-daemon that starts on it must leave nothing in ``.incoming/``.
+daemon that starts on it must leave no upload in ``.incoming/``.
 
 With ``--hook``, the daemon has a program to start for each file, which never ends,
 and every file that is visible must have its marker.
@@ -33,6 +33,8 @@ from tests.durability.servant import Servant
 from twisted_upload.files import Files
 from twisted_upload.folder import INCOMING, open_folder
 from twisted_upload.hook_queue import HookQueue
+from twisted_upload.name_record import RECORD
+from twisted_upload.names import SERIALS
 
 SIZES = (1, 100, 4_000, 4_000, 4_000, 20_000, 20_000, 100_000, 400_000)
 DEVICE = 1 << 30
@@ -115,6 +117,16 @@ class Cut:
         assert cut, f"the daemon stands still: {self._ledger.refused}"
 
 
+def uncovered(record: Path, names: Sequence[str]) -> Iterator[str]:
+    """The names that a daemon with its clock set back could give out again."""
+    entries = record.read_bytes().split() if record.exists() else []
+    for name in names:
+        moment, _, serial = Path(name).stem.partition("-")
+        number = int(serial or 0) // SERIALS
+        if number >= len(entries) or int(moment) > int(entries[number]):
+            yield name
+
+
 def compare(ledger: Ledger, acknowledged: Sequence[int], host: Path, way: Way) -> None:
     """See what is left after the power has come back."""
     verdict = Verdict(ledger.contents)
@@ -125,8 +137,12 @@ def compare(ledger: Ledger, acknowledged: Sequence[int], host: Path, way: Way) -
         before = sorted(visible(str(inbox)))
         unmarked = {*before} - marked(inbox) if way.hooked else set()
         folder = open_folder(str(inbox), files=Files(), suffix=lambda _: "")
-        left = os.listdir(inbox / INCOMING)
+        left = [name for name in os.listdir(inbox / INCOMING) if name != RECORD]
         after = sorted(visible(str(inbox)))
+        way.wrong += [
+            f"{way.name}: {name} is not in the record of names"
+            for name in uncovered(inbox / INCOMING / RECORD, before)
+        ]
         del folder  # it holds the file system
     missing = verdict.missing(acknowledged)
     way.missing |= {(ledger, number) for number in missing}

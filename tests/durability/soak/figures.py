@@ -183,7 +183,10 @@ class Sampler:
             kept=int(kept),
             memory=self._daemon.memory(),
             held=holdings(self._daemon),
-            unfinished=sum(len(os.listdir(f"{it}/.incoming")) for it in self._folders.values()),
+            unfinished=sum(
+                len({*os.listdir(f"{it}/.incoming")} - {"latest-names"})
+                for it in self._folders.values()
+            ),
             waits=self._senders.take_waits(),
             log=int(log),
             journal=int(journal),

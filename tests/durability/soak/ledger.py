@@ -158,5 +158,6 @@ class Collector:
         """What is in the folders that should not be."""
         left = [f"{folder}/{name}" for folder in self.folders.values() for name in visible(folder)]
         for folder in self.folders.values():
-            left += [f"{folder}/.incoming/{name}" for name in os.listdir(f"{folder}/.incoming")]
+            incoming = {*os.listdir(f"{folder}/.incoming")} - {"latest-names"}
+            left += [f"{folder}/.incoming/{name}" for name in sorted(incoming)]
         return [f"left behind: {path}" for path in left]
