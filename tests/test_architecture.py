@@ -48,7 +48,7 @@ ROWS: list[set[str]] = [
     {
         *("clock", "errors", "hook_starter", "interrupts", "links", "log_writer"),
         *("printable", "roff", "text_kinds"),
-        *("tls_failures", "tls_records", "validity"),
+        *("tls_failures", "tls_records", "transitions", "validity"),
     },
     {"interfaces", "units", "addresses", "networks", "descriptors", "unread"},
     {

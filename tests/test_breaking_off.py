@@ -10,6 +10,7 @@ import errno
 import os
 import socket
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import ANY
 
@@ -186,8 +187,9 @@ async def test_a_timer(call: str, monkeypatch: pytest.MonkeyPatch) -> None:
             peer.sendall(b"content")
         await door.has_come(14)
         with monkeypatch.context() as patch:
-            patch.setattr(door.senders[0]._upload, call[:11], broken, raising=False)
-            patch.setattr(door.senders[0]._upload, "refused", broken)
+            lost = door.senders[0]._upload.lost
+            breaking = SimpleNamespace(fell_silent=broken, refused=broken, lost=lost)
+            patch.setattr(door.senders[0], "_upload", breaking)
             door.clock.advance(2)
         await until(lambda: len(door.log.ends) == 2)
         for peer in peers:

@@ -26,16 +26,15 @@ it: a store that answers at once is no special case.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
 
-from automat import TypeMachineBuilder
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_upload.errors import Empty, StoreFailed, UploadRefused
 from twisted_upload.interfaces import Arrival, IIncomingUpload, IUploadStore, Receipt
+from twisted_upload.transitions import Machine, State
 
 __all__ = ["IDoor", "Upload", "new_upload"]
 
@@ -93,22 +92,25 @@ class Upload(Protocol):
         """The connection is gone."""
 
 
-@dataclass
 class _Core:
-    door: IDoor
-    store: IUploadStore
-    allow_empty: bool
-    incoming: IIncomingUpload | None = None
-    committing: Deferred[Receipt] | None = None
-    by_silence: bool = False
+    """What the outputs work on."""
+
+    __slots__ = ("allow_empty", "by_silence", "committing", "door", "incoming", "store")
+
+    def __init__(self, door: IDoor, store: IUploadStore, *, allow_empty: bool) -> None:
+        self.door = door
+        self.store = store
+        self.allow_empty = allow_empty
+        self.incoming: IIncomingUpload | None = None
+        self.committing: Deferred[Receipt] | None = None
+        self.by_silence = False
 
 
-_builder = TypeMachineBuilder(Upload, _Core)
-_waiting = _builder.state("waiting")
-_receiving = _builder.state("receiving")
-_storing = _builder.state("storing")
-_unheard = _builder.state("unheard")
-_over = _builder.state("over")
+_waiting = State("waiting")
+_receiving = State("receiving")
+_storing = State("storing")
+_unheard = State("unheard")
+_over = State("over")
 
 _log = Logger()
 
@@ -306,7 +308,16 @@ _over.upon(Upload.ended).loop().returns(None)
 _over.upon(Upload.lost).loop().returns(None)
 _over.upon(Upload.refused).loop().returns(None)
 
-_build = _builder.build()
+
+class _Machine(Machine):
+    __slots__ = ()
+
+    received = Machine.input_of(Upload.received)
+    ended = Machine.input_of(Upload.ended)
+    fell_silent = Machine.input_of(Upload.fell_silent)
+    kept = Machine.input_of(Upload.kept)
+    refused = Machine.input_of(Upload.refused)
+    lost = Machine.input_of(Upload.lost)
 
 
 def new_upload(door: IDoor, store: IUploadStore, *, allow_empty: bool = False) -> Upload:
@@ -315,4 +326,4 @@ def new_upload(door: IDoor, store: IUploadStore, *, allow_empty: bool = False) -
 
     :param allow_empty: keep an upload of zero bytes instead of refusing it.
     """
-    return _build(_Core(door, store, allow_empty))
+    return _Machine(_waiting, _Core(door, store, allow_empty=allow_empty))
