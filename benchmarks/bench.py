@@ -53,11 +53,12 @@ class Bench:
         parallel: int = 1,
         *,
         source: bool = False,
+        habit: str = "ready",
     ) -> Job:
         """A job for `peer`, with serials of its own; `source`: send from the page-cached file."""
         return Job(
             port=port, count=count, size=size, parallel=parallel, base=self.serials(count),
-            protocol=peer.protocol, path=peer.path, answer=peer.answer,
+            protocol=peer.protocol, path=peer.path, answer=peer.answer, habit=habit,
             source=self.source if source else None,
         )  # fmt: skip
 

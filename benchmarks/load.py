@@ -25,6 +25,8 @@ class Job:
     """`raw`, `put` (HTTP), `form` (HTTP) or `ftp`."""
     path: str = "/"
     answer: str = "上传成功"
+    habit: str = "ready"
+    """How the sender goes about it: `ready`, `single` or `slow`; see `c/load.c`."""
     source: Path | None = None
     """The page-cached file that all but the first block is sent from."""
 
@@ -77,6 +79,7 @@ def command(tools: Toolbox, job: Job, acks: Path | None = None) -> list[str]:
     else:
         line = [tools.program("load"), "--protocol", job.protocol]
         line += ["--answer", job.answer, "--parallel", str(job.parallel)]
+        line += ["--habit", job.habit]
     line += [
         "--path",
         job.path,

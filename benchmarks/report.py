@@ -16,6 +16,8 @@ TITLES = {
     "large4": "The same volume, four uploads at once",
     "large-fsync": "One large upload with fsync, journalled ext4 on a loop device",
     "small": "Small uploads to tmpfs, nobody syncs",
+    "small-single": "The same from a sender that does one thing at a time",
+    "small-slow": "The same from a sender that pauses between connecting, sending, half-closing",
     "small-durable": "Small uploads to a journalled ext4 on a loop device",
     "workers": "Small uploads to tmpfs, by workers",
     "many": "Connected senders that trickle",

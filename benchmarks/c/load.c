@@ -8,6 +8,13 @@
  * the kernel (sendfile), so that the generator stays out of the way of a large
  * upload.
  *
+ * It has one of three habits, because what a receiver does for an upload depends
+ * on how much of it is there when it looks:
+ *   ready   whatever has become ready is seen to in one go, up to 64 at a time
+ *   single  one thing at a time, so that others come between connecting and sending
+ *   slow    half a millisecond between connecting, sending and half-closing, as over
+ *           a link
+ *
  * Prints one JSON object.  Times are in seconds.  --acks FILE gets one byte
  * per upload, '1' where success was heard, else '0'.
  */
@@ -26,11 +33,15 @@
 #include <sys/resource.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
+#include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
 
 enum { BLOCK = 16, ROOM = 1024, ANSWER = 512 };
 enum protocol { RAW, PUT, FORM };
+enum habit { READY, SINGLE, SLOW };
+
+static const double PAUSE = 0.0005;  /* seconds, of the slow habit */
 
 struct upload {
     int fd;
@@ -45,6 +56,8 @@ struct upload {
     char answer[ANSWER];
     size_t answered;
     double began, moved;
+    double due;           /* when the slow habit goes on with it */
+    struct upload *next;  /* whose turn is after its */
 };
 
 static struct {
@@ -52,6 +65,7 @@ static struct {
     long count, parallel, sources;
     uint64_t size, base;
     enum protocol protocol;
+    enum habit habit;
     const char *path, *suffix, *answer, *acks;
     int source;
     double timeout;
@@ -62,7 +76,8 @@ static struct {
 static long next_index, running, acknowledged, failed;
 static double *latencies;
 static char *acks;
-static int poller;
+static int poller, timer;
+static struct upload *first_due, *last_due;
 
 static void die(const char *what) { perror(what); exit(2); }
 
@@ -134,8 +149,22 @@ static void begin(struct upload *u)
     running++;
 }
 
+/* It ends while it waits for its turn: another upload is about to have its place. */
+static void take_out_of_the_due(struct upload *u)
+{
+    struct upload *before = NULL;
+    for (struct upload *it = first_due; it; before = it, it = it->next) {
+        if (it != u) continue;
+        if (before) before->next = u->next;
+        else first_due = u->next;
+        if (last_due == u) last_due = before;
+        return;
+    }
+}
+
 static void end(struct upload *u, int success)
 {
+    take_out_of_the_due(u);
     if (success) latencies[acknowledged++] = now() - u->began;
     else failed++;
     acks[u->index] = success ? '1' : '0';
@@ -174,18 +203,65 @@ static int is_success(const struct upload *u)
     return u->answered > 12 && !memcmp(u->answer, "HTTP/1.", 7) && u->answer[9] == '2';
 }
 
+static void wait_for(struct upload *u, uint32_t events)
+{
+    struct epoll_event event = {.events = events, .data.ptr = u};
+    epoll_ctl(poller, EPOLL_CTL_MOD, u->fd, &event);
+}
+
+static void set_timer(double when)
+{
+    struct itimerspec at = {.it_value = {when, (when - (long)when) * 1e9}};
+    timerfd_settime(timer, TFD_TIMER_ABSTIME, &at, NULL);
+}
+
+/* The slow habit: go on with it later.  All pauses are equal, so it is the last. */
+static void pause_it(struct upload *u)
+{
+    wait_for(u, 0);
+    u->due = now() + PAUSE;
+    u->next = NULL;
+    if (first_due) last_due->next = u;
+    else { first_due = u; set_timer(u->due); }
+    last_due = u;
+}
+
+static void half_close(struct upload *u)
+{
+    u->finished_sending = 1;
+    if (option.protocol == RAW) shutdown(u->fd, SHUT_WR);
+    wait_for(u, EPOLLIN);
+}
+
+static void send_it(struct upload *u)
+{
+    int sent = push(u);
+    if (sent < 0) end(u, 0);
+    else if (!sent) wait_for(u, EPOLLOUT);
+    else if (option.habit == SLOW && option.protocol == RAW) pause_it(u);
+    else half_close(u);
+}
+
+static void see_to_the_due(void)
+{
+    uint64_t times;
+    if (read(timer, &times, sizeof times) < 0) return;
+    while (first_due && first_due->due <= now()) {
+        struct upload *u = first_due;
+        first_due = u->next;
+        u->moved = now();
+        if (u->sent == u->total) half_close(u);
+        else send_it(u);
+    }
+    if (first_due) set_timer(first_due->due);
+}
+
 static void step(struct upload *u, uint32_t events)
 {
     u->moved = now();
     if (!u->finished_sending && events & EPOLLOUT) {
-        struct epoll_event event = {.events = EPOLLIN, .data.ptr = u};
-        int sent = push(u);
-        if (sent < 0) { end(u, 0); return; }
-        if (sent) {
-            u->finished_sending = 1;
-            if (option.protocol == RAW) shutdown(u->fd, SHUT_WR);
-            epoll_ctl(poller, EPOLL_CTL_MOD, u->fd, &event);
-        }
+        if (option.habit == SLOW && !u->sent) pause_it(u);
+        else send_it(u);
         return;
     }
     if (events & (EPOLLIN | EPOLLHUP | EPOLLERR)) {
@@ -215,7 +291,7 @@ static void read_options(int argc, char **argv)
         {"port", 1, 0, 'p'}, {"count", 1, 0, 'n'}, {"size", 1, 0, 's'}, {"parallel", 1, 0, 'k'},
         {"base", 1, 0, 'b'}, {"protocol", 1, 0, 'P'}, {"path", 1, 0, 'u'}, {"suffix", 1, 0, 'x'},
         {"answer", 1, 0, 'a'}, {"acks", 1, 0, 'A'}, {"source", 1, 0, 'f'}, {"timeout", 1, 0, 't'},
-        {"sources", 1, 0, 'S'}, {0, 0, 0, 0}};
+        {"sources", 1, 0, 'S'}, {"habit", 1, 0, 'H'}, {0, 0, 0, 0}};
     for (int c; (c = getopt_long(argc, argv, "", known, 0)) != -1;) {
         if (c == 'p') option.port = atoi(optarg);
         else if (c == 'n') option.count = atol(optarg);
@@ -229,6 +305,7 @@ static void read_options(int argc, char **argv)
         else if (c == 'A') option.acks = optarg;
         else if (c == 'f') { if ((option.source = open(optarg, O_RDONLY)) < 0) die(optarg); }
         else if (c == 't') option.timeout = atof(optarg);
+        else if (c == 'H') option.habit = !strcmp(optarg, "single") ? SINGLE : !strcmp(optarg, "slow") ? SLOW : READY;
         else if (c == 'S') option.sources = atol(optarg);
         else exit(2);
     }
@@ -242,7 +319,11 @@ int main(int argc, char **argv)
 {
     read_options(argc, argv);
     signal(SIGPIPE, SIG_IGN);
+    struct epoll_event due = {.events = EPOLLIN};
+    int most = option.habit == SINGLE ? 1 : 64;
     poller = epoll_create1(EPOLL_CLOEXEC);
+    timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    if (poller < 0 || timer < 0 || epoll_ctl(poller, EPOLL_CTL_ADD, timer, &due)) die("epoll");
     latencies = calloc(option.count, sizeof *latencies);
     acks = malloc(option.count);
     memset(acks, '0', option.count);
@@ -255,8 +336,10 @@ int main(int argc, char **argv)
     }
     while (running) {
         struct epoll_event events[64];
-        int n = epoll_wait(poller, events, 64, 1000);
-        for (int i = 0; i < n; i++) step(events[i].data.ptr, events[i].events);
+        int n = epoll_wait(poller, events, most, 1000);
+        for (int i = 0; i < n; i++)
+            if (events[i].data.ptr) step(events[i].data.ptr, events[i].events);
+            else see_to_the_due();
         if (now() - looked > 1) {
             looked = now();
             for (long i = 0; i < option.parallel; i++)

@@ -9,7 +9,7 @@ from .client import client
 from .large import large, large4, large_fsync
 from .latency import latency, latency_ext4
 from .many import many
-from .small import small, small_durable, workers
+from .small import small, small_durable, small_single, small_slow, workers
 
 __all__ = ["CASES"]
 
@@ -18,6 +18,8 @@ CASES: dict[str, Callable[[Bench], None]] = {
     "large4": large4,
     "large-fsync": large_fsync,
     "small": small,
+    "small-single": small_single,
+    "small-slow": small_slow,
     "small-durable": small_durable,
     "workers": workers,
     "many": many,

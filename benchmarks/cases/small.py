@@ -15,11 +15,21 @@ from .uploads import settle, upload_small
 
 def small(bench: Bench) -> None:
     """Many small uploads to tmpfs; nobody syncs."""
-    _in_memory(
-        bench,
-        "small",
-        [peer for peer in (*FLOORS, *OTHERS) if "small" in peer.kinds] + [bench.ours()],
-    )
+    _in_memory(bench, "small", _everybody(bench))
+
+
+def small_single(bench: Bench) -> None:
+    """The same from a sender that does one thing at a time."""
+    _in_memory(bench, "small-single", _everybody(bench), habit="single")
+
+
+def small_slow(bench: Bench) -> None:
+    """The same from a sender that pauses between connecting, sending and half-closing."""
+    _in_memory(bench, "small-slow", _everybody(bench), habit="slow")
+
+
+def _everybody(bench: Bench) -> list[Peer]:
+    return [*(peer for peer in (*FLOORS, *OTHERS) if "small" in peer.kinds), bench.ours()]
 
 
 def workers(bench: Bench) -> None:
@@ -27,14 +37,14 @@ def workers(bench: Bench) -> None:
     _in_memory(bench, "workers", [bench.ours(), bench.ours(workers=2)])
 
 
-def _in_memory(bench: Bench, case: str, peers: list[Peer]) -> None:
+def _in_memory(bench: Bench, case: str, peers: list[Peer], habit: str = "ready") -> None:
     settings = bench.settings
     with bench.storage.tmpfs(
         case, 2 * settings.small_count * settings.small_size + 256 * MIB
     ) as place:
 
         def once(peer: Peer, number: int) -> None:
-            values = upload_small(bench, peer, place, settings.small_count)
+            values = upload_small(bench, peer, place, settings.small_count, habit)
             bench.results.add(case, peer.name, peer.label, number, values)
 
         bench.interleave(case, peers, once)

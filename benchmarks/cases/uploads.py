@@ -69,8 +69,12 @@ def upload_large(bench: Bench, peer: Peer, place: Path, streams: int = 1) -> Val
     }
 
 
-def upload_small(bench: Bench, peer: Peer, place: Path, count: int) -> Values:
-    """Send `count` small uploads to a fresh receiver, as many at a time as the settings say."""
+def upload_small(bench: Bench, peer: Peer, place: Path, count: int, habit: str = "ready") -> Values:
+    """
+    Send `count` small uploads to a fresh receiver, as many at a time as the settings say.
+
+    `habit`: of the sender; see `c/load.c`.
+    """
     size, parallel = bench.settings.small_size, peer.parallel or bench.settings.parallel
     count = max(int(count * peer.share), parallel)
     with bench.receiver(peer, place) as (receiver, inbox):
@@ -80,7 +84,7 @@ def upload_small(bench: Bench, peer: Peer, place: Path, count: int) -> Values:
         clean(inbox)
         settle(place, count * size)
         before = receiver.cpu()
-        sent = send(bench.tools, bench.job(peer, receiver.port, count, size, parallel))
+        sent = send(bench.tools, bench.job(peer, receiver.port, count, size, parallel, habit=habit))
         cpu, memory = receiver.cpu() - before, receiver.peak_memory()
         kept = inspect(inbox, size)
         if not sent.acknowledged:
