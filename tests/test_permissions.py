@@ -15,11 +15,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from twisted.logger import capturedLogs
+from twisted.python.failure import Failure
 
 from tests.daemon import SUCCESS, Daemon, run_twistd
-from tests.stores import MILLISECONDS
+from tests.stores import ARRIVAL, MILLISECONDS, Rig
+from twisted_upload.errors import StoreFailed
 from twisted_upload.files import Files
 from twisted_upload.folder import INCOMING, Folder, open_folder
+from twisted_upload.health import SELF_TEST_INTERVAL
 from twisted_upload.keeping import keep_alone
 from twisted_upload.partial import PartialFile
 from twisted_upload.testing import FaultyFiles
@@ -228,3 +232,36 @@ def test_without_acls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = open_folder(str(tmp_path), files=Files(), suffix=lambda _: "")
     for path in stored(folder):
         assert mode_of(path) == 0o640
+
+
+@needs_root
+def test_somebody_elses_while_it_runs(tmp_path: Path) -> None:
+    """
+    Who may rename in the directory takes .incoming away and removes it, and puts
+    one of his there: that is not used, and the log says why nothing is stored.
+    """
+    rig = Rig(tmp_path)
+    with capturedLogs() as told:
+        (tmp_path / INCOMING).rmdir()
+        (tmp_path / INCOMING).mkdir()
+        os.chown(tmp_path / INCOMING, ANNA, ANNA)
+        incoming = rig.store.begin(ARRIVAL, lambda _: None)
+        incoming.write(b"something")
+        ended: list[object] = []
+        incoming.commit().addBoth(ended.append)
+        rig.disk.work()
+        rig.clock.advance(SELF_TEST_INTERVAL)
+        rig.disk.work()
+    (failure,) = ended
+    assert isinstance(failure, Failure)
+    assert failure.check(StoreFailed)
+    assert not rig.store.health.well
+    assert [*(tmp_path / INCOMING).iterdir()] == []
+    assert rig.kept == {}
+    why = str(told[-1]["error"])
+    assert f"{INCOMING} belongs to uid {ANNA}, and this daemon runs as uid 0" in why
+    (tmp_path / INCOMING).rmdir()
+    rig.clock.advance(SELF_TEST_INTERVAL)
+    rig.disk.work()
+    assert rig.store.health.well
+    rig.close()
