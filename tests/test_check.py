@@ -246,3 +246,14 @@ def test_programs_of_one_listener(tmp_path: Path) -> None:
     )
     with pytest.raises(CannotStart, match=r"\.on-upload belongs to uid 1001"):
         lines(configuration)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give files to somebody else")
+def test_directory_of_somebody_else(tmp_path: Path) -> None:
+    """A directory of another user is a warning: it may be meant so, and he may do as he likes."""
+    (tmp_path / "uploads").mkdir()
+    os.chown(tmp_path / "uploads", 1001, 1001)
+    assert (
+        f"warning: directory {tmp_path}/uploads: it belongs to uid 1001, who may rename and"
+        " remove what is in it"
+    ) in lines(configured(tmp_path))

@@ -198,9 +198,11 @@ def _try_directory(listener: Listener, say: Say) -> None:
 
 def _others(folder: Folder) -> str:
     """What others may do in a drop folder, if that is more than to put files there."""
-    mode = os.fstat(folder.final).st_mode
-    if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+    status = os.fstat(folder.final)
+    if status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX:
         return "everybody may rename and remove what is in it: chmod o-w, or chmod +t"
+    if status.st_uid not in (0, os.geteuid()):
+        return f"it belongs to uid {status.st_uid}, who may rename and remove what is in it"
     return ""
 
 
