@@ -15,7 +15,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
@@ -254,3 +254,46 @@ async def test_part_of_a_file(file: Path) -> None:
     assert part == hashlib.sha256(CONTENT[10:30]).hexdigest()
     assert rest == hashlib.sha256(b"end").hexdigest()
     await until(lambda: not any(thread.name == "digest" for thread in threading.enumerate()))
+
+
+def _no_more_threads(_: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
+
+
+async def test_no_more_threads(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there are no more threads, a large file passes through this process."""
+    async with open_door() as door:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", _no_more_threads)
+            await upload(file, door.endpoint)
+            receipt = await upload(file, door.endpoint, sha256=True)
+        assert door.kept == [CONTENT] * 2
+    assert receipt.sha256 == hashlib.sha256(CONTENT).hexdigest()
+    assert open_descriptors(file.parent) == []
+
+
+async def test_no_more_threads_for_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What only a thread can read cannot be read then, and nothing is kept."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs, ours.makefile("rb") as source:
+        async with open_door() as door:
+            with monkeypatch.context() as patch:
+                patch.setattr(threading.Thread, "start", _no_more_threads)
+                with pytest.raises(SourceFailed, match="no more threads"):
+                    await upload(cast(BinaryIO, source), door.endpoint)
+            await door.is_quiet()
+            assert door.kept == []
+
+
+async def test_no_more_threads_for_a_receipt(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A receipt that cannot be compared is none."""
+    async with open_door(DoorSettings(receipts=True)) as door:
+        door.store.holding = True
+        uploading: Deferred[Any] = upload(file, door.endpoint)
+        await until(lambda: door.store._held)
+        monkeypatch.setattr(threading.Thread, "start", _no_more_threads)
+        door.store.release()
+        with pytest.raises(ReceiptMismatch, match="no more threads"):
+            await uploading
+        monkeypatch.undo()
+    await until(lambda: not open_descriptors(file.parent))

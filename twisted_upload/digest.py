@@ -27,17 +27,23 @@ class Digest:
         self._hash = hashlib.sha256()
         self._size = 0
         self._thread: ThreadPoolExecutor | None = None
+        self._alone = False
         self._waiting: deque[Future[None]] = deque()
 
     def update(self, chunk: bytes) -> None:
         """Add a chunk, which must not change."""
         self._size += len(chunk)
-        if self._size <= INLINE:
+        if self._size <= INLINE or self._alone:
             self._hash.update(chunk)
             return
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, "digest")
-        self._waiting.append(self._thread.submit(self._hash.update, chunk))
+        try:
+            self._waiting.append(self._thread.submit(self._hash.update, chunk))
+        except RuntimeError:  # there are no more threads; it has none yet
+            self._alone = True
+            self._thread.shutdown(wait=False, cancel_futures=True)
+            self._hash.update(chunk)
         while self._waiting and (len(self._waiting) > MOST_WAITING or self._waiting[0].done()):
             self._waiting.popleft().result()
 

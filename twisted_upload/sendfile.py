@@ -86,8 +86,14 @@ class SendFile:
         :return: fires when the last byte is with the kernel; fails with
             `SourceFailed`, or with `SendingStopped` where the connection has
             gone, or it was stopped.
+        :raises RuntimeError: there are no more threads.
         """
-        threading.Thread(target=self._run, name="sendfile", daemon=True).start()
+        try:
+            threading.Thread(target=self._run, name="sendfile", daemon=True).start()
+        except RuntimeError:
+            self._stopping = True
+            self._close()
+            raise
         return self._done
 
     def stop(self) -> None:
@@ -198,5 +204,9 @@ def sha256_of(file: int, offset: int, size: int, reactor: IReactorFromThreads) -
             os.close(descriptor)
         reactor.callFromThread(done.callback, result)
 
-    threading.Thread(target=run, name="digest", daemon=True).start()
+    try:
+        threading.Thread(target=run, name="digest", daemon=True).start()
+    except RuntimeError as error:
+        os.close(descriptor)
+        raise OSError(errno.EAGAIN, "there are no more threads") from error
     return done

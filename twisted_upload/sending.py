@@ -136,16 +136,18 @@ class Sending(Protocol):
             return source.send_to(transport, self._passing)
         assert source.descriptor is not None
         try:
-            self._in_kernel = SendFile(
+            in_kernel = SendFile(
                 source.descriptor,
                 source.total or 0,
                 transport.fileno(),
                 self._reactor,
                 self._moved,
             )
-        except OSError:  # out of descriptors
+            sending = in_kernel.start()
+        except (OSError, RuntimeError):  # out of descriptors, or of threads
             return source.send_to(transport, self._passing)
-        return self._in_kernel.start()
+        self._in_kernel = in_kernel
+        return sending
 
     def dataReceived(self, data: bytes) -> None:
         """Some of the answer."""

@@ -194,7 +194,10 @@ class _WaitingSender(_Sender):
             return
         self.reading = True
         # A daemon thread, because nothing can make it stop waiting.
-        threading.Thread(target=self._read, args=(self.file,), daemon=True).start()
+        try:
+            threading.Thread(target=self._read, args=(self.file,), daemon=True).start()
+        except RuntimeError:
+            self._read_failed(SourceFailed("cannot read what is to be sent: no more threads"))
 
     def _read(self, file: _Readable) -> None:
         try:
