@@ -50,7 +50,7 @@ ROWS: list[set[str]] = [
         *("printable", "roff", "text_kinds"),
         *("tls_failures", "tls_records", "transitions", "validity"),
     },
-    {"interfaces", "units", "addresses", "networks", "descriptors", "unread"},
+    {"interfaces", "units", "addresses", "networks", "descriptors", "spare", "unread"},
     {
         *("names", "answers", "lifecycle", "limits", "ends", "proxy"),
         *("metrics", "tally", "lag", "records", "certificates"),

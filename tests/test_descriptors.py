@@ -32,7 +32,7 @@ def test_raise_limit(limits: tuple[int, int]) -> None:
 
 
 @settings(deadline=None, derandomize=True)
-@given(limit=st.integers(48, 1_100_000))
+@given(limit=st.integers(54, 1_100_000))
 def test_nobody_lacks_one(limit: int) -> None:
     """Even where each connection has two, and all others have theirs, they are enough."""
     share = budget(limit)
@@ -43,7 +43,7 @@ def test_nobody_lacks_one(limit: int) -> None:
 
 @pytest.mark.parametrize(
     ("limit", "connections"),
-    [(64, 8), (256, 80), (1024, 400), (4096, 1872), (20_000, 9824), (1_048_576, 32_768)],
+    [(64, 4), (256, 76), (1024, 396), (4096, 1868), (20_000, 9820), (1_048_576, 32_768)],
 )
 def test_default(limit: int, connections: int) -> None:
     """How many connections the usual limits are enough for."""
@@ -58,12 +58,12 @@ def test_others() -> None:
 def test_asked() -> None:
     """An operator may ask for as many as there can be with one for each, and for no more."""
     assert budget(1024, 100).connections == 100
-    assert budget(1024, 800).connections == 800
-    assert budget(1024, 700, 100).connections == 700
-    with pytest.raises(CannotStart, match=r"--max-connections 701: .* 1024 .* 700 connections"):
-        budget(1024, 701, 100)
-    with pytest.raises(CannotStart, match=r"--max-connections 801: .* 1024 .* 800 connections"):
-        budget(1024, 801)
+    assert budget(1024, 792).connections == 792
+    assert budget(1024, 692, 100).connections == 692
+    with pytest.raises(CannotStart, match=r"--max-connections 693: .* 1024 .* 692 connections"):
+        budget(1024, 693, 100)
+    with pytest.raises(CannotStart, match=r"--max-connections 793: .* 1024 .* 792 connections"):
+        budget(1024, 793)
 
 
 @pytest.mark.parametrize("limit", [0, 16, 33])

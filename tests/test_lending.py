@@ -158,6 +158,23 @@ def test_given_up(part: PartialFile, sockets: Sockets, files: Counted) -> None:
     assert part.take(ours.fileno(), 1 << 24, given_up=lambda: True) == Taken(LITTLE)
 
 
+def test_no_descriptors_for_a_pipe(
+    part: PartialFile, sockets: Sockets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there are no descriptors for a pipe, the bytes are left to go the ordinary way."""
+    sender, ours = sockets
+    sender.sendall(bytes(100))
+    _wait_for(ours, 100)
+    with monkeypatch.context() as patch:
+        patch.setattr("twisted_upload.pipes.os.pipe2", _no_descriptors)
+        assert part.take(ours.fileno(), 100) == Taken(0, dry=True)
+    assert part.take(ours.fileno(), 100).size == 100
+
+
+def _no_descriptors(flags: int) -> None:
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
 def test_short_writes_where_it_cannot_be_spliced(tmp_path: Path, sockets: Sockets) -> None:
     """A file system that cannot splice, and takes some bytes at a time, gets all of them."""
 
@@ -385,13 +402,16 @@ async def test_gone_while_lent_gives_the_place_back(tmp_path: Path) -> None:
     rig.close()
 
 
-async def test_goes_on_where_it_cannot_be_lent_again(tmp_path: Path) -> None:
+async def test_goes_on_where_it_cannot_be_lent_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An upload whose socket comes back, and cannot be lent again, is read in the ordinary way."""
     rig = Rig(tmp_path / "inbox")
     places = Places()
     async with open_door(store=rig.store, places=places) as door:
         peer = door.connect()
         sending = in_thread(_large, peer)
+        monkeypatch.setattr("twisted_upload.handover.AT_A_TIME", 100_000)
         await _is_lent(door, rig)
         places.most_lent = 0
         while not sending.called:

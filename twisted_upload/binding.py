@@ -29,6 +29,7 @@ from twisted_upload.errors import CannotStart
 from twisted_upload.listening import HandedEndpoint
 from twisted_upload.logs import LineObserver
 from twisted_upload.ports import keep_urgent_bytes, notice_dead_peers, wait_in_shortage
+from twisted_upload.spare import SpareDescriptors
 from twisted_upload.tls_endpoints import TLSServerEndpoint
 
 __all__ = ["Companion", "Doorway", "Listening", "listen"]
@@ -118,9 +119,10 @@ class Listening(Service):
         :raises CannotStart: one of them cannot be had.
         """
         if not self.ports:
+            spare = SpareDescriptors()
             for doorway in self.doorways:
                 for name, endpoint in doorway.endpoints:
-                    port = _listen_eagerly(name, endpoint, doorway.factory)
+                    port = _listen_eagerly(name, endpoint, doorway.factory, spare)
                     self.ports.append(port)
                     if isinstance(endpoint, HandedEndpoint) and endpoint.lasting:
                         self.lasting.append(port)
@@ -161,11 +163,17 @@ class Listening(Service):
         return DeferredList([companion.stop() for companion in self.companions])
 
 
-def listen(name: str, endpoint: IStreamServerEndpoint, factory: IProtocolFactory) -> IListeningPort:
+def listen(
+    name: str,
+    endpoint: IStreamServerEndpoint,
+    factory: IProtocolFactory,
+    spare: SpareDescriptors | None = None,
+) -> IListeningPort:
     """
     Listen on an endpoint now.
 
     :param name: of the endpoint, for people.
+    :param spare: let go when there is no descriptor for a newcomer.
     :raises CannotStart: it cannot be had.
     """
     results: list[Any] = []
@@ -182,15 +190,18 @@ def listen(name: str, endpoint: IStreamServerEndpoint, factory: IProtocolFactory
     if isinstance(port, tcp.Port):  # unix ones are, too
         notice_dead_peers(port)
         keep_urgent_bytes(port)
-        wait_in_shortage(port, cast(IReactorTime, port.reactor))
+        wait_in_shortage(port, cast(IReactorTime, port.reactor), spare)
     return cast(IListeningPort, port)
 
 
 def _listen_eagerly(
-    name: str, endpoint: IStreamServerEndpoint, factory: IProtocolFactory
+    name: str,
+    endpoint: IStreamServerEndpoint,
+    factory: IProtocolFactory,
+    spare: SpareDescriptors,
 ) -> IListeningPort:
     """The same for a door, whose protocols begin to read by themselves."""
-    port = listen(name, endpoint, factory)
+    port = listen(name, endpoint, factory, spare)
     if getattr(port, "factory", None) is factory:  # nothing between it and the socket
         read_eagerly(port)
     return port

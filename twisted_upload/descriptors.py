@@ -24,8 +24,9 @@ SHARE, MOST = 16, 128
 """One in so many descriptors, and so many at the most, for senders that were
 turned away, and as many for sockets that are lent."""
 
-OWN = 32
-"""Descriptors of the daemon itself: ports, folders, the log, the event loop."""
+OWN = 40
+"""Descriptors of the daemon itself: ports, folders, the log, the event loop, and
+those that are held back (`twisted_upload.spare`)."""
 
 
 class Budget(NamedTuple):

@@ -24,7 +24,7 @@ from twisted_upload.aio import ParallelSync, sync_one_by_one
 
 __all__ = ["Files", "Space"]
 
-SHORTAGE_TIME, SHORTAGE_PAUSE = 2.0, 0.05
+SHORTAGE_TIME, SHORTAGE_PAUSE = 2.0, 0.01
 """Seconds for which files wait for descriptors, and seconds between two tries."""
 
 _libc = ctypes.CDLL(None, use_errno=True)

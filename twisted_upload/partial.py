@@ -42,7 +42,7 @@ from twisted_upload.interfaces import Taken
 from twisted_upload.markers import Marker
 from twisted_upload.name_record import NameRecord
 from twisted_upload.names import HEAD, file_name
-from twisted_upload.pipes import PIPE_SIZE
+from twisted_upload.pipes import PIPE_SIZE, NoPipes
 from twisted_upload.space import SpaceBudget
 
 __all__ = ["KeptFile", "PartialFile"]
@@ -172,25 +172,38 @@ class PartialFile:
         """
         if self._descriptor is None:
             self._create(locked=True)
+        try:
+            with self.folder.pipes.one() as pipe:
+                return self._take(socket, pipe, most, given_up, time.monotonic() + seconds)
+        except NoPipes:
+            return Taken(0, dry=True)  # so they go the ordinary way
+
+    def _take(
+        self,
+        socket: int,
+        pipe: tuple[int, int],
+        most: int,
+        given_up: Callable[[], bool],
+        end: float,
+    ) -> Taken:
+        out, into = pipe
         size, waited = 0, False
-        end = time.monotonic() + seconds
-        with self.folder.pipes.one() as (out, into):
-            while size < most:
-                received = self._receive(socket, into, most - size)
-                # Something that is there and cannot be had in this way, because it is
-                # behind an urgent mark, is not asked for again.
-                if received == 0 or (received == _NOTHING and waited):
-                    return Taken(size, dry=True)
-                if received == _LOST:
-                    return Taken(size, lost=True)
-                if received > 0:
-                    self._drain(out, received)
-                    size += received
-                if given_up() or time.monotonic() >= end:
-                    break
-                waited = received < LITTLE
-                if waited and not self.folder.files.has_more(socket, A_MOMENT):
-                    return Taken(size, dry=True)
+        while size < most:
+            received = self._receive(socket, into, most - size)
+            # Something that is there and cannot be had in this way, because it is
+            # behind an urgent mark, is not asked for again.
+            if received == 0 or (received == _NOTHING and waited):
+                return Taken(size, dry=True)
+            if received == _LOST:
+                return Taken(size, lost=True)
+            if received > 0:
+                self._drain(out, received)
+                size += received
+            if given_up() or time.monotonic() >= end:
+                break
+            waited = received < LITTLE
+            if waited and not self.folder.files.has_more(socket, A_MOMENT):
+                return Taken(size, dry=True)
         return Taken(size)
 
     def _receive(self, socket: int, pipe: int, most: int) -> int:

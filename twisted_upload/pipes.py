@@ -9,10 +9,14 @@ import fcntl
 import os
 from collections.abc import Iterator
 
-__all__ = ["PIPE_SIZE", "Pipes"]
+__all__ = ["PIPE_SIZE", "NoPipes", "Pipes"]
 
 PIPE_SIZE = 1024 * 1024
 """Bytes that a pipe holds, where the system allows it."""
+
+
+class NoPipes(Exception):
+    """There are no descriptors for a pipe."""
 
 
 class Pipes:
@@ -27,11 +31,16 @@ class Pipes:
         The reading and the writing end of an empty pipe.
 
         Leave it empty, or leave with an exception.
+
+        :raises NoPipes: there are no descriptors for one.
         """
         try:
             ends = self._idle.pop()
         except IndexError:
-            ends = os.pipe2(os.O_CLOEXEC)
+            try:
+                ends = os.pipe2(os.O_CLOEXEC)
+            except OSError as error:
+                raise NoPipes(error.strerror) from error
             with contextlib.suppress(OSError):  # an unprivileged user has had his share
                 fcntl.fcntl(ends[1], fcntl.F_SETPIPE_SZ, PIPE_SIZE)
         try:

@@ -26,6 +26,8 @@ from twisted.internet.interfaces import (
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from twisted_upload.spare import SpareDescriptors
+
 __all__ = [
     "AdoptedUnixEndpoint",
     "accept_no_more",
@@ -44,8 +46,9 @@ between two questions, and how many are asked."""
 USER_TIMEOUT = 60_000
 """Milliseconds after which a peer that acknowledges nothing is given up."""
 
-SHORTAGE_PAUSE = 0.5
-"""Seconds for which newcomers wait when there is no descriptor for them."""
+SHORTAGE_PAUSE = 0.02
+"""Seconds after which it is tried again to serve newcomers, where there was no
+descriptor for them."""
 
 SHORTAGE_LINE = 60.0
 """Seconds between two lines in the log about that, at the least."""
@@ -107,18 +110,20 @@ def _keep_urgent_bytes(ours: socket.socket) -> None:
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
 
 
-def wait_in_shortage(port: Any, clock: IReactorTime) -> None:
+def wait_in_shortage(port: Any, clock: IReactorTime, spare: SpareDescriptors | None = None) -> None:
     """
     Have a port wait a moment when there is no descriptor for a newcomer.
 
     Twisted would close one newcomer after the other, with a line in the log for
     each, or, where the whole system is short of descriptors, ask again at once
     and for ever.  The kernel's queue keeps them; and while they wait, what gets
-    free is for the uploads that have begun.
+    free is for the uploads that have begun: nobody comes in for whom there is no
+    second one, for the file.
 
     :param port: one of Twisted's that listens.
+    :param spare: let go when there is none.
     """
-    port.socket = _WaitingSocket(port, clock)
+    port.socket = _WaitingSocket(port, clock, spare or SpareDescriptors(0))
 
 
 def take_no_more(port: Any) -> None:
@@ -164,25 +169,30 @@ def accept_no_more(port: Any) -> None:
 class _WaitingSocket:
     """A listening socket, for `tcp.Port`."""
 
-    def __init__(self, port: Any, clock: IReactorTime) -> None:
+    def __init__(self, port: Any, clock: IReactorTime, spare: SpareDescriptors) -> None:
         self._socket = port.socket
+        self._spare = spare
+        spare.join()
         self._port = port
         self._clock = clock
         self._timer: IDelayedCall | None = None
-        self._told = float("-inf")
+        self._told = self._told_short = float("-inf")
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._socket, name)
 
     def accept(self) -> Any:
         """See `socket.socket.accept`."""
-        try:
-            accepted = self._socket.accept()
-        except OSError as error:
-            if error.errno not in _SHORT:
-                raise
-            self._wait(error)
-            raise BlockingIOError(errno.EAGAIN, "later") from error
+        if self._spare.short:
+            accepted = self._accept_if_any_are_left()
+        else:
+            try:
+                accepted = self._socket.accept()
+            except OSError as error:
+                if error.errno not in _SHORT:
+                    raise
+                self._run_short(error)
+                accepted = self._accept_if_any_are_left()
         if self._socket.family == socket.AF_UNIX:
             _keep_urgent_bytes(accepted[0])
         return accepted
@@ -196,16 +206,44 @@ class _WaitingSocket:
     def close(self) -> None:
         """See `socket.socket.close`."""
         self.wait_for_nobody()
+        self._spare.leave()
         self._socket.close()
+
+    def _run_short(self, error: OSError) -> None:
+        now = self._clock.seconds()
+        if now - self._told_short >= SHORTAGE_LINE:
+            self._told_short = now
+            _log.warn("hardly any descriptors are left: {error}", error=error.strerror)
+        self._spare.let_go(now)
+
+    def _accept_if_any_are_left(self) -> Any:
+        try:
+            if not self._spare.are_left_for_one():
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            accepted = self._socket.accept()
+            self._spare.came(accepted[0])
+        except OSError as error:
+            if error.errno not in _SHORT:
+                self._spare.recover(self._clock.seconds())
+                raise
+            self._wait(error)
+            raise BlockingIOError(errno.EAGAIN, "later") from error
+        self._spare.recover(self._clock.seconds())
+        return accepted
 
     def _wait(self, error: OSError) -> None:
         now = self._clock.seconds()
-        if now - self._told >= SHORTAGE_LINE:
+        if now - self._told >= SHORTAGE_LINE and self._is_anybody_there():
             self._told = now
             _log.warn("newcomers have to wait: {error}", error=error.strerror)
         if self._timer is None:
             self._port.stopReading()
             self._timer = self._clock.callLater(SHORTAGE_PAUSE, self._go_on)
+
+    def _is_anybody_there(self) -> bool:
+        poll = select.poll()
+        poll.register(self._socket.fileno(), select.POLLIN)
+        return bool(poll.poll(0))
 
     def _go_on(self) -> None:
         self._timer = None
