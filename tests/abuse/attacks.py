@@ -150,6 +150,6 @@ def metrics(run: Run) -> None:
             connection.close()
 
     run.watch.also = check
-    task = Task(nosy, at_a_time=64, rate=100)
+    task = Task(nosy, at_a_time=64, rate=30)
     run.waves(task, 5, 8, address=port)
     run.notes.append(f"/healthz within {1000 * max(took):.0f} ms")
