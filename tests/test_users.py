@@ -126,7 +126,8 @@ def test_folder_of_an_earlier_daemon(open_folder: Path) -> None:
     general = ("-n", "--pidfile=", "--uid=65534", "--gid=65534")
     result = run_twistd(open_folder, *general, "upload", "--port=0", f"--directory={inbox}")
     assert_one_line(result, ".incoming belongs to uid 0, and this daemon runs as uid 65534: ", 1)
-    os.chown(inbox / ".incoming", 65534, 65534)
+    for path in [inbox / ".incoming", *(inbox / ".incoming").iterdir()]:
+        os.chown(path, 65534, 65534)
     with Daemon(open_folder, general=("--uid=65534", "--gid=65534")) as daemon:
         assert daemon.send(b"something") == SUCCESS
 
