@@ -9,13 +9,20 @@ TESTS = Path(__file__).parents[1] / "tests"
 
 SLOW = {
     "abuse": "test_abuse[storm]",
+    "bad_markers": "",
+    "behind_a_balancer": "test_stop",
+    "clock": "test_twisted_asks_the_reactor test_what_waits_already",
+    "completion": "test_bash",
     "durability": "test_kill",
+    "expiry": "",
     "hook_command": "test_environment test_no_processes_left",
     "hook_ends": "",
     "hook_kills": "",
     "hook_starter": "",
     "journal_command": "test_table test_follow",
     "lending": "",
+    "log_writer": "",
+    "permissions": "",
     "readme": "test_options test_our_command test_python_program",
     "senders": "test_our_client",
     "shortage": "",
@@ -36,6 +43,16 @@ SLOW = {
 }
 """What is quick in the files that are not."""
 
+LONG = (
+    "test_directory.py::TestAnyOrder",
+    "test_journal_reading.py::test_any_json",
+    "test_networks.py::test_as_the_definition_says",
+    "test_raw.py::test_anything",
+)
+"""Single tests that take long: what they find does not hang on a version."""
+
+for test in LONG:
+    print(f"--deselect=tests/{test}")
 for path in sorted(TESTS.glob("test_*.py")):
     name = path.stem.removeprefix("test_")
     if name not in SLOW:

@@ -4,6 +4,7 @@ The clock that everything is measured with.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import re
@@ -37,7 +38,9 @@ REACTORS = [AsyncioSelectorReactor, EPollReactor, PollReactor, SelectReactor]
 @pytest.fixture(params=REACTORS, ids=lambda kind: kind.__name__)
 def reactor(request: pytest.FixtureRequest) -> Iterator[Any]:
     """One that is not the one of the tests, and never runs."""
-    reactor = request.param()
+    # One that makes its own loop may find that of the test before, which is closed.
+    asyncio_ = request.param is AsyncioSelectorReactor
+    reactor = request.param(*([asyncio.new_event_loop()] if asyncio_ else []))
     yield reactor
     for call in reactor.getDelayedCalls():
         call.cancel()
