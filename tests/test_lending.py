@@ -437,7 +437,7 @@ async def test_nothing_hangs(
         sockets = len(open_descriptors("socket:"))
         peer = door.connect()
         peer.setblocking(False)
-        peer.send(LARGE[: FROM + 1000])
+        peer.send(LARGE[: FROM + 500_000])
         await _is_lent(door, rig)
         (sender,) = door.senders
 

@@ -1,6 +1,7 @@
 """
-A process that stood still judges nobody: the real daemon is stopped for longer than
-its time-outs, while senders go on, and then goes on itself.
+A process that stood still judges nobody: a timer may be called before what came
+meanwhile has been read; and the real daemon is stopped for longer than its time-outs,
+while senders go on.
 """
 
 from __future__ import annotations
@@ -15,7 +16,13 @@ from pathlib import Path
 import pytest
 
 from tests.daemon import SUCCESS, Daemon, finish, hear, until
-from tests.tls_peers import Peer, client_context, files
+from tests.helpers import in_thread, open_door, pass_time, read_all
+from tests.helpers import until as until_here
+from tests.tls_peers import Peer, client_context, files, identity
+from twisted_upload.admission import Balancers
+from twisted_upload.gate import HEADER_TIME
+from twisted_upload.networks import NetworkSet, parse_network
+from twisted_upload.settings import DoorSettings
 
 HEADER = b"PROXY TCP4 192.0.2.7 198.51.100.1 50123 6666\r\n"
 
@@ -32,6 +39,102 @@ def standing_still(daemon: Daemon, seconds: float) -> Iterator[None]:
         time.sleep(max(0.0, end - time.monotonic()))
     finally:
         daemon.signal(signal.SIGCONT)
+
+
+# -- at the very moment: a timer is called before the sockets are read ---------
+
+
+@pytest.mark.parametrize("said", [b" more", b""], ids=["bytes", "the end"])
+@pytest.mark.parametrize("finish", [0, 60], ids=["idle", "finishing"])
+async def test_unread_at_that_moment(finish: float, said: bytes) -> None:
+    """What waits to be read when the time is over has been said in time."""
+    chosen = DoorSettings(idle_timeout=60, finish_after_idle=finish)
+    async with open_door(chosen) as door:
+        peer = door.connect()
+        peer.sendall(b"content")
+        await door.has_come(7)
+        if said:
+            peer.sendall(said)
+        else:
+            peer.shutdown(socket.SHUT_WR)
+        door.clock.advance(60)
+        assert door.log.ends == []
+        if said:
+            await door.has_come(12)
+            peer.shutdown(socket.SHUT_WR)
+        assert await in_thread(read_all, peer) == SUCCESS
+        assert door.kept == [b"content" + said]
+
+
+async def test_unread_over_tls() -> None:
+    """The same over TLS, where what waits to be read is encrypted."""
+    async with open_door(DoorSettings(idle_timeout=60), identity=identity()) as door:
+        peer = Peer(client_context(), door.connect())
+        await in_thread(peer.handshake, b"content")
+        await door.has_come(7)
+        peer.send(b" more")
+        door.clock.advance(60)
+        assert door.log.ends == []
+        await door.has_come(12)
+        await in_thread(peer.send, b"", last=True)
+        assert await in_thread(peer.hear) == SUCCESS
+
+
+async def test_unread_header() -> None:
+    """The same for the header of a load balancer."""
+    balancers = Balancers(NetworkSet([parse_network("127.0.0.0/8")]))
+    async with open_door(DoorSettings(balancers=balancers)) as door:
+        peer = door.connect()
+        await until_here(lambda: door.factory.protocols)
+        peer.sendall(HEADER + b"content")
+        door.clock.advance(HEADER_TIME)
+        await door.has_come(7)
+        peer.shutdown(socket.SHUT_WR)
+        assert await in_thread(read_all, peer) == SUCCESS
+
+
+async def test_unread_and_slow() -> None:
+    """The same where the rate is looked at."""
+    async with open_door(DoorSettings(min_rate=500, idle_timeout=0)) as door:
+        peer = door.connect()
+        peer.sendall(b"content")
+        await door.has_come(7)
+        pass_time(door.clock, 34)
+        peer.sendall(bytes(2500))
+        door.clock.advance(1)
+        assert door.log.ends == []
+        await door.has_come(2507)
+        pass_time(door.clock, 5)
+        assert await in_thread(read_all, peer) != SUCCESS
+
+
+async def test_late_and_slow() -> None:
+    """A look that comes late is no look."""
+    async with open_door(DoorSettings(min_rate=500, idle_timeout=0)) as door:
+        peer = door.connect()
+        peer.sendall(b"content")
+        await door.has_come(7)
+        door.clock.advance(3600)
+        door.clock.advance(5)
+        assert door.log.ends == []
+        peer.shutdown(socket.SHUT_WR)
+        assert await in_thread(read_all, peer) == SUCCESS
+
+
+async def test_looks_know_it_first() -> None:
+    """A look that comes late gives all senders their time again."""
+    async with open_door(DoorSettings(min_rate=500, idle_timeout=60)) as door:
+        peer = door.connect()
+        peer.sendall(b"content")
+        await door.has_come(7)
+        door.clock.advance(59.9)
+        pass_time(door.clock, 50)
+        assert door.log.ends == []
+        peer.shutdown(socket.SHUT_WR)
+        assert await in_thread(read_all, peer) == SUCCESS
+
+
+# -- the real daemon ----------------------------------------------------------
 
 
 @pytest.mark.parametrize("option", ["--finish-after-idle=600ms", "--idle-timeout=600ms"])
