@@ -15,6 +15,7 @@ import signal
 import socket
 import sys
 import sysconfig
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -685,6 +686,29 @@ async def test_retried_in_vain(photo: Path) -> None:
         sent = await run(photo, "--retry=2", "--retry-delay=1ms", "-q", to=door)
     assert store.times == 97
     assert (sent.status, len(sent.errors)) == (4, 1)
+
+
+@pytest.mark.parametrize("step", [-3600, 3600])
+async def test_clock_that_is_set(photo: Path, step: int) -> None:
+    """A time of day that is set again and again delays nothing, ends nothing, and is no duration."""
+    script = (
+        "import itertools, sys, time\n"
+        "now, sets = time.time, itertools.count(1)\n"
+        f"time.time = lambda: now() + {step} * next(sets)\n"
+        "from twisted_upload.entry import main\n"
+        "main()\n"
+    )
+    options = ["--retry=1", "--retry-delay=50ms", "--json", "--connect-timeout=30s"]
+    async with serving(Server(refused_answer(Busy()), SUCCESS.encode(), b"")) as port:
+        where = f"127.0.0.1:{port}"
+        began = time.monotonic()
+        sent = await _start([sys.executable, "-c", script, photo, "--to", where, *options]).ended
+        asked = await _start([sys.executable, "-c", script, "ping", where, "--json"]).ended
+        passed = time.monotonic() - began
+    assert sent.status == 0
+    assert sent.objects[0]["attempts"] == 2
+    for told in (sent, asked):
+        assert 0 <= told.objects[0]["seconds"] <= passed
 
 
 async def test_unknown_is_not_retried(photo: Path) -> None:

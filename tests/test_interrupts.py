@@ -45,6 +45,21 @@ from twisted_upload.entry import main
 main()
 """
 
+UNDER_HANDLERS_OF_THE_REACTOR = """
+import os, signal, sys
+set_handler = signal.signal
+def set_handler_and_interrupt(number, handler):
+    before = set_handler(number, handler)
+    if number == signal.SIGTERM and "sigTerm" in getattr(handler, "__name__", ""):
+        print("handler of the reactor", file=sys.stderr, flush=True)
+        os.kill(os.getpid(), number)
+    return before
+signal.signal = set_handler_and_interrupt
+sys.argv[1:] = sys.argv[3:]
+from twisted_upload.entry import main
+main()
+"""
+
 MOMENTS = [
     *("click", "zope.interface", "twisted.internet.defer", "twisted_upload.command"),
     *("twisted_upload.ping_command", "twisted.internet.reactor", "twisted.internet.epollreactor"),
@@ -96,6 +111,14 @@ def test_while_the_reactor_starts(file: Path, silent: str, number: int) -> None:
     sent = run(BEFORE_THE_REACTOR, "", str(number), "--json", file, "--to", silent)
     assert sent.returncode == 128 + number
     assert sent.stderr == "twisted-upload: interrupted: nothing kept\n"
+    assert json.loads(sent.stdout)["code"] == "cancelled"
+
+
+def test_under_handlers_of_the_reactor(file: Path, silent: str) -> None:
+    """What comes while they are in force is not theirs."""
+    sent = run(UNDER_HANDLERS_OF_THE_REACTOR, "", "", "--json", file, "--to", silent)
+    assert sent.returncode == 143
+    assert sent.stderr == "handler of the reactor\ntwisted-upload: interrupted: nothing kept\n"
     assert json.loads(sent.stdout)["code"] == "cancelled"
 
 

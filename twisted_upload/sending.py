@@ -151,7 +151,7 @@ class Sending(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         """Some of the answer."""
-        self._heard += data[: LONGEST_ANSWER + 1 - len(self._heard)]
+        self._heard += data
         if len(self._heard) > LONGEST_ANSWER:
             self._give_up(OutcomeUnknown(f"the server's answer is endless: {quoted(self._heard)}"))
 
