@@ -690,7 +690,7 @@ async def test_retried_in_vain(photo: Path) -> None:
 
 @pytest.mark.parametrize("step", [-3600, 3600])
 async def test_clock_that_is_set(photo: Path, step: int) -> None:
-    """A time of day that is set again and again delays nothing, ends nothing, and is no duration."""
+    """A time of day that is set again and again delays nothing, and is no duration."""
     script = (
         "import itertools, sys, time\n"
         "now, sets = time.time, itertools.count(1)\n"
