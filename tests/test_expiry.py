@@ -25,9 +25,9 @@ from zope.interface import provider
 
 from tests.daemon import SUCCESS, Daemon, run_twistd, unprivileged, until
 from tests.helpers import reactor
-from tests.scraping import workers_of
+from tests.scraping import Scraper, workers_of
 from tests.tls_peers import Peer, authority, client_context
-from twisted_upload.certificates import Identity
+from twisted_upload.certificates import Identity, trusting
 from twisted_upload.errors import CannotStart, WrongConfiguration
 from twisted_upload.expiry import LOOK_INTERVAL, Certificates, CertificateWatch
 from twisted_upload.metrics import CERTIFICATE_ENDS
@@ -315,6 +315,25 @@ def test_reload(workers: int, files: Files, tmp_path: Path, ended: list[socket.s
             for _ in daemon.each_worker():
                 assert shown(daemon) == files.ends.timestamp()
         assert "nothing has changed" in reloading(daemon)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_metrics_page(workers: int, files: Files, tmp_path: Path) -> None:
+    """The page has the end of the certificate, the renewed one's too, and who did not want it."""
+    with Daemon(tmp_path, files.option, f"--workers={workers}", "--metrics=0") as daemon:
+        scraper = Scraper(daemon)
+        scraper.wait_until_ready()
+        ends, label = "certificate_expiry_timestamp_seconds", str(files.chain)
+        assert scraper.page().sum(ends, certificate=label) == files.ends.timestamp()
+        files.renew(120)
+        reloading(daemon)
+        assert scraper.page().sum(ends, certificate=label) == files.ends.timestamp()
+        with socket.create_connection(daemon.address, 10) as plain:
+            peer = Peer(trusting(), plain)
+            with pytest.raises(ssl.SSLCertVerificationError):
+                peer.handshake()
+            peer._flush()
+        scraper.wait_for(1, "tls_handshake_failures_total", kind="certificate-rejected")
 
 
 def test_start_with_an_expired_one(files: Files, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from twisted_upload.metrics import (
     FREE,
     FREE_INODES,
     FSYNC,
+    HANDSHAKE_FAILURES,
     HEALTHY,
     IN_FLIGHT,
     LAG,
@@ -34,6 +35,7 @@ from twisted_upload.service import Storage
 from twisted_upload.space import ROOM_IS_FRESH, Reserve
 from twisted_upload.tally import DiskTimes, Tally
 from twisted_upload.testing import FaultyFiles
+from twisted_upload.tls_failures import FAILURES
 
 
 class _Disk(FaultyFiles):
@@ -122,6 +124,17 @@ async def test_turned_away(tmp_path: Path) -> None:
         assert samples[TURNED_AWAY.name]["scanner", "shutting-down"] == 1
         assert sum(samples[TURNED_AWAY.name].values()) == 1
         assert sum(samples[UPLOADS.name].values()) == 0
+
+
+async def test_handshakes(tmp_path: Path) -> None:
+    """Handshakes that came to nothing are counted by their kind, all of which are there."""
+    async with open_reporting(tmp_path) as reporting:
+        reporting.door.factory.gate.failed(None, "certificate-rejected")
+        samples = reporting.report().samples[HANDSHAKE_FAILURES.name]
+        assert samples == {
+            ("scanner", kind): int(kind == "certificate-rejected") for kind in FAILURES
+        }
+        reporting.door.factory.refusals.tell()
 
 
 async def test_draining(tmp_path: Path) -> None:
