@@ -349,15 +349,17 @@ def test_start_with_an_expired_one(files: Files, tmp_path: Path) -> None:
         assert done.stderr.count("\n") == 1
 
 
-def test_start_with_one_that_ends_soon(files: Files, tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", [1, 2])
+def test_start_with_one_that_ends_soon(workers: int, files: Files, tmp_path: Path) -> None:
     """Less than 14 days before its end, start and --check warn, and the daemon serves."""
     files.renew(13.5)
     text = f"certificate {files.chain}: it is good until {said(files.ends)}, for 13 days"
     done = run_twistd(tmp_path, "-n", "--pidfile=", "upload", files.option, "--check")
     assert (done.returncode, done.stderr) == (0, "")
     assert f"warning: {text}\n" in done.stdout
-    with Daemon(tmp_path, files.option) as daemon:
+    with Daemon(tmp_path, files.option, f"--workers={workers}") as daemon:
         assert "WARN" in daemon.wait_for_line(text)
+        assert len(daemon.lines(text)) == 1
         assert shown(daemon) == files.ends.timestamp()
 
 

@@ -171,6 +171,7 @@ async def test_malformed_accept(accept: str) -> None:
 
 
 OURS = ["127.0.0.1:9464", "[::1]:9464", "[fe80::1%eth0]", "localhost", "upload", "UPLOAD.local:9"]
+LOCAL = ["a.local", "a.b.internal.", "a.localhost", "nas.home.arpa:9464", "upload.files.svc"]
 NAMES = ["metrics.upload.com", "Metrics.Upload.Com.:9464", socket.gethostname()]
 OTHERS = [
     "evil.com",
@@ -178,6 +179,7 @@ OTHERS = [
     "127.0.0.1.evil.com",
     "upload.com",
     "local.com",
+    "evil.mylocal",
     "evil.example",
     "",
     "a:b:c",
@@ -188,7 +190,7 @@ OTHERS = [
 async def test_host(path: str) -> None:
     """Names that somebody else could point at this machine are not answered to."""
     async with open_status() as status:
-        for host in OURS + NAMES + OTHERS:
+        for host in OURS + LOCAL + NAMES + OTHERS:
             code, text, _ = await status.get(path, headers={"Host": host})
             assert (code == 421) == (host in OTHERS), host
             assert ("--metrics-host" in text) == (host in OTHERS)

@@ -4,6 +4,7 @@ The real daemon with ``--metrics``.
 
 from __future__ import annotations
 
+import http.client
 import os
 import signal
 import socket
@@ -194,3 +195,16 @@ async def test_it_leaves_nothing(tmp_path: Path) -> None:
         with pytest.raises(ConnectionResetError):
             peer.recv(1)
     assert status.port is None
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_host(tmp_path: Path, workers: int) -> None:
+    """The pages are served under a public name only if it was given."""
+    given = "--metrics-host=Upload.Example.com"
+    with Daemon(tmp_path, "--metrics=0", given, f"--workers={workers}") as daemon:
+        address = Scraper(daemon).address
+        for host, code in [("upload.example.com", 200), ("evil.example.com", 421)]:
+            connection = http.client.HTTPConnection(*address, timeout=PATIENCE)
+            connection.request("GET", "/healthz", headers={"Host": f"{host}:9464"})
+            assert connection.getresponse().status == code
+            connection.close()
