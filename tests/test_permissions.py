@@ -142,7 +142,7 @@ def test_setgid_of_a_group_that_the_daemon_is_not_in() -> None:
         result = run_twistd(
             folder, "-n", "--pidfile=", *general, "upload", "--port=0", f"--directory={inbox}"
         )
-        assert "remove it while no daemon runs, and it is made anew" in result.stderr
+        assert "remove it while no daemon runs; it will be created again" in result.stderr
         shutil.rmtree(inbox / INCOMING)
         with Daemon(folder, general=general) as daemon:
             for content in b"small", bytes(1_000_000):
@@ -237,12 +237,12 @@ def test_without_acls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @needs_root
 def test_somebody_elses_while_it_runs(tmp_path: Path) -> None:
     """
-    Who may rename in the directory takes .incoming away and removes it, and puts
-    one of his there: that is not used, and the log says why nothing is stored.
+    The .incoming of a daemon is removed while it runs, and somebody else is the first to
+    make another: that is not used, and the log says why nothing is stored.
     """
     rig = Rig(tmp_path)
     with capturedLogs() as told:
-        (tmp_path / INCOMING).rmdir()
+        shutil.rmtree(tmp_path / INCOMING)
         (tmp_path / INCOMING).mkdir()
         os.chown(tmp_path / INCOMING, ANNA, ANNA)
         incoming = rig.store.begin(ARRIVAL, lambda _: None)

@@ -85,7 +85,7 @@ def test_of_somebody_else(above: int, tmp_path: Path, mode: int) -> None:
         open_private(above, ".ours", FaultyFiles())
     assert raised.value.strerror == (
         ".ours belongs to uid 1001, and this daemon runs as uid 0: chown -R it if an earlier"
-        " daemon of yours made it, else remove it"
+        " daemon of yours made it, otherwise remove it"
     )
     assert stat.S_IMODE(theirs.stat().st_mode) == mode
     assert os.listdir(theirs) == []

@@ -111,7 +111,7 @@ def test_folder_of_somebody_else(tmp_path: Path, name: str, options: tuple[str, 
     assert line == (
         f"twistd upload: cannot use {inbox}/{name.partition('/')[0]}: {name.rpartition('/')[2]}"
         " belongs to uid 65534, and this daemon runs as uid 0: chown -R it if an earlier daemon"
-        " of yours made it, else remove it"
+        " of yours made it, otherwise remove it"
     )
     assert [*(inbox / name).iterdir()] == []
 

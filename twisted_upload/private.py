@@ -77,7 +77,7 @@ def _of_somebody_else(name: str, owner: int) -> PermissionError:
     return PermissionError(
         errno.EPERM,
         f"{name} belongs to uid {owner}, and this daemon runs as uid {os.geteuid()}: chown -R it"
-        " if an earlier daemon of yours made it, else remove it",
+        " if an earlier daemon of yours made it, otherwise remove it",
     )
 
 
@@ -120,7 +120,7 @@ def _set_permissions(folder: int, above: int, name: str) -> None:
         raise PermissionError(
             errno.EPERM,
             f"{name} does not pass on the group of the directory, gid {wanted.st_gid}, which is"
-            " setgid: remove it while no daemon runs, and it is made anew",
+            " setgid: remove it while no daemon runs; it will be created again",
         )
     _copy_default_acl(above, folder)
 
