@@ -138,6 +138,21 @@ def test_what_we_did_not_make(
     queue.is_set_aside(why)
 
 
+def test_exchanged_in_between(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is exchanged between the first look and the opening is looked at again."""
+    real, other = os.open, queue.path / "other"
+    other.write_text(queue.bad.read_text())
+    other.chmod(0o666)
+
+    def opened(path: Any, flags: int, *rest: Any, **more: Any) -> int:
+        if path == queue.bad.name and other.exists():
+            other.rename(queue.bad)
+        return real(path, flags, *rest, **more)
+
+    monkeypatch.setattr(os, "open", opened)
+    queue.is_set_aside("others may write to it")
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import socket
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -151,6 +152,41 @@ def test_stop(command: Any, tmp_path: Path) -> None:
     assert ends == ["stopped with the daemon"] * 2
     it.close()
     assert it.run({}).what == "cannot be started: the daemon stops"
+
+
+def test_stop_while_it_starts(command: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stop is heard that comes while the process that starts programs is being started."""
+    it = command("sleep", "600")
+    real = it._start
+
+    def start(theirs: socket.socket) -> Any:
+        it.stop()
+        return real(theirs)
+
+    monkeypatch.setattr(it, "_start", start)
+    assert it.run({}).what == "stopped with the daemon"
+
+
+def test_starter_that_stands_still(command: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the process that starts programs reads nothing, that holds up nobody for ever."""
+    monkeypatch.setattr("twisted_upload.hook_command._SEND_PATIENCE", 1)
+    it = command("true")
+    assert it.run({}).succeeded
+    os.kill(starter(it), signal.SIGSTOP)
+    ends: list[str] = []
+    threads = [
+        threading.Thread(target=lambda: ends.append(it.run({"A": "x" * 100_000}).what))
+        for _ in range(6)
+    ]
+    for thread in threads:
+        thread.start()
+    until(lambda: ends, "one that has given up")
+    assert {*ends} == {"cannot be started: Resource temporarily unavailable"}
+    it.stop()  # nor is whoever calls this
+    os.kill(starter(it), signal.SIGCONT)
+    for thread in threads:
+        thread.join(20)
+    assert len(ends) == 6
 
 
 def starter(it: HookCommand) -> int:

@@ -276,6 +276,17 @@ def test_set_aside(folder: Folder, files: Ordered, inbox: Path) -> None:
     assert files.order == ["sync a file in waiting", "sync failed"]
 
 
+def test_set_aside_very_often(folder: Folder, inbox: Path) -> None:
+    """However often it is set aside, it does not grow for ever."""
+    _, marker = keep(folder, MOMENT, b"hello")
+    (name,) = waiting(inbox)
+    with (inbox / HOOKS / WAITING / name).open("a") as file:
+        file.write("\n" * 2**20)
+    size = (inbox / HOOKS / WAITING / name).stat().st_size
+    marker.set_aside(6, "exit status 3", 1.5, "x" * 4096)
+    assert (inbox / HOOKS / FAILED / name).stat().st_size == size
+
+
 def test_set_aside_and_back(folder: Folder, inbox: Path) -> None:
     """Moved back, it is as it was; and the second time, it has a line more."""
     kept, marker = keep(folder, MOMENT, b"hello")

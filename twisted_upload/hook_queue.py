@@ -44,7 +44,6 @@ import heapq
 import os
 import re
 import secrets
-import stat
 import weakref
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -254,8 +253,6 @@ class HookQueue:
         name = f"owner-{owner}"
         flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         try:
-            if not stat.S_ISREG(os.stat(name, dir_fd=self._hooks, follow_symlinks=False).st_mode):
-                return False  # nobody's
             lock = os.open(name, flags, dir_fd=self._hooks)
         except OSError as error:
             return error.errno in _PASSES  # as far as can be known

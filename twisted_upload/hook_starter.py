@@ -114,11 +114,9 @@ class _Output:
         surplus = int.from_bytes(number, sys.byteorder) - LAST_SAID
         if surplus > 0:
             try:
-                moved = os.splice(self.descriptor, self._null, surplus)
+                os.splice(self.descriptor, self._null, surplus)
             except OSError:  # a sandbox that forbids it
-                moved = len(os.read(self.descriptor, min(surplus, _PIECE)))
-            if moved:
-                self._said = b""
+                os.read(self.descriptor, surplus)
 
 
 class _Run:
