@@ -8,11 +8,12 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from tests.daemon import PATIENCE, SUCCESS, Daemon, deadly, run_twistd
+from tests.daemon import PATIENCE, SUCCESS, Daemon, deadly, run_twistd, unprivileged
 
 SERVE = [sys.executable, "-m", "twisted_upload", "serve"]
 
@@ -20,10 +21,10 @@ SERVE = [sys.executable, "-m", "twisted_upload", "serve"]
 class Served(Daemon):
     """The same daemon, started the other way."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
+    def __init__(self, folder: Path, *options: str, before: Sequence[str] = ()) -> None:
         super().__init__(folder, *options)
         cut = self._command.index("upload") + 1
-        self._command[:cut] = [*deadly(), *SERVE]
+        self._command[:cut] = [*deadly(), *before, *SERVE]
 
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -53,10 +54,16 @@ def test_serve(tmp_path: Path, number: int) -> None:
 
 def test_read_only_folder(tmp_path: Path) -> None:
     """It needs no folder that can be written to but that of the files."""
-    (tmp_path / "here").mkdir()
-    os.chmod(tmp_path / "here", 0o555)
-    with Served(tmp_path, "--log-format=json") as daemon:
-        assert daemon.send(b"hello") == SUCCESS
+    (tmp_path / "inbox").mkdir()
+    daemon = Served(tmp_path, before=unprivileged())
+    daemon.log.touch()
+    daemon.errors.touch()
+    os.chmod(tmp_path, 0o555)
+    try:
+        with daemon:
+            assert daemon.send(b"hello") == SUCCESS
+    finally:
+        os.chmod(tmp_path, 0o755)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +81,7 @@ def test_read_only_folder(tmp_path: Path) -> None:
 def test_the_same(tmp_path: Path, arguments: list[str]) -> None:
     """Help, errors and exit statuses are those of twistd -n upload."""
     served = run(tmp_path, *arguments)
-    twisted = run_twistd(tmp_path, "-n", "--pidfile=", "upload", *arguments)
+    twisted = run_twistd(tmp_path, "-n", "upload", *arguments)
     assert served.returncode == twisted.returncode
     assert served.stderr == twisted.stderr
     assert served.stdout == twisted.stdout

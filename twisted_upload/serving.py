@@ -30,7 +30,7 @@ def serve(arguments: Sequence[str], interrupts: Interrupts) -> NoReturn:
     """
     from twisted.scripts.twistd import run  # noqa: PLC0415 - for the command, not for Tab
 
-    sys.argv = ["twistd", "-n", "--pidfile=", "upload", *arguments]
+    sys.argv = ["twistd", "-n", "upload", *arguments]
     try:
         interrupts.release()
         run()
