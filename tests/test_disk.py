@@ -5,6 +5,7 @@ The disk threads.
 from __future__ import annotations
 
 import errno
+import os
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -14,7 +15,7 @@ from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.python.failure import Failure
 
 from tests.helpers import PATIENCE, reactor, turns, until
-from twisted_upload.disk import DiskThreads, PoolStopped
+from twisted_upload.disk import NICENESS, DiskThreads, PoolStopped
 from twisted_upload.testing import ManualDisk
 
 
@@ -204,6 +205,33 @@ async def test_no_threads(disk: DiskThreads, monkeypatch: pytest.MonkeyPatch) ->
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", cannot)
         assert await gatherResults([disk.run(lambda: 3) for _ in range(5)]) == [3] * 5
+
+
+async def test_aside(disk: DiskThreads) -> None:
+    """Long jobs have threads of their own, which give way to the others; neither waits for both."""
+    go_on = threading.Event()
+
+    def niceness() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    here = niceness()
+    stuck = [disk.run_aside(lambda: go_on.wait(PATIENCE)) for _ in range(5)]
+    assert await disk.run(niceness) == here
+    go_on.set()
+    assert await gatherResults(stuck) == [True] * 5
+    assert await disk.run_aside(niceness) == min(here + NICENESS, 19)
+
+
+async def test_stop_waits_for_long_jobs(disk: DiskThreads) -> None:
+    """Stopping waits for long jobs too, and what follows from them is still done."""
+    go_on = threading.Event()
+    done = disk.run_aside(lambda: go_on.wait(PATIENCE))
+    cleaned_up = done.addCallback(lambda _: disk.run(lambda: "cleaned up"))
+    stopped = disk.stop()
+    assert not stopped.called
+    go_on.set()
+    await stopped
+    assert await cleaned_up == "cleaned up"
 
 
 def test_stop_unused() -> None:

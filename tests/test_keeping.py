@@ -357,6 +357,8 @@ class _Odd:
             raise RuntimeError("can't start new thread")
         return self.disk.run(job)
 
+    run_aside = run
+
 
 def test_a_disk_that_raises(folder: Folder) -> None:
     """A bunch that cannot even be begun has its end, and its lane is free again."""

@@ -49,6 +49,8 @@ class Disk:
         self.waiting.append(lambda: later.callback(job()))
         return later
 
+    run_aside = run
+
     def go_on(self) -> None:
         self.stuck = False
         for finish in self.waiting:

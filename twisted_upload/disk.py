@@ -9,7 +9,9 @@ system with a journal also share its flushes when they ask at the same time
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import os
 import queue
 import threading
 from collections import deque
@@ -41,6 +43,33 @@ class IDisk(Protocol):
             raised.
         """
 
+    def run_aside(self, job: Callable[[], T]) -> Deferred[T]:
+        """
+        The same for a job that takes long and much of the processor: it gives
+        way to the others.
+        """
+
+
+NICENESS = 10
+"""How far threads with long jobs give way: those that keep small uploads, and the
+reactor, would else wait for them for some milliseconds each time."""
+
+
+class _Line:
+    """
+    Jobs that are done in the order they came, and the threads that do them.
+
+    :ivar unfinished: jobs whose results have not been delivered.
+    """
+
+    def __init__(self, name: str, niceness: int) -> None:
+        self.name = name
+        self.niceness = niceness
+        self.jobs: queue.SimpleQueue[tuple[Deferred[Any], Callable[[], Any]] | None]
+        self.jobs = queue.SimpleQueue()
+        self.threads: list[threading.Thread] = []
+        self.unfinished = 0
+
 
 class DiskThreads:
     """
@@ -50,24 +79,21 @@ class DiskThreads:
     dead disk never lets go does not keep the process from ending.
 
     :param reactor: in whose thread results are delivered.
-    :param size: threads at the most.
+    :param size: threads at the most, and as many for `run_aside`.
     :param name: of the threads, for people who look at the process.
     """
 
     def __init__(self, reactor: IReactorFromThreads, size: int = 32, name: str = "disk") -> None:
         self._reactor = reactor
         self._size = size
-        self._name = name
-        self._jobs: queue.SimpleQueue[tuple[Deferred[Any], Callable[[], Any]] | None]
-        self._jobs = queue.SimpleQueue()
-        self._threads: list[threading.Thread] = []
-        self._unfinished = 0
+        self._line = _Line(name, 0)
+        self._aside = _Line(f"{name}-aside", NICENESS)
         self._stopped = False
         self._ended = False
         self._idle: list[Deferred[None]] = []
         # Results travel in bunches: one wake-up of the reactor for all that
         # have finished before it looks.
-        self._results: deque[tuple[Deferred[Any], Any]] = deque()
+        self._results: deque[tuple[_Line, Deferred[Any], Any]] = deque()
         self._lock = threading.Lock()
         self._waking = False
 
@@ -78,17 +104,24 @@ class DiskThreads:
         Never raises.  It fails with `PoolStopped`, or with `OSError` (``EAGAIN``)
         where the system has no thread for it.
         """
+        return self._run(self._line, job)
+
+    def run_aside(self, job: Callable[[], T]) -> Deferred[T]:
+        """See `IDisk.run_aside`, and `run`."""
+        return self._run(self._aside, job)
+
+    def _run(self, line: _Line, job: Callable[[], T]) -> Deferred[T]:
         if self._ended:
             return fail(PoolStopped("the disk threads have stopped"))
-        if self._unfinished >= len(self._threads) and len(self._threads) < self._size:
+        if line.unfinished >= len(line.threads) and len(line.threads) < self._size:
             try:
-                self._start_thread()
+                self._start_thread(line)
             except RuntimeError as error:  # then those that there are do it, in time
-                if not self._threads:
+                if not line.threads:
                     return fail(OSError(errno.EAGAIN, str(error)))
         done: Deferred[T] = Deferred()
-        self._unfinished += 1
-        self._jobs.put((done, job))
+        line.unfinished += 1
+        line.jobs.put((done, job))
         return done
 
     def stop(self) -> Deferred[None]:
@@ -110,24 +143,36 @@ class DiskThreads:
 
     def _end_threads(self) -> None:
         self._ended = True
-        for _ in self._threads:
-            self._jobs.put(None)
+        for line in self._line, self._aside:
+            for _ in line.threads:
+                line.jobs.put(None)
 
-    def _start_thread(self) -> None:
-        name = f"{self._name}-{len(self._threads)}"
-        thread = threading.Thread(target=self._work, name=name, daemon=True)
+    @property
+    def _threads(self) -> list[threading.Thread]:
+        return self._line.threads + self._aside.threads
+
+    @property
+    def _unfinished(self) -> int:
+        return self._line.unfinished + self._aside.unfinished
+
+    def _start_thread(self, line: _Line) -> None:
+        name = f"{line.name}-{len(line.threads)}"
+        thread = threading.Thread(target=self._work, args=(line,), name=name, daemon=True)
         thread.start()
-        self._threads.append(thread)
+        line.threads.append(thread)
 
-    def _work(self) -> None:
-        while (item := self._jobs.get()) is not None:
+    def _work(self, line: _Line) -> None:
+        if line.niceness:
+            with contextlib.suppress(OSError):  # in Linux, each thread has its own
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), line.niceness)
+        while (item := line.jobs.get()) is not None:
             done, job = item
             try:
                 result: Any = job()
             except BaseException:
                 result = Failure()
             with self._lock:
-                self._results.append((done, result))
+                self._results.append((line, done, result))
                 wake, self._waking = not self._waking, True
             if wake:
                 self._reactor.callFromThread(self._deliver)
@@ -137,8 +182,8 @@ class DiskThreads:
         with self._lock:
             results, self._results = self._results, deque()
             self._waking = False
-        for done, result in results:
-            self._unfinished -= 1
+        for line, done, result in results:
+            line.unfinished -= 1
             try:
                 done.callback(result)
             except Exception:  # one that cannot be told is not to keep it from the others

@@ -229,7 +229,7 @@ class DirectoryIncoming:
                 raise
 
         self._busy = self._created = True
-        running = self._store.disk.run(take)
+        running = self._store.disk.run_aside(take)
         running.addCallbacks(self._took, self._went_wrong).addErrback(self._broke)
 
     def _took(self, taken: Taken) -> None:

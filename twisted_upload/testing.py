@@ -73,6 +73,10 @@ class ManualDisk:
         self._jobs.append((done, job))
         return done
 
+    def run_aside(self, job: Callable[[], T]) -> Deferred[T]:
+        """The same: there is one line."""
+        return self.run(job)
+
     @property
     def waiting(self) -> int:
         """Jobs that have not been done."""
