@@ -221,6 +221,35 @@ def test_changed_file_is_retried(file: str) -> None:
     assert (running.result.outcome, running.result.attempts) == ("kept", 2)
 
 
+@pytest.mark.parametrize("error", [CouldNotConnect("no"), Busy("later"), SourceFailed("gone")])
+def test_failure_after_an_unknown_outcome(file: str, error: Exception) -> None:
+    """A retry that fails does not make certain what an earlier attempt has left in doubt."""
+    running = Running(file, retries=Retries(1, unknown=True, delay=1.0, random=lambda: 1.0))
+    running.send.fail(OutcomeUnknown("no answer"))
+    running.clock.advance(1.0)
+    running.send.fail(error)
+    assert (running.result.outcome, running.result.status) == ("unknown", ExitStatus.UNKNOWN)
+    assert (running.result.error or "").endswith("; an earlier attempt may be kept")
+
+
+def test_interrupted_after_an_unknown_outcome(file: str) -> None:
+    """Nor does the user who ends the waiting for it."""
+    running = Running(file, retries=Retries(1, unknown=True, delay=1.0, random=lambda: 1.0))
+    running.send.fail(OutcomeUnknown("no answer"))
+    running.batch.interrupt(signal.SIGINT)
+    assert (running.result.outcome, running.result.code) == ("unknown", "cancelled")
+    assert running.result.status == 130
+
+
+def test_kept_after_an_unknown_outcome(file: str) -> None:
+    """When the retry is kept, the file is."""
+    running = Running(file, retries=Retries(1, unknown=True, delay=1.0, random=lambda: 1.0))
+    running.send.fail(OutcomeUnknown("no answer"))
+    running.clock.advance(1.0)
+    running.send.keep()
+    assert (running.result.outcome, running.result.status) == ("kept", 0)
+
+
 def test_internal_error_at_the_end(file: str) -> None:
     """Whatever goes wrong here when everything has been sent: the file may be kept."""
     running = Running(file)

@@ -11,7 +11,7 @@ import stat
 import sys
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, BinaryIO, Literal, Protocol, cast
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
@@ -241,13 +241,16 @@ class Batch:
         while self._waiting:
             index, file = self._waiting.popleft()
             self._watcher.began(index, file)
-            self._end(await self._send_one(index, file))
+            doubtful: list[Result] = []
+            result = await self._send_one(index, file, doubtful)
+            self._end(_in_doubt(result) if doubtful else result)
 
     def _end(self, result: Result) -> None:
         self.results.append(result)
         self._watcher.ended(result)
 
-    async def _send_one(self, index: int, file: str) -> Result:
+    async def _send_one(self, index: int, file: str, doubtful: list[Result]) -> Result:
+        """:param doubtful: gets the attempts before the last of which the file may be kept."""
         began = self._clock.seconds()
         attempts = 0
         connected = all_sent = False
@@ -281,6 +284,8 @@ class Batch:
                 return Result(
                     index, file, "kept", None, receipt, None, seconds(), attempts, ExitStatus.KEPT
                 )
+            if result.outcome == "unknown":
+                doubtful.append(result)
             delay = self._retries.wait(attempts)
             self._watcher.retrying(result, delay, self._retries.limit)
             try:
@@ -320,6 +325,18 @@ def _failed(
         if all_sent:
             outcome, status = "unknown", ExitStatus.UNKNOWN
     return Result(index, file, outcome, code, None, text, seconds, attempts, status)
+
+
+def _in_doubt(result: Result) -> Result:
+    """What is true of the last attempt, where an earlier one may have been kept."""
+    if result.outcome in ("kept", "unknown"):
+        return result
+    return replace(
+        result,
+        outcome="unknown",
+        error=f"{result.error}; an earlier attempt may be kept",
+        status=result.status if result.cancelled else ExitStatus.UNKNOWN,
+    )
 
 
 class _Path:
