@@ -23,7 +23,7 @@ from twisted_upload.worker_process import (
     REPORTS,
     WorkerProcess,
 )
-from twisted_upload.workers import Supervisor
+from twisted_upload.workers import UNKILLABLE, Supervisor
 
 WATCHDOG = 30.0
 
@@ -174,6 +174,21 @@ def test_nobody_is_watched_at_the_end(supervised: Supervised) -> None:
     assert not stopped.called
     supervised.one.ends()
     assert stopped.called
+    assert supervised.reactor.getDelayedCalls() == []
+
+
+def test_who_cannot_be_killed(supervised: Supervised) -> None:
+    """A worker that not even SIGKILL ends is left behind, so that the daemon ends."""
+    stopped = supervised.supervisor.stopService()
+    supervised.other.ends()
+    supervised.reactor.turn(10)
+    with capturedLogs() as events:
+        supervised.reactor.turn(UNKILLABLE - 0.1)
+        assert not stopped.called
+        supervised.reactor.turn(0.1)
+    assert stopped.called
+    assert [event["pid"] for event in events] == [supervised.one.pid]
+    supervised.one.ends()
     assert supervised.reactor.getDelayedCalls() == []
 
 

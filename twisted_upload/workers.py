@@ -41,7 +41,7 @@ from twisted_upload.ports import close_ours
 from twisted_upload.tls_endpoints import TLSServerEndpoint
 from twisted_upload.worker_process import CERTIFICATES, REPORTS, WorkerProcess
 
-__all__ = ["LASTING", "Supervisor"]
+__all__ = ["LASTING", "UNKILLABLE", "Supervisor"]
 
 RESTART_DELAY = 1.0
 """Seconds between a worker's death and its successor, where it lived no longer
@@ -49,6 +49,10 @@ than that."""
 
 AT_ONCE = 2.0
 """Seconds after which a worker that was told to end at once is killed."""
+
+UNKILLABLE = 5.0
+"""Seconds after which a worker that was killed and has not ended, on a dead disk
+perhaps, is waited for no longer."""
 
 LASTING = "lasting"
 """Said of a socket that stays open when all processes of ours have closed it."""
@@ -97,6 +101,7 @@ class Supervisor(Listening):
         self._watching: IDelayedCall | None = None
         self._due = 0.0  # when the next look was to be
         self._killing: IDelayedCall | None = None
+        self._leaving: IDelayedCall | None = None
         self._kept = 0  # by workers that have ended
         self._ready: list[Deferred[None]] = []
         self._workers: dict[int, WorkerProcess] = {}
@@ -181,22 +186,31 @@ class Supervisor(Listening):
         ended = [worker.ended for worker in self._workers.values()]
         for worker in self._workers.values():
             worker.signal(signal.SIGTERM)
-        killing = self._killing = self._reactor.callLater(self._patience, self._kill)
+        gone: Deferred[None] = Deferred()
+        DeferredList(ended).addCallback(lambda _: None if gone.called else gone.callback(None))
+        killing = self._killing = self._reactor.callLater(self._patience, self._kill, gone)
         # Ours would keep connections that no worker takes any more.
         tcp = [port for port in self.ports if _family(port) != socket.AF_UNIX]
         await DeferredList([close_ours(port) for port in tcp])
         self.ports = [port for port in self.ports if port not in tcp]
-        await DeferredList(ended)
-        if killing.active():
-            killing.cancel()
+        await gone
+        for timer in (killing, self._leaving):
+            if timer is not None and timer.active():
+                timer.cancel()
         await DeferredList([maybeDeferred(port.stopListening) for port in self.ports])
         self.ports = []
         await self.stop_companions()
 
-    def _kill(self) -> None:
+    def _kill(self, gone: Deferred[None]) -> None:
         for worker in self._workers.values():
             _log.warn("worker {pid} does not end; killing it", pid=worker.pid)
             worker.kill()
+        self._leaving = self._reactor.callLater(UNKILLABLE, self._leave, gone)
+
+    def _leave(self, gone: Deferred[None]) -> None:
+        for worker in self._workers.values():
+            _log.error("worker {pid} hangs in the kernel; it is left behind", pid=worker.pid)
+        gone.callback(None)
 
     def _look(self) -> None:
         if len(self._workers) == self._number and all(it.ready for it in self._workers.values()):
