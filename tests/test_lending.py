@@ -17,7 +17,17 @@ import pytest
 from twisted.internet.defer import Deferred
 
 from tests.daemon import SUCCESS, Daemon, connect, finish, until
-from tests.helpers import OpenDoor, in_thread, open_descriptors, open_door, read_all, reset, turns
+from tests.helpers import (
+    PATIENCE,
+    OpenDoor,
+    in_thread,
+    open_descriptors,
+    open_door,
+    read_all,
+    reset,
+    turns,
+)
+from tests.helpers import until as until_here
 from tests.stores import ARRIVAL, MILLISECONDS, Rig, ThreadedRig, contents, leftovers, open_store
 from tests.test_shortage import processor_time
 from twisted_upload.admission import Places
@@ -358,19 +368,20 @@ def test_worth_it_again(sockets: Sockets, brought: int, again: bool) -> None:
 # -- with a door --------------------------------------------------------------
 
 
-def _large(peer: socket.socket) -> bytes:
-    peer.sendall(LARGE)
+def _large(peer: socket.socket, content: bytes = LARGE) -> bytes:
+    peer.sendall(content)
     peer.shutdown(socket.SHUT_WR)
     return read_all(peer)
 
 
 async def _is_lent(door: OpenDoor, rig: Rig) -> None:
-    for _ in range(100):
-        await turns()
+    def lent() -> bool:
         if any(sender._lent for sender in door.senders):
-            return
+            return True
         rig.disk.work(1)
-    raise AssertionError("it was never lent")
+        return False
+
+    await until_here(lent)
 
 
 async def test_no_place_at_the_door(tmp_path: Path) -> None:
@@ -410,7 +421,10 @@ async def test_goes_on_where_it_cannot_be_lent_again(
     places = Places()
     async with open_door(store=rig.store, places=places) as door:
         peer = door.connect()
-        sending = in_thread(_large, peer)
+        peer.setblocking(False)
+        sent = peer.send(LARGE)  # large reads: so it is known as a large upload
+        peer.settimeout(PATIENCE)
+        sending = in_thread(_large, peer, LARGE[sent:])
         monkeypatch.setattr("twisted_upload.handover.AT_A_TIME", 100_000)
         await _is_lent(door, rig)
         places.most_lent = 0

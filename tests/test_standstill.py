@@ -53,11 +53,12 @@ async def test_unread_at_that_moment(finish: float, said: bytes) -> None:
         peer = door.connect()
         peer.sendall(b"content")
         await door.has_come(7)
+        pass_time(door.clock, 59.75)
         if said:
             peer.sendall(said)
         else:
             peer.shutdown(socket.SHUT_WR)
-        door.clock.advance(60)
+        door.clock.advance(0.25)
         assert door.log.ends == []
         if said:
             await door.has_come(12)
@@ -72,8 +73,9 @@ async def test_unread_over_tls() -> None:
         peer = Peer(client_context(), door.connect())
         await in_thread(peer.handshake, b"content")
         await door.has_come(7)
+        pass_time(door.clock, 59.75)
         peer.send(b" more")
-        door.clock.advance(60)
+        door.clock.advance(0.25)
         assert door.log.ends == []
         await door.has_come(12)
         await in_thread(peer.send, b"", last=True)
@@ -216,3 +218,17 @@ def test_a_silent_sender(tmp_path: Path) -> None:
         began = time.monotonic()
         assert hear(peer).startswith("上传失败: timeout".encode())
         assert 0.5 < time.monotonic() - began < 5
+
+
+def test_draining(tmp_path: Path) -> None:
+    """Nor does a daemon that is stopping: an upload that ended meanwhile has ended in time."""
+    content = bytes(400_000)
+    with Daemon(tmp_path, "--drain=1s") as daemon, daemon.begin(content) as peer:
+        daemon.signal(signal.SIGTERM)
+        daemon.wait_for_line("may go on")
+        with standing_still(daemon, 3):
+            peer.sendall(b"and its end")
+            peer.shutdown(socket.SHUT_WR)
+        assert hear(peer) == SUCCESS
+        daemon.wait_for_end()
+        assert daemon.only_file() == content + b"and its end"

@@ -18,6 +18,7 @@ from twisted_upload.directory import DirectoryStore, undone_on_failure
 from twisted_upload.disk import DiskThreads
 from twisted_upload.hook_command import GRACE
 from twisted_upload.journal import Journal
+from twisted_upload.limits import LATE
 from twisted_upload.notifying import Counts, KeptCount
 from twisted_upload.ports import accept_no_more, accept_the_rest, take_no_more
 from twisted_upload.raw import UploadFactory
@@ -41,6 +42,10 @@ told to stop, where newcomers are to go to another server."""
 FIRST_BYTES = 2.0
 """Seconds for which it waits, before draining, for the first bytes of those who
 have just connected, where those who come after them are not refused."""
+
+AFTER_A_STANDSTILL = 1.0
+"""Seconds for which it goes on to wait for senders when it finds that it has stood
+still itself meanwhile."""
 
 AT_ONCE = 0.25
 """Seconds of each wait that are left, when it is to end at once."""
@@ -187,7 +192,7 @@ class UploadService(Listening):
                 uploads=uploads,
                 drain=self._drain,
             )
-        await self._at_most(self._drain, drained)
+        await self._at_most(self._drain, drained, AFTER_A_STANDSTILL)
         for door in self.doors:
             door.refuse_the_rest()
         await self._at_most(LAST_WORDS, _all(door.all_gone() for door in self.doors))
@@ -215,7 +220,7 @@ class UploadService(Listening):
             await self._leave_balancers(leaving)
         doors = {_door_of(port) for port in [*self.lasting, *leaving]}
         begun = _all(door.all_begun() for door in doors)
-        await self._at_most(min(FIRST_BYTES, self._drain), begun)
+        await self._at_most(min(FIRST_BYTES, self._drain), begun, AFTER_A_STANDSTILL)
 
     async def _leave_balancers(self, leaving: Sequence[IListeningPort]) -> None:
         """
@@ -240,20 +245,34 @@ class UploadService(Listening):
                 path=storage.path,
             )
 
-    async def _at_most(self, seconds: float, waiting: Deferred[Any]) -> bool:
-        """Wait for it, but not longer; whether it came."""
+    async def _at_most(self, seconds: float, waiting: Deferred[Any], more: float = 0.0) -> bool:
+        """
+        Wait for it, but not longer; whether it came.
+
+        :param more: seconds to wait then, where the time is found to be long over: we
+            have stood still, and what senders said meanwhile has not been read.
+        """
         came = True
+        due = self._clock.seconds() + seconds
+        timer: Any = None
 
         def give_up() -> None:
             nonlocal came
             came = False
             waiting.cancel()
 
+        def time_is_over() -> None:
+            nonlocal timer
+            if more and self._clock.seconds() - due > LATE:
+                timer = self._clock.callLater(more, give_up)
+            else:
+                give_up()
+
         if not waiting.called:
             if self._at_once:
                 seconds = min(seconds, AT_ONCE)
             self._waits.add(give_up)
-            timer: Any = self._clock.callLater(seconds, give_up)
+            timer = self._clock.callLater(seconds, time_is_over)
             try:
                 await waiting
             except Exception:
