@@ -24,8 +24,9 @@ __all__ = ["Figures", "Place", "Row", "Run", "Scale"]
 LEAK = 24 << 20
 """Bytes of memory that may be more after the second wave than after the first."""
 
-THREADS = 40
-"""Threads of a daemon at the most: 32 of the disk, the reactor's, and some room."""
+THREADS = 72
+"""Threads of a daemon at the most: 32 of the disk and as many for what comes from
+sockets inside the kernel, the reactor's, and some room."""
 
 SETTLE = 20.0
 """Seconds after which what abusers have left behind must be gone."""
