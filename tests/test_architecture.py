@@ -210,6 +210,14 @@ def test_no_module_level_reactor(module: str) -> None:
             assert "twisted.internet.reactor" not in {alias.name for alias in node.names}
 
 
+def test_every_reactor_is_monotonic() -> None:
+    """Whoever fetches the reactor of a process of ours gives it a clock that nobody can set."""
+    for module, tree in MODULES.items():
+        names = {*_imports(tree)}
+        if ("twisted.internet", "reactor") in names and module != "client":  # its caller's
+            assert ("twisted_upload.clock", "use_monotonic_time") in names, module
+
+
 def test_only_the_page_knows_prometheus() -> None:
     """Counting, and everything else, works without its library."""
     for module, tree in MODULES.items():

@@ -174,6 +174,22 @@ def test_silence_ends(tmp_path: Path, stepping: SteppingClock, workers: str) -> 
         assert re.search(r" in \d+\.\d s, \d+", line), line
 
 
+@pytest.mark.parametrize("kind", ["poll", "select", "asyncio"])
+def test_silence_ends_in_other_reactors(tmp_path: Path, stepping: SteppingClock, kind: str) -> None:
+    """It is the same with every reactor that twistd can be told to use."""
+    with (
+        Daemon(
+            tmp_path,
+            "--idle-timeout=1s",
+            general=[f"--reactor={kind}"],
+            environment=stepping.environment,
+        ) as daemon,
+        daemon.begin(bytes(300_000)) as peer,
+    ):
+        stepping.step(-HOUR)
+        assert "timeout nothing came for 1.0 s" in hear(peer).decode()
+
+
 @WORKERS
 def test_silence_is_not_longer(tmp_path: Path, stepping: SteppingClock, workers: str) -> None:
     """Set forward by an hour, nobody has been silent for an hour, nor too slow."""

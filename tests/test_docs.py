@@ -129,17 +129,18 @@ def test_fields() -> None:
     assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == [*FIELDS]
 
 
-def test_states() -> None:
-    """Each state that a connection can be in has all its bounds, and a test that there is."""
+@pytest.mark.parametrize(("name", "cells"), [("states", 6), ("processes", 4)])
+def test_bounds(name: str, cells: int) -> None:
+    """Each state of a connection, or of a process, has all its bounds, and a test that there is."""
     text = page("architecture.md")
-    table = text[text.index("<!-- states -->") :].split("\n\n")[0]
+    table = text[text.index(f"<!-- {name} -->") :].split("\n\n")[0]
     rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in table.splitlines()[3:]]
     assert len(rows) > 10
     for row in rows:
-        assert len(row) == 6
+        assert len(row) == cells
         assert all(row), row
-        name, _, test = row[-1].strip("`").partition("::")
-        there = (ROOT / "tests" / name).read_text("utf-8")
+        file, _, test = row[-1].strip("`").partition("::")
+        there = (ROOT / "tests" / file).read_text("utf-8")
         assert re.search(rf"^(async )?def {test}\(", there, re.MULTILINE), row[-1]
 
 
