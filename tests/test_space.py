@@ -112,6 +112,16 @@ def test_complete_ones_are_kept() -> None:
     assert kept == 25
 
 
+def test_what_is_being_written_counts_once() -> None:
+    """What others are just writing is no reason to refuse what is complete."""
+    disk = _Disk(RESERVE + 60 * MIB)
+    for _ in range(50):
+        disk.budget.grow(0, MIB)
+    disk.free -= 50 * MIB  # it is on the disk, but the threads have not said so
+    disk.budget.look()
+    assert disk.complete(MIB)
+
+
 def test_before_it_is_written() -> None:
     """What has been allowed counts before it has been written: many at once are no way around."""
     disk = _Disk(RESERVE + 8 * MIB)

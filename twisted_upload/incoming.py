@@ -220,17 +220,18 @@ class DirectoryIncoming:
         def take() -> Taken:
             if self._over:  # while it waited for its turn
                 return _NOTHING
-            try:
-                if pieces:
-                    part.append(pieces)
-                return part.take(taking.descriptor, taking.most, given_up=lambda: self._over)
-            except BaseException:
-                part.discard()
-                raise
+            if pieces:
+                part.append(pieces)
+            return part.take(taking.descriptor, taking.most, given_up=lambda: self._over)
 
         self._busy = self._created = True
         running = self._store.disk.run_aside(take)
-        running.addCallbacks(self._took, self._went_wrong).addErrback(self._broke)
+        running.addCallbacks(self._took, self._could_not_take).addErrback(self._broke)
+
+    def _could_not_take(self, failure: Failure) -> Deferred[None]:
+        # Not where it would give way to others: they may be waiting for its space.
+        discarded = self._store.disk.run(self._part.discard)
+        return discarded.addBoth(lambda _: self._went_wrong(failure))
 
     def _took(self, taken: Taken) -> None:
         self._let_go()

@@ -10,8 +10,9 @@ refused while less is free than the reserve, or no inodes are left
 (`Room.check`).
 
 What can be taken below the reserve is therefore bounded: a quarter of it by
-complete uploads; one piece (1 MiB) for each disk thread of *other* processes
-that keep files on the same file system; and what other programs write.
+complete uploads; one piece (1 MiB) for each disk thread that writes one at that
+moment, where there are complete ones or several processes at it; and what other
+programs write.
 
 Free space is looked at by the disk threads themselves, where fstatvfs(2) may
 hang without harm, in proportion to what they write: when an eighth of what was
@@ -169,9 +170,14 @@ class SpaceBudget:
 
     def _take(self, more: int, margin: float | None) -> bool:
         share = self._reserved / COMPLETE_SHARE
-        if self._headroom - more < (-share if margin is None else min(margin, share)):
+        if margin is None:
+            # What is being written may be counted twice, which is no reason to
+            # refuse what is complete.
+            if self._headroom + self._in_hand - more < -share:
+                return False
+        elif self._headroom - more < min(margin, share):
             return False
-        if margin is not None:
+        else:
             self._in_hand += more
         self._headroom -= more
         self._until_look -= more
