@@ -175,7 +175,7 @@ def test_starter_that_stands_still(command: Any, monkeypatch: pytest.MonkeyPatch
     os.kill(starter(it), signal.SIGSTOP)
     ends: list[str] = []
     threads = [
-        threading.Thread(target=lambda: ends.append(it.run({"A": "x" * 100_000}).what))
+        threading.Thread(target=lambda: ends.append(it.run({"A": "x" * 100_000}).what), daemon=True)
         for _ in range(6)
     ]
     for thread in threads:
