@@ -4,11 +4,13 @@ The queue of ``--on-upload``, as whoever comes next finds it.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -109,6 +111,26 @@ def test_taken_over(folder: Folder, tmp_path: Path) -> None:
     assert owner not in waiting(tmp_path)[0].split(".")
     assert names(other) == [NAME]
     assert len(owners(tmp_path)) == 1
+
+
+def test_lock_that_cannot_be_looked_at(
+    folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of whom it cannot be told just now whether he lives, nothing is taken until it can."""
+    keep(folder, MOMENT, b"hello")
+    other = hooked_folder(tmp_path)
+    _die(folder)
+    real = os.open
+
+    def fail(path: str, *arguments: Any, **more: Any) -> int:
+        if path.startswith("owner-"):
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return real(path, *arguments, **more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", fail)
+        assert names(other) == []
+    assert names(other) == [NAME]
 
 
 def test_killed(tmp_path: Path) -> None:
