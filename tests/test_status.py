@@ -291,6 +291,20 @@ async def test_a_body_is_thrown_away() -> None:
             await status.get("/healthz", body=bytes(100 * MOST_BODY))
 
 
+async def test_answered_while_it_sends() -> None:
+    """Who is still sending when the answer comes can send on, so that the answer is not lost."""
+    async with open_status() as status:
+        with contextlib.closing(await status.connect()) as peer:
+            peer.sendall(b"POST /metrics HTTP/1.1\r\nContent-Length: 2000\r\n\r\n")
+            assert b" 405 " in await in_thread(peer.recv, 65536)
+            assert await in_thread(peer.recv, 1) == b""
+            for _ in range(2):  # if it was closed, the first would be answered with a reset
+                peer.sendall(b"x" * 1000)
+                await turns()
+            assert len(status.there) == 1
+        await until(lambda: not status.there)
+
+
 async def test_one_request_for_each_connection() -> None:
     """The connection is closed with the answer, which says so."""
     async with open_status() as status:
