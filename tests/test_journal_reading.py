@@ -10,14 +10,16 @@ import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.helpers import open_descriptors
+from twisted_upload import journal_opening
 from twisted_upload.journal_files import JournalFiles
+from twisted_upload.journal_opening import open_journal
 from twisted_upload.journal_reading import Filter, Reader, Sums, parse_moment, parse_peer
 from twisted_upload.records import encode
 
@@ -419,3 +421,22 @@ def test_sums() -> None:
         sums.add(record)
     assert sums.uploads == {"kept": 2, "refused": 1, "lost": 0}
     assert (sums.kept, sums.missing) == (10, 6)
+
+
+def test_renamed_while_it_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a journal that is rotated just then, every line is read, and none twice."""
+    path = tmp_path / "journal"
+    path.with_name("journal.1").write_bytes(b"1\n")
+    path.write_bytes(b"2\n")
+    real = journal_opening._open
+
+    def rotate(name: str) -> IO[bytes]:
+        monkeypatch.undo()
+        path.with_name("journal.1").rename(path.with_name("journal.2"))
+        path.rename(path.with_name("journal.1"))
+        path.write_bytes(b"3\n")
+        return real(name)
+
+    monkeypatch.setattr(journal_opening, "_open", rotate)
+    with open_journal(str(path)) as files:
+        assert [file.read() for file in files] == [b"1\n", b"2\n", b"3\n"]
