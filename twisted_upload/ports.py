@@ -46,7 +46,7 @@ between two questions, and how many are asked."""
 USER_TIMEOUT = 60_000
 """Milliseconds after which a peer that acknowledges nothing is given up."""
 
-SHORTAGE_PAUSE = 0.02
+SHORTAGE_PAUSE = 0.005
 """Seconds after which it is tried again to serve newcomers, where there was no
 descriptor for them."""
 

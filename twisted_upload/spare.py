@@ -11,10 +11,13 @@ import socket
 __all__ = ["SPARE", "SpareDescriptors"]
 
 SPARE = 16
-"""Descriptors that are held back: for eight newcomers at a time with their files."""
+"""Descriptors that are held back: for seven newcomers at a time with their files."""
 
 LEFT = 16
 """Those that have to be left for others before any are held back again."""
+
+MARGIN = 2
+"""Those that are left for the store, where several newcomers are served at a time."""
 
 PAUSE = 0.5
 """Seconds between two tries to hold them back again."""
@@ -61,10 +64,12 @@ class SpareDescriptors:
     def are_left_for_one(self) -> bool:
         """
         Whether there are enough for a newcomer and its file, beside the files of
-        those who have come in since they were let go.
+        those who have come in since they were let go, and what the store needs
+        for a moment beside them.
         """
         self._newcomers = [it for it in self._newcomers if it.fileno() >= 0]
-        return _are_left(2 + len(self._newcomers))
+        others = len(self._newcomers)
+        return _are_left(2 + others + min(others, MARGIN))
 
     def came(self, newcomer: socket.socket) -> None:
         """It has come in, since they were let go."""
