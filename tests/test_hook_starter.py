@@ -258,12 +258,12 @@ def test_time_that_did_not_pass(tmp_path: Path) -> None:
     """While the machine stands still, nobody's time passes."""
     file, go = tmp_path / "pids", tmp_path / "go"
     script = f"echo $$ > {file}; until [ -e {go} ]; do sleep 0.01; done"
-    with Starting("sh", "-c", script, limit=2.0) as starting:
+    with Starting("sh", "-c", script, limit=5.0) as starting:
         answer = starting.ask()
         (pid,) = pids(file)
         os.killpg(pid, signal.SIGSTOP)
         starting.process.send_signal(signal.SIGSTOP)
-        time.sleep(4)  # no synchronisation: it is what is tested
+        time.sleep(6)  # no synchronisation: it is what is tested
         starting.process.send_signal(signal.SIGCONT)
         in_time(lambda: state(starting.process.pid) == "S")
         assert not gone(pid)

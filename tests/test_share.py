@@ -143,7 +143,7 @@ needs_promtool = pytest.mark.skipif(
 
 def promtool(*arguments: str | Path) -> None:
     done = subprocess.run(
-        ["promtool", *map(str, arguments)], capture_output=True, text=True, check=False, timeout=30
+        ["promtool", *map(str, arguments)], capture_output=True, text=True, check=False, timeout=55
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
