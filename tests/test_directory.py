@@ -628,6 +628,27 @@ def test_a_door_that_raises(rig: Rig, expected_errors: list[str]) -> None:
     rig.clock.advance(SELF_TEST_INTERVAL)
 
 
+def test_a_disk_that_raises(rig: Rig, expected_errors: list[str]) -> None:
+    """Where an aborted upload cannot be removed, the door gets its socket back all the same."""
+    expected_errors.append("can't start new thread")
+    incoming, _, _ = _begin(rig.store)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        taken = incoming.take_from(ours.fileno(), MOST_HELD)  # type: ignore[attr-defined]
+        incoming.abort()
+        run = rig.disk.run
+
+        def fails(job: object) -> Deferred[Any]:
+            raise RuntimeError("can't start new thread")
+
+        rig.disk.run = fails  # type: ignore[method-assign]
+        rig.disk.work()
+        rig.disk.run = run  # type: ignore[method-assign]
+        assert taken.called
+    incoming._part.discard()  # type: ignore[attr-defined]
+
+
 def test_aborted_while_it_takes(rig: Rig) -> None:
     """An upload that is aborted while a disk thread has its socket leaves nothing behind."""
     incoming, _, _ = _begin(rig.store)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -151,6 +152,46 @@ def test_entry_that_cannot_be_written(folder: Path, call: str) -> None:
     assert store.keep() == ["no-space"]
     assert contents(folder) == {}
     assert store.keep() == [f"{MILLISECONDS}-1"]
+    store.store.close()
+
+
+def test_never_set_back(folder: Path) -> None:
+    """An entry that is written for an earlier moment covers the later one still."""
+    store = _Store(folder, MILLISECONDS)
+    record = store.store._record
+    assert record is not None
+    until, _ = record.write(MILLISECONDS + 1_000_000)
+    assert record.write(MILLISECONDS)[0] == until
+    assert _entry(folder) == until
+    store.store.close()
+
+
+def test_names_of_a_bunch(folder: Path) -> None:
+    """The latest name of those that are kept together is covered."""
+    store = _Store(folder, MILLISECONDS)
+    store.keep()
+    ends = []
+    for later in (AHEAD + 10, 10 * AHEAD):  # one goes, the others wait for it, and go together
+        for _ in range(3):
+            store.milliseconds = MILLISECONDS + later
+            incoming = store.store.begin(ARRIVAL, lambda _: None)
+            incoming.write(b"x")
+            ends.append(incoming.commit())
+    store.disk.work()
+    assert all(end.called for end in ends)
+    assert _entry(folder) >= MILLISECONDS + 10 * AHEAD
+    store.store.close()
+
+
+def test_without_its_record(folder: Path) -> None:
+    """A process whose record is taken away knows its names all the same."""
+    store = _Store(folder, MILLISECONDS)
+    given = store.keep(2)
+    _take_away(folder)
+    shutil.rmtree(folder / ".incoming")
+    store.store.open()
+    given += store.keep(2)
+    assert len({*given}) == 4
     store.store.close()
 
 

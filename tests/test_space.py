@@ -148,6 +148,7 @@ def test_allowed_during_a_look() -> None:
 
     disk.budget._look = look
     disk.budget.look()
+    assert disk.budget._headroom <= disk.free - RESERVE
     while disk.grow(0, MIB):
         pass
     assert disk.free >= RESERVE
@@ -188,6 +189,15 @@ def test_given_back() -> None:
     disk.budget.gave_back()  # while there is enough, it does not matter
     disk.grow(0, MIB)
     assert disk.looks == looks
+
+
+def test_given_back_a_little_before() -> None:
+    """The same where a large one was refused a little before the reserve was reached."""
+    disk = _Disk(RESERVE + 5 * MIB)
+    assert not disk.grow(200 * MIB, MIB)
+    disk.free += 200 * MIB
+    disk.budget.gave_back()
+    assert disk.budget.space.free == RESERVE + 205 * MIB
 
 
 def test_a_look_that_fails() -> None:
