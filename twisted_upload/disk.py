@@ -164,7 +164,9 @@ class DiskThreads:
     def _work(self, line: _Line) -> None:
         if line.niceness:
             with contextlib.suppress(OSError):  # in Linux, each thread has its own
-                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), line.niceness)
+                here = threading.get_native_id()
+                ours = os.getpriority(os.PRIO_PROCESS, here)  # the daemon may be nice as a whole
+                os.setpriority(os.PRIO_PROCESS, here, ours + line.niceness)
         while (item := line.jobs.get()) is not None:
             done, job = item
             try:
