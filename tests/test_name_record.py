@@ -203,6 +203,7 @@ def test_far_ahead(folder: Path) -> None:
     store.store.close()
     with capturedLogs() as events:
         again = _Store(folder, MILLISECONDS)
+        again.store.open()  # once more, as whoever will serve
         assert again.keep(SERIALS + 1)[-1] == str(future + 2)
     (line,) = [formatEvent(event) for event in events]
     assert line == (

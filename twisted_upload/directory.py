@@ -190,7 +190,8 @@ class DirectoryStore:
                 record=f"{INCOMING}/{RECORD}",
             )
         floor = max(record.floor, self._moments.latest)
-        self._moments = Moments(floor, record.number, self._clock_is_behind)
+        told = self._moments.told  # when it was opened before, as at each start
+        self._moments = Moments(floor, record.number, self._clock_is_behind, told=told)
         if record.floor:
             self._moments.tell(self.now())
         self._record = record

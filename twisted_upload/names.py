@@ -99,7 +99,9 @@ class Moments:
         serials of its own.
     :param behind: told once each time that the clock has gone back: how far it
         is behind, and the moment that names stay at, both in milliseconds.
+    :param told: it has been told already.
     :ivar latest: milliseconds of the last one; `floor` before the first.
+    :ivar told: since the clock went back, that has been told.
     """
 
     def __init__(
@@ -107,18 +109,20 @@ class Moments:
         floor: int = 0,
         process: int = 0,
         behind: Callable[[int, int], object] = lambda *_: None,
+        *,
+        told: bool = False,
     ) -> None:
         self.latest = floor
         self._first = process * SERIALS
         self._serial = SERIALS - 1
         self._behind = behind
-        self._told = False
+        self.told = told
 
     def tell(self, seconds: float) -> None:
         """Tell, if the clock is behind.  See `next`."""
         by = self.latest - int(seconds * 1000)
-        if by > BEHIND and not self._told:
-            self._told = True
+        if by > BEHIND and not self.told:
+            self.told = True
             self._behind(by, self.latest)
 
     def next(self, seconds: float) -> tuple[int, int]:
@@ -128,7 +132,7 @@ class Moments:
         """
         now = int(seconds * 1000)
         if now > self.latest:
-            self.latest, self._serial, self._told = now, 0, False
+            self.latest, self._serial, self.told = now, 0, False
         else:
             self.tell(seconds)
             self._serial += 1
