@@ -12,11 +12,13 @@ from typing import Any, BinaryIO
 
 import pytest
 from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 
 from tests.helpers import OpenDoor, open_descriptors, open_door, turns, until
 from twisted_upload import OutcomeUnknown, Receipt, SourceChanged, SourceFailed, upload
 from twisted_upload.sendfile import FROM
 from twisted_upload.settings import DoorSettings
+from twisted_upload.source import open_source
 
 CONTENT = os.urandom(1 << 20) * 24 + b"end"
 """More than all buffers on the way can hold."""
@@ -218,6 +220,17 @@ async def test_file_without_a_length() -> None:
         async with open_door() as door:
             await upload(path, door.endpoint)
             assert door.kept == [content]
+
+
+def test_fewer_bytes_than_it_has(tmp_path: Path) -> None:
+    """A file of which less was read than it has was cut meanwhile, even without a trace."""
+    path = tmp_path / "file"
+    path.write_bytes(CONTENT)
+    source = open_source(path, Clock())  # type: ignore[arg-type]
+    source.check(len(CONTENT))
+    with pytest.raises(SourceChanged):
+        source.check(len(CONTENT) - 1)
+    source.close()
 
 
 async def test_sparse_file(tmp_path: Path) -> None:

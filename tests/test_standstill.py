@@ -136,6 +136,23 @@ async def test_looks_know_it_first() -> None:
         assert await in_thread(read_all, peer) == SUCCESS
 
 
+async def test_looks_give_time_to_linger() -> None:
+    """A look that comes late gives a refused sender its time again, too."""
+    settings = DoorSettings(max_size=1000, min_rate=500, linger_time=5)
+    async with open_door(settings) as door:
+        peer = door.connect()
+        peer.sendall(b"content")
+        await door.has_come(7)
+        door.clock.advance(4)
+        peer.sendall(b"x" * 2000)
+        await until_here(lambda: door.log.ends)
+        door.clock.advance(4.9)  # the look is 3.9 s late, and the time to linger is not over
+        pass_time(door.clock, 4.9)
+        assert door.factory.protocols
+        pass_time(door.clock, 0.2)
+        await door.is_quiet()
+
+
 # -- the real daemon ----------------------------------------------------------
 
 
