@@ -39,14 +39,14 @@ class Holdings:
     What a daemon has just now.
 
     :ivar descriptors: open ones, other than pipes.
-    :ivar threads: it has.
+    :ivar threads: it has; those for large uploads are started as they are needed.
     :ivar processes: that it has started.
     :ivar pipes: ends of them; disk threads keep those that they have made.
     """
 
     descriptors: int
-    threads: int
     processes: int
+    threads: int = field(compare=False)
     pipes: int = field(compare=False)
 
 
@@ -56,7 +56,7 @@ def holdings(daemon: Daemon) -> Holdings:
     children = Path(f"{process}/task/{daemon.pid}/children").read_text().split()
     no_pipes = descriptors(daemon)
     pipes = len(os.listdir(f"{process}/fd")) - no_pipes
-    return Holdings(no_pipes, threads(daemon), len(children), pipes)
+    return Holdings(no_pipes, len(children), threads(daemon), pipes)
 
 
 @dataclass(frozen=True)
@@ -273,7 +273,6 @@ def flat(windows: Sequence[Window], minute: float) -> list[str]:
 
     rigs.heading("figure", "first minute", "last minute", "bound")
     compare("memory (RSS)", memory, GROWTH / MIB, "{:.1f} MiB", "+")
-    compare("threads", lambda part: max(it.held.threads for it in part), 0, "{}", "+")
     compare("4 KiB, p50", wait(0.5), 2 * slower, "{:.1f} ms", "x")
     compare("4 KiB, p99", wait(0.99), 3 * slower, "{:.1f} ms", "x")
     rigs.row("a plain file, without the daemon", *(f"{1000 * it:.1f} ms" for it in plain), "")

@@ -10,14 +10,16 @@ from pathlib import Path
 
 from tests.durability.soak.senders import DENIED, KINDS, Kind
 
-__all__ = ["LISTENERS", "QUICK", "Plan", "configuration"]
+__all__ = ["DISK_THREADS", "LISTENERS", "QUICK", "Plan", "configuration"]
 
 LISTENERS = ("inbox", "receipts", "devices", "hooked")
 """As in the configuration."""
 
+DISK_THREADS = 16
+
 _CONFIGURATION = """\
 metrics = 0
-disk-threads = 16
+disk-threads = {threads}
 journal = "{mount}/log/journal"
 journal-size = "8M"
 idle-timeout = "{idle:g}s"
@@ -103,5 +105,10 @@ def configuration(mount: Path, plan: Plan, receipts: str = "1M") -> str:
     :param receipts: size of the largest upload of that listener.
     """
     return _CONFIGURATION.format(
-        mount=mount, idle=plan.idle, finish=plan.idle / 4, denied=DENIED, receipts=receipts
+        mount=mount,
+        threads=DISK_THREADS,
+        idle=plan.idle,
+        finish=plan.idle / 4,
+        denied=DENIED,
+        receipts=receipts,
     )

@@ -22,7 +22,7 @@ from tests.durability.soak.accounts import accounts
 from tests.durability.soak.figures import HEADING, Holdings, Sampler, flat, holdings
 from tests.durability.soak.ledger import Collector, Ledger
 from tests.durability.soak.load import Load
-from tests.durability.soak.plan import LISTENERS, Plan, configuration
+from tests.durability.soak.plan import DISK_THREADS, LISTENERS, Plan, configuration
 from tests.durability.soak.senders import KINDS, Kind, Senders
 from tests.scraping import Scraper
 from twisted_upload.hook_queue import FAILED, HOOKS, WAITING
@@ -37,6 +37,9 @@ LONGEST = 2.5
 
 REST = 30.0
 """Seconds in which it must come to rest."""
+
+MOST_THREADS = 2 * DISK_THREADS * len(LISTENERS) + 12
+"""Of the disks, as many for large uploads, and those of log, journal and programs."""
 
 _LARGE = Kind("large", 0, Senders.large, long=True)
 _BAD = re.compile("Traceback|Unhandled|ERROR|CRITICAL|defect")
@@ -209,6 +212,8 @@ class Soak:
             rigs.row(when, held.descriptors, held.threads, held.processes, held.pipes)
         if before != after:
             wrong.append(f"at rest it had {before}, and then {after}")
+        if after.threads > MOST_THREADS:
+            wrong.append(f"{after.threads} threads")
         if after.pipes > 2 * after.threads:
             wrong.append(f"{after.pipes} ends of pipes for {after.threads} threads")
         print()
