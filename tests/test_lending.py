@@ -5,6 +5,7 @@ sender does, and whatever goes wrong.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -181,7 +182,7 @@ def test_no_descriptors_for_a_pipe(
     assert part.take(ours.fileno(), 100).size == 100
 
 
-def _no_descriptors(flags: int) -> None:
+def _no_descriptors(_: int) -> None:
     raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
 
@@ -323,6 +324,7 @@ def test_comes_back(sockets: Sockets) -> None:
 def test_no_place(sockets: Sockets) -> None:
     """No more sockets are lent at a time than there are places for."""
     it = _Lent(sockets[1], most=0)
+    assert not it.handover.is_worth_it(FROM)
     assert not it.handover.lend(FROM, 100)
     assert (it.handover.lent, it.places.lent, it.taker.descriptor) == (False, 0, -1)
 
@@ -391,6 +393,52 @@ async def test_no_place_at_the_door(tmp_path: Path) -> None:
         assert await in_thread(_large, door.connect()) == SUCCESS
         assert rig.store._files.calls["receive"] == 0  # type: ignore[attr-defined]
     assert [*rig.kept().values()] == [LARGE]
+    rig.close()
+
+
+@pytest.mark.parametrize("missing", ["place", "descriptor"])
+async def test_a_sender_waits_where_nothing_can_be_lent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    """A large upload that cannot lend its socket holds no more than the store lets it."""
+    rig = Rig(tmp_path / "inbox")
+    places = Places(most_lent=missing != "place")
+    if missing == "descriptor":
+        monkeypatch.setattr("twisted_upload.handover.os.dup", _no_descriptors)
+    async with open_door(store=rig.store, places=places) as door:
+        peer = door.connect()
+        peer.setblocking(False)
+
+        def more() -> None:
+            with contextlib.suppress(BlockingIOError):
+                peer.send(LARGE)
+
+        def full() -> bool:
+            more()
+            return rig.store.held >= MOST_HELD
+
+        await until_here(full)
+        for _ in range(50):
+            more()
+            await turns(1)
+        (sender,) = door.senders
+        assert rig.store.held <= MOST_HELD + sender.transport.bufferSize
+        reset(peer)
+        door.factory.abort_the_rest()
+        await door.is_quiet()
+    rig.close()
+
+
+async def test_is_not_stopped_for_each_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there is no place, a large upload is read on without stopping for each piece."""
+    rig = ThreadedRig(tmp_path / "inbox")
+    async with open_door(store=rig.store, places=Places(most_lent=0)) as door:
+        tried: list[int] = []
+        monkeypatch.setattr(Handover, "lend", lambda self, size, most: tried.append(size))
+        assert await in_thread(_large, door.connect()) == SUCCESS
+        assert tried == []
     rig.close()
 
 

@@ -94,12 +94,16 @@ class Handover:
 
     def is_worth_it(self, size: int) -> bool:
         """
-        Whether to lend it again: not where the last time brought little, before as
-        much has come in the ordinary way as before the first time.
+        Whether to lend it now: not where there is no place, nor, where the last time
+        brought little, before as much has come in the ordinary way as before the
+        first time.
 
         :param size: bytes that have come.
         """
-        return size >= self._in_vain + FROM
+        return self._has_place() and size >= self._in_vain + FROM
+
+    def _has_place(self) -> bool:
+        return self._places.lent < self._places.most_lent
 
     def lend(self, size: int, most: int) -> bool:
         """
@@ -109,7 +113,7 @@ class Handover:
         :param most: bytes that it may take; fewer are taken at a time.
         :return: whether that was possible.
         """
-        if self._places.lent >= self._places.most_lent:
+        if not self._has_place():
             return False
         try:
             # Ours may be closed, and its number used again, meanwhile.

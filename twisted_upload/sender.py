@@ -298,8 +298,9 @@ class UploadProtocol(TakesNoDescriptors, Protocol):
             return
         limit = self._terms.settings.max_size
         most = limit - self._size + 1 if limit else sys.maxsize
+        paused = self._paused  # by the store, and then it is for the store to go on
         self.pauseProducing()
-        if not self._handover.lend(self._size, most):
+        if not self._handover.lend(self._size, most) and not paused:
             self.resumeProducing()
 
     def _given_back(self, taken: Taken) -> None:
