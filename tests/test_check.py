@@ -165,6 +165,19 @@ def test_below_the_reserve(tmp_path: Path) -> None:
     assert "a test file is kept" in said[-1]
 
 
+@pytest.mark.parametrize("reserve", ["1%", "1G"])
+def test_space_that_is_not_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reserve: str
+) -> None:
+    """A file system that does not count its space is not full, and no reserve is kept there."""
+    monkeypatch.setattr(Files, "free", lambda *_: Space(0, 0))
+    said = lines(configured(tmp_path, f"reserve={reserve}"))
+    assert (
+        f"directory {tmp_path}/uploads:"
+        " this file system does not count its space: no reserve is kept"
+    ) in said
+
+
 def test_dead_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A disk that does not answer does not keep the check from ending."""
     released, gone = threading.Event(), threading.Event()

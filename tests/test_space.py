@@ -22,7 +22,7 @@ from twisted_upload.errors import NoSpace, UploadRefused
 from twisted_upload.files import Space
 from twisted_upload.incoming import MOST_HELD, SMALL
 from twisted_upload.interfaces import IIncomingUpload, Receipt
-from twisted_upload.space import LOOK_AFTER, ROOM_IS_FRESH, Reserve, Room, SpaceBudget
+from twisted_upload.space import LOOK_AFTER, MOST_UNSEEN, ROOM_IS_FRESH, Reserve, Room, SpaceBudget
 from twisted_upload.testing import FaultyFiles, ManualDisk
 
 MIB = 1024 * 1024
@@ -80,11 +80,30 @@ def test_looks_in_proportion() -> None:
     disk = _Disk(RESERVE + 800 * MIB)
     for _ in range(800):
         disk.grow(0, MIB // 8)
-    assert disk.looks <= 2
+    looks = disk.looks
+    assert looks <= 100 * MIB // MOST_UNSEEN + 1
     disk.clock.advance(ROOM_IS_FRESH)
     disk.grow(0, 1)
     disk.grow(0, 1)
-    assert disk.looks <= 3
+    assert disk.looks <= looks + 1
+
+
+@pytest.mark.parametrize("processes", [2, 4, 8])
+def test_several_processes(processes: int) -> None:
+    """Processes on one file system reach into the reserve by 8 MiB each at the most."""
+    disk = _Disk(RESERVE + 800 * MIB)
+    budgets = [disk.budget]
+    budgets += [
+        SpaceBudget(Reserve(RESERVE), disk.look, disk.clock.seconds) for _ in range(processes - 1)
+    ]
+    for budget in budgets:
+        budget.look()
+    for disk.budget in budgets:
+        size = 0
+        while disk.grow(size, MIB // 4):
+            size += MIB // 4
+    assert disk.free >= RESERVE - (processes - 1) * 8 * MIB
+    assert MOST_UNSEEN == 8 * MIB
 
 
 def test_what_others_write() -> None:
@@ -222,7 +241,7 @@ def _fails() -> Space:
 def test_looks_again_after_a_failure(error: Exception) -> None:
     """After a look that has failed, whichever way, there is another."""
     disk, clock = ManualDisk(), Clock()
-    looks: list[Exception | Space] = [error, Space(10, 100)]
+    looks: list[Exception | Space] = [Space(0, 100), error, Space(10, 100)]
 
     def look() -> Space:
         seen = looks.pop(0)
@@ -231,7 +250,7 @@ def test_looks_again_after_a_failure(error: Exception) -> None:
         return seen
 
     room = Room("x", disk, clock, Reserve(size=5), look)
-    room._found(Space(0, 100))
+    room.look()
     with pytest.raises(NoSpace):
         room.check()
     disk.work()
@@ -271,6 +290,24 @@ def test_inodes_that_are_not_counted() -> None:
     room.look()
     room.check()
     assert room.trouble is None
+
+
+@pytest.mark.parametrize("reserve", [Reserve(percent=1.0), Reserve(size=5 * MIB)])
+def test_space_that_is_not_counted(reserve: Reserve) -> None:
+    """A file system that does not count its space has enough, and that is told once."""
+    room = Room("/srv/inbox", ManualDisk(), Clock(), reserve, lambda: Space(0, 0))
+    with capturedLogs() as events:
+        for _ in range(2):
+            room.look()
+    room.check()
+    assert room.trouble is None
+    assert room.reserve == 0
+    assert room.budget is not None
+    room.budget.complete(MIB)
+    room.budget.grow(MIB, 100 * MIB)
+    assert [formatEvent(event) for event in events] == [
+        "/srv/inbox: this file system does not count its space: no reserve is kept"
+    ]
 
 
 # -- uploads in flight --------------------------------------------------------
@@ -465,6 +502,15 @@ def test_reserve_of_a_real_disk(tmp_path: Path, kind: str) -> None:
         assert daemon.send(b"after") == SUCCESS
         assert len(daemon.lines("no-space")) >= 3
     assert 0.48 < lowest[0] < 0.6
+
+
+def test_a_real_disk_without_an_end(tmp_path: Path) -> None:
+    """On a real file system that does not count its space, uploads are kept."""
+    before = on_a_file_system(tmp_path / "inbox", "size=0")
+    with Daemon(tmp_path, before=before) as daemon:
+        assert daemon.send(b"small") == SUCCESS
+        assert daemon.send(bytes(3 * MIB)) == SUCCESS
+        daemon.wait_for_line("does not count its space: no reserve is kept")
 
 
 def test_inodes_of_a_real_disk(tmp_path: Path) -> None:

@@ -233,6 +233,8 @@ def _room(listener: Listener, space: Space) -> str:
         f"{format_size(space.free)} of {format_size(space.total)} are free,"
         f" the reserve is {format_size(reserve)}"
     )
+    if not space.total:
+        room = "this file system does not count its space: no reserve is kept"
     if space.all_inodes and not space.inodes:
         raise CannotStart(
             f"directory {listener['directory']}: {room}, but no inodes are free:"

@@ -11,13 +11,16 @@ refused while less is free than the reserve, or no inodes are left
 
 What can be taken below the reserve is therefore bounded: a quarter of it by
 complete uploads; one piece (1 MiB) for each disk thread that writes one at that
-moment, where there are complete ones or several processes at it; and what other
-programs write.
+moment, where there are complete ones; 8 MiB (`MOST_UNSEEN`) for each other
+process or store that writes to that file system, since they do not know of each
+other between two looks; and what other programs write.
 
 Free space is looked at by the disk threads themselves, where fstatvfs(2) may
 hang without harm, in proportion to what they write: when an eighth of what was
-left above the reserve has been written since the last look, and once a second
-at least while something is written.  ext4 and XFS count what is in memory only
+left above the reserve has been written since the last look, or 8 MiB, and once
+a second at least while something is written.  A file system that does not count
+its space (a tmpfs of ``size=0``, some of FUSE) has as much as anybody wants, and
+no reserve can be kept there.  ext4 and XFS count what is in memory only
 (delayed allocation) as used; btrfs counts it when it has been written back, so
 there the bound holds but for what is dirty in memory.
 """
@@ -49,6 +52,9 @@ ROOM_IS_FRESH = 1.0
 LOOK_AFTER = 8
 """What is free above the reserve, divided by this, may be written before the next look."""
 
+MOST_UNSEEN = 8 * 1024 * 1024
+"""Bytes that may be written before the next look, however much is free."""
+
 COMPLETE_SHARE = 4
 """The reserve, divided by this, is for uploads that are complete."""
 
@@ -67,7 +73,9 @@ class Reserve:
     percent: float = 0.0
 
     def of(self, total: int) -> float:
-        """Bytes, on a file system of that many bytes."""
+        """Bytes, on a file system of that many bytes; none where they are not counted."""
+        if not total:
+            return 0.0
         return max(float(self.size), total * self.percent / 100)
 
 
@@ -116,8 +124,11 @@ class SpaceBudget:
             in_hand += self._counted - counted
             self.space = space
             self._reserved = self._reserve.of(space.total)
-            self._headroom = space.free - self._reserved - in_hand
-            self._until_look = self._headroom / LOOK_AFTER
+            if space.total:
+                self._headroom = space.free - self._reserved - in_hand
+            else:
+                self._headroom = float("inf")
+            self._until_look = min(self._headroom / LOOK_AFTER, MOST_UNSEEN)
             self._fresh_until = self._now() + ROOM_IS_FRESH
             self._tight = self._headroom <= 0
         return space
@@ -218,6 +229,7 @@ class Room:
         self._looked = float("-inf")
         self._timer: IDelayedCall | None = None
         self._started = False
+        self._told_uncounted = False
         self._waiting: list[Deferred[None]] = []
 
     @property
@@ -294,6 +306,12 @@ class Room:
 
     def _found(self, space: Space) -> None:
         self.space = space
+        if self.budget is not None and not space.total and not self._told_uncounted:
+            self._told_uncounted = True
+            _log.warn(
+                "{what}: this file system does not count its space: no reserve is kept",
+                what=self._what,
+            )
         before, self.short_of = self.short_of, self._shortage()
         if self.short_of != before:
             _log.warn(
