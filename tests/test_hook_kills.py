@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -205,13 +205,22 @@ def children(pid: int) -> list[int]:
 
 
 @contextlib.contextmanager
-def holding(path: Path, *command: str, locked: bool = True) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that has a file open, and perhaps its lock."""
+def holding(
+    path: Path,
+    *command: str,
+    kind: int | None = fcntl.LOCK_EX,
+    more: Sequence[int] = (),
+    user: int | None = None,
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that has a file open, and perhaps its lock, and more."""
     with path.open("r+") as file:
-        if locked:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        if kind is not None:
+            fcntl.flock(file, kind)
         process = subprocess.Popen(
-            command or ["sleep", "600"], pass_fds=[file.fileno()], start_new_session=True
+            command or ["sleep", "600"],
+            pass_fds=[file.fileno(), *more],
+            start_new_session=True,
+            user=user,
         )
     try:
         yield process
@@ -228,8 +237,12 @@ def marker(tmp_path: Path) -> Path:
 
 
 def strays(path: Path) -> int:
-    with path.open() as file:
-        return end_strays(file.fileno())
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        with path.open() as file:
+            return end_strays(file.fileno(), folder)
+    finally:
+        os.close(folder)
 
 
 def test_strays_are_ended(marker: Path) -> None:
@@ -244,7 +257,7 @@ def test_readers_are_let_live(marker: Path, tmp_path: Path) -> None:
     """Who only has the file open, such as a backup, is not; nor who holds another file."""
     other = tmp_path / "other"
     other.touch()
-    with holding(marker, locked=False) as reader, holding(other) as busy:
+    with holding(marker, kind=None) as reader, holding(other) as busy:
         assert strays(marker) == 0
         assert (reader.poll(), busy.poll()) == (None, None)
 
@@ -260,3 +273,70 @@ def test_what_is_looked_after_is_let_live(marker: Path, tmp_path: Path) -> None:
         assert children(starter.pid)
         for pid in children(starter.pid):
             os.kill(pid, signal.SIGKILL)
+
+
+POSIX_LOCK = """
+import fcntl, os, sys
+file = open(sys.argv[1], "r+")
+fcntl.lockf(file, fcntl.LOCK_EX)
+print(flush=True)
+sys.stdin.read()
+"""
+
+
+def test_other_locks_are_let_live(marker: Path) -> None:
+    """A lock of another kind is no program's: a shared one, or one of fcntl(2)."""
+    with holding(marker, kind=fcntl.LOCK_SH) as shared:
+        assert strays(marker) == 0
+        assert shared.poll() is None
+    command = [sys.executable, "-c", POSIX_LOCK, str(marker)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        assert strays(marker) == 0
+        assert other.poll() is None
+        other.communicate()
+    assert other.returncode == 0
+
+
+def test_daemons_are_let_live(marker: Path) -> None:
+    """Who has the folder of the markers open is a daemon, and sees to what it has started."""
+    folder = os.open(marker.parent, os.O_RDONLY)
+    with holding(marker, more=[folder]) as daemon:
+        os.close(folder)
+        assert strays(marker) == 0
+        assert daemon.poll() is None
+
+
+def test_ourselves_are_let_live(marker: Path) -> None:
+    """Nor do we kill ourselves, whose program it may be, or what we have started."""
+    with marker.open("r+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with holding(marker, kind=None, more=[file.fileno()]) as program:
+            assert strays(marker) == 0
+            assert program.poll() is None
+
+
+def test_others_processes_are_let_live(marker: Path) -> None:
+    """A daemon that runs as root kills no other user's process."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to be somebody else too")
+    with holding(marker, user=65534) as process:
+        assert strays(marker) == 0
+        assert process.poll() is None
+
+
+def test_number_that_another_has_now(marker: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process is looked at again when it is held fast, for its number may be another's now."""
+    real = os.pidfd_open
+    with holding(marker) as stray:
+
+        def end_first(pid: int) -> int:
+            held = real(pid)
+            signal.pidfd_send_signal(held, signal.SIGKILL)
+            stray.wait()
+            return held
+
+        monkeypatch.setattr(os, "pidfd_open", end_first)
+        monkeypatch.setattr(os, "kill", lambda *_: pytest.fail("killed by its number"))
+        assert strays(marker) == 0

@@ -173,7 +173,7 @@ class Marker:
             if not status.st_nlink:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         except BlockingIOError:
-            end_strays(descriptor)
+            end_strays(descriptor, self.folders.waiting)
             os.close(descriptor)
             return None
         except BaseException:
