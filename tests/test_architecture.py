@@ -46,7 +46,7 @@ JOURNAL = {"journal", "journal_files", "journal_opening", "journal_reading"}
 # Imports run one way: from a later row to earlier ones, or within its own.
 ROWS: list[set[str]] = [
     {
-        *("clock", "errors", "hook_starter", "interrupts", "links", "log_writer"),
+        *("clock", "errors", "hook_starter", "interrupts", "links", "log_file", "log_writer"),
         *("printable", "roff", "text_kinds"),
         *("tls_failures", "tls_records", "transitions", "validity"),
     },

@@ -19,12 +19,12 @@ from typing import Any, TextIO, cast
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import ILogObserver, LogEvent, Logger, LogLevel, formatEvent
-from twisted.python.logfile import LogFile
 from zope.interface import implementer
 
 from twisted_upload.ends import UploadEnd
 from twisted_upload.errors import CannotStart
 from twisted_upload.links import check_links
+from twisted_upload.log_file import LogFile
 from twisted_upload.log_writer import LogWriter
 from twisted_upload.records import Stamps, encode, end_fields
 
@@ -129,7 +129,7 @@ class LineObserver:
     def rotate(self) -> None:
         """Begin another log file, and keep the old one under another name."""
         if self._file is not None:
-            self._writer.do(self._rotate)
+            self._writer.do(self._file.rotate)
 
     def reopen(self) -> None:
         """
@@ -137,23 +137,7 @@ class LineObserver:
         can be none, the old one is still written to.
         """
         if self._file is not None:
-            self._writer.do(self._reopen)
-
-    def _rotate(self) -> None:
-        assert self._file is not None
-        try:
-            self._file.rotate()
-        except OSError as error:
-            _log.error("the log file is not rotated: {why}", why=error.strerror)
-
-    def _reopen(self) -> None:
-        assert self._file is not None
-        try:
-            with open(self._file.path, "ab"):
-                pass
-            self._file.reopen()
-        except OSError as error:
-            _log.error("the log file stays: there can be no other: {why}", why=error.strerror)
+            self._writer.do(self._file.reopen)
 
 
 class _Lines:
@@ -244,11 +228,10 @@ def observer_for(
     uid = twistd.get("uid")
     try:
         check_links(name, () if uid is None else (uid,))
-        file = LogFile.fromFullPath(name, rotateLength=LARGEST_LOG)
+        file = LogFile(name, LARGEST_LOG)
     except OSError as error:
         raise CannotStart(f"--logfile: cannot write {name}: {error.strerror}") from error
-    write: Callable[[bytes], object] = file.write
-    return LineObserver(lambda text: write(_encoded(text)), form, clock=clock, file=file)
+    return LineObserver(lambda text: file.write(_encoded(text)), form, clock=clock, file=file)
 
 
 def is_journald(descriptor: int, environment: Mapping[str, str]) -> bool:
@@ -328,6 +311,3 @@ def _message(event: LogEvent) -> str:
 
 def _traceback(event: LogEvent) -> str:
     return str(event["log_failure"].getTraceback()).rstrip()
-
-
-_log = Logger()
