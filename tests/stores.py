@@ -86,8 +86,9 @@ class Rig:
         self.files: FaultyFiles = more.pop("files", None) or FaultyFiles()
         self.clock = Clock()
         self.store = open_store(folder, self.disk, clock=self.clock, files=self.files, **more)
-        assert self.store._record is not None  # that is written once in a few seconds
-        self.store._record.covered, _ = self.store._record.write(MILLISECONDS)
+        record = self.store._record
+        assert record is not None  # that is written once in a few seconds
+        record.confirm(record.write(MILLISECONDS))
         self.files.calls.clear()
 
     @property

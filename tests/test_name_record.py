@@ -155,13 +155,78 @@ def test_entry_that_cannot_be_written(folder: Path, call: str) -> None:
     store.store.close()
 
 
+class _Unsynced(FaultyFiles):
+    """Notes what is written to the record, and fails the first fsync of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[str] = []
+        self._failed = False
+
+    def write_at(self, descriptor: int, data: bytes, offset: int) -> None:
+        self.told.append("write")
+        super().write_at(descriptor, data, offset)
+
+    def fsync(self, descriptor: int) -> None:
+        if os.readlink(f"/proc/self/fd/{descriptor}").endswith(RECORD):
+            self.told.append("fsync")
+            if not self._failed:
+                self._failed = True
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+        super().fsync(descriptor)
+
+
+def test_written_again(folder: Path) -> None:
+    """After a failed fsync the entry is written again, not only synced again: it may be gone."""
+    files = _Unsynced()
+    store = _Store(folder, MILLISECONDS, files)
+    assert store.keep() == ["store-error"]
+    store.store.health.well = True
+    assert store.keep() == [f"{MILLISECONDS}-1"]
+    assert files.told == ["write", "fsync", "write", "fsync"]
+    store.store.close()
+
+
+def test_doubted_meanwhile(folder: Path) -> None:
+    """
+    An entry that another fsync has failed on meanwhile covers nothing, though
+    our own has passed: an error is told once.
+    """
+    store = _Store(folder, MILLISECONDS)
+    record = store.store._record
+    assert record is not None
+    cover = record.write(MILLISECONDS)
+    record.doubt()
+    with pytest.raises(OSError, match="synced"):
+        record.confirm(cover)
+    assert record.covered == 0
+    record.confirm(record.write(MILLISECONDS))
+    assert record.covered == MILLISECONDS + AHEAD
+    store.store.close()
+
+
+def test_folder_of_a_new_record(folder: Path) -> None:
+    """Where the folder of a new record cannot be synced, that is done before the next name."""
+    files = FaultyFiles()
+    store = _Store(folder, MILLISECONDS, files)
+    record = store.store._record
+    assert record is not None
+    files.fail("fsync", errno.EIO)
+    with pytest.raises(OSError, match="Input"):
+        record.write(MILLISECONDS)
+    files.calls.clear()
+    record.write(MILLISECONDS)
+    assert files.calls["fsync"] == 1
+    store.store.close()
+
+
 def test_never_set_back(folder: Path) -> None:
     """An entry that is written for an earlier moment covers the later one still."""
     store = _Store(folder, MILLISECONDS)
     record = store.store._record
     assert record is not None
-    until, _ = record.write(MILLISECONDS + 1_000_000)
-    assert record.write(MILLISECONDS)[0] == until
+    until = record.write(MILLISECONDS + 1_000_000).until
+    assert record.write(MILLISECONDS).until == until
     assert _entry(folder) == until
     store.store.close()
 

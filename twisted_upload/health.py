@@ -5,7 +5,9 @@ The failure rules, each kept in one place:
 
 1. The first failed fsync of a file loses that upload; it is never tried again,
    because a second one may succeed over data that the kernel has thrown away.
-   (`twisted_upload.partial.PartialFile.keep` has no loop around it.)
+   (`twisted_upload.partial.PartialFile.keep` has no loop around it.)  The
+   record of names outlives an upload: its entry is written again.
+   (`twisted_upload.name_record.NameRecord.doubt`)
 2. An error that is the disk's own (EIO, EROFS, or anything that no rule below
    explains) makes the store unhealthy: it refuses, says so loudly, and takes
    uploads again only when a test of the whole write path has passed.

@@ -22,7 +22,7 @@ import errno
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from twisted.internet.defer import Deferred, fail
 from twisted.logger import Logger
@@ -30,7 +30,7 @@ from twisted.python.failure import Failure
 
 from twisted_upload.disk import IDisk
 from twisted_upload.folder import Folder
-from twisted_upload.name_record import NameRecord
+from twisted_upload.name_record import Cover, NameRecord
 from twisted_upload.partial import KeptFile, PartialFile
 
 __all__ = [
@@ -103,14 +103,6 @@ def keep_alone(folder: Folder, part: PartialFile, last: Sequence[bytes]) -> Kept
     return result
 
 
-class _Cover(NamedTuple):
-    """What is to be synced before files are published, for their names: see `NameRecord`."""
-
-    record: NameRecord
-    until: int
-    descriptor: int
-
-
 class _Bunch:
     def __init__(
         self, folder: Folder, uploads: Sequence[Upload], waiting: Callable[[], None]
@@ -135,24 +127,29 @@ class _Bunch:
         self._each(lambda part, last: part.finish(last))
         if folder.hooks is not None:
             self._each(lambda part, _: part.mark())
-        cover = self._cover()
+        record = self._uploads[0][0].record
+        cover = self._cover(record)
         if folder.durable:
             self._waiting()
-            self._sync_files(cover)
-        if cover is not None:
-            cover.record.covered = cover.until
+            try:
+                self._sync_files(cover)
+            except BaseException:
+                if record is not None:
+                    record.doubt()
+                raise
+        if record is not None and cover is not None:
+            record.confirm(cover)
         self._each(lambda part, _: part.close())
         self._each(lambda part, _: part.publish())
         if folder.durable and folder.sync_folder:
             folder.files.fsync(folder.final)
 
-    def _cover(self) -> _Cover | None:
+    def _cover(self, record: NameRecord | None) -> Cover | None:
         """Write down that these names are given out, where that is not written yet."""
         latest = max(part.milliseconds for part, _ in self._uploads)
-        record = self._uploads[0][0].record
         if record is None or latest <= record.covered:
             return None
-        return _Cover(record, *record.write(latest))
+        return record.write(latest)
 
     def _each(self, step: Callable[[PartialFile, Sequence[bytes]], object]) -> None:
         """Take a step with every file that has come so far."""
@@ -163,7 +160,7 @@ class _Bunch:
                 except Exception as error:
                     self._drop(index, error)
 
-    def _sync_files(self, cover: _Cover | None) -> None:
+    def _sync_files(self, cover: Cover | None) -> None:
         whose, descriptors = [], []
         for index, (part, _) in enumerate(self._uploads):
             if self._errors[index] is None:

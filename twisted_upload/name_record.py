@@ -19,14 +19,16 @@ written when the file was changed last.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import threading
 import weakref
+from typing import NamedTuple
 
 from twisted_upload.files import Files
 
-__all__ = ["AHEAD", "ENTRIES", "RECORD", "NameRecord"]
+__all__ = ["AHEAD", "ENTRIES", "RECORD", "Cover", "NameRecord"]
 
 RECORD = "latest-names"
 
@@ -39,6 +41,20 @@ ENTRIES = 64
 _ENTRY = re.compile(rb"[0-9]{15}\n")
 _WIDTH = 16
 _FIRST_CLAIM = 1 << 61  # names of unfinished files are claimed by smaller numbers
+
+
+class Cover(NamedTuple):
+    """
+    An entry that is to be synced before names are published.
+
+    :ivar until: the latest moment that it covers.
+    :ivar descriptor: what to sync.
+    :ivar doubts: how often an entry had been doubted when it was written.
+    """
+
+    until: int
+    descriptor: int
+    doubts: int
 
 
 class NameRecord:
@@ -63,28 +79,48 @@ class NameRecord:
         self._incoming = incoming
         self._durable = durable
         self._written = 0
+        self._doubts = 0
+        self._new = False  # the file, and its folder has not been synced since
         self._mutex = threading.Lock()
         self._descriptor: int | None = None
         with contextlib.suppress(FileNotFoundError):
             self._read(self._open(create=False))
 
-    def write(self, latest: int) -> tuple[int, int]:
+    def write(self, latest: int) -> Cover:
         """
         Write an entry that covers a moment.  In a disk thread.
 
         :param latest: milliseconds since the epoch.
-        :return: what to set `covered` to when the file has been synced, and its
-            descriptor.
+        :return: to be synced, and then given to `confirm`, or else to `doubt`.
         """
         with self._mutex:
             descriptor = self._descriptor
             if descriptor is None:
                 descriptor = self._open(create=True)
-                if self._durable:
-                    self._files.fsync(self._incoming)
+            if self._new and self._durable:
+                self._files.fsync(self._incoming)
+            self._new = False
             if self._written < latest:
                 self._write(descriptor, latest + AHEAD)
-            return self._written, descriptor
+            return Cover(self._written, descriptor, self._doubts)
+
+    def confirm(self, cover: Cover) -> None:
+        """
+        An entry has been synced: names that it covers may be published.
+
+        :raises OSError: another thread could not sync it meanwhile.  The kernel
+            tells an error once, so that our own fsync says nothing.
+        """
+        with self._mutex:
+            if cover.doubts != self._doubts:
+                raise OSError(errno.EIO, "the record of names could not be synced")
+            self.covered = cover.until
+
+    def doubt(self) -> None:
+        """An entry could not be synced: what the kernel has of it counts for nothing any more."""
+        with self._mutex:
+            self._doubts += 1
+            self._written = 0
 
     def close(self, latest: int) -> None:
         """
@@ -101,6 +137,7 @@ class NameRecord:
     def _open(self, *, create: bool) -> int:
         descriptor = self._files.open_record(self._incoming, RECORD, create)
         self._descriptor = descriptor
+        self._new = create
         weakref.finalize(self, os.close, descriptor)
         return descriptor
 
