@@ -28,7 +28,7 @@ STORES = {
         "space",
     ),
     *("aio", "files", "new_folders", "pipes", "private", "timing"),
-    *("hook_command", "hook_log", "hook_queue", "hook_strays", "hooks"),
+    *("hook_command", "hook_log", "hook_owners", "hook_queue", "hook_strays", "hooks"),
     *("marker_facts", "markers"),
     "memory",
 }
@@ -167,7 +167,8 @@ def test_the_core_meets_no_world(module: str) -> None:
             "names",
             "private",
         ),
-        *("markers", "hook_queue", "hook_command", "hook_starter", "hook_strays", "marker_facts"),
+        *("markers", "hook_owners", "hook_queue", "hook_command", "hook_starter", "hook_strays"),
+        "marker_facts",
         *("timing", "tally"),
     ],
 )

@@ -302,6 +302,39 @@ def test_lock_removed_in_between(tmp_path: Path) -> None:
     assert owners(tmp_path) == [f"owner-{queue_of(folder)._folders.owner}"]
 
 
+def test_lock_that_is_removed(folder: Folder, tmp_path: Path) -> None:
+    """Who lives makes its lock again, at the next look, if somebody has removed it."""
+    owner = f"owner-{queue_of(folder)._folders.owner}"
+    keep(folder, MOMENT, b"hello")
+    other = hooked_folder(tmp_path)
+    for there in ("nothing", "another file"):
+        (tmp_path / HOOKS / owner).unlink()
+        if there != "nothing":
+            (tmp_path / HOOKS / owner).touch()
+        assert names(folder, most=0) == []
+        assert names(other) == []
+        assert len(owners(tmp_path)) == 2
+    _die(folder)
+    assert names(other) == [NAME]
+    assert len(owners(tmp_path)) == 1
+
+
+def test_lock_that_cannot_be_made_again(folder: Folder, tmp_path: Path) -> None:
+    """Where that fails it is told, and the rest is done."""
+    _, marker = keep(folder, MOMENT, b"hello")
+    queue_of(folder).release(marker)
+    owner = tmp_path / HOOKS / f"owner-{queue_of(folder)._folders.owner}"
+    owner.unlink()
+    owner.mkdir()
+    found = queue_of(folder).next(10, ())
+    assert [one.name for one in found.markers] == [NAME]
+    assert found.error is not None
+    assert found.error.errno == errno.EISDIR
+    owner.rmdir()
+    assert queue_of(folder).next(10, ()).error is None
+    assert sorted(os.listdir(tmp_path / HOOKS)) == [FAILED, owner.name, WAITING]
+
+
 def _die(folder: Folder) -> None:
     """Let go of the lock, as death does."""
     (tmp_path,) = {os.path.join(folder.path, HOOKS)}

@@ -38,18 +38,23 @@ Everything but `HookQueue.marker` and `HookQueue.release` waits for the disk.
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import heapq
 import os
 import re
-import secrets
 import weakref
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from twisted_upload.errors import CannotStart
 from twisted_upload.files import Files
+from twisted_upload.hook_owners import (
+    PASSES,
+    become_owner,
+    leave,
+    lives,
+    others,
+    stay_owner,
+)
 from twisted_upload.markers import Marker, MarkerFolders, note_reason
 from twisted_upload.private import open_private
 
@@ -59,15 +64,7 @@ HOOKS, WAITING, FAILED = ".on-upload", "waiting", "failed"
 HOOK_FOLDERS = (HOOKS, f"{HOOKS}/{WAITING}", f"{HOOKS}/{FAILED}")
 
 _MARKER = re.compile(r"(([0-9]+)-[0-9]+-[0-9a-f]{12})\.([0-9a-f]{12})\.json\Z")
-_OWNER = re.compile(r"owner-([0-9a-f]{12})\Z")
 _MOMENT = re.compile(r"[0-9]+")
-_OWNER_TRIES = 20
-
-_PASSES = {
-    *(errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EINTR, errno.EAGAIN),
-    *(errno.ESTALE, errno.ETIMEDOUT, errno.ENOSPC, errno.EDQUOT, errno.EROFS),
-}
-"""Errors that are the disk's, or the moment's, and not the marker's."""
 
 
 @dataclass(frozen=True)
@@ -146,19 +143,17 @@ class HookQueue:
             hooks = self._hooks = ours(open_private(final, HOOKS, files))
             waiting = ours(open_private(hooks, WAITING, files))
             failed = ours(open_private(hooks, FAILED, files))
-            owner, lock = _become_owner(hooks, files)
-            ours(lock)
-            for name in os.listdir(hooks):
-                other = _OWNER.match(name)
-                if other is not None and other[1] != owner:
-                    self._lives(other[1])  # and where not, its lock goes
+            owner, lock = become_owner(hooks, files)
+            self._lock = ours(lock)
+            for other in others(hooks, owner):
+                lives(hooks, other)  # and where not, its lock goes
             undo.pop_all()
         self._folders = MarkerFolders(path, files, final, waiting, failed, owner, durable, set())
         # Markers have the folders, and may outlive the queue.
         self._stuck: set[str] = set()  # identities of the bad ones that cannot be moved
         descriptors = (final, hooks, waiting, failed, lock)
-        leave = weakref.finalize(self._folders, _leave, hooks, f"owner-{owner}", descriptors)
-        self.close: Callable[[], object] = leave  # at once: nobody has a marker of it
+        at_end = weakref.finalize(self._folders, leave, hooks, owner, descriptors)
+        self.close: Callable[[], object] = at_end  # at once: nobody has a marker of it
 
     @property
     def path(self) -> str:
@@ -194,16 +189,20 @@ class HookQueue:
 
         :param known: identities of those that are not to be looked for.
         """
+        passing: list[OSError] = []
+        try:
+            stay_owner(self._hooks, self._folders.owner, self._lock, self._folders.files)
+        except OSError as error:
+            passing.append(error)
         waiting, owned = self._names(known)
         names = heapq.nsmallest(most + 1, owned)
         markers: list[Marker] = []
         bad: list[BadMarker] = []
-        passing: list[OSError] = []
         for name in names[:most]:
             try:
                 marker = self._take(name)
             except (ValueError, OSError) as error:
-                if isinstance(error, OSError) and error.errno in _PASSES:
+                if isinstance(error, OSError) and error.errno in PASSES:
                     passing.append(error)
                 else:
                     bad.append(self._put_aside(name, error))
@@ -227,7 +226,7 @@ class HookQueue:
         many there are.
         """
         in_hand = self._folders.in_hand
-        lives = {self._folders.owner: False}  # by whose death what we have is to be taken
+        living = {self._folders.owner: False}  # by whose death what we have is to be taken
         count = 0
 
         def owned() -> Iterator[str]:
@@ -241,32 +240,12 @@ class HookQueue:
                     if match[1] in known or match[1] in self._stuck:
                         continue
                     owner = match[3]
-                    if owner not in lives:
-                        lives[owner] = self._lives(owner)
-                    if not lives[owner]:
+                    if owner not in living:
+                        living[owner] = lives(self._hooks, owner)
+                    if not living[owner]:
                         yield entry.name
 
         return lambda: count, owned()
-
-    def _lives(self, owner: str) -> bool:
-        """Whether that owner holds its lock; where not, remove it."""
-        name = f"owner-{owner}"
-        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-        try:
-            lock = os.open(name, flags, dir_fd=self._hooks)
-        except OSError as error:
-            return error.errno in _PASSES  # as far as can be known
-        try:
-            # Shared, so that two who look at once do not take each other for it.
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        else:
-            with contextlib.suppress(OSError):
-                os.unlink(name, dir_fd=self._hooks)
-            return False
-        finally:
-            os.close(lock)
 
     def _take(self, name: str) -> Marker | None:
         """
@@ -354,31 +333,6 @@ class HookQueue:
                     if not marker.name_is_certain and marker.is_at(entry.name):
                         break
         return unknown
-
-
-def _become_owner(hooks: int, files: Files) -> tuple[str, int]:
-    """A name that only we have, and the descriptor of its lock."""
-    for _ in range(_OWNER_TRIES):
-        owner = secrets.token_hex(6)
-        name = f"owner-{owner}"
-        lock = files.create(hooks, name, 0o600)
-        ours = False
-        try:
-            # Somebody who looks in between takes it for a dead one's, and removes it.
-            ours = files.lock(lock) and files.links(lock) == 1
-        finally:
-            if not ours:
-                _leave(hooks, name, [lock])
-        if ours:
-            return owner, lock
-    raise OSError(errno.ENOLCK, "locks (flock) do not work here")
-
-
-def _leave(hooks: int, name: str, descriptors: Sequence[int]) -> None:
-    with contextlib.suppress(OSError):
-        os.unlink(name, dir_fd=hooks)
-    for descriptor in descriptors:
-        os.close(descriptor)
 
 
 def _moment(name: str) -> str:
