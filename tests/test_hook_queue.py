@@ -319,6 +319,43 @@ def test_lock_that_is_removed(folder: Folder, tmp_path: Path) -> None:
     assert len(owners(tmp_path)) == 1
 
 
+@pytest.mark.parametrize("durable", [True, False])
+def test_marker_that_was_removed_too_early(tmp_path: Path, durable: bool) -> None:
+    """
+    Of an upload that is not kept yet, a marker that others have removed, as they
+    took us for dead, is there again, as durable, before its file is.
+    """
+    files = FaultyFiles()
+    real = files.fsync
+    synced: list[str] = []
+
+    def fsync(descriptor: int) -> None:
+        synced.append(_path(str(descriptor)))
+        real(descriptor)
+
+    folder = hooked_folder(tmp_path, files, durable=durable)
+    files.fsync = fsync  # type: ignore[method-assign]
+    part, marker = marked(folder, MOMENT)
+    part.finish([b"hello"])
+    part.mark()
+    (tmp_path / HOOKS / f"owner-{queue_of(folder)._folders.owner}").unlink()
+    other = hooked_folder(tmp_path)
+    found = queue_of(other).next(10, ())
+    assert (found.markers, found.gone, waiting(tmp_path)) == ([], 1, [])
+    part.close()
+    (name,) = waiting(tmp_path)
+    place = str(tmp_path / HOOKS / WAITING)
+    assert synced == ([f"{place}/{name}", place] if durable else [])
+    part.publish()
+    marker.kept(part.kept_file().name)
+    held = marker.hold()
+    assert held is not None
+    assert marker.digest() is not None
+    os.close(held)
+    queue_of(folder).release(marker)
+    assert names(folder) == [NAME]
+
+
 def test_lock_that_cannot_be_made_again(folder: Folder, tmp_path: Path) -> None:
     """Where that fails it is told, and the rest is done."""
     _, marker = keep(folder, MOMENT, b"hello")

@@ -116,37 +116,34 @@ class Marker:
         :param name: that the file is to get.
         :param file: a descriptor of it, completely written.
         """
-        folders, status = self.folders, os.fstat(file)
+        status = os.fstat(file)
         self.name, self.size, self.sha256 = name, size, sha256
         self._inode, self._modified = status.st_ino, status.st_mtime_ns
-        folders.in_hand.add(self.identity)
-        self._descriptor = folders.files.create(folders.waiting, self._own_name, 0o600)
-        self._marker_inode = os.fstat(self._descriptor).st_ino
-        line = _line(
-            name=name,
-            size=size,
-            sha256=sha256,
-            peer=self.peer,
-            listener=self.listener,
-            arrived=self.arrived,
-            inode=self._inode,
-            modified=self._modified,
-            marker=self._marker_inode,
-        )
-        if folders.files.write(self._descriptor, line) < len(line):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self.folders.in_hand.add(self.identity)
+        self._put()
 
     def close(self) -> None:
-        """Let go of its descriptor."""
-        descriptor, self._descriptor = self.descriptor, None
-        self.folders.files.close(descriptor)
+        """
+        Let go of its descriptor, before its file is published.
+
+        Whoever took us for dead, as our lock had been removed, has found no file, and
+        has removed it: then it is put there again.
+        """
+        files = self.folders.files
+        if not files.links(self.descriptor):
+            self._let_go()
+            self._put()
+            if self.folders.durable:
+                files.fsync(self.descriptor)
+                files.fsync(self.folders.waiting)
+        self._let_go()
 
     def withdraw(self) -> None:
         """Its upload is not kept; harmless if it has not been written."""
         folders = self.folders
         if self._descriptor is not None:
             with contextlib.suppress(OSError):
-                self.close()
+                self._let_go()
         with contextlib.suppress(OSError):
             folders.files.unlink(folders.waiting, self._own_name)
         folders.in_hand.discard(self.identity)
@@ -287,6 +284,28 @@ class Marker:
         return False
 
     # Within
+
+    def _put(self) -> None:
+        folders = self.folders
+        self._descriptor = folders.files.create(folders.waiting, self._own_name, 0o600)
+        self._marker_inode = os.fstat(self._descriptor).st_ino
+        line = _line(
+            name=self.name,
+            size=self.size,
+            sha256=self.sha256,
+            peer=self.peer,
+            listener=self.listener,
+            arrived=self.arrived,
+            inode=self._inode,
+            modified=self._modified,
+            marker=self._marker_inode,
+        )
+        if folders.files.write(self._descriptor, line) < len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def _let_go(self) -> None:
+        descriptor, self._descriptor = self.descriptor, None
+        self.folders.files.close(descriptor)
 
     def _is(self, status: os.stat_result) -> bool:
         """
