@@ -318,6 +318,15 @@ def test_syslog() -> None:
     assert all(priority == 2 for priority, _ in sent[2:])
 
 
+@pytest.mark.parametrize("line", ["printed", "", "<", "<x>", "<9>9", "6"])
+def test_syslog_of_what_has_no_priority(line: str) -> None:
+    """A line that is none of ours is sent whole, and so are those after it."""
+    sent: list[tuple[int, str]] = []
+    sink = to_syslog("upload", lambda priority, line: sent.append((priority, line)))
+    sink(f"<4>one\n{line}\n<3>other\n")
+    assert sent == [(4, "one"), (6, line), (3, "other")]
+
+
 @pytest.mark.parametrize("workers", ["--workers=1", "--workers=2"])
 def test_syslog_of_the_daemon(tmp_path: Path, workers: str) -> None:
     """With --syslog, lines go to the system's log alone, those of workers too."""

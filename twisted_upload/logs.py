@@ -60,6 +60,8 @@ _PRIORITIES = {
 }
 """As in sd-daemon(3)."""
 
+_PRIORITY = re.compile("<[0-7]>")
+
 _SHOULD_BE_LOOKED_AT = re.compile(
     r"<[0-4]>"
     r"|[\d:T-]+Z (?:WARN|ERROR|CRITICAL) "
@@ -268,7 +270,8 @@ def unbuffered(stream: TextIO) -> Callable[[str], object]:
 def to_syslog(prefix: str, send: Callable[[int, str], object]) -> Callable[[str], object]:
     """
     What sends lines that begin with their priorities to the system's log, which may
-    not take them for long.
+    not take them for long.  A line without one is for information: something of a
+    worker has printed it, or it is all that there was of one.
 
     :param prefix: of each line.
     :param send: as `syslog.syslog`.
@@ -277,7 +280,10 @@ def to_syslog(prefix: str, send: Callable[[int, str], object]) -> Callable[[str]
 
     def write(text: str) -> None:
         for line in _encoded(text).decode().replace("\0", "\\x00").rstrip("\n").split("\n"):
-            send(int(line[1]), line[3:])
+            if _PRIORITY.match(line):
+                send(int(line[1]), line[3:])
+            else:
+                send(syslog.LOG_INFO, line)
 
     return write
 
