@@ -190,6 +190,39 @@ def test_before_it_begins() -> None:
     assert written == ["x\n", "done"]
 
 
+def test_what_is_done_fails(sink: Stuck, expected_errors: list[str]) -> None:
+    """Whatever is done between the lines, and however it fails, lines are written after it."""
+
+    expected_errors.append("AttributeError: closed")
+
+    def fail() -> None:
+        raise AttributeError("closed")
+
+    sink.let()
+    with writing(sink) as writer:
+        writer.do(fail)
+        writer.write("after\n")
+        writer.finish(PATIENCE)
+        assert sink.lines == ["first", "after"]
+
+
+def test_thread_does_not_wait_for_itself(sink: Stuck) -> None:
+    """What is done between the lines may write some, at the end too, when others wait for it."""
+    took: list[float] = []
+
+    def tell() -> None:
+        began = time.monotonic()
+        writer.write("told\n")
+        took.append(time.monotonic() - began)
+
+    with writing(sink) as writer:
+        writer.do(tell)
+        threading.Timer(0.05, sink.let).start()
+        writer.finish(PATIENCE)
+        assert sink.lines == ["first", "told"]
+        assert took[0] < PATIENCE / 4
+
+
 class Interrupted(str):
     """A text; whoever asks how long it is, is interrupted by a signal."""
 

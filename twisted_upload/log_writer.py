@@ -16,6 +16,8 @@ import time
 from collections.abc import Callable
 from queue import SimpleQueue
 
+from twisted.logger import Logger
+
 __all__ = ["LogWriter"]
 
 MOST = 1024 * 1024
@@ -71,6 +73,7 @@ class LogWriter:
         self._lost = 0
         self._begun = False
         self._at_work = False
+        self._thread: int | None = None
         self._ends = float("inf")  # when nobody waits any more
         # Unlike a condition, it may be used by a handler of a signal too.
         self._work: SimpleQueue[bool] = SimpleQueue()
@@ -91,7 +94,8 @@ class LogWriter:
     def do(self, function: Callable[[], object]) -> None:
         """
         Have something done between the lines that have come and those that will:
-        with the file that they go to.  What waits already is not done twice.
+        with the file that they go to.  What waits already is not done twice.  In the
+        thread it may write lines itself, and fail.
         """
         if not self._begun:
             function()
@@ -104,7 +108,9 @@ class LogWriter:
     def begin(self) -> None:
         """From now on write in a thread; to be called in the process that stays."""
         self._begun = True
-        threading.Thread(target=self._run, name="log", daemon=True).start()
+        thread = threading.Thread(target=self._run, name="log", daemon=True)
+        thread.start()
+        self._thread = thread.ident
         atexit.register(self.finish)
 
     def finish(self, seconds: float = LAST_LINES) -> None:
@@ -139,6 +145,8 @@ class LogWriter:
         if asleep:
             self._work.put(True)
         while self._at_work and time.monotonic() < self._ends < float("inf"):
+            if threading.get_ident() == self._thread:
+                break  # it has this to do first
             time.sleep(0.001)
 
     def _run(self) -> None:
@@ -164,11 +172,17 @@ class LogWriter:
             else:
                 self._put(lines)
                 lines.clear()
-                one()
+                self._do(one)
         self._put(lines)
         if dropped and not self._taken(self._tell_of(dropped)):
             self._lost += dropped
         return True
+
+    def _do(self, one: Callable[[], object]) -> None:
+        try:
+            one()
+        except Exception:  # there would be no log any more
+            _log.failure("something could not be done with the log: a defect")
 
     def _put(self, texts: list[str]) -> None:
         text = "".join(texts)
@@ -186,3 +200,6 @@ class LogWriter:
 def _continues(line: str) -> bool:
     """Whether it goes on with what the line before it began, as in a traceback."""
     return line.startswith("\t") or (line.startswith("<") and line[2:4] == ">\t")
+
+
+_log = Logger()
