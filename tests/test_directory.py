@@ -77,7 +77,7 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
     rig = Rig(tmp_path / "inbox")
     yield rig
     rig.close()
-    assert rig.store.held == 0
+    assert (rig.store.held, rig.store.given_up) == (0, 0)
 
 
 def _ended(deferred: Deferred[Receipt]) -> list[object]:

@@ -26,7 +26,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from twisted_upload.disk import IDisk
-from twisted_upload.errors import CannotStart, UploadRefused
+from twisted_upload.errors import Busy, CannotStart, UploadRefused
 from twisted_upload.files import Files, Space
 from twisted_upload.folder import INCOMING, Folder, folder_test, open_folder, same_file_system
 from twisted_upload.health import Health
@@ -52,6 +52,10 @@ __all__ = ["DirectoryStore", "IHooks", "undone_on_failure"]
 MOST_HELD_BY_ALL = 128 * 1024 * 1024
 """Bytes that all uploads of a store may hold before each new piece goes to the
 disk at once and pauses its producer."""
+
+MOST_GIVEN_UP = 16 * 1024
+"""Uploads that nobody waits for any more, and that are still in line for a disk
+which does nothing, before new ones are refused: 2 KiB each are left of them."""
 
 
 class IHooks(Protocol):
@@ -139,6 +143,7 @@ class DirectoryStore:
         self.room = Room(path, disk, clock, reserve or Reserve(), self._free)
         self.most_held = most_held
         self.held = 0
+        self.given_up = 0
 
     def open(self) -> None:
         """
@@ -250,6 +255,8 @@ class DirectoryStore:
             raise CannotStart("the store has not been opened")
         self.health.check()
         self.room.check()
+        if self.given_up >= MOST_GIVEN_UP:
+            raise Busy("the disk of this server does not keep up; try again later")
         now = self.now()
         moment, hooks, marker = self._moments.next(now), self._folder.hooks, None
         if hooks is not None:

@@ -44,6 +44,8 @@ class IFolderStore(Protocol):
     :ivar room: knows whether there is space.
     :ivar now: seconds since the epoch.
     :ivar held: bytes in memory of all uploads.
+    :ivar given_up: uploads that nobody waits for any more, and that are still in line
+        for a disk thread.
     :ivar most_held: bytes of them from which on nobody may hold more.
     """
 
@@ -52,6 +54,7 @@ class IFolderStore(Protocol):
     room: Room
     now: Callable[[], float]
     held: int
+    given_up: int
     most_held: int
 
     def keep(
@@ -64,6 +67,10 @@ class IFolderStore(Protocol):
 
 
 _NOTHING = Taken(0, dry=True)
+
+
+def _nobody(_: UploadRefused) -> None:
+    """Nobody asks any more."""
 
 
 class _Taking:
@@ -98,8 +105,10 @@ class DirectoryIncoming:
         self._pieces: list[bytes] = []
         self._crumbs = bytearray()  # that follow them
         self._waiting = 0  # bytes in both
-        self._in_hand = 0  # bytes that a disk thread is writing
+        self._writing: list[bytes] = []  # that a disk thread has, or that are in line for one
+        self._in_hand = 0  # bytes in them
         self._busy = False
+        self._counted = False  # among those that are given up and still in line
         self._created = False
         self._over = False
         self._committed: Deferred[Receipt] | None = None
@@ -127,8 +136,9 @@ class DirectoryIncoming:
         if self._created and store.room.short_of == "space" and self._part.size > MOST_HELD:
             # It has grown, and there is too little for all: whoever is about to
             # end, or small, comes before it.
+            failed = self._failed
             self.abort()
-            self._failed(NoSpace())
+            failed(NoSpace())
             return
         if self._waiting and len(data) < CRUMB:
             self._crumbs += data
@@ -166,18 +176,32 @@ class DirectoryIncoming:
         return self._committed
 
     def _given_up(self, _: Deferred[Receipt]) -> None:
-        self._over = True  # a disk thread has it in hand, and it is discarded after that
-        self._take_pieces()
+        self._end()  # a disk thread has it in hand, and it is discarded after that
 
     def abort(self) -> None:
         """See `IIncomingUpload.abort`."""
         self._producer = None
         if self._over:
             return
-        self._over = True
-        self._take_pieces()
+        self._end()
         if not self._busy:
             self._discard()
+
+    def _end(self) -> None:
+        """
+        It is over before it was kept: let go of its bytes, also of those that are in
+        line for a disk thread, which may stand still for ever.
+        """
+        self._over = True
+        self._part.given_up = True  # first: what is not whole any more is not published
+        self._take_pieces()
+        if self._busy:
+            self._writing.clear()
+            self._store.held -= self._in_hand
+            self._in_hand = 0
+            self._counted = True
+            self._store.given_up += 1
+            self._failed = _nobody  # nor keep the sender
 
     # The way to the disk
 
@@ -188,6 +212,7 @@ class DirectoryIncoming:
         if self._over:
             self._store.held -= self._waiting
         else:
+            self._writing = pieces
             self._in_hand = self._waiting
         self._waiting = 0
         return pieces
@@ -295,8 +320,7 @@ class DirectoryIncoming:
         if self._over:  # aborted meanwhile: nobody asks any more
             self._taken(_NOTHING)
             return
-        self._over = True
-        self._take_pieces()
+        self._end()
         refusal = self._store.health.refusal(failure)
         if isinstance(refusal, NoSpace):
             self._store.room.doubt()
@@ -308,8 +332,7 @@ class DirectoryIncoming:
         if self._over:
             self._taken(_NOTHING)
             return
-        self._over = True
-        self._take_pieces()
+        self._end()
         if not self._busy:
             self._discard()
         self._refuse(refusal)
@@ -331,6 +354,10 @@ class DirectoryIncoming:
         self._busy = False
         self._store.held -= self._in_hand
         self._in_hand = 0
+        self._writing = []
+        if self._counted:
+            self._counted = False
+            self._store.given_up -= 1
 
     # Back-pressure
 

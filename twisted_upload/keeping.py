@@ -8,8 +8,8 @@ folder, answer.**  With ``--on-upload``, the marker of each file
 `keep_together` does it for a bunch of files in one disk thread: the files are
 synced at once, so that they share the flushes of the disk and the commits of
 the journal, and the folder is synced once for all of them.  Each file has its
-own errors: one that cannot be written or synced drops out, and the others go
-on.
+own errors: one that cannot be written or synced drops out, and so does one that
+nobody waits for any more; the others go on.
 
 `GroupCommit` forms the bunches, without waiting: what ends in one turn of the
 reactor goes together while a lane is free; what ends while all lanes are busy
@@ -125,6 +125,8 @@ class _Bunch:
     def _keep(self) -> None:
         folder = self._folder
         self._each(lambda part, last: part.finish(last))
+        if self._none_is_left():
+            return
         if folder.hooks is not None:
             self._each(lambda part, _: part.mark())
         record = self._uploads[0][0].record
@@ -141,8 +143,13 @@ class _Bunch:
             record.confirm(cover)
         self._each(lambda part, _: part.close())
         self._each(lambda part, _: part.publish())
+        if self._none_is_left():
+            return
         if folder.durable and folder.sync_folder:
             folder.files.fsync(folder.final)
+
+    def _none_is_left(self) -> bool:
+        return None not in self._errors
 
     def _cover(self, record: NameRecord | None) -> Cover | None:
         """Write down that these names are given out, where that is not written yet."""

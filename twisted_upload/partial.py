@@ -91,6 +91,8 @@ class PartialFile:
         where there is no reserve.
     :param record: where it has to be written down, before it is published, that
         its name has been given out.
+    :ivar given_up: set from another thread when nobody waits for it any more: it is
+        not written on, and does not get its name.
     :ivar repeatable: all its bytes are still at hand: after `discard` it can be
         done again.
     """
@@ -110,6 +112,7 @@ class PartialFile:
         self._moment = moment
         self._budget = budget
         self.record = record
+        self.given_up = False
         self.repeatable = False
         self._hash = hashlib.sha256() if digest else None
         self._head = b""
@@ -124,8 +127,10 @@ class PartialFile:
         """
         Write the next bytes; creates the file the first time.
 
-        :raises OSError: ``ENOSPC`` also where they would reach into the reserve.
+        :raises OSError: ``ENOSPC`` also where they would reach into the reserve;
+            ``ECANCELED`` where it has been given up.
         """
+        self._check_wanted()
         budget = self._budget
         if budget is None:
             self._append(chunks)
@@ -254,6 +259,7 @@ class PartialFile:
 
     def finish(self, last: Sequence[bytes]) -> None:
         """Write the last bytes, and give the file the permissions it is to have."""
+        self._check_wanted()
         if self._descriptor is None:
             # All of it is here, and it will be done in a moment: no lock.
             self.repeatable = True
@@ -295,7 +301,13 @@ class PartialFile:
         return self.descriptor, self.marker.descriptor
 
     def publish(self) -> None:
-        """Give it a final name that nobody has or had."""
+        """
+        Give it a final name that nobody has or had.
+
+        :raises OSError: ``ECANCELED`` where it has been given up: who watches the
+            folder is not to see what its sender was refused.
+        """
+        self._check_wanted()
         folder = self.folder
         assert self._name is not None
         milliseconds, serial = self._moment
@@ -356,6 +368,10 @@ class PartialFile:
         if self.repeatable:
             self._head, self._size = b"", 0
             self._hash = hashlib.sha256() if self._hash is not None else None
+
+    def _check_wanted(self) -> None:
+        if self.given_up:
+            raise OSError(errno.ECANCELED, "nobody waits for it any more")
 
     def _sha256(self) -> str | None:
         return self._hash.hexdigest() if self._hash is not None else None
