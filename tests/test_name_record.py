@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import signal
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +17,7 @@ import pytest
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 
-from tests.daemon import SUCCESS, Daemon
+from tests.daemon import PATIENCE, SUCCESS, Daemon, hear, run_twistd, until
 from tests.stores import ARRIVAL, MILLISECONDS, contents
 from twisted_upload.directory import DirectoryStore
 from twisted_upload.errors import CannotStart
@@ -71,6 +73,13 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 def _take_away(folder: Path) -> None:
     for path in folder.glob("[0-9]*"):
         path.unlink()
+
+
+def _duplicate(store: _Store) -> int:
+    """What somebody who is forked off, or has forked it off, has open, too."""
+    folder = store.store._folder
+    assert folder is not None
+    return os.dup(folder.incoming)
 
 
 def _entry(folder: Path, number: int = 0) -> int:
@@ -342,6 +351,67 @@ def test_opened_again(folder: Path) -> None:
     store.store.open()
     assert store.keep() == [str(MILLISECONDS + AHEAD + 1)]
     store.store.close()
+
+
+def test_opened_again_after_a_fork(folder: Path) -> None:
+    """The same where a parent that has forked it has the folder open, too, and only waits."""
+    store = _Store(folder, MILLISECONDS)
+    parent = []
+    try:
+        for _ in range(2):
+            parent.append(_duplicate(store))
+            store.store.open()
+        assert store.keep() == [f"{MILLISECONDS}"]
+        parent.append(_duplicate(store))
+        store.store.close()
+        again = _Store(folder, MILLISECONDS + 1)
+        assert again.keep() == [f"{MILLISECONDS + 1}"]
+        again.store.close()
+    finally:
+        for descriptor in parent:
+            os.close(descriptor)
+
+
+def test_undone_after_a_fork(folder: Path) -> None:
+    """A start that fails takes its folders away, though a parent has them open, too."""
+    store = _Store(folder, MILLISECONDS)
+    parent = _duplicate(store)
+    try:
+        store.store.undo()
+        assert not folder.exists()
+    finally:
+        os.close(parent)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_in_the_background(tmp_path: Path, workers: int) -> None:
+    """A real daemon that goes to the background names files by the time alone."""
+    inbox, log, pidfile = (tmp_path / name for name in ("inbox", "log", "pid"))
+    general = [f"--pidfile={pidfile}", f"--logfile={log}"]
+    options = ["--port=0", "--interface=127.0.0.1", f"--workers={workers}"]
+    done = run_twistd(tmp_path, *general, "upload", f"--directory={inbox}", *options)
+    assert done.returncode == 0, done.stderr
+    pid = int(until(lambda: pidfile.exists() and pidfile.read_text(), "its pid"))
+    try:
+
+        def said() -> list[str]:
+            text = log.read_text("utf-8", "replace") if log.exists() else ""
+            return re.findall(r"listens on 127\.0\.0\.1:(\d+);.*\n", text)
+
+        until(lambda: len(said()) >= (1 if workers == 1 else workers + 1), "all to serve")
+        for _ in range(20 * workers):
+            with socket.create_connection(("127.0.0.1", int(said()[-1]))) as peer:
+                peer.settimeout(PATIENCE)
+                peer.sendall(b"x")
+                peer.shutdown(socket.SHUT_WR)
+                assert hear(peer) == SUCCESS
+        names = [path.stem for path in inbox.iterdir() if path.name[0] != "."]
+        numbers = {int(name.partition("-")[2] or 0) // SERIALS for name in names}
+        assert numbers <= {*range(workers)}
+        assert 0 in numbers
+    finally:
+        os.kill(pid, signal.SIGTERM)
+        until(lambda: not os.path.exists(f"/proc/{pid}"), "its end")
 
 
 def test_no_entry_left(folder: Path) -> None:

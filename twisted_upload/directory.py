@@ -156,7 +156,11 @@ class DirectoryStore:
         """
         if self._hooks is not None:
             self._hooks.check()
-        self._folder = self._record = None  # what they claim is free again
+        if self._folder is not None:
+            # What it claims is free again, though twistd without -n has forked
+            # since, and the parent that waits has it open, too.
+            self._folder.close()
+        self._folder = self._record = None
         folder = self._open_folder()
         self._take(folder)
         self._folder = folder
@@ -235,9 +239,10 @@ class DirectoryStore:
 
     def undo(self) -> None:
         """The daemon does not start after all: remove the folders that `open` has made."""
-        if self._folder is not None:
-            self._folder.close()
+        folder = self._folder
         self.close()
+        if folder is not None:
+            folder.close()
         if self._new is not None:
             self._new.remove()
 

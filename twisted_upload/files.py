@@ -137,10 +137,15 @@ class Files:
         with contextlib.suppress(OSError):
             fcntl.fcntl(folder, fcntl.F_OFD_SETLK, _lock(fcntl.F_RDLCK, number))
 
-    def unclaim(self, folder: int, number: int) -> None:
-        """Be seen no more."""
+    def unclaim(self, folder: int, number: int | None = None) -> None:
+        """
+        Be seen no more, with that number or with any, though duplicates of the
+        descriptor are open, such as those of a parent from before a fork.
+        """
+        everything = _lock(fcntl.F_UNLCK, 0, 0)
+        lock = everything if number is None else _lock(fcntl.F_UNLCK, number)
         with contextlib.suppress(OSError):
-            fcntl.fcntl(folder, fcntl.F_OFD_SETLK, _lock(fcntl.F_UNLCK, number))
+            fcntl.fcntl(folder, fcntl.F_OFD_SETLK, lock)
 
     def is_claimed(self, folder: int, number: int | None = None) -> bool:
         """

@@ -85,7 +85,7 @@ class Folder:
     pipes: Pipes
     hooks: HookQueue | None
     new: NewFolders
-    _end: Callable[[], object] = field(init=False, repr=False, compare=False)
+    _end: weakref.finalize[..., Folder] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         # What is on its way into a folder that has been given up still needs
@@ -95,6 +95,8 @@ class Folder:
 
     def close(self) -> None:
         """Close it now: nothing is on its way into it."""
+        if self._end.alive:
+            self.files.unclaim(self.incoming)
         self._end()
         if self.hooks is not None:
             self.hooks.close()

@@ -126,13 +126,15 @@ class NameRecord:
         """
         No more names: write down the last one's moment, where it is known to be ours.
 
-        Not synced: the entry that is there after a crash covers it as well.
+        Not synced: the entry that is there after a crash covers it as well.  The
+        entry is anybody's then, even if a parent has the folder open, too.
         """
         with self._mutex:
             if self._ours and self._descriptor is not None and 0 < latest < self._written:
                 self.covered = 0
                 with contextlib.suppress(OSError):
                     self._write(self._descriptor, latest)
+        self._files.unclaim(self._incoming, _FIRST_CLAIM + self.number)
 
     def _open(self, *, create: bool) -> int:
         descriptor = self._files.open_record(self._incoming, RECORD, create)
