@@ -282,6 +282,33 @@ def test_pid_file_that_cannot_be_written(not_writable: Path, arguments: list[str
     assert_one_line(result, "--pidfile: cannot write", 1)
 
 
+def test_pid_file_with_rundir(not_writable: Path) -> None:
+    """The file for the process number is in the folder it was started in, not in --rundir."""
+    above = not_writable.parent
+    above.chmod(0o777)
+    log, pidfile = above / "log", above / "pid"
+    log.touch()
+    log.chmod(0o666)
+    general = [f"--logfile={log}", "--pidfile=pid"]
+    arguments = ["upload", "--port=0", "--interface=127.0.0.1", f"--directory={above}/files"]
+    inside = run_twistd(
+        not_writable, *general, f"--rundir={above}", *arguments, before=unprivileged()
+    )
+    assert_one_line(inside, f"--pidfile: cannot write {not_writable}/pid", 1)
+    assert not pidfile.exists()
+    result = run_twistd(above, *general, "--rundir=folder", *arguments, before=unprivileged())
+    pid = int(until(lambda: pidfile.exists() and pidfile.read_text(), "a pidfile"))
+    try:
+        assert (result.returncode, result.stderr) == (0, "")
+        assert os.readlink(f"/proc/{pid}/cwd") == str(not_writable)
+        os.kill(pid, signal.SIGTERM)
+        until(lambda: gone(pid), "the daemon's end")
+        assert not pidfile.exists()
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
 def test_log_file_that_cannot_be_written(not_writable: Path) -> None:
     """In the background, so is a log file."""
     inbox = f"--directory={not_writable.parent}/inbox"

@@ -33,6 +33,7 @@ def check_pid_file(path: str | None) -> None:
     Test that the file can be written, and leave it as it was: twistd writes it when
     it has left the terminal.
 
+    :param path: absolute, as twistd has made it: ``--rundir`` does not move the file.
     :raises CannotStart: it cannot.
     """
     if not path:
