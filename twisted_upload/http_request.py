@@ -107,11 +107,13 @@ def is_own_host(host: str, names: AbstractSet[str]) -> bool:
     A page of somebody else can have its own name point at this machine (DNS
     rebinding), and then read what is here; its requests have that name in ``Host``.
     An address is no name, and neither names without a dot nor those that are for
-    local use are anybody's.
+    local use are anybody's.  A browser always says where it believes to be.
 
-    :param host: the value of that line.
+    :param host: the value of that line; empty is allowed (RFC 9112, section 3.2).
     :param names: other names of this machine, in lower case.
     """
+    if not host:
+        return True
     matched = _HOST.fullmatch(host)
     if matched is None:
         return False
