@@ -542,9 +542,14 @@ def test_folder_is_made_again(rig: Rig) -> None:
     assert [*rig.kept.values()] == [b"two"]
 
 
-def test_folder_without_its_disk(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The bare mount point of a disk that is gone is not mistaken for the folder."""
+@pytest.mark.parametrize("left", [[], ["inbox"], ["inbox", "inbox/of-others"]])
+def test_folder_without_its_disk(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, left: list[str]
+) -> None:
+    """The bare mount point of a disk that is gone is not taken for the folder, and stays bare."""
     shutil.rmtree(rig.folder)
+    for name in left:
+        (rig.folder.parent / name).mkdir()
     _keep(rig, b"one")
     monkeypatch.setattr("twisted_upload.directory.same_file_system", lambda one, other: False)
     rig.clock.advance(SELF_TEST_INTERVAL)
@@ -552,6 +557,9 @@ def test_folder_without_its_disk(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(StoreFailed):
         _begin(rig.store)
     assert len(rig.clock.getDelayedCalls()) == 1
+    assert [
+        str(path.relative_to(rig.folder.parent)) for path in rig.folder.parent.rglob("*")
+    ] == left
 
 
 def test_defect(tmp_path: Path, expected_errors: list[str]) -> None:

@@ -310,6 +310,10 @@ class DirectoryStore:
         except OSError:
             again = self._open_folder()
             if not same_file_system(folder.final, again.final):
+                # A mount point, say: what was made there is not to be taken for
+                # the folder at the next start either.
+                again.close()
+                again.new.remove()
                 raise CannotStart(f"{self.path} is on another file system than before") from None
             self._take(again)
             self._folder = again
