@@ -4,6 +4,7 @@ Certificates: what a server shows, and whom a client trusts.
 
 from __future__ import annotations
 
+import errno
 import os
 import ssl
 import subprocess
@@ -29,6 +30,20 @@ def test_again_from_memory(tmp_path: Path) -> None:
     first = Identity.from_files(*files(tmp_path)[:2])
     with open(first.in_memory(), "rb") as file:
         assert Identity(file.read()).pem == first.pem
+
+
+def test_key_that_is_half_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is no memory for a private key, nothing of it stays open."""
+    identity = Identity.from_files(*files(tmp_path)[:2])
+    before = os.listdir("/proc/self/fd")
+
+    def write(*_: object) -> int:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    monkeypatch.setattr(os, "write", write)
+    with pytest.raises(OSError, match=os.strerror(errno.ENOMEM)):
+        identity.in_memory()
+    assert os.listdir("/proc/self/fd") == before
 
 
 def test_no_file_is_left_open(tmp_path: Path) -> None:

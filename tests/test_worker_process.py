@@ -4,7 +4,11 @@ What a supervisor makes of its workers: one that may do anything, on a clock of 
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
+import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,8 +18,13 @@ from twisted.logger import LogLevel, capturedLogs
 from twisted.python.failure import Failure
 
 from tests.helpers import TurnByTurn
-from twisted_upload.gathering import QUESTION
+from tests.tls_peers import files
+from twisted_upload.binding import Doorway
+from twisted_upload.certificates import Identity
+from twisted_upload.gathering import QUESTION, Gathering
 from twisted_upload.notifying import Counts
+from twisted_upload.reporting import Report
+from twisted_upload.tls_endpoints import TLSServerEndpoint
 from twisted_upload.worker_process import (
     CERTIFICATES,
     HEARD,
@@ -23,7 +32,7 @@ from twisted_upload.worker_process import (
     REPORTS,
     WorkerProcess,
 )
-from twisted_upload.workers import UNKILLABLE, Supervisor
+from twisted_upload.workers import RESTART_DELAY, UNKILLABLE, Supervisor
 
 WATCHDOG = 30.0
 
@@ -65,13 +74,17 @@ class Reactor(TurnByTurn):
     A reactor that starts such processes.
 
     :ivar started: all of them.
+    :ivar forks: whether it can.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.started: list[Process] = []
+        self.forks = True
 
     def spawnProcess(self, protocol: WorkerProcess, *_: Any, **__: Any) -> Process:
+        if not self.forks:
+            raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
         self.started.append(Process(protocol, 100 + len(self.started)))
         return self.started[-1]
 
@@ -81,8 +94,12 @@ class Supervised:
 
     def __init__(self) -> None:
         self.reactor = Reactor()
+        self.gathering = Gathering(2, "1", self.reactor, 0.0)
         self.supervisor = Supervisor(
-            [], 2, "{}", [], self.reactor, patience=10.0, watchdog=WATCHDOG
+            *([], 2, "{}", [], self.reactor),
+            patience=10.0,
+            gathering=self.gathering,
+            watchdog=WATCHDOG,
         )
         self.supervisor.startService()
         self.one, self.other = self.reactor.started
@@ -205,6 +222,80 @@ def test_what_the_dead_have_done(supervised: Supervised) -> None:
 
 
 # What is kept of it
+
+
+# Who cannot be started
+
+
+def test_no_room_for_a_process(supervised: Supervised) -> None:
+    """Where there can be no other worker just now, that is told and tried again, until there is."""
+    reactor = supervised.reactor
+    reactor.forks = False
+    with capturedLogs() as events:
+        supervised.one.ends()
+        reactor.turn(RESTART_DELAY)
+        reactor.turn(RESTART_DELAY)
+    told = [event for event in events if "cannot be started" in event["log_format"]]
+    assert [event["why"] for event in told] == [os.strerror(errno.EAGAIN)] * 2
+    reactor.forks = True
+    reactor.turn(RESTART_DELAY)
+    assert len(reactor.started) == 3
+
+
+def test_report_without_it(supervised: Supervised) -> None:
+    """Meanwhile it is one that does not run, and the rest is reported, told and stopped."""
+    reactor = supervised.reactor
+    reactor.forks = False
+    supervised.one.ends()
+    reactor.turn(RESTART_DELAY)
+    reports: list[Report] = []
+    supervised.gathering.report().addCallback(reports.append)
+    supervised.other.says("[{}, null]")
+    assert reports[0].trouble == "workers that do not run: 1 of 2"
+    supervised.supervisor.behave("{}", 10.0)
+    supervised.supervisor.certificates_changed()
+    stopped = supervised.supervisor.stopService()
+    supervised.other.ends()
+    assert stopped.called
+    assert not reactor.getDelayedCalls()
+
+
+class Port:
+    """A port that listens nowhere."""
+
+    addressFamily = socket.AF_INET
+
+    def fileno(self) -> int:
+        return 0
+
+
+@pytest.mark.parametrize("broken", ["fork", "memory"])
+def test_keys_are_not_left_open(
+    supervised: Supervised, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    """However far it came, no private key stays open."""
+    identity = Identity.from_files(*files(tmp_path)[:2])
+    memories: list[int] = []
+
+    def in_memory() -> int:
+        if memories and broken == "memory":
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        memories.append(Identity.in_memory(identity))
+        return memories[-1]
+
+    monkeypatch.setattr(identity, "in_memory", in_memory)
+    endpoint: Any = TLSServerEndpoint(None, identity, supervised.reactor)  # type: ignore[arg-type]
+    factory: Any = None
+    supervised.supervisor.doorways = [Doorway("", [("", endpoint)] * 2, factory, "")]
+    supervised.supervisor.ports = [Port(), Port()]  # type: ignore[list-item]
+    supervised.reactor.forks = broken == "memory"
+    supervised.one.ends()
+    supervised.reactor.turn(RESTART_DELAY)
+    assert len(memories) == (1 if broken == "memory" else 2)
+    for memory in memories:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(memory)
+    assert len(supervised.reactor.started) == 2
 
 
 class Alone:

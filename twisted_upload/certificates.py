@@ -56,10 +56,18 @@ class Identity:
         self.chain_ends = min(each.ends for each in chain)
 
     def in_memory(self) -> int:
-        """A file of its own, to be closed, with the PEM; it is on no disk."""
+        """
+        A file of its own, to be closed, with the PEM; it is on no disk.
+
+        :raises OSError: there are too many open files, or there is no memory.
+        """
         memory = os.memfd_create("certificate")
-        os.write(memory, self.pem)
-        os.lseek(memory, 0, os.SEEK_SET)
+        try:
+            os.write(memory, self.pem)
+            os.lseek(memory, 0, os.SEEK_SET)
+        except OSError:
+            os.close(memory)
+            raise
         return memory
 
     @classmethod

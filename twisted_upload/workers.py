@@ -242,9 +242,51 @@ class Supervisor(Listening):
 
     def _start(self, index: int) -> None:
         self._waiting.pop(index, None)
+        worker = WorkerProcess(self._reactor, self._configuration, self._copy, self._look)
+        try:
+            self._spawn(worker)
+        except (OSError, MemoryError) as error:
+            # It is none of ours: there is nobody to be asked, told or waited for.
+            why = getattr(error, "strerror", None) or "no memory"
+            _log.error("a worker cannot be started, and will be tried again: {why}", why=why)
+            self._waiting[index] = self._reactor.callLater(RESTART_DELAY, self._start, index)
+            return
+        self._workers[index] = worker
+        if self._gathering is not None:
+            self._gathering.came(worker.respondent)
+        worker.ended.addCallback(self._ended, index, worker)
+
+    def _spawn(self, worker: WorkerProcess) -> None:
         descriptors: dict[int, Any] = {0: "w", 1: "r", 2: "r", REPORTS: "r"}
-        inherited = []
         identities: list[int] = []  # closed here when the worker has its own
+        try:
+            inherited = self._inherited(descriptors, identities)
+            self._reactor.spawnProcess(
+                worker,
+                sys.executable,
+                [
+                    sys.executable,
+                    "-c",
+                    "from twisted_upload.worker import main; main()",
+                    *inherited,
+                ],
+                env=self._environment(),
+                # Not where we are: Python would look for modules there.
+                path="/",
+                childFDs=descriptors,
+            )
+        finally:
+            for identity in identities:
+                os.close(identity)
+
+    def _inherited(self, descriptors: dict[int, Any], identities: list[int]) -> list[str]:
+        """
+        What a worker is told of the sockets that it gets.
+
+        :param descriptors: they are added to these.
+        :param identities: here is added what has to be closed, in any case.
+        """
+        inherited = []
         ports = iter(self.ports)
         for doorway in self.doorways:
             names = []
@@ -259,27 +301,7 @@ class Supervisor(Listening):
                 family = socket.AddressFamily(_family(port)).name
                 names.append(":".join(map(str, [family, *numbers, *lasting])))
             inherited.append(",".join(names))
-        worker = WorkerProcess(self._reactor, self._configuration, self._copy, self._look)
-        self._workers[index] = worker
-        worker.ended.addCallback(self._ended, index, worker)
-        if self._gathering is not None:
-            self._gathering.came(worker.respondent)
-        self._reactor.spawnProcess(
-            worker,
-            sys.executable,
-            [
-                sys.executable,
-                "-c",
-                "from twisted_upload.worker import main; main()",
-                *inherited,
-            ],
-            env=self._environment(),
-            # Not where we are: Python would look for modules there.
-            path="/",
-            childFDs=descriptors,
-        )
-        for identity in identities:
-            os.close(identity)
+        return inherited
 
     def _environment(self) -> dict[str, str]:
         """Ours; in that of a worker, journald is named where priorities are wanted."""
