@@ -12,6 +12,7 @@ from functools import partial
 
 import pytest
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
+from twisted.logger import capturedLogs, formatEvent
 from twisted.python.failure import Failure
 
 from tests.helpers import PATIENCE, reactor, turns, until
@@ -220,6 +221,23 @@ async def test_aside(disk: DiskThreads) -> None:
     go_on.set()
     assert await gatherResults(stuck) == [True] * 5
     assert await disk.run_aside(niceness) == min(here + NICENESS, 19)
+
+
+async def test_not_allowed_to_give_way(disk: DiskThreads, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where threads may not give way, long jobs are done all the same, and that is told once."""
+
+    def forbidden(*_: int) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "setpriority", forbidden)
+    together = threading.Barrier(3)
+    with capturedLogs() as events:
+        jobs = [disk.run_aside(lambda: together.wait(PATIENCE)) for _ in range(3)]
+        assert sorted(await gatherResults(jobs)) == [0, 1, 2]
+        await disk.run_aside(lambda: None)
+    assert [formatEvent(event) for event in events] == [
+        "threads with long jobs cannot give way to the others: Operation not permitted"
+    ]
 
 
 async def test_stop_waits_for_long_jobs(disk: DiskThreads) -> None:

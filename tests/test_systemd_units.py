@@ -149,14 +149,23 @@ def test_cannot_write(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert capsys.readouterr().err.count("\n") == 1
 
 
+def test_system_calls() -> None:
+    """Of the calls about resources it may do one: that of threads that give way to others."""
+    assert values("SystemCallFilter", units(TWISTD, 252)[SERVICE]) == [
+        "@system-service",
+        "~@privileged @resources",
+        "setpriority",
+    ]
+
+
 def test_security(tmp_path: Path) -> None:
-    """systemd rates what the service could do to the machine at 1.2 or better."""
+    """systemd rates what the service could do to the machine at 0.5 or better."""
     if shutil.which("systemd-analyze") is None:
         pytest.skip("needs systemd-analyze")
     for place in (SERVICE, SOCKET):
         text = units(TWISTD, 252)[place].replace(TWISTD, "/bin/true")
         (tmp_path / os.path.basename(place)).write_text(text)
-    options = ["--no-pager", "--offline=true", "--threshold=12"]
+    options = ["--no-pager", "--offline=true", "--threshold=5"]
     done = subprocess.run(
         ["systemd-analyze", "security", *options, str(tmp_path / "twisted-upload.service")],
         capture_output=True,
@@ -167,5 +176,5 @@ def test_security(tmp_path: Path) -> None:
         pytest.skip("systemd-analyze is too old for this")
     found = re.search(r"exposure level for twisted-upload.service: ([\d.]+)", done.stdout)
     assert found is not None, done.stderr
-    assert float(found[1]) <= 1.2
+    assert float(found[1]) <= 0.5
     assert done.returncode == 0

@@ -9,7 +9,6 @@ system with a journal also share its flushes when they ask at the same time
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import queue
@@ -59,6 +58,7 @@ class _Line:
     """
     Jobs that are done in the order they came, and the threads that do them.
 
+    :ivar niceness: by which its threads give way; 0 once that was not allowed.
     :ivar unfinished: jobs whose results have not been delivered.
     """
 
@@ -163,10 +163,7 @@ class DiskThreads:
 
     def _work(self, line: _Line) -> None:
         if line.niceness:
-            with contextlib.suppress(OSError):  # in Linux, each thread has its own
-                here = threading.get_native_id()
-                ours = os.getpriority(os.PRIO_PROCESS, here)  # the daemon may be nice as a whole
-                os.setpriority(os.PRIO_PROCESS, here, ours + line.niceness)
+            self._give_way(line)
         while (item := line.jobs.get()) is not None:
             done, job = item
             try:
@@ -179,6 +176,17 @@ class DiskThreads:
             if wake:
                 self._reactor.callFromThread(self._deliver)
             del item, done, job, result
+
+    def _give_way(self, line: _Line) -> None:
+        here = threading.get_native_id()  # in Linux, each thread has a priority of its own
+        try:
+            ours = os.getpriority(os.PRIO_PROCESS, here)  # the daemon may be nice as a whole
+            os.setpriority(os.PRIO_PROCESS, here, ours + line.niceness)
+        except OSError as error:  # a sandbox forbids it
+            with self._lock:
+                told, line.niceness = not line.niceness, 0
+            if not told:
+                self._reactor.callFromThread(_cannot_give_way, error)
 
     def _deliver(self) -> None:
         with self._lock:
@@ -196,6 +204,10 @@ class DiskThreads:
             idle, self._idle = self._idle, []
             for waiting in idle:
                 waiting.callback(None)
+
+
+def _cannot_give_way(error: OSError) -> None:
+    _log.warn("threads with long jobs cannot give way to the others: {error}", error=error.strerror)
 
 
 _log = Logger()
