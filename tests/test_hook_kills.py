@@ -19,9 +19,10 @@ from pathlib import Path
 import pytest
 
 from tests.daemon import Daemon, until
-from tests.markers import waiting
+from tests.markers import hooked_folder, queue_of, waiting
 from tests.scraping import command_line, workers_of
 from twisted_upload.hook_command import GRACE
+from twisted_upload.hook_queue import HOOKS
 from twisted_upload.hook_strays import end_strays
 
 JOBS = 3
@@ -340,3 +341,38 @@ def test_number_that_another_has_now(marker: Path, monkeypatch: pytest.MonkeyPat
         monkeypatch.setattr(os, "pidfd_open", end_first)
         monkeypatch.setattr(os, "kill", lambda *_: pytest.fail("killed by its number"))
         assert strays(marker) == 0
+
+
+SIBLING = """
+import sys
+from pathlib import Path
+from tests.markers import *
+folder = hooked_folder(Path(sys.argv[1]))
+_, marker = keep(folder, (1795328130123, 0), b"hello")
+held = marker.hold()
+print(flush=True)
+sys.stdin.read()
+"""
+
+
+def test_sibling_whose_lock_is_removed(tmp_path: Path) -> None:
+    """
+    A worker that has not given its program the locked marker yet lives, even if
+    another one has taken it for dead.
+    """
+    command = [sys.executable, "-c", SIBLING, str(tmp_path)]
+    root = Path(__file__).parents[1]
+    with subprocess.Popen(
+        command, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as sibling:
+        assert sibling.stdout is not None
+        sibling.stdout.readline()
+        for lock in (tmp_path / HOOKS).glob("owner-*"):
+            lock.unlink()
+        (marker,) = queue_of(hooked_folder(tmp_path)).next(10, ()).markers
+        assert marker.hold() is None
+        sibling.communicate()
+    assert sibling.returncode == 0
+    held = marker.hold()
+    assert held is not None
+    os.close(held)

@@ -8,11 +8,12 @@ import contextlib
 import os
 import signal
 import socket
+import struct
 from pathlib import Path
 
 import pytest
 
-from tests.helpers import open_door, until
+from tests.helpers import in_thread, open_door, until
 from tests.test_command import PROGRAM, Process, Server, _start, serving
 from tests.tls_peers import files
 from twisted_upload.answers import SUCCESS, refused_answer
@@ -87,6 +88,25 @@ async def test_other_protocols() -> None:
     assert ssh.err.endswith(' success or failure: "SSH-2.0-x"\n')
     assert silent.err.endswith("; if it speaks TLS here, try --tls\n")
     assert (ssh.status, silent.status, kept.status) == (6, 6, 0)
+
+
+async def test_broken_connection() -> None:
+    """Where the connection breaks instead of an answer, that is told: status 6."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+
+        def reset() -> None:
+            peer, _ = listening.accept()
+            peer.recv(1)
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            peer.close()
+
+        resetting = in_thread(reset)
+        asked = await ping("{}:{}".format(*listening.getsockname()), "--json")
+        await resetting
+    assert asked.status == 6
+    assert asked.objects[0]["code"] == "no-answer"
 
 
 @pytest.mark.parametrize("number", [0, signal.SIGINT, signal.SIGTERM])
