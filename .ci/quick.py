@@ -1,8 +1,10 @@
 """
 The quick part of the tests, as arguments for pytest: all unit tests, and of the
-files that take long a few that start each kind of process for real.
+files that take long a few that start each kind of process for real.  With names, only
+those of these files: `twistd` is tests/test_twistd.py.
 """
 
+import sys
 from pathlib import Path
 
 TESTS = Path(__file__).parents[1] / "tests"
@@ -60,10 +62,13 @@ LONG = (
 )
 """Single tests that take long: what they find does not hang on a version."""
 
+wanted = sys.argv[1:]
 for test in LONG:
     print(f"--deselect=tests/{test}")
 for path in sorted(TESTS.glob("test_*.py")):
     name = path.stem.removeprefix("test_")
+    if wanted and name not in wanted:
+        continue
     if name not in SLOW:
         print(path.relative_to(TESTS.parent))
     for test in SLOW.get(name, "").split():
