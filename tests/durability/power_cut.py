@@ -139,10 +139,7 @@ def compare(ledger: Ledger, acknowledged: Sequence[int], host: Path, way: Way) -
         folder = open_folder(str(inbox), files=Files(), suffix=lambda _: "")
         left = [name for name in os.listdir(inbox / INCOMING) if name != RECORD]
         after = sorted(visible(str(inbox)))
-        way.wrong += [
-            f"{way.name}: {name} is not in the record of names"
-            for name in uncovered(inbox / INCOMING / RECORD, before)
-        ]
+        unwritten = [*uncovered(inbox / INCOMING / RECORD, before)]
         del folder  # it holds the file system
     missing = verdict.missing(acknowledged)
     way.missing |= {(ledger, number) for number in missing}
@@ -153,6 +150,7 @@ def compare(ledger: Ledger, acknowledged: Sequence[int], host: Path, way: Way) -
         way.wrong += [f"{way.name}: lost upload {number}" for number in missing]
         way.wrong += [f"{way.name}: {text}" for text in verdict.partial]
         way.wrong += [f"{way.name}: no marker of {name}" for name in unmarked]
+        way.wrong += [f"{way.name}: {name} is not in the record of names" for name in unwritten]
     way.wrong += [f"{way.name}: twice or never sent: upload {number}" for number in twice]
     way.wrong += [f"{way.name}: left in {INCOMING} after a start: {name}" for name in left]
     if before != after:
