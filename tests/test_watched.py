@@ -205,6 +205,6 @@ def test_host(tmp_path: Path, workers: int) -> None:
         address = Scraper(daemon).address
         for host, code in [("upload.example.com", 200), ("evil.example.com", 421)]:
             connection = http.client.HTTPConnection(*address, timeout=PATIENCE)
-            connection.request("GET", "/healthz", headers={"Host": f"{host}:9464"})
+            connection.request("GET", "/metrics", headers={"Host": f"{host}:9464"})
             assert connection.getresponse().status == code
             connection.close()
