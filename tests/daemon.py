@@ -116,6 +116,22 @@ def ext4(folder: Path, place: Path, *, device: str = "size=128m") -> list[str]:
     return command
 
 
+def run_module(name: str, *arguments: str, timeout: float = 55) -> subprocess.CompletedProcess[str]:
+    """Run a module of the tests as a command; what it prints is shown with a failure."""
+    done = subprocess.run(
+        [*deadly(), sys.executable, "-m", name, *arguments],
+        cwd=Path(__file__).parents[1],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        timeout=timeout,
+    )
+    print(done.stdout)
+    return done
+
+
 def run_twistd(
     folder: Path,
     *arguments: str,

@@ -5,13 +5,10 @@ The durability proofs, in short: see ``tests/durability`` for the long ones.
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-from tests.daemon import deadly
+from tests.daemon import run_module
 from tests.durability.rigs import SKIPPED
 
 LONG = bool(os.environ.get("LONG_TESTS"))
@@ -19,17 +16,7 @@ LONG = bool(os.environ.get("LONG_TESTS"))
 
 def prove(name: str, *options: str, holds: bool = True) -> str:
     """Run a proof; what it says."""
-    done = subprocess.run(
-        [*deadly(), sys.executable, "-m", f"tests.durability.{name}", *options],
-        cwd=Path(__file__).parents[1],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-        timeout=55,
-    )
-    print(done.stdout)
+    done = run_module(f"tests.durability.{name}", *options)
     if done.returncode == SKIPPED:
         pytest.skip(done.stdout.strip().splitlines()[-1])
     assert done.returncode == (0 if holds else 1), done.stdout
