@@ -6,9 +6,12 @@ from __future__ import annotations
 
 import errno
 import os
+import queue
 import threading
 from collections.abc import Iterator
 from functools import partial
+from types import SimpleNamespace
+from typing import Any, NoReturn
 
 import pytest
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
@@ -130,6 +133,109 @@ async def test_jobs_from_results(disk: DiskThreads) -> None:
         return disk.run(lambda: count - 1).addCallback(again) if count else 0
 
     assert await disk.run(lambda: 50).addCallback(again) == 0
+
+
+async def test_stepping_aside(disk: DiskThreads) -> None:
+    """Who steps aside has what is done meanwhile at once; the reactor is not woken for it."""
+    done = disk.run(lambda: 42)
+    assert disk.step_aside(PATIENCE)
+    assert done.result == 42
+    wakes: list[object] = []
+    disk._reactor = SimpleNamespace(callFromThread=wakes.append)  # type: ignore[assignment]
+    go_on = threading.Event()
+    late = disk.run(lambda: go_on.wait(PATIENCE))
+    soon = disk.run(lambda: 43)
+    assert disk.step_aside(PATIENCE)
+    assert (soon.called, late.called, wakes) == (True, False, [])
+    disk._reactor = reactor
+    go_on.set()  # nobody steps aside: the reactor is woken again
+    assert await late
+
+
+async def test_stepping_aside_in_vain(disk: DiskThreads) -> None:
+    """Who steps aside for too long a job goes on, and its result still comes."""
+    go_on = threading.Event()
+    done = disk.run(lambda: go_on.wait(PATIENCE))
+    assert not disk.step_aside(0.0)
+    go_on.set()
+    assert await done
+
+
+async def test_a_result_in_the_last_moment(
+    disk: DiskThreads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A result that comes when stepping aside has just ended in vain is not left lying."""
+    results = disk._results
+
+    class Late:
+        """Gives up, and only then a job ends, which thinks that somebody still waits."""
+
+        def get(self, timeout: float) -> NoReturn:
+            assert not disk._asleep
+            ended.set()
+            for thread in disk._threads:
+                thread.join(0)
+            while results.empty():
+                pass
+            raise queue.Empty
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(results, name)
+
+    ended = threading.Event()
+    done = disk.run(lambda: ended.wait(PATIENCE))
+    monkeypatch.setattr(disk, "_results", Late())
+    assert not disk.step_aside(PATIENCE)
+    assert done.called
+
+
+async def test_going_on(disk: DiskThreads) -> None:
+    """A job can end the stepping aside before it has been done; where nobody does, that is
+    nothing."""
+    done = []
+    go_on = threading.Event()
+
+    def job() -> bool:
+        disk.go_on()
+        return go_on.wait(PATIENCE)
+
+    done.append(disk.run(job))
+    assert disk.step_aside(PATIENCE)
+    assert not done[0].called
+    go_on.set()
+    await done[0]
+    done.append(disk.run(job))
+    await done[1]
+    last = disk.run(lambda: 1)
+    disk.step_aside(PATIENCE)
+    assert await last == 1
+
+
+async def test_results_from_aside(disk: DiskThreads) -> None:
+    """What is delivered while somebody steps aside may ask for more, and step aside itself."""
+    order: list[int] = []
+
+    def next_one(number: int) -> None:
+        order.append(number)
+        if number < 50:
+            disk.run(lambda: number + 1).addCallback(next_one)
+            disk.step_aside(PATIENCE)
+
+    disk.run(lambda: 1).addCallback(next_one)
+    disk.step_aside(PATIENCE)
+    await until(lambda: len(order) == 50)
+    assert order == [*range(1, 51)]
+
+
+async def test_stopping_from_aside(disk: DiskThreads) -> None:
+    """The last result ends the threads, also where somebody steps aside for it."""
+    go_on = threading.Event()
+    disk.run(lambda: go_on.wait(PATIENCE))
+    stopped = disk.stop()
+    go_on.set()
+    disk.step_aside(PATIENCE)
+    await stopped
+    assert disk._ended
 
 
 async def test_many(disk: DiskThreads) -> None:

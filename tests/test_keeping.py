@@ -22,7 +22,7 @@ from twisted.python.failure import Failure
 
 from tests.helpers import PATIENCE, open_descriptors, reactor
 from tests.stores import MILLISECONDS, contents, leftovers, sweep_from_elsewhere
-from twisted_upload.disk import DiskThreads
+from twisted_upload.disk import DiskThreads, PoolStopped
 from twisted_upload.files import Files
 from twisted_upload.folder import Folder, open_folder
 from twisted_upload.keeping import (
@@ -343,11 +343,11 @@ def test_two_folders(commits: _Commits, tmp_path_factory: pytest.TempPathFactory
     assert synced == [folders[number % 2].final for number in range(LANES + 6)]
 
 
-class _Odd:
+class _Odd(ManualDisk):
     """Disk threads of which one call raises."""
 
     def __init__(self) -> None:
-        self.disk = ManualDisk()
+        super().__init__()
         self.broken = True
 
     def run(self, job: Callable[[], Any]) -> Deferred[Any]:
@@ -355,9 +355,7 @@ class _Odd:
         if self.broken:
             self.broken = False
             raise RuntimeError("can't start new thread")
-        return self.disk.run(job)
-
-    run_aside = run
+        return super().run(job)
 
 
 def test_a_disk_that_raises(folder: Folder) -> None:
@@ -369,7 +367,7 @@ def test_a_disk_that_raises(folder: Folder) -> None:
         odd.broken = serial < LANES
         commits.keep(folder, _part(folder, serial), [b"x"], 1).addBoth(ends.append)
     assert [isinstance(end, Failure) for end in ends] == [True] * LANES
-    odd.disk.work()
+    odd.work()
     assert isinstance(ends[-1], KeptFile)
 
 
@@ -437,26 +435,22 @@ def test_a_large_one_is_not_made_again(folder: Folder, tmp_path: Path) -> None:
 
 
 async def test_courtesy() -> None:
-    """The reactor waits a moment for a quick job; its result comes as any other."""
-    courtesy, disk = Courtesy(), DiskThreads(reactor, 1)
-    finished: list[int] = []
+    """The reactor waits a moment for a quick job, and has its result at once."""
+    disk = DiskThreads(reactor, 1)
+    courtesy = Courtesy(disk)
     for number in range(3):
-        done = courtesy.run(
-            disk,
-            lambda _, number=number: finished.append(number),  # type: ignore[misc]
-            PATIENCE,
-        )
-        assert finished == [*range(number + 1)]
-        assert not done.called
-        await done
+        done = courtesy.run(lambda _, number=number: number, PATIENCE)  # type: ignore[misc]
+        assert done.called
+        assert await done == number
     with pytest.raises(ZeroDivisionError):
-        await courtesy.run(disk, lambda _: 1 // 0, PATIENCE)
+        await courtesy.run(lambda _: 1 // 0, PATIENCE)
     disk.stop()
 
 
 async def test_courtesy_ends_with_the_work() -> None:
     """A job that says that it only waits from now on is not waited for any longer."""
-    courtesy, disk = Courtesy(), DiskThreads(reactor, 1)
+    disk = DiskThreads(reactor, 1)
+    courtesy = Courtesy(disk)
     go_on = threading.Event()
 
     def job(waiting: Callable[[], None]) -> bool:
@@ -464,7 +458,7 @@ async def test_courtesy_ends_with_the_work() -> None:
         return go_on.wait(PATIENCE)
 
     began = time.monotonic()
-    done = courtesy.run(disk, job, PATIENCE)
+    done = courtesy.run(job, PATIENCE)
     assert time.monotonic() - began < PATIENCE / 2
     assert courtesy._quick
     go_on.set()
@@ -474,11 +468,58 @@ async def test_courtesy_ends_with_the_work() -> None:
 
 def test_courtesy_has_an_end() -> None:
     """A job that is not quick is waited for once; then none is, until one has been quick again."""
-    courtesy, disk = Courtesy(), ManualDisk()
-    courtesy.run(disk, lambda _: 0, 0.001)
-    began = time.monotonic()
-    courtesy.run(disk, lambda _: 0, PATIENCE)
-    assert time.monotonic() - began < PATIENCE / 2
+    disk = _Aside()
+    courtesy = Courtesy(disk)
+    courtesy.run(lambda _: 0, PATIENCE)
+    courtesy.run(lambda _: 0, PATIENCE)
+    assert disk.asked == [PATIENCE]
+    disk.work(1)  # the slow one
     assert not courtesy._quick
-    disk.work()
+    disk.work(1)
     assert courtesy._quick
+    courtesy.run(lambda _: 0, PATIENCE)
+    assert disk.asked == [PATIENCE, PATIENCE]
+
+
+def test_courtesy_counts_the_work_only() -> None:
+    """Where nobody waits for it, a job is quick if it soon begins to wait, however long."""
+    disk = _Aside()
+    courtesy = Courtesy(disk)
+    quick: list[bool] = []
+
+    def job(waiting: Callable[[], None]) -> None:
+        waiting()
+        quick.append(courtesy._quick)
+        courtesy._quick = False
+        waiting()  # which counts once
+        quick.append(courtesy._quick)
+
+    courtesy.run(lambda _: 0, PATIENCE)
+    courtesy.run(job, PATIENCE)
+    courtesy.run(lambda _: 0, 0.0)
+    disk.work(2)
+    assert quick == [True, False]
+    disk.work()
+    assert not courtesy._quick
+
+
+def test_no_courtesy_for_a_job_that_nobody_does() -> None:
+    """Where the disk threads have stopped, nobody steps aside for them."""
+    disk = DiskThreads(reactor, 1)
+    disk.stop()
+    began = time.monotonic()
+    done = Courtesy(disk).run(lambda _: 0, PATIENCE)
+    assert time.monotonic() - began < PATIENCE / 2
+    done.addErrback(lambda failure: failure.trap(PoolStopped))
+
+
+class _Aside(ManualDisk):
+    """:ivar asked: for how long somebody has stepped aside, each time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[float] = []
+
+    def step_aside(self, seconds: float) -> bool:
+        self.asked.append(seconds)
+        return super().step_aside(seconds)

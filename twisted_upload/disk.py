@@ -13,7 +13,6 @@ import errno
 import os
 import queue
 import threading
-from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
@@ -47,6 +46,17 @@ class IDisk(Protocol):
         The same for a job that takes long and much of the processor: it gives
         way to the others.
         """
+
+    def step_aside(self, seconds: float) -> bool:
+        """
+        Hold the reactor's thread still until some job has been done, and deliver its
+        result; until a job says `go_on`; or until so many seconds have passed.
+
+        :return: whether it was one of the first two.
+        """
+
+    def go_on(self) -> None:
+        """For a job, in its thread: nobody needs to step aside for it any more."""
 
 
 NICENESS = 10
@@ -92,10 +102,11 @@ class DiskThreads:
         self._ended = False
         self._idle: list[Deferred[None]] = []
         # Results travel in bunches: one wake-up of the reactor for all that
-        # have finished before it looks.
-        self._results: deque[tuple[_Line, Deferred[Any], Any]] = deque()
+        # have finished before it looks, and none while it steps aside.
+        self._results: queue.SimpleQueue[tuple[_Line, Deferred[Any], Any] | None]
+        self._results = queue.SimpleQueue()
+        self._asleep = True  # it neither looks into the queue nor is about to
         self._lock = threading.Lock()
-        self._waking = False
 
     def run(self, job: Callable[[], T]) -> Deferred[T]:
         """
@@ -170,10 +181,11 @@ class DiskThreads:
                 result: Any = job()
             except BaseException:
                 result = Failure()
-            with self._lock:
-                self._results.append((line, done, result))
-                wake, self._waking = not self._waking, True
-            if wake:
+            self._results.put((line, done, result))
+            # After the result is there: see `step_aside`.  That two threads wake the
+            # reactor at once does no harm.
+            if self._asleep:
+                self._asleep = False
                 self._reactor.callFromThread(self._deliver)
             del item, done, job, result
 
@@ -188,16 +200,46 @@ class DiskThreads:
             if not told:
                 self._reactor.callFromThread(_cannot_give_way, error)
 
+    def step_aside(self, seconds: float) -> bool:
+        """See `IDisk.step_aside`.  In the reactor's thread."""
+        woken, self._asleep = not self._asleep, False
+        try:
+            item = self._results.get(timeout=seconds)
+        except queue.Empty:
+            if not woken:
+                # A result that came since then has woken nobody.
+                self._deliver()
+            return False
+        if item is not None:
+            self._deliver_one(*item)
+        if not woken:
+            self._deliver()
+        return True
+
+    def go_on(self) -> None:
+        """See `IDisk.go_on`."""
+        if not self._asleep:
+            self._results.put(None)
+
     def _deliver(self) -> None:
-        with self._lock:
-            results, self._results = self._results, deque()
-            self._waking = False
-        for line, done, result in results:
-            line.unfinished -= 1
+        self._asleep = True
+        while True:
             try:
-                done.callback(result)
-            except Exception:  # one that cannot be told is not to keep it from the others
-                _log.failure("a result of a disk thread cannot be delivered")
+                item = self._results.get_nowait()
+            except queue.Empty:
+                break
+            if item is not None:
+                self._deliver_one(*item)
+        self._look_for_the_end()
+
+    def _deliver_one(self, line: _Line, done: Deferred[Any], result: Any) -> None:
+        line.unfinished -= 1
+        try:
+            done.callback(result)
+        except Exception:  # one that cannot be told is not to keep it from the others
+            _log.failure("a result of a disk thread cannot be delivered")
+
+    def _look_for_the_end(self) -> None:
         if self._stopped and self._unfinished == 0:
             if not self._ended:
                 self._end_threads()

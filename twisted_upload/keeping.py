@@ -19,7 +19,6 @@ goes together in the next.
 from __future__ import annotations
 
 import errno
-import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -211,42 +210,47 @@ class Courtesy:
     Two threads that are both busy in Python pass the interpreter lock to and
     fro at each system call, and that costs a small upload more than all its
     system calls.  So the reactor steps aside for a moment, until the job is
-    done, or begins to wait.  A job that takes longer after all is not waited
-    for, and neither are those that follow, until one has been quick again: a
-    disk that stands still costs the reactor that moment, once.
+    done, or begins to wait; where it is done, its result is there without a
+    turn of the reactor between.  A job that takes longer after all is not
+    waited for, and neither are those that follow, until one has been quick
+    again: a disk that stands still costs the reactor that moment, once.
+
+    :param disk: where the jobs are done.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, disk: IDisk) -> None:
+        self._disk = disk
         self._quick = True
 
-    def run(
-        self, disk: IDisk, job: Callable[[Callable[[], None]], T], patience: float
-    ) -> Deferred[T]:
+    def run(self, job: Callable[[Callable[[], None]], T], patience: float) -> Deferred[T]:
         """
         See `IDisk.run`.
 
         :param job: is given what it calls when it begins to wait.
         :param patience: seconds in which that should be.
         """
-        go_on = threading.Event()
-
-        def timed() -> T:
-            began = time.monotonic()
-
-            def waiting() -> None:
-                if not go_on.is_set():
-                    self._quick = time.monotonic() - began < patience
-                    go_on.set()
-
-            try:
-                return job(waiting)
-            finally:
-                waiting()
-
-        done = disk.run(timed)
-        if self._quick and not go_on.wait(patience):
-            self._quick = False
+        disk = self._disk
+        if not self._quick:
+            return disk.run(lambda: self._try(job, patience))
+        done = disk.run(lambda: job(disk.go_on))
+        if not done.called:
+            self._quick = disk.step_aside(patience)
         return done
+
+    def _try(self, job: Callable[[Callable[[], None]], T], patience: float) -> T:
+        """In a disk thread, while nobody waits: find out whether this one is quick."""
+        began = time.monotonic()
+        first = True
+
+        def waiting() -> None:
+            nonlocal first
+            if first:
+                first, self._quick = False, time.monotonic() - began < patience
+
+        try:
+            return job(waiting)
+        finally:
+            waiting()
 
 
 def at_once(function: Callable[[], None]) -> None:
@@ -268,10 +272,9 @@ class GroupCommit:
         disk: IDisk,
         after_turn: Callable[[Callable[[], None]], object] = at_once,
     ) -> None:
-        self._disk = disk
         self._after_turn = after_turn
-        self._forming = False
-        self._courtesy = Courtesy()
+        self._forming = self._starting = False
+        self._courtesy = Courtesy(disk)
         self._queue: list[tuple[Deferred[KeptFile], Folder, Upload, int]] = []
         self._busy = 0
 
@@ -295,10 +298,20 @@ class GroupCommit:
 
     def _formed(self) -> None:
         self._forming = False
-        if self._queue and self._busy < LANES:
-            self._start()
+        self._start()
 
     def _start(self) -> None:
+        """Start as many bunches as may be, one after the other: they may end meanwhile."""
+        if self._starting:
+            return
+        self._starting = True
+        try:
+            while self._queue and self._busy < LANES:
+                self._start_one()
+        finally:
+            self._starting = False
+
+    def _start_one(self) -> None:
         folder = self._queue[0][1]
         number, size = 0, 0
         for _, its_folder, _, its_size in self._queue[:MOST_FILES]:
@@ -316,7 +329,7 @@ class GroupCommit:
 
         patience = min(PATIENCE * (2 + number), MOST_PATIENCE)
         try:
-            running = self._courtesy.run(self._disk, job, patience)
+            running = self._courtesy.run(job, patience)
         except Exception:
             running = fail(Failure())
         running.addCallbacks(self._tell, self._fail, (waiting,), {}, (waiting,))
@@ -333,8 +346,7 @@ class GroupCommit:
 
     def _next(self) -> None:
         self._busy -= 1
-        if self._queue:
-            self._start()
+        self._start()
 
 
 def _tell_one(done: Deferred[KeptFile], result: KeptFile | Failure) -> None:

@@ -77,6 +77,13 @@ class ManualDisk:
         """The same: there is one line."""
         return self.run(job)
 
+    def step_aside(self, seconds: float) -> bool:
+        """Nothing is done meanwhile."""
+        return False
+
+    def go_on(self) -> None:
+        """Nobody has stepped aside."""
+
     @property
     def waiting(self) -> int:
         """Jobs that have not been done."""
