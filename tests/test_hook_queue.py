@@ -342,10 +342,15 @@ def test_marker_that_was_removed_too_early(tmp_path: Path, durable: bool) -> Non
     other = hooked_folder(tmp_path)
     found = queue_of(other).next(10, ())
     assert (found.markers, found.gone, waiting(tmp_path)) == ([], 1, [])
-    part.close()
-    (name,) = waiting(tmp_path)
+    real_rename = files.rename
     place = str(tmp_path / HOOKS / WAITING)
-    assert synced == ([f"{place}/{name}", place] if durable else [])
+
+    def rename(source: int, name: str, target: int, new_name: str) -> None:
+        (marker_name,) = waiting(tmp_path)
+        assert synced == ([f"{place}/{marker_name}", place] if durable else [])
+        real_rename(source, name, target, new_name)
+
+    files.rename = rename  # type: ignore[method-assign]
     part.publish()
     marker.kept(part.kept_file().name)
     held = marker.hold()

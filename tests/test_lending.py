@@ -203,7 +203,6 @@ def test_short_writes_where_it_cannot_be_spliced(tmp_path: Path, sockets: Socket
     _wait_for(ours, 1000)
     part.take(ours.fileno(), 1000)
     part.finish([])
-    part.close()
     part.publish()
     assert contents(tmp_path) == {f"{MILLISECONDS}.bin": LARGE[:1000]}
 
@@ -216,7 +215,6 @@ def test_a_marker_goes_last(tmp_path: Path, files: Counted, published: bool) -> 
     part = PartialFile(folder, (MILLISECONDS, 0), digest=False, marker=marker)  # type: ignore[arg-type]
     part.finish([b"content"])
     if published:
-        part.close()
         part.publish()
     part.discard()
     assert marker.withdrawn == [[]]

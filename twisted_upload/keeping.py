@@ -21,7 +21,7 @@ from __future__ import annotations
 import errno
 import time
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, fail
 from twisted.logger import Logger
@@ -108,7 +108,8 @@ class _Bunch:
     ) -> None:
         self._waiting = waiting
         self._folder = folder
-        self._uploads = uploads
+        self._parts = [part for part, _ in uploads]
+        self._lasts = [last for _, last in uploads]
         self._errors: list[Exception | None] = [None] * len(uploads)
 
     def keep(self) -> list[Result]:
@@ -117,18 +118,17 @@ class _Bunch:
         except Exception as error:  # not of one file, but of the step for all
             self._drop_all(error)
         return [
-            error or part.kept_file()
-            for (part, _), error in zip(self._uploads, self._errors, strict=True)
+            error or part.kept_file() for part, error in zip(self._parts, self._errors, strict=True)
         ]
 
     def _keep(self) -> None:
         folder = self._folder
-        self._each(lambda part, last: part.finish(last))
+        self._each(PartialFile.finish, self._lasts)
         if self._none_is_left():
             return
         if folder.hooks is not None:
-            self._each(lambda part, _: part.mark())
-        record = self._uploads[0][0].record
+            self._each(PartialFile.mark)
+        record = self._parts[0].record
         cover = self._cover(record)
         if folder.durable:
             self._waiting()
@@ -140,8 +140,7 @@ class _Bunch:
                 raise
         if record is not None and cover is not None:
             record.confirm(cover)
-        self._each(lambda part, _: part.close())
-        self._each(lambda part, _: part.publish())
+        self._each(PartialFile.publish)
         if self._none_is_left():
             return
         if folder.durable and folder.sync_folder:
@@ -152,23 +151,28 @@ class _Bunch:
 
     def _cover(self, record: NameRecord | None) -> Cover | None:
         """Write down that these names are given out, where that is not written yet."""
-        latest = max(part.milliseconds for part, _ in self._uploads)
+        latest = max(part.milliseconds for part in self._parts)
         if record is None or latest <= record.covered:
             return None
         return record.write(latest)
 
-    def _each(self, step: Callable[[PartialFile, Sequence[bytes]], object]) -> None:
-        """Take a step with every file that has come so far."""
-        for index, (part, last) in enumerate(self._uploads):
-            if self._errors[index] is None:
+    def _each(self, step: Callable[..., object], *more: Sequence[Any]) -> None:
+        """
+        Take a step with every file that has come so far.
+
+        :param more: what else the step is given, for each of the files.
+        """
+        errors = self._errors
+        for index, arguments in enumerate(zip(self._parts, *more, strict=True)):
+            if errors[index] is None:
                 try:
-                    step(part, last)
+                    step(*arguments)
                 except Exception as error:
                     self._drop(index, error)
 
     def _sync_files(self, cover: Cover | None) -> None:
         whose, descriptors = [], []
-        for index, (part, _) in enumerate(self._uploads):
+        for index, part in enumerate(self._parts):
             if self._errors[index] is None:
                 for descriptor in part.descriptors:
                     whose.append(index)
@@ -197,7 +201,7 @@ class _Bunch:
     def _drop(self, index: int, error: Exception) -> None:
         self._errors[index] = error
         try:
-            self._uploads[index][0].discard()
+            self._parts[index].discard()
         except Exception as defect:  # the others go on, and somebody hears of it
             self._errors[index] = defect
 

@@ -35,7 +35,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from twisted_upload.folder import Folder
 from twisted_upload.interfaces import Taken
@@ -65,8 +65,7 @@ _MOST_PIECES = 1024  # IOV_MAX
 _NOTHING, _LOST = -1, -2  # instead of bytes
 
 
-@dataclass(frozen=True, slots=True)
-class KeptFile:
+class KeptFile(NamedTuple):
     """
     A file that is whole, durable and visible.
 
@@ -143,18 +142,21 @@ class PartialFile:
             budget.written(size)
 
     def _append(self, chunks: Sequence[bytes]) -> None:
-        if self._descriptor is None:
-            self._create(locked=True)
-        assert self._descriptor is not None
-        if len(self._head) < HEAD:
-            self._head = (self._head + b"".join(chunks))[:HEAD]
+        descriptor = self._descriptor
+        if descriptor is None:
+            descriptor = self._create(locked=True)
+        for chunk in chunks:
+            missing = HEAD - len(self._head)
+            if missing <= 0:
+                break
+            self._head += chunk[:missing]
         for start in range(0, len(chunks), _MOST_PIECES):
-            self._write_all(self._descriptor, [*chunks[start : start + _MOST_PIECES]])
+            self._write_all(descriptor, [*chunks[start : start + _MOST_PIECES]])
         if self._hash is not None:
             for chunk in chunks:
                 self._hash.update(chunk)
-        if self.folder.durable:
-            self._write_back(self._descriptor)
+        if self._size - self._started >= WRITE_BACK and self.folder.durable:
+            self._write_back(descriptor)
 
     def take(
         self,
@@ -247,7 +249,7 @@ class PartialFile:
             if moved == 0:
                 raise OSError(errno.ENOSPC, "the file system takes no more bytes")
             length -= moved
-        if self.folder.durable:
+        if self._size - self._started >= WRITE_BACK and self.folder.durable:
             self._write_back(self.descriptor)
 
     @property
@@ -265,16 +267,12 @@ class PartialFile:
             self.repeatable = True
             self._create(locked=False)
         if last:
-            self._complete(last)
+            if self._budget is not None:
+                self._budget.complete(sum(map(len, last)))
+            self._append(last)
         folder = self.folder
         if not folder.exact_modes:
             folder.files.chmod(self.descriptor, folder.mode)
-
-    def _complete(self, last: Sequence[bytes]) -> None:
-        budget = self._budget
-        if budget is not None:
-            budget.complete(sum(map(len, last)))
-        self._append(last)
 
     def mark(self) -> None:
         """Write down that a program is to be started for it, where one is."""
@@ -302,13 +300,22 @@ class PartialFile:
 
     def publish(self) -> None:
         """
-        Give it a final name that nobody has or had.
+        Close it, and give it a final name that nobody has or had.
+
+        Closed first: network file systems tell there what they could not write,
+        and who watches the folder is to see one event, not the closing too.  Its
+        lock goes with that; that it is claimed (`twisted_upload.folder`) keeps
+        sweeps away until it is published.
 
         :raises OSError: ``ECANCELED`` where it has been given up: who watches the
             folder is not to see what its sender was refused.
         """
-        self._check_wanted()
         folder = self.folder
+        if self.marker is not None:
+            self.marker.close()
+        descriptor, self._descriptor = self.descriptor, None
+        folder.files.close(descriptor)
+        self._check_wanted()
         assert self._name is not None
         milliseconds, serial = self._moment
         suffix = folder.suffix(self._head)
@@ -325,18 +332,6 @@ class PartialFile:
             with contextlib.suppress(FileNotFoundError):
                 folder.files.unlink(folder.incoming, self._name)
         self._name = None
-
-    def close(self) -> None:
-        """
-        Close the file, before it is published: network file systems tell here
-        what they could not write, and who watches the folder is to see one
-        event, not the closing too.  Its lock goes with this; that it is claimed
-        (`twisted_upload.folder`) keeps sweeps away until it is published.
-        """
-        if self.marker is not None:
-            self.marker.close()
-        descriptor, self._descriptor = self.descriptor, None
-        self.folder.files.close(descriptor)
 
     def kept_file(self) -> KeptFile:
         """What has become of it, in the end."""
@@ -376,23 +371,24 @@ class PartialFile:
     def _sha256(self) -> str | None:
         return self._hash.hexdigest() if self._hash is not None else None
 
-    def _create(self, *, locked: bool) -> None:
-        files, incoming = self.folder.files, self.folder.incoming
+    def _create(self, *, locked: bool) -> int:
+        folder = self.folder
+        files, incoming = folder.files, folder.incoming
         while True:
-            name = self.folder.temporary()
+            name = folder.temporary()
             try:
-                descriptor = files.create(incoming, name, self.folder.mode)
+                descriptor = files.create(incoming, name, folder.mode)
             except FileExistsError:
                 continue
             self._name, self._descriptor = name, descriptor
             if not locked:
-                return
+                return descriptor
             # A daemon that starts on this folder and does not see that it is
             # claimed, on another machine say, removes what nobody has locked.  It
             # may have come between the two calls; then the file is without a
             # name, or it holds the lock to take the name away.
             if files.lock(descriptor) and files.links(descriptor) == 1:
-                return
+                return descriptor
             self.discard()
 
     def _write_all(self, descriptor: int, chunks: list[bytes | memoryview]) -> None:
@@ -405,6 +401,8 @@ class PartialFile:
             if written == 0:
                 raise OSError(errno.ENOSPC, "the file system takes no more bytes")
             self._size += written
+            if written == len(chunks[0]) and len(chunks) == 1:
+                return
             while chunks and written >= len(chunks[0]):
                 written -= len(chunks[0])
                 del chunks[0]
@@ -413,14 +411,12 @@ class PartialFile:
 
     def _write_back(self, descriptor: int) -> None:
         """
-        Keep the last fsync short, and dirty pages few.
+        Keep the last fsync short, and dirty pages few: after each `WRITE_BACK` bytes.
 
         The window before the last one is waited for: a disk slower than the
         sender then slows the writer here, bit by bit, and not for seconds when
         the kernel's own limit stops it.
         """
-        if self._size - self._started < WRITE_BACK:
-            return
         files = self.folder.files
         if self._started > self._finished:
             files.finish_write_back(descriptor, self._finished, self._started - self._finished)
