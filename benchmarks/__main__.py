@@ -12,6 +12,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import fields
@@ -25,7 +26,7 @@ from .content import write_source
 from .errors import UnavailableError
 from .figures import WORST, Results
 from .machine import machine
-from .peers.ours import NOT_YET
+from .peers.ours import BEFORE, NOT_YET, twistd
 from .plot import draw
 from .report import write
 from .settings import MIB, QUICK, QUICK_PEERS, Settings
@@ -56,7 +57,21 @@ def parse(arguments: Sequence[str] | None = None) -> Settings:
     parser.add_argument(
         "--daemon-option", action="append", default=[], help="for `twistd upload`; repeatable"
     )
-    for name in ("large-size", "small-count", "durable-count", "connections", "latency-count"):
+    parser.add_argument(
+        "--before",
+        type=interpreter,
+        metavar="PYTHON",
+        help="the interpreter of an environment with an earlier version, to compare with",
+    )
+    for name in (
+        "large-size",
+        "small-count",
+        "medium-count",
+        "durable-count",
+        "plain-order-count",
+        "connections",
+        "latency-count",
+    ):
         parser.add_argument(f"--{name}", type=int, help=argparse.SUPPRESS)
     options = vars(parser.parse_args(arguments))
     values: dict[str, Any] = dict(QUICK) if options["quick"] else {}
@@ -71,6 +86,16 @@ def parse(arguments: Sequence[str] | None = None) -> Settings:
     values["peers"] = tuple(options["peer"]) or (QUICK_PEERS if quick else ())
     values["daemon_options"] = tuple(options["daemon_option"])
     return Settings(**values)
+
+
+def interpreter(path: str) -> Path:
+    """The interpreter of an environment that the daemon is installed in."""
+    python = Path(path).absolute()  # not resolved: that would leave the environment
+    try:
+        twistd(python)
+    except UnavailableError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return python
 
 
 def raise_descriptor_limit(wanted: int) -> None:
@@ -96,13 +121,23 @@ def measure(settings: Settings) -> Results:
         bench = Bench(
             settings, tools, storage, write_source(memory / "source.bin", settings.large_size)
         )
-        for name in settings.cases:
-            try:
-                CASES[name](bench)
-            except (UnavailableError, OSError) as error:
-                bench.results.skip(name, "all", str(error))
-                bench.say(f"{name}: left out: {error}")
+        run_cases(bench)
         return bench.results
+
+
+def run_cases(bench: Bench) -> None:
+    """Run the cases that the settings name; one that cannot be run is no matter to the others."""
+    for name in bench.settings.cases:
+        began = time.monotonic()
+        try:
+            CASES[name](bench)
+        except (UnavailableError, OSError) as error:
+            bench.leave_out(name, "all", error)
+        except Exception as error:
+            bench.leave_out(name, "all", error)
+            bench.results.faults.append(f"{name}: {error!r}")
+        bench.results.seconds[name] = time.monotonic() - began
+        bench.say(f"{name}: took {bench.results.seconds[name]:.0f} s")
 
 
 def _remove(root: Path) -> None:
@@ -112,21 +147,25 @@ def _remove(root: Path) -> None:
         shutil.rmtree(root, ignore_errors=True)
 
 
+def _is_ours(contender: str) -> bool:
+    return contender.startswith("ours") and contender != BEFORE
+
+
 def failures(settings: Settings, results: Results) -> list[str]:
     """What a run must not show: an upload of ours that was lost, or ours not working at all."""
-    found = []
+    found = [*results.faults]
     for case in results.cases():
         for one in results.contenders(case):
-            values = results.summary(case, one) if one.startswith("ours") else {}
+            values = results.summary(case, one) if _is_ours(one) else {}
             found += [
                 f"{case}: {one}: {values[name]:.0f} {name}"
                 for name in sorted(WORST)
                 if values.get(name)
             ]
         for one, reason in results.skipped.get(case, {}).items():
-            if one.startswith("ours") and not reason.startswith(NOT_YET):
+            if _is_ours(one) and not reason.startswith(NOT_YET):
                 found.append(f"{case}: {one}: {reason}")
-    if settings.quick and not any(m.contender.startswith("ours") for m in results.measurements):
+    if settings.quick and not any(_is_ours(m.contender) for m in results.measurements):
         found.append("our daemon was not measured at all")
     return found
 

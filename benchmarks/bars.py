@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from .figures import Results
+from .peers import BEFORE
 
 Figure = Callable[[Results], "float | None"]
 
@@ -71,6 +72,26 @@ def of(case: str, name: str, ours: str, other: str) -> Figure:
     return ratio(figure(case, ours, name), figure(case, other, name))
 
 
+def cpu(case: str, ours: str, other: str) -> Figure:
+    """The CPU per upload of one of ours, through that of somebody else."""
+    return of(case, "cpu_us_per_upload", ours, other)
+
+
+def rate(case: str, ours: str, other: str) -> Figure:
+    """The uploads per second of one of ours, through those of somebody else."""
+    return of(case, "uploads_per_s", ours, other)
+
+
+def _small() -> Iterator[Bar]:
+    """What counts whoever sends."""
+    for case, limit in (("small", 2.2), ("small-single", 3), ("small-slow", 3)):
+        text = "CPU per upload, of the C floor's"
+        yield Bar(case, text, limit, cpu(case, "ours", "floor-loop"), at_most=True)
+        yield Bar(case, "rate, of the textbook server's", 3, rate(case, "ours", "textbook"))
+        lost = figure(case, "ours", "lost")
+        yield Bar(case, "uploads lost", 0, lost, at_most=True, unit="uploads")
+
+
 def _clients() -> Iterator[Bar]:
     for case, where in (
         ("client", "to our daemon"),
@@ -87,10 +108,58 @@ _LARGE_CPU = figure("large", "ours", "cpu_s_per_gib")
 _MANY = figure("many", "ours", "beside_gib_per_s")
 
 BARS = (
+    *_small(),
+    Bar(
+        "small",
+        "CPU per upload with log, journal and metrics, of without all three",
+        1.2,
+        cpu("small", "ours-all", "ours-silent"),
+        at_most=True,
+    ),
+    Bar(
+        "small-durable",
+        "durable rate, of the plain order one after another",
+        6.5,
+        rate("small-durable", "ours-fsync", "sequence"),
+    ),
+    Bar(
+        "small-durable",
+        "durable CPU per upload, of our own with --no-fsync",
+        1.4,
+        cpu("small-durable", "ours-fsync", "ours"),
+        at_most=True,
+    ),
+    Bar(
+        "medium",
+        "CPU per upload, of the earlier version's",
+        0.6,
+        cpu("medium", "ours", BEFORE),
+        at_most=True,
+    ),
+    Bar(
+        "workers",
+        "rate with two workers, of one, sender on the same two cores",
+        1,
+        rate("workers", "ours-2-workers", "ours"),
+    ),
+    Bar(
+        "latency",
+        "p99 of 4 KiB beside a stream, of the C receiver's beside one",
+        2,
+        of("latency", "p99_ms", "ours-fsync-busy", "floor-durable-busy"),
+        at_most=True,
+    ),
+    Bar(
+        "latency-ext4",
+        "p50 of 4 KiB one at a time, of the C receiver's with the same fsyncs",
+        1.6,
+        of("latency-ext4", "p50_ms", "ours-fsync-idle", "floor-durable-idle"),
+        at_most=True,
+    ),
     Bar(
         "large",
         "receiver CPU per GiB, of the best C receiver's",
-        1.5,
+        1.15,
         ratio(_LARGE_CPU, best("large", "cpu_s_per_gib", is_floor, least=True)),
         at_most=True,
     ),
@@ -119,35 +188,9 @@ BARS = (
         ratio(figure("large4", "ours", "gib_per_s"), _LARGE),
     ),
     Bar(
-        "small",
-        "rate, of the textbook server's",
-        2.5,
-        of("small", "uploads_per_s", "ours", "textbook"),
-    ),
-    Bar("small", "uploads lost", 0, figure("small", "ours", "lost"), at_most=True, unit="uploads"),
-    Bar(
-        "small",
-        "CPU per upload, of the C floor's",
-        2.5,
-        of("small", "cpu_us_per_upload", "ours", "floor-loop"),
-        at_most=True,
-    ),
-    Bar(
-        "small-durable",
-        "durable rate, of the plain order one after another",
-        6,
-        of("small-durable", "uploads_per_s", "ours-fsync", "sequence"),
-    ),
-    Bar(
-        "small-durable",
-        "durable rate, of our own with --no-fsync",
-        0.7,
-        of("small-durable", "uploads_per_s", "ours-fsync", "ours"),
-    ),
-    Bar(
         "many",
-        "memory of each connection",
-        4,
+        "memory of each idle connection",
+        3,
         figure("many", "ours", "kib_per_connection"),
         at_most=True,
         unit="KiB",
@@ -163,19 +206,6 @@ BARS = (
         "time to connect them, of plain Twisted's",
         2,
         of("many", "connect_s", "ours", "plain"),
-        at_most=True,
-    ),
-    Bar(
-        "workers",
-        "small uploads with two workers, of one",
-        1.4,
-        of("workers", "uploads_per_s", "ours-2-workers", "ours"),
-    ),
-    Bar(
-        "latency",
-        "p99 of 4 KiB when busy, of idle",
-        3,
-        of("latency", "p99_ms", "ours-fsync-busy", "ours-fsync-idle"),
         at_most=True,
     ),
     *_clients(),

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from traceback import format_exception
 from typing import TypeVar
 
 from .build import Toolbox
@@ -83,20 +84,29 @@ class Bench:
             shutil.rmtree(inbox, ignore_errors=True)
             shutil.rmtree(scratch, ignore_errors=True)
 
+    def leave_out(self, case: str, contender: str, error: Exception) -> None:
+        """Record why there is no figure; what nobody has foreseen is told with where it was."""
+        reason = str(error)
+        if not isinstance(error, UnavailableError | OSError):
+            reason = f"{type(error).__name__}: {error}"
+            self.say("".join(format_exception(error)))
+        self.results.skip(case, contender, reason)
+        self.say(f"{case}: {contender} left out: {reason}")
+
     def interleave(self, case: str, peers: Sequence[P], once: Callable[[P, int], None]) -> None:
         """
-        Measure A B C, A B C, ...: what changes on the machine meanwhile meets everybody.
+        Measure A B C, B C A, ...: what changes on the machine meanwhile meets everybody.
 
-        A contender that cannot be measured is left out from then on, and the
-        results say why.
+        A contender that cannot be measured, whatever the reason, is left out from
+        then on, and the results say why; the others go on.
         """
         wanted = [peer for peer in peers if self.settings.wants_peer(peer.name)]
         for number in range(self.settings.rounds):
-            for peer in list(wanted):
+            first = number % len(wanted) if wanted else 0
+            for peer in [*wanted[first:], *wanted[:first]]:
                 self.say(f"{case}: round {number + 1} of {self.settings.rounds}: {peer.name}")
                 try:
                     once(peer, number)
-                except (UnavailableError, OSError) as error:
-                    self.results.skip(case, peer.name, str(error))
-                    self.say(f"{case}: {peer.name} left out: {error}")
+                except Exception as error:
+                    self.leave_out(case, peer.name, error)
                     wanted.remove(peer)

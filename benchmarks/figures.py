@@ -37,6 +37,10 @@ class Results:
     measurements: list[Measurement] = field(default_factory=list)
     skipped: dict[str, dict[str, str]] = field(default_factory=dict)
     """Reasons, by case and contender."""
+    faults: list[str] = field(default_factory=list)
+    """What went wrong that nobody has foreseen, in the suite itself."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """How long each case of the command line took."""
 
     def add(self, case: str, contender: str, label: str, number: int, values: Values) -> None:
         """Record one round."""
@@ -74,4 +78,8 @@ class Results:
 
     def as_json(self) -> dict[str, Any]:
         """Everything, for a file."""
-        return {"measurements": [asdict(m) for m in self.measurements], "skipped": self.skipped}
+        return {
+            "seconds": self.seconds,
+            "measurements": [asdict(m) for m in self.measurements],
+            "skipped": self.skipped,
+        }

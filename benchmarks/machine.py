@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from .build import HERE
 from .settings import GIB, Settings
 from .storage import memory, mount_of
 
@@ -22,11 +26,63 @@ def machine(settings: Settings) -> dict[str, str]:
         "memory": f"{memory('MemTotal') / GIB:.0f} GiB",
         "kernel": f"{platform.system()} {platform.release()}",
         "file system of the large case": _file_system(settings.directory),
-        "Python": platform.python_version(),
-        "Twisted": _version("twisted"),
-        "twisted-upload": _version("twisted-upload"),
+        **_ours(settings),
         "peers": ", ".join(_peers()),
     }
+
+
+def _ours(settings: Settings) -> dict[str, str]:
+    words = {}
+    own = about(Path(sys.executable))
+    words["Python"] = interpreter(own)
+    words["Twisted"] = own["twisted"]
+    words["twisted-upload"] = daemon(own)
+    if settings.before is not None:
+        earlier = about(settings.before)
+        words["earlier version"] = (
+            f"{daemon(earlier)}, Twisted {earlier['twisted']}, Python {interpreter(earlier)}"
+        )
+    return words
+
+
+def about(python: Path) -> dict[str, str]:
+    """What `scripts/about.py` says when `python` runs it."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    line = [str(python), str(HERE / "scripts" / "about.py")]
+    done = subprocess.run(
+        line, capture_output=True, text=True, check=True, cwd="/", env=environment
+    )
+    found: dict[str, str] = json.loads(done.stdout)
+    return found
+
+
+def interpreter(about: Mapping[str, str | None]) -> str:
+    """An interpreter in words: its version, and whether it was built to be fast."""
+    built = how_built(about["arguments"])
+    name = "" if about["implementation"] == "CPython" else f"{about['implementation']} "
+    return f"{name}{about['python']}, {about['compiler']}, built {built}"
+
+
+def how_built(arguments: str | None) -> str:
+    """
+    What the arguments of its `configure` say of an interpreter's speed.
+
+    PGO is profile-guided optimization, LTO link-time optimization.
+    """
+    if arguments is None:
+        return "nobody knows how"
+    given = shlex.split(arguments)
+    has = {
+        "PGO": "--enable-optimizations" in given,
+        "LTO": any(it.startswith("--with-lto") and not it.endswith("=no") for it in given),
+    }
+    words = [f"with{'' if there else 'out'} {what}" for what, there in has.items()]
+    return ", ".join(words)
+
+
+def daemon(about: Mapping[str, str | None]) -> str:
+    """The version of the daemon, and its commit if it runs from a work tree."""
+    return f"{about['version']}" + (f", commit {about['commit']}" if about["commit"] else "")
 
 
 def _processor() -> str:

@@ -14,7 +14,6 @@ import argparse
 import signal
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -25,8 +24,9 @@ from .bench import Bench
 from .build import Toolbox
 from .errors import UnavailableError
 from .load import send
-from .peers.base import Place, script
-from .peers.ours import Ours
+from .peers.base import Place
+from .peers.ours import JOURNAL, METRICS, Ours, without_log
+from .process import cpu_of
 from .settings import MIB, Settings
 from .storage import Storage, clean
 
@@ -42,9 +42,6 @@ class Way:
     log: bool
     options: tuple[str, ...] = ()
 
-
-JOURNAL = ("--journal", "{scratch}/journal")
-METRICS = ("--metrics", "unix:{scratch}/metrics")
 
 WAYS = (
     Way("nothing", log=False),
@@ -68,13 +65,8 @@ class Telling(Ours):
     def command(self, tools: Toolbox, place: Place) -> list[str]:
         command = super().command(tools, place)
         if not self.way.log:
-            command = [*script("without_log"), *command[command.index("upload") + 1 :]]
+            command = without_log(command)
         return command + [option.format(scratch=place.scratch) for option in self.way.options]
-
-
-def cpu_of(pid: int) -> float:
-    """Seconds of CPU that a process has used; to the nanosecond, unlike those of /proc."""
-    return time.clock_gettime((~pid << 3) | 2)  # what clock_getcpuclockid(3) computes
 
 
 class Contender:

@@ -1,4 +1,4 @@
-"""The picture: throughput and small-file rate, readable on light and on dark pages."""
+"""The picture: throughput and small-file rate, synced and not, readable on any page."""
 
 from __future__ import annotations
 
@@ -15,7 +15,13 @@ OURS, OTHERS, FLOOR = "#2f81f7", "#8b949e", "#6e7681"
 PANELS = (
     ("large", "gib_per_s", "one large upload, GiB/s", "{:.2f}"),
     ("small", "uploads_per_s", "small uploads, per second", "{:,.0f}"),
+    ("large-fsync", "gib_per_s", "one large upload, synced, GiB/s", "{:.2f}"),
+    ("small-durable", "uploads_per_s", "small uploads, synced, per second", "{:,.0f}"),
 )
+"""The cases that are drawn, two in a row."""
+
+UNDRAWN = frozenset({("small", "ours-all"), ("small", "ours-silent"), ("small-durable", "ours")})
+"""Contenders that are there to be compared with our own daemon alone."""
 
 
 def draw(results: Results, path: Path) -> Path:
@@ -27,27 +33,32 @@ def draw(results: Results, path: Path) -> Path:
         import matplotlib.pyplot as plt  # type: ignore[import-not-found,unused-ignore]  # noqa: PLC0415
     except ImportError as error:
         raise UnavailableError("no picture: matplotlib is not installed") from error
-    panels = [panel for panel in PANELS if results.contenders(panel[0])]
+    panels = [panel for panel in PANELS if drawn(results, panel[0])]
     if not panels:
-        raise UnavailableError("no picture: neither the large nor the small case was run")
+        raise UnavailableError("no picture: none of the cases that are drawn was run")
     mpl.rcParams.update({
         "svg.hashsalt": "speed", "font.size": 9, "text.color": INK, "axes.labelcolor": INK,
         "xtick.color": INK, "ytick.color": INK, "axes.edgecolor": INK,
     })  # fmt: skip
-    figure, axes = plt.subplots(1, len(panels), figsize=(4.6 * len(panels), 3.2), squeeze=False)
-    for ax, (case, name, title, form) in zip(axes[0], panels, strict=True):
-        contenders = results.contenders(case)
+    rows = [panels[at : at + 2] for at in range(0, len(panels), 2)]
+    heights = [max(len(drawn(results, case)) for case, *_ in row) + 1.5 for row in rows]
+    wide = len(rows[0])
+    figure, axes = plt.subplots(
+        len(rows), wide, figsize=(4.6 * wide, 0.29 * sum(heights)), squeeze=False,
+        gridspec_kw={"height_ratios": heights},
+    )  # fmt: skip
+    for ax in axes.flat[len(panels) :]:
+        ax.set_visible(False)
+    for ax, (case, name, title, form) in zip(axes.flat, panels, strict=False):
         bars = sorted(
-            (
-                (results.summary(case, one).get(name, 0.0), one, label)
-                for one, label in contenders.items()
-            ),
+            (results.summary(case, one).get(name, 0.0), one, label)
+            for one, label in drawn(results, case).items()
         )
         lengths = [length for length, _, _ in bars]
         colours = [_colour(one) for _, one, _ in bars]
-        drawn = ax.barh([label for _, _, label in bars], lengths, color=colours, height=0.72)
+        shown = ax.barh([label for _, _, label in bars], lengths, color=colours, height=0.72)
         notes = [form.format(length) + _lost(results, case, one) for length, one, _ in bars]
-        ax.bar_label(drawn, notes, padding=3, color=INK, fontsize=8)
+        ax.bar_label(shown, notes, padding=3, color=INK, fontsize=8)
         ax.set_title(title, fontsize=10, color=INK, loc="left")
         ax.set_xlim(0, max(lengths) * 1.32)
         ax.xaxis.set_visible(False)
@@ -60,6 +71,12 @@ def draw(results: Results, path: Path) -> Path:
     figure.savefig(path, transparent=True, metadata={"Date": None, "Creator": None})
     plt.close(figure)
     return path
+
+
+def drawn(results: Results, case: str) -> dict[str, str]:
+    """The contenders of a case that the picture shows, with their labels."""
+    found = results.contenders(case)
+    return {one: label for one, label in found.items() if (case, one) not in UNDRAWN}
 
 
 def _colour(contender: str) -> str:

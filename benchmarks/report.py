@@ -19,9 +19,10 @@ TITLES = {
     "small-single": "The same from a sender that does one thing at a time",
     "small-slow": "The same from a sender that pauses between connecting, sending, half-closing",
     "small-durable": "Small uploads to a journalled ext4 on a loop device",
-    "workers": "Small uploads to tmpfs, by workers",
+    "medium": "Uploads of 100 KB to tmpfs, nobody syncs",
+    "workers": "Small uploads to tmpfs, by workers, all on two cores",
     "many": "Connected senders that trickle",
-    "latency": "4 KiB uploads one at a time, daemon with fsync on tmpfs",
+    "latency": "4 KiB uploads one at a time, receivers with fsync on tmpfs",
     "latency-ext4": "The same on a journalled ext4, where the disk is busy too",
     "client": "Sending a large file to our daemon (tmpfs, no fsync)",
     "client-sink": "Sending a large file to a C receiver that throws it away",
@@ -37,6 +38,7 @@ COLUMNS = {
     "p90_ms": ("p90 ms", "{:.2f}"),
     "p99_ms": ("p99 ms", "{:.2f}"),
     "worst_ms": ("worst ms", "{:.2f}"),
+    "stream_gib_per_s": ("large beside GiB/s", "{:.2f}"),
     "connect_s": ("s to connect", "{:.2f}"),
     "kib_per_connection": ("KiB/connection", "{:.2f}"),
     "alone_gib_per_s": ("large alone GiB/s", "{:.2f}"),
@@ -65,7 +67,7 @@ def write(
         **results.as_json(),
     }
     (out / "results.json").write_text(json.dumps(raw, indent=1, ensure_ascii=False) + "\n")
-    parts = ["# Speed", *_about(settings, about)]
+    parts = ["# Speed", *_about(settings, about), *_took(results)]
     if plot is not None:
         parts += ["", f"![Speed beside other receivers]({plot.name})"]
     parts += ["", "## The bars", "", *_bars(results)]
@@ -81,7 +83,7 @@ def _settings(settings: Settings) -> dict[str, object]:
     return {
         name: value
         for name, value in asdict(settings).items()
-        if name not in {"directory", "out", "cases", "peers"}
+        if name not in {"directory", "out", "cases", "peers", "before"}
     }
 
 
@@ -103,10 +105,20 @@ def _about(settings: Settings, about: Mapping[str, str]) -> Iterable[str]:
     yield (
         f"- large: {large}; small: {settings.small_count:,} x {small},"
         f" {settings.parallel} at a time (durable: {settings.durable_count:,});"
+        f" medium: {settings.medium_count:,} x {settings.medium_size:,} bytes,"
+        f" {settings.medium_parallel} at a time;"
         f" {settings.connections:,} connections"
     )
     if settings.daemon_options:
         yield f"- daemon options: `{' '.join(settings.daemon_options)}`"
+
+
+def _took(results: Results) -> Iterable[str]:
+    if results.seconds:
+        longest = sorted(results.seconds.items(), key=lambda pair: -pair[1])
+        each = ", ".join(f"{case} {seconds:.0f}" for case, seconds in longest)
+        total = sum(results.seconds.values())
+        yield f"- took {total / 60:.0f} minutes, of it in seconds: {each}"
 
 
 def _bars(results: Results) -> Iterable[str]:
@@ -128,7 +140,7 @@ def _case(results: Results, case: str) -> Iterable[str]:
     contenders = results.contenders(case)
     summaries = {one: results.summary(case, one) for one in contenders}
     columns = [name for name in COLUMNS if any(name in values for values in summaries.values())]
-    ours = next((one for one in reversed(contenders) if one.startswith("ours")), None)
+    ours = next((one for one in contenders if one.startswith("ours")), None)
     compared = next((name for name in FIRST if name in columns), None)
     if contenders:
         heads = ["", *(COLUMNS[name][0] for name in columns)] + (
@@ -176,10 +188,12 @@ def _sender(results: Results) -> Iterable[str]:
         ("large", "gib_per_s"),
         ("large4", "gib_per_s"),
         ("small", "uploads_per_s"),
+        ("small-single", "uploads_per_s"),
+        ("small-slow", "uploads_per_s"),
     ):
         floors = [results.summary(case, one) for one in results.contenders(case) if is_floor(one)]
         ours = results.summary(case, "ours")
-        if not floors or not ours:
+        if name not in ours or not floors or any(name not in floor for floor in floors):
             continue
         cells = [case]
         for values in (max(floors, key=lambda found: found[name]), ours):

@@ -22,12 +22,17 @@ class Settings:
     small_count: int = 20_000
     small_size: int = 4 * KIB
     parallel: int = 64
+    medium_count: int = 5_000
+    medium_size: int = 100_000
+    medium_parallel: int = 16
     durable_count: int = 20_000
     plain_order_count: int = 4_000
     connections: int = 9_500
     trickle_interval: float = 10.0
     latency_count: int = 3_000
     quick: bool = False
+    before: Path | None = None
+    """The interpreter that has an earlier version of the daemon; None: there is none."""
     cases: tuple[str, ...] = ()
     peers: tuple[str, ...] = ()
     daemon_options: tuple[str, ...] = ()
@@ -43,6 +48,7 @@ QUICK = {
     "rounds": 1,
     "large_size": 64 * MIB,
     "small_count": 1_000,
+    "medium_count": 200,
     "durable_count": 500,
     "plain_order_count": 100,
     "connections": 300,

@@ -9,7 +9,7 @@ from .client import client
 from .large import large, large4, large_fsync
 from .latency import latency, latency_ext4
 from .many import many
-from .small import small, small_durable, small_single, small_slow, workers
+from .small import medium, small, small_durable, small_single, small_slow, workers
 
 __all__ = ["CASES"]
 
@@ -21,6 +21,7 @@ CASES: dict[str, Callable[[Bench], None]] = {
     "small-single": small_single,
     "small-slow": small_slow,
     "small-durable": small_durable,
+    "medium": medium,
     "workers": workers,
     "many": many,
     "latency": latency,

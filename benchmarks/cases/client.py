@@ -82,9 +82,8 @@ def _round(bench: Bench, case: str, server: Peer, number: int, place: Path) -> N
         bench.say(f"{case}: round {number + 1} of {bench.settings.rounds}: {one.name}")
         try:
             values = _send(bench, server, one, place)
-        except (UnavailableError, OSError) as error:
-            bench.results.skip(case, one.name, str(error))
-            bench.say(f"{case}: {one.name} left out: {error}")
+        except Exception as error:
+            bench.leave_out(case, one.name, error)
         else:
             bench.results.add(case, one.name, one.label, number, values)
 
@@ -93,7 +92,7 @@ def _send(bench: Bench, server: Peer, one: Client, place: Path) -> dict[str, flo
     size = bench.settings.large_size
     with bench.receiver(server, place) as (receiver, inbox):
         line = one.line(str(bench.source), receiver.port)
-        settle(place, size if server.name != "floor-sink" else 0)
+        settle(bench, place, size if server.name != "floor-sink" else 0)
         began, before = time.perf_counter(), os.times()
         output = run(line)
         seconds, after = time.perf_counter() - began, os.times()

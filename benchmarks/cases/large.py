@@ -44,7 +44,7 @@ def large_fsync(bench: Bench) -> None:
                 values = upload_large(bench, peer, place)
             else:
                 target = place / "dd.bin"
-                settle(place, size)
+                settle(bench, place, size)
                 began = time.perf_counter()
                 line = [
                     command("dd"),

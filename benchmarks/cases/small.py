@@ -1,40 +1,81 @@
-"""Small uploads: in memory, on a disk that is synced, with several workers."""
+"""Small uploads: in memory, on a disk that is synced, with several workers; and not so small."""
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from ..bench import Bench
 from ..build import run
-from ..peers import FLOORS, OTHERS, Peer
+from ..peers import FLOORS, OTHERS, Before, DurableFloor, Everything, Peer, Silent
 from ..peers.base import script
 from ..settings import MIB
 from .uploads import settle, upload_small
 
 
 def small(bench: Bench) -> None:
-    """Many small uploads to tmpfs; nobody syncs."""
-    _in_memory(bench, "small", _everybody(bench))
+    """Many small uploads to tmpfs; nobody syncs, and ours tells of them in three ways."""
+    more = bench.settings.daemon_options
+    telling = [Silent(more=more), Everything(more=more)]
+    _in_memory(bench, "small", [*_everybody(bench), *telling])
 
 
 def small_single(bench: Bench) -> None:
     """The same from a sender that does one thing at a time."""
-    _in_memory(bench, "small-single", _everybody(bench), habit="single")
+    _in_memory(bench, "small-single", _everybody_but_quickly(bench), habit="single")
 
 
 def small_slow(bench: Bench) -> None:
     """The same from a sender that pauses between connecting, sending and half-closing."""
-    _in_memory(bench, "small-slow", _everybody(bench), habit="slow")
+    _in_memory(bench, "small-slow", _everybody_but_quickly(bench), habit="slow")
 
 
 def _everybody(bench: Bench) -> list[Peer]:
     return [*(peer for peer in (*FLOORS, *OTHERS) if "small" in peer.kinds), bench.ours()]
 
 
+def _everybody_but_quickly(bench: Bench) -> list[Peer]:
+    # That the others work, a quick run has seen in `small`.
+    quick = bench.settings.quick
+    return [it for it in _everybody(bench) if not quick or it.name in {"ours", "floor-loop"}]
+
+
+def medium(bench: Bench) -> None:
+    """Uploads of 100 KB to tmpfs, 16 at a time; ours, an earlier version of it, the floor."""
+    settings = bench.settings
+    peers = [*(peer for peer in FLOORS if "medium" in peer.kinds), bench.ours()]
+    if settings.before is not None:
+        peers.append(Before(settings.before, more=settings.daemon_options))
+    size, count = settings.medium_size, settings.medium_count
+    with bench.storage.tmpfs("medium", 2 * count * size + 256 * MIB) as place:
+
+        def once(peer: Peer, number: int) -> None:
+            values = upload_small(
+                bench, peer, place, count, size=size, parallel=settings.medium_parallel
+            )
+            bench.results.add("medium", peer.name, peer.label, number, values)
+
+        bench.interleave("medium", peers, once)
+
+
 def workers(bench: Bench) -> None:
-    """The small uploads again, with one worker and with two."""
-    _in_memory(bench, "workers", [bench.ours(), bench.ours(workers=2)])
+    """The small uploads again, with one worker and with two, the sender on the same two cores."""
+    with two_cores():
+        _in_memory(bench, "workers", [bench.ours(), bench.ours(workers=2)])
+
+
+@contextmanager
+def two_cores() -> Iterator[None]:
+    """Whatever is started meanwhile has two cores for all of it, however many there are."""
+    all_of_them = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(all_of_them)[:2])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, all_of_them)
 
 
 def _in_memory(bench: Bench, case: str, peers: list[Peer], habit: str = "ready") -> None:
@@ -62,7 +103,7 @@ def small_durable(bench: Bench) -> None:
             else:
                 inbox = place / peer.name
                 inbox.mkdir()
-                settle(place, settings.plain_order_count * settings.small_size)
+                settle(bench, place, settings.plain_order_count * settings.small_size)
                 line = [
                     *script("plain_order"),
                     str(inbox),
@@ -77,9 +118,8 @@ def small_durable(bench: Bench) -> None:
                 }
             bench.results.add("small-durable", peer.name, peer.label, number, values)
 
-        bench.interleave(
-            "small-durable", [PlainOrder(), bench.ours(fsync=True), bench.ours()], once
-        )
+        ours = [bench.ours(fsync=True), bench.ours()]
+        bench.interleave("small-durable", [PlainOrder(), DurableFloor(), *ours], once)
 
 
 class PlainOrder(Peer):

@@ -17,7 +17,7 @@ from ..settings import GIB, MIB
 from ..storage import clean, memory
 
 
-def settle(place: Path, volume: int) -> None:
+def settle(bench: Bench, place: Path, volume: int) -> None:
     """
     Bring about what is to be nobody's time: files are written, memory is at hand.
 
@@ -27,8 +27,10 @@ def settle(place: Path, volume: int) -> None:
     pause costs would otherwise fall to who comes after a slow start.
 
     `place`: whose file system is to be synced.  `volume`: bytes that are about
-    to be written.
+    to be written.  The figures of a quick run mean nothing: it does not wait for this.
     """
+    if bench.settings.quick:
+        return
     subprocess.run([command("sync"), "-f", str(place)], check=False)
     size = min(2 * volume + 256 * MIB, memory("MemAvailable") // 2)
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE
@@ -47,7 +49,7 @@ def upload_large(bench: Bench, peer: Peer, place: Path, streams: int = 1) -> Val
         warm = bench.job(peer, receiver.port, 1, min(size, 64 * MIB), source=True)
         send(bench.tools, warm)
         clean(inbox)
-        settle(place, streams * size)
+        settle(bench, place, streams * size)
         before = receiver.cpu()
         job = bench.job(peer, receiver.port, streams, size, streams, source=True)
         sent = send(bench.tools, job)
@@ -69,20 +71,30 @@ def upload_large(bench: Bench, peer: Peer, place: Path, streams: int = 1) -> Val
     }
 
 
-def upload_small(bench: Bench, peer: Peer, place: Path, count: int, habit: str = "ready") -> Values:
+def upload_small(
+    bench: Bench,
+    peer: Peer,
+    place: Path,
+    count: int,
+    habit: str = "ready",
+    size: int | None = None,
+    parallel: int | None = None,
+) -> Values:
     """
-    Send `count` small uploads to a fresh receiver, as many at a time as the settings say.
+    Send `count` small uploads to a fresh receiver.
 
-    `habit`: of the sender; see `c/load.c`.
+    `habit`: of the sender; see `c/load.c`.  `size` (bytes of each) and `parallel`
+    (how many at a time): else as the settings say for small ones.
     """
-    size, parallel = bench.settings.small_size, peer.parallel or bench.settings.parallel
+    size = size or bench.settings.small_size
+    parallel = peer.parallel or parallel or bench.settings.parallel
     count = max(int(count * peer.share), parallel)
     with bench.receiver(peer, place) as (receiver, inbox):
         send(
             bench.tools, bench.job(peer, receiver.port, max(parallel, count // 10), size, parallel)
         )
         clean(inbox)
-        settle(place, count * size)
+        settle(bench, place, count * size)
         before = receiver.cpu()
         sent = send(bench.tools, bench.job(peer, receiver.port, count, size, parallel, habit=habit))
         cpu, memory = receiver.cpu() - before, receiver.peak_memory()

@@ -70,6 +70,15 @@ def script(name: str) -> list[str]:
     return [sys.executable, str(HERE / "scripts" / f"{name}.py")]
 
 
+def slow_fsync(tools: Toolbox, size: int, seconds: float) -> Mapping[str, str]:
+    """An environment in which fsync of a file of just that size takes so much longer."""
+    return {
+        "LD_PRELOAD": tools.library("slow_fsync"),
+        "SLOW_FSYNC_SIZE": str(size),
+        "SLOW_FSYNC_SECONDS": str(seconds),
+    }
+
+
 def known_user(*names: str) -> str:
     """The first of `names` that is a user here; without any, the user we are."""
     everybody = {entry.pw_name for entry in pwd.getpwall()}

@@ -12,16 +12,21 @@ from pathlib import Path
 
 from ..build import Toolbox
 from ..errors import UnavailableError
-from .base import Peer, Place
+from .base import Peer, Place, script, slow_fsync
 
 NOT_YET = "the daemon does not know"
 """How the reason begins where an option is still to come."""
+
+JOURNAL = ("--journal", "{scratch}/journal")
+METRICS = ("--metrics", "unix:{scratch}/metrics")
 
 
 class Ours(Peer):
     """The daemon, with or without fsync, in one process or several."""
 
     kinds = frozenset({"large", "large4", "small", "many"})
+    python = Path(sys.executable)
+    """The interpreter that has it installed."""
 
     def __init__(
         self,
@@ -45,7 +50,7 @@ class Ours(Peer):
         self.fsync, self.workers, self.slow, self.more = fsync, workers, slow, more
 
     def command(self, tools: Toolbox, place: Place) -> list[str]:
-        known = known_options()
+        known = known_options(self.python)
         options = [
             "--port",
             str(place.port),
@@ -61,33 +66,77 @@ class Ours(Peer):
         for option in options:
             if option.startswith("--") and f"{option}=" not in known and option not in known:
                 raise UnavailableError(f"{NOT_YET} {option} yet")
-        return [twistd(), "-n", "--pidfile=", "upload", *options, *self.more]
+        return [twistd(self.python), "-n", "--pidfile=", "upload", *options, *self.more]
 
     def environment(self, tools: Toolbox) -> Mapping[str, str]:
-        if self.slow is None:
-            return {}
-        size, seconds = self.slow
-        return {
-            "LD_PRELOAD": tools.library("slow_fsync"),
-            "SLOW_FSYNC_SIZE": str(size),
-            "SLOW_FSYNC_SECONDS": str(seconds),
-        }
+        return {} if self.slow is None else slow_fsync(tools, *self.slow)
 
 
-def twistd() -> str:
-    """The `twistd` of the environment that runs the suite."""
-    beside = Path(sys.executable).with_name("twistd")
-    found = str(beside) if os.access(beside, os.X_OK) else shutil.which("twistd")
+class Everything(Ours):
+    """The daemon with all that tells of uploads: the log in a file of its own, journal, metrics."""
+
+    def __init__(self, *, more: tuple[str, ...] = ()) -> None:
+        super().__init__(fsync=False, more=more)
+        self.name = "ours-all"
+        self.label += " --logfile, --journal, --metrics"
+
+    def command(self, tools: Toolbox, place: Place) -> list[str]:
+        line = super().command(tools, place)
+        options = [option.format(scratch=place.scratch) for option in (*JOURNAL, *METRICS)]
+        at = line.index("upload")
+        return [*line[:at], "--logfile", str(place.scratch / "twistd.log"), *line[at:], *options]
+
+
+class Silent(Ours):
+    """The daemon without a log of uploads, which no option of it switches off."""
+
+    def __init__(self, *, more: tuple[str, ...] = ()) -> None:
+        super().__init__(fsync=False, more=more)
+        self.name = "ours-silent"
+        self.label += ", without a log"
+
+    def command(self, tools: Toolbox, place: Place) -> list[str]:
+        return without_log(super().command(tools, place))
+
+
+class Before(Ours):
+    """An earlier version of the daemon, installed for another interpreter."""
+
+    def __init__(self, python: Path, *, more: tuple[str, ...] = ()) -> None:
+        super().__init__(fsync=False, more=more)
+        self.name = BEFORE
+        self.label += ", earlier version"
+        self.python = python
+
+    def environment(self, tools: Toolbox) -> Mapping[str, str]:
+        return {"PYTHONPATH": ""}  # or it might find what we are
+
+
+BEFORE = "ours-before"
+"""What was ours: it is compared, and nobody minds any more if it loses something."""
+
+
+def without_log(command: list[str]) -> list[str]:
+    """The command of a daemon that has no log of uploads, from that of one that has."""
+    return [*script("without_log"), *command[command.index("upload") + 1 :]]
+
+
+def twistd(python: Path) -> str:
+    """The `twistd` of the environment that an interpreter belongs to."""
+    beside = str(python.with_name("twistd"))
+    if os.access(beside, os.X_OK):
+        return beside
+    found = shutil.which("twistd") if python == Ours.python else None
     if found is None:
-        raise UnavailableError("twistd is not installed")
+        raise UnavailableError(f"there is no twistd beside {python}")
     return found
 
 
-@lru_cache(maxsize=1)
-def known_options() -> frozenset[str]:
+@lru_cache
+def known_options(python: Path) -> frozenset[str]:
     """The long options of `twistd upload`, from its own help."""
     done = subprocess.run(
-        [twistd(), "upload", "--help"], capture_output=True, text=True, check=False
+        [twistd(python), "upload", "--help"], capture_output=True, text=True, check=False, cwd="/"
     )
     words = done.stdout.replace(",", " ").split()
     if done.returncode or "--directory=" not in words:

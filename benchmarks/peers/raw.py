@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from ..build import Toolbox, command
 from ..errors import UnavailableError
-from .base import Peer, Place, script
+from .base import Peer, Place, script, slow_fsync
 
 
 class Floor(Peer):
@@ -16,6 +18,18 @@ class Floor(Peer):
 
     def command(self, tools: Toolbox, place: Place) -> list[str]:
         return [tools.program("floor"), self.mode, str(place.port), str(place.directory)]
+
+
+class DurableFloor(Floor):
+    """A C receiver that syncs as the daemon does, small uploads and large ones at the same time."""
+
+    def __init__(self, *, slow: tuple[int, float] | None = None) -> None:
+        """Describe it; `slow`: as for our daemon."""
+        super().__init__("durable", "with the same fsyncs", {"small", "large"})
+        self.slow = slow
+
+    def environment(self, tools: Toolbox) -> Mapping[str, str]:
+        return {} if self.slow is None else slow_fsync(tools, *self.slow)
 
 
 class Textbook(Peer):

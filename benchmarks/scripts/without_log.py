@@ -6,6 +6,7 @@ uploads: `python without_log.py --port 6666 --directory inbox`.
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 from twisted.internet import reactor
 from twisted.logger import globalLogBeginner
@@ -21,8 +22,11 @@ def main() -> None:
     globalLogBeginner.beginLoggingTo([], discardBuffer=True, redirectStandardIO=False)
     service = make_service(options.configuration, reactor)
     for doorway in service.doorways:
-        factory = doorway.factory
-        factory.witnesses = [it for it in factory.witnesses if not isinstance(it, SparingLog)]
+        factory: Any = doorway.factory
+        told = [it for it in factory.witnesses if not isinstance(it, SparingLog)]
+        if len(told) == len(factory.witnesses):
+            sys.exit("no log of uploads was found that could be left out")
+        factory.witnesses = told
     service.startService()
     reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
     reactor.run()
