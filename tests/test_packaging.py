@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 
 from twisted_upload.manual import PAGES, path_of
+from twisted_upload.version import VERSION
 
 ROOT = Path(__file__).resolve().parent.parent
 PLUGIN = "twisted/plugins/twisted_upload_plugin.py"
@@ -137,7 +138,7 @@ def test_version(built: Built) -> None:
     version = metadata["Version"]
     assert built.wheel.name == f"twisted_upload-{version}-py3-none-any.whl"
     assert built.sdist.name == f"twisted_upload-{version}.tar.gz"
-    assert importlib.metadata.version("twisted-upload") == version
+    assert importlib.metadata.version("twisted-upload") == VERSION == version
     changes = (ROOT / "CHANGELOG.md").read_text("utf-8")
     assert re.search(rf"^## \[?(Unreleased|{re.escape(version)})\b", changes, re.MULTILINE)
     assert metadata["Requires-Python"] == ">=3.11"

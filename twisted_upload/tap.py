@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Sequence
 from functools import partial
-from importlib.metadata import version
 from typing import Any, NoReturn
 
 from twisted.application.service import IService
@@ -53,6 +52,7 @@ from twisted_upload.systemd import Manager, started_with, take_environment
 from twisted_upload.tally import Tally
 from twisted_upload.toml_text import toml_text
 from twisted_upload.users import as_its_user, check_user
+from twisted_upload.version import VERSION
 from twisted_upload.workers import Supervisor
 
 __all__ = ["Options", "behave", "makeService", "make_service", "upload_service"]
@@ -263,9 +263,7 @@ def make_service(
         service, reporter = upload_service(configuration, reactor, endpoints)
         service.companions.append(watch)
         if reporter is not None and status is not None:
-            alone = Alone(
-                reporter.report, version("twisted-upload"), time.time(), certificates.samples
-            )
+            alone = Alone(reporter.report, VERSION, time.time(), certificates.samples)
             service.companions.append(status_port(configuration, status, alone.report, reactor))
         return service
     # Each worker has as many.
@@ -277,7 +275,7 @@ def make_service(
     ]
     gathering = Gathering(
         configuration["workers"],
-        version("twisted-upload"),
+        VERSION,
         reactor,
         time.time(),
         certificates.samples,
