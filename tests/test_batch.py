@@ -16,7 +16,7 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from twisted_upload.batch import Batch, ExitStatus, Result, Retries, exit_status
+from twisted_upload.batch import Batch, Result, Retries, exit_status
 from twisted_upload.errors import (
     AnswerTimedOut,
     Busy,
@@ -31,6 +31,7 @@ from twisted_upload.errors import (
     UploadTimedOut,
 )
 from twisted_upload.interfaces import Receipt
+from twisted_upload.streams import ExitStatus
 
 RECEIPT = Receipt("1795328130123.jpg", 5, "0" * 64, "192.0.2.7:6666", 1.0, 2.0)
 

@@ -29,8 +29,8 @@ from twisted.internet.task import Clock
 from tests.daemon import PATIENCE, SUCCESS, Daemon, finish, hear, until
 from tests.manager import Systemd
 from tests.stepping import SteppingClock
-from twisted_upload.batch import ExitStatus
 from twisted_upload.clock import use_monotonic_time
+from twisted_upload.streams import ExitStatus
 
 REACTORS = [AsyncioSelectorReactor, EPollReactor, PollReactor, SelectReactor]
 

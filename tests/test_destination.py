@@ -20,7 +20,8 @@ from twisted.internet.endpoints import (
 from twisted.internet.interfaces import IAddress, IHostnameResolver, IHostResolution
 from zope.interface.verify import verifyObject
 
-from twisted_upload.destination import DaemonResolver, parse_destination
+from twisted_upload.destination import parse_destination
+from twisted_upload.resolver import DaemonResolver
 
 reactor: Any = _reactor
 

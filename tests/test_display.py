@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twisted_upload.batch import Result
-from twisted_upload.display import Display, Output
+from twisted_upload.display import Display
 from twisted_upload.interfaces import Receipt
 from twisted_upload.printable import printable
+from twisted_upload.streams import Output
 
 
 @given(st.text(st.characters()))

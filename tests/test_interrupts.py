@@ -62,7 +62,7 @@ main()
 
 MOMENTS = [
     *("click", "zope.interface", "twisted.internet.defer", "twisted_upload.command"),
-    *("twisted_upload.ping_command", "twisted.internet.reactor", "twisted.internet.epollreactor"),
+    *("twisted_upload.transfer", "twisted.internet.reactor", "twisted.internet.epollreactor"),
 ]
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from tests.daemon import Daemon, deadly, unprivileged
-from twisted_upload.batch import ExitStatus
+from twisted_upload.streams import ExitStatus
 
 PROGRAM = (sys.executable, "-m", "twisted_upload")
 

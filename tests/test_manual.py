@@ -15,11 +15,11 @@ import pytest
 
 import twisted_upload
 from twisted_upload.answers import CODES
-from twisted_upload.batch import ExitStatus
 from twisted_upload.command import program
 from twisted_upload.journal_command import read_journal
 from twisted_upload.manual import PAGES, main, path_of
 from twisted_upload.ping_command import ping
+from twisted_upload.streams import ExitStatus
 from twisted_upload.tap import Options
 
 FOLDER = Path(twisted_upload.__file__).parent / "share" / "man"

@@ -16,8 +16,8 @@ import pytest
 
 from tests.daemon import Configured, Daemon, connect, deadly, finish, photo, twistd
 from twisted_upload.answers import CODES
-from twisted_upload.batch import ExitStatus
 from twisted_upload.options import OPTIONS
+from twisted_upload.streams import ExitStatus
 from twisted_upload.tap import Options
 
 README = Path(__file__).parent.parent / "README.md"

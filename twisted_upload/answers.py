@@ -19,6 +19,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from twisted_upload.errors import (
     Busy,
@@ -31,8 +32,10 @@ from twisted_upload.errors import (
     TooLarge,
     UploadRefused,
 )
-from twisted_upload.interfaces import Receipt
 from twisted_upload.printable import printable
+
+if TYPE_CHECKING:  # it imports Twisted, which the options need not wait for
+    from twisted_upload.interfaces import Receipt
 
 __all__ = [
     "CODES",

@@ -30,10 +30,10 @@ from twisted_upload.errors import (
     UploadTimedOut,
 )
 from twisted_upload.interfaces import Receipt
+from twisted_upload.streams import ExitStatus
 
 __all__ = [
     "Batch",
-    "ExitStatus",
     "Result",
     "Retries",
     "Watcher",
@@ -44,20 +44,6 @@ __all__ = [
 
 STDIN = "-"
 LONGEST_DELAY = 60.0
-
-
-class ExitStatus:
-    """What the command exits with."""
-
-    KEPT = 0
-    FAILED = 1
-    USAGE = 2
-    NO_CONNECTION = 3
-    REFUSED = 4
-    SOURCE = 5
-    UNKNOWN = 6
-    TIMED_OUT = 124
-    INTERRUPTED = 130
 
 
 Outcome = Literal["kept", "refused", "failed", "unknown"]

@@ -1,43 +1,39 @@
 """
 The ``twisted-upload`` command: send files, and tell what became of each.
 
-`main` is the one place that meets the reactor, the signals and the streams of
-the process; all below it has them handed in.
+`main` is the one place that meets the signals and the streams of the process; all below
+it has them handed in.
+
+What helps to write a command line (``--help``, ``--version``, Tab) has no time to import
+Twisted: what does something with it is imported when there is something to do.
 """
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
-from glob import escape, glob
 from typing import Any, NoReturn
 
 import click
 from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
-from twisted_upload.batch import Batch, ExitStatus, Retries, exit_status, none_sent
-from twisted_upload.client import upload
 from twisted_upload.command_options import (
     DEFAULT_DESTINATION,
     DESTINATION_VARIABLE,
+    Options,
     answer_option,
     cacert_option,
     duration_option,
-    endpoint_of,
     tls_option,
     understood,
 )
-from twisted_upload.destination import Destination, parse_destination
-from twisted_upload.display import PROGRAM, Bars, Display, Output, Streams
+from twisted_upload.destination import parse_destination
+from twisted_upload.garbage import Importing
 from twisted_upload.interrupts import Interrupts
-from twisted_upload.journal_command import read_journal
-from twisted_upload.ping_command import ping
 from twisted_upload.printable import printable
-from twisted_upload.running import run_until_done, the_reactor
+from twisted_upload.streams import PROGRAM, ExitStatus, Output, Streams
+from twisted_upload.version import VERSION
 
 __all__ = ["main", "program"]
 
@@ -61,27 +57,6 @@ tells of it; a file of that name is sent as ./log.
 \b
 Durations are seconds, or 500ms, 30s, 5m, 2h; 0 is without limit.
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What the command line said."""
-
-    files: tuple[str, ...]
-    to: Destination
-    tls: bool
-    cacert: str | None
-    jobs: int
-    retry: int
-    retry_unknown: bool
-    retry_delay: float
-    answer: str
-    sha256: bool
-    connect_timeout: float
-    stall_timeout: float
-    answer_timeout: float
-    as_json: bool
-    quiet: bool
 
 
 def _files(ctx: click.Context, param: click.Parameter, files: tuple[str, ...]) -> tuple[str, ...]:
@@ -111,16 +86,30 @@ class _Program(click.Command):
         return super().invoke(ctx) if ctx.command is self else ctx.command.invoke(ctx)
 
 
+# Only when they are asked for: together they take as long as all the rest.
+
+
+def _log() -> click.Command:
+    from twisted_upload.journal_command import read_journal  # noqa: PLC0415
+
+    return read_journal
+
+
+def _ping() -> click.Command:
+    from twisted_upload.ping_command import ping  # noqa: PLC0415
+
+    return ping
+
+
 def _serve() -> click.Command:
-    # Only here: it knows all of the daemon.
     from twisted_upload.serving import serve_command  # noqa: PLC0415
 
     return serve_command()
 
 
 _WORDS: Mapping[str, Callable[[], click.Command]] = {
-    "log": lambda: read_journal,
-    "ping": lambda: ping,
+    "log": _log,
+    "ping": _ping,
     "serve": _serve,
 }
 
@@ -135,6 +124,8 @@ def _complete_file(
     words = [word for word in _WORDS if incomplete and word.startswith(incomplete)]
     if not first or not words:
         return [CompletionItem(incomplete, type="file")]
+    from glob import escape, glob  # noqa: PLC0415
+
     # A shell completes files itself only where it is offered nothing else.
     return [CompletionItem(name) for name in (*words, *glob(f"{escape(incomplete)}*"))]
 
@@ -206,7 +197,7 @@ def _complete_file(
     "-q", "--quiet", is_flag=True,
     help="Print errors only; with --json, the objects only.",
 )  # fmt: skip
-@click.version_option(package_name="twisted-upload", message=f"{PROGRAM} %(version)s")
+@click.version_option(VERSION, message=f"{PROGRAM} %(version)s")
 def program(**values: Any) -> Options:
     """
     Send files to an upload server (twistd upload).
@@ -235,7 +226,12 @@ def main(
             standalone_mode=False,
             obj=streams,
         )
-        sys.exit(_send(done, streams) if isinstance(done, Options) else done)
+        if isinstance(done, Options):
+            with Importing():
+                from twisted_upload.transfer import send  # noqa: PLC0415 - it takes long
+
+            done = send(done, streams)
+        sys.exit(done)
     except click.ClickException as error:
         err.line(printable(f"{PROGRAM}: {error.format_message()}"))
         sys.exit(ExitStatus.USAGE)
@@ -251,60 +247,3 @@ def main(
     except Exception as error:
         err.line(printable(f"{PROGRAM}: internal error: {error!r}"))
         sys.exit(ExitStatus.FAILED)
-
-
-def _send(options: Options, streams: Streams) -> int:
-    try:
-        return _send_all(options, streams, the_reactor())
-    except OSError as error:  # there are no descriptors for a reactor
-        why = error.strerror or str(error)
-        if options.as_json:
-            for result in none_sent(options.files, why):
-                streams.out.line(json.dumps(result.to_json()))
-        streams.err.line(printable(f"{PROGRAM}: {why}: nothing kept"))
-        return ExitStatus.FAILED
-
-
-def _send_all(options: Options, streams: Streams, reactor: Any) -> int:
-    out, err = streams.out, streams.err
-    endpoint = endpoint_of(options.to, options.cacert, reactor, tls=options.tls)
-    display = Display(
-        out,
-        err,
-        files=len(options.files),
-        where=options.to.text,
-        answer=options.answer,
-        as_json=options.as_json,
-        quiet=options.quiet,
-        bars=Bars(reactor, err) if err.is_terminal and not options.quiet else None,
-    )
-    batch = Batch(
-        reactor,
-        partial(
-            upload,
-            endpoint=endpoint,
-            reactor=reactor,
-            answer=options.answer,
-            sha256=options.sha256,
-            connect_timeout=options.connect_timeout,
-            stall_timeout=options.stall_timeout,
-            answer_timeout=options.answer_timeout,
-        ),
-        options.files,
-        display,
-        jobs=options.jobs,
-        retries=Retries(options.retry, options.retry_unknown, options.retry_delay),
-    )
-    failure = run_until_done(reactor, streams.interrupts, batch.run, batch.interrupt)
-    display.close()
-    if failure is not None:
-        display.say(f"internal error: {failure!r}")
-        return ExitStatus.FAILED
-    if streams.interrupts.number:
-        display.interrupted(batch.results)
-        return 128 + streams.interrupts.number
-    status = exit_status(batch.results)
-    if out.error is not None:
-        display.say(f"standard output: {out.error.strerror}")
-        status = status or ExitStatus.FAILED
-    return status

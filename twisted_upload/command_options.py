@@ -5,22 +5,25 @@ What several commands understand in the same way: options, and whom to connect t
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 from click.shell_completion import CompletionItem
-from twisted.internet.interfaces import IStreamClientEndpoint
 
 from twisted_upload.answers import FAILURE, SUCCESS
 from twisted_upload.destination import Destination
-from twisted_upload.running import trust
 from twisted_upload.units import parse_duration
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IStreamClientEndpoint
 
 __all__ = [
     "DEFAULT_DESTINATION",
     "DESTINATION_VARIABLE",
+    "Options",
     "answer_option",
     "cacert_option",
     "duration_option",
@@ -31,6 +34,27 @@ __all__ = [
 
 DEFAULT_DESTINATION = "localhost:6666"
 DESTINATION_VARIABLE = "TWISTED_UPLOAD_TO"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line said that sends files."""
+
+    files: tuple[str, ...]
+    to: Destination
+    tls: bool
+    cacert: str | None
+    jobs: int
+    retry: int
+    retry_unknown: bool
+    retry_delay: float
+    answer: str
+    sha256: bool
+    connect_timeout: float
+    stall_timeout: float
+    answer_timeout: float
+    as_json: bool
+    quiet: bool
 
 
 def understood(understand: Callable[[str], Any]) -> Callable[..., Any]:
@@ -93,6 +117,8 @@ def endpoint_of(
 
     :raises click.UsageError: they make no sense.
     """
+    from twisted_upload.running import trust  # noqa: PLC0415 - it imports Twisted
+
     try:
         context = trust(to, cacert, tls=tls)
     except LookupError as error:

@@ -5,28 +5,15 @@ Where the command sends to: what people write after ``--to``, understood.
 from __future__ import annotations
 
 import re
-import socket
-import ssl
-import threading
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any
 
-from twisted.internet.abstract import isIPv6Address
-from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.interfaces import (
-    IAddress,
-    IHostnameResolver,
-    IHostResolution,
-    IReactorFromThreads,
-    IResolutionReceiver,
-    IStreamClientEndpoint,
-)
-from zope.interface import implementer
+if TYPE_CHECKING:
+    import ssl
 
-from twisted_upload.connecting import client_endpoint, host_endpoint
+    from twisted.internet.interfaces import IStreamClientEndpoint
 
-__all__ = ["DEFAULT_PORT", "DaemonResolver", "Destination", "parse_destination"]
+__all__ = ["DEFAULT_PORT", "Destination", "parse_destination"]
 
 DEFAULT_PORT = 6666
 
@@ -64,6 +51,12 @@ class Destination:
         :param context: for TLS: whom to trust.
         :raises ValueError: it is no endpoint after all.
         """
+        # Only here: what does not connect need not wait for Twisted.
+        from twisted_upload.connecting import (  # noqa: PLC0415
+            client_endpoint,
+            host_endpoint,
+        )
+
         if self.host is not None:
             return host_endpoint(reactor, self.host, self.port, context)
         if self.is_tls:
@@ -86,10 +79,10 @@ def parse_destination(text: str) -> Destination:
     bracketed = _BRACKETED.match(text)
     if bracketed is not None:
         host, port = bracketed.groups()
-        if not isIPv6Address(host):
+        if not _is_ipv6(host):
             raise ValueError(f"{host!r} is not an IPv6 address")
         return Destination(text, host, DEFAULT_PORT if port is None else _port(port))
-    if isIPv6Address(text):
+    if _is_ipv6(text):
         return Destination(text, text)
     host, colon, rest = text.partition(":")
     if host == "ssl" and colon:
@@ -99,6 +92,19 @@ def parse_destination(text: str) -> Destination:
     if not _HOST.match(host):
         raise ValueError(_not_understood(text))
     return Destination(text, host, _port(rest) if colon else DEFAULT_PORT)
+
+
+def _is_ipv6(text: str) -> bool:
+    """Whether it is an IPv6 address, which may have a zone (``fe80::1%eth0``)."""
+    if text.count(":") < 2:
+        return False
+    from socket import AF_INET6, inet_pton  # noqa: PLC0415 - it takes long
+
+    try:
+        inet_pton(AF_INET6, text.partition("%")[0])
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def _port(text: str) -> int:
@@ -112,57 +118,3 @@ def _not_understood(text: str) -> str:
         f"{text!r} is not HOST, HOST:PORT, [IPV6]:PORT"
         " or a client endpoint such as tls:HOST:PORT or unix:/run/upload.sock"
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _Resolution:
-    """One look-up; nothing can cut it short."""
-
-    name: str
-
-    def cancel(self) -> None:
-        """Let it go on; nobody listens any more."""
-
-
-@implementer(IHostnameResolver)
-class DaemonResolver:
-    """
-    Looks names up in daemon threads.
-
-    The reactor's own resolver uses its thread pool, which is waited for when
-    the reactor stops: a name server that does not answer would hold up the
-    exit long after the user has interrupted us.
-    """
-
-    def __init__(self, reactor: IReactorFromThreads) -> None:
-        self._reactor = reactor
-
-    def resolveHostName(
-        self,
-        resolutionReceiver: IResolutionReceiver,  # noqa: N803
-        hostName: str,  # noqa: N803
-        portNumber: int = 0,  # noqa: N803
-        addressTypes: Sequence[type[IAddress]] | None = None,  # noqa: N803
-        transportSemantics: str = "TCP",  # noqa: N803
-    ) -> IHostResolution:
-        """See `IHostnameResolver.resolveHostName`."""
-        wanted = tuple(addressTypes or (IPv4Address, IPv6Address))
-        resolution = cast(IHostResolution, _Resolution(hostName))
-
-        def look_up() -> None:
-            try:
-                found = socket.getaddrinfo(hostName, portNumber, type=socket.SOCK_STREAM)
-            except (OSError, UnicodeError):
-                found = []
-            self._reactor.callFromThread(tell, [entry[4] for entry in found])
-
-        def tell(addresses: list[tuple[Any, ...]]) -> None:
-            for address in addresses:
-                kind: Any = IPv4Address if len(address) == 2 else IPv6Address
-                if kind in wanted:
-                    resolutionReceiver.addressResolved(kind("TCP", *address))
-            resolutionReceiver.resolutionComplete()
-
-        resolutionReceiver.resolutionBegan(resolution)
-        threading.Thread(target=look_up, daemon=True).start()
-        return resolution

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import sys
 
+from twisted_upload.garbage import Importing
 from twisted_upload.interrupts import Interrupts
 
 TYPE_CHECKING = False  # as in typing, whose import takes long
@@ -20,9 +21,11 @@ def main() -> NoReturn:
     interrupts = Interrupts()
     interrupts.catch()
     if sys.argv[1:2] == ["serve"]:
-        from twisted_upload.serving import serve  # noqa: PLC0415 - it takes long
+        with Importing():
+            from twisted_upload.serving import serve  # noqa: PLC0415 - it takes long
 
         serve(sys.argv[2:], interrupts)
-    from twisted_upload.command import main as command  # noqa: PLC0415 - it takes long
+    with Importing():
+        from twisted_upload.command import main as command  # noqa: PLC0415 - it takes long
 
     command(interrupts=interrupts)

@@ -1,12 +1,28 @@
 """
-What the garbage collector of a daemon's process has to look at.
+When the garbage collector of a process looks for garbage, and what it looks at.
 """
 
 from __future__ import annotations
 
 import gc
 
-__all__ = ["set_start_aside"]
+__all__ = ["Importing", "set_start_aside"]
+
+
+class Importing:
+    """
+    With this, what is imported is not looked through, now or later: it is no garbage.
+
+    To look through it again and again, and once more at exit, takes a tenth of the time
+    in which a command starts.
+    """
+
+    def __enter__(self) -> None:
+        gc.disable()
+
+    def __exit__(self, *_: object) -> None:
+        gc.freeze()
+        gc.enable()
 
 
 def set_start_aside() -> None:

@@ -11,8 +11,6 @@ from typing import Any
 import click
 
 from twisted_upload.answers import CODES
-from twisted_upload.batch import ExitStatus
-from twisted_upload.display import PROGRAM, Output, Streams
 from twisted_upload.journal_reading import (
     Filter,
     Reader,
@@ -23,6 +21,7 @@ from twisted_upload.journal_reading import (
 )
 from twisted_upload.printable import printable
 from twisted_upload.records import GAP, encode
+from twisted_upload.streams import PROGRAM, ExitStatus, Output, Streams
 from twisted_upload.units import format_duration, format_size
 
 __all__ = ["read_journal"]

@@ -20,13 +20,13 @@ from pathlib import Path
 import click
 
 from twisted_upload.answers import CODES, SUCCESS
-from twisted_upload.batch import ExitStatus
 from twisted_upload.command import program
 from twisted_upload.journal_command import read_journal
 from twisted_upload.networks import parse_network
 from twisted_upload.options import CHECK, CONFIG, OPTIONS, PREFIX, PRINT_CONFIG, Option
 from twisted_upload.ping_command import ping
 from twisted_upload.roff import escaped, item_list, manual_page, paragraphs, verbatim
+from twisted_upload.streams import ExitStatus
 from twisted_upload.tap import Options
 from twisted_upload.units import parse_duration, parse_size
 from twisted_upload.values import parse_port

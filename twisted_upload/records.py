@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from twisted_upload.ends import UploadEnd
+if TYPE_CHECKING:  # it imports Twisted, which those who read a journal need not wait for
+    from twisted_upload.ends import UploadEnd
 
 __all__ = ["FIELDS", "GAP", "Stamps", "encode", "end_fields"]
 

@@ -14,8 +14,10 @@ from twisted.python.failure import Failure
 
 from twisted_upload.certificates import trusting
 from twisted_upload.clock import use_monotonic_time
-from twisted_upload.destination import DaemonResolver, Destination
+from twisted_upload.destination import Destination
+from twisted_upload.garbage import Importing
 from twisted_upload.interrupts import Interrupts
+from twisted_upload.resolver import DaemonResolver
 
 __all__ = ["run_until_done", "the_reactor", "trust"]
 
@@ -26,8 +28,9 @@ def the_reactor() -> Any:
 
     :raises OSError: there are too few descriptors for one.
     """
-    # Only here, so that --help need not wait for it.
-    from twisted.internet import reactor as _reactor  # noqa: PLC0415
+    with Importing():
+        # Only here, because to import it is to choose it.
+        from twisted.internet import reactor as _reactor  # noqa: PLC0415
 
     reactor: Any = _reactor
     use_monotonic_time(reactor)

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 import click
 
+from twisted_upload.garbage import Importing
 from twisted_upload.interrupts import Interrupts
 from twisted_upload.options import CHECK, CONFIG, OPTIONS, PRINT_CONFIG
 
@@ -28,7 +29,8 @@ def serve(arguments: Sequence[str], interrupts: Interrupts) -> NoReturn:
     :param interrupts: that have been caught so far; what twistd does with signals
         comes next.
     """
-    from twisted.scripts.twistd import run  # noqa: PLC0415 - for the command, not for Tab
+    with Importing():
+        from twisted.scripts.twistd import run  # noqa: PLC0415 - for the command, not for Tab
 
     sys.argv = ["twistd", "-n", "upload", *arguments]
     try:

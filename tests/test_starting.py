@@ -1,0 +1,106 @@
+"""
+What is imported for what: the command has to be there before its user has noticed that it
+was not.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.daemon import PATIENCE, deadly
+
+SCRIPT = """
+import gc, sys
+from twisted_upload.entry import main
+try:
+    main()
+finally:
+    sys.stdout.flush()
+    sys.__stderr__.write(" ".join([f"collecting={gc.isenabled()}", *sys.modules]))
+"""
+"""The command, which tells what it has imported."""
+
+SLOW = ("twisted", "zope", "rich", "importlib.metadata", "ssl", "asyncio", "filetype")
+"""What takes longer to import than a command may take that does nothing with it."""
+
+
+def imported(*arguments: str | os.PathLike[str], **variables: str) -> set[str]:
+    """What the command imports, and whether it collects garbage at the end."""
+    done = subprocess.run(
+        [*deadly(), sys.executable, "-c", SCRIPT, *arguments],
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE,
+    )
+    return {*done.stderr.splitlines()[-1].split()}
+
+
+def slow(modules: set[str]) -> set[str]:
+    """Those of them that are slow to import."""
+    return {
+        name for name in modules if name in SLOW or name.startswith(tuple(f"{it}." for it in SLOW))
+    }
+
+
+def asked(line: str) -> Mapping[str, str]:
+    """The environment of a command that a shell asks how a line may go on."""
+    return {
+        "_TWISTED_UPLOAD_COMPLETE": "bash_complete",
+        "COMP_WORDS": f"twisted-upload {line}",
+        "COMP_CWORD": str(len(line.split(" "))),
+    }
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ["--help", "--version", "", "--no-such-option", "ping --help", "log --help", "log nothing"],
+)
+def test_without_twisted(arguments: str) -> None:
+    """Help, version, a line that makes no sense, and the journal do not wait for Twisted."""
+    modules = imported(*arguments.split())
+    assert "twisted_upload.command" in modules
+    assert slow(modules) == set()
+
+
+@pytest.mark.parametrize("line", ["--", "test", "photo.jpg --to", "log --", "ping --"])
+def test_completion(line: str, tmp_path: Path) -> None:
+    """Nor does Tab."""
+    modules = imported(**asked(line))
+    assert "twisted_upload.command" in modules
+    assert slow(modules) == set()
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_script(shell: str) -> None:
+    """Nor does a shell that starts and asks how to complete the command."""
+    modules = imported(_TWISTED_UPLOAD_COMPLETE=f"{shell}_source")
+    assert "twisted_upload.command" in modules
+    assert slow(modules) == set()
+
+
+def test_garbage() -> None:
+    """What is imported is not looked through for garbage; what comes later is."""
+    assert "collecting=True" in imported("--version")
+    script = (
+        "import gc, sys\n"
+        "passes = []\n"
+        "gc.callbacks.append(lambda phase, _: passes.append(phase))\n"
+        "from twisted_upload.garbage import Importing\n"
+        "with Importing():\n"
+        "    passes.clear()\n"
+        "    import twisted.internet.reactor\n"
+        "    print(len(passes))\n"
+        "print(gc.isenabled(), gc.get_freeze_count() > 10_000, len(gc.get_objects()) < 1000)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["0", "True", "True", "True"]

@@ -1,0 +1,77 @@
+"""
+How the commands look names up.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.interfaces import (
+    IAddress,
+    IHostnameResolver,
+    IHostResolution,
+    IReactorFromThreads,
+    IResolutionReceiver,
+)
+from zope.interface import implementer
+
+__all__ = ["DaemonResolver"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Resolution:
+    """One look-up; nothing can cut it short."""
+
+    name: str
+
+    def cancel(self) -> None:
+        """Let it go on; nobody listens any more."""
+
+
+@implementer(IHostnameResolver)
+class DaemonResolver:
+    """
+    Looks names up in daemon threads.
+
+    The reactor's own resolver uses its thread pool, which is waited for when
+    the reactor stops: a name server that does not answer would hold up the
+    exit long after the user has interrupted us.
+    """
+
+    def __init__(self, reactor: IReactorFromThreads) -> None:
+        self._reactor = reactor
+
+    def resolveHostName(
+        self,
+        resolutionReceiver: IResolutionReceiver,  # noqa: N803
+        hostName: str,  # noqa: N803
+        portNumber: int = 0,  # noqa: N803
+        addressTypes: Sequence[type[IAddress]] | None = None,  # noqa: N803
+        transportSemantics: str = "TCP",  # noqa: N803
+    ) -> IHostResolution:
+        """See `IHostnameResolver.resolveHostName`."""
+        wanted = tuple(addressTypes or (IPv4Address, IPv6Address))
+        resolution = cast(IHostResolution, _Resolution(hostName))
+
+        def look_up() -> None:
+            try:
+                found = socket.getaddrinfo(hostName, portNumber, type=socket.SOCK_STREAM)
+            except (OSError, UnicodeError):
+                found = []
+            self._reactor.callFromThread(tell, [entry[4] for entry in found])
+
+        def tell(addresses: list[tuple[Any, ...]]) -> None:
+            for address in addresses:
+                kind: Any = IPv4Address if len(address) == 2 else IPv6Address
+                if kind in wanted:
+                    resolutionReceiver.addressResolved(kind("TCP", *address))
+            resolutionReceiver.resolutionComplete()
+
+        resolutionReceiver.resolutionBegan(resolution)
+        threading.Thread(target=look_up, daemon=True).start()
+        return resolution
