@@ -118,7 +118,7 @@ BEFORE = "ours-before"
 
 def without_log(command: list[str]) -> list[str]:
     """The command of a daemon that has no log of uploads, from that of one that has."""
-    return [*script("without_log"), *command[command.index("upload") + 1 :]]
+    return [*script("without_log"), *command[1:]]
 
 
 def twistd(python: Path) -> str:

@@ -1,6 +1,7 @@
 """
-The daemon of `twistd upload`, with all of its options, but without a log of
-uploads: `python without_log.py --port 6666 --directory inbox`.
+twistd, whose `upload` has no log of uploads: `without_log.py -n upload --port 6666`.
+
+In everything else it is the daemon that twistd starts.
 """
 
 from __future__ import annotations
@@ -8,28 +9,24 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from twisted.internet import reactor
-from twisted.logger import globalLogBeginner
+from twisted.scripts.twistd import run
 
+from twisted_upload import tap as daemon
 from twisted_upload.refusals import SparingLog
-from twisted_upload.tap import Options, make_service
+
+tap: Any = daemon
+every_witness = tap.witnesses
 
 
-def main() -> None:
-    """Serve until told to stop."""
-    options = Options()
-    options.parseOptions(sys.argv[1:])
-    globalLogBeginner.beginLoggingTo([], discardBuffer=True, redirectStandardIO=False)
-    service = make_service(options.configuration, reactor)
-    for doorway in service.doorways:
-        factory: Any = doorway.factory
-        told = [it for it in factory.witnesses if not isinstance(it, SparingLog)]
-        if len(told) == len(factory.witnesses):
-            sys.exit("no log of uploads was found that could be left out")
-        factory.witnesses = told
-    service.startService()
-    reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
-    reactor.run()
+def all_but_the_log(*arguments: Any) -> Any:
+    """Who is told of each upload, the log excepted."""
+    told = every_witness(*arguments)
+    others = tuple(it for it in told if not isinstance(it, SparingLog))
+    if len(others) == len(told):
+        sys.exit("no log of uploads was found that could be left out")
+    return others
 
 
-main()
+if __name__ == "__main__":
+    tap.witnesses = all_but_the_log
+    run()
