@@ -74,7 +74,8 @@ def client(bench: Bench) -> None:
 
 
 def _round(bench: Bench, case: str, server: Peer, number: int, place: Path) -> None:
-    for one in CLIENTS:
+    first = number % len(CLIENTS)
+    for one in (*CLIENTS[first:], *CLIENTS[:first]):
         if not bench.settings.wants_peer(one.name) or one.name in bench.results.skipped.get(
             case, {}
         ):
