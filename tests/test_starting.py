@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.daemon import PATIENCE, deadly
+from tests.daemon import PATIENCE, SUCCESS, Daemon, deadly, run_twistd
 
 SCRIPT = """
 import gc, sys
@@ -84,6 +84,43 @@ def test_completion_script(shell: str) -> None:
     modules = imported(_TWISTED_UPLOAD_COMPLETE=f"{shell}_source")
     assert "twisted_upload.command" in modules
     assert slow(modules) == set()
+
+
+TELLING = {"PYTHONPROFILEIMPORTTIME": "1"}
+"""What has a program of Python tell on standard error what it imports."""
+
+
+def told(text: str) -> set[str]:
+    """The modules that it has told of."""
+    return {line.rpartition("|")[2].strip() for line in text.splitlines() if "import time:" in line}
+
+
+def test_daemon(tmp_path: Path) -> None:
+    """A daemon does not wait for what would serve what nobody has asked for."""
+    with Daemon(tmp_path, environment=TELLING) as daemon:
+        assert daemon.send(b"content") == SUCCESS
+    modules = told(daemon.errors.read_text() + daemon.log.read_text())
+    assert {"twisted_upload.tap", "twisted_upload.raw"} <= modules
+    ours = (
+        "check",
+        "toml_text",
+        "workers",
+        "gathering",
+        "hooks",
+        "journal",
+        "status",
+        "exposition",
+    )
+    useless = {f"twisted_upload.{name}" for name in ours}
+    useless |= {"prometheus_client", "click", "rich", "tomllib", "statistics", "importlib.metadata"}
+    assert modules & useless == set()
+
+
+def test_other_daemons(tmp_path: Path) -> None:
+    """Whoever starts twistd for something else does not wait for anything of ours."""
+    modules = told(run_twistd(tmp_path, "--help", environment=TELLING).stderr)
+    assert "twisted.application.app" in modules
+    assert {name for name in modules if name.startswith("twisted_upload")} == set()
 
 
 def test_garbage() -> None:

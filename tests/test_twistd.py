@@ -365,21 +365,25 @@ def test_start_is_set_aside(tmp_path: Path, options: Sequence[str], processes: i
     told = tmp_path / "told"
     (tmp_path / "sitecustomize.py").write_text(
         f"""
-import gc
+import gc, os
 def freeze(freeze=gc.freeze):
     freeze()
     with open({str(told)!r}, "a") as file:
-        file.write(f"{{gc.get_freeze_count()}}\\n")
+        file.write(f"{{os.getpid()}} {{gc.get_freeze_count()}}\\n")
 gc.freeze = freeze
 """
     )
+
+    def lines() -> Sequence[str]:
+        return told.read_text().splitlines()
+
     with Daemon(tmp_path, *options, environment={"PYTHONPATH": str(tmp_path)}) as daemon:
         until(
-            lambda: told.exists() and len(told.read_text().split()) == processes,
+            lambda: told.exists() and len({it.split()[0] for it in lines()}) == processes,
             "all processes to have started",
         )
         assert daemon.send(b"something") == SUCCESS
-    assert all(int(count) > 10_000 for count in told.read_text().split())
+    assert all(int(line.split()[1]) > 10_000 for line in lines())
 
 
 # Not starting

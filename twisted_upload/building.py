@@ -10,7 +10,7 @@ import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IReactorTime, IStreamServerEndpoint
 
@@ -23,10 +23,6 @@ from twisted_upload.ends import Witness, log_end, log_end_of_one
 from twisted_upload.errors import WrongConfiguration
 from twisted_upload.facing import limits_of, places_for
 from twisted_upload.files import Files
-from twisted_upload.hook_command import HookCommand
-from twisted_upload.hooks import HookRunner
-from twisted_upload.journal import Journal
-from twisted_upload.journal_files import JournalFiles
 from twisted_upload.keeping import LANES, MOST_FILES
 from twisted_upload.listening import HandedEndpoint, endpoint_from_string, tcp_endpoint
 from twisted_upload.names import told_suffix
@@ -39,6 +35,12 @@ from twisted_upload.systemd import Handed
 from twisted_upload.tally import DiskTimes
 from twisted_upload.timing import TimedFiles
 from twisted_upload.tls_endpoints import TLSServerEndpoint
+
+if TYPE_CHECKING:  # what is imported where there is to be one
+    from twisted_upload.hook_command import HookCommand
+    from twisted_upload.hooks import HookRunner
+    from twisted_upload.journal import Journal
+    from twisted_upload.journal_files import JournalFiles
 
 __all__ = [
     "Endpoint",
@@ -174,7 +176,6 @@ def status_port(
     configuration: Configuration, endpoint: Endpoint, reporter: Reporter, reactor: Any
 ) -> Companion:
     """The port itself."""
-    # Modules that a daemon without it does without.
     from twisted_upload.status import StatusPort  # noqa: PLC0415
 
     return StatusPort(*endpoint, reporter, reactor, configuration["metrics-host"])
@@ -185,6 +186,8 @@ def journal_files(configuration: Configuration) -> JournalFiles | None:
     setting = configuration.settings["journal"]
     if setting.value is None:
         return None
+    from twisted_upload.journal_files import JournalFiles  # noqa: PLC0415
+
     size, keep = configuration["journal-size"], configuration["journal-keep"]
     return JournalFiles(setting.value, size, keep, setting.source)
 
@@ -194,6 +197,8 @@ def journal_of(configuration: Configuration, reactor: Any) -> Journal | None:
     files = journal_files(configuration)
     if files is None:
         return None
+    from twisted_upload.journal import Journal  # noqa: PLC0415
+
     # A thread of its own: whatever holds it up, holds up no upload.
     return Journal(files, DiskThreads(reactor, 1, "journal"), reactor, time.time)
 
@@ -211,6 +216,8 @@ def hook_command(listener: Listener) -> HookCommand | None:
     """The program that is to be started for each file, where there is one."""
     if not listener["on-upload"]:
         return None
+    from twisted_upload.hook_command import HookCommand  # noqa: PLC0415
+
     return HookCommand(listener["on-upload"], listener["on-upload-timeout"], os.environ)
 
 
@@ -295,6 +302,8 @@ def _hooks(listener: Listener, reactor: Any) -> HookRunner | None:
     command, jobs = hook_command(listener), listener["on-upload-jobs"]
     if command is None:
         return None
+    from twisted_upload.hooks import HookRunner  # noqa: PLC0415
+
     return HookRunner(
         command,
         DiskThreads(reactor, jobs + 1, "on-upload"),

@@ -18,11 +18,13 @@ class Importing:
     """
 
     def __enter__(self) -> None:
+        self._was_enabled = gc.isenabled()
         gc.disable()
 
     def __exit__(self, *_: object) -> None:
         gc.freeze()
-        gc.enable()
+        if self._was_enabled:
+            gc.enable()
 
 
 def set_start_aside() -> None:

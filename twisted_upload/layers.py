@@ -11,7 +11,6 @@ from __future__ import annotations
 import difflib
 import os
 import re
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -124,6 +123,8 @@ def read_file(path: str, named_by: str) -> File:
         raise WrongConfiguration(f"{named_by}: cannot read {path}: {reason}") from error
     if len(data) > LARGEST_FILE:
         raise WrongConfiguration(f"{named_by}: {path} is larger than 1 MiB")
+    import tomllib  # noqa: PLC0415 - for those who have a file
+
     try:
         document = tomllib.loads(data.decode())
     except UnicodeDecodeError as error:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred, succeed
 from twisted.internet.interfaces import IListeningPort, IReactorTime
@@ -17,13 +17,15 @@ from twisted_upload.binding import Doorway, Listening
 from twisted_upload.directory import DirectoryStore, undone_on_failure
 from twisted_upload.disk import DiskThreads
 from twisted_upload.hook_command import GRACE
-from twisted_upload.journal import Journal
 from twisted_upload.limits import LATE
 from twisted_upload.notifying import Counts, KeptCount
 from twisted_upload.ports import accept_no_more, accept_the_rest, take_no_more
 from twisted_upload.raw import UploadFactory
 from twisted_upload.settings import DoorSettings
 from twisted_upload.tally import DiskTimes
+
+if TYPE_CHECKING:  # a daemon without one does without its module
+    from twisted_upload.journal import Journal
 
 __all__ = ["STOPPING", "Storage", "UploadService"]
 

@@ -12,14 +12,14 @@ import sys
 import time
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from twisted.application.service import IService
-from twisted.internet.protocol import Factory
 from twisted.python import usage
 
 from twisted_upload.binding import Doorway
 from twisted_upload.building import (
+    Endpoint,
     Endpoints,
     Stores,
     all_endpoints,
@@ -30,12 +30,10 @@ from twisted_upload.building import (
     status_port,
     witnesses,
 )
-from twisted_upload.check import check
 from twisted_upload.clock import use_monotonic_time
 from twisted_upload.configuration import Configuration, configure
 from twisted_upload.errors import CannotStart, WrongConfiguration
 from twisted_upload.expiry import Certificates, CertificateWatch, Renewal
-from twisted_upload.gathering import Gathering
 from twisted_upload.layers import Given, Layer, nearest
 from twisted_upload.logs import observer_for
 from twisted_upload.management import Management
@@ -50,10 +48,11 @@ from twisted_upload.reporting import Alone, ProcessReporter
 from twisted_upload.service import STOPPING, UploadService
 from twisted_upload.systemd import Manager, started_with, take_environment
 from twisted_upload.tally import Tally
-from twisted_upload.toml_text import toml_text
 from twisted_upload.users import as_its_user, check_user
 from twisted_upload.version import VERSION
-from twisted_upload.workers import Supervisor
+
+if TYPE_CHECKING:
+    from twisted_upload.workers import Supervisor
 
 __all__ = ["Options", "behave", "makeService", "make_service", "upload_service"]
 
@@ -141,10 +140,15 @@ class Options(usage.Options):
         programs = any(listener["on-upload"] for listener in self.configuration.listeners)
         check_user(twistd, programs=programs)
         if self[PRINT_CONFIG.name]:
+            from twisted_upload.toml_text import toml_text  # noqa: PLC0415 - as below
+
             # TOML is UTF-8, whatever the terminal is.
             _put(toml_text(self.configuration).encode())
             raise SystemExit(0)
         if self[CHECK.name]:
+            # Only here: it takes as long as a tenth of the start of a daemon.
+            from twisted_upload.check import check  # noqa: PLC0415
+
             check(self.configuration, _say, partial(as_its_user, twistd), self.manager.handed)
             raise SystemExit(0)
 
@@ -258,14 +262,38 @@ def make_service(
     endpoints, status = all_endpoints(configuration, reactor, manager.handed)
     certificates = Certificates(endpoint for each in endpoints for _, endpoint in each)
     certificates.check()
-    watch = CertificateWatch(certificates, reactor)
     if configuration["workers"] == 1:
         service, reporter = upload_service(configuration, reactor, endpoints)
-        service.companions.append(watch)
+        service.companions.append(CertificateWatch(certificates, reactor))
         if reporter is not None and status is not None:
             alone = Alone(reporter.report, VERSION, time.time(), certificates.samples)
             service.companions.append(status_port(configuration, status, alone.report, reactor))
         return service
+    return _supervisor(
+        configuration,
+        reactor,
+        manager,
+        endpoints=endpoints,
+        status=status,
+        certificates=certificates,
+    )
+
+
+def _supervisor(
+    configuration: Configuration,
+    reactor: Any,
+    manager: Manager,
+    *,
+    endpoints: Sequence[Endpoints],
+    status: Endpoint | None,
+    certificates: Certificates,
+) -> Supervisor:
+    # Modules that a daemon of one process does without.
+    from twisted.internet.protocol import Factory  # noqa: PLC0415
+
+    from twisted_upload.gathering import Gathering  # noqa: PLC0415
+    from twisted_upload.workers import Supervisor  # noqa: PLC0415
+
     # Each worker has as many.
     places_of(configuration)
     nobody = Factory()
@@ -291,7 +319,7 @@ def make_service(
         gathering=gathering,
         watchdog=manager.watchdog,
     )
-    supervisor.companions.append(watch)
+    supervisor.companions.append(CertificateWatch(certificates, reactor))
     if status is not None:
         supervisor.companions.append(status_port(configuration, status, gathering.report, reactor))
     return supervisor
@@ -305,10 +333,10 @@ def behave(service: UploadService | Supervisor, configuration: Configuration) ->
     """
     drain = configuration["drain"]
     places = places_of(configuration)
-    if isinstance(service, Supervisor):
-        service.behave(configuration.to_json(), drain + STOPPING)
-    else:
+    if isinstance(service, UploadService):
         service.behave(settings_of(configuration), drain, places)
+    else:
+        service.behave(configuration.to_json(), drain + STOPPING)
 
 
 def shown_by(service: UploadService | Supervisor) -> Certificates:
@@ -319,7 +347,7 @@ def shown_by(service: UploadService | Supervisor) -> Certificates:
 def renew(service: UploadService | Supervisor, renewal: Renewal) -> None:
     """Have a daemon show certificates that were read again to whoever connects from now on."""
     renewal.show()
-    if renewal and isinstance(service, Supervisor):
+    if renewal and not isinstance(service, UploadService):
         service.certificates_changed()
 
 
