@@ -25,10 +25,16 @@ from twisted_upload.certificates import Identity
 from twisted_upload.eager import read_eagerly
 from twisted_upload.interfaces import IUploadStore
 from twisted_upload.memory import MemoryStore
+from twisted_upload.ports import wait_in_shortage
 from twisted_upload.raw import DoorSettings, UploadFactory, UploadProtocol
 from twisted_upload.tls_endpoints import TLSServerFactory
 
-_DOORS = ("twisted_upload.sender", "twisted_upload.ends", "twisted_upload.tls_endpoints")
+_DOORS = (
+    "twisted_upload.sender",
+    "twisted_upload.sender_base",
+    "twisted_upload.ends",
+    "twisted_upload.tls_endpoints",
+)
 
 TICK = 0.25
 """Seconds by which time passes at once."""
@@ -173,6 +179,7 @@ class OpenDoor:
             outer = TLSServerFactory(outer, clock or self.clock, identity)
         self.port: Any = reactor.listenTCP(0, outer, 4096, "127.0.0.1")
         if self.eager and identity is None:
+            wait_in_shortage(self.port, reactor)
             read_eagerly(self.port)
         self._peers: list[socket.socket] = []
 
@@ -193,7 +200,7 @@ class OpenDoor:
 
     @property
     def senders(self) -> list[UploadProtocol]:
-        """The connections of senders that have been let in."""
+        """The connections of senders that have been let in, and that have a transport."""
         return [it for it in self.factory.protocols if isinstance(it, UploadProtocol)]
 
     @property

@@ -35,7 +35,7 @@ STORES = {
 
 DOORS = {
     *("connections", "eager", "ending", "handover", "listening", "parting"),
-    *("raw", "sender", "settings", "terms"),
+    *("raw", "sender", "sender_base", "settings", "terms", "whole"),
     *("admission", "gate", "refusals", "turned_away", "ports"),
 }
 

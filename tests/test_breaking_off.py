@@ -22,7 +22,7 @@ from twisted_upload.admission import Places
 from twisted_upload.eager import EagerServer
 from twisted_upload.ends import UploadEnd
 from twisted_upload.memory import MemoryStore
-from twisted_upload.sender import STORE_PATIENCE
+from twisted_upload.sender_base import STORE_PATIENCE
 from twisted_upload.settings import DoorSettings
 from twisted_upload.turned_away import LONGEST_STAY, TurnedAway
 
@@ -44,8 +44,8 @@ def _incoming(call: str) -> Callable[[Patch, OpenDoor], None]:
     return lambda patch, _: patch.setattr(kind, call, broken)
 
 
-def _in_sender(name: str) -> Callable[[Patch, OpenDoor], None]:
-    return lambda patch, _: patch.setattr(f"twisted_upload.sender.{name}", broken)
+def _in(name: str) -> Callable[[Patch, OpenDoor], None]:
+    return lambda patch, _: patch.setattr(f"twisted_upload.{name}", broken)
 
 
 def _once(patch: Patch, kind: Any, call: str) -> None:
@@ -62,11 +62,20 @@ def _transport(call: str) -> Callable[[Patch, OpenDoor], None]:
     return lambda patch, _: _once(patch, EagerServer, call)
 
 
+# Of an upload that is whole when it is accepted, and of one that comes later.
 WHOLE = {
-    "reading": _in_sender("read_now"),
-    "the end": _in_sender("ending"),
-    "the answer": _in_sender("say_and_close"),
-    "the text": _in_sender("kept_answer"),
+    "the answer": _in("whole.say"),
+    "the text": _in("sender_base.kept_answer"),
+    "to the store": _incoming("write"),
+    "keeping": _incoming("commit"),
+    "letting in": _in("admission.Admission.enter"),
+    "the sender": _in("raw.WholeUpload"),
+}
+LATER = {
+    "reading": _in("sender.read_now"),
+    "the end": _in("sender.ending"),
+    "the answer": _in("sender.say_and_close"),
+    "the text": _in("sender_base.kept_answer"),
     "to the store": _incoming("write"),
     "as a producer": _incoming("registerProducer"),
     "keeping": _incoming("commit"),
@@ -90,20 +99,34 @@ async def _is_served(door: OpenDoor, places: Places) -> None:
     await door.is_quiet()
 
 
-@pytest.mark.parametrize("what", WHOLE)
-async def test_a_whole_upload(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("way", "what"),
+    [*(("whole", what) for what in WHOLE), *(("later", what) for what in LATER)],
+)
+async def test_an_upload(way: str, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A failure at any step of an upload."""
     places = Places()
     async with open_door(places=places) as door:
         with monkeypatch.context() as patch:
-            WHOLE[what](patch, door)
             peer = door.connect()
-            peer.sendall(b"content")
-            peer.shutdown(socket.SHUT_WR)
+            if way == "whole":
+                WHOLE[what](patch, door)
+            elif what == "reading":
+                LATER[what](patch, door)
+                peer.sendall(b"con")
+            else:
+                await until(lambda: door.senders)
+                LATER[what](patch, door)
+            if what != "reading":
+                peer.sendall(b"content")
+                peer.shutdown(socket.SHUT_WR)
             await in_thread(_until_it_ends, peer)
             await door.is_quiet()
-        kept = what in ("the answer", "the text", "stopping to read")
-        assert door.log.kinds == ([] if what == "reading" else ["kept" if kept else ANY])
+        if what in ("reading", "letting in", "the sender"):
+            assert door.log.kinds == []
+        else:
+            kept = what in ("the answer", "the text", "stopping to read")
+            assert door.log.kinds == ["kept" if kept else ANY]
         await _is_served(door, places)
 
 
@@ -259,7 +282,7 @@ async def test_nobody_waits_any_more() -> None:
         peer = door.connect()
         peer.sendall(b"content")
         peer.shutdown(socket.SHUT_WR)
-        await until(lambda: door.store.unfinished and door.senders[0]._half_closed)
+        await until(lambda: door.store.unfinished and door.factory.uploads_in_flight)
         door.factory.abort_the_rest()
         await door.is_quiet()
         assert (places.taken, door.log.ends) == (1, [])

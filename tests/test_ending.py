@@ -140,7 +140,7 @@ class Narrow:
     def getHandle(self) -> Any:
         return self
 
-    def send(self, data: bytes) -> int:
+    def send(self, data: bytes, flags: int) -> int:
         if self._takes < 0:
             raise BlockingIOError
         self.said += data[: self._takes]

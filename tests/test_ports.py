@@ -129,11 +129,16 @@ async def test_every_port_of_the_daemon(tmp_path: Path) -> None:
 
 
 class _Short:
-    """A listening socket for which there are no descriptors now and then."""
+    """
+    A listening socket with an error now and then.
+
+    :ivar error: where there is one, and ``times`` how often, 0 for always.
+    """
 
     def __init__(self, ours: socket.socket) -> None:
         self.ours = ours
         self.error: int | None = None
+        self.times = 0
         self.asked = 0
 
     def __getattr__(self, name: str) -> Any:
@@ -143,15 +148,22 @@ class _Short:
         return self.asked >= times
 
     def accept(self) -> Any:
-        self.asked += 1
-        if self.error is not None:
-            raise OSError(self.error, os.strerror(self.error))
+        self._ask()
         return self.ours.accept()
+
+    def _accept(self) -> Any:
+        self._ask()
+        return self.ours._accept()  # type: ignore[attr-defined]
+
+    def _ask(self) -> None:
+        self.asked += 1
+        if self.error is not None and (not self.times or self.asked <= self.times):
+            raise OSError(self.error, os.strerror(self.error))
 
 
 def _short(door: OpenDoor, clock: Clock, number: int) -> _Short:
     """Have the door's port run short."""
-    short = _Short(door.port.socket)
+    short = _Short(door.port.socket._socket)
     short.error = number
     door.port.socket = short
     wait_in_shortage(door.port, clock)
@@ -220,17 +232,30 @@ async def test_stop_in_a_shortage() -> None:
     assert clock.getDelayedCalls() == []
 
 
-async def test_other_errors(expected_errors: list[str]) -> None:
-    """Other errors are what they were."""
-    expected_errors.append("Input/output error")
+async def test_other_errors(lines: list[str]) -> None:
+    """Where the listening socket itself fails, that is told of, and tried again later."""
     async with open_door() as door:
         clock = Clock()
         short = _short(door, clock, errno.EIO)
         newcomer = ensureDeferred(door.send(b"newcomer"))
         await until(lambda: short.asked)
-        assert clock.getDelayedCalls() == []
+        await turns(20)
+        assert short.asked == 1
         short.error = None
+        clock.advance(SHORTAGE_PAUSE)
         assert await newcomer == KEPT
+        assert lines == ["newcomers have to wait: Input/output error"]
+
+
+@pytest.mark.parametrize("number", [errno.ECONNABORTED, errno.EPERM])
+async def test_gone_before_it_is_accepted(number: int, lines: list[str]) -> None:
+    """A newcomer that cannot be accepted keeps nobody else from that, in the same turn."""
+    async with open_door() as door:
+        short = _short(door, Clock(), number)
+        short.times = 3
+        assert await door.send(b"newcomer") == KEPT
+        assert short.asked > 3
+        assert lines == []
 
 
 # -- unix sockets that somebody else has bound --------------------------------

@@ -223,7 +223,7 @@ async def test_what_follows_the_end() -> None:
                 peer.socket.sendall(bytes(50_000_000))
 
         sending = in_thread(send_more)
-        (protocol,) = door.factory.protocols
+        (protocol,) = door.senders
         await until(lambda: protocol.transport.transport not in reactor.getReaders())
         await turns(20)
         assert not sending.called

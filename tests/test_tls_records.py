@@ -67,7 +67,7 @@ async def made(door: OpenDoor, folder: Path) -> tuple[Peer, Records]:
 
 def unread(door: OpenDoor) -> int:
     """Bytes that wait in the daemon's memory for the one peer to read them."""
-    (protocol,) = door.factory.protocols
+    (protocol,) = door.senders
     transport: Any = protocol.transport
     while hasattr(transport, "transport"):
         transport = transport.transport
@@ -114,7 +114,7 @@ async def test_flood(flood: str, tmp_path: Path) -> None:
         peer, records = await made(door, tmp_path)
         await in_thread(peer.socket.sendall, records.record(DATA, b"begins"))
         await door.has_come(6)
-        (protocol,) = door.factory.protocols
+        (protocol,) = door.senders
         most = 0
 
         def send() -> bool:
@@ -186,7 +186,7 @@ async def test_small_records(tmp_path: Path) -> None:
     """A sender of very small records is read in little pieces, until it sends others."""
     async with open_door(identity=identity()) as door:
         peer, records = await made(door, tmp_path)
-        (protocol,) = door.factory.protocols
+        (protocol,) = door.senders
         transport: Any = protocol.transport
         usual = transport.transport.bufferSize
         transport.dataReceived(b"".join(records.record(DATA, b"x") for _ in range(100)))

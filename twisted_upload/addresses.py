@@ -13,7 +13,14 @@ from typing import Any
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.interfaces import IAddress
 
-__all__ = ["host_of", "listening_name", "peer_name", "split_description", "unix_peer_name"]
+__all__ = [
+    "host_of",
+    "listening_name",
+    "peer_name",
+    "socket_name",
+    "split_description",
+    "unix_peer_name",
+]
 
 _ARGUMENT = re.compile(r"(?:(\w+)=)?((?:\\.|\[[0-9A-Fa-f:.]+(?:%\w+)?\]|[^:\\])*)(:|\Z)", re.DOTALL)
 
@@ -33,14 +40,18 @@ def peer_name(address: IAddress) -> str:
     An IPv4 peer of an IPv6 socket is named by its IPv4 address; whatever has
     no address is ``unix``.
     """
-    if isinstance(address, IPv6Address):
-        host = address.host
-        if host.startswith("::ffff:") and "." in host:
-            return f"{host[7:]}:{address.port}"
-        return f"[{host}]:{address.port}"
-    if isinstance(address, IPv4Address):
-        return f"{address.host}:{address.port}"
+    if isinstance(address, IPv4Address | IPv6Address):
+        return socket_name(address.host, address.port)
     return "unix"
+
+
+def socket_name(host: str, port: int) -> str:
+    """See `peer_name`."""
+    if ":" not in host:
+        return f"{host}:{port}"
+    if host.startswith("::ffff:") and "." in host:
+        return f"{host[7:]}:{port}"
+    return f"[{host}]:{port}"
 
 
 def unix_peer_name(transport: Any) -> str:

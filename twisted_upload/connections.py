@@ -21,14 +21,15 @@ __all__ = ["Connections", "IConnection", "TakesNoDescriptors"]
 class IConnection(Protocol):
     """What a door's protocols let be done with them."""
 
-    transport: Any
-
     @property
     def in_flight(self) -> bool:
         """Whether its upload has begun and has not ended."""
 
     def refuse(self, refusal: UploadRefused) -> None:
         """Refuse the upload, whatever has come of it; harmless when it has ended."""
+
+    def abort(self) -> None:
+        """Reset the connection."""
 
     def gone(self) -> None:
         """Both are over: the connection, and the upload."""
@@ -37,11 +38,18 @@ class IConnection(Protocol):
 @implementer(IFileDescriptorReceiver)
 class TakesNoDescriptors:
     """
-    A protocol that closes the descriptors which a peer of a unix socket sends.
+    A protocol that closes the descriptors which a peer of a unix socket sends; it
+    can be aborted (`IConnection.abort`).
 
     Twisted closes them too, where a protocol does not know what they are, but
     writes a line for each to the log, with a name that the peer has chosen.
     """
+
+    transport: Any
+
+    def abort(self) -> None:
+        """Reset the connection."""
+        self.transport.abortConnection()
 
     def fileDescriptorReceived(self, descriptor: int) -> None:
         """Nobody has asked for it."""
@@ -111,7 +119,7 @@ class Connections:
     def abort_the_rest(self) -> None:
         """Reset what connections there still are."""
         for protocol in [*self.protocols]:
-            protocol.transport.abortConnection()
+            protocol.abort()
 
     # What protocols tell
 

@@ -1,39 +1,60 @@
 """
-A server transport that reads at once what has already come.
+Reading at once what has already come, from the moment a sender is accepted.
 
 When a small upload is accepted, all of it and its half-close are often there.
-The reactor would learn that by registering the socket, waiting, and
-unregistering it again; this transport just reads, and registers a socket only
-if there is more to wait for.
+Twisted would make a transport and a protocol for it, register the socket with the
+reactor, wait, and unregister it again.  Here each newcomer's socket is read first
+(`Doorstep`):
 
-It asks the socket how much there is.  The bytes that ``recv`` makes are as many as
-might have come, and are cut then; the holes which that leaves in the heap are too
-small for the next, and were 100 MiB after 200,000 uploads.
+- where its end has come too, nothing can happen to the connection any more that a
+  transport or a timer would be for: the door takes the upload as it is (`IDoor`);
+- otherwise it gets a transport that begins with what has been read, and that
+  registers its socket only if there is more to wait for (`EagerServer`).
 
-It also tells for certain whether the end has been read from the socket, which
-`twisted_upload.ending` would have to ask for.
+What is read goes into one buffer first, and is copied out: the bytes that ``recv``
+makes are as many as might have come, and are cut then; the holes which that leaves
+in the heap were 100 MiB after 200,000 uploads.
+
+All that is used here of Twisted and of Python's sockets beside what they promise is
+used in this file, and `tests/test_eager.py` says what has changed where it has.
 """
 
 from __future__ import annotations
 
-import fcntl
-import sys
-import termios
-from typing import Any
+import _socket
+import errno
+import socket
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, Protocol
 
 from twisted.internet import tcp
 from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IProtocol
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-__all__ = ["EagerServer", "read_eagerly", "read_now"]
+__all__ = ["Doorstep", "EagerServer", "ITakesWhole", "Newcomer", "read_eagerly", "read_now"]
 
-_LEAST = 512
-"""Bytes to ask for where less is there, or the end: so short holes do not matter."""
+AT_ONCE = 256
+"""Newcomers that are seen to in one turn of the reactor at the most."""
 
-_NONE = bytes(4)
+BYTES_AT_ONCE = 4 * 1024 * 1024
+"""Bytes of them that are read in one turn, about."""
+
+READS = 4
+"""Times that a newcomer's socket is read: more than that is not small."""
+
+_NOW = socket.MSG_DONTWAIT
 _DONE = Failure(ConnectionDone())
+
+# What accept(2) says of one newcomer, and not of the listening socket.
+_GONE = {
+    *(errno.ECONNABORTED, errno.EPERM, errno.EPROTO, errno.ENOPROTOOPT, errno.EOPNOTSUPP),
+    *(errno.ENETDOWN, errno.EHOSTDOWN, errno.ENONET, errno.EHOSTUNREACH, errno.ENETUNREACH),
+}
+_SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class EagerServer(tcp.Server):
@@ -41,43 +62,58 @@ class EagerServer(tcp.Server):
     A TCP server transport for protocols that call `read_now` when their
     connection is made.  It does not read before that.
 
+    :param view: of the buffer that is read into.
+    :ivar already: what has been read before; `read_now` gives it to the protocol.
     :ivar heard_end: the half-close has been read from the socket.
     """
 
     heard_end = False
+    already: Sequence[bytes] | None = None
     _waiting = True  # for read_now
     _begun = False  # read_now
     _wanted = False  # reading, meanwhile
+    _registered = False  # with the reactor, some time
+
+    def __init__(self, view: memoryview, *arguments: Any) -> None:
+        self._view = view
+        super().__init__(*arguments)
 
     def startReading(self) -> None:
         """Read what comes; at first, `read_now` does."""
         if self._waiting:
             self._wanted = True
         else:
+            self._registered = True
             super().startReading()  # type: ignore[no-untyped-call]
 
     def stopReading(self) -> None:
         """Read no more."""
         self._wanted = False
-        if not self._waiting:
+        if self._registered:
             super().stopReading()  # type: ignore[no-untyped-call]
+
+    def startWriting(self) -> None:
+        """Write when there is room."""
+        self._registered = True
+        super().startWriting()  # type: ignore[no-untyped-call]
+
+    def stopWriting(self) -> None:
+        """Write no more."""
+        if self._registered:
+            super().stopWriting()  # type: ignore[no-untyped-call]
 
     def doRead(self) -> Any:
         """Read once."""
         try:
-            size = _there(self.fileno())
-            # Where much comes, what comes meanwhile is welcome: a large upload is known
-            # by large reads (`twisted_upload.handover.worth_it`).
-            much = size >= self.bufferSize // 4
-            data = self.socket.recv(self.bufferSize if much else max(size, _LEAST))
+            size = self.socket.recv_into(self._view)
         except BlockingIOError:
             return None
         except OSError:
             return CONNECTION_LOST
-        if not data:
+        if not size:
             self.heard_end = True
             return CONNECTION_DONE
-        self.protocol.dataReceived(data)
+        self.protocol.dataReceived(bytes(self._view[:size]))
         return None
 
     def read_now(self) -> None:
@@ -90,26 +126,190 @@ class EagerServer(tcp.Server):
         if self._begun:
             return
         self._begun = True
+        why = None
         try:
-            why = self.doRead() if self._wanted else None
-            if why is None and self._wanted and self.protocol.in_flight:  # type: ignore[attr-defined]
+            if self.already is not None:
+                already, self.already = self.already, None
+                for data in already:
+                    self.protocol.dataReceived(data)
+            elif self._wanted:
                 why = self.doRead()
+                if why is None and self._wanted and self.protocol.in_flight:  # type: ignore[attr-defined]
+                    why = self.doRead()
         except Exception:
             _log.failure("reading from a new connection")
             why = CONNECTION_LOST
         self._waiting = False
         if why is None:
             if self._wanted:
-                super().startReading()  # type: ignore[no-untyped-call]
+                self.startReading()
         elif why is CONNECTION_DONE:
             self.readConnectionLost(_DONE)
         else:
             self.connectionLost(Failure(why))
 
+    def leave(self) -> None:
+        """
+        Close at once: the end has been read, and all has been said.
 
-def _there(descriptor: int) -> int:
-    """Bytes that a socket has for us."""
-    return int.from_bytes(fcntl.ioctl(descriptor, termios.FIONREAD, _NONE), sys.byteorder)
+        Closing sends what has been said and our own end together; to shut the
+        socket down first, as Twisted does, takes as long as to send an answer.
+        """
+        if self._registered:
+            self.stopReading()
+            self.stopWriting()
+        protocol = self.protocol
+        self.disconnected, self.connected = True, False
+        self.socket.close()
+        del self.protocol, self.socket, self.fileno
+        protocol.connectionLost(_DONE)
+
+
+class Newcomer:
+    """
+    A sender that has been accepted.
+
+    :ivar ours: our socket; it blocks, unless it is told not to.
+    :ivar host: its address.
+    :ivar port: the same.
+    :ivar group: what it is counted by.
+    """
+
+    __slots__ = ("_address", "_doorstep", "group", "host", "ours", "port")
+
+    def __init__(self, doorstep: Doorstep, ours: Any, address: Any, group: str) -> None:
+        self._doorstep = doorstep
+        self._address = address
+        self.ours = ours
+        self.host, self.port = address[0], address[1]
+        self.group = group
+
+    def adopt(self, protocol: IProtocol) -> None:
+        """Make a connection of it, after all."""
+        self._doorstep.adopt(self.ours, self._address, protocol)
+
+
+class ITakesWhole(Protocol):
+    """A factory that takes uploads whose end has come with them."""
+
+    def lets_in(self, host: str) -> str | None:
+        """
+        Whether a sender at this address may come in, and is not asked anything before
+        its upload.
+
+        :return: what it is counted by; `None` where not.
+        """
+
+    def take_whole(self, newcomer: Newcomer, pieces: Sequence[bytes], *, lost: bool) -> None:
+        """
+        Take an upload.
+
+        :param newcomer: who has sent it; its socket is the factory's from now on.
+        :param pieces: all that has come of it.
+        :param lost: the connection has broken; otherwise it has half-closed.
+        """
+
+
+class Doorstep:
+    """
+    Where newcomers at a port are met.
+
+    :param port: listens; its socket is a `twisted_upload.ports` one.
+    """
+
+    def __init__(self, port: Any) -> None:
+        self._port = port
+        self._factory: ITakesWhole = port.factory
+        self._view = port.transport.args[0]
+
+    def meet(self) -> None:
+        """Accept whoever has come: what a port does when it can be read from."""
+        port = self._port
+        listening = port.socket
+        accept = listening.accept_descriptor
+        room = BYTES_AT_ONCE
+        for _ in range(AT_ONCE):
+            if port.disconnecting or room <= 0:
+                return
+            try:
+                if listening.short:
+                    newcomer, address = listening.accept()
+                    self._serve(newcomer, address, None)
+                    continue
+                descriptor, address = accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in _SHORT:
+                    listening.run_short(error)
+                elif error.errno not in _GONE:
+                    listening.wait(error)
+                    return
+                continue
+            newcomer = _socket.socket(port.addressFamily, port.socketType, 0, descriptor)
+            try:
+                room -= self._meet(newcomer, address)
+            except Exception:  # the others are met all the same
+                _log.failure("a defect: a newcomer could not be served")
+                newcomer.close()
+
+    def _meet(self, newcomer: Any, address: Any) -> int:
+        """See to one of them; how many bytes have come."""
+        if len(address) == 4 and address[3]:  # link-local: its host is not all of it
+            self._serve(newcomer, address, None)
+            return 0
+        host = address[0]
+        group = self._factory.lets_in(host)
+        if group is None:
+            self._serve(newcomer, address, None)
+            return 0
+        view, pieces, size = self._view, [], 0
+        try:
+            for _ in range(READS):
+                count = newcomer.recv_into(view, 0, _NOW)
+                if not count:
+                    break
+                size += count
+                pieces.append(bytes(view[:count]))
+            else:
+                raise BlockingIOError
+            lost = False
+        except BlockingIOError:
+            self._serve(newcomer, address, pieces)
+            return size
+        except OSError:
+            lost = True
+        self._factory.take_whole(Newcomer(self, newcomer, address, group), pieces, lost=lost)
+        return size
+
+    def _serve(self, newcomer: Any, address: Any, already: Sequence[bytes] | None) -> None:
+        """The ordinary way."""
+        if len(address) == 4:
+            numbers = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
+            address = (socket.getnameinfo(address, numbers)[0], *address[1:])
+        port = self._port
+        protocol = port.factory.buildProtocol(port._buildAddr(address))  # noqa: SLF001 - no public way
+        if protocol is None:
+            newcomer.close()
+        else:
+            self.adopt(newcomer, address, protocol, already)
+
+    def adopt(
+        self,
+        newcomer: Any,
+        address: Any,
+        protocol: IProtocol,
+        already: Sequence[bytes] | None = None,
+    ) -> None:
+        """Make a connection for a protocol, which begins with what has been read."""
+        port = self._port
+        ours = newcomer
+        if not isinstance(newcomer, socket.socket):
+            ours = socket.socket(port.addressFamily, port.socketType, 0, newcomer.detach())
+        port.sessionno += 1
+        transport = port.transport(ours, protocol, address, port, port.sessionno, port.reactor)
+        transport.already = already
+        protocol.makeConnection(transport)
 
 
 def read_now(transport: Any) -> None:
@@ -122,10 +322,14 @@ def read_eagerly(port: Any) -> None:
     """
     Have a listening port serve its connections so, if it is a TCP port.
 
-    ``Port.transport`` is where Twisted looks for the class of its connections.
+    ``Port.transport`` is where Twisted looks for the class of its connections, and
+    ``doRead`` what its reactor calls.
     """
-    if getattr(port, "transport", None) is tcp.Server:
-        port.transport = EagerServer
+    if getattr(port, "transport", None) is not tcp.Server:
+        return
+    port.transport = partial(EagerServer, memoryview(bytearray(tcp.Server.bufferSize)))
+    if hasattr(port.factory, "take_whole"):
+        port.doRead = Doorstep(port).meet
 
 
 _log = Logger()

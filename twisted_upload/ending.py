@@ -36,8 +36,7 @@ def ending(transport: Any) -> Ending:
     from one that has closed, or died: the latter is lost.  TCP would tell only
     of a reset.
     """
-    is_socket: bool = IReadDescriptor.providedBy(transport)
-    if not is_socket or getattr(transport, "heard_end", False):
+    if getattr(transport, "heard_end", False) or not _is_socket(transport):
         return Ending.HALF_CLOSE
     try:
         left = transport.getHandle().recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
@@ -50,6 +49,11 @@ def ending(transport: Any) -> Ending:
     if isinstance(transport.getHost(), UNIXAddress) and _has_hung_up(transport.fileno()):
         return Ending.LOST
     return Ending.HALF_CLOSE
+
+
+def _is_socket(transport: Any) -> bool:
+    provided: bool = IReadDescriptor.providedBy(transport)
+    return provided
 
 
 def _has_hung_up(descriptor: int) -> bool:

@@ -99,6 +99,17 @@ class Gate:
         # believed; a sender that it knows no address of is in no network.
         return self._let_in(balancer, None if header.local else "")
 
+    def lets_in(self, host: str) -> str | None:
+        """
+        Whether a sender may come in at once that has connected from there by itself.
+
+        :return: what it is counted by; `None` where not.
+        """
+        if self.balancers is not None:
+            return None
+        group = address_group(host)
+        return group if self._refusal(host, group) is None else None
+
     def turn_away(self, refusal: UploadRefused, address: IAddress | None) -> TurnedAway:
         """What says no to somebody, who is counted."""
         host = host_of(address)

@@ -5,15 +5,33 @@ nothing more will be said.
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IReadWriteDescriptor
 from twisted.python.failure import Failure
 
-__all__ = ["say_and_close"]
+from twisted_upload.eager import EagerServer
 
+__all__ = ["say", "say_and_close"]
+
+_LAST = socket.MSG_MORE | socket.MSG_DONTWAIT
 _DONE = Failure(ConnectionDone())
+
+
+def say(ours: Any, answer: bytes) -> bytes:
+    """
+    Say something to a socket that is about to be closed: it leaves with our end, in one
+    segment.
+
+    :return: what the socket has not taken: nothing, but where it is broken, or the
+        system has no memory for it.
+    """
+    try:
+        return answer[ours.send(answer, _LAST) :]
+    except OSError:
+        return answer
 
 
 def say_and_close(transport: Any, answer: bytes) -> None:
@@ -26,20 +44,15 @@ def say_and_close(transport: Any, answer: bytes) -> None:
     here and now, and the transport is told what the reactor would tell it.
     """
     is_socket: bool = IReadWriteDescriptor.providedBy(transport)
-    if not is_socket:
-        transport.write(answer)
+    rest = say(transport.getHandle(), answer) if is_socket else answer
+    if rest:
+        transport.write(rest)
         transport.loseConnection()
-        return
-    try:
-        sent = transport.getHandle().send(answer)
-    except OSError:
-        sent = 0
-    if sent == len(answer):
+    elif isinstance(transport, EagerServer):
+        transport.leave()
+    else:
         try:
             transport.stopReading()
             transport.stopWriting()
         finally:
             transport.connectionLost(_DONE)
-    else:
-        transport.write(answer[sent:])
-        transport.loseConnection()

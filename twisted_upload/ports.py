@@ -175,6 +175,7 @@ class _WaitingSocket:
         spare.join()
         self._port = port
         self._clock = clock
+        self.accept_descriptor = self._socket._accept  # noqa: SLF001 - see twisted_upload.eager
         self._timer: IDelayedCall | None = None
         self._told = self._told_short = float("-inf")
 
@@ -191,7 +192,7 @@ class _WaitingSocket:
             except OSError as error:
                 if error.errno not in _SHORT:
                     raise
-                self._run_short(error)
+                self.run_short(error)
                 accepted = self._accept_if_any_are_left()
         if self._socket.family == socket.AF_UNIX:
             _keep_urgent_bytes(accepted[0])
@@ -209,7 +210,13 @@ class _WaitingSocket:
         self._spare.leave()
         self._socket.close()
 
-    def _run_short(self, error: OSError) -> None:
+    @property
+    def short(self) -> bool:
+        """Whether `accept` sees to it that there are descriptors for a newcomer and its file."""
+        return self._spare.short
+
+    def run_short(self, error: OSError) -> None:
+        """There was none for a newcomer: from now on ``short``, until there are enough."""
         now = self._clock.seconds()
         if now - self._told_short >= SHORTAGE_LINE:
             self._told_short = now
@@ -226,12 +233,13 @@ class _WaitingSocket:
             if error.errno not in _SHORT:
                 self._spare.recover(self._clock.seconds())
                 raise
-            self._wait(error)
+            self.wait(error)
             raise BlockingIOError(errno.EAGAIN, "later") from error
         self._spare.recover(self._clock.seconds())
         return accepted
 
-    def _wait(self, error: OSError) -> None:
+    def wait(self, error: OSError) -> None:
+        """Let newcomers wait for a moment, since none can be accepted."""
         now = self._clock.seconds()
         if now - self._told >= SHORTAGE_LINE and self._is_anybody_there():
             self._told = now

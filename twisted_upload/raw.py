@@ -20,15 +20,18 @@ from zope.interface import implementer
 
 from twisted_upload.admission import Admission, Places
 from twisted_upload.connections import Connections
+from twisted_upload.eager import Newcomer
 from twisted_upload.ends import Witness, log_end
 from twisted_upload.gate import Gate
 from twisted_upload.interfaces import IUploadStore
 from twisted_upload.limits import AT_ONCE, Rounds
 from twisted_upload.refusals import Refusals
 from twisted_upload.sender import UploadProtocol
+from twisted_upload.sender_base import Sender
 from twisted_upload.settings import DoorSettings
 from twisted_upload.terms import Terms
 from twisted_upload.tls_endpoints import IGated
+from twisted_upload.whole import WholeUpload
 
 __all__ = ["DoorSettings", "UploadFactory", "UploadProtocol"]
 
@@ -83,13 +86,21 @@ class UploadFactory(Connections, ServerFactory):
             self.clock,
             idle_for_too_long=UploadProtocol.idle_for_too_long,
             fell_silent=UploadProtocol.fell_silent,
-            lingered=UploadProtocol.lingered,
+            lingered=lambda sender: sender.lingered(),
             unread=UploadProtocol.has_unread,
         )
 
     def buildProtocol(self, addr: IAddress | None) -> IProtocol:  # type: ignore[override]
         """One protocol for one connection."""
         return self.gate.protocol_for(addr)
+
+    def lets_in(self, host: str) -> str | None:
+        """See `ITakesWhole.lets_in`."""
+        return self.gate.lets_in(host)
+
+    def take_whole(self, newcomer: Newcomer, pieces: Sequence[bytes], *, lost: bool) -> None:
+        """See `ITakesWhole.take_whole`."""
+        WholeUpload(self, newcomer).take(pieces, lost=lost)
 
     def stopFactory(self) -> None:
         """The last of its ports is closed."""
@@ -102,7 +113,7 @@ class UploadFactory(Connections, ServerFactory):
     def _look(self, now: float, late: bool) -> float | None:
         refused = 0
         for protocol in self.all_there:
-            if not isinstance(protocol, UploadProtocol):
+            if not isinstance(protocol, Sender):
                 continue
             if late:
                 protocol.stood_still(now)

@@ -16,38 +16,32 @@ from twisted.internet.interfaces import (
     IPushProducer,
 )
 from twisted.internet.protocol import Protocol, connectionDone
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_upload.addresses import peer_name, unix_peer_name
-from twisted_upload.answers import kept_answer, refused_answer
 from twisted_upload.connections import TakesNoDescriptors
 from twisted_upload.eager import read_now
 from twisted_upload.ending import Ending, ending
-from twisted_upload.ends import UploadEnd
-from twisted_upload.errors import StoreFailed, TimedOut, TooLarge, UploadRefused
+from twisted_upload.errors import TimedOut
 from twisted_upload.handover import Handover, handover_for, worth_it
-from twisted_upload.interfaces import Arrival, IIncomingUpload, Receipt, Taken
-from twisted_upload.lifecycle import Upload, new_upload
-from twisted_upload.limits import Pace, Waiting
+from twisted_upload.interfaces import Arrival, IIncomingUpload, Taken
+from twisted_upload.limits import Pace
 from twisted_upload.parting import say_and_close
-from twisted_upload.units import format_duration, format_size
+from twisted_upload.sender_base import Sender
+from twisted_upload.units import format_duration
 from twisted_upload.unread import is_unread, unread_size
 
 if TYPE_CHECKING:
     from twisted_upload.raw import UploadFactory
 
-__all__ = ["STORE_PATIENCE", "UploadProtocol"]
-
-STORE_PATIENCE = 600.0
-"""Seconds after which an upload is refused that waits for a store which does nothing."""
+__all__ = ["UploadProtocol"]
 
 
 @implementer(IHalfCloseableProtocol, IPushProducer)
-class UploadProtocol(TakesNoDescriptors, Protocol):
+class UploadProtocol(TakesNoDescriptors, Protocol, Sender):
     """
-    One sender and its upload.
+    One sender with a transport, and its upload.
 
     To the incoming upload it is the push producer: pausing it pauses the
     transport and the count of the sender's silence.
@@ -57,29 +51,18 @@ class UploadProtocol(TakesNoDescriptors, Protocol):
     :param group: of addresses that it is counted by; `None` where it is not.
     """
 
-    factory: UploadFactory
     transport: Any  # an ITCPTransport that is an IPushProducer too, as Twisted's are
 
     def __init__(
         self, factory: UploadFactory, address: IAddress | None = None, group: str | None = None
     ) -> None:
-        self.factory = factory
+        super().__init__(factory, group)
         self._address = address
-        self._group = group
-        self._terms = factory.terms
-        self._upload: Upload = new_upload(
-            self, factory.store, allow_empty=self._terms.settings.allow_empty
-        )
         self._incoming: IIncomingUpload | None = None
-        self._size = 0
-        self._half_closed = False
         self._ended = False  # by silence: what still comes is too late
-        self._answered = False
-        self._reported = False
         self._connected = False
         self._discarded = 0
         self._paused = False  # by the store, or because it has the socket
-        self._waiting: Waiting | None = None  # for the store, as of the last look
         self._peer = ""
         self._handover: Handover | None = None
         self._pace: Pace | None = None  # while there are bytes to wait for
@@ -91,23 +74,6 @@ class UploadProtocol(TakesNoDescriptors, Protocol):
             name = peer_name(self._address or self.transport.getPeer())
             self._peer = unix_peer_name(self.transport) if name == "unix" else name
         return self._peer
-
-    @property
-    def in_flight(self) -> bool:
-        """Whether its upload has begun and has not ended."""
-        return (self._size > 0 or self._half_closed) and not self._reported
-
-    def refuse(self, refusal: UploadRefused) -> None:
-        """Refuse the upload, whatever has come of it; harmless when it has ended."""
-        if not self._answered:
-            try:
-                self._upload.refused(refusal)
-            except Exception:
-                self.broke()
-
-    def gone(self) -> None:
-        """See `IConnection.gone`."""
-        self.factory.gate.admission.leave(self._group)
 
     # What the transport says
 
@@ -132,11 +98,8 @@ class UploadProtocol(TakesNoDescriptors, Protocol):
             return
         try:
             self._silences.heard(self)
-            self._size += len(data)
-            if not self._is_too_large():
-                self._upload.received(data)
-                if worth_it(self._size, len(data), self.transport):
-                    self._lend()
+            if self._has_come(data) and worth_it(self._size, len(data), self.transport):
+                self._lend()
         except Exception:
             self.broke()
 
@@ -177,23 +140,8 @@ class UploadProtocol(TakesNoDescriptors, Protocol):
             self.broke()
         self.factory.went(self)
 
-    def broke(self) -> None:
-        """
-        An exception has come that must not: end the upload and the connection, and
-        give back what they have, whatever else fails.
-        """
-        error = sys.exc_info()[1]
-        if isinstance(error, OSError):
-            _log.error("an upload broke off: {error}", error=error.strerror)
-        else:
-            _log.failure("a defect: an upload broke off")
-        for step in self._upload.lost, self._abort:
-            try:
-                step()
-            except Exception:
-                _log.failure("a defect: an upload that broke off cannot be ended")
-
-    def _abort(self) -> None:
+    def abort(self) -> None:
+        """See `IConnection.abort`."""
         if self._connected:
             try:
                 self.transport.abortConnection()
@@ -240,44 +188,16 @@ class UploadProtocol(TakesNoDescriptors, Protocol):
         terms = self._terms
         if terms.settings.min_rate and not self._half_closed:
             self._pace = Pace(self.factory.clock.seconds(), terms.grace)
-        self.factory.rounds.begin()
         if terms.settings.finish_after_idle and not self._half_closed:
             self._silences.ignore(self)
             self._silences = terms.finishing
             self._silences.heard(self)
-        return Arrival(self.peer, digest=terms.settings.receipts, listener=self.factory.name)
+        return super().arrival()
 
     def began(self, incoming: IIncomingUpload) -> None:
         """See `IDoor.began`."""
         incoming.registerProducer(self, True)
         self._incoming = incoming
-
-    def tell_kept(self, receipt: Receipt) -> None:
-        """See `IDoor.tell_kept`."""
-        settings = self._terms.settings
-        self._answer(kept_answer(receipt, settings.answer, receipts=settings.receipts))
-
-    def tell_refused(self, refusal: UploadRefused) -> None:
-        """See `IDoor.tell_refused`."""
-        self._answer(refused_answer(refusal))
-
-    def report_kept(self, receipt: Receipt, *, by_silence: bool, heard: bool) -> None:
-        """See `IDoor.report_kept`."""
-        self._report("kept", receipt.size, receipt.name, None, receipt.sha256, by_silence, heard)
-
-    def report_refused(self, refusal: UploadRefused) -> None:
-        """See `IDoor.report_refused`."""
-        self._report("refused", self._size, None, refusal.code)
-
-    def report_lost(self) -> None:
-        """See `IDoor.report_lost`."""
-        self._report("lost", self._size)
-
-    def report_unused(self) -> None:
-        """See `IDoor.report_unused`."""
-        _log.debug("unused connection from {peer}", peer=self.peer)
-        self._reported = True
-        self.factory.ended(self)
 
     # Large uploads
 
@@ -323,13 +243,6 @@ class UploadProtocol(TakesNoDescriptors, Protocol):
             if not self._lent:
                 self.resumeProducing()
 
-    def _is_too_large(self) -> bool:
-        limit = self._terms.settings.max_size
-        if not limit or self._size <= limit:
-            return False
-        self.refuse(TooLarge(f"this server accepts at most {format_size(limit)} ({limit} bytes)"))
-        return True
-
     # What the timers say
 
     def has_unread(self) -> bool:
@@ -356,9 +269,8 @@ class UploadProtocol(TakesNoDescriptors, Protocol):
 
     def stood_still(self, now: float) -> None:
         """We have not listened for a while: that is not to be this sender's fault."""
+        super().stood_still(now)
         self._silences.stood_still()
-        self._terms.lingering.stood_still()
-        self._waiting = None
         if self._pace is not None:
             self._pace.stood_still(now)
 
@@ -372,21 +284,13 @@ class UploadProtocol(TakesNoDescriptors, Protocol):
                 TimedOut(f"slower than {rate:g} bytes a second, for longer than this server waits")
             )
             return True
-        if not (self._half_closed or self._ended or self._paused):
-            self._waiting = None
-            return False
-        self._waiting = self._waiting or Waiting(STORE_PATIENCE)
-        if not self._waiting.is_too_long(now, self._size):
-            return False
-        self.refuse(StoreFailed())
-        return True
+        if self._half_closed or self._ended or self._paused:
+            return self._waits_for_the_store(now)
+        self._waiting = None
+        return False
 
     def _unread(self) -> int:
         return unread_size(self.transport)
-
-    def lingered(self) -> None:
-        """A refused sender has had its time to notice."""
-        self._abort()
 
     # Within
 
@@ -416,18 +320,3 @@ class UploadProtocol(TakesNoDescriptors, Protocol):
         self._discarded += size
         if self._discarded > self._terms.settings.linger_size:
             self.transport.abortConnection()
-
-    def _report(self, end: str, size: int, *more: Any) -> None:
-        factory = self.factory
-        self._reported = True
-        seconds = factory.clock.seconds() - self._began_at
-        try:
-            ended = UploadEnd(end, factory.name, self.peer, size, seconds, *more)
-            for witness in factory.witnesses:
-                witness(ended)
-        except Exception:
-            _log.failure("a defect: the end of an upload could not be told")
-        factory.ended(self)
-
-
-_log = Logger()

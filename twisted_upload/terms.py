@@ -5,7 +5,7 @@ The terms on which a sender was let in.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -40,11 +40,11 @@ class Terms(Generic[Who]):
         *,
         idle_for_too_long: Callable[[Who], None],
         fell_silent: Callable[[Who], None],
-        lingered: Callable[[Who], None],
+        lingered: Callable[[Any], None],
         unread: Callable[[Who], bool],
     ) -> None:
         self.settings = settings
         self.grace = settings.grace
         self.idle = Silences(clock, settings.idle_timeout, idle_for_too_long, unread=unread)
         self.finishing = Silences(clock, settings.finish_after_idle, fell_silent, unread=unread)
-        self.lingering = Silences(clock, settings.linger_time, lingered)
+        self.lingering: Silences[Any] = Silences(clock, settings.linger_time, lingered)

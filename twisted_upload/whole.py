@@ -1,0 +1,122 @@
+"""
+Uploads whose end was there when their senders were accepted.
+
+Most small uploads are, where the daemon is busy.  The sender has nothing more to say:
+there is nothing to read, to pause or to wait for but the store.  So there is no
+transport and no timer; all else is as with everybody (`twisted_upload.sender_base`).
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+
+from twisted_upload.addresses import socket_name
+from twisted_upload.eager import Newcomer
+from twisted_upload.parting import say
+from twisted_upload.sender_base import Sender
+
+if TYPE_CHECKING:
+    from twisted_upload.raw import UploadFactory
+
+__all__ = ["WholeUpload"]
+
+_RESET = struct.pack("ii", 1, 0)  # struct linger of socket(7): discard what is unsent
+
+
+class WholeUpload(Sender):
+    """
+    One sender that has said all it had to say, and its upload.
+
+    :param newcomer: the sender.
+    """
+
+    def __init__(self, factory: UploadFactory, newcomer: Newcomer) -> None:
+        super().__init__(factory, newcomer.group)
+        self._newcomer = newcomer
+        self._open = True  # its socket
+        self._rest: _Rest | None = None
+        self._began_at = factory.clock.seconds()
+
+    def take(self, pieces: Sequence[bytes], *, lost: bool) -> None:
+        """
+        See to its upload.
+
+        :param pieces: the file, or what has come of it.
+        :param lost: the connection has broken.
+        """
+        factory = self.factory
+        factory.gate.admission.enter(self._group)
+        factory.came(self)
+        self._half_closed = not lost
+        try:
+            for data in pieces:
+                if not self._has_come(data):
+                    break
+            if lost:
+                self._close()
+                self._upload.lost()
+            else:
+                self._upload.ended()
+        except Exception:
+            self.broke()
+
+    @property
+    def peer(self) -> str:
+        """The sender, for people."""
+        return socket_name(self._newcomer.host, self._newcomer.port)
+
+    def abort(self) -> None:
+        """See `IConnection.abort`."""
+        if self._rest is not None:
+            self._rest.transport.abortConnection()
+        elif self._open:
+            self._newcomer.ours.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            self._close()
+            self._upload.lost()
+
+    def _answer(self, answer: bytes) -> None:
+        self._answered = True
+        if not self._open:
+            return
+        rest = say(self._newcomer.ours, answer)
+        if not rest:
+            self._close()
+            return
+        self._open, self._rest = False, _Rest(self, rest)
+        self._terms.lingering.heard(self)
+        self._newcomer.adopt(self._rest)
+
+    def _close(self) -> None:
+        if self._open:
+            self._open = False
+            self._newcomer.ours.close()
+            self.factory.went(self)
+
+    def said(self) -> None:
+        """The rest of the answer has been said, or cannot be."""
+        self._rest = None
+        self._terms.lingering.ignore(self)
+        self.factory.went(self)
+
+
+class _Rest(Protocol):
+    """Says what a socket has not taken of an answer, when it does, and leaves."""
+
+    transport: Any
+
+    def __init__(self, whole: WholeUpload, rest: bytes) -> None:
+        self._whole = whole
+        self._rest = rest
+
+    def connectionMade(self) -> None:
+        self.transport.write(self._rest)
+        self.transport.loseConnection()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._whole.said()
