@@ -17,6 +17,8 @@ from twisted.internet import reactor as _reactor
 from twisted.logger import ILogObserver, globalLogPublisher
 from zope.interface import provider
 
+from tests.ways import Way
+
 reactor: Any = _reactor
 
 
@@ -24,6 +26,13 @@ reactor: Any = _reactor
 def expected_errors() -> list[str]:
     """Append a part of the text of each error that the test means to have logged."""
     return []
+
+
+@pytest.fixture(params=Way, ids=lambda way: str(way.value))
+def way(request: pytest.FixtureRequest) -> Way:
+    """How an upload comes (`tests.ways`)."""
+    found: Way = request.param
+    return found
 
 
 @pytest.fixture(autouse=True)

@@ -10,10 +10,14 @@ import os
 import socket
 import struct
 from collections.abc import AsyncIterator, Callable
-from typing import Any, TypeVar
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar, cast
 
+import pytest
 from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import Clock, deferLater
 from twisted.internet.threads import deferToThread
@@ -208,12 +212,57 @@ class OpenDoor:
         """What has come of the upload that is on its way."""
         return b"".join(bytes(incoming.content) for incoming in self.store.unfinished)
 
-    def connect(self) -> socket.socket:
-        """A blocking peer that is connected; it is closed with the door at the latest."""
-        peer = socket.create_connection(self.address, timeout=PATIENCE)
-        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    def connect(self, source: str = "") -> socket.socket:
+        """
+        A blocking peer that is connected; it is closed with the door at the latest.
+
+        :param source: an IPv4 address that it has.
+        """
+        return self._connect(socket.AF_INET, self.address, source)
+
+    def _connect(self, family: int, address: Any, source: str = "") -> socket.socket:
+        peer = socket.socket(family)
         self._peers.append(peer)
+        peer.settimeout(PATIENCE)
+        if source:
+            peer.bind((source, 0))
+        peer.connect(address)
+        if family != socket.AF_UNIX:
+            peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return peer
+
+    @contextlib.asynccontextmanager
+    async def also_at(
+        self, family: str, folder: Path | None = None
+    ) -> AsyncIterator[Callable[[], socket.socket]]:
+        """
+        The same door at another port: makes connections to it, as `connect` does.
+
+        :param family: ``IPv4``; ``IPv6``; ``mapped``, IPv4 at a port for both; ``unix``.
+        :param folder: for a unix socket.
+        """
+        if family == "IPv4":
+            yield self.connect
+            return
+        kind, address = socket.AF_INET6, cast(Any, None)
+        if family == "unix":
+            kind, address = socket.AF_UNIX, str(cast(Path, folder) / "door")
+            port: Any = reactor.listenUNIX(address, self.factory)
+        else:
+            interface = "::1" if family == "IPv6" else "::"
+            try:
+                port = reactor.listenTCP(0, self.factory, 4096, interface)
+            except CannotListenError as error:
+                pytest.skip(f"no IPv6 here: {error}")
+            address = ("::1", port.getHost().port)
+        if family == "mapped":
+            kind, address = socket.AF_INET, ("127.0.0.1", port.getHost().port)
+        if self.eager:
+            read_eagerly(port)
+        try:
+            yield partial(self._connect, kind, address)
+        finally:
+            await maybeDeferred(port.stopListening)
 
     async def send(self, *pieces: bytes) -> bytes:
         """An orderly sender: all pieces, a half-close; what it hears."""

@@ -10,7 +10,8 @@ import contextlib
 import itertools
 import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +21,18 @@ from hypothesis import strategies as st
 from twisted.logger import globalLogPublisher
 
 from tests.helpers import (
-    PATIENCE,
     OpenDoor,
     TurnByTurn,
     in_thread,
     open_descriptors,
     open_door,
-    reactor,
     read_all,
     reset,
     turns,
     until,
 )
 from tests.test_proxy import binary, block, line
+from tests.ways import Way, close, half_close, in_each_way
 from twisted_upload.admission import Balancers, Places
 from twisted_upload.answers import read_answer
 from twisted_upload.errors import UploadRefused
@@ -51,8 +51,7 @@ BALANCED = DoorSettings(balancers=LOOPBACK)
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """The gate keeps its promises whether transports read at once or not."""
     if not is_hypothesis_test(metafunc.function):
-        metafunc.fixturenames.append("_eager")
-        metafunc.parametrize("_eager", [True, False], ids=["eager", "plain"], indirect=True)
+        in_each_way(metafunc)
 
 
 @pytest.fixture
@@ -83,54 +82,44 @@ async def _come(door: OpenDoor, number: int) -> list[socket.socket]:
     return peers
 
 
-@contextlib.asynccontextmanager
-async def _unix(door: OpenDoor, path: Path) -> AsyncIterator[socket.socket]:
-    """A peer of a unix socket of the same door."""
-    port: Any = reactor.listenUNIX(str(path), door.factory)
-    with socket.socket(socket.AF_UNIX) as peer:
-        peer.settimeout(PATIENCE)
-        peer.connect(str(path))
-        yield peer
-    await port.stopListening()
-
-
 def _counts(door: OpenDoor) -> dict[str, int]:
     return dict(door.factory.refusals.total)
+
+
+def _counted(door: OpenDoor, counts: dict[str, int]) -> bool:
+    return _counts(door) == counts
 
 
 # -- how many -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("most", [1, 3])
-async def test_places(most: int) -> None:
+async def test_places(way: Way, most: int) -> None:
     """The last place is given; one more sender hears busy; a place that is free is given again."""
     async with open_door(places=Places(most)) as door:
         peers = await _come(door, most)
         for _ in range(3):
-            assert _code(await door.send(b"content")) == "busy"
+            assert _code(await way.send(door, b"content")) == "busy"
         assert door.log.ends == []
         assert door.log.loud() == []
         assert _counts(door) == {"busy": 3}
         peers[0].close()
         await until(lambda: len(door.senders) == most - 1)
-        assert await door.send(b"content") == KEPT
+        assert await way.send(door, b"content") == KEPT
         assert door.kept == [b"content"]
 
 
 @pytest.mark.parametrize("most", [1, 50])
-async def test_per_address(most: int) -> None:
+async def test_per_address(way: Way, most: int) -> None:
     """The same for one address; another one does not suffer for it."""
     async with open_door(DoorSettings(max_per_address=most)) as door:
         peers = await _come(door, most)
-        assert _code(await door.send(b"content")) == "busy"
-        other = socket.create_connection(door.address, PATIENCE, source_address=("127.0.0.2", 0))
-        with other:
-            other.sendall(b"other")
-            other.shutdown(socket.SHUT_WR)
-            assert await _hear(other) == KEPT
+        assert _code(await way.send(door, b"content")) == "busy"
+        other = partial(door.connect, "127.0.0.2")
+        assert await way.send(door, b"other", connect=other) == KEPT
         peers[0].close()
         await until(lambda: len(door.senders) == most - 1)
-        assert await door.send(b"content") == KEPT
+        assert await way.send(door, b"content") == KEPT
 
 
 async def test_default_per_address() -> None:
@@ -140,79 +129,72 @@ async def test_default_per_address() -> None:
         assert _code(await door.send(b"content")) == "busy"
 
 
-async def test_one_address_over_ipv4_and_ipv6(tmp_path: Path) -> None:
+async def test_one_address_over_ipv4_and_ipv6(way: Way) -> None:
     """An IPv4 sender of an IPv6 socket is the same address; the senders of a /64 are one."""
-    async with open_door(DoorSettings(max_per_address=1)) as door:
-        try:
-            port = reactor.listenTCP(0, door.factory, interface="::")
-        except Exception as error:
-            pytest.skip(f"no IPv6 here: {error}")
+    async with (
+        open_door(DoorSettings(max_per_address=1)) as door,
+        door.also_at("mapped") as four,
+        door.also_at("IPv6") as six,
+    ):
         await _come(door, 1)
-        number = port.getHost().port
-        with socket.create_connection(("127.0.0.1", number), PATIENCE) as peer:
-            assert _code(await _hear(peer)) == "busy"
-        with socket.create_connection(("::1", number), PATIENCE) as six:
+        assert _code(await way.send(door, b"content", connect=four)) == "busy"
+        with six():
             await until(lambda: len(door.senders) == 2)
-            with socket.create_connection(("::1", number), PATIENCE) as peer:
-                assert _code(await _hear(peer)) == "busy"
-            six.close()
-        await port.stopListening()
+            assert _code(await way.send(door, b"content", connect=six)) == "busy"
+        await until(lambda: len(door.senders) == 1)
+        assert await way.send(door, b"content", connect=six) == KEPT
 
 
-async def test_no_address(tmp_path: Path) -> None:
+async def test_no_address(way: Way, tmp_path: Path) -> None:
     """Who comes to a unix socket takes a place, but is nobody's address."""
     async with open_door(DoorSettings(max_per_address=1), places=Places(2)) as door:
         await _come(door, 1)
-        async with _unix(door, tmp_path / "door") as peer:
-            await until(lambda: len(door.senders) == 2)
-            assert _code(await door.send(b"content")) == "busy"
-            peer.sendall(b"content")
-            peer.shutdown(socket.SHUT_WR)
-            assert await _hear(peer) == KEPT
+        async with door.also_at("unix", tmp_path) as connect:
+            with connect():
+                await until(lambda: len(door.senders) == 2)
+                assert _code(await door.send(b"content")) == "busy"
+                assert _code(await way.send(door, b"content", connect=connect)) == "busy"
+            await until(lambda: len(door.senders) == 1)
+            assert await way.send(door, b"content", connect=connect) == KEPT
 
 
 @pytest.mark.parametrize("end", ["kept", "refused", "lost", "unused", "reset"])
-async def test_each_place_is_given_back(end: str) -> None:
+async def test_each_place_is_given_back(way: Way, end: str) -> None:
     """However a connection ends, its place is free again, once."""
     places = Places(1)
+    said = {"kept": b"content", "refused": b"x" * 11, "lost": b"con"}.get(end, b"")
+    heard = {"refused": "too-large", "unused": "empty"}
     async with open_door(DoorSettings(max_size=10, max_per_address=1), places=places) as door:
         for _ in range(3):
-            peer = door.connect()
-            if end == "kept":
-                peer.sendall(b"content")
-            elif end == "refused":
-                peer.sendall(b"x" * 11)
-                assert _code(await _hear(peer)) == "too-large"
-            elif end == "lost":
-                peer.sendall(b"con")
-                await door.has_come(3)
-            await until(lambda: places.taken == 1 or end == "refused")
-            if end in ("lost", "reset"):
-                reset(peer)
-            else:
-                peer.shutdown(socket.SHUT_WR)
-                await _hear(peer)
+            lines = len(door.log.ends + door.log.others)
+            breaks = end in ("lost", "reset")
+            peer = await way.come(door, said, end=reset if breaks else half_close)
+            if not breaks:
+                answer = await _hear(peer)
+                assert answer == KEPT if end == "kept" else _code(answer) == heard[end]
             peer.close()
+            await until(partial(_is_told, door, lines))
             await door.is_quiet()
             assert places.taken == 0
             assert len(door.factory.gate.admission) == 0
 
 
-async def test_place_of_an_upload_that_is_being_kept() -> None:
+def _is_told(door: OpenDoor, lines: int) -> bool:
+    return len(door.log.ends + door.log.others) > lines
+
+
+async def test_place_of_an_upload_that_is_being_kept(way: Way) -> None:
     """A sender that does not wait leaves its place only when its file is kept."""
     places = Places(1)
     async with open_door(places=places) as door:
         door.store.holding = True
-        peer = door.connect()
-        peer.sendall(b"content")
-        await door.has_come(7)
-        peer.shutdown(socket.SHUT_WR)
+        await way.come(door, b"content")
         await until(lambda: door.store._held)
-        (protocol,) = door.senders
-        protocol.transport.abortConnection()
+        assert places.taken == 1
+        door.factory.abort_the_rest()
         await door.is_quiet()
         assert places.taken == 1
-        assert _code(await door.send(b"more")) == "busy"
+        assert _code(await way.send(door, b"more")) == "busy"
         door.store.release()
         assert places.taken == 0
         assert door.kept == [b"content"]
@@ -232,10 +214,10 @@ async def test_place_of_an_upload_that_is_being_kept() -> None:
         (_rules(deny="::/0"), None),
     ],
 )
-async def test_rules(rules: Rules, code: str | None) -> None:
+async def test_rules(way: Way, rules: Rules, code: str | None) -> None:
     """The rules say who may come in."""
     async with open_door(DoorSettings(rules=rules)) as door:
-        answer = await door.send(b"content")
+        answer = await way.send(door, b"content")
         if code is None:
             assert answer == KEPT
         else:
@@ -245,25 +227,19 @@ async def test_rules(rules: Rules, code: str | None) -> None:
             assert _counts(door) == {code: 1}
 
 
-async def test_rules_for_ipv6() -> None:
-    """They are for IPv6 as well."""
-    async with open_door(DoorSettings(rules=_rules(deny="::1"))) as door:
-        try:
-            port = reactor.listenTCP(0, door.factory, interface="::1")
-        except Exception as error:
-            pytest.skip(f"no IPv6 here: {error}")
-        with socket.create_connection(("::1", port.getHost().port), PATIENCE) as peer:
-            assert _code(await _hear(peer)) == "not-allowed"
-        await port.stopListening()
+@pytest.mark.parametrize(("family", "denied"), [("IPv6", "::1"), ("mapped", "127.0.0.1")])
+async def test_rules_for_ipv6(way: Way, family: str, denied: str) -> None:
+    """They are for IPv6 as well, and for IPv4 at an IPv6 socket."""
+    chosen = DoorSettings(rules=_rules(deny=denied))
+    async with open_door(chosen) as door, door.also_at(family) as connect:
+        assert _code(await way.send(door, b"content", connect=connect)) == "not-allowed"
 
 
-async def test_rules_are_not_for_unix_sockets(tmp_path: Path) -> None:
+async def test_rules_are_not_for_unix_sockets(way: Way, tmp_path: Path) -> None:
     """A unix socket has permissions of its own."""
     async with open_door(DoorSettings(rules=_rules(allow="192.0.2.0/24"))) as door:
-        async with _unix(door, tmp_path / "door") as peer:
-            peer.sendall(b"content")
-            peer.shutdown(socket.SHUT_WR)
-            assert await _hear(peer) == KEPT
+        async with door.also_at("unix", tmp_path) as connect:
+            assert await way.send(door, b"content", connect=connect) == KEPT
         assert door.log.ends[0]["peer"].startswith(f"unix uid {os.getuid()}")
 
 
@@ -289,6 +265,21 @@ async def test_hears_after_sending() -> None:
         for _ in range(5):
             assert _code(await door.send(*[bytes(65536)] * 8)) == "not-allowed"
         await door.is_quiet()
+
+
+@pytest.mark.parametrize("family", ["IPv4", "unix"])
+async def test_hears_after_a_little(way: Way, tmp_path: Path, family: str) -> None:
+    """
+    The same for a little, which may have come before the connection is accepted: it is
+    read before the connection is closed.  A unix socket would tell.
+    """
+    async with open_door() as door, door.also_at(family, tmp_path) as connect:
+        door.factory.drain()
+        for number, size in enumerate([1, 4096, 100_000], 1):
+            peer = await way.come(door, bytes(size), connect=connect)
+            await until(partial(_counted, door, {"shutting-down": number}))
+            await door.is_quiet()
+            assert _code(read_all(peer)) == "shutting-down"
 
 
 async def test_stays_for_a_moment() -> None:
@@ -344,7 +335,17 @@ async def test_gone_before_it_hears() -> None:
         await door.is_quiet()
 
 
-async def test_nothing_is_taken() -> None:
+@pytest.mark.parametrize("end", [close, reset])
+async def test_does_not_listen(way: Way, end: Callable[[socket.socket], None]) -> None:
+    """Nor is one that has sent something, and does not wait for what it would hear."""
+    async with open_door(NOBODY) as door:
+        for _ in range(3):
+            await way.come(door, b"content", end=end)
+        await until(lambda: _counts(door) == {"not-allowed": 3})
+        await door.is_quiet()
+
+
+async def test_nothing_is_taken(way: Way) -> None:
     """A sender that is turned away takes nothing from the store and no line from the log."""
     events: list[dict[str, Any]] = []
     observer: Any = events.append
@@ -352,40 +353,47 @@ async def test_nothing_is_taken() -> None:
         globalLogPublisher.addObserver(observer)
         try:
             for _ in range(10):
-                await door.send(b"content")
+                await way.send(door, b"content")
         finally:
             globalLogPublisher.removeObserver(observer)
         assert events == []
         assert door.store.unfinished == []
 
 
-async def test_while_stopping() -> None:
+async def test_while_stopping(way: Way) -> None:
     """Who comes while the daemon stops hears so, without a line of its own."""
     async with open_door() as door:
         done = door.factory.drain()
         assert done.called
-        assert _code(await door.send(b"content")) == "shutting-down"
+        assert _code(await way.send(door, b"content")) == "shutting-down"
         assert door.log.ends == []
         assert _counts(door) == {"shutting-down": 1}
 
 
-async def test_descriptors_are_not_taken(tmp_path: Path) -> None:
+@pytest.mark.parametrize("whole", [False, True])
+async def test_descriptors_are_not_taken(tmp_path: Path, whole: bool) -> None:
     """Descriptors that come over a unix socket are closed, and no line is written of them."""
     (tmp_path / "passed").write_bytes(b"")
     passed = os.open(tmp_path / "passed", os.O_RDONLY)
     events: list[dict[str, Any]] = []
     observer: Any = events.append
     async with open_door() as door:
-        async with _unix(door, tmp_path / "door") as peer:
+        door.store.holding = True
+        async with door.also_at("unix", tmp_path) as connect:
             globalLogPublisher.addObserver(observer)
             rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [passed] * 9))]
+            peer = connect()
             peer.sendmsg([b"content"], rights)
             os.close(passed)
+            if whole:
+                peer.shutdown(socket.SHUT_WR)
             await door.has_come(7)
             globalLogPublisher.removeObserver(observer)
             assert open_descriptors(tmp_path) == []
             assert events == []
-            peer.shutdown(socket.SHUT_WR)
+            if not whole:
+                peer.shutdown(socket.SHUT_WR)
+            door.store.release()
             assert await _hear(peer) == KEPT
         assert door.kept == [b"content"]
 
@@ -393,8 +401,8 @@ async def test_descriptors_are_not_taken(tmp_path: Path) -> None:
 # -- through a load balancer --------------------------------------------------
 
 
-async def _peer_of(door: OpenDoor, *pieces: bytes) -> str:
-    assert await door.send(*pieces) == KEPT
+async def _peer_of(door: OpenDoor, way: Way, *pieces: bytes) -> str:
+    assert await way.send(door, *pieces) == KEPT
     peer: str = door.log.ends[-1]["peer"]
     return peer
 
@@ -414,33 +422,39 @@ async def _peer_of(door: OpenDoor, *pieces: bytes) -> str:
         (block(0x21, 0x31, b"/tmp/\x1b[31m".ljust(216, b"\0")), "127.0.0.1:*"),
     ],
 )
-async def test_the_real_peer(header: bytes, peer: str) -> None:
+async def test_the_real_peer(way: Way, header: bytes, peer: str) -> None:
     """The sender is who the balancer says; what follows the header is the file."""
     async with open_door(BALANCED) as door:
-        for pieces in ([header + b"content"], [header, b"content"], [header[:7], header[7:], b""]):
-            if pieces[-1]:
-                found = await _peer_of(door, *pieces)
-                assert found == peer or (peer.endswith("*") and found.startswith(peer[:-1]))
-        assert door.kept == [b"content"] * 2
+        each = [header + b"content"], [header, b"content"], [header[:7], header[7:] + b"content"]
+        for pieces in each:
+            found = await _peer_of(door, way, *pieces)
+            assert found == peer or (peer.endswith("*") and found.startswith(peer[:-1]))
+        assert door.kept == [b"content"] * 3
 
 
-@settings(deadline=None, derandomize=True, max_examples=25)
+@settings(deadline=None, derandomize=True, max_examples=50)
 @given(
     header=st.sampled_from([line(), binary(), binary("2001:db8::7", "::1", more=bytes(50))]),
     content=st.binary(min_size=1, max_size=200),
     cuts=st.lists(st.integers(1, 250), max_size=4),
+    way=st.sampled_from([*Way, None]),
 )
-async def test_any_chopping(header: bytes, content: bytes, cuts: list[int]) -> None:
+async def test_any_chopping(
+    header: bytes, content: bytes, cuts: list[int], way: Way | None
+) -> None:
     """However header and file are cut on their way, the file and the peer are the same."""
     everything = header + content
     ends = [0, *sorted({cut for cut in cuts if cut < len(everything)}), len(everything)]
     async with open_door(BALANCED) as door:
         pieces = [everything[one:two] for one, two in itertools.pairwise(ends)]
-        peer = door.connect()
-        for piece in pieces:
-            peer.sendall(piece)
-            await turns(2)
-        peer.shutdown(socket.SHUT_WR)
+        if way is not None:
+            peer = await way.come(door, *pieces)
+        else:
+            peer = door.connect()
+            for piece in pieces:
+                peer.sendall(piece)
+                await turns(2)
+            peer.shutdown(socket.SHUT_WR)
         assert await _hear(peer) == KEPT
         assert door.kept == [content]
         assert door.log.ends[0]["peer"].endswith(":50123")
@@ -448,16 +462,14 @@ async def test_any_chopping(header: bytes, content: bytes, cuts: list[int]) -> N
 
 @pytest.mark.parametrize("header", [line(), binary(), block(0x20, 0), b"PROXY UNKNOWN\r\n"])
 @pytest.mark.parametrize("half_close", [True, False])
-async def test_header_without_a_file(header: bytes, half_close: bool) -> None:
+async def test_header_without_a_file(way: Way, header: bytes, half_close: bool) -> None:
     """A header alone is an empty upload: nothing is kept, and no line is written."""
     async with open_door(BALANCED) as door:
-        peer = door.connect()
-        peer.sendall(header)
         if half_close:
-            peer.shutdown(socket.SHUT_WR)
-            assert _code(await _hear(peer)) == "empty"
+            assert _code(await way.send(door, header)) == "empty"
         else:
-            peer.close()
+            await way.come(door, header, end=close)
+            await until(lambda: door.log.others)
         await door.is_quiet()
         assert door.kept == []
         assert door.log.ends == []
@@ -465,20 +477,17 @@ async def test_header_without_a_file(header: bytes, half_close: bool) -> None:
         assert _counts(door) == {}
 
 
-@pytest.mark.parametrize("end", ["close", "reset", "half-close"])
-async def test_health_check(end: str) -> None:
+@pytest.mark.parametrize("end", [close, reset, half_close])
+async def test_health_check(way: Way, end: Callable[[socket.socket], None]) -> None:
     """A balancer that connects and goes leaves nothing: no file, no line, no count."""
     places = Places(1)
     async with open_door(BALANCED, places=places) as door:
         for _ in range(3):
-            peer = door.connect()
-            await until(lambda: places.taken == 1)
-            if end == "reset":
-                reset(peer)
-            elif end == "half-close":
-                peer.shutdown(socket.SHUT_WR)
+            peer = await way.come(door, end=end)
+            if end is half_close:
                 assert await _hear(peer) == b""
             peer.close()
+            await turns()
             await door.is_quiet()
             assert places.taken == 0
         assert door.kept == []
@@ -490,23 +499,21 @@ async def test_health_check(end: str) -> None:
 @pytest.mark.parametrize(
     "balancers", [Balancers(NetworkSet([])), Balancers(NetworkSet([]), unix=True)]
 )
-async def test_whom_not_to_believe(balancers: Balancers) -> None:
+async def test_whom_not_to_believe(way: Way, balancers: Balancers) -> None:
     """Who is no balancer may not connect, header or not."""
     async with open_door(DoorSettings(balancers=balancers)) as door:
         for data in (line() + b"content", b"content"):
-            assert _code(await door.send(data)) == "not-allowed"
+            assert _code(await way.send(door, data)) == "not-allowed"
         assert door.kept == []
         assert _counts(door) == {"not-allowed": 2}
 
 
-async def test_balancer_at_a_unix_socket(tmp_path: Path) -> None:
+async def test_balancer_at_a_unix_socket(way: Way, tmp_path: Path) -> None:
     """A balancer may be at the other end of a unix socket."""
     believed = Balancers(NetworkSet([]), unix=True)
     async with open_door(DoorSettings(balancers=believed)) as door:
-        async with _unix(door, tmp_path / "door") as peer:
-            peer.sendall(binary() + b"content")
-            peer.shutdown(socket.SHUT_WR)
-            assert await _hear(peer) == KEPT
+        async with door.also_at("unix", tmp_path) as connect:
+            assert await way.send(door, binary(), b"content", connect=connect) == KEPT
         assert door.log.ends[0]["peer"] == "192.0.2.7:50123"
 
 
@@ -520,10 +527,10 @@ async def test_balancer_at_a_unix_socket(tmp_path: Path) -> None:
         b"\r\n",
     ],
 )
-async def test_no_header(data: bytes) -> None:
+async def test_no_header(way: Way, data: bytes) -> None:
     """A balancer without a whole header is refused, and nothing of it is kept or written."""
     async with open_door(BALANCED) as door:
-        assert _code(await door.send(data)) == "not-allowed"
+        assert _code(await way.send(door, data)) == "not-allowed"
         await door.is_quiet()
         assert door.kept == []
         assert door.log.ends == []
@@ -558,7 +565,7 @@ async def test_header_in_time() -> None:
         assert await _hear(peer) == KEPT
 
 
-async def test_limits_are_for_the_real_address() -> None:
+async def test_limits_are_for_the_real_address(way: Way) -> None:
     """Rules and counts are for the sender, not for its balancer."""
     chosen = DoorSettings(
         balancers=LOOPBACK, max_per_address=1, rules=_rules(deny="127.0.0.0/8 192.0.2.66")
@@ -568,9 +575,9 @@ async def test_limits_are_for_the_real_address() -> None:
         first = door.connect()
         first.sendall(binary())
         await until(lambda: door.senders)
-        assert _code(await door.send(binary() + b"content")) == "busy"
-        assert _code(await door.send(binary("192.0.2.66") + b"content")) == "not-allowed"
-        assert await door.send(binary("192.0.2.8") + b"content") == KEPT
+        assert _code(await way.send(door, binary() + b"content")) == "busy"
+        assert _code(await way.send(door, binary("192.0.2.66") + b"content")) == "not-allowed"
+        assert await way.send(door, binary("192.0.2.8") + b"content") == KEPT
         await until(lambda: places.taken == 1)
         first.close()
         await door.is_quiet()
@@ -578,28 +585,29 @@ async def test_limits_are_for_the_real_address() -> None:
         assert len(door.factory.gate.admission) == 0
 
 
-async def test_unknown_sender() -> None:
+async def test_unknown_sender(way: Way) -> None:
     """A sender that the balancer knows no address of is let in, unless some are allowed only."""
     async with open_door(DoorSettings(balancers=LOOPBACK, rules=_rules("192.0.2.0/24"))) as door:
-        assert _code(await door.send(b"PROXY UNKNOWN\r\ncontent")) == "not-allowed"
-        assert await door.send(line() + b"content") == KEPT
-        assert await door.send(block(0x20, 0) + b"content") == KEPT  # the balancer itself
+        assert _code(await way.send(door, b"PROXY UNKNOWN\r\ncontent")) == "not-allowed"
+        assert await way.send(door, line() + b"content") == KEPT
+        itself = block(0x20, 0)  # the balancer
+        assert await way.send(door, itself + b"content") == KEPT
 
 
-async def test_places_before_the_header() -> None:
+async def test_places_before_the_header(way: Way) -> None:
     """A connection whose header has not come takes a place too."""
     async with open_door(BALANCED, places=Places(1)) as door:
         door.connect()
         await until(lambda: door.factory.protocols)
-        assert _code(await door.send(line() + b"content")) == "busy"
+        assert _code(await way.send(door, line() + b"content")) == "busy"
 
 
-async def test_a_header_takes_no_place_of_its_own() -> None:
+async def test_a_header_takes_no_place_of_its_own(way: Way) -> None:
     """The last place is enough for a connection with its header, and is given back."""
     places = Places(1)
     async with open_door(BALANCED, places=places) as door:
         for _ in range(3):
-            assert await door.send(line(), b"content") == KEPT
+            assert await way.send(door, line(), b"content") == KEPT
             await door.is_quiet()
             assert places.taken == 0
 
@@ -628,10 +636,18 @@ async def test_stopping_before_the_header() -> None:
         assert _code(await _hear(peer)) == "shutting-down"
 
 
-async def test_no_header_is_expected() -> None:
+async def test_header_and_largest_size(way: Way) -> None:
+    """The header is no part of the file, and does not count."""
+    async with open_door(DoorSettings(balancers=LOOPBACK, max_size=7)) as door:
+        assert await way.send(door, line(), b"content") == KEPT
+        assert _code(await way.send(door, line(), b"contents")) == "too-large"
+        assert [event["size"] for event in door.log.ends] == [7, 8]
+
+
+async def test_no_header_is_expected(way: Way) -> None:
     """Without balancers, what looks like a header is a part of the file."""
     async with open_door() as door:
-        assert await door.send(line() + b"content") == KEPT
+        assert await way.send(door, line() + b"content") == KEPT
         assert door.kept == [line() + b"content"]
 
 
@@ -736,13 +752,11 @@ async def test_waiting_for_us_is_not_slow() -> None:
         assert door.log.kinds == ["refused"]
 
 
-async def test_waiting_for_the_store_is_not_slow() -> None:
+async def test_waiting_for_the_store_is_not_slow(way: Way) -> None:
     """A sender that has half-closed waits for the store as long as that takes."""
     async with open_door(DoorSettings(min_rate=500)) as door:
         door.store.holding = True
-        peer = door.connect()
-        peer.sendall(b"x")
-        peer.shutdown(socket.SHUT_WR)
+        peer = await way.come(door, b"x")
         await until(lambda: door.store._held)
         await _pass(door, 300)
         door.store.release()

@@ -43,6 +43,7 @@ from tests.helpers import (
     until,
 )
 from tests.stores import Rig, ThreadedRig
+from tests.ways import Way, close, half_close_and_reset, in_each_way
 from twisted_upload.answers import CODES, SUCCESS, Kept, read_answer
 from twisted_upload.errors import Busy, Empty, NoSpace, StoreFailed, UploadRefused
 from twisted_upload.incoming import MOST_HELD
@@ -73,8 +74,7 @@ def _refusal(answer: bytes) -> str:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """The door keeps its promises whether its transports read at once or not."""
     if not is_hypothesis_test(metafunc.function):
-        metafunc.fixturenames.append("_eager")
-        metafunc.parametrize("_eager", [True, False], ids=["eager", "plain"], indirect=True)
+        in_each_way(metafunc)
 
 
 @pytest.fixture
@@ -117,12 +117,16 @@ def test_interfaces() -> None:
 # -- 1. one connection is one upload ------------------------------------------
 
 
-@settings(deadline=None, derandomize=True, max_examples=25)
-@given(pieces=st.lists(st.binary(min_size=1, max_size=5000), min_size=1, max_size=8))
-async def test_any_chunking(pieces: list[bytes]) -> None:
+@settings(deadline=None, derandomize=True, max_examples=50)
+@given(
+    pieces=st.lists(st.binary(min_size=1, max_size=5000), min_size=1, max_size=8),
+    way=st.sampled_from([*Way, None]),
+)
+async def test_any_chunking(pieces: list[bytes], way: Way | None) -> None:
     """However the bytes are cut on their way, the file is the same bytes."""
     async with open_door() as door:
-        assert await door.send(*pieces) == KEPT
+        sending = way.send(door, *pieces) if way is not None else door.send(*pieces)
+        assert await sending == KEPT
         assert door.kept == [b"".join(pieces)]
 
 
@@ -141,10 +145,10 @@ async def test_any_chunking(pieces: list[bytes]) -> None:
     ],
     ids=["all", "http", "tls", "proxy", "ssh", "telnet", "eot", "answer", "newline"],
 )
-async def test_unchanged(content: bytes) -> None:
+async def test_unchanged(way: Way, content: bytes) -> None:
     """Whatever the bytes look like, they are the file and nothing else."""
     async with open_door() as door:
-        assert await door.send(content) == KEPT
+        assert await way.send(door, content) == KEPT
         assert door.kept == [content]
 
 
@@ -176,64 +180,54 @@ async def test_many_at_a_time() -> None:
         assert door.log.kinds == ["kept"] * 100
 
 
-async def test_large_does_not_delay_small() -> None:
+async def test_large_does_not_delay_small(way: Way) -> None:
     """While a large upload is on its way, a small one comes and goes."""
     async with open_door() as door:
         large = door.connect()
         piece = bytes(1 << 20)
         await in_thread(large.sendall, piece)
-        assert await door.send(b"small") == KEPT
+        assert await way.send(door, b"small") == KEPT
         assert door.kept == [b"small"]
         assert await in_thread(_send_all_then_read, large, piece) == KEPT
         assert len(door.kept) == 2
 
 
-async def test_unix_socket(tmp_path: Path) -> None:
+async def test_unix_socket(way: Way, tmp_path: Path) -> None:
     """A Unix socket is a door too, with half-closes and answers."""
-    async with open_door() as door:
-        port = reactor.listenUNIX(str(tmp_path / "door"), door.factory)
-        with socket.socket(socket.AF_UNIX) as peer:
-            peer.settimeout(PATIENCE)
-            peer.connect(str(tmp_path / "door"))
-            assert await in_thread(_send_all_then_read, peer, b"content") == KEPT
-        await port.stopListening()
+    async with open_door() as door, door.also_at("unix", tmp_path) as connect:
+        assert await way.send(door, b"content", connect=connect) == KEPT
         assert door.kept == [b"content"]
         assert door.log.ends[0]["peer"] == f"unix uid {os.getuid()} pid {os.getpid()}"
 
 
-async def test_ipv6() -> None:
-    """A sender that comes over IPv6 is named as people write such addresses."""
-    async with open_door() as door:
-        try:
-            port = reactor.listenTCP(0, door.factory, interface="::1")
-        except Exception as error:
-            pytest.skip(f"no IPv6 here: {error}")
-        with socket.create_connection(("::1", port.getHost().port), timeout=PATIENCE) as peer:
-            name = f"[::1]:{peer.getsockname()[1]}"
-            assert await in_thread(_send_all_then_read, peer, b"content") == KEPT
-        await port.stopListening()
-        assert door.log.ends[0]["peer"] == name
+@pytest.mark.parametrize(
+    ("family", "name"), [("IPv4", "127.0.0.1:{}"), ("mapped", "127.0.0.1:{}"), ("IPv6", "[::1]:{}")]
+)
+async def test_name_of_a_sender(way: Way, family: str, name: str) -> None:
+    """A sender is named as people write such addresses, that of IPv4 at an IPv6 socket too."""
+    async with open_door() as door, door.also_at(family) as connect:
+        peer = await way.come(door, b"content", connect=connect)
+        assert await in_thread(read_all, peer) == KEPT
+        assert door.log.ends[0]["peer"] == name.format(peer.getsockname()[1])
 
 
 # -- 2. kept ------------------------------------------------------------------
 
 
-async def test_answer() -> None:
+async def test_answer(way: Way) -> None:
     """The answer is exactly 12 bytes, and then the connection closes."""
     async with open_door() as door:
-        answer = await door.send(b"content")
+        answer = await way.send(door, b"content")
         assert answer == b"\xe4\xb8\x8a\xe4\xbc\xa0\xe6\x88\x90\xe5\x8a\x9f"
         assert len(answer) == 12
         await door.is_quiet()
 
 
-async def test_answer_waits_for_the_store() -> None:
+async def test_answer_waits_for_the_store(way: Way) -> None:
     """Who has half-closed hears success when, and only when, the store has kept the file."""
     async with open_door() as door:
         door.store.holding = True
-        peer = door.connect()
-        peer.sendall(b"content")
-        peer.shutdown(socket.SHUT_WR)
+        peer = await way.come(door, b"content")
         await until(lambda: door.store._held)
         door.clock.advance(3600)
         await turns()
@@ -245,30 +239,28 @@ async def test_answer_waits_for_the_store() -> None:
         assert door.kept == [b"content"]
 
 
-async def test_answer_of_ones_own() -> None:
+async def test_answer_of_ones_own(way: Way) -> None:
     """The operator chooses the words of success."""
     async with open_door(DoorSettings(answer="我很好,谢谢你")) as door:
-        assert await door.send(b"content") == "我很好,谢谢你".encode()
+        assert await way.send(door, b"content") == "我很好,谢谢你".encode()
 
 
 @pytest.mark.parametrize("answer", [SUCCESS, "OK"])
-async def test_receipts(answer: str) -> None:
+async def test_receipts(way: Way, answer: str) -> None:
     """With receipts, success is one line that tells name, size and SHA-256."""
     async with open_door(DoorSettings(receipts=True, answer=answer)) as door:
-        heard = await door.send(b"hello")
+        heard = await way.send(door, b"hello")
         digest = hashlib.sha256(b"hello").hexdigest()
         assert heard.decode() == f"{answer} 1795328130123.bin 5 {digest}\n"
         assert read_answer(heard, answer) == Kept("1795328130123.bin", 5, digest)
         assert door.store.files == {"1795328130123.bin": b"hello"}
 
 
-async def test_half_closed_is_not_garbage() -> None:
+async def test_half_closed_is_not_garbage(way: Way) -> None:
     """A half-closed connection that waits for its store survives the garbage collector."""
     async with open_door() as door:
         door.store.holding = True
-        peer = door.connect()
-        peer.sendall(b"content")
-        peer.shutdown(socket.SHUT_WR)
+        peer = await way.come(door, b"content")
         await until(lambda: door.store._held)
         gc.collect()
         door.store.release()
@@ -288,6 +280,19 @@ async def test_store_refuses_at_once() -> None:
         assert door.log.kinds == ["refused"]
 
 
+@pytest.mark.parametrize("family", ["IPv4", "unix"])
+async def test_store_refuses(way: Way, tmp_path: Path, family: str) -> None:
+    """The same where all may have come before it is asked."""
+    async with open_door() as door, door.also_at(family, tmp_path) as connect:
+        door.store.refusing = Busy()
+        peer = await way.come(door, bytes(100_000), connect=connect)
+        await until(lambda: door.log.ends)
+        await door.is_quiet()
+        assert _refusal(read_all(peer)) == "busy"
+        assert door.log.kinds == ["refused"]
+        assert door.log.loud() == []
+
+
 async def test_store_refuses_the_next_bytes_too() -> None:
     """What comes together with a refused first byte does no harm."""
     async with open_door() as door:
@@ -297,11 +302,11 @@ async def test_store_refuses_the_next_bytes_too() -> None:
 
 
 @pytest.mark.parametrize("refusal", [NoSpace(), StoreFailed()])
-async def test_store_fails_at_the_end(refusal: UploadRefused) -> None:
+async def test_store_fails_at_the_end(way: Way, refusal: UploadRefused) -> None:
     """A store that cannot keep the file is heard instead of success."""
     async with open_door() as door:
         door.store.failing = refusal
-        assert _refusal(await door.send(b"content")) == refusal.code
+        assert _refusal(await way.send(door, b"content")) == refusal.code
         assert door.kept == []
         assert door.log.kinds == ["refused"]
 
@@ -325,7 +330,7 @@ async def test_store_fails_in_the_middle(paused: bool) -> None:
         assert door.log.kinds == ["refused"]
 
 
-async def test_broken_store(expected_errors: list[str]) -> None:
+async def test_broken_store(way: Way, expected_errors: list[str]) -> None:
     """A store that breaks its promise is logged; its sender hears no more than store-error."""
     expected_errors.append("secret")
 
@@ -337,25 +342,25 @@ async def test_broken_store(expected_errors: list[str]) -> None:
             raise RuntimeError("secret /etc/path")
 
     async with open_door(store=Broken()) as door:
-        assert _refusal(await door.send(b"content")) == "store-error"
+        assert _refusal(await way.send(door, b"content")) == "store-error"
 
 
-async def test_broken_commit(expected_errors: list[str]) -> None:
+async def test_broken_commit(way: Way, expected_errors: list[str]) -> None:
     """The same for a commit that fails with something else than a refusal."""
     expected_errors.append("secret")
     async with open_door() as door:
         door.store.failing = RuntimeError("secret /etc/path")  # type: ignore[assignment]
-        assert _refusal(await door.send(b"content")) == "store-error"
+        assert _refusal(await way.send(door, b"content")) == "store-error"
 
 
 # -- 4. refused while the sender sends ----------------------------------------
 
 
 @pytest.mark.parametrize(("size", "code"), [(999, None), (1000, None), (1001, "too-large")])
-async def test_max_size(size: int, code: str | None) -> None:
+async def test_max_size(way: Way, size: int, code: str | None) -> None:
     """The largest size is still accepted, and one byte more is not."""
     async with open_door(DoorSettings(max_size=1000)) as door:
-        answer = await door.send(b"x" * 700, b"x" * (size - 700))
+        answer = await way.send(door, b"x" * 700, b"x" * (size - 700))
         if code is None:
             assert answer == KEPT
             assert door.kept == [b"x" * size]
@@ -381,6 +386,23 @@ async def test_lingering_close() -> None:
         answer = await in_thread(_send_all_then_read, peer, bytes(1 << 20), 32)
         assert _refusal(answer) == "too-large"
         await door.is_quiet()
+        assert door.log.kinds == ["refused"]
+
+
+@pytest.mark.parametrize("family", ["IPv4", "unix"])
+async def test_much_too_large(way: Way, tmp_path: Path, family: str) -> None:
+    """
+    The same for a small one, all of which may have come before it is refused: it is
+    read before the connection is closed.  A unix socket would tell.
+    """
+    chosen = DoorSettings(max_size=1000)
+    async with open_door(chosen) as door, door.also_at(family, tmp_path) as connect:
+        peer = await way.come(door, bytes(1001), bytes(100_000), connect=connect)
+        await until(lambda: door.log.ends)
+        await door.is_quiet()
+        assert _refusal(read_all(peer)) == "too-large"
+        assert door.kept == []
+        assert door.store.unfinished == []
         assert door.log.kinds == ["refused"]
 
 
@@ -429,13 +451,11 @@ async def test_lingering_time_is_not_extended() -> None:
 # -- 5. reset before the half-close -------------------------------------------
 
 
-async def test_reset() -> None:
+async def test_reset(way: Way) -> None:
     """A connection reset before the half-close is lost, and nothing of it is kept."""
     async with open_door() as door:
-        peer = door.connect()
-        peer.sendall(b"half a file")
-        await door.has_come(11)
-        reset(peer)
+        await way.come(door, b"half a file", end=reset)
+        await until(lambda: door.log.ends)
         await door.is_quiet()
         assert door.kept == []
         assert door.store.unfinished == []
@@ -478,12 +498,11 @@ async def test_end_while_paused() -> None:
         assert door.kept == [b"first and last"]
 
 
-async def test_reset_of_a_port_probe() -> None:
+async def test_reset_of_a_port_probe(way: Way) -> None:
     """A connection that is reset without a byte is not worth a word."""
     async with open_door() as door:
-        peer = door.connect()
-        await until(lambda: door.factory.protocols)
-        reset(peer)
+        await way.come(door, end=reset)
+        await until(lambda: door.log.others)
         await door.is_quiet()
         assert door.log.ends == []
         assert door.log.loud() == []
@@ -508,13 +527,24 @@ async def test_fire_and_forget(size: int) -> None:
         assert door.log.kinds == ["kept"]
 
 
-async def test_reset_after_the_half_close() -> None:
+@pytest.mark.parametrize("end", [close, half_close_and_reset])
+@pytest.mark.parametrize("size", [1, 4096, 50_000])
+async def test_gone_at_the_end(way: Way, end: Callable[[socket.socket], None], size: int) -> None:
+    """The same for a small one, which may be there whole with its sender gone."""
+    async with open_door() as door:
+        await way.come(door, b"x" * size, end=end)
+        await until(lambda: door.log.ends)
+        await door.is_quiet()
+        assert door.kept == [b"x" * size]
+        assert door.log.kinds == ["kept"]
+        assert door.log.loud() == []
+
+
+async def test_reset_after_the_half_close(way: Way) -> None:
     """A sender that is reset while the store keeps its file forfeits the answer, not the file."""
     async with open_door() as door:
         door.store.holding = True
-        peer = door.connect()
-        peer.sendall(b"content")
-        peer.shutdown(socket.SHUT_WR)
+        peer = await way.come(door, b"content")
         await until(lambda: door.store._held)
         reset(peer)
         await turns()
@@ -635,13 +665,11 @@ async def test_paused_time_does_not_count(finish: float) -> None:
         assert answer == KEPT if finish else _refusal(answer) == "timeout"
 
 
-async def test_storing_time_does_not_count() -> None:
+async def test_storing_time_does_not_count(way: Way) -> None:
     """A store may take its time: the sender has said all."""
     async with open_door(DoorSettings(idle_timeout=60, finish_after_idle=10)) as door:
         door.store.holding = True
-        peer = door.connect()
-        peer.sendall(b"content")
-        peer.shutdown(socket.SHUT_WR)
+        peer = await way.come(door, b"content")
         await until(lambda: door.store._held)
         door.clock.advance(3600)
         door.store.release()
@@ -667,10 +695,10 @@ async def test_finish_after_idle() -> None:
         assert "silence" in formatEvent(end)
 
 
-async def test_finish_after_idle_and_half_close() -> None:
+async def test_finish_after_idle_and_half_close(way: Way) -> None:
     """A half-close ends the file at once, and is not marked as silence."""
     async with open_door(DoorSettings(finish_after_idle=1)) as door:
-        assert await door.send(b"content") == KEPT
+        assert await way.send(door, b"content") == KEPT
         assert door.log.ends[0]["by_silence"] is False
 
 
@@ -724,12 +752,11 @@ async def test_late_end() -> None:
         assert door.log.kinds == ["kept"]
 
 
-async def test_empty_and_finish_after_idle() -> None:
+async def test_empty_and_finish_after_idle(way: Way) -> None:
     """An empty file that waits for its store is not ended a second time by silence."""
     async with open_door(DoorSettings(finish_after_idle=1, allow_empty=True)) as door:
         door.store.holding = True
-        peer = door.connect()
-        peer.shutdown(socket.SHUT_WR)
+        peer = await way.come(door)
         await until(lambda: door.store._held)
         door.clock.advance(2)
         door.store.release()
@@ -739,12 +766,10 @@ async def test_empty_and_finish_after_idle() -> None:
 # -- 8. zero bytes ------------------------------------------------------------
 
 
-async def test_empty() -> None:
+async def test_empty(way: Way) -> None:
     """An upload of zero bytes is refused, takes nothing from the store, and is a debug line."""
     async with open_door() as door:
-        peer = door.connect()
-        peer.shutdown(socket.SHUT_WR)
-        assert _refusal(await in_thread(read_all, peer)) == Empty.code
+        assert _refusal(await way.send(door)) == Empty.code
         await door.is_quiet()
         assert door.kept == []
         assert door.store.unfinished == []
@@ -753,51 +778,46 @@ async def test_empty() -> None:
         assert [event["log_level"] for event in door.log.others] == [LogLevel.debug]
 
 
-async def test_port_probe() -> None:
+async def test_port_probe(way: Way) -> None:
     """A connection that just closes is no more than a debug line."""
     async with open_door() as door:
-        door.connect().close()
+        await way.come(door, end=close)
         await until(lambda: door.log.others)
         await door.is_quiet()
         assert door.log.ends == []
         assert door.log.loud() == []
 
 
-async def test_allow_empty() -> None:
+async def test_allow_empty(way: Way) -> None:
     """Where the operator wants them, empty files are kept."""
     async with open_door(DoorSettings(allow_empty=True)) as door:
-        peer = door.connect()
-        peer.shutdown(socket.SHUT_WR)
-        assert await in_thread(read_all, peer) == KEPT
+        assert await way.send(door) == KEPT
         assert door.kept == [b""]
         assert door.log.kinds == ["kept"]
 
 
-async def test_empty_where_the_store_refuses() -> None:
+async def test_empty_where_the_store_refuses(way: Way) -> None:
     """A store's refusal of an empty file is heard as that of any other."""
     async with open_door(DoorSettings(allow_empty=True)) as door:
         door.store.refusing = Busy()
-        peer = door.connect()
-        peer.shutdown(socket.SHUT_WR)
-        assert _refusal(await in_thread(read_all, peer)) == "busy"
+        assert _refusal(await way.send(door)) == "busy"
 
 
 # -- the log ------------------------------------------------------------------
 
 
-async def _kept(door: OpenDoor) -> None:
-    await door.send(b"x" * 100)
+async def _kept(door: OpenDoor, way: Way) -> None:
+    await way.send(door, b"x" * 100)
 
 
-async def _refused(door: OpenDoor) -> None:
-    await door.send(b"x" * 2000)
+async def _refused(door: OpenDoor, way: Way) -> None:
+    await way.send(door, b"x" * 2000)
 
 
-async def _lost(door: OpenDoor) -> None:
-    peer = door.connect()
-    peer.sendall(b"x" * 50)
-    await door.has_come(50)
-    reset(peer)
+async def _lost(door: OpenDoor, way: Way) -> None:
+    ends = len(door.log.ends)
+    await way.come(door, b"x" * 50, end=reset)
+    await until(lambda: len(door.log.ends) > ends)
     await door.is_quiet()
 
 
@@ -809,10 +829,12 @@ async def _lost(door: OpenDoor) -> None:
         (_lost, {"end": "lost", "size": 50}),
     ],
 )
-async def test_one_event_for_one_end(scenario: Callable[[OpenDoor], Any], fields: Any) -> None:
+async def test_one_event_for_one_end(
+    way: Way, scenario: Callable[[OpenDoor, Way], Any], fields: Any
+) -> None:
     """Every end of an upload is exactly one event, with peer, size, seconds, and name or code."""
     async with open_door(DoorSettings(max_size=1000)) as door:
-        await scenario(door)
+        await scenario(door, way)
         await door.is_quiet()
         (end,) = door.log.ends
         assert fields.items() <= end.items()
@@ -840,10 +862,22 @@ async def test_seconds() -> None:
         assert door.log.ends[0]["seconds"] == 12.5
 
 
-async def test_log_has_no_bytes_of_the_sender() -> None:
+async def test_seconds_of_the_store(way: Way) -> None:
+    """Those that the store takes are among them."""
+    async with open_door() as door:
+        door.store.holding = True
+        peer = await way.come(door, b"content")
+        await until(lambda: door.store._held)
+        door.clock.advance(12.5)
+        door.store.release()
+        assert await in_thread(read_all, peer) == KEPT
+        assert door.log.ends[0]["seconds"] == 12.5
+
+
+async def test_log_has_no_bytes_of_the_sender(way: Way) -> None:
     """What a sender sends is never in the log."""
     async with open_door() as door:
-        await door.send(b"forged\n2026-11-22 kept everything {peer}")
+        await way.send(door, b"forged\n2026-11-22 kept everything {peer}")
         assert not any("forged" in str(event) for event in door.log.ends + door.log.others)
 
 
@@ -1149,7 +1183,7 @@ async def test_many_large_at_a_time(tmp_path: Path) -> None:
 # -- stopping -----------------------------------------------------------------
 
 
-async def test_drain() -> None:
+async def test_drain(way: Way) -> None:
     """While it drains, uploads in flight come to their good end, and new ones are refused."""
     async with open_door() as door:
         peer, idle = door.connect(), door.connect()
@@ -1160,19 +1194,18 @@ async def test_drain() -> None:
         assert not drained.called
         assert _refusal(await in_thread(read_all, idle)) == "shutting-down"
         assert _refusal(await in_thread(read_all, door.connect())) == "shutting-down"
+        assert _refusal(await way.send(door, b"a new one")) == "shutting-down"
         assert not drained.called
         assert await in_thread(_send_all_then_read, peer, b" a file") == KEPT
         await drained
         assert door.kept == [b"half a file"]
 
 
-async def test_drain_waits_for_the_store() -> None:
+async def test_drain_waits_for_the_store(way: Way) -> None:
     """An upload that the store is keeping is still in flight."""
     async with open_door() as door:
         door.store.holding = True
-        peer = door.connect()
-        peer.sendall(b"content")
-        peer.shutdown(socket.SHUT_WR)
+        peer = await way.come(door, b"content")
         await until(lambda: door.store._held)
         drained = door.factory.drain()
         assert door.factory.uploads_in_flight == 1
@@ -1200,10 +1233,10 @@ async def test_drain_waits_for_the_unheard() -> None:
         assert door.kept == [b"content"]
 
 
-async def test_nothing_to_drain() -> None:
+async def test_nothing_to_drain(way: Way) -> None:
     """Where nothing is in flight, draining is over at once."""
     async with open_door() as door:
-        assert await door.send(b"content") == KEPT
+        assert await way.send(door, b"content") == KEPT
         await door.is_quiet()
         assert door.factory.drain().called
         assert door.factory.all_gone().called
@@ -1228,6 +1261,26 @@ async def test_refuse_the_rest(when: str) -> None:
         assert door.kept == []
         assert door.store.unfinished == []
         assert door.log.kinds == ["refused"]
+        peer.close()
+        await gone
+
+
+async def test_refuse_what_is_being_kept(way: Way) -> None:
+    """The same, however it has come, where the store is keeping it."""
+    async with open_door() as door:
+        door.store.holding = True
+        peer = await way.come(door, b"content")
+        await until(lambda: door.store._held)
+        drained, gone = door.factory.drain(), door.factory.all_gone()
+        assert not drained.called
+        assert not gone.called
+        door.factory.refuse_the_rest()
+        assert drained.called
+        assert _refusal(await in_thread(read_all, peer)) == "shutting-down"
+        door.store.release()
+        assert door.kept == []
+        assert door.store.unfinished == []
+        assert [event.get("code") for event in door.log.ends] == ["shutting-down"]
         peer.close()
         await gone
 
@@ -1262,6 +1315,26 @@ async def test_abort_the_rest() -> None:
         assert door.log.kinds == ["lost"]
 
 
+async def test_abort_what_is_being_kept(way: Way) -> None:
+    """One that is being kept forfeits the answer, not the file; the log tells so."""
+    async with open_door() as door:
+        door.store.holding = True
+        peer = await way.come(door, b"content")
+        await until(lambda: door.store._held)
+        gone = door.factory.all_gone()
+        assert not gone.called
+        door.factory.abort_the_rest()
+        await gone
+        with pytest.raises(ConnectionResetError):
+            await in_thread(peer.recv, 1)
+        drained = door.factory.drain()
+        assert not drained.called
+        door.store.release()
+        await drained
+        assert door.kept == [b"content"]
+        assert [(event["end"], event["heard"]) for event in door.log.ends] == [("kept", False)]
+
+
 # -- anything -----------------------------------------------------------------
 
 _ACTS = st.sampled_from(
@@ -1271,19 +1344,29 @@ _ACTS = st.sampled_from(
 
 
 @settings(deadline=None, derandomize=True, max_examples=200)
-@given(acts=st.lists(_ACTS, min_size=1, max_size=10), finish=st.booleans(), empty=st.booleans())
-async def test_anything(acts: list[str], finish: bool, empty: bool) -> None:
-    """Whatever sender, store and clock do, an upload has at most one end, and leaves nothing."""
+@given(
+    acts=st.lists(_ACTS, min_size=1, max_size=10),
+    early=st.sampled_from([0, 0, 1, 2, 3, 4]),
+    finish=st.booleans(),
+    empty=st.booleans(),
+)
+async def test_anything(acts: list[str], early: int, finish: bool, empty: bool) -> None:
+    """
+    Whatever sender, store and clock do, some of it before the connection is accepted, an
+    upload has at most one end, and leaves nothing.
+    """
     chosen = DoorSettings(
         finish_after_idle=10 if finish else 0, allow_empty=empty, max_size=100_000
     )
     async with open_door(chosen) as door:
         peer = door.connect()
-        await until(lambda: door.factory.protocols)
         incoming: MemoryIncoming | None = None
         open_ = True
-        for what in acts:
-            await turns(2)
+        for number, what in enumerate(acts):
+            if number == early:
+                await until(lambda: door.factory.protocols or door.log.ends or door.log.others)
+            if number >= early:
+                await turns(2)
             incoming = door.store.unfinished[0] if door.store.unfinished else incoming
             producer = incoming.producer if incoming is not None else None
             try:
@@ -1336,16 +1419,16 @@ async def test_anything(acts: list[str], finish: bool, empty: bool) -> None:
         assert not door.clock.getDelayedCalls()
 
 
-async def test_nothing_stays_open() -> None:
+async def test_nothing_stays_open(way: Way) -> None:
     """After many connections with all kinds of ends, no descriptor is left."""
     async with open_door(DoorSettings(max_size=1000)) as door:
         await door.send(b"warm up")
         before = len(open_descriptors("socket:"))
         for _ in range(20):
-            await _kept(door)
-            await _refused(door)
-            await _lost(door)
-            door.connect().close()
+            await _kept(door, way)
+            await _refused(door, way)
+            await _lost(door, way)
+            await way.come(door, end=close)
             for peer in door._peers:
                 peer.close()
             await door.is_quiet()
@@ -1398,7 +1481,7 @@ async def test_end_that_is_none() -> None:
 # -- settings that change -----------------------------------------------------
 
 
-async def test_new_settings_are_for_those_who_come() -> None:
+async def test_new_settings_are_for_those_who_come(way: Way) -> None:
     """Settings that change bind whoever comes from then on, and nobody who is there."""
     old = DoorSettings(max_size=100, idle_timeout=60)
     async with open_door(old) as door:
@@ -1406,13 +1489,25 @@ async def test_new_settings_are_for_those_who_come() -> None:
         there.sendall(b"x" * 50)
         await door.has_come(50)
         door.factory.behave(DoorSettings(max_size=10, idle_timeout=5, answer="OK"))
-        assert _refusal(await door.send(b"x" * 11)) == "too-large"
-        assert await door.send(b"x" * 10) == b"OK"
+        assert _refusal(await way.send(door, b"x" * 11)) == "too-large"
+        assert await way.send(door, b"x" * 10) == b"OK"
         door.clock.advance(6)
         there.sendall(b"x" * 50)
         there.shutdown(socket.SHUT_WR)
         assert await in_thread(read_all, there) == KEPT
         assert sorted(map(len, door.kept)) == [10, 100]
+
+
+async def test_old_words_stay(way: Way) -> None:
+    """Whoever has come under old settings hears what they say."""
+    async with open_door(DoorSettings(answer="old", receipts=True)) as door:
+        door.store.holding = True
+        peer = await way.come(door, b"content")
+        await until(lambda: door.store._held)
+        door.factory.behave(DoorSettings(answer="new"))
+        door.store.release()
+        assert (await in_thread(read_all, peer)).startswith(b"old 1795328130123.bin 7 ")
+        assert await way.send(door, b"content") == b"new"
 
 
 async def test_old_time_outs_stay() -> None:
@@ -1426,17 +1521,17 @@ async def test_old_time_outs_stay() -> None:
         assert _refusal(await in_thread(read_all, there)) == "timeout"
 
 
-async def test_new_rules_are_for_those_who_come() -> None:
+async def test_new_rules_are_for_those_who_come(way: Way) -> None:
     """Whoever may not come in any more, and is there, stays; who has come counts."""
     async with open_door() as door:
         there = door.connect()
         there.sendall(b"half")
         await door.has_come(4)
         door.factory.behave(DoorSettings(max_per_address=1))
-        assert _refusal(await door.send(b"another")) == "busy"
+        assert _refusal(await way.send(door, b"another")) == "busy"
         door.factory.behave(DoorSettings(rules=Rules(deny=[parse_network("127.0.0.0/8")])))
-        assert _refusal(await door.send(b"another")) == "not-allowed"
+        assert _refusal(await way.send(door, b"another")) == "not-allowed"
         there.shutdown(socket.SHUT_WR)
         assert await in_thread(read_all, there) == KEPT
         door.factory.behave(DoorSettings(max_per_address=1))
-        assert await door.send(b"another") == KEPT
+        assert await way.send(door, b"another") == KEPT
