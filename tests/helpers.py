@@ -182,10 +182,14 @@ class OpenDoor:
         if identity is not None:
             outer = TLSServerFactory(outer, clock or self.clock, identity)
         self.port: Any = reactor.listenTCP(0, outer, 4096, "127.0.0.1")
-        if self.eager and identity is None:
-            wait_in_shortage(self.port, reactor)
-            read_eagerly(self.port)
+        if identity is None:
+            self._prepare(self.port)
         self._peers: list[socket.socket] = []
+
+    def _prepare(self, port: Any) -> None:
+        if self.eager:
+            wait_in_shortage(port, reactor)
+            read_eagerly(port)
 
     @property
     def address(self) -> tuple[str, int]:
@@ -257,8 +261,7 @@ class OpenDoor:
             address = ("::1", port.getHost().port)
         if family == "mapped":
             kind, address = socket.AF_INET, ("127.0.0.1", port.getHost().port)
-        if self.eager:
-            read_eagerly(port)
+        self._prepare(port)
         try:
             yield partial(self._connect, kind, address)
         finally:

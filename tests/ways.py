@@ -73,7 +73,7 @@ class Way(enum.Enum):
         :param breaks: the door may close the connection before, and the sender then
             sends no more.  Else it may not, whatever it has answered.
         """
-        before = {it.transport for it in door.factory.protocols}
+        before = {*_transports(door)}
         peer = (connect or door.connect)()
         now, later = self._order(pieces)
         for piece in now:
@@ -120,16 +120,18 @@ class Way(enum.Enum):
         return [], [piece for piece in some if piece]
 
 
+def _transports(door: OpenDoor) -> list[Any]:
+    """Those of a door's connections that have one."""
+    found = (getattr(it, "transport", None) for it in door.factory.protocols)
+    return [transport for transport in found if transport is not None]
+
+
 async def _accepted(door: OpenDoor, peer: socket.socket, before: Container[Any]) -> Any:
     """The transport at a door's end, when there is one; `None` where it is gone again."""
     found: list[Any] = []
 
     def look() -> bool:
-        found.extend(
-            it.transport
-            for it in door.factory.protocols
-            if it.transport not in before and _is_of(it.transport, peer)
-        )
+        found.extend(it for it in _transports(door) if it not in before and _is_of(it, peer))
         return bool(found) or _is_there(peer, 0)
 
     await until(look)
