@@ -10,10 +10,11 @@ import pytest
 from twisted.internet.address import IPv4Address, UNIXAddress
 
 from twisted_upload.admission import Balancers
-from twisted_upload.facing import limits_of, parse_balancer, places_for
+from twisted_upload.facing import limits_of, places_for
 from twisted_upload.networks import parse_network
 from twisted_upload.raw import DoorSettings
 from twisted_upload.tap import Options
+from twisted_upload.values import parse_balancer
 
 
 def _limits(**values: Any) -> DoorSettings:

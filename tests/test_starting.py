@@ -70,7 +70,7 @@ def test_without_twisted(arguments: str) -> None:
     assert slow(modules) == set()
 
 
-@pytest.mark.parametrize("line", ["--", "test", "photo.jpg --to", "log --", "ping --"])
+@pytest.mark.parametrize("line", ["--", "test", "photo.jpg --to", "log --", "ping --", "serve --"])
 def test_completion(line: str, tmp_path: Path) -> None:
     """Nor does Tab."""
     modules = imported(**asked(line))

@@ -9,21 +9,10 @@ from typing import Any
 
 from twisted_upload.admission import Balancers, Places
 from twisted_upload.descriptors import budget, raise_limit
-from twisted_upload.networks import Network, NetworkSet, Rules, parse_network
+from twisted_upload.networks import NetworkSet, Rules
 from twisted_upload.settings import EVERYBODY
 
-__all__ = ["limits_of", "parse_balancer", "places_for"]
-
-UNIX = "unix"
-
-
-def parse_balancer(text: str) -> Network | None:
-    """
-    A network that balancers are in; `None` for ``unix``: a unix socket.
-
-    :raises ValueError: it is neither.
-    """
-    return None if text.strip() == UNIX else parse_network(text)
+__all__ = ["limits_of", "places_for"]
 
 
 def limits_of(values: Mapping[str, Any]) -> dict[str, Any]:

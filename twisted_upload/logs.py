@@ -26,7 +26,7 @@ from twisted_upload.errors import CannotStart
 from twisted_upload.links import check_links
 from twisted_upload.log_file import LogFile
 from twisted_upload.log_writer import LogWriter
-from twisted_upload.records import Stamps, encode, end_fields
+from twisted_upload.records import JSON, TEXT, Stamps, encode, end_fields
 
 __all__ = [
     "JOURNAL_STREAM",
@@ -39,9 +39,6 @@ __all__ = [
     "to_syslog",
     "unbuffered",
 ]
-
-TEXT, JSON = "text", "json"
-"""The values of ``--log-format``."""
 
 JOURNAL_STREAM = "JOURNAL_STREAM"
 """What systemd calls the variable that names the stream to its journal."""

@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import filetype  # type: ignore[import-untyped]
 
+from twisted_upload.suffixes import is_suffix
 from twisted_upload.text_kinds import text_suffix
 
 __all__ = [
@@ -42,8 +43,6 @@ BEHIND = 6000
 they are ahead of it after a crash (`twisted_upload.name_record.AHEAD`)."""
 
 _FILE_NAME = re.compile(r"[0-9]{1,15}(-[1-9][0-9]{0,8})?(?P<suffix>\..*)?\Z")
-_SUFFIX = re.compile(r"(\.[A-Za-z0-9_-]+){1,4}\Z")
-_LONGEST_SUFFIX = 32
 
 
 def file_name(milliseconds: int, serial: int, suffix: str) -> str:
@@ -61,11 +60,6 @@ def is_file_name(text: str) -> bool:
     """Whether `file_name` gives such names."""
     match = _FILE_NAME.match(text)
     return match is not None and is_suffix(match["suffix"] or "")
-
-
-def is_suffix(text: str) -> bool:
-    """Whether this can stand at the end of a name: ``.jpg``, ``.tar.gz``, or nothing."""
-    return text == "" or (len(text) <= _LONGEST_SUFFIX and _SUFFIX.match(text) is not None)
 
 
 def told_suffix(head: bytes) -> str:

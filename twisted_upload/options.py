@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from twisted_upload.answers import SUCCESS
-from twisted_upload.facing import parse_balancer
 from twisted_upload.networks import parse_network
 from twisted_upload.units import parse_duration, parse_size
 from twisted_upload.values import (
     parse_answer,
     parse_attempts,
+    parse_balancer,
     parse_command,
     parse_connections,
     parse_count,

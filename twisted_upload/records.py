@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # it imports Twisted, which those who read a journal need not wait for
     from twisted_upload.ends import UploadEnd
 
-__all__ = ["FIELDS", "GAP", "Stamps", "encode", "end_fields"]
+__all__ = ["FIELDS", "GAP", "JSON", "TEXT", "Stamps", "encode", "end_fields"]
 
 FIELDS = (
     "time",
@@ -35,6 +35,9 @@ FIELDS = (
     "traceback",
 )
 """All names that there are, in the order in which they come."""
+
+TEXT, JSON = "text", "json"
+"""The values of ``--log-format``."""
 
 GAP = "gap"
 """The event of a record that stands for lines which are missing."""

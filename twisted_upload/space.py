@@ -32,7 +32,6 @@ import errno
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -42,7 +41,7 @@ from twisted.python.failure import Failure
 from twisted_upload.disk import IDisk
 from twisted_upload.errors import NoSpace
 from twisted_upload.files import Space
-from twisted_upload.units import format_size
+from twisted_upload.units import Reserve, format_size
 
 __all__ = ["ROOM_IS_FRESH", "Reserve", "Room", "SpaceBudget"]
 
@@ -60,23 +59,6 @@ COMPLETE_SHARE = 4
 
 MARGIN_SHARE = 16
 """An upload leaves its own size, divided by this, to smaller ones."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reserve:
-    """
-    Space that uploads leave free: so many bytes and so many per cent of the
-    file system, whichever is more.
-    """
-
-    size: int = 0
-    percent: float = 0.0
-
-    def of(self, total: int) -> float:
-        """Bytes, on a file system of that many bytes; none where they are not counted."""
-        if not total:
-            return 0.0
-        return max(float(self.size), total * self.percent / 100)
 
 
 class SpaceBudget:

@@ -1,5 +1,5 @@
 """
-Sizes and durations as people write them.
+Sizes and durations as people write them, and space as they reserve it.
 
 Sizes are powers of 1024, as in ``ls -h`` and ``dd``: ``512K``, ``4G``.
 """
@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import dataclass
 
-__all__ = ["format_duration", "format_size", "parse_duration", "parse_size"]
+__all__ = ["Reserve", "format_duration", "format_size", "parse_duration", "parse_size"]
 
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(?:([KMGTP])i?)?B?\Z", re.IGNORECASE | re.ASCII)
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h|d)?\Z", re.IGNORECASE | re.ASCII)
@@ -78,3 +79,20 @@ def format_duration(seconds: float) -> str:
     if seconds < 3600:
         return f"{seconds / 60:.1f} min"
     return f"{seconds / 3600:.1f} h"
+
+
+@dataclass(frozen=True, slots=True)
+class Reserve:
+    """
+    Space that uploads leave free: so many bytes and so many per cent of the
+    file system, whichever is more.
+    """
+
+    size: int = 0
+    percent: float = 0.0
+
+    def of(self, total: int) -> float:
+        """Bytes, on a file system of that many bytes; none where they are not counted."""
+        if not total:
+            return 0.0
+        return max(float(self.size), total * self.percent / 100)

@@ -13,14 +13,15 @@ import re
 import shlex
 
 from twisted_upload.answers import FAILURE
-from twisted_upload.logs import JSON, TEXT
-from twisted_upload.names import is_suffix
-from twisted_upload.space import Reserve
-from twisted_upload.units import parse_size
+from twisted_upload.networks import Network, parse_network
+from twisted_upload.records import JSON, TEXT
+from twisted_upload.suffixes import is_suffix
+from twisted_upload.units import Reserve, parse_size
 
 __all__ = [
     "parse_answer",
     "parse_attempts",
+    "parse_balancer",
     "parse_command",
     "parse_connections",
     "parse_count",
@@ -41,6 +42,8 @@ __all__ = [
     "parse_threads",
     "parse_workers",
 ]
+
+_UNIX = "unix"
 
 # Nothing of what Python takes for a number beside digits, and not too many of those.
 _NUMBER = re.compile("[0-9]{1,20}")
@@ -119,6 +122,15 @@ def parse_command(text: str) -> tuple[str, ...]:
             f"{arguments[0]!r} must be an absolute path, or a name that is on the PATH"
         )
     return arguments
+
+
+def parse_balancer(text: str) -> Network | None:
+    """
+    A network that balancers are in; `None` for ``unix``: a unix socket.
+
+    :raises ValueError: it is neither.
+    """
+    return None if text.strip() == _UNIX else parse_network(text)
 
 
 def parse_directory(text: str) -> str:
