@@ -18,6 +18,7 @@ import pytest
 
 from tests.daemon import SUCCESS
 from tests.helpers import OpenDoor, in_thread, open_door, read_all, reset, turns, until
+from tests.ways import Way
 from twisted_upload.admission import Places
 from twisted_upload.eager import EagerServer
 from twisted_upload.ends import UploadEnd
@@ -166,13 +167,13 @@ async def test_a_pace(call: str, monkeypatch: pytest.MonkeyPatch) -> None:
         await _is_served(door, places)
 
 
-async def test_a_witness(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_witness(way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
     """A witness that breaks its promise."""
     places = Places()
     told: list[UploadEnd] = []
     async with open_door(places=places) as door:
         door.factory.witnesses = (told.append, broken)
-        assert await door.send(b"content") == SUCCESS
+        assert await way.send(door, b"content") == SUCCESS
         door.factory.witnesses = ()
         assert [it.end for it in told] == ["kept"]
         await _is_served(door, places)
@@ -274,15 +275,24 @@ async def test_a_store_that_does_nothing(state: str) -> None:
         assert places.taken == 0
 
 
-async def test_nobody_waits_any_more() -> None:
+async def test_a_store_that_keeps_nothing(way: Way) -> None:
+    """The same for one that has come to its end, whichever way."""
+    places = Places()
+    async with open_door(places=places) as door:
+        door.store.holding = True
+        peer = await way.come(door, b"content")
+        await until(lambda: door.store._held)
+        await _is_refused(door, peer)
+        assert places.taken == 0
+
+
+async def test_nobody_waits_any_more(way: Way) -> None:
     """Nor does one whose sender has gone."""
     places = Places()
     async with open_door(places=places) as door:
         door.store.holding = True
-        peer = door.connect()
-        peer.sendall(b"content")
-        peer.shutdown(socket.SHUT_WR)
-        await until(lambda: door.store.unfinished and door.factory.uploads_in_flight)
+        await way.come(door, b"content")
+        await until(lambda: door.store._held)
         door.factory.abort_the_rest()
         await door.is_quiet()
         assert (places.taken, door.log.ends) == (1, [])

@@ -4,22 +4,19 @@ All connections of a door, and how they are brought to an end.
 
 from __future__ import annotations
 
-import socket
-
 from tests.helpers import in_thread, open_door, read_all, turns, until
+from tests.ways import Way
 from twisted_upload.admission import Places
 from twisted_upload.settings import DoorSettings
 
 
-async def test_uploads_without_a_sender_are_refused_at_the_end() -> None:
+async def test_uploads_without_a_sender_are_refused_at_the_end(way: Way) -> None:
     """When the time for draining is over, so is that of an upload whose sender has gone."""
     places = Places()
     async with open_door(places=places) as door:
         door.store.holding = True
-        peer = door.connect()
-        peer.sendall(b"content")
-        peer.shutdown(socket.SHUT_WR)
-        await until(lambda: door.store.unfinished and door.factory.uploads_in_flight)
+        await way.come(door, b"content")
+        await until(lambda: door.store._held)
         door.factory.abort_the_rest()
         await until(lambda: not door.factory.protocols)
         drained = door.factory.drain()

@@ -4,13 +4,17 @@ How uploads end, told to witnesses.
 
 from __future__ import annotations
 
+import hashlib
+import socket
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 from twisted.logger import formatEvent, globalLogPublisher
 
-from tests.helpers import open_door, reset
+from tests.helpers import open_door, reset, until
+from tests.ways import Way, half_close
 from twisted_upload.ends import UploadEnd, log_end, log_end_of_one
 from twisted_upload.settings import DoorSettings
 
@@ -63,24 +67,44 @@ def logged(*log: Callable[[], None]) -> list[Any]:
     return events
 
 
-async def test_witnesses() -> None:
+async def test_witnesses(way: Way) -> None:
     """Every witness of a door is told of each upload once, whichever way it ended."""
     seen: list[UploadEnd] = []
-    async with open_door(DoorSettings(max_size=4)) as door:
+    async with open_door(DoorSettings(max_size=4, receipts=True)) as door:
         door.factory.name = "scanner"
         door.factory.witnesses = (seen.append, log_end)
-        await door.send(b"kept")
-        await door.send(b"refused")
-        peer = door.connect()
-        peer.sendall(b"los")
-        await door.has_come(3)
-        reset(peer)
-        await door.is_quiet()
-        assert [(end.end, end.size, end.code) for end in seen] == [
-            ("kept", 4, None),
-            ("refused", 7, "too-large"),
-            ("lost", 3, None),
+        names: list[str] = []
+        for content, end in (b"kept", half_close), (b"12345", half_close), (b"los", reset):
+            peer = await way.come(door, content, end=_noting(names, end))
+            await until(partial(_told, seen, len(names)))
+            await door.is_quiet()
+            peer.close()
+        (name,) = door.store.files
+        kept = UploadEnd("kept", "scanner", names[0], 4, 0.0, name, sha256=_sha256(b"kept"))
+        assert seen == [
+            kept,
+            UploadEnd("refused", "scanner", names[1], 5, 0.0, code="too-large"),
+            UploadEnd("lost", "scanner", names[2], 3, 0.0),
         ]
-        assert {end.listener for end in seen} == {"scanner"}
-        assert seen[0].name in door.store.files
+        assert (kept.heard, kept.by_silence) == (True, False)
         assert door.log.kinds == ["kept", "refused", "lost"]
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _told(seen: list[UploadEnd], number: int) -> bool:
+    return len(seen) == number
+
+
+def _noting(
+    names: list[str], end: Callable[[socket.socket], None]
+) -> Callable[[socket.socket], None]:
+    """An end of a sender that writes down before it whom witnesses are told of."""
+
+    def note(peer: socket.socket) -> None:
+        names.append("{}:{}".format(*peer.getsockname()))
+        end(peer)
+
+    return note

@@ -16,6 +16,7 @@ from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublish
 from zope.interface import implementer
 
 from tests.helpers import open_door, reactor
+from tests.ways import Way
 from twisted_upload import journal as module
 from twisted_upload.disk import DiskThreads
 from twisted_upload.ends import UploadEnd
@@ -294,18 +295,18 @@ def test_open(rig: Rig) -> None:
 # For real
 
 
-async def test_witness(tmp_path: Path) -> None:
+async def test_witness(way: Way, tmp_path: Path) -> None:
     """Of the uploads of a door each is one line, when the journal is closed at the latest."""
     path = tmp_path / "journal"
     async with open_door(DoorSettings(max_size=4)) as door:
         disk = DiskThreads(reactor, 1, "journal")
         journal = Journal(JournalFiles(str(path), 0, 0), disk, door.clock, lambda: MOMENT)
         door.factory.witnesses = (journal,)
-        await door.send(b"kept")
-        await door.send(b"refused")
+        await way.send(door, b"kept")
+        await way.send(door, b"12345")
         await door.is_quiet()
         await journal.close()
         await disk.stop()
         kept, refused = map(json.loads, path.read_text().splitlines())
     assert kept["name"] in door.store.files
-    assert (refused["event"], refused["code"], refused["size"]) == ("refused", "too-large", 7)
+    assert (refused["event"], refused["code"], refused["size"]) == ("refused", "too-large", 5)

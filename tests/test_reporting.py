@@ -12,8 +12,9 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from tests.helpers import OpenDoor, open_door
+from tests.helpers import OpenDoor, in_thread, open_door, read_all, until
 from tests.stores import ARRIVAL, Rig
+from tests.ways import Way
 from twisted_upload.files import Space
 from twisted_upload.metrics import (
     CONNECTIONS,
@@ -114,12 +115,31 @@ async def test_uploads(tmp_path: Path) -> None:
         idle.close()
 
 
-async def test_turned_away(tmp_path: Path) -> None:
+async def test_being_kept(way: Way, tmp_path: Path) -> None:
+    """One that the store is keeping is in flight, and its connection is there."""
+    async with open_reporting(tmp_path) as reporting:
+        door = reporting.door
+        door.store.holding = True
+        peer = await way.come(door, b"content")
+        await until(lambda: door.store._held)
+        samples = reporting.report().samples
+        assert samples[IN_FLIGHT.name] == {("scanner",): 1}
+        assert samples[CONNECTIONS.name] == {("scanner",): 1}
+        door.store.release()
+        await in_thread(read_all, peer)
+        await door.is_quiet()
+        samples = reporting.report().samples
+        assert samples[IN_FLIGHT.name] == {("scanner",): 0}
+        assert samples[CONNECTIONS.name] == {("scanner",): 0}
+        assert samples[UPLOADS.name]["scanner", "kept", ""] == 1
+
+
+async def test_turned_away(way: Way, tmp_path: Path) -> None:
     """Who may not come in is counted, apart from uploads, by what was heard."""
     async with open_reporting(tmp_path) as reporting:
         assert sum(reporting.report().samples[TURNED_AWAY.name].values()) == 0
         reporting.door.factory.drain()
-        assert b"shutting-down" in await reporting.door.send()
+        assert b"shutting-down" in await way.send(reporting.door, b"content")
         samples = reporting.report().samples
         assert samples[TURNED_AWAY.name]["scanner", "shutting-down"] == 1
         assert sum(samples[TURNED_AWAY.name].values()) == 1
