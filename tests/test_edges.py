@@ -7,26 +7,24 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any, cast
 
 import pytest
 
 from tests.daemon import SUCCESS, Daemon, connect, finish
 from tests.helpers import (
-    PATIENCE,
     OpenDoor,
     in_thread,
     open_door,
     pass_time,
-    reactor,
     read_all,
     send_whole,
     turns,
     until,
 )
 from tests.test_proxy import binary
+from tests.ways import Way
 from twisted_upload.admission import Balancers, Places
 from twisted_upload.answers import read_answer
 from twisted_upload.errors import UploadRefused
@@ -46,19 +44,9 @@ MOMENT = 0.001
 class Side:
     """A door, and the way to it over one kind of socket."""
 
-    def __init__(self, door: OpenDoor, family: int, address: Any) -> None:
+    def __init__(self, door: OpenDoor, connect: Callable[[], socket.socket]) -> None:
         self.door = door
-        self._family = family
-        self._address = address
-        self._peers: list[socket.socket] = []
-
-    def connect(self) -> socket.socket:
-        """A blocking peer, which is closed at the end."""
-        peer = socket.socket(self._family)
-        self._peers.append(peer)
-        peer.settimeout(PATIENCE)
-        peer.connect(self._address)
-        return peer
+        self.connect = connect
 
     async def come(self, number: int) -> list[socket.socket]:
         """So many senders that are let in and say nothing."""
@@ -67,8 +55,10 @@ class Side:
         await until(lambda: len(self.door.senders) == before + number)
         return peers
 
-    async def send(self, *pieces: bytes) -> str:
-        """A whole upload; ``kept``, or the code of the refusal."""
+    async def send(self, *pieces: bytes, way: Way | None = None) -> str:
+        """A whole upload, which comes in one way; ``kept``, or the code of the refusal."""
+        if way is not None:
+            return await hear(await way.come(self.door, *pieces, connect=self.connect))
         peer = self.connect()
         await in_thread(send_whole, peer, *pieces)
         return await hear(peer)
@@ -77,11 +67,6 @@ class Side:
         """Whether the one sender there is has been told something."""
         (sender,) = self.door.senders
         return sender._answered
-
-    def close(self) -> None:
-        """Leave nothing behind."""
-        for peer in self._peers:
-            peer.close()
 
 
 async def hear(peer: socket.socket) -> str:
@@ -99,26 +84,8 @@ async def opened(
     family: str, tmp_path: Path, settings: DoorSettings, places: Places | None = None
 ) -> AsyncIterator[Side]:
     """A door that is come to in one of the three ways."""
-    async with open_door(settings, places=places) as door:
-        port: Any = door.port
-        kind, address = socket.AF_INET, cast(Any, door.address)
-        if family == "IPv6":
-            kind = socket.AF_INET6
-            try:
-                port = reactor.listenTCP(0, door.factory, interface="::1")
-            except Exception as error:
-                pytest.skip(f"no IPv6 here: {error}")
-            address = ("::1", port.getHost().port)
-        elif family == "unix":
-            kind, address = socket.AF_UNIX, str(tmp_path / "door")
-            port = reactor.listenUNIX(address, door.factory)
-        side = Side(door, kind, address)
-        try:
-            yield side
-        finally:
-            side.close()
-            if port is not door.port:
-                await port.stopListening()
+    async with open_door(settings, places=places) as door, door.also_at(family, tmp_path) as way:
+        yield Side(door, way)
 
 
 each_family = pytest.mark.parametrize("family", ["IPv4", "IPv6", "unix"])
@@ -135,6 +102,18 @@ async def test_max_size(family: str, tmp_path: Path, size: int, end: str, cut: i
     async with opened(family, tmp_path, DoorSettings(max_size=1000)) as side:
         data = bytes(size)
         assert await side.send(data[:cut], data[cut:]) == end
+        assert side.door.kept == ([data] if end == "kept" else [])
+
+
+@pytest.mark.parametrize(("size", "end"), [(999, "kept"), (1000, "kept"), (1001, "too-large")])
+@each_family
+async def test_max_size_each_way(
+    way: Way, family: str, tmp_path: Path, size: int, end: str
+) -> None:
+    """The same in whatever way the pieces come."""
+    async with opened(family, tmp_path, DoorSettings(max_size=1000)) as side:
+        data = bytes(size)
+        assert await side.send(data[:999], data[999:], way=way) == end
         assert side.door.kept == ([data] if end == "kept" else [])
 
 
@@ -330,32 +309,32 @@ async def test_longest_stay(family: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("most", [1, 2, 50])
 @each_family
-async def test_max_connections(family: str, tmp_path: Path, most: int) -> None:
+async def test_max_connections(way: Way, family: str, tmp_path: Path, most: int) -> None:
     """The last place is given, and one more is not; what is given back is given again."""
     async with opened(family, tmp_path, DoorSettings(max_per_address=0), Places(most)) as side:
         peers = await side.come(most - 1)
-        assert await side.send(b"the last but none") == "kept"
+        assert await side.send(b"the last but none", way=way) == "kept"
         await until(lambda: len(side.door.factory.protocols) == most - 1)
         peers += await side.come(1)
-        assert await side.send(b"one more") == "busy"
+        assert await side.send(b"one more", way=way) == "busy"
         peers[0].close()
         await until(lambda: len(side.door.senders) == most - 1)
-        assert await side.send(b"again") == "kept"
+        assert await side.send(b"again", way=way) == "kept"
 
 
 @pytest.mark.parametrize("most", [1, 2, 50])
 @each_family
-async def test_max_per_address(family: str, tmp_path: Path, most: int) -> None:
+async def test_max_per_address(way: Way, family: str, tmp_path: Path, most: int) -> None:
     """The same for one address; who comes to a unix socket has none."""
     async with opened(family, tmp_path, DoorSettings(max_per_address=most)) as side:
         peers = await side.come(most - 1)
-        assert await side.send(b"the last but none") == "kept"
+        assert await side.send(b"the last but none", way=way) == "kept"
         await until(lambda: len(side.door.factory.protocols) == most - 1)
         peers += await side.come(1)
-        assert await side.send(b"one more") == ("kept" if family == "unix" else "busy")
+        assert await side.send(b"one more", way=way) == ("kept" if family == "unix" else "busy")
         peers[0].close()
         await until(lambda: len(side.door.senders) == most - 1)
-        assert await side.send(b"again") == "kept"
+        assert await side.send(b"again", way=way) == "kept"
 
 
 @pytest.mark.parametrize("most", [1, 3])
@@ -387,11 +366,11 @@ async def test_most_turned_away(family: str, tmp_path: Path, most: int) -> None:
         ("unix", "0.0.0.0/0", "kept"),
     ],
 )
-async def test_networks(family: str, tmp_path: Path, denied: str, end: str) -> None:
+async def test_networks(way: Way, family: str, tmp_path: Path, denied: str, end: str) -> None:
     """The last address of a network is in it, and its neighbours are not."""
     rules = Rules([], [parse_network(denied)])
     async with opened(family, tmp_path, DoorSettings(rules=rules)) as side:
-        assert await side.send(b"content") == end
+        assert await side.send(b"content", way=way) == end
 
 
 async def _say(side: Side, peer: socket.socket, data: bytes) -> None:
