@@ -234,7 +234,9 @@ class _Commits:
     def keep(self, size: int = 10) -> Deferred[None]:
         serial = self.serial
         self.serial += 1
-        done = self.commits.keep(self.folder, _part(self.folder, serial), [b"x" * 10], size)
+        done: Deferred[Any] = Deferred()
+        part = _part(self.folder, serial)
+        self.commits.keep(self.folder, part, [b"x" * 10], size, done.callback)
         return done.addBoth(lambda result: self.results.__setitem__(serial, result))
 
 
@@ -271,13 +273,15 @@ def test_those_of_one_turn_go_together(folder: Folder, files: FaultyFiles) -> No
     disk = ManualDisk()
     commits = GroupCommit(disk, turns.append)
     for _ in range(2):
-        kept = [commits.keep(folder, _part(folder, serial), [b"x"], 1) for serial in range(5)]
+        ends: list[object] = []
+        for serial in range(5):
+            commits.keep(folder, _part(folder, serial), [b"x"], 1, ends.append)
         assert disk.waiting == 0
         assert len(turns) == 1
         turns.pop()()
         assert disk.waiting == 1
         disk.work()
-        assert all(done.called for done in kept)
+        assert len(ends) == 5
     assert files.calls["fsync"] == 2 * (5 + 1)
 
 
@@ -365,7 +369,7 @@ def test_a_disk_that_raises(folder: Folder) -> None:
     ends: list[object] = []
     for serial in range(LANES + 1):
         odd.broken = serial < LANES
-        commits.keep(folder, _part(folder, serial), [b"x"], 1).addBoth(ends.append)
+        commits.keep(folder, _part(folder, serial), [b"x"], 1, ends.append)
     assert [isinstance(end, Failure) for end in ends] == [True] * LANES
     odd.work()
     assert isinstance(ends[-1], KeptFile)
@@ -379,9 +383,11 @@ def test_a_turn_that_cannot_end(folder: Folder) -> None:
 
     disk = ManualDisk()
     commits = GroupCommit(disk, raises)
-    kept = [commits.keep(folder, _part(folder, serial), [b"x"], 1) for serial in range(5)]
+    ends: list[object] = []
+    for serial in range(5):
+        commits.keep(folder, _part(folder, serial), [b"x"], 1, ends.append)
     disk.work()
-    assert all(done.called for done in kept)
+    assert len(ends) == 5
 
 
 def test_an_end_that_cannot_be_told(commits: _Commits, expected_errors: list[str]) -> None:
@@ -390,8 +396,8 @@ def test_an_end_that_cannot_be_told(commits: _Commits, expected_errors: list[str
     for number in range(LANES + 5):
         commits.keep()
         if number == LANES + 1:
-            done, *_ = commits.commits._queue[-1]
-            done.callback(KeptFile("somebody else's", 0, None))
+            tell, *_ = commits.commits._queue[-1]
+            tell(KeptFile("somebody else's", 0, None))
     commits.disk.work()
     assert len(commits.results) == LANES + 5
     commits.keep()

@@ -37,12 +37,12 @@ from twisted_upload.interfaces import (
     IIncomingUpload,
     IUploadStore,
 )
-from twisted_upload.keeping import GroupCommit, at_once, keep_alone
+from twisted_upload.keeping import GroupCommit, Tell, at_once, keep_alone
 from twisted_upload.markers import Marker
 from twisted_upload.name_record import RECORD, NameRecord
 from twisted_upload.names import Moments, told_suffix
 from twisted_upload.new_folders import NewFolders
-from twisted_upload.partial import KeptFile, PartialFile
+from twisted_upload.partial import PartialFile
 from twisted_upload.space import Reserve, Room
 from twisted_upload.tally import ProgramCounts
 from twisted_upload.units import format_duration
@@ -282,18 +282,20 @@ class DirectoryStore:
             self._hooks.kept(marker)
 
     def keep(
-        self, part: PartialFile, pieces: list[bytes], size: int, *, alone: bool
-    ) -> Deferred[KeptFile]:
+        self, part: PartialFile, pieces: list[bytes], size: int, tell: Tell, *, alone: bool
+    ) -> None:
         """
         Have a file kept.
 
         :param pieces: its last bytes, so many as ``size`` says.
+        :param tell: called with what has come of it, once.
         :param alone: not together with others: it may take long.
         """
         folder = part.folder
         if alone or (folder.durable and not folder.parallel_sync):
-            return self.disk.run(lambda: keep_alone(folder, part, pieces))
-        return self._commits.keep(folder, part, pieces, size)
+            self.disk.run(lambda: keep_alone(folder, part, pieces)).addBoth(tell)
+        else:
+            self._commits.keep(folder, part, pieces, size, tell)
 
     def _self_test(self) -> None:
         """

@@ -35,7 +35,15 @@ from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-__all__ = ["Doorstep", "EagerServer", "ITakesWhole", "Newcomer", "read_eagerly", "read_now"]
+__all__ = [
+    "Doorstep",
+    "EagerServer",
+    "ITakesWhole",
+    "Newcomer",
+    "read_eagerly",
+    "read_now",
+    "serve_newcomers",
+]
 
 AT_ONCE = 256
 """Newcomers that are seen to in one turn of the reactor at the most."""
@@ -173,9 +181,10 @@ class Newcomer:
     :ivar host: its address.
     :ivar port: the same.
     :ivar group: what it is counted by.
+    :ivar pieces: what it has sent so far.
     """
 
-    __slots__ = ("_address", "_doorstep", "group", "host", "ours", "port")
+    __slots__ = ("_address", "_doorstep", "group", "host", "ours", "pieces", "port")
 
     def __init__(self, doorstep: Doorstep, ours: Any, address: Any, group: str) -> None:
         self._doorstep = doorstep
@@ -183,9 +192,37 @@ class Newcomer:
         self.ours = ours
         self.host, self.port = address[0], address[1]
         self.group = group
+        self.pieces: list[bytes] = []
+
+    def read(self, view: memoryview) -> tuple[int, bool | None]:
+        """
+        Read what is there.
+
+        :param view: of a buffer for that.
+        :return: how many bytes have come; and whether the connection has broken, or
+            `None` where there may be more to come.
+        """
+        size = 0
+        receive, pieces = self.ours.recv_into, self.pieces
+        try:
+            while len(pieces) < READS:
+                count = receive(view, 0, _NOW)
+                if not count:
+                    return size, False
+                size += count
+                pieces.append(bytes(view[:count]))
+        except BlockingIOError:
+            pass
+        except OSError:
+            return size, True
+        return size, None
+
+    def serve(self) -> None:
+        """There is more to come, or to be refused: the ordinary way."""
+        self._doorstep.serve(self.ours, self._address, self.pieces)
 
     def adopt(self, protocol: IProtocol) -> None:
-        """Make a connection of it, after all."""
+        """Make a connection of it for a protocol."""
         self._doorstep.adopt(self.ours, self._address, protocol)
 
 
@@ -200,12 +237,11 @@ class ITakesWhole(Protocol):
         :return: what it is counted by; `None` where not.
         """
 
-    def take_whole(self, newcomer: Newcomer, pieces: Sequence[bytes], *, lost: bool) -> None:
+    def take_whole(self, newcomer: Newcomer, *, lost: bool) -> None:
         """
         Take an upload.
 
-        :param newcomer: who has sent it; its socket is the factory's from now on.
-        :param pieces: all that has come of it.
+        :param newcomer: who has sent it, and all of it; the factory's from now on.
         :param lost: the connection has broken; otherwise it has half-closed.
         """
 
@@ -214,6 +250,10 @@ class Doorstep:
     """
     Where newcomers at a port are met.
 
+    One whose end has not come yet is read once more in the next turn of the reactor,
+    after what this one has brought has been kept: most of those who have just
+    connected are whole by then, where the daemon is busy.
+
     :param port: listens; its socket is a `twisted_upload.ports` one.
     """
 
@@ -221,6 +261,7 @@ class Doorstep:
         self._port = port
         self._factory: ITakesWhole = port.factory
         self._view = port.transport.args[0]
+        self._again: list[Newcomer] = []
 
     def meet(self) -> None:
         """Accept whoever has come: what a port does when it can be read from."""
@@ -233,8 +274,8 @@ class Doorstep:
                 return
             try:
                 if listening.short:
-                    newcomer, address = listening.accept()
-                    self._serve(newcomer, address, None)
+                    ours, address = listening.accept()
+                    self.serve(ours, address)
                     continue
                 descriptor, address = accept()
             except BlockingIOError:
@@ -246,66 +287,75 @@ class Doorstep:
                     listening.wait(error)
                     return
                 continue
-            newcomer = _socket.socket(port.addressFamily, port.socketType, 0, descriptor)
+            ours = _socket.socket(port.addressFamily, port.socketType, 0, descriptor)
             try:
-                room -= self._meet(newcomer, address)
+                room -= self._meet(ours, address)
             except Exception:  # the others are met all the same
                 _log.failure("a defect: a newcomer could not be served")
-                newcomer.close()
+                ours.close()
 
-    def _meet(self, newcomer: Any, address: Any) -> int:
+    def meet_again(self) -> None:
+        """Serve all who have been accepted."""
+        again, self._again = self._again, []
+        for newcomer in again:
+            try:
+                self._meet_once_more(newcomer)
+            except Exception:
+                _log.failure("a defect: a newcomer could not be served")
+                newcomer.ours.close()
+
+    def _meet(self, ours: Any, address: Any) -> int:
         """See to one of them; how many bytes have come."""
-        if len(address) == 4 and address[3]:  # link-local: its host is not all of it
-            self._serve(newcomer, address, None)
-            return 0
-        host = address[0]
-        group = self._factory.lets_in(host)
+        # The host of a link-local address is not all of it.
+        group = None if len(address) == 4 and address[3] else self._factory.lets_in(address[0])
         if group is None:
-            self._serve(newcomer, address, None)
+            self.serve(ours, address)
             return 0
-        view, pieces, size = self._view, [], 0
-        try:
-            for _ in range(READS):
-                count = newcomer.recv_into(view, 0, _NOW)
-                if not count:
-                    break
-                size += count
-                pieces.append(bytes(view[:count]))
-            else:
-                raise BlockingIOError
-            lost = False
-        except BlockingIOError:
-            self._serve(newcomer, address, pieces)
+        newcomer = Newcomer(self, ours, address, group)
+        size, lost = newcomer.read(self._view)
+        if lost is not None:
+            self._factory.take_whole(newcomer, lost=lost)
             return size
-        except OSError:
-            lost = True
-        self._factory.take_whole(Newcomer(self, newcomer, address, group), pieces, lost=lost)
+        if not self._again:
+            self._port.reactor.callLater(0, self.meet_again)
+        self._again.append(newcomer)
         return size
 
-    def _serve(self, newcomer: Any, address: Any, already: Sequence[bytes] | None) -> None:
-        """The ordinary way."""
+    def _meet_once_more(self, newcomer: Newcomer) -> None:
+        if self._factory.lets_in(newcomer.host) is not None:  # still
+            _, lost = newcomer.read(self._view)
+            if lost is not None:
+                self._factory.take_whole(newcomer, lost=lost)
+                return
+        newcomer.serve()
+
+    def serve(self, ours: Any, address: Any, already: Sequence[bytes] | None = None) -> None:
+        """
+        Have somebody served in the ordinary way.
+
+        :param already: what has been read.
+        """
         if len(address) == 4:
             numbers = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
             address = (socket.getnameinfo(address, numbers)[0], *address[1:])
         port = self._port
         protocol = port.factory.buildProtocol(port._buildAddr(address))  # noqa: SLF001 - no public way
         if protocol is None:
-            newcomer.close()
+            ours.close()
         else:
-            self.adopt(newcomer, address, protocol, already)
+            self.adopt(ours, address, protocol, already)
 
     def adopt(
         self,
-        newcomer: Any,
+        ours: Any,
         address: Any,
         protocol: IProtocol,
         already: Sequence[bytes] | None = None,
     ) -> None:
         """Make a connection for a protocol, which begins with what has been read."""
         port = self._port
-        ours = newcomer
-        if not isinstance(newcomer, socket.socket):
-            ours = socket.socket(port.addressFamily, port.socketType, 0, newcomer.detach())
+        if not isinstance(ours, socket.socket):
+            ours = socket.socket(port.addressFamily, port.socketType, 0, ours.detach())
         port.sessionno += 1
         transport = port.transport(ours, protocol, address, port, port.sessionno, port.reactor)
         transport.already = already
@@ -329,7 +379,15 @@ def read_eagerly(port: Any) -> None:
         return
     port.transport = partial(EagerServer, memoryview(bytearray(tcp.Server.bufferSize)))
     if hasattr(port.factory, "take_whole"):
-        port.doRead = Doorstep(port).meet
+        port.doorstep = Doorstep(port)
+        port.doRead = port.doorstep.meet
+
+
+def serve_newcomers(port: Any) -> None:
+    """Serve those whom a port has accepted, if it makes any wait for that."""
+    doorstep = getattr(port, "doorstep", None)
+    if doorstep is not None:
+        doorstep.meet_again()
 
 
 _log = Logger()

@@ -58,8 +58,14 @@ class IFolderStore(Protocol):
     most_held: int
 
     def keep(
-        self, part: PartialFile, pieces: list[bytes], size: int, *, alone: bool
-    ) -> Deferred[KeptFile]:
+        self,
+        part: PartialFile,
+        pieces: list[bytes],
+        size: int,
+        tell: Callable[[KeptFile | Failure], object],
+        *,
+        alone: bool,
+    ) -> None:
         """Have a file kept; see `DirectoryStore.keep`."""
 
     def tell_kept(self, marker: Marker) -> None:
@@ -288,11 +294,13 @@ class DirectoryIncoming:
         size = self._waiting
         pieces = self._take_pieces()
         self._busy = True
-        keeping = self._store.keep(self._part, pieces, size, alone=self._created)
-        self._created = True
-        keeping.addCallbacks(self._kept, self._went_wrong)
+        alone, self._created = self._created, True
+        self._store.keep(self._part, pieces, size, self._kept, alone=alone)
 
-    def _kept(self, kept: KeptFile) -> None:
+    def _kept(self, kept: KeptFile | Failure) -> None:
+        if isinstance(kept, Failure):
+            self._went_wrong(kept)
+            return
         self._let_go()
         if self._over:
             self._discard()

@@ -61,6 +61,7 @@ _SWEPT_AT_MOST = 5
 T = TypeVar("T")
 Result = KeptFile | Exception
 Upload = tuple[PartialFile, Sequence[bytes]]
+Tell = Callable[["KeptFile | Failure"], object]
 
 
 def keep_together(
@@ -279,26 +280,30 @@ class GroupCommit:
         self._after_turn = after_turn
         self._forming = self._starting = False
         self._courtesy = Courtesy(disk)
-        self._queue: list[tuple[Deferred[KeptFile], Folder, Upload, int]] = []
+        self._queue: list[tuple[Tell, Folder, Upload, int]] = []
         self._busy = 0
 
     def keep(
-        self, folder: Folder, part: PartialFile, pieces: Sequence[bytes], size: int
-    ) -> Deferred[KeptFile]:
+        self,
+        folder: Folder,
+        part: PartialFile,
+        pieces: Sequence[bytes],
+        size: int,
+        tell: Tell,
+    ) -> None:
         """
         Keep a file of which nothing has been written yet.
 
         :param size: bytes of the pieces.
+        :param tell: called with what has come of it, once.
         """
-        done: Deferred[KeptFile] = Deferred()
-        self._queue.append((done, folder, (part, pieces), size))
+        self._queue.append((tell, folder, (part, pieces), size))
         if not self._forming and self._busy < LANES:
             self._forming = True
             try:
                 self._after_turn(self._formed)
             except Exception:  # then this one goes by itself
                 self._formed()
-        return done
 
     def _formed(self) -> None:
         self._forming = False
@@ -325,7 +330,7 @@ class GroupCommit:
             size += its_size
         bunch, self._queue = self._queue[:number], self._queue[number:]
         uploads = [upload for _, _, upload, _ in bunch]
-        waiting = [done for done, _, _, _ in bunch]
+        waiting = [tell for tell, _, _, _ in bunch]
         self._busy += 1
 
         def job(waiting_now: Callable[[], None]) -> list[Result]:
@@ -338,24 +343,24 @@ class GroupCommit:
             running = fail(Failure())
         running.addCallbacks(self._tell, self._fail, (waiting,), {}, (waiting,))
 
-    def _tell(self, results: list[Result], waiting: list[Deferred[KeptFile]]) -> None:
+    def _tell(self, results: list[Result], waiting: list[Tell]) -> None:
         self._next()
-        for done, result in zip(waiting, results, strict=True):
-            _tell_one(done, Failure(result) if isinstance(result, Exception) else result)
+        for tell, result in zip(waiting, results, strict=True):
+            _tell_one(tell, Failure(result) if isinstance(result, Exception) else result)
 
-    def _fail(self, failure: Failure, waiting: list[Deferred[KeptFile]]) -> None:
+    def _fail(self, failure: Failure, waiting: list[Tell]) -> None:
         self._next()
-        for done in waiting:
-            _tell_one(done, failure)
+        for tell in waiting:
+            _tell_one(tell, failure)
 
     def _next(self) -> None:
         self._busy -= 1
         self._start()
 
 
-def _tell_one(done: Deferred[KeptFile], result: KeptFile | Failure) -> None:
+def _tell_one(tell: Tell, result: KeptFile | Failure) -> None:
     try:
-        done.callback(result)
+        tell(result)
     except Exception:  # one that cannot be told is not to keep it from the others
         _log.failure("the end of an upload cannot be delivered")
 

@@ -128,7 +128,8 @@ class Moments:
         if now > self.latest:
             self.latest, self._serial, self.told = now, 0, False
         else:
-            self.tell(seconds)
+            if now < self.latest:
+                self.tell(seconds)
             self._serial += 1
             if self._serial >= SERIALS:
                 self.latest += 1

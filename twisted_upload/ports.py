@@ -26,6 +26,7 @@ from twisted.internet.interfaces import (
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from twisted_upload.eager import serve_newcomers
 from twisted_upload.spare import SpareDescriptors
 
 __all__ = [
@@ -155,8 +156,9 @@ def accept_the_rest(port: Any) -> None:
     poll.register(port.fileno(), select.POLLIN)
     for _ in range(MOST_ACCEPTS):
         if not poll.poll(0):
-            return
+            break
         port.doRead()
+    serve_newcomers(port)
 
 
 def accept_no_more(port: Any) -> None:
@@ -164,6 +166,7 @@ def accept_no_more(port: Any) -> None:
     port.stopReading()
     if isinstance(port.socket, _WaitingSocket):
         port.socket.wait_for_nobody()
+    serve_newcomers(port)
 
 
 class _WaitingSocket:

@@ -98,9 +98,9 @@ class UploadFactory(Connections, ServerFactory):
         """See `ITakesWhole.lets_in`."""
         return self.gate.lets_in(host)
 
-    def take_whole(self, newcomer: Newcomer, pieces: Sequence[bytes], *, lost: bool) -> None:
+    def take_whole(self, newcomer: Newcomer, *, lost: bool) -> None:
         """See `ITakesWhole.take_whole`."""
-        WholeUpload(self, newcomer).take(pieces, lost=lost)
+        WholeUpload(self, newcomer).take(lost=lost)
 
     def stopFactory(self) -> None:
         """The last of its ports is closed."""

@@ -208,7 +208,7 @@ class Room:
         self.budget = SpaceBudget(reserve, look) if reserve != Reserve() else None
         self._look = self.budget.look if self.budget is not None else look
         self._looking = False
-        self._looked = float("-inf")
+        self._looked = self._fresh_until = float("-inf")
         self._timer: IDelayedCall | None = None
         self._started = False
         self._told_uncounted = False
@@ -255,9 +255,11 @@ class Room:
         """
         :raises NoSpace: the reserve has been reached, or no inodes are left.
         """
-        if self.budget is None and not self.short_of:
+        budget = self.budget
+        if budget is not None and budget.space is not self.space:
+            self.notice()
+        if not self.short_of and (budget is None or self._clock.seconds() < self._fresh_until):
             return
-        self.notice()
         self._look_again()
         if self.short_of:
             raise NoSpace
@@ -323,6 +325,7 @@ class Room:
         now = self._clock.seconds()
         if not self._looking and now - self._looked >= ROOM_IS_FRESH:
             self._looked = now
+            self._fresh_until = now + ROOM_IS_FRESH
             self._looking = True
             # What cannot be looked at is not our business here: the write path
             # meets the same disk and tells.

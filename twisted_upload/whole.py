@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.protocol import Protocol, connectionDone
@@ -39,21 +38,22 @@ class WholeUpload(Sender):
     def __init__(self, factory: UploadFactory, newcomer: Newcomer) -> None:
         super().__init__(factory, newcomer.group)
         self._newcomer = newcomer
+        self._peer = socket_name(newcomer.host, newcomer.port)
         self._open = True  # its socket
         self._rest: _Rest | None = None
         self._began_at = factory.clock.seconds()
 
-    def take(self, pieces: Sequence[bytes], *, lost: bool) -> None:
+    def take(self, *, lost: bool) -> None:
         """
         See to its upload.
 
-        :param pieces: the file, or what has come of it.
-        :param lost: the connection has broken.
+        :param lost: the connection has broken, and what has come is not all of it.
         """
         factory = self.factory
         factory.gate.admission.enter(self._group)
         factory.came(self)
         self._half_closed = not lost
+        pieces, self._newcomer.pieces = self._newcomer.pieces, []
         try:
             for data in pieces:
                 if not self._has_come(data):
@@ -69,7 +69,7 @@ class WholeUpload(Sender):
     @property
     def peer(self) -> str:
         """The sender, for people."""
-        return socket_name(self._newcomer.host, self._newcomer.port)
+        return self._peer
 
     def abort(self) -> None:
         """See `IConnection.abort`."""
