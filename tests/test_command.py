@@ -945,7 +945,7 @@ async def test_starts_quickly(photo: Path) -> None:
     imported = {line.rpartition("|")[2].strip() for line in sent.err.splitlines()}
     assert "twisted.internet.reactor" in imported
     useless = {
-        *("rich", "importlib.metadata", "twisted.application", "gzip", "glob"),
+        *("rich", "importlib.metadata", "twisted.application", "gzip"),
         *("twisted_upload.journal_command", "twisted_upload.pinging", "twisted_upload.serving"),
         *("twisted_upload.options", "twisted_upload.lifecycle", "twisted_upload.directory"),
     }

@@ -17,12 +17,14 @@ from tests.daemon import PATIENCE, SUCCESS, Daemon, deadly, run_twistd
 
 SCRIPT = """
 import gc, sys
+before = {*sys.modules}
 from twisted_upload.entry import main
 try:
     main()
 finally:
     sys.stdout.flush()
-    sys.__stderr__.write(" ".join([f"collecting={gc.isenabled()}", *sys.modules]))
+    told = (f"collecting={gc.isenabled()}", *({*sys.modules} - before))
+    sys.__stderr__.write("\\n" + " ".join(told))
 """
 """The command, which tells what it has imported."""
 
