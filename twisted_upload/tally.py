@@ -8,7 +8,8 @@ where a metric of a library takes two and more.
 from __future__ import annotations
 
 import threading
-from bisect import bisect_left
+from bisect import bisect_right
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
 from twisted_upload.answers import CODES
@@ -29,12 +30,15 @@ from twisted_upload.metrics import (
     Samples,
 )
 
-__all__ = ["DiskTimes", "Histogram", "ProgramCounts", "SharedHistogram", "Tally"]
+__all__ = ["DiskTimes", "Histogram", "ProgramCounts", "Tally"]
+
+MOST_FRESH = 256
+"""Values that wait for their buckets at the most."""
 
 
 class Histogram:
     """
-    How often values fell between bounds.
+    How often values fell between bounds.  Any thread may count in it.
 
     :param bounds: the largest value of each bucket but the last.
     """
@@ -42,33 +46,30 @@ class Histogram:
     def __init__(self, bounds: Sequence[float]) -> None:
         self._bounds = bounds
         self._values: list[float] = [0] * (len(bounds) + 1) + [0.0]
-
-    def observe(self, value: float) -> None:
-        """Count one."""
-        self._values[bisect_left(self._bounds, value)] += 1
-        self._values[-1] += value
-
-    def sample(self) -> list[float]:
-        """All of it: see `twisted_upload.metrics`."""
-        return [*self._values]
-
-
-class SharedHistogram(Histogram):
-    """One that any thread may count in."""
-
-    def __init__(self, bounds: Sequence[float]) -> None:
-        super().__init__(bounds)
+        # Values that wait for their buckets: to find those of many costs a fifth.
+        self._fresh: deque[float] = deque()
         self._mutex = threading.Lock()
 
     def observe(self, value: float) -> None:
         """Count one."""
-        with self._mutex:
-            super().observe(value)
+        fresh = self._fresh
+        fresh.append(value)
+        if len(fresh) >= MOST_FRESH:
+            self.sample()
 
     def sample(self) -> list[float]:
-        """All of it, and nothing that is only half counted."""
+        """All of it: see `twisted_upload.metrics`."""
         with self._mutex:
-            return super().sample()
+            fresh = self._fresh
+            values = sorted([fresh.popleft() for _ in range(len(fresh))])
+            counted = 0
+            for bucket, bound in enumerate(self._bounds):
+                reached = bisect_right(values, bound, counted)
+                self._values[bucket] += reached - counted
+                counted = reached
+            self._values[-2] += len(values) - counted
+            self._values[-1] += sum(values)
+            return [*self._values]
 
 
 class _Listener:
@@ -139,8 +140,8 @@ class DiskTimes:
     """
 
     def __init__(self) -> None:
-        self.fsync = SharedHistogram(FSYNC.bounds)
-        self.publish = SharedHistogram(PUBLISH.bounds)
+        self.fsync = Histogram(FSYNC.bounds)
+        self.publish = Histogram(PUBLISH.bounds)
 
     def samples(self, directory: str) -> Samples:
         """All of it."""
