@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from twisted.logger import formatEvent, globalLogPublisher
+from twisted.logger import Logger, formatEvent, globalLogPublisher
 
 from tests.helpers import open_door, reset, until
 from tests.ways import Way, half_close
@@ -52,6 +52,17 @@ def test_line(ended: UploadEnd, line: str) -> None:
     assert formatEvent(event) == line.format(formatEvent(kept))
     assert formatEvent(event_of_one) == f"{formatEvent(event)}, through {ended.listener}"
     assert event.items() >= ended._asdict().items()
+
+
+def test_event() -> None:
+    """Whoever observes the log is told of an end as a Logger would tell it, with all it knows."""
+    logger = Logger(namespace="twisted_upload.ends")
+    event, expected = logged(
+        lambda: log_end(KEPT), lambda: logger.info("{upload}", upload=KEPT, **KEPT._asdict())
+    )
+    assert repr(event.pop("log_logger")) == repr(expected.pop("log_logger"))
+    assert expected.pop("log_time") >= event.pop("log_time") > 0
+    assert event == expected
 
 
 def logged(*log: Callable[[], None]) -> list[Any]:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twisted_upload.ends import UploadEnd
-from twisted_upload.records import FIELDS, Stamps, encode, end_fields
+from twisted_upload.records import FIELDS, Stamps, encode, encode_end
 
 WHOLE = UploadEnd(
     "kept",
@@ -23,6 +23,8 @@ WHOLE = UploadEnd(
     by_silence=True,
     heard=False,
 )
+
+MOMENT = "2026-11-22T12:43:24.291Z"
 
 
 def test_moments() -> None:
@@ -44,8 +46,10 @@ def test_order_of_moments(moment: float, later: float) -> None:
 
 def test_all_of_an_end() -> None:
     """Everything that is known of an upload is told, in the documented order."""
-    fields = end_fields(WHOLE)
+    fields = json.loads(encode_end(MOMENT, WHOLE, "info"))
     assert fields == {
+        "time": MOMENT,
+        "level": "info",
         "event": "kept",
         "listener": "scanner",
         "peer": "192.0.2.7:50123",
@@ -61,14 +65,45 @@ def test_all_of_an_end() -> None:
 
 def test_nothing_to_say() -> None:
     """A field that has nothing to say is left out."""
-    assert end_fields(UploadEnd("refused", "", "unix", 0, 0.5, code="empty")) == {
+    assert json.loads(
+        encode_end(MOMENT, UploadEnd("refused", "", "unix", 0, 0.5, code="empty"))
+    ) == {
+        "time": MOMENT,
         "event": "refused",
         "peer": "unix",
         "size": 0,
         "seconds": 0.5,
         "code": "empty",
     }
-    assert "code" not in end_fields(UploadEnd("lost", "", "unix", 1, 0.5))
+    assert "code" not in encode_end(MOMENT, UploadEnd("lost", "", "unix", 1, 0.5))
+
+
+ENDS = st.builds(
+    UploadEnd,
+    st.sampled_from(["kept", "refused", "lost"]),
+    *(st.text(), st.text()),
+    st.integers(0, 2**63),
+    st.floats(0, 1e9),
+    *(st.none() | st.text(), st.none() | st.text(), st.none() | st.text()),
+    *(st.booleans(), st.booleans()),
+)
+
+
+@given(ENDS, st.none() | st.sampled_from(["info", "notice"]))
+def test_an_end_is_encoded_like_the_rest(ended: UploadEnd, level: str | None) -> None:
+    """An end is the very text that all of its fields would be."""
+    line = encode_end(MOMENT, ended, level)
+    assert line == encode(json.loads(line))
+    assert (
+        json.loads(line).items()
+        <= {
+            **ended._asdict(),
+            "time": MOMENT,
+            "level": level,
+            "event": ended.end,
+            "seconds": round(ended.seconds, 6),
+        }.items()
+    )
 
 
 @given(st.text())

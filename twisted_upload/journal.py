@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 from twisted_upload.disk import IDisk
 from twisted_upload.ends import UploadEnd
 from twisted_upload.journal_files import JournalFiles
-from twisted_upload.records import GAP, Stamps, encode, end_fields
+from twisted_upload.records import GAP, Stamps, encode, encode_end
 
 __all__ = ["INTERVAL", "MOST_WAITING", "Journal"]
 
@@ -69,7 +69,7 @@ class Journal:
 
     def __call__(self, ended: UploadEnd) -> None:
         """Write it down, some time soon."""
-        line = self._line(end_fields(ended))
+        line = encode_end(self._moment(), ended) + "\n"
         if self._waiting + len(line) > MOST_WAITING:
             self._dropped += 1
             self._trouble.came("the disk is too slow", dropped=1)
@@ -96,8 +96,8 @@ class Journal:
                 self._timer = None
             self._trouble.close(len(self._taken) + len(self._lines))
 
-    def _line(self, fields: dict[str, object]) -> str:
-        return encode({"time": self._stamps.milliseconds(self._now()), **fields}) + "\n"
+    def _moment(self) -> str:
+        return self._stamps.milliseconds(self._now())
 
     def _write(self) -> Deferred[None]:
         self._timer = None
@@ -105,7 +105,7 @@ class Journal:
         dropped = self._dropped
         text = "".join(self._taken)
         if dropped:
-            text += self._line({"event": GAP, "lines": dropped})
+            text += encode({"time": self._moment(), "event": GAP, "lines": dropped}) + "\n"
         data = text.encode("ascii")
         writing = self._writing = Deferred()
         self._disk.run(lambda: self._files.append(data)).addCallbacks(

@@ -26,7 +26,7 @@ from twisted_upload.errors import CannotStart
 from twisted_upload.links import check_links
 from twisted_upload.log_file import LogFile
 from twisted_upload.log_writer import LogWriter
-from twisted_upload.records import JSON, TEXT, Stamps, encode, end_fields
+from twisted_upload.records import JSON, TEXT, Stamps, encode, encode_end
 
 __all__ = [
     "JOURNAL_STREAM",
@@ -149,12 +149,20 @@ class _Lines:
     def __init__(self, form: str, journald: bool) -> None:
         self._journald = journald
         self._line = self._json if form == JSON else self._text
+        self._of_end = self._json_of_end if form == JSON else self._text_of_end
         self._stamps = Stamps()
 
     def __call__(self, event: LogEvent) -> str:
         """The line of one event, or several; none where it says nothing."""
-        level = _level(event)
-        line = self._line(event, level)
+        ended = event.get("upload")
+        line: str | None
+        if isinstance(ended, UploadEnd):
+            # Between info and warn, if it was not kept.
+            level = "info" if ended.end == "kept" else "notice"
+            line = self._of_end(event, ended, level)
+        else:
+            level = _level(event)
+            line = self._line(event, level)
         if line is None:
             return ""
         if self._journald:
@@ -183,10 +191,6 @@ class _Lines:
 
     def _json(self, event: LogEvent, level: str) -> str | None:
         fields = {"time": self._stamps.milliseconds(event.get("log_time", 0.0)), "level": level}
-        ended = event.get("upload")
-        if isinstance(ended, UploadEnd):
-            fields.update(end_fields(ended))
-            return encode(fields)
         message = _message(event)
         if "log_failure" in event:
             fields["message"] = message or event["log_failure"].getErrorMessage()
@@ -196,6 +200,15 @@ class _Lines:
         else:
             return None
         return encode(fields)
+
+    # What each upload pays for.
+
+    def _text_of_end(self, event: LogEvent, ended: UploadEnd, level: str) -> str:
+        text = str(ended) if event["log_format"] == "{upload}" else _message(event)
+        return f"{self._stamps.seconds(event['log_time'])}Z {text}"
+
+    def _json_of_end(self, event: LogEvent, ended: UploadEnd, level: str) -> str:
+        return encode_end(self._stamps.milliseconds(event["log_time"]), ended, level)
 
 
 def observer_for(
@@ -295,9 +308,6 @@ def _encoded(text: str) -> bytes:
 
 
 def _level(event: LogEvent) -> str:
-    """The level's name; that of an upload which was not kept is between info and warn."""
-    if event.get("end") in ("refused", "lost"):
-        return "notice"
     level = event.get("log_level")
     return "info" if level is None else str(level.name)
 
