@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from hypothesis import given, is_hypothesis_test, settings
 from hypothesis import strategies as st
+from twisted.internet import tcp
 from twisted.logger import globalLogPublisher
 
 from tests.helpers import (
@@ -54,9 +55,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         in_each_way(metafunc)
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def _eager(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(OpenDoor, "eager", request.param)
+    monkeypatch.setattr(OpenDoor, "eager", getattr(request, "param", True))
 
 
 def _code(answer: bytes) -> str:
@@ -88,6 +89,13 @@ def _counts(door: OpenDoor) -> dict[str, int]:
 
 def _counted(door: OpenDoor, counts: dict[str, int]) -> bool:
     return _counts(door) == counts
+
+
+async def test_transports(request: pytest.FixtureRequest) -> None:
+    """What is said of the transports of these tests is so."""
+    async with open_door() as door:
+        eager = request.node.callspec.params["_eager"]
+        assert (door.port.transport is not tcp.Server) is eager
 
 
 # -- how many -----------------------------------------------------------------
@@ -198,6 +206,22 @@ async def test_place_of_an_upload_that_is_being_kept(way: Way) -> None:
         door.store.release()
         assert places.taken == 0
         assert door.kept == [b"content"]
+
+
+async def test_address_of_an_upload_that_is_being_kept(way: Way) -> None:
+    """The same where the places are those of its address."""
+    async with open_door(DoorSettings(max_per_address=1)) as door:
+        door.store.holding = True
+        peer = await way.come(door, b"content")
+        await until(lambda: door.store._held)
+        other = await way.come(door, b"other", connect=partial(door.connect, "127.0.0.2"))
+        await until(lambda: len(door.store._held) == 2)
+        assert _code(await way.send(door, b"more")) == "busy"
+        door.store.release()
+        assert (await _hear(peer), await _hear(other)) == (KEPT, KEPT)
+        await door.is_quiet()
+        assert len(door.factory.gate.admission) == 0
+        assert await way.send(door, b"more") == KEPT
 
 
 # -- who ----------------------------------------------------------------------

@@ -23,6 +23,7 @@ from typing import Any
 import pytest
 from hypothesis import given, is_hypothesis_test, settings
 from hypothesis import strategies as st
+from twisted.internet import tcp
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
 from twisted.logger import LogLevel, formatEvent
@@ -77,9 +78,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         in_each_way(metafunc)
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def _eager(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(OpenDoor, "eager", request.param)
+    monkeypatch.setattr(OpenDoor, "eager", getattr(request, "param", True))
 
 
 def _heard_so_far(peer: socket.socket) -> bytes:
@@ -105,6 +106,13 @@ def _flood(peer: socket.socket) -> str:
         except (ConnectionResetError, BrokenPipeError) as error:
             return errno.errorcode[error.errno or 0]
     return "nothing"
+
+
+async def test_transports(request: pytest.FixtureRequest) -> None:
+    """What is said of the transports of these tests is so."""
+    async with open_door() as door:
+        eager = request.node.callspec.params["_eager"]
+        assert (door.port.transport is not tcp.Server) is eager
 
 
 def test_interfaces() -> None:
@@ -1231,6 +1239,20 @@ async def test_drain_waits_for_the_unheard() -> None:
         door.store.release()
         await drained
         assert door.kept == [b"content"]
+
+
+async def test_drain_waits_for_an_empty_one(way: Way) -> None:
+    """The same for one without a byte, where those are kept."""
+    async with open_door(DoorSettings(allow_empty=True)) as door:
+        door.store.holding = True
+        peer = await way.come(door)
+        await until(lambda: door.store._held)
+        drained = door.factory.drain()
+        assert door.factory.uploads_in_flight == 1
+        assert not drained.called
+        door.store.release()
+        await drained
+        assert await in_thread(read_all, peer) == KEPT
 
 
 async def test_nothing_to_drain(way: Way) -> None:
