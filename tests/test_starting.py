@@ -88,6 +88,29 @@ def test_completion_script(shell: str) -> None:
     assert slow(modules) == set()
 
 
+def test_bars() -> None:
+    """A file that is sent before its bar would be drawn does not wait for rich."""
+    script = (
+        "import io, sys\n"
+        "from twisted.internet.task import Clock\n"
+        "from twisted_upload.display import FRAME, Bars\n"
+        "from twisted_upload.streams import Output\n"
+        "clock, out = Clock(), io.StringIO()\n"
+        "bars = Bars(clock, Output(out))\n"
+        "bars.add(0, 'a file')\n"
+        "bars.set(0, 1, 2, 'so far')\n"
+        "bars.print_above('a line')\n"
+        "print('rich' in sys.modules, 'a file' in out.getvalue())\n"
+        "clock.advance(FRAME)\n"
+        "print('rich' in sys.modules, 'a file' in out.getvalue())\n"
+        "bars.remove(0)\n"
+        "bars.close()\n"
+    )
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False", "True", "True"]
+
+
 TELLING = {"PYTHONPROFILEIMPORTTIME": "1"}
 """What has a program of Python tell on standard error what it imports."""
 
