@@ -11,11 +11,12 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from queue import SimpleQueue
 
 import pytest
 
 from tests.daemon import PATIENCE, until
-from twisted_upload.log_writer import LogWriter
+from twisted_upload.log_writer import GATHER, IN_VAIN, LogWriter
 
 
 class Stuck:
@@ -127,6 +128,29 @@ def test_nobody_waits_for_ever_at_the_end(sink: Stuck) -> None:
         took = time.monotonic() - began
         assert 0.2 <= took < PATIENCE / 2
         assert sink.text == ""
+
+
+def test_lines_that_come_one_after_the_other() -> None:
+    """
+    After lines it looks a few times for others by itself, and then not before it is
+    woken: whoever writes has to do that seldom.
+    """
+    lines, pauses = SimpleQueue[str](), SimpleQueue[float]()
+    more = ["third\n", "second\n"]
+
+    def pause(seconds: float) -> None:
+        pauses.put(seconds)
+        if more:
+            writer.write(more.pop())
+
+    writer = LogWriter(lines.put, str, bool, pause=pause)
+    writer.begin()
+    writer.write("first\n")
+    assert [lines.get(timeout=PATIENCE) for _ in range(3)] == ["first\n", "second\n", "third\n"]
+    assert [pauses.get(timeout=PATIENCE) for _ in range(3 + IN_VAIN)] == [GATHER] * (3 + IN_VAIN)
+    writer.write("fourth\n")
+    assert lines.get(timeout=PATIENCE) == "fourth\n"
+    writer.stop()
 
 
 def test_last_lines(sink: Stuck) -> None:

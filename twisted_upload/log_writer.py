@@ -30,8 +30,11 @@ LAST_LINES = 2.0
 """Seconds for which the end of the process waits for its last lines."""
 
 GATHER = 0.01
-"""Seconds for which lines are gathered after others have been written: to wake a
-thread costs more than to write."""
+"""Seconds for which lines are gathered after others have been written."""
+
+IN_VAIN = 3
+"""Times that the thread then looks for lines, and there are none, before it has to be
+woken: that costs the reactor more than all its lines of one turn."""
 
 _LINE = re.compile(r"[^\n]*\n")
 
@@ -50,6 +53,7 @@ class LogWriter:
         there is no room for all.
     :param most: characters of lines that wait at the most.
     :param most_loud: the same, for those that are loud.
+    :param pause: waits for so many seconds, in the thread.
     """
 
     def __init__(
@@ -60,11 +64,13 @@ class LogWriter:
         *,
         most: int = MOST,
         most_loud: int = MOST_LOUD,
+        pause: Callable[[float], object] = time.sleep,
     ) -> None:
         self._sink = sink
         self._tell_of = dropped
         self._is_loud = is_loud
         self._most, self._most_loud = most, most_loud
+        self._pause = pause
         # A handler of a signal may log while its thread is in here.
         self._lock = threading.RLock()
         self._waiting: list[str | Callable[[], object]] = []
@@ -151,17 +157,24 @@ class LogWriter:
 
     def _run(self) -> None:
         while self._work.get():
-            while self._write_what_waits():
-                if self._ends == float("inf"):
-                    time.sleep(GATHER)
+            in_vain = 0
+            while self._at_work:
+                hurry = self._ends < float("inf")
+                in_vain = 0 if self._write_what_waits(hurry or in_vain == IN_VAIN) else in_vain + 1
+                if self._at_work and not hurry:
+                    self._pause(GATHER)
 
-    def _write_what_waits(self) -> bool:
-        """Whether anything did; if not, somebody has to wake us."""
+    def _write_what_waits(self, last: bool) -> bool:
+        """
+        Whether anything did.
+
+        :param last: if not, somebody has to wake us.
+        """
         with self._lock:
             waiting, self._waiting = self._waiting, []
             self._size = 0
             if not waiting:
-                self._at_work = False
+                self._at_work = not last
                 return False
             dropped = self._dropped + self._lost
             self._dropped = self._lost = 0
