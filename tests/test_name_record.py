@@ -344,6 +344,32 @@ def test_several_processes(folder: Path) -> None:
         store.store.close()
 
 
+def test_one_name_is_enough(folder: Path) -> None:
+    """Several processes publish in the same millisecond, and none tries a name of another's."""
+    files = [_CountingFiles() for _ in range(3)]
+    stores = [_Store(folder, MILLISECONDS, each) for each in files]
+    published = 0
+    for each in files:
+        each.renames = 0  # of the self-test
+    for _ in range(3):
+        for store in stores:
+            published += len(store.keep(4))
+    assert len(contents(folder)) == published == 36
+    assert sum(each.renames for each in files) == published
+
+
+class _CountingFiles(Files):
+    """
+    :ivar renames: how often a name was tried.
+    """
+
+    renames = 0
+
+    def rename(self, source: int, name: str, target: int, new_name: str) -> None:
+        self.renames += 1
+        super().rename(source, name, target, new_name)
+
+
 def test_opened_again(folder: Path) -> None:
     """A store that is opened again is the same process as before."""
     store = _Store(folder, MILLISECONDS)

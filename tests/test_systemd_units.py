@@ -150,11 +150,12 @@ def test_cannot_write(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_system_calls() -> None:
-    """Of the calls about resources it may do one: that of threads that give way to others."""
+    """Of the calls about resources it may do two, with which it gives way to others."""
     assert values("SystemCallFilter", units(TWISTD, 252)[SERVICE]) == [
         "@system-service",
         "~@privileged @resources",
         "setpriority",
+        "sched_setscheduler",
     ]
 
 

@@ -4,6 +4,8 @@ What a worker makes of its supervisor.
 
 from __future__ import annotations
 
+import errno
+import os
 from typing import Any
 
 import pytest
@@ -11,7 +13,7 @@ from twisted.internet.task import Clock
 
 from twisted_upload.configuration import configure
 from twisted_upload.layers import Given
-from twisted_upload.worker import _Supervised
+from twisted_upload.worker import _Supervised, wake_without_pushing
 from twisted_upload.worker_process import CERTIFICATES, HEARD
 
 
@@ -106,3 +108,22 @@ def test_cannot(worker: Worker, expected_errors: list[str]) -> None:
     worker.told("9s")
     assert worker.service.drain == 9
     assert worker.pipes.written == [f"{HEARD}\n".encode()] * 6
+
+
+def test_schedule_that_somebody_has_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker leaves the scheduling as it is where somebody has chosen it."""
+    chosen: list[int] = []
+    monkeypatch.setattr(os, "sched_getscheduler", lambda _: os.SCHED_IDLE)
+    monkeypatch.setattr(os, "sched_setscheduler", lambda _, policy, __: chosen.append(policy))
+    wake_without_pushing()
+    assert chosen == []
+
+
+def test_schedule_that_is_forbidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a sandbox forbids to choose it, a worker starts all the same."""
+
+    def forbidden(*_: object) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "sched_setscheduler", forbidden)
+    wake_without_pushing()

@@ -41,6 +41,17 @@ def test_workers_keep_everything_once(tmp_path: Path) -> None:
         until(lambda: len(daemon.lines(" kept ")) == 600, "a log line for each upload")
 
 
+def test_pushes_nobody_off(tmp_path: Path) -> None:
+    """A worker that wakes up pushes no sender off a core, with none of its threads."""
+    with start(tmp_path) as daemon:
+        all_serve(daemon)
+        assert Counter(answer for _, answer in crowd(daemon.address, 50)) == {SUCCESS.decode(): 50}
+        for pid in workers_of(daemon):
+            threads = [int(name) for name in os.listdir(f"/proc/{pid}/task")]
+            assert {os.sched_getscheduler(thread) for thread in threads} == {os.SCHED_BATCH}
+        assert os.sched_getscheduler(daemon.pid) == os.SCHED_OTHER
+
+
 def test_journal_of_all_workers(tmp_path: Path) -> None:
     """Two workers write one journal and rotate it: a line for each upload, none torn or lost."""
     path = tmp_path / "journal"

@@ -11,6 +11,7 @@ tells its supervisor.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -48,6 +49,23 @@ __all__ = ["main"]
 
 GOODBYE = 1.0
 """Seconds that the last report may take to be read."""
+
+
+def wake_without_pushing() -> None:
+    """
+    Whoever wakes this process up is not pushed off the core for it, where none is free.
+
+    That is often a sender, or a proxy, on this machine: a worker that runs at its first
+    byte has one upload in its hands where it could have had a bunch of them, and another
+    worker has the next.  A core that is free is taken at once, as ever; and where all
+    cores are busy, a worker has its share of them as ever, only not at that moment.
+
+    To be called before there are threads, which take after the one that starts them.
+    """
+    # It is not for us to change what somebody has chosen, and a sandbox may forbid it.
+    with contextlib.suppress(OSError):
+        if os.sched_getscheduler(0) == os.SCHED_OTHER:
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 class _Supervised(LineOnlyReceiver):
@@ -161,6 +179,7 @@ class _Supervised(LineOnlyReceiver):
 
 def main() -> None:
     """Serve until told to stop."""
+    wake_without_pushing()
     from twisted.internet import reactor as _reactor  # noqa: PLC0415
 
     reactor: Any = _reactor
