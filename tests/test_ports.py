@@ -22,7 +22,9 @@ from twisted.plugin import getPlugins
 from twisted.python.systemd import ListenFDs
 from zope.interface.verify import verifyObject
 
+from tests.daemon import sha256
 from tests.helpers import PATIENCE, OpenDoor, in_thread, open_door, reactor, read_all, turns, until
+from tests.ways import Way
 from twisted_upload.binding import Doorway, Listening
 from twisted_upload.listening import HandedEndpoint, endpoint_from_string, tcp_endpoint
 from twisted_upload.ports import (
@@ -126,6 +128,40 @@ async def test_every_port_of_the_daemon(tmp_path: Path) -> None:
         assert [type(port.socket).__name__ for port in ports] == ["_WaitingSocket"] * 2
         for port in ports:
             await port.stopListening()
+
+
+@pytest.mark.parametrize("number", [0, 1, 2], ids=["unix", "IPv4", "IPv6"])
+async def test_uploads_at_every_port_of_the_daemon(way: Way, number: int, tmp_path: Path) -> None:
+    """Uploads come to each of them in whatever way; afterwards its ports can be closed."""
+    chosen = DoorSettings(receipts=True)
+    async with open_door(chosen) as door:
+        endpoints = [
+            ("unix", endpoint_from_string(reactor, f"unix:{tmp_path / 'door'}")),
+            ("tcp", tcp_endpoint(reactor, 0, "127.0.0.1")),
+            ("tcp6", tcp_endpoint(reactor, 0, "::1")),
+        ]
+        service = Listening([Doorway("upload", endpoints, door.factory, str(tmp_path))])
+        service.bind()
+        ports: list[Any] = [*service.ports]
+        port = ports[number]
+        connect = partial(door._connect, port.addressFamily, port.socket.getsockname())
+        for content in b"first!", b"second!":
+            peer = await way.come(door, content[:-1], connect=connect, end=_urgently)
+            answer = await in_thread(read_all, peer)
+            assert answer.decode().split()[2:] == [str(len(content)), sha256(content)]
+        assert door.kept == [b"first!", b"second!"]
+        for port in ports:
+            await maybeDeferred(port.stopListening)
+        await door.is_quiet()
+
+
+def _urgently(peer: socket.socket) -> None:
+    """The last byte is an urgent one, where there are such."""
+    try:
+        peer.send(b"!", socket.MSG_OOB)
+    except OSError:  # a kernel whose unix sockets have none
+        peer.send(b"!")
+    peer.shutdown(socket.SHUT_WR)
 
 
 class _Short:
