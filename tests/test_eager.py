@@ -16,7 +16,7 @@ from twisted.internet.main import CONNECTION_DONE
 from twisted.internet.protocol import Factory
 
 from tests.helpers import PATIENCE, OpenDoor, in_thread, open_door, reactor, read_all, reset, until
-from twisted_upload.eager import AT_ONCE, READS, EagerServer, read_eagerly
+from twisted_upload.eager import AT_ONCE, READS, EagerServer, Newcomer, read_eagerly
 from twisted_upload.ending import Ending, ending
 from twisted_upload.ends import UploadEnd
 from twisted_upload.raw import UploadProtocol
@@ -258,7 +258,7 @@ async def test_one_that_breaks_stops_nobody(
         assert await in_thread(read_all, second) == KEPT
 
 
-def _broken(*_: object) -> str | None:
+def _broken(*_: object, **__: object) -> str | None:
     raise LookupError
 
 
@@ -352,6 +352,96 @@ async def test_a_rest_that_nobody_takes(monkeypatch: pytest.MonkeyPatch) -> None
         door.clock.advance(DoorSettings().linger_time)
         await door.is_quiet()
         assert await in_thread(_read_what_comes, peer) in (b"", KEPT[:1])
+
+
+# -- in the next turn ---------------------------------------------------------
+
+
+def _accept_before_it_is_whole(door: OpenDoor, content: bytes = b"hello") -> socket.socket:
+    """A sender that is accepted with nothing, and whole before the next turn of the reactor."""
+    peer = door.connect()
+    door.port.doRead()
+    peer.sendall(content)
+    peer.shutdown(socket.SHUT_WR)
+    return peer
+
+
+async def test_whole_in_the_next_turn() -> None:
+    """Who has only just connected is read once more, and needs no transport if it is whole then."""
+    async with open_door() as door:
+        made = _Made(door)
+        peer = _accept_before_it_is_whole(door)
+        assert door.factory.protocols == set()
+        assert await in_thread(read_all, peer) == KEPT
+        assert door.kept == [b"hello"]
+        assert made.transports == []
+
+
+async def test_what_had_come_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What had come at first is its beginning, whether it is whole in the next turn or not."""
+    async with open_door() as door:
+        for whole in True, False:
+            peer = door.connect()
+            peer.sendall(b"hel")
+            door.port.doRead()
+            peer.sendall(b"lo")
+            if whole:
+                peer.shutdown(socket.SHUT_WR)
+            else:
+                await door.has_come(5)
+                peer.shutdown(socket.SHUT_WR)
+            assert await in_thread(read_all, peer) == KEPT
+        assert door.kept == [b"hello"] * 2
+
+
+async def test_not_let_in_any_more() -> None:
+    """Whether it may come in is asked again: the door may have been closed in between."""
+    async with open_door() as door:
+        peer = _accept_before_it_is_whole(door)
+        door.factory.stopping = True
+        assert b"shutting-down" in await in_thread(read_all, peer)
+        assert door.kept == []
+
+
+async def test_as_many_as_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same goes for how many may be there: who is accepted together is counted."""
+    async with open_door(DoorSettings(max_per_address=2)) as door:
+        door.store.holding = True
+        peers = [_accept_before_it_is_whole(door) for _ in range(3)]
+        door.port.doorstep.meet_again()
+        assert b"busy" in await in_thread(read_all, peers[2])
+        door.store.release()
+        assert [await in_thread(read_all, peer) for peer in peers[:2]] == [KEPT] * 2
+
+
+async def test_one_that_breaks_in_the_next_turn(
+    monkeypatch: pytest.MonkeyPatch, expected_errors: list[str]
+) -> None:
+    """Where something fails for one of them, it is closed, and the others are served."""
+    expected_errors.append("LookupError")
+    async with open_door() as door:
+        first, second = (_accept_before_it_is_whole(door) for _ in range(2))
+        take = door.factory.take_whole
+        takes: list[Callable[..., None]] = [take, _broken]  # type: ignore[list-item]
+
+        def one_fails(newcomer: Newcomer, *, lost: bool) -> None:
+            takes.pop()(newcomer, lost=lost)
+
+        monkeypatch.setattr(door.factory, "take_whole", one_fails)
+        assert await in_thread(_read_what_comes, first) == b""
+        assert await in_thread(read_all, second) == KEPT
+
+
+async def test_nothing_is_held_twice() -> None:
+    """Bytes that the store has let go of are held by nobody."""
+    async with open_door() as door:
+        door.store.holding = True
+        _whole(door)
+        await until(lambda: door.factory.protocols)
+        (whole,) = door.factory.protocols
+        assert isinstance(whole, WholeUpload)
+        assert whole._newcomer.pieces == []
+        door.store.release()
 
 
 # -- not whole when it is accepted --------------------------------------------

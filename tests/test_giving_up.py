@@ -20,7 +20,7 @@ from tests.stores import ARRIVAL, MILLISECONDS, Rig
 from twisted_upload import directory
 from twisted_upload.errors import Busy, UploadRefused
 from twisted_upload.incoming import SMALL
-from twisted_upload.interfaces import Receipt
+from twisted_upload.interfaces import ICommitsTo, Receipt
 from twisted_upload.keeping import LANES
 from twisted_upload.testing import FaultyFiles
 
@@ -37,7 +37,12 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
 
 
 class _Door:
-    """Who is told when an upload fails."""
+    """Who is told when an upload fails, and can give it up."""
+
+    give_up: Callable[[], None]
+
+    def kept(self, receipt: Receipt) -> None:
+        raise AssertionError(receipt)
 
     def failed(self, refusal: UploadRefused) -> None:
         raise AssertionError(refusal)
@@ -57,7 +62,7 @@ def _commit(rig: Rig, content: bytes) -> tuple[Deferred[Receipt], list[object]]:
 
 @pytest.mark.parametrize("size", [60_000, SMALL])
 @pytest.mark.parametrize("ahead", [0, LANES + 1])
-@pytest.mark.parametrize("how", ["abort", "cancel"])
+@pytest.mark.parametrize("how", ["abort", "cancel", "give up"])
 def test_holds_nothing(rig: Rig, size: int, ahead: int, how: str) -> None:
     """It holds no bytes, and nothing of its sender, while the disk does nothing."""
     for _ in range(ahead):
@@ -71,6 +76,11 @@ def test_holds_nothing(rig: Rig, size: int, ahead: int, how: str) -> None:
         committed.addErrback(lambda _: None)
         committed.cancel()
         del committed
+    elif how == "give up":
+        door.give_up = ICommitsTo(incoming).commit_to(door.kept, door.failed)
+        door.give_up()
+        door.give_up()
+        assert rig.store.given_up == 1
     else:
         incoming.abort()
     door_is_there = weakref.ref(door)

@@ -97,6 +97,31 @@ def _kept(store: MemoryStore) -> list[bytes]:
     return [*store.files.values()]
 
 
+class BriefStore(MemoryStore):
+    """Its incoming uploads can also commit without a Deferred (`ICommitsTo`)."""
+
+    def begin(self, arrival: Arrival, failed: Callable[[UploadRefused], None]) -> IIncomingUpload:
+        incoming: Any = super().begin(arrival, failed)
+        commit = incoming.commit
+
+        def commit_to(
+            kept: Callable[[Receipt], object], failed: Callable[[UploadRefused], object]
+        ) -> Callable[[], None]:
+            done: Deferred[Receipt] = commit()
+            given_up: list[bool] = []
+            done.addCallbacks(kept, lambda failure: given_up or failed(failure.value))
+
+            def give_up() -> None:
+                given_up.append(True)
+                done.cancel()
+
+            return give_up
+
+        incoming.commit_to = commit_to
+        incoming.commit = None
+        return incoming  # type: ignore[no-any-return]
+
+
 # -- waiting ------------------------------------------------------------------
 
 
@@ -208,6 +233,47 @@ def test_ended_by_silence(upload: Upload, door: RecordingDoor, store: MemoryStor
     assert door.codes == ["kept"]
     assert door.by_silence is True
     assert _kept(store) == [b"content"]
+
+
+def test_whole(upload: Upload, door: RecordingDoor, store: MemoryStore) -> None:
+    """An upload that has come at once, with its end, is kept as any other."""
+    upload.came_whole([b"one ", b"two"])
+    assert _kept(store) == [b"one two"]
+    assert door.codes == ["kept"]
+    assert door.events == ["tell", "report"]
+    assert door.by_silence is False
+
+
+def test_whole_and_refused(upload: Upload, door: RecordingDoor, store: MemoryStore) -> None:
+    """So is one refused that the store does not take, and nothing of it is written."""
+    store.refusing = Busy()
+    upload.came_whole([b"one ", b"two"])
+    assert (door.codes, door.reported) == (["busy"], ["refused"])
+    assert store.unfinished == []
+
+
+def test_whole_and_broken(upload: Upload, door: RecordingDoor, store: MemoryStore) -> None:
+    """Where a store raises in between, the upload can still be ended, and is lost."""
+
+    def broken(_: bytes) -> None:
+        raise ZeroDivisionError
+
+    store.begin = _patched(store.begin, broken)  # type: ignore[method-assign]
+    with pytest.raises(ZeroDivisionError):
+        upload.came_whole([b"one"])
+    assert door.reported == []
+    upload.lost()
+    assert door.reported == ["lost"]
+    assert store.unfinished == []
+
+
+def _patched(begin: Callable[..., Any], write: Callable[[bytes], None]) -> Callable[..., Any]:
+    def patched(*arguments: Any) -> Any:
+        incoming = begin(*arguments)
+        incoming.write = write
+        return incoming
+
+    return patched
 
 
 # -- storing ------------------------------------------------------------------
@@ -399,6 +465,7 @@ _ACTS = st.sampled_from(
     [
         "received",
         "ended",
+        "came_whole",
         "fell_silent",
         "lost",
         "refused",
@@ -412,17 +479,20 @@ _ACTS = st.sampled_from(
 
 
 @settings(deadline=None, derandomize=True, max_examples=500)
-@given(acts=st.lists(_ACTS, max_size=10), allow_empty=st.booleans())
-def test_any_order(acts: list[str], allow_empty: bool) -> None:
+@given(acts=st.lists(_ACTS, max_size=10), allow_empty=st.booleans(), brief=st.booleans())
+def test_any_order(acts: list[str], allow_empty: bool, brief: bool) -> None:
     """Any order of events ends once, in kept, refused or lost; success is told iff kept."""
-    door, store = RecordingDoor(), MemoryStore(lambda: 0.0)
+    door, store = RecordingDoor(), (BriefStore if brief else MemoryStore)(lambda: 0.0)
     upload = new_upload(door, store, allow_empty=allow_empty)
     received = b""
     half_closed = silent = lost = False
 
     for act in acts:
         over = bool(door.reported)
-        if act == "received" and not (half_closed or lost):
+        if act == "came_whole" and not (received or half_closed or lost or over):
+            received, half_closed = b"xx", True
+            upload.came_whole([b"x", b"x"])
+        elif act == "received" and not (half_closed or lost):
             received += b"" if silent else b"x"
             upload.received(b"x")
         elif act == "ended" and not (half_closed or lost):

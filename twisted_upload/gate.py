@@ -105,10 +105,10 @@ class Gate:
 
         :return: what it is counted by; `None` where not.
         """
-        if self.balancers is not None:
+        if self.balancers is not None or self.connections.stopping:
             return None
         group = address_group(host)
-        return group if self._refusal(host, group) is None else None
+        return group if self.admission.refusal(host, group) is None else None
 
     def turn_away(self, refusal: UploadRefused, address: IAddress | None) -> TurnedAway:
         """What says no to somebody, who is counted."""

@@ -17,7 +17,13 @@ from zope.interface import implementer
 from twisted_upload.disk import IDisk
 from twisted_upload.errors import NoSpace, UploadRefused
 from twisted_upload.health import Health
-from twisted_upload.interfaces import IIncomingUpload, ITakesFromSocket, Receipt, Taken
+from twisted_upload.interfaces import (
+    ICommitsTo,
+    IIncomingUpload,
+    ITakesFromSocket,
+    Receipt,
+    Taken,
+)
 from twisted_upload.markers import Marker
 from twisted_upload.partial import KeptFile, PartialFile
 from twisted_upload.space import Room
@@ -88,12 +94,25 @@ class _Taking:
         self.done: Deferred[Taken] = Deferred()
 
 
-@implementer(IIncomingUpload, ITakesFromSocket)
+@implementer(IIncomingUpload, ICommitsTo, ITakesFromSocket)
 class DirectoryIncoming:
     """
     One upload on its way into the folder: a byte-counted queue in front of one
     `PartialFile`, which at most one disk thread has in hand at any time.
     """
+
+    _crumbs: bytearray | None = None  # that follow the pieces
+    _waiting = 0  # bytes in both
+    _writing: list[bytes] | None = None  # that a disk thread has, or that are in line for one
+    _in_hand = 0  # bytes in them
+    _busy = False
+    _counted = False  # among those that are given up and still in line
+    _created = False
+    _over = False
+    _told: tuple[Callable[[Receipt], object], Callable[[UploadRefused], object]] | None = None
+    _taking: _Taking | None = None
+    _producer: IPushProducer | None = None
+    _paused = False
 
     def __init__(
         self,
@@ -109,18 +128,6 @@ class DirectoryIncoming:
         self._arrived = arrived
         self._failed = failed
         self._pieces: list[bytes] = []
-        self._crumbs = bytearray()  # that follow them
-        self._waiting = 0  # bytes in both
-        self._writing: list[bytes] = []  # that a disk thread has, or that are in line for one
-        self._in_hand = 0  # bytes in them
-        self._busy = False
-        self._counted = False  # among those that are given up and still in line
-        self._created = False
-        self._over = False
-        self._committed: Deferred[Receipt] | None = None
-        self._taking: _Taking | None = None
-        self._producer: IPushProducer | None = None
-        self._paused = False
 
     # IConsumer
 
@@ -146,13 +153,17 @@ class DirectoryIncoming:
             self.abort()
             failed(NoSpace())
             return
-        if self._waiting and len(data) < CRUMB:
+        size = len(data)
+        if self._waiting and size < CRUMB:
+            if self._crumbs is None:
+                self._crumbs = bytearray()
             self._crumbs += data
         else:
-            self._gather()
+            if self._crumbs:
+                self._gather()
             self._pieces.append(data)
-        self._waiting += len(data)
-        store.held += len(data)
+        self._waiting += size
+        store.held += size
         crowded = store.held > store.most_held
         if not self._busy and (self._waiting >= SMALL or crowded):
             self._flush()
@@ -175,14 +186,24 @@ class DirectoryIncoming:
 
     def commit(self) -> Deferred[Receipt]:
         """See `IIncomingUpload.commit`."""
+        done: Deferred[Receipt] = Deferred(lambda _: self._give_up())
+        self.commit_to(done.callback, done.errback)
+        return done
+
+    def commit_to(
+        self, kept: Callable[[Receipt], object], failed: Callable[[UploadRefused], object]
+    ) -> Callable[[], None]:
+        """See `ICommitsTo.commit_to`."""
         self._producer = None
-        self._committed = Deferred(self._given_up)
+        self._told = kept, failed
         if not self._busy:
             self._keep()
-        return self._committed
+        return self._give_up
 
-    def _given_up(self, _: Deferred[Receipt]) -> None:
-        self._end()  # a disk thread has it in hand, and it is discarded after that
+    def _give_up(self) -> None:
+        if not self._over:
+            self._end()  # a disk thread may have it in hand: it is discarded after that
+            self._told = None
 
     def abort(self) -> None:
         """See `IIncomingUpload.abort`."""
@@ -202,7 +223,8 @@ class DirectoryIncoming:
         self._part.given_up = True  # first: what is not whole any more is not published
         self._take_pieces()
         if self._busy:
-            self._writing.clear()
+            if self._writing is not None:
+                self._writing.clear()
             self._store.held -= self._in_hand
             self._in_hand = 0
             self._counted = True
@@ -213,7 +235,8 @@ class DirectoryIncoming:
 
     def _take_pieces(self) -> list[bytes]:
         """All that waits; it counts as held until `_let_go`, or not at all if over."""
-        self._gather()
+        if self._crumbs:
+            self._gather()
         pieces, self._pieces = self._pieces, []
         if self._over:
             self._store.held -= self._waiting
@@ -224,9 +247,9 @@ class DirectoryIncoming:
         return pieces
 
     def _gather(self) -> None:
-        if self._crumbs:
-            self._pieces.append(bytes(self._crumbs))
-            self._crumbs.clear()
+        assert self._crumbs is not None
+        self._pieces.append(bytes(self._crumbs))
+        self._crumbs = None
 
     def _flush(self) -> None:
         pieces = self._take_pieces()
@@ -282,7 +305,7 @@ class DirectoryIncoming:
             self._taken(_NOTHING)
         elif self._taking is not None:
             self._take()
-        elif self._committed is not None:
+        elif self._told is not None:
             self._keep()
         else:
             if self._waiting >= SMALL:
@@ -315,8 +338,8 @@ class DirectoryIncoming:
             kept.name, kept.size, kept.sha256, self._peer, self._arrived, self._store.now()
         )
         self._over = True
-        assert self._committed is not None
-        self._committed.callback(receipt)
+        assert self._told is not None
+        self._told[0](receipt)
         marker = self._part.marker
         if marker is not None:
             marker.kept(kept.name)
@@ -347,8 +370,8 @@ class DirectoryIncoming:
 
     def _refuse(self, refusal: UploadRefused) -> None:
         try:
-            if self._committed is not None:
-                self._committed.errback(refusal)
+            if self._told is not None:
+                self._told[1](refusal)
             else:
                 self._failed(refusal)
         finally:
@@ -362,7 +385,7 @@ class DirectoryIncoming:
         self._busy = False
         self._store.held -= self._in_hand
         self._in_hand = 0
-        self._writing = []
+        self._writing = None
         if self._counted:
             self._counted = False
             self._store.given_up -= 1

@@ -19,6 +19,7 @@ from twisted_upload.errors import UploadRefused
 
 __all__ = [
     "Arrival",
+    "ICommitsTo",
     "IIncomingUpload",
     "ITakesFromSocket",
     "IUploadStore",
@@ -149,6 +150,27 @@ class ITakesFromSocket(Interface):
         :param most: bytes at the most.
         :return: fires, always, when the socket is dry, has broken, or has given
             ``most`` bytes, and when the upload has failed.
+        """
+
+
+class ICommitsTo(Interface):
+    """
+    An ability that an incoming upload may have beside its `IIncomingUpload.commit`: the
+    same without a Deferred, which costs a small upload more than its way through a
+    disk thread.
+    """
+
+    def commit_to(
+        kept: Callable[[Receipt], object], failed: Callable[[UploadRefused], object]
+    ) -> Callable[[], None]:
+        """
+        Make the upload last: see `IIncomingUpload.commit`.
+
+        :param kept: called with the receipt, where the Deferred would fire; perhaps
+            before this has returned.
+        :param failed: called where it would fail.
+        :return: gives the upload up, as cancelling does: none of the two is called
+            then.
         """
 
 

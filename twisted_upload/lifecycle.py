@@ -26,9 +26,10 @@ it: a store that answers at once is no special case.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -79,6 +80,9 @@ class Upload(Protocol):
     def ended(self) -> None:
         """The sender half-closed: what came is the whole file."""
 
+    def came_whole(self, data: Sequence[bytes]) -> None:
+        """All of it came at once, and its end; not nothing."""
+
     def fell_silent(self) -> None:
         """Silence has lasted so long that it counts as the end of the file."""
 
@@ -95,14 +99,14 @@ class Upload(Protocol):
 class _Core:
     """What the outputs work on."""
 
-    __slots__ = ("allow_empty", "by_silence", "committing", "door", "incoming", "store")
+    __slots__ = ("allow_empty", "by_silence", "door", "give_up", "incoming", "store")
 
     def __init__(self, door: IDoor, store: IUploadStore, *, allow_empty: bool) -> None:
         self.door = door
         self.store = store
         self.allow_empty = allow_empty
         self.incoming: IIncomingUpload | None = None
-        self.committing: Deferred[Receipt] | None = None
+        self.give_up: Callable[[], object] | None = None  # what the store is to keep
         self.by_silence = False
 
 
@@ -137,7 +141,8 @@ def _begin(upload: Upload, core: _Core) -> bool:
 
 
 def _commit(upload: Upload, core: _Core) -> None:
-    assert core.incoming is not None
+    incoming = core.incoming
+    assert incoming is not None
 
     def kept(receipt: Receipt) -> None:
         try:
@@ -145,28 +150,35 @@ def _commit(upload: Upload, core: _Core) -> None:
         except Exception:
             core.door.broke()
 
-    def failed(failure: Failure) -> None:
-        if failure.check(UploadRefused, CancelledError) is None:
-            _log.failure("the store broke its promise: commit() failed", failure)
-        refusal = failure.value if isinstance(failure.value, UploadRefused) else StoreFailed()
+    def failed(refusal: UploadRefused) -> None:
         try:
             upload.refused(refusal)
         except Exception:
             core.door.broke()
 
+    def failed_somehow(failure: Failure) -> None:
+        if failure.check(UploadRefused, CancelledError) is None:
+            _log.failure("the store broke its promise: commit() failed", failure)
+        failed(failure.value if isinstance(failure.value, UploadRefused) else StoreFailed())
+
     try:
-        core.committing = core.incoming.commit()
+        # To ask for the interface would take as long as the Deferred.
+        commit_to = getattr(incoming, "commit_to", None)
+        if commit_to is not None:
+            core.give_up = commit_to(kept, failed)
+        else:
+            committing = incoming.commit()
+            core.give_up = committing.cancel
+            committing.addCallbacks(kept, failed_somehow)
     except Exception:
-        failed(Failure())
-    else:
-        core.committing.addCallbacks(kept, failed)
+        failed_somehow(Failure())
 
 
 def _give_up(core: _Core) -> None:
     """A store that has refused hears nothing of this; one that still works, stops."""
     try:
-        if core.committing is not None:
-            core.committing.cancel()
+        if core.give_up is not None:
+            core.give_up()
     except Exception:
         _log.failure("the store broke its promise: it cannot be cancelled")
 
@@ -199,6 +211,15 @@ def begin(upload: Upload, core: _Core, data: bytes) -> None:
     if _begin(upload, core):
         assert core.incoming is not None
         core.incoming.write(data)
+
+
+@_waiting.upon(Upload.came_whole).to(_receiving)
+def begin_and_end(upload: Upload, core: _Core, data: Sequence[bytes]) -> None:
+    if _begin(upload, core):
+        assert core.incoming is not None
+        for piece in data:
+            core.incoming.write(piece)
+        upload.ended()
 
 
 @_waiting.upon(Upload.ended).to(_storing)
@@ -314,6 +335,7 @@ class _Machine(Machine):
 
     received = Machine.input_of(Upload.received)
     ended = Machine.input_of(Upload.ended)
+    came_whole = Machine.input_of(Upload.came_whole)
     fell_silent = Machine.input_of(Upload.fell_silent)
     kept = Machine.input_of(Upload.kept)
     refused = Machine.input_of(Upload.refused)

@@ -96,6 +96,17 @@ class PartialFile:
         done again.
     """
 
+    given_up = False
+    repeatable = False
+    _hash: hashlib._Hash | None = None
+    _head = b""
+    _name: str | None = None
+    _descriptor: int | None = None
+    _published: str | None = None
+    _size = 0
+    _started = 0  # write-back has been asked for up to here
+    _finished = 0  # and waited for up to here
+
     def __init__(
         self,
         folder: Folder,
@@ -111,16 +122,8 @@ class PartialFile:
         self._moment = moment
         self._budget = budget
         self.record = record
-        self.given_up = False
-        self.repeatable = False
-        self._hash = hashlib.sha256() if digest else None
-        self._head = b""
-        self._name: str | None = None
-        self._descriptor: int | None = None
-        self._published: str | None = None
-        self._size = 0
-        self._started = 0  # write-back has been asked for up to here
-        self._finished = 0  # and waited for up to here
+        if digest:
+            self._hash = hashlib.sha256()
 
     def append(self, chunks: Sequence[bytes]) -> None:
         """

@@ -74,6 +74,7 @@ class UploadFactory(Connections, ServerFactory):
         self.rounds = Rounds(clock, LOOK_INTERVAL, self._look)
         self.refusals = refusals or Refusals(clock)
         self.gate = Gate(self, Admission(places), self.refusals, clock, serve=self._serve)
+        self.lets_in = self.gate.lets_in  # see `ITakesWhole`
         self.behave(settings or DoorSettings())
 
     def behave(self, settings: DoorSettings) -> None:
@@ -93,10 +94,6 @@ class UploadFactory(Connections, ServerFactory):
     def buildProtocol(self, addr: IAddress | None) -> IProtocol:  # type: ignore[override]
         """One protocol for one connection."""
         return self.gate.protocol_for(addr)
-
-    def lets_in(self, host: str) -> str | None:
-        """See `ITakesWhole.lets_in`."""
-        return self.gate.lets_in(host)
 
     def take_whole(self, newcomer: Newcomer, *, lost: bool) -> None:
         """See `ITakesWhole.take_whole`."""

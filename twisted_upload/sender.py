@@ -51,6 +51,14 @@ class UploadProtocol(TakesNoDescriptors, Protocol, Sender):
     :param group: of addresses that it is counted by; `None` where it is not.
     """
 
+    _incoming: IIncomingUpload | None = None
+    _ended = False  # by silence: what still comes is too late
+    _connected = False
+    _discarded = 0
+    _paused = False  # by the store, or because it has the socket
+    _peer = ""
+    _handover: Handover | None = None
+    _pace: Pace | None = None  # while there are bytes to wait for
     transport: Any  # an ITCPTransport that is an IPushProducer too, as Twisted's are
 
     def __init__(
@@ -58,14 +66,6 @@ class UploadProtocol(TakesNoDescriptors, Protocol, Sender):
     ) -> None:
         super().__init__(factory, group)
         self._address = address
-        self._incoming: IIncomingUpload | None = None
-        self._ended = False  # by silence: what still comes is too late
-        self._connected = False
-        self._discarded = 0
-        self._paused = False  # by the store, or because it has the socket
-        self._peer = ""
-        self._handover: Handover | None = None
-        self._pace: Pace | None = None  # while there are bytes to wait for
 
     @property
     def peer(self) -> str:

@@ -24,7 +24,13 @@ from zope.interface.verify import verifyObject
 from twisted_upload.aio import sync_one_by_one
 from twisted_upload.errors import UploadRefused
 from twisted_upload.files import Files
-from twisted_upload.interfaces import Arrival, IIncomingUpload, IUploadStore, Receipt
+from twisted_upload.interfaces import (
+    Arrival,
+    ICommitsTo,
+    IIncomingUpload,
+    IUploadStore,
+    Receipt,
+)
 
 __all__ = ["FaultyFiles", "ManualDisk", "RecordingProducer", "StoreContract", "StoreUnderTest"]
 
@@ -314,6 +320,39 @@ class StoreContract:
             await under_test.settle()
             assert under_test.kept() == {}
             assert under_test.unfinished() == 0
+
+    async def test_commits_to(self, under_test: StoreUnderTest) -> None:
+        """A store that can commit without a Deferred keeps, and tells, the same."""
+        incoming, failures = self._begin(under_test)
+        if not ICommitsTo.providedBy(incoming):
+            incoming.abort()
+            return
+        done: Deferred[Receipt] = Deferred()
+        incoming.write(b"one ")
+        incoming.write(b"two")
+        ICommitsTo(incoming).commit_to(done.callback, done.errback)
+        receipt = await done
+        assert under_test.kept() == {receipt.name: b"one two"}
+        assert receipt.peer == self.ARRIVAL.peer
+        assert failures == []
+
+    async def test_given_up(self, under_test: StoreUnderTest) -> None:
+        """One that is given up keeps nothing and tells nobody; twice is harmless, and late too."""
+        incoming, failures = self._begin(under_test)
+        if not ICommitsTo.providedBy(incoming):
+            incoming.abort()
+            return
+        told: list[object] = []
+        incoming.write(b"x")
+        give_up = ICommitsTo(incoming).commit_to(told.append, told.append)
+        kept = len(told)
+        give_up()
+        give_up()
+        await under_test.settle()
+        give_up()
+        assert (len(told), failures) == (kept, [])
+        assert len(under_test.kept()) == kept
+        assert under_test.unfinished() == 0
 
     async def test_wants_push_producers(self, under_test: StoreUnderTest) -> None:
         """A pull producer is refused."""

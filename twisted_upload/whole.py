@@ -35,12 +35,13 @@ class WholeUpload(Sender):
     :param newcomer: the sender.
     """
 
+    _open = True  # its socket
+    _rest: _Rest | None = None
+
     def __init__(self, factory: UploadFactory, newcomer: Newcomer) -> None:
         super().__init__(factory, newcomer.group)
         self._newcomer = newcomer
         self._peer = socket_name(newcomer.host, newcomer.port)
-        self._open = True  # its socket
-        self._rest: _Rest | None = None
         self._began_at = factory.clock.seconds()
 
     def take(self, *, lost: bool) -> None:
@@ -55,14 +56,18 @@ class WholeUpload(Sender):
         self._half_closed = not lost
         pieces, self._newcomer.pieces = self._newcomer.pieces, []
         try:
-            for data in pieces:
-                if not self._has_come(data):
-                    break
             if lost:
+                for data in pieces:
+                    self._has_come(data)
                 self._close()
                 self._upload.lost()
-            else:
+                return
+            for data in pieces:
+                self._size += len(data)
+            if not pieces:
                 self._upload.ended()
+            elif not self._is_too_large():
+                self._upload.came_whole(pieces)
         except Exception:
             self.broke()
 
