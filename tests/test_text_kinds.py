@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twisted_upload.names import HEAD, is_suffix, told_suffix
+from twisted_upload.text_kinds import text_suffix
 
 XML = b'<?xml version="1.0" encoding="utf-8"?>\n'
 
@@ -141,3 +142,44 @@ def test_any_text(start: bytes, rest: str) -> None:
 def test_hostile_texts(piece: bytes) -> None:
     """No text takes long."""
     assert told_suffix((piece * HEAD)[:HEAD]) in {".txt", ".sh"}
+
+
+def _is_text(head: bytes, *, cut: bool) -> bool:
+    """As the words say it that describe the module."""
+    wide = head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    decoder = codecs.getincrementaldecoder("utf-16" if wide else "utf-8")()
+    try:
+        text = decoder.decode(head, final=not cut)
+    except UnicodeDecodeError:
+        return False
+    return not any(c == "\x7f" or (c < " " and c not in "\a\b\t\n\v\f\r\x1b") for c in text)
+
+
+@pytest.mark.parametrize("wide", [False, True], ids=["narrow", "wide"])
+@pytest.mark.parametrize("place", [0, 1, 4000, HEAD - 10])
+def test_each_character(place: int, *, wide: bool) -> None:
+    """Each character is one that text has, or is not, wherever it stands."""
+    for code in range(0x180):
+        text = "x" * place + chr(code) + "x" * 8
+        head = codecs.BOM_UTF16_LE + text.encode("utf-16-le") if wide else text.encode()
+        assert (text_suffix(head, cut=False) is not None) == _is_text(head, cut=False), code
+
+
+@settings(deadline=None, derandomize=True, max_examples=1000)
+@given(
+    start=st.sampled_from([b"", codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE]),
+    pieces=st.lists(
+        st.one_of(
+            st.sampled_from([b"text", "上传".encode(), "ü\n".encode("utf-16-le"), b"\0\x01"]),
+            st.sampled_from([b"\x01\x01", b"\x00\xd8", b"\xe4\xb8", b"\xed\xa0\x80", b"\xc0\x80"]),
+            st.binary(max_size=2),
+        ),
+        min_size=1,
+        max_size=6,
+    ),
+    cut=st.booleans(),
+)
+def test_what_text_is(start: bytes, pieces: list[bytes], *, cut: bool) -> None:
+    """Text is what decodes, and has no control characters that text does not have."""
+    head = start + b"".join(pieces)
+    assert (text_suffix(head, cut=cut) is not None) == (head != b"" and _is_text(head, cut=cut))

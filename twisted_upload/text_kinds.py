@@ -18,7 +18,7 @@ __all__ = ["text_suffix"]
 PLAIN = ".txt"
 
 _NOT_IN_TEXT = bytes({*range(0x20), 0x7F} - {*range(0x07, 0x0E), 0x1B})
-_NOT_IN_WIDE_TEXT = re.compile(f"[{re.escape(_NOT_IN_TEXT.decode())}]")
+_NOT_IN_WIDE_TEXT = _NOT_IN_TEXT.decode()
 _WIDE = {codecs.BOM_UTF16_LE: codecs.utf_16_le_decode, codecs.BOM_UTF16_BE: codecs.utf_16_be_decode}
 
 _STARTS = (
@@ -58,6 +58,7 @@ _JSON = re.compile(
     rb"|(?:\[\s*){1,64}(?:" + _VALUE + rb'\s*,|\{\s*"(?:[^"\\\n]|\\.)*"\s*:|\]\s*\Z)'
     rb"|\[\s*" + _VALUE + rb"\s*\]\s*\Z"
 )
+_SPACE = re.compile(rb"\s*")
 _ELEMENT = re.compile(rb"<(?:!doctype\s+)?([a-z]+)[\s/>]", re.IGNORECASE)
 
 
@@ -68,21 +69,30 @@ def text_suffix(head: bytes, *, cut: bool) -> str | None:
     :param head: the first bytes of a file.
     :param cut: there are more: a character may be cut at the end.
     """
-    if not head:
+    if head[:2] in _WIDE:
+        return _wide_kind(head, cut=cut)
+    if not head or 0 in head:  # as in most of what is no text
         return None
-    wide = _WIDE.get(head[:2])
+    if not head.isascii():
+        try:
+            codecs.utf_8_decode(head, "strict", not cut)
+        except UnicodeDecodeError:
+            return None
+    for byte in _NOT_IN_TEXT:  # each in C: half the time of `translate`, a tenth of that of `re`
+        if byte in head:
+            return None
+    return _kind(head.removeprefix(codecs.BOM_UTF8))
+
+
+def _wide_kind(head: bytes, *, cut: bool) -> str | None:
     try:
-        if wide is not None:
-            text, _ = wide(head[2:], "strict", not cut)
-            return None if _NOT_IN_WIDE_TEXT.search(text) else PLAIN
-        if 0 in head:
-            return None
-        codecs.utf_8_decode(head, "strict", not cut)
-        if len(head.translate(None, _NOT_IN_TEXT)) != len(head):
-            return None
+        text, _ = _WIDE[head[:2]](head[2:], "strict", not cut)
     except UnicodeDecodeError:
         return None
-    return _kind(head.removeprefix(codecs.BOM_UTF8))
+    for character in _NOT_IN_WIDE_TEXT:
+        if character in text:
+            return None
+    return PLAIN
 
 
 def _kind(text: bytes) -> str:
@@ -107,6 +117,12 @@ def _script(text: bytes) -> str:
     return _SCRIPTS.get(name, PLAIN)
 
 
+def _after_space(text: bytes, at: int) -> int:
+    found = _SPACE.match(text, at)
+    assert found is not None
+    return found.end()
+
+
 def _markup(text: bytes) -> str:
     """Of what begins as XML, HTML or SVG does, by its first element or declaration."""
     declared = text.startswith(b"<?xml")
@@ -116,8 +132,7 @@ def _markup(text: bytes) -> str:
         at = text.find(end, at + 2)
         if at < 0:
             break
-        at += len(end)
-        at += len(text) - at - len(text[at:].lstrip())
+        at = _after_space(text, at + len(end))
     element = _ELEMENT.match(text, at) if at >= 0 else None
     name = element[1].lower() if element is not None else b""
     if name in (b"html", b"svg"):
