@@ -56,7 +56,7 @@ ROWS: list[set[str]] = [
             "log_file",
             "log_writer",
         ),
-        *("printable", "roff", "streams", "suffixes", "text_kinds", "version"),
+        *("printable", "roff", "signatures", "streams", "suffixes", "text_kinds", "version"),
         *("tls_failures", "tls_records", "transitions", "validity"),
     },
     {"interfaces", "units", "addresses", "networks", "descriptors", "spare", "unread"},

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twisted_upload.names import HEAD, Moments, file_name, is_suffix, told_suffix
+from twisted_upload.signatures import Kinds
 
 
 @pytest.mark.parametrize(
@@ -90,10 +91,13 @@ def test_hostile_heads(start: bytes, rest: bytes) -> None:
 def test_broken_library(monkeypatch: pytest.MonkeyPatch) -> None:
     """A library that stumbles over hostile bytes costs the suffix and nothing else."""
 
-    def stumble(head: bytes) -> str:
-        raise IndexError
+    class Stumbles:
+        extension = "x"
 
-    monkeypatch.setattr("twisted_upload.names.filetype.guess_extension", stumble)
+        def match(self, head: bytes) -> bool:
+            raise IndexError
+
+    monkeypatch.setattr("twisted_upload.names._KINDS", Kinds([Stumbles()], {}))
     assert told_suffix(b"x\0") == ".bin"
 
 
