@@ -23,6 +23,7 @@ from tests.markers import lines, waiting
 from tests.stores import MILLISECONDS, Rig, ThreadedRig
 from tests.ways import Way, close, half_close, half_close_and_reset
 from twisted_upload.answers import read_answer
+from twisted_upload.eager import EagerServer
 from twisted_upload.errors import UploadRefused
 from twisted_upload.files import Space
 from twisted_upload.hook_queue import HOOKS, WAITING
@@ -385,6 +386,32 @@ async def test_long_answer_that_nobody_reads(way: Way) -> None:
         assert door.factory.gate.admission.places.taken == 0
         with pytest.raises(ConnectionResetError):
             read_all(peer)
+
+
+@pytest.mark.xfail(
+    reason="a whole upload that gets no transport for the rest of its answer cannot be"
+    " aborted: its place stays taken, and abort_the_rest() raises"
+)
+async def test_no_transport_for_a_long_answer(
+    monkeypatch: pytest.MonkeyPatch, expected_errors: list[str]
+) -> None:
+    """Where what is left of an answer can have no transport, the connection is closed."""
+    expected_errors += ["Cannot allocate memory", "abortConnection"]
+
+    def broken(_: Any, view: memoryview, ours: socket.socket, *__: Any) -> None:
+        ours.close()
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    async with open_door(DoorSettings(answer=LONG)) as door:
+        with monkeypatch.context() as patch:
+            patch.setattr(EagerServer, "__init__", broken)
+            await Way.WHOLE.come(door, b"content")
+            await until(lambda: door.log.ends)
+        await turns()
+        left = [*door.factory.protocols]
+        door.factory.protocols.clear()
+        assert left == []
+        assert door.factory.gate.admission.places.taken == 0
 
 
 @pytest.mark.parametrize("end", [half_close, close])
