@@ -28,7 +28,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tests.daemon import SUCCESS, Daemon
-from twisted_upload.ends import UploadEnd, log_end
+from twisted_upload.ends import UploadEnd, log_end, log_end_of_one
 from twisted_upload.logs import (
     JSON,
     TEXT,
@@ -218,6 +218,37 @@ def test_ends_of_one_turn_are_written_together() -> None:
         clock.advance(0)
     assert len(written) == 2
     assert clock.getDelayedCalls() == []
+
+
+@pytest.mark.parametrize("form", [TEXT, JSON])
+@pytest.mark.parametrize("journald", [False, True])
+def test_ends_need_no_event(form: str, journald: bool) -> None:
+    """What is told of an end without an event is what would be written of one."""
+    ends = (KEPT._replace(listener="scanner"), REFUSED, REFUSED._replace(end="lost", code=None))
+    written: list[str] = []
+    observer = LineObserver(written.append, form, journald=journald)
+    for log, told in ((log_end, observer.ended), (log_end_of_one, observer.ended_of_one)):
+        for ended in ends:
+            with observing(observer):
+                log(ended)
+            told(ended)
+    time = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3})?Z")
+    lines = [time.sub("TIME", line) for line in written]
+    assert lines[::2] == lines[1::2]
+    assert all(line.count("TIME") == line.count("\n") == 1 for line in lines)
+
+
+def test_ends_and_the_rest_are_in_order() -> None:
+    """Lines of uploads and other lines are in the order in which they came."""
+    clock, written = Clock(), list[str]()
+    observer = LineObserver(written.append, clock=clock)
+    observer.ended(KEPT)
+    with observing(observer):
+        Logger().error("wrong")
+    observer.ended(REFUSED)
+    clock.advance(0)
+    lines = "".join(written).splitlines()
+    assert [line[21:] for line in lines] == [str(KEPT), "ERROR wrong", str(REFUSED)]
 
 
 def test_the_rest_is_written_at_once() -> None:

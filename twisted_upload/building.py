@@ -41,6 +41,7 @@ if TYPE_CHECKING:  # what is imported where there is to be one
     from twisted_upload.hooks import HookRunner
     from twisted_upload.journal import Journal
     from twisted_upload.journal_files import JournalFiles
+    from twisted_upload.logs import LineObserver
 
 __all__ = [
     "Endpoint",
@@ -204,10 +205,22 @@ def journal_of(configuration: Configuration, reactor: Any) -> Journal | None:
 
 
 def witnesses(
-    configuration: Configuration, journal: Journal | None, refusals: Refusals, clock: IReactorTime
+    configuration: Configuration,
+    journal: Journal | None,
+    refusals: Refusals,
+    clock: IReactorTime,
+    observer: LineObserver | None,
 ) -> tuple[Witness, ...]:
-    """Who is told of each upload: the log, and the journal."""
-    write = log_end if len(configuration.listeners) == 1 else log_end_of_one
+    """
+    Who is told of each upload: the log, and the journal.
+
+    :param observer: writes the log, where that is ours.
+    """
+    alone = len(configuration.listeners) == 1
+    if observer is None:
+        write = log_end if alone else log_end_of_one
+    else:
+        write = observer.ended if alone else observer.ended_of_one
     log = SparingLog(write, refusals, clock)
     return (log,) if journal is None else (log, journal)
 

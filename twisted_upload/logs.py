@@ -14,7 +14,8 @@ import re
 import select
 import sys
 import syslog
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TextIO, cast
 
 from twisted.internet.interfaces import IReactorTime
@@ -102,7 +103,7 @@ class LineObserver:
         self.journald = journald
         self._lines = _Lines(form, journald)
         self._clock = clock
-        self._held: list[LogEvent] = []
+        self._held: list[_Held] = []
 
     def __call__(self, event: LogEvent) -> None:
         """
@@ -112,18 +113,38 @@ class LineObserver:
         """
         if event.get("log_level") is LogLevel.debug:
             return
-        self._held.append(event)
-        if self._clock is None or "upload" not in event:
+        ended = event.get("upload")
+        if isinstance(ended, UploadEnd):
+            alone = event["log_format"] == "{upload}"
+            self._hold((event["log_time"], ended, "" if alone else _through(ended)))
+            return
+        text = self._held_back() + self._lines(event)
+        if text:
+            self.write(text)
+
+    def ended(self, ended: UploadEnd) -> None:
+        """Write its line, as after `log_end`; but no event is made for it."""
+        self._hold((time.time(), ended, ""))
+
+    def ended_of_one(self, ended: UploadEnd) -> None:
+        """The same as after `log_end_of_one`."""
+        self._hold((time.time(), ended, _through(ended)))
+
+    def _hold(self, held: _Held) -> None:
+        self._held.append(held)
+        if self._clock is None:
             self.flush()
         elif len(self._held) == 1:
             self._clock.callLater(0, self.flush)
 
     def flush(self) -> None:
         """Write what is held back."""
+        if self._held:
+            self.write(self._held_back())
+
+    def _held_back(self) -> str:
         held, self._held = self._held, []
-        text = "".join(map(self._lines, held))
-        if text:
-            self.write(text)
+        return self._lines.of_ends(held)
 
     def rotate(self) -> None:
         """Begin another log file, and keep the old one under another name."""
@@ -137,6 +158,14 @@ class LineObserver:
         """
         if self._file is not None:
             self._writer.do(self._file.reopen)
+
+
+_Held = tuple[float, UploadEnd, str]
+"""When an upload ended, how, and what follows in its line."""
+
+
+def _through(ended: UploadEnd) -> str:
+    return f", through {ended.listener}"
 
 
 class _Lines:
@@ -154,21 +183,24 @@ class _Lines:
 
     def __call__(self, event: LogEvent) -> str:
         """The line of one event, or several; none where it says nothing."""
-        ended = event.get("upload")
-        line: str | None
-        if isinstance(ended, UploadEnd):
-            # Between info and warn, if it was not kept.
-            level = "info" if ended.end == "kept" else "notice"
-            line = self._of_end(event, ended, level)
-        else:
-            level = _level(event)
-            line = self._line(event, level)
+        level = _level(event)
+        line = self._line(event, level)
         if line is None:
             return ""
         if self._journald:
             priority = _PRIORITIES[level]
             line = priority + line.replace("\n", f"\n{priority}")
         return f"{line}\n"
+
+    def of_ends(self, held: Iterable[_Held]) -> str:
+        """The lines of uploads that have ended; made in one go, they take less."""
+        lines = []
+        for moment, ended, more in held:
+            # Between info and warn, if it was not kept.
+            level = "info" if ended.end == "kept" else "notice"
+            line = self._of_end(moment, ended, more, level)
+            lines.append(f"{_PRIORITIES[level]}{line}\n" if self._journald else f"{line}\n")
+        return "".join(lines)
 
     def dropped(self, lines: int) -> str:
         """A line about so many that are missing."""
@@ -201,14 +233,11 @@ class _Lines:
             return None
         return encode(fields)
 
-    # What each upload pays for.
+    def _text_of_end(self, moment: float, ended: UploadEnd, more: str, level: str) -> str:
+        return f"{self._stamps.seconds(moment)}Z {ended!s}{more}"
 
-    def _text_of_end(self, event: LogEvent, ended: UploadEnd, level: str) -> str:
-        text = str(ended) if event["log_format"] == "{upload}" else _message(event)
-        return f"{self._stamps.seconds(event['log_time'])}Z {text}"
-
-    def _json_of_end(self, event: LogEvent, ended: UploadEnd, level: str) -> str:
-        return encode_end(self._stamps.milliseconds(event["log_time"]), ended, level)
+    def _json_of_end(self, moment: float, ended: UploadEnd, more: str, level: str) -> str:
+        return encode_end(self._stamps.milliseconds(moment), ended, level)
 
 
 def observer_for(

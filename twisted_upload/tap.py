@@ -35,7 +35,7 @@ from twisted_upload.configuration import Configuration, configure
 from twisted_upload.errors import CannotStart, WrongConfiguration
 from twisted_upload.expiry import Certificates, CertificateWatch, Renewal
 from twisted_upload.layers import Given, Layer, nearest
-from twisted_upload.logs import observer_for
+from twisted_upload.logs import LineObserver, observer_for
 from twisted_upload.management import Management
 from twisted_upload.notifying import KeptCount
 from twisted_upload.options import CHECK, CONFIG, OPTIONS, PRINT_CONFIG
@@ -199,17 +199,21 @@ class Options(usage.Options):
 
 
 def upload_service(
-    configuration: Configuration, reactor: Any, endpoints: Sequence[Endpoints]
+    configuration: Configuration,
+    reactor: Any,
+    endpoints: Sequence[Endpoints],
+    observer: LineObserver | None = None,
 ) -> tuple[UploadService, ProcessReporter | None]:
     """
     A daemon of one process, not started, and who can report on it.
 
     :param endpoints: of each listener.
+    :param observer: writes the log, where that is ours.
     """
     stores = Stores(configuration, reactor)
     refusals = Refusals(reactor)
     journal = journal_of(configuration, reactor)
-    told = witnesses(configuration, journal, refusals, reactor)
+    told = witnesses(configuration, journal, refusals, reactor, observer)
     tally = Tally([listener.name for listener in configuration.listeners], time.time)
     kept = KeptCount()
     told = (*told, kept)
@@ -250,12 +254,16 @@ def upload_service(
 
 
 def make_service(
-    configuration: Configuration, reactor: Any, manager: Manager | None = None
+    configuration: Configuration,
+    reactor: Any,
+    manager: Manager | None = None,
+    observer: LineObserver | None = None,
 ) -> UploadService | Supervisor:
     """
     The daemon as it is configured, not started.
 
     :param manager: who has started us.
+    :param observer: writes the log, where that is ours.
     :raises CannotStart: an endpoint is not one, or there are too few descriptors.
     """
     manager = manager or Manager()
@@ -263,7 +271,7 @@ def make_service(
     certificates = Certificates(endpoint for each in endpoints for _, endpoint in each)
     certificates.check()
     if configuration["workers"] == 1:
-        service, reporter = upload_service(configuration, reactor, endpoints)
+        service, reporter = upload_service(configuration, reactor, endpoints, observer)
         service.companions.append(CertificateWatch(certificates, reactor))
         if reporter is not None and status is not None:
             alone = Alone(reporter.report, VERSION, time.time(), certificates.samples)
@@ -364,13 +372,14 @@ def makeService(options: Options) -> IService:
     try:
         clock: Any = reactor
         use_monotonic_time(clock)
-        service = make_service(options.configuration, clock, options.manager)
         twistd = getattr(options, "parent", None)
+        observer = None
+        if twistd is not None and not twistd.get("logger"):
+            form = options.configuration["log-format"]
+            observer = observer_for(twistd, os.environ, form, clock)
+        service = make_service(options.configuration, clock, options.manager, observer)
+        service.observer = observer
         if twistd is not None:
-            if not twistd.get("logger"):
-                service.observer = observer_for(
-                    twistd, os.environ, options.configuration["log-format"], clock
-                )
             Management(
                 clock,
                 service,

@@ -201,7 +201,7 @@ def main() -> None:
     )
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
     endpoints = [_adopted(descriptions, reactor) for descriptions in sys.argv[1:]]
-    service, reporter = upload_service(configuration, reactor, endpoints)
+    service, reporter = upload_service(configuration, reactor, endpoints, observer)
     supervised = _Supervised(reactor, service, reporter)
     Signals(reactor, supervised, worker=True).install()
     try:
