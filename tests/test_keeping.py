@@ -7,12 +7,14 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import random
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from hypothesis import given, settings
@@ -327,24 +329,171 @@ def test_jobs_that_fail(commits: _Commits) -> None:
     assert isinstance(commits.results[LANES + 1], KeptFile)
 
 
-def test_two_folders(commits: _Commits, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """A bunch is of one folder, which is synced for it: each folder for its own files."""
-    synced = []
+class _Watched(FaultyFiles):
+    """
+    :ivar events: what is published, and which folders are synced, in their order.
+    """
 
-    class Noting(FaultyFiles):
-        def fsync(self, descriptor: int) -> None:
-            super().fsync(descriptor)
-            if stat.S_ISDIR(os.fstat(descriptor).st_mode):
-                synced.append(descriptor)
+    def __init__(self) -> None:
+        super().__init__()
+        self.events: list[tuple[str, object]] = []
 
-    folders = [_open(tmp_path_factory.mktemp("folder"), Noting()) for _ in range(2)]
-    synced.clear()
-    for number in range(LANES + 6):
-        commits.folder = folders[number % 2]
+    def rename(self, source: int, name: str, target: int, new_name: str) -> None:
+        super().rename(source, name, target, new_name)
+        self.events.append((new_name, target))
+
+    def fsync(self, descriptor: int) -> None:
+        super().fsync(descriptor)
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            self.events.append(("synced", descriptor))
+
+    def keeps_its_promise(self, told: KeptFile, folder: Folder) -> None:
+        """Its folder has been synced after it had got its name."""
+        published = self.events.index((told.name, folder.final))
+        assert ("synced", folder.final) in self.events[published:], told.name
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_success_follows_the_folder(number: int, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Whoever comes when, and whatever goes together: no success before its folder is synced."""
+    files = _Watched()
+    folders = [_open(tmp_path_factory.mktemp("folder"), files) for _ in range(number)]
+    disk = ManualDisk()
+    commits = GroupCommit(disk)
+    dice = random.Random(number)
+    told = [0]
+
+    def tell(folder: Folder, result: KeptFile | Failure) -> None:
+        assert isinstance(result, KeptFile)
+        files.keeps_its_promise(result, folder)
+        told[0] += 1
+
+    for serial in range(600):
+        folder = dice.choice(folders)
+        commits.keep(folder, _part(folder, serial), [b"x"], 1, partial(tell, folder))
+        if dice.random() < 0.2:
+            disk.work(1)
+    disk.work()
+    assert told == [600]
+    assert not commits._owed
+    folder_syncs = [one for one in files.events if one[0] == "synced"]
+    assert len(folder_syncs) < 300
+
+
+def test_folder_synced_with_the_next(folder: Folder, files: FaultyFiles) -> None:
+    """Where others wait, the folder is synced together with their files, and success comes
+    with theirs; where nobody does, at once."""
+    commits = _Commits(folder)
+    together: list[int] = []
+    real = files.fsync_all
+
+    def fsync_all(descriptors: Sequence[int]) -> list[OSError | None]:
+        if folder.final in descriptors:
+            together.append(len(descriptors))
+        return real(descriptors)
+
+    files.fsync_all = fsync_all  # type: ignore[method-assign]
+    for _ in range(LANES + 3):  # the last three wait for a lane
         commits.keep()
-    commits.disk.work()
+    commits.disk.work(1)
+    assert commits.results == {}, "its folder is synced with theirs"
+    commits.disk.work(1)
+    assert sorted(commits.results) == [1]
+    commits.disk.work(1)
+    assert together == [3 + 1]
+    assert sorted(commits.results) == [0, 1, 2, 3, 4]
     assert all(isinstance(one, KeptFile) for one in commits.results.values())
-    assert synced == [folders[number % 2].final for number in range(LANES + 6)]
+
+
+def test_nobody_comes_after_all(folder: Folder) -> None:
+    """Where those that waited have been begun already, the folder is synced by itself."""
+    commits = _Commits(folder)
+    for _ in range(LANES + 1):
+        commits.keep()
+    jobs = commits.disk._jobs
+    first, second = jobs.popleft(), jobs.popleft()
+    done, job = first
+    synced = job()  # somebody waits
+    jobs.append(second)
+    commits.commits._queue, waiting = [], commits.commits._queue
+    done.callback(synced)
+    assert commits.results == {}
+    commits.disk.work()
+    assert sorted(commits.results) == [0, 1]
+    commits.commits._queue = waiting
+    commits.commits._start()
+    commits.disk.work()
+    assert sorted(commits.results) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("how", ["together", "alone"])
+def test_folder_that_cannot_be_synced_later(
+    how: str, folder: Folder, files: FaultyFiles, tmp_path: Path
+) -> None:
+    """Whenever the folder could not be synced, those who waited for it have no success and
+    no file; and those whose files were synced with it have none either."""
+    commits = _Commits(folder)
+    for _ in range(LANES + 2):
+        commits.keep()
+    commits.disk.work(1)
+    real = files.fsync
+
+    def fsync(descriptor: int) -> None:
+        real(descriptor)
+        if descriptor == folder.final:
+            raise OSError(errno.EIO, "Input/output error")
+
+    files.fsync = fsync  # type: ignore[method-assign]
+    if how == "alone":
+        commits.commits._queue.clear()
+    commits.disk.work()
+    assert {type(one) for one in commits.results.values()} == {Failure}
+    assert 0 in commits.results
+    assert contents(tmp_path) == {}
+
+
+@pytest.mark.parametrize("call", ["create", "fsync_all"])
+def test_next_one_breaks(call: str, tmp_path: Path) -> None:
+    """Where nothing of the next bunch gets as far as that, the folder is synced all the same."""
+    files = _Watched()
+    folder = _open(tmp_path, files)
+    commits = _Commits(folder)
+    for _ in range(LANES + 2):
+        commits.keep()
+    commits.disk.work(1)
+    files.events.append(("the next", None))
+    if call == "create":
+        files.fail("create", errno.EIO, times=100)
+    else:
+        files.fsync_all = broken  # type: ignore[method-assign,assignment]
+    commits.disk.work()
+    kept = commits.results.pop(0)
+    assert isinstance(kept, KeptFile)
+    assert ("synced", folder.final) in files.events[files.events.index(("the next", None)) :]
+    files.keeps_its_promise(kept, folder)
+    if call == "create":
+        assert {type(one) for one in commits.results.values()} == {Failure}
+    assert len(contents(tmp_path)) == 1 + [*map(type, commits.results.values())].count(KeptFile)
+
+
+def broken(*_: object) -> NoReturn:
+    """Something that a disk does not do."""
+    raise ZeroDivisionError
+
+
+def test_next_one_cannot_be_begun(folder: Folder, expected_errors: list[str]) -> None:
+    """Where there is no thread for the next bunch, those who wait for it hear of that."""
+    odd = _Odd()
+    odd.broken = False
+    commits = GroupCommit(odd)
+    ends: list[object] = []
+    for serial in range(LANES + 1):
+        commits.keep(folder, _part(folder, serial), [b"x"], 1, ends.append)
+    odd.broken = True
+    odd.work(1)
+    assert [type(end) for end in ends] == [Failure, Failure]
+    odd.work()
+    assert isinstance(ends[-1], KeptFile)
 
 
 class _Odd(ManualDisk):

@@ -7,9 +7,10 @@ folder, answer.**  With ``--on-upload``, the marker of each file
 
 `keep_together` does it for a bunch of files in one disk thread: the files are
 synced at once, so that they share the flushes of the disk and the commits of
-the journal, and the folder is synced once for all of them.  Each file has its
-own errors: one that cannot be written or synced drops out, and so does one that
-nobody waits for any more; the others go on.
+the journal, and the folder is synced once for all of them: with the files of the
+next bunch, where there is one.  Each file has its own errors: one that cannot be
+written or synced drops out, and so does one that nobody waits for any more; the
+others go on.
 
 `GroupCommit` forms the bunches, without waiting: what ends in one turn of the
 reactor goes together while a lane is free; what ends while all lanes are busy
@@ -20,8 +21,8 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 from twisted.internet.defer import Deferred, fail
 from twisted.logger import Logger
@@ -37,6 +38,7 @@ __all__ = [
     "MOST_FILES",
     "Courtesy",
     "GroupCommit",
+    "Together",
     "at_once",
     "keep_alone",
     "keep_together",
@@ -64,35 +66,103 @@ Upload = tuple[PartialFile, Sequence[bytes]]
 Tell = Callable[["KeptFile | Failure"], object]
 
 
-def keep_together(
-    folder: Folder, uploads: Sequence[Upload], waiting: Callable[[], None] = lambda: None
-) -> list[Result]:
+class Together:
+    """
+    Uploads that are kept together.  In a disk thread: `publish`, then `sync_folder`,
+    unless the folder is synced with the files of those who are kept next.
+
+    :param uploads: each with the last bytes that are to be written to it.
+    :ivar results: in the end, for each what is kept, or why it is not; then nothing
+        is left of it.
+    """
+
+    def __init__(self, folder: Folder, uploads: Sequence[Upload]) -> None:
+        self.folder = folder
+        self._uploads = uploads
+        self.results: list[Result] = [OSError(errno.ENOENT, "unfinished files keep disappearing")]
+        self.results *= len(uploads)
+
+    @property
+    def wants_sync(self) -> bool:
+        """Whether there is success only when the folder has been synced."""
+        folder = self.folder
+        return folder.durable and folder.sync_folder and any(map(_is_kept, self.results))
+
+    def publish(
+        self,
+        waiting: Callable[[], None] = lambda: None,
+        earlier: Sequence[Together] = (),
+    ) -> None:
+        """
+        Take all steps until they have their names.
+
+        :param waiting: called when all that follows is to wait for the disk.
+        :param earlier: whose folders are synced together with these files.
+        """
+        owed = [*earlier]
+        left = list(range(len(self._uploads)))
+        try:
+            for _ in range(_SWEPT_AT_MOST):
+                if not left:
+                    break
+                bunch = _Bunch(self.folder, [self._uploads[index] for index in left], waiting)
+                again = []
+                for index, result in zip(left, bunch.publish(owed), strict=True):
+                    # Somebody has removed it between creating and publishing, such as a
+                    # daemon on another machine, which does not see that it is claimed:
+                    # the bytes are all here, and the file is made again.
+                    if isinstance(result, FileNotFoundError) and self._can_be_repeated(index):
+                        again.append(index)
+                    else:
+                        self.results[index] = result
+                left = again
+        finally:
+            if owed:
+                waiting()
+            for one in owed:
+                one.sync_folder()
+
+    def sync_folder(self) -> None:
+        """See to it that their names are on the device."""
+        if self.wants_sync:
+            try:
+                self.folder.files.fsync(self.folder.final)
+            except Exception as error:
+                self.take_back(error)
+
+    def take_back(self, error: Exception) -> None:
+        """The folder could not be synced: there is no success, and no file."""
+        for index, ((part, _), result) in enumerate(zip(self._uploads, self.results, strict=True)):
+            if _is_kept(result):
+                self.results[index] = _discard(part, error)
+
+    def _can_be_repeated(self, index: int) -> bool:
+        return self._uploads[index][0].repeatable
+
+
+def _is_kept(result: Result) -> bool:
+    return not isinstance(result, Exception)
+
+
+def _discard(part: PartialFile, error: Exception) -> Exception:
+    """Give a file up; why: a defect in that comes first, so that somebody hears of it."""
+    try:
+        part.discard()
+    except Exception as defect:
+        return defect
+    return error
+
+
+def keep_together(folder: Folder, uploads: Sequence[Upload]) -> list[Result]:
     """
     Keep a bunch of files.  In a disk thread.
 
-    :param uploads: each with the last bytes that are to be written to it.
-    :param waiting: called when all that follows is to wait for the disk.
-    :return: for each what is kept, or why it is not; then nothing is left of
-        it.
+    :return: see `Together.results`.
     """
-    results: list[Result] = [OSError(errno.ENOENT, "unfinished files keep disappearing")]
-    results *= len(uploads)
-    left = list(range(len(uploads)))
-    for _ in range(_SWEPT_AT_MOST):
-        kept = _Bunch(folder, [uploads[index] for index in left], waiting).keep()
-        again = []
-        for index, result in zip(left, kept, strict=True):
-            # Somebody has removed it between creating and publishing, such as a
-            # daemon on another machine, which does not see that it is claimed:
-            # the bytes are all here, and the file is made again.
-            if isinstance(result, FileNotFoundError) and uploads[index][0].repeatable:
-                again.append(index)
-            else:
-                results[index] = result
-        left = again
-        if not left:
-            break
-    return results
+    together = Together(folder, uploads)
+    together.publish()
+    together.sync_folder()
+    return together.results
 
 
 def keep_alone(folder: Folder, part: PartialFile, last: Sequence[bytes]) -> KeptFile:
@@ -113,16 +183,22 @@ class _Bunch:
         self._lasts = [last for _, last in uploads]
         self._errors: list[Exception | None] = [None] * len(uploads)
 
-    def keep(self) -> list[Result]:
+    def publish(self, owed: list[Together]) -> list[Result]:
+        """
+        Take all steps until the files have their names.
+
+        :param owed: whose folders are to be synced with the files; emptied when that
+            is done.
+        """
         try:
-            self._keep()
+            self._publish(owed)
         except Exception as error:  # not of one file, but of the step for all
             self._drop_all(error)
         return [
             error or part.kept_file() for part, error in zip(self._parts, self._errors, strict=True)
         ]
 
-    def _keep(self) -> None:
+    def _publish(self, owed: list[Together]) -> None:
         folder = self._folder
         self._each(PartialFile.finish, self._lasts)
         if self._none_is_left():
@@ -134,7 +210,7 @@ class _Bunch:
         if folder.durable:
             self._waiting()
             try:
-                self._sync_files(cover)
+                self._sync_files(cover, owed)
             except BaseException:
                 if record is not None:
                     record.doubt()
@@ -142,10 +218,6 @@ class _Bunch:
         if record is not None and cover is not None:
             record.confirm(cover)
         self._each(PartialFile.publish)
-        if self._none_is_left():
-            return
-        if folder.durable and folder.sync_folder:
-            folder.files.fsync(folder.final)
 
     def _none_is_left(self) -> bool:
         return None not in self._errors
@@ -171,19 +243,22 @@ class _Bunch:
                 except Exception as error:
                     self._drop(index, error)
 
-    def _sync_files(self, cover: Cover | None) -> None:
+    def _sync_files(self, cover: Cover | None, owed: list[Together]) -> None:
         whose, descriptors = [], []
         for index, part in enumerate(self._parts):
             if self._errors[index] is None:
                 for descriptor in part.descriptors:
                     whose.append(index)
                     descriptors.append(descriptor)
-        if self._folder.hooks is not None:
-            descriptors.append(self._folder.hooks.waiting)
-        errors = self._sync(descriptors, [] if cover is None else [cover.descriptor])
+        others = [] if self._folder.hooks is None else [self._folder.hooks.waiting]
+        folders = [*dict.fromkeys(one.folder.final for one in owed)]
+        errors = self._sync(
+            descriptors + others + folders, [] if cover is None else [cover.descriptor]
+        )
         for index, error in zip(whose, errors, strict=False):
             if error is not None and self._errors[index] is None:
                 self._drop(index, error)
+        _have_been_synced(owed, dict(zip(folders, errors[len(whose + others) :], strict=False)))
         for error in errors[len(whose) :]:
             if error is not None:
                 raise error
@@ -200,11 +275,16 @@ class _Bunch:
                 self._drop(index, error)
 
     def _drop(self, index: int, error: Exception) -> None:
-        self._errors[index] = error
-        try:
-            self._parts[index].discard()
-        except Exception as defect:  # the others go on, and somebody hears of it
-            self._errors[index] = defect
+        self._errors[index] = _discard(self._parts[index], error)
+
+
+def _have_been_synced(owed: list[Together], errors: Mapping[int, OSError | None]) -> None:
+    """Their folders have, or could not be: the errors are those of the folders."""
+    for one in owed:
+        error = errors[one.folder.final]
+        if error is not None:
+            one.take_back(error)
+    owed.clear()
 
 
 class Courtesy:
@@ -281,6 +361,7 @@ class GroupCommit:
         self._forming = self._starting = False
         self._courtesy = Courtesy(disk)
         self._queue: list[tuple[Tell, Folder, Upload, int]] = []
+        self._owed: list[_Owed] = []
         self._busy = 0
 
     def keep(
@@ -315,13 +396,14 @@ class GroupCommit:
             return
         self._starting = True
         try:
-            while self._queue and self._busy < LANES:
+            while (self._queue or self._owed) and self._busy < LANES:
                 self._start_one()
         finally:
             self._starting = False
 
     def _start_one(self) -> None:
-        folder = self._queue[0][1]
+        owed, self._owed = self._owed, []
+        folder = self._queue[0][1] if self._queue else owed[0].together.folder
         number, size = 0, 0
         for _, its_folder, _, its_size in self._queue[:MOST_FILES]:
             if its_folder is not folder or (number and size + its_size > MOST_BYTES):
@@ -329,33 +411,53 @@ class GroupCommit:
             number += 1
             size += its_size
         bunch, self._queue = self._queue[:number], self._queue[number:]
-        uploads = [upload for _, _, upload, _ in bunch]
-        waiting = [tell for tell, _, _, _ in bunch]
+        ours = _Owed(
+            Together(folder, [upload for _, _, upload, _ in bunch]),
+            [tell for tell, _, _, _ in bunch],
+        )
         self._busy += 1
 
-        def job(waiting_now: Callable[[], None]) -> list[Result]:
-            return keep_together(folder, uploads, waiting_now)
+        def job(waiting_now: Callable[[], None]) -> bool:
+            ours.together.publish(waiting_now, [one.together for one in owed])
+            if self._queue and ours.together.wants_sync:
+                return False
+            ours.together.sync_folder()
+            return True
 
         patience = min(PATIENCE * (2 + number), MOST_PATIENCE)
         try:
             running = self._courtesy.run(job, patience)
         except Exception:
             running = fail(Failure())
-        running.addCallbacks(self._tell, self._fail, (waiting,), {}, (waiting,))
+        running.addCallbacks(self._done, self._fail, (owed, ours), {}, ([*owed, ours],))
 
-    def _tell(self, results: list[Result], waiting: list[Tell]) -> None:
+    def _done(self, synced: bool, owed: list[_Owed], ours: _Owed) -> None:
+        if not synced:
+            self._owed.append(ours)
         self._next()
-        for tell, result in zip(waiting, results, strict=True):
-            _tell_one(tell, Failure(result) if isinstance(result, Exception) else result)
+        for one in [*owed, ours] if synced else owed:
+            for tell, result in zip(one.waiting, one.together.results, strict=True):
+                _tell_one(tell, Failure(result) if isinstance(result, Exception) else result)
 
-    def _fail(self, failure: Failure, waiting: list[Tell]) -> None:
+    def _fail(self, failure: Failure, all_of_them: list[_Owed]) -> None:
         self._next()
-        for tell in waiting:
-            _tell_one(tell, failure)
+        for one in all_of_them:
+            for tell in one.waiting:
+                _tell_one(tell, failure)
 
     def _next(self) -> None:
         self._busy -= 1
         self._start()
+
+
+class _Owed(NamedTuple):
+    """
+    Those who are kept together, and who waits for it: their folder is synced with the
+    files of those who come next, in one commit of the journal, where there are any.
+    """
+
+    together: Together
+    waiting: list[Tell]
 
 
 def _tell_one(tell: Tell, result: KeptFile | Failure) -> None:

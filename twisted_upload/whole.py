@@ -8,6 +8,7 @@ transport and no timer; all else is as with everybody (`twisted_upload.sender_ba
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 from typing import TYPE_CHECKING, Any
@@ -81,7 +82,8 @@ class WholeUpload(Sender):
         if self._rest is not None:
             self._rest.transport.abortConnection()
         elif self._open:
-            self._newcomer.ours.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            with contextlib.suppress(OSError):  # it may be gone: a transport broke with it
+                self._newcomer.ours.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             self._close()
             self._upload.lost()
 
@@ -93,9 +95,7 @@ class WholeUpload(Sender):
         if not rest:
             self._close()
             return
-        self._open, self._rest = False, _Rest(self, rest)
-        self._terms.lingering.heard(self)
-        self._newcomer.adopt(self._rest)
+        self._newcomer.adopt(_Rest(self, rest))
 
     def _close(self) -> None:
         if self._open:
@@ -103,8 +103,13 @@ class WholeUpload(Sender):
             self._newcomer.ours.close()
             self.factory.went(self)
 
+    def saying(self, rest: _Rest) -> None:
+        """The rest of the answer is being said: by a transport, which has the socket now."""
+        self._open, self._rest = False, rest
+        self._terms.lingering.heard(self)
+
     def said(self) -> None:
-        """The rest of the answer has been said, or cannot be."""
+        """It has been said, or cannot be."""
         self._rest = None
         self._terms.lingering.ignore(self)
         self.factory.went(self)
@@ -120,6 +125,7 @@ class _Rest(Protocol):
         self._rest = rest
 
     def connectionMade(self) -> None:
+        self._whole.saying(self)
         self.transport.write(self._rest)
         self.transport.loseConnection()
 
