@@ -16,7 +16,14 @@ from twisted.internet.main import CONNECTION_DONE
 from twisted.internet.protocol import Factory
 
 from tests.helpers import PATIENCE, OpenDoor, in_thread, open_door, reactor, read_all, reset, until
-from twisted_upload.eager import AT_ONCE, READS, EagerServer, Newcomer, read_eagerly
+from twisted_upload.eager import (
+    AT_ONCE,
+    READS,
+    EagerServer,
+    Newcomer,
+    read_eagerly,
+    serve_newcomers,
+)
 from twisted_upload.ending import Ending, ending
 from twisted_upload.ends import UploadEnd
 from twisted_upload.raw import UploadProtocol
@@ -430,6 +437,25 @@ async def test_one_that_breaks_in_the_next_turn(
         monkeypatch.setattr(door.factory, "take_whole", one_fails)
         assert await in_thread(_read_what_comes, first) == b""
         assert await in_thread(read_all, second) == KEPT
+
+
+async def test_a_lot_in_the_next_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where they bring much by then, some have to wait for one more turn; not where the port
+    is left."""
+    monkeypatch.setattr("twisted_upload.eager.BYTES_AT_ONCE", 3000)
+    for left in False, True:
+        async with open_door(DoorSettings(max_per_address=0)) as door:
+            door.store.holding = True
+            for _ in range(5):
+                _accept_before_it_is_whole(door, bytes(1000))
+            if left:
+                serve_newcomers(door.port)
+            else:
+                door.port.doorstep.meet_again()
+                assert len(door.factory.protocols) == 3
+                door.port.doorstep.meet_again()
+            assert len(door.factory.protocols) == 5
+            door.store.release()
 
 
 async def test_nothing_is_held_twice() -> None:

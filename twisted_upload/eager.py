@@ -295,14 +295,28 @@ class Doorstep:
                 ours.close()
 
     def meet_again(self) -> None:
-        """Serve all who have been accepted."""
-        again, self._again = self._again, []
-        for newcomer in again:
+        """Serve those who have been accepted."""
+        room = BYTES_AT_ONCE
+        self._again, again = [], self._again
+        for index, newcomer in enumerate(again):
+            if room <= 0:
+                self._meet_later(*again[index:])
+                return
             try:
-                self._meet_once_more(newcomer)
+                room -= self._meet_once_more(newcomer)
             except Exception:
                 _log.failure("a defect: a newcomer could not be served")
                 newcomer.ours.close()
+
+    def meet_the_rest(self) -> None:
+        """Serve all who have been accepted."""
+        while self._again:
+            self.meet_again()
+
+    def _meet_later(self, *newcomers: Newcomer) -> None:
+        if not self._again:
+            self._port.reactor.callLater(0, self.meet_again)
+        self._again += newcomers
 
     def _meet(self, ours: Any, address: Any) -> int:
         """See to one of them; how many bytes have come."""
@@ -316,18 +330,19 @@ class Doorstep:
         if lost is not None:
             self._factory.take_whole(newcomer, lost=lost)
             return size
-        if not self._again:
-            self._port.reactor.callLater(0, self.meet_again)
-        self._again.append(newcomer)
+        self._meet_later(newcomer)
         return size
 
-    def _meet_once_more(self, newcomer: Newcomer) -> None:
+    def _meet_once_more(self, newcomer: Newcomer) -> int:
+        """The same, for the last time."""
+        size = 0
         if self._factory.lets_in(newcomer.host) is not None:  # still
-            _, lost = newcomer.read(self._view)
+            size, lost = newcomer.read(self._view)
             if lost is not None:
                 self._factory.take_whole(newcomer, lost=lost)
-                return
+                return size
         newcomer.serve()
+        return size
 
     def serve(self, ours: Any, address: Any, already: Sequence[bytes] | None = None) -> None:
         """
@@ -387,7 +402,7 @@ def serve_newcomers(port: Any) -> None:
     """Serve those whom a port has accepted, if it makes any wait for that."""
     doorstep = getattr(port, "doorstep", None)
     if doorstep is not None:
-        doorstep.meet_again()
+        doorstep.meet_the_rest()
 
 
 _log = Logger()
