@@ -1092,3 +1092,14 @@ TestAnyOrder.settings = settings(
     stateful_step_count=25,
     suppress_health_check=[HealthCheck.too_slow],
 )
+
+
+def test_little_memory(tmp_path: Path) -> None:
+    """What a store has for an upload that has begun are no dictionaries: there may be thousands."""
+    store = DirectoryStore(str(tmp_path), ManualDisk(), Clock(), lambda: 1.0)
+    store.open()
+    incoming: Any = store.begin(ARRIVAL, lambda _: None)
+    incoming.write(b"the first bytes")
+    for part in incoming, incoming._part:
+        assert not hasattr(part, "__dict__")
+    incoming.abort()

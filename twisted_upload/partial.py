@@ -96,16 +96,12 @@ class PartialFile:
         done again.
     """
 
-    given_up = False
-    repeatable = False
-    _hash: hashlib._Hash | None = None
-    _head = b""
-    _name: str | None = None
-    _descriptor: int | None = None
-    _published: str | None = None
-    _size = 0
-    _started = 0  # write-back has been asked for up to here
-    _finished = 0  # and waited for up to here
+    # See `twisted_upload.incoming` for what that saves.
+    __slots__ = (
+        *("_budget", "_descriptor", "_finished", "_hash", "_head", "_moment", "_name"),
+        *("_published", "_size", "_started"),
+        *("folder", "given_up", "marker", "record", "repeatable"),
+    )
 
     def __init__(
         self,
@@ -122,8 +118,16 @@ class PartialFile:
         self._moment = moment
         self._budget = budget
         self.record = record
-        if digest:
-            self._hash = hashlib.sha256()
+        self.given_up = False
+        self.repeatable = False
+        self._hash = hashlib.sha256() if digest else None
+        self._head = b""
+        self._name: str | None = None
+        self._descriptor: int | None = None
+        self._published: str | None = None
+        self._size = 0
+        self._started = 0  # write-back has been asked for up to here
+        self._finished = 0  # and waited for up to here
 
     def append(self, chunks: Sequence[bytes]) -> None:
         """

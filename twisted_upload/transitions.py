@@ -90,7 +90,12 @@ class Machine:
         self._state = state
         self._core = core
         self._running = False
-        self._postponed: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
+        self._postponed: list[tuple[Callable[..., None], tuple[Any, ...]]] | None = None
+
+    def _postpone(self, later: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+        if self._postponed is None:  # as of most machines, of which there are thousands
+            self._postponed = []
+        self._postponed.append((later, arguments))
 
     def _run_postponed(self) -> None:
         postponed = self._postponed
@@ -112,7 +117,7 @@ class Machine:
 
         def take(self: Machine, *arguments: Any) -> None:
             if self._running:
-                self._postponed.append((take, arguments))
+                self._postpone(take, arguments)
                 return
             try:
                 self._state, output = self._state.transitions[name]
