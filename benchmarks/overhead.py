@@ -3,9 +3,10 @@ What telling about uploads costs: `python -m benchmarks.overhead`.
 
 Small uploads to a file system in memory, without fsync, to one process; the CPU
 time of the daemon for each of them, with one thing after the other switched on.
-All the daemons run at once, and get the uploads in turns (A B C, B C A, ...), a
-short bunch each, so that whatever else the machine does meets all of them alike;
-each is compared with the one that tells nothing in the same round.
+All the daemons run at once, and get the uploads in turns, a short bunch each, so
+that whatever else the machine does meets all of them alike; each is compared with
+the one that tells nothing in the same round.  The order is another one in each
+round: what a daemon still writes when it has had its turn meets the next.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from statistics import median
 
 from .bench import Bench
@@ -98,8 +100,7 @@ def measure(bench: Bench, rounds: int, count: int) -> Iterator[list[float]]:
             contender.take(count)
         for number in range(rounds):
             figures = [0.0] * len(WAYS)
-            for turn in range(len(WAYS)):
-                which = (number + turn) % len(WAYS)
+            for which in Random(number).sample(range(len(WAYS)), len(WAYS)):
                 figures[which] = contenders[which].take(count)
             bench.say(f"round {number + 1}: " + " ".join(f"{it:.0f}" for it in figures))
             yield figures
