@@ -94,7 +94,7 @@ def encode_end(time: str, ended: UploadEnd, level: str | None = None) -> str:
 
     :param level: of a line of the log.
     """
-    # Put together by hand: an encoder takes five times as long, for each upload.
+    # Put together by hand: an encoder takes four times as long, for each upload.
     end, listener, peer, size, seconds, name, code, sha256, by_silence, heard = ended
     said = "" if level is None else f',"level":"{level}"'
     whose = f',"listener":{_quoted(listener)}' if listener else ""
