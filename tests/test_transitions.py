@@ -25,19 +25,19 @@ _off, _on = State("off"), State("on")
 
 
 @_off.upon(Lamp.pressed).to(_on)
-def shine(lamp: Any, core: str, told: list[Any]) -> None:
-    told.append(f"{core} on")
+def shine(lamp: Any, told: list[Any]) -> None:
+    told.append(f"{lamp.name} on")
 
 
 @_on.upon(Lamp.pressed).to(_off)
-def go_dark(lamp: Any, core: str, told: list[Any]) -> None:
+def go_dark(lamp: Any, told: list[Any]) -> None:
     told.append("going off")
     lamp.pressed(told)
     told.append("off")
 
 
 @_on.upon(Lamp.broke).to(_off)
-def break_down(lamp: Any, core: str, told: list[Any]) -> None:
+def break_down(lamp: Any, told: list[Any]) -> None:
     lamp.pressed(told)
     raise ZeroDivisionError
 
@@ -46,6 +46,8 @@ _off.upon(Lamp.broke).loop().returns(None)
 
 
 class LampMachine(Machine):
+    name = "lamp"
+
     pressed = Machine.input_of(Lamp.pressed)
     broke = Machine.input_of(Lamp.broke)
 
@@ -57,19 +59,19 @@ def told() -> list[Any]:
 
 def test_output(told: list[Any]) -> None:
     """An input does what the table says of the state, with what it was given."""
-    LampMachine(_off, "lamp").pressed(told)
+    LampMachine(_off).pressed(told)
     assert told == ["lamp on"]
 
 
 def test_input_during_another(told: list[Any]) -> None:
     """An input that comes during another waits for it, and finds the new state."""
-    LampMachine(_on, "lamp").pressed(told)
+    LampMachine(_on).pressed(told)
     assert told == ["going off", "off", "lamp on"]
 
 
 def test_no_output(told: list[Any]) -> None:
     """A transition may have no output, and stay."""
-    lamp = LampMachine(_off, "lamp")
+    lamp = LampMachine(_off)
     lamp.broke(told)
     assert told == []
     lamp.pressed(told)
@@ -78,7 +80,7 @@ def test_no_output(told: list[Any]) -> None:
 
 def test_output_that_raises(told: list[Any]) -> None:
     """Where an output raises, the state has changed, and what waited for it is not lost."""
-    lamp = LampMachine(_on, "lamp")
+    lamp = LampMachine(_on)
     with pytest.raises(ZeroDivisionError):
         lamp.broke(told)
     assert told == ["lamp on"]
@@ -89,7 +91,7 @@ def test_output_that_raises(told: list[Any]) -> None:
 def test_what_cannot_happen(told: list[Any]) -> None:
     """An input that the table leaves out raises, and changes nothing."""
     lone = State("lone")
-    lamp = LampMachine(lone, "lamp")
+    lamp = LampMachine(lone)
     with pytest.raises(NoTransition, match="pressed in <state lone>"):
         lamp.pressed(told)
     lone.upon(Lamp.pressed).to(_on).returns(None)

@@ -267,13 +267,14 @@ class Doorstep:
         """Accept whoever has come: what a port does when it can be read from."""
         port = self._port
         listening = port.socket
-        accept = listening.accept_descriptor
+        accept, spare = listening.accept_descriptor, listening.spare
+        make, family, kind = _socket.socket, port.addressFamily, port.socketType
         room = BYTES_AT_ONCE
         for _ in range(AT_ONCE):
             if port.disconnecting or room <= 0:
                 return
             try:
-                if listening.short:
+                if spare.short:
                     ours, address = listening.accept()
                     self.serve(ours, address)
                     continue
@@ -287,7 +288,7 @@ class Doorstep:
                     listening.wait(error)
                     return
                 continue
-            ours = _socket.socket(port.addressFamily, port.socketType, 0, descriptor)
+            ours = make(family, kind, 0, descriptor)
             try:
                 room -= self._meet(ours, address)
             except Exception:  # the others are met all the same

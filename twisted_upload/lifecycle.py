@@ -96,18 +96,27 @@ class Upload(Protocol):
         """The connection is gone."""
 
 
-class _Core:
-    """What the outputs work on."""
+class _Upload(Machine):
+    """An upload, and what the outputs work on."""
 
     __slots__ = ("allow_empty", "by_silence", "door", "give_up", "incoming", "store")
 
-    def __init__(self, door: IDoor, store: IUploadStore, *, allow_empty: bool) -> None:
+    def __init__(self, door: IDoor, store: IUploadStore, allow_empty: bool) -> None:
+        super().__init__(_waiting)
         self.door = door
         self.store = store
         self.allow_empty = allow_empty
         self.incoming: IIncomingUpload | None = None
         self.give_up: Callable[[], object] | None = None  # what the store is to keep
         self.by_silence = False
+
+    received = Machine.input_of(Upload.received)
+    ended = Machine.input_of(Upload.ended)
+    came_whole = Machine.input_of(Upload.came_whole)
+    fell_silent = Machine.input_of(Upload.fell_silent)
+    kept = Machine.input_of(Upload.kept)
+    refused = Machine.input_of(Upload.refused)
+    lost = Machine.input_of(Upload.lost)
 
 
 _waiting = State("waiting")
@@ -119,15 +128,15 @@ _over = State("over")
 _log = Logger()
 
 
-def _begin(upload: Upload, core: _Core) -> bool:
+def _begin(upload: _Upload) -> bool:
     def failed(refusal: UploadRefused) -> None:
         try:
             upload.refused(refusal)
         except Exception:  # the store has nothing to do with it
-            core.door.broke()
+            upload.door.broke()
 
     try:
-        incoming = core.store.begin(core.door.arrival(), failed)
+        incoming = upload.store.begin(upload.door.arrival(), failed)
     except UploadRefused as refusal:
         upload.refused(refusal)
         return False
@@ -135,26 +144,26 @@ def _begin(upload: Upload, core: _Core) -> bool:
         _log.failure("the store broke its promise: begin() raised")
         upload.refused(StoreFailed())
         return False
-    core.incoming = incoming
-    core.door.began(incoming)
+    upload.incoming = incoming
+    upload.door.began(incoming)
     return True
 
 
-def _commit(upload: Upload, core: _Core) -> None:
-    incoming = core.incoming
+def _commit(upload: _Upload) -> None:
+    incoming = upload.incoming
     assert incoming is not None
 
     def kept(receipt: Receipt) -> None:
         try:
             upload.kept(receipt)
         except Exception:
-            core.door.broke()
+            upload.door.broke()
 
     def failed(refusal: UploadRefused) -> None:
         try:
             upload.refused(refusal)
         except Exception:
-            core.door.broke()
+            upload.door.broke()
 
     def failed_somehow(failure: Failure) -> None:
         if failure.check(UploadRefused, CancelledError) is None:
@@ -165,130 +174,136 @@ def _commit(upload: Upload, core: _Core) -> None:
         # To ask for the interface would take as long as the Deferred.
         commit_to = getattr(incoming, "commit_to", None)
         if commit_to is not None:
-            core.give_up = commit_to(kept, failed)
+            upload.give_up = commit_to(kept, failed)
         else:
             committing = incoming.commit()
-            core.give_up = committing.cancel
+            upload.give_up = committing.cancel
             committing.addCallbacks(kept, failed_somehow)
     except Exception:
         failed_somehow(Failure())
 
 
-def _give_up(core: _Core) -> None:
+def _give_up(upload: _Upload) -> None:
     """A store that has refused hears nothing of this; one that still works, stops."""
     try:
-        if core.give_up is not None:
-            core.give_up()
+        if upload.give_up is not None:
+            upload.give_up()
     except Exception:
         _log.failure("the store broke its promise: it cannot be cancelled")
 
 
-def _abort(core: _Core) -> None:
+def _abort(upload: _Upload) -> None:
     try:
-        if core.incoming is not None:
-            core.incoming.abort()
+        if upload.incoming is not None:
+            upload.incoming.abort()
     except Exception:
         _log.failure("the store broke its promise: abort() raised")
 
 
-def _refuse(core: _Core, refusal: UploadRefused, *, unused: bool = False) -> None:
+def _refuse(upload: _Upload, refusal: UploadRefused, *, unused: bool = False) -> None:
     """Whatever comes of the answer, the upload has ended."""
     try:
-        core.door.tell_refused(refusal)
+        upload.door.tell_refused(refusal)
     finally:
         if unused:
-            core.door.report_unused()
+            upload.door.report_unused()
         else:
-            core.door.report_refused(refusal)
+            upload.door.report_refused(refusal)
 
 
 # -- waiting ------------------------------------------------------------------
 
 
 @_waiting.upon(Upload.received).to(_receiving)
-def begin(upload: Upload, core: _Core, data: bytes) -> None:
+def begin(upload: _Upload, data: bytes) -> None:
     """Nothing is taken from the store for a connection that has sent nothing."""
-    if _begin(upload, core):
-        assert core.incoming is not None
-        core.incoming.write(data)
+    if _begin(upload):
+        assert upload.incoming is not None
+        upload.incoming.write(data)
 
 
-@_waiting.upon(Upload.came_whole).to(_receiving)
-def begin_and_end(upload: Upload, core: _Core, data: Sequence[bytes]) -> None:
-    if _begin(upload, core):
-        assert core.incoming is not None
-        for piece in data:
-            core.incoming.write(piece)
-        upload.ended()
+@_waiting.upon(Upload.came_whole).to(_storing)
+def begin_and_commit(upload: _Upload, data: Sequence[bytes]) -> None:
+    if _begin(upload):
+        assert upload.incoming is not None
+        try:
+            for piece in data:
+                upload.incoming.write(piece)
+        except Exception:
+            _log.failure("the store broke its promise: write() raised")
+            _abort(upload)
+            upload.refused(StoreFailed())
+        else:
+            _commit(upload)
 
 
 @_waiting.upon(Upload.ended).to(_storing)
-def commit_nothing(upload: Upload, core: _Core) -> None:
+def commit_nothing(upload: _Upload) -> None:
     """Port probes and load balancers' checks must not litter the store."""
-    if not core.allow_empty:
+    if not upload.allow_empty:
         upload.refused(Empty())
-    elif _begin(upload, core):
-        _commit(upload, core)
+    elif _begin(upload):
+        _commit(upload)
 
 
 @_waiting.upon(Upload.refused).to(_over)
-def turn_away(upload: Upload, core: _Core, refusal: UploadRefused) -> None:
-    _refuse(core, refusal)
+def turn_away(upload: _Upload, refusal: UploadRefused) -> None:
+    _refuse(upload, refusal)
 
 
 @_waiting.upon(Upload.lost).to(_over)
-def forget(upload: Upload, core: _Core) -> None:
-    core.door.report_unused()
+def forget(upload: _Upload) -> None:
+    upload.door.report_unused()
 
 
 # -- receiving ----------------------------------------------------------------
 
 
 @_receiving.upon(Upload.received).loop()
-def write(upload: Upload, core: _Core, data: bytes) -> None:
-    if core.incoming is not None:  # None: refused at the first byte, and about to be told
-        core.incoming.write(data)
+def write(upload: _Upload, data: bytes) -> None:
+    if upload.incoming is not None:  # None: refused at the first byte, and about to be told
+        upload.incoming.write(data)
 
 
 @_receiving.upon(Upload.ended).to(_storing)
-def commit(upload: Upload, core: _Core) -> None:
-    if core.incoming is not None:
-        _commit(upload, core)
+def commit(upload: _Upload) -> None:
+    if upload.incoming is not None:
+        _commit(upload)
 
 
 @_receiving.upon(Upload.fell_silent).to(_storing)
-def commit_by_silence(upload: Upload, core: _Core) -> None:
-    core.by_silence = True
-    commit(upload, core)
+def commit_by_silence(upload: _Upload) -> None:
+    upload.by_silence = True
+    commit(upload)
 
 
 @_receiving.upon(Upload.refused).to(_over)
-def abort_and_tell(upload: Upload, core: _Core, refusal: UploadRefused) -> None:
-    _abort(core)
-    _refuse(core, refusal)
+def abort_and_tell(upload: _Upload, refusal: UploadRefused) -> None:
+    _abort(upload)
+    _refuse(upload, refusal)
 
 
 @_receiving.upon(Upload.lost).to(_over)
-def abort(upload: Upload, core: _Core) -> None:
-    _abort(core)
-    core.door.report_lost()
+def abort(upload: _Upload) -> None:
+    _abort(upload)
+    upload.door.report_lost()
 
 
 # -- storing ------------------------------------------------------------------
 
 
 @_storing.upon(Upload.kept).to(_over)
-def tell(upload: Upload, core: _Core, receipt: Receipt) -> None:
+def tell(upload: _Upload, receipt: Receipt) -> None:
     try:
-        core.door.tell_kept(receipt)
+        upload.door.tell_kept(receipt)
     finally:
-        core.door.report_kept(receipt, by_silence=core.by_silence, heard=True)
+        upload.door.report_kept(receipt, by_silence=upload.by_silence, heard=True)
 
 
 @_storing.upon(Upload.refused).to(_over)
-def tell_failure(upload: Upload, core: _Core, refusal: UploadRefused) -> None:
-    _give_up(core)
-    _refuse(core, refusal, unused=isinstance(refusal, Empty))
+def tell_failure(upload: _Upload, refusal: UploadRefused) -> None:
+    _give_up(upload)
+    _refuse(upload, refusal, unused=isinstance(refusal, Empty))
 
 
 # A peer that leaves before the answer forfeits the answer, not the file.
@@ -303,17 +318,17 @@ _storing.upon(Upload.ended).loop().returns(None)
 
 
 @_unheard.upon(Upload.kept).to(_over)
-def keep_unheard(upload: Upload, core: _Core, receipt: Receipt) -> None:
-    core.door.report_kept(receipt, by_silence=core.by_silence, heard=False)
+def keep_unheard(upload: _Upload, receipt: Receipt) -> None:
+    upload.door.report_kept(receipt, by_silence=upload.by_silence, heard=False)
 
 
 @_unheard.upon(Upload.refused).to(_over)
-def fail_unheard(upload: Upload, core: _Core, refusal: UploadRefused) -> None:
-    _give_up(core)
+def fail_unheard(upload: _Upload, refusal: UploadRefused) -> None:
+    _give_up(upload)
     if isinstance(refusal, Empty):
-        core.door.report_unused()
+        upload.door.report_unused()
     else:
-        core.door.report_refused(refusal)
+        upload.door.report_refused(refusal)
 
 
 # A connection that broke off for a reason of ours is lost twice.
@@ -330,22 +345,10 @@ _over.upon(Upload.lost).loop().returns(None)
 _over.upon(Upload.refused).loop().returns(None)
 
 
-class _Machine(Machine):
-    __slots__ = ()
-
-    received = Machine.input_of(Upload.received)
-    ended = Machine.input_of(Upload.ended)
-    came_whole = Machine.input_of(Upload.came_whole)
-    fell_silent = Machine.input_of(Upload.fell_silent)
-    kept = Machine.input_of(Upload.kept)
-    refused = Machine.input_of(Upload.refused)
-    lost = Machine.input_of(Upload.lost)
-
-
 def new_upload(door: IDoor, store: IUploadStore, *, allow_empty: bool = False) -> Upload:
     """
     One upload that waits for its first byte.
 
     :param allow_empty: keep an upload of zero bytes instead of refusing it.
     """
-    return _Machine(_waiting, _Core(door, store, allow_empty=allow_empty))
+    return _Upload(door, store, allow_empty)

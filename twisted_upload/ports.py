@@ -170,11 +170,15 @@ def accept_no_more(port: Any) -> None:
 
 
 class _WaitingSocket:
-    """A listening socket, for `tcp.Port`."""
+    """
+    A listening socket, for `tcp.Port`.
+
+    :ivar spare: the descriptors that are held back.
+    """
 
     def __init__(self, port: Any, clock: IReactorTime, spare: SpareDescriptors) -> None:
         self._socket = port.socket
-        self._spare = spare
+        self.spare = spare
         spare.join()
         self._port = port
         self._clock = clock
@@ -187,7 +191,7 @@ class _WaitingSocket:
 
     def accept(self) -> Any:
         """See `socket.socket.accept`."""
-        if self._spare.short:
+        if self.spare.short:
             accepted = self._accept_if_any_are_left()
         else:
             try:
@@ -210,35 +214,33 @@ class _WaitingSocket:
     def close(self) -> None:
         """See `socket.socket.close`."""
         self.wait_for_nobody()
-        self._spare.leave()
+        self.spare.leave()
         self._socket.close()
 
-    @property
-    def short(self) -> bool:
-        """Whether `accept` sees to it that there are descriptors for a newcomer and its file."""
-        return self._spare.short
-
     def run_short(self, error: OSError) -> None:
-        """There was none for a newcomer: from now on ``short``, until there are enough."""
+        """
+        There was none for a newcomer: from now on, until there are enough, `accept` sees
+        to it that there is also one for its file.
+        """
         now = self._clock.seconds()
         if now - self._told_short >= SHORTAGE_LINE:
             self._told_short = now
             _log.warn("hardly any descriptors are left: {error}", error=error.strerror)
-        self._spare.let_go(now)
+        self.spare.let_go(now)
 
     def _accept_if_any_are_left(self) -> Any:
         try:
-            if not self._spare.are_left_for_one():
+            if not self.spare.are_left_for_one():
                 raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
             accepted = self._socket.accept()
-            self._spare.came(accepted[0])
+            self.spare.came(accepted[0])
         except OSError as error:
             if error.errno not in _SHORT:
-                self._spare.recover(self._clock.seconds())
+                self.spare.recover(self._clock.seconds())
                 raise
             self.wait(error)
             raise BlockingIOError(errno.EAGAIN, "later") from error
-        self._spare.recover(self._clock.seconds())
+        self.spare.recover(self._clock.seconds())
         return accepted
 
     def wait(self, error: OSError) -> None:

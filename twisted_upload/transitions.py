@@ -62,8 +62,8 @@ class Upon:
         return self
 
     def __call__(self, output: Output) -> Output:
-        """As a decorator: this function is the output; it is given the machine, its core, and
-        what the input was given."""
+        """As a decorator: this function is the output; it is given the machine, and what the
+        input was given."""
         self._add(output)
         return output
 
@@ -81,14 +81,12 @@ class Machine:
     A thing that is in one state at a time.  Its inputs are made by `input_of`.
 
     :param state: in which it begins.
-    :param core: that the outputs work on.
     """
 
-    __slots__ = ("_core", "_postponed", "_running", "_state")
+    __slots__ = ("_postponed", "_running", "_state")
 
-    def __init__(self, state: State, core: object) -> None:
+    def __init__(self, state: State) -> None:
         self._state = state
-        self._core = core
         self._running = False
         self._postponed: list[tuple[Callable[..., None], tuple[Any, ...]]] | None = None
 
@@ -99,6 +97,7 @@ class Machine:
 
     def _run_postponed(self) -> None:
         postponed = self._postponed
+        assert postponed is not None
         while postponed:
             later, arguments = postponed.pop(0)
             later(self, *arguments)
@@ -126,7 +125,7 @@ class Machine:
             if output is not None:
                 self._running = True
                 try:
-                    output(self, self._core, *arguments)
+                    output(self, *arguments)
                 finally:
                     self._running = False
                     if self._postponed:
