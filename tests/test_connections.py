@@ -4,6 +4,10 @@ All connections of a door, and how they are brought to an end.
 
 from __future__ import annotations
 
+import socket
+
+import pytest
+
 from tests.helpers import in_thread, open_door, read_all, turns, until
 from tests.ways import Way
 from twisted_upload.admission import Places
@@ -39,3 +43,23 @@ async def test_no_timer_is_left() -> None:
         await turns()
         assert len(door.factory.terms.lingering) == 0
         assert all(call.getTime() < 6 for call in door.clock.getDelayedCalls())
+
+
+@pytest.mark.parametrize("settings", [DoorSettings(), DoorSettings(max_size=4)])
+async def test_nothing_is_added_later(settings: DoorSettings) -> None:
+    """
+    What an instance has, it has from the beginning: what is added later, and was not by
+    the first of its kind, costs a dictionary for each of thousands.
+    """
+    async with open_door(settings) as door:
+        door.store.holding = True
+        peer = door.connect()
+        await until(lambda: door.senders)
+        (sender,) = door.senders
+        before = {*vars(sender)}
+        peer.sendall(b"content")
+        peer.shutdown(socket.SHUT_WR)
+        await until(lambda: door.store.unfinished or door.log.ends)
+        door.store.release()
+        await door.is_quiet()
+        assert {*vars(sender)} == before

@@ -75,16 +75,36 @@ class EagerServer(tcp.Server):
     :ivar heard_end: the half-close has been read from the socket.
     """
 
-    heard_end = False
-    already: Sequence[bytes] | None = None
-    _waiting = True  # for read_now
-    _begun = False  # read_now
-    _wanted = False  # reading, meanwhile
-    _registered = False  # with the reactor, some time
-
     def __init__(self, view: memoryview, *arguments: Any) -> None:
+        # All of ours is set here; see `twisted_upload.sender_base.Sender`.
         self._view = view
+        self.already: Sequence[bytes] | None = None
+        self.heard_end = False  # the half-close has been read from the socket
+        self._waiting = True  # for read_now
+        self._begun = False  # read_now
+        self._wanted = False  # reading, meanwhile
+        self._registered = False  # with the reactor, some time
         super().__init__(*arguments)
+
+    # Twisted gives each two strings about itself, 165 bytes: they are made when asked for.
+
+    @property
+    def logstr(self) -> str:
+        """For Twisted's log."""
+        return f"{self._getLogPrefix(self.protocol)},{self.sessionno},{self.hostname}"
+
+    @logstr.setter
+    def logstr(self, said: str) -> None:
+        """Not kept."""
+
+    @property
+    def repstr(self) -> str:
+        """For people."""
+        return f"<{type(self).__name__} #{self.sessionno} on {self.server._realPortNumber}>"  # noqa: SLF001
+
+    @repstr.setter
+    def repstr(self, said: str) -> None:
+        """Not kept."""
 
     def startReading(self) -> None:
         """Read what comes; at first, `read_now` does."""

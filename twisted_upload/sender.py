@@ -51,21 +51,21 @@ class UploadProtocol(TakesNoDescriptors, Protocol, Sender):
     :param group: of addresses that it is counted by; `None` where it is not.
     """
 
-    _incoming: IIncomingUpload | None = None
-    _ended = False  # by silence: what still comes is too late
-    _connected = False
-    _discarded = 0
-    _paused = False  # by the store, or because it has the socket
-    _peer = ""
-    _handover: Handover | None = None
-    _pace: Pace | None = None  # while there are bytes to wait for
     transport: Any  # an ITCPTransport that is an IPushProducer too, as Twisted's are
 
     def __init__(
         self, factory: UploadFactory, address: IAddress | None = None, group: str | None = None
     ) -> None:
         super().__init__(factory, group)
-        self._address = address
+        self._address = address  # until its name is known
+        self._incoming: IIncomingUpload | None = None
+        self._ended = False  # by silence: what still comes is too late
+        self._connected = False
+        self._discarded = 0
+        self._paused = False  # by the store, or because it has the socket
+        self._peer = ""
+        self._handover: Handover | None = None
+        self._pace: Pace | None = None  # while there are bytes to wait for
 
     @property
     def peer(self) -> str:
@@ -73,6 +73,7 @@ class UploadProtocol(TakesNoDescriptors, Protocol, Sender):
         if not self._peer:
             name = peer_name(self._address or self.transport.getPeer())
             self._peer = unix_peer_name(self.transport) if name == "unix" else name
+            self._address = None
         return self._peer
 
     # What the transport says

@@ -36,12 +36,11 @@ class WholeUpload(Sender):
     :param newcomer: the sender.
     """
 
-    _open = True  # its socket
-    _rest: _Rest | None = None
-
     def __init__(self, factory: UploadFactory, newcomer: Newcomer) -> None:
         super().__init__(factory, newcomer.group)
         self._newcomer = newcomer
+        self._open = True  # its socket
+        self._rest: _Rest | None = None
         self._peer = socket_name(newcomer.host, newcomer.port)
         self._began_at = factory.clock.seconds()
 
