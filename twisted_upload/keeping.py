@@ -57,6 +57,9 @@ PATIENCE, MOST_PATIENCE = 0.0001, 0.002
 """Seconds that writing a small file should take, and that the reactor steps
 aside for a bunch of them at the most."""
 
+AS_MUCH = 32 * 1024
+"""Bytes that should take no longer to write than a small file takes without them."""
+
 _SWEPT_AT_MOST = 5
 
 
@@ -424,7 +427,7 @@ class GroupCommit:
             ours.together.sync_folder()
             return True
 
-        patience = min(PATIENCE * (2 + number), MOST_PATIENCE)
+        patience = min(PATIENCE * (2 + number + size / AS_MUCH), MOST_PATIENCE)
         try:
             running = self._courtesy.run(job, patience)
         except Exception:
