@@ -410,15 +410,23 @@ async def test_not_let_in_any_more() -> None:
         assert door.kept == []
 
 
-async def test_as_many_as_may(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same goes for how many may be there: who is accepted together is counted."""
+async def test_as_many_as_may() -> None:
+    """Who has been accepted has a place already: whoever is too many is refused at once."""
     async with open_door(DoorSettings(max_per_address=2)) as door:
         door.store.holding = True
-        peers = [_accept_before_it_is_whole(door) for _ in range(3)]
-        door.port.doorstep.meet_again()
+        peers = [door.connect() for _ in range(3)]
+        door.port.doRead()
+        assert door.factory.gate.admission.places.taken == 2
+        assert len(door.factory.protocols) == 1, "the one that is refused"
+        for peer in peers:
+            peer.sendall(b"hello")
+            peer.shutdown(socket.SHUT_WR)
         assert b"busy" in await in_thread(read_all, peers[2])
+        assert door.factory.gate.admission.places.taken == 2
         door.store.release()
         assert [await in_thread(read_all, peer) for peer in peers[:2]] == [KEPT] * 2
+        await door.is_quiet()
+        assert door.factory.gate.admission.places.taken == 0
 
 
 async def test_one_that_breaks_in_the_next_turn(

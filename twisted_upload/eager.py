@@ -257,6 +257,12 @@ class ITakesWhole(Protocol):
         :return: what it is counted by; `None` where not.
         """
 
+    def hold_place(self, group: str) -> None:
+        """One that may come in has a place from now on, though nothing is known of it yet."""
+
+    def give_place_back(self, group: str) -> None:
+        """It has none any more."""
+
     def take_whole(self, newcomer: Newcomer, *, lost: bool) -> None:
         """
         Take an upload.
@@ -352,11 +358,13 @@ class Doorstep:
             self._factory.take_whole(newcomer, lost=lost)
             return size
         self._meet_later(newcomer)
+        self._factory.hold_place(group)
         return size
 
     def _meet_once_more(self, newcomer: Newcomer) -> int:
         """The same, for the last time."""
         size = 0
+        self._factory.give_place_back(newcomer.group)
         if self._factory.lets_in(newcomer.host) is not None:  # still
             size, lost = newcomer.read(self._view)
             if lost is not None:

@@ -74,7 +74,10 @@ class UploadFactory(Connections, ServerFactory):
         self.rounds = Rounds(clock, LOOK_INTERVAL, self._look)
         self.refusals = refusals or Refusals(clock)
         self.gate = Gate(self, Admission(places), self.refusals, clock, serve=self._serve)
-        self.lets_in = self.gate.lets_in  # see `ITakesWhole`
+        # See `ITakesWhole`.
+        self.lets_in = self.gate.lets_in
+        self.hold_place = self.gate.admission.enter
+        self.give_place_back = self.gate.admission.leave
         self.behave(settings or DoorSettings())
 
     def behave(self, settings: DoorSettings) -> None:
