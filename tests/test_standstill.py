@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.daemon import SUCCESS, Daemon, finish, hear, until
-from tests.helpers import in_thread, open_door, pass_time, read_all
+from tests.helpers import in_thread, open_door, pass_time, read_all, reset
 from tests.helpers import until as until_here
 from tests.tls_peers import Peer, client_context, files, identity
 from twisted_upload.admission import Balancers
@@ -65,6 +65,22 @@ async def test_unread_at_that_moment(finish: float, said: bytes) -> None:
             peer.shutdown(socket.SHUT_WR)
         assert await in_thread(read_all, peer) == SUCCESS
         assert door.kept == [b"content" + said]
+
+
+@pytest.mark.parametrize("seconds", [0, 60], ids=["idle", "finishing"])
+async def test_reset_at_that_moment(seconds: float) -> None:
+    """A reset that waits to be read then is one afterwards: nothing of the file is kept."""
+    chosen = DoorSettings(idle_timeout=60, finish_after_idle=seconds)
+    async with open_door(chosen) as door:
+        peer = door.connect()
+        peer.sendall(b"content")
+        await door.has_come(7)
+        pass_time(door.clock, 59.75)
+        reset(peer)
+        door.clock.advance(0.25)
+        await until_here(lambda: door.log.ends)
+        assert door.log.kinds == ["lost"]
+        assert door.kept == []
 
 
 async def test_unread_over_tls() -> None:

@@ -7,6 +7,7 @@ Before anybody is ended or refused for having said nothing, the socket is asked.
 from __future__ import annotations
 
 import fcntl
+import select
 import socket
 import sys
 import termios
@@ -27,13 +28,13 @@ def is_unread(transport: Any) -> bool:
     handle = _socket_of(transport)
     if handle is None:
         return False
-    try:
-        handle.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-    except BlockingIOError:
-        return False
-    except OSError:
-        pass
-    return True
+    if handle.fileno() < 0:  # closed meanwhile: that waits to be noticed
+        return True
+    # Not by reading: an error of the connection is told once, and after it a socket that
+    # has been reset looks as if its sender had half-closed.
+    poll = select.poll()
+    poll.register(handle, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def unread_size(transport: Any) -> int:
