@@ -22,6 +22,7 @@ STORES = {
         "folder",
         "health",
         "incoming",
+        "group_commit",
         "keeping",
         "name_record",
         "partial",
@@ -34,7 +35,7 @@ STORES = {
 }
 
 DOORS = {
-    *("connections", "eager", "ending", "handover", "listening", "parting"),
+    *("connections", "doorstep", "eager", "ending", "handover", "listening", "parting"),
     *("raw", "sender", "sender_base", "settings", "terms", "whole"),
     *("admission", "gate", "refusals", "turned_away", "ports"),
 }

@@ -227,15 +227,46 @@ async def test_results_from_aside(disk: DiskThreads) -> None:
     assert order == [*range(1, 51)]
 
 
-async def test_stopping_from_aside(disk: DiskThreads) -> None:
-    """The last result ends the threads, also where somebody steps aside for it."""
+async def test_nobody_steps_aside_at_the_end(disk: DiskThreads) -> None:
+    """Jobs that follow from the last results are still done: nobody takes these too early."""
     go_on = threading.Event()
-    disk.run(lambda: go_on.wait(PATIENCE))
+    followed: list[int] = []
+
+    def last(_: object) -> None:
+        done = disk.run(lambda: 1)
+        assert not disk.step_aside(PATIENCE)
+        done.addCallback(lambda result: disk.run(lambda: followed.append(result)))
+
+    disk.run(lambda: go_on.wait(PATIENCE)).addCallback(last)
     stopped = disk.stop()
     go_on.set()
-    disk.step_aside(PATIENCE)
     await stopped
+    assert followed == [1]
     assert disk._ended
+
+
+async def test_results_have_their_turn(disk: DiskThreads) -> None:
+    """What is done while results are delivered is delivered in another turn of the reactor."""
+    turn = [0]
+    turns_of_results: list[int] = []
+
+    def count() -> None:
+        turn[0] += 1
+        if len(turns_of_results) < 5:
+            reactor.callLater(0, count)
+
+    def again(_: object = None) -> None:
+        turns_of_results.append(turn[0])
+        if len(turns_of_results) < 5:
+            done = threading.Event()
+            disk.run(lambda: None).addCallback(again)
+            disk.run(done.set)
+            done.wait(PATIENCE)  # and so the first one is most likely there
+
+    reactor.callLater(0, count)
+    disk.run(lambda: None).addCallback(again)
+    await until(lambda: len(turns_of_results) == 5)
+    assert len({*turns_of_results}) == 5
 
 
 async def test_many(disk: DiskThreads) -> None:

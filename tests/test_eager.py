@@ -16,14 +16,8 @@ from twisted.internet.main import CONNECTION_DONE
 from twisted.internet.protocol import Factory
 
 from tests.helpers import PATIENCE, OpenDoor, in_thread, open_door, reactor, read_all, reset, until
-from twisted_upload.eager import (
-    AT_ONCE,
-    READS,
-    EagerServer,
-    Newcomer,
-    read_eagerly,
-    serve_newcomers,
-)
+from twisted_upload.doorstep import AT_ONCE, READS, Newcomer
+from twisted_upload.eager import EagerServer, read_eagerly, serve_newcomers
 from twisted_upload.ending import Ending, ending
 from twisted_upload.ends import UploadEnd
 from twisted_upload.raw import UploadProtocol
@@ -222,7 +216,7 @@ async def test_many_in_one_turn() -> None:
 
 async def test_a_lot_in_one_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where they bring much, fewer are seen to in one turn."""
-    monkeypatch.setattr("twisted_upload.eager.BYTES_AT_ONCE", 3000)
+    monkeypatch.setattr("twisted_upload.doorstep.BYTES_AT_ONCE", 3000)
     async with open_door(DoorSettings(max_per_address=0)) as door:
         door.store.holding = True
         for _ in range(5):
@@ -288,7 +282,7 @@ async def test_link_local_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
             return given.pop() if given else accept()
 
         monkeypatch.setattr(door.port.socket, "accept_descriptor", accepted)
-        monkeypatch.setattr(door.port, "_buildAddr", lambda it: IPv6Address("TCP", *it))
+        monkeypatch.setattr(door.port.doorstep, "_address_of", lambda it: IPv6Address("TCP", *it))
         theirs.sendall(b"hello")
         theirs.shutdown(socket.SHUT_WR)
         door.port.doRead()
@@ -450,7 +444,7 @@ async def test_one_that_breaks_in_the_next_turn(
 async def test_a_lot_in_the_next_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where they bring much by then, some have to wait for one more turn; not where the port
     is left."""
-    monkeypatch.setattr("twisted_upload.eager.BYTES_AT_ONCE", 3000)
+    monkeypatch.setattr("twisted_upload.doorstep.BYTES_AT_ONCE", 3000)
     for left in False, True:
         async with open_door(DoorSettings(max_per_address=0)) as door:
             door.store.holding = True
@@ -464,6 +458,17 @@ async def test_a_lot_in_the_next_turn(monkeypatch: pytest.MonkeyPatch) -> None:
                 door.port.doorstep.meet_again()
             assert len(door.factory.protocols) == 5
             door.store.release()
+
+
+async def test_no_more_than_are_served() -> None:
+    """Nobody is accepted beyond those who can be served in the next turn: the kernel has them."""
+    async with open_door(DoorSettings(max_per_address=0)) as door:
+        for _ in range(AT_ONCE + 10):
+            door.connect()
+        for _ in range(2):
+            door.port.doRead()
+            assert door.factory.gate.admission.places.taken == AT_ONCE
+        await until(lambda: len(door.senders) == AT_ONCE + 10)
 
 
 async def test_nothing_is_held_twice() -> None:

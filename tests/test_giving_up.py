@@ -19,9 +19,9 @@ from tests.helpers import open_descriptors
 from tests.stores import ARRIVAL, MILLISECONDS, Rig
 from twisted_upload import directory
 from twisted_upload.errors import Busy, UploadRefused
+from twisted_upload.group_commit import LANES
 from twisted_upload.incoming import SMALL
 from twisted_upload.interfaces import ICommitsTo, Receipt
-from twisted_upload.keeping import LANES
 from twisted_upload.testing import FaultyFiles
 
 

@@ -27,15 +27,15 @@ from tests.stores import MILLISECONDS, contents, leftovers, sweep_from_elsewhere
 from twisted_upload.disk import DiskThreads, PoolStopped
 from twisted_upload.files import Files
 from twisted_upload.folder import Folder, open_folder
-from twisted_upload.keeping import (
+from twisted_upload.group_commit import (
     LANES,
+    MOST_BUNCHES,
     MOST_BYTES,
     MOST_FILES,
     Courtesy,
     GroupCommit,
-    keep_alone,
-    keep_together,
 )
+from twisted_upload.keeping import Together, keep_alone, keep_together
 from twisted_upload.partial import KeptFile, PartialFile
 from twisted_upload.testing import FaultyFiles, ManualDisk
 
@@ -481,8 +481,8 @@ def broken(*_: object) -> NoReturn:
     raise ZeroDivisionError
 
 
-def test_next_one_cannot_be_begun(folder: Folder, expected_errors: list[str]) -> None:
-    """Where there is no thread for the next bunch, those who wait for it hear of that."""
+def test_next_one_cannot_be_begun(folder: Folder) -> None:
+    """Where the next bunch cannot be begun, the one after it sees to the folder."""
     odd = _Odd()
     odd.broken = False
     commits = GroupCommit(odd)
@@ -491,9 +491,103 @@ def test_next_one_cannot_be_begun(folder: Folder, expected_errors: list[str]) ->
         commits.keep(folder, _part(folder, serial), [b"x"], 1, ends.append)
     odd.broken = True
     odd.work(1)
+    assert [type(end) for end in ends] == [Failure], "the next one's"
+    odd.work()
+    assert [type(end) for end in ends] == [Failure, KeptFile, KeptFile]
+
+
+def test_nobody_comes_after_one_that_failed(folder: Folder) -> None:
+    """Where not even the folder alone can be seen to, those who wait for it hear of that."""
+    odd = _Odd()
+    odd.broken = False
+    commits = GroupCommit(odd)
+    ends: list[object] = []
+    for serial in range(LANES + 1):
+        commits.keep(folder, _part(folder, serial), [b"x"], 1, ends.append)
+    odd.broken, odd.times = True, 2
+    odd.work(1)
     assert [type(end) for end in ends] == [Failure, Failure]
     odd.work()
-    assert isinstance(ends[-1], KeptFile)
+    assert [type(end) for end in ends] == [Failure, Failure, KeptFile]
+
+
+def test_an_error_is_told_once(folder: Folder, files: FaultyFiles, tmp_path: Path) -> None:
+    """Two that owe the same folder share one fsync: the second would not hear of its error."""
+    bunches = [Together(folder, [(_part(folder, serial), [b"x"])]) for serial in range(3)]
+    for bunch in bunches[:2]:
+        bunch.publish()
+    files.fail("create", errno.EIO)  # so that the third has no files to sync
+    files.fail("fsync", errno.EIO)
+    bunches[2].publish(earlier=bunches[:2])
+    assert [type(result) for bunch in bunches for result in bunch.results] == [OSError] * 3
+    assert contents(tmp_path) == {}
+
+
+def test_an_error_that_another_thread_has_heard(
+    folder: Folder, files: FaultyFiles, tmp_path: Path
+) -> None:
+    """Nor is there success for names that were there when another thread's fsync failed."""
+    first, second, third = (
+        Together(folder, [(_part(folder, serial), [b"x"])]) for serial in range(3)
+    )
+    first.publish()
+    second.publish()
+    files.fail("fsync", errno.EIO)
+    first.sync_folder()
+    second.sync_folder()
+    assert [type(bunch.results[0]) for bunch in (first, second)] == [OSError] * 2
+    later = Together(folder, [(_part(folder, 9), [b"x"])])
+    later.publish()
+    later.sync_folder()
+    assert isinstance(later.results[0], KeptFile)
+    assert [*contents(tmp_path)] == [later.results[0].name]
+    assert third.results[0] is not None
+
+
+def test_an_error_of_an_old_folder(
+    folder: Folder, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """A folder that is not in use any more fails those who owe it, and nobody else."""
+    files = FaultyFiles()
+    old = _open(tmp_path_factory.mktemp("old"), files)
+    earlier = Together(old, [(_part(old, 1), [b"x"])])
+    earlier.publish()
+    now = Together(folder, [(_part(folder, serial), [b"x"]) for serial in range(2)])
+    real = folder.files.fsync
+
+    def fsync(descriptor: int) -> None:
+        if descriptor == old.final:
+            raise OSError(errno.EIO, "Input/output error")
+        real(descriptor)
+
+    folder.files.fsync = fsync  # type: ignore[method-assign]
+    now.publish(earlier=[earlier])
+    now.sync_folder()
+    assert isinstance(earlier.results[0], OSError)
+    assert [type(result) for result in now.results] == [KeptFile] * 2
+
+
+def test_bunches_have_their_turn(folder: Folder) -> None:
+    """After some bunches it is the turn of others, however many files wait."""
+
+    class AtOnce(ManualDisk):
+        """Does each job while the reactor steps aside."""
+
+        def step_aside(self, seconds: float) -> bool:
+            self.work()
+            return True
+
+    turns: list[Callable[[], None]] = []
+    ends: list[object] = []
+    commits = GroupCommit(AtOnce(), turns.append)
+    number = MOST_FILES * MOST_BUNCHES + 1
+    for serial in range(number):
+        commits.keep(folder, _part(folder, serial), [b"x"], 1, ends.append)
+    turns.pop()()
+    assert MOST_FILES < len(ends) < number
+    while turns:
+        turns.pop()()
+    assert len(ends) == number
 
 
 class _Odd(ManualDisk):
@@ -502,11 +596,13 @@ class _Odd(ManualDisk):
     def __init__(self) -> None:
         super().__init__()
         self.broken = True
+        self.times = 1
 
     def run(self, job: Callable[[], Any]) -> Deferred[Any]:
         """See `IDisk.run`."""
         if self.broken:
-            self.broken = False
+            self.times -= 1
+            self.broken = self.times > 0
             raise RuntimeError("can't start new thread")
         return super().run(job)
 

@@ -5,6 +5,7 @@ What may happen to an upload, and when: no sockets, files or clocks.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -265,6 +266,30 @@ def test_whole_and_broken(
     upload.came_whole([b"one"])
     assert (door.codes, door.reported) == ([StoreFailed.code], ["refused"])
     assert store.unfinished == []
+
+
+@pytest.mark.parametrize("call", ["begin", "write"])
+def test_whole_and_failing(
+    upload: Upload, door: RecordingDoor, store: MemoryStore, call: str
+) -> None:
+    """A store that tells its failure before the end is told to abort, and never to commit."""
+    told: list[str] = []
+    begin = store.begin
+
+    def failing_begin(arrival: Arrival, failed: Callable[[UploadRefused], None]) -> Any:
+        incoming: Any = begin(arrival, failed)
+        for name in "commit", "abort":
+            setattr(incoming, name, partial(told.append, name))
+        if call == "begin":
+            failed(NoSpace())
+        else:
+            incoming.write = lambda _: failed(NoSpace())
+        return incoming
+
+    store.begin = failing_begin  # type: ignore[method-assign]
+    upload.came_whole([b"one"])
+    assert told == ["abort"]
+    assert (door.codes, door.reported) == (["no-space"], ["refused"])
 
 
 def _patched(begin: Callable[..., Any], write: Callable[[bytes], None]) -> Callable[..., Any]:

@@ -8,10 +8,10 @@ import errno
 import os
 import socket
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from twisted.internet.defer import ensureDeferred, maybeDeferred
@@ -30,6 +30,7 @@ from twisted_upload.listening import HandedEndpoint, endpoint_from_string, tcp_e
 from twisted_upload.ports import (
     SHORTAGE_LINE,
     SHORTAGE_PAUSE,
+    accept_no_more,
     accept_the_rest,
     notice_dead_peers,
     take_no_more,
@@ -292,6 +293,55 @@ async def test_gone_before_it_is_accepted(number: int, lines: list[str]) -> None
         assert await door.send(b"newcomer") == KEPT
         assert short.asked > 3
         assert lines == []
+
+
+async def test_broken_in_a_shortage(
+    monkeypatch: pytest.MonkeyPatch, expected_errors: list[str], lines: list[str]
+) -> None:
+    """What fails for one newcomer in a shortage costs that one, and neither the port nor others."""
+    expected_errors.append("LookupError")
+    async with open_door() as door:
+        clock = Clock()
+        short = _short(door, clock, errno.EMFILE)
+        short.times = 1
+        build = door.factory.buildProtocol
+        builds: list[Callable[..., Any]] = [build, _broken]
+
+        def one_fails(address: object) -> Any:
+            return (builds or [build]).pop()(address)
+
+        monkeypatch.setattr(door.factory, "buildProtocol", one_fails)
+        first, second = door.connect(), door.connect()
+        for peer in first, second:
+            peer.sendall(b"newcomer")
+            peer.shutdown(socket.SHUT_WR)
+        assert await in_thread(_what_comes, first) == b""
+        assert await in_thread(read_all, second) == KEPT
+        assert door.port.connected
+
+
+def _broken(*_: object) -> NoReturn:
+    raise LookupError
+
+
+def _what_comes(peer: socket.socket) -> bytes:
+    try:
+        return read_all(peer)
+    except ConnectionResetError:
+        return b""
+
+
+async def test_ports_that_are_closed_already() -> None:
+    """Of a port that has been closed nobody more is accepted; who has been is served."""
+    async with open_door() as door:
+        peer = door.connect()
+        door.port.doRead()
+        await maybeDeferred(door.port.stopListening)
+        for leave in accept_the_rest, accept_no_more:
+            leave(door.port)
+        peer.sendall(b"newcomer")
+        peer.shutdown(socket.SHUT_WR)
+        assert await in_thread(read_all, peer) == KEPT
 
 
 # -- unix sockets that somebody else has bound --------------------------------

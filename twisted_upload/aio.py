@@ -28,7 +28,9 @@ _CALLS = {
     "riscv64": (0, 1, 4, 2),
 }
 _FSYNC = 2  # IOCB_CMD_FSYNC, linux/aio_abi.h
-_MOST = 128
+_MOST = 320
+"""Files in one go: a full bunch (`twisted_upload.group_commit`) with its markers, and what is
+synced with it."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long

@@ -23,7 +23,7 @@ from twisted_upload.ends import Witness, log_end, log_end_of_one
 from twisted_upload.errors import WrongConfiguration
 from twisted_upload.facing import limits_of, places_for
 from twisted_upload.files import Files
-from twisted_upload.keeping import LANES, MOST_FILES
+from twisted_upload.group_commit import LANES, MOST_FILES
 from twisted_upload.listening import HandedEndpoint, endpoint_from_string, tcp_endpoint
 from twisted_upload.names import told_suffix
 from twisted_upload.refusals import Refusals, SparingLog

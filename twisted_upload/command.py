@@ -208,6 +208,16 @@ def program(**values: Any) -> Options:
     return Options(**values)
 
 
+def _sender() -> Callable[[Options, Streams], int]:
+    """What sends files; it takes long to import."""
+    try:
+        with Importing():
+            from twisted_upload.transfer import send  # noqa: PLC0415
+    except OSError as error:  # it is not about the standard output
+        raise ImportError(f"cannot load what sends files: {error.strerror}") from error
+    return send
+
+
 def main(
     arguments: Sequence[str] | None = None, *, interrupts: Interrupts | None = None
 ) -> NoReturn:
@@ -227,10 +237,7 @@ def main(
             obj=streams,
         )
         if isinstance(done, Options):
-            with Importing():
-                from twisted_upload.transfer import send  # noqa: PLC0415 - it takes long
-
-            done = send(done, streams)
+            done = _sender()(done, streams)
         sys.exit(done)
     except click.ClickException as error:
         err.line(printable(f"{PROGRAM}: {error.format_message()}"))

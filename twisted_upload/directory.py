@@ -29,6 +29,7 @@ from twisted_upload.disk import IDisk
 from twisted_upload.errors import Busy, CannotStart, UploadRefused
 from twisted_upload.files import Files, Space
 from twisted_upload.folder import INCOMING, Folder, folder_test, open_folder, same_file_system
+from twisted_upload.group_commit import GroupCommit, Tell, at_once
 from twisted_upload.health import Health
 from twisted_upload.hook_queue import HookQueue
 from twisted_upload.incoming import DirectoryIncoming
@@ -37,7 +38,7 @@ from twisted_upload.interfaces import (
     IIncomingUpload,
     IUploadStore,
 )
-from twisted_upload.keeping import GroupCommit, Tell, at_once, keep_alone
+from twisted_upload.keeping import keep_alone
 from twisted_upload.markers import Marker
 from twisted_upload.name_record import RECORD, NameRecord
 from twisted_upload.names import Moments, told_suffix

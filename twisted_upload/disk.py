@@ -202,6 +202,8 @@ class DiskThreads:
 
     def step_aside(self, seconds: float) -> bool:
         """See `IDisk.step_aside`.  In the reactor's thread."""
+        if self._stopped:  # who waits for a result may have more jobs, which must come first
+            return False
         woken, self._asleep = not self._asleep, False
         try:
             item = self._results.get(timeout=seconds)
@@ -223,7 +225,7 @@ class DiskThreads:
 
     def _deliver(self) -> None:
         self._asleep = True
-        while True:
+        for _ in range(self._results.qsize()):  # those that come later wake us again
             try:
                 item = self._results.get_nowait()
             except queue.Empty:

@@ -5,7 +5,7 @@ The failure rules, each kept in one place:
 
 1. The first failed fsync of a file loses that upload; it is never tried again,
    because a second one may succeed over data that the kernel has thrown away.
-   (`twisted_upload.partial.PartialFile.keep` has no loop around it.)  The
+   (`twisted_upload.keeping.Together.publish` has no loop around it.)  The
    record of names outlives an upload: its entry is written again.
    (`twisted_upload.name_record.NameRecord.doubt`)
 2. An error that is the disk's own (EIO, EROFS, or anything that no rule below
@@ -18,8 +18,8 @@ The failure rules, each kept in one place:
 4. When the directory cannot be synced after publishing, there is no success,
    and the name is taken back.  (`PartialFile.discard`)
 5. What was not acknowledged may exist after a crash, whole; what was
-   acknowledged does, exactly once.  (the order in `PartialFile.keep`)
-6. Closing is checked too.  (`PartialFile.keep`)
+   acknowledged does, exactly once.  (the order in `twisted_upload.keeping`)
+6. Closing is checked too.  (`PartialFile.publish`)
 """
 
 from __future__ import annotations

@@ -72,7 +72,8 @@ class IIncomingUpload(IConsumer):
 
     It is a consumer for one push producer (`registerProducer` with
     ``streaming`` true), which it pauses when it holds as much as it may and
-    resumes when that has gone to where it is kept.  A producer that goes on
+    resumes when that has gone to where it is kept.  There is none where all of a file
+    has come at once.  A producer that goes on
     writing while it is paused is not refused, its bytes are kept all the same:
     pausing is how memory stays bounded, never how bytes get lost.
     """
@@ -170,7 +171,7 @@ class ICommitsTo(Interface):
             before this has returned.
         :param failed: called where it would fail.
         :return: gives the upload up, as cancelling does: none of the two is called
-            then.
+            then.  Harmless once one of them has been.
         """
 
 

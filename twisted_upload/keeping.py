@@ -1,72 +1,37 @@
 """
-Group commit: uploads that end together are kept together.
+Files that are kept together, step by step.
 
 **The order is here, and only here: write, fsync, close, publish, fsync the
 folder, answer.**  With ``--on-upload``, the marker of each file
 (`twisted_upload.hook_queue`) is written after the file, and is synced with it.
 
-`keep_together` does it for a bunch of files in one disk thread: the files are
+`Together` does it for a bunch of files in one disk thread: the files are
 synced at once, so that they share the flushes of the disk and the commits of
 the journal, and the folder is synced once for all of them: with the files of the
 next bunch, where there is one.  Each file has its own errors: one that cannot be
 written or synced drops out, and so does one that nobody waits for any more; the
 others go on.
 
-`GroupCommit` forms the bunches, without waiting: what ends in one turn of the
-reactor goes together while a lane is free; what ends while all lanes are busy
-goes together in the next.
+Who goes together is for `twisted_upload.group_commit` to say.
 """
 
 from __future__ import annotations
 
 import errno
-import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any
 
-from twisted.internet.defer import Deferred, fail
-from twisted.logger import Logger
-from twisted.python.failure import Failure
-
-from twisted_upload.disk import IDisk
 from twisted_upload.folder import Folder
 from twisted_upload.name_record import Cover, NameRecord
 from twisted_upload.partial import KeptFile, PartialFile
 
-__all__ = [
-    "LANES",
-    "MOST_FILES",
-    "Courtesy",
-    "GroupCommit",
-    "Together",
-    "at_once",
-    "keep_alone",
-    "keep_together",
-]
-
-LANES = 2
-"""Bunches in work at a time: while one waits for the disk, one is written."""
-
-MOST_FILES = 128
-"""Files in one bunch."""
-
-MOST_BYTES = 4 * 1024 * 1024
-"""Bytes in one bunch, so that a small file does not wait for many others."""
-
-PATIENCE, MOST_PATIENCE = 0.0001, 0.002
-"""Seconds that writing a small file should take, and that the reactor steps
-aside for a bunch of them at the most."""
-
-AS_MUCH = 32 * 1024
-"""Bytes that should take no longer to write than a small file takes without them."""
+__all__ = ["Result", "Together", "Upload", "keep_alone", "keep_together"]
 
 _SWEPT_AT_MOST = 5
 
 
-T = TypeVar("T")
 Result = KeptFile | Exception
 Upload = tuple[PartialFile, Sequence[bytes]]
-Tell = Callable[["KeptFile | Failure"], object]
 
 
 class Together:
@@ -81,6 +46,7 @@ class Together:
 
     def __init__(self, folder: Folder, uploads: Sequence[Upload]) -> None:
         self.folder = folder
+        self._doubts = len(folder.doubts)
         self._uploads = uploads
         self.results: list[Result] = [OSError(errno.ENOENT, "unfinished files keep disappearing")]
         self.results *= len(uploads)
@@ -122,16 +88,22 @@ class Together:
         finally:
             if owed:
                 waiting()
-            for one in owed:
-                one.sync_folder()
+                _sync_folders(owed)
 
     def sync_folder(self) -> None:
         """See to it that their names are on the device."""
         if self.wants_sync:
-            try:
-                self.folder.files.fsync(self.folder.final)
-            except Exception as error:
-                self.take_back(error)
+            _sync_folders([self])
+
+    def has_been_synced(self, error: Exception | None) -> None:
+        """The folder has been, or could not be."""
+        doubts = self.folder.doubts
+        if error is None and len(doubts) > self._doubts:
+            # Another thread could not, between the first of these names and now.  The
+            # kernel tells an error once, so that our own fsync says nothing.
+            error = doubts[-1]
+        if error is not None:
+            self.take_back(error)
 
     def take_back(self, error: Exception) -> None:
         """The folder could not be synced: there is no success, and no file."""
@@ -262,7 +234,10 @@ class _Bunch:
             if error is not None and self._errors[index] is None:
                 self._drop(index, error)
         _have_been_synced(owed, dict(zip(folders, errors[len(whose + others) :], strict=False)))
-        for error in errors[len(whose) :]:
+        # Of a folder that is not ours any more, only those had something who owed it.
+        ours = dict(zip(others + folders, errors[len(whose) :], strict=False))
+        mine = [ours.get(one) for one in (*others, self._folder.final)]
+        for error in [*mine, *errors[len(whose + others + folders) :]]:
             if error is not None:
                 raise error
 
@@ -281,193 +256,29 @@ class _Bunch:
         self._errors[index] = _discard(self._parts[index], error)
 
 
-def _have_been_synced(owed: list[Together], errors: Mapping[int, OSError | None]) -> None:
+def _sync_folders(owed: list[Together]) -> None:
+    """Sync their folders, each once, because the kernel tells an error once."""
+    errors: dict[int, Exception | None] = {}
+    for one in owed:
+        folder = one.folder
+        if folder.final not in errors:
+            try:
+                folder.files.fsync(folder.final)
+            except Exception as error:
+                errors[folder.final] = error
+            else:
+                errors[folder.final] = None
+    _have_been_synced(owed, errors)
+
+
+def _have_been_synced(owed: list[Together], errors: Mapping[int, Exception | None]) -> None:
     """Their folders have, or could not be: the errors are those of the folders."""
+    told = set()
     for one in owed:
         error = errors[one.folder.final]
-        if error is not None:
-            one.take_back(error)
+        if error is not None and one.folder.final not in told:
+            told.add(one.folder.final)
+            one.folder.doubts.append(error)
+    for one in owed:
+        one.has_been_synced(errors[one.folder.final])
     owed.clear()
-
-
-class Courtesy:
-    """
-    Lets a disk thread do what should not have to wait for the disk, while the
-    reactor holds still.
-
-    Two threads that are both busy in Python pass the interpreter lock to and
-    fro at each system call, and that costs a small upload more than all its
-    system calls.  So the reactor steps aside for a moment, until the job is
-    done, or begins to wait; where it is done, its result is there without a
-    turn of the reactor between.  A job that takes longer after all is not
-    waited for, and neither are those that follow, until one has been quick
-    again: a disk that stands still costs the reactor that moment, once.
-
-    :param disk: where the jobs are done.
-    """
-
-    def __init__(self, disk: IDisk) -> None:
-        self._disk = disk
-        self._quick = True
-
-    def run(self, job: Callable[[Callable[[], None]], T], patience: float) -> Deferred[T]:
-        """
-        See `IDisk.run`.
-
-        :param job: is given what it calls when it begins to wait.
-        :param patience: seconds in which that should be.
-        """
-        disk = self._disk
-        if not self._quick:
-            return disk.run(lambda: self._try(job, patience))
-        done = disk.run(lambda: job(disk.go_on))
-        if not done.called:
-            self._quick = disk.step_aside(patience)
-        return done
-
-    def _try(self, job: Callable[[Callable[[], None]], T], patience: float) -> T:
-        """In a disk thread, while nobody waits: find out whether this one is quick."""
-        began = time.monotonic()
-        first = True
-
-        def waiting() -> None:
-            nonlocal first
-            if first:
-                first, self._quick = False, time.monotonic() - began < patience
-
-        try:
-            return job(waiting)
-        finally:
-            waiting()
-
-
-def at_once(function: Callable[[], None]) -> None:
-    """Each upload is a turn of its own."""
-    function()
-
-
-class GroupCommit:
-    """
-    Has small files kept, in bunches.
-
-    :param disk: where that is done.
-    :param after_turn: calls a function when the reactor has seen to all that it
-        was told of in this turn.
-    """
-
-    def __init__(
-        self,
-        disk: IDisk,
-        after_turn: Callable[[Callable[[], None]], object] = at_once,
-    ) -> None:
-        self._after_turn = after_turn
-        self._forming = self._starting = False
-        self._courtesy = Courtesy(disk)
-        self._queue: list[tuple[Tell, Folder, Upload, int]] = []
-        self._owed: list[_Owed] = []
-        self._busy = 0
-
-    def keep(
-        self,
-        folder: Folder,
-        part: PartialFile,
-        pieces: Sequence[bytes],
-        size: int,
-        tell: Tell,
-    ) -> None:
-        """
-        Keep a file of which nothing has been written yet.
-
-        :param size: bytes of the pieces.
-        :param tell: called with what has come of it, once.
-        """
-        self._queue.append((tell, folder, (part, pieces), size))
-        if not self._forming and self._busy < LANES:
-            self._forming = True
-            try:
-                self._after_turn(self._formed)
-            except Exception:  # then this one goes by itself
-                self._formed()
-
-    def _formed(self) -> None:
-        self._forming = False
-        self._start()
-
-    def _start(self) -> None:
-        """Start as many bunches as may be, one after the other: they may end meanwhile."""
-        if self._starting:
-            return
-        self._starting = True
-        try:
-            while (self._queue or self._owed) and self._busy < LANES:
-                self._start_one()
-        finally:
-            self._starting = False
-
-    def _start_one(self) -> None:
-        owed, self._owed = self._owed, []
-        folder = self._queue[0][1] if self._queue else owed[0].together.folder
-        number, size = 0, 0
-        for _, its_folder, _, its_size in self._queue[:MOST_FILES]:
-            if its_folder is not folder or (number and size + its_size > MOST_BYTES):
-                break
-            number += 1
-            size += its_size
-        bunch, self._queue = self._queue[:number], self._queue[number:]
-        ours = _Owed(
-            Together(folder, [upload for _, _, upload, _ in bunch]),
-            [tell for tell, _, _, _ in bunch],
-        )
-        self._busy += 1
-
-        def job(waiting_now: Callable[[], None]) -> bool:
-            ours.together.publish(waiting_now, [one.together for one in owed])
-            if self._queue and ours.together.wants_sync:
-                return False
-            ours.together.sync_folder()
-            return True
-
-        patience = min(PATIENCE * (2 + number + size / AS_MUCH), MOST_PATIENCE)
-        try:
-            running = self._courtesy.run(job, patience)
-        except Exception:
-            running = fail(Failure())
-        running.addCallbacks(self._done, self._fail, (owed, ours), {}, ([*owed, ours],))
-
-    def _done(self, synced: bool, owed: list[_Owed], ours: _Owed) -> None:
-        if not synced:
-            self._owed.append(ours)
-        self._next()
-        for one in [*owed, ours] if synced else owed:
-            for tell, result in zip(one.waiting, one.together.results, strict=True):
-                _tell_one(tell, Failure(result) if isinstance(result, Exception) else result)
-
-    def _fail(self, failure: Failure, all_of_them: list[_Owed]) -> None:
-        self._next()
-        for one in all_of_them:
-            for tell in one.waiting:
-                _tell_one(tell, failure)
-
-    def _next(self) -> None:
-        self._busy -= 1
-        self._start()
-
-
-class _Owed(NamedTuple):
-    """
-    Those who are kept together, and who waits for it: their folder is synced with the
-    files of those who come next, in one commit of the journal, where there are any.
-    """
-
-    together: Together
-    waiting: list[Tell]
-
-
-def _tell_one(tell: Tell, result: KeptFile | Failure) -> None:
-    try:
-        tell(result)
-    except Exception:  # one that cannot be told is not to keep it from the others
-        _log.failure("the end of an upload cannot be delivered")
-
-
-_log = Logger()

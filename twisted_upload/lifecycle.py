@@ -181,7 +181,7 @@ def _commit(upload: _Upload) -> None:
 
 
 def _give_up(upload: _Upload) -> None:
-    """A store that has refused hears nothing of this; one that still works, stops."""
+    """To a store that has refused this says nothing; one that still works, stops."""
     try:
         if upload.give_up is not None:
             upload.give_up()
@@ -231,7 +231,10 @@ def begin_and_commit(upload: _Upload, data: Sequence[bytes]) -> None:
             _abort(upload)
             upload.refused(StoreFailed())
         else:
-            _commit(upload)
+            if upload.has_more_to_come:  # the store has failed meanwhile
+                _abort(upload)
+            else:
+                _commit(upload)
 
 
 @_waiting.upon(Upload.ended).to(_storing)

@@ -151,18 +151,24 @@ def close_ours(port: Any) -> Deferred[Any]:
 
 
 def accept_the_rest(port: Any) -> None:
-    """Accept what waits to be accepted."""
+    """Accept what waits to be accepted; of a port that has been closed meanwhile, nothing."""
+    if not port.connected:
+        serve_newcomers(port)
+        return
     poll = select.poll()
     poll.register(port.fileno(), select.POLLIN)
     for _ in range(MOST_ACCEPTS):
         if not poll.poll(0):
             break
         port.doRead()
-    serve_newcomers(port)
+        serve_newcomers(port)
 
 
 def accept_no_more(port: Any) -> None:
     """From now on, leave newcomers to whoever else has this port; it stays open."""
+    if not port.connected:  # it has been closed meanwhile
+        serve_newcomers(port)
+        return
     port.stopReading()
     if isinstance(port.socket, _WaitingSocket):
         port.socket.wait_for_nobody()

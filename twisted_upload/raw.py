@@ -20,7 +20,7 @@ from zope.interface import implementer
 
 from twisted_upload.admission import Admission, Places
 from twisted_upload.connections import Connections
-from twisted_upload.eager import Newcomer
+from twisted_upload.doorstep import Newcomer
 from twisted_upload.ends import Witness, log_end
 from twisted_upload.gate import Gate
 from twisted_upload.interfaces import IUploadStore

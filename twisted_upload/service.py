@@ -16,6 +16,7 @@ from twisted_upload.admission import Places
 from twisted_upload.binding import Doorway, Listening
 from twisted_upload.directory import DirectoryStore, undone_on_failure
 from twisted_upload.disk import DiskThreads
+from twisted_upload.eager import serve_newcomers
 from twisted_upload.hook_command import GRACE
 from twisted_upload.limits import LATE
 from twisted_upload.notifying import Counts, KeptCount
@@ -186,6 +187,8 @@ class UploadService(Listening):
         programs = _all(store.stop(self._drain) for store in self._stores())
         programs_end = self._clock.seconds() + self._drain + PROGRAM_PATIENCE
         await self._send_newcomers_elsewhere()
+        for port in self.ports:
+            serve_newcomers(port)
         drained = _all(door.drain() for door in self.doors)
         uploads = sum(door.uploads_in_flight for door in self.doors)
         if uploads:
@@ -234,7 +237,8 @@ class UploadService(Listening):
         await self._at_most(LAST_HANDSHAKES, Deferred())
         for port in leaving:
             accept_the_rest(port)
-            self.ports.remove(port)
+            if port in self.ports:  # nobody has given them up meanwhile
+                self.ports.remove(port)
         await DeferredList([maybeDeferred(port.stopListening) for port in leaving])
 
     async def _close(self, storage: Storage) -> None:

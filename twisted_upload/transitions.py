@@ -95,6 +95,11 @@ class Machine:
             self._postponed = []
         self._postponed.append((later, arguments))
 
+    @property
+    def has_more_to_come(self) -> bool:
+        """Within an output: whether an input has been postponed."""
+        return bool(self._postponed)
+
     def _run_postponed(self) -> None:
         postponed = self._postponed
         assert postponed is not None

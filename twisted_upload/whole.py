@@ -17,7 +17,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from twisted_upload.addresses import socket_name
-from twisted_upload.eager import Newcomer
+from twisted_upload.doorstep import Newcomer
 from twisted_upload.parting import say
 from twisted_upload.sender_base import Sender
 
@@ -99,7 +99,8 @@ class WholeUpload(Sender):
     def _close(self) -> None:
         if self._open:
             self._open = False
-            self._newcomer.ours.close()
+            with contextlib.suppress(OSError):  # closed it is, whatever close(2) says
+                self._newcomer.ours.close()
             self.factory.went(self)
 
     def saying(self, rest: _Rest) -> None:

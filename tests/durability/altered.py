@@ -25,7 +25,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from twisted_upload import building, keeping
+from twisted_upload import building, group_commit
 from twisted_upload.directory import DirectoryStore
 from twisted_upload.disk import DiskThreads
 from twisted_upload.files import Files
@@ -45,6 +45,8 @@ class _NoFileSync(Files):
             super().fsync(descriptor)
 
     def fsync_all(self, descriptors: Sequence[int]) -> list[OSError | None]:
+        for descriptor in descriptors:
+            self.fsync(descriptor)
         return [None] * len(descriptors)
 
 
@@ -79,6 +81,12 @@ def _replace(name: str, by: object) -> None:
     vars(building)[name] = by
 
 
+def _never_later(commits: Any) -> None:
+    """Let the directory be synced by itself, and not with the files of the next bunch."""
+    assert "_is_for_the_next" in vars(commits)
+    commits._is_for_the_next = lambda *_: False
+
+
 def _main() -> None:
     way = sys.argv[1]
     changes: dict[str, Any] = {}
@@ -91,7 +99,8 @@ def _main() -> None:
     elif way == "by-link":
         changes["files"] = _NoRename()
     elif way == "one-after-another":
-        keeping.LANES = keeping.MOST_FILES = 1
+        group_commit.LANES = group_commit.MOST_FILES = 1
+        _never_later(group_commit.GroupCommit)
         _replace("DiskThreads", lambda reactor, _: DiskThreads(reactor, 1))
     elif way.startswith("slow-"):
         changes["files"] = _slow(way.removeprefix("slow-"))
