@@ -5,6 +5,7 @@ The real ``twisted-upload`` process, against servers in this one.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -1199,3 +1200,24 @@ async def test_quiet_on_a_terminal(photo: Path) -> None:
         await sending.ended
         assert len(door.kept) == 1
     assert (sending.status, sending.out) == (0, "")
+
+
+def test_what_sends_cannot_be_loaded(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where the disk does not give what sends files, that is told, and not of the output."""
+
+    class Broken:
+        """A finder of modules without a descriptor for one."""
+
+        @staticmethod
+        def find_spec(name: str, *_: object) -> None:
+            if name == "twisted_upload.transfer":
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.delitem(sys.modules, "twisted_upload.transfer", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Broken, *sys.meta_path])
+    with pytest.raises(SystemExit) as left:
+        main(["a file"])
+    assert left.value.code == 1
+    assert "cannot load what sends files: Too many open files" in capsys.readouterr().err

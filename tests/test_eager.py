@@ -110,6 +110,32 @@ async def test_what_a_transport_has() -> None:
         assert CONNECTION_DONE is not None
 
 
+async def test_what_a_transport_says_of_itself() -> None:
+    """
+    A connection of Twisted has two strings about itself, ``logstr`` and ``repstr``, made
+    of ``_getLogPrefix``, ``_realPortNumber``, ``hostname`` and ``sessionno``; ours says
+    the same, but keeps none.
+    """
+    async with open_door() as door:
+        made = _Made(door)
+        door.connect()
+        await until(lambda: made.transports)
+        (ours,) = made.transports
+        theirs = tcp.Server(
+            ours.socket.dup(), ours.protocol, ours.client, ours.server, ours.sessionno, reactor
+        )
+        theirs.stopReading()
+        assert ours.logPrefix() == theirs.logPrefix()
+        assert ours.logstr == theirs.logstr
+        assert repr(ours) == repr(theirs)
+        assert not {"logstr", "repstr"} & vars(ours).keys()
+        theirs.socket.close()
+        ours.abortConnection()
+        await door.is_quiet()
+        assert "#" in repr(ours), "also when it is lost"
+        assert ours.logPrefix()
+
+
 def test_what_a_socket_has() -> None:
     """``socket._accept`` gives a descriptor and an address, as `socket.accept` is made of."""
     with socket.create_server(("127.0.0.1", 0)) as listener:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.daemon import SUCCESS, Daemon, finish, hear, until
-from tests.helpers import in_thread, open_door, pass_time, read_all, reset
+from tests.helpers import OpenDoor, in_thread, open_door, pass_time, read_all, reset
 from tests.helpers import until as until_here
 from tests.tls_peers import Peer, client_context, files, identity
 from twisted_upload.admission import Balancers
@@ -44,16 +44,22 @@ def standing_still(daemon: Daemon, seconds: float) -> Iterator[None]:
 # -- at the very moment: a timer is called before the sockets are read ---------
 
 
+async def _nearly_silent_for_too_long(door: OpenDoor) -> socket.socket:
+    """A sender that has sent something, a quarter of a second before its minute is over."""
+    peer = door.connect()
+    peer.sendall(b"content")
+    await door.has_come(7)
+    pass_time(door.clock, 59.75)
+    return peer
+
+
 @pytest.mark.parametrize("said", [b" more", b""], ids=["bytes", "the end"])
 @pytest.mark.parametrize("finish", [0, 60], ids=["idle", "finishing"])
 async def test_unread_at_that_moment(finish: float, said: bytes) -> None:
     """What waits to be read when the time is over has been said in time."""
     chosen = DoorSettings(idle_timeout=60, finish_after_idle=finish)
     async with open_door(chosen) as door:
-        peer = door.connect()
-        peer.sendall(b"content")
-        await door.has_come(7)
-        pass_time(door.clock, 59.75)
+        peer = await _nearly_silent_for_too_long(door)
         if said:
             peer.sendall(said)
         else:
@@ -72,10 +78,7 @@ async def test_reset_at_that_moment(seconds: float) -> None:
     """A reset that waits to be read then is one afterwards: nothing of the file is kept."""
     chosen = DoorSettings(idle_timeout=60, finish_after_idle=seconds)
     async with open_door(chosen) as door:
-        peer = door.connect()
-        peer.sendall(b"content")
-        await door.has_come(7)
-        pass_time(door.clock, 59.75)
+        peer = await _nearly_silent_for_too_long(door)
         reset(peer)
         door.clock.advance(0.25)
         await until_here(lambda: door.log.ends)

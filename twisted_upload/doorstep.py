@@ -15,7 +15,6 @@ reactor, wait, and unregister it again.  Here each newcomer's socket is read fir
 from __future__ import annotations
 
 import _socket
-import errno
 import os
 import socket
 from collections.abc import Callable, Sequence
@@ -36,13 +35,6 @@ READS = 4
 """Times that a newcomer's socket is read: more than that is not small."""
 
 _NOW = socket.MSG_DONTWAIT
-
-# What accept(2) says of one newcomer, and not of the listening socket.
-_GONE = {
-    *(errno.ECONNABORTED, errno.EPERM, errno.EPROTO, errno.ENOPROTOOPT, errno.EOPNOTSUPP),
-    *(errno.ENETDOWN, errno.EHOSTDOWN, errno.ENONET, errno.EHOSTUNREACH, errno.ENETUNREACH),
-}
-_SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class Newcomer:
@@ -160,10 +152,7 @@ class Doorstep:
             except BlockingIOError:
                 return
             except OSError as error:
-                if error.errno in _SHORT:
-                    listening.run_short(error)
-                elif error.errno not in _GONE:
-                    listening.wait(error)
+                if not listening.has_others_after(error):
                     return
                 continue
             ours = None

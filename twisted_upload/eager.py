@@ -54,12 +54,17 @@ class EagerServer(tcp.Server):
         self._registered = False  # with the reactor, some time
         super().__init__(*arguments)
 
+    @property
+    def _spoken_to(self) -> Any:
+        """Its protocol; it has none any more when it is lost."""
+        return getattr(self, "protocol", None)
+
     # Twisted gives each two strings about itself, 165 bytes: they are made when asked for.
 
     @property
     def logstr(self) -> str:
         """For Twisted's log."""
-        return f"{self._getLogPrefix(self.protocol)},{self.sessionno},{self.hostname}"
+        return f"{self._getLogPrefix(self._spoken_to)},{self.sessionno},{self.hostname}"
 
     @logstr.setter
     def logstr(self, said: str) -> None:
@@ -68,7 +73,8 @@ class EagerServer(tcp.Server):
     @property
     def repstr(self) -> str:
         """For people."""
-        return f"<{type(self).__name__} #{self.sessionno} on {self.server._realPortNumber}>"  # noqa: SLF001
+        name = type(self._spoken_to).__name__
+        return f"<{name} #{self.sessionno} on {self.server._realPortNumber}>"  # noqa: SLF001 - see above
 
     @repstr.setter
     def repstr(self, said: str) -> None:

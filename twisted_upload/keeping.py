@@ -102,11 +102,9 @@ class Together:
             # Another thread could not, between the first of these names and now.  The
             # kernel tells an error once, so that our own fsync says nothing.
             error = doubts[-1]
-        if error is not None:
-            self.take_back(error)
-
-    def take_back(self, error: Exception) -> None:
-        """The folder could not be synced: there is no success, and no file."""
+        if error is None:
+            return
+        # There is no success then, and no file.
         for index, ((part, _), result) in enumerate(zip(self._uploads, self.results, strict=True)):
             if _is_kept(result):
                 self.results[index] = _discard(part, error)
@@ -219,25 +217,24 @@ class _Bunch:
                     self._drop(index, error)
 
     def _sync_files(self, cover: Cover | None, owed: list[Together]) -> None:
-        whose, descriptors = [], []
-        for index, part in enumerate(self._parts):
-            if self._errors[index] is None:
-                for descriptor in part.descriptors:
-                    whose.append(index)
-                    descriptors.append(descriptor)
+        files = {
+            descriptor: index
+            for index, part in enumerate(self._parts)
+            if self._errors[index] is None
+            for descriptor in part.descriptors
+        }
         others = [] if self._folder.hooks is None else [self._folder.hooks.waiting]
-        folders = [*dict.fromkeys(one.folder.final for one in owed)]
-        errors = self._sync(
-            descriptors + others + folders, [] if cover is None else [cover.descriptor]
-        )
-        for index, error in zip(whose, errors, strict=False):
+        last = [] if cover is None else [cover.descriptor]
+        first = [*files, *others, *dict.fromkeys(one.folder.final for one in owed)]
+        errors = dict(zip(first + last, self._sync(first, last), strict=True))
+        for descriptor, index in files.items():
+            error = errors[descriptor]
             if error is not None and self._errors[index] is None:
                 self._drop(index, error)
-        _have_been_synced(owed, dict(zip(folders, errors[len(whose + others) :], strict=False)))
-        # Of a folder that is not ours any more, only those had something who owed it.
-        ours = dict(zip(others + folders, errors[len(whose) :], strict=False))
-        mine = [ours.get(one) for one in (*others, self._folder.final)]
-        for error in [*mine, *errors[len(whose + others + folders) :]]:
+        _have_been_synced(owed, errors)
+        # What failed of a folder that is not in use any more is none of these files'.
+        for descriptor in (*others, self._folder.final, *last):
+            error = errors.get(descriptor)
             if error is not None:
                 raise error
 

@@ -228,13 +228,11 @@ def begin_and_commit(upload: _Upload, data: Sequence[bytes]) -> None:
                 upload.incoming.write(piece)
         except Exception:
             _log.failure("the store broke its promise: write() raised")
-            _abort(upload)
             upload.refused(StoreFailed())
+        if upload.has_more_to_come:  # it has failed meanwhile
+            _abort(upload)
         else:
-            if upload.has_more_to_come:  # the store has failed meanwhile
-                _abort(upload)
-            else:
-                _commit(upload)
+            _commit(upload)
 
 
 @_waiting.upon(Upload.ended).to(_storing)

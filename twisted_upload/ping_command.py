@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from twisted_upload.command_options import (
@@ -56,17 +58,7 @@ Exit status:
 )  # fmt: skip
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing where the server is ready.")
 @click.pass_obj
-def ping(
-    streams: Streams,
-    to: Destination,
-    *,
-    tls: bool,
-    cacert: str | None,
-    timeout: float,
-    answer: str,
-    as_json: bool,
-    quiet: bool,
-) -> int:
+def ping(streams: Streams, /, to: Destination, **options: Any) -> int:
     """
     Look whether an upload server answers, at localhost:6666 or at HOST.
 
@@ -78,13 +70,4 @@ def ping(
     with Importing():
         from twisted_upload.pinging import look  # noqa: PLC0415 - it takes long
 
-    return look(
-        streams,
-        to,
-        tls=tls,
-        cacert=cacert,
-        timeout=timeout,
-        answer=answer,
-        as_json=as_json,
-        quiet=quiet,
-    )
+    return look(streams, to, **options)

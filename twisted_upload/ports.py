@@ -71,6 +71,11 @@ _DROP_NEWCOMERS = [
     )
 ]
 
+# What accept(2) says of one newcomer, and not of the listening socket.
+_GONE = {
+    *(errno.ECONNABORTED, errno.EPERM, errno.EPROTO, errno.ENOPROTOOPT, errno.EOPNOTSUPP),
+    *(errno.ENETDOWN, errno.EHOSTDOWN, errno.ENONET, errno.EHOSTUNREACH, errno.ENETUNREACH),
+}
 _SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
@@ -205,7 +210,7 @@ class _WaitingSocket:
             except OSError as error:
                 if error.errno not in _SHORT:
                     raise
-                self.run_short(error)
+                self._run_short(error)
                 accepted = self._accept_if_any_are_left()
         if self._socket.family == socket.AF_UNIX:
             _keep_urgent_bytes(accepted[0])
@@ -223,11 +228,21 @@ class _WaitingSocket:
         self.spare.leave()
         self._socket.close()
 
-    def run_short(self, error: OSError) -> None:
+    def has_others_after(self, error: OSError) -> bool:
         """
-        There was none for a newcomer: from now on, until there are enough, `accept` sees
-        to it that there is also one for its file.
+        See to what accepting has said; whether others can be accepted all the same.
+
+        Without a descriptor for a newcomer, from now on, until there are enough, `accept`
+        sees to it that there is also one for its file.
         """
+        if error.errno in _SHORT:
+            self._run_short(error)
+        elif error.errno not in _GONE:
+            self._wait(error)
+            return False
+        return True
+
+    def _run_short(self, error: OSError) -> None:
         now = self._clock.seconds()
         if now - self._told_short >= SHORTAGE_LINE:
             self._told_short = now
@@ -244,13 +259,12 @@ class _WaitingSocket:
             if error.errno not in _SHORT:
                 self.spare.recover(self._clock.seconds())
                 raise
-            self.wait(error)
+            self._wait(error)
             raise BlockingIOError(errno.EAGAIN, "later") from error
         self.spare.recover(self._clock.seconds())
         return accepted
 
-    def wait(self, error: OSError) -> None:
-        """Let newcomers wait for a moment, since none can be accepted."""
+    def _wait(self, error: OSError) -> None:
         now = self._clock.seconds()
         if now - self._told >= SHORTAGE_LINE and self._is_anybody_there():
             self._told = now
