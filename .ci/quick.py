@@ -1,7 +1,7 @@
 """
 The quick part of the tests, as arguments for pytest: all unit tests, and of the
 files that take long a few that start each kind of process for real.  With names, only
-those of these files: `twistd` is tests/test_twistd.py.
+those of these files: `twistd` is tests/system/test_twistd.py.
 """
 
 import sys
@@ -10,63 +10,63 @@ from pathlib import Path
 TESTS = Path(__file__).parents[1] / "tests"
 
 SLOW = {
-    "abuse": "test_abuse[storm]",
-    "bad_markers": "",
-    "behind_a_balancer": "test_stop",
-    "clock": "test_twisted_asks_the_reactor test_what_waits_already",
-    "command": "test_kept test_standard_input test_json test_no_server test_help test_ctrl_c",
-    "completion": "test_bash",
-    "durability": "",
-    "edges": "test_max_size_of_the_daemon",
-    "expiry": "",
-    "hook_command": "test_environment test_no_processes_left",
-    "hook_ends": "",
-    "hook_kills": "",
-    "hook_starter": "",
-    "interrupts": "test_while_it_starts",
-    "journal_command": "test_table test_follow",
-    "lending": "",
-    "log_writer": "",
-    "numbers": "test_ends test_only_digits",
-    "permissions": "",
-    "ping_command": "test_ready",
-    "readme": "test_options test_python_program",
-    "senders": "test_our_client",
-    "serving": "test_read_only_folder",
-    "share": "test_names_exist",
-    "shortage": "",
-    "signals": "test_reload test_log_file_is_reopened",
-    "space": "",
-    "standstill": "",
-    "store_machine": "",
-    "stuck_log": "",
-    "systemd": "test_life[--workers=1]",
-    "tls": "",
-    "tls_endpoints": "",
-    "tls_senders": "test_beside_others",
-    "toml_text": "",
-    "twistd": "test_serves test_daemon_mode test_stop test_check",
-    "users": "",
-    "watched": "test_it_leaves_nothing",
-    "workers": "test_workers_drain",
+    "cli/command": "test_kept test_standard_input test_json test_no_server test_help test_ctrl_c",
+    "cli/completion": "test_bash",
+    "cli/interrupts": "test_while_it_starts",
+    "cli/log": "test_table test_follow",
+    "cli/ping": "test_ready",
+    "cli/serve": "test_read_only_folder",
+    "config/dump": "",
+    "daemon/certificate_expiry": "",
+    "daemon/systemd": "test_life[--workers=1]",
+    "frontends/raw/splicing": "",
+    "hooks/bad_markers": "",
+    "hooks/command": "test_environment test_no_processes_left",
+    "hooks/ends": "",
+    "hooks/spawner": "",
+    "net/clock": "test_twisted_asks_the_reactor test_what_waits_already",
+    "net/tls/endpoints": "",
+    "net/tls/transport": "",
+    "observability/log_writer": "",
+    "project/readme": "test_options test_python_program",
+    "project/share": "test_names_exist",
+    "proofs/abuse": "test_abuse[storm]",
+    "proofs/durability": "",
+    "stores/directory/any_order": "",
+    "stores/directory/space": "",
+    "system/behind_a_balancer": "test_stop",
+    "system/edges": "test_max_size_of_the_daemon",
+    "system/hook_kills": "",
+    "system/metrics": "test_it_leaves_nothing",
+    "system/numbers": "test_ends test_only_digits",
+    "system/permissions": "",
+    "system/senders": "test_our_client",
+    "system/shortage": "",
+    "system/signals": "test_reload test_log_file_is_reopened",
+    "system/standstill": "",
+    "system/stuck_log": "",
+    "system/tls_senders": "test_beside_others",
+    "system/twistd": "test_serves test_daemon_mode test_stop test_check",
+    "system/users": "",
+    "system/workers": "test_workers_drain",
 }
 """What is quick in the files that are not."""
 
 LONG = (
-    "test_directory.py::TestAnyOrder",
-    "test_hooks.py::test_real_daemon_cannot_start",
-    "test_journal_reading.py::test_any_json",
-    "test_name_record.py::test_killed_daemon",
-    "test_networks.py::test_as_the_definition_says",
-    "test_raw.py::test_anything",
+    "stores/directory/test_store.py::TestAnyOrder",
+    "hooks/test_runner.py::test_real_daemon_cannot_start",
+    "observability/test_journal_reader.py::test_any_json",
+    "stores/directory/test_name_record.py::test_killed_daemon",
+    "net/test_networks.py::test_as_the_definition_says",
+    "frontends/raw/test_raw.py::test_anything",
 )
 """Single tests that take long: what they find does not hang on a version."""
 
 wanted = sys.argv[1:]
 for test in LONG:
     print(f"--deselect=tests/{test}")
-for path in sorted(TESTS.glob("test_*.py")):
-    name = path.stem.removeprefix("test_")
+for path in sorted(TESTS.rglob("test_*.py")):
+    name = str(path.relative_to(TESTS).with_suffix("")).replace("test_", "")
     if wanted and name not in wanted:
         continue
     if name not in SLOW:

@@ -34,7 +34,7 @@ def write_source(path: Path, size: int) -> Path:
 
 
 @dataclass
-class Kept:
+class StoredAnswer:
     """What a directory holds after a round."""
 
     whole: set[int] = field(default_factory=set)
@@ -49,14 +49,14 @@ class Kept:
         return len(acknowledged - self.whole)
 
 
-def inspect(place: Path, size: int, source: Path | None = None) -> Kept:
+def inspect(place: Path, size: int, source: Path | None = None) -> StoredAnswer:
     """
     Read every file of `place` and compare each of its bytes with what was sent.
 
     `size` is that of every upload, in bytes.  With a `source`, all but the
     first block of an upload was sent from that file.
     """
-    kept = Kept()
+    kept = StoredAnswer()
     template = None if source else array("Q", blocks(0, 0, -(-size // BLOCK)))
     with os.scandir(place) as entries:
         for entry in entries:

@@ -17,7 +17,7 @@ from twisted.internet import reactor as _reactor
 from twisted.logger import ILogObserver, globalLogPublisher
 from zope.interface import provider
 
-from tests.ways import Way
+from tests.support.ways import Way
 
 reactor: Any = _reactor
 
@@ -30,7 +30,7 @@ def expected_errors() -> list[str]:
 
 @pytest.fixture(params=Way, ids=lambda way: str(way.value))
 def way(request: pytest.FixtureRequest) -> Way:
-    """How an upload comes (`tests.ways`)."""
+    """How an upload comes (`tests.support.ways`)."""
     found: Way = request.param
     return found
 

@@ -11,8 +11,8 @@ from importlib import import_module
 
 TYPE_CHECKING = False  # as in typing, whose import takes long
 if TYPE_CHECKING:
-    from twisted_upload.answers import SUCCESS
-    from twisted_upload.client import upload
+    from twisted_upload.client.upload import upload
+    from twisted_upload.core.answers import SUCCESS
     from twisted_upload.errors import (
         AnswerTimedOut,
         CouldNotConnect,
@@ -43,7 +43,7 @@ __all__ = [
     "upload",
 ]
 
-_HOMES = {"SUCCESS": "answers", "Receipt": "interfaces", "upload": "client"}
+_HOMES = {"SUCCESS": "core.answers", "Receipt": "interfaces", "upload": "client.upload"}
 
 
 def __getattr__(name: str) -> object:

@@ -1,6 +1,6 @@
 """``python -m twisted_upload`` is the ``twisted-upload`` command."""
 
-from twisted_upload.entry import main
+from twisted_upload.cli.entry import main
 
 if __name__ == "__main__":
     main()

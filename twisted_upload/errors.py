@@ -3,7 +3,7 @@ What can go wrong, one exception for each thing that somebody can do something
 about.
 
 - `UploadRefused` and its children: the receiving side said no.  Each child
-  knows the code that goes over the wire (see `twisted_upload.answers`), a
+  knows the code that goes over the wire (see `twisted_upload.core.answers`), a
   default explanation for the person at the other end, and whether the same
   upload may simply be tried again.  The daemon raises them, and the client
   raises the same ones when it reads them.

@@ -1,8 +1,8 @@
 """
 The seam between doors and stores, and the promises made across it.
 
-A *door* (`twisted_upload.raw`) turns a wire protocol into uploads; a *store*
-(`twisted_upload.directory`, `twisted_upload.memory`) keeps them.  They meet
+A *door* (`twisted_upload.frontends.raw.factory`) turns a wire protocol into uploads; a *store*
+(`twisted_upload.stores.directory.store`, `twisted_upload.stores.memory`) keeps them.  They meet
 here and nowhere else.
 """
 
@@ -21,10 +21,10 @@ __all__ = [
     "Arrival",
     "ICommitsTo",
     "IIncomingUpload",
-    "ITakesFromSocket",
+    "ISplicesSocket",
     "IUploadStore",
     "Receipt",
-    "Taken",
+    "SpliceResult",
 ]
 
 
@@ -113,9 +113,9 @@ class IIncomingUpload(IConsumer):
         """
 
 
-class Taken(NamedTuple):
+class SpliceResult(NamedTuple):
     """
-    What came of `ITakesFromSocket.take_from`.
+    What came of `ISplicesSocket.splice_from`.
 
     :ivar size: bytes that went from the socket to the upload.
     :ivar dry: the socket had no more to give just now, or has come to its
@@ -129,7 +129,7 @@ class Taken(NamedTuple):
     lost: bool = False
 
 
-class ITakesFromSocket(Interface):
+class ISplicesSocket(Interface):
     """
     An ability that an incoming upload may have beside being a consumer: to take
     its bytes from a socket by itself, without them passing through the door.
@@ -138,7 +138,7 @@ class ITakesFromSocket(Interface):
     the connection means.
     """
 
-    def take_from(descriptor: int, most: int) -> Deferred[Taken]:
+    def splice_from(descriptor: int, most: int) -> Deferred[SpliceResult]:
         """
         Take the next bytes of the file, after all that have been written, from
         a non-blocking socket.

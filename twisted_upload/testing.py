@@ -21,9 +21,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from twisted_upload.aio import sync_one_by_one
+from twisted_upload.disk.aio import sync_one_by_one
+from twisted_upload.disk.files import Files
 from twisted_upload.errors import UploadRefused
-from twisted_upload.files import Files
 from twisted_upload.interfaces import (
     Arrival,
     ICommitsTo,
@@ -67,7 +67,7 @@ class RecordingProducer:
 
 
 class ManualDisk:
-    """Disk threads without threads: see `twisted_upload.disk.IDisk`."""
+    """Disk threads without threads: see `twisted_upload.disk.threads.IDisk`."""
 
     def __init__(self) -> None:
         self._jobs: deque[tuple[Deferred[Any], Callable[[], Any]]] = deque()
@@ -110,7 +110,7 @@ class ManualDisk:
             stopping.callback(None)
 
     def stop(self) -> Deferred[None]:
-        """See `twisted_upload.disk.DiskThreads.stop`; what waits is still to be done."""
+        """See `twisted_upload.disk.threads.DiskThreads.stop`; what waits is still to be done."""
         stopping: Deferred[None] = Deferred()
         self._stopping = stopping
         self.work(0)

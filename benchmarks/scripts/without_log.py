@@ -11,8 +11,8 @@ from typing import Any
 
 from twisted.scripts.twistd import run
 
-from twisted_upload import tap as daemon
-from twisted_upload.refusals import SparingLog
+from twisted_upload.daemon import tap as daemon
+from twisted_upload.frontends.refusal_log import RateLimitedLog
 
 tap: Any = daemon
 every_witness = tap.witnesses
@@ -21,7 +21,7 @@ every_witness = tap.witnesses
 def all_but_the_log(*arguments: Any) -> Any:
     """Who is told of each upload, the log excepted."""
     told = every_witness(*arguments)
-    others = tuple(it for it in told if not isinstance(it, SparingLog))
+    others = tuple(it for it in told if not isinstance(it, RateLimitedLog))
     if len(others) == len(told):
         sys.exit("no log of uploads was found that could be left out")
     return others

@@ -8,7 +8,7 @@ class _Upload(ServiceMaker):
 
     @property
     def options(self) -> object:
-        from twisted_upload.garbage import Importing  # noqa: PLC0415 - see above
+        from twisted_upload.core.garbage import Importing  # noqa: PLC0415 - see above
 
         with Importing():
             return super().options
@@ -16,7 +16,7 @@ class _Upload(ServiceMaker):
 
 upload = _Upload(
     "twisted-upload",
-    "twisted_upload.tap",
+    "twisted_upload.daemon.tap",
     "Take in files over TCP and answer when they are safely kept.",
     "upload",
 )

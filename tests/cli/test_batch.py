@@ -1,0 +1,402 @@
+"""
+Many files, retries and their waiting, without a network and without a clock
+that ticks by itself.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
+from twisted_upload.cli.batch import Batch, Result, Retries, exit_status
+from twisted_upload.cli.streams import ExitStatus
+from twisted_upload.errors import (
+    AnswerTimedOut,
+    Busy,
+    CouldNotConnect,
+    NotAllowed,
+    OutcomeUnknown,
+    ReceiptMismatch,
+    SourceChanged,
+    SourceFailed,
+    UploadInterrupted,
+    UploadRefused,
+    UploadTimedOut,
+)
+from twisted_upload.interfaces import Receipt
+
+RECEIPT = Receipt("1795328130123.jpg", 5, "0" * 64, "192.0.2.7:6666", 1.0, 2.0)
+
+
+class Sender:
+    """
+    `upload`, by hand.
+
+    :ivar sent: what it was to send, in this order.
+    :ivar on_their_way: those that have no end yet.
+    """
+
+    def __init__(self) -> None:
+        self.sent: list[Any] = []
+        self.on_their_way: list[tuple[Deferred[Receipt], Callable[[int, int | None], object]]] = []
+
+    def __call__(
+        self, source: Any, *, progress: Callable[[int, int | None], object]
+    ) -> Deferred[Receipt]:
+        self.sent.append(source)
+        upload: Deferred[Receipt] = Deferred()
+        self.on_their_way.append((upload, progress))
+        return upload
+
+    def keep(self) -> None:
+        """The first one comes to a good end."""
+        self.on_their_way.pop(0)[0].callback(RECEIPT)
+
+    def fail(self, error: Exception) -> None:
+        """The first one fails."""
+        self.on_their_way.pop(0)[0].errback(error)
+
+    def progress(self, sent: int, total: int | None) -> None:
+        """So much of the first one has gone."""
+        self.on_their_way[0][1](sent, total)
+
+
+class Notes:
+    """
+    A watcher that remembers.
+
+    :ivar ended_: the results, in this order.
+    :ivar delays: seconds waited before each retry.
+    """
+
+    def __init__(self) -> None:
+        self.began_: list[tuple[int, str]] = []
+        self.progress_: list[tuple[int, int, int | None]] = []
+        self.delays: list[float] = []
+        self.ended_: list[Result] = []
+
+    def began(self, index: int, file: str) -> None:
+        self.began_.append((index, file))
+
+    def progress(self, index: int, sent: int, total: int | None) -> None:
+        self.progress_.append((index, sent, total))
+
+    def retrying(self, result: Result, delay: float, limit: int) -> None:
+        self.delays.append(delay)
+
+    def ended(self, result: Result) -> None:
+        self.ended_.append(result)
+
+
+class Running:
+    """A batch that runs, and everything around it."""
+
+    def __init__(
+        self, *files: str, jobs: int = 1, retries: Retries | None = None, stdin: Any = None
+    ) -> None:
+        self.clock = Clock()
+        self.send = Sender()
+        self.notes = Notes()
+        self.batch = Batch(
+            self.clock,
+            self.send,
+            files,
+            self.notes,
+            jobs=jobs,
+            retries=retries,
+            stdin=stdin,
+        )
+        self.done = self.batch.run()
+
+    @property
+    def result(self) -> Result:
+        """Of the one file, when all is over."""
+        assert self.done.called
+        (result,) = self.batch.results
+        assert self.notes.ended_ == [result]
+        return result
+
+
+def _certain(limit: int, *, unknown: bool = False) -> Retries:
+    return Retries(limit, unknown, 1.0, random=lambda: 1.0)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> str:
+    """A file that is there, though nobody here reads it."""
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(b"photo")
+    return str(path)
+
+
+def test_kept() -> None:
+    """A file that is kept has its receipt and exit status 0."""
+    running = Running("photo.jpg")
+    running.clock.advance(2)
+    running.send.keep()
+    assert running.result == Result(0, "photo.jpg", "kept", None, RECEIPT, None, 2.0, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome", "code", "status"),
+    [
+        (Busy(), "refused", "busy", 4),
+        (CouldNotConnect("no"), "failed", "could-not-connect", 3),
+        (SourceFailed("no"), "failed", "cannot-read", 5),
+        (SourceChanged("no"), "failed", "changed", 5),
+        (UploadTimedOut("no"), "failed", "timed-out", 124),
+        (UploadInterrupted("no"), "failed", "connection-lost", 1),
+        (AnswerTimedOut("no"), "unknown", "answer-timed-out", 6),
+        (ReceiptMismatch("no"), "unknown", "receipt-mismatch", 6),
+        (OutcomeUnknown("no"), "unknown", "no-answer", 6),
+        (RuntimeError("no"), "failed", "internal", 1),
+    ],
+)
+def test_failures(error: Exception, outcome: str, code: str, status: int) -> None:
+    """Each way of failing has its outcome, its code and its exit status."""
+    running = Running("photo.jpg")
+    running.send.fail(error)
+    result = running.result
+    assert (result.outcome, result.code, result.status) == (outcome, code, status)
+    assert result.receipt is None
+    assert result.error
+
+
+def test_a_code_that_is_not_known() -> None:
+    """A refusal of a newer server has the code that it sent."""
+    refusal = UploadRefused("no virus, please")
+    refusal.code = "virus"
+    running = Running("photo.jpg")
+    running.send.fail(refusal)
+    assert (running.result.code, running.result.error) == ("virus", "no virus, please")
+
+
+def test_so_many_at_a_time() -> None:
+    """With N jobs, N files are on their way, and the next begins when one ends."""
+    running = Running("a", "b", "c", "d", jobs=2)
+    assert running.send.sent == ["a", "b"]
+    running.send.keep()
+    assert running.send.sent == ["a", "b", "c"]
+    running.send.fail(NotAllowed())
+    running.send.keep()
+    assert running.send.sent == ["a", "b", "c", "d"]
+    assert not running.done.called
+    running.send.keep()
+    assert running.done.called
+    assert [result.file for result in running.batch.results] == ["a", "b", "c", "d"]
+    assert running.notes.began_ == [*enumerate(["a", "b", "c", "d"])]
+
+
+@pytest.mark.parametrize(
+    "error", [Busy(), CouldNotConnect(), UploadInterrupted(), UploadTimedOut()]
+)
+def test_retried(file: str, error: Exception) -> None:
+    """What is safe to repeat is tried again, after waiting."""
+    running = Running(file, retries=_certain(1))
+    running.send.fail(error)
+    assert len(running.send.sent) == 1
+    running.clock.advance(0.99)
+    assert len(running.send.sent) == 1
+    running.clock.advance(0.01)
+    assert running.send.sent == [file, file]
+    running.send.keep()
+    assert (running.result.outcome, running.result.attempts) == ("kept", 2)
+    assert running.result.seconds == pytest.approx(1.0)
+
+
+def test_changed_file_is_retried(file: str) -> None:
+    """A file that changed while it was sent may be whole the next time."""
+    running = Running(file, retries=_certain(9))
+    running.send.progress(1, 5)
+    running.send.fail(SourceChanged("the file changed"))
+    running.clock.advance(10)
+    running.send.keep()
+    assert (running.result.outcome, running.result.attempts) == ("kept", 2)
+
+
+@pytest.mark.parametrize("error", [CouldNotConnect("no"), Busy("later"), SourceFailed("gone")])
+def test_failure_after_an_unknown_outcome(file: str, error: Exception) -> None:
+    """A retry that fails does not make certain what an earlier attempt has left in doubt."""
+    running = Running(file, retries=Retries(1, unknown=True, delay=1.0, random=lambda: 1.0))
+    running.send.fail(OutcomeUnknown("no answer"))
+    running.clock.advance(1.0)
+    running.send.fail(error)
+    assert (running.result.outcome, running.result.status) == ("unknown", ExitStatus.UNKNOWN)
+    assert (running.result.error or "").endswith("; an earlier attempt may be kept")
+
+
+def test_interrupted_after_an_unknown_outcome(file: str) -> None:
+    """Nor does the user who ends the waiting for it."""
+    running = Running(file, retries=Retries(1, unknown=True, delay=1.0, random=lambda: 1.0))
+    running.send.fail(OutcomeUnknown("no answer"))
+    running.batch.interrupt(signal.SIGINT)
+    assert (running.result.outcome, running.result.code) == ("unknown", "cancelled")
+    assert running.result.status == 130
+
+
+def test_kept_after_an_unknown_outcome(file: str) -> None:
+    """When the retry is kept, the file is."""
+    running = Running(file, retries=Retries(1, unknown=True, delay=1.0, random=lambda: 1.0))
+    running.send.fail(OutcomeUnknown("no answer"))
+    running.clock.advance(1.0)
+    running.send.keep()
+    assert (running.result.outcome, running.result.status) == ("kept", 0)
+
+
+def test_internal_error_at_the_end(file: str) -> None:
+    """Whatever goes wrong here when everything has been sent: the file may be kept."""
+    running = Running(file)
+    running.send.progress(5, 5)
+    running.send.fail(RuntimeError("what"))
+    assert (running.result.outcome, running.result.code) == ("unknown", "internal")
+    assert running.result.status == ExitStatus.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    "error", [NotAllowed(), OutcomeUnknown(), AnswerTimedOut(), SourceFailed(), RuntimeError()]
+)
+def test_not_retried(file: str, error: Exception) -> None:
+    """What is not safe to repeat, or would fail again, is tried once."""
+    running = Running(file, retries=_certain(9))
+    running.send.fail(error)
+    assert running.result.attempts == 1
+
+
+def test_unknown_is_retried_where_it_is_asked_for(file: str) -> None:
+    """With --retry-unknown, an unknown outcome is tried again, and nothing else more."""
+    running = Running(file, retries=_certain(9, unknown=True))
+    running.send.fail(OutcomeUnknown())
+    running.clock.advance(1)
+    running.send.fail(NotAllowed())
+    assert (running.result.code, running.result.attempts) == ("not-allowed", 2)
+
+
+def test_back_off(file: str) -> None:
+    """Each wait is twice as long as the one before, up to a minute."""
+    running = Running(file, retries=_certain(9))
+    for _ in range(9):
+        running.send.fail(Busy())
+        running.clock.advance(60)
+    running.send.fail(Busy("still"))
+    assert running.notes.delays == [1, 2, 4, 8, 16, 32, 60, 60, 60]
+    assert (running.result.error, running.result.attempts) == ("still", 10)
+
+
+def test_jitter() -> None:
+    """A wait is shortened at random, to a half at the most; ever so many attempts are no error."""
+    assert Retries(random=lambda: 0.0).wait(1) == pytest.approx(0.5)
+    assert Retries(random=lambda: 1.0).wait(10_000) == pytest.approx(60)
+    assert 30 <= Retries().wait(10_000) <= 60
+
+
+def test_a_pipe_is_not_sent_twice() -> None:
+    """Standard input that has gone into a connection is not tried again: its bytes are gone."""
+    read, write = os.pipe()
+    with os.fdopen(read, "rb", buffering=0) as pipe, os.fdopen(write, "wb"):
+        running = Running("-", retries=_certain(9), stdin=lambda: pipe)
+        running.send.fail(CouldNotConnect())  # nothing has been read: it may be
+        running.clock.advance(1)
+        running.send.progress(0, None)  # connected: reading has begun
+        running.send.fail(Busy())
+        assert (running.result.code, running.result.attempts) == ("busy", 2)
+
+
+def test_a_named_pipe_is_not_sent_twice(tmp_path: Path) -> None:
+    """A named pipe that has gone into a connection is not tried again."""
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    running = Running(str(path), retries=_certain(9))
+    running.send.progress(0, None)
+    running.send.fail(Busy())
+    assert running.result.attempts == 1
+
+
+def test_what_has_vanished_is_not_sent_twice(tmp_path: Path) -> None:
+    """A file that is not there any more is not tried again."""
+    running = Running(str(tmp_path / "gone"), retries=_certain(9))
+    running.send.progress(0, 5)
+    running.send.fail(Busy())
+    assert running.result.attempts == 1
+
+
+def test_a_file_as_standard_input_is_sent_again_from_where_it_stood() -> None:
+    """Standard input that is a file is read again from where it stood at first."""
+    stdin = io.BytesIO(b"head body")
+    stdin.seek(5)
+    running = Running("-", retries=_certain(9), stdin=lambda: stdin)
+    running.send.progress(0, 4)
+    assert running.send.sent[0].read() == b"body"
+    running.send.fail(Busy())
+    running.clock.advance(1)
+    assert running.send.sent[1].read() == b"body"
+    running.send.keep()
+    assert running.result.attempts == 2
+
+
+def test_no_standard_input() -> None:
+    """Standard input that cannot be had is a local failure."""
+
+    def closed() -> Any:
+        raise SourceFailed("standard input is closed")
+
+    running = Running("-", stdin=closed)
+    assert (running.result.status, running.result.error) == (5, "standard input is closed")
+
+
+def test_interrupted() -> None:
+    """An interruption ends what is on its way and begins nothing more; each file has a result."""
+    running = Running("a", "b", "c", "d", jobs=2)
+    running.send.progress(1, 5)
+    running.batch.interrupt(signal.SIGTERM)
+    assert running.done.called
+    assert running.send.sent == ["a", "b"]
+    results = sorted(running.batch.results, key=lambda result: result.index)
+    assert [result.file for result in results] == ["a", "b", "c", "d"]
+    assert [result.attempts for result in results] == [1, 1, 0, 0]
+    assert {(result.outcome, result.code, result.status) for result in results} == {
+        ("failed", "cancelled", 143)
+    }
+
+
+def test_interrupted_before_the_answer() -> None:
+    """A file of which everything had been sent when it was interrupted may be kept."""
+    running = Running("a")
+    running.send.progress(5, 5)
+    running.batch.interrupt(signal.SIGINT)
+    assert (running.result.outcome, running.result.code) == ("unknown", "cancelled")
+
+
+def test_interrupted_while_waiting_to_try_again(file: str) -> None:
+    """An interruption ends the waiting between attempts."""
+    running = Running(file, retries=_certain(9))
+    running.send.progress(5, 5)
+    running.send.fail(Busy())
+    running.batch.interrupt(signal.SIGINT)
+    assert (running.result.outcome, running.result.status) == ("failed", 130)
+    assert running.clock.getDelayedCalls() == []
+
+
+@pytest.mark.parametrize(
+    ("statuses", "status"),
+    [([0], 0), ([0, 0], 0), ([4, 4], 4), ([0, 4], 1), ([3, 4], 1), ([6], 6), ([1, 1], 1)],
+)
+def test_exit_status(statuses: Sequence[int], status: int) -> None:
+    """The exit status is that of every file, or 1 where they differ."""
+    assert (
+        exit_status(
+            [
+                Result(index, "a", "failed", "busy", None, "no", 0.0, 1, status)
+                for index, status in enumerate(statuses)
+            ]
+        )
+        == status
+    )
+    assert ExitStatus.FAILED == 1

@@ -1,0 +1,113 @@
+"""
+What reaches a terminal, and what does not.
+"""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from twisted_upload.cli.batch import Result
+from twisted_upload.cli.display import Display
+from twisted_upload.cli.streams import Output
+from twisted_upload.core.printable import printable
+from twisted_upload.interfaces import Receipt
+
+
+@given(st.text(st.characters()))
+def test_printable(text: str) -> None:
+    """Whatever a file is called, printing it does nothing to a terminal."""
+    shown = printable(text)
+    assert shown.isprintable()
+    shown.encode()
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("照片 1.jpg", "照片 1.jpg"),
+        ("\x1b[31mred", "\\x1b[31mred"),
+        ("two\nlines", "two\\nlines"),
+        ("caf\udce9", "caf\\xe9"),
+        ("gpj.\u202eexe", "gpj.\\u202eexe"),
+        ("\u2028", "\\u2028"),
+        ("\ud800", "\\ud800"),
+    ],
+)
+def test_printable_escapes(name: str, shown: str) -> None:
+    """What cannot be seen is shown as an escape, and the rest as it is."""
+    assert printable(name) == shown
+
+
+def _shown(result: Result, *, as_json: bool = False, quiet: bool = False) -> tuple[str, str]:
+    out, err = io.StringIO(), io.StringIO()
+    display = Display(
+        Output(out),
+        Output(err),
+        files=1,
+        where="server",
+        answer="上传成功",
+        as_json=as_json,
+        quiet=quiet,
+    )
+    display.began(result.index, result.file)
+    display.progress(result.index, 5, 5)
+    display.ended(result)
+    display.close()
+    return out.getvalue(), err.getvalue()
+
+
+def _kept(name: str | None, sha256: str | None = "0" * 64) -> Result:
+    receipt = Receipt(name, 5, sha256, "192.0.2.7:6666", 1.0, 2.0)
+    return Result(0, "a.jpg", "kept", None, receipt, None, 1.0, 1, 0)
+
+
+def test_kept() -> None:
+    """A kept file is one line on standard output, with what is known of it."""
+    assert _shown(_kept(None, None)) == ("a.jpg: 上传成功\n", "")
+    assert _shown(_kept(None)) == (f"a.jpg: 上传成功 {'0' * 64}\n", "")
+    assert _shown(_kept("1.jpg")) == (f"a.jpg: 上传成功 1.jpg 5 {'0' * 64}\n", "")
+    assert _shown(_kept("1.jpg"), quiet=True) == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code", "line"),
+    [
+        ("refused", "busy", "refused: busy: why"),
+        ("unknown", "no-answer", "may or may not be kept: why"),
+        ("failed", "could-not-connect", "could not connect to server: why"),
+        ("failed", "timed-out", "not kept: why"),
+        ("failed", "connection-lost", "not kept: why"),
+        ("failed", "changed", "not kept: why"),
+        ("failed", "cannot-read", "why"),
+    ],
+)
+@pytest.mark.parametrize("quiet", [False, True])
+def test_failed(outcome: str, code: str, line: str, *, quiet: bool) -> None:
+    """A failure is one line on standard error, quiet or not."""
+    result = Result(0, "", outcome, code, None, "why", 1.0, 1, 4)  # type: ignore[arg-type]
+    assert _shown(result, quiet=quiet) == ("", f"twisted-upload: '': {line}\n")
+
+
+def test_json_and_quiet() -> None:
+    """With --json and --quiet, there are the objects and nothing else."""
+    result = Result(0, "a.jpg", "refused", "busy", None, "why", 1.23456, 1, 4)
+    out, err = _shown(result, as_json=True, quiet=True)
+    assert out == (
+        '{"file": "a.jpg", "outcome": "refused", "code": "busy", "name": null, "size": null,'
+        ' "sha256": null, "seconds": 1.235, "attempts": 1, "error": "why"}\n'
+    )
+    assert err == ""
+    assert _shown(result, as_json=True)[1] != ""
+
+
+def test_no_streams() -> None:
+    """A process without standard output and error shows nothing, and that is no error."""
+    nowhere = Output(None)
+    nowhere.line("lost")
+    assert nowhere.error is None
+    assert not nowhere.is_terminal
+    assert not nowhere.is_same_terminal_as(nowhere)

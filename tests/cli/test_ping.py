@@ -1,0 +1,213 @@
+"""
+``twisted-upload ping``: the real process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import struct
+from pathlib import Path
+
+import pytest
+
+from tests.cli.test_command import PROGRAM, Process, Server, _start, serving
+from tests.support.helpers import in_thread, open_frontend, until
+from tests.support.tls_peers import files
+from twisted_upload.core.answers import SUCCESS, refused_answer
+from twisted_upload.errors import Busy, NotAllowed, ShuttingDown, StoreFailed, UploadRefused
+from twisted_upload.frontends.settings import FrontendSettings
+from twisted_upload.net.tls.certificates import Identity
+
+
+async def ping(*arguments: str, env: dict[str, str] | None = None) -> Process:
+    return await _start([*PROGRAM, "ping", *arguments], env=env).ended
+
+
+def unused() -> str:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        return "{}:{}".format(*bound.getsockname())
+
+
+async def test_ready() -> None:
+    """A server that works is ready: a line that says what was done, and status 0."""
+    async with open_frontend() as frontend:
+        where = "{}:{}".format(*frontend.address)
+        asked = await ping(where)
+        told = await ping(where, "--json")
+        quiet = await ping("-q", env={"TWISTED_UPLOAD_TO": where})
+        await frontend.is_quiet()
+        assert (frontend.kept, frontend.log.kinds) == ([], [])
+    assert (asked.status, asked.err) == (0, "")
+    assert asked.out.startswith(f"{where} is ready: it answered in ")
+    assert asked.out.endswith(" (nothing was sent, and nothing is kept)\n")
+    (said,) = told.objects
+    assert said.pop("seconds") >= 0
+    assert said == {"to": where, "ready": True, "code": None, "error": None}
+    assert (quiet.status, quiet.out, quiet.err) == (0, "", "")
+
+
+async def test_server_that_keeps_empty_files() -> None:
+    """What is kept there all the same is told."""
+    async with open_frontend(FrontendSettings(allow_empty=True)) as frontend:
+        asked = await ping("{}:{}".format(*frontend.address))
+        assert frontend.kept == [b""]
+    assert asked.status == 0
+    assert asked.out.endswith(" (it keeps empty files, and has kept one)\n")
+
+
+@pytest.mark.parametrize("refusal", [Busy, NotAllowed, ShuttingDown, StoreFailed])
+async def test_not_ready(refusal: type[UploadRefused]) -> None:
+    """A server that would refuse a file is not ready, and says why: status 4."""
+    async with serving(Server(*[refused_answer(refusal("because"))] * 2)) as port:
+        asked = await ping(f"127.0.0.1:{port}")
+        told = await ping(f"127.0.0.1:{port}", "--json", "-q")
+    assert (asked.status, asked.out) == (4, "")
+    assert asked.errors == [f"127.0.0.1:{port} is not ready: {refusal.code}: because"]
+    assert (told.status, told.err) == (4, "")
+    assert (told.objects[0]["ready"], told.objects[0]["code"]) == (False, refusal.code)
+
+
+async def test_nobody() -> None:
+    """Where nobody listens: status 3."""
+    where = unused()
+    asked = await ping(where)
+    assert (asked.status, asked.out) == (3, "")
+    assert asked.errors == [f"{where} is not ready: could not connect: Connection refused"]
+
+
+async def test_other_protocols() -> None:
+    """Whatever else answers, or hangs up, is told, quoted where it says something: status 6."""
+    async with serving(Server(b"SSH-2.0-x\r\n", b"", SUCCESS.encode())) as port:
+        ssh = await ping(f"127.0.0.1:{port}")
+        silent = await ping(f"127.0.0.1:{port}")
+        kept = await ping(f"127.0.0.1:{port}")
+    assert ssh.err.endswith(' success or failure: "SSH-2.0-x"\n')
+    assert silent.err.endswith("; if it speaks TLS here, try --tls\n")
+    assert (ssh.status, silent.status, kept.status) == (6, 6, 0)
+
+
+async def test_broken_connection() -> None:
+    """Where the connection breaks instead of an answer, that is told: status 6."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+
+        def reset() -> None:
+            peer, _ = listening.accept()
+            peer.recv(1)
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            peer.close()
+
+        resetting = in_thread(reset)
+        asked = await ping("{}:{}".format(*listening.getsockname()), "--json")
+        await resetting
+    assert asked.status == 6
+    assert asked.objects[0]["code"] == "no-answer"
+
+
+@pytest.mark.parametrize("number", [0, signal.SIGINT, signal.SIGTERM])
+async def test_server_that_says_nothing(number: int) -> None:
+    """A server that stands still: status 124 in time, or sooner by a signal."""
+    async with serving(server := Server()) as port:
+        wait = "30s" if number else "300ms"
+        asking = _start([*PROGRAM, "ping", f"127.0.0.1:{port}", "--timeout", wait])
+        if number:
+            await until(lambda: server.connections)
+            asking.kill(number)
+        await asking.ended
+    if number:
+        assert (asking.status, asking.errors) == (128 + number, ["interrupted"])
+    else:
+        assert asking.status == 124
+        assert asking.errors == [f"127.0.0.1:{port} is not ready: no answer within 300 ms"]
+
+
+async def test_server_that_cannot_be_reached() -> None:
+    """No connection in time: status 124."""
+    with socket.socket() as listening, contextlib.ExitStack() as stack:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(0)
+        for _ in range(4):  # fill its queue
+            peer = stack.enter_context(socket.socket())
+            peer.setblocking(False)
+            peer.connect_ex(listening.getsockname())
+        asked = await ping("{}:{}".format(*listening.getsockname()), "--timeout=200ms")
+    assert asked.status == 124
+    assert asked.err.endswith(" is not ready: no connection within 200 ms\n")
+
+
+async def test_tls(tmp_path: Path) -> None:
+    """By TLS, the server is verified too."""
+    key, chain, ca = files(tmp_path)
+    async with open_frontend(identity=Identity.from_files(key, chain)) as frontend:
+        where = f"localhost:{frontend.address[1]}"
+        trusted = await ping(where, "--cacert", ca)
+        untrusted = await ping(where, "--tls")
+        plain = await ping(where)
+    assert (trusted.status, untrusted.status, plain.status) == (0, 3, 6)
+    assert untrusted.err.endswith("--cacert FILE\n")
+    assert plain.err.endswith("; if it speaks TLS here, try --tls\n")
+
+
+async def test_tls_where_there_is_none() -> None:
+    """A server without TLS never takes the handshake of a client that gives up for a file."""
+    async with open_frontend() as frontend:
+        where = "{}:{}".format(*frontend.address)
+        asked = await ping(where, "--tls", "--timeout=300ms")
+        await frontend.is_quiet()
+        killed = _start([*PROGRAM, "ping", where, "--tls", "--timeout=30s"])
+        await frontend.has_come(100)
+        killed.kill(signal.SIGKILL)
+        await killed.ended
+        await frontend.is_quiet()
+        assert (frontend.kept, {*frontend.log.kinds}) == ([], {"lost"})
+    assert asked.status == 124
+    assert asked.err.endswith("no TLS connection within 300 ms\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["server:x"], "HOST"),
+        (["a", "b"], "b"),
+        (["--timeout=soon"], "--timeout"),
+        (["--cacert=/no/such.pem"], "--cacert"),
+        (["unix:/run/upload.sock", "--tls"], "--tls"),
+        (["--nonsense"], "--nonsense"),
+    ],
+)
+async def test_wrong_usage(arguments: list[str], named: str) -> None:
+    """What makes no sense is one line: status 2."""
+    asked = await ping(*arguments)
+    assert (asked.status, asked.out) == (2, "")
+    (line,) = asked.errors
+    assert named in line
+
+
+async def test_output() -> None:
+    """An answer that cannot be written is an error; a reader that has gone is none."""
+    async with open_frontend() as frontend:
+        where = "{}:{}".format(*frontend.address)
+        full = os.open("/dev/full", os.O_WRONLY)
+        read, write = os.pipe()
+        os.close(read)
+        try:
+            failed = await _start([*PROGRAM, "ping", where], fds={1: full}).ended
+            unread = await _start([*PROGRAM, "ping", where], fds={1: write}).ended
+        finally:
+            os.close(full)
+            os.close(write)
+    assert (failed.status, failed.errors) == (1, ["standard output: No space left on device"])
+    assert (unread.status, unread.err) == (0, "")
+
+
+async def test_help() -> None:
+    """The help says what is done, and what each status means."""
+    helped = await ping("--help")
+    assert helped.out.startswith("Usage: twisted-upload ping [OPTIONS] [HOST[:PORT]]\n")
+    for word in ("sends nothing", "--allow-empty", "--timeout", "--tls", "--json", "124", "130"):
+        assert word in helped.out

@@ -1,0 +1,96 @@
+"""
+``python -m twisted_upload.cli.probe``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.helpers import in_thread, open_frontend
+from twisted_upload.cli.probe import main, probe
+
+
+async def test_well() -> None:
+    """A daemon that answers is well; the probe is neither kept nor logged."""
+    async with open_frontend() as frontend:
+        assert await in_thread(probe, *frontend.address) is None
+        assert frontend.kept == []
+        assert frontend.log.kinds == []
+
+
+async def test_stopping() -> None:
+    """One that stops is not."""
+    async with open_frontend() as frontend:
+        frontend.factory.drain()
+        wrong = await in_thread(probe, *frontend.address)
+        assert wrong == f"127.0.0.1:{frontend.address[1]}: shutting-down"
+
+
+@contextlib.contextmanager
+def saying(answer: bytes | None) -> Iterator[int]:
+    """A port at which somebody says this, or nobody says anything."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            peer, _ = listening.accept()
+            with peer:
+                peer.recv(1)
+                peer.sendall(answer or b"")
+
+        thread = threading.Thread(target=serve)
+        if answer is not None:
+            thread.start()
+        yield listening.getsockname()[1]
+        if answer is not None:
+            thread.join()
+
+
+@pytest.mark.parametrize(
+    ("answer", "wrong"),
+    [
+        ("上传失败: empty nothing came\n", None),
+        ("上传失败: busy later\n", None),
+        ("上传失败: not-allowed no\n", None),
+        ("上传成功", None),
+        ("上传失败: store-error the disk\n", "store-error"),
+        ("上传失败: shutting-down later\n", "shutting-down"),
+        ("", "it says nothing"),
+        (None, "timed out"),
+    ],
+)
+def test_answers(answer: str | None, wrong: str | None) -> None:
+    """Whoever answers works, but for one that stops or has no disk; silence is not well."""
+    with saying(None if answer is None else answer.encode()) as port:
+        said = probe("127.0.0.1", port, 5.0 if answer is not None else 0.05)
+        assert said == (None if wrong is None else f"127.0.0.1:{port}: {wrong}")
+
+
+def test_nobody(capsys: pytest.CaptureFixture[str]) -> None:
+    """Where nobody listens, it is one line and exit status 1."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        port = bound.getsockname()[1]
+        with pytest.raises(SystemExit) as ended:
+            main([f"127.0.0.1:{port}"])
+    assert ended.value.code == 1
+    assert capsys.readouterr().err == f"127.0.0.1:{port}: Connection refused\n"
+
+
+def test_command() -> None:
+    """A daemon that is well is exit status 0, that is: none."""
+    with saying("上传失败: empty nothing came\n".encode()) as port:
+        main([f"127.0.0.1:{port}"])
+
+
+@pytest.mark.parametrize("arguments", [["nonsense"], [":1"], ["a:b"], ["a:1", "b:2"]])
+def test_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """What is no address is exit status 2."""
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith("usage: ")

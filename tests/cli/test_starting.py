@@ -1,0 +1,163 @@
+"""
+What is imported for what: the command has to be there before its user has noticed that it
+was not.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.support.daemon import PATIENCE, SUCCESS, Daemon, deadly, run_twistd
+
+SCRIPT = """
+import gc, sys
+before = {*sys.modules}
+from twisted_upload.cli.entry import main
+try:
+    main()
+finally:
+    sys.stdout.flush()
+    told = (f"collecting={gc.isenabled()}", *({*sys.modules} - before))
+    sys.__stderr__.write("\\n" + " ".join(told))
+"""
+"""The command, which tells what it has imported."""
+
+SLOW = ("twisted", "zope", "rich", "importlib.metadata", "ssl", "asyncio", "filetype")
+"""What takes longer to import than a command may take that does nothing with it."""
+
+
+def imported(*arguments: str | os.PathLike[str], **variables: str) -> set[str]:
+    """What the command imports, and whether it collects garbage at the end."""
+    done = subprocess.run(
+        [*deadly(), sys.executable, "-c", SCRIPT, *arguments],
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE,
+    )
+    return {*done.stderr.splitlines()[-1].split()}
+
+
+def slow(modules: set[str]) -> set[str]:
+    """Those of them that are slow to import."""
+    return {
+        name for name in modules if name in SLOW or name.startswith(tuple(f"{it}." for it in SLOW))
+    }
+
+
+def asked(line: str) -> Mapping[str, str]:
+    """The environment of a command that a shell asks how a line may go on."""
+    return {
+        "_TWISTED_UPLOAD_COMPLETE": "bash_complete",
+        "COMP_WORDS": f"twisted-upload {line}",
+        "COMP_CWORD": str(len(line.split(" "))),
+    }
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ["--help", "--version", "", "--no-such-option", "ping --help", "log --help", "log nothing"],
+)
+def test_without_twisted(arguments: str) -> None:
+    """Help, version, a line that makes no sense, and the journal do not wait for Twisted."""
+    modules = imported(*arguments.split())
+    assert "twisted_upload.cli.main" in modules
+    assert slow(modules) == set()
+
+
+@pytest.mark.parametrize("line", ["--", "test", "photo.jpg --to", "log --", "ping --", "serve --"])
+def test_completion(line: str, tmp_path: Path) -> None:
+    """Nor does Tab."""
+    modules = imported(**asked(line))
+    assert "twisted_upload.cli.main" in modules
+    assert slow(modules) == set()
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_script(shell: str) -> None:
+    """Nor does a shell that starts and asks how to complete the command."""
+    modules = imported(_TWISTED_UPLOAD_COMPLETE=f"{shell}_source")
+    assert "twisted_upload.cli.main" in modules
+    assert slow(modules) == set()
+
+
+def test_bars() -> None:
+    """A file that is sent before its bar would be drawn does not wait for rich."""
+    script = (
+        "import io, sys\n"
+        "from twisted.internet.task import Clock\n"
+        "from twisted_upload.cli.display import FRAME, Bars\n"
+        "from twisted_upload.cli.streams import Output\n"
+        "clock, out = Clock(), io.StringIO()\n"
+        "bars = Bars(clock, Output(out))\n"
+        "bars.add(0, 'a file')\n"
+        "bars.set(0, 1, 2, 'so far')\n"
+        "bars.print_above('a line')\n"
+        "print('rich' in sys.modules, 'a file' in out.getvalue())\n"
+        "clock.advance(FRAME)\n"
+        "print('rich' in sys.modules, 'a file' in out.getvalue())\n"
+        "bars.remove(0)\n"
+        "bars.close()\n"
+    )
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False", "True", "True"]
+
+
+TELLING = {"PYTHONPROFILEIMPORTTIME": "1"}
+"""What has a program of Python tell on standard error what it imports."""
+
+
+def told(text: str) -> set[str]:
+    """The modules that it has told of."""
+    return {line.rpartition("|")[2].strip() for line in text.splitlines() if "import time:" in line}
+
+
+def test_daemon(tmp_path: Path) -> None:
+    """A daemon does not wait for what would serve what nobody has asked for."""
+    with Daemon(tmp_path, environment=TELLING) as daemon:
+        assert daemon.send(b"content") == SUCCESS
+    modules = told(daemon.errors.read_text() + daemon.log.read_text())
+    assert {"twisted_upload.daemon.tap", "twisted_upload.frontends.raw.factory"} <= modules
+    ours = (
+        *("config.dump", "daemon.check", "daemon.supervisor", "hooks.runner"),
+        *("observability.journal", "observability.multiprocess"),
+        *("observability.prometheus", "observability.status_server"),
+    )
+    useless = {f"twisted_upload.{name}" for name in ours}
+    useless |= {"prometheus_client", "click", "rich", "tomllib", "statistics", "importlib.metadata"}
+    assert modules & useless == set()
+
+
+def test_other_daemons(tmp_path: Path) -> None:
+    """Whoever starts twistd for something else does not wait for anything of ours."""
+    modules = told(run_twistd(tmp_path, "--help", environment=TELLING).stderr)
+    assert "twisted.application.app" in modules
+    assert {name for name in modules if name.startswith("twisted_upload")} == set()
+
+
+def test_garbage() -> None:
+    """What is imported is not looked through for garbage; what comes later is."""
+    assert "collecting=True" in imported("--version")
+    script = (
+        "import gc, sys\n"
+        "passes = []\n"
+        "gc.callbacks.append(lambda phase, _: passes.append(phase))\n"
+        "from twisted_upload.core.garbage import Importing\n"
+        "with Importing():\n"
+        "    passes.clear()\n"
+        "    import twisted.internet.reactor\n"
+        "    print(len(passes))\n"
+        "print(gc.isenabled(), gc.get_freeze_count() > 10_000, len(gc.get_objects()) < 1000)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["0", "True", "True", "True"]

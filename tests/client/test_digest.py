@@ -1,0 +1,36 @@
+"""
+Hashing beside the sending.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from twisted_upload.client.digest import INLINE, Digest
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.integers(0, INLINE), max_size=40))
+def test_any_chunks(sizes: list[int]) -> None:
+    """Any chunks, inline or in the thread, have the hash of all of them in their order."""
+    digest, content = Digest(), b""
+    for size in sizes:
+        chunk = os.urandom(16) + bytes(size)
+        content += chunk
+        digest.update(chunk)
+    assert digest.hexdigest() == hashlib.sha256(content).hexdigest()
+    digest.close()
+
+
+def test_in_between() -> None:
+    """The hash can be asked for at any time, and more may follow."""
+    digest = Digest()
+    digest.update(bytes(2 * INLINE))
+    assert digest.hexdigest() == hashlib.sha256(bytes(2 * INLINE)).hexdigest()
+    digest.update(b"more")
+    assert digest.hexdigest() == hashlib.sha256(bytes(2 * INLINE) + b"more").hexdigest()
+    digest.close()

@@ -1,0 +1,73 @@
+"""
+Which endpoints a client connects to.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint
+
+from tests.support.helpers import reactor
+from tests.support.tls_peers import files
+from twisted_upload.client.endpoints import client_endpoint, host_endpoint
+from twisted_upload.net.tls.certificates import trusting
+from twisted_upload.net.tls.endpoints import TLSClientEndpoint
+
+
+@pytest.mark.parametrize(
+    "description", ["tls:server:6667", "tls:[::1]:6667", "tls:\\:\\:1:6667", "tls:127.0.0.1:1"]
+)
+def test_tls(description: str) -> None:
+    """TLS to names and to addresses."""
+    assert isinstance(client_endpoint(reactor, description), TLSClientEndpoint)
+
+
+def test_cacert(tmp_path: Path) -> None:
+    """Whom to trust is a file."""
+    _, _, ca = files(tmp_path)
+    endpoint = client_endpoint(reactor, f"tls:server:6667:cacert={ca}")
+    assert isinstance(endpoint, TLSClientEndpoint)
+    with pytest.raises(ValueError, match="No such file"):
+        client_endpoint(reactor, f"tls:server:6667:cacert={ca}x")
+
+
+@pytest.mark.parametrize("description", ["tcp:server:6666", "unix:/run/upload.sock"])
+def test_others(description: str) -> None:
+    """All else is Twisted's."""
+    assert not isinstance(client_endpoint(reactor, description), TLSClientEndpoint)
+
+
+@pytest.mark.parametrize(
+    "description",
+    [
+        "tls:",
+        "tls:server",
+        "tls::6667",
+        "tls:server:",
+        "tls:server:port",
+        "tls:server:0",
+        "tls:server:65536",
+        "tls:server:6667:more",
+        "tls:server:6667:nonsense=1",
+        "tls:server:6667\\",
+        "tls:.:6667",
+        "nonsense:1",
+        "",
+    ],
+)
+def test_nonsense(description: str) -> None:
+    """What is no endpoint is refused in one line that repeats it."""
+    with pytest.raises(ValueError, match="is not a client endpoint") as raised:
+        client_endpoint(reactor, description)
+    assert repr(description) in str(raised.value)
+    assert str(raised.value).isprintable()
+
+
+def test_hosts() -> None:
+    """An address is not looked up; a context makes it TLS."""
+    assert isinstance(host_endpoint(reactor, "127.0.0.1", 1), TCP4ClientEndpoint)
+    assert isinstance(host_endpoint(reactor, "fe80::1%lo", 1), TCP6ClientEndpoint)
+    assert isinstance(host_endpoint(reactor, "server", 1), HostnameEndpoint)
+    assert isinstance(host_endpoint(reactor, "server", 1, trusting()), TLSClientEndpoint)

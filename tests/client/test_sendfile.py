@@ -1,0 +1,299 @@
+"""
+Large files on their way into a socket, inside the kernel.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import pytest
+from twisted.internet.defer import CancelledError, Deferred
+
+from tests.support.helpers import (
+    in_thread,
+    open_descriptors,
+    open_frontend,
+    reactor,
+    read_all,
+    reset,
+    turns,
+    until,
+)
+from twisted_upload import upload
+from twisted_upload.client.sendfile import FROM, SendFile, sha256_of
+from twisted_upload.client.source import SendingStopped
+from twisted_upload.errors import ReceiptMismatch, SourceFailed, TooLarge, UploadInterrupted
+from twisted_upload.frontends.settings import FrontendSettings
+
+CONTENT = os.urandom(1 << 20) * 24 + b"end"
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """A large file."""
+    path = tmp_path / "large"
+    path.write_bytes(CONTENT)
+    return path
+
+
+class Rig:
+    """A file, a pair of sockets, and what was told."""
+
+    def __init__(self, file: Path) -> None:
+        self.descriptor = os.open(file, os.O_RDONLY)
+        self.ours, self.theirs = socket.socketpair()
+        self.ours.setblocking(False)
+        self.moved: list[int] = []
+        self.sending = SendFile(
+            self.descriptor, len(CONTENT), self.ours.fileno(), reactor, self.moved.append
+        )
+
+    def close(self) -> None:
+        """Close all that is the caller's."""
+        os.close(self.descriptor)
+        self.ours.close()
+
+
+async def test_whole(file: Path) -> None:
+    """Every byte arrives, and is counted; the caller may close his own descriptors at once."""
+    rig = Rig(file)
+    done = rig.sending.start()
+    rig.close()
+    received = in_thread(read_all, rig.theirs)
+    await done
+    assert await received == CONTENT
+    assert sum(rig.moved) == len(CONTENT)
+    assert open_descriptors(file.parent) == []
+    rig.theirs.close()
+
+
+async def test_stopped(file: Path) -> None:
+    """Once stopped, it lets go of the socket though the other end does not read."""
+    rig = Rig(file)
+    done = rig.sending.start()
+    await until(lambda: rig.moved)
+    rig.sending.stop()
+    rig.sending.stop()
+    rig.close()
+    with pytest.raises(SendingStopped):
+        await done
+    assert len(await in_thread(read_all, rig.theirs)) < len(CONTENT)
+    assert open_descriptors(file.parent) == []
+    rig.theirs.close()
+
+
+async def test_other_end_gone(file: Path) -> None:
+    """A connection that breaks is told as such, not as a file that cannot be read."""
+    rig = Rig(file)
+    rig.theirs.close()
+    with pytest.raises(SendingStopped):
+        await rig.sending.start()
+    rig.close()
+
+
+def _no_sendfile(number: int) -> Callable[..., int]:
+    def fail(*_: Any) -> int:
+        raise OSError(number, os.strerror(number))
+
+    return fail
+
+
+async def test_file_system_that_cannot(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a file system cannot, the bytes pass through this process."""
+    monkeypatch.setattr(os, "sendfile", _no_sendfile(errno.EINVAL))
+    async with open_frontend() as frontend:
+        assert (await upload(file, frontend.endpoint)).size == len(CONTENT)
+        assert frontend.kept == [CONTENT]
+
+
+async def test_unreadable(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that fails to read is the source's failure, and nothing is kept."""
+    monkeypatch.setattr(os, "sendfile", _no_sendfile(errno.EIO))
+    async with open_frontend() as frontend:
+        with pytest.raises(SourceFailed, match="cannot read what is to be sent: Input/output"):
+            await upload(file, frontend.endpoint)
+        await frontend.is_quiet()
+        assert frontend.kept == []
+
+
+async def test_used_for_large_files_only(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small file, and one whose SHA-256 is wanted, go through a `FileSender`."""
+    monkeypatch.setattr(os, "sendfile", _no_sendfile(errno.EIO))
+    small = file.with_name("small")
+    small.write_bytes(CONTENT[: FROM - 1])
+    async with open_frontend() as frontend:
+        assert (await upload(small, frontend.endpoint)).sha256 is None
+        receipt = await upload(file, frontend.endpoint, sha256=True)
+    assert receipt.sha256 == hashlib.sha256(CONTENT).hexdigest()
+
+
+async def test_progress(file: Path) -> None:
+    """Progress begins at nothing, never goes back, and ends at the whole."""
+    seen: list[tuple[int, int | None]] = []
+    async with open_frontend() as frontend:
+        await upload(file, frontend.endpoint, progress=lambda *now: seen.append(now))
+    assert seen[0] == (0, len(CONTENT))
+    assert seen[-1] == (len(CONTENT), len(CONTENT))
+    assert seen == sorted(seen)
+
+
+async def test_broken_progress(file: Path) -> None:
+    """A progress function that raises aborts the upload, with its own exception."""
+
+    def progress(sent: int, _: int | None) -> None:
+        if sent:
+            raise LookupError
+
+    async with open_frontend() as frontend:
+        with pytest.raises(LookupError):
+            await upload(file, frontend.endpoint, progress=progress)
+        await frontend.is_quiet()
+        assert frontend.kept == []
+
+
+async def test_refused_early(file: Path) -> None:
+    """A refusal in the middle is heard."""
+    async with open_frontend(FrontendSettings(max_size=1 << 20)) as frontend:
+        with pytest.raises(TooLarge):
+            await upload(file, frontend.endpoint)
+        assert frontend.kept == []
+
+
+async def test_reset_in_the_middle(file: Path) -> None:
+    """A server that resets in the middle has kept nothing, and the sender knows it."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        with listener:
+            peer, _ = listener.accept()
+        peer.recv(1 << 20)
+        reset(peer)
+
+    served = in_thread(serve)
+    with pytest.raises(UploadInterrupted):
+        await upload(file, "tcp:{}:{}".format(*listener.getsockname()))
+    await served
+
+
+@pytest.mark.parametrize("moments", [0, 1, 3, 10])
+async def test_cancelled(file: Path, moments: int) -> None:
+    """An upload that is cancelled is kept whole or not at all, and leaves nothing open."""
+    async with open_frontend() as frontend:
+        uploading = upload(file, frontend.endpoint)
+        await turns(moments)
+        uploading.cancel()
+        with contextlib.suppress(CancelledError):
+            await uploading
+        await turns(5)
+        await frontend.is_quiet()
+        assert frontend.kept in ([], [CONTENT])
+        await until(lambda: not open_descriptors(file.parent))
+
+
+async def test_receipts(file: Path) -> None:
+    """The receipt of a server is compared with the file."""
+    async with open_frontend(FrontendSettings(receipts=True)) as frontend:
+        receipt = await upload(file, frontend.endpoint)
+    assert receipt.sha256 == hashlib.sha256(CONTENT).hexdigest()
+    await until(lambda: not open_descriptors(file.parent))
+
+
+async def test_receipt_mismatch(file: Path) -> None:
+    """A file that is not what the receipt speaks of is told."""
+    async with open_frontend(FrontendSettings(receipts=True)) as frontend:
+        frontend.store.holding = True
+        uploading: Deferred[Any] = upload(file, frontend.endpoint)
+        await until(lambda: frontend.store._held)
+        with file.open("r+b") as changed:
+            changed.write(b"other")
+        frontend.store.release()
+        with pytest.raises(ReceiptMismatch, match="another SHA-256 than the file"):
+            await uploading
+
+
+def _start(*arguments: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", *arguments], stderr=subprocess.DEVNULL)
+
+
+async def test_killed(file: Path) -> None:
+    """A client that is killed in the middle of a large file leaves nothing."""
+    program = (
+        "import sys; from twisted.internet.task import react; from twisted_upload import upload;"
+        "react(lambda _: upload(sys.argv[1], sys.argv[2]))"
+    )
+    async with open_frontend() as frontend:
+        with _start(program, str(file), frontend.endpoint) as client:
+            await until(lambda: frontend.incoming)
+            (incoming,) = frontend.store.unfinished
+            assert incoming.producer is not None
+            incoming.producer.pauseProducing()
+            client.send_signal(signal.SIGKILL)
+        incoming.producer.resumeProducing()
+        await frontend.is_quiet()
+        assert frontend.kept == []
+        assert frontend.log.kinds == ["lost"]
+
+
+async def test_part_of_a_file(file: Path) -> None:
+    """The digest is of a part, as far as the file goes."""
+    descriptor = os.open(file, os.O_RDONLY)
+    part = await sha256_of(descriptor, 10, 20, reactor)
+    rest = await sha256_of(descriptor, len(CONTENT) - 3, 100, reactor)
+    os.close(descriptor)
+    assert part == hashlib.sha256(CONTENT[10:30]).hexdigest()
+    assert rest == hashlib.sha256(b"end").hexdigest()
+    await until(lambda: not any(thread.name == "digest" for thread in threading.enumerate()))
+
+
+def _no_more_threads(_: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
+
+
+async def test_no_more_threads(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there are no more threads, a large file passes through this process."""
+    async with open_frontend() as frontend:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", _no_more_threads)
+            await upload(file, frontend.endpoint)
+            receipt = await upload(file, frontend.endpoint, sha256=True)
+        assert frontend.kept == [CONTENT] * 2
+    assert receipt.sha256 == hashlib.sha256(CONTENT).hexdigest()
+    assert open_descriptors(file.parent) == []
+
+
+async def test_no_more_threads_for_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What only a thread can read cannot be read then, and nothing is kept."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs, ours.makefile("rb") as source:
+        async with open_frontend() as frontend:
+            with monkeypatch.context() as patch:
+                patch.setattr(threading.Thread, "start", _no_more_threads)
+                with pytest.raises(SourceFailed, match="no more threads"):
+                    await upload(cast(BinaryIO, source), frontend.endpoint)
+            await frontend.is_quiet()
+            assert frontend.kept == []
+
+
+async def test_no_more_threads_for_a_receipt(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A receipt that cannot be compared is none."""
+    async with open_frontend(FrontendSettings(receipts=True)) as frontend:
+        frontend.store.holding = True
+        uploading: Deferred[Any] = upload(file, frontend.endpoint)
+        await until(lambda: frontend.store._held)
+        monkeypatch.setattr(threading.Thread, "start", _no_more_threads)
+        frontend.store.release()
+        with pytest.raises(ReceiptMismatch, match="no more threads"):
+            await uploading
+        monkeypatch.undo()
+    await until(lambda: not open_descriptors(file.parent))

@@ -1,0 +1,286 @@
+"""
+What is in force.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from twisted_upload.config.configuration import Configuration, configure
+from twisted_upload.config.options import OPTIONS
+from twisted_upload.config.sources import SourcedValue
+from twisted_upload.errors import WrongConfiguration
+from twisted_upload.stores.directory.space import Reserve
+
+BASE = "/srv"
+
+
+def configured(
+    *arguments: str, file: str | None = None, folder: Path | None = None, **variables: str
+) -> Configuration:
+    """By arguments such as ``max-size=5M``, variables such as ``MAX_SIZE="5M"``, and a file."""
+    layer = {}
+    for argument in arguments:
+        name, _, text = argument.partition("=")
+        layer[name] = SourcedValue(tuple(text.split()) if name == "listen" else text, f"--{name}")
+    if file is not None:
+        assert folder is not None
+        path = folder / "x.toml"
+        path.write_text(file, encoding="utf-8")
+        layer["config"] = SourcedValue(str(path), "--config")
+    environment = {f"TWISTED_UPLOAD_{name}": text for name, text in variables.items()}
+    return configure(layer, environment, BASE)
+
+
+def values(configuration: Configuration) -> Mapping[str, object]:
+    (listener,) = configuration.listeners
+    return listener
+
+
+def wrong(*arguments: str, file: str | None = None, folder: Path, **variables: str) -> str:
+    with pytest.raises(WrongConfiguration) as raised:
+        configured(*arguments, file=file, folder=folder, **variables)
+    return str(raised.value).replace(f"{folder}/", "")
+
+
+TWO = """
+max-size = "1M"
+interface = "127.0.0.1"
+drain = "3s"
+[[listener]]
+name = "scanner"
+port = 7000
+max-size = "2M"
+[[listener]]
+name = "photos"
+listen = ["tcp:7001", "unix:/s"]
+directory = "photos"
+"""
+
+
+# Which layer decides
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "file", "size", "source"),
+    [
+        (["max-size=1K"], {"MAX_SIZE": "2K"}, "max-size = '3K'", 1, "--max-size"),
+        ([], {"MAX_SIZE": "2K"}, "max-size = '3K'", 2, "TWISTED_UPLOAD_MAX_SIZE"),
+        ([], {}, "max-size = '3K'", 3, "x.toml: max-size"),
+        ([], {}, "", 0, "default"),
+    ],
+)
+def test_order(
+    tmp_path: Path,
+    arguments: list[str],
+    variables: dict[str, str],
+    file: str,
+    size: int,
+    source: str,
+) -> None:
+    """The command line goes over the environment, that over the file, that over the default."""
+    configuration = configured(*arguments, file=file, folder=tmp_path, **variables)
+    setting = configuration.listeners[0].settings["max-size"]
+    assert setting.value == size * 1024
+    assert setting.source.replace(f"{tmp_path}/", "") == source
+
+
+def test_wrong_value_of_a_layer_below(tmp_path: Path) -> None:
+    """What is not in force is not in the way."""
+    assert values(configured("drain=1", file="drain = 'soon'", folder=tmp_path))["drain"] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "file", "label"),
+    [
+        (["drain=soon"], {}, "", "--drain"),
+        ([], {"DRAIN": "soon"}, "", "TWISTED_UPLOAD_DRAIN"),
+        ([], {}, "drain = 'soon'", "x.toml: drain"),
+    ],
+)
+def test_wrong_value(
+    tmp_path: Path, arguments: list[str], variables: dict[str, str], file: str, label: str
+) -> None:
+    """A wrong value is told with whoever gave it."""
+    said = wrong(*arguments, file=file, folder=tmp_path, **variables)
+    assert said == f"{label}: 'soon' is not a duration such as 30s, 500ms or 5m"
+
+
+def test_file_named_in_the_environment(tmp_path: Path) -> None:
+    """The environment may name the file; the command line goes over that too."""
+    (tmp_path / "one.toml").write_text("drain = 1")
+    (tmp_path / "two.toml").write_text("drain = 2")
+    environment = {"TWISTED_UPLOAD_CONFIG": "one.toml"}
+    assert configure({}, environment, str(tmp_path))["drain"] == 1
+    line = {"config": SourcedValue("two.toml", "--config")}
+    configuration = configure(line, environment, str(tmp_path))
+    assert configuration["drain"] == 2
+    assert configuration.file == f"{tmp_path}/two.toml"
+
+
+# Without listeners in a file
+
+
+def test_defaults() -> None:
+    """With nothing given there is one listener on port 6666, and all values are defaults."""
+    configuration = configured()
+    (listener,) = configuration.listeners
+    assert {setting.source for setting in listener.settings.values()} == {"default"}
+    assert (listener["port"], listener["listen"], listener.name) == (6666, [], "tcp-6666")
+    assert listener["directory"] == "/srv/uploads"
+    assert listener["reserve"] == Reserve(percent=1)
+    assert listener["receipts"] is False
+    assert not configuration.named
+    assert configuration.file is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        (["port=80"], "tcp-80"),
+        (["listen=tcp:7777:interface=127.0.0.1"], "tcp-7777"),
+        (["listen=unix:/run/Upload.sock:mode=660 tcp:1"], "unix-run-upload-sock"),
+        (["listen=systemd:domain=INET:index=0"], "systemd-domain-inet"),
+        (["listen=tcp:1", "port=2"], "tcp-2"),
+        (["listen=:"], "upload"),
+    ],
+)
+def test_name_of_the_only_one(arguments: list[str], name: str) -> None:
+    """The listener that nobody has named is named after where it listens."""
+    (listener,) = configured(*arguments).listeners
+    assert listener.name == name
+    assert re.fullmatch("[a-z0-9-]+", name)
+
+
+def test_listen_without_port() -> None:
+    """With an endpoint and no port it does not listen on port 6666 as well."""
+    assert values(configured("listen=tcp:1"))["port"] is None
+    assert values(configured("listen=tcp:1", "port=2"))["port"] == 2
+
+
+def test_empty_list(tmp_path: Path) -> None:
+    """An empty list of endpoints is none."""
+    assert values(configured(file="listen = []", folder=tmp_path))["port"] == 6666
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["listen=tcp:1", "interface=::1"], "--interface: it goes with a port"),
+        (["finish-after-idle=60s"], "--finish-after-idle: it must be shorter than idle-timeout"),
+    ],
+)
+def test_values_that_do_not_go_together(tmp_path: Path, arguments: list[str], says: str) -> None:
+    """Values that make sense alone, but not together, are refused."""
+    assert wrong(*arguments, folder=tmp_path).startswith(says)
+
+
+# Several listeners
+
+
+def test_listeners(tmp_path: Path) -> None:
+    """A listener has its own values, and else those of the top of the file."""
+    configuration = configured(file=TWO, folder=tmp_path)
+    scanner, photos = configuration.listeners
+    assert (scanner.name, photos.name) == ("scanner", "photos")
+    assert configuration.named
+    assert (scanner["max-size"], photos["max-size"]) == (2 * 2**20, 2**20)
+    assert (scanner["directory"], photos["directory"]) == ("/srv/uploads", "/srv/photos")
+    assert configuration["drain"] == scanner["drain"] == photos["drain"] == 3
+    assert "max-size" not in configuration
+
+
+def test_where_listeners_listen(tmp_path: Path) -> None:
+    """An interface at the top is for those that have a port; nobody else listens on 6666."""
+    scanner, photos = configured(file=TWO, folder=tmp_path).listeners
+    assert (scanner["port"], scanner["interface"], scanner["listen"]) == (7000, "127.0.0.1", [])
+    assert (photos["port"], photos["interface"]) == (None, "")
+    assert photos["listen"] == ["tcp:7001", "unix:/s"]
+
+
+def test_command_line_goes_over_listeners(tmp_path: Path) -> None:
+    """What the command line or the environment says is so for every listener."""
+    configuration = configured("max-size=5", file=TWO, folder=tmp_path, DIRECTORY="/d")
+    assert [(it["max-size"], it["directory"]) for it in configuration.listeners] == [(5, "/d")] * 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "top", "label"),
+    [
+        (["port=1"], {}, "", "--port"),
+        (["listen=tcp:1"], {}, "", "--listen"),
+        ([], {"PORT": "1"}, "", "TWISTED_UPLOAD_PORT"),
+        ([], {}, "port = 1\n", "x.toml: port"),
+    ],
+)
+def test_port_outside_of_listeners(
+    tmp_path: Path, arguments: list[str], variables: dict[str, str], top: str, label: str
+) -> None:
+    """Where there are listeners, they say where they listen, and nobody else does."""
+    said = wrong(*arguments, file=top + TWO, folder=tmp_path, **variables)
+    assert said == f"{label}: the listeners in x.toml say where they listen"
+
+
+@pytest.mark.parametrize(
+    ("own", "says"),
+    [
+        ("", "x.toml: listener a: it has neither port nor listen"),
+        ("listen = []", "x.toml: listener a: it has neither port nor listen"),
+        ("port = 'http'", "x.toml: listener a: port: 'http' is not a port number"),
+        (
+            "listen = 'tcp:1'\ninterface = '::1'",
+            "x.toml: listener a: interface: it goes with a port",
+        ),
+        (
+            "port = 1\nfinish-after-idle = 2\nidle-timeout = 1",
+            "x.toml: listener a: finish-after-idle: it must be shorter than idle-timeout (1 s)",
+        ),
+    ],
+)
+def test_wrong_listener(tmp_path: Path, own: str, says: str) -> None:
+    """What is wrong with a listener is told with its name."""
+    assert wrong(file=f"[[listener]]\nname = 'a'\n{own}", folder=tmp_path).startswith(says)
+
+
+# Handing it on
+
+
+def test_json(tmp_path: Path) -> None:
+    """What another process is told, in one line, gives the same configuration there."""
+    before = configured("suffix=", file=TWO, folder=tmp_path, RECEIPTS="yes")
+    line = before.to_json()
+    (tmp_path / "x.toml").unlink()
+    after = Configuration.from_json(line)
+    assert "\n" not in line
+    assert {**after} == {**before}
+    assert after.settings == before.settings
+    assert [it.name for it in after.listeners] == [it.name for it in before.listeners]
+    for one, other in zip(after.listeners, before.listeners, strict=True):
+        assert one.settings == other.settings
+    assert (after.named, after.file) == (True, before.file)
+
+
+def test_all_options_are_there() -> None:
+    """A listener has a value for every option, the configuration for those of the daemon."""
+    configuration = configured()
+    assert {*configuration.listeners[0]} == {option.name for option in OPTIONS}
+    assert {*configuration} == {option.name for option in OPTIONS if not option.per_listener}
+    assert len(configuration) == len([*configuration])
+
+
+def test_one_program_for_a_directory(tmp_path: Path) -> None:
+    """Listeners that fill one directory start one program for its files, or none."""
+    listener = "[[listener]]\nname = '{}'\nport = {}\non-upload = '{}'\n"
+    file = listener.format("a", 1, "sort") + listener.format("b", 2, "uniq")
+    for other in "uniq", "sort -u":
+        assert wrong(file=file.replace("uniq", other), folder=tmp_path) == (
+            "x.toml: listener b: on-upload: listener a starts another program for files of the"
+            " same directory"
+        )
+    configured(file=file + "directory = 'other'\n", folder=tmp_path)
+    configured(file=file.replace("uniq", ""), folder=tmp_path)
+    configured(file=file.replace("uniq", "sort"), folder=tmp_path)

@@ -1,0 +1,191 @@
+"""
+What the environment and a file say.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from twisted_upload.config.options import OPTIONS, Option
+from twisted_upload.config.sources import (
+    LARGEST_FILE,
+    SourcedValue,
+    from_environment,
+    nearest,
+    read_file,
+)
+from twisted_upload.errors import WrongConfiguration
+
+
+def file(folder: Path, text: str | bytes) -> str:
+    path = folder / "upload.toml"
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return str(path)
+
+
+def told(folder: Path, text: str | bytes) -> str:
+    """What is said of a file that cannot be."""
+    with pytest.raises(WrongConfiguration) as wrong:
+        read_file(file(folder, text), "--config")
+    assert "\n" not in str(wrong.value)
+    return str(wrong.value).replace(f"{folder}/", "")
+
+
+# The environment
+
+
+def test_environment() -> None:
+    """A variable has the text of the command line, and is remembered as the source."""
+    environment = {"TWISTED_UPLOAD_MAX_SIZE": "5M", "PATH": "/bin", "TWISTED_UPLOAD_SUFFIX": ""}
+    assert from_environment(environment) == {
+        "max-size": SourcedValue("5M", "TWISTED_UPLOAD_MAX_SIZE"),
+        "suffix": SourcedValue("", "TWISTED_UPLOAD_SUFFIX"),
+    }
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
+def test_every_option_has_a_variable(option: Option) -> None:
+    """No option is left out."""
+    variable = "TWISTED_UPLOAD_" + option.name.replace("-", "_").upper()
+    assert [*from_environment({variable: "yes"})] == [option.name]
+
+
+def test_environment_lists() -> None:
+    """What is repeatable is separated by spaces."""
+    layer = from_environment({"TWISTED_UPLOAD_LISTEN": "tcp:1  unix:/a "})
+    assert layer["listen"].text == ("tcp:1", "unix:/a")
+
+
+@pytest.mark.parametrize(
+    ("text", "truth"),
+    [
+        *((word, True) for word in ("yes", "TRUE", "1", "on")),
+        *((word, False) for word in ("no", "False", "0", "off")),
+    ],
+)
+def test_environment_flags(text: str, truth: bool) -> None:
+    """A flag is yes or no, in several words, so that what a file switches on can be off."""
+    assert from_environment({"TWISTED_UPLOAD_RECEIPTS": text})["receipts"].text is truth
+
+
+def test_environment_flag_that_is_neither() -> None:
+    """A flag that is neither is named."""
+    with pytest.raises(WrongConfiguration, match=r"^TWISTED_UPLOAD_RECEIPTS: '' is neither"):
+        from_environment({"TWISTED_UPLOAD_RECEIPTS": ""})
+
+
+def test_unknown_variable() -> None:
+    """A variable of ours that does not exist is named, and the nearest one."""
+    with pytest.raises(WrongConfiguration) as wrong:
+        from_environment({"TWISTED_UPLOAD_MAXSIZE": "5M"})
+    assert str(wrong.value) == (
+        "TWISTED_UPLOAD_MAXSIZE: there is no such variable; the nearest is TWISTED_UPLOAD_MAX_SIZE"
+    )
+
+
+def test_the_clients_variable() -> None:
+    """TWISTED_UPLOAD_TO is the client's, and may be there."""
+    assert from_environment({"TWISTED_UPLOAD_TO": "server"}) == {}
+
+
+# Files
+
+
+def test_values(tmp_path: Path) -> None:
+    """A value is a text as on the command line, or what TOML has for it."""
+    path = file(
+        tmp_path,
+        'max-size = 5000\ndrain = 1.5\nsuffix = ".jpg"\nreceipts = true\nallow-empty = "no"\n'
+        'listen = ["tcp:1", "tcp:2"]\nmode = "0600"\n',
+    )
+    top = read_file(path, "--config").top
+    assert {name: given.text for name, given in top.items()} == {
+        "max-size": "5000",
+        "drain": "1.5",
+        "suffix": ".jpg",
+        "receipts": True,
+        "allow-empty": False,
+        "listen": ("tcp:1", "tcp:2"),
+        "mode": "0600",
+    }
+    assert top["max-size"].source == f"{path}: max-size"
+
+
+def test_one_of_several(tmp_path: Path) -> None:
+    """What is repeatable may be one value."""
+    top = read_file(file(tmp_path, 'listen = "tcp:1"'), "--config").top
+    assert top["listen"].text == ("tcp:1",)
+
+
+def test_listeners(tmp_path: Path) -> None:
+    """Listeners come in their order, each with its name and its own values."""
+    path = file(tmp_path, '[[listener]]\nname="b"\nport=1\n[[listener]]\nname="a-1"\nport=2\n')
+    assert read_file(path, "--config").listeners == (
+        ("b", {"port": SourcedValue("1", f"{path}: listener b: port")}),
+        ("a-1", {"port": SourcedValue("2", f"{path}: listener a-1: port")}),
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("max_size = 1", "upload.toml: max_size: there is no such key; the nearest is max-size"),
+        ("listners = 1", "upload.toml: listners: there is no such key; the nearest is listener"),
+        ('config = "x"', "upload.toml: config: there is no such key; the nearest is"),
+        ("mode = 640", 'upload.toml: mode: write it as a text, such as "0640"'),
+        ("mode = 0o640", 'upload.toml: mode: write it as a text, such as "0640"'),
+        ("drain = true", "upload.toml: drain: True is neither a text nor a number"),
+        ("drain = 2026-11-22", "upload.toml: drain: datetime.date(2026, 11, 22) is neither"),
+        ("drain = [1]", "upload.toml: drain: [1] is neither"),
+        ("drain = {}", "upload.toml: drain: {} is neither"),
+        ("receipts = 2", "upload.toml: receipts: '2' is neither yes nor no"),
+        ("listen = [[]]", "upload.toml: listen: [] is neither"),
+        ("drain", "upload.toml: it is not TOML: Expected '=' after a key"),
+        ("drain = 1\ndrain = 2", "upload.toml: it is not TOML: Cannot overwrite a value"),
+        (b"answer = '\xff'", "upload.toml: it is not UTF-8 at byte 10"),
+        ("x = " + "[" * 100_000, "upload.toml: it is not TOML"),
+        ("listener = 1", "upload.toml: listener: write it as a table, [[listener]]"),
+        ("[listener]\nname = 'a'", "upload.toml: listener: write it as a table, [[listener]]"),
+        ("[[listener]]\nport = 1", "upload.toml: listener 1: it has no name"),
+        ("[[listener]]\nname = 'A'", "upload.toml: listener 1: name: 'A' does not consist of"),
+        ("[[listener]]\nname = ''", "upload.toml: listener 1: name: '' does not consist of"),
+        ("[[listener]]\nname = 1", "upload.toml: listener 1: name: 1 does not consist of"),
+        ("[[listener]]\nname='a'\n" * 2, "upload.toml: listener 2: name: there are two 'a'"),
+        (
+            "[[listener]]\nname='a'\nworkers=2",
+            "upload.toml: listener a: workers: it is for the whole daemon, not for one listener",
+        ),
+        (
+            "[[listener]]\nname='a'\nprot=2",
+            "upload.toml: listener a: prot: there is no such key; the nearest is port",
+        ),
+        ("x" * (LARGEST_FILE + 1), "--config: upload.toml is larger than 1 MiB"),
+    ],
+)
+def test_wrong_file(tmp_path: Path, text: str | bytes, says: str) -> None:
+    """What makes no sense is told with the file, the listener and the key."""
+    assert told(tmp_path, text).startswith(says)
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [("missing", "No such file or directory"), (".", "Is a directory"), ("a\0b", "embedded null")],
+)
+def test_file_that_cannot_be_read(tmp_path: Path, path: str, reason: str) -> None:
+    """A file that cannot be read is told with who has named it."""
+    with pytest.raises(WrongConfiguration, match=f"^TWISTED_UPLOAD_CONFIG: cannot read .*{reason}"):
+        read_file(f"{tmp_path}/{path}", "TWISTED_UPLOAD_CONFIG")
+
+
+def test_endless_file() -> None:
+    """A file without an end is not read to its end."""
+    with pytest.raises(WrongConfiguration, match="larger than 1 MiB"):
+        read_file("/dev/zero", "--config")
+
+
+def test_nearest() -> None:
+    """There is always a nearest one."""
+    assert nearest("prt", ["port", "mode"]) == "port"
+    assert nearest("", ["port"]) == "port"

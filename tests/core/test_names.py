@@ -1,0 +1,123 @@
+"""
+Timestamped names.
+"""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from twisted_upload.core.names import HEAD, UniqueTimestamps, file_name, is_suffix, told_suffix
+from twisted_upload.core.signatures import SignatureTable
+
+
+@pytest.mark.parametrize(
+    ("serial", "suffix", "name"),
+    [
+        (0, ".jpg", "1795328130123.jpg"),
+        (1, ".jpg", "1795328130123-1.jpg"),
+        (12, ".tar.gz", "1795328130123-12.tar.gz"),
+        (0, "", "1795328130123"),
+        (2, "", "1795328130123-2"),
+    ],
+)
+def test_file_name(serial: int, suffix: str, name: str) -> None:
+    """A name is milliseconds, a serial where there is more than one, and a suffix."""
+    assert file_name(1795328130123, serial, suffix) == name
+
+
+@settings(deadline=None, derandomize=True)
+@given(
+    one=st.tuples(st.integers(0, 10**14), st.integers(0, 1000)),
+    other=st.tuples(st.integers(0, 10**14), st.integers(0, 1000)),
+    suffix=st.sampled_from(["", ".jpg", ".bin"]),
+)
+def test_no_two_alike(one: tuple[int, int], other: tuple[int, int], suffix: str) -> None:
+    """Different moments have different names."""
+    assert (file_name(*one, suffix) == file_name(*other, suffix)) == (one == other)
+
+
+@pytest.mark.parametrize("suffix", ["", ".jpg", ".tar.gz", ".7z", ".JPEG", ".a-b", ".x_1"])
+def test_suffixes(suffix: str) -> None:
+    """These can end a name."""
+    assert is_suffix(suffix)
+
+
+@pytest.mark.parametrize(
+    "suffix",
+    ["jpg", ".", "..", ".jpg.", "/", "./x", ".a/b", ".a b", ".jpg\n", ".\0", ".é", "." + "x" * 32,
+     ".a.b.c.d.e", "-.jpg"],
+)  # fmt: skip
+def test_no_suffixes(suffix: str) -> None:
+    """These cannot."""
+    assert not is_suffix(suffix)
+
+
+@pytest.mark.parametrize(
+    ("head", "suffix"),
+    [
+        (b"\xff\xd8\xff\xe0\x00\x10JFIF\x00\x01", ".jpg"),
+        (b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR", ".png"),
+        (b"GIF89a\x01\x00\x01\x00", ".gif"),
+        (b"%PDF-1.7\n%", ".pdf"),
+        (b"PK\x03\x04\x14\x00\x00\x00", ".zip"),
+        (b"plain text", ".txt"),
+        (b"", ".bin"),
+        (b"\0", ".bin"),
+    ],
+)
+def test_told_suffix(head: bytes, suffix: str) -> None:
+    """The first bytes tell what a file is, or that nobody knows."""
+    assert told_suffix(head) == suffix
+
+
+@settings(deadline=None, derandomize=True, max_examples=200)
+@given(
+    start=st.sampled_from(
+        [b"", b"\xff\xd8\xff", b"PK\x03\x04", b"\x1aE\xdf\xa3", b"RIFF", b"ID3", b"\x00\x00\x00"]
+    ),
+    rest=st.binary(max_size=300),
+)
+def test_hostile_heads(start: bytes, rest: bytes) -> None:
+    """Whatever the bytes are, what they tell can stand at the end of a name."""
+    suffix = told_suffix(start + rest)
+    assert suffix
+    assert is_suffix(suffix)
+
+
+def test_broken_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A library that stumbles over hostile bytes costs the suffix and nothing else."""
+
+    class Stumbles:
+        extension = "x"
+
+        def match(self, head: bytes) -> bool:
+            raise IndexError
+
+    monkeypatch.setattr("twisted_upload.core.names._KINDS", SignatureTable([Stumbles()], {}))
+    assert told_suffix(b"x\0") == ".bin"
+
+
+def test_head_is_enough() -> None:
+    """The library looks at no more than the head that it is given."""
+    picture = b"\xff\xd8\xff\xe0" + os.urandom(HEAD)
+    assert told_suffix(picture[:HEAD]) == told_suffix(picture * 2)
+
+
+def test_moments() -> None:
+    """Each upload of one millisecond has a serial of its own, and the next one begins anew."""
+    moments = UniqueTimestamps()
+    assert [moments.next(1000.5) for _ in range(3)] == [(1000500, 0), (1000500, 1), (1000500, 2)]
+    assert moments.next(1000.501) == (1000501, 0)
+
+
+@settings(deadline=None, derandomize=True)
+@given(times=st.lists(st.floats(0, 1e10), max_size=50))
+def test_moments_never_go_back(times: list[float]) -> None:
+    """Wherever the clock goes, no moment comes twice, and none before another."""
+    moments = UniqueTimestamps()
+    given_out = [moments.next(seconds) for seconds in times]
+    assert given_out == sorted(set(given_out))

@@ -1,0 +1,121 @@
+"""
+How uploads end, told to witnesses.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+from twisted.logger import Logger, formatEvent, globalLogPublisher
+
+from tests.support.helpers import open_frontend, reset, until
+from tests.support.ways import Way, half_close
+from twisted_upload.core.outcome import UploadOutcome, log_end, log_end_of_one
+from twisted_upload.frontends.settings import FrontendSettings
+
+KEPT = UploadOutcome("kept", "", "192.0.2.7:50123", 2048, 0.5, "1795328130123.bin")
+
+
+@pytest.mark.parametrize(
+    ("ended", "line"),
+    [
+        (
+            KEPT,
+            "kept 1795328130123.bin: 2.0 KiB (2048 bytes) in 500 ms, 4.0 KiB/s,"
+            " from 192.0.2.7:50123",
+        ),
+        (KEPT._replace(by_silence=True), "{}, ended by silence"),
+        (KEPT._replace(heard=False), "{}, sender gone before the answer"),
+        (
+            UploadOutcome("refused", "", "192.0.2.7:50123", 7, 1.0, code="too-large"),
+            "refused (too-large) after 7 bytes in 1.0 s, 7 B/s, from 192.0.2.7:50123",
+        ),
+        (
+            UploadOutcome("lost", "scanner", "192.0.2.7:50123", 7, 0.0),
+            "lost after 7 bytes in 0 ms, 6.8 KiB/s, from 192.0.2.7:50123",
+        ),
+    ],
+)
+def test_line(ended: UploadOutcome, line: str) -> None:
+    """
+    Each end is one line in the log, with the size in units and to the byte; and
+    with the listener where it is one of several.
+    """
+    event, event_of_one, kept = logged(
+        lambda: log_end(ended), lambda: log_end_of_one(ended), lambda: log_end(KEPT)
+    )
+    assert formatEvent(event) == line.format(formatEvent(kept))
+    assert formatEvent(event_of_one) == f"{formatEvent(event)}, through {ended.listener}"
+    assert event.items() >= ended._asdict().items()
+
+
+def test_event() -> None:
+    """Whoever observes the log is told of an end as a Logger would tell it, with all it knows."""
+    logger = Logger(namespace="twisted_upload.core.outcome")
+    event, expected = logged(
+        lambda: log_end(KEPT), lambda: logger.info("{upload}", upload=KEPT, **KEPT._asdict())
+    )
+    assert repr(event.pop("log_logger")) == repr(expected.pop("log_logger"))
+    assert expected.pop("log_time") >= event.pop("log_time") > 0
+    assert event == expected
+
+
+def logged(*log: Callable[[], None]) -> list[Any]:
+    """What is logged."""
+    events: list[Any] = []
+    observer: Any = events.append
+    globalLogPublisher.addObserver(observer)
+    try:
+        for one in log:
+            one()
+    finally:
+        globalLogPublisher.removeObserver(observer)
+    return events
+
+
+async def test_witnesses(way: Way) -> None:
+    """Every witness of a door is told of each upload once, whichever way it ended."""
+    seen: list[UploadOutcome] = []
+    async with open_frontend(FrontendSettings(max_size=4, receipts=True)) as frontend:
+        frontend.factory.name = "scanner"
+        frontend.factory.observers = (seen.append, log_end)
+        names: list[str] = []
+        for content, end in (b"kept", half_close), (b"12345", half_close), (b"los", reset):
+            peer = await way.come(frontend, content, end=_noting(names, end))
+            await until(partial(_told, seen, len(names)))
+            await frontend.is_quiet()
+            peer.close()
+        (name,) = frontend.store.files
+        kept = UploadOutcome("kept", "scanner", names[0], 4, 0.0, name, sha256=_sha256(b"kept"))
+        assert seen == [
+            kept,
+            UploadOutcome("refused", "scanner", names[1], 5, 0.0, code="too-large"),
+            UploadOutcome("lost", "scanner", names[2], 3, 0.0),
+        ]
+        assert (kept.heard, kept.by_silence) == (True, False)
+        assert frontend.log.kinds == ["kept", "refused", "lost"]
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _told(seen: list[UploadOutcome], number: int) -> bool:
+    return len(seen) == number
+
+
+def _noting(
+    names: list[str], end: Callable[[socket.socket], None]
+) -> Callable[[socket.socket], None]:
+    """An end of a sender that writes down before it whom witnesses are told of."""
+
+    def note(peer: socket.socket) -> None:
+        names.append("{}:{}".format(*peer.getsockname()))
+        end(peer)
+
+    return note

@@ -1,0 +1,375 @@
+"""
+Certificates in time: how long they are good, and how they are renewed.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import shutil
+import signal
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.endpoints import TCP4ServerEndpoint
+from twisted.internet.task import Clock
+from twisted.logger import ILogObserver, formatEvent, globalLogPublisher
+from zope.interface import provider
+
+from tests.support.daemon import SUCCESS, Daemon, run_twistd, unprivileged, until
+from tests.support.helpers import reactor
+from tests.support.scraping import Scraper, workers_of
+from tests.support.tls_peers import Peer, authority, client_context
+from twisted_upload.daemon.certificate_expiry import LOOK_INTERVAL, Certificates, CertificateWatch
+from twisted_upload.errors import CannotStart, WrongConfiguration
+from twisted_upload.net.tls.certificates import Identity, trusting
+from twisted_upload.net.tls.endpoints import TLSServerEndpoint
+from twisted_upload.net.tls.validity import validities
+from twisted_upload.observability.metrics import CERTIFICATE_ENDS
+
+DAY = 86400
+NOW = dt.datetime.now(dt.UTC).replace(microsecond=0)
+
+
+def in_days(days: float) -> dt.datetime:
+    return NOW + dt.timedelta(days=days)
+
+
+def said(moment: dt.datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
+
+
+class Files:
+    """
+    A key and a certificate on disk, that can be renewed.
+
+    :ivar ends: when it ends.
+    """
+
+    def __init__(self, folder: Path, days: float = 90, begins: float = -30) -> None:
+        self.key, self.chain = folder / "key.pem", folder / "chain.pem"
+        self.renew(days, begins)
+
+    def renew(self, days: float, begins: float = -30) -> None:
+        """Write another."""
+        self.ends = in_days(days)
+        signed = authority().issue_cert(
+            "localhost", "127.0.0.1", not_after=self.ends, not_before=in_days(begins)
+        )
+        self.key.write_bytes(signed.private_key_pem.bytes())
+        self.chain.write_bytes(b"".join(pem.bytes() for pem in signed.cert_chain_pems))
+
+    @property
+    def option(self) -> str:
+        return f"--listen=tls:0:key={self.key}:cert={self.chain}:interface=127.0.0.1"
+
+    def endpoint(self) -> TLSServerEndpoint:
+        paths = str(self.key), str(self.chain)
+        plain = TCP4ServerEndpoint(reactor, 0)
+        return TLSServerEndpoint(plain, Identity.from_files(*paths), Clock(), paths)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Files:
+    return Files(tmp_path)
+
+
+# When they end
+
+
+@given(
+    st.datetimes(NOW.replace(1950, tzinfo=None), NOW.replace(2500, tzinfo=None)),
+    st.timedeltas(dt.timedelta(seconds=1), dt.timedelta(days=100_000)),
+)
+def test_validity(begins: dt.datetime, lasts: dt.timedelta) -> None:
+    """The dates of a certificate are those that others read, in this century or another."""
+    pem = authority().issue_cert("localhost", not_before=begins, not_after=begins + lasts)
+    (certificate,) = pem.cert_chain_pems
+    other = x509.load_pem_x509_certificate(certificate.bytes())
+    (validity,) = validities(certificate.bytes())
+    assert validity.begins == other.not_valid_before_utc.timestamp()
+    assert validity.ends == other.not_valid_after_utc.timestamp()
+
+
+@given(st.binary(max_size=300), st.integers(0, 300))
+def test_nonsense(noise: bytes, cut: int) -> None:
+    """What is no certificate is said to be none, and nothing else happens."""
+    der = ssl.PEM_cert_to_DER_cert(authority().cert_pem.bytes().decode())
+    for data in (noise, der[:cut], der[:cut] + noise):
+        pem = ssl.DER_cert_to_PEM_cert(data).encode()
+        try:
+            assert len(validities(pem)) == 1
+        except ValueError as error:
+            assert str(error) == "the dates of a certificate cannot be read"  # noqa: PT017
+
+
+def test_good(files: Files) -> None:
+    """One that is good for long is no matter; its end is on the metrics page."""
+    certificates = Certificates([files.endpoint(), object()])
+    certificates.check()
+    ((_, days, text),) = certificates.told()
+    assert days == 89
+    assert text.startswith(f"it is good until {said(files.ends)}, for ")
+    ends = files.ends.timestamp()
+    assert certificates.samples() == {CERTIFICATE_ENDS.name: {(str(files.chain),): ends}}
+    assert Certificates().samples() == {CERTIFICATE_ENDS.name: {}}
+
+
+def test_first_and_last_moment(files: Files) -> None:
+    """It is good from its first moment on, and not at its last."""
+    (begins, ends), endpoint = files.endpoint().identity.validity, files.endpoint()
+    for now in (begins, ends - 1):
+        Certificates([endpoint], lambda now=now: now).check()  # type: ignore[misc]
+    with pytest.raises(CannotStart, match=r"is not good before .*; is the clock right"):
+        Certificates([endpoint], lambda: begins - 1).check()
+    with pytest.raises(CannotStart, match="has expired: it was good until"):
+        Certificates([endpoint], lambda: ends).check()
+
+
+def test_another_one_of_the_file(tmp_path: Path) -> None:
+    """A CA's certificate in the file that ends before is warned of, and does not stop a start."""
+    files = Files(tmp_path)
+    with files.chain.open("ab") as chain:
+        chain.write(authority().issue_cert("x", not_after=in_days(5)).cert_chain_pems[0].bytes())
+    certificates = Certificates([files.endpoint()])
+    certificates.check()
+    ((_, days, text),) = certificates.told()
+    assert days == 4
+    assert text.startswith(f"another one of its file is good until {said(in_days(5))}")
+
+
+def test_warnings(files: Files) -> None:
+    """From 14 days before the end on there is one warning a day; after it, another text."""
+    files.renew(16)
+    clock, began = Clock(), files.ends.timestamp() - 16 * DAY
+    watch = CertificateWatch(
+        Certificates([files.endpoint()], lambda: began + clock.seconds()), clock
+    )
+    lines: list[tuple[float, str]] = []
+
+    @provider(ILogObserver)
+    def observe(event: dict[str, Any]) -> None:
+        if event.get("log_namespace") == "twisted_upload.daemon.certificate_expiry":
+            lines.append((clock.seconds() / DAY, formatEvent(event)))
+
+    globalLogPublisher.addObserver(observe)
+    watch.start()
+    while clock.seconds() < 18 * DAY:
+        clock.advance(LOOK_INTERVAL)
+    watch.stop()
+    globalLogPublisher.removeObserver(observe)
+    assert not clock.getDelayedCalls()
+    assert [int(day) for day, _ in lines] == [*range(2, 18)]
+    assert lines[0][1] == (
+        f"certificate {files.chain}: it is good until {said(files.ends)}, for 13 days"
+    )
+    assert lines[-1][1].endswith(f"it has expired: it was good until {said(files.ends)}")
+
+
+# Reading them again
+
+
+def test_renewed(files: Files) -> None:
+    """What has changed on disk is read, said with both dates, and then shown."""
+    endpoint = files.endpoint()
+    certificates = Certificates([endpoint])
+    assert not certificates.read()
+    before, old = endpoint.identity, files.ends
+    files.renew(120)
+    renewal = certificates.read()
+    assert renewal.changed == [
+        f"certificate {files.chain}: until {said(old)} -> until {said(files.ends)}"
+    ]
+    assert endpoint.identity is before
+    renewal.show()
+    assert endpoint.identity.validity.ends == files.ends.timestamp()
+    assert not certificates.read()
+
+
+def test_same_files_at_two_ports(files: Files) -> None:
+    """A certificate that two ports show is renewed at both, and said once."""
+    endpoints = [files.endpoint(), files.endpoint()]
+    files.renew(120)
+    renewal = Certificates(endpoints).read()
+    assert len(renewal.changed) == 1
+    renewal.show()
+    assert len({endpoint.identity.validity.ends for endpoint in endpoints}) == 1
+
+
+BAD: dict[str, tuple[Callable[[Files], object], str]] = {
+    "missing": (lambda files: files.chain.unlink(), "No such file"),
+    "nonsense": (lambda files: files.chain.write_text("x"), "there is no certificate"),
+    "half": (lambda files: Files(_other(files)).key.rename(files.key), "is not the key of"),
+    "expired": (lambda files: files.renew(-1), "has expired"),
+    "not yet good": (lambda files: files.renew(90, 1), "is not good before"),
+}
+
+
+def _other(files: Files) -> Path:
+    folder = files.key.parent / "other"
+    folder.mkdir()
+    return folder
+
+
+@pytest.mark.parametrize("bad", BAD)
+def test_bad_renewal(bad: str, files: Files) -> None:
+    """One that cannot be used is named in a line, and the old one stays."""
+    endpoint = files.endpoint()
+    change, why = BAD[bad]
+    change(files)
+    with pytest.raises(CannotStart, match=why) as raised:
+        Certificates([endpoint]).read()
+    assert str(files.key.parent) in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_expired_meanwhile(files: Files) -> None:
+    """One that has expired since, and was not renewed, keeps nothing else from changing."""
+    endpoint = files.endpoint()
+    assert not Certificates([endpoint], lambda: files.ends.timestamp() + 1).read()
+
+
+def test_wrong_renewal_is_like_a_wrong_start(files: Files) -> None:
+    """What makes no sense in files makes none in a configuration."""
+    endpoint = files.endpoint()
+    files.chain.write_text("x")
+    with pytest.raises(WrongConfiguration):
+        Certificates([endpoint]).read()
+
+
+# The real daemon
+
+
+def shown(daemon: Daemon) -> float:
+    """When the certificate ends that the daemon shows."""
+    with (
+        socket.create_connection(daemon.address, 10) as plain,
+        client_context().wrap_socket(plain, server_hostname="localhost") as peer,
+    ):
+        certificate = peer.getpeercert()
+    assert certificate is not None
+    return ssl.cert_time_to_seconds(str(certificate["notAfter"]))
+
+
+def reloading(daemon: Daemon) -> str:
+    """Have it reload, and return what it says of that."""
+    before = len(daemon.lines("reloaded"))
+    daemon.signal(signal.SIGHUP)
+    return until(lambda: daemon.lines("reloaded")[before:], "a line about reloading")[0]
+
+
+@pytest.fixture
+def ended() -> Iterator[list[socket.socket]]:
+    """Sockets to close at the end."""
+    left: list[socket.socket] = []
+    yield left
+    for each in left:
+        each.close()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_reload(workers: int, files: Files, tmp_path: Path, ended: list[socket.socket]) -> None:
+    """
+    SIGHUP shows a renewed certificate to whoever connects, in every worker and its
+    successor; uploads in flight go on, and a bad one changes nothing, other options too.
+    """
+    old = files.ends
+    (tmp_path / "upload.toml").write_text("")
+    options = (files.option, f"--workers={workers}", f"--config={tmp_path}/upload.toml")
+    with Daemon(tmp_path, *options) as daemon:
+        lines = 1 if workers == 1 else 1 + workers
+        until(lambda: len(daemon.lines("listens on")) >= lines, "all workers to serve")
+        assert shown(daemon) == old.timestamp()
+        ended.append(socket.create_connection(daemon.address, 10))
+        peer = Peer(client_context(), ended[0]).handshake(b"begins before, ")
+
+        Files(_other(files)).chain.rename(files.chain)
+        (tmp_path / "upload.toml").write_text('answer = "OK"\n')
+        line = reloading(daemon)
+        assert "not reloaded, all stays as it is: " in line
+        assert f"{files.key} is not the key of {files.chain}" in line
+        for _ in daemon.each_worker():
+            assert shown(daemon) == old.timestamp()
+
+        files.renew(120)
+        text = f"certificate {files.chain}: until {said(old)} -> until {said(files.ends)}"
+        assert f"reloaded: {text}, answer 上传成功 -> OK\n" in reloading(daemon)
+        for _ in daemon.each_worker():
+            until(lambda: shown(daemon) == files.ends.timestamp(), "it in this worker")
+
+        peer.send(b"ends after", last=True)
+        assert peer.hear() == SUCCESS
+        assert [file.read_bytes() for file in daemon.files()] == [b"begins before, ends after"]
+        if workers > 1:
+            for pid in workers_of(daemon):
+                os.kill(pid, signal.SIGKILL)
+            lines += workers
+            until(lambda: len(daemon.lines("listens on")) >= lines, "other workers to serve")
+            for _ in daemon.each_worker():
+                assert shown(daemon) == files.ends.timestamp()
+        assert "nothing has changed" in reloading(daemon)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_metrics_page(workers: int, files: Files, tmp_path: Path) -> None:
+    """The page has the end of the certificate, the renewed one's too, and who did not want it."""
+    with Daemon(tmp_path, files.option, f"--workers={workers}", "--metrics=0") as daemon:
+        scraper = Scraper(daemon)
+        scraper.wait_until_ready()
+        ends, label = "certificate_expiry_timestamp_seconds", str(files.chain)
+        assert scraper.page().sum(ends, certificate=label) == files.ends.timestamp()
+        files.renew(120)
+        reloading(daemon)
+        assert scraper.page().sum(ends, certificate=label) == files.ends.timestamp()
+        with socket.create_connection(daemon.address, 10) as plain:
+            peer = Peer(trusting(), plain)
+            with pytest.raises(ssl.SSLCertVerificationError):
+                peer.handshake()
+            peer._flush()
+        scraper.wait_for(1, "tls_handshake_failures_total", kind="certificate-rejected")
+
+
+def test_start_with_an_expired_one(files: Files, tmp_path: Path) -> None:
+    """An expired certificate stops the start, and --check: one line, and exit status 1."""
+    files.renew(-1)
+    for more in ([], ["--check"]):
+        done = run_twistd(tmp_path, "-n", "--pidfile=", "upload", files.option, *more)
+        assert done.returncode == 1
+        assert done.stderr.startswith(
+            f"twistd upload: {files.chain}: the certificate has expired:"
+            f" it was good until {said(files.ends)}, and now is "
+        )
+        assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_start_with_one_that_ends_soon(workers: int, files: Files, tmp_path: Path) -> None:
+    """Less than 14 days before its end, start and --check warn, and the daemon serves."""
+    files.renew(13.5)
+    text = f"certificate {files.chain}: it is good until {said(files.ends)}, for 13 days"
+    done = run_twistd(tmp_path, "-n", "--pidfile=", "upload", files.option, "--check")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"warning: {text}\n" in done.stdout
+    with Daemon(tmp_path, files.option, f"--workers={workers}") as daemon:
+        assert "WARN" in daemon.wait_for_line(text)
+        assert len(daemon.lines(text)) == 1
+        assert shown(daemon) == files.ends.timestamp()
+
+
+def test_user_who_cannot_read_it_again(files: Files, tmp_path: Path) -> None:
+    """Where the user may not read the files again, the rest is reloaded, and the log says so."""
+    if shutil.which("setpriv") is None and os.geteuid() == 0:
+        pytest.skip("needs setpriv")
+    with Daemon(tmp_path, files.option, before=unprivileged()) as daemon:
+        files.key.chmod(0)
+        line = reloading(daemon)
+        assert "reloaded: nothing has changed; needs a restart: certificate" in line
+        assert f"{files.key}: Permission denied" in line
+        assert shown(daemon) == files.ends.timestamp()

@@ -1,0 +1,234 @@
+"""
+When a daemon says what to its manager.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.task import Clock
+
+from twisted_upload.core.outcome import UploadOutcome
+from twisted_upload.daemon.notify import (
+    EXTENSION,
+    PATIENCE,
+    STATUS_INTERVAL,
+    Counts,
+    Notifications,
+    StoredCount,
+    total,
+)
+from twisted_upload.disk.threads import PoolStopped
+
+WATCHDOG = 30.0
+
+
+class Disk:
+    """
+    Disk threads that do as the test wants.
+
+    :ivar stuck: jobs do not come back.
+    :ivar done: jobs that came back.
+    """
+
+    def __init__(self) -> None:
+        self.stuck = self.stopped = False
+        self.done = 0
+        self.waiting: list[Callable[[], None]] = []
+
+    def run(self, job: Callable[[], Any]) -> Deferred[Any]:
+        if self.stopped:
+            return fail(PoolStopped())
+        if not self.stuck:
+            self.done += 1
+            return succeed(job())
+        later: Deferred[Any] = Deferred()
+        self.waiting.append(lambda: later.callback(job()))
+        return later
+
+    run_aside = run
+
+    def step_aside(self, seconds: float) -> bool:
+        return False
+
+    def go_on(self) -> None:
+        pass
+
+    def heal(self) -> None:
+        self.stuck = False
+        for finish in self.waiting:
+            finish()
+        self.waiting.clear()
+
+
+class Manager:
+    """One that remembers what it heard, and when, and may be deaf."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.heard: list[str] = []
+        self.deaf = False
+        self.clock = clock
+
+    def __call__(self, message: str) -> bool:
+        if not self.deaf:
+            self.heard.append(message)
+        return not self.deaf
+
+    def count(self, message: str) -> int:
+        return self.heard.count(message)
+
+
+class Rig:
+    def __init__(self, *disks: Disk, watchdog: float = 0.0) -> None:
+        self.clock = Clock()
+        self.manager = Manager(self.clock)
+        self.status = "STATUS=fine"
+        self.notifications = Notifications(
+            self.manager, self.clock, lambda: self.status, disks, watchdog=watchdog
+        )
+
+    def passes(self, seconds: float) -> None:
+        """Time, in steps as small as a reactor's."""
+        for _ in range(round(seconds)):
+            self.clock.advance(1)
+
+
+def test_ready() -> None:
+    """READY comes first, then how things are; without a watchdog no sign of life."""
+    rig = Rig(Disk())
+    rig.notifications.ready()
+    assert rig.manager.heard == ["READY=1", "STATUS=fine"]
+    rig.passes(1000)
+    assert rig.manager.heard == ["READY=1", "STATUS=fine"]
+
+
+def test_status() -> None:
+    """The status is said when it is another one, and not more often than every few seconds."""
+    rig = Rig()
+    rig.notifications.ready()
+    for number in range(30):
+        rig.status = f"STATUS={number}"
+        rig.clock.advance(0.5)
+    assert len([it for it in rig.manager.heard if "STATUS" in it]) == 1 + 15 // STATUS_INTERVAL
+
+
+def test_deaf_for_a_while() -> None:
+    """What the manager has to know is said again when it did not take it."""
+    rig = Rig()
+    rig.manager.deaf = True
+    rig.notifications.ready()
+    rig.passes(12)
+    rig.manager.deaf = False
+    rig.passes(6)
+    assert rig.manager.heard == ["READY=1", "STATUS=fine"]
+
+
+def test_stopping() -> None:
+    """While it stops it asks for more time, before the time is over, as long as it lasts."""
+    rig = Rig()
+    rig.notifications.ready()
+    rig.notifications.stopping()
+    rig.passes(60)
+    more = f"EXTEND_TIMEOUT_USEC={EXTENSION * 1e6:.0f}"
+    assert rig.manager.heard[2] == "STOPPING=1"
+    assert rig.manager.count(more) == 1 + 60 // STATUS_INTERVAL
+    assert EXTENSION > 2 * STATUS_INTERVAL
+    rig.notifications.over()
+    assert rig.clock.getDelayedCalls() == []
+
+
+def test_reloading() -> None:
+    """A reload is announced with the time of the clock that systemd uses, and its end is READY."""
+    rig = Rig()
+    rig.notifications.ready()
+    rig.notifications.reloading()
+    rig.notifications.reloaded()
+    assert rig.manager.heard[2].startswith("RELOADING=1\nMONOTONIC_USEC=")
+    assert rig.manager.heard[3] == "READY=1"
+
+
+def test_reloading_while_it_stops() -> None:
+    """What stops does not become ready again."""
+    rig = Rig()
+    rig.notifications.ready()
+    rig.notifications.stopping()
+    rig.notifications.reloaded()
+    assert rig.manager.count("READY=1") == 1
+
+
+def test_watchdog() -> None:
+    """Two signs of life come in each of the watchdog's times, each with a job for each disk."""
+    one, two = Disk(), Disk()
+    rig = Rig(one, two, watchdog=WATCHDOG)
+    rig.notifications.ready()
+    rig.passes(WATCHDOG * 3)
+    assert rig.manager.count("WATCHDOG=1") == 1 + 6
+    assert one.done == two.done == 1 + 6
+
+
+def test_disk_that_stands_still_for_a_while() -> None:
+    """A disk that stands still is no reason to be killed, at first."""
+    disk = Disk()
+    rig = Rig(disk, watchdog=WATCHDOG)
+    disk.stuck = True
+    rig.notifications.ready()
+    rig.passes(WATCHDOG * (PATIENCE - 1))
+    disk.heal()
+    rig.passes(WATCHDOG * PATIENCE)
+    assert rig.manager.count("WATCHDOG=trigger") == 0
+    assert rig.manager.count("WATCHDOG=1") == 1 + 2 * (2 * PATIENCE - 1)
+
+
+def test_disk_threads_that_are_dead() -> None:
+    """Threads of one disk that have done nothing for far too long are: systemd is told to act."""
+    good, dead = Disk(), Disk()
+    dead.stuck = True
+    rig = Rig(good, dead, watchdog=WATCHDOG)
+    rig.notifications.ready()
+    rig.passes(WATCHDOG * PATIENCE * 2)
+    assert rig.manager.count("WATCHDOG=trigger") == 1
+    assert rig.manager.count("WATCHDOG=1") == 2 * PATIENCE
+    assert len(dead.waiting) == 1
+
+
+def test_standing_still_is_not_the_disk_threads() -> None:
+    """While the whole process stood still, disk threads could not do anything either."""
+    disk = Disk()
+    rig = Rig(disk, watchdog=WATCHDOG)
+    disk.stuck = True
+    rig.notifications.ready()
+    rig.clock.advance(WATCHDOG * PATIENCE * 2)
+    assert rig.manager.count("WATCHDOG=trigger") == 0
+    disk.heal()
+    rig.passes(WATCHDOG * 2)
+    disk.stuck = True
+    rig.passes(WATCHDOG * PATIENCE * 2)
+    assert rig.manager.count("WATCHDOG=trigger") == 1
+
+
+def test_disk_threads_that_have_ended() -> None:
+    """At the end of the daemon, when the threads take no more jobs, the reactor is enough."""
+    disk = Disk()
+    rig = Rig(disk, watchdog=WATCHDOG)
+    rig.notifications.ready()
+    disk.stopped = True
+    rig.notifications.stopping()
+    rig.passes(WATCHDOG * PATIENCE * 2)
+    assert rig.manager.count("WATCHDOG=trigger") == 0
+
+
+@pytest.mark.parametrize("end", ["kept", "refused", "lost"])
+def test_tally(end: str) -> None:
+    """Kept uploads count, others do not."""
+    count = StoredCount()
+    count(UploadOutcome(end, "upload", "192.0.2.7:1", 10, 0.1))
+    assert count.kept == (end == "kept")
+
+
+def test_total() -> None:
+    """Several together."""
+    assert total([Counts(1, 2), Counts(3, 4)]) == Counts(4, 6)
+    assert str(Counts(4, 6)) == "4 uploads in flight, 6 kept since the start"

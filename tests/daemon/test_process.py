@@ -1,0 +1,73 @@
+"""
+How many descriptors there are, and whom they are for.
+"""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from twisted_upload.daemon.process import MOST_CONNECTIONS, OWN, budget, raise_limit
+from twisted_upload.errors import CannotStart
+
+
+@pytest.fixture
+def limits() -> Iterator[tuple[int, int]]:
+    """The limits before the test, and after it."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    yield before
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_raise_limit(limits: tuple[int, int]) -> None:
+    """The soft limit becomes the hard one."""
+    hard = limits[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(256, hard), hard))
+    assert raise_limit() == hard
+    assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
+
+
+@settings(deadline=None, derandomize=True)
+@given(limit=st.integers(54, 1_100_000))
+def test_nobody_lacks_one(limit: int) -> None:
+    """Even where each connection has two, and all others have theirs, they are enough."""
+    share = budget(limit)
+    pipes = 2 * min(share.lent, 32)
+    assert OWN + pipes + share.rejected + share.lent + 2 * share.connections <= limit
+    assert 1 <= share.connections <= MOST_CONNECTIONS
+
+
+@pytest.mark.parametrize(
+    ("limit", "connections"),
+    [(64, 4), (256, 76), (1024, 396), (4096, 1868), (20_000, 9820), (1_048_576, 32_768)],
+)
+def test_default(limit: int, connections: int) -> None:
+    """How many connections the usual limits are enough for."""
+    assert budget(limit).connections == connections
+
+
+def test_others() -> None:
+    """What programs and their queues take is not for connections."""
+    assert budget(1024, None, 100).connections == budget(1024).connections - 50
+
+
+def test_asked() -> None:
+    """An operator may ask for as many as there can be with one for each, and for no more."""
+    assert budget(1024, 100).connections == 100
+    assert budget(1024, 792).connections == 792
+    assert budget(1024, 692, 100).connections == 692
+    with pytest.raises(CannotStart, match=r"--max-connections 693: .* 1024 .* 692 connections"):
+        budget(1024, 693, 100)
+    with pytest.raises(CannotStart, match=r"--max-connections 793: .* 1024 .* 792 connections"):
+        budget(1024, 793)
+
+
+@pytest.mark.parametrize("limit", [0, 16, 33])
+def test_too_few(limit: int) -> None:
+    """A limit with which nothing can be served is said so at start."""
+    with pytest.raises(CannotStart, match=r"raise it"):
+        budget(limit)

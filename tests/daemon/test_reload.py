@@ -1,0 +1,78 @@
+"""
+What may change while the daemon runs, and how that is said.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from twisted_upload.config.configuration import Configuration, configure
+from twisted_upload.config.sources import SourcedValue
+from twisted_upload.daemon.reload import reload, settings_of
+
+ONE = '[[listener]]\nname = "one"\nport = 1001\n'
+TWO = '[[listener]]\nname = "two"\nport = 1002\n'
+
+
+def configuration(folder: Path, text: str) -> Configuration:
+    (folder / "it.toml").write_text(text)
+    return configure({"config": SourcedValue("it.toml", "--config")}, {}, str(folder))
+
+
+def news(folder: Path, old: str, new: str) -> str:
+    return reload(configuration(folder, old), configuration(folder, new)).text
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "text"),
+    [
+        ("", "", "reloaded: nothing has changed"),
+        ("port = 1", "port = 1", "reloaded: nothing has changed"),
+        ("max-size = 1024", 'max-size = "1K"', "reloaded: nothing has changed"),
+        ("", "max-size = 10", "reloaded: max-size 0 -> 10"),
+        ("", "receipts = true", "reloaded: receipts no -> yes"),
+        ("receipts = true", "", "reloaded: receipts yes -> no"),
+        ("", 'drain = "5s"', "reloaded: drain 10s -> 5s"),
+        ("port = 1", "port = 2", "reloaded: nothing has changed; needs a restart: port"),
+        (
+            "",
+            'suffix = ".x"\nmax-size = 1',
+            "reloaded: max-size 0 -> 1; needs a restart: suffix",
+        ),
+        (ONE + TWO, ONE + TWO, "reloaded: nothing has changed"),
+        (ONE + TWO, TWO + ONE, "reloaded: nothing has changed"),
+        (ONE + TWO, ONE + TWO + "max-size = 9", "reloaded: two: max-size 0 -> 9"),
+        (
+            ONE + TWO,
+            'drain = "1s"\nmax-size = 9\n' + ONE + TWO,
+            "reloaded: drain 10s -> 1s, one: max-size 0 -> 9, two: max-size 0 -> 9",
+        ),
+        (ONE, TWO, "reloaded: nothing has changed; needs a restart: one is gone, two is new"),
+    ],
+)
+def test_what_is_said(tmp_path: Path, old: str, new: str, text: str) -> None:
+    """What has changed is named with its old and its new value, and what waits for a restart."""
+    assert news(tmp_path, old, new) == text
+
+
+def test_what_is_in_force(tmp_path: Path) -> None:
+    """What can change is taken over, and what cannot stays, for each listener and for all."""
+    old = configuration(tmp_path, "max-size = 5\n" + ONE + TWO)
+    new = configuration(tmp_path, 'workers = 2\ndrain = "1s"\nmode = "0600"\n' + TWO + "max-size=7")
+    now = reload(old, new).configuration
+    assert (now["drain"], now["workers"]) == (1, 1)
+    one, two = now.listeners
+    assert (one.name, one["max-size"], one["mode"], one["drain"]) == ("one", 5, 0o640, 1)
+    assert (two.name, two["max-size"], two["mode"], two["port"]) == ("two", 7, 0o640, 1002)
+    assert {name: it.max_size for name, it in settings_of(now).items()} == {"one": 5, "two": 7}
+    assert Configuration.from_json(now.to_json()).to_json() == now.to_json()
+
+
+def test_again(tmp_path: Path) -> None:
+    """The next one is compared with what is in force, not with what was in the file."""
+    first = configuration(tmp_path, "max-size = 5\nport = 1")
+    second = reload(first, configuration(tmp_path, "max-size = 6\nport = 2")).configuration
+    third = configuration(tmp_path, "max-size = 6\nport = 1")
+    assert reload(second, third).text == "reloaded: nothing has changed"

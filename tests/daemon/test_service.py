@@ -1,0 +1,185 @@
+"""
+Stopping a daemon that has several directories.
+"""
+
+from __future__ import annotations
+
+import errno
+import select
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.internet.testing import MemoryReactor
+
+from tests.support.helpers import open_frontend, turns, until
+from twisted_upload.daemon.listeners import ListenerSpec
+from twisted_upload.daemon.service import DISK_PATIENCE, LAST_HANDSHAKES, Storage, UploadService
+from twisted_upload.disk.threads import DiskThreads
+from twisted_upload.errors import CannotStart
+from twisted_upload.frontends.admission import ConnectionSlots, TrustedProxies
+from twisted_upload.frontends.raw.factory import FrontendSettings, UploadFactory
+from twisted_upload.hooks.command import GRACE
+from twisted_upload.interfaces import Arrival
+from twisted_upload.net.networks import NetworkSet
+from twisted_upload.observability.counters import ProgramCounts
+from twisted_upload.stores.directory.store import DirectoryStore
+
+
+class DeadDisk(DiskThreads):
+    """One that never lets go of its threads."""
+
+    def stop(self) -> Deferred[None]:
+        """Never fires."""
+        return Deferred()
+
+
+class Programs:
+    """
+    Programs that run until somebody says otherwise.
+
+    :ivar said: what they were told.
+    """
+
+    def __init__(self) -> None:
+        self.said: list[object] = []
+        self.ended: Deferred[None] = Deferred()
+        self.counts = ProgramCounts()
+
+    def check(self) -> None:
+        self.said.append("check")
+
+    def start(self, queue: object) -> None:
+        self.said.append("start")
+
+    def kept(self, marker: object) -> None:
+        pass
+
+    def stop(self, seconds: float) -> Deferred[None]:
+        self.said.append(seconds)
+        return self.ended
+
+
+class Rig:
+    """A service with a good directory and one on a dead disk."""
+
+    def __init__(self, folder: Path) -> None:
+        self.clock = Clock()
+        reactor: Any = MemoryReactor()
+        good = DiskThreads(reactor)
+        dead = DeadDisk(reactor)
+        self.programs = Programs()
+        self.stores = [
+            DirectoryStore(str(folder / name), disk, self.clock, time.time, hooks=hooks)
+            for name, disk, hooks in (("good", good, self.programs), ("dead", dead, None))
+        ]
+        specs = [
+            ListenerSpec(f"l{number}", [], UploadFactory(store, self.clock), store.path)
+            for number, store in enumerate(self.stores)
+        ]
+        storages = [
+            Storage(store.path, disk, [store])
+            for store, disk in zip(self.stores, (good, dead), strict=True)
+        ]
+        self.service = UploadService(specs, storages, self.clock, drain=10)
+
+    def is_open(self, number: int) -> bool:
+        try:
+            self.stores[number].begin(Arrival("peer"), lambda _: None).abort()
+        except CannotStart:
+            return False
+        return True
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Rig:
+    return Rig(tmp_path)
+
+
+def test_opens_every_store(rig: Rig, tmp_path: Path) -> None:
+    """Every directory is made ready."""
+    rig.service.open()
+    assert (tmp_path / "good" / ".incoming").is_dir()
+    assert (tmp_path / "dead" / ".incoming").is_dir()
+
+
+def test_dead_disk_holds_up_no_other(rig: Rig) -> None:
+    """A good directory is closed at once; a dead disk is waited for so long, and not longer."""
+    rig.programs.ended.callback(None)
+    rig.service.startService()
+    stopped = rig.service.stopService()
+    assert not rig.is_open(0)
+    assert rig.is_open(1)
+    rig.clock.advance(DISK_PATIENCE - 0.1)
+    assert not stopped.called
+    rig.clock.advance(0.1)
+    assert stopped.called
+    assert rig.clock.getDelayedCalls() == []
+
+
+def test_programs(rig: Rig) -> None:
+    """Programs start with the service, and may go on, beside uploads, for the drain time."""
+    rig.service.startService()
+    assert rig.programs.said == ["check", "start"]
+    stopped = rig.service.stopService()
+    assert rig.programs.said == ["check", "start", 10]
+    rig.clock.advance(5)
+    assert rig.is_open(0)
+    rig.programs.ended.callback(None)
+    assert not rig.is_open(0)
+    rig.clock.advance(DISK_PATIENCE)
+    assert stopped.called
+
+
+def test_programs_that_do_not_end(rig: Rig) -> None:
+    """A program that not even SIGKILL ends is not waited for longer."""
+    rig.service.startService()
+    rig.service.stopService()
+    rig.clock.advance(10 + GRACE)
+    assert rig.is_open(0)
+    rig.clock.advance(1)
+    assert not rig.is_open(0)
+    rig.clock.advance(DISK_PATIENCE)
+    assert rig.clock.getDelayedCalls() == []
+
+
+def test_places_that_are_taken(rig: Rig) -> None:
+    """After a reload there are other places, and those which are taken count."""
+    slots = rig.service.frontends[0].gate.admission.slots
+    rig.service.frontends[0].gate.admission.enter(None)
+    settings = {spec.name: FrontendSettings() for spec in rig.service.specs}
+    rig.service.reconfigure(settings, 5, ConnectionSlots(1, most_lent=3))
+    admission = rig.service.frontends[0].gate.admission
+    assert (slots.most, slots.most_lent, slots.taken) == (1, 3, 1)
+    assert admission.refusal(None, None) is not None
+    admission.leave(None)
+    assert (admission.slots.taken, admission.refusal(None, None)) == (0, None)
+
+
+def test_description(rig: Rig, tmp_path: Path) -> None:
+    """Of several listeners each is told with its name and its directory."""
+    assert rig.service.description.endswith(f" (l0, to {tmp_path}/good),  (l1, to {tmp_path}/dead)")
+
+
+async def test_leaving_a_balancer(tmp_path: Path) -> None:
+    """Behind a load balancer no connection is made any more, so that none is reset at the end."""
+    settings = FrontendSettings(trusted_proxies=TrustedProxies(NetworkSet([])))
+    clock = Clock()
+    async with open_frontend(settings, clock=clock) as frontend:
+        service = UploadService(
+            [ListenerSpec("l0", [], frontend.factory, "x")], [], clock, drain=10
+        )
+        service.ports = [frontend.port]
+        stopped = service.stopService()
+        with socket.socket() as late:
+            late.setblocking(False)
+            assert late.connect_ex(frontend.address) == errno.EINPROGRESS
+            assert select.select([], [late], [], 0)[1] == [], "it is connected"
+            while not stopped.called:
+                clock.advance(LAST_HANDSHAKES)
+                await turns()
+            await until(lambda: late.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))

@@ -1,0 +1,185 @@
+"""
+The units in the package, and the command that installs them.
+
+What they do under a real systemd: ``tests/proofs/under_systemd.py``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support import ROOT
+from twisted_upload.config.configuration import configure
+from twisted_upload.config.options import OPTIONS
+from twisted_upload.config.sources import Layer, SourcedValue
+from twisted_upload.daemon.service import STOPPING
+from twisted_upload.daemon.systemd_units import CONFIGURATION, CannotInstall, main, units
+
+TWISTD = "/opt/twisted-upload/bin/twistd"
+SERVICE = "etc/systemd/system/twisted-upload.service"
+SOCKET = "etc/systemd/system/twisted-upload.socket"
+
+
+def values(name: str, text: str) -> list[str]:
+    return re.findall(rf"^{name}=(.*)$", text, re.MULTILINE)
+
+
+def test_program() -> None:
+    """The service runs the twistd that it was installed with, and nothing is left to fill in."""
+    texts = units(TWISTD, 252)
+    assert values("ExecStart", texts[SERVICE]) == [
+        f"{TWISTD} --nodaemon --pidfile= upload --config /etc/twisted-upload.toml"
+    ]
+    assert not re.search("@[A-Z]+@", "".join(texts.values()))
+    assert "ListenStream=6666\n" in texts[SOCKET]
+
+
+@pytest.mark.parametrize(
+    ("version", "kind", "reload"),
+    [
+        (0, "notify", ['/bin/sh -c "kill -HUP ${MAINPID}"']),
+        (252, "notify", ['/bin/sh -c "kill -HUP ${MAINPID}"']),
+        (253, "notify-reload", []),
+        (260, "notify-reload", []),
+    ],
+)
+def test_reload(version: int, kind: str, reload: list[str]) -> None:
+    """Where systemd can wait for a reload, it does."""
+    service = units(TWISTD, version)[SERVICE]
+    assert values("Type", service) == [kind]
+    assert values("ExecReload", service) == reload
+
+
+def test_time_to_stop() -> None:
+    """systemd waits longer than a stop takes that needs no more time than the default."""
+    (drain,) = [
+        float(it.convert(it.default)) for it in OPTIONS if it.name == "drain" and it.default
+    ]
+    (seconds,) = values("TimeoutStopSec", units(TWISTD, 0)[SERVICE])
+    assert float(seconds) > drain + STOPPING
+
+
+def test_journal(tmp_path: Path) -> None:
+    """The configuration that is installed has a journal, where the service may write."""
+    texts = units(TWISTD, 252)
+    (tmp_path / "x.toml").write_text(texts[CONFIGURATION])
+    layer: Layer = {
+        "config": SourcedValue("x.toml", "--config"),
+        "listen": SourcedValue(("systemd",), "x"),
+    }
+    configuration = configure(layer, {}, str(tmp_path))
+    (logs,) = values("LogsDirectory", texts[SERVICE])
+    assert configuration["journal"] == f"/var/log/{logs}/uploads"
+    (state,) = values("StateDirectory", texts[SERVICE])
+    assert configuration.listeners[0]["directory"] == f"/var/lib/{state}"
+
+
+@pytest.mark.parametrize("program", ["docker", "podman"])
+def test_container(program: str) -> None:
+    """The container file says how to run it with either, unprivileged, and with time to stop."""
+    text = (ROOT / "Containerfile").read_text("utf-8")
+    said = re.sub(r"\\\n# +", " ", text)
+    (build,) = re.findall(rf"^#   ({program} build .*)$", said, re.MULTILINE)
+    (run,) = re.findall(rf"^#   ({program} run .*)$", said, re.MULTILINE)
+    assert ("-f Containerfile" in build) is (program == "docker")
+    assert ("--format docker" in build) is (program == "podman")
+    for option in ("--read-only", "--security-opt no-new-privileges", "-p 6666:6666"):
+        assert option in run
+    assert re.search("--cap-drop all", run, re.IGNORECASE)
+    (seconds,) = re.findall(r"--stop-timeout (\d+)", run)
+    assert float(seconds) > STOPPING + 10
+    (inbox,) = re.findall(r"^VOLUME (.*)$", text, re.MULTILINE)
+    assert f"-v inbox:{inbox} " in run
+
+
+@pytest.mark.parametrize("where", ["/home/me/v/bin/twistd", "/root/twistd", "/tmp/v/bin/twistd"])
+def test_hidden(where: str) -> None:
+    """A program that the sandbox hides from the service is refused, with a way out."""
+    with pytest.raises(CannotInstall, match=r"^a service cannot see .* /opt/twisted-upload\)$"):
+        units(where, 0)
+
+
+@pytest.mark.parametrize("where", ["/opt/my venv/bin/twistd", '/opt/"/twistd', "/opt/%h/twistd"])
+def test_strange_path(where: str) -> None:
+    """A path that means something to systemd is refused."""
+    with pytest.raises(CannotInstall, match="characters"):
+        units(where, 0)
+
+
+@pytest.fixture
+def scripts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command as if it ran from a place that a service can see."""
+    monkeypatch.setattr("sysconfig.get_path", lambda _: "/opt/twisted-upload/bin")
+
+
+@pytest.mark.usefixtures("scripts")
+def test_print(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without --install it shows what it would write, and writes nothing."""
+    main([])
+    out = capsys.readouterr().out
+    assert f"# /{SERVICE}\n" in out
+    assert TWISTD in out
+
+
+@pytest.mark.usefixtures("scripts")
+def test_install(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It writes four files, and again only what is new; the configuration is the operator's."""
+    main(["--install", f"--root={tmp_path}"])
+    out = capsys.readouterr().out
+    assert out.count("installed ") == 4
+    assert "next: systemctl enable --now twisted-upload.socket twisted-upload.service\n" in out
+    configuration = tmp_path / "etc/twisted-upload.toml"
+    configuration.write_text("mine")
+    (tmp_path / SERVICE).write_text("older")
+    main(["--install", f"--root={tmp_path}"])
+    assert capsys.readouterr().out.count("installed ") == 1
+    assert configuration.read_text() == "mine"
+    assert TWISTD in (tmp_path / SERVICE).read_text()
+
+
+@pytest.mark.usefixtures("scripts")
+def test_cannot_write(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What cannot be written is one line, and exit status 1."""
+    (tmp_path / "etc").write_text("a file")
+    with pytest.raises(SystemExit) as ended:
+        main(["--install", f"--root={tmp_path}"])
+    assert ended.value.code == 1
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_system_calls() -> None:
+    """Of the calls about resources it may do two, with which it gives way to others."""
+    assert values("SystemCallFilter", units(TWISTD, 252)[SERVICE]) == [
+        "@system-service",
+        "~@privileged @resources",
+        "setpriority",
+        "sched_setscheduler",
+    ]
+
+
+def test_security(tmp_path: Path) -> None:
+    """systemd rates what the service could do to the machine at 0.5 or better."""
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("needs systemd-analyze")
+    for place in (SERVICE, SOCKET):
+        text = units(TWISTD, 252)[place].replace(TWISTD, "/bin/true")
+        (tmp_path / os.path.basename(place)).write_text(text)
+    options = ["--no-pager", "--offline=true", "--threshold=5"]
+    done = subprocess.run(
+        ["systemd-analyze", "security", *options, str(tmp_path / "twisted-upload.service")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if "unrecognized option" in done.stderr:
+        pytest.skip("systemd-analyze is too old for this")
+    found = re.search(r"exposure level for twisted-upload.service: ([\d.]+)", done.stdout)
+    assert found is not None, done.stderr
+    assert float(found[1]) <= 0.5
+    assert done.returncode == 0

@@ -1,0 +1,129 @@
+"""
+What a worker makes of its supervisor.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import Any
+
+import pytest
+from twisted.internet.task import Clock
+
+from twisted_upload.config.configuration import configure
+from twisted_upload.config.sources import SourcedValue
+from twisted_upload.daemon.worker import _Supervised, wake_without_pushing
+from twisted_upload.daemon.worker_process import CERTIFICATES, HEARD
+
+
+class Pipes:
+    """
+    The pipes to a supervisor that may stand still.
+
+    :ivar written: to it.
+    :ivar producer: that is told so.
+    """
+
+    def __init__(self) -> None:
+        self.written: list[bytes] = []
+        self.producer: Any = None
+        self.disconnecting = False
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        assert streaming
+        self.producer = producer
+
+    def write(self, data: bytes) -> None:
+        self.written.append(data)
+
+
+class Service:
+    """One that remembers how it is to behave, or cannot."""
+
+    specs = ()
+
+    def __init__(self) -> None:
+        self.drain = 0.0
+        self.cannot = False
+
+    def reconfigure(self, settings: object, drain: float, slots: object) -> None:
+        if self.cannot:
+            raise RuntimeError("cannot")
+        self.drain = drain
+
+
+class Worker:
+    """A worker, its service and its supervisor."""
+
+    def __init__(self) -> None:
+        self.service = Service()
+        self.pipes = Pipes()
+        service: Any = self.service
+        self.supervised = _Supervised(Clock(), service, None)
+        self.supervised.makeConnection(self.pipes)  # type: ignore[no-untyped-call]
+
+    def hears(self, line: str) -> None:
+        self.supervised.dataReceived(line.encode() + b"\n")  # type: ignore[no-untyped-call]
+
+    def told(self, drain: str) -> None:
+        self.hears(configure({"drain": SourcedValue(drain, "--drain")}, {}, "/").to_json())
+
+
+@pytest.fixture
+def worker() -> Worker:
+    return Worker()
+
+
+def test_supervisor_stands_still(worker: Worker) -> None:
+    """While the supervisor does not read, it is told nothing that can be told later."""
+    assert worker.supervised.notify("WATCHDOG=1")
+    worker.pipes.producer.pauseProducing()
+    for _ in range(1000):
+        assert not worker.supervised.notify("WATCHDOG=1")
+    worker.pipes.producer.resumeProducing()
+    assert worker.supervised.notify("WATCHDOG=1")
+    assert worker.pipes.written == [b"WATCHDOG=1\n"] * 2
+
+
+def test_says_that_it_has_heard(worker: Worker) -> None:
+    """When it behaves as it was told, it says so, however much waits for the supervisor."""
+    worker.pipes.producer.pauseProducing()
+    worker.told("7s")
+    assert worker.service.drain == 7
+    assert worker.pipes.written == [f"{HEARD}\n".encode()]
+
+
+def test_cannot(worker: Worker, expected_errors: list[str]) -> None:
+    """What it cannot do, or does not understand, changes nothing, and the next may be told."""
+    expected_errors += ["cannot", "JSONDecodeError", "KeyError"]
+    worker.told("7s")
+    worker.service.cannot = True
+    worker.told("8s")
+    worker.service.cannot = False
+    worker.hears("nonsense")
+    worker.hears("{}")
+    worker.hears(f"{CERTIFICATES}nonsense")
+    assert worker.service.drain == 7
+    worker.told("9s")
+    assert worker.service.drain == 9
+    assert worker.pipes.written == [f"{HEARD}\n".encode()] * 6
+
+
+def test_schedule_that_somebody_has_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker leaves the scheduling as it is where somebody has chosen it."""
+    chosen: list[int] = []
+    monkeypatch.setattr(os, "sched_getscheduler", lambda _: os.SCHED_IDLE)
+    monkeypatch.setattr(os, "sched_setscheduler", lambda _, policy, __: chosen.append(policy))
+    wake_without_pushing()
+    assert chosen == []
+
+
+def test_schedule_that_is_forbidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a sandbox forbids to choose it, a worker starts all the same."""
+
+    def forbidden(*_: object) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "sched_setscheduler", forbidden)
+    wake_without_pushing()

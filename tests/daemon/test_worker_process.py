@@ -1,0 +1,374 @@
+"""
+What a supervisor makes of its workers: one that may do anything, on a clock of the test.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.error import ProcessDone
+from twisted.internet.task import Clock
+from twisted.logger import LogLevel, capturedLogs
+from twisted.python.failure import Failure
+
+from tests.support.helpers import TurnByTurn
+from tests.support.tls_peers import files
+from twisted_upload.daemon.listeners import ListenerSpec
+from twisted_upload.daemon.notify import Counts
+from twisted_upload.daemon.supervisor import RESTART_DELAY, UNKILLABLE, Supervisor
+from twisted_upload.daemon.worker_process import (
+    CERTIFICATES,
+    HEARD,
+    LONGEST_LINE,
+    REPORTS,
+    WorkerProcess,
+)
+from twisted_upload.net.tls.certificates import Identity
+from twisted_upload.net.tls.endpoints import TLSServerEndpoint
+from twisted_upload.observability.multiprocess import QUESTION, WorkerReports
+from twisted_upload.observability.report import Report
+
+WATCHDOG = 30.0
+
+
+class Process:
+    """
+    A process that does what the test says.
+
+    :ivar heard: what it was told.
+    :ivar signals: that it got.
+    """
+
+    def __init__(self, protocol: WorkerProcess, pid: int) -> None:
+        self.pid = pid
+        self.heard = b""
+        self.signals: list[int] = []
+        self._protocol = protocol
+        protocol.makeConnection(self)  # type: ignore[no-untyped-call]
+
+    def write(self, data: bytes) -> None:
+        self.heard += data
+
+    def signalProcess(self, number: int) -> None:
+        self.signals.append(number)
+
+    def says(self, *lines: str) -> None:
+        for line in lines:
+            self._protocol.childDataReceived(REPORTS, f"{line}\n".encode())
+
+    def writes(self, data: bytes, descriptor: int = 1) -> None:
+        self._protocol.childDataReceived(descriptor, data)
+
+    def ends(self) -> None:
+        self._protocol.processEnded(Failure(ProcessDone(0)))
+
+
+class Reactor(TurnByTurn):
+    """
+    A reactor that starts such processes.
+
+    :ivar started: all of them.
+    :ivar forks: whether it can.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.started: list[Process] = []
+        self.forks = True
+
+    def spawnProcess(self, protocol: WorkerProcess, *_: Any, **__: Any) -> Process:
+        if not self.forks:
+            raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        self.started.append(Process(protocol, 100 + len(self.started)))
+        return self.started[-1]
+
+
+class Supervised:
+    """A supervisor of two workers that serve."""
+
+    def __init__(self) -> None:
+        self.reactor = Reactor()
+        self.worker_reports = WorkerReports(2, "1", self.reactor, 0.0)
+        self.supervisor = Supervisor(
+            *([], 2, "{}", [], self.reactor),
+            patience=10.0,
+            worker_reports=self.worker_reports,
+            watchdog=WATCHDOG,
+        )
+        self.supervisor.startService()
+        self.one, self.other = self.reactor.started
+        for process in (self.one, self.other):
+            process.says("READY=1")
+
+    def passes(self, seconds: float) -> None:
+        """Time, while both workers show signs of life."""
+        for _ in range(round(seconds)):
+            for process in (self.one, self.other):
+                process.says("WATCHDOG=1")
+            self.reactor.turn(1)
+            self.reactor.turn()
+
+
+@pytest.fixture
+def supervised() -> Supervised:
+    return Supervised()
+
+
+# Who is judged
+
+
+def test_who_shows_no_sign_of_life(supervised: Supervised) -> None:
+    """A worker that was not heard for the watchdog's time is killed, once; another is not."""
+    for _ in range(2 * round(WATCHDOG)):
+        supervised.one.says("WATCHDOG=1")
+        supervised.reactor.turn(1)
+        supervised.reactor.turn()
+        if supervised.reactor.seconds() < WATCHDOG:
+            assert supervised.other.signals == []
+    assert supervised.one.signals == []
+    assert supervised.other.signals == [signal.SIGKILL]
+
+
+def test_who_says_that_it_is_stuck(supervised: Supervised) -> None:
+    """A worker that says so is killed; one that says later that it is not stuck is not."""
+    supervised.one.says("WATCHDOG=trigger")
+    supervised.other.says("WATCHDOG=trigger", "WATCHDOG=1")
+    supervised.reactor.turn(WATCHDOG / 4)
+    supervised.reactor.turn()
+    assert supervised.one.signals == [signal.SIGKILL]
+    assert supervised.other.signals == []
+
+
+def test_standing_still_judges_nobody(supervised: Supervised) -> None:
+    """A supervisor that stood still counts that time against nobody, who may have, too."""
+    supervised.passes(WATCHDOG)
+    for _ in range(3):
+        supervised.reactor.turn(10 * WATCHDOG)
+        supervised.reactor.turn()
+        supervised.passes(WATCHDOG / 2)
+    assert supervised.one.signals == supervised.other.signals == []
+
+
+def test_dead_while_it_stood_still(supervised: Supervised) -> None:
+    """A worker that stays silent after that is killed, as late as if it had not stood still."""
+    supervised.reactor.turn(10 * WATCHDOG)
+    for _ in range(round(WATCHDOG * 1.5)):
+        supervised.one.says("WATCHDOG=1")
+        supervised.reactor.turn(1)
+        supervised.reactor.turn()
+    assert supervised.one.signals == []
+    assert supervised.other.signals == [signal.SIGKILL]
+
+
+def test_what_waits_is_read_first(supervised: Supervised) -> None:
+    """Timers come before what is there to read: nobody is killed whose sign of life is there."""
+    for _ in range(4):
+        supervised.reactor.turn(WATCHDOG / 4)
+        supervised.reactor.turn()
+    assert supervised.one.signals == []
+    supervised.reactor.turn(WATCHDOG / 4)
+    supervised.one.says("WATCHDOG=1")  # the reactor reads after its timers
+    supervised.reactor.turn()
+    assert supervised.one.signals == []
+    assert supervised.other.signals == [signal.SIGKILL]
+
+
+def test_nobody_is_watched_at_the_end(supervised: Supervised) -> None:
+    """While it stops, workers have the time that they are given, and no longer."""
+    stopped = supervised.supervisor.stopService()
+    supervised.reactor.turn(9.9)
+    assert supervised.one.signals == supervised.other.signals == [signal.SIGTERM]
+    supervised.other.ends()
+    supervised.reactor.turn(0.2)
+    assert supervised.one.signals == [signal.SIGTERM, signal.SIGKILL]
+    assert supervised.other.signals == [signal.SIGTERM]
+    assert not stopped.called
+    supervised.one.ends()
+    assert stopped.called
+    assert supervised.reactor.getDelayedCalls() == []
+
+
+def test_who_cannot_be_killed(supervised: Supervised) -> None:
+    """A worker that not even SIGKILL ends is left behind, so that the daemon ends."""
+    stopped = supervised.supervisor.stopService()
+    supervised.other.ends()
+    supervised.reactor.turn(10)
+    with capturedLogs() as events:
+        supervised.reactor.turn(UNKILLABLE - 0.1)
+        assert not stopped.called
+        supervised.reactor.turn(0.1)
+    assert stopped.called
+    assert [event["pid"] for event in events] == [supervised.one.pid]
+    supervised.one.ends()
+    assert supervised.reactor.getDelayedCalls() == []
+
+
+def test_what_the_dead_have_done(supervised: Supervised) -> None:
+    """What a worker has kept counts when it is dead."""
+    supervised.one.says("COUNTS=3 5")
+    supervised.other.says("COUNTS=1 7")
+    assert supervised.supervisor.counts() == Counts(4, 12)
+    supervised.one.ends()
+    assert supervised.supervisor.counts() == Counts(1, 12)
+    supervised.reactor.turn(1)
+    supervised.reactor.started[-1].says("READY=1", "COUNTS=0 1")
+    assert supervised.supervisor.counts() == Counts(1, 13)
+
+
+# What is kept of it
+
+
+# Who cannot be started
+
+
+def test_no_room_for_a_process(supervised: Supervised) -> None:
+    """Where there can be no other worker just now, that is told and tried again, until there is."""
+    reactor = supervised.reactor
+    reactor.forks = False
+    with capturedLogs() as events:
+        supervised.one.ends()
+        reactor.turn(RESTART_DELAY)
+        reactor.turn(RESTART_DELAY)
+    told = [event for event in events if "cannot be started" in event["log_format"]]
+    assert [event["why"] for event in told] == [os.strerror(errno.EAGAIN)] * 2
+    reactor.forks = True
+    reactor.turn(RESTART_DELAY)
+    assert len(reactor.started) == 3
+
+
+def test_report_without_it(supervised: Supervised) -> None:
+    """Meanwhile it is one that does not run, and the rest is reported, told and stopped."""
+    reactor = supervised.reactor
+    reactor.forks = False
+    supervised.one.ends()
+    reactor.turn(RESTART_DELAY)
+    reports: list[Report] = []
+    supervised.worker_reports.report().addCallback(reports.append)
+    supervised.other.says("[{}, null]")
+    assert reports[0].trouble == "workers that do not run: 1 of 2"
+    supervised.supervisor.reconfigure("{}", 10.0)
+    supervised.supervisor.certificates_changed()
+    stopped = supervised.supervisor.stopService()
+    supervised.other.ends()
+    assert stopped.called
+    assert not reactor.getDelayedCalls()
+
+
+class Port:
+    """A port that listens nowhere."""
+
+    addressFamily = socket.AF_INET
+
+    def fileno(self) -> int:
+        return 0
+
+
+@pytest.mark.parametrize("broken", ["fork", "memory"])
+def test_keys_are_not_left_open(
+    supervised: Supervised, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    """However far it came, no private key stays open."""
+    identity = Identity.from_files(*files(tmp_path)[:2])
+    memories: list[int] = []
+
+    def in_memory() -> int:
+        if memories and broken == "memory":
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        memories.append(Identity.in_memory(identity))
+        return memories[-1]
+
+    monkeypatch.setattr(identity, "in_memory", in_memory)
+    endpoint: Any = TLSServerEndpoint(None, identity, supervised.reactor)  # type: ignore[arg-type]
+    factory: Any = None
+    supervised.supervisor.specs = [ListenerSpec("", [("", endpoint)] * 2, factory, "")]
+    supervised.supervisor.ports = [Port(), Port()]  # type: ignore[list-item]
+    supervised.reactor.forks = broken == "memory"
+    supervised.one.ends()
+    supervised.reactor.turn(RESTART_DELAY)
+    assert len(memories) == (1 if broken == "memory" else 2)
+    for memory in memories:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(memory)
+    assert len(supervised.reactor.started) == 2
+
+
+class SingleProcessReport:
+    """One worker and what came of it."""
+
+    def __init__(self) -> None:
+        self.logged: list[bytes] = []
+        self.worker = WorkerProcess(Clock(), "first", self.logged.append, lambda: None)
+        self.process = Process(self.worker, 100)
+
+
+@pytest.fixture
+def alone() -> SingleProcessReport:
+    return SingleProcessReport()
+
+
+def test_told_when_it_listens(alone: SingleProcessReport) -> None:
+    """It is told one thing at a time, and of those that it has missed, the last of each kind."""
+    worker, process = alone.worker, alone.process
+    assert process.heard == b"first\n"
+    for number in range(1000):
+        worker.tell(f"{number}")
+        worker.tell(f"{CERTIFICATES}{number}")
+    assert process.heard == b"first\n"
+    process.says("READY=1")
+    assert process.heard == b"first\n999\n"
+    worker.tell("1000")
+    process.says(HEARD)
+    process.says(HEARD)
+    assert process.heard == f"first\n999\n{CERTIFICATES}999\n1000\n".encode()
+    process.says(HEARD)
+    worker.tell("1001")
+    assert process.heard.endswith(b"\n1001\n")
+
+
+def test_asked_once(alone: SingleProcessReport) -> None:
+    """It is not asked again before it has answered."""
+    for _ in range(1000):
+        alone.worker.respondent.ask().addErrback(lambda _: None)
+    assert alone.process.heard == b"first\n" + QUESTION + b"\n"
+
+
+@pytest.mark.parametrize("descriptor", [1, 2, REPORTS])
+def test_line_without_end(alone: SingleProcessReport, descriptor: int) -> None:
+    """What is too long for a line is thrown away to its end, and what follows is not."""
+    with capturedLogs() as events:
+        for _ in range(3):
+            alone.process.writes(bytes(LONGEST_LINE), descriptor)
+        lines = (alone.worker._logged, alone.worker._said, alone.worker._reported)
+        assert all(len(each._partial) <= LONGEST_LINE for each in lines)
+        alone.process.writes(b"the end of it\nCOUNTS=1 2\n", descriptor)
+        alone.process.ends()
+    assert alone.logged == ([b"COUNTS=1 2\n"] if descriptor == 1 else [])
+    assert [event["line"] for event in events] == (["COUNTS=1 2"] if descriptor == 2 else [])
+    assert alone.worker.counts == (Counts(1, 2) if descriptor == REPORTS else Counts(0, 0))
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        *("COUNTS=", "COUNTS=1", "COUNTS=a b", "COUNTS=1 2 3", "COUNTS=" + "9" * 5000 + " 1"),
+        *("[", "[1]", "[[], []]", '[{"x": 1}, null]', "[" * 100_000, "\udcff", "\x1b[31m="),
+    ],
+)
+def test_nonsense(alone: SingleProcessReport, nonsense: str) -> None:
+    """What it says without sense is told once, and escaped; what makes sense counts."""
+    with capturedLogs() as events:
+        for _ in range(3):
+            alone.process.writes(nonsense.encode("utf-8", "surrogateescape") + b"\n", REPORTS)
+    assert len(events) <= 1
+    for event in events:
+        assert event["log_level"] is LogLevel.error
+        assert event["line"].isprintable()
+        assert len(event["line"]) <= 400
+    alone.process.says("COUNTS=1 2")
+    assert alone.worker.counts == Counts(1, 2)

@@ -1,0 +1,414 @@
+"""
+The disk threads.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import queue
+import threading
+from collections.abc import Iterator
+from functools import partial
+from types import SimpleNamespace
+from typing import Any, NoReturn
+
+import pytest
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
+from twisted.logger import capturedLogs, formatEvent
+from twisted.python.failure import Failure
+
+from tests.support.helpers import PATIENCE, reactor, turns, until
+from twisted_upload.disk.threads import NICENESS, DiskThreads, PoolStopped
+from twisted_upload.testing import ManualDisk
+
+
+@pytest.fixture
+def disk() -> Iterator[DiskThreads]:
+    disk = DiskThreads(reactor, 3, "test-disk")
+    yield disk
+    stopped = disk.stop()
+    assert stopped.called
+    for thread in disk._threads:
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
+
+
+async def test_result(disk: DiskThreads) -> None:
+    """What a job returns comes back, in the reactor's thread."""
+    threads = []
+
+    def job() -> int:
+        threads.append(threading.current_thread())
+        return 42
+
+    def here(result: int) -> int:
+        threads.append(threading.current_thread())
+        return result
+
+    assert await disk.run(job).addCallback(here) == 42
+    there, back = threads
+    assert there.name.startswith("test-disk")
+    assert there.daemon
+    assert back is threading.main_thread()
+
+
+async def test_exception(disk: DiskThreads) -> None:
+    """What a job raises comes back, and the thread lives on."""
+    with pytest.raises(ZeroDivisionError):
+        await disk.run(lambda: 1 // 0)
+    assert await disk.run(lambda: "still there") == "still there"
+
+
+async def test_even_an_exit(disk: DiskThreads) -> None:
+    """The same for an exception that is not an `Exception`."""
+
+    def leave() -> None:
+        raise SystemExit(3)
+
+    ends: list[type[BaseException] | None] = []
+    disk.run(leave).addErrback(lambda failure: ends.append(failure.check(SystemExit)))
+    await until(lambda: ends)
+    assert ends == [SystemExit]
+    assert await disk.run(lambda: "still there") == "still there"
+
+
+async def test_nothing_at_once(disk: DiskThreads) -> None:
+    """No result comes before `run` has returned."""
+    done = disk.run(lambda: None)
+    assert not done.called
+    await done
+
+
+async def test_order(disk: DiskThreads) -> None:
+    """With one thread, jobs are done in the order they came."""
+    one = DiskThreads(reactor, 1)
+    order: list[int] = []
+    await gatherResults([one.run(partial(order.append, number)) for number in range(100)])
+    assert order == [*range(100)]
+    one.stop()
+
+
+async def test_at_most_so_many(disk: DiskThreads) -> None:
+    """No more jobs are done at a time than there are threads, and as many as that."""
+    barrier = threading.Barrier(3, timeout=PATIENCE)
+    at_work, most = [0], [0]
+    lock = threading.Lock()
+
+    def job() -> None:
+        with lock:
+            at_work[0] += 1
+            most[0] = max(most[0], at_work[0])
+        barrier.wait()
+        with lock:
+            at_work[0] -= 1
+
+    await gatherResults([disk.run(job) for _ in range(9)])
+    assert most == [3]
+    assert len(disk._threads) == 3
+
+
+async def test_threads_as_needed(disk: DiskThreads) -> None:
+    """Threads are started when they are needed: one after another, jobs need one."""
+    assert disk._threads == []
+    for _ in range(5):
+        await disk.run(lambda: None)
+    assert len(disk._threads) == 1
+
+
+async def test_a_stuck_job_holds_up_nobody_else(disk: DiskThreads) -> None:
+    """A job that waits for a dead disk leaves the other threads to the others."""
+    go_on = threading.Event()
+    stuck = disk.run(lambda: go_on.wait(PATIENCE))
+    assert await gatherResults([disk.run(lambda: 1) for _ in range(20)]) == [1] * 20
+    assert not stuck.called
+    go_on.set()
+    assert await stuck is True
+
+
+async def test_jobs_from_results(disk: DiskThreads) -> None:
+    """A result may ask for the next job."""
+
+    def again(count: int) -> Deferred[int] | int:
+        return disk.run(lambda: count - 1).addCallback(again) if count else 0
+
+    assert await disk.run(lambda: 50).addCallback(again) == 0
+
+
+async def test_stepping_aside(disk: DiskThreads) -> None:
+    """Who steps aside has what is done meanwhile at once; the reactor is not woken for it."""
+    done = disk.run(lambda: 42)
+    assert disk.step_aside(PATIENCE)
+    assert done.result == 42
+    wakes: list[object] = []
+    disk._reactor = SimpleNamespace(callFromThread=wakes.append)  # type: ignore[assignment]
+    go_on = threading.Event()
+    late = disk.run(lambda: go_on.wait(PATIENCE))
+    soon = disk.run(lambda: 43)
+    assert disk.step_aside(PATIENCE)
+    assert (soon.called, late.called, wakes) == (True, False, [])
+    disk._reactor = reactor
+    go_on.set()  # nobody steps aside: the reactor is woken again
+    assert await late
+
+
+async def test_stepping_aside_in_vain(disk: DiskThreads) -> None:
+    """Who steps aside for too long a job goes on, and its result still comes."""
+    go_on = threading.Event()
+    done = disk.run(lambda: go_on.wait(PATIENCE))
+    assert not disk.step_aside(0.0)
+    go_on.set()
+    assert await done
+
+
+async def test_a_result_in_the_last_moment(
+    disk: DiskThreads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A result that comes when stepping aside has just ended in vain is not left lying."""
+    results = disk._results
+
+    class Late:
+        """Gives up, and only then a job ends, which thinks that somebody still waits."""
+
+        def get(self, timeout: float) -> NoReturn:
+            assert not disk._asleep
+            ended.set()
+            for thread in disk._threads:
+                thread.join(0)
+            while results.empty():
+                pass
+            raise queue.Empty
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(results, name)
+
+    ended = threading.Event()
+    done = disk.run(lambda: ended.wait(PATIENCE))
+    monkeypatch.setattr(disk, "_results", Late())
+    assert not disk.step_aside(PATIENCE)
+    assert done.called
+
+
+async def test_going_on(disk: DiskThreads) -> None:
+    """A job can end the stepping aside before it has been done; where nobody does, that is
+    nothing."""
+    done = []
+    go_on = threading.Event()
+
+    def job() -> bool:
+        disk.go_on()
+        return go_on.wait(PATIENCE)
+
+    done.append(disk.run(job))
+    assert disk.step_aside(PATIENCE)
+    assert not done[0].called
+    go_on.set()
+    await done[0]
+    done.append(disk.run(job))
+    await done[1]
+    last = disk.run(lambda: 1)
+    disk.step_aside(PATIENCE)
+    assert await last == 1
+
+
+async def test_results_from_aside(disk: DiskThreads) -> None:
+    """What is delivered while somebody steps aside may ask for more, and step aside itself."""
+    order: list[int] = []
+
+    def next_one(number: int) -> None:
+        order.append(number)
+        if number < 50:
+            disk.run(lambda: number + 1).addCallback(next_one)
+            disk.step_aside(PATIENCE)
+
+    disk.run(lambda: 1).addCallback(next_one)
+    disk.step_aside(PATIENCE)
+    await until(lambda: len(order) == 50)
+    assert order == [*range(1, 51)]
+
+
+async def test_nobody_steps_aside_at_the_end(disk: DiskThreads) -> None:
+    """Jobs that follow from the last results are still done: nobody takes these too early."""
+    go_on = threading.Event()
+    followed: list[int] = []
+
+    def last(_: object) -> None:
+        done = disk.run(lambda: 1)
+        assert not disk.step_aside(PATIENCE)
+        done.addCallback(lambda result: disk.run(lambda: followed.append(result)))
+
+    disk.run(lambda: go_on.wait(PATIENCE)).addCallback(last)
+    stopped = disk.stop()
+    go_on.set()
+    await stopped
+    assert followed == [1]
+    assert disk._ended
+
+
+async def test_results_have_their_turn(disk: DiskThreads) -> None:
+    """What is done while results are delivered is delivered in another turn of the reactor."""
+    turn = [0]
+    turns_of_results: list[int] = []
+
+    def count() -> None:
+        turn[0] += 1
+        if len(turns_of_results) < 5:
+            reactor.callLater(0, count)
+
+    def again(_: object = None) -> None:
+        turns_of_results.append(turn[0])
+        if len(turns_of_results) < 5:
+            done = threading.Event()
+            disk.run(lambda: None).addCallback(again)
+            disk.run(done.set)
+            done.wait(PATIENCE)  # and so the first one is most likely there
+
+    reactor.callLater(0, count)
+    disk.run(lambda: None).addCallback(again)
+    await until(lambda: len(turns_of_results) == 5)
+    assert len({*turns_of_results}) == 5
+
+
+async def test_many(disk: DiskThreads) -> None:
+    """Of very many jobs none is lost, and each has its own result."""
+    results = await gatherResults([disk.run(partial(int, number)) for number in range(2000)])
+    assert results == [*range(2000)]
+
+
+async def test_stop_waits(disk: DiskThreads) -> None:
+    """Stopping waits for what was taken and what follows from it, and may be said twice."""
+    go_on = threading.Event()
+    done = [disk.run(lambda: go_on.wait(PATIENCE)) for _ in range(6)]
+    stopped, again = disk.stop(), disk.stop()
+    await turns()
+    assert not stopped.called
+    cleaned_up: list[None] = []
+    done[0].addCallback(lambda _: disk.run(lambda: cleaned_up.append(None)))
+    go_on.set()
+    await gatherResults([stopped, again])
+    assert all(one.called for one in done)
+    assert cleaned_up == [None]
+    refused: list[Failure] = []
+    disk.run(lambda: None).addErrback(refused.append)
+    assert [failure.type for failure in refused] == [PoolStopped]
+
+
+async def test_stop_waiting(disk: DiskThreads) -> None:
+    """Whoever waits for the end can stop waiting."""
+    go_on = threading.Event()
+    done = disk.run(lambda: go_on.wait(PATIENCE))
+    stopped = disk.stop()
+    ends: list[type[BaseException] | None] = []
+    stopped.addErrback(lambda failure: ends.append(failure.check(CancelledError)))
+    stopped.cancel()
+    assert ends == [CancelledError]
+    go_on.set()
+    await done
+
+
+async def test_a_result_that_cannot_be_delivered(
+    disk: DiskThreads, expected_errors: list[str]
+) -> None:
+    """A result that cannot be delivered does not keep those of the same bunch from the others."""
+    expected_errors.append("AlreadyCalledError")
+    go_on = threading.Event()
+    results: list[int] = []
+    for number in range(3):
+        done = disk.run(partial(_after, go_on, number))
+        done.addCallback(results.append)
+        if number == 1:
+            done.callback(99)  # somebody else has fired it
+    go_on.set()
+    await until(lambda: not disk._unfinished)
+    assert sorted(results) == [0, 2, 99]
+
+
+def _after(event: threading.Event, number: int) -> int:
+    event.wait(PATIENCE)
+    return number
+
+
+async def test_no_threads(disk: DiskThreads, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the system has no thread, a job fails and does not count; with some, they do it."""
+
+    def cannot(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", cannot)
+        with pytest.raises(OSError, match="can't start new thread") as failed:
+            await disk.run(lambda: 1)
+        assert failed.value.errno == errno.EAGAIN
+    assert await disk.run(lambda: 2) == 2
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", cannot)
+        assert await gatherResults([disk.run(lambda: 3) for _ in range(5)]) == [3] * 5
+
+
+async def test_aside(disk: DiskThreads) -> None:
+    """Long jobs have threads of their own, which give way to the others; neither waits for both."""
+    go_on = threading.Event()
+
+    def niceness() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    here = niceness()
+    stuck = [disk.run_aside(lambda: go_on.wait(PATIENCE)) for _ in range(5)]
+    assert await disk.run(niceness) == here
+    go_on.set()
+    assert await gatherResults(stuck) == [True] * 5
+    assert await disk.run_aside(niceness) == min(here + NICENESS, 19)
+
+
+async def test_not_allowed_to_give_way(disk: DiskThreads, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where threads may not give way, long jobs are done all the same, and that is told once."""
+
+    def forbidden(*_: int) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "setpriority", forbidden)
+    together = threading.Barrier(3)
+    with capturedLogs() as events:
+        jobs = [disk.run_aside(lambda: together.wait(PATIENCE)) for _ in range(3)]
+        assert sorted(await gatherResults(jobs)) == [0, 1, 2]
+        await disk.run_aside(lambda: None)
+    assert [formatEvent(event) for event in events] == [
+        "threads with long jobs cannot give way to the others: Operation not permitted"
+    ]
+
+
+async def test_stop_waits_for_long_jobs(disk: DiskThreads) -> None:
+    """Stopping waits for long jobs too, and what follows from them is still done."""
+    go_on = threading.Event()
+    done = disk.run_aside(lambda: go_on.wait(PATIENCE))
+    cleaned_up = done.addCallback(lambda _: disk.run(lambda: "cleaned up"))
+    stopped = disk.stop()
+    assert not stopped.called
+    go_on.set()
+    await stopped
+    assert await cleaned_up == "cleaned up"
+
+
+def test_stop_unused() -> None:
+    """Threads that were never needed are stopped at once."""
+    assert DiskThreads(reactor).stop().called
+
+
+def test_manual_disk() -> None:
+    """The fake does what it is told, when it is told, and what follows from that."""
+    disk, order = ManualDisk(), []
+
+    def first(_: object) -> None:
+        order.append("first")
+        disk.run(lambda: order.append("third"))
+
+    disk.run(lambda: None).addCallback(first)
+    disk.run(lambda: order.append("second"))
+    failures: list[Failure] = []
+    disk.run(lambda: 1 // 0).addErrback(failures.append)
+    assert (disk.waiting, order) == (3, [])
+    disk.work(1)
+    assert (disk.waiting, order) == (3, ["first"])
+    disk.work()
+    assert (disk.waiting, order) == (0, ["first", "second", "third"])
+    assert [failure.type for failure in failures] == [ZeroDivisionError]

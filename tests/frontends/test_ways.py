@@ -1,0 +1,449 @@
+"""
+The ways in which an upload comes to a door (`tests.support.ways`), and what does not depend on
+them: from a store on a disk to the log.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+import socket
+import stat
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred, ensureDeferred, succeed
+
+from tests.support.helpers import (
+    OpenFrontend,
+    in_thread,
+    open_frontend,
+    read_all,
+    reset,
+    turns,
+    until,
+)
+from tests.support.hook_markers import lines, waiting
+from tests.support.stores import MILLISECONDS, Rig, ThreadedRig
+from tests.support.ways import Way, close, half_close, half_close_and_reset
+from twisted_upload.core.answers import read_answer
+from twisted_upload.core.names import told_suffix
+from twisted_upload.disk.files import Space
+from twisted_upload.errors import UploadRefused
+from twisted_upload.frontends.raw.factory import UploadProtocol
+from twisted_upload.frontends.settings import FrontendSettings
+from twisted_upload.hooks.marker import Marker
+from twisted_upload.hooks.spool import HOOKS, WAITING
+from twisted_upload.net.ports import accept_the_rest, keep_urgent_bytes
+from twisted_upload.net.transport import EagerServer
+from twisted_upload.observability.counters import ProgramCounts
+from twisted_upload.stores.directory.space import Reserve
+from twisted_upload.testing import FaultyFiles
+
+KEPT = "上传成功".encode()
+
+
+# -- the ways -----------------------------------------------------------------
+
+
+async def test_whole_at_accept() -> None:
+    """Of one that is whole when it is accepted all bytes are there then, and the end."""
+    async with open_frontend() as frontend:
+        frontend.port.stopReading()
+        peer = await Way.WHOLE.come(frontend, b"con", b"tent")
+        ours, _ = frontend.port.socket.accept()
+        with ours:
+            assert ours.recv(100) == b"content"
+            assert ours.recv(100) == b""
+        peer.close()
+
+
+@pytest.mark.parametrize(
+    ("way", "heard"),
+    [
+        (Way.BEGUN, ["con", "tent", "the end"]),
+        (Way.PIECES, ["con", "tent", "the end"]),
+        (Way.LATER, ["content", "the end"]),
+    ],
+)
+async def test_others(way: Way, heard: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the others no more is there than is said of them."""
+    told: list[str] = []
+
+    class Ear(UploadProtocol):
+        def dataReceived(self, data: bytes) -> None:
+            told.append(data.decode())
+            super().dataReceived(data)
+
+        def readConnectionLost(self) -> None:
+            told.append("the end")
+            super().readConnectionLost()
+
+    monkeypatch.setattr("twisted_upload.frontends.raw.factory.UploadProtocol", Ear)
+    async with open_frontend() as frontend:
+        assert await way.send(frontend, b"con", b"tent") == KEPT
+        assert told == heard
+
+
+# -- to a disk ----------------------------------------------------------------
+
+NAME = f"{MILLISECONDS}.bin"
+
+
+@contextlib.asynccontextmanager
+async def _on_disk(
+    tmp_path: Path, chosen: FrontendSettings | None = None, **more: Any
+) -> AsyncIterator[tuple[OpenFrontend, Rig]]:
+    """A door whose store has a disk that works when the test says so."""
+    rig = Rig(tmp_path / "inbox", **more)
+    async with open_frontend(chosen, store=rig.store) as frontend:
+        yield frontend, rig
+        assert frontend.factory.gate.admission.slots.taken == 0
+    rig.disk.work()
+    assert (rig.store.held, rig.unfinished) == (0, [])
+    rig.close()
+
+
+async def _hear(rig: Rig, peer: socket.socket) -> bytes:
+    """What a sender hears while the disk works."""
+    hearing = in_thread(read_all, peer)
+    while not hearing.called:
+        rig.disk.work()
+        await turns(1)
+    return await hearing
+
+
+def _code(answer: bytes) -> str:
+    refused = read_answer(answer)
+    assert isinstance(refused, UploadRefused), answer
+    return refused.code
+
+
+@pytest.mark.parametrize("size", [1, 4096, 100_000])
+async def test_file(way: Way, tmp_path: Path, size: int) -> None:
+    """Until the disk has done its work nothing is said or visible; then there is the file."""
+    content = os.urandom(size)
+    async with _on_disk(tmp_path) as (frontend, rig):
+        peer = await way.come(frontend, content)
+        await until(lambda: frontend.factory.uploads_in_flight and rig.disk.waiting)
+        await turns()
+        assert select.select([peer], [], [], 0)[0] == []
+        assert rig.kept == {}
+        assert await _hear(rig, peer) == KEPT
+        assert rig.kept == {NAME: content}
+        assert stat.S_IMODE((rig.folder / NAME).stat().st_mode) == 0o640
+        await frontend.is_quiet()
+
+
+async def test_names(way: Way, tmp_path: Path) -> None:
+    """Files of the same millisecond have names of their own, in the order in which they came."""
+    async with _on_disk(tmp_path) as (frontend, rig):
+        for content in b"first", b"second", b"third":
+            assert await _hear(rig, await way.come(frontend, content)) == KEPT
+        assert rig.kept == {
+            NAME: b"first",
+            NAME.replace(".", "-1."): b"second",
+            NAME.replace(".", "-2."): b"third",
+        }
+        await frontend.is_quiet()
+
+
+async def test_suffix(way: Way, tmp_path: Path) -> None:
+    """What a file is is told from its first bytes, however few of them come at first."""
+    async with _on_disk(tmp_path, suffix=told_suffix) as (frontend, rig):
+        peer = await way.come(frontend, b"\x89P", b"NG\r\n\x1a\n" + bytes(50))
+        assert await _hear(rig, peer) == KEPT
+        assert [*rig.kept] == [f"{MILLISECONDS}.png"]
+        await frontend.is_quiet()
+
+
+@pytest.mark.parametrize("call", ["create", "write", "chmod", "fsync", "rename"])
+async def test_failing_disk(way: Way, tmp_path: Path, call: str) -> None:
+    """A disk that fails in any step of a small upload is heard; the next one is kept."""
+    async with _on_disk(tmp_path, mode=0o666) as (frontend, rig):
+        # Pieces are written together.
+        for one in {call, "writev" if call == "write" else call}:
+            rig.files.fail(one, errno.ENOSPC)
+        assert _code(await _hear(rig, await way.come(frontend, b"content"))) == "no-space"
+        assert rig.files.calls[call] + (call == "write" and rig.files.calls["writev"]) == 1
+        rig.files.heal()
+        assert rig.kept == {}
+        assert rig.unfinished == []
+        assert await _hear(rig, await way.come(frontend, b"content")) == KEPT
+        assert [event.get("code") for event in frontend.log.ends] == ["no-space", None]
+        await frontend.is_quiet()
+
+
+async def test_unhealthy(way: Way, tmp_path: Path) -> None:
+    """After a failure of the disk all are refused, and nothing is asked of it, until it works."""
+    async with _on_disk(tmp_path) as (frontend, rig):
+        rig.files.fail("fsync", errno.EIO)
+        assert _code(await _hear(rig, await way.come(frontend, b"content"))) == "store-error"
+        await frontend.is_quiet()
+        assert _code(await way.send(frontend, b"content")) == "store-error"
+        assert rig.disk.waiting == 0
+        assert [event["code"] for event in frontend.log.ends] == ["store-error"] * 2
+        rig.clock.advance(3600)
+        rig.disk.work()
+        assert await _hear(rig, await way.come(frontend, b"content")) == KEPT
+        await frontend.is_quiet()
+
+
+async def test_below_the_reserve(way: Way, tmp_path: Path) -> None:
+    """Where too little space is free, nothing is begun."""
+
+    class Nearly(FaultyFiles):
+        def free(self, directory: int) -> Space:
+            return Space(9, 100)
+
+    reserve = Reserve(percent=10)
+    async with _on_disk(tmp_path, files=Nearly(), reserve=reserve) as (frontend, rig):
+        assert _code(await way.send(frontend, b"content")) == "no-space"
+        rig.disk.work()
+        assert not rig.files.calls.keys() & {"create", "write", "writev"}
+        assert frontend.log.kinds == ["refused"]
+        await frontend.is_quiet()
+
+
+async def test_all_memory_is_taken(way: Way, tmp_path: Path) -> None:
+    """One that comes while the others hold all memory goes to the disk at once, and is kept."""
+    content = os.urandom(100_000)
+    async with _on_disk(tmp_path, most_held=100) as (frontend, rig):
+        peers = []
+        for _ in range(3):
+            coming = ensureDeferred(way.come(frontend, content))
+            while not coming.called:  # where it has to wait for the disk
+                await turns(1)
+                if way is not Way.WHOLE:
+                    rig.disk.work()
+            peers.append(await coming)
+        for peer in peers:
+            assert await _hear(rig, peer) == KEPT
+        assert [*rig.kept.values()] == [content] * 3
+        await frontend.is_quiet()
+
+
+@pytest.mark.parametrize("size", [7, 100_000])
+async def test_given_up(way: Way, tmp_path: Path, size: int) -> None:
+    """What is refused at the end of the daemon while it waits for the disk is not written."""
+    async with _on_disk(tmp_path) as (frontend, rig):
+        peer = await way.come(frontend, bytes(size))
+        await until(lambda: rig.disk.waiting)
+        drained = frontend.factory.drain()
+        assert not drained.called
+        frontend.factory.refuse_the_rest()
+        assert drained.called
+        assert _code(await in_thread(read_all, peer)) == "shutting-down"
+        rig.disk.work()
+        assert rig.kept == {}
+        assert not rig.files.calls.keys() & {"create", "write", "writev", "fsync", "rename"}
+        await frontend.is_quiet()
+
+
+async def test_gone_while_it_waits_for_the_disk(way: Way, tmp_path: Path) -> None:
+    """A sender that goes meanwhile forfeits the answer, and keeps its place until the end."""
+    async with _on_disk(tmp_path) as (frontend, rig):
+        peer = await way.come(frontend, b"content")
+        await until(lambda: rig.disk.waiting)
+        reset(peer)
+        await turns()
+        assert frontend.factory.uploads_in_flight == 1
+        assert frontend.factory.gate.admission.slots.taken == 1
+        rig.disk.work()
+        await until(lambda: frontend.log.ends)
+        await frontend.is_quiet()
+        assert rig.kept == {NAME: b"content"}
+        assert frontend.log.kinds == ["kept"]
+        assert frontend.log.loud() == []
+
+
+# -- what follows -------------------------------------------------------------
+
+
+class _Hooks:
+    """
+    Starts no programs.
+
+    :ivar told: for which markers it should have.
+    """
+
+    counts = ProgramCounts()
+
+    def __init__(self) -> None:
+        self.told: list[Marker] = []
+        self.peer: socket.socket | None = None
+        self.heard = b""
+
+    def check(self) -> None:
+        """Fine."""
+
+    def start(self, queue: object) -> None:
+        """It does not."""
+
+    def kept(self, marker: Marker) -> None:
+        self.told.append(marker)
+        self.heard = _heard_so_far(self.peer)
+
+    def stop(self, seconds: float) -> Deferred[None]:
+        return succeed(None)
+
+
+def _heard_so_far(peer: socket.socket | None) -> bytes:
+    assert peer is not None
+    return peer.recv(100) if select.select([peer], [], [], 0)[0] else b""
+
+
+async def test_marker(way: Way, tmp_path: Path) -> None:
+    """Of a kept file there is a marker with all that is known; its program is told after the
+    sender."""
+    hooks = _Hooks()
+    async with _on_disk(tmp_path, hooks=hooks) as (frontend, rig):
+        frontend.factory.name = "front"
+        hooks.peer = peer = await way.come(frontend, b"content")
+        await until(lambda: rig.disk.waiting)
+        rig.disk.work()
+        await until(lambda: hooks.told)
+        assert hooks.heard == KEPT
+        (name,) = waiting(rig.folder)
+        said = lines(rig.folder / HOOKS / WAITING / name)[0]
+        host, port = peer.getsockname()
+        assert (said["listener"], said["peer"]) == ("front", f"{host}:{port}")
+        assert said["arrived"] == MILLISECONDS / 1000
+        assert rig.kept == {NAME: b"content"}
+        await frontend.is_quiet()
+
+
+@pytest.mark.parametrize("end", ["kept", "refused"])
+async def test_told_after_the_answer(way: Way, end: str) -> None:
+    """Whoever is told of an end can be sure that the sender has been."""
+    heard: list[bytes] = []
+    async with open_frontend() as frontend:
+        frontend.store.holding = True
+        peer = await way.come(frontend, b"content")
+        await until(lambda: frontend.store._held)
+        frontend.factory.observers = (lambda _: heard.append(_heard_so_far(peer)),)
+        if end == "kept":
+            frontend.store.release()
+            assert heard == [KEPT]
+        else:
+            frontend.factory.refuse_the_rest()
+            assert [*map(_code, heard)] == ["shutting-down"]
+
+
+# -- the socket ---------------------------------------------------------------
+
+
+async def test_urgent_bytes(way: Way) -> None:
+    """Urgent bytes are bytes of the file, in their place."""
+
+    def end(peer: socket.socket) -> None:
+        peer.send(b"!", socket.MSG_OOB)
+        peer.sendall(b" and more")
+        peer.send(b"?", socket.MSG_OOB)
+        peer.shutdown(socket.SHUT_WR)
+
+    async with open_frontend() as frontend:
+        keep_urgent_bytes(frontend.port)
+        peer = await way.come(frontend, b"content", end=end)
+        assert await in_thread(read_all, peer) == KEPT
+        assert frontend.kept == [b"content! and more?"]
+
+
+@pytest.mark.parametrize("end", [close, half_close_and_reset, reset])
+async def test_dead_at_a_unix_socket(
+    way: Way, tmp_path: Path, end: Callable[[socket.socket], None]
+) -> None:
+    """A sender at a unix socket that has gone at its end is lost, and nothing is kept."""
+    async with open_frontend() as frontend, frontend.also_at("unix", tmp_path) as connect:
+        await way.come(frontend, b"content", connect=connect, end=end)
+        await until(lambda: frontend.log.ends)
+        await frontend.is_quiet()
+        assert frontend.kept == []
+        assert frontend.store.unfinished == []
+        assert frontend.log.kinds == ["lost"]
+        assert frontend.factory.gate.admission.slots.taken == 0
+
+
+LONG = "x" * 8_000_000
+"""An answer of which a socket takes some at a time."""
+
+
+async def test_long_answer(way: Way) -> None:
+    """What a socket does not take of the answer at once comes later."""
+    async with open_frontend(FrontendSettings(answer=LONG)) as frontend:
+        assert await way.send(frontend, b"content") == LONG.encode()
+        await frontend.is_quiet()
+        assert frontend.factory.gate.admission.slots.taken == 0
+        assert len(frontend.factory.active_settings.lingering) == 0
+
+
+async def test_long_answer_that_nobody_reads(way: Way) -> None:
+    """A sender that does not take it is waited for, so long and no longer; its place is free."""
+    async with open_frontend(FrontendSettings(answer=LONG, linger_time=5)) as frontend:
+        peer = await way.come(frontend, b"content")
+        await until(lambda: frontend.log.ends)
+        frontend.clock.advance(4.9)
+        await turns()
+        assert frontend.factory.protocols
+        frontend.clock.advance(0.1)
+        await frontend.is_quiet()
+        assert frontend.factory.gate.admission.slots.taken == 0
+        with pytest.raises(ConnectionResetError):
+            read_all(peer)
+
+
+async def test_no_transport_for_a_long_answer(
+    monkeypatch: pytest.MonkeyPatch, expected_errors: list[str]
+) -> None:
+    """Where what is left of an answer can have no transport, the connection is closed."""
+    expected_errors.append("Cannot allocate memory")
+
+    def broken(_: Any, view: memoryview, ours: socket.socket, *__: Any) -> None:
+        ours.close()
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    async with open_frontend(FrontendSettings(answer=LONG)) as frontend:
+        with monkeypatch.context() as patch:
+            patch.setattr(EagerServer, "__init__", broken)
+            await Way.WHOLE.come(frontend, b"content")
+            await until(lambda: frontend.log.ends)
+        await turns()
+        left = [*frontend.factory.protocols]
+        frontend.factory.protocols.clear()
+        assert left == []
+        assert frontend.factory.gate.admission.slots.taken == 0
+
+
+@pytest.mark.parametrize("end", [half_close, close])
+async def test_many_at_once(end: Callable[[socket.socket], None], tmp_path: Path) -> None:
+    """Many that are whole in the same turn of the reactor do not mix, on real disk threads."""
+    rig = ThreadedRig(tmp_path / "inbox")
+    contents = [b"upload %d " % number * (number + 1) for number in range(100)]
+    async with open_frontend(FrontendSettings(max_per_address=0), store=rig.store) as frontend:
+        peers = [await Way.WHOLE.come(frontend, content, end=end) for content in contents]
+        if end is half_close:
+            assert [await in_thread(read_all, peer) for peer in peers] == [KEPT] * 100
+        await until(lambda: len(frontend.log.ends) == 100)
+        await frontend.is_quiet()
+        assert sorted(rig.kept().values()) == sorted(contents)
+        assert frontend.factory.gate.admission.slots.taken == 0
+        assert len(frontend.factory.gate.admission) == 0
+    rig.close()
+
+
+async def test_accepted_at_the_end() -> None:
+    """Whoever has connected before a daemon stops is still served; who comes then is not."""
+    async with open_frontend() as frontend:
+        frontend.port.stopReading()
+        early = [await Way.WHOLE.come(frontend, b"%d" % number) for number in range(20)]
+        accept_the_rest(frontend.port)
+        await until(lambda: len(frontend.kept) == 20)
+        assert [read_all(peer) for peer in early] == [KEPT] * 20
+        frontend.factory.drain()
+        frontend.port.startReading()
+        assert _code(await Way.WHOLE.send(frontend, b"late")) == "shutting-down"
+        assert len(frontend.kept) == 20

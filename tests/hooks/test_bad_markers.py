@@ -1,0 +1,445 @@
+"""
+Markers that are not as we write them: each stops only itself.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import socket
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.support.helpers import open_descriptors
+from tests.support.hook_markers import failed, hooked_folder, keep, queue_of, waiting
+from tests.support.stores import MILLISECONDS
+from twisted_upload.errors import CannotStart
+from twisted_upload.hooks.marker import Marker, MarkerFolders
+from twisted_upload.hooks.spool import FAILED, HOOKS, WAITING, SpoolScan
+from twisted_upload.stores.directory.folder import Folder
+from twisted_upload.testing import FaultyFiles
+
+GOOD = {
+    "name": f"{MILLISECONDS}.bin",
+    "size": 5,
+    "sha256": None,
+    "peer": "192.0.2.7:50123",
+    "listener": "front",
+    "arrived": 1.5,
+    "inode": 1,
+    "modified": 1,
+    "marker": 1,
+}
+
+
+class Queue:
+    """A queue in which six files wait, and the oldest is to be spoilt."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.files = FaultyFiles()
+        self.folder: Folder = hooked_folder(path, self.files)
+        self.queue = queue_of(self.folder)
+        for serial in range(6):
+            _, marker = keep(self.folder, (MILLISECONDS, serial), b"hello")
+            self.queue.release(marker)
+        self.bad, *self.others = [path / HOOKS / WAITING / name for name in waiting(path)]
+
+    def look(self) -> SpoolScan:
+        return self.queue.next(100, ())
+
+    def spoil(self, **facts: Any) -> None:
+        """Have the oldest say something else."""
+        self.bad.write_text(json.dumps(self.facts() | facts) + "\n")
+
+    def facts(self) -> dict[str, Any]:
+        """What the oldest says."""
+        facts: dict[str, Any] = json.loads(self.bad.read_text())
+        return facts
+
+    def is_set_aside(self, why: str) -> None:
+        """The oldest is set aside, and the others are done."""
+        found = self.look()
+        (bad,) = found.bad
+        assert (bad.name, bad.why, bad.aside) == (self.bad.name, why, True)
+        assert len(found.markers) == 5
+        assert (failed(self.path), len(waiting(self.path))) == ([self.bad.name], 5)
+        assert self.look().bad == []
+
+
+@pytest.fixture
+def queue(tmp_path: Path) -> Iterator[Queue]:
+    queue = Queue(tmp_path)
+    before = open_descriptors(tmp_path)
+    yield queue
+    assert open_descriptors(tmp_path) == before
+
+
+def _socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as it:
+        it.bind(os.path.relpath(path))
+
+
+def _replaced(make: Callable[[Path], object]) -> Callable[[Queue], None]:
+    def replace(queue: Queue) -> None:
+        queue.bad.unlink()
+        make(queue.bad)
+
+    return replace
+
+
+def _full_folder(path: Path) -> None:
+    path.mkdir()
+    (path / "x").touch()
+
+
+def _chown(queue: Queue) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to give a file to somebody else")
+    os.chown(queue.bad, 12345, 12345)
+
+
+def _linked(queue: Queue) -> None:
+    os.link(queue.bad, queue.path / "another-name")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        (_replaced(Path.mkdir), "it is not a file"),
+        (_replaced(_full_folder), "it is not a file"),
+        (_replaced(lambda path: path.symlink_to("/etc/passwd")), "it is not a file"),
+        (_replaced(lambda path: path.symlink_to("nowhere")), "it is not a file"),
+        (_replaced(os.mkfifo), "it is not a file"),
+        (_replaced(_socket), "it is not a file"),
+        (_chown, "it belongs to uid 12345"),
+        (lambda queue: queue.bad.chmod(0o620), "others may write to it"),
+        (lambda queue: queue.bad.chmod(0o602), "others may write to it"),
+        (_linked, "it has another name, too"),
+    ],
+    ids=[
+        *("folder", "full folder", "link", "dead link", "pipe", "socket"),
+        *("owner", "group", "others", "hard link"),
+    ],
+)
+def test_what_we_did_not_make(
+    queue: Queue, spoil: Callable[[Queue], None], why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is not a file of our own, that nobody else can write to, is not even opened."""
+    monkeypatch.chdir(queue.path)  # names of sockets are short
+    spoil(queue)
+    queue.is_set_aside(why)
+
+
+def test_exchanged_in_between(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is exchanged between the first look and the opening is looked at again."""
+    real, other = os.open, queue.path / "other"
+    other.write_text(queue.bad.read_text())
+    other.chmod(0o666)
+
+    def opened(path: Any, flags: int, *rest: Any, **more: Any) -> int:
+        if path == queue.bad.name and other.exists():
+            other.rename(queue.bad)
+        return real(path, flags, *rest, **more)
+
+    monkeypatch.setattr(os, "open", opened)
+    queue.is_set_aside("others may write to it")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\n",
+        "null\n",
+        "[" * 60_000 + "\n",
+        '{"a":' * 10_000 + "\n",
+        '{"size": ' + "9" * 5_000 + "}\n",
+        '{"size": NaN}\n',
+        "\xff\xfe\n",
+        "\0\n",
+    ],
+    ids=["empty", "null", "deep", "deep too", "digits", "nan", "bytes", "nul"],
+)
+def test_what_is_not_json(queue: Queue, text: str) -> None:
+    """Nor is what JSON, or its reader, cannot be asked to bear."""
+    queue.bad.write_bytes(text.encode("latin-1"))
+    queue.is_set_aside("it is not JSON as we write it")
+
+
+@pytest.mark.parametrize("line", ["", "\n"])
+def test_huge(queue: Queue, line: str) -> None:
+    """A huge file is not read to its end."""
+    queue.bad.write_text(line)
+    os.truncate(queue.bad, 2**40)
+    queue.is_set_aside("it is not JSON as we write it" if line else "its first line has no end")
+
+
+WRONG: dict[str, list[Any]] = {
+    "name": [
+        *(None, 5, "", ".", "..", "x", ".bin", "../x", "1/2", "/etc/passwd", "1\0.bin", "1\n"),
+        *(
+            "1" * 5_000,
+            "1" + ".bin" * 100,
+            "1.b n",
+            "1-0.bin",
+            "-1.bin",
+            "1;id",
+            "1\udcff",
+            "１.bin",
+        ),
+        *("1-1-1.bin", "1.bin/", "$(id).bin", "\uff11.bin", "1795328130123.bin\x1b[2J"),
+    ],
+    "size": [None, "5", 5.0, True, -1, 2**64, 10**4_000],
+    "sha256": [5, "", "0" * 63, "0" * 65, "G" * 64, "A" * 64, "0" * 63 + "\n"],
+    "peer": [None, 5, "a\0b", "a\nb", "\x1b[2J", "x" * 513, "\u202e", "\udcff"],
+    "listener": [None, 5, "a b", "a\n", "A", "x" * 16_385, "é"],
+    "arrived": [None, "1", True, -1, 10**4_000, 1e300, 2.0**40],
+    "inode": [None, "5", 5.0, True, -1, 2**64],
+    "modified": [None, "5", 5.0, True, -1, 2**64],
+    "marker": [None, "5", 5.0, True, -1, 2**64],
+}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [(key, value) for key, values in WRONG.items() for value in values], ids=str
+)
+def test_what_we_do_not_write(queue: Queue, key: str, value: Any) -> None:
+    """Each thing that it says is of the kind, and within the bounds, of what we write."""
+    queue.spoil(**{key: value})
+    queue.is_set_aside(f"its {key} is none of ours")
+
+
+@pytest.mark.parametrize("key", GOOD)
+def test_what_is_missing(queue: Queue, key: str) -> None:
+    """Nothing may be missing."""
+    facts = queue.facts()
+    del facts[key]
+    queue.bad.write_text(json.dumps(facts) + "\n")
+    queue.is_set_aside(f"it has no {key}")
+
+
+def test_what_another_version_may_write(queue: Queue) -> None:
+    """What we do not know yet does no harm."""
+    queue.spoil(colour="blue", more={"a": [1, 2, None]})
+    assert len(queue.look().markers) == 6
+
+
+@pytest.mark.parametrize("suffix", ["", ".bin", ".tar.gz", ".a_b-c", "-7.bin"])
+def test_what_we_write(queue: Queue, suffix: str) -> None:
+    """Every name that we give is one of ours."""
+    name = f"{MILLISECONDS}{suffix}"
+    queue.spoil(name=name, sha256="0" * 64)
+    (queue.path / GOOD["name"]).rename(queue.path / name)  # type: ignore[operator]
+    assert queue.look().markers[0].name == name
+
+
+_JSON: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=5,
+)
+_FACTS = st.fixed_dictionaries(
+    {}, optional={key: st.just(value) | _JSON for key, value in GOOD.items()}
+)
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Marker, Path]]:
+    """A marker that can be written anew."""
+    folder = tmp_path_factory.mktemp("one")
+    descriptor = os.open(folder, os.O_RDONLY)
+    path = str(folder)
+    folders = MarkerFolders(
+        path, FaultyFiles(), descriptor, descriptor, descriptor, "o", durable=False, in_hand=set()
+    )
+    marker = Marker(folders, "i", listener="", peer="", arrived=0.0)
+    yield marker, folder / folders.name_of("i")
+    os.close(descriptor)
+
+
+@given(st.lists(st.binary() | _FACTS.map(lambda facts: json.dumps(facts).encode()), max_size=3))
+@settings(max_examples=300, deadline=None)
+def test_anything(one: tuple[Marker, Path], lines: list[bytes]) -> None:
+    """Whatever it says, it is a marker as we write them or none; nothing else happens."""
+    marker, path = one
+    path.write_bytes(b"\n".join(lines))
+    path.chmod(0o600)
+    try:
+        whole = marker.read()
+    except ValueError:
+        return
+    if whole:
+        assert marker.name.isprintable()
+        assert "/" not in marker.name
+        assert 0 <= marker.size < 2**64
+
+
+# -- set aside ----------------------------------------------------------------
+
+
+def test_reason(queue: Queue) -> None:
+    """What stands in failed/ says there why, if it is ours; moved back, it is the same again."""
+    queue.spoil(size=-1)
+    queue.is_set_aside("its size is none of ours")
+    path = queue.path / HOOKS / FAILED / queue.bad.name
+    assert json.loads(path.read_text().splitlines()[-1]) == {"failed": "its size is none of ours"}
+    path.rename(queue.bad)
+    queue.is_set_aside("its size is none of ours")
+
+
+def test_reason_is_not_written_elsewhere(queue: Queue, tmp_path: Path) -> None:
+    """Nothing is written to what is not ours."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_text("precious")
+    queue.bad.unlink()
+    queue.bad.symlink_to(elsewhere)
+    queue.is_set_aside("it is not a file")
+    assert elsewhere.read_text() == "precious"
+
+
+def test_many_reasons(queue: Queue) -> None:
+    """However often it is moved back, it does not grow for ever."""
+    queue.spoil(size=-1)
+    with queue.bad.open("a") as file:
+        file.write("\n" * 2**20)
+    queue.is_set_aside("its size is none of ours")
+    assert (queue.path / HOOKS / FAILED / queue.bad.name).stat().st_size < 2**20 + 1024
+
+
+def test_repaired(queue: Queue) -> None:
+    """A reason does no harm to a marker that is as it should be again."""
+    text = queue.bad.read_text()
+    queue.spoil(size=-1)
+    queue.is_set_aside("its size is none of ours")
+    path = queue.path / HOOKS / FAILED / queue.bad.name
+    path.write_text(text + path.read_text().partition("\n")[2])
+    path.rename(queue.bad)
+    assert len(queue.look().markers) == 6
+
+
+def test_cannot_be_moved(queue: Queue) -> None:
+    """What cannot be moved either is told once, left where it is, and holds up no other."""
+    queue.spoil(size=-1)
+    queue.files.fail("replace", errno.EPERM)
+    found = queue.look()
+    (bad,) = found.bad
+    assert (bad.name, bad.aside) == (queue.bad.name, False)
+    assert bad.why == "its size is none of ours; Operation not permitted"
+    assert len(found.markers) == 5
+    again = queue.look()
+    assert (again.bad, len(again.markers), again.waiting) == ([], 5, 6)
+    assert queue.bad.exists()
+
+
+def test_many_cannot_be_moved(tmp_path: Path) -> None:
+    """However many of them are the oldest, those behind them are reached."""
+    queue = Queue(tmp_path)
+    for path in [queue.bad, *queue.others[:4]]:
+        path.write_text("?\n")
+    queue.files.fail("replace", errno.EPERM, times=100)
+    seen = [queue.queue.next(1, ()) for _ in range(6)]
+    assert [len(found.bad) for found in seen] == [1, 1, 1, 1, 1, 0]
+    assert len(seen[-1].markers) == 1
+
+
+@pytest.mark.parametrize("error", [errno.EIO, errno.EMFILE, errno.ENOMEM, errno.ESTALE])
+def test_cannot_be_read_now(queue: Queue, error: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the disk does not give just now is nobody's fault: it stays, and is found later."""
+    real = Marker.read
+    name = queue.bad.name.partition(".")[0]
+
+    def read(marker: Marker) -> bool:
+        if marker.identity == name:
+            raise OSError(error, os.strerror(error))
+        return real(marker)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Marker, "read", read)
+        found = queue.look()
+        assert (found.bad, len(found.markers), found.gone) == ([], 5, 0)
+        assert found.error is not None
+        assert found.error.errno == error
+    again = queue.look()
+    assert (len(again.markers), again.error) == (6, None)
+
+
+@pytest.mark.parametrize("error", [errno.EIO, errno.ENOMEM])
+def test_file_cannot_be_looked_at_now(
+    queue: Queue, error: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same where the disk does not tell whether the file is there."""
+    real = Marker.is_at
+    name = queue.bad.name.partition(".")[0]
+
+    def is_at(marker: Marker, at: str) -> bool:
+        if marker.identity == name:
+            raise OSError(error, os.strerror(error))
+        return real(marker, at)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Marker, "is_at", is_at)
+        found = queue.look()
+        assert (found.bad, len(found.markers), found.gone) == ([], 5, 0)
+        assert found.error is not None
+    assert len(queue.look().markers) == 6
+
+
+def test_cannot_be_removed(queue: Queue) -> None:
+    """A marker without a file that cannot be removed holds up no other."""
+    (queue.path / GOOD["name"]).unlink()  # type: ignore[operator]
+    queue.files.fail("unlink", errno.EROFS)
+    found = queue.look()
+    assert (len(found.markers), found.gone) == (5, 0)
+    assert found.error is not None
+    assert (len(queue.look().markers), queue.bad.exists()) == (5, False)
+
+
+# -- owners -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        Path.mkdir,
+        _full_folder,
+        lambda path: path.symlink_to("/etc/passwd"),
+        lambda path: path.symlink_to("nowhere"),
+        os.mkfifo,
+        lambda path: path.touch(),
+        lambda path: path.touch(0),
+    ],
+    ids=["folder", "full folder", "link", "dead link", "pipe", "file", "unreadable file"],
+)
+def test_strange_owner(queue: Queue, make: Callable[[Path], object]) -> None:
+    """What stands where an owner's lock should be keeps nobody from taking over, or starting."""
+    ours = queue.bad.name.split(".")[1]
+    other = "0123456789ab"
+    make(queue.path / HOOKS / f"owner-{other}")
+    for path in [queue.bad, *queue.others]:
+        path.rename(path.with_name(path.name.replace(f".{ours}.", f".{other}.")))
+    assert len(queue.look().markers) == 6
+    hooked_folder(queue.path)  # and whoever starts is not kept from it
+
+
+def test_no_locks(tmp_path: Path) -> None:
+    """Where locks do not work, that is told, and not tried for ever."""
+    files = FaultyFiles()
+    one = hooked_folder(tmp_path, files)
+
+    def never(descriptor: int) -> bool:
+        status = os.fstat(descriptor)
+        path = os.readlink(f"/proc/self/fd/{descriptor}")
+        return not (stat.S_ISREG(status.st_mode) and "owner-" in path)
+
+    files.lock = never  # type: ignore[method-assign]
+    with pytest.raises(CannotStart, match=r"locks \(flock\) do not work here"):
+        hooked_folder(tmp_path, files)
+    assert len([name for name in os.listdir(tmp_path / HOOKS) if "owner" in name]) == 1
+    assert one.hooks is not None

@@ -1,0 +1,448 @@
+"""
+What the runner of ``--on-upload`` makes of the ends of programs: what they said, what
+is counted, and what somebody else has started.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.daemon import Daemon, until
+from tests.support.hook_markers import failed, keep, lines, waiting
+from tests.support.hook_rig import FAILURE, NAME, Hooks, open_hooks
+from tests.support.scraping import Scraper
+from tests.support.stores import MILLISECONDS
+from twisted_upload.hooks.command import HookEnd
+from twisted_upload.hooks.marker import Marker
+from twisted_upload.hooks.runner import BUSY_PAUSE, LOOK_INTERVAL, PAUSES
+from twisted_upload.hooks.spool import FAILED, HOOKS, WAITING
+from twisted_upload.observability.metrics import (
+    PROGRAM_DURATION,
+    PROGRAMS,
+    PROGRAMS_RUNNING,
+    PROGRAMS_SET_ASIDE,
+    PROGRAMS_WAITING,
+    Samples,
+    combine,
+)
+
+
+@pytest.fixture
+def hooks(tmp_path: Path) -> Iterator[Hooks]:
+    with open_hooks(tmp_path) as hooks:
+        yield hooks
+
+
+# -- what somebody else runs --------------------------------------------------
+
+
+def test_waits_for_others(hooks: Hooks) -> None:
+    """While a program of somebody else runs for a file, none is started, and that is said once."""
+    hooks.start()
+    hooks.keep()
+    hooks.keep(1)
+    (first, _) = [hooks.path / HOOKS / WAITING / name for name in waiting(hooks.path)]
+    with first.open("r+") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        hooks.threads.work()
+        for _ in range(20):
+            hooks.pass_time(BUSY_PAUSE)
+        assert hooks.programs.names == [f"{MILLISECONDS}-1.bin"]
+    hooks.pass_time(BUSY_PAUSE)
+    assert hooks.programs.told[-1]["UPLOAD_NAME"] == NAME
+    assert hooks.programs.told[-1]["UPLOAD_ATTEMPT"] == "1"
+    assert waiting(hooks.path) == []
+    assert [line for line in hooks.logged if "waiting" in line] == [
+        f"warn: on-upload {NAME}: waiting for the program of a daemon that was killed"
+    ]
+
+
+def test_marker_is_locked(hooks: Hooks) -> None:
+    """While a program runs, nobody else can have its marker; afterwards anybody can."""
+    hooks.start()
+    hooks.keep()
+    (name,) = waiting(hooks.path)
+    path = hooks.path / HOOKS / WAITING / name
+    seen: list[bool] = []
+    real = hooks.programs.run
+
+    def run(variables: Any, held: int | None = None) -> HookEnd:
+        seen.append(locked(path))
+        real(variables, held)
+        return FAILURE
+
+    hooks.programs.run = run  # type: ignore[method-assign]
+    hooks.threads.work()
+    assert seen == [True]
+    assert not locked(path)
+
+
+def locked(path: Path) -> bool:
+    """Whether somebody has a marker."""
+    with path.open("r+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False
+
+
+def test_taken_while_it_was_locked(hooks: Hooks, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A marker that goes while it is being locked is gone."""
+    hooks.start()
+    hooks.keep()
+    (name,) = waiting(hooks.path)
+    real = fcntl.flock
+
+    def flock(descriptor: int, how: int) -> None:
+        real(descriptor, how)
+        (hooks.path / HOOKS / WAITING / name).unlink()
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    hooks.threads.work()
+    assert hooks.programs.told == []
+    assert "somebody has taken its marker" in hooks.logged[0]
+
+
+# -- one program for each file ------------------------------------------------
+
+
+def test_one_of_two_that_are_told(hooks: Hooks) -> None:
+    """A file that is found before we are told of it has one program, not two at a time."""
+    hooks.start()
+    _, marker = keep(hooks.folder, (MILLISECONDS, 0), b"hello")
+    hooks.queue.release(marker)
+    hooks.clock.advance(LOOK_INTERVAL)
+    hooks.threads.work(1)  # the look, which has found it
+    assert hooks.threads.waiting == 1
+    hooks.runner.kept(marker)
+    assert hooks.threads.waiting == 1
+    assert hooks.runner.counts.running == 1
+
+
+@pytest.mark.parametrize(
+    "replace",
+    [
+        lambda path: path.symlink_to("/etc/passwd"),
+        lambda path: path.write_bytes(b"hello"),
+        lambda path: os.link("/etc/passwd", path),
+        lambda path: path.with_name(f"{MILLISECONDS}-1.bin").rename(path),
+    ],
+    ids=["link", "same bytes", "hard link", "another upload"],
+)
+def test_another_file_has_its_name(hooks: Hooks, replace: Callable[[Path], object]) -> None:
+    """A program is started for the file that was kept, and for none that has its name now."""
+    hooks.start()
+    hooks.keep(1)
+    hooks.threads.work()
+    hooks.keep()
+    path = hooks.path / NAME
+    path.rename(path.with_name("moved"))  # so that its inode is not free
+    try:
+        replace(path)
+    except OSError:
+        pytest.skip("on another file system")
+    hooks.threads.work()
+    assert NAME not in hooks.programs.names
+    assert hooks.logged[-1] == f"info: on-upload {NAME}: nothing to do, the file is gone (0 ms)"
+
+
+def test_inode_that_was_forgotten(hooks: Hooks) -> None:
+    """Where a file system gives a file another number, it is known by its size and time."""
+    hooks.start()
+    hooks.keep()
+    path = hooks.path / NAME
+    status = path.stat()
+    path.rename(path.with_name("moved"))
+    path.write_bytes(b"hello")
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    hooks.threads.work()
+    assert hooks.programs.names == [NAME]
+
+
+def test_somebody_elses_file(hooks: Hooks) -> None:
+    """A file of somebody else is not ours, however much it is made to look so."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to give a file to somebody else")
+    hooks.start()
+    hooks.keep()
+    path = hooks.path / NAME
+    status = path.stat()
+    path.rename(path.with_name("moved"))
+    path.write_bytes(b"virus")
+    os.chown(path, 12345, 12345)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    hooks.threads.work()
+    assert hooks.programs.names == []
+
+
+def test_inodes_that_do_not_last(hooks: Hooks, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a file system that numbers files anew, the file is known by its size and time."""
+    real = os.fstat
+    with monkeypatch.context() as patch:  # as it was written, other numbers were in force
+
+        def fstat(descriptor: int) -> Any:
+            status = real(descriptor)
+            numbered = [*status]
+            numbered[1] += 1_000_000
+            return os.stat_result(numbered, {"st_mtime_ns": status.st_mtime_ns})
+
+        patch.setattr(os, "fstat", fstat)
+        _, one = keep(hooks.folder, (MILLISECONDS, 0), b"hello")
+        _, other = keep(hooks.folder, (MILLISECONDS, 1), b"hello")
+    (hooks.path / f"{MILLISECONDS}-1.bin").write_bytes(b"somebody's")
+    hooks.start()
+    for marker in one, other:
+        hooks.runner.kept(marker)
+    hooks.threads.work()
+    assert hooks.programs.names == [NAME]
+
+
+# -- the queue ----------------------------------------------------------------
+
+
+def test_looks_go_on_after_a_long_one(hooks: Hooks) -> None:
+    """A look that takes long, because the disk does, is not the last one."""
+    hooks.start()
+    hooks.clock.advance(LOOK_INTERVAL)
+    assert hooks.threads.waiting == 1
+    for _ in range(5):
+        hooks.clock.advance(LOOK_INTERVAL)
+    assert hooks.threads.waiting == 1, "they do not pile up"
+    hooks.threads.work()
+    hooks.keep(tell=False)
+    hooks.pass_time(LOOK_INTERVAL)
+    assert hooks.programs.names == [NAME]
+
+
+def test_no_look_without_progress(hooks: Hooks, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing can be read just now, the next look is in its time, not at once."""
+    monkeypatch.setattr("twisted_upload.hooks.runner.BATCH", 4)
+    for serial in range(9):
+        hooks.keep(serial, tell=False)
+
+    def unreadable(marker: Marker) -> bool:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Marker, "read", unreadable)
+        hooks.start()
+        for _ in range(3):
+            hooks.pass_time(LOOK_INTERVAL)
+    error = f"error: on-upload: cannot read some of {hooks.path}/{HOOKS} just now: Input/output"
+    assert [line[: len(error)] for line in hooks.logged] == [error] * 4
+    hooks.pass_time(LOOK_INTERVAL)
+    assert len(hooks.programs.told) == 9
+
+
+def test_many_bad_markers(hooks: Hooks) -> None:
+    """Of many bad markers, some are named, and the others are counted."""
+    for serial in range(13):
+        hooks.keep(serial, tell=False)
+    for name in waiting(hooks.path)[:12]:
+        (hooks.path / HOOKS / WAITING / name).write_text("?\n")
+    hooks.start()
+    assert len([line for line in hooks.logged if "cannot be used: it is not JSON" in line]) == 10
+    assert "error: on-upload: 2 more markers cannot be used" in hooks.logged
+    assert len(failed(hooks.path)) == 12
+    assert len(hooks.programs.told) == 1
+
+
+def test_marker_that_cannot_be_moved(hooks: Hooks) -> None:
+    """What can neither be used nor moved is told once, and where it is."""
+    hooks.keep(tell=False)
+    (name,) = waiting(hooks.path)
+    path = hooks.path / HOOKS / WAITING / name
+    path.unlink()
+    path.mkdir()
+    (hooks.path / HOOKS / FAILED / name / "x").mkdir(parents=True)  # in its way
+    hooks.start()
+    hooks.pass_time(LOOK_INTERVAL)
+    told = [line for line in hooks.logged if "error" in line]
+    assert told == [
+        f"error: on-upload: the marker {name} can neither be used nor set aside: it is not a file;"
+        f" Directory not empty; left in {path.parent}"
+    ]
+
+
+def test_success_that_cannot_be_noted(hooks: Hooks, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the marker of a file cannot be removed, its program has not succeeded yet."""
+    hooks.start()
+
+    def read_only(marker: Marker) -> None:
+        raise OSError(30, "Read-only file system")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Marker, "remove", read_only)
+        hooks.keep()
+        hooks.threads.work()
+    assert (
+        "exit status 0, but its marker cannot be removed: Read-only file system" in hooks.logged[0]
+    )
+    hooks.pass_time(PAUSES[0])
+    assert len(hooks.programs.told) == 2
+    assert waiting(hooks.path) == []
+
+
+# -- what they said -----------------------------------------------------------
+
+LOUD = HookEnd("exit status 3", succeeded=False, seconds=0.1, said=r"no table\x1b[2J {name}\n")
+
+
+def test_said(hooks: Hooks) -> None:
+    """What a failing program has printed is in each line of the log, and in the note."""
+    hooks.start()
+    hooks.programs.ends[NAME].extend([LOUD] * 3)
+    hooks.keep()
+    hooks.threads.work()
+    for pause in PAUSES[:2]:
+        hooks.pass_time(pause)
+    assert len(hooks.logged) == 3
+    assert all(line.endswith(rf"; it said: {LOUD.said}") for line in hooks.logged)
+    (name,) = failed(hooks.path)
+    assert lines(hooks.path / HOOKS / FAILED / name)[1]["said"] == LOUD.said
+
+
+def test_nothing_said_by_success(hooks: Hooks) -> None:
+    """What a program has printed that has succeeded is nobody's business."""
+    hooks.start()
+    hooks.programs.ends[NAME].append(
+        HookEnd("exit status 0", succeeded=True, seconds=0.1, said="done")
+    )
+    hooks.keep()
+    hooks.threads.work()
+    assert "done" not in hooks.logged[0]
+
+
+def test_real_program(tmp_path: Path) -> None:
+    """The last 4 KiB of what a real one has printed are one harmless line of the log."""
+    script = tmp_path / "program"
+    script.write_text(
+        "#!/bin/sh\nhead -c 1M /dev/zero | tr '\\0' a\n"
+        "printf 'no table\\n\\033[2J \\303\\251\\377' >&2\nexit 3\n"
+    )
+    script.chmod(0o755)
+    with Daemon(tmp_path, f"--on-upload={script}", "--on-upload-attempts=1") as daemon:
+        daemon.send(b"hello")
+        line = daemon.wait_for_line("SET ASIDE")
+        said = line.rstrip("\n").partition("; it said: ")[2]
+        assert said.endswith("aaa" + r"no table\n\x1b[2J é\xff")
+        assert re.fullmatch(r"a{4000,4096}no table.+", said)
+        assert (
+            len(said.encode().partition(b"no")[0]) + len(b"no table\n\x1b[2J \xc3\xa9\xff") == 4096
+        )
+        (name,) = until(lambda: failed(daemon.directory), "its note")
+        text = (daemon.directory / HOOKS / FAILED / name).read_text()
+        assert json.loads(text.splitlines()[1])["said"] == said
+
+
+# -- what is counted ----------------------------------------------------------
+
+
+def test_counts(hooks: Hooks) -> None:
+    """What waits, runs, has succeeded, has failed and is set aside is counted."""
+
+    def counts() -> dict[str, Any]:
+        samples = hooks.runner.counts.samples("/in")
+        return {
+            "waiting": samples[PROGRAMS_WAITING.name]["/in",],
+            "running": samples[PROGRAMS_RUNNING.name]["/in",],
+            "succeeded": samples[PROGRAMS.name]["/in", "succeeded"],
+            "failed": samples[PROGRAMS.name]["/in", "failed"],
+            "aside": samples[PROGRAMS_SET_ASIDE.name]["/in",],
+        }
+
+    assert set(counts().values()) == {0}
+    for serial in range(3):
+        hooks.programs.ends[hooks.keep(serial, tell=False)].append(FAILURE)
+    hooks.programs.ends[NAME].extend([FAILURE] * 2)
+    hooks.runner.start(lambda: hooks.queue)
+    hooks.threads.work(1)  # the look
+    assert counts() == {"waiting": 3, "running": 2, "succeeded": 0, "failed": 0, "aside": 0}
+    hooks.threads.work()
+    assert counts() == {"waiting": 3, "running": 0, "succeeded": 0, "failed": 3, "aside": 0}
+    hooks.pass_time(PAUSES[0])
+    hooks.pass_time(PAUSES[1])
+    assert counts() == {"waiting": 3, "running": 0, "succeeded": 2, "failed": 5, "aside": 1}
+    hooks.pass_time(LOOK_INTERVAL)
+    assert counts()["waiting"] == 0
+    *durations, seconds = hooks.runner.counts.samples("/in")[PROGRAM_DURATION.name]["/in",]
+    assert (sum(durations), round(seconds, 6)) == (7, 0.7)
+    (name,) = failed(hooks.path)
+    (hooks.path / HOOKS / FAILED / name).unlink()
+    hooks.pass_time(LOOK_INTERVAL)
+    assert counts()["aside"] == 0
+
+
+def test_what_did_not_run_is_not_counted(hooks: Hooks) -> None:
+    """A file that is gone is neither a success nor a failure."""
+    hooks.start()
+    hooks.keep()
+    (hooks.path / NAME).unlink()
+    hooks.threads.work()
+    assert hooks.runner.counts.samples("/in")[PROGRAMS.name] == {
+        ("/in", "succeeded"): 0,
+        ("/in", "failed"): 0,
+    }
+
+
+def test_counted_while_there_is_too_much_to_know(
+    hooks: Hooks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is not kept in mind is counted as well."""
+    monkeypatch.setattr("twisted_upload.hooks.runner.MOST_KNOWN", 5)
+    hooks.start()
+    for serial in range(20):
+        hooks.keep(serial)
+    hooks.clock.advance(LOOK_INTERVAL)
+    while hooks.runner.counts.waiting == 0:
+        hooks.threads.work(1)
+    assert hooks.runner.counts.waiting >= 15
+    hooks.threads.work()
+    assert len(hooks.programs.told) == 20
+
+
+def test_counts_of_processes(tmp_path: Path) -> None:
+    """Of several processes, what waits is counted once, and what they do is added up."""
+
+    def seen() -> Samples:
+        with open_hooks(tmp_path) as hooks:
+            hooks.start()
+            hooks.pass_time(LOOK_INTERVAL)
+            return hooks.runner.counts.samples("/in")
+
+    with open_hooks(tmp_path) as other:
+        for serial in range(3):
+            other.keep(serial, tell=False)
+        whole = combine([seen(), seen()])
+    assert whole[PROGRAMS_WAITING.name]["/in",] == 3
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_real_metrics(tmp_path: Path, workers: str) -> None:
+    """The real daemon tells them, with workers as without."""
+    go = tmp_path / "go"
+    options = [
+        f"--on-upload=sh -c 'until [ -e {go} ]; do sleep 0.05; done; exit $(($UPLOAD_SIZE - 1))'",
+        *("--on-upload-attempts=1", "--metrics=0", f"--workers={workers}"),
+    ]
+    with Daemon(tmp_path, *options) as daemon:
+        scraper = Scraper(daemon)
+        daemon.send(b"1")
+        daemon.send(b"22")
+        directory = str(daemon.directory)
+        scraper.wait_for(2, "programs_running", directory=directory)
+        go.touch()
+        scraper.wait_for(1, "programs_total", directory=directory, end="succeeded")
+        scraper.wait_for(1, "programs_set_aside", directory=directory)
+        page = scraper.wait_for(2, "program_duration_seconds_count", directory=directory)
+        assert page.sum("programs_total", end="failed") == 1
+        assert page.sum("programs_running") == 0

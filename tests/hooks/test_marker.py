@@ -1,0 +1,320 @@
+"""
+The marker of a kept file, and what it says.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.helpers import open_descriptors
+from tests.support.hook_markers import (
+    PEER,
+    failed,
+    hooked_folder,
+    keep,
+    lines,
+    marked,
+    queue_of,
+    waiting,
+)
+from tests.support.stores import MILLISECONDS, contents, leftovers
+from twisted_upload.hooks.spool import FAILED, HOOKS, WAITING
+from twisted_upload.stores.directory.commit_batch import keep_alone, keep_together
+from twisted_upload.stores.directory.folder import Folder
+from twisted_upload.stores.directory.partial_file import StoredFile
+from twisted_upload.testing import FaultyFiles
+
+MOMENT = MILLISECONDS, 0
+NAME = f"{MILLISECONDS}.bin"
+
+
+class Ordered(FaultyFiles):
+    """
+    :ivar order: what was done, and to what.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.order: list[str] = []
+
+    def _note(self, what: str, descriptor: int) -> None:
+        path = os.readlink(f"/proc/self/fd/{descriptor}")
+        kind = "" if os.path.isdir(path) else " a file in"
+        folder = path if os.path.isdir(path) else os.path.dirname(path)
+        self.order.append(f"{what}{kind} {folder.rpartition('/')[2]}")
+
+    def fsync(self, descriptor: int) -> None:
+        self._note("sync", descriptor)
+        super().fsync(descriptor)
+
+    def rename(self, source: int, name: str, target: int, new_name: str) -> None:
+        self._note("publish to", target)
+        super().rename(source, name, target, new_name)
+
+
+@pytest.fixture
+def files() -> Ordered:
+    return Ordered()
+
+
+@pytest.fixture
+def inbox(tmp_path: Path) -> Path:
+    return tmp_path / "inbox"
+
+
+@pytest.fixture
+def folder(inbox: Path, files: Ordered) -> Iterator[Folder]:
+    folder = hooked_folder(inbox, files)
+    files.order.clear()
+    before = open_descriptors(inbox)
+    yield folder
+    assert open_descriptors(inbox) == before
+
+
+def test_what_it_says(folder: Folder, inbox: Path) -> None:
+    """It tells all that is known of the upload, and how to find the file again."""
+    part, marker = marked(folder, MOMENT, digest=True)
+    keep_alone(folder, part, [b"hello"])
+    (name,) = waiting(inbox)
+    path = inbox / HOOKS / WAITING / name
+    status = (inbox / NAME).stat()
+    assert lines(path) == [
+        {
+            "name": NAME,
+            "size": 5,
+            "sha256": hashlib.sha256(b"hello").hexdigest(),
+            "peer": PEER,
+            "listener": "front",
+            "arrived": MILLISECONDS / 1000 + 0.0005,
+            "inode": status.st_ino,
+            "modified": status.st_mtime_ns,
+            "marker": path.stat().st_ino,
+        }
+    ]
+    assert name.startswith(f"{MILLISECONDS}-000000-")
+    assert path.stat().st_mode & 0o777 == 0o600
+    marker.remove()
+
+
+def test_order(folder: Folder, files: Ordered) -> None:
+    """The marker and its folder are synced with the file, before that is published."""
+    keep(folder, MOMENT, b"hello")
+    assert sorted(files.order[:3]) == [
+        "sync a file in .incoming",
+        "sync a file in waiting",
+        "sync waiting",
+    ]
+    assert files.order[3:] == ["publish to inbox", "sync inbox"]
+
+
+def test_bunch_shares_the_folder(folder: Folder, files: Ordered) -> None:
+    """A bunch costs one sync more for each file, and one for all of them."""
+    keep_together(folder, [(marked(folder, (MILLISECONDS, n))[0], [b"x"]) for n in range(10)])
+    assert len([what for what in files.order if what.startswith("sync")]) == 22
+
+
+def test_no_fsync(inbox: Path, files: Ordered) -> None:
+    """Without fsync, the marker is there all the same, and nothing is synced."""
+    folder = hooked_folder(inbox, files, durable=False)
+    files.order.clear()
+    _, marker = keep(folder, MOMENT, b"hello")
+    assert len(waiting(inbox)) == 1
+    marker.set_aside(1, "exit status 1", 0.0)
+    assert files.order == ["publish to inbox"]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        ("create", errno.ENOSPC, 1),  # the first is the file itself
+        ("write", errno.ENOSPC, 1),
+        ("fsync", errno.EIO, 1),
+        ("fsync", errno.EIO, 2),
+        ("close", errno.EIO, 0),
+        ("rename", errno.EIO, 0),
+        ("fsync", errno.EIO, 3),
+    ],
+    ids=str,
+)
+def test_faults(folder: Folder, files: Ordered, inbox: Path, fault: tuple[str, int, int]) -> None:
+    """Whatever fails, the upload has failed, and neither it nor its marker is left."""
+    call, error, after = fault
+    files.fail(call, error, after=after)
+    part, marker = marked(folder, MOMENT)
+    with pytest.raises(OSError, match=os.strerror(error)):
+        keep_alone(folder, part, [b"hello"])
+    assert (contents(inbox), leftovers(inbox), waiting(inbox)) == ({}, [], [])
+    assert marker.folders.in_hand == set()
+
+
+def test_short_write(folder: Folder, files: Ordered, inbox: Path) -> None:
+    """A marker that is not whole is none."""
+    real = files.write
+
+    def write(descriptor: int, data: bytes | memoryview) -> int:
+        return real(descriptor, data[:3] if bytes(data[:1]) == b"{" else data)
+
+    files.write = write  # type: ignore[method-assign]
+    part, _ = marked(folder, MOMENT)
+    with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+        keep_alone(folder, part, [b"hello"])
+    assert (contents(inbox), waiting(inbox)) == ({}, [])
+
+
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_one_of_a_bunch(folder: Folder, files: Ordered, inbox: Path, which: int) -> None:
+    """A marker that cannot be written costs its own upload, and no other."""
+    files.fail("create", errno.ENOSPC, after=3 + which)
+    uploads = [(marked(folder, (MILLISECONDS, n))[0], [b"x"]) for n in range(3)]
+    results = keep_together(folder, uploads)
+    assert [isinstance(one, StoredFile) for one in results] == [n != which for n in range(3)]
+    assert len(contents(inbox)) == len(waiting(inbox)) == 2
+
+
+def test_done_again_after_a_sweep(folder: Folder, files: Ordered, inbox: Path) -> None:
+    """An upload that another daemon's sweep has undone is done again, with one marker."""
+    files.fail("rename", errno.ENOENT)
+    kept, _ = keep(folder, MOMENT, b"hello")
+    assert kept.name == NAME
+    assert len(waiting(inbox)) == 1
+
+
+def test_discarded_after_all(folder: Folder, inbox: Path) -> None:
+    """A kept file that is discarded, because its upload was given up, takes its marker along."""
+    part, _ = marked(folder, MOMENT)
+    keep_alone(folder, part, [b"hello"])
+    part.discard()
+    assert (contents(inbox), waiting(inbox)) == ({}, [])
+
+
+def test_discarded_in_order(folder: Folder, files: Ordered, inbox: Path) -> None:
+    """The file goes before its marker: whatever dies in between, no file is without one."""
+    part, _ = marked(folder, MOMENT)
+    keep_alone(folder, part, [b"hello"])
+    gone: list[str] = []
+    real = files.unlink
+
+    def unlink(directory: int, name: str) -> None:
+        real(directory, name)
+        gone.append(name)
+
+    files.unlink = unlink  # type: ignore[method-assign]
+    part.discard()
+    assert gone[0] == NAME
+    assert gone[1].endswith(".json")
+
+
+def test_where_all_belongs_to_somebody(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where all that we make belongs to somebody else (NFS, FUSE), a marker is one all the same."""
+    _, marker = keep(folder, MOMENT, b"hello")
+    monkeypatch.setattr("os.geteuid", lambda: 4711)
+    queue_of(folder).release(marker)
+    found = queue_of(folder).next(10, ())
+    assert [marker.name for marker in found.markers] == [NAME]
+
+
+# -- the file -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("while_it_came", [True, False])
+def test_digest(folder: Folder, inbox: Path, while_it_came: bool) -> None:
+    """The SHA-256 is that of the upload, where it was computed; else that of the file."""
+    part, marker = marked(folder, MOMENT, digest=while_it_came)
+    marker.kept(keep_alone(folder, part, [b"hello"]).name)
+    (inbox / NAME).write_bytes(b"changed")
+    expected = b"hello" if while_it_came else b"changed"
+    assert marker.digest() == hashlib.sha256(expected).hexdigest()
+    marker.remove()
+
+
+@pytest.mark.parametrize("digest", [True, False])
+@pytest.mark.parametrize(
+    "replace",
+    [
+        lambda path: None,
+        lambda path: path.symlink_to("/etc/passwd"),
+        lambda path: path.mkdir(),
+        os.mkfifo,
+    ],
+    ids=["nothing", "link", "folder", "pipe"],
+)
+def test_gone(folder: Folder, inbox: Path, replace: Callable[[Path], object], digest: bool) -> None:
+    """A file that is not there any more, or is none any more, is gone."""
+    part, marker = marked(folder, MOMENT, digest=digest)
+    marker.kept(keep_alone(folder, part, [b"hello"]).name)
+    (inbox / NAME).unlink()
+    replace(inbox / NAME)
+    assert marker.digest() is None
+
+
+def test_unreadable(inbox: Path) -> None:
+    """What else is wrong with it is told."""
+    _, marker = keep(hooked_folder(inbox), MOMENT, b"hello")
+    null = os.open("/dev/null", os.O_RDONLY)
+    os.dup2(null, marker.folders.final, inheritable=False)
+    os.close(null)
+    with pytest.raises(OSError, match=os.strerror(errno.ENOTDIR)):
+        marker.digest()
+
+
+# -- set aside ----------------------------------------------------------------
+
+
+def test_set_aside(folder: Folder, files: Ordered, inbox: Path) -> None:
+    """It goes to another folder, durably, and tells how often it was tried and why it failed."""
+    _, marker = keep(folder, MOMENT, b"hello")
+    files.order.clear()
+    marker.set_aside(6, "exit status 3", 1.5, "no such\ttable")
+    (name,) = failed(inbox)
+    assert waiting(inbox) == []
+    (note,) = lines(inbox / HOOKS / FAILED / name)[1:]
+    assert note == {
+        "name": NAME,
+        "certain": True,
+        "attempts": 6,
+        "failed": "exit status 3",
+        "said": "no such\ttable",
+        "when": 1.5,
+    }
+    assert files.order == ["sync a file in waiting", "sync failed"]
+
+
+def test_set_aside_very_often(folder: Folder, inbox: Path) -> None:
+    """However often it is set aside, it does not grow for ever."""
+    _, marker = keep(folder, MOMENT, b"hello")
+    (name,) = waiting(inbox)
+    with (inbox / HOOKS / WAITING / name).open("a") as file:
+        file.write("\n" * 2**20)
+    size = (inbox / HOOKS / WAITING / name).stat().st_size
+    marker.set_aside(6, "exit status 3", 1.5, "x" * 4096)
+    assert (inbox / HOOKS / FAILED / name).stat().st_size == size
+
+
+def test_set_aside_and_back(folder: Folder, inbox: Path) -> None:
+    """Moved back, it is as it was; and the second time, it has a line more."""
+    kept, marker = keep(folder, MOMENT, b"hello")
+    queue_of(folder).release(marker)
+    for times in 1, 2:
+        marker.set_aside(6, "exit status 3", 1.5)
+        (name,) = failed(inbox)
+        (inbox / HOOKS / FAILED / name).rename(inbox / HOOKS / WAITING / name)
+        (marker,) = queue_of(folder).next(10, ()).markers
+        assert (marker.name, marker.peer, marker.listener) == (kept.name, PEER, "front")
+        assert len(lines(inbox / HOOKS / WAITING / name)) == times + 1
+
+
+def test_line_cut_off(folder: Folder, inbox: Path) -> None:
+    """A line that a crash has cut off does no harm."""
+    _, marker = keep(folder, MOMENT, b"hello")
+    queue_of(folder).release(marker)
+    (name,) = waiting(inbox)
+    with (inbox / HOOKS / WAITING / name).open("a") as file:
+        file.write('{"name": "179')
+    (found,) = queue_of(folder).next(10, ()).markers
+    assert found.name == NAME

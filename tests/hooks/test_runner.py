@@ -1,0 +1,466 @@
+"""
+Which program is started when; the programs themselves are in
+``test_hook_command.py``, the queue in ``test_hook_queue.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.daemon import Daemon, sha256, until
+from tests.support.hook_markers import PEER, failed, keep, lines, waiting
+from tests.support.hook_rig import FAILURE, NAME, Hooks, open_hooks
+from tests.support.stores import MILLISECONDS, Rig
+from twisted_upload.errors import CannotStart
+from twisted_upload.hooks.runner import LOOK_INTERVAL, PAUSES
+from twisted_upload.hooks.spool import FAILED, HOOKS, WAITING
+from twisted_upload.interfaces import Arrival
+
+
+@pytest.fixture
+def hooks(tmp_path: Path) -> Iterator[Hooks]:
+    with open_hooks(tmp_path) as hooks:
+        yield hooks
+
+
+def test_started(hooks: Hooks) -> None:
+    """For a kept file the program is started, and told what there is to tell."""
+    hooks.start()
+    hooks.keep()
+    hooks.threads.work()
+    assert hooks.programs.told == [
+        {
+            "UPLOAD_NAME": NAME,
+            "UPLOAD_PATH": str(hooks.path / NAME),
+            "UPLOAD_SIZE": "5",
+            "UPLOAD_SHA256": sha256(b"hello"),
+            "UPLOAD_PEER": PEER,
+            "UPLOAD_LISTENER": "front",
+            "UPLOAD_ARRIVED": "1795328130.123",
+            "UPLOAD_ATTEMPT": "1",
+        }
+    ]
+    assert waiting(hooks.path) == []
+    assert hooks.logged == [f"info: on-upload {NAME}: exit status 0 (100 ms)"]
+    assert hooks.programs.started
+
+
+def test_no_more_than_may_run(hooks: Hooks) -> None:
+    """No more programs run at a time than may, and the next begins when one has ended."""
+    hooks.start()
+    for serial in range(5):
+        hooks.keep(serial)
+    assert hooks.threads.waiting == 2
+    hooks.threads.work(1)
+    assert hooks.threads.waiting == 2
+    hooks.threads.work()
+    assert len(hooks.programs.told) == 5
+
+
+def test_what_is_left_from_before(hooks: Hooks) -> None:
+    """What a daemon before has left is done first, in the order of arrival."""
+    names = [hooks.keep(serial, tell=False) for serial in (0, 1, 2)]
+    hooks.start()
+    assert hooks.programs.names == names
+    assert waiting(hooks.path) == []
+
+
+def test_moved_back(hooks: Hooks) -> None:
+    """What an operator moves back is found soon."""
+    hooks.start()
+    hooks.programs.ends[NAME].extend([FAILURE] * 3)
+    hooks.keep()
+    for _ in range(3):
+        hooks.threads.work()
+        hooks.pass_time(PAUSES[-1])
+    (name,) = failed(hooks.path)
+    (hooks.path / HOOKS / FAILED / name).rename(hooks.path / HOOKS / WAITING / name)
+    hooks.pass_time(LOOK_INTERVAL)
+    assert [told["UPLOAD_ATTEMPT"] for told in hooks.programs.told] == ["1", "2", "3", "1"]
+    assert (waiting(hooks.path), failed(hooks.path)) == ([], [])
+
+
+def test_failure(hooks: Hooks) -> None:
+    """A program that fails is started again after a pause that grows, and is set aside at last."""
+    hooks.start()
+    hooks.programs.ends[NAME].extend([FAILURE] * 3)
+    hooks.keep()
+    hooks.threads.work()
+    for number, pause in enumerate(PAUSES[:2], 1):
+        assert len(hooks.programs.told) == number
+        hooks.pass_time(pause - 0.01)
+        assert len(hooks.programs.told) == number
+        hooks.pass_time(0.02)
+    assert len(hooks.programs.told) == 3
+    (name,) = failed(hooks.path)
+    assert waiting(hooks.path) == []
+    assert lines(hooks.path / HOOKS / FAILED / name)[1]["attempts"] == 3
+    assert hooks.logged == [
+        f"warn: on-upload {NAME}: exit status 3 (100 ms), attempt 1 of 3; again in 1.0 s",
+        f"warn: on-upload {NAME}: exit status 3 (100 ms), attempt 2 of 3; again in 5.0 s",
+        f"critical: on-upload {NAME}: exit status 3 (100 ms), attempt 3 of 3;"
+        f" SET ASIDE in {hooks.path}/{HOOKS}/{FAILED}",
+    ]
+
+
+@pytest.mark.parametrize(("chance", "pause"), [(0.0, 0.75), (1.0, 1.25)])
+def test_pauses_differ(tmp_path: Path, chance: float, pause: float) -> None:
+    """What has failed together does not come back together."""
+    with open_hooks(tmp_path, chance=lambda: chance) as hooks:
+        hooks.start()
+        hooks.programs.ends[NAME].append(FAILURE)
+        hooks.keep()
+        hooks.threads.work()
+        hooks.pass_time(pause - 0.01)
+        assert len(hooks.programs.told) == 1
+        hooks.pass_time(0.02)
+        assert len(hooks.programs.told) == 2
+
+
+def test_long_patience(tmp_path: Path) -> None:
+    """With many attempts, the longest pause is kept to."""
+    with open_hooks(tmp_path, attempts=20) as hooks:
+        hooks.start()
+        hooks.programs.ends[NAME].extend([FAILURE] * 19)
+        hooks.keep()
+        hooks.threads.work()
+        for _ in range(19):
+            hooks.pass_time(PAUSES[-1])
+        assert len(hooks.programs.told) == 20
+        assert failed(hooks.path) == []
+
+
+def test_others_go_on(hooks: Hooks) -> None:
+    """Files whose programs fail do not keep others from theirs."""
+    hooks.start()
+    for serial in range(4):
+        name = hooks.keep(serial)
+        hooks.programs.ends[name].append(FAILURE)
+    hooks.threads.work()
+    name = hooks.keep(4)
+    hooks.threads.work()
+    assert hooks.programs.names[-1] == name
+    hooks.pass_time(PAUSES[0])
+    assert len(hooks.programs.told) == 9
+    assert waiting(hooks.path) == []
+
+
+def test_file_gone(hooks: Hooks) -> None:
+    """A file that somebody has taken before its turn is nobody's failure."""
+    hooks.start()
+    hooks.keep()
+    (hooks.path / NAME).unlink()
+    hooks.threads.work()
+    assert hooks.programs.told == []
+    assert waiting(hooks.path) == []
+    assert hooks.logged == [f"info: on-upload {NAME}: nothing to do, the file is gone (0 ms)"]
+
+
+def test_files_gone_before_the_start(hooks: Hooks) -> None:
+    """So are those that were gone when the daemon started."""
+    hooks.keep(tell=False)
+    (hooks.path / NAME).unlink()
+    hooks.start()
+    assert hooks.logged == ["info: on-upload: 1 files are gone, or never came"]
+
+
+def test_marker_gone(hooks: Hooks) -> None:
+    """An operator who removes a marker has decided."""
+    hooks.start()
+    hooks.keep()
+    (name,) = waiting(hooks.path)
+    (hooks.path / HOOKS / WAITING / name).unlink()
+    hooks.threads.work()
+    assert hooks.programs.told == []
+
+
+def test_found_while_it_is_told(hooks: Hooks) -> None:
+    """A file that is found on disk while we are told of it has one program, not two."""
+    hooks.start()
+    hooks.clock.advance(LOOK_INTERVAL)
+    assert hooks.threads.waiting == 1  # the look
+    hooks.keep()
+    hooks.threads.work()
+    hooks.pass_time(LOOK_INTERVAL)
+    assert hooks.programs.names == [NAME]
+
+
+def test_found_when_it_is_done(hooks: Hooks) -> None:
+    """Nor has one that was found while its program ran and succeeded."""
+    hooks.start()
+    _, marker = keep(hooks.folder, (MILLISECONDS, 0), b"hello")
+    hooks.queue.release(marker)
+    found = hooks.queue.next(10, ())
+    hooks.runner.kept(marker)
+    hooks.threads.work()
+    hooks.runner._found((found, None))
+    hooks.threads.work()
+    assert hooks.programs.names == [NAME]
+
+
+def test_file_that_cannot_be_read(hooks: Hooks, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that cannot be read has failed, and is tried again."""
+    hooks.start()
+
+    def unreadable(marker: object) -> str:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("twisted_upload.hooks.marker.Marker.digest", unreadable)
+        hooks.keep()
+        hooks.threads.work()
+    assert "not started: Input/output error (0 ms), attempt 1 of 3" in hooks.logged[0]
+    hooks.pass_time(PAUSES[0])
+    assert hooks.programs.names == [NAME]
+
+
+def test_nul(hooks: Hooks) -> None:
+    """A peer's name with a NUL, as abstract unix addresses have, can be told all the same."""
+    hooks.start()
+    _, marker = keep(hooks.folder, (MILLISECONDS, 0), b"hello")
+    marker.peer = "unix:\0abstract"
+    hooks.runner.kept(marker)
+    hooks.threads.work()
+    assert hooks.programs.told[0]["UPLOAD_PEER"] == "unix:@abstract"
+
+
+# -- many ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Little fits in mind."""
+    monkeypatch.setattr("twisted_upload.hooks.runner.MOST_KNOWN", 10)
+    monkeypatch.setattr("twisted_upload.hooks.runner.BATCH", 4)
+
+
+@pytest.mark.usefixtures("few")
+def test_many_from_before(hooks: Hooks) -> None:
+    """Of many that are left from before, a few are in mind, and all have their program."""
+    names = [hooks.keep(serial, tell=False) for serial in range(50)]
+    hooks.runner.start(lambda: hooks.queue)
+    while hooks.threads.waiting:
+        hooks.threads.work(1)
+        assert len(hooks.runner._known) <= 14
+    assert hooks.programs.names == names
+    assert waiting(hooks.path) == []
+
+
+@pytest.mark.usefixtures("few")
+def test_many_at_once(hooks: Hooks) -> None:
+    """Of many that come while programs are busy, a few are in mind, and all have theirs."""
+    hooks.start()
+    names = [hooks.keep(serial) for serial in range(50)]
+    assert len(hooks.runner._known) == 10
+    hooks.threads.work()
+    assert sorted(hooks.programs.names) == sorted(names)
+    assert waiting(hooks.path) == []
+
+
+@pytest.mark.usefixtures("few")
+def test_many_that_fail(hooks: Hooks) -> None:
+    """Of many that fail, a few are tried at a time; all of them are, in the end."""
+    hooks.start()
+    for serial in range(30):
+        hooks.programs.ends[hooks.keep(serial)].extend([FAILURE] * 3)
+    for _ in range(60):
+        hooks.pass_time(PAUSES[-1])
+        assert len(hooks.runner._known) <= 14
+    assert len(failed(hooks.path)) == 30
+
+
+# -- what an operator sees ----------------------------------------------------
+
+
+def test_set_aside_from_before(hooks: Hooks) -> None:
+    """At the start, the operator is told of what is set aside."""
+    hooks.start()
+    hooks.programs.ends[NAME].extend([FAILURE] * 3)
+    hooks.keep()
+    for _ in range(3):
+        hooks.threads.work()
+        hooks.pass_time(PAUSES[-1])
+    hooks.logged.clear()
+    hooks.start()
+    where = hooks.path / HOOKS / FAILED
+    assert hooks.logged == [f"warn: on-upload: 1 files are set aside in {where}"]
+
+
+def test_unreadable_marker(hooks: Hooks) -> None:
+    """A marker that cannot be read is loudly set aside."""
+    hooks.keep(tell=False)
+    (name,) = waiting(hooks.path)
+    (hooks.path / HOOKS / WAITING / name).write_text("?\n")
+    hooks.start()
+    assert hooks.logged[0] == (
+        f"error: on-upload: the marker {name} cannot be used: it is not JSON as we write it;"
+        f" set aside in {hooks.path}/{HOOKS}/{FAILED}"
+    )
+
+
+def test_queue_that_cannot_be_read(hooks: Hooks) -> None:
+    """A queue that cannot be read is loudly told of, and looked at again."""
+    hooks.keep(tell=False)
+    folder = hooks.path / HOOKS / WAITING
+    real = hooks.queue.next
+
+    def fails(*_: object) -> Any:
+        raise OSError(5, "Input/output error")
+
+    hooks.queue.next = fails  # type: ignore[assignment,method-assign]
+    hooks.start()
+    assert hooks.logged == [f"error: on-upload: cannot read {folder.parent}: Input/output error"]
+    hooks.queue.next = real  # type: ignore[method-assign]
+    hooks.pass_time(LOOK_INTERVAL)
+    assert hooks.programs.names == [NAME]
+
+
+def test_cannot_be_set_aside(hooks: Hooks, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be set aside stays in the queue, loudly, and is tried again."""
+    hooks.start()
+    hooks.programs.ends[NAME].extend([FAILURE] * 3)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("twisted_upload.hooks.marker.Marker.set_aside", full)
+        hooks.keep()
+        hooks.threads.work()
+        hooks.pass_time(PAUSES[0])
+        hooks.pass_time(PAUSES[1])
+    assert "cannot be set aside" in hooks.logged[-1]
+    hooks.pass_time(LOOK_INTERVAL)
+    assert len(hooks.programs.told) == 4
+    assert waiting(hooks.path) == []
+
+
+# -- the end ------------------------------------------------------------------
+
+
+def test_stop(hooks: Hooks) -> None:
+    """When the daemon stops, what runs may go on for a while, and no more is started."""
+    hooks.start()
+    names = [hooks.keep(serial) for serial in range(4)]
+    stopped: list[None] = []
+    hooks.runner.stop(5).addCallback(stopped.append)
+    assert hooks.logged == ["info: stopping: 2 programs may go on"]
+    hooks.clock.advance(4.9)
+    assert not hooks.programs.stopped
+    hooks.clock.advance(0.1)
+    assert hooks.programs.stopped
+    assert not stopped
+    assert not hooks.programs.closed
+    hooks.threads.work()
+    assert stopped == [None]
+    assert hooks.programs.closed
+    assert hooks.programs.names == names[:2]
+    assert len(waiting(hooks.path)) == 2
+    assert hooks.clock.getDelayedCalls() == []
+
+
+def test_kept_while_it_stops(hooks: Hooks) -> None:
+    """What is kept while the daemon stops has its program after the next start."""
+    hooks.start()
+    hooks.runner.stop(5)
+    hooks.keep()
+    hooks.threads.work()
+    assert hooks.programs.told == []
+    assert len(waiting(hooks.path)) == 1
+
+
+def test_failed_while_it_stops(tmp_path: Path) -> None:
+    """What fails because the daemon stops is not held against it."""
+    with open_hooks(tmp_path, attempts=1) as hooks:
+        hooks.start()
+        hooks.programs.ends[NAME].append(FAILURE)
+        hooks.keep()
+        hooks.runner.stop(5)
+        hooks.threads.work()
+        assert (len(waiting(hooks.path)), failed(hooks.path)) == (1, [])
+        assert hooks.clock.getDelayedCalls() == []
+
+
+# -- in the store -------------------------------------------------------------
+
+
+class Watcher:
+    """What a store tells."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def check(self) -> None:
+        raise CannotStart("--on-upload: no such program")
+
+    def kept(self, marker: Any) -> None:
+        self.names.append(marker.name)
+
+
+def test_store_tells_after_the_answer(tmp_path: Path) -> None:
+    """A store tells of a kept file when its sender has been told, not before."""
+    watcher = Watcher()
+    watcher.check = lambda: None  # type: ignore[method-assign]
+    rig = Rig(tmp_path, hooks=watcher)
+    incoming = rig.store.begin(Arrival(PEER, listener="front"), lambda _: None)
+    incoming.write(b"hello")
+    told: list[tuple[str | None, list[str]]] = []
+    incoming.commit().addCallback(lambda receipt: told.append((receipt.name, [*watcher.names])))
+    rig.disk.work()
+    assert told == [(NAME, [])]
+    assert watcher.names == [NAME]
+    (name,) = waiting(tmp_path)
+    assert lines(tmp_path / HOOKS / WAITING / name)[0]["listener"] == "front"
+    rig.close()
+
+
+def test_store_does_not_open(tmp_path: Path) -> None:
+    """A store whose program cannot be started does not open."""
+    with pytest.raises(CannotStart, match="no such program"):
+        Rig(tmp_path, hooks=Watcher())
+
+
+# -- the real daemon ----------------------------------------------------------
+
+
+def test_real_daemon(tmp_path: Path) -> None:
+    """The daemon starts the program for each kept file, and tells it the truth."""
+    said = tmp_path / "said"
+    command = "sh -c 'echo $UPLOAD_PATH $UPLOAD_SIZE $UPLOAD_SHA256 $UPLOAD_PEER >> \"$0\"' "
+    with Daemon(tmp_path, "--on-upload", f"{command}{said}") as daemon:
+        with daemon.connect() as peer:
+            host, port = peer.getsockname()
+            peer.sendall(b"hello")
+            peer.shutdown(1)
+            assert peer.recv(100)
+            daemon.wait_for_line("exit status 0")
+        (path,) = daemon.files()
+        assert said.read_text() == f"{path} 5 {sha256(b'hello')} {host}:{port}\n"
+        until(lambda: waiting(daemon.directory) == [], "an empty queue")
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_real_daemon_cannot_start(tmp_path: Path, workers: str) -> None:
+    """A program that is not there is one line, and exit status 1."""
+    daemon = Daemon(tmp_path, "--on-upload=no-such-program", f"--workers={workers}")
+    with pytest.raises(AssertionError, match="the daemon ended with 1"), daemon:
+        pass
+    (line,) = daemon.errors.read_text().splitlines()
+    assert line.startswith("twistd upload: --on-upload: no-such-program is not found on ")
+
+
+def test_real_daemon_stops(tmp_path: Path) -> None:
+    """A program that runs when the daemon stops may go on for --drain; then it is ended."""
+    pid = tmp_path / "pid"
+    options = [f"--on-upload=sh -c 'echo $$ > {pid}; exec sleep 600'", "--drain=200ms"]
+    with Daemon(tmp_path, *options) as daemon:
+        daemon.send(b"hello")
+        until(lambda: pid.exists() and pid.read_text(), "the program")
+        daemon.stop()
+        assert daemon.lines("stopped with the daemon")
+        assert not Path(f"/proc/{pid.read_text().strip()}").exists()
+        assert len(waiting(daemon.directory)) == 1

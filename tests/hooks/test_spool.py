@@ -1,0 +1,398 @@
+"""
+The queue of ``--on-upload``, as whoever comes next finds it.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import ROOT
+from tests.support.hook_markers import failed, hooked_folder, keep, marked, queue_of, waiting
+from tests.support.stores import MILLISECONDS
+from twisted_upload.errors import CannotStart
+from twisted_upload.hooks.spool import FAILED, HOOKS, WAITING
+from twisted_upload.stores.directory.commit_batch import keep_alone
+from twisted_upload.stores.directory.folder import Folder
+from twisted_upload.testing import FaultyFiles
+
+MOMENT = MILLISECONDS, 0
+NAME = f"{MILLISECONDS}.bin"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    return hooked_folder(tmp_path)
+
+
+def names(folder: Folder, most: int = 100) -> list[str]:
+    """The files of the markers that are found."""
+    return [marker.name for marker in queue_of(folder).next(most, ()).markers]
+
+
+def owners(path: Path) -> list[str]:
+    """The locks of those who have the queue open."""
+    return [name for name in os.listdir(path / HOOKS) if name.startswith("owner-")]
+
+
+def test_layout(folder: Folder, tmp_path: Path) -> None:
+    """There is one hidden folder more; without programs there is none."""
+    assert sorted(os.listdir(tmp_path)) == [".incoming", HOOKS]
+    assert sorted(os.listdir(tmp_path / HOOKS)) == [FAILED, *owners(tmp_path), WAITING]
+    assert (tmp_path / HOOKS).stat().st_mode & 0o777 == 0o700
+
+
+def test_cannot_be_used(tmp_path: Path) -> None:
+    """What stands in its place is named, in one line."""
+    (tmp_path / HOOKS).write_text("a file")
+    with pytest.raises(CannotStart, match=rf"cannot use {tmp_path}/{HOOKS}: Not a directory"):
+        hooked_folder(tmp_path)
+
+
+def test_not_while_an_upload_has_it(folder: Folder) -> None:
+    """A marker is not found before its upload is kept and its sender has been answered."""
+    part, marker = marked(folder, MOMENT)
+    keep_alone(folder, part, [b"hello"])
+    assert names(folder) == []
+    queue_of(folder).release(marker)
+    assert names(folder) == [NAME]
+
+
+def test_not_what_is_known(folder: Folder) -> None:
+    """What is known is not found."""
+    _, marker = keep(folder, MOMENT, b"hello")
+    queue_of(folder).release(marker)
+    assert queue_of(folder).next(10, {marker.identity}).markers == []
+
+
+def test_order_and_number(folder: Folder) -> None:
+    """The oldest are found, so many as were asked for, and whether there are more."""
+    moments = [(MILLISECONDS + n // 3, n) for n in range(12)]
+    for moment in reversed(moments):
+        _, marker = keep(folder, moment, b"x")
+        queue_of(folder).release(marker)
+    found = queue_of(folder).next(5, ())
+    identities = [marker.identity[:20] for marker in found.markers]
+    assert identities == [f"{ms}-{serial:06d}" for ms, serial in moments[:5]]
+    assert found.more
+    assert not queue_of(folder).next(12, ()).more
+
+
+def test_removed_is_removed(folder: Folder, tmp_path: Path) -> None:
+    """What has succeeded is not found again; that somebody was quicker does no harm."""
+    _, marker = keep(folder, MOMENT, b"hello")
+    held = marker.hold()
+    assert held is not None
+    os.close(held)
+    marker.remove()
+    marker.remove()
+    with pytest.raises(FileNotFoundError):
+        marker.hold()
+    assert waiting(tmp_path) == []
+
+
+# -- after a death ------------------------------------------------------------
+
+
+def test_taken_over(folder: Folder, tmp_path: Path) -> None:
+    """What a dead daemon leaves is found by the next, and is that one's then."""
+    keep(folder, MOMENT, b"hello")
+    other = hooked_folder(tmp_path)
+    assert names(other) == []
+    owner = queue_of(folder)._folders.owner
+    _die(folder)
+    assert names(other) == [NAME]
+    assert owner not in waiting(tmp_path)[0].split(".")
+    assert names(other) == [NAME]
+    assert len(owners(tmp_path)) == 1
+
+
+def test_lock_that_cannot_be_looked_at(
+    folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of whom it cannot be told just now whether he lives, nothing is taken until it can."""
+    keep(folder, MOMENT, b"hello")
+    other = hooked_folder(tmp_path)
+    _die(folder)
+    real = os.open
+
+    def fail(path: str, *arguments: Any, **more: Any) -> int:
+        if path.startswith("owner-"):
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return real(path, *arguments, **more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", fail)
+        assert names(other) == []
+    assert names(other) == [NAME]
+
+
+def test_killed(tmp_path: Path) -> None:
+    """A real death by kill -9, in the middle of an upload and after another."""
+    program = """
+import os, signal, sys
+from pathlib import Path
+from tests.support.hook_markers import *
+folder = hooked_folder(Path(sys.argv[1]))
+keep(folder, (1795328130123, 0), b"hello")
+part, marker = marked(folder, (1795328130123, 1))
+part.finish([b"unfinished"])
+part.mark()
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    assert subprocess.run(command, cwd=ROOT, check=False).returncode == -9
+    assert len(waiting(tmp_path)) == 2
+    folder = hooked_folder(tmp_path)
+    found = queue_of(folder).next(10, ())
+    assert ([marker.name for marker in found.markers], found.gone) == ([NAME], 1)
+    assert len(waiting(tmp_path)) == 1
+
+
+def test_two_take_over(folder: Folder, tmp_path: Path) -> None:
+    """Of two who find the same, one gets it."""
+    for serial in range(20):
+        keep(folder, (MILLISECONDS, serial), b"hello")
+    others = [hooked_folder(tmp_path) for _ in range(2)]
+    _die(folder)
+    listed = [list(queue_of(other)._names(())[1]) for other in others]
+    assert listed[0] == listed[1]
+    taken = [
+        [marker for name in listed[0] if (marker := queue_of(other)._take(name))]
+        for other in others
+    ]
+    assert [len(one) for one in taken] == [20, 0]
+
+
+def test_published_under_another_name(folder: Folder, tmp_path: Path) -> None:
+    """A file that got another name than was meant is found, and no stranger's."""
+    (tmp_path / NAME).write_bytes(b"a stranger's")
+    keep(folder, MOMENT, b"one")
+    keep(folder, (MILLISECONDS, 1), b"two")
+    other = hooked_folder(tmp_path)
+    _die(folder)
+    assert names(other) == [f"{MILLISECONDS}-1.bin", f"{MILLISECONDS}-2.bin"]
+
+
+def test_file_taken_away(folder: Folder, tmp_path: Path) -> None:
+    """A marker whose file is gone, or is another one now, is removed."""
+    for serial in range(3):
+        keep(folder, (MILLISECONDS, serial), b"hello")
+    (tmp_path / NAME).unlink()
+    os.replace(tmp_path / f"{MILLISECONDS}-1.bin", tmp_path / "elsewhere")
+    other = hooked_folder(tmp_path)
+    _die(folder)
+    found = queue_of(other).next(10, ())
+    assert [marker.name for marker in found.markers] == [f"{MILLISECONDS}-2.bin"]
+    assert found.gone == 2
+    assert len(waiting(tmp_path)) == 1
+
+
+def test_changed_in_place(folder: Folder, tmp_path: Path) -> None:
+    """A file that was written to is still that file."""
+    keep(folder, MOMENT, b"hello")
+    (tmp_path / NAME).write_bytes(b"other and more")
+    other = hooked_folder(tmp_path)
+    _die(folder)
+    assert names(other) == [NAME]
+
+
+def test_inode_numbers_that_do_not_last(folder: Folder, tmp_path: Path) -> None:
+    """On a file system that numbers files anew, a file is known by its size and time."""
+    for serial in range(2):
+        keep(folder, (MILLISECONDS, serial), b"hello" * (serial + 1))
+    other = hooked_folder(tmp_path)
+    _die(folder)
+    for name in waiting(tmp_path):
+        path = tmp_path / HOOKS / WAITING / name
+        facts = json.loads(path.read_text())
+        facts["inode"] += 1_000_000
+        facts["marker"] += 1_000_000
+        path.write_text(json.dumps(facts) + "\n")
+    (tmp_path / f"{MILLISECONDS}-1.bin").write_bytes(b"x")
+    assert names(other) == [NAME]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\n",
+        "{",
+        "[]",
+        "5",
+        "{}",
+        '{"name": 5}',
+        "\xff",
+        '{"name": "../x", "listener": "", "peer": "", "size": 1, "inode": 1, "modified": 1,'
+        ' "arrived": 1, "sha256": null, "marker": 1}',
+    ],
+)
+def test_unreadable(folder: Folder, tmp_path: Path, text: str) -> None:
+    """What is not a marker is set aside, and nothing is done for it."""
+    keep(folder, MOMENT, b"hello")
+    (name,) = waiting(tmp_path)
+    (tmp_path / HOOKS / WAITING / name).write_bytes(text.encode("latin-1") + b"\n")
+    other = hooked_folder(tmp_path)
+    _die(folder)
+    found = queue_of(other).next(10, ())
+    assert (found.markers, [one.aside for one in found.bad]) == ([], [True])
+    assert len(failed(tmp_path)) == queue_of(other).set_aside() == 1
+
+
+@pytest.mark.parametrize("length", [0, 1, 100])
+def test_killed_while_it_was_written(folder: Folder, tmp_path: Path, length: int) -> None:
+    """A marker that was not written to its end has no file, and goes."""
+    part, _ = marked(folder, MOMENT)
+    part.finish([b"hello"])
+    part.mark()
+    (name,) = waiting(tmp_path)
+    os.truncate(tmp_path / HOOKS / WAITING / name, length)
+    other = hooked_folder(tmp_path)
+    _die(folder)
+    found = queue_of(other).next(10, ())
+    assert (found.markers, found.gone, found.bad) == ([], 1, [])
+    assert (waiting(tmp_path), failed(tmp_path)) == ([], [])
+    part.discard()
+
+
+def test_strangers_files(folder: Folder, tmp_path: Path) -> None:
+    """What is not named as a marker is left alone."""
+    (tmp_path / HOOKS / WAITING / "notes.txt").write_text("a stranger's")
+    (tmp_path / HOOKS / FAILED / "notes.txt").write_text("a stranger's")
+    assert queue_of(folder).next(10, ()).markers == []
+    assert queue_of(folder).set_aside() == 0
+    assert waiting(tmp_path) == ["notes.txt"]
+
+
+# -- owners -------------------------------------------------------------------
+
+
+def test_locks_of_the_dead(tmp_path: Path) -> None:
+    """Whoever opens the queue removes the locks of the dead, and those alone."""
+    folder = hooked_folder(tmp_path)
+    (tmp_path / HOOKS / "owner-0123456789ab").touch()
+    other = hooked_folder(tmp_path)
+    mine = {f"owner-{queue_of(one)._folders.owner}" for one in (folder, other)}
+    assert {*owners(tmp_path)} == mine
+
+
+def test_lock_removed_in_between(tmp_path: Path) -> None:
+    """A lock that somebody has removed before it was locked is not one."""
+    files = FaultyFiles()
+    real = files.lock
+    removed: list[str] = []
+
+    def lock(descriptor: int) -> bool:
+        path = os.readlink(f"/proc/self/fd/{descriptor}")
+        if "owner-" in path and not removed:
+            removed.append(path)
+            os.unlink(path)
+        return real(descriptor)
+
+    files.lock = lock  # type: ignore[method-assign]
+    folder = hooked_folder(tmp_path, files)
+    assert removed
+    assert owners(tmp_path) == [f"owner-{queue_of(folder)._folders.owner}"]
+
+
+def test_lock_that_is_removed(folder: Folder, tmp_path: Path) -> None:
+    """Who lives makes its lock again, at the next look, if somebody has removed it."""
+    owner = f"owner-{queue_of(folder)._folders.owner}"
+    keep(folder, MOMENT, b"hello")
+    other = hooked_folder(tmp_path)
+    for there in ("nothing", "another file"):
+        (tmp_path / HOOKS / owner).unlink()
+        if there != "nothing":
+            (tmp_path / HOOKS / owner).touch()
+        assert names(folder, most=0) == []
+        assert names(other) == []
+        assert len(owners(tmp_path)) == 2
+    _die(folder)
+    assert names(other) == [NAME]
+    assert len(owners(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_marker_that_was_removed_too_early(tmp_path: Path, durable: bool) -> None:
+    """
+    Of an upload that is not kept yet, a marker that others have removed, as they
+    took us for dead, is there again, as durable, before its file is.
+    """
+    files = FaultyFiles()
+    real = files.fsync
+    synced: list[str] = []
+
+    def fsync(descriptor: int) -> None:
+        synced.append(_path(str(descriptor)))
+        real(descriptor)
+
+    folder = hooked_folder(tmp_path, files, durable=durable)
+    files.fsync = fsync  # type: ignore[method-assign]
+    part, marker = marked(folder, MOMENT)
+    part.finish([b"hello"])
+    part.mark()
+    (tmp_path / HOOKS / f"owner-{queue_of(folder)._folders.owner}").unlink()
+    other = hooked_folder(tmp_path)
+    found = queue_of(other).next(10, ())
+    assert (found.markers, found.gone, waiting(tmp_path)) == ([], 1, [])
+    real_rename = files.rename
+    place = str(tmp_path / HOOKS / WAITING)
+
+    def rename(source: int, name: str, target: int, new_name: str) -> None:
+        (marker_name,) = waiting(tmp_path)
+        assert synced == ([f"{place}/{marker_name}", place] if durable else [])
+        real_rename(source, name, target, new_name)
+
+    files.rename = rename  # type: ignore[method-assign]
+    part.publish()
+    marker.kept(part.kept_file().name)
+    held = marker.hold()
+    assert held is not None
+    assert marker.digest() is not None
+    os.close(held)
+    queue_of(folder).release(marker)
+    assert names(folder) == [NAME]
+
+
+def test_lock_that_cannot_be_made_again(folder: Folder, tmp_path: Path) -> None:
+    """Where that fails it is told, and the rest is done."""
+    _, marker = keep(folder, MOMENT, b"hello")
+    queue_of(folder).release(marker)
+    owner = tmp_path / HOOKS / f"owner-{queue_of(folder)._folders.owner}"
+    owner.unlink()
+    owner.mkdir()
+    found = queue_of(folder).next(10, ())
+    assert [one.name for one in found.markers] == [NAME]
+    assert found.error is not None
+    assert found.error.errno == errno.EISDIR
+    owner.rmdir()
+    assert queue_of(folder).next(10, ()).error is None
+    assert sorted(os.listdir(tmp_path / HOOKS)) == [FAILED, owner.name, WAITING]
+
+
+def _die(folder: Folder) -> None:
+    """Let go of the lock, as death does."""
+    (tmp_path,) = {os.path.join(folder.path, HOOKS)}
+    (lock,) = (
+        int(one)
+        for one in os.listdir("/proc/self/fd")
+        if _path(one) == f"{tmp_path}/owner-{queue_of(folder)._folders.owner}"
+    )
+    # The descriptor stays open, so that whose it is can still be closed.
+    null = os.open("/dev/null", os.O_RDONLY)
+    os.dup2(null, lock, inheritable=False)
+    os.close(null)
+
+
+def _path(descriptor: str) -> str:
+    try:
+        return os.readlink(f"/proc/self/fd/{descriptor}")
+    except FileNotFoundError:
+        return ""

@@ -1,0 +1,173 @@
+"""
+How an upload ends, as its socket tells it, and what is said last.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.address import IPv4Address, UNIXAddress
+from twisted.internet.interfaces import IReadDescriptor, IReadWriteDescriptor
+from zope.interface import directlyProvides
+
+from tests.support.daemon import SUCCESS, Daemon, connect, finish, until
+from twisted_upload.net.ending import ConnectionEnd, ending
+from twisted_upload.net.parting import say_and_close
+from twisted_upload.net.unread import is_unread, unread_size
+
+UNIX, TCP = UNIXAddress("/door"), IPv4Address("TCP", "127.0.0.1", 1)
+
+
+class Transport:
+    """A transport of a real socket."""
+
+    def __init__(self, ours: socket.socket, host: object = UNIX) -> None:
+        directlyProvides(self, IReadDescriptor)
+        self._ours = ours
+        self._host = host
+
+    def getHandle(self) -> socket.socket:
+        return self._ours
+
+    def getHost(self) -> object:
+        return self._host
+
+    def fileno(self) -> int:
+        return self._ours.fileno()
+
+
+@pytest.fixture
+def sockets() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """A sender, and our end of it."""
+    sender, ours = socket.socketpair()
+    with sender, ours:
+        yield sender, ours
+
+
+Sockets = tuple[socket.socket, socket.socket]
+
+
+@pytest.mark.parametrize(
+    ("host", "act", "end"),
+    [
+        (UNIX, "half-close", ConnectionEnd.HALF_CLOSE),
+        (UNIX, "close", ConnectionEnd.LOST),
+        (TCP, "half-close", ConnectionEnd.HALF_CLOSE),
+        (TCP, "close", ConnectionEnd.HALF_CLOSE),
+        (UNIX, "send", ConnectionEnd.NOT_YET),
+        (UNIX, "nothing", ConnectionEnd.NOT_YET),
+    ],
+)
+def test_ending(sockets: Sockets, host: object, act: str, end: ConnectionEnd) -> None:
+    """
+    A half-close is the end; one that has gone is lost, where a socket can tell; and
+    where bytes are left, or nothing has come, there is more to come.
+    """
+    sender, ours = sockets
+    if act == "send":
+        sender.send(b"more")
+        sender.shutdown(socket.SHUT_WR)
+    elif act == "half-close":
+        sender.shutdown(socket.SHUT_WR)
+    elif act == "close":
+        sender.close()
+    assert ending(Transport(ours, host)) is end
+    if act == "send":
+        assert ours.recv(10) == b"more", "they are left where they are"
+
+
+def test_reset() -> None:
+    """A connection that has been reset is lost."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        sender = socket.create_connection(listener.getsockname())
+        ours, _ = listener.accept()
+    with ours:
+        ours.send(b"unread")
+        until(lambda: sender.recv(1, socket.MSG_PEEK), "it has come")
+        sender.close()
+        until(lambda: ending(Transport(ours, TCP)) is not ConnectionEnd.NOT_YET, "the reset")
+        assert ending(Transport(ours, TCP)) in (ConnectionEnd.LOST, ConnectionEnd.HALF_CLOSE)
+
+
+def test_unread(sockets: Sockets) -> None:
+    """Bytes, an end, and an error wait to be read; nothing does not."""
+    sender, ours = sockets
+    transport = Transport(ours)
+    assert (is_unread(transport), unread_size(transport)) == (False, 0)
+    sender.send(b"bytes")
+    assert (is_unread(transport), unread_size(transport)) == (True, 5)
+    ours.recv(5)
+    sender.close()
+    assert (is_unread(transport), unread_size(transport)) == (True, 0)
+    ours.close()
+    assert (is_unread(transport), unread_size(transport)) == (True, 0)
+    assert (is_unread(object()), unread_size(object())) == (False, 0)
+
+
+def test_a_unix_sender_that_dies(tmp_path: Path) -> None:
+    """Half a file of a sender at a unix socket that has gone is lost; a whole one is kept."""
+    with Daemon(tmp_path, f"--listen=unix:{tmp_path / 'frontend'}") as daemon:
+        with connect(*daemon.addresses[0]) as peer:
+            peer.sendall(b"half a file" * 1000)
+        daemon.wait_for_line("lost after")
+        with connect(*daemon.addresses[0]) as peer:
+            peer.sendall(b"a file")
+            assert finish(peer) == SUCCESS
+        assert daemon.only_file() == b"a file"
+
+
+# -- the last words -----------------------------------------------------------
+
+
+class Narrow:
+    """
+    A transport whose socket takes some bytes at a time.
+
+    :ivar said: what has gone out, or will.
+    :ivar told: what it was told, beside bytes.
+    """
+
+    def __init__(self, takes: int) -> None:
+        directlyProvides(self, IReadWriteDescriptor)
+        self.said = b""
+        self.told: list[str] = []
+        self._takes = takes
+
+    def getHandle(self) -> Any:
+        return self
+
+    def send(self, data: bytes, flags: int) -> int:
+        if self._takes < 0:
+            raise BlockingIOError
+        self.said += data[: self._takes]
+        return min(self._takes, len(data))
+
+    def write(self, data: bytes) -> None:
+        self.said += data
+
+    def loseConnection(self) -> None:
+        self.told.append("lose")
+
+    def stopReading(self) -> None:
+        """It does not."""
+
+    def stopWriting(self) -> None:
+        """Nor this."""
+
+    def connectionLost(self, reason: object) -> None:
+        self.told.append("lost")
+
+
+@pytest.mark.parametrize(
+    ("takes", "told"), [(-1, "lose"), (0, "lose"), (5, "lose"), (11, "lose"), (12, "lost")]
+)
+def test_said_once(takes: int, told: str) -> None:
+    """However much of an answer the socket takes at once, it is said once, and whole."""
+    transport = Narrow(takes)
+    say_and_close(transport, SUCCESS)
+    assert transport.said == SUCCESS
+    assert transport.told == [told]

@@ -1,0 +1,452 @@
+"""
+What a listening port needs beside what Twisted gives it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import stat
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+from twisted.internet.defer import ensureDeferred, maybeDeferred
+from twisted.internet.interfaces import IStreamServerEndpoint, IStreamServerEndpointStringParser
+from twisted.internet.task import Clock
+from twisted.logger import globalLogPublisher
+from twisted.plugin import getPlugins
+from twisted.python.systemd import ListenFDs
+from zope.interface.verify import verifyObject
+
+from tests.support.daemon import sha256
+from tests.support.helpers import (
+    PATIENCE,
+    OpenFrontend,
+    in_thread,
+    open_frontend,
+    reactor,
+    read_all,
+    turns,
+    until,
+)
+from tests.support.ways import Way
+from twisted_upload.daemon.listeners import ListenerService, ListenerSpec
+from twisted_upload.frontends.settings import FrontendSettings
+from twisted_upload.net.endpoints import InheritedEndpoint, endpoint_from_string, tcp_endpoint
+from twisted_upload.net.ports import (
+    SHORTAGE_LINE,
+    SHORTAGE_PAUSE,
+    accept_no_more,
+    accept_the_rest,
+    notice_dead_peers,
+    take_no_more,
+    wait_in_shortage,
+)
+
+KEPT = "上传成功".encode()
+
+
+@pytest.fixture
+def lines() -> Iterator[list[str]]:
+    """The lines that are written."""
+    written: list[str] = []
+
+    def observe(event: dict[str, Any]) -> None:
+        if event.get("log_namespace") == "twisted_upload.net.ports":
+            written.append(event["log_format"].format_map(event))
+
+    observer: Any = observe
+    globalLogPublisher.addObserver(observer)
+    yield written
+    globalLogPublisher.removeObserver(observer)
+
+
+def _options(descriptor: Any) -> list[int]:
+    asked = [
+        (socket.SOL_SOCKET, socket.SO_KEEPALIVE),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPCNT),
+        (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT),
+    ]
+    return [descriptor.getsockopt(*option) for option in asked]
+
+
+async def _accepted(frontend: Any, address: tuple[str, int]) -> list[int]:
+    """The options of a connection that has been accepted."""
+    with socket.create_connection(address, PATIENCE):
+        await until(lambda: frontend.senders)
+        (protocol,) = frontend.senders
+        found = _options(protocol.transport.getHandle())
+    await frontend.is_quiet()
+    return found
+
+
+@pytest.mark.parametrize("interface", ["127.0.0.1", "::1", ""])
+async def test_dead_peers(interface: str) -> None:
+    """Accepted connections have keepalive and a user time-out from their port."""
+    async with open_frontend() as frontend:
+        port: Any = await tcp_endpoint(reactor, 0, interface).listen(frontend.factory)
+        notice_dead_peers(port)
+        address = (interface or "127.0.0.1", port.getHost().port)
+        assert await _accepted(frontend, address) == [1, 60, 15, 4, 60_000]
+        await port.stopListening()
+
+
+async def test_dead_peers_of_an_adopted_port() -> None:
+    """The same for a socket that somebody else has bound."""
+    async with open_frontend() as frontend:
+        with socket.create_server(("127.0.0.1", 0)) as bound:
+            endpoint = InheritedEndpoint(reactor, os.dup(bound.fileno()), socket.AF_INET)
+            port: Any = await endpoint.listen(frontend.factory)
+            notice_dead_peers(port)
+            assert await _accepted(frontend, bound.getsockname()) == [1, 60, 15, 4, 60_000]
+            await port.stopListening()
+
+
+async def test_dead_peers_of_a_unix_socket(tmp_path: Path) -> None:
+    """A unix socket needs none of it, and gets none."""
+    async with open_frontend() as frontend:
+        port: Any = reactor.listenUNIX(str(tmp_path / "door"), frontend.factory)
+        notice_dead_peers(port)
+        assert port.socket.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 0
+        with socket.socket(socket.AF_UNIX) as peer:
+            peer.connect(str(tmp_path / "door"))
+            await until(lambda: frontend.senders)
+            (protocol,) = frontend.senders
+            accepted = protocol.transport.getHandle()
+            assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 0
+        await frontend.is_quiet()
+        await port.stopListening()
+
+
+async def test_every_port_of_the_daemon(tmp_path: Path) -> None:
+    """A service sees to it for all of its ports."""
+    async with open_frontend() as frontend:
+        unix = endpoint_from_string(reactor, f"unix:{tmp_path / 'frontend'}")
+        tcp = tcp_endpoint(reactor, 0, "127.0.0.1")
+        spec = ListenerSpec(
+            "upload", [("unix", unix), ("tcp", tcp)], frontend.factory, str(tmp_path)
+        )
+        service = ListenerService([spec])
+        service.bind()
+        ports: list[Any] = [*service.ports]
+        found = await _accepted(frontend, ("127.0.0.1", ports[1].getHost().port))
+        assert found == [1, 60, 15, 4, 60_000]
+        assert [type(port.socket).__name__ for port in ports] == ["_WaitingSocket"] * 2
+        for port in ports:
+            await port.stopListening()
+
+
+@pytest.mark.parametrize("number", [0, 1, 2], ids=["unix", "IPv4", "IPv6"])
+async def test_uploads_at_every_port_of_the_daemon(way: Way, number: int, tmp_path: Path) -> None:
+    """Uploads come to each of them in whatever way; afterwards its ports can be closed."""
+    chosen = FrontendSettings(receipts=True)
+    async with open_frontend(chosen) as frontend:
+        endpoints = [
+            ("unix", endpoint_from_string(reactor, f"unix:{tmp_path / 'frontend'}")),
+            ("tcp", tcp_endpoint(reactor, 0, "127.0.0.1")),
+            ("tcp6", tcp_endpoint(reactor, 0, "::1")),
+        ]
+        service = ListenerService(
+            [ListenerSpec("upload", endpoints, frontend.factory, str(tmp_path))]
+        )
+        service.bind()
+        ports: list[Any] = [*service.ports]
+        port = ports[number]
+        connect = partial(frontend._connect, port.addressFamily, port.socket.getsockname())
+        for content in b"first!", b"second!":
+            peer = await way.come(frontend, content[:-1], connect=connect, end=_urgently)
+            answer = await in_thread(read_all, peer)
+            assert answer.decode().split()[2:] == [str(len(content)), sha256(content)]
+        assert frontend.kept == [b"first!", b"second!"]
+        for port in ports:
+            await maybeDeferred(port.stopListening)
+        await frontend.is_quiet()
+
+
+def _urgently(peer: socket.socket) -> None:
+    """The last byte is an urgent one, where there are such."""
+    try:
+        peer.send(b"!", socket.MSG_OOB)
+    except OSError:  # a kernel whose unix sockets have none
+        peer.send(b"!")
+    peer.shutdown(socket.SHUT_WR)
+
+
+class _Short:
+    """
+    A listening socket with an error now and then.
+
+    :ivar error: where there is one, and ``times`` how often, 0 for always.
+    """
+
+    def __init__(self, ours: socket.socket) -> None:
+        self.ours = ours
+        self.error: int | None = None
+        self.times = 0
+        self.asked = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.ours, name)
+
+    def has_been_asked(self, times: int) -> bool:
+        return self.asked >= times
+
+    def accept(self) -> Any:
+        self._ask()
+        return self.ours.accept()
+
+    def _accept(self) -> Any:
+        self._ask()
+        return self.ours._accept()  # type: ignore[attr-defined]
+
+    def _ask(self) -> None:
+        self.asked += 1
+        if self.error is not None and (not self.times or self.asked <= self.times):
+            raise OSError(self.error, os.strerror(self.error))
+
+
+def _short(frontend: OpenFrontend, clock: Clock, number: int) -> _Short:
+    """Have the door's port run short."""
+    short = _Short(frontend.port.socket._socket)
+    short.error = number
+    frontend.port.socket = short
+    wait_in_shortage(frontend.port, clock)
+    return short
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
+async def test_shortage(number: int, lines: list[str]) -> None:
+    """
+    Without a descriptor a newcomer waits, nothing spins, and an upload that has
+    begun goes on; when there are descriptors again, the newcomer comes in.
+    """
+    async with open_frontend() as frontend:
+        first = frontend.connect()
+        first.sendall(b"begun")
+        await frontend.has_come(5)
+        clock = Clock()
+        short = _short(frontend, clock, number)
+        accepted_connection = ensureDeferred(frontend.send(b"newcomer"))
+        await until(lambda: short.asked)
+        for asked in range(2, 12):  # the first time twice: with those that were held back
+            await turns(20)
+            assert short.asked == asked
+            clock.advance(SHORTAGE_PAUSE)
+            await until(partial(short.has_been_asked, asked + 1))
+        first.shutdown(socket.SHUT_WR)
+        assert await in_thread(read_all, first) == KEPT
+        short.error = None
+        clock.advance(SHORTAGE_PAUSE)
+        assert await accepted_connection == KEPT
+        assert frontend.kept == [b"begun", b"newcomer"]
+        assert clock.getDelayedCalls() == []
+        assert lines == [
+            f"hardly any descriptors are left: {os.strerror(number)}",
+            f"newcomers have to wait: {os.strerror(number)}",
+        ]
+
+
+async def test_long_shortage(lines: list[str]) -> None:
+    """A shortage that lasts is told of now and then."""
+    async with open_frontend() as frontend:
+        clock = Clock()
+        short = _short(frontend, clock, errno.ENFILE)
+        accepted_connection = ensureDeferred(frontend.send(b"newcomer"))
+        await until(lambda: short.asked)
+        for _ in range(10):
+            clock.advance(SHORTAGE_LINE / 4)
+            await until(clock.getDelayedCalls)
+        assert len([line for line in lines if line.startswith("newcomers")]) == 3
+        short.error = None
+        clock.advance(SHORTAGE_PAUSE)
+        assert await accepted_connection == KEPT
+
+
+async def test_stop_in_a_shortage() -> None:
+    """A port can be closed while newcomers wait, and nothing is left of it."""
+    clock = Clock()
+    async with open_frontend() as frontend:
+        short = _short(frontend, clock, errno.EMFILE)
+        frontend.connect()
+        await until(lambda: short.asked)
+        assert clock.getDelayedCalls()
+        stopping = frontend.port.stopListening()
+        clock.advance(SHORTAGE_PAUSE)
+        await stopping
+    assert clock.getDelayedCalls() == []
+
+
+async def test_other_errors(lines: list[str]) -> None:
+    """Where the listening socket itself fails, that is told of, and tried again later."""
+    async with open_frontend() as frontend:
+        clock = Clock()
+        short = _short(frontend, clock, errno.EIO)
+        accepted_connection = ensureDeferred(frontend.send(b"newcomer"))
+        await until(lambda: short.asked)
+        await turns(20)
+        assert short.asked == 1
+        short.error = None
+        clock.advance(SHORTAGE_PAUSE)
+        assert await accepted_connection == KEPT
+        assert lines == ["newcomers have to wait: Input/output error"]
+
+
+@pytest.mark.parametrize("number", [errno.ECONNABORTED, errno.EPERM])
+async def test_gone_before_it_is_accepted(number: int, lines: list[str]) -> None:
+    """A newcomer that cannot be accepted keeps nobody else from that, in the same turn."""
+    async with open_frontend() as frontend:
+        short = _short(frontend, Clock(), number)
+        short.times = 3
+        assert await frontend.send(b"newcomer") == KEPT
+        assert short.asked > 3
+        assert lines == []
+
+
+async def test_broken_in_a_shortage(
+    monkeypatch: pytest.MonkeyPatch, expected_errors: list[str], lines: list[str]
+) -> None:
+    """What fails for one newcomer in a shortage costs that one, and neither the port nor others."""
+    expected_errors.append("LookupError")
+    async with open_frontend() as frontend:
+        clock = Clock()
+        short = _short(frontend, clock, errno.EMFILE)
+        short.times = 1
+        build = frontend.factory.buildProtocol
+        builds: list[Callable[..., Any]] = [build, _broken]
+
+        def one_fails(address: object) -> Any:
+            return (builds or [build]).pop()(address)
+
+        monkeypatch.setattr(frontend.factory, "buildProtocol", one_fails)
+        first, second = frontend.connect(), frontend.connect()
+        for peer in first, second:
+            peer.sendall(b"newcomer")
+            peer.shutdown(socket.SHUT_WR)
+        assert await in_thread(_what_comes, first) == b""
+        assert await in_thread(read_all, second) == KEPT
+        assert frontend.port.connected
+
+
+def _broken(*_: object) -> NoReturn:
+    raise LookupError
+
+
+def _what_comes(peer: socket.socket) -> bytes:
+    try:
+        return read_all(peer)
+    except ConnectionResetError:
+        return b""
+
+
+async def test_ports_that_are_closed_already() -> None:
+    """Of a port that has been closed nobody more is accepted; who has been is served."""
+    async with open_frontend() as frontend:
+        peer = frontend.connect()
+        frontend.port.doRead()
+        await maybeDeferred(frontend.port.stopListening)
+        for leave in accept_the_rest, accept_no_more:
+            leave(frontend.port)
+        peer.sendall(b"newcomer")
+        peer.shutdown(socket.SHUT_WR)
+        assert await in_thread(read_all, peer) == KEPT
+
+
+# -- unix sockets that somebody else has bound --------------------------------
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o660, 0o666])
+async def test_adopted(tmp_path: Path, mode: int) -> None:
+    """An adopted unix socket keeps its mode, is served, and stays when we go."""
+    path = tmp_path / "door"
+    async with open_frontend() as frontend:
+        with socket.socket(socket.AF_UNIX) as bound:
+            bound.bind(str(path))
+            bound.listen()
+            path.chmod(mode)
+            for _ in range(2):  # another daemon after the first one
+                endpoint = InheritedEndpoint(reactor, os.dup(bound.fileno()), socket.AF_UNIX)
+                assert verifyObject(IStreamServerEndpoint, endpoint)
+                port = await endpoint.listen(frontend.factory)
+                assert stat.S_IMODE(path.stat().st_mode) == mode
+                with socket.socket(socket.AF_UNIX) as peer:
+                    peer.settimeout(PATIENCE)
+                    peer.connect(str(path))
+                    peer.sendall(b"content")
+                    peer.shutdown(socket.SHUT_WR)
+                    assert await in_thread(read_all, peer) == KEPT
+                await maybeDeferred(port.stopListening)
+                assert path.is_socket()
+    assert frontend.kept == [b"content"] * 2
+
+
+async def test_systemd_socket(tmp_path: Path) -> None:
+    """A unix socket of systemd is adopted in that way."""
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(str(tmp_path / "door"))
+        bound.listen()
+        systemd: Any = ListenFDs([bound.fileno()], ["upload"])
+        parsers: list[Any] = [*getPlugins(IStreamServerEndpointStringParser)]
+        (parser,) = [it for it in parsers if it.prefix == "systemd"]
+        before, parser._sddaemon = parser._sddaemon, systemd
+        try:
+            found = endpoint_from_string(reactor, "systemd:domain=UNIX:index=0")
+        finally:
+            parser._sddaemon = before
+        assert isinstance(found, InheritedEndpoint)
+
+
+# -- leaving ------------------------------------------------------------------
+
+REFUSED = errno.ECONNREFUSED
+
+
+async def test_take_no_more() -> None:
+    """
+    A port that takes no more serves whoever has connected; who tries then finds
+    it closed in the end, and is not reset.
+    """
+    async with open_frontend() as frontend:
+        frontend.port.stopReading()
+        early = frontend.connect()
+        early.sendall(b"early")
+        early.shutdown(socket.SHUT_WR)
+        take_no_more(frontend.port)
+        with socket.socket() as late:
+            late.setblocking(False)
+            assert late.connect_ex(frontend.address) == errno.EINPROGRESS
+            accept_the_rest(frontend.port)
+            assert await in_thread(read_all, early) == KEPT
+            await maybeDeferred(frontend.port.stopListening)
+            await until(lambda: late.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == REFUSED)
+        assert frontend.kept == [b"early"]
+        assert len(frontend.log.ends) == 1
+
+
+async def test_accept_the_rest() -> None:
+    """All that waits to be accepted is, however many there are."""
+    async with open_frontend(FrontendSettings(max_per_address=0)) as frontend:
+        frontend.port.stopReading()
+        peers = [frontend.connect() for _ in range(250)]
+        accept_the_rest(frontend.port)
+        assert len(frontend.senders) == 250
+        accept_the_rest(frontend.port)
+        for peer in peers:
+            peer.close()
+
+
+async def test_take_no_more_at_a_unix_socket(tmp_path: Path) -> None:
+    """A unix socket has no handshakes: nothing is done to it."""
+    async with open_frontend() as frontend:
+        port: Any = reactor.listenUNIX(str(tmp_path / "door"), frontend.factory)
+        take_no_more(port)
+        with socket.socket(socket.AF_UNIX) as peer:
+            peer.connect(str(tmp_path / "door"))
+            accept_the_rest(port)
+            assert len(frontend.senders) == 1
+        await port.stopListening()

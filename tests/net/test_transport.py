@@ -1,0 +1,629 @@
+"""
+Reading at once what is there.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+from twisted.internet import tcp
+from twisted.internet.address import IPv6Address
+from twisted.internet.main import CONNECTION_DONE
+from twisted.internet.protocol import Factory
+
+from tests.support.helpers import (
+    PATIENCE,
+    OpenFrontend,
+    in_thread,
+    open_frontend,
+    reactor,
+    read_all,
+    reset,
+    until,
+)
+from twisted_upload.core.outcome import UploadOutcome
+from twisted_upload.frontends.raw.factory import UploadProtocol
+from twisted_upload.frontends.raw.whole_upload import WholeUpload
+from twisted_upload.frontends.settings import FrontendSettings
+from twisted_upload.net.acceptor import AT_ONCE, READS, AcceptedConnection
+from twisted_upload.net.ending import ConnectionEnd, ending
+from twisted_upload.net.transport import EagerServer, read_eagerly, serve_newcomers
+
+KEPT = "上传成功".encode()
+
+
+class _Registered:
+    """Whom the reactor was asked to watch."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.readers: list[object] = []
+        add = reactor.addReader
+
+        def spy(reader: Any) -> None:
+            if isinstance(reader, tcp.Server):
+                self.readers.append(reader)
+            add(reader)
+
+        monkeypatch.setattr(reactor, "addReader", spy)
+
+
+class _Made:
+    """Transports that were made."""
+
+    def __init__(self, frontend: OpenFrontend) -> None:
+        self.transports: list[Any] = []
+        make = frontend.port.transport
+
+        def spy(*arguments: Any) -> Any:
+            transport = make(*arguments)
+            self.transports.append(transport)
+            return transport
+
+        frontend.port.transport = spy
+
+
+def _whole(frontend: OpenFrontend, content: bytes = b"hello") -> socket.socket:
+    """A sender whose upload and end are there before it is accepted."""
+    peer = frontend.connect()
+    peer.sendall(content)
+    peer.shutdown(socket.SHUT_WR)
+    return peer
+
+
+# -- what is used of Twisted and of Python beside what they promise -----------
+
+
+async def test_what_twisted_has() -> None:
+    """
+    A port of Twisted takes the class of its connections from ``transport`` and numbers
+    them by ``sessionno``; the reactor calls its ``doRead``; ``_buildAddr`` makes an
+    address of a tuple; ``disconnecting`` tells that it is being closed.  Where this
+    fails, `twisted_upload.net.transport` has to follow a new Twisted.
+    """
+    port = reactor.listenTCP(0, Factory(), 50, "127.0.0.1")
+    assert port.transport is tcp.Server
+    assert "doRead" not in vars(port)
+    assert (port.sessionno, port.disconnecting) == (0, False)
+    assert port.addressFamily == socket.AF_INET
+    assert port.socketType == socket.SOCK_STREAM
+    address = port._buildAddr(("127.0.0.1", 1234))
+    assert (address.host, address.port) == ("127.0.0.1", 1234)
+    arguments = tcp.Server.__init__.__code__.co_varnames[1:7]
+    assert arguments == ("sock", "protocol", "client", "server", "sessionno", "reactor")
+    await port.stopListening()
+
+
+async def test_what_a_transport_has() -> None:
+    """
+    A connection of Twisted has ``socket``, ``protocol`` and ``fileno`` of its own,
+    which are no more when it is lost, and ``connected`` and ``disconnected`` tell
+    whether it is; ``doRead`` returns ``CONNECTION_DONE`` at the end.
+    """
+    async with open_frontend() as frontend:
+        made = _Made(frontend)
+        frontend.connect()
+        await until(lambda: made.transports)
+        (transport,) = made.transports
+        assert {"socket", "protocol", "fileno"} <= vars(transport).keys()
+        assert (transport.connected, transport.disconnected) == (1, 0)
+        calls = "doRead", "startReading", "stopReading", "startWriting", "stopWriting"
+        assert all(hasattr(tcp.Server, it) for it in (*calls, "readConnectionLost"))
+        transport.abortConnection()
+        await frontend.is_quiet()
+        assert not {"socket", "protocol", "fileno"} & vars(transport).keys()
+        assert (transport.connected, transport.disconnected) == (0, 1)
+        assert CONNECTION_DONE is not None
+
+
+async def test_what_a_transport_says_of_itself() -> None:
+    """
+    A connection of Twisted has two strings about itself, ``logstr`` and ``repstr``, made
+    of ``_getLogPrefix``, ``_realPortNumber``, ``hostname`` and ``sessionno``; ours says
+    the same, but keeps none.
+    """
+    async with open_frontend() as frontend:
+        made = _Made(frontend)
+        frontend.connect()
+        await until(lambda: made.transports)
+        (ours,) = made.transports
+        theirs = tcp.Server(
+            ours.socket.dup(), ours.protocol, ours.client, ours.server, ours.sessionno, reactor
+        )
+        theirs.stopReading()
+        assert ours.logPrefix() == theirs.logPrefix()
+        assert ours.logstr == theirs.logstr
+        assert repr(ours) == repr(theirs)
+        assert not {"logstr", "repstr"} & vars(ours).keys()
+        theirs.socket.close()
+        ours.abortConnection()
+        await frontend.is_quiet()
+        assert "#" in repr(ours), "also when it is lost"
+        assert ours.logPrefix()
+
+
+def test_what_a_socket_has() -> None:
+    """``socket._accept`` gives a descriptor and an address, as `socket.accept` is made of."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        with socket.create_connection(listener.getsockname()) as peer:
+            descriptor, address = listener._accept()  # type: ignore[attr-defined]
+            assert address == peer.getsockname()
+        socket.close(descriptor)
+
+
+async def test_where_twisted_looks() -> None:
+    """A TCP port makes eager connections from then on; whatever else is left alone."""
+    port = reactor.listenTCP(0, Factory(), 50, "127.0.0.1")
+    read_eagerly(port)
+    assert isinstance(port.transport, partial)
+    assert port.transport.func is EagerServer
+    assert "doRead" not in vars(port), "its factory does not take whole uploads"
+    read_eagerly(object())
+    await port.stopListening()
+
+
+# -- whole when it is accepted ------------------------------------------------
+
+
+async def test_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An upload that is whole when it is accepted needs no transport; the answer is the same."""
+    registered = _Registered(monkeypatch)
+    async with open_frontend() as frontend:
+        made = _Made(frontend)
+        peer = _whole(frontend)
+        assert await in_thread(read_all, peer) == KEPT
+        assert frontend.kept == [b"hello"]
+        await frontend.is_quiet()
+    assert registered.readers == made.transports == []
+
+
+async def test_several_reads() -> None:
+    """It may be larger than what is read at a time."""
+    size = tcp.Server.bufferSize
+    async with open_frontend() as frontend:
+        made = _Made(frontend)
+        frontend.port.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        content = bytes(range(256)) * (size // 256)
+        for times in range(1, READS):
+            peer = _whole(frontend, content * times)
+            assert await in_thread(read_all, peer) == KEPT
+            assert frontend.kept.pop() == content * times
+            frontend.store.files.clear()
+        assert made.transports == []
+
+
+async def test_more_than_small() -> None:
+    """What is too large to be read at once gets a transport, and is kept as it came."""
+    async with open_frontend() as frontend:
+        made = _Made(frontend)
+        content = bytes(range(256)) * (tcp.Server.bufferSize // 256) * READS
+        peer = await in_thread(_whole, frontend, content)
+        assert await in_thread(read_all, peer) == KEPT
+        assert frontend.kept == [content]
+        assert len(made.transports) == 1
+
+
+async def test_answer_and_end_in_one_segment() -> None:
+    """The answer leaves together with our end: the sender hears both at once."""
+    async with open_frontend() as frontend:
+        for later in False, True:
+            peer = frontend.connect()
+            if later:
+                await until(lambda: frontend.senders)
+            segments = peer.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 232)
+            peer.sendall(b"hello")
+            peer.shutdown(socket.SHUT_WR)
+            assert await in_thread(read_all, peer) == KEPT
+            segments_in = _segments_in(peer) - int.from_bytes(segments[140:144], "little")
+            # The one with the answer, and perhaps some that acknowledge.
+            assert _data_segments_in(peer) == 1
+            assert segments_in <= 4
+            await frontend.is_quiet()
+
+
+def _segments_in(peer: socket.socket) -> int:
+    """tcpi_segs_in of linux/tcp.h."""
+    info = peer.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 232)
+    return int.from_bytes(info[140:144], "little")
+
+
+def _data_segments_in(peer: socket.socket) -> int:
+    """tcpi_data_segs_in of linux/tcp.h."""
+    info = peer.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 232)
+    return int.from_bytes(info[152:156], "little")
+
+
+async def test_many_in_one_turn() -> None:
+    """Those that have come are accepted in one turn of the reactor, but not without end."""
+    async with open_frontend(FrontendSettings(max_per_address=0)) as frontend:
+        frontend.store.holding = True
+        for _ in range(AT_ONCE + 10):
+            _whole(frontend)
+        frontend.port.doRead()
+        assert len(frontend.factory.protocols) == AT_ONCE
+        frontend.port.doRead()
+        assert len(frontend.factory.protocols) == AT_ONCE + 10
+        frontend.store.release()
+
+
+async def test_a_lot_in_one_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where they bring much, fewer are seen to in one turn."""
+    monkeypatch.setattr("twisted_upload.net.acceptor.BYTES_AT_ONCE", 3000)
+    async with open_frontend(FrontendSettings(max_per_address=0)) as frontend:
+        frontend.store.holding = True
+        for _ in range(5):
+            _whole(frontend, bytes(1000))
+        frontend.port.doRead()
+        assert len(frontend.factory.protocols) == 3
+        frontend.port.doRead()
+        assert len(frontend.factory.protocols) == 5
+        frontend.store.release()
+
+
+async def test_closed_port() -> None:
+    """A port that is being closed accepts nobody any more."""
+    async with open_frontend() as frontend:
+        _whole(frontend)
+        frontend.port.stopReading()
+        frontend.port.disconnecting = True
+        frontend.port.doRead()
+        assert not frontend.factory.protocols
+        frontend.port.disconnecting = False
+        frontend.port.startReading()
+        await until(lambda: frontend.kept)
+
+
+async def test_one_that_breaks_stops_nobody(
+    monkeypatch: pytest.MonkeyPatch, expected_errors: list[str]
+) -> None:
+    """Where something of ours fails for one newcomer, it is closed, and the others are met."""
+    expected_errors.append("LookupError")
+    async with open_frontend() as frontend:
+        lets_in = frontend.factory.lets_in
+        answers: list[Callable[[str], str | None]] = [lets_in, _broken]
+
+        def one_fails(host: str) -> str | None:
+            return answers.pop()(host) if answers else lets_in(host)
+
+        monkeypatch.setattr(frontend.factory, "lets_in", one_fails)
+        first, second = _whole(frontend), _whole(frontend)
+        assert await in_thread(_read_what_comes, first) == b""
+        assert await in_thread(read_all, second) == KEPT
+
+
+def _broken(*_: object, **__: object) -> str | None:
+    raise LookupError
+
+
+def _read_what_comes(peer: socket.socket) -> bytes:
+    try:
+        return read_all(peer)
+    except ConnectionResetError:
+        return b""
+
+
+async def test_link_local_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sender whose address is not all in its host is served in the ordinary way."""
+    async with open_frontend() as frontend:
+        made = _Made(frontend)
+        ours, theirs = socket.socketpair()
+        accept = frontend.port.socket.accept_descriptor
+        given = [(ours.detach(), ("fe80::1", 1234, 0, 1))]
+
+        def accepted() -> tuple[int, Any]:
+            return given.pop() if given else accept()
+
+        monkeypatch.setattr(frontend.port.socket, "accept_descriptor", accepted)
+        monkeypatch.setattr(
+            frontend.port.acceptor, "_address_of", lambda it: IPv6Address("TCP", *it)
+        )
+        theirs.sendall(b"hello")
+        theirs.shutdown(socket.SHUT_WR)
+        frontend.port.doRead()
+        theirs.settimeout(PATIENCE)
+        assert await in_thread(read_all, theirs) == KEPT
+        assert len(made.transports) == 1
+        theirs.close()
+
+
+# -- its answer, where the socket does not take it ----------------------------
+
+
+class _Narrow:
+    """A socket that takes some bytes of an answer only."""
+
+    def __init__(self, ours: Any, takes: int) -> None:
+        self._ours = ours
+        self._takes = takes
+
+    def send(self, data: bytes, flags: int = 0) -> int:
+        if self._takes < 0:
+            raise BlockingIOError
+        sent: int = self._ours.send(data[: self._takes], flags)
+        return sent
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._ours, name)
+
+
+def _narrow(frontend: OpenFrontend, takes: int) -> None:
+    (whole,) = frontend.factory.protocols
+    assert isinstance(whole, WholeUpload)
+    accepted_connection: Any = whole._accepted_connection
+    accepted_connection.ours = _Narrow(accepted_connection.ours, takes)
+
+
+@pytest.mark.parametrize("takes", [-1, 1, 11])
+async def test_the_rest_of_an_answer(takes: int) -> None:
+    """What a socket does not take at once of the answer comes later, and the place is given
+    back then."""
+    ended: list[UploadOutcome] = []
+    async with open_frontend() as frontend:
+        frontend.factory.observers = [ended.append]
+        frontend.store.holding = True
+        peer = _whole(frontend)
+        await until(lambda: frontend.factory.protocols)
+        _narrow(frontend, takes)
+        frontend.store.release()
+        await until(lambda: ended)
+        assert len(frontend.factory.active_settings.lingering) == 1
+        assert await in_thread(read_all, peer) == KEPT
+        await frontend.is_quiet()
+        assert len(frontend.factory.active_settings.lingering) == 0
+        assert frontend.factory.gate.admission.slots.taken == 0
+
+
+async def test_a_rest_that_nobody_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One who does not take the rest of its answer in time is cut off."""
+    async with open_frontend() as frontend:
+        frontend.store.holding = True
+        peer = _whole(frontend)
+        await until(lambda: frontend.factory.protocols)
+        _narrow(frontend, 1)
+        monkeypatch.setattr(EagerServer, "doWrite", lambda _: None)
+        frontend.store.release()
+        await until(lambda: frontend.log.ends)
+        assert frontend.factory.protocols
+        frontend.clock.advance(FrontendSettings().linger_time)
+        await frontend.is_quiet()
+        assert await in_thread(_read_what_comes, peer) in (b"", KEPT[:1])
+
+
+# -- in the next turn ---------------------------------------------------------
+
+
+def _accept_before_it_is_whole(frontend: OpenFrontend, content: bytes = b"hello") -> socket.socket:
+    """A sender that is accepted with nothing, and whole before the next turn of the reactor."""
+    peer = frontend.connect()
+    frontend.port.doRead()
+    peer.sendall(content)
+    peer.shutdown(socket.SHUT_WR)
+    return peer
+
+
+async def test_whole_in_the_next_turn() -> None:
+    """Who has only just connected is read once more, and needs no transport if it is whole then."""
+    async with open_frontend() as frontend:
+        made = _Made(frontend)
+        peer = _accept_before_it_is_whole(frontend)
+        assert frontend.factory.protocols == set()
+        assert await in_thread(read_all, peer) == KEPT
+        assert frontend.kept == [b"hello"]
+        assert made.transports == []
+
+
+async def test_what_had_come_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What had come at first is its beginning, whether it is whole in the next turn or not."""
+    async with open_frontend() as frontend:
+        for whole in True, False:
+            peer = frontend.connect()
+            peer.sendall(b"hel")
+            frontend.port.doRead()
+            peer.sendall(b"lo")
+            if whole:
+                peer.shutdown(socket.SHUT_WR)
+            else:
+                await frontend.has_come(5)
+                peer.shutdown(socket.SHUT_WR)
+            assert await in_thread(read_all, peer) == KEPT
+        assert frontend.kept == [b"hello"] * 2
+
+
+async def test_not_let_in_any_more() -> None:
+    """Whether it may come in is asked again: the door may have been closed in between."""
+    async with open_frontend() as frontend:
+        peer = _accept_before_it_is_whole(frontend)
+        frontend.factory.stopping = True
+        assert b"shutting-down" in await in_thread(read_all, peer)
+        assert frontend.kept == []
+
+
+async def test_as_many_as_may() -> None:
+    """Who has been accepted has a place already: whoever is too many is refused at once."""
+    async with open_frontend(FrontendSettings(max_per_address=2)) as frontend:
+        frontend.store.holding = True
+        peers = [frontend.connect() for _ in range(3)]
+        frontend.port.doRead()
+        assert frontend.factory.gate.admission.slots.taken == 2
+        assert len(frontend.factory.protocols) == 1, "the one that is refused"
+        for peer in peers:
+            peer.sendall(b"hello")
+            peer.shutdown(socket.SHUT_WR)
+        assert b"busy" in await in_thread(read_all, peers[2])
+        assert frontend.factory.gate.admission.slots.taken == 2
+        frontend.store.release()
+        assert [await in_thread(read_all, peer) for peer in peers[:2]] == [KEPT] * 2
+        await frontend.is_quiet()
+        assert frontend.factory.gate.admission.slots.taken == 0
+
+
+async def test_one_that_breaks_in_the_next_turn(
+    monkeypatch: pytest.MonkeyPatch, expected_errors: list[str]
+) -> None:
+    """Where something fails for one of them, it is closed, and the others are served."""
+    expected_errors.append("LookupError")
+    async with open_frontend() as frontend:
+        first, second = (_accept_before_it_is_whole(frontend) for _ in range(2))
+        take = frontend.factory.take_whole
+        takes: list[Callable[..., None]] = [take, _broken]  # type: ignore[list-item]
+
+        def one_fails(accepted_connection: AcceptedConnection, *, lost: bool) -> None:
+            takes.pop()(accepted_connection, lost=lost)
+
+        monkeypatch.setattr(frontend.factory, "take_whole", one_fails)
+        assert await in_thread(_read_what_comes, first) == b""
+        assert await in_thread(read_all, second) == KEPT
+
+
+async def test_a_lot_in_the_next_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where they bring much by then, some have to wait for one more turn; not where the port
+    is left."""
+    monkeypatch.setattr("twisted_upload.net.acceptor.BYTES_AT_ONCE", 3000)
+    for left in False, True:
+        async with open_frontend(FrontendSettings(max_per_address=0)) as frontend:
+            frontend.store.holding = True
+            for _ in range(5):
+                _accept_before_it_is_whole(frontend, bytes(1000))
+            if left:
+                serve_newcomers(frontend.port)
+            else:
+                frontend.port.acceptor.meet_again()
+                assert len(frontend.factory.protocols) == 3
+                frontend.port.acceptor.meet_again()
+            assert len(frontend.factory.protocols) == 5
+            frontend.store.release()
+
+
+async def test_no_more_than_are_served() -> None:
+    """Nobody is accepted beyond those who can be served in the next turn: the kernel has them."""
+    async with open_frontend(FrontendSettings(max_per_address=0)) as frontend:
+        for _ in range(AT_ONCE + 10):
+            frontend.connect()
+        for _ in range(2):
+            frontend.port.doRead()
+            assert frontend.factory.gate.admission.slots.taken == AT_ONCE
+        await until(lambda: len(frontend.senders) == AT_ONCE + 10)
+
+
+async def test_nothing_is_held_twice() -> None:
+    """Bytes that the store has let go of are held by nobody."""
+    async with open_frontend() as frontend:
+        frontend.store.holding = True
+        _whole(frontend)
+        await until(lambda: frontend.factory.protocols)
+        (whole,) = frontend.factory.protocols
+        assert isinstance(whole, WholeUpload)
+        assert whole._accepted_connection.pieces == []
+        frontend.store.release()
+
+
+# -- not whole when it is accepted --------------------------------------------
+
+
+async def test_nothing_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that has sent nothing is watched, and its upload comes later."""
+    registered = _Registered(monkeypatch)
+    async with open_frontend() as frontend:
+        peer = frontend.connect()
+        await until(lambda: registered.readers)
+        assert len(registered.readers) == 1
+        peer.sendall(b"hello")
+        peer.shutdown(socket.SHUT_WR)
+        await frontend.is_quiet()
+        assert frontend.kept == [b"hello"]
+
+
+async def test_a_beginning() -> None:
+    """What has come of an upload when it is accepted is its beginning."""
+    async with open_frontend() as frontend:
+        peer = frontend.connect()
+        peer.sendall(b"hel")
+        await frontend.has_come(3)
+        peer.sendall(b"lo")
+        peer.shutdown(socket.SHUT_WR)
+        assert await in_thread(read_all, peer) == KEPT
+        assert frontend.kept == [b"hello"]
+
+
+async def test_bytes_as_many_as_there_are() -> None:
+    """What is read is held in bytes of just that size: what is cut off leaves holes in the heap."""
+    sizes: list[int] = []
+    async with open_frontend() as frontend:
+        peer = frontend.connect()
+        await until(lambda: frontend.senders)
+        protocol = frontend.senders[0]
+        received = protocol.dataReceived
+
+        def spy(data: bytes) -> None:
+            sizes.append(len(data))
+            received(data)
+
+        protocol.dataReceived = spy  # type: ignore[method-assign]
+        peer.sendall(bytes(5000))
+        await frontend.has_come(5000)
+        await in_thread(peer.sendall, bytes(600_000))
+        peer.shutdown(socket.SHUT_WR)
+        await frontend.is_quiet()
+        assert [*map(len, frontend.kept)] == [605_000]
+    assert sizes[0] == 5000
+    assert sum(sizes) == 605_000
+    assert max(sizes) <= tcp.Server.bufferSize
+
+
+async def test_certain_of_the_end() -> None:
+    """A transport that has read the end from its socket says so; the socket is not asked."""
+    async with open_frontend() as frontend:
+        frontend.store.holding = True
+        peer = frontend.connect()
+        await until(lambda: frontend.senders)
+        (protocol,) = frontend.senders
+        peer.sendall(b"hello")
+        peer.shutdown(socket.SHUT_WR)
+        await until(lambda: frontend.store._held)
+        assert protocol.transport.heard_end
+        peer.close()
+        assert ending(protocol.transport) is ConnectionEnd.HALF_CLOSE
+        frontend.store.release()
+
+
+@pytest.mark.parametrize("content", [b"", b"hello"])
+async def test_reset_already(content: bytes) -> None:
+    """A connection that was reset before it was accepted is lost, and nothing of it kept."""
+    async with open_frontend() as frontend:
+        peer = frontend.connect()
+        peer.sendall(content)
+        reset(peer)
+        await until(lambda: frontend.log.ends or frontend.log.others)
+        await frontend.is_quiet()
+        assert (frontend.kept, frontend.store.unfinished) == ([], [])
+        assert frontend.factory.gate.admission.slots.taken == 0
+
+
+async def test_refused_at_the_first_byte() -> None:
+    """A sender that is refused at once hears why, and what it still sends is thrown away."""
+    async with open_frontend(FrontendSettings(max_size=4)) as frontend:
+        peer = frontend.connect()
+        peer.sendall(b"hello")
+        await until(lambda: frontend.log.ends)
+        assert b"too-large" in await in_thread(peer.recv, 4096)
+        peer.sendall(b"more")
+        peer.shutdown(socket.SHUT_WR)
+        assert read_all(peer) == b""
+        await frontend.is_quiet()
+
+
+async def test_broken_protocol(monkeypatch: pytest.MonkeyPatch, expected_errors: list[str]) -> None:
+    """A protocol that raises loses its connection, and the next one is served."""
+    expected_errors.append("LookupError")
+
+    async with open_frontend() as frontend:
+        with monkeypatch.context() as patch:
+            patch.setattr(UploadProtocol, "dataReceived", _broken)
+            peer = frontend.connect()
+            peer.sendall(b"hello")
+            assert await in_thread(read_all, peer) == b""
+            await frontend.is_quiet()
+        assert await frontend.send(b"hello") == KEPT

@@ -1,0 +1,122 @@
+"""
+The counts of one process.
+"""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from twisted_upload.core.answers import CODES
+from twisted_upload.core.outcome import UploadOutcome
+from twisted_upload.observability.counters import Counters, DiskTimes, Histogram
+from twisted_upload.observability.metrics import (
+    BYTES,
+    DURATION,
+    FSYNC,
+    LAST_KEPT,
+    PUBLISH,
+    SIZE,
+    UPLOADS,
+)
+
+KEPT = UploadOutcome("kept", "scanner", "192.0.2.7:50123", 2048, 0.5, "1795328130123.bin")
+LOST = UploadOutcome("lost", "scanner", "192.0.2.7:50123", 7, 2.0)
+REFUSED = UploadOutcome("refused", "scanner", "192.0.2.7:50123", 9, 2.0, code="too-large")
+
+
+def test_ends() -> None:
+    """Uploads and their bytes are counted by listener, end and code."""
+    counters = Counters(["scanner", "camera"], lambda: 0.0)
+    for ended in (KEPT, KEPT, LOST, REFUSED, REFUSED._replace(listener="camera", code="busy")):
+        counters(ended)
+    samples = counters.samples()
+    uploads = {labels: count for labels, count in samples[UPLOADS.name].items() if count}
+    assert uploads == {
+        ("scanner", "kept", ""): 2,
+        ("scanner", "lost", ""): 1,
+        ("scanner", "refused", "too-large"): 1,
+        ("camera", "refused", "busy"): 1,
+    }
+    assert {labels: size for labels, size in samples[BYTES.name].items() if size} == {
+        ("scanner", "kept"): 4096,
+        ("scanner", "lost"): 7,
+        ("scanner", "refused"): 9,
+        ("camera", "refused"): 9,
+    }
+
+
+def test_all_series_are_there_from_the_start() -> None:
+    """What has never happened is counted as nothing, so that its first time is an increase."""
+    uploads = Counters(["scanner"], lambda: 0.0).samples()[UPLOADS.name]
+    assert set(uploads) == {
+        ("scanner", "kept", ""),
+        ("scanner", "lost", ""),
+        *(("scanner", "refused", code) for code in CODES),
+    }
+    assert not any(uploads.values())
+
+
+def test_new_listener_and_code() -> None:
+    """What was not known at the start is counted too: a witness never fails."""
+    counters = Counters([], lambda: 0.0)
+    counters(REFUSED._replace(code="of-another-store"))
+    assert counters.samples()[UPLOADS.name]["scanner", "refused", "of-another-store"] == 1
+
+
+def test_only_kept_uploads_are_measured() -> None:
+    """How long uploads take, and how large they are, is told of kept ones."""
+    counters = Counters(["scanner"], lambda: 0.0)
+    for ended in (KEPT, LOST, REFUSED):
+        counters(ended)
+    samples = counters.samples()
+    (*durations, seconds), (*sizes, size) = (
+        samples[metric.name]["scanner",] for metric in (DURATION, SIZE)
+    )
+    assert (sum(durations), seconds, sum(sizes), size) == (1, 0.5, 1, 2048)
+    assert durations[DURATION.bounds.index(0.5)] == 1
+    assert sizes[SIZE.bounds.index(4096)] == 1
+
+
+def test_last_kept() -> None:
+    """The moment of the last kept upload is known for each listener; 0 is for never."""
+    now = [1000.0]
+    counters = Counters(["scanner", "camera"], lambda: now[0])
+    counters(KEPT)
+    now[0] = 2000.0
+    counters(LOST)
+    counters(REFUSED)
+    assert counters.samples()[LAST_KEPT.name] == {("scanner",): 1000.0, ("camera",): 0.0}
+
+
+def test_samples_are_copies() -> None:
+    """What was told does not change when something more is counted."""
+    counters = Counters(["scanner"], lambda: 0.0)
+    before = counters.samples()
+    counters(KEPT)
+    assert sum(before[DURATION.name]["scanner",]) == 0
+
+
+@given(st.lists(st.floats(0, 20)))
+def test_histogram(values: list[float]) -> None:
+    """Each value falls into the first bucket whose bound is not less; their sum is kept."""
+    bounds = (0.5, 1.0, 10.0)
+    histogram = Histogram(bounds)
+    for value in values:
+        histogram.observe(value)
+    *counts, total = histogram.sample()
+    assert total == pytest.approx(sum(values))
+    assert sum(counts) == len(values)
+    for number, bound in enumerate(bounds):
+        assert sum(counts[: number + 1]) == sum(value <= bound for value in values)
+
+
+def test_disk_times() -> None:
+    """A store's waits are told with its directory."""
+    times = DiskTimes()
+    times.fsync.observe(0.25)
+    times.publish.observe(0.5)
+    samples = times.samples("/srv/inbox")
+    assert samples[FSYNC.name]["/srv/inbox",][-1] == 0.25
+    assert samples[PUBLISH.name]["/srv/inbox",][-1] == 0.5

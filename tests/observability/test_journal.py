@@ -1,0 +1,312 @@
+"""
+The journal of uploads, as the reactor sees it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
+from zope.interface import implementer
+
+from tests.support.helpers import open_frontend, reactor
+from tests.support.ways import Way
+from twisted_upload.core.outcome import UploadOutcome
+from twisted_upload.disk.threads import DiskThreads
+from twisted_upload.errors import CannotStart
+from twisted_upload.frontends.settings import FrontendSettings
+from twisted_upload.observability import journal as module
+from twisted_upload.observability.journal import COMPLAIN, INTERVAL, Journal
+from twisted_upload.observability.journal_files import JournalFiles
+from twisted_upload.testing import ManualDisk
+
+KEPT = UploadOutcome("kept", "", "192.0.2.7:50123", 4096, 0.0123, "1795328130123.bin")
+REFUSED = UploadOutcome("refused", "scanner", "192.0.2.7:50123", 7, 1.0, code="too-large")
+MOMENT = 1_795_351_404.291
+
+
+@implementer(ILogObserver)
+class Rig:
+    """
+    A journal whose disk works when the test says so.
+
+    :ivar log: what it said in the log.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "journal"
+        self.clock = Clock()
+        self.disk = ManualDisk()
+        self.log: list[str] = []
+        files = JournalFiles(str(self.path), 0, 0)
+        self.journal = Journal(files, self.disk, self.clock, lambda: MOMENT)
+
+    def __call__(self, event: LogEvent) -> None:
+        if event["log_namespace"] == "twisted_upload.observability.journal":
+            self.log.append(formatEvent(event).replace(str(self.path), "FILE"))
+
+    def tell(self, *ends: UploadOutcome) -> None:
+        """Uploads end."""
+        for ended in ends:
+            self.journal(ended)
+
+    def pass_time(self, seconds: float = INTERVAL) -> None:
+        """Time passes, and the disk works."""
+        self.clock.advance(seconds)
+        self.disk.work()
+
+    def close(self) -> Deferred[None]:
+        """Close it."""
+        return Deferred.fromCoroutine(self.journal.close())
+
+    def break_it(self) -> None:
+        """Whatever is written now fails."""
+        self.path.mkdir()
+
+    def mend(self) -> None:
+        """Not any more."""
+        self.path.rmdir()
+
+    @property
+    def objects(self) -> list[dict[str, Any]]:
+        """All that was written."""
+        if not self.path.is_file():
+            return []
+        return [json.loads(line) for line in self.path.read_text("ascii").splitlines()]
+
+    @property
+    def names(self) -> list[str | None]:
+        """Of the kept files that were written down."""
+        return [line.get("name") for line in self.objects]
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    """A journal, and its part of the log."""
+    rig = Rig(tmp_path)
+    globalLogPublisher.addObserver(rig)
+    yield rig
+    globalLogPublisher.removeObserver(rig)
+    assert rig.clock.getDelayedCalls() == [] or not rig.disk.waiting
+
+
+def file(name: str) -> UploadOutcome:
+    return KEPT._replace(name=name)
+
+
+def test_lines(rig: Rig) -> None:
+    """Every end is one line, with the fields of the JSON log, and the moment."""
+    rig.tell(KEPT, REFUSED)
+    rig.pass_time()
+    assert rig.objects == [
+        {
+            "time": "2026-11-22T12:43:24.291Z",
+            "event": "kept",
+            "peer": "192.0.2.7:50123",
+            "size": 4096,
+            "seconds": 0.0123,
+            "name": "1795328130123.bin",
+        },
+        {
+            "time": "2026-11-22T12:43:24.291Z",
+            "event": "refused",
+            "listener": "scanner",
+            "peer": "192.0.2.7:50123",
+            "size": 7,
+            "seconds": 1.0,
+            "code": "too-large",
+        },
+    ]
+
+
+def test_lines_are_collected(rig: Rig) -> None:
+    """The disk is asked once for all that ends within the interval, and not at all in peace."""
+    rig.tell(file("1"))
+    rig.clock.advance(INTERVAL / 2)
+    rig.tell(file("2"))
+    assert rig.disk.waiting == 0
+    rig.clock.advance(INTERVAL / 2)
+    assert rig.disk.waiting == 1
+    rig.disk.work()
+    assert rig.names == ["1", "2"]
+    rig.pass_time(1000)
+    assert rig.clock.getDelayedCalls() == []
+
+
+def test_slow_disk(rig: Rig) -> None:
+    """While the disk is busy, nothing else is asked of it; what comes is written afterwards."""
+    rig.tell(file("1"))
+    rig.clock.advance(INTERVAL)
+    rig.tell(file("2"))
+    rig.clock.advance(INTERVAL)
+    rig.tell(file("3"))
+    rig.clock.advance(10 * INTERVAL)
+    assert rig.disk.waiting == 1
+    rig.disk.work()
+    assert rig.names == ["1"]
+    rig.pass_time()
+    assert rig.names == ["1", "2", "3"]
+    assert rig.log == []
+
+
+def test_disk_that_stands_still(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits is bounded; what comes beyond is dropped, counted, and leaves a gap."""
+    monkeypatch.setattr(module, "MOST_WAITING", 300)
+    rig.tell(file("1"))
+    rig.clock.advance(INTERVAL)
+    rig.tell(*[file("2")] * 5)
+    assert rig.log == ["journal FILE: the disk is too slow; uploads go on; lines dropped: 1"]
+    rig.disk.work()
+    rig.pass_time()
+    assert [line["event"] for line in rig.objects] == ["kept", "kept", "gap"]
+    assert rig.objects[-1] == {"time": "2026-11-22T12:43:24.291Z", "event": "gap", "lines": 4}
+    rig.tell(file("3"))
+    rig.pass_time()
+    assert rig.names == ["1", "2", None, "3"]
+    rig.pass_time(COMPLAIN)
+    assert rig.log[1:] == ["journal FILE: the disk is too slow; uploads go on; lines dropped: 3"]
+    rig.pass_time(COMPLAIN)
+    assert rig.log[2:] == ["journal FILE: it is written again"]
+
+
+def test_full_disk(rig: Rig) -> None:
+    """Lines that cannot be written wait for the next attempt, in their order."""
+    rig.break_it()
+    rig.tell(file("1"))
+    rig.clock.advance(INTERVAL)
+    rig.tell(file("2"))
+    rig.disk.work()
+    rig.pass_time()
+    assert rig.log == ["journal FILE: cannot write: Is a directory; uploads go on"]
+    rig.mend()
+    rig.pass_time()
+    assert rig.names == ["1", "2"]
+    assert rig.journal._waiting == 0
+
+
+def test_complaints(rig: Rig) -> None:
+    """A trouble that lasts is told once a minute, and its end too."""
+    rig.break_it()
+    rig.tell(file("1"))
+    for _ in range(int(3 * COMPLAIN / INTERVAL)):
+        rig.pass_time()
+    assert rig.log == ["journal FILE: cannot write: Is a directory; uploads go on"] * 3
+    rig.mend()
+    for _ in range(int(3 * COMPLAIN / INTERVAL)):
+        rig.pass_time()
+    assert rig.log[3:] in (
+        ["journal FILE: it is written again"],
+        [
+            "journal FILE: cannot write: Is a directory; uploads go on",
+            "journal FILE: it is written again",
+        ],
+    )
+    assert rig.clock.getDelayedCalls() == []
+
+
+def test_not_synced(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines that are written and cannot be synced are told of, and not written again."""
+
+    def fail(descriptor: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("os.fdatasync", fail)
+    rig.tell(file("1"))
+    rig.pass_time()
+    rig.pass_time()
+    assert rig.names == ["1"]
+    assert rig.log == ["journal FILE: cannot sync: Input/output error; uploads go on"]
+
+
+# The end
+
+
+def test_close(rig: Rig) -> None:
+    """At the end all that there is, is written."""
+    rig.tell(file("1"))
+    closed = rig.close()
+    assert not closed.called
+    rig.disk.work()
+    assert closed.called
+    assert rig.names == ["1"]
+    assert rig.log == []
+    assert rig.clock.getDelayedCalls() == []
+
+
+def test_close_while_it_writes(rig: Rig) -> None:
+    """Also what came while the disk was busy."""
+    rig.tell(file("1"))
+    rig.clock.advance(INTERVAL)
+    rig.tell(file("2"))
+    closed = rig.close()
+    while rig.disk.waiting:
+        rig.disk.work()
+    assert closed.called
+    assert rig.names == ["1", "2"]
+    assert rig.clock.getDelayedCalls() == []
+
+
+def test_close_in_peace(rig: Rig) -> None:
+    """Without anything to write it is closed at once."""
+    assert rig.close().called
+    assert not rig.path.exists()
+
+
+def test_close_in_vain(rig: Rig) -> None:
+    """Lines that cannot be written at the end are counted in the log."""
+    rig.break_it()
+    rig.tell(file("1"), file("2"))
+    closed = rig.close()
+    rig.disk.work()
+    assert closed.called
+    assert rig.log[-1] == "journal FILE: lines not written: 2"
+    assert rig.clock.getDelayedCalls() == []
+
+
+def test_waiting_for_a_dead_disk(rig: Rig) -> None:
+    """Who waits for the end may give up; lines that a disk still has in hand count as lost."""
+    rig.tell(file("1"))
+    rig.clock.advance(INTERVAL)
+    rig.tell(file("2"))
+    closed = rig.close()
+    closed.addErrback(lambda failure: None)
+    closed.cancel()
+    assert closed.called
+    assert rig.log[-1] == "journal FILE: lines not written: 2"
+    rig.disk.work()
+
+
+def test_open(rig: Rig) -> None:
+    """What is wrong is told before the first upload."""
+    rig.journal.open()
+    assert rig.path.exists()
+    rig.path.unlink()
+    rig.break_it()
+    with pytest.raises(CannotStart, match="--journal: "):
+        rig.journal.open()
+
+
+# For real
+
+
+async def test_witness(way: Way, tmp_path: Path) -> None:
+    """Of the uploads of a door each is one line, when the journal is closed at the latest."""
+    path = tmp_path / "journal"
+    async with open_frontend(FrontendSettings(max_size=4)) as frontend:
+        disk = DiskThreads(reactor, 1, "journal")
+        journal = Journal(JournalFiles(str(path), 0, 0), disk, frontend.clock, lambda: MOMENT)
+        frontend.factory.observers = (journal,)
+        await way.send(frontend, b"kept")
+        await way.send(frontend, b"12345")
+        await frontend.is_quiet()
+        await journal.close()
+        await disk.stop()
+        kept, refused = map(json.loads, path.read_text().splitlines())
+    assert kept["name"] in frontend.store.files
+    assert (refused["event"], refused["code"], refused["size"]) == ("refused", "too-large", 5)

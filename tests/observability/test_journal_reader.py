@@ -1,0 +1,448 @@
+"""
+Reading a journal of uploads.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.support.helpers import open_descriptors
+from twisted_upload.observability import journal_opening
+from twisted_upload.observability.journal_files import JournalFiles
+from twisted_upload.observability.journal_opening import open_journal
+from twisted_upload.observability.journal_reader import (
+    Filter,
+    Reader,
+    Totals,
+    parse_moment,
+    parse_peer,
+)
+from twisted_upload.observability.records import encode
+
+NOW = 1_795_351_404.291
+TIME = "2026-11-22T12:43:24.291Z"
+
+
+def line(name: str, **more: Any) -> bytes:
+    return json.dumps({"time": TIME, "event": "kept", "name": name, **more}).encode() + b"\n"
+
+
+def names(reader: Reader) -> list[Any]:
+    return [record.get("name") for record in reader.records()]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where the journal is."""
+    return tmp_path / "journal"
+
+
+def append(path: Path, data: bytes) -> None:
+    with path.open("ab") as file:
+        file.write(data)
+
+
+# Reading
+
+
+def test_all_files(path: Path) -> None:
+    """The older files are read first, compressed ones too."""
+    Path(f"{path}.2.gz").write_bytes(gzip.compress(line("1") + line("2")))
+    Path(f"{path}.1").write_bytes(line("3"))
+    path.write_bytes(line("4"))
+    assert names(Reader(str(path))) == ["1", "2", "3", "4"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        b"torn {\n",
+        b"\n",
+        b"\xff\xfe\n",
+        b"[]\n",
+        b"42\n",
+        b"{}\n",
+        b'{"time":"2026"}\n',
+        b'{"time":2026,"event":"kept"}\n',
+        line("1", size="large"),
+        line("1", seconds="long"),
+        line("1", seconds=float("nan")),
+        line("1", size=10**400),
+        line("1", size=-1),
+        line("1", peer=["192.0.2.7"]),
+        line("1", size=None),
+        line("1", seconds=None),
+        line("1", size=True),
+        line("1", size="5"),
+        line("1", seconds=float("inf")),
+        line("1", unknown=float("nan")),
+        line("1", unknown={"deep": []}),
+        line("1", time="2026-13-22T12:43:24.291Z"),
+        line("1", time="2026-11-22T25:43:24.291Z"),
+        line("1", time="9" * 1000),
+        line("1", time=None),
+        line("1", event=None),
+        line("1").replace(b'"1"', b"1"),
+        b'{"time":"%s","event":"kept","seconds":1e999}\n' % TIME.encode(),
+        b'{"time":"%s","event":"kept","size":%s}\n' % (TIME.encode(), b"9" * 5000),
+        line("1").replace(b'"1"', b'"\xff\xfe"'),
+        line("1")[:-1].rstrip(b"}") + b',"deep":' + b"[" * 900 + b"]" * 900 + b"}\n",
+        b"[" * 60_000 + b"\n",
+        b"x" * 200_000 + b"\n",
+    ],
+)
+def test_no_records(path: Path, wrong: bytes) -> None:
+    """A line that is no record is skipped and counted; the others are read."""
+    path.write_bytes(line("1") + wrong + line("2"))
+    reader = Reader(str(path))
+    assert names(reader) == ["1", "2"]
+    assert reader.unreadable >= 1
+
+
+def test_long_line(path: Path) -> None:
+    """A line that is too long is one line that is no record, and is not kept in memory."""
+    path.write_bytes(line("1") + line("x" * 1_000_000) + line("2"))
+    reader = Reader(str(path))
+    assert names(reader) == ["1", "2"]
+    assert reader.unreadable == 1
+
+
+def test_long_line_without_an_end(path: Path) -> None:
+    """The same at the end of the file; what is appended later is read."""
+    path.write_bytes(line("1") + b"x" * 200_000)
+    reader = Reader(str(path))
+    assert names(reader) == ["1"]
+    append(path, b"\n" + line("2"))
+    assert names(reader) == ["2"]
+
+
+def test_end_of_an_older_file(path: Path) -> None:
+    """Nobody will end the last line of an older file: it is a record, or none."""
+    Path(f"{path}.2").write_bytes(line("1")[:-1])
+    Path(f"{path}.1").write_bytes(line("2") + line("3")[:30])
+    path.write_bytes(line("4") + line("5")[:30])
+    reader = Reader(str(path))
+    assert names(reader) == ["1", "2", "4"]
+    assert reader.unreadable == 1
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=5,
+)
+_FIELDS = ("time", "event", "listener", "peer", "size", "seconds", "name", "code", "lines", "heard")
+
+
+@settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
+@given(fields=st.dictionaries(st.sampled_from(_FIELDS), _JSON))
+def test_any_json(tmp_path_factory: pytest.TempPathFactory, fields: dict[str, Any]) -> None:
+    """Whatever JSON is in a line: what is taken for a record can be filtered, added up and told."""
+    path = tmp_path_factory.mktemp("journal") / "journal"
+    path.write_bytes(line(**{"name": "1", **fields}))
+    sums = Totals()
+    wanted = Filter(peers=[parse_peer("::/0")], values={"code": ["busy"]}, names=["*"])
+    for record in Reader(str(path)).records():
+        wanted.wants(record)
+        sums.add(record)
+        json.loads(encode(record), parse_constant=pytest.fail)
+
+
+# Files that cannot be read
+
+
+def _socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(gzip.compress(b"".join(line(f"{number}") for number in range(9999)))[:5000])
+
+
+def _corrupt(path: Path) -> None:
+    data = bytearray(gzip.compress(b"".join(line(f"{number}") for number in range(9999))))
+    data[5000:5020] = bytes(20)
+    path.write_bytes(data)
+
+
+def _wrong_sum(path: Path) -> None:
+    data = bytearray(gzip.compress(line("0")))
+    data[-8] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "make"),
+    [
+        ("", os.mkfifo),
+        ("", os.mkdir),
+        ("", _socket),
+        ("", lambda path: path.symlink_to(path)),
+        ("", lambda path: path.symlink_to("nowhere")),
+        ("", lambda path: path.symlink_to("/dev/zero")),
+        ("", lambda path: path.symlink_to("/proc/self/mem")),
+        (".gz", os.mkfifo),
+        (".gz", os.mkdir),
+        (".gz", lambda path: path.write_bytes(b"no gzip")),
+        (".gz", lambda path: path.write_bytes(gzip.compress(line("0"))[:9])),
+        (".gz", _cut),
+        (".gz", _corrupt),
+        (".gz", _wrong_sum),
+    ],
+)
+def test_bad_older_file(path: Path, suffix: str, make: Callable[[Path], object]) -> None:
+    """An older file that is none, or is broken, is left out and told; the others are read."""
+    Path(f"{path}.3").write_bytes(line("3"))
+    bad = Path(f"{path}.2{suffix}")
+    make(bad)
+    Path(f"{path}.1").write_bytes(line("2"))
+    path.write_bytes(line("1"))
+    reader = Reader(str(path))
+    found = names(reader)
+    assert found[0] == "3"
+    assert found[-2:] == ["2", "1"]
+    assert [*reader.not_read] == [str(bad)]
+    assert reader.not_read[str(bad)].isprintable()
+    assert open_descriptors(path.parent) == []
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, _socket])
+def test_bad_file(path: Path, make: Callable[[Path], object]) -> None:
+    """The file that was asked for has to be one."""
+    make(path)
+    with pytest.raises(OSError, match=r"Is a directory|not a regular|No such device") as raised:
+        names(Reader(str(path)))
+    assert raised.value.filename == str(path)
+    assert open_descriptors(path.parent) == []
+
+
+def test_nothing_but_bad_files(path: Path) -> None:
+    """Where all that there is cannot be read, nothing is."""
+    Path(f"{path}.1").mkdir()
+    reader = Reader(str(path))
+    assert names(reader) == []
+    assert [*reader.not_read] == [f"{path}.1"]
+
+
+def test_followed_compressed_file(path: Path) -> None:
+    """A compressed file is not read again, though it is the last that there is."""
+    Path(f"{path}.1.gz").write_bytes(gzip.compress(line("1") * 100))
+    reader = Reader(str(path))
+    assert len(names(reader)) == 100
+    assert names(reader) == []
+    path.write_bytes(line("2"))
+    assert names(reader) == ["2"]
+
+
+@given(data=st.binary(max_size=200))
+def test_nonsense(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
+    """Whatever is in a file, what follows in a line of its own is read."""
+    path = tmp_path_factory.mktemp("journal") / "journal"
+    path.write_bytes(data + b"\n" + line("1"))
+    assert names(Reader(str(path))) == ["1"]
+
+
+def test_what_is_appended(path: Path) -> None:
+    """A second look gives what was appended since the first; half a line waits for its end."""
+    reader = Reader(str(path))
+    path.write_bytes(line("1") + line("2")[:20])
+    assert names(reader) == ["1"]
+    assert names(reader) == []
+    append(path, line("2")[20:])
+    assert names(reader) == ["2"]
+    assert names(reader) == []
+    assert reader.unreadable == 0
+
+
+def test_rotated_meanwhile(path: Path) -> None:
+    """However often the journal is rotated between two looks, nothing is missed or read twice."""
+    reader = Reader(str(path))
+    files = JournalFiles(str(path), len(line("1")), 10)
+    files.append(line("1"))
+    assert names(reader) == ["1"]
+    for number in range(2, 6):
+        files.append(line(str(number)))
+    assert names(reader) == ["2", "3", "4", "5"]
+    os.rename(path, f"{path}.0")
+    assert names(reader) == []
+
+
+def test_truncated_meanwhile(path: Path) -> None:
+    """A file that was truncated (``copytruncate``) begins anew."""
+    reader = Reader(str(path))
+    path.write_bytes(line("1") + line("2"))
+    assert names(reader) == ["1", "2"]
+    os.truncate(path, 0)
+    append(path, line("3"))
+    assert names(reader) == ["3"]
+
+
+def test_compressed_meanwhile(path: Path) -> None:
+    """What was read before it was compressed is not read again."""
+    reader = Reader(str(path))
+    path.write_bytes(line("1"))
+    assert names(reader) == ["1"]
+    Path(f"{path}.1.gz").write_bytes(gzip.compress(line("1")))
+    Path(f"{path}.new").write_bytes(line("2"))
+    os.rename(f"{path}.new", path)
+    assert names(reader) == ["2"]
+
+
+def test_nothing_to_read(path: Path) -> None:
+    """A journal that is not there is an error."""
+    with pytest.raises(FileNotFoundError):
+        names(Reader(str(path)))
+
+
+# What is wanted
+
+
+KEPT = {
+    "time": TIME,
+    "event": "kept",
+    "peer": "192.0.2.7:50123",
+    "size": 5,
+    "listener": "scanner",
+    "name": "1795351404291.jpg",
+}
+REFUSED = {"time": TIME, "event": "refused", "peer": "[2001:db8::7]:50123", "code": "empty"}
+GAP = {"time": TIME, "event": "gap", "lines": 3}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "records"),
+    [
+        (Filter(), [KEPT, REFUSED, GAP]),
+        (Filter(since=TIME), [KEPT, REFUSED, GAP]),
+        (Filter(since="2026-11-22T12:43:24.292Z"), []),
+        (Filter(until="2026-11-22T12:43:24.292Z"), [KEPT, REFUSED, GAP]),
+        (Filter(until=TIME), []),
+        (Filter(values={"event": ["kept"]}), [KEPT, GAP]),
+        (Filter(values={"event": ["kept", "refused"]}), [KEPT, REFUSED, GAP]),
+        (Filter(values={"code": ["empty"]}), [REFUSED, GAP]),
+        (Filter(values={"code": [], "listener": ["scanner"]}), [KEPT, GAP]),
+        (Filter(values={"code": ["empty"], "event": ["kept"]}), [GAP]),
+        (Filter(peers=[parse_peer("192.0.2.0/24")]), [KEPT, GAP]),
+        (Filter(peers=[parse_peer("192.0.2.0/24"), parse_peer("::/0")]), [KEPT, REFUSED, GAP]),
+        (Filter(peers=[parse_peer("unix")]), [GAP]),
+        (Filter(names=["17953*.jpg"]), [KEPT, GAP]),
+        (Filter(names=["x", "*"]), [KEPT, GAP]),
+        (Filter(names=["17953"]), [GAP]),
+        (Filter(names=["*.JPG"]), [GAP]),
+        (Filter(names=["*"], values={"event": ["refused"]}), [GAP]),
+    ],
+)
+def test_filter(wanted: Filter, records: list[dict[str, Any]]) -> None:
+    """Everything that is given has to apply; gaps are told whatever is asked for."""
+    assert [record for record in (KEPT, REFUSED, GAP) if wanted.wants(record)] == records
+
+
+def test_filter_of_foreign_records() -> None:
+    """A record without a peer is of no peer."""
+    assert not Filter(peers=[parse_peer("::/0")]).wants({"time": TIME, "event": "other"})
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("2026-11-22", "2026-11-22T00:00:00.000Z"),
+        ("2026-11-22T10:00", "2026-11-22T10:00:00.000Z"),
+        ("2026-11-22 10:00:30", "2026-11-22T10:00:30.000Z"),
+        (TIME, TIME),
+        ("2026-11-22T10:00:00+02:00", "2026-11-22T08:00:00.000Z"),
+        ("1h", "2026-11-22T11:43:24.291Z"),
+        ("90s", "2026-11-22T12:41:54.291Z"),
+        ("7d", "2026-11-15T12:43:24.291Z"),
+        ("0001-01-01", "0001-01-01T00:00:00.000Z"),
+        ("today", "2026-11-22T00:00:00.000Z"),
+        ("yesterday", "2026-11-21T00:00:00.000Z"),
+        ("08:00", "2026-11-22T08:00:00.000Z"),
+        ("12:43:24", "2026-11-22T12:43:24.000Z"),
+        ("12:43:25", "2026-11-21T12:43:25.000Z"),
+        ("22:00", "2026-11-21T22:00:00.000Z"),
+    ],
+)
+def test_moments(text: str, moment: str) -> None:
+    """A moment is a day, with a time or without, the last time a clock showed it, or ago."""
+    assert parse_moment(text, NOW) == moment
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "tomorrow", "90", "20", "2026-13-01", "25:00", "8:00", "-1h"),
+        *("9999-12-31T23:59-10:00", "0001-01-01T00:00+10:00", "9" * 400 + "d"),
+    ],
+)
+def test_no_moments(text: str) -> None:
+    """Whatever is none is told in a line that says what would be."""
+    with pytest.raises(ValueError, match="is no moment such as 2026-11-22"):
+        parse_moment(text, NOW)
+
+
+@pytest.mark.parametrize(
+    ("text", "peers"),
+    [
+        ("192.0.2.7", ["192.0.2.7:50123"]),
+        ("192.0.2.0/24", ["192.0.2.7:50123", "192.0.2.70:1"]),
+        ("192.0.2.7/24", ["192.0.2.7:50123", "192.0.2.70:1"]),
+        ("192.0.2.7:50123", ["192.0.2.7:50123"]),
+        ("2001:db8::7", ["[2001:db8::7]:50123"]),
+        ("[2001:DB8::7]", ["[2001:db8::7]:50123"]),
+        ("2001:db8::/32", ["[2001:db8::7]:50123"]),
+        ("[2001:db8::7]:50123", ["[2001:db8::7]:50123"]),
+        ("unix", ["unix", "unix uid 1000 pid 4711"]),
+    ],
+)
+def test_peers(text: str, peers: list[str]) -> None:
+    """A peer is an address, a network, or what a journal says."""
+    is_it = parse_peer(text)
+    known = ["192.0.2.7:50123", "192.0.2.70:1", "[2001:db8::7]:50123", "unix"]
+    known += ["unix uid 1000 pid 4711", ""]
+    assert [peer for peer in known if is_it(peer)] == peers
+
+
+@pytest.mark.parametrize("text", ["", "server", "192.0.2", "192.0.2.7:", "1/2/3", "a.b:1"])
+def test_no_peers(text: str) -> None:
+    """Names are not looked up: a journal has addresses."""
+    with pytest.raises(ValueError, match="is no peer such as"):
+        parse_peer(text)
+
+
+def test_sums() -> None:
+    """Uploads are counted, the bytes of kept ones added up, and gaps not forgotten."""
+    sums = Totals()
+    for record in (KEPT, KEPT, REFUSED, GAP, GAP, {"time": TIME, "event": "other"}):
+        sums.add(record)
+    assert sums.uploads == {"kept": 2, "refused": 1, "lost": 0}
+    assert (sums.kept, sums.missing) == (10, 6)
+
+
+def test_renamed_while_it_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a journal that is rotated just then, every line is read, and none twice."""
+    path = tmp_path / "journal"
+    path.with_name("journal.1").write_bytes(b"1\n")
+    path.write_bytes(b"2\n")
+    real = journal_opening._open
+
+    def rotate(name: str) -> IO[bytes]:
+        monkeypatch.undo()
+        path.with_name("journal.1").rename(path.with_name("journal.2"))
+        path.rename(path.with_name("journal.1"))
+        path.write_bytes(b"3\n")
+        return real(name)
+
+    monkeypatch.setattr(journal_opening, "_open", rotate)
+    with open_journal(str(path)) as files:
+        assert [file.read() for file in files] == [b"1\n", b"2\n", b"3\n"]

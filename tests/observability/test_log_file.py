@@ -1,0 +1,156 @@
+"""
+The log's file, and what becomes of it where there is no room for another.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.logger import capturedLogs
+
+from tests.support.daemon import PATIENCE
+from twisted_upload.observability.log import LineObserver
+from twisted_upload.observability.log_file import LogFile
+
+LENGTH = 100
+LINE = b"x" * (LENGTH - 1) + b"\n"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "log"
+
+
+@pytest.fixture
+def file(path: Path) -> Iterator[LogFile]:
+    path.touch(0o640)
+    path.chmod(0o640)
+    file = LogFile(str(path), LENGTH)
+    yield file
+    file.close()
+
+
+class Disk:
+    """
+    Where no file can be made, or nothing written, for as long as the test says.
+
+    :ivar full: there is no room for a new file.
+    :ivar room: bytes that can be written.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
+        self.full = False
+        self.room = 10**6
+        opens, writes = os.open, os.write
+
+        def opened(name: Any, flags: int, *more: Any, **others: Any) -> int:
+            if self.full and name == str(path) and not path.exists():
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return opens(name, flags, *more, **others)
+
+        def written(descriptor: int, data: bytes) -> int:
+            if not self.room:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            count = writes(descriptor, data[: self.room])
+            self.room -= count
+            return count
+
+        monkeypatch.setattr(os, "open", opened)
+        monkeypatch.setattr(os, "write", written)
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch, path: Path) -> Disk:
+    return Disk(monkeypatch, path)
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_nobody_meets_another_umask(
+    file: LogFile, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another file has the old one's permissions, and the umask, of all threads, is let alone."""
+
+    def umask(_: int) -> int:
+        raise AssertionError("other threads make files")
+
+    monkeypatch.setattr(os, "umask", umask)
+    file.write(LINE)
+    file.write(b"more\n")
+    file.rotate()
+    path.unlink()
+    file.reopen()
+    assert mode(path) == mode(path.with_name("log.1")) == mode(path.with_name("log.2")) == 0o640
+
+
+def test_rotation(file: LogFile, path: Path) -> None:
+    """A long file gives way before the next line; old ones move up, and none is lost."""
+    for number in range(4):
+        file.write(b"%d" % number + LINE)
+    assert [path.with_name(f"log.{n}").read_bytes()[:1] for n in (1, 2, 3)] == [b"2", b"1", b"0"]
+    assert path.read_bytes()[:1] == b"3"
+
+
+def test_no_room_for_another(file: LogFile, path: Path, disk: Disk) -> None:
+    """Where there can be no other, lines go on into the old one, under its name, told once."""
+    file.write(LINE)
+    disk.full = True
+    with capturedLogs() as events:
+        for number in range(3):
+            file.write(b"%d\n" % number)
+    assert path.read_bytes() == LINE + b"0\n1\n2\n"
+    assert not path.with_name("log.1").exists()
+    (event,) = [event for event in events if "not rotated" in event["log_format"]]
+    assert event["why"] == "No space left on device"
+    disk.full = False
+    for _ in range(3):
+        file.write(b"after\n")
+    assert path.read_bytes() == b"after\n" * 3
+
+
+def test_reopening_fails(file: LogFile, path: Path, disk: Disk) -> None:
+    """Where it cannot be opened again, lines go on into the old one."""
+    moved = path.rename(path.with_name("moved"))
+    disk.full = True
+    file.reopen()
+    file.write(b"still\n")
+    assert moved.read_bytes() == b"still\n"
+
+
+def test_full_disk(path: Path, disk: Disk) -> None:
+    """After a disk was full, lines are written again, each whole, with the count of the lost."""
+    file = LogFile(str(path), 10 * LENGTH)
+    observer = LineObserver(lambda text: file.write(text.encode()), file=file)
+    observer.begin()
+    disk.full, disk.room = True, len(LINE) + 4
+    observer.write(LINE.decode())
+    observer.write("torn line\n")
+    observer.rotate()
+    observer.finish(PATIENCE)
+    observer.write("lost\n")
+    disk.full, disk.room = False, 10**6
+    observer.write("after\n")
+    lines = path.read_text().splitlines()
+    assert "after" in lines, lines
+    assert " lines of the log are missing here" in lines[-1]
+    file.close()
+
+
+def test_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is no file stays where it is, whatever has been written to it."""
+    renamed: list[str] = []
+    # Not really: everybody needs that device.
+    monkeypatch.setattr(os, "rename", lambda old, _: renamed.append(old))
+    file = LogFile("/dev/null", 1)
+    for _ in range(3):
+        file.write(LINE)
+    file.close()
+    assert not renamed

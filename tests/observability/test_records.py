@@ -1,0 +1,116 @@
+"""
+What programs are told.
+"""
+
+from __future__ import annotations
+
+import json
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from twisted_upload.core.outcome import UploadOutcome
+from twisted_upload.observability.records import FIELDS, Timestamps, encode, encode_end
+
+WHOLE = UploadOutcome(
+    "kept",
+    "scanner",
+    "192.0.2.7:50123",
+    4096,
+    0.0123456789,
+    name="1795328130123.bin",
+    sha256="0" * 64,
+    by_silence=True,
+    heard=False,
+)
+
+MOMENT = "2026-11-22T12:43:24.291Z"
+
+
+def test_moments() -> None:
+    """A moment is RFC 3339 in UTC, with milliseconds that are never rounded up."""
+    tell = Timestamps()
+    assert tell.milliseconds(1_795_351_404.2919) == "2026-11-22T12:43:24.291Z"
+    assert tell.milliseconds(1_795_351_404.9999) == "2026-11-22T12:43:24.999Z"
+    assert tell.milliseconds(1_795_351_405.0) == "2026-11-22T12:43:25.000Z"
+    assert tell.seconds(1_795_351_404.9) == "2026-11-22T12:43:24"
+
+
+@given(st.floats(0, 4e9), st.one_of(st.floats(0, 4e9), st.floats(0, 2), st.floats(0, 0.002)))
+def test_order_of_moments(moment: float, later: float) -> None:
+    """As texts they are in order as they are in time, however close, and told in any order."""
+    tell = Timestamps()
+    assert tell.milliseconds(moment) <= tell.milliseconds(moment + later)
+    assert tell.milliseconds(moment) == Timestamps().milliseconds(moment)
+
+
+def test_all_of_an_end() -> None:
+    """Everything that is known of an upload is told, in the documented order."""
+    fields = json.loads(encode_end(MOMENT, WHOLE, "info"))
+    assert fields == {
+        "time": MOMENT,
+        "level": "info",
+        "event": "kept",
+        "listener": "scanner",
+        "peer": "192.0.2.7:50123",
+        "size": 4096,
+        "seconds": 0.012346,
+        "name": "1795328130123.bin",
+        "sha256": "0" * 64,
+        "by_silence": True,
+        "heard": False,
+    }
+    assert [*fields] == [name for name in FIELDS if name in fields]
+
+
+def test_nothing_to_say() -> None:
+    """A field that has nothing to say is left out."""
+    assert json.loads(
+        encode_end(MOMENT, UploadOutcome("refused", "", "unix", 0, 0.5, code="empty"))
+    ) == {
+        "time": MOMENT,
+        "event": "refused",
+        "peer": "unix",
+        "size": 0,
+        "seconds": 0.5,
+        "code": "empty",
+    }
+    assert "code" not in encode_end(MOMENT, UploadOutcome("lost", "", "unix", 1, 0.5))
+
+
+ENDS = st.builds(
+    UploadOutcome,
+    st.sampled_from(["kept", "refused", "lost"]),
+    *(st.text(), st.text()),
+    st.integers(0, 2**63),
+    st.floats(0, 1e9),
+    *(st.none() | st.text(), st.none() | st.text(), st.none() | st.text()),
+    *(st.booleans(), st.booleans()),
+)
+
+
+@given(ENDS, st.none() | st.sampled_from(["info", "notice"]))
+def test_an_end_is_encoded_like_the_rest(ended: UploadOutcome, level: str | None) -> None:
+    """An end is the very text that all of its fields would be."""
+    line = encode_end(MOMENT, ended, level)
+    assert line == encode(json.loads(line))
+    assert (
+        json.loads(line).items()
+        <= {
+            **ended._asdict(),
+            "time": MOMENT,
+            "level": level,
+            "event": ended.end,
+            "seconds": round(ended.seconds, 6),
+        }.items()
+    )
+
+
+@given(st.text())
+def test_one_line_of_ascii(text: str) -> None:
+    """Whatever is told is one line of ASCII that does nothing to a terminal."""
+    line = encode({"name": text})
+    assert line.isascii()
+    assert "\n" not in line
+    assert line.replace("\x7f", "").isprintable()
+    assert json.loads(line) == {"name": text}

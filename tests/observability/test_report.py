@@ -1,0 +1,246 @@
+"""
+What a process that serves uploads says of itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from tests.support.helpers import OpenFrontend, in_thread, open_frontend, read_all, until
+from tests.support.stores import ARRIVAL, Rig
+from tests.support.ways import Way
+from twisted_upload.daemon.service import Storage
+from twisted_upload.disk.files import Space
+from twisted_upload.net.tls.failures import FAILURES
+from twisted_upload.observability.counters import Counters, DiskTimes
+from twisted_upload.observability.metrics import (
+    CONNECTIONS,
+    DRAINING,
+    FREE,
+    FREE_INODES,
+    FSYNC,
+    HANDSHAKE_FAILURES,
+    HEALTHY,
+    IN_FLIGHT,
+    LAG,
+    REJECTED,
+    RESERVE,
+    UPLOADS,
+    WORST_LAG,
+)
+from twisted_upload.observability.report import LOOK_PATIENCE, ProcessReporter, Report
+from twisted_upload.stores.directory.space import ROOM_IS_FRESH, Reserve
+from twisted_upload.testing import FaultyFiles
+
+
+class _Disk(FaultyFiles):
+    """A file system with as much room as the test says."""
+
+    room = Space(50, 100)
+
+    def free(self, directory: int) -> Space:
+        return self.room
+
+
+class Reporting:
+    """A process with a door and a store, and its reporter."""
+
+    def __init__(self, folder: Path, frontend: OpenFrontend) -> None:
+        self.disk = _Disk()
+        self.rig = Rig(folder, files=self.disk, reserve=Reserve(percent=10))
+        self.path = str(folder)
+        self.frontend = frontend
+        self.counters = Counters([frontend.factory.name], lambda: 1001.0)
+        frontend.factory.observers = (self.counters,)
+        disk: Any = self.rig.disk
+        storage = Storage(self.path, disk, [self.rig.store], DiskTimes())
+        self.reporter = ProcessReporter(
+            [frontend.factory], [storage], self.counters, self.rig.clock
+        )
+
+    def ask(self) -> Deferred[Report]:
+        """A report, of a time when the free space has to be looked at again."""
+        self.rig.clock.advance(ROOM_IS_FRESH)
+        return self.reporter.report()
+
+    def report(self) -> Report:
+        """The same, from a disk that works."""
+        reports: list[Report] = []
+        self.ask().addCallback(reports.append)
+        self.rig.disk.work()
+        (report,) = reports
+        return report
+
+
+@contextlib.asynccontextmanager
+async def open_reporting(tmp_path: Path) -> AsyncIterator[Reporting]:
+    async with open_frontend() as frontend:
+        frontend.factory.name = "scanner"
+        reporting = Reporting(tmp_path, frontend)
+        try:
+            yield reporting
+        finally:
+            reporting.rig.close()
+
+
+async def test_ready(tmp_path: Path) -> None:
+    """A process that could take an upload is ready, and tells all that it measures."""
+    async with open_reporting(tmp_path) as reporting:
+        report = reporting.report()
+        assert report.trouble is None
+        samples = report.samples
+        assert samples[HEALTHY.name] == {(reporting.path,): 1}
+        assert samples[FREE.name] == {(reporting.path,): 50}
+        assert samples[RESERVE.name] == {(reporting.path,): 10}
+        assert samples[DRAINING.name] == {(): 0}
+        assert samples[WORST_LAG.name] == {(): 0}
+        assert {FSYNC.name, LAG.name} < set(samples)
+
+
+async def test_uploads(tmp_path: Path) -> None:
+    """Connections and uploads in flight are told as they are, ended uploads as they were."""
+    async with open_reporting(tmp_path) as reporting:
+        await reporting.frontend.send(b"kept")
+        idle, sending = reporting.frontend.connect(), reporting.frontend.connect()
+        sending.sendall(b"more")
+        await reporting.frontend.has_come(4)
+        samples = reporting.report().samples
+        assert samples[UPLOADS.name]["scanner", "kept", ""] == 1
+        assert samples[IN_FLIGHT.name] == {("scanner",): 1}
+        assert samples[CONNECTIONS.name] == {("scanner",): 2}
+        idle.close()
+
+
+async def test_being_kept(way: Way, tmp_path: Path) -> None:
+    """One that the store is keeping is in flight, and its connection is there."""
+    async with open_reporting(tmp_path) as reporting:
+        frontend = reporting.frontend
+        frontend.store.holding = True
+        peer = await way.come(frontend, b"content")
+        await until(lambda: frontend.store._held)
+        samples = reporting.report().samples
+        assert samples[IN_FLIGHT.name] == {("scanner",): 1}
+        assert samples[CONNECTIONS.name] == {("scanner",): 1}
+        frontend.store.release()
+        await in_thread(read_all, peer)
+        await frontend.is_quiet()
+        samples = reporting.report().samples
+        assert samples[IN_FLIGHT.name] == {("scanner",): 0}
+        assert samples[CONNECTIONS.name] == {("scanner",): 0}
+        assert samples[UPLOADS.name]["scanner", "kept", ""] == 1
+
+
+async def test_turned_away(way: Way, tmp_path: Path) -> None:
+    """Who may not come in is counted, apart from uploads, by what was heard."""
+    async with open_reporting(tmp_path) as reporting:
+        assert sum(reporting.report().samples[REJECTED.name].values()) == 0
+        reporting.frontend.factory.drain()
+        assert b"shutting-down" in await way.send(reporting.frontend, b"content")
+        samples = reporting.report().samples
+        assert samples[REJECTED.name]["scanner", "shutting-down"] == 1
+        assert sum(samples[REJECTED.name].values()) == 1
+        assert sum(samples[UPLOADS.name].values()) == 0
+
+
+async def test_handshakes(tmp_path: Path) -> None:
+    """Handshakes that came to nothing are counted by their kind, all of which are there."""
+    async with open_reporting(tmp_path) as reporting:
+        reporting.frontend.factory.gate.failed(None, "certificate-rejected")
+        samples = reporting.report().samples[HANDSHAKE_FAILURES.name]
+        assert samples == {
+            ("scanner", kind): int(kind == "certificate-rejected") for kind in FAILURES
+        }
+        reporting.frontend.factory.refusals.tell()
+
+
+async def test_draining(tmp_path: Path) -> None:
+    """A process that stops is not ready."""
+    async with open_reporting(tmp_path) as reporting:
+        reporting.frontend.factory.drain()
+        report = reporting.report()
+        assert report.trouble == "draining"
+        assert report.samples[DRAINING.name] == {(): 1}
+
+
+async def test_below_the_reserve(tmp_path: Path) -> None:
+    """Below the reserve it is not ready, though nobody sends; above it again it is."""
+    async with open_reporting(tmp_path) as reporting:
+        reporting.disk.room = Space(9, 100)
+        report = reporting.report()
+        assert report.trouble == f"less space is free than the reserve: {reporting.path}"
+        assert report.samples[FREE.name] == {(reporting.path,): 9}
+        reporting.disk.room = Space(11, 100)
+        assert reporting.report().trouble is None
+
+
+async def test_no_inodes(tmp_path: Path) -> None:
+    """Without inodes it is not ready, however much space is free."""
+    async with open_reporting(tmp_path) as reporting:
+        reporting.disk.room = Space(50, 100, 0, 7)
+        report = reporting.report()
+        assert report.trouble == f"no inodes are free: {reporting.path}"
+        assert report.samples[FREE_INODES.name] == {(reporting.path,): 0}
+        reporting.disk.room = Space(50, 100, 1, 7)
+        assert reporting.report().trouble is None
+
+
+async def test_inodes_that_are_not_counted(tmp_path: Path) -> None:
+    """Of a file system that counts no inodes it is not said how many are free."""
+    async with open_reporting(tmp_path) as reporting:
+        assert FREE_INODES.name not in reporting.report().samples
+
+
+async def test_not_healthy(tmp_path: Path) -> None:
+    """With a disk that has failed it is not ready."""
+    async with open_reporting(tmp_path) as reporting:
+        reporting.disk.fail("fsync", errno.EIO)
+        incoming = reporting.rig.store.begin(ARRIVAL, lambda _: None)
+        incoming.write(b"content")
+        incoming.commit().addErrback(lambda _: None)
+        reporting.rig.disk.work()
+        report = reporting.report()
+        assert report.trouble == f"the store is not healthy: {reporting.path}"
+        assert report.samples[HEALTHY.name] == {(reporting.path,): 0}
+
+
+async def test_disk_stands_still(tmp_path: Path) -> None:
+    """A disk that does not answer is waited for a moment; it is reported, with what was known."""
+    async with open_reporting(tmp_path) as reporting:
+        reports: list[Report] = []
+        for _ in range(3):
+            reporting.ask().addCallback(reports.append)
+        assert reporting.rig.disk.waiting == 1
+        reporting.rig.clock.advance(LOOK_PATIENCE)
+        for report in reports:
+            assert report.trouble == f"the disk does not answer: {reporting.path}"
+            assert report.samples[FREE.name] == {(reporting.path,): 50}
+        assert len(reports) == 3
+        reporting.rig.disk.work()
+        assert reporting.report().trouble is None
+
+
+async def test_free_space_is_looked_at_once_a_second(tmp_path: Path) -> None:
+    """Whoever asks often does not make the disk work for it."""
+    async with open_reporting(tmp_path) as reporting:
+        reporting.report()
+        reports: list[Report] = []
+        reporting.reporter.report().addCallback(reports.append)
+        assert len(reports) == 1
+        assert reporting.rig.disk.waiting == 0
+
+
+async def test_lag(tmp_path: Path) -> None:
+    """What held up the reactor is reported."""
+    async with open_reporting(tmp_path) as reporting:
+        reporting.reporter.start()
+        reporting.rig.clock.advance(1.25)
+        reporting.reporter.stop()
+        samples = reporting.report().samples
+        assert samples[WORST_LAG.name] == {(): 1.0}
+        assert samples[LAG.name][()][-1] == 1.0

@@ -1,0 +1,375 @@
+"""
+Any order of events keeps the promise of the directory store.
+
+Hypothesis begins, writes, commits, cancels and aborts uploads, lets the disk do
+some of its jobs, breaks any system call, heals the disk, starts a second daemon
+on the folder, and kills the daemon between any two system calls.  After every
+step, what was acknowledged is there, whole, exactly once, and nothing that is
+visible is partial; after a start and when all is done, ``.incoming/`` is empty.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+
+from tests.support.stores import ARRIVAL, MILLISECONDS, contents, disclaim, leftovers, open_store
+from twisted_upload.disk.files import Files
+from twisted_upload.errors import UploadRefused
+from twisted_upload.interfaces import IIncomingUpload, Receipt
+from twisted_upload.stores.directory.health import SELF_TEST_INTERVAL
+from twisted_upload.stores.directory.store import DirectoryStore
+from twisted_upload.testing import FaultyFiles, ManualDisk
+
+CALLS = [call for call in vars(Files) if not call.startswith("_")]
+FAILING = [call for call in CALLS if call != "unlock"]  # which never does
+ERRORS = [errno.EIO, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE]
+
+SIZES = st.sampled_from([1, 5_000, 300_000, 1_200_000])
+
+
+class Killed(BaseException):
+    """The daemon is dead: from now on, none of its system calls happens."""
+
+
+class MortalFiles(FaultyFiles):
+    """
+    System calls of a daemon that can be killed between any two of them.
+
+    :ivar last_words: so many calls are made before it dies; `None` for never.
+    :ivar open: descriptors of files.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last_words: int | None = None
+        self.open: set[int] = set()
+        self._claimed: list[tuple[int, int]] = []
+
+    def live(self) -> None:
+        """One more call, if there is life for it."""
+        if self.last_words is not None:
+            if self.last_words <= 0:
+                raise Killed
+            self.last_words -= 1
+
+    def create(self, *arguments: Any) -> int:
+        self.live()
+        descriptor = super().create(*arguments)
+        self.open.add(descriptor)
+        return descriptor
+
+    def close(self, descriptor: int) -> None:
+        self.live()
+        self.open.discard(descriptor)
+        super().close(descriptor)
+
+    def claim(self, folder: int, number: int) -> None:
+        self.live()
+        super().claim(folder, number)
+        self._claimed.append((folder, number))
+
+    def bury(self) -> None:
+        """What the kernel does for the dead."""
+        self.last_words = 0
+        for descriptor in self.open:
+            os.close(descriptor)
+        for claim in self._claimed:
+            disclaim(*claim)
+
+
+def _mortal(call: str) -> Callable[..., Any]:
+    def wrapper(self: MortalFiles, *arguments: Any) -> Any:
+        self.live()
+        return getattr(super(MortalFiles, self), call)(*arguments)
+
+    return wrapper
+
+
+for _call in CALLS:
+    if _call not in vars(MortalFiles):
+        setattr(MortalFiles, _call, _mortal(_call))
+
+
+@dataclass(eq=False)
+class Sent:
+    """
+    What a sender knows of its upload.
+
+    :ivar life: of the daemon.
+    :ivar ended: it has heard how it ended, or it does not ask any more.
+    :ivar lingers: whether it may be visible without having been promised.
+    """
+
+    incoming: IIncomingUpload
+    content: bytes
+    life: int
+    committed: Deferred[Receipt] | None = None
+    receipt: Receipt | None = None
+    refused: bool = False
+    ended: bool = False
+    lingers: bool = False
+
+
+class StoreMachine(RuleBasedStateMachine):
+    """One drop folder, and the daemons that live on it one after another."""
+
+    store: DirectoryStore
+    files: MortalFiles
+    disk: ManualDisk
+    clock: Clock
+    sound: bool  # nothing was made to fail in this life
+    clean: bool  # no unlink was
+
+    def __init__(self) -> None:
+        super().__init__()
+        where = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+        self.folder = Path(tempfile.mkdtemp(prefix="store-machine-", dir=where))
+        self.sent: list[Sent] = []
+        self.living: list[Sent] = []
+        self.lives = 0
+        self.wrong: list[str] = []
+
+    @initialize()
+    def start(self) -> None:
+        """A daemon starts on the folder."""
+        self.clock, self.disk, self.files = Clock(), ManualDisk(), MortalFiles()
+        self.lives += 1
+        self.clean = self.sound = True
+        self.store = open_store(
+            self.folder,
+            self.disk,
+            clock=self.clock,
+            files=self.files,
+            now=lambda: MILLISECONDS / 1000,  # all names collide
+        )
+        assert leftovers(self.folder) == []
+
+    # What senders do
+
+    @rule(sizes=st.lists(SIZES, max_size=3), whole=st.booleans())
+    def begin(self, sizes: list[int], whole: bool) -> None:
+        """A sender comes and sends something, or all it has."""
+        sent: Sent
+        try:
+            incoming = self.store.begin(ARRIVAL, lambda refusal: self._lost(sent, refusal))
+        except UploadRefused:
+            assert not self.store.health.well
+            assert not self.sound
+            return
+        assert self.store.health.well
+        sent = Sent(incoming, b"", self.lives)
+        self.sent.append(sent)
+        self.living.append(sent)
+        sent.content = b"%d of %d " % (len(self.sent), self.lives)
+        incoming.write(sent.content)
+        for size in sizes:
+            self._write(sent, b"-" * size)
+        if whole:
+            self._commit(sent)
+
+    @precondition(lambda self: self.living)
+    @rule(chance=st.randoms(use_true_random=False), size=SIZES)
+    def write(self, chance: Any, size: int) -> None:
+        """A sender goes on."""
+        sent = chance.choice(self.living)
+        if sent.committed is None:
+            self._write(sent, b"+" * size)
+
+    def _write(self, sent: Sent, data: bytes) -> None:
+        sent.incoming.write(data)
+        sent.content += data
+
+    @precondition(lambda self: self.living)
+    @rule(chance=st.randoms(use_true_random=False))
+    def commit(self, chance: Any) -> None:
+        """A sender has said all it had to say."""
+        sent = chance.choice(self.living)
+        if sent.committed is None:
+            self._commit(sent)
+
+    def _commit(self, sent: Sent) -> None:
+        sent.committed = sent.incoming.commit()
+        sent.committed.addCallbacks(self._kept(sent), self._refused(sent))
+
+    @precondition(lambda self: self.living)
+    @rule(chance=st.randoms(use_true_random=False))
+    def leave(self, chance: Any) -> None:
+        """A sender is gone."""
+        sent = chance.choice(self.living)
+        self._over(sent)
+        if sent.committed is None:
+            sent.incoming.abort()
+        else:
+            sent.lingers = True  # until the disk is done
+            sent.committed.cancel()
+
+    def _lost(self, sent: Sent, refusal: UploadRefused) -> None:
+        if self.sound:
+            self.wrong.append(f"refused for no reason: {refusal!r}")
+        self._over(sent)
+
+    def _kept(self, sent: Sent) -> Callable[[Receipt], None]:
+        def kept(receipt: Receipt) -> None:
+            if sent.ended or receipt.size != len(sent.content):
+                self.wrong.append(f"a wrong success: {receipt}")
+            sent.receipt = receipt
+            self._over(sent)
+
+        return kept
+
+    def _refused(self, sent: Sent) -> Callable[[Failure], None]:
+        def refused(failure: Failure) -> None:
+            sent.refused = True
+            if not sent.ended:
+                if not isinstance(failure.value, UploadRefused) or self.sound:
+                    self.wrong.append(f"refused for no reason: {failure.value!r}")
+                self._over(sent)
+
+        return refused
+
+    def _over(self, sent: Sent) -> None:
+        sent.ended = True
+        if sent in self.living:
+            self.living.remove(sent)
+
+    # What the disk and the machine do
+
+    @precondition(lambda self: self.disk.waiting)
+    @rule(jobs=st.integers(1, 4))
+    def work(self, jobs: int) -> None:
+        """The disk does some of what it has to do."""
+        self.disk.work(jobs)
+
+    @precondition(lambda self: self.disk.waiting)
+    @rule()
+    def work_off(self) -> None:
+        """The disk does all that it has to do."""
+        self.disk.work()
+
+    @precondition(lambda self: self.disk.waiting)
+    @rule(call=st.sampled_from(FAILING), error=st.sampled_from(ERRORS), after=st.integers(0, 3))
+    def fail(self, call: str, error: int, after: int) -> None:
+        """A system call fails while the disk works."""
+        self.sound = False
+        if call == "unlink":
+            self.clean = False
+            for sent in self.living:
+                sent.lingers = True
+        self.files.fail(call, error, after=after)
+        self.disk.work()
+        self.files.heal()
+
+    @precondition(lambda self: not self.store.health.well)
+    @rule()
+    def heal(self) -> None:
+        """The daemon finds out that the disk works again."""
+        self.clock.advance(SELF_TEST_INTERVAL)
+        self.disk.work()
+        assert self.store.health.well
+
+    @precondition(lambda self: self.disk.waiting)
+    @rule(calls=st.integers(0, 40))
+    def crash(self, calls: int) -> None:
+        """The daemon dies while the disk works, and another one starts on the folder."""
+        self.files.last_words = calls
+        with contextlib.suppress(Killed):
+            self.disk.work()
+        self.files.bury()
+        before = contents(self.folder)
+        for sent in self.sent:
+            sent.lingers = True  # whole, perhaps, and not promised
+        for sent in [*self.living]:
+            self._over(sent)
+        self.start()
+        assert contents(self.folder) == before
+
+    @precondition(lambda self: bool(leftovers(self.folder)))
+    @rule()
+    def neighbour(self) -> None:
+        """A second daemon starts on the folder, and takes nothing from the first."""
+        other = open_store(self.folder, ManualDisk())
+        other.close()
+
+    # The promise
+
+    @invariant()
+    def nothing_acknowledged_is_lost(self) -> None:
+        """What was acknowledged is there under the name in its receipt, whole."""
+        visible = contents(self.folder)
+        for sent in self.sent:
+            if sent.receipt is not None:
+                assert visible[str(sent.receipt.name)] == sent.content
+
+    @invariant()
+    def senders_hear_what_is_so(self) -> None:
+        """Success comes once, before the sender has gone; the rest are refusals."""
+        assert self.wrong == []
+
+    @invariant()
+    def nothing_partial_is_visible(self) -> None:
+        """What is visible is a whole upload that was to be kept, and is there once."""
+        whole = {sent.content: sent for sent in self.sent if sent.committed is not None}
+        seen = Counter(contents(self.folder).values())
+        for content, times in seen.items():
+            assert content in whole, f"visible, but not whole: {content[:20]!r}"
+            assert times == 1, f"there {times} times: {content[:20]!r}"
+            sent = whole[content]
+            if sent.refused and not sent.lingers:
+                raise AssertionError(f"visible, but refused: {content[:20]!r}")
+
+    @invariant()
+    def nothing_is_left_behind(self) -> None:
+        """When the disk has nothing to do, files and descriptors are those of living uploads."""
+        if hasattr(self, "disk") and not self.disk.waiting:
+            assert len(self.files.open) <= len(self.living)
+            assert not self.clean or len(leftovers(self.folder)) <= len(self.living)
+
+    def teardown(self) -> None:
+        """When everybody has gone and the disk is done, nothing unfinished is left."""
+        try:
+            if not hasattr(self, "store"):
+                return
+            for sent in [*self.living]:
+                if sent.committed is None:
+                    sent.incoming.abort()
+            self.disk.work()
+            self.nothing_acknowledged_is_lost()
+            self.senders_hear_what_is_so()
+            assert self.store.held == 0
+            self.nothing_is_left_behind()
+            if self.clean:
+                kept = [*contents(self.folder).values()]
+                for sent in self.sent:
+                    assert (sent.content in kept) <= (not sent.refused or sent.life < self.lives)
+            self.store.close()
+            self.start()
+            self.store.close()
+        finally:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+TestStoreMachine = pytest.mark.timeout(900)(StoreMachine.TestCase)
+TestStoreMachine.settings = settings(
+    max_examples=2000 if os.environ.get("LONG_TESTS") else 40,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
+    stateful_step_count=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)

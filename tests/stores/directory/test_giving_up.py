@@ -1,0 +1,190 @@
+"""
+Uploads that nobody waits for any more, while they are in line for a disk which
+does nothing: refused after a while, lost, or ended by a daemon that ends.
+"""
+
+from __future__ import annotations
+
+import errno
+import gc
+import sys
+import weakref
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from twisted.internet.defer import Deferred
+
+from tests.support.helpers import open_descriptors
+from tests.support.stores import ARRIVAL, MILLISECONDS, Rig
+from twisted_upload.errors import Busy, UploadRefused
+from twisted_upload.interfaces import ICommitsTo, Receipt
+from twisted_upload.stores.directory import store as directory
+from twisted_upload.stores.directory.group_commit import LANES
+from twisted_upload.stores.directory.incoming import SMALL
+from twisted_upload.testing import FaultyFiles
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    rig = Rig(tmp_path / "inbox")
+    before = open_descriptors(rig.folder)
+    yield rig
+    rig.disk.work()
+    assert (rig.store.held, rig.store.given_up, rig.unfinished) == (0, 0, [])
+    assert open_descriptors(rig.folder) == before
+    rig.close()
+
+
+class _Sender:
+    """Who is told when an upload fails, and can give it up."""
+
+    give_up: Callable[[], None]
+
+    def kept(self, receipt: Receipt) -> None:
+        raise AssertionError(receipt)
+
+    def failed(self, refusal: UploadRefused) -> None:
+        raise AssertionError(refusal)
+
+
+def _commit(rig: Rig, content: bytes) -> tuple[Deferred[Receipt], list[object]]:
+    incoming = rig.store.begin(ARRIVAL, _Sender().failed)
+    incoming.write(content)
+    committed = incoming.commit()
+    ends: list[object] = []
+    committed.addBoth(ends.append)
+    return committed, ends
+
+
+# -- what is left of it -------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [60_000, SMALL])
+@pytest.mark.parametrize("ahead", [0, LANES + 1])
+@pytest.mark.parametrize("how", ["abort", "cancel", "give up"])
+def test_holds_nothing(rig: Rig, size: int, ahead: int, how: str) -> None:
+    """It holds no bytes, and nothing of its sender, while the disk does nothing."""
+    for _ in range(ahead):
+        _commit(rig, b"x")
+    content, frontend = b"x" * size, _Sender()
+    before = sys.getrefcount(content)
+    incoming = rig.store.begin(ARRIVAL, frontend.failed)
+    incoming.write(content)
+    if how == "cancel":
+        committed = incoming.commit()
+        committed.addErrback(lambda _: None)
+        committed.cancel()
+        del committed
+    elif how == "give up":
+        frontend.give_up = ICommitsTo(incoming).commit_to(frontend.kept, frontend.failed)
+        frontend.give_up()
+        frontend.give_up()
+        assert rig.store.given_up == 1
+    else:
+        incoming.abort()
+    frontend_is_there = weakref.ref(frontend)
+    del incoming, frontend
+    gc.collect()
+    assert sys.getrefcount(content) == before
+    assert frontend_is_there() is None
+    assert rig.store.held == ahead
+
+
+def test_bounded(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There are not more of them than so many: new uploads are refused until the disk works."""
+    monkeypatch.setattr(directory, "MOST_GIVEN_UP", 3)
+    for size in 1, SMALL, 1:
+        committed, _ = _commit(rig, b"x" * size)
+        committed.cancel()
+    with pytest.raises(Busy, match="disk"):
+        rig.store.begin(ARRIVAL, _Sender().failed)
+    rig.disk.work()
+    _, ends = _commit(rig, b"content")
+    rig.disk.work()
+    assert isinstance(ends[0], Receipt)
+    assert [*rig.kept.values()] == [b"content"]
+
+
+# -- what the disk sees of it -------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [1, SMALL])
+def test_is_not_written(rig: Rig, size: int) -> None:
+    """A disk that works again does nothing for it: nobody who watches the folder sees it."""
+    committed, _ = _commit(rig, b"x" * size)
+    committed.cancel()
+    rig.disk.work()
+    assert not rig.files.calls.keys() & {"create", "write", "writev", "fsync", "rename"}
+    assert rig.store.health.well
+
+
+def test_others_go_on(rig: Rig) -> None:
+    """Those that wait for the disk with it are kept."""
+    uploads = [_commit(rig, b"%d" % number) for number in range(LANES + 3)]
+    uploads[LANES + 1][0].cancel()
+    rig.disk.work()
+    kept = [isinstance(end, Receipt) for _, (end,) in uploads]
+    assert kept == [number != LANES + 1 for number in range(LANES + 3)]
+    assert sorted(rig.kept.values()) == [b"0", b"1", b"2", b"4"]
+    assert rig.files.calls["rename"] == LANES + 2
+
+
+class _During(FaultyFiles):
+    """Something happens while a file is being synced."""
+
+    happens: Callable[[], None] | None = None
+
+    def fsync(self, descriptor: int) -> None:
+        super().fsync(descriptor)
+        happens, self.happens = self.happens, None
+        if happens is not None:
+            happens()
+
+
+@pytest.mark.parametrize("size", [1, SMALL])
+def test_given_up_while_it_is_synced(tmp_path: Path, size: int) -> None:
+    """What is given up while it is being synced, which is what takes long, gets no name."""
+    files = _During()
+    rig = Rig(tmp_path / "inbox", files=files)
+    committed, _ = _commit(rig, b"x" * size)
+    files.happens = committed.cancel
+    rig.disk.work()
+    assert files.happens is None
+    assert rig.files.calls["rename"] == 0
+    assert (rig.kept, rig.unfinished) == ({}, [])
+    assert (rig.store.held, rig.store.given_up) == (0, 0)
+    rig.close()
+
+
+def test_given_up_when_it_has_its_name(tmp_path: Path) -> None:
+    """What is given up between its name and its answer loses the name again."""
+    files = FaultyFiles()
+    rig = Rig(tmp_path / "inbox", files=files)
+    rename = files.rename
+    committed, _ = _commit(rig, b"x")
+
+    def renames(*arguments: int | str) -> None:
+        rename(*arguments)  # type: ignore[arg-type]
+        committed.cancel()
+
+    files.rename = renames  # type: ignore[method-assign, assignment]
+    rig.disk.work(1)
+    assert [*rig.kept] == [f"{MILLISECONDS}.bin"]
+    rig.disk.work()
+    assert (rig.kept, rig.unfinished) == ({}, [])
+    assert (rig.store.held, rig.store.given_up) == (0, 0)
+    rig.close()
+
+
+@pytest.mark.parametrize("failing", ["write", "fsync"])
+def test_fails_and_is_given_up(rig: Rig, failing: str) -> None:
+    """A disk that fails with what was kept beside it is told of as ever."""
+    given_up, _ = _commit(rig, b"nobody's")
+    _, ends = _commit(rig, b"somebody's")
+    given_up.cancel()
+    rig.files.fail(failing, errno.EIO)
+    rig.disk.work()
+    assert not isinstance(ends[0], Receipt)
+    assert not rig.store.health.well
+    assert rig.kept == {}

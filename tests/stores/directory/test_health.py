@@ -1,0 +1,24 @@
+"""
+What errors of a disk mean for its store.
+"""
+
+from __future__ import annotations
+
+from twisted.internet.task import Clock
+from twisted.logger import capturedLogs
+from twisted.python.failure import Failure
+
+from twisted_upload.disk.threads import PoolStopped
+from twisted_upload.stores.directory.health import Health
+from twisted_upload.testing import ManualDisk
+
+
+def test_end_of_the_daemon() -> None:
+    """What a disk thread is not asked any more, because the daemon ends, is no failing disk."""
+    clock = Clock()
+    health = Health("/srv/inbox", ManualDisk(), clock, test=lambda: None)
+    with capturedLogs() as events:
+        assert health.refusal(Failure(PoolStopped())).code == "store-error"
+    assert events == []
+    assert health.well
+    assert clock.getDelayedCalls() == []

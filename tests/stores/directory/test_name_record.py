@@ -1,0 +1,511 @@
+"""
+No name is given out twice.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shutil
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from twisted.internet.task import Clock
+from twisted.logger import capturedLogs, formatEvent
+
+from tests.support.daemon import PATIENCE, SUCCESS, Daemon, hear, run_twistd, until
+from tests.support.stores import ARRIVAL, MILLISECONDS, contents
+from twisted_upload.core.names import BEHIND, SERIALS, UniqueTimestamps
+from twisted_upload.disk.files import Files
+from twisted_upload.errors import CannotStart
+from twisted_upload.stores.directory.name_record import AHEAD, ENTRIES, RECORD, NameRecord
+from twisted_upload.stores.directory.store import DirectoryStore
+from twisted_upload.testing import FaultyFiles, ManualDisk
+
+
+class _Store:
+    """A store whose clock is what the test says, of which there may be several."""
+
+    def __init__(self, folder: Path, milliseconds: int, files: Files | None = None) -> None:
+        self.milliseconds = milliseconds
+        self.disk = ManualDisk()
+        self.store = DirectoryStore(
+            str(folder),
+            self.disk,
+            Clock(),
+            lambda: self.milliseconds / 1000,
+            suffix=lambda _: "",
+            files=files,
+        )
+        self.store.open()
+
+    def keep(self, count: int = 1) -> list[str]:
+        """Keep some; their names, or why they have none."""
+        names: list[str] = []
+        for _ in range(count):
+            incoming = self.store.begin(ARRIVAL, lambda _: None)
+            incoming.write(b"x")
+            incoming.commit().addCallbacks(
+                lambda receipt: names.append(str(receipt.name)),
+                lambda failure: names.append(failure.value.code),
+            )
+        self.disk.work()
+        return names
+
+    def die(self) -> None:
+        """As when the process is killed: nothing more is written."""
+        self.store._record = None
+        self.store.close()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "inbox"
+    yield folder
+    for path in folder.glob("[0-9]*"):
+        path.unlink()
+
+
+def _take_away(folder: Path) -> None:
+    for path in folder.glob("[0-9]*"):
+        path.unlink()
+
+
+def _duplicate(store: _Store) -> int:
+    """What somebody who is forked off, or has forked it off, has open, too."""
+    folder = store.store._folder
+    assert folder is not None
+    return os.dup(folder.incoming)
+
+
+def _entry(folder: Path, number: int = 0) -> int:
+    lines = (folder / ".incoming" / RECORD).read_bytes()
+    return int(lines[16 * number : 16 * number + 16])
+
+
+@pytest.mark.parametrize("how", ["close", "die"])
+@pytest.mark.parametrize("back", [1, 1000, 86_400_000])
+def test_clock_goes_back(folder: Path, how: str, back: int) -> None:
+    """A restart, the clock set back, and the file taken away: its name is not used again."""
+    store = _Store(folder, MILLISECONDS)
+    given = store.keep(3)
+    store.milliseconds += 17
+    given += store.keep(2)
+    getattr(store.store if how == "close" else store, how)()
+    _take_away(folder)
+    again = _Store(folder, MILLISECONDS + 17 - back)
+    for _ in range(back if back < 10 else 3):
+        given += again.keep(150)
+        again.milliseconds += 1
+    assert len({*given}) == len(given)
+    again.store.close()
+
+
+def test_restart_in_good_order(folder: Path) -> None:
+    """After an end in good order, names are the time of day, from the next millisecond on."""
+    store = _Store(folder, MILLISECONDS)
+    store.keep(2)
+    assert _entry(folder) == MILLISECONDS + AHEAD
+    store.store.close()
+    assert _entry(folder) == MILLISECONDS
+    assert _Store(folder, MILLISECONDS + 1).keep() == [str(MILLISECONDS + 1)]
+
+
+def test_restart_after_a_crash(folder: Path) -> None:
+    """After a crash, names begin where the entry ends, and are the time again when that is past."""
+    store = _Store(folder, MILLISECONDS)
+    store.keep()
+    store.die()
+    again = _Store(folder, MILLISECONDS + 100)
+    assert again.keep(2) == [f"{MILLISECONDS + AHEAD + 1}", f"{MILLISECONDS + AHEAD + 1}-1"]
+    again.milliseconds = MILLISECONDS + AHEAD + 2
+    assert again.keep() == [f"{MILLISECONDS + AHEAD + 2}"]
+    again.store.close()
+
+
+def test_before_it_is_published(folder: Path) -> None:
+    """The entry is synced with the files, before their names are seen; then not for a while."""
+    calls: list[str] = []
+
+    class Noting(FaultyFiles):
+        def _before(self, call: str) -> int | None:
+            if call in ("write_at", "rename", "fsync"):
+                calls.append(call)
+            return super()._before(call)
+
+    files = Noting()
+    store = _Store(folder, MILLISECONDS, files)
+    store.keep()
+    calls.clear()
+    store.milliseconds += AHEAD + 1
+    store.keep()
+    # The file and the entry; the folder.
+    assert calls == ["write_at", "fsync", "fsync", "rename", "fsync"]
+    calls.clear()
+    store.milliseconds += AHEAD
+    store.keep()
+    assert calls == ["fsync", "rename", "fsync"]
+    store.store.close()
+
+
+@pytest.mark.parametrize("call", ["open_record", "write_at", "fsync"])
+def test_entry_that_cannot_be_written(folder: Path, call: str) -> None:
+    """An upload whose name cannot be written down is refused: nobody sees it."""
+    files = FaultyFiles()
+    store = _Store(folder, MILLISECONDS, files)
+    files.fail(call, errno.ENOSPC, after=2 if call == "fsync" else 0)
+    assert store.keep() == ["no-space"]
+    assert contents(folder) == {}
+    assert store.keep() == [f"{MILLISECONDS}-1"]
+    store.store.close()
+
+
+class _Unsynced(FaultyFiles):
+    """Notes what is written to the record, and fails the first fsync of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[str] = []
+        self._failed = False
+
+    def write_at(self, descriptor: int, data: bytes, offset: int) -> None:
+        self.told.append("write")
+        super().write_at(descriptor, data, offset)
+
+    def fsync(self, descriptor: int) -> None:
+        if os.readlink(f"/proc/self/fd/{descriptor}").endswith(RECORD):
+            self.told.append("fsync")
+            if not self._failed:
+                self._failed = True
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+        super().fsync(descriptor)
+
+
+def test_written_again(folder: Path) -> None:
+    """After a failed fsync the entry is written again, not only synced again: it may be gone."""
+    files = _Unsynced()
+    store = _Store(folder, MILLISECONDS, files)
+    assert store.keep() == ["store-error"]
+    store.store.health.well = True
+    assert store.keep() == [f"{MILLISECONDS}-1"]
+    assert files.told == ["write", "fsync", "write", "fsync"]
+    store.store.close()
+
+
+def test_doubted_meanwhile(folder: Path) -> None:
+    """
+    An entry that another fsync has failed on meanwhile covers nothing, though
+    our own has passed: an error is told once.
+    """
+    store = _Store(folder, MILLISECONDS)
+    record = store.store._record
+    assert record is not None
+    cover = record.write(MILLISECONDS)
+    record.doubt()
+    with pytest.raises(OSError, match="synced"):
+        record.confirm(cover)
+    assert record.covered == 0
+    record.confirm(record.write(MILLISECONDS))
+    assert record.covered == MILLISECONDS + AHEAD
+    store.store.close()
+
+
+def test_folder_of_a_new_record(folder: Path) -> None:
+    """Where the folder of a new record cannot be synced, that is done before the next name."""
+    files = FaultyFiles()
+    store = _Store(folder, MILLISECONDS, files)
+    record = store.store._record
+    assert record is not None
+    files.fail("fsync", errno.EIO)
+    with pytest.raises(OSError, match="Input"):
+        record.write(MILLISECONDS)
+    files.calls.clear()
+    record.write(MILLISECONDS)
+    assert files.calls["fsync"] == 1
+    store.store.close()
+
+
+def test_never_set_back(folder: Path) -> None:
+    """An entry that is written for an earlier moment covers the later one still."""
+    store = _Store(folder, MILLISECONDS)
+    record = store.store._record
+    assert record is not None
+    until = record.write(MILLISECONDS + 1_000_000).until
+    assert record.write(MILLISECONDS).until == until
+    assert _entry(folder) == until
+    store.store.close()
+
+
+def test_names_of_a_bunch(folder: Path) -> None:
+    """The latest name of those that are kept together is covered."""
+    store = _Store(folder, MILLISECONDS)
+    store.keep()
+    ends = []
+    for later in (AHEAD + 10, 10 * AHEAD):  # one goes, the others wait for it, and go together
+        for _ in range(3):
+            store.milliseconds = MILLISECONDS + later
+            incoming = store.store.begin(ARRIVAL, lambda _: None)
+            incoming.write(b"x")
+            ends.append(incoming.commit())
+    store.disk.work()
+    assert all(end.called for end in ends)
+    assert _entry(folder) >= MILLISECONDS + 10 * AHEAD
+    store.store.close()
+
+
+def test_without_its_record(folder: Path) -> None:
+    """A process whose record is taken away knows its names all the same."""
+    store = _Store(folder, MILLISECONDS)
+    given = store.keep(2)
+    _take_away(folder)
+    shutil.rmtree(folder / ".incoming")
+    store.store.open()
+    given += store.keep(2)
+    assert len({*given}) == 4
+    store.store.close()
+
+
+def test_far_ahead(folder: Path) -> None:
+    """A clock that was once far ahead is told of at each start, and names go on from there."""
+    future = 4_102_444_800_000
+    store = _Store(folder, future)
+    store.keep()
+    store.store.close()
+    with capturedLogs() as events:
+        again = _Store(folder, MILLISECONDS)
+        again.store.open()  # once more, as whoever will serve
+        assert again.keep(SERIALS + 1)[-1] == str(future + 2)
+    (line,) = [formatEvent(event) for event in events]
+    assert line == (
+        f"{folder}: the clock is 640865.7 h behind the names that were given out here:"
+        f" they go on from {future}"
+    )
+    again.store.close()
+    (folder / ".incoming" / RECORD).unlink()  # as docs/operating.md says
+    assert _Store(folder, MILLISECONDS).keep() == [str(MILLISECONDS)]
+
+
+@pytest.mark.parametrize("damage", [b"x" * 16, b"179532813012", b"-00000000000001\n"])
+def test_damaged(folder: Path, damage: bytes) -> None:
+    """A damaged entry counts as written when the file was changed, and is told of."""
+    store = _Store(folder, MILLISECONDS)
+    store.keep()
+    store.die()
+    path = folder / ".incoming" / RECORD
+    path.write_bytes(damage)
+    os.utime(path, (MILLISECONDS / 1000, MILLISECONDS / 1000))
+    _take_away(folder)
+    with capturedLogs() as events:
+        again = _Store(folder, MILLISECONDS - 10_000)
+    assert "is damaged" in str(formatEvent(events[0]))
+    (name,) = again.keep()
+    assert int(name) > MILLISECONDS
+    again.store.close()
+
+
+@pytest.mark.parametrize("what", ["folder", "link", "pipe"])
+def test_not_a_file(folder: Path, what: str) -> None:
+    """What is no file of ours under its name stops the start, in one line."""
+    (folder / ".incoming").mkdir(parents=True, mode=0o700)
+    path = folder / ".incoming" / RECORD
+    if what == "folder":
+        path.mkdir()
+    elif what == "link":
+        path.symlink_to("/etc/passwd")
+    else:
+        os.mkfifo(path)
+    with pytest.raises(CannotStart, match=f"cannot use {folder}/.incoming/{RECORD}: "):
+        _Store(folder, MILLISECONDS)
+
+
+def test_several_processes(folder: Path) -> None:
+    """
+    Those that share a folder have serials of their own: none gives out a name of
+    another, also where a file was taken away between the two.
+    """
+    stores = [_Store(folder, MILLISECONDS) for _ in range(3)]
+    given = []
+    for store in [*stores, *stores]:
+        given += store.keep()
+        _take_away(folder)
+    assert given == [
+        *(f"{MILLISECONDS}", f"{MILLISECONDS}-100", f"{MILLISECONDS}-200"),
+        *(f"{MILLISECONDS}-1", f"{MILLISECONDS}-101", f"{MILLISECONDS}-201"),
+    ]
+    stores[1].store.close()
+    del store
+    stores[1] = _Store(folder, MILLISECONDS)
+    assert stores[1].keep() == [f"{MILLISECONDS + 1}-100"]
+    for store in stores:
+        store.store.close()
+
+
+def test_one_name_is_enough(folder: Path) -> None:
+    """Several processes publish in the same millisecond, and none tries a name of another's."""
+    files = [_CountingFiles() for _ in range(3)]
+    stores = [_Store(folder, MILLISECONDS, each) for each in files]
+    published = 0
+    for each in files:
+        each.renames = 0  # of the self-test
+    for _ in range(3):
+        for store in stores:
+            published += len(store.keep(4))
+    assert len(contents(folder)) == published == 36
+    assert sum(each.renames for each in files) == published
+
+
+class _CountingFiles(Files):
+    """
+    :ivar renames: how often a name was tried.
+    """
+
+    renames = 0
+
+    def rename(self, source: int, name: str, target: int, new_name: str) -> None:
+        self.renames += 1
+        super().rename(source, name, target, new_name)
+
+
+def test_opened_again(folder: Path) -> None:
+    """A store that is opened again is the same process as before."""
+    store = _Store(folder, MILLISECONDS)
+    store.keep()
+    store.store.open()
+    assert store.keep() == [str(MILLISECONDS + AHEAD + 1)]
+    store.store.close()
+
+
+def test_opened_again_after_a_fork(folder: Path) -> None:
+    """The same where a parent that has forked it has the folder open, too, and only waits."""
+    store = _Store(folder, MILLISECONDS)
+    parent = []
+    try:
+        for _ in range(2):
+            parent.append(_duplicate(store))
+            store.store.open()
+        assert store.keep() == [f"{MILLISECONDS}"]
+        parent.append(_duplicate(store))
+        store.store.close()
+        again = _Store(folder, MILLISECONDS + 1)
+        assert again.keep() == [f"{MILLISECONDS + 1}"]
+        again.store.close()
+    finally:
+        for descriptor in parent:
+            os.close(descriptor)
+
+
+def test_undone_after_a_fork(folder: Path) -> None:
+    """A start that fails takes its folders away, though a parent has them open, too."""
+    store = _Store(folder, MILLISECONDS)
+    parent = _duplicate(store)
+    try:
+        store.store.undo()
+        assert not folder.exists()
+    finally:
+        os.close(parent)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_in_the_background(tmp_path: Path, workers: int) -> None:
+    """A real daemon that goes to the background names files by the time alone."""
+    inbox, log, pidfile = (tmp_path / name for name in ("inbox", "log", "pid"))
+    general = [f"--pidfile={pidfile}", f"--logfile={log}"]
+    options = ["--port=0", "--interface=127.0.0.1", f"--workers={workers}"]
+    done = run_twistd(tmp_path, *general, "upload", f"--directory={inbox}", *options)
+    assert done.returncode == 0, done.stderr
+    pid = int(until(lambda: pidfile.exists() and pidfile.read_text(), "its pid"))
+    try:
+
+        def said() -> list[str]:
+            text = log.read_text("utf-8", "replace") if log.exists() else ""
+            return re.findall(r"listens on 127\.0\.0\.1:(\d+);.*\n", text)
+
+        until(lambda: len(said()) >= (1 if workers == 1 else workers + 1), "all to serve")
+        for _ in range(20 * workers):
+            with socket.create_connection(("127.0.0.1", int(said()[-1]))) as peer:
+                peer.settimeout(PATIENCE)
+                peer.sendall(b"x")
+                peer.shutdown(socket.SHUT_WR)
+                assert hear(peer) == SUCCESS
+        names = [path.stem for path in inbox.iterdir() if path.name[0] != "."]
+        numbers = {int(name.partition("-")[2] or 0) // SERIALS for name in names}
+        assert numbers <= {*range(workers)}
+        assert 0 in numbers
+    finally:
+        os.kill(pid, signal.SIGTERM)
+        until(lambda: not os.path.exists(f"/proc/{pid}"), "its end")
+
+
+def test_no_entry_left(folder: Path) -> None:
+    """More processes than entries share the last, which nobody sets back."""
+    (folder / ".incoming").mkdir(parents=True)
+    directories = [os.open(folder / ".incoming", os.O_RDONLY) for _ in range(ENTRIES + 2)]
+    try:
+        records = [NameRecord(Files(), each, durable=False) for each in directories]
+        assert [record.number for record in records[-3:]] == [ENTRIES - 1] * 3
+        records[-1].write(MILLISECONDS)
+        records[-1].close(MILLISECONDS - 1)
+        assert _entry(folder, ENTRIES - 1) == MILLISECONDS + AHEAD
+    finally:
+        for directory in directories:
+            os.close(directory)
+
+
+def test_without_claims(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nobody can claim anything, all have the first entry, and nobody sets it back."""
+    monkeypatch.setattr(Files, "claim", lambda *_: None)
+    stores = [_Store(folder, MILLISECONDS) for _ in range(2)]
+    given = [name for store in stores for name in store.keep()]
+    assert given == [f"{MILLISECONDS}", f"{MILLISECONDS}-1"]
+    for store in stores:
+        store.store.close()
+    assert _entry(folder) == MILLISECONDS + AHEAD
+
+
+def test_a_clock_that_is_set_back(folder: Path) -> None:
+    """While it runs, that is told once, and again only when the clock had caught up."""
+    store = _Store(folder, MILLISECONDS)
+    with capturedLogs() as events:
+        store.keep()
+        for _ in range(2):
+            store.milliseconds -= 3_600_000
+            store.keep(3)
+            store.milliseconds -= 1000
+            store.keep(3)
+            store.milliseconds = MILLISECONDS + 1
+            store.keep()
+            store.milliseconds += 1
+            store.keep()
+    lines = [str(formatEvent(event)) for event in events]
+    assert len(lines) == 2
+    assert "the clock is 1.0 h behind the names that were given out here" in lines[0]
+    store.store.close()
+
+
+def test_serials_have_an_end() -> None:
+    """After so many names of one millisecond come those of the next."""
+    moments = UniqueTimestamps()
+    given = [moments.next(1.0) for _ in range(SERIALS + 1)]
+    assert given[SERIALS - 1 :] == [(1000, SERIALS - 1), (1001, 0)]
+    assert moments.next(1.001) == (1001, 1)
+    assert moments.next(1.002) == (1002, 0)
+    assert BEHIND > AHEAD
+
+
+def test_killed_daemon(tmp_path: Path) -> None:
+    """A real daemon that is killed, its file taken away: the next one does not use its name."""
+    names = []
+    for _ in range(3):
+        with Daemon(tmp_path) as daemon:
+            for _ in range(3):
+                assert daemon.send(b"x") == SUCCESS
+                (path,) = daemon.wait_for_files()
+                names.append(path.name)
+                path.unlink()
+            daemon.signal(signal.SIGKILL)
+    assert len({*names}) == 9
+    assert names == sorted(names, key=lambda name: [int(it) for it in name[:-4].split("-")])

@@ -1,0 +1,536 @@
+"""
+Free space: the reserve, and whom it binds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from twisted.internet.task import Clock
+from twisted.logger import capturedLogs, formatEvent
+
+from tests.support.daemon import SUCCESS, Daemon, ext4, hear, on_a_file_system, until
+from tests.support.stores import ARRIVAL, Rig
+from twisted_upload.disk.files import Space
+from twisted_upload.errors import NoSpace, UploadRefused
+from twisted_upload.interfaces import IIncomingUpload, Receipt
+from twisted_upload.stores.directory.incoming import MOST_HELD, SMALL
+from twisted_upload.stores.directory.space import (
+    LOOK_AFTER,
+    MOST_UNSEEN,
+    ROOM_IS_FRESH,
+    FreeSpace,
+    Reserve,
+    SpaceBudget,
+)
+from twisted_upload.testing import FaultyFiles, ManualDisk
+
+MIB = 1024 * 1024
+RESERVE = 100 * MIB
+
+
+class _Disk:
+    """A file system of 1 GiB, with so much free as the test says."""
+
+    def __init__(self, free: int) -> None:
+        self.free = free
+        self.looks = 0
+        self.clock = Clock()
+        self.budget = SpaceBudget(Reserve(RESERVE), self.look, self.clock.seconds)
+
+    def look(self) -> Space:
+        self.looks += 1
+        return Space(self.free, 1024 * MIB)
+
+    def grow(self, size: int, more: int) -> bool:
+        """An upload asks, and writes if it may; whether it may."""
+        if not self._do(lambda: self.budget.grow(size, more), more):
+            return False
+        self.budget.written(more)
+        return True
+
+    def complete(self, more: int) -> bool:
+        """The same, with its last bytes."""
+        return self._do(lambda: self.budget.complete(more), more)
+
+    def _do(self, ask: Callable[[], None], more: int) -> bool:
+        try:
+            ask()
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            return False
+        self.free -= more
+        return True
+
+
+# -- the budget ---------------------------------------------------------------
+
+
+def test_grows_to_the_reserve() -> None:
+    """An upload that grows ends before the reserve, by no more than its margin and a piece."""
+    disk, size = _Disk(RESERVE + 200 * MIB), 0
+    while disk.grow(size, MIB):
+        size += MIB
+    assert RESERVE <= disk.free <= RESERVE + size / 16 + MIB
+
+
+def test_looks_in_proportion() -> None:
+    """Far from the reserve there are few looks for what is written, and none for its pieces."""
+    disk = _Disk(RESERVE + 800 * MIB)
+    for _ in range(800):
+        disk.grow(0, MIB // 8)
+    looks = disk.looks
+    assert looks <= 100 * MIB // MOST_UNSEEN + 1
+    disk.clock.advance(ROOM_IS_FRESH)
+    disk.grow(0, 1)
+    disk.grow(0, 1)
+    assert disk.looks <= looks + 1
+
+
+@pytest.mark.parametrize("processes", [2, 4, 8])
+def test_several_processes(processes: int) -> None:
+    """Processes on one file system reach into the reserve by 8 MiB each at the most."""
+    disk = _Disk(RESERVE + 800 * MIB)
+    budgets = [disk.budget]
+    budgets += [
+        SpaceBudget(Reserve(RESERVE), disk.look, disk.clock.seconds) for _ in range(processes - 1)
+    ]
+    for budget in budgets:
+        budget.look()
+    for disk.budget in budgets:
+        size = 0
+        while disk.grow(size, MIB // 4):
+            size += MIB // 4
+    assert disk.free >= RESERVE - (processes - 1) * 8 * MIB
+    assert MOST_UNSEEN == 8 * MIB
+
+
+def test_what_others_write() -> None:
+    """What other programs write is noticed within a second, however little uploads write."""
+    disk = _Disk(RESERVE + 800 * MIB)
+    disk.grow(0, MIB)
+    disk.free = RESERVE
+    disk.clock.advance(ROOM_IS_FRESH)
+    assert not disk.grow(MIB, 1)
+
+
+def test_the_large_one_first() -> None:
+    """Near the reserve a large upload is refused, and a small one beside it goes on."""
+    disk = _Disk(RESERVE + 5 * MIB)
+    assert not disk.grow(200 * MIB, MIB)
+    assert disk.grow(MIB, MIB)
+
+
+def test_complete_ones_are_kept() -> None:
+    """Below the reserve, complete uploads are kept, out of a quarter of it at the most."""
+    disk, kept = _Disk(RESERVE), 0
+    assert not disk.grow(0, 1)
+    while disk.complete(MIB):
+        kept += 1
+    assert kept == 25
+
+
+def test_what_is_being_written_counts_once() -> None:
+    """What others are just writing is no reason to refuse what is complete."""
+    disk = _Disk(RESERVE + 60 * MIB)
+    for _ in range(50):
+        disk.budget.grow(0, MIB)
+    disk.free -= 50 * MIB  # it is on the disk, but the threads have not said so
+    disk.budget.look()
+    assert disk.complete(MIB)
+
+
+def test_before_it_is_written() -> None:
+    """What has been allowed counts before it has been written: many at once are no way around."""
+    disk = _Disk(RESERVE + 8 * MIB)
+    for _ in range(8):
+        disk.budget.grow(0, MIB)
+    with pytest.raises(OSError, match="reserve"):
+        disk.budget.grow(0, MIB)
+    for _ in range(8):
+        disk.budget.written(MIB)  # it has failed, say: nothing is gone
+    disk.budget.grow(0, MIB)
+
+
+def test_allowed_during_a_look() -> None:
+    """What is allowed while somebody looks is not free, whatever the look says."""
+    disk = _Disk(RESERVE + 80 * MIB)
+    disk.grow(0, MIB)
+
+    def look() -> Space:
+        seen = Space(disk.free, 1024 * MIB)
+        disk.budget._look = disk.look
+        for _ in range(9):
+            disk.grow(0, MIB)
+        return seen
+
+    disk.budget._look = look
+    disk.budget.look()
+    assert disk.budget._headroom <= disk.free - RESERVE
+    while disk.grow(0, MIB):
+        pass
+    assert disk.free >= RESERVE
+
+
+def test_threads_together() -> None:
+    """Many threads that grow at once do not reach into the reserve."""
+    disk, lock = _Disk(RESERVE + 300 * MIB), threading.Lock()
+
+    def grow() -> None:
+        size = 0
+        while True:
+            try:
+                disk.budget.grow(size, MIB)
+            except OSError:
+                return
+            with lock:
+                disk.free -= MIB
+            disk.budget.written(MIB)
+            size += MIB
+
+    threads = [threading.Thread(target=grow) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert RESERVE <= disk.free <= RESERVE + 27 * MIB
+
+
+def test_given_back() -> None:
+    """When a refused upload's space has been given back, others have it at once."""
+    disk = _Disk(RESERVE)
+    assert not disk.grow(200 * MIB, MIB)
+    disk.free += 200 * MIB
+    disk.budget.gave_back()
+    assert disk.budget.space.free == RESERVE + 200 * MIB
+    looks = disk.looks
+    disk.budget.gave_back()  # while there is enough, it does not matter
+    disk.grow(0, MIB)
+    assert disk.looks == looks
+
+
+def test_given_back_a_little_before() -> None:
+    """The same where a large one was refused a little before the reserve was reached."""
+    disk = _Disk(RESERVE + 5 * MIB)
+    assert not disk.grow(200 * MIB, MIB)
+    disk.free += 200 * MIB
+    disk.budget.gave_back()
+    assert disk.budget.space.free == RESERVE + 205 * MIB
+
+
+def test_a_look_that_fails() -> None:
+    """A file system that cannot tell what is free fails that upload, and is asked again."""
+    disk = _Disk(RESERVE + 10 * MIB)
+    disk.budget._look = _fails
+    with pytest.raises(OSError, match="Input"):
+        disk.grow(0, MIB)
+    disk.budget.gave_back()
+    disk.budget._look = disk.look
+    disk.grow(0, MIB)
+
+
+def _fails() -> Space:
+    raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+# -- new uploads --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "x"), RuntimeError("x")])
+def test_looks_again_after_a_failure(error: Exception) -> None:
+    """After a look that has failed, whichever way, there is another."""
+    disk, clock = ManualDisk(), Clock()
+    looks: list[Exception | Space] = [Space(0, 100), error, Space(10, 100)]
+
+    def look() -> Space:
+        seen = looks.pop(0)
+        if isinstance(seen, Exception):
+            raise seen
+        return seen
+
+    room = FreeSpace("x", disk, clock, Reserve(size=5), look)
+    room.look()
+    with pytest.raises(NoSpace):
+        room.check()
+    disk.work()
+    clock.advance(2)
+    room.known()
+    disk.work()
+    assert room.space == Space(10, 100)
+
+
+@pytest.mark.parametrize("reserve", [Reserve(), Reserve(size=5)])
+def test_no_inodes(reserve: Reserve) -> None:
+    """Without inodes there is no space; the log says which of both is short, once a change."""
+    disk, clock = ManualDisk(), Clock()
+    seen = [Space(1000, 2000, 0, 100)]
+    room = FreeSpace("/srv/inbox", disk, clock, reserve, lambda: seen[0])
+    with capturedLogs() as events:
+        room.look()
+        assert room.trouble == "no inodes are free"
+        for _ in range(2):
+            with pytest.raises(NoSpace):
+                room.check()
+        seen[0] = Space(1000, 2000, 7, 100)
+        clock.advance(ROOM_IS_FRESH)
+        room.known()
+        disk.work()
+        room.check()
+    assert room.trouble is None
+    assert [formatEvent(event) for event in events] == [
+        "/srv/inbox: 1000 B free, but no inodes: refusing uploads",
+        "/srv/inbox: 1000 B free, and inodes again: taking uploads",
+    ]
+
+
+def test_inodes_that_are_not_counted() -> None:
+    """A file system that does not count inodes has enough of them."""
+    room = FreeSpace("x", ManualDisk(), Clock(), Reserve(), lambda: Space(1000, 2000, 0, 0))
+    room.look()
+    room.check()
+    assert room.trouble is None
+
+
+@pytest.mark.parametrize("reserve", [Reserve(percent=1.0), Reserve(size=5 * MIB)])
+def test_space_that_is_not_counted(reserve: Reserve) -> None:
+    """A file system that does not count its space has enough, and that is told once."""
+    room = FreeSpace("/srv/inbox", ManualDisk(), Clock(), reserve, lambda: Space(0, 0))
+    with capturedLogs() as events:
+        for _ in range(2):
+            room.look()
+    room.check()
+    assert room.trouble is None
+    assert room.reserve == 0
+    assert room.budget is not None
+    room.budget.complete(MIB)
+    room.budget.grow(MIB, 100 * MIB)
+    assert [formatEvent(event) for event in events] == [
+        "/srv/inbox: this file system does not count its space: no reserve is kept"
+    ]
+
+
+# -- uploads in flight --------------------------------------------------------
+
+
+class _Sized(FaultyFiles):
+    """A file system of so many bytes, of which uploads take what they write."""
+
+    size = 40 * MIB
+    others = 0
+
+    def free(self, directory: int) -> Space:
+        super().free(directory)
+        used = sum(os.stat(name, dir_fd=directory).st_size for name in _files(directory))
+        return Space(self.size - used - self.others, self.size, 1000, 2000)
+
+
+def _files(directory: int) -> Iterator[str]:
+    for name in os.listdir(directory):
+        if name == ".incoming":
+            inside = os.listdir(f"/proc/self/fd/{directory}/{name}")
+            yield from (f"{name}/{each}" for each in inside if each.startswith("upload-"))
+        else:
+            yield name
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    rig = Rig(tmp_path / "inbox", files=_Sized(), reserve=Reserve(percent=50))
+    yield rig
+    rig.close()
+    assert rig.store.held == 0
+
+
+def _begin(rig: Rig) -> tuple[IIncomingUpload, list[UploadRefused]]:
+    refusals: list[UploadRefused] = []
+    return rig.store.begin(ARRIVAL, refusals.append), refusals
+
+
+def _keep(rig: Rig, incoming: IIncomingUpload) -> object:
+    ends: list[object] = []
+    incoming.commit().addCallbacks(ends.append, lambda failure: ends.append(failure.value))
+    rig.disk.work()
+    (end,) = ends
+    return end
+
+
+def test_the_one_that_grows(rig: Rig) -> None:
+    """An upload that reaches the reserve is refused; others are not, before, then and after."""
+    small, refused_small = _begin(rig)
+    small.write(b"x" * 1000)
+    large, refused = _begin(rig)
+    for _ in range(100):
+        large.write(bytes(SMALL))
+        rig.disk.work()
+        if refused:
+            break
+    assert [refusal.code for refusal in refused] == ["no-space"]
+    assert isinstance(_keep(rig, small), Receipt)
+    assert refused_small == []
+    assert rig.unfinished == []
+    after, _ = _begin(rig)
+    after.write(b"after")
+    assert isinstance(_keep(rig, after), Receipt)
+    large.abort()
+
+
+def test_from_a_socket(rig: Rig) -> None:
+    """The same for one whose bytes go from its socket to the disk by themselves."""
+    large, refused = _begin(rig)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        theirs.setblocking(False)
+        for _ in range(2000):
+            with contextlib.suppress(BlockingIOError):
+                theirs.send(bytes(MIB))
+            large.splice_from(ours.fileno(), 16 * MIB)  # type: ignore[attr-defined]
+            rig.disk.work()
+            if refused:
+                break
+    assert [refusal.code for refusal in refused] == ["no-space"]
+    assert rig.store.room.budget is not None
+    assert rig.files.free(rig.store._folder.final).free == 40 * MIB  # type: ignore[union-attr]
+    large.abort()
+
+
+def test_complete_at_the_reserve(rig: Rig) -> None:
+    """An upload that is complete while the reserve is just reached is kept."""
+    small, _ = _begin(rig)
+    small.write(bytes(SMALL - 1))
+    rig.files.others = 20 * MIB  # type: ignore[attr-defined]
+    assert isinstance(_keep(rig, small), Receipt)
+
+
+def test_whoever_holds_space(rig: Rig) -> None:
+    """
+    While the reserve is reached, an upload that has much is refused with its next
+    byte, however slowly it sends, and the others get in.
+    """
+    slow, refused = _begin(rig)
+    for _ in range(8):
+        slow.write(bytes(SMALL))
+        rig.disk.work()
+    some, refused_too = _begin(rig)
+    some.write(bytes(SMALL))
+    rig.disk.work()
+    rig.files.others = 19 * MIB  # type: ignore[attr-defined]
+    rig.clock.advance(ROOM_IS_FRESH)
+    accepted_connection, _ = _begin(rig)  # it makes the store look
+    rig.disk.work()
+    with pytest.raises(NoSpace):
+        _begin(rig)
+    some.write(b"s")
+    slow.write(b"s")
+    assert [refusal.code for refusal in refused] == ["no-space"]
+    assert refused_too == []
+    rig.disk.work()
+    assert _begin(rig)
+    assert isinstance(_keep(rig, some), Receipt)
+    accepted_connection.abort()
+    slow.abort()
+    assert MOST_HELD == MIB
+    assert LOOK_AFTER == 8
+
+
+# -- for real -----------------------------------------------------------------
+
+
+def _send(peer: socket.socket, size: int) -> str:
+    """Send so much, unless it is refused before; what is heard."""
+    with peer:
+        peer.settimeout(20)
+        piece = bytes(MIB)
+        try:
+            for _ in range(size // MIB):
+                peer.sendall(piece)
+            peer.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+        try:
+            return hear(peer).decode()
+        except ConnectionError:
+            return "reset"
+
+
+def _free(daemon: Daemon, folder: Path) -> float:
+    there = os.statvfs(f"/proc/{daemon.pid}/root{folder}")
+    return there.f_bavail / there.f_blocks
+
+
+@pytest.mark.parametrize("kind", ["tmpfs", "ext4"])
+def test_reserve_of_a_real_disk(tmp_path: Path, kind: str) -> None:
+    """
+    On a real file system, small or large, one at a time or several at once, no
+    upload reaches into the reserve, and small ones are kept beside them.
+    """
+    inbox = tmp_path / "inbox"
+    if kind == "ext4":
+        before = ext4(inbox, tmp_path / "device")
+    else:
+        before = on_a_file_system(inbox, "size=96m")
+    lowest = [1.0]
+    with Daemon(tmp_path, "--reserve=50%", before=before) as daemon:
+        answers: list[str] = []
+        stop = threading.Event()
+
+        def watch() -> None:
+            while not stop.wait(0.002):
+                lowest[0] = min(lowest[0], _free(daemon, inbox))
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        try:
+            senders = [
+                threading.Thread(target=lambda: answers.append(_send(daemon.connect(), 80 * MIB)))
+                for _ in range(3)
+            ]
+            for sender in senders:
+                sender.start()
+            small = []
+            while any(sender.is_alive() for sender in senders):
+                small.append(daemon.send(b"small"))
+            for sender in senders:
+                sender.join()
+        finally:
+            stop.set()
+            watcher.join()
+        assert {*small} == {SUCCESS}
+        assert SUCCESS.decode() not in answers
+        until(lambda: _free(daemon, inbox) > 0.8, "the space is given back")
+        assert daemon.send(b"after") == SUCCESS
+        assert len(daemon.lines("no-space")) >= 3
+    assert 0.48 < lowest[0] < 0.6
+
+
+def test_a_real_disk_without_an_end(tmp_path: Path) -> None:
+    """On a real file system that does not count its space, uploads are kept."""
+    before = on_a_file_system(tmp_path / "inbox", "size=0")
+    with Daemon(tmp_path, before=before) as daemon:
+        assert daemon.send(b"small") == SUCCESS
+        assert daemon.send(bytes(3 * MIB)) == SUCCESS
+        daemon.wait_for_line("does not count its space: no reserve is kept")
+
+
+def test_inodes_of_a_real_disk(tmp_path: Path) -> None:
+    """On a disk without inodes uploads are refused, and taken again when there are some."""
+    inbox = tmp_path / "inbox"
+    before = on_a_file_system(inbox, "size=8m,nr_inodes=20")
+    with Daemon(tmp_path, "--suffix=.bin", before=before) as daemon:
+        answers = [daemon.send(b"x") for _ in range(25)]
+        assert answers[0] == SUCCESS
+        assert answers[-1].decode().startswith("上传失败: no-space")
+        daemon.wait_for_line("but no inodes: refusing uploads")
+        kept = Path(f"/proc/{daemon.pid}/root{inbox}")
+        for path in kept.glob("*.bin"):
+            path.unlink()
+        daemon.wait_for_line("and inodes again: taking uploads")
+        assert daemon.send(b"x") == SUCCESS

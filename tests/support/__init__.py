@@ -1,0 +1,12 @@
+"""
+What tests of several rooms need.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+__all__ = ["ROOT"]
+
+ROOT = Path(__file__).parents[2]
+"""The checkout."""

@@ -1,0 +1,309 @@
+"""
+What several tests need: waiting, blocking peers in threads, and a raw door on a
+real port.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import struct
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import pytest
+from twisted.internet import reactor as _reactor
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import Clock, deferLater
+from twisted.internet.threads import deferToThread
+from twisted.logger import ILogObserver, LogLevel, globalLogPublisher
+from zope.interface import implementer
+
+from twisted_upload.frontends.admission import ConnectionSlots
+from twisted_upload.frontends.raw.factory import FrontendSettings, UploadFactory, UploadProtocol
+from twisted_upload.interfaces import IUploadStore
+from twisted_upload.net.ports import wait_in_shortage
+from twisted_upload.net.tls.certificates import Identity
+from twisted_upload.net.tls.endpoints import TLSServerFactory
+from twisted_upload.net.transport import read_eagerly
+from twisted_upload.stores.memory import MemoryStore
+
+_FRONTENDS = (
+    "twisted_upload.frontends.raw.protocol",
+    "twisted_upload.frontends.raw.sender",
+    "twisted_upload.core.outcome",
+    "twisted_upload.net.tls.endpoints",
+)
+
+TICK = 0.25
+"""Seconds by which time passes at once."""
+
+T = TypeVar("T")
+
+reactor: Any = _reactor
+
+PATIENCE = 10.0
+"""Seconds after which a test gives up waiting; a bound, not a pace."""
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Let the reactor work until a condition holds."""
+    deadline = reactor.seconds() + PATIENCE
+    while not condition():
+        assert reactor.seconds() < deadline, "it did not happen"
+        await deferLater(reactor, 0.0005)
+
+
+async def turns(number: int = 5) -> None:
+    """Let the reactor look at all its sockets a few times."""
+    for _ in range(number):
+        await deferLater(reactor, 0)
+
+
+def in_thread(function: Callable[..., T], *arguments: Any, **keywords: Any) -> Deferred[T]:
+    """Let a blocking peer do something."""
+    return deferToThread(function, *arguments, **keywords)
+
+
+def send_whole(peer: socket.socket, *pieces: bytes) -> None:
+    """Send all pieces, then half-close."""
+    for piece in pieces:
+        peer.sendall(piece)
+    peer.shutdown(socket.SHUT_WR)
+
+
+def read_all(peer: socket.socket) -> bytes:
+    """Read to the end, blocking; a reset is raised."""
+    heard = b""
+    while piece := peer.recv(65536):
+        heard += piece
+    return heard
+
+
+def reset(peer: socket.socket) -> None:
+    """Close so that the kernel sends RST, as for a sender that has been killed."""
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    peer.close()
+
+
+def open_descriptors(under: os.PathLike[str] | str = "/") -> list[str]:
+    """What this process has open in a folder, and below it; deleted files too."""
+    found = []
+    for descriptor in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            found.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+    return sorted(path for path in found if path.startswith(os.fspath(under)))
+
+
+@implementer(ILogObserver)
+class LoggedEnds:
+    """
+    What doors log.
+
+    :ivar ends: the events of uploads that have ended.
+    :ivar others: the other events of doors, of whatever level.
+    """
+
+    def __init__(self) -> None:
+        self.ends: list[dict[str, Any]] = []
+        self.others: list[dict[str, Any]] = []
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        if event.get("log_namespace") in _FRONTENDS:
+            (self.ends if "end" in event else self.others).append(event)
+
+    @property
+    def kinds(self) -> list[str]:
+        """The ends in one word each."""
+        return [event["end"] for event in self.ends]
+
+    def loud(self) -> list[dict[str, Any]]:
+        """Events other than ends that an operator would see."""
+        return [event for event in self.others if event["log_level"] > LogLevel.debug]
+
+
+def pass_time(clock: Clock, seconds: float) -> None:
+    """
+    Let time pass as it does for a process that runs: one that finds itself much
+    later all at once (`Clock.advance`) has stood still.
+    """
+    for _ in range(int(seconds / TICK)):
+        clock.advance(TICK)
+    clock.advance(seconds % TICK)
+
+
+class TurnByTurn(Clock):
+    """A clock that calls in one turn only what was due before it, as a reactor does."""
+
+    def turn(self, seconds: float = 0) -> None:
+        """One turn, so many seconds after the last one."""
+        self.rightNow += seconds
+        for call in [call for call in self.calls if call.getTime() <= self.rightNow]:
+            if call.active():
+                self.calls.remove(call)
+                call.called = 1
+                call.func(*call.args, **call.kw)
+
+
+class OpenFrontend:
+    """
+    A raw door on a real loopback port.
+
+    :ivar clock: of the door, and of nothing else.
+    :ivar store: where uploads go, unless another one was given.
+    :ivar log: what it logged.
+    :cvar eager: its connections read at once what is there, as those of the
+        daemon do.
+    :param identity: for TLS.
+    """
+
+    eager = True
+
+    def __init__(
+        self,
+        settings: FrontendSettings,
+        store: IUploadStore | None = None,
+        clock: IReactorTime | None = None,
+        slots: ConnectionSlots | None = None,
+        identity: Identity | None = None,
+    ) -> None:
+        self.clock = Clock()
+        self.store = MemoryStore(lambda: 1_795_328_130.123, suffix=lambda _: ".bin")
+        self.log = LoggedEnds()
+        self.factory = UploadFactory(
+            store or self.store, clock or self.clock, settings, slots=slots
+        )
+        outer: Any = self.factory
+        if identity is not None:
+            outer = TLSServerFactory(outer, clock or self.clock, identity)
+        self.port: Any = reactor.listenTCP(0, outer, 4096, "127.0.0.1")
+        if identity is None:
+            self._prepare(self.port)
+        self._peers: list[socket.socket] = []
+
+    def _prepare(self, port: Any) -> None:
+        if self.eager:
+            wait_in_shortage(port, reactor)
+            read_eagerly(port)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where it listens."""
+        return "127.0.0.1", self.port.getHost().port
+
+    @property
+    def endpoint(self) -> str:
+        """The same, as a client endpoint string."""
+        return "tcp:{}:{}".format(*self.address)
+
+    @property
+    def kept(self) -> list[bytes]:
+        """What the memory store has kept."""
+        return [*self.store.files.values()]
+
+    @property
+    def senders(self) -> list[UploadProtocol]:
+        """The connections of senders that have been let in, and that have a transport."""
+        return [it for it in self.factory.protocols if isinstance(it, UploadProtocol)]
+
+    @property
+    def incoming(self) -> bytes:
+        """What has come of the upload that is on its way."""
+        return b"".join(bytes(incoming.content) for incoming in self.store.unfinished)
+
+    def connect(self, source: str = "") -> socket.socket:
+        """
+        A blocking peer that is connected; it is closed with the door at the latest.
+
+        :param source: an IPv4 address that it has.
+        """
+        return self._connect(socket.AF_INET, self.address, source)
+
+    def _connect(self, family: int, address: Any, source: str = "") -> socket.socket:
+        peer = socket.socket(family)
+        self._peers.append(peer)
+        peer.settimeout(PATIENCE)
+        if source:
+            peer.bind((source, 0))
+        peer.connect(address)
+        if family != socket.AF_UNIX:
+            peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return peer
+
+    @contextlib.asynccontextmanager
+    async def also_at(
+        self, family: str, folder: Path | None = None
+    ) -> AsyncIterator[Callable[[], socket.socket]]:
+        """
+        The same door at another port: makes connections to it, as `connect` does.
+
+        :param family: ``IPv4``; ``IPv6``; ``mapped``, IPv4 at a port for both; ``unix``.
+        :param folder: for a unix socket.
+        """
+        if family == "IPv4":
+            yield self.connect
+            return
+        kind, address = socket.AF_INET6, cast(Any, None)
+        if family == "unix":
+            kind, address = socket.AF_UNIX, str(cast(Path, folder) / "door")
+            port: Any = reactor.listenUNIX(address, self.factory)
+        else:
+            interface = "::1" if family == "IPv6" else "::"
+            try:
+                port = reactor.listenTCP(0, self.factory, 4096, interface)
+            except CannotListenError as error:
+                pytest.skip(f"no IPv6 here: {error}")
+            address = ("::1", port.getHost().port)
+        if family == "mapped":
+            kind, address = socket.AF_INET, ("127.0.0.1", port.getHost().port)
+        self._prepare(port)
+        try:
+            yield partial(self._connect, kind, address)
+        finally:
+            await maybeDeferred(port.stopListening)
+
+    async def send(self, *pieces: bytes) -> bytes:
+        """An orderly sender: all pieces, a half-close; what it hears."""
+        peer = self.connect()
+        await in_thread(send_whole, peer, *pieces)
+        return await in_thread(read_all, peer)
+
+    async def has_come(self, size: int) -> None:
+        """Wait until this many bytes of the one upload are there."""
+        await until(lambda: len(self.incoming) >= size)
+
+    async def is_quiet(self) -> None:
+        """Wait until no connection is left."""
+        await until(lambda: not self.factory.protocols)
+
+    async def close(self) -> None:
+        """Leave nothing behind."""
+        for peer in self._peers:
+            peer.close()
+        await maybeDeferred(self.port.stopListening)
+        self.store.release()
+        self.factory.abort_the_rest()
+        await self.is_quiet()
+
+
+@contextlib.asynccontextmanager
+async def open_frontend(
+    settings: FrontendSettings | None = None,
+    store: IUploadStore | None = None,
+    clock: IReactorTime | None = None,
+    slots: ConnectionSlots | None = None,
+    identity: Identity | None = None,
+) -> AsyncIterator[OpenFrontend]:
+    """A raw door for the length of a test."""
+    frontend = OpenFrontend(settings or FrontendSettings(), store, clock, slots, identity)
+    globalLogPublisher.addObserver(frontend.log)
+    try:
+        yield frontend
+    finally:
+        await frontend.close()
+        globalLogPublisher.removeObserver(frontend.log)

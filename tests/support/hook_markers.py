@@ -1,0 +1,65 @@
+"""
+What tests of ``--on-upload`` need.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from twisted_upload.disk.files import Files
+from twisted_upload.hooks.marker import Marker
+from twisted_upload.hooks.spool import FAILED, HOOKS, WAITING, HookSpool
+from twisted_upload.stores.directory.commit_batch import keep_alone
+from twisted_upload.stores.directory.folder import Folder, open_folder
+from twisted_upload.stores.directory.partial_file import PartialFile, StoredFile
+
+PEER = "192.0.2.7:50123"
+
+
+def hooked_folder(path: Path, files: Files | None = None, **more: Any) -> Folder:
+    """A drop folder with a queue."""
+    return open_folder(
+        str(path), files=files or Files(), suffix=lambda _: ".bin", hooked=True, **more
+    )
+
+
+def queue_of(folder: Folder) -> HookSpool:
+    """The queue that it has."""
+    assert folder.hooks is not None
+    return folder.hooks
+
+
+def marked(
+    folder: Folder, moment: tuple[int, int], *, digest: bool = False
+) -> tuple[PartialFile, Marker]:
+    """An upload with its marker, neither written yet."""
+    marker = queue_of(folder).marker(
+        moment, listener="front", peer=PEER, arrived=moment[0] / 1000 + 0.0005
+    )
+    return PartialFile(folder, moment, digest=digest, marker=marker), marker
+
+
+def keep(folder: Folder, moment: tuple[int, int], content: bytes) -> tuple[StoredFile, Marker]:
+    """A kept file, and its marker, of which nobody has been told."""
+    part, marker = marked(folder, moment)
+    kept = keep_alone(folder, part, [content])
+    marker.kept(kept.name)
+    return kept, marker
+
+
+def waiting(path: Path) -> list[str]:
+    """Names in ``waiting/``, in order."""
+    return sorted(os.listdir(path / HOOKS / WAITING))
+
+
+def failed(path: Path) -> list[str]:
+    """Names in ``failed/``, in order."""
+    return sorted(os.listdir(path / HOOKS / FAILED))
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    """What a marker says."""
+    return [json.loads(line) for line in path.read_text().splitlines()]

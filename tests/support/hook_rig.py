@@ -1,0 +1,121 @@
+"""
+A runner of ``--on-upload`` whose programs and threads do as a test says.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import defaultdict, deque
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.task import Clock
+from twisted.logger import ILogObserver, formatEvent, globalLogPublisher
+from zope.interface import implementer
+
+from tests.support.hook_markers import hooked_folder, keep, queue_of
+from tests.support.stores import MILLISECONDS
+from twisted_upload.hooks.command import HookEnd
+from twisted_upload.hooks.runner import HookRunner
+from twisted_upload.testing import ManualDisk
+
+SUCCESS = HookEnd("exit status 0", succeeded=True, seconds=0.1)
+FAILURE = HookEnd("exit status 3", succeeded=False, seconds=0.1)
+
+NAME = f"{MILLISECONDS}.bin"
+
+
+class Programs:
+    """
+    Programs that end as they are told to: see `IHookCommand`.
+
+    :ivar ends: how, by name of the file; else they succeed.
+    :ivar told: what they found in their environments.
+    """
+
+    def __init__(self) -> None:
+        self.ends: dict[str, deque[HookEnd]] = defaultdict(deque)
+        self.told: list[Mapping[str, str]] = []
+        self.checked = 0
+        self.started = False
+        self.stopped = False
+        self.closed = False
+
+    def check(self) -> None:
+        self.checked += 1
+
+    def start(self) -> None:
+        self.started = True
+
+    def run(self, variables: Mapping[str, str], held: int | None = None) -> HookEnd:
+        assert held is not None
+        self.told.append(variables)
+        ends = self.ends[variables["UPLOAD_NAME"]]
+        return ends.popleft() if ends else SUCCESS
+
+    def stop(self) -> None:
+        self.stopped = True
+
+    def close(self) -> None:
+        self.closed = True
+
+    @property
+    def names(self) -> list[str]:
+        """The files that they were started for."""
+        return [variables["UPLOAD_NAME"] for variables in self.told]
+
+
+@implementer(ILogObserver)
+class Hooks:
+    """A runner whose threads work when the test says so."""
+
+    def __init__(self, path: Path, **more: Any) -> None:
+        self.path = path
+        self.folder = hooked_folder(path)
+        self.queue = queue_of(self.folder)
+        self.programs = Programs()
+        self.threads = ManualDisk()
+        self.clock = Clock()
+        more = {"jobs": 2, "attempts": 3, "chance": lambda: 0.5, **more}
+        self.runner = HookRunner(
+            self.programs, self.threads, self.clock, lambda: MILLISECONDS / 1000, **more
+        )
+        self.logged: list[str] = []
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        if event.get("log_namespace") == "twisted_upload.hooks.log":
+            self.logged.append(f"{event['log_level'].name}: {formatEvent(event)}")
+
+    def start(self) -> None:
+        """Start, and look at what is there."""
+        self.runner.start(lambda: self.queue)
+        self.clock.advance(0)
+        self.threads.work()
+
+    def keep(self, serial: int = 0, *, tell: bool = True) -> str:
+        """A file is kept; its name."""
+        kept, marker = keep(self.folder, (MILLISECONDS, serial), b"hello")
+        if tell:
+            self.runner.kept(marker)
+        else:
+            self.queue.release(marker)
+        return kept.name
+
+    def pass_time(self, seconds: float) -> None:
+        """Time passes, and what is to be done then is done."""
+        self.clock.advance(seconds)
+        self.threads.work()
+
+
+@contextlib.contextmanager
+def open_hooks(path: Path, **more: Any) -> Iterator[Hooks]:
+    """A runner for the length of a test, with all that it logs."""
+    hooks = Hooks(path, **more)
+    globalLogPublisher.addObserver(hooks)
+    try:
+        yield hooks
+    finally:
+        globalLogPublisher.removeObserver(hooks)
+        hooks.runner.stop(0)
+        hooks.threads.work()

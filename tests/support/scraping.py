@@ -1,0 +1,111 @@
+"""
+The metrics of a real daemon, read as Prometheus does: over HTTP, and with the
+official parser.
+"""
+
+from __future__ import annotations
+
+import http.client
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.support.daemon import PATIENCE, Daemon, until
+
+__all__ = ["Page", "Scraper", "command_line", "workers_of"]
+
+
+class Page:
+    """
+    One metrics page.
+
+    :ivar types: of the families.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.types: dict[str, str] = {}
+        self._values: dict[str, list[tuple[Mapping[str, str], float]]] = {}
+        for family in text_string_to_metric_families(text):
+            self.types[family.name] = family.type
+            for sample in family.samples:
+                self._values.setdefault(sample.name, []).append((sample.labels, sample.value))
+
+    def sum(self, name: str, **labels: str) -> float:
+        """All samples of a name (without ``twisted_upload_``) that have these labels."""
+        return sum(
+            value
+            for its, value in self._values.get(f"twisted_upload_{name}", [])
+            if labels.items() <= its.items()
+        )
+
+    def never_less(self) -> dict[tuple[str, str], float]:
+        """All that may only grow."""
+        return {
+            (name, str(sorted(labels.items()))): value
+            for name, samples in self._values.items()
+            if name.endswith(("_total", "_bucket", "_sum", "_count"))
+            for labels, value in samples
+        }
+
+
+class Scraper:
+    """
+    Who looks after a daemon that was started with ``--metrics=0``.
+
+    :ivar address: of its port.
+    """
+
+    def __init__(self, daemon: Daemon) -> None:
+        line = daemon.wait_for_line("metrics and health on")
+        match = re.search(r" on (\S+):(\d+)$", line.strip())
+        assert match is not None, line
+        self.address = match[1], int(match[2])
+
+    def get(self, path: str) -> tuple[int, str]:
+        """Status and text of an answer."""
+        connection = http.client.HTTPConnection(*self.address, timeout=PATIENCE)
+        try:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+        finally:
+            connection.close()
+
+    def page(self) -> Page:
+        """The metrics."""
+        code, text = self.get("/metrics")
+        assert code == 200, text
+        return Page(text)
+
+    def wait_until_ready(self) -> None:
+        """All workers serve."""
+        until(lambda: self.get("/readyz")[0] == 200, "the daemon to be ready")
+
+    def wait_for(self, value: float, name: str, **labels: str) -> Page:
+        """The first page on which a sum is what it is to be."""
+        seen: list[Page] = []
+
+        def look() -> bool:
+            seen[:] = [self.page()]
+            return seen[0].sum(name, **labels) == value
+
+        until(look, f"{name} to be {value}")
+        return seen[0]
+
+
+def workers_of(daemon: Daemon) -> list[int]:
+    """The processes that the daemon has started and that run."""
+    children = Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text().split()
+    return [
+        int(pid) for pid in children if b"twisted_upload.daemon.worker" in command_line(int(pid))
+    ]
+
+
+def command_line(pid: int) -> bytes:
+    """Of a process; nothing, where it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except FileNotFoundError:
+        return b""

@@ -1,0 +1,133 @@
+"""
+Directory stores for tests.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import struct
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.task import Clock
+
+from tests.support.helpers import reactor, until
+from twisted_upload.disk.files import Files
+from twisted_upload.disk.threads import DiskThreads, IDisk
+from twisted_upload.hooks.spool import HOOKS
+from twisted_upload.interfaces import Arrival
+from twisted_upload.stores.directory.folder import INCOMING, sweep
+from twisted_upload.stores.directory.name_record import RECORD
+from twisted_upload.stores.directory.store import DirectoryStore
+from twisted_upload.testing import FaultyFiles, ManualDisk
+
+ARRIVAL = Arrival("192.0.2.7:50123")
+
+MILLISECONDS = 1_795_328_130_123
+"""When all uploads arrive, unless a test says otherwise."""
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """What is visible in a drop folder."""
+    ours = INCOMING, HOOKS
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name not in ours}
+
+
+def leftovers(folder: Path) -> list[str]:
+    """What is in its ``.incoming/``."""
+    return [name for name in os.listdir(folder / INCOMING) if name != RECORD]
+
+
+def disclaim(folder: int, number: int) -> None:
+    """What the kernel does with a claim (`Files.claim`) of a daemon that dies."""
+    lock = struct.pack("hhqqi4x", fcntl.F_UNLCK, os.SEEK_SET, number, 1, 0)
+    with contextlib.suppress(OSError):  # the folder has been closed
+        fcntl.fcntl(folder, fcntl.F_OFD_SETLK, lock)
+
+
+def sweep_from_elsewhere(folder: Path) -> int:
+    """A daemon on another machine, where claims are not seen, starts on a drop folder."""
+
+    class Blind(Files):
+        def is_claimed(self, folder: int, number: int | None = None) -> bool:
+            return False
+
+    descriptor = os.open(folder / INCOMING, os.O_RDONLY)
+    try:
+        return sweep(Blind(), descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def open_store(
+    folder: Path, disk: IDisk, *, clock: Clock | None = None, **more: Any
+) -> DirectoryStore:
+    """A store that is ready."""
+    more.setdefault("suffix", lambda _: ".bin")
+    more.setdefault("now", lambda: MILLISECONDS / 1000)
+    store = DirectoryStore(str(folder), disk, clock or Clock(), **more)
+    store.open()
+    return store
+
+
+class Rig:
+    """
+    A directory store whose disk works when the test says so.
+
+    :ivar files: its system calls; counted from when it was open.
+    :ivar clock: by which it tests itself.
+    """
+
+    def __init__(self, folder: Path, **more: Any) -> None:
+        self.folder = folder
+        self.disk = ManualDisk()
+        self.files: FaultyFiles = more.pop("files", None) or FaultyFiles()
+        self.clock = Clock()
+        self.store = open_store(folder, self.disk, clock=self.clock, files=self.files, **more)
+        record = self.store._record
+        assert record is not None  # that is written once in a few seconds
+        record.confirm(record.write(MILLISECONDS))
+        self.files.calls.clear()
+
+    @property
+    def kept(self) -> dict[str, bytes]:
+        """What is visible."""
+        return contents(self.folder)
+
+    @property
+    def unfinished(self) -> list[str]:
+        """What is in ``.incoming/``."""
+        return leftovers(self.folder)
+
+    def close(self) -> None:
+        """Do what is left to do, and close."""
+        self.disk.work()
+        self.store.close()
+
+
+class ThreadedRig:
+    """A directory store with real disk threads; what `StoreContract` has to know of it."""
+
+    def __init__(self, folder: Path, *, threads: int = 4, **more: Any) -> None:
+        self.folder = folder
+        self.disk = DiskThreads(reactor, threads)
+        self.store = open_store(folder, self.disk, **more)
+
+    def kept(self) -> dict[str, bytes]:
+        """See `StoreUnderTest`."""
+        return contents(self.folder)
+
+    def unfinished(self) -> int:
+        """See `StoreUnderTest`."""
+        return len(leftovers(self.folder))
+
+    async def settle(self) -> None:
+        """See `StoreUnderTest`."""
+        await until(lambda: not self.disk._unfinished)
+
+    def close(self) -> None:
+        """Let the threads end."""
+        self.disk.stop()
+        self.store.close()

@@ -1,0 +1,125 @@
+"""
+What tests of TLS need: certificates, and blocking peers that end as they are told.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import socket
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import trustme
+
+from tests.support.helpers import PATIENCE
+from twisted_upload.net.tls.certificates import Identity
+
+T = TypeVar("T")
+
+VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
+
+
+@functools.cache
+def authority() -> trustme.CA:
+    """Who signs, for all tests of a process."""
+    return trustme.CA()
+
+
+@functools.cache
+def identity(*names: str) -> Identity:
+    """A server's; of localhost, unless other names are given."""
+    signed = authority().issue_cert(*(names or ("localhost", "127.0.0.1", "::1")))
+    return Identity(signed.private_key_and_cert_chain_pem.bytes())
+
+
+def files(folder: Path, *names: str) -> tuple[str, str, str]:
+    """Paths of a key, its certificate, and the certificate of who signed that."""
+    signed = authority().issue_cert(*(names or ("localhost", "127.0.0.1", "::1")))
+    key, chain, ca = (str(folder / name) for name in ("key.pem", "chain.pem", "ca.pem"))
+    signed.private_key_pem.write_to_path(key)
+    for number, pem in enumerate(signed.cert_chain_pems):
+        pem.write_to_path(chain, append=number > 0)
+    authority().cert_pem.write_to_path(ca)
+    return key, chain, ca
+
+
+def client_context(version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> ssl.SSLContext:
+    """Trusts the authority, and speaks one version of TLS."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    authority().configure_trust(context)
+    context.minimum_version = context.maximum_version = version
+    return context
+
+
+class Peer:
+    """
+    A sender that speaks TLS, blocking.  All but the constructor is for threads.
+
+    :param context: its own.
+    :param connected: its socket.
+    :ivar heard_first: the first bytes that came.
+    """
+
+    def __init__(self, context: ssl.SSLContext, connected: socket.socket) -> None:
+        self.socket = connected
+        self.heard_first = b""
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname="localhost")
+
+    def handshake(self, data: bytes = b"", *, last: bool = False) -> Peer:
+        """Shake hands, and send the first bytes together with the last step of that."""
+        self._do(self._tls.do_handshake)
+        self.send(data, last=last)
+        return self
+
+    def encrypted(self, data: bytes, *, last: bool = False) -> bytes:
+        """What would be sent; with close_notify, if that is the end."""
+        view = memoryview(data)
+        while view:
+            view = view[self._tls.write(view) :]
+        if last:
+            unread = self._incoming.read()  # unwrap would take it for an error
+            with contextlib.suppress(ssl.SSLWantReadError):
+                self._tls.unwrap()
+            self._incoming.write(unread)
+        return self._outgoing.read()
+
+    def send(self, data: bytes = b"", *, last: bool = False) -> None:
+        """Send it; with close_notify, if that is the end."""
+        self.socket.sendall(self.encrypted(data, last=last))
+
+    def hear(self) -> bytes:
+        """Everything up to the other one's close_notify; anything else is raised."""
+        heard = b""
+        with contextlib.suppress(ssl.SSLZeroReturnError):
+            while piece := self._do(lambda: self._tls.read(65536)):
+                heard += piece
+        return heard
+
+    def _do(self, step: Callable[[], T]) -> T:
+        while True:
+            try:
+                return step()
+            except ssl.SSLWantReadError:
+                self._flush()
+            received = self.socket.recv(65536)
+            if not received:
+                raise ConnectionAbortedError("closed without close_notify")
+            self.heard_first = self.heard_first or received
+            self._incoming.write(received)
+
+    def _flush(self) -> None:
+        if self._outgoing.pending:
+            self.socket.sendall(self._outgoing.read())
+
+
+def finished(peer: socket.socket) -> bool:
+    """Whether the other side has closed or reset it, within our patience."""
+    peer.settimeout(PATIENCE)
+    with contextlib.suppress(ConnectionError):
+        while peer.recv(65536):
+            pass
+    return True

@@ -1,0 +1,100 @@
+"""
+The real daemon behind a load balancer.
+"""
+
+from __future__ import annotations
+
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+
+from tests.net.test_proxy_protocol import binary, line
+from tests.support.daemon import SUCCESS, Daemon, connect, finish, hear, until
+
+
+def _proxied(folder: Path, *options: str) -> Daemon:
+    return Daemon(folder, "--proxy-protocol", "--proxy-from=127.0.0.1", *options)
+
+
+@pytest.mark.parametrize("header", [line(), binary()])
+def test_the_real_peer(tmp_path: Path, header: bytes) -> None:
+    """The log names the sender, not its balancer."""
+    with _proxied(tmp_path) as daemon:
+        assert daemon.send(header + b"content") == SUCCESS
+        daemon.wait_for_line("from 192.0.2.7:50123")
+        assert daemon.only_file() == b"content"
+
+
+def test_health_checks(tmp_path: Path) -> None:
+    """Health checks leave no trace."""
+    with _proxied(tmp_path) as daemon:
+        before = daemon.log.read_text()
+        for _ in range(20):
+            daemon.connect().close()
+        until(lambda: daemon.send(line()) != b"", "an answer after them")
+        assert daemon.log.read_text() == before
+        assert daemon.files() == []
+        daemon.stop()
+        assert daemon.lines("not listed") == []
+
+
+def test_stop(tmp_path: Path) -> None:
+    """
+    Told to stop, it lets those who have connected begin, and makes no more
+    connections, so that the balancer takes another server.
+    """
+    with _proxied(tmp_path, "--drain=1h") as daemon, daemon.connect() as early:
+        with daemon.connect() as other:  # the daemon has seen the first one, too
+            other.sendall(line() + b"other")
+            assert finish(other) == SUCCESS
+        daemon.signal(signal.SIGTERM)
+        daemon.wait_for_line("(TCP Port")
+        with pytest.raises(ConnectionRefusedError):
+            daemon.connect()
+        early.sendall(binary() + b"begun late")
+        assert finish(early) == SUCCESS
+        assert daemon.wait_for_end() in (0, -signal.SIGTERM)
+        assert sorted(file.read_bytes() for file in daemon.files()) == [b"begun late", b"other"]
+
+
+def test_stop_without_a_first_byte(tmp_path: Path) -> None:
+    """Who has connected and says nothing does not hold up the end for long."""
+    with _proxied(tmp_path, "--drain=1h") as daemon, daemon.connect() as peer:
+        with daemon.connect() as other:
+            other.sendall(line() + b"other")
+            assert finish(other) == SUCCESS
+        daemon.signal(signal.SIGTERM)
+        assert hear(peer).startswith("上传失败: shutting-down ".encode())
+        peer.close()
+        assert daemon.wait_for_end() in (0, -signal.SIGTERM)
+
+
+def test_workers(tmp_path: Path) -> None:
+    """Workers do the same: nobody is left waiting for one that has gone."""
+    with _proxied(tmp_path, "--drain=1h", "--workers=2") as daemon:
+        until(lambda: len(daemon.lines("listens on")) >= 3, "both workers to serve")
+        with connect(socket.AF_INET, daemon.address) as early:
+            early.sendall(binary() + b"begun")
+            daemon.signal(signal.SIGTERM)
+            until(lambda: not _connects(daemon), "that no connections are made")
+            assert daemon.running()
+            early.sendall(b" and ended")
+            assert finish(early) == SUCCESS
+        assert daemon.wait_for_end() in (0, -signal.SIGTERM)
+        assert daemon.only_file() == b"begun and ended"
+
+
+def _connects(daemon: Daemon) -> bool:
+    peer = socket.socket()
+    peer.settimeout(0.3)
+    try:
+        peer.connect(daemon.address)
+    except ConnectionRefusedError:
+        return False
+    except TimeoutError:
+        return True
+    finally:
+        peer.close()
+    return True

@@ -1,0 +1,213 @@
+"""
+The real daemon with few descriptors, and with none.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import signal
+import socket
+import struct
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support.daemon import SUCCESS, Daemon, deadly, finish, hear, photo, run_twistd, until
+from twisted_upload.net.ports import SHORTAGE_PAUSE
+from twisted_upload.net.spare_descriptors import SPARE
+
+needs_prlimit = pytest.mark.skipif(not shutil.which("prlimit"), reason="prlimit is not installed")
+
+
+def _few(number: int) -> list[str]:
+    """What to write before a command so that it has so few descriptors."""
+    return ["prlimit", f"--nofile={number}:{number}"]
+
+
+def _open(daemon: Daemon) -> int:
+    return len(os.listdir(f"/proc/{daemon.pid}/fd"))
+
+
+def processor_time(daemon: Daemon) -> float:
+    """Processor time that the daemon has used."""
+    fields = Path(f"/proc/{daemon.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _limit(daemon: Daemon) -> tuple[int, int]:
+    return resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE)
+
+
+@needs_prlimit
+def test_limit_is_raised(tmp_path: Path) -> None:
+    """At start the soft limit becomes the hard one."""
+    with Daemon(tmp_path, before=["prlimit", "--nofile=64:1024"]) as daemon:
+        assert _limit(daemon) == (1024, 1024)
+
+
+@needs_prlimit
+def test_flood(tmp_path: Path) -> None:
+    """
+    However many come, an upload in flight goes on and there are always
+    descriptors left; whoever comes too many hears busy, or nothing; one line
+    tells of all of them.
+    """
+    with Daemon(tmp_path, before=_few(128)) as daemon:
+        content = photo(600_000)
+        with daemon.begin(content[:400_000]) as first:
+            crowd = [daemon.connect() for _ in range(300)]
+            try:
+                answers = []
+                for peer in crowd[100:]:
+                    peer.settimeout(5)
+                    answers.append(hear(peer))
+                assert all(answer.startswith("上传失败: busy ".encode()) for answer in answers)
+                assert _open(daemon) < 128
+                first.sendall(content[400_000:])
+                assert finish(first) == SUCCESS
+                assert daemon.only_file() == content
+            finally:
+                for peer in crowd:
+                    peer.close()
+        until(lambda: daemon.send(b"after") == SUCCESS, "an upload after the flood")
+        daemon.stop()
+        assert len(daemon.lines("not listed one by one")) == 1
+        assert len(daemon.lines("refused")) == 0
+        assert len(daemon.log.read_text().splitlines()) < 20
+
+
+@needs_prlimit
+def test_no_descriptors(tmp_path: Path) -> None:
+    """
+    Without any descriptors newcomers are served with those that were held back, some at
+    a time, and an upload in flight goes on; when there are enough again, some are held
+    back again.
+    """
+    with Daemon(tmp_path) as daemon:
+        content = photo(600_000)
+        soft, hard = _limit(daemon)
+        with daemon.begin(content[:400_000]) as first:
+            before = _open(daemon)
+            for _ in range(2):
+                resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (_open(daemon), hard))
+                newcomers = [daemon.connect() for _ in range(2 * SPARE)]
+                try:
+                    for number, peer in enumerate(newcomers):
+                        peer.sendall(b"newcomer %d" % number)
+                        peer.shutdown(socket.SHUT_WR)
+                    assert [hear(peer) for peer in newcomers] == [SUCCESS] * 2 * SPARE
+                finally:
+                    for peer in newcomers:
+                        peer.close()
+                assert _open(daemon) < before, "they are not held back meanwhile"
+                resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (soft, hard))
+                until(lambda: daemon.send(b"") and _open(daemon) >= before, "held back again")
+            first.sendall(content[400_000:])
+            assert finish(first) == SUCCESS
+        assert len(daemon.files()) == 4 * SPARE + 1
+        assert len(daemon.lines("hardly any descriptors are left")) == 1
+        assert daemon.lines("CRITICAL") == []
+
+
+@needs_prlimit
+def test_none_that_were_held_back(tmp_path: Path) -> None:
+    """
+    When those are gone too, newcomers wait, nothing spins, and an upload in flight goes
+    on; when there are some again, the newcomers are served.
+    """
+    with Daemon(tmp_path) as daemon:
+        content = photo(600_000)
+        soft, hard = _limit(daemon)
+        with daemon.begin(content[:400_000]) as first:
+            resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (_open(daemon), hard))
+            waiting = [daemon.connect() for _ in range(SPARE + 20)]
+            try:
+                daemon.wait_for_line("newcomers have to wait")
+                before, began = processor_time(daemon), time.monotonic()
+                first.sendall(content[400_000:])
+                assert finish(first) == SUCCESS
+                time.sleep(max(0, began + 1.0 - time.monotonic()))
+                assert processor_time(daemon) - before < 0.5 * (time.monotonic() - began)
+                for number, peer in enumerate(waiting):
+                    peer.sendall(b"waiting %d" % number)
+                    peer.shutdown(socket.SHUT_WR)
+                resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (soft, hard))
+                assert [hear(peer) for peer in waiting] == [SUCCESS] * len(waiting)
+            finally:
+                for peer in waiting:
+                    peer.close()
+        assert len(daemon.files()) == len(waiting) + 1
+        assert len(daemon.lines("newcomers have to wait")) == 1
+        assert daemon.lines("CRITICAL") == []
+
+
+@needs_prlimit
+def test_a_file_waits_for_a_descriptor(tmp_path: Path) -> None:
+    """An upload for whose file there is no descriptor just now waits for one."""
+    with Daemon(tmp_path) as daemon, daemon.connect() as peer:
+        daemon.send(b"one that starts the threads")
+        soft, hard = _limit(daemon)
+        peer.sendall(b"content")
+        until(lambda: _open(daemon), "its descriptors")
+        resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (_open(daemon), hard))
+        peer.shutdown(socket.SHUT_WR)
+        time.sleep(0.3)
+        resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (soft, hard))
+        assert hear(peer) == SUCCESS
+
+
+@needs_prlimit
+def test_too_few_to_start(tmp_path: Path) -> None:
+    """Connections that there can be no descriptors for are refused at start."""
+    result = run_twistd(
+        tmp_path, "-n", "--pidfile=", "upload", "--port=0", "--max-connections=5000",
+        before=_few(1024),
+    )  # fmt: skip
+    assert result.returncode == 1
+    assert result.stderr.count("\n") == 1
+    assert "--max-connections 5000" in result.stderr
+    assert "792 connections" in result.stderr
+
+
+@pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")
+def test_the_system_is_short(tmp_path: Path) -> None:
+    """Where the whole system has no descriptors (ENFILE), nothing spins, and it passes."""
+    inject = "inject=accept4:error=ENFILE:when=1..3"
+    strace = [
+        "strace",
+        "-f",
+        "--seccomp-bpf",
+        "-qq",
+        "-o",
+        str(tmp_path / "strace"),
+        "-e",
+        "trace=accept4",
+    ]
+    with Daemon(tmp_path, before=[*strace, "-e", inject, *deadly()]) as daemon:
+        began = time.monotonic()
+        assert daemon.send(b"content") == SUCCESS
+        assert time.monotonic() - began > SHORTAGE_PAUSE
+        assert len(daemon.lines("newcomers have to wait: Too many open files in system")) == 1
+        # strace does not pass the signal on.
+        (pid,) = Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text().split()
+        os.kill(int(pid), signal.SIGTERM)
+        daemon.wait_for_end()
+
+
+def test_log_of_a_nuisance(tmp_path: Path) -> None:
+    """Who connects again and again, and breaks off each time, gets so many lines and no more."""
+    with Daemon(tmp_path) as daemon:
+        for number in range(200):
+            with daemon.connect() as peer:
+                if number % 2:
+                    peer.sendall(b"x")
+                    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        assert daemon.send(b"content") == SUCCESS
+        daemon.wait_for_line(" kept ")
+        daemon.stop()
+        assert len(daemon.lines(" lost ")) == 30
+        assert len(daemon.lines("70 lost; from one address, 127.0.0.1")) == 1
+        assert len(daemon.log.read_text().splitlines()) < 45

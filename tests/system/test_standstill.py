@@ -1,0 +1,270 @@
+"""
+A process that stood still judges nobody: a timer may be called before what came
+meanwhile has been read; and the real daemon is stopped for longer than its time-outs,
+while senders go on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.daemon import SUCCESS, Daemon, finish, hear, until
+from tests.support.helpers import OpenFrontend, in_thread, open_frontend, pass_time, read_all, reset
+from tests.support.helpers import until as until_here
+from tests.support.tls_peers import Peer, client_context, files, identity
+from twisted_upload.frontends.admission import TrustedProxies
+from twisted_upload.frontends.gate import HEADER_TIME
+from twisted_upload.frontends.settings import FrontendSettings
+from twisted_upload.net.networks import NetworkSet, parse_network
+
+HEADER = b"PROXY TCP4 192.0.2.7 198.51.100.1 50123 6666\r\n"
+
+
+@contextlib.contextmanager
+def standing_still(daemon: Daemon, seconds: float) -> Iterator[None]:
+    """Stop it; what is to happen meanwhile happens; it goes on after so long."""
+    daemon.signal(signal.SIGSTOP)
+    stat = Path(f"/proc/{daemon.pid}/stat")
+    until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T", "it stands still")
+    end = time.monotonic() + seconds
+    try:
+        yield
+        time.sleep(max(0.0, end - time.monotonic()))
+    finally:
+        daemon.signal(signal.SIGCONT)
+
+
+# -- at the very moment: a timer is called before the sockets are read ---------
+
+
+async def _nearly_silent_for_too_long(frontend: OpenFrontend) -> socket.socket:
+    """A sender that has sent something, a quarter of a second before its minute is over."""
+    peer = frontend.connect()
+    peer.sendall(b"content")
+    await frontend.has_come(7)
+    pass_time(frontend.clock, 59.75)
+    return peer
+
+
+@pytest.mark.parametrize("said", [b" more", b""], ids=["bytes", "the end"])
+@pytest.mark.parametrize("finish", [0, 60], ids=["idle", "finishing"])
+async def test_unread_at_that_moment(finish: float, said: bytes) -> None:
+    """What waits to be read when the time is over has been said in time."""
+    chosen = FrontendSettings(idle_timeout=60, finish_after_idle=finish)
+    async with open_frontend(chosen) as frontend:
+        peer = await _nearly_silent_for_too_long(frontend)
+        if said:
+            peer.sendall(said)
+        else:
+            peer.shutdown(socket.SHUT_WR)
+        frontend.clock.advance(0.25)
+        assert frontend.log.ends == []
+        if said:
+            await frontend.has_come(12)
+            peer.shutdown(socket.SHUT_WR)
+        assert await in_thread(read_all, peer) == SUCCESS
+        assert frontend.kept == [b"content" + said]
+
+
+@pytest.mark.parametrize("seconds", [0, 60], ids=["idle", "finishing"])
+async def test_reset_at_that_moment(seconds: float) -> None:
+    """A reset that waits to be read then is one afterwards: nothing of the file is kept."""
+    chosen = FrontendSettings(idle_timeout=60, finish_after_idle=seconds)
+    async with open_frontend(chosen) as frontend:
+        peer = await _nearly_silent_for_too_long(frontend)
+        reset(peer)
+        frontend.clock.advance(0.25)
+        await until_here(lambda: frontend.log.ends)
+        assert frontend.log.kinds == ["lost"]
+        assert frontend.kept == []
+
+
+async def test_unread_over_tls() -> None:
+    """The same over TLS, where what waits to be read is encrypted."""
+    async with open_frontend(FrontendSettings(idle_timeout=60), identity=identity()) as frontend:
+        peer = Peer(client_context(), frontend.connect())
+        await in_thread(peer.handshake, b"content")
+        await frontend.has_come(7)
+        pass_time(frontend.clock, 59.75)
+        peer.send(b" more")
+        frontend.clock.advance(0.25)
+        assert frontend.log.ends == []
+        await frontend.has_come(12)
+        await in_thread(peer.send, b"", last=True)
+        assert await in_thread(peer.hear) == SUCCESS
+
+
+async def test_unread_header() -> None:
+    """The same for the header of a load balancer."""
+    trusted_proxies = TrustedProxies(NetworkSet([parse_network("127.0.0.0/8")]))
+    async with open_frontend(FrontendSettings(trusted_proxies=trusted_proxies)) as frontend:
+        peer = frontend.connect()
+        await until_here(lambda: frontend.factory.protocols)
+        peer.sendall(HEADER + b"content")
+        frontend.clock.advance(HEADER_TIME)
+        await frontend.has_come(7)
+        peer.shutdown(socket.SHUT_WR)
+        assert await in_thread(read_all, peer) == SUCCESS
+
+
+async def test_unread_and_slow() -> None:
+    """The same where the rate is looked at."""
+    async with open_frontend(FrontendSettings(min_rate=500, idle_timeout=0)) as frontend:
+        peer = frontend.connect()
+        peer.sendall(b"content")
+        await frontend.has_come(7)
+        pass_time(frontend.clock, 34)
+        peer.sendall(bytes(2500))
+        frontend.clock.advance(1)
+        assert frontend.log.ends == []
+        await frontend.has_come(2507)
+        pass_time(frontend.clock, 5)
+        assert await in_thread(read_all, peer) != SUCCESS
+
+
+async def test_late_and_slow() -> None:
+    """A look that comes late is no look."""
+    async with open_frontend(FrontendSettings(min_rate=500, idle_timeout=0)) as frontend:
+        peer = frontend.connect()
+        peer.sendall(b"content")
+        await frontend.has_come(7)
+        frontend.clock.advance(3600)
+        frontend.clock.advance(5)
+        assert frontend.log.ends == []
+        peer.shutdown(socket.SHUT_WR)
+        assert await in_thread(read_all, peer) == SUCCESS
+
+
+async def test_looks_know_it_first() -> None:
+    """A look that comes late gives all senders their time again."""
+    async with open_frontend(FrontendSettings(min_rate=500, idle_timeout=60)) as frontend:
+        peer = frontend.connect()
+        peer.sendall(b"content")
+        await frontend.has_come(7)
+        frontend.clock.advance(59.9)
+        pass_time(frontend.clock, 50)
+        assert frontend.log.ends == []
+        peer.shutdown(socket.SHUT_WR)
+        assert await in_thread(read_all, peer) == SUCCESS
+
+
+async def test_looks_give_time_to_linger() -> None:
+    """A look that comes late gives a refused sender its time again, too."""
+    settings = FrontendSettings(max_size=1000, min_rate=500, linger_time=5)
+    async with open_frontend(settings) as frontend:
+        peer = frontend.connect()
+        peer.sendall(b"content")
+        await frontend.has_come(7)
+        frontend.clock.advance(4)
+        peer.sendall(b"x" * 2000)
+        await until_here(lambda: frontend.log.ends)
+        frontend.clock.advance(4.9)  # the look is 3.9 s late, and the time to linger is not over
+        pass_time(frontend.clock, 4.9)
+        assert frontend.factory.protocols
+        pass_time(frontend.clock, 0.2)
+        await frontend.is_quiet()
+
+
+# -- the real daemon ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("option", ["--finish-after-idle=600ms", "--idle-timeout=600ms"])
+def test_an_active_sender(tmp_path: Path, option: str) -> None:
+    """A sender that goes on while the daemon stands still has all its bytes kept."""
+    with Daemon(tmp_path, option) as daemon, daemon.connect() as peer:
+        for _ in range(2):
+            peer.sendall(b"before ")
+            time.sleep(0.1)
+        with standing_still(daemon, 1.5):
+            peer.sendall(b"meanwhile ")
+        time.sleep(0.2)
+        peer.sendall(b"after")
+        assert finish(peer) == SUCCESS
+        assert daemon.only_file() == b"before before meanwhile after"
+
+
+@pytest.mark.parametrize("option", ["--finish-after-idle=600ms", "--idle-timeout=600ms"])
+def test_an_active_sender_over_tls(tmp_path: Path, option: str) -> None:
+    """The same over TLS."""
+    key, chain, _ = files(tmp_path)
+    listen = f"--listen=tls:0:interface=127.0.0.1:key={key}:cert={chain}"
+    with Daemon(tmp_path, listen, option) as daemon, daemon.connect() as connected:
+        peer = Peer(client_context(), connected).handshake(b"before ")
+        time.sleep(0.1)
+        with standing_still(daemon, 1.5):
+            peer.send(b"meanwhile ")
+        time.sleep(0.2)
+        peer.send(b"after", last=True)
+        assert peer.hear() == SUCCESS
+        assert daemon.only_file() == b"before meanwhile after"
+
+
+def test_an_end(tmp_path: Path) -> None:
+    """A half-close that came while the daemon stood still is one."""
+    with Daemon(tmp_path, "--idle-timeout=600ms") as daemon, daemon.connect() as peer:
+        peer.sendall(b"content")
+        time.sleep(0.1)
+        with standing_still(daemon, 1.5):
+            peer.shutdown(socket.SHUT_WR)
+        assert hear(peer) == SUCCESS
+
+
+def test_a_header(tmp_path: Path) -> None:
+    """So is the header of a load balancer."""
+    with (
+        Daemon(tmp_path, "--proxy-protocol", "--proxy-from=127.0.0.0/8") as daemon,
+        daemon.connect() as peer,
+    ):
+        peer.sendall(HEADER[:20])
+        time.sleep(0.1)
+        with standing_still(daemon, 6.5):
+            peer.sendall(HEADER[20:] + b"content")
+        assert finish(peer) == SUCCESS
+
+
+def test_newcomers(tmp_path: Path) -> None:
+    """Who has connected while the daemon stood still, and waits to be accepted, is served."""
+    with Daemon(tmp_path, "--idle-timeout=600ms") as daemon:
+        with standing_still(daemon, 1.5):
+            peers = [daemon.connect() for _ in range(20)]
+            for number, peer in enumerate(peers):
+                peer.sendall(b"%d" % number)
+                peer.shutdown(socket.SHUT_WR)
+        try:
+            assert [hear(peer) for peer in peers] == [SUCCESS] * 20
+        finally:
+            for peer in peers:
+                peer.close()
+
+
+def test_a_silent_sender(tmp_path: Path) -> None:
+    """A sender that is silent before and after has all its time after it, and no more."""
+    with Daemon(tmp_path, "--idle-timeout=1s") as daemon, daemon.connect() as peer:
+        peer.sendall(b"content")
+        time.sleep(0.1)
+        with standing_still(daemon, 2):
+            pass
+        began = time.monotonic()
+        assert hear(peer).startswith("上传失败: timeout".encode())
+        assert 0.5 < time.monotonic() - began < 5
+
+
+def test_draining(tmp_path: Path) -> None:
+    """Nor does a daemon that is stopping: an upload that ended meanwhile has ended in time."""
+    content = bytes(400_000)
+    with Daemon(tmp_path, "--drain=1s") as daemon, daemon.begin(content) as peer:
+        daemon.signal(signal.SIGTERM)
+        daemon.wait_for_line("may go on")
+        with standing_still(daemon, 3):
+            peer.sendall(b"and its end")
+            peer.shutdown(socket.SHUT_WR)
+        assert hear(peer) == SUCCESS
+        daemon.wait_for_end()
+        assert daemon.only_file() == content + b"and its end"

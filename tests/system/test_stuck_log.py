@@ -1,0 +1,187 @@
+"""
+The real daemon, while nobody takes its log.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import pty
+import re
+import signal
+import termios
+import threading
+import time
+import tty
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.daemon import PATIENCE, SUCCESS, Daemon, hear, until
+from tests.support.scraping import workers_of
+
+WORKERS = pytest.mark.parametrize("workers", ["--workers=1", "--workers=2"])
+
+ENOUGH = 200
+"""Lines that no pipe here holds."""
+
+
+class Reader:
+    """
+    Reads what a daemon writes, into a file, until it is told to stand still.
+
+    :param descriptor: to read from; closed here.
+    """
+
+    def __init__(self, descriptor: int, log: Path) -> None:
+        self._descriptor = descriptor
+        self._log = log
+        self._may = threading.Event()
+        self._may.set()
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        with self._log.open("ab") as log, contextlib.suppress(OSError):  # a terminal is gone
+            while piece := os.read(self._descriptor, 4096):
+                log.write(piece)
+                log.flush()
+                self._may.wait()
+        os.close(self._descriptor)
+
+    def stand_still(self) -> None:
+        """Read no more."""
+        self._may.clear()
+
+    def go_on(self) -> None:
+        """Read again."""
+        self._may.set()
+
+    def end(self) -> None:
+        """Read to the end, which must come."""
+        self.go_on()
+        self._thread.join(PATIENCE)
+        assert not self._thread.is_alive()
+
+
+@contextlib.contextmanager
+def read(folder: Path, *options: str) -> Iterator[tuple[Daemon, Reader]]:
+    """A daemon whose log goes through a small pipe to a reader."""
+    reading, writing = os.pipe()
+    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
+    daemon = Daemon(folder, *options, output=writing)
+    reader = Reader(reading, daemon.log)
+    try:
+        with daemon:
+            os.close(writing)
+            if "--workers=2" in options:
+                until(lambda: len(daemon.lines("listens on")) == 3, "both workers to serve")
+            yield daemon, reader
+    finally:
+        reader.end()
+
+
+def kept(daemon: Daemon) -> list[str]:
+    """The names in the log, in its order."""
+    return re.findall(r"^\S+Z kept (\S+): ", daemon.log.read_text("utf-8"), re.MULTILINE)
+
+
+@WORKERS
+def test_uploads_go_on(tmp_path: Path, workers: str) -> None:
+    """Nobody waits for the reader, nothing is torn, and what it finds when it goes on is all."""
+    with read(tmp_path, workers) as (daemon, reader):
+        reader.stand_still()
+        for _ in range(ENOUGH):
+            assert daemon.send(b"content") == SUCCESS
+        assert len(kept(daemon)) < ENOUGH
+        reader.go_on()
+        until(lambda: len(kept(daemon)) >= ENOUGH, "all lines")
+    names = kept(daemon)
+    assert sorted(names) == [file.name for file in daemon.files()]
+    if "1" in workers:
+        moments = [name[:13] for name in names]
+        assert moments == sorted(moments)
+    assert "Server Shut Down." in daemon.log.read_text()
+
+
+@WORKERS
+def test_stopping(tmp_path: Path, workers: str) -> None:
+    """SIGTERM ends a daemon whose log nobody takes, and a second one at once."""
+    with read(tmp_path, workers, "--drain=1h") as (daemon, reader):
+        reader.stand_still()
+        for _ in range(ENOUGH):
+            assert daemon.send(b"content") == SUCCESS
+        with daemon.begin(bytes(300_000)) as peer:
+            daemon.signal(signal.SIGTERM)
+            until(lambda: b"shutting-down" in daemon.send(b"one more"), "the drain")
+            daemon.signal(signal.SIGTERM)
+            assert "shutting-down" in hear(peer).decode()
+        assert daemon.wait_for_end() == -signal.SIGTERM
+
+
+def test_dead_worker(tmp_path: Path) -> None:
+    """A dead worker is replaced while nobody takes the log."""
+    with read(tmp_path, "--workers=2") as (daemon, reader):
+        reader.stand_still()
+        for _ in range(ENOUGH):
+            assert daemon.send(b"content") == SUCCESS
+        before = workers_of(daemon)
+        for pid in before:
+            os.kill(pid, signal.SIGKILL)
+        until(lambda: len({*workers_of(daemon)} - {*before}) == 2, "two new workers")
+        assert daemon.send(b"content") == SUCCESS
+
+
+def test_terminal(tmp_path: Path) -> None:
+    """Ctrl-S on the terminal of a daemon stops its log, and nothing else."""
+    ours, theirs = pty.openpty()
+    tty.setraw(theirs)
+    attributes = termios.tcgetattr(theirs)
+    attributes[0] |= termios.IXON
+    termios.tcsetattr(theirs, termios.TCSANOW, attributes)
+    daemon = Daemon(tmp_path, output=theirs)
+    reader = Reader(ours, daemon.log)
+    with daemon:
+        os.close(theirs)
+        os.write(ours, b"\x13")  # Ctrl-S
+        for _ in range(ENOUGH):
+            assert daemon.send(b"content") == SUCCESS
+        assert len(kept(daemon)) < ENOUGH
+        os.write(ours, b"\x11")  # Ctrl-Q
+        until(lambda: len(kept(daemon)) >= ENOUGH, "all lines")
+    reader.end()
+
+
+def test_frozen_supervisor(tmp_path: Path) -> None:
+    """Workers serve while their supervisor stands still, and lose no line by that."""
+    with Daemon(tmp_path, "--workers=2") as daemon:
+        until(lambda: len(daemon.lines("listens on")) == 3, "both workers to serve")
+        for pid in workers_of(daemon):
+            output = os.open(f"/proc/{pid}/fd/1", os.O_WRONLY)
+            fcntl.fcntl(output, fcntl.F_SETPIPE_SZ, 4096)
+            os.close(output)
+        daemon.signal(signal.SIGSTOP)
+        try:
+            for _ in range(ENOUGH):
+                assert daemon.send(b"content") == SUCCESS
+        finally:
+            daemon.signal(signal.SIGCONT)
+        until(lambda: len(kept(daemon)) >= ENOUGH, "all lines")
+        assert sorted(kept(daemon)) == [file.name for file in daemon.files()]
+
+
+def test_end_is_told(tmp_path: Path) -> None:
+    """A daemon that ends has written all that it has said, in a file too."""
+    log = tmp_path / "its.log"
+    daemon = Daemon(tmp_path, general=[f"--logfile={log}"])
+    daemon.log = log
+    with daemon:
+        for _ in range(ENOUGH):
+            assert daemon.send(b"content") == SUCCESS
+        began = time.monotonic()
+        daemon.stop()
+        assert time.monotonic() - began < PATIENCE / 2
+    assert sorted(kept(daemon)) == [file.name for file in daemon.files()]
+    assert log.read_text().endswith("Server Shut Down.\n")

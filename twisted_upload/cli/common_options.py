@@ -1,0 +1,131 @@
+"""
+What several commands understand in the same way: options, and whom to connect to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+from click.shell_completion import CompletionItem
+
+from twisted_upload.cli.destination import Destination
+from twisted_upload.core.answers import FAILURE, SUCCESS
+from twisted_upload.core.text import parse_duration
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IStreamClientEndpoint
+
+__all__ = [
+    "DEFAULT_DESTINATION",
+    "DESTINATION_VARIABLE",
+    "Options",
+    "answer_option",
+    "cacert_option",
+    "duration_option",
+    "endpoint_of",
+    "tls_option",
+    "understood",
+]
+
+DEFAULT_DESTINATION = "localhost:6666"
+DESTINATION_VARIABLE = "TWISTED_UPLOAD_TO"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line said that sends files."""
+
+    files: tuple[str, ...]
+    to: Destination
+    tls: bool
+    cacert: str | None
+    jobs: int
+    retry: int
+    retry_unknown: bool
+    retry_delay: float
+    answer: str
+    sha256: bool
+    connect_timeout: float
+    stall_timeout: float
+    answer_timeout: float
+    as_json: bool
+    quiet: bool
+
+
+def understood(understand: Callable[[str], Any]) -> Callable[..., Any]:
+    """A value that a function of ours understands, or says why not."""
+
+    def callback(ctx: click.Context, param: click.Parameter, value: str) -> Any:
+        try:
+            return understand(value)
+        except ValueError as error:
+            environment = ctx.get_parameter_source(param.name or "") is ParameterSource.ENVIRONMENT
+            hint = str(param.envvar) if environment else None
+            raise click.BadParameter(str(error), param_hint=hint) from error
+
+    return callback
+
+
+def _answer(text: str) -> str:
+    if not text or not text.isprintable():
+        raise ValueError("the answer must be one line of text")
+    if text.startswith(FAILURE):
+        raise ValueError(f"{text!r} would be taken for a refusal")
+    return text
+
+
+def _complete_path(
+    ctx: click.Context, param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    return [CompletionItem(incomplete, type="file")]
+
+
+duration_option = partial(
+    click.option,
+    metavar="DURATION",
+    callback=understood(parse_duration),
+    show_default=True,
+)
+
+tls_option = click.option(
+    "--tls", is_flag=True,
+    help="Connect by TLS; the server's certificate must be valid, and for that HOST.",
+)  # fmt: skip
+
+cacert_option = click.option(
+    "--cacert", metavar="FILE", type=click.UNPROCESSED, shell_complete=_complete_path,
+    help="Trust the certificates in this PEM file, of CAs or of servers, instead of the"
+    " system's; means --tls.",
+)  # fmt: skip
+
+answer_option = click.option(
+    "--answer", metavar="TEXT", callback=understood(_answer), default=SUCCESS,
+    show_default=True, help="What the server answers when a file is kept.",
+)  # fmt: skip
+
+
+def endpoint_of(
+    to: Destination, cacert: str | None, reactor: Any, *, tls: bool
+) -> IStreamClientEndpoint:
+    """
+    What connects to where the options say.
+
+    :raises click.UsageError: they make no sense.
+    """
+    from twisted_upload.cli.reactor import trust  # noqa: PLC0415 - it imports Twisted
+
+    try:
+        context = trust(to, cacert, tls=tls)
+    except LookupError as error:
+        raise click.UsageError(str(error.args[0])) from error
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="'--cacert'") from error
+    try:
+        return to.endpoint(reactor, context)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="'--to'") from error

@@ -1,0 +1,316 @@
+"""
+What the command shows: results on standard output, everything else on
+standard error.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
+
+from twisted_upload.cli.batch import Result
+from twisted_upload.cli.streams import PROGRAM, Output
+from twisted_upload.core.printable import printable
+from twisted_upload.core.text import format_duration, format_size
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, Task, TaskID
+    from rich.text import Text
+
+__all__ = ["Bars", "Display"]
+
+FRAME = 0.1
+"""Seconds between two pictures of the bars."""
+
+
+class Display:
+    """
+    Shows how a batch goes.
+
+    :param answer: the words of success, shown for each file that is kept.
+    :param as_json: one object per file on ``out`` instead of a line of text.
+    :param quiet: nothing of what is well; with ``as_json``, only the objects.
+    :param bars: where there is a terminal to draw them on.
+    """
+
+    def __init__(
+        self,
+        out: Output,
+        err: Output,
+        *,
+        files: int,
+        where: str,
+        answer: str,
+        as_json: bool = False,
+        quiet: bool = False,
+        bars: Bars | None = None,
+    ) -> None:
+        self._out = out
+        self._err = err
+        self._files = files
+        self._where = printable(where)
+        self._answer = answer
+        self._as_json = as_json
+        self._quiet = quiet
+        self._bars = bars
+        self._over_bars = bars is not None and out.is_same_terminal_as(err)
+
+    # Watcher
+
+    def began(self, index: int, file: str) -> None:
+        """A file is about to be sent."""
+        if self._bars is not None:
+            count = f"{index + 1}/{self._files} " if self._files > 1 else ""
+            self._bars.add(index, count + printable(file))
+
+    def progress(self, index: int, sent: int, total: int | None) -> None:
+        """So much of it has been sent."""
+        if self._bars is not None:
+            note = "waiting for confirmation" if sent == total else ""
+            self._bars.set(index, sent, total, note)
+
+    def retrying(self, result: Result, delay: float, limit: int) -> None:
+        """It will be tried again."""
+        if self._bars is not None:
+            self._bars.set(result.index, 0, None, "waiting to try again")
+        if not self._quiet:
+            self.say(
+                f"{self._about(result)}; trying again in {format_duration(delay)}"
+                f" ({result.attempts} of {limit})"
+            )
+
+    def ended(self, result: Result) -> None:
+        """That is what became of it."""
+        if self._bars is not None:
+            self._bars.remove(result.index)
+        if self._as_json:
+            self._result(json.dumps(result.to_json()))
+        elif result.receipt is not None and not self._quiet:
+            receipt = result.receipt
+            if receipt.name:
+                details = f" {receipt.name} {receipt.size} {receipt.sha256}"
+            else:
+                details = f" {receipt.sha256}" if receipt.sha256 else ""
+            self._result(f"{_name(result.file)}: {self._answer}{details}")
+        if result.error is not None and not result.cancelled and not self._json_only:
+            self.say(self._about(result))
+
+    # The rest
+
+    def say(self, text: str) -> None:
+        """Tell the user something that is no result."""
+        text = printable(f"{PROGRAM}: {text}")
+        if self._bars is not None and self._bars.print_above(text):
+            return
+        self._err.line(text)
+
+    def interrupted(self, results: list[Result]) -> None:
+        """Say in one line what has become of the files so far."""
+        if self._json_only:
+            return
+        kept = sum(result.outcome == "kept" for result in results)
+        parts = [f"{kept} of {self._files} kept"] if kept else []
+        unknown = [_name(result.file) for result in results if result.outcome == "unknown"]
+        if unknown:
+            parts.append(f"may or may not be kept: {', '.join(unknown)}")
+        self.say(f"interrupted: {'; '.join(parts) or 'nothing kept'}")
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        if self._bars is not None:
+            self._bars.close()
+
+    @property
+    def _json_only(self) -> bool:
+        return self._as_json and self._quiet
+
+    def _result(self, line: str) -> None:
+        if self._over_bars and self._bars is not None and self._bars.print_above(line):
+            return
+        self._out.line(line)
+
+    def _about(self, result: Result) -> str:
+        text = result.error
+        if result.outcome == "refused":
+            text = f"refused: {result.code}: {result.error}"
+        elif result.outcome == "unknown":
+            text = f"may or may not be kept: {result.error}"
+        elif result.code == "could-not-connect":
+            text = f"could not connect to {self._where}: {result.error}"
+        elif result.code in ("connection-lost", "timed-out", "changed"):
+            text = f"not kept: {result.error}"
+        return f"{_name(result.file)}: {text}"
+
+
+def _name(file: str) -> str:
+    return printable(file) or "''"
+
+
+@dataclass(slots=True)
+class _Line:
+    """What a bar shows."""
+
+    name: str
+    sent: int = 0
+    total: int | None = None
+    note: str = ""
+
+
+class Bars:
+    """
+    A line for each file that is on its way, drawn by rich.
+
+    They appear with the first `FRAME`, so what is quicker is not seen, and does not wait
+    for rich to be imported, which takes half as long as all else that a small file takes.
+    Drawn in the reactor's thread: rich's own would draw in the middle of things.
+    """
+
+    def __init__(self, clock: IReactorTime, err: Output) -> None:
+        self._err = err
+        self._lines: dict[int, _Line] = {}
+        self._tasks: dict[int, TaskID] = {}
+        self._progress: Progress | None = None
+        self._frames = LoopingCall(self._draw)
+        self._frames.clock = clock
+        self._frames.start(FRAME, now=False)
+
+    def add(self, index: int, name: str) -> None:
+        """A line for a file."""
+        self._lines[index] = _Line(name)
+
+    def set(self, index: int, sent: int, total: int | None, note: str) -> None:
+        """
+        How far it is.
+
+        :param note: stands where the time left would be.
+        """
+        line = self._lines.get(index)
+        if line is not None:
+            line.sent, line.note = sent, note
+            line.total = line.total if total is None else total
+
+    def remove(self, index: int) -> None:
+        """No line for it any more."""
+        self._lines.pop(index, None)
+        task = self._tasks.pop(index, None)
+        if self._progress is not None and task is not None:
+            self._progress.remove_task(task)
+
+    def print_above(self, text: str) -> bool:
+        """Print a line that stays; false where there are no bars to be above of."""
+        if self._progress is None:
+            return False
+        try:
+            self._progress.console.print(_plain(text), soft_wrap=True)
+        except OSError as error:
+            self._err.give_up(error)
+        return True
+
+    def close(self) -> None:
+        """Wipe them away."""
+        if self._frames.running:
+            self._frames.stop()
+        if self._progress is not None:
+            progress, self._progress = self._progress, None
+            try:
+                progress.stop()
+            except OSError as error:
+                self._err.give_up(error)
+
+    def _draw(self) -> None:
+        begins = self._progress is None
+        progress = self._progress = self._progress or _rich_progress(self._err)
+        try:
+            for index, line in self._lines.items():
+                if index not in self._tasks:
+                    self._tasks[index] = progress.add_task(line.name, total=None, note="")
+                progress.update(
+                    self._tasks[index], completed=line.sent, total=line.total, note=line.note
+                )
+            if begins:
+                progress.start()
+            progress.refresh()
+        except OSError as error:
+            self._err.give_up(error)
+            self._frames.stop()
+
+
+def _plain(text: str) -> Text:
+    """For rich, which reads a str for markup, emoji codes and more."""
+    from rich.text import Text  # noqa: PLC0415 - as below
+
+    return Text(text)
+
+
+def _rich_progress(err: Output) -> Progress:
+    # Only here, because it takes long.
+    from rich.console import Console, RenderableType  # noqa: PLC0415
+    from rich.constrain import Constrain  # noqa: PLC0415
+    from rich.progress import (  # noqa: PLC0415
+        BarColumn,
+        ProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+    from rich.progress import Progress as RichProgress  # noqa: PLC0415
+    from rich.table import Column  # noqa: PLC0415
+    from rich.text import Text as RichText  # noqa: PLC0415
+
+    console = Console(
+        file=err.stream,
+        force_terminal=True,
+        force_interactive=True,
+        markup=False,
+        emoji=False,
+        highlight=False,
+    )
+
+    class Amount(ProgressColumn):
+        """How much, and how fast."""
+
+        def render(self, task: Task) -> Text:
+            text = format_size(task.completed)
+            if task.fields["note"]:
+                return RichText(text)
+            if task.total is not None:
+                text += f" of {format_size(task.total)}"
+            if task.speed:
+                text += f", {format_size(task.speed)}/s"
+            return RichText(text)
+
+    class Left(TimeRemainingColumn):
+        """How long still, or what is waited for."""
+
+        def render(self, task: Task) -> Text:
+            note = task.fields["note"]
+            return RichText(note) if note else super().render(task)
+
+    class Narrower(RichProgress):
+        """Leaves room for the ^C that a terminal echoes: wrapped, it would move the lines."""
+
+        def get_renderables(self) -> Iterable[RenderableType]:
+            width = max(1, console.width - 3)
+            return [Constrain(self.make_tasks_table(self.tasks), width)]
+
+    whole: dict[str, Any] = {"no_wrap": True}
+    return Narrower(
+        TextColumn(
+            "{task.description}",
+            markup=False,
+            table_column=Column(overflow="ellipsis", ratio=2, min_width=10, **whole),
+        ),
+        BarColumn(bar_width=None, table_column=Column(ratio=2)),
+        Amount(table_column=Column(**whole)),
+        Left(compact=True, table_column=Column(**whole)),
+        console=console,
+        auto_refresh=False,
+        transient=True,
+        expand=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )

@@ -1,0 +1,272 @@
+"""
+``twisted-upload log``: read a journal of uploads.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import click
+
+from twisted_upload.cli.streams import PROGRAM, ExitStatus, Output, Streams
+from twisted_upload.core.answers import CODES
+from twisted_upload.core.printable import printable
+from twisted_upload.core.text import format_duration, format_size
+from twisted_upload.observability.journal_reader import (
+    Filter,
+    Reader,
+    Record,
+    Totals,
+    parse_moment,
+    parse_peer,
+)
+from twisted_upload.observability.records import GAP, encode
+
+__all__ = ["read_journal"]
+
+LOOK_AGAIN = 0.5
+"""Seconds between two looks at a journal that is followed."""
+
+_AT_A_TIME = 500
+"""Lines that are printed together."""
+
+_MOMENT = (
+    "2026-11-22, 2026-11-22T10:00, today, yesterday, 08:00 (the last time that it was), all in"
+    " UTC; or 1h, which is an hour ago"
+)
+
+
+def _understood(understand: Callable[[str], Any]) -> Callable[..., Any]:
+    def callback(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+        try:
+            if param.multiple:
+                return [understand(one) for one in value]
+            return None if value is None else understand(value)
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from error
+
+    return callback
+
+
+_moment = _understood(lambda text: parse_moment(text, time.time()))
+
+
+@click.command(
+    "log",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="All that is given has to apply; of an option that is given more than once, one.",
+)
+@click.argument("file", metavar="FILE", type=click.Path())
+@click.option(
+    "--since", metavar="TIME", callback=_moment,
+    help=f"Uploads that ended at that time or later: {_MOMENT}.",
+)  # fmt: skip
+@click.option(
+    "--until", metavar="TIME", callback=_moment, help="Uploads that ended before that time."
+)  # fmt: skip
+@click.option(
+    "--peer", "peers", metavar="ADDRESS", multiple=True, callback=_understood(parse_peer),
+    help="Of this sender: an address, a network (192.0.2.0/24), an address with its port, or"
+    " unix. Repeatable.",
+)  # fmt: skip
+@click.option(
+    "--end", "ends", type=click.Choice(["kept", "refused", "lost"]), multiple=True,
+    help="Uploads that ended so. Repeatable.",
+)  # fmt: skip
+@click.option(
+    "--code", "codes", type=click.Choice([*CODES]), metavar="CODE", multiple=True,
+    help=f"Uploads refused with this code. Repeatable. One of {', '.join(CODES)}.",
+)  # fmt: skip
+@click.option(
+    "--name", "names", metavar="GLOB", multiple=True,
+    help="Of kept files with such a name: 17953281301*.jpg. Repeatable.",
+)  # fmt: skip
+@click.option(
+    "--listener", "listeners", metavar="NAME", multiple=True,
+    help="Through this listener. Repeatable.",
+)  # fmt: skip
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print the lines of the journal, not a table."
+)  # fmt: skip
+@click.option("-f", "--follow", is_flag=True, help="Go on printing what is appended.")
+@click.pass_obj
+def read_journal(  # noqa: PLR0917 - click calls it
+    streams: Streams,
+    file: str,
+    since: str | None,
+    until: str | None,
+    peers: list[Callable[[str], bool]],
+    ends: tuple[str, ...],
+    codes: tuple[str, ...],
+    names: tuple[str, ...],
+    listeners: tuple[str, ...],
+    *,
+    as_json: bool,
+    follow: bool,
+) -> int:
+    """
+    Read the journal that twistd upload --journal FILE writes.
+
+    Its older files (FILE.1, FILE.2, ..., FILE.2.gz) are read too, the oldest first.
+    """
+    out, err = streams.out, streams.err
+    reader = Reader(file)
+    fields = {"event": ends, "code": codes, "listener": listeners}
+    wanted = Filter(since, until, peers, fields, names)
+    sums = Totals()
+    show = _Objects(out) if as_json else _Table(out)
+    try:
+        streams.interrupts.release()
+        while True:
+            show.records(_wanted(reader.records(), wanted, sums))
+            if not follow or out.stream is None:
+                break
+            time.sleep(LOOK_AGAIN)
+    except OSError as error:
+        name = error.filename or file
+        err.line(printable(f"{PROGRAM}: {name}: cannot be read: {error.strerror or error}"))
+        return ExitStatus.SOURCE
+    except KeyboardInterrupt:
+        return ExitStatus.INTERRUPTED
+    finally:
+        streams.interrupts.catch()
+    show.sums(sums)
+    if reader.unreadable == 1:
+        err.line(f"{PROGRAM}: 1 line is no record, and was skipped")
+    elif reader.unreadable:
+        err.line(f"{PROGRAM}: {reader.unreadable} lines are no records, and were skipped")
+    for name, why in reader.not_read.items():
+        err.line(printable(f"{PROGRAM}: {name}: {why}: what could not be read of it was skipped"))
+    if out.error is not None:
+        err.line(f"{PROGRAM}: standard output: {out.error.strerror}")
+        return ExitStatus.FAILED
+    return ExitStatus.SOURCE if reader.not_read else ExitStatus.KEPT
+
+
+def _wanted(records: Iterable[Record], wanted: Filter, sums: Totals) -> Iterable[Record]:
+    for record in records:
+        if wanted.wants(record):
+            sums.add(record)
+            yield record
+
+
+class _Objects:
+    """A line of JSON for each record."""
+
+    def __init__(self, out: Output) -> None:
+        self._out = out
+
+    def records(self, records: Iterable[Record]) -> None:
+        _print(self._out, map(encode, records))
+
+    def sums(self, sums: Totals) -> None:
+        """Whoever reads JSON can add."""
+
+
+class _Table:
+    """
+    A line of text for each record.  The columns are as wide as what is usual,
+    because what is to come is not known.
+    """
+
+    def __init__(self, out: Output) -> None:
+        self._out = out
+        self._paint = _painter(out)
+        self._begun = False
+
+    def records(self, records: Iterable[Record]) -> None:
+        _print(self._out, self._lines(records))
+
+    def sums(self, sums: Totals) -> None:
+        kept, refused, lost = sums.uploads.values()
+        self._out.line(
+            f"{kept} kept, {format_size(sums.kept)} ({sums.kept} bytes);"
+            f" {refused} refused; {lost} lost"
+            + (f"; {sums.missing} lines are missing" if sums.missing else "")
+        )
+
+    def _lines(self, records: Iterable[Record]) -> Iterable[str]:
+        for record in records:
+            if record["event"] == GAP:
+                text = _gap(record)
+            else:
+                if not self._begun:
+                    self._begun = True
+                    yield self._paint(_row(_TITLES), "bold")
+                text = _upload(record)
+            text = text if text.isprintable() else printable(text)
+            yield self._paint(text, _STYLES.get(record["event"], ""))
+
+
+_TITLES = ("TIME", "END", "SIZE", "TOOK", "RATE", "PEER", "FILE OR CODE")
+
+_STYLES = {"refused": "yellow", "lost": "red", GAP: "bold red"}
+
+
+def _row(cells: tuple[str, ...]) -> str:
+    when, end, size, took, rate, peer, what = cells
+    return f"{when:<24}  {end:<7}  {size:>10}  {took:>8}  {rate:>12}  {peer:<21}  {what}".rstrip()
+
+
+def _gap(record: Record) -> str:
+    return f"{record['time']}  {record.get('lines', 0)} lines are missing"
+
+
+def _upload(record: Record) -> str:
+    size, seconds = record.get("size") or 0, record.get("seconds") or 0.0
+    what = record.get("name") or record.get("code") or ""
+    if record.get("listener"):
+        what += f"  through {record['listener']}"
+    if record.get("by_silence"):
+        what += "  ended by silence"
+    if record.get("heard") is False:
+        what += "  sender gone before the answer"
+    rate = f"{format_size(size / (seconds or 1e-3))}/s"
+    return _row(
+        (
+            record["time"],
+            record["event"],
+            format_size(size),
+            format_duration(seconds),
+            rate,
+            record.get("peer") or "",
+            what,
+        )
+    )
+
+
+def _print(out: Output, lines: Iterable[str]) -> None:
+    """Print many lines quickly, and no more when nobody reads them."""
+    bunch = []
+    for line in lines:
+        bunch.append(line)
+        if len(bunch) == _AT_A_TIME:
+            out.line("\n".join(bunch))
+            bunch.clear()
+            if out.stream is None:
+                return
+    if bunch:
+        out.line("\n".join(bunch))
+
+
+def _painter(out: Output) -> Callable[[str, str], str]:
+    """What colours a line, where that can be seen and is wanted."""
+    if not out.is_terminal:
+        return lambda text, style: text
+    # Only here, because it takes long.
+    from rich.console import Console  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    console = Console(file=out.stream)
+
+    def paint(text: str, style: str) -> str:
+        if not style:
+            return text
+        with console.capture() as capture:
+            # A str would be read for emoji codes and more.
+            console.print(Text(text, style), soft_wrap=True, end="")
+        return capture.get()
+
+    return paint

@@ -1,0 +1,256 @@
+"""
+The ``twisted-upload`` command: send files, and tell what became of each.
+
+`main` is the one place that meets the signals and the streams of the process; all below
+it has them handed in.
+
+What helps to write a command line (``--help``, ``--version``, Tab) has no time to import
+Twisted: what does something with it is imported when there is something to do.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn
+
+import click
+from click.core import ParameterSource
+from click.shell_completion import CompletionItem
+
+from twisted_upload.cli.common_options import (
+    DEFAULT_DESTINATION,
+    DESTINATION_VARIABLE,
+    Options,
+    answer_option,
+    cacert_option,
+    duration_option,
+    tls_option,
+    understood,
+)
+from twisted_upload.cli.destination import parse_destination
+from twisted_upload.cli.interrupts import Interrupts
+from twisted_upload.cli.streams import PROGRAM, ExitStatus, Output, Streams
+from twisted_upload.core.garbage import Importing
+from twisted_upload.core.printable import printable
+from twisted_upload.version import VERSION
+
+__all__ = ["main", "program"]
+
+_EPILOG = f"""\b
+Exit status:
+  {ExitStatus.KEPT}    every file is kept
+  {ExitStatus.FAILED}    some files failed, for different reasons; or the connection broke
+  {ExitStatus.USAGE}    wrong usage
+  {ExitStatus.NO_CONNECTION}    could not connect
+  {ExitStatus.REFUSED}    refused by the server
+  {ExitStatus.SOURCE}    a local file cannot be read, or changed while it was sent
+  {ExitStatus.UNKNOWN}    outcome unknown: all was sent, but no clear answer came
+  {ExitStatus.TIMED_OUT}  timed out while connecting or sending
+  {ExitStatus.INTERRUPTED}  interrupted (143 by SIGTERM); a line says what is kept
+
+\b
+A first word that is log, ping or serve is another command: it reads a journal of
+uploads, looks whether a server answers, or is the server. twisted-upload log --help
+tells of it; a file of that name is sent as ./log.
+
+\b
+Durations are seconds, or 500ms, 30s, 5m, 2h; 0 is without limit.
+"""
+
+
+def _files(ctx: click.Context, param: click.Parameter, files: tuple[str, ...]) -> tuple[str, ...]:
+    if files.count("-") > 1:
+        raise click.BadParameter("standard input (-) can be sent only once")
+    return files
+
+
+class _Program(click.Command):
+    """Sends files; but a first word may be that of another command."""
+
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        """Of one of them."""
+        if args and args[0] in _WORDS:
+            word, *rest = args
+            return _WORDS[word]().make_context(f"{info_name} {word}", rest, parent, **extra)
+        return super().make_context(info_name, args, parent, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Do what the context is of."""
+        return super().invoke(ctx) if ctx.command is self else ctx.command.invoke(ctx)
+
+
+# Only when they are asked for: together they take as long as all the rest.
+
+
+def _log() -> click.Command:
+    from twisted_upload.cli.log import read_journal  # noqa: PLC0415
+
+    return read_journal
+
+
+def _ping() -> click.Command:
+    from twisted_upload.cli.ping import ping  # noqa: PLC0415
+
+    return ping
+
+
+def _serve() -> click.Command:
+    from twisted_upload.cli.serve import serve_command  # noqa: PLC0415
+
+    return serve_command()
+
+
+_WORDS: Mapping[str, Callable[[], click.Command]] = {
+    "log": _log,
+    "ping": _ping,
+    "serve": _serve,
+}
+
+
+def _complete_file(
+    ctx: click.Context, param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Files; and first of all the words that are none."""
+    first = not any(
+        ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in ctx.params
+    )
+    words = [word for word in _WORDS if incomplete and word.startswith(incomplete)]
+    if not first or not words:
+        return [CompletionItem(incomplete, type="file")]
+    from glob import escape, glob  # noqa: PLC0415
+
+    # A shell completes files itself only where it is offered nothing else.
+    return [CompletionItem(name) for name in (*words, *glob(f"{escape(incomplete)}*"))]
+
+
+@click.command(
+    cls=_Program,
+    epilog=_EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.argument(
+    "files", metavar="FILE...", nargs=-1, required=True, type=click.UNPROCESSED, callback=_files,
+    shell_complete=_complete_file,
+)  # fmt: skip
+@click.option(
+    "--to",
+    metavar="HOST[:PORT]",
+    callback=understood(parse_destination),
+    default=DEFAULT_DESTINATION,
+    envvar=DESTINATION_VARIABLE,
+    help="Server to send to: a name, an address ([::1]:6666 for IPv6), or a client endpoint"
+    " such as tls:server:6667 or unix:/run/upload.sock.  [env var: TWISTED_UPLOAD_TO; default:"
+    " localhost:6666]",
+)
+@tls_option
+@cacert_option
+@click.option(
+    "-j", "--jobs", metavar="N", type=click.IntRange(1, 1000), default=1, show_default=True,
+    help="Send N files at a time.",
+)  # fmt: skip
+@click.option(
+    "--retry", metavar="N", type=click.IntRange(0), default=0, show_default=True,
+    help="Try again up to N times where that is safe: the file is certainly not kept, and the"
+    " failure may pass.",
+)  # fmt: skip
+@click.option(
+    "--retry-unknown", is_flag=True,
+    help="With --retry, try again also where the outcome is unknown; the file may then be kept"
+    " twice.",
+)  # fmt: skip
+@duration_option(
+    "--retry-delay", default="1s",
+    help="Wait so long, about, before the first retry; then twice as long each time, up to a"
+    " minute.",
+)  # fmt: skip
+@answer_option
+@click.option(
+    "--sha256", is_flag=True,
+    help="Tell the SHA-256 of what was sent, though the server may not; a large file is"
+    " slower then.",
+)  # fmt: skip
+@duration_option(
+    "--connect-timeout", default="30s",
+    help="Give up when there is no connection after so long.",
+)  # fmt: skip
+@duration_option(
+    "--stall-timeout", default="60s",
+    help="Give up when not one byte gets through for so long.",
+)  # fmt: skip
+@duration_option(
+    "--answer-timeout", default="5m",
+    help="Give up when all was sent and no answer comes for so long.",
+)  # fmt: skip
+@click.option(
+    "--json", "as_json", is_flag=True,
+    help="Print a JSON object a line for each file: file, outcome (kept, refused, failed,"
+    " unknown), code, name, size, sha256, seconds, attempts, error.",
+)  # fmt: skip
+@click.option(
+    "-q", "--quiet", is_flag=True,
+    help="Print errors only; with --json, the objects only.",
+)  # fmt: skip
+@click.version_option(VERSION, message=f"{PROGRAM} %(version)s")
+def program(**values: Any) -> Options:
+    """
+    Send files to an upload server (twistd upload).
+
+    A FILE that is - is standard input. When the answer is shown, the file is
+    whole and on the server's disk.
+    """
+    return Options(**values)
+
+
+def _sender() -> Callable[[Options, Streams], int]:
+    """What sends files; it takes long to import."""
+    try:
+        with Importing():
+            from twisted_upload.cli.transfer import send  # noqa: PLC0415
+    except OSError as error:  # it is not about the standard output
+        raise ImportError(f"cannot load what sends files: {error.strerror}") from error
+    return send
+
+
+def main(
+    arguments: Sequence[str] | None = None, *, interrupts: Interrupts | None = None
+) -> NoReturn:
+    """
+    The whole command: exits, and never with a traceback.
+
+    :param arguments: instead of those of the command line.
+    :param interrupts: that have been caught so far.
+    """
+    streams = Streams(Output(sys.stdout), Output(sys.stderr), interrupts or Interrupts())
+    out, err = streams.out, streams.err
+    try:
+        done = program.main(
+            None if arguments is None else [*arguments],
+            prog_name=PROGRAM,
+            standalone_mode=False,
+            obj=streams,
+        )
+        if isinstance(done, Options):
+            done = _sender()(done, streams)
+        sys.exit(done)
+    except click.ClickException as error:
+        err.line(printable(f"{PROGRAM}: {error.format_message()}"))
+        sys.exit(ExitStatus.USAGE)
+    except (KeyboardInterrupt, click.Abort):
+        err.line(f"{PROGRAM}: interrupted: nothing kept")
+        sys.exit(ExitStatus.INTERRUPTED)
+    except OSError as error:  # from printing the help
+        out.give_up(error)
+        if out.error is None:
+            sys.exit(ExitStatus.KEPT)
+        err.line(f"{PROGRAM}: standard output: {error.strerror}")
+        sys.exit(ExitStatus.FAILED)
+    except Exception as error:
+        err.line(printable(f"{PROGRAM}: internal error: {error!r}"))
+        sys.exit(ExitStatus.FAILED)

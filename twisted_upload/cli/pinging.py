@@ -1,0 +1,183 @@
+"""
+Whether a server answers, for people.
+
+It connects, sends nothing, and half-closes: a server that works says that it keeps
+no empty files.  Only that shows that it works; a connection alone comes about with
+the kernel of one that stands still.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IStreamClientEndpoint
+
+from twisted_upload.cli.common_options import endpoint_of
+from twisted_upload.cli.destination import Destination
+from twisted_upload.cli.reactor import run_until_done, the_reactor
+from twisted_upload.cli.streams import PROGRAM, ExitStatus, Streams
+from twisted_upload.client.upload import upload
+from twisted_upload.core.printable import printable
+from twisted_upload.core.text import format_duration
+from twisted_upload.errors import (
+    CouldNotConnect,
+    Empty,
+    OutcomeUnknown,
+    UploadError,
+    UploadInterrupted,
+    UploadRefused,
+    UploadTimedOut,
+)
+from twisted_upload.interfaces import Receipt
+
+__all__ = ["look"]
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """
+    What came of it.
+
+    :ivar code: of a refusal; None where the server is ready.
+    :ivar text: for people.
+    :ivar status: to exit with.
+    """
+
+    code: str | None
+    text: str
+    status: int
+
+
+def _judged(result: Receipt | BaseException, timeout: float) -> _End:
+    """What an upload of nothing has come to."""
+    if isinstance(result, Receipt):
+        return _End(None, "it keeps empty files, and has kept one", ExitStatus.KEPT)
+    if isinstance(result, Empty):
+        return _End(None, "nothing was sent, and nothing is kept", ExitStatus.KEPT)
+    if isinstance(result, UploadRefused):
+        return _End(result.code, f"{result.code}: {result.explanation}", ExitStatus.REFUSED)
+    if isinstance(result, CancelledError):
+        result = UploadTimedOut(f"no answer within {format_duration(timeout)}")
+    for kind, code, text, status in _FAILURES:
+        if isinstance(result, kind):
+            return _End(code, f"{text}{result}", status)
+    return _End("internal", f"internal error: {result!r}", ExitStatus.FAILED)
+
+
+_FAILURES: tuple[tuple[type[UploadError], str, str, int], ...] = (
+    (UploadTimedOut, "timed-out", "", ExitStatus.TIMED_OUT),
+    (CouldNotConnect, "could-not-connect", "could not connect: ", ExitStatus.NO_CONNECTION),
+    (OutcomeUnknown, "no-answer", "", ExitStatus.UNKNOWN),
+    (UploadInterrupted, "connection-lost", "", ExitStatus.UNKNOWN),
+)
+
+
+def look(
+    streams: Streams,
+    to: Destination,
+    *,
+    tls: bool,
+    cacert: str | None,
+    timeout: float,
+    answer: str,
+    as_json: bool,
+    quiet: bool,
+) -> int:
+    """
+    Ask a server, and tell what it has said.
+
+    :param timeout: seconds until it must have answered.
+    :return: what to exit with.
+    :raises click.UsageError: the options make no sense after all.
+    """
+    try:
+        reactor = the_reactor()
+    except OSError as error:  # there are no descriptors for one
+        streams.err.line(printable(f"{PROGRAM}: {error.strerror or error}"))
+        return ExitStatus.FAILED
+    asking = _Asking(endpoint_of(to, cacert, reactor, tls=tls), reactor, answer, timeout)
+    failure = run_until_done(reactor, streams.interrupts, asking.ask, asking.cancel)
+    if streams.interrupts.number:
+        streams.err.line(f"{PROGRAM}: interrupted")
+        return 128 + streams.interrupts.number
+    end = _judged(failure or asking.heard, timeout)
+    _show(streams, to.text, end, asking.seconds, as_json=as_json, quiet=quiet)
+    if streams.out.error is not None:
+        streams.err.line(f"{PROGRAM}: standard output: {streams.out.error.strerror}")
+        return end.status or ExitStatus.FAILED
+    return end.status
+
+
+class _Asking:
+    """
+    An upload of nothing.
+
+    :ivar heard: what has come of it.
+    :ivar seconds: that it has taken.
+    """
+
+    def __init__(
+        self, endpoint: IStreamClientEndpoint, reactor: Any, answer: str, timeout: float
+    ) -> None:
+        self.heard: Receipt | BaseException = CancelledError()
+        self.seconds = 0.0
+        self._endpoint = endpoint
+        self._reactor = reactor
+        self._answer = answer
+        self._timeout = timeout
+        self._sent: Deferred[Receipt] | None = None
+        self._cancelled = False
+
+    async def _ask(self) -> None:
+        if self._cancelled:
+            return
+        began = self._reactor.seconds()
+        self._sent = upload(
+            b"",
+            self._endpoint,
+            reactor=self._reactor,
+            answer=self._answer,
+            connect_timeout=self._timeout,
+            stall_timeout=0,
+            answer_timeout=0,
+        )
+        if self._timeout > 0:
+            self._sent.addTimeout(self._timeout, self._reactor, lambda failure, _: failure)
+        try:
+            self.heard = await self._sent
+        except Exception as error:
+            self.heard = error
+        self.seconds = self._reactor.seconds() - began
+
+    def ask(self) -> Deferred[None]:
+        """Ask; fires when there is an end."""
+        return Deferred.fromCoroutine(self._ask())
+
+    def cancel(self, _: int) -> None:
+        """Ask no longer, or not at all."""
+        self._cancelled = True
+        if self._sent is not None:
+            self._sent.cancel()
+
+
+def _show(
+    streams: Streams, to: str, end: _End, seconds: float, *, as_json: bool, quiet: bool
+) -> None:
+    ready = end.status == ExitStatus.KEPT
+    if as_json:
+        said = {
+            "to": to,
+            "ready": ready,
+            "code": end.code,
+            "seconds": round(seconds, 3),
+            "error": None if ready else end.text,
+        }
+        streams.out.line(json.dumps(said))
+    elif ready and not quiet:
+        took = format_duration(seconds)
+        streams.out.line(printable(f"{to} is ready: it answered in {took} ({end.text})"))
+    if not ready and not (as_json and quiet):
+        streams.err.line(printable(f"{PROGRAM}: {to} is not ready: {end.text}"))

@@ -1,0 +1,75 @@
+"""
+Which endpoints a client connects to.
+"""
+
+from __future__ import annotations
+
+import ssl
+from typing import Any, cast
+
+from twisted.internet.abstract import isIPAddress, isIPv6Address
+from twisted.internet.endpoints import (
+    HostnameEndpoint,
+    TCP4ClientEndpoint,
+    TCP6ClientEndpoint,
+    clientFromString,
+)
+from twisted.internet.interfaces import IStreamClientEndpoint
+
+from twisted_upload.net.addresses import split_description
+from twisted_upload.net.tls.certificates import trusting
+from twisted_upload.net.tls.endpoints import TLSClientEndpoint
+
+__all__ = ["client_endpoint", "host_endpoint"]
+
+_A_DAY = 24 * 3600.0
+
+
+def client_endpoint(reactor: Any, description: str) -> IStreamClientEndpoint:
+    """
+    An endpoint from a client endpoint string of Twisted, or of ours:
+    ``tls:server:6667``, ``tls:[::1]:6667:cacert=/etc/ca.pem``.
+
+    :raises ValueError: it is not one, or its ``cacert`` cannot be used; the
+        text says which.
+    """
+    kind, _, arguments = description.partition(":")
+    try:
+        if kind == "tls":
+            return _tls_endpoint(reactor, arguments)
+        return cast(IStreamClientEndpoint, clientFromString(reactor, description))
+    except Exception as error:
+        raise ValueError(f"{description!r} is not a client endpoint: {error}") from error
+
+
+def host_endpoint(
+    reactor: Any, host: str, port: int, context: ssl.SSLContext | None = None
+) -> IStreamClientEndpoint:
+    """
+    What connects to a server, for as long as the kernel tries: whoever has less
+    patience cancels it.
+
+    :param host: a name or an address.
+    :param context: for TLS: whom to trust.
+    :raises ValueError: no server can have that name.
+    """
+    # A literal is not looked up: the look-up would lose the zone of fe80::1%eth0.
+    kind: Any = HostnameEndpoint
+    if isIPAddress(host):
+        kind = TCP4ClientEndpoint
+    elif isIPv6Address(host):
+        kind = TCP6ClientEndpoint
+    endpoint = cast(IStreamClientEndpoint, kind(reactor, host, port, _A_DAY))
+    if context is None:
+        return endpoint
+    return TLSClientEndpoint(endpoint, context, host, reactor)
+
+
+def _tls_endpoint(reactor: Any, arguments: str) -> IStreamClientEndpoint:
+    values, named = split_description(arguments)
+    if len(values) != 2 or not values[0] or named.keys() - {"cacert"}:
+        raise ValueError("it is tls:HOST:PORT[:cacert=FILE]")
+    host, port = values
+    if not (port.isascii() and port.isdigit()) or not 1 <= int(port) <= 65535:
+        raise ValueError(f"{port!r} is not a port number from 1 to 65535")
+    return host_endpoint(reactor, host.strip("[]"), int(port), trusting(named.get("cacert")))

@@ -1,0 +1,310 @@
+"""
+What is in force: of all that the command line, the environment, a file and the
+defaults say, the first that says something.
+
+A listener is one door: where it listens, where its files go, its limits.  A file
+may have several, each with values of its own where the rest of the file has
+others; what the environment or the command line say goes over both.  Without
+any in a file there is one, and it is named after where it listens.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from twisted_upload.config.facing import limits_of
+from twisted_upload.config.options import CONFIG, OPTIONS, Option
+from twisted_upload.config.sources import (
+    File,
+    Layer,
+    SourcedValue,
+    Text,
+    absolute,
+    from_environment,
+    read_file,
+)
+from twisted_upload.errors import WrongConfiguration
+
+__all__ = ["HANDED", "Configuration", "Listener", "Setting", "configure"]
+
+DEFAULT_PORT = "6666"
+DEFAULT = "default"
+
+HANDED = "LISTEN_FDS"
+"""The source of what is so because the service manager has handed over sockets."""
+
+_WHERE = ("port", "listen")
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """
+    A value in force.
+
+    :ivar text: as it was given; None where nothing was, and there is no default.
+    :ivar source: who gave it: ``--port``, ``TWISTED_UPLOAD_PORT``,
+        ``/etc/x.toml: port``, ``default``.
+    :ivar value: what it means.
+    """
+
+    option: Option
+    text: Text | None
+    source: str
+    value: Any
+
+    def named(self, value: str) -> str:
+        """For people: one value of it, and who wants it."""
+        source = f"--{self.option.name}" if self.source == DEFAULT else self.source
+        return f"{source} {value}"
+
+
+class _Settings(Mapping[str, Any]):
+    """Values by the names of their options."""
+
+    def __init__(self, settings: Mapping[str, Setting]) -> None:
+        self.settings = settings
+
+    def __getitem__(self, name: str) -> Any:
+        return self.settings[name].value
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.settings)
+
+    def __len__(self) -> int:
+        return len(self.settings)
+
+
+class Listener(_Settings):
+    """
+    The values of one listener: its own, and those of the whole daemon.
+
+    :ivar name: unique, of ``a`` to ``z``, ``0`` to ``9`` and ``-``.
+    """
+
+    def __init__(self, name: str, settings: Mapping[str, Setting]) -> None:
+        super().__init__(settings)
+        self.name = name
+
+
+class Configuration(_Settings):
+    """
+    The values of the whole daemon (of what a listener may have for itself, ask
+    the listener), and its listeners.
+
+    :ivar file: the absolute path of the file, where there is one.
+    :ivar listeners: at least one.
+    :ivar named: the listeners have their names from the file.
+    """
+
+    def __init__(
+        self,
+        settings: Mapping[str, Setting],
+        listeners: Sequence[Listener],
+        *,
+        named: bool,
+        file: str | None = None,
+    ) -> None:
+        super().__init__(settings)
+        self.listeners = tuple(listeners)
+        self.named = named
+        self.file = file
+
+    def to_json(self) -> str:
+        """All of it in one line, for `from_json` in another process, wherever that is."""
+        return json.dumps(
+            {
+                "settings": _plain(self.settings),
+                "listeners": [[it.name, _plain(it.settings)] for it in self.listeners],
+                "named": self.named,
+                "file": self.file,
+            }
+        )
+
+    @classmethod
+    def from_json(cls, line: str) -> Configuration:
+        """The same configuration again."""
+        plain = json.loads(line)
+        return cls(
+            _from_plain(plain["settings"]),
+            [Listener(name, _from_plain(settings)) for name, settings in plain["listeners"]],
+            named=plain["named"],
+            file=plain["file"],
+        )
+
+
+def configure(
+    command_line: Layer,
+    environment: Mapping[str, str],
+    base: str,
+    *,
+    handed: Collection[str] = (),
+) -> Configuration:
+    """
+    Find what is in force.  Reads the file, where one is named.
+
+    To be done again when the file may have changed.
+
+    :param base: the folder that relative paths are relative to.
+    :param handed: the names of sockets that the service manager has opened.  They
+        go to the listeners of the same names, and all of them to one that is
+        alone, unless these say where they listen.
+    :raises WrongConfiguration: something in it makes no sense; the text names
+        the option, the variable, or the file and the key.
+    """
+    variables = from_environment(environment)
+    file, path = File({}), None
+    config = command_line.get(CONFIG.name) or variables.get(CONFIG.name)
+    if config is not None:
+        path = absolute(str(config.text), base)
+        file = read_file(path, config.source)
+    over = {**variables, **command_line}
+    if file.listeners:
+        for name in _WHERE:
+            given = over.get(name) or file.top.get(name)
+            if given is not None:
+                raise WrongConfiguration(
+                    f"{given.source}: the listeners in {path} say where they listen"
+                )
+        listeners = [
+            Listener(
+                name, _in_force(_of_listener(f"{path}: listener {name}", own, over, file), base)
+            )
+            for name, own in _where_handed(file.listeners, handed)
+        ]
+    else:
+        settings = _in_force(_of_the_only_one({**file.top, **over}, handed), base)
+        listeners = [Listener(_name(settings), settings)]
+    for listener in listeners:
+        _agree(listener)
+    _agree_on_programs(listeners)
+    whole = {it.name: listeners[0].settings[it.name] for it in OPTIONS if not it.per_listener}
+    return Configuration(whole, listeners, named=bool(file.listeners), file=path)
+
+
+def _of_listener(label: str, own: Layer, over: Layer, file: File) -> Layer:
+    given = {**file.top, **own, **over}
+    if "port" not in own and ("listen" not in own or not own["listen"].text):
+        raise WrongConfiguration(f"{label}: it has neither port nor listen")
+    if "port" not in own:
+        if "interface" in own and own["interface"].text:
+            raise _interface_alone(own["interface"])
+        given.pop("interface", None)  # for those that have a port
+    return given
+
+
+def _where_handed(
+    listeners: Sequence[tuple[str, Layer]], handed: Collection[str]
+) -> Iterator[tuple[str, Layer]]:
+    for name, own in listeners:
+        if name in handed and not own.keys() & _WHERE:
+            yield name, {**own, "listen": SourcedValue((f"systemd:{name}",), HANDED)}
+        else:
+            yield name, own
+
+
+def _of_the_only_one(given: Layer, handed: Collection[str]) -> Layer:
+    if "port" in given:
+        return given
+    if handed and "listen" not in given:
+        given = {**given, "listen": SourcedValue(("systemd",), HANDED)}
+    if "listen" not in given or not given["listen"].text:
+        return {**given, "port": SourcedValue(DEFAULT_PORT, DEFAULT)}
+    if "interface" in given and given["interface"].text:
+        raise _interface_alone(given["interface"])
+    return given
+
+
+def _interface_alone(interface: SourcedValue) -> WrongConfiguration:
+    return WrongConfiguration(
+        f"{interface.source}: it goes with a port; an endpoint to listen on names its own"
+        " (tcp:6666:interface=127.0.0.1)"
+    )
+
+
+def _in_force(given: Layer, base: str) -> dict[str, Setting]:
+    return {option.name: _setting(option, given.get(option.name), base) for option in OPTIONS}
+
+
+def _setting(option: Option, given: SourcedValue | None, base: str) -> Setting:
+    if given is None:
+        absent: Text | None = option.default
+        if option.flag:
+            absent = False
+        elif option.repeatable:
+            absent = ()
+        text, source = absent, DEFAULT
+    else:
+        text, source = given.text, given.source
+    if option.path and text:
+        # What follows may be somewhere else, and must mean the same there.
+        text = absolute(str(text), base)
+    try:
+        return Setting(option, text, source, _value(option, text))
+    except ValueError as error:
+        raise WrongConfiguration(f"{source}: {error}") from None
+
+
+def _value(option: Option, text: Text | None) -> Any:
+    if isinstance(text, tuple):
+        return [option.convert(one) for one in text]
+    return option.convert(text) if isinstance(text, str) else text
+
+
+def _agree(listener: Listener) -> None:
+    """
+    :raises WrongConfiguration: values that make sense alone do not go together.
+    """
+    if 0 < listener["idle-timeout"] <= listener["finish-after-idle"]:
+        setting = listener.settings["finish-after-idle"]
+        raise WrongConfiguration(
+            f"{setting.source}: it must be shorter than idle-timeout"
+            f" ({listener['idle-timeout']:g} s)"
+        )
+    try:
+        limits_of(listener)
+    except ValueError as error:
+        name, _, text = str(error).partition(": ")
+        raise WrongConfiguration(f"{listener.settings[name].source}: {text}") from None
+
+
+def _agree_on_programs(listeners: Sequence[Listener]) -> None:
+    """
+    What a dead daemon leaves in a directory is left for one program.
+
+    :raises WrongConfiguration: two are to be started for files of one directory.
+    """
+    programs: dict[str, Listener] = {}
+    for listener in listeners:
+        if listener["on-upload"]:
+            other = programs.setdefault(listener["directory"], listener)
+            if other["on-upload"] != listener["on-upload"]:
+                raise WrongConfiguration(
+                    f"{listener.settings['on-upload'].source}: listener {other.name} starts"
+                    " another program for files of the same directory"
+                )
+
+
+def _name(settings: Mapping[str, Setting]) -> str:
+    """Of the only listener: ``tcp-6666``, ``unix-run-upload-sock``."""
+    port, listen = settings["port"].text, settings["listen"].value
+    endpoint = f"tcp:{port}" if port is not None else listen[0]
+    kind, _, rest = endpoint.lower().partition(":")
+    return re.sub("[^a-z0-9]+", "-", f"{kind} {rest.partition(':')[0]}").strip("-") or "upload"
+
+
+def _plain(settings: Mapping[str, Setting]) -> dict[str, list[Any]]:
+    return {name: [setting.text, setting.source] for name, setting in settings.items()}
+
+
+def _from_plain(plain: Mapping[str, list[Any]]) -> dict[str, Setting]:
+    settings = {}
+    for option in OPTIONS:
+        if option.name in plain:
+            text, source = plain[option.name]
+            text = tuple(text) if option.repeatable else text
+            settings[option.name] = Setting(option, text, source, _value(option, text))
+    return settings

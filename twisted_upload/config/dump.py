@@ -1,0 +1,76 @@
+"""
+A configuration written as a file that says the same, for ``--print-config``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+
+from twisted_upload.config.configuration import Configuration, Setting
+from twisted_upload.config.options import OPTIONS, Option
+from twisted_upload.config.sources import LISTENER, Text
+from twisted_upload.core.printable import printable
+from twisted_upload.errors import WrongConfiguration
+
+__all__ = ["toml_text"]
+
+_COMMENTS_AT = 32
+
+_INTEGER = re.compile("0|[1-9][0-9]{0,17}")  # that every reader of TOML understands
+
+
+def toml_text(configuration: Configuration) -> str:
+    """
+    TOML, each line with the source of its value in a comment.
+
+    As a configuration file it gives the same values, wherever it is read.
+
+    :raises WrongConfiguration: a value cannot be written in TOML.
+    """
+    lines: list[str] = []
+    if configuration.named:
+        lines += _lines(configuration.settings, (o for o in OPTIONS if not o.per_listener))
+        for listener in configuration.listeners:
+            lines += ["", f"[[{LISTENER}]]"]
+            lines += [_commented(f'name = "{listener.name}"', configuration.file or "")]
+            lines += _lines(listener.settings, (o for o in OPTIONS if o.per_listener))
+    else:
+        lines += _lines(configuration.listeners[0].settings, OPTIONS)
+    return "\n".join(lines) + "\n"
+
+
+def _lines(settings: Mapping[str, Setting], options: Iterable[Option]) -> Iterator[str]:
+    for option in options:
+        setting = settings[option.name]
+        if setting.text is None:
+            yield _commented(f"# {option.name} is not set", setting.source)
+        else:
+            text = _value(option, setting.text, setting.source)
+            yield _commented(f"{option.name} = {text}", setting.source)
+
+
+def _commented(text: str, comment: str) -> str:
+    return f"{text:{_COMMENTS_AT}}  # {printable(comment)}"
+
+
+def _value(option: Option, text: Text, source: str) -> str:
+    if isinstance(text, bool):
+        return "true" if text else "false"
+    if isinstance(text, tuple):
+        return f"[{', '.join(_string(one, source) for one in text)}]"
+    if _INTEGER.fullmatch(text) and not option.digits:
+        return text
+    return _string(text, source)
+
+
+def _string(text: str, source: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise WrongConfiguration(
+            f"{source}: {printable(text)} is not UTF-8, and cannot be written in TOML"
+        ) from None
+    # The escapes of JSON are escapes of TOML, which wants one more.
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

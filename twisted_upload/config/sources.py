@@ -1,0 +1,205 @@
+"""
+The layers of a configuration: what the environment says, and what a file says.
+
+Each gives texts, as they would be on the command line, and remembers where
+every one of them comes from.  What they mean, and which of them is in force, is
+found in `twisted_upload.config.configuration`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from twisted_upload.config.options import CONFIG, OPTIONS, PREFIX, Option
+from twisted_upload.errors import WrongConfiguration
+
+__all__ = [
+    "LISTENER",
+    "File",
+    "Layer",
+    "SourcedValue",
+    "Text",
+    "absolute",
+    "from_environment",
+    "nearest",
+    "read_file",
+]
+
+LARGEST_FILE = 1024 * 1024
+"""Bytes of the largest configuration file."""
+
+LISTENER = "listener"
+"""The name of a listener's table."""
+
+_OF_THE_CLIENT = {"TWISTED_UPLOAD_TO"}
+_YES, _NO = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
+_LISTENER_NAME = re.compile(r"[a-z0-9-]+\Z")
+
+Text = str | bool | tuple[str, ...]
+"""A value as it was given; a truth of a flag, all of them of what is repeatable."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourcedValue:
+    """
+    A value that somebody has given.
+
+    :ivar source: where: ``--port``, ``TWISTED_UPLOAD_PORT``, ``/etc/x.toml: port``.
+    """
+
+    text: Text
+    source: str
+
+
+Layer = Mapping[str, SourcedValue]
+"""What one source says, by the names of the options."""
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """
+    What a configuration file says.
+
+    :ivar top: of the whole daemon, and of listeners that do not say otherwise.
+    :ivar listeners: each with its name, in their order.
+    """
+
+    top: Layer
+    listeners: tuple[tuple[str, Layer], ...] = ()
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The one of the known names that was meant most likely."""
+    return difflib.get_close_matches(name, sorted(known), 1, 0.0)[0]
+
+
+def from_environment(environment: Mapping[str, str]) -> Layer:
+    """
+    What the environment says.
+
+    A repeatable option has its values separated by spaces; a flag is ``yes`` or
+    ``no``.
+
+    :raises WrongConfiguration: a variable begins with ``TWISTED_UPLOAD_`` and
+        is none of ours, or a flag is neither.
+    """
+    variables = {option.variable: option for option in (*OPTIONS, CONFIG)}
+    layer = {}
+    for name, text in environment.items():
+        if not name.startswith(PREFIX) or name in _OF_THE_CLIENT:
+            continue
+        option = variables.get(name)
+        if option is None:
+            raise WrongConfiguration(
+                f"{name}: there is no such variable; the nearest is {nearest(name, variables)}"
+            )
+        given: Text = text
+        if option.flag:
+            given = _truth(text, name)
+        elif option.repeatable:
+            given = (*text.split(),)
+        layer[option.name] = SourcedValue(given, name)
+    return layer
+
+
+def read_file(path: str, named_by: str) -> File:
+    """
+    What a configuration file says.
+
+    :param named_by: what has named the file.
+    :raises WrongConfiguration: it cannot be read, is not TOML, or has a key
+        that is unknown or stands in the wrong place.
+    """
+    try:
+        with open(path, "rb") as file:
+            data = file.read(LARGEST_FILE + 1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise WrongConfiguration(f"{named_by}: cannot read {path}: {reason}") from error
+    if len(data) > LARGEST_FILE:
+        raise WrongConfiguration(f"{named_by}: {path} is larger than 1 MiB")
+    import tomllib  # noqa: PLC0415 - for those who have a file
+
+    try:
+        document = tomllib.loads(data.decode())
+    except UnicodeDecodeError as error:
+        raise WrongConfiguration(f"{path}: it is not UTF-8 at byte {error.start}") from error
+    except (ValueError, RecursionError) as error:
+        raise WrongConfiguration(f"{path}: it is not TOML: {error}") from error
+    tables = document.pop(LISTENER, [])
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        raise WrongConfiguration(f"{path}: {LISTENER}: write it as a table, [[{LISTENER}]]")
+    top = _layer(document, f"{path}: ", OPTIONS, LISTENER)
+    return File(top, tuple(_listeners(tables, path)))
+
+
+def _listeners(tables: list[dict[str, Any]], path: str) -> Iterable[tuple[str, Layer]]:
+    allowed = [option for option in OPTIONS if option.per_listener]
+    names = set()
+    for number, table in enumerate(tables, 1):
+        name = table.pop("name", None)
+        if name is None:
+            raise WrongConfiguration(f"{path}: {LISTENER} {number}: it has no name")
+        if not isinstance(name, str) or not _LISTENER_NAME.match(name):
+            raise WrongConfiguration(
+                f"{path}: {LISTENER} {number}: name: {name!r} does not consist of a to z,"
+                " 0 to 9 and -"
+            )
+        if name in names:
+            raise WrongConfiguration(f"{path}: {LISTENER} {number}: name: there are two {name!r}")
+        names.add(name)
+        yield name, _layer(table, f"{path}: {LISTENER} {name}: ", allowed, "name")
+
+
+def _layer(
+    table: Mapping[str, Any], where: str, allowed: Iterable[Option], also: str
+) -> dict[str, SourcedValue]:
+    known = {option.name: option for option in allowed}
+    layer = {}
+    for key, value in table.items():
+        option = known.get(key)
+        source = f"{where}{key}"
+        if option is not None:
+            layer[key] = SourcedValue(_text(option, value, source), source)
+        elif key in {option.name for option in OPTIONS}:
+            raise WrongConfiguration(f"{source}: it is for the whole daemon, not for one listener")
+        else:
+            raise WrongConfiguration(
+                f"{source}: there is no such key; the nearest is {nearest(key, [*known, also])}"
+            )
+    return layer
+
+
+def _text(option: Option, value: Any, source: str) -> Text:
+    if option.flag:
+        return value if isinstance(value, bool) else _truth(_word(option, value, source), source)
+    if option.repeatable:
+        several = value if isinstance(value, list) else [value]
+        return tuple(_word(option, one, source) for one in several)
+    return _word(option, value, source)
+
+
+def _word(option: Option, value: Any, source: str) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise WrongConfiguration(f"{source}: {value!r} is neither a text nor a number")
+    if option.digits:
+        raise WrongConfiguration(f'{source}: write it as a text, such as "{option.default}"')
+    return str(value)
+
+
+def _truth(text: str, source: str) -> bool:
+    if text.lower() not in _YES + _NO:
+        raise WrongConfiguration(f"{source}: {text!r} is neither yes nor no")
+    return text.lower() in _YES
+
+
+def absolute(path: str, base: str) -> str:
+    """A path without the folder that it is relative to."""
+    return os.path.abspath(os.path.join(base, path))

@@ -1,0 +1,238 @@
+"""
+What the values of options mean: from text, as a command line has it, to bytes,
+seconds, numbers.
+
+Each function raises `ValueError` with a text that says what is understood.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import shlex
+
+from twisted_upload.core.answers import FAILURE
+from twisted_upload.core.suffixes import is_suffix
+from twisted_upload.core.text import Reserve, parse_size
+from twisted_upload.net.networks import Network, parse_network
+from twisted_upload.observability.records import JSON, TEXT
+
+__all__ = [
+    "parse_answer",
+    "parse_attempts",
+    "parse_command",
+    "parse_connections",
+    "parse_count",
+    "parse_directory",
+    "parse_host",
+    "parse_interface",
+    "parse_jobs",
+    "parse_keep",
+    "parse_log_format",
+    "parse_metrics",
+    "parse_mode",
+    "parse_number",
+    "parse_path",
+    "parse_port",
+    "parse_reserve",
+    "parse_suffix",
+    "parse_text",
+    "parse_threads",
+    "parse_trusted_proxy",
+    "parse_workers",
+]
+
+_UNIX = "unix"
+
+# Nothing of what Python takes for a number beside digits, and not too many of those.
+_NUMBER = re.compile("[0-9]{1,20}")
+_MODE = re.compile("(?:0o?)?[0-7]{3}")
+_SHARE = re.compile(r"[0-9]{1,20}(?:\.[0-9]{1,20})?")
+
+
+def parse_text(text: str) -> str:
+    """Anything; what it means is known later."""
+    return text
+
+
+def parse_number(text: str, most: int, least: int = 1) -> int:
+    """A whole number within bounds, both of which may be."""
+    number = int(text) if _NUMBER.fullmatch(text) else -1
+    if not least <= number <= most:
+        raise ValueError(f"{text!r} is not a number from {least} to {most}")
+    return number
+
+
+def parse_port(text: str) -> int:
+    """A TCP port; 0 is any that is free."""
+    try:
+        return parse_number(text, 65535, 0)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a port number from 0 to 65535") from None
+
+
+def parse_interface(text: str) -> str:
+    """An address of this machine, or empty for all of them."""
+    if text:
+        try:
+            ipaddress.ip_address(text)
+        except ValueError:
+            raise ValueError(f"{text!r} is not an IPv4 or IPv6 address") from None
+    return text
+
+
+def parse_suffix(text: str) -> str:
+    """``auto``, or the end of a file's name."""
+    if text != "auto" and not is_suffix(text):
+        raise ValueError(f"{text!r} is neither auto, nor empty, nor a suffix such as .jpg")
+    return text
+
+
+def parse_answer(text: str) -> str:
+    """One line that nobody takes for a refusal."""
+    if not text or len(text.encode("utf-8", "replace")) > 1024:
+        raise ValueError("the answer must have 1 to 1024 bytes")
+    if text.startswith(FAILURE):
+        raise ValueError(f"{text!r} would be taken for a refusal")
+    if any(ord(character) < 32 for character in text):
+        raise ValueError("the answer must be one line without control characters")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("the answer is not UTF-8") from None
+    return text
+
+
+def parse_command(text: str) -> tuple[str, ...]:
+    """
+    A program and its arguments, quoted as for a shell, which never sees them;
+    empty for none.
+    """
+    if "\0" in text:
+        raise ValueError("it must not contain a NUL")
+    try:
+        arguments = tuple(shlex.split(text))
+    except ValueError as error:
+        raise ValueError(f"{text!r} is not a command: {str(error).lower()}") from None
+    if arguments and not arguments[0]:
+        raise ValueError("it begins with an empty name")
+    if arguments and "/" in arguments[0] and not os.path.isabs(arguments[0]):
+        raise ValueError(
+            f"{arguments[0]!r} must be an absolute path, or a name that is on the PATH"
+        )
+    return arguments
+
+
+def parse_trusted_proxy(text: str) -> Network | None:
+    """
+    A network that balancers are in; `None` for ``unix``: a unix socket.
+
+    :raises ValueError: it is neither.
+    """
+    return None if text.strip() == _UNIX else parse_network(text)
+
+
+def parse_directory(text: str) -> str:
+    """The path of a directory, which need not exist."""
+    if not text or "\0" in text:
+        raise ValueError("it must not be empty")
+    return text
+
+
+def parse_mode(text: str) -> int:
+    """Permissions, from octal digits."""
+    mode = int(text, 8) if _MODE.fullmatch(text) else -1
+    if not 0o400 <= mode <= 0o777 or not mode & 0o400:
+        raise ValueError(f"{text!r} is not an octal mode such as 0640 that its owner can read")
+    return mode
+
+
+def parse_workers(text: str) -> int:
+    """How many processes; ``auto`` is one for each core that we may use."""
+    if text == "auto":
+        return len(os.sched_getaffinity(0))
+    return parse_number(text, 64)
+
+
+def parse_count(text: str) -> int:
+    """How many of something, from 0."""
+    return parse_number(text, 1_000_000, 0)
+
+
+def parse_connections(text: str) -> int | None:
+    """How many connections; `None` for ``auto``."""
+    return None if text == "auto" else parse_number(text, 1_000_000)
+
+
+def parse_jobs(text: str) -> int:
+    """How many programs may run at a time."""
+    return parse_number(text, 64)
+
+
+def parse_attempts(text: str) -> int:
+    """How often a program may fail."""
+    return parse_number(text, 1000)
+
+
+def parse_threads(text: str) -> int:
+    """How many threads."""
+    return parse_number(text, 256)
+
+
+def parse_keep(text: str) -> int:
+    """How many old files."""
+    return parse_number(text, 1000, 0)
+
+
+def parse_path(text: str) -> str:
+    """The path of a file, which need not exist."""
+    return parse_directory(text)
+
+
+def parse_log_format(text: str) -> str:
+    """How the log is written."""
+    if text not in (TEXT, JSON):
+        raise ValueError(f"{text!r} is neither {TEXT} nor {JSON}")
+    return text
+
+
+def parse_reserve(text: str) -> Reserve:
+    """A size, or a share of the file system such as ``1%``."""
+    if not text.rstrip().endswith("%"):
+        return Reserve(size=parse_size(text))
+    number = text.strip()[:-1]
+    percent = float(number) if _SHARE.fullmatch(number) else -1.0
+    if not 0 <= percent < 100:
+        raise ValueError(f"{text!r} is not a share such as 1% or a size such as 5G")
+    return Reserve(percent=percent)
+
+
+def parse_host(text: str) -> str:
+    """The name of a host, in lower case."""
+    name = text.lower().rstrip(".")
+    if not re.fullmatch(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*", name) or len(name) > 253:
+        raise ValueError(f"{text!r} is not the name of a host such as upload.example.com")
+    return name
+
+
+def parse_metrics(text: str) -> str:
+    """
+    A server endpoint, on the loopback interface unless it names another; from a
+    port, an endpoint, or nothing.
+    """
+    if not text:
+        return ""
+    kind, _, rest = (f"tcp:{text}" if text.isdigit() else text).partition(":")
+    if kind not in ("tcp", "tcp4", "tcp6", "unix", "systemd") or not rest:
+        raise ValueError(
+            f"{text!r} is neither a port such as 9464 nor a server endpoint such as"
+            " tcp:9464:interface=192.0.2.1, unix:/run/metrics.sock or systemd:metrics"
+        )
+    if kind.startswith("tcp"):
+        port, *more = rest.split(":")
+        parse_port(port.removeprefix("port="))
+        if not any(it.startswith("interface=") for it in more):
+            loopback = r"\:\:1" if kind == "tcp6" else "127.0.0.1"
+            rest += f":interface={loopback}"
+    return f"{kind}:{rest}"

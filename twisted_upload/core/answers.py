@@ -1,0 +1,155 @@
+r"""
+What a sender hears, written and read in this one place.
+
+========================  =====================================================
+the upload was            the answer is
+========================  =====================================================
+kept                      ``上传成功`` in UTF-8: 12 bytes, no newline; or the
+                          text that the operator chose
+kept, with receipts       ``上传成功 NAME SIZE SHA256\n``
+refused                   ``上传失败: CODE explanation\n``
+========================  =====================================================
+
+The codes are those of `CODES`, a closed list.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from twisted_upload.core.printable import printable
+from twisted_upload.errors import (
+    Busy,
+    Empty,
+    NoSpace,
+    NotAllowed,
+    ShuttingDown,
+    StoreFailed,
+    TimedOut,
+    TooLarge,
+    UploadRefused,
+)
+
+if TYPE_CHECKING:  # it imports Twisted, which the options need not wait for
+    from twisted_upload.interfaces import Receipt
+
+__all__ = [
+    "CODES",
+    "FAILURE",
+    "LONGEST_ANSWER",
+    "SUCCESS",
+    "StoredAnswer",
+    "kept_answer",
+    "quoted",
+    "read_answer",
+    "refused_answer",
+    "speaks_tls",
+]
+
+SUCCESS = "上传成功"
+"""Upload succeeded."""
+
+FAILURE = "上传失败"
+"""Upload failed."""
+
+LONGEST_ANSWER = 4096
+"""Bytes of an answer that a client reads at the most."""
+
+CODES: Mapping[str, type[UploadRefused]] = MappingProxyType(
+    {
+        refusal.code: refusal
+        for refusal in (
+            Empty,
+            TooLarge,
+            TimedOut,
+            Busy,
+            NotAllowed,
+            NoSpace,
+            StoreFailed,
+            ShuttingDown,
+        )
+    }
+)
+
+_REFUSED = re.compile(rf"{FAILURE}: ?([a-z-]{{1,64}})(?: ([^\n]*))?\n?\Z")
+_RECEIPT = re.compile(r" (\S{1,255}) ([0-9]{1,20}) ([0-9a-f]{64})\n\Z")
+
+_LONGEST_EXPLANATION = 500
+_LONGEST_QUOTATION = 60
+
+_TLS_ALERT = re.compile(rb"\x15\x03[\x00-\x04]\x00\x02[\x01\x02].", re.DOTALL)
+"""RFC 8446, sections 5.1 and 6."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAnswer:
+    """
+    Success, as read from the wire.
+
+    The three fields are ``None`` where the server sends no receipts.
+    """
+
+    name: str | None = None
+    size: int | None = None
+    sha256: str | None = None
+
+
+def kept_answer(receipt: Receipt, text: str = SUCCESS, *, receipts: bool = False) -> bytes:
+    """The bytes that say that an upload is kept."""
+    if not receipts:
+        return text.encode()
+    return f"{text} {receipt.name} {receipt.size} {receipt.sha256}\n".encode()
+
+
+def refused_answer(refusal: UploadRefused) -> bytes:
+    """The bytes that say that an upload is refused, and why."""
+    return f"{FAILURE}: {refusal.code} {refusal.explanation}\n".encode()
+
+
+def read_answer(answer: bytes, text: str = SUCCESS) -> StoredAnswer | UploadRefused | None:
+    """
+    Understand what a server said.
+
+    :param answer: all the bytes that it sent.
+    :param text: the words that mean success on that server.
+    :return: success, the refusal, or ``None`` where it is neither.  A code
+        that is not in `CODES` (of a newer server) is an `UploadRefused` with
+        that code.
+    """
+    said = answer.decode("utf-8", "replace")
+    refused = _REFUSED.match(said)
+    if refused is not None:
+        code, explanation = refused.groups()
+        explanation = _printable(explanation or "")[:_LONGEST_EXPLANATION]
+        refusal = CODES.get(code, UploadRefused)(explanation)
+        refusal.code = code
+        return refusal
+    if said.strip() == text.strip():
+        return StoredAnswer()
+    if said.startswith(text):
+        receipt = _RECEIPT.match(said, len(text))
+        if receipt is not None:
+            name, size, sha256 = receipt.groups()
+            return StoredAnswer(_printable(name), int(size), sha256)
+    return None
+
+
+def quoted(answer: bytes) -> str:
+    """The beginning of an answer that is not understood, for people."""
+    said = answer[: LONGEST_ANSWER + 1].decode("utf-8", "replace").strip()
+    more = "..." if len(said) > _LONGEST_QUOTATION else ""
+    return f'"{printable(said[:_LONGEST_QUOTATION])}{more}"'
+
+
+def speaks_tls(answer: bytes) -> bool:
+    """Whether it is what a server that speaks TLS says to whoever does not."""
+    return _TLS_ALERT.match(answer) is not None
+
+
+def _printable(text: str) -> str:
+    """What a server said, harmless for a terminal."""
+    return "".join(character if character.isprintable() else "?" for character in text)

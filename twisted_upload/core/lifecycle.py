@@ -1,0 +1,352 @@
+"""
+What may happen to an upload, and when.
+
+No sockets, files or clocks here: a door tells the machine what has happened
+(`Upload`), and the machine tells the door what the sender must hear and how it
+ended (`ISender`), and tells the store what to keep.
+
+Two rules for whoever changes this file:
+
+1. An upload ends exactly once: kept, refused or lost.
+2. Success is said when, and only when, the store has said kept.
+
+=========  ==========================  =========================================
+state      meaning                     what may happen there
+=========  ==========================  =========================================
+waiting    nothing has come yet        first bytes, the end, refusal, loss
+receiving  bytes go to the store       bytes, the end, refusal, loss
+storing    the store is keeping it     kept, refusal, loss
+unheard    the same, nobody listens    kept, refusal, loss
+over       it has ended                nothing matters any more
+=========  ==========================  =========================================
+
+Each input returns ``None``, so that one which arrives during another waits for
+it: a store that answers at once is no special case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from twisted.internet.defer import CancelledError
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from twisted_upload.core.state_machine import Machine, State
+from twisted_upload.errors import Empty, StoreFailed, UploadRefused
+from twisted_upload.interfaces import Arrival, IIncomingUpload, IUploadStore, Receipt
+
+__all__ = ["ISender", "Upload", "new_upload"]
+
+
+class ISender(Protocol):
+    """What the machine asks of a door."""
+
+    def arrival(self) -> Arrival:
+        """What is known of the sender, now that its first byte has come."""
+
+    def began(self, incoming: IIncomingUpload) -> None:
+        """Bytes will go to this consumer: register with it as its producer."""
+
+    def tell_kept(self, receipt: Receipt) -> None:
+        """Let the sender hear that its upload is kept, and part."""
+
+    def tell_refused(self, refusal: UploadRefused) -> None:
+        """Let the sender hear why its upload is not kept, and part."""
+
+    def report_kept(self, receipt: Receipt, *, by_silence: bool, heard: bool) -> None:
+        """It has ended: kept.  ``heard`` where the sender was there to hear it."""
+
+    def report_refused(self, refusal: UploadRefused) -> None:
+        """It has ended: refused."""
+
+    def report_lost(self) -> None:
+        """It has ended: the connection broke before the half-close."""
+
+    def report_unused(self) -> None:
+        """The connection went without a byte: there was no upload."""
+
+    def broke(self) -> None:
+        """An exception has come that must not: see to it that nothing is left hanging."""
+
+
+class Upload(Protocol):
+    """What can happen to an upload: facts, in the past tense."""
+
+    def received(self, data: bytes) -> None:
+        """The next bytes came."""
+
+    def ended(self) -> None:
+        """The sender half-closed: what came is the whole file."""
+
+    def came_whole(self, data: Sequence[bytes]) -> None:
+        """All of it came at once, and its end; not nothing."""
+
+    def fell_silent(self) -> None:
+        """Silence has lasted so long that it counts as the end of the file."""
+
+    def kept(self, receipt: Receipt) -> None:
+        """The store has kept it."""
+
+    def refused(self, refusal: UploadRefused) -> None:
+        """The door or the store will not have it, whatever it was about to become."""
+
+    def lost(self) -> None:
+        """The connection is gone."""
+
+
+class _Upload(Machine):
+    """An upload, and what the outputs work on."""
+
+    __slots__ = ("allow_empty", "by_silence", "frontend", "give_up", "incoming", "store")
+
+    def __init__(self, frontend: ISender, store: IUploadStore, allow_empty: bool) -> None:
+        super().__init__(_waiting)
+        self.frontend = frontend
+        self.store = store
+        self.allow_empty = allow_empty
+        self.incoming: IIncomingUpload | None = None
+        self.give_up: Callable[[], object] | None = None  # what the store is to keep
+        self.by_silence = False
+
+    received = Machine.input_of(Upload.received)
+    ended = Machine.input_of(Upload.ended)
+    came_whole = Machine.input_of(Upload.came_whole)
+    fell_silent = Machine.input_of(Upload.fell_silent)
+    kept = Machine.input_of(Upload.kept)
+    refused = Machine.input_of(Upload.refused)
+    lost = Machine.input_of(Upload.lost)
+
+    # What the store says; a defect in what follows is none of the store's.  These are no
+    # functions made for each upload, of which thousands may wait: 290 bytes.
+
+    def store_kept(self, receipt: Receipt) -> None:
+        try:
+            self.kept(receipt)
+        except Exception:
+            self.frontend.broke()
+
+    def store_failed(self, refusal: UploadRefused) -> None:
+        try:
+            self.refused(refusal)
+        except Exception:
+            self.frontend.broke()
+
+    def store_failed_somehow(self, failure: Failure) -> None:
+        if failure.check(UploadRefused, CancelledError) is None:
+            _log.failure("the store broke its promise: commit() failed", failure)
+        refusal = failure.value
+        self.store_failed(refusal if isinstance(refusal, UploadRefused) else StoreFailed())
+
+
+_waiting = State("waiting")
+_receiving = State("receiving")
+_storing = State("storing")
+_unheard = State("unheard")
+_over = State("over")
+
+_log = Logger()
+
+
+def _begin(upload: _Upload) -> bool:
+    try:
+        incoming = upload.store.begin(upload.frontend.arrival(), upload.store_failed)
+    except UploadRefused as refusal:
+        upload.refused(refusal)
+        return False
+    except Exception:
+        _log.failure("the store broke its promise: begin() raised")
+        upload.refused(StoreFailed())
+        return False
+    upload.incoming = incoming
+    upload.frontend.began(incoming)
+    return True
+
+
+def _commit(upload: _Upload) -> None:
+    incoming = upload.incoming
+    assert incoming is not None
+    try:
+        # To ask for the interface would take as long as the Deferred.
+        commit_to = getattr(incoming, "commit_to", None)
+        if commit_to is not None:
+            upload.give_up = commit_to(upload.store_kept, upload.store_failed)
+        else:
+            committing = incoming.commit()
+            upload.give_up = committing.cancel
+            committing.addCallbacks(upload.store_kept, upload.store_failed_somehow)
+    except Exception:
+        upload.store_failed_somehow(Failure())
+
+
+def _give_up(upload: _Upload) -> None:
+    """To a store that has refused this says nothing; one that still works, stops."""
+    try:
+        if upload.give_up is not None:
+            upload.give_up()
+    except Exception:
+        _log.failure("the store broke its promise: it cannot be cancelled")
+
+
+def _abort(upload: _Upload) -> None:
+    try:
+        if upload.incoming is not None:
+            upload.incoming.abort()
+    except Exception:
+        _log.failure("the store broke its promise: abort() raised")
+
+
+def _refuse(upload: _Upload, refusal: UploadRefused, *, unused: bool = False) -> None:
+    """Whatever comes of the answer, the upload has ended."""
+    try:
+        upload.frontend.tell_refused(refusal)
+    finally:
+        if unused:
+            upload.frontend.report_unused()
+        else:
+            upload.frontend.report_refused(refusal)
+
+
+# -- waiting ------------------------------------------------------------------
+
+
+@_waiting.upon(Upload.received).to(_receiving)
+def begin(upload: _Upload, data: bytes) -> None:
+    """Nothing is taken from the store for a connection that has sent nothing."""
+    if _begin(upload):
+        assert upload.incoming is not None
+        upload.incoming.write(data)
+
+
+@_waiting.upon(Upload.came_whole).to(_storing)
+def begin_and_commit(upload: _Upload, data: Sequence[bytes]) -> None:
+    if _begin(upload):
+        assert upload.incoming is not None
+        try:
+            for piece in data:
+                upload.incoming.write(piece)
+        except Exception:
+            _log.failure("the store broke its promise: write() raised")
+            upload.refused(StoreFailed())
+        if upload.has_more_to_come:  # it has failed meanwhile
+            _abort(upload)
+        else:
+            _commit(upload)
+
+
+@_waiting.upon(Upload.ended).to(_storing)
+def commit_nothing(upload: _Upload) -> None:
+    """Port probes and load balancers' checks must not litter the store."""
+    if not upload.allow_empty:
+        upload.refused(Empty())
+    elif _begin(upload):
+        _commit(upload)
+
+
+@_waiting.upon(Upload.refused).to(_over)
+def turn_away(upload: _Upload, refusal: UploadRefused) -> None:
+    _refuse(upload, refusal)
+
+
+@_waiting.upon(Upload.lost).to(_over)
+def forget(upload: _Upload) -> None:
+    upload.frontend.report_unused()
+
+
+# -- receiving ----------------------------------------------------------------
+
+
+@_receiving.upon(Upload.received).loop()
+def write(upload: _Upload, data: bytes) -> None:
+    if upload.incoming is not None:  # None: refused at the first byte, and about to be told
+        upload.incoming.write(data)
+
+
+@_receiving.upon(Upload.ended).to(_storing)
+def commit(upload: _Upload) -> None:
+    if upload.incoming is not None:
+        _commit(upload)
+
+
+@_receiving.upon(Upload.fell_silent).to(_storing)
+def commit_by_silence(upload: _Upload) -> None:
+    upload.by_silence = True
+    commit(upload)
+
+
+@_receiving.upon(Upload.refused).to(_over)
+def abort_and_tell(upload: _Upload, refusal: UploadRefused) -> None:
+    _abort(upload)
+    _refuse(upload, refusal)
+
+
+@_receiving.upon(Upload.lost).to(_over)
+def abort(upload: _Upload) -> None:
+    _abort(upload)
+    upload.frontend.report_lost()
+
+
+# -- storing ------------------------------------------------------------------
+
+
+@_storing.upon(Upload.kept).to(_over)
+def tell(upload: _Upload, receipt: Receipt) -> None:
+    try:
+        upload.frontend.tell_kept(receipt)
+    finally:
+        upload.frontend.report_kept(receipt, by_silence=upload.by_silence, heard=True)
+
+
+@_storing.upon(Upload.refused).to(_over)
+def tell_failure(upload: _Upload, refusal: UploadRefused) -> None:
+    _give_up(upload)
+    _refuse(upload, refusal, unused=isinstance(refusal, Empty))
+
+
+# A peer that leaves before the answer forfeits the answer, not the file.
+_storing.upon(Upload.lost).to(_unheard).returns(None)
+
+# Only after silence that counted as the end: those bytes came too late.
+_storing.upon(Upload.received).loop().returns(None)
+_storing.upon(Upload.ended).loop().returns(None)
+
+
+# -- unheard ------------------------------------------------------------------
+
+
+@_unheard.upon(Upload.kept).to(_over)
+def keep_unheard(upload: _Upload, receipt: Receipt) -> None:
+    upload.frontend.report_kept(receipt, by_silence=upload.by_silence, heard=False)
+
+
+@_unheard.upon(Upload.refused).to(_over)
+def fail_unheard(upload: _Upload, refusal: UploadRefused) -> None:
+    _give_up(upload)
+    if isinstance(refusal, Empty):
+        upload.frontend.report_unused()
+    else:
+        upload.frontend.report_refused(refusal)
+
+
+# A connection that broke off for a reason of ours is lost twice.
+_unheard.upon(Upload.lost).loop().returns(None)
+
+
+# -- over ---------------------------------------------------------------------
+
+# A lingering close throws away what still comes, and any end of it will do; a
+# store that is told to abort may still finish what a disk thread has in hand.
+_over.upon(Upload.received).loop().returns(None)
+_over.upon(Upload.ended).loop().returns(None)
+_over.upon(Upload.lost).loop().returns(None)
+_over.upon(Upload.refused).loop().returns(None)
+
+
+def new_upload(frontend: ISender, store: IUploadStore, *, allow_empty: bool = False) -> Upload:
+    """
+    One upload that waits for its first byte.
+
+    :param allow_empty: keep an upload of zero bytes instead of refusing it.
+    """
+    return _Upload(frontend, store, allow_empty)

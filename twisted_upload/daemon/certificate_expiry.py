@@ -1,0 +1,176 @@
+"""
+The certificates that a daemon shows: whether they are good, for how long, and
+reading them again.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import errno
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from twisted_upload.daemon.listeners import SideService
+from twisted_upload.errors import CannotStart, WrongConfiguration
+from twisted_upload.net.tls.certificates import Identity
+from twisted_upload.net.tls.endpoints import TLSServerEndpoint
+from twisted_upload.observability.metrics import CERTIFICATE_ENDS, Samples
+
+__all__ = ["AHEAD", "CertificateWatch", "Certificates", "Renewal"]
+
+AHEAD = 14
+"""Days before its end from which on a certificate is warned of."""
+
+LOOK_INTERVAL = 3600.0
+"""Seconds between two looks; there is no more than one warning for a day."""
+
+
+class Renewal:
+    """
+    Certificates that were read again, and are not shown yet.
+
+    :ivar changed: what has changed, in words.
+    :ivar waiting: what could not be read by the user that the daemon runs as.
+    """
+
+    def __init__(self) -> None:
+        self.changed: list[str] = []
+        self.waiting: list[str] = []
+        self._new: list[tuple[TLSServerEndpoint, Identity]] = []
+
+    def add(self, endpoint: TLSServerEndpoint, identity: Identity) -> None:
+        """One has changed."""
+        self._new.append((endpoint, identity))
+        old = endpoint.identity.validity.ends
+        ends = _date(identity.validity.ends)
+        text = f"certificate {identity.name}: until {_date(old)} -> until {ends}"
+        if text not in self.changed:
+            self.changed.append(text)
+
+    def __bool__(self) -> bool:
+        return bool(self._new)
+
+    def show(self) -> None:
+        """Show them to whoever connects from now on."""
+        for endpoint, identity in self._new:
+            endpoint.show(identity)
+
+
+class Certificates:
+    """
+    All that a daemon shows.
+
+    :param endpoints: those that the daemon listens on, of whatever kind.
+    :param now: seconds since the epoch.
+    """
+
+    def __init__(
+        self, endpoints: Iterable[object] = (), now: Callable[[], float] = time.time
+    ) -> None:
+        self._endpoints = [one for one in endpoints if isinstance(one, TLSServerEndpoint)]
+        self._now = now
+
+    def check(self) -> None:
+        """:raises CannotStart: one of them is not good now."""
+        for identity in self._each():
+            _check(identity, self._now())
+
+    def told(self) -> Iterator[tuple[Identity, int, str]]:
+        """Each, for how many whole days it is good, and that in words."""
+        now = self._now()
+        for identity in self._each():
+            ends = min(identity.validity.ends, identity.chain_ends)
+            days = math.floor((ends - now) / 86400)
+            which = "it" if ends == identity.validity.ends else "another one of its file"
+            if ends <= now:
+                text = f"{which} has expired: it was good until {_date(ends)}"
+            else:
+                text = f"{which} is good until {_date(ends)}, for {days} days"
+            yield identity, days, text
+
+    def samples(self) -> Samples:
+        """For the metrics."""
+        return {CERTIFICATE_ENDS.name: {(it.name,): it.validity.ends for it in self._each()}}
+
+    def read(self) -> Renewal:
+        """
+        Read them again.
+
+        :raises CannotStart: one of them cannot be used; nothing has changed.
+        """
+        renewal = Renewal()
+        for endpoint in self._endpoints:
+            if endpoint.files is None:
+                continue
+            try:
+                identity = Identity.from_files(*endpoint.files)
+            except ValueError as error:
+                if getattr(error.__cause__, "errno", None) in (errno.EACCES, errno.EPERM):
+                    renewal.waiting.append(f"certificate {error}")
+                    continue
+                raise WrongConfiguration(str(error)) from error
+            if identity.pem != endpoint.identity.pem:
+                _check(identity, self._now())
+                renewal.add(endpoint, identity)
+        return renewal
+
+    def _each(self) -> Iterator[Identity]:
+        identities = {it.identity.name: it.identity for it in self._endpoints}
+        yield from identities.values()
+
+
+class CertificateWatch(SideService):
+    """
+    Warns of certificates whose end is near: at the start, and then once a day.
+
+    :param certificates: that are shown.
+    :param clock: calls later.
+    """
+
+    def __init__(self, certificates: Certificates, clock: IReactorTime) -> None:
+        self._certificates = certificates
+        self._clock = clock
+        self._said: dict[str, int] = {}
+        self._timer: IDelayedCall | None = None
+
+    def start(self) -> None:
+        """Look now, and then every hour."""
+        for identity, days, text in self._certificates.told():
+            if days < AHEAD and self._said.get(identity.name) != days:
+                self._said[identity.name] = days
+                _log.warn("certificate {name}: {text}", name=identity.name, text=text)
+        self._timer = self._clock.callLater(LOOK_INTERVAL, self.start)
+
+    def stop(self) -> Deferred[Any]:
+        """No more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        return succeed(None)
+
+
+def _check(identity: Identity, now: float) -> None:
+    begins, ends = identity.validity
+    if now >= ends:
+        raise CannotStart(
+            f"{identity.name}: the certificate has expired: it was good until {_date(ends)},"
+            f" and now is {_date(now)}"
+        )
+    if now < begins:
+        raise CannotStart(
+            f"{identity.name}: the certificate is not good before {_date(begins)}, and now is"
+            f" {_date(now)}; is the clock right?"
+        )
+
+
+def _date(moment: float) -> str:
+    return dt.datetime.fromtimestamp(moment, dt.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+_log = Logger()

@@ -1,0 +1,305 @@
+"""
+``--check``: all that a start needs, tried without starting.
+
+Nothing stays behind: ports are not listened on, what had to be created is
+removed, and what dead daemons left is left to the next start.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import statistics
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+
+from twisted_upload.config.configuration import Configuration, Listener, Setting
+from twisted_upload.core.printable import printable
+from twisted_upload.core.text import format_size
+from twisted_upload.daemon.builder import (
+    endpoints_of,
+    hook_command,
+    journal_files,
+    slots_of,
+    status_endpoint,
+)
+from twisted_upload.daemon.certificate_expiry import AHEAD, Certificates
+from twisted_upload.daemon.dry_run import DryRunReactor
+from twisted_upload.daemon.process import raise_limit
+from twisted_upload.daemon.systemd import InheritedSocket
+from twisted_upload.disk.files import Files, Space
+from twisted_upload.disk.mounts import MOUNTS, mount_of
+from twisted_upload.disk.new_folders import NewFolders
+from twisted_upload.errors import CannotStart
+from twisted_upload.hooks.spool import HOOK_FOLDERS, check_folders
+from twisted_upload.net.endpoints import InheritedEndpoint
+from twisted_upload.observability.journal_files import JournalFiles
+from twisted_upload.stores.directory.folder import INCOMING, Folder, folder_test, open_folder
+
+__all__ = ["check"]
+
+ROUNDS = 5
+"""Files that are tried in each directory."""
+
+PATIENCE = 30.0
+"""Seconds after which a disk does not answer."""
+
+Say = Callable[[str], None]
+
+
+def check(
+    configuration: Configuration,
+    say: Say,
+    as_its_user: Callable[[Callable[[], None]], None],
+    handed: Sequence[InheritedSocket] = (),
+) -> None:
+    """
+    Try all that a start needs.
+
+    :param say: takes a line for each thing that was tried.
+    :param as_its_user: does something as the user who will serve.
+    :param handed: sockets that the service manager has opened.
+    :raises CannotStart: the first thing that is wrong, and what to change.
+    """
+    say = _harmless(say)
+    _check_configuration(configuration, say)
+    _check_ports(configuration, say, handed)
+
+    def check_what_it_uses() -> None:
+        _check_disks(configuration, say)
+        _check_programs(configuration, say)
+
+    as_its_user(check_what_it_uses)
+    _check_descriptors(configuration, say)
+
+
+def _harmless(say: Say) -> Say:
+    return lambda line: say(printable(line))
+
+
+def _check_configuration(configuration: Configuration, say: Say) -> None:
+    count = len(configuration.listeners)
+    say(
+        f"configuration: {configuration.file or 'no file'}, {count}"
+        f" listener{'s' if count > 1 else ''}, workers: {configuration['workers']}"
+    )
+
+
+def _check_ports(configuration: Configuration, say: Say, handed: Sequence[InheritedSocket]) -> None:
+    dry_run = DryRunReactor()
+    left = [*handed]
+    metrics = configuration.settings["metrics"]
+    status = []
+    if metrics.value and not _is_untried(metrics, metrics.value, handed, say):
+        status.append(status_endpoint(configuration, dry_run, left))
+    endpoints = [
+        endpoint
+        for listener in configuration.listeners
+        for endpoint in endpoints_of(_without_inherited(listener, handed, say), dry_run, left)
+    ]
+    _check_certificates(Certificates(endpoint for _, endpoint in endpoints), say)
+    for name, endpoint in [*endpoints, *status]:
+        if isinstance(endpoint, InheritedEndpoint):
+            say(f"{name}: handed over by systemd")
+        elif dry_run.in_use(name, endpoint):
+            say(f"warning: {name}: in use, by this daemon if it runs, else by another program")
+        else:
+            say(f"{name}: free")
+
+
+def _check_certificates(certificates: Certificates, say: Say) -> None:
+    certificates.check()
+    for identity, days, text in certificates.told():
+        say(f"{'warning: ' if days < AHEAD else ''}certificate {identity.name}: {text}")
+
+
+def _without_inherited(listener: Listener, handed: Sequence[InheritedSocket], say: Say) -> Listener:
+    """Without the sockets that systemd hands over, where it has not started us."""
+    listen = listener.settings["listen"]
+    rest = [one for one in listen.value if not _is_untried(listen, one, handed, say)]
+    settings = {**listener.settings, "listen": replace(listen, value=rest)}
+    return Listener(listener.name, settings)
+
+
+def _is_untried(
+    setting: Setting, description: str, handed: Sequence[InheritedSocket], say: Say
+) -> bool:
+    if handed or description.partition(":")[0] != "systemd":
+        return False
+    say(f"warning: {setting.named(description)}: not tried: only systemd can hand it over")
+    return True
+
+
+def _check_disks(configuration: Configuration, say: Say) -> None:
+    # One of each kind will do: in the order of the listeners, the first of them.
+    kinds = {
+        (it["directory"], it["mode"], it["reserve"], bool(it["on-upload"])): it
+        for it in reversed(configuration.listeners)
+    }
+    for listener in reversed(kinds.values()):
+        work = partial(_look_at_directory, listener)
+        _in_time(f"directory {listener['directory']}", work, say)
+    files = journal_files(configuration)
+    if files is not None:
+        _in_time(f"journal {files.path}", partial(_look_at_journal, files), say)
+
+
+def _in_time(where: str, look: Callable[[Say], None], say: Say) -> None:
+    """In a thread of its own, which a dead disk may keep."""
+    found: list[str] = []
+    failed: list[Exception] = []
+
+    def work() -> None:
+        try:
+            look(found.append)
+        except Exception as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(PATIENCE)
+    for line in [*found]:
+        say(line)
+    if thread.is_alive():
+        raise CannotStart(f"{where}: the disk does not answer")
+    if failed:
+        raise failed[0]
+
+
+def _look_at_directory(listener: Listener, say: Say) -> None:
+    path = listener["directory"]
+    new = NewFolders(path, [INCOMING, *HOOK_FOLDERS])
+    try:
+        _try_directory(listener, say)
+    finally:
+        new.remove()
+
+
+def _try_directory(listener: Listener, say: Say) -> None:
+    path = listener["directory"]
+    files = _TimedFiles()
+    folder = open_folder(path, files=files, suffix=str, mode=listener["mode"], tidy=False)
+    try:
+        say(_file_system(path, folder))
+        if others := _others(folder):
+            say(f"warning: directory {path}: {others}")
+        say(f"directory {path}: a test file is kept: {_latency(folder, files)}")
+        say(f"directory {path}: {_free_space(listener, files.free(folder.final))}")
+        if listener["on-upload"]:
+            check_folders(path, folder.final, files)
+    except OSError as error:
+        raise CannotStart(f"directory {path}: {error.strerror or error}") from error
+    finally:
+        folder.close()
+
+
+def _others(folder: Folder) -> str:
+    """What others may do in a drop folder, if that is more than to put files there."""
+    status = os.fstat(folder.final)
+    if status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX:
+        return "everybody may rename and remove what is in it: chmod o-w, or chmod +t"
+    if status.st_uid not in (0, os.geteuid()):
+        return f"it belongs to uid {status.st_uid}, who may rename and remove what is in it"
+    return ""
+
+
+def _file_system(path: str, folder: Folder) -> str:
+    with open(MOUNTS, encoding="utf-8", errors="surrogateescape") as mounts:
+        mount = mount_of(os.path.realpath(path), mounts.read())
+    publishing = "rename" if folder.by_rename else "link and unlink"
+    if mount is None:
+        return f"directory {path}: published by {publishing}"
+    line = f"directory {path}: {mount.kind} at {mount.point}, published by {publishing}"
+    return f"warning: {line}: {mount.doubt}" if mount.doubt else line
+
+
+def _latency(folder: Folder, files: _TimedFiles) -> str:
+    files.seconds.clear()
+    for _ in range(ROUNDS):
+        folder_test(files, folder.final, folder.incoming, folder.temporary, folder.mode)
+    return ", ".join(
+        f"{call} {statistics.median(seconds) * 1000:.2f} ms (at worst {max(seconds) * 1000:.2f})"
+        for call, seconds in files.seconds.items()
+    )
+
+
+def _free_space(listener: Listener, space: Space) -> str:
+    setting = listener.settings["reserve"]
+    reserve = setting.value.of(space.total)
+    room = (
+        f"{format_size(space.free)} of {format_size(space.total)} are free,"
+        f" the reserve is {format_size(reserve)}"
+    )
+    if not space.total:
+        room = "this file system does not count its space: no reserve is kept"
+    if space.all_inodes and not space.inodes:
+        raise CannotStart(
+            f"directory {listener['directory']}: {room}, but no inodes are free:"
+            f" remove files from that file system"
+        )
+    if space.free < reserve:
+        raise CannotStart(
+            f"directory {listener['directory']}: {room}: make room, or lower"
+            f" {setting.named(str(setting.text))}"
+        )
+    return room
+
+
+def _look_at_journal(files: JournalFiles, say: Say) -> None:
+    existed = os.path.lexists(files.path)
+    files.check()
+    if not existed and not os.path.getsize(files.path):
+        os.unlink(files.path)
+    say(f"journal {files.path}: it can be written")
+
+
+def _check_programs(configuration: Configuration, say: Say) -> None:
+    commands = {it["on-upload"]: hook_command(it) for it in configuration.listeners}
+    for arguments, command in commands.items():
+        if command is not None:
+            command.check()
+            say(f"program {arguments[0]}: can be started")
+
+
+def _check_descriptors(configuration: Configuration, say: Say) -> None:
+    slots = slots_of(configuration)
+    say(f"descriptors: {raise_limit()} may be open, enough for {slots.most} connections at a time")
+
+
+class _TimedFiles(Files):
+    """
+    The real system calls, timed.
+
+    :ivar seconds: that each call took, by what it is for.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seconds: defaultdict[str, list[float]] = defaultdict(list)
+
+    @contextlib.contextmanager
+    def _timing(self, call: str) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        self.seconds[call].append(time.perf_counter() - began)
+
+    def create(self, directory: int, name: str, mode: int) -> int:
+        with self._timing("create"):
+            return super().create(directory, name, mode)
+
+    def fsync(self, descriptor: int) -> None:
+        with self._timing("fsync"):
+            super().fsync(descriptor)
+
+    def rename(self, source: int, name: str, target: int, new_name: str) -> None:
+        with self._timing("publish"):
+            super().rename(source, name, target, new_name)
+
+    def link(self, source: int, name: str, target: int, new_name: str) -> None:
+        with self._timing("publish"):
+            super().link(source, name, target, new_name)

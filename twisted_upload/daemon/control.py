@@ -1,0 +1,166 @@
+"""
+What a running daemon has to do with the one who runs it: signals, the service
+manager, and reading the configuration again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from twisted_upload.config.configuration import Configuration
+from twisted_upload.core.garbage import set_start_aside
+from twisted_upload.core.printable import in_short, printable
+from twisted_upload.daemon.certificate_expiry import Certificates, Renewal
+from twisted_upload.daemon.notify import Counts, Notifications
+from twisted_upload.daemon.reload import reload
+from twisted_upload.daemon.signals import Signals
+from twisted_upload.daemon.systemd import Manager, Notifier
+from twisted_upload.disk.threads import IDisk
+from twisted_upload.errors import CannotStart
+from twisted_upload.observability.log import LineObserver
+
+__all__ = ["DaemonControl", "IDaemon"]
+
+
+class IDaemon(Protocol):
+    """A daemon, of one process or of several."""
+
+    observer: LineObserver | None
+
+    @property
+    def disks(self) -> Sequence[IDisk]:
+        """The threads of this process that wait for disks."""
+
+    def counts(self) -> Counts:
+        """What it has to do, and has done."""
+
+    def when_ready(self) -> Deferred[None]:
+        """Fires when it serves; it has been started."""
+
+    def end_now(self) -> None:
+        """While it stops: wait for nobody any more."""
+
+
+class DaemonControl:
+    """
+    Runs beside a daemon, in its reactor.
+
+    :param reactor: not running yet.
+    :param service: the daemon; started by somebody else.
+    :param manager: who wants to be kept informed.
+    :param configuration: what is in force.
+    :param read: reads the configuration again, or raises `CannotStart`.
+    :param apply: has the daemon behave as a configuration says that differs
+        from the one in force in what can change, or raises `CannotStart`.
+    :param certificates: that the daemon shows.
+    :param renew: has the daemon show those that were read again.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        service: IDaemon,
+        manager: Manager,
+        *,
+        configuration: Configuration,
+        read: Callable[[], Configuration],
+        apply: Callable[[Configuration], None],
+        certificates: Certificates,
+        renew: Callable[[Renewal], None],
+    ) -> None:
+        self._reactor = reactor
+        self._service = service
+        self._configuration = configuration
+        self._read = read
+        self._apply = apply
+        self._certificates = certificates
+        self._renew = renew
+        self._notifier = Notifier(manager.notify) if manager.notify else None
+        self._notifications: Notifications | None = None
+        if self._notifier is not None:
+            self._notifications = Notifications(
+                self._notifier,
+                reactor,
+                lambda: f"STATUS={service.counts()}",
+                service.disks,
+                watchdog=manager.watchdog,
+            )
+
+    def begin(self) -> None:
+        """Take part in the starting and the stopping of the reactor."""
+        reactor = self._reactor
+        Signals(reactor, self).install()
+        observer = self._service.observer
+        if observer is not None:
+            # Not before twistd has forked.
+            reactor.callWhenRunning(observer.begin)
+            reactor.addSystemEventTrigger("after", "shutdown", observer.finish)
+        reactor.callWhenRunning(set_start_aside)
+        if self._notifications is not None:
+            notifications = self._notifications
+            reactor.callWhenRunning(
+                lambda: self._service.when_ready().addCallback(lambda _: notifications.ready())
+            )
+            reactor.addSystemEventTrigger("before", "shutdown", notifications.stopping)
+            reactor.addSystemEventTrigger("during", "shutdown", self._over)
+
+    def end_now(self) -> None:
+        """See `ISignalled.end_now`."""
+        self._service.end_now()
+
+    def rotate(self) -> None:
+        """See `ISignalled.rotate`."""
+        if self._service.observer is not None:
+            self._service.observer.rotate()
+
+    def reload(self) -> None:
+        """See `ISignalled.reload`; what has come of it is one line in the log."""
+        if self._notifications is not None:
+            self._notifications.reloading()
+        if self._service.observer is not None:
+            self._service.observer.reopen()
+        try:
+            text = self._reloaded()
+        except CannotStart as error:
+            why = in_short(printable(str(error)))
+            _log.error("not reloaded, all stays as it is: {why}", why=why)
+        except Exception:
+            _log.failure("not reloaded, all stays as it is: a defect")
+        else:
+            _log.info("{text}", text=in_short(printable(text)))
+        finally:
+            if self._notifications is not None:
+                self._notifications.reloaded()
+
+    def _reloaded(self) -> str:
+        """
+        Have another configuration in force, if there is one.
+
+        :raises CannotStart: or anything else: the old one is in force.
+        """
+        configuration = self._read()
+        renewal = self._certificates.read()
+        reloaded = reload(self._configuration, configuration, renewal)
+        try:
+            self._apply(reloaded.configuration)
+            self._renew(renewal)
+        except CannotStart:
+            raise  # nothing has changed
+        except Exception:
+            self._apply(self._configuration)
+            raise
+        self._configuration = reloaded.configuration
+        return reloaded.text
+
+    def _over(self) -> None:
+        assert self._notifications is not None
+        assert self._notifier is not None
+        self._notifications.over()
+        self._notifier.close()
+
+
+_log = Logger()

@@ -1,0 +1,111 @@
+"""
+Trying whether an endpoint can be had, without taking it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from typing import Any
+
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IStreamServerEndpoint
+from twisted.internet.protocol import Factory
+
+from twisted_upload.daemon.listeners import listen
+
+__all__ = ["DryRunReactor"]
+
+_ALL_OF_IPV4 = {"", "0.0.0.0"}  # noqa: S104
+
+
+class DryRunReactor:
+    """
+    What endpoints take for a reactor.
+
+    Nothing is listened on, so that no sender comes in vain.  All endpoints of a
+    daemon are to be tried with one, which knows those that exclude each other.
+    """
+
+    def __init__(self) -> None:
+        self._tried: list[tuple[str, int]] = []
+        self._paths: set[str] = set()
+        self._in_use = False
+
+    def in_use(self, name: str, endpoint: IStreamServerEndpoint) -> bool:
+        """
+        Try an endpoint that was made with this as its reactor.
+
+        :param name: of the endpoint, for people.
+        :return: whether somebody has it already: this daemon, if it runs.
+        :raises CannotStart: it cannot be had, whoever runs.
+        """
+        self._in_use = False
+        listen(name, endpoint, Factory())
+        return self._in_use
+
+    # IReactorTCP, IReactorUNIX, IReactorSocket: so much of them as endpoints use
+
+    def listenTCP(self, port: int, factory: Any, backlog: int = 50, interface: str = "") -> None:
+        if any(port and port == other and _overlap(interface, it) for it, other in self._tried):
+            raise CannotListenError(interface, port, _taken("another endpoint has this port"))
+        self._tried.append((interface, port))
+        family = socket.AF_INET6 if ":" in interface else socket.AF_INET
+        try:
+            with socket.socket(family) as dry_run:
+                dry_run.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                dry_run.bind((interface, port))
+        except (OSError, OverflowError) as error:
+            if getattr(error, "errno", None) != errno.EADDRINUSE:
+                raise CannotListenError(interface, port, error) from error
+            self._in_use = True
+
+    def listenUNIX(
+        self,
+        address: str,
+        factory: Any,
+        backlog: int = 50,
+        mode: int = 0o666,
+        wantPID: int = 0,  # noqa: N803
+    ) -> None:
+        if address in self._paths:
+            raise CannotListenError(None, address, _taken("another endpoint has this path"))
+        self._paths.add(address)
+        try:
+            with socket.socket(socket.AF_UNIX) as dry_run:
+                dry_run.bind(address)
+            os.unlink(address)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise CannotListenError(None, address, error) from error
+            if _answers(address):
+                self._in_use = True
+            elif not (wantPID and os.path.islink(f"{address}.lock")):
+                reason = _taken("something is there that nobody listens on: remove it")
+                raise CannotListenError(None, address, reason) from error
+
+    def adoptStreamPort(self, descriptor: int, family: int, factory: Any) -> None:
+        """Somebody else has bound it."""
+
+
+def _taken(text: str) -> OSError:
+    return OSError(errno.EADDRINUSE, text)
+
+
+def _overlap(one: str, other: str) -> bool:
+    if one == other or "::" in (one, other):
+        return True
+    return ":" not in one + other and bool(_ALL_OF_IPV4 & {one, other})
+
+
+def _answers(address: str) -> bool:
+    with socket.socket(socket.AF_UNIX) as peer:
+        peer.setblocking(False)
+        try:
+            peer.connect(address)
+        except BlockingIOError:
+            return True  # so many wait for it that it takes no more just now
+        except OSError:
+            return False
+        return True

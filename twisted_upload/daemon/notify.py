@@ -1,0 +1,222 @@
+"""
+When a daemon says what to its manager (see `twisted_upload.daemon.systemd`), and what
+the watchdog is a proof of.
+
+**The watchdog proves the reactor and the disk threads, not the disk.**  Twice in
+``WATCHDOG_USEC`` the reactor says ``WATCHDOG=1``: a reactor that stands still
+says nothing, and is killed and started again in time.  Each time a job that
+touches no disk is sent through the disk threads of every store.  As long as it
+does not come back, every thread there is busy with one and the same job: either
+with a disk that stands still or with an error of ours.  The first is no reason
+to be killed soon, since a new process would find the same disk, and uploads that
+only have to wait would be lost; the second is, since nothing else would end it.
+They cannot be told apart from here, so the disk is given time, `PATIENCE` times
+as much as the reactor, and then the manager is asked to act
+(``WATCHDOG=trigger``).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from twisted_upload.core.outcome import UploadOutcome
+from twisted_upload.core.text import format_duration
+from twisted_upload.disk.threads import IDisk, PoolStopped
+
+__all__ = ["Counts", "DiskWatchdog", "Notifications", "StoredCount", "total"]
+
+STATUS_INTERVAL = 5.0
+"""Seconds between two status lines, and between two requests for more time."""
+
+EXTENSION = 15.0
+"""Seconds that are asked for each time."""
+
+PATIENCE = 10
+"""How many times as long as the reactor the disk threads may stand still."""
+
+
+class Counts(NamedTuple):
+    """
+    What a daemon has to do, and has done since its start.
+
+    :ivar in_flight: uploads that have begun and have not ended.
+    :ivar kept: uploads.
+    """
+
+    in_flight: int
+    kept: int
+
+    def __str__(self) -> str:
+        return f"{self.in_flight} uploads in flight, {self.kept} kept since the start"
+
+
+def total(counts: Iterable[Counts]) -> Counts:
+    """Of several, together."""
+    several = [*counts]
+    return Counts(sum(one.in_flight for one in several), sum(one.kept for one in several))
+
+
+class StoredCount:
+    """A witness of a door (see `twisted_upload.core.outcome`) that counts what was kept."""
+
+    def __init__(self) -> None:
+        self.kept = 0
+
+    def __call__(self, ended: UploadOutcome) -> None:
+        """One more has ended."""
+        self.kept += ended.end == "kept"
+
+
+class DiskWatchdog:
+    """
+    Whether the disk threads of a store still do jobs.
+
+    :param disk: the threads.
+    :param clock: tells the time.
+    """
+
+    def __init__(self, disk: IDisk, clock: IReactorTime) -> None:
+        self._disk = disk
+        self._clock = clock
+        self._asked: float | None = None
+
+    def beat(self) -> None:
+        """Send a job that touches no disk, unless one is still on its way."""
+        if self._asked is None:
+            self._asked = self._clock.seconds()
+            self._disk.run(lambda: None).addCallbacks(self._came_back, self._stopped)
+
+    def excuse(self, seconds: float) -> None:
+        """For so long the whole process stood still."""
+        if self._asked is not None:
+            self._asked = min(self._clock.seconds(), self._asked + max(0.0, seconds))
+
+    @property
+    def since(self) -> float:
+        """Seconds for which a job has been on its way."""
+        return 0.0 if self._asked is None else self._clock.seconds() - self._asked
+
+    def _came_back(self, _: None) -> None:
+        self._asked = None
+
+    def _stopped(self, failure: Failure) -> None:
+        failure.trap(PoolStopped)  # at the end of the daemon, where nobody needs them
+        self._asked = None
+
+
+class Notifications:
+    """
+    Keeps a manager informed.
+
+    :param say: takes lines; whether it has taken them.
+    :param clock: paces it.
+    :param status: how things are, as a line such as ``STATUS=fine``.
+    :param disks: those to prove.
+    :param watchdog: seconds within which the manager wants a sign of life; 0
+        for never.
+    """
+
+    def __init__(
+        self,
+        say: Callable[[str], bool],
+        clock: IReactorTime,
+        status: Callable[[], str],
+        disks: Sequence[IDisk] = (),
+        *,
+        watchdog: float = 0.0,
+    ) -> None:
+        self._say = say
+        self._clock = clock
+        self._status = status
+        self._pulses = [DiskWatchdog(disk, clock) for disk in disks]
+        self._watchdog = watchdog
+        self._state = ""  # what the manager has to know, and has not taken yet
+        self._said = ""
+        self._stopping = False
+        self._triggered = False
+        self._due: float | None = None  # when to watch next
+        self._timers: dict[str, IDelayedCall] = {}
+
+    def ready(self) -> None:
+        """The ports are bound, and the stores have passed their tests."""
+        self._tell("READY=1")
+        self._tick()
+        if self._watchdog > 0:
+            self._watch()
+
+    def reloading(self) -> None:
+        """The configuration is being read again."""
+        self._tell(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+
+    def reloaded(self) -> None:
+        """That is over, one way or the other."""
+        if not self._stopping:
+            self._tell("READY=1")
+
+    def stopping(self) -> None:
+        """Uploads in flight may finish; that may take longer than the manager expects."""
+        self._stopping = True
+        self._tell("STOPPING=1")
+        self._tick()
+
+    def over(self) -> None:
+        """Say no more."""
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+
+    def _tell(self, state: str) -> None:
+        self._state = "" if self._say(state) else state
+
+    def _later(self, seconds: float, function: Callable[[], None]) -> None:
+        name = function.__name__
+        timer = self._timers.pop(name, None)
+        if timer is not None and timer.active():
+            timer.cancel()
+
+        def call() -> None:
+            del self._timers[name]
+            function()
+
+        self._timers[name] = self._clock.callLater(seconds, call)
+
+    def _tick(self) -> None:
+        if self._state:
+            self._tell(self._state)
+        status = self._status()
+        lines = [status] if status != self._said else []
+        if self._stopping:
+            lines.append(f"EXTEND_TIMEOUT_USEC={EXTENSION * 1e6:.0f}")
+        if lines and self._say("\n".join(lines)):
+            self._said = status
+        self._later(STATUS_INTERVAL, self._tick)
+
+    def _watch(self) -> None:
+        if self._due is not None:
+            late = self._clock.seconds() - self._due
+            for pulse in self._pulses:
+                pulse.excuse(late)
+        for pulse in self._pulses:
+            pulse.beat()
+        longest = max((pulse.since for pulse in self._pulses), default=0.0)
+        if longest < PATIENCE * self._watchdog:
+            self._triggered = False
+            self._say("WATCHDOG=1")
+        elif not self._triggered:
+            self._triggered = True
+            _log.error(
+                "the disk threads have done nothing for {time}: asking to be started again",
+                time=format_duration(longest),
+            )
+            self._say("WATCHDOG=trigger")
+        self._due = self._clock.seconds() + self._watchdog / 2
+        self._later(self._watchdog / 2, self._watch)
+
+
+_log = Logger()

@@ -1,0 +1,146 @@
+"""
+``python -m twisted_upload.daemon.systemd_units --install``: makes a service of systemd.
+
+Installs the units that are in the package, with the path of the ``twistd`` that
+belongs to this Python, a user, and a configuration file if there is none yet.
+To be done again after an upgrade: it says what is new.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+
+from twisted.application.service import IServiceMaker
+from twisted.plugin import getPlugins
+
+__all__ = ["CannotInstall", "main", "units"]
+
+CONFIGURATION = "etc/twisted-upload.toml"
+
+SLOTS = {
+    "twisted-upload.service": "etc/systemd/system/twisted-upload.service",
+    "twisted-upload.socket": "etc/systemd/system/twisted-upload.socket",
+    "twisted-upload.sysusers": "etc/sysusers.d/twisted-upload.conf",
+    "twisted-upload.toml": CONFIGURATION,
+}
+"""Where the files of the package go."""
+
+_NOTIFY_RELOAD = 253  # the first version of systemd that has Type=notify-reload
+_HIDDEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")  # noqa: S108 - not used, but refused
+
+
+class CannotInstall(Exception):
+    """The text is one line that names what to change."""
+
+
+def units(twistd: str, version: int) -> dict[str, str]:
+    """
+    The files, each by the path that it has below the root.
+
+    :param twistd: the absolute path of the program.
+    :param version: of systemd; 0 where there is none.
+    :raises CannotInstall: the service could not see the program.
+    """
+    for folder in _HIDDEN:
+        if os.path.realpath(twistd).startswith(f"{folder}/"):
+            raise CannotInstall(
+                f"a service cannot see {twistd}: install twisted-upload somewhere else"
+                " (python3 -m venv /opt/twisted-upload)"
+            )
+    if not re.fullmatch(r"/[\w./+@~-]+", twistd):
+        raise CannotInstall(f"{twistd!r} has characters that cannot stand in a unit")
+    notify_reload = version >= _NOTIFY_RELOAD
+    reload = [] if notify_reload else ['ExecReload=/bin/sh -c "kill -HUP ${MAINPID}"']
+    values = {
+        "ExecReload=@RELOAD@\n": "".join(f"{line}\n" for line in reload),
+        "@TYPE@": "notify-reload" if notify_reload else "notify",
+        "@TWISTD@": twistd,
+    }
+    share = files("twisted_upload") / "share" / "systemd"
+    found = {}
+    for name, place in SLOTS.items():
+        text = (share / name).read_text("utf-8")
+        for old, new in values.items():
+            text = text.replace(old, new)
+        found[place] = text
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """
+    Run the command.
+
+    :param arguments: instead of those of the command line.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m twisted_upload.daemon.systemd_units",
+        description="Print the units for systemd, or install them.",
+    )
+    parser.add_argument("--install", action="store_true", help="install; needs root")
+    parser.add_argument(
+        "--root", default="/", metavar="FOLDER", help="install for the system that is in a folder"
+    )
+    given = parser.parse_args(arguments)
+    twistd = os.path.join(sysconfig.get_path("scripts"), "twistd")
+    try:
+        texts = units(twistd, _version())
+        if given.install:
+            _install(Path(given.root), texts)
+        else:
+            for place, text in texts.items():
+                sys.stdout.write(f"# /{place}\n\n{text}\n")
+    except CannotInstall as error:
+        sys.stderr.write(f"{parser.prog}: {error}\n")
+        raise SystemExit(1) from None
+    except OSError as error:
+        sys.stderr.write(f"{parser.prog}: cannot write {error.filename}: {error.strerror}\n")
+        raise SystemExit(1) from None
+
+
+def _version() -> int:
+    systemctl = shutil.which("systemctl")
+    if systemctl is None:
+        return 0
+    done = subprocess.run([systemctl, "--version"], capture_output=True, text=True, check=False)
+    found = re.match(r"systemd (\d+)", done.stdout)
+    return int(found[1]) if found else 0
+
+
+def _install(root: Path, texts: Mapping[str, str]) -> None:
+    for place, text in texts.items():
+        path = root / place
+        if place == CONFIGURATION and path.exists():
+            continue
+        if path.exists() and path.read_text("utf-8") == text:
+            continue
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, "utf-8")
+        sys.stdout.write(f"installed {path}\n")
+    if root == Path("/"):
+        _run("systemd-sysusers", str(root / SLOTS["twisted-upload.sysusers"]))
+        _run("systemctl", "daemon-reload")
+        # twistd looks for plugins, and writes down what it has found: the service cannot.
+        list(getPlugins(IServiceMaker))
+    sys.stdout.write("next: systemctl enable --now twisted-upload.socket twisted-upload.service\n")
+
+
+def _run(*command: str) -> None:
+    program = shutil.which(command[0])
+    if program is None:
+        raise CannotInstall(f"there is no {command[0]} here")
+    done = subprocess.run([program, *command[1:]], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise CannotInstall(f"{' '.join(command)}: {done.stderr.strip() or 'failed'}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,402 @@
+"""
+``twistd upload``: its options, and the service made of them.
+
+The only server module that meets a reactor.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import time
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from twisted.application.service import IService
+from twisted.python import usage
+
+from twisted_upload.config.configuration import Configuration, configure
+from twisted_upload.config.options import CHECK, CONFIG, OPTIONS, PRINT_CONFIG
+from twisted_upload.config.sources import Layer, SourcedValue, nearest
+from twisted_upload.core.printable import in_short, printable
+from twisted_upload.daemon.builder import (
+    Endpoint,
+    Endpoints,
+    StoreBuilder,
+    all_endpoints,
+    frontend_settings,
+    journal_files,
+    journal_of,
+    observers,
+    slots_of,
+    status_port,
+)
+from twisted_upload.daemon.certificate_expiry import Certificates, CertificateWatch, Renewal
+from twisted_upload.daemon.control import DaemonControl
+from twisted_upload.daemon.listeners import ListenerSpec
+from twisted_upload.daemon.notify import StoredCount
+from twisted_upload.daemon.pid_file import check_pid_file, only_if_needed
+from twisted_upload.daemon.reload import settings_of
+from twisted_upload.daemon.service import STOPPING, UploadService
+from twisted_upload.daemon.systemd import Manager, started_with, take_environment
+from twisted_upload.daemon.users import as_its_user, check_user
+from twisted_upload.errors import CannotStart, WrongConfiguration
+from twisted_upload.frontends.raw.factory import UploadFactory
+from twisted_upload.frontends.refusal_log import RefusalCounter
+from twisted_upload.net.clock import use_monotonic_time
+from twisted_upload.observability.counters import Counters
+from twisted_upload.observability.log import LineObserver, observer_for
+from twisted_upload.observability.report import ProcessReporter, SingleProcessReport
+from twisted_upload.version import VERSION
+
+if TYPE_CHECKING:
+    from twisted_upload.daemon.supervisor import Supervisor
+
+__all__ = ["Options", "makeService", "make_service", "reconfigure", "upload_service"]
+
+_COMMAND_LINE = (*OPTIONS, CONFIG, CHECK, PRINT_CONFIG)
+
+
+def _fail(text: str, status: int) -> NoReturn:
+    sys.stderr.write(f"twistd upload: {in_short(printable(text))}\n")
+    raise SystemExit(status)
+
+
+def _status(error: CannotStart) -> int:
+    return 2 if isinstance(error, WrongConfiguration) else 1
+
+
+def _say(text: str) -> None:
+    """To standard output, which may not know all characters."""
+    _put(text.encode(sys.stdout.encoding or "ascii", "backslashreplace") + b"\n")
+
+
+def _put(data: bytes) -> None:
+    sys.stdout.flush()
+    try:
+        while data:
+            data = data[os.write(sys.stdout.fileno(), data) :]
+    except BrokenPipeError:
+        pass  # nobody reads any more
+    except OSError as error:
+        _fail(f"standard output: {error.strerror}", 1)
+
+
+class Options(usage.Options):
+    """
+    The command line of ``twistd upload``.
+
+    :ivar configuration: once parsed: what is in force.
+    :ivar manager: who has started us.
+    """
+
+    configuration: Configuration
+    manager = Manager()
+
+    synopsis = "[options]"
+    longdesc = (
+        "A drop box for files: every TCP connection is one upload, from its first byte to"
+        " the sender's half-close. When the sender has read the answer, the file is whole,"
+        " on disk, under a name of its own. Sizes are bytes, or 512K, 20M, 4G (powers of"
+        " 1024); durations are seconds, or 500ms, 30s, 5m, 2h."
+    )
+
+    optFlags = tuple((it.name, None, it.help) for it in _COMMAND_LINE if it.flag)
+    # Without defaults, which would look as if they had been given.
+    optParameters = tuple((it.name, None, None, it.help) for it in _COMMAND_LINE if not it.flag)
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        for option in OPTIONS:
+            if option.repeatable:
+                self[option.name] = []
+                self._dispatch[option.name] = self._one_more
+            elif not option.flag:
+                self.defaults[option.name] = option.default  # for --help
+
+    def _one_more(self, name: str, value: str) -> None:
+        self[name].append(value)
+
+    def opt_help(self) -> None:
+        """Display this help and exit."""
+        _say(str(self))
+        raise SystemExit(0)
+
+    def parseArgs(self, *arguments: str) -> None:
+        """Take no arguments."""
+        if arguments:
+            raise usage.UsageError(f"{arguments[0]!r} is not an option")
+
+    def postOptions(self) -> None:
+        """Find what is in force, or say what makes no sense."""
+        twistd = getattr(self, "parent", None) or {}
+        if twistd:
+            only_if_needed(twistd)
+        self._base = os.path.abspath(twistd.get("rundir") or ".")
+        self.manager = take_environment(started_with(), os.environ, os.getpid())
+        self.configuration = self.configured()
+        programs = any(listener["on-upload"] for listener in self.configuration.listeners)
+        check_user(twistd, programs=programs)
+        if self[PRINT_CONFIG.name]:
+            from twisted_upload.config.dump import toml_text  # noqa: PLC0415 - as below
+
+            # TOML is UTF-8, whatever the terminal is.
+            _put(toml_text(self.configuration).encode())
+            raise SystemExit(0)
+        if self[CHECK.name]:
+            # Only here: it takes as long as a tenth of the start of a daemon.
+            from twisted_upload.daemon.check import check  # noqa: PLC0415
+
+            check(self.configuration, _say, partial(as_its_user, twistd), self.manager.handed)
+            raise SystemExit(0)
+
+    def configured(self) -> Configuration:
+        """
+        What is in force now: the file may have changed since the last time.
+
+        :raises WrongConfiguration: something in it makes no sense.
+        """
+        handed = [one.name for one in self.manager.handed]
+        return configure(self._given(), os.environ, self._base, handed=handed)
+
+    def _given(self) -> Layer:
+        layer = {}
+        for option in (*OPTIONS, CONFIG):
+            given = self[option.name]
+            if option.repeatable:
+                given = tuple(given)
+            if given or given == "":
+                layer[option.name] = SourcedValue(
+                    bool(given) if option.flag else given, f"--{option.name}"
+                )
+        return layer
+
+    def parseOptions(self, options: Sequence[str] | None = None) -> None:
+        """
+        Parse the command line.
+
+        What is wrong is one line on standard error and exit status 2, without
+        the page of help that twistd would print around it.
+        """
+        try:
+            super().parseOptions(options)  # type: ignore[no-untyped-call]
+        except usage.UsageError as error:
+            _fail(self._explained(str(error)), 2)
+        except CannotStart as error:
+            _fail(str(error), _status(error))
+
+    def _explained(self, error: str) -> str:
+        unknown = re.match("option --(.*) not recognized", error)
+        if unknown is None:
+            return error.replace("option --", "--")
+        names = [name.rstrip("=") for name in self.longOpt]
+        return (
+            f"--{unknown[1]}: there is no such option;"
+            f" the nearest is --{nearest(unknown[1], names)}"
+        )
+
+
+def upload_service(
+    configuration: Configuration,
+    reactor: Any,
+    endpoints: Sequence[Endpoints],
+    observer: LineObserver | None = None,
+) -> tuple[UploadService, ProcessReporter | None]:
+    """
+    A daemon of one process, not started, and who can report on it.
+
+    :param endpoints: of each listener.
+    :param observer: writes the log, where that is ours.
+    """
+    stores = StoreBuilder(configuration, reactor)
+    refusals = RefusalCounter(reactor)
+    journal = journal_of(configuration, reactor)
+    told = observers(configuration, journal, refusals, reactor, observer)
+    counters = Counters([listener.name for listener in configuration.listeners], time.time)
+    kept = StoredCount()
+    told = (*told, kept)
+    watched = bool(configuration["metrics"])
+    if watched:
+        told = (*told, counters)
+    slots = slots_of(configuration)
+    specs = [
+        ListenerSpec(
+            listener.name,
+            its_endpoints,
+            UploadFactory(
+                stores.of(listener),
+                reactor,
+                frontend_settings(listener),
+                observers=told,
+                name=listener.name,
+                slots=slots,
+                refusals=refusals,
+            ),
+            listener["directory"],
+        )
+        for listener, its_endpoints in zip(configuration.listeners, endpoints, strict=True)
+    ]
+    service = UploadService(
+        specs,
+        stores.storages,
+        reactor,
+        drain=configuration["drain"],
+        journal=journal,
+        kept=kept,
+    )
+    if not watched:
+        return service, None
+    reporter = ProcessReporter(service.frontends, service.storages, counters, reactor)
+    service.side_services.append(reporter)
+    return service, reporter
+
+
+def make_service(
+    configuration: Configuration,
+    reactor: Any,
+    manager: Manager | None = None,
+    observer: LineObserver | None = None,
+) -> UploadService | Supervisor:
+    """
+    The daemon as it is configured, not started.
+
+    :param manager: who has started us.
+    :param observer: writes the log, where that is ours.
+    :raises CannotStart: an endpoint is not one, or there are too few descriptors.
+    """
+    manager = manager or Manager()
+    endpoints, status = all_endpoints(configuration, reactor, manager.handed)
+    certificates = Certificates(endpoint for each in endpoints for _, endpoint in each)
+    certificates.check()
+    if configuration["workers"] == 1:
+        service, reporter = upload_service(configuration, reactor, endpoints, observer)
+        service.side_services.append(CertificateWatch(certificates, reactor))
+        if reporter is not None and status is not None:
+            alone = SingleProcessReport(reporter.report, VERSION, time.time(), certificates.samples)
+            service.side_services.append(status_port(configuration, status, alone.report, reactor))
+        return service
+    return _supervisor(
+        configuration,
+        reactor,
+        manager,
+        endpoints=endpoints,
+        status=status,
+        certificates=certificates,
+    )
+
+
+def _supervisor(
+    configuration: Configuration,
+    reactor: Any,
+    manager: Manager,
+    *,
+    endpoints: Sequence[Endpoints],
+    status: Endpoint | None,
+    certificates: Certificates,
+) -> Supervisor:
+    # Modules that a daemon of one process does without.
+    from twisted.internet.protocol import Factory  # noqa: PLC0415
+
+    from twisted_upload.daemon.supervisor import Supervisor  # noqa: PLC0415
+    from twisted_upload.observability.multiprocess import WorkerReports  # noqa: PLC0415
+
+    # Each worker has as many.
+    slots_of(configuration)
+    nobody = Factory()
+    specs = [
+        ListenerSpec(listener.name, its_endpoints, nobody, listener["directory"])
+        for listener, its_endpoints in zip(configuration.listeners, endpoints, strict=True)
+    ]
+    worker_reports = WorkerReports(
+        configuration["workers"],
+        VERSION,
+        reactor,
+        time.time(),
+        certificates.samples,
+    )
+    supervisor = Supervisor(
+        specs,
+        configuration["workers"],
+        configuration.to_json(),
+        StoreBuilder(configuration, reactor).all,
+        reactor,
+        journal=journal_files(configuration),
+        patience=configuration["drain"] + STOPPING,
+        worker_reports=worker_reports,
+        watchdog=manager.watchdog,
+    )
+    supervisor.side_services.append(CertificateWatch(certificates, reactor))
+    if status is not None:
+        supervisor.side_services.append(
+            status_port(configuration, status, worker_reports.report, reactor)
+        )
+    return supervisor
+
+
+def reconfigure(service: UploadService | Supervisor, configuration: Configuration) -> None:
+    """
+    Have a daemon behave as a configuration says, for whoever comes from now on.
+
+    :raises CannotStart: there are too few descriptors for that; nothing has changed.
+    """
+    drain = configuration["drain"]
+    slots = slots_of(configuration)
+    if isinstance(service, UploadService):
+        service.reconfigure(settings_of(configuration), drain, slots)
+    else:
+        service.reconfigure(configuration.to_json(), drain + STOPPING)
+
+
+def shown_by(service: UploadService | Supervisor) -> Certificates:
+    """The certificates that a daemon shows."""
+    return Certificates(each for spec in service.specs for _, each in spec.endpoints)
+
+
+def renew(service: UploadService | Supervisor, renewal: Renewal) -> None:
+    """Have a daemon show certificates that were read again to whoever connects from now on."""
+    renewal.show()
+    if renewal and not isinstance(service, UploadService):
+        service.certificates_changed()
+
+
+def makeService(options: Options) -> IService:
+    """
+    What twistd calls.
+
+    Under twistd the ports are bound and the directory is opened here already:
+    before it goes into the background, while there is a terminal to say on
+    what is wrong.
+    """
+    from twisted.internet import reactor  # noqa: PLC0415 - twistd has chosen it by now
+
+    try:
+        clock: Any = reactor
+        use_monotonic_time(clock)
+        twistd = getattr(options, "parent", None)
+        observer = None
+        if twistd is not None and not twistd.get("logger"):
+            form = options.configuration["log-format"]
+            observer = observer_for(twistd, os.environ, form, clock)
+        service = make_service(options.configuration, clock, options.manager, observer)
+        service.observer = observer
+        if twistd is not None:
+            DaemonControl(
+                clock,
+                service,
+                options.manager,
+                configuration=options.configuration,
+                read=options.configured,
+                apply=lambda configuration: reconfigure(service, configuration),
+                certificates=shown_by(service),
+                renew=lambda renewal: renew(service, renewal),
+            ).begin()
+            check_pid_file(twistd.get("pidfile"))
+            service.bind()
+            as_its_user(twistd, service.open)
+            if not twistd.get("nodaemon"):
+                _say(service.description)
+    except CannotStart as error:
+        _fail(str(error), _status(error))
+    return service

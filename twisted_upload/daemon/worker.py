@@ -1,0 +1,246 @@
+"""
+One worker of several: see `twisted_upload.daemon.supervisor`.
+
+Started with the sockets that it is to serve, an argument such as
+``AF_INET6:4,AF_INET:5:6,AF_UNIX:7:lasting`` for each listener (6 is the file with
+key and certificate, where TLS is to be spoken); told what is in force by a line
+on its standard input, at first and whenever that changes.  Other lines bring it
+certificates that were renewed, or ask it something.  What a daemon tells systemd, it
+tells its supervisor.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import sys
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IStreamServerEndpoint
+from twisted.internet.stdio import StandardIO
+from twisted.logger import Logger, globalLogBeginner
+from twisted.protocols.basic import LineOnlyReceiver
+
+from twisted_upload.config.configuration import Configuration
+from twisted_upload.core.garbage import set_start_aside
+from twisted_upload.daemon.builder import Endpoints, slots_of
+from twisted_upload.daemon.notify import Notifications
+from twisted_upload.daemon.reload import settings_of
+from twisted_upload.daemon.service import UploadService
+from twisted_upload.daemon.signals import Signals
+from twisted_upload.daemon.supervisor import LASTING
+from twisted_upload.daemon.systemd import started_with, take_environment
+from twisted_upload.daemon.tap import upload_service
+from twisted_upload.daemon.worker_process import CERTIFICATES, HEARD, REPORTS
+from twisted_upload.errors import CannotStart
+from twisted_upload.net.clock import use_monotonic_time
+from twisted_upload.net.endpoints import InheritedEndpoint
+from twisted_upload.net.tls.certificates import Identity
+from twisted_upload.net.tls.endpoints import TLSServerEndpoint
+from twisted_upload.observability.log import JOURNAL_STREAM, LineObserver, unbuffered
+from twisted_upload.observability.multiprocess import QUESTION, answer
+from twisted_upload.observability.report import ProcessReporter, Report
+
+__all__ = ["main"]
+
+
+GOODBYE = 1.0
+"""Seconds that the last report may take to be read."""
+
+
+def wake_without_pushing() -> None:
+    """
+    Whoever wakes this process up is not pushed off the core for it, where none is free.
+
+    That is often a sender, or a proxy, on this machine: a worker that runs at its first
+    byte has one upload in its hands where it could have had a bunch of them, and another
+    worker has the next.  A core that is free is taken at once, as ever; and where all
+    cores are busy, a worker has its share of them as ever, only not at that moment.
+
+    To be called before there are threads, which take after the one that starts them.
+    """
+    # It is not for us to change what somebody has chosen, and a sandbox may forbid it.
+    with contextlib.suppress(OSError):
+        if os.sched_getscheduler(0) == os.SCHED_OTHER:
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+
+
+class _Supervised(LineOnlyReceiver):
+    """
+    Standard input, on which the supervisor asks and tells, and the pipe for the
+    answers.  It is also the one whom signals are for.
+    """
+
+    delimiter = b"\n"
+    MAX_LENGTH = 16 * 1024 * 1024  # of a configuration
+    transport: Any
+
+    def __init__(
+        self, reactor: Any, service: UploadService, reporter: ProcessReporter | None
+    ) -> None:
+        self._reactor = reactor
+        self._service = service
+        self._reporter = reporter
+        self._gone: Deferred[None] | None = None
+        self._read = True
+
+    def connectionMade(self) -> None:
+        """The supervisor may stand still: then it is told no more than what waits."""
+        self.transport.registerProducer(self, True)
+
+    def pauseProducing(self) -> None:
+        """Enough waits for it."""
+        self._read = False
+
+    def resumeProducing(self) -> None:
+        """It has read."""
+        self._read = True
+
+    def stopProducing(self) -> None:
+        """It is gone; see `connectionLost`."""
+
+    def lineReceived(self, line: bytes) -> None:
+        """A question, other certificates, or a configuration that differs in what can change."""
+        if line == QUESTION:
+            if self._reporter is not None:
+                self._reporter.report().addCallback(self._tell)
+            return
+        try:
+            self._told(line.decode())
+        except Exception:
+            _log.failure("this worker does not understand what is in force; it goes on as before")
+        # However much waits for the supervisor: it tells nothing else before it has this.
+        self.transport.write(f"{HEARD}\n".encode())
+
+    def _told(self, text: str) -> None:
+        if text.startswith(CERTIFICATES):
+            self._show(json.loads(text.removeprefix(CERTIFICATES)))
+        else:
+            self._reconfigure(Configuration.from_json(text))
+
+    def connectionLost(self, reason: object = None) -> None:
+        """The supervisor is gone: somebody else may want the port.  Give it up, then drain."""
+        if self._gone is not None:
+            self._gone.callback(None)
+            return
+        self._service.stop_listening()
+        if self._reactor.running:
+            self._reactor.stop()
+
+    def notify(self, message: str) -> bool:
+        """Tell the supervisor what a daemon tells systemd."""
+        if self._read:
+            self.transport.write(f"{message}\n".encode())
+        return self._read
+
+    def end_now(self) -> None:
+        """See `ISignalled.end_now`."""
+        self._service.end_now()
+
+    def reload(self) -> None:
+        """The supervisor reads the configuration, and tells what is in force."""
+
+    def rotate(self) -> None:
+        """The supervisor has the log file."""
+
+    def _reconfigure(self, configuration: Configuration) -> None:
+        self._service.reconfigure(
+            settings_of(configuration), configuration["drain"], slots_of(configuration)
+        )
+
+    def _show(self, pems: list[str]) -> None:
+        """The supervisor has tried them."""
+        endpoints = [each for spec in self._service.specs for _, each in spec.endpoints]
+        showing = [each for each in endpoints if isinstance(each, TLSServerEndpoint)]
+        for endpoint, pem in zip(showing, pems, strict=True):
+            endpoint.show(Identity(pem.encode("latin-1")))
+
+    def stop(self) -> Deferred[None]:
+        """Drain, and say for the last time what there is to say."""
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        await self._service.stopService()
+        if self._reporter is None or self.transport.disconnected:
+            return
+        self._tell(await self._reporter.report())
+        self._gone = Deferred()
+        self._gone.addTimeout(GOODBYE, self._reactor).addErrback(lambda _: None)
+        self.transport.unregisterProducer()
+        self.transport.loseConnection()
+        await self._gone
+
+    def _tell(self, report: Report) -> None:
+        self.transport.write(answer(report))
+
+
+def main() -> None:
+    """Serve until told to stop."""
+    wake_without_pushing()
+    from twisted.internet import reactor as _reactor  # noqa: PLC0415
+
+    reactor: Any = _reactor
+    use_monotonic_time(reactor)
+    manager = take_environment(started_with(), os.environ, os.getpid())
+    # Not one byte more than the line: what follows is the reactor's.
+    with open(0, "rb", buffering=0, closefd=False) as supervisor:
+        line = supervisor.readline()
+    if not line.endswith(b"\n"):
+        raise SystemExit(1)  # there is no supervisor any more
+    configuration = Configuration.from_json(line.decode())
+    # Our lines become the supervisor's, and it has left the variable only where
+    # those go to journald.
+    observer = LineObserver(
+        unbuffered(sys.stdout),
+        configuration["log-format"],
+        journald=JOURNAL_STREAM in os.environ,
+        clock=reactor,
+    )
+    globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
+    endpoints = [_adopted(descriptions, reactor) for descriptions in sys.argv[1:]]
+    service, reporter = upload_service(configuration, reactor, endpoints, observer)
+    supervised = _Supervised(reactor, service, reporter)
+    Signals(reactor, supervised, worker=True).install()
+    try:
+        service.startService()
+    except CannotStart as error:
+        sys.stderr.write(f"{error}\n")
+        raise SystemExit(1) from error
+    StandardIO(supervised, stdout=REPORTS, reactor=reactor)  # type: ignore[call-arg]
+    notifications = Notifications(
+        supervised.notify,
+        reactor,
+        lambda: "COUNTS={} {}".format(*service.counts()),
+        service.disks,
+        watchdog=manager.watchdog,
+    )
+    reactor.callWhenRunning(set_start_aside)
+    reactor.callWhenRunning(notifications.ready)
+    reactor.addSystemEventTrigger("before", "shutdown", supervised.stop)
+    reactor.addSystemEventTrigger("during", "shutdown", notifications.over)
+    observer.begin()  # a supervisor that stands still holds up no uploads
+    reactor.run()
+    observer.flush()
+    observer.finish()
+
+
+def _adopted(descriptions: str, reactor: Any) -> Endpoints:
+    return [(each, _endpoint(each, reactor)) for each in descriptions.split(",")]
+
+
+def _endpoint(description: str, reactor: Any) -> IStreamServerEndpoint:
+    family, number, *more = description.split(":")
+    handed = InheritedEndpoint(
+        reactor, int(number), socket.AddressFamily[family], lasting=LASTING in more
+    )
+    for identity in more:
+        if identity != LASTING:
+            with open(int(identity), "rb") as file:
+                return TLSServerEndpoint(handed, Identity(file.read()), reactor)
+    return handed
+
+
+_log = Logger()

@@ -1,0 +1,205 @@
+"""
+One worker process, as its supervisor sees it.
+
+Whatever a worker does, or does not do, is bounded here: what it says without end or
+sense is thrown away, and what it has to be told is kept only once while it does not
+listen.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.protocol import ProcessProtocol
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from twisted_upload.core.printable import printable
+from twisted_upload.daemon.notify import Counts
+from twisted_upload.observability.multiprocess import ReportingWorker
+
+__all__ = ["CERTIFICATES", "HEARD", "REPORTS", "WorkerProcess"]
+
+REPORTS = 3
+"""The descriptor on which a worker answers what it is asked, and tells how it is;
+the sockets follow."""
+
+CERTIFICATES = "certificates "
+"""How a line to a worker begins that brings it other certificates with their keys,
+in the order of its endpoints."""
+
+HEARD = "HEARD=1"
+"""What a worker says when it has done what a line told it."""
+
+LONGEST_LINE = 4 * 1024 * 1024
+"""Bytes of a line of a worker; what is longer is none of ours."""
+
+
+class _Lines:
+    """Cuts what comes into lines; those that are too long are thrown away."""
+
+    def __init__(self) -> None:
+        self._partial = b""
+        self._skipping = False
+
+    def take(self, data: bytes) -> list[bytes]:
+        """The lines that are complete now, without their ends."""
+        *lines, partial = (self._partial + data).split(b"\n")
+        if lines and self._skipping:
+            del lines[0]
+            self._skipping = False
+        if self._skipping or len(partial) > LONGEST_LINE:
+            self._skipping, partial = True, b""
+        self._partial = partial
+        return lines
+
+    def rest(self) -> list[bytes]:
+        """What will not be completed any more, if there is anything."""
+        return self.take(b"\n") if self._partial else []
+
+
+class WorkerProcess(ProcessProtocol):
+    """
+    One worker process.
+
+    :param clock: tells the time.
+    :param configuration: told to it at once.
+    :param log: takes whole lines of its log.
+    :param became_ready: called when it serves.
+    :ivar since: when it was started.
+    :ivar ready: it serves.
+    :ivar stuck: it says of itself that it does not work any more.
+    :ivar killed: it was.
+    :ivar counts: what it has to do, and has done.
+    :ivar ended: fires with the reason, in words.
+    :ivar respondent: by which it is asked.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        configuration: str,
+        log: Callable[[bytes], None],
+        became_ready: Callable[[], None],
+    ) -> None:
+        self.since = self._alive = clock.seconds()
+        self.ready = self.stuck = self.killed = False
+        self.counts = Counts(0, 0)
+        self._clock = clock
+        self._configuration = configuration
+        self._became_ready = became_ready
+        self.pid = 0
+        self.ended: Deferred[str] = Deferred()
+        self.respondent = ReportingWorker(self._say)
+        self._log = log
+        self._logged, self._said, self._reported = _Lines(), _Lines(), _Lines()
+        self._makes_no_sense = False
+        self._listens = False  # it has done what it was told
+        self._untold: dict[bool, str] = {}  # the last of each kind
+
+    @property
+    def silent(self) -> float:
+        """Seconds for which it has shown no sign of life."""
+        return self._clock.seconds() - self._alive
+
+    def excuse(self, seconds: float) -> None:
+        """For so long it could not be heard, whatever it said."""
+        self._alive = min(self._clock.seconds(), self._alive + max(0.0, seconds))
+
+    def connectionMade(self) -> None:
+        """It runs."""
+        transport: Any = self.transport
+        self.pid = transport.pid
+        self._say(self._configuration.encode() + b"\n")
+
+    def tell(self, line: str) -> None:
+        """What is in force, or shown; when it has done what it was told before."""
+        # Of each kind, the last one goes over those that it has not heard.
+        self._untold[line.startswith(CERTIFICATES)] = line
+        self._tell_next()
+
+    def _tell_next(self) -> None:
+        if self._listens and self._untold:
+            self._listens = False
+            line = self._untold.pop(next(iter(self._untold)))
+            self._say(line.encode() + b"\n")
+
+    def childDataReceived(self, childFD: int, data: bytes) -> None:  # noqa: N803 - Twisted's
+        """Some of what it has to say."""
+        if childFD != REPORTS:
+            super().childDataReceived(childFD, data)
+            return
+        self._alive = self._clock.seconds()
+        for line in self._reported.take(data):
+            try:
+                self._understand(line)
+            except Exception:
+                if not self._makes_no_sense:
+                    self._makes_no_sense = True
+                    _log.error(
+                        "worker {pid} says what makes no sense: {line}",
+                        pid=self.pid,
+                        line=printable(line[:80].decode("ascii", "replace")),
+                    )
+
+    def _understand(self, line: bytes) -> None:
+        if line.startswith(b"["):
+            self.respondent.received(line + b"\n")
+            return
+        name, _, value = line.decode("ascii").partition("=")
+        if name == "READY":
+            self.ready = self._listens = True
+            self._became_ready()
+            self._tell_next()
+        elif line == HEARD.encode():
+            self._listens = True
+            self._tell_next()
+        elif name == "COUNTS":
+            self.counts = Counts(*map(int, value.split()))
+        elif name == "WATCHDOG":
+            self.stuck = value == "trigger"
+
+    def outReceived(self, data: bytes) -> None:
+        """Some of its log."""
+        lines = self._logged.take(data)
+        if lines:
+            self._log(b"\n".join(lines) + b"\n")
+
+    def errReceived(self, data: bytes) -> None:
+        """What is no line of a log: of Python itself, or of a worker that cannot start."""
+        self._say_of_it(self._said.take(data))
+
+    def _say_of_it(self, lines: list[bytes]) -> None:
+        for line in lines:
+            _log.error("worker {pid}: {line}", pid=self.pid, line=line.decode("utf-8", "replace"))
+
+    def processEnded(self, reason: Failure) -> None:
+        """It is gone, and its log is complete."""
+        self._say_of_it(self._said.rest())
+        for line in self._logged.rest():
+            self._log(line + b"\n")
+        self.ended.callback(reason.getErrorMessage().rstrip("."))
+
+    def _say(self, line: bytes) -> None:
+        transport: Any = self.transport
+        transport.write(line)
+
+    def kill(self) -> None:
+        """End it, whatever it does."""
+        self.killed = True
+        self.signal(signal.SIGKILL)
+
+    def signal(self, number: int) -> None:
+        """Send it a signal, if it still runs."""
+        transport: Any = self.transport
+        try:
+            transport.signalProcess(number)
+        except Exception:
+            _log.debug("worker {pid} has just ended", pid=self.pid)
+
+
+_log = Logger()

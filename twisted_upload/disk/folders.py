@@ -1,0 +1,144 @@
+"""
+Folders of ours inside a drop folder: hidden, on the same file system, mode 0700,
+and made by us.
+
+What somebody else made under such a name is not used: in a directory in which
+anybody may create files, he would decide what is published, and for what a
+program is started.  As nobody else can write to them, a name in them is what we
+have made under it, for as long as we hold the descriptor.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import stat
+
+from twisted_upload.disk.files import Files
+
+__all__ = ["open_private"]
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_DEFAULT_ACL = "system.posix_acl_default"
+_NO_ACL = (errno.ENODATA, errno.EOPNOTSUPP)
+
+
+def open_private(above: int, name: str, files: Files) -> int:
+    """
+    Open one, and create it where it is missing, durably.
+
+    What is made in it is as if it was made in the folder above it: it gets the
+    group of a setgid folder, and the entries of its default ACL.
+
+    :param above: descriptor of the folder that it is in.
+    :return: its descriptor.
+    :raises OSError: it cannot be used; the text is for the operator.
+    """
+    _make(above, name, files)
+    folder = _open(above, name)
+    try:
+        if os.fstat(folder).st_dev != os.fstat(above).st_dev:
+            raise OSError(errno.EXDEV, "it is on another file system than the directory")
+        _check_owner(folder, name)
+        _set_permissions(folder, above, name)
+        if not os.access(".", os.W_OK | os.X_OK, dir_fd=folder, effective_ids=True):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except BaseException:
+        os.close(folder)
+        raise
+    return folder
+
+
+def _make(above: int, name: str, files: Files) -> None:
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(name, 0o700, dir_fd=above)
+        files.fsync(above)
+
+
+def _open(above: int, name: str) -> int:
+    try:
+        return os.open(name, _FOLDER, dir_fd=above)
+    except PermissionError:
+        owner = os.stat(name, dir_fd=above, follow_symlinks=False).st_uid
+        if owner == os.geteuid():
+            raise
+        raise _of_somebody_else(name, owner) from None
+
+
+def _check_owner(folder: int, name: str) -> None:
+    owner = os.fstat(folder).st_uid
+    if owner != os.geteuid() and owner != _owner_of_new_files(folder):
+        raise _of_somebody_else(name, owner)
+
+
+def _of_somebody_else(name: str, owner: int) -> PermissionError:
+    return PermissionError(
+        errno.EPERM,
+        f"{name} belongs to uid {owner}, and this daemon runs as uid {os.geteuid()}: chown -R it"
+        " if an earlier daemon of yours made it, otherwise remove it",
+    )
+
+
+def _owner_of_new_files(folder: int) -> int | None:
+    """
+    Whom files that we make there belong to.
+
+    Not always us: an NFS server may take root for nobody, and some file systems
+    say that all belongs to who mounted them.
+    """
+    name = f"owner-test-{secrets.token_hex(6)}"
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        descriptor = os.open(name, flags, 0o600, dir_fd=folder)
+    except OSError:
+        return None
+    try:
+        os.unlink(name, dir_fd=folder)
+        return os.fstat(descriptor).st_uid
+    finally:
+        os.close(descriptor)
+
+
+def _set_permissions(folder: int, above: int, name: str) -> None:
+    wanted, status = os.fstat(above), os.fstat(folder)
+    setgid = wanted.st_mode & stat.S_ISGID
+    try:
+        if setgid and status.st_gid != wanted.st_gid:
+            os.fchown(folder, -1, wanted.st_gid)
+        if stat.S_IMODE(os.fstat(folder).st_mode) != 0o700 | setgid:
+            os.fchmod(folder, 0o700 | setgid)
+        kept = not setgid or os.fstat(folder).st_mode & stat.S_ISGID
+    except PermissionError:
+        if not setgid:
+            raise
+        kept = False
+    if (
+        not kept
+    ):  # we may not: who is not in a group cannot give a folder to it, but one inherits it
+        raise PermissionError(
+            errno.EPERM,
+            f"{name} does not pass on the group of the directory, gid {wanted.st_gid}, which is"
+            " setgid: remove it while no daemon runs; it will be created again",
+        )
+    _copy_default_acl(above, folder)
+
+
+def _copy_default_acl(above: int, folder: int) -> None:
+    wanted = _default_acl(above)
+    if wanted == _default_acl(folder):
+        return
+    if wanted is None:
+        os.removexattr(folder, _DEFAULT_ACL)
+    else:
+        os.setxattr(folder, _DEFAULT_ACL, wanted)
+
+
+def _default_acl(folder: int) -> bytes | None:
+    try:
+        return os.getxattr(folder, _DEFAULT_ACL)
+    except OSError as error:
+        if error.errno not in _NO_ACL:
+            raise
+        return None

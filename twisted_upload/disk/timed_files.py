@@ -1,0 +1,70 @@
+"""
+How long the write path waits for the disk: measured where it waits.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from twisted_upload.disk.files import Files
+
+__all__ = ["TimedFiles"]
+
+
+class TimedFiles(Files):
+    """
+    The real system calls, and how long those take that wait.
+
+    :param synced: told the seconds of each wait for fsync: of a file, of
+        several at once, or of a directory.  In a disk thread.
+    :param published: told the seconds of each rename, or link.  The same.
+    :param now: seconds, from any moment on.
+    """
+
+    def __init__(
+        self,
+        synced: Callable[[float], object],
+        published: Callable[[float], object],
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__()
+        self._now = now
+        self._synced = synced
+        self._published = published
+
+    def fsync(self, descriptor: int) -> None:
+        """See `Files.fsync`."""
+        began = self._now()
+        try:
+            super().fsync(descriptor)
+        finally:
+            self._synced(self._now() - began)
+
+    def fsync_all(self, descriptors: Sequence[int]) -> list[OSError | None]:
+        """See `Files.fsync_all`."""
+        began = self._now()
+        try:
+            return super().fsync_all(descriptors)
+        finally:
+            self._synced(self._now() - began)
+
+    def rename(self, source: int, name: str, target: int, new_name: str) -> None:
+        """See `Files.rename`."""
+        began = self._now()
+        try:
+            super().rename(source, name, target, new_name)
+        finally:
+            self._publishing(source, target, began)
+
+    def link(self, source: int, name: str, target: int, new_name: str) -> None:
+        """See `Files.link`."""
+        began = self._now()
+        try:
+            super().link(source, name, target, new_name)
+        finally:
+            self._publishing(source, target, began)
+
+    def _publishing(self, source: int, target: int, began: float) -> None:
+        if source != target:  # unlike in a self-test
+            self._published(self._now() - began)

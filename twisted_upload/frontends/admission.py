@@ -1,0 +1,136 @@
+"""
+Who may come in, and how many: decided when a sender has connected, before
+anything is done for it.
+
+Connections of a process are counted in its `ConnectionSlots`, those of one address in
+the `Admission` of the listener that they came to.  A count goes up when a
+connection is taken in, and down when it is gone and its upload has ended: a
+file that is still being kept for a sender that did not wait holds a descriptor
+as well.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from twisted.internet.interfaces import IAddress
+
+from twisted_upload.errors import Busy, NotAllowed, UploadRefused
+from twisted_upload.net.addresses import host_of
+from twisted_upload.net.networks import NetworkSet, Rules
+
+__all__ = ["Admission", "ConnectionSlots", "TrustedProxies"]
+
+
+class ConnectionSlots:
+    """
+    The connections of a process.
+
+    :param most: of them at a time; 0 for no limit.
+    :param most_turned_away: beside them, those that stay until they have heard
+        why they may not come in.
+    :param most_lent: sockets at a time that disk threads have.
+    :ivar taken: how many connections there are.
+    :ivar lent: how many of their sockets disk threads have.
+    """
+
+    __slots__ = ("lent", "most", "most_lent", "most_rejected", "taken")
+
+    def __init__(self, most: int = 0, most_rejected: int = 128, most_lent: int = 128) -> None:
+        self.most = most or sys.maxsize
+        self.most_rejected = most_rejected
+        self.most_lent = most_lent
+        self.taken = 0
+        self.lent = 0
+
+    def change(self, other: ConnectionSlots) -> None:
+        """Have as many as others; connections that are there stay, if they are more."""
+        self.most = other.most
+        self.most_lent = other.most_lent
+
+
+class Admission:
+    """
+    Who may come in at one listener.
+
+    :param places: of the process, shared by its listeners.
+    :param rules: for addresses.  Whoever has none, at a unix socket, is not
+        bound by them: that is up to the permissions of the socket.
+    :param max_per_address: connections of one IPv4 address, or of one /64 of
+        IPv6, at a time; 0 for no limit.
+    :ivar places: the same.
+    """
+
+    def __init__(
+        self,
+        slots: ConnectionSlots | None = None,
+        rules: Rules | None = None,
+        max_per_address: int = 0,
+    ) -> None:
+        self.slots = slots or ConnectionSlots()
+        self._each: dict[str, int] = {}
+        self.change(rules, max_per_address)
+
+    def change(self, rules: Rules | None, max_per_address: int) -> None:
+        """Have others of these for whoever comes from now on; who is there counts."""
+        self._rules = rules or None
+        self._most_each = max_per_address or sys.maxsize
+
+    def __len__(self) -> int:
+        """How many addresses have connections."""
+        return len(self._each)
+
+    def refusal(self, host: str | None, group: str | None) -> UploadRefused | None:
+        """
+        Why a sender may not come in just now; `None` where it may.
+
+        :param host: its address, for the rules; empty where it has one that is
+            not known; `None` where they do not bind it.
+        :param group: what it is counted by; `None` where it is not.
+        """
+        if self._rules is not None and host is not None and not self._rules.allows(host):
+            return _NOT_ALLOWED
+        if self.slots.taken >= self.slots.most:
+            return _FULL
+        if group is not None and self._each.get(group, 0) >= self._most_each:
+            return _TOO_MANY
+        return None
+
+    def enter(self, group: str | None) -> None:
+        """A sender has come in."""
+        self.slots.taken += 1
+        if group is not None:
+            self._each[group] = self._each.get(group, 0) + 1
+
+    def leave(self, group: str | None) -> None:
+        """It has gone; to be told exactly once for each that came in."""
+        self.slots.taken -= 1
+        if group is not None:
+            left = self._each[group] - 1
+            if left:
+                self._each[group] = left
+            else:
+                del self._each[group]
+
+
+class TrustedProxies:
+    """
+    The load balancers that are believed.
+
+    :param networks: that they are in.
+    :param unix: whoever connects to a unix socket is believed too.
+    """
+
+    def __init__(self, networks: NetworkSet, *, unix: bool = False) -> None:
+        self._networks = networks
+        self._unix = unix
+
+    def __contains__(self, address: IAddress | None) -> bool:
+        """Whether one at this address is believed."""
+        host = host_of(address)
+        return self._unix if host is None else host in self._networks
+
+
+_NOT_ALLOWED = NotAllowed()
+_FULL = Busy("this server has as many connections as it takes; try again later")
+_TOO_MANY = Busy("this server has as many connections from your address as it takes")

@@ -1,0 +1,200 @@
+"""
+What is the same of all senders at the raw door, whichever way their uploads come:
+what they hear, what is said of their end and to whom, and how long they wait for a
+store.
+
+Those with a transport are in `twisted_upload.frontends.raw.protocol`, those whose uploads
+were whole when they were accepted in `twisted_upload.frontends.raw.whole_upload`.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from twisted.logger import Logger
+
+from twisted_upload.core.answers import kept_answer, refused_answer
+from twisted_upload.core.lifecycle import new_upload
+from twisted_upload.core.outcome import UploadOutcome
+from twisted_upload.core.text import format_size
+from twisted_upload.errors import StoreFailed, TooLarge, UploadRefused
+from twisted_upload.interfaces import Arrival, IIncomingUpload, Receipt
+from twisted_upload.net.timeouts import StoreTimeout
+
+if TYPE_CHECKING:
+    from twisted_upload.frontends.raw.factory import UploadFactory
+
+__all__ = ["STORE_PATIENCE", "Sender"]
+
+STORE_PATIENCE = 600.0
+"""Seconds after which an upload is refused that waits for a store which does nothing."""
+
+
+class Sender:
+    """
+    One sender and its upload: what the lifecycle tells (`lifecycle.ISender`) goes to the
+    sender and to the door's witnesses.
+
+    :param factory: whose store and settings serve it.
+    :param group: of addresses that it is counted by; `None` where it is not.
+    """
+
+    factory: UploadFactory
+
+    def __init__(self, factory: UploadFactory, group: str | None) -> None:
+        self.factory = factory
+        self._group = group
+        self._active_settings = factory.active_settings
+        # All that an instance may ever have is set here: what is set later, and was not
+        # by the first thirty, costs a dictionary for each (230 bytes and more).
+        self._began_at = 0.0
+        self._size = 0
+        self._half_closed = False
+        self._answered = False
+        self._reported = False
+        self._waiting: StoreTimeout | None = None  # for the store, as of the last look
+        self._upload = new_upload(
+            self, factory.store, allow_empty=self._active_settings.settings.allow_empty
+        )
+
+    @property
+    def peer(self) -> str:
+        """The sender, for people."""
+        raise NotImplementedError
+
+    @property
+    def in_flight(self) -> bool:
+        """Whether its upload has begun and has not ended."""
+        return (self._size > 0 or self._half_closed) and not self._reported
+
+    def refuse(self, refusal: UploadRefused) -> None:
+        """Refuse the upload, whatever has come of it; harmless when it has ended."""
+        if not self._answered:
+            try:
+                self._upload.refused(refusal)
+            except Exception:
+                self.broke()
+
+    def gone(self) -> None:
+        """See `IConnection.gone`."""
+        self.factory.gate.admission.leave(self._group)
+
+    def broke(self) -> None:
+        """
+        An exception has come that must not: end the upload and the connection, and
+        give back what they have, whatever else fails.
+        """
+        error = sys.exc_info()[1]
+        if isinstance(error, OSError):
+            _log.error("an upload broke off: {error}", error=error.strerror)
+        else:
+            _log.failure("a defect: an upload broke off")
+        for step in self._upload.lost, self.abort:
+            try:
+                step()
+            except Exception:
+                _log.failure("a defect: an upload that broke off cannot be ended")
+
+    def abort(self) -> None:
+        """Reset the connection, if it is still there."""
+        raise NotImplementedError
+
+    def lingered(self) -> None:
+        """It has had its time to notice what it was told."""
+        self.abort()
+
+    # What comes
+
+    def _has_come(self, data: bytes) -> bool:
+        """These are the next bytes of its upload; whether they may be."""
+        self._size += len(data)
+        if self._is_too_large():
+            return False
+        self._upload.received(data)
+        return True
+
+    def _is_too_large(self) -> bool:
+        limit = self._active_settings.settings.max_size
+        if not limit or self._size <= limit:
+            return False
+        self.refuse(TooLarge(f"this server accepts at most {format_size(limit)} ({limit} bytes)"))
+        return True
+
+    # IDoor: what the lifecycle says
+
+    def arrival(self) -> Arrival:
+        """See `ISender.arrival`."""
+        factory = self.factory
+        factory.rounds.begin()
+        return Arrival(
+            self.peer, digest=self._active_settings.settings.receipts, listener=factory.name
+        )
+
+    def began(self, incoming: IIncomingUpload) -> None:
+        """See `ISender.began`."""
+
+    def tell_kept(self, receipt: Receipt) -> None:
+        """See `ISender.tell_kept`."""
+        settings = self._active_settings.settings
+        self._answer(kept_answer(receipt, settings.answer, receipts=settings.receipts))
+
+    def tell_refused(self, refusal: UploadRefused) -> None:
+        """See `ISender.tell_refused`."""
+        self._answer(refused_answer(refusal))
+
+    def _answer(self, answer: bytes) -> None:
+        """Say it and part."""
+        raise NotImplementedError
+
+    def report_kept(self, receipt: Receipt, *, by_silence: bool, heard: bool) -> None:
+        """See `ISender.report_kept`."""
+        self._report("kept", receipt.size, receipt.name, None, receipt.sha256, by_silence, heard)
+
+    def report_refused(self, refusal: UploadRefused) -> None:
+        """See `ISender.report_refused`."""
+        self._report("refused", self._size, None, refusal.code)
+
+    def report_lost(self) -> None:
+        """See `ISender.report_lost`."""
+        self._report("lost", self._size)
+
+    def report_unused(self) -> None:
+        """See `ISender.report_unused`."""
+        _log.debug("unused connection from {peer}", peer=self.peer)
+        self._reported = True
+        self.factory.ended(self)
+
+    def _report(self, end: str, size: int, *more: Any) -> None:
+        factory = self.factory
+        self._reported = True
+        seconds = factory.clock.seconds() - self._began_at
+        try:
+            ended = UploadOutcome(end, factory.name, self.peer, size, seconds, *more)
+            for observer in factory.observers:
+                observer(ended)
+        except Exception:
+            _log.failure("a defect: the end of an upload could not be told")
+        factory.ended(self)
+
+    # What the timers say
+
+    def stood_still(self, now: float) -> None:
+        """We have not listened for a while: that is not to be this sender's fault."""
+        self._active_settings.lingering.stood_still()
+        self._waiting = None
+
+    def look(self, now: float) -> bool:
+        """A look is taken at all senders: whether this one has just been refused."""
+        return not self._answered and self._waits_for_the_store(now)
+
+    def _waits_for_the_store(self, now: float) -> bool:
+        """It does; whether it has just been refused, because it does for too long."""
+        self._waiting = self._waiting or StoreTimeout(STORE_PATIENCE)
+        if not self._waiting.is_too_long(now, self._size):
+            return False
+        self.refuse(StoreFailed())
+        return True
+
+
+_log = Logger()

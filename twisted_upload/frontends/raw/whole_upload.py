@@ -1,0 +1,135 @@
+"""
+Uploads whose end was there when their senders were accepted.
+
+Most small uploads are, where the daemon is busy.  The sender has nothing more to say:
+there is nothing to read, to pause or to wait for but the store.  So there is no
+transport and no timer; all else is as with everybody (`twisted_upload.frontends.raw.sender`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+
+from twisted_upload.frontends.raw.sender import Sender
+from twisted_upload.net.acceptor import AcceptedConnection
+from twisted_upload.net.addresses import socket_name
+from twisted_upload.net.parting import say
+
+if TYPE_CHECKING:
+    from twisted_upload.frontends.raw.factory import UploadFactory
+
+__all__ = ["WholeUpload"]
+
+_RESET = struct.pack("ii", 1, 0)  # struct linger of socket(7): discard what is unsent
+
+
+class WholeUpload(Sender):
+    """
+    One sender that has said all it had to say, and its upload.
+
+    :param newcomer: the sender.
+    """
+
+    def __init__(self, factory: UploadFactory, accepted_connection: AcceptedConnection) -> None:
+        super().__init__(factory, accepted_connection.group)
+        self._accepted_connection = accepted_connection
+        self._open = True  # its socket
+        self._rest: _Rest | None = None
+        self._peer = socket_name(accepted_connection.host, accepted_connection.port)
+        self._began_at = factory.clock.seconds()
+
+    def take(self, *, lost: bool) -> None:
+        """
+        See to its upload.
+
+        :param lost: the connection has broken, and what has come is not all of it.
+        """
+        factory = self.factory
+        factory.gate.admission.enter(self._group)
+        factory.came(self)
+        self._half_closed = not lost
+        pieces, self._accepted_connection.pieces = self._accepted_connection.pieces, []
+        try:
+            if lost:
+                for data in pieces:
+                    self._has_come(data)
+                self._close()
+                self._upload.lost()
+                return
+            for data in pieces:
+                self._size += len(data)
+            if not pieces:
+                self._upload.ended()
+            elif not self._is_too_large():
+                self._upload.came_whole(pieces)
+        except Exception:
+            self.broke()
+
+    @property
+    def peer(self) -> str:
+        """The sender, for people."""
+        return self._peer
+
+    def abort(self) -> None:
+        """See `IConnection.abort`."""
+        if self._rest is not None:
+            self._rest.transport.abortConnection()
+        elif self._open:
+            with contextlib.suppress(OSError):  # it may be gone: a transport broke with it
+                self._accepted_connection.ours.setsockopt(
+                    socket.SOL_SOCKET, socket.SO_LINGER, _RESET
+                )
+            self._close()
+            self._upload.lost()
+
+    def _answer(self, answer: bytes) -> None:
+        self._answered = True
+        if not self._open:
+            return
+        rest = say(self._accepted_connection.ours, answer)
+        if not rest:
+            self._close()
+            return
+        self._accepted_connection.adopt(_Rest(self, rest))
+
+    def _close(self) -> None:
+        if self._open:
+            self._open = False
+            with contextlib.suppress(OSError):  # closed it is, whatever close(2) says
+                self._accepted_connection.ours.close()
+            self.factory.went(self)
+
+    def saying(self, rest: _Rest) -> None:
+        """The rest of the answer is being said: by a transport, which has the socket now."""
+        self._open, self._rest = False, rest
+        self._active_settings.lingering.heard(self)
+
+    def said(self) -> None:
+        """It has been said, or cannot be."""
+        self._rest = None
+        self._active_settings.lingering.ignore(self)
+        self.factory.went(self)
+
+
+class _Rest(Protocol):
+    """Says what a socket has not taken of an answer, when it does, and leaves."""
+
+    transport: Any
+
+    def __init__(self, whole: WholeUpload, rest: bytes) -> None:
+        self._whole = whole
+        self._rest = rest
+
+    def connectionMade(self) -> None:
+        self._whole.saying(self)
+        self.transport.write(self._rest)
+        self.transport.loseConnection()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._whole.said()

@@ -1,0 +1,249 @@
+"""
+The program of ``--on-upload``, as the daemon knows it.
+
+It is started without a shell, by a small process of our own
+(`twisted_upload.hooks.spawner`), with few variables in its environment.  Not with
+the reactor's ``spawnProcess``: that looks at every open descriptor, and forks
+where a folder is given, both in the reactor's thread, which held up everybody
+for 40 ms where 10,000 connections were open.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from twisted_upload.core.printable import printable
+from twisted_upload.core.text import format_duration
+from twisted_upload.errors import CannotStart
+from twisted_upload.hooks import spawner as hook_starter
+
+__all__ = ["GRACE", "HookCommand", "HookEnd"]
+
+GRACE = 5.0
+"""Seconds between SIGTERM and SIGKILL."""
+
+INHERITED = ("HOME", "LANG", "LANGUAGE", "LOGNAME", "PATH", "SHELL", "TMPDIR", "TZ", "USER")
+"""What a program finds in its environment of ours, and ``LC_...`` too."""
+
+_LAST_WORDS = 1.0  # seconds
+_SEND_PATIENCE = 10  # whole seconds, for a process that starts programs and reads nothing
+
+
+@dataclass(frozen=True, slots=True)
+class HookEnd:
+    """
+    How it ended.
+
+    :ivar what: in words: ``exit status 0``.
+    :ivar succeeded: that was it.
+    :ivar seconds: that it took.
+    :ivar said: the last that it has printed, escaped, in one line.
+    :ivar ran: it was started, or that was tried.
+    """
+
+    what: str
+    succeeded: bool
+    seconds: float
+    said: str = ""
+    ran: bool = True
+
+
+class HookCommand:
+    """
+    The program and its arguments.
+
+    :param arguments: the first of them is the program: an absolute path, or a
+        name that is to be found on the ``PATH``.
+    :param time_limit: seconds after which it is killed; 0 for never.
+    :param environment: of the daemon.
+    :param grace: seconds between SIGTERM and SIGKILL.
+    """
+
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        time_limit: float,
+        environment: Mapping[str, str],
+        grace: float = GRACE,
+    ) -> None:
+        self._arguments = list(arguments)
+        self._time_limit = time_limit
+        self._grace = grace
+        self._environment = {
+            name: value
+            for name, value in environment.items()
+            if name in INHERITED or name.startswith("LC_")
+        }
+        self._lock = threading.Lock()
+        self._starter: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+        self._stopped = False
+
+    def check(self) -> None:
+        """
+        :raises CannotStart: it cannot be started, as far as can be known.
+        """
+        name = self._arguments[0]
+        path = self._environment.get("PATH", os.defpath)
+        found = shutil.which(name, path=path)
+        if found is None or not os.access(found, os.X_OK, effective_ids=True):
+            why = "is no program that can be run" if "/" in name else f"is not found on {path}"
+            raise CannotStart(f"--on-upload: {name} {why}")
+        if not hasattr(os, "pidfd_open"):
+            raise CannotStart("--on-upload: needs Linux 5.3 or newer")
+        try:
+            os.close(os.pidfd_open(os.getpid()))
+        except OSError as error:
+            raise CannotStart(
+                f"--on-upload: needs pidfd_open(2), of Linux 5.3 or newer: {error.strerror}"
+            ) from error
+
+    def start(self) -> None:
+        """
+        Be ready, before any file is open.
+
+        :raises CannotStart: there are no more processes, for one.
+        """
+        try:
+            self._connection()
+        except OSError as error:
+            raise CannotStart(f"--on-upload: cannot start a process: {error.strerror}") from error
+
+    def run(self, variables: Mapping[str, str], held: int | None = None) -> HookEnd:
+        """
+        Start it, and wait for its end.  In a thread that has nothing else to do.
+
+        A program that hangs in the kernel, on a dead disk, does not end when it
+        is killed either: it is waited for all the same, so that there are no
+        more of its kind than may run at a time.
+
+        :param variables: in its environment, beside those of the daemon.
+        :param held: the locked marker of its file; it stays locked until its end,
+            even if that comes after ours.
+        """
+        began = time.monotonic()
+        try:
+            request = json.dumps({**self._environment, **variables}).encode()
+            end, said = self._ask(request, held)
+            kind, _, detail = end.partition(" ")
+        except OSError as error:
+            kind, detail, said = "failed", f"cannot be started: {error.strerror or error}", ""
+        words = {
+            "exit": f"exit status {detail}",
+            "signal": f"killed by signal {detail}",
+            "late": f"took longer than {format_duration(self._time_limit)}",
+            "stopped": "stopped with the daemon",
+            "": "the process that starts programs has died",
+        }
+        succeeded = (kind, detail) == ("exit", "0")
+        what = words.get(kind, detail)
+        return HookEnd(what, succeeded, time.monotonic() - began, said)
+
+    def stop(self) -> None:
+        """End whatever runs, now, and whatever is still started."""
+        self._stopped = True
+        self._tell_to_stop()
+
+    def close(self) -> None:
+        """Let go of the process that starts it, which goes when nothing runs."""
+        self._stopped = True
+        # A thread has the lock for long only where no process can be started.
+        if not self._lock.acquire(timeout=_LAST_WORDS):
+            return
+        try:
+            if self._control is not None:
+                self._control.close()
+                self._control = None
+            if self._starter is not None:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._starter.wait(_LAST_WORDS)
+                self._starter = None
+        finally:
+            self._lock.release()
+
+    def _tell_to_stop(self) -> None:
+        control = self._control
+        if control is not None:
+            with contextlib.suppress(OSError):
+                control.send(b"stop", socket.MSG_DONTWAIT)
+
+    def _ask(self, request: bytes, held: int | None) -> tuple[str, str]:
+        """
+        Have it started, and wait for its end.
+
+        :return: how it ended, empty if nobody can tell it; and what it has said.
+        """
+        ours, theirs = socket.socketpair()
+        with ours:
+            with theirs:
+                descriptors = [theirs.fileno()] if held is None else [theirs.fileno(), held]
+                control = self._connection()
+                try:
+                    socket.send_fds(control, [request], descriptors)
+                except (BrokenPipeError, ConnectionResetError):
+                    # It has died, though its end may not have been told yet.
+                    control = self._connection(broken=control)
+                    socket.send_fds(control, [request], descriptors)
+            answer = b""
+            while piece := ours.recv(65536):
+                answer += piece
+        if not answer:
+            return "", ""
+        facts = json.loads(answer)
+        said = facts["said"].encode("latin-1").decode("utf-8", "surrogateescape")
+        return facts["end"], printable(said.strip())
+
+    def _connection(self, broken: socket.socket | None = None) -> socket.socket:
+        """To the process that starts programs, which is started where there is none."""
+        with self._lock:
+            alive = self._starter is not None and self._starter.poll() is None
+            if alive and broken is not None and self._control is broken:
+                assert self._starter is not None
+                self._starter.kill()
+                self._starter.wait()
+                alive = False
+            if self._control is not None and (alive or self._stopped):
+                return self._control
+            if self._stopped:
+                raise BrokenPipeError("the daemon stops")
+            if self._control is not None:
+                self._control.close()
+                self._control = None
+            control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            patience = struct.pack("ll", _SEND_PATIENCE, 0)
+            control.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, patience)
+            with theirs:
+                try:
+                    self._starter = self._start(theirs)
+                except BaseException:
+                    control.close()
+                    raise
+            self._control = control
+            if self._stopped:  # meanwhile
+                self._tell_to_stop()
+            return control
+
+    def _start(self, theirs: socket.socket) -> subprocess.Popen[bytes]:
+        script = hook_starter.__file__
+        numbers = map(str, (theirs.fileno(), self._time_limit, self._grace))
+        return subprocess.Popen(
+            [sys.executable, "-I", "-S", script, *numbers, *self._arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            env={},
+            pass_fds=[theirs.fileno()],
+            start_new_session=True,  # Ctrl-C is for the daemon
+        )

@@ -1,0 +1,396 @@
+"""
+``--on-upload``: a program for each kept file.
+
+**For every kept file the program is started until it has succeeded, or has
+failed so often that its marker is set aside; at least once, even if the daemon
+is killed or the power fails.**  The state on disk is the queue
+(`twisted_upload.hooks.spool`): what is here, in the reactor's thread, is a
+window on its oldest part, and may be lost at any moment.
+
+No sender ever waits for any of this: a program is started when its file's sender
+has been answered, by threads that have nothing else to do.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import os
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.python.failure import Failure
+
+from twisted_upload.disk.threads import IDisk
+from twisted_upload.hooks.command import HookEnd
+from twisted_upload.hooks.log import HookLog, reason
+from twisted_upload.hooks.marker import Marker
+from twisted_upload.hooks.spool import HookSpool, SpoolScan
+from twisted_upload.observability.counters import ProgramCounts
+
+__all__ = [
+    "BATCH",
+    "BUSY_PAUSE",
+    "LOOK_INTERVAL",
+    "MOST_KNOWN",
+    "PAUSES",
+    "HookRunner",
+    "IHookCommand",
+    "IHookThreads",
+]
+
+PAUSES = (1.0, 5.0, 30.0, 120.0, 600.0)
+"""Seconds, more or less, between a failure and the next attempt; the last one for
+all that follow."""
+
+BUSY_PAUSE = 1.0
+"""Seconds between looks at a file for which a program of a dead daemon still runs."""
+
+LOOK_INTERVAL = 10.0
+"""Seconds between looks at the queue on disk: for what an operator has moved back,
+and what other daemons have left behind."""
+
+MOST_KNOWN = 10_000
+"""Files that are kept in mind; for more, the queue on disk is enough."""
+
+BATCH = 500
+"""Markers that are read from the disk at a time."""
+
+
+class IHookCommand(Protocol):
+    """The program: `twisted_upload.hooks.command.HookCommand`, which see."""
+
+    def check(self) -> None:
+        """See `HookCommand.check`."""
+
+    def start(self) -> None:
+        """See `HookCommand.start`."""
+
+    def run(self, variables: Mapping[str, str], held: int | None = None) -> HookEnd:
+        """See `HookCommand.run`."""
+
+    def stop(self) -> None:
+        """See `HookCommand.stop`."""
+
+    def close(self) -> None:
+        """See `HookCommand.close`."""
+
+
+class IHookThreads(IDisk, Protocol):
+    """Threads for programs: one for each that may run, and one to look at the queue."""
+
+    def stop(self) -> Deferred[None]:
+        """Take no more jobs; fires when those that were taken are done."""
+
+
+class _Task:
+    """A file, and how often its program has failed since we know of it."""
+
+    __slots__ = ("failures", "marker", "waits")
+
+    def __init__(self, marker: Marker) -> None:
+        self.marker = marker
+        self.failures = 0
+        self.waits = False  # for a program that somebody else has started for it
+
+
+class HookRunner:
+    """
+    Starts the program for each kept file.
+
+    :param command: the program.
+    :param threads: where it is waited for.
+    :param clock: calls later.
+    :param now: seconds since the epoch.
+    :param jobs: programs that run at a time.
+    :param attempts: after so many failures a file is set aside.
+    :param chance: from 0 to 1, so that what has failed together does not come
+        back together.
+    :ivar counts: of what it has to do, and has done.
+    """
+
+    def __init__(
+        self,
+        command: IHookCommand,
+        threads: IHookThreads,
+        clock: IReactorTime,
+        now: Callable[[], float],
+        *,
+        jobs: int,
+        attempts: int,
+        chance: Callable[[], float],
+    ) -> None:
+        self._command = command
+        self._threads = threads
+        self._clock = clock
+        self._now = now
+        self._jobs = jobs
+        self._attempts = attempts
+        self._chance = chance
+        self._queue: Callable[[], HookSpool | None] = lambda: None
+        self._known: set[str] = set()
+        self._ready: deque[_Task] = deque()
+        self._resting: list[tuple[float, int, _Task]] = []  # a heap: when, a serial, what
+        self._log = HookLog(self._path)
+        self._serials = itertools.count()
+        self.counts = ProgramCounts()
+        self._set_aside_told = False
+        self._count_due = 0.0
+        self._looking = False
+        self._reads = True  # markers, and does not only count them
+        self._more = False  # on disk than is known here
+        self._stopping = False
+        self._timers: dict[str, IDelayedCall] = {}
+
+    def check(self) -> None:
+        """
+        :raises CannotStart: the program cannot be started.
+        """
+        self._command.check()
+
+    def start(self, queue: Callable[[], HookSpool | None]) -> None:
+        """
+        Begin, with what the daemon before us has left.
+
+        :param queue: tells the queue, which may become another one.
+        :raises CannotStart: there are no more processes, for one.
+        """
+        self._queue = queue
+        self._command.start()
+        self._set_aside_told = False
+        self._count_due = self._clock.seconds()
+        self._look()
+
+    def kept(self, marker: Marker) -> None:
+        """A file has been kept, and its sender has been answered."""
+        queue = self._queue()
+        if queue is not None:
+            queue.release(marker)
+        if self._more or len(self._known) >= MOST_KNOWN:
+            self._more = True  # its turn is after those on disk
+        else:
+            self._add(marker)
+            self._go_on()
+
+    def stop(self, seconds: float) -> Deferred[None]:
+        """
+        Start no more programs; what is left to do is done after the next start.
+
+        :param seconds: for which those that run may go on; then they are ended.
+        :return: fires when none runs any more.
+        """
+        self._stopping = True
+        for timer in self._timers.values():
+            if timer.active():
+                timer.cancel()
+        self._timers.clear()
+        self._log.stopping(self.counts.running)
+        ending = self._clock.callLater(seconds, self._command.stop)
+
+        def stopped(result: object) -> None:
+            if ending.active():
+                ending.cancel()
+            self._command.close()
+
+        return self._threads.stop().addBoth(stopped)
+
+    # What is known
+
+    def _add(self, marker: Marker) -> None:
+        if marker.identity not in self._known:
+            self._known.add(marker.identity)
+            self._ready.append(_Task(marker))
+
+    def _forget(self, task: _Task) -> None:
+        self._known.discard(task.marker.identity)
+
+    def _go_on(self) -> None:
+        while self._ready and self.counts.running < self._jobs and not self._stopping:
+            self._start(self._ready.popleft())
+        if self._more and len(self._ready) < BATCH // 2 and len(self._known) < MOST_KNOWN:
+            self._look()
+
+    # What is on disk
+
+    def _look(self) -> None:
+        self._later("look", LOOK_INTERVAL, self._look)
+        queue = self._queue()
+        if self._looking or self._stopping or queue is None:
+            return
+        self._reads = len(self._known) < MOST_KNOWN
+        most = BATCH if self._reads else 0  # then they are only counted
+        now = self._clock.seconds()
+        count = now >= self._count_due
+        if count:
+            self._count_due = now + LOOK_INTERVAL
+        self._looking = True
+        self._more = False
+        known = frozenset(self._known)
+
+        def job() -> tuple[SpoolScan, int | None]:
+            return queue.next(most, known), queue.set_aside() if count else None
+
+        self._threads.run(job).addCallbacks(self._found, self._cannot_look)
+
+    def _found(self, seen: tuple[SpoolScan, int | None]) -> None:
+        found, set_aside = seen
+        self._looking = False
+        self.counts.waiting = found.waiting
+        # Where nothing could be done for those that were read, the next look is soon enough.
+        idle = self._reads and not (found.markers or found.gone or found.bad)
+        self._more |= found.more and not idle
+        self._log.bad(found.bad)
+        self._log.gone(found.gone)
+        if found.error is not None:
+            self._log.not_read(found.error)
+        if set_aside is not None:
+            self.counts.set_aside = set_aside
+            if not self._set_aside_told:
+                self._set_aside_told = True
+                self._log.set_aside_before(set_aside)
+        for marker in found.markers:
+            self._add(marker)
+        self._go_on()
+
+    def _cannot_look(self, failure: Failure) -> None:
+        self._looking = False
+        self._log.cannot_look(failure)
+
+    # One file
+
+    def _start(self, task: _Task) -> None:
+        self.counts.running += 1
+        command, marker, attempt = self._command, task.marker, task.failures + 1
+
+        def job() -> HookEnd | None:
+            try:
+                held = marker.hold()
+            except FileNotFoundError:
+                return _nothing("somebody has taken its marker")
+            if held is None:
+                return None
+            try:
+                sha256 = marker.digest()
+                if sha256 is None:
+                    marker.remove()
+                    return _nothing("the file is gone")
+                end = command.run(_variables(marker, sha256, attempt), held)
+            finally:
+                os.close(held)
+            if end.succeeded:
+                end = _remove(marker, end)
+            return end
+
+        self._threads.run(job).addErrback(self._as_end).addCallback(self._ended, task)
+
+    def _ended(self, end: HookEnd | None, task: _Task) -> None:
+        self.counts.running -= 1
+        if end is None:
+            self._wait_for_others(task)
+        else:
+            if end.ran:
+                self.counts.ended(end.seconds, succeeded=end.succeeded)
+            if end.succeeded or self._stopping:
+                self._log.ended(task.marker.name, end)
+                self._forget(task)
+            else:
+                self._failed(end, task)
+        self._go_on()
+
+    def _wait_for_others(self, task: _Task) -> None:
+        if not task.waits:
+            self._log.waits(task.marker.name)
+        task.waits = True
+        self._rest(task, BUSY_PAUSE)
+
+    def _failed(self, end: HookEnd, task: _Task) -> None:
+        task.failures += 1
+        if task.failures >= self._attempts:
+            self._set_aside(task, end)
+            return
+        pause = PAUSES[min(task.failures, len(PAUSES)) - 1] * (0.75 + self._chance() / 2)
+        self._log.failed(task.marker.name, end, task.failures, self._attempts, pause)
+        self._rest(task, pause)
+
+    def _rest(self, task: _Task, seconds: float) -> None:
+        due = self._clock.seconds() + seconds
+        heapq.heappush(self._resting, (due, next(self._serials), task))
+        self._wake_later()
+
+    def _wake_later(self) -> None:
+        due = self._resting[0][0]
+        self._later("retry", max(0.0, due - self._clock.seconds()), self._wake)
+
+    def _wake(self) -> None:
+        now = self._clock.seconds()
+        while self._resting and self._resting[0][0] <= now:
+            self._ready.append(heapq.heappop(self._resting)[2])
+        if self._resting:
+            self._wake_later()
+        self._go_on()
+
+    def _set_aside(self, task: _Task, end: HookEnd) -> None:
+        marker, attempts, when = task.marker, task.failures, self._now()
+
+        def done(_: object) -> None:
+            self.counts.set_aside += 1
+            self._log.set_aside(marker.name, end, attempts)
+
+        def cannot(failure: Failure) -> None:
+            self._log.cannot_set_aside(marker.name, end, failure)
+
+        setting = self._threads.run(lambda: marker.set_aside(attempts, end.what, when, end.said))
+        setting.addCallbacks(done, cannot).addCallback(lambda _: self._forget(task))
+
+    # Within
+
+    def _path(self) -> str:
+        queue = self._queue()
+        return "" if queue is None else queue.path
+
+    def _as_end(self, failure: Failure) -> HookEnd:
+        """An error before the start, such as that the file cannot be read, is a failure too."""
+        if not failure.check(OSError, ValueError):
+            self._log.defect(failure)
+        why = f"not started: {reason(failure.value)}"
+        return HookEnd(why, succeeded=False, seconds=0.0, ran=False)
+
+    def _later(self, what: str, seconds: float, call: Callable[[], None]) -> None:
+        """Call it once then, whenever it was to be called before."""
+        timer = self._timers.pop(what, None)
+        if timer is not None and timer.active():
+            timer.cancel()
+        if not self._stopping:
+            self._timers[what] = self._clock.callLater(seconds, call)
+
+
+def _nothing(why: str) -> HookEnd:
+    return HookEnd(f"nothing to do, {why}", succeeded=True, seconds=0.0, ran=False)
+
+
+def _remove(marker: Marker, end: HookEnd) -> HookEnd:
+    """Remove the marker of a program that has succeeded; else that is no success."""
+    try:
+        marker.remove()
+    except OSError as error:
+        why = f"{end.what}, but its marker cannot be removed: {reason(error)}"
+        return HookEnd(why, succeeded=False, seconds=end.seconds)
+    return end
+
+
+def _variables(marker: Marker, sha256: str, attempt: int) -> Mapping[str, str]:
+    variables = {
+        "NAME": marker.name,
+        "PATH": os.path.join(marker.folders.path, marker.name),
+        "SIZE": str(marker.size),
+        "SHA256": sha256,
+        "PEER": marker.peer,
+        "LISTENER": marker.listener,
+        "ARRIVED": f"{int(marker.arrived * 1000) / 1000:.3f}",  # as in the name
+        "ATTEMPT": str(attempt),
+    }
+    # An abstract unix address begins with a NUL, which no variable can hold.
+    return {f"UPLOAD_{name}": value.replace("\0", "@") for name, value in variables.items()}

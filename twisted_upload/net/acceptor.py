@@ -1,0 +1,258 @@
+"""
+Where newcomers at a port are met, and read from the moment they are accepted.
+
+When a small upload is accepted, all of it and its half-close are often there.
+Twisted would make a transport and a protocol for it, register the socket with the
+reactor, wait, and unregister it again.  Here each newcomer's socket is read first:
+
+- where its end has come too, nothing can happen to the connection any more that a
+  transport or a timer would be for: the factory takes the upload as it is
+  (`IAcceptsWholeUploads`);
+- otherwise it gets a transport that begins with what has been read
+  (`twisted_upload.net.transport`).
+"""
+
+from __future__ import annotations
+
+import _socket
+import os
+import socket
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from twisted.internet.interfaces import IAddress, IProtocol
+from twisted.logger import Logger
+
+__all__ = ["AcceptedConnection", "Acceptor", "IAcceptsWholeUploads"]
+
+AT_ONCE = 256
+"""Newcomers that are seen to in one turn of the reactor at the most."""
+
+BYTES_AT_ONCE = 4 * 1024 * 1024
+"""Bytes of them that are read in one turn, about."""
+
+READS = 4
+"""Times that a newcomer's socket is read: more than that is not small."""
+
+_NOW = socket.MSG_DONTWAIT
+
+
+class AcceptedConnection:
+    """
+    A sender that has been accepted.
+
+    :ivar ours: our socket; it blocks, unless it is told not to.
+    :ivar host: its address.
+    :ivar port: the same.
+    :ivar group: what it is counted by.
+    :ivar pieces: what it has sent so far.
+    """
+
+    __slots__ = ("_acceptor", "_address", "group", "host", "ours", "pieces", "port")
+
+    def __init__(self, acceptor: Acceptor, ours: Any, address: Any, group: str) -> None:
+        self._acceptor = acceptor
+        self._address = address
+        self.ours = ours
+        self.host, self.port = address[0], address[1]
+        self.group = group
+        self.pieces: list[bytes] = []
+
+    def read(self, view: memoryview) -> tuple[int, bool | None]:
+        """
+        Read what is there.
+
+        :param view: of a buffer for that.
+        :return: how many bytes have come; and whether the connection has broken, or
+            `None` where there may be more to come.
+        """
+        size = 0
+        receive, pieces = self.ours.recv_into, self.pieces
+        try:
+            while len(pieces) < READS:
+                count = receive(view, 0, _NOW)
+                if not count:
+                    return size, False
+                size += count
+                pieces.append(bytes(view[:count]))
+        except BlockingIOError:
+            pass
+        except OSError:
+            return size, True
+        return size, None
+
+    def serve(self) -> None:
+        """There is more to come, or to be refused: the ordinary way."""
+        self._acceptor.serve(self.ours, self._address, self.pieces)
+
+    def adopt(self, protocol: IProtocol) -> None:
+        """Make a connection of it for a protocol."""
+        self._acceptor.adopt(self.ours, self._address, protocol)
+
+
+class IAcceptsWholeUploads(Protocol):
+    """A factory that takes uploads whose end has come with them."""
+
+    def lets_in(self, host: str) -> str | None:
+        """
+        Whether a sender at this address may come in, and is not asked anything before
+        its upload.
+
+        :return: what it is counted by; `None` where not.
+        """
+
+    def hold_place(self, group: str) -> None:
+        """One that may come in has a place from now on, though nothing is known of it yet."""
+
+    def give_place_back(self, group: str) -> None:
+        """It has none any more."""
+
+    def take_whole(self, accepted_connection: AcceptedConnection, *, lost: bool) -> None:
+        """
+        Take an upload.
+
+        :param newcomer: who has sent it, and all of it; the factory's from now on.
+        :param lost: the connection has broken; otherwise it has half-closed.
+        """
+
+
+class Acceptor:
+    """
+    Where newcomers at a port are met.
+
+    One whose end has not come yet is read once more in the next turn of the reactor,
+    after what this one has brought has been kept: most of those who have just
+    connected are whole by then, where the daemon is busy.
+
+    :param port: listens; its socket is a `twisted_upload.net.ports` one.
+    :param view: of a buffer to read into.
+    :param address_of: makes an address of what `socket.accept` says of it.
+    """
+
+    def __init__(self, port: Any, view: memoryview, address_of: Callable[[Any], IAddress]) -> None:
+        self._port = port
+        self._factory: IAcceptsWholeUploads = port.factory
+        self._view = view
+        self._address_of = address_of
+        self._again: list[AcceptedConnection] = []
+
+    def meet(self) -> None:
+        """Accept whoever has come: what a port does when it can be read from."""
+        port = self._port
+        listening = port.socket
+        accept, spare = listening.accept_descriptor, listening.spare
+        make, family, kind = _socket.socket, port.addressFamily, port.socketType
+        room = BYTES_AT_ONCE
+        for _ in range(AT_ONCE - len(self._again)):
+            if port.disconnecting or room <= 0:
+                return
+            short = spare.short
+            try:
+                accepted_connection, address = listening.accept() if short else accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if not listening.has_others_after(error):
+                    return
+                continue
+            ours = None
+            try:
+                ours = accepted_connection if short else make(family, kind, 0, accepted_connection)
+                room -= self._serve_now(ours, address) if short else self._meet(ours, address)
+            except Exception:  # the others are met all the same
+                _log.failure("a defect: a newcomer could not be served")
+                if ours is not None:
+                    ours.close()
+                else:
+                    os.close(accepted_connection)
+
+    def meet_again(self) -> None:
+        """Serve those who have been accepted."""
+        room = BYTES_AT_ONCE
+        self._again, again = [], self._again
+        for index, accepted_connection in enumerate(again):
+            if room <= 0:
+                self._meet_later(*again[index:])
+                return
+            try:
+                room -= self._meet_once_more(accepted_connection)
+            except Exception:
+                _log.failure("a defect: a newcomer could not be served")
+                accepted_connection.ours.close()
+
+    def meet_the_rest(self) -> None:
+        """Serve all who have been accepted."""
+        while self._again:
+            self.meet_again()
+
+    def _meet_later(self, *newcomers: AcceptedConnection) -> None:
+        if not self._again:
+            self._port.reactor.callLater(0, self.meet_again)
+        self._again += newcomers
+
+    def _serve_now(self, ours: Any, address: Any) -> int:
+        """In the ordinary way, unread; how much of a turn's room that takes at the most."""
+        self.serve(ours, address)
+        return 2 * len(self._view)
+
+    def _meet(self, ours: Any, address: Any) -> int:
+        """See to one of them; how many bytes have come."""
+        # The host of a link-local address is not all of it.
+        group = None if len(address) == 4 and address[3] else self._factory.lets_in(address[0])
+        if group is None:
+            return self._serve_now(ours, address)
+        accepted_connection = AcceptedConnection(self, ours, address, group)
+        size, lost = accepted_connection.read(self._view)
+        if lost is not None:
+            self._factory.take_whole(accepted_connection, lost=lost)
+            return size
+        self._meet_later(accepted_connection)
+        self._factory.hold_place(group)
+        return size
+
+    def _meet_once_more(self, accepted_connection: AcceptedConnection) -> int:
+        """The same, for the last time."""
+        size = 0
+        self._factory.give_place_back(accepted_connection.group)
+        if self._factory.lets_in(accepted_connection.host) is not None:  # still
+            size, lost = accepted_connection.read(self._view)
+            if lost is not None:
+                self._factory.take_whole(accepted_connection, lost=lost)
+                return size
+        accepted_connection.serve()
+        return size
+
+    def serve(self, ours: Any, address: Any, already: Sequence[bytes] | None = None) -> None:
+        """
+        Have somebody served in the ordinary way.
+
+        :param already: what has been read.
+        """
+        if len(address) == 4:
+            numbers = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
+            address = (socket.getnameinfo(address, numbers)[0], *address[1:])
+        port = self._port
+        protocol = port.factory.buildProtocol(self._address_of(address))
+        if protocol is None:
+            ours.close()
+        else:
+            self.adopt(ours, address, protocol, already)
+
+    def adopt(
+        self,
+        ours: Any,
+        address: Any,
+        protocol: IProtocol,
+        already: Sequence[bytes] | None = None,
+    ) -> None:
+        """Make a connection for a protocol, which begins with what has been read."""
+        port = self._port
+        if not isinstance(ours, socket.socket):
+            ours = socket.socket(port.addressFamily, port.socketType, 0, ours.detach())
+        port.sessionno += 1
+        transport = port.transport(ours, protocol, address, port, port.sessionno, port.reactor)
+        transport.already = already
+        protocol.makeConnection(transport)
+
+
+_log = Logger()

@@ -1,0 +1,145 @@
+"""
+Which endpoints the raw door can be opened on.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+from typing import Any, cast
+
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import (
+    AdoptedStreamServerEndpoint,
+    TCP4ServerEndpoint,
+    TCP6ServerEndpoint,
+    serverFromString,
+)
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
+from zope.interface import implementer
+
+from twisted_upload.net.addresses import split_description
+from twisted_upload.net.ports import AdoptedUnixEndpoint
+from twisted_upload.net.tls.certificates import Identity
+from twisted_upload.net.tls.endpoints import TLSServerEndpoint
+
+__all__ = ["BACKLOG", "InheritedEndpoint", "endpoint_from_string", "tcp_endpoint"]
+
+BACKLOG = 4096
+"""Connections that the kernel holds ready for us; it caps this by net.core.somaxconn."""
+
+_KINDS = ("tcp", "tcp4", "tcp6", "unix", "systemd", "fd")
+_NO_HALF_CLOSE = ("ssl", "haproxy")
+_OF_TLS = {"key", "cert", "interface"}
+
+
+def endpoint_from_string(reactor: Any, description: str) -> IStreamServerEndpoint:
+    """
+    An endpoint from a server endpoint string of Twisted, or of ours:
+    ``tls:6667:key=/etc/key.pem:cert=/etc/chain.pem:interface=127.0.0.1``.  Key
+    and certificate are read here and now.
+
+    :raises ValueError: it is not one, or no half-close can arrive on it, or a
+        file of a ``tls:`` cannot be used; the text says which.
+    """
+    kind, _, arguments = description.partition(":")
+    kind = kind.strip()
+    if kind == "tls":
+        return _tls_endpoint(reactor, description, arguments)
+    if kind in _NO_HALF_CLOSE:
+        instead = "; tls: can" if kind == "ssl" else ""
+        raise ValueError(
+            f"{kind}: is not supported, because the end of an upload (a half-close)"
+            f" cannot arrive through it{instead}"
+        )
+    if kind not in _KINDS or not description.partition(":")[2]:
+        raise ValueError(
+            f"{description!r} is not a server endpoint such as tcp:6666, tcp6:6666,"
+            " tls:6667:key=FILE:cert=FILE, unix:/run/upload.sock or systemd"
+        )
+    try:
+        endpoint: Any = serverFromString(reactor, description)
+    except Exception as error:
+        raise ValueError(f"{description!r} is not a server endpoint: {error}") from error
+    if isinstance(endpoint, AdoptedStreamServerEndpoint):
+        return InheritedEndpoint(reactor, endpoint.fileno, endpoint.addressFamily)
+    return cast(IStreamServerEndpoint, endpoint)
+
+
+def tcp_endpoint(reactor: Any, port: int, interface: str) -> IStreamServerEndpoint:
+    """
+    An endpoint on a TCP port.
+
+    :param interface: an IPv4 or IPv6 address; empty for all of both kinds (of
+        IPv4 alone, where the machine has no IPv6).
+    """
+    if not interface:
+        # All of them: the daemon's very purpose.
+        interface = "::" if socket.has_dualstack_ipv6() else "0.0.0.0"  # noqa: S104
+    endpoint = TCP6ServerEndpoint if ":" in interface else TCP4ServerEndpoint
+    return cast(
+        IStreamServerEndpoint, endpoint(reactor, port, backlog=BACKLOG, interface=interface)
+    )
+
+
+def _tls_endpoint(reactor: Any, description: str, arguments: str) -> TLSServerEndpoint:
+    try:
+        values, named = split_description(arguments)
+        wrong = named.keys() - _OF_TLS
+        if len(values) != 1 or wrong or not named.get("key") or not named.get("cert"):
+            raise ValueError("it is tls:PORT:key=FILE:cert=FILE[:interface=ADDRESS]")
+        (port,) = values
+        if not (port.isascii() and port.isdigit()) or int(port) > 65535:
+            raise ValueError(f"{port!r} is not a port number from 0 to 65535")
+        interface = named.get("interface", "").strip("[]")
+        if interface:
+            ipaddress.ip_address(interface)
+    except ValueError as error:
+        raise ValueError(f"{description!r} is not a server endpoint: {error}") from error
+    identity = Identity.from_files(named["key"], named["cert"])
+    # To be read again from wherever the daemon is then.
+    files = os.path.abspath(named["key"]), os.path.abspath(named["cert"])
+    identity.name = files[1]
+    return TLSServerEndpoint(tcp_endpoint(reactor, int(port), interface), identity, reactor, files)
+
+
+@implementer(IStreamServerEndpoint)
+class InheritedEndpoint:
+    """
+    A listening socket that somebody else has opened.
+
+    :ivar descriptor: it is taken over, and closed when it has been listened on.
+    :ivar lasting: whoever opened it keeps it open: connections that we do not
+        accept any more wait in the kernel for our successor.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        descriptor: int,
+        family: socket.AddressFamily,
+        *,
+        lasting: bool = True,
+    ) -> None:
+        self.lasting = lasting
+        self.descriptor = descriptor
+        self._reactor = reactor
+        self._family = family
+
+    def listen(
+        self,
+        protocolFactory: IProtocolFactory,  # noqa: N803 - the interface's name for it
+    ) -> Deferred[IListeningPort]:
+        """See `IStreamServerEndpoint.listen`."""
+        if self._family == socket.AF_UNIX:
+            endpoint: Any = AdoptedUnixEndpoint(self._reactor, self.descriptor)
+            return cast("Deferred[IListeningPort]", endpoint.listen(protocolFactory)).addBoth(
+                self._close
+            )
+        endpoint = AdoptedStreamServerEndpoint(self._reactor, self.descriptor, self._family)
+        return cast("Deferred[IListeningPort]", endpoint.listen(protocolFactory))
+
+    def _close(self, result: Any) -> Any:
+        os.close(self.descriptor)  # it was duplicated
+        return result

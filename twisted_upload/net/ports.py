@@ -1,0 +1,327 @@
+"""
+What a listening port needs beside what Twisted gives it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+import select
+import socket
+import struct
+from typing import Any
+
+from twisted.internet import tcp, unix
+from twisted.internet.defer import Deferred, execute, maybeDeferred
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IListeningPort,
+    IProtocolFactory,
+    IReactorFDSet,
+    IReactorTime,
+    IStreamServerEndpoint,
+)
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from twisted_upload.net.spare_descriptors import SpareDescriptors
+from twisted_upload.net.transport import serve_newcomers
+
+__all__ = [
+    "AdoptedUnixEndpoint",
+    "accept_no_more",
+    "accept_the_rest",
+    "close_ours",
+    "keep_urgent_bytes",
+    "notice_dead_peers",
+    "take_no_more",
+    "wait_in_shortage",
+]
+
+KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES = 60, 15, 4
+"""Seconds of silence before the kernel asks a peer whether it is there, seconds
+between two questions, and how many are asked."""
+
+USER_TIMEOUT = 60_000
+"""Milliseconds after which a peer that acknowledges nothing is given up."""
+
+SHORTAGE_PAUSE = 0.005
+"""Seconds after which it is tried again to serve newcomers, where there was no
+descriptor for them."""
+
+SHORTAGE_LINE = 60.0
+"""Seconds between two lines in the log about that, at the least."""
+
+MOST_ACCEPTS = 1000
+"""Times that a port is asked for the rest, which may be many connections each."""
+
+_SO_ATTACH_FILTER = 26  # asm-generic/socket.h
+
+# linux/filter.h: what begins a connection has SYN (2) in the flags of TCP, which
+# are its 14th byte.
+_DROP_NEWCOMERS = [
+    struct.pack("HBBI", code, when_set, when_not, value)
+    for code, when_set, when_not, value in (
+        (0x30, 0, 0, 13),  # load that byte
+        (0x45, 0, 1, 0x02),  # is SYN set?
+        (0x06, 0, 0, 0),  # then drop it
+        (0x06, 0, 0, 0xFFFFFFFF),  # or else take it
+    )
+]
+
+# What accept(2) says of one newcomer, and not of the listening socket.
+_GONE = {
+    *(errno.ECONNABORTED, errno.EPERM, errno.EPROTO, errno.ENOPROTOOPT, errno.EOPNOTSUPP),
+    *(errno.ENETDOWN, errno.EHOSTDOWN, errno.ENONET, errno.EHOSTUNREACH, errno.ENETUNREACH),
+}
+_SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+
+def notice_dead_peers(port: IListeningPort) -> None:
+    """
+    Have the kernel give up the connections of this port whose peers are dead.
+
+    Linux lets accepted sockets inherit it: nothing has to be done for each.
+    Both are needed: keepalive for a peer that has nothing to acknowledge, the
+    user time-out for one that has.
+    """
+    with socket.socket(fileno=os.dup(port.fileno())) as ours:  # type: ignore[attr-defined]
+        if ours.family not in (socket.AF_INET, socket.AF_INET6):
+            return
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in (
+            (socket.TCP_KEEPIDLE, KEEPALIVE_IDLE),
+            (socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL),
+            (socket.TCP_KEEPCNT, KEEPALIVE_PROBES),
+            (socket.TCP_USER_TIMEOUT, USER_TIMEOUT),
+        ):
+            ours.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+def keep_urgent_bytes(port: IListeningPort) -> None:
+    """
+    Have the urgent bytes (``MSG_OOB``) of this port's connections come in their place.
+
+    Without that the kernel takes them out, and they would be missing in the file.
+    Accepted TCP sockets inherit it; unix ones do not (see `wait_in_shortage`).
+    """
+    with socket.socket(fileno=os.dup(port.fileno())) as ours:  # type: ignore[attr-defined]
+        _keep_urgent_bytes(ours)
+
+
+def _keep_urgent_bytes(ours: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # a kernel whose unix sockets have no urgent bytes
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
+
+
+def wait_in_shortage(port: Any, clock: IReactorTime, spare: SpareDescriptors | None = None) -> None:
+    """
+    Have a port wait a moment when there is no descriptor for a newcomer.
+
+    Twisted would close one newcomer after the other, with a line in the log for
+    each, or, where the whole system is short of descriptors, ask again at once
+    and for ever.  The kernel's queue keeps them; and while they wait, what gets
+    free is for the uploads that have begun: nobody comes in for whom there is no
+    second one, for the file.
+
+    :param port: one of Twisted's that listens.
+    :param spare: let go when there is none.
+    """
+    port.socket = _WaitingSocket(port, clock, spare or SpareDescriptors(0))
+
+
+def take_no_more(port: Any) -> None:
+    """
+    Have a TCP port make no more connections; those which are made or about to be
+    can still be accepted.
+
+    Closing a port resets the connections that nobody has accepted yet, and
+    there are always some.  So the kernel first drops what asks for new ones; who
+    asks again, a second later, finds the port closed.
+    """
+    with socket.socket(fileno=os.dup(port.fileno())) as ours:
+        if ours.family in (socket.AF_INET, socket.AF_INET6):
+            program = ctypes.create_string_buffer(b"".join(_DROP_NEWCOMERS))
+            filtered = struct.pack("HP", len(_DROP_NEWCOMERS), ctypes.addressof(program))
+            with contextlib.suppress(OSError):  # then some are reset
+                ours.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, filtered)
+
+
+def close_ours(port: Any) -> Deferred[Any]:
+    """Stop listening on a socket that other processes have too, and go on to listen on."""
+    port._shouldShutdown = False  # noqa: SLF001 - it would be shut down for all of them
+    return maybeDeferred(port.stopListening)
+
+
+def accept_the_rest(port: Any) -> None:
+    """Accept what waits to be accepted; of a port that has been closed meanwhile, nothing."""
+    if not port.connected:
+        serve_newcomers(port)
+        return
+    poll = select.poll()
+    poll.register(port.fileno(), select.POLLIN)
+    for _ in range(MOST_ACCEPTS):
+        if not poll.poll(0):
+            break
+        port.doRead()
+        serve_newcomers(port)
+
+
+def accept_no_more(port: Any) -> None:
+    """From now on, leave newcomers to whoever else has this port; it stays open."""
+    if not port.connected:  # it has been closed meanwhile
+        serve_newcomers(port)
+        return
+    port.stopReading()
+    if isinstance(port.socket, _WaitingSocket):
+        port.socket.wait_for_nobody()
+    serve_newcomers(port)
+
+
+class _WaitingSocket:
+    """
+    A listening socket, for `tcp.Port`.
+
+    :ivar spare: the descriptors that are held back.
+    """
+
+    def __init__(self, port: Any, clock: IReactorTime, spare: SpareDescriptors) -> None:
+        self._socket = port.socket
+        self.spare = spare
+        spare.join()
+        self._port = port
+        self._clock = clock
+        self.accept_descriptor = self._socket._accept  # noqa: SLF001 - see twisted_upload.net.transport
+        self._timer: IDelayedCall | None = None
+        self._told = self._told_short = float("-inf")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._socket, name)
+
+    def accept(self) -> Any:
+        """See `socket.socket.accept`."""
+        if self.spare.short:
+            accepted = self._accept_if_any_are_left()
+        else:
+            try:
+                accepted = self._socket.accept()
+            except OSError as error:
+                if error.errno not in _SHORT:
+                    raise
+                self._run_short(error)
+                accepted = self._accept_if_any_are_left()
+        if self._socket.family == socket.AF_UNIX:
+            _keep_urgent_bytes(accepted[0])
+        return accepted
+
+    def wait_for_nobody(self) -> None:
+        """Do not go on after a shortage."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def close(self) -> None:
+        """See `socket.socket.close`."""
+        self.wait_for_nobody()
+        self.spare.leave()
+        self._socket.close()
+
+    def has_others_after(self, error: OSError) -> bool:
+        """
+        See to what accepting has said; whether others can be accepted all the same.
+
+        Without a descriptor for a newcomer, from now on, until there are enough, `accept`
+        sees to it that there is also one for its file.
+        """
+        if error.errno in _SHORT:
+            self._run_short(error)
+        elif error.errno not in _GONE:
+            self._wait(error)
+            return False
+        return True
+
+    def _run_short(self, error: OSError) -> None:
+        now = self._clock.seconds()
+        if now - self._told_short >= SHORTAGE_LINE:
+            self._told_short = now
+            _log.warn("hardly any descriptors are left: {error}", error=error.strerror)
+        self.spare.let_go(now)
+
+    def _accept_if_any_are_left(self) -> Any:
+        try:
+            if not self.spare.are_left_for_one():
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            accepted = self._socket.accept()
+            self.spare.came(accepted[0])
+        except OSError as error:
+            if error.errno not in _SHORT:
+                self.spare.recover(self._clock.seconds())
+                raise
+            self._wait(error)
+            raise BlockingIOError(errno.EAGAIN, "later") from error
+        self.spare.recover(self._clock.seconds())
+        return accepted
+
+    def _wait(self, error: OSError) -> None:
+        now = self._clock.seconds()
+        if now - self._told >= SHORTAGE_LINE and self._is_anybody_there():
+            self._told = now
+            _log.warn("newcomers have to wait: {error}", error=error.strerror)
+        if self._timer is None:
+            self._port.stopReading()
+            self._timer = self._clock.callLater(SHORTAGE_PAUSE, self._go_on)
+
+    def _is_anybody_there(self) -> bool:
+        poll = select.poll()
+        poll.register(self._socket.fileno(), select.POLLIN)
+        return bool(poll.poll(0))
+
+    def _go_on(self) -> None:
+        self._timer = None
+        if not self._port.disconnecting:
+            self._port.startReading()
+
+
+@implementer(IStreamServerEndpoint)
+class AdoptedUnixEndpoint:
+    """
+    A listening unix socket that somebody else has bound, and will remove.
+
+    Twisted's own way changes its mode to 0666, and unlinks it at the end.
+
+    :param descriptor: of the socket; it is duplicated.
+    """
+
+    def __init__(self, reactor: Any, descriptor: int) -> None:
+        self._reactor = reactor
+        self._descriptor = descriptor
+
+    def listen(
+        self,
+        protocolFactory: IProtocolFactory,  # noqa: N803 - the interface's name for it
+    ) -> Deferred[IListeningPort]:
+        """See `IStreamServerEndpoint`."""
+        return execute(self._listen, protocolFactory)
+
+    def _listen(self, factory: IProtocolFactory) -> Any:
+        if not IReactorFDSet.providedBy(self._reactor):  # it only wants to know
+            return self._reactor.adoptStreamPort(self._descriptor, socket.AF_UNIX, factory)
+        adopted = socket.socket(fileno=os.dup(self._descriptor))
+        adopted.setblocking(False)
+        port = _AdoptedPort(adopted.getsockname(), factory, reactor=self._reactor)
+        port._preexistingSocket = adopted  # noqa: SLF001 - there is no public way
+        port.startListening()
+        return port
+
+
+class _AdoptedPort(unix.Port):
+    def startListening(self) -> None:
+        tcp.Port.startListening(self)
+
+    def connectionLost(self, reason: Any) -> None:
+        tcp.Port.connectionLost(self, reason)
+
+
+_log = Logger()

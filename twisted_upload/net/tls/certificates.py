@@ -1,0 +1,185 @@
+"""
+Certificates: what a server shows, and whom a client trusts.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import ssl
+
+from twisted_upload.net.tls.validity import validities
+
+__all__ = ["Identity", "handshake_failure", "trusting", "verifiable_name"]
+
+_LONGEST = 1024 * 1024
+_KEY = re.compile(
+    rb"-----BEGIN ((?:[A-Z]+ )*PRIVATE KEY)-----.*?-----END \1-----", re.DOTALL
+)  # RFC 7468
+_CERTIFICATE = b"-----BEGIN CERTIFICATE-----"
+
+
+class Identity:
+    """
+    A server's certificate chain and its private key.
+
+    :param pem: both, the key first, in PEM.  Kept, because a process that has
+        given up its privileges may not be able to read the files again.
+    :param name: of the certificate, for people: the path of its file.
+    :ivar context: for connections to that server, by TLS 1.2 or newer.
+    :ivar validity: of the certificate.
+    :ivar chain_ends: when the first of it and of those with it ends, in seconds
+        since the epoch.
+    :raises ssl.SSLError: they cannot be used.
+    :raises ValueError: the key needs a password.
+    """
+
+    def __init__(self, pem: bytes, name: str = "") -> None:
+        self.pem = pem
+        self.name = name
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        _only_what_is_safe(self.context)
+        # A ticket could come after the sender's last read, and have the kernel
+        # reset the connection when it closes; and no upload needs one.
+        self.context.num_tickets = 0
+        self.context.options |= ssl.OP_NO_TICKET
+        # Python's ssl takes a path and nothing else.
+        memory = self.in_memory()
+        try:
+            self.context.load_cert_chain(f"/proc/self/fd/{memory}", password=_no_password)
+        finally:
+            os.close(memory)
+        chain = validities(pem)
+        if not chain:
+            raise ValueError("there is no certificate in PEM in it")
+        self.validity = chain[0]
+        self.chain_ends = min(each.ends for each in chain)
+
+    def in_memory(self) -> int:
+        """
+        A file of its own, to be closed, with the PEM; it is on no disk.
+
+        :raises OSError: there are too many open files, or there is no memory.
+        """
+        memory = os.memfd_create("certificate")
+        try:
+            os.write(memory, self.pem)
+            os.lseek(memory, 0, os.SEEK_SET)
+        except OSError:
+            os.close(memory)
+            raise
+        return memory
+
+    @classmethod
+    def from_files(cls, key: str, certificate: str) -> Identity:
+        """
+        Read it.
+
+        :param key: path of the private key, which must not need a password.
+        :param certificate: path of the certificate, and of those of the CAs
+            between it and the root.
+        :raises ValueError: with a line that names the file.
+        """
+        found = _KEY.search(_content(key))
+        if found is None:
+            raise ValueError(f"{key}: there is no private key in PEM in it")
+        chain = _content(certificate)
+        if _CERTIFICATE not in chain:
+            raise ValueError(f"{certificate}: there is no certificate in PEM in it")
+        try:
+            return cls(found[0] + b"\n" + chain, certificate)
+        except ssl.SSLError as error:
+            if error.reason == "KEY_VALUES_MISMATCH":
+                text = f"{key} is not the key of {certificate}"
+            else:
+                text = f"{certificate} with {key} cannot be used: {error.reason or 'not in PEM'}"
+            raise ValueError(text) from error
+        except ValueError as error:
+            raise ValueError(f"{certificate} with {key}: {error}") from error
+
+
+def trusting(cacert: str | None = None) -> ssl.SSLContext:
+    """
+    For a client that verifies certificate and name of every server, by TLS 1.2
+    or newer.
+
+    :param cacert: path of the certificates, in PEM, to trust instead of those
+        of the system: of CAs, or of servers.
+    :raises ValueError: with a line that names the file.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    _only_what_is_safe(context)
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    context.hostname_checks_common_name = False  # RFC 9525, section 2: subjectAltName only
+    if cacert is None:
+        context.load_default_certs()
+        return context
+    content = _content(cacert)
+    try:
+        if _CERTIFICATE not in content:
+            raise ValueError
+        context.load_verify_locations(cadata=content.decode("ascii", "ignore"))
+    except (ssl.SSLError, ValueError) as error:
+        raise ValueError(f"{cacert}: there is no certificate in PEM in it") from error
+    return context
+
+
+def verifiable_name(host: str) -> str:
+    """
+    The name that a server's certificate must have.
+
+    :raises ValueError: none can.
+    """
+    name = host.partition("%")[0].rstrip(".")  # without the zone of fe80::1%eth0
+    try:
+        trusting_nobody = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        trusting_nobody.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname=name)
+    except (ValueError, TypeError) as error:  # TypeError is for null bytes
+        raise ValueError(f"no server can have the name {host!r}") from error
+    return name
+
+
+def handshake_failure(error: ssl.SSLError) -> str:
+    """Why a client did not get a server to its liking: one line for people."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        if error.verify_code in _OTHER_NAME:
+            message = error.verify_message.rstrip(".")
+            return (
+                f"the server's certificate is for another name: {message};"
+                " only names in its subjectAltName count"
+            )
+        text = f"the server's certificate cannot be trusted: {error.verify_message}"
+        if error.verify_code in _UNKNOWN:
+            text += "; if it is the right one, trust it, or its CA, with --cacert FILE"
+        return text
+    if error.reason in _NO_TLS:
+        return f"the server does not speak TLS here ({error.reason}); try without --tls"
+    return f"no TLS with this server: {error.reason or 'the handshake failed'}"
+
+
+# openssl-verification-options(1): X509_V_ERR_HOSTNAME_MISMATCH, _IP_ADDRESS_MISMATCH
+_OTHER_NAME = (62, 64)
+# ..._UNABLE_TO_GET_ISSUER_CERT, DEPTH_ZERO_SELF_SIGNED_CERT,
+# SELF_SIGNED_CERT_IN_CHAIN, UNABLE_TO_GET_ISSUER_CERT_LOCALLY,
+# UNABLE_TO_VERIFY_LEAF_SIGNATURE
+_UNKNOWN = (2, 18, 19, 20, 21)
+_NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG", "HTTP_REQUEST")
+
+
+def _only_what_is_safe(context: ssl.SSLContext) -> None:
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
+    # Where Python sets it, a connection that was cut looks like one that was closed.
+    context.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
+
+
+def _content(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read(_LONGEST)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _no_password() -> str:
+    raise ValueError("the private key needs a password, which nobody could type; decrypt it")

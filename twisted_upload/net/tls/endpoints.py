@@ -1,0 +1,331 @@
+"""
+TLS endpoints, of the daemon and of the client.
+
+They listen and connect through other endpoints.  A handshake has its time;
+without one there is no protocol, and of the daemon no more than a debug line.
+
+A handshake costs a server much more than a connection.  A factory with a gate
+(`IGated`) is asked before it whether this peer may come in; if not, there is no
+answer, because it could not be read without the handshake.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import struct
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import (
+    IAddress,
+    IListeningPort,
+    IProtocol,
+    IProtocolFactory,
+    IReactorTime,
+    IStreamClientEndpoint,
+    IStreamServerEndpoint,
+)
+from twisted.internet.protocol import Factory
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import Attribute, Interface, implementer
+
+from twisted_upload.errors import CouldNotConnect
+from twisted_upload.net.addresses import peer_name
+from twisted_upload.net.timeouts import IdleTimeouts
+from twisted_upload.net.tls.certificates import Identity, handshake_failure, verifiable_name
+from twisted_upload.net.tls.failures import (
+    CERTIFICATE,
+    PROTOCOL,
+    HandshakeFailed,
+    failure_of,
+    rejects_certificate,
+)
+from twisted_upload.net.tls.transport import HANDSHAKE_TIMEOUT, TLSTransport
+
+__all__ = ["IGate", "IGated", "TLSClientEndpoint", "TLSServerEndpoint", "TLSServerFactory"]
+
+
+_GONE = (
+    "the server closed the connection before the end of the TLS handshake;"
+    " it may be busy, or not let you in"
+)
+
+
+class IGate(Protocol):
+    """Who may shake hands."""
+
+    def may_shake_hands(self, address: IAddress | None) -> bool:
+        """Whether one from there may; then it is counted until `shook_hands`."""
+        raise NotImplementedError
+
+    def shook_hands(self, address: IAddress | None, failure: str | None = None) -> None:
+        """
+        It has, or it has gone.
+
+        :param failure: what has come between, one of `tls_failures.FAILURES`.
+        """
+        raise NotImplementedError
+
+    def failed(self, address: IAddress | None, failure: str) -> None:
+        """It had shaken hands, and that has failed all the same."""
+
+
+class IGated(Interface):
+    """A factory that does not build protocols for everybody."""
+
+    gate: IGate = Attribute("An `IGate`.")
+
+
+class _TLSFactory(Factory):
+    """
+    Shakes hands, and connects the protocols of another factory behind that.
+
+    :ivar wrapped: that one.
+    """
+
+    noisy = False
+
+    def __init__(self, wrapped: IProtocolFactory, clock: IReactorTime) -> None:
+        self.wrapped = wrapped
+        self.clock = clock
+        self._shaking: set[TLSTransport] = set()
+        self._deadlines = IdleTimeouts(clock, HANDSHAKE_TIMEOUT, TLSTransport.too_slow)
+
+    def session(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> ssl.SSLObject:
+        """TLS for one connection."""
+        raise NotImplementedError
+
+    def explain(self, error: Exception) -> Exception:
+        """Why a handshake has failed."""
+        raise NotImplementedError
+
+    def broke(self, transport: TLSTransport, error: Exception) -> None:
+        """Its records cannot be read."""
+
+    def buildProtocol(self, addr: IAddress | None) -> TLSTransport | None:
+        """One transport for one connection."""
+        return TLSTransport(self, addr)  # type: ignore[arg-type]
+
+    def doStart(self) -> None:
+        """A port begins to listen, or a connection is attempted."""
+        super().doStart()  # type: ignore[no-untyped-call]
+        self.wrapped.doStart()
+
+    def doStop(self) -> None:
+        """No more of that."""
+        super().doStop()  # type: ignore[no-untyped-call]
+        self.wrapped.doStop()
+
+    def began(self, transport: TLSTransport) -> None:
+        """A handshake begins."""
+        self._shaking.add(transport)
+        self._deadlines.heard(transport)
+
+    def succeeded(self, transport: TLSTransport) -> None:
+        """It is done."""
+        self._shaking.discard(transport)
+        self._deadlines.ignore(transport)
+
+    def ready(self, protocol: IProtocol) -> None:
+        """The protocol behind it is connected."""
+
+    def failed(self, transport: TLSTransport, reason: Failure | None) -> None:
+        """It was none, and the connection is gone."""
+        self.succeeded(transport)
+
+
+class TLSServerFactory(_TLSFactory):
+    """
+    :param identity: what to show to clients.
+    :ivar identity: the same; it can be changed for those who connect later.
+    """
+
+    def __init__(self, wrapped: IProtocolFactory, clock: IReactorTime, identity: Identity) -> None:
+        super().__init__(wrapped, clock)
+        self.identity = identity
+        self._gate: IGate | None = wrapped.gate if IGated.providedBy(wrapped) else None
+
+    def buildProtocol(self, addr: IAddress | None) -> TLSTransport | None:
+        """One transport for one connection, if it may come in."""
+        if self._gate is not None and not self._gate.may_shake_hands(addr):
+            return None
+        try:
+            return super().buildProtocol(addr)
+        except Exception as error:  # no memory; Twisted would leave the connection open
+            self._shook_hands(addr, PROTOCOL)
+            _log.debug("no TLS with {peer}: {why}", peer=addr, why=error)
+            return None
+
+    def succeeded(self, transport: TLSTransport) -> None:
+        super().succeeded(transport)
+        self._shook_hands(transport.address)
+
+    def session(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> ssl.SSLObject:
+        return self.identity.context.wrap_bio(incoming, outgoing, server_side=True)
+
+    def explain(self, error: Exception) -> Exception:
+        return HandshakeFailed(
+            CERTIFICATE if rejects_certificate(error) else PROTOCOL,
+            getattr(error, "reason", None) or str(error) or repr(error),
+        )
+
+    def broke(self, transport: TLSTransport, error: Exception) -> None:
+        # Some clients look at the certificate when the handshake is done.
+        if self._gate is not None and rejects_certificate(error):
+            self._gate.failed(transport.address, CERTIFICATE)
+        _log.debug("TLS with {peer} is broken: {why}", peer=peer_name(transport.address), why=error)
+
+    def failed(self, transport: TLSTransport, reason: Failure | None) -> None:
+        if transport in self._shaking:  # otherwise there was no protocol for it
+            super().succeeded(transport)
+            error = None if reason is None else reason.value
+            self._shook_hands(transport.address, failure_of(error, transport.opening))
+            peer = peer_name(transport.getPeer())
+            why = reason.getErrorMessage() if reason is not None else "it has gone"
+            _log.debug("no TLS with {peer}: {why}", peer=peer, why=why)
+
+    def doStop(self) -> None:
+        """The port is closed: who has not been let in yet, will not be."""
+        for transport in [*self._shaking]:
+            self.succeeded(transport)
+            transport.abortConnection()
+        super().doStop()
+
+    def _shook_hands(self, address: IAddress | None, failure: str | None = None) -> None:
+        if self._gate is not None:
+            self._gate.shook_hands(address, failure)
+
+
+class _TLSClientFactory(_TLSFactory):
+    """
+    For one connection.
+
+    :ivar connected: fires with the protocol, or fails.
+    """
+
+    def __init__(
+        self, wrapped: IProtocolFactory, clock: IReactorTime, context: ssl.SSLContext, host: str
+    ) -> None:
+        super().__init__(wrapped, clock)
+        self._context = context
+        self._host = host
+        self.connected: Deferred[IProtocol] = Deferred(self._cancel)
+
+    def began(self, transport: TLSTransport) -> None:
+        # A server without TLS would take the handshake of a client that gives up, or
+        # dies, for a whole file, unless the kernel resets the connection.
+        handle: Any = transport.getHandle()
+        handle.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        super().began(transport)
+
+    def session(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> ssl.SSLObject:
+        return self._context.wrap_bio(incoming, outgoing, server_hostname=self._host)
+
+    def explain(self, error: Exception) -> Exception:
+        return CouldNotConnect(
+            handshake_failure(error) if isinstance(error, ssl.SSLError) else str(error)
+        )
+
+    def ready(self, protocol: IProtocol) -> None:
+        if not self.connected.called:
+            self.connected.callback(protocol)
+
+    def failed(self, transport: TLSTransport, reason: Failure | None) -> None:
+        super().failed(transport, reason)
+        self.not_connected(reason or Failure(CouldNotConnect(_GONE)))
+
+    def not_connected(self, reason: Failure) -> None:
+        """There is no connection to shake hands on, or no hand was shaken."""
+        if not self.connected.called:
+            self.connected.errback(reason)
+
+    def connect(self, endpoint: IStreamClientEndpoint) -> Deferred[IProtocol]:
+        self._connecting = endpoint.connect(self)
+        self._connecting.addErrback(self.not_connected)
+        return self.connected
+
+    def _cancel(self, _: Deferred[IProtocol]) -> None:
+        for transport in [*self._shaking]:
+            transport.abortConnection()
+        self._connecting.cancel()
+
+
+@implementer(IStreamServerEndpoint)
+class TLSServerEndpoint:
+    """
+    TLS behind another endpoint.
+
+    :param endpoint: listens on sockets.
+    :param identity: what to show to clients.
+    :param clock: times handshakes.
+    :param files: paths of key and certificate, from which the identity was read.
+    :ivar identity: the same, or what was shown since.
+    :ivar files: the same.
+    """
+
+    def __init__(
+        self,
+        endpoint: IStreamServerEndpoint,
+        identity: Identity,
+        clock: IReactorTime,
+        files: tuple[str, str] | None = None,
+    ) -> None:
+        self.identity = identity
+        self.files = files
+        self._endpoint = endpoint
+        self._clock = clock
+        self._factories: list[TLSServerFactory] = []
+
+    def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:  # noqa: N803
+        """See `IStreamServerEndpoint.listen`."""
+        factory = TLSServerFactory(protocolFactory, self._clock, self.identity)
+        self._factories.append(factory)
+        return self._endpoint.listen(factory)
+
+    def show(self, identity: Identity) -> None:
+        """Show this to whoever connects from now on."""
+        self.identity = identity
+        for factory in self._factories:
+            factory.identity = identity
+
+
+@implementer(IStreamClientEndpoint)
+class TLSClientEndpoint:
+    """
+    TLS over another endpoint.  It is connected when the server has been
+    verified.
+
+    :param endpoint: connects, by TCP or through whatever tunnel.
+    :param context: whom to trust; see `twisted_upload.net.tls.certificates.trusting`.
+    :param host: the name, or the address, that the server's certificate must
+        have.
+    :param clock: times the handshake.
+    :raises ValueError: no certificate can have that name.
+    """
+
+    def __init__(
+        self,
+        endpoint: IStreamClientEndpoint,
+        context: ssl.SSLContext,
+        host: str,
+        clock: IReactorTime,
+    ) -> None:
+        self._endpoint = endpoint
+        self._context = context
+        self._host = verifiable_name(host)
+        self._clock = clock
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:  # noqa: N803
+        """
+        See `IStreamClientEndpoint.connect`.
+
+        :return: may fail with `CouldNotConnect`, which says what is wrong with
+            the server, or with `UploadTimedOut`.
+        """
+        factory = _TLSClientFactory(protocolFactory, self._clock, self._context, self._host)
+        return factory.connect(self._endpoint)
+
+
+_log = Logger()

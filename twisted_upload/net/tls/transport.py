@@ -1,0 +1,404 @@
+"""
+TLS in which one side can say that it has finished, and still hear the other.
+
+Twisted's own TLS takes the peer's close_notify for the end of the connection,
+so that no answer could follow an upload, and what would change that is private.
+This is a transport on Python's `ssl` instead, by public names alone.
+
+A direction ends by close_notify (RFC 8446, section 6.1) and by nothing else.  A
+connection that is closed or reset without it has been cut, and is lost: TLS can
+tell what plain TCP cannot, a sender that was killed from one that has finished.
+
+A protocol gets to see its transport when the handshake has succeeded, with the
+certificate verified on the side of the client; without that there is none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+import typing
+from typing import Any
+
+from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import (
+    IAddress,
+    IConsumer,
+    IDelayedCall,
+    IHalfCloseableProtocol,
+    IProtocol,
+    IProtocolFactory,
+    IPushProducer,
+    IReactorTime,
+    ISystemHandle,
+    ITCPTransport,
+)
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from twisted_upload.core.text import format_duration
+from twisted_upload.errors import UploadTimedOut
+from twisted_upload.net.tls.records import RECORD, RecordCount
+
+__all__ = ["HANDSHAKE_TIMEOUT", "MOST_WITHOUT_DATA", "IHandshakeOwner", "TLSTransport"]
+
+HANDSHAKE_TIMEOUT = 30.0
+"""Seconds that a handshake may take."""
+
+LITTLE = 2048
+"""Bytes of one read from a socket on which many small records come."""
+
+MOST_WITHOUT_DATA = 100
+"""Records without data that one connection may send: of the handshake, new keys
+(KeyUpdate), alerts, empty ones.  To some of them TLS replies by itself, with some
+30 bytes that wait in memory until the peer reads them; and each costs as much time
+as many kilobytes of data.  Honest peers send fewer than 20, and then one for some
+hundred gigabytes."""
+
+
+class IHandshakeOwner(typing.Protocol):
+    """Who builds transports: what they need, and what they tell."""
+
+    wrapped: IProtocolFactory
+    clock: IReactorTime
+
+    def session(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> ssl.SSLObject:
+        """TLS for one connection."""
+        raise NotImplementedError
+
+    def began(self, transport: TLSTransport) -> None:
+        """A handshake begins: call ``too_slow`` when it takes too long."""
+
+    def succeeded(self, transport: TLSTransport) -> None:
+        """It is done: a protocol comes next."""
+
+    def ready(self, protocol: IProtocol) -> None:
+        """That is connected."""
+
+    def explain(self, error: Exception) -> Exception:
+        """Why it has failed: what TLS has raised; not always an `ssl.SSLError`."""
+        raise NotImplementedError
+
+    def broke(self, transport: TLSTransport, error: Exception) -> None:
+        """It was done, and what has come since cannot be read."""
+
+    def failed(self, transport: TLSTransport, reason: Failure | None) -> None:
+        """It has failed, and the connection is gone; without a reason it was the peer's doing."""
+
+
+@implementer(IHalfCloseableProtocol, ITCPTransport, IConsumer, IPushProducer, ISystemHandle)
+class TLSTransport(Protocol):
+    """
+    The protocol of a TCP transport, and the transport of another protocol.
+
+    That one's ``readConnectionLost`` is the peer's close_notify, if it provides
+    `IHalfCloseableProtocol`; otherwise the close_notify ends the connection.
+    ``loseWriteConnection`` sends ours, after all that was written.
+
+    :param handshakes: knows how they go, and who is to be told.
+    :param address: of the peer.
+    :ivar address: the same.
+    :ivar opening: the first bytes that came from it.
+    """
+
+    transport: Any  # an ITCPTransport that is an IPushProducer too, as Twisted's are
+    disconnecting = False
+
+    def __init__(self, handshakes: IHandshakeOwner, address: IAddress) -> None:
+        self._handshakes = handshakes
+        self.address = address
+        self.opening = b""
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = handshakes.session(self._incoming, self._outgoing)
+        self._records = RecordCount()
+        self._data_records = 0
+        self._buffer_size = 0
+        self._protocol: IProtocol | None = None  # when the handshake is done
+        self._producing = False
+        self._paused = False
+        self._heard_end = False
+        self._told_end = False
+        self._telling: IDelayedCall | None = None
+        self._end_wanted = False
+        self._said_end = False
+        self._over = False  # the protocol hears nothing more but that it is
+        self._reason: Failure | None = None
+
+    # What the TCP transport says
+
+    def connectionMade(self) -> None:
+        """Begin the handshake."""
+        # How much one read takes, where the transport is one of Twisted's.
+        self._buffer_size = getattr(self.transport, "bufferSize", 0)
+        self._handshakes.began(self)
+        self._shake_hands()
+
+    def dataReceived(self, data: bytes) -> None:
+        """
+        Decrypt all of it, and pass it on in one piece.
+
+        Nothing is held back from a protocol that has paused us: there is never
+        more than what one read from the socket has brought.
+        """
+        self.opening = self.opening or data[:1]
+        number = 0
+        for number, piece in enumerate(self._records.pieces(data)):  # noqa: B007
+            if not self._over:
+                self._decrypt(piece)
+        # Small records cost much more time than their bytes: no more of them in one
+        # turn of the reactor than of other senders' records.
+        if self._buffer_size:
+            size = LITTLE if number else self._buffer_size
+            self.transport.bufferSize = size
+
+    def _decrypt(self, data: bytes) -> None:
+        try:
+            self._incoming.write(data)
+        except MemoryError as error:
+            self._fail(error)
+            return
+        if self._protocol is None:
+            self._shake_hands()
+        if self._protocol is not None and not self._over:
+            self._read(self._protocol)
+
+    def readConnectionLost(self) -> None:
+        """The peer has half-closed below TLS, which means nothing here but a cut."""
+        if not self._heard_end:
+            self._cut()
+
+    def writeConnectionLost(self) -> None:
+        """We never half-close below TLS."""
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The connection is gone, whichever way."""
+        self._over = True
+        if self._telling is not None:
+            self._telling.cancel()
+            self._telling = None
+        if self._protocol is None:
+            self._handshakes.failed(self, self._reason)
+        else:
+            self._protocol.connectionLost(self._reason or reason)
+
+    # The handshake
+
+    def _shake_hands(self) -> None:
+        try:
+            self._tls.do_handshake()
+        except ssl.SSLWantReadError:
+            if self._too_little_data():
+                self._fail(_TOO_LITTLE)
+            else:
+                self._flush()
+        except Exception as error:  # whatever it is: nobody else ends the connection
+            self._fail(error)
+        else:
+            self._flush()
+            self._handshakes.succeeded(self)
+            self._protocol = self._handshakes.wrapped.buildProtocol(self.address)
+            if self._protocol is None:
+                self.loseConnection()
+            else:
+                self._protocol.makeConnection(self)
+                self._handshakes.ready(self._protocol)
+
+    def too_slow(self) -> None:
+        """The handshake has taken too long."""
+        seconds = format_duration(HANDSHAKE_TIMEOUT)
+        self._reason = self._reason or Failure(UploadTimedOut(f"no TLS handshake in {seconds}"))
+        self.abortConnection()
+
+    # Reading
+
+    def _too_little_data(self) -> bool:
+        return self._records.begun - self._data_records > MOST_WITHOUT_DATA
+
+    def _fail(self, error: Exception) -> None:
+        """Nothing more can be read."""
+        if self._protocol is not None:
+            self._handshakes.broke(self, error)
+            self._cut()
+            return
+        self._flush()  # the alert that says why
+        self._over = True
+        self._reason = Failure(self._handshakes.explain(error))
+        self.transport.loseConnection()
+
+    def _read(self, protocol: IProtocol) -> None:
+        pieces = []
+        broken: Exception | None = None
+        try:
+            while piece := self._tls.read(RECORD):
+                pieces.append(piece)
+            self._heard_end = True
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLZeroReturnError:  # the end, after we have said ours
+            self._heard_end = True
+        except Exception as error:  # of TLS, or no memory
+            broken = error
+        self._data_records += len(pieces)  # it never gives more than one at a time
+        if self._too_little_data():
+            broken = _TOO_LITTLE
+        else:
+            self._flush()  # what TLS has to say by itself
+        if pieces:
+            protocol.dataReceived(b"".join(pieces))
+        if broken is not None:
+            self._fail(broken)
+        elif self._heard_end:
+            self.transport.pauseProducing()
+            if not self._paused:
+                self._tell_end()
+
+    def _tell_end(self) -> None:
+        if self._told_end or self._over:
+            return
+        self._told_end = True
+        if IHalfCloseableProtocol.providedBy(self._protocol):
+            IHalfCloseableProtocol(self._protocol).readConnectionLost()
+            return
+        self._over = True
+        self._reason = Failure(ConnectionDone())
+        if self._said_end:
+            self.transport.loseConnection()
+        else:  # nobody reads what is still to be sent
+            self.abortConnection()
+
+    def _tell_end_late(self) -> None:
+        self._telling = None
+        if not self._paused:
+            self._tell_end()
+
+    def _cut(self) -> None:
+        if self._protocol is None:
+            self.transport.loseConnection()
+        elif not self._over:
+            self._reason = Failure(ConnectionLost("the connection was cut"))
+            self.abortConnection()
+
+    # Writing
+
+    def _flush(self) -> None:
+        if self._outgoing.pending:
+            self.transport.write(self._outgoing.read())
+
+    def _say_end(self) -> None:
+        if self._said_end:
+            return
+        self._said_end = True
+        # It looks for the peer's, too, and would take anything else for an error.
+        unread = self._incoming.read()
+        with contextlib.suppress(ssl.SSLError, MemoryError):
+            self._tls.unwrap()
+        with contextlib.suppress(MemoryError):
+            self._incoming.write(unread)
+        self._flush()
+
+    def _may_end(self) -> None:
+        """Do what was to be done when all has been written."""
+        if self._producing:
+            return
+        if self.disconnecting:
+            self._say_end()
+            self.transport.loseConnection()
+        elif self._end_wanted:
+            self._say_end()
+
+    # ITCPTransport, IConsumer: what the protocol says
+
+    def write(self, data: bytes) -> None:
+        """Send it, encrypted; what comes after the end is dropped."""
+        if self._said_end:
+            return
+        left = memoryview(data)
+        try:
+            while left:
+                left = left[self._tls.write(left) :]
+        except Exception:  # of TLS, or no memory
+            self._cut()
+        else:
+            self._flush()
+
+    def writeSequence(self, data: Any) -> None:
+        """See `ITransport.writeSequence`."""
+        self.write(b"".join(data))
+
+    def loseWriteConnection(self) -> None:
+        """Send close_notify when all has been written, and read on."""
+        self._end_wanted = True
+        self._may_end()
+
+    def loseConnection(self) -> None:
+        """Send close_notify when all has been written, and close: the peer's is not waited for."""
+        self._over = self.disconnecting = True
+        self._may_end()
+
+    def abortConnection(self) -> None:
+        """Reset the connection."""
+        self._over = self._said_end = True
+        self.transport.abortConnection()
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        """It is paused and resumed by the TCP transport, whose buffer holds what it writes."""
+        self._producing = True  # before: one with nothing to write is done at once
+        self.transport.registerProducer(producer, streaming)
+
+    def unregisterProducer(self) -> None:
+        """All has been written."""
+        self._producing = False
+        self.transport.unregisterProducer()
+        self._may_end()
+
+    def getHost(self) -> Any:
+        """See `ITCPTransport.getHost`."""
+        return self.transport.getHost()
+
+    def getPeer(self) -> Any:
+        """See `ITCPTransport.getPeer`."""
+        return self.transport.getPeer()
+
+    def getTcpNoDelay(self) -> bool:
+        """See `ITCPTransport.getTcpNoDelay`."""
+        return bool(self.transport.getTcpNoDelay())
+
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        """See `ITCPTransport.setTcpNoDelay`."""
+        self.transport.setTcpNoDelay(enabled)
+
+    def getTcpKeepAlive(self) -> bool:
+        """See `ITCPTransport.getTcpKeepAlive`."""
+        return bool(self.transport.getTcpKeepAlive())
+
+    def setTcpKeepAlive(self, enabled: bool) -> None:
+        """See `ITCPTransport.setTcpKeepAlive`."""
+        self.transport.setTcpKeepAlive(enabled)
+
+    def getHandle(self) -> object:
+        """The socket."""
+        return self.transport.getHandle()
+
+    # IPushProducer: what the protocol says
+
+    def pauseProducing(self) -> None:
+        """Read no more, and keep the end for later, if that should have come already."""
+        self._paused = True
+        self.transport.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """Read on."""
+        self._paused = False
+        if not self._heard_end:
+            self.transport.resumeProducing()
+        elif not self._told_end and self._telling is None and not self._over:
+            # Not from within a call of the protocol's.
+            self._telling = self._handshakes.clock.callLater(0, self._tell_end_late)
+
+    def stopProducing(self) -> None:
+        """See `IPushProducer.stopProducing`."""
+        self.loseConnection()
+
+
+_TOO_LITTLE = ConnectionError("too many records without data")

@@ -1,0 +1,185 @@
+"""
+The counts of one process.
+
+They are plain numbers, because each upload pays for them: under a microsecond,
+where a metric of a library takes two and more.
+"""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+
+from twisted_upload.core.answers import CODES
+from twisted_upload.core.outcome import UploadOutcome
+from twisted_upload.observability.metrics import (
+    BYTES,
+    DURATION,
+    FSYNC,
+    LAST_KEPT,
+    PROGRAM_DURATION,
+    PROGRAMS,
+    PROGRAMS_RUNNING,
+    PROGRAMS_SET_ASIDE,
+    PROGRAMS_WAITING,
+    PUBLISH,
+    SIZE,
+    UPLOADS,
+    Samples,
+)
+
+__all__ = ["Counters", "DiskTimes", "Histogram", "ProgramCounts"]
+
+MOST_FRESH = 256
+"""Values that wait for their buckets at the most."""
+
+
+class Histogram:
+    """
+    How often values fell between bounds.  Any thread may count in it.
+
+    :param bounds: the largest value of each bucket but the last.
+    """
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self._bounds = bounds
+        self._values: list[float] = [0] * (len(bounds) + 1) + [0.0]
+        # Values that wait for their buckets: to find those of many costs a fifth.
+        self._fresh: deque[float] = deque()
+        self._mutex = threading.Lock()
+
+    def observe(self, value: float) -> None:
+        """Count one."""
+        fresh = self._fresh
+        fresh.append(value)
+        if len(fresh) >= MOST_FRESH:
+            self.sample()
+
+    def sample(self) -> list[float]:
+        """All of it: see `twisted_upload.observability.metrics`."""
+        with self._mutex:
+            fresh = self._fresh
+            values = sorted([fresh.popleft() for _ in range(len(fresh))])
+            counted = 0
+            for bucket, bound in enumerate(self._bounds):
+                reached = bisect_right(values, bound, counted)
+                self._values[bucket] += reached - counted
+                counted = reached
+            self._values[-2] += len(values) - counted
+            self._values[-1] += sum(values)
+            return [*self._values]
+
+
+class _Listener:
+    """What is counted of one listener."""
+
+    def __init__(self) -> None:
+        # Series that are there from the start: their first increase is one.
+        self.ends = {(end, code): [0, 0] for end, code in _ENDS}  # uploads, bytes
+        self.durations = Histogram(DURATION.bounds)
+        self.sizes = Histogram(SIZE.bounds)
+        self.last_kept = 0.0
+
+
+_ENDS = (("kept", None), ("lost", None), *(("refused", code) for code in CODES))
+
+
+class Counters:
+    """
+    Counts how uploads end: a witness (see `twisted_upload.core.outcome`).
+
+    :param listeners: names of those that there are.
+    :param now: seconds since the epoch.
+    """
+
+    def __init__(self, listeners: Iterable[str], now: Callable[[], float]) -> None:
+        self._now = now
+        self._listeners = {name: _Listener() for name in listeners}
+
+    def __call__(self, ended: UploadOutcome) -> None:
+        """Count one."""
+        counts = self._listeners.get(ended.listener)
+        if counts is None:
+            counts = self._listeners[ended.listener] = _Listener()
+        end = counts.ends.get((ended.end, ended.code))
+        if end is None:
+            end = counts.ends[ended.end, ended.code] = [0, 0]
+        end[0] += 1
+        end[1] += ended.size
+        if ended.end == "kept":
+            counts.durations.observe(ended.seconds)
+            counts.sizes.observe(ended.size)
+            counts.last_kept = self._now()
+
+    def samples(self) -> Samples:
+        """All of it."""
+        uploads: dict[tuple[str, ...], int] = {}
+        size: dict[tuple[str, ...], int] = {}
+        for name, counts in self._listeners.items():
+            for (end, code), (number, length) in counts.ends.items():
+                uploads[name, end, code or ""] = number
+                size[name, end] = size.get((name, end), 0) + length
+        each = {(name,): counts for name, counts in self._listeners.items()}
+        return {
+            UPLOADS.name: uploads,
+            BYTES.name: size,
+            DURATION.name: {labels: it.durations.sample() for labels, it in each.items()},
+            SIZE.name: {labels: it.sizes.sample() for labels, it in each.items()},
+            LAST_KEPT.name: {labels: it.last_kept for labels, it in each.items()},
+        }
+
+
+class DiskTimes:
+    """
+    How long one store waits for its disk; to be counted in any thread.
+
+    :ivar fsync: seconds of each wait for fsync.
+    :ivar publish: seconds of each rename to a final name.
+    """
+
+    def __init__(self) -> None:
+        self.fsync = Histogram(FSYNC.bounds)
+        self.publish = Histogram(PUBLISH.bounds)
+
+    def samples(self, directory: str) -> Samples:
+        """All of it."""
+        return {
+            FSYNC.name: {(directory,): self.fsync.sample()},
+            PUBLISH.name: {(directory,): self.publish.sample()},
+        }
+
+
+class ProgramCounts:
+    """
+    What is counted of the programs of ``--on-upload`` of one store.
+
+    :ivar waiting: files whose programs have not succeeded yet, as last looked
+        at; of all processes that share the directory.
+    :ivar set_aside: files that were set aside, the same.
+    :ivar running: programs that this process runs.
+    """
+
+    def __init__(self) -> None:
+        self.waiting = 0
+        self.set_aside = 0
+        self.running = 0
+        # Series that are there from the start: their first increase is one.
+        self._ends = {"succeeded": 0, "failed": 0}
+        self._durations = Histogram(PROGRAM_DURATION.bounds)
+
+    def ended(self, seconds: float, *, succeeded: bool) -> None:
+        """Count one that has run."""
+        self._ends["succeeded" if succeeded else "failed"] += 1
+        self._durations.observe(seconds)
+
+    def samples(self, directory: str) -> Samples:
+        """All of it."""
+        return {
+            PROGRAMS_WAITING.name: {(directory,): self.waiting},
+            PROGRAMS_RUNNING.name: {(directory,): self.running},
+            PROGRAMS.name: {(directory, end): number for end, number in self._ends.items()},
+            PROGRAM_DURATION.name: {(directory,): self._durations.sample()},
+            PROGRAMS_SET_ASIDE.name: {(directory,): self.set_aside},
+        }

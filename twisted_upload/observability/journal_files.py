@@ -1,0 +1,200 @@
+"""
+The files of a journal: one that is appended to, and older ones behind it,
+``FILE.1`` the youngest of them.
+
+Several processes may append to one journal, and somebody else (logrotate) may
+rename it meanwhile: nothing is kept open, and each append takes a lock on the
+file that has the name at that moment.
+
+Nothing is written through a symbolic link, or to a file, of anybody but us and
+root: where others may create files, they would choose what is appended to.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import stat
+import time
+
+from twisted_upload.errors import CannotStart
+from twisted_upload.observability.symlinks import check_links
+
+__all__ = ["JournalFiles"]
+
+LOCK_PATIENCE, _LOCK_PAUSE = 2.0, 0.002
+"""Seconds for which a lock is waited for, and between two tries."""
+
+_MODE = 0o640
+
+_FLAGS = (
+    os.O_RDWR
+    | os.O_APPEND
+    | os.O_CREAT
+    | os.O_CLOEXEC
+    | os.O_NOFOLLOW
+    | os.O_NONBLOCK
+    | os.O_NOCTTY
+)
+
+_ATTEMPTS = 20
+
+
+class JournalFiles:
+    """
+    A journal on a disk.  Made for a thread that may wait.
+
+    :ivar path: of the file that is appended to; links are resolved.
+    :param size: bytes after which another file is begun; 0 for never.
+    :param keep: how many older files are kept.
+    :param wanted_by: who wants it, for people.
+    :param patience: seconds for which `append` waits for whoever has it locked; a
+        process that stands still may have.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        size: int,
+        keep: int,
+        wanted_by: str = "--journal",
+        patience: float = LOCK_PATIENCE,
+    ) -> None:
+        self._given = os.path.abspath(path)
+        self.path = os.path.realpath(path)
+        self._size = size
+        self._keep = keep
+        self._wanted_by = wanted_by
+        self._patience = patience
+
+    def check(self) -> None:
+        """
+        Learn early what is wrong; the file is there afterwards.
+
+        :raises CannotStart: it cannot be appended to, or not be rotated.
+        """
+        try:
+            check_links(self._given)
+            if os.path.realpath(self._given) != self.path:
+                raise OSError(errno.EBUSY, "a symbolic link on the way has just been changed")
+            self.append(b"")
+        except OSError as error:
+            raise CannotStart(
+                f"{self._wanted_by}: cannot write {self.path}: {error.strerror}"
+            ) from error
+        folder = os.path.dirname(self.path)
+        if self._size and not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
+            raise CannotStart(
+                f"{self._wanted_by}: cannot rename files in {folder}; with a journal-size of 0"
+                " that is left to somebody else"
+            )
+
+    def append(self, data: bytes) -> OSError | None:
+        """
+        Append whole lines, and sync them.
+
+        They are in the file all or not at all, one after the other, and on a
+        line of their own whatever a crash has left at its end.
+
+        :return: why they could not be synced; they are in the file all the same.
+        :raises OSError: they are not in the file.
+        """
+        for _ in range(_ATTEMPTS):
+            descriptor = os.open(self.path, _FLAGS, _MODE)
+            try:
+                _check_file(os.fstat(descriptor))
+                locked = self._lock(descriptor, 0.0 if not data else self._patience)
+                if not self._is_current(descriptor):
+                    continue
+                size = os.fstat(descriptor).st_size
+                if not data:
+                    return None
+                if not locked:
+                    raise OSError(errno.ETIMEDOUT, "somebody else has it locked")
+                if self._size and size and size + len(data) > self._size:
+                    self._rotate()
+                    continue
+                _append(descriptor, data, size)
+                fcntl.flock(descriptor, fcntl.LOCK_UN)
+                return _sync(descriptor)
+            finally:
+                os.close(descriptor)
+        raise OSError(errno.EBUSY, "it is renamed again and again")
+
+    def _lock(self, descriptor: int, patience: float) -> bool:
+        end = time.monotonic() + patience
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() >= end:
+                    return False
+                time.sleep(_LOCK_PAUSE)
+            else:
+                return True
+
+    def _is_current(self, descriptor: int) -> bool:
+        try:
+            return os.path.samestat(os.fstat(descriptor), os.stat(self.path))
+        except FileNotFoundError:
+            return False
+
+    def _rotate(self) -> None:
+        """Rename each file to the next number.  Under the lock."""
+        number = self._keep + 1
+        while _remove(f"{self.path}.{number}"):  # of a larger `keep`
+            number += 1
+        for number in range(self._keep, 0, -1):
+            younger = f"{self.path}.{number - 1}" if number > 1 else self.path
+            for suffix in _SUFFIXES:
+                with contextlib.suppress(FileNotFoundError):
+                    os.rename(younger + suffix, f"{self.path}.{number}{suffix}")
+        if not self._keep:
+            os.unlink(self.path)
+
+
+_SUFFIXES = ("", ".gz")
+
+
+def _remove(path: str) -> bool:
+    """Remove a file, compressed or not; whether there was one."""
+    removed = False
+    for suffix in _SUFFIXES:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path + suffix)
+            removed = True
+    return removed
+
+
+def _check_file(status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "it is not a regular file")
+    if status.st_uid not in (0, os.geteuid()):
+        raise PermissionError(
+            errno.EPERM, f"it belongs to uid {status.st_uid}, not to uid {os.geteuid()}: chown it"
+        )
+    if status.st_nlink > 1:
+        raise PermissionError(errno.EPERM, "it has another name, a hard link: remove one of them")
+
+
+def _append(descriptor: int, data: bytes, size: int) -> None:
+    if size and os.pread(descriptor, 1, size - 1) != b"\n":
+        data = b"\n" + data
+    left = memoryview(data)
+    try:
+        while left:
+            left = left[os.write(descriptor, left) :]
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.ftruncate(descriptor, size)
+        raise
+
+
+def _sync(descriptor: int) -> OSError | None:
+    try:
+        os.fdatasync(descriptor)
+    except OSError as error:
+        return error
+    return None

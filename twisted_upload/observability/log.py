@@ -1,0 +1,355 @@
+"""
+The log: one line for each event, for people or, with ``--log-format json``, for
+programs.
+
+``2026-11-22T12:43:24Z kept 1795351404291.bin: ...``, in UTC.  Twisted's own text
+observer spends as much on a line as the rest of the daemon on a small upload;
+these format the time once a second, and leave the rest to the upload itself.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import sys
+import syslog
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TextIO, cast
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import ILogObserver, LogEvent, Logger, LogLevel, formatEvent
+from zope.interface import implementer
+
+from twisted_upload.core.outcome import UploadOutcome
+from twisted_upload.errors import CannotStart
+from twisted_upload.observability.log_file import LogFile
+from twisted_upload.observability.log_writer import LogWriter
+from twisted_upload.observability.records import JSON, TEXT, Timestamps, encode, encode_end
+from twisted_upload.observability.symlinks import check_links
+
+__all__ = [
+    "JOURNAL_STREAM",
+    "JSON",
+    "TEXT",
+    "LineObserver",
+    "is_journald",
+    "is_loud",
+    "observer_for",
+    "to_syslog",
+    "unbuffered",
+]
+
+JOURNAL_STREAM = "JOURNAL_STREAM"
+"""What systemd calls the variable that names the stream to its journal."""
+
+LARGEST_LOG = 16 * 1024 * 1024
+"""Bytes of a log file before another is begun."""
+
+_LOUD = {"warn": "WARN ", "error": "ERROR ", "critical": "CRITICAL "}
+
+_PRIORITIES = {
+    "info": "<6>",
+    "notice": "<5>",
+    "warn": "<4>",
+    "error": "<3>",
+    "critical": "<2>",
+}
+"""As in sd-daemon(3)."""
+
+_PRIORITY = re.compile("<[0-7]>")
+
+_SHOULD_BE_LOOKED_AT = re.compile(
+    r"<[0-4]>"
+    r"|[\d:T-]+Z (?:WARN|ERROR|CRITICAL) "
+    r'|\{"time": ?"[^"]*", ?"level": ?"(?:warn|error|critical)"'
+)
+
+
+@implementer(ILogObserver)
+class LineObserver:
+    """
+    Writes events to a stream, as they come; from `begin` on in a thread, so that a
+    stream which takes nothing holds up nobody (see `twisted_upload.observability.log_writer`).
+
+    :param write: takes text; as of a line-buffered or unbuffered stream.
+    :param form: `TEXT` or `JSON`.
+    :param journald: the stream goes to journald, or to whatever else wants to know
+        the priority of each line.
+    :param clock: where there is one, the lines of uploads that end in one turn of
+        the reactor are written together, at its end.  To write lets another
+        thread run, and the disk threads then keep the reactor waiting for
+        longer than the call itself.
+    :param file: that it goes to, if it is one that can be changed for another.
+    :ivar write: the same, for lines that somebody else has finished.
+    :ivar journald: the same.
+    """
+
+    def __init__(
+        self,
+        write: Callable[[str], object],
+        form: str = TEXT,
+        *,
+        journald: bool = False,
+        clock: IReactorTime | None = None,
+        file: LogFile | None = None,
+    ) -> None:
+        # The thread has its own: it formats when it likes.
+        self._writer = LogWriter(write, _Lines(form, journald).dropped, is_loud)
+        self.write = self._writer.write
+        self.begin, self.finish = self._writer.begin, self._writer.finish
+        self._file = file
+        self.journald = journald
+        self._lines = _Lines(form, journald)
+        self._clock = clock
+        self._held: list[_Held] = []
+
+    def __call__(self, event: LogEvent) -> None:
+        """
+        Write one event, or hold it back; unless it is for debugging: whoever
+        connects and says nothing makes one of those, and must not be able to
+        fill a disk so.
+        """
+        if event.get("log_level") is LogLevel.debug:
+            return
+        ended = event.get("upload")
+        if isinstance(ended, UploadOutcome):
+            alone = event["log_format"] == "{upload}"
+            self._hold((event["log_time"], ended, "" if alone else _through(ended)))
+            return
+        text = self._held_back() + self._lines(event)
+        if text:
+            self.write(text)
+
+    def ended(self, ended: UploadOutcome) -> None:
+        """Write its line, as after `log_end`; but no event is made for it."""
+        self._hold((time.time(), ended, ""))
+
+    def ended_of_one(self, ended: UploadOutcome) -> None:
+        """The same as after `log_end_of_one`."""
+        self._hold((time.time(), ended, _through(ended)))
+
+    def _hold(self, held: _Held) -> None:
+        self._held.append(held)
+        if self._clock is None:
+            self.flush()
+        elif len(self._held) == 1:
+            self._clock.callLater(0, self.flush)
+
+    def flush(self) -> None:
+        """Write what is held back."""
+        if self._held:
+            self.write(self._held_back())
+
+    def _held_back(self) -> str:
+        held, self._held = self._held, []
+        return self._lines.of_ends(held)
+
+    def rotate(self) -> None:
+        """Begin another log file, and keep the old one under another name."""
+        if self._file is not None:
+            self._writer.do(self._file.rotate)
+
+    def reopen(self) -> None:
+        """
+        Write to a file of the same name, wherever the old one has gone; where there
+        can be none, the old one is still written to.
+        """
+        if self._file is not None:
+            self._writer.do(self._file.reopen)
+
+
+_Held = tuple[float, UploadOutcome, str]
+"""When an upload ended, how, and what follows in its line."""
+
+
+def _through(ended: UploadOutcome) -> str:
+    return f", through {ended.listener}"
+
+
+class _Lines:
+    """
+    Makes lines of events.
+
+    :param journald: see `LineObserver`.
+    """
+
+    def __init__(self, form: str, journald: bool) -> None:
+        self._journald = journald
+        self._line = self._json if form == JSON else self._text
+        self._of_end = self._json_of_end if form == JSON else self._text_of_end
+        self._stamps = Timestamps()
+
+    def __call__(self, event: LogEvent) -> str:
+        """The line of one event, or several; none where it says nothing."""
+        level = _level(event)
+        line = self._line(event, level)
+        if line is None:
+            return ""
+        if self._journald:
+            priority = _PRIORITIES[level]
+            line = priority + line.replace("\n", f"\n{priority}")
+        return f"{line}\n"
+
+    def of_ends(self, held: Iterable[_Held]) -> str:
+        """The lines of uploads that have ended; made in one go, they take less."""
+        lines = []
+        for moment, ended, more in held:
+            # Between info and warn, if it was not kept.
+            level = "info" if ended.end == "kept" else "notice"
+            line = self._of_end(moment, ended, more, level)
+            lines.append(f"{_PRIORITIES[level]}{line}\n" if self._journald else f"{line}\n")
+        return "".join(lines)
+
+    def dropped(self, lines: int) -> str:
+        """A line about so many that are missing."""
+        told: list[LogEvent] = []
+        log = Logger(observer=cast(ILogObserver, told.append))
+        log.error(
+            "{lines} lines of the log are missing here: nothing took them in time", lines=lines
+        )
+        return "".join(map(self, told))
+
+    def _text(self, event: LogEvent, level: str) -> str | None:
+        text = _message(event)
+        if "log_failure" in event:
+            text = "\n".join(filter(None, (text, _traceback(event))))
+        if not text:
+            return None
+        text = text.replace("\n", "\n\t")
+        moment = self._stamps.seconds(event.get("log_time", 0.0))
+        return f"{moment}Z {_LOUD.get(level, '')}{text}"
+
+    def _json(self, event: LogEvent, level: str) -> str | None:
+        fields = {"time": self._stamps.milliseconds(event.get("log_time", 0.0)), "level": level}
+        message = _message(event)
+        if "log_failure" in event:
+            fields["message"] = message or event["log_failure"].getErrorMessage()
+            fields["traceback"] = _traceback(event)
+        elif message:
+            fields["message"] = message
+        else:
+            return None
+        return encode(fields)
+
+    def _text_of_end(self, moment: float, ended: UploadOutcome, more: str, level: str) -> str:
+        return f"{self._stamps.seconds(moment)}Z {ended!s}{more}"
+
+    def _json_of_end(self, moment: float, ended: UploadOutcome, more: str, level: str) -> str:
+        return encode_end(self._stamps.milliseconds(moment), ended, level)
+
+
+def observer_for(
+    twistd: Mapping[str, Any],
+    environment: Mapping[str, str],
+    form: str = TEXT,
+    clock: IReactorTime | None = None,
+) -> LineObserver:
+    """
+    An observer that writes where twistd's ``--syslog``, ``--logfile`` and
+    ``--nodaemon`` want it.
+
+    :param environment: tells whether standard output goes to journald.
+    :param form: `TEXT` or `JSON`.
+    :param clock: see `LineObserver`.
+    :raises CannotStart: the log file cannot be written.
+    """
+    if twistd.get("syslog"):
+        sink = to_syslog(str(twistd.get("prefix", "twisted")), syslog.syslog)
+        return LineObserver(sink, form, journald=True, clock=clock)
+    name = twistd.get("logfile")
+    nodaemon = twistd.get("nodaemon")
+    if name == "-" and not nodaemon:
+        raise CannotStart("--logfile: a daemon in the background has no standard output")
+    if name == "-" or (nodaemon and not name):
+        journald = is_journald(sys.stdout.fileno(), environment)
+        return LineObserver(unbuffered(sys.stdout), form, journald=journald, clock=clock)
+    name = name or "twistd.log"
+    uid = twistd.get("uid")
+    try:
+        check_links(name, () if uid is None else (uid,))
+        file = LogFile(name, LARGEST_LOG)
+    except OSError as error:
+        raise CannotStart(f"--logfile: cannot write {name}: {error.strerror}") from error
+    return LineObserver(lambda text: file.write(_encoded(text)), form, clock=clock, file=file)
+
+
+def is_journald(descriptor: int, environment: Mapping[str, str]) -> bool:
+    """
+    Whether what is written there goes to systemd's journal: ``JOURNAL_STREAM``
+    names its device and inode, systemd.exec(5).
+    """
+    stat = os.fstat(descriptor)
+    return environment.get(JOURNAL_STREAM) == f"{stat.st_dev}:{stat.st_ino}"
+
+
+def unbuffered(stream: TextIO) -> Callable[[str], object]:
+    """
+    What writes text to a stream's descriptor at once, however long that takes.
+
+    It raises `OSError` where nobody reads any more.
+    """
+    stream.flush()
+    descriptor = stream.fileno()
+
+    def write(text: str) -> None:
+        data = _encoded(text)
+        while data:
+            try:
+                data = data[os.write(descriptor, data) :]
+            except BlockingIOError:  # somebody who has it too wants it so
+                again = select.poll()
+                again.register(descriptor, select.POLLOUT)
+                again.poll()
+
+    return write
+
+
+def to_syslog(prefix: str, send: Callable[[int, str], object]) -> Callable[[str], object]:
+    """
+    What sends lines that begin with their priorities to the system's log, which may
+    not take them for long.  A line without one is for information: something of a
+    worker has printed it, or it is all that there was of one.
+
+    :param prefix: of each line.
+    :param send: as `syslog.syslog`.
+    """
+    syslog.openlog(prefix)
+
+    def write(text: str) -> None:
+        for line in _encoded(text).decode().replace("\0", "\\x00").rstrip("\n").split("\n"):
+            if _PRIORITY.match(line):
+                send(int(line[1]), line[3:])
+            else:
+                send(syslog.LOG_INFO, line)
+
+    return write
+
+
+def is_loud(line: str) -> bool:
+    """Whether a line of ours is one that somebody should look at."""
+    return _SHOULD_BE_LOOKED_AT.match(line) is not None
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "backslashreplace")
+
+
+def _level(event: LogEvent) -> str:
+    level = event.get("log_level")
+    return "info" if level is None else str(level.name)
+
+
+def _message(event: LogEvent) -> str:
+    template = event.get("log_format")
+    if isinstance(template, str) and "()" not in template:
+        try:
+            return template.format_map(event).strip()
+        except Exception:
+            return formatEvent(event).strip()
+    return formatEvent(event).strip()
+
+
+def _traceback(event: LogEvent) -> str:
+    return str(event["log_failure"].getTraceback()).rstrip()

@@ -1,0 +1,261 @@
+"""
+What is counted and measured: one table.
+
+Nothing here knows Prometheus; `twisted_upload.observability.prometheus` makes its text of
+`METRICS` and of samples, and `combine` makes those of several processes one.
+
+A sample of a counter or a gauge is a number.  That of a histogram is a list: how
+many fell into each bucket (not cumulative, the last without a bound), and then
+the sum of all values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = [
+    "BYTES",
+    "CERTIFICATE_ENDS",
+    "CONNECTIONS",
+    "DRAINING",
+    "DURATION",
+    "FREE",
+    "FREE_INODES",
+    "FSYNC",
+    "HANDSHAKE_FAILURES",
+    "HEALTHY",
+    "INFO",
+    "IN_FLIGHT",
+    "LAG",
+    "LAST_KEPT",
+    "METRICS",
+    "PROGRAMS",
+    "PROGRAMS_RUNNING",
+    "PROGRAMS_SET_ASIDE",
+    "PROGRAMS_WAITING",
+    "PROGRAM_DURATION",
+    "PUBLISH",
+    "REJECTED",
+    "RESERVE",
+    "RESTARTS",
+    "SIZE",
+    "STARTED",
+    "UPLOADS",
+    "WORKERS",
+    "WORST_LAG",
+    "Metric",
+    "Samples",
+    "combine",
+    "from_json",
+    "lasting",
+    "to_json",
+]
+
+Samples = dict[str, dict[tuple[str, ...], Any]]
+"""By the metric's name and the values of its labels."""
+
+_DURATIONS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1800.0)
+_SIZES = tuple(float(1024 * 4**power) for power in range(13))  # 1 KiB to 16 GiB
+_WAITS = (0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """
+    One thing that is counted or measured.
+
+    :ivar name: as Prometheus has it.
+    :ivar kind: ``counter``, ``gauge`` or ``histogram``.
+    :ivar help: a sentence.
+    :ivar labels: their names.
+    :ivar bounds: of a histogram, the largest value of each bucket but the last.
+    :ivar together: of gauges of several processes the ``sum``, the ``max`` or
+        the ``min``.
+    :ivar lasting: that of a process that has ended still counts.
+    """
+
+    name: str
+    kind: str
+    help: str
+    labels: tuple[str, ...] = ()
+    bounds: tuple[float, ...] = ()
+    together: str = "sum"
+    lasting: bool = False
+
+
+def _counter(name: str, text: str, *labels: str) -> Metric:
+    return Metric(f"twisted_upload_{name}", "counter", text, labels, lasting=True)
+
+
+def _gauge(
+    name: str, text: str, *labels: str, together: str = "sum", lasting: bool = False
+) -> Metric:
+    return Metric(
+        f"twisted_upload_{name}", "gauge", text, labels, together=together, lasting=lasting
+    )
+
+
+def _histogram(name: str, text: str, bounds: tuple[float, ...], *labels: str) -> Metric:
+    return Metric(f"twisted_upload_{name}", "histogram", text, labels, bounds, lasting=True)
+
+
+UPLOADS = _counter(
+    "uploads_total",
+    "Uploads that have ended: kept, refused (with the code that the sender heard) or lost.",
+    *("listener", "end", "code"),
+)
+BYTES = _counter("received_bytes_total", "Bytes of the uploads that have ended.", "listener", "end")
+REJECTED = _counter(
+    "turned_away_total",
+    "Connections that were refused before an upload could begin, with the code that was heard.",
+    *("listener", "code"),
+)
+HANDSHAKE_FAILURES = _counter(
+    "tls_handshake_failures_total",
+    "Handshakes of TLS that came to nothing: no-tls (somebody speaks something else),"
+    " certificate-rejected (by the client), timeout, protocol, gone (cut off).",
+    *("listener", "kind"),
+)
+CERTIFICATE_ENDS = _gauge(
+    "certificate_expiry_timestamp_seconds",
+    "When the certificate ends that is shown, in seconds since the epoch.",
+    "certificate",
+    together="min",
+)
+IN_FLIGHT = _gauge("uploads_in_flight", "Uploads that have begun and have not ended.", "listener")
+CONNECTIONS = _gauge("connections", "Connections of senders.", "listener")
+DURATION = _histogram(
+    "upload_duration_seconds",
+    "Of kept uploads: from the connection to the answer.",
+    _DURATIONS,
+    "listener",
+)
+SIZE = _histogram("upload_size_bytes", "Of kept uploads: the size.", _SIZES, "listener")
+LAST_KEPT = _gauge(
+    "last_kept_timestamp_seconds",
+    "When the last upload was kept, in seconds since the epoch; 0 for none since the start.",
+    "listener",
+    together="max",
+    lasting=True,
+)
+FSYNC = _histogram(
+    "fsync_seconds",
+    "Waits for fsync: of a file, of several at once, or of the directory.",
+    _WAITS,
+    "directory",
+)
+PUBLISH = _histogram(
+    "publish_seconds",
+    "Waits for a rename (or link) to a final name; for each name that was taken, one more.",
+    _WAITS,
+    "directory",
+)
+HEALTHY = _gauge(
+    "store_healthy",
+    "1, or 0 from an error of the disk until a self-test passes.",
+    "directory",
+    together="min",
+)
+FREE = _gauge(
+    "free_bytes", "Free space on the file system of the directory.", "directory", together="min"
+)
+FREE_INODES = _gauge(
+    "free_inodes",
+    "Files that can still be created on the file system of the directory, if it counts them.",
+    "directory",
+    together="min",
+)
+RESERVE = _gauge(
+    "reserve_bytes", "Free space below which uploads are refused.", "directory", together="max"
+)
+PROGRAMS_WAITING = _gauge(
+    "programs_waiting",
+    "Files whose program of --on-upload has not succeeded yet; looked at every 10 s.",
+    "directory",
+    together="max",  # each process looks at the same queue
+)
+PROGRAMS_RUNNING = _gauge("programs_running", "Programs of --on-upload that run.", "directory")
+PROGRAMS = _counter(
+    "programs_total",
+    "Programs of --on-upload that have ended, each attempt: succeeded or failed.",
+    *("directory", "end"),
+)
+PROGRAM_DURATION = _histogram(
+    "program_duration_seconds",
+    "How long programs of --on-upload took, each attempt.",
+    _DURATIONS,
+    "directory",
+)
+PROGRAMS_SET_ASIDE = _gauge(
+    "programs_set_aside",
+    "Files in .on-upload/failed/, whose programs are not started again; looked at every 10 s.",
+    "directory",
+    together="max",
+)
+LAG = _histogram(
+    "reactor_lag_seconds", "How late a timer fires that is set four times a second.", _WAITS
+)
+WORST_LAG = _gauge(
+    "reactor_lag_max_seconds", "The latest of these in the last minute or two.", together="max"
+)
+DRAINING = _gauge(
+    "draining", "1 from when it is told to stop: uploads in flight may finish.", together="max"
+)
+WORKERS = _gauge(
+    "workers", "Processes that serve, or should: answering, silent or missing.", "state"
+)
+RESTARTS = _counter("worker_restarts_total", "Workers that have ended and were replaced.")
+STARTED = _gauge(
+    "start_time_seconds", "When the daemon started, in seconds since the epoch.", together="min"
+)
+INFO = _gauge("build_info", "1; its label is the version of the daemon.", "version", together="max")
+
+METRICS: tuple[Metric, ...] = (
+    *(UPLOADS, BYTES, REJECTED, IN_FLIGHT, CONNECTIONS, DURATION, SIZE, LAST_KEPT),
+    *(FSYNC, PUBLISH, HEALTHY, FREE, FREE_INODES, RESERVE),
+    *(HANDSHAKE_FAILURES, CERTIFICATE_ENDS),
+    *(PROGRAMS_WAITING, PROGRAMS_RUNNING, PROGRAMS, PROGRAM_DURATION, PROGRAMS_SET_ASIDE),
+    *(LAG, WORST_LAG, DRAINING, WORKERS, RESTARTS, STARTED, INFO),
+)
+
+
+def combine(parts: Iterable[Samples]) -> Samples:
+    """The samples of several processes as if they were of one."""
+    whole: Samples = {}
+    for part in parts:
+        for metric in METRICS:
+            for labels, value in part.get(metric.name, {}).items():
+                others = whole.setdefault(metric.name, {})
+                other = others.get(labels)
+                others[labels] = value if other is None else _together(metric, other, value)
+    return whole
+
+
+def _together(metric: Metric, one: Any, other: Any) -> Any:
+    if metric.kind == "histogram":
+        return [mine + its for mine, its in zip(one, other, strict=True)]
+    if metric.together == "max":
+        return max(one, other)
+    if metric.together == "min":
+        return min(one, other)
+    return one + other
+
+
+def lasting(samples: Samples) -> Samples:
+    """What still counts of a process that has ended, or does not answer."""
+    kept = {metric.name for metric in METRICS if metric.lasting}
+    return {name: values for name, values in samples.items() if name in kept}
+
+
+def to_json(samples: Samples) -> dict[str, Any]:
+    """Samples as JSON can have them."""
+    return {name: [[*item] for item in values.items()] for name, values in samples.items()}
+
+
+def from_json(text: dict[str, Any]) -> Samples:
+    """And back again."""
+    return {
+        name: {tuple(labels): value for labels, value in values} for name, values in text.items()
+    }

@@ -1,0 +1,226 @@
+"""
+What a process that serves uploads can say of itself at any moment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import TimeoutError as TookTooLong
+from twisted.internet.interfaces import IReactorTime
+
+from twisted_upload.daemon.listeners import SideService
+from twisted_upload.daemon.service import Storage
+from twisted_upload.frontends.raw.factory import UploadFactory
+from twisted_upload.net.tls.failures import FAILURES
+from twisted_upload.observability.counters import Counters, Histogram
+from twisted_upload.observability.lag import ReactorLag
+from twisted_upload.observability.metrics import (
+    CONNECTIONS,
+    DRAINING,
+    FREE,
+    FREE_INODES,
+    HANDSHAKE_FAILURES,
+    HEALTHY,
+    IN_FLIGHT,
+    INFO,
+    LAG,
+    REJECTED,
+    RESERVE,
+    RESTARTS,
+    STARTED,
+    WORKERS,
+    WORST_LAG,
+    Samples,
+    combine,
+)
+
+__all__ = [
+    "LOOK_PATIENCE",
+    "ProcessReporter",
+    "Report",
+    "Reporter",
+    "SingleProcessReport",
+    "daemon_samples",
+]
+
+# Series that are there from the start: their first increase is one.
+_AT_THE_GATE = dict.fromkeys(("busy", "not-allowed", "shutting-down", "timeout"), 0)
+_OF_HANDSHAKES = dict.fromkeys(FAILURES, 0)
+
+LOOK_PATIENCE = 0.3
+"""Seconds for which a report waits for a disk to tell how much of it is free."""
+
+
+class Report(NamedTuple):
+    """
+    :ivar samples: see `twisted_upload.observability.metrics`.
+    :ivar trouble: why no uploads should be sent here just now, in one line.
+    """
+
+    samples: Samples
+    trouble: str | None
+
+
+Reporter = Callable[[], Deferred[Report]]
+"""Gives a report, soon: within a second or two, whatever stands still."""
+
+
+class ProcessReporter(SideService):
+    """
+    Reports on one process.
+
+    :param doors: all that there are.
+    :param storages: all that there are.
+    :param tally: has witnessed all uploads.
+    :param clock: the reactor.
+    """
+
+    def __init__(
+        self,
+        frontends: Sequence[UploadFactory],
+        storages: Sequence[Storage],
+        counters: Counters,
+        clock: IReactorTime,
+    ) -> None:
+        self._frontends = frontends
+        self._storages = storages
+        self._stores = [store for storage in storages for store in storage.stores]
+        self._counters = counters
+        self._clock = clock
+        self._lags = Histogram(LAG.bounds)
+        self._lag = ReactorLag(clock, self._lags.observe)
+
+    def start(self) -> None:
+        """Look from now on how late the reactor is."""
+        self._lag.start()
+
+    def stop(self) -> Deferred[None]:
+        """No more."""
+        self._lag.stop()
+        return succeed(None)
+
+    def report(self) -> Deferred[Report]:
+        """See `Reporter`."""
+        return Deferred.fromCoroutine(self._report())
+
+    async def _report(self) -> Report:
+        looks = [
+            store.room.known().addTimeout(LOOK_PATIENCE, self._clock) for store in self._stores
+        ]
+        stuck = []
+        for look, store in zip(looks, self._stores, strict=True):
+            try:
+                await look
+            except TookTooLong:
+                stuck.append(store.path)
+        trouble = next(self._troubles(stuck), None)
+        return Report(combine(self._samples()), trouble)
+
+    def _troubles(self, stuck: Sequence[str]) -> Iterator[str]:
+        if self._draining:
+            yield "draining"
+        for store in self._stores:
+            if not store.health.well:
+                yield f"the store is not healthy: {store.path}"
+            if store.path in stuck:
+                yield f"the disk does not answer: {store.path}"
+            if store.room.trouble is not None:
+                yield f"{store.room.trouble}: {store.path}"
+
+    @property
+    def _draining(self) -> bool:
+        return any(frontend.stopping for frontend in self._frontends)
+
+    def _samples(self) -> Iterator[Samples]:
+        yield self._counters.samples()
+        for frontend in self._frontends:
+            yield {
+                IN_FLIGHT.name: {(frontend.name,): frontend.uploads_in_flight},
+                CONNECTIONS.name: {(frontend.name,): len(frontend.protocols)},
+                REJECTED.name: {
+                    (frontend.name, code): number
+                    for code, number in {**_AT_THE_GATE, **frontend.gate.rejected}.items()
+                },
+                HANDSHAKE_FAILURES.name: {
+                    (frontend.name, kind): number
+                    for kind, number in {
+                        **_OF_HANDSHAKES,
+                        **frontend.gate.handshake_failures,
+                    }.items()
+                },
+            }
+        for storage in self._storages:
+            if storage.times is not None:
+                yield storage.times.samples(storage.path)
+        for store in self._stores:
+            yield {
+                HEALTHY.name: {(store.path,): int(store.health.well)},
+                FREE.name: {(store.path,): store.room.space.free},
+                RESERVE.name: {(store.path,): store.room.reserve},
+            }
+            if store.room.space.all_inodes:
+                yield {FREE_INODES.name: {(store.path,): store.room.space.inodes}}
+            if store.programs is not None:
+                yield store.programs.samples(store.path)
+        yield {
+            LAG.name: {(): self._lags.sample()},
+            WORST_LAG.name: {(): self._lag.worst},
+            DRAINING.name: {(): int(self._draining)},
+        }
+
+
+class SingleProcessReport:
+    """
+    Reports on a daemon of one process.
+
+    :param reporter: reports on the process.
+    :param started: seconds since the epoch.
+    :param more: samples of what is shown by the daemon as a whole.
+    """
+
+    def __init__(
+        self,
+        reporter: Reporter,
+        version: str,
+        started: float,
+        more: Callable[[], Samples] = dict,
+    ) -> None:
+        self._reporter = reporter
+        self._samples = daemon_samples(version, started)
+        self._more = more
+
+    def report(self) -> Deferred[Report]:
+        """See `Reporter`."""
+        return self._reporter().addCallback(self._report)
+
+    def _report(self, report: Report) -> Report:
+        return report._replace(samples=combine([report.samples, self._samples, self._more()]))
+
+
+def daemon_samples(
+    version: str,
+    started: float,
+    *,
+    answering: int = 1,
+    silent: int = 0,
+    missing: int = 0,
+    restarts: int = 0,
+) -> Samples:
+    """
+    What is to be said of the daemon as a whole.
+
+    :param started: seconds since the epoch.
+    :param answering: processes that serve uploads, and that have answered.
+    :param silent: those that run and have not.
+    :param missing: those that do not run, and should.
+    :param restarts: how many have been replaced.
+    """
+    return {
+        INFO.name: {(version,): 1},
+        STARTED.name: {(): started},
+        RESTARTS.name: {(): restarts},
+        WORKERS.name: {("answering",): answering, ("silent",): silent, ("missing",): missing},
+    }

@@ -1,0 +1,296 @@
+"""
+The port for those who look after the daemon: ``--metrics``.
+
+``/metrics`` is for Prometheus, ``/healthz`` is answered while the reactor turns,
+and ``/readyz`` says whether uploads should be sent here, and if not, why.  There
+is nothing else, and nothing can be changed from here.
+
+It must not hurt uploads, whoever connects to it: there are few connections at a
+time, each short and for one request; a new one takes the place of the oldest; what
+comes with a request is thrown away; and whoever asks again and again gets the same
+page for a while.  No request has a line of the log.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable
+from http import HTTPStatus
+from typing import Any
+
+from twisted.internet.address import UNIXAddress
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.interfaces import (
+    IAddress,
+    IHalfCloseableProtocol,
+    IReactorTime,
+    IStreamServerEndpoint,
+)
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from twisted_upload.daemon.listeners import SideService, listen
+from twisted_upload.net.addresses import listening_name
+from twisted_upload.net.timeouts import IdleTimeouts
+from twisted_upload.observability.http_request import BadRequest, Head, Request, is_own_host
+from twisted_upload.observability.prometheus import page
+from twisted_upload.observability.report import Report, Reporter
+
+__all__ = ["LONGEST", "MOST_BODY", "MOST_CONNECTIONS", "StatusFactory", "StatusPort"]
+
+MOST_CONNECTIONS = 16
+"""Connections at a time; the oldest makes room for one more."""
+
+LONGEST = 10.0
+"""Seconds after which a connection is cut, whatever it is at."""
+
+MOST_BODY = 64 * 1024
+"""Bytes after a request that are thrown away before the connection is cut."""
+
+SHARE, BURST = 0.1, 0.25
+"""The part of the time that may go into making pages, in the long run; and the
+seconds that may beside that.  Beyond it, the last page is good enough."""
+
+DEFECT_INTERVAL = 3600.0
+"""Seconds between two lines about a defect."""
+
+PATHS = ("/metrics", "/healthz", "/readyz")
+
+
+@implementer(IHalfCloseableProtocol)
+class _Connection(Protocol):
+    """One connection: for one request, and for a short time."""
+
+    factory: StatusFactory
+    transport: Any
+
+    def __init__(self) -> None:
+        self._head = Head()
+        self._request: Request | None = None
+        self._answered = False
+        self._half_closed = False
+        self._gone = False
+        self._left = MOST_BODY
+
+    def connectionMade(self) -> None:
+        """Somebody wants to know something."""
+        self.factory.came(self)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Some of the request, or what comes after it."""
+        if self._request is not None or self._answered:
+            self._left -= len(data)
+            if self._left < 0:
+                self.cut()
+            return
+        try:
+            self._request = self._head.feed(data)
+            if self._request is not None:
+                self._process(self._request)
+        except BadRequest as error:
+            self._answer(error.code, f"{error}\n")
+
+    def readConnectionLost(self) -> None:
+        """It has nothing more to say, and may wait for its answer."""
+        self._half_closed = True
+        if self._answered or self._request is None:
+            self.transport.loseConnection()
+
+    def writeConnectionLost(self) -> None:
+        """We have said our end; it has its own to come."""
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """And is gone."""
+        self._gone = True
+        self.factory.went(self)
+
+    def cut(self) -> None:
+        """End it now."""
+        self.transport.abortConnection()
+
+    def _process(self, request: Request) -> None:
+        host = request.fields.get("host", "")
+        # /healthz tells nothing, and a load balancer may ask by a name of its own.
+        if request.path != "/healthz" and not self.factory.is_ours(host, self.transport.getHost()):
+            self._answer(
+                421,
+                "this is not the name of a host that these pages are served for;"
+                " --metrics-host adds one\n",
+            )
+        elif request.path not in PATHS:
+            self._answer(404, "there are /metrics, /healthz and /readyz\n")
+        elif request.method not in ("GET", "HEAD"):
+            self._answer(405, "there are only GET and HEAD\n", more="Allow: GET, HEAD\r\n")
+        elif request.path == "/healthz":
+            self._answer(200, "alive\n")
+        elif request.path == "/readyz":
+            report = maybeDeferred(self.factory.reporter)
+            report.addCallback(self._readiness).addErrback(self._failed)
+        else:
+            made = self.factory.page(wants_open_metrics(request.fields.get("accept", "")))
+            made.addCallback(self._metrics).addErrback(self._failed)
+
+    def _metrics(self, made: tuple[bytes, str]) -> None:
+        self._answer(200, *made)
+
+    def _readiness(self, report: Report) -> None:
+        if report.trouble is None:
+            self._answer(200, "ready\n")
+        else:
+            self._answer(503, f"{report.trouble}\n")
+
+    def _failed(self, failure: Failure) -> None:
+        self.factory.defect(failure)
+        self._answer(500, "there is a defect; see the log\n")
+
+    def _answer(
+        self,
+        code: int,
+        text: str | bytes,
+        content_type: str = "text/plain; charset=utf-8",
+        more: str = "",
+    ) -> None:
+        if self._gone or self._answered:
+            return
+        self._answered = True
+        data = text.encode("utf-8", "backslashreplace") if isinstance(text, str) else text
+        head = (
+            f"HTTP/1.1 {code} {HTTPStatus(code).phrase}\r\n"
+            f"Content-Type: {content_type}\r\n"
+            f"Content-Length: {len(data)}\r\n"
+            "Cache-Control: no-store\r\n"
+            "X-Content-Type-Options: nosniff\r\n"
+            f"{more}"
+            "Connection: close\r\n\r\n"
+        )
+        is_head = self._request is not None and self._request.method == "HEAD"
+        self.transport.write(head.encode("ascii") + (b"" if is_head else data))
+        if self._half_closed:
+            self.transport.loseConnection()
+        else:
+            # It may still be sending: closing now could have the kernel reset the
+            # connection before the answer has been read.
+            self.transport.loseWriteConnection()
+
+
+class StatusFactory(Factory):
+    """
+    Serves the three pages.
+
+    :param reporter: has the numbers.
+    :param clock: times the connections.
+    :param hosts: names of this machine, beside the one that it knows, addresses, and
+        those that are nobody's (`is_own_host`).
+    :ivar connections: those that there are, the oldest first.
+    """
+
+    noisy = False
+    protocol = _Connection  # type: ignore[assignment]
+
+    def __init__(self, reporter: Reporter, clock: IReactorTime, hosts: Iterable[str] = ()) -> None:
+        self.reporter = reporter
+        self.clock = clock
+        self.connections: dict[_Connection, None] = {}
+        self._deadlines = IdleTimeouts(clock, LONGEST, _Connection.cut)
+        self._hosts = {name.lower().rstrip(".") for name in (socket.gethostname(), *hosts)}
+        self._pages: dict[bool, tuple[bytes, str]] = {}
+        self._made_in = 0.0  # seconds, less those that may be used
+        self._since = clock.seconds()
+        self._told = float("-inf")
+
+    def came(self, connection: _Connection) -> None:
+        """There is one more."""
+        if len(self.connections) >= MOST_CONNECTIONS:
+            oldest = next(iter(self.connections))
+            self.went(oldest)
+            oldest.cut()
+        self.connections[connection] = None
+        self._deadlines.heard(connection)
+
+    def went(self, connection: _Connection) -> None:
+        """One is gone; harmless when that was known."""
+        self.connections.pop(connection, None)
+        self._deadlines.ignore(connection)
+
+    def is_ours(self, host: str, address: IAddress) -> bool:
+        """Whether somebody who asks for this host may be answered, at this socket of ours."""
+        return isinstance(address, UNIXAddress) or is_own_host(host, self._hosts)
+
+    def page(self, open_metrics: bool) -> Deferred[tuple[bytes, str]]:
+        """The metrics page, which may be one of a moment ago, and its content type."""
+        now = self.clock.seconds()
+        self._made_in = max(0.0, self._made_in - SHARE * (now - self._since))
+        self._since = now
+        if self._made_in > BURST and open_metrics in self._pages:
+            return succeed(self._pages[open_metrics])
+        return maybeDeferred(self.reporter).addCallback(self._make, open_metrics)
+
+    def _make(self, report: Report, open_metrics: bool) -> tuple[bytes, str]:
+        began = self.clock.seconds()
+        made = self._pages[open_metrics] = page(report.samples, open_metrics=open_metrics)
+        self._made_in += self.clock.seconds() - began
+        return made
+
+    def defect(self, failure: Failure) -> None:
+        """Something is wrong here; whoever asks cannot fill the log with that."""
+        now = self.clock.seconds()
+        if now - self._told >= DEFECT_INTERVAL:
+            self._told = now
+            _log.failure("metrics: a defect", failure)
+
+    def cut_all(self) -> None:
+        """End all connections."""
+        for connection in [*self.connections]:
+            connection.cut()
+
+
+def wants_open_metrics(accept: str) -> bool:
+    """Whether an ``Accept`` line asks for the format of OpenMetrics."""
+    kinds = (each.partition(";")[0].strip().lower() for each in accept.split(","))
+    return "application/openmetrics-text" in kinds
+
+
+class StatusPort(SideService):
+    """
+    The port itself.
+
+    :param name: of the endpoint, for people.
+    :param reporter: has the numbers.
+    :param hosts: see `StatusFactory`.
+    :ivar factory: what serves the connections.
+    :ivar port: while it is bound.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        endpoint: IStreamServerEndpoint,
+        reporter: Reporter,
+        clock: IReactorTime,
+        hosts: Iterable[str] = (),
+    ) -> None:
+        self._name = name
+        self._endpoint = endpoint
+        self.factory = StatusFactory(reporter, clock, hosts)
+        self.port: Any = None
+
+    def bind(self) -> None:
+        """See `SideService.bind`."""
+        if self.port is None:
+            self.port = listen(self._name, self._endpoint, self.factory)
+
+    def start(self) -> None:
+        """Say where it is."""
+        assert self.port is not None
+        _log.info("metrics and health on {where}", where=listening_name(self.port.getHost()))
+
+    def stop(self) -> Deferred[Any]:
+        """Close it."""
+        port, self.port = self.port, None
+        self.factory.cut_all()
+        return succeed(None) if port is None else maybeDeferred(port.stopListening)
+
+
+_log = Logger()

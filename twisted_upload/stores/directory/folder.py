@@ -1,0 +1,307 @@
+"""
+The drop folder: opened, swept and tested before anything is kept in it.
+
+Final files lie in the folder itself, unfinished ones in ``.incoming/`` inside
+it (the same file system, hidden, mode 0700), and nothing else of ours but, with
+``--on-upload``, ``.on-upload/`` (see `twisted_upload.hooks.spool`).
+
+Several daemons, or workers of one, may share a folder.  Each has a number of its
+own, which is in the names of its unfinished files and which it claims, as long as
+it lives, with a lock on that byte of ``.incoming/`` (a read lock, so that no two
+of them ever wait for each other).  A daemon that starts removes what nobody
+claims; it asks, and takes no lock by which it could hold up anybody.
+
+Claims on a folder are not seen on other machines (NFS).  Against those, a large
+file is locked (flock) until it is closed, and a small one that has disappeared is
+written again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+import os
+import re
+import secrets
+import stat
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from twisted_upload.disk.aio import sync_one_by_one
+from twisted_upload.disk.files import Files
+from twisted_upload.disk.folders import open_private
+from twisted_upload.disk.new_folders import NewFolders
+from twisted_upload.disk.pipes import Pipes
+from twisted_upload.errors import CannotStart
+from twisted_upload.hooks.spool import HOOK_FOLDERS, HOOKS, HookSpool
+
+__all__ = ["INCOMING", "Folder", "folder_test", "open_folder", "same_file_system", "sweep"]
+
+INCOMING = ".incoming"
+
+_TEMPORARY = re.compile(r"upload-([0-9a-f]{12})-[0-9]+\Z")
+_SWEEP_TRIES = 20
+_CANNOT_RENAME = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
+
+
+@dataclass(frozen=True)
+class Folder:
+    """
+    An opened drop folder and how files are kept in it.
+
+    :ivar path: for people.
+    :ivar files: the system calls.
+    :ivar final: descriptor of the folder.
+    :ivar incoming: descriptor of its ``.incoming/``.
+    :ivar temporary: a new name for ``.incoming/`` each time it is called.
+    :ivar suffix: from the first bytes of a file to the end of its name.
+    :ivar mode: permissions of a kept file.
+    :ivar durable: fsync the file and the folder before success.
+    :ivar sync_folder: fsync the folder, where ``durable``.  Only the test that
+        proves that it matters switches it off.
+    :ivar by_rename: publish by rename; otherwise by link and unlink.
+    :ivar exact_modes: a new file has `mode` at once; otherwise chmod it.
+    :ivar parallel_sync: the kernel can sync several files at once.
+    :ivar pipes: for what goes from sockets to files inside the kernel.
+    :ivar hooks: where it is written down that a program is to be started for
+        each file, if one is.
+    :ivar new: folders that were not there before.
+    :ivar doubts: why the folder could not be synced, each time that it could not.
+    """
+
+    path: str
+    files: Files
+    final: int
+    incoming: int
+    temporary: Callable[[], str]
+    suffix: Callable[[bytes], str]
+    mode: int
+    durable: bool
+    sync_folder: bool
+    by_rename: bool
+    exact_modes: bool
+    parallel_sync: bool
+    pipes: Pipes
+    hooks: HookSpool | None
+    new: NewFolders
+    doubts: list[Exception] = field(default_factory=list, repr=False, compare=False)
+    _end: weakref.finalize[..., Folder] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # What is on its way into a folder that has been given up still needs
+        # its descriptors; they go with the last of it.
+        end = weakref.finalize(self, _close, self.pipes, self.final, self.incoming)
+        object.__setattr__(self, "_end", end)
+
+    def close(self) -> None:
+        """Close it now: nothing is on its way into it."""
+        if self._end.alive:
+            self.files.unclaim(self.incoming)
+        self._end()
+        if self.hooks is not None:
+            self.hooks.close()
+
+    def sync_files(self, descriptors: Sequence[int]) -> list[OSError | None]:
+        """Sync files, each with its own error."""
+        if self.parallel_sync and len(descriptors) > 1:
+            return self.files.fsync_all(descriptors)
+        return sync_one_by_one(self.files.fsync, descriptors)
+
+
+def open_folder(
+    path: str,
+    *,
+    files: Files,
+    suffix: Callable[[bytes], str],
+    mode: int = 0o640,
+    durable: bool = True,
+    sync_folder: bool = True,
+    tidy: bool = True,
+    hooked: bool = False,
+) -> Folder:
+    """
+    Make a folder ready: create it where it is missing (its parents too, and
+    fsync them), and test that files can be created, synced and published.
+
+    :param tidy: remove what dead daemons left.
+    :param hooked: a program is to be started for each file.
+    :raises CannotStart: it cannot be used; the text says why.  What was created
+        has been removed.
+    """
+    with contextlib.ExitStack() as undo:
+        new = NewFolders(path, [INCOMING, *(HOOK_FOLDERS if hooked else ())])
+        undo.callback(new.remove)
+        try:
+            with _telling(f"cannot create the directory {path}"):
+                new.make(files)
+            with _telling(f"cannot open the directory {path}"):
+                final = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                undo.callback(os.close, final)
+            with _telling(f"cannot write to the directory {path}"):
+                if os.fstatvfs(final).f_flag & os.ST_RDONLY:
+                    raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+                if not os.access(path, os.W_OK | os.X_OK, effective_ids=True):
+                    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            with _telling(f"cannot use {path}/{INCOMING}"):
+                incoming = open_private(final, INCOMING, files)
+                undo.callback(os.close, incoming)
+            with _telling(f"cannot keep files in the directory {path}"):
+                temporary = _claim_names(files, incoming)
+                if tidy:
+                    sweep(files, incoming)
+                by_rename, exact_modes = folder_test(files, final, incoming, temporary, mode)
+            with _telling(f"cannot use {path}/{HOOKS}"):
+                hooks = HookSpool(path, files, final, durable=durable) if hooked else None
+        except _Told as told:
+            raise CannotStart(str(told)) from told.__cause__
+        undo.pop_all()
+    return Folder(
+        path,
+        files,
+        final,
+        incoming,
+        temporary,
+        suffix,
+        mode,
+        durable,
+        sync_folder,
+        by_rename,
+        exact_modes,
+        parallel_sync=files.syncs_in_parallel(incoming),
+        pipes=Pipes(),
+        hooks=hooks,
+        new=new,
+    )
+
+
+def folder_test(
+    files: Files, final: int, incoming: int, temporary: Callable[[], str], mode: int
+) -> tuple[bool, bool]:
+    """
+    Walk a file through the whole write path, without showing it to anybody.
+
+    :return: whether the file system can rename without replacing, and whether
+        a new file has exactly the permissions that it is created with.
+    :raises OSError: a step failed.
+    """
+    name, descriptor = _create_locked(files, incoming, temporary, mode)
+    other = temporary()
+    try:
+        if files.write(descriptor, b"test") == 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        exact_modes = stat.S_IMODE(os.fstat(descriptor).st_mode) == mode
+        files.chmod(descriptor, mode)
+        files.fsync(descriptor)
+        try:
+            files.rename(incoming, name, incoming, other)
+            by_rename = True
+        except OSError as error:
+            if error.errno not in _CANNOT_RENAME:
+                raise
+            files.link(incoming, name, incoming, other)
+            by_rename = False
+        files.fsync(final)
+        return by_rename, exact_modes
+    finally:
+        for left in (name, other):
+            with contextlib.suppress(OSError):
+                files.unlink(incoming, left)
+        files.close(descriptor)
+
+
+def _create_locked(
+    files: Files, incoming: int, temporary: Callable[[], str], mode: int
+) -> tuple[str, int]:
+    """A new file that we hold; another daemon's sweep may take a few before that."""
+    for _ in range(_SWEEP_TRIES):
+        name = temporary()
+        descriptor = files.create(incoming, name, mode)
+        ours = False
+        try:
+            ours = files.lock(descriptor) and files.links(descriptor) == 1
+        finally:
+            if not ours:
+                with contextlib.suppress(OSError):
+                    files.unlink(incoming, name)
+                files.close(descriptor)
+        if ours:
+            return name, descriptor
+    raise OSError(errno.ENOLCK, "locks (flock) do not work here")
+
+
+def same_file_system(one: int, other: int) -> bool:
+    """Whether two descriptors are on the same file system, as far as can be known."""
+    try:
+        return os.fstat(one).st_dev == os.fstat(other).st_dev
+    except OSError:
+        return False
+
+
+def sweep(files: Files, incoming: int) -> int:
+    """
+    Remove what dead daemons left behind, and nothing of a living one.
+
+    :param incoming: descriptor of ``.incoming/``.
+    :return: how many files.
+    """
+    removed = 0
+    lives: dict[str, bool] = {}
+    for name in os.listdir(incoming):
+        match = _TEMPORARY.match(name)
+        if match is None:
+            continue
+        owner = match[1]
+        if owner not in lives:
+            # Who is dead now is so for ever: no daemon gets a number a second time.
+            lives[owner] = files.is_claimed(incoming, int(owner, 16))
+        if not lives[owner]:
+            removed += _remove_unlocked(files, incoming, name)
+    return removed
+
+
+def _remove_unlocked(files: Files, incoming: int, name: str) -> bool:
+    """Remove a file, unless somebody has locked it whose claims are not seen here."""
+    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        descriptor = os.open(name, flags, dir_fd=incoming)
+    except OSError:
+        return False  # gone, or not a file and so not ours
+    try:
+        # While we hold the lock, whoever has just created the file sees that it
+        # is gone and creates another.
+        if not files.lock(descriptor):
+            return False
+        os.unlink(name, dir_fd=incoming)
+    except FileNotFoundError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def _close(pipes: Pipes, *descriptors: int) -> None:
+    pipes.close()
+    for descriptor in descriptors:
+        os.close(descriptor)
+
+
+class _Told(Exception):
+    """An error with its line for the operator."""
+
+
+@contextlib.contextmanager
+def _telling(what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise _Told(f"{what}: {error.strerror or error}") from error
+
+
+def _claim_names(files: Files, incoming: int) -> Callable[[], str]:
+    """Gives names that no other daemon takes, nor this one before; to any thread."""
+    owner = secrets.token_hex(6)
+    files.claim(incoming, int(owner, 16))
+    serials = itertools.count()  # which threads may share, unlike a generator
+    return lambda: f"upload-{owner}-{next(serials)}"

@@ -1,0 +1,413 @@
+"""
+One upload on its way into a folder, seen from the reactor's thread: a
+byte-counted queue in front of one `PartialFile`, which at most one disk thread
+has in hand at any time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IProducer, IPushProducer
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from twisted_upload.disk.threads import IDisk
+from twisted_upload.errors import NoSpace, UploadRefused
+from twisted_upload.hooks.marker import Marker
+from twisted_upload.interfaces import (
+    ICommitsTo,
+    IIncomingUpload,
+    ISplicesSocket,
+    Receipt,
+    SpliceResult,
+)
+from twisted_upload.stores.directory.health import Health
+from twisted_upload.stores.directory.partial_file import PartialFile, StoredFile
+from twisted_upload.stores.directory.space import FreeSpace
+
+__all__ = ["MOST_HELD", "SMALL", "DirectoryIncoming", "IFolderStore"]
+
+SMALL = 256 * 1024
+"""Bytes that an upload may collect before a file is opened for it."""
+
+CRUMB = 1024
+"""Bytes of a piece that is small: those are held together, because each by
+itself takes a hundred bytes of memory and more, whatever is in it."""
+
+MOST_HELD = 1024 * 1024
+"""Bytes that one upload may hold before its producer is paused."""
+
+
+class IFolderStore(Protocol):
+    """
+    What an incoming upload asks of its store.
+
+    :ivar disk: where blocking jobs are done.
+    :ivar health: hears of errors, and makes refusals of them.
+    :ivar room: knows whether there is space.
+    :ivar now: seconds since the epoch.
+    :ivar held: bytes in memory of all uploads.
+    :ivar given_up: uploads that nobody waits for any more, and that are still in line
+        for a disk thread.
+    :ivar most_held: bytes of them from which on nobody may hold more.
+    """
+
+    disk: IDisk
+    health: Health
+    room: FreeSpace
+    now: Callable[[], float]
+    held: int
+    given_up: int
+    most_held: int
+
+    def keep(
+        self,
+        part: PartialFile,
+        pieces: list[bytes],
+        size: int,
+        tell: Callable[[StoredFile | Failure], object],
+        *,
+        alone: bool,
+    ) -> None:
+        """Have a file kept; see `DirectoryStore.keep`."""
+
+    def tell_kept(self, marker: Marker) -> None:
+        """A file that has a marker is kept, and its sender has been answered."""
+
+
+_Told = tuple[Callable[[Receipt], object], Callable[[UploadRefused], object]]
+
+_NOTHING = SpliceResult(0, dry=True)
+
+
+def _nobody(_: UploadRefused) -> None:
+    """Nobody asks any more."""
+
+
+class _Taking:
+    """A socket from which the next bytes come, and who waits for that."""
+
+    def __init__(self, descriptor: int, most: int) -> None:
+        self.descriptor = descriptor
+        self.most = most
+        self.done: Deferred[SpliceResult] = Deferred()
+
+
+@implementer(IIncomingUpload, ICommitsTo, ISplicesSocket)
+class DirectoryIncoming:
+    """
+    One upload on its way into the folder: a byte-counted queue in front of one
+    `PartialFile`, which at most one disk thread has in hand at any time.
+    """
+
+    # There may be thousands that have begun.  Without slots, or with values that only the
+    # class has, Python makes a dictionary for each once something is set that the first
+    # ones had not: 230 bytes.
+    __slots__ = (
+        *("_arrived", "_busy", "_counted", "_created", "_crumbs", "_failed", "_in_hand"),
+        *("_over", "_part", "_paused", "_peer", "_pieces", "_producer", "_store", "_taking"),
+        *("_told", "_waiting", "_writing"),
+    )
+
+    def __init__(
+        self,
+        store: IFolderStore,
+        part: PartialFile,
+        peer: str,
+        arrived: float,
+        failed: Callable[[UploadRefused], None],
+    ) -> None:
+        self._store = store
+        self._part = part
+        self._peer = peer
+        self._arrived = arrived
+        self._failed = failed
+        self._pieces: list[bytes] = []
+        self._crumbs: bytearray | None = None  # that follow the pieces
+        self._waiting = 0  # bytes in both
+        self._writing: list[bytes] | None = None  # that a disk thread has, or in line for one
+        self._in_hand = 0  # bytes in them
+        self._busy = False
+        self._counted = False  # among those that are given up and still in line
+        self._created = False
+        self._over = False
+        self._told: _Told | None = None
+        self._taking: _Taking | None = None
+        self._producer: IPushProducer | None = None
+        self._paused = False
+
+    # IConsumer
+
+    def registerProducer(self, producer: IProducer, streaming: bool) -> None:
+        """Have a push producer whose pace is set here."""
+        if not streaming:
+            raise ValueError("an incoming upload takes a push producer")
+        self._producer = IPushProducer(producer)
+
+    def unregisterProducer(self) -> None:
+        """The producer has no more to give."""
+        self._producer = None
+
+    def write(self, data: bytes) -> None:
+        """See `IIncomingUpload.write`."""
+        if self._over or not data:
+            return
+        store = self._store
+        if self._created and store.room.short_of == "space" and self._part.size > MOST_HELD:
+            # It has grown, and there is too little for all: whoever is about to
+            # end, or small, comes before it.
+            failed = self._failed
+            self.abort()
+            failed(NoSpace())
+            return
+        size = len(data)
+        if self._waiting and size < CRUMB:
+            if self._crumbs is None:
+                self._crumbs = bytearray()
+            self._crumbs += data
+        else:
+            if self._crumbs:
+                self._gather()
+            self._pieces.append(data)
+        self._waiting += size
+        store.held += size
+        crowded = store.held > store.most_held
+        if not self._busy and (self._waiting >= SMALL or crowded):
+            self._flush()
+        if crowded or self._waiting + self._in_hand >= MOST_HELD:
+            self._pause()
+
+    # ITakesFromSocket
+
+    def splice_from(self, descriptor: int, most: int) -> Deferred[SpliceResult]:
+        """See `ISplicesSocket.splice_from`."""
+        taking = self._taking = _Taking(descriptor, most)
+        self._paused = False  # the door has stopped reading by itself, and goes on by itself
+        if self._over:
+            self._taken(_NOTHING)
+        elif not self._busy:
+            self._take()
+        return taking.done
+
+    # IIncomingUpload
+
+    def commit(self) -> Deferred[Receipt]:
+        """See `IIncomingUpload.commit`."""
+        done: Deferred[Receipt] = Deferred(lambda _: self._give_up())
+        self.commit_to(done.callback, done.errback)
+        return done
+
+    def commit_to(
+        self, kept: Callable[[Receipt], object], failed: Callable[[UploadRefused], object]
+    ) -> Callable[[], None]:
+        """See `ICommitsTo.commit_to`."""
+        self._producer = None
+        self._told = kept, failed
+        if not self._busy:
+            self._keep()
+        return self._give_up
+
+    def _give_up(self) -> None:
+        if not self._over:
+            self._end()  # a disk thread may have it in hand: it is discarded after that
+            self._told = None
+
+    def abort(self) -> None:
+        """See `IIncomingUpload.abort`."""
+        self._producer = None
+        if self._over:
+            return
+        self._end()
+        if not self._busy:
+            self._discard()
+
+    def _end(self) -> None:
+        """
+        It is over before it was kept: let go of its bytes, also of those that are in
+        line for a disk thread, which may stand still for ever.
+        """
+        self._over = True
+        self._part.given_up = True  # first: what is not whole any more is not published
+        self._take_pieces()
+        if self._busy:
+            if self._writing is not None:
+                self._writing.clear()
+            self._store.held -= self._in_hand
+            self._in_hand = 0
+            self._counted = True
+            self._store.given_up += 1
+            self._failed = _nobody  # nor keep the sender
+
+    # The way to the disk
+
+    def _take_pieces(self) -> list[bytes]:
+        """All that waits; it counts as held until `_let_go`, or not at all if over."""
+        if self._crumbs:
+            self._gather()
+        pieces, self._pieces = self._pieces, []
+        if self._over:
+            self._store.held -= self._waiting
+        else:
+            self._writing = pieces
+            self._in_hand = self._waiting
+        self._waiting = 0
+        return pieces
+
+    def _gather(self) -> None:
+        assert self._crumbs is not None
+        self._pieces.append(bytes(self._crumbs))
+        self._crumbs = None
+
+    def _flush(self) -> None:
+        pieces = self._take_pieces()
+        part = self._part
+
+        def append() -> None:
+            try:
+                part.append(pieces)
+            except BaseException:
+                part.discard()
+                raise
+
+        self._busy = self._created = True
+        running = self._store.disk.run(append)
+        running.addCallbacks(self._flushed, self._went_wrong).addErrback(self._broke)
+
+    def _take(self) -> None:
+        pieces = self._take_pieces()
+        part, taking = self._part, self._taking
+        assert taking is not None
+
+        def take() -> SpliceResult:
+            if self._over:  # while it waited for its turn
+                return _NOTHING
+            if pieces:
+                part.append(pieces)
+            return part.take(taking.descriptor, taking.most, given_up=lambda: self._over)
+
+        self._busy = self._created = True
+        running = self._store.disk.run_aside(take)
+        running.addCallbacks(self._took, self._could_not_take).addErrback(self._broke)
+
+    def _could_not_take(self, failure: Failure) -> Deferred[None]:
+        # Not where it would give way to others: they may be waiting for its space.
+        discarded = self._store.disk.run(self._part.discard)
+        return discarded.addBoth(lambda _: self._went_wrong(failure))
+
+    def _took(self, taken: SpliceResult) -> None:
+        self._let_go()
+        if self._over:
+            self._discard()
+        self._taken(taken)
+
+    def _taken(self, taken: SpliceResult) -> None:
+        taking, self._taking = self._taking, None
+        if taking is not None:
+            taking.done.callback(taken)
+
+    def _flushed(self, _: None) -> None:
+        self._let_go()
+        if self._over:
+            self._discard()
+            self._taken(_NOTHING)
+        elif self._taking is not None:
+            self._take()
+        elif self._told is not None:
+            self._keep()
+        else:
+            if self._waiting >= SMALL:
+                self._flush()
+            if self._waiting + self._in_hand < MOST_HELD:
+                self._resume()
+
+    def _keep(self) -> None:
+        size = self._waiting
+        pieces = self._take_pieces()
+        self._busy = True
+        alone, self._created = self._created, True
+        self._store.keep(self._part, pieces, size, self._kept, alone=alone)
+
+    def _kept(self, kept: StoredFile | Failure) -> None:
+        if isinstance(kept, Failure):
+            self._went_wrong(kept)
+            return
+        self._let_go()
+        if self._over:
+            self._discard()
+            return
+        try:
+            self._tell_kept(kept)
+        except Exception:
+            self._broke(Failure())
+
+    def _tell_kept(self, kept: StoredFile) -> None:
+        receipt = Receipt(
+            kept.name, kept.size, kept.sha256, self._peer, self._arrived, self._store.now()
+        )
+        self._over = True
+        assert self._told is not None
+        self._told[0](receipt)
+        marker = self._part.marker
+        if marker is not None:
+            marker.kept(kept.name)
+            self._store.tell_kept(marker)
+
+    def _went_wrong(self, failure: Failure) -> None:
+        """The disk thread has already discarded the file."""
+        self._let_go()
+        if self._over:  # aborted meanwhile: nobody asks any more
+            self._taken(_NOTHING)
+            return
+        self._end()
+        refusal = self._store.health.refusal(failure)
+        if isinstance(refusal, NoSpace):
+            self._store.room.doubt()
+        self._refuse(refusal)
+
+    def _broke(self, failure: Failure) -> None:
+        """Something of ours has raised where nothing should: it has an end all the same."""
+        refusal = self._store.health.defect(failure)
+        if self._over:
+            self._taken(_NOTHING)
+            return
+        self._end()
+        if not self._busy:
+            self._discard()
+        self._refuse(refusal)
+
+    def _refuse(self, refusal: UploadRefused) -> None:
+        try:
+            if self._told is not None:
+                self._told[1](refusal)
+            else:
+                self._failed(refusal)
+        finally:
+            self._taken(_NOTHING)
+
+    def _discard(self) -> None:
+        if self._created:
+            self._store.disk.run(self._part.discard).addErrback(self._store.health.refusal)
+
+    def _let_go(self) -> None:
+        self._busy = False
+        self._store.held -= self._in_hand
+        self._in_hand = 0
+        self._writing = None
+        if self._counted:
+            self._counted = False
+            self._store.given_up -= 1
+
+    # Back-pressure
+
+    def _pause(self) -> None:
+        if not self._paused and self._producer is not None:
+            self._paused = True
+            self._producer.pauseProducing()
+
+    def _resume(self) -> None:
+        if self._paused and self._producer is not None:
+            self._paused = False
+            self._producer.resumeProducing()

@@ -1,0 +1,348 @@
+"""
+The directory store: uploads become files in a folder.
+
+**When `commit`'s Deferred has fired, the file is whole, durable and visible
+under a name of its own, exactly once.**  Until then nothing of it is visible,
+and a crash leaves nothing but, at most, an unfinished file in ``.incoming/``
+that the next start removes, or a whole file that nobody was promised.  The
+table of steps is in `twisted_upload.stores.directory.partial_file`.
+
+This half runs in the reactor's thread and never waits for a disk: it collects
+bytes and hands them to the disk threads, one job at a time for each upload.  A
+small upload is one job altogether.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from twisted_upload.core.names import UniqueTimestamps, told_suffix
+from twisted_upload.core.text import format_duration
+from twisted_upload.disk.files import Files, Space
+from twisted_upload.disk.new_folders import NewFolders
+from twisted_upload.disk.threads import IDisk
+from twisted_upload.errors import Busy, CannotStart, UploadRefused
+from twisted_upload.hooks.marker import Marker
+from twisted_upload.hooks.spool import HookSpool
+from twisted_upload.interfaces import (
+    Arrival,
+    IIncomingUpload,
+    IUploadStore,
+)
+from twisted_upload.observability.counters import ProgramCounts
+from twisted_upload.stores.directory.commit_batch import keep_alone
+from twisted_upload.stores.directory.folder import (
+    INCOMING,
+    Folder,
+    folder_test,
+    open_folder,
+    same_file_system,
+)
+from twisted_upload.stores.directory.group_commit import GroupCommit, Tell, at_once
+from twisted_upload.stores.directory.health import Health
+from twisted_upload.stores.directory.incoming import DirectoryIncoming
+from twisted_upload.stores.directory.name_record import RECORD, NameRecord
+from twisted_upload.stores.directory.partial_file import PartialFile
+from twisted_upload.stores.directory.space import FreeSpace, Reserve
+
+__all__ = ["DirectoryStore", "IHooks", "undone_on_failure"]
+
+MOST_HELD_BY_ALL = 128 * 1024 * 1024
+"""Bytes that all uploads of a store may hold before each new piece goes to the
+disk at once and pauses its producer."""
+
+MOST_GIVEN_UP = 16 * 1024
+"""Uploads that nobody waits for any more, and that are still in line for a disk
+which does nothing, before new ones are refused: 2 KiB each are left of them."""
+
+
+class IHooks(Protocol):
+    """
+    What starts a program for each kept file: `twisted_upload.hooks.runner.HookRunner`.
+
+    :ivar counts: of its programs.
+    """
+
+    counts: ProgramCounts
+
+    def check(self) -> None:
+        """
+        :raises CannotStart: the program cannot be started.
+        """
+
+    def start(self, queue: Callable[[], HookSpool | None]) -> None:
+        """
+        Begin.
+
+        :param queue: tells the queue, which may become another one.
+        """
+
+    def kept(self, marker: Marker) -> None:
+        """A file is kept, and its sender has been answered; in the reactor's thread."""
+
+    def stop(self, seconds: float) -> Deferred[None]:
+        """See `DirectoryStore.stop`."""
+
+
+@implementer(IUploadStore)
+class DirectoryStore:
+    """
+    Keeps uploads as files in a folder.
+
+    :param path: the folder; created by `open` where it is missing.
+    :param disk: where blocking jobs are done.
+    :param clock: says when to test a store that is not healthy.
+    :param now: seconds since the epoch, as `time.time` tells them.
+    :param suffix: from the first bytes of a file to the end of its name.
+    :param durable: fsync file and folder before success.  Without it, what is
+        kept survives the death of the daemon, not of the machine.
+    :param mode: permissions of kept files, whatever the umask.
+    :param reserve: space that uploads leave free.
+    :param files: the system calls.
+    :param hooks: starts a program for each kept file; with it, each has a marker
+        (`twisted_upload.hooks.spool`).
+    :param most_held: bytes in memory that all uploads together may hold.
+    :param after_turn: calls a function at the end of this turn of the reactor;
+        uploads that end in the same turn are then kept together.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        disk: IDisk,
+        clock: IReactorTime,
+        now: Callable[[], float],
+        *,
+        suffix: Callable[[bytes], str] = told_suffix,
+        durable: bool = True,
+        sync_folder: bool = True,
+        mode: int = 0o640,
+        reserve: Reserve | None = None,
+        files: Files | None = None,
+        hooks: IHooks | None = None,
+        most_held: int = MOST_HELD_BY_ALL,
+        after_turn: Callable[[Callable[[], None]], object] = at_once,
+    ) -> None:
+        self.path = path
+        self.disk = disk
+        self.now = now
+        self._suffix = suffix
+        self._durable = durable
+        self._sync_folder = sync_folder
+        self._mode = mode
+        self._files = files or Files()
+        self._hooks = hooks
+        self._folder: Folder | None = None
+        self._new: NewFolders | None = None
+        self._moments = UniqueTimestamps()
+        self._record: NameRecord | None = None
+        self.health = Health(path, disk, clock, self._self_test)
+        self._commits = GroupCommit(disk, after_turn)
+        self.room = FreeSpace(path, disk, clock, reserve or Reserve(), self._free)
+        self.most_held = most_held
+        self.held = 0
+        self.given_up = 0
+
+    def open(self) -> None:
+        """
+        Make the folder ready, or say why it cannot be.  Waits for the disk.
+
+        To be done again when who or where the process is has changed (its
+        user, its umask).
+
+        :raises CannotStart: with one line for the operator.
+        """
+        if self._hooks is not None:
+            self._hooks.check()
+        if self._folder is not None:
+            # What it claims is free again, though twistd without -n has forked
+            # since, and the parent that waits has it open, too.
+            self._folder.close()
+        self._folder = self._record = None
+        folder = self._open_folder()
+        self._take(folder)
+        self._folder = folder
+        self._new = self._new or folder.new
+        self.room.look()
+        if not folder.by_rename:
+            _log.warn(
+                "{path}: this file system cannot rename without replacing;"
+                " files are published by link and unlink",
+                path=self.path,
+            )
+
+    def _open_folder(self) -> Folder:
+        return open_folder(
+            self.path,
+            files=self._files,
+            suffix=self._suffix,
+            mode=self._mode,
+            durable=self._durable,
+            sync_folder=self._sync_folder,
+            hooked=self._hooks is not None,
+        )
+
+    def _take(self, folder: Folder) -> None:
+        """From now on, give out names in this folder that nobody has given out."""
+        try:
+            record = NameRecord(self._files, folder.incoming, durable=self._durable)
+        except OSError as error:
+            raise CannotStart(
+                f"cannot use {self.path}/{INCOMING}/{RECORD}: {error.strerror or error}"
+            ) from error
+        if record.damaged:
+            _log.warn(
+                "{path}: {record} is damaged: names begin after it was written last",
+                path=self.path,
+                record=f"{INCOMING}/{RECORD}",
+            )
+        floor = max(record.floor, self._moments.latest)
+        told = self._moments.told  # when it was opened before, as at each start
+        self._moments = UniqueTimestamps(floor, record.number, self._clock_is_behind, told=told)
+        if record.floor:
+            self._moments.tell(self.now())
+        self._record = record
+
+    def _clock_is_behind(self, by: int, latest: int) -> None:
+        _log.warn(
+            "{path}: the clock is {by} behind the names that were given out here:"
+            " they go on from {latest}",
+            path=self.path,
+            by=format_duration(by / 1000),
+            latest=latest,
+        )
+
+    def start(self) -> None:
+        """Begin to start programs, where there are any, and to see to what comes by itself."""
+        self.room.start()
+        if self._hooks is not None:
+            self._hooks.start(self._hook_queue)
+
+    def stop(self, seconds: float) -> Deferred[None]:
+        """
+        Start no more programs.
+
+        :param seconds: for which those that run may go on; then they are ended.
+        :return: fires when none runs.
+        """
+        return succeed(None) if self._hooks is None else self._hooks.stop(seconds)
+
+    @property
+    def programs(self) -> ProgramCounts | None:
+        """What is counted of programs, where there are any."""
+        return None if self._hooks is None else self._hooks.counts
+
+    def _hook_queue(self) -> HookSpool | None:
+        return None if self._folder is None else self._folder.hooks
+
+    def undo(self) -> None:
+        """The daemon does not start after all: remove the folders that `open` has made."""
+        folder = self._folder
+        self.close()
+        if folder is not None:
+            folder.close()
+        if self._new is not None:
+            self._new.remove()
+
+    def close(self) -> None:
+        """Let go of the folder, once no upload is left."""
+        self.health.stop()
+        self.room.stop()
+        if self._record is not None:
+            self._record.close(self._moments.latest)
+        self._folder = self._record = None
+
+    def begin(self, arrival: Arrival, failed: Callable[[UploadRefused], None]) -> IIncomingUpload:
+        """See `IUploadStore.begin`."""
+        if self._folder is None:
+            raise CannotStart("the store has not been opened")
+        self.health.check()
+        self.room.check()
+        if self.given_up >= MOST_GIVEN_UP:
+            raise Busy("the disk of this server does not keep up; try again later")
+        now = self.now()
+        moment, hooks, marker = self._moments.next(now), self._folder.hooks, None
+        if hooks is not None:
+            marker = hooks.marker(moment, listener=arrival.listener, peer=arrival.peer, arrived=now)
+        part = PartialFile(
+            self._folder,
+            moment,
+            digest=arrival.digest,
+            marker=marker,
+            budget=self.room.budget,
+            record=self._record,
+        )
+        return DirectoryIncoming(self, part, arrival.peer, now, failed)
+
+    def tell_kept(self, marker: Marker) -> None:
+        """A file with a marker is kept, and its sender has been answered."""
+        if self._hooks is not None:
+            self._hooks.kept(marker)
+
+    def keep(
+        self, part: PartialFile, pieces: list[bytes], size: int, tell: Tell, *, alone: bool
+    ) -> None:
+        """
+        Have a file kept.
+
+        :param pieces: its last bytes, so many as ``size`` says.
+        :param tell: called with what has come of it, once.
+        :param alone: not together with others: it may take long.
+        """
+        folder = part.folder
+        if alone or (folder.durable and not folder.parallel_sync):
+            self.disk.run(lambda: keep_alone(folder, part, pieces)).addBoth(tell)
+        else:
+            self._commits.keep(folder, part, pieces, size, tell)
+
+    def _self_test(self) -> None:
+        """
+        In a disk thread: whether files can be kept again.
+
+        A disk that was unmounted and mounted again needs new descriptors; one
+        that is not mounted at all must not be mistaken for the folder in which
+        it should be.
+        """
+        folder = self._folder
+        assert folder is not None
+        try:
+            folder_test(self._files, folder.final, folder.incoming, folder.temporary, self._mode)
+        except OSError:
+            again = self._open_folder()
+            if not same_file_system(folder.final, again.final):
+                # A mount point, say: what was made there is not to be taken for
+                # the folder at the next start either.
+                again.close()
+                again.new.remove()
+                raise CannotStart(f"{self.path} is on another file system than before") from None
+            self._take(again)
+            self._folder = again
+
+    def _free(self) -> Space:
+        folder = self._folder
+        if folder is None:  # closed meanwhile
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        return self._files.free(folder.final)
+
+
+@contextlib.contextmanager
+def undone_on_failure(stores: Sequence[DirectoryStore]) -> Iterator[None]:
+    """Where a start fails, the folders that it has made for some stores go again."""
+    try:
+        yield
+    except BaseException:
+        for store in reversed(stores):
+            store.undo()
+        raise
+
+
+_log = Logger()
