@@ -58,7 +58,7 @@ LONG = (
     "observability/test_journal_reader.py::test_any_json",
     "stores/directory/test_name_record.py::test_killed_daemon",
     "net/test_networks.py::test_as_the_definition_says",
-    "frontends/raw/test_raw.py::test_anything",
+    "frontends/raw/test_ends.py::test_anything",
 )
 """Single tests that take long: what they find does not hang on a version."""
 

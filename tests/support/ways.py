@@ -174,7 +174,7 @@ def in_each_way(metafunc: pytest.Metafunc) -> None:
     """
     Run a test with transports that read at once, as the daemon's do, and with Twisted's
     own, as another program may have; one that has the fixture ``way`` in each way with
-    the former.  Its module has an automatic fixture ``_eager`` for that.
+    the former.  Its room has an automatic fixture ``_eager`` for that.
     """
     if "way" not in metafunc.fixturenames:
         metafunc.parametrize("_eager", [True, False], ids=["eager", "plain"], indirect=True)

@@ -1,0 +1,23 @@
+"""
+Tests of front ends whose transports read at once, and of those whose do not.
+"""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import is_hypothesis_test
+
+from tests.support.helpers import OpenFrontend
+from tests.support.ways import in_each_way
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A module marked ``each_transport`` is run with transports of both kinds."""
+    marked = metafunc.definition.get_closest_marker("each_transport") is not None
+    if marked and not is_hypothesis_test(metafunc.function):
+        in_each_way(metafunc)
+
+
+@pytest.fixture(autouse=True)
+def _eager(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(OpenFrontend, "eager", getattr(request, "param", True))

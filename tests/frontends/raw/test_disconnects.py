@@ -1,0 +1,199 @@
+"""
+Senders that reset, close and leave: what is of their uploads then.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+
+import pytest
+
+from tests.support.helpers import (
+    in_thread,
+    open_frontend,
+    read_all,
+    reset,
+    turns,
+    until,
+)
+from tests.support.senders import KEPT
+from tests.support.ways import Way, close, half_close_and_reset
+from twisted_upload.errors import NoSpace
+from twisted_upload.frontends.raw.factory import FrontendSettings
+
+pytestmark = pytest.mark.each_transport
+
+
+# -- 5. reset before the half-close -------------------------------------------
+
+
+async def test_reset(way: Way) -> None:
+    """A connection reset before the half-close is lost, and nothing of it is kept."""
+    async with open_frontend() as frontend:
+        await way.come(frontend, b"half a file", end=reset)
+        await until(lambda: frontend.log.ends)
+        await frontend.is_quiet()
+        assert frontend.kept == []
+        assert frontend.store.unfinished == []
+        assert frontend.log.kinds == ["lost"]
+        assert frontend.log.ends[0]["size"] == 11
+
+
+async def test_reset_while_paused() -> None:
+    """A reset that comes while the sender is paused is noticed when it is resumed."""
+    async with open_frontend() as frontend:
+        peer = frontend.connect()
+        peer.sendall(b"half a file")
+        await frontend.has_come(11)
+        (incoming,) = frontend.store.unfinished
+        assert incoming.producer is not None
+        incoming.producer.pauseProducing()
+        reset(peer)
+        await turns()
+        incoming.producer.resumeProducing()
+        await frontend.is_quiet()
+        assert frontend.kept == []
+        assert frontend.log.kinds == ["lost"]
+
+
+async def test_end_while_paused() -> None:
+    """A half-close that comes while the sender is paused waits, with all bytes before it."""
+    async with open_frontend() as frontend:
+        peer = frontend.connect()
+        peer.sendall(b"first")
+        await frontend.has_come(5)
+        (incoming,) = frontend.store.unfinished
+        assert incoming.producer is not None
+        incoming.producer.pauseProducing()
+        peer.sendall(b" and last")
+        peer.shutdown(socket.SHUT_WR)
+        await turns()
+        assert frontend.incoming == b"first"
+        incoming.producer.resumeProducing()
+        assert await in_thread(read_all, peer) == KEPT
+        assert frontend.kept == [b"first and last"]
+
+
+async def test_reset_of_a_port_probe(way: Way) -> None:
+    """A connection that is reset without a byte is not worth a word."""
+    async with open_frontend() as frontend:
+        await way.come(frontend, end=reset)
+        await until(lambda: frontend.log.others)
+        await frontend.is_quiet()
+        assert frontend.log.ends == []
+        assert frontend.log.loud() == []
+
+
+# -- 6. fire and forget -------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [1, 8192 * 20, 1 << 22])
+async def test_fire_and_forget(size: int) -> None:
+    """A sender that closes without waiting for the answer still has its file kept."""
+    async with open_frontend() as frontend:
+
+        def send() -> None:
+            with frontend.connect() as peer:
+                peer.sendall(b"x" * size)
+
+        await in_thread(send)
+        await until(lambda: frontend.log.ends)
+        await frontend.is_quiet()
+        assert frontend.kept == [b"x" * size]
+        assert frontend.log.kinds == ["kept"]
+
+
+@pytest.mark.parametrize("end", [close, half_close_and_reset])
+@pytest.mark.parametrize("size", [1, 4096, 50_000])
+async def test_gone_at_the_end(way: Way, end: Callable[[socket.socket], None], size: int) -> None:
+    """The same for a small one, which may be there whole with its sender gone."""
+    async with open_frontend() as frontend:
+        await way.come(frontend, b"x" * size, end=end)
+        await until(lambda: frontend.log.ends)
+        await frontend.is_quiet()
+        assert frontend.kept == [b"x" * size]
+        assert frontend.log.kinds == ["kept"]
+        assert frontend.log.loud() == []
+
+
+async def test_reset_after_the_half_close(way: Way) -> None:
+    """A sender that is reset while the store keeps its file forfeits the answer, not the file."""
+    async with open_frontend() as frontend:
+        frontend.store.holding = True
+        peer = await way.come(frontend, b"content")
+        await until(lambda: frontend.store._held)
+        reset(peer)
+        await turns()
+        frontend.store.release()
+        await frontend.is_quiet()
+        assert frontend.kept == [b"content"]
+        assert frontend.log.kinds == ["kept"]
+
+
+async def test_loss_after_silence() -> None:
+    """The same where silence ended the file; the log tells that nobody heard the answer."""
+    async with open_frontend(FrontendSettings(finish_after_idle=1)) as frontend:
+        frontend.store.holding = True
+        peer = frontend.connect()
+        peer.sendall(b"content")
+        await frontend.has_come(7)
+        frontend.clock.advance(1)
+        await until(lambda: frontend.store._held)
+        reset(peer)
+        await frontend.is_quiet()
+        assert frontend.log.ends == []
+        frontend.store.release()
+        assert frontend.kept == [b"content"]
+        assert frontend.log.kinds == ["kept"]
+        assert frontend.log.ends[0]["heard"] is False
+
+
+async def test_failure_that_nobody_hears() -> None:
+    """A store that fails when the sender has gone is in the log all the same."""
+    async with open_frontend(FrontendSettings(finish_after_idle=1)) as frontend:
+        frontend.store.holding = True
+        frontend.store.failing = NoSpace()
+        peer = frontend.connect()
+        peer.sendall(b"content")
+        await frontend.has_come(7)
+        frontend.clock.advance(1)
+        await until(lambda: frontend.store._held)
+        reset(peer)
+        await frontend.is_quiet()
+        frontend.store.release()
+        assert frontend.log.kinds == ["refused"]
+
+
+async def test_reset_that_looks_like_an_end() -> None:
+    """
+    A reset that Twisted reports as a half-close keeps nothing.
+
+    Where the kernel reports a disconnection in the middle of a reset, and
+    nothing to read, Twisted calls it the end of the reading side.
+    """
+    async with open_frontend() as frontend:
+        peer = frontend.connect()
+        peer.sendall(b"half of it")
+        await frontend.has_come(10)
+        (protocol,) = frontend.senders
+        reset(peer)
+        protocol.readConnectionLost()
+        await frontend.is_quiet()
+        assert frontend.kept == []
+        assert frontend.log.kinds == ["lost"]
+
+
+async def test_end_that_is_none() -> None:
+    """What Twisted reports as a half-close is none while the sender can still send."""
+    async with open_frontend() as frontend:
+        peer = frontend.connect()
+        peer.sendall(b"half of it, ")
+        await frontend.has_come(12)
+        (protocol,) = frontend.senders
+        protocol.transport.pauseProducing()
+        protocol.readConnectionLost()
+        peer.sendall(b"and the rest")
+        peer.shutdown(socket.SHUT_WR)
+        assert await in_thread(read_all, peer) == KEPT
+        assert frontend.kept == [b"half of it, and the rest"]

@@ -1,0 +1,338 @@
+"""
+Large uploads: back-pressure of the disk, and those whose socket the store takes from.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.support.helpers import (
+    PATIENCE,
+    OpenFrontend,
+    in_thread,
+    open_descriptors,
+    open_frontend,
+    pass_time,
+    reactor,
+    read_all,
+    reset,
+    turns,
+    until,
+)
+from tests.support.senders import KEPT, flood, refusal_code, send_all_then_read
+from tests.support.stores import Rig, ThreadedRig
+from twisted_upload.core.answers import StoredAnswer, read_answer
+from twisted_upload.frontends.raw.factory import FrontendSettings
+from twisted_upload.stores.directory.incoming import MOST_HELD
+from twisted_upload.testing import FaultyFiles
+
+pytestmark = pytest.mark.each_transport
+
+
+# -- back-pressure ------------------------------------------------------------
+
+
+async def test_stalled_disk(tmp_path: Path) -> None:
+    """A sender at full speed against a disk that stands still is stopped, not buffered."""
+    rig = Rig(tmp_path / "inbox")
+    async with open_frontend(store=rig.store) as frontend:
+        peer = frontend.connect()
+        content = os.urandom(65536) * 256
+        sending = in_thread(send_all_then_read, peer, content)
+        await until(lambda: rig.disk.waiting)
+        await turns(200)
+        assert rig.store.held < MOST_HELD + 1024 * 1024
+        frontend.clock.advance(3600)
+        while not sending.called:
+            rig.disk.work()
+            await turns(1)
+        assert await sending == KEPT
+        assert [*rig.kept.values()] == [content]
+        assert frontend.log.kinds == ["kept"]
+        assert rig.store.held == 0
+    rig.close()
+
+
+@pytest.mark.parametrize("call", ["create", "writev", "splice", "chmod", "fsync", "rename"])
+async def test_failing_disk(tmp_path: Path, call: str) -> None:
+    """A disk that fails in any step of a large upload is heard; its sender is not left hanging."""
+    rig = Rig(tmp_path / "inbox", mode=0o666)
+    async with open_frontend(store=rig.store) as frontend:
+        peer = frontend.connect()
+        sending = in_thread(send_all_then_read, peer, bytes(1 << 20), 16)
+        rig.files.fail(call, errno.ENOSPC)
+        while not sending.called:
+            rig.disk.work()
+            await turns(1)
+        assert refusal_code(await sending) == "no-space"
+        rig.disk.work()
+        assert rig.kept == {}
+        assert rig.unfinished == []
+        assert rig.store.held == 0
+        assert frontend.log.kinds == ["refused"]
+    rig.close()
+
+
+async def test_lost_while_the_disk_stands_still(tmp_path: Path) -> None:
+    """A sender that is lost while a disk has its bytes in hand leaves nothing."""
+    rig = Rig(tmp_path / "inbox")
+    async with open_frontend(store=rig.store) as frontend:
+        peer = frontend.connect()
+        peer.sendall(bytes(400_000))
+        await until(lambda: rig.disk.waiting)
+        reset(peer)
+        await frontend.is_quiet()
+        rig.disk.work()
+        assert rig.kept == {}
+        assert rig.unfinished == []
+        assert rig.store.held == 0
+    rig.close()
+
+
+# -- large uploads, whose socket the store takes from -------------------------
+
+
+@contextlib.asynccontextmanager
+async def _large_frontend(
+    tmp_path: Path, chosen: FrontendSettings | None = None
+) -> AsyncIterator[tuple[OpenFrontend, ThreadedRig]]:
+    rig = ThreadedRig(tmp_path / "inbox", files=FaultyFiles())
+    async with open_frontend(chosen, store=rig.store) as frontend:
+        yield frontend, rig
+    await rig.settle()
+    assert rig.unfinished() == 0
+    assert rig.store.held == 0
+    assert len(open_descriptors(rig.folder)) <= 3
+    rig.close()
+
+
+def _fill(peer: socket.socket) -> bytes:
+    """Send as much of a large file as the kernel takes; the rest of it."""
+    peer.setblocking(False)
+    sent = 0
+    with contextlib.suppress(BlockingIOError):
+        while sent < len(LARGE):
+            sent += peer.send(LARGE[sent:])
+    peer.settimeout(PATIENCE)
+    return LARGE[sent:]
+
+
+async def _is_lent(frontend: OpenFrontend, rig: Rig) -> None:
+    """Wait until the store has the socket of the one upload, and do not let it go on."""
+    for _ in range(100):
+        await turns()
+        if any(protocol._lent for protocol in frontend.senders):
+            return
+        rig.disk.work(1)
+    raise AssertionError("it was never lent")
+
+
+def _taken(rig: ThreadedRig) -> int:
+    """How often the store has taken from a socket."""
+    files = rig.store._files
+    assert isinstance(files, FaultyFiles)
+    return files.calls["receive"]
+
+
+LARGE = os.urandom(1 << 20) * 24
+
+
+async def test_lent(tmp_path: Path) -> None:
+    """A large upload's bytes go by the short way, and are the same."""
+    async with _large_frontend(tmp_path) as (frontend, rig):
+        assert await in_thread(send_all_then_read, frontend.connect(), LARGE) == KEPT
+        assert [*rig.kept().values()] == [LARGE]
+        assert _taken(rig) > 0
+        assert [event["size"] for event in frontend.log.ends] == [len(LARGE)]
+
+
+async def test_lent_with_receipts(tmp_path: Path) -> None:
+    """With receipts, the SHA-256 is that of all the bytes."""
+    async with _large_frontend(tmp_path, FrontendSettings(receipts=True)) as (frontend, _):
+        answer = await in_thread(send_all_then_read, frontend.connect(), LARGE)
+        read = read_answer(answer)
+        assert isinstance(read, StoredAnswer)
+        assert (read.size, read.sha256) == (len(LARGE), hashlib.sha256(LARGE).hexdigest())
+
+
+@settings(deadline=None, derandomize=True, max_examples=15)
+@given(sizes=st.lists(st.integers(1, 3_000_000), min_size=1, max_size=5))
+async def test_lent_in_any_chunks(
+    tmp_path_factory: pytest.TempPathFactory, sizes: list[int]
+) -> None:
+    """However the bytes come, in bursts and with pauses, the file is the same bytes."""
+    async with _large_frontend(tmp_path_factory.mktemp("large")) as (frontend, rig):
+        peer, at = frontend.connect(), 0
+        for size in sizes:
+            await in_thread(peer.sendall, LARGE[at : at + size])
+            at += size
+            await turns(3)
+        assert await in_thread(send_all_then_read, peer, b"") == KEPT
+        assert [*rig.kept().values()] == [LARGE[:at]]
+
+
+@pytest.mark.parametrize("more", [-1, 0, 1])
+async def test_lent_up_to_the_largest_size(tmp_path: Path, more: int) -> None:
+    """The largest size is exact for large uploads too."""
+    chosen = FrontendSettings(max_size=3_000_000)
+    async with _large_frontend(tmp_path, chosen) as (frontend, rig):
+        content = LARGE[: 3_000_000 + more]
+        answer = await in_thread(send_all_then_read, frontend.connect(), content)
+        if more > 0:
+            assert refusal_code(answer) == "too-large"
+            await rig.settle()
+            assert rig.kept() == {}
+        else:
+            assert answer == KEPT
+            assert [*rig.kept().values()] == [content]
+
+
+async def test_lent_and_much_too_large(tmp_path: Path) -> None:
+    """A refusal is heard by a large sender that reads only at the end."""
+    async with _large_frontend(tmp_path, FrontendSettings(max_size=3_000_000)) as (frontend, rig):
+        answer = await in_thread(send_all_then_read, frontend.connect(), LARGE)
+        assert refusal_code(answer) == "too-large"
+        await rig.settle()
+        assert rig.kept() == {}
+
+
+async def test_lent_and_reset(tmp_path: Path) -> None:
+    """A large upload that is reset in the middle is lost."""
+    async with _large_frontend(tmp_path) as (frontend, rig):
+        peer = frontend.connect()
+        await in_thread(peer.sendall, LARGE)
+        reset(peer)
+        await frontend.is_quiet()
+        await rig.settle()
+        assert rig.kept() == {}
+        assert frontend.log.kinds == ["lost"]
+
+
+async def test_lent_and_fire_and_forget(tmp_path: Path) -> None:
+    """A large sender that closes without waiting for the answer has its file kept."""
+    async with _large_frontend(tmp_path) as (frontend, rig):
+        peer = frontend.connect()
+        await in_thread(peer.sendall, LARGE)
+        peer.close()
+        await until(lambda: frontend.log.ends)
+        await frontend.is_quiet()
+        assert [*rig.kept().values()] == [LARGE]
+
+
+async def test_lent_and_silent(tmp_path: Path) -> None:
+    """A large sender that goes silent is refused when its time is over, and not before."""
+    async with _large_frontend(tmp_path, FrontendSettings(idle_timeout=60)) as (frontend, rig):
+        peer = frontend.connect()
+        await in_thread(peer.sendall, LARGE[:3_000_000])
+        await until(lambda: len(frontend.factory.active_settings.idle))
+        await rig.settle()
+        await turns(20)
+        await rig.settle()
+        pass_time(frontend.clock, 59)
+        await turns()
+        assert frontend.log.ends == []
+        pass_time(frontend.clock, 2)
+        assert refusal_code(await in_thread(read_all, peer)) == "timeout"
+        await rig.settle()
+        assert rig.kept() == {}
+
+
+async def test_lent_and_finished_by_silence(tmp_path: Path) -> None:
+    """Silence ends a large upload where it is to end uploads."""
+    async with _large_frontend(tmp_path, FrontendSettings(finish_after_idle=1)) as (frontend, rig):
+        peer = frontend.connect()
+        await in_thread(peer.sendall, LARGE[:3_000_000])
+        await turns(20)
+        await rig.settle()
+        await until(lambda: len(frontend.factory.active_settings.finishing))
+        frontend.clock.advance(1)
+        assert await in_thread(read_all, peer) == KEPT
+        assert [*rig.kept().values()] == [LARGE[:3_000_000]]
+
+
+async def test_lent_while_stopping(tmp_path: Path) -> None:
+    """A large upload that is refused while the store has its socket leaves nothing."""
+    rig = Rig(tmp_path / "inbox")
+    async with open_frontend(store=rig.store) as frontend:
+        peer = frontend.connect()
+        sending = in_thread(send_all_then_read, peer, _fill(peer))
+        await _is_lent(frontend, rig)
+        frontend.factory.refuse_the_rest()
+        await turns(5)
+        rig.disk.work()
+        assert refusal_code(await sending) == "shutting-down"
+        rig.disk.work()
+        assert rig.kept == {}
+        assert rig.unfinished == []
+        assert rig.store.held == 0
+    rig.close()
+
+
+async def test_gone_while_lent(tmp_path: Path) -> None:
+    """A connection that the daemon resets while the store has its socket leaves nothing."""
+    rig = Rig(tmp_path / "inbox")
+    async with open_frontend(store=rig.store) as frontend:
+        sockets = len(open_descriptors("socket:"))
+        peer = frontend.connect()
+        _fill(peer)
+        sending = in_thread(flood, peer)
+        await _is_lent(frontend, rig)
+        frontend.factory.abort_the_rest()
+        await frontend.is_quiet()
+        while not sending.called:
+            rig.disk.work()
+            await turns(1)
+        assert await sending in ("ECONNRESET", "EPIPE")
+        rig.disk.work()
+        assert rig.kept == {}
+        assert rig.unfinished == []
+        peer.close()
+        assert len(open_descriptors("socket:")) == sockets
+    rig.close()
+
+
+async def test_lent_over_a_unix_socket(tmp_path: Path) -> None:
+    """The short way works for Unix sockets too."""
+    async with _large_frontend(tmp_path) as (frontend, rig):
+        port = reactor.listenUNIX(str(tmp_path / "door"), frontend.factory)
+        with socket.socket(socket.AF_UNIX) as peer:
+            peer.settimeout(PATIENCE)
+            peer.connect(str(tmp_path / "door"))
+            assert await in_thread(send_all_then_read, peer, LARGE) == KEPT
+        await port.stopListening()
+        assert [*rig.kept().values()] == [LARGE]
+
+
+async def test_lent_to_a_file_system_that_cannot(tmp_path: Path) -> None:
+    """Where the kernel cannot move bytes from a socket to a file, they go the long way."""
+    rig = ThreadedRig(tmp_path / "inbox", files=FaultyFiles())
+    files = rig.store._files
+    assert isinstance(files, FaultyFiles)
+    files.fail("splice", errno.EINVAL, times=100_000)
+    async with open_frontend(store=rig.store) as frontend:
+        assert await in_thread(send_all_then_read, frontend.connect(), LARGE) == KEPT
+        assert [*rig.kept().values()] == [LARGE]
+    rig.close()
+
+
+async def test_many_large_at_a_time(tmp_path: Path) -> None:
+    """Large uploads at the same time, more than there are disk threads, do not mix."""
+    async with _large_frontend(tmp_path) as (frontend, rig):
+        sending = [
+            in_thread(send_all_then_read, frontend.connect(), LARGE[number * 1000 : 3_000_000])
+            for number in range(8)
+        ]
+        assert [await one for one in sending] == [KEPT] * 8
+        assert sorted(rig.kept().values()) == sorted(
+            LARGE[number * 1000 : 3_000_000] for number in range(8)
+        )

@@ -1,0 +1,199 @@
+"""
+Senders that say nothing: ``--idle-timeout`` and ``--finish-after-idle``.
+"""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+from twisted.logger import formatEvent
+
+from tests.support.helpers import (
+    in_thread,
+    open_frontend,
+    pass_time,
+    read_all,
+    turns,
+    until,
+)
+from tests.support.senders import KEPT, heard_so_far, refusal_code
+from tests.support.ways import Way
+from twisted_upload.frontends.raw.factory import FrontendSettings
+
+pytestmark = pytest.mark.each_transport
+
+
+# -- 7. silence ---------------------------------------------------------------
+
+
+async def test_idle_timeout() -> None:
+    """A sender that goes silent is refused when its time is over, and told of nc -N."""
+    async with open_frontend(FrontendSettings(idle_timeout=60)) as frontend:
+        peer = frontend.connect()
+        peer.sendall(b"half a file")
+        await frontend.has_come(11)
+        pass_time(frontend.clock, 59.9)
+        await turns()
+        assert heard_so_far(peer) == b""
+        frontend.clock.advance(0.2)
+        answer = await in_thread(read_all, peer)
+        assert refusal_code(answer) == "timeout"
+        assert "nc -N" in answer.decode()
+        assert frontend.kept == []
+        assert frontend.store.unfinished == []
+        assert [event.get("code") for event in frontend.log.ends] == ["timeout"]
+
+
+async def test_idle_without_a_byte() -> None:
+    """A sender that never says anything does not stay either."""
+    async with open_frontend(FrontendSettings(idle_timeout=60)) as frontend:
+        peer = frontend.connect()
+        await until(lambda: frontend.factory.protocols)
+        frontend.clock.advance(60)
+        assert refusal_code(await in_thread(read_all, peer)) == "timeout"
+
+
+async def test_every_byte_buys_time() -> None:
+    """Each byte gives a sender all of its time again."""
+    async with open_frontend(FrontendSettings(idle_timeout=60, min_rate=0)) as frontend:
+        peer = frontend.connect()
+        for number in range(5):
+            peer.sendall(b"x")
+            await frontend.has_come(number + 1)
+            pass_time(frontend.clock, 59)
+        peer.shutdown(socket.SHUT_WR)
+        assert await in_thread(read_all, peer) == KEPT
+        assert frontend.kept == [b"xxxxx"]
+
+
+async def test_no_idle_timeout() -> None:
+    """An idle timeout of 0 is none."""
+    async with open_frontend(FrontendSettings(idle_timeout=0, min_rate=0)) as frontend:
+        peer = frontend.connect()
+        peer.sendall(b"x")
+        await frontend.has_come(1)
+        frontend.clock.advance(1e6)
+        peer.shutdown(socket.SHUT_WR)
+        assert await in_thread(read_all, peer) == KEPT
+
+
+@pytest.mark.parametrize("finish", [0, 30])
+async def test_paused_time_does_not_count(finish: float) -> None:
+    """Time during which we have paused the sender never counts against it."""
+    chosen = FrontendSettings(idle_timeout=60, finish_after_idle=finish, min_rate=0)
+    async with open_frontend(chosen) as frontend:
+        seconds = finish or 60
+        peer = frontend.connect()
+        peer.sendall(b"content")
+        await frontend.has_come(7)
+        (incoming,) = frontend.store.unfinished
+        assert incoming.producer is not None
+        pass_time(frontend.clock, seconds - 1)
+        incoming.producer.pauseProducing()
+        pass_time(frontend.clock, 500)
+        incoming.producer.resumeProducing()
+        pass_time(frontend.clock, seconds - 1)
+        await turns()
+        assert frontend.store.unfinished == [incoming]
+        frontend.clock.advance(1)
+        answer = await in_thread(read_all, peer)
+        assert answer == KEPT if finish else refusal_code(answer) == "timeout"
+
+
+async def test_storing_time_does_not_count(way: Way) -> None:
+    """A store may take its time: the sender has said all."""
+    async with open_frontend(FrontendSettings(idle_timeout=60, finish_after_idle=10)) as frontend:
+        frontend.store.holding = True
+        peer = await way.come(frontend, b"content")
+        await until(lambda: frontend.store._held)
+        frontend.clock.advance(3600)
+        frontend.store.release()
+        assert await in_thread(read_all, peer) == KEPT
+
+
+async def test_finish_after_idle() -> None:
+    """Silence of the chosen length ends the file, and the sender hears it without half-closing."""
+    async with open_frontend(FrontendSettings(finish_after_idle=1)) as frontend:
+        peer = frontend.connect()
+        peer.sendall("你好么? tcp ,我来了".encode())
+        await until(lambda: frontend.incoming)
+        frontend.clock.advance(0.9)
+        await turns()
+        assert heard_so_far(peer) == b""
+        frontend.clock.advance(0.2)
+        assert await in_thread(peer.recv, 1024) == KEPT
+        peer.close()
+        await frontend.is_quiet()
+        assert frontend.kept == ["你好么? tcp ,我来了".encode()]
+        (end,) = frontend.log.ends
+        assert end["by_silence"] is True
+        assert "silence" in formatEvent(end)
+
+
+async def test_finish_after_idle_and_half_close(way: Way) -> None:
+    """A half-close ends the file at once, and is not marked as silence."""
+    async with open_frontend(FrontendSettings(finish_after_idle=1)) as frontend:
+        assert await way.send(frontend, b"content") == KEPT
+        assert frontend.log.ends[0]["by_silence"] is False
+
+
+async def test_finish_after_idle_needs_a_byte() -> None:
+    """Before the first byte it is the idle timeout that counts."""
+    async with open_frontend(FrontendSettings(finish_after_idle=1, idle_timeout=60)) as frontend:
+        peer = frontend.connect()
+        await until(lambda: frontend.factory.protocols)
+        frontend.clock.advance(59)
+        peer.sendall(b"content")
+        await frontend.has_come(7)
+        frontend.clock.advance(1)
+        assert await in_thread(read_all, peer) == KEPT
+
+
+@pytest.mark.parametrize("when", ["storing", "answered"])
+async def test_late_bytes(when: str) -> None:
+    """What comes after the silence that ended the file is too late, and changes nothing."""
+    async with open_frontend(FrontendSettings(finish_after_idle=1)) as frontend:
+        frontend.store.holding = when == "storing"
+        peer = frontend.connect()
+        peer.sendall(b"content")
+        await frontend.has_come(7)
+        frontend.clock.advance(1)
+        await turns()
+        peer.sendall(b" and more")
+        await turns()
+        frontend.clock.advance(2)
+        if when == "storing":
+            frontend.store.release()
+        peer.shutdown(socket.SHUT_WR)
+        assert await in_thread(read_all, peer) == KEPT
+        await frontend.is_quiet()
+        assert frontend.kept == [b"content"]
+        assert frontend.log.kinds == ["kept"]
+        assert frontend.log.ends[0]["size"] == 7
+
+
+async def test_late_end() -> None:
+    """A half-close while the store keeps what silence has ended is no second end."""
+    async with open_frontend(FrontendSettings(finish_after_idle=1)) as frontend:
+        frontend.store.holding = True
+        peer = frontend.connect()
+        peer.sendall(b"content")
+        await frontend.has_come(7)
+        frontend.clock.advance(1)
+        peer.shutdown(socket.SHUT_WR)
+        await turns()
+        frontend.store.release()
+        assert await in_thread(read_all, peer) == KEPT
+        assert frontend.log.kinds == ["kept"]
+
+
+async def test_empty_and_finish_after_idle(way: Way) -> None:
+    """An empty file that waits for its store is not ended a second time by silence."""
+    async with open_frontend(FrontendSettings(finish_after_idle=1, allow_empty=True)) as frontend:
+        frontend.store.holding = True
+        peer = await way.come(frontend)
+        await until(lambda: frontend.store._held)
+        frontend.clock.advance(2)
+        frontend.store.release()
+        assert await in_thread(read_all, peer) == KEPT

@@ -1,0 +1,192 @@
+"""
+Uploads that are on their way when the daemon stops.
+"""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+from twisted.internet.defer import CancelledError, Deferred
+
+from tests.support.helpers import (
+    in_thread,
+    open_frontend,
+    read_all,
+    reset,
+    until,
+)
+from tests.support.senders import KEPT, refusal_code, send_all_then_read
+from tests.support.ways import Way
+from twisted_upload.frontends.raw.factory import FrontendSettings
+
+pytestmark = pytest.mark.each_transport
+
+
+# -- stopping -----------------------------------------------------------------
+
+
+async def test_drain(way: Way) -> None:
+    """While it drains, uploads in flight come to their good end, and new ones are refused."""
+    async with open_frontend() as frontend:
+        peer, idle = frontend.connect(), frontend.connect()
+        peer.sendall(b"half")
+        await frontend.has_come(4)
+        await until(lambda: len(frontend.factory.protocols) == 2)
+        drained = frontend.factory.drain()
+        assert not drained.called
+        assert refusal_code(await in_thread(read_all, idle)) == "shutting-down"
+        assert refusal_code(await in_thread(read_all, frontend.connect())) == "shutting-down"
+        assert refusal_code(await way.send(frontend, b"a new one")) == "shutting-down"
+        assert not drained.called
+        assert await in_thread(send_all_then_read, peer, b" a file") == KEPT
+        await drained
+        assert frontend.kept == [b"half a file"]
+
+
+async def test_drain_waits_for_the_store(way: Way) -> None:
+    """An upload that the store is keeping is still in flight."""
+    async with open_frontend() as frontend:
+        frontend.store.holding = True
+        peer = await way.come(frontend, b"content")
+        await until(lambda: frontend.store._held)
+        drained = frontend.factory.drain()
+        assert frontend.factory.uploads_in_flight == 1
+        assert not drained.called
+        frontend.store.release()
+        await drained
+        assert await in_thread(read_all, peer) == KEPT
+
+
+async def test_drain_waits_for_the_unheard() -> None:
+    """An upload whose sender has gone is still in flight until the store has kept it."""
+    async with open_frontend(FrontendSettings(finish_after_idle=1)) as frontend:
+        frontend.store.holding = True
+        peer = frontend.connect()
+        peer.sendall(b"content")
+        await frontend.has_come(7)
+        frontend.clock.advance(1)
+        await until(lambda: frontend.store._held)
+        reset(peer)
+        await frontend.is_quiet()
+        drained = frontend.factory.drain()
+        assert not drained.called
+        frontend.store.release()
+        await drained
+        assert frontend.kept == [b"content"]
+
+
+async def test_drain_waits_for_an_empty_one(way: Way) -> None:
+    """The same for one without a byte, where those are kept."""
+    async with open_frontend(FrontendSettings(allow_empty=True)) as frontend:
+        frontend.store.holding = True
+        peer = await way.come(frontend)
+        await until(lambda: frontend.store._held)
+        drained = frontend.factory.drain()
+        assert frontend.factory.uploads_in_flight == 1
+        assert not drained.called
+        frontend.store.release()
+        await drained
+        assert await in_thread(read_all, peer) == KEPT
+
+
+async def test_nothing_to_drain(way: Way) -> None:
+    """Where nothing is in flight, draining is over at once."""
+    async with open_frontend() as frontend:
+        assert await way.send(frontend, b"content") == KEPT
+        await frontend.is_quiet()
+        assert frontend.factory.drain().called
+        assert frontend.factory.all_gone().called
+
+
+@pytest.mark.parametrize("when", ["receiving", "storing"])
+async def test_refuse_the_rest(when: str) -> None:
+    """When the time is over, the rest is refused, and nothing of it is kept."""
+    async with open_frontend() as frontend:
+        frontend.store.holding = True
+        peer = frontend.connect()
+        peer.sendall(b"content")
+        await frontend.has_come(7)
+        if when == "storing":
+            peer.shutdown(socket.SHUT_WR)
+            await until(lambda: frontend.store._held)
+        drained, gone = frontend.factory.drain(), frontend.factory.all_gone()
+        frontend.factory.refuse_the_rest()
+        assert drained.called
+        assert refusal_code(await in_thread(read_all, peer)) == "shutting-down"
+        frontend.store.release()
+        assert frontend.kept == []
+        assert frontend.store.unfinished == []
+        assert frontend.log.kinds == ["refused"]
+        peer.close()
+        await gone
+
+
+async def test_refuse_what_is_being_kept(way: Way) -> None:
+    """The same, however it has come, where the store is keeping it."""
+    async with open_frontend() as frontend:
+        frontend.store.holding = True
+        peer = await way.come(frontend, b"content")
+        await until(lambda: frontend.store._held)
+        drained, gone = frontend.factory.drain(), frontend.factory.all_gone()
+        assert not drained.called
+        assert not gone.called
+        frontend.factory.refuse_the_rest()
+        assert drained.called
+        assert refusal_code(await in_thread(read_all, peer)) == "shutting-down"
+        frontend.store.release()
+        assert frontend.kept == []
+        assert frontend.store.unfinished == []
+        assert [event.get("code") for event in frontend.log.ends] == ["shutting-down"]
+        peer.close()
+        await gone
+
+
+async def test_stop_waiting() -> None:
+    """Whoever waits for the drain can stop waiting."""
+    async with open_frontend() as frontend:
+        peer = frontend.connect()
+        peer.sendall(b"content")
+        await frontend.has_come(7)
+        ends: list[object] = []
+        waiting: list[Deferred[None]] = [frontend.factory.drain(), frontend.factory.all_gone()]
+        for one in waiting:
+            one.addErrback(lambda failure: ends.append(failure.type))
+            one.cancel()
+        assert ends == [CancelledError, CancelledError]
+        assert await in_thread(send_all_then_read, peer, b"") == KEPT
+
+
+async def test_abort_the_rest() -> None:
+    """Connections that will not go are reset in the end."""
+    async with open_frontend() as frontend:
+        peer = frontend.connect()
+        peer.sendall(b"content")
+        await frontend.has_come(7)
+        gone = frontend.factory.all_gone()
+        frontend.factory.abort_the_rest()
+        await gone
+        with pytest.raises(ConnectionResetError):
+            await in_thread(peer.recv, 1)
+        assert frontend.kept == []
+        assert frontend.log.kinds == ["lost"]
+
+
+async def test_abort_what_is_being_kept(way: Way) -> None:
+    """One that is being kept forfeits the answer, not the file; the log tells so."""
+    async with open_frontend() as frontend:
+        frontend.store.holding = True
+        peer = await way.come(frontend, b"content")
+        await until(lambda: frontend.store._held)
+        gone = frontend.factory.all_gone()
+        assert not gone.called
+        frontend.factory.abort_the_rest()
+        await gone
+        with pytest.raises(ConnectionResetError):
+            await in_thread(peer.recv, 1)
+        drained = frontend.factory.drain()
+        assert not drained.called
+        frontend.store.release()
+        await drained
+        assert frontend.kept == [b"content"]
+        assert [(event["end"], event["heard"]) for event in frontend.log.ends] == [("kept", False)]

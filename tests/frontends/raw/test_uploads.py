@@ -1,0 +1,254 @@
+"""
+An upload over the raw front end, on real sockets: its bytes are the file, and its
+answer says that the file has been stored.
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import os
+import socket
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.internet import tcp
+from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
+from twisted.logger import LogLevel
+from zope.interface.verify import verifyObject
+
+from tests.support.helpers import (
+    in_thread,
+    open_frontend,
+    reactor,
+    read_all,
+    turns,
+    until,
+)
+from tests.support.senders import KEPT, heard_so_far, refusal_code, send_all_then_read
+from tests.support.ways import Way, close
+from twisted_upload.core.answers import SUCCESS, StoredAnswer, read_answer
+from twisted_upload.errors import Busy, Empty
+from twisted_upload.frontends.raw.factory import FrontendSettings, UploadFactory, UploadProtocol
+from twisted_upload.stores.memory import MemoryStore
+
+pytestmark = pytest.mark.each_transport
+
+
+async def test_transports(request: pytest.FixtureRequest) -> None:
+    """What is said of the transports of these tests is so."""
+    async with open_frontend() as frontend:
+        eager = request.node.callspec.params["_eager"]
+        assert (frontend.port.transport is not tcp.Server) is eager
+
+
+def test_interfaces() -> None:
+    """The protocol hears half-closes, and is a producer that can be paused."""
+    protocol = UploadFactory(MemoryStore(time.time), reactor).buildProtocol(None)
+    assert verifyObject(IHalfCloseableProtocol, protocol)
+    assert verifyObject(IPushProducer, protocol)
+
+
+# -- 1. one connection is one upload ------------------------------------------
+
+
+@settings(deadline=None, derandomize=True, max_examples=50)
+@given(
+    pieces=st.lists(st.binary(min_size=1, max_size=5000), min_size=1, max_size=8),
+    way=st.sampled_from([*Way, None]),
+)
+async def test_any_chunking(pieces: list[bytes], way: Way | None) -> None:
+    """However the bytes are cut on their way, the file is the same bytes."""
+    async with open_frontend() as frontend:
+        sending = way.send(frontend, *pieces) if way is not None else frontend.send(*pieces)
+        assert await sending == KEPT
+        assert frontend.kept == [b"".join(pieces)]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        bytes(range(256)),
+        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n",
+        b"SSH-2.0-x\r\n",
+        b"\xff\xf4\xff\xfd\x06",
+        b"\x04",
+        "上传成功".encode(),
+        b"\n",
+    ],
+    ids=["all", "http", "tls", "proxy", "ssh", "telnet", "eot", "answer", "newline"],
+)
+async def test_unchanged(way: Way, content: bytes) -> None:
+    """Whatever the bytes look like, they are the file and nothing else."""
+    async with open_frontend() as frontend:
+        assert await way.send(frontend, content) == KEPT
+        assert frontend.kept == [content]
+
+
+async def test_large() -> None:
+    """A large file comes through whole, and its sender hears it."""
+    content = os.urandom(1 << 20) * 16
+    async with open_frontend() as frontend:
+        assert await frontend.send(content) == KEPT
+        assert hashlib.sha256(frontend.kept[0]).digest() == hashlib.sha256(content).digest()
+
+
+async def test_many_at_a_time() -> None:
+    """Many connections at a time are as many uploads, each with its own bytes and answer."""
+    async with open_frontend(FrontendSettings(max_per_address=100)) as frontend:
+
+        def send() -> list[bytes]:
+            peers = [frontend.connect() for _ in range(100)]
+            for part in b"first %d", b" and second %d":
+                for number, peer in enumerate(peers):
+                    peer.sendall(part % number)
+            for peer in peers:
+                peer.shutdown(socket.SHUT_WR)
+            return [read_all(peer) for peer in peers]
+
+        assert await in_thread(send) == [KEPT] * 100
+        assert sorted(frontend.kept) == sorted(
+            b"first %d and second %d" % (number, number) for number in range(100)
+        )
+        assert frontend.log.kinds == ["kept"] * 100
+
+
+async def test_large_does_not_delay_small(way: Way) -> None:
+    """While a large upload is on its way, a small one comes and goes."""
+    async with open_frontend() as frontend:
+        large = frontend.connect()
+        piece = bytes(1 << 20)
+        await in_thread(large.sendall, piece)
+        assert await way.send(frontend, b"small") == KEPT
+        assert frontend.kept == [b"small"]
+        assert await in_thread(send_all_then_read, large, piece) == KEPT
+        assert len(frontend.kept) == 2
+
+
+async def test_unix_socket(way: Way, tmp_path: Path) -> None:
+    """A Unix socket is a door too, with half-closes and answers."""
+    async with open_frontend() as frontend, frontend.also_at("unix", tmp_path) as connect:
+        assert await way.send(frontend, b"content", connect=connect) == KEPT
+        assert frontend.kept == [b"content"]
+        assert frontend.log.ends[0]["peer"] == f"unix uid {os.getuid()} pid {os.getpid()}"
+
+
+@pytest.mark.parametrize(
+    ("family", "name"), [("IPv4", "127.0.0.1:{}"), ("mapped", "127.0.0.1:{}"), ("IPv6", "[::1]:{}")]
+)
+async def test_name_of_a_sender(way: Way, family: str, name: str) -> None:
+    """A sender is named as people write such addresses, that of IPv4 at an IPv6 socket too."""
+    async with open_frontend() as frontend, frontend.also_at(family) as connect:
+        peer = await way.come(frontend, b"content", connect=connect)
+        assert await in_thread(read_all, peer) == KEPT
+        assert frontend.log.ends[0]["peer"] == name.format(peer.getsockname()[1])
+
+
+# -- 2. kept ------------------------------------------------------------------
+
+
+async def test_answer(way: Way) -> None:
+    """The answer is exactly 12 bytes, and then the connection closes."""
+    async with open_frontend() as frontend:
+        answer = await way.send(frontend, b"content")
+        assert answer == b"\xe4\xb8\x8a\xe4\xbc\xa0\xe6\x88\x90\xe5\x8a\x9f"
+        assert len(answer) == 12
+        await frontend.is_quiet()
+
+
+async def test_answer_waits_for_the_store(way: Way) -> None:
+    """Who has half-closed hears success when, and only when, the store has kept the file."""
+    async with open_frontend() as frontend:
+        frontend.store.holding = True
+        peer = await way.come(frontend, b"content")
+        await until(lambda: frontend.store._held)
+        frontend.clock.advance(3600)
+        await turns()
+        assert heard_so_far(peer) == b""
+        assert frontend.kept == []
+        assert frontend.log.ends == []
+        frontend.store.release()
+        assert await in_thread(read_all, peer) == KEPT
+        assert frontend.kept == [b"content"]
+
+
+async def test_answer_of_ones_own(way: Way) -> None:
+    """The operator chooses the words of success."""
+    async with open_frontend(FrontendSettings(answer="我很好,谢谢你")) as frontend:
+        assert await way.send(frontend, b"content") == "我很好,谢谢你".encode()
+
+
+@pytest.mark.parametrize("answer", [SUCCESS, "OK"])
+async def test_receipts(way: Way, answer: str) -> None:
+    """With receipts, success is one line that tells name, size and SHA-256."""
+    async with open_frontend(FrontendSettings(receipts=True, answer=answer)) as frontend:
+        heard = await way.send(frontend, b"hello")
+        digest = hashlib.sha256(b"hello").hexdigest()
+        assert heard.decode() == f"{answer} 1795328130123.bin 5 {digest}\n"
+        assert read_answer(heard, answer) == StoredAnswer("1795328130123.bin", 5, digest)
+        assert frontend.store.files == {"1795328130123.bin": b"hello"}
+
+
+async def test_half_closed_is_not_garbage(way: Way) -> None:
+    """A half-closed connection that waits for its store survives the garbage collector."""
+    async with open_frontend() as frontend:
+        frontend.store.holding = True
+        peer = await way.come(frontend, b"content")
+        await until(lambda: frontend.store._held)
+        gc.collect()
+        frontend.store.release()
+        assert await in_thread(read_all, peer) == KEPT
+
+
+# -- 8. zero bytes ------------------------------------------------------------
+
+
+async def test_empty(way: Way) -> None:
+    """An upload of zero bytes is refused, takes nothing from the store, and is a debug line."""
+    async with open_frontend() as frontend:
+        assert refusal_code(await way.send(frontend)) == Empty.code
+        await frontend.is_quiet()
+        assert frontend.kept == []
+        assert frontend.store.unfinished == []
+        assert frontend.log.ends == []
+        assert frontend.log.loud() == []
+        assert [event["log_level"] for event in frontend.log.others] == [LogLevel.debug]
+
+
+async def test_port_probe(way: Way) -> None:
+    """A connection that just closes is no more than a debug line."""
+    async with open_frontend() as frontend:
+        await way.come(frontend, end=close)
+        await until(lambda: frontend.log.others)
+        await frontend.is_quiet()
+        assert frontend.log.ends == []
+        assert frontend.log.loud() == []
+
+
+async def test_allow_empty(way: Way) -> None:
+    """Where the operator wants them, empty files are kept."""
+    async with open_frontend(FrontendSettings(allow_empty=True)) as frontend:
+        assert await way.send(frontend) == KEPT
+        assert frontend.kept == [b""]
+        assert frontend.log.kinds == ["kept"]
+
+
+async def test_empty_where_the_store_refuses(way: Way) -> None:
+    """A store's refusal of an empty file is heard as that of any other."""
+    async with open_frontend(FrontendSettings(allow_empty=True)) as frontend:
+        frontend.store.refusing = Busy()
+        assert refusal_code(await way.send(frontend)) == "busy"
+
+
+def test_a_protocol_for_everybody() -> None:
+    """The factory gives every connection a protocol of its own."""
+    factory = UploadFactory(MemoryStore(time.time), reactor)
+    one, other = factory.buildProtocol(None), factory.buildProtocol(None)
+    assert isinstance(one, UploadProtocol)
+    assert one is not other
+    assert factory.protocols == set()

@@ -1,0 +1,60 @@
+"""
+Blocking senders of raw uploads, and what they hear.
+"""
+
+from __future__ import annotations
+
+import errno
+import select
+import socket
+import time
+
+from tests.support.helpers import PATIENCE, read_all
+from twisted_upload.core.answers import CODES, read_answer
+from twisted_upload.errors import UploadRefused
+
+__all__ = ["KEPT", "flood", "heard_so_far", "refusal_code", "send_all_then_read"]
+
+KEPT = "上传成功".encode()
+"""What a sender hears whose file has been stored."""
+
+
+def refusal_code(answer: bytes) -> str:
+    """The code of a refusal, which is one well-formed line."""
+    text = answer.decode()
+    assert text.startswith("上传失败: ")
+    assert text.endswith("\n")
+    assert text.count("\n") == 1
+    refused = read_answer(answer)
+    assert isinstance(refused, UploadRefused)
+    assert refused.code in CODES
+    assert refused.explanation
+    assert "/" not in refused.explanation
+    assert "Traceback" not in refused.explanation
+    return refused.code
+
+
+def heard_so_far(peer: socket.socket) -> bytes:
+    """What is there to be read, without waiting."""
+    readable, _, _ = select.select([peer], [], [], 0)
+    return peer.recv(65536) if readable else b""
+
+
+def send_all_then_read(peer: socket.socket, data: bytes, times: int = 1) -> bytes:
+    """A blocking sender as old as sockets: it reads only when it has sent everything."""
+    for _ in range(times):
+        peer.sendall(data)
+    peer.shutdown(socket.SHUT_WR)
+    return read_all(peer)
+
+
+def flood(peer: socket.socket) -> str:
+    """A sender that never stops; what stops it."""
+    piece = bytes(65536)
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        try:
+            peer.sendall(piece)
+        except (ConnectionResetError, BrokenPipeError) as error:
+            return errno.errorcode[error.errno or 0]
+    return "nothing"
