@@ -39,7 +39,7 @@ def limits_of(values: Mapping[str, Any]) -> dict[str, Any]:
         "min_rate": float(values["min-rate"]),
         "max_per_address": values["max-per-address"],
         "rules": rules,
-        "balancers": trusted_proxies,
+        "trusted_proxies": trusted_proxies,
     }
 
 

@@ -51,7 +51,7 @@ class Gate:
     :param serve: makes what speaks to a sender at this address, which is
         counted by this group: it tells `Admission.enter` and
         `Admission.leave`.
-    :ivar balancers: connections come from them, and from nobody else; `None`
+    :ivar trusted_proxies: connections come from them, and from nobody else; `None`
         where senders connect themselves.
     :ivar turned_away: how many, by what they heard, since the start.
     :ivar handshake_failures: handshakes of TLS that came to nothing, by their kind

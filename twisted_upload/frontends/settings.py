@@ -37,7 +37,7 @@ class FrontendSettings:
     :ivar max_per_address: connections of one IPv4 address, or of one /64 of
         IPv6, at a time; 0 for no limit.
     :ivar rules: which addresses may come in.
-    :ivar balancers: the load balancers that connections come from, with a
+    :ivar trusted_proxies: the load balancers that connections come from, with a
         header of the PROXY protocol; `None` where senders connect themselves.
     :ivar linger_time: seconds for which what a refused sender still sends is
         read and thrown away, so that it can hear why.
