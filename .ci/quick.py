@@ -1,7 +1,7 @@
 """
 The quick part of the tests, as arguments for pytest: all unit tests, and of the
 files that take long a few that start each kind of process for real.  With names, only
-those of these files: `twistd` is tests/system/test_twistd.py.
+those of these files: `system/stop` is tests/system/test_stop.py.
 """
 
 import sys
@@ -34,19 +34,29 @@ SLOW = {
     "proofs/durability": "",
     "stores/directory/any_order": "",
     "stores/directory/space": "",
+    "system/background": "test_daemon_mode",
     "system/behind_a_balancer": "test_stop",
+    "system/check": "test_check",
+    "system/configuration": "",
+    "system/disk": "",
     "system/edges": "test_max_size_of_the_daemon",
     "system/hook_kills": "",
+    "system/log_and_journal": "",
+    "system/many": "",
     "system/metrics": "test_it_leaves_nothing",
     "system/numbers": "test_ends test_only_digits",
+    "system/options": "",
     "system/permissions": "",
     "system/senders": "test_our_client",
     "system/shortage": "",
     "system/signals": "test_reload test_log_file_is_reopened",
     "system/standstill": "",
+    "system/start": "test_serves",
+    "system/start_errors": "",
+    "system/stop": "test_stop",
     "system/stuck_log": "",
     "system/tls_senders": "test_beside_others",
-    "system/twistd": "test_serves test_daemon_mode test_stop test_check",
+    "system/usage": "",
     "system/users": "",
     "system/workers": "test_workers_drain",
 }

@@ -1,5 +1,5 @@
 """
-What values mean; that nonsense is refused is in ``test_twistd.py``.
+What values mean; that nonsense is refused is in ``tests/system/test_usage.py``.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """
-``--check``, within this process; see test_twistd for the real one.
+``--check``, within this process; see ``tests/system/test_check.py`` for the real one.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.daemon import SUCCESS, Daemon, on_a_file_system, run_twistd
-from tests.system.test_twistd import assert_one_line
+from tests.support.twistd import assert_one_line
 from twisted_upload.daemon.users import as_its_user, check_user
 from twisted_upload.errors import CannotStart, WrongConfiguration
 

@@ -1,0 +1,106 @@
+"""
+``twistd upload`` is told to stop, or killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.support.daemon import SUCCESS, Configured, Daemon, connect, finish, hear, photo
+from tests.support.twistd import FAILURE, TWO_LISTENERS, finish_with, stops
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_stop(tmp_path: Path, number: int) -> None:
+    """SIGTERM and SIGINT (Ctrl-C) stop an idle daemon at once, and what it has kept stays."""
+    with Daemon(tmp_path, "--drain=1h") as daemon:
+        assert daemon.send(b"something") == SUCCESS
+        daemon.signal(number)
+        stops(daemon, number)
+        assert daemon.only_file() == b"something"
+
+
+def test_stop_with_idle_connections(tmp_path: Path) -> None:
+    """A connection that has sent nothing does not hold up the end; it hears shutting-down."""
+    with Daemon(tmp_path, "--drain=1h") as daemon, daemon.connect() as peer:
+        daemon.send(b"something")  # so the daemon has seen the other connection too
+        daemon.signal(signal.SIGTERM)
+        assert hear(peer).decode().startswith(f"{FAILURE}shutting-down ")
+        peer.close()
+        stops(daemon, signal.SIGTERM)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_drain(tmp_path: Path, number: int) -> None:
+    """Told to stop, it lets an upload in flight finish, and refuses new ones as shutting-down."""
+    data = photo(400_000)
+    with Daemon(tmp_path, "--drain=1h") as daemon, daemon.begin(data[:300_000]) as peer:
+        daemon.signal(number)
+        daemon.wait_for_line("stopping: 1 uploads in flight")
+        assert daemon.send(b"too late").decode().startswith(f"{FAILURE}shutting-down ")
+        assert daemon.running()
+        peer.sendall(data[300_000:])
+        assert finish(peer) == SUCCESS
+        stops(daemon, number)
+        assert daemon.only_file() == data
+
+
+@pytest.mark.parametrize("size", [300_000, 3_000_000])
+def test_drain_ends(tmp_path: Path, size: int) -> None:
+    """When the drain time is over, the rest hears shutting-down, and nothing of it is kept."""
+    with contextlib.ExitStack() as peers:
+        daemon = peers.enter_context(Daemon(tmp_path, "--drain=200ms"))
+        begun = [peers.enter_context(daemon.begin(photo(size))) for _ in range(3)]
+        daemon.signal(signal.SIGTERM)
+        for peer in begun:
+            assert hear(peer).decode().startswith(f"{FAILURE}shutting-down ")
+            peer.close()
+        stops(daemon, signal.SIGTERM)
+        assert daemon.files() == []
+
+
+def test_killed(tmp_path: Path) -> None:
+    """A daemon that is killed leaves no partial file in sight, and the next start sweeps up."""
+    with Daemon(tmp_path) as daemon:
+        assert daemon.send(b"kept") == SUCCESS
+        with daemon.begin(bytes(300_000)):
+            assert daemon.stop(signal.SIGKILL) == -signal.SIGKILL
+        assert len(daemon.unfinished()) == 1
+        assert daemon.only_file() == b"kept"
+    with Daemon(tmp_path) as daemon:
+        assert daemon.unfinished() == []
+        assert daemon.only_file() == b"kept"
+
+
+def test_two_daemons_on_one_directory(tmp_path: Path) -> None:
+    """A daemon that starts on the directory of another leaves the other's uploads alone."""
+    (tmp_path / "other").mkdir()
+    data = photo(300_000)
+    with Daemon(tmp_path) as daemon, daemon.begin(data) as peer:
+        with Daemon(tmp_path / "other", f"--directory={daemon.directory}") as other:
+            assert other.send(b"something") == SUCCESS
+            assert len(daemon.unfinished()) == 1
+        assert finish(peer) == SUCCESS
+        assert Counter(file.read_bytes() for file in daemon.files()) == {data: 1, b"something": 1}
+
+
+def test_listeners_drain_together(tmp_path: Path) -> None:
+    """Told to stop, it lets the uploads of every listener finish, and then refuses them all."""
+    with Configured(tmp_path, TWO_LISTENERS) as daemon:
+        with contextlib.ExitStack() as peers:
+            begun = []
+            for family, address in daemon.addresses:
+                begun.append(peers.enter_context(connect(family, address)))
+                begun[-1].sendall(b"begun")
+                with connect(family, address) as other:
+                    finish_with(other, b"so the daemon has seen the one before")
+            daemon.signal(signal.SIGTERM)
+            daemon.wait_for_line("stopping: 2 uploads in flight")
+            for peer in begun:
+                assert hear(peer).decode().startswith(f"{FAILURE}shutting-down ")
+        assert daemon.wait_for_end() == -signal.SIGTERM

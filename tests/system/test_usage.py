@@ -1,0 +1,185 @@
+"""
+``twistd upload``: its help, and options that make no sense.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.support.daemon import run_twistd
+from tests.support.twistd import ASCII, assert_one_line, refusal_to_start
+from twisted_upload.daemon.tap import Options
+
+NONSENSE: dict[str, list[str]] = {
+    "port": ["http", "-1", "65536", "", "६"],
+    "interface": ["localhost", "300.1.1.1", "[::1]"],
+    "listen": [
+        "6666",
+        "",
+        "tcp",
+        "tcp:http",
+        "tcp:0:nonsense=1",
+        "tls:0:interface=127.0.0.1",
+        "tls:0:key=no/such.pem:cert=no/such.pem",
+        "ssl:0:interface=127.0.0.1",
+        "haproxy:tcp:0",
+        "unix:",
+        "systemd:domain=INET:index=0",  # there is none
+        "carrier-pigeon:0",
+    ],
+    "directory": [""],
+    "suffix": ["jpg", ".", "../x", ".a/b", ".jpg\n"],
+    "mode": ["rw", "999", "-1", "01000", "0240"],
+    "reserve": ["some", "-1", "101%"],
+    "answer": ["", "a\nb", "上传失败: empty", "x" * 1025, "\x1b[2J"],
+    "max-size": ["big", "-1", "1X", "nan"],
+    "idle-timeout": ["soon", "-1s", "inf", "9999999h"],
+    "finish-after-idle": ["soon", "-1", "60s"],
+    "min-rate": ["slow", "-1", "500/s"],
+    "max-connections": ["0", "-1", "many", "", "10000000"],
+    "max-per-address": ["-1", "few", "", "1.5"],
+    "allow": ["example.org", "192.0.2.7/24", "192.0.2.0/33", "", "fe80::1%lo"],
+    "deny": ["localhost", "2001:db8::7/32", "192.0.2", ""],
+    "proxy-from": ["127.0.0.1", "balancer", "127.0.0.1/8", ""],
+    "drain": ["soon", "-1", ""],
+    "on-upload": ["'", "bin/program", "'' x"],
+    "on-upload-jobs": ["0", "many", "65"],
+    "on-upload-timeout": ["soon", "-1"],
+    "on-upload-attempts": ["0", "many", "1001"],
+    "disk-threads": ["0", "many", "257"],
+    "workers": ["0", "many", "257"],
+    "metrics": ["nonsense", "65536", "-1", "६", "tls:9464", "tcp:", "tcp:x", "tcp6:-1", "unix:"],
+    "metrics-host": ["", "a b", "http://a", "a:80", "a..b", "é.example", "a" * 254],
+    "config": ["missing.toml", ""],
+    "log-format": ["xml", ""],
+    "journal": [""],
+    "journal-size": ["big", "-1"],
+    "journal-keep": ["many", "-1", "1001"],
+}
+
+
+def takes_value(option: str) -> bool:
+    return option.endswith("=")
+
+
+def wrong_values(option: str) -> list[str]:
+    name = option.rstrip("=")
+    if not takes_value(option):
+        return [f"--{name}=yes"]
+    assert name in NONSENSE, f"say in NONSENSE what is nonsense for --{name}"
+    return [f"--{name}={value}" for value in NONSENSE[name]]
+
+
+@pytest.mark.parametrize("option", [*filter(takes_value, Options().longOpt), "receipts"])
+def test_nonsense(tmp_path: Path, option: str) -> None:
+    """A wrong value of any option is refused in one line that names it, with status 2."""
+    wrong = wrong_values(option)
+    if option != "listen=":  # of the others one value will do here; see the next test
+        wrong = wrong[:1]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        results = list(pool.map(lambda value: refusal_to_start(tmp_path, value), wrong))
+    bad = []
+    for value, result in zip(wrong, results, strict=True):
+        try:
+            assert_one_line(result, f"--{option.rstrip('=')}", 2)
+        except AssertionError as error:
+            bad.append(f"{value!r}: {error}")
+    assert not bad, "\n\n".join(bad)
+
+
+@pytest.mark.parametrize("option", [option for option in Options().longOpt if option != "listen="])
+def test_more_nonsense(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """All that can be nonsense is refused so; here without a process for each."""
+    for wrong in wrong_values(option):
+        with pytest.raises(SystemExit) as ended:
+            Options().parseOptions([wrong])
+        out, err = capsys.readouterr()
+        code = ended.value.code
+        assert isinstance(code, int)
+        result = subprocess.CompletedProcess(wrong, code, out, err)
+        assert_one_line(result, f"--{option.rstrip('=')}", 2)
+
+
+@pytest.mark.parametrize(
+    ("argument", "names"),
+    [
+        ("--nonsense", "--nonsense"),
+        ("--nonsense=1", "--nonsense"),
+        ("--max-sise=1", "--max-sise: there is no such option; the nearest is --max-size"),
+        ("nonsense", "nonsense"),
+        ("--port", "--port"),
+    ],
+)
+def test_unknown_argument(tmp_path: Path, argument: str, names: str) -> None:
+    """What is not an option, and an option without its value, are refused in one line."""
+    assert_one_line(refusal_to_start(tmp_path, argument), names, 2)
+
+
+@pytest.mark.parametrize("kind", ["ssl", "haproxy"])
+def test_endpoints_without_half_close(tmp_path: Path, kind: str) -> None:
+    """An endpoint on which a half-close cannot arrive is refused, and the line says why."""
+    result = refusal_to_start(tmp_path, f"--listen={kind}:0")
+    assert_one_line(result, "half-close", 2)
+    assert f"{kind}:" in result.stderr
+
+
+def test_help(tmp_path: Path) -> None:
+    """--help lists every option with its default, and says in which units values are."""
+    result = run_twistd(tmp_path, "upload", "--help")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "   only" not in result.stdout
+    text = re.sub(r"\s+", " ", result.stdout)
+    described = dict(re.findall(r"--([a-z-]+)=? (.*?)(?= --[a-z-]+=? [A-Z]|\Z)", text))
+    without_default = {
+        "listen",
+        "allow",
+        "deny",
+        "proxy-from",
+        "metrics-host",
+        "config",
+        "journal",
+        "help",
+        "version",
+    }
+    for option in Options().longOpt:
+        name = option.rstrip("=")
+        assert described[name], name
+        if takes_value(option) and name not in without_default:
+            assert "[default: " in described[name], name
+    assert "Bytes" in described["max-size"]
+    for name in ("idle-timeout", "finish-after-idle", "drain"):
+        assert re.search(r"\[default: (\d+(ms|s|m|h)|0)\]", described[name]), name
+    assert "durations are seconds" in text
+    assert "512K" in text
+
+
+def test_help_in_ascii(tmp_path: Path) -> None:
+    """--help works on a terminal that has no Chinese."""
+    result = run_twistd(tmp_path, "upload", "--help", environment=ASCII)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "--answer" in result.stdout
+
+
+def test_interface_without_port(tmp_path: Path) -> None:
+    """--interface goes with --port: where it would mean nothing, it is refused."""
+    result = run_twistd(
+        tmp_path,
+        *("-n", "--pidfile=", "upload", "--listen=tcp:0:interface=127.0.0.1"),
+        "--interface=127.0.0.1",
+    )
+    assert_one_line(result, "--interface", 2)
+
+
+@pytest.mark.parametrize("option", ["--help", "--print-config", "--check"])
+def test_standard_output_is_full(tmp_path: Path, option: str) -> None:
+    """Where standard output takes nothing, that is one line, and status 1."""
+    to_full = ["sh", "-c", 'exec "$@" > /dev/full', "sh"]
+    result = run_twistd(tmp_path, "upload", "--port=0", option, before=to_full)
+    says = "twistd upload: standard output: No space left on device\n"
+    assert (result.returncode, result.stderr) == (1, says)
