@@ -19,8 +19,8 @@ from twisted.logger import capturedLogs, formatEvent
 from twisted.python.failure import Failure
 
 from tests.support.helpers import PATIENCE, reactor, turns, until
+from twisted_upload.disk.testing import ManualDisk
 from twisted_upload.disk.threads import NICENESS, DiskThreads, PoolStopped
-from twisted_upload.testing import ManualDisk
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ import pytest
 
 from tests.support.stores import ARRIVAL, Rig
 from twisted_upload.disk.files import Files
+from twisted_upload.disk.testing import FaultyFiles
 from twisted_upload.disk.timed_files import TimedFiles
-from twisted_upload.testing import FaultyFiles
 
 
 class _FaultyAndTimed(TimedFiles, FaultyFiles):

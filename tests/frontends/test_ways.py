@@ -33,6 +33,7 @@ from tests.support.ways import Way, close, half_close, half_close_and_reset
 from twisted_upload.core.answers import read_answer
 from twisted_upload.core.names import told_suffix
 from twisted_upload.disk.files import Space
+from twisted_upload.disk.testing import FaultyFiles
 from twisted_upload.errors import UploadRefused
 from twisted_upload.frontends.raw.factory import UploadProtocol
 from twisted_upload.frontends.settings import FrontendSettings
@@ -42,7 +43,6 @@ from twisted_upload.net.ports import accept_the_rest, keep_urgent_bytes
 from twisted_upload.net.transport import EagerServer
 from twisted_upload.observability.counters import ProgramCounts
 from twisted_upload.stores.directory.space import Reserve
-from twisted_upload.testing import FaultyFiles
 
 KEPT = "上传成功".encode()
 

@@ -20,11 +20,11 @@ from hypothesis import strategies as st
 from tests.support.helpers import open_descriptors
 from tests.support.hook_markers import failed, hooked_folder, keep, queue_of, waiting
 from tests.support.stores import MILLISECONDS
+from twisted_upload.disk.testing import FaultyFiles
 from twisted_upload.errors import CannotStart
 from twisted_upload.hooks.marker import Marker, MarkerFolders
 from twisted_upload.hooks.spool import FAILED, HOOKS, WAITING, SpoolScan
 from twisted_upload.stores.directory.folder import Folder
-from twisted_upload.testing import FaultyFiles
 
 GOOD = {
     "name": f"{MILLISECONDS}.bin",

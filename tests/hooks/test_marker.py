@@ -24,11 +24,11 @@ from tests.support.hook_markers import (
     waiting,
 )
 from tests.support.stores import MILLISECONDS, contents, leftovers
+from twisted_upload.disk.testing import FaultyFiles
 from twisted_upload.hooks.spool import FAILED, HOOKS, WAITING
 from twisted_upload.stores.directory.commit_batch import keep_alone, keep_together
 from twisted_upload.stores.directory.folder import Folder
 from twisted_upload.stores.directory.partial_file import StoredFile
-from twisted_upload.testing import FaultyFiles
 
 MOMENT = MILLISECONDS, 0
 NAME = f"{MILLISECONDS}.bin"

@@ -17,11 +17,11 @@ import pytest
 from tests.support import ROOT
 from tests.support.hook_markers import failed, hooked_folder, keep, marked, queue_of, waiting
 from tests.support.stores import MILLISECONDS
+from twisted_upload.disk.testing import FaultyFiles
 from twisted_upload.errors import CannotStart
 from twisted_upload.hooks.spool import FAILED, HOOKS, WAITING
 from twisted_upload.stores.directory.commit_batch import keep_alone
 from twisted_upload.stores.directory.folder import Folder
-from twisted_upload.testing import FaultyFiles
 
 MOMENT = MILLISECONDS, 0
 NAME = f"{MILLISECONDS}.bin"

@@ -18,13 +18,13 @@ from zope.interface import implementer
 from tests.support.helpers import open_frontend, reactor
 from tests.support.ways import Way
 from twisted_upload.core.outcome import UploadOutcome
+from twisted_upload.disk.testing import ManualDisk
 from twisted_upload.disk.threads import DiskThreads
 from twisted_upload.errors import CannotStart
 from twisted_upload.frontends.settings import FrontendSettings
 from twisted_upload.observability import journal as module
 from twisted_upload.observability.journal import COMPLAIN, INTERVAL, Journal
 from twisted_upload.observability.journal_files import JournalFiles
-from twisted_upload.testing import ManualDisk
 
 KEPT = UploadOutcome("kept", "", "192.0.2.7:50123", 4096, 0.0123, "1795328130123.bin")
 REFUSED = UploadOutcome("refused", "scanner", "192.0.2.7:50123", 7, 1.0, code="too-large")

@@ -17,6 +17,7 @@ from tests.support.stores import ARRIVAL, Rig
 from tests.support.ways import Way
 from twisted_upload.daemon.service import Storage
 from twisted_upload.disk.files import Space
+from twisted_upload.disk.testing import FaultyFiles
 from twisted_upload.net.tls.failures import FAILURES
 from twisted_upload.observability.counters import Counters, DiskTimes
 from twisted_upload.observability.metrics import (
@@ -36,7 +37,6 @@ from twisted_upload.observability.metrics import (
 )
 from twisted_upload.observability.report import LOOK_PATIENCE, ProcessReporter, Report
 from twisted_upload.stores.directory.space import ROOM_IS_FRESH, Reserve
-from twisted_upload.testing import FaultyFiles
 
 
 class _Disk(FaultyFiles):

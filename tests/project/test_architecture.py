@@ -58,7 +58,7 @@ def test_the_core_meets_no_world(module: str) -> None:
 @pytest.mark.parametrize(
     "module",
     [
-        *("disk.aio", "disk.files", "disk.new_folders", "disk.pipes", "disk.folders"),
+        *("disk.aio", "disk.files", "disk.folders"),
         *("disk.timed_files", "observability.counters", "core.names"),
         *("stores.directory.partial_file", "stores.directory.commit_batch"),
         "stores.directory.folder",

@@ -16,9 +16,9 @@ from zope.interface import implementer
 
 from tests.support.hook_markers import hooked_folder, keep, queue_of
 from tests.support.stores import MILLISECONDS
+from twisted_upload.disk.testing import ManualDisk
 from twisted_upload.hooks.command import HookEnd
 from twisted_upload.hooks.runner import HookRunner
-from twisted_upload.testing import ManualDisk
 
 SUCCESS = HookEnd("exit status 0", succeeded=True, seconds=0.1)
 FAILURE = HookEnd("exit status 3", succeeded=False, seconds=0.1)

@@ -15,13 +15,13 @@ from twisted.internet.task import Clock
 
 from tests.support.helpers import reactor, until
 from twisted_upload.disk.files import Files
+from twisted_upload.disk.testing import FaultyFiles, ManualDisk
 from twisted_upload.disk.threads import DiskThreads, IDisk
 from twisted_upload.hooks.spool import HOOKS
 from twisted_upload.interfaces import Arrival
 from twisted_upload.stores.directory.folder import INCOMING, sweep
 from twisted_upload.stores.directory.name_record import RECORD
 from twisted_upload.stores.directory.store import DirectoryStore
-from twisted_upload.testing import FaultyFiles, ManualDisk
 
 ARRIVAL = Arrival("192.0.2.7:50123")
 

@@ -21,12 +21,12 @@ from twisted.python.failure import Failure
 from tests.support.daemon import SUCCESS, Daemon, run_twistd
 from tests.support.stores import ARRIVAL, MILLISECONDS, Rig
 from twisted_upload.disk.files import Files
+from twisted_upload.disk.testing import FaultyFiles
 from twisted_upload.errors import StoreFailed
 from twisted_upload.stores.directory.commit_batch import keep_alone
 from twisted_upload.stores.directory.folder import INCOMING, Folder, open_folder
 from twisted_upload.stores.directory.health import SELF_TEST_INTERVAL
 from twisted_upload.stores.directory.partial_file import PartialFile
-from twisted_upload.testing import FaultyFiles
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give files to a group")
 needs_acl = pytest.mark.skipif(shutil.which("setfacl") is None, reason="needs setfacl")

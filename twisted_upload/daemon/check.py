@@ -7,14 +7,11 @@ removed, and what dead daemons left is left to the next start.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
 import statistics
 import threading
-import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -32,9 +29,10 @@ from twisted_upload.daemon.certificate_expiry import AHEAD, Certificates
 from twisted_upload.daemon.dry_run import DryRunReactor
 from twisted_upload.daemon.process import raise_limit
 from twisted_upload.daemon.systemd import InheritedSocket
-from twisted_upload.disk.files import Files, Space
+from twisted_upload.disk.files import Space
+from twisted_upload.disk.folders import NewFolders
 from twisted_upload.disk.mounts import MOUNTS, mount_of
-from twisted_upload.disk.new_folders import NewFolders
+from twisted_upload.disk.timed_files import FilesUnderTest
 from twisted_upload.errors import CannotStart
 from twisted_upload.hooks.spool import HOOK_FOLDERS, check_folders
 from twisted_upload.net.endpoints import InheritedEndpoint
@@ -182,7 +180,7 @@ def _look_at_directory(listener: Listener, say: Say) -> None:
 
 def _try_directory(listener: Listener, say: Say) -> None:
     path = listener["directory"]
-    files = _TimedFiles()
+    files = FilesUnderTest()
     folder = open_folder(path, files=files, suffix=str, mode=listener["mode"], tidy=False)
     try:
         say(_file_system(path, folder))
@@ -218,7 +216,7 @@ def _file_system(path: str, folder: Folder) -> str:
     return f"warning: {line}: {mount.doubt}" if mount.doubt else line
 
 
-def _latency(folder: Folder, files: _TimedFiles) -> str:
+def _latency(folder: Folder, files: FilesUnderTest) -> str:
     files.seconds.clear()
     for _ in range(ROUNDS):
         folder_test(files, folder.final, folder.incoming, folder.temporary, folder.mode)
@@ -269,37 +267,3 @@ def _check_programs(configuration: Configuration, say: Say) -> None:
 def _check_descriptors(configuration: Configuration, say: Say) -> None:
     slots = slots_of(configuration)
     say(f"descriptors: {raise_limit()} may be open, enough for {slots.most} connections at a time")
-
-
-class _TimedFiles(Files):
-    """
-    The real system calls, timed.
-
-    :ivar seconds: that each call took, by what it is for.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seconds: defaultdict[str, list[float]] = defaultdict(list)
-
-    @contextlib.contextmanager
-    def _timing(self, call: str) -> Iterator[None]:
-        began = time.perf_counter()
-        yield
-        self.seconds[call].append(time.perf_counter() - began)
-
-    def create(self, directory: int, name: str, mode: int) -> int:
-        with self._timing("create"):
-            return super().create(directory, name, mode)
-
-    def fsync(self, descriptor: int) -> None:
-        with self._timing("fsync"):
-            super().fsync(descriptor)
-
-    def rename(self, source: int, name: str, target: int, new_name: str) -> None:
-        with self._timing("publish"):
-            super().rename(source, name, target, new_name)
-
-    def link(self, source: int, name: str, target: int, new_name: str) -> None:
-        with self._timing("publish"):
-            super().link(source, name, target, new_name)

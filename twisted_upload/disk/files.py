@@ -2,7 +2,7 @@
 The system calls of the write path, in one seam.
 
 `Files` is handed to whoever touches a disk, so that a test can make any single
-call fail (`twisted_upload.testing.FaultyFiles`).  Everything is relative to
+call fail (`twisted_upload.disk.testing.FaultyFiles`).  Everything is relative to
 directory descriptors: a directory that is renamed or replaced under a running
 daemon cannot send a file elsewhere.
 """
@@ -17,15 +17,18 @@ import os
 import select
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from twisted_upload.disk.aio import ParallelSync, sync_one_by_one
 
-__all__ = ["Files", "Space"]
+__all__ = ["PIPE_SIZE", "Files", "NoPipes", "Pipes", "Space"]
 
 SHORTAGE_TIME, SHORTAGE_PAUSE = 2.0, 0.01
 """Seconds for which files wait for descriptors, and seconds between two tries."""
+
+PIPE_SIZE = 1024 * 1024
+"""Bytes that a pipe holds, where the system allows it."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -309,3 +312,49 @@ class Files:
             room.f_favail,
             room.f_files,
         )
+
+
+class NoPipes(Exception):
+    """There are no descriptors for a pipe."""
+
+
+class Pipes:
+    """
+    Pipes through which bytes go from a socket to a file inside the kernel; used
+    again, each by one thread at a time.
+    """
+
+    def __init__(self) -> None:
+        self._idle: list[tuple[int, int]] = []
+
+    @contextlib.contextmanager
+    def one(self) -> Iterator[tuple[int, int]]:
+        """
+        The reading and the writing end of an empty pipe.
+
+        Leave it empty, or leave with an exception.
+
+        :raises NoPipes: there are no descriptors for one.
+        """
+        try:
+            ends = self._idle.pop()
+        except IndexError:
+            try:
+                ends = os.pipe2(os.O_CLOEXEC)
+            except OSError as error:
+                raise NoPipes(error.strerror) from error
+            with contextlib.suppress(OSError):  # an unprivileged user has had his share
+                fcntl.fcntl(ends[1], fcntl.F_SETPIPE_SZ, PIPE_SIZE)
+        try:
+            yield ends
+        except BaseException:
+            os.close(ends[0])
+            os.close(ends[1])
+            raise
+        self._idle.append(ends)
+
+    def close(self) -> None:
+        """Close those that nobody uses."""
+        while self._idle:
+            for end in self._idle.pop():
+                os.close(end)

@@ -1,6 +1,6 @@
 """
-Folders of ours inside a drop folder: hidden, on the same file system, mode 0700,
-and made by us.
+The drop folder as a start creates it (`NewFolders`), and folders of ours inside it
+(`open_private`): hidden, on the same file system, mode 0700, and made by us.
 
 What somebody else made under such a name is not used: in a directory in which
 anybody may create files, he would decide what is published, and for what a
@@ -15,14 +15,76 @@ import errno
 import os
 import secrets
 import stat
+from collections.abc import Sequence
 
 from twisted_upload.disk.files import Files
 
-__all__ = ["open_private"]
+__all__ = ["NewFolders", "open_private"]
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _DEFAULT_ACL = "system.posix_acl_default"
 _NO_ACL = (errno.ENODATA, errno.EOPNOTSUPP)
+_NEW_FOLDER_MODE = 0o750
+
+
+class NewFolders:
+    """
+    Folders of a drop folder that are not there yet: a start makes them, and takes
+    them away again if it fails.
+
+    :param path: of the drop folder.
+    :param inside: names of folders of ours that are in it, or in each other, the
+        outermost first.
+    """
+
+    def __init__(self, path: str, inside: Sequence[str] = ()) -> None:
+        self._drop_folder = os.path.abspath(path)
+        missing = []
+        folder = self._drop_folder
+        while not os.path.lexists(folder):
+            missing.append(folder)
+            folder = os.path.dirname(folder)
+        self._above = missing[::-1]
+        ours = [os.path.join(self._drop_folder, name) for name in inside]
+        self._inside = [folder for folder in ours if not os.path.lexists(folder)]
+
+    def make(self, files: Files) -> None:
+        """
+        Create the drop folder and its parents, each durable in the one above it.
+
+        :raises OSError: one cannot be created.
+        """
+        for folder in self._above:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(folder)
+                # The group of a setgid folder is passed on; not everybody may do that.
+                inherited = os.stat(folder).st_mode & stat.S_ISGID
+                with contextlib.suppress(PermissionError):
+                    os.chmod(folder, _NEW_FOLDER_MODE | inherited)
+            _sync_path(os.path.dirname(folder), files)
+
+    def remove(self) -> None:
+        """Remove those that are ours, and that nobody has begun to use."""
+        for folder in reversed([*self._above, *self._inside]):
+            with contextlib.suppress(OSError):
+                if os.lstat(folder).st_uid == os.geteuid() and not _is_claimed(folder):
+                    os.rmdir(folder)
+
+
+def _is_claimed(path: str) -> bool:
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        return Files().is_claimed(folder)
+    finally:
+        os.close(folder)
+
+
+def _sync_path(path: str, files: Files) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        files.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def open_private(above: int, name: str, files: Files) -> int:

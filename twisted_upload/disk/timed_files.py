@@ -4,12 +4,14 @@ How long the write path waits for the disk: measured where it waits.
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 
 from twisted_upload.disk.files import Files
 
-__all__ = ["TimedFiles"]
+__all__ = ["FilesUnderTest", "TimedFiles"]
 
 
 class TimedFiles(Files):
@@ -68,3 +70,41 @@ class TimedFiles(Files):
     def _publishing(self, source: int, target: int, began: float) -> None:
         if source != target:  # unlike in a self-test
             self._published(self._now() - began)
+
+
+class FilesUnderTest(Files):
+    """
+    The real system calls, timed while a folder is tested.
+
+    :ivar seconds: that each call took, by what it is for.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seconds: defaultdict[str, list[float]] = defaultdict(list)
+
+    @contextlib.contextmanager
+    def _timing(self, call: str) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        self.seconds[call].append(time.perf_counter() - began)
+
+    def create(self, directory: int, name: str, mode: int) -> int:
+        """See `Files.create`."""
+        with self._timing("create"):
+            return super().create(directory, name, mode)
+
+    def fsync(self, descriptor: int) -> None:
+        """See `Files.fsync`."""
+        with self._timing("fsync"):
+            super().fsync(descriptor)
+
+    def rename(self, source: int, name: str, target: int, new_name: str) -> None:
+        """See `Files.rename`."""
+        with self._timing("publish"):
+            super().rename(source, name, target, new_name)
+
+    def link(self, source: int, name: str, target: int, new_name: str) -> None:
+        """See `Files.link`."""
+        with self._timing("publish"):
+            super().link(source, name, target, new_name)

@@ -32,9 +32,9 @@ from tests.support.helpers import (
 from tests.support.senders import KEPT, flood, refusal_code, send_all_then_read
 from tests.support.stores import Rig, ThreadedRig
 from twisted_upload.core.answers import StoredAnswer, read_answer
+from twisted_upload.disk.testing import FaultyFiles
 from twisted_upload.frontends.raw.factory import FrontendSettings
 from twisted_upload.stores.directory.incoming import MOST_HELD
-from twisted_upload.testing import FaultyFiles
 
 pytestmark = pytest.mark.each_transport
 

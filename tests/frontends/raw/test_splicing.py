@@ -40,13 +40,14 @@ from tests.support.stores import (
 )
 from tests.system.test_shortage import processor_time
 from twisted_upload.disk.files import Files
+from twisted_upload.disk.testing import FaultyFiles, ManualDisk
 from twisted_upload.frontends.admission import ConnectionSlots
 from twisted_upload.frontends.raw.splice import FROM, WAKE_FOR, SocketSplice
 from twisted_upload.interfaces import SpliceResult
 from twisted_upload.stores.directory.folder import Folder, open_folder
 from twisted_upload.stores.directory.incoming import MOST_HELD
 from twisted_upload.stores.directory.partial_file import LITTLE, PartialFile
-from twisted_upload.testing import FaultyFiles, ManualDisk, RecordingProducer
+from twisted_upload.testing import RecordingProducer
 
 LARGE = os.urandom(1 << 20) * 4
 
@@ -185,7 +186,7 @@ def test_no_descriptors_for_a_pipe(
     sender.sendall(bytes(100))
     _wait_for(ours, 100)
     with monkeypatch.context() as patch:
-        patch.setattr("twisted_upload.disk.pipes.os.pipe2", _no_descriptors)
+        patch.setattr("twisted_upload.disk.files.os.pipe2", _no_descriptors)
         assert part.take(ours.fileno(), 100) == SpliceResult(0, dry=True)
     assert part.take(ours.fileno(), 100).size == 100
 

@@ -31,11 +31,11 @@ from twisted.python.failure import Failure
 
 from tests.support.stores import ARRIVAL, MILLISECONDS, contents, disclaim, leftovers, open_store
 from twisted_upload.disk.files import Files
+from twisted_upload.disk.testing import FaultyFiles, ManualDisk
 from twisted_upload.errors import UploadRefused
 from twisted_upload.interfaces import IIncomingUpload, Receipt
 from twisted_upload.stores.directory.health import SELF_TEST_INTERVAL
 from twisted_upload.stores.directory.store import DirectoryStore
-from twisted_upload.testing import FaultyFiles, ManualDisk
 
 CALLS = [call for call in vars(Files) if not call.startswith("_")]
 FAILING = [call for call in CALLS if call != "unlock"]  # which never does

@@ -21,6 +21,7 @@ import pytest
 from tests.support.helpers import open_descriptors
 from tests.support.stores import contents, leftovers
 from twisted_upload.disk.files import Files
+from twisted_upload.disk.testing import FaultyFiles
 from twisted_upload.errors import CannotStart
 from twisted_upload.stores.directory.folder import (
     INCOMING,
@@ -29,7 +30,6 @@ from twisted_upload.stores.directory.folder import (
     same_file_system,
     sweep,
 )
-from twisted_upload.testing import FaultyFiles
 
 LEFTOVER = "upload-0123456789ab-0"
 

@@ -17,12 +17,12 @@ from twisted.internet.defer import Deferred
 
 from tests.support.helpers import open_descriptors
 from tests.support.stores import ARRIVAL, MILLISECONDS, Rig
+from twisted_upload.disk.testing import FaultyFiles
 from twisted_upload.errors import Busy, UploadRefused
 from twisted_upload.interfaces import ICommitsTo, Receipt
 from twisted_upload.stores.directory import store as directory
 from twisted_upload.stores.directory.group_commit import LANES
 from twisted_upload.stores.directory.incoming import SMALL
-from twisted_upload.testing import FaultyFiles
 
 
 @pytest.fixture

@@ -25,6 +25,7 @@ from twisted.python.failure import Failure
 from tests.support.helpers import PATIENCE, open_descriptors, reactor
 from tests.support.stores import MILLISECONDS, contents, leftovers, sweep_from_elsewhere
 from twisted_upload.disk.files import Files
+from twisted_upload.disk.testing import FaultyFiles, ManualDisk
 from twisted_upload.disk.threads import DiskThreads, PoolStopped
 from twisted_upload.stores.directory.commit_batch import CommitBatch, keep_alone, keep_together
 from twisted_upload.stores.directory.folder import Folder, open_folder
@@ -37,7 +38,6 @@ from twisted_upload.stores.directory.group_commit import (
     ReactorYield,
 )
 from twisted_upload.stores.directory.partial_file import PartialFile, StoredFile
-from twisted_upload.testing import FaultyFiles, ManualDisk
 
 
 def _open(path: Path, files: Files) -> Folder:

@@ -8,9 +8,9 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 from twisted.python.failure import Failure
 
+from twisted_upload.disk.testing import ManualDisk
 from twisted_upload.disk.threads import PoolStopped
 from twisted_upload.stores.directory.health import Health
-from twisted_upload.testing import ManualDisk
 
 
 def test_end_of_the_daemon() -> None:

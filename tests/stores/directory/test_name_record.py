@@ -21,10 +21,10 @@ from tests.support.daemon import PATIENCE, SUCCESS, Daemon, hear, run_twistd, un
 from tests.support.stores import ARRIVAL, MILLISECONDS, contents
 from twisted_upload.core.names import BEHIND, SERIALS, UniqueTimestamps
 from twisted_upload.disk.files import Files
+from twisted_upload.disk.testing import FaultyFiles, ManualDisk
 from twisted_upload.errors import CannotStart
 from twisted_upload.stores.directory.name_record import AHEAD, ENTRIES, RECORD, NameRecord
 from twisted_upload.stores.directory.store import DirectoryStore
-from twisted_upload.testing import FaultyFiles, ManualDisk
 
 
 class _Store:

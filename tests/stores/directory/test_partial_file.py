@@ -20,11 +20,11 @@ from hypothesis import strategies as st
 
 from tests.support.helpers import open_descriptors, reset
 from tests.support.stores import MILLISECONDS, contents, leftovers, sweep_from_elsewhere
+from twisted_upload.disk.testing import FaultyFiles
 from twisted_upload.interfaces import SpliceResult
 from twisted_upload.stores.directory.commit_batch import keep_alone
 from twisted_upload.stores.directory.folder import Folder, open_folder
 from twisted_upload.stores.directory.partial_file import PartialFile, StoredFile
-from twisted_upload.testing import FaultyFiles
 
 MOMENT = MILLISECONDS, 0
 

@@ -19,6 +19,7 @@ from twisted.logger import capturedLogs, formatEvent
 from tests.support.daemon import SUCCESS, Daemon, ext4, hear, on_a_file_system, until
 from tests.support.stores import ARRIVAL, Rig
 from twisted_upload.disk.files import Space
+from twisted_upload.disk.testing import FaultyFiles, ManualDisk
 from twisted_upload.errors import NoSpace, UploadRefused
 from twisted_upload.interfaces import IIncomingUpload, Receipt
 from twisted_upload.stores.directory.incoming import MOST_HELD, SMALL
@@ -30,7 +31,6 @@ from twisted_upload.stores.directory.space import (
     Reserve,
     SpaceBudget,
 )
-from twisted_upload.testing import FaultyFiles, ManualDisk
 
 MIB = 1024 * 1024
 RESERVE = 100 * MIB

@@ -49,6 +49,7 @@ from tests.support.stores import (
     open_store,
 )
 from twisted_upload.disk.files import Space
+from twisted_upload.disk.testing import FaultyFiles, ManualDisk
 from twisted_upload.errors import Busy, CannotStart, NoSpace, StoreFailed, UploadRefused
 from twisted_upload.interfaces import IIncomingUpload, Receipt
 from twisted_upload.stores.directory.folder import INCOMING
@@ -56,7 +57,7 @@ from twisted_upload.stores.directory.health import SELF_TEST_INTERVAL
 from twisted_upload.stores.directory.incoming import CRUMB, MOST_HELD, SMALL
 from twisted_upload.stores.directory.space import Reserve
 from twisted_upload.stores.directory.store import DirectoryStore
-from twisted_upload.testing import FaultyFiles, ManualDisk, RecordingProducer, StoreContract
+from twisted_upload.testing import RecordingProducer, StoreContract
 
 
 class TestContract(StoreContract):

@@ -30,10 +30,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from twisted_upload.disk.aio import sync_one_by_one
-from twisted_upload.disk.files import Files
-from twisted_upload.disk.folders import open_private
-from twisted_upload.disk.new_folders import NewFolders
-from twisted_upload.disk.pipes import Pipes
+from twisted_upload.disk.files import Files, Pipes
+from twisted_upload.disk.folders import NewFolders, open_private
 from twisted_upload.errors import CannotStart
 from twisted_upload.hooks.spool import HOOK_FOLDERS, HOOKS, HookSpool
 

@@ -38,7 +38,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from twisted_upload.core.names import HEAD, file_name
-from twisted_upload.disk.pipes import PIPE_SIZE, NoPipes
+from twisted_upload.disk.files import PIPE_SIZE, NoPipes
 from twisted_upload.hooks.marker import Marker
 from twisted_upload.interfaces import SpliceResult
 from twisted_upload.stores.directory.folder import Folder

@@ -28,7 +28,7 @@ from zope.interface import implementer
 from twisted_upload.core.names import UniqueTimestamps, told_suffix
 from twisted_upload.core.text import format_duration
 from twisted_upload.disk.files import Files, Space
-from twisted_upload.disk.new_folders import NewFolders
+from twisted_upload.disk.folders import NewFolders
 from twisted_upload.disk.threads import IDisk
 from twisted_upload.errors import Busy, CannotStart, UploadRefused
 from twisted_upload.hooks.marker import Marker
