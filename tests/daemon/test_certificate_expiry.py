@@ -160,10 +160,10 @@ def test_warnings(files: Files) -> None:
             lines.append((clock.seconds() / DAY, formatEvent(event)))
 
     globalLogPublisher.addObserver(observe)
-    watch.start()
+    watch.startService()
     while clock.seconds() < 18 * DAY:
         clock.advance(LOOK_INTERVAL)
-    watch.stop()
+    watch.stopService()
     globalLogPublisher.removeObserver(observe)
     assert not clock.getDelayedCalls()
     assert [int(day) for day, _ in lines] == [*range(2, 18)]

@@ -238,9 +238,9 @@ async def test_free_space_is_looked_at_once_a_second(tmp_path: Path) -> None:
 async def test_lag(tmp_path: Path) -> None:
     """What held up the reactor is reported."""
     async with open_reporting(tmp_path) as reporting:
-        reporting.reporter.start()
+        reporting.reporter.startService()
         reporting.rig.clock.advance(1.25)
-        reporting.reporter.stop()
+        reporting.reporter.stopService()
         samples = reporting.report().samples
         assert samples[WORST_LAG.name] == {(): 1.0}
         assert samples[LAG.name][()][-1] == 1.0

@@ -12,13 +12,13 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from twisted.application.service import Service
 from twisted.internet.interfaces import IReactorTime, IStreamServerEndpoint
 
 from twisted_upload.config.configuration import HANDED, Configuration, Listener, Setting
 from twisted_upload.config.facing import limits_of, slots_for
 from twisted_upload.core.names import told_suffix
 from twisted_upload.core.outcome import UploadObserver, log_end, log_end_of_one
-from twisted_upload.daemon.listeners import SideService
 from twisted_upload.daemon.service import Storage
 from twisted_upload.daemon.systemd import InheritedSocket
 from twisted_upload.disk.files import Files
@@ -177,7 +177,7 @@ def status_endpoint(
 
 def status_port(
     configuration: Configuration, endpoint: Endpoint, reporter: Reporter, reactor: Any
-) -> SideService:
+) -> Service:
     """The port itself."""
     from twisted_upload.observability.status_server import StatusPort  # noqa: PLC0415
 

@@ -10,13 +10,11 @@ import errno
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.application.service import Service
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
-from twisted_upload.daemon.listeners import SideService
 from twisted_upload.errors import CannotStart, WrongConfiguration
 from twisted_upload.net.tls.certificates import Identity
 from twisted_upload.net.tls.endpoints import TLSServerEndpoint
@@ -125,7 +123,7 @@ class Certificates:
         yield from identities.values()
 
 
-class CertificateWatch(SideService):
+class CertificateWatch(Service):
     """
     Warns of certificates whose end is near: at the start, and then once a day.
 
@@ -139,20 +137,24 @@ class CertificateWatch(SideService):
         self._said: dict[str, int] = {}
         self._timer: IDelayedCall | None = None
 
-    def start(self) -> None:
+    def startService(self) -> None:
         """Look now, and then every hour."""
+        super().startService()  # type: ignore[no-untyped-call]
+        self._look()
+
+    def stopService(self) -> None:
+        """No more."""
+        super().stopService()  # type: ignore[no-untyped-call]
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look(self) -> None:
         for identity, days, text in self._certificates.told():
             if days < AHEAD and self._said.get(identity.name) != days:
                 self._said[identity.name] = days
                 _log.warn("certificate {name}: {text}", name=identity.name, text=text)
-        self._timer = self._clock.callLater(LOOK_INTERVAL, self.start)
-
-    def stop(self) -> Deferred[Any]:
-        """No more."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        return succeed(None)
+        self._timer = self._clock.callLater(LOOK_INTERVAL, self._look)
 
 
 def _check(identity: Identity, now: float) -> None:

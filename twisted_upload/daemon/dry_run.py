@@ -13,7 +13,7 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.internet.protocol import Factory
 
-from twisted_upload.daemon.listeners import listen
+from twisted_upload.net.ports import listen
 
 __all__ = ["DryRunReactor"]
 

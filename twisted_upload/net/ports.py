@@ -1,5 +1,5 @@
 """
-What a listening port needs beside what Twisted gives it.
+Listening now, and what a listening port needs beside what Twisted gives it.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ import os
 import select
 import socket
 import struct
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet import tcp, unix
 from twisted.internet.defer import Deferred, execute, maybeDeferred
+from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import (
     IDelayedCall,
     IListeningPort,
@@ -24,10 +25,12 @@ from twisted.internet.interfaces import (
     IStreamServerEndpoint,
 )
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from twisted_upload.errors import CannotStart
 from twisted_upload.net.spare_descriptors import SpareDescriptors
-from twisted_upload.net.transport import serve_newcomers
+from twisted_upload.net.transport import read_eagerly, serve_newcomers
 
 __all__ = [
     "AdoptedUnixEndpoint",
@@ -35,6 +38,8 @@ __all__ = [
     "accept_the_rest",
     "close_ours",
     "keep_urgent_bytes",
+    "listen",
+    "listen_eagerly",
     "notice_dead_peers",
     "take_no_more",
     "wait_in_shortage",
@@ -77,6 +82,50 @@ _GONE = {
     *(errno.ENETDOWN, errno.EHOSTDOWN, errno.ENONET, errno.EHOSTUNREACH, errno.ENETUNREACH),
 }
 _SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+
+def listen(
+    name: str,
+    endpoint: IStreamServerEndpoint,
+    factory: IProtocolFactory,
+    spare: SpareDescriptors | None = None,
+) -> IListeningPort:
+    """
+    Listen on an endpoint now.
+
+    :param name: of the endpoint, for people.
+    :param spare: let go when there is no descriptor for a newcomer.
+    :raises CannotStart: it cannot be had.
+    """
+    results: list[Any] = []
+    endpoint.listen(factory).addBoth(results.append)
+    if not results:
+        raise CannotStart(f"{name}: cannot listen: it is not ready at once")
+    (result,) = results
+    if isinstance(result, Failure):
+        error = result.value
+        reason = error.socketError if isinstance(error, CannotListenError) else error
+        text = getattr(reason, "strerror", None) or str(reason)
+        raise CannotStart(f"{name}: cannot listen: {text}") from error
+    port: Any = result
+    if isinstance(port, tcp.Port):  # unix ones are, too
+        notice_dead_peers(port)
+        keep_urgent_bytes(port)
+        wait_in_shortage(port, cast(IReactorTime, port.reactor), spare)
+    return cast(IListeningPort, port)
+
+
+def listen_eagerly(
+    name: str,
+    endpoint: IStreamServerEndpoint,
+    factory: IProtocolFactory,
+    spare: SpareDescriptors,
+) -> IListeningPort:
+    """The same for a front end, whose protocols begin to read by themselves."""
+    port = listen(name, endpoint, factory, spare)
+    if getattr(port, "factory", None) is factory:  # nothing between it and the socket
+        read_eagerly(port)
+    return port
 
 
 def notice_dead_peers(port: IListeningPort) -> None:

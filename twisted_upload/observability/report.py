@@ -7,11 +7,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as TookTooLong
 from twisted.internet.interfaces import IReactorTime
 
-from twisted_upload.daemon.listeners import SideService
 from twisted_upload.daemon.service import Storage
 from twisted_upload.frontends.raw.factory import UploadFactory
 from twisted_upload.net.tls.failures import FAILURES
@@ -68,7 +68,7 @@ Reporter = Callable[[], Deferred[Report]]
 """Gives a report, soon: within a second or two, whatever stands still."""
 
 
-class ProcessReporter(SideService):
+class ProcessReporter(Service):
     """
     Reports on one process.
 
@@ -93,14 +93,15 @@ class ProcessReporter(SideService):
         self._lags = Histogram(LAG.bounds)
         self._lag = ReactorLag(clock, self._lags.observe)
 
-    def start(self) -> None:
+    def startService(self) -> None:
         """Look from now on how late the reactor is."""
+        super().startService()  # type: ignore[no-untyped-call]
         self._lag.start()
 
-    def stop(self) -> Deferred[None]:
+    def stopService(self) -> None:
         """No more."""
+        super().stopService()  # type: ignore[no-untyped-call]
         self._lag.stop()
-        return succeed(None)
 
     def report(self) -> Deferred[Report]:
         """See `Reporter`."""

@@ -18,6 +18,7 @@ from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Any
 
+from twisted.application.service import Service
 from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.interfaces import (
@@ -31,8 +32,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from twisted_upload.daemon.listeners import SideService, listen
 from twisted_upload.net.addresses import listening_name
+from twisted_upload.net.ports import listen
 from twisted_upload.net.timeouts import IdleTimeouts
 from twisted_upload.observability.http_request import BadRequest, Head, Request, is_own_host
 from twisted_upload.observability.prometheus import page
@@ -252,7 +253,7 @@ def wants_open_metrics(accept: str) -> bool:
     return "application/openmetrics-text" in kinds
 
 
-class StatusPort(SideService):
+class StatusPort(Service):
     """
     The port itself.
 
@@ -276,18 +277,24 @@ class StatusPort(SideService):
         self.factory = StatusFactory(reporter, clock, hosts)
         self.port: Any = None
 
-    def bind(self) -> None:
-        """See `SideService.bind`."""
+    def privilegedStartService(self) -> None:
+        """
+        Bind it, if that has not been done.
+
+        :raises CannotStart: it cannot be had.
+        """
         if self.port is None:
             self.port = listen(self._name, self._endpoint, self.factory)
 
-    def start(self) -> None:
+    def startService(self) -> None:
         """Say where it is."""
+        super().startService()  # type: ignore[no-untyped-call]
         assert self.port is not None
         _log.info("metrics and health on {where}", where=listening_name(self.port.getHost()))
 
-    def stop(self) -> Deferred[Any]:
-        """Close it."""
+    def stopService(self) -> Deferred[Any]:
+        """Close it; fires when that is done."""
+        super().stopService()  # type: ignore[no-untyped-call]
         port, self.port = self.port, None
         self.factory.cut_all()
         return succeed(None) if port is None else maybeDeferred(port.stopListening)
