@@ -11,6 +11,7 @@ from tests.support.helpers import OpenFrontend
 from tests.support.ways import in_each_way
 
 
+@pytest.hookimpl(tryfirst=True)  # before the parameters of the fixture ``way`` are taken
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A module marked ``each_transport`` is run with transports of both kinds."""
     marked = metafunc.definition.get_closest_marker("each_transport") is not None

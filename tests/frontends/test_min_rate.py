@@ -1,0 +1,145 @@
+"""
+Senders that are too slow (``--min-rate``).
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.gate import hear
+from tests.support.helpers import (
+    OpenFrontend,
+    TurnByTurn,
+    open_frontend,
+    turns,
+    until,
+)
+from tests.support.senders import KEPT, refusal_code
+from tests.support.ways import Way
+from twisted_upload.frontends.raw.factory import FrontendSettings
+from twisted_upload.net.timeouts import AT_ONCE
+
+pytestmark = pytest.mark.each_transport
+
+
+# -- how slow -----------------------------------------------------------------
+
+
+async def _pass(frontend: OpenFrontend, seconds: int) -> None:
+    for _ in range(seconds):
+        frontend.clock.advance(1)
+        await turns(1)
+
+
+async def test_too_slow() -> None:
+    """Bytes that drip are not enough, however evenly; the answer names the rate."""
+    async with open_frontend(FrontendSettings(min_rate=500, idle_timeout=10)) as frontend:
+        peer = frontend.connect()
+        for number in range(30):
+            peer.sendall(b"x")
+            await frontend.has_come(number + 1)
+            frontend.clock.advance(1)
+        assert not frontend.log.ends
+        peer.sendall(b"x")
+        await frontend.has_come(31)
+        frontend.clock.advance(5)
+        answer = await hear(peer)
+        assert refusal_code(answer) == "timeout"
+        assert "500 bytes a second" in answer.decode()
+        assert frontend.log.kinds == ["refused"]
+
+
+async def test_many_are_too_slow() -> None:
+    """When many are too slow at the same moment, a turn of the reactor is for some of them."""
+    clock = TurnByTurn()
+    chosen = FrontendSettings(min_rate=500, idle_timeout=0, max_per_address=0)
+    async with open_frontend(chosen, clock=clock) as frontend:
+        for _ in range(AT_ONCE + 7):
+            frontend.connect().sendall(b"x")
+        await until(lambda: len(frontend.store.unfinished) == AT_ONCE + 7)
+        for _ in range(7):
+            clock.turn(5)
+        assert frontend.log.kinds == ["refused"] * AT_ONCE
+        clock.turn()
+        assert frontend.log.kinds == ["refused"] * (AT_ONCE + 7)
+
+
+async def test_bytes_buy_time() -> None:
+    """Every 500 bytes buy a second, for as long as they come."""
+    async with open_frontend(FrontendSettings(min_rate=500, idle_timeout=0)) as frontend:
+        peer = frontend.connect()
+        for number in range(20):
+            peer.sendall(b"x" * 2500)
+            await frontend.has_come(2500 * (number + 1))
+            await _pass(frontend, 5)
+        await _pass(frontend, 30)
+        assert not frontend.log.ends
+        await _pass(frontend, 5)
+        assert refusal_code(await hear(peer)) == "timeout"
+
+
+async def test_bytes_of_long_ago_buy_no_time() -> None:
+    """Much that has come at the beginning does not pay for trickling ever after."""
+    async with open_frontend(FrontendSettings(min_rate=500, idle_timeout=0)) as frontend:
+        peer = frontend.connect()
+        peer.sendall(b"x" * 500_000)
+        await frontend.has_come(500_000)
+        for number in range(35):
+            assert not frontend.log.ends
+            peer.sendall(b"x")
+            await frontend.has_come(500_001 + number)
+            await _pass(frontend, 1)
+        await _pass(frontend, 5)
+        assert refusal_code(await hear(peer)) == "timeout"
+
+
+@pytest.mark.parametrize("min_rate", [0, 500])
+async def test_no_min_rate(min_rate: float) -> None:
+    """A rate of 0 is none."""
+    async with open_frontend(FrontendSettings(min_rate=min_rate, idle_timeout=0)) as frontend:
+        peer = frontend.connect()
+        peer.sendall(b"x")
+        await frontend.has_come(1)
+        await _pass(frontend, 300)
+        assert frontend.log.kinds == (["refused"] if min_rate else [])
+
+
+async def test_waiting_for_us_is_not_slow() -> None:
+    """Time during which we have paused the sender does not count."""
+    async with open_frontend(FrontendSettings(min_rate=500, idle_timeout=0)) as frontend:
+        peer = frontend.connect()
+        peer.sendall(b"x" * 5000)
+        await frontend.has_come(5000)
+        (incoming,) = frontend.store.unfinished
+        assert incoming.producer is not None
+        await _pass(frontend, 20)
+        incoming.producer.pauseProducing()
+        incoming.producer.pauseProducing()
+        await _pass(frontend, 500)
+        incoming.producer.resumeProducing()
+        await _pass(frontend, 10)
+        assert not frontend.log.ends
+        await _pass(frontend, 10)
+        assert frontend.log.kinds == ["refused"]
+
+
+async def test_waiting_for_the_store_is_not_slow(way: Way) -> None:
+    """A sender that has half-closed waits for the store as long as that takes."""
+    async with open_frontend(FrontendSettings(min_rate=500)) as frontend:
+        frontend.store.holding = True
+        peer = await way.come(frontend, b"x")
+        await until(lambda: frontend.store._held)
+        await _pass(frontend, 300)
+        frontend.store.release()
+        assert await hear(peer) == KEPT
+
+
+async def test_silence_that_ends_is_not_slow() -> None:
+    """Silence that ends an upload is not called slowness before."""
+    chosen = FrontendSettings(min_rate=500, idle_timeout=0, finish_after_idle=45)
+    async with open_frontend(chosen) as frontend:
+        peer = frontend.connect()
+        peer.sendall(b"x")
+        await frontend.has_come(1)
+        await _pass(frontend, 46)
+        assert await hear(peer) == KEPT

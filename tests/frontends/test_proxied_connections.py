@@ -1,0 +1,294 @@
+"""
+Connections that come through a load balancer: the header that names the sender.
+"""
+
+from __future__ import annotations
+
+import itertools
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.net.test_proxy_protocol import binary, block, line
+from tests.support.gate import counts, hear, rules_of
+from tests.support.helpers import (
+    OpenFrontend,
+    open_frontend,
+    reset,
+    turns,
+    until,
+)
+from tests.support.senders import KEPT, refusal_code
+from tests.support.ways import Way, close, half_close
+from twisted_upload.frontends.admission import ConnectionSlots, TrustedProxies
+from twisted_upload.frontends.gate import HEADER_TIME
+from twisted_upload.frontends.raw.factory import FrontendSettings
+from twisted_upload.net.networks import NetworkSet, parse_network
+
+pytestmark = pytest.mark.each_transport
+
+
+LOOPBACK = TrustedProxies(NetworkSet([parse_network("127.0.0.0/8")]))
+BALANCED = FrontendSettings(trusted_proxies=LOOPBACK)
+
+
+# -- through a load balancer --------------------------------------------------
+
+
+async def _peer_of(frontend: OpenFrontend, way: Way, *pieces: bytes) -> str:
+    assert await way.send(frontend, *pieces) == KEPT
+    peer: str = frontend.log.ends[-1]["peer"]
+    return peer
+
+
+@pytest.mark.parametrize(
+    ("header", "peer"),
+    [
+        (line(), "192.0.2.7:50123"),
+        (binary(), "192.0.2.7:50123"),
+        (line("2001:db8::7", "::1"), "[2001:db8::7]:50123"),
+        (binary("2001:db8::7", "::1"), "[2001:db8::7]:50123"),
+        (binary("::ffff:192.0.2.7", "::1"), "192.0.2.7:50123"),
+        (binary(more=b"\x04\x00\x03abc"), "192.0.2.7:50123"),
+        (b"PROXY UNKNOWN\r\n", "127.0.0.1:*"),
+        (block(0x20, 0), "127.0.0.1:*"),
+        (block(0x21, 0), "127.0.0.1:*"),
+        (block(0x21, 0x31, b"/tmp/\x1b[31m".ljust(216, b"\0")), "127.0.0.1:*"),
+    ],
+)
+async def test_the_real_peer(way: Way, header: bytes, peer: str) -> None:
+    """The sender is who the balancer says; what follows the header is the file."""
+    async with open_frontend(BALANCED) as frontend:
+        each = [header + b"content"], [header, b"content"], [header[:7], header[7:] + b"content"]
+        for pieces in each:
+            found = await _peer_of(frontend, way, *pieces)
+            assert found == peer or (peer.endswith("*") and found.startswith(peer[:-1]))
+        assert frontend.kept == [b"content"] * 3
+
+
+@settings(deadline=None, derandomize=True, max_examples=50)
+@given(
+    header=st.sampled_from([line(), binary(), binary("2001:db8::7", "::1", more=bytes(50))]),
+    content=st.binary(min_size=1, max_size=200),
+    cuts=st.lists(st.integers(1, 250), max_size=4),
+    way=st.sampled_from([*Way, None]),
+)
+async def test_any_chopping(
+    header: bytes, content: bytes, cuts: list[int], way: Way | None
+) -> None:
+    """However header and file are cut on their way, the file and the peer are the same."""
+    everything = header + content
+    ends = [0, *sorted({cut for cut in cuts if cut < len(everything)}), len(everything)]
+    async with open_frontend(BALANCED) as frontend:
+        pieces = [everything[one:two] for one, two in itertools.pairwise(ends)]
+        if way is not None:
+            peer = await way.come(frontend, *pieces)
+        else:
+            peer = frontend.connect()
+            for piece in pieces:
+                peer.sendall(piece)
+                await turns(2)
+            peer.shutdown(socket.SHUT_WR)
+        assert await hear(peer) == KEPT
+        assert frontend.kept == [content]
+        assert frontend.log.ends[0]["peer"].endswith(":50123")
+
+
+@pytest.mark.parametrize("header", [line(), binary(), block(0x20, 0), b"PROXY UNKNOWN\r\n"])
+@pytest.mark.parametrize("half_close", [True, False])
+async def test_header_without_a_file(way: Way, header: bytes, half_close: bool) -> None:
+    """A header alone is an empty upload: nothing is kept, and no line is written."""
+    async with open_frontend(BALANCED) as frontend:
+        if half_close:
+            assert refusal_code(await way.send(frontend, header)) == "empty"
+        else:
+            await way.come(frontend, header, end=close)
+            await until(lambda: frontend.log.others)
+        await frontend.is_quiet()
+        assert frontend.kept == []
+        assert frontend.log.ends == []
+        assert frontend.log.loud() == []
+        assert counts(frontend) == {}
+
+
+@pytest.mark.parametrize("end", [close, reset, half_close])
+async def test_health_check(way: Way, end: Callable[[socket.socket], None]) -> None:
+    """A balancer that connects and goes leaves nothing: no file, no line, no count."""
+    slots = ConnectionSlots(1)
+    async with open_frontend(BALANCED, slots=slots) as frontend:
+        for _ in range(3):
+            peer = await way.come(frontend, end=end)
+            if end is half_close:
+                assert await hear(peer) == b""
+            peer.close()
+            await turns()
+            await frontend.is_quiet()
+            assert slots.taken == 0
+        assert frontend.kept == []
+        assert frontend.log.ends == []
+        assert frontend.log.loud() == []
+        assert counts(frontend) == {}
+
+
+@pytest.mark.parametrize(
+    "trusted_proxies", [TrustedProxies(NetworkSet([])), TrustedProxies(NetworkSet([]), unix=True)]
+)
+async def test_whom_not_to_believe(way: Way, trusted_proxies: TrustedProxies) -> None:
+    """Who is no balancer may not connect, header or not."""
+    async with open_frontend(FrontendSettings(trusted_proxies=trusted_proxies)) as frontend:
+        for data in (line() + b"content", b"content"):
+            assert refusal_code(await way.send(frontend, data)) == "not-allowed"
+        assert frontend.kept == []
+        assert counts(frontend) == {"not-allowed": 2}
+
+
+async def test_balancer_at_a_unix_socket(way: Way, tmp_path: Path) -> None:
+    """A balancer may be at the other end of a unix socket."""
+    believed = TrustedProxies(NetworkSet([]), unix=True)
+    async with open_frontend(FrontendSettings(trusted_proxies=believed)) as frontend:
+        async with frontend.also_at("unix", tmp_path) as connect:
+            assert await way.send(frontend, binary(), b"content", connect=connect) == KEPT
+        assert frontend.log.ends[0]["peer"] == "192.0.2.7:50123"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"content",
+        b"PROXY TCP4 nonsense\r\ncontent",
+        b"PROXY TCP4 192.0.2.7 198.51.100.1 50123",
+        binary()[:20],
+        b"\r\n",
+    ],
+)
+async def test_no_header(way: Way, data: bytes) -> None:
+    """A balancer without a whole header is refused, and nothing of it is kept or written."""
+    async with open_frontend(BALANCED) as frontend:
+        assert refusal_code(await way.send(frontend, data)) == "not-allowed"
+        await frontend.is_quiet()
+        assert frontend.kept == []
+        assert frontend.log.ends == []
+        assert counts(frontend) == {"not-allowed": 1}
+
+
+async def test_header_comes_too_late() -> None:
+    """The header has some seconds to come; its bytes buy no time."""
+    async with open_frontend(BALANCED) as frontend:
+        peer = frontend.connect()
+        peer.sendall(line()[:3])
+        await until(lambda: frontend.factory.protocols)
+        await turns()
+        frontend.clock.advance(HEADER_TIME - 1)
+        peer.sendall(line()[3:9])
+        await turns()
+        assert not counts(frontend)
+        frontend.clock.advance(1)
+        assert refusal_code(await hear(peer)) == "timeout"
+        assert counts(frontend) == {"timeout": 1}
+
+
+async def test_header_in_time() -> None:
+    """When the header has come, its time is over, and the idle time-out begins."""
+    async with open_frontend(BALANCED) as frontend:
+        peer = frontend.connect()
+        peer.sendall(line())
+        await until(lambda: frontend.senders)
+        frontend.clock.advance(59)
+        peer.sendall(b"content")
+        peer.shutdown(socket.SHUT_WR)
+        assert await hear(peer) == KEPT
+
+
+async def test_limits_are_for_the_real_address(way: Way) -> None:
+    """Rules and counts are for the sender, not for its balancer."""
+    chosen = FrontendSettings(
+        trusted_proxies=LOOPBACK, max_per_address=1, rules=rules_of(deny="127.0.0.0/8 192.0.2.66")
+    )
+    slots = ConnectionSlots(3)
+    async with open_frontend(chosen, slots=slots) as frontend:
+        first = frontend.connect()
+        first.sendall(binary())
+        await until(lambda: frontend.senders)
+        assert refusal_code(await way.send(frontend, binary() + b"content")) == "busy"
+        assert (
+            refusal_code(await way.send(frontend, binary("192.0.2.66") + b"content"))
+            == "not-allowed"
+        )
+        assert await way.send(frontend, binary("192.0.2.8") + b"content") == KEPT
+        await until(lambda: slots.taken == 1)
+        first.close()
+        await frontend.is_quiet()
+        assert slots.taken == 0
+        assert len(frontend.factory.gate.admission) == 0
+
+
+async def test_unknown_sender(way: Way) -> None:
+    """A sender that the balancer knows no address of is let in, unless some are allowed only."""
+    async with open_frontend(
+        FrontendSettings(trusted_proxies=LOOPBACK, rules=rules_of("192.0.2.0/24"))
+    ) as frontend:
+        assert refusal_code(await way.send(frontend, b"PROXY UNKNOWN\r\ncontent")) == "not-allowed"
+        assert await way.send(frontend, line() + b"content") == KEPT
+        itself = block(0x20, 0)  # the balancer
+        assert await way.send(frontend, itself + b"content") == KEPT
+
+
+async def test_places_before_the_header(way: Way) -> None:
+    """A connection whose header has not come takes a place too."""
+    async with open_frontend(BALANCED, slots=ConnectionSlots(1)) as frontend:
+        frontend.connect()
+        await until(lambda: frontend.factory.protocols)
+        assert refusal_code(await way.send(frontend, line() + b"content")) == "busy"
+
+
+async def test_a_header_takes_no_place_of_its_own(way: Way) -> None:
+    """The last place is enough for a connection with its header, and is given back."""
+    slots = ConnectionSlots(1)
+    async with open_frontend(BALANCED, slots=slots) as frontend:
+        for _ in range(3):
+            assert await way.send(frontend, line(), b"content") == KEPT
+            await frontend.is_quiet()
+            assert slots.taken == 0
+
+
+async def test_stopping_while_the_header_comes() -> None:
+    """Who waits for all connections to go does not take the header's end for that."""
+    async with open_frontend(BALANCED) as frontend:
+        peer = frontend.connect()
+        await until(lambda: frontend.factory.protocols)
+        begun, gone = frontend.factory.all_begun(), frontend.factory.all_gone()
+        peer.sendall(line() + b"content")
+        await until(lambda: frontend.senders)
+        assert not gone.called
+        peer.shutdown(socket.SHUT_WR)
+        assert await hear(peer) == KEPT
+        assert begun.called
+        await until(lambda: gone.called)
+
+
+async def test_stopping_before_the_header() -> None:
+    """A connection whose header has not come is refused when the daemon stops."""
+    async with open_frontend(BALANCED) as frontend:
+        peer = frontend.connect()
+        await until(lambda: frontend.factory.protocols)
+        frontend.factory.drain()
+        assert refusal_code(await hear(peer)) == "shutting-down"
+
+
+async def test_header_and_largest_size(way: Way) -> None:
+    """The header is no part of the file, and does not count."""
+    async with open_frontend(FrontendSettings(trusted_proxies=LOOPBACK, max_size=7)) as frontend:
+        assert await way.send(frontend, line(), b"content") == KEPT
+        assert refusal_code(await way.send(frontend, line(), b"contents")) == "too-large"
+        assert [event["size"] for event in frontend.log.ends] == [7, 8]
+
+
+async def test_no_header_is_expected(way: Way) -> None:
+    """Without balancers, what looks like a header is a part of the file."""
+    async with open_frontend() as frontend:
+        assert await way.send(frontend, line() + b"content") == KEPT
+        assert frontend.kept == [line() + b"content"]

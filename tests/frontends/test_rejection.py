@@ -1,0 +1,190 @@
+"""
+Connections that the gate rejects: what they hear, and how long they stay.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import os
+import socket
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.logger import globalLogPublisher
+
+from tests.support.gate import counted, counts, hear, rules_of
+from tests.support.helpers import (
+    in_thread,
+    open_descriptors,
+    open_frontend,
+    read_all,
+    reset,
+    turns,
+    until,
+)
+from tests.support.senders import KEPT, refusal_code
+from tests.support.ways import Way, close
+from twisted_upload.frontends.admission import ConnectionSlots
+from twisted_upload.frontends.raw.factory import FrontendSettings
+from twisted_upload.frontends.rejection import LONGEST_STAY, MOST_DISCARDED
+
+pytestmark = pytest.mark.each_transport
+
+
+# -- turned away --------------------------------------------------------------
+
+MOST = ConnectionSlots().most_rejected
+
+NOBODY = FrontendSettings(rules=rules_of(deny="0.0.0.0/0"))
+
+
+async def test_hears_at_once() -> None:
+    """Who may not come in hears it without having said anything."""
+    async with open_frontend(NOBODY) as frontend:
+        peer = frontend.connect()
+        assert refusal_code(await hear(peer)) == "not-allowed"
+        peer.close()
+        await frontend.is_quiet()
+
+
+async def test_hears_after_sending() -> None:
+    """An old sender, which sends all of its file before it reads, hears it too."""
+    async with open_frontend(NOBODY) as frontend:
+        for _ in range(5):
+            assert refusal_code(await frontend.send(*[bytes(65536)] * 8)) == "not-allowed"
+        await frontend.is_quiet()
+
+
+@pytest.mark.parametrize("family", ["IPv4", "unix"])
+async def test_hears_after_a_little(way: Way, tmp_path: Path, family: str) -> None:
+    """
+    The same for a little, which may have come before the connection is accepted: it is
+    read before the connection is closed.  A unix socket would tell.
+    """
+    async with open_frontend() as frontend, frontend.also_at(family, tmp_path) as connect:
+        frontend.factory.drain()
+        for number, size in enumerate([1, 4096, 100_000], 1):
+            peer = await way.come(frontend, bytes(size), connect=connect)
+            await until(partial(counted, frontend, {"shutting-down": number}))
+            await frontend.is_quiet()
+            assert refusal_code(read_all(peer)) == "shutting-down"
+
+
+async def test_stays_for_a_moment() -> None:
+    """Who does not go is made to, after a moment; what it sends buys it no time."""
+    async with open_frontend(NOBODY) as frontend:
+        peer = frontend.connect()
+        await until(lambda: frontend.factory.protocols)
+        frontend.clock.advance(LONGEST_STAY - 0.1)
+        peer.sendall(b"still here")
+        await turns()
+        assert frontend.factory.protocols
+        frontend.clock.advance(0.2)
+        await frontend.is_quiet()
+
+
+async def test_sends_on_and_on() -> None:
+    """Who goes on sending is read for so long and no longer."""
+    async with open_frontend(NOBODY) as frontend:
+        peer = frontend.connect()
+
+        def flood() -> int:
+            sent = 0
+            with contextlib.suppress(ConnectionResetError, BrokenPipeError):
+                while sent < 64 * MOST_DISCARDED:
+                    sent += peer.send(bytes(65536))
+            return sent
+
+        assert await in_thread(flood) < 64 * MOST_DISCARDED
+        await frontend.is_quiet()
+
+
+async def test_many_stay() -> None:
+    """So many may stay; for one more, the one that has been there longest goes at once."""
+    async with open_frontend(NOBODY) as frontend:
+        peers = [frontend.connect() for _ in range(MOST)]
+        await until(lambda: len(frontend.factory.protocols) == MOST)
+        await turns()
+        last = [frontend.connect() for _ in range(10)]
+        await until(lambda: counts(frontend) == {"not-allowed": MOST + 10})
+        assert len(frontend.factory.protocols) == MOST
+        for peer in peers + last:
+            assert refusal_code(await hear(peer)) == "not-allowed"
+        frontend.clock.advance(LONGEST_STAY)
+        await frontend.is_quiet()
+
+
+async def test_gone_before_it_hears() -> None:
+    """Who has gone before it could hear is no trouble."""
+    async with open_frontend(NOBODY) as frontend:
+        for _ in range(20):
+            reset(frontend.connect())
+        await until(lambda: counts(frontend) == {"not-allowed": 20})
+        await frontend.is_quiet()
+
+
+@pytest.mark.parametrize("end", [close, reset])
+async def test_does_not_listen(way: Way, end: Callable[[socket.socket], None]) -> None:
+    """Nor is one that has sent something, and does not wait for what it would hear."""
+    async with open_frontend(NOBODY) as frontend:
+        for _ in range(3):
+            await way.come(frontend, b"content", end=end)
+        await until(lambda: counts(frontend) == {"not-allowed": 3})
+        await frontend.is_quiet()
+
+
+async def test_nothing_is_taken(way: Way) -> None:
+    """A sender that is turned away takes nothing from the store and no line from the log."""
+    events: list[dict[str, Any]] = []
+    observer: Any = events.append
+    async with open_frontend(NOBODY) as frontend:
+        globalLogPublisher.addObserver(observer)
+        try:
+            for _ in range(10):
+                await way.send(frontend, b"content")
+        finally:
+            globalLogPublisher.removeObserver(observer)
+        assert events == []
+        assert frontend.store.unfinished == []
+
+
+async def test_while_stopping(way: Way) -> None:
+    """Who comes while the daemon stops hears so, without a line of its own."""
+    async with open_frontend() as frontend:
+        done = frontend.factory.drain()
+        assert done.called
+        assert refusal_code(await way.send(frontend, b"content")) == "shutting-down"
+        assert frontend.log.ends == []
+        assert counts(frontend) == {"shutting-down": 1}
+
+
+@pytest.mark.parametrize("whole", [False, True])
+async def test_descriptors_are_not_taken(tmp_path: Path, whole: bool) -> None:
+    """Descriptors that come over a unix socket are closed, and no line is written of them."""
+    (tmp_path / "passed").write_bytes(b"")
+    passed = os.open(tmp_path / "passed", os.O_RDONLY)
+    events: list[dict[str, Any]] = []
+    observer: Any = events.append
+    async with open_frontend() as frontend:
+        frontend.store.holding = True
+        async with frontend.also_at("unix", tmp_path) as connect:
+            globalLogPublisher.addObserver(observer)
+            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [passed] * 9))]
+            peer = connect()
+            peer.sendmsg([b"content"], rights)
+            os.close(passed)
+            if whole:
+                peer.shutdown(socket.SHUT_WR)
+            await frontend.has_come(7)
+            globalLogPublisher.removeObserver(observer)
+            assert open_descriptors(tmp_path) == []
+            assert events == []
+            if not whole:
+                peer.shutdown(socket.SHUT_WR)
+            frontend.store.release()
+            assert await hear(peer) == KEPT
+        assert frontend.kept == [b"content"]
