@@ -10,12 +10,18 @@ from pathlib import Path
 TESTS = Path(__file__).parents[1] / "tests"
 
 SLOW = {
-    "cli/command": "test_kept test_standard_input test_json test_no_server test_help test_ctrl_c",
     "cli/completion": "test_bash",
+    "cli/failures": "test_no_server",
+    "cli/interrupted": "",
     "cli/interrupts": "test_while_it_starts",
     "cli/log": "test_table test_follow",
+    "cli/output": "test_json",
     "cli/ping": "test_ready",
+    "cli/retries": "",
+    "cli/sending": "test_kept test_standard_input",
     "cli/serve": "test_read_only_folder",
+    "cli/terminal": "test_ctrl_c",
+    "cli/usage": "test_help",
     "config/dump": "",
     "daemon/certificate_expiry": "",
     "daemon/systemd": "test_life[--workers=1]",

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.test_command import PROGRAM, Process, Server, _start, serving
+from tests.support.commands import PROGRAM, Process, Server, serving, start_process
 from tests.support.helpers import in_thread, open_frontend, until
 from tests.support.tls_peers import files
 from twisted_upload.core.answers import SUCCESS, refused_answer
@@ -23,7 +23,7 @@ from twisted_upload.net.tls.certificates import Identity
 
 
 async def ping(*arguments: str, env: dict[str, str] | None = None) -> Process:
-    return await _start([*PROGRAM, "ping", *arguments], env=env).ended
+    return await start_process([*PROGRAM, "ping", *arguments], env=env).ended
 
 
 def unused() -> str:
@@ -114,7 +114,7 @@ async def test_server_that_says_nothing(number: int) -> None:
     """A server that stands still: status 124 in time, or sooner by a signal."""
     async with serving(server := Server()) as port:
         wait = "30s" if number else "300ms"
-        asking = _start([*PROGRAM, "ping", f"127.0.0.1:{port}", "--timeout", wait])
+        asking = start_process([*PROGRAM, "ping", f"127.0.0.1:{port}", "--timeout", wait])
         if number:
             await until(lambda: server.connections)
             asking.kill(number)
@@ -159,7 +159,7 @@ async def test_tls_where_there_is_none() -> None:
         where = "{}:{}".format(*frontend.address)
         asked = await ping(where, "--tls", "--timeout=300ms")
         await frontend.is_quiet()
-        killed = _start([*PROGRAM, "ping", where, "--tls", "--timeout=30s"])
+        killed = start_process([*PROGRAM, "ping", where, "--tls", "--timeout=30s"])
         await frontend.has_come(100)
         killed.kill(signal.SIGKILL)
         await killed.ended
@@ -196,8 +196,8 @@ async def test_output() -> None:
         read, write = os.pipe()
         os.close(read)
         try:
-            failed = await _start([*PROGRAM, "ping", where], fds={1: full}).ended
-            unread = await _start([*PROGRAM, "ping", where], fds={1: write}).ended
+            failed = await start_process([*PROGRAM, "ping", where], fds={1: full}).ended
+            unread = await start_process([*PROGRAM, "ping", where], fds={1: write}).ended
         finally:
             os.close(full)
             os.close(write)

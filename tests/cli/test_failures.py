@@ -1,0 +1,243 @@
+"""
+``twisted-upload`` says what has failed, and with which status.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from pathlib import Path
+
+import pytest
+from twisted.internet.defer import gatherResults
+
+from tests.support.commands import PROGRAM, Server, run, run_, serving, start, start_process
+from tests.support.daemon import unprivileged
+from tests.support.helpers import open_frontend
+from tests.support.tls_peers import identity
+from twisted_upload.core.answers import CODES, SUCCESS, refused_answer
+from twisted_upload.errors import NoSpace
+from twisted_upload.frontends.raw.factory import FrontendSettings
+
+
+async def test_each_refusal(photo: Path) -> None:
+    """Whatever code a server refuses with, it is told with its explanation, and gives status 4."""
+    answers = [refused_answer(refusal("because")) for refusal in CODES.values()]
+    async with serving(Server(*answers)) as port:
+        sent = await run(*[photo] * len(answers), to=port)
+    assert (sent.status, sent.out) == (4, "")
+    assert sent.errors == [f"{photo}: refused: {code}: because" for code in CODES]
+
+
+async def test_refused_by_the_store(photo: Path) -> None:
+    """A file that the store cannot keep is refused, and nothing of it is kept."""
+    async with open_frontend() as frontend:
+        frontend.store.failing = NoSpace()
+        sent = await run(photo, to=frontend)
+        assert frontend.kept == []
+    assert sent.status == 4
+    assert f"{photo}: refused: no-space: " in sent.err
+
+
+async def test_refused_while_sending(large: Path) -> None:
+    """A refusal that comes while the file is still being sent is heard."""
+    async with open_frontend(FrontendSettings(max_size=1000)) as frontend:
+        sent = await run(large, to=frontend)
+    assert sent.status == 4
+    assert "too-large" in sent.err
+
+
+async def test_empty(tmp_path: Path) -> None:
+    """An empty file is refused by a server that keeps none."""
+    (tmp_path / "empty").touch()
+    async with open_frontend() as frontend:
+        sent = await run(tmp_path / "empty", to=frontend)
+    assert sent.status == 4
+    assert "refused: empty: " in sent.err
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (b"", "the server closed the connection without an answer"),
+        (
+            b"\x1b[31m\xff\x00",
+            'the server answered something else than success or failure: "\\x1b[31m�\\x00"\n',
+        ),
+        (
+            b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/html\r\n\r\n<html>",
+            "the server answered something else than success or failure:"
+            ' "HTTP/1.1 400 Bad Request\\r\\nContent-Type: text/html\\r\\n\\r\\n<html>"\n',
+        ),
+        (f"{SUCCESS} 1.jpg {'9' * 4000} {'0' * 64}\n".encode(), "the server answered something"),
+        (f"{SUCCESS} 1.jpg {'9' * 5000} {'0' * 64}\n".encode(), "the server's answer is endless"),
+        (f"{SUCCESS} 1.jpg 7 {'0' * 64}\n".encode(), "100003 bytes were sent, but the receipt"),
+        (f"{SUCCESS} 1.jpg 100003 {'0' * 64}\n".encode(), "the receipt has another SHA-256"),
+        (b"x" * 10_000, "the server's answer is endless"),
+    ],
+)
+async def test_no_clear_answer(photo: Path, answer: bytes, told: str) -> None:
+    """All sent and no answer, garbage, or a wrong receipt: the outcome is unknown, status 6."""
+    async with serving(Server(answer)) as port:
+        sent = await run(photo, to=port)
+    assert (sent.status, sent.out) == (6, "")
+    assert f"{photo}: may or may not be kept: {told}" in sent.err
+    assert "\x1b" not in sent.err
+
+
+async def test_answer_timed_out(photo: Path) -> None:
+    """No answer within --answer-timeout: the outcome is unknown, status 6."""
+    async with serving(Server()) as port:
+        sent = await run(photo, "--answer-timeout", "50ms", to=port)
+    assert sent.status == 6
+    assert "no answer came in 50 ms" in sent.err
+
+
+async def test_stalled(large: Path) -> None:
+    """Nothing gets through for --stall-timeout: status 124."""
+    async with serving(Server(reads=False)) as port:
+        sent = await run(large, "--stall-timeout", "100ms", to=port)
+    assert sent.status == 124
+    assert "not kept: not one byte got through in 100 ms" in sent.err
+
+
+async def test_connection_timed_out(photo: Path) -> None:
+    """No connection within --connect-timeout: status 124."""
+    with socket.socket() as listening, contextlib.ExitStack() as stack:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(0)
+        for _ in range(4):  # fill its queue, so that the kernel answers no more
+            peer = stack.enter_context(socket.socket())
+            peer.setblocking(False)
+            peer.connect_ex(listening.getsockname())
+        port = listening.getsockname()[1]
+        sent = await run(photo, "--connect-timeout", "100ms", to=port)
+    assert sent.status == 124
+    assert "no connection within 100 ms" in sent.err
+
+
+async def test_no_server(photo: Path) -> None:
+    """Nobody listens: status 3, with the reason and where it was."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))  # bound and not listening: nobody else gets it
+        port = unused.getsockname()[1]
+        sent = await run(photo, to=port)
+    assert (sent.status, sent.out) == (3, "")
+    assert sent.errors == [
+        f"{photo}: could not connect to 127.0.0.1:{port}: Connection refused",
+    ]
+
+
+async def test_no_such_server(photo: Path) -> None:
+    """A name that does not exist, or a Unix socket: status 3."""
+    nobody, nothing = await gatherResults(
+        [
+            start_process([*PROGRAM, "--to", "a..b", photo]).ended,
+            start_process([*PROGRAM, "--to", f"unix:{photo}.socket", photo]).ended,
+        ]
+    )
+    assert (nobody.status, nothing.status) == (3, 3)
+    assert "could not connect to a..b: " in nobody.err
+    assert "No such file or directory" in nothing.err
+
+
+@pytest.mark.parametrize("size", [3, 1000, 30_000_000])
+async def test_server_speaks_tls(tmp_path: Path, size: int) -> None:
+    """Whoever sends to a TLS port without --tls is told to try that."""
+    path = tmp_path / "file"
+    path.write_bytes(bytes(size))
+    async with open_frontend(identity=identity()) as frontend:
+        sent = await run(path, to=frontend)
+        assert frontend.kept == []
+    assert sent.status != 0
+    assert sent.err.endswith("; if it speaks TLS here, try --tls\n")
+
+
+async def test_server_says_that_it_speaks_tls(photo: Path, large: Path) -> None:
+    """An alert of TLS leaves no doubt: nothing is kept, status 3."""
+    for path in (photo, large):
+        async with serving(Server(b"\x15\x03\x03\x00\x02\x02\x46")) as port:
+            sent = await run(path, to=port)
+        assert sent.errors == [
+            f"{path}: could not connect to 127.0.0.1:{port}: the server speaks TLS here; try --tls"
+        ]
+        assert sent.status == 3
+
+
+async def test_unknown_ca(photo: Path) -> None:
+    """Whoever does not know a server's CA is told of --cacert."""
+    async with open_frontend(identity=identity()) as frontend:
+        sent = await run("--tls", photo, to=frontend)
+        assert frontend.kept == []
+    assert sent.status == 3
+    assert sent.err.endswith("; if it is the right one, trust it, or its CA, with --cacert FILE\n")
+
+
+async def test_connection_broken(large: Path) -> None:
+    """A connection that breaks in the middle: not kept, status 1."""
+    async with serving(Server(resets=True)) as port:
+        sent = await run(large, to=port)
+    assert (sent.status, sent.out) == (1, "")
+    assert f"{large}: not kept: the connection broke" in sent.err
+
+
+async def test_local_files(tmp_path: Path, photo: Path) -> None:
+    """What cannot be read is told with its reason and without a connection: status 5."""
+    os.chmod(photo, 0)
+    missing, folder, unreadable, closed = await gatherResults(
+        [
+            run_(tmp_path / "missing", to=1),
+            run_(tmp_path, to=1),
+            run_(photo, to=1, before=unprivileged()),
+            run_("-", to=1, before=["sh", "-c", 'exec "$0" "$@" <&-']),
+        ]
+    )
+    assert missing.errors == [f"{tmp_path}/missing: No such file or directory"]
+    assert folder.errors == [f"{tmp_path}: it is a directory"]
+    assert unreadable.errors == [f"{photo}: Permission denied"]
+    assert closed.errors == ["-: standard input is closed"]
+    assert {missing.status, folder.status, unreadable.status, closed.status} == {5}
+
+
+async def test_reading_fails_in_the_middle() -> None:
+    """A file that fails while it is read: status 5, and nothing is kept."""
+    async with open_frontend() as frontend:
+        sent = await run("/proc/self/mem", to=frontend)
+        await frontend.is_quiet()
+        assert frontend.kept == []
+    assert sent.status == 5
+    assert "Input/output error" in sent.err
+
+
+async def test_changed_while_it_was_sent(large: Path) -> None:
+    """A file that changes while it is sent: status 5, and nothing is kept."""
+    async with open_frontend() as frontend:
+        sending = start("--json", large, to=frontend)
+        await frontend.has_come(1)
+        producer = frontend.store.unfinished[0].producer
+        assert producer is not None
+        producer.pauseProducing()
+        os.truncate(large, 1000)
+        producer.resumeProducing()
+        await sending.ended
+        await frontend.is_quiet()
+        assert (frontend.kept, frontend.log.kinds) == ([], ["lost"])
+    (told,) = sending.objects
+    assert (sending.status, told["outcome"], told["code"]) == (5, "failed", "changed")
+    assert sending.errors == [f"{large}: not kept: the file changed while it was sent"]
+
+
+async def test_some_failed(photo: Path, tmp_path: Path) -> None:
+    """Where some are kept and some are not, or for different reasons: status 1."""
+    async with open_frontend() as frontend:
+        some, same = await gatherResults(
+            [
+                run_(photo, tmp_path / "missing", to=frontend),
+                run_(tmp_path / "missing", tmp_path, to=frontend),
+            ]
+        )
+        assert len(frontend.kept) == 1
+    assert (some.status, some.lines) == (1, [f"{photo}: 上传成功"])
+    assert some.errors == [f"{tmp_path}/missing: No such file or directory"]
+    assert same.status == 5

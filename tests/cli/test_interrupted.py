@@ -1,0 +1,124 @@
+"""
+``twisted-upload`` is interrupted while it sends; for what happens while it starts see
+``test_interrupts.py``.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.commands import start, start_process
+from tests.support.helpers import open_frontend, until
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)]
+)
+async def test_killed_in_the_middle(large: Path, number: int, status: int) -> None:
+    """Interrupted, terminated or killed in the middle of a file: nothing of it is kept."""
+    async with open_frontend() as frontend:
+        sending = start(large, to=frontend)
+        await frontend.has_come(1)
+        frontend.store.unfinished[0].producer.pauseProducing()  # type: ignore[union-attr]
+        sending.kill(number)
+        await sending.ended
+        frontend.store.unfinished[0].producer.resumeProducing()  # type: ignore[union-attr]
+        await frontend.is_quiet()
+        assert (frontend.kept, frontend.store.unfinished, frontend.log.kinds) == ([], [], ["lost"])
+    assert (sending.status, sending.out) == (status, "")
+    if number != signal.SIGKILL:
+        assert sending.errors == ["interrupted: nothing kept"]
+
+
+async def test_interrupted_while_standard_input_waits() -> None:
+    """Interrupted while it waits for standard input, it exits at once and nothing is kept."""
+    async with open_frontend() as frontend:
+        sending = start("-", to=frontend)
+        sending.transport.write(b"half")
+        await frontend.has_come(4)
+        sending.kill(signal.SIGINT)
+        await sending.ended
+        await frontend.is_quiet()
+        assert (frontend.kept, frontend.log.kinds) == ([], ["lost"])
+    assert (sending.status, sending.errors) == (130, ["interrupted: nothing kept"])
+
+
+async def test_interrupted_while_the_name_is_looked_up(photo: Path) -> None:
+    """Interrupted while a name server does not answer, it exits at once."""
+    script = (
+        "import socket, sys, threading\n"
+        "def never(*_, **__):\n"
+        "    print('looking', flush=True)\n"
+        "    threading.Event().wait()\n"
+        "socket.getaddrinfo = never\n"
+        "from twisted_upload.cli.main import main\n"
+        "main(sys.argv[1:])\n"
+    )
+    sending = start_process([sys.executable, "-c", script, "--to", "server", photo])
+    await until(lambda: sending.lines == ["looking"])
+    sending.kill(signal.SIGINT)
+    await sending.ended
+    assert (sending.status, sending.errors) == (130, ["interrupted: nothing kept"])
+
+
+async def test_interrupted_before_the_answer(photo: Path) -> None:
+    """Interrupted when only the answer was missing, it says that the file may be kept."""
+    async with open_frontend() as frontend:
+        frontend.store.holding = True
+        sending = start("--json", photo, "missing", photo, to=frontend)
+        await until(lambda: frontend.store._held)
+        sending.kill(signal.SIGINT)
+        await sending.ended
+        frontend.store.release()
+    assert sending.status == 130
+    assert sending.errors == [f"interrupted: may or may not be kept: {photo}"]
+    told = [(told["outcome"], told["code"], told["attempts"]) for told in sending.objects]
+    assert sorted(told) == [
+        ("failed", "cancelled", 0),
+        ("failed", "cancelled", 0),
+        ("unknown", "cancelled", 1),
+    ]
+
+
+async def test_interrupted_after_the_end_of_a_pipe() -> None:
+    """Of a pipe too it is known when all was sent."""
+    async with open_frontend() as frontend:
+        frontend.store.holding = True
+        sending = start("-", to=frontend)
+        sending.transport.write(b"all")
+        sending.transport.closeStdin()
+        await until(lambda: frontend.store._held)
+        sending.kill(signal.SIGINT)
+        await sending.ended
+        frontend.store.release()
+    assert sending.errors == ["interrupted: may or may not be kept: -"]
+
+
+async def test_interrupted_after_some(tmp_path: Path, photo: Path) -> None:
+    """Interrupted after some files, it says how many are kept."""
+    os.mkfifo(tmp_path / "pipe")
+    async with open_frontend() as frontend:
+        sending = start(photo, tmp_path / "pipe", to=frontend)
+        await until(lambda: frontend.kept and frontend.factory.protocols)
+        await until(lambda: sending.out)
+        sending.kill(signal.SIGTERM)
+        await sending.ended
+    assert (sending.status, sending.lines) == (143, [f"{photo}: 上传成功"])
+    assert sending.errors == ["interrupted: 1 of 2 kept"]
+
+
+async def test_a_signal_that_was_ignored_stays_ignored(photo: Path) -> None:
+    """Where SIGINT was ignored from the start, as in the background of a shell, it still is."""
+    async with open_frontend() as frontend:
+        frontend.store.holding = True
+        sending = start(photo, to=frontend, before=["sh", "-c", 'trap "" INT; exec "$0" "$@"'])
+        await until(lambda: frontend.store._held)
+        sending.kill(signal.SIGINT)
+        frontend.store.release()
+        await sending.ended
+    assert (sending.status, sending.lines) == (0, [f"{photo}: 上传成功"])

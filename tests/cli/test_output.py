@@ -1,0 +1,133 @@
+"""
+What ``twisted-upload`` tells where it is no terminal, and what reads it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+from twisted.internet.defer import gatherResults
+
+from tests.support.commands import PROGRAM, Server, content, run, run_, serving, start_process
+from tests.support.helpers import open_frontend
+from twisted_upload.errors import Busy
+from twisted_upload.frontends.raw.factory import FrontendSettings
+
+
+async def test_json(photo: Path, tmp_path: Path) -> None:
+    """With --json, each file is one object, with the fields that are documented."""
+    async with open_frontend(FrontendSettings(receipts=True)) as frontend:
+        sent = await run("--json", photo, tmp_path / "missing", to=frontend)
+    kept, failed = sent.objects
+    assert kept.pop("seconds") >= 0
+    assert kept == {
+        "file": str(photo),
+        "outcome": "kept",
+        "code": None,
+        "name": "1795328130123.bin",
+        "size": 100_003,
+        "sha256": hashlib.sha256(content(photo)).hexdigest(),
+        "attempts": 1,
+        "error": None,
+    }
+    assert failed.keys() == {*kept, "seconds"}
+    assert (failed["outcome"], failed["code"]) == ("failed", "cannot-read")
+    assert failed["error"] == "No such file or directory"
+
+
+async def test_sha256(photo: Path) -> None:
+    """The SHA-256 is told where that is asked for, though the server tells none."""
+    digest = hashlib.sha256(content(photo)).hexdigest()
+    async with open_frontend() as frontend:
+        asked = await run("--sha256", photo, to=frontend)
+        in_json = await run("--sha256", "--json", photo, to=frontend)
+        not_asked = await run("--json", photo, to=frontend)
+    assert asked.out == f"{photo}: 上传成功 {digest}\n"
+    assert in_json.objects[0]["sha256"] == digest
+    assert not_asked.objects[0]["sha256"] is None
+
+
+async def test_json_of_a_refusal_and_of_no_answer(photo: Path) -> None:
+    """In JSON, a refusal has the code of the server, and an unknown outcome is told as such."""
+    async with open_frontend() as frontend, serving(Server(b"")) as port:
+        frontend.store.failing = Busy()
+        refused, unknown = await gatherResults(
+            [run_("--json", "-q", photo, to=frontend), run_("--json", "-q", photo, to=port)]
+        )
+    assert (refused.objects[0]["outcome"], refused.objects[0]["code"]) == ("refused", "busy")
+    assert (unknown.objects[0]["outcome"], unknown.objects[0]["code"]) == ("unknown", "no-answer")
+    assert refused.err == unknown.err == ""
+
+
+async def test_quiet(photo: Path, tmp_path: Path) -> None:
+    """With --quiet, only what fails is told."""
+    async with open_frontend() as frontend:
+        sent = await run("-q", photo, tmp_path / "missing", to=frontend)
+        assert len(frontend.kept) == 1
+    assert sent.out == ""
+    assert sent.errors == [f"{tmp_path}/missing: No such file or directory"]
+
+
+async def test_strange_names(tmp_path: Path) -> None:
+    """Control characters and bytes that are no UTF-8 in a name reach neither terminal nor pipe."""
+    names = ["\x1b[31mred\n", "caf\udce9", "gpj.\u202eexe"]
+    kept, failed = ([tmp_path / f"{name}{number}" for name in names] for number in (1, 2))
+    for path in kept:
+        path.write_text("x")
+    async with open_frontend() as frontend:
+        sent, told = await gatherResults(
+            [run_(*kept, *failed, to=frontend), run_("--json", "-q", *kept, *failed, to=frontend)]
+        )
+    assert sent.status == 1
+    for stream, number in ((sent.out, 1), (sent.err, 2)):
+        assert all(line.isprintable() for line in stream.splitlines())
+        for name in ("\\x1b[31mred\\n", "caf\\xe9", "gpj.\\u202eexe"):
+            assert f"{name}{number}: " in stream
+    assert told.out.isascii()
+    assert [told["file"] for told in told.objects] == [str(path) for path in (*kept, *failed)]
+
+
+async def test_another_encoding(photo: Path) -> None:
+    """Where the locale cannot say 上传成功, it is escaped, and that is no error."""
+    async with open_frontend() as frontend:
+        locale = {"PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"}
+        sent = await run(photo, to=frontend, env=locale)
+    assert (sent.status, sent.err) == (0, "")
+    assert sent.out == f"{photo}: \\u4e0a\\u4f20\\u6210\\u529f\n"
+
+
+async def test_nobody_reads_the_results(photo: Path) -> None:
+    """When the reader of the results has gone, as head does, the files are sent all the same."""
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        async with open_frontend() as frontend:
+            sent = await run(photo, photo, to=frontend, fds={1: write})
+            assert len(frontend.kept) == 2
+    finally:
+        os.close(write)
+    assert (sent.status, sent.err) == (0, "")
+
+
+async def test_results_cannot_be_written(photo: Path) -> None:
+    """When results cannot be written, that is told, and the status is 1."""
+    full = os.open("/dev/full", os.O_WRONLY)
+    try:
+        async with open_frontend() as frontend:
+            sent = await run(photo, to=frontend, fds={1: full})
+            helped = await start_process([*PROGRAM, "--help"], fds={1: full}).ended
+            assert len(frontend.kept) == 1
+    finally:
+        os.close(full)
+    assert sent.errors == helped.errors == ["standard output: No space left on device"]
+    assert (sent.status, helped.status) == (1, 1)
+
+
+async def test_no_output_at_all(photo: Path) -> None:
+    """Without standard output and standard error, files are sent all the same."""
+    async with open_frontend() as frontend:
+        sent = await run(photo, to=frontend, before=["sh", "-c", 'exec "$0" "$@" >&- 2>&-'])
+        assert len(frontend.kept) == 1
+    assert sent.status == 0

@@ -1,0 +1,175 @@
+"""
+``twisted-upload`` sends files: where to, and from where.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import sysconfig
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet import reactor as _reactor
+from twisted.internet.defer import gatherResults
+
+from tests.support.commands import PROGRAM, content, run, run_, start, start_process
+from tests.support.helpers import open_frontend, turns, until
+from twisted_upload.frontends.raw.factory import FrontendSettings
+
+reactor: Any = _reactor
+
+
+async def test_kept(photo: Path) -> None:
+    """A file that is kept arrives byte for byte and is one line; nothing else is printed."""
+    async with open_frontend() as frontend:
+        sent = await run(photo, to=frontend)
+        assert frontend.kept == [content(photo)]
+    assert (sent.status, sent.out, sent.err) == (0, f"{photo}: 上传成功\n", "")
+
+
+async def test_receipt(photo: Path) -> None:
+    """From a server that sends receipts, the line has name, size and SHA-256 too."""
+    async with open_frontend(FrontendSettings(receipts=True)) as frontend:
+        sent = await run(photo, to=frontend)
+    digest = hashlib.sha256(content(photo)).hexdigest()
+    assert sent.out == f"{photo}: 上传成功 1795328130123.bin 100003 {digest}\n"
+
+
+async def test_the_installed_script(photo: Path) -> None:
+    """The command is installed as twisted-upload."""
+    script = shutil.which("twisted-upload", path=sysconfig.get_path("scripts"))
+    assert script is not None
+    async with open_frontend() as frontend:
+        sent = await start_process([script, photo, "--to", "{}:{}".format(*frontend.address)]).ended
+        assert frontend.kept == [content(photo)]
+    assert (sent.status, sent.out) == (0, f"{photo}: 上传成功\n")
+
+
+@pytest.mark.parametrize("where", ["localhost:{}", "127.0.0.1:{}", "tcp:localhost:{}"])
+async def test_where_to(photo: Path, where: str) -> None:
+    """The server may be a name, an address, or an endpoint string; the environment tells it too."""
+    async with open_frontend() as frontend:
+        where = where.format(frontend.address[1])
+        sent, also = await gatherResults(
+            [
+                start_process([*PROGRAM, "--to", where, photo]).ended,
+                start_process([*PROGRAM, photo], env={"TWISTED_UPLOAD_TO": where}).ended,
+            ]
+        )
+        assert len(frontend.kept) == 2
+    assert (sent.status, sent.err, also.status, also.err) == (0, "", 0, "")
+
+
+async def test_option_before_environment(photo: Path) -> None:
+    """What --to says counts more than TWISTED_UPLOAD_TO."""
+    async with open_frontend() as frontend:
+        sent = await run(photo, to=frontend, env={"TWISTED_UPLOAD_TO": "127.0.0.1:1"})
+    assert sent.status == 0
+
+
+async def test_ipv6(photo: Path) -> None:
+    """A server on IPv6 is reached by its literal in brackets."""
+    async with open_frontend() as frontend:
+        try:
+            port = reactor.listenTCP(0, frontend.factory, interface="::1")
+        except OSError as error:
+            pytest.skip(f"no IPv6 here: {error}")
+        try:
+            sent = await start_process(
+                [*PROGRAM, photo, "--to", f"[::1]:{port.getHost().port}"]
+            ).ended
+        finally:
+            await port.stopListening()
+    assert (sent.status, sent.err) == (0, "")
+
+
+async def test_unix_socket(photo: Path, tmp_path: Path) -> None:
+    """A server on a Unix socket is reached by unix:PATH."""
+    async with open_frontend() as frontend:
+        port = reactor.listenUNIX(str(tmp_path / "socket"), frontend.factory)
+        try:
+            sent = await start_process([*PROGRAM, photo, "--to", f"unix:{tmp_path}/socket"]).ended
+        finally:
+            await port.stopListening()
+        assert frontend.kept == [content(photo)]
+    assert (sent.status, sent.err) == (0, "")
+
+
+async def test_another_answer(photo: Path) -> None:
+    """With --answer, a server's own words of success are understood, and shown."""
+    async with open_frontend(FrontendSettings(answer="我很好,谢谢你")) as frontend:
+        understood, not_understood = await gatherResults(
+            [
+                run_(photo, "--answer", "我很好,谢谢你", to=frontend),
+                run_(photo, to=frontend),
+            ]
+        )
+    assert (understood.status, understood.out) == (0, f"{photo}: 我很好,谢谢你\n")
+    assert not_understood.status == 6
+
+
+async def test_standard_input() -> None:
+    """A FILE that is - is standard input, to its end."""
+    async with open_frontend() as frontend:
+        sending = start("-", to=frontend)
+        sending.transport.write(b"first ")
+        await frontend.has_come(6)
+        sending.transport.write(b"second")
+        sending.transport.closeStdin()
+        await sending.ended
+        assert frontend.kept == [b"first second"]
+    assert (sending.status, sending.out, sending.err) == (0, "-: 上传成功\n", "")
+
+
+async def test_standard_input_from_a_file(photo: Path) -> None:
+    """Standard input that is a file is sent from where it stands."""
+    with photo.open("rb", buffering=0) as stdin:
+        stdin.seek(50_000)
+        async with open_frontend() as frontend:
+            sent = await run("-", to=frontend, fds={0: stdin.fileno()})
+            assert frontend.kept == [content(photo)[50_000:]]
+    assert sent.status == 0
+
+
+async def test_named_pipe(tmp_path: Path) -> None:
+    """A named pipe is sent to its end."""
+    os.mkfifo(tmp_path / "pipe")
+    async with open_frontend() as frontend:
+        sending = start(tmp_path / "pipe", to=frontend)
+        await until(lambda: frontend.factory.protocols)
+        writer = await start_process(
+            ["sh", "-c", 'printf hello > "$0"', str(tmp_path / "pipe")]
+        ).ended
+        await sending.ended
+        assert frontend.kept == [b"hello"]
+    assert (writer.status, sending.status) == (0, 0)
+
+
+@pytest.mark.parametrize("jobs", ["1", "4"])
+async def test_many_files(tmp_path: Path, jobs: str) -> None:
+    """Of many files, one or several at a time, each is kept once and has its line."""
+    paths = [tmp_path / f"{number}.txt" for number in range(20)]
+    for path in paths:
+        path.write_text(path.name)
+    async with open_frontend() as frontend:
+        sent = await run(*paths, "--jobs", jobs, to=frontend)
+        assert sorted(frontend.kept) == sorted(path.name.encode() for path in paths)
+    assert sorted(sent.lines) == sorted(f"{path}: 上传成功" for path in paths)
+    assert sent.status == 0
+
+
+async def test_jobs_are_at_the_same_time(tmp_path: Path, photo: Path) -> None:
+    """With -j 3, three files are on their way at the same time, and not four."""
+    async with open_frontend() as frontend:
+        frontend.store.holding = True
+        sending = start(*[photo] * 4, "-j3", to=frontend)
+        await until(lambda: len(frontend.store.unfinished) == 3)
+        await turns()
+        assert len(frontend.factory.protocols) == 3
+        frontend.store.release()
+        await sending.ended
+        assert len(frontend.kept) == 4
+    assert sending.status == 0

@@ -1,0 +1,135 @@
+"""
+``twisted-upload``: its help, lines that make no sense, and what is loaded for what.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.commands import PROGRAM, start_process
+from tests.support.helpers import open_frontend
+from twisted_upload.cli.main import main
+
+
+async def test_help() -> None:
+    """The help names every option, every exit status, and every field of --json."""
+    helped = await start_process([*PROGRAM, "--help"]).ended
+    assert (helped.status, helped.err) == (0, "")
+    for status in (0, 1, 2, 3, 4, 5, 6, 124, 130, 143):
+        assert re.search(rf"\b{status}\b", helped.out.partition("Exit status:")[2])
+    words = (
+        "--to --jobs --retry --retry-unknown --retry-delay --answer --connect-timeout"
+        " --stall-timeout --answer-timeout --sha256 --json --quiet --version TWISTED_UPLOAD_TO"
+        " localhost:6666 file outcome code name size sha256 seconds attempts error"
+    )
+    assert [word for word in words.split() if word not in helped.out] == []
+    assert max(map(len, helped.lines)) <= 90
+
+
+async def test_version() -> None:
+    """--version names the program and its version."""
+    told = await start_process([*PROGRAM, "--version"]).ended
+    assert re.fullmatch(r"twisted-upload \d+\.\d+\S*\n", told.out)
+    assert told.status == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ([], "FILE"),
+        (["-", "-"], "FILE"),
+        (["a", "--to", "server:x"], "--to"),
+        (["a", "--to", "tcp:1"], "--to"),
+        (["a", "--to", "ssl:server:443"], "--to"),
+        (["a", "--to", "tls:server"], "--to"),
+        (["a", "--to", "tls:server:443:nonsense=1"], "--to"),
+        (["a", "--to", "tls:server:443:cacert=/no/such.pem"], "/no/such.pem"),
+        (["a", "--to", "unix:/run/upload.sock", "--tls"], "--tls"),
+        (["a", "--to", "tls:server:443", "--cacert", "ca.pem"], "--cacert"),
+        (["a", "--to", "server", "--cacert", "/no/such.pem"], "--cacert"),
+        (["a", "--to", "\x1b[31m"], "--to"),
+        (["a", "--jobs", "0"], "--jobs"),
+        (["a", "--retry", "-1"], "--retry"),
+        (["a", "--retry-delay", "x"], "--retry-delay"),
+        (["a", "--answer", ""], "--answer"),
+        (["a", "--answer", "上传失败: busy"], "--answer"),
+        (["a", "--connect-timeout", "soon"], "--connect-timeout"),
+        (["a", "--stall-timeout", "-1s"], "--stall-timeout"),
+        (["a", "--answer-timeout", "9" * 400], "--answer-timeout"),
+        (["a", "--nonsense"], "--nonsense"),
+    ],
+)
+def test_wrong_usage(
+    arguments: list[str],
+    named: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """What makes no sense is one line that names the option: status 2."""
+    monkeypatch.delenv("TWISTED_UPLOAD_TO", raising=False)
+    with pytest.raises(SystemExit) as exited:
+        main(arguments)
+    told = capsys.readouterr()
+    assert (exited.value.code, told.out) == (2, "")
+    (line,) = told.err.splitlines()
+    assert line.startswith("twisted-upload: ")
+    assert line.isprintable()
+    assert named in line
+
+
+async def test_wrong_environment() -> None:
+    """A wrong TWISTED_UPLOAD_TO is named as what it is."""
+    told = await start_process([*PROGRAM, "a"], env={"TWISTED_UPLOAD_TO": "server:x"}).ended
+    assert (told.status, told.out) == (2, "")
+    assert told.errors == [
+        "Invalid value for TWISTED_UPLOAD_TO: 'x' is not a port number from 1 to 65535"
+    ]
+
+
+async def test_starts_quickly(photo: Path) -> None:
+    """An upload does not wait for what it has no use for; nor, without a terminal, for rich."""
+    imports = [sys.executable, "-X", "importtime", "-m", "twisted_upload"]
+    async with open_frontend() as frontend:
+        sent = await start_process(
+            [*imports, photo, "--to", "{}:{}".format(*frontend.address)]
+        ).ended
+    assert sent.status == 0
+    imported = {line.rpartition("|")[2].strip() for line in sent.err.splitlines()}
+    assert "twisted.internet.reactor" in imported
+    useless = {
+        *("rich", "importlib.metadata", "twisted.application", "gzip"),
+        *("twisted_upload.cli.log", "twisted_upload.cli.pinging", "twisted_upload.cli.serve"),
+        *(
+            "twisted_upload.config.options",
+            "twisted_upload.core.lifecycle",
+            "twisted_upload.stores.directory.store",
+        ),
+    }
+    assert imported & useless == set()
+
+
+def test_what_sends_cannot_be_loaded(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where the disk does not give what sends files, that is told, and not of the output."""
+
+    class Broken:
+        """A finder of modules without a descriptor for one."""
+
+        @staticmethod
+        def find_spec(name: str, *_: object) -> None:
+            if name == "twisted_upload.cli.transfer":
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.delitem(sys.modules, "twisted_upload.cli.transfer", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Broken, *sys.meta_path])
+    with pytest.raises(SystemExit) as left:
+        main(["a file"])
+    assert left.value.code == 1
+    assert "cannot load what sends files: Too many open files" in capsys.readouterr().err
