@@ -26,7 +26,6 @@ from twisted_upload.frontends.raw.factory import FrontendSettings, UploadFactory
 from twisted_upload.hooks.command import GRACE
 from twisted_upload.interfaces import Arrival
 from twisted_upload.net.networks import NetworkSet
-from twisted_upload.observability.counters import ProgramCounts
 from twisted_upload.stores.directory.store import DirectoryStore
 
 
@@ -48,7 +47,6 @@ class Programs:
     def __init__(self) -> None:
         self.said: list[object] = []
         self.ended: Deferred[None] = Deferred()
-        self.counts = ProgramCounts()
 
     def check(self) -> None:
         self.said.append("check")

@@ -41,7 +41,6 @@ from twisted_upload.hooks.marker import Marker
 from twisted_upload.hooks.spool import HOOKS, WAITING
 from twisted_upload.net.ports import accept_the_rest, keep_urgent_bytes
 from twisted_upload.net.transport import EagerServer
-from twisted_upload.observability.counters import ProgramCounts
 from twisted_upload.stores.directory.space import Reserve
 
 KEPT = "上传成功".encode()
@@ -270,8 +269,6 @@ class _Hooks:
 
     :ivar told: for which markers it should have.
     """
-
-    counts = ProgramCounts()
 
     def __init__(self) -> None:
         self.told: list[Marker] = []

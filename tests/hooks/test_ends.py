@@ -125,7 +125,7 @@ def test_one_of_two_that_are_told(hooks: Hooks) -> None:
     assert hooks.threads.waiting == 1
     hooks.runner.kept(marker)
     assert hooks.threads.waiting == 1
-    assert hooks.runner.counts.running == 1
+    assert hooks.counts.running == 1
 
 
 @pytest.mark.parametrize(
@@ -351,7 +351,7 @@ def test_counts(hooks: Hooks) -> None:
     """What waits, runs, has succeeded, has failed and is set aside is counted."""
 
     def counts() -> dict[str, Any]:
-        samples = hooks.runner.counts.samples("/in")
+        samples = hooks.counts.samples("/in")
         return {
             "waiting": samples[PROGRAMS_WAITING.name]["/in",],
             "running": samples[PROGRAMS_RUNNING.name]["/in",],
@@ -374,7 +374,7 @@ def test_counts(hooks: Hooks) -> None:
     assert counts() == {"waiting": 3, "running": 0, "succeeded": 2, "failed": 5, "aside": 1}
     hooks.pass_time(LOOK_INTERVAL)
     assert counts()["waiting"] == 0
-    *durations, seconds = hooks.runner.counts.samples("/in")[PROGRAM_DURATION.name]["/in",]
+    *durations, seconds = hooks.counts.samples("/in")[PROGRAM_DURATION.name]["/in",]
     assert (sum(durations), round(seconds, 6)) == (7, 0.7)
     (name,) = failed(hooks.path)
     (hooks.path / HOOKS / FAILED / name).unlink()
@@ -388,7 +388,7 @@ def test_what_did_not_run_is_not_counted(hooks: Hooks) -> None:
     hooks.keep()
     (hooks.path / NAME).unlink()
     hooks.threads.work()
-    assert hooks.runner.counts.samples("/in")[PROGRAMS.name] == {
+    assert hooks.counts.samples("/in")[PROGRAMS.name] == {
         ("/in", "succeeded"): 0,
         ("/in", "failed"): 0,
     }
@@ -403,9 +403,9 @@ def test_counted_while_there_is_too_much_to_know(
     for serial in range(20):
         hooks.keep(serial)
     hooks.clock.advance(LOOK_INTERVAL)
-    while hooks.runner.counts.waiting == 0:
+    while hooks.counts.waiting == 0:
         hooks.threads.work(1)
-    assert hooks.runner.counts.waiting >= 15
+    assert hooks.counts.waiting >= 15
     hooks.threads.work()
     assert len(hooks.programs.told) == 20
 
@@ -417,7 +417,7 @@ def test_counts_of_processes(tmp_path: Path) -> None:
         with open_hooks(tmp_path) as hooks:
             hooks.start()
             hooks.pass_time(LOOK_INTERVAL)
-            return hooks.runner.counts.samples("/in")
+            return hooks.counts.samples("/in")
 
     with open_hooks(tmp_path) as other:
         for serial in range(3):

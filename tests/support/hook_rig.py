@@ -19,6 +19,7 @@ from tests.support.stores import MILLISECONDS
 from twisted_upload.disk.testing import ManualDisk
 from twisted_upload.hooks.command import HookEnd
 from twisted_upload.hooks.runner import HookRunner
+from twisted_upload.observability.counters import ProgramCounts
 
 SUCCESS = HookEnd("exit status 0", succeeded=True, seconds=0.1)
 FAILURE = HookEnd("exit status 3", succeeded=False, seconds=0.1)
@@ -75,11 +76,17 @@ class Hooks:
         self.folder = hooked_folder(path)
         self.queue = queue_of(self.folder)
         self.programs = Programs()
+        self.counts = ProgramCounts()
         self.threads = ManualDisk()
         self.clock = Clock()
         more = {"jobs": 2, "attempts": 3, "chance": lambda: 0.5, **more}
         self.runner = HookRunner(
-            self.programs, self.threads, self.clock, lambda: MILLISECONDS / 1000, **more
+            self.programs,
+            self.threads,
+            self.clock,
+            lambda: MILLISECONDS / 1000,
+            self.counts,
+            **more,
         )
         self.logged: list[str] = []
 

@@ -30,7 +30,7 @@ from twisted_upload.frontends.refusal_log import RateLimitedLog, RefusalCounter
 from twisted_upload.frontends.settings import FrontendSettings
 from twisted_upload.net.endpoints import InheritedEndpoint, endpoint_from_string, tcp_endpoint
 from twisted_upload.net.tls.endpoints import TLSServerEndpoint
-from twisted_upload.observability.counters import DiskTimes
+from twisted_upload.observability.counters import DiskTimes, ProgramCounts
 from twisted_upload.observability.report import Reporter
 from twisted_upload.stores.directory.group_commit import LANES, MOST_FILES
 from twisted_upload.stores.directory.space import Reserve
@@ -274,11 +274,13 @@ class StoreBuilder:
         most_held = MOST_HELD_BY_ALL // len(set(ways))
         disks: dict[str, DiskThreads] = {}
         times: dict[str, DiskTimes] = {}
+        programs: dict[str, list[ProgramCounts]] = {}
         self._stores: dict[tuple[Any, ...], DirectoryStore] = {}
         for listener, way in zip(configuration.listeners, ways, strict=True):
             path, suffix, durable, mode, reserve, *_ = way
             if path not in disks:
                 disks[path] = DiskThreads(reactor, configuration["disk-threads"])
+                programs[path] = []
                 if configuration["metrics"]:
                     times[path] = DiskTimes()
             if way not in self._stores:
@@ -292,14 +294,18 @@ class StoreBuilder:
                     mode=mode,
                     reserve=reserve,
                     files=_files(times.get(path)),
-                    hooks=_hooks(listener, reactor),
+                    hooks=_hooks(listener, reactor, programs[path]),
                     most_held=most_held,
                     after_turn=partial(reactor.callLater, 0),
                 )
         self.all = [*self._stores.values()]
         self.storages = [
             Storage(
-                path, disk, [store for store in self.all if store.path == path], times.get(path)
+                path,
+                disk,
+                [store for store in self.all if store.path == path],
+                times.get(path),
+                programs[path],
             )
             for path, disk in disks.items()
         ]
@@ -313,17 +319,25 @@ def _files(times: DiskTimes | None) -> Files:
     return Files() if times is None else TimedFiles(times.fsync.observe, times.publish.observe)
 
 
-def _hooks(listener: Listener, reactor: Any) -> HookRunner | None:
+def _hooks(listener: Listener, reactor: Any, programs: list[ProgramCounts]) -> HookRunner | None:
+    """
+    What starts the program of a store, where there is one.
+
+    :param programs: what it counts is added to them.
+    """
     command, jobs = hook_command(listener), listener["on-upload-jobs"]
     if command is None:
         return None
     from twisted_upload.hooks.runner import HookRunner  # noqa: PLC0415
 
+    counts = ProgramCounts()
+    programs.append(counts)
     return HookRunner(
         command,
         DiskThreads(reactor, jobs + 1, "on-upload"),
         reactor,
         time.time,
+        counts,
         jobs=jobs,
         attempts=listener["on-upload-attempts"],
         chance=random.random,

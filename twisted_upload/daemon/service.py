@@ -22,7 +22,7 @@ from twisted_upload.hooks.command import GRACE
 from twisted_upload.net.ports import accept_no_more, accept_the_rest, take_no_more
 from twisted_upload.net.timeouts import LATE
 from twisted_upload.net.transport import serve_newcomers
-from twisted_upload.observability.counters import DiskTimes
+from twisted_upload.observability.counters import DiskTimes, ProgramCounts
 from twisted_upload.stores.directory.store import DirectoryStore, undone_on_failure
 
 if TYPE_CHECKING:  # a daemon without one does without its module
@@ -73,12 +73,14 @@ class Storage:
     :ivar disk: the threads that wait for it.
     :ivar stores: those that keep files in it, each in its own way.
     :ivar times: how long they wait for it, where that is measured.
+    :ivar programs: what is counted of the programs of each that starts some.
     """
 
     path: str
     disk: DiskThreads
     stores: Sequence[DirectoryStore]
     times: DiskTimes | None = None
+    programs: Sequence[ProgramCounts] = ()
 
 
 class UploadService(ListenerService):

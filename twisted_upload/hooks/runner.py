@@ -29,7 +29,6 @@ from twisted_upload.hooks.command import HookEnd
 from twisted_upload.hooks.log import HookLog, reason
 from twisted_upload.hooks.marker import Marker
 from twisted_upload.hooks.spool import HookSpool, SpoolScan
-from twisted_upload.observability.counters import ProgramCounts
 
 __all__ = [
     "BATCH",
@@ -39,6 +38,7 @@ __all__ = [
     "PAUSES",
     "HookRunner",
     "IHookCommand",
+    "IHookCounts",
     "IHookThreads",
 ]
 
@@ -86,6 +86,23 @@ class IHookThreads(IDisk, Protocol):
         """Take no more jobs; fires when those that were taken are done."""
 
 
+class IHookCounts(Protocol):
+    """
+    What is counted of what a runner has to do, and has done; it keeps it up to date.
+
+    :ivar waiting: files whose programs have not succeeded yet, as last looked at.
+    :ivar set_aside: files that were set aside, the same.
+    :ivar running: programs that run.
+    """
+
+    waiting: int
+    set_aside: int
+    running: int
+
+    def ended(self, seconds: float, *, succeeded: bool) -> None:
+        """Count one that has run."""
+
+
 class _Task:
     """A file, and how often its program has failed since we know of it."""
 
@@ -105,11 +122,11 @@ class HookRunner:
     :param threads: where it is waited for.
     :param clock: calls later.
     :param now: seconds since the epoch.
+    :param counts: of what it has to do, and has done.
     :param jobs: programs that run at a time.
     :param attempts: after so many failures a file is set aside.
     :param chance: from 0 to 1, so that what has failed together does not come
         back together.
-    :ivar counts: of what it has to do, and has done.
     """
 
     def __init__(
@@ -118,6 +135,7 @@ class HookRunner:
         threads: IHookThreads,
         clock: IReactorTime,
         now: Callable[[], float],
+        counts: IHookCounts,
         *,
         jobs: int,
         attempts: int,
@@ -136,7 +154,7 @@ class HookRunner:
         self._resting: list[tuple[float, int, _Task]] = []  # a heap: when, a serial, what
         self._log = HookLog(self._path)
         self._serials = itertools.count()
-        self.counts = ProgramCounts()
+        self._counts = counts
         self._set_aside_told = False
         self._count_due = 0.0
         self._looking = False
@@ -187,7 +205,7 @@ class HookRunner:
             if timer.active():
                 timer.cancel()
         self._timers.clear()
-        self._log.stopping(self.counts.running)
+        self._log.stopping(self._counts.running)
         ending = self._clock.callLater(seconds, self._command.stop)
 
         def stopped(result: object) -> None:
@@ -208,7 +226,7 @@ class HookRunner:
         self._known.discard(task.marker.identity)
 
     def _go_on(self) -> None:
-        while self._ready and self.counts.running < self._jobs and not self._stopping:
+        while self._ready and self._counts.running < self._jobs and not self._stopping:
             self._start(self._ready.popleft())
         if self._more and len(self._ready) < BATCH // 2 and len(self._known) < MOST_KNOWN:
             self._look()
@@ -238,7 +256,7 @@ class HookRunner:
     def _found(self, seen: tuple[SpoolScan, int | None]) -> None:
         found, set_aside = seen
         self._looking = False
-        self.counts.waiting = found.waiting
+        self._counts.waiting = found.waiting
         # Where nothing could be done for those that were read, the next look is soon enough.
         idle = self._reads and not (found.markers or found.gone or found.bad)
         self._more |= found.more and not idle
@@ -247,7 +265,7 @@ class HookRunner:
         if found.error is not None:
             self._log.not_read(found.error)
         if set_aside is not None:
-            self.counts.set_aside = set_aside
+            self._counts.set_aside = set_aside
             if not self._set_aside_told:
                 self._set_aside_told = True
                 self._log.set_aside_before(set_aside)
@@ -262,7 +280,7 @@ class HookRunner:
     # One file
 
     def _start(self, task: _Task) -> None:
-        self.counts.running += 1
+        self._counts.running += 1
         command, marker, attempt = self._command, task.marker, task.failures + 1
 
         def job() -> HookEnd | None:
@@ -287,12 +305,12 @@ class HookRunner:
         self._threads.run(job).addErrback(self._as_end).addCallback(self._ended, task)
 
     def _ended(self, end: HookEnd | None, task: _Task) -> None:
-        self.counts.running -= 1
+        self._counts.running -= 1
         if end is None:
             self._wait_for_others(task)
         else:
             if end.ran:
-                self.counts.ended(end.seconds, succeeded=end.succeeded)
+                self._counts.ended(end.seconds, succeeded=end.succeeded)
             if end.succeeded or self._stopping:
                 self._log.ended(task.marker.name, end)
                 self._forget(task)
@@ -336,7 +354,7 @@ class HookRunner:
         marker, attempts, when = task.marker, task.failures, self._now()
 
         def done(_: object) -> None:
-            self.counts.set_aside += 1
+            self._counts.set_aside += 1
             self._log.set_aside(marker.name, end, attempts)
 
         def cannot(failure: Failure) -> None:

@@ -156,6 +156,8 @@ class ProcessReporter(Service):
         for storage in self._storages:
             if storage.times is not None:
                 yield storage.times.samples(storage.path)
+            for programs in storage.programs:
+                yield programs.samples(storage.path)
         for store in self._stores:
             yield {
                 HEALTHY.name: {(store.path,): int(store.health.well)},
@@ -164,8 +166,6 @@ class ProcessReporter(Service):
             }
             if store.room.space.all_inodes:
                 yield {FREE_INODES.name: {(store.path,): store.room.space.inodes}}
-            if store.programs is not None:
-                yield store.programs.samples(store.path)
         yield {
             LAG.name: {(): self._lags.sample()},
             WORST_LAG.name: {(): self._lag.worst},

@@ -38,7 +38,6 @@ from twisted_upload.interfaces import (
     IIncomingUpload,
     IUploadStore,
 )
-from twisted_upload.observability.counters import ProgramCounts
 from twisted_upload.stores.directory.commit_batch import keep_alone
 from twisted_upload.stores.directory.folder import (
     INCOMING,
@@ -66,13 +65,7 @@ which does nothing, before new ones are refused: 2 KiB each are left of them."""
 
 
 class IHooks(Protocol):
-    """
-    What starts a program for each kept file: `twisted_upload.hooks.runner.HookRunner`.
-
-    :ivar counts: of its programs.
-    """
-
-    counts: ProgramCounts
+    """What starts a program for each kept file: `twisted_upload.hooks.runner.HookRunner`."""
 
     def check(self) -> None:
         """
@@ -235,11 +228,6 @@ class DirectoryStore:
         :return: fires when none runs.
         """
         return succeed(None) if self._hooks is None else self._hooks.stop(seconds)
-
-    @property
-    def programs(self) -> ProgramCounts | None:
-        """What is counted of programs, where there are any."""
-        return None if self._hooks is None else self._hooks.counts
 
     def _hook_queue(self) -> HookSpool | None:
         return None if self._folder is None else self._folder.hooks
