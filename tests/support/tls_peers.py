@@ -12,14 +12,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+import pytest
 import trustme
+from twisted.internet.interfaces import IPushProducer
 
-from tests.support.helpers import PATIENCE
+from tests.support.helpers import PATIENCE, OpenFrontend, in_thread
 from twisted_upload.net.tls.certificates import Identity
 
 T = TypeVar("T")
 
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
+
+both_versions = pytest.mark.parametrize("version", VERSIONS, ids=["1.2", "1.3"])
 
 
 @functools.cache
@@ -114,6 +118,19 @@ class Peer:
     def _flush(self) -> None:
         if self._outgoing.pending:
             self.socket.sendall(self._outgoing.read())
+
+
+async def shaken(frontend: OpenFrontend, version: ssl.TLSVersion = VERSIONS[-1]) -> Peer:
+    """A sender that has come in."""
+    peer = Peer(client_context(version), frontend.connect())
+    return await in_thread(peer.handshake)
+
+
+def the_producer(frontend: OpenFrontend) -> IPushProducer:
+    """Of the one upload that is on its way."""
+    producer = frontend.store.unfinished[0].producer
+    assert producer is not None
+    return producer
 
 
 def finished(peer: socket.socket) -> bool:
