@@ -4,18 +4,17 @@ What a process that serves uploads can say of itself at any moment.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
+from typing import NamedTuple, Protocol
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as TookTooLong
 from twisted.internet.interfaces import IReactorTime
 
-from twisted_upload.daemon.service import Storage
-from twisted_upload.frontends.raw.factory import UploadFactory
+from twisted_upload.disk.files import Space
 from twisted_upload.net.tls.failures import FAILURES
-from twisted_upload.observability.counters import Counters, Histogram
+from twisted_upload.observability.counters import Counters, DiskTimes, Histogram, ProgramCounts
 from twisted_upload.observability.lag import ReactorLag
 from twisted_upload.observability.metrics import (
     CONNECTIONS,
@@ -68,20 +67,119 @@ Reporter = Callable[[], Deferred[Report]]
 """Gives a report, soon: within a second or two, whatever stands still."""
 
 
+class IReportedGate(Protocol):
+    """What is read of the gate of a front end."""
+
+    @property
+    def rejected(self) -> Mapping[str, int]:
+        """Connections that were rejected, by the code that they heard."""
+
+    @property
+    def handshake_failures(self) -> Mapping[str, int]:
+        """Handshakes of TLS that came to nothing, by their kind."""
+
+
+class IReportedFrontend(Protocol):
+    """What is read of a front end."""
+
+    @property
+    def name(self) -> str:
+        """Of its listener."""
+
+    @property
+    def stopping(self) -> bool:
+        """Whether there are to be no more uploads."""
+
+    @property
+    def uploads_in_flight(self) -> int:
+        """How many uploads have begun and have not ended."""
+
+    @property
+    def protocols(self) -> Sized:
+        """Its connections."""
+
+    @property
+    def gate(self) -> IReportedGate:
+        """Where connections are rejected."""
+
+
+class IReportedHealth(Protocol):
+    """What is read of the health of a store."""
+
+    @property
+    def well(self) -> bool:
+        """Whether it can take uploads."""
+
+
+class IReportedRoom(Protocol):
+    """What is read of the free space of a store."""
+
+    @property
+    def space(self) -> Space:
+        """What is free, as last looked at."""
+
+    @property
+    def reserve(self) -> float:
+        """Bytes that are to stay free."""
+
+    @property
+    def trouble(self) -> str | None:
+        """What there is too little of, in one line."""
+
+    def known(self) -> Deferred[None]:
+        """Fires when ``space`` is what is free now, or nearly."""
+
+
+class IReportedStore(Protocol):
+    """What is read of a store."""
+
+    @property
+    def path(self) -> str:
+        """Of its directory."""
+
+    @property
+    def health(self) -> IReportedHealth:
+        """Whether it works."""
+
+    @property
+    def room(self) -> IReportedRoom:
+        """What is free."""
+
+
+class IReportedStorage(Protocol):
+    """What is read of a directory."""
+
+    @property
+    def path(self) -> str:
+        """Where it is."""
+
+    @property
+    def stores(self) -> Sequence[IReportedStore]:
+        """Those that keep files in it, each in its own way."""
+
+    @property
+    def times(self) -> DiskTimes | None:
+        """How long they wait for it, where that is measured."""
+
+    @property
+    def programs(self) -> Sequence[ProgramCounts]:
+        """What is counted of the programs of each that starts some."""
+
+
 class ProcessReporter(Service):
     """
     Reports on one process.
 
-    :param doors: all that there are.
+    :param frontends: all that there are.
     :param storages: all that there are.
-    :param tally: has witnessed all uploads.
+    :param counters: have been told of all uploads.
     :param clock: the reactor.
     """
 
     def __init__(
         self,
-        frontends: Sequence[UploadFactory],
-        storages: Sequence[Storage],
+        frontends: Sequence[IReportedFrontend],
+        storages: Sequence[IReportedStorage],
         counters: Counters,
         clock: IReactorTime,
     ) -> None:
