@@ -12,12 +12,7 @@ import pytest
 from twisted.internet import tcp
 
 from tests.support.gate import counts, hear, let_in, rules_of
-from tests.support.helpers import (
-    OpenFrontend,
-    open_frontend,
-    reset,
-    until,
-)
+from tests.support.helpers import OpenFrontend, open_frontend, reset, until
 from tests.support.senders import KEPT, refusal_code
 from tests.support.ways import Way, half_close
 from twisted_upload.frontends.admission import ConnectionSlots

@@ -7,13 +7,7 @@ from __future__ import annotations
 import pytest
 
 from tests.support.gate import hear
-from tests.support.helpers import (
-    OpenFrontend,
-    TurnByTurn,
-    open_frontend,
-    turns,
-    until,
-)
+from tests.support.helpers import OpenFrontend, TurnByTurn, open_frontend, turns, until
 from tests.support.senders import KEPT, refusal_code
 from tests.support.ways import Way
 from twisted_upload.frontends.raw.factory import FrontendSettings

@@ -15,13 +15,7 @@ from hypothesis import strategies as st
 
 from tests.net.test_proxy_protocol import binary, block, line
 from tests.support.gate import counts, hear, rules_of
-from tests.support.helpers import (
-    OpenFrontend,
-    open_frontend,
-    reset,
-    turns,
-    until,
-)
+from tests.support.helpers import OpenFrontend, open_frontend, reset, turns, until
 from tests.support.senders import KEPT, refusal_code
 from tests.support.ways import Way, close, half_close
 from twisted_upload.frontends.admission import ConnectionSlots, TrustedProxies

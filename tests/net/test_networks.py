@@ -10,13 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from twisted_upload.net.networks import (
-    NetworkSet,
-    Rules,
-    address_group,
-    group_name,
-    parse_network,
-)
+from twisted_upload.net.networks import NetworkSet, Rules, address_group, group_name, parse_network
 
 
 def _rules(allow: str = "", deny: str = "") -> Rules:

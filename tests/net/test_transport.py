@@ -6,174 +6,46 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import pytest
 from twisted.internet import tcp
 from twisted.internet.address import IPv6Address
-from twisted.internet.main import CONNECTION_DONE
-from twisted.internet.protocol import Factory
 
 from tests.support.helpers import (
     PATIENCE,
     OpenFrontend,
     in_thread,
     open_frontend,
-    reactor,
     read_all,
     reset,
     until,
+)
+from tests.support.senders import KEPT
+from tests.support.transports import (
+    RecordedReaders,
+    RecordedTransports,
+    broken,
+    connect_whole,
+    read_until_reset,
 )
 from twisted_upload.core.outcome import UploadOutcome
 from twisted_upload.frontends.raw.factory import UploadProtocol
 from twisted_upload.frontends.raw.whole_upload import WholeUpload
 from twisted_upload.frontends.settings import FrontendSettings
-from twisted_upload.net.acceptor import AT_ONCE, READS, AcceptedConnection
+from twisted_upload.net.acceptor import AT_ONCE, READS
 from twisted_upload.net.ending import ConnectionEnd, ending
-from twisted_upload.net.transport import EagerServer, read_eagerly, serve_newcomers
-
-KEPT = "上传成功".encode()
-
-
-class _Registered:
-    """Whom the reactor was asked to watch."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.readers: list[object] = []
-        add = reactor.addReader
-
-        def spy(reader: Any) -> None:
-            if isinstance(reader, tcp.Server):
-                self.readers.append(reader)
-            add(reader)
-
-        monkeypatch.setattr(reactor, "addReader", spy)
-
-
-class _Made:
-    """Transports that were made."""
-
-    def __init__(self, frontend: OpenFrontend) -> None:
-        self.transports: list[Any] = []
-        make = frontend.port.transport
-
-        def spy(*arguments: Any) -> Any:
-            transport = make(*arguments)
-            self.transports.append(transport)
-            return transport
-
-        frontend.port.transport = spy
-
-
-def _whole(frontend: OpenFrontend, content: bytes = b"hello") -> socket.socket:
-    """A sender whose upload and end are there before it is accepted."""
-    peer = frontend.connect()
-    peer.sendall(content)
-    peer.shutdown(socket.SHUT_WR)
-    return peer
-
-
-# -- what is used of Twisted and of Python beside what they promise -----------
-
-
-async def test_what_twisted_has() -> None:
-    """
-    A port of Twisted takes the class of its connections from ``transport`` and numbers
-    them by ``sessionno``; the reactor calls its ``doRead``; ``_buildAddr`` makes an
-    address of a tuple; ``disconnecting`` tells that it is being closed.  Where this
-    fails, `twisted_upload.net.transport` has to follow a new Twisted.
-    """
-    port = reactor.listenTCP(0, Factory(), 50, "127.0.0.1")
-    assert port.transport is tcp.Server
-    assert "doRead" not in vars(port)
-    assert (port.sessionno, port.disconnecting) == (0, False)
-    assert port.addressFamily == socket.AF_INET
-    assert port.socketType == socket.SOCK_STREAM
-    address = port._buildAddr(("127.0.0.1", 1234))
-    assert (address.host, address.port) == ("127.0.0.1", 1234)
-    arguments = tcp.Server.__init__.__code__.co_varnames[1:7]
-    assert arguments == ("sock", "protocol", "client", "server", "sessionno", "reactor")
-    await port.stopListening()
-
-
-async def test_what_a_transport_has() -> None:
-    """
-    A connection of Twisted has ``socket``, ``protocol`` and ``fileno`` of its own,
-    which are no more when it is lost, and ``connected`` and ``disconnected`` tell
-    whether it is; ``doRead`` returns ``CONNECTION_DONE`` at the end.
-    """
-    async with open_frontend() as frontend:
-        made = _Made(frontend)
-        frontend.connect()
-        await until(lambda: made.transports)
-        (transport,) = made.transports
-        assert {"socket", "protocol", "fileno"} <= vars(transport).keys()
-        assert (transport.connected, transport.disconnected) == (1, 0)
-        calls = "doRead", "startReading", "stopReading", "startWriting", "stopWriting"
-        assert all(hasattr(tcp.Server, it) for it in (*calls, "readConnectionLost"))
-        transport.abortConnection()
-        await frontend.is_quiet()
-        assert not {"socket", "protocol", "fileno"} & vars(transport).keys()
-        assert (transport.connected, transport.disconnected) == (0, 1)
-        assert CONNECTION_DONE is not None
-
-
-async def test_what_a_transport_says_of_itself() -> None:
-    """
-    A connection of Twisted has two strings about itself, ``logstr`` and ``repstr``, made
-    of ``_getLogPrefix``, ``_realPortNumber``, ``hostname`` and ``sessionno``; ours says
-    the same, but keeps none.
-    """
-    async with open_frontend() as frontend:
-        made = _Made(frontend)
-        frontend.connect()
-        await until(lambda: made.transports)
-        (ours,) = made.transports
-        theirs = tcp.Server(
-            ours.socket.dup(), ours.protocol, ours.client, ours.server, ours.sessionno, reactor
-        )
-        theirs.stopReading()
-        assert ours.logPrefix() == theirs.logPrefix()
-        assert ours.logstr == theirs.logstr
-        assert repr(ours) == repr(theirs)
-        assert not {"logstr", "repstr"} & vars(ours).keys()
-        theirs.socket.close()
-        ours.abortConnection()
-        await frontend.is_quiet()
-        assert "#" in repr(ours), "also when it is lost"
-        assert ours.logPrefix()
-
-
-def test_what_a_socket_has() -> None:
-    """``socket._accept`` gives a descriptor and an address, as `socket.accept` is made of."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        with socket.create_connection(listener.getsockname()) as peer:
-            descriptor, address = listener._accept()  # type: ignore[attr-defined]
-            assert address == peer.getsockname()
-        socket.close(descriptor)
-
-
-async def test_where_twisted_looks() -> None:
-    """A TCP port makes eager connections from then on; whatever else is left alone."""
-    port = reactor.listenTCP(0, Factory(), 50, "127.0.0.1")
-    read_eagerly(port)
-    assert isinstance(port.transport, partial)
-    assert port.transport.func is EagerServer
-    assert "doRead" not in vars(port), "its factory does not take whole uploads"
-    read_eagerly(object())
-    await port.stopListening()
-
+from twisted_upload.net.transport import EagerServer
 
 # -- whole when it is accepted ------------------------------------------------
 
 
 async def test_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """An upload that is whole when it is accepted needs no transport; the answer is the same."""
-    registered = _Registered(monkeypatch)
+    registered = RecordedReaders(monkeypatch)
     async with open_frontend() as frontend:
-        made = _Made(frontend)
-        peer = _whole(frontend)
+        made = RecordedTransports(frontend)
+        peer = connect_whole(frontend)
         assert await in_thread(read_all, peer) == KEPT
         assert frontend.kept == [b"hello"]
         await frontend.is_quiet()
@@ -184,11 +56,11 @@ async def test_several_reads() -> None:
     """It may be larger than what is read at a time."""
     size = tcp.Server.bufferSize
     async with open_frontend() as frontend:
-        made = _Made(frontend)
+        made = RecordedTransports(frontend)
         frontend.port.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
         content = bytes(range(256)) * (size // 256)
         for times in range(1, READS):
-            peer = _whole(frontend, content * times)
+            peer = connect_whole(frontend, content * times)
             assert await in_thread(read_all, peer) == KEPT
             assert frontend.kept.pop() == content * times
             frontend.store.files.clear()
@@ -198,9 +70,9 @@ async def test_several_reads() -> None:
 async def test_more_than_small() -> None:
     """What is too large to be read at once gets a transport, and is kept as it came."""
     async with open_frontend() as frontend:
-        made = _Made(frontend)
+        made = RecordedTransports(frontend)
         content = bytes(range(256)) * (tcp.Server.bufferSize // 256) * READS
-        peer = await in_thread(_whole, frontend, content)
+        peer = await in_thread(connect_whole, frontend, content)
         assert await in_thread(read_all, peer) == KEPT
         assert frontend.kept == [content]
         assert len(made.transports) == 1
@@ -241,7 +113,7 @@ async def test_many_in_one_turn() -> None:
     async with open_frontend(FrontendSettings(max_per_address=0)) as frontend:
         frontend.store.holding = True
         for _ in range(AT_ONCE + 10):
-            _whole(frontend)
+            connect_whole(frontend)
         frontend.port.doRead()
         assert len(frontend.factory.protocols) == AT_ONCE
         frontend.port.doRead()
@@ -255,7 +127,7 @@ async def test_a_lot_in_one_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     async with open_frontend(FrontendSettings(max_per_address=0)) as frontend:
         frontend.store.holding = True
         for _ in range(5):
-            _whole(frontend, bytes(1000))
+            connect_whole(frontend, bytes(1000))
         frontend.port.doRead()
         assert len(frontend.factory.protocols) == 3
         frontend.port.doRead()
@@ -266,7 +138,7 @@ async def test_a_lot_in_one_turn(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_closed_port() -> None:
     """A port that is being closed accepts nobody any more."""
     async with open_frontend() as frontend:
-        _whole(frontend)
+        connect_whole(frontend)
         frontend.port.stopReading()
         frontend.port.disconnecting = True
         frontend.port.doRead()
@@ -283,32 +155,21 @@ async def test_one_that_breaks_stops_nobody(
     expected_errors.append("LookupError")
     async with open_frontend() as frontend:
         lets_in = frontend.factory.lets_in
-        answers: list[Callable[[str], str | None]] = [lets_in, _broken]
+        answers: list[Callable[[str], str | None]] = [lets_in, broken]
 
         def one_fails(host: str) -> str | None:
             return answers.pop()(host) if answers else lets_in(host)
 
         monkeypatch.setattr(frontend.factory, "lets_in", one_fails)
-        first, second = _whole(frontend), _whole(frontend)
-        assert await in_thread(_read_what_comes, first) == b""
+        first, second = connect_whole(frontend), connect_whole(frontend)
+        assert await in_thread(read_until_reset, first) == b""
         assert await in_thread(read_all, second) == KEPT
-
-
-def _broken(*_: object, **__: object) -> str | None:
-    raise LookupError
-
-
-def _read_what_comes(peer: socket.socket) -> bytes:
-    try:
-        return read_all(peer)
-    except ConnectionResetError:
-        return b""
 
 
 async def test_link_local_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     """A sender whose address is not all in its host is served in the ordinary way."""
     async with open_frontend() as frontend:
-        made = _Made(frontend)
+        made = RecordedTransports(frontend)
         ours, theirs = socket.socketpair()
         accept = frontend.port.socket.accept_descriptor
         given = [(ours.detach(), ("fe80::1", 1234, 0, 1))]
@@ -364,7 +225,7 @@ async def test_the_rest_of_an_answer(takes: int) -> None:
     async with open_frontend() as frontend:
         frontend.factory.observers = [ended.append]
         frontend.store.holding = True
-        peer = _whole(frontend)
+        peer = connect_whole(frontend)
         await until(lambda: frontend.factory.protocols)
         _narrow(frontend, takes)
         frontend.store.release()
@@ -380,7 +241,7 @@ async def test_a_rest_that_nobody_takes(monkeypatch: pytest.MonkeyPatch) -> None
     """One who does not take the rest of its answer in time is cut off."""
     async with open_frontend() as frontend:
         frontend.store.holding = True
-        peer = _whole(frontend)
+        peer = connect_whole(frontend)
         await until(lambda: frontend.factory.protocols)
         _narrow(frontend, 1)
         monkeypatch.setattr(EagerServer, "doWrite", lambda _: None)
@@ -389,135 +250,7 @@ async def test_a_rest_that_nobody_takes(monkeypatch: pytest.MonkeyPatch) -> None
         assert frontend.factory.protocols
         frontend.clock.advance(FrontendSettings().linger_time)
         await frontend.is_quiet()
-        assert await in_thread(_read_what_comes, peer) in (b"", KEPT[:1])
-
-
-# -- in the next turn ---------------------------------------------------------
-
-
-def _accept_before_it_is_whole(frontend: OpenFrontend, content: bytes = b"hello") -> socket.socket:
-    """A sender that is accepted with nothing, and whole before the next turn of the reactor."""
-    peer = frontend.connect()
-    frontend.port.doRead()
-    peer.sendall(content)
-    peer.shutdown(socket.SHUT_WR)
-    return peer
-
-
-async def test_whole_in_the_next_turn() -> None:
-    """Who has only just connected is read once more, and needs no transport if it is whole then."""
-    async with open_frontend() as frontend:
-        made = _Made(frontend)
-        peer = _accept_before_it_is_whole(frontend)
-        assert frontend.factory.protocols == set()
-        assert await in_thread(read_all, peer) == KEPT
-        assert frontend.kept == [b"hello"]
-        assert made.transports == []
-
-
-async def test_what_had_come_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What had come at first is its beginning, whether it is whole in the next turn or not."""
-    async with open_frontend() as frontend:
-        for whole in True, False:
-            peer = frontend.connect()
-            peer.sendall(b"hel")
-            frontend.port.doRead()
-            peer.sendall(b"lo")
-            if whole:
-                peer.shutdown(socket.SHUT_WR)
-            else:
-                await frontend.has_come(5)
-                peer.shutdown(socket.SHUT_WR)
-            assert await in_thread(read_all, peer) == KEPT
-        assert frontend.kept == [b"hello"] * 2
-
-
-async def test_not_let_in_any_more() -> None:
-    """Whether it may come in is asked again: the door may have been closed in between."""
-    async with open_frontend() as frontend:
-        peer = _accept_before_it_is_whole(frontend)
-        frontend.factory.stopping = True
-        assert b"shutting-down" in await in_thread(read_all, peer)
-        assert frontend.kept == []
-
-
-async def test_as_many_as_may() -> None:
-    """Who has been accepted has a place already: whoever is too many is refused at once."""
-    async with open_frontend(FrontendSettings(max_per_address=2)) as frontend:
-        frontend.store.holding = True
-        peers = [frontend.connect() for _ in range(3)]
-        frontend.port.doRead()
-        assert frontend.factory.gate.admission.slots.taken == 2
-        assert len(frontend.factory.protocols) == 1, "the one that is refused"
-        for peer in peers:
-            peer.sendall(b"hello")
-            peer.shutdown(socket.SHUT_WR)
-        assert b"busy" in await in_thread(read_all, peers[2])
-        assert frontend.factory.gate.admission.slots.taken == 2
-        frontend.store.release()
-        assert [await in_thread(read_all, peer) for peer in peers[:2]] == [KEPT] * 2
-        await frontend.is_quiet()
-        assert frontend.factory.gate.admission.slots.taken == 0
-
-
-async def test_one_that_breaks_in_the_next_turn(
-    monkeypatch: pytest.MonkeyPatch, expected_errors: list[str]
-) -> None:
-    """Where something fails for one of them, it is closed, and the others are served."""
-    expected_errors.append("LookupError")
-    async with open_frontend() as frontend:
-        first, second = (_accept_before_it_is_whole(frontend) for _ in range(2))
-        take = frontend.factory.take_whole
-        takes: list[Callable[..., None]] = [take, _broken]  # type: ignore[list-item]
-
-        def one_fails(accepted_connection: AcceptedConnection, *, lost: bool) -> None:
-            takes.pop()(accepted_connection, lost=lost)
-
-        monkeypatch.setattr(frontend.factory, "take_whole", one_fails)
-        assert await in_thread(_read_what_comes, first) == b""
-        assert await in_thread(read_all, second) == KEPT
-
-
-async def test_a_lot_in_the_next_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where they bring much by then, some have to wait for one more turn; not where the port
-    is left."""
-    monkeypatch.setattr("twisted_upload.net.acceptor.BYTES_AT_ONCE", 3000)
-    for left in False, True:
-        async with open_frontend(FrontendSettings(max_per_address=0)) as frontend:
-            frontend.store.holding = True
-            for _ in range(5):
-                _accept_before_it_is_whole(frontend, bytes(1000))
-            if left:
-                serve_newcomers(frontend.port)
-            else:
-                frontend.port.acceptor.meet_again()
-                assert len(frontend.factory.protocols) == 3
-                frontend.port.acceptor.meet_again()
-            assert len(frontend.factory.protocols) == 5
-            frontend.store.release()
-
-
-async def test_no_more_than_are_served() -> None:
-    """Nobody is accepted beyond those who can be served in the next turn: the kernel has them."""
-    async with open_frontend(FrontendSettings(max_per_address=0)) as frontend:
-        for _ in range(AT_ONCE + 10):
-            frontend.connect()
-        for _ in range(2):
-            frontend.port.doRead()
-            assert frontend.factory.gate.admission.slots.taken == AT_ONCE
-        await until(lambda: len(frontend.senders) == AT_ONCE + 10)
-
-
-async def test_nothing_is_held_twice() -> None:
-    """Bytes that the store has let go of are held by nobody."""
-    async with open_frontend() as frontend:
-        frontend.store.holding = True
-        _whole(frontend)
-        await until(lambda: frontend.factory.protocols)
-        (whole,) = frontend.factory.protocols
-        assert isinstance(whole, WholeUpload)
-        assert whole._accepted_connection.pieces == []
-        frontend.store.release()
+        assert await in_thread(read_until_reset, peer) in (b"", KEPT[:1])
 
 
 # -- not whole when it is accepted --------------------------------------------
@@ -525,7 +258,7 @@ async def test_nothing_is_held_twice() -> None:
 
 async def test_nothing_yet(monkeypatch: pytest.MonkeyPatch) -> None:
     """A connection that has sent nothing is watched, and its upload comes later."""
-    registered = _Registered(monkeypatch)
+    registered = RecordedReaders(monkeypatch)
     async with open_frontend() as frontend:
         peer = frontend.connect()
         await until(lambda: registered.readers)
@@ -621,7 +354,7 @@ async def test_broken_protocol(monkeypatch: pytest.MonkeyPatch, expected_errors:
 
     async with open_frontend() as frontend:
         with monkeypatch.context() as patch:
-            patch.setattr(UploadProtocol, "dataReceived", _broken)
+            patch.setattr(UploadProtocol, "dataReceived", broken)
             peer = frontend.connect()
             peer.sendall(b"hello")
             assert await in_thread(read_all, peer) == b""

@@ -9,14 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.support.helpers import (
-    in_thread,
-    open_frontend,
-    read_all,
-    reset,
-    turns,
-    until,
-)
+from tests.support.helpers import in_thread, open_frontend, read_all, reset, turns, until
 from tests.support.senders import KEPT
 from tests.support.ways import Way, close, half_close_and_reset
 from twisted_upload.errors import NoSpace

@@ -8,12 +8,7 @@ import socket
 
 import pytest
 
-from tests.support.helpers import (
-    in_thread,
-    open_frontend,
-    read_all,
-    until,
-)
+from tests.support.helpers import in_thread, open_frontend, read_all, until
 from tests.support.senders import KEPT, refusal_code
 from tests.support.ways import Way
 from twisted_upload.frontends.raw.factory import FrontendSettings

@@ -10,13 +10,7 @@ from pathlib import Path
 import pytest
 from zope.interface import implementer
 
-from tests.support.helpers import (
-    in_thread,
-    open_frontend,
-    read_all,
-    turns,
-    until,
-)
+from tests.support.helpers import in_thread, open_frontend, read_all, turns, until
 from tests.support.senders import KEPT, flood, refusal_code, send_all_then_read
 from tests.support.ways import Way
 from twisted_upload.errors import Busy, NoSpace, StoreFailed, UploadRefused

@@ -9,14 +9,7 @@ import socket
 import pytest
 from twisted.logger import formatEvent
 
-from tests.support.helpers import (
-    in_thread,
-    open_frontend,
-    pass_time,
-    read_all,
-    turns,
-    until,
-)
+from tests.support.helpers import in_thread, open_frontend, pass_time, read_all, turns, until
 from tests.support.senders import KEPT, heard_so_far, refusal_code
 from tests.support.ways import Way
 from twisted_upload.frontends.raw.factory import FrontendSettings

@@ -9,13 +9,7 @@ import socket
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
 
-from tests.support.helpers import (
-    in_thread,
-    open_frontend,
-    read_all,
-    reset,
-    until,
-)
+from tests.support.helpers import in_thread, open_frontend, read_all, reset, until
 from tests.support.senders import KEPT, refusal_code, send_all_then_read
 from tests.support.ways import Way
 from twisted_upload.frontends.raw.factory import FrontendSettings

@@ -17,22 +17,9 @@ from twisted.internet.protocol import Factory
 from twisted.internet.task import Clock
 from twisted.logger import formatEvent
 
-from tests.support.helpers import (
-    in_thread,
-    open_frontend,
-    reactor,
-    reset,
-    turns,
-    until,
-)
+from tests.support.helpers import in_thread, open_frontend, reactor, reset, turns, until
 from tests.support.senders import KEPT
-from tests.support.tls_peers import (
-    Peer,
-    client_context,
-    finished,
-    identity,
-    shaken,
-)
+from tests.support.tls_peers import Peer, client_context, finished, identity, shaken
 from twisted_upload import upload
 from twisted_upload.frontends.admission import ConnectionSlots
 from twisted_upload.frontends.raw.factory import FrontendSettings

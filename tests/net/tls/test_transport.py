@@ -28,13 +28,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from tests.support.helpers import (
-    in_thread,
-    open_frontend,
-    reactor,
-    turns,
-    until,
-)
+from tests.support.helpers import in_thread, open_frontend, reactor, turns, until
 from tests.support.senders import KEPT
 from tests.support.tls_peers import (
     VERSIONS,

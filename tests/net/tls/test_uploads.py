@@ -13,14 +13,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.support.helpers import (
-    in_thread,
-    open_frontend,
-    reactor,
-    reset,
-    turns,
-    until,
-)
+from tests.support.helpers import in_thread, open_frontend, reactor, reset, turns, until
 from tests.support.senders import KEPT
 from tests.support.tls_peers import (
     Peer,

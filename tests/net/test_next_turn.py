@@ -1,0 +1,143 @@
+"""
+Senders that are accepted before they are whole, and looked at again in the next turn.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+
+import pytest
+
+from tests.support.helpers import OpenFrontend, in_thread, open_frontend, read_all, until
+from tests.support.senders import KEPT
+from tests.support.transports import RecordedTransports, broken, connect_whole, read_until_reset
+from twisted_upload.frontends.raw.whole_upload import WholeUpload
+from twisted_upload.frontends.settings import FrontendSettings
+from twisted_upload.net.acceptor import AT_ONCE, AcceptedConnection
+from twisted_upload.net.transport import serve_newcomers
+
+
+def _accept_before_it_is_whole(frontend: OpenFrontend, content: bytes = b"hello") -> socket.socket:
+    """A sender that is accepted with nothing, and whole before the next turn of the reactor."""
+    peer = frontend.connect()
+    frontend.port.doRead()
+    peer.sendall(content)
+    peer.shutdown(socket.SHUT_WR)
+    return peer
+
+
+async def test_whole_in_the_next_turn() -> None:
+    """Who has only just connected is read once more, and needs no transport if it is whole then."""
+    async with open_frontend() as frontend:
+        made = RecordedTransports(frontend)
+        peer = _accept_before_it_is_whole(frontend)
+        assert frontend.factory.protocols == set()
+        assert await in_thread(read_all, peer) == KEPT
+        assert frontend.kept == [b"hello"]
+        assert made.transports == []
+
+
+async def test_what_had_come_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What had come at first is its beginning, whether it is whole in the next turn or not."""
+    async with open_frontend() as frontend:
+        for whole in True, False:
+            peer = frontend.connect()
+            peer.sendall(b"hel")
+            frontend.port.doRead()
+            peer.sendall(b"lo")
+            if whole:
+                peer.shutdown(socket.SHUT_WR)
+            else:
+                await frontend.has_come(5)
+                peer.shutdown(socket.SHUT_WR)
+            assert await in_thread(read_all, peer) == KEPT
+        assert frontend.kept == [b"hello"] * 2
+
+
+async def test_not_let_in_any_more() -> None:
+    """Whether it may come in is asked again: the door may have been closed in between."""
+    async with open_frontend() as frontend:
+        peer = _accept_before_it_is_whole(frontend)
+        frontend.factory.stopping = True
+        assert b"shutting-down" in await in_thread(read_all, peer)
+        assert frontend.kept == []
+
+
+async def test_as_many_as_may() -> None:
+    """Who has been accepted has a place already: whoever is too many is refused at once."""
+    async with open_frontend(FrontendSettings(max_per_address=2)) as frontend:
+        frontend.store.holding = True
+        peers = [frontend.connect() for _ in range(3)]
+        frontend.port.doRead()
+        assert frontend.factory.gate.admission.slots.taken == 2
+        assert len(frontend.factory.protocols) == 1, "the one that is refused"
+        for peer in peers:
+            peer.sendall(b"hello")
+            peer.shutdown(socket.SHUT_WR)
+        assert b"busy" in await in_thread(read_all, peers[2])
+        assert frontend.factory.gate.admission.slots.taken == 2
+        frontend.store.release()
+        assert [await in_thread(read_all, peer) for peer in peers[:2]] == [KEPT] * 2
+        await frontend.is_quiet()
+        assert frontend.factory.gate.admission.slots.taken == 0
+
+
+async def test_one_that_breaks_in_the_next_turn(
+    monkeypatch: pytest.MonkeyPatch, expected_errors: list[str]
+) -> None:
+    """Where something fails for one of them, it is closed, and the others are served."""
+    expected_errors.append("LookupError")
+    async with open_frontend() as frontend:
+        first, second = (_accept_before_it_is_whole(frontend) for _ in range(2))
+        take = frontend.factory.take_whole
+        takes: list[Callable[..., None]] = [take, broken]  # type: ignore[list-item]
+
+        def one_fails(accepted_connection: AcceptedConnection, *, lost: bool) -> None:
+            takes.pop()(accepted_connection, lost=lost)
+
+        monkeypatch.setattr(frontend.factory, "take_whole", one_fails)
+        assert await in_thread(read_until_reset, first) == b""
+        assert await in_thread(read_all, second) == KEPT
+
+
+async def test_a_lot_in_the_next_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where they bring much by then, some have to wait for one more turn; not where the port
+    is left."""
+    monkeypatch.setattr("twisted_upload.net.acceptor.BYTES_AT_ONCE", 3000)
+    for left in False, True:
+        async with open_frontend(FrontendSettings(max_per_address=0)) as frontend:
+            frontend.store.holding = True
+            for _ in range(5):
+                _accept_before_it_is_whole(frontend, bytes(1000))
+            if left:
+                serve_newcomers(frontend.port)
+            else:
+                frontend.port.acceptor.meet_again()
+                assert len(frontend.factory.protocols) == 3
+                frontend.port.acceptor.meet_again()
+            assert len(frontend.factory.protocols) == 5
+            frontend.store.release()
+
+
+async def test_no_more_than_are_served() -> None:
+    """Nobody is accepted beyond those who can be served in the next turn: the kernel has them."""
+    async with open_frontend(FrontendSettings(max_per_address=0)) as frontend:
+        for _ in range(AT_ONCE + 10):
+            frontend.connect()
+        for _ in range(2):
+            frontend.port.doRead()
+            assert frontend.factory.gate.admission.slots.taken == AT_ONCE
+        await until(lambda: len(frontend.senders) == AT_ONCE + 10)
+
+
+async def test_nothing_is_held_twice() -> None:
+    """Bytes that the store has let go of are held by nobody."""
+    async with open_frontend() as frontend:
+        frontend.store.holding = True
+        connect_whole(frontend)
+        await until(lambda: frontend.factory.protocols)
+        (whole,) = frontend.factory.protocols
+        assert isinstance(whole, WholeUpload)
+        assert whole._accepted_connection.pieces == []
+        frontend.store.release()

@@ -1,0 +1,66 @@
+"""
+What tests of transports that read at once need.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+import pytest
+from twisted.internet import tcp
+
+from tests.support.helpers import OpenFrontend, reactor, read_all
+
+__all__ = ["RecordedReaders", "RecordedTransports", "broken", "connect_whole", "read_until_reset"]
+
+
+class RecordedReaders:
+    """Whom the reactor was asked to watch."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.readers: list[object] = []
+        add = reactor.addReader
+
+        def spy(reader: Any) -> None:
+            if isinstance(reader, tcp.Server):
+                self.readers.append(reader)
+            add(reader)
+
+        monkeypatch.setattr(reactor, "addReader", spy)
+
+
+class RecordedTransports:
+    """Transports that were made."""
+
+    def __init__(self, frontend: OpenFrontend) -> None:
+        self.transports: list[Any] = []
+        make = frontend.port.transport
+
+        def spy(*arguments: Any) -> Any:
+            transport = make(*arguments)
+            self.transports.append(transport)
+            return transport
+
+        frontend.port.transport = spy
+
+
+def connect_whole(frontend: OpenFrontend, content: bytes = b"hello") -> socket.socket:
+    """A sender whose upload and end are there before it is accepted."""
+    peer = frontend.connect()
+    peer.sendall(content)
+    peer.shutdown(socket.SHUT_WR)
+    return peer
+
+
+def broken(*_: object, **__: object) -> str | None:
+    """What fails for a sender."""
+    raise LookupError
+
+
+def read_until_reset(peer: socket.socket) -> bytes:
+    """Read to the end; nothing, where that is a reset."""
+    try:
+        return read_all(peer)
+    except ConnectionResetError:
+        return b""
