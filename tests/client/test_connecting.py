@@ -1,0 +1,116 @@
+"""
+The client connects.
+"""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.error import ConnectError
+from twisted.internet.interfaces import IProtocol, IProtocolFactory
+from twisted.internet.testing import StringTransportWithDisconnection
+
+from tests.support.helpers import open_descriptors, open_frontend, reactor
+from tests.support.uploading import CONTENT, Clocked, Endpoint, error_of, errors_of
+from twisted_upload import upload
+from twisted_upload.errors import CouldNotConnect, TooLarge, UploadTimedOut
+from twisted_upload.frontends.raw.factory import FrontendSettings
+
+
+async def test_nobody_listens() -> None:
+    """Where nobody listens, nothing was sent, and it may be tried again."""
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        failed = await error_of(upload(b"x", "tcp:{}:{}".format(*reserved.getsockname())))
+    assert type(failed) is CouldNotConnect
+    assert failed.safe_to_repeat
+    assert "refused" in str(failed)
+
+
+async def test_no_socket_there(tmp_path: Path) -> None:
+    """The same for a Unix socket that is not there."""
+    failed = await error_of(upload(b"x", f"unix:{tmp_path}/nowhere"))
+    assert type(failed) is CouldNotConnect
+
+
+@pytest.mark.parametrize("endpoint", ["", "nonsense", "tcp", "tcp:", "tcp:host:port:more:x", "x:y"])
+async def test_bad_endpoint(endpoint: str, tmp_path: Path) -> None:
+    """A string that is no endpoint is said to be none, and the source is closed."""
+    path = tmp_path / "file"
+    path.write_bytes(b"x")
+    failed = await error_of(upload(path, endpoint))
+    assert type(failed) is CouldNotConnect
+    assert "endpoint" in str(failed)
+    assert "\n" not in str(failed)
+    assert open_descriptors(tmp_path) == []
+
+
+async def test_unix_socket(tmp_path: Path) -> None:
+    """A Unix socket works like a TCP port, refusals and all."""
+    async with open_frontend(FrontendSettings(max_size=1 << 22)) as frontend:
+        port = reactor.listenUNIX(str(tmp_path / "door"), frontend.factory)
+        await upload(CONTENT, f"unix:{tmp_path}/door")
+        assert frontend.kept == [CONTENT]
+        failed = await error_of(upload(bytes(1 << 23), f"unix:{tmp_path}/door"))
+        assert isinstance(failed, TooLarge)
+        await port.stopListening()
+
+
+async def test_endpoint_object() -> None:
+    """An endpoint may be an object too."""
+    async with open_frontend() as frontend:
+        await upload(CONTENT, TCP4ClientEndpoint(reactor, *frontend.address))
+        assert frontend.kept == [CONTENT]
+
+
+async def test_half_close_is_needed() -> None:
+    """An endpoint on which no half-close can be sent is refused before anything is sent."""
+    transport = StringTransportWithDisconnection()
+    transport.abortConnection = transport.loseConnection  # type: ignore[method-assign]
+
+    def connect(factory: IProtocolFactory) -> Deferred[IProtocol]:
+        protocol = factory.buildProtocol(IPv4Address("TCP", "192.0.2.7", 6666))
+        assert protocol is not None
+        transport.protocol = protocol
+        done: Deferred[IProtocol] = Deferred()
+        protocol.makeConnection(transport)
+        done.callback(protocol)
+        return done
+
+    failed = await error_of(upload(b"x", Endpoint(connect)))
+    assert type(failed) is CouldNotConnect
+    assert "half-close" in str(failed)
+    assert transport.value() == b""
+
+
+async def test_broken_endpoint() -> None:
+    """Whatever an endpoint fails with, the caller hears that there was no connection."""
+
+    def connect(factory: IProtocolFactory) -> Deferred[IProtocol]:
+        done: Deferred[IProtocol] = Deferred()
+        done.errback(ConnectError(string="the moon"))
+        return done
+
+    failed = await error_of(upload(b"x", Endpoint(connect)))
+    assert type(failed) is CouldNotConnect
+
+
+async def test_connect_timeout() -> None:
+    """Connecting that takes too long is given up."""
+    ours = Clocked()
+    cancelled: list[object] = []
+    pending: Deferred[IProtocol] = Deferred(cancelled.append)
+    uploading = upload(b"x", Endpoint(lambda _: pending), reactor=ours, connect_timeout=30)
+    failed = errors_of(uploading)
+    ours.clock.advance(29.9)
+    assert failed == []
+    ours.clock.advance(0.2)
+    assert [type(one) for one in failed] == [UploadTimedOut]
+    assert cancelled == [pending]
+    assert "30" in str(failed[0])
+    assert ours.clock.getDelayedCalls() == []

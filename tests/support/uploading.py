@@ -1,0 +1,121 @@
+"""
+What tests of the client's `upload` need: a server written by hand with blocking sockets,
+a reactor with a time of its own, and how an upload has failed.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+from zope.interface import directlyProvides, implementer, providedBy
+
+from tests.support.helpers import PATIENCE, in_thread, reactor, read_all
+from twisted_upload.interfaces import Receipt
+
+T = TypeVar("T")
+
+KEPT = "上传成功".encode()
+
+CONTENT = bytes(range(256)) * 40
+
+
+class Clocked:
+    """The reactor, with a time of its own."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.callLater = self.clock.callLater
+        self.seconds = self.clock.seconds
+        directlyProvides(self, providedBy(reactor))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(reactor, name)
+
+
+class Server(Generic[T]):
+    """
+    A server for one connection, written with blocking sockets.
+
+    :ivar done: fires with what its function has returned.
+    """
+
+    def __init__(self, serve: Callable[[socket.socket], T]) -> None:
+        listener = socket.create_server(("127.0.0.1", 0))
+        listener.settimeout(PATIENCE)
+        self.endpoint = "tcp:{}:{}".format(*listener.getsockname())
+
+        def run() -> T:
+            with listener:
+                peer, _ = listener.accept()
+            with peer:
+                peer.settimeout(PATIENCE)
+                return serve(peer)
+
+        self.done: Deferred[T] = in_thread(run)
+
+
+def answering(answer: bytes) -> Callable[[socket.socket], bytes]:
+    """An old server: it reads to the end, answers, closes."""
+
+    def serve(peer: socket.socket) -> bytes:
+        content = read_all(peer)
+        peer.sendall(answer)
+        return content
+
+    return serve
+
+
+def until_reset(peer: socket.socket) -> str:
+    """Read on; how it ended."""
+    try:
+        read_all(peer)
+    except ConnectionResetError:
+        return "reset"
+    return "half-close"
+
+
+async def error_of(deferred: Deferred[Receipt]) -> BaseException:
+    """The error of an upload."""
+    try:
+        await deferred
+    except BaseException as error:
+        return error
+    raise AssertionError("it did not fail")
+
+
+def errors_of(deferred: Deferred[Receipt]) -> list[BaseException]:
+    """The error of an upload, when it has come."""
+    failed: list[BaseException] = []
+
+    def remember(failure: Failure) -> None:
+        assert failure.value is not None
+        failed.append(failure.value)
+
+    deferred.addErrback(remember)
+    return failed
+
+
+@implementer(IStreamClientEndpoint)
+class Endpoint:
+    """
+    An endpoint that does what a test wants.
+
+    :ivar protocol: what was connected.
+    """
+
+    def __init__(self, connect: Callable[[IProtocolFactory], Deferred[IProtocol]]) -> None:
+        self._connect = connect
+        self.protocol: Any = None
+
+    def connect(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
+        def remember(protocol: IProtocol) -> IProtocol:
+            self.protocol = protocol
+            return protocol
+
+        return self._connect(factory).addCallback(remember)
