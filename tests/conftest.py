@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import gc
 import signal
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from twisted.internet import reactor as _reactor
 from twisted.logger import ILogObserver, globalLogPublisher
 from zope.interface import provider
 
+from tests.support.helpers import Sockets
 from tests.support.ways import Way
 
 reactor: Any = _reactor
@@ -33,6 +35,17 @@ def way(request: pytest.FixtureRequest) -> Way:
     """How an upload comes (`tests.support.ways`)."""
     found: Way = request.param
     return found
+
+
+@pytest.fixture
+def sockets() -> Iterator[Sockets]:
+    """A sender, and our end of it."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        sender = socket.create_connection(listener.getsockname())
+        ours, _ = listener.accept()
+    ours.setblocking(False)
+    with sender, ours:
+        yield sender, ours
 
 
 @pytest.fixture(autouse=True)

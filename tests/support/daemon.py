@@ -278,6 +278,11 @@ class Daemon:
         assert match is not None
         return int(match[1]) * 1024
 
+    def cpu_time(self) -> float:
+        """CPU time that it has used, in seconds."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def each_worker(self) -> Iterator[int]:
         """
         One worker after the other, each while the others stand still, so that

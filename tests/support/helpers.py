@@ -6,6 +6,7 @@ real port.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import struct
@@ -44,6 +45,9 @@ TICK = 0.25
 """Seconds by which time passes at once."""
 
 T = TypeVar("T")
+
+Sockets = tuple[socket.socket, socket.socket]
+"""A sender, and our end of its connection."""
 
 reactor: Any = _reactor
 
@@ -98,6 +102,11 @@ def open_descriptors(under: os.PathLike[str] | str = "/") -> list[str]:
         with contextlib.suppress(FileNotFoundError):
             found.append(os.readlink(f"/proc/self/fd/{descriptor}"))
     return sorted(path for path in found if path.startswith(os.fspath(under)))
+
+
+def no_descriptors(_: int) -> None:
+    """A system call that fails because the process has as many descriptors as it may."""
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
 
 @implementer(ILogObserver)

@@ -1,0 +1,81 @@
+"""
+Senders of large uploads, with urgent bytes in them too, and the real daemon.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support.daemon import SUCCESS, Daemon, connect, finish, until
+
+
+def _with_a_mark(peer: socket.socket) -> None:
+    """A large part of an upload with an urgent byte in it, and then nothing more."""
+    peer.sendall(bytes(2_000_000))
+    peer.send(b"!", socket.MSG_OOB)
+    peer.sendall(bytes(700_000))
+
+
+def test_silent_senders_stop_nobody(tmp_path: Path) -> None:
+    """
+    Senders with urgent bytes in large uploads, more than there are disk threads, who
+    then say nothing, cost no processor time, and keep nobody from uploading.
+    """
+    with Daemon(tmp_path, "--disk-threads=8") as daemon:
+        silent = [daemon.connect() for _ in range(10)]
+        try:
+            for peer in silent:
+                _with_a_mark(peer)
+            began = time.monotonic()
+            assert daemon.send(b"content") == SUCCESS
+            assert time.monotonic() - began < 5
+            before, began = daemon.cpu_time(), time.monotonic()
+            time.sleep(0.5)
+            assert daemon.cpu_time() - before < 0.25 * (time.monotonic() - began)
+            assert finish(silent[0]) == SUCCESS
+        finally:
+            for peer in silent:
+                peer.close()
+
+
+def test_silent_with_a_mark_is_refused(tmp_path: Path) -> None:
+    """A sender with an urgent byte in a large upload is silent like any other."""
+    with Daemon(tmp_path, "--idle-timeout=1s") as daemon, daemon.connect() as peer:
+        _with_a_mark(peer)
+        daemon.wait_for_line("refused (timeout)")
+        until(lambda: daemon.unfinished() == [], "nothing left")
+
+
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
+@pytest.mark.parametrize("size", [10, 1_000_000])
+def test_urgent_bytes_are_of_the_file(tmp_path: Path, kind: str, size: int) -> None:
+    """Every byte until the half-close is the file: urgent ones too, where they were sent."""
+    listen = "tcp:0:interface=127.0.0.1" if kind == "tcp" else f"unix:{tmp_path / 'frontend'}"
+    with Daemon(tmp_path, f"--listen={listen}") as daemon:
+        with connect(*daemon.addresses[0]) as peer:
+            sent = b""
+            for number in range(5):
+                piece = bytes([number]) * size
+                peer.sendall(piece)
+                try:
+                    peer.send(b"!", socket.MSG_OOB)
+                except OSError:
+                    pytest.skip("this kernel has no urgent bytes on unix sockets")
+                sent += piece + b"!"
+            peer.sendall(b"end")
+            assert finish(peer) == SUCCESS
+        assert daemon.only_file() == sent + b"end"
+
+
+def test_slow_after_it_was_lent(tmp_path: Path) -> None:
+    """A large sender that becomes slow is heard with every byte."""
+    with Daemon(tmp_path, "--idle-timeout=1s") as daemon, daemon.connect() as peer:
+        peer.sendall(bytes(4_000_000))
+        for _ in range(8):
+            time.sleep(0.25)
+            peer.sendall(b"x" * 10)
+        assert finish(peer) == SUCCESS
