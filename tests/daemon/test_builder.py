@@ -22,7 +22,7 @@ from twisted_upload.daemon.builder import (
 )
 from twisted_upload.errors import CannotStart, WrongConfiguration
 from twisted_upload.frontends.settings import FrontendSettings
-from twisted_upload.stores.directory.store import MOST_HELD_BY_ALL
+from twisted_upload.stores.memory_budget import MOST_BYTES
 
 
 def configured(folder: Path, *listeners: str) -> Configuration:
@@ -44,7 +44,7 @@ def test_same_directory_same_way(tmp_path: Path) -> None:
     one, other = (stores.of(listener) for listener in configuration.listeners)
     assert one is other
     assert stores.all == [one]
-    assert one.most_held == MOST_HELD_BY_ALL
+    assert one.memory.most == MOST_BYTES
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_other_directory(tmp_path: Path) -> None:
     assert one is again
     assert one.disk is not other.disk
     assert [storage.path for storage in stores.storages] == ["/srv/a", "/srv/b"]
-    assert one.most_held + other.most_held == MOST_HELD_BY_ALL
+    assert one.memory.most + other.memory.most == MOST_BYTES
 
 
 def test_door_settings() -> None:

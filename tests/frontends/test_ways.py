@@ -42,6 +42,7 @@ from twisted_upload.hooks.spool import HOOKS, WAITING
 from twisted_upload.net.ports import accept_the_rest, keep_urgent_bytes
 from twisted_upload.net.transport import EagerServer
 from twisted_upload.stores.directory.space import Reserve
+from twisted_upload.stores.memory_budget import MemoryBudget
 
 KEPT = "上传成功".encode()
 
@@ -103,7 +104,7 @@ async def _on_disk(
         yield frontend, rig
         assert frontend.factory.gate.admission.slots.taken == 0
     rig.disk.work()
-    assert (rig.store.held, rig.unfinished) == (0, [])
+    assert (rig.store.memory.held, rig.unfinished) == (0, [])
     rig.close()
 
 
@@ -211,7 +212,7 @@ async def test_below_the_reserve(way: Way, tmp_path: Path) -> None:
 async def test_all_memory_is_taken(way: Way, tmp_path: Path) -> None:
     """One that comes while the others hold all memory goes to the disk at once, and is kept."""
     content = os.urandom(100_000)
-    async with _on_disk(tmp_path, most_held=100) as (frontend, rig):
+    async with _on_disk(tmp_path, memory=MemoryBudget(100)) as (frontend, rig):
         peers = []
         for _ in range(3):
             coming = ensureDeferred(way.come(frontend, content))

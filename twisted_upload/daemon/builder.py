@@ -34,7 +34,8 @@ from twisted_upload.observability.counters import DiskTimes, ProgramCounts
 from twisted_upload.observability.report import Reporter
 from twisted_upload.stores.directory.group_commit import LANES, MOST_FILES
 from twisted_upload.stores.directory.space import Reserve
-from twisted_upload.stores.directory.store import MOST_HELD_BY_ALL, DirectoryStore
+from twisted_upload.stores.directory.store import DirectoryStore
+from twisted_upload.stores.memory_budget import MOST_BYTES, MemoryBudget
 
 if TYPE_CHECKING:  # what is imported where there is to be one
     from twisted_upload.hooks.command import HookCommand
@@ -271,7 +272,7 @@ class StoreBuilder:
 
     def __init__(self, configuration: Configuration, reactor: Any) -> None:
         ways = [_way(listener) for listener in configuration.listeners]
-        most_held = MOST_HELD_BY_ALL // len(set(ways))
+        most_bytes = MOST_BYTES // len(set(ways))
         disks: dict[str, DiskThreads] = {}
         times: dict[str, DiskTimes] = {}
         programs: dict[str, list[ProgramCounts]] = {}
@@ -295,7 +296,7 @@ class StoreBuilder:
                     reserve=reserve,
                     files=_files(times.get(path)),
                     hooks=_hooks(listener, reactor, programs[path]),
-                    most_held=most_held,
+                    memory=MemoryBudget(most_bytes),
                     after_turn=partial(reactor.callLater, 0),
                 )
         self.all = [*self._stores.values()]

@@ -51,7 +51,7 @@ async def test_stalled_disk(tmp_path: Path) -> None:
         sending = in_thread(send_all_then_read, peer, content)
         await until(lambda: rig.disk.waiting)
         await turns(200)
-        assert rig.store.held < MOST_HELD + 1024 * 1024
+        assert rig.store.memory.held < MOST_HELD + 1024 * 1024
         frontend.clock.advance(3600)
         while not sending.called:
             rig.disk.work()
@@ -59,7 +59,7 @@ async def test_stalled_disk(tmp_path: Path) -> None:
         assert await sending == KEPT
         assert [*rig.kept.values()] == [content]
         assert frontend.log.kinds == ["kept"]
-        assert rig.store.held == 0
+        assert rig.store.memory.held == 0
     rig.close()
 
 
@@ -78,7 +78,7 @@ async def test_failing_disk(tmp_path: Path, call: str) -> None:
         rig.disk.work()
         assert rig.kept == {}
         assert rig.unfinished == []
-        assert rig.store.held == 0
+        assert rig.store.memory.held == 0
         assert frontend.log.kinds == ["refused"]
     rig.close()
 
@@ -95,7 +95,7 @@ async def test_lost_while_the_disk_stands_still(tmp_path: Path) -> None:
         rig.disk.work()
         assert rig.kept == {}
         assert rig.unfinished == []
-        assert rig.store.held == 0
+        assert rig.store.memory.held == 0
     rig.close()
 
 
@@ -111,7 +111,7 @@ async def _large_frontend(
         yield frontend, rig
     await rig.settle()
     assert rig.unfinished() == 0
-    assert rig.store.held == 0
+    assert rig.store.memory.held == 0
     assert len(open_descriptors(rig.folder)) <= 3
     rig.close()
 
@@ -274,7 +274,7 @@ async def test_lent_while_stopping(tmp_path: Path) -> None:
         rig.disk.work()
         assert rig.kept == {}
         assert rig.unfinished == []
-        assert rig.store.held == 0
+        assert rig.store.memory.held == 0
     rig.close()
 
 

@@ -191,14 +191,14 @@ async def test_a_sender_waits_where_nothing_can_be_lent(
 
         def full() -> bool:
             more()
-            return rig.store.held >= MOST_HELD
+            return rig.store.memory.held >= MOST_HELD
 
         await until_here(full)
         for _ in range(50):
             more()
             await turns(1)
         (sender,) = frontend.senders
-        assert rig.store.held <= MOST_HELD + sender.transport.bufferSize
+        assert rig.store.memory.held <= MOST_HELD + sender.transport.bufferSize
         reset(peer)
         frontend.factory.abort_the_rest()
         await frontend.is_quiet()

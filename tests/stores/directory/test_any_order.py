@@ -352,7 +352,7 @@ class StoreMachine(RuleBasedStateMachine):
             self.disk.work()
             self.nothing_acknowledged_is_lost()
             self.senders_hear_what_is_so()
-            assert self.store.held == 0
+            assert self.store.memory.held == 0
             self.nothing_is_left_behind()
             if self.clean:
                 kept = [*contents(self.folder).values()]

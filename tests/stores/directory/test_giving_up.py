@@ -31,7 +31,7 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
     before = open_descriptors(rig.folder)
     yield rig
     rig.disk.work()
-    assert (rig.store.held, rig.store.given_up, rig.unfinished) == (0, 0, [])
+    assert (rig.store.memory.held, rig.store.memory.given_up, rig.unfinished) == (0, 0, [])
     assert open_descriptors(rig.folder) == before
     rig.close()
 
@@ -80,7 +80,7 @@ def test_holds_nothing(rig: Rig, size: int, ahead: int, how: str) -> None:
         frontend.give_up = ICommitsTo(incoming).commit_to(frontend.kept, frontend.failed)
         frontend.give_up()
         frontend.give_up()
-        assert rig.store.given_up == 1
+        assert rig.store.memory.given_up == 1
     else:
         incoming.abort()
     frontend_is_there = weakref.ref(frontend)
@@ -88,7 +88,7 @@ def test_holds_nothing(rig: Rig, size: int, ahead: int, how: str) -> None:
     gc.collect()
     assert sys.getrefcount(content) == before
     assert frontend_is_there() is None
-    assert rig.store.held == ahead
+    assert rig.store.memory.held == ahead
 
 
 def test_bounded(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,7 +153,7 @@ def test_given_up_while_it_is_synced(tmp_path: Path, size: int) -> None:
     assert files.happens is None
     assert rig.files.calls["rename"] == 0
     assert (rig.kept, rig.unfinished) == ({}, [])
-    assert (rig.store.held, rig.store.given_up) == (0, 0)
+    assert (rig.store.memory.held, rig.store.memory.given_up) == (0, 0)
     rig.close()
 
 
@@ -173,7 +173,7 @@ def test_given_up_when_it_has_its_name(tmp_path: Path) -> None:
     assert [*rig.kept] == [f"{MILLISECONDS}.bin"]
     rig.disk.work()
     assert (rig.kept, rig.unfinished) == ({}, [])
-    assert (rig.store.held, rig.store.given_up) == (0, 0)
+    assert (rig.store.memory.held, rig.store.memory.given_up) == (0, 0)
     rig.close()
 
 

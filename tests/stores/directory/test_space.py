@@ -346,7 +346,7 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
     rig = Rig(tmp_path / "inbox", files=_Sized(), reserve=Reserve(percent=50))
     yield rig
     rig.close()
-    assert rig.store.held == 0
+    assert rig.store.memory.held == 0
 
 
 def _begin(rig: Rig) -> tuple[IIncomingUpload, list[UploadRefused]]:

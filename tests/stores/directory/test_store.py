@@ -57,6 +57,7 @@ from twisted_upload.stores.directory.health import SELF_TEST_INTERVAL
 from twisted_upload.stores.directory.incoming import CRUMB, MOST_HELD, SMALL
 from twisted_upload.stores.directory.space import Reserve
 from twisted_upload.stores.directory.store import DirectoryStore
+from twisted_upload.stores.memory_budget import MemoryBudget
 from twisted_upload.testing import RecordingProducer, StoreContract
 
 
@@ -78,7 +79,7 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
     rig = Rig(tmp_path / "inbox")
     yield rig
     rig.close()
-    assert (rig.store.held, rig.store.given_up) == (0, 0)
+    assert (rig.store.memory.held, rig.store.memory.given_up) == (0, 0)
 
 
 def _ended(deferred: Deferred[Receipt]) -> list[object]:
@@ -284,10 +285,10 @@ def test_pauses_and_resumes(rig: Rig) -> None:
         incoming.write(b"x" * 65536)
         written += 65536
     assert written == MOST_HELD
-    assert rig.store.held == written
+    assert rig.store.memory.held == written
     rig.disk.work()
     assert producer.told == ["pause", "resume"]
-    assert rig.store.held < SMALL
+    assert rig.store.memory.held < SMALL
     incoming.abort()
 
 
@@ -319,14 +320,14 @@ def test_held_is_bounded(
         if not producer.paused:
             incoming.write(b"x" * size)
             sent += size
-        assert rig.store.held < MOST_HELD + 400_000
-        assert producer.paused or rig.store.held < MOST_HELD
+        assert rig.store.memory.held < MOST_HELD + 400_000
+        assert producer.paused or rig.store.memory.held < MOST_HELD
         rig.disk.work(jobs)
     ends = _ended(incoming.commit())
     rig.disk.work()
     assert isinstance(ends[0], Receipt)
     assert ends[0].size == sent
-    assert rig.store.held == 0
+    assert rig.store.memory.held == 0
     assert failures == []
     assert all(one != other for one, other in zip(producer.told, producer.told[1:], strict=False))
     rig.close()
@@ -334,21 +335,21 @@ def test_held_is_bounded(
 
 def test_all_together_are_bounded(tmp_path: Path) -> None:
     """When all uploads together hold too much, each new piece goes to disk at once and pauses."""
-    rig = Rig(tmp_path, most_held=100_000)
+    rig = Rig(tmp_path, memory=MemoryBudget(100_000))
     uploads = [_begin(rig.store) for _ in range(20)]
     for incoming, _, producer in uploads:
         for _ in range(10):
             if not producer.paused:
                 incoming.write(b"x" * 10_000)
-    assert rig.store.held <= 100_000 + 20 * 10_000
+    assert rig.store.memory.held <= 100_000 + 20 * 10_000
     assert sum(producer.paused for _, _, producer in uploads) >= 10
     rig.disk.work()
     assert not any(producer.paused for _, _, producer in uploads)
-    assert rig.store.held <= 100_000
+    assert rig.store.memory.held <= 100_000
     ends = [_ended(incoming.commit()) for incoming, _, _ in uploads]
     rig.disk.work()
     assert all(isinstance(end[0], Receipt) for end in ends)
-    assert rig.store.held == 0
+    assert rig.store.memory.held == 0
     rig.close()
 
 
@@ -382,7 +383,7 @@ def test_giving_up(rig: Rig, pieces: int, work: str, how: str) -> None:
     assert rig.kept == {}
     assert rig.unfinished == []
     assert open_descriptors(rig.folder) == before
-    assert rig.store.held == 0
+    assert rig.store.memory.held == 0
     assert failures == []
 
 
@@ -398,9 +399,9 @@ def test_small_pieces(rig: Rig, size: int, others: list[int]) -> None:
             incoming.write(piece)
             content += piece
     rig.disk.work()
-    assert rig.store.held == incoming._waiting
+    assert rig.store.memory.held == incoming._waiting
     held = sum(map(sys.getsizeof, [*incoming._pieces, incoming._crumbs]))
-    assert held <= 1.2 * rig.store.held + 1000
+    assert held <= 1.2 * rig.store.memory.held + 1000
     _ended(incoming.commit())
     rig.disk.work()
     assert [*rig.kept.values()] == [content]
@@ -415,7 +416,7 @@ def test_cancelled_with_bytes_waiting(rig: Rig) -> None:
     _ended(committed)
     committed.cancel()
     rig.disk.work()
-    assert rig.store.held == 0
+    assert rig.store.memory.held == 0
 
 
 def test_cancelled_when_published(rig: Rig) -> None:
@@ -1080,7 +1081,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.disk.work()
         self.promise()
         assert leftovers(self.folder) == []
-        assert self.store.held == 0
+        assert self.store.memory.held == 0
         for upload in self.sent:
             assert upload.committed is None or (upload.receipt is None) != (upload.refusal is None)
         self.store.close()

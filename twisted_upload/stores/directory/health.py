@@ -53,7 +53,8 @@ class Health:
     :param what: the store, for the log.
     :param test: walks the whole write path in a disk thread, and raises
         `Exception` where it fails.
-    :ivar well: false from an error of the disk until the test passes.
+    :ivar well: false from an error of the disk until the test passes: the store takes
+        no uploads.
     """
 
     def __init__(
@@ -67,13 +68,6 @@ class Health:
         self._timer: IDelayedCall | None = None
         self._stopped = False
         self._told_of_shortage = float("-inf")
-
-    def check(self) -> None:
-        """
-        :raises StoreFailed: the store takes no uploads just now.
-        """
-        if not self.well:
-            raise StoreFailed
 
     def refusal(self, failure: Failure) -> UploadRefused:
         """What a sender hears when a step of the write path has failed."""

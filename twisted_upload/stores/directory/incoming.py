@@ -7,14 +7,13 @@ has in hand at any time.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProducer, IPushProducer
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from twisted_upload.disk.threads import IDisk
 from twisted_upload.errors import NoSpace, UploadRefused
 from twisted_upload.hooks.marker import Marker
 from twisted_upload.interfaces import (
@@ -24,9 +23,8 @@ from twisted_upload.interfaces import (
     Receipt,
     SpliceResult,
 )
-from twisted_upload.stores.directory.health import Health
 from twisted_upload.stores.directory.partial_file import PartialFile, StoredFile
-from twisted_upload.stores.directory.space import FreeSpace
+from twisted_upload.stores.memory_budget import MemoryBudget
 
 __all__ = ["MOST_HELD", "SMALL", "DirectoryIncoming", "IFolderStore"]
 
@@ -41,27 +39,29 @@ MOST_HELD = 1024 * 1024
 """Bytes that one upload may hold before its producer is paused."""
 
 
+T = TypeVar("T")
+
+
 class IFolderStore(Protocol):
     """
     What an incoming upload asks of its store.
 
-    :ivar disk: where blocking jobs are done.
-    :ivar health: hears of errors, and makes refusals of them.
-    :ivar room: knows whether there is space.
+    :ivar memory: what it has in memory counts there.
     :ivar now: seconds since the epoch.
-    :ivar held: bytes in memory of all uploads.
-    :ivar given_up: uploads that nobody waits for any more, and that are still in line
-        for a disk thread.
-    :ivar most_held: bytes of them from which on nobody may hold more.
     """
 
-    disk: IDisk
-    health: Health
-    room: FreeSpace
+    memory: MemoryBudget
     now: Callable[[], float]
-    held: int
-    given_up: int
-    most_held: int
+
+    @property
+    def is_short_of_space(self) -> bool:
+        """Whether less space is free than the reserve, as last looked at."""
+
+    def run(self, job: Callable[[], T]) -> Deferred[T]:
+        """Do a job that may wait for the disk: see `IDisk.run`."""
+
+    def run_aside(self, job: Callable[[], T]) -> Deferred[T]:
+        """The same for a long job: see `IDisk.run_aside`."""
 
     def keep(
         self,
@@ -73,6 +73,12 @@ class IFolderStore(Protocol):
         alone: bool,
     ) -> None:
         """Have a file kept; see `DirectoryStore.keep`."""
+
+    def refusal(self, failure: Failure) -> UploadRefused:
+        """A step of the write path has failed: what the sender hears."""
+
+    def defect(self, failure: Failure) -> UploadRefused:
+        """Something has raised that should not: what the sender hears."""
 
     def tell_kept(self, marker: Marker) -> None:
         """A file that has a marker is kept, and its sender has been answered."""
@@ -156,7 +162,7 @@ class DirectoryIncoming:
         if self._over or not data:
             return
         store = self._store
-        if self._created and store.room.short_of == "space" and self._part.size > MOST_HELD:
+        if self._created and self._part.size > MOST_HELD and store.is_short_of_space:
             # It has grown, and there is too little for all: whoever is about to
             # end, or small, comes before it.
             failed = self._failed
@@ -173,8 +179,7 @@ class DirectoryIncoming:
                 self._gather()
             self._pieces.append(data)
         self._waiting += size
-        store.held += size
-        crowded = store.held > store.most_held
+        crowded = store.memory.take(size)
         if not self._busy and (self._waiting >= SMALL or crowded):
             self._flush()
         if crowded or self._waiting + self._in_hand >= MOST_HELD:
@@ -235,10 +240,9 @@ class DirectoryIncoming:
         if self._busy:
             if self._writing is not None:
                 self._writing.clear()
-            self._store.held -= self._in_hand
+            self._store.memory.give_up(self._in_hand)
             self._in_hand = 0
             self._counted = True
-            self._store.given_up += 1
             self._failed = _nobody  # nor keep the sender
 
     # The way to the disk
@@ -249,7 +253,7 @@ class DirectoryIncoming:
             self._gather()
         pieces, self._pieces = self._pieces, []
         if self._over:
-            self._store.held -= self._waiting
+            self._store.memory.give_back(self._waiting)
         else:
             self._writing = pieces
             self._in_hand = self._waiting
@@ -273,7 +277,7 @@ class DirectoryIncoming:
                 raise
 
         self._busy = self._created = True
-        running = self._store.disk.run(append)
+        running = self._store.run(append)
         running.addCallbacks(self._flushed, self._went_wrong).addErrback(self._broke)
 
     def _take(self) -> None:
@@ -289,12 +293,12 @@ class DirectoryIncoming:
             return part.take(taking.descriptor, taking.most, given_up=lambda: self._over)
 
         self._busy = self._created = True
-        running = self._store.disk.run_aside(take)
+        running = self._store.run_aside(take)
         running.addCallbacks(self._took, self._could_not_take).addErrback(self._broke)
 
     def _could_not_take(self, failure: Failure) -> Deferred[None]:
         # Not where it would give way to others: they may be waiting for its space.
-        discarded = self._store.disk.run(self._part.discard)
+        discarded = self._store.run(self._part.discard)
         return discarded.addBoth(lambda _: self._went_wrong(failure))
 
     def _took(self, taken: SpliceResult) -> None:
@@ -362,14 +366,11 @@ class DirectoryIncoming:
             self._taken(_NOTHING)
             return
         self._end()
-        refusal = self._store.health.refusal(failure)
-        if isinstance(refusal, NoSpace):
-            self._store.room.doubt()
-        self._refuse(refusal)
+        self._refuse(self._store.refusal(failure))
 
     def _broke(self, failure: Failure) -> None:
         """Something of ours has raised where nothing should: it has an end all the same."""
-        refusal = self._store.health.defect(failure)
+        refusal = self._store.defect(failure)
         if self._over:
             self._taken(_NOTHING)
             return
@@ -389,16 +390,17 @@ class DirectoryIncoming:
 
     def _discard(self) -> None:
         if self._created:
-            self._store.disk.run(self._part.discard).addErrback(self._store.health.refusal)
+            self._store.run(self._part.discard).addErrback(self._store.refusal)
 
     def _let_go(self) -> None:
         self._busy = False
-        self._store.held -= self._in_hand
+        memory = self._store.memory
+        memory.give_back(self._in_hand)
         self._in_hand = 0
         self._writing = None
         if self._counted:
             self._counted = False
-            self._store.given_up -= 1
+            memory.gone()
 
     # Back-pressure
 

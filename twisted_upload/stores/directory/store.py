@@ -18,11 +18,12 @@ import contextlib
 import errno
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_upload.core.names import UniqueTimestamps, told_suffix
@@ -30,7 +31,7 @@ from twisted_upload.core.text import format_duration
 from twisted_upload.disk.files import Files, Space
 from twisted_upload.disk.folders import NewFolders
 from twisted_upload.disk.threads import IDisk
-from twisted_upload.errors import Busy, CannotStart, UploadRefused
+from twisted_upload.errors import Busy, CannotStart, NoSpace, StoreFailed, UploadRefused
 from twisted_upload.hooks.marker import Marker
 from twisted_upload.hooks.spool import HookSpool
 from twisted_upload.interfaces import (
@@ -52,16 +53,11 @@ from twisted_upload.stores.directory.incoming import DirectoryIncoming
 from twisted_upload.stores.directory.name_record import RECORD, NameRecord
 from twisted_upload.stores.directory.partial_file import PartialFile
 from twisted_upload.stores.directory.space import FreeSpace, Reserve
+from twisted_upload.stores.memory_budget import MOST_GIVEN_UP, MemoryBudget
 
 __all__ = ["DirectoryStore", "IHooks", "undone_on_failure"]
 
-MOST_HELD_BY_ALL = 128 * 1024 * 1024
-"""Bytes that all uploads of a store may hold before each new piece goes to the
-disk at once and pauses its producer."""
-
-MOST_GIVEN_UP = 16 * 1024
-"""Uploads that nobody waits for any more, and that are still in line for a disk
-which does nothing, before new ones are refused: 2 KiB each are left of them."""
+T = TypeVar("T")
 
 
 class IHooks(Protocol):
@@ -103,7 +99,7 @@ class DirectoryStore:
     :param files: the system calls.
     :param hooks: starts a program for each kept file; with it, each has a marker
         (`twisted_upload.hooks.spool`).
-    :param most_held: bytes in memory that all uploads together may hold.
+    :param memory: that all uploads together may take.
     :param after_turn: calls a function at the end of this turn of the reactor;
         uploads that end in the same turn are then kept together.
     """
@@ -122,7 +118,7 @@ class DirectoryStore:
         reserve: Reserve | None = None,
         files: Files | None = None,
         hooks: IHooks | None = None,
-        most_held: int = MOST_HELD_BY_ALL,
+        memory: MemoryBudget | None = None,
         after_turn: Callable[[Callable[[], None]], object] = at_once,
     ) -> None:
         self.path = path
@@ -141,9 +137,7 @@ class DirectoryStore:
         self.health = Health(path, disk, clock, self._self_test)
         self._commits = GroupCommit(disk, after_turn)
         self.room = FreeSpace(path, disk, clock, reserve or Reserve(), self._free)
-        self.most_held = most_held
-        self.held = 0
-        self.given_up = 0
+        self.memory = memory or MemoryBudget()
 
     def open(self) -> None:
         """
@@ -253,9 +247,10 @@ class DirectoryStore:
         """See `IUploadStore.begin`."""
         if self._folder is None:
             raise CannotStart("the store has not been opened")
-        self.health.check()
+        if not self.health.well:
+            raise StoreFailed
         self.room.check()
-        if self.given_up >= MOST_GIVEN_UP:
+        if self.memory.given_up >= MOST_GIVEN_UP:
             raise Busy("the disk of this server does not keep up; try again later")
         now = self.now()
         moment, hooks, marker = self._moments.next(now), self._folder.hooks, None
@@ -270,6 +265,32 @@ class DirectoryStore:
             record=self._record,
         )
         return DirectoryIncoming(self, part, arrival.peer, now, failed)
+
+    # What incoming uploads ask of it
+
+    @property
+    def is_short_of_space(self) -> bool:
+        """Whether less space is free than the reserve, as last looked at."""
+        return self.room.short_of == "space"
+
+    def run(self, job: Callable[[], T]) -> Deferred[T]:
+        """See `IDisk.run`."""
+        return self.disk.run(job)
+
+    def run_aside(self, job: Callable[[], T]) -> Deferred[T]:
+        """See `IDisk.run_aside`."""
+        return self.disk.run_aside(job)
+
+    def refusal(self, failure: Failure) -> UploadRefused:
+        """What a sender hears when a step of the write path has failed."""
+        refusal = self.health.refusal(failure)
+        if isinstance(refusal, NoSpace):
+            self.room.doubt()
+        return refusal
+
+    def defect(self, failure: Failure) -> UploadRefused:
+        """What a sender hears when something of ours has failed that is not the disk."""
+        return self.health.defect(failure)
 
     def tell_kept(self, marker: Marker) -> None:
         """A file with a marker is kept, and its sender has been answered."""
@@ -288,7 +309,7 @@ class DirectoryStore:
         """
         folder = part.folder
         if alone or (folder.durable and not folder.parallel_sync):
-            self.disk.run(lambda: keep_alone(folder, part, pieces)).addBoth(tell)
+            self.run(lambda: keep_alone(folder, part, pieces)).addBoth(tell)
         else:
             self._commits.keep(folder, part, pieces, size, tell)
 
