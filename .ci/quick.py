@@ -40,6 +40,7 @@ SLOW = {
     "proofs/abuse": "test_abuse[storm]",
     "proofs/durability": "",
     "stores/directory/any_order": "",
+    "stores/directory/any_order_of_names": "",
     "stores/directory/space": "",
     "system/background": "test_daemon_mode",
     "system/behind_a_balancer": "test_stop",
@@ -71,7 +72,6 @@ SLOW = {
 """What is quick in the files that are not."""
 
 LONG = (
-    "stores/directory/test_store.py::TestAnyOrder",
     "hooks/test_runner.py::test_real_daemon_cannot_start",
     "observability/test_journal_reader.py::test_any_json",
     "stores/directory/test_name_record.py::test_killed_daemon",

@@ -11,17 +11,20 @@ import struct
 from pathlib import Path
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from tests.support.helpers import reactor, until
 from twisted_upload.disk.files import Files
 from twisted_upload.disk.testing import FaultyFiles, ManualDisk
 from twisted_upload.disk.threads import DiskThreads, IDisk
+from twisted_upload.errors import UploadRefused
 from twisted_upload.hooks.spool import HOOKS
-from twisted_upload.interfaces import Arrival
+from twisted_upload.interfaces import Arrival, IIncomingUpload, Receipt
 from twisted_upload.stores.directory.folder import INCOMING, sweep
 from twisted_upload.stores.directory.name_record import RECORD
 from twisted_upload.stores.directory.store import DirectoryStore
+from twisted_upload.testing import RecordingProducer
 
 ARRIVAL = Arrival("192.0.2.7:50123")
 
@@ -131,3 +134,29 @@ class ThreadedRig:
         """Let the threads end."""
         self.disk.stop()
         self.store.close()
+
+
+def ends_of(deferred: Deferred[Receipt]) -> list[object]:
+    """What it fires with, an exception where it fails."""
+    ends: list[object] = []
+    deferred.addCallbacks(ends.append, lambda failure: ends.append(failure.value))
+    return ends
+
+
+def begin_upload(
+    store: DirectoryStore,
+) -> tuple[IIncomingUpload, list[UploadRefused], RecordingProducer]:
+    failures: list[UploadRefused] = []
+    incoming = store.begin(ARRIVAL, failures.append)
+    producer = RecordingProducer()
+    incoming.registerProducer(producer, True)
+    return incoming, failures, producer
+
+
+def keep_upload(rig: Rig, content: bytes) -> object:
+    incoming, _, _ = begin_upload(rig.store)
+    incoming.write(content)
+    ends = ends_of(incoming.commit())
+    rig.disk.work()
+    (end,) = ends
+    return end

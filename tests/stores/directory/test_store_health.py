@@ -1,0 +1,91 @@
+"""
+A disk that fails, and a store that tests whether it works again.
+"""
+
+from __future__ import annotations
+
+import errno
+import shutil
+
+import pytest
+
+from tests.support.stores import Rig, begin_upload, ends_of, keep_upload
+from twisted_upload.errors import StoreFailed
+from twisted_upload.interfaces import Receipt
+from twisted_upload.stores.directory.health import SELF_TEST_INTERVAL
+
+
+@pytest.mark.parametrize("error", [errno.EIO, errno.EROFS, errno.ESTALE])
+@pytest.mark.parametrize("call", ["create", "write", "fsync", "rename", "close"])
+def test_unhealthy(rig: Rig, call: str, error: int) -> None:
+    """An error of the disk stops uploads until a test of the whole write path has passed."""
+    rig.files.fail(call, error)
+    assert isinstance(keep_upload(rig, b"one"), StoreFailed)
+    assert rig.kept == {}
+    assert rig.unfinished == []
+    with pytest.raises(StoreFailed):
+        begin_upload(rig.store)
+    rig.files.fail("fsync", errno.EIO, times=100)
+    rig.clock.advance(SELF_TEST_INTERVAL)
+    rig.disk.work()
+    with pytest.raises(StoreFailed):
+        begin_upload(rig.store)
+    rig.files.heal()
+    rig.clock.advance(SELF_TEST_INTERVAL)
+    rig.disk.work()
+    assert isinstance(keep_upload(rig, b"two"), Receipt)
+    assert [*rig.kept.values()] == [b"two"]
+    assert rig.unfinished == []
+
+
+def test_in_flight_when_unhealthy(rig: Rig) -> None:
+    """Uploads in flight when the disk fails are judged by their own calls."""
+    incoming, _, _ = begin_upload(rig.store)
+    rig.files.fail("create", errno.EIO)
+    keep_upload(rig, b"one")
+    incoming.write(b"two")
+    ends = ends_of(incoming.commit())
+    rig.disk.work()
+    assert isinstance(ends[0], Receipt)
+    rig.clock.advance(SELF_TEST_INTERVAL)
+    rig.disk.work()
+
+
+def test_closed_while_unhealthy(rig: Rig) -> None:
+    """A store that is closed tests itself no more."""
+    rig.files.fail("create", errno.EIO)
+    keep_upload(rig, b"one")
+    rig.store.close()
+    assert rig.clock.getDelayedCalls() == []
+
+
+def test_folder_is_made_again(rig: Rig) -> None:
+    """A folder that was taken away, and is there again, is used again by itself."""
+    shutil.rmtree(rig.folder)
+    assert isinstance(keep_upload(rig, b"one"), StoreFailed)
+    rig.clock.advance(SELF_TEST_INTERVAL)
+    rig.disk.work()
+    assert isinstance(keep_upload(rig, b"two"), Receipt)
+    assert [*rig.kept.values()] == [b"two"]
+
+
+@pytest.mark.parametrize("left", [[], ["inbox"], ["inbox", "inbox/of-others"]])
+def test_folder_without_its_disk(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, left: list[str]
+) -> None:
+    """The bare mount point of a disk that is gone is not taken for the folder, and stays bare."""
+    shutil.rmtree(rig.folder)
+    for name in left:
+        (rig.folder.parent / name).mkdir()
+    keep_upload(rig, b"one")
+    monkeypatch.setattr(
+        "twisted_upload.stores.directory.store.same_file_system", lambda one, other: False
+    )
+    rig.clock.advance(SELF_TEST_INTERVAL)
+    rig.disk.work()
+    with pytest.raises(StoreFailed):
+        begin_upload(rig.store)
+    assert len(rig.clock.getDelayedCalls()) == 1
+    assert [
+        str(path.relative_to(rig.folder.parent)) for path in rig.folder.parent.rglob("*")
+    ] == left
