@@ -7,39 +7,11 @@ from __future__ import annotations
 import io
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from twisted_upload.cli.batch import Result
 from twisted_upload.cli.display import Display
 from twisted_upload.cli.streams import Output
-from twisted_upload.core.printable import printable
 from twisted_upload.interfaces import Receipt
-
-
-@given(st.text(st.characters()))
-def test_printable(text: str) -> None:
-    """Whatever a file is called, printing it does nothing to a terminal."""
-    shown = printable(text)
-    assert shown.isprintable()
-    shown.encode()
-
-
-@pytest.mark.parametrize(
-    ("name", "shown"),
-    [
-        ("照片 1.jpg", "照片 1.jpg"),
-        ("\x1b[31mred", "\\x1b[31mred"),
-        ("two\nlines", "two\\nlines"),
-        ("caf\udce9", "caf\\xe9"),
-        ("gpj.\u202eexe", "gpj.\\u202eexe"),
-        ("\u2028", "\\u2028"),
-        ("\ud800", "\\ud800"),
-    ],
-)
-def test_printable_escapes(name: str, shown: str) -> None:
-    """What cannot be seen is shown as an escape, and the rest as it is."""
-    assert printable(name) == shown
 
 
 def _shown(result: Result, *, as_json: bool = False, quiet: bool = False) -> tuple[str, str]:

@@ -104,7 +104,7 @@ async def test_starts_quickly(photo: Path) -> None:
     assert "twisted.internet.reactor" in imported
     useless = {
         *("rich", "importlib.metadata", "twisted.application", "gzip"),
-        *("twisted_upload.cli.log", "twisted_upload.cli.pinging", "twisted_upload.cli.serve"),
+        *("twisted_upload.cli.log", "twisted_upload.cli.readiness", "twisted_upload.cli.serve"),
         *(
             "twisted_upload.config.options",
             "twisted_upload.core.lifecycle",

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from twisted_upload.core.names import HEAD, UniqueTimestamps, file_name, is_suffix, told_suffix
+from twisted_upload.core.names import HEAD, UniqueTimestamps, file_name, told_suffix
 from twisted_upload.core.signatures import SignatureTable
+from twisted_upload.core.text import is_suffix
 
 
 @pytest.mark.parametrize(
@@ -38,22 +39,6 @@ def test_file_name(serial: int, suffix: str, name: str) -> None:
 def test_no_two_alike(one: tuple[int, int], other: tuple[int, int], suffix: str) -> None:
     """Different moments have different names."""
     assert (file_name(*one, suffix) == file_name(*other, suffix)) == (one == other)
-
-
-@pytest.mark.parametrize("suffix", ["", ".jpg", ".tar.gz", ".7z", ".JPEG", ".a-b", ".x_1"])
-def test_suffixes(suffix: str) -> None:
-    """These can end a name."""
-    assert is_suffix(suffix)
-
-
-@pytest.mark.parametrize(
-    "suffix",
-    ["jpg", ".", "..", ".jpg.", "/", "./x", ".a/b", ".a b", ".jpg\n", ".\0", ".é", "." + "x" * 32,
-     ".a.b.c.d.e", "-.jpg"],
-)  # fmt: skip
-def test_no_suffixes(suffix: str) -> None:
-    """These cannot."""
-    assert not is_suffix(suffix)
 
 
 @pytest.mark.parametrize(

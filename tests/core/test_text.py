@@ -1,5 +1,5 @@
 """
-Sizes and durations as people write them.
+Text for people, and from them.
 """
 
 from __future__ import annotations
@@ -10,7 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from twisted_upload.core.text import format_duration, format_size, parse_duration, parse_size
+from twisted_upload.core.text import (
+    format_duration,
+    format_size,
+    is_suffix,
+    parse_duration,
+    parse_size,
+    printable,
+)
 
 
 @pytest.mark.parametrize(
@@ -139,3 +146,44 @@ def test_any_text(text: str) -> None:
     for parse in parse_size, parse_duration:
         with contextlib.suppress(ValueError):
             assert parse(text) >= 0
+
+
+@pytest.mark.parametrize("suffix", ["", ".jpg", ".tar.gz", ".7z", ".JPEG", ".a-b", ".x_1"])
+def test_suffixes(suffix: str) -> None:
+    """These can end a name."""
+    assert is_suffix(suffix)
+
+
+@pytest.mark.parametrize(
+    "suffix",
+    ["jpg", ".", "..", ".jpg.", "/", "./x", ".a/b", ".a b", ".jpg\n", ".\0", ".é", "." + "x" * 32,
+     ".a.b.c.d.e", "-.jpg"],
+)  # fmt: skip
+def test_no_suffixes(suffix: str) -> None:
+    """These cannot."""
+    assert not is_suffix(suffix)
+
+
+@given(st.text(st.characters()))
+def test_printable(text: str) -> None:
+    """Whatever a file is called, printing it does nothing to a terminal."""
+    shown = printable(text)
+    assert shown.isprintable()
+    shown.encode()
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("照片 1.jpg", "照片 1.jpg"),
+        ("\x1b[31mred", "\\x1b[31mred"),
+        ("two\nlines", "two\\nlines"),
+        ("caf\udce9", "caf\\xe9"),
+        ("gpj.\u202eexe", "gpj.\\u202eexe"),
+        ("\u2028", "\\u2028"),
+        ("\ud800", "\\ud800"),
+    ],
+)
+def test_printable_escapes(name: str, shown: str) -> None:
+    """What cannot be seen is shown as an escape, and the rest as it is."""
+    assert printable(name) == shown

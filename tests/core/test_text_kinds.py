@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from twisted_upload.core.names import HEAD, is_suffix, told_suffix
+from twisted_upload.core.names import HEAD, told_suffix
+from twisted_upload.core.text import is_suffix
 from twisted_upload.core.text_kinds import text_suffix
 
 XML = b'<?xml version="1.0" encoding="utf-8"?>\n'

@@ -20,7 +20,7 @@ from tests.support.daemon import PATIENCE, on_a_file_system
 from tests.support.helpers import open_descriptors
 from twisted_upload.errors import CannotStart
 from twisted_upload.observability.journal_files import JournalFiles
-from twisted_upload.observability.journal_opening import open_journal
+from twisted_upload.observability.journal_reader import open_journal
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become somebody else")
 

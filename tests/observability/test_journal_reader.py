@@ -17,16 +17,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.support.helpers import open_descriptors
-from twisted_upload.observability import journal_opening
+from twisted_upload.observability import journal_reader
 from twisted_upload.observability.journal_files import JournalFiles
-from twisted_upload.observability.journal_opening import open_journal
-from twisted_upload.observability.journal_reader import (
-    Filter,
-    Reader,
-    Totals,
-    parse_moment,
-    parse_peer,
-)
+from twisted_upload.observability.journal_filter import Filter, Totals, parse_peer
+from twisted_upload.observability.journal_reader import Reader, open_journal
 from twisted_upload.observability.records import encode
 
 NOW = 1_795_351_404.291
@@ -305,136 +299,12 @@ def test_nothing_to_read(path: Path) -> None:
         names(Reader(str(path)))
 
 
-# What is wanted
-
-
-KEPT = {
-    "time": TIME,
-    "event": "kept",
-    "peer": "192.0.2.7:50123",
-    "size": 5,
-    "listener": "scanner",
-    "name": "1795351404291.jpg",
-}
-REFUSED = {"time": TIME, "event": "refused", "peer": "[2001:db8::7]:50123", "code": "empty"}
-GAP = {"time": TIME, "event": "gap", "lines": 3}
-
-
-@pytest.mark.parametrize(
-    ("wanted", "records"),
-    [
-        (Filter(), [KEPT, REFUSED, GAP]),
-        (Filter(since=TIME), [KEPT, REFUSED, GAP]),
-        (Filter(since="2026-11-22T12:43:24.292Z"), []),
-        (Filter(until="2026-11-22T12:43:24.292Z"), [KEPT, REFUSED, GAP]),
-        (Filter(until=TIME), []),
-        (Filter(values={"event": ["kept"]}), [KEPT, GAP]),
-        (Filter(values={"event": ["kept", "refused"]}), [KEPT, REFUSED, GAP]),
-        (Filter(values={"code": ["empty"]}), [REFUSED, GAP]),
-        (Filter(values={"code": [], "listener": ["scanner"]}), [KEPT, GAP]),
-        (Filter(values={"code": ["empty"], "event": ["kept"]}), [GAP]),
-        (Filter(peers=[parse_peer("192.0.2.0/24")]), [KEPT, GAP]),
-        (Filter(peers=[parse_peer("192.0.2.0/24"), parse_peer("::/0")]), [KEPT, REFUSED, GAP]),
-        (Filter(peers=[parse_peer("unix")]), [GAP]),
-        (Filter(names=["17953*.jpg"]), [KEPT, GAP]),
-        (Filter(names=["x", "*"]), [KEPT, GAP]),
-        (Filter(names=["17953"]), [GAP]),
-        (Filter(names=["*.JPG"]), [GAP]),
-        (Filter(names=["*"], values={"event": ["refused"]}), [GAP]),
-    ],
-)
-def test_filter(wanted: Filter, records: list[dict[str, Any]]) -> None:
-    """Everything that is given has to apply; gaps are told whatever is asked for."""
-    assert [record for record in (KEPT, REFUSED, GAP) if wanted.wants(record)] == records
-
-
-def test_filter_of_foreign_records() -> None:
-    """A record without a peer is of no peer."""
-    assert not Filter(peers=[parse_peer("::/0")]).wants({"time": TIME, "event": "other"})
-
-
-@pytest.mark.parametrize(
-    ("text", "moment"),
-    [
-        ("2026-11-22", "2026-11-22T00:00:00.000Z"),
-        ("2026-11-22T10:00", "2026-11-22T10:00:00.000Z"),
-        ("2026-11-22 10:00:30", "2026-11-22T10:00:30.000Z"),
-        (TIME, TIME),
-        ("2026-11-22T10:00:00+02:00", "2026-11-22T08:00:00.000Z"),
-        ("1h", "2026-11-22T11:43:24.291Z"),
-        ("90s", "2026-11-22T12:41:54.291Z"),
-        ("7d", "2026-11-15T12:43:24.291Z"),
-        ("0001-01-01", "0001-01-01T00:00:00.000Z"),
-        ("today", "2026-11-22T00:00:00.000Z"),
-        ("yesterday", "2026-11-21T00:00:00.000Z"),
-        ("08:00", "2026-11-22T08:00:00.000Z"),
-        ("12:43:24", "2026-11-22T12:43:24.000Z"),
-        ("12:43:25", "2026-11-21T12:43:25.000Z"),
-        ("22:00", "2026-11-21T22:00:00.000Z"),
-    ],
-)
-def test_moments(text: str, moment: str) -> None:
-    """A moment is a day, with a time or without, the last time a clock showed it, or ago."""
-    assert parse_moment(text, NOW) == moment
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        *("", "tomorrow", "90", "20", "2026-13-01", "25:00", "8:00", "-1h"),
-        *("9999-12-31T23:59-10:00", "0001-01-01T00:00+10:00", "9" * 400 + "d"),
-    ],
-)
-def test_no_moments(text: str) -> None:
-    """Whatever is none is told in a line that says what would be."""
-    with pytest.raises(ValueError, match="is no moment such as 2026-11-22"):
-        parse_moment(text, NOW)
-
-
-@pytest.mark.parametrize(
-    ("text", "peers"),
-    [
-        ("192.0.2.7", ["192.0.2.7:50123"]),
-        ("192.0.2.0/24", ["192.0.2.7:50123", "192.0.2.70:1"]),
-        ("192.0.2.7/24", ["192.0.2.7:50123", "192.0.2.70:1"]),
-        ("192.0.2.7:50123", ["192.0.2.7:50123"]),
-        ("2001:db8::7", ["[2001:db8::7]:50123"]),
-        ("[2001:DB8::7]", ["[2001:db8::7]:50123"]),
-        ("2001:db8::/32", ["[2001:db8::7]:50123"]),
-        ("[2001:db8::7]:50123", ["[2001:db8::7]:50123"]),
-        ("unix", ["unix", "unix uid 1000 pid 4711"]),
-    ],
-)
-def test_peers(text: str, peers: list[str]) -> None:
-    """A peer is an address, a network, or what a journal says."""
-    is_it = parse_peer(text)
-    known = ["192.0.2.7:50123", "192.0.2.70:1", "[2001:db8::7]:50123", "unix"]
-    known += ["unix uid 1000 pid 4711", ""]
-    assert [peer for peer in known if is_it(peer)] == peers
-
-
-@pytest.mark.parametrize("text", ["", "server", "192.0.2", "192.0.2.7:", "1/2/3", "a.b:1"])
-def test_no_peers(text: str) -> None:
-    """Names are not looked up: a journal has addresses."""
-    with pytest.raises(ValueError, match="is no peer such as"):
-        parse_peer(text)
-
-
-def test_sums() -> None:
-    """Uploads are counted, the bytes of kept ones added up, and gaps not forgotten."""
-    sums = Totals()
-    for record in (KEPT, KEPT, REFUSED, GAP, GAP, {"time": TIME, "event": "other"}):
-        sums.add(record)
-    assert sums.uploads == {"kept": 2, "refused": 1, "lost": 0}
-    assert (sums.kept, sums.missing) == (10, 6)
-
-
 def test_renamed_while_it_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a journal that is rotated just then, every line is read, and none twice."""
     path = tmp_path / "journal"
     path.with_name("journal.1").write_bytes(b"1\n")
     path.write_bytes(b"2\n")
-    real = journal_opening._open
+    real = journal_reader._open
 
     def rotate(name: str) -> IO[bytes]:
         monkeypatch.undo()
@@ -443,6 +313,6 @@ def test_renamed_while_it_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         path.write_bytes(b"3\n")
         return real(name)
 
-    monkeypatch.setattr(journal_opening, "_open", rotate)
+    monkeypatch.setattr(journal_reader, "_open", rotate)
     with open_journal(str(path)) as files:
         assert [file.read() for file in files] == [b"1\n", b"2\n", b"3\n"]

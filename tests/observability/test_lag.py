@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 from twisted.internet.task import Clock
 
-from twisted_upload.observability.lag import INTERVAL, MEMORY, ReactorLag
+from twisted_upload.observability.counters import LAG_INTERVAL, LAG_MEMORY, ReactorLag
 
 
 @pytest.fixture
@@ -29,27 +29,27 @@ def lag(clock: Clock, late: list[float]) -> ReactorLag:
 
 def test_in_time(clock: Clock, late: list[float], lag: ReactorLag) -> None:
     """A reactor with nothing to hold it up is never late."""
-    clock.pump([INTERVAL] * 4)
+    clock.pump([LAG_INTERVAL] * 4)
     assert late == [0, 0, 0, 0]
     assert lag.worst == 0
 
 
 def test_late(clock: Clock, late: list[float], lag: ReactorLag) -> None:
     """What holds it up shows as lateness, once."""
-    clock.advance(INTERVAL + 0.5)
-    clock.advance(INTERVAL)
+    clock.advance(LAG_INTERVAL + 0.5)
+    clock.advance(LAG_INTERVAL)
     assert late == [0.5, 0]
     assert lag.worst == 0.5
 
 
 def test_worst_is_forgotten(clock: Clock, lag: ReactorLag) -> None:
     """The worst is remembered for a minute, and forgotten after two."""
-    clock.advance(INTERVAL + 0.5)
-    for _ in range(int(MEMORY / INTERVAL)):
-        clock.advance(INTERVAL)
+    clock.advance(LAG_INTERVAL + 0.5)
+    for _ in range(int(LAG_MEMORY / LAG_INTERVAL)):
+        clock.advance(LAG_INTERVAL)
     assert lag.worst == 0.5
-    for _ in range(int(MEMORY / INTERVAL)):
-        clock.advance(INTERVAL)
+    for _ in range(int(LAG_MEMORY / LAG_INTERVAL)):
+        clock.advance(LAG_INTERVAL)
     assert lag.worst == 0
 
 

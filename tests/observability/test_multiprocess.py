@@ -47,10 +47,10 @@ class Worker:
 
     def __init__(self) -> None:
         self.heard: list[bytes] = []
-        self.respondent = ReportingWorker(self.heard.append)
+        self.worker = ReportingWorker(self.heard.append)
 
     def says(self, kept: int, in_flight: int = 0, trouble: str | None = None) -> None:
-        self.respondent.received(said(kept, in_flight=in_flight, trouble=trouble))
+        self.worker.received(said(kept, in_flight=in_flight, trouble=trouble))
 
 
 class Daemon:
@@ -61,7 +61,7 @@ class Daemon:
         self.worker_reports = WorkerReports(2, "1.2.3", self.clock, 1000.0)
         self.one, self.other = Worker(), Worker()
         for worker in (self.one, self.other):
-            self.worker_reports.came(worker.respondent)
+            self.worker_reports.came(worker.worker)
 
     def ask(self) -> list[Report]:
         reports: list[Report] = []
@@ -115,7 +115,7 @@ def test_answers_come_in_pieces(daemon: Daemon) -> None:
     line = said(4)
     for byte in range(len(line)):
         assert reports == []
-        daemon.other.respondent.received(line[byte : byte + 1])
+        daemon.other.worker.received(line[byte : byte + 1])
     assert kept(reports[0]) == 7
 
 
@@ -176,7 +176,7 @@ def test_ended_workers_count_on(daemon: Daemon) -> None:
     daemon.one.says(3, 1)
     daemon.other.says(4)
     daemon.one.says(5)  # its last words
-    daemon.worker_reports.went(daemon.one.respondent)
+    daemon.worker_reports.went(daemon.one.worker)
     daemon.worker_reports.restarts += 1
     reports = daemon.ask()
     daemon.other.says(4)
@@ -184,7 +184,7 @@ def test_ended_workers_count_on(daemon: Daemon) -> None:
     assert states(reports[0]) == {"answering": 1, "missing": 1}
     assert reports[0].trouble == "workers that do not run: 1 of 2"
     successor = Worker()
-    daemon.worker_reports.came(successor.respondent)
+    daemon.worker_reports.came(successor.worker)
     reports = daemon.ask()
     daemon.other.says(4)
     successor.says(1)
@@ -197,7 +197,7 @@ def test_it_ends_while_it_is_asked(daemon: Daemon) -> None:
     """Nobody waits for a worker that has ended."""
     reports = daemon.ask()
     daemon.one.says(3)
-    daemon.worker_reports.went(daemon.other.respondent)
+    daemon.worker_reports.went(daemon.other.worker)
     assert kept(reports[0]) == 3
     assert daemon.clock.getDelayedCalls() == []
 

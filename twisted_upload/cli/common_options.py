@@ -117,14 +117,18 @@ def endpoint_of(
 
     :raises click.UsageError: they make no sense.
     """
-    from twisted_upload.cli.reactor import trust  # noqa: PLC0415 - it imports Twisted
+    context = None
+    if cacert is not None or (tls and not to.is_tls):
+        if to.host is None:
+            raise click.UsageError(
+                "--tls and --cacert go with HOST[:PORT]; or write tls:HOST:PORT:cacert=FILE"
+            )
+        from twisted_upload.net.tls.certificates import trusting  # noqa: PLC0415 - it takes long
 
-    try:
-        context = trust(to, cacert, tls=tls)
-    except LookupError as error:
-        raise click.UsageError(str(error.args[0])) from error
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="'--cacert'") from error
+        try:
+            context = trusting(cacert)
+        except ValueError as error:
+            raise click.BadParameter(str(error), param_hint="'--cacert'") from error
     try:
         return to.endpoint(reactor, context)
     except ValueError as error:

@@ -15,8 +15,7 @@ from twisted.internet.task import LoopingCall
 
 from twisted_upload.cli.batch import Result
 from twisted_upload.cli.streams import PROGRAM, Output
-from twisted_upload.core.printable import printable
-from twisted_upload.core.text import format_duration, format_size
+from twisted_upload.core.text import format_duration, format_size, printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress, Task, TaskID

@@ -12,16 +12,9 @@ import click
 
 from twisted_upload.cli.streams import PROGRAM, ExitStatus, Output, Streams
 from twisted_upload.core.answers import CODES
-from twisted_upload.core.printable import printable
-from twisted_upload.core.text import format_duration, format_size
-from twisted_upload.observability.journal_reader import (
-    Filter,
-    Reader,
-    Record,
-    Totals,
-    parse_moment,
-    parse_peer,
-)
+from twisted_upload.core.text import format_duration, format_size, printable
+from twisted_upload.observability.journal_filter import Filter, Totals, parse_moment, parse_peer
+from twisted_upload.observability.journal_reader import Reader, Record
 from twisted_upload.observability.records import GAP, encode
 
 __all__ = ["read_journal"]

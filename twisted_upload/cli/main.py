@@ -32,7 +32,7 @@ from twisted_upload.cli.destination import parse_destination
 from twisted_upload.cli.interrupts import Interrupts
 from twisted_upload.cli.streams import PROGRAM, ExitStatus, Output, Streams
 from twisted_upload.core.garbage import Importing
-from twisted_upload.core.printable import printable
+from twisted_upload.core.text import printable
 from twisted_upload.version import VERSION
 
 __all__ = ["main", "program"]

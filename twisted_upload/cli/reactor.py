@@ -4,7 +4,6 @@ The reactor of a command: made ready, run until all is done, or until a signal.
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Callable
 from typing import Any
 
@@ -12,14 +11,12 @@ from twisted.internet.defer import Deferred
 from twisted.logger import globalLogBeginner
 from twisted.python.failure import Failure
 
-from twisted_upload.cli.destination import Destination
 from twisted_upload.cli.interrupts import Interrupts
 from twisted_upload.cli.resolver import DaemonResolver
 from twisted_upload.core.garbage import Importing
 from twisted_upload.net.clock import use_monotonic_time
-from twisted_upload.net.tls.certificates import trusting
 
-__all__ = ["run_until_done", "the_reactor", "trust"]
+__all__ = ["run_until_done", "the_reactor"]
 
 
 def the_reactor() -> Any:
@@ -69,21 +66,3 @@ def run_until_done(
     interrupts.hold()
     reactor.run()
     return failures[0]
-
-
-def trust(to: Destination, cacert: str | None, *, tls: bool) -> ssl.SSLContext | None:
-    """
-    Whom to trust, where the destination itself does not say; None without TLS.
-
-    :raises LookupError: these options do not go with that destination.
-    :raises ValueError: the file cannot be used.
-    """
-    if not tls and cacert is None:
-        return None
-    if to.is_tls and cacert is None:
-        return None
-    if to.host is None:
-        raise LookupError(
-            "--tls and --cacert go with HOST[:PORT]; or write tls:HOST:PORT:cacert=FILE"
-        )
-    return trusting(cacert)

@@ -15,7 +15,7 @@ from twisted_upload.cli.display import Bars, Display
 from twisted_upload.cli.reactor import run_until_done, the_reactor
 from twisted_upload.cli.streams import PROGRAM, ExitStatus, Streams
 from twisted_upload.client.upload import upload
-from twisted_upload.core.printable import printable
+from twisted_upload.core.text import printable
 
 __all__ = ["send"]
 

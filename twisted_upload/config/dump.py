@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from twisted_upload.config.configuration import Configuration, Setting
 from twisted_upload.config.options import OPTIONS, Option
 from twisted_upload.config.sources import LISTENER, Text
-from twisted_upload.core.printable import printable
+from twisted_upload.core.text import printable
 from twisted_upload.errors import WrongConfiguration
 
 __all__ = ["toml_text"]

@@ -13,8 +13,7 @@ import re
 import shlex
 
 from twisted_upload.core.answers import FAILURE
-from twisted_upload.core.suffixes import is_suffix
-from twisted_upload.core.text import Reserve, parse_size
+from twisted_upload.core.text import Reserve, is_suffix, parse_size
 from twisted_upload.net.networks import Network, parse_network
 from twisted_upload.observability.records import JSON, TEXT
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from twisted_upload.core.printable import printable
+from twisted_upload.core.text import printable
 from twisted_upload.errors import (
     Busy,
     Empty,

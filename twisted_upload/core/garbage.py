@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import gc
 
-__all__ = ["Importing", "set_start_aside"]
+__all__ = ["Importing", "freeze_start"]
 
 
 class Importing:
@@ -27,7 +27,7 @@ class Importing:
             gc.enable()
 
 
-def set_start_aside() -> None:
+def freeze_start() -> None:
     """
     From now on, leave alone what there is already: modules and what is in force.
 

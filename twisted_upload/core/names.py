@@ -14,7 +14,7 @@ from collections.abc import Callable
 import filetype  # type: ignore[import-untyped]
 
 from twisted_upload.core.signatures import SignatureTable, signatures_of
-from twisted_upload.core.suffixes import is_suffix
+from twisted_upload.core.text import is_suffix
 from twisted_upload.core.text_kinds import text_suffix
 
 __all__ = [
@@ -25,7 +25,6 @@ __all__ = [
     "UniqueTimestamps",
     "file_name",
     "is_file_name",
-    "is_suffix",
     "told_suffix",
 ]
 

@@ -2,8 +2,8 @@
 How uploads end, told to whoever wants to know: the log, and whatever else
 counts, writes down or acts.
 
-A door makes one `UploadOutcome` of each upload and hands it to its witnesses, in
-the reactor's thread, after the answer has been sent.  A witness is quick, keeps
+A front end makes one `UploadOutcome` of each upload and hands it to its observers, in
+the reactor's thread, after the answer has been sent.  An observer is quick, keeps
 nothing waiting, and never raises.
 """
 
@@ -25,7 +25,7 @@ class UploadOutcome(NamedTuple):
     One upload that has ended; as a text, one line for people.
 
     :ivar end: ``kept``, ``refused`` or ``lost``.
-    :ivar listener: the name of the door that it came through.
+    :ivar listener: the name of the listener that it came through.
     :ivar peer: the sender, for people: ``192.0.2.7:50123``.
     :ivar size: bytes that came.
     :ivar seconds: from the connection to the end.

@@ -1,5 +1,6 @@
 """
-Sizes and durations as people write them, and space as they reserve it.
+Text for people and from them: sizes, durations and a reserve of space as they write
+them, suffixes of names, and text that does nothing to a terminal, nor to a log.
 
 Sizes are powers of 1024, as in ``ls -h`` and ``dd``: ``512K``, ``4G``.
 """
@@ -10,13 +11,27 @@ import math
 import re
 from dataclasses import dataclass
 
-__all__ = ["Reserve", "format_duration", "format_size", "parse_duration", "parse_size"]
+__all__ = [
+    "Reserve",
+    "format_duration",
+    "format_size",
+    "in_short",
+    "is_suffix",
+    "parse_duration",
+    "parse_size",
+    "printable",
+]
+
+LONGEST_LINE = 1000
+"""Characters of a line that somebody is to read."""
 
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(?:([KMGTP])i?)?B?\Z", re.IGNORECASE | re.ASCII)
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h|d)?\Z", re.IGNORECASE | re.ASCII)
 _PREFIXES = "KMGTP"
 _LARGEST = 2**63 - 1  # of a file
 _DIGITS = len(str(_LARGEST))
+_SUFFIX = re.compile(r"(\.[A-Za-z0-9_-]+){1,4}\Z")
+_LONGEST_SUFFIX = 32
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -96,3 +111,33 @@ class Reserve:
         if not total:
             return 0.0
         return max(float(self.size), total * self.percent / 100)
+
+
+def is_suffix(text: str) -> bool:
+    """Whether this can stand at the end of a name: ``.jpg``, ``.tar.gz``, or nothing."""
+    return text == "" or (len(text) <= _LONGEST_SUFFIX and _SUFFIX.match(text) is not None)
+
+
+def printable(text: str) -> str:
+    """
+    The same text, harmless and in one line.
+
+    Control characters, those that change the direction of writing, bytes that
+    are no UTF-8, and whatever else cannot be seen become escapes.
+    """
+    return "".join(
+        character
+        if character.isprintable()
+        else f"\\x{ord(character) - 0xDC00:02x}"
+        if "\udc80" <= character <= "\udcff"  # a byte: PEP 383
+        else character.encode("unicode_escape", "replace").decode()
+        for character in text
+    )
+
+
+def in_short(text: str) -> str:
+    """The same text without its middle, where it is too long for a line."""
+    if len(text) <= LONGEST_LINE:
+        return text
+    half = LONGEST_LINE // 2 - 3
+    return f"{text[:half]} ... {text[-half:]}"

@@ -16,8 +16,7 @@ from dataclasses import replace
 from functools import partial
 
 from twisted_upload.config.configuration import Configuration, Listener, Setting
-from twisted_upload.core.printable import printable
-from twisted_upload.core.text import format_size
+from twisted_upload.core.text import format_size, printable
 from twisted_upload.daemon.builder import (
     endpoints_of,
     hook_command,

@@ -12,8 +12,8 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from twisted_upload.config.configuration import Configuration
-from twisted_upload.core.garbage import set_start_aside
-from twisted_upload.core.printable import in_short, printable
+from twisted_upload.core.garbage import freeze_start
+from twisted_upload.core.text import in_short, printable
 from twisted_upload.daemon.certificate_expiry import Certificates, Renewal
 from twisted_upload.daemon.notify import Counts, Notifications
 from twisted_upload.daemon.reload import reload
@@ -99,7 +99,7 @@ class DaemonControl:
             # Not before twistd has forked.
             reactor.callWhenRunning(observer.begin)
             reactor.addSystemEventTrigger("after", "shutdown", observer.finish)
-        reactor.callWhenRunning(set_start_aside)
+        reactor.callWhenRunning(freeze_start)
         if self._notifications is not None:
             notifications = self._notifications
             reactor.callWhenRunning(

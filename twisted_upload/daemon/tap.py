@@ -20,7 +20,7 @@ from twisted.python import usage
 from twisted_upload.config.configuration import Configuration, configure
 from twisted_upload.config.options import CHECK, CONFIG, OPTIONS, PRINT_CONFIG
 from twisted_upload.config.sources import Layer, SourcedValue, nearest
-from twisted_upload.core.printable import in_short, printable
+from twisted_upload.core.text import in_short, printable
 from twisted_upload.daemon.builder import (
     Endpoint,
     Endpoints,

@@ -25,7 +25,7 @@ from twisted.logger import Logger, globalLogBeginner
 from twisted.protocols.basic import LineOnlyReceiver
 
 from twisted_upload.config.configuration import Configuration
-from twisted_upload.core.garbage import set_start_aside
+from twisted_upload.core.garbage import freeze_start
 from twisted_upload.daemon.builder import Endpoints, slots_of
 from twisted_upload.daemon.notify import Notifications
 from twisted_upload.daemon.reload import settings_of
@@ -217,7 +217,7 @@ def main() -> None:
         service.disks,
         watchdog=manager.watchdog,
     )
-    reactor.callWhenRunning(set_start_aside)
+    reactor.callWhenRunning(freeze_start)
     reactor.callWhenRunning(notifications.ready)
     reactor.addSystemEventTrigger("before", "shutdown", supervised.stop)
     reactor.addSystemEventTrigger("during", "shutdown", notifications.over)

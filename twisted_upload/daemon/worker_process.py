@@ -18,7 +18,7 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from twisted_upload.core.printable import printable
+from twisted_upload.core.text import printable
 from twisted_upload.daemon.notify import Counts
 from twisted_upload.observability.multiprocess import ReportingWorker
 

@@ -23,8 +23,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from twisted_upload.core.printable import printable
-from twisted_upload.core.text import format_duration
+from twisted_upload.core.text import format_duration, printable
 from twisted_upload.errors import CannotStart
 from twisted_upload.hooks import spawner as hook_starter
 

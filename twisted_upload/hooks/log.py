@@ -12,8 +12,7 @@ from collections.abc import Callable, Sequence
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from twisted_upload.core.printable import printable
-from twisted_upload.core.text import format_duration
+from twisted_upload.core.text import format_duration, printable
 from twisted_upload.hooks.command import HookEnd
 from twisted_upload.hooks.spool import FAILED, HOOKS, WAITING, BadMarker
 

@@ -1,5 +1,5 @@
 """
-The counts of one process.
+The counts of one process, and how late its reactor is.
 
 They are plain numbers, because each upload pays for them: under a microsecond,
 where a metric of a library takes two and more.
@@ -11,6 +11,8 @@ import threading
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from twisted_upload.core.answers import CODES
 from twisted_upload.core.outcome import UploadOutcome
@@ -30,10 +32,17 @@ from twisted_upload.observability.metrics import (
     Samples,
 )
 
-__all__ = ["Counters", "DiskTimes", "Histogram", "ProgramCounts"]
+__all__ = ["Counters", "DiskTimes", "Histogram", "ProgramCounts", "ReactorLag"]
 
 MOST_FRESH = 256
 """Values that wait for their buckets at the most."""
+
+LAG_INTERVAL = 0.25
+"""Seconds between two looks at how late the reactor is."""
+
+LAG_MEMORY = 60.0
+"""Seconds for which, at the least, the worst lateness is remembered; twice that at the
+most."""
 
 
 class Histogram:
@@ -88,7 +97,7 @@ _ENDS = (("kept", None), ("lost", None), *(("refused", code) for code in CODES))
 
 class Counters:
     """
-    Counts how uploads end: a witness (see `twisted_upload.core.outcome`).
+    Counts how uploads end: an observer (see `twisted_upload.core.outcome`).
 
     :param listeners: names of those that there are.
     :param now: seconds since the epoch.
@@ -183,3 +192,51 @@ class ProgramCounts:
             PROGRAM_DURATION.name: {(directory,): self._durations.sample()},
             PROGRAMS_SET_ASIDE.name: {(directory,): self.set_aside},
         }
+
+
+class ReactorLag:
+    """
+    Sets a timer again and again, and notes how late it fires.
+
+    Whatever holds up the reactor's thread holds up all senders by as much.
+
+    :param clock: the reactor.
+    :param observe: told each lateness in seconds.
+    """
+
+    def __init__(self, clock: IReactorTime, observe: Callable[[float], object]) -> None:
+        self._clock = clock
+        self._observe = observe
+        self._timer: IDelayedCall | None = None
+        self._due = 0.0
+        self._since = 0.0
+        self._worst = self._worst_before = 0.0
+
+    @property
+    def worst(self) -> float:
+        """Seconds: the most of the last minute or two."""
+        return max(self._worst, self._worst_before)
+
+    def start(self) -> None:
+        """Measure from now on."""
+        self._since = self._clock.seconds()
+        self._set()
+
+    def stop(self) -> None:
+        """Measure no more; harmless if it never did."""
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
+
+    def _set(self) -> None:
+        self._due = self._clock.seconds() + LAG_INTERVAL
+        self._timer = self._clock.callLater(LAG_INTERVAL, self._look)
+
+    def _look(self) -> None:
+        now = self._clock.seconds()
+        late = max(0.0, now - self._due)  # a clock that was set back is not early
+        self._observe(late)
+        if now - self._since >= LAG_MEMORY:
+            self._since, self._worst_before, self._worst = now, self._worst, 0.0
+        self._worst = max(self._worst, late)
+        self._set()

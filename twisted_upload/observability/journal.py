@@ -35,7 +35,7 @@ COMPLAIN = 60.0
 
 class Journal:
     """
-    A witness that writes a journal.
+    An observer of uploads that writes a journal.
 
     :param files: where lines go.
     :param disk: a thread of its own for that: it may stand still for long.

@@ -1,37 +1,40 @@
 """
-Reading a journal of uploads: which of its lines are wanted, and what they come
-to.  One line after the other, however many there are.
+Reading a journal of uploads: its lines one after the other, however many there are,
+from all of its files: the one that is appended to, and older ones behind it,
+``FILE.1`` the youngest of them.
+
+Whatever else bears such a name (a directory, a named pipe, a file of somebody else)
+is left out, and told.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import gzip
 import json
 import math
 import os
 import re
+import stat
 import zlib
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, time, timedelta
-from fnmatch import fnmatchcase
-from functools import lru_cache
-from ipaddress import ip_address, ip_network
-from typing import IO, Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import IO, Any, cast
 
-from twisted_upload.core.text import parse_duration
-from twisted_upload.observability.journal_opening import open_journal
-from twisted_upload.observability.records import GAP
-
-__all__ = ["Filter", "Reader", "Record", "Totals", "parse_moment", "parse_peer"]
-
-UNIX = "unix"
-"""With what the peers at unix sockets begin."""
+__all__ = ["Reader", "Record", "open_journal"]
 
 LONGEST_LINE = 64 * 1024
 """Bytes; what is longer is no record."""
 
 Record = dict[str, Any]
+
+_ATTEMPTS = 20
+
+_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+"""What is wrong with this process, and not with a file."""
+
+NotRead = Callable[[str, str], object]
+"""Is told the path of a file that cannot be read, and why."""
 
 
 class Reader:
@@ -177,143 +180,85 @@ _KINDS = {
 }
 
 
-class Filter:
+@contextlib.contextmanager
+def open_journal(
+    path: str, not_read: NotRead = lambda path, why: None
+) -> Iterator[list[IO[bytes]]]:
     """
-    Tells which records are wanted: those to which all that is given applies, and
-    of the gaps all of that time.
+    All files of a journal, the oldest first, open; compressed ones (``FILE.2.gz``)
+    too.
 
-    :param since: the first moment, as in records.
-    :param until: the first moment that is too late.
-    :param peers: one of them, see `parse_peer`.
-    :param values: one of the values of each field.
-    :param names: patterns, as shells have them, of which the name of the kept file
-        fits one.
+    :param not_read: is told of each older file that is left out.
+    :raises OSError: the file of that very name cannot be read, or there is none at
+        all.
     """
-
-    def __init__(
-        self,
-        since: str | None = None,
-        until: str | None = None,
-        peers: Sequence[Callable[[str], bool]] = (),
-        values: Mapping[str, Collection[str]] | None = None,
-        names: Sequence[str] = (),
-    ) -> None:
-        self._since = since or ""
-        self._until = until or "~"  # after all digits
-        self._peers = peers
-        self._values = {name: wanted for name, wanted in (values or {}).items() if wanted}
-        self._names = names
-
-    def wants(self, record: Record) -> bool:
-        """Whether it is wanted."""
-        if not self._since <= record["time"] < self._until:
-            return False
-        if record["event"] == GAP:
-            return True
-        for field, wanted in self._values.items():
-            if record.get(field) not in wanted:
-                return False
-        if self._names:
-            name = record.get("name")
-            if name is None or not any(fnmatchcase(name, pattern) for pattern in self._names):
-                return False
-        if not self._peers:
-            return True
-        peer = record.get("peer")
-        return peer is not None and any(is_it(peer) for is_it in self._peers)
+    for _ in range(_ATTEMPTS):
+        names = _names(path)
+        if not names:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        before = [_identity(name) for name in names]
+        with contextlib.ExitStack() as stack:
+            files: list[IO[bytes]] = []
+            failed: dict[str, OSError] = {}
+            for name in names:
+                try:
+                    files.append(stack.enter_context(_open(name)))
+                except OSError as error:
+                    error.filename = name
+                    failed[name] = error
+            if before != [_identity(name) for name in _names(path)]:
+                continue  # renamed meanwhile
+            for name, failure in failed.items():
+                if name == path or failure.errno in _EXHAUSTED:
+                    raise failure
+                not_read(name, failure.strerror or str(failure))
+            yield files
+            return
+    raise OSError(errno.EBUSY, "it is renamed again and again", path)
 
 
-def parse_moment(text: str, now: float) -> str:
-    """
-    A moment as it is in records, from ``2026-11-22``, ``2026-11-22T10:00``,
-    ``2026-11-22T10:00:30+01:00``, ``today``, ``yesterday`` (when they began),
-    ``08:00`` (the last time that it was), or ``1h``, which is an hour ago.  In UTC,
-    unless it says otherwise.
+def _identity(name: str) -> tuple[int, int]:
+    """Of what bears a name: another one when it is renamed; no error where it has gone."""
+    for look in (os.stat, os.lstat):
+        with contextlib.suppress(OSError):
+            status = look(name)
+            return status.st_dev, status.st_ino
+    return 0, 0
 
-    :param now: seconds since the epoch.
-    :raises ValueError: with a text that says what is understood.
-    """
+
+def _names(path: str) -> list[str]:
+    """The files that there are, the oldest first."""
+    folder, name = os.path.split(path)
+    numbered = re.compile(re.escape(name) + r"(?:\.([0-9]{1,9})(?:\.gz)?)?")
+    matches = [numbered.fullmatch(entry) for entry in os.listdir(folder or ".")]
+    found = sorted((-int(match[1] or 0), match[0]) for match in matches if match is not None)
+    return [os.path.join(folder, entry) for _, entry in found]
+
+
+def _open(path: str) -> IO[bytes]:
+    # Nobody may ever write to a named pipe, and that would be waited for.
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     try:
-        moment = _moment(text.strip(), datetime.fromtimestamp(now, UTC))
-        utc = moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
-    except (ValueError, OverflowError):
-        raise ValueError(
-            f"{text!r} is no moment such as 2026-11-22, 2026-11-22T10:00, today, yesterday,"
-            " 08:00 (all in UTC), or 1h (ago)"
-        ) from None
-    return utc.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
+        status = os.fstat(descriptor)
+        if stat.S_ISDIR(status.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file")
+    except BaseException:
+        os.close(descriptor)
+        raise
+    file = open(path, "rb", opener=lambda *_: descriptor)  # noqa: SIM115
+    return cast(IO[bytes], _Compressed(file)) if path.endswith(".gz") else file
 
 
-def _moment(text: str, now: datetime) -> datetime:
-    """:raises ValueError: it is none."""
-    if text in _DAYS:
-        return datetime.combine(now.date() - timedelta(_DAYS[text]), time())
-    if _TIME_OF_DAY.fullmatch(text):
-        then = datetime.combine(now.date(), time.fromisoformat(text), UTC)
-        return then if then <= now else then - timedelta(1)
-    if text.isdigit():  # neither a year nor seconds ago
-        raise ValueError
-    with contextlib.suppress(ValueError):
-        return now - timedelta(seconds=parse_duration(text))
-    return datetime.fromisoformat(text)
+class _Compressed(gzip.GzipFile):
+    """A compressed file that closes the one below it."""
 
+    def __init__(self, file: IO[bytes]) -> None:
+        super().__init__(file.name, "rb", fileobj=file)
+        self._below = file
 
-_DAYS = {"today": 0, "yesterday": 1}
-_TIME_OF_DAY = re.compile("[0-9]{2}:[0-9]{2}(?::[0-9]{2})?")
-
-
-def parse_peer(text: str) -> Callable[[str], bool]:
-    """
-    What tells whether a peer is the one that is meant by ``192.0.2.7``,
-    ``192.0.2.0/24``, ``2001:db8::/32``, ``192.0.2.7:50123`` or ``unix``, which is
-    everybody at a unix socket.
-
-    :raises ValueError: with a text that says what is understood.
-    """
-    try:
-        network = ip_network(text.strip("[]"), strict=False)
-    except ValueError:
-        if text == UNIX:
-            return lambda peer: peer.partition(" ")[0] == UNIX
-        if not _WITH_PORT.fullmatch(text):
-            raise ValueError(
-                f"{text!r} is no peer such as 192.0.2.7, 192.0.2.0/24, 2001:db8::7 or unix"
-            ) from None
-        return text.__eq__
-
-    @lru_cache(4096)
-    def is_in(host: str) -> bool:
-        try:
-            return ip_address(host) in network
-        except ValueError:
-            return False
-
-    return lambda peer: is_in(peer.rpartition(":")[0].strip("[]"))
-
-
-_WITH_PORT = re.compile(r"(?:[0-9.]+|\[[0-9a-fA-F:.]+\]):\d+")
-
-
-class Totals:
-    """
-    Adds up records.
-
-    :ivar uploads: how many, by how they ended.
-    :ivar kept: bytes.
-    :ivar missing: lines that are not in the journal, and that it knows of.
-    """
-
-    def __init__(self) -> None:
-        self.uploads = {"kept": 0, "refused": 0, "lost": 0}
-        self.kept = 0
-        self.missing = 0
-
-    def add(self, record: Record) -> None:
-        """One more."""
-        event = record["event"]
-        if event in self.uploads:
-            self.uploads[event] += 1
-        if event == "kept":
-            self.kept += record.get("size", 0)
-        elif event == GAP:
-            self.missing += record.get("lines", 0)
+    def close(self) -> None:
+        """Close both."""
+        super().close()
+        self._below.close()

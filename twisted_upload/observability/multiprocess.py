@@ -98,7 +98,7 @@ class WorkerReports:
     :param clock: the reactor.
     :param started: seconds since the epoch.
     :param more: samples of what no worker knows.
-    :ivar respondents: the workers that run.
+    :ivar workers: the workers that run.
     :ivar draining: the daemon is stopping.
     :ivar restarts: workers that have been replaced.
     """
@@ -111,7 +111,7 @@ class WorkerReports:
         started: float,
         more: Callable[[], Samples] = dict,
     ) -> None:
-        self.respondents: list[ReportingWorker] = []
+        self.workers: list[ReportingWorker] = []
         self.draining = False
         self.restarts = 0
         self._number = number
@@ -121,23 +121,20 @@ class WorkerReports:
         self._more = more
         self._past: Samples = {}
 
-    def came(self, respondent: ReportingWorker) -> None:
+    def came(self, worker: ReportingWorker) -> None:
         """There is one more worker."""
-        self.respondents.append(respondent)
+        self.workers.append(worker)
 
-    def went(self, respondent: ReportingWorker) -> None:
+    def went(self, worker: ReportingWorker) -> None:
         """One of them has ended."""
-        self.respondents.remove(respondent)
-        if respondent.last is not None:
-            self._past = combine([self._past, lasting(respondent.last.samples)])
-        respondent.gone()
+        self.workers.remove(worker)
+        if worker.last is not None:
+            self._past = combine([self._past, lasting(worker.last.samples)])
+        worker.gone()
 
     def report(self) -> Deferred[Report]:
         """See `twisted_upload.observability.report.Reporter`."""
-        answers = [
-            respondent.ask().addTimeout(ANSWER_PATIENCE, self._clock)
-            for respondent in self.respondents
-        ]
+        answers = [worker.ask().addTimeout(ANSWER_PATIENCE, self._clock) for worker in self.workers]
         # Those that do not answer in time are told apart by what they are.
         return DeferredList(answers, consumeErrors=True).addCallback(lambda _: self._look_again())
 
@@ -154,11 +151,11 @@ class WorkerReports:
 
     @property
     def _silent(self) -> int:
-        return sum(respondent.asked for respondent in self.respondents)
+        return sum(worker.asked for worker in self.workers)
 
     @property
     def _missing(self) -> int:
-        return self._number - len(self.respondents)
+        return self._number - len(self.workers)
 
     def _troubles(self) -> Iterator[str]:
         if self.draining:
@@ -167,22 +164,22 @@ class WorkerReports:
             yield f"workers that do not run: {self._missing} of {self._number}"
         if self._silent:
             yield f"workers that do not answer: {self._silent} of {self._number}"
-        for respondent in self.respondents:
-            if respondent.last is not None and respondent.last.trouble is not None:
-                yield respondent.last.trouble
+        for worker in self.workers:
+            if worker.last is not None and worker.last.trouble is not None:
+                yield worker.last.trouble
 
     def _samples(self) -> Iterator[Samples]:
         yield self._past
-        for respondent in self.respondents:
-            if respondent.last is not None:
-                samples = respondent.last.samples
-                yield lasting(samples) if respondent.asked else samples
+        for worker in self.workers:
+            if worker.last is not None:
+                samples = worker.last.samples
+                yield lasting(samples) if worker.asked else samples
         yield {DRAINING.name: {(): int(self.draining)}}
         yield self._more()
         yield daemon_samples(
             self._version,
             self._started,
-            answering=len(self.respondents) - self._silent,
+            answering=len(self.workers) - self._silent,
             silent=self._silent,
             missing=self._missing,
             restarts=self.restarts,

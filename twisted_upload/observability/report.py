@@ -14,8 +14,13 @@ from twisted.internet.interfaces import IReactorTime
 
 from twisted_upload.disk.files import Space
 from twisted_upload.net.tls.failures import FAILURES
-from twisted_upload.observability.counters import Counters, DiskTimes, Histogram, ProgramCounts
-from twisted_upload.observability.lag import ReactorLag
+from twisted_upload.observability.counters import (
+    Counters,
+    DiskTimes,
+    Histogram,
+    ProgramCounts,
+    ReactorLag,
+)
 from twisted_upload.observability.metrics import (
     CONNECTIONS,
     DRAINING,

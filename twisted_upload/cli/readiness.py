@@ -20,8 +20,7 @@ from twisted_upload.cli.destination import Destination
 from twisted_upload.cli.reactor import run_until_done, the_reactor
 from twisted_upload.cli.streams import PROGRAM, ExitStatus, Streams
 from twisted_upload.client.upload import upload
-from twisted_upload.core.printable import printable
-from twisted_upload.core.text import format_duration
+from twisted_upload.core.text import format_duration, printable
 from twisted_upload.errors import (
     CouldNotConnect,
     Empty,
@@ -33,7 +32,7 @@ from twisted_upload.errors import (
 )
 from twisted_upload.interfaces import Receipt
 
-__all__ = ["look"]
+__all__ = ["check_readiness"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +74,7 @@ _FAILURES: tuple[tuple[type[UploadError], str, str, int], ...] = (
 )
 
 
-def look(
+def check_readiness(
     streams: Streams,
     to: Destination,
     *,
