@@ -9,119 +9,12 @@ from functools import partial
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from twisted.internet.defer import Deferred
-from zope.interface import implementer
 
+from tests.support.lifecycle import RecordingSender, stored_in
 from twisted_upload.core.lifecycle import Upload, new_upload
 from twisted_upload.errors import Busy, Empty, NoSpace, ShuttingDown, StoreFailed, UploadRefused
-from twisted_upload.interfaces import Arrival, IIncomingUpload, IUploadStore, Receipt
-from twisted_upload.stores.memory import MemoryIncoming, MemoryStore
-
-
-class RecordingSender:
-    """
-    A door without a wire.
-
-    :ivar told: what the sender would have heard, and how often.
-    :ivar reported: the ends.
-    :ivar events: both, in the order they came.
-    """
-
-    def __init__(self) -> None:
-        self.told: list[Receipt | UploadRefused] = []
-        self.reported: list[str] = []
-        self.events: list[str] = []
-        self.incoming: IIncomingUpload | None = None
-        self.by_silence: bool | None = None
-        self.heard: bool | None = None
-        self.connected = True
-
-    def arrival(self) -> Arrival:
-        return Arrival("192.0.2.7:50123")
-
-    def began(self, incoming: IIncomingUpload) -> None:
-        assert self.incoming is None, "began twice"
-        self.incoming = incoming
-
-    def tell_kept(self, receipt: Receipt) -> None:
-        self.told.append(receipt)
-        self.events.append("tell")
-
-    def tell_refused(self, refusal: UploadRefused) -> None:
-        self.told.append(refusal)
-        self.events.append("tell")
-
-    def report_kept(self, receipt: Receipt, *, by_silence: bool, heard: bool) -> None:
-        self._report("kept")
-        self.by_silence, self.heard = by_silence, heard
-
-    def report_refused(self, refusal: UploadRefused) -> None:
-        self._report("refused")
-
-    def report_lost(self) -> None:
-        self._report("lost")
-
-    def report_unused(self) -> None:
-        self._report("unused")
-
-    def broke(self) -> None:
-        self.events.append("broke")
-
-    def _report(self, end: str) -> None:
-        self.reported.append(end)
-        self.events.append("report")
-
-    @property
-    def codes(self) -> list[str]:
-        """What the sender has heard, in a word each."""
-        return [one.code if isinstance(one, UploadRefused) else "kept" for one in self.told]
-
-
-@pytest.fixture
-def frontend() -> RecordingSender:
-    return RecordingSender()
-
-
-@pytest.fixture
-def store() -> MemoryStore:
-    return MemoryStore(lambda: 1_795_328_130.123)
-
-
-@pytest.fixture
-def upload(frontend: RecordingSender, store: MemoryStore) -> Upload:
-    return new_upload(frontend, store)
-
-
-def _kept(store: MemoryStore) -> list[bytes]:
-    return [*store.files.values()]
-
-
-class BriefStore(MemoryStore):
-    """Its incoming uploads can also commit without a Deferred (`ICommitsTo`)."""
-
-    def begin(self, arrival: Arrival, failed: Callable[[UploadRefused], None]) -> IIncomingUpload:
-        incoming: Any = super().begin(arrival, failed)
-        commit = incoming.commit
-
-        def commit_to(
-            kept: Callable[[Receipt], object], failed: Callable[[UploadRefused], object]
-        ) -> Callable[[], None]:
-            done: Deferred[Receipt] = commit()
-            given_up: list[bool] = []
-            done.addCallbacks(kept, lambda failure: given_up or failed(failure.value))
-
-            def give_up() -> None:
-                given_up.append(True)
-                done.cancel()
-
-            return give_up
-
-        incoming.commit_to = commit_to
-        incoming.commit = None
-        return incoming  # type: ignore[no-any-return]
-
+from twisted_upload.interfaces import Arrival
+from twisted_upload.stores.memory import MemoryStore
 
 # -- waiting ------------------------------------------------------------------
 
@@ -153,7 +46,7 @@ def test_empty_allowed(frontend: RecordingSender, store: MemoryStore) -> None:
     new_upload(frontend, store, allow_empty=True).ended()
     assert frontend.codes == ["kept"]
     assert frontend.reported == ["kept"]
-    assert _kept(store) == [b""]
+    assert stored_in(store) == [b""]
 
 
 def test_turned_away(upload: Upload, frontend: RecordingSender) -> None:
@@ -174,7 +67,7 @@ def test_kept(upload: Upload, frontend: RecordingSender, store: MemoryStore) -> 
     assert frontend.codes == ["kept"]
     assert frontend.reported == ["kept"]
     assert (frontend.by_silence, frontend.heard) == (False, True)
-    assert _kept(store) == [b"one two"]
+    assert stored_in(store) == [b"one two"]
 
 
 def test_told_before_reported(upload: Upload, frontend: RecordingSender) -> None:
@@ -191,7 +84,7 @@ def test_lost(upload: Upload, frontend: RecordingSender, store: MemoryStore) -> 
     assert frontend.reported == ["lost"]
     assert frontend.told == []
     assert store.unfinished == []
-    assert _kept(store) == []
+    assert stored_in(store) == []
 
 
 def test_refused_by_the_door(upload: Upload, frontend: RecordingSender, store: MemoryStore) -> None:
@@ -213,7 +106,7 @@ def test_refused_by_the_store(
     upload.ended()
     assert frontend.codes == ["no-space"]
     assert frontend.reported == ["refused"]
-    assert _kept(store) == []
+    assert stored_in(store) == []
 
 
 def test_refused_at_the_first_byte(
@@ -237,13 +130,13 @@ def test_ended_by_silence(upload: Upload, frontend: RecordingSender, store: Memo
     upload.fell_silent()
     assert frontend.codes == ["kept"]
     assert frontend.by_silence is True
-    assert _kept(store) == [b"content"]
+    assert stored_in(store) == [b"content"]
 
 
 def test_whole(upload: Upload, frontend: RecordingSender, store: MemoryStore) -> None:
     """An upload that has come at once, with its end, is kept as any other."""
     upload.came_whole([b"one ", b"two"])
-    assert _kept(store) == [b"one two"]
+    assert stored_in(store) == [b"one two"]
     assert frontend.codes == ["kept"]
     assert frontend.events == ["tell", "report"]
     assert frontend.by_silence is False
@@ -308,14 +201,6 @@ def _patched(begin: Callable[..., Any], write: Callable[[bytes], None]) -> Calla
 # -- storing ------------------------------------------------------------------
 
 
-@pytest.fixture
-def storing(upload: Upload, store: MemoryStore) -> Upload:
-    store.holding = True
-    upload.received(b"content")
-    upload.ended()
-    return upload
-
-
 def test_success_waits(storing: Upload, frontend: RecordingSender, store: MemoryStore) -> None:
     """Nothing is told before the store has kept it."""
     assert frontend.told == []
@@ -332,7 +217,7 @@ def test_lost_while_storing(storing: Upload, frontend: RecordingSender, store: M
     assert frontend.told == []
     assert frontend.reported == ["kept"]
     assert frontend.heard is False
-    assert _kept(store) == [b"content"]
+    assert stored_in(store) == [b"content"]
 
 
 def test_failed_while_storing(
@@ -365,7 +250,7 @@ def test_refused_while_storing(
     store.release()
     assert frontend.codes == ([] if lost else ["shutting-down"])
     assert frontend.reported == ["refused"]
-    assert _kept(store) == []
+    assert stored_in(store) == []
     assert store.unfinished == []
 
 
@@ -377,194 +262,5 @@ def test_bytes_after_silence(upload: Upload, frontend: RecordingSender, store: M
     upload.received(b"more")
     upload.ended()
     store.release()
-    assert _kept(store) == [b"content"]
+    assert stored_in(store) == [b"content"]
     assert frontend.reported == ["kept"]
-
-
-# -- a store that is not as it should be --------------------------------------
-
-
-@implementer(IUploadStore)
-class BrokenStore:
-    """A store whose `begin` raises what it should not."""
-
-    def begin(self, arrival: Arrival, failed: Callable[[UploadRefused], None]) -> IIncomingUpload:
-        raise ZeroDivisionError
-
-
-def test_broken_begin(frontend: RecordingSender, expected_errors: list[str]) -> None:
-    """A store that breaks its promise at the beginning costs the upload, and is logged."""
-    expected_errors.append("ZeroDivisionError")
-    new_upload(frontend, BrokenStore()).received(b"x")
-    assert frontend.codes == [StoreFailed.code]
-    assert frontend.reported == ["refused"]
-
-
-@pytest.mark.parametrize("call", ["commit", "abort", "cancel"])
-def test_broken_calls(
-    frontend: RecordingSender, store: MemoryStore, expected_errors: list[str], call: str
-) -> None:
-    """A store that raises where it must not costs that upload, which ends all the same."""
-    expected_errors.append("ZeroDivisionError")
-
-    def broken(*_: object) -> None:
-        raise ZeroDivisionError
-
-    store.holding = True
-    upload = new_upload(frontend, store)
-    upload.received(b"x")
-    (incoming,) = store.unfinished
-    if call != "cancel":
-        setattr(incoming, call, broken)
-    if call != "abort":
-        upload.ended()
-    if call == "cancel":
-        assert incoming._committed is not None
-        incoming._committed._canceller = broken
-    if call != "commit":
-        upload.refused(StoreFailed())
-    assert frontend.codes == [StoreFailed.code]
-    assert frontend.reported == ["refused"]
-
-
-@pytest.mark.parametrize("end", ["kept", "refused", "store failed"])
-def test_answer_that_cannot_be_sent(
-    frontend: RecordingSender, store: MemoryStore, end: str
-) -> None:
-    """An upload ends, and its door hears of it, whatever goes wrong with its answer."""
-
-    def broken(_: object) -> None:
-        raise ZeroDivisionError
-
-    frontend.tell_kept = broken  # type: ignore[method-assign,assignment]
-    frontend.tell_refused = broken  # type: ignore[method-assign,assignment]
-    store.holding = True
-    upload = new_upload(frontend, store)
-    upload.received(b"x")
-    (incoming,) = store.unfinished
-    if end == "refused":
-        with pytest.raises(ZeroDivisionError):
-            upload.refused(StoreFailed())
-    elif end == "store failed":
-        incoming.fail(StoreFailed())
-    else:
-        upload.ended()
-        store.release()
-    assert frontend.reported == ["kept" if end == "kept" else "refused"]
-    assert frontend.events.count("broke") == (end != "refused")
-
-
-def test_broken_commit(
-    storing: Upload, frontend: RecordingSender, store: MemoryStore, expected_errors: list[str]
-) -> None:
-    """The same at the end."""
-    expected_errors.append("ZeroDivisionError")
-    store.failing = ZeroDivisionError()  # type: ignore[assignment]
-    store.release()
-    assert frontend.codes == [StoreFailed.code]
-    assert frontend.reported == ["refused"]
-
-
-@pytest.mark.parametrize("call", ["write", "commit", "abort"])
-def test_failing_within_a_call(upload: Upload, frontend: RecordingSender, call: str) -> None:
-    """A store may tell its failure from within any call: it is told once."""
-    upload.received(b"first")
-    incoming = frontend.incoming
-    assert isinstance(incoming, MemoryIncoming)
-    real: Callable[..., Any] = getattr(incoming, call)
-
-    def failing(*arguments: Any) -> Any:
-        incoming.fail(NoSpace())
-        if call == "commit":
-            return Deferred()
-        return real(*arguments)
-
-    setattr(incoming, call, failing)
-    if call == "abort":
-        upload.refused(Busy())
-        assert frontend.codes == ["busy"]
-    else:
-        upload.received(b"second") if call == "write" else upload.ended()
-        assert frontend.codes == ["no-space"]
-    assert frontend.reported == ["refused"]
-
-
-# -- any order ----------------------------------------------------------------
-
-# What a door can be told by a transport, a timer, a store or an operator, in
-# any order that a door can tell it in: nothing but a refusal after the loss of
-# the connection, no bytes after the half-close, silence only before the end.
-_ACTS = st.sampled_from(
-    [
-        "received",
-        "ended",
-        "came_whole",
-        "fell_silent",
-        "lost",
-        "refused",
-        "store fails",
-        "store refuses",
-        "store holds",
-        "store releases",
-        "commit fails",
-    ]
-)
-
-
-@settings(deadline=None, derandomize=True, max_examples=500)
-@given(acts=st.lists(_ACTS, max_size=10), allow_empty=st.booleans(), brief=st.booleans())
-def test_any_order(acts: list[str], allow_empty: bool, brief: bool) -> None:
-    """Any order of events ends once, in kept, refused or lost; success is told iff kept."""
-    frontend, store = RecordingSender(), (BriefStore if brief else MemoryStore)(lambda: 0.0)
-    upload = new_upload(frontend, store, allow_empty=allow_empty)
-    received = b""
-    half_closed = silent = lost = False
-
-    for act in acts:
-        over = bool(frontend.reported)
-        if act == "came_whole" and not (received or half_closed or lost or over):
-            received, half_closed = b"xx", True
-            upload.came_whole([b"x", b"x"])
-        elif act == "received" and not (half_closed or lost):
-            received += b"" if silent else b"x"
-            upload.received(b"x")
-        elif act == "ended" and not (half_closed or lost):
-            half_closed = True
-            upload.ended()
-        elif act == "fell_silent" and received and not (half_closed or silent or lost or over):
-            silent = True
-            upload.fell_silent()
-        elif act == "lost" and not lost:
-            lost = True
-            upload.lost()
-        elif act == "refused":
-            upload.refused(ShuttingDown())
-        elif act == "store fails" and store.unfinished and not (half_closed or silent):
-            store.unfinished[0].fail(NoSpace())
-        elif act == "store refuses":
-            store.refusing = Busy()
-        elif act == "store holds":
-            store.holding = True
-        elif act == "store releases":
-            store.release()
-        elif act == "commit fails":
-            store.failing = StoreFailed()
-        assert len(frontend.reported) <= 1
-        assert len(frontend.told) <= 1
-        assert not (lost and len(frontend.told) and frontend.events[-1] == "tell")
-
-    upload.lost() if not lost else None
-    store.release()
-    assert len(frontend.reported) == 1
-    (end,) = frontend.reported
-    assert (end == "kept") == (_kept(store) == [received])
-    assert (end == "kept") or _kept(store) == []
-    if "kept" in frontend.codes:
-        assert end == "kept"
-    if end == "lost":
-        assert frontend.told == []
-    if end == "kept" and frontend.heard:
-        assert frontend.codes == ["kept"]
-    if end == "unused":
-        assert received == b""
-    assert store.unfinished == []

@@ -1,0 +1,91 @@
+"""
+What may happen to an upload, in any order.
+"""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.support.lifecycle import BriefStore, RecordingSender, stored_in
+from twisted_upload.core.lifecycle import new_upload
+from twisted_upload.errors import Busy, NoSpace, ShuttingDown, StoreFailed
+from twisted_upload.stores.memory import MemoryStore
+
+# What a door can be told by a transport, a timer, a store or an operator, in
+# any order that a door can tell it in: nothing but a refusal after the loss of
+# the connection, no bytes after the half-close, silence only before the end.
+_ACTS = st.sampled_from(
+    [
+        "received",
+        "ended",
+        "came_whole",
+        "fell_silent",
+        "lost",
+        "refused",
+        "store fails",
+        "store refuses",
+        "store holds",
+        "store releases",
+        "commit fails",
+    ]
+)
+
+
+@settings(deadline=None, derandomize=True, max_examples=500)
+@given(acts=st.lists(_ACTS, max_size=10), allow_empty=st.booleans(), brief=st.booleans())
+def test_any_order(acts: list[str], allow_empty: bool, brief: bool) -> None:
+    """Any order of events ends once, in kept, refused or lost; success is told iff kept."""
+    frontend, store = RecordingSender(), (BriefStore if brief else MemoryStore)(lambda: 0.0)
+    upload = new_upload(frontend, store, allow_empty=allow_empty)
+    received = b""
+    half_closed = silent = lost = False
+
+    for act in acts:
+        over = bool(frontend.reported)
+        if act == "came_whole" and not (received or half_closed or lost or over):
+            received, half_closed = b"xx", True
+            upload.came_whole([b"x", b"x"])
+        elif act == "received" and not (half_closed or lost):
+            received += b"" if silent else b"x"
+            upload.received(b"x")
+        elif act == "ended" and not (half_closed or lost):
+            half_closed = True
+            upload.ended()
+        elif act == "fell_silent" and received and not (half_closed or silent or lost or over):
+            silent = True
+            upload.fell_silent()
+        elif act == "lost" and not lost:
+            lost = True
+            upload.lost()
+        elif act == "refused":
+            upload.refused(ShuttingDown())
+        elif act == "store fails" and store.unfinished and not (half_closed or silent):
+            store.unfinished[0].fail(NoSpace())
+        elif act == "store refuses":
+            store.refusing = Busy()
+        elif act == "store holds":
+            store.holding = True
+        elif act == "store releases":
+            store.release()
+        elif act == "commit fails":
+            store.failing = StoreFailed()
+        assert len(frontend.reported) <= 1
+        assert len(frontend.told) <= 1
+        assert not (lost and len(frontend.told) and frontend.events[-1] == "tell")
+
+    upload.lost() if not lost else None
+    store.release()
+    assert len(frontend.reported) == 1
+    (end,) = frontend.reported
+    assert (end == "kept") == (stored_in(store) == [received])
+    assert (end == "kept") or stored_in(store) == []
+    if "kept" in frontend.codes:
+        assert end == "kept"
+    if end == "lost":
+        assert frontend.told == []
+    if end == "kept" and frontend.heard:
+        assert frontend.codes == ["kept"]
+    if end == "unused":
+        assert received == b""
+    assert store.unfinished == []

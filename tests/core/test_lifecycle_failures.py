@@ -1,0 +1,123 @@
+"""
+What becomes of an upload whose store is not as it should be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+
+from tests.support.lifecycle import RecordingSender
+from twisted_upload.core.lifecycle import Upload, new_upload
+from twisted_upload.errors import Busy, NoSpace, StoreFailed, UploadRefused
+from twisted_upload.interfaces import Arrival, IIncomingUpload, IUploadStore
+from twisted_upload.stores.memory import MemoryIncoming, MemoryStore
+
+
+@implementer(IUploadStore)
+class BrokenStore:
+    """A store whose `begin` raises what it should not."""
+
+    def begin(self, arrival: Arrival, failed: Callable[[UploadRefused], None]) -> IIncomingUpload:
+        raise ZeroDivisionError
+
+
+def test_broken_begin(frontend: RecordingSender, expected_errors: list[str]) -> None:
+    """A store that breaks its promise at the beginning costs the upload, and is logged."""
+    expected_errors.append("ZeroDivisionError")
+    new_upload(frontend, BrokenStore()).received(b"x")
+    assert frontend.codes == [StoreFailed.code]
+    assert frontend.reported == ["refused"]
+
+
+@pytest.mark.parametrize("call", ["commit", "abort", "cancel"])
+def test_broken_calls(
+    frontend: RecordingSender, store: MemoryStore, expected_errors: list[str], call: str
+) -> None:
+    """A store that raises where it must not costs that upload, which ends all the same."""
+    expected_errors.append("ZeroDivisionError")
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    store.holding = True
+    upload = new_upload(frontend, store)
+    upload.received(b"x")
+    (incoming,) = store.unfinished
+    if call != "cancel":
+        setattr(incoming, call, broken)
+    if call != "abort":
+        upload.ended()
+    if call == "cancel":
+        assert incoming._committed is not None
+        incoming._committed._canceller = broken
+    if call != "commit":
+        upload.refused(StoreFailed())
+    assert frontend.codes == [StoreFailed.code]
+    assert frontend.reported == ["refused"]
+
+
+@pytest.mark.parametrize("end", ["kept", "refused", "store failed"])
+def test_answer_that_cannot_be_sent(
+    frontend: RecordingSender, store: MemoryStore, end: str
+) -> None:
+    """An upload ends, and its door hears of it, whatever goes wrong with its answer."""
+
+    def broken(_: object) -> None:
+        raise ZeroDivisionError
+
+    frontend.tell_kept = broken  # type: ignore[method-assign,assignment]
+    frontend.tell_refused = broken  # type: ignore[method-assign,assignment]
+    store.holding = True
+    upload = new_upload(frontend, store)
+    upload.received(b"x")
+    (incoming,) = store.unfinished
+    if end == "refused":
+        with pytest.raises(ZeroDivisionError):
+            upload.refused(StoreFailed())
+    elif end == "store failed":
+        incoming.fail(StoreFailed())
+    else:
+        upload.ended()
+        store.release()
+    assert frontend.reported == ["kept" if end == "kept" else "refused"]
+    assert frontend.events.count("broke") == (end != "refused")
+
+
+def test_broken_commit(
+    storing: Upload, frontend: RecordingSender, store: MemoryStore, expected_errors: list[str]
+) -> None:
+    """The same at the end."""
+    expected_errors.append("ZeroDivisionError")
+    store.failing = ZeroDivisionError()  # type: ignore[assignment]
+    store.release()
+    assert frontend.codes == [StoreFailed.code]
+    assert frontend.reported == ["refused"]
+
+
+@pytest.mark.parametrize("call", ["write", "commit", "abort"])
+def test_failing_within_a_call(upload: Upload, frontend: RecordingSender, call: str) -> None:
+    """A store may tell its failure from within any call: it is told once."""
+    upload.received(b"first")
+    incoming = frontend.incoming
+    assert isinstance(incoming, MemoryIncoming)
+    real: Callable[..., Any] = getattr(incoming, call)
+
+    def failing(*arguments: Any) -> Any:
+        incoming.fail(NoSpace())
+        if call == "commit":
+            return Deferred()
+        return real(*arguments)
+
+    setattr(incoming, call, failing)
+    if call == "abort":
+        upload.refused(Busy())
+        assert frontend.codes == ["busy"]
+    else:
+        upload.received(b"second") if call == "write" else upload.ended()
+        assert frontend.codes == ["no-space"]
+    assert frontend.reported == ["refused"]

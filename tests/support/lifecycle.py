@@ -1,0 +1,105 @@
+"""
+What tests of an upload's life need: no sockets, files or clocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from twisted_upload.errors import UploadRefused
+from twisted_upload.interfaces import Arrival, IIncomingUpload, Receipt
+from twisted_upload.stores.memory import MemoryStore
+
+__all__ = ["BriefStore", "RecordingSender", "stored_in"]
+
+
+class RecordingSender:
+    """
+    A sender without a wire.
+
+    :ivar told: what the sender would have heard, and how often.
+    :ivar reported: the ends.
+    :ivar events: both, in the order they came.
+    """
+
+    def __init__(self) -> None:
+        self.told: list[Receipt | UploadRefused] = []
+        self.reported: list[str] = []
+        self.events: list[str] = []
+        self.incoming: IIncomingUpload | None = None
+        self.by_silence: bool | None = None
+        self.heard: bool | None = None
+        self.connected = True
+
+    def arrival(self) -> Arrival:
+        return Arrival("192.0.2.7:50123")
+
+    def began(self, incoming: IIncomingUpload) -> None:
+        assert self.incoming is None, "began twice"
+        self.incoming = incoming
+
+    def tell_kept(self, receipt: Receipt) -> None:
+        self.told.append(receipt)
+        self.events.append("tell")
+
+    def tell_refused(self, refusal: UploadRefused) -> None:
+        self.told.append(refusal)
+        self.events.append("tell")
+
+    def report_kept(self, receipt: Receipt, *, by_silence: bool, heard: bool) -> None:
+        self._report("kept")
+        self.by_silence, self.heard = by_silence, heard
+
+    def report_refused(self, refusal: UploadRefused) -> None:
+        self._report("refused")
+
+    def report_lost(self) -> None:
+        self._report("lost")
+
+    def report_unused(self) -> None:
+        self._report("unused")
+
+    def broke(self) -> None:
+        self.events.append("broke")
+
+    def _report(self, end: str) -> None:
+        self.reported.append(end)
+        self.events.append("report")
+
+    @property
+    def codes(self) -> list[str]:
+        """What the sender has heard, in a word each."""
+        return [one.code if isinstance(one, UploadRefused) else "kept" for one in self.told]
+
+
+def stored_in(store: MemoryStore) -> list[bytes]:
+    """The contents of what a store has kept."""
+    return [*store.files.values()]
+
+
+class BriefStore(MemoryStore):
+    """Its incoming uploads can also commit without a Deferred (`ICommitsTo`)."""
+
+    def begin(self, arrival: Arrival, failed: Callable[[UploadRefused], None]) -> IIncomingUpload:
+        incoming: Any = super().begin(arrival, failed)
+        commit = incoming.commit
+
+        def commit_to(
+            kept: Callable[[Receipt], object], failed: Callable[[UploadRefused], object]
+        ) -> Callable[[], None]:
+            done: Deferred[Receipt] = commit()
+            given_up: list[bool] = []
+            done.addCallbacks(kept, lambda failure: given_up or failed(failure.value))
+
+            def give_up() -> None:
+                given_up.append(True)
+                done.cancel()
+
+            return give_up
+
+        incoming.commit_to = commit_to
+        incoming.commit = None
+        return incoming  # type: ignore[no-any-return]
