@@ -24,7 +24,8 @@ from twisted_upload.cli.log import read_journal
 from twisted_upload.cli.main import program
 from twisted_upload.cli.ping import ping
 from twisted_upload.cli.streams import ExitStatus
-from twisted_upload.config.options import CHECK, CONFIG, OPTIONS, PREFIX, PRINT_CONFIG, Option
+from twisted_upload.config.option import PREFIX, Option
+from twisted_upload.config.options import CHECK, CONFIG, OPTIONS, PRINT_CONFIG
 from twisted_upload.config.values import parse_port
 from twisted_upload.core.answers import CODES, SUCCESS
 from twisted_upload.core.text import parse_duration, parse_size

@@ -5,18 +5,21 @@ What is in force.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from twisted_upload.config.configuration import Configuration, configure
-from twisted_upload.config.options import OPTIONS
-from twisted_upload.config.sources import SourcedValue
+from twisted_upload.config.configuration import Configuration, Listener, configure
+from twisted_upload.config.options import OPTIONS, DaemonSettings, ListenerSettings
+from twisted_upload.config.sources import SourcedValue, Text
 from twisted_upload.errors import WrongConfiguration
 from twisted_upload.stores.directory.space import Reserve
 
 BASE = "/srv"
+
+REPEATABLE = {option.name for option in OPTIONS if option.repeatable}
+FLAGS = {option.name for option in OPTIONS if option.flag}
 
 
 def configured(
@@ -26,7 +29,12 @@ def configured(
     layer = {}
     for argument in arguments:
         name, _, text = argument.partition("=")
-        layer[name] = SourcedValue(tuple(text.split()) if name == "listen" else text, f"--{name}")
+        given: Text = text
+        if name in REPEATABLE:
+            given = tuple(text.split())
+        elif name in FLAGS:
+            given = True
+        layer[name] = SourcedValue(given, f"--{name}")
     if file is not None:
         assert folder is not None
         path = folder / "x.toml"
@@ -36,7 +44,7 @@ def configured(
     return configure(layer, environment, BASE)
 
 
-def values(configuration: Configuration) -> Mapping[str, object]:
+def only(configuration: Configuration) -> Listener:
     (listener,) = configuration.listeners
     return listener
 
@@ -84,14 +92,14 @@ def test_order(
 ) -> None:
     """The command line goes over the environment, that over the file, that over the default."""
     configuration = configured(*arguments, file=file, folder=tmp_path, **variables)
-    setting = configuration.listeners[0].settings["max-size"]
+    setting = configuration.listeners[0].by_name["max-size"]
     assert setting.value == size * 1024
     assert setting.source.replace(f"{tmp_path}/", "") == source
 
 
 def test_wrong_value_of_a_layer_below(tmp_path: Path) -> None:
     """What is not in force is not in the way."""
-    assert values(configured("drain=1", file="drain = 'soon'", folder=tmp_path))["drain"] == 1
+    assert configured("drain=1", file="drain = 'soon'", folder=tmp_path).settings.drain == 1
 
 
 @pytest.mark.parametrize(
@@ -115,10 +123,10 @@ def test_file_named_in_the_environment(tmp_path: Path) -> None:
     (tmp_path / "one.toml").write_text("drain = 1")
     (tmp_path / "two.toml").write_text("drain = 2")
     environment = {"TWISTED_UPLOAD_CONFIG": "one.toml"}
-    assert configure({}, environment, str(tmp_path))["drain"] == 1
+    assert configure({}, environment, str(tmp_path)).settings.drain == 1
     line = {"config": SourcedValue("two.toml", "--config")}
     configuration = configure(line, environment, str(tmp_path))
-    assert configuration["drain"] == 2
+    assert configuration.settings.drain == 2
     assert configuration.file == f"{tmp_path}/two.toml"
 
 
@@ -129,11 +137,13 @@ def test_defaults() -> None:
     """With nothing given there is one listener on port 6666, and all values are defaults."""
     configuration = configured()
     (listener,) = configuration.listeners
-    assert {setting.source for setting in listener.settings.values()} == {"default"}
-    assert (listener["port"], listener["listen"], listener.name) == (6666, [], "tcp-6666")
-    assert listener["directory"] == "/srv/uploads"
-    assert listener["reserve"] == Reserve(percent=1)
-    assert listener["receipts"] is False
+    every = {**configuration.by_name, **listener.by_name}
+    assert {setting.source for setting in every.values()} == {"default"}
+    assert (listener.settings.port, listener.settings.listen) == (6666, ())
+    assert listener.name == "tcp-6666"
+    assert listener.settings.directory == "/srv/uploads"
+    assert listener.settings.reserve == Reserve(percent=1)
+    assert listener.settings.receipts is False
     assert not configuration.named
     assert configuration.file is None
 
@@ -158,13 +168,13 @@ def test_name_of_the_only_one(arguments: list[str], name: str) -> None:
 
 def test_listen_without_port() -> None:
     """With an endpoint and no port it does not listen on port 6666 as well."""
-    assert values(configured("listen=tcp:1"))["port"] is None
-    assert values(configured("listen=tcp:1", "port=2"))["port"] == 2
+    assert only(configured("listen=tcp:1")).settings.port is None
+    assert only(configured("listen=tcp:1", "port=2")).settings.port == 2
 
 
 def test_empty_list(tmp_path: Path) -> None:
     """An empty list of endpoints is none."""
-    assert values(configured(file="listen = []", folder=tmp_path))["port"] == 6666
+    assert only(configured(file="listen = []", folder=tmp_path)).settings.port == 6666
 
 
 @pytest.mark.parametrize(
@@ -172,11 +182,35 @@ def test_empty_list(tmp_path: Path) -> None:
     [
         (["listen=tcp:1", "interface=::1"], "--interface: it goes with a port"),
         (["finish-after-idle=60s"], "--finish-after-idle: it must be shorter than idle-timeout"),
+        (["proxy-protocol"], "--proxy-protocol: say with --proxy-from which"),
+        (["proxy-from=unix"], "--proxy-from: it goes with --proxy-protocol"),
+        (["allow=::/0", "deny=::/0"], "--deny: ::/0 is both allowed and denied"),
     ],
 )
 def test_values_that_do_not_go_together(tmp_path: Path, arguments: list[str], says: str) -> None:
     """Values that make sense alone, but not together, are refused."""
     assert wrong(*arguments, folder=tmp_path).startswith(says)
+
+
+def test_rules() -> None:
+    """Networks become rules."""
+    rules = only(configured("allow=10.0.0.0/8", "deny=10.1.0.0/16")).rules
+    assert rules.allows("10.2.0.1")
+    assert not rules.allows("10.1.0.1")
+    assert not rules.allows("11.0.0.1")
+
+
+def test_trusted_proxies() -> None:
+    """Load balancers are networks, or unix; without any there are none."""
+    assert only(configured()).trusted_proxies is None
+    proxies = only(configured("proxy-protocol", "proxy-from=10.0.0.0/8")).trusted_proxies
+    assert proxies is not None
+    assert "10.1.2.3" in proxies
+    assert None not in proxies
+    proxies = only(configured("proxy-protocol", "proxy-from=unix")).trusted_proxies
+    assert proxies is not None
+    assert None in proxies
+    assert "10.1.2.3" not in proxies
 
 
 # Several listeners
@@ -188,24 +222,26 @@ def test_listeners(tmp_path: Path) -> None:
     scanner, photos = configuration.listeners
     assert (scanner.name, photos.name) == ("scanner", "photos")
     assert configuration.named
-    assert (scanner["max-size"], photos["max-size"]) == (2 * 2**20, 2**20)
-    assert (scanner["directory"], photos["directory"]) == ("/srv/uploads", "/srv/photos")
-    assert configuration["drain"] == scanner["drain"] == photos["drain"] == 3
-    assert "max-size" not in configuration
+    assert (scanner.settings.max_size, photos.settings.max_size) == (2 * 2**20, 2**20)
+    assert scanner.settings.directory == "/srv/uploads"
+    assert photos.settings.directory == "/srv/photos"
+    assert configuration.settings.drain == 3
 
 
 def test_where_listeners_listen(tmp_path: Path) -> None:
     """An interface at the top is for those that have a port; nobody else listens on 6666."""
     scanner, photos = configured(file=TWO, folder=tmp_path).listeners
-    assert (scanner["port"], scanner["interface"], scanner["listen"]) == (7000, "127.0.0.1", [])
-    assert (photos["port"], photos["interface"]) == (None, "")
-    assert photos["listen"] == ["tcp:7001", "unix:/s"]
+    one, other = scanner.settings, photos.settings
+    assert (one.port, one.interface, one.listen) == (7000, "127.0.0.1", ())
+    assert (other.port, other.interface) == (None, "")
+    assert other.listen == ("tcp:7001", "unix:/s")
 
 
 def test_command_line_goes_over_listeners(tmp_path: Path) -> None:
     """What the command line or the environment says is so for every listener."""
     configuration = configured("max-size=5", file=TWO, folder=tmp_path, DIRECTORY="/d")
-    assert [(it["max-size"], it["directory"]) for it in configuration.listeners] == [(5, "/d")] * 2
+    for listener in configuration.listeners:
+        assert (listener.settings.max_size, listener.settings.directory) == (5, "/d")
 
 
 @pytest.mark.parametrize(
@@ -256,20 +292,25 @@ def test_json(tmp_path: Path) -> None:
     (tmp_path / "x.toml").unlink()
     after = Configuration.from_json(line)
     assert "\n" not in line
-    assert {**after} == {**before}
+    assert after.by_name == before.by_name
     assert after.settings == before.settings
     assert [it.name for it in after.listeners] == [it.name for it in before.listeners]
     for one, other in zip(after.listeners, before.listeners, strict=True):
+        assert one.by_name == other.by_name
         assert one.settings == other.settings
     assert (after.named, after.file) == (True, before.file)
 
 
 def test_all_options_are_there() -> None:
-    """A listener has a value for every option, the configuration for those of the daemon."""
+    """A listener has a value for each option that it may have, the configuration for the others."""
     configuration = configured()
-    assert {*configuration.listeners[0]} == {option.name for option in OPTIONS}
-    assert {*configuration} == {option.name for option in OPTIONS if not option.per_listener}
-    assert len(configuration) == len([*configuration])
+    own = {option.name for option in OPTIONS if option.per_listener}
+    assert {*only(configuration).by_name} == own
+    assert {*configuration.by_name} == {option.name for option in OPTIONS} - own
+    assert only(configuration).settings == replace(
+        ListenerSettings(), port=6666, directory="/srv/uploads"
+    )
+    assert configuration.settings == DaemonSettings()
 
 
 def test_one_program_for_a_directory(tmp_path: Path) -> None:

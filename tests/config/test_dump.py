@@ -27,8 +27,8 @@ def written(text: str) -> Configuration:
 
 
 def in_force(configuration: Configuration) -> object:
-    listeners = [(it.name, {**it}) for it in configuration.listeners]
-    return {**configuration}, listeners, configuration.named
+    listeners = [(it.name, it.settings) for it in configuration.listeners]
+    return configuration.settings, listeners, configuration.named
 
 
 A_LINE = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=20)
@@ -109,7 +109,7 @@ def test_source_with_a_strange_name() -> None:
         path.write_text("drain = 4")
         text = toml_text(configure({"config": SourcedValue(str(path), "--config")}, {}, folder))
     assert "a\\nport = 1.toml: drain" in text
-    assert written(text)["drain"] == 4
+    assert written(text).settings.drain == 4
 
 
 def test_what_toml_cannot_have() -> None:

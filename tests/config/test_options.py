@@ -5,10 +5,12 @@ The table of options.
 from __future__ import annotations
 
 import re
+from typing import get_args, get_type_hints
 
 import pytest
 
-from twisted_upload.config.options import OPTIONS, Option
+from twisted_upload.config.option import Option
+from twisted_upload.config.options import OPTIONS, DaemonSettings, ListenerSettings
 from twisted_upload.daemon.tap import Options
 
 
@@ -22,6 +24,34 @@ def test_row(option: Option) -> None:
         assert option.default is None
     elif option.default is not None:
         option.convert(option.default)
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
+def test_field(option: Option) -> None:
+    """Its text is converted to what the type of its field says."""
+    settings = ListenerSettings if option.per_listener else DaemonSettings
+    wanted = get_type_hints(settings)[option.field]
+    if option.flag:
+        assert wanted is bool
+        return
+    converted = get_type_hints(option.convert)["return"]
+    if option.repeatable:
+        assert get_args(wanted) == (converted, ...)
+    elif option.default is None:
+        assert wanted == converted | None
+    else:
+        assert wanted == converted
+        default = getattr(settings(), option.field)
+        assert default == option.convert(option.default)
+
+
+def test_order() -> None:
+    """An option that belongs to another one follows it."""
+    names = [option.name for option in OPTIONS]
+    for option in OPTIONS:
+        if option.after:
+            assert names[names.index(option.name) - 1] == option.after
+    assert names[0] == "port"
 
 
 def test_names_are_unique() -> None:

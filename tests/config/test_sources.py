@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from twisted_upload.config.options import OPTIONS, Option
+from twisted_upload.config.option import Option
+from twisted_upload.config.options import OPTIONS
 from twisted_upload.config.sources import (
     LARGEST_FILE,
     SourcedValue,

@@ -107,25 +107,27 @@ def test_other_directory(tmp_path: Path) -> None:
     assert one.memory.most + other.memory.most == MOST_BYTES
 
 
-def test_door_settings() -> None:
-    """The values of a listener are those of its door; the defaults are the defaults of a door."""
+def test_frontend_settings(tmp_path: Path) -> None:
+    """The values of a listener are those of its front end; so are the defaults."""
     (listener,) = configure({}, {}, "/").listeners
     assert frontend_settings(listener) == FrontendSettings()
-    changed = {
-        "answer": "OK",
-        "receipts": True,
-        "max-size": 1,
-        "idle-timeout": 2.0,
-        "finish-after-idle": 3.0,
-        "allow-empty": True,
-    }
-    assert frontend_settings({**listener, **changed}) == FrontendSettings(
+    (listener,) = configured(
+        tmp_path,
+        "answer = 'OK'\nreceipts = true\nmax-size = 1\nidle-timeout = 3\nfinish-after-idle = 2\n"
+        "allow-empty = true\nmin-rate = 4\nmax-per-address = 5\nallow = '10.0.0.0/8'\n"
+        "proxy-protocol = true\nproxy-from = 'unix'",
+    ).listeners
+    assert frontend_settings(listener) == FrontendSettings(
         answer="OK",
         receipts=True,
         max_size=1,
-        idle_timeout=2.0,
-        finish_after_idle=3.0,
+        idle_timeout=3.0,
+        finish_after_idle=2.0,
         allow_empty=True,
+        min_rate=4,
+        max_per_address=5,
+        rules=listener.rules,
+        trusted_proxies=listener.trusted_proxies,
     )
 
 

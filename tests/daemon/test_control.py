@@ -73,7 +73,7 @@ class Rig:
         return configuration("new")
 
     def _apply(self, configuration: Configuration) -> None:
-        self.in_force.append(configuration.listeners[0]["answer"])
+        self.in_force.append(configuration.listeners[0].settings.answer)
         self._step("apply")
 
     def _renew(self, renewal: Renewal) -> None:

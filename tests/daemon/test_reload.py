@@ -62,10 +62,11 @@ def test_what_is_in_force(tmp_path: Path) -> None:
     old = configuration(tmp_path, "max-size = 5\n" + ONE + TWO)
     new = configuration(tmp_path, 'workers = 2\ndrain = "1s"\nmode = "0600"\n' + TWO + "max-size=7")
     now = reload(old, new).configuration
-    assert (now["drain"], now["workers"]) == (1, 1)
+    assert (now.settings.drain, now.settings.workers) == (1, 1)
     one, two = now.listeners
-    assert (one.name, one["max-size"], one["mode"], one["drain"]) == ("one", 5, 0o640, 1)
-    assert (two.name, two["max-size"], two["mode"], two["port"]) == ("two", 7, 0o640, 1002)
+    assert (one.name, one.settings.max_size, one.settings.mode) == ("one", 5, 0o640)
+    assert (two.name, two.settings.max_size, two.settings.mode) == ("two", 7, 0o640)
+    assert two.settings.port == 1002
     assert {name: it.max_size for name, it in settings_of(now).items()} == {"one": 5, "two": 7}
     assert Configuration.from_json(now.to_json()).to_json() == now.to_json()
 

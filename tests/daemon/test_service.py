@@ -21,11 +21,11 @@ from twisted_upload.daemon.listeners import ListenerSpec
 from twisted_upload.daemon.service import DISK_PATIENCE, LAST_HANDSHAKES, Storage, UploadService
 from twisted_upload.disk.threads import DiskThreads
 from twisted_upload.errors import CannotStart
-from twisted_upload.frontends.admission import ConnectionSlots, TrustedProxies
+from twisted_upload.frontends.admission import ConnectionSlots
 from twisted_upload.frontends.raw.factory import FrontendSettings, UploadFactory
 from twisted_upload.hooks.command import GRACE
 from twisted_upload.interfaces import Arrival
-from twisted_upload.net.networks import NetworkSet
+from twisted_upload.net.networks import NetworkSet, TrustedProxies
 from twisted_upload.stores.directory.store import DirectoryStore
 
 

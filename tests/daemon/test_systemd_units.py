@@ -16,7 +16,7 @@ import pytest
 
 from tests.support import ROOT
 from twisted_upload.config.configuration import configure
-from twisted_upload.config.options import OPTIONS
+from twisted_upload.config.options import DaemonSettings
 from twisted_upload.config.sources import Layer, SourcedValue
 from twisted_upload.daemon.service import STOPPING
 from twisted_upload.daemon.systemd_units import CONFIGURATION, CannotInstall, main, units
@@ -58,11 +58,8 @@ def test_reload(version: int, kind: str, reload: list[str]) -> None:
 
 def test_time_to_stop() -> None:
     """systemd waits longer than a stop takes that needs no more time than the default."""
-    (drain,) = [
-        float(it.convert(it.default)) for it in OPTIONS if it.name == "drain" and it.default
-    ]
     (seconds,) = values("TimeoutStopSec", units(TWISTD, 0)[SERVICE])
-    assert float(seconds) > drain + STOPPING
+    assert float(seconds) > DaemonSettings().drain + STOPPING
 
 
 def test_journal(tmp_path: Path) -> None:
@@ -75,9 +72,9 @@ def test_journal(tmp_path: Path) -> None:
     }
     configuration = configure(layer, {}, str(tmp_path))
     (logs,) = values("LogsDirectory", texts[SERVICE])
-    assert configuration["journal"] == f"/var/log/{logs}/uploads"
+    assert configuration.settings.journal == f"/var/log/{logs}/uploads"
     (state,) = values("StateDirectory", texts[SERVICE])
-    assert configuration.listeners[0]["directory"] == f"/var/lib/{state}"
+    assert configuration.listeners[0].settings.directory == f"/var/lib/{state}"
 
 
 @pytest.mark.parametrize("program", ["docker", "podman"])

@@ -7,10 +7,9 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 
-from twisted_upload.frontends.admission import Admission, ConnectionSlots, TrustedProxies
-from twisted_upload.net.networks import NetworkSet, Rules, parse_network
+from twisted_upload.frontends.admission import Admission, ConnectionSlots
+from twisted_upload.net.networks import Rules, parse_network
 
 
 def _code(admission: Admission, host: str | None, group: str | None = None) -> str | None:
@@ -118,15 +117,3 @@ def test_counts_never_leak(acts: list[tuple[bool, str | None]]) -> None:
         admission.leave(group)
     assert slots.taken == 0
     assert len(admission) == 0
-
-
-def test_balancers() -> None:
-    """Balancers are believed by their network, and those at a unix socket where that is said."""
-    networks = NetworkSet([parse_network("10.0.0.0/8")])
-    over_networks, over_unix = TrustedProxies(networks), TrustedProxies(NetworkSet([]), unix=True)
-    assert IPv4Address("TCP", "10.1.2.3", 1) in over_networks
-    assert IPv6Address("TCP", "::ffff:10.1.2.3", 1) in over_networks
-    assert IPv4Address("TCP", "11.1.2.3", 1) not in over_networks
-    assert UNIXAddress(b"") not in over_networks
-    assert UNIXAddress(b"") in over_unix
-    assert IPv4Address("TCP", "10.1.2.3", 1) not in over_unix

@@ -18,10 +18,10 @@ from tests.support.gate import counts, hear, rules_of
 from tests.support.helpers import OpenFrontend, open_frontend, reset, turns, until
 from tests.support.senders import KEPT, refusal_code
 from tests.support.ways import Way, close, half_close
-from twisted_upload.frontends.admission import ConnectionSlots, TrustedProxies
+from twisted_upload.frontends.admission import ConnectionSlots
 from twisted_upload.frontends.gate import HEADER_TIME
 from twisted_upload.frontends.raw.factory import FrontendSettings
-from twisted_upload.net.networks import NetworkSet, parse_network
+from twisted_upload.net.networks import NetworkSet, TrustedProxies, parse_network
 
 pytestmark = pytest.mark.each_transport
 

@@ -10,7 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from twisted_upload.net.networks import NetworkSet, Rules, address_group, group_name, parse_network
+from twisted_upload.net.networks import (
+    NetworkSet,
+    Rules,
+    TrustedProxies,
+    address_group,
+    group_name,
+    parse_network,
+)
 
 
 def _rules(allow: str = "", deny: str = "") -> Rules:
@@ -182,3 +189,15 @@ def test_as_the_definition_says(allow: list[str], deny: list[str], number: int, 
     expected = max(matching)[1] if matching else not allow
     rules = Rules(map(parse_network, allow), map(parse_network, deny))
     assert rules.allows(str(host)) is expected
+
+
+def test_trusted_proxies() -> None:
+    """Proxies are believed by their network, and those at a unix socket where that is said."""
+    networks = NetworkSet([parse_network("10.0.0.0/8")])
+    over_networks, over_unix = TrustedProxies(networks), TrustedProxies(NetworkSet([]), unix=True)
+    assert "10.1.2.3" in over_networks
+    assert "::ffff:10.1.2.3" in over_networks
+    assert "11.1.2.3" not in over_networks
+    assert None not in over_networks
+    assert None in over_unix
+    assert "10.1.2.3" not in over_unix

@@ -28,10 +28,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tests.support.daemon import SUCCESS, Daemon
+from twisted_upload.core.log_format import LogFormat
 from twisted_upload.core.outcome import UploadOutcome, log_end, log_end_of_one
 from twisted_upload.observability.log import (
-    JSON,
-    TEXT,
     LineObserver,
     is_journald,
     is_loud,
@@ -63,7 +62,7 @@ class Written:
     :ivar log: makes them.
     """
 
-    def __init__(self, form: str, *, journald: bool = False) -> None:
+    def __init__(self, form: LogFormat, *, journald: bool = False) -> None:
         self._written = ""
         self._observer = LineObserver(self._write, form, journald=journald)
         publisher = LogPublisher()
@@ -108,7 +107,7 @@ def broken() -> Failure:
 
 def test_text() -> None:
     """A line begins with the time in UTC; what is loud says so."""
-    written = Written(TEXT)
+    written = Written(LogFormat.TEXT)
     written.log.info("hello {who}", who="world")
     written.log.emit(LogLevel.warn, "careful")
     written.log.error("wrong")
@@ -123,7 +122,7 @@ def test_text() -> None:
 
 def test_text_of_a_failure() -> None:
     """A traceback follows in lines that are indented, so that a line without is an event."""
-    written = Written(TEXT)
+    written = Written(LogFormat.TEXT)
     written.log.failure("it broke", broken())
     first, *rest = written.lines
     assert first == "2026-11-22T12:43:24Z CRITICAL it broke"
@@ -132,8 +131,8 @@ def test_text_of_a_failure() -> None:
     assert rest[-1] == "\tbuiltins.RuntimeError: broken"
 
 
-@pytest.mark.parametrize("form", [TEXT, JSON])
-def test_nothing(form: str) -> None:
+@pytest.mark.parametrize("form", [LogFormat.TEXT, LogFormat.JSON])
+def test_nothing(form: LogFormat) -> None:
     """An event without words is no line."""
     written = Written(form)
     written.log.info("")
@@ -147,7 +146,7 @@ def test_nothing(form: str) -> None:
 )
 def test_odd_events(template: str, words: str) -> None:
     """Whatever Twisted can format can be logged, and what it cannot is told too."""
-    written = Written(TEXT)
+    written = Written(LogFormat.TEXT)
     written.log.info(template, called=lambda: 42)
     assert words in written.lines[0]
 
@@ -157,7 +156,7 @@ def test_odd_events(template: str, words: str) -> None:
 
 def test_json_of_an_end() -> None:
     """An upload is one object, with the fields that are documented, and no text."""
-    written = Written(JSON)
+    written = Written(LogFormat.JSON)
     written.ended(KEPT, REFUSED)
     assert written.objects == [
         {
@@ -183,7 +182,7 @@ def test_json_of_an_end() -> None:
 
 def test_json_of_other_events() -> None:
     """Anything else has a message, and a traceback as a field of its own."""
-    written = Written(JSON)
+    written = Written(LogFormat.JSON)
     written.log.info("hello\n{who}", who="world")
     written.log.failure("it broke", broken(), level=LogLevel.error)
     written.log.failure("", broken())
@@ -220,9 +219,9 @@ def test_ends_of_one_turn_are_written_together() -> None:
     assert clock.getDelayedCalls() == []
 
 
-@pytest.mark.parametrize("form", [TEXT, JSON])
+@pytest.mark.parametrize("form", [LogFormat.TEXT, LogFormat.JSON])
 @pytest.mark.parametrize("journald", [False, True])
-def test_ends_need_no_event(form: str, journald: bool) -> None:
+def test_ends_need_no_event(form: LogFormat, journald: bool) -> None:
     """What is told of an end without an event is what would be written of one."""
     ends = (KEPT._replace(listener="scanner"), REFUSED, REFUSED._replace(end="lost", code=None))
     written: list[str] = []
@@ -273,9 +272,9 @@ def test_nothing_is_held_back_at_the_end() -> None:
     assert len(written) == 1
 
 
-@pytest.mark.parametrize("form", [TEXT, JSON])
+@pytest.mark.parametrize("form", [LogFormat.TEXT, LogFormat.JSON])
 @pytest.mark.parametrize("journald", [False, True])
-def test_loud(form: str, journald: bool) -> None:
+def test_loud(form: LogFormat, journald: bool) -> None:
     """A line that somebody should look at is told from others, whatever it says."""
     written = Written(form, journald=journald)
     written.ended(KEPT, REFUSED)
@@ -287,8 +286,8 @@ def test_loud(form: str, journald: bool) -> None:
 # journald
 
 
-@pytest.mark.parametrize("form", [TEXT, JSON])
-def test_priorities(form: str) -> None:
+@pytest.mark.parametrize("form", [LogFormat.TEXT, LogFormat.JSON])
+def test_priorities(form: LogFormat) -> None:
     """journald is told how urgent each line is: an upload that was not kept is a notice."""
     written = Written(form, journald=True)
     written.ended(KEPT, REFUSED, REFUSED._replace(end="lost", code=None))
@@ -302,7 +301,7 @@ def test_priorities(form: str) -> None:
 
 def test_priority_of_each_line() -> None:
     """A line of a traceback is an entry of its own for journald, as urgent as the first."""
-    written = Written(TEXT, journald=True)
+    written = Written(LogFormat.TEXT, journald=True)
     written.log.failure("it broke", broken())
     assert len(written.lines) > 2
     assert all(line.startswith("<2>") for line in written.lines)

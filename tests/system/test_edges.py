@@ -27,12 +27,12 @@ from tests.support.helpers import (
 from tests.support.ways import Way
 from twisted_upload.core.answers import read_answer
 from twisted_upload.errors import UploadRefused
-from twisted_upload.frontends.admission import ConnectionSlots, TrustedProxies
+from twisted_upload.frontends.admission import ConnectionSlots
 from twisted_upload.frontends.gate import HEADER_TIME
 from twisted_upload.frontends.raw.factory import LOOK_INTERVAL, FrontendSettings
 from twisted_upload.frontends.rejection import LONGEST_STAY, MOST_DISCARDED, RejectedConnection
 from twisted_upload.frontends.settings import GRACE
-from twisted_upload.net.networks import NetworkSet, Rules, parse_network
+from twisted_upload.net.networks import NetworkSet, Rules, TrustedProxies, parse_network
 from twisted_upload.net.proxy_protocol import LONGEST
 
 EVERYWHERE = [parse_network("0.0.0.0/0"), parse_network("::/0")]

@@ -19,10 +19,9 @@ from tests.support.daemon import SUCCESS, Daemon, finish, hear, until
 from tests.support.helpers import OpenFrontend, in_thread, open_frontend, pass_time, read_all, reset
 from tests.support.helpers import until as until_here
 from tests.support.tls_peers import Peer, client_context, files, identity
-from twisted_upload.frontends.admission import TrustedProxies
 from twisted_upload.frontends.gate import HEADER_TIME
 from twisted_upload.frontends.settings import FrontendSettings
-from twisted_upload.net.networks import NetworkSet, parse_network
+from twisted_upload.net.networks import NetworkSet, TrustedProxies, parse_network
 
 HEADER = b"PROXY TCP4 192.0.2.7 198.51.100.1 50123 6666\r\n"
 

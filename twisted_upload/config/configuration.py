@@ -16,8 +16,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from twisted_upload.config.facing import limits_of
-from twisted_upload.config.options import CONFIG, OPTIONS, Option
+from twisted_upload.config.option import Option
+from twisted_upload.config.options import CONFIG, OPTIONS, DaemonSettings, ListenerSettings
 from twisted_upload.config.sources import (
     File,
     Layer,
@@ -28,6 +28,7 @@ from twisted_upload.config.sources import (
     read_file,
 )
 from twisted_upload.errors import WrongConfiguration
+from twisted_upload.net.networks import EVERYBODY, NetworkSet, Rules, TrustedProxies
 
 __all__ = ["HANDED", "Configuration", "Listener", "Setting", "configure"]
 
@@ -62,53 +63,72 @@ class Setting:
         return f"{source} {value}"
 
 
-class _Settings(Mapping[str, Any]):
-    """Values by the names of their options."""
-
-    def __init__(self, settings: Mapping[str, Setting]) -> None:
-        self.settings = settings
-
-    def __getitem__(self, name: str) -> Any:
-        return self.settings[name].value
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.settings)
-
-    def __len__(self) -> int:
-        return len(self.settings)
-
-
-class Listener(_Settings):
+class Listener:
     """
-    The values of one listener: its own, and those of the whole daemon.
+    One listener.
 
-    :ivar name: unique, of ``a`` to ``z``, ``0`` to ``9`` and ``-``.
+    :param name: unique, of ``a`` to ``z``, ``0`` to ``9`` and ``-``.
+    :param by_name: the value of each option that a listener may have for itself.
+    :raises WrongConfiguration: values that make sense alone do not go together.
+    :ivar settings: what these values mean.
+    :ivar rules: which addresses may come in.
+    :ivar trusted_proxies: the load balancers that connections come from; `None` where
+        senders connect themselves.
     """
 
-    def __init__(self, name: str, settings: Mapping[str, Setting]) -> None:
-        super().__init__(settings)
+    def __init__(self, name: str, by_name: Mapping[str, Setting]) -> None:
         self.name = name
+        self.by_name = by_name
+        self.settings = ListenerSettings(**_fields(by_name))
+        idle, finish = self.settings.idle_timeout, self.settings.finish_after_idle
+        if 0 < idle <= finish:
+            raise self._wrong(
+                "finish-after-idle", f"it must be shorter than idle-timeout ({idle:g} s)"
+            )
+        self.trusted_proxies = self._proxies()
+        try:
+            self.rules = Rules(self.settings.allow, self.settings.deny) or EVERYBODY
+        except ValueError as error:
+            raise self._wrong("deny", str(error)) from None
+
+    def _proxies(self) -> TrustedProxies | None:
+        believed = self.settings.proxy_from
+        if self.settings.proxy_protocol and not believed:
+            raise self._wrong(
+                "proxy-protocol", "say with --proxy-from which load balancers to believe"
+            )
+        if not believed:
+            return None
+        if not self.settings.proxy_protocol:
+            raise self._wrong("proxy-from", "it goes with --proxy-protocol")
+        networks = NetworkSet(network for network in believed if network is not None)
+        return TrustedProxies(networks, unix=None in believed)
+
+    def _wrong(self, name: str, why: str) -> WrongConfiguration:
+        return WrongConfiguration(f"{self.by_name[name].source}: {why}")
 
 
-class Configuration(_Settings):
+class Configuration:
     """
-    The values of the whole daemon (of what a listener may have for itself, ask
-    the listener), and its listeners.
+    What is in force: the values of the whole daemon, and its listeners.
 
-    :ivar file: the absolute path of the file, where there is one.
-    :ivar listeners: at least one.
-    :ivar named: the listeners have their names from the file.
+    :param by_name: the value of each option that no listener may have for itself.
+    :param listeners: at least one.
+    :param named: the listeners have their names from the file.
+    :param file: the absolute path of the file, where there is one.
+    :ivar settings: what these values mean.
     """
 
     def __init__(
         self,
-        settings: Mapping[str, Setting],
+        by_name: Mapping[str, Setting],
         listeners: Sequence[Listener],
         *,
         named: bool,
         file: str | None = None,
     ) -> None:
-        super().__init__(settings)
+        self.by_name = by_name
+        self.settings = DaemonSettings(**_fields(by_name))
         self.listeners = tuple(listeners)
         self.named = named
         self.file = file
@@ -117,8 +137,8 @@ class Configuration(_Settings):
         """All of it in one line, for `from_json` in another process, wherever that is."""
         return json.dumps(
             {
-                "settings": _plain(self.settings),
-                "listeners": [[it.name, _plain(it.settings)] for it in self.listeners],
+                "settings": _plain(self.by_name),
+                "listeners": [[it.name, _plain(it.by_name)] for it in self.listeners],
                 "named": self.named,
                 "file": self.file,
             }
@@ -170,18 +190,13 @@ def configure(
                     f"{given.source}: the listeners in {path} say where they listen"
                 )
         listeners = [
-            Listener(
-                name, _in_force(_of_listener(f"{path}: listener {name}", own, over, file), base)
-            )
+            _listener(name, _of_listener(f"{path}: listener {name}", own, over, file), base)
             for name, own in _where_handed(file.listeners, handed)
         ]
     else:
-        settings = _in_force(_of_the_only_one({**file.top, **over}, handed), base)
-        listeners = [Listener(_name(settings), settings)]
-    for listener in listeners:
-        _agree(listener)
+        listeners = [_listener("", _of_the_only_one({**file.top, **over}, handed), base)]
     _agree_on_programs(listeners)
-    whole = {it.name: listeners[0].settings[it.name] for it in OPTIONS if not it.per_listener}
+    whole = _in_force({**file.top, **over}, base, per_listener=False)
     return Configuration(whole, listeners, named=bool(file.listeners), file=path)
 
 
@@ -225,8 +240,14 @@ def _interface_alone(interface: SourcedValue) -> WrongConfiguration:
     )
 
 
-def _in_force(given: Layer, base: str) -> dict[str, Setting]:
-    return {option.name: _setting(option, given.get(option.name), base) for option in OPTIONS}
+def _listener(name: str, given: Layer, base: str) -> Listener:
+    by_name = _in_force(given, base, per_listener=True)
+    return Listener(name or _name_of_the_only_one(by_name), by_name)
+
+
+def _in_force(given: Layer, base: str, *, per_listener: bool) -> dict[str, Setting]:
+    options = [option for option in OPTIONS if option.per_listener == per_listener]
+    return {option.name: _setting(option, given.get(option.name), base) for option in options}
 
 
 def _setting(option: Option, given: SourcedValue | None, base: str) -> Setting:
@@ -250,25 +271,8 @@ def _setting(option: Option, given: SourcedValue | None, base: str) -> Setting:
 
 def _value(option: Option, text: Text | None) -> Any:
     if isinstance(text, tuple):
-        return [option.convert(one) for one in text]
+        return tuple(option.convert(one) for one in text)
     return option.convert(text) if isinstance(text, str) else text
-
-
-def _agree(listener: Listener) -> None:
-    """
-    :raises WrongConfiguration: values that make sense alone do not go together.
-    """
-    if 0 < listener["idle-timeout"] <= listener["finish-after-idle"]:
-        setting = listener.settings["finish-after-idle"]
-        raise WrongConfiguration(
-            f"{setting.source}: it must be shorter than idle-timeout"
-            f" ({listener['idle-timeout']:g} s)"
-        )
-    try:
-        limits_of(listener)
-    except ValueError as error:
-        name, _, text = str(error).partition(": ")
-        raise WrongConfiguration(f"{listener.settings[name].source}: {text}") from None
 
 
 def _agree_on_programs(listeners: Sequence[Listener]) -> None:
@@ -279,25 +283,30 @@ def _agree_on_programs(listeners: Sequence[Listener]) -> None:
     """
     programs: dict[str, Listener] = {}
     for listener in listeners:
-        if listener["on-upload"]:
-            other = programs.setdefault(listener["directory"], listener)
-            if other["on-upload"] != listener["on-upload"]:
+        program = listener.settings.on_upload
+        if program:
+            other = programs.setdefault(listener.settings.directory, listener)
+            if other.settings.on_upload != program:
                 raise WrongConfiguration(
-                    f"{listener.settings['on-upload'].source}: listener {other.name} starts"
+                    f"{listener.by_name['on-upload'].source}: listener {other.name} starts"
                     " another program for files of the same directory"
                 )
 
 
-def _name(settings: Mapping[str, Setting]) -> str:
-    """Of the only listener: ``tcp-6666``, ``unix-run-upload-sock``."""
-    port, listen = settings["port"].text, settings["listen"].value
+def _name_of_the_only_one(by_name: Mapping[str, Setting]) -> str:
+    """``tcp-6666``, ``unix-run-upload-sock``."""
+    port, listen = by_name["port"].text, by_name["listen"].value
     endpoint = f"tcp:{port}" if port is not None else listen[0]
     kind, _, rest = endpoint.lower().partition(":")
     return re.sub("[^a-z0-9]+", "-", f"{kind} {rest.partition(':')[0]}").strip("-") or "upload"
 
 
-def _plain(settings: Mapping[str, Setting]) -> dict[str, list[Any]]:
-    return {name: [setting.text, setting.source] for name, setting in settings.items()}
+def _fields(by_name: Mapping[str, Setting]) -> dict[str, Any]:
+    return {setting.option.field: setting.value for setting in by_name.values()}
+
+
+def _plain(by_name: Mapping[str, Setting]) -> dict[str, list[Any]]:
+    return {name: [setting.text, setting.source] for name, setting in by_name.items()}
 
 
 def _from_plain(plain: Mapping[str, list[Any]]) -> dict[str, Setting]:

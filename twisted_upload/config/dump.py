@@ -9,7 +9,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 
 from twisted_upload.config.configuration import Configuration, Setting
-from twisted_upload.config.options import OPTIONS, Option
+from twisted_upload.config.option import Option
+from twisted_upload.config.options import OPTIONS
 from twisted_upload.config.sources import LISTENER, Text
 from twisted_upload.core.text import printable
 from twisted_upload.errors import WrongConfiguration
@@ -31,19 +32,20 @@ def toml_text(configuration: Configuration) -> str:
     """
     lines: list[str] = []
     if configuration.named:
-        lines += _lines(configuration.settings, (o for o in OPTIONS if not o.per_listener))
+        lines += _lines(configuration.by_name, (o for o in OPTIONS if not o.per_listener))
         for listener in configuration.listeners:
             lines += ["", f"[[{LISTENER}]]"]
             lines += [_commented(f'name = "{listener.name}"', configuration.file or "")]
-            lines += _lines(listener.settings, (o for o in OPTIONS if o.per_listener))
+            lines += _lines(listener.by_name, (o for o in OPTIONS if o.per_listener))
     else:
-        lines += _lines(configuration.listeners[0].settings, OPTIONS)
+        (listener,) = configuration.listeners
+        lines += _lines({**configuration.by_name, **listener.by_name}, OPTIONS)
     return "\n".join(lines) + "\n"
 
 
-def _lines(settings: Mapping[str, Setting], options: Iterable[Option]) -> Iterator[str]:
+def _lines(by_name: Mapping[str, Setting], options: Iterable[Option]) -> Iterator[str]:
     for option in options:
-        setting = settings[option.name]
+        setting = by_name[option.name]
         if setting.text is None:
             yield _commented(f"# {option.name} is not set", setting.source)
         else:

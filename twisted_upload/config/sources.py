@@ -15,7 +15,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from twisted_upload.config.options import CONFIG, OPTIONS, PREFIX, Option
+from twisted_upload.config.option import PREFIX, Option
+from twisted_upload.config.options import CONFIG, OPTIONS
 from twisted_upload.errors import WrongConfiguration
 
 __all__ = [

@@ -13,9 +13,9 @@ import re
 import shlex
 
 from twisted_upload.core.answers import FAILURE
+from twisted_upload.core.log_format import LogFormat
 from twisted_upload.core.text import Reserve, is_suffix, parse_size
 from twisted_upload.net.networks import Network, parse_network
-from twisted_upload.observability.records import JSON, TEXT
 
 __all__ = [
     "parse_answer",
@@ -189,11 +189,12 @@ def parse_path(text: str) -> str:
     return parse_directory(text)
 
 
-def parse_log_format(text: str) -> str:
+def parse_log_format(text: str) -> LogFormat:
     """How the log is written."""
-    if text not in (TEXT, JSON):
-        raise ValueError(f"{text!r} is neither {TEXT} nor {JSON}")
-    return text
+    try:
+        return LogFormat(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is neither {' nor '.join(LogFormat)}") from None
 
 
 def parse_reserve(text: str) -> Reserve:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +16,9 @@ from twisted.application.service import Service
 from twisted.internet.interfaces import IReactorTime, IStreamServerEndpoint
 
 from twisted_upload.config.configuration import HANDED, Configuration, Listener, Setting
-from twisted_upload.config.facing import limits_of, slots_for
 from twisted_upload.core.names import told_suffix
 from twisted_upload.core.outcome import UploadObserver, log_end, log_end_of_one
+from twisted_upload.daemon.process import slots_for
 from twisted_upload.daemon.service import Storage
 from twisted_upload.daemon.systemd import InheritedSocket
 from twisted_upload.disk.files import Files
@@ -61,8 +61,6 @@ __all__ = [
     "status_port",
 ]
 
-_OF_PROGRAMS = ("on-upload", "on-upload-jobs", "on-upload-timeout", "on-upload-attempts")
-
 Endpoint = tuple[str, IStreamServerEndpoint]
 """An endpoint with its name for people: who wants it, and what it is."""
 
@@ -81,7 +79,9 @@ def all_endpoints(
         those who connect to it would wait for ever.
     """
     left = [*handed]
-    status = status_endpoint(configuration, reactor, left) if configuration["metrics"] else None
+    status = (
+        status_endpoint(configuration, reactor, left) if configuration.settings.metrics else None
+    )
     endpoints = [endpoints_of(listener, reactor, left) for listener in configuration.listeners]
     for one in left:
         what = f"systemd:{one.name}" if one.name else "systemd"
@@ -102,16 +102,17 @@ def endpoints_of(
     :raises WrongConfiguration: an endpoint is not one.
     """
     endpoints: list[Endpoint] = []
-    port, interface = listener.settings["port"], listener["interface"]
-    if port.value is not None:
-        name = port.named(str(port.value))
+    settings, by_name = listener.settings, listener.by_name
+    port, interface = settings.port, settings.interface
+    if port is not None:
+        name = by_name["port"].named(str(port))
         if interface:
-            name += f" ({listener.settings['interface'].named(interface)})"
-        endpoints.append((name, tcp_endpoint(reactor, port.value, interface)))
-    listen = listener.settings["listen"]
-    for description in listen.value:
+            name += f" ({by_name['interface'].named(interface)})"
+        endpoints.append((name, tcp_endpoint(reactor, port, interface)))
+    listen = by_name["listen"]
+    for description in settings.listen:
         for endpoint in _described(listen, description, reactor, handed):
-            if isinstance(endpoint[1], TLSServerEndpoint) and listener["proxy-protocol"]:
+            if isinstance(endpoint[1], TLSServerEndpoint) and settings.proxy_protocol:
                 raise WrongConfiguration(
                     f"{listen.source}: tls: does not go with proxy-protocol, whose header comes"
                     " before TLS; have the load balancer speak TLS, and listen on tcp: here"
@@ -145,16 +146,20 @@ def _described(
     return [(name, endpoint)]
 
 
-def frontend_settings(values: Mapping[str, Any]) -> FrontendSettings:
-    """How a raw door behaves that has these values of the options."""
+def frontend_settings(listener: Listener) -> FrontendSettings:
+    """How the front end of a listener is to behave."""
+    settings = listener.settings
     return FrontendSettings(
-        answer=values["answer"],
-        receipts=values["receipts"],
-        max_size=values["max-size"],
-        idle_timeout=values["idle-timeout"],
-        finish_after_idle=values["finish-after-idle"],
-        allow_empty=values["allow-empty"],
-        **limits_of(values),
+        answer=settings.answer,
+        receipts=settings.receipts,
+        max_size=settings.max_size,
+        idle_timeout=settings.idle_timeout,
+        finish_after_idle=settings.finish_after_idle,
+        allow_empty=settings.allow_empty,
+        min_rate=settings.min_rate,
+        max_per_address=settings.max_per_address,
+        rules=listener.rules,
+        trusted_proxies=listener.trusted_proxies,
     )
 
 
@@ -168,8 +173,8 @@ def status_endpoint(
         takes is taken out.
     :raises WrongConfiguration: it is not an endpoint, or it is several.
     """
-    setting = configuration.settings["metrics"]
-    found = _described(setting, str(setting.value), reactor, handed)
+    setting = configuration.by_name["metrics"]
+    found = _described(setting, configuration.settings.metrics, reactor, handed)
     if len(found) > 1:
         raise WrongConfiguration(f"{setting.source}: {setting.value}: that is several sockets")
     ((_, endpoint),) = found
@@ -182,18 +187,22 @@ def status_port(
     """The port itself."""
     from twisted_upload.observability.status_server import StatusPort  # noqa: PLC0415
 
-    return StatusPort(*endpoint, reporter, reactor, configuration["metrics-host"])
+    return StatusPort(*endpoint, reporter, reactor, configuration.settings.metrics_host)
 
 
 def journal_files(configuration: Configuration) -> JournalFiles | None:
     """Where the journal is, if there is to be one."""
-    setting = configuration.settings["journal"]
-    if setting.value is None:
+    settings = configuration.settings
+    if settings.journal is None:
         return None
     from twisted_upload.observability.journal_files import JournalFiles  # noqa: PLC0415
 
-    size, keep = configuration["journal-size"], configuration["journal-keep"]
-    return JournalFiles(setting.value, size, keep, setting.source)
+    return JournalFiles(
+        settings.journal,
+        settings.journal_size,
+        settings.journal_keep,
+        configuration.by_name["journal"].source,
+    )
 
 
 def journal_of(configuration: Configuration, reactor: Any) -> Journal | None:
@@ -230,19 +239,24 @@ def observers(
 
 def hook_command(listener: Listener) -> HookCommand | None:
     """The program that is to be started for each file, where there is one."""
-    if not listener["on-upload"]:
+    settings = listener.settings
+    if not settings.on_upload:
         return None
     from twisted_upload.hooks.command import HookCommand  # noqa: PLC0415
 
-    return HookCommand(listener["on-upload"], listener["on-upload-timeout"], os.environ)
+    return HookCommand(settings.on_upload, settings.on_upload_timeout, os.environ)
 
 
 def descriptors_of_programs(configuration: Configuration) -> int:
     """How many descriptors programs and their queues take, at the most."""
     # A marker for each file that is being kept; for each program its marker, a
     # file to hash, and two sockets to hear of its end; the folders of the queue.
-    files = LANES * MOST_FILES + configuration["disk-threads"]
-    ways = {_way(it): it["on-upload-jobs"] for it in configuration.listeners if it["on-upload"]}
+    files = LANES * MOST_FILES + configuration.settings.disk_threads
+    ways = {
+        _way(it): it.settings.on_upload_jobs
+        for it in configuration.listeners
+        if it.settings.on_upload
+    }
     return sum(files + 4 * jobs + 8 for jobs in ways.values())
 
 
@@ -252,7 +266,7 @@ def slots_of(configuration: Configuration) -> ConnectionSlots:
 
     :raises CannotStart: there are too few descriptors.
     """
-    return slots_for(configuration["max-connections"], descriptors_of_programs(configuration))
+    return slots_for(configuration.settings.max_connections, descriptors_of_programs(configuration))
 
 
 class StoreBuilder:
@@ -280,9 +294,9 @@ class StoreBuilder:
         for listener, way in zip(configuration.listeners, ways, strict=True):
             path, suffix, durable, mode, reserve, *_ = way
             if path not in disks:
-                disks[path] = DiskThreads(reactor, configuration["disk-threads"])
+                disks[path] = DiskThreads(reactor, configuration.settings.disk_threads)
                 programs[path] = []
-                if configuration["metrics"]:
+                if configuration.settings.metrics:
                     times[path] = DiskTimes()
             if way not in self._stores:
                 self._stores[way] = DirectoryStore(
@@ -326,7 +340,7 @@ def _hooks(listener: Listener, reactor: Any, programs: list[ProgramCounts]) -> H
 
     :param programs: what it counts is added to them.
     """
-    command, jobs = hook_command(listener), listener["on-upload-jobs"]
+    command, jobs = hook_command(listener), listener.settings.on_upload_jobs
     if command is None:
         return None
     from twisted_upload.hooks.runner import HookRunner  # noqa: PLC0415
@@ -340,7 +354,7 @@ def _hooks(listener: Listener, reactor: Any, programs: list[ProgramCounts]) -> H
         time.time,
         counts,
         jobs=jobs,
-        attempts=listener["on-upload-attempts"],
+        attempts=listener.settings.on_upload_attempts,
         chance=random.random,
     )
 
@@ -351,12 +365,16 @@ def _suffixes(suffix: str) -> Callable[[bytes], str]:
 
 def _way(listener: Listener) -> tuple[str, str, bool, int, Reserve, tuple[Any, ...]]:
     """All that makes a store differ from another."""
-    program = listener["on-upload"] and tuple(listener[name] for name in _OF_PROGRAMS)
+    it = listener.settings
+    program = (
+        *(it.on_upload, it.on_upload_jobs),
+        *(it.on_upload_timeout, it.on_upload_attempts),
+    )
     return (
-        listener["directory"],
-        listener["suffix"],
-        not listener["no-fsync"],
-        listener["mode"],
-        listener["reserve"],
-        program,
+        it.directory,
+        it.suffix,
+        not it.no_fsync,
+        it.mode,
+        it.reserve,
+        program if it.on_upload else (),
     )

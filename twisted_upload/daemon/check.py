@@ -83,14 +83,14 @@ def _check_configuration(configuration: Configuration, say: Say) -> None:
     count = len(configuration.listeners)
     say(
         f"configuration: {configuration.file or 'no file'}, {count}"
-        f" listener{'s' if count > 1 else ''}, workers: {configuration['workers']}"
+        f" listener{'s' if count > 1 else ''}, workers: {configuration.settings.workers}"
     )
 
 
 def _check_ports(configuration: Configuration, say: Say, handed: Sequence[InheritedSocket]) -> None:
     dry_run = DryRunReactor()
     left = [*handed]
-    metrics = configuration.settings["metrics"]
+    metrics = configuration.by_name["metrics"]
     status = []
     if metrics.value and not _is_untried(metrics, metrics.value, handed, say):
         status.append(status_endpoint(configuration, dry_run, left))
@@ -117,10 +117,10 @@ def _check_certificates(certificates: Certificates, say: Say) -> None:
 
 def _without_inherited(listener: Listener, handed: Sequence[InheritedSocket], say: Say) -> Listener:
     """Without the sockets that systemd hands over, where it has not started us."""
-    listen = listener.settings["listen"]
-    rest = [one for one in listen.value if not _is_untried(listen, one, handed, say)]
-    settings = {**listener.settings, "listen": replace(listen, value=rest)}
-    return Listener(listener.name, settings)
+    listen = listener.by_name["listen"]
+    rest = tuple(one for one in listen.value if not _is_untried(listen, one, handed, say))
+    by_name = {**listener.by_name, "listen": replace(listen, value=rest)}
+    return Listener(listener.name, by_name)
 
 
 def _is_untried(
@@ -135,12 +135,13 @@ def _is_untried(
 def _check_disks(configuration: Configuration, say: Say) -> None:
     # One of each kind will do: in the order of the listeners, the first of them.
     kinds = {
-        (it["directory"], it["mode"], it["reserve"], bool(it["on-upload"])): it
-        for it in reversed(configuration.listeners)
+        (it.directory, it.mode, it.reserve, bool(it.on_upload)): listener
+        for listener in reversed(configuration.listeners)
+        for it in [listener.settings]
     }
     for listener in reversed(kinds.values()):
         work = partial(_look_at_directory, listener)
-        _in_time(f"directory {listener['directory']}", work, say)
+        _in_time(f"directory {listener.settings.directory}", work, say)
     files = journal_files(configuration)
     if files is not None:
         _in_time(f"journal {files.path}", partial(_look_at_journal, files), say)
@@ -169,7 +170,7 @@ def _in_time(where: str, look: Callable[[Say], None], say: Say) -> None:
 
 
 def _look_at_directory(listener: Listener, say: Say) -> None:
-    path = listener["directory"]
+    path = listener.settings.directory
     new = NewFolders(path, [INCOMING, *HOOK_FOLDERS])
     try:
         _try_directory(listener, say)
@@ -178,16 +179,16 @@ def _look_at_directory(listener: Listener, say: Say) -> None:
 
 
 def _try_directory(listener: Listener, say: Say) -> None:
-    path = listener["directory"]
+    path = listener.settings.directory
     files = FilesUnderTest()
-    folder = open_folder(path, files=files, suffix=str, mode=listener["mode"], tidy=False)
+    folder = open_folder(path, files=files, suffix=str, mode=listener.settings.mode, tidy=False)
     try:
         say(_file_system(path, folder))
         if others := _others(folder):
             say(f"warning: directory {path}: {others}")
         say(f"directory {path}: a test file is kept: {_latency(folder, files)}")
         say(f"directory {path}: {_free_space(listener, files.free(folder.final))}")
-        if listener["on-upload"]:
+        if listener.settings.on_upload:
             check_folders(path, folder.final, files)
     except OSError as error:
         raise CannotStart(f"directory {path}: {error.strerror or error}") from error
@@ -226,8 +227,7 @@ def _latency(folder: Folder, files: FilesUnderTest) -> str:
 
 
 def _free_space(listener: Listener, space: Space) -> str:
-    setting = listener.settings["reserve"]
-    reserve = setting.value.of(space.total)
+    reserve = listener.settings.reserve.of(space.total)
     room = (
         f"{format_size(space.free)} of {format_size(space.total)} are free,"
         f" the reserve is {format_size(reserve)}"
@@ -236,12 +236,13 @@ def _free_space(listener: Listener, space: Space) -> str:
         room = "this file system does not count its space: no reserve is kept"
     if space.all_inodes and not space.inodes:
         raise CannotStart(
-            f"directory {listener['directory']}: {room}, but no inodes are free:"
+            f"directory {listener.settings.directory}: {room}, but no inodes are free:"
             f" remove files from that file system"
         )
     if space.free < reserve:
+        setting = listener.by_name["reserve"]
         raise CannotStart(
-            f"directory {listener['directory']}: {room}: make room, or lower"
+            f"directory {listener.settings.directory}: {room}: make room, or lower"
             f" {setting.named(str(setting.text))}"
         )
     return room
@@ -256,7 +257,7 @@ def _look_at_journal(files: JournalFiles, say: Say) -> None:
 
 
 def _check_programs(configuration: Configuration, say: Say) -> None:
-    commands = {it["on-upload"]: hook_command(it) for it in configuration.listeners}
+    commands = {it.settings.on_upload: hook_command(it) for it in configuration.listeners}
     for arguments, command in commands.items():
         if command is not None:
             command.check()

@@ -43,26 +43,25 @@ def reload(old: Configuration, new: Configuration, renewal: Renewal | None = Non
     if renewal is not None:
         news.changed.extend(renewal.changed)
         news.waiting.extend(renewal.waiting)
-    settings = _take_over(old.settings, new.settings, "", news)
+    whole = _take_over(old.by_name, new.by_name, "", news)
     there = {listener.name: listener for listener in new.listeners}
     if not old.named and not new.named:  # there is one, and its name tells where it listens
         there = {old.listeners[0].name: new.listeners[0]}
     listeners = []
     for listener in old.listeners:
-        own = {k: v for k, v in listener.settings.items() if v.option.per_listener}
+        own = listener.by_name
         its_new = there.pop(listener.name, None)
         if its_new is None:
             news.waiting.append(f"{listener.name} is gone")
         else:
             where = f"{listener.name}: " if old.named else ""
-            own = _take_over(own, its_new.settings, where, news)
-        whole = {k: settings.get(k, v) for k, v in listener.settings.items()}
-        listeners.append(Listener(listener.name, {**whole, **own}))
+            own = _take_over(own, its_new.by_name, where, news)
+        listeners.append(Listener(listener.name, own))
     news.waiting.extend(f"{name} is new" for name in there)
     text = f"reloaded: {', '.join(news.changed) or 'nothing has changed'}"
     if news.waiting:
         text += f"; needs a restart: {', '.join(news.waiting)}"
-    return Reloaded(Configuration(settings, listeners, named=old.named, file=new.file), text)
+    return Reloaded(Configuration(whole, listeners, named=old.named, file=new.file), text)
 
 
 def settings_of(configuration: Configuration) -> dict[str, FrontendSettings]:

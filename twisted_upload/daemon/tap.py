@@ -137,7 +137,7 @@ class Options(usage.Options):
         self._base = os.path.abspath(twistd.get("rundir") or ".")
         self.manager = take_environment(started_with(), os.environ, os.getpid())
         self.configuration = self.configured()
-        programs = any(listener["on-upload"] for listener in self.configuration.listeners)
+        programs = any(it.settings.on_upload for it in self.configuration.listeners)
         check_user(twistd, programs=programs)
         if self[PRINT_CONFIG.name]:
             from twisted_upload.config.dump import toml_text  # noqa: PLC0415 - as below
@@ -217,7 +217,7 @@ def upload_service(
     counters = Counters([listener.name for listener in configuration.listeners], time.time)
     kept = StoredCount()
     told = (*told, kept)
-    watched = bool(configuration["metrics"])
+    watched = bool(configuration.settings.metrics)
     if watched:
         told = (*told, counters)
     slots = slots_of(configuration)
@@ -234,7 +234,7 @@ def upload_service(
                 slots=slots,
                 refusals=refusals,
             ),
-            listener["directory"],
+            listener.settings.directory,
         )
         for listener, its_endpoints in zip(configuration.listeners, endpoints, strict=True)
     ]
@@ -242,7 +242,7 @@ def upload_service(
         specs,
         stores.storages,
         reactor,
-        drain=configuration["drain"],
+        drain=configuration.settings.drain,
         journal=journal,
         kept=kept,
     )
@@ -270,7 +270,7 @@ def make_service(
     endpoints, status = all_endpoints(configuration, reactor, manager.handed)
     certificates = Certificates(endpoint for each in endpoints for _, endpoint in each)
     certificates.check()
-    if configuration["workers"] == 1:
+    if configuration.settings.workers == 1:
         service, reporter = upload_service(configuration, reactor, endpoints, observer)
         service.side_services.append(CertificateWatch(certificates, reactor))
         if reporter is not None and status is not None:
@@ -306,11 +306,11 @@ def _supervisor(
     slots_of(configuration)
     nobody = Factory()
     specs = [
-        ListenerSpec(listener.name, its_endpoints, nobody, listener["directory"])
+        ListenerSpec(listener.name, its_endpoints, nobody, listener.settings.directory)
         for listener, its_endpoints in zip(configuration.listeners, endpoints, strict=True)
     ]
     worker_reports = WorkerReports(
-        configuration["workers"],
+        configuration.settings.workers,
         VERSION,
         reactor,
         time.time(),
@@ -318,12 +318,12 @@ def _supervisor(
     )
     supervisor = Supervisor(
         specs,
-        configuration["workers"],
+        configuration.settings.workers,
         configuration.to_json(),
         StoreBuilder(configuration, reactor).all,
         reactor,
         journal=journal_files(configuration),
-        patience=configuration["drain"] + STOPPING,
+        patience=configuration.settings.drain + STOPPING,
         worker_reports=worker_reports,
         watchdog=manager.watchdog,
     )
@@ -341,7 +341,7 @@ def reconfigure(service: UploadService | Supervisor, configuration: Configuratio
 
     :raises CannotStart: there are too few descriptors for that; nothing has changed.
     """
-    drain = configuration["drain"]
+    drain = configuration.settings.drain
     slots = slots_of(configuration)
     if isinstance(service, UploadService):
         service.reconfigure(settings_of(configuration), drain, slots)
@@ -377,7 +377,7 @@ def makeService(options: Options) -> IService:
         twistd = getattr(options, "parent", None)
         observer = None
         if twistd is not None and not twistd.get("logger"):
-            form = options.configuration["log-format"]
+            form = options.configuration.settings.log_format
             observer = observer_for(twistd, os.environ, form, clock)
         service = make_service(options.configuration, clock, options.manager, observer)
         service.observer = observer

@@ -148,7 +148,7 @@ class _Supervised(LineOnlyReceiver):
 
     def _reconfigure(self, configuration: Configuration) -> None:
         self._service.reconfigure(
-            settings_of(configuration), configuration["drain"], slots_of(configuration)
+            settings_of(configuration), configuration.settings.drain, slots_of(configuration)
         )
 
     def _show(self, pems: list[str]) -> None:
@@ -195,7 +195,7 @@ def main() -> None:
     # those go to journald.
     observer = LineObserver(
         unbuffered(sys.stdout),
-        configuration["log-format"],
+        configuration.settings.log_format,
         journald=JOURNAL_STREAM in os.environ,
         clock=reactor,
     )

@@ -13,13 +13,10 @@ from __future__ import annotations
 
 import sys
 
-from twisted.internet.interfaces import IAddress
-
 from twisted_upload.errors import Busy, NotAllowed, UploadRefused
-from twisted_upload.net.addresses import host_of
-from twisted_upload.net.networks import NetworkSet, Rules
+from twisted_upload.net.networks import Rules
 
-__all__ = ["Admission", "ConnectionSlots", "TrustedProxies"]
+__all__ = ["Admission", "ConnectionSlots"]
 
 
 class ConnectionSlots:
@@ -111,24 +108,6 @@ class Admission:
                 self._each[group] = left
             else:
                 del self._each[group]
-
-
-class TrustedProxies:
-    """
-    The load balancers that are believed.
-
-    :param networks: that they are in.
-    :param unix: whoever connects to a unix socket is believed too.
-    """
-
-    def __init__(self, networks: NetworkSet, *, unix: bool = False) -> None:
-        self._networks = networks
-        self._unix = unix
-
-    def __contains__(self, address: IAddress | None) -> bool:
-        """Whether one at this address is believed."""
-        host = host_of(address)
-        return self._unix if host is None else host in self._networks
 
 
 _NOT_ALLOWED = NotAllowed()

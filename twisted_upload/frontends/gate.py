@@ -20,12 +20,12 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_upload.errors import NotAllowed, ShuttingDown, TimedOut, UploadRefused
-from twisted_upload.frontends.admission import Admission, TrustedProxies
+from twisted_upload.frontends.admission import Admission
 from twisted_upload.frontends.connections import Connections, RejectsDescriptors
 from twisted_upload.frontends.refusal_log import RefusalCounter
 from twisted_upload.frontends.rejection import RejectedConnection, RejectedConnections
 from twisted_upload.net.addresses import host_of
-from twisted_upload.net.networks import address_group
+from twisted_upload.net.networks import TrustedProxies, address_group
 from twisted_upload.net.proxy_protocol import Header, HeaderReader, InvalidHeader
 from twisted_upload.net.timeouts import IdleTimeouts
 from twisted_upload.net.tls.failures import FAILURES
@@ -85,7 +85,7 @@ class Gate:
         if self.trusted_proxies is None:
             return self._let_in(address, host_of(address))
         refusal = self._refusal(None, None)
-        if address not in self.trusted_proxies:
+        if host_of(address) not in self.trusted_proxies:
             refusal = NotAllowed("only a load balancer may connect to this server")
         return ProxiedConnection(self) if refusal is None else self.turn_away(refusal, address)
 

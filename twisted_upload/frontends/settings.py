@@ -7,16 +7,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from twisted_upload.core.answers import SUCCESS
-from twisted_upload.frontends.admission import TrustedProxies
-from twisted_upload.net.networks import Rules
+from twisted_upload.net.networks import EVERYBODY, Rules, TrustedProxies
 
-__all__ = ["EVERYBODY", "FrontendSettings"]
+__all__ = ["FrontendSettings"]
 
 GRACE = 30.0
 """Seconds that a slow sender has at the least without any bytes."""
-
-EVERYBODY = Rules()
-"""No rules."""
 
 
 @dataclass(frozen=True, slots=True)

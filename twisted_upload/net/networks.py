@@ -13,7 +13,16 @@ from collections.abc import Iterable, Sequence
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from typing import NamedTuple
 
-__all__ = ["Network", "NetworkSet", "Rules", "address_group", "group_name", "parse_network"]
+__all__ = [
+    "EVERYBODY",
+    "Network",
+    "NetworkSet",
+    "Rules",
+    "TrustedProxies",
+    "address_group",
+    "group_name",
+    "parse_network",
+]
 
 _MAPPED = bytes(10) + b"\xff\xff"
 
@@ -181,3 +190,24 @@ class Rules:
         """Whether this address may come in; what is no address is in no network."""
         value = self._table.look_up(host)
         return self.others if value is None else value
+
+
+EVERYBODY = Rules()
+"""No rules."""
+
+
+class TrustedProxies:
+    """
+    The load balancers that are believed.
+
+    :param networks: that they are in.
+    :param unix: whoever connects to a unix socket is believed too.
+    """
+
+    def __init__(self, networks: NetworkSet, *, unix: bool = False) -> None:
+        self._networks = networks
+        self._unix = unix
+
+    def __contains__(self, host: str | None) -> bool:
+        """Whether one at this address is believed; `None` is a unix socket."""
+        return self._unix if host is None else host in self._networks

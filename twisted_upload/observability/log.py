@@ -22,17 +22,16 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import ILogObserver, LogEvent, Logger, LogLevel, formatEvent
 from zope.interface import implementer
 
+from twisted_upload.core.log_format import LogFormat
 from twisted_upload.core.outcome import UploadOutcome
 from twisted_upload.errors import CannotStart
 from twisted_upload.observability.log_file import LogFile
 from twisted_upload.observability.log_writer import LogWriter
-from twisted_upload.observability.records import JSON, TEXT, Timestamps, encode, encode_end
+from twisted_upload.observability.records import Timestamps, encode, encode_end
 from twisted_upload.observability.symlinks import check_links
 
 __all__ = [
     "JOURNAL_STREAM",
-    "JSON",
-    "TEXT",
     "LineObserver",
     "is_journald",
     "is_loud",
@@ -74,7 +73,7 @@ class LineObserver:
     stream which takes nothing holds up nobody (see `twisted_upload.observability.log_writer`).
 
     :param write: takes text; as of a line-buffered or unbuffered stream.
-    :param form: `TEXT` or `JSON`.
+    :param form: how the log is written.
     :param journald: the stream goes to journald, or to whatever else wants to know
         the priority of each line.
     :param clock: where there is one, the lines of uploads that end in one turn of
@@ -89,7 +88,7 @@ class LineObserver:
     def __init__(
         self,
         write: Callable[[str], object],
-        form: str = TEXT,
+        form: LogFormat = LogFormat.TEXT,
         *,
         journald: bool = False,
         clock: IReactorTime | None = None,
@@ -177,8 +176,8 @@ class _Lines:
 
     def __init__(self, form: str, journald: bool) -> None:
         self._journald = journald
-        self._line = self._json if form == JSON else self._text
-        self._of_end = self._json_of_end if form == JSON else self._text_of_end
+        self._line = self._json if form is LogFormat.JSON else self._text
+        self._of_end = self._json_of_end if form is LogFormat.JSON else self._text_of_end
         self._stamps = Timestamps()
 
     def __call__(self, event: LogEvent) -> str:
@@ -243,7 +242,7 @@ class _Lines:
 def observer_for(
     twistd: Mapping[str, Any],
     environment: Mapping[str, str],
-    form: str = TEXT,
+    form: LogFormat = LogFormat.TEXT,
     clock: IReactorTime | None = None,
 ) -> LineObserver:
     """
@@ -251,7 +250,7 @@ def observer_for(
     ``--nodaemon`` want it.
 
     :param environment: tells whether standard output goes to journald.
-    :param form: `TEXT` or `JSON`.
+    :param form: how the log is written.
     :param clock: see `LineObserver`.
     :raises CannotStart: the log file cannot be written.
     """

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # it imports Twisted, which those who read a journal need not wait for
     from twisted_upload.core.outcome import UploadOutcome
 
-__all__ = ["FIELDS", "GAP", "JSON", "TEXT", "Timestamps", "encode", "encode_end"]
+__all__ = ["FIELDS", "GAP", "Timestamps", "encode", "encode_end"]
 
 FIELDS = (
     "time",
@@ -35,9 +35,6 @@ FIELDS = (
     "traceback",
 )
 """All names that there are, in the order in which they come."""
-
-TEXT, JSON = "text", "json"
-"""The values of ``--log-format``."""
 
 GAP = "gap"
 """The event of a record that stands for lines which are missing."""

@@ -1,0 +1,16 @@
+"""
+How the log is written.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+__all__ = ["LogFormat"]
+
+
+class LogFormat(StrEnum):
+    """The values of ``--log-format``."""
+
+    TEXT = "text"
+    JSON = "json"
