@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.helpers import open_descriptors
+from tests.support.partial_files import WRITE_BACK, OrderedFiles, open_faulty
 from tests.support.stores import Rig
+from twisted_upload.stores.directory.folder import Folder
 
 
 @pytest.fixture
@@ -18,3 +21,31 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
     yield rig
     rig.close()
     assert (rig.store.memory.held, rig.store.memory.given_up) == (0, 0)
+
+
+@pytest.fixture
+def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Write-back begins early, so that small files show it."""
+    monkeypatch.setattr("twisted_upload.stores.directory.partial_file.WRITE_BACK", WRITE_BACK)
+
+
+@pytest.fixture
+def files() -> OrderedFiles:
+    return OrderedFiles()
+
+
+@pytest.fixture
+def folder(tmp_path: Path, files: OrderedFiles) -> Iterator[Folder]:
+    folder = open_faulty(tmp_path, files)
+    files.order.clear()
+    files.synced.clear()
+    before = open_descriptors(tmp_path)
+    yield folder
+    assert open_descriptors(tmp_path) == before
+
+
+@pytest.fixture
+def linking(tmp_path: Path, files: OrderedFiles) -> Folder:
+    folder = open_faulty(tmp_path, files, by_rename=False)
+    files.order.clear()
+    return folder

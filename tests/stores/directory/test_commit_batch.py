@@ -1,0 +1,203 @@
+"""
+Uploads that are kept together: one bunch.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.support.batches import contents_of, part_of, uploads_of
+from tests.support.helpers import open_descriptors
+from tests.support.partial_files import open_faulty
+from tests.support.stores import MILLISECONDS, contents, leftovers, sweep_from_elsewhere
+from twisted_upload.disk.files import Files
+from twisted_upload.disk.testing import FaultyFiles
+from twisted_upload.stores.directory.commit_batch import keep_alone, keep_together
+from twisted_upload.stores.directory.folder import Folder, open_folder
+from twisted_upload.stores.directory.partial_file import PartialFile, StoredFile
+
+
+def test_together(folder: Folder, files: FaultyFiles, tmp_path: Path) -> None:
+    """A bunch is kept with one fsync for each file and one for the folder."""
+    kept = keep_together(folder, uploads_of(folder, 10))
+    assert contents(tmp_path) == contents_of(10)
+    assert kept == [
+        StoredFile(name, len(content), hashlib.sha256(content).hexdigest())
+        for name, content in contents_of(10).items()
+    ]
+    assert files.calls["fsync"] == 11
+
+
+@pytest.mark.parametrize("parallel", [True, False])
+def test_real_system_calls(tmp_path: Path, parallel: bool) -> None:
+    """With the kernel's parallel fsync, and without it, the same is kept."""
+    folder = open_folder(str(tmp_path), files=Files(), suffix=lambda _: ".bin")
+    object.__setattr__(folder, "parallel_sync", parallel and folder.parallel_sync)
+    keep_together(folder, uploads_of(folder, 300))
+    assert contents(tmp_path) == contents_of(300)
+    assert leftovers(tmp_path) == []
+
+
+def test_parallel_errors(tmp_path: Path) -> None:
+    """The kernel's parallel fsync tells the error of each file by itself."""
+    files = Files()
+    if not open_folder(str(tmp_path), files=files, suffix=lambda _: ".bin").parallel_sync:
+        pytest.skip("this kernel has no parallel fsync")
+    good = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
+    reading, writing = os.pipe()
+    try:
+        errors = files.fsync_all([good, reading, 99_999, good])
+        numbers = [error and error.errno for error in errors]
+        assert numbers == [None, errno.EINVAL, errno.EBADF, None]
+    finally:
+        for descriptor in good, reading, writing:
+            os.close(descriptor)
+
+
+@pytest.mark.parametrize("call", ["create", "writev", "fsync", "close", "rename"])
+@pytest.mark.parametrize("which", [0, 2, 4])
+def test_one_fails(
+    folder: Folder, files: FaultyFiles, tmp_path: Path, call: str, which: int
+) -> None:
+    """A file of a bunch that fails drops out; the others go on."""
+    files.fail(call, errno.ENOSPC, after=which)
+    kept = keep_together(folder, uploads_of(folder, 5))
+    failed = kept[which]
+    assert isinstance(failed, OSError)
+    assert failed.errno == errno.ENOSPC
+    assert contents(tmp_path) == contents_of(5, which)
+    assert leftovers(tmp_path) == []
+
+
+def test_folder_fails(folder: Folder, files: FaultyFiles, tmp_path: Path) -> None:
+    """When the folder cannot be synced, nobody hears success, and all names are taken back."""
+    files.fail("fsync", errno.EIO, after=5)
+    kept = keep_together(folder, uploads_of(folder, 5))
+    assert [getattr(one, "errno", None) for one in kept] == [errno.EIO] * 5
+    assert contents(tmp_path) == {}
+    assert leftovers(tmp_path) == []
+
+
+def test_no_fsync_is_tried_again(folder: Folder, files: FaultyFiles, tmp_path: Path) -> None:
+    """Failed fsyncs of a bunch are not tried again, and not those files are published."""
+    files.fail("fsync", errno.EIO, times=3)
+    keep_together(folder, uploads_of(folder, 3))
+    assert files.calls["fsync"] <= 4
+    assert files.calls["rename"] == 0
+    assert contents(tmp_path) == {}
+
+
+def test_errors_of_the_bunch(folder: Folder, files: FaultyFiles, tmp_path: Path) -> None:
+    """Where the bunch itself fails, all of it has failed, and nothing of it is left."""
+    large = part_of(folder, 3)
+    large.append([b"large"])
+
+    def fails(descriptors: object) -> list[OSError | None]:
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    files.fsync_all = fails  # type: ignore[method-assign]
+    object.__setattr__(folder, "parallel_sync", True)
+    kept = keep_together(folder, [*uploads_of(folder, 3), (large, [])])
+    assert all(isinstance(one, OSError) for one in kept)
+    assert contents(tmp_path) == {}
+    assert leftovers(tmp_path) == []
+
+
+@settings(deadline=None, derandomize=True, max_examples=80)
+@given(
+    faults=st.dictionaries(
+        st.sampled_from(["create", "writev", "chmod", "fsync", "close", "rename", "unlink"]),
+        st.tuples(st.integers(0, 8), st.sampled_from([errno.EIO, errno.ENOSPC]), st.integers(1, 3)),
+    ),
+    number=st.integers(1, 6),
+)
+def test_any_faults(
+    tmp_path_factory: pytest.TempPathFactory,
+    faults: dict[str, tuple[int, int, int]],
+    number: int,
+) -> None:
+    """What is said to be kept is there, whole; nothing else is, but what cannot be removed."""
+    path, files = tmp_path_factory.mktemp("inbox"), FaultyFiles()
+    folder = open_faulty(path, files)
+    for call, (after, error, times) in faults.items():
+        files.fail(call, error, after=after, times=times)
+    results = keep_together(folder, uploads_of(folder, number))
+    kept = {one.name for one in results if isinstance(one, StoredFile)}
+    visible = contents(path)
+    expected = contents_of(number)
+    assert kept <= visible.keys()
+    assert all(visible[name] in expected.values() for name in kept)
+    assert len(kept) + sum(isinstance(one, OSError) for one in results) == number
+    if "unlink" not in faults:
+        assert kept == visible.keys()
+        assert leftovers(path) == []
+    assert len(open_descriptors(path)) == 2
+    for name in leftovers(path):
+        (path / ".incoming" / name).unlink()
+
+
+def test_swept_in_between(folder: Folder, files: FaultyFiles, tmp_path: Path) -> None:
+    """What a sweep from elsewhere removes from a bunch is done again; the rest is done once."""
+    fsync, swept = files.fsync, [0]
+
+    def sweep_first(descriptor: int) -> None:
+        if not swept[0]:
+            swept[0] = sweep_from_elsewhere(tmp_path)
+        fsync(descriptor)
+
+    files.fsync = sweep_first  # type: ignore[method-assign]
+    locked = part_of(folder, 9)
+    locked.append([b"large"])
+    keep_together(folder, [*uploads_of(folder, 3), (locked, [])])
+    assert swept == [3]
+    assert contents(tmp_path) == {**contents_of(3), f"{MILLISECONDS}-9.bin": b"large"}
+    assert files.calls["create"] == 7
+
+
+def test_alone(folder: Folder, files: FaultyFiles, tmp_path: Path) -> None:
+    """One file is a bunch of one, and its error is raised."""
+    assert keep_alone(folder, part_of(folder), [b"number 0"]).size == 8
+    files.fail("fsync", errno.EIO)
+    with pytest.raises(OSError, match="Input/output"):
+        keep_alone(folder, part_of(folder, 1), [b"x"])
+    assert contents(tmp_path) == contents_of(1)
+
+
+def test_a_defect_in_discarding(
+    folder: Folder, files: FaultyFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An upload of a bunch that fails, and whose removal fails too, fails alone."""
+    uploads = uploads_of(folder, 3)
+    broken, _ = uploads[1]
+    discard = PartialFile.discard
+
+    def fails(part: PartialFile) -> None:
+        discard(part)
+        if part is broken:
+            raise ZeroDivisionError
+
+    monkeypatch.setattr(PartialFile, "discard", fails)
+    files.fail("fsync", errno.EIO, after=1)
+    first, second, third = keep_together(folder, uploads)
+    assert isinstance(first, StoredFile)
+    assert isinstance(second, ZeroDivisionError)
+    assert isinstance(third, StoredFile)
+    assert contents(tmp_path) == contents_of(3, 1)
+
+
+def test_a_large_one_is_not_made_again(folder: Folder, tmp_path: Path) -> None:
+    """A large file whose temporary name has gone is lost: its last bytes are not all of it."""
+    part = part_of(folder)
+    part.append([b"x" * 1000])
+    for left in (tmp_path / ".incoming").glob("upload-*"):
+        left.unlink()
+    (result,) = keep_together(folder, [(part, [b"last"])])
+    assert isinstance(result, FileNotFoundError)
+    assert contents(tmp_path) == {}

@@ -1,0 +1,180 @@
+"""
+One file on its way to its name: every step's failure.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.partial_files import (
+    ERRORS,
+    MOMENT,
+    NAME,
+    WRITE_BACK,
+    OrderedFiles,
+    keep_by_name,
+    keep_small,
+)
+from tests.support.stores import contents, leftovers
+from twisted_upload.stores.directory.commit_batch import keep_alone
+from twisted_upload.stores.directory.folder import Folder
+from twisted_upload.stores.directory.partial_file import PartialFile
+
+pytestmark = pytest.mark.usefixtures("small_windows")
+
+
+# call, how many of it go well before that
+STEPS = [
+    ("create", 0),
+    ("lock", 0),
+    ("links", 0),
+    ("write", 0),
+    ("write", 1),
+    ("writev", 0),
+    ("start_write_back", 0),
+    ("finish_write_back", 0),
+    ("chmod", 0),
+    ("fsync", 0),
+    ("close", 0),
+    ("fsync", 1),
+]
+
+
+def _large(folder: Folder) -> str:
+    """An upload that makes every call of the write path."""
+    part = PartialFile(folder, MOMENT, digest=True)
+    piece = bytes(WRITE_BACK)
+    try:
+        part.append([b"first"])
+        part.append([b"one", b"two"])
+        part.append([piece])
+        part.append([piece])
+    except BaseException:
+        part.discard()
+        raise
+    return keep_alone(folder, part, []).name
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: errno.errorcode[error])
+@pytest.mark.parametrize(("call", "after"), [*STEPS, ("rename", 0)])
+def test_every_failure(
+    folder: Folder, files: OrderedFiles, tmp_path: Path, call: str, after: int, error: int
+) -> None:
+    """Whatever step fails, and however: it is told, nothing is left, and the next upload works."""
+    files.fail(call, error, after=after)
+    with pytest.raises(OSError, match=os.strerror(error)) as raised:
+        _large(folder)
+    assert raised.value.errno == error
+    assert not files._faults.get(call), "it did not come to that"
+    assert contents(tmp_path) == {}
+    assert leftovers(tmp_path) == []
+    files.heal()
+    assert keep_by_name(folder, b"next") == NAME
+    assert contents(tmp_path) == {NAME: b"next"}
+    assert leftovers(tmp_path) == []
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: errno.errorcode[error])
+@pytest.mark.parametrize(
+    ("call", "after"),
+    [
+        ("create", 0),
+        ("writev", 0),
+        ("chmod", 0),
+        ("fsync", 0),
+        ("close", 0),
+        ("rename", 0),
+        ("fsync", 1),
+    ],
+)
+def test_every_failure_of_small(
+    folder: Folder, files: OrderedFiles, tmp_path: Path, call: str, after: int, error: int
+) -> None:
+    """The same where the upload is one job."""
+    files.fail(call, error, after=after)
+    with pytest.raises(OSError, match=os.strerror(error)):
+        keep_small(folder, b"one", b"two")
+    assert not files._faults.get(call), "it did not come to that"
+    assert contents(tmp_path) == {}
+    assert leftovers(tmp_path) == []
+    files.heal()
+    assert keep_small(folder, b"next") == NAME
+    assert contents(tmp_path) == {NAME: b"next"}
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: errno.errorcode[error])
+@pytest.mark.parametrize(("call", "after"), [("link", 0), ("unlink", 0), ("fsync", 1)])
+def test_every_failure_of_linking(
+    linking: Folder, files: OrderedFiles, tmp_path: Path, call: str, after: int, error: int
+) -> None:
+    """The same where publishing is link and unlink."""
+    files.fail(call, error, after=after)
+    with pytest.raises(OSError, match=os.strerror(error)):
+        _large(linking)
+    assert contents(tmp_path) == {}
+    assert leftovers(tmp_path) == []
+    files.heal()
+    assert keep_by_name(linking, b"next") == NAME
+
+
+@pytest.mark.parametrize("keep", [keep_by_name, keep_small])
+@pytest.mark.parametrize("which", [0, 1], ids=["file", "folder"])
+def test_fsync_is_never_tried_again(
+    folder: Folder,
+    files: OrderedFiles,
+    tmp_path: Path,
+    which: int,
+    keep: Callable[[Folder, bytes], str],
+) -> None:
+    """A failed fsync loses the upload: a second one could succeed over data that is gone."""
+    files.fail("fsync", errno.EIO, after=which)
+    with pytest.raises(OSError, match="Input/output"):
+        keep(folder, b"content")
+    assert len(set(files.synced)) == len(files.synced)
+    assert files.calls["rename"] == which
+    assert contents(tmp_path) == {}
+
+
+def test_name_is_taken_back(folder: Folder, files: OrderedFiles, tmp_path: Path) -> None:
+    """When the folder cannot be synced after publishing, the name is taken back."""
+    files.fail("fsync", errno.EIO, after=1)
+    with pytest.raises(OSError, match="Input/output"):
+        keep_by_name(folder, b"content")
+    assert files.calls["rename"] == 1
+    assert contents(tmp_path) == {}
+
+
+def test_dead_disk(folder: Folder, files: OrderedFiles) -> None:
+    """A disk on which not even cleaning up works tells the first error and leaks nothing."""
+    files.fail("fsync", errno.EIO, times=9)
+    files.fail("unlink", errno.EROFS, times=9)
+    files.fail("close", errno.EIO, times=9)
+    with pytest.raises(OSError, match="Input/output"):
+        keep_by_name(folder, b"content")
+    for name in os.listdir(folder.incoming):
+        os.unlink(name, dir_fd=folder.incoming)
+
+
+def test_discard_twice(folder: Folder, tmp_path: Path) -> None:
+    """Discarding may be said at any time, and again."""
+    part = PartialFile(folder, MOMENT, digest=False)
+    part.discard()
+    part.append([b"content"])
+    assert len(leftovers(tmp_path)) == 1
+    part.discard()
+    part.discard()
+    assert leftovers(tmp_path) == []
+
+
+def test_discard_after_keep(folder: Folder, tmp_path: Path) -> None:
+    """Discarding what has been kept but not promised takes it away."""
+    part = PartialFile(folder, MOMENT, digest=False)
+    part.append([b"content"])
+    keep_alone(folder, part, [])
+    part.discard()
+    assert contents(tmp_path) == {}

@@ -1,0 +1,180 @@
+"""
+One file on its way to its name: its bytes come from a socket.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.helpers import reset
+from tests.support.partial_files import ERRORS, MOMENT, NAME, OrderedFiles
+from tests.support.stores import contents, leftovers
+from twisted_upload.interfaces import SpliceResult
+from twisted_upload.stores.directory.commit_batch import keep_alone
+from twisted_upload.stores.directory.folder import Folder
+from twisted_upload.stores.directory.partial_file import PartialFile
+
+pytestmark = pytest.mark.usefixtures("small_windows")
+
+
+@pytest.fixture
+def sockets() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """A sender, and our end of it."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        sender = socket.create_connection(listener.getsockname())
+        ours, _ = listener.accept()
+    ours.setblocking(False)
+    with sender, ours:
+        yield sender, ours
+
+
+def _take_all(part: PartialFile, ours: socket.socket, size: int) -> None:
+    """Take until so much has come."""
+    while size > 0:
+        select.select([ours], [], [], 10)
+        size -= part.take(ours.fileno(), size).size
+
+
+def test_take(folder: Folder, tmp_path: Path, sockets: tuple[socket.socket, socket.socket]) -> None:
+    """Bytes of a socket go into the file after those that were written before."""
+    sender, ours = sockets
+    part = PartialFile(folder, MOMENT, digest=False)
+    part.append([b"head "])
+    sender.sendall(b"from the socket")
+    _take_all(part, ours, 15)
+    part.append([b" and"])
+    kept = keep_alone(folder, part, [b" tail"])
+    assert contents(tmp_path) == {kept.name: b"head from the socket and tail"}
+    assert kept.size == len(b"head from the socket and tail")
+
+
+def test_take_much(
+    folder: Folder,
+    files: OrderedFiles,
+    tmp_path: Path,
+    sockets: tuple[socket.socket, socket.socket],
+) -> None:
+    """Much can be taken, more than a pipe holds, with write-back behind it."""
+    sender, ours = sockets
+    content = os.urandom(1 << 20) * 20
+    sending = threading.Thread(target=sender.sendall, args=(content,))
+    sending.start()
+    part = PartialFile(folder, MOMENT, digest=False)
+    _take_all(part, ours, len(content))
+    sending.join()
+    kept = keep_alone(folder, part, [])
+    assert (tmp_path / kept.name).read_bytes() == content
+    assert files.calls["start_write_back"] > 0
+
+
+def test_take_at_most(folder: Folder, sockets: tuple[socket.socket, socket.socket]) -> None:
+    """No byte more is taken than was asked for: the rest stays in the socket."""
+    sender, ours = sockets
+    sender.sendall(b"0123456789")
+    part = PartialFile(folder, MOMENT, digest=False)
+    select.select([ours], [], [], 10)
+    assert part.take(ours.fileno(), 4) == SpliceResult(4)
+    assert ours.recv(100) == b"456789"
+    part.discard()
+
+
+def test_take_from_dry(folder: Folder, sockets: tuple[socket.socket, socket.socket]) -> None:
+    """A socket that has nothing just now, and one that has come to its end, are dry."""
+    sender, ours = sockets
+    part = PartialFile(folder, MOMENT, digest=False)
+    assert part.take(ours.fileno(), 100) == SpliceResult(0, dry=True)
+    sender.sendall(b"last")
+    sender.shutdown(socket.SHUT_WR)
+    _take_all(part, ours, 4)
+    select.select([ours], [], [], 10)
+    assert part.take(ours.fileno(), 100) == SpliceResult(0, dry=True)
+    assert ours.recv(1) == b"", "the end is left for the transport to find"
+    part.discard()
+
+
+def test_take_from_lost(folder: Folder, sockets: tuple[socket.socket, socket.socket]) -> None:
+    """A socket that has been reset is lost."""
+    sender, ours = sockets
+    part = PartialFile(folder, MOMENT, digest=False)
+    reset(sender)
+    select.select([ours], [], [], 10)
+    assert part.take(ours.fileno(), 100).lost
+    part.discard()
+
+
+def test_take_short(
+    folder: Folder,
+    files: OrderedFiles,
+    tmp_path: Path,
+    sockets: tuple[socket.socket, socket.socket],
+) -> None:
+    """A file that takes less at a time than the socket gives gets all of it."""
+    sender, ours = sockets
+    splice = files.splice
+    files.splice = lambda pipe, descriptor, length: splice(  # type: ignore[method-assign]
+        pipe, descriptor, min(length, 3)
+    )
+    sender.sendall(b"0123456789")
+    part = PartialFile(folder, MOMENT, digest=False)
+    _take_all(part, ours, 10)
+    kept = keep_alone(folder, part, [])
+    assert contents(tmp_path) == {kept.name: b"0123456789"}
+
+
+def test_take_where_it_cannot_be_spliced(
+    folder: Folder,
+    files: OrderedFiles,
+    tmp_path: Path,
+    sockets: tuple[socket.socket, socket.socket],
+) -> None:
+    """A file system that cannot splice gets the bytes in the ordinary way."""
+    sender, ours = sockets
+    files.fail("splice", errno.EINVAL, times=1000)
+    content = os.urandom(300_000)
+    part = PartialFile(folder, MOMENT, digest=False)
+    sending = threading.Thread(target=sender.sendall, args=(content,))
+    sending.start()
+    _take_all(part, ours, len(content))
+    sending.join()
+    kept = keep_alone(folder, part, [])
+    assert (tmp_path / kept.name).read_bytes() == content
+    assert kept.size == len(content)
+
+
+@pytest.mark.parametrize(
+    "error", [*ERRORS, 0], ids=lambda error: errno.errorcode.get(error, "none")
+)
+def test_take_fails(
+    folder: Folder,
+    files: OrderedFiles,
+    tmp_path: Path,
+    sockets: tuple[socket.socket, socket.socket],
+    error: int,
+) -> None:
+    """A disk that fails while bytes come from a socket fails that upload, and spoils no other."""
+    sender, ours = sockets
+    sender.sendall(b"of the first")
+    part = PartialFile(folder, MOMENT, digest=False)
+    if error:
+        files.fail("splice", error)
+    else:
+        files.splice = lambda pipe, descriptor, length: 0  # type: ignore[method-assign]
+    select.select([ours], [], [], 10)
+    with pytest.raises(OSError, match=os.strerror(error) if error else "no more bytes"):
+        part.take(ours.fileno(), 100)
+    part.discard()
+    assert leftovers(tmp_path) == []
+    vars(files).pop("splice", None)
+    sender.sendall(b"of the second")
+    part = PartialFile(folder, MOMENT, digest=False)
+    _take_all(part, ours, 13)
+    keep_alone(folder, part, [])
+    assert contents(tmp_path) == {NAME: b"of the second"}

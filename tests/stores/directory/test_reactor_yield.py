@@ -1,0 +1,107 @@
+"""
+The reactor steps aside for a quick job of a disk thread.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tests.support.helpers import PATIENCE, reactor
+from twisted_upload.disk.testing import ManualDisk
+from twisted_upload.disk.threads import DiskThreads, PoolStopped
+from twisted_upload.stores.directory.group_commit import ReactorYield
+
+
+async def test_courtesy() -> None:
+    """The reactor waits a moment for a quick job, and has its result at once."""
+    disk = DiskThreads(reactor, 1)
+    reactor_yield = ReactorYield(disk)
+    for number in range(3):
+        done = reactor_yield.run(lambda _, number=number: number, PATIENCE)  # type: ignore[misc]
+        assert done.called
+        assert await done == number
+    with pytest.raises(ZeroDivisionError):
+        await reactor_yield.run(lambda _: 1 // 0, PATIENCE)
+    disk.stop()
+
+
+async def test_courtesy_ends_with_the_work() -> None:
+    """A job that says that it only waits from now on is not waited for any longer."""
+    disk = DiskThreads(reactor, 1)
+    reactor_yield = ReactorYield(disk)
+    go_on = threading.Event()
+
+    def job(waiting: Callable[[], None]) -> bool:
+        waiting()
+        return go_on.wait(PATIENCE)
+
+    began = time.monotonic()
+    done = reactor_yield.run(job, PATIENCE)
+    assert time.monotonic() - began < PATIENCE / 2
+    assert reactor_yield._quick
+    go_on.set()
+    assert await done
+    disk.stop()
+
+
+def test_courtesy_has_an_end() -> None:
+    """A job that is not quick is waited for once; then none is, until one has been quick again."""
+    disk = _Aside()
+    reactor_yield = ReactorYield(disk)
+    reactor_yield.run(lambda _: 0, PATIENCE)
+    reactor_yield.run(lambda _: 0, PATIENCE)
+    assert disk.asked == [PATIENCE]
+    disk.work(1)  # the slow one
+    assert not reactor_yield._quick
+    disk.work(1)
+    assert reactor_yield._quick
+    reactor_yield.run(lambda _: 0, PATIENCE)
+    assert disk.asked == [PATIENCE, PATIENCE]
+
+
+def test_courtesy_counts_the_work_only() -> None:
+    """Where nobody waits for it, a job is quick if it soon begins to wait, however long."""
+    disk = _Aside()
+    reactor_yield = ReactorYield(disk)
+    quick: list[bool] = []
+
+    def job(waiting: Callable[[], None]) -> None:
+        waiting()
+        quick.append(reactor_yield._quick)
+        reactor_yield._quick = False
+        waiting()  # which counts once
+        quick.append(reactor_yield._quick)
+
+    reactor_yield.run(lambda _: 0, PATIENCE)
+    reactor_yield.run(job, PATIENCE)
+    reactor_yield.run(lambda _: 0, 0.0)
+    disk.work(2)
+    assert quick == [True, False]
+    disk.work()
+    assert not reactor_yield._quick
+
+
+def test_no_courtesy_for_a_job_that_nobody_does() -> None:
+    """Where the disk threads have stopped, nobody steps aside for them."""
+    disk = DiskThreads(reactor, 1)
+    disk.stop()
+    began = time.monotonic()
+    done = ReactorYield(disk).run(lambda _: 0, PATIENCE)
+    assert time.monotonic() - began < PATIENCE / 2
+    done.addErrback(lambda failure: failure.trap(PoolStopped))
+
+
+class _Aside(ManualDisk):
+    """:ivar asked: for how long somebody has stepped aside, each time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[float] = []
+
+    def step_aside(self, seconds: float) -> bool:
+        self.asked.append(seconds)
+        return super().step_aside(seconds)
