@@ -1,6 +1,6 @@
 """
 The program of ``--on-upload``, through the process that starts it; how it runs is in
-``test_hook_starter.py``.
+``test_spawner.py``.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 
-from tests.hooks.test_spawner import until_gone
 from tests.support.daemon import until
 from tests.support.helpers import open_descriptors
+from tests.support.spawner import until_gone
 from twisted_upload.errors import CannotStart
 from twisted_upload.hooks.command import HookCommand
 

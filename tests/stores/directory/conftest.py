@@ -12,7 +12,7 @@ import pytest
 from tests.support.helpers import open_descriptors
 from tests.support.partial_files import WRITE_BACK, OrderedFiles, open_faulty
 from tests.support.stores import Rig
-from twisted_upload.stores.directory.folder import Folder
+from twisted_upload.stores.directory.folder import INCOMING, Folder
 
 
 @pytest.fixture
@@ -49,3 +49,15 @@ def linking(tmp_path: Path, files: OrderedFiles) -> Folder:
     folder = open_faulty(tmp_path, files, by_rename=False)
     files.order.clear()
     return folder
+
+
+@pytest.fixture
+def inbox(tmp_path: Path) -> Path:
+    return tmp_path / "inbox"
+
+
+@pytest.fixture
+def incoming(inbox: Path) -> Path:
+    """The ``.incoming/`` of a daemon that is dead."""
+    (inbox / INCOMING).mkdir(parents=True, mode=0o700)
+    return inbox / INCOMING

@@ -1,66 +1,40 @@
 """
-The drop folder: made, swept, tested; or refused with one line.
+The drop folder: made and tested, or refused with one line.
 """
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import stat
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.support.folders import LEFTOVER, open_drop_folder
 from tests.support.helpers import open_descriptors
 from tests.support.stores import contents, leftovers
 from twisted_upload.disk.files import Files
 from twisted_upload.disk.testing import FaultyFiles
 from twisted_upload.errors import CannotStart
-from twisted_upload.stores.directory.folder import (
-    INCOMING,
-    Folder,
-    open_folder,
-    same_file_system,
-    sweep,
-)
-
-LEFTOVER = "upload-0123456789ab-0"
-
-
-def _open(path: Path, files: Files | None = None, **more: Any) -> Folder:
-    return open_folder(str(path), files=files or FaultyFiles(), suffix=lambda _: ".bin", **more)
+from twisted_upload.stores.directory.folder import INCOMING, open_folder, same_file_system
 
 
 def _why_not(path: Path, files: Files | None = None) -> str:
     """The line for the operator; nothing stays open."""
     before = open_descriptors(path.parent)
     with pytest.raises(CannotStart) as raised:
-        _open(path, files)
+        open_drop_folder(path, files)
     line = str(raised.value)
     assert "\n" not in line
     assert str(path) in line
     del raised
     assert open_descriptors(path.parent) == before
     return line
-
-
-@pytest.fixture
-def inbox(tmp_path: Path) -> Path:
-    return tmp_path / "inbox"
-
-
-@pytest.fixture
-def incoming(inbox: Path) -> Path:
-    """The ``.incoming/`` of a daemon that is dead."""
-    (inbox / INCOMING).mkdir(parents=True, mode=0o700)
-    return inbox / INCOMING
 
 
 @pytest.fixture
@@ -99,7 +73,7 @@ def test_made_with_parents(tmp_path: Path) -> None:
             super().fsync(descriptor)
 
     path = tmp_path / "one" / "two" / "three"
-    _open(path, Watched())
+    open_drop_folder(path, Watched())
     assert os.listdir(path) == [INCOMING]
     assert leftovers(path) == []
     for folder in tmp_path, tmp_path / "one", tmp_path / "one" / "two", path:
@@ -110,7 +84,7 @@ def test_modes(inbox: Path) -> None:
     """The unfinished are for nobody else, whatever the umask; a new folder is not for everybody."""
     before = os.umask(0)
     try:
-        _open(inbox)
+        open_drop_folder(inbox)
     finally:
         os.umask(before)
     assert stat.S_IMODE(inbox.stat().st_mode) == 0o750
@@ -121,14 +95,14 @@ def test_existing_mode_is_the_operators(inbox: Path) -> None:
     """The mode of a folder that is there already is not ours to change."""
     inbox.mkdir()
     inbox.chmod(0o2775)
-    _open(inbox)
+    open_drop_folder(inbox)
     assert stat.S_IMODE(inbox.stat().st_mode) == 0o2775
 
 
 def test_too_open_incoming(incoming: Path) -> None:
     """A ``.incoming/`` that others could enter is closed to them."""
     incoming.chmod(0o777)
-    _open(incoming.parent)
+    open_drop_folder(incoming.parent)
     assert stat.S_IMODE(incoming.stat().st_mode) == 0o700
 
 
@@ -136,7 +110,7 @@ def test_link_to_a_folder(tmp_path: Path) -> None:
     """The folder itself may be a link: that is the operator's business."""
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "inbox").symlink_to("elsewhere")
-    _open(tmp_path / "inbox")
+    open_drop_folder(tmp_path / "inbox")
     assert os.listdir(tmp_path / "elsewhere") == [INCOMING]
 
 
@@ -144,7 +118,7 @@ def test_odd_names(tmp_path: Path) -> None:
     """Any name will do for a folder."""
     for name in "with space", "上传", "-rf", "new\nline":
         path = tmp_path / name
-        _open(path)
+        open_drop_folder(path)
         assert os.listdir(path) == [INCOMING]
 
 
@@ -157,7 +131,7 @@ def test_the_test_shows_nothing(inbox: Path) -> None:
             renames.append((source, target))
             super().rename(source, name, target, new_name)
 
-    folder = _open(inbox, Watched())
+    folder = open_drop_folder(inbox, Watched())
     assert renames == [(folder.incoming, folder.incoming)]
     assert contents(inbox) == {}
     assert leftovers(inbox) == []
@@ -168,15 +142,15 @@ def test_cannot_rename_without_replacing(inbox: Path, error: int) -> None:
     """Where there is no RENAME_NOREPLACE, files will be published by link and unlink."""
     files = FaultyFiles()
     files.fail("rename", error)
-    assert not _open(inbox, files).by_rename
-    assert _open(inbox, files).by_rename
+    assert not open_drop_folder(inbox, files).by_rename
+    assert open_drop_folder(inbox, files).by_rename
     assert leftovers(inbox) == []
 
 
 def test_descriptors_go_with_the_last_user(inbox: Path) -> None:
     """A folder keeps its descriptors for as long as anybody has it."""
     before = open_descriptors(inbox)
-    folder = _open(inbox)
+    folder = open_drop_folder(inbox)
     during = open_descriptors(inbox)
     assert len(during) > len(before)
     also = folder
@@ -188,7 +162,7 @@ def test_descriptors_go_with_the_last_user(inbox: Path) -> None:
 
 def test_same_file_system(tmp_path: Path) -> None:
     """Two folders of one file system are told from two of different ones, or of none."""
-    one, other = _open(tmp_path / "one"), _open(tmp_path / "other")
+    one, other = open_drop_folder(tmp_path / "one"), open_drop_folder(tmp_path / "other")
     assert same_file_system(one.final, other.final)
     proc = os.open("/proc", os.O_RDONLY)
     try:
@@ -196,196 +170,6 @@ def test_same_file_system(tmp_path: Path) -> None:
     finally:
         os.close(proc)
     assert not same_file_system(one.final, proc)
-
-
-# -- sweeping -----------------------------------------------------------------
-
-
-def test_leftovers_of_the_dead(incoming: Path) -> None:
-    """What a dead daemon left unfinished is removed at the next start."""
-    for number in range(3):
-        (incoming / f"upload-0123456789ab-{number}").write_bytes(b"half a file")
-    _open(incoming.parent)
-    assert leftovers(incoming.parent) == []
-
-
-def test_of_the_living(incoming: Path) -> None:
-    """What a living daemon of another process has locked stays."""
-    (incoming / LEFTOVER).write_bytes(b"on its way")
-    holder = subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            "import fcntl, sys\n"
-            "file = open(sys.argv[1], 'r+b')\n"
-            "fcntl.flock(file, fcntl.LOCK_EX)\n"
-            "print('locked', flush=True)\n"
-            "sys.stdin.read()\n",
-            str(incoming / LEFTOVER),
-        ],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
-    with holder:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == b"locked\n"
-        _open(incoming.parent)
-        assert (incoming / LEFTOVER).read_bytes() == b"on its way"
-        holder.kill()
-    _open(incoming.parent)
-    assert leftovers(incoming.parent) == []
-
-
-def test_of_the_living_in_this_process(incoming: Path) -> None:
-    """What another store of this process has locked stays too."""
-    with (incoming / LEFTOVER).open("wb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        _open(incoming.parent)
-        assert leftovers(incoming.parent) == [LEFTOVER]
-    _open(incoming.parent)
-    assert leftovers(incoming.parent) == []
-
-
-def _unlocked(folder: Folder) -> str:
-    """A file that a daemon has closed, and not published yet; its name."""
-    name = folder.temporary()
-    with open(os.open(name, os.O_CREAT | os.O_WRONLY, 0o600, dir_fd=folder.incoming), "wb") as file:
-        file.write(b"whole, and about to be published")
-    return name
-
-
-def test_closed_but_not_published(inbox: Path) -> None:
-    """What a living daemon has closed stays though it is not locked; it goes when that is dead."""
-    living = _open(inbox)
-    name = _unlocked(living)
-    _open(inbox)
-    assert leftovers(inbox) == [name]
-    del living
-    _open(inbox)
-    assert leftovers(inbox) == []
-
-
-def test_the_dead_beside_the_living(inbox: Path) -> None:
-    """What one daemon has left is removed though another one lives."""
-    living, dead = _open(inbox), _open(inbox)
-    names = [_unlocked(living), _unlocked(dead)]
-    del dead
-    _open(inbox)
-    assert leftovers(inbox) == names[:1]
-    del living
-    _open(inbox)
-    assert leftovers(inbox) == []
-
-
-def test_a_daemon_that_is_stopped(inbox: Path) -> None:
-    """What another process has in hand stays while that lives, standing still or not."""
-    inbox.mkdir()
-    program = """
-import os, signal, sys
-from tests.stores.directory.test_folder import _open, _unlocked, Path
-folder = _open(Path(sys.argv[1]))
-print(_unlocked(folder), flush=True)
-os.kill(os.getpid(), signal.SIGSTOP)
-"""
-    other = subprocess.Popen([sys.executable, "-c", program, inbox], stdout=subprocess.PIPE)
-    try:
-        assert other.stdout is not None
-        name = other.stdout.readline().decode().strip()
-        os.waitid(os.P_PID, other.pid, os.WSTOPPED)
-        _open(inbox)
-        assert leftovers(inbox) == [name]
-    finally:
-        other.kill()
-        other.communicate()
-    _open(inbox)
-    assert leftovers(inbox) == []
-
-
-def test_where_claims_are_impossible(inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the kernel has no such locks, the folder works, and a locked file still stays."""
-
-    def fcntl_without(*_: object) -> bytes:
-        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-
-    monkeypatch.setattr("twisted_upload.disk.files.fcntl.fcntl", fcntl_without)
-    living = _open(inbox)
-    name = _unlocked(living)
-    with (inbox / INCOMING / name).open("wb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        _open(inbox)
-        assert leftovers(inbox) == [name]
-    _open(inbox)
-    assert leftovers(inbox) == []
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "upload-0123456789ab-0.bak",
-        "upload-0123456789AB-0",
-        "upload-short-0",
-        "my-upload-0123456789ab-0",
-        "upload-0123456789ab-0\n",
-        "photo.jpg",
-    ],
-)
-def test_foreign_files(incoming: Path, name: str) -> None:
-    """A file that is not named as ours are is not ours to remove."""
-    (incoming / name).write_bytes(b"a stranger's")
-    _open(incoming.parent)
-    assert (incoming / name).read_bytes() == b"a stranger's"
-    (incoming / name).unlink()
-
-
-def test_final_files(incoming: Path) -> None:
-    """Nothing in the folder itself is touched, whatever it is called."""
-    for name in LEFTOVER, "1795328130123.jpg", ".hidden":
-        (incoming.parent / name).write_bytes(b"kept")
-    _open(incoming.parent)
-    assert len(contents(incoming.parent)) == 3
-
-
-def test_linked_leftover(incoming: Path, tmp_path: Path) -> None:
-    """A crash between link and unlink: the temporary name goes, the file stays."""
-    (incoming / LEFTOVER).write_bytes(b"whole")
-    os.link(incoming / LEFTOVER, incoming.parent / "1795328130123.jpg")
-    _open(incoming.parent)
-    assert contents(incoming.parent) == {"1795328130123.jpg": b"whole"}
-    assert leftovers(incoming.parent) == []
-
-
-@pytest.mark.parametrize("what", ["link", "folder", "pipe"])
-def test_not_a_file(incoming: Path, tmp_path: Path, what: str) -> None:
-    """Something of the name of a leftover that is no file neither hangs nor stops the start."""
-    outside = tmp_path / "outside"
-    outside.write_bytes(b"not ours")
-    if what == "link":
-        (incoming / LEFTOVER).symlink_to(outside)
-    elif what == "folder":
-        (incoming / LEFTOVER).mkdir()
-    else:
-        os.mkfifo(incoming / LEFTOVER)
-    try:
-        _open(incoming.parent)
-        assert outside.read_bytes() == b"not ours"
-    finally:
-        if what == "folder":
-            (incoming / LEFTOVER).rmdir()
-        else:
-            (incoming / LEFTOVER).unlink(missing_ok=True)
-
-
-def test_vanishing_leftovers(incoming: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two daemons that start at once may sweep the same leftovers."""
-    (incoming / LEFTOVER).write_bytes(b"half a file")
-    listing = [LEFTOVER, "upload-0123456789ab-1"]
-    monkeypatch.setattr("twisted_upload.stores.directory.folder.os.listdir", lambda _: listing)
-    descriptor = os.open(incoming, os.O_RDONLY)
-    try:
-        assert sweep(Files(), descriptor) == 1
-        assert sweep(Files(), descriptor) == 0
-    finally:
-        os.close(descriptor)
 
 
 # -- why not ------------------------------------------------------------------
@@ -496,7 +280,7 @@ def test_another_sweep_during_the_test(inbox: Path, moment: str) -> None:
         return False
 
     files.lock = swept_first  # type: ignore[method-assign]
-    _open(inbox, files)
+    open_drop_folder(inbox, files)
     assert swept == 4
     assert leftovers(inbox) == []
 

@@ -1,0 +1,62 @@
+"""
+The real daemon gives no name twice, whatever it is started from, and however it ends.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+
+from tests.support.daemon import PATIENCE, SUCCESS, Daemon, hear, run_twistd, until
+from twisted_upload.core.names import SERIALS
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_in_the_background(tmp_path: Path, workers: int) -> None:
+    """A real daemon that goes to the background names files by the time alone."""
+    inbox, log, pidfile = (tmp_path / name for name in ("inbox", "log", "pid"))
+    general = [f"--pidfile={pidfile}", f"--logfile={log}"]
+    options = ["--port=0", "--interface=127.0.0.1", f"--workers={workers}"]
+    done = run_twistd(tmp_path, *general, "upload", f"--directory={inbox}", *options)
+    assert done.returncode == 0, done.stderr
+    pid = int(until(lambda: pidfile.exists() and pidfile.read_text(), "its pid"))
+    try:
+
+        def said() -> list[str]:
+            text = log.read_text("utf-8", "replace") if log.exists() else ""
+            return re.findall(r"listens on 127\.0\.0\.1:(\d+);.*\n", text)
+
+        until(lambda: len(said()) >= (1 if workers == 1 else workers + 1), "all to serve")
+        for _ in range(20 * workers):
+            with socket.create_connection(("127.0.0.1", int(said()[-1]))) as peer:
+                peer.settimeout(PATIENCE)
+                peer.sendall(b"x")
+                peer.shutdown(socket.SHUT_WR)
+                assert hear(peer) == SUCCESS
+        names = [path.stem for path in inbox.iterdir() if path.name[0] != "."]
+        numbers = {int(name.partition("-")[2] or 0) // SERIALS for name in names}
+        assert numbers <= {*range(workers)}
+        assert 0 in numbers
+    finally:
+        os.kill(pid, signal.SIGTERM)
+        until(lambda: not os.path.exists(f"/proc/{pid}"), "its end")
+
+
+def test_killed_daemon(tmp_path: Path) -> None:
+    """A real daemon that is killed, its file taken away: the next one does not use its name."""
+    names = []
+    for _ in range(3):
+        with Daemon(tmp_path) as daemon:
+            for _ in range(3):
+                assert daemon.send(b"x") == SUCCESS
+                (path,) = daemon.wait_for_files()
+                names.append(path.name)
+                path.unlink()
+            daemon.signal(signal.SIGKILL)
+    assert len({*names}) == 9
+    assert names == sorted(names, key=lambda name: [int(it) for it in name[:-4].split("-")])
