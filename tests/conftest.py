@@ -18,7 +18,7 @@ from twisted.internet import reactor as _reactor
 from twisted.logger import ILogObserver, globalLogPublisher
 from zope.interface import provider
 
-from tests.support.helpers import Sockets
+from tests.support.senders import Sockets
 from tests.support.ways import Way
 
 reactor: Any = _reactor

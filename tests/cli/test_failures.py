@@ -14,7 +14,7 @@ from twisted.internet.defer import gatherResults
 
 from tests.support.commands import PROGRAM, Server, run, run_, serving, start, start_process
 from tests.support.daemon import unprivileged
-from tests.support.helpers import open_frontend
+from tests.support.frontends import open_frontend
 from tests.support.tls_peers import identity
 from twisted_upload.core.answers import CODES, SUCCESS, refused_answer
 from twisted_upload.errors import NoSpace

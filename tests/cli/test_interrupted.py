@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.commands import start, start_process
-from tests.support.helpers import open_frontend, until
+from tests.support.frontends import open_frontend
+from tests.support.waiting import until
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from pathlib import Path
 from twisted.internet.defer import gatherResults
 
 from tests.support.commands import PROGRAM, Server, content, run, run_, serving, start_process
-from tests.support.helpers import open_frontend
+from tests.support.frontends import open_frontend
 from twisted_upload.errors import Busy
 from twisted_upload.frontends.raw.factory import FrontendSettings
 

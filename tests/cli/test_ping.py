@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.commands import PROGRAM, Process, Server, serving, start_process
-from tests.support.helpers import in_thread, open_frontend, until
+from tests.support.frontends import open_frontend
 from tests.support.tls_peers import files
+from tests.support.waiting import in_thread, until
 from twisted_upload.core.answers import SUCCESS, refused_answer
 from twisted_upload.errors import Busy, NotAllowed, ShuttingDown, StoreFailed, UploadRefused
 from twisted_upload.frontends.settings import FrontendSettings

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.helpers import in_thread, open_frontend
+from tests.support.frontends import open_frontend
+from tests.support.waiting import in_thread
 from twisted_upload.cli.probe import main, probe
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.support.commands import Server, content, run, serving, start, start_process
-from tests.support.helpers import open_frontend
+from tests.support.frontends import open_frontend
 from twisted_upload.core.answers import SUCCESS, refused_answer
 from twisted_upload.errors import Busy
 from twisted_upload.interfaces import Arrival, IIncomingUpload

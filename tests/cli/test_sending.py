@@ -16,7 +16,8 @@ from twisted.internet import reactor as _reactor
 from twisted.internet.defer import gatherResults
 
 from tests.support.commands import PROGRAM, content, run, run_, start, start_process
-from tests.support.helpers import open_frontend, turns, until
+from tests.support.frontends import open_frontend
+from tests.support.waiting import turns, until
 from twisted_upload.frontends.raw.factory import FrontendSettings
 
 reactor: Any = _reactor

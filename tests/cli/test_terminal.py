@@ -16,7 +16,8 @@ from twisted.internet import reactor as _reactor
 from twisted.internet.task import deferLater
 
 from tests.support.commands import COLUMNS, Process, Server, serving, start
-from tests.support.helpers import OpenFrontend, open_frontend, until
+from tests.support.frontends import OpenFrontend, open_frontend
+from tests.support.waiting import until
 from twisted_upload.cli.display import FRAME
 
 reactor: Any = _reactor

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.commands import PROGRAM, start_process
-from tests.support.helpers import open_frontend
+from tests.support.frontends import open_frontend
 from twisted_upload.cli.main import main
 
 

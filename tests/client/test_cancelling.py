@@ -21,15 +21,10 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint
 from zope.interface import directlyProvides, providedBy
 
-from tests.support.helpers import (
-    OpenFrontend,
-    open_descriptors,
-    open_frontend,
-    reactor,
-    turns,
-    until,
-)
+from tests.support.frontends import OpenFrontend, open_frontend
+from tests.support.processes import open_descriptors
 from tests.support.uploading import Endpoint, error_of, errors_of
+from tests.support.waiting import reactor, turns, until
 from twisted_upload import upload
 from twisted_upload.client.source import CHUNK
 from twisted_upload.errors import UploadInterrupted

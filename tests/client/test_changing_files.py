@@ -14,7 +14,9 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from tests.support.helpers import OpenFrontend, open_descriptors, open_frontend, turns, until
+from tests.support.frontends import OpenFrontend, open_frontend
+from tests.support.processes import open_descriptors
+from tests.support.waiting import turns, until
 from twisted_upload import OutcomeUnknown, Receipt, SourceChanged, SourceFailed, upload
 from twisted_upload.client.sendfile import FROM
 from twisted_upload.client.source import open_source

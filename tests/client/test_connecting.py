@@ -15,8 +15,10 @@ from twisted.internet.error import ConnectError
 from twisted.internet.interfaces import IProtocol, IProtocolFactory
 from twisted.internet.testing import StringTransportWithDisconnection
 
-from tests.support.helpers import open_descriptors, open_frontend, reactor
+from tests.support.frontends import open_frontend
+from tests.support.processes import open_descriptors
 from tests.support.uploading import CONTENT, Clocked, Endpoint, error_of, errors_of
+from tests.support.waiting import reactor
 from twisted_upload import upload
 from twisted_upload.errors import CouldNotConnect, TooLarge, UploadTimedOut
 from twisted_upload.frontends.raw.factory import FrontendSettings

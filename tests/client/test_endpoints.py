@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint
 
-from tests.support.helpers import reactor
 from tests.support.tls_peers import files
+from tests.support.waiting import reactor
 from twisted_upload.client.endpoints import client_endpoint, host_endpoint
 from twisted_upload.net.tls.certificates import trusting
 from twisted_upload.net.tls.endpoints import TLSClientEndpoint

@@ -20,16 +20,10 @@ from typing import Any, BinaryIO, cast
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
 
-from tests.support.helpers import (
-    in_thread,
-    open_descriptors,
-    open_frontend,
-    reactor,
-    read_all,
-    reset,
-    turns,
-    until,
-)
+from tests.support.frontends import open_frontend
+from tests.support.processes import open_descriptors
+from tests.support.senders import read_all, reset
+from tests.support.waiting import in_thread, reactor, turns, until
 from twisted_upload import upload
 from twisted_upload.client.sendfile import FROM, SendFile, sha256_of
 from twisted_upload.client.source import SendingStopped

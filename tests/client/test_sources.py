@@ -16,8 +16,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.helpers import in_thread, open_descriptors, open_frontend, until
+from tests.support.frontends import open_frontend
+from tests.support.processes import open_descriptors
 from tests.support.uploading import CONTENT, Clocked, error_of
+from tests.support.waiting import in_thread, until
 from twisted_upload import upload
 from twisted_upload.client.source import CHUNK
 from twisted_upload.errors import SourceFailed, TooLarge

@@ -7,8 +7,9 @@ from __future__ import annotations
 import socket
 import threading
 
-from tests.support.helpers import PATIENCE, open_frontend, turns, until
+from tests.support.frontends import open_frontend
 from tests.support.uploading import KEPT, Clocked, Server, error_of, errors_of, until_reset
+from tests.support.waiting import PATIENCE, turns, until
 from twisted_upload import upload
 from twisted_upload.errors import AnswerTimedOut, OutcomeUnknown, UploadTimedOut
 

@@ -18,8 +18,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 
-from tests.support.helpers import open_descriptors, open_frontend, read_all, reset, turns, until
+from tests.support.frontends import open_frontend
+from tests.support.processes import open_descriptors
+from tests.support.senders import read_all, reset
 from tests.support.uploading import CONTENT, KEPT, Server, answering, error_of, until_reset
+from tests.support.waiting import turns, until
 from twisted_upload import upload
 from twisted_upload.client.source import CHUNK
 from twisted_upload.core.answers import CODES

@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 from twisted.logger import Logger, formatEvent, globalLogPublisher
 
-from tests.support.helpers import open_frontend, reset, until
+from tests.support.frontends import open_frontend
+from tests.support.senders import reset
+from tests.support.waiting import until
 from tests.support.ways import Way, half_close
 from twisted_upload.core.outcome import UploadOutcome, log_end, log_end_of_one
 from twisted_upload.frontends.settings import FrontendSettings

@@ -24,9 +24,9 @@ from twisted.logger import ILogObserver, formatEvent, globalLogPublisher
 from zope.interface import provider
 
 from tests.support.daemon import SUCCESS, Daemon, run_twistd, unprivileged, until
-from tests.support.helpers import reactor
 from tests.support.scraping import Scraper, workers_of
 from tests.support.tls_peers import Peer, authority, client_context
+from tests.support.waiting import reactor
 from twisted_upload.daemon.certificate_expiry import LOOK_INTERVAL, Certificates, CertificateWatch
 from twisted_upload.errors import CannotStart, WrongConfiguration
 from twisted_upload.net.tls.certificates import Identity, trusting

@@ -16,7 +16,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactor
 
-from tests.support.helpers import open_frontend, turns, until
+from tests.support.frontends import open_frontend
+from tests.support.waiting import turns, until
 from twisted_upload.daemon.listeners import ListenerSpec
 from twisted_upload.daemon.service import DISK_PATIENCE, LAST_HANDSHAKES, Storage, UploadService
 from twisted_upload.disk.threads import DiskThreads

@@ -17,8 +17,8 @@ from twisted.internet.task import Clock
 from twisted.logger import LogLevel, capturedLogs
 from twisted.python.failure import Failure
 
-from tests.support.helpers import TurnByTurn
 from tests.support.tls_peers import files
+from tests.support.waiting import TurnByTurn
 from twisted_upload.daemon.listeners import ListenerSpec
 from twisted_upload.daemon.notify import Counts
 from twisted_upload.daemon.supervisor import RESTART_DELAY, UNKILLABLE, Supervisor

@@ -18,7 +18,7 @@ from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.logger import capturedLogs, formatEvent
 from twisted.python.failure import Failure
 
-from tests.support.helpers import PATIENCE, reactor, turns, until
+from tests.support.waiting import PATIENCE, reactor, turns, until
 from twisted_upload.disk.testing import ManualDisk
 from twisted_upload.disk.threads import NICENESS, DiskThreads, PoolStopped
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import is_hypothesis_test
 
-from tests.support.helpers import OpenFrontend
+from tests.support.frontends import OpenFrontend
 from tests.support.ways import in_each_way
 
 

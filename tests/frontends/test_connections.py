@@ -8,7 +8,9 @@ import socket
 
 import pytest
 
-from tests.support.helpers import in_thread, open_frontend, read_all, turns, until
+from tests.support.frontends import open_frontend
+from tests.support.senders import read_all
+from tests.support.waiting import in_thread, turns, until
 from tests.support.ways import Way
 from twisted_upload.frontends.admission import ConnectionSlots
 from twisted_upload.frontends.settings import FrontendSettings

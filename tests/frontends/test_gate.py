@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 from twisted.internet import tcp
 
+from tests.support.frontends import OpenFrontend, open_frontend
 from tests.support.gate import counts, hear, let_in, rules_of
-from tests.support.helpers import OpenFrontend, open_frontend, reset, until
-from tests.support.senders import KEPT, refusal_code
+from tests.support.senders import KEPT, refusal_code, reset
+from tests.support.waiting import until
 from tests.support.ways import Way, half_close
 from twisted_upload.frontends.admission import ConnectionSlots
 from twisted_upload.frontends.raw.factory import FrontendSettings

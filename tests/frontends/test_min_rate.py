@@ -6,9 +6,10 @@ from __future__ import annotations
 
 import pytest
 
+from tests.support.frontends import OpenFrontend, open_frontend
 from tests.support.gate import hear
-from tests.support.helpers import OpenFrontend, TurnByTurn, open_frontend, turns, until
 from tests.support.senders import KEPT, refusal_code
+from tests.support.waiting import TurnByTurn, turns, until
 from tests.support.ways import Way
 from twisted_upload.frontends.raw.factory import FrontendSettings
 from twisted_upload.net.timeouts import AT_ONCE

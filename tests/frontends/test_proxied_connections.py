@@ -13,10 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.net.test_proxy_protocol import binary, block, line
+from tests.support.frontends import OpenFrontend, open_frontend
 from tests.support.gate import counts, hear, rules_of
-from tests.support.helpers import OpenFrontend, open_frontend, reset, turns, until
-from tests.support.senders import KEPT, refusal_code
+from tests.support.proxy_headers import binary, block, line
+from tests.support.senders import KEPT, refusal_code, reset
+from tests.support.waiting import turns, until
 from tests.support.ways import Way, close, half_close
 from twisted_upload.frontends.admission import ConnectionSlots
 from twisted_upload.frontends.gate import HEADER_TIME

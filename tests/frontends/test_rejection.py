@@ -16,17 +16,11 @@ from typing import Any
 import pytest
 from twisted.logger import globalLogPublisher
 
+from tests.support.frontends import open_frontend
 from tests.support.gate import counted, counts, hear, rules_of
-from tests.support.helpers import (
-    in_thread,
-    open_descriptors,
-    open_frontend,
-    read_all,
-    reset,
-    turns,
-    until,
-)
-from tests.support.senders import KEPT, refusal_code
+from tests.support.processes import open_descriptors
+from tests.support.senders import KEPT, read_all, refusal_code, reset
+from tests.support.waiting import in_thread, turns, until
 from tests.support.ways import Way, close
 from twisted_upload.frontends.admission import ConnectionSlots
 from twisted_upload.frontends.raw.factory import FrontendSettings

@@ -18,17 +18,11 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred, ensureDeferred, succeed
 
-from tests.support.helpers import (
-    OpenFrontend,
-    in_thread,
-    open_frontend,
-    read_all,
-    reset,
-    turns,
-    until,
-)
+from tests.support.frontends import OpenFrontend, open_frontend
 from tests.support.hook_markers import lines, waiting
+from tests.support.senders import read_all, reset
 from tests.support.stores import MILLISECONDS, Rig, ThreadedRig
+from tests.support.waiting import in_thread, turns, until
 from tests.support.ways import Way, close, half_close, half_close_and_reset
 from twisted_upload.core.answers import read_answer
 from twisted_upload.core.names import told_suffix

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.helpers import open_descriptors
+from tests.support.processes import open_descriptors
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.helpers import open_descriptors
 from tests.support.hook_markers import failed, hooked_folder, keep, queue_of, waiting
+from tests.support.processes import open_descriptors
 from tests.support.stores import MILLISECONDS
 from twisted_upload.disk.testing import FaultyFiles
 from twisted_upload.errors import CannotStart

@@ -18,8 +18,7 @@ from typing import Any
 import pytest
 
 from tests.support.daemon import until
-from tests.support.helpers import open_descriptors
-from tests.support.spawner import until_gone
+from tests.support.processes import open_descriptors, until_gone
 from twisted_upload.errors import CannotStart
 from twisted_upload.hooks.command import HookCommand
 

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.helpers import open_descriptors
 from tests.support.hook_markers import (
     PEER,
     failed,
@@ -23,6 +22,7 @@ from tests.support.hook_markers import (
     queue_of,
     waiting,
 )
+from tests.support.processes import open_descriptors
 from tests.support.stores import MILLISECONDS, contents, leftovers
 from twisted_upload.disk.testing import FaultyFiles
 from twisted_upload.hooks.spool import FAILED, HOOKS, WAITING

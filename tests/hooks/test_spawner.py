@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.spawner import Starting, descriptors_of, gone, hear, in_time, run, said, shell
+from tests.support.processes import gone
+from tests.support.spawner import Starting, descriptors_of, hear, in_time, run, said, shell
 from twisted_upload.hooks import spawner as hook_starter
 from twisted_upload.hooks.spawner import LAST_SAID
 

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.spawner import Starting, gone, hear, in_time, pids, shell, until_gone
+from tests.support.processes import gone, state_of, until_gone
+from tests.support.spawner import Starting, hear, in_time, pids, shell
 
 pytestmark = pytest.mark.usefixtures("no_descriptor_left")
 
@@ -42,16 +43,11 @@ def test_time_that_did_not_pass(tmp_path: Path) -> None:
         starting.process.send_signal(signal.SIGSTOP)
         time.sleep(6)  # no synchronisation: it is what is tested
         starting.process.send_signal(signal.SIGCONT)
-        in_time(lambda: state(starting.process.pid) == "S")
+        in_time(lambda: state_of(starting.process.pid) == "S")
         assert not gone(pid)
         go.touch()
         os.killpg(pid, signal.SIGCONT)
         assert hear(answer)[0] == "exit 0"
-
-
-def state(pid: int) -> str:
-    """In one letter, as ``ps`` has it."""
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 def test_time_limit_deaf(tmp_path: Path) -> None:

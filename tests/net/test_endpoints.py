@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint
 
-from tests.support.helpers import reactor
 from tests.support.tls_peers import files
+from tests.support.waiting import reactor
 from twisted_upload.net.endpoints import endpoint_from_string, tcp_endpoint
 from twisted_upload.net.tls.endpoints import TLSServerEndpoint
 

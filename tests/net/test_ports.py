@@ -23,16 +23,9 @@ from twisted.python.systemd import ListenFDs
 from zope.interface.verify import verifyObject
 
 from tests.support.daemon import sha256
-from tests.support.helpers import (
-    PATIENCE,
-    OpenFrontend,
-    in_thread,
-    open_frontend,
-    reactor,
-    read_all,
-    turns,
-    until,
-)
+from tests.support.frontends import OpenFrontend, open_frontend
+from tests.support.senders import read_all
+from tests.support.waiting import PATIENCE, in_thread, reactor, turns, until
 from tests.support.ways import Way
 from twisted_upload.daemon.listeners import ListenerService, ListenerSpec
 from twisted_upload.frontends.settings import FrontendSettings

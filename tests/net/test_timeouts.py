@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
-from tests.support.helpers import TurnByTurn, pass_time
+from tests.support.waiting import TurnByTurn, pass_time
 from twisted_upload.net.timeouts import (
     AT_ONCE,
     IdleTimeouts,

@@ -12,16 +12,8 @@ import pytest
 from twisted.internet import tcp
 from twisted.internet.address import IPv6Address
 
-from tests.support.helpers import (
-    PATIENCE,
-    OpenFrontend,
-    in_thread,
-    open_frontend,
-    read_all,
-    reset,
-    until,
-)
-from tests.support.senders import KEPT
+from tests.support.frontends import OpenFrontend, open_frontend
+from tests.support.senders import KEPT, read_all, reset
 from tests.support.transports import (
     RecordedReaders,
     RecordedTransports,
@@ -29,6 +21,7 @@ from tests.support.transports import (
     connect_whole,
     read_until_reset,
 )
+from tests.support.waiting import PATIENCE, in_thread, until
 from twisted_upload.core.outcome import UploadOutcome
 from twisted_upload.frontends.raw.factory import UploadProtocol
 from twisted_upload.frontends.raw.whole_upload import WholeUpload

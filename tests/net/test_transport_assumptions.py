@@ -11,8 +11,9 @@ from twisted.internet import tcp
 from twisted.internet.main import CONNECTION_DONE
 from twisted.internet.protocol import Factory
 
-from tests.support.helpers import open_frontend, reactor, until
+from tests.support.frontends import open_frontend
 from tests.support.transports import RecordedTransports
+from tests.support.waiting import reactor, until
 from twisted_upload.net.transport import EagerServer, read_eagerly
 
 

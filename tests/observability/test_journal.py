@@ -15,7 +15,8 @@ from twisted.internet.task import Clock
 from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 from zope.interface import implementer
 
-from tests.support.helpers import open_frontend, reactor
+from tests.support.frontends import open_frontend
+from tests.support.waiting import reactor
 from tests.support.ways import Way
 from twisted_upload.core.outcome import UploadOutcome
 from twisted_upload.disk.testing import ManualDisk

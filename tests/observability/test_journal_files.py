@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.daemon import PATIENCE, on_a_file_system
-from tests.support.helpers import open_descriptors
+from tests.support.processes import open_descriptors
 from twisted_upload.errors import CannotStart
 from twisted_upload.observability.journal_files import JournalFiles
 from twisted_upload.observability.journal_reader import open_journal

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.support.helpers import open_descriptors
+from tests.support.processes import open_descriptors
 from twisted_upload.observability import journal_reader
 from twisted_upload.observability.journal_files import JournalFiles
 from twisted_upload.observability.journal_filter import Filter, Totals, parse_peer

@@ -9,7 +9,7 @@ import json
 import pytest
 from twisted.internet.task import Clock
 
-from tests.support.helpers import TurnByTurn
+from tests.support.waiting import TurnByTurn
 from twisted_upload.observability.metrics import (
     DRAINING,
     IN_FLIGHT,

@@ -12,8 +12,10 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from tests.support.helpers import OpenFrontend, in_thread, open_frontend, read_all, until
+from tests.support.frontends import OpenFrontend, open_frontend
+from tests.support.senders import read_all
 from tests.support.stores import ARRIVAL, Rig
+from tests.support.waiting import in_thread, until
 from tests.support.ways import Way
 from twisted_upload.daemon.service import Storage
 from twisted_upload.disk.files import Space

@@ -19,7 +19,8 @@ from twisted.internet.task import Clock
 from twisted.logger import ILogObserver, globalLogPublisher
 from zope.interface import provider
 
-from tests.support.helpers import PATIENCE, in_thread, reactor, reset, turns, until
+from tests.support.senders import reset
+from tests.support.waiting import PATIENCE, in_thread, reactor, turns, until
 from twisted_upload.observability.http_request import MOST_HEAD
 from twisted_upload.observability.metrics import INFO, Samples
 from twisted_upload.observability.report import Report, daemon_samples

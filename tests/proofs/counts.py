@@ -23,8 +23,8 @@ from tests.proofs import rigs
 from tests.proofs.load import Contents, Ledger, Senders, visible
 from tests.proofs.servant import Servant
 from tests.support.daemon import Daemon, until
-from tests.support.helpers import reset
 from tests.support.scraping import Page, Scraper, workers_of
+from tests.support.senders import reset
 
 SIZES = (1, 100, 4_000, 20_000, 100_000, 200_000)
 LIMIT = 150_000

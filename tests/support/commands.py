@@ -19,7 +19,8 @@ from twisted.internet.protocol import Factory, ProcessProtocol, Protocol, connec
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from tests.support.helpers import OpenFrontend, until
+from tests.support.frontends import OpenFrontend
+from tests.support.waiting import until
 
 reactor: Any = _reactor
 

@@ -30,6 +30,7 @@ from typing import Self, TypeVar
 import pytest
 
 from tests.support import ROOT
+from tests.support.processes import state_of
 
 SUCCESS = "上传成功".encode()
 
@@ -295,7 +296,7 @@ class Daemon:
             try:
                 for pid in others:
                     os.kill(pid, signal.SIGSTOP)
-                    until(lambda pid=pid: _state(pid) == "T", "a process to stand still")  # type: ignore[misc]
+                    until(lambda pid=pid: state_of(pid) == "T", "a process to stand still")  # type: ignore[misc]
                 yield worker
             finally:
                 for pid in others:
@@ -358,11 +359,6 @@ def _command(pid: str) -> bytes:
     with contextlib.suppress(FileNotFoundError):
         return Path(f"/proc/{pid}/cmdline").read_bytes()
     return b""
-
-
-def _state(pid: int) -> str:
-    """Of a process: ``T`` is one that was stopped (proc_pid_stat(5))."""
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 class Configured(Daemon):

@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import socket
 
-from tests.support.helpers import OpenFrontend, in_thread, read_all, until
+from tests.support.frontends import OpenFrontend
+from tests.support.senders import read_all
+from tests.support.waiting import in_thread, until
 from twisted_upload.net.networks import Rules, parse_network
 
 __all__ = ["counted", "counts", "hear", "let_in", "rules_of"]

@@ -7,16 +7,39 @@ from __future__ import annotations
 import errno
 import select
 import socket
+import struct
 import time
 
-from tests.support.helpers import PATIENCE, read_all
+from tests.support.waiting import PATIENCE
 from twisted_upload.core.answers import CODES, read_answer
 from twisted_upload.errors import UploadRefused
 
-__all__ = ["KEPT", "flood", "heard_so_far", "refusal_code", "send_all_then_read"]
+Sockets = tuple[socket.socket, socket.socket]
+"""A sender, and our end of its connection."""
 
 KEPT = "上传成功".encode()
 """What a sender hears whose file has been stored."""
+
+
+def send_whole(peer: socket.socket, *pieces: bytes) -> None:
+    """Send all pieces, then half-close."""
+    for piece in pieces:
+        peer.sendall(piece)
+    peer.shutdown(socket.SHUT_WR)
+
+
+def read_all(peer: socket.socket) -> bytes:
+    """Read to the end, blocking; a reset is raised."""
+    heard = b""
+    while piece := peer.recv(65536):
+        heard += piece
+    return heard
+
+
+def reset(peer: socket.socket) -> None:
+    """Close so that the kernel sends RST, as for a sender that has been killed."""
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    peer.close()
 
 
 def refusal_code(answer: bytes) -> str:

@@ -93,22 +93,6 @@ def pids(path: Path, number: int = 1) -> list[int]:
     return [int(line) for line in path.read_text().split()]
 
 
-def gone(pid: int) -> bool:
-    """Whether a process has ended, reaped or not."""
-    try:
-        status = Path(f"/proc/{pid}/stat").read_text()
-    except FileNotFoundError:
-        return True
-    return status.rpartition(")")[2].split()[0] in "ZX"
-
-
-def until_gone(pid: int) -> None:
-    end = time.monotonic() + 10
-    while not gone(pid):
-        assert time.monotonic() < end, f"{pid} is still there"
-        time.sleep(0.005)
-
-
 def descriptors_of(starting: Starting) -> set[int]:
     """Those that it has."""
     return {int(number) for number in os.listdir(f"/proc/{starting.process.pid}/fd")}

@@ -14,7 +14,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from tests.support.helpers import reactor, until
+from tests.support.waiting import reactor, until
 from twisted_upload.disk.files import Files
 from twisted_upload.disk.testing import FaultyFiles, ManualDisk
 from twisted_upload.disk.threads import DiskThreads, IDisk

@@ -16,7 +16,8 @@ import pytest
 import trustme
 from twisted.internet.interfaces import IPushProducer
 
-from tests.support.helpers import PATIENCE, OpenFrontend, in_thread
+from tests.support.frontends import OpenFrontend
+from tests.support.waiting import PATIENCE, in_thread
 from twisted_upload.net.tls.certificates import Identity
 
 T = TypeVar("T")

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 from twisted.internet import tcp
 
-from tests.support.helpers import OpenFrontend, reactor, read_all
+from tests.support.frontends import OpenFrontend
+from tests.support.senders import read_all
+from tests.support.waiting import reactor
 
 __all__ = ["RecordedReaders", "RecordedTransports", "broken", "connect_whole", "read_until_reset"]
 

@@ -18,14 +18,6 @@ from tests.support.daemon import Daemon, finish, run_twistd
 FAILURE = "上传失败: "
 
 
-def gone(pid: int) -> bool:
-    """Whether a process has ended; init may be slow to bury it."""
-    try:
-        return ") Z " in Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return True
-
-
 def assert_one_line(result: subprocess.CompletedProcess[str], names: str, status: int) -> None:
     """It said one line on standard error that names the thing, and nothing else."""
     assert result.stdout == ""

@@ -15,7 +15,8 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface import directlyProvides, implementer, providedBy
 
-from tests.support.helpers import PATIENCE, in_thread, reactor, read_all
+from tests.support.senders import read_all
+from tests.support.waiting import PATIENCE, in_thread, reactor
 from twisted_upload.interfaces import Receipt
 
 T = TypeVar("T")

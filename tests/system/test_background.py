@@ -26,7 +26,8 @@ from tests.support.daemon import (
     unprivileged,
     until,
 )
-from tests.support.twistd import ASCII, assert_one_line, finish_with, gone
+from tests.support.processes import gone
+from tests.support.twistd import ASCII, assert_one_line, finish_with
 
 
 def test_daemon_mode(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.net.test_proxy_protocol import binary, line
 from tests.support.daemon import SUCCESS, Daemon, connect, finish, hear, until
+from tests.support.proxy_headers import binary, line
 
 
 def _proxied(folder: Path, *options: str) -> Daemon:

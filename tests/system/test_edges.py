@@ -12,18 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.net.test_proxy_protocol import binary
 from tests.support.daemon import SUCCESS, Daemon, connect, finish
-from tests.support.helpers import (
-    OpenFrontend,
-    in_thread,
-    open_frontend,
-    pass_time,
-    read_all,
-    send_whole,
-    turns,
-    until,
-)
+from tests.support.frontends import OpenFrontend, open_frontend
+from tests.support.proxy_headers import binary
+from tests.support.senders import read_all, send_whole
+from tests.support.waiting import in_thread, pass_time, turns, until
 from tests.support.ways import Way
 from twisted_upload.core.answers import read_answer
 from twisted_upload.errors import UploadRefused

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.support.daemon import SUCCESS, Daemon, finish, on_a_file_system, sha256, until
-from tests.support.helpers import reset
+from tests.support.senders import reset
 from tests.support.twistd import assert_one_line, refusal_to_start
 from twisted_upload.observability.records import FIELDS
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.daemon import SUCCESS, Daemon, finish, hear, run_twistd, until
-from tests.support.helpers import PATIENCE, reactor
-from tests.support.helpers import until as until_so
 from tests.support.scraping import Scraper, workers_of
+from tests.support.waiting import PATIENCE, reactor
+from tests.support.waiting import until as until_so
 from twisted_upload.config.configuration import configure
 from twisted_upload.config.sources import SourcedValue
 from twisted_upload.daemon.tap import make_service

@@ -16,9 +16,11 @@ from pathlib import Path
 import pytest
 
 from tests.support.daemon import SUCCESS, Daemon, finish, hear, until
-from tests.support.helpers import OpenFrontend, in_thread, open_frontend, pass_time, read_all, reset
-from tests.support.helpers import until as until_here
+from tests.support.frontends import OpenFrontend, open_frontend
+from tests.support.senders import read_all, reset
 from tests.support.tls_peers import Peer, client_context, files, identity
+from tests.support.waiting import in_thread, pass_time
+from tests.support.waiting import until as until_here
 from twisted_upload.frontends.gate import HEADER_TIME
 from twisted_upload.frontends.settings import FrontendSettings
 from twisted_upload.net.networks import NetworkSet, TrustedProxies, parse_network

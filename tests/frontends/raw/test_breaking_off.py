@@ -17,15 +17,9 @@ from unittest.mock import ANY
 import pytest
 
 from tests.support.daemon import SUCCESS
-from tests.support.helpers import (
-    OpenFrontend,
-    in_thread,
-    open_frontend,
-    read_all,
-    reset,
-    turns,
-    until,
-)
+from tests.support.frontends import OpenFrontend, open_frontend
+from tests.support.senders import read_all, reset
+from tests.support.waiting import in_thread, turns, until
 from tests.support.ways import Way
 from twisted_upload.core.outcome import UploadOutcome
 from twisted_upload.frontends.admission import ConnectionSlots

@@ -9,8 +9,9 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.support.helpers import in_thread, open_frontend, read_all, reset, turns, until
-from tests.support.senders import KEPT
+from tests.support.frontends import open_frontend
+from tests.support.senders import KEPT, read_all, reset
+from tests.support.waiting import in_thread, turns, until
 from tests.support.ways import Way, close, half_close_and_reset
 from twisted_upload.errors import NoSpace
 from twisted_upload.frontends.raw.factory import FrontendSettings

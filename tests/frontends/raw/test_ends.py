@@ -14,17 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.logger import LogLevel, formatEvent
 
-from tests.support.helpers import (
-    OpenFrontend,
-    in_thread,
-    open_descriptors,
-    open_frontend,
-    read_all,
-    reset,
-    turns,
-    until,
-)
-from tests.support.senders import KEPT
+from tests.support.frontends import OpenFrontend, open_frontend
+from tests.support.processes import open_descriptors
+from tests.support.senders import KEPT, read_all, reset
+from tests.support.waiting import in_thread, turns, until
 from tests.support.ways import Way, close
 from twisted_upload.errors import NoSpace
 from twisted_upload.frontends.raw.factory import FrontendSettings

@@ -16,21 +16,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.helpers import (
-    PATIENCE,
-    OpenFrontend,
-    in_thread,
-    open_descriptors,
-    open_frontend,
-    pass_time,
-    reactor,
-    read_all,
-    reset,
-    turns,
-    until,
-)
-from tests.support.senders import KEPT, flood, refusal_code, send_all_then_read
+from tests.support.frontends import OpenFrontend, open_frontend
+from tests.support.processes import open_descriptors
+from tests.support.senders import KEPT, flood, read_all, refusal_code, reset, send_all_then_read
 from tests.support.stores import Rig, ThreadedRig
+from tests.support.waiting import PATIENCE, in_thread, pass_time, reactor, turns, until
 from twisted_upload.core.answers import StoredAnswer, read_answer
 from twisted_upload.disk.testing import FaultyFiles
 from twisted_upload.frontends.raw.factory import FrontendSettings

@@ -11,15 +11,9 @@ from collections.abc import Callable
 import pytest
 from twisted.internet.defer import maybeDeferred
 
-from tests.support.helpers import (
-    OpenFrontend,
-    in_thread,
-    open_frontend,
-    read_all,
-    reset,
-    turns,
-    until,
-)
+from tests.support.frontends import OpenFrontend, open_frontend
+from tests.support.senders import read_all, reset
+from tests.support.waiting import in_thread, turns, until
 from tests.support.ways import close, half_close
 from twisted_upload.core.answers import read_answer
 from twisted_upload.errors import UploadRefused

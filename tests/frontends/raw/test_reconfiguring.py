@@ -8,8 +8,9 @@ import socket
 
 import pytest
 
-from tests.support.helpers import in_thread, open_frontend, read_all, until
-from tests.support.senders import KEPT, refusal_code
+from tests.support.frontends import open_frontend
+from tests.support.senders import KEPT, read_all, refusal_code
+from tests.support.waiting import in_thread, until
 from tests.support.ways import Way
 from twisted_upload.frontends.raw.factory import FrontendSettings
 from twisted_upload.net.networks import Rules, parse_network

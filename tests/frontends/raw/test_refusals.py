@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from zope.interface import implementer
 
-from tests.support.helpers import in_thread, open_frontend, read_all, turns, until
-from tests.support.senders import KEPT, flood, refusal_code, send_all_then_read
+from tests.support.frontends import open_frontend
+from tests.support.senders import KEPT, flood, read_all, refusal_code, send_all_then_read
+from tests.support.waiting import in_thread, turns, until
 from tests.support.ways import Way
 from twisted_upload.errors import Busy, NoSpace, StoreFailed, UploadRefused
 from twisted_upload.frontends.raw.factory import FrontendSettings

@@ -9,8 +9,9 @@ import socket
 import pytest
 from twisted.logger import formatEvent
 
-from tests.support.helpers import in_thread, open_frontend, pass_time, read_all, turns, until
-from tests.support.senders import KEPT, heard_so_far, refusal_code
+from tests.support.frontends import open_frontend
+from tests.support.senders import KEPT, heard_so_far, read_all, refusal_code
+from tests.support.waiting import in_thread, pass_time, turns, until
 from tests.support.ways import Way
 from twisted_upload.frontends.raw.factory import FrontendSettings
 

@@ -16,20 +16,12 @@ import pytest
 from twisted.internet.defer import Deferred
 
 from tests.support.daemon import SUCCESS
-from tests.support.helpers import (
-    PATIENCE,
-    OpenFrontend,
-    Sockets,
-    in_thread,
-    no_descriptors,
-    open_descriptors,
-    open_frontend,
-    read_all,
-    reset,
-    turns,
-)
-from tests.support.helpers import until as until_here
+from tests.support.frontends import OpenFrontend, open_frontend
+from tests.support.processes import no_descriptors, open_descriptors
+from tests.support.senders import Sockets, read_all, reset
 from tests.support.stores import Rig, ThreadedRig
+from tests.support.waiting import PATIENCE, in_thread, turns
+from tests.support.waiting import until as until_here
 from twisted_upload.disk.testing import FaultyFiles
 from twisted_upload.frontends.admission import ConnectionSlots
 from twisted_upload.frontends.raw.splice import FROM, WAKE_FOR, SocketSplice

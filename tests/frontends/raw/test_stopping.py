@@ -9,8 +9,9 @@ import socket
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
 
-from tests.support.helpers import in_thread, open_frontend, read_all, reset, until
-from tests.support.senders import KEPT, refusal_code, send_all_then_read
+from tests.support.frontends import open_frontend
+from tests.support.senders import KEPT, read_all, refusal_code, reset, send_all_then_read
+from tests.support.waiting import in_thread, until
 from tests.support.ways import Way
 from twisted_upload.frontends.raw.factory import FrontendSettings
 

@@ -20,8 +20,9 @@ from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
 from twisted.logger import LogLevel
 from zope.interface.verify import verifyObject
 
-from tests.support.helpers import in_thread, open_frontend, reactor, read_all, turns, until
-from tests.support.senders import KEPT, heard_so_far, refusal_code, send_all_then_read
+from tests.support.frontends import open_frontend
+from tests.support.senders import KEPT, heard_so_far, read_all, refusal_code, send_all_then_read
+from tests.support.waiting import in_thread, reactor, turns, until
 from tests.support.ways import Way, close
 from twisted_upload.core.answers import SUCCESS, StoredAnswer, read_answer
 from twisted_upload.errors import Busy, Empty

@@ -25,8 +25,9 @@ from twisted.logger import formatEvent
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from tests.support.helpers import OpenFrontend, in_thread, open_frontend, reactor, turns, until
+from tests.support.frontends import OpenFrontend, open_frontend
 from tests.support.tls_peers import VERSIONS, authority, client_context, files, identity
+from tests.support.waiting import in_thread, reactor, turns, until
 from twisted_upload import (
     CouldNotConnect,
     OutcomeUnknown,

@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
-from tests.support.helpers import OpenFrontend, in_thread, open_frontend, reset, until
+from tests.support.frontends import OpenFrontend, open_frontend
+from tests.support.senders import reset
 from tests.support.tls_peers import VERSIONS, Peer, authority, client_context, finished, identity
 from tests.support.tls_records import ALERT, Records, logging_context
+from tests.support.waiting import in_thread, until
 from twisted_upload.net.tls.certificates import Identity, trusting
 from twisted_upload.net.tls.failures import FAILURES, failure_of, rejects_certificate
 from twisted_upload.net.tls.transport import HANDSHAKE_TIMEOUT

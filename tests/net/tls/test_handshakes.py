@@ -17,9 +17,10 @@ from twisted.internet.protocol import Factory
 from twisted.internet.task import Clock
 from twisted.logger import formatEvent
 
-from tests.support.helpers import in_thread, open_frontend, reactor, reset, turns, until
-from tests.support.senders import KEPT
+from tests.support.frontends import open_frontend
+from tests.support.senders import KEPT, reset
 from tests.support.tls_peers import Peer, client_context, finished, identity, shaken
+from tests.support.waiting import in_thread, reactor, turns, until
 from twisted_upload import upload
 from twisted_upload.frontends.admission import ConnectionSlots
 from twisted_upload.frontends.raw.factory import FrontendSettings

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.logger import formatEvent
 
-from tests.support.helpers import OpenFrontend, in_thread, open_frontend, turns, until
+from tests.support.frontends import OpenFrontend, open_frontend
 from tests.support.tls_peers import Peer, finished, identity
 from tests.support.tls_records import (
     ALERT,
@@ -24,6 +24,7 @@ from tests.support.tls_records import (
     logging_context,
     old_logging_context,
 )
+from tests.support.waiting import in_thread, turns, until
 from twisted_upload.net.tls.records import MOST_AT_ONCE, RecordCount
 from twisted_upload.net.tls.transport import LITTLE, MOST_WITHOUT_DATA
 

@@ -28,7 +28,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from tests.support.helpers import in_thread, open_frontend, reactor, turns, until
+from tests.support.frontends import open_frontend
 from tests.support.senders import KEPT
 from tests.support.tls_peers import (
     VERSIONS,
@@ -39,6 +39,7 @@ from tests.support.tls_peers import (
     shaken,
     the_producer,
 )
+from tests.support.waiting import in_thread, reactor, turns, until
 from twisted_upload.net.tls.endpoints import TLSServerFactory
 
 # Back-pressure

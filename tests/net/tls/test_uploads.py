@@ -13,8 +13,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.support.helpers import in_thread, open_frontend, reactor, reset, turns, until
-from tests.support.senders import KEPT
+from tests.support.frontends import open_frontend
+from tests.support.senders import KEPT, reset
 from tests.support.tls_peers import (
     Peer,
     both_versions,
@@ -24,6 +24,7 @@ from tests.support.tls_peers import (
     shaken,
     the_producer,
 )
+from tests.support.waiting import in_thread, reactor, turns, until
 from twisted_upload.frontends.raw.factory import FrontendSettings
 from twisted_upload.frontends.rejection import LONGEST_STAY
 

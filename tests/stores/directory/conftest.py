@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.helpers import open_descriptors
 from tests.support.partial_files import WRITE_BACK, OrderedFiles, open_faulty
+from tests.support.processes import open_descriptors
 from tests.support.stores import Rig
 from twisted_upload.stores.directory.folder import INCOMING, Folder
 

@@ -9,7 +9,7 @@ import socket
 import pytest
 from twisted.internet.defer import CancelledError
 
-from tests.support.helpers import open_descriptors
+from tests.support.processes import open_descriptors
 from tests.support.stores import Rig, begin_upload, ends_of
 from twisted_upload.stores.directory.incoming import MOST_HELD, SMALL
 

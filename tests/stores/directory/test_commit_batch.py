@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.batches import contents_of, part_of, uploads_of
-from tests.support.helpers import open_descriptors
 from tests.support.partial_files import open_faulty
+from tests.support.processes import open_descriptors
 from tests.support.stores import MILLISECONDS, contents, leftovers, sweep_from_elsewhere
 from twisted_upload.disk.files import Files
 from twisted_upload.disk.testing import FaultyFiles

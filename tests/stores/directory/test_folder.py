@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.folders import LEFTOVER, open_drop_folder
-from tests.support.helpers import open_descriptors
+from tests.support.processes import open_descriptors
 from tests.support.stores import contents, leftovers
 from twisted_upload.disk.files import Files
 from twisted_upload.disk.testing import FaultyFiles

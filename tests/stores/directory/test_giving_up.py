@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from twisted.internet.defer import Deferred
 
-from tests.support.helpers import open_descriptors
+from tests.support.processes import open_descriptors
 from tests.support.stores import ARRIVAL, MILLISECONDS, Rig
 from twisted_upload.disk.testing import FaultyFiles
 from twisted_upload.errors import Busy, UploadRefused

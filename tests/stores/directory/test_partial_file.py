@@ -14,7 +14,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.helpers import open_descriptors
 from tests.support.partial_files import (
     MOMENT,
     NAME,
@@ -24,6 +23,7 @@ from tests.support.partial_files import (
     keep_small,
     open_faulty,
 )
+from tests.support.processes import open_descriptors
 from tests.support.stores import MILLISECONDS, contents, leftovers, sweep_from_elsewhere
 from twisted_upload.disk.testing import FaultyFiles
 from twisted_upload.stores.directory.commit_batch import keep_alone

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.helpers import reset
 from tests.support.partial_files import ERRORS, MOMENT, NAME, OrderedFiles
+from tests.support.senders import reset
 from tests.support.stores import contents, leftovers
 from twisted_upload.interfaces import SpliceResult
 from twisted_upload.stores.directory.commit_batch import keep_alone

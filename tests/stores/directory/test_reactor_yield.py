@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.support.helpers import PATIENCE, reactor
+from tests.support.waiting import PATIENCE, reactor
 from twisted_upload.disk.testing import ManualDisk
 from twisted_upload.disk.threads import DiskThreads, PoolStopped
 from twisted_upload.stores.directory.group_commit import ReactorYield

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from tests.support.daemon import until
-from tests.support.helpers import Sockets, no_descriptors, open_descriptors
+from tests.support.processes import no_descriptors, open_descriptors
+from tests.support.senders import Sockets
 from tests.support.stores import ARRIVAL, MILLISECONDS, Rig, contents, leftovers, open_store
 from twisted_upload.disk.files import Files
 from twisted_upload.disk.testing import FaultyFiles, ManualDisk

@@ -17,7 +17,7 @@ import pytest
 from twisted.internet.defer import gatherResults
 from twisted.internet.task import Clock
 
-from tests.support.helpers import open_descriptors
+from tests.support.processes import open_descriptors
 from tests.support.stores import (
     ARRIVAL,
     MILLISECONDS,

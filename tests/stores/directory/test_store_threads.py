@@ -13,8 +13,8 @@ from pathlib import Path
 
 from twisted.internet.defer import gatherResults
 
-from tests.support.helpers import until
 from tests.support.stores import ARRIVAL, ThreadedRig
+from tests.support.waiting import until
 from twisted_upload.disk.testing import FaultyFiles
 from twisted_upload.stores.directory.incoming import SMALL
 

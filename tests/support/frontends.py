@@ -1,30 +1,26 @@
 """
-What several tests need: waiting, blocking peers in threads, and a raw door on a
-real port.
+A raw front end on a real port, and what it logs.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import os
 import socket
-import struct
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import pytest
-from twisted.internet import reactor as _reactor
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import maybeDeferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import Clock, deferLater
-from twisted.internet.threads import deferToThread
+from twisted.internet.task import Clock
 from twisted.logger import ILogObserver, LogLevel, globalLogPublisher
 from zope.interface import implementer
 
+from tests.support.senders import read_all, send_whole
+from tests.support.waiting import PATIENCE, in_thread, reactor, until
 from twisted_upload.frontends.admission import ConnectionSlots
 from twisted_upload.frontends.raw.factory import FrontendSettings, UploadFactory, UploadProtocol
 from twisted_upload.interfaces import IUploadStore
@@ -40,73 +36,6 @@ _FRONTENDS = (
     "twisted_upload.core.outcome",
     "twisted_upload.net.tls.endpoints",
 )
-
-TICK = 0.25
-"""Seconds by which time passes at once."""
-
-T = TypeVar("T")
-
-Sockets = tuple[socket.socket, socket.socket]
-"""A sender, and our end of its connection."""
-
-reactor: Any = _reactor
-
-PATIENCE = 10.0
-"""Seconds after which a test gives up waiting; a bound, not a pace."""
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """Let the reactor work until a condition holds."""
-    deadline = reactor.seconds() + PATIENCE
-    while not condition():
-        assert reactor.seconds() < deadline, "it did not happen"
-        await deferLater(reactor, 0.0005)
-
-
-async def turns(number: int = 5) -> None:
-    """Let the reactor look at all its sockets a few times."""
-    for _ in range(number):
-        await deferLater(reactor, 0)
-
-
-def in_thread(function: Callable[..., T], *arguments: Any, **keywords: Any) -> Deferred[T]:
-    """Let a blocking peer do something."""
-    return deferToThread(function, *arguments, **keywords)
-
-
-def send_whole(peer: socket.socket, *pieces: bytes) -> None:
-    """Send all pieces, then half-close."""
-    for piece in pieces:
-        peer.sendall(piece)
-    peer.shutdown(socket.SHUT_WR)
-
-
-def read_all(peer: socket.socket) -> bytes:
-    """Read to the end, blocking; a reset is raised."""
-    heard = b""
-    while piece := peer.recv(65536):
-        heard += piece
-    return heard
-
-
-def reset(peer: socket.socket) -> None:
-    """Close so that the kernel sends RST, as for a sender that has been killed."""
-    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    peer.close()
-
-
-def open_descriptors(under: os.PathLike[str] | str = "/") -> list[str]:
-    """What this process has open in a folder, and below it; deleted files too."""
-    found = []
-    for descriptor in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(FileNotFoundError):
-            found.append(os.readlink(f"/proc/self/fd/{descriptor}"))
-    return sorted(path for path in found if path.startswith(os.fspath(under)))
-
-
-def no_descriptors(_: int) -> None:
-    """A system call that fails because the process has as many descriptors as it may."""
-    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
 
 @implementer(ILogObserver)
@@ -134,29 +63,6 @@ class LoggedEnds:
     def loud(self) -> list[dict[str, Any]]:
         """Events other than ends that an operator would see."""
         return [event for event in self.others if event["log_level"] > LogLevel.debug]
-
-
-def pass_time(clock: Clock, seconds: float) -> None:
-    """
-    Let time pass as it does for a process that runs: one that finds itself much
-    later all at once (`Clock.advance`) has stood still.
-    """
-    for _ in range(int(seconds / TICK)):
-        clock.advance(TICK)
-    clock.advance(seconds % TICK)
-
-
-class TurnByTurn(Clock):
-    """A clock that calls in one turn only what was due before it, as a reactor does."""
-
-    def turn(self, seconds: float = 0) -> None:
-        """One turn, so many seconds after the last one."""
-        self.rightNow += seconds
-        for call in [call for call in self.calls if call.getTime() <= self.rightNow]:
-            if call.active():
-                self.calls.remove(call)
-                call.called = 1
-                call.func(*call.args, **call.kw)
 
 
 class OpenFrontend:
