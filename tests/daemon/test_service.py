@@ -55,7 +55,7 @@ class Programs:
     def start(self, queue: object) -> None:
         self.said.append("start")
 
-    def kept(self, marker: object) -> None:
+    def kept(self, spool: object, marker: object) -> None:
         pass
 
     def stop(self, seconds: float) -> Deferred[None]:

@@ -276,7 +276,7 @@ class _Hooks:
     def start(self, queue: object) -> None:
         """It does not."""
 
-    def kept(self, marker: Marker) -> None:
+    def kept(self, spool: object, marker: Marker) -> None:
         self.told.append(marker)
         self.heard = _heard_so_far(self.peer)
 

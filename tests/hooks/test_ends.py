@@ -21,9 +21,8 @@ from tests.support.hook_rig import FAILURE, NAME, Hooks, open_hooks
 from tests.support.scraping import Scraper
 from tests.support.stores import MILLISECONDS
 from twisted_upload.hooks.command import HookEnd
-from twisted_upload.hooks.marker import Marker
 from twisted_upload.hooks.runner import BUSY_PAUSE, LOOK_INTERVAL, PAUSES
-from twisted_upload.hooks.spool import FAILED, HOOKS, WAITING
+from twisted_upload.hooks.spool import FAILED, HOOKS, WAITING, HookSpool
 from twisted_upload.observability.metrics import (
     PROGRAM_DURATION,
     PROGRAMS,
@@ -123,7 +122,7 @@ def test_one_of_two_that_are_told(hooks: Hooks) -> None:
     hooks.clock.advance(LOOK_INTERVAL)
     hooks.threads.work(1)  # the look, which has found it
     assert hooks.threads.waiting == 1
-    hooks.runner.kept(marker)
+    hooks.runner.kept(hooks.queue, marker)
     assert hooks.threads.waiting == 1
     assert hooks.counts.running == 1
 
@@ -201,7 +200,7 @@ def test_inodes_that_do_not_last(hooks: Hooks, monkeypatch: pytest.MonkeyPatch) 
     (hooks.path / f"{MILLISECONDS}-1.bin").write_bytes(b"somebody's")
     hooks.start()
     for marker in one, other:
-        hooks.runner.kept(marker)
+        hooks.runner.kept(hooks.queue, marker)
     hooks.threads.work()
     assert hooks.programs.names == [NAME]
 
@@ -229,11 +228,11 @@ def test_no_look_without_progress(hooks: Hooks, monkeypatch: pytest.MonkeyPatch)
     for serial in range(9):
         hooks.keep(serial, tell=False)
 
-    def unreadable(marker: Marker) -> bool:
+    def unreadable(*_: object) -> bool:
         raise OSError(5, "Input/output error")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Marker, "read", unreadable)
+        patch.setattr(HookSpool, "read", unreadable)
         hooks.start()
         for _ in range(3):
             hooks.pass_time(LOOK_INTERVAL)
@@ -277,11 +276,11 @@ def test_success_that_cannot_be_noted(hooks: Hooks, monkeypatch: pytest.MonkeyPa
     """Where the marker of a file cannot be removed, its program has not succeeded yet."""
     hooks.start()
 
-    def read_only(marker: Marker) -> None:
+    def read_only(*_: object) -> None:
         raise OSError(30, "Read-only file system")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Marker, "remove", read_only)
+        patch.setattr(HookSpool, "remove", read_only)
         hooks.keep()
         hooks.threads.work()
     assert (

@@ -26,6 +26,7 @@ from tests.support.processes import open_descriptors
 from tests.support.stores import MILLISECONDS, contents, leftovers
 from twisted_upload.disk.testing import FaultyFiles
 from twisted_upload.hooks.spool import FAILED, HOOKS, WAITING
+from twisted_upload.hooks.spool_scan import scan
 from twisted_upload.stores.directory.commit_batch import keep_alone, keep_together
 from twisted_upload.stores.directory.folder import Folder
 from twisted_upload.stores.directory.partial_file import StoredFile
@@ -99,7 +100,7 @@ def test_what_it_says(folder: Folder, inbox: Path) -> None:
     ]
     assert name.startswith(f"{MILLISECONDS}-000000-")
     assert path.stat().st_mode & 0o777 == 0o600
-    marker.remove()
+    queue_of(folder).remove(marker)
 
 
 def test_order(folder: Folder, files: Ordered) -> None:
@@ -125,7 +126,7 @@ def test_no_fsync(inbox: Path, files: Ordered) -> None:
     files.order.clear()
     _, marker = keep(folder, MOMENT, b"hello")
     assert len(waiting(inbox)) == 1
-    marker.set_aside(1, "exit status 1", 0.0)
+    queue_of(folder).set_aside(marker, 1, "exit status 1", 0.0)
     assert files.order == ["publish to inbox"]
 
 
@@ -146,11 +147,11 @@ def test_faults(folder: Folder, files: Ordered, inbox: Path, fault: tuple[str, i
     """Whatever fails, the upload has failed, and neither it nor its marker is left."""
     call, error, after = fault
     files.fail(call, error, after=after)
-    part, marker = marked(folder, MOMENT)
+    part, _ = marked(folder, MOMENT)
     with pytest.raises(OSError, match=os.strerror(error)):
         keep_alone(folder, part, [b"hello"])
     assert (contents(inbox), leftovers(inbox), waiting(inbox)) == ({}, [], [])
-    assert marker.folders.in_hand == set()
+    assert queue_of(folder).in_hand == set()
 
 
 def test_short_write(folder: Folder, files: Ordered, inbox: Path) -> None:
@@ -215,7 +216,7 @@ def test_where_all_belongs_to_somebody(folder: Folder, monkeypatch: pytest.Monke
     _, marker = keep(folder, MOMENT, b"hello")
     monkeypatch.setattr("os.geteuid", lambda: 4711)
     queue_of(folder).release(marker)
-    found = queue_of(folder).next(10, ())
+    found = scan(queue_of(folder), 10, ())
     assert [marker.name for marker in found.markers] == [NAME]
 
 
@@ -229,8 +230,8 @@ def test_digest(folder: Folder, inbox: Path, while_it_came: bool) -> None:
     marker.kept(keep_alone(folder, part, [b"hello"]).name)
     (inbox / NAME).write_bytes(b"changed")
     expected = b"hello" if while_it_came else b"changed"
-    assert marker.digest() == hashlib.sha256(expected).hexdigest()
-    marker.remove()
+    assert queue_of(folder).digest(marker) == hashlib.sha256(expected).hexdigest()
+    queue_of(folder).remove(marker)
 
 
 @pytest.mark.parametrize("digest", [True, False])
@@ -250,17 +251,18 @@ def test_gone(folder: Folder, inbox: Path, replace: Callable[[Path], object], di
     marker.kept(keep_alone(folder, part, [b"hello"]).name)
     (inbox / NAME).unlink()
     replace(inbox / NAME)
-    assert marker.digest() is None
+    assert queue_of(folder).digest(marker) is None
 
 
 def test_unreadable(inbox: Path) -> None:
     """What else is wrong with it is told."""
-    _, marker = keep(hooked_folder(inbox), MOMENT, b"hello")
+    folder = hooked_folder(inbox)
+    _, marker = keep(folder, MOMENT, b"hello")
     null = os.open("/dev/null", os.O_RDONLY)
-    os.dup2(null, marker.folders.final, inheritable=False)
+    os.dup2(null, queue_of(folder).final, inheritable=False)
     os.close(null)
     with pytest.raises(OSError, match=os.strerror(errno.ENOTDIR)):
-        marker.digest()
+        queue_of(folder).digest(marker)
 
 
 # -- set aside ----------------------------------------------------------------
@@ -270,7 +272,7 @@ def test_set_aside(folder: Folder, files: Ordered, inbox: Path) -> None:
     """It goes to another folder, durably, and tells how often it was tried and why it failed."""
     _, marker = keep(folder, MOMENT, b"hello")
     files.order.clear()
-    marker.set_aside(6, "exit status 3", 1.5, "no such\ttable")
+    queue_of(folder).set_aside(marker, 6, "exit status 3", 1.5, "no such\ttable")
     (name,) = failed(inbox)
     assert waiting(inbox) == []
     (note,) = lines(inbox / HOOKS / FAILED / name)[1:]
@@ -292,7 +294,7 @@ def test_set_aside_very_often(folder: Folder, inbox: Path) -> None:
     with (inbox / HOOKS / WAITING / name).open("a") as file:
         file.write("\n" * 2**20)
     size = (inbox / HOOKS / WAITING / name).stat().st_size
-    marker.set_aside(6, "exit status 3", 1.5, "x" * 4096)
+    queue_of(folder).set_aside(marker, 6, "exit status 3", 1.5, "x" * 4096)
     assert (inbox / HOOKS / FAILED / name).stat().st_size == size
 
 
@@ -301,10 +303,10 @@ def test_set_aside_and_back(folder: Folder, inbox: Path) -> None:
     kept, marker = keep(folder, MOMENT, b"hello")
     queue_of(folder).release(marker)
     for times in 1, 2:
-        marker.set_aside(6, "exit status 3", 1.5)
+        queue_of(folder).set_aside(marker, 6, "exit status 3", 1.5)
         (name,) = failed(inbox)
         (inbox / HOOKS / FAILED / name).rename(inbox / HOOKS / WAITING / name)
-        (marker,) = queue_of(folder).next(10, ()).markers
+        (marker,) = scan(queue_of(folder), 10, ()).markers
         assert (marker.name, marker.peer, marker.listener) == (kept.name, PEER, "front")
         assert len(lines(inbox / HOOKS / WAITING / name)) == times + 1
 
@@ -316,5 +318,5 @@ def test_line_cut_off(folder: Folder, inbox: Path) -> None:
     (name,) = waiting(inbox)
     with (inbox / HOOKS / WAITING / name).open("a") as file:
         file.write('{"name": "179')
-    (found,) = queue_of(folder).next(10, ()).markers
+    (found,) = scan(queue_of(folder), 10, ()).markers
     assert found.name == NAME

@@ -18,6 +18,7 @@ from tests.support.stores import MILLISECONDS, Rig
 from twisted_upload.errors import CannotStart
 from twisted_upload.hooks.runner import LOOK_INTERVAL, PAUSES
 from twisted_upload.hooks.spool import FAILED, HOOKS, WAITING
+from twisted_upload.hooks.spool_scan import scan
 from twisted_upload.interfaces import Arrival
 
 
@@ -194,10 +195,10 @@ def test_found_when_it_is_done(hooks: Hooks) -> None:
     hooks.start()
     _, marker = keep(hooks.folder, (MILLISECONDS, 0), b"hello")
     hooks.queue.release(marker)
-    found = hooks.queue.next(10, ())
-    hooks.runner.kept(marker)
+    found = scan(hooks.queue, 10, ())
+    hooks.runner.kept(hooks.queue, marker)
     hooks.threads.work()
-    hooks.runner._found((found, None))
+    hooks.runner._found((found, None), hooks.queue)
     hooks.threads.work()
     assert hooks.programs.names == [NAME]
 
@@ -206,11 +207,11 @@ def test_file_that_cannot_be_read(hooks: Hooks, monkeypatch: pytest.MonkeyPatch)
     """A file that cannot be read has failed, and is tried again."""
     hooks.start()
 
-    def unreadable(marker: object) -> str:
+    def unreadable(*_: object) -> str:
         raise OSError(5, "Input/output error")
 
     with monkeypatch.context() as patch:
-        patch.setattr("twisted_upload.hooks.marker.Marker.digest", unreadable)
+        patch.setattr("twisted_upload.hooks.spool.HookSpool.digest", unreadable)
         hooks.keep()
         hooks.threads.work()
     assert "not started: Input/output error (0 ms), attempt 1 of 3" in hooks.logged[0]
@@ -223,7 +224,7 @@ def test_nul(hooks: Hooks) -> None:
     hooks.start()
     _, marker = keep(hooks.folder, (MILLISECONDS, 0), b"hello")
     marker.peer = "unix:\0abstract"
-    hooks.runner.kept(marker)
+    hooks.runner.kept(hooks.queue, marker)
     hooks.threads.work()
     assert hooks.programs.told[0]["UPLOAD_PEER"] == "unix:@abstract"
 
@@ -302,19 +303,18 @@ def test_unreadable_marker(hooks: Hooks) -> None:
     )
 
 
-def test_queue_that_cannot_be_read(hooks: Hooks) -> None:
+def test_queue_that_cannot_be_read(hooks: Hooks, monkeypatch: pytest.MonkeyPatch) -> None:
     """A queue that cannot be read is loudly told of, and looked at again."""
     hooks.keep(tell=False)
     folder = hooks.path / HOOKS / WAITING
-    real = hooks.queue.next
 
     def fails(*_: object) -> Any:
         raise OSError(5, "Input/output error")
 
-    hooks.queue.next = fails  # type: ignore[assignment,method-assign]
-    hooks.start()
+    with monkeypatch.context() as patch:
+        patch.setattr("twisted_upload.hooks.runner.scan", fails)
+        hooks.start()
     assert hooks.logged == [f"error: on-upload: cannot read {folder.parent}: Input/output error"]
-    hooks.queue.next = real  # type: ignore[method-assign]
     hooks.pass_time(LOOK_INTERVAL)
     assert hooks.programs.names == [NAME]
 
@@ -328,7 +328,7 @@ def test_cannot_be_set_aside(hooks: Hooks, monkeypatch: pytest.MonkeyPatch) -> N
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("twisted_upload.hooks.marker.Marker.set_aside", full)
+        patch.setattr("twisted_upload.hooks.spool.HookSpool.set_aside", full)
         hooks.keep()
         hooks.threads.work()
         hooks.pass_time(PAUSES[0])
@@ -397,7 +397,7 @@ class Watcher:
     def check(self) -> None:
         raise CannotStart("--on-upload: no such program")
 
-    def kept(self, marker: Any) -> None:
+    def kept(self, spool: object, marker: Any) -> None:
         self.names.append(marker.name)
 
 

@@ -20,6 +20,7 @@ from tests.support.stores import MILLISECONDS
 from twisted_upload.disk.testing import FaultyFiles
 from twisted_upload.errors import CannotStart
 from twisted_upload.hooks.spool import FAILED, HOOKS, WAITING
+from twisted_upload.hooks.spool_scan import _Scan, scan
 from twisted_upload.stores.directory.commit_batch import keep_alone
 from twisted_upload.stores.directory.folder import Folder
 
@@ -34,7 +35,7 @@ def folder(tmp_path: Path) -> Folder:
 
 def names(folder: Folder, most: int = 100) -> list[str]:
     """The files of the markers that are found."""
-    return [marker.name for marker in queue_of(folder).next(most, ()).markers]
+    return [marker.name for marker in scan(queue_of(folder), most, ()).markers]
 
 
 def owners(path: Path) -> list[str]:
@@ -69,7 +70,7 @@ def test_not_what_is_known(folder: Folder) -> None:
     """What is known is not found."""
     _, marker = keep(folder, MOMENT, b"hello")
     queue_of(folder).release(marker)
-    assert queue_of(folder).next(10, {marker.identity}).markers == []
+    assert scan(queue_of(folder), 10, {marker.identity}).markers == []
 
 
 def test_order_and_number(folder: Folder) -> None:
@@ -78,23 +79,23 @@ def test_order_and_number(folder: Folder) -> None:
     for moment in reversed(moments):
         _, marker = keep(folder, moment, b"x")
         queue_of(folder).release(marker)
-    found = queue_of(folder).next(5, ())
+    found = scan(queue_of(folder), 5, ())
     identities = [marker.identity[:20] for marker in found.markers]
     assert identities == [f"{ms}-{serial:06d}" for ms, serial in moments[:5]]
     assert found.more
-    assert not queue_of(folder).next(12, ()).more
+    assert not scan(queue_of(folder), 12, ()).more
 
 
 def test_removed_is_removed(folder: Folder, tmp_path: Path) -> None:
     """What has succeeded is not found again; that somebody was quicker does no harm."""
     _, marker = keep(folder, MOMENT, b"hello")
-    held = marker.hold()
+    held = queue_of(folder).lock(marker)
     assert held is not None
     os.close(held)
-    marker.remove()
-    marker.remove()
+    queue_of(folder).remove(marker)
+    queue_of(folder).remove(marker)
     with pytest.raises(FileNotFoundError):
-        marker.hold()
+        queue_of(folder).lock(marker)
     assert waiting(tmp_path) == []
 
 
@@ -106,7 +107,7 @@ def test_taken_over(folder: Folder, tmp_path: Path) -> None:
     keep(folder, MOMENT, b"hello")
     other = hooked_folder(tmp_path)
     assert names(other) == []
-    owner = queue_of(folder)._folders.owner
+    owner = queue_of(folder).owner
     _die(folder)
     assert names(other) == [NAME]
     assert owner not in waiting(tmp_path)[0].split(".")
@@ -151,7 +152,7 @@ os.kill(os.getpid(), signal.SIGKILL)
     assert subprocess.run(command, cwd=ROOT, check=False).returncode == -9
     assert len(waiting(tmp_path)) == 2
     folder = hooked_folder(tmp_path)
-    found = queue_of(folder).next(10, ())
+    found = scan(queue_of(folder), 10, ())
     assert ([marker.name for marker in found.markers], found.gone) == ([NAME], 1)
     assert len(waiting(tmp_path)) == 1
 
@@ -162,12 +163,10 @@ def test_two_take_over(folder: Folder, tmp_path: Path) -> None:
         keep(folder, (MILLISECONDS, serial), b"hello")
     others = [hooked_folder(tmp_path) for _ in range(2)]
     _die(folder)
-    listed = [list(queue_of(other)._names(())[1]) for other in others]
+    scans = [_Scan(queue_of(other)) for other in others]
+    listed = [list(one._names(())[1]) for one in scans]
     assert listed[0] == listed[1]
-    taken = [
-        [marker for name in listed[0] if (marker := queue_of(other)._take(name))]
-        for other in others
-    ]
+    taken = [[marker for name in listed[0] if (marker := one._take(name))] for one in scans]
     assert [len(one) for one in taken] == [20, 0]
 
 
@@ -189,7 +188,7 @@ def test_file_taken_away(folder: Folder, tmp_path: Path) -> None:
     os.replace(tmp_path / f"{MILLISECONDS}-1.bin", tmp_path / "elsewhere")
     other = hooked_folder(tmp_path)
     _die(folder)
-    found = queue_of(other).next(10, ())
+    found = scan(queue_of(other), 10, ())
     assert [marker.name for marker in found.markers] == [f"{MILLISECONDS}-2.bin"]
     assert found.gone == 2
     assert len(waiting(tmp_path)) == 1
@@ -241,9 +240,9 @@ def test_unreadable(folder: Folder, tmp_path: Path, text: str) -> None:
     (tmp_path / HOOKS / WAITING / name).write_bytes(text.encode("latin-1") + b"\n")
     other = hooked_folder(tmp_path)
     _die(folder)
-    found = queue_of(other).next(10, ())
+    found = scan(queue_of(other), 10, ())
     assert (found.markers, [one.aside for one in found.bad]) == ([], [True])
-    assert len(failed(tmp_path)) == queue_of(other).set_aside() == 1
+    assert len(failed(tmp_path)) == queue_of(other).count_set_aside() == 1
 
 
 @pytest.mark.parametrize("length", [0, 1, 100])
@@ -256,7 +255,7 @@ def test_killed_while_it_was_written(folder: Folder, tmp_path: Path, length: int
     os.truncate(tmp_path / HOOKS / WAITING / name, length)
     other = hooked_folder(tmp_path)
     _die(folder)
-    found = queue_of(other).next(10, ())
+    found = scan(queue_of(other), 10, ())
     assert (found.markers, found.gone, found.bad) == ([], 1, [])
     assert (waiting(tmp_path), failed(tmp_path)) == ([], [])
     part.discard()
@@ -266,8 +265,8 @@ def test_strangers_files(folder: Folder, tmp_path: Path) -> None:
     """What is not named as a marker is left alone."""
     (tmp_path / HOOKS / WAITING / "notes.txt").write_text("a stranger's")
     (tmp_path / HOOKS / FAILED / "notes.txt").write_text("a stranger's")
-    assert queue_of(folder).next(10, ()).markers == []
-    assert queue_of(folder).set_aside() == 0
+    assert scan(queue_of(folder), 10, ()).markers == []
+    assert queue_of(folder).count_set_aside() == 0
     assert waiting(tmp_path) == ["notes.txt"]
 
 
@@ -279,7 +278,7 @@ def test_locks_of_the_dead(tmp_path: Path) -> None:
     folder = hooked_folder(tmp_path)
     (tmp_path / HOOKS / "owner-0123456789ab").touch()
     other = hooked_folder(tmp_path)
-    mine = {f"owner-{queue_of(one)._folders.owner}" for one in (folder, other)}
+    mine = {f"owner-{queue_of(one).owner}" for one in (folder, other)}
     assert {*owners(tmp_path)} == mine
 
 
@@ -299,12 +298,12 @@ def test_lock_removed_in_between(tmp_path: Path) -> None:
     files.lock = lock  # type: ignore[method-assign]
     folder = hooked_folder(tmp_path, files)
     assert removed
-    assert owners(tmp_path) == [f"owner-{queue_of(folder)._folders.owner}"]
+    assert owners(tmp_path) == [f"owner-{queue_of(folder).owner}"]
 
 
 def test_lock_that_is_removed(folder: Folder, tmp_path: Path) -> None:
     """Who lives makes its lock again, at the next look, if somebody has removed it."""
-    owner = f"owner-{queue_of(folder)._folders.owner}"
+    owner = f"owner-{queue_of(folder).owner}"
     keep(folder, MOMENT, b"hello")
     other = hooked_folder(tmp_path)
     for there in ("nothing", "another file"):
@@ -338,9 +337,9 @@ def test_marker_that_was_removed_too_early(tmp_path: Path, durable: bool) -> Non
     part, marker = marked(folder, MOMENT)
     part.finish([b"hello"])
     part.mark()
-    (tmp_path / HOOKS / f"owner-{queue_of(folder)._folders.owner}").unlink()
+    (tmp_path / HOOKS / f"owner-{queue_of(folder).owner}").unlink()
     other = hooked_folder(tmp_path)
-    found = queue_of(other).next(10, ())
+    found = scan(queue_of(other), 10, ())
     assert (found.markers, found.gone, waiting(tmp_path)) == ([], 1, [])
     real_rename = files.rename
     place = str(tmp_path / HOOKS / WAITING)
@@ -353,9 +352,9 @@ def test_marker_that_was_removed_too_early(tmp_path: Path, durable: bool) -> Non
     files.rename = rename  # type: ignore[method-assign]
     part.publish()
     marker.kept(part.kept_file().name)
-    held = marker.hold()
+    held = queue_of(folder).lock(marker)
     assert held is not None
-    assert marker.digest() is not None
+    assert queue_of(folder).digest(marker) is not None
     os.close(held)
     queue_of(folder).release(marker)
     assert names(folder) == [NAME]
@@ -365,15 +364,15 @@ def test_lock_that_cannot_be_made_again(folder: Folder, tmp_path: Path) -> None:
     """Where that fails it is told, and the rest is done."""
     _, marker = keep(folder, MOMENT, b"hello")
     queue_of(folder).release(marker)
-    owner = tmp_path / HOOKS / f"owner-{queue_of(folder)._folders.owner}"
+    owner = tmp_path / HOOKS / f"owner-{queue_of(folder).owner}"
     owner.unlink()
     owner.mkdir()
-    found = queue_of(folder).next(10, ())
+    found = scan(queue_of(folder), 10, ())
     assert [one.name for one in found.markers] == [NAME]
     assert found.error is not None
     assert found.error.errno == errno.EISDIR
     owner.rmdir()
-    assert queue_of(folder).next(10, ()).error is None
+    assert scan(queue_of(folder), 10, ()).error is None
     assert sorted(os.listdir(tmp_path / HOOKS)) == [FAILED, owner.name, WAITING]
 
 
@@ -383,7 +382,7 @@ def _die(folder: Folder) -> None:
     (lock,) = (
         int(one)
         for one in os.listdir("/proc/self/fd")
-        if _path(one) == f"{tmp_path}/owner-{queue_of(folder)._folders.owner}"
+        if _path(one) == f"{tmp_path}/owner-{queue_of(folder).owner}"
     )
     # The descriptor stays open, so that whose it is can still be closed.
     null = os.open("/dev/null", os.O_RDONLY)

@@ -66,7 +66,7 @@ def test_the_core_meets_no_world(module: str) -> None:
         *("disk.timed_files", "observability.counters", "core.names"),
         *("stores.directory.partial_file", "stores.directory.commit_batch"),
         "stores.directory.folder",
-        *("hooks.command", "hooks.marker", "hooks.marker_facts", "hooks.orphans"),
+        *("hooks.command", "hooks.marker", "hooks.orphans"),
         *("hooks.owners", "hooks.spawner", "hooks.spool"),
     ],
 )

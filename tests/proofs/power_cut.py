@@ -33,6 +33,7 @@ from tests.proofs.servant import Servant
 from twisted_upload.core.names import SERIALS
 from twisted_upload.disk.files import Files
 from twisted_upload.hooks.spool import HookSpool
+from twisted_upload.hooks.spool_scan import scan
 from twisted_upload.stores.directory.folder import INCOMING, open_folder
 from twisted_upload.stores.directory.name_record import RECORD
 
@@ -161,7 +162,7 @@ def marked(inbox: Path) -> set[str]:
     """The files for which a daemon that starts now would start its program."""
     final = os.open(inbox, os.O_RDONLY)
     try:
-        found = HookSpool(str(inbox), Files(), final, durable=True).next(1_000_000, ())
+        found = scan(HookSpool(str(inbox), Files(), final, durable=True), 1_000_000, ())
         return {marker.name for marker in found.markers}
     finally:
         os.close(final)

@@ -23,8 +23,9 @@ from tests.support.daemon import Daemon, until
 from tests.support.hook_markers import hooked_folder, queue_of, waiting
 from tests.support.scraping import command_line, workers_of
 from twisted_upload.hooks.command import GRACE
-from twisted_upload.hooks.orphans import end_strays
+from twisted_upload.hooks.orphans import kill_orphans
 from twisted_upload.hooks.spool import HOOKS
+from twisted_upload.hooks.spool_scan import scan
 
 JOBS = 3
 
@@ -103,7 +104,7 @@ def hanging(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Hanging]
 def starters_of(pid: int) -> list[int]:
     """The processes of a daemon, or a worker, that start programs."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [int(child) for child in children if b"hook_starter" in command_line(int(child))]
+    return [int(child) for child in children if b"spawner.py" in command_line(int(child))]
 
 
 def test_killed_again_and_again(hanging: Hanging) -> None:
@@ -242,7 +243,7 @@ def strays(path: Path) -> int:
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         with path.open() as file:
-            return end_strays(file.fileno(), folder)
+            return kill_orphans(file.fileno(), folder)
     finally:
         os.close(folder)
 
@@ -266,7 +267,7 @@ def test_readers_are_let_live(marker: Path, tmp_path: Path) -> None:
 
 def test_what_is_looked_after_is_let_live(marker: Path, tmp_path: Path) -> None:
     """Where the process that started them lives, it will end them itself."""
-    script = tmp_path / "hook_starter.py"
+    script = tmp_path / "spawner.py"
     script.write_text("import subprocess; subprocess.run(['sleep', '600'], close_fds=False)")
     with holding(marker, sys.executable, str(script)) as starter:
         until(lambda: children(starter.pid), "its program")
@@ -350,7 +351,7 @@ from pathlib import Path
 from tests.support.hook_markers import *
 folder = hooked_folder(Path(sys.argv[1]))
 _, marker = keep(folder, (1795328130123, 0), b"hello")
-held = marker.hold()
+held = queue_of(folder).lock(marker)
 print(flush=True)
 sys.stdin.read()
 """
@@ -369,10 +370,11 @@ def test_sibling_whose_lock_is_removed(tmp_path: Path) -> None:
         sibling.stdout.readline()
         for lock in (tmp_path / HOOKS).glob("owner-*"):
             lock.unlink()
-        (marker,) = queue_of(hooked_folder(tmp_path)).next(10, ()).markers
-        assert marker.hold() is None
+        queue = queue_of(hooked_folder(tmp_path))
+        (marker,) = scan(queue, 10, ()).markers
+        assert queue.lock(marker) is None
         sibling.communicate()
     assert sibling.returncode == 0
-    held = marker.hold()
+    held = queue.lock(marker)
     assert held is not None
     os.close(held)

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 
 from twisted_upload.disk.files import Files
 
-__all__ = ["NewFolders", "open_private"]
+__all__ = ["NewFolders", "open_own_file", "open_private"]
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _DEFAULT_ACL = "system.posix_acl_default"
@@ -89,7 +89,7 @@ def _sync_path(path: str, files: Files) -> None:
 
 def open_private(above: int, name: str, files: Files) -> int:
     """
-    Open one, and create it where it is missing, durably.
+    Open a folder of ours, and create it where it is missing, durably.
 
     What is made in it is as if it was made in the folder above it: it gets the
     group of a setgid folder, and the entries of its default ACL.
@@ -111,6 +111,39 @@ def open_private(above: int, name: str, files: Files) -> int:
         os.close(folder)
         raise
     return folder
+
+
+def open_own_file(folder: int, name: str, flags: int) -> int:
+    """
+    Open a file in a folder of ours, if it can be ours, and nobody else can have
+    written it.
+
+    :param folder: descriptor of the folder, which `open_private` has opened: what we
+        make there has the same owner.
+    :raises ValueError: it cannot; the text says why.
+    """
+    owner = os.fstat(folder).st_uid
+    # Not even opened if it is no file: that may have an effect.
+    _require_ours(os.stat(name, dir_fd=folder, follow_symlinks=False), owner)
+    flags |= os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    descriptor = os.open(name, flags, dir_fd=folder)
+    try:
+        _require_ours(os.fstat(descriptor), owner)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _require_ours(status: os.stat_result, owner: int) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError("it is not a file")
+    if status.st_uid != owner:
+        raise ValueError(f"it belongs to uid {status.st_uid}")
+    if status.st_mode & 0o022:
+        raise ValueError("others may write to it")
+    if status.st_nlink > 1:
+        raise ValueError("it has another name, too")
 
 
 def _make(above: int, name: str, files: Files) -> None:

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 
 from twisted_upload.core.text import format_duration, printable
 from twisted_upload.errors import CannotStart
-from twisted_upload.hooks import spawner as hook_starter
+from twisted_upload.hooks import spawner
 
 __all__ = ["GRACE", "HookCommand", "HookEnd"]
 
@@ -234,7 +234,7 @@ class HookCommand:
             return control
 
     def _start(self, theirs: socket.socket) -> subprocess.Popen[bytes]:
-        script = hook_starter.__file__
+        script = spawner.__file__
         numbers = map(str, (theirs.fileno(), self._time_limit, self._grace))
         return subprocess.Popen(
             [sys.executable, "-I", "-S", script, *numbers, *self._arguments],

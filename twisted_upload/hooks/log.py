@@ -14,7 +14,8 @@ from twisted.python.failure import Failure
 
 from twisted_upload.core.text import format_duration, printable
 from twisted_upload.hooks.command import HookEnd
-from twisted_upload.hooks.spool import FAILED, HOOKS, WAITING, BadMarker
+from twisted_upload.hooks.spool import FAILED, HOOKS, WAITING
+from twisted_upload.hooks.spool_scan import BadMarker
 
 __all__ = ["MOST_LISTED", "HookLog", "reason"]
 

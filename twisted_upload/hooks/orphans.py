@@ -18,18 +18,18 @@ import re
 import signal
 from collections.abc import Iterator
 
-from twisted_upload.hooks import spawner as hook_starter
+from twisted_upload.hooks import spawner
 
-__all__ = ["end_strays"]
+__all__ = ["kill_orphans"]
 
-_STARTER = os.path.basename(hook_starter.__file__).encode()
+_STARTER = os.path.basename(spawner.__file__).encode()
 
 # See proc_pid_fdinfo(5): an exclusive lock of flock(2).
 _LOCK = re.compile(rb"^lock:\s+\d+: FLOCK\s+\S+\s+WRITE\s", re.MULTILINE)
 _UIDS = re.compile(rb"^Uid:\s+(\d+)\s+(\d+)\s", re.MULTILINE)
 
 
-def end_strays(descriptor: int, folder: int) -> int:
+def kill_orphans(descriptor: int, folder: int) -> int:
     """
     Kill those who hold a file's lock, unless a daemon, or a process that starts
     programs, is among them: that one sees to their end.

@@ -28,7 +28,8 @@ from twisted_upload.disk.threads import IDisk
 from twisted_upload.hooks.command import HookEnd
 from twisted_upload.hooks.log import HookLog, reason
 from twisted_upload.hooks.marker import Marker
-from twisted_upload.hooks.spool import HookSpool, SpoolScan
+from twisted_upload.hooks.spool import HookSpool
+from twisted_upload.hooks.spool_scan import SpoolScan, scan
 
 __all__ = [
     "BATCH",
@@ -106,9 +107,10 @@ class IHookCounts(Protocol):
 class _Task:
     """A file, and how often its program has failed since we know of it."""
 
-    __slots__ = ("failures", "marker", "waits")
+    __slots__ = ("failures", "marker", "spool", "waits")
 
-    def __init__(self, marker: Marker) -> None:
+    def __init__(self, spool: HookSpool, marker: Marker) -> None:
+        self.spool = spool
         self.marker = marker
         self.failures = 0
         self.waits = False  # for a program that somebody else has started for it
@@ -182,15 +184,17 @@ class HookRunner:
         self._count_due = self._clock.seconds()
         self._look()
 
-    def kept(self, marker: Marker) -> None:
-        """A file has been kept, and its sender has been answered."""
-        queue = self._queue()
-        if queue is not None:
-            queue.release(marker)
+    def kept(self, spool: HookSpool, marker: Marker) -> None:
+        """
+        A file has been kept, and its sender has been answered.
+
+        :param spool: where its marker is.
+        """
+        spool.release(marker)
         if self._more or len(self._known) >= MOST_KNOWN:
             self._more = True  # its turn is after those on disk
         else:
-            self._add(marker)
+            self._add(spool, marker)
             self._go_on()
 
     def stop(self, seconds: float) -> Deferred[None]:
@@ -217,10 +221,10 @@ class HookRunner:
 
     # What is known
 
-    def _add(self, marker: Marker) -> None:
+    def _add(self, spool: HookSpool, marker: Marker) -> None:
         if marker.identity not in self._known:
             self._known.add(marker.identity)
-            self._ready.append(_Task(marker))
+            self._ready.append(_Task(spool, marker))
 
     def _forget(self, task: _Task) -> None:
         self._known.discard(task.marker.identity)
@@ -235,8 +239,8 @@ class HookRunner:
 
     def _look(self) -> None:
         self._later("look", LOOK_INTERVAL, self._look)
-        queue = self._queue()
-        if self._looking or self._stopping or queue is None:
+        spool = self._queue()
+        if self._looking or self._stopping or spool is None:
             return
         self._reads = len(self._known) < MOST_KNOWN
         most = BATCH if self._reads else 0  # then they are only counted
@@ -249,11 +253,11 @@ class HookRunner:
         known = frozenset(self._known)
 
         def job() -> tuple[SpoolScan, int | None]:
-            return queue.next(most, known), queue.set_aside() if count else None
+            return scan(spool, most, known), spool.count_set_aside() if count else None
 
-        self._threads.run(job).addCallbacks(self._found, self._cannot_look)
+        self._threads.run(job).addCallbacks(self._found, self._cannot_look, (spool,))
 
-    def _found(self, seen: tuple[SpoolScan, int | None]) -> None:
+    def _found(self, seen: tuple[SpoolScan, int | None], spool: HookSpool) -> None:
         found, set_aside = seen
         self._looking = False
         self._counts.waiting = found.waiting
@@ -270,7 +274,7 @@ class HookRunner:
                 self._set_aside_told = True
                 self._log.set_aside_before(set_aside)
         for marker in found.markers:
-            self._add(marker)
+            self._add(spool, marker)
         self._go_on()
 
     def _cannot_look(self, failure: Failure) -> None:
@@ -281,25 +285,26 @@ class HookRunner:
 
     def _start(self, task: _Task) -> None:
         self._counts.running += 1
-        command, marker, attempt = self._command, task.marker, task.failures + 1
+        command, spool, marker = self._command, task.spool, task.marker
+        attempt = task.failures + 1
 
         def job() -> HookEnd | None:
             try:
-                held = marker.hold()
+                held = spool.lock(marker)
             except FileNotFoundError:
                 return _nothing("somebody has taken its marker")
             if held is None:
                 return None
             try:
-                sha256 = marker.digest()
+                sha256 = spool.digest(marker)
                 if sha256 is None:
-                    marker.remove()
+                    spool.remove(marker)
                     return _nothing("the file is gone")
-                end = command.run(_variables(marker, sha256, attempt), held)
+                end = command.run(_variables(spool.path, marker, sha256, attempt), held)
             finally:
                 os.close(held)
             if end.succeeded:
-                end = _remove(marker, end)
+                end = _remove(spool, marker, end)
             return end
 
         self._threads.run(job).addErrback(self._as_end).addCallback(self._ended, task)
@@ -351,7 +356,8 @@ class HookRunner:
         self._go_on()
 
     def _set_aside(self, task: _Task, end: HookEnd) -> None:
-        marker, attempts, when = task.marker, task.failures, self._now()
+        spool, marker = task.spool, task.marker
+        attempts, when = task.failures, self._now()
 
         def done(_: object) -> None:
             self._counts.set_aside += 1
@@ -360,7 +366,9 @@ class HookRunner:
         def cannot(failure: Failure) -> None:
             self._log.cannot_set_aside(marker.name, end, failure)
 
-        setting = self._threads.run(lambda: marker.set_aside(attempts, end.what, when, end.said))
+        setting = self._threads.run(
+            lambda: spool.set_aside(marker, attempts, end.what, when, end.said)
+        )
         setting.addCallbacks(done, cannot).addCallback(lambda _: self._forget(task))
 
     # Within
@@ -389,20 +397,20 @@ def _nothing(why: str) -> HookEnd:
     return HookEnd(f"nothing to do, {why}", succeeded=True, seconds=0.0, ran=False)
 
 
-def _remove(marker: Marker, end: HookEnd) -> HookEnd:
+def _remove(spool: HookSpool, marker: Marker, end: HookEnd) -> HookEnd:
     """Remove the marker of a program that has succeeded; else that is no success."""
     try:
-        marker.remove()
+        spool.remove(marker)
     except OSError as error:
         why = f"{end.what}, but its marker cannot be removed: {reason(error)}"
         return HookEnd(why, succeeded=False, seconds=end.seconds)
     return end
 
 
-def _variables(marker: Marker, sha256: str, attempt: int) -> Mapping[str, str]:
+def _variables(path: str, marker: Marker, sha256: str, attempt: int) -> Mapping[str, str]:
     variables = {
         "NAME": marker.name,
-        "PATH": os.path.join(marker.folders.path, marker.name),
+        "PATH": os.path.join(path, marker.name),
         "SIZE": str(marker.size),
         "SHA256": sha256,
         "PEER": marker.peer,

@@ -9,7 +9,7 @@ programs are started by a process that has nothing of the daemon's open; nor do
 
 It is a script, and knows only the standard library, so that it is small::
 
-    hook_starter.py SOCKET TIME_LIMIT GRACE PROGRAM [ARGUMENT...]
+    spawner.py SOCKET TIME_LIMIT GRACE PROGRAM [ARGUMENT...]
 
 What comes through the socket (SOCK_SEQPACKET) is ``stop``, or the environment of
 one program, as JSON, with a socket for the answer and, where there is one, the

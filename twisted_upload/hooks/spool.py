@@ -29,77 +29,52 @@ whose hands it is: each process that has the queue open holds a lock on a file
 ``owner-OWNER`` beside the folders.  When that lock is free, whoever looks takes
 the marker over, by renaming it; of two who try, one succeeds.
 
-**One bad marker stops only itself.**  What is not as we write it is moved to
-``failed/``; what cannot be moved either stays, and is not looked at again.
+**A marker that we have not written is not used**: it must be a plain file of our
+own user, which nobody else may write to and which has one name, and what it says
+must be what we write (`twisted_upload.hooks.marker`).
 
-Everything but `HookSpool.marker` and `HookSpool.release` waits for the disk.
+Here is all that is done with one marker; what is found when the queue is looked
+through is in `twisted_upload.hooks.spool_scan`.  Everything but `HookSpool.marker` and
+`HookSpool.release` waits for the disk.
 """
 
 from __future__ import annotations
 
 import contextlib
-import heapq
+import errno
+import fcntl
+import hashlib
 import os
 import re
 import weakref
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 
 from twisted_upload.disk.files import Files
-from twisted_upload.disk.folders import open_private
+from twisted_upload.disk.folders import open_own_file, open_private
 from twisted_upload.errors import CannotStart
-from twisted_upload.hooks.marker import Marker, MarkerFolders, note_reason
-from twisted_upload.hooks.owners import (
-    PASSES,
-    become_owner,
-    leave,
-    lives,
-    others,
-    stay_owner,
-)
+from twisted_upload.hooks.marker import LARGEST_MARKER, Marker, json_line
+from twisted_upload.hooks.orphans import kill_orphans
+from twisted_upload.hooks.owners import become_owner, leave, lives, others, stay_owner
 
-__all__ = ["FAILED", "HOOKS", "HOOK_FOLDERS", "WAITING", "BadMarker", "HookSpool", "SpoolScan"]
+__all__ = [
+    "FAILED",
+    "HOOKS",
+    "HOOK_FOLDERS",
+    "MARKER_NAME",
+    "WAITING",
+    "HookSpool",
+    "check_folders",
+]
 
 HOOKS, WAITING, FAILED = ".on-upload", "waiting", "failed"
 HOOK_FOLDERS = (HOOKS, f"{HOOKS}/{WAITING}", f"{HOOKS}/{FAILED}")
 
-_MARKER = re.compile(r"(([0-9]+)-[0-9]+-[0-9a-f]{12})\.([0-9a-f]{12})\.json\Z")
-_MOMENT = re.compile(r"[0-9]+")
+MARKER_NAME = re.compile(r"(([0-9]+)-[0-9]+-[0-9a-f]{12})\.([0-9a-f]{12})\.json\Z")
+"""Of a marker's file: its identity, the milliseconds in that, and its owner."""
 
-
-@dataclass(frozen=True)
-class BadMarker:
-    """
-    One that is not as we write it.
-
-    :ivar why: in words.
-    :ivar aside: it was moved to ``failed/``.
-    """
-
-    name: str
-    why: str
-    aside: bool
-
-
-@dataclass(frozen=True)
-class SpoolScan:
-    """
-    What a look at the queue has found.
-
-    :ivar markers: the oldest that nobody has in hand; now they are ours.
-    :ivar more: there are others.
-    :ivar gone: so many were removed: their files are not there, or never came.
-    :ivar bad: they are not what we write.
-    :ivar waiting: so many there are, known ones and those of others too.
-    :ivar error: why some could not be read just now, if that was so.
-    """
-
-    markers: Sequence[Marker]
-    more: bool
-    gone: int
-    bad: Sequence[BadMarker]
-    waiting: int
-    error: OSError | None = None
+_NOT_THERE = (errno.ENOENT, errno.ELOOP, errno.ENXIO)
+_CHUNK = 1024 * 1024
+_LARGEST_NOTES = 1024 * 1024  # beyond which no reasons are added
 
 
 def check_folders(path: str, final: int, files: Files) -> None:
@@ -126,9 +101,15 @@ class HookSpool:
     The queue of one drop folder, and our share of it.
 
     :param path: of the drop folder, for people and for programs.
-    :param final: its descriptor.
+    :param files: the system calls.
+    :param final: descriptor of the drop folder.
     :param durable: markers survive the machine, not only the daemon.
     :raises OSError: it cannot be used.
+    :ivar owner: we: what ends the names of our markers.
+    :ivar waiting: descriptor of the folder of those for which a program is to be started.
+    :ivar failed: of the folder of those that have been set aside.
+    :ivar in_hand: identities of those whose uploads are not kept yet.
+    :ivar stuck: of the bad ones that cannot be moved.
     """
 
     def __init__(self, path: str, files: Files, final: int, *, durable: bool) -> None:
@@ -140,30 +121,27 @@ class HookSpool:
 
             # Not a duplicate: they would read the folder from one position.
             final = ours(os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=final))
-            hooks = self._hooks = ours(open_private(final, HOOKS, files))
+            hooks = ours(open_private(final, HOOKS, files))
             waiting = ours(open_private(hooks, WAITING, files))
             failed = ours(open_private(hooks, FAILED, files))
             owner, lock = become_owner(hooks, files)
-            self._lock = ours(lock)
+            ours(lock)
             for other in others(hooks, owner):
                 lives(hooks, other)  # and where not, its lock goes
             undo.pop_all()
-        self._folders = MarkerFolders(path, files, final, waiting, failed, owner, durable, set())
-        # Markers have the folders, and may outlive the queue.
-        self._stuck: set[str] = set()  # identities of the bad ones that cannot be moved
+        self.path = path
+        self.files = files
+        self.final, self.waiting, self.failed = final, waiting, failed
+        self.owner = owner
+        self.in_hand: set[str] = set()
+        self.stuck: set[str] = set()
+        self._hooks = hooks
+        self._lock = lock
+        self._durable = durable
         descriptors = (final, hooks, waiting, failed, lock)
-        at_end = weakref.finalize(self._folders, leave, hooks, owner, descriptors)
-        self.close: Callable[[], object] = at_end  # at once: nobody has a marker of it
-
-    @property
-    def path(self) -> str:
-        """Of the drop folder."""
-        return self._folders.path
-
-    @property
-    def waiting(self) -> int:
-        """Descriptor of the folder of the markers, to be synced when there is a new one."""
-        return self._folders.waiting
+        # At once where `close` is called: nobody has a marker of it.
+        at_end = weakref.finalize(self, leave, hooks, owner, descriptors)
+        self.close: Callable[[], object] = at_end
 
     def marker(
         self, moment: tuple[int, int], *, listener: str, peer: str, arrived: float
@@ -175,167 +153,221 @@ class HookSpool:
         :param arrived: seconds since the epoch.
         """
         milliseconds, serial = moment
-        identity = f"{milliseconds:013d}-{serial:06d}-{self._folders.owner}"
-        return Marker(self._folders, identity, listener=listener, peer=peer, arrived=arrived)
+        identity = f"{milliseconds:013d}-{serial:06d}-{self.owner}"
+        return Marker(identity, listener, peer, arrived)
+
+    def name_of(self, identity: str) -> str:
+        """The name of the file of one of our markers."""
+        return f"{identity}.{self.owner}.json"
+
+    # While an upload is being kept
+
+    def write(self, marker: Marker, name: str, size: int, sha256: str | None, file: int) -> None:
+        """
+        Put a marker on disk; it stays open, and no scan finds it.
+
+        :param name: that the file is to get.
+        :param file: a descriptor of it, completely written.
+        """
+        status = os.fstat(file)
+        marker.name, marker.size, marker.sha256 = name, size, sha256
+        marker.inode, marker.modified = status.st_ino, status.st_mtime_ns
+        self.in_hand.add(marker.identity)
+        self._put(marker)
+
+    def finish(self, marker: Marker) -> None:
+        """
+        Let go of a marker's descriptor, before its file is published.
+
+        Whoever took us for dead, as our lock had been removed, has found no file, and
+        has removed it: then it is put there again.
+        """
+        files = self.files
+        assert marker.descriptor is not None
+        if not files.links(marker.descriptor):
+            self._let_go(marker)
+            descriptor = self._put(marker)
+            if self._durable:
+                files.fsync(descriptor)
+                files.fsync(self.waiting)
+        self._let_go(marker)
+
+    def withdraw(self, marker: Marker) -> None:
+        """Its upload is not kept; harmless if it has not been written."""
+        if marker.descriptor is not None:
+            with contextlib.suppress(OSError):
+                self._let_go(marker)
+        with contextlib.suppress(OSError):
+            self.files.unlink(self.waiting, self.name_of(marker.identity))
+        self.in_hand.discard(marker.identity)
 
     def release(self, marker: Marker) -> None:
-        """Its upload is kept: from now on `next` finds it, if it is still there."""
-        self._folders.in_hand.discard(marker.identity)
+        """Its upload is kept: from now on a scan finds it, if it is still there."""
+        self.in_hand.discard(marker.identity)
 
-    def next(self, most: int, known: Collection[str]) -> SpoolScan:
-        """
-        Look for markers whose uploads are over, and whose owners are, too, or
-        are we.
+    def _put(self, marker: Marker) -> int:
+        files = self.files
+        descriptor = files.create(self.waiting, self.name_of(marker.identity), 0o600)
+        marker.descriptor = descriptor
+        marker.marker_inode = os.fstat(descriptor).st_ino
+        line = marker.line()
+        if files.write(descriptor, line) < len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return descriptor
 
-        :param known: identities of those that are not to be looked for.
+    def _let_go(self, marker: Marker) -> None:
+        descriptor, marker.descriptor = marker.descriptor, None
+        assert descriptor is not None
+        self.files.close(descriptor)
+
+    # While its program is being started
+
+    def lock(self, marker: Marker) -> int | None:
         """
-        passing: list[OSError] = []
+        Lock a marker, for as long as a program runs for its file.
+
+        :return: its descriptor, to be closed; whoever else has it then, holds
+            the lock too.  None if a program of somebody else still runs: of a
+            daemon that was killed.  If nobody looks after that, it is killed.
+        :raises FileNotFoundError: somebody has taken it.
+        """
+        descriptor = self._open(marker, os.O_RDWR)  # NFS locks nothing else
         try:
-            stay_owner(self._hooks, self._folders.owner, self._lock, self._folders.files)
-        except OSError as error:
-            passing.append(error)
-        waiting, owned = self._names(known)
-        names = heapq.nsmallest(most + 1, owned)
-        markers: list[Marker] = []
-        bad: list[BadMarker] = []
-        for name in names[:most]:
-            try:
-                marker = self._take(name)
-            except (ValueError, OSError) as error:
-                if isinstance(error, OSError) and error.errno in PASSES:
-                    passing.append(error)
-                else:
-                    bad.append(self._put_aside(name, error))
-            else:
-                if marker is not None:
-                    markers.append(marker)
-        found, gone = self._find_files(markers, passing)
-        more = len(names) > most
-        return SpoolScan(found, more, gone, bad, waiting(), passing[0] if passing else None)
-
-    def set_aside(self) -> int:
-        """How many markers are in ``failed/``."""
-        with os.scandir(self._folders.failed) as entries:
-            return sum(_MARKER.match(entry.name) is not None for entry in entries)
-
-    # Within
-
-    def _names(self, known: Collection[str]) -> tuple[Callable[[], int], Iterator[str]]:
-        """
-        Names of markers that we may take; and, when all have been looked at, how
-        many there are.
-        """
-        in_hand = self._folders.in_hand
-        living = {self._folders.owner: False}  # by whose death what we have is to be taken
-        count = 0
-
-        def owned() -> Iterator[str]:
-            nonlocal count
-            with os.scandir(self.waiting) as entries:
-                for entry in entries:
-                    match = _MARKER.match(entry.name)
-                    if match is None or match[1] in in_hand:
-                        continue
-                    count += 1
-                    if match[1] in known or match[1] in self._stuck:
-                        continue
-                    owner = match[3]
-                    if owner not in living:
-                        living[owner] = lives(self._hooks, owner)
-                    if not living[owner]:
-                        yield entry.name
-
-        return lambda: count, owned()
-
-    def _take(self, name: str) -> Marker | None:
-        """
-        Make a marker ours; None if somebody else has been quicker.
-
-        :raises ValueError: it is not a marker.
-        """
-        match = _MARKER.match(name)
-        assert match is not None
-        identity = match[1]
-        ours = self._folders.name_of(identity)
-        try:
-            if name != ours:
-                self._folders.files.replace(self.waiting, name, self.waiting, ours)
-            marker = Marker(self._folders, identity, listener="", peer="", arrived=0.0)
-            marker.read()
-        except FileNotFoundError:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            status = os.fstat(descriptor)
+            if not status.st_nlink:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        except BlockingIOError:
+            kill_orphans(descriptor, self.waiting)
+            os.close(descriptor)
             return None
-        return marker
+        except BaseException:
+            os.close(descriptor)
+            raise
+        marker.inodes_last = status.st_ino == marker.marker_inode
+        return descriptor
 
-    def _put_aside(self, name: str, error: Exception) -> BadMarker:
-        """Move what is not a marker of ours out of the way, and say there why."""
-        match = _MARKER.match(name)
-        assert match is not None
-        why = getattr(error, "strerror", None) or str(error)
-        folders, ours = self._folders, self._folders.name_of(match[1])
-        for present in (ours, name):  # it may have become ours before it was read
-            try:
-                folders.files.replace(folders.waiting, present, folders.failed, ours)
-            except FileNotFoundError:
-                continue
-            except OSError as cannot:
-                self._stuck.add(match[1])
-                return BadMarker(present, f"{why}; {cannot.strerror}", aside=False)
-            with contextlib.suppress(OSError, ValueError):
-                note_reason(folders.failed, ours, why)
-            break
-        return BadMarker(ours, why, aside=True)
-
-    def _find_files(
-        self, markers: Sequence[Marker], passing: list[OSError]
-    ) -> tuple[list[Marker], int]:
+    def digest(self, marker: Marker) -> str | None:
         """
-        Find the files of markers, and remove markers that have none.
-
-        :param passing: errors are added to it; their markers are left for later.
-        :return: the markers that have files, and how many were removed.
+        The SHA-256 of a file: as it came, where that was computed; otherwise as
+        it is now.  None if it is gone, or another one has its name now.
         """
-        left = [marker for marker in markers if marker.name and not marker.name_is_certain]
-        unknown = self._find_names(left, passing)
-        found = [marker for marker in markers if marker.name_is_certain]
-        gone = 0
-        for marker in markers:
-            if not marker.name_is_certain and marker not in unknown:
-                try:
-                    marker.remove()
-                    gone += 1
-                except OSError as error:
-                    passing.append(error)
-        return found, gone
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        try:
+            if marker.sha256 is not None:
+                status = os.stat(marker.name, dir_fd=self.final, follow_symlinks=False)
+                return marker.sha256 if self._is(marker, status) else None
+            descriptor = os.open(marker.name, flags, dir_fd=self.final)
+        except OSError as error:
+            if error.errno in _NOT_THERE:
+                return None
+            raise
+        try:
+            if not self._is(marker, os.fstat(descriptor)):
+                return None
+            digest = hashlib.sha256()
+            while piece := os.read(descriptor, _CHUNK):
+                digest.update(piece)
+        finally:
+            os.close(descriptor)
+        marker.sha256 = digest.hexdigest()
+        return marker.sha256
 
-    def _find_names(self, markers: Sequence[Marker], passing: list[OSError]) -> set[Marker]:
+    def remove(self, marker: Marker) -> None:
+        """Nothing is left to do for it."""
+        with contextlib.suppress(FileNotFoundError):
+            self.files.unlink(self.waiting, self.name_of(marker.identity))
+
+    def set_aside(
+        self, marker: Marker, attempts: int, why: str, when: float, said: str = ""
+    ) -> None:
         """
-        Find under which names files were published.
+        Move a marker to ``failed/``, for an operator.
 
-        Nearly always it is the one that was meant; another one where others
-        share the folder.
-
-        :return: those of which that cannot be known just now.
+        :param when: seconds since the epoch.
+        :param said: the last that the program has printed.
         """
-        others: dict[str, list[Marker]] = {}
-        unknown = set()
-        for marker in markers:
-            try:
-                if not marker.is_at(marker.name):
-                    others.setdefault(_moment(marker.name), []).append(marker)
-            except OSError as error:
-                unknown.add(marker)
-                passing.append(error)
-        if not others:
-            return unknown
-        with os.scandir(self._folders.final) as entries:
-            for entry in entries:
-                for marker in others.get(_moment(entry.name), ()):
-                    if not marker.name_is_certain and marker.is_at(entry.name):
-                        break
-        return unknown
+        files = self.files
+        line = json_line(
+            name=marker.name, certain=True, attempts=attempts, failed=why, said=said, when=when
+        )
+        descriptor = self._open(marker, os.O_WRONLY | os.O_APPEND)
+        try:
+            if os.fstat(descriptor).st_size < _LARGEST_NOTES:
+                files.write(descriptor, line)
+            if self._durable:
+                files.fsync(descriptor)
+        finally:
+            files.close(descriptor)
+        name = self.name_of(marker.identity)
+        files.replace(self.waiting, name, self.failed, name)
+        if self._durable:
+            files.fsync(self.failed)
 
+    def count_set_aside(self) -> int:
+        """How many markers are in ``failed/``."""
+        with os.scandir(self.failed) as entries:
+            return sum(MARKER_NAME.match(entry.name) is not None for entry in entries)
 
-def _moment(name: str) -> str:
-    """The digits with which the name of a kept file begins."""
-    match = _MOMENT.match(name)
-    return match[0] if match is not None else ""
+    # While the queue is being looked through
+
+    def stay_owner(self) -> None:
+        """
+        Be known as alive.
+
+        :raises OSError: that could not be seen to.
+        """
+        stay_owner(self._hooks, self.owner, self._lock, self.files)
+
+    def lives(self, owner: str) -> bool:
+        """Whether an owner of markers lives."""
+        return lives(self._hooks, owner)
+
+    def read(self, marker: Marker) -> bool:
+        """
+        Read a marker: see `Marker.understand`.
+
+        :raises ValueError: it is not a marker; the text says why.
+        """
+        descriptor = self._open(marker, os.O_RDONLY)
+        try:
+            inode = os.fstat(descriptor).st_ino
+            text = os.read(descriptor, LARGEST_MARKER)
+        finally:
+            os.close(descriptor)
+        return marker.understand(text, inode)
+
+    def is_at(self, marker: Marker, name: str) -> bool:
+        """Whether its file has this name; then that is certain."""
+        try:
+            status = os.stat(name, dir_fd=self.final, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        if self._is(marker, status):
+            marker.kept(name)
+            return True
+        return False
+
+    def note_reason(self, name: str, why: str) -> None:
+        """
+        Add to what stands in ``failed/`` why it does, if it is ours.
+
+        :raises ValueError: it is not.
+        """
+        descriptor = open_own_file(self.failed, name, os.O_WRONLY | os.O_APPEND)
+        try:
+            if os.fstat(descriptor).st_size < _LARGEST_NOTES:
+                os.write(descriptor, b"\n" + json_line(failed=why))
+        finally:
+            os.close(descriptor)
+
+    def _is(self, marker: Marker, status: os.stat_result) -> bool:
+        return marker.is_of(status, os.fstat(self.waiting).st_uid)
+
+    def _open(self, marker: Marker, flags: int) -> int:
+        """
+        Open a marker, if it can be ours.
+
+        :raises ValueError: it cannot; the text says why.
+        """
+        return open_own_file(self.waiting, self.name_of(marker.identity), flags)

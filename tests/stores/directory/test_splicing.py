@@ -20,6 +20,7 @@ from tests.support.stores import ARRIVAL, MILLISECONDS, Rig, contents, leftovers
 from twisted_upload.disk.files import Files
 from twisted_upload.disk.testing import FaultyFiles, ManualDisk
 from twisted_upload.frontends.raw.splice import WAKE_FOR
+from twisted_upload.hooks.marker import Marker
 from twisted_upload.interfaces import SpliceResult
 from twisted_upload.stores.directory.folder import Folder, open_folder
 from twisted_upload.stores.directory.incoming import MOST_HELD
@@ -66,17 +67,20 @@ def _wait_for(ours: socket.socket, size: int) -> None:
     until(lambda: len(ours.recv(size, socket.MSG_PEEK)) >= size, "bytes")
 
 
-class _RecordedMarker:
+class _RecordingSpool:
     """
-    :ivar withdrawn: which files had a name when it was withdrawn.
+    :ivar withdrawn: which files had a name when a marker was withdrawn.
     """
 
     def __init__(self, path: Path) -> None:
         self.withdrawn: list[list[str]] = []
         self._path = path
 
-    def withdraw(self) -> None:
+    def withdraw(self, marker: Marker) -> None:
         self.withdrawn.append([*contents(self._path), *leftovers(self._path)])
+
+    def finish(self, marker: Marker) -> None:
+        """It has nothing open."""
 
     def close(self) -> None:
         """It has nothing open."""
@@ -178,14 +182,15 @@ def test_short_writes_where_it_cannot_be_spliced(tmp_path: Path, sockets: Socket
 @pytest.mark.parametrize("published", [False, True])
 def test_a_marker_goes_last(tmp_path: Path, files: Counted, published: bool) -> None:
     """While a file has a name, its marker is there: also while it is being discarded."""
-    marker = _RecordedMarker(tmp_path)
+    spool: Any = _RecordingSpool(tmp_path)
     folder = open_folder(str(tmp_path), files=files, suffix=lambda _: ".bin")
-    part = PartialFile(folder, (MILLISECONDS, 0), digest=False, marker=marker)  # type: ignore[arg-type]
+    object.__setattr__(folder, "hooks", spool)
+    part = PartialFile(folder, (MILLISECONDS, 0), digest=False, marker=Marker("one"))
     part.finish([b"content"])
     if published:
         part.publish()
     part.discard()
-    assert marker.withdrawn == [[]]
+    assert spool.withdrawn == [[]]
 
 
 # -- an incoming upload that has a socket -------------------------------------

@@ -16,6 +16,7 @@ from zope.interface import implementer
 
 from twisted_upload.errors import NoSpace, UploadRefused
 from twisted_upload.hooks.marker import Marker
+from twisted_upload.hooks.spool import HookSpool
 from twisted_upload.interfaces import (
     ICommitsTo,
     IIncomingUpload,
@@ -80,7 +81,7 @@ class IFolderStore(Protocol):
     def defect(self, failure: Failure) -> UploadRefused:
         """Something has raised that should not: what the sender hears."""
 
-    def tell_kept(self, marker: Marker) -> None:
+    def tell_kept(self, spool: HookSpool, marker: Marker) -> None:
         """A file that has a marker is kept, and its sender has been answered."""
 
 
@@ -356,8 +357,10 @@ class DirectoryIncoming:
         self._told[0](receipt)
         marker = self._part.marker
         if marker is not None:
+            spool = self._part.folder.hooks
+            assert spool is not None
             marker.kept(kept.name)
-            self._store.tell_kept(marker)
+            self._store.tell_kept(spool, marker)
 
     def _went_wrong(self, failure: Failure) -> None:
         """The disk thread has already discarded the file."""

@@ -40,6 +40,7 @@ from typing import NamedTuple
 from twisted_upload.core.names import HEAD, file_name
 from twisted_upload.disk.files import PIPE_SIZE, NoPipes
 from twisted_upload.hooks.marker import Marker
+from twisted_upload.hooks.spool import HookSpool
 from twisted_upload.interfaces import SpliceResult
 from twisted_upload.stores.directory.folder import Folder
 from twisted_upload.stores.directory.name_record import NameRecord
@@ -285,7 +286,13 @@ class PartialFile:
         """Write down that a program is to be started for it, where one is."""
         if self.marker is not None:
             name = file_name(*self._moment, self.folder.suffix(self._head))
-            self.marker.write(name, self._size, self._sha256(), self.descriptor)
+            self._spool.write(self.marker, name, self._size, self._sha256(), self.descriptor)
+
+    @property
+    def _spool(self) -> HookSpool:
+        """Where the marker is, where there is one."""
+        assert self.folder.hooks is not None
+        return self.folder.hooks
 
     @property
     def milliseconds(self) -> int:
@@ -303,6 +310,7 @@ class PartialFile:
         """Of all that has to be synced before it is published."""
         if self.marker is None:
             return (self.descriptor,)
+        assert self.marker.descriptor is not None
         return self.descriptor, self.marker.descriptor
 
     def publish(self) -> None:
@@ -319,7 +327,7 @@ class PartialFile:
         """
         folder = self.folder
         if self.marker is not None:
-            self.marker.close()
+            self._spool.finish(self.marker)
         descriptor, self._descriptor = self.descriptor, None
         folder.files.close(descriptor)
         self._check_wanted()
@@ -366,7 +374,7 @@ class PartialFile:
         if self._budget is not None and self._size:
             self._budget.gave_back()
         if self.marker is not None:  # after the names: they are not to be without it
-            self.marker.withdraw()
+            self._spool.withdraw(self.marker)
         if self.repeatable:
             self._head, self._size = b"", 0
             self._hash = hashlib.sha256() if self._hash is not None else None

@@ -75,7 +75,7 @@ class IHooks(Protocol):
         :param queue: tells the queue, which may become another one.
         """
 
-    def kept(self, marker: Marker) -> None:
+    def kept(self, spool: HookSpool, marker: Marker) -> None:
         """A file is kept, and its sender has been answered; in the reactor's thread."""
 
     def stop(self, seconds: float) -> Deferred[None]:
@@ -292,10 +292,10 @@ class DirectoryStore:
         """What a sender hears when something of ours has failed that is not the disk."""
         return self.health.defect(failure)
 
-    def tell_kept(self, marker: Marker) -> None:
+    def tell_kept(self, spool: HookSpool, marker: Marker) -> None:
         """A file with a marker is kept, and its sender has been answered."""
         if self._hooks is not None:
-            self._hooks.kept(marker)
+            self._hooks.kept(spool, marker)
 
     def keep(
         self, part: PartialFile, pieces: list[bytes], size: int, tell: Tell, *, alone: bool

@@ -1,0 +1,224 @@
+"""
+Looking through the queue of ``--on-upload``: what was left by others, by an operator,
+or by ourselves, in the order in which it arrived.
+
+Markers whose uploads are over are taken: those of ours, and those of owners who are
+dead, by renaming them; of two who try, one succeeds.  The file of each is looked for,
+and a marker that has none is removed.
+
+**One bad marker stops only itself.**  What is not as we write it is moved to
+``failed/``; what cannot be moved either stays, and is not looked at again.
+
+Everything here waits for the disk.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import os
+import re
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+from twisted_upload.hooks.marker import Marker
+from twisted_upload.hooks.owners import PASSES
+from twisted_upload.hooks.spool import MARKER_NAME, HookSpool
+
+__all__ = ["BadMarker", "SpoolScan", "scan"]
+
+_MOMENT = re.compile(r"[0-9]+")
+
+
+@dataclass(frozen=True)
+class BadMarker:
+    """
+    One that is not as we write it.
+
+    :ivar why: in words.
+    :ivar aside: it was moved to ``failed/``.
+    """
+
+    name: str
+    why: str
+    aside: bool
+
+
+@dataclass(frozen=True)
+class SpoolScan:
+    """
+    What a look at the queue has found.
+
+    :ivar markers: the oldest that nobody has in hand; now they are ours.
+    :ivar more: there are others.
+    :ivar gone: so many were removed: their files are not there, or never came.
+    :ivar bad: they are not what we write.
+    :ivar waiting: so many there are, known ones and those of others too.
+    :ivar error: why some could not be read just now, if that was so.
+    """
+
+    markers: Sequence[Marker]
+    more: bool
+    gone: int
+    bad: Sequence[BadMarker]
+    waiting: int
+    error: OSError | None = None
+
+
+def scan(spool: HookSpool, most: int, known: Collection[str]) -> SpoolScan:
+    """
+    Look for markers whose uploads are over, and whose owners are, too, or are we.
+
+    :param most: of them are taken.
+    :param known: identities of those that are not to be looked for.
+    """
+    return _Scan(spool).look(most, known)
+
+
+class _Scan:
+    def __init__(self, spool: HookSpool) -> None:
+        self._spool = spool
+        self._passing: list[OSError] = []  # what could not be read just now
+
+    def look(self, most: int, known: Collection[str]) -> SpoolScan:
+        spool = self._spool
+        try:
+            spool.stay_owner()
+        except OSError as error:
+            self._passing.append(error)
+        waiting, owned = self._names(known)
+        names = heapq.nsmallest(most + 1, owned)
+        markers: list[Marker] = []
+        bad: list[BadMarker] = []
+        for name in names[:most]:
+            try:
+                marker = self._take(name)
+            except (ValueError, OSError) as error:
+                if isinstance(error, OSError) and error.errno in PASSES:
+                    self._passing.append(error)
+                else:
+                    bad.append(self._put_aside(name, error))
+            else:
+                if marker is not None:
+                    markers.append(marker)
+        found, gone = self._find_files(markers)
+        passing = self._passing[0] if self._passing else None
+        return SpoolScan(found, len(names) > most, gone, bad, waiting(), passing)
+
+    def _names(self, known: Collection[str]) -> tuple[Callable[[], int], Iterator[str]]:
+        """
+        Names of markers that we may take; and, when all have been looked at, how
+        many there are.
+        """
+        spool = self._spool
+        living = {spool.owner: False}  # by whose death what we have is to be taken
+        count = 0
+
+        def owned() -> Iterator[str]:
+            nonlocal count
+            with os.scandir(spool.waiting) as entries:
+                for entry in entries:
+                    match = MARKER_NAME.match(entry.name)
+                    if match is None or match[1] in spool.in_hand:
+                        continue
+                    count += 1
+                    if match[1] in known or match[1] in spool.stuck:
+                        continue
+                    owner = match[3]
+                    if owner not in living:
+                        living[owner] = spool.lives(owner)
+                    if not living[owner]:
+                        yield entry.name
+
+        return lambda: count, owned()
+
+    def _take(self, name: str) -> Marker | None:
+        """
+        Make a marker ours; None if somebody else has been quicker.
+
+        :raises ValueError: it is not a marker.
+        """
+        match = MARKER_NAME.match(name)
+        assert match is not None
+        spool, identity = self._spool, match[1]
+        ours = spool.name_of(identity)
+        try:
+            if name != ours:
+                spool.files.replace(spool.waiting, name, spool.waiting, ours)
+            marker = Marker(identity)
+            spool.read(marker)
+        except FileNotFoundError:
+            return None
+        return marker
+
+    def _put_aside(self, name: str, error: Exception) -> BadMarker:
+        """Move what is not a marker of ours out of the way, and say there why."""
+        match = MARKER_NAME.match(name)
+        assert match is not None
+        why = getattr(error, "strerror", None) or str(error)
+        spool, ours = self._spool, self._spool.name_of(match[1])
+        for present in (ours, name):  # it may have become ours before it was read
+            try:
+                spool.files.replace(spool.waiting, present, spool.failed, ours)
+            except FileNotFoundError:
+                continue
+            except OSError as cannot:
+                spool.stuck.add(match[1])
+                return BadMarker(present, f"{why}; {cannot.strerror}", aside=False)
+            with contextlib.suppress(OSError, ValueError):
+                spool.note_reason(ours, why)
+            break
+        return BadMarker(ours, why, aside=True)
+
+    def _find_files(self, markers: Sequence[Marker]) -> tuple[list[Marker], int]:
+        """
+        Find the files of markers, and remove markers that have none.
+
+        :return: the markers that have files, and how many were removed.
+        """
+        left = [marker for marker in markers if marker.name and not marker.name_is_certain]
+        unknown = self._find_names(left)
+        found = [marker for marker in markers if marker.name_is_certain]
+        gone = 0
+        for marker in markers:
+            if not marker.name_is_certain and marker not in unknown:
+                try:
+                    self._spool.remove(marker)
+                    gone += 1
+                except OSError as error:
+                    self._passing.append(error)
+        return found, gone
+
+    def _find_names(self, markers: Sequence[Marker]) -> set[Marker]:
+        """
+        Find under which names files were published.
+
+        Nearly always it is the one that was meant; another one where others
+        share the folder.
+
+        :return: those of which that cannot be known just now.
+        """
+        spool = self._spool
+        others: dict[str, list[Marker]] = {}
+        unknown = set()
+        for marker in markers:
+            try:
+                if not spool.is_at(marker, marker.name):
+                    others.setdefault(_moment(marker.name), []).append(marker)
+            except OSError as error:
+                unknown.add(marker)
+                self._passing.append(error)
+        if not others:
+            return unknown
+        with os.scandir(spool.final) as entries:
+            for entry in entries:
+                for marker in others.get(_moment(entry.name), ()):
+                    if not marker.name_is_certain and spool.is_at(marker, entry.name):
+                        break
+        return unknown
+
+
+def _moment(name: str) -> str:
+    """The digits with which the name of a kept file begins."""
+    match = _MOMENT.match(name)
+    return match[0] if match is not None else ""
