@@ -15,12 +15,12 @@ from twisted_upload.daemon import tap as daemon
 from twisted_upload.frontends.refusal_log import RateLimitedLog
 
 tap: Any = daemon
-every_witness = tap.witnesses
+every_observer = tap.observers
 
 
 def all_but_the_log(*arguments: Any) -> Any:
     """Who is told of each upload, the log excepted."""
-    told = every_witness(*arguments)
+    told = every_observer(*arguments)
     others = tuple(it for it in told if not isinstance(it, RateLimitedLog))
     if len(others) == len(told):
         sys.exit("no log of uploads was found that could be left out")
@@ -28,5 +28,5 @@ def all_but_the_log(*arguments: Any) -> Any:
 
 
 if __name__ == "__main__":
-    tap.witnesses = all_but_the_log
+    tap.observers = all_but_the_log
     run()
