@@ -146,16 +146,17 @@ def test_programs_that_do_not_end(rig: Rig) -> None:
     assert rig.clock.getDelayedCalls() == []
 
 
-def test_places_that_are_taken(rig: Rig) -> None:
-    """After a reload there are other places, and those which are taken count."""
-    slots = rig.service.frontends[0].gate.admission.slots
-    rig.service.frontends[0].gate.admission.enter(None)
+def test_slots_that_are_taken(rig: Rig) -> None:
+    """After a reload there are other slots, and those which are taken count."""
+    slots = rig.service.frontends[0].slots
+    slot = rig.service.frontends[0].gate.admit(None)
+    assert slot is not None
     settings = {spec.name: FrontendSettings() for spec in rig.service.specs}
     rig.service.reconfigure(settings, 5, ConnectionSlots(1, most_lent=3))
     admission = rig.service.frontends[0].gate.admission
     assert (slots.most, slots.most_lent, slots.taken) == (1, 3, 1)
     assert admission.refusal(None, None) is not None
-    admission.leave(None)
+    slot.release()
     assert (admission.slots.taken, admission.refusal(None, None)) == (0, None)
 
 

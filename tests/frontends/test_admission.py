@@ -8,7 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from twisted_upload.frontends.admission import Admission, ConnectionSlots
+from twisted_upload.frontends.admission import (
+    Admission,
+    ConnectionSlot,
+    ConnectionSlots,
+)
 from twisted_upload.net.networks import Rules, parse_network
 
 
@@ -17,41 +21,94 @@ def _code(admission: Admission, host: str | None, group: str | None = None) -> s
     return None if refusal is None else refusal.code
 
 
+def _taken(admission: Admission, group: str | None = "192.0.2.7") -> ConnectionSlot:
+    slot = ConnectionSlot(admission, group)
+    slot.take()
+    return slot
+
+
 @pytest.mark.parametrize("most", [1, 3])
-def test_places(most: int) -> None:
-    """There are so many places: the last one is given, and one more is not."""
+def test_slots(most: int) -> None:
+    """There are so many slots: the last one is given, and one more is not."""
     admission = Admission(ConnectionSlots(most))
     for _ in range(most):
         assert _code(admission, "192.0.2.7", "192.0.2.7") is None
-        admission.enter("192.0.2.7")
+        slot = _taken(admission)
     assert _code(admission, "192.0.2.8", "192.0.2.8") == "busy"
-    admission.leave("192.0.2.7")
+    slot.release()
     assert _code(admission, "192.0.2.8", "192.0.2.8") is None
 
 
-def test_places_are_shared() -> None:
-    """All listeners of a process share its places; each counts addresses for itself."""
+def test_a_slot_counts_once() -> None:
+    """However often a slot is taken or released, it counts once, or not at all."""
+    admission = Admission()
+    other, slot = _taken(admission), ConnectionSlot(admission, "192.0.2.7")
+    slot.release()
+    assert (admission.slots.taken, admission.taken) == (1, {"192.0.2.7": 1})
+    for _ in range(2):
+        slot.take()
+        assert (admission.slots.taken, admission.taken) == (2, {"192.0.2.7": 2})
+    for _ in range(2):
+        slot.release()
+        assert (admission.slots.taken, admission.taken) == (1, {"192.0.2.7": 1})
+    other.release()
+    assert (admission.slots.taken, admission.taken) == (0, {})
+
+
+def test_a_slot_of_another_group() -> None:
+    """A slot that is counted by another address from now on is one and the same slot."""
+    admission = Admission(ConnectionSlots(1))
+    slot = _taken(admission, None)
+    assert _code(admission, None) == "busy"
+    assert admission.refusal("192.0.2.7", "192.0.2.7", has_slot=True) is None
+    slot.count_by("192.0.2.7")
+    assert (slot.group, admission.slots.taken, admission.taken) == ("192.0.2.7", 1, {slot.group: 1})
+    slot.count_by("192.0.2.8")
+    assert (admission.slots.taken, admission.taken) == (1, {"192.0.2.8": 1})
+    slot.release()
+    slot.count_by("192.0.2.9")
+    assert (admission.slots.taken, admission.taken) == (0, {})
+
+
+def test_limits_that_change() -> None:
+    """Connections that are there keep their slots under other limits, and give them back."""
+    admission = Admission(ConnectionSlots(3), max_per_address=3)
+    slots = [_taken(admission) for _ in range(3)]
+    admission.slots.change(ConnectionSlots(2))
+    admission.change(Rules(deny=[parse_network("192.0.2.9")]), 1)
+    assert admission.slots.taken == 3
+    slots.pop().release()
+    assert _code(admission, "192.0.2.8", "192.0.2.8") == "busy"
+    slots.pop().release()
+    assert _code(admission, "192.0.2.8", "192.0.2.8") is None
+    assert _code(admission, "192.0.2.7", "192.0.2.7") == "busy"
+    slots.pop().release()
+    assert (admission.slots.taken, len(admission)) == (0, 0)
+
+
+def test_slots_are_shared() -> None:
+    """All listeners of a process share its slots; each counts addresses for itself."""
     slots = ConnectionSlots(3)
     one, other = Admission(slots, max_per_address=2), Admission(slots, max_per_address=2)
-    one.enter("192.0.2.7")
-    one.enter("192.0.2.7")
+    _taken(one)
+    _taken(one)
     assert _code(one, "192.0.2.7", "192.0.2.7") == "busy"
     assert _code(other, "192.0.2.7", "192.0.2.7") is None
-    other.enter("192.0.2.7")
+    _taken(other)
     assert slots.taken == 3
     assert _code(other, "192.0.2.9", "192.0.2.9") == "busy"
 
 
 @pytest.mark.parametrize("most", [1, 50])
 def test_per_address(most: int) -> None:
-    """One address has so many places; others do not suffer for it."""
+    """One address has so many slots; others do not suffer for it."""
     admission = Admission(max_per_address=most)
     for _ in range(most):
         assert _code(admission, "192.0.2.7", "192.0.2.7") is None
-        admission.enter("192.0.2.7")
+        slot = _taken(admission)
     assert _code(admission, "192.0.2.7", "192.0.2.7") == "busy"
     assert _code(admission, "192.0.2.8", "192.0.2.8") is None
-    admission.leave("192.0.2.7")
+    slot.release()
     assert _code(admission, "192.0.2.7", "192.0.2.7") is None
 
 
@@ -59,16 +116,16 @@ def test_no_limits() -> None:
     """A limit of 0 is none."""
     admission = Admission(ConnectionSlots(0), max_per_address=0)
     for _ in range(10_000):
-        admission.enter("192.0.2.7")
+        _taken(admission)
     assert _code(admission, "192.0.2.7", "192.0.2.7") is None
 
 
 def test_nobody_in_particular() -> None:
-    """Who has no address takes a place, and is counted by none."""
+    """Who has no address takes a slot, and is counted by none."""
     admission = Admission(ConnectionSlots(2), max_per_address=1)
-    admission.enter(None)
+    _taken(admission, None)
     assert _code(admission, None) is None
-    admission.enter(None)
+    _taken(admission, None)
     assert _code(admission, None) == "busy"
     assert len(admission) == 0
 
@@ -89,7 +146,7 @@ def test_rules() -> None:
 def test_not_allowed_comes_first() -> None:
     """Who may never come in is not told to try again later."""
     admission = Admission(ConnectionSlots(1), Rules(deny=[parse_network("192.0.2.0/24")]), 1)
-    admission.enter("192.0.2.7")
+    _taken(admission)
     assert _code(admission, "192.0.2.7", "192.0.2.7") == "not-allowed"
 
 
@@ -99,21 +156,23 @@ def test_counts_never_leak(acts: list[tuple[bool, str | None]]) -> None:
     """However senders come and go, the counts are those that are there, and end at nothing."""
     slots = ConnectionSlots(4)
     admission = Admission(slots, max_per_address=2)
-    there: list[str | None] = []
+    there: list[ConnectionSlot] = []
     for comes, group in acts:
         if comes:
             refused = admission.refusal(None, group) is not None
-            full = len(there) >= 4 or (group is not None and there.count(group) >= 2)
+            full = len(there) >= 4 or (
+                group is not None and [it.group for it in there].count(group) >= 2
+            )
             assert refused is full
             if not refused:
-                admission.enter(group)
-                there.append(group)
-        elif group in there:
-            admission.leave(group)
-            there.remove(group)
+                there.append(_taken(admission, group))
+        else:
+            for slot in [it for it in there if it.group == group][:1]:
+                slot.release()
+                there.remove(slot)
         assert slots.taken == len(there)
-        assert len(admission) == len({group for group in there if group is not None})
-    for group in there:
-        admission.leave(group)
+        assert len(admission) == len({it.group for it in there if it.group is not None})
+    for slot in there:
+        slot.release()
     assert slots.taken == 0
     assert len(admission) == 0

@@ -287,3 +287,23 @@ async def test_no_header_is_expected(way: Way) -> None:
     async with open_frontend() as frontend:
         assert await way.send(frontend, line() + b"content") == KEPT
         assert frontend.kept == [line() + b"content"]
+
+
+async def test_a_header_under_other_limits() -> None:
+    """Whoever has a slot when limits change keeps it; the sender's address is judged by them."""
+    slots = ConnectionSlots(3)
+    async with open_frontend(BALANCED, slots=slots) as frontend:
+        peers = [frontend.connect() for _ in range(3)]
+        await until(lambda: slots.taken == 3)
+        slots.change(ConnectionSlots(1))
+        frontend.factory.reconfigure(
+            FrontendSettings(trusted_proxies=LOOPBACK, rules=rules_of(deny="192.0.2.66"))
+        )
+        for peer, sender in zip(peers, ["192.0.2.7", "192.0.2.66", "192.0.2.8"], strict=True):
+            peer.sendall(binary(sender) + b"content")
+            peer.shutdown(socket.SHUT_WR)
+        assert await hear(peers[0]) == await hear(peers[2]) == KEPT
+        assert refusal_code(await hear(peers[1])) == "not-allowed"
+        await frontend.is_quiet()
+        assert slots.taken == 0
+        assert len(frontend.factory.gate.admission) == 0

@@ -310,13 +310,13 @@ async def test_broken_in_a_shortage(
         clock = Clock()
         short = _short(frontend, clock, errno.EMFILE)
         short.times = 1
-        build = frontend.factory.buildProtocol
+        build = frontend.factory.gate.protocol_for
         builds: list[Callable[..., Any]] = [build, _broken]
 
-        def one_fails(address: object) -> Any:
-            return (builds or [build]).pop()(address)
+        def one_fails(*arguments: object) -> Any:
+            return (builds or [build]).pop()(*arguments)
 
-        monkeypatch.setattr(frontend.factory, "buildProtocol", one_fails)
+        monkeypatch.setattr(frontend.factory.gate, "protocol_for", one_fails)
         first, second = frontend.connect(), frontend.connect()
         for peer in first, second:
             peer.sendall(b"newcomer")

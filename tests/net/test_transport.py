@@ -147,13 +147,13 @@ async def test_one_that_breaks_stops_nobody(
     """Where something of ours fails for one newcomer, it is closed, and the others are met."""
     expected_errors.append("LookupError")
     async with open_frontend() as frontend:
-        lets_in = frontend.factory.lets_in
-        answers: list[Callable[[str], str | None]] = [lets_in, broken]
+        slot_for = frontend.factory.gate.slot_for
+        answers: list[Callable[[str], Any]] = [slot_for, broken]
 
-        def one_fails(host: str) -> str | None:
-            return answers.pop()(host) if answers else lets_in(host)
+        def one_fails(host: str) -> Any:
+            return answers.pop()(host) if answers else slot_for(host)
 
-        monkeypatch.setattr(frontend.factory, "lets_in", one_fails)
+        monkeypatch.setattr(frontend.factory.gate, "slot_for", one_fails)
         first, second = connect_whole(frontend), connect_whole(frontend)
         assert await in_thread(read_until_reset, first) == b""
         assert await in_thread(read_all, second) == KEPT

@@ -153,7 +153,10 @@ async def test_turned_away(way: Way, tmp_path: Path) -> None:
 async def test_handshakes(tmp_path: Path) -> None:
     """Handshakes that came to nothing are counted by their kind, all of which are there."""
     async with open_reporting(tmp_path) as reporting:
-        reporting.frontend.factory.gate.failed(None, "certificate-rejected")
+        gate = reporting.frontend.factory.gate
+        slot = gate.admit(None)
+        assert slot is not None
+        gate.handshake_failed(slot, "certificate-rejected")
         samples = reporting.report().samples[HANDSHAKE_FAILURES.name]
         assert samples == {
             ("scanner", kind): int(kind == "certificate-rejected") for kind in FAILURES

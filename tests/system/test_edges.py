@@ -21,8 +21,9 @@ from tests.support.ways import Way
 from twisted_upload.core.answers import read_answer
 from twisted_upload.errors import UploadRefused
 from twisted_upload.frontends.admission import ConnectionSlots
+from twisted_upload.frontends.frontend import CHECK_INTERVAL
 from twisted_upload.frontends.gate import HEADER_TIME
-from twisted_upload.frontends.raw.factory import LOOK_INTERVAL, FrontendSettings
+from twisted_upload.frontends.raw.factory import FrontendSettings
 from twisted_upload.frontends.rejection import LONGEST_STAY, MOST_DISCARDED, RejectedConnection
 from twisted_upload.frontends.settings import GRACE
 from twisted_upload.net.networks import NetworkSet, Rules, TrustedProxies, parse_network
@@ -249,13 +250,13 @@ async def test_min_rate(family: str, tmp_path: Path, size: int, slow: bool) -> N
     async with opened(family, tmp_path, FrontendSettings(min_rate=500, idle_timeout=0)) as side:
         (peer,) = await side.come(1)
         await _say(side, peer, bytes(size))
-        for _ in range(int(GRACE / LOOK_INTERVAL)):
-            await _pass(side, LOOK_INTERVAL)
+        for _ in range(int(GRACE / CHECK_INTERVAL)):
+            await _pass(side, CHECK_INTERVAL)
             assert not side.answered()
-        await _pass(side, LOOK_INTERVAL)
+        await _pass(side, CHECK_INTERVAL)
         assert side.answered() is slow
         if not slow:
-            await _pass(side, LOOK_INTERVAL)
+            await _pass(side, CHECK_INTERVAL)
         assert await hear(peer) == "timeout"
 
 

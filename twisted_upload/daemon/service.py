@@ -158,7 +158,7 @@ class UploadService(ListenerService):
         self._drain = drain
         for spec, frontend in zip(self.specs, self.frontends, strict=True):
             frontend.reconfigure(settings[spec.name])
-            frontend.gate.admission.slots.change(slots)
+            frontend.slots.change(slots)
 
     def stopService(self) -> Deferred[None]:
         """

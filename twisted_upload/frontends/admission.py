@@ -3,10 +3,9 @@ Who may come in, and how many: decided when a sender has connected, before
 anything is done for it.
 
 Connections of a process are counted in its `ConnectionSlots`, those of one address in
-the `Admission` of the listener that they came to.  A count goes up when a
-connection is taken in, and down when it is gone and its upload has ended: a
-file that is still being kept for a sender that did not wait holds a descriptor
-as well.
+the `Admission` of the listener that they came to.  What a connection takes of both is
+its `ConnectionSlot`: it is handed on with it, and released when the connection is gone
+and its upload has ended.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import sys
 from twisted_upload.errors import Busy, NotAllowed, UploadRefused
 from twisted_upload.net.networks import Rules
 
-__all__ = ["Admission", "ConnectionSlots"]
+__all__ = ["Admission", "ConnectionSlot", "ConnectionSlots"]
 
 
 class ConnectionSlots:
@@ -24,7 +23,7 @@ class ConnectionSlots:
     The connections of a process.
 
     :param most: of them at a time; 0 for no limit.
-    :param most_turned_away: beside them, those that stay until they have heard
+    :param most_rejected: beside them, those that stay until they have heard
         why they may not come in.
     :param most_lent: sockets at a time that disk threads have.
     :ivar taken: how many connections there are.
@@ -50,12 +49,13 @@ class Admission:
     """
     Who may come in at one listener.
 
-    :param places: of the process, shared by its listeners.
+    :param slots: of the process, shared by its listeners.
     :param rules: for addresses.  Whoever has none, at a unix socket, is not
         bound by them: that is up to the permissions of the socket.
     :param max_per_address: connections of one IPv4 address, or of one /64 of
         IPv6, at a time; 0 for no limit.
-    :ivar places: the same.
+    :ivar slots: the same.
+    :ivar taken: how many of them each group of addresses has.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Admission:
         max_per_address: int = 0,
     ) -> None:
         self.slots = slots or ConnectionSlots()
-        self._each: dict[str, int] = {}
+        self.taken: dict[str, int] = {}
         self.change(rules, max_per_address)
 
     def change(self, rules: Rules | None, max_per_address: int) -> None:
@@ -75,39 +75,77 @@ class Admission:
 
     def __len__(self) -> int:
         """How many addresses have connections."""
-        return len(self._each)
+        return len(self.taken)
 
-    def refusal(self, host: str | None, group: str | None) -> UploadRefused | None:
+    def refusal(
+        self, host: str | None, group: str | None, *, has_slot: bool = False
+    ) -> UploadRefused | None:
         """
         Why a sender may not come in just now; `None` where it may.
 
         :param host: its address, for the rules; empty where it has one that is
             not known; `None` where they do not bind it.
         :param group: what it is counted by; `None` where it is not.
+        :param has_slot: its connection has a slot already, by another group.
         """
         if self._rules is not None and host is not None and not self._rules.allows(host):
             return _NOT_ALLOWED
-        if self.slots.taken >= self.slots.most:
+        if self.slots.taken >= self.slots.most and not has_slot:
             return _FULL
-        if group is not None and self._each.get(group, 0) >= self._most_each:
+        if group is not None and self.taken.get(group, 0) >= self._most_each:
             return _TOO_MANY
         return None
 
-    def enter(self, group: str | None) -> None:
-        """A sender has come in."""
-        self.slots.taken += 1
-        if group is not None:
-            self._each[group] = self._each.get(group, 0) + 1
 
-    def leave(self, group: str | None) -> None:
-        """It has gone; to be told exactly once for each that came in."""
-        self.slots.taken -= 1
+class ConnectionSlot:
+    """
+    What one connection takes of the limits: see `twisted_upload.net.gate.IConnectionSlot`.
+
+    :param admission: whose limits those are.
+    :param group: that it is counted by; `None` where it is not.
+    :ivar group: the same.
+    """
+
+    __slots__ = ("_admission", "_taken", "group")
+
+    def __init__(self, admission: Admission, group: str | None) -> None:
+        self._admission = admission
+        self._taken = False
+        self.group = group
+
+    def take(self) -> None:
+        """Count the connection from now on; harmless when it is."""
+        if self._taken:
+            return
+        self._taken = True
+        admission, group = self._admission, self.group
+        admission.slots.taken += 1
         if group is not None:
-            left = self._each[group] - 1
+            taken = admission.taken
+            taken[group] = taken.get(group, 0) + 1
+
+    def release(self) -> None:
+        """Count it no more; harmless when it is not."""
+        if not self._taken:
+            return
+        self._taken = False
+        admission, group = self._admission, self.group
+        admission.slots.taken -= 1
+        if group is not None:
+            taken = admission.taken
+            left = taken[group] - 1
             if left:
-                self._each[group] = left
+                taken[group] = left
             else:
-                del self._each[group]
+                del taken[group]
+
+    def count_by(self, group: str | None) -> None:
+        """Count the connection by another group: a proxy speaks for somebody there."""
+        taken = self._taken
+        self.release()
+        self.group = group
+        if taken:
+            self.take()
 
 
 _NOT_ALLOWED = NotAllowed()

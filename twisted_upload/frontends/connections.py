@@ -1,5 +1,5 @@
 """
-The connections of a door: how many there are, and how they are brought to an
+The connections of a front end: how many there are, and how they are brought to an
 end when the daemon stops.
 """
 
@@ -14,12 +14,17 @@ from twisted.internet.interfaces import IFileDescriptorReceiver
 from zope.interface import implementer
 
 from twisted_upload.errors import ShuttingDown, UploadRefused
+from twisted_upload.net.gate import IConnectionSlot
 
-__all__ = ["Connections", "IConnection", "RejectsDescriptors"]
+__all__ = ["ConnectionProtocol", "Connections", "IConnection"]
 
 
 class IConnection(Protocol):
-    """What a door's protocols let be done with them."""
+    """What a front end does with its connections."""
+
+    @property
+    def slot(self) -> IConnectionSlot | None:
+        """That it takes until it is gone, and its upload too; `None` where it takes none."""
 
     @property
     def in_flight(self) -> bool:
@@ -31,18 +36,27 @@ class IConnection(Protocol):
     def abort(self) -> None:
         """Reset the connection."""
 
-    def gone(self) -> None:
-        """Both are over: the connection, and the upload."""
+    def check(self, now: float) -> bool:
+        """
+        Refuse the upload if it makes too little progress.
+
+        :param now: seconds, of the front end's clock.
+        :return: whether it has just been refused.
+        """
+
+    def stood_still(self, now: float) -> None:
+        """We have not listened for a while, which is not to be the sender's fault."""
 
 
 @implementer(IFileDescriptorReceiver)
-class RejectsDescriptors:
+class ConnectionProtocol:
     """
-    A protocol that closes the descriptors which a peer of a unix socket sends; it
-    can be aborted (`IConnection.abort`).
+    What all protocols of a front end do alike (`IConnection`); one that has no upload
+    is never too slow with it.
 
-    Twisted closes them too, where a protocol does not know what they are, but
-    writes a line for each to the log, with a name that the peer has chosen.
+    The file descriptors that a peer of a unix socket sends are closed.  Twisted closes
+    them too, where a protocol does not know what they are, but writes a line for each
+    to the log, with a name that the peer has chosen.
     """
 
     transport: Any
@@ -50,6 +64,13 @@ class RejectsDescriptors:
     def abort(self) -> None:
         """Reset the connection."""
         self.transport.abortConnection()
+
+    def check(self, now: float) -> bool:
+        """See `IConnection.check`."""
+        return False
+
+    def stood_still(self, now: float) -> None:
+        """See `IConnection.stood_still`."""
 
     def fileDescriptorReceived(self, descriptor: int) -> None:
         """Nobody has asked for it."""
@@ -59,7 +80,7 @@ class RejectsDescriptors:
 
 class Connections:
     """
-    All connections of a door.
+    All connections of a front end.
 
     :ivar protocols: those there are.  This is also what keeps them alive: a
         half-closed transport that nobody refers to is collected as garbage
@@ -123,29 +144,37 @@ class Connections:
 
     # What protocols tell
 
-    def came(self, protocol: IConnection) -> None:
-        """A connection is there."""
-        self.protocols.add(protocol)
+    def enter(self, connection: IConnection) -> None:
+        """A connection is there, and takes its slot."""
+        slot = connection.slot
+        if slot is not None:
+            slot.take()
+        self.protocols.add(connection)
 
-    def went(self, protocol: IConnection) -> None:
-        """A connection is gone; harmless if it was before."""
-        if protocol not in self.protocols:
+    def leave(self, connection: IConnection) -> None:
+        """
+        A connection is gone; harmless if it was before.
+
+        Its slot is released, now or when its upload has ended: a file that is still
+        being stored for a sender that did not wait has a descriptor as well.
+        """
+        if connection not in self.protocols:
             return
-        self.protocols.remove(protocol)
-        if protocol.in_flight:
-            self._unheard.add(protocol)
+        self.protocols.remove(connection)
+        if connection.in_flight:
+            self._unheard.add(connection)
         else:
-            protocol.gone()
-        self.look()
+            _release(connection)
+        self._look()
 
-    def ended(self, protocol: IConnection) -> None:
+    def upload_ended(self, connection: IConnection) -> None:
         """An upload has ended."""
-        if protocol in self._unheard:
-            self._unheard.remove(protocol)
-            protocol.gone()
-        self.look()
+        if connection in self._unheard:
+            self._unheard.remove(connection)
+            _release(connection)
+        self._look()
 
-    def look(self) -> None:
+    def _look(self) -> None:
         """Something has ended: whoever waits for that hears of it."""
         if self._begun and all(protocol.in_flight for protocol in self.protocols):
             _fire(self._begun)
@@ -157,8 +186,14 @@ class Connections:
     def _wait_in(self, waiting: list[Deferred[None]]) -> Deferred[None]:
         done: Deferred[None] = Deferred(waiting.remove)
         waiting.append(done)
-        self.look()
+        self._look()
         return done
+
+
+def _release(connection: IConnection) -> None:
+    slot = connection.slot
+    if slot is not None:
+        slot.release()
 
 
 def _fire(waiting: list[Deferred[None]]) -> None:

@@ -1,5 +1,5 @@
 """
-The gate of a door: what speaks to whoever connects.
+The gate of a front end: what speaks to whoever connects.
 
 Either what serves an upload, or what says no; and where load balancers stand
 before us, first what reads their header (`twisted_upload.net.proxy_protocol`), with which
@@ -20,11 +20,12 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_upload.errors import NotAllowed, ShuttingDown, TimedOut, UploadRefused
-from twisted_upload.frontends.admission import Admission
-from twisted_upload.frontends.connections import Connections, RejectsDescriptors
+from twisted_upload.frontends.admission import Admission, ConnectionSlot
+from twisted_upload.frontends.connections import ConnectionProtocol, Connections
 from twisted_upload.frontends.refusal_log import RefusalCounter
 from twisted_upload.frontends.rejection import RejectedConnection, RejectedConnections
 from twisted_upload.net.addresses import host_of
+from twisted_upload.net.gate import IConnectionSlot
 from twisted_upload.net.networks import TrustedProxies, address_group
 from twisted_upload.net.proxy_protocol import Header, HeaderReader, InvalidHeader
 from twisted_upload.net.timeouts import IdleTimeouts
@@ -38,22 +39,20 @@ HEADER_TIME = 5.0
 """Seconds in which a balancer's header has to come: "a few seconds (at least 3
 seconds to cover a TCP retransmit)"."""
 
-Serve = Callable[[IAddress | None, str | None], IProtocol]
+Serve = Callable[[IAddress | None, IConnectionSlot], IProtocol]
 
 
 class Gate:
     """
-    Lets senders in, or turns them away.
+    Lets senders in, or rejects them: see `twisted_upload.net.gate.IGate`.
 
-    :param connections: of the door.
+    :param connections: of the front end.
     :param admission: says who may come in.
     :param refusals: counts who may not.
-    :param serve: makes what speaks to a sender at this address, which is
-        counted by this group: it tells `Admission.enter` and
-        `Admission.leave`.
+    :param serve: makes what speaks to a sender at this address, and has this slot.
     :ivar trusted_proxies: connections come from them, and from nobody else; `None`
         where senders connect themselves.
-    :ivar turned_away: how many, by what they heard, since the start.
+    :ivar rejected: how many, by what they heard, since the start.
     :ivar handshake_failures: handshakes of TLS that came to nothing, by their kind
         (`twisted_upload.net.tls.failures`), since the start.
     """
@@ -80,106 +79,135 @@ class Gate:
         self.trusted_proxies = trusted_proxies
         self._rejected = RejectedConnections(connections, clock, admission.slots.most_rejected)
 
-    def protocol_for(self, address: IAddress | None) -> IProtocol:
-        """What speaks to whoever has connected from there."""
-        if self.trusted_proxies is None:
-            return self._let_in(address, host_of(address))
-        refusal = self._refusal(None, None)
-        if host_of(address) not in self.trusted_proxies:
-            refusal = NotAllowed("only a load balancer may connect to this server")
-        return ProxiedConnection(self) if refusal is None else self.turn_away(refusal, address)
+    @property
+    def stopping(self) -> bool:
+        """See `IGate.stopping`."""
+        return self.connections.stopping
 
-    def sender(self, header: Header, trusted_proxy: IAddress) -> IProtocol:
-        """What speaks to the sender that a balancer's header tells of."""
-        if header.host is not None:
-            kind = IPv6Address if ":" in header.host else IPv4Address
-            address: IAddress = kind("TCP", header.host, header.port)
-            return self._let_in(address, header.host)
-        # A balancer that speaks for itself may come in, or it would not be
-        # believed; a sender that it knows no address of is in no network.
-        return self._let_in(trusted_proxy, None if header.local else "")
-
-    def lets_in(self, host: str) -> str | None:
-        """
-        Whether a sender may come in at once that has connected from there by itself.
-
-        :return: what it is counted by; `None` where not.
-        """
+    def slot_for(self, host: str) -> ConnectionSlot | None:
+        """See `IGate.slot_for`."""
         if self.trusted_proxies is not None or self.connections.stopping:
             return None
         group = address_group(host)
-        return group if self.admission.refusal(host, group) is None else None
+        admission = self.admission
+        return ConnectionSlot(admission, group) if admission.refusal(host, group) is None else None
 
-    def turn_away(self, refusal: UploadRefused, address: IAddress | None) -> RejectedConnection:
+    def admit(self, address: IAddress | None) -> ConnectionSlot | None:
+        """See `IGate.admit`."""
+        host = host_of(address)
+        group = address_group(host) if host else None
+        refusal = self._refusal(host, group)
+        if refusal is not None:
+            self._count(refusal, group)
+            return None
+        slot = ConnectionSlot(self.admission, group)
+        slot.take()
+        return slot
+
+    def handshake_failed(self, slot: IConnectionSlot, failure: str) -> None:
+        """See `IGate.handshake_failed`."""
+        self.handshake_failures[failure] += 1
+        self._refusals.count(FAILURES[failure], slot.group)
+
+    def protocol_for(
+        self, address: IAddress | None, slot: IConnectionSlot | None = None
+    ) -> IProtocol:
+        """See `IGate.protocol_for`."""
+        if self.trusted_proxies is not None:
+            return self._proxied(self.trusted_proxies, address, slot)
+        if slot is None:
+            return self._let_in(address, host_of(address), None)
+        if self.connections.stopping:
+            slot.release()
+            return self.reject(ShuttingDown(), address)
+        return self._serve(address, slot)
+
+    def protocol_behind(
+        self, header: Header, trusted_proxy: IAddress, slot: IConnectionSlot | None
+    ) -> IProtocol:
+        """
+        What speaks to the sender that a balancer's header tells of.
+
+        :param slot: of the balancer's connection; it is handed on, or released.
+        """
+        if header.host is not None:
+            kind = IPv6Address if ":" in header.host else IPv4Address
+            address: IAddress = kind("TCP", header.host, header.port)
+            return self._let_in(address, header.host, slot)
+        # A balancer that speaks for itself may come in, or it would not be
+        # believed; a sender that it knows no address of is in no network.
+        return self._let_in(trusted_proxy, None if header.local else "", slot)
+
+    def reject(self, refusal: UploadRefused, address: IAddress | None) -> RejectedConnection:
         """What says no to somebody, who is counted."""
         host = host_of(address)
-        self.rejected[refusal.code] += 1
-        self._refusals.count(refusal.code, address_group(host) if host else None)
+        self._count(refusal, address_group(host) if host else None)
         return RejectedConnection(self._rejected, refusal)
 
-    # Before a handshake of TLS
-
-    def may_shake_hands(self, address: IAddress | None) -> bool:
-        """See `IGate`."""
-        host = host_of(address)
-        group = address_group(host) if host else None
-        refusal = self._refusal(host, group)
+    def _proxied(
+        self,
+        trusted_proxies: TrustedProxies,
+        address: IAddress | None,
+        slot: IConnectionSlot | None,
+    ) -> IProtocol:
+        refusal = self._refusal(None, None, slot)
+        if host_of(address) not in trusted_proxies:
+            refusal = NotAllowed("only a load balancer may connect to this server")
         if refusal is None:
-            self.admission.enter(group)
-            return True
-        self.rejected[refusal.code] += 1
-        self._refusals.count(refusal.code, group)
-        return False
+            return ProxiedConnection(self, slot or ConnectionSlot(self.admission, None))
+        if slot is not None:
+            slot.release()
+        return self.reject(refusal, address)
 
-    def shook_hands(self, address: IAddress | None, failure: str | None = None) -> None:
-        """See `IGate`."""
-        host = host_of(address)
-        self.admission.leave(address_group(host) if host else None)
-        if failure is not None:
-            self.failed(address, failure)
-
-    def failed(self, address: IAddress | None, failure: str) -> None:
-        """See `IGate`."""
-        host = host_of(address)
-        self.handshake_failures[failure] += 1
-        self._refusals.count(FAILURES[failure], address_group(host) if host else None)
-
-    def _let_in(self, address: IAddress | None, host: str | None) -> IProtocol:
+    def _let_in(
+        self, address: IAddress | None, host: str | None, slot: IConnectionSlot | None
+    ) -> IProtocol:
         group = address_group(host) if host else None
-        refusal = self._refusal(host, group)
+        refusal = self._refusal(host, group, slot)
         if refusal is None:
-            return self._serve(address, group)
-        return self.turn_away(refusal, address)
+            if slot is None:
+                slot = ConnectionSlot(self.admission, group)
+            else:
+                slot.count_by(group)
+            return self._serve(address, slot)
+        if slot is not None:
+            slot.release()
+        return self.reject(refusal, address)
 
-    def _refusal(self, host: str | None, group: str | None) -> UploadRefused | None:
+    def _refusal(
+        self, host: str | None, group: str | None, slot: IConnectionSlot | None = None
+    ) -> UploadRefused | None:
         if self.connections.stopping:
             return ShuttingDown()
-        return self.admission.refusal(host, group)
+        return self.admission.refusal(host, group, has_slot=slot is not None)
+
+    def _count(self, refusal: UploadRefused, group: str | None) -> None:
+        self.rejected[refusal.code] += 1
+        self._refusals.count(refusal.code, group)
 
 
 @implementer(IHalfCloseableProtocol)
-class ProxiedConnection(RejectsDescriptors, Protocol):
+class ProxiedConnection(ConnectionProtocol, Protocol):
     """
     A balancer's connection until its header has come.
 
     :param gate: decides what comes then.
+    :param slot: that the connection has.
     """
 
     transport: Any
     in_flight = False
 
-    def __init__(self, gate: Gate) -> None:
+    def __init__(self, gate: Gate, slot: IConnectionSlot) -> None:
+        self.slot: IConnectionSlot | None = slot  # until somebody else has the connection
         self._gate = gate
         self._reader = HeaderReader()
-        self._has_place = False
 
     def connectionMade(self) -> None:
         """A balancer has come."""
         gate = self._gate
-        gate.admission.enter(None)
-        self._has_place = True
         gate.headers.heard(self)
-        gate.connections.came(self)
+        gate.connections.enter(self)
         read_now(self.transport)
 
     def dataReceived(self, data: bytes) -> None:
@@ -191,14 +219,15 @@ class ProxiedConnection(RejectsDescriptors, Protocol):
             return
         if read is not None:
             header, rest = read
-            self._give_place_back()
-            self._become(self._gate.sender(header, self.transport.getPeer()), rest)
+            protocol = self._gate.protocol_behind(header, self.transport.getPeer(), self.slot)
+            self.slot = None
+            self._become(protocol, rest)
 
     def readConnectionLost(self) -> None:
         """Health checks connect, say nothing, and go."""
         if self._reader.begun:
             refusal = NotAllowed("the connection ended within its PROXY header")
-            rejected = self._gate.turn_away(refusal, self.transport.getPeer())
+            rejected = self._gate.reject(refusal, self.transport.getPeer())
             self._become(rejected, b"")
             rejected.readConnectionLost()
         else:
@@ -210,7 +239,7 @@ class ProxiedConnection(RejectsDescriptors, Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """It is gone."""
         self._gate.headers.ignore(self)
-        self._gate.connections.went(self)
+        self._gate.connections.leave(self)
 
     def has_unread(self) -> bool:
         """Whether something of it waits to be read, perhaps the header."""
@@ -222,16 +251,7 @@ class ProxiedConnection(RejectsDescriptors, Protocol):
 
     def refuse(self, refusal: UploadRefused) -> None:
         """See `IConnection.refuse`."""
-        self._become(self._gate.turn_away(refusal, self.transport.getPeer()), b"")
-
-    def gone(self) -> None:
-        """See `IConnection.gone`."""
-        self._give_place_back()
-
-    def _give_place_back(self) -> None:
-        if self._has_place:
-            self._has_place = False
-            self._gate.admission.leave(None)
+        self._become(self._gate.reject(refusal, self.transport.getPeer()), b"")
 
     def _become(self, protocol: IProtocol, rest: bytes) -> None:
         transport = self.transport
@@ -244,4 +264,4 @@ class ProxiedConnection(RejectsDescriptors, Protocol):
         finally:
             # Only now: whoever waits for the last connection to go must not
             # take a moment between the two for that.
-            self._gate.connections.went(self)
+            self._gate.connections.leave(self)

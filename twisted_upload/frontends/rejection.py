@@ -21,7 +21,7 @@ from zope.interface import implementer
 
 from twisted_upload.core.answers import refused_answer
 from twisted_upload.errors import UploadRefused
-from twisted_upload.frontends.connections import Connections, RejectsDescriptors
+from twisted_upload.frontends.connections import ConnectionProtocol, Connections
 from twisted_upload.net.timeouts import IdleTimeouts
 from twisted_upload.net.transport import read_now
 
@@ -37,19 +37,20 @@ _DONE = Failure(ConnectionDone())
 
 
 @implementer(IHalfCloseableProtocol)
-class RejectedConnection(RejectsDescriptors, Protocol):
+class RejectedConnection(ConnectionProtocol, Protocol):
     """
     A sender that may not come in.
 
-    :param room: where it stays until it has heard why.
+    :param rejected: where it stays until it has heard why.
     :param refusal: why.
     """
 
     transport: Any
+    slot = None
     in_flight = False
 
-    def __init__(self, room: RejectedConnections, refusal: UploadRefused) -> None:
-        self._free_space = room
+    def __init__(self, rejected: RejectedConnections, refusal: UploadRefused) -> None:
+        self._rejected = rejected
         self._refusal = refusal
         self._discarded = 0
         self._gone = False
@@ -57,7 +58,7 @@ class RejectedConnection(RejectsDescriptors, Protocol):
     def connectionMade(self) -> None:
         """Tell it at once."""
         answer = refused_answer(self._refusal)
-        self._free_space.came(self)
+        self._rejected.enter(self)
         is_socket: bool = IReadWriteDescriptor.providedBy(self.transport)
         if not is_socket:
             self.transport.write(answer)
@@ -69,7 +70,7 @@ class RejectedConnection(RejectsDescriptors, Protocol):
             socket.send(answer)
             socket.shutdown(SHUT_WR)
         except OSError:
-            self.leave()
+            self.close()
         else:
             read_now(self.transport)
 
@@ -77,13 +78,13 @@ class RejectedConnection(RejectsDescriptors, Protocol):
         """Whatever it is, it comes too late."""
         self._discarded += len(data)
         if self._discarded > MOST_DISCARDED:
-            self.leave()
+            self.close()
 
     def readConnectionLost(self) -> None:
         """It has nothing more to say."""
         is_socket: bool = IReadWriteDescriptor.providedBy(self.transport)
         if is_socket:
-            self.leave()
+            self.close()
         else:
             self.transport.loseConnection()
 
@@ -93,9 +94,9 @@ class RejectedConnection(RejectsDescriptors, Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """It has gone."""
         self._gone = True
-        self._free_space.went(self)
+        self._rejected.leave(self)
 
-    def leave(self) -> None:
+    def close(self) -> None:
         """Its time is over; harmless when it has gone."""
         if self._gone:
             return
@@ -113,34 +114,31 @@ class RejectedConnection(RejectsDescriptors, Protocol):
     def refuse(self, refusal: UploadRefused) -> None:
         """See `IConnection.refuse`: it has been."""
 
-    def gone(self) -> None:
-        """See `IConnection.gone`: it had no place."""
-
 
 class RejectedConnections:
     """
     Where senders stay that were turned away.
 
-    :param connections: of the door; they belong to them.
-    :param most: that stay at a time, of all doors of the process alike.
+    :param connections: of the front end; they belong to them.
+    :param most: that stay at a time, of all front ends of the process alike.
     """
 
     def __init__(self, connections: Connections, clock: IReactorTime, most: int) -> None:
         self._connections = connections
         self._most = most
-        self._staying = IdleTimeouts(clock, LONGEST_STAY, RejectedConnection.leave)
+        self._staying = IdleTimeouts(clock, LONGEST_STAY, RejectedConnection.close)
 
     def __len__(self) -> int:
         return len(self._staying)
 
-    def came(self, protocol: RejectedConnection) -> None:
+    def enter(self, connection: RejectedConnection) -> None:
         """One more."""
         if len(self._staying) >= self._most:
-            self._staying.longest().leave()
-        self._staying.heard(protocol)
-        self._connections.came(protocol)
+            self._staying.longest().close()
+        self._staying.heard(connection)
+        self._connections.enter(connection)
 
-    def went(self, protocol: RejectedConnection) -> None:
+    def leave(self, connection: RejectedConnection) -> None:
         """One less."""
-        self._staying.ignore(protocol)
-        self._connections.went(protocol)
+        self._staying.ignore(connection)
+        self._connections.leave(connection)

@@ -1,5 +1,5 @@
 """
-Where newcomers at a port are met, and read from the moment they are accepted.
+Connections at a port, which are read from the moment they are accepted.
 
 When a small upload is accepted, all of it and its half-close are often there.
 Twisted would make a transport and a protocol for it, register the socket with the
@@ -23,6 +23,8 @@ from typing import Any, Protocol
 from twisted.internet.interfaces import IAddress, IProtocol
 from twisted.logger import Logger
 
+from twisted_upload.net.gate import IConnectionSlot, IGate
+
 __all__ = ["AcceptedConnection", "Acceptor", "IAcceptsWholeUploads"]
 
 AT_ONCE = 256
@@ -44,18 +46,18 @@ class AcceptedConnection:
     :ivar ours: our socket; it blocks, unless it is told not to.
     :ivar host: its address.
     :ivar port: the same.
-    :ivar group: what it is counted by.
+    :ivar slot: that it has.
     :ivar pieces: what it has sent so far.
     """
 
-    __slots__ = ("_acceptor", "_address", "group", "host", "ours", "pieces", "port")
+    __slots__ = ("_acceptor", "_address", "host", "ours", "pieces", "port", "slot")
 
-    def __init__(self, acceptor: Acceptor, ours: Any, address: Any, group: str) -> None:
+    def __init__(self, acceptor: Acceptor, ours: Any, address: Any, slot: IConnectionSlot) -> None:
         self._acceptor = acceptor
         self._address = address
         self.ours = ours
         self.host, self.port = address[0], address[1]
-        self.group = group
+        self.slot = slot
         self.pieces: list[bytes] = []
 
     def read(self, view: memoryview) -> tuple[int, bool | None]:
@@ -83,7 +85,7 @@ class AcceptedConnection:
 
     def serve(self) -> None:
         """There is more to come, or to be refused: the ordinary way."""
-        self._acceptor.serve(self.ours, self._address, self.pieces)
+        self._acceptor.serve(self.ours, self._address, self.pieces, self.slot)
 
     def adopt(self, protocol: IProtocol) -> None:
         """Make a connection of it for a protocol."""
@@ -93,25 +95,16 @@ class AcceptedConnection:
 class IAcceptsWholeUploads(Protocol):
     """A factory that takes uploads whose end has come with them."""
 
-    def lets_in(self, host: str) -> str | None:
-        """
-        Whether a sender at this address may come in, and is not asked anything before
-        its upload.
-
-        :return: what it is counted by; `None` where not.
-        """
-
-    def hold_place(self, group: str) -> None:
-        """One that may come in has a place from now on, though nothing is known of it yet."""
-
-    def give_place_back(self, group: str) -> None:
-        """It has none any more."""
+    @property
+    def gate(self) -> IGate:
+        """Who may come in."""
 
     def take_whole(self, accepted_connection: AcceptedConnection, *, lost: bool) -> None:
         """
         Take an upload.
 
-        :param newcomer: who has sent it, and all of it; the factory's from now on.
+        :param accepted_connection: who has sent it, and all of it; the factory's from
+            now on.
         :param lost: the connection has broken; otherwise it has half-closed.
         """
 
@@ -132,6 +125,7 @@ class Acceptor:
     def __init__(self, port: Any, view: memoryview, address_of: Callable[[Any], IAddress]) -> None:
         self._port = port
         self._factory: IAcceptsWholeUploads = port.factory
+        self._gate = self._factory.gate
         self._view = view
         self._address_of = address_of
         self._again: list[AcceptedConnection] = []
@@ -178,6 +172,7 @@ class Acceptor:
                 room -= self._meet_once_more(accepted_connection)
             except Exception:
                 _log.failure("a defect: a newcomer could not be served")
+                accepted_connection.slot.release()
                 accepted_connection.ours.close()
 
     def meet_the_rest(self) -> None:
@@ -198,23 +193,22 @@ class Acceptor:
     def _meet(self, ours: Any, address: Any) -> int:
         """See to one of them; how many bytes have come."""
         # The host of a link-local address is not all of it.
-        group = None if len(address) == 4 and address[3] else self._factory.lets_in(address[0])
-        if group is None:
+        slot = None if len(address) == 4 and address[3] else self._gate.slot_for(address[0])
+        if slot is None:
             return self._serve_now(ours, address)
-        accepted_connection = AcceptedConnection(self, ours, address, group)
+        accepted_connection = AcceptedConnection(self, ours, address, slot)
         size, lost = accepted_connection.read(self._view)
         if lost is not None:
             self._factory.take_whole(accepted_connection, lost=lost)
             return size
+        slot.take()
         self._meet_later(accepted_connection)
-        self._factory.hold_place(group)
         return size
 
     def _meet_once_more(self, accepted_connection: AcceptedConnection) -> int:
         """The same, for the last time."""
         size = 0
-        self._factory.give_place_back(accepted_connection.group)
-        if self._factory.lets_in(accepted_connection.host) is not None:  # still
+        if not self._gate.stopping:
             size, lost = accepted_connection.read(self._view)
             if lost is not None:
                 self._factory.take_whole(accepted_connection, lost=lost)
@@ -222,21 +216,24 @@ class Acceptor:
         accepted_connection.serve()
         return size
 
-    def serve(self, ours: Any, address: Any, already: Sequence[bytes] | None = None) -> None:
+    def serve(
+        self,
+        ours: Any,
+        address: Any,
+        already: Sequence[bytes] | None = None,
+        slot: IConnectionSlot | None = None,
+    ) -> None:
         """
         Have somebody served in the ordinary way.
 
         :param already: what has been read.
+        :param slot: that the connection has, where it has been read.
         """
         if len(address) == 4:
             numbers = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
             address = (socket.getnameinfo(address, numbers)[0], *address[1:])
-        port = self._port
-        protocol = port.factory.buildProtocol(self._address_of(address))
-        if protocol is None:
-            ours.close()
-        else:
-            self.adopt(ours, address, protocol, already)
+        protocol = self._gate.protocol_for(self._address_of(address), slot)
+        self.adopt(ours, address, protocol, already)
 
     def adopt(
         self,

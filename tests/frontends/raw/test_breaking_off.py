@@ -71,7 +71,7 @@ WHOLE = {
     "the text": _in("frontends.raw.sender.kept_answer"),
     "to the store": _incoming("write"),
     "keeping": _incoming("commit"),
-    "letting in": _in("frontends.admission.Admission.enter"),
+    "letting in": _in("frontends.admission.ConnectionSlot.take"),
     "the sender": _in("frontends.raw.factory.WholeUpload"),
 }
 LATER = {

@@ -89,6 +89,25 @@ async def test_handshakes_of_one_address() -> None:
         frontend.factory.refusals.tell()
 
 
+async def test_handshakes_under_other_limits() -> None:
+    """Whoever shakes hands when limits change has its slot, and gives it back under them."""
+    slots = ConnectionSlots(most=3)
+    async with open_frontend(identity=identity(), slots=slots) as frontend:
+        one, other = frontend.connect(), frontend.connect()
+        await until(lambda: slots.taken == 2)
+        frontend.factory.reconfigure(FrontendSettings(max_per_address=1))
+        slots.change(ConnectionSlots(most=1))
+        assert await in_thread(finished, frontend.connect())
+        other.close()
+        await until(lambda: slots.taken == 1)
+        peer = Peer(client_context(), one)
+        await in_thread(peer.handshake, b"content", last=True)
+        assert await in_thread(peer.hear) == KEPT
+        await until(lambda: not slots.taken)
+        assert len(frontend.factory.gate.admission) == 0
+        frontend.factory.refusals.tell()
+
+
 async def test_without_tls_is_counted() -> None:
     """Who speaks something else is counted, and who only looks is not."""
     async with open_frontend(identity=identity()) as frontend:

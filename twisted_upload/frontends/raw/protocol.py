@@ -1,5 +1,5 @@
 """
-One sender at the raw door, and its upload: transport and timers on one side, the
+One sender at the raw front end, and its upload: transport and timers on one side, the
 lifecycle on the other.
 
 What may happen when is in `twisted_upload.core.lifecycle`.
@@ -8,7 +8,7 @@ What may happen when is in `twisted_upload.core.lifecycle`.
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from twisted.internet.interfaces import (
     IAddress,
@@ -21,42 +21,47 @@ from zope.interface import implementer
 
 from twisted_upload.core.text import format_duration
 from twisted_upload.errors import TimedOut
-from twisted_upload.frontends.connections import RejectsDescriptors
+from twisted_upload.frontends.connections import ConnectionProtocol
+from twisted_upload.frontends.frontend import Frontend
 from twisted_upload.frontends.raw.sender import Sender
+from twisted_upload.frontends.raw.settings import ActiveSettings
 from twisted_upload.frontends.raw.splice import SocketSplice, splice_for, worth_it
 from twisted_upload.interfaces import Arrival, IIncomingUpload, SpliceResult
 from twisted_upload.net.addresses import peer_name, unix_peer_name
 from twisted_upload.net.ending import ConnectionEnd, ending
+from twisted_upload.net.gate import IConnectionSlot
 from twisted_upload.net.parting import say_and_close
 from twisted_upload.net.timeouts import MinimumRate
 from twisted_upload.net.transport import read_now
 from twisted_upload.net.unread import is_unread, unread_size
 
-if TYPE_CHECKING:
-    from twisted_upload.frontends.raw.factory import UploadFactory
-
 __all__ = ["UploadProtocol"]
 
 
 @implementer(IHalfCloseableProtocol, IPushProducer)
-class UploadProtocol(RejectsDescriptors, Protocol, Sender):
+class UploadProtocol(Sender, ConnectionProtocol, Protocol):
     """
     One sender with a transport, and its upload.
 
     To the incoming upload it is the push producer: pausing it pauses the
     transport and the count of the sender's silence.
 
-    :param factory: whose store and settings serve it.
+    :param frontend: whose store serves it.
+    :param active_settings: under which it has come.
+    :param slot: that its connection has.
     :param address: of the sender.
-    :param group: of addresses that it is counted by; `None` where it is not.
     """
 
     transport: Any  # an ITCPTransport that is an IPushProducer too, as Twisted's are
 
     def __init__(
-        self, factory: UploadFactory, address: IAddress | None = None, group: str | None = None
+        self,
+        frontend: Frontend,
+        active_settings: ActiveSettings,
+        slot: IConnectionSlot,
+        address: IAddress | None,
     ) -> None:
-        super().__init__(factory, group)
+        super().__init__(frontend, active_settings, slot)
         self._address = address  # until its name is known
         self._incoming: IIncomingUpload | None = None
         self._ended = False  # by silence: what still comes is too late
@@ -80,13 +85,12 @@ class UploadProtocol(RejectsDescriptors, Protocol, Sender):
 
     def connectionMade(self) -> None:
         """A sender has come."""
-        factory = self.factory
+        frontend = self.frontend
         self._connected = True
-        self._began_at = factory.clock.seconds()
+        self._began_at = frontend.clock.seconds()
         self._idle_timeouts = self._active_settings.idle
         self._idle_timeouts.heard(self)
-        factory.gate.admission.enter(self._group)
-        factory.came(self)
+        frontend.enter(self)
         try:
             read_now(self.transport)
         except Exception:
@@ -139,7 +143,7 @@ class UploadProtocol(RejectsDescriptors, Protocol, Sender):
             self._upload.lost()
         except Exception:
             self.broke()
-        self.factory.went(self)
+        self.frontend.leave(self)
 
     def abort(self) -> None:
         """See `IConnection.abort`."""
@@ -158,7 +162,7 @@ class UploadProtocol(RejectsDescriptors, Protocol, Sender):
             self._paused = True
             self._idle_timeouts.ignore(self)
             if self._minimum_rate is not None:
-                self._minimum_rate.pause(self.factory.clock.seconds())
+                self._minimum_rate.pause(self.frontend.clock.seconds())
             try:
                 self.transport.pauseProducing()
             except Exception:
@@ -172,7 +176,7 @@ class UploadProtocol(RejectsDescriptors, Protocol, Sender):
             if not self._answered:
                 self._idle_timeouts.heard(self)
                 if self._minimum_rate is not None:
-                    self._minimum_rate.resume(self.factory.clock.seconds())
+                    self._minimum_rate.resume(self.frontend.clock.seconds())
             try:
                 self.transport.resumeProducing()
             except Exception:
@@ -188,7 +192,7 @@ class UploadProtocol(RejectsDescriptors, Protocol, Sender):
         """See `ISender.arrival`."""
         active_settings = self._active_settings
         if active_settings.settings.min_rate and not self._half_closed:
-            self._minimum_rate = MinimumRate(self.factory.clock.seconds(), active_settings.grace)
+            self._minimum_rate = MinimumRate(self.frontend.clock.seconds(), active_settings.grace)
         if active_settings.settings.finish_after_idle and not self._half_closed:
             self._idle_timeouts.ignore(self)
             self._idle_timeouts = active_settings.finishing
@@ -213,7 +217,7 @@ class UploadProtocol(RejectsDescriptors, Protocol, Sender):
         if self._active_settings.settings.receipts:  # a digest needs to see the bytes
             return
         if self._splice is None:
-            slots = self.factory.gate.admission.slots
+            slots = self.frontend.slots
             self._splice = splice_for(self._incoming, self.transport, slots, self._given_back)
         if self._splice is None or not self._splice.is_worth_it(self._size):
             return
@@ -269,14 +273,14 @@ class UploadProtocol(RejectsDescriptors, Protocol, Sender):
         )
 
     def stood_still(self, now: float) -> None:
-        """We have not listened for a while: that is not to be this sender's fault."""
+        """See `IConnection.stood_still`."""
         super().stood_still(now)
         self._idle_timeouts.stood_still()
         if self._minimum_rate is not None:
             self._minimum_rate.stood_still(now)
 
-    def look(self, now: float) -> bool:
-        """A look is taken at all senders: whether this one has just been refused."""
+    def check(self, now: float) -> bool:
+        """See `IConnection.check`."""
         if self._answered:
             return False
         rate = self._active_settings.settings.min_rate

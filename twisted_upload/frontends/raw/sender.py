@@ -1,5 +1,5 @@
 """
-What is the same of all senders at the raw door, whichever way their uploads come:
+What is the same of all senders at the raw front end, whichever way their uploads come:
 what they hear, what is said of their end and to whom, and how long they wait for a
 store.
 
@@ -10,7 +10,7 @@ were whole when they were accepted in `twisted_upload.frontends.raw.whole_upload
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from twisted.logger import Logger
 
@@ -19,11 +19,11 @@ from twisted_upload.core.lifecycle import new_upload
 from twisted_upload.core.outcome import UploadOutcome
 from twisted_upload.core.text import format_size
 from twisted_upload.errors import StoreFailed, TooLarge, UploadRefused
+from twisted_upload.frontends.frontend import Frontend
+from twisted_upload.frontends.raw.settings import ActiveSettings
 from twisted_upload.interfaces import Arrival, IIncomingUpload, Receipt
+from twisted_upload.net.gate import IConnectionSlot
 from twisted_upload.net.timeouts import StoreTimeout
-
-if TYPE_CHECKING:
-    from twisted_upload.frontends.raw.factory import UploadFactory
 
 __all__ = ["STORE_PATIENCE", "Sender"]
 
@@ -34,18 +34,19 @@ STORE_PATIENCE = 600.0
 class Sender:
     """
     One sender and its upload: what the lifecycle tells (`lifecycle.ISender`) goes to the
-    sender and to the door's witnesses.
+    sender and to the front end's observers.
 
-    :param factory: whose store and settings serve it.
-    :param group: of addresses that it is counted by; `None` where it is not.
+    :param frontend: whose store serves it.
+    :param active_settings: under which it has come.
+    :param slot: that its connection has.
     """
 
-    factory: UploadFactory
-
-    def __init__(self, factory: UploadFactory, group: str | None) -> None:
-        self.factory = factory
-        self._group = group
-        self._active_settings = factory.active_settings
+    def __init__(
+        self, frontend: Frontend, active_settings: ActiveSettings, slot: IConnectionSlot
+    ) -> None:
+        self.frontend = frontend
+        self.slot: IConnectionSlot | None = slot
+        self._active_settings = active_settings
         # All that an instance may ever have is set here: what is set later, and was not
         # by the first thirty, costs a dictionary for each (230 bytes and more).
         self._began_at = 0.0
@@ -55,7 +56,7 @@ class Sender:
         self._reported = False
         self._waiting: StoreTimeout | None = None  # for the store, as of the last look
         self._upload = new_upload(
-            self, factory.store, allow_empty=self._active_settings.settings.allow_empty
+            self, frontend.store, allow_empty=active_settings.settings.allow_empty
         )
 
     @property
@@ -75,10 +76,6 @@ class Sender:
                 self._upload.refused(refusal)
             except Exception:
                 self.broke()
-
-    def gone(self) -> None:
-        """See `IConnection.gone`."""
-        self.factory.gate.admission.leave(self._group)
 
     def broke(self) -> None:
         """
@@ -125,10 +122,10 @@ class Sender:
 
     def arrival(self) -> Arrival:
         """See `ISender.arrival`."""
-        factory = self.factory
-        factory.rounds.begin()
+        frontend = self.frontend
+        frontend.progress_check.begin()
         return Arrival(
-            self.peer, digest=self._active_settings.settings.receipts, listener=factory.name
+            self.peer, digest=self._active_settings.settings.receipts, listener=frontend.name
         )
 
     def began(self, incoming: IIncomingUpload) -> None:
@@ -163,29 +160,29 @@ class Sender:
         """See `ISender.report_unused`."""
         _log.debug("unused connection from {peer}", peer=self.peer)
         self._reported = True
-        self.factory.ended(self)
+        self.frontend.upload_ended(self)
 
     def _report(self, end: str, size: int, *more: Any) -> None:
-        factory = self.factory
+        frontend = self.frontend
         self._reported = True
-        seconds = factory.clock.seconds() - self._began_at
+        seconds = frontend.clock.seconds() - self._began_at
         try:
-            ended = UploadOutcome(end, factory.name, self.peer, size, seconds, *more)
-            for observer in factory.observers:
+            ended = UploadOutcome(end, frontend.name, self.peer, size, seconds, *more)
+            for observer in frontend.observers:
                 observer(ended)
         except Exception:
             _log.failure("a defect: the end of an upload could not be told")
-        factory.ended(self)
+        frontend.upload_ended(self)
 
     # What the timers say
 
     def stood_still(self, now: float) -> None:
-        """We have not listened for a while: that is not to be this sender's fault."""
+        """See `IConnection.stood_still`."""
         self._active_settings.lingering.stood_still()
         self._waiting = None
 
-    def look(self, now: float) -> bool:
-        """A look is taken at all senders: whether this one has just been refused."""
+    def check(self, now: float) -> bool:
+        """See `IConnection.check`."""
         return not self._answered and self._waits_for_the_store(now)
 
     def _waits_for_the_store(self, now: float) -> bool:

@@ -11,18 +11,17 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
+from twisted_upload.frontends.frontend import Frontend
 from twisted_upload.frontends.raw.sender import Sender
+from twisted_upload.frontends.raw.settings import ActiveSettings
 from twisted_upload.net.acceptor import AcceptedConnection
 from twisted_upload.net.addresses import socket_name
 from twisted_upload.net.parting import say
-
-if TYPE_CHECKING:
-    from twisted_upload.frontends.raw.factory import UploadFactory
 
 __all__ = ["WholeUpload"]
 
@@ -33,16 +32,23 @@ class WholeUpload(Sender):
     """
     One sender that has said all it had to say, and its upload.
 
-    :param newcomer: the sender.
+    :param frontend: whose store serves it.
+    :param active_settings: under which it has come.
+    :param accepted_connection: the sender.
     """
 
-    def __init__(self, factory: UploadFactory, accepted_connection: AcceptedConnection) -> None:
-        super().__init__(factory, accepted_connection.group)
+    def __init__(
+        self,
+        frontend: Frontend,
+        active_settings: ActiveSettings,
+        accepted_connection: AcceptedConnection,
+    ) -> None:
+        super().__init__(frontend, active_settings, accepted_connection.slot)
         self._accepted_connection = accepted_connection
         self._open = True  # its socket
         self._rest: _Rest | None = None
         self._peer = socket_name(accepted_connection.host, accepted_connection.port)
-        self._began_at = factory.clock.seconds()
+        self._began_at = frontend.clock.seconds()
 
     def take(self, *, lost: bool) -> None:
         """
@@ -50,9 +56,7 @@ class WholeUpload(Sender):
 
         :param lost: the connection has broken, and what has come is not all of it.
         """
-        factory = self.factory
-        factory.gate.admission.enter(self._group)
-        factory.came(self)
+        self.frontend.enter(self)
         self._half_closed = not lost
         pieces, self._accepted_connection.pieces = self._accepted_connection.pieces, []
         try:
@@ -103,7 +107,7 @@ class WholeUpload(Sender):
             self._open = False
             with contextlib.suppress(OSError):  # closed it is, whatever close(2) says
                 self._accepted_connection.ours.close()
-            self.factory.went(self)
+            self.frontend.leave(self)
 
     def saying(self, rest: _Rest) -> None:
         """The rest of the answer is being said: by a transport, which has the socket now."""
@@ -114,7 +118,7 @@ class WholeUpload(Sender):
         """It has been said, or cannot be."""
         self._rest = None
         self._active_settings.lingering.ignore(self)
-        self.factory.went(self)
+        self.frontend.leave(self)
 
 
 class _Rest(Protocol):

@@ -5,7 +5,7 @@ They listen and connect through other endpoints.  A handshake has its time;
 without one there is no protocol, and of the daemon no more than a debug line.
 
 A handshake costs a server much more than a connection.  A factory with a gate
-(`IGated`) is asked before it whether this peer may come in; if not, there is no
+(`IGatedFactory`) is asked before it whether this peer may come in; if not, there is no
 answer, because it could not be read without the handshake.
 """
 
@@ -14,7 +14,7 @@ from __future__ import annotations
 import socket
 import ssl
 import struct
-from typing import Any, Protocol
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
@@ -29,10 +29,11 @@ from twisted.internet.interfaces import (
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import Attribute, Interface, implementer
+from zope.interface import implementer
 
 from twisted_upload.errors import CouldNotConnect
 from twisted_upload.net.addresses import peer_name
+from twisted_upload.net.gate import IConnectionSlot, IGate, IGatedFactory
 from twisted_upload.net.timeouts import IdleTimeouts
 from twisted_upload.net.tls.certificates import Identity, handshake_failure, verifiable_name
 from twisted_upload.net.tls.failures import (
@@ -44,38 +45,13 @@ from twisted_upload.net.tls.failures import (
 )
 from twisted_upload.net.tls.transport import HANDSHAKE_TIMEOUT, TLSTransport
 
-__all__ = ["IGate", "IGated", "TLSClientEndpoint", "TLSServerEndpoint", "TLSServerFactory"]
+__all__ = ["TLSClientEndpoint", "TLSServerEndpoint", "TLSServerFactory"]
 
 
 _GONE = (
     "the server closed the connection before the end of the TLS handshake;"
     " it may be busy, or not let you in"
 )
-
-
-class IGate(Protocol):
-    """Who may shake hands."""
-
-    def may_shake_hands(self, address: IAddress | None) -> bool:
-        """Whether one from there may; then it is counted until `shook_hands`."""
-        raise NotImplementedError
-
-    def shook_hands(self, address: IAddress | None, failure: str | None = None) -> None:
-        """
-        It has, or it has gone.
-
-        :param failure: what has come between, one of `tls_failures.FAILURES`.
-        """
-        raise NotImplementedError
-
-    def failed(self, address: IAddress | None, failure: str) -> None:
-        """It had shaken hands, and that has failed all the same."""
-
-
-class IGated(Interface):
-    """A factory that does not build protocols for everybody."""
-
-    gate: IGate = Attribute("An `IGate`.")
 
 
 class _TLSFactory(Factory):
@@ -118,6 +94,10 @@ class _TLSFactory(Factory):
         super().doStop()  # type: ignore[no-untyped-call]
         self.wrapped.doStop()
 
+    def protocol_for(self, transport: TLSTransport) -> IProtocol | None:
+        """The handshake is done: what speaks to the peer."""
+        return self.wrapped.buildProtocol(transport.address)
+
     def began(self, transport: TLSTransport) -> None:
         """A handshake begins."""
         self._shaking.add(transport)
@@ -145,22 +125,26 @@ class TLSServerFactory(_TLSFactory):
     def __init__(self, wrapped: IProtocolFactory, clock: IReactorTime, identity: Identity) -> None:
         super().__init__(wrapped, clock)
         self.identity = identity
-        self._gate: IGate | None = wrapped.gate if IGated.providedBy(wrapped) else None
+        self._gate: IGate | None = wrapped.gate if IGatedFactory.providedBy(wrapped) else None
 
     def buildProtocol(self, addr: IAddress | None) -> TLSTransport | None:
         """One transport for one connection, if it may come in."""
-        if self._gate is not None and not self._gate.may_shake_hands(addr):
-            return None
+        slot = None
+        if self._gate is not None:
+            slot = self._gate.admit(addr)
+            if slot is None:
+                return None
         try:
-            return super().buildProtocol(addr)
+            return TLSTransport(self, addr, slot)  # type: ignore[arg-type]
         except Exception as error:  # no memory; Twisted would leave the connection open
-            self._shook_hands(addr, PROTOCOL)
+            self._failed(slot, PROTOCOL)
             _log.debug("no TLS with {peer}: {why}", peer=addr, why=error)
             return None
 
-    def succeeded(self, transport: TLSTransport) -> None:
-        super().succeeded(transport)
-        self._shook_hands(transport.address)
+    def protocol_for(self, transport: TLSTransport) -> IProtocol | None:
+        if self._gate is None:
+            return super().protocol_for(transport)
+        return self._gate.protocol_for(transport.address, transport.slot)
 
     def session(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> ssl.SSLObject:
         return self.identity.context.wrap_bio(incoming, outgoing, server_side=True)
@@ -173,29 +157,34 @@ class TLSServerFactory(_TLSFactory):
 
     def broke(self, transport: TLSTransport, error: Exception) -> None:
         # Some clients look at the certificate when the handshake is done.
-        if self._gate is not None and rejects_certificate(error):
-            self._gate.failed(transport.address, CERTIFICATE)
+        if self._gate is not None and transport.slot is not None and rejects_certificate(error):
+            self._gate.handshake_failed(transport.slot, CERTIFICATE)
         _log.debug("TLS with {peer} is broken: {why}", peer=peer_name(transport.address), why=error)
 
     def failed(self, transport: TLSTransport, reason: Failure | None) -> None:
+        failure = None
         if transport in self._shaking:  # otherwise there was no protocol for it
-            super().succeeded(transport)
+            self.succeeded(transport)
             error = None if reason is None else reason.value
-            self._shook_hands(transport.address, failure_of(error, transport.opening))
+            failure = failure_of(error, transport.opening)
             peer = peer_name(transport.getPeer())
             why = reason.getErrorMessage() if reason is not None else "it has gone"
             _log.debug("no TLS with {peer}: {why}", peer=peer, why=why)
+        self._failed(transport.slot, failure)
 
     def doStop(self) -> None:
         """The port is closed: who has not been let in yet, will not be."""
         for transport in [*self._shaking]:
             self.succeeded(transport)
+            self._failed(transport.slot)
             transport.abortConnection()
         super().doStop()
 
-    def _shook_hands(self, address: IAddress | None, failure: str | None = None) -> None:
-        if self._gate is not None:
-            self._gate.shook_hands(address, failure)
+    def _failed(self, slot: IConnectionSlot | None, failure: str | None = None) -> None:
+        if slot is not None and self._gate is not None:
+            slot.release()
+            if failure is not None:
+                self._gate.handshake_failed(slot, failure)
 
 
 class _TLSClientFactory(_TLSFactory):

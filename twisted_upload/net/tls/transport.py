@@ -27,7 +27,6 @@ from twisted.internet.interfaces import (
     IDelayedCall,
     IHalfCloseableProtocol,
     IProtocol,
-    IProtocolFactory,
     IPushProducer,
     IReactorTime,
     ISystemHandle,
@@ -39,6 +38,7 @@ from zope.interface import implementer
 
 from twisted_upload.core.text import format_duration
 from twisted_upload.errors import UploadTimedOut
+from twisted_upload.net.gate import IConnectionSlot
 from twisted_upload.net.tls.records import RECORD, RecordCount
 
 __all__ = ["HANDSHAKE_TIMEOUT", "MOST_WITHOUT_DATA", "IHandshakeOwner", "TLSTransport"]
@@ -60,7 +60,6 @@ hundred gigabytes."""
 class IHandshakeOwner(typing.Protocol):
     """Who builds transports: what they need, and what they tell."""
 
-    wrapped: IProtocolFactory
     clock: IReactorTime
 
     def session(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> ssl.SSLObject:
@@ -73,8 +72,11 @@ class IHandshakeOwner(typing.Protocol):
     def succeeded(self, transport: TLSTransport) -> None:
         """It is done: a protocol comes next."""
 
+    def protocol_for(self, transport: TLSTransport) -> IProtocol | None:
+        """That protocol; `None` where there is to be none."""
+
     def ready(self, protocol: IProtocol) -> None:
-        """That is connected."""
+        """It is connected."""
 
     def explain(self, error: Exception) -> Exception:
         """Why it has failed: what TLS has raised; not always an `ssl.SSLError`."""
@@ -98,16 +100,21 @@ class TLSTransport(Protocol):
 
     :param handshakes: knows how they go, and who is to be told.
     :param address: of the peer.
-    :ivar address: the same.
+    :param slot: that the connection has; whoever has the connection releases it.
+    :ivar address: of the peer.
+    :ivar slot: the same, of a server.
     :ivar opening: the first bytes that came from it.
     """
 
     transport: Any  # an ITCPTransport that is an IPushProducer too, as Twisted's are
     disconnecting = False
 
-    def __init__(self, handshakes: IHandshakeOwner, address: IAddress) -> None:
+    def __init__(
+        self, handshakes: IHandshakeOwner, address: IAddress, slot: IConnectionSlot | None = None
+    ) -> None:
         self._handshakes = handshakes
         self.address = address
+        self.slot = slot
         self.opening = b""
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = handshakes.session(self._incoming, self._outgoing)
@@ -197,7 +204,7 @@ class TLSTransport(Protocol):
         else:
             self._flush()
             self._handshakes.succeeded(self)
-            self._protocol = self._handshakes.wrapped.buildProtocol(self.address)
+            self._protocol = self._handshakes.protocol_for(self)
             if self._protocol is None:
                 self.loseConnection()
             else:

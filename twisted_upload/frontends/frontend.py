@@ -1,0 +1,96 @@
+"""
+What every front end has, whatever protocol it speaks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from twisted.internet.interfaces import IAddress, IProtocol, IReactorTime
+from zope.interface import implementer
+
+from twisted_upload.core.outcome import UploadObserver, log_end
+from twisted_upload.frontends.admission import Admission, ConnectionSlots
+from twisted_upload.frontends.connections import Connections
+from twisted_upload.frontends.gate import Gate
+from twisted_upload.frontends.refusal_log import RefusalCounter
+from twisted_upload.frontends.settings import FrontendSettings
+from twisted_upload.interfaces import IUploadStore
+from twisted_upload.net.gate import IConnectionSlot, IGatedFactory
+from twisted_upload.net.timeouts import AT_ONCE, PeriodicCheck
+
+__all__ = ["CHECK_INTERVAL", "Frontend"]
+
+CHECK_INTERVAL = 5.0
+"""Seconds between two checks of who is too slow, and for whom the store is."""
+
+
+@implementer(IGatedFactory)
+class Frontend(Connections):
+    """
+    A front end: its connections, and what their uploads need.
+
+    :param store: stores the uploads.
+    :param clock: times them.
+    :param settings: how it behaves.
+    :param observers: are told of each upload that has ended.
+    :param name: of this listener, for people and their programs.
+    :param slots: of the process, shared by its front ends.
+    :param refusals: counts whom it rejects.
+    :ivar gate: decides who may come in.
+    :ivar settings: those for whoever comes from now on.
+    :ivar slots: of the process.
+    """
+
+    def __init__(
+        self,
+        store: IUploadStore,
+        clock: IReactorTime,
+        settings: FrontendSettings | None = None,
+        *,
+        observers: Sequence[UploadObserver] = (log_end,),
+        name: str = "",
+        slots: ConnectionSlots | None = None,
+        refusals: RefusalCounter | None = None,
+    ) -> None:
+        super().__init__()
+        self.name = name
+        self.observers = observers
+        self.store = store
+        self.clock = clock
+        self.progress_check = PeriodicCheck(clock, CHECK_INTERVAL, self._check_progress)
+        self.refusals = refusals or RefusalCounter(clock)
+        self.slots = slots or ConnectionSlots()
+        self.gate = Gate(self, Admission(self.slots), self.refusals, clock, serve=self.serve)
+        self.reconfigure(settings or FrontendSettings())
+
+    def reconfigure(self, settings: FrontendSettings) -> None:
+        """Have these settings for whoever comes from now on."""
+        self.settings = settings
+        self.gate.admission.change(settings.rules, settings.max_per_address)
+        self.gate.trusted_proxies = settings.trusted_proxies
+
+    def serve(self, address: IAddress | None, slot: IConnectionSlot) -> IProtocol:
+        """
+        What speaks to a sender that may come in.
+
+        :param address: of the sender.
+        :param slot: that its connection has: to be handed to `enter`.
+        """
+        raise NotImplementedError
+
+    def stop_listening(self) -> None:
+        """The last of its ports is closed."""
+        self.progress_check.stop()
+        self.refusals.tell()
+
+    def _check_progress(self, now: float, late: bool) -> float | None:
+        refused = 0
+        for connection in self.all_there:
+            if late:
+                connection.stood_still(now)
+            elif connection.check(now):
+                refused += 1
+                if refused == AT_ONCE:
+                    return 0.0
+        return CHECK_INTERVAL if self.all_there else None
