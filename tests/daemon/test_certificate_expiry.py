@@ -23,8 +23,8 @@ from twisted.internet.task import Clock
 from twisted.logger import ILogObserver, formatEvent, globalLogPublisher
 from zope.interface import provider
 
-from tests.support.daemon import SUCCESS, Daemon, run_twistd, unprivileged, until
-from tests.support.scraping import Scraper, workers_of
+from tests.support.daemon import SUCCESS, Daemon, run_twistd, unprivileged, wait_until
+from tests.support.scraping import Scraper
 from tests.support.tls_peers import Peer, authority, client_context
 from tests.support.waiting import reactor
 from twisted_upload.daemon.certificate_expiry import LOOK_INTERVAL, Certificates, CertificateWatch
@@ -262,7 +262,7 @@ def reloading(daemon: Daemon) -> str:
     """Have it reload, and return what it says of that."""
     before = len(daemon.lines("reloaded"))
     daemon.signal(signal.SIGHUP)
-    return until(lambda: daemon.lines("reloaded")[before:], "a line about reloading")[0]
+    return wait_until(lambda: daemon.lines("reloaded")[before:], "a line about reloading")[0]
 
 
 @pytest.fixture
@@ -285,7 +285,7 @@ def test_reload(workers: int, files: Files, tmp_path: Path, ended: list[socket.s
     options = (files.option, f"--workers={workers}", f"--config={tmp_path}/upload.toml")
     with Daemon(tmp_path, *options) as daemon:
         lines = 1 if workers == 1 else 1 + workers
-        until(lambda: len(daemon.lines("listens on")) >= lines, "all workers to serve")
+        wait_until(lambda: len(daemon.lines("listens on")) >= lines, "all workers to serve")
         assert shown(daemon) == old.timestamp()
         ended.append(socket.create_connection(daemon.address, 10))
         peer = Peer(client_context(), ended[0]).handshake(b"begins before, ")
@@ -302,16 +302,16 @@ def test_reload(workers: int, files: Files, tmp_path: Path, ended: list[socket.s
         text = f"certificate {files.chain}: until {said(old)} -> until {said(files.ends)}"
         assert f"reloaded: {text}, answer 上传成功 -> OK\n" in reloading(daemon)
         for _ in daemon.each_worker():
-            until(lambda: shown(daemon) == files.ends.timestamp(), "it in this worker")
+            wait_until(lambda: shown(daemon) == files.ends.timestamp(), "it in this worker")
 
         peer.send(b"ends after", last=True)
         assert peer.hear() == SUCCESS
         assert [file.read_bytes() for file in daemon.files()] == [b"begins before, ends after"]
         if workers > 1:
-            for pid in workers_of(daemon):
+            for pid in daemon.workers():
                 os.kill(pid, signal.SIGKILL)
             lines += workers
-            until(lambda: len(daemon.lines("listens on")) >= lines, "other workers to serve")
+            wait_until(lambda: len(daemon.lines("listens on")) >= lines, "other workers to serve")
             for _ in daemon.each_worker():
                 assert shown(daemon) == files.ends.timestamp()
         assert "nothing has changed" in reloading(daemon)

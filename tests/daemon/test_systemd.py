@@ -18,9 +18,8 @@ from typing import Self
 
 import pytest
 
-from tests.support.daemon import SUCCESS, Daemon, connect, finish, hear, run_twistd, until
+from tests.support.daemon import SUCCESS, Daemon, connect, finish, hear, run_twistd, wait_until
 from tests.support.manager import Systemd
-from tests.support.scraping import workers_of
 from twisted_upload.daemon.systemd import Manager, Notifier, started_with, take_environment
 from twisted_upload.errors import CannotStart
 
@@ -220,7 +219,7 @@ def test_frozen_worker(tmp_path: Path, systemd: Systemd) -> None:
         children = Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text().split()
         os.kill(int(children[0]), signal.SIGSTOP)
         assert f"worker {children[0]} shows" in daemon.wait_for_line("shows no sign of life")
-        until(lambda: len(daemon.lines("listens on")) == 4, "another worker")
+        wait_until(lambda: len(daemon.lines("listens on")) == 4, "another worker")
         assert daemon.send(b"something") == SUCCESS
 
 
@@ -230,7 +229,7 @@ def test_standing_still(tmp_path: Path, systemd: Systemd, all_of_them: bool) -> 
     environment = {"NOTIFY_SOCKET": systemd.address, "WATCHDOG_USEC": "1000000"}
     with Daemon(tmp_path, "--workers=2", environment=environment) as daemon:
         systemd.wait_for("READY")
-        workers = workers_of(daemon)
+        workers = daemon.workers()
         with daemon.begin(bytes(300_000)) as peer:
             stopped = [daemon.pid, *workers] if all_of_them else [daemon.pid]
             for pid in stopped:
@@ -245,7 +244,7 @@ def test_standing_still(tmp_path: Path, systemd: Systemd, all_of_them: bool) -> 
                 systemd.wait_for("WATCHDOG=1")
             assert finish(peer) == SUCCESS
         assert daemon.lines("no sign of life") == []
-        assert workers_of(daemon) == workers
+        assert daemon.workers() == workers
 
 
 def test_wrong_manager(tmp_path: Path) -> None:
@@ -288,7 +287,7 @@ class Activated(Daemon):
     def __enter__(self) -> Self:
         super().__enter__()
         if "--workers=2" in self._command:
-            until(lambda: len(self.lines("listens on")) >= 3, "both workers to serve")
+            wait_until(lambda: len(self.lines("listens on")) >= 3, "both workers to serve")
         return self
 
 
@@ -335,7 +334,7 @@ def test_nobody_is_refused(tmp_path: Path, workers: str) -> None:
             daemon.begin(bytes(400_000)) as there,
             daemon.connect() as silent,
         ):
-            until(lambda: accepted(daemon, 2), "both connections")
+            wait_until(lambda: accepted(daemon, 2), "both connections")
             daemon.signal(signal.SIGTERM)
             daemon.wait_for_line("Received SIGTERM")
             silent.sendall(b"not silent for ever")
@@ -397,7 +396,7 @@ def test_who_never_begins(tmp_path: Path) -> None:
         Activated(tmp_path, "--drain=200ms", sockets=[listening], names="x") as daemon,
         daemon.connect() as silent,
     ):
-        until(lambda: accepted(daemon, 1), "the connection")
+        wait_until(lambda: accepted(daemon, 1), "the connection")
         daemon.signal(signal.SIGTERM)
         assert "shutting-down" in hear(silent).decode()
 
@@ -427,7 +426,7 @@ def test_workers_leave_permissions_alone(tmp_path: Path) -> None:
     with tempfile.TemporaryDirectory() as short:
         path = os.path.join(short, "s")
         with Daemon(tmp_path, "--workers=2", f"--listen=unix:{path}:mode=600") as daemon:
-            until(lambda: len(daemon.lines("listens on")) == 3, "both workers to serve")
+            wait_until(lambda: len(daemon.lines("listens on")) == 3, "both workers to serve")
             assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
 
 

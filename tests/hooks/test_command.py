@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.daemon import until
+from tests.support.daemon import wait_until
 from tests.support.processes import open_descriptors, until_gone
 from twisted_upload.errors import CannotStart
 from twisted_upload.hooks.command import HookCommand
@@ -130,7 +130,7 @@ def test_several_at_a_time(command: Any, tmp_path: Path) -> None:
     threads = [threading.Thread(target=work, args=(number,)) for number in range(3)]
     for thread in threads:
         thread.start()
-    until(lambda: len(os.listdir(tmp_path)) == 3, "all of them")
+    wait_until(lambda: len(os.listdir(tmp_path)) == 3, "all of them")
     (tmp_path / "go").touch()
     for thread in threads:
         thread.join(10)
@@ -143,7 +143,7 @@ def test_stop(command: Any, tmp_path: Path) -> None:
     ends: list[str] = []
     thread = threading.Thread(target=lambda: ends.append(it.run({}).what))
     thread.start()
-    until(lambda: list(tmp_path.iterdir()), "the program")
+    wait_until(lambda: list(tmp_path.iterdir()), "the program")
     it.stop()
     it.stop()
     thread.join(10)
@@ -179,7 +179,7 @@ def test_starter_that_stands_still(command: Any, monkeypatch: pytest.MonkeyPatch
     ]
     for thread in threads:
         thread.start()
-    until(lambda: ends, "one that has given up")
+    wait_until(lambda: ends, "one that has given up")
     assert {*ends} == {"cannot be started: Resource temporarily unavailable"}
     it.stop()  # nor is whoever calls this
     os.kill(starter(it), signal.SIGCONT)
@@ -200,7 +200,9 @@ def test_starter_dies(command: Any, tmp_path: Path) -> None:
     ends: list[str] = []
     thread = threading.Thread(target=lambda: ends.append(it.run({}).what))
     thread.start()
-    until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text(), "the program")
+    wait_until(
+        lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text(), "the program"
+    )
     pid = starter(it)
     os.kill(pid, signal.SIGKILL)
     thread.join(10)

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.daemon import Daemon, until
+from tests.support.daemon import Daemon, wait_until
 from tests.support.hook_markers import failed, keep, lines, waiting
 from tests.support.hook_rig import FAILURE, NAME, Hooks, open_hooks
 from tests.support.scraping import Scraper
@@ -338,7 +338,7 @@ def test_real_program(tmp_path: Path) -> None:
         assert (
             len(said.encode().partition(b"no")[0]) + len(b"no table\n\x1b[2J \xc3\xa9\xff") == 4096
         )
-        (name,) = until(lambda: failed(daemon.directory), "its note")
+        (name,) = wait_until(lambda: failed(daemon.directory), "its note")
         text = (daemon.directory / HOOKS / FAILED / name).read_text()
         assert json.loads(text.splitlines()[1])["said"] == said
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.daemon import Daemon, sha256, until
+from tests.support.daemon import Daemon, sha256, wait_until
 from tests.support.hook_markers import PEER, failed, keep, lines, waiting
 from tests.support.hook_rig import FAILURE, NAME, Hooks, open_hooks
 from tests.support.stores import MILLISECONDS, Rig
@@ -440,7 +440,7 @@ def test_real_daemon(tmp_path: Path) -> None:
             daemon.wait_for_line("exit status 0")
         (path,) = daemon.files()
         assert said.read_text() == f"{path} 5 {sha256(b'hello')} {host}:{port}\n"
-        until(lambda: waiting(daemon.directory) == [], "an empty queue")
+        wait_until(lambda: waiting(daemon.directory) == [], "an empty queue")
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
@@ -459,7 +459,7 @@ def test_real_daemon_stops(tmp_path: Path) -> None:
     options = [f"--on-upload=sh -c 'echo $$ > {pid}; exec sleep 600'", "--drain=200ms"]
     with Daemon(tmp_path, *options) as daemon:
         daemon.send(b"hello")
-        until(lambda: pid.exists() and pid.read_text(), "the program")
+        wait_until(lambda: pid.exists() and pid.read_text(), "the program")
         daemon.stop()
         assert daemon.lines("stopped with the daemon")
         assert not Path(f"/proc/{pid.read_text().strip()}").exists()

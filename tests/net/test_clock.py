@@ -26,7 +26,7 @@ from twisted.internet.pollreactor import PollReactor
 from twisted.internet.selectreactor import SelectReactor
 from twisted.internet.task import Clock
 
-from tests.support.daemon import PATIENCE, SUCCESS, Daemon, finish, hear, until
+from tests.support.daemon import PATIENCE, SUCCESS, Daemon, finish, hear, wait_until
 from tests.support.manager import Systemd
 from tests.support.stepping import SteppingClock
 from twisted_upload.cli.streams import ExitStatus
@@ -131,7 +131,7 @@ def serving(folder: Path, stepping: SteppingClock, *options: str) -> Iterator[Da
     """A daemon with all its workers, whose time of day can be set."""
     with Daemon(folder, *options, environment=stepping.environment) as daemon:
         if "--workers=2" in options:
-            until(lambda: len(daemon.lines("listens on")) == 3, "both workers to serve")
+            wait_until(lambda: len(daemon.lines("listens on")) == 3, "both workers to serve")
         yield daemon
 
 
@@ -229,7 +229,7 @@ def test_what_people_read(tmp_path: Path, stepping: SteppingClock) -> None:
         daemon.send(b"two")
         one, two = (int(file.stem) / 1000 for file in daemon.files())
         assert two - one == pytest.approx(24 * HOUR, abs=60)
-        until(lambda: len(daemon.lines(" kept ")) == 2, "both in the log")
+        wait_until(lambda: len(daemon.lines(" kept ")) == 2, "both in the log")
         assert len({line.partition("T")[0] for line in daemon.lines(" kept ")}) == 2
 
 

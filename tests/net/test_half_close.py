@@ -14,7 +14,7 @@ from twisted.internet.address import IPv4Address, UNIXAddress
 from twisted.internet.interfaces import IReadDescriptor, IReadWriteDescriptor
 from zope.interface import directlyProvides
 
-from tests.support.daemon import SUCCESS, Daemon, connect, finish, until
+from tests.support.daemon import SUCCESS, Daemon, connect, finish, wait_until
 from twisted_upload.net.ending import ConnectionEnd, ending
 from twisted_upload.net.parting import say_and_close
 from twisted_upload.net.unread import is_unread, unread_size
@@ -87,9 +87,9 @@ def test_reset() -> None:
         ours, _ = listener.accept()
     with ours:
         ours.send(b"unread")
-        until(lambda: sender.recv(1, socket.MSG_PEEK), "it has come")
+        wait_until(lambda: sender.recv(1, socket.MSG_PEEK), "it has come")
         sender.close()
-        until(lambda: ending(Transport(ours, TCP)) is not ConnectionEnd.NOT_YET, "the reset")
+        wait_until(lambda: ending(Transport(ours, TCP)) is not ConnectionEnd.NOT_YET, "the reset")
         assert ending(Transport(ours, TCP)) in (ConnectionEnd.LOST, ConnectionEnd.HALF_CLOSE)
 
 

@@ -15,7 +15,7 @@ from queue import SimpleQueue
 
 import pytest
 
-from tests.support.daemon import PATIENCE, until
+from tests.support.daemon import PATIENCE, wait_until
 from twisted_upload.observability.log_writer import GATHER, IN_VAIN, LogWriter
 
 
@@ -60,7 +60,7 @@ def writing(sink: Stuck, most: int = 100, most_loud: int = 150) -> Iterator[LogW
     writer.begin()
     try:
         writer.write("first\n")
-        until(lambda: sink.entered, "the first line to be written")
+        wait_until(lambda: sink.entered, "the first line to be written")
         yield writer
     finally:
         sink.let()
@@ -90,7 +90,7 @@ def test_bound(sink: Stuck) -> None:
             writer.write("123456789\n123456789\n")
         assert sink.text == ""
         sink.let()
-        until(lambda: "missing" in sink.text, "the count")
+        wait_until(lambda: "missing" in sink.text, "the count")
         writer.write("more\n")
         writer.finish(PATIENCE)
         assert sink.lines == ["first", *["123456789"] * 10, "190 missing", "more"]

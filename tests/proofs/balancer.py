@@ -28,7 +28,7 @@ from pathlib import Path
 from tests.proofs import rigs
 from tests.proofs.load import Contents, Ledger, Senders, Verdict, visible
 from tests.proofs.servant import Servant
-from tests.support.daemon import SUCCESS, Daemon, connect, deadly, finish, until
+from tests.support.daemon import SUCCESS, Daemon, connect, deadly, finish, wait_until
 
 SIZES = (1, 100, 4_000, 20_000, 100_000, 300_000, 1_000_000)
 
@@ -94,7 +94,7 @@ def trusted_proxy(work: Path, front: int, one: int, two: int) -> Iterator[tuple[
                 return finish(peer) == SUCCESS
             return False
 
-        until(answers, "an upload through the balancer")
+        wait_until(answers, "an upload through the balancer")
         yield address
     finally:
         process.terminate()

@@ -22,8 +22,8 @@ from pathlib import Path
 from tests.proofs import rigs
 from tests.proofs.load import Contents, Ledger, Senders, visible
 from tests.proofs.servant import Servant
-from tests.support.daemon import Daemon, until
-from tests.support.scraping import Page, Scraper, workers_of
+from tests.support.daemon import Daemon, wait_until
+from tests.support.scraping import Page, Scraper
 from tests.support.senders import reset
 
 SIZES = (1, 100, 4_000, 20_000, 100_000, 200_000)
@@ -70,7 +70,7 @@ class Counts:
     def run(self) -> None:
         """Send all, and read the page meanwhile."""
         senders = Senders(self.daemon.address, self.ledger, at_a_time=AT_A_TIME, count=self._count)
-        workers = workers_of(self.daemon)
+        workers = self.daemon.workers()
         senders.start()
         try:
             while senders.is_alive():
@@ -84,7 +84,9 @@ class Counts:
 
     def compare(self) -> None:
         """The page with what the senders have heard, and with the files."""
-        until(lambda: self.scraper.page().sum("connections") == 0, "the end of all connections")
+        wait_until(
+            lambda: self.scraper.page().sum("connections") == 0, "the end of all connections"
+        )
         page = self.scrape()
         folder = self.daemon.directory
         sizes = [(folder / name).stat().st_size for name in visible(str(folder))]

@@ -27,7 +27,7 @@ from pathlib import Path
 from tests.proofs import rigs
 from tests.proofs.load import visible
 from tests.proofs.servant import Servant
-from tests.support.daemon import SUCCESS, Daemon, deadly, until
+from tests.support.daemon import SUCCESS, Daemon, deadly, wait_until
 
 SMALL, LARGE, MANY = "small", "large", "forty at once"
 SENDS = {SMALL: [1_000], LARGE: [24_000_000], MANY: [1_000] * 40}
@@ -114,7 +114,7 @@ class Faults:
         """Look at what is left on disk, see that uploads go on, and print a row."""
         name = f"{what}, {error}, {sends}"
         if expected == "lost":  # nobody is told, so nobody waits for it
-            until(lambda: not self.daemon.unfinished(), "an empty .incoming")
+            wait_until(lambda: not self.daemon.unfinished(), "an empty .incoming")
         kept = answers.count("kept")
         left = visible(str(self.daemon.directory))
         unfinished = [path.name for path in self.daemon.unfinished()]
@@ -142,7 +142,7 @@ class Faults:
         if answer == "store-error":
             if first != ["store-error"]:
                 self.wrong.append(f"{name}: not unhealthy, the next was {first}")
-            until(lambda: len(self.daemon.lines("healthy again")) > before, "a healthy store")
+            wait_until(lambda: len(self.daemon.lines("healthy again")) > before, "a healthy store")
             first = self.send(SMALL)
             when = "store-error, works after the self-test"
         if first != ["kept"]:
@@ -241,7 +241,7 @@ def small_file_systems(work: Path) -> list[str]:
             faults.row("full disk", LARGE, "real ENOSPC", faults.send(LARGE), "no-space")
             # The descriptor of a refused file may be closed a moment later.
             # A block is for the record of names.
-            until(lambda: os.statvfs(inbox).f_bfree >= free - 1, "the space given back")
+            wait_until(lambda: os.statvfs(inbox).f_bfree >= free - 1, "the space given back")
             others = 0
             with contextlib.suppress(OSError):
                 while True:
@@ -280,7 +280,7 @@ def failing_device(work: Path, *make: str) -> Iterator[tuple[Path, Path]]:
     # Not with `deadly`: it has to go by being unmounted.
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        until(lambda: (folder / "disk").exists() or process.poll() is not None, "nbdfuse")
+        wait_until(lambda: (folder / "disk").exists() or process.poll() is not None, "nbdfuse")
         if process.poll() is not None:
             raise rigs.Skip("nbdfuse does not work here")
         yield folder / "disk", switch
@@ -308,7 +308,7 @@ def broken_device(work: Path) -> list[str]:
             assert daemon.send(first) == SUCCESS
             switch.touch()
             answers = faults.send(MANY)
-            until(lambda: daemon.lines("still UNHEALTHY"), "a self-test that fails")
+            wait_until(lambda: daemon.lines("still UNHEALTHY"), "a self-test that fails")
             refused = faults.send(SMALL)
             if refused != ["store-error"]:
                 wrong.append(f"broken device: unhealthy, but {refused}")

@@ -30,7 +30,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from tests.proofs import rigs
 from tests.proofs.servant import Servant
-from tests.support.daemon import PATIENCE, SUCCESS, Daemon, hear, sha256, until
+from tests.support.daemon import PATIENCE, SUCCESS, Daemon, hear, sha256, wait_until
 
 IDLE = 1.0
 MOST = 1_000_000
@@ -277,8 +277,8 @@ def main() -> Sequence[str]:
         for half in range(2):
             fuzz.run(arguments.connections // 2)
             # Refused senders are listened to for a few seconds more.
-            until(lambda: descriptors(daemon) <= before, f"{before} descriptors")
-            until(lambda: not daemon.unfinished(), "an empty .incoming")
+            wait_until(lambda: descriptors(daemon) <= before, f"{before} descriptors")
+            wait_until(lambda: not daemon.unfinished(), "an empty .incoming")
             memory.append(daemon.memory())
             rigs.row(
                 *(arguments.connections // 2 * (half + 1), len(daemon.files())),

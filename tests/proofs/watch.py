@@ -28,7 +28,7 @@ from typing import Any
 from tests.proofs import rigs
 from tests.proofs.load import MIXED, Contents, Ledger, Senders, Verdict, visible
 from tests.proofs.servant import Servant
-from tests.support.daemon import deadly, until
+from tests.support.daemon import deadly, wait_until
 
 EVENTS = {
     0x002: "MODIFY",
@@ -101,7 +101,7 @@ def inotifywait(folder: str, said: Path) -> Iterator[None]:
     with said.open("wb") as out, said.with_suffix(".err").open("wb") as errors:
         process = subprocess.Popen([*deadly(), *command], stdout=out, stderr=errors)
     try:
-        until(lambda: b"established" in said.with_suffix(".err").read_bytes(), "inotifywait")
+        wait_until(lambda: b"established" in said.with_suffix(".err").read_bytes(), "inotifywait")
         yield
     finally:
         process.terminate()

@@ -30,7 +30,7 @@ from typing import Self, TypeVar
 import pytest
 
 from tests.support import ROOT
-from tests.support.processes import state_of
+from tests.support.processes import command_line, state_of
 
 SUCCESS = "上传成功".encode()
 
@@ -40,7 +40,7 @@ PATIENCE = 20.0
 T = TypeVar("T")
 
 
-def until(look: Callable[[], T], what: str) -> T:
+def wait_until(look: Callable[[], T], what: str) -> T:
     """Wait until something is so, and return it; or fail, saying what was not."""
     end = time.monotonic() + PATIENCE
     while not (seen := look()):
@@ -207,7 +207,7 @@ class Daemon:
                 pass_fds=self._descriptors,
             )
         try:
-            line = until(self._start_line, "the daemon's start line")
+            line = wait_until(self._start_line, "the daemon's start line")
         except BaseException:
             self._end()
             raise
@@ -255,7 +255,7 @@ class Daemon:
         return [line for line in log.splitlines(keepends=True) if text in line and "\n" in line]
 
     def wait_for_line(self, text: str) -> str:
-        return until(lambda: self.lines(text), f"a line with {text!r} in the log")[-1]
+        return wait_until(lambda: self.lines(text), f"a line with {text!r} in the log")[-1]
 
     def wait_for_end(self) -> int:
         """The exit status; negative for a signal, as in `subprocess`."""
@@ -284,19 +284,31 @@ class Daemon:
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
+    def workers(self) -> list[int]:
+        """The processes that it has started and that run."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        return [
+            int(pid)
+            for pid in children
+            if b"twisted_upload.daemon.worker" in command_line(int(pid))
+        ]
+
+    def wait_for_workers(self, number: int = 2) -> None:
+        """Wait until so many workers serve: each says so, and the daemon does."""
+        wait_until(lambda: len(self.lines("listens on")) > number, f"{number} workers to serve")
+
     def each_worker(self) -> Iterator[int]:
         """
         One worker after the other, each while the others stand still, so that
         whatever connects comes to it; the daemon itself, where there are none.
         """
-        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
-        workers = [int(pid) for pid in children if b".worker import" in _command(pid)]
+        workers = self.workers()
         for worker in workers or [self.pid]:
             others = [pid for pid in workers if pid != worker]
             try:
                 for pid in others:
                     os.kill(pid, signal.SIGSTOP)
-                    until(lambda pid=pid: state_of(pid) == "T", "a process to stand still")  # type: ignore[misc]
+                    wait_until(lambda pid=pid: state_of(pid) == "T", "a process to stand still")  # type: ignore[misc]
                 yield worker
             finally:
                 for pid in others:
@@ -314,7 +326,7 @@ class Daemon:
 
     def wait_for_files(self, count: int = 1) -> list[Path]:
         return (
-            until(
+            wait_until(
                 lambda: len(files := self.files()) >= count and files,
                 f"{count} files in the directory",
             )
@@ -348,17 +360,11 @@ class Daemon:
         peer = self.connect()
         try:
             peer.sendall(data)
-            until(lambda: set(self.unfinished()) - before, "an unfinished file")
+            wait_until(lambda: set(self.unfinished()) - before, "an unfinished file")
         except BaseException:
             peer.close()
             raise
         return peer
-
-
-def _command(pid: str) -> bytes:
-    with contextlib.suppress(FileNotFoundError):
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    return b""
 
 
 class Configured(Daemon):

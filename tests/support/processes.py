@@ -10,12 +10,20 @@ import os
 import time
 from pathlib import Path
 
-__all__ = ["gone", "no_descriptors", "open_descriptors", "state_of", "until_gone"]
+__all__ = ["command_line", "gone", "no_descriptors", "open_descriptors", "state_of", "until_gone"]
 
 
 def state_of(pid: int) -> str:
     """In one letter, as ``ps`` has it."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def command_line(pid: int) -> bytes:
+    """Of a process; nothing, where it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except FileNotFoundError:
+        return b""
 
 
 def gone(pid: int) -> bool:

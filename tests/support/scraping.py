@@ -8,13 +8,12 @@ from __future__ import annotations
 import http.client
 import re
 from collections.abc import Mapping
-from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.support.daemon import PATIENCE, Daemon, until
+from tests.support.daemon import PATIENCE, Daemon, wait_until
 
-__all__ = ["Page", "Scraper", "command_line", "workers_of"]
+__all__ = ["Page", "Scraper"]
 
 
 class Page:
@@ -81,7 +80,7 @@ class Scraper:
 
     def wait_until_ready(self) -> None:
         """All workers serve."""
-        until(lambda: self.get("/readyz")[0] == 200, "the daemon to be ready")
+        wait_until(lambda: self.get("/readyz")[0] == 200, "the daemon to be ready")
 
     def wait_for(self, value: float, name: str, **labels: str) -> Page:
         """The first page on which a sum is what it is to be."""
@@ -91,21 +90,5 @@ class Scraper:
             seen[:] = [self.page()]
             return seen[0].sum(name, **labels) == value
 
-        until(look, f"{name} to be {value}")
+        wait_until(look, f"{name} to be {value}")
         return seen[0]
-
-
-def workers_of(daemon: Daemon) -> list[int]:
-    """The processes that the daemon has started and that run."""
-    children = Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text().split()
-    return [
-        int(pid) for pid in children if b"twisted_upload.daemon.worker" in command_line(int(pid))
-    ]
-
-
-def command_line(pid: int) -> bytes:
-    """Of a process; nothing, where it has ended."""
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except FileNotFoundError:
-        return b""

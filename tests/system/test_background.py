@@ -24,7 +24,7 @@ from tests.support.daemon import (
     run_twistd,
     twistd,
     unprivileged,
-    until,
+    wait_until,
 )
 from tests.support.processes import gone
 from tests.support.twistd import ASCII, assert_one_line, finish_with
@@ -39,7 +39,7 @@ def test_daemon_mode(tmp_path: Path) -> None:
         *("--port=0", "--interface=127.0.0.1"),
     )
     assert (result.returncode, result.stderr) == (0, "")
-    pid = int(until(lambda: pidfile.exists() and pidfile.read_text(), "a pidfile"))
+    pid = int(wait_until(lambda: pidfile.exists() and pidfile.read_text(), "a pidfile"))
     try:
         assert re.fullmatch(
             rf"twisted-upload listens on 127\.0\.0\.1:\d+; files go to {tmp_path}/inbox\n",
@@ -49,8 +49,8 @@ def test_daemon_mode(tmp_path: Path) -> None:
         with connect(family, address) as peer:
             assert finish_with(peer, b"something") == SUCCESS
         os.kill(pid, signal.SIGTERM)
-        until(lambda: not pidfile.exists(), "the pidfile's end")
-        until(lambda: gone(pid), "the daemon's end")
+        wait_until(lambda: not pidfile.exists(), "the pidfile's end")
+        wait_until(lambda: gone(pid), "the daemon's end")
         assert log.read_text().count("listens on") == 1
         (kept,) = [p for p in (tmp_path / "inbox").iterdir() if p.is_file()]
         assert stat.S_IMODE(kept.stat().st_mode) == 0o640
@@ -141,12 +141,12 @@ def test_pid_file_with_rundir(not_writable: Path) -> None:
     assert_one_line(inside, f"--pidfile: cannot write {not_writable}/pid", 1)
     assert not pidfile.exists()
     result = run_twistd(above, *general, "--rundir=folder", *arguments, before=unprivileged())
-    pid = int(until(lambda: pidfile.exists() and pidfile.read_text(), "a pidfile"))
+    pid = int(wait_until(lambda: pidfile.exists() and pidfile.read_text(), "a pidfile"))
     try:
         assert (result.returncode, result.stderr) == (0, "")
         assert os.readlink(f"/proc/{pid}/cwd") == str(not_writable)
         os.kill(pid, signal.SIGTERM)
-        until(lambda: gone(pid), "the daemon's end")
+        wait_until(lambda: gone(pid), "the daemon's end")
         assert not pidfile.exists()
     finally:
         with contextlib.suppress(ProcessLookupError):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.daemon import SUCCESS, Daemon, connect, finish, hear, until
+from tests.support.daemon import SUCCESS, Daemon, connect, finish, hear, wait_until
 from tests.support.proxy_headers import binary, line
 
 
@@ -33,7 +33,7 @@ def test_health_checks(tmp_path: Path) -> None:
         before = daemon.log.read_text()
         for _ in range(20):
             daemon.connect().close()
-        until(lambda: daemon.send(line()) != b"", "an answer after them")
+        wait_until(lambda: daemon.send(line()) != b"", "an answer after them")
         assert daemon.log.read_text() == before
         assert daemon.files() == []
         daemon.stop()
@@ -74,11 +74,11 @@ def test_stop_without_a_first_byte(tmp_path: Path) -> None:
 def test_workers(tmp_path: Path) -> None:
     """Workers do the same: nobody is left waiting for one that has gone."""
     with _proxied(tmp_path, "--drain=1h", "--workers=2") as daemon:
-        until(lambda: len(daemon.lines("listens on")) >= 3, "both workers to serve")
+        wait_until(lambda: len(daemon.lines("listens on")) >= 3, "both workers to serve")
         with connect(socket.AF_INET, daemon.address) as early:
             early.sendall(binary() + b"begun")
             daemon.signal(signal.SIGTERM)
-            until(lambda: not _connects(daemon), "that no connections are made")
+            wait_until(lambda: not _connects(daemon), "that no connections are made")
             assert daemon.running()
             early.sendall(b" and ended")
             assert finish(early) == SUCCESS

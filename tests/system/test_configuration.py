@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.daemon import SUCCESS, Configured, Daemon, connect, sha256, until
+from tests.support.daemon import SUCCESS, Configured, Daemon, connect, sha256, wait_until
 from tests.support.twistd import ASCII, CLIENT, FAILURE, TWO_LISTENERS, configured, finish_with
 
 
@@ -38,12 +38,12 @@ def test_two_listeners(tmp_path: Path, workers: int) -> None:
 def test_a_file_that_changes_changes_nothing(tmp_path: Path) -> None:
     """A worker that is started later is told the same as those before, whatever the file says."""
     with Configured(tmp_path, TWO_LISTENERS, "--workers=2") as daemon:
-        until(lambda: len(daemon.lines("listens on")) >= 3, "both workers to serve")
+        wait_until(lambda: len(daemon.lines("listens on")) >= 3, "both workers to serve")
         (tmp_path / "upload.toml").write_text("nonsense")
         children = Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text().split()
         for child in children:
             os.kill(int(child), signal.SIGKILL)
-        until(lambda: len(daemon.lines("listens on")) >= 5, "two new workers to serve")
+        wait_until(lambda: len(daemon.lines("listens on")) >= 5, "two new workers to serve")
         assert len({line.partition(" ")[2] for line in daemon.lines("listens on")}) == 1
 
 

@@ -28,7 +28,7 @@ from tests.support.daemon import (
     on_a_file_system,
     photo,
     sha256,
-    until,
+    wait_until,
 )
 from tests.support.twistd import FAILURE, TWO_LISTENERS, finish_with
 
@@ -42,7 +42,7 @@ def test_disk_fills_up(tmp_path: Path) -> None:
             with contextlib.suppress(ConnectionError):  # it may stop listening to so much
                 peer.sendall(bytes(2_000_000))
             assert hear(peer).decode().startswith(f"{FAILURE}no-space ")
-        until(lambda: not daemon.unfinished(), "an empty .incoming")
+        wait_until(lambda: not daemon.unfinished(), "an empty .incoming")
         assert daemon.files() == []
         assert daemon.send(bytes(500_000)) == SUCCESS
         assert daemon.only_file() == bytes(500_000)
@@ -64,7 +64,7 @@ def traced(daemon: Daemon, *options: str) -> Iterator[Callable[[], str]]:
     with said.open("wb") as errors:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=errors)
     try:
-        until(lambda: "attached" in said.read_text() or process.poll() is not None, "strace")
+        wait_until(lambda: "attached" in said.read_text() or process.poll() is not None, "strace")
         if process.poll() is not None:
             pytest.skip(f"strace cannot attach here: {said.read_text()}")
         yield record.read_text
@@ -109,7 +109,7 @@ def test_stalled_disk(tmp_path: Path) -> None:
         before = daemon.memory()
         with traced(daemon, "-e", f"trace={DISK_CALLS}", "-e", stall()):
             sending = [pool.submit(send, number) for number in range(count)]
-            until(standing_still, "senders that are held up")
+            wait_until(standing_still, "senders that are held up")
             assert max(sent) < size
             grown = daemon.memory() - before
             assert daemon.send(b"").decode().startswith(f"{FAILURE}empty ")
@@ -160,7 +160,7 @@ def test_stalled_disk_of_another_listener(tmp_path: Path) -> None:
             for peer in stuck:
                 peer.sendall(b"a scan")
                 peer.shutdown(socket.SHUT_WR)
-            until(lambda: recorded().count("openat(") == 1, "its thread to stand still")
+            wait_until(lambda: recorded().count("openat(") == 1, "its thread to stand still")
             with connect(*photos) as peer:
                 assert finish_with(peer, b"a photo").startswith(SUCCESS)
             assert not [*(tmp_path / "scans").glob("*.pdf")]

@@ -19,9 +19,9 @@ from pathlib import Path
 import pytest
 
 from tests.support import ROOT
-from tests.support.daemon import Daemon, until
+from tests.support.daemon import Daemon, wait_until
 from tests.support.hook_markers import hooked_folder, queue_of, waiting
-from tests.support.scraping import command_line, workers_of
+from tests.support.processes import command_line
 from twisted_upload.hooks.command import GRACE
 from twisted_upload.hooks.orphans import kill_orphans
 from twisted_upload.hooks.spool import HOOKS
@@ -75,7 +75,7 @@ class Hanging:
 
     def wait_for(self, runs: int) -> None:
         """Wait until so many have been started."""
-        until(lambda: len(self.runs) >= runs, f"{runs} programs")
+        wait_until(lambda: len(self.runs) >= runs, f"{runs} programs")
 
     def let_end(self) -> None:
         """From now on they end when they are started."""
@@ -83,8 +83,8 @@ class Hanging:
 
     def finish(self) -> None:
         """Each file has its program, in peace; and none ran twice at once."""
-        until(lambda: waiting(self.inbox) == [], "an empty queue")
-        until(lambda: self.hanging() == [], "the end of all")
+        wait_until(lambda: waiting(self.inbox) == [], "an empty queue")
+        wait_until(lambda: self.hanging() == [], "the end of all")
         assert not self._twice.exists(), self._twice.read_text()
 
     def clean(self) -> None:
@@ -120,7 +120,7 @@ def test_killed_again_and_again(hanging: Hanging) -> None:
             names = hanging.hanging()
             assert len(names) == len({*names}) <= JOBS
             daemon.stop(signal.SIGKILL)
-    until(lambda: hanging.hanging() == [], "the end of what the last one has started")
+    wait_until(lambda: hanging.hanging() == [], "the end of what the last one has started")
     hanging.let_end()
     with hanging.daemon():
         hanging.finish()
@@ -166,7 +166,7 @@ def test_all_killed(hanging: Hanging) -> None:
             os.kill(pid, signal.SIGKILL)
         daemon.wait_for_end()
     (_, program), *_ = hanging.runs
-    until(lambda: str(hanging.script).encode() not in command_line(program), "its end")
+    wait_until(lambda: str(hanging.script).encode() not in command_line(program), "its end")
     assert in_group(program), "what it has started is left: it was not looked after"
     hanging.let_end()
     with hanging.daemon():
@@ -181,7 +181,7 @@ def test_worker_killed(hanging: Hanging) -> None:
         hanging.wait_for(1)
         ((_, program),) = hanging.runs
         hanging.let_end()
-        for worker in workers_of(daemon):
+        for worker in daemon.workers():
             if any(program in children(starter) for starter in starters_of(worker)):
                 os.kill(worker, signal.SIGKILL)
         hanging.finish()
@@ -270,7 +270,7 @@ def test_what_is_looked_after_is_let_live(marker: Path, tmp_path: Path) -> None:
     script = tmp_path / "spawner.py"
     script.write_text("import subprocess; subprocess.run(['sleep', '600'], close_fds=False)")
     with holding(marker, sys.executable, str(script)) as starter:
-        until(lambda: children(starter.pid), "its program")
+        wait_until(lambda: children(starter.pid), "its program")
         assert strays(marker) == 0
         assert starter.poll() is None
         assert children(starter.pid)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.daemon import SUCCESS, Daemon, connect, finish, until
+from tests.support.daemon import SUCCESS, Daemon, connect, finish, wait_until
 
 
 def _with_a_mark(peer: socket.socket) -> None:
@@ -47,7 +47,7 @@ def test_silent_with_a_mark_is_refused(tmp_path: Path) -> None:
     with Daemon(tmp_path, "--idle-timeout=1s") as daemon, daemon.connect() as peer:
         _with_a_mark(peer)
         daemon.wait_for_line("refused (timeout)")
-        until(lambda: daemon.unfinished() == [], "nothing left")
+        wait_until(lambda: daemon.unfinished() == [], "nothing left")
 
 
 @pytest.mark.parametrize("kind", ["tcp", "unix"])

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.daemon import SUCCESS, Daemon, finish, on_a_file_system, sha256, until
+from tests.support.daemon import SUCCESS, Daemon, finish, on_a_file_system, sha256, wait_until
 from tests.support.senders import reset
 from tests.support.twistd import assert_one_line, refusal_to_start
 from twisted_upload.observability.records import FIELDS
@@ -34,7 +34,7 @@ def test_ends_are_logged(tmp_path: Path) -> None:
         with daemon.begin(bytes(300_000)) as peer:
             reset(peer)
         daemon.wait_for_line("lost after 293.0 KiB (300000 bytes)")
-        until(lambda: not daemon.unfinished(), "an empty .incoming")
+        wait_until(lambda: not daemon.unfinished(), "an empty .incoming")
         assert daemon.files() == [file]
 
 
@@ -95,7 +95,7 @@ def test_journal(tmp_path: Path) -> None:
     path = tmp_path / "journal"
     with Daemon(tmp_path, "--journal=journal", "--max-size=1M", "--drain=0") as daemon:
         daemon.send(b"kept")
-        until(path.read_text, "a line in the journal")
+        wait_until(path.read_text, "a line in the journal")
         daemon.send(bytes(2**20 + 1))
         with daemon.begin(bytes(300_000)) as peer:
             reset(peer)
@@ -119,7 +119,7 @@ def test_journal_is_rotated(tmp_path: Path) -> None:
     with Daemon(tmp_path, *options) as daemon:
         for number in range(1, 4):
             daemon.send(b"x" * number)
-            until(
+            wait_until(
                 lambda: [one["size"] for one in records(tmp_path / "journal")] == [number],  # noqa: B023
                 "a file of its own",
             )

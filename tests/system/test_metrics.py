@@ -13,10 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.daemon import SUCCESS, Daemon, finish, hear, run_twistd, until
-from tests.support.scraping import Scraper, workers_of
-from tests.support.waiting import PATIENCE, reactor
-from tests.support.waiting import until as until_so
+from tests.support.daemon import SUCCESS, Daemon, finish, hear, run_twistd, wait_until
+from tests.support.scraping import Scraper
+from tests.support.waiting import PATIENCE, reactor, until
 from twisted_upload.config.configuration import configure
 from twisted_upload.config.sources import SourcedValue
 from twisted_upload.daemon.tap import make_service
@@ -91,7 +90,7 @@ def test_page(tmp_path: Path, workers: int) -> None:
         assert page.sum("workers", state="answering") == workers
         assert page.sum("store_healthy", directory=str(daemon.directory)) == 1
         assert page.sum("free_bytes") > page.sum("reserve_bytes") > 0
-        until(lambda: scraper.page().sum("reactor_lag_seconds_count"), "a look at the lag")
+        wait_until(lambda: scraper.page().sum("reactor_lag_seconds_count"), "a look at the lag")
         assert page.sum("start_time_seconds") == pytest.approx(began, abs=20)
         assert page.sum("uploads_total", listener="tcp-0") == 11
 
@@ -104,7 +103,7 @@ def test_draining(tmp_path: Path, workers: int) -> None:
         scraper.wait_until_ready()
         with daemon.begin(bytes(400_000)) as peer:
             daemon.signal(signal.SIGTERM)
-            until(lambda: scraper.get("/readyz") == (503, "draining\n"), "it to be draining")
+            wait_until(lambda: scraper.get("/readyz") == (503, "draining\n"), "it to be draining")
             assert scraper.get("/healthz")[0] == 200
             page = scraper.page()
             assert page.sum("draining") == 1
@@ -123,7 +122,7 @@ def test_hung_worker(tmp_path: Path) -> None:
         for _ in range(20):
             daemon.send(b"content")
         scraper.wait_for(20, "uploads_total", end="kept")
-        hung = workers_of(daemon)[0]
+        hung = daemon.workers()[0]
         os.kill(hung, signal.SIGSTOP)
         try:
             began = time.monotonic()
@@ -146,7 +145,7 @@ def test_dead_worker(tmp_path: Path) -> None:
         for _ in range(20):
             daemon.send(b"content")
         scraper.wait_for(20, "uploads_total", end="kept")
-        for pid in workers_of(daemon):
+        for pid in daemon.workers():
             os.kill(pid, signal.SIGKILL)
         page = scraper.wait_for(2, "worker_restarts_total")
         assert page.sum("uploads_total", end="kept") == 20
@@ -189,9 +188,9 @@ async def test_it_leaves_nothing(tmp_path: Path) -> None:
     assert status.port is not None
     address = status.port.getHost()
     with socket.create_connection((address.host, address.port), timeout=PATIENCE) as peer:
-        await until_so(lambda: status.factory.connections)
+        await until(lambda: status.factory.connections)
         await service.stopService()
-        await until_so(lambda: not status.factory.connections)
+        await until(lambda: not status.factory.connections)
         with pytest.raises(ConnectionResetError):
             peer.recv(1)
     assert status.port is None

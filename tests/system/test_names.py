@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.daemon import PATIENCE, SUCCESS, Daemon, hear, run_twistd, until
+from tests.support.daemon import PATIENCE, SUCCESS, Daemon, hear, run_twistd, wait_until
 from twisted_upload.core.names import SERIALS
 
 
@@ -24,14 +24,14 @@ def test_in_the_background(tmp_path: Path, workers: int) -> None:
     options = ["--port=0", "--interface=127.0.0.1", f"--workers={workers}"]
     done = run_twistd(tmp_path, *general, "upload", f"--directory={inbox}", *options)
     assert done.returncode == 0, done.stderr
-    pid = int(until(lambda: pidfile.exists() and pidfile.read_text(), "its pid"))
+    pid = int(wait_until(lambda: pidfile.exists() and pidfile.read_text(), "its pid"))
     try:
 
         def said() -> list[str]:
             text = log.read_text("utf-8", "replace") if log.exists() else ""
             return re.findall(r"listens on 127\.0\.0\.1:(\d+);.*\n", text)
 
-        until(lambda: len(said()) >= (1 if workers == 1 else workers + 1), "all to serve")
+        wait_until(lambda: len(said()) >= (1 if workers == 1 else workers + 1), "all to serve")
         for _ in range(20 * workers):
             with socket.create_connection(("127.0.0.1", int(said()[-1]))) as peer:
                 peer.settimeout(PATIENCE)
@@ -44,7 +44,7 @@ def test_in_the_background(tmp_path: Path, workers: int) -> None:
         assert 0 in numbers
     finally:
         os.kill(pid, signal.SIGTERM)
-        until(lambda: not os.path.exists(f"/proc/{pid}"), "its end")
+        wait_until(lambda: not os.path.exists(f"/proc/{pid}"), "its end")
 
 
 def test_killed_daemon(tmp_path: Path) -> None:

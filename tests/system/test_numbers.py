@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.daemon import Configured, until
+from tests.support.daemon import Configured, wait_until
 from twisted_upload.config.configuration import Configuration
 from twisted_upload.config.dump import toml_text
 from twisted_upload.config.option import Option
@@ -124,7 +124,7 @@ def test_reloading(tmp_path: Path, workers: int) -> None:
             (tmp_path / "upload.toml").write_text(f'{text}min-rate = "{number}"\n')
             before = len(daemon.lines("not reloaded"))
             daemon.signal(1)
-            until(lambda b=before: len(daemon.lines("not reloaded")) > b, "a line")  # type: ignore[misc]
+            wait_until(lambda b=before: len(daemon.lines("not reloaded")) > b, "a line")  # type: ignore[misc]
             assert len(daemon.lines("not reloaded")[-1]) < 1200
         assert daemon.send(b"content") == b"OK"
         assert "Traceback" not in daemon.log.read_text()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.daemon import SUCCESS, Daemon, finish, hear, photo, sha256, until
+from tests.support.daemon import SUCCESS, Daemon, finish, hear, photo, sha256, wait_until
 from tests.support.twistd import FAILURE
 
 
@@ -146,7 +146,7 @@ def test_too_large_is_heard_early(tmp_path: Path, most: int) -> None:
         assert peer.recv(12) == FAILURE.encode()[:12]
         peer.sendall(bytes(5_000_000))
         assert finish(peer).decode().startswith(": too-large ")
-        until(lambda: not daemon.unfinished(), "an empty .incoming")
+        wait_until(lambda: not daemon.unfinished(), "an empty .incoming")
         assert daemon.files() == []
 
 
@@ -159,7 +159,7 @@ def test_idle_timeout(tmp_path: Path, size: int) -> None:
         assert answer.startswith(f"{FAILURE}timeout ")
         assert "nc -N" in answer
         peer.close()
-        until(lambda: not daemon.unfinished(), "an empty .incoming")
+        wait_until(lambda: not daemon.unfinished(), "an empty .incoming")
         assert daemon.files() == []
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.daemon import SUCCESS, Daemon, ext4, hear, on_a_file_system, until
+from tests.support.daemon import SUCCESS, Daemon, ext4, hear, on_a_file_system, wait_until
 
 MIB = 1024 * 1024
 
@@ -77,7 +77,7 @@ def test_reserve_of_a_real_disk(tmp_path: Path, kind: str) -> None:
             watcher.join()
         assert {*small} == {SUCCESS}
         assert SUCCESS.decode() not in answers
-        until(lambda: _free(daemon, inbox) > 0.8, "the space is given back")
+        wait_until(lambda: _free(daemon, inbox) > 0.8, "the space is given back")
         assert daemon.send(b"after") == SUCCESS
         assert len(daemon.lines("no-space")) >= 3
     assert 0.48 < lowest[0] < 0.6

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.daemon import PATIENCE, SUCCESS, Daemon, deadly, photo, sha256, until
+from tests.support.daemon import PATIENCE, SUCCESS, Daemon, deadly, photo, sha256, wait_until
 from twisted_upload import OutcomeUnknown, UploadRefused, upload
 
 PHOTO_SIZE = 20_000_000
@@ -165,7 +165,7 @@ def test_netcat_without_its_flag(tmp_path: Path, picture: Path, sender: str) -> 
         finally:
             os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
-        until(lambda: not daemon.unfinished(), "an empty .incoming")
+        wait_until(lambda: not daemon.unfinished(), "an empty .incoming")
         assert daemon.files() == []
 
 
@@ -183,7 +183,7 @@ def test_netcat_is_killed(tmp_path: Path) -> None:
             assert process.stdin is not None
             process.stdin.write(half)
             process.stdin.flush()
-            until(daemon.unfinished, "an unfinished file")
+            wait_until(daemon.unfinished, "an unfinished file")
         finally:
             process.kill()
             process.communicate()
@@ -334,7 +334,7 @@ async def test_our_client_is_refused(tmp_path: Path) -> None:
         with pytest.raises(UploadRefused) as refused:
             await upload(photo(5_000_000), "tcp:{}:{}".format(*daemon.address))
         assert refused.value.code == "too-large"
-        until(lambda: not daemon.unfinished(), "an empty .incoming")
+        wait_until(lambda: not daemon.unfinished(), "an empty .incoming")
         assert daemon.files() == []
 
 
@@ -369,15 +369,17 @@ def test_our_client_is_killed(tmp_path: Path, client: str, number: int) -> None:
             assert process.stdin is not None
             process.stdin.write(photo(1_000_000))
             process.stdin.flush()
-            until(lambda: daemon.unfinished() or process.poll() is not None, "an unfinished file")
+            wait_until(
+                lambda: daemon.unfinished() or process.poll() is not None, "an unfinished file"
+            )
             process.send_signal(number)
             assert process.wait(PATIENCE) != 0
         finally:
             process.kill()
             process.communicate()
-        until(lambda: daemon.lines("kept ") or daemon.lines("lost "), "the end of the upload")
+        wait_until(lambda: daemon.lines("kept ") or daemon.lines("lost "), "the end of the upload")
         assert daemon.lines("lost after ")
-        until(lambda: not daemon.unfinished(), "an empty .incoming")
+        wait_until(lambda: not daemon.unfinished(), "an empty .incoming")
         assert daemon.files() == []
 
 
@@ -391,13 +393,15 @@ def test_our_client_is_killed_in_a_large_file(tmp_path: Path) -> None:
         command = [sys.executable, "-m", "twisted_upload", str(large), "--to", f"{host}:{port}"]
         process = subprocess.Popen([*deadly(), *command], stderr=subprocess.PIPE)
         try:
-            until(lambda: daemon.unfinished() or process.poll() is not None, "an unfinished file")
+            wait_until(
+                lambda: daemon.unfinished() or process.poll() is not None, "an unfinished file"
+            )
         finally:
             process.kill()
             process.communicate()
-        until(lambda: daemon.lines("kept ") or daemon.lines("lost "), "the end of the upload")
+        wait_until(lambda: daemon.lines("kept ") or daemon.lines("lost "), "the end of the upload")
         assert daemon.lines("lost after ")
-        until(lambda: not daemon.unfinished(), "an empty .incoming")
+        wait_until(lambda: not daemon.unfinished(), "an empty .incoming")
         assert daemon.files() == []
 
 

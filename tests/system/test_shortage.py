@@ -15,7 +15,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.daemon import SUCCESS, Daemon, deadly, finish, hear, photo, run_twistd, until
+from tests.support.daemon import (
+    SUCCESS,
+    Daemon,
+    deadly,
+    finish,
+    hear,
+    photo,
+    run_twistd,
+    wait_until,
+)
 from twisted_upload.net.ports import SHORTAGE_PAUSE
 from twisted_upload.net.spare_descriptors import SPARE
 
@@ -66,7 +75,7 @@ def test_flood(tmp_path: Path) -> None:
             finally:
                 for peer in crowd:
                     peer.close()
-        until(lambda: daemon.send(b"after") == SUCCESS, "an upload after the flood")
+        wait_until(lambda: daemon.send(b"after") == SUCCESS, "an upload after the flood")
         daemon.stop()
         assert len(daemon.lines("not listed one by one")) == 1
         assert len(daemon.lines("refused")) == 0
@@ -98,7 +107,7 @@ def test_no_descriptors(tmp_path: Path) -> None:
                         peer.close()
                 assert _open(daemon) < before, "they are not held back meanwhile"
                 resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (soft, hard))
-                until(lambda: daemon.send(b"") and _open(daemon) >= before, "held back again")
+                wait_until(lambda: daemon.send(b"") and _open(daemon) >= before, "held back again")
             first.sendall(content[400_000:])
             assert finish(first) == SUCCESS
         assert len(daemon.files()) == 4 * SPARE + 1
@@ -145,7 +154,7 @@ def test_a_file_waits_for_a_descriptor(tmp_path: Path) -> None:
         daemon.send(b"one that starts the threads")
         soft, hard = _limit(daemon)
         peer.sendall(b"content")
-        until(lambda: _open(daemon), "its descriptors")
+        wait_until(lambda: _open(daemon), "its descriptors")
         resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (_open(daemon), hard))
         peer.shutdown(socket.SHUT_WR)
         time.sleep(0.3)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.daemon import PATIENCE, SUCCESS, Daemon, finish, hear, until
+from tests.support.daemon import PATIENCE, SUCCESS, Daemon, finish, hear, wait_until
 
 WORKERS = pytest.mark.parametrize("workers", ["--workers=1", "--workers=2"])
 
@@ -33,7 +33,7 @@ def serving(
         daemon.log = log
     with daemon:
         if "--workers=2" in options:
-            until(lambda: len(daemon.lines("listens on")) >= 3, "both workers to serve")
+            wait_until(lambda: len(daemon.lines("listens on")) >= 3, "both workers to serve")
         yield daemon
 
 
@@ -42,7 +42,7 @@ def configure(daemon: Daemon, text: str) -> str:
     (daemon.folder / "upload.toml").write_text(text)
     before = len(daemon.lines("reloaded"))
     daemon.signal(signal.SIGHUP)
-    return until(lambda: daemon.lines("reloaded")[before:], "a line about reloading")[0]
+    return wait_until(lambda: daemon.lines("reloaded")[before:], "a line about reloading")[0]
 
 
 def family(daemon: Daemon) -> list[int]:
@@ -126,7 +126,7 @@ def test_reload(tmp_path: Path, workers: str) -> None:
         line = configure(daemon, 'max-size = "300K"\nanswer = "OK"\n')
         assert "reloaded: answer 上传成功 -> OK, max-size 0 -> 300K\n" in line
         for _ in daemon.each_worker():
-            until(lambda: daemon.send(b"small") == b"OK", "the new answer in this worker")
+            wait_until(lambda: daemon.send(b"small") == b"OK", "the new answer in this worker")
         assert "too-large" in daemon.send(bytes(400_000)).decode()
         assert finish(peer) == SUCCESS
         assert max(file.stat().st_size for file in daemon.files()) == 400_000
@@ -138,7 +138,7 @@ def test_reload_in_new_workers(tmp_path: Path) -> None:
         configure(daemon, 'answer = "OK"\n')
         for pid in family(daemon)[1:]:
             os.kill(pid, signal.SIGKILL)
-        until(lambda: len(daemon.lines("listens on")) >= 5, "two new workers to serve")
+        wait_until(lambda: len(daemon.lines("listens on")) >= 5, "two new workers to serve")
         assert daemon.send(b"something") == b"OK"
 
 
@@ -149,7 +149,7 @@ def test_reload_of_who_may_come_in(tmp_path: Path, workers: str) -> None:
         line = configure(daemon, 'deny = "127.0.0.0/8"\n')
         assert "reloaded: deny none -> 127.0.0.0/8\n" in line
         for _ in daemon.each_worker():
-            until(lambda: b"not-allowed" in daemon.send(b"x"), "the new rules in this worker")
+            wait_until(lambda: b"not-allowed" in daemon.send(b"x"), "the new rules in this worker")
         assert finish(peer) == SUCCESS
         line = configure(daemon, "max-connections = 1\n")
         assert "reloaded: max-connections auto -> 1, deny 127.0.0.0/8 -> none\n" in line
@@ -168,7 +168,7 @@ def test_configuration_that_cannot_be_applied(tmp_path: Path, workers: str) -> N
         line = configure(daemon, 'max-connections = 100\nanswer = "OK"\n')
         assert "reloaded: max-connections auto -> 100, answer 上传成功 -> OK\n" in line
         for _ in daemon.each_worker():
-            until(lambda: daemon.send(b"something") == b"OK", "the new answer in this worker")
+            wait_until(lambda: daemon.send(b"something") == b"OK", "the new answer in this worker")
 
 
 def test_places_that_are_taken(tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ def test_places_that_are_taken(tmp_path: Path) -> None:
             configure(daemon, "max-connections = 3\n")
             assert daemon.send(b"one more") == SUCCESS
             assert finish(peer) == SUCCESS
-        until(lambda: daemon.send(b"one more") == SUCCESS, "places")
+        wait_until(lambda: daemon.send(b"one more") == SUCCESS, "places")
 
 
 def test_nothing_has_changed(tmp_path: Path) -> None:
@@ -232,7 +232,7 @@ def test_log_file_is_reopened(tmp_path: Path) -> None:
     with serving(tmp_path, log=log) as daemon:
         log.rename(tmp_path / "old.log")
         daemon.signal(signal.SIGHUP)
-        until(lambda: log.exists() and daemon.lines("reloaded"), "another log file")
+        wait_until(lambda: log.exists() and daemon.lines("reloaded"), "another log file")
         daemon.send(b"something")
         assert daemon.wait_for_line(" kept ")
         assert " kept " not in (tmp_path / "old.log").read_text()
@@ -305,7 +305,7 @@ def test_log_file_is_rotated(tmp_path: Path) -> None:
     log = tmp_path / "the.log"
     with serving(tmp_path, log=log) as daemon:
         daemon.signal(signal.SIGUSR1)
-        until((tmp_path / "the.log.1").exists, "a rotated log file")
+        wait_until((tmp_path / "the.log.1").exists, "a rotated log file")
         daemon.send(b"something")
         assert daemon.wait_for_line(" kept ")
         assert "listens on" in (tmp_path / "the.log.1").read_text()

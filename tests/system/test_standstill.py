@@ -15,12 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.daemon import SUCCESS, Daemon, finish, hear, until
+from tests.support.daemon import SUCCESS, Daemon, finish, hear, wait_until
 from tests.support.frontends import OpenFrontend, open_frontend
 from tests.support.senders import read_all, reset
 from tests.support.tls_peers import Peer, client_context, files, identity
-from tests.support.waiting import in_thread, pass_time
-from tests.support.waiting import until as until_here
+from tests.support.waiting import in_thread, pass_time, until
 from twisted_upload.frontends.gate import HEADER_TIME
 from twisted_upload.frontends.settings import FrontendSettings
 from twisted_upload.net.networks import NetworkSet, TrustedProxies, parse_network
@@ -33,7 +32,7 @@ def standing_still(daemon: Daemon, seconds: float) -> Iterator[None]:
     """Stop it; what is to happen meanwhile happens; it goes on after so long."""
     daemon.signal(signal.SIGSTOP)
     stat = Path(f"/proc/{daemon.pid}/stat")
-    until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T", "it stands still")
+    wait_until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T", "it stands still")
     end = time.monotonic() + seconds
     try:
         yield
@@ -82,7 +81,7 @@ async def test_reset_at_that_moment(seconds: float) -> None:
         peer = await _nearly_silent_for_too_long(frontend)
         reset(peer)
         frontend.clock.advance(0.25)
-        await until_here(lambda: frontend.log.ends)
+        await until(lambda: frontend.log.ends)
         assert frontend.log.kinds == ["lost"]
         assert frontend.kept == []
 
@@ -107,7 +106,7 @@ async def test_unread_header() -> None:
     trusted_proxies = TrustedProxies(NetworkSet([parse_network("127.0.0.0/8")]))
     async with open_frontend(FrontendSettings(trusted_proxies=trusted_proxies)) as frontend:
         peer = frontend.connect()
-        await until_here(lambda: frontend.factory.protocols)
+        await until(lambda: frontend.factory.protocols)
         peer.sendall(HEADER + b"content")
         frontend.clock.advance(HEADER_TIME)
         await frontend.has_come(7)
@@ -165,7 +164,7 @@ async def test_looks_give_time_to_linger() -> None:
         await frontend.has_come(7)
         frontend.clock.advance(4)
         peer.sendall(b"x" * 2000)
-        await until_here(lambda: frontend.log.ends)
+        await until(lambda: frontend.log.ends)
         frontend.clock.advance(4.9)  # the look is 3.9 s late, and the time to linger is not over
         pass_time(frontend.clock, 4.9)
         assert frontend.factory.protocols

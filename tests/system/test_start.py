@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.daemon import SUCCESS, Daemon, connect, photo, until
+from tests.support.daemon import SUCCESS, Daemon, connect, photo, wait_until
 from tests.support.twistd import finish_with
 
 
@@ -176,7 +176,7 @@ gc.freeze = freeze
         return told.read_text().splitlines()
 
     with Daemon(tmp_path, *options, environment={"PYTHONPATH": str(tmp_path)}) as daemon:
-        until(
+        wait_until(
             lambda: told.exists() and len({it.split()[0] for it in lines()}) == processes,
             "all processes to have started",
         )

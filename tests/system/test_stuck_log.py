@@ -19,8 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.daemon import PATIENCE, SUCCESS, Daemon, hear, until
-from tests.support.scraping import workers_of
+from tests.support.daemon import PATIENCE, SUCCESS, Daemon, hear, wait_until
 
 WORKERS = pytest.mark.parametrize("workers", ["--workers=1", "--workers=2"])
 
@@ -77,7 +76,7 @@ def read(folder: Path, *options: str) -> Iterator[tuple[Daemon, Reader]]:
         with daemon:
             os.close(writing)
             if "--workers=2" in options:
-                until(lambda: len(daemon.lines("listens on")) == 3, "both workers to serve")
+                wait_until(lambda: len(daemon.lines("listens on")) == 3, "both workers to serve")
             yield daemon, reader
     finally:
         reader.end()
@@ -97,7 +96,7 @@ def test_uploads_go_on(tmp_path: Path, workers: str) -> None:
             assert daemon.send(b"content") == SUCCESS
         assert len(kept(daemon)) < ENOUGH
         reader.go_on()
-        until(lambda: len(kept(daemon)) >= ENOUGH, "all lines")
+        wait_until(lambda: len(kept(daemon)) >= ENOUGH, "all lines")
     names = kept(daemon)
     assert sorted(names) == [file.name for file in daemon.files()]
     if "1" in workers:
@@ -115,7 +114,7 @@ def test_stopping(tmp_path: Path, workers: str) -> None:
             assert daemon.send(b"content") == SUCCESS
         with daemon.begin(bytes(300_000)) as peer:
             daemon.signal(signal.SIGTERM)
-            until(lambda: b"shutting-down" in daemon.send(b"one more"), "the drain")
+            wait_until(lambda: b"shutting-down" in daemon.send(b"one more"), "the drain")
             daemon.signal(signal.SIGTERM)
             assert "shutting-down" in hear(peer).decode()
         assert daemon.wait_for_end() == -signal.SIGTERM
@@ -127,10 +126,10 @@ def test_dead_worker(tmp_path: Path) -> None:
         reader.stand_still()
         for _ in range(ENOUGH):
             assert daemon.send(b"content") == SUCCESS
-        before = workers_of(daemon)
+        before = daemon.workers()
         for pid in before:
             os.kill(pid, signal.SIGKILL)
-        until(lambda: len({*workers_of(daemon)} - {*before}) == 2, "two new workers")
+        wait_until(lambda: len({*daemon.workers()} - {*before}) == 2, "two new workers")
         assert daemon.send(b"content") == SUCCESS
 
 
@@ -150,15 +149,15 @@ def test_terminal(tmp_path: Path) -> None:
             assert daemon.send(b"content") == SUCCESS
         assert len(kept(daemon)) < ENOUGH
         os.write(ours, b"\x11")  # Ctrl-Q
-        until(lambda: len(kept(daemon)) >= ENOUGH, "all lines")
+        wait_until(lambda: len(kept(daemon)) >= ENOUGH, "all lines")
     reader.end()
 
 
 def test_frozen_supervisor(tmp_path: Path) -> None:
     """Workers serve while their supervisor stands still, and lose no line by that."""
     with Daemon(tmp_path, "--workers=2") as daemon:
-        until(lambda: len(daemon.lines("listens on")) == 3, "both workers to serve")
-        for pid in workers_of(daemon):
+        wait_until(lambda: len(daemon.lines("listens on")) == 3, "both workers to serve")
+        for pid in daemon.workers():
             output = os.open(f"/proc/{pid}/fd/1", os.O_WRONLY)
             fcntl.fcntl(output, fcntl.F_SETPIPE_SZ, 4096)
             os.close(output)
@@ -168,7 +167,7 @@ def test_frozen_supervisor(tmp_path: Path) -> None:
                 assert daemon.send(b"content") == SUCCESS
         finally:
             daemon.signal(signal.SIGCONT)
-        until(lambda: len(kept(daemon)) >= ENOUGH, "all lines")
+        wait_until(lambda: len(kept(daemon)) >= ENOUGH, "all lines")
         assert sorted(kept(daemon)) == [file.name for file in daemon.files()]
 
 

@@ -31,11 +31,9 @@ from tests.support.daemon import (
     photo,
     run_twistd,
     sha256,
-    until,
+    wait_until,
 )
-from tests.support.scraping import workers_of
 from tests.support.tls_peers import client_context, files
-from tests.system.test_workers import all_serve
 
 PHOTO_SIZE = 20_000_000
 
@@ -169,7 +167,7 @@ def run(
 
 def nothing_is_kept(daemon: Daemon) -> None:
     """The unfinished file goes a moment after the upload."""
-    until(lambda: not daemon.unfinished(), "the unfinished file to be removed")
+    wait_until(lambda: not daemon.unfinished(), "the unfinished file to be removed")
     assert daemon.files() == []
 
 
@@ -223,7 +221,7 @@ def test_killed_sender(tmp_path: Path, folder: Path, sender: str) -> None:
             assert process.stdin is not None
             process.stdin.write(photo(2_000_000))
             process.stdin.flush()
-            until(daemon.unfinished, "an unfinished file")
+            wait_until(daemon.unfinished, "an unfinished file")
             process.kill()
             process.wait()
             daemon.wait_for_line("lost after")
@@ -306,7 +304,7 @@ def _later(process: subprocess.Popen[bytes], line: bytes) -> None:
         left = fcntl.ioctl(process.stdin, termios.FIONREAD, bytes(4))
         return struct.unpack("i", left) == (0,)
 
-    until(read, "what was written to be read")
+    wait_until(read, "what was written to be read")
     process.stdin.write(line)
     process.stdin.flush()
 
@@ -363,9 +361,9 @@ def test_workers(tmp_path: Path, folder: Path) -> None:
     certificates.mkdir()
     files(certificates)
     with Daemon(tmp_path, listen(certificates), "--workers=2") as daemon:
-        all_serve(daemon)
+        daemon.wait_for_workers()
         shutil.move(certificates / "key.pem", tmp_path / "away.pem")
-        before = workers_of(daemon)
+        before = daemon.workers()
         for round_ in (1, 2):
             command = command_for(daemon, certificates, ours)
             assert run(command, folder / "photo.jpg").returncode == 0
@@ -373,7 +371,7 @@ def test_workers(tmp_path: Path, folder: Path) -> None:
             if round_ == 1:
                 for pid in before:
                     os.kill(pid, signal.SIGKILL)
-                until(lambda: len(daemon.lines("listens on")) >= 5, "two new workers")
+                wait_until(lambda: len(daemon.lines("listens on")) >= 5, "two new workers")
         assert len(daemon.files()) == 2
 
 

@@ -14,8 +14,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from tests.support.daemon import Daemon, connect, crowd, finish, hear, sha256, until
-from tests.support.scraping import command_line, workers_of
+from tests.support.daemon import Daemon, connect, crowd, finish, hear, sha256, wait_until
+from tests.support.processes import command_line
 from twisted_upload.observability.journal_reader import Reader
 
 SUCCESS = "上传成功".encode()
@@ -25,28 +25,24 @@ def start(folder: Path, *options: str, **more: Any) -> Daemon:
     return Daemon(folder, "--workers=2", "--suffix=.bin", *options, **more)
 
 
-def all_serve(daemon: Daemon) -> None:
-    until(lambda: len(daemon.lines("listens on")) >= 3, "both workers to serve")
-
-
 def test_workers_keep_everything_once(tmp_path: Path) -> None:
     """Two workers keep each of many uploads once, under a name of its own."""
     with start(tmp_path) as daemon:
-        all_serve(daemon)
+        daemon.wait_for_workers()
         heard = crowd(daemon.address, 600)
         assert Counter(answer for _, answer in heard) == {SUCCESS.decode(): 600}
         stored = Counter(sha256(file.read_bytes()) for file in daemon.files())
         assert stored == Counter(digest for digest, _ in heard)
         assert daemon.unfinished() == []
-        until(lambda: len(daemon.lines(" kept ")) == 600, "a log line for each upload")
+        wait_until(lambda: len(daemon.lines(" kept ")) == 600, "a log line for each upload")
 
 
 def test_pushes_nobody_off(tmp_path: Path) -> None:
     """A worker that wakes up pushes no sender off a core, with none of its threads."""
     with start(tmp_path) as daemon:
-        all_serve(daemon)
+        daemon.wait_for_workers()
         assert Counter(answer for _, answer in crowd(daemon.address, 50)) == {SUCCESS.decode(): 50}
-        for pid in workers_of(daemon):
+        for pid in daemon.workers():
             threads = [int(name) for name in os.listdir(f"/proc/{pid}/task")]
             assert {os.sched_getscheduler(thread) for thread in threads} == {os.SCHED_BATCH}
         assert os.sched_getscheduler(daemon.pid) == os.SCHED_OTHER
@@ -57,7 +53,7 @@ def test_journal_of_all_workers(tmp_path: Path) -> None:
     path = tmp_path / "journal"
     options = ("--journal", str(path), "--journal-size=20K", "--journal-keep=100")
     with start(tmp_path, *options) as daemon:
-        all_serve(daemon)
+        daemon.wait_for_workers()
         heard = crowd(daemon.address, 600)
         assert Counter(answer for _, answer in heard) == {SUCCESS.decode(): 600}
         kept = {file.name: file.stat().st_size for file in daemon.files()}
@@ -74,7 +70,7 @@ def test_json_log_of_all_workers(tmp_path: Path) -> None:
     with start(
         tmp_path, "--log-format=json", environment={"PYTHONPROFILEIMPORTTIME": "1"}
     ) as daemon:
-        all_serve(daemon)
+        daemon.wait_for_workers()
         daemon.send(b"content")
         daemon.wait_for_line('"kept"')
         daemon.stop()
@@ -86,15 +82,15 @@ def test_json_log_of_all_workers(tmp_path: Path) -> None:
 def test_dead_worker_is_replaced(tmp_path: Path) -> None:
     """A worker that is killed is replaced, and its unfinished file is removed by then."""
     with start(tmp_path) as daemon:
-        all_serve(daemon)
+        daemon.wait_for_workers()
         peer = daemon.begin(bytes(2_000_000))
-        before = workers_of(daemon)
+        before = daemon.workers()
         assert len(before) == 2
         for pid in before:
             os.kill(pid, signal.SIGKILL)
         daemon.wait_for_line("starting another")
-        until(lambda: len(daemon.lines("listens on")) >= 5, "two new workers to serve")
-        assert not set(workers_of(daemon)) & set(before)
+        wait_until(lambda: len(daemon.lines("listens on")) >= 5, "two new workers to serve")
+        assert not set(daemon.workers()) & set(before)
         peer.close()
         assert daemon.unfinished() == []
         assert daemon.send(b"still there") == SUCCESS
@@ -104,8 +100,8 @@ def test_dead_worker_is_replaced(tmp_path: Path) -> None:
 def test_workers_drain(tmp_path: Path) -> None:
     """SIGTERM lets an upload in any worker finish, and ends all of them."""
     with start(tmp_path) as daemon:
-        all_serve(daemon)
-        pids = workers_of(daemon)
+        daemon.wait_for_workers()
+        pids = daemon.workers()
         with daemon.begin(bytes(400_000)) as peer:
             daemon.signal(signal.SIGTERM)
             daemon.wait_for_line("stopping")
@@ -119,7 +115,7 @@ def test_workers_drain(tmp_path: Path) -> None:
 def test_refused_after_the_drain_time(tmp_path: Path) -> None:
     """What is unfinished when the drain time is over is refused, and nothing of it is kept."""
     with start(tmp_path, "--drain=200ms") as daemon:
-        all_serve(daemon)
+        daemon.wait_for_workers()
         with daemon.begin(bytes(400_000)) as peer:
             daemon.signal(signal.SIGTERM)
             assert b"shutting-down" in hear(peer)
@@ -131,12 +127,12 @@ def test_refused_after_the_drain_time(tmp_path: Path) -> None:
 def test_dead_supervisor(tmp_path: Path) -> None:
     """When the supervisor is killed, its workers give up the port and end by themselves."""
     with start(tmp_path) as daemon:
-        all_serve(daemon)
-        pids = workers_of(daemon)
+        daemon.wait_for_workers()
+        pids = daemon.workers()
         host, port = daemon.address
         daemon.signal(signal.SIGKILL)
         daemon.wait_for_end()
-        until(lambda: not any(command_line(pid) for pid in pids), "the workers' end")
+        wait_until(lambda: not any(command_line(pid) for pid in pids), "the workers' end")
         with socket.socket() as again:
             again.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             again.bind((host, port))
@@ -145,14 +141,14 @@ def test_dead_supervisor(tmp_path: Path) -> None:
 def test_dead_supervisor_while_uploads_go_on(tmp_path: Path) -> None:
     """A worker without a supervisor gives up the port at once, and lets its uploads finish."""
     with start(tmp_path) as daemon:
-        all_serve(daemon)
+        daemon.wait_for_workers()
         with daemon.begin(bytes(400_000)) as peer:
             host, port = daemon.address
             daemon.signal(signal.SIGKILL)
             daemon.wait_for_end()
             with socket.socket() as again:
                 again.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                until(lambda: binds(again, host, port), "the port to be free")
+                wait_until(lambda: binds(again, host, port), "the port to be free")
             assert finish(peer) == SUCCESS
         assert daemon.only_file() == bytes(400_000)
 
@@ -170,8 +166,8 @@ def binds(one: socket.socket, host: str, port: int) -> bool:
 def test_frozen_worker_at_the_end(tmp_path: Path) -> None:
     """A worker that does not end when it is told to is killed, and the daemon ends."""
     with start(tmp_path, "--drain=0") as daemon:
-        all_serve(daemon)
-        frozen = workers_of(daemon)[0]
+        daemon.wait_for_workers()
+        frozen = daemon.workers()[0]
         os.kill(frozen, signal.SIGSTOP)
         daemon.signal(signal.SIGTERM)
         daemon.signal(signal.SIGTERM)  # at once
@@ -184,12 +180,12 @@ def test_reload_while_a_worker_is_frozen(tmp_path: Path) -> None:
     config = tmp_path / "upload.toml"
     config.write_text("")
     with start(tmp_path, f"--config={config}") as daemon:
-        all_serve(daemon)
+        daemon.wait_for_workers()
         config.write_text('answer = "before"')
         daemon.signal(signal.SIGHUP)
         for _ in daemon.each_worker():  # they listen to what they are told
-            until(lambda: daemon.send(b"x") == b"before", "the first answer in this worker")
-        frozen, other = workers_of(daemon)
+            wait_until(lambda: daemon.send(b"x") == b"before", "the first answer in this worker")
+        frozen, other = daemon.workers()
         os.kill(frozen, signal.SIGSTOP)
         for number in range(20):
             config.write_text(f'answer = "{number}"')
@@ -199,7 +195,7 @@ def test_reload_while_a_worker_is_frozen(tmp_path: Path) -> None:
             )
         os.kill(frozen, signal.SIGCONT)
         os.kill(other, signal.SIGSTOP)  # so that only the first one answers
-        until(lambda: daemon.send(b"x") == b"19", "the last answer")
+        wait_until(lambda: daemon.send(b"x") == b"19", "the last answer")
         os.kill(other, signal.SIGCONT)
 
 
@@ -207,7 +203,7 @@ def test_unix_socket(tmp_path: Path) -> None:
     """Workers share a unix socket as well."""
     path = tmp_path / "socket"
     with start(tmp_path, f"--listen=unix:{path}") as daemon:
-        all_serve(daemon)
+        daemon.wait_for_workers()
         with socket.socket(socket.AF_UNIX) as peer:
             peer.connect(str(path))
             peer.sendall(b"content")
@@ -220,15 +216,15 @@ def test_unix_socket_keeps_its_mode(tmp_path: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "door"
         with start(tmp_path, f"--listen=unix:{path}:mode=660") as daemon:
-            all_serve(daemon)
+            daemon.wait_for_workers()
             assert stat.S_IMODE(path.stat().st_mode) == 0o660
             with connect(socket.AF_UNIX, str(path)) as peer:
                 peer.sendall(b"content")
                 assert finish(peer) == SUCCESS
             daemon.wait_for_line(f"from unix uid {os.getuid()} pid {os.getpid()}")
-            for pid in workers_of(daemon):
+            for pid in daemon.workers():
                 os.kill(pid, signal.SIGKILL)
-            until(lambda: len(daemon.lines("listens on")) >= 5, "two new workers to serve")
+            wait_until(lambda: len(daemon.lines("listens on")) >= 5, "two new workers to serve")
             assert stat.S_IMODE(path.stat().st_mode) == 0o660
             daemon.stop()
         assert not path.exists()

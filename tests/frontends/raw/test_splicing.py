@@ -20,8 +20,7 @@ from tests.support.frontends import OpenFrontend, open_frontend
 from tests.support.processes import no_descriptors, open_descriptors
 from tests.support.senders import Sockets, read_all, reset
 from tests.support.stores import Rig, ThreadedRig
-from tests.support.waiting import PATIENCE, in_thread, turns
-from tests.support.waiting import until as until_here
+from tests.support.waiting import PATIENCE, in_thread, turns, until
 from twisted_upload.disk.testing import FaultyFiles
 from twisted_upload.frontends.admission import ConnectionSlots
 from twisted_upload.frontends.raw.splice import FROM, WAKE_FOR, SocketSplice
@@ -151,7 +150,7 @@ async def _is_lent(frontend: OpenFrontend, rig: Rig) -> None:
         rig.disk.work(1)
         return False
 
-    await until_here(lent)
+    await until(lent)
 
 
 async def test_no_place_at_the_door(tmp_path: Path) -> None:
@@ -185,7 +184,7 @@ async def test_a_sender_waits_where_nothing_can_be_lent(
             more()
             return rig.store.memory.held >= MOST_HELD
 
-        await until_here(full)
+        await until(full)
         for _ in range(50):
             more()
             await turns(1)

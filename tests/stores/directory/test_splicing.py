@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.daemon import until
+from tests.support.daemon import wait_until
 from tests.support.processes import no_descriptors, open_descriptors
 from tests.support.senders import Sockets
 from tests.support.stores import ARRIVAL, MILLISECONDS, Rig, contents, leftovers, open_store
@@ -64,7 +64,7 @@ def part(folder: Folder) -> Iterator[PartialFile]:
 
 def _wait_for(ours: socket.socket, size: int) -> None:
     """Until so much has come."""
-    until(lambda: len(ours.recv(size, socket.MSG_PEEK)) >= size, "bytes")
+    wait_until(lambda: len(ours.recv(size, socket.MSG_PEEK)) >= size, "bytes")
 
 
 class _RecordingSpool:
@@ -101,7 +101,7 @@ def test_urgent_mark(part: PartialFile, sockets: Sockets, files: Counted) -> Non
     sender.send(b"!", socket.MSG_OOB)
     _wait_for(ours, 6)
     sender.sendall(bytes(WAKE_FOR + 100_000))
-    until(lambda: files.has_more(ours.fileno(), 0), "much behind it")
+    wait_until(lambda: files.has_more(ours.fileno(), 0), "much behind it")
     assert part.take(ours.fileno(), 1 << 24) == SpliceResult(6, dry=True)
     assert ours.recv(3) == b"!\0\0"
     assert part.take(ours.fileno(), 1 << 24).size > 0
