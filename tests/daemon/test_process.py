@@ -36,8 +36,8 @@ def test_raise_limit(limits: tuple[int, int]) -> None:
 def test_nobody_lacks_one(limit: int) -> None:
     """Even where each connection has two, and all others have theirs, they are enough."""
     share = budget(limit)
-    pipes = 2 * min(share.lent, 32)
-    assert OWN + pipes + share.rejected + share.lent + 2 * share.connections <= limit
+    pipes = 2 * min(share.splices, 32)
+    assert OWN + pipes + share.rejected + share.splices + 2 * share.connections <= limit
     assert 1 <= share.connections <= MOST_CONNECTIONS
 
 

@@ -152,9 +152,9 @@ def test_slots_that_are_taken(rig: Rig) -> None:
     slot = rig.service.frontends[0].gate.admit(None)
     assert slot is not None
     settings = {spec.name: FrontendSettings() for spec in rig.service.specs}
-    rig.service.reconfigure(settings, 5, ConnectionSlots(1, most_lent=3))
+    rig.service.reconfigure(settings, 5, ConnectionSlots(1, most_splices=3))
     admission = rig.service.frontends[0].gate.admission
-    assert (slots.most, slots.most_lent, slots.taken) == (1, 3, 1)
+    assert (slots.most, slots.most_splices, slots.taken) == (1, 3, 1)
     assert admission.refusal(None, None) is not None
     slot.release()
     assert (admission.slots.taken, admission.refusal(None, None)) == (0, None)

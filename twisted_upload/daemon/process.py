@@ -2,7 +2,7 @@
 How many descriptors a process may have, and whom they are for.
 
 A connection is one; its upload takes another for its file, and while the socket
-of a large upload is lent to a disk thread, that has a third.  So that an upload
+of a large upload is spliced by a disk thread, that has a third.  So that an upload
 that has begun never lacks one, fewer connections are taken in than there could
 be.
 """
@@ -23,7 +23,7 @@ memory as well."""
 
 SHARE, MOST = 16, 128
 """One in so many descriptors, and so many at the most, for senders that were
-turned away, and as many for sockets that are lent."""
+turned away, and as many for sockets that are spliced."""
 
 OWN = 40
 """Descriptors of the daemon itself: ports, folders, the log, the event loop, and
@@ -36,12 +36,12 @@ class Budget(NamedTuple):
 
     :ivar connections: at a time.
     :ivar turned_away: senders that stay until they have heard why.
-    :ivar lent: sockets at a time that disk threads have.
+    :ivar splices: sockets at a time that disk threads take from.
     """
 
     connections: int
     rejected: int
-    lent: int
+    splices: int
 
 
 def raise_limit() -> int:
@@ -93,4 +93,4 @@ def slots_for(asked: int | None, others: int = 0) -> ConnectionSlots:
     :raises CannotStart: they are not enough.
     """
     share = budget(raise_limit(), asked, others)
-    return ConnectionSlots(share.connections, share.rejected, share.lent)
+    return ConnectionSlots(share.connections, share.rejected, share.splices)

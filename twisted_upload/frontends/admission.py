@@ -25,24 +25,24 @@ class ConnectionSlots:
     :param most: of them at a time; 0 for no limit.
     :param most_rejected: beside them, those that stay until they have heard
         why they may not come in.
-    :param most_lent: sockets at a time that disk threads have.
+    :param most_splices: sockets at a time that disk threads take from.
     :ivar taken: how many connections there are.
-    :ivar lent: how many of their sockets disk threads have.
+    :ivar splices: how many of their sockets disk threads take from.
     """
 
-    __slots__ = ("lent", "most", "most_lent", "most_rejected", "taken")
+    __slots__ = ("most", "most_rejected", "most_splices", "splices", "taken")
 
-    def __init__(self, most: int = 0, most_rejected: int = 128, most_lent: int = 128) -> None:
+    def __init__(self, most: int = 0, most_rejected: int = 128, most_splices: int = 128) -> None:
         self.most = most or sys.maxsize
         self.most_rejected = most_rejected
-        self.most_lent = most_lent
+        self.most_splices = most_splices
         self.taken = 0
-        self.lent = 0
+        self.splices = 0
 
     def change(self, other: ConnectionSlots) -> None:
         """Have as many as others; connections that are there stay, if they are more."""
         self.most = other.most
-        self.most_lent = other.most_lent
+        self.most_splices = other.most_splices
 
 
 class Admission:

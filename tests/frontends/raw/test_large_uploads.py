@@ -121,7 +121,7 @@ async def _is_lent(frontend: OpenFrontend, rig: Rig) -> None:
     """Wait until the store has the socket of the one upload, and do not let it go on."""
     for _ in range(100):
         await turns()
-        if any(protocol._lent for protocol in frontend.senders):
+        if any(protocol._splicing for protocol in frontend.senders):
             return
         rig.disk.work(1)
     raise AssertionError("it was never lent")

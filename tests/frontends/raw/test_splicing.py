@@ -66,52 +66,84 @@ class _Transport:
         self._ours.setsockopt(*arguments)
 
 
-class _Lent:
+class _Sender:
+    """A sender whose upload ends with what the store has taken."""
+
+    paused = False
+
+    def __init__(self, transport: _Transport) -> None:
+        self.transport = transport
+        self.size = FROM
+        self.results: list[SpliceResult] = []
+
+    def bytes_to_splice(self) -> int:
+        return 1 << 24
+
+    def pauseProducing(self) -> None:
+        self.paused = True
+
+    def resumeProducing(self) -> None:
+        self.paused = False
+
+    def spliced(self, result: SpliceResult) -> bool:
+        self.results.append(result)
+        return False
+
+    def broke(self) -> None:
+        raise AssertionError
+
+
+class _Spliced:
     def __init__(self, ours: socket.socket, *, most: int = 1) -> None:
         self.taker, self.transport = _Taker(), _Transport(ours)
-        self.slots = ConnectionSlots(most_lent=most)
-        self.done: list[SpliceResult] = []
-        self.splice = SocketSplice(self.taker, self.transport, self.slots, self.done.append)  # type: ignore[arg-type]
+        self.sender = _Sender(self.transport)
+        self.slots = ConnectionSlots(most_splices=most)
+        self.splice = SocketSplice(self.taker, self.sender, self.slots)  # type: ignore[arg-type]
 
 
 def test_comes_back(sockets: Sockets) -> None:
-    """While a socket is lent its place is taken, and a reader is woken for much only."""
-    it = _Lent(sockets[1])
-    assert it.splice.lend(FROM, 100)
-    assert (it.splice.lent, it.slots.lent) == (True, 1)
+    """While the store has a socket its slot is taken, and a reader is woken for much only."""
+    it = _Spliced(sockets[1])
+    it.splice.start()
+    assert (it.splice.active, it.slots.splices, it.sender.paused) == (True, 1, True)
     assert sockets[1].getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT) == WAKE_FOR
     it.taker.taking.callback(SpliceResult(7, dry=True))
-    assert (it.splice.lent, it.slots.lent) == (False, 0)
+    assert (it.splice.active, it.slots.splices) == (False, 0)
     assert sockets[1].getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT) == 1
-    assert it.done == [SpliceResult(7, dry=True)]
+    assert it.sender.results == [SpliceResult(7, dry=True)]
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(it.taker.descriptor)
 
 
-def test_no_place(sockets: Sockets) -> None:
-    """No more sockets are lent at a time than there are places for."""
-    it = _Lent(sockets[1], most=0)
-    assert not it.splice.is_worth_it(FROM)
-    assert not it.splice.lend(FROM, 100)
-    assert (it.splice.lent, it.slots.lent, it.taker.descriptor) == (False, 0, -1)
+def test_no_slot(sockets: Sockets) -> None:
+    """No more sockets are with the store at a time than there are slots for."""
+    it = _Spliced(sockets[1], most=0)
+    it.splice.start()
+    assert (it.splice.active, it.slots.splices, it.taker.descriptor) == (False, 0, -1)
+    assert not it.sender.paused
 
 
-def test_cannot_be_lent(sockets: Sockets) -> None:
-    """A socket that cannot be prepared for it is not lent, and nothing of it is left open."""
-    it = _Lent(sockets[1])
+@pytest.mark.parametrize("paused", [False, True])
+def test_cannot_be_spliced(sockets: Sockets, paused: bool) -> None:
+    """
+    A socket that cannot be prepared stays with its sender, who reads on unless the store
+    has paused it, and nothing of it is left open.
+    """
+    it = _Spliced(sockets[1])
     before = open_descriptors("socket:")
     it.transport.broken = True
-    assert not it.splice.lend(FROM, 100)
-    assert (it.splice.lent, it.slots.lent) == (False, 0)
+    it.sender.paused = paused
+    it.splice.start()
+    assert (it.splice.active, it.slots.splices, it.sender.paused) == (False, 0, paused)
     assert open_descriptors("socket:") == before
 
 
 @pytest.mark.parametrize("what", ["close", "setsockopt", "take_from"])
 def test_fails_coming_back(sockets: Sockets, expected_errors: list[str], what: str) -> None:
-    """Whatever fails when a socket comes back, the place is free and the upload hears of it."""
+    """Whatever fails when a socket comes back, the slot is free and the upload hears of it."""
     expected_errors.append("ZeroDivisionError")
-    it = _Lent(sockets[1])
-    assert it.splice.lend(FROM, 100)
+    it = _Spliced(sockets[1])
+    it.splice.start()
     if what == "close":
         os.close(it.taker.descriptor)
     it.transport.broken = what == "setsockopt"
@@ -119,22 +151,27 @@ def test_fails_coming_back(sockets: Sockets, expected_errors: list[str], what: s
         it.taker.taking.errback(ZeroDivisionError())
     else:
         it.taker.taking.callback(SpliceResult(7))
-    assert it.slots.lent == 0
-    assert [taken.lost for taken in it.done] == [what != "close"]
+    assert it.slots.splices == 0
+    assert [result.lost for result in it.sender.results] == [what != "close"]
 
 
 @pytest.mark.parametrize(("brought", "again"), [(WAKE_FOR - 1, False), (WAKE_FOR, True)])
 def test_worth_it_again(sockets: Sockets, brought: int, again: bool) -> None:
-    """A socket whose lending has brought little is lent again when as much has come as before."""
-    it = _Lent(sockets[1])
-    assert it.splice.is_worth_it(FROM)
-    it.splice.lend(FROM, 1 << 24)
+    """The store gets a socket that has brought little again when as much has come as before."""
+    it = _Spliced(sockets[1])
+    it.splice.start()
     it.taker.taking.callback(SpliceResult(brought, dry=True))
-    assert it.splice.is_worth_it(FROM + brought) is again
-    assert it.splice.is_worth_it(2 * FROM + brought)
+    it.taker.taking = Deferred()
+    it.sender.size = FROM + brought
+    it.splice.start()
+    assert it.splice.active is again
+    if not again:
+        it.sender.size += FROM
+        it.splice.start()
+        assert it.splice.active
 
 
-# -- with a door --------------------------------------------------------------
+# -- with a front end ---------------------------------------------------------
 
 
 def _large(peer: socket.socket, content: bytes = LARGE) -> bytes:
@@ -145,7 +182,7 @@ def _large(peer: socket.socket, content: bytes = LARGE) -> bytes:
 
 async def _is_lent(frontend: OpenFrontend, rig: Rig) -> None:
     def lent() -> bool:
-        if any(sender._lent for sender in frontend.senders):
+        if any(sender._splicing for sender in frontend.senders):
             return True
         rig.disk.work(1)
         return False
@@ -153,10 +190,10 @@ async def _is_lent(frontend: OpenFrontend, rig: Rig) -> None:
     await until(lent)
 
 
-async def test_no_place_at_the_door(tmp_path: Path) -> None:
+async def test_no_slot_at_a_front_end(tmp_path: Path) -> None:
     """Where no more sockets may be lent, a large upload goes the ordinary way."""
     rig = ThreadedRig(tmp_path / "inbox", files=FaultyFiles())
-    async with open_frontend(store=rig.store, slots=ConnectionSlots(most_lent=0)) as frontend:
+    async with open_frontend(store=rig.store, slots=ConnectionSlots(most_splices=0)) as frontend:
         assert await in_thread(_large, frontend.connect()) == SUCCESS
         assert rig.store._files.calls["receive"] == 0  # type: ignore[attr-defined]
     assert [*rig.kept().values()] == [LARGE]
@@ -169,7 +206,7 @@ async def test_a_sender_waits_where_nothing_can_be_lent(
 ) -> None:
     """A large upload that cannot lend its socket holds no more than the store lets it."""
     rig = Rig(tmp_path / "inbox")
-    slots = ConnectionSlots(most_lent=missing != "place")
+    slots = ConnectionSlots(most_splices=missing != "place")
     if missing == "descriptor":
         monkeypatch.setattr("twisted_upload.frontends.raw.splice.os.dup", no_descriptors)
     async with open_frontend(store=rig.store, slots=slots) as frontend:
@@ -201,9 +238,9 @@ async def test_is_not_stopped_for_each_read(
 ) -> None:
     """Where there is no place, a large upload is read on without stopping for each piece."""
     rig = ThreadedRig(tmp_path / "inbox")
-    async with open_frontend(store=rig.store, slots=ConnectionSlots(most_lent=0)) as frontend:
+    async with open_frontend(store=rig.store, slots=ConnectionSlots(most_splices=0)) as frontend:
         tried: list[int] = []
-        monkeypatch.setattr(SocketSplice, "lend", lambda self, size, most: tried.append(size))
+        monkeypatch.setattr(SocketSplice, "_start", lambda self, most: tried.append(most))
         assert await in_thread(_large, frontend.connect()) == SUCCESS
         assert tried == []
     rig.close()
@@ -218,12 +255,12 @@ async def test_gone_while_lent_gives_the_place_back(tmp_path: Path) -> None:
         peer.setblocking(False)
         peer.send(LARGE)
         await _is_lent(frontend, rig)
-        assert slots.lent == 1
+        assert slots.splices == 1
         reset(peer)
         frontend.factory.abort_the_rest()
         await frontend.is_quiet()
         rig.disk.work()
-        assert (slots.lent, slots.taken) == (0, 0)
+        assert (slots.splices, slots.taken) == (0, 0)
         assert rig.unfinished == []
     rig.close()
 
@@ -242,7 +279,7 @@ async def test_goes_on_where_it_cannot_be_lent_again(
         sending = in_thread(_large, peer, LARGE[sent:])
         monkeypatch.setattr("twisted_upload.frontends.raw.splice.AT_A_TIME", 100_000)
         await _is_lent(frontend, rig)
-        slots.most_lent = 0
+        slots.most_splices = 0
         while not sending.called:
             rig.disk.work()
             await turns(1)
@@ -294,7 +331,7 @@ async def test_nothing_hangs(
                 await turns(1)
                 rig.disk.work()
         assert frontend.log.kinds == (["kept"] if what == "close" else ["lost"])
-        assert (slots.lent, slots.taken) == (0, 0)
+        assert (slots.splices, slots.taken) == (0, 0)
         assert rig.unfinished == []
         peer.close()
         assert len(open_descriptors("socket:")) == sockets

@@ -67,7 +67,7 @@ class UploadProtocol(Sender, ConnectionProtocol, Protocol):
         self._ended = False  # by silence: what still comes is too late
         self._connected = False
         self._discarded = 0
-        self._paused = False  # by the store, or because it has the socket
+        self.paused = False  # by the store, or because it has the socket
         self._peer = ""
         self._splice: SocketSplice | None = None
         self._minimum_rate: MinimumRate | None = None  # while there are bytes to wait for
@@ -103,8 +103,8 @@ class UploadProtocol(Sender, ConnectionProtocol, Protocol):
             return
         try:
             self._idle_timeouts.heard(self)
-            if self._has_come(data) and worth_it(self._size, len(data), self.transport):
-                self._lend()
+            if self._has_come(data) and worth_it(self.size, len(data), self.transport):
+                self._start_splice()
         except Exception:
             self.broke()
 
@@ -159,7 +159,7 @@ class UploadProtocol(Sender, ConnectionProtocol, Protocol):
     def pauseProducing(self) -> None:
         """Stop reading: the store has as much as it may hold."""
         if not self._half_closed:
-            self._paused = True
+            self.paused = True
             self._idle_timeouts.ignore(self)
             if self._minimum_rate is not None:
                 self._minimum_rate.pause(self.frontend.clock.seconds())
@@ -171,8 +171,8 @@ class UploadProtocol(Sender, ConnectionProtocol, Protocol):
     def resumeProducing(self) -> None:
         """Read on."""
         # Reading from a transport whose end has come would tell the end twice.
-        if self._connected and not self._half_closed and not self._lent:
-            self._paused = False
+        if self._connected and not self._half_closed and not self._splicing:
+            self.paused = False
             if not self._answered:
                 self._idle_timeouts.heard(self)
                 if self._minimum_rate is not None:
@@ -204,49 +204,37 @@ class UploadProtocol(Sender, ConnectionProtocol, Protocol):
         incoming.registerProducer(self, True)
         self._incoming = incoming
 
-    # Large uploads
+    # Large uploads: see `ISplicedSender`
 
     @property
-    def _lent(self) -> bool:
-        return self._splice is not None and self._splice.lent
+    def _splicing(self) -> bool:
+        return self._splice is not None and self._splice.active
 
-    def _lend(self) -> None:
-        """Let the store take from the socket what comes next, or read on."""
-        if self._answered or self._half_closed or self._lent or self._incoming is None:
-            return
-        if self._active_settings.settings.receipts:  # a digest needs to see the bytes
-            return
-        if self._splice is None:
-            slots = self.frontend.slots
-            self._splice = splice_for(self._incoming, self.transport, slots, self._given_back)
-        if self._splice is None or not self._splice.is_worth_it(self._size):
-            return
-        limit = self._active_settings.settings.max_size
-        most = limit - self._size + 1 if limit else sys.maxsize
-        paused = self._paused  # by the store, and then it is for the store to go on
-        self.pauseProducing()
-        if not self._splice.lend(self._size, most) and not paused:
-            self.resumeProducing()
+    def _start_splice(self) -> None:
+        if self._splice is None and self._incoming is not None:
+            self._splice = splice_for(self._incoming, self, self.frontend.slots)
+        if self._splice is not None:
+            self._splice.start()
 
-    def _given_back(self, taken: SpliceResult) -> None:
+    def bytes_to_splice(self) -> int:
+        """See `ISplicedSender.bytes_to_splice`."""
+        settings = self._active_settings.settings
+        if self._answered or self._half_closed or settings.receipts:
+            return 0  # receipts: a digest needs to see the bytes
+        return settings.max_size - self.size + 1 if settings.max_size else sys.maxsize
+
+    def spliced(self, result: SpliceResult) -> bool:
+        """See `ISplicedSender.spliced`."""
         if not self._connected:
-            return
-        try:
-            self._go_on_after(taken)
-        except Exception:
-            self.broke()
-
-    def _go_on_after(self, taken: SpliceResult) -> None:
-        self._size += taken.size
-        if taken.lost:
+            return False
+        self.size += result.size
+        if result.lost:
             self.transport.abortConnection()
         elif self._answered:
             self.transport.resumeProducing()
-        elif not self._is_too_large():
-            if not taken.dry:
-                self._lend()
-            if not self._lent:
-                self.resumeProducing()
+        else:
+            return not self._is_too_large()
+        return False
 
     # What the timers say
 
@@ -285,13 +273,13 @@ class UploadProtocol(Sender, ConnectionProtocol, Protocol):
             return False
         rate = self._active_settings.settings.min_rate
         if self._minimum_rate is not None and self._minimum_rate.is_too_slow(
-            now, self._size, rate, self._unread
+            now, self.size, rate, self._unread
         ):
             self.refuse(
                 TimedOut(f"slower than {rate:g} bytes a second, for longer than this server waits")
             )
             return True
-        if self._half_closed or self._ended or self._paused:
+        if self._half_closed or self._ended or self.paused:
             return self._waits_for_the_store(now)
         self._waiting = None
         return False

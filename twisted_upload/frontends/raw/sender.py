@@ -50,7 +50,7 @@ class Sender:
         # All that an instance may ever have is set here: what is set later, and was not
         # by the first thirty, costs a dictionary for each (230 bytes and more).
         self._began_at = 0.0
-        self._size = 0
+        self.size = 0
         self._half_closed = False
         self._answered = False
         self._reported = False
@@ -67,7 +67,7 @@ class Sender:
     @property
     def in_flight(self) -> bool:
         """Whether its upload has begun and has not ended."""
-        return (self._size > 0 or self._half_closed) and not self._reported
+        return (self.size > 0 or self._half_closed) and not self._reported
 
     def refuse(self, refusal: UploadRefused) -> None:
         """Refuse the upload, whatever has come of it; harmless when it has ended."""
@@ -105,7 +105,7 @@ class Sender:
 
     def _has_come(self, data: bytes) -> bool:
         """These are the next bytes of its upload; whether they may be."""
-        self._size += len(data)
+        self.size += len(data)
         if self._is_too_large():
             return False
         self._upload.received(data)
@@ -113,7 +113,7 @@ class Sender:
 
     def _is_too_large(self) -> bool:
         limit = self._active_settings.settings.max_size
-        if not limit or self._size <= limit:
+        if not limit or self.size <= limit:
             return False
         self.refuse(TooLarge(f"this server accepts at most {format_size(limit)} ({limit} bytes)"))
         return True
@@ -150,11 +150,11 @@ class Sender:
 
     def report_refused(self, refusal: UploadRefused) -> None:
         """See `ISender.report_refused`."""
-        self._report("refused", self._size, None, refusal.code)
+        self._report("refused", self.size, None, refusal.code)
 
     def report_lost(self) -> None:
         """See `ISender.report_lost`."""
-        self._report("lost", self._size)
+        self._report("lost", self.size)
 
     def report_unused(self) -> None:
         """See `ISender.report_unused`."""
@@ -188,7 +188,7 @@ class Sender:
     def _waits_for_the_store(self, now: float) -> bool:
         """It does; whether it has just been refused, because it does for too long."""
         self._waiting = self._waiting or StoreTimeout(STORE_PATIENCE)
-        if not self._waiting.is_too_long(now, self._size):
+        if not self._waiting.is_too_long(now, self.size):
             return False
         self.refuse(StoreFailed())
         return True

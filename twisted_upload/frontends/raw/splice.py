@@ -1,6 +1,5 @@
 """
-Large uploads: the socket is lent to the store, which takes the bytes from it
-inside the kernel.
+Large uploads: the store takes the bytes from the socket, inside the kernel (splice).
 
 The ordinary way of a byte (the reactor reads it, a disk thread writes it) costs
 a large upload most of its speed.  A store with the ability to
@@ -15,8 +14,7 @@ import contextlib
 import os
 import socket
 import sys
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.internet.interfaces import IHalfCloseableDescriptor, ISSLTransport
 from twisted.logger import Logger
@@ -25,7 +23,7 @@ from twisted.python.failure import Failure
 from twisted_upload.frontends.admission import ConnectionSlots
 from twisted_upload.interfaces import IIncomingUpload, ISplicesSocket, SpliceResult
 
-__all__ = ["SocketSplice", "splice_for", "worth_it"]
+__all__ = ["ISplicedSender", "SocketSplice", "splice_for", "worth_it"]
 
 FROM = 512 * 1024
 """Bytes that have come in the ordinary way before it is worth it."""
@@ -38,9 +36,39 @@ WAKE_FOR = 256 * 1024
 segment, several senders at once cost twice the processor time of one."""
 
 
+class ISplicedSender(Protocol):
+    """Whose socket it is, and who reads it while the store does not."""
+
+    transport: Any
+    size: int
+    """Bytes of the upload that have come."""
+    paused: bool
+    """Whether it does not read just now."""
+
+    def bytes_to_splice(self) -> int:
+        """How many bytes the store may take from the socket now; 0 for none."""
+
+    def pauseProducing(self) -> None:
+        """Do not read."""
+
+    def resumeProducing(self) -> None:
+        """Read on."""
+
+    def spliced(self, result: SpliceResult) -> bool:
+        """
+        Count what the store has taken from the socket, and see to the connection if it
+        has broken, or the upload is to go no further.
+
+        :return: whether it goes on.
+        """
+
+    def broke(self) -> None:
+        """An exception has come that must not."""
+
+
 def worth_it(size: int, last: int, transport: Any) -> bool:
     """
-    Whether to lend a socket now.
+    Whether to splice a socket now.
 
     :param size: bytes that have come.
     :param last: bytes of the last read: more are on their way if it was half as
@@ -50,73 +78,66 @@ def worth_it(size: int, last: int, transport: Any) -> bool:
 
 
 def splice_for(
-    incoming: IIncomingUpload,
-    transport: Any,
-    slots: ConnectionSlots,
-    done: Callable[[SpliceResult], None],
+    incoming: IIncomingUpload, sender: ISplicedSender, slots: ConnectionSlots
 ) -> SocketSplice | None:
     """
-    The means to lend this transport's socket to this upload, where they can.
+    The means to splice a sender's socket to its upload, where they can be.
 
-    :param transport: has to be a plain socket: what is encrypted has to pass
-        through us.
+    :param sender: its transport has to be a plain socket: what is encrypted has to
+        pass through us.
     """
+    transport = sender.transport
     if (
         not ISplicesSocket.providedBy(incoming)
         or not IHalfCloseableDescriptor.providedBy(transport)
         or ISSLTransport.providedBy(transport)
     ):
         return None
-    return SocketSplice(ISplicesSocket(incoming), transport, slots, done)
+    return SocketSplice(ISplicesSocket(incoming), sender, slots)
 
 
 class SocketSplice:
     """
-    One upload's socket, lent and given back.
+    Gives the socket of one upload to the store, again and again, and back.
 
-    :param places: of the process, which has a certain number for sockets that are
-        lent.
-    :param done: called with what came of each time, whatever goes wrong.
-    :ivar lent: the store has it just now: do not read.
+    :param slots: of the process, which has a certain number for this.
+    :ivar active: the store has the socket just now: do not read.
     """
 
     def __init__(
-        self,
-        taker: ISplicesSocket,
-        transport: Any,
-        slots: ConnectionSlots,
-        done: Callable[[SpliceResult], None],
+        self, taker: ISplicesSocket, sender: ISplicedSender, slots: ConnectionSlots
     ) -> None:
-        self.lent = False
+        self.active = False
         self._taker = taker
-        self._transport = transport
+        self._sender = sender
+        self._transport = sender.transport
         self._slots = slots
-        self._done = done
-        self._size = 0  # of the upload, when it was lent
+        self._size = 0  # of the upload, when it began
         self._in_vain = 0  # the same, when that brought little for the last time
 
-    def is_worth_it(self, size: int) -> bool:
+    def start(self) -> None:
         """
-        Whether to lend it now: not where there is no place, nor, where the last time
-        brought little, before as much has come in the ordinary way as before the
-        first time.
+        Let the store have the socket for a while, if it may and if that is worth it.
 
-        :param size: bytes that have come.
+        It is not where no slot is left, nor, where the last time brought little, before
+        as much has come in the ordinary way as before the first time.
         """
-        return self._has_place() and size >= self._in_vain + FROM
+        sender = self._sender
+        if self.active or not self._has_slot() or sender.size < self._in_vain + FROM:
+            return
+        most = sender.bytes_to_splice()
+        if not most:
+            return
+        paused = sender.paused  # by the store, and then it is for the store to go on
+        sender.pauseProducing()
+        if not self._start(min(most, AT_A_TIME)) and not paused:
+            sender.resumeProducing()
 
-    def _has_place(self) -> bool:
-        return self._slots.lent < self._slots.most_lent
+    def _has_slot(self) -> bool:
+        return self._slots.splices < self._slots.most_splices
 
-    def lend(self, size: int, most: int) -> bool:
-        """
-        Let the store have the socket for a while.
-
-        :param size: bytes that have come.
-        :param most: bytes that it may take; fewer are taken at a time.
-        :return: whether that was possible.
-        """
-        if not self._has_place():
+    def _start(self, most: int) -> bool:
+        if not self._has_slot():
             return False
         try:
             # Ours may be closed, and its number used again, meanwhile.
@@ -128,16 +149,16 @@ class SocketSplice:
         except OSError:
             _close(descriptor)
             return False
-        self.lent = True
-        self._size = size
-        self._slots.lent += 1
-        taking = self._taker.splice_from(descriptor, min(most, AT_A_TIME))
-        taking.addBoth(self._given_back, descriptor)
+        self.active = True
+        self._size = self._sender.size
+        self._slots.splices += 1
+        self._taker.splice_from(descriptor, most).addBoth(self._ended, descriptor)
         return True
 
-    def _given_back(self, result: SpliceResult | Failure, descriptor: int) -> None:
-        self.lent = False
-        self._slots.lent -= 1
+    def _ended(self, result: SpliceResult | Failure, descriptor: int) -> None:
+        """The socket is ours again, whatever has come of it, and whatever goes wrong."""
+        self.active = False
+        self._slots.splices -= 1
         _close(descriptor)
         if isinstance(result, Failure):
             _log.failure("the store broke its promise: take_from() failed", result)
@@ -151,7 +172,17 @@ class SocketSplice:
             # It would be woken too late, and so hear nothing of a slow sender.
             _log.warn("a socket cannot be used any more: {error}", error=error.strerror)
             result = SpliceResult(result.size, lost=True)
-        self._done(result)
+        try:
+            self._go_on(result)
+        except Exception:
+            self._sender.broke()
+
+    def _go_on(self, result: SpliceResult) -> None:
+        if self._sender.spliced(result):
+            if not result.dry:
+                self.start()
+            if not self.active:
+                self._sender.resumeProducing()
 
     def _wake_for(self, size: int) -> None:
         """An end, or an error, of the connection wakes in any case: tcp(7)."""

@@ -67,7 +67,7 @@ class WholeUpload(Sender):
                 self._upload.lost()
                 return
             for data in pieces:
-                self._size += len(data)
+                self.size += len(data)
             if not pieces:
                 self._upload.ended()
             elif not self._is_too_large():
