@@ -8,7 +8,6 @@ import contextlib
 import http.client
 import random
 import socket
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +19,10 @@ from twisted.logger import ILogObserver, globalLogPublisher
 from zope.interface import provider
 
 from tests.support.senders import reset
+from tests.support.status import SAMPLES, Slow, all_of, open_status
 from tests.support.waiting import PATIENCE, in_thread, reactor, turns, until
 from twisted_upload.observability.http_request import MOST_HEAD
-from twisted_upload.observability.metrics import INFO, Samples
-from twisted_upload.observability.report import Report, daemon_samples
+from twisted_upload.observability.report import Report
 from twisted_upload.observability.status_server import (
     BURST,
     DEFECT_INTERVAL,
@@ -33,101 +32,6 @@ from twisted_upload.observability.status_server import (
     SHARE,
     StatusFactory,
 )
-
-SAMPLES = daemon_samples("1.2.3", 1000.0)
-
-
-class Status:
-    """
-    The port, on loopback.
-
-    :ivar trouble: what the daemon has to complain of.
-    :ivar waiting: reports that are asked for, while ``slow``.
-    """
-
-    def __init__(self) -> None:
-        self.asked = 0
-        self.samples: Samples = SAMPLES
-        self.trouble: str | None = None
-        self.slow = False
-        self.waiting: list[Deferred[Report]] = []
-        self.clock = Clock()
-        self.factory = StatusFactory(self._report, self.clock, ["metrics.upload.com"])
-        self.port: Any = reactor.listenTCP(0, self.factory, interface="127.0.0.1")
-        self.address = ("127.0.0.1", self.port.getHost().port)
-
-    def _report(self) -> Deferred[Report]:
-        self.asked += 1
-        report: Deferred[Report] = Deferred()
-        if not self.slow:
-            return succeed(Report(self.samples, self.trouble))
-        self.waiting.append(report)
-        return report
-
-    async def get(
-        self, path: str, method: str = "GET", **more: Any
-    ) -> tuple[int, str, http.client.HTTPMessage]:
-        """One request; status, text and headers of its answer."""
-
-        def ask() -> tuple[int, str, http.client.HTTPMessage]:
-            connection = http.client.HTTPConnection(*self.address, timeout=PATIENCE)
-            try:
-                connection.request(method, path, **more)
-                answer = connection.getresponse()
-                return answer.status, answer.read().decode(), answer.headers
-            finally:
-                connection.close()
-
-        return await in_thread(ask)
-
-    async def ask(self, request: bytes, *, last: bool = False) -> bytes:
-        """The same, byte by byte."""
-        peer = await self.connect()
-        peer.sendall(request)
-        if last:
-            peer.shutdown(socket.SHUT_WR)
-        return await in_thread(_all_of, peer)
-
-    async def connect(self) -> socket.socket:
-        """A connection that the daemon knows of."""
-        peer = socket.create_connection(self.address, timeout=PATIENCE)
-        address = peer.getsockname()[1]
-        await until(lambda: address in [it.transport.getPeer().port for it in self.there])
-        return peer
-
-    @property
-    def there(self) -> list[Any]:
-        """The connections that there are."""
-        return [*self.factory.connections]
-
-    async def close(self) -> None:
-        """Leave nothing behind."""
-        await self.port.stopListening()
-        self.factory.cut_all()
-        await until(lambda: not self.factory.connections)
-        assert self.clock.getDelayedCalls() == []
-
-
-class Slow(dict[str, Any]):
-    """Samples that take a second to make a page of."""
-
-    def __init__(self, samples: Samples, clock: Clock) -> None:
-        super().__init__(samples)
-        self._clock = clock
-
-    def get(self, name: str, default: Any = None) -> Any:
-        if name == INFO.name:
-            self._clock.advance(1)
-        return super().get(name, default)
-
-
-@contextlib.asynccontextmanager
-async def open_status() -> AsyncIterator[Status]:
-    status = Status()
-    try:
-        yield status
-    finally:
-        await status.close()
 
 
 async def test_metrics() -> None:
@@ -222,7 +126,7 @@ async def test_host_at_a_unix_socket(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as peer:
         peer.connect(str(tmp_path / "socket"))
         peer.sendall(b"GET /readyz HTTP/1.1\r\nHost: evil.com\r\n\r\n")
-        assert b"ready" in await in_thread(_all_of, peer)
+        assert b"ready" in await in_thread(all_of, peer)
     await until(lambda: not factory.connections)
     await port.stopListening()
 
@@ -328,7 +232,7 @@ async def test_one_request_for_each_connection() -> None:
     async with open_status() as status:
         peer = await status.connect()
         peer.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n" * 2)
-        answer = await in_thread(_all_of, peer)
+        answer = await in_thread(all_of, peer)
         assert answer.count(b"alive") == 1
         assert b"connection: close" in answer.lower()
 
@@ -386,7 +290,7 @@ async def test_nonsense(capfd: pytest.CaptureFixture[str]) -> None:
     async with open_status() as status:
         peer = await status.connect()
         peer.sendall(b"\x00\xffWRONG\x1b[31m /\r\n\r\n")
-        assert b"400" in await in_thread(_all_of, peer)
+        assert b"400" in await in_thread(all_of, peer)
         assert "WRONG" not in "".join(capfd.readouterr())
 
 
@@ -401,7 +305,7 @@ async def test_the_oldest_makes_room() -> None:
             peers.append(await status.connect())
         assert len(status.factory.connections) == MOST_CONNECTIONS
         peers[-1].sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert b"alive" in await in_thread(_all_of, peers[-1])
+        assert b"alive" in await in_thread(all_of, peers[-1])
         for peer in peers:
             peer.close()
         await until(lambda: not status.factory.connections)
@@ -426,7 +330,7 @@ async def test_request_while_we_stood_still() -> None:
         peer = await status.connect()
         status.clock.advance(2 * LONGEST)
         peer.sendall(b"GET /healthz HTTP/1.1\r\n\r\n")
-        assert b"alive" in await in_thread(_all_of, peer)
+        assert b"alive" in await in_thread(all_of, peer)
 
 
 async def test_gone_before_the_answer() -> None:
@@ -459,7 +363,7 @@ async def test_defect(expected_errors: list[str]) -> None:
     async with open_status() as status:
         expected_errors.append("ZeroDivisionError")
         status.slow = True
-        answer = in_thread(_all_of, peer := await status.connect())
+        answer = in_thread(all_of, peer := await status.connect())
         peer.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
         await until(lambda: status.waiting)
         status.waiting.pop().errback(ZeroDivisionError("a defect"))
@@ -492,11 +396,3 @@ async def test_defect_is_told_once(expected_errors: list[str]) -> None:
             if number == 2:
                 status.clock.advance(DEFECT_INTERVAL)
         globalLogPublisher.removeObserver(observe)
-
-
-def _all_of(peer: socket.socket) -> bytes:
-    heard = b""
-    with peer:
-        while piece := peer.recv(65536):
-            heard += piece
-    return heard
