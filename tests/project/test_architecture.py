@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import twisted_upload
+from tests.support import ROOT
 
 PACKAGE = Path(twisted_upload.__file__).parent
 
@@ -137,3 +138,27 @@ def test_public_names_exist(module: str) -> None:
             assert len(set(names)) == len(names)
             imported = __import__(f"twisted_upload.{module}", fromlist=["*"])
             assert all(hasattr(imported, name) for name in names)
+
+
+TESTS = ROOT / "tests"
+
+MOST_LINES = 500
+"""Of a test module: a longer one is about several things."""
+
+each_test_module = pytest.mark.parametrize(
+    "path", sorted(TESTS.rglob("*.py")), ids=lambda path: str(path.relative_to(TESTS))
+)
+
+
+@each_test_module
+def test_no_test_imports_another(path: Path) -> None:
+    """What tests share is in ``tests/support`` or a ``conftest.py``; programs in strings count."""
+    text = path.read_text("utf-8")
+    assert not re.search(r"^\s*(from|import) tests\.[\w.]*\btest_", text, re.MULTILINE)
+    assert not re.search(r"^\s*from tests\.[\w.]+ import .*\btest_", text, re.MULTILINE)
+
+
+@each_test_module
+def test_test_modules_are_short(path: Path) -> None:
+    """A test module is about one thing."""
+    assert path.read_text("utf-8").count("\n") <= MOST_LINES
