@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -132,6 +133,7 @@ def test_daemon(tmp_path: Path) -> None:
         *("observability.prometheus", "observability.status_server"),
     )
     useless = {f"twisted_upload.{name}" for name in ours}
+    assert all(map(find_spec, useless))
     useless |= {"prometheus_client", "click", "rich", "tomllib", "statistics", "importlib.metadata"}
     assert modules & useless == set()
 

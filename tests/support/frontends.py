@@ -31,8 +31,8 @@ from twisted_upload.net.transport import read_eagerly
 from twisted_upload.stores.memory import MemoryStore
 
 _FRONTENDS = (
-    "twisted_upload.frontends.raw.protocol",
     "twisted_upload.frontends.raw.sender",
+    "twisted_upload.frontends.raw.splice",
     "twisted_upload.core.outcome",
     "twisted_upload.net.tls.endpoints",
 )

@@ -22,12 +22,16 @@ from tests.support import ROOT
 from tests.support.daemon import Daemon, wait_until
 from tests.support.hook_markers import hooked_folder, queue_of, waiting
 from tests.support.processes import command_line
+from twisted_upload.hooks import spawner
 from twisted_upload.hooks.command import GRACE
 from twisted_upload.hooks.orphans import kill_orphans
 from twisted_upload.hooks.spool import HOOKS
 from twisted_upload.hooks.spool_scan import scan
 
 JOBS = 3
+
+STARTER = os.path.basename(spawner.__file__)
+"""By this the processes that start programs are known."""
 
 
 class Hanging:
@@ -104,7 +108,7 @@ def hanging(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Hanging]
 def starters_of(pid: int) -> list[int]:
     """The processes of a daemon, or a worker, that start programs."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [int(child) for child in children if b"spawner.py" in command_line(int(child))]
+    return [int(child) for child in children if STARTER.encode() in command_line(int(child))]
 
 
 def test_killed_again_and_again(hanging: Hanging) -> None:
@@ -267,7 +271,7 @@ def test_readers_are_let_live(marker: Path, tmp_path: Path) -> None:
 
 def test_what_is_looked_after_is_let_live(marker: Path, tmp_path: Path) -> None:
     """Where the process that started them lives, it will end them itself."""
-    script = tmp_path / "spawner.py"
+    script = tmp_path / STARTER
     script.write_text("import subprocess; subprocess.run(['sleep', '600'], close_fds=False)")
     with holding(marker, sys.executable, str(script)) as starter:
         wait_until(lambda: children(starter.pid), "its program")

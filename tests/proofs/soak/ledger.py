@@ -25,7 +25,7 @@ class Ledger:
 
     :ivar ends: how many uploads ended in which way, as a journal tells it:
         listener, ``kept``, ``refused`` or ``lost``, and the code.
-    :ivar turned_away: how many heard which code when they had connected.
+    :ivar rejected: how many heard which code when they had connected.
     :ivar unused: connections without a byte, which leave no trace.
     :ivar kept: uploads that must be found.
     :ivar size: bytes of these.

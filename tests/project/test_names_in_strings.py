@@ -1,0 +1,62 @@
+"""
+Names of ours in texts exist, though no import and no type checker looks at them.
+
+A log namespace that a test listens to, a module that must not have been imported,
+what is replaced for a test: where such a name is out of date, a test may see nothing,
+and pass.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from importlib import import_module
+from inspect import getsource
+from pathlib import Path
+from pkgutil import resolve_name
+
+from tests.support import ROOT
+
+DOTTED = re.compile(r"\btwisted_upload(?:\.\w+)+")
+
+PLACES = ("tests", "benchmarks", "docs", "twisted_upload", ".ci", "README.md", "pyproject.toml")
+"""Where such names are; whatever of it is beside the tests."""
+
+
+def texts(*places: str) -> Iterator[tuple[str, str]]:
+    """Path and content of all files of text that are there."""
+    for place in (ROOT / place for place in places):
+        paths: list[Path] = [*place.rglob("*")] if place.is_dir() else [place]
+        for path in paths:
+            if path.suffix in {".py", ".md", ".toml", ".yml"} and path.exists():
+                yield str(path.relative_to(ROOT)), path.read_text("utf-8")
+
+
+def exists(name: str) -> bool:
+    """Whether it is a module, or something in one."""
+    try:
+        resolve_name(name)
+    except (ImportError, AttributeError):
+        return False
+    return True
+
+
+def test_names_exist() -> None:
+    """What begins with the package and a dot, in whatever text, is there."""
+    found = {name: path for path, text in texts(*PLACES) for name in DOTTED.findall(text)}
+    assert len(found) > 100
+    assert {name: path for name, path in found.items() if not exists(name)} == {}
+
+
+def test_who_is_listened_to_logs() -> None:
+    """Tests that look for the lines of a module look for those of one that logs."""
+    listened = {}
+    for path, text in texts("tests"):
+        if "log_namespace" in text:
+            for node in ast.walk(ast.parse(text)):
+                if isinstance(node, ast.Constant) and DOTTED.fullmatch(str(node.value)):
+                    listened[str(node.value)] = path
+    assert len(listened) > 5
+    silent = {name for name in listened if "Logger(" not in getsource(import_module(name))}
+    assert {name: listened[name] for name in silent} == {}
