@@ -59,7 +59,7 @@ def _real() -> Iterator[str]:
     for path in (ROOT / "tests").iterdir():
         if (path / "__init__.py").exists() and path.name not in rooms:
             yield f"{path.relative_to(ROOT)}/"
-    yield from ("tests/", "docs/", "docs/man/", "benchmarks/", "twisted/plugins/")
+    yield from ("tests/", "docs/", "docs/man/", "docs/site/", "benchmarks/", "twisted/plugins/")
 
 
 def test_tree() -> None:

@@ -1,26 +1,38 @@
 """
-The pages for operators are true.
+The pages say what is so: each table, command, option, metric, path and link in them.
 """
 
 from __future__ import annotations
 
 import ast
+import importlib
+import importlib.util
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 import yaml
+from twisted.scripts._twistd_unix import ServerOptions
 
 import twisted_upload
+from docs.site.tables import GROUPS, PARTS, filled
+from tests.project.pages import DOCS, SHELL, TEXTS, fenced, markers, page
 from tests.support import ROOT
+from twisted_upload.cli.log import read_journal
+from twisted_upload.cli.main import program
+from twisted_upload.cli.ping import ping
+from twisted_upload.cli.streams import ExitStatus
+from twisted_upload.config.options import CHECK, CONFIG, OPTIONS, PRINT_CONFIG
+from twisted_upload.core.answers import CODES
+from twisted_upload.daemon.tap import Options
 from twisted_upload.errors import CannotStart
 from twisted_upload.observability.metrics import METRICS
 from twisted_upload.observability.records import FIELDS
 
-DOCS = ROOT / "docs"
 PACKAGE = Path(twisted_upload.__file__).parent
-PAGES = [*sorted(DOCS.glob("*.md")), ROOT / "README.md"]
 
 pytestmark = pytest.mark.skipif(not DOCS.exists(), reason="the pages are not beside the tests")
 
@@ -28,10 +40,6 @@ LOUD = {"info", "warn", "error", "critical", "failure"}
 
 VARYING = "…"
 """In the documents: what differs from one start error to the next."""
-
-
-def page(name: str) -> str:
-    return (DOCS / name).read_text(encoding="utf-8")
 
 
 def calls() -> Iterator[tuple[str, ast.Call]]:
@@ -83,14 +91,16 @@ def start_errors() -> Iterator[str]:
 
 def test_log_lines() -> None:
     """Each line that can be logged is on the page with its level, and no other line is."""
-    rows = re.findall(r"^\| `(.+?)` \| (\w+) \| .+ \|$", page("log-lines.md"), re.MULTILINE)
+    rows = re.findall(
+        r"^\| `(.+?)` \| (\w+) \| .+ \|$", page("docs/reference/log-lines.md"), re.MULTILINE
+    )
     assert {*rows} == {*log_lines()}
     assert len(rows) == len({*rows})
 
 
 def test_start_errors() -> None:
     """Each text that stops a start is on the page, and no other is."""
-    _, _, text = page("log-lines.md").partition("## When it cannot start")
+    _, _, text = page("docs/reference/log-lines.md").partition("## When it cannot start")
     rows = {*re.findall(r"^\| `(.+?)` \| [^|]+ \|$", text, re.MULTILINE)}
     rows |= {*re.findall(r"`(the store has not [^`]+|[^`]+ than before)`", text)}
     assert rows == {*start_errors()}
@@ -100,22 +110,41 @@ def test_alerts() -> None:
     """Every alert has its row in the table of what is wrong."""
     rules = yaml.safe_load((PACKAGE / "share" / "alerts.yml").read_text("utf-8"))
     alerts = {rule["alert"] for group in rules["groups"] for rule in group["rules"]}
-    assert {*re.findall(r"`(Uploads?[A-Z]\w+)`", page("operating.md"))} == alerts
+    assert {*re.findall(r"`(Uploads?[A-Z]\w+)`", page("docs/operations/runbook.md"))} == alerts
 
 
-def test_metrics() -> None:
-    """The table of metrics names all that there are, with their types and labels."""
-    text = page("metrics.md")
-    table = text[text.index("<!-- metrics -->") :].split("\n\n")[0]
-    rows = re.findall(r"^\| `(\w+)` \| (\w+) \| (.*?) ?\| (.+) \|$", table, re.MULTILINE)
-    assert [(name, kind, tuple(re.findall(r"\w+", labels))) for name, kind, labels, _ in rows] == [
-        (metric.name, metric.kind, metric.labels) for metric in METRICS
-    ]
+@pytest.mark.parametrize("name", TEXTS)
+def test_generated(name: str) -> None:
+    """What is made of tables in the source is of today: ``python -m docs.site.tables``."""
+    assert filled(TEXTS[name]) == TEXTS[name]
+
+
+def test_all_is_generated() -> None:
+    """Each part that can be made stands on one page, and each option in one group."""
+    found = [name for text in TEXTS.values() for name in re.findall(r"<!-- begin (\w+) -->", text)]
+    assert sorted(found) == sorted(PARTS)
+    names = [name for _, group in GROUPS.values() for name in group]
+    assert sorted(names) == sorted(it.name for it in (*OPTIONS, CONFIG, CHECK, PRINT_CONFIG))
+
+
+def test_codes() -> None:
+    """Each code is explained, beside the table."""
+    text = page("docs/reference/answers.md")
+    assert re.findall(r"^- `([a-z-]+)`: ", text, re.MULTILINE) == [*CODES]
+
+
+def test_exit_statuses() -> None:
+    """The table of exit statuses names all that there are."""
+    text = page("docs/reference/command.md")
+    documented = {int(number) for number in re.findall(r"^\| (\d+) \|", text, re.MULTILINE)}
+    assert documented == {value for name, value in vars(ExitStatus).items() if name.isupper()}
 
 
 def test_prometheus_configuration() -> None:
     """The configuration for Prometheus is one, and the rules expect the job's name."""
-    (configuration,) = re.findall(r"```yaml\n(.*?)```", page("metrics.md"), re.DOTALL)
+    (configuration,) = re.findall(
+        r"```yaml\n(.*?)```", page("docs/reference/metrics.md"), re.DOTALL
+    )
     (job,) = yaml.safe_load(configuration)["scrape_configs"]
     assert set(job) == {"job_name", "static_configs"}
     alerts = PACKAGE / "share" / "alerts.yml"
@@ -124,7 +153,7 @@ def test_prometheus_configuration() -> None:
 
 def test_fields() -> None:
     """The table of fields names all that there are, in their order."""
-    text = page("logs.md")
+    text = page("docs/reference/log-fields.md")
     table = text[text.index("<!-- fields -->") :].split("\n\n")[0]
     assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == [*FIELDS]
 
@@ -132,7 +161,7 @@ def test_fields() -> None:
 @pytest.mark.parametrize(("name", "cells"), [("states", 6), ("processes", 4)])
 def test_bounds(name: str, cells: int) -> None:
     """Each state of a connection, or of a process, has all its bounds, and a test that there is."""
-    text = page("architecture.md")
+    text = page("docs/architecture.md")
     table = text[text.index(f"<!-- {name} -->") :].split("\n\n")[0]
     rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in table.splitlines()[3:]]
     assert len(rows) > 10
@@ -152,17 +181,223 @@ def anchors(text: str) -> set[str]:
     return {heading.replace(" ", "-") for heading in plain}
 
 
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
-def test_links(path: Path) -> None:
+@pytest.mark.parametrize("name", TEXTS)
+def test_links(name: str) -> None:
     """What a page links to is there."""
-    text = path.read_text("utf-8")
-    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+    path = ROOT / name
+    for target in re.findall(r"\]\(([^)\s]+)\)", TEXTS[name]):
         if target.startswith("https://"):
             continue
-        name, _, anchor = target.partition("#")
-        linked = path.parent / name if name else path
+        file, _, anchor = target.partition("#")
+        linked = path.parent / file if file else path
         if "benchmarks/" in target and not (ROOT / "benchmarks").exists():
             continue  # they are not in the sdist
         assert linked.exists(), target
         if anchor:
             assert anchor in anchors(linked.read_text("utf-8")), target
+
+
+def command_options(command: click.Command) -> set[str]:
+    options = command.get_params(click.Context(command, **command.context_settings))
+    return {name for it in options if isinstance(it, click.Option) for name in it.opts}
+
+
+DAEMON = {f"--{name.rstrip('=')}" for name in Options().longOpt}
+
+TWISTD = {f"--{name.rstrip('=')}" for name in ServerOptions().longOpt} | {"-n"}
+
+OURS = {
+    "": command_options(program),
+    "log": command_options(read_journal),
+    "ping": command_options(ping),
+    "serve": DAEMON,
+}
+"""The options of each of our commands."""
+
+FOREIGN = {
+    *("-N", "-q0", "-t5"),
+    *("-nocommands", "--deploy-hook", "--hook", "--install", "--limits", "--proxy", "--send-only"),
+}
+"""Options of other programs that stand by themselves in a text."""
+
+PROGRAMS = {
+    *(".ci/run", "cat", "cd", "chgrp", "chmod", "chown", "cp", "curl", "df", "dmesg", "echo"),
+    *("find", "getent", "git", "gnutls-cli", "grep", "iostat", "journalctl", "jq", "kill", "ls"),
+    *("lsattr", "lint-imports", "man", "mount", "mv", "mypy", "namei", "nc", "nc.traditional"),
+    *("ncat", "openssl", "pip", "pipx", "ps", "pytest", "quota", "rm", "rsync", "ruff"),
+    *("setfacl", "socat", "sphinx-build", "ss", "systemctl", "systemd-run", "tar", "top", "vmstat"),
+}
+"""Other programs that readers are told to run."""
+
+
+def simple_commands(line: str) -> Iterator[list[str]]:
+    """The words of each command of a line, without variables before it, and redirections."""
+    lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+    lexer.whitespace_split = True
+    words: list[str] = []
+    for word in [*lexer, ";"]:
+        if re.fullmatch(r"[;|&()]+", word):
+            while words and (re.match(r"\w+=", words[0]) or words[0] == "-"):
+                del words[0]
+            if words:
+                yield words
+            words = []
+        else:
+            words.append(word)
+
+
+def options_in(words: list[str]) -> set[str]:
+    return {word.partition("=")[0] for word in words if re.match(r"--?[a-zA-Z]", word)}
+
+
+def wrong_in(words: list[str]) -> set[str]:
+    """What there is not of the words of a command."""
+    name, rest = words[0].rpartition("/")[2], words[1:]
+    if name == "systemd-run":
+        return wrong_in(rest[rest.index("/opt/twisted-upload/bin/twistd") :])
+    if name in ("python", "python3") and rest[:1] == ["-m"]:
+        if rest[1] in ("venv", "build", "pytest"):
+            return set()
+        return set() if importlib.util.find_spec(rest[1]) else {rest[1]}
+    if name in ("python", "python3"):
+        return set()
+    if name == "twistd":
+        before = rest.index("upload")
+        return (options_in(rest[:before]) - TWISTD) | (options_in(rest[before:]) - DAEMON)
+    if name == "twisted-upload":
+        command = rest[0] if rest and rest[0] in OURS else ""
+        return options_in(rest) - OURS[command]
+    return set() if name in PROGRAMS or words[0] in PROGRAMS else {name}
+
+
+def test_wrong_commands_are_noticed() -> None:
+    """What looks at the commands in the pages does notice a wrong one."""
+    for line, wrong in [
+        ("twistd -n upload --prot 6666", {"--prot"}),
+        ("twistd --daemon upload", {"--daemon"}),
+        ("A=b .venv/bin/twisted-upload log x --size 3 | jq .", {"--size"}),
+        ("echo x | twisted-upload - --jsno", {"--jsno"}),
+        ("python -m twisted_upload.nothing", {"twisted_upload.nothing"}),
+        ("true && jp .", {"true", "jp"}),
+        ("nc -N host 6666 < file", set()),
+    ]:
+        assert {it for words in simple_commands(line) for it in wrong_in(words)} == wrong
+
+
+def shell_lines(text: str) -> Iterator[str]:
+    """Each line of a page that a reader may type into a shell."""
+    for _, language, lines in fenced(text):
+        if language in SHELL:
+            for line in lines.splitlines():
+                if language == "sh" or line.startswith("$ "):
+                    yield line.removeprefix("$ ")
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_commands(name: str) -> None:
+    """Each command in a block is a program that there is, and ours have these options."""
+    for line in shell_lines(TEXTS[name]):
+        for words in simple_commands(line):
+            assert not wrong_in(words), line
+
+
+def spans(text: str) -> Iterator[str]:
+    """What is set as code within the lines of a page."""
+    text = re.sub(r"^ *```.*?^ *```$", "", text, flags=re.DOTALL | re.MULTILINE)
+    yield from (" ".join(span.split()) for span in re.findall(r"`([^`]+)`", text))
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_names(name: str) -> None:
+    """Each option, command, variable, metric, module and file that a page names is there."""
+    variables = {it.variable for it in (*OPTIONS, CONFIG)} | {"TWISTED_UPLOAD_TO"}
+    metrics = {metric.name for metric in METRICS}
+    everything = DAEMON | TWISTD | set().union(*OURS.values()) | FOREIGN
+    for span in spans(TEXTS[name]):
+        if re.match(r"(\.venv/bin/)?(twistd .*upload|twisted-upload) .*-", span):
+            for words in simple_commands(re.sub(r"\[.*\]|\\", "", span)):
+                assert not wrong_in(words), span
+        if found := re.match(r"--?[a-zA-Z][\w-]*", span):
+            assert found[0] in everything, span
+        for variable in re.findall(r"\bTWISTED_UPLOAD_[A-Z_]+[A-Z]", span):
+            assert variable in variables, span
+        if re.fullmatch(r"twisted_upload_\w+", span):
+            assert span in metrics, span
+        if re.fullmatch(r"twisted_upload(\.\w+)+", span):
+            assert named(span), span
+        if re.fullmatch(r"(twisted_upload|tests|docs|benchmarks|\.ci)/[\w./-]+", span):
+            assert (ROOT / span).exists() or not (ROOT / span.partition("/")[0]).exists(), span
+
+
+def named(dotted: str) -> bool:
+    """Whether there is a module, or something in a module, of that name."""
+    module, _, name = dotted.rpartition(".")
+    if importlib.util.find_spec(module) is None:
+        return False
+    if hasattr(importlib.import_module(module), name):
+        return True
+    return importlib.util.find_spec(dotted) is not None
+
+
+GUIDES, SITE = "test_guides.py::", "test_site.py::"
+
+RUN = {
+    "README.md": {
+        "start": ".ci/run",
+        "tests": ".ci/run",
+        "api": "test_readme.py::test_python_program",
+    },
+    "CONTRIBUTING.md": {"site": f"{SITE}site"},
+    "docs/guide/configuration.md": {
+        "configuration": f"{GUIDES}test_configuration",
+        "print-config": f"{GUIDES}test_print_config",
+        "check": f"{GUIDES}test_check",
+    },
+    "docs/guide/limits.md": {
+        "allow": f"{GUIDES}test_command_of_the_daemon",
+        "haproxy": f"{GUIDES}test_haproxy",
+    },
+    "docs/guide/on-upload.md": {"replay": f"{GUIDES}test_replay"},
+    "docs/guide/python.md": {"errors": f"{GUIDES}test_errors_in_python"},
+    "docs/guide/senders.md": {"unix": f"{GUIDES}test_command_of_the_daemon"},
+    "docs/guide/start.md": {
+        "send-nc": f"{GUIDES}test_first_upload",
+        "send": f"{GUIDES}test_first_upload",
+        "ping": f"{GUIDES}test_ping",
+    },
+    "docs/guide/store.md": {"store": f"{GUIDES}test_store_of_your_own"},
+    "docs/operations/backup.md": {"backup": f"{GUIDES}test_backup"},
+    "docs/operations/files.md": {
+        "retention": f"{GUIDES}test_retention",
+        "tmpfiles": f"{GUIDES}test_retention_by_systemd",
+    },
+    "docs/operations/logs.md": {
+        "old-logs": f"{GUIDES}test_old_logs",
+        "logrotate": f"{GUIDES}test_logrotate",
+    },
+    "docs/operations/runbook.md": {"replay-service": f"{GUIDES}test_replay"},
+    "docs/reference/command.md": {"man": f"{GUIDES}test_manual_page"},
+    "docs/reference/metrics.md": {"share": f"{GUIDES}test_share"},
+}
+"""
+What runs each block that has a marker, by page and marker.  Of the blocks without one,
+`test_commands` looks at each command and its options.
+"""
+
+
+def test_examples_are_run() -> None:
+    """Each block with a marker is one that a test, or what lands a change, runs."""
+    found: dict[str, set[str]] = {}
+    for marker, name in markers():
+        if marker not in ("tree", "states", "processes"):  # compared with the source
+            found.setdefault(name, set()).add(marker)
+    assert found == {name: {*blocks} for name, blocks in RUN.items()}
+    for name, blocks in RUN.items():
+        for marker, runner in blocks.items():
+            file, _, test = runner.partition("::")
+            if test:
+                source = Path(__file__).with_name(file).read_text("utf-8")
+                assert f"def {test}(" in source
+                assert f'"{marker}"' in source, f"{name}: {marker}"
+            elif (ROOT / file).exists():
+                assert f"$(readme {marker})" in (ROOT / file).read_text("utf-8")

@@ -105,9 +105,9 @@ def test_manual_pages_are_found(built: Built) -> None:
 
 def test_sdist_can_be_tested(built: Built) -> None:
     """The sdist has what is needed to build, to read and to run the tests."""
-    wanted = {"pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE"}
+    wanted = {"pyproject.toml", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE"}
     wanted |= {str(path.relative_to(ROOT)) for path in (ROOT / "tests").rglob("*.py")}
-    wanted |= {f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")}
+    wanted |= {str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md")}
     assert wanted <= built.in_sdist()
 
 
@@ -184,7 +184,7 @@ def imported(folder: str) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and not node.level:
             names.add(node.module or "")
     tops = {name.partition(".")[0] for name in names}
-    return tops - sys.stdlib_module_names - {"twisted_upload", "tests", "benchmarks"}
+    return tops - sys.stdlib_module_names - {"twisted_upload", "tests", "benchmarks", "docs"}
 
 
 def declared(*extras: str) -> set[str]:

@@ -1,6 +1,6 @@
 """
 Whom a stored file belongs to, and who may read it: each row of the table in
-docs/operating.md.
+docs/operations/files.md.
 """
 
 from __future__ import annotations

@@ -281,7 +281,7 @@ def test_far_ahead(folder: Path) -> None:
         f" they go on from {future}"
     )
     again.store.close()
-    (folder / ".incoming" / RECORD).unlink()  # as docs/operating.md says
+    (folder / ".incoming" / RECORD).unlink()  # as the runbook says
     assert _Store(folder, MILLISECONDS).keep() == [str(MILLISECONDS)]
 
 
