@@ -84,14 +84,20 @@ LONG = (
 )
 """Single tests that take long: what they find does not hang on a version."""
 
+names = {
+    str(path.relative_to(TESTS).with_suffix("")).replace("test_", ""): path
+    for path in sorted(TESTS.rglob("test_*.py"))
+}
 wanted = sys.argv[1:]
+if missing := {*SLOW, *wanted} - {*names}:
+    sys.exit(f"no such file of tests: {' '.join(sorted(missing))}")
 for test in LONG:
     print(f"--deselect=tests/{test}")
-for path in sorted(TESTS.rglob("test_*.py")):
-    name = str(path.relative_to(TESTS).with_suffix("")).replace("test_", "")
+for name, full_path in names.items():
+    path = full_path.relative_to(TESTS.parent)
     if wanted and name not in wanted:
         continue
     if name not in SLOW:
-        print(path.relative_to(TESTS.parent))
+        print(path)
     for test in SLOW.get(name, "").split():
-        print(f"{path.relative_to(TESTS.parent)}::{test}")
+        print(f"{path}::{test}")

@@ -1,6 +1,6 @@
 """
 Which program is started when; the programs themselves are in
-``test_hook_command.py``, the queue in ``test_hook_queue.py``.
+``test_command.py``, the queue in ``test_spool.py``.
 """
 
 from __future__ import annotations

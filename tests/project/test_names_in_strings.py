@@ -60,3 +60,20 @@ def test_who_is_listened_to_logs() -> None:
     assert len(listened) > 5
     silent = {name for name in listened if "Logger(" not in getsource(import_module(name))}
     assert {name: listened[name] for name in silent} == {}
+
+
+def is_there(path: str) -> bool:
+    """Whether a file exists, if the folder that it is of is beside the tests at all."""
+    return (ROOT / path).exists() or not (ROOT / path.partition("/")[0]).exists()
+
+
+def test_paths_exist() -> None:
+    """A file that is named in whatever text, by its path or as a file of tests, is there."""
+    tests = {path.name for path in (ROOT / "tests").rglob("test_*.py")}
+    missing = []
+    for where, text in texts(*PLACES):
+        found = re.findall(r"(?<![\w/])((?:tests|benchmarks|twisted_upload)/[\w/.-]+\.py)\b", text)
+        missing += [(where, path) for path in found if not is_there(path)]
+        found = re.findall(r"(?<![\w/])test_\w+\.py\b", text)
+        missing += [(where, name) for name in found if name not in tests]
+    assert missing == []

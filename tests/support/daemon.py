@@ -2,7 +2,7 @@
 The real daemon in a process of its own, and what tests say to it over real
 sockets.
 
-``python tests/daemon.py HOST PORT FIRST COUNT THREADS`` is one process of a
+``python tests/support/daemon.py HOST PORT FIRST COUNT THREADS`` is one process of a
 crowd of senders; see `crowd`.
 """
 
