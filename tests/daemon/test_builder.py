@@ -13,13 +13,9 @@ from twisted.internet.testing import MemoryReactorClock
 from tests.support.tls_peers import files
 from twisted_upload.config.configuration import Configuration, configure
 from twisted_upload.config.sources import SourcedValue
-from twisted_upload.daemon.builder import (
-    StoreBuilder,
-    descriptors_of_programs,
-    endpoints_of,
-    frontend_settings,
-    hook_command,
-)
+from twisted_upload.daemon.builder import frontend_settings
+from twisted_upload.daemon.endpoints import EndpointBuilder
+from twisted_upload.daemon.stores import StoreSet, descriptors_of_programs, hook_command
 from twisted_upload.errors import CannotStart, WrongConfiguration
 from twisted_upload.frontends.settings import FrontendSettings
 from twisted_upload.stores.memory_budget import MOST_BYTES
@@ -40,7 +36,7 @@ def configured(folder: Path, *listeners: str) -> Configuration:
 def test_same_directory_same_way(tmp_path: Path) -> None:
     """Listeners that keep files in one directory in one way share a store."""
     configuration = configured(tmp_path, "max-size = 1", "receipts = true")
-    stores = StoreBuilder(configuration, MemoryReactorClock())
+    stores = StoreSet(configuration, MemoryReactorClock())
     one, other = (stores.of(listener) for listener in configuration.listeners)
     assert one is other
     assert stores.all == [one]
@@ -57,7 +53,7 @@ def test_same_directory_same_way(tmp_path: Path) -> None:
 def test_same_directory_another_way(tmp_path: Path, way: str) -> None:
     """Listeners that keep files in one directory in different ways share its disk threads."""
     configuration = configured(tmp_path, "", way)
-    stores = StoreBuilder(configuration, MemoryReactorClock())
+    stores = StoreSet(configuration, MemoryReactorClock())
     one, other = (stores.of(listener) for listener in configuration.listeners)
     assert one is not other
     assert one.disk is other.disk
@@ -70,7 +66,7 @@ def test_same_directory_same_program(tmp_path: Path) -> None:
     limited = "on-upload-jobs = 7"
     for program, number in ("", 1), ("on-upload = 'true'\n", 2):
         configuration = configured(tmp_path, program, program + limited)
-        assert len(StoreBuilder(configuration, MemoryReactorClock()).all) == number
+        assert len(StoreSet(configuration, MemoryReactorClock()).all) == number
 
 
 def test_descriptors_of_programs(tmp_path: Path) -> None:
@@ -99,7 +95,7 @@ def test_hook_command(tmp_path: Path) -> None:
 def test_other_directory(tmp_path: Path) -> None:
     """A directory has disk threads of its own, and its share of the memory."""
     configuration = configured(tmp_path, "directory = 'a'", "directory = 'b'", "directory = 'a'")
-    stores = StoreBuilder(configuration, MemoryReactorClock())
+    stores = StoreSet(configuration, MemoryReactorClock())
     one, other, again = (stores.of(listener) for listener in configuration.listeners)
     assert one is again
     assert one.disk is not other.disk
@@ -135,7 +131,7 @@ def test_endpoints(tmp_path: Path) -> None:
     """An endpoint is named by who wants it: an option, or a file and its key."""
     configuration = configured(tmp_path, "interface = '::1'\nlisten = ['unix:/a', 'tcp:5']")
     reactor: Any = MemoryReactorClock()
-    names = [name for name, _ in endpoints_of(configuration.listeners[0], reactor)]
+    names = [name for name, _ in EndpointBuilder(reactor).of_listener(configuration.listeners[0])]
     where = f"{tmp_path}/x.toml: listener l0:"
     assert names == [
         f"{where} port 0 ({where} interface ::1)",
@@ -143,14 +139,14 @@ def test_endpoints(tmp_path: Path) -> None:
         f"{where} listen tcp:5",
     ]
     (listener,) = configure({}, {}, "/").listeners
-    assert [name for name, _ in endpoints_of(listener, reactor)] == ["--port 6666"]
+    assert [name for name, _ in EndpointBuilder(reactor).of_listener(listener)] == ["--port 6666"]
 
 
 def test_wrong_endpoint(tmp_path: Path) -> None:
     """What is not an endpoint is told with who wants it."""
     configuration = configured(tmp_path, "listen = 'ssl:1'")
     with pytest.raises(WrongConfiguration, match=r"listener l0: listen: .* half-close"):
-        endpoints_of(configuration.listeners[0], MemoryReactorClock())
+        EndpointBuilder(MemoryReactorClock()).of_listener(configuration.listeners[0])
 
 
 def test_tls_behind_a_balancer(tmp_path: Path) -> None:
@@ -161,6 +157,6 @@ def test_tls_behind_a_balancer(tmp_path: Path) -> None:
         tmp_path, listen, listen + "proxy-protocol = true\nproxy-from = '10.0.0.0/8'"
     )
     one, other = configuration.listeners
-    assert len(endpoints_of(one, MemoryReactorClock())) == 2
+    assert len(EndpointBuilder(MemoryReactorClock()).of_listener(one)) == 2
     with pytest.raises(WrongConfiguration, match=r"listener l1: listen: tls: does not go with"):
-        endpoints_of(other, MemoryReactorClock())
+        EndpointBuilder(MemoryReactorClock()).of_listener(other)

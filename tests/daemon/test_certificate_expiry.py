@@ -184,7 +184,7 @@ def test_renewed(files: Files) -> None:
     before, old = endpoint.identity, files.ends
     files.renew(120)
     renewal = certificates.read()
-    assert renewal.changed == [
+    assert renewal.changes.made == [
         f"certificate {files.chain}: until {said(old)} -> until {said(files.ends)}"
     ]
     assert endpoint.identity is before
@@ -198,7 +198,7 @@ def test_same_files_at_two_ports(files: Files) -> None:
     endpoints = [files.endpoint(), files.endpoint()]
     files.renew(120)
     renewal = Certificates(endpoints).read()
-    assert len(renewal.changed) == 1
+    assert len(renewal.changes.made) == 1
     renewal.show()
     assert len({endpoint.identity.validity.ends for endpoint in endpoints}) == 1
 

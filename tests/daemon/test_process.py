@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from twisted_upload.daemon.process import MOST_CONNECTIONS, OWN, budget, raise_limit, slots_for
+from twisted_upload.daemon.process import MOST_CONNECTIONS, OWN, budget, raise_limit
 from twisted_upload.errors import CannotStart
 
 
@@ -71,9 +71,3 @@ def test_too_few(limit: int) -> None:
     """A limit with which nothing can be served is said so at start."""
     with pytest.raises(CannotStart, match=r"raise it"):
         budget(limit)
-
-
-def test_slots(limits: tuple[int, int]) -> None:
-    """There are as many as the descriptors are enough for, or as many as were asked for."""
-    assert slots_for(None).most > 0
-    assert slots_for(7).most == 7

@@ -18,8 +18,9 @@ from twisted.internet.testing import MemoryReactor
 
 from tests.support.frontends import open_frontend
 from tests.support.waiting import turns, until
-from twisted_upload.daemon.listeners import ListenerSpec
-from twisted_upload.daemon.service import DISK_PATIENCE, LAST_HANDSHAKES, Storage, UploadService
+from twisted_upload.daemon.listeners import BoundPort, ListenerSpec
+from twisted_upload.daemon.service import DISK_TIMEOUT, HANDSHAKES_TIMEOUT, UploadService
+from twisted_upload.daemon.stores import Storage
 from twisted_upload.disk.threads import DiskThreads
 from twisted_upload.errors import CannotStart
 from twisted_upload.frontends.admission import ConnectionSlots
@@ -113,7 +114,7 @@ def test_dead_disk_holds_up_no_other(rig: Rig) -> None:
     stopped = rig.service.stopService()
     assert not rig.is_open(0)
     assert rig.is_open(1)
-    rig.clock.advance(DISK_PATIENCE - 0.1)
+    rig.clock.advance(DISK_TIMEOUT - 0.1)
     assert not stopped.called
     rig.clock.advance(0.1)
     assert stopped.called
@@ -130,7 +131,7 @@ def test_programs(rig: Rig) -> None:
     assert rig.is_open(0)
     rig.programs.ended.callback(None)
     assert not rig.is_open(0)
-    rig.clock.advance(DISK_PATIENCE)
+    rig.clock.advance(DISK_TIMEOUT)
     assert stopped.called
 
 
@@ -142,7 +143,7 @@ def test_programs_that_do_not_end(rig: Rig) -> None:
     assert rig.is_open(0)
     rig.clock.advance(1)
     assert not rig.is_open(0)
-    rig.clock.advance(DISK_PATIENCE)
+    rig.clock.advance(DISK_TIMEOUT)
     assert rig.clock.getDelayedCalls() == []
 
 
@@ -170,16 +171,16 @@ async def test_leaving_a_balancer(tmp_path: Path) -> None:
     settings = FrontendSettings(trusted_proxies=TrustedProxies(NetworkSet([])))
     clock = Clock()
     async with open_frontend(settings, clock=clock) as frontend:
-        service = UploadService(
-            [ListenerSpec("l0", [], frontend.factory, "x")], [], clock, drain=10
-        )
-        service.ports = [frontend.port]
+        spec = ListenerSpec("l0", [], frontend.factory, "x")
+        service = UploadService([spec], [], clock, drain=10)
+        endpoint: Any = None
+        service.ports = [BoundPort(spec, endpoint, frontend.port)]
         stopped = service.stopService()
         with socket.socket() as late:
             late.setblocking(False)
             assert late.connect_ex(frontend.address) == errno.EINPROGRESS
             assert select.select([], [late], [], 0)[1] == [], "it is connected"
             while not stopped.called:
-                clock.advance(LAST_HANDSHAKES)
+                clock.advance(HANDSHAKES_TIMEOUT)
                 await turns()
             await until(lambda: late.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))

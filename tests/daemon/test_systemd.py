@@ -103,15 +103,15 @@ def test_handed(names: str | None, name: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening, third_descriptor(listening):
         os.set_inheritable(3, True)
         os.set_blocking(3, True)
-        (handed,) = take_environment(handing(names), {}, ME).handed
-        assert (handed.name, handed.descriptor, handed.family) == (name, 3, socket.AF_INET)
+        (inherited,) = take_environment(handing(names), {}, ME).sockets
+        assert (inherited.name, inherited.descriptor, inherited.family) == (name, 3, socket.AF_INET)
         assert not os.get_inheritable(3)
         assert not os.get_blocking(3)
 
 
 def test_handed_to_somebody_else() -> None:
     """What was meant for another process is not for us."""
-    assert take_environment(handing(process=1), {}, ME).handed == ()
+    assert take_environment(handing(process=1), {}, ME).sockets == ()
 
 
 @pytest.mark.parametrize("kind", [socket.SOCK_DGRAM, socket.SOCK_STREAM])

@@ -18,7 +18,7 @@ from tests.support import ROOT
 from twisted_upload.config.configuration import configure
 from twisted_upload.config.options import DaemonSettings
 from twisted_upload.config.sources import Layer, SourcedValue
-from twisted_upload.daemon.service import STOPPING
+from twisted_upload.daemon.service import MAX_STOP_TIME
 from twisted_upload.daemon.systemd_units import CONFIGURATION, CannotInstall, main, units
 
 TWISTD = "/opt/twisted-upload/bin/twistd"
@@ -59,7 +59,7 @@ def test_reload(version: int, kind: str, reload: list[str]) -> None:
 def test_time_to_stop() -> None:
     """systemd waits longer than a stop takes that needs no more time than the default."""
     (seconds,) = values("TimeoutStopSec", units(TWISTD, 0)[SERVICE])
-    assert float(seconds) > DaemonSettings().drain + STOPPING
+    assert float(seconds) > DaemonSettings().drain + MAX_STOP_TIME
 
 
 def test_journal(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_container(program: str) -> None:
         assert option in run
     assert re.search("--cap-drop all", run, re.IGNORECASE)
     (seconds,) = re.findall(r"--stop-timeout (\d+)", run)
-    assert float(seconds) > STOPPING + 10
+    assert float(seconds) > MAX_STOP_TIME + 10
     (inbox,) = re.findall(r"^VOLUME (.*)$", text, re.MULTILINE)
     assert f"-v inbox:{inbox} " in run
 

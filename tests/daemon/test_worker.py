@@ -14,7 +14,7 @@ from twisted.internet.task import Clock
 from twisted_upload.config.configuration import configure
 from twisted_upload.config.sources import SourcedValue
 from twisted_upload.daemon.worker import _Supervised, wake_without_pushing
-from twisted_upload.daemon.worker_process import CERTIFICATES, HEARD
+from twisted_upload.daemon.worker_protocol import CERTIFICATES, HEARD
 
 
 class Pipes:

@@ -13,22 +13,18 @@ from typing import Any
 
 import pytest
 from twisted.internet.error import ProcessDone
+from twisted.internet.protocol import Factory
 from twisted.internet.task import Clock
 from twisted.logger import LogLevel, capturedLogs
 from twisted.python.failure import Failure
 
 from tests.support.tls_peers import files
 from tests.support.waiting import TurnByTurn
-from twisted_upload.daemon.listeners import ListenerSpec
+from twisted_upload.daemon.listeners import BoundPort, ListenerSpec, NamedEndpoint
 from twisted_upload.daemon.notify import Counts
 from twisted_upload.daemon.supervisor import RESTART_DELAY, UNKILLABLE, Supervisor
-from twisted_upload.daemon.worker_process import (
-    CERTIFICATES,
-    HEARD,
-    LONGEST_LINE,
-    REPORTS,
-    WorkerProcess,
-)
+from twisted_upload.daemon.worker_process import LONGEST_LINE, WorkerProcess
+from twisted_upload.daemon.worker_protocol import CERTIFICATES, HEARD, REPORTS
 from twisted_upload.net.tls.certificates import Identity
 from twisted_upload.net.tls.endpoints import TLSServerEndpoint
 from twisted_upload.observability.multiprocess import QUESTION, WorkerReports
@@ -97,7 +93,7 @@ class Supervised:
         self.worker_reports = WorkerReports(2, "1", self.reactor, 0.0)
         self.supervisor = Supervisor(
             *([], 2, "{}", [], self.reactor),
-            patience=10.0,
+            stop_timeout=10.0,
             worker_reports=self.worker_reports,
             watchdog=WATCHDOG,
         )
@@ -285,9 +281,9 @@ def test_keys_are_not_left_open(
 
     monkeypatch.setattr(identity, "in_memory", in_memory)
     endpoint: Any = TLSServerEndpoint(None, identity, supervised.reactor)  # type: ignore[arg-type]
-    factory: Any = None
-    supervised.supervisor.specs = [ListenerSpec("", [("", endpoint)] * 2, factory, "")]
-    supervised.supervisor.ports = [Port(), Port()]  # type: ignore[list-item]
+    spec = ListenerSpec("", [NamedEndpoint("", endpoint)] * 2, Factory(), "")
+    supervised.supervisor.specs = [spec]
+    supervised.supervisor.ports = [BoundPort(spec, endpoint, Port()) for _ in range(2)]
     supervised.reactor.forks = broken == "memory"
     supervised.one.ends()
     supervised.reactor.turn(RESTART_DELAY)

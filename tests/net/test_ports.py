@@ -27,7 +27,7 @@ from tests.support.frontends import OpenFrontend, open_frontend
 from tests.support.senders import read_all
 from tests.support.waiting import PATIENCE, in_thread, reactor, turns, until
 from tests.support.ways import Way
-from twisted_upload.daemon.listeners import ListenerService, ListenerSpec
+from twisted_upload.daemon.listeners import ListenerService, ListenerSpec, NamedEndpoint
 from twisted_upload.frontends.settings import FrontendSettings
 from twisted_upload.net.endpoints import InheritedEndpoint, endpoint_from_string, tcp_endpoint
 from twisted_upload.net.ports import (
@@ -123,11 +123,14 @@ async def test_every_port_of_the_daemon(tmp_path: Path) -> None:
         unix = endpoint_from_string(reactor, f"unix:{tmp_path / 'frontend'}")
         tcp = tcp_endpoint(reactor, 0, "127.0.0.1")
         spec = ListenerSpec(
-            "upload", [("unix", unix), ("tcp", tcp)], frontend.factory, str(tmp_path)
+            "upload",
+            [NamedEndpoint("unix", unix), NamedEndpoint("tcp", tcp)],
+            frontend.factory,
+            str(tmp_path),
         )
         service = ListenerService([spec])
         service.bind()
-        ports: list[Any] = [*service.ports]
+        ports = [bound.port for bound in service.ports]
         found = await _accepted(frontend, ("127.0.0.1", ports[1].getHost().port))
         assert found == [1, 60, 15, 4, 60_000]
         assert [type(port.socket).__name__ for port in ports] == ["_WaitingSocket"] * 2
@@ -141,15 +144,15 @@ async def test_uploads_at_every_port_of_the_daemon(way: Way, number: int, tmp_pa
     chosen = FrontendSettings(receipts=True)
     async with open_frontend(chosen) as frontend:
         endpoints = [
-            ("unix", endpoint_from_string(reactor, f"unix:{tmp_path / 'frontend'}")),
-            ("tcp", tcp_endpoint(reactor, 0, "127.0.0.1")),
-            ("tcp6", tcp_endpoint(reactor, 0, "::1")),
+            NamedEndpoint("unix", endpoint_from_string(reactor, f"unix:{tmp_path / 'frontend'}")),
+            NamedEndpoint("tcp", tcp_endpoint(reactor, 0, "127.0.0.1")),
+            NamedEndpoint("tcp6", tcp_endpoint(reactor, 0, "::1")),
         ]
         service = ListenerService(
             [ListenerSpec("upload", endpoints, frontend.factory, str(tmp_path))]
         )
         service.bind()
-        ports: list[Any] = [*service.ports]
+        ports = [bound.port for bound in service.ports]
         port = ports[number]
         connect = partial(frontend._connect, port.addressFamily, port.socket.getsockname())
         for content in b"first!", b"second!":

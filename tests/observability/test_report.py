@@ -17,7 +17,7 @@ from tests.support.senders import read_all
 from tests.support.stores import ARRIVAL, Rig
 from tests.support.waiting import in_thread, until
 from tests.support.ways import Way
-from twisted_upload.daemon.service import Storage
+from twisted_upload.daemon.stores import Storage
 from twisted_upload.disk.files import Space
 from twisted_upload.disk.testing import FaultyFiles
 from twisted_upload.net.tls.failures import FAILURES

@@ -18,7 +18,7 @@ from tests.support.scraping import Scraper
 from tests.support.waiting import PATIENCE, reactor, until
 from twisted_upload.config.configuration import configure
 from twisted_upload.config.sources import SourcedValue
-from twisted_upload.daemon.tap import make_service
+from twisted_upload.daemon.builder import make_service
 from twisted_upload.observability.multiprocess import ANSWER_PATIENCE
 from twisted_upload.observability.status_server import StatusPort
 

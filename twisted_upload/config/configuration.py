@@ -30,12 +30,12 @@ from twisted_upload.config.sources import (
 from twisted_upload.errors import WrongConfiguration
 from twisted_upload.net.networks import EVERYBODY, NetworkSet, Rules, TrustedProxies
 
-__all__ = ["HANDED", "Configuration", "Listener", "Setting", "configure"]
+__all__ = ["INHERITED", "Configuration", "Listener", "Setting", "configure"]
 
 DEFAULT_PORT = "6666"
 DEFAULT = "default"
 
-HANDED = "LISTEN_FDS"
+INHERITED = "LISTEN_FDS"
 """The source of what is so because the service manager has handed over sockets."""
 
 _WHERE = ("port", "listen")
@@ -161,7 +161,7 @@ def configure(
     environment: Mapping[str, str],
     base: str,
     *,
-    handed: Collection[str] = (),
+    inherited: Collection[str] = (),
 ) -> Configuration:
     """
     Find what is in force.  Reads the file, where one is named.
@@ -169,7 +169,7 @@ def configure(
     To be done again when the file may have changed.
 
     :param base: the folder that relative paths are relative to.
-    :param handed: the names of sockets that the service manager has opened.  They
+    :param inherited: the names of sockets that the service manager has opened.  They
         go to the listeners of the same names, and all of them to one that is
         alone, unless these say where they listen.
     :raises WrongConfiguration: something in it makes no sense; the text names
@@ -191,10 +191,10 @@ def configure(
                 )
         listeners = [
             _listener(name, _of_listener(f"{path}: listener {name}", own, over, file), base)
-            for name, own in _where_handed(file.listeners, handed)
+            for name, own in _where_inherited(file.listeners, inherited)
         ]
     else:
-        listeners = [_listener("", _of_the_only_one({**file.top, **over}, handed), base)]
+        listeners = [_listener("", _of_the_only_one({**file.top, **over}, inherited), base)]
     _agree_on_programs(listeners)
     whole = _in_force({**file.top, **over}, base, per_listener=False)
     return Configuration(whole, listeners, named=bool(file.listeners), file=path)
@@ -211,21 +211,21 @@ def _of_listener(label: str, own: Layer, over: Layer, file: File) -> Layer:
     return given
 
 
-def _where_handed(
-    listeners: Sequence[tuple[str, Layer]], handed: Collection[str]
+def _where_inherited(
+    listeners: Sequence[tuple[str, Layer]], inherited: Collection[str]
 ) -> Iterator[tuple[str, Layer]]:
     for name, own in listeners:
-        if name in handed and not own.keys() & _WHERE:
-            yield name, {**own, "listen": SourcedValue((f"systemd:{name}",), HANDED)}
+        if name in inherited and not own.keys() & _WHERE:
+            yield name, {**own, "listen": SourcedValue((f"systemd:{name}",), INHERITED)}
         else:
             yield name, own
 
 
-def _of_the_only_one(given: Layer, handed: Collection[str]) -> Layer:
+def _of_the_only_one(given: Layer, inherited: Collection[str]) -> Layer:
     if "port" in given:
         return given
-    if handed and "listen" not in given:
-        given = {**given, "listen": SourcedValue(("systemd",), HANDED)}
+    if inherited and "listen" not in given:
+        given = {**given, "listen": SourcedValue(("systemd",), INHERITED)}
     if "listen" not in given or not given["listen"].text:
         return {**given, "port": SourcedValue(DEFAULT_PORT, DEFAULT)}
     if "interface" in given and given["interface"].text:

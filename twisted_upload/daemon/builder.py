@@ -1,149 +1,219 @@
 """
-What a daemon is made of, by its configuration: of each listener the endpoints,
-the settings of its door and its store; and a journal.
+What a daemon is made of, by its configuration: the only module that knows all of it.
+
+A daemon of one process is an `UploadService`, one of several a `Supervisor`, each of
+whose workers is an `UploadService` again.
 """
 
 from __future__ import annotations
 
-import os
-import random
 import time
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
-from twisted.internet.interfaces import IReactorTime, IStreamServerEndpoint
+from twisted.internet.interfaces import IReactorTime
 
-from twisted_upload.config.configuration import HANDED, Configuration, Listener, Setting
-from twisted_upload.core.names import told_suffix
+from twisted_upload.config.configuration import Configuration, Listener
 from twisted_upload.core.outcome import UploadObserver, log_end, log_end_of_one
-from twisted_upload.daemon.process import slots_for
-from twisted_upload.daemon.service import Storage
-from twisted_upload.daemon.systemd import InheritedSocket
-from twisted_upload.disk.files import Files
+from twisted_upload.daemon.certificate_expiry import Certificates, CertificateWatch, Renewal
+from twisted_upload.daemon.endpoints import EndpointBuilder
+from twisted_upload.daemon.listeners import ListenerSpec, NamedEndpoint
+from twisted_upload.daemon.notify import StoredCount
+from twisted_upload.daemon.process import Budget, budget, raise_limit
+from twisted_upload.daemon.service import MAX_STOP_TIME, UploadService
+from twisted_upload.daemon.stores import StoreSet, descriptors_of_programs
+from twisted_upload.daemon.systemd import Manager
 from twisted_upload.disk.threads import DiskThreads
-from twisted_upload.disk.timed_files import TimedFiles
-from twisted_upload.errors import WrongConfiguration
 from twisted_upload.frontends.admission import ConnectionSlots
+from twisted_upload.frontends.raw.factory import UploadFactory
 from twisted_upload.frontends.refusal_log import RateLimitedLog, RefusalCounter
 from twisted_upload.frontends.settings import FrontendSettings
-from twisted_upload.net.endpoints import InheritedEndpoint, endpoint_from_string, tcp_endpoint
-from twisted_upload.net.tls.endpoints import TLSServerEndpoint
-from twisted_upload.observability.counters import DiskTimes, ProgramCounts
-from twisted_upload.observability.report import Reporter
-from twisted_upload.stores.directory.group_commit import LANES, MOST_FILES
-from twisted_upload.stores.directory.space import Reserve
-from twisted_upload.stores.directory.store import DirectoryStore
-from twisted_upload.stores.memory_budget import MOST_BYTES, MemoryBudget
+from twisted_upload.observability.counters import Counters
+from twisted_upload.observability.report import ProcessReporter, Reporter, SingleProcessReport
+from twisted_upload.version import VERSION
 
 if TYPE_CHECKING:  # what is imported where there is to be one
-    from twisted_upload.hooks.command import HookCommand
-    from twisted_upload.hooks.runner import HookRunner
+    from twisted_upload.daemon.supervisor import Supervisor
     from twisted_upload.observability.journal import Journal
     from twisted_upload.observability.journal_files import JournalFiles
     from twisted_upload.observability.log import LineObserver
 
 __all__ = [
-    "Endpoint",
-    "Endpoints",
-    "StoreBuilder",
-    "all_endpoints",
-    "descriptors_of_programs",
-    "endpoints_of",
+    "certificates_of",
+    "descriptor_budget",
     "frontend_settings",
-    "hook_command",
     "journal_files",
-    "journal_of",
-    "observers",
-    "slots_of",
-    "status_endpoint",
-    "status_port",
+    "make_service",
+    "reconfigure",
+    "reconfigure_process",
+    "renew",
+    "upload_service",
 ]
 
-Endpoint = tuple[str, IStreamServerEndpoint]
-"""An endpoint with its name for people: who wants it, and what it is."""
 
-Endpoints = Sequence[Endpoint]
-
-
-def all_endpoints(
-    configuration: Configuration, reactor: Any, handed: Sequence[InheritedSocket] = ()
-) -> tuple[list[Endpoints], Endpoint | None]:
+def make_service(
+    configuration: Configuration,
+    reactor: Any,
+    manager: Manager | None = None,
+    observer: LineObserver | None = None,
+) -> UploadService | Supervisor:
     """
-    What each listener listens on, and the port for those who look after the
-    daemon, if there is to be one.
+    The daemon as it is configured, not started.
 
-    :param handed: sockets that the service manager has opened.
-    :raises WrongConfiguration: an endpoint is not one, or nobody takes a socket:
-        those who connect to it would wait for ever.
+    :param manager: who has started us.
+    :param observer: writes the log, where that is ours.
+    :raises CannotStart: an endpoint is not one, or there are too few descriptors.
     """
-    left = [*handed]
-    status = (
-        status_endpoint(configuration, reactor, left) if configuration.settings.metrics else None
-    )
-    endpoints = [endpoints_of(listener, reactor, left) for listener in configuration.listeners]
-    for one in left:
-        what = f"systemd:{one.name}" if one.name else "systemd"
-        raise WrongConfiguration(
-            f"{HANDED}: no listener takes descriptor {one.descriptor}; let one listen on {what}"
-        )
-    return endpoints, status
-
-
-def endpoints_of(
-    listener: Listener, reactor: Any, handed: list[InheritedSocket] | None = None
-) -> Endpoints:
-    """
-    What one listener listens on.
-
-    :param handed: sockets that the service manager has opened; those that it
-        takes are taken out.
-    :raises WrongConfiguration: an endpoint is not one.
-    """
-    endpoints: list[Endpoint] = []
-    settings, by_name = listener.settings, listener.by_name
-    port, interface = settings.port, settings.interface
-    if port is not None:
-        name = by_name["port"].named(str(port))
-        if interface:
-            name += f" ({by_name['interface'].named(interface)})"
-        endpoints.append((name, tcp_endpoint(reactor, port, interface)))
-    listen = by_name["listen"]
-    for description in settings.listen:
-        for endpoint in _described(listen, description, reactor, handed):
-            if isinstance(endpoint[1], TLSServerEndpoint) and settings.proxy_protocol:
-                raise WrongConfiguration(
-                    f"{listen.source}: tls: does not go with proxy-protocol, whose header comes"
-                    " before TLS; have the load balancer speak TLS, and listen on tcp: here"
-                )
-            endpoints.append(endpoint)
-    return endpoints
-
-
-def _described(
-    setting: Setting, description: str, reactor: Any, handed: list[InheritedSocket] | None
-) -> list[Endpoint]:
-    name = setting.named(description)
-    kind, _, which = description.partition(":")
-    handed = [] if handed is None else handed
-    if kind == "systemd" and "=" not in which:
-        taken = [one for one in handed if which in ("", one.name)]
-        if not taken:
-            called = f" that is called {which}" if which else ""
-            raise WrongConfiguration(
-                f"{setting.source}: {description}: there is no socket of systemd{called},"
-                " or another listener has it"
+    manager = manager or Manager()
+    builder = EndpointBuilder(reactor, manager.sockets)
+    status = builder.of_status_port(configuration)
+    endpoints = [builder.of_listener(listener) for listener in configuration.listeners]
+    builder.check_sockets_are_taken()
+    certificates = Certificates(named.endpoint for each in endpoints for named in each)
+    certificates.check()
+    service: UploadService | Supervisor
+    reporter: Reporter | None = None
+    if configuration.settings.workers == 1:
+        service, of_process = upload_service(configuration, reactor, endpoints, observer)
+        if of_process is not None:
+            alone = SingleProcessReport(
+                of_process.report, VERSION, time.time(), certificates.samples
             )
-        handed[:] = [one for one in handed if one not in taken]
-        return [(name, InheritedEndpoint(reactor, one.descriptor, one.family)) for one in taken]
-    try:
-        endpoint = endpoint_from_string(reactor, description)
-    except ValueError as error:
-        raise WrongConfiguration(f"{setting.source}: {error}") from error
-    if isinstance(endpoint, InheritedEndpoint):
-        handed[:] = [one for one in handed if one.descriptor != endpoint.descriptor]
-    return [(name, endpoint)]
+            reporter = alone.report
+    else:
+        service, reporter = _supervisor(configuration, reactor, endpoints, certificates, manager)
+    service.side_services.append(CertificateWatch(certificates, reactor))
+    if status is not None and reporter is not None:
+        service.side_services.append(_status_port(configuration, status, reporter, reactor))
+    return service
+
+
+def upload_service(
+    configuration: Configuration,
+    reactor: Any,
+    endpoints: Sequence[Sequence[NamedEndpoint]],
+    observer: LineObserver | None = None,
+) -> tuple[UploadService, ProcessReporter | None]:
+    """
+    A process that serves uploads, not started, and who can report on it.
+
+    :param endpoints: of each listener.
+    :param observer: writes the log, where that is ours.
+    :raises CannotStart: there are too few descriptors.
+    """
+    stores = StoreSet(configuration, reactor)
+    refusals = RefusalCounter(reactor)
+    journal = _journal(configuration, reactor)
+    stored = StoredCount()
+    observers = [_outcome_log(configuration, refusals, reactor, observer)]
+    observers += [stored] if journal is None else [journal, stored]
+    counters = None
+    if configuration.settings.metrics:
+        counters = Counters([listener.name for listener in configuration.listeners], time.time)
+        observers.append(counters)
+    slots = _slots(descriptor_budget(configuration))
+    specs = [
+        ListenerSpec(
+            listener.name,
+            its_endpoints,
+            UploadFactory(
+                stores.of(listener),
+                reactor,
+                frontend_settings(listener),
+                observers=tuple(observers),
+                name=listener.name,
+                slots=slots,
+                refusals=refusals,
+            ),
+            listener.settings.directory,
+        )
+        for listener, its_endpoints in zip(configuration.listeners, endpoints, strict=True)
+    ]
+    service = UploadService(
+        specs,
+        stores.storages,
+        reactor,
+        drain=configuration.settings.drain,
+        journal=journal,
+        stored=stored,
+    )
+    if counters is None:
+        return service, None
+    reporter = ProcessReporter(service.frontends, service.storages, counters, reactor)
+    service.side_services.append(reporter)
+    return service, reporter
+
+
+def _supervisor(
+    configuration: Configuration,
+    reactor: Any,
+    endpoints: Sequence[Sequence[NamedEndpoint]],
+    certificates: Certificates,
+    manager: Manager,
+) -> tuple[Supervisor, Reporter]:
+    # Modules that a daemon of one process does without.
+    from twisted.internet.protocol import Factory  # noqa: PLC0415
+
+    from twisted_upload.daemon.supervisor import Supervisor  # noqa: PLC0415
+    from twisted_upload.observability.multiprocess import WorkerReports  # noqa: PLC0415
+
+    descriptor_budget(configuration)  # each worker has as many: here it is known early
+    nobody = Factory()
+    specs = [
+        ListenerSpec(listener.name, its_endpoints, nobody, listener.settings.directory)
+        for listener, its_endpoints in zip(configuration.listeners, endpoints, strict=True)
+    ]
+    number = configuration.settings.workers
+    reports = WorkerReports(number, VERSION, reactor, time.time(), certificates.samples)
+    supervisor = Supervisor(
+        specs,
+        number,
+        configuration.to_json(),
+        StoreSet(configuration, reactor).all,
+        reactor,
+        journal=journal_files(configuration),
+        stop_timeout=configuration.settings.drain + MAX_STOP_TIME,
+        worker_reports=reports,
+        watchdog=manager.watchdog,
+    )
+    return supervisor, reports.report
+
+
+def reconfigure(service: UploadService | Supervisor, configuration: Configuration) -> None:
+    """
+    Have a daemon behave as a configuration says, for whoever comes from now on.
+
+    :raises CannotStart: there are too few descriptors for that; nothing has changed.
+    """
+    if isinstance(service, UploadService):
+        reconfigure_process(service, configuration)
+    else:
+        descriptor_budget(configuration)  # the same for the workers
+        service.reconfigure(configuration.to_json(), configuration.settings.drain + MAX_STOP_TIME)
+
+
+def reconfigure_process(service: UploadService, configuration: Configuration) -> None:
+    """
+    The same for a process that serves uploads.
+
+    :raises CannotStart: there are too few descriptors for that; nothing has changed.
+    """
+    slots = _slots(descriptor_budget(configuration))
+    settings = {it.name: frontend_settings(it) for it in configuration.listeners}
+    service.reconfigure(settings, configuration.settings.drain, slots)
+
+
+def certificates_of(service: UploadService | Supervisor) -> Certificates:
+    """The certificates that a daemon shows."""
+    return Certificates(service.tls_endpoints)
+
+
+def renew(service: UploadService | Supervisor, renewal: Renewal) -> None:
+    """Have a daemon show certificates that were read again to whoever connects from now on."""
+    renewal.show()
+    if renewal and not isinstance(service, UploadService):
+        service.certificates_changed()
 
 
 def frontend_settings(listener: Listener) -> FrontendSettings:
@@ -163,28 +233,23 @@ def frontend_settings(listener: Listener) -> FrontendSettings:
     )
 
 
-def status_endpoint(
-    configuration: Configuration, reactor: Any, handed: list[InheritedSocket] | None = None
-) -> Endpoint:
+def descriptor_budget(configuration: Configuration) -> Budget:
     """
-    Where the port for those who look after the daemon is to be; there must be one.
+    How each process shares out its descriptors, whose limit is raised for that.
 
-    :param handed: sockets that the service manager has opened; the one that it
-        takes is taken out.
-    :raises WrongConfiguration: it is not an endpoint, or it is several.
+    :raises CannotStart: there are too few.
     """
-    setting = configuration.by_name["metrics"]
-    found = _described(setting, configuration.settings.metrics, reactor, handed)
-    if len(found) > 1:
-        raise WrongConfiguration(f"{setting.source}: {setting.value}: that is several sockets")
-    ((_, endpoint),) = found
-    return setting.named(str(setting.text)), endpoint
+    programs = descriptors_of_programs(configuration)
+    return budget(raise_limit(), configuration.settings.max_connections, programs)
 
 
-def status_port(
-    configuration: Configuration, endpoint: Endpoint, reporter: Reporter, reactor: Any
+def _slots(its_budget: Budget) -> ConnectionSlots:
+    return ConnectionSlots(its_budget.connections, its_budget.rejected, its_budget.splices)
+
+
+def _status_port(
+    configuration: Configuration, endpoint: NamedEndpoint, reporter: Reporter, reactor: Any
 ) -> Service:
-    """The port itself."""
     from twisted_upload.observability.status_server import StatusPort  # noqa: PLC0415
 
     return StatusPort(*endpoint, reporter, reactor, configuration.settings.metrics_host)
@@ -205,8 +270,7 @@ def journal_files(configuration: Configuration) -> JournalFiles | None:
     )
 
 
-def journal_of(configuration: Configuration, reactor: Any) -> Journal | None:
-    """The journal, if there is to be one; not opened."""
+def _journal(configuration: Configuration, reactor: Any) -> Journal | None:
     files = journal_files(configuration)
     if files is None:
         return None
@@ -216,15 +280,14 @@ def journal_of(configuration: Configuration, reactor: Any) -> Journal | None:
     return Journal(files, DiskThreads(reactor, 1, "journal"), reactor, time.time)
 
 
-def observers(
+def _outcome_log(
     configuration: Configuration,
-    journal: Journal | None,
     refusals: RefusalCounter,
     clock: IReactorTime,
     observer: LineObserver | None,
-) -> tuple[UploadObserver, ...]:
+) -> UploadObserver:
     """
-    Who is told of each upload: the log, and the journal.
+    What logs each upload.
 
     :param observer: writes the log, where that is ours.
     """
@@ -233,148 +296,4 @@ def observers(
         write = log_end if alone else log_end_of_one
     else:
         write = observer.ended if alone else observer.ended_of_one
-    log = RateLimitedLog(write, refusals, clock)
-    return (log,) if journal is None else (log, journal)
-
-
-def hook_command(listener: Listener) -> HookCommand | None:
-    """The program that is to be started for each file, where there is one."""
-    settings = listener.settings
-    if not settings.on_upload:
-        return None
-    from twisted_upload.hooks.command import HookCommand  # noqa: PLC0415
-
-    return HookCommand(settings.on_upload, settings.on_upload_timeout, os.environ)
-
-
-def descriptors_of_programs(configuration: Configuration) -> int:
-    """How many descriptors programs and their queues take, at the most."""
-    # A marker for each file that is being kept; for each program its marker, a
-    # file to hash, and two sockets to hear of its end; the folders of the queue.
-    files = LANES * MOST_FILES + configuration.settings.disk_threads
-    ways = {
-        _way(it): it.settings.on_upload_jobs
-        for it in configuration.listeners
-        if it.settings.on_upload
-    }
-    return sum(files + 4 * jobs + 8 for jobs in ways.values())
-
-
-def slots_of(configuration: Configuration) -> ConnectionSlots:
-    """
-    The places of this process, whose limit of descriptors is raised for them.
-
-    :raises CannotStart: there are too few descriptors.
-    """
-    return slots_for(configuration.settings.max_connections, descriptors_of_programs(configuration))
-
-
-class StoreBuilder:
-    """
-    The stores of all listeners, not opened.
-
-    Listeners that keep files in the same directory in the same way share a
-    store.  Each directory has disk threads of its own, so that a disk which
-    stands still holds up nobody else's; and the memory that uploads may take is
-    divided, for the same reason.
-
-    With ``--metrics``, how long they wait for each directory is measured.
-
-    :ivar all: every one of them, once.
-    :ivar storages: the same, by directories.
-    """
-
-    def __init__(self, configuration: Configuration, reactor: Any) -> None:
-        ways = [_way(listener) for listener in configuration.listeners]
-        most_bytes = MOST_BYTES // len(set(ways))
-        disks: dict[str, DiskThreads] = {}
-        times: dict[str, DiskTimes] = {}
-        programs: dict[str, list[ProgramCounts]] = {}
-        self._stores: dict[tuple[Any, ...], DirectoryStore] = {}
-        for listener, way in zip(configuration.listeners, ways, strict=True):
-            path, suffix, durable, mode, reserve, *_ = way
-            if path not in disks:
-                disks[path] = DiskThreads(reactor, configuration.settings.disk_threads)
-                programs[path] = []
-                if configuration.settings.metrics:
-                    times[path] = DiskTimes()
-            if way not in self._stores:
-                self._stores[way] = DirectoryStore(
-                    path,
-                    disks[path],
-                    reactor,
-                    time.time,
-                    suffix=_suffixes(suffix),
-                    durable=durable,
-                    mode=mode,
-                    reserve=reserve,
-                    files=_files(times.get(path)),
-                    hooks=_hooks(listener, reactor, programs[path]),
-                    memory=MemoryBudget(most_bytes),
-                    after_turn=partial(reactor.callLater, 0),
-                )
-        self.all = [*self._stores.values()]
-        self.storages = [
-            Storage(
-                path,
-                disk,
-                [store for store in self.all if store.path == path],
-                times.get(path),
-                programs[path],
-            )
-            for path, disk in disks.items()
-        ]
-
-    def of(self, listener: Listener) -> DirectoryStore:
-        """The store of one listener."""
-        return self._stores[_way(listener)]
-
-
-def _files(times: DiskTimes | None) -> Files:
-    return Files() if times is None else TimedFiles(times.fsync.observe, times.publish.observe)
-
-
-def _hooks(listener: Listener, reactor: Any, programs: list[ProgramCounts]) -> HookRunner | None:
-    """
-    What starts the program of a store, where there is one.
-
-    :param programs: what it counts is added to them.
-    """
-    command, jobs = hook_command(listener), listener.settings.on_upload_jobs
-    if command is None:
-        return None
-    from twisted_upload.hooks.runner import HookRunner  # noqa: PLC0415
-
-    counts = ProgramCounts()
-    programs.append(counts)
-    return HookRunner(
-        command,
-        DiskThreads(reactor, jobs + 1, "on-upload"),
-        reactor,
-        time.time,
-        counts,
-        jobs=jobs,
-        attempts=listener.settings.on_upload_attempts,
-        chance=random.random,
-    )
-
-
-def _suffixes(suffix: str) -> Callable[[bytes], str]:
-    return told_suffix if suffix == "auto" else lambda _: suffix
-
-
-def _way(listener: Listener) -> tuple[str, str, bool, int, Reserve, tuple[Any, ...]]:
-    """All that makes a store differ from another."""
-    it = listener.settings
-    program = (
-        *(it.on_upload, it.on_upload_jobs),
-        *(it.on_upload_timeout, it.on_upload_attempts),
-    )
-    return (
-        it.directory,
-        it.suffix,
-        not it.no_fsync,
-        it.mode,
-        it.reserve,
-        program if it.on_upload else (),
-    )
+    return RateLimitedLog(write, refusals, clock)

@@ -15,6 +15,7 @@ from twisted.application.service import Service
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
+from twisted_upload.config.reload import Changes
 from twisted_upload.errors import CannotStart, WrongConfiguration
 from twisted_upload.net.tls.certificates import Identity
 from twisted_upload.net.tls.endpoints import TLSServerEndpoint
@@ -33,13 +34,12 @@ class Renewal:
     """
     Certificates that were read again, and are not shown yet.
 
-    :ivar changed: what has changed, in words.
-    :ivar waiting: what could not be read by the user that the daemon runs as.
+    :ivar changes: those that are different; what could not be read by the user that
+        the daemon runs as waits.
     """
 
     def __init__(self) -> None:
-        self.changed: list[str] = []
-        self.waiting: list[str] = []
+        self.changes = Changes()
         self._new: list[tuple[TLSServerEndpoint, Identity]] = []
 
     def add(self, endpoint: TLSServerEndpoint, identity: Identity) -> None:
@@ -48,8 +48,8 @@ class Renewal:
         old = endpoint.identity.validity.ends
         ends = _date(identity.validity.ends)
         text = f"certificate {identity.name}: until {_date(old)} -> until {ends}"
-        if text not in self.changed:
-            self.changed.append(text)
+        if text not in self.changes.made:
+            self.changes.made.append(text)
 
     def __bool__(self) -> bool:
         return bool(self._new)
@@ -110,7 +110,7 @@ class Certificates:
                 identity = Identity.from_files(*endpoint.files)
             except ValueError as error:
                 if getattr(error.__cause__, "errno", None) in (errno.EACCES, errno.EPERM):
-                    renewal.waiting.append(f"certificate {error}")
+                    renewal.changes.waiting.append(f"certificate {error}")
                     continue
                 raise WrongConfiguration(str(error)) from error
             if identity.pem != endpoint.identity.pem:

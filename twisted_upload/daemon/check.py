@@ -12,21 +12,16 @@ import stat
 import statistics
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 
 from twisted_upload.config.configuration import Configuration, Listener, Setting
 from twisted_upload.core.text import format_size, printable
-from twisted_upload.daemon.builder import (
-    endpoints_of,
-    hook_command,
-    journal_files,
-    slots_of,
-    status_endpoint,
-)
+from twisted_upload.daemon.builder import descriptor_budget, journal_files
 from twisted_upload.daemon.certificate_expiry import AHEAD, Certificates
 from twisted_upload.daemon.dry_run import DryRunReactor
+from twisted_upload.daemon.endpoints import EndpointBuilder
 from twisted_upload.daemon.process import raise_limit
+from twisted_upload.daemon.stores import hook_command
 from twisted_upload.daemon.systemd import InheritedSocket
 from twisted_upload.disk.files import Space
 from twisted_upload.disk.folders import NewFolders
@@ -53,19 +48,19 @@ def check(
     configuration: Configuration,
     say: Say,
     as_its_user: Callable[[Callable[[], None]], None],
-    handed: Sequence[InheritedSocket] = (),
+    sockets: Sequence[InheritedSocket] = (),
 ) -> None:
     """
     Try all that a start needs.
 
     :param say: takes a line for each thing that was tried.
     :param as_its_user: does something as the user who will serve.
-    :param handed: sockets that the service manager has opened.
+    :param sockets: that the service manager has opened.
     :raises CannotStart: the first thing that is wrong, and what to change.
     """
     say = _harmless(say)
     _check_configuration(configuration, say)
-    _check_ports(configuration, say, handed)
+    _check_ports(configuration, say, sockets)
 
     def check_what_it_uses() -> None:
         _check_disks(configuration, say)
@@ -87,20 +82,23 @@ def _check_configuration(configuration: Configuration, say: Say) -> None:
     )
 
 
-def _check_ports(configuration: Configuration, say: Say, handed: Sequence[InheritedSocket]) -> None:
+def _check_ports(
+    configuration: Configuration, say: Say, sockets: Sequence[InheritedSocket]
+) -> None:
+    def skip(setting: Setting, description: str) -> bool:
+        if sockets or description.partition(":")[0] != "systemd":
+            return False
+        say(f"warning: {setting.named(description)}: not tried: only systemd can hand it over")
+        return True
+
     dry_run = DryRunReactor()
-    left = [*handed]
-    metrics = configuration.by_name["metrics"]
-    status = []
-    if metrics.value and not _is_untried(metrics, metrics.value, handed, say):
-        status.append(status_endpoint(configuration, dry_run, left))
+    builder = EndpointBuilder(dry_run, sockets, skip=skip)
+    status = builder.of_status_port(configuration)
     endpoints = [
-        endpoint
-        for listener in configuration.listeners
-        for endpoint in endpoints_of(_without_inherited(listener, handed, say), dry_run, left)
+        named for listener in configuration.listeners for named in builder.of_listener(listener)
     ]
-    _check_certificates(Certificates(endpoint for _, endpoint in endpoints), say)
-    for name, endpoint in [*endpoints, *status]:
+    _check_certificates(Certificates(named.endpoint for named in endpoints), say)
+    for name, endpoint in endpoints if status is None else [*endpoints, status]:
         if isinstance(endpoint, InheritedEndpoint):
             say(f"{name}: handed over by systemd")
         elif dry_run.in_use(name, endpoint):
@@ -113,23 +111,6 @@ def _check_certificates(certificates: Certificates, say: Say) -> None:
     certificates.check()
     for identity, days, text in certificates.told():
         say(f"{'warning: ' if days < AHEAD else ''}certificate {identity.name}: {text}")
-
-
-def _without_inherited(listener: Listener, handed: Sequence[InheritedSocket], say: Say) -> Listener:
-    """Without the sockets that systemd hands over, where it has not started us."""
-    listen = listener.by_name["listen"]
-    rest = tuple(one for one in listen.value if not _is_untried(listen, one, handed, say))
-    by_name = {**listener.by_name, "listen": replace(listen, value=rest)}
-    return Listener(listener.name, by_name)
-
-
-def _is_untried(
-    setting: Setting, description: str, handed: Sequence[InheritedSocket], say: Say
-) -> bool:
-    if handed or description.partition(":")[0] != "systemd":
-        return False
-    say(f"warning: {setting.named(description)}: not tried: only systemd can hand it over")
-    return True
 
 
 def _check_disks(configuration: Configuration, say: Say) -> None:
@@ -265,5 +246,5 @@ def _check_programs(configuration: Configuration, say: Say) -> None:
 
 
 def _check_descriptors(configuration: Configuration, say: Say) -> None:
-    slots = slots_of(configuration)
-    say(f"descriptors: {raise_limit()} may be open, enough for {slots.most} connections at a time")
+    most = descriptor_budget(configuration).connections
+    say(f"descriptors: {raise_limit()} may be open, enough for {most} connections at a time")

@@ -12,11 +12,11 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from twisted_upload.config.configuration import Configuration
+from twisted_upload.config.reload import reload
 from twisted_upload.core.garbage import freeze_start
 from twisted_upload.core.text import in_short, printable
 from twisted_upload.daemon.certificate_expiry import Certificates, Renewal
 from twisted_upload.daemon.notify import Counts, Notifications
-from twisted_upload.daemon.reload import reload
 from twisted_upload.daemon.signals import Signals
 from twisted_upload.daemon.systemd import Manager, Notifier
 from twisted_upload.disk.threads import IDisk
@@ -142,19 +142,19 @@ class DaemonControl:
 
         :raises CannotStart: or anything else: the old one is in force.
         """
-        configuration = self._read()
+        new = self._read()
         renewal = self._certificates.read()
-        reloaded = reload(self._configuration, configuration, renewal)
+        configuration = reload(self._configuration, new, renewal.changes)
         try:
-            self._apply(reloaded.configuration)
+            self._apply(configuration)
             self._renew(renewal)
         except CannotStart:
             raise  # nothing has changed
         except Exception:
             self._apply(self._configuration)
             raise
-        self._configuration = reloaded.configuration
-        return reloaded.text
+        self._configuration = configuration
+        return str(renewal.changes)
 
     def _over(self) -> None:
         assert self._notifications is not None

@@ -5,13 +5,15 @@ write the application's log.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
-from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred, succeed
+from twisted.internet.interfaces import IStreamServerEndpoint
+from twisted.internet.protocol import Factory
 from twisted.logger import ILogObserver, Logger
 from twisted.python.components import Componentized
 
@@ -22,65 +24,121 @@ from twisted_upload.net.spare_descriptors import SpareDescriptors
 from twisted_upload.net.tls.endpoints import TLSServerEndpoint
 from twisted_upload.observability.log import LineObserver
 
-__all__ = ["ListenerService", "ListenerSpec"]
+__all__ = ["BoundPort", "ListenerService", "ListenerSpec", "NamedEndpoint"]
+
+F = TypeVar("F", bound=Factory)
 
 
-@dataclass(frozen=True)
-class ListenerSpec:
+class NamedEndpoint(NamedTuple):
     """
-    One listener.
+    An endpoint to listen on.
 
-    :ivar name: of the listener.
-    :ivar endpoints: what to listen on, each with its name for people.
-    :ivar factory: what serves the connections.
-    :ivar path: where files go, for people.
+    :ivar name: for people: who wants it, and what it is.
     """
 
     name: str
-    endpoints: Sequence[tuple[str, IStreamServerEndpoint]]
-    factory: IProtocolFactory
-    path: str
+    endpoint: IStreamServerEndpoint
 
 
-class ListenerService(Service):
+@dataclass(frozen=True)
+class ListenerSpec(Generic[F]):
+    """
+    One listener, which listens on nothing yet.
+
+    :ivar name: of the listener.
+    :ivar endpoints: what to listen on.
+    :ivar frontend: what serves the connections.
+    :ivar directory: where files go, for people.
+    """
+
+    name: str
+    endpoints: Sequence[NamedEndpoint]
+    frontend: F
+    directory: str
+
+
+class BoundPort(Generic[F]):
+    """
+    A port that a listener listens on.
+
+    :param spec: the listener.
+    :param endpoint: one of its endpoints.
+    :param port: a port of Twisted, made of the endpoint.
+    :ivar spec: the same.
+    :ivar endpoint: the same.
+    :ivar port: the same.
+    :ivar frontend: what serves the connections.
+    :ivar lasting: the socket stays open when we close it: somebody else has it too.
+    :ivar is_open: it has not been closed.
+    """
+
+    def __init__(self, spec: ListenerSpec[F], endpoint: IStreamServerEndpoint, port: Any) -> None:
+        self.spec = spec
+        self.endpoint = endpoint
+        self.port = port
+        self.frontend = spec.frontend
+        self.lasting = isinstance(endpoint, InheritedEndpoint) and endpoint.lasting
+        self.is_open = True
+
+    @property
+    def name(self) -> str:
+        """Where it listens, for people."""
+        tls = isinstance(self.endpoint, TLSServerEndpoint)
+        return listening_name(self.port.getHost(), tls=tls)
+
+    @property
+    def family(self) -> socket.AddressFamily:
+        """Of its addresses."""
+        return socket.AddressFamily(getattr(self.port, "addressFamily", socket.AF_UNIX))
+
+    def close(self) -> Deferred[Any]:
+        """Stop listening, if that has not been done; connections stay."""
+        if not self.is_open:
+            return succeed(None)
+        self.is_open = False
+        return maybeDeferred(self.port.stopListening)
+
+
+class ListenerService(Service, Generic[F]):
     """
     A service with listeners.
 
-    :param doorways: its listeners.
+    :param specs: its listeners.
+    :ivar specs: the same.
     :ivar side_services: what works beside the listeners, from their start until the
         last upload has ended; to be added before anything is bound.
-    :ivar ports: those that are bound, in the order of the listeners' endpoints.
-    :ivar lasting: those of them that stay open when we close them.
+    :ivar ports: those that were bound, in the order of the listeners' endpoints.
     :ivar observer: writes the log of the application that this is a part of;
         without one, twistd does as it always does.
     """
 
-    def __init__(self, specs: Sequence[ListenerSpec]) -> None:
-        self.ports: list[IListeningPort] = []
+    def __init__(self, specs: Sequence[ListenerSpec[F]]) -> None:
+        self.ports: list[BoundPort[F]] = []
         self.side_services: list[Service] = []
-        self.lasting: list[IListeningPort] = []
         self.observer: LineObserver | None = None
         self.specs = specs
 
     @property
     def description(self) -> str:
         """One line: where it listens, and where files go."""
-        ports = iter(self.ports)
-        where = [
-            ", ".join(
-                listening_name(port.getHost(), tls=isinstance(endpoint, TLSServerEndpoint))
-                for (_, endpoint), port in zip(it.endpoints, ports, strict=False)
-            )
-            for it in self.specs
-        ]
+        where = {
+            spec.name: ", ".join(port.name for port in self.ports if port.spec is spec)
+            for spec in self.specs
+        }
         if len(self.specs) == 1:
-            said = f"{where[0]}; files go to {self.specs[0].path}"
+            (spec,) = self.specs
+            said = f"{where[spec.name]}; files go to {spec.directory}"
         else:
             said = ", ".join(
-                f"{names} ({it.name}, to {it.path})"
-                for names, it in zip(where, self.specs, strict=True)
+                f"{where[spec.name]} ({spec.name}, to {spec.directory})" for spec in self.specs
             )
         return f"twisted-upload listens on {said}"
+
+    @property
+    def tls_endpoints(self) -> Sequence[TLSServerEndpoint]:
+        """The endpoints that show certificates, in their order."""
+        endpoints = (named.endpoint for spec in self.specs for named in spec.endpoints)
+        return [it for it in endpoints if isinstance(it, TLSServerEndpoint)]
 
     def bind(self) -> None:
         """
@@ -92,10 +150,8 @@ class ListenerService(Service):
             spare = SpareDescriptors()
             for spec in self.specs:
                 for name, endpoint in spec.endpoints:
-                    port = listen_eagerly(name, endpoint, spec.factory, spare)
-                    self.ports.append(port)
-                    if isinstance(endpoint, InheritedEndpoint) and endpoint.lasting:
-                        self.lasting.append(port)
+                    port = listen_eagerly(name, endpoint, spec.frontend, spare)
+                    self.ports.append(BoundPort(spec, endpoint, port))
         for side_service in self.side_services:
             side_service.privilegedStartService()
 
@@ -127,6 +183,10 @@ class ListenerService(Service):
         _log.info("{description}", description=self.description)
         for side_service in self.side_services:
             side_service.startService()
+
+    def close_ports(self) -> Deferred[Any]:
+        """Give up the ports; connections stay."""
+        return DeferredList([port.close() for port in self.ports])
 
     def stop_side_services(self) -> Deferred[Any]:
         """To be done last of all."""

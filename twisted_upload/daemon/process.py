@@ -13,9 +13,8 @@ import resource
 from typing import NamedTuple
 
 from twisted_upload.errors import CannotStart
-from twisted_upload.frontends.admission import ConnectionSlots
 
-__all__ = ["Budget", "budget", "raise_limit", "slots_for"]
+__all__ = ["Budget", "budget", "raise_limit"]
 
 MOST_CONNECTIONS = 32_768
 """Connections at the most unless more are asked for: each takes some KiB of
@@ -81,16 +80,3 @@ def budget(limit: int, asked: int | None = None, others: int = 0) -> Budget:
             " raise it (ulimit -Hn, or LimitNOFILE= of systemd)"
         )
     return Budget(min(left // 2, MOST_CONNECTIONS) if asked is None else asked, share, share)
-
-
-def slots_for(asked: int | None, others: int = 0) -> ConnectionSlots:
-    """
-    The connection slots of this process, whose limit of descriptors is raised for them.
-
-    :param asked: connections that the operator wants; `None` for as many as
-        the descriptors are enough for.
-    :param others: descriptors that are not for them.
-    :raises CannotStart: they are not enough.
-    """
-    share = budget(raise_limit(), asked, others)
-    return ConnectionSlots(share.connections, share.rejected, share.splices)

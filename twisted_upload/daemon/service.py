@@ -5,15 +5,15 @@ The daemon as a Twisted service: what starts and stops in which order.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred, DeferredList, maybeDeferred, succeed
-from twisted.internet.interfaces import IListeningPort, IReactorTime
+from twisted.internet.defer import Deferred, DeferredList, succeed
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from twisted_upload.daemon.listeners import ListenerService, ListenerSpec
+from twisted_upload.daemon.listeners import BoundPort, ListenerService, ListenerSpec
 from twisted_upload.daemon.notify import Counts, StoredCount
+from twisted_upload.daemon.stores import Storage
 from twisted_upload.disk.threads import DiskThreads
 from twisted_upload.frontends.admission import ConnectionSlots
 from twisted_upload.frontends.raw.factory import UploadFactory
@@ -22,72 +22,58 @@ from twisted_upload.hooks.command import GRACE
 from twisted_upload.net.ports import accept_no_more, accept_the_rest, take_no_more
 from twisted_upload.net.timeouts import LATE
 from twisted_upload.net.transport import serve_newcomers
-from twisted_upload.observability.counters import DiskTimes, ProgramCounts
 from twisted_upload.stores.directory.store import DirectoryStore, undone_on_failure
 
 if TYPE_CHECKING:  # a daemon without one does without its module
     from twisted_upload.observability.journal import Journal
 
-__all__ = ["STOPPING", "Storage", "UploadService"]
+__all__ = ["MAX_STOP_TIME", "UploadService"]
 
-LAST_WORDS = 2.0
+ANSWERS_TIMEOUT = 2.0
 """Seconds for which the daemon waits, when all uploads have ended, until the
 senders have heard the last answers."""
 
-DISK_PATIENCE = 5.0
+DISK_TIMEOUT = 5.0
 """Seconds for which it waits for disk threads after that; what a dead disk has
 in hand then is left for the next start to remove."""
 
-LAST_HANDSHAKES = 0.2
+HANDSHAKES_TIMEOUT = 0.2
 """Seconds after which connections have come that were being made when it was
 told to stop, where newcomers are to go to another server."""
 
-FIRST_BYTES = 2.0
+FIRST_BYTES_TIMEOUT = 2.0
 """Seconds for which it waits, before draining, for the first bytes of those who
 have just connected, where those who come after them are not refused."""
 
-AFTER_A_STANDSTILL = 1.0
+EXTRA_AFTER_STANDSTILL = 1.0
 """Seconds for which it goes on to wait for senders when it finds that it has stood
 still itself meanwhile."""
 
 AT_ONCE = 0.25
 """Seconds of each wait that are left, when it is to end at once."""
 
-PROGRAM_PATIENCE = GRACE + 1.0
+PROGRAMS_TIMEOUT = GRACE + 1.0
 """Seconds after draining in which the programs of ``--on-upload`` must end."""
 
-JOURNAL_PATIENCE = 2.0
+JOURNAL_TIMEOUT = 2.0
 """Seconds for which it waits for the journal at the very last."""
 
-STOPPING = (
-    LAST_HANDSHAKES + FIRST_BYTES + PROGRAM_PATIENCE + LAST_WORDS + DISK_PATIENCE + JOURNAL_PATIENCE
+MAX_STOP_TIME = (
+    HANDSHAKES_TIMEOUT
+    + FIRST_BYTES_TIMEOUT
+    + PROGRAMS_TIMEOUT
+    + ANSWERS_TIMEOUT
+    + DISK_TIMEOUT
+    + JOURNAL_TIMEOUT
 )
 """Seconds that stopping takes at the most, beside draining."""
 
 
-@dataclass(frozen=True)
-class Storage:
+class UploadService(ListenerService[UploadFactory]):
     """
-    One directory.
+    Front ends, the directories that they fill, and their disk threads.
 
-    :ivar disk: the threads that wait for it.
-    :ivar stores: those that keep files in it, each in its own way.
-    :ivar times: how long they wait for it, where that is measured.
-    :ivar programs: what is counted of the programs of each that starts some.
-    """
-
-    path: str
-    disk: DiskThreads
-    stores: Sequence[DirectoryStore]
-    times: DiskTimes | None = None
-    programs: Sequence[ProgramCounts] = ()
-
-
-class UploadService(ListenerService):
-    """
-    Raw doors, the directories that they fill, and their disk threads.
-
-    :param doorways: each with an `UploadFactory`.
+    :param specs: each with its front end.
     :param drain: seconds for which uploads in flight, and programs, may go on when
         it stops.
     :param journal: opened and closed with it.
@@ -98,17 +84,17 @@ class UploadService(ListenerService):
 
     def __init__(
         self,
-        specs: Sequence[ListenerSpec],
+        specs: Sequence[ListenerSpec[UploadFactory]],
         storages: Sequence[Storage],
         clock: IReactorTime,
         *,
         drain: float,
         journal: Journal | None = None,
-        kept: StoredCount | None = None,
+        stored: StoredCount | None = None,
     ) -> None:
         super().__init__(specs)
-        self.frontends = [cast(UploadFactory, spec.factory) for spec in specs]
-        self._kept = kept or StoredCount()
+        self.frontends = [spec.frontend for spec in specs]
+        self._stored = stored or StoredCount()
         self._at_once = False
         self._waits: set[Callable[[], None]] = set()
         self.storages = storages
@@ -139,7 +125,7 @@ class UploadService(ListenerService):
     def counts(self) -> Counts:
         """What it has to do, and has done."""
         return Counts(
-            sum(frontend.uploads_in_flight for frontend in self.frontends), self._kept.kept
+            sum(frontend.uploads_in_flight for frontend in self.frontends), self._stored.kept
         )
 
     def when_ready(self) -> Deferred[None]:
@@ -156,7 +142,8 @@ class UploadService(ListenerService):
         :param places: of the process.
         """
         self._drain = drain
-        for spec, frontend in zip(self.specs, self.frontends, strict=True):
+        for spec in self.specs:
+            frontend = spec.frontend
             frontend.reconfigure(settings[spec.name])
             frontend.slots.change(slots)
 
@@ -173,11 +160,6 @@ class UploadService(ListenerService):
         super().stopService()  # type: ignore[no-untyped-call]
         return Deferred.fromCoroutine(self._stop())
 
-    def stop_listening(self) -> Deferred[Any]:
-        """Give up the ports; connections stay."""
-        ports, self.ports = self.ports, []
-        return DeferredList([maybeDeferred(port.stopListening) for port in ports])
-
     def end_now(self) -> None:
         """While it stops: refuse what is in flight, and hardly wait for anything."""
         self._at_once = True
@@ -191,10 +173,11 @@ class UploadService(ListenerService):
 
     async def _stop(self) -> None:
         programs = _all(store.stop(self._drain) for store in self._stores())
-        programs_end = self._clock.seconds() + self._drain + PROGRAM_PATIENCE
+        programs_end = self._clock.seconds() + self._drain + PROGRAMS_TIMEOUT
         await self._send_newcomers_elsewhere()
-        for port in self.ports:
-            serve_newcomers(port)
+        for bound in self.ports:
+            if bound.is_open:
+                serve_newcomers(bound.port)
         drained = _all(frontend.drain() for frontend in self.frontends)
         uploads = sum(frontend.uploads_in_flight for frontend in self.frontends)
         if uploads:
@@ -203,11 +186,12 @@ class UploadService(ListenerService):
                 uploads=uploads,
                 drain=self._drain,
             )
-        await self._at_most(self._drain, drained, AFTER_A_STANDSTILL)
+        await self._at_most(self._drain, drained, EXTRA_AFTER_STANDSTILL)
         for frontend in self.frontends:
             frontend.refuse_the_rest()
-        await self._at_most(LAST_WORDS, _all(frontend.all_gone() for frontend in self.frontends))
-        await self.stop_listening()
+        answered = _all(frontend.all_gone() for frontend in self.frontends)
+        await self._at_most(ANSWERS_TIMEOUT, answered)
+        await self.close_ports()
         for frontend in self.frontends:
             frontend.abort_the_rest()
         left = max(0.0, programs_end - self._clock.seconds())
@@ -216,41 +200,43 @@ class UploadService(ListenerService):
         # All at once: a disk that does not answer holds up no other.
         await _all(Deferred.fromCoroutine(self._close(storage)) for storage in self.storages)
         if self._journal is not None:
-            await self._at_most(JOURNAL_PATIENCE, Deferred.fromCoroutine(self._journal.close()))
+            await self._at_most(JOURNAL_TIMEOUT, Deferred.fromCoroutine(self._journal.close()))
         await self.stop_side_services()
+        self.ports = []
 
     async def _send_newcomers_elsewhere(self) -> None:
         """Let those begin who have come, where whoever comes from now on is not refused."""
-        for port in self.lasting:
-            accept_no_more(port)
+        lasting = [bound for bound in self.ports if bound.lasting]
+        for bound in lasting:
+            accept_no_more(bound.port)
         # A filter on a socket that lasts would last as well.
         proxied = [
-            frontend for frontend in self.frontends if frontend.settings.trusted_proxies is not None
+            bound
+            for bound in self.ports
+            if bound.is_open
+            and not bound.lasting
+            and bound.frontend.settings.trusted_proxies is not None
         ]
-        leaving = [port for port in self.ports if _frontend_of(port) in proxied]
-        leaving = [port for port in leaving if port not in self.lasting]
-        if leaving:
-            await self._leave_trusted_proxies(leaving)
-        frontends = {_frontend_of(port) for port in [*self.lasting, *leaving]}
+        if proxied:
+            await self._leave_trusted_proxies(proxied)
+        frontends = {bound.frontend for bound in [*lasting, *proxied]}
         begun = _all(frontend.all_begun() for frontend in frontends)
-        await self._at_most(min(FIRST_BYTES, self._drain), begun, AFTER_A_STANDSTILL)
+        await self._at_most(min(FIRST_BYTES_TIMEOUT, self._drain), begun, EXTRA_AFTER_STANDSTILL)
 
-    async def _leave_trusted_proxies(self, leaving: Sequence[IListeningPort]) -> None:
+    async def _leave_trusted_proxies(self, leaving: Sequence[BoundPort[UploadFactory]]) -> None:
         """
         Have load balancers take somebody else for whoever comes from now on:
         they do where no connection can be made.
         """
-        for port in leaving:
-            take_no_more(port)
-        await self._at_most(LAST_HANDSHAKES, Deferred())
-        for port in leaving:
-            accept_the_rest(port)
-            if port in self.ports:  # nobody has given them up meanwhile
-                self.ports.remove(port)
-        await DeferredList([maybeDeferred(port.stopListening) for port in leaving])
+        for bound in leaving:
+            take_no_more(bound.port)
+        await self._at_most(HANDSHAKES_TIMEOUT, Deferred())
+        for bound in leaving:
+            accept_the_rest(bound.port)
+        await DeferredList([bound.close() for bound in leaving])
 
     async def _close(self, storage: Storage) -> None:
-        if await self._at_most(DISK_PATIENCE, storage.disk.stop()):
+        if await self._at_most(DISK_TIMEOUT, storage.disk.stop()):
             for store in storage.stores:
                 store.close()
         else:
@@ -296,11 +282,6 @@ class UploadService(ListenerService):
             if timer.active():
                 timer.cancel()
         return came
-
-
-def _frontend_of(port: Any) -> UploadFactory:
-    frontend: UploadFactory = port.factory
-    return frontend
 
 
 def _all(waiting: Iterable[Deferred[None]]) -> Deferred[Any]:

@@ -3,11 +3,10 @@ Several processes on one port: ``--workers``.
 
 The supervisor (this service, in twistd's process) binds the ports, and hands
 them to workers that it starts, watches and, when it stops, drains.  A worker is
-`twisted_upload.daemon.worker`; it is told what is in force by a line on its standard
-input, so that a configuration file which changes cannot make two of them
-differ, and writes its log to a pipe that the supervisor copies into its own.
-Through another pipe it answers what it is asked (`twisted_upload.observability.multiprocess`), and
-tells what a daemon tells systemd (`twisted_upload.daemon.notify`).
+`twisted_upload.daemon.worker`; it is told what is in force, so that a configuration
+file which changes cannot make two of them differ, and writes its log to a pipe that
+the supervisor copies into its own.  All that is said between them is in
+`twisted_upload.daemon.worker_protocol`.
 
 A worker that dies is replaced; its unfinished uploads are lost as in any crash,
 and what it leaves behind is removed by the one that replaces it.  One that shows
@@ -26,13 +25,15 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 
 from twisted_upload.daemon.listeners import ListenerService, ListenerSpec
 from twisted_upload.daemon.notify import Counts, total
-from twisted_upload.daemon.worker_process import CERTIFICATES, REPORTS, WorkerProcess
+from twisted_upload.daemon.worker_process import WorkerProcess
+from twisted_upload.daemon.worker_protocol import CERTIFICATES, REPORTS, InheritedPort
 from twisted_upload.disk.threads import IDisk
 from twisted_upload.net.ports import close_ours
 from twisted_upload.net.tls.endpoints import TLSServerEndpoint
@@ -41,7 +42,7 @@ from twisted_upload.observability.log import JOURNAL_STREAM
 from twisted_upload.observability.multiprocess import WorkerReports
 from twisted_upload.stores.directory.store import DirectoryStore, undone_on_failure
 
-__all__ = ["LASTING", "UNKILLABLE", "Supervisor"]
+__all__ = ["UNKILLABLE", "Supervisor"]
 
 RESTART_DELAY = 1.0
 """Seconds between a worker's death and its successor, where it lived no longer
@@ -54,11 +55,8 @@ UNKILLABLE = 5.0
 """Seconds after which a worker that was killed and has not ended, on a dead disk
 perhaps, is waited for no longer."""
 
-LASTING = "lasting"
-"""Said of a socket that stays open when all processes of ours have closed it."""
 
-
-class Supervisor(ListenerService):
+class Supervisor(ListenerService[Factory]):
     """
     The workers of one daemon.
 
@@ -66,9 +64,9 @@ class Supervisor(ListenerService):
     :param configuration: what is in force, in one line, for the workers.
     :param stores: opened once, to learn early what is wrong with them.
     :param reactor: starts processes and calls later.
-    :param patience: seconds after which a worker that was told to stop is
+    :param stop_timeout: seconds after which a worker that was told to stop is
         killed.
-    :param gathering: is told which workers there are, to ask them.
+    :param worker_reports: is told which workers there are, to ask them.
     :param journal: looked at once, for the same reason.
     :param watchdog: seconds after which a worker that shows no sign of life is
         killed; 0 for never.
@@ -78,13 +76,13 @@ class Supervisor(ListenerService):
 
     def __init__(
         self,
-        specs: Sequence[ListenerSpec],
+        specs: Sequence[ListenerSpec[Factory]],
         number: int,
         configuration: str,
         stores: Sequence[DirectoryStore],
         reactor: Any,
         *,
-        patience: float,
+        stop_timeout: float,
         worker_reports: WorkerReports | None = None,
         journal: JournalFiles | None = None,
         watchdog: float = 0.0,
@@ -95,7 +93,7 @@ class Supervisor(ListenerService):
         self._configuration = configuration
         self._stores = stores
         self._reactor = reactor
-        self._patience = patience
+        self._stop_timeout = stop_timeout
         self._journal = journal
         self._watchdog = watchdog
         self._watching: IDelayedCall | None = None
@@ -110,8 +108,8 @@ class Supervisor(ListenerService):
     def bind(self) -> None:
         """See `ListenerService.bind`; nobody accepts here."""
         super().bind()
-        for port in self.ports:
-            port.stopReading()  # type: ignore[attr-defined]
+        for bound in self.ports:
+            bound.port.stopReading()
 
     def open(self) -> None:
         """See `ListenerService.open`."""
@@ -141,25 +139,20 @@ class Supervisor(ListenerService):
         """What all workers have to do, and have done, as they have told some seconds ago."""
         return total([Counts(0, self._kept), *(it.counts for it in self._workers.values())])
 
-    def reconfigure(self, configuration: str, patience: float) -> None:
+    def reconfigure(self, configuration: str, stop_timeout: float) -> None:
         """
         Have workers behave as another configuration says, for whoever comes from now on.
 
-        :param patience: see above.
+        :param stop_timeout: see above.
         """
         self._configuration = configuration
-        self._patience = patience
+        self._stop_timeout = stop_timeout
         for worker in self._workers.values():
             worker.tell(configuration)
 
     def certificates_changed(self) -> None:
         """Have workers show what the endpoints show now."""
-        shown = [
-            endpoint.identity.pem.decode("latin-1")
-            for spec in self.specs
-            for _, endpoint in spec.endpoints
-            if isinstance(endpoint, TLSServerEndpoint)
-        ]
+        shown = [endpoint.identity.pem.decode("latin-1") for endpoint in self.tls_endpoints]
         for worker in self._workers.values():
             worker.tell(CERTIFICATES + json.dumps(shown))
 
@@ -188,16 +181,16 @@ class Supervisor(ListenerService):
             worker.signal(signal.SIGTERM)
         gone: Deferred[None] = Deferred()
         DeferredList(ended).addCallback(lambda _: None if gone.called else gone.callback(None))
-        killing = self._killing = self._reactor.callLater(self._patience, self._kill, gone)
+        killing = self._killing = self._reactor.callLater(self._stop_timeout, self._kill, gone)
         # Ours would keep connections that no worker takes any more.
-        tcp = [port for port in self.ports if _family(port) != socket.AF_UNIX]
-        await DeferredList([close_ours(port) for port in tcp])
-        self.ports = [port for port in self.ports if port not in tcp]
+        tcp = [bound for bound in self.ports if bound.family != socket.AF_UNIX]
+        await DeferredList([close_ours(bound.port) for bound in tcp])
+        self.ports = [bound for bound in self.ports if bound not in tcp]
         await gone
         for timer in (killing, self._leaving):
             if timer is not None and timer.active():
                 timer.cancel()
-        await DeferredList([maybeDeferred(port.stopListening) for port in self.ports])
+        await self.close_ports()
         self.ports = []
         await self.stop_side_services()
 
@@ -286,22 +279,17 @@ class Supervisor(ListenerService):
         :param descriptors: they are added to these.
         :param identities: here is added what has to be closed, in any case.
         """
-        inherited = []
-        ports = iter(self.ports)
-        for spec in self.specs:
-            names = []
-            for (_, endpoint), port in zip(spec.endpoints, ports, strict=False):
-                numbers = [len(descriptors)]
-                descriptors[numbers[0]] = port.fileno()  # type: ignore[attr-defined]
-                if isinstance(endpoint, TLSServerEndpoint):
-                    identities.append(endpoint.identity.in_memory())
-                    numbers.append(numbers[0] + 1)
-                    descriptors[numbers[1]] = identities[-1]
-                lasting = [LASTING] if port in self.lasting else []
-                family = socket.AddressFamily(_family(port)).name
-                names.append(":".join(map(str, [family, *numbers, *lasting])))
-            inherited.append(",".join(names))
-        return inherited
+        inherited: dict[str, list[str]] = {spec.name: [] for spec in self.specs}
+        for bound in self.ports:
+            number, identity = len(descriptors), None
+            descriptors[number] = bound.port.fileno()
+            if isinstance(bound.endpoint, TLSServerEndpoint):
+                identities.append(bound.endpoint.identity.in_memory())
+                identity = len(descriptors)
+                descriptors[identity] = identities[-1]
+            one = InheritedPort(bound.family, number, identity, bound.lasting)
+            inherited[bound.spec.name].append(str(one))
+        return [",".join(its_ports) for its_ports in inherited.values()]
 
     def _environment(self) -> dict[str, str]:
         """Ours; in that of a worker, journald is named where priorities are wanted."""
@@ -335,11 +323,6 @@ class Supervisor(ListenerService):
         lived = self._reactor.seconds() - worker.since
         delay = 0.0 if lived > RESTART_DELAY else RESTART_DELAY
         self._waiting[index] = self._reactor.callLater(delay, self._start, index)
-
-
-def _family(port: Any) -> int:
-    family: int = port.addressFamily if hasattr(port, "addressFamily") else socket.AF_UNIX
-    return family
 
 
 _log = Logger()

@@ -46,12 +46,12 @@ class Manager:
     :ivar notify: the address of its socket; None where it wants to know nothing.
     :ivar watchdog: seconds without a sign of life after which it takes the
         process for dead; 0 for never.
-    :ivar handed: sockets to serve.
+    :ivar sockets: that it has opened, to serve.
     """
 
     notify: str | None = None
     watchdog: float = 0.0
-    handed: tuple[InheritedSocket, ...] = ()
+    sockets: tuple[InheritedSocket, ...] = ()
 
 
 def started_with() -> Mapping[str, str]:
@@ -86,21 +86,21 @@ def take_environment(
     watchdog = 0
     if started.get("WATCHDOG_PID", str(process)) == str(process):
         watchdog = _number(started.get("WATCHDOG_USEC"))
-    handed: tuple[InheritedSocket, ...] = ()
+    sockets: tuple[InheritedSocket, ...] = ()
     if started.get("LISTEN_PID") == str(process):
         names = started.get("LISTEN_FDNAMES", "").split(":")
-        handed = tuple(
-            _handed(names[index] if index < len(names) else "", _FIRST_DESCRIPTOR + index)
+        sockets = tuple(
+            _inherited(names[index] if index < len(names) else "", _FIRST_DESCRIPTOR + index)
             for index in range(_number(started.get("LISTEN_FDS")))
         )
-    return Manager(started.get("NOTIFY_SOCKET") or None, watchdog / 1e6, handed)
+    return Manager(started.get("NOTIFY_SOCKET") or None, watchdog / 1e6, sockets)
 
 
 def _number(text: str | None) -> int:
     return int(text) if text is not None and re.fullmatch("[0-9]{1,20}", text) else 0
 
 
-def _handed(name: str, descriptor: int) -> InheritedSocket:
+def _inherited(name: str, descriptor: int) -> InheritedSocket:
     label = f"LISTEN_FDS: descriptor {descriptor}{f' ({name})' if name else ''}"
     try:
         with socket.socket(fileno=os.dup(descriptor)) as one:

@@ -1,7 +1,5 @@
 """
-``twistd upload``: its options, and the service made of them.
-
-The only server module that meets a reactor.
+``twistd upload``: its command line, and what twistd calls.
 """
 
 from __future__ import annotations
@@ -9,10 +7,9 @@ from __future__ import annotations
 import os
 import re
 import sys
-import time
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from twisted.application.service import IService
 from twisted.python import usage
@@ -21,40 +18,16 @@ from twisted_upload.config.configuration import Configuration, configure
 from twisted_upload.config.options import CHECK, CONFIG, OPTIONS, PRINT_CONFIG
 from twisted_upload.config.sources import Layer, SourcedValue, nearest
 from twisted_upload.core.text import in_short, printable
-from twisted_upload.daemon.builder import (
-    Endpoint,
-    Endpoints,
-    StoreBuilder,
-    all_endpoints,
-    frontend_settings,
-    journal_files,
-    journal_of,
-    observers,
-    slots_of,
-    status_port,
-)
-from twisted_upload.daemon.certificate_expiry import Certificates, CertificateWatch, Renewal
+from twisted_upload.daemon.builder import certificates_of, make_service, reconfigure, renew
 from twisted_upload.daemon.control import DaemonControl
-from twisted_upload.daemon.listeners import ListenerSpec
-from twisted_upload.daemon.notify import StoredCount
 from twisted_upload.daemon.pid_file import check_pid_file, only_if_needed
-from twisted_upload.daemon.reload import settings_of
-from twisted_upload.daemon.service import STOPPING, UploadService
 from twisted_upload.daemon.systemd import Manager, started_with, take_environment
 from twisted_upload.daemon.users import as_its_user, check_user
 from twisted_upload.errors import CannotStart, WrongConfiguration
-from twisted_upload.frontends.raw.factory import UploadFactory
-from twisted_upload.frontends.refusal_log import RefusalCounter
 from twisted_upload.net.clock import use_monotonic_time
-from twisted_upload.observability.counters import Counters
-from twisted_upload.observability.log import LineObserver, observer_for
-from twisted_upload.observability.report import ProcessReporter, SingleProcessReport
-from twisted_upload.version import VERSION
+from twisted_upload.observability.log import observer_for
 
-if TYPE_CHECKING:
-    from twisted_upload.daemon.supervisor import Supervisor
-
-__all__ = ["Options", "makeService", "make_service", "reconfigure", "upload_service"]
+__all__ = ["Options", "makeService"]
 
 _COMMAND_LINE = (*OPTIONS, CONFIG, CHECK, PRINT_CONFIG)
 
@@ -149,7 +122,7 @@ class Options(usage.Options):
             # Only here: it takes as long as a tenth of the start of a daemon.
             from twisted_upload.daemon.check import check  # noqa: PLC0415
 
-            check(self.configuration, _say, partial(as_its_user, twistd), self.manager.handed)
+            check(self.configuration, _say, partial(as_its_user, twistd), self.manager.sockets)
             raise SystemExit(0)
 
     def configured(self) -> Configuration:
@@ -158,8 +131,8 @@ class Options(usage.Options):
 
         :raises WrongConfiguration: something in it makes no sense.
         """
-        handed = [one.name for one in self.manager.handed]
-        return configure(self._given(), os.environ, self._base, handed=handed)
+        inherited = [one.name for one in self.manager.sockets]
+        return configure(self._given(), os.environ, self._base, inherited=inherited)
 
     def _given(self) -> Layer:
         layer = {}
@@ -198,169 +171,6 @@ class Options(usage.Options):
         )
 
 
-def upload_service(
-    configuration: Configuration,
-    reactor: Any,
-    endpoints: Sequence[Endpoints],
-    observer: LineObserver | None = None,
-) -> tuple[UploadService, ProcessReporter | None]:
-    """
-    A daemon of one process, not started, and who can report on it.
-
-    :param endpoints: of each listener.
-    :param observer: writes the log, where that is ours.
-    """
-    stores = StoreBuilder(configuration, reactor)
-    refusals = RefusalCounter(reactor)
-    journal = journal_of(configuration, reactor)
-    told = observers(configuration, journal, refusals, reactor, observer)
-    counters = Counters([listener.name for listener in configuration.listeners], time.time)
-    kept = StoredCount()
-    told = (*told, kept)
-    watched = bool(configuration.settings.metrics)
-    if watched:
-        told = (*told, counters)
-    slots = slots_of(configuration)
-    specs = [
-        ListenerSpec(
-            listener.name,
-            its_endpoints,
-            UploadFactory(
-                stores.of(listener),
-                reactor,
-                frontend_settings(listener),
-                observers=told,
-                name=listener.name,
-                slots=slots,
-                refusals=refusals,
-            ),
-            listener.settings.directory,
-        )
-        for listener, its_endpoints in zip(configuration.listeners, endpoints, strict=True)
-    ]
-    service = UploadService(
-        specs,
-        stores.storages,
-        reactor,
-        drain=configuration.settings.drain,
-        journal=journal,
-        kept=kept,
-    )
-    if not watched:
-        return service, None
-    reporter = ProcessReporter(service.frontends, service.storages, counters, reactor)
-    service.side_services.append(reporter)
-    return service, reporter
-
-
-def make_service(
-    configuration: Configuration,
-    reactor: Any,
-    manager: Manager | None = None,
-    observer: LineObserver | None = None,
-) -> UploadService | Supervisor:
-    """
-    The daemon as it is configured, not started.
-
-    :param manager: who has started us.
-    :param observer: writes the log, where that is ours.
-    :raises CannotStart: an endpoint is not one, or there are too few descriptors.
-    """
-    manager = manager or Manager()
-    endpoints, status = all_endpoints(configuration, reactor, manager.handed)
-    certificates = Certificates(endpoint for each in endpoints for _, endpoint in each)
-    certificates.check()
-    if configuration.settings.workers == 1:
-        service, reporter = upload_service(configuration, reactor, endpoints, observer)
-        service.side_services.append(CertificateWatch(certificates, reactor))
-        if reporter is not None and status is not None:
-            alone = SingleProcessReport(reporter.report, VERSION, time.time(), certificates.samples)
-            service.side_services.append(status_port(configuration, status, alone.report, reactor))
-        return service
-    return _supervisor(
-        configuration,
-        reactor,
-        manager,
-        endpoints=endpoints,
-        status=status,
-        certificates=certificates,
-    )
-
-
-def _supervisor(
-    configuration: Configuration,
-    reactor: Any,
-    manager: Manager,
-    *,
-    endpoints: Sequence[Endpoints],
-    status: Endpoint | None,
-    certificates: Certificates,
-) -> Supervisor:
-    # Modules that a daemon of one process does without.
-    from twisted.internet.protocol import Factory  # noqa: PLC0415
-
-    from twisted_upload.daemon.supervisor import Supervisor  # noqa: PLC0415
-    from twisted_upload.observability.multiprocess import WorkerReports  # noqa: PLC0415
-
-    # Each worker has as many.
-    slots_of(configuration)
-    nobody = Factory()
-    specs = [
-        ListenerSpec(listener.name, its_endpoints, nobody, listener.settings.directory)
-        for listener, its_endpoints in zip(configuration.listeners, endpoints, strict=True)
-    ]
-    worker_reports = WorkerReports(
-        configuration.settings.workers,
-        VERSION,
-        reactor,
-        time.time(),
-        certificates.samples,
-    )
-    supervisor = Supervisor(
-        specs,
-        configuration.settings.workers,
-        configuration.to_json(),
-        StoreBuilder(configuration, reactor).all,
-        reactor,
-        journal=journal_files(configuration),
-        patience=configuration.settings.drain + STOPPING,
-        worker_reports=worker_reports,
-        watchdog=manager.watchdog,
-    )
-    supervisor.side_services.append(CertificateWatch(certificates, reactor))
-    if status is not None:
-        supervisor.side_services.append(
-            status_port(configuration, status, worker_reports.report, reactor)
-        )
-    return supervisor
-
-
-def reconfigure(service: UploadService | Supervisor, configuration: Configuration) -> None:
-    """
-    Have a daemon behave as a configuration says, for whoever comes from now on.
-
-    :raises CannotStart: there are too few descriptors for that; nothing has changed.
-    """
-    drain = configuration.settings.drain
-    slots = slots_of(configuration)
-    if isinstance(service, UploadService):
-        service.reconfigure(settings_of(configuration), drain, slots)
-    else:
-        service.reconfigure(configuration.to_json(), drain + STOPPING)
-
-
-def shown_by(service: UploadService | Supervisor) -> Certificates:
-    """The certificates that a daemon shows."""
-    return Certificates(each for spec in service.specs for _, each in spec.endpoints)
-
-
-def renew(service: UploadService | Supervisor, renewal: Renewal) -> None:
-    """Have a daemon show certificates that were read again to whoever connects from now on."""
-    renewal.show()
-    if renewal and not isinstance(service, UploadService):
-        service.certificates_changed()
-
-
 def makeService(options: Options) -> IService:
     """
     What twistd calls.
@@ -389,7 +199,7 @@ def makeService(options: Options) -> IService:
                 configuration=options.configuration,
                 read=options.configured,
                 apply=lambda configuration: reconfigure(service, configuration),
-                certificates=shown_by(service),
+                certificates=certificates_of(service),
                 renew=lambda renewal: renew(service, renewal),
             ).begin()
             check_pid_file(twistd.get("pidfile"))

@@ -1,12 +1,8 @@
 """
 One worker of several: see `twisted_upload.daemon.supervisor`.
 
-Started with the sockets that it is to serve, an argument such as
-``AF_INET6:4,AF_INET:5:6,AF_UNIX:7:lasting`` for each listener (6 is the file with
-key and certificate, where TLS is to be spoken); told what is in force by a line
-on its standard input, at first and whenever that changes.  Other lines bring it
-certificates that were renewed, or ask it something.  What a daemon tells systemd, it
-tells its supervisor.
+It is started and told what is in force as `twisted_upload.daemon.worker_protocol` has
+it.  What a daemon tells systemd, it tells its supervisor.
 """
 
 from __future__ import annotations
@@ -14,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import socket
 import sys
 from typing import Any
 
@@ -26,15 +21,13 @@ from twisted.protocols.basic import LineOnlyReceiver
 
 from twisted_upload.config.configuration import Configuration
 from twisted_upload.core.garbage import freeze_start
-from twisted_upload.daemon.builder import Endpoints, slots_of
+from twisted_upload.daemon.builder import reconfigure_process, upload_service
+from twisted_upload.daemon.listeners import NamedEndpoint
 from twisted_upload.daemon.notify import Notifications
-from twisted_upload.daemon.reload import settings_of
 from twisted_upload.daemon.service import UploadService
 from twisted_upload.daemon.signals import Signals
-from twisted_upload.daemon.supervisor import LASTING
 from twisted_upload.daemon.systemd import started_with, take_environment
-from twisted_upload.daemon.tap import upload_service
-from twisted_upload.daemon.worker_process import CERTIFICATES, HEARD, REPORTS
+from twisted_upload.daemon.worker_protocol import CERTIFICATES, HEARD, REPORTS, InheritedPort
 from twisted_upload.errors import CannotStart
 from twisted_upload.net.clock import use_monotonic_time
 from twisted_upload.net.endpoints import InheritedEndpoint
@@ -126,7 +119,7 @@ class _Supervised(LineOnlyReceiver):
         if self._gone is not None:
             self._gone.callback(None)
             return
-        self._service.stop_listening()
+        self._service.close_ports()
         if self._reactor.running:
             self._reactor.stop()
 
@@ -147,15 +140,11 @@ class _Supervised(LineOnlyReceiver):
         """The supervisor has the log file."""
 
     def _reconfigure(self, configuration: Configuration) -> None:
-        self._service.reconfigure(
-            settings_of(configuration), configuration.settings.drain, slots_of(configuration)
-        )
+        reconfigure_process(self._service, configuration)
 
     def _show(self, pems: list[str]) -> None:
         """The supervisor has tried them."""
-        endpoints = [each for spec in self._service.specs for _, each in spec.endpoints]
-        showing = [each for each in endpoints if isinstance(each, TLSServerEndpoint)]
-        for endpoint, pem in zip(showing, pems, strict=True):
+        for endpoint, pem in zip(self._service.tls_endpoints, pems, strict=True):
             endpoint.show(Identity(pem.encode("latin-1")))
 
     def stop(self) -> Deferred[None]:
@@ -200,7 +189,7 @@ def main() -> None:
         clock=reactor,
     )
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
-    endpoints = [_adopted(descriptions, reactor) for descriptions in sys.argv[1:]]
+    endpoints = [_inherited(ports, reactor) for ports in sys.argv[1:]]
     service, reporter = upload_service(configuration, reactor, endpoints, observer)
     supervised = _Supervised(reactor, service, reporter)
     Signals(reactor, supervised, worker=True).install()
@@ -227,20 +216,17 @@ def main() -> None:
     observer.finish()
 
 
-def _adopted(descriptions: str, reactor: Any) -> Endpoints:
-    return [(each, _endpoint(each, reactor)) for each in descriptions.split(",")]
+def _inherited(ports: str, reactor: Any) -> list[NamedEndpoint]:
+    return [NamedEndpoint(each, _endpoint(each, reactor)) for each in ports.split(",")]
 
 
 def _endpoint(description: str, reactor: Any) -> IStreamServerEndpoint:
-    family, number, *more = description.split(":")
-    handed = InheritedEndpoint(
-        reactor, int(number), socket.AddressFamily[family], lasting=LASTING in more
-    )
-    for identity in more:
-        if identity != LASTING:
-            with open(int(identity), "rb") as file:
-                return TLSServerEndpoint(handed, Identity(file.read()), reactor)
-    return handed
+    it = InheritedPort.parse(description)
+    inherited = InheritedEndpoint(reactor, it.descriptor, it.family, lasting=it.lasting)
+    if it.identity is None:
+        return inherited
+    with open(it.identity, "rb") as file:
+        return TLSServerEndpoint(inherited, Identity(file.read()), reactor)
 
 
 _log = Logger()

@@ -20,20 +20,10 @@ from twisted.python.failure import Failure
 
 from twisted_upload.core.text import printable
 from twisted_upload.daemon.notify import Counts
+from twisted_upload.daemon.worker_protocol import CERTIFICATES, HEARD, REPORTS
 from twisted_upload.observability.multiprocess import ReportingWorker
 
-__all__ = ["CERTIFICATES", "HEARD", "REPORTS", "WorkerProcess"]
-
-REPORTS = 3
-"""The descriptor on which a worker answers what it is asked, and tells how it is;
-the sockets follow."""
-
-CERTIFICATES = "certificates "
-"""How a line to a worker begins that brings it other certificates with their keys,
-in the order of its endpoints."""
-
-HEARD = "HEARD=1"
-"""What a worker says when it has done what a line told it."""
+__all__ = ["WorkerProcess"]
 
 LONGEST_LINE = 4 * 1024 * 1024
 """Bytes of a line of a worker; what is longer is none of ours."""

@@ -1,0 +1,88 @@
+"""
+What may change while the daemon runs, and how that is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from twisted_upload.config.configuration import Configuration, Listener, Setting
+
+__all__ = ["Changes", "reload"]
+
+LONGEST = 60
+"""Characters of a list of values that is told in full."""
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """
+    What is different after a reload, in words.
+
+    :ivar made: what has changed.
+    :ivar waiting: what will change when the daemon is started again.
+    """
+
+    made: list[str] = field(default_factory=list)
+    waiting: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        text = f"reloaded: {', '.join(self.made) or 'nothing has changed'}"
+        if self.waiting:
+            text += f"; needs a restart: {', '.join(self.waiting)}"
+        return text
+
+
+def reload(old: Configuration, new: Configuration, changes: Changes) -> Configuration:
+    """
+    Take over from a new configuration what can change while the daemon runs.
+
+    Everything else stays as it is until the daemon is started again.
+
+    :param changes: what is different is added to them.
+    :return: what is in force now.
+    """
+    by_name = _take_over(old.by_name, new.by_name, "", changes)
+    there = {listener.name: listener for listener in new.listeners}
+    if not old.named and not new.named:  # there is one, and its name tells where it listens
+        there = {old.listeners[0].name: new.listeners[0]}
+    listeners = []
+    for listener in old.listeners:
+        its_new = there.pop(listener.name, None)
+        if its_new is None:
+            changes.waiting.append(f"{listener.name} is gone")
+            listeners.append(listener)
+            continue
+        where = f"{listener.name}: " if old.named else ""
+        own = _take_over(listener.by_name, its_new.by_name, where, changes)
+        listeners.append(Listener(listener.name, own))
+    changes.waiting.extend(f"{name} is new" for name in there)
+    return Configuration(by_name, listeners, named=old.named, file=new.file)
+
+
+def _take_over(
+    old: Mapping[str, Setting], new: Mapping[str, Setting], where: str, changes: Changes
+) -> dict[str, Setting]:
+    taken = {}
+    for name, setting in old.items():
+        its_new = new.get(name, setting)
+        reloadable = setting.option.reloadable
+        taken[name] = its_new if reloadable else setting
+        if its_new.value == setting.value:
+            continue
+        if reloadable:
+            changes.made.append(f"{where}{name} {_shown(setting)} -> {_shown(its_new)}")
+        else:
+            changes.waiting.append(f"{where}{name}")
+    return taken
+
+
+def _shown(setting: Setting) -> str:
+    text = setting.text
+    if isinstance(text, bool):
+        return "yes" if text else "no"
+    if isinstance(text, tuple):
+        joined = " ".join(text) or "none"
+        return joined if len(joined) <= LONGEST else f"{len(text)} of them"
+    return str(text)

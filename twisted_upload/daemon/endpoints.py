@@ -1,0 +1,122 @@
+"""
+What the listeners of a configuration listen on, and the port for those who look after
+the daemon.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from twisted_upload.config.configuration import INHERITED, Configuration, Listener, Setting
+from twisted_upload.daemon.listeners import NamedEndpoint
+from twisted_upload.daemon.systemd import InheritedSocket
+from twisted_upload.errors import WrongConfiguration
+from twisted_upload.net.endpoints import InheritedEndpoint, endpoint_from_string, tcp_endpoint
+from twisted_upload.net.tls.endpoints import TLSServerEndpoint
+
+__all__ = ["EndpointBuilder"]
+
+
+class EndpointBuilder:
+    """
+    Makes the endpoints of one daemon.  A socket that was inherited goes to the first
+    who names it.
+
+    :param reactor: of the endpoints.
+    :param sockets: that the service manager has opened.
+    :param skip: whether to make no endpoint of a description, which stands in a setting.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        sockets: Sequence[InheritedSocket] = (),
+        *,
+        skip: Callable[[Setting, str], bool] = lambda _, __: False,
+    ) -> None:
+        self._reactor = reactor
+        self._left = [*sockets]
+        self._skip = skip
+
+    def of_status_port(self, configuration: Configuration) -> NamedEndpoint | None:
+        """
+        Where the port for those who look after the daemon is to be, if there is to be one.
+
+        :raises WrongConfiguration: it is not an endpoint, or it is several.
+        """
+        description = configuration.settings.metrics
+        if not description:
+            return None
+        setting = configuration.by_name["metrics"]
+        found = self._described(setting, description)
+        if len(found) > 1:
+            raise WrongConfiguration(f"{setting.source}: {description}: that is several sockets")
+        name = setting.named(str(setting.text))
+        return found[0]._replace(name=name) if found else None
+
+    def of_listener(self, listener: Listener) -> list[NamedEndpoint]:
+        """
+        What one listener listens on.
+
+        :raises WrongConfiguration: an endpoint is not one.
+        """
+        endpoints: list[NamedEndpoint] = []
+        settings, by_name = listener.settings, listener.by_name
+        if settings.port is not None:
+            name = by_name["port"].named(str(settings.port))
+            if settings.interface:
+                name += f" ({by_name['interface'].named(settings.interface)})"
+            endpoint = tcp_endpoint(self._reactor, settings.port, settings.interface)
+            endpoints.append(NamedEndpoint(name, endpoint))
+        listen = by_name["listen"]
+        for description in settings.listen:
+            for named in self._described(listen, description):
+                if isinstance(named.endpoint, TLSServerEndpoint) and settings.proxy_protocol:
+                    raise WrongConfiguration(
+                        f"{listen.source}: tls: does not go with proxy-protocol, whose header"
+                        " comes before TLS; have the load balancer speak TLS, and listen on tcp:"
+                        " here"
+                    )
+                endpoints.append(named)
+        return endpoints
+
+    def check_sockets_are_taken(self) -> None:
+        """
+        To be called at the end.
+
+        :raises WrongConfiguration: nobody takes a socket: those who connect to it would
+            wait for ever.
+        """
+        for one in self._left:
+            what = f"systemd:{one.name}" if one.name else "systemd"
+            raise WrongConfiguration(
+                f"{INHERITED}: no listener takes descriptor {one.descriptor};"
+                f" let one listen on {what}"
+            )
+
+    def _described(self, setting: Setting, description: str) -> list[NamedEndpoint]:
+        if self._skip(setting, description):
+            return []
+        name = setting.named(description)
+        kind, _, which = description.partition(":")
+        if kind == "systemd" and "=" not in which:
+            return [NamedEndpoint(name, it) for it in self._taken(setting, description, which)]
+        try:
+            endpoint = endpoint_from_string(self._reactor, description)
+        except ValueError as error:
+            raise WrongConfiguration(f"{setting.source}: {error}") from error
+        if isinstance(endpoint, InheritedEndpoint):
+            self._left = [one for one in self._left if one.descriptor != endpoint.descriptor]
+        return [NamedEndpoint(name, endpoint)]
+
+    def _taken(self, setting: Setting, description: str, which: str) -> list[InheritedEndpoint]:
+        taken = [one for one in self._left if which in ("", one.name)]
+        if not taken:
+            called = f" that is called {which}" if which else ""
+            raise WrongConfiguration(
+                f"{setting.source}: {description}: there is no socket of systemd{called},"
+                " or another listener has it"
+            )
+        self._left = [one for one in self._left if one not in taken]
+        return [InheritedEndpoint(self._reactor, one.descriptor, one.family) for one in taken]
