@@ -29,9 +29,8 @@ from tests.support.tls_peers import Peer, authority, client_context
 from tests.support.waiting import reactor
 from twisted_upload.daemon.certificate_expiry import LOOK_INTERVAL, Certificates, CertificateWatch
 from twisted_upload.errors import CannotStart, WrongConfiguration
-from twisted_upload.net.tls.certificates import Identity, trusting
+from twisted_upload.net.tls.certificates import Identity, trusting, validities
 from twisted_upload.net.tls.endpoints import TLSServerEndpoint
-from twisted_upload.net.tls.validity import validities
 from twisted_upload.observability.metrics import CERTIFICATE_ENDS
 
 DAY = 86400

@@ -15,9 +15,13 @@ from twisted.internet.interfaces import IReadDescriptor, IReadWriteDescriptor
 from zope.interface import directlyProvides
 
 from tests.support.daemon import SUCCESS, Daemon, connect, finish, wait_until
-from twisted_upload.net.ending import ConnectionEnd, ending
-from twisted_upload.net.parting import say_and_close
-from twisted_upload.net.unread import is_unread, unread_size
+from twisted_upload.net.half_close import (
+    ConnectionEnd,
+    answer_and_close,
+    connection_end,
+    has_unread,
+    unread_size,
+)
 
 UNIX, TCP = UNIXAddress("/door"), IPv4Address("TCP", "127.0.0.1", 1)
 
@@ -75,7 +79,7 @@ def test_ending(sockets: Sockets, host: object, act: str, end: ConnectionEnd) ->
         sender.shutdown(socket.SHUT_WR)
     elif act == "close":
         sender.close()
-    assert ending(Transport(ours, host)) is end
+    assert connection_end(Transport(ours, host)) is end
     if act == "send":
         assert ours.recv(10) == b"more", "they are left where they are"
 
@@ -89,23 +93,28 @@ def test_reset() -> None:
         ours.send(b"unread")
         wait_until(lambda: sender.recv(1, socket.MSG_PEEK), "it has come")
         sender.close()
-        wait_until(lambda: ending(Transport(ours, TCP)) is not ConnectionEnd.NOT_YET, "the reset")
-        assert ending(Transport(ours, TCP)) in (ConnectionEnd.LOST, ConnectionEnd.HALF_CLOSE)
+        wait_until(
+            lambda: connection_end(Transport(ours, TCP)) is not ConnectionEnd.NOT_YET, "the reset"
+        )
+        assert connection_end(Transport(ours, TCP)) in (
+            ConnectionEnd.LOST,
+            ConnectionEnd.HALF_CLOSE,
+        )
 
 
 def test_unread(sockets: Sockets) -> None:
     """Bytes, an end, and an error wait to be read; nothing does not."""
     sender, ours = sockets
     transport = Transport(ours)
-    assert (is_unread(transport), unread_size(transport)) == (False, 0)
+    assert (has_unread(transport), unread_size(transport)) == (False, 0)
     sender.send(b"bytes")
-    assert (is_unread(transport), unread_size(transport)) == (True, 5)
+    assert (has_unread(transport), unread_size(transport)) == (True, 5)
     ours.recv(5)
     sender.close()
-    assert (is_unread(transport), unread_size(transport)) == (True, 0)
+    assert (has_unread(transport), unread_size(transport)) == (True, 0)
     ours.close()
-    assert (is_unread(transport), unread_size(transport)) == (True, 0)
-    assert (is_unread(object()), unread_size(object())) == (False, 0)
+    assert (has_unread(transport), unread_size(transport)) == (True, 0)
+    assert (has_unread(object()), unread_size(object())) == (False, 0)
 
 
 def test_a_unix_sender_that_dies(tmp_path: Path) -> None:
@@ -168,6 +177,6 @@ class Narrow:
 def test_said_once(takes: int, told: str) -> None:
     """However much of an answer the socket takes at once, it is said once, and whole."""
     transport = Narrow(takes)
-    say_and_close(transport, SUCCESS)
+    answer_and_close(transport, SUCCESS)
     assert transport.said == SUCCESS
     assert transport.told == [told]

@@ -27,7 +27,7 @@ from twisted_upload.frontends.raw.factory import UploadProtocol
 from twisted_upload.frontends.raw.whole_upload import WholeUpload
 from twisted_upload.frontends.settings import FrontendSettings
 from twisted_upload.net.acceptor import AT_ONCE, READS
-from twisted_upload.net.ending import ConnectionEnd, ending
+from twisted_upload.net.half_close import ConnectionEnd, connection_end
 from twisted_upload.net.transport import EagerServer
 
 # -- whole when it is accepted ------------------------------------------------
@@ -311,7 +311,7 @@ async def test_certain_of_the_end() -> None:
         await until(lambda: frontend.store._held)
         assert protocol.transport.heard_end
         peer.close()
-        assert ending(protocol.transport) is ConnectionEnd.HALF_CLOSE
+        assert connection_end(protocol.transport) is ConnectionEnd.HALF_CLOSE
         frontend.store.release()
 
 

@@ -20,7 +20,7 @@ import pytest
 from tests.support.frontends import OpenFrontend
 from tests.support.senders import read_all, reset
 from tests.support.waiting import PATIENCE, in_thread, until
-from twisted_upload.net.unread import unread_size
+from twisted_upload.net.half_close import unread_size
 
 __all__ = ["Way", "close", "half_close", "half_close_and_reset", "in_each_way"]
 

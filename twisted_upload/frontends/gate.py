@@ -26,12 +26,12 @@ from twisted_upload.frontends.refusal_log import RefusalCounter
 from twisted_upload.frontends.rejection import RejectedConnection, RejectedConnections
 from twisted_upload.net.addresses import host_of
 from twisted_upload.net.gate import IConnectionSlot
+from twisted_upload.net.half_close import has_unread
 from twisted_upload.net.networks import TrustedProxies, address_group
 from twisted_upload.net.proxy_protocol import Header, HeaderReader, InvalidHeader
 from twisted_upload.net.timeouts import IdleTimeouts
 from twisted_upload.net.tls.failures import FAILURES
 from twisted_upload.net.transport import read_now
-from twisted_upload.net.unread import is_unread
 
 __all__ = ["HEADER_TIME", "Gate", "ProxiedConnection", "Serve"]
 
@@ -243,7 +243,7 @@ class ProxiedConnection(ConnectionProtocol, Protocol):
 
     def has_unread(self) -> bool:
         """Whether something of it waits to be read, perhaps the header."""
-        return is_unread(self.transport)
+        return has_unread(self.transport)
 
     def is_too_late(self) -> None:
         """The header has not come in time."""

@@ -67,7 +67,7 @@ def _transport(call: str) -> Callable[[Patch, OpenFrontend], None]:
 
 # Of an upload that is whole when it is accepted, and of one that comes later.
 WHOLE = {
-    "the answer": _in("frontends.raw.whole_upload.say"),
+    "the answer": _in("frontends.raw.whole_upload.send_last"),
     "the text": _in("frontends.raw.sender.kept_answer"),
     "to the store": _incoming("write"),
     "keeping": _incoming("commit"),
@@ -76,8 +76,8 @@ WHOLE = {
 }
 LATER = {
     "reading": _in("frontends.raw.protocol.read_now"),
-    "the end": _in("frontends.raw.protocol.ending"),
-    "the answer": _in("frontends.raw.protocol.say_and_close"),
+    "the end": _in("frontends.raw.protocol.connection_end"),
+    "the answer": _in("frontends.raw.protocol.answer_and_close"),
     "the text": _in("frontends.raw.sender.kept_answer"),
     "to the store": _incoming("write"),
     "as a producer": _incoming("registerProducer"),
@@ -319,7 +319,7 @@ async def test_an_answer_that_is_never_taken(end: str, monkeypatch: pytest.Monke
         await until(lambda: frontend.senders)
         (sender,) = frontend.senders
         monkeypatch.setattr(sender.transport, "writeSomeData", lambda data: 0)
-        monkeypatch.setattr("twisted_upload.frontends.raw.protocol.say_and_close", _slowly)
+        monkeypatch.setattr("twisted_upload.frontends.raw.protocol.answer_and_close", _slowly)
         peer.sendall(b"content" if end == "kept" else b"contents")
         if end == "kept":
             peer.shutdown(socket.SHUT_WR)

@@ -28,12 +28,16 @@ from twisted_upload.frontends.raw.settings import ActiveSettings
 from twisted_upload.frontends.raw.splice import SocketSplice, splice_for, worth_it
 from twisted_upload.interfaces import Arrival, IIncomingUpload, SpliceResult
 from twisted_upload.net.addresses import peer_name, unix_peer_name
-from twisted_upload.net.ending import ConnectionEnd, ending
 from twisted_upload.net.gate import IConnectionSlot
-from twisted_upload.net.parting import say_and_close
+from twisted_upload.net.half_close import (
+    ConnectionEnd,
+    answer_and_close,
+    connection_end,
+    has_unread,
+    unread_size,
+)
 from twisted_upload.net.timeouts import MinimumRate
 from twisted_upload.net.transport import read_now
-from twisted_upload.net.unread import is_unread, unread_size
 
 __all__ = ["UploadProtocol"]
 
@@ -120,7 +124,7 @@ class UploadProtocol(Sender, ConnectionProtocol, Protocol):
             self._half_closed = True
             self.transport.loseConnection()
             return
-        end = ending(self.transport)
+        end = connection_end(self.transport)
         if end is ConnectionEnd.LOST:
             self.transport.abortConnection()
         elif end is ConnectionEnd.NOT_YET:
@@ -240,7 +244,7 @@ class UploadProtocol(Sender, ConnectionProtocol, Protocol):
 
     def has_unread(self) -> bool:
         """Whether something of it waits to be read: then it is not silent."""
-        return is_unread(self.transport)
+        return has_unread(self.transport)
 
     def fell_silent(self) -> None:
         """Silence has lasted so long that it ends the file."""
@@ -302,7 +306,7 @@ class UploadProtocol(Sender, ConnectionProtocol, Protocol):
         self._minimum_rate = None
         self._idle_timeouts.ignore(self)
         if self._half_closed:
-            say_and_close(self.transport, answer)
+            answer_and_close(self.transport, answer)
             if self._connected:  # it has not been said yet
                 self._active_settings.lingering.heard(self)
             return

@@ -21,7 +21,7 @@ from twisted_upload.frontends.raw.sender import Sender
 from twisted_upload.frontends.raw.settings import ActiveSettings
 from twisted_upload.net.acceptor import AcceptedConnection
 from twisted_upload.net.addresses import socket_name
-from twisted_upload.net.parting import say
+from twisted_upload.net.half_close import send_last
 
 __all__ = ["WholeUpload"]
 
@@ -96,7 +96,7 @@ class WholeUpload(Sender):
         self._answered = True
         if not self._open:
             return
-        rest = say(self._accepted_connection.ours, answer)
+        rest = send_last(self._accepted_connection.ours, answer)
         if not rest:
             self._close()
             return
