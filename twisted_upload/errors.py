@@ -65,6 +65,8 @@ class UploadRefused(UploadError):
 
     The explanation (`str`) is one line for the person at the other end.  It
     never holds a path, a traceback, or bytes of the sender.
+
+    A child of it in this file is one more code (`twisted_upload.core.answers.CODES`).
     """
 
     code: str = "refused"

@@ -22,17 +22,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from twisted_upload.core.text import printable
-from twisted_upload.errors import (
-    Busy,
-    Empty,
-    NoSpace,
-    NotAllowed,
-    ShuttingDown,
-    StoreFailed,
-    TimedOut,
-    TooLarge,
-    UploadRefused,
-)
+from twisted_upload.errors import UploadRefused
 
 if TYPE_CHECKING:  # it imports Twisted, which the options need not wait for
     from twisted_upload.interfaces import Receipt
@@ -62,18 +52,11 @@ LONGEST_ANSWER = 4096
 CODES: Mapping[str, type[UploadRefused]] = MappingProxyType(
     {
         refusal.code: refusal
-        for refusal in (
-            Empty,
-            TooLarge,
-            TimedOut,
-            Busy,
-            NotAllowed,
-            NoSpace,
-            StoreFailed,
-            ShuttingDown,
-        )
+        for refusal in UploadRefused.__subclasses__()
+        if refusal.__module__ == UploadRefused.__module__  # and not of whoever writes a store
     }
 )
+"""Each refusal of `twisted_upload.errors`, in its order, by the word on the wire."""
 
 _REFUSED = re.compile(rf"{FAILURE}: ?([a-z-]{{1,64}})(?: ([^\n]*))?\n?\Z")
 _RECEIPT = re.compile(r" (\S{1,255}) ([0-9]{1,20}) ([0-9a-f]{64})\n\Z")
