@@ -14,6 +14,8 @@ import pytest
 
 from tests.support.daemon import run_twistd
 from tests.support.twistd import ASCII, assert_one_line, refusal_to_start
+from twisted_upload.config.options import OPTIONS
+from twisted_upload.core.text import parse_duration, parse_size
 from twisted_upload.daemon.tap import Options
 
 NONSENSE: dict[str, list[str]] = {
@@ -38,19 +40,14 @@ NONSENSE: dict[str, list[str]] = {
     "mode": ["rw", "999", "-1", "01000", "0240"],
     "reserve": ["some", "-1", "101%"],
     "answer": ["", "a\nb", "上传失败: empty", "x" * 1025, "\x1b[2J"],
-    "max-size": ["big", "-1", "1X", "nan"],
-    "idle-timeout": ["soon", "-1s", "inf", "9999999h"],
     "finish-after-idle": ["soon", "-1", "60s"],
-    "min-rate": ["slow", "-1", "500/s"],
     "max-connections": ["0", "-1", "many", "", "10000000"],
     "max-per-address": ["-1", "few", "", "1.5"],
     "allow": ["example.org", "192.0.2.7/24", "192.0.2.0/33", "", "fe80::1%lo"],
     "deny": ["localhost", "2001:db8::7/32", "192.0.2", ""],
     "proxy-from": ["127.0.0.1", "balancer", "127.0.0.1/8", ""],
-    "drain": ["soon", "-1", ""],
     "on-upload": ["'", "bin/program", "'' x"],
     "on-upload-jobs": ["0", "many", "65"],
-    "on-upload-timeout": ["soon", "-1"],
     "on-upload-attempts": ["0", "many", "1001"],
     "disk-threads": ["0", "many", "257"],
     "workers": ["0", "many", "257"],
@@ -59,9 +56,18 @@ NONSENSE: dict[str, list[str]] = {
     "config": ["missing.toml", ""],
     "log-format": ["xml", ""],
     "journal": [""],
-    "journal-size": ["big", "-1"],
     "journal-keep": ["many", "-1", "1001"],
 }
+
+"""What is nonsense for an option."""
+
+NONSENSE_OF_KIND: dict[object, list[str]] = {
+    parse_duration: ["soon", "-1s", "inf", "9999999h", ""],
+    parse_size: ["big", "-1", "1X", "nan", "500/s", ""],
+}
+"""And for every option of a kind that several have."""
+
+KINDS = {option.name: option.convert for option in OPTIONS}
 
 
 def takes_value(option: str) -> bool:
@@ -72,8 +78,9 @@ def wrong_values(option: str) -> list[str]:
     name = option.rstrip("=")
     if not takes_value(option):
         return [f"--{name}=yes"]
-    assert name in NONSENSE, f"say in NONSENSE what is nonsense for --{name}"
-    return [f"--{name}={value}" for value in NONSENSE[name]]
+    wrong = [*NONSENSE.get(name, ()), *NONSENSE_OF_KIND.get(KINDS.get(name), ())]
+    assert wrong, f"say in NONSENSE what is nonsense for --{name}"
+    return [f"--{name}={value}" for value in wrong]
 
 
 @pytest.mark.parametrize("option", [*filter(takes_value, Options().longOpt), "receipts"])
