@@ -36,7 +36,7 @@ SLOW = {
     "net/tls/transport": "",
     "net/tls/uploads": "",
     "observability/log_writer": "",
-    "project/guides": "test_configuration test_man",
+    "project/guides": "test_configuration test_manual_page",
     "project/readme": "test_python_program",
     "project/share": "test_names_exist",
     "project/site": "",
