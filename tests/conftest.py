@@ -7,6 +7,7 @@ from __future__ import annotations
 import gc
 import signal
 import socket
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from twisted.internet import reactor as _reactor
 from twisted.logger import ILogObserver, globalLogPublisher
 from zope.interface import provider
 
+from tests.support.manager import Systemd
 from tests.support.senders import Sockets
 from tests.support.ways import Way
 
@@ -46,6 +48,15 @@ def sockets() -> Iterator[Sockets]:
     ours.setblocking(False)
     with sender, ours:
         yield sender, ours
+
+
+@pytest.fixture
+def systemd() -> Iterator[Systemd]:
+    """A service manager to notify."""
+    with tempfile.TemporaryDirectory() as short:
+        manager = Systemd(f"{short}/notify")
+        yield manager
+        manager.close()
 
 
 @pytest.fixture(autouse=True)

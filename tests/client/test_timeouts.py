@@ -8,7 +8,8 @@ import socket
 import threading
 
 from tests.support.frontends import open_frontend
-from tests.support.uploading import KEPT, Clocked, Server, error_of, errors_of, until_reset
+from tests.support.senders import KEPT
+from tests.support.uploading import Clocked, Server, error_of, errors_of, until_reset
 from tests.support.waiting import PATIENCE, turns, until
 from twisted_upload import upload
 from twisted_upload.errors import AnswerTimedOut, OutcomeUnknown, UploadTimedOut

@@ -20,8 +20,8 @@ from twisted.internet.defer import Deferred
 
 from tests.support.frontends import open_frontend
 from tests.support.processes import open_descriptors
-from tests.support.senders import read_all, reset
-from tests.support.uploading import CONTENT, KEPT, Server, answering, error_of, until_reset
+from tests.support.senders import KEPT, read_all, reset
+from tests.support.uploading import CONTENT, Server, answering, error_of, until_reset
 from tests.support.waiting import turns, until
 from twisted_upload import upload
 from twisted_upload.client.source import CHUNK

@@ -18,8 +18,9 @@ from typing import Self
 
 import pytest
 
-from tests.support.daemon import SUCCESS, Daemon, connect, finish, hear, run_twistd, wait_until
+from tests.support.daemon import SUCCESS, Daemon, connect, finish, run_twistd, wait_until
 from tests.support.manager import Systemd
+from tests.support.senders import read_all
 from twisted_upload.daemon.systemd import Manager, Notifier, started_with, take_environment
 from twisted_upload.errors import CannotStart
 
@@ -153,14 +154,6 @@ def test_nobody_listens() -> None:
         assert said[-1] is False
         other.close()
     notifier.close()
-
-
-@pytest.fixture
-def systemd() -> Iterator[Systemd]:
-    with tempfile.TemporaryDirectory() as short:
-        manager = Systemd(f"{short}/notify")
-        yield manager
-        manager.close()
 
 
 WORKERS = pytest.mark.parametrize("workers", ["--workers=1", "--workers=2"])
@@ -348,7 +341,7 @@ def test_nobody_is_refused(tmp_path: Path, workers: str) -> None:
                 second = tmp_path / "second"
                 second.mkdir()
                 with Activated(second, workers, sockets=[listening], names="x"):
-                    assert hear(late) == SUCCESS
+                    assert read_all(late) == SUCCESS
 
 
 @WORKERS
@@ -377,7 +370,7 @@ def test_metrics(tmp_path: Path, workers: str) -> None:
         assert [address for _, address in daemon.addresses] == [one.getsockname()]
         with connect(socket.AF_INET, two.getsockname()) as peer:
             peer.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
-            assert hear(peer).endswith(b"\r\n\r\nalive\n")
+            assert read_all(peer).endswith(b"\r\n\r\nalive\n")
 
 
 def accepted(daemon: Daemon, count: int) -> bool:
@@ -398,7 +391,7 @@ def test_who_never_begins(tmp_path: Path) -> None:
     ):
         wait_until(lambda: accepted(daemon, 1), "the connection")
         daemon.signal(signal.SIGTERM)
-        assert "shutting-down" in hear(silent).decode()
+        assert "shutting-down" in read_all(silent).decode()
 
 
 @WORKERS

@@ -20,15 +20,13 @@ from twisted.internet.defer import Deferred, ensureDeferred, succeed
 
 from tests.support.frontends import OpenFrontend, open_frontend
 from tests.support.hook_markers import lines, waiting
-from tests.support.senders import read_all, reset
+from tests.support.senders import KEPT, heard_so_far, read_all, refusal_code, reset
 from tests.support.stores import MILLISECONDS, Rig, ThreadedRig
 from tests.support.waiting import in_thread, turns, until
 from tests.support.ways import Way, close, half_close, half_close_and_reset
-from twisted_upload.core.answers import read_answer
 from twisted_upload.core.names import told_suffix
 from twisted_upload.disk.files import Space
 from twisted_upload.disk.testing import FaultyFiles
-from twisted_upload.errors import UploadRefused
 from twisted_upload.frontends.raw.factory import UploadProtocol
 from twisted_upload.frontends.settings import FrontendSettings
 from twisted_upload.hooks.marker import Marker
@@ -37,9 +35,6 @@ from twisted_upload.net.ports import accept_the_rest, keep_urgent_bytes
 from twisted_upload.net.transport import EagerServer
 from twisted_upload.stores.directory.space import Reserve
 from twisted_upload.stores.memory_budget import MemoryBudget
-
-KEPT = "上传成功".encode()
-
 
 # -- the ways -----------------------------------------------------------------
 
@@ -111,12 +106,6 @@ async def _hear(rig: Rig, peer: socket.socket) -> bytes:
     return await hearing
 
 
-def _code(answer: bytes) -> str:
-    refused = read_answer(answer)
-    assert isinstance(refused, UploadRefused), answer
-    return refused.code
-
-
 @pytest.mark.parametrize("size", [1, 4096, 100_000])
 async def test_file(way: Way, tmp_path: Path, size: int) -> None:
     """Until the disk has done its work nothing is said or visible; then there is the file."""
@@ -162,7 +151,7 @@ async def test_failing_disk(way: Way, tmp_path: Path, call: str) -> None:
         # Pieces are written together.
         for one in {call, "writev" if call == "write" else call}:
             rig.files.fail(one, errno.ENOSPC)
-        assert _code(await _hear(rig, await way.come(frontend, b"content"))) == "no-space"
+        assert refusal_code(await _hear(rig, await way.come(frontend, b"content"))) == "no-space"
         assert rig.files.calls[call] + (call == "write" and rig.files.calls["writev"]) == 1
         rig.files.heal()
         assert rig.kept == {}
@@ -176,9 +165,9 @@ async def test_unhealthy(way: Way, tmp_path: Path) -> None:
     """After a failure of the disk all are refused, and nothing is asked of it, until it works."""
     async with _on_disk(tmp_path) as (frontend, rig):
         rig.files.fail("fsync", errno.EIO)
-        assert _code(await _hear(rig, await way.come(frontend, b"content"))) == "store-error"
+        assert refusal_code(await _hear(rig, await way.come(frontend, b"content"))) == "store-error"
         await frontend.is_quiet()
-        assert _code(await way.send(frontend, b"content")) == "store-error"
+        assert refusal_code(await way.send(frontend, b"content")) == "store-error"
         assert rig.disk.waiting == 0
         assert [event["code"] for event in frontend.log.ends] == ["store-error"] * 2
         rig.clock.advance(3600)
@@ -196,7 +185,7 @@ async def test_below_the_reserve(way: Way, tmp_path: Path) -> None:
 
     reserve = Reserve(percent=10)
     async with _on_disk(tmp_path, files=Nearly(), reserve=reserve) as (frontend, rig):
-        assert _code(await way.send(frontend, b"content")) == "no-space"
+        assert refusal_code(await way.send(frontend, b"content")) == "no-space"
         rig.disk.work()
         assert not rig.files.calls.keys() & {"create", "write", "writev"}
         assert frontend.log.kinds == ["refused"]
@@ -231,7 +220,7 @@ async def test_given_up(way: Way, tmp_path: Path, size: int) -> None:
         assert not drained.called
         frontend.factory.refuse_the_rest()
         assert drained.called
-        assert _code(await in_thread(read_all, peer)) == "shutting-down"
+        assert refusal_code(await in_thread(read_all, peer)) == "shutting-down"
         rig.disk.work()
         assert rig.kept == {}
         assert not rig.files.calls.keys() & {"create", "write", "writev", "fsync", "rename"}
@@ -278,15 +267,11 @@ class _Hooks:
 
     def kept(self, spool: object, marker: Marker) -> None:
         self.told.append(marker)
-        self.heard = _heard_so_far(self.peer)
+        assert self.peer is not None
+        self.heard = heard_so_far(self.peer)
 
     def stop(self, seconds: float) -> Deferred[None]:
         return succeed(None)
-
-
-def _heard_so_far(peer: socket.socket | None) -> bytes:
-    assert peer is not None
-    return peer.recv(100) if select.select([peer], [], [], 0)[0] else b""
 
 
 async def test_marker(way: Way, tmp_path: Path) -> None:
@@ -317,13 +302,13 @@ async def test_told_after_the_answer(way: Way, end: str) -> None:
         frontend.store.holding = True
         peer = await way.come(frontend, b"content")
         await until(lambda: frontend.store._held)
-        frontend.factory.observers = (lambda _: heard.append(_heard_so_far(peer)),)
+        frontend.factory.observers = (lambda _: heard.append(heard_so_far(peer)),)
         if end == "kept":
             frontend.store.release()
             assert heard == [KEPT]
         else:
             frontend.factory.refuse_the_rest()
-            assert [*map(_code, heard)] == ["shutting-down"]
+            assert [*map(refusal_code, heard)] == ["shutting-down"]
 
 
 # -- the socket ---------------------------------------------------------------
@@ -437,5 +422,5 @@ async def test_accepted_at_the_end() -> None:
         assert [read_all(peer) for peer in early] == [KEPT] * 20
         frontend.factory.drain()
         frontend.port.startReading()
-        assert _code(await Way.WHOLE.send(frontend, b"late")) == "shutting-down"
+        assert refusal_code(await Way.WHOLE.send(frontend, b"late")) == "shutting-down"
         assert len(frontend.kept) == 20

@@ -5,9 +5,11 @@ What tests of ``--on-upload`` share.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.support.hook_rig import Hooks, open_hooks
 from tests.support.processes import open_descriptors
 
 
@@ -17,3 +19,10 @@ def no_descriptor_left() -> Iterator[None]:
     before = open_descriptors()
     yield
     assert len(open_descriptors()) <= len(before)
+
+
+@pytest.fixture
+def hooks(tmp_path: Path) -> Iterator[Hooks]:
+    """Programs that are started by hand."""
+    with open_hooks(tmp_path) as hooks:
+        yield hooks

@@ -9,7 +9,7 @@ import fcntl
 import json
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +32,6 @@ from twisted_upload.observability.metrics import (
     Samples,
     combine,
 )
-
-
-@pytest.fixture
-def hooks(tmp_path: Path) -> Iterator[Hooks]:
-    with open_hooks(tmp_path) as hooks:
-        yield hooks
-
 
 # -- what somebody else runs --------------------------------------------------
 

@@ -5,7 +5,6 @@ Which program is started when; the programs themselves are in
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +19,6 @@ from twisted_upload.hooks.runner import LOOK_INTERVAL, PAUSES
 from twisted_upload.hooks.spool import FAILED, HOOKS, WAITING
 from twisted_upload.hooks.spool_scan import scan
 from twisted_upload.interfaces import Arrival
-
-
-@pytest.fixture
-def hooks(tmp_path: Path) -> Iterator[Hooks]:
-    with open_hooks(tmp_path) as hooks:
-        yield hooks
 
 
 def test_started(hooks: Hooks) -> None:

@@ -12,7 +12,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,8 +25,9 @@ from twisted.internet.pollreactor import PollReactor
 from twisted.internet.selectreactor import SelectReactor
 from twisted.internet.task import Clock
 
-from tests.support.daemon import PATIENCE, SUCCESS, Daemon, finish, hear, wait_until
+from tests.support.daemon import PATIENCE, SUCCESS, Daemon, finish, wait_until
 from tests.support.manager import Systemd
+from tests.support.senders import read_all
 from tests.support.stepping import SteppingClock
 from twisted_upload.cli.streams import ExitStatus
 from twisted_upload.net.clock import use_monotonic_time
@@ -118,14 +118,6 @@ def stepping(tmp_path: Path) -> SteppingClock:
     return SteppingClock(tmp_path / "clock")
 
 
-@pytest.fixture
-def systemd() -> Iterator[Systemd]:
-    with tempfile.TemporaryDirectory() as short:
-        manager = Systemd(f"{short}/notify")
-        yield manager
-        manager.close()
-
-
 @contextlib.contextmanager
 def serving(folder: Path, stepping: SteppingClock, *options: str) -> Iterator[Daemon]:
     """A daemon with all its workers, whose time of day can be set."""
@@ -158,7 +150,7 @@ def test_draining_ends(tmp_path: Path, stepping: SteppingClock, workers: str) ->
             daemon.signal(signal.SIGTERM)
             daemon.wait_for_line("stopping: 1 uploads in flight")
             stepping.step(-HOUR)
-            assert "shutting-down" in hear(peer).decode()
+            assert "shutting-down" in read_all(peer).decode()
         daemon.wait_for_end()
 
 
@@ -169,7 +161,7 @@ def test_silence_ends(tmp_path: Path, stepping: SteppingClock, workers: str) -> 
     with serving(tmp_path, stepping, *options) as daemon:
         with daemon.begin(bytes(300_000)) as peer:
             stepping.step(-HOUR)
-            assert "timeout nothing came for 1.0 s" in hear(peer).decode()
+            assert "timeout nothing came for 1.0 s" in read_all(peer).decode()
         line = daemon.wait_for_line("refused")
         assert re.search(r" in \d+\.\d s, \d+", line), line
 
@@ -187,7 +179,7 @@ def test_silence_ends_in_other_reactors(tmp_path: Path, stepping: SteppingClock,
         daemon.begin(bytes(300_000)) as peer,
     ):
         stepping.step(-HOUR)
-        assert "timeout nothing came for 1.0 s" in hear(peer).decode()
+        assert "timeout nothing came for 1.0 s" in read_all(peer).decode()
 
 
 @WORKERS
@@ -246,7 +238,7 @@ def test_client_gives_up(tmp_path: Path, stepping: SteppingClock) -> None:
             text=True,
         )
         with deaf.accept()[0] as peer:
-            assert hear(peer) == b"content"
+            assert read_all(peer) == b"content"
             stepping.step(-HOUR)
             _, errors = client.communicate(timeout=PATIENCE)
         assert client.returncode == ExitStatus.UNKNOWN, errors

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.gate import rules_of
 from twisted_upload.net.networks import (
     NetworkSet,
     Rules,
@@ -18,10 +19,6 @@ from twisted_upload.net.networks import (
     group_name,
     parse_network,
 )
-
-
-def _rules(allow: str = "", deny: str = "") -> Rules:
-    return Rules(map(parse_network, allow.split()), map(parse_network, deny.split()))
 
 
 @pytest.mark.parametrize(
@@ -67,7 +64,7 @@ def test_no_network(text: str, says: str) -> None:
 
 def test_no_rules() -> None:
     """Without rules, everybody may come in."""
-    rules = _rules()
+    rules = rules_of()
     assert not rules
     assert rules.allows("192.0.2.7")
     assert rules.allows("2001:db8::7")
@@ -75,7 +72,7 @@ def test_no_rules() -> None:
 
 def test_deny_only() -> None:
     """With nothing but denials, all others may come in."""
-    rules = _rules(deny="192.0.2.0/24 2001:db8::/32")
+    rules = rules_of(deny="192.0.2.0/24 2001:db8::/32")
     assert rules
     assert not rules.allows("192.0.2.7")
     assert not rules.allows("2001:db8:1::7")
@@ -85,7 +82,7 @@ def test_deny_only() -> None:
 
 def test_any_allowance_denies_the_rest() -> None:
     """As soon as anybody is allowed expressly, all others are denied, of the other kind too."""
-    rules = _rules(allow="192.0.2.0/24")
+    rules = rules_of(allow="192.0.2.0/24")
     assert rules.allows("192.0.2.255")
     assert not rules.allows("192.0.3.0")
     assert not rules.allows("2001:db8::7")
@@ -94,7 +91,7 @@ def test_any_allowance_denies_the_rest() -> None:
 
 def test_most_specific_wins() -> None:
     """The longest prefix decides, whatever it says and in whatever order it was given."""
-    rules = _rules(
+    rules = rules_of(
         allow="10.0.0.0/8 10.1.2.3/32 2001:db8::/32", deny="10.1.0.0/16 2001:db8:bad::/48"
     )
     assert rules.allows("10.0.0.1")
@@ -108,28 +105,28 @@ def test_most_specific_wins() -> None:
 def test_contradiction() -> None:
     """The same network cannot be allowed and denied."""
     with pytest.raises(ValueError, match=r"192\.0\.2\.0/24 is both allowed and denied"):
-        _rules(allow="192.0.2.0/24", deny="::ffff:192.0.2.0/120")
-    _rules(allow="192.0.2.0/24 192.0.2.0/24")
+        rules_of(allow="192.0.2.0/24", deny="::ffff:192.0.2.0/120")
+    rules_of(allow="192.0.2.0/24 192.0.2.0/24")
 
 
 @pytest.mark.parametrize("host", ["::ffff:192.0.2.7", "::FFFF:192.0.2.7", "::ffff:c000:207"])
 def test_mapped(host: str) -> None:
     """An IPv4 sender of an IPv6 socket is an IPv4 sender."""
-    assert not _rules(deny="192.0.2.0/24").allows(host)
-    assert _rules(deny="::/0").allows(host)
+    assert not rules_of(deny="192.0.2.0/24").allows(host)
+    assert rules_of(deny="::/0").allows(host)
     assert host in NetworkSet([parse_network("192.0.2.0/24")])
     assert address_group(host) == "192.0.2.7"
 
 
 def test_zone() -> None:
     """The zone of a link-local address does not matter."""
-    assert not _rules(deny="fe80::/10").allows("fe80::1%eth0")
+    assert not rules_of(deny="fe80::/10").allows("fe80::1%eth0")
 
 
 @pytest.mark.parametrize("host", ["", "unix", "1.2.3", "1.2.3.4.5", ":::", "x:y"])
 def test_no_address(host: str) -> None:
     """What is no address is in no network."""
-    assert not _rules(allow="0.0.0.0/0 ::/0").allows(host)
+    assert not rules_of(allow="0.0.0.0/0 ::/0").allows(host)
     assert host not in NetworkSet([parse_network("0.0.0.0/0"), parse_network("::/0")])
 
 

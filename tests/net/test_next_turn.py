@@ -10,8 +10,8 @@ from collections.abc import Callable
 import pytest
 
 from tests.support.frontends import OpenFrontend, open_frontend
-from tests.support.senders import KEPT, read_all
-from tests.support.transports import RecordedTransports, broken, connect_whole, read_until_reset
+from tests.support.senders import KEPT, read_all, read_until_reset
+from tests.support.transports import RecordedTransports, broken, connect_whole
 from tests.support.waiting import in_thread, until
 from twisted_upload.frontends.raw.whole_upload import WholeUpload
 from twisted_upload.frontends.settings import FrontendSettings

@@ -24,7 +24,7 @@ from zope.interface.verify import verifyObject
 
 from tests.support.daemon import sha256
 from tests.support.frontends import OpenFrontend, open_frontend
-from tests.support.senders import read_all
+from tests.support.senders import KEPT, read_all, read_until_reset
 from tests.support.waiting import PATIENCE, in_thread, reactor, turns, until
 from tests.support.ways import Way
 from twisted_upload.daemon.listeners import ListenerService, ListenerSpec, NamedEndpoint
@@ -39,8 +39,6 @@ from twisted_upload.net.ports import (
     take_no_more,
     wait_in_shortage,
 )
-
-KEPT = "上传成功".encode()
 
 
 @pytest.fixture
@@ -324,20 +322,13 @@ async def test_broken_in_a_shortage(
         for peer in first, second:
             peer.sendall(b"newcomer")
             peer.shutdown(socket.SHUT_WR)
-        assert await in_thread(_what_comes, first) == b""
+        assert await in_thread(read_until_reset, first) == b""
         assert await in_thread(read_all, second) == KEPT
         assert frontend.port.connected
 
 
 def _broken(*_: object) -> NoReturn:
     raise LookupError
-
-
-def _what_comes(peer: socket.socket) -> bytes:
-    try:
-        return read_all(peer)
-    except ConnectionResetError:
-        return b""
 
 
 async def test_ports_that_are_closed_already() -> None:

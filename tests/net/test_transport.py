@@ -13,14 +13,8 @@ from twisted.internet import tcp
 from twisted.internet.address import IPv6Address
 
 from tests.support.frontends import OpenFrontend, open_frontend
-from tests.support.senders import KEPT, read_all, reset
-from tests.support.transports import (
-    RecordedReaders,
-    RecordedTransports,
-    broken,
-    connect_whole,
-    read_until_reset,
-)
+from tests.support.senders import KEPT, read_all, read_until_reset, reset
+from tests.support.transports import RecordedReaders, RecordedTransports, broken, connect_whole
 from tests.support.waiting import PATIENCE, in_thread, until
 from twisted_upload.core.outcome import UploadOutcome
 from twisted_upload.frontends.raw.factory import UploadProtocol

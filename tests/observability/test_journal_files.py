@@ -25,12 +25,6 @@ from twisted_upload.observability.journal_reader import open_journal
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become somebody else")
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """Where the journal is."""
-    return tmp_path / "journal"
-
-
 def journal(path: Path, size: int = 0, keep: int = 3) -> JournalFiles:
     return JournalFiles(str(path), size, keep)
 

@@ -35,12 +35,6 @@ def names(reader: Reader) -> list[Any]:
     return [record.get("name") for record in reader.records()]
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """Where the journal is."""
-    return tmp_path / "journal"
-
-
 def append(path: Path, data: bytes) -> None:
     with path.open("ab") as file:
         file.write(data)

@@ -30,7 +30,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from tests.proofs import rigs
 from tests.proofs.servant import Servant
-from tests.support.daemon import PATIENCE, SUCCESS, Daemon, hear, sha256, wait_until
+from tests.support.daemon import PATIENCE, SUCCESS, Daemon, sha256, wait_until
+from tests.support.senders import read_all
 
 IDLE = 1.0
 MOST = 1_000_000
@@ -173,7 +174,7 @@ class Fuzz:
         """As it should be."""
         self.whole.add(digest)
         peer.shutdown(socket.SHUT_WR)
-        if hear(peer) == SUCCESS:
+        if read_all(peer) == SUCCESS:
             self.promised.add(digest)
 
     def half_close_and_leave(self, peer: socket.socket, chance: random.Random, digest: str) -> None:
@@ -211,7 +212,7 @@ class Fuzz:
 
     def silence(self, peer: socket.socket, chance: random.Random, digest: str) -> None:
         """Say nothing more until the daemon has had enough."""
-        hear(peer)
+        read_all(peer)
 
 
 @contextlib.contextmanager

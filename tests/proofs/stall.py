@@ -26,7 +26,8 @@ from typing import Any
 
 from tests.proofs import rigs
 from tests.proofs.load import Contents, Ledger, Senders
-from tests.support.daemon import connect, deadly, hear
+from tests.support.daemon import connect, deadly
+from tests.support.senders import read_all
 from twisted_upload.disk.files import Files
 from twisted_upload.disk.threads import DiskThreads
 from twisted_upload.frontends.raw.factory import FrontendSettings, UploadFactory
@@ -175,7 +176,7 @@ def refusal(address: tuple[str, int]) -> float:
     with connect(socket.AF_INET, address) as peer:
         start = time.monotonic()
         peer.sendall(bytes(MOST + 1))
-        answer = hear(peer)
+        answer = read_all(peer)
         assert answer.startswith("上传失败: too-large ".encode()), answer
         return time.monotonic() - start
 
@@ -197,7 +198,7 @@ def look(process: Process, call: str, seconds: float, at_a_time: int) -> Figures
         while time.monotonic() < end:
             figures.refusals.append(refusal(process.strict))
             if not figures.timeout and _readable(idle):
-                assert b"timeout" in hear(idle)
+                assert b"timeout" in read_all(idle)
                 figures.timeout = time.monotonic() - start
             quick.join(0.05)
     figures.kept = len(quick_ledger.acknowledged)

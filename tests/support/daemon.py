@@ -31,6 +31,7 @@ import pytest
 
 from tests.support import ROOT
 from tests.support.processes import command_line, state_of
+from tests.support.senders import read_all
 
 SUCCESS = "上传成功".encode()
 
@@ -412,15 +413,7 @@ def connect(family: int, address: tuple[str, int] | str) -> socket.socket:
 def finish(peer: socket.socket) -> bytes:
     """Half-close, and hear the answer."""
     peer.shutdown(socket.SHUT_WR)
-    return hear(peer)
-
-
-def hear(peer: socket.socket) -> bytes:
-    """All that the daemon still says."""
-    heard = b""
-    while piece := peer.recv(4096):
-        heard += piece
-    return heard
+    return read_all(peer)
 
 
 def sha256(data: bytes) -> str:

@@ -7,16 +7,22 @@ from __future__ import annotations
 import socket
 
 from tests.support.frontends import OpenFrontend
-from tests.support.senders import read_all
+from tests.support.senders import KEPT, read_all, refusal_code
 from tests.support.waiting import in_thread, until
 from twisted_upload.net.networks import Rules, parse_network
 
-__all__ = ["counted", "counts", "hear", "let_in", "rules_of"]
+__all__ = ["counted", "counts", "hear", "hear_outcome", "let_in", "rules_of"]
 
 
 async def hear(peer: socket.socket) -> bytes:
     """All that a sender hears until the connection ends."""
     return await in_thread(read_all, peer)
+
+
+async def hear_outcome(peer: socket.socket) -> str:
+    """``kept``, or the code of the refusal."""
+    answer = await hear(peer)
+    return "kept" if answer == KEPT else refusal_code(answer)
 
 
 def rules_of(allow: str = "", deny: str = "") -> Rules:

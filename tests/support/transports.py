@@ -11,10 +11,9 @@ import pytest
 from twisted.internet import tcp
 
 from tests.support.frontends import OpenFrontend
-from tests.support.senders import read_all
 from tests.support.waiting import reactor
 
-__all__ = ["RecordedReaders", "RecordedTransports", "broken", "connect_whole", "read_until_reset"]
+__all__ = ["RecordedReaders", "RecordedTransports", "broken", "connect_whole"]
 
 
 class RecordedReaders:
@@ -58,11 +57,3 @@ def connect_whole(frontend: OpenFrontend, content: bytes = b"hello") -> socket.s
 def broken(*_: object, **__: object) -> str | None:
     """What fails for a sender."""
     raise LookupError
-
-
-def read_until_reset(peer: socket.socket) -> bytes:
-    """Read to the end; nothing, where that is a reset."""
-    try:
-        return read_all(peer)
-    except ConnectionResetError:
-        return b""

@@ -21,7 +21,6 @@ from twisted_upload.interfaces import Receipt
 
 T = TypeVar("T")
 
-KEPT = "上传成功".encode()
 
 CONTENT = bytes(range(256)) * 40
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.daemon import SUCCESS, Daemon, connect, finish, hear, wait_until
+from tests.support.daemon import SUCCESS, Daemon, connect, finish, wait_until
 from tests.support.proxy_headers import binary, line
+from tests.support.senders import read_all
 
 
 def _proxied(folder: Path, *options: str) -> Daemon:
@@ -66,7 +67,7 @@ def test_stop_without_a_first_byte(tmp_path: Path) -> None:
             other.sendall(line() + b"other")
             assert finish(other) == SUCCESS
         daemon.signal(signal.SIGTERM)
-        assert hear(peer).startswith("上传失败: shutting-down ".encode())
+        assert read_all(peer).startswith("上传失败: shutting-down ".encode())
         peer.close()
         assert daemon.wait_for_end() in (0, -signal.SIGTERM)
 

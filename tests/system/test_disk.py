@@ -24,12 +24,12 @@ from tests.support.daemon import (
     connect,
     deadly,
     finish,
-    hear,
     on_a_file_system,
     photo,
     sha256,
     wait_until,
 )
+from tests.support.senders import read_all
 from tests.support.twistd import FAILURE, TWO_LISTENERS, finish_with
 
 
@@ -41,7 +41,7 @@ def test_disk_fills_up(tmp_path: Path) -> None:
         with daemon.connect() as peer:
             with contextlib.suppress(ConnectionError):  # it may stop listening to so much
                 peer.sendall(bytes(2_000_000))
-            assert hear(peer).decode().startswith(f"{FAILURE}no-space ")
+            assert read_all(peer).decode().startswith(f"{FAILURE}no-space ")
         wait_until(lambda: not daemon.unfinished(), "an empty .incoming")
         assert daemon.files() == []
         assert daemon.send(bytes(500_000)) == SUCCESS
@@ -164,4 +164,4 @@ def test_stalled_disk_of_another_listener(tmp_path: Path) -> None:
             with connect(*photos) as peer:
                 assert finish_with(peer, b"a photo").startswith(SUCCESS)
             assert not [*(tmp_path / "scans").glob("*.pdf")]
-        assert {hear(peer) for peer in stuck} == {SUCCESS}
+        assert {read_all(peer) for peer in stuck} == {SUCCESS}

@@ -11,17 +11,8 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.support.daemon import (
-    PATIENCE,
-    SUCCESS,
-    Daemon,
-    content,
-    crowd,
-    finish,
-    hear,
-    photo,
-    sha256,
-)
+from tests.support.daemon import PATIENCE, SUCCESS, Daemon, content, crowd, finish, photo, sha256
+from tests.support.senders import read_all
 
 
 def test_crowd(tmp_path: Path) -> None:
@@ -47,7 +38,7 @@ def test_many_connections(tmp_path: Path) -> None:
         for peer, one in reversed([*zip(peers, data, strict=True)]):
             peer.sendall(one[len(one) // 2 :])
             peer.shutdown(socket.SHUT_WR)
-        assert {hear(peer) for peer in peers} == {SUCCESS}
+        assert {read_all(peer) for peer in peers} == {SUCCESS}
         assert Counter(file.read_bytes() for file in daemon.files()) == Counter(data)
 
 

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.daemon import SUCCESS, Daemon, finish, hear, run_twistd, wait_until
+from tests.support.daemon import SUCCESS, Daemon, finish, run_twistd, wait_until
 from tests.support.scraping import Scraper
+from tests.support.senders import read_all
 from tests.support.waiting import PATIENCE, reactor, until
 from twisted_upload.config.configuration import configure
 from twisted_upload.config.sources import SourcedValue
@@ -66,7 +67,7 @@ def test_unix_socket(tmp_path: Path) -> None:
     with Daemon(tmp_path, f"--metrics=unix:{path}"), socket.socket(socket.AF_UNIX) as peer:
         peer.connect(str(path))
         peer.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert b"alive" in hear(peer)
+        assert b"alive" in read_all(peer)
 
 
 @pytest.mark.parametrize("workers", [1, 2])

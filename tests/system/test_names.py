@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.daemon import PATIENCE, SUCCESS, Daemon, hear, run_twistd, wait_until
+from tests.support.daemon import PATIENCE, SUCCESS, Daemon, run_twistd, wait_until
+from tests.support.senders import read_all
 from twisted_upload.core.names import SERIALS
 
 
@@ -37,7 +38,7 @@ def test_in_the_background(tmp_path: Path, workers: int) -> None:
                 peer.settimeout(PATIENCE)
                 peer.sendall(b"x")
                 peer.shutdown(socket.SHUT_WR)
-                assert hear(peer) == SUCCESS
+                assert read_all(peer) == SUCCESS
         names = [path.stem for path in inbox.iterdir() if path.name[0] != "."]
         numbers = {int(name.partition("-")[2] or 0) // SERIALS for name in names}
         assert numbers <= {*range(workers)}

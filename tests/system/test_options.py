@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.daemon import SUCCESS, Daemon, finish, hear, photo, sha256, wait_until
+from tests.support.daemon import SUCCESS, Daemon, finish, photo, sha256, wait_until
+from tests.support.senders import read_all
 from tests.support.twistd import FAILURE
 
 
@@ -155,7 +156,7 @@ def test_idle_timeout(tmp_path: Path, size: int) -> None:
     """Silence of --idle-timeout without a half-close is refused as timeout, and nc -N named."""
     with Daemon(tmp_path, "--idle-timeout=200ms") as daemon, daemon.connect() as peer:
         peer.sendall(bytes(size))
-        answer = hear(peer).decode()
+        answer = read_all(peer).decode()
         assert answer.startswith(f"{FAILURE}timeout ")
         assert "nc -N" in answer
         peer.close()

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.daemon import SUCCESS, Daemon, ext4, hear, on_a_file_system, wait_until
+from tests.support.daemon import SUCCESS, Daemon, ext4, on_a_file_system, wait_until
+from tests.support.senders import read_all
 
 MIB = 1024 * 1024
 
@@ -28,7 +29,7 @@ def _send(peer: socket.socket, size: int) -> str:
         except OSError:
             pass
         try:
-            return hear(peer).decode()
+            return read_all(peer).decode()
         except ConnectionError:
             return "reset"
 

@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.daemon import PATIENCE, SUCCESS, Daemon, deadly, photo, sha256, wait_until
+from tests.support.tools import run, tool
 from twisted_upload import OutcomeUnknown, UploadRefused, upload
 
 PHOTO_SIZE = 20_000_000
@@ -43,10 +44,6 @@ def openbsd_nc() -> str:
             if "OpenBSD" in told.stderr + told.stdout:
                 return path
     pytest.skip("needs nc of OpenBSD (netcat-openbsd)")
-
-
-def tool(name: str) -> str:
-    return shutil.which(name) or pytest.skip(f"needs {name}")
 
 
 def nc(*flags: str) -> Callable[[str, str], list[str]]:
@@ -80,18 +77,6 @@ NEVER_HALF_CLOSING = {
     "nc.traditional": other("nc.traditional"),
     "bash": bash,
 }
-
-
-def run(command: Sequence[str], source: Path) -> subprocess.CompletedProcess[str]:
-    with source.open("rb") as stdin:
-        return subprocess.run(
-            [*deadly(), *command],
-            stdin=stdin,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=PATIENCE,
-        )
 
 
 def command_for(daemon: Daemon, command: Callable[[str, str], list[str]]) -> list[str]:

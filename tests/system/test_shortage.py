@@ -15,16 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.daemon import (
-    SUCCESS,
-    Daemon,
-    deadly,
-    finish,
-    hear,
-    photo,
-    run_twistd,
-    wait_until,
-)
+from tests.support.daemon import SUCCESS, Daemon, deadly, finish, photo, run_twistd, wait_until
+from tests.support.senders import read_all
 from twisted_upload.net.ports import SHORTAGE_PAUSE
 from twisted_upload.net.spare_descriptors import SPARE
 
@@ -66,7 +58,7 @@ def test_flood(tmp_path: Path) -> None:
                 answers = []
                 for peer in crowd[100:]:
                     peer.settimeout(5)
-                    answers.append(hear(peer))
+                    answers.append(read_all(peer))
                 assert all(answer.startswith("上传失败: busy ".encode()) for answer in answers)
                 assert _open(daemon) < 128
                 first.sendall(content[400_000:])
@@ -101,7 +93,7 @@ def test_no_descriptors(tmp_path: Path) -> None:
                     for number, peer in enumerate(newcomers):
                         peer.sendall(b"newcomer %d" % number)
                         peer.shutdown(socket.SHUT_WR)
-                    assert [hear(peer) for peer in newcomers] == [SUCCESS] * 2 * SPARE
+                    assert [read_all(peer) for peer in newcomers] == [SUCCESS] * 2 * SPARE
                 finally:
                     for peer in newcomers:
                         peer.close()
@@ -138,7 +130,7 @@ def test_none_that_were_held_back(tmp_path: Path) -> None:
                     peer.sendall(b"waiting %d" % number)
                     peer.shutdown(socket.SHUT_WR)
                 resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (soft, hard))
-                assert [hear(peer) for peer in waiting] == [SUCCESS] * len(waiting)
+                assert [read_all(peer) for peer in waiting] == [SUCCESS] * len(waiting)
             finally:
                 for peer in waiting:
                     peer.close()
@@ -159,7 +151,7 @@ def test_a_file_waits_for_a_descriptor(tmp_path: Path) -> None:
         peer.shutdown(socket.SHUT_WR)
         time.sleep(0.3)
         resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (soft, hard))
-        assert hear(peer) == SUCCESS
+        assert read_all(peer) == SUCCESS
 
 
 @needs_prlimit

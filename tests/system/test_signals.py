@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.daemon import PATIENCE, SUCCESS, Daemon, finish, hear, wait_until
+from tests.support.daemon import PATIENCE, SUCCESS, Daemon, finish, wait_until
+from tests.support.senders import read_all
 
 WORKERS = pytest.mark.parametrize("workers", ["--workers=1", "--workers=2"])
 
@@ -63,7 +64,7 @@ def test_second_signal_ends_at_once(tmp_path: Path, number: int, workers: str) -
         daemon.wait_for_line("stopping: 1 uploads in flight")
         daemon.signal(number)
         began = time.monotonic()
-        assert "shutting-down" in hear(peer).decode()
+        assert "shutting-down" in read_all(peer).decode()
         assert daemon.wait_for_end() == -signal.SIGTERM
         assert time.monotonic() - began < PATIENCE / 4
         assert len(daemon.lines("told again to stop: what is unfinished is not kept")) >= 1

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.daemon import SUCCESS, Daemon, finish, hear, wait_until
+from tests.support.daemon import SUCCESS, Daemon, finish, wait_until
 from tests.support.frontends import OpenFrontend, open_frontend
 from tests.support.senders import read_all, reset
 from tests.support.tls_peers import Peer, client_context, files, identity
@@ -213,7 +213,7 @@ def test_an_end(tmp_path: Path) -> None:
         time.sleep(0.1)
         with standing_still(daemon, 1.5):
             peer.shutdown(socket.SHUT_WR)
-        assert hear(peer) == SUCCESS
+        assert read_all(peer) == SUCCESS
 
 
 def test_a_header(tmp_path: Path) -> None:
@@ -238,7 +238,7 @@ def test_newcomers(tmp_path: Path) -> None:
                 peer.sendall(b"%d" % number)
                 peer.shutdown(socket.SHUT_WR)
         try:
-            assert [hear(peer) for peer in peers] == [SUCCESS] * 20
+            assert [read_all(peer) for peer in peers] == [SUCCESS] * 20
         finally:
             for peer in peers:
                 peer.close()
@@ -252,7 +252,7 @@ def test_a_silent_sender(tmp_path: Path) -> None:
         with standing_still(daemon, 2):
             pass
         began = time.monotonic()
-        assert hear(peer).startswith("上传失败: timeout".encode())
+        assert read_all(peer).startswith("上传失败: timeout".encode())
         assert 0.5 < time.monotonic() - began < 5
 
 
@@ -265,6 +265,6 @@ def test_draining(tmp_path: Path) -> None:
         with standing_still(daemon, 3):
             peer.sendall(b"and its end")
             peer.shutdown(socket.SHUT_WR)
-        assert hear(peer) == SUCCESS
+        assert read_all(peer) == SUCCESS
         daemon.wait_for_end()
         assert daemon.only_file() == content + b"and its end"

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.daemon import SUCCESS, Configured, Daemon, connect, finish, hear, photo
+from tests.support.daemon import SUCCESS, Configured, Daemon, connect, finish, photo
+from tests.support.senders import read_all
 from tests.support.twistd import FAILURE, TWO_LISTENERS, finish_with, stops
 
 
@@ -30,7 +31,7 @@ def test_stop_with_idle_connections(tmp_path: Path) -> None:
     with Daemon(tmp_path, "--drain=1h") as daemon, daemon.connect() as peer:
         daemon.send(b"something")  # so the daemon has seen the other connection too
         daemon.signal(signal.SIGTERM)
-        assert hear(peer).decode().startswith(f"{FAILURE}shutting-down ")
+        assert read_all(peer).decode().startswith(f"{FAILURE}shutting-down ")
         peer.close()
         stops(daemon, signal.SIGTERM)
 
@@ -58,7 +59,7 @@ def test_drain_ends(tmp_path: Path, size: int) -> None:
         begun = [peers.enter_context(daemon.begin(photo(size))) for _ in range(3)]
         daemon.signal(signal.SIGTERM)
         for peer in begun:
-            assert hear(peer).decode().startswith(f"{FAILURE}shutting-down ")
+            assert read_all(peer).decode().startswith(f"{FAILURE}shutting-down ")
             peer.close()
         stops(daemon, signal.SIGTERM)
         assert daemon.files() == []
@@ -102,5 +103,5 @@ def test_listeners_drain_together(tmp_path: Path) -> None:
             daemon.signal(signal.SIGTERM)
             daemon.wait_for_line("stopping: 2 uploads in flight")
             for peer in begun:
-                assert hear(peer).decode().startswith(f"{FAILURE}shutting-down ")
+                assert read_all(peer).decode().startswith(f"{FAILURE}shutting-down ")
         assert daemon.wait_for_end() == -signal.SIGTERM

@@ -19,7 +19,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.daemon import PATIENCE, SUCCESS, Daemon, hear, wait_until
+from tests.support.daemon import PATIENCE, SUCCESS, Daemon, wait_until
+from tests.support.senders import read_all
 
 WORKERS = pytest.mark.parametrize("workers", ["--workers=1", "--workers=2"])
 
@@ -116,7 +117,7 @@ def test_stopping(tmp_path: Path, workers: str) -> None:
             daemon.signal(signal.SIGTERM)
             wait_until(lambda: b"shutting-down" in daemon.send(b"one more"), "the drain")
             daemon.signal(signal.SIGTERM)
-            assert "shutting-down" in hear(peer).decode()
+            assert "shutting-down" in read_all(peer).decode()
         assert daemon.wait_for_end() == -signal.SIGTERM
 
 

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import termios
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -27,13 +27,14 @@ from tests.support.daemon import (
     SUCCESS,
     Daemon,
     deadly,
-    hear,
     photo,
     run_twistd,
     sha256,
     wait_until,
 )
+from tests.support.senders import read_all
 from tests.support.tls_peers import client_context, files
+from tests.support.tools import run, tool
 
 PHOTO_SIZE = 20_000_000
 
@@ -57,10 +58,6 @@ def daemon(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[D
     """One daemon, for senders that need no other."""
     with Daemon(tmp_path_factory.mktemp("daemon"), listen(folder)) as running:
         yield running
-
-
-def tool(name: str) -> str:
-    return shutil.which(name) or pytest.skip(f"needs {name}")
 
 
 # Each as a function of host, port and the CA's certificate.
@@ -148,21 +145,6 @@ CUTTING: dict[str, Command] = {
 def command_for(daemon: Daemon, certificates: Path, command: Command) -> list[str]:
     host, port = daemon.address
     return command(host, str(port), str(certificates / "ca.pem"))
-
-
-def run(
-    command: Sequence[str], source: Path, cwd: Path | None = None
-) -> subprocess.CompletedProcess[str]:
-    with source.open("rb") as stdin:
-        return subprocess.run(
-            [*deadly(), *command],
-            stdin=stdin,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=PATIENCE,
-            cwd=cwd,
-        )
 
 
 def nothing_is_kept(daemon: Daemon) -> None:
@@ -414,7 +396,7 @@ def test_stop_during_uploads(tmp_path: Path, folder: Path) -> None:
             half.sendall(b"\x16\x03\x01")
             peer.sendall(photo(10_000))
             daemon.signal(signal.SIGTERM)
-            assert hear(peer).startswith("上传失败: shutting-down ".encode())
+            assert read_all(peer).startswith("上传失败: shutting-down ".encode())
             peer.settimeout(0.0)
             peer.unwrap()
             daemon.wait_for_end()
@@ -431,7 +413,7 @@ def test_plain_sender(tmp_path: Path, folder: Path) -> None:
             peer.sendall(photo(100_000))
             peer.shutdown(socket.SHUT_WR)
             with contextlib.suppress(ConnectionResetError):
-                assert SUCCESS not in hear(peer)
+                assert SUCCESS not in read_all(peer)
         daemon.stop()
         assert "1 without TLS" in daemon.wait_for_line("not listed one by one")
         assert daemon.files() == []

@@ -14,11 +14,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from tests.support.daemon import Daemon, connect, crowd, finish, hear, sha256, wait_until
+from tests.support.daemon import SUCCESS, Daemon, connect, crowd, finish, sha256, wait_until
 from tests.support.processes import command_line
+from tests.support.senders import read_all
 from twisted_upload.observability.journal_reader import Reader
-
-SUCCESS = "上传成功".encode()
 
 
 def start(folder: Path, *options: str, **more: Any) -> Daemon:
@@ -118,7 +117,7 @@ def test_refused_after_the_drain_time(tmp_path: Path) -> None:
         daemon.wait_for_workers()
         with daemon.begin(bytes(400_000)) as peer:
             daemon.signal(signal.SIGTERM)
-            assert b"shutting-down" in hear(peer)
+            assert b"shutting-down" in read_all(peer)
         daemon.wait_for_end()
         assert daemon.files() == []
         assert daemon.unfinished() == []

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from tests.support.frontends import OpenFrontend, open_frontend
 from tests.support.processes import open_descriptors
 from tests.support.senders import KEPT, flood, read_all, refusal_code, reset, send_all_then_read
+from tests.support.splicing import until_lent
 from tests.support.stores import Rig, ThreadedRig
 from tests.support.waiting import PATIENCE, in_thread, pass_time, reactor, turns, until
 from twisted_upload.core.answers import StoredAnswer, read_answer
@@ -115,16 +116,6 @@ def _fill(peer: socket.socket) -> bytes:
             sent += peer.send(LARGE[sent:])
     peer.settimeout(PATIENCE)
     return LARGE[sent:]
-
-
-async def _is_lent(frontend: OpenFrontend, rig: Rig) -> None:
-    """Wait until the store has the socket of the one upload, and do not let it go on."""
-    for _ in range(100):
-        await turns()
-        if any(protocol._splicing for protocol in frontend.senders):
-            return
-        rig.disk.work(1)
-    raise AssertionError("it was never lent")
 
 
 def _taken(rig: ThreadedRig) -> int:
@@ -256,7 +247,7 @@ async def test_lent_while_stopping(tmp_path: Path) -> None:
     async with open_frontend(store=rig.store) as frontend:
         peer = frontend.connect()
         sending = in_thread(send_all_then_read, peer, _fill(peer))
-        await _is_lent(frontend, rig)
+        await until_lent(frontend, rig)
         frontend.factory.refuse_the_rest()
         await turns(5)
         rig.disk.work()
@@ -276,7 +267,7 @@ async def test_gone_while_lent(tmp_path: Path) -> None:
         peer = frontend.connect()
         _fill(peer)
         sending = in_thread(flood, peer)
-        await _is_lent(frontend, rig)
+        await until_lent(frontend, rig)
         frontend.factory.abort_the_rest()
         await frontend.is_quiet()
         while not sending.called:

@@ -12,15 +12,12 @@ import pytest
 from twisted.internet.defer import maybeDeferred
 
 from tests.support.frontends import OpenFrontend, open_frontend
-from tests.support.senders import read_all, reset
-from tests.support.waiting import in_thread, turns, until
+from tests.support.gate import hear_outcome
+from tests.support.senders import reset
+from tests.support.waiting import turns, until
 from tests.support.ways import close, half_close
-from twisted_upload.core.answers import read_answer
-from twisted_upload.errors import UploadRefused
 from twisted_upload.frontends.admission import ConnectionSlots
 from twisted_upload.frontends.settings import FrontendSettings
-
-KEPT = "上传成功".encode()
 
 
 def _accepted(frontend: OpenFrontend, *said: bytes, end: bool = False) -> list[socket.socket]:
@@ -36,15 +33,6 @@ def _accepted(frontend: OpenFrontend, *said: bytes, end: bool = False) -> list[s
     return peers
 
 
-async def _hear(peer: socket.socket) -> str:
-    answer = await in_thread(read_all, peer)
-    if answer == KEPT:
-        return "kept"
-    refused = read_answer(answer)
-    assert isinstance(refused, UploadRefused), answer
-    return refused.code
-
-
 async def _nobody_is_left(frontend: OpenFrontend) -> None:
     await frontend.is_quiet()
     assert frontend.factory.gate.admission.slots.taken == 0
@@ -58,7 +46,7 @@ async def test_the_rest(said: bytes) -> None:
         (peer,) = _accepted(frontend, said)
         peer.sendall(b"content"[len(said) :])
         peer.shutdown(socket.SHUT_WR)
-        assert await _hear(peer) == "kept"
+        assert await hear_outcome(peer) == "kept"
         assert frontend.kept == [b"content"]
         await _nobody_is_left(frontend)
 
@@ -95,7 +83,7 @@ async def test_places(settings: FrontendSettings, most: int, whole: bool) -> Non
         if not whole:
             for peer in peers:
                 peer.shutdown(socket.SHUT_WR)
-        assert sorted([await _hear(peer) for peer in peers]) == ["busy"] * 3 + ["kept"] * 2
+        assert sorted([await hear_outcome(peer) for peer in peers]) == ["busy"] * 3 + ["kept"] * 2
         await _nobody_is_left(frontend)
 
 
@@ -105,7 +93,7 @@ async def test_stopping(said: bytes) -> None:
     async with open_frontend() as frontend:
         (peer,) = _accepted(frontend, said)
         frontend.factory.drain()
-        assert await _hear(peer) == "shutting-down"
+        assert await hear_outcome(peer) == "shutting-down"
         assert frontend.kept == []
         peer.shutdown(socket.SHUT_WR)
         await _nobody_is_left(frontend)
@@ -120,7 +108,7 @@ async def test_closed_port(said: bytes) -> None:
         await turns()
         peer.sendall(b"content"[len(said) :])
         peer.shutdown(socket.SHUT_WR)
-        assert await _hear(peer) == "kept"
+        assert await hear_outcome(peer) == "kept"
         assert frontend.kept == [b"content"]
         await _nobody_is_left(frontend)
 
@@ -136,4 +124,4 @@ async def test_time_outs(whole: bool) -> None:
         for _ in range(61):
             frontend.clock.advance(1)
         frontend.store.release()
-        assert await _hear(peer) == ("kept" if whole else "timeout")
+        assert await hear_outcome(peer) == ("kept" if whole else "timeout")

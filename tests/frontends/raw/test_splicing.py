@@ -16,9 +16,10 @@ import pytest
 from twisted.internet.defer import Deferred
 
 from tests.support.daemon import SUCCESS
-from tests.support.frontends import OpenFrontend, open_frontend
+from tests.support.frontends import open_frontend
 from tests.support.processes import no_descriptors, open_descriptors
-from tests.support.senders import Sockets, read_all, reset
+from tests.support.senders import Sockets, reset, send_all_then_read
+from tests.support.splicing import until_lent
 from tests.support.stores import Rig, ThreadedRig
 from tests.support.waiting import PATIENCE, in_thread, turns, until
 from twisted_upload.disk.testing import FaultyFiles
@@ -174,27 +175,11 @@ def test_worth_it_again(sockets: Sockets, brought: int, again: bool) -> None:
 # -- with a front end ---------------------------------------------------------
 
 
-def _large(peer: socket.socket, content: bytes = LARGE) -> bytes:
-    peer.sendall(content)
-    peer.shutdown(socket.SHUT_WR)
-    return read_all(peer)
-
-
-async def _is_lent(frontend: OpenFrontend, rig: Rig) -> None:
-    def lent() -> bool:
-        if any(sender._splicing for sender in frontend.senders):
-            return True
-        rig.disk.work(1)
-        return False
-
-    await until(lent)
-
-
 async def test_no_slot_at_a_front_end(tmp_path: Path) -> None:
     """Where no more sockets may be lent, a large upload goes the ordinary way."""
     rig = ThreadedRig(tmp_path / "inbox", files=FaultyFiles())
     async with open_frontend(store=rig.store, slots=ConnectionSlots(most_splices=0)) as frontend:
-        assert await in_thread(_large, frontend.connect()) == SUCCESS
+        assert await in_thread(send_all_then_read, frontend.connect(), LARGE) == SUCCESS
         assert rig.store._files.calls["receive"] == 0  # type: ignore[attr-defined]
     assert [*rig.kept().values()] == [LARGE]
     rig.close()
@@ -241,7 +226,7 @@ async def test_is_not_stopped_for_each_read(
     async with open_frontend(store=rig.store, slots=ConnectionSlots(most_splices=0)) as frontend:
         tried: list[int] = []
         monkeypatch.setattr(SocketSplice, "_start", lambda self, most: tried.append(most))
-        assert await in_thread(_large, frontend.connect()) == SUCCESS
+        assert await in_thread(send_all_then_read, frontend.connect(), LARGE) == SUCCESS
         assert tried == []
     rig.close()
 
@@ -254,7 +239,7 @@ async def test_gone_while_lent_gives_the_place_back(tmp_path: Path) -> None:
         peer = frontend.connect()
         peer.setblocking(False)
         peer.send(LARGE)
-        await _is_lent(frontend, rig)
+        await until_lent(frontend, rig)
         assert slots.splices == 1
         reset(peer)
         frontend.factory.abort_the_rest()
@@ -276,9 +261,9 @@ async def test_goes_on_where_it_cannot_be_lent_again(
         peer.setblocking(False)
         sent = peer.send(LARGE)  # large reads: so it is known as a large upload
         peer.settimeout(PATIENCE)
-        sending = in_thread(_large, peer, LARGE[sent:])
+        sending = in_thread(send_all_then_read, peer, LARGE[sent:])
         monkeypatch.setattr("twisted_upload.frontends.raw.splice.AT_A_TIME", 100_000)
-        await _is_lent(frontend, rig)
+        await until_lent(frontend, rig)
         slots.most_splices = 0
         while not sending.called:
             rig.disk.work()
@@ -304,7 +289,7 @@ async def test_nothing_hangs(
         peer = frontend.connect()
         peer.setblocking(False)
         peer.send(LARGE[: FROM + 500_000])
-        await _is_lent(frontend, rig)
+        await until_lent(frontend, rig)
         (sender,) = frontend.senders
 
         def broken(*_: Any) -> None:

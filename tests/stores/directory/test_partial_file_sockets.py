@@ -9,13 +9,12 @@ import os
 import select
 import socket
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.partial_files import ERRORS, MOMENT, NAME, OrderedFiles
-from tests.support.senders import reset
+from tests.support.senders import Sockets, reset
 from tests.support.stores import contents, leftovers
 from twisted_upload.interfaces import SpliceResult
 from twisted_upload.stores.directory.commit_batch import keep_alone
@@ -25,17 +24,6 @@ from twisted_upload.stores.directory.partial_file import PartialFile
 pytestmark = pytest.mark.usefixtures("small_windows")
 
 
-@pytest.fixture
-def sockets() -> Iterator[tuple[socket.socket, socket.socket]]:
-    """A sender, and our end of it."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        sender = socket.create_connection(listener.getsockname())
-        ours, _ = listener.accept()
-    ours.setblocking(False)
-    with sender, ours:
-        yield sender, ours
-
-
 def _take_all(part: PartialFile, ours: socket.socket, size: int) -> None:
     """Take until so much has come."""
     while size > 0:
@@ -43,7 +31,7 @@ def _take_all(part: PartialFile, ours: socket.socket, size: int) -> None:
         size -= part.take(ours.fileno(), size).size
 
 
-def test_take(folder: Folder, tmp_path: Path, sockets: tuple[socket.socket, socket.socket]) -> None:
+def test_take(folder: Folder, tmp_path: Path, sockets: Sockets) -> None:
     """Bytes of a socket go into the file after those that were written before."""
     sender, ours = sockets
     part = PartialFile(folder, MOMENT, digest=False)
@@ -60,7 +48,7 @@ def test_take_much(
     folder: Folder,
     files: OrderedFiles,
     tmp_path: Path,
-    sockets: tuple[socket.socket, socket.socket],
+    sockets: Sockets,
 ) -> None:
     """Much can be taken, more than a pipe holds, with write-back behind it."""
     sender, ours = sockets
@@ -75,7 +63,7 @@ def test_take_much(
     assert files.calls["start_write_back"] > 0
 
 
-def test_take_at_most(folder: Folder, sockets: tuple[socket.socket, socket.socket]) -> None:
+def test_take_at_most(folder: Folder, sockets: Sockets) -> None:
     """No byte more is taken than was asked for: the rest stays in the socket."""
     sender, ours = sockets
     sender.sendall(b"0123456789")
@@ -86,7 +74,7 @@ def test_take_at_most(folder: Folder, sockets: tuple[socket.socket, socket.socke
     part.discard()
 
 
-def test_take_from_dry(folder: Folder, sockets: tuple[socket.socket, socket.socket]) -> None:
+def test_take_from_dry(folder: Folder, sockets: Sockets) -> None:
     """A socket that has nothing just now, and one that has come to its end, are dry."""
     sender, ours = sockets
     part = PartialFile(folder, MOMENT, digest=False)
@@ -100,7 +88,7 @@ def test_take_from_dry(folder: Folder, sockets: tuple[socket.socket, socket.sock
     part.discard()
 
 
-def test_take_from_lost(folder: Folder, sockets: tuple[socket.socket, socket.socket]) -> None:
+def test_take_from_lost(folder: Folder, sockets: Sockets) -> None:
     """A socket that has been reset is lost."""
     sender, ours = sockets
     part = PartialFile(folder, MOMENT, digest=False)
@@ -114,7 +102,7 @@ def test_take_short(
     folder: Folder,
     files: OrderedFiles,
     tmp_path: Path,
-    sockets: tuple[socket.socket, socket.socket],
+    sockets: Sockets,
 ) -> None:
     """A file that takes less at a time than the socket gives gets all of it."""
     sender, ours = sockets
@@ -133,7 +121,7 @@ def test_take_where_it_cannot_be_spliced(
     folder: Folder,
     files: OrderedFiles,
     tmp_path: Path,
-    sockets: tuple[socket.socket, socket.socket],
+    sockets: Sockets,
 ) -> None:
     """A file system that cannot splice gets the bytes in the ordinary way."""
     sender, ours = sockets
@@ -156,7 +144,7 @@ def test_take_fails(
     folder: Folder,
     files: OrderedFiles,
     tmp_path: Path,
-    sockets: tuple[socket.socket, socket.socket],
+    sockets: Sockets,
     error: int,
 ) -> None:
     """A disk that fails while bytes come from a socket fails that upload, and spoils no other."""

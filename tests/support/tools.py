@@ -1,0 +1,37 @@
+"""
+Programs that may be installed here, run as senders.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.support.daemon import PATIENCE, deadly
+
+__all__ = ["run", "tool"]
+
+
+def tool(name: str) -> str:
+    """The path of a program; without it, the test is skipped."""
+    return shutil.which(name) or pytest.skip(f"needs {name}")
+
+
+def run(
+    command: Sequence[str], source: Path, cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run it to its end with a file as its standard input."""
+    with source.open("rb") as stdin:
+        return subprocess.run(
+            [*deadly(), *command],
+            stdin=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=PATIENCE,
+            cwd=cwd,
+        )
