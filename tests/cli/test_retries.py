@@ -36,7 +36,7 @@ class TurningAway(MemoryStore):
 
 
 async def test_retried_until_kept(photo: Path) -> None:
-    """With --retry N, a file that was turned away N times is kept."""
+    """With --retry N, a file that was rejected N times is kept."""
     async with open_frontend(store=(store := TurningAway(3))) as frontend:
         sent = await run(photo, "--retry=3", "--retry-delay=1ms", "--json", to=frontend)
         assert [*store.files.values()] == [content(photo)]

@@ -86,7 +86,7 @@ def path(tmp_path: Path) -> Path:
 
 
 async def stopped(frontend: OpenFrontend) -> Any:
-    """A door that has stopped the sender in the middle of the file."""
+    """A front end that has stopped the sender in the middle of the file."""
     await frontend.has_come(1)
     producer = frontend.store.unfinished[0].producer
     assert producer is not None

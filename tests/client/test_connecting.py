@@ -55,10 +55,10 @@ async def test_bad_endpoint(endpoint: str, tmp_path: Path) -> None:
 async def test_unix_socket(tmp_path: Path) -> None:
     """A Unix socket works like a TCP port, refusals and all."""
     async with open_frontend(FrontendSettings(max_size=1 << 22)) as frontend:
-        port = reactor.listenUNIX(str(tmp_path / "door"), frontend.factory)
-        await upload(CONTENT, f"unix:{tmp_path}/door")
+        port = reactor.listenUNIX(str(tmp_path / "socket"), frontend.factory)
+        await upload(CONTENT, f"unix:{tmp_path}/socket")
         assert frontend.kept == [CONTENT]
-        failed = await error_of(upload(bytes(1 << 23), f"unix:{tmp_path}/door"))
+        failed = await error_of(upload(bytes(1 << 23), f"unix:{tmp_path}/socket"))
         assert isinstance(failed, TooLarge)
         await port.stopListening()
 

@@ -49,7 +49,7 @@ def test_empty_allowed(frontend: RecordingSender, store: MemoryStore) -> None:
     assert stored_in(store) == [b""]
 
 
-def test_turned_away(upload: Upload, frontend: RecordingSender) -> None:
+def test_rejected(upload: Upload, frontend: RecordingSender) -> None:
     """A refusal that comes before the first byte is told."""
     upload.refused(ShuttingDown())
     assert frontend.codes == ["shutting-down"]
@@ -87,8 +87,10 @@ def test_lost(upload: Upload, frontend: RecordingSender, store: MemoryStore) -> 
     assert stored_in(store) == []
 
 
-def test_refused_by_the_door(upload: Upload, frontend: RecordingSender, store: MemoryStore) -> None:
-    """A door that refuses on the way leaves nothing in the store."""
+def test_refused_by_the_front_end(
+    upload: Upload, frontend: RecordingSender, store: MemoryStore
+) -> None:
+    """A front end that refuses on the way leaves nothing in the store."""
     upload.received(b"half a file")
     upload.refused(Busy())
     assert frontend.codes == ["busy"]

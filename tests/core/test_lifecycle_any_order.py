@@ -12,8 +12,8 @@ from twisted_upload.core.lifecycle import new_upload
 from twisted_upload.errors import Busy, NoSpace, ShuttingDown, StoreFailed
 from twisted_upload.stores.memory import MemoryStore
 
-# What a door can be told by a transport, a timer, a store or an operator, in
-# any order that a door can tell it in: nothing but a refusal after the loss of
+# What a front end can be told by a transport, a timer, a store or an operator, in
+# any order that a front end can tell it in: nothing but a refusal after the loss of
 # the connection, no bytes after the half-close, silence only before the end.
 _ACTS = st.sampled_from(
     [

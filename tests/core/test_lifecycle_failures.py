@@ -65,7 +65,7 @@ def test_broken_calls(
 def test_answer_that_cannot_be_sent(
     frontend: RecordingSender, store: MemoryStore, end: str
 ) -> None:
-    """An upload ends, and its door hears of it, whatever goes wrong with its answer."""
+    """An upload ends, and its front end hears of it, whatever goes wrong with its answer."""
 
     def broken(_: object) -> None:
         raise ZeroDivisionError

@@ -81,7 +81,7 @@ def logged(*log: Callable[[], None]) -> list[Any]:
 
 
 async def test_witnesses(way: Way) -> None:
-    """Every witness of a door is told of each upload once, whichever way it ended."""
+    """Every witness of a front end is told of each upload once, whichever way it ended."""
     seen: list[UploadOutcome] = []
     async with open_frontend(FrontendSettings(max_size=4, receipts=True)) as frontend:
         frontend.factory.name = "scanner"

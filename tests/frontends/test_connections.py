@@ -1,5 +1,5 @@
 """
-All connections of a door, and how they are brought to an end.
+All connections of a front end, and how they are brought to an end.
 """
 
 from __future__ import annotations

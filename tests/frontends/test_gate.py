@@ -34,8 +34,8 @@ async def test_transports(request: pytest.FixtureRequest) -> None:
 
 
 @pytest.mark.parametrize("most", [1, 3])
-async def test_places(way: Way, most: int) -> None:
-    """The last place is given; one more sender hears busy; a place that is free is given again."""
+async def test_slots(way: Way, most: int) -> None:
+    """The last slot is given; one more sender hears busy; a slot that is free is given again."""
     async with open_frontend(slots=ConnectionSlots(most)) as frontend:
         peers = await let_in(frontend, most)
         for _ in range(3):
@@ -63,7 +63,7 @@ async def test_per_address(way: Way, most: int) -> None:
 
 
 async def test_default_per_address() -> None:
-    """One address has 50 places, unless that is set otherwise."""
+    """One address has 50 slots, unless that is set otherwise."""
     async with open_frontend() as frontend:
         await let_in(frontend, 50)
         assert refusal_code(await frontend.send(b"content")) == "busy"
@@ -86,7 +86,7 @@ async def test_one_address_over_ipv4_and_ipv6(way: Way) -> None:
 
 
 async def test_no_address(way: Way, tmp_path: Path) -> None:
-    """Who comes to a unix socket takes a place, but is nobody's address."""
+    """Who comes to a unix socket takes a slot, but is nobody's address."""
     async with open_frontend(
         FrontendSettings(max_per_address=1), slots=ConnectionSlots(2)
     ) as frontend:
@@ -101,8 +101,8 @@ async def test_no_address(way: Way, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("end", ["kept", "refused", "lost", "unused", "reset"])
-async def test_each_place_is_given_back(way: Way, end: str) -> None:
-    """However a connection ends, its place is free again, once."""
+async def test_each_slot_is_given_back(way: Way, end: str) -> None:
+    """However a connection ends, its slot is free again, once."""
     slots = ConnectionSlots(1)
     said = {"kept": b"content", "refused": b"x" * 11, "lost": b"con"}.get(end, b"")
     heard = {"refused": "too-large", "unused": "empty"}
@@ -127,8 +127,8 @@ def _is_told(frontend: OpenFrontend, lines: int) -> bool:
     return len(frontend.log.ends + frontend.log.others) > lines
 
 
-async def test_place_of_an_upload_that_is_being_kept(way: Way) -> None:
-    """A sender that does not wait leaves its place only when its file is kept."""
+async def test_slot_of_an_upload_that_is_being_kept(way: Way) -> None:
+    """A sender that does not wait leaves its slot only when its file is kept."""
     slots = ConnectionSlots(1)
     async with open_frontend(slots=slots) as frontend:
         frontend.store.holding = True
@@ -145,7 +145,7 @@ async def test_place_of_an_upload_that_is_being_kept(way: Way) -> None:
 
 
 async def test_address_of_an_upload_that_is_being_kept(way: Way) -> None:
-    """The same where the places are those of its address."""
+    """The same where the slots are those of its address."""
     async with open_frontend(FrontendSettings(max_per_address=1)) as frontend:
         frontend.store.holding = True
         peer = await way.come(frontend, b"content")

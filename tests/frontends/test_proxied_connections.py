@@ -232,16 +232,16 @@ async def test_unknown_sender(way: Way) -> None:
         assert await way.send(frontend, itself + b"content") == KEPT
 
 
-async def test_places_before_the_header(way: Way) -> None:
-    """A connection whose header has not come takes a place too."""
+async def test_slots_before_the_header(way: Way) -> None:
+    """A connection whose header has not come takes a slot too."""
     async with open_frontend(BALANCED, slots=ConnectionSlots(1)) as frontend:
         frontend.connect()
         await until(lambda: frontend.factory.protocols)
         assert refusal_code(await way.send(frontend, line() + b"content")) == "busy"
 
 
-async def test_a_header_takes_no_place_of_its_own(way: Way) -> None:
-    """The last place is enough for a connection with its header, and is given back."""
+async def test_a_header_takes_no_slot_of_its_own(way: Way) -> None:
+    """The last slot is enough for a connection with its header, and is given back."""
     slots = ConnectionSlots(1)
     async with open_frontend(BALANCED, slots=slots) as frontend:
         for _ in range(3):

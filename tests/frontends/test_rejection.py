@@ -29,7 +29,7 @@ from twisted_upload.frontends.rejection import LONGEST_STAY, MOST_DISCARDED
 pytestmark = pytest.mark.each_transport
 
 
-# -- turned away --------------------------------------------------------------
+# -- rejected ---------------------------------------------------------------
 
 MOST = ConnectionSlots().most_rejected
 
@@ -132,7 +132,7 @@ async def test_does_not_listen(way: Way, end: Callable[[socket.socket], None]) -
 
 
 async def test_nothing_is_taken(way: Way) -> None:
-    """A sender that is turned away takes nothing from the store and no line from the log."""
+    """A sender that is rejected takes nothing from the store and no line from the log."""
     events: list[dict[str, Any]] = []
     observer: Any = events.append
     async with open_frontend(NOBODY) as frontend:

@@ -1,5 +1,5 @@
 """
-The ways in which an upload comes to a door (`tests.support.ways`), and what does not depend on
+The ways in which an upload comes to a front end (`tests.support.ways`), and what does not depend on
 them: from a store on a disk to the log.
 """
 
@@ -87,7 +87,7 @@ NAME = f"{MILLISECONDS}.bin"
 async def _on_disk(
     tmp_path: Path, chosen: FrontendSettings | None = None, **more: Any
 ) -> AsyncIterator[tuple[OpenFrontend, Rig]]:
-    """A door whose store has a disk that works when the test says so."""
+    """A front end whose store has a disk that works when the test says so."""
     rig = Rig(tmp_path / "inbox", **more)
     async with open_frontend(chosen, store=rig.store) as frontend:
         yield frontend, rig
@@ -228,7 +228,7 @@ async def test_given_up(way: Way, tmp_path: Path, size: int) -> None:
 
 
 async def test_gone_while_it_waits_for_the_disk(way: Way, tmp_path: Path) -> None:
-    """A sender that goes meanwhile forfeits the answer, and keeps its place until the end."""
+    """A sender that goes meanwhile forfeits the answer, and keeps its slot until the end."""
     async with _on_disk(tmp_path) as (frontend, rig):
         peer = await way.come(frontend, b"content")
         await until(lambda: rig.disk.waiting)
@@ -359,7 +359,7 @@ async def test_long_answer(way: Way) -> None:
 
 
 async def test_long_answer_that_nobody_reads(way: Way) -> None:
-    """A sender that does not take it is waited for, so long and no longer; its place is free."""
+    """A sender that does not take it is waited for, so long and no longer; its slot is free."""
     async with open_frontend(FrontendSettings(answer=LONG, linger_time=5)) as frontend:
         peer = await way.come(frontend, b"content")
         await until(lambda: frontend.log.ends)

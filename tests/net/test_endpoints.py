@@ -1,5 +1,5 @@
 """
-Which endpoints the raw door can be opened on.
+Which endpoints the raw front end can be opened on.
 """
 
 from __future__ import annotations

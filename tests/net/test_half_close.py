@@ -23,7 +23,7 @@ from twisted_upload.net.half_close import (
     unread_size,
 )
 
-UNIX, TCP = UNIXAddress("/door"), IPv4Address("TCP", "127.0.0.1", 1)
+UNIX, TCP = UNIXAddress("/socket"), IPv4Address("TCP", "127.0.0.1", 1)
 
 
 class Transport:

@@ -57,7 +57,7 @@ async def test_what_had_come_before(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_not_let_in_any_more() -> None:
-    """Whether it may come in is asked again: the door may have been closed in between."""
+    """Whether it may come in is asked again: the front end may have been closed in between."""
     async with open_frontend() as frontend:
         peer = _accept_before_it_is_whole(frontend)
         frontend.factory.stopping = True
@@ -66,7 +66,7 @@ async def test_not_let_in_any_more() -> None:
 
 
 async def test_as_many_as_may() -> None:
-    """Who has been accepted has a place already: whoever is too many is refused at once."""
+    """Who has been accepted has a slot already: whoever is too many is refused at once."""
     async with open_frontend(FrontendSettings(max_per_address=2)) as frontend:
         frontend.store.holding = True
         peers = [frontend.connect() for _ in range(3)]

@@ -102,11 +102,11 @@ async def test_dead_peers_of_an_adopted_port() -> None:
 async def test_dead_peers_of_a_unix_socket(tmp_path: Path) -> None:
     """A unix socket needs none of it, and gets none."""
     async with open_frontend() as frontend:
-        port: Any = reactor.listenUNIX(str(tmp_path / "door"), frontend.factory)
+        port: Any = reactor.listenUNIX(str(tmp_path / "socket"), frontend.factory)
         notice_dead_peers(port)
         assert port.socket.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 0
         with socket.socket(socket.AF_UNIX) as peer:
-            peer.connect(str(tmp_path / "door"))
+            peer.connect(str(tmp_path / "socket"))
             await until(lambda: frontend.senders)
             (protocol,) = frontend.senders
             accepted = protocol.transport.getHandle()
@@ -206,7 +206,7 @@ class _Short:
 
 
 def _short(frontend: OpenFrontend, clock: Clock, number: int) -> _Short:
-    """Have the door's port run short."""
+    """Have the front end's port run short."""
     short = _Short(frontend.port.socket._socket)
     short.error = number
     frontend.port.socket = short
@@ -217,8 +217,8 @@ def _short(frontend: OpenFrontend, clock: Clock, number: int) -> _Short:
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
 async def test_shortage(number: int, lines: list[str]) -> None:
     """
-    Without a descriptor a newcomer waits, nothing spins, and an upload that has
-    begun goes on; when there are descriptors again, the newcomer comes in.
+    Without a descriptor a new connection waits, nothing spins, and an upload that has
+    begun goes on; when there are descriptors again, the connection is accepted.
     """
     async with open_frontend() as frontend:
         first = frontend.connect()
@@ -226,7 +226,7 @@ async def test_shortage(number: int, lines: list[str]) -> None:
         await frontend.has_come(5)
         clock = Clock()
         short = _short(frontend, clock, number)
-        accepted_connection = ensureDeferred(frontend.send(b"newcomer"))
+        sending = ensureDeferred(frontend.send(b"waiting"))
         await until(lambda: short.asked)
         for asked in range(2, 12):  # the first time twice: with those that were held back
             await turns(20)
@@ -237,8 +237,8 @@ async def test_shortage(number: int, lines: list[str]) -> None:
         assert await in_thread(read_all, first) == KEPT
         short.error = None
         clock.advance(SHORTAGE_PAUSE)
-        assert await accepted_connection == KEPT
-        assert frontend.kept == [b"begun", b"newcomer"]
+        assert await sending == KEPT
+        assert frontend.kept == [b"begun", b"waiting"]
         assert clock.getDelayedCalls() == []
         assert lines == [
             f"hardly any descriptors are left: {os.strerror(number)}",
@@ -251,7 +251,7 @@ async def test_long_shortage(lines: list[str]) -> None:
     async with open_frontend() as frontend:
         clock = Clock()
         short = _short(frontend, clock, errno.ENFILE)
-        accepted_connection = ensureDeferred(frontend.send(b"newcomer"))
+        sending = ensureDeferred(frontend.send(b"waiting"))
         await until(lambda: short.asked)
         for _ in range(10):
             clock.advance(SHORTAGE_LINE / 4)
@@ -259,11 +259,11 @@ async def test_long_shortage(lines: list[str]) -> None:
         assert len([line for line in lines if line.startswith("newcomers")]) == 3
         short.error = None
         clock.advance(SHORTAGE_PAUSE)
-        assert await accepted_connection == KEPT
+        assert await sending == KEPT
 
 
 async def test_stop_in_a_shortage() -> None:
-    """A port can be closed while newcomers wait, and nothing is left of it."""
+    """A port can be closed while connections wait, and nothing is left of it."""
     clock = Clock()
     async with open_frontend() as frontend:
         short = _short(frontend, clock, errno.EMFILE)
@@ -281,23 +281,23 @@ async def test_other_errors(lines: list[str]) -> None:
     async with open_frontend() as frontend:
         clock = Clock()
         short = _short(frontend, clock, errno.EIO)
-        accepted_connection = ensureDeferred(frontend.send(b"newcomer"))
+        sending = ensureDeferred(frontend.send(b"waiting"))
         await until(lambda: short.asked)
         await turns(20)
         assert short.asked == 1
         short.error = None
         clock.advance(SHORTAGE_PAUSE)
-        assert await accepted_connection == KEPT
+        assert await sending == KEPT
         assert lines == ["newcomers have to wait: Input/output error"]
 
 
 @pytest.mark.parametrize("number", [errno.ECONNABORTED, errno.EPERM])
 async def test_gone_before_it_is_accepted(number: int, lines: list[str]) -> None:
-    """A newcomer that cannot be accepted keeps nobody else from that, in the same turn."""
+    """A connection that cannot be accepted keeps no other from that, in the same turn."""
     async with open_frontend() as frontend:
         short = _short(frontend, Clock(), number)
         short.times = 3
-        assert await frontend.send(b"newcomer") == KEPT
+        assert await frontend.send(b"waiting") == KEPT
         assert short.asked > 3
         assert lines == []
 
@@ -305,7 +305,7 @@ async def test_gone_before_it_is_accepted(number: int, lines: list[str]) -> None
 async def test_broken_in_a_shortage(
     monkeypatch: pytest.MonkeyPatch, expected_errors: list[str], lines: list[str]
 ) -> None:
-    """What fails for one newcomer in a shortage costs that one, and neither the port nor others."""
+    """What fails for one connection in a shortage costs neither the port nor other connections."""
     expected_errors.append("LookupError")
     async with open_frontend() as frontend:
         clock = Clock()
@@ -320,7 +320,7 @@ async def test_broken_in_a_shortage(
         monkeypatch.setattr(frontend.factory.gate, "protocol_for", one_fails)
         first, second = frontend.connect(), frontend.connect()
         for peer in first, second:
-            peer.sendall(b"newcomer")
+            peer.sendall(b"waiting")
             peer.shutdown(socket.SHUT_WR)
         assert await in_thread(read_until_reset, first) == b""
         assert await in_thread(read_all, second) == KEPT
@@ -339,7 +339,7 @@ async def test_ports_that_are_closed_already() -> None:
         await maybeDeferred(frontend.port.stopListening)
         for leave in accept_the_rest, accept_no_more:
             leave(frontend.port)
-        peer.sendall(b"newcomer")
+        peer.sendall(b"waiting")
         peer.shutdown(socket.SHUT_WR)
         assert await in_thread(read_all, peer) == KEPT
 
@@ -350,7 +350,7 @@ async def test_ports_that_are_closed_already() -> None:
 @pytest.mark.parametrize("mode", [0o600, 0o660, 0o666])
 async def test_adopted(tmp_path: Path, mode: int) -> None:
     """An adopted unix socket keeps its mode, is served, and stays when we go."""
-    path = tmp_path / "door"
+    path = tmp_path / "socket"
     async with open_frontend() as frontend:
         with socket.socket(socket.AF_UNIX) as bound:
             bound.bind(str(path))
@@ -375,7 +375,7 @@ async def test_adopted(tmp_path: Path, mode: int) -> None:
 async def test_systemd_socket(tmp_path: Path) -> None:
     """A unix socket of systemd is adopted in that way."""
     with socket.socket(socket.AF_UNIX) as bound:
-        bound.bind(str(tmp_path / "door"))
+        bound.bind(str(tmp_path / "socket"))
         bound.listen()
         systemd: Any = ListenFDs([bound.fileno()], ["upload"])
         parsers: list[Any] = [*getPlugins(IStreamServerEndpointStringParser)]
@@ -430,10 +430,10 @@ async def test_accept_the_rest() -> None:
 async def test_take_no_more_at_a_unix_socket(tmp_path: Path) -> None:
     """A unix socket has no handshakes: nothing is done to it."""
     async with open_frontend() as frontend:
-        port: Any = reactor.listenUNIX(str(tmp_path / "door"), frontend.factory)
+        port: Any = reactor.listenUNIX(str(tmp_path / "socket"), frontend.factory)
         take_no_more(port)
         with socket.socket(socket.AF_UNIX) as peer:
-            peer.connect(str(tmp_path / "door"))
+            peer.connect(str(tmp_path / "socket"))
             accept_the_rest(port)
             assert len(frontend.senders) == 1
         await port.stopListening()

@@ -64,16 +64,16 @@ def test_let_go(spare: SpareDescriptors) -> None:
     assert not spare.are_left_for_one()
     spare.let_go(0)
     assert spare.short
-    newcomers = []
+    connected = []
     while spare.are_left_for_one():
-        newcomers.append(socket.socket())
-        spare.came(newcomers[-1])
-    assert len(newcomers) == (SPARE - MARGIN) // 2
-    files = [os.dup(accepted_connection.fileno()) for accepted_connection in newcomers]
-    newcomers.pop().close()
+        connected.append(socket.socket())
+        spare.came(connected[-1])
+    assert len(connected) == (SPARE - MARGIN) // 2
+    files = [os.dup(accepted_connection.fileno()) for accepted_connection in connected]
+    connected.pop().close()
     os.close(files.pop())
     assert spare.are_left_for_one() is False, "the others may be about to open their files"
-    for accepted_connection, file in zip(newcomers, files, strict=True):
+    for accepted_connection, file in zip(connected, files, strict=True):
         accepted_connection.close()
         os.close(file)
     assert spare.are_left_for_one()

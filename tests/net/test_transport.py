@@ -138,7 +138,7 @@ async def test_closed_port() -> None:
 async def test_one_that_breaks_stops_nobody(
     monkeypatch: pytest.MonkeyPatch, expected_errors: list[str]
 ) -> None:
-    """Where something of ours fails for one newcomer, it is closed, and the others are met."""
+    """Where something of ours fails for one connection, it is closed, and the others are served."""
     expected_errors.append("LookupError")
     async with open_frontend() as frontend:
         slot_for = frontend.factory.gate.slot_for
@@ -206,7 +206,7 @@ def _narrow(frontend: OpenFrontend, takes: int) -> None:
 
 @pytest.mark.parametrize("takes", [-1, 1, 11])
 async def test_the_rest_of_an_answer(takes: int) -> None:
-    """What a socket does not take at once of the answer comes later, and the place is given
+    """What a socket does not take at once of the answer comes later, and the slot is given
     back then."""
     ended: list[UploadOutcome] = []
     async with open_frontend() as frontend:

@@ -81,7 +81,7 @@ def test_request() -> None:
 )
 @pytest.mark.parametrize("size", [1, MOST_HEAD])
 def test_takes_little_time(line: bytes, size: int) -> None:
-    """No head takes long to understand, whatever is in it, and at whatever pace it comes."""
+    """No head takes long to understand, whatever is in it, and however slowly it comes."""
     data = (b"GET / HTTP/1.1\r\n" + line)[: MOST_HEAD - 4] + b"\r\n\r\n"
     start = time.process_time()
     parse(data, [size])

@@ -297,7 +297,7 @@ def test_open(rig: Rig) -> None:
 
 
 async def test_witness(way: Way, tmp_path: Path) -> None:
-    """Of the uploads of a door each is one line, when the journal is closed at the latest."""
+    """Of the uploads of a front end each is one line, when the journal is closed at the latest."""
     path = tmp_path / "journal"
     async with open_frontend(FrontendSettings(max_size=4)) as frontend:
         disk = DiskThreads(reactor, 1, "journal")

@@ -51,7 +51,7 @@ class _Disk(FaultyFiles):
 
 
 class Reporting:
-    """A process with a door and a store, and its reporter."""
+    """A process with a front end and a store, and its reporter."""
 
     def __init__(self, folder: Path, frontend: OpenFrontend) -> None:
         self.disk = _Disk()
@@ -138,7 +138,7 @@ async def test_being_kept(way: Way, tmp_path: Path) -> None:
         assert samples[UPLOADS.name]["scanner", "kept", ""] == 1
 
 
-async def test_turned_away(way: Way, tmp_path: Path) -> None:
+async def test_rejected(way: Way, tmp_path: Path) -> None:
     """Who may not come in is counted, apart from uploads, by what was heard."""
     async with open_reporting(tmp_path) as reporting:
         assert sum(reporting.report().samples[REJECTED.name].values()) == 0

@@ -8,7 +8,7 @@ order one after another (write, fsync, publish, fsync the directory): in turns,
 on the same device.
 
 The bars, with 64 at a time: at most half a flush and a quarter of a commit for
-each upload, and six times the rate of the plain order behind the same door.
+each upload, and six times the rate of the plain order behind the same front end.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ def in_plain_order(inbox: Path, device: Device, cost: Cost, count: int) -> None:
 
 
 def in_the_store(inbox: Path, device: Device, at_a_time: int, cost: Cost, count: int) -> None:
-    """`DirectoryStore` in a process without a door."""
+    """`DirectoryStore` in a process without a front end."""
     code = f"{__package__}.group_commit"
     command = [*deadly(), sys.executable, "-m", code, "--store", str(inbox)]
     command += [str(at_a_time), str(count)]
@@ -219,7 +219,7 @@ def compare(
             inbox = mount / f"{turn}-{at_a_time}"
             few = count if at_a_time > 1 else count // 3
             cost = costs.setdefault((FRONTEND, at_a_time), Cost())
-            through_the_frontend(work, inbox / "door", device, at_a_time, cost, few)
+            through_the_frontend(work, inbox / "socket", device, at_a_time, cost, few)
             cost = costs.setdefault((PLAIN, 1), Cost())
             in_plain_order(inbox / "plain", device, cost, count // 3)
             if rate:
@@ -247,10 +247,11 @@ def bars(costs: dict[tuple[str, int], Cost], *, rate: bool) -> Sequence[str]:
         same_frontend = ours.rate / costs[FRONTEND_ONE, 64].rate
         no_frontend = costs[STORE, 64].rate / costs[PLAIN, 1].rate
         print(
-            f"behind the same door: {same_frontend:.1f} x; both without a door: {no_frontend:.1f} x"
+            f"behind the same front end: {same_frontend:.1f} x;"
+            f" both without a front end: {no_frontend:.1f} x"
         )
         if same_frontend < TIMES:
-            wrong.append(f"less than {TIMES} times the rate behind the same door")
+            wrong.append(f"less than {TIMES} times the rate behind the same front end")
     if flushes > FLUSHES:
         wrong.append(f"more than {FLUSHES} flushes for each upload")
     if commits > COMMITS:

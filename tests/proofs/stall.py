@@ -2,10 +2,10 @@
 ``python -m tests.proofs.stall``: a disk that stands still holds up its own
 store, and nothing else.
 
-One process, two stores with two doors each.  On one store every fsync (then every write,
+One process, two stores with two front ends each.  On one store every fsync (then every write,
 then every opening of a file) takes two seconds, under the load of many senders.
 Meanwhile the reactor must not be late by more than 50 ms; refusals and time-outs
-at the other door of that same store, and uploads on the other store, go on at
+at the other front end of that same store, and uploads on the other store, go on at
 full speed: at that of the moment before, because a machine has other work too.
 """
 
@@ -91,7 +91,7 @@ class LagMeter:
 
 
 def serve(work: Path) -> None:
-    """The process with the doors: a word on standard input, a line of JSON for it."""
+    """The process with the front ends: a word on standard input, a line of JSON for it."""
     from twisted.internet import reactor as installed  # noqa: PLC0415
     from twisted.internet import stdio  # noqa: PLC0415
     from twisted.protocols.basic import LineReceiver  # noqa: PLC0415

@@ -122,7 +122,7 @@ def start(
     before: Sequence[str] = (),
     **options: Any,
 ) -> Process:
-    """Start the command; ``to`` is a door or a port of 127.0.0.1."""
+    """Start the command; ``to`` is a front end or a port of 127.0.0.1."""
     port = to if isinstance(to, int) else to.address[1]
     where = ["--to", f"127.0.0.1:{port}"]
     return start_process([*before, *PROGRAM, *where, *arguments], **options)

@@ -41,10 +41,10 @@ _FRONTENDS = (
 @implementer(ILogObserver)
 class LoggedEnds:
     """
-    What doors log.
+    What front ends log.
 
     :ivar ends: the events of uploads that have ended.
-    :ivar others: the other events of doors, of whatever level.
+    :ivar others: the other events of front ends, of whatever level.
     """
 
     def __init__(self) -> None:
@@ -67,9 +67,9 @@ class LoggedEnds:
 
 class OpenFrontend:
     """
-    A raw door on a real loopback port.
+    A raw front end on a real loopback port.
 
-    :ivar clock: of the door, and of nothing else.
+    :ivar clock: of the front end, and of nothing else.
     :ivar store: where uploads go, unless another one was given.
     :ivar log: what it logged.
     :cvar eager: its connections read at once what is there, as those of the
@@ -133,7 +133,7 @@ class OpenFrontend:
 
     def connect(self, source: str = "") -> socket.socket:
         """
-        A blocking peer that is connected; it is closed with the door at the latest.
+        A blocking peer that is connected; it is closed with the front end at the latest.
 
         :param source: an IPv4 address that it has.
         """
@@ -155,7 +155,7 @@ class OpenFrontend:
         self, family: str, folder: Path | None = None
     ) -> AsyncIterator[Callable[[], socket.socket]]:
         """
-        The same door at another port: makes connections to it, as `connect` does.
+        The same front end at another port: makes connections to it, as `connect` does.
 
         :param family: ``IPv4``; ``IPv6``; ``mapped``, IPv4 at a port for both; ``unix``.
         :param folder: for a unix socket.
@@ -165,7 +165,7 @@ class OpenFrontend:
             return
         kind, address = socket.AF_INET6, cast(Any, None)
         if family == "unix":
-            kind, address = socket.AF_UNIX, str(cast(Path, folder) / "door")
+            kind, address = socket.AF_UNIX, str(cast(Path, folder) / "socket")
             port: Any = reactor.listenUNIX(address, self.factory)
         else:
             interface = "::1" if family == "IPv6" else "::"
@@ -214,7 +214,7 @@ async def open_frontend(
     slots: ConnectionSlots | None = None,
     identity: Identity | None = None,
 ) -> AsyncIterator[OpenFrontend]:
-    """A raw door for the length of a test."""
+    """A raw front end for the length of a test."""
     frontend = OpenFrontend(settings or FrontendSettings(), store, clock, slots, identity)
     globalLogPublisher.addObserver(frontend.log)
     try:

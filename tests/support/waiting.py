@@ -16,7 +16,7 @@ reactor: Any = _reactor
 
 
 PATIENCE = 10.0
-"""Seconds after which a test gives up waiting; a bound, not a pace."""
+"""Seconds after which a test gives up waiting; a bound, not an interval."""
 
 
 TICK = 0.25

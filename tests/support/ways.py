@@ -2,7 +2,7 @@
 The ways in which an upload may come, for tests of what must not depend on it.
 
 A test that has the fixture ``way`` is run in each of them.  Nothing here sleeps, or
-leaves to chance what the door has seen when: the reactor runs in the thread of the
+leaves to chance what the front end has seen when: the reactor runs in the thread of the
 test, so whatever blocking calls do before it has a turn, they have done before
 anything is accepted.
 """
@@ -42,7 +42,7 @@ def half_close_and_reset(peer: socket.socket) -> None:
 
 
 class Way(enum.Enum):
-    """How an upload comes: what of it is there when, as its door sees it."""
+    """How an upload comes: what of it is there when, as its front end sees it."""
 
     WHOLE = "whole at accept"
     """All bytes and the end are there when the connection is accepted."""
@@ -70,9 +70,9 @@ class Way(enum.Enum):
 
         :param pieces: few enough bytes for the kernel to take them all; a single one
             is cut where it has to come in several.
-        :param connect: makes a connection to another port of the door.
+        :param connect: makes a connection to another port of the front end.
         :param end: how it ends.
-        :param breaks: the door may close the connection before, and the sender then
+        :param breaks: the front end may close the connection before, and the sender then
             sends no more.  Else it may not, whatever it has answered.
         """
         before = {*_transports(frontend)}
@@ -91,7 +91,7 @@ class Way(enum.Enum):
                     break
                 _wait_for(transport)
                 is_open = await _has_read(transport)
-            assert is_open or breaks, "the door did not wait for the end"
+            assert is_open or breaks, "the front end did not wait for the end"
             if not is_open:
                 return peer
         end(peer)
@@ -123,13 +123,13 @@ class Way(enum.Enum):
 
 
 def _transports(frontend: OpenFrontend) -> list[Any]:
-    """Those of a door's connections that have one."""
+    """Those of a front end's connections that have one."""
     found = (getattr(it, "transport", None) for it in frontend.factory.protocols)
     return [transport for transport in found if transport is not None]
 
 
 async def _accepted(frontend: OpenFrontend, peer: socket.socket, before: Container[Any]) -> Any:
-    """The transport at a door's end, when there is one; `None` where it is gone again."""
+    """The transport at the end of a front end, when there is one; `None` where it is gone again."""
     found: list[Any] = []
 
     def look() -> bool:
@@ -151,7 +151,7 @@ def _is_of(transport: Any, peer: socket.socket) -> bool:
 
 
 async def _has_read(transport: Any) -> bool:
-    """Wait until a door has read what is there; whether it has not closed the connection."""
+    """Wait until a front end has read what is there; whether it has not closed the connection."""
     if transport is not None:
         await until(lambda: not transport.connected or not unread_size(transport))
     return transport is not None and bool(transport.connected)
@@ -159,7 +159,7 @@ async def _has_read(transport: Any) -> bool:
 
 def _wait_for(transport: Any) -> None:
     """
-    Wait until what was sent has come to a door's end, which is at once; only this
+    Wait until what was sent has come to the end of a front end, which is at once; only this
     thread can take it from there.
     """
     assert _is_there(transport.getHandle(), PATIENCE)

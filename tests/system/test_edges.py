@@ -35,7 +35,7 @@ MOMENT = 0.001
 
 
 class Side:
-    """A door, and the way to it over one kind of socket."""
+    """A front end, and the way to it over one kind of socket."""
 
     def __init__(self, frontend: OpenFrontend, connect: Callable[[], socket.socket]) -> None:
         self.frontend = frontend
@@ -66,7 +66,7 @@ class Side:
 async def opened(
     family: str, tmp_path: Path, settings: FrontendSettings, slots: ConnectionSlots | None = None
 ) -> AsyncIterator[Side]:
-    """A door that is come to in one of the three ways."""
+    """A front end that is come to in one of the three ways."""
     async with (
         open_frontend(settings, slots=slots) as frontend,
         frontend.also_at(family, tmp_path) as way,
@@ -154,7 +154,7 @@ async def test_lingering(family: str, tmp_path: Path, more: int) -> None:
 @pytest.mark.parametrize("more", [-1, 0, 1])
 @each_family
 async def test_discarding(family: str, tmp_path: Path, more: int) -> None:
-    """The same for one that was turned away when it connected."""
+    """The same for one that was rejected when it connected."""
     async with opened(family, tmp_path, FrontendSettings(), ConnectionSlots(1)) as side:
         await side.come(1)
         peer = side.connect()
@@ -281,7 +281,7 @@ async def test_linger_time(family: str, tmp_path: Path) -> None:
 
 @each_family
 async def test_longest_stay(family: str, tmp_path: Path) -> None:
-    """The same for one that was turned away when it connected."""
+    """The same for one that was rejected when it connected."""
     async with opened(family, tmp_path, FrontendSettings(), ConnectionSlots(1)) as side:
         await side.come(1)
         peer = side.connect()
@@ -298,7 +298,7 @@ async def test_longest_stay(family: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("most", [1, 2, 50])
 @each_family
 async def test_max_connections(way: Way, family: str, tmp_path: Path, most: int) -> None:
-    """The last place is given, and one more is not; what is given back is given again."""
+    """The last slot is given, and one more is not; what is given back is given again."""
     async with opened(
         family, tmp_path, FrontendSettings(max_per_address=0), ConnectionSlots(most)
     ) as side:
@@ -329,8 +329,8 @@ async def test_max_per_address(way: Way, family: str, tmp_path: Path, most: int)
 
 @pytest.mark.parametrize("most", [1, 3])
 @each_family
-async def test_most_turned_away(family: str, tmp_path: Path, most: int) -> None:
-    """So many that were turned away may stay; for one more, the first goes."""
+async def test_most_rejected(family: str, tmp_path: Path, most: int) -> None:
+    """So many that were rejected may stay; for one more, the first goes."""
     async with opened(family, tmp_path, FrontendSettings(), ConnectionSlots(1, most)) as side:
         await side.come(1)
         peers = [side.connect() for _ in range(most)]

@@ -77,7 +77,7 @@ def test_flood(tmp_path: Path) -> None:
 @needs_prlimit
 def test_no_descriptors(tmp_path: Path) -> None:
     """
-    Without any descriptors newcomers are served with those that were held back, some at
+    Without any descriptors new connections are served with those that were held back, some at
     a time, and an upload in flight goes on; when there are enough again, some are held
     back again.
     """
@@ -88,14 +88,14 @@ def test_no_descriptors(tmp_path: Path) -> None:
             before = _open(daemon)
             for _ in range(2):
                 resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (_open(daemon), hard))
-                newcomers = [daemon.connect() for _ in range(2 * SPARE)]
+                connected = [daemon.connect() for _ in range(2 * SPARE)]
                 try:
-                    for number, peer in enumerate(newcomers):
-                        peer.sendall(b"newcomer %d" % number)
+                    for number, peer in enumerate(connected):
+                        peer.sendall(b"upload %d" % number)
                         peer.shutdown(socket.SHUT_WR)
-                    assert [read_all(peer) for peer in newcomers] == [SUCCESS] * 2 * SPARE
+                    assert [read_all(peer) for peer in connected] == [SUCCESS] * 2 * SPARE
                 finally:
-                    for peer in newcomers:
+                    for peer in connected:
                         peer.close()
                 assert _open(daemon) < before, "they are not held back meanwhile"
                 resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (soft, hard))
@@ -110,8 +110,8 @@ def test_no_descriptors(tmp_path: Path) -> None:
 @needs_prlimit
 def test_none_that_were_held_back(tmp_path: Path) -> None:
     """
-    When those are gone too, newcomers wait, nothing spins, and an upload in flight goes
-    on; when there are some again, the newcomers are served.
+    When those are gone too, new connections wait, nothing spins, and an upload in flight goes
+    on; when there are some again, the waiting are served.
     """
     with Daemon(tmp_path) as daemon:
         content = photo(600_000)

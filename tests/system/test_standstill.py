@@ -229,7 +229,7 @@ def test_a_header(tmp_path: Path) -> None:
         assert finish(peer) == SUCCESS
 
 
-def test_newcomers(tmp_path: Path) -> None:
+def test_new_connections(tmp_path: Path) -> None:
     """Who has connected while the daemon stood still, and waits to be accepted, is served."""
     with Daemon(tmp_path, "--idle-timeout=600ms") as daemon:
         with standing_still(daemon, 1.5):

@@ -213,7 +213,7 @@ def test_unix_socket(tmp_path: Path) -> None:
 def test_unix_socket_keeps_its_mode(tmp_path: Path) -> None:
     """Workers serve a unix socket with the mode that was asked for, and it is gone at the end."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "door"
+        path = Path(folder) / "socket"
         with start(tmp_path, f"--listen=unix:{path}:mode=660") as daemon:
             daemon.wait_for_workers()
             assert stat.S_IMODE(path.stat().st_mode) == 0o660

@@ -1,6 +1,6 @@
 """
 Whatever raises an exception that it must not: the upload ends, its connection is
-closed, its place is free, and the next one is served.
+closed, its slot is free, and the next one is served.
 """
 
 from __future__ import annotations
@@ -223,8 +223,8 @@ async def test_a_timer(call: str, monkeypatch: pytest.MonkeyPatch) -> None:
         await _is_served(frontend, slots)
 
 
-async def test_who_is_turned_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that was turned away, and is to leave, leaves."""
+async def test_who_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that was rejected, and is to leave, leaves."""
     slots = ConnectionSlots(1)
     async with open_frontend(slots=slots) as frontend:
         frontend.connect()

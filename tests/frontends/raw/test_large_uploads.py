@@ -285,10 +285,10 @@ async def test_gone_while_lent(tmp_path: Path) -> None:
 async def test_lent_over_a_unix_socket(tmp_path: Path) -> None:
     """The short way works for Unix sockets too."""
     async with _large_frontend(tmp_path) as (frontend, rig):
-        port = reactor.listenUNIX(str(tmp_path / "door"), frontend.factory)
+        port = reactor.listenUNIX(str(tmp_path / "socket"), frontend.factory)
         with socket.socket(socket.AF_UNIX) as peer:
             peer.settimeout(PATIENCE)
-            peer.connect(str(tmp_path / "door"))
+            peer.connect(str(tmp_path / "socket"))
             assert await in_thread(send_all_then_read, peer, LARGE) == KEPT
         await port.stopListening()
         assert [*rig.kept().values()] == [LARGE]

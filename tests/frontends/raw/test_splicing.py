@@ -185,13 +185,13 @@ async def test_no_slot_at_a_front_end(tmp_path: Path) -> None:
     rig.close()
 
 
-@pytest.mark.parametrize("missing", ["place", "descriptor"])
+@pytest.mark.parametrize("missing", ["slot", "descriptor"])
 async def test_a_sender_waits_where_nothing_can_be_lent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str
 ) -> None:
     """A large upload that cannot lend its socket holds no more than the store lets it."""
     rig = Rig(tmp_path / "inbox")
-    slots = ConnectionSlots(most_splices=missing != "place")
+    slots = ConnectionSlots(most_splices=missing != "slot")
     if missing == "descriptor":
         monkeypatch.setattr("twisted_upload.frontends.raw.splice.os.dup", no_descriptors)
     async with open_frontend(store=rig.store, slots=slots) as frontend:
@@ -221,7 +221,7 @@ async def test_a_sender_waits_where_nothing_can_be_lent(
 async def test_is_not_stopped_for_each_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where there is no place, a large upload is read on without stopping for each piece."""
+    """Where there is no slot, a large upload is read on without stopping for each piece."""
     rig = ThreadedRig(tmp_path / "inbox")
     async with open_frontend(store=rig.store, slots=ConnectionSlots(most_splices=0)) as frontend:
         tried: list[int] = []
@@ -231,8 +231,8 @@ async def test_is_not_stopped_for_each_read(
     rig.close()
 
 
-async def test_gone_while_lent_gives_the_place_back(tmp_path: Path) -> None:
-    """A sender that goes while its socket is lent gives back the place for that too."""
+async def test_gone_while_lent_gives_the_slot_back(tmp_path: Path) -> None:
+    """A sender that goes while its socket is lent gives back the slot for that too."""
     rig = Rig(tmp_path / "inbox")
     slots = ConnectionSlots()
     async with open_frontend(store=rig.store, slots=slots) as frontend:
@@ -279,7 +279,7 @@ async def test_nothing_hangs(
 ) -> None:
     """
     When a call fails by which a lent socket comes back, the upload ends: nothing of it
-    is left, no place is taken, and the log has one line.
+    is left, no slot is taken, and the log has one line.
     """
     expected_errors.append("Cannot allocate memory")
     rig = Rig(tmp_path / "inbox")

@@ -125,7 +125,7 @@ async def test_large_does_not_delay_small(way: Way) -> None:
 
 
 async def test_unix_socket(way: Way, tmp_path: Path) -> None:
-    """A Unix socket is a door too, with half-closes and answers."""
+    """A Unix socket is a front end too, with half-closes and answers."""
     async with open_frontend() as frontend, frontend.also_at("unix", tmp_path) as connect:
         assert await way.send(frontend, b"content", connect=connect) == KEPT
         assert frontend.kept == [b"content"]

@@ -1,5 +1,5 @@
 """
-TLS endpoints: the client against the door, and against servers that are not as
+TLS endpoints: the client against the front end, and against servers that are not as
 they should be.
 """
 
@@ -284,8 +284,8 @@ async def test_server_without_tls(greeting: bytes) -> None:
             await sending
 
 
-async def test_raw_door_without_tls() -> None:
-    """A raw door without TLS waits for more, and nothing is kept there."""
+async def test_front_end_without_tls() -> None:
+    """A raw front end without TLS waits for more, and nothing is kept there."""
     async with open_frontend() as frontend:
         with pytest.raises(UploadTimedOut):
             await upload(b"x", to(frontend.address), connect_timeout=0.2)

@@ -23,7 +23,7 @@ both_versions = pytest.mark.parametrize("version", VERSIONS, ids=["1.2", "1.3"])
 
 
 async def counted(frontend: OpenFrontend) -> dict[str, int]:
-    """The kinds of failures that the door has counted, when its places are free again."""
+    """The kinds of failures that the front end has counted, when its slots are free again."""
     await until(lambda: not frontend.factory.gate.admission.slots.taken)
     failures = dict(frontend.factory.gate.handshake_failures)
     said = {FAILURES[kind]: number for kind, number in failures.items()}
@@ -53,7 +53,7 @@ async def test_no_tls(sent: bytes, end: str) -> None:
 
 
 def _opening(frontend: OpenFrontend) -> bytes:
-    """What the door has seen of the one handshake."""
+    """What the front end has seen of the one handshake."""
     return b"".join(transport.opening for transport in frontend.port.factory._shaking)
 
 
@@ -186,7 +186,7 @@ ERRORS = [MemoryError(), ssl.SSLError("of nobody"), ssl.SSLSyscallError(5, "x"),
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 @pytest.mark.parametrize("way", ["wrap_bio", "do_handshake"])
 async def test_handshake_that_fails_here(way: str, error: Exception) -> None:
-    """Whatever fails in a handshake ends the connection, and gives its place back."""
+    """Whatever fails in a handshake ends the connection, and gives its slot back."""
     failing: Any = FailingIdentity(way, error)
     async with open_frontend(identity=failing) as frontend:
         peer = frontend.connect()

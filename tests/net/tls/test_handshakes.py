@@ -45,8 +45,8 @@ async def test_denied() -> None:
         frontend.factory.refusals.tell()
 
 
-async def test_handshakes_take_places() -> None:
-    """A handshake takes a place, which is free again whatever comes of it."""
+async def test_handshakes_take_slots() -> None:
+    """A handshake takes a slot, which is free again whatever comes of it."""
     slots = ConnectionSlots(most=1)
     async with open_frontend(identity=identity(), slots=slots) as frontend:
         first = frontend.connect()

@@ -235,7 +235,7 @@ async def test_refused_at_once(version: ssl.TLSVersion) -> None:
 
 
 @both_versions
-async def test_turned_away_while_sending(version: ssl.TLSVersion) -> None:
+async def test_rejected_while_sending(version: ssl.TLSVersion) -> None:
     """Nor is that lost on a sender that goes on sending."""
     async with open_frontend(identity=identity()) as frontend:
         peer = Peer(client_context(version), frontend.connect())

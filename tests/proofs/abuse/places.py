@@ -182,8 +182,8 @@ def limit_with(spare: int, used: set[int]) -> int:
 
 def take_the_descriptors(run: Run) -> None:
     """
-    The limit sinks below what is in use: newcomers wait.  Then there is one for
-    a newcomer, and none for its file.  Then there are enough again.
+    The limit sinks below what is in use: new connections wait.  Then there is one for
+    a connection, and none for its file.  Then there are enough again.
     """
     process, scale = run.daemon.pid, run.scale
     _, most = resource.prlimit(process, resource.RLIMIT_NOFILE)

@@ -16,7 +16,7 @@ from twisted_upload.disk.threads import DiskThreads, PoolStopped
 from twisted_upload.stores.directory.group_commit import ReactorYield
 
 
-async def test_courtesy() -> None:
+async def test_yields() -> None:
     """The reactor waits a moment for a quick job, and has its result at once."""
     disk = DiskThreads(reactor, 1)
     reactor_yield = ReactorYield(disk)
@@ -29,7 +29,7 @@ async def test_courtesy() -> None:
     disk.stop()
 
 
-async def test_courtesy_ends_with_the_work() -> None:
+async def test_yielding_ends_with_the_work() -> None:
     """A job that says that it only waits from now on is not waited for any longer."""
     disk = DiskThreads(reactor, 1)
     reactor_yield = ReactorYield(disk)
@@ -48,7 +48,7 @@ async def test_courtesy_ends_with_the_work() -> None:
     disk.stop()
 
 
-def test_courtesy_has_an_end() -> None:
+def test_yielding_has_an_end() -> None:
     """A job that is not quick is waited for once; then none is, until one has been quick again."""
     disk = _Aside()
     reactor_yield = ReactorYield(disk)
@@ -63,7 +63,7 @@ def test_courtesy_has_an_end() -> None:
     assert disk.asked == [PATIENCE, PATIENCE]
 
 
-def test_courtesy_counts_the_work_only() -> None:
+def test_yielding_counts_the_work_only() -> None:
     """Where nobody waits for it, a job is quick if it soon begins to wait, however long."""
     disk = _Aside()
     reactor_yield = ReactorYield(disk)
@@ -85,7 +85,7 @@ def test_courtesy_counts_the_work_only() -> None:
     assert not reactor_yield._quick
 
 
-def test_no_courtesy_for_a_job_that_nobody_does() -> None:
+def test_no_yielding_for_a_job_that_nobody_does() -> None:
     """Where the disk threads have stopped, nobody steps aside for them."""
     disk = DiskThreads(reactor, 1)
     disk.stop()

@@ -36,7 +36,7 @@ def test_fails_before_commit(rig: Rig) -> None:
 
 
 def test_fails_while_committing(rig: Rig) -> None:
-    """A disk that fails when there is a commit tells that one, and not the door a second time."""
+    """A disk that fails when there is a commit tells that one alone, not its front end again."""
     incoming, failures, _ = begin_upload(rig.store)
     rig.files.fail("write", errno.ENOSPC)
     incoming.write(b"x" * SMALL)
@@ -128,8 +128,8 @@ def test_a_clock_that_raises(rig: Rig, larger: bool, expected_errors: list[str])
     assert rig.unfinished == []
 
 
-def test_a_door_that_raises(rig: Rig, expected_errors: list[str]) -> None:
-    """Where the door cannot hear of a failure, it gets its socket back all the same."""
+def test_a_front_end_that_raises(rig: Rig, expected_errors: list[str]) -> None:
+    """Where the front end cannot hear of a failure, it gets its socket back all the same."""
     expected_errors.append("ZeroDivisionError")
 
     def fails(refusal: UploadRefused) -> None:
@@ -149,7 +149,7 @@ def test_a_door_that_raises(rig: Rig, expected_errors: list[str]) -> None:
 
 
 def test_a_disk_that_raises(rig: Rig, expected_errors: list[str]) -> None:
-    """Where an aborted upload cannot be removed, the door gets its socket back all the same."""
+    """An aborted upload that cannot be removed gives the socket back all the same."""
     expected_errors.append("can't start new thread")
     incoming, _, _ = begin_upload(rig.store)
     ours, theirs = socket.socketpair()

@@ -70,8 +70,8 @@ async def test_the_end(said: bytes, end: Callable[[socket.socket], None]) -> Non
 @pytest.mark.parametrize(
     ("settings", "most"), [(FrontendSettings(), 2), (FrontendSettings(max_per_address=2), 0)]
 )
-async def test_places(settings: FrontendSettings, most: int, whole: bool) -> None:
-    """However many come in one turn, no more are let in than there are places for."""
+async def test_slots(settings: FrontendSettings, most: int, whole: bool) -> None:
+    """However many come in one turn, no more are let in than there are slots for."""
     slots = ConnectionSlots(most)
     async with open_frontend(settings, slots=slots) as frontend:
         frontend.store.holding = True
