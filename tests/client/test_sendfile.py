@@ -111,6 +111,15 @@ async def test_file_system_that_cannot(file: Path, monkeypatch: pytest.MonkeyPat
         assert frontend.kept == [CONTENT]
 
 
+@pytest.mark.parametrize("call", ["sendfile", "pipe2"])
+async def test_system_that_cannot(file: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    """The same where the system lacks a call that this needs: macOS has no pipe2(2)."""
+    monkeypatch.delattr(os, call)
+    async with open_frontend() as frontend:
+        assert (await upload(file, frontend.endpoint)).size == len(CONTENT)
+        assert frontend.kept == [CONTENT]
+
+
 async def test_unreadable(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A disk that fails to read is the source's failure, and nothing is kept."""
     monkeypatch.setattr(os, "sendfile", _no_sendfile(errno.EIO))

@@ -30,7 +30,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from twisted_upload.client.digest import Digest
-from twisted_upload.client.sendfile import FROM, SendFile
+from twisted_upload.client.sendfile import FROM, SendFile, can_send_in_kernel
 from twisted_upload.client.source import SendingStopped, Source
 from twisted_upload.core.answers import (
     LONGEST_ANSWER,
@@ -138,7 +138,7 @@ class SendProtocol(Protocol):
         source, transport = self._source, self.transport
         large = source.descriptor is not None and (source.total or 0) >= FROM
         is_socket: bool = IReadWriteDescriptor.providedBy(transport)  # and not TLS
-        if not large or self._tell_hash or not is_socket:
+        if not large or self._tell_hash or not is_socket or not can_send_in_kernel():
             return source.send_to(transport, self._passing)
         assert source.descriptor is not None
         try:

@@ -24,7 +24,7 @@ from twisted.python.failure import Failure
 from twisted_upload.client.source import SendingStopped
 from twisted_upload.errors import SourceFailed
 
-__all__ = ["FROM", "SendFile", "sha256_of"]
+__all__ = ["FROM", "SendFile", "can_send_in_kernel", "sha256_of"]
 
 FROM = 1024 * 1024
 """Bytes of a file from which on a thread is worth it."""
@@ -37,6 +37,11 @@ TELL_EVERY = 0.05
 
 _CANNOT = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 _SOCKET_GONE = (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.ETIMEDOUT, errno.ECONNABORTED)
+
+
+def can_send_in_kernel() -> bool:
+    """Whether this system has the calls that `SendFile` needs; some have no pipe2(2)."""
+    return hasattr(os, "sendfile") and hasattr(os, "pipe2")
 
 
 class SendFile:
