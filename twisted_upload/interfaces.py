@@ -1,8 +1,9 @@
 """
-The seam between doors and stores, and the promises made across it.
+The seam between front ends and stores, and the promises made across it.
 
-A *door* (`twisted_upload.frontends.raw.factory`) turns a wire protocol into uploads; a *store*
-(`twisted_upload.stores.directory.store`, `twisted_upload.stores.memory`) keeps them.  They meet
+A *front end* (`twisted_upload.frontends.frontend`) turns a wire protocol into uploads; a
+*store* (`twisted_upload.stores.directory.store`, `twisted_upload.stores.memory`) stores
+them.  They meet
 here and nowhere else.
 """
 
@@ -30,11 +31,11 @@ __all__ = [
 
 class Arrival(NamedTuple):
     """
-    What a door knows of an upload when its first byte has come.
+    What a front end knows of an upload when its first byte has come.
 
-    :ivar peer: the sender, as a door names it in the log: ``192.0.2.7:50123``.
+    :ivar peer: the sender, as a front end names it in the log: ``192.0.2.7:50123``.
     :ivar digest: the receipt has to tell the SHA-256 of the content.
-    :ivar listener: the name of the door.
+    :ivar listener: that of the listener.
     """
 
     peer: str
@@ -44,16 +45,16 @@ class Arrival(NamedTuple):
 
 class Receipt(NamedTuple):
     """
-    What is known of a kept upload.
+    What is known of a stored upload.
 
-    :ivar name: the name under which it was kept; ``None`` at a client whose
+    :ivar name: the name under which it was stored; ``None`` at a client whose
         server did not tell.
     :ivar size: its length in bytes.
     :ivar sha256: 64 lower-case hexadecimal digits, where it was asked for.
     :ivar peer: the other end.
     :ivar arrived: when its first byte came, or was sent: seconds since the
         epoch.
-    :ivar kept: when it was durable, or the answer had come: seconds since the
+    :ivar stored: when it was durable, or the answer had come: seconds since the
         epoch.
     """
 
@@ -62,7 +63,7 @@ class Receipt(NamedTuple):
     sha256: str | None
     peer: str
     arrived: float
-    kept: float
+    stored: float
 
 
 class IIncomingUpload(IConsumer):
@@ -72,9 +73,9 @@ class IIncomingUpload(IConsumer):
 
     It is a consumer for one push producer (`registerProducer` with
     ``streaming`` true), which it pauses when it holds as much as it may and
-    resumes when that has gone to where it is kept.  There is none where all of a file
+    resumes when that has gone to where it is stored.  There is none where all of a file
     has come at once.  A producer that goes on
-    writing while it is paused is not refused, its bytes are kept all the same:
+    writing while it is paused is not refused, its bytes are stored all the same:
     pausing is how memory stays bounded, never how bytes get lost.
     """
 
@@ -84,7 +85,7 @@ class IIncomingUpload(IConsumer):
 
         Never raises and never waits for a disk.  What goes wrong is told once
         through ``failed`` (see `IUploadStore.begin`); bytes that come after
-        that, and before the `abort` that the door answers it with, are thrown
+        that, and before the `abort` that the front end answers it with, are thrown
         away.
         """
 
@@ -98,16 +99,16 @@ class IIncomingUpload(IConsumer):
         is visible.
 
         When it fails, it fails with an `UploadRefused`, and nothing of the
-        upload is kept or visible.  The incoming upload has cleaned up after
+        upload is stored or visible.  The incoming upload has cleaned up after
         itself: there is nothing left to abort.
 
-        Cancelling the Deferred gives the upload up: nothing of it is kept, as
+        Cancelling the Deferred gives the upload up: nothing of it is stored, as
         soon as the store has come to the end of what it is in the middle of.
         """
 
     def abort() -> None:
         """
-        Forget the upload.  Nothing of it is kept; what it took is given back.
+        Forget the upload.  Nothing of it is stored; what it took is given back.
 
         Harmless after a failure.  The producer is unregistered.
         """
@@ -132,9 +133,9 @@ class SpliceResult(NamedTuple):
 class ISplicesSocket(Interface):
     """
     An ability that an incoming upload may have beside being a consumer: to take
-    its bytes from a socket by itself, without them passing through the door.
+    its bytes from a socket by itself, without them passing through the front end.
 
-    Everything else stays with the door: limits, time-outs, and what the end of
+    Everything else stays with the front end: limits, time-outs, and what the end of
     the connection means.
     """
 
@@ -162,12 +163,12 @@ class ICommitsTo(Interface):
     """
 
     def commit_to(
-        kept: Callable[[Receipt], object], failed: Callable[[UploadRefused], object]
+        stored: Callable[[Receipt], object], failed: Callable[[UploadRefused], object]
     ) -> Callable[[], None]:
         """
         Make the upload last: see `IIncomingUpload.commit`.
 
-        :param kept: called with the receipt, where the Deferred would fire; perhaps
+        :param stored: called with the receipt, where the Deferred would fire; perhaps
             before this has returned.
         :param failed: called where it would fail.
         :return: gives the upload up, as cancelling does: none of the two is called
@@ -176,15 +177,15 @@ class ICommitsTo(Interface):
 
 
 class IUploadStore(Interface):
-    """What keeps uploads."""
+    """What stores uploads."""
 
     def begin(arrival: Arrival, failed: Callable[[UploadRefused], None]) -> IIncomingUpload:
         """
         Take in one upload whose first byte is about to be written.
 
-        :param arrival: what the door knows of it.
+        :param arrival: what the front end knows of it.
         :param failed: called at most once, in the reactor's thread, when the
-            store finds before `IIncomingUpload.commit` that it cannot keep
-            this upload.  The door then aborts.
+            store finds before `IIncomingUpload.commit` that it cannot store
+            this upload.  The front end then aborts.
         :raises UploadRefused: the store takes nothing just now.
         """

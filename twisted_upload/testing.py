@@ -118,7 +118,7 @@ class StoreContract:
             "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
         )
         assert receipt.peer == self.ARRIVAL.peer
-        assert receipt.arrived <= receipt.kept
+        assert receipt.arrived <= receipt.stored
 
     async def test_digest_only_when_asked(self, under_test: StoreUnderTest) -> None:
         """A hash that nobody asked for is not computed."""

@@ -51,7 +51,7 @@ async def test_receipt() -> None:
     assert receipt.name is None
     assert receipt.size == 5
     assert receipt.sha256 == hashlib.sha256(b"hello").hexdigest()
-    assert receipt.arrived <= receipt.kept
+    assert receipt.arrived <= receipt.stored
 
 
 async def test_server_with_receipts() -> None:

@@ -12,7 +12,7 @@ from twisted_upload.stores.memory import MemoryStore
 
 
 @pytest.fixture
-def frontend() -> RecordingSender:
+def sender() -> RecordingSender:
     return RecordingSender()
 
 
@@ -22,8 +22,8 @@ def store() -> MemoryStore:
 
 
 @pytest.fixture
-def upload(frontend: RecordingSender, store: MemoryStore) -> Upload:
-    return new_upload(frontend, store)
+def upload(sender: RecordingSender, store: MemoryStore) -> Upload:
+    return new_upload(sender, store)
 
 
 @pytest.fixture

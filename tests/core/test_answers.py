@@ -14,11 +14,11 @@ from twisted_upload.core.answers import (
     LONGEST_ANSWER,
     SUCCESS,
     StoredAnswer,
-    kept_answer,
     quoted,
     read_answer,
     refused_answer,
     speaks_tls,
+    stored_answer,
 )
 from twisted_upload.errors import UploadRefused
 from twisted_upload.interfaces import Receipt
@@ -32,7 +32,7 @@ _LINES = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_s
 
 def test_success() -> None:
     """Success is twelve bytes of UTF-8 and no newline."""
-    answer = kept_answer(RECEIPT)
+    answer = stored_answer(RECEIPT)
     assert answer == b"\xe4\xb8\x8a\xe4\xbc\xa0\xe6\x88\x90\xe5\x8a\x9f"
     assert answer.decode() == "上传成功"
     assert len(answer) == 12
@@ -40,13 +40,13 @@ def test_success() -> None:
 
 def test_success_in_other_words() -> None:
     """The operator's words replace ours, and nothing else changes."""
-    assert kept_answer(RECEIPT, "我很好,谢谢你") == "我很好,谢谢你".encode()
+    assert stored_answer(RECEIPT, "我很好,谢谢你") == "我很好,谢谢你".encode()
 
 
 def test_receipt() -> None:
     """A receipt is one line: the words, name, size, SHA-256."""
     expected = f"上传成功 1795328130123.jpg 5 {DIGEST}\n".encode()
-    assert kept_answer(RECEIPT, receipts=True) == expected
+    assert stored_answer(RECEIPT, receipts=True) == expected
 
 
 def test_codes() -> None:
@@ -155,7 +155,7 @@ def test_kept_round_trip(text: str, name: str, size: int, receipts: bool) -> Non
     if text.startswith(FAILURE):
         return
     receipt = Receipt(name, size, DIGEST, "x", 0, 0)
-    read = read_answer(kept_answer(receipt, text, receipts=receipts), text)
+    read = read_answer(stored_answer(receipt, text, receipts=receipts), text)
     assert isinstance(read, StoredAnswer)
     if receipts:
         assert (read.size, read.sha256) == (size, DIGEST)

@@ -26,134 +26,132 @@ def test_takes_nothing_for_nothing(upload: Upload, store: MemoryStore) -> None:
     assert len(store.unfinished) == 1
 
 
-def test_unused(upload: Upload, frontend: RecordingSender) -> None:
+def test_unused(upload: Upload, sender: RecordingSender) -> None:
     """A connection that goes without a byte was no upload."""
     upload.lost()
-    assert frontend.reported == ["unused"]
-    assert frontend.told == []
+    assert sender.reported == ["unused"]
+    assert sender.told == []
 
 
-def test_empty(upload: Upload, frontend: RecordingSender, store: MemoryStore) -> None:
+def test_empty(upload: Upload, sender: RecordingSender, store: MemoryStore) -> None:
     """Nothing before the end is refused as empty, and is no upload either."""
     upload.ended()
-    assert frontend.codes == [Empty.code]
-    assert frontend.reported == ["unused"]
+    assert sender.codes == [Empty.code]
+    assert sender.reported == ["unused"]
     assert store.unfinished == []
 
 
-def test_empty_allowed(frontend: RecordingSender, store: MemoryStore) -> None:
-    """Where empty uploads are allowed, one is kept."""
-    new_upload(frontend, store, allow_empty=True).ended()
-    assert frontend.codes == ["kept"]
-    assert frontend.reported == ["kept"]
+def test_empty_allowed(sender: RecordingSender, store: MemoryStore) -> None:
+    """Where empty uploads are allowed, one is stored."""
+    new_upload(sender, store, allow_empty=True).ended()
+    assert sender.codes == ["stored"]
+    assert sender.reported == ["stored"]
     assert stored_in(store) == [b""]
 
 
-def test_rejected(upload: Upload, frontend: RecordingSender) -> None:
+def test_rejected(upload: Upload, sender: RecordingSender) -> None:
     """A refusal that comes before the first byte is told."""
     upload.refused(ShuttingDown())
-    assert frontend.codes == ["shutting-down"]
-    assert frontend.reported == ["refused"]
+    assert sender.codes == ["shutting-down"]
+    assert sender.reported == ["refused"]
 
 
 # -- receiving ----------------------------------------------------------------
 
 
-def test_kept(upload: Upload, frontend: RecordingSender, store: MemoryStore) -> None:
-    """Bytes and an end make a kept file, and success is told."""
+def test_stored(upload: Upload, sender: RecordingSender, store: MemoryStore) -> None:
+    """Bytes and an end make a stored file, and success is told."""
     upload.received(b"one ")
     upload.received(b"two")
     upload.ended()
-    assert frontend.codes == ["kept"]
-    assert frontend.reported == ["kept"]
-    assert (frontend.by_silence, frontend.heard) == (False, True)
+    assert sender.codes == ["stored"]
+    assert sender.reported == ["stored"]
+    assert (sender.by_silence, sender.heard) == (False, True)
     assert stored_in(store) == [b"one two"]
 
 
-def test_told_before_reported(upload: Upload, frontend: RecordingSender) -> None:
+def test_told_before_reported(upload: Upload, sender: RecordingSender) -> None:
     """The sender hears first, the log second."""
     upload.received(b"x")
     upload.ended()
-    assert frontend.events == ["tell", "report"]
+    assert sender.events == ["tell", "report"]
 
 
-def test_lost(upload: Upload, frontend: RecordingSender, store: MemoryStore) -> None:
-    """A connection that breaks before the end loses the upload, and nothing is kept."""
+def test_aborted(upload: Upload, sender: RecordingSender, store: MemoryStore) -> None:
+    """A connection that breaks before the end aborts the upload, and nothing is stored."""
     upload.received(b"half a file")
     upload.lost()
-    assert frontend.reported == ["lost"]
-    assert frontend.told == []
+    assert sender.reported == ["aborted"]
+    assert sender.told == []
     assert store.unfinished == []
     assert stored_in(store) == []
 
 
 def test_refused_by_the_front_end(
-    upload: Upload, frontend: RecordingSender, store: MemoryStore
+    upload: Upload, sender: RecordingSender, store: MemoryStore
 ) -> None:
     """A front end that refuses on the way leaves nothing in the store."""
     upload.received(b"half a file")
     upload.refused(Busy())
-    assert frontend.codes == ["busy"]
-    assert frontend.reported == ["refused"]
+    assert sender.codes == ["busy"]
+    assert sender.reported == ["refused"]
     assert store.unfinished == []
 
 
-def test_refused_by_the_store(
-    upload: Upload, frontend: RecordingSender, store: MemoryStore
-) -> None:
+def test_refused_by_the_store(upload: Upload, sender: RecordingSender, store: MemoryStore) -> None:
     """A store that fails on the way is told to the sender."""
     upload.received(b"half a file")
     store.unfinished[0].fail(NoSpace())
     upload.received(b"more")
     upload.ended()
-    assert frontend.codes == ["no-space"]
-    assert frontend.reported == ["refused"]
+    assert sender.codes == ["no-space"]
+    assert sender.reported == ["refused"]
     assert stored_in(store) == []
 
 
 def test_refused_at_the_first_byte(
-    upload: Upload, frontend: RecordingSender, store: MemoryStore
+    upload: Upload, sender: RecordingSender, store: MemoryStore
 ) -> None:
     """A store that takes nothing is told to the sender at its first byte."""
     store.refusing = Busy()
     upload.received(b"first")
-    assert frontend.codes == ["busy"]
-    assert frontend.incoming is None
+    assert sender.codes == ["busy"]
+    assert sender.incoming is None
     upload.received(b"second")
     upload.ended()
     upload.lost()
-    assert frontend.codes == ["busy"]
-    assert frontend.reported == ["refused"]
+    assert sender.codes == ["busy"]
+    assert sender.reported == ["refused"]
 
 
-def test_ended_by_silence(upload: Upload, frontend: RecordingSender, store: MemoryStore) -> None:
+def test_ended_by_silence(upload: Upload, sender: RecordingSender, store: MemoryStore) -> None:
     """Silence that counts as the end keeps the file, and the log knows it."""
     upload.received(b"content")
     upload.fell_silent()
-    assert frontend.codes == ["kept"]
-    assert frontend.by_silence is True
+    assert sender.codes == ["stored"]
+    assert sender.by_silence is True
     assert stored_in(store) == [b"content"]
 
 
-def test_whole(upload: Upload, frontend: RecordingSender, store: MemoryStore) -> None:
-    """An upload that has come at once, with its end, is kept as any other."""
+def test_whole(upload: Upload, sender: RecordingSender, store: MemoryStore) -> None:
+    """An upload that has come at once, with its end, is stored as any other."""
     upload.came_whole([b"one ", b"two"])
     assert stored_in(store) == [b"one two"]
-    assert frontend.codes == ["kept"]
-    assert frontend.events == ["tell", "report"]
-    assert frontend.by_silence is False
+    assert sender.codes == ["stored"]
+    assert sender.events == ["tell", "report"]
+    assert sender.by_silence is False
 
 
-def test_whole_and_refused(upload: Upload, frontend: RecordingSender, store: MemoryStore) -> None:
+def test_whole_and_refused(upload: Upload, sender: RecordingSender, store: MemoryStore) -> None:
     """So is one refused that the store does not take, and nothing of it is written."""
     store.refusing = Busy()
     upload.came_whole([b"one ", b"two"])
-    assert (frontend.codes, frontend.reported) == (["busy"], ["refused"])
+    assert (sender.codes, sender.reported) == (["busy"], ["refused"])
     assert store.unfinished == []
 
 
 def test_whole_and_broken(
-    upload: Upload, frontend: RecordingSender, store: MemoryStore, expected_errors: list[str]
+    upload: Upload, sender: RecordingSender, store: MemoryStore, expected_errors: list[str]
 ) -> None:
     """A store that raises in between costs that upload, which is refused; it is logged."""
     expected_errors.append("ZeroDivisionError")
@@ -163,13 +161,13 @@ def test_whole_and_broken(
 
     store.begin = _patched(store.begin, broken)  # type: ignore[method-assign]
     upload.came_whole([b"one"])
-    assert (frontend.codes, frontend.reported) == ([StoreFailed.code], ["refused"])
+    assert (sender.codes, sender.reported) == ([StoreFailed.code], ["refused"])
     assert store.unfinished == []
 
 
 @pytest.mark.parametrize("call", ["begin", "write"])
 def test_whole_and_failing(
-    upload: Upload, frontend: RecordingSender, store: MemoryStore, call: str
+    upload: Upload, sender: RecordingSender, store: MemoryStore, call: str
 ) -> None:
     """A store that tells its failure before the end is told to abort, and never to commit."""
     told: list[str] = []
@@ -188,7 +186,7 @@ def test_whole_and_failing(
     store.begin = failing_begin  # type: ignore[method-assign]
     upload.came_whole([b"one"])
     assert told == ["abort"]
-    assert (frontend.codes, frontend.reported) == (["no-space"], ["refused"])
+    assert (sender.codes, sender.reported) == (["no-space"], ["refused"])
 
 
 def _patched(begin: Callable[..., Any], write: Callable[[bytes], None]) -> Callable[..., Any]:
@@ -203,60 +201,58 @@ def _patched(begin: Callable[..., Any], write: Callable[[bytes], None]) -> Calla
 # -- storing ------------------------------------------------------------------
 
 
-def test_success_waits(storing: Upload, frontend: RecordingSender, store: MemoryStore) -> None:
-    """Nothing is told before the store has kept it."""
-    assert frontend.told == []
-    assert frontend.reported == []
+def test_success_waits(storing: Upload, sender: RecordingSender, store: MemoryStore) -> None:
+    """Nothing is told before the store has stored it."""
+    assert sender.told == []
+    assert sender.reported == []
     store.release()
-    assert frontend.codes == ["kept"]
+    assert sender.codes == ["stored"]
 
 
-def test_lost_while_storing(storing: Upload, frontend: RecordingSender, store: MemoryStore) -> None:
+def test_lost_while_storing(storing: Upload, sender: RecordingSender, store: MemoryStore) -> None:
     """A peer that leaves before the answer forfeits the answer, not the file."""
     storing.lost()
-    assert frontend.reported == []
+    assert sender.reported == []
     store.release()
-    assert frontend.told == []
-    assert frontend.reported == ["kept"]
-    assert frontend.heard is False
+    assert sender.told == []
+    assert sender.reported == ["stored"]
+    assert sender.heard is False
     assert stored_in(store) == [b"content"]
 
 
-def test_failed_while_storing(
-    storing: Upload, frontend: RecordingSender, store: MemoryStore
-) -> None:
+def test_failed_while_storing(storing: Upload, sender: RecordingSender, store: MemoryStore) -> None:
     """A store that fails at the end is told to the sender."""
     store.failing = NoSpace()
     store.release()
-    assert frontend.codes == ["no-space"]
-    assert frontend.reported == ["refused"]
+    assert sender.codes == ["no-space"]
+    assert sender.reported == ["refused"]
 
 
-def test_failed_unheard(storing: Upload, frontend: RecordingSender, store: MemoryStore) -> None:
+def test_failed_unheard(storing: Upload, sender: RecordingSender, store: MemoryStore) -> None:
     """Where nobody hears it, it is in the log."""
     store.failing = NoSpace()
     storing.lost()
     store.release()
-    assert frontend.told == []
-    assert frontend.reported == ["refused"]
+    assert sender.told == []
+    assert sender.reported == ["refused"]
 
 
 @pytest.mark.parametrize("lost", [False, True])
 def test_refused_while_storing(
-    storing: Upload, frontend: RecordingSender, store: MemoryStore, lost: bool
+    storing: Upload, sender: RecordingSender, store: MemoryStore, lost: bool
 ) -> None:
-    """A refusal while the store keeps it gives it up: nothing is kept, no success is told."""
+    """A refusal while the store stores it gives it up: nothing is stored, no success is told."""
     if lost:
         storing.lost()
     storing.refused(ShuttingDown())
     store.release()
-    assert frontend.codes == ([] if lost else ["shutting-down"])
-    assert frontend.reported == ["refused"]
+    assert sender.codes == ([] if lost else ["shutting-down"])
+    assert sender.reported == ["refused"]
     assert stored_in(store) == []
     assert store.unfinished == []
 
 
-def test_bytes_after_silence(upload: Upload, frontend: RecordingSender, store: MemoryStore) -> None:
+def test_bytes_after_silence(upload: Upload, sender: RecordingSender, store: MemoryStore) -> None:
     """Bytes and an end that come after the silence that ended it are too late."""
     store.holding = True
     upload.received(b"content")
@@ -265,4 +261,4 @@ def test_bytes_after_silence(upload: Upload, frontend: RecordingSender, store: M
     upload.ended()
     store.release()
     assert stored_in(store) == [b"content"]
-    assert frontend.reported == ["kept"]
+    assert sender.reported == ["stored"]

@@ -35,14 +35,14 @@ _ACTS = st.sampled_from(
 @settings(deadline=None, derandomize=True, max_examples=500)
 @given(acts=st.lists(_ACTS, max_size=10), allow_empty=st.booleans(), brief=st.booleans())
 def test_any_order(acts: list[str], allow_empty: bool, brief: bool) -> None:
-    """Any order of events ends once, in kept, refused or lost; success is told iff kept."""
-    frontend, store = RecordingSender(), (BriefStore if brief else MemoryStore)(lambda: 0.0)
-    upload = new_upload(frontend, store, allow_empty=allow_empty)
+    """Any order of events ends once, in stored, refused or aborted; success is told iff kept."""
+    sender, store = RecordingSender(), (BriefStore if brief else MemoryStore)(lambda: 0.0)
+    upload = new_upload(sender, store, allow_empty=allow_empty)
     received = b""
     half_closed = silent = lost = False
 
     for act in acts:
-        over = bool(frontend.reported)
+        over = bool(sender.reported)
         if act == "came_whole" and not (received or half_closed or lost or over):
             received, half_closed = b"xx", True
             upload.came_whole([b"x", b"x"])
@@ -70,22 +70,22 @@ def test_any_order(acts: list[str], allow_empty: bool, brief: bool) -> None:
             store.release()
         elif act == "commit fails":
             store.failing = StoreFailed()
-        assert len(frontend.reported) <= 1
-        assert len(frontend.told) <= 1
-        assert not (lost and len(frontend.told) and frontend.events[-1] == "tell")
+        assert len(sender.reported) <= 1
+        assert len(sender.told) <= 1
+        assert not (lost and len(sender.told) and sender.events[-1] == "tell")
 
     upload.lost() if not lost else None
     store.release()
-    assert len(frontend.reported) == 1
-    (end,) = frontend.reported
-    assert (end == "kept") == (stored_in(store) == [received])
-    assert (end == "kept") or stored_in(store) == []
-    if "kept" in frontend.codes:
-        assert end == "kept"
-    if end == "lost":
-        assert frontend.told == []
-    if end == "kept" and frontend.heard:
-        assert frontend.codes == ["kept"]
+    assert len(sender.reported) == 1
+    (end,) = sender.reported
+    assert (end == "stored") == (stored_in(store) == [received])
+    assert (end == "stored") or stored_in(store) == []
+    if "stored" in sender.codes:
+        assert end == "stored"
+    if end == "aborted":
+        assert sender.told == []
+    if end == "stored" and sender.heard:
+        assert sender.codes == ["stored"]
     if end == "unused":
         assert received == b""
     assert store.unfinished == []

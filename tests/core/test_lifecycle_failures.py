@@ -26,17 +26,17 @@ class BrokenStore:
         raise ZeroDivisionError
 
 
-def test_broken_begin(frontend: RecordingSender, expected_errors: list[str]) -> None:
+def test_broken_begin(sender: RecordingSender, expected_errors: list[str]) -> None:
     """A store that breaks its promise at the beginning costs the upload, and is logged."""
     expected_errors.append("ZeroDivisionError")
-    new_upload(frontend, BrokenStore()).received(b"x")
-    assert frontend.codes == [StoreFailed.code]
-    assert frontend.reported == ["refused"]
+    new_upload(sender, BrokenStore()).received(b"x")
+    assert sender.codes == [StoreFailed.code]
+    assert sender.reported == ["refused"]
 
 
 @pytest.mark.parametrize("call", ["commit", "abort", "cancel"])
 def test_broken_calls(
-    frontend: RecordingSender, store: MemoryStore, expected_errors: list[str], call: str
+    sender: RecordingSender, store: MemoryStore, expected_errors: list[str], call: str
 ) -> None:
     """A store that raises where it must not costs that upload, which ends all the same."""
     expected_errors.append("ZeroDivisionError")
@@ -45,7 +45,7 @@ def test_broken_calls(
         raise ZeroDivisionError
 
     store.holding = True
-    upload = new_upload(frontend, store)
+    upload = new_upload(sender, store)
     upload.received(b"x")
     (incoming,) = store.unfinished
     if call != "cancel":
@@ -57,23 +57,21 @@ def test_broken_calls(
         incoming._committed._canceller = broken
     if call != "commit":
         upload.refused(StoreFailed())
-    assert frontend.codes == [StoreFailed.code]
-    assert frontend.reported == ["refused"]
+    assert sender.codes == [StoreFailed.code]
+    assert sender.reported == ["refused"]
 
 
-@pytest.mark.parametrize("end", ["kept", "refused", "store failed"])
-def test_answer_that_cannot_be_sent(
-    frontend: RecordingSender, store: MemoryStore, end: str
-) -> None:
-    """An upload ends, and its front end hears of it, whatever goes wrong with its answer."""
+@pytest.mark.parametrize("end", ["stored", "refused", "store failed"])
+def test_answer_that_cannot_be_sent(sender: RecordingSender, store: MemoryStore, end: str) -> None:
+    """An upload ends, and its sender hears of it, whatever goes wrong with its answer."""
 
     def broken(_: object) -> None:
         raise ZeroDivisionError
 
-    frontend.tell_kept = broken  # type: ignore[method-assign,assignment]
-    frontend.tell_refused = broken  # type: ignore[method-assign,assignment]
+    sender.tell_stored = broken  # type: ignore[method-assign,assignment]
+    sender.tell_refused = broken  # type: ignore[method-assign,assignment]
     store.holding = True
-    upload = new_upload(frontend, store)
+    upload = new_upload(sender, store)
     upload.received(b"x")
     (incoming,) = store.unfinished
     if end == "refused":
@@ -84,26 +82,26 @@ def test_answer_that_cannot_be_sent(
     else:
         upload.ended()
         store.release()
-    assert frontend.reported == ["kept" if end == "kept" else "refused"]
-    assert frontend.events.count("broke") == (end != "refused")
+    assert sender.reported == ["stored" if end == "stored" else "refused"]
+    assert sender.events.count("broke") == (end != "refused")
 
 
 def test_broken_commit(
-    storing: Upload, frontend: RecordingSender, store: MemoryStore, expected_errors: list[str]
+    storing: Upload, sender: RecordingSender, store: MemoryStore, expected_errors: list[str]
 ) -> None:
     """The same at the end."""
     expected_errors.append("ZeroDivisionError")
     store.failing = ZeroDivisionError()  # type: ignore[assignment]
     store.release()
-    assert frontend.codes == [StoreFailed.code]
-    assert frontend.reported == ["refused"]
+    assert sender.codes == [StoreFailed.code]
+    assert sender.reported == ["refused"]
 
 
 @pytest.mark.parametrize("call", ["write", "commit", "abort"])
-def test_failing_within_a_call(upload: Upload, frontend: RecordingSender, call: str) -> None:
+def test_failing_within_a_call(upload: Upload, sender: RecordingSender, call: str) -> None:
     """A store may tell its failure from within any call: it is told once."""
     upload.received(b"first")
-    incoming = frontend.incoming
+    incoming = sender.incoming
     assert isinstance(incoming, MemoryIncoming)
     real: Callable[..., Any] = getattr(incoming, call)
 
@@ -116,8 +114,8 @@ def test_failing_within_a_call(upload: Upload, frontend: RecordingSender, call: 
     setattr(incoming, call, failing)
     if call == "abort":
         upload.refused(Busy())
-        assert frontend.codes == ["busy"]
+        assert sender.codes == ["busy"]
     else:
         upload.received(b"second") if call == "write" else upload.ended()
-        assert frontend.codes == ["no-space"]
-    assert frontend.reported == ["refused"]
+        assert sender.codes == ["no-space"]
+    assert sender.reported == ["refused"]

@@ -41,7 +41,7 @@ class RecordingSender:
         assert self.incoming is None, "began twice"
         self.incoming = incoming
 
-    def tell_kept(self, receipt: Receipt) -> None:
+    def tell_stored(self, receipt: Receipt) -> None:
         self.told.append(receipt)
         self.events.append("tell")
 
@@ -49,15 +49,15 @@ class RecordingSender:
         self.told.append(refusal)
         self.events.append("tell")
 
-    def report_kept(self, receipt: Receipt, *, by_silence: bool, heard: bool) -> None:
-        self._report("kept")
+    def report_stored(self, receipt: Receipt, *, by_silence: bool, heard: bool) -> None:
+        self._report("stored")
         self.by_silence, self.heard = by_silence, heard
 
     def report_refused(self, refusal: UploadRefused) -> None:
         self._report("refused")
 
-    def report_lost(self) -> None:
-        self._report("lost")
+    def report_aborted(self) -> None:
+        self._report("aborted")
 
     def report_unused(self) -> None:
         self._report("unused")
@@ -72,11 +72,11 @@ class RecordingSender:
     @property
     def codes(self) -> list[str]:
         """What the sender has heard, in a word each."""
-        return [one.code if isinstance(one, UploadRefused) else "kept" for one in self.told]
+        return [one.code if isinstance(one, UploadRefused) else "stored" for one in self.told]
 
 
 def stored_in(store: MemoryStore) -> list[bytes]:
-    """The contents of what a store has kept."""
+    """The contents of what a store has stored."""
     return [*store.files.values()]
 
 
@@ -88,11 +88,11 @@ class BriefStore(MemoryStore):
         commit = incoming.commit
 
         def commit_to(
-            kept: Callable[[Receipt], object], failed: Callable[[UploadRefused], object]
+            stored: Callable[[Receipt], object], failed: Callable[[UploadRefused], object]
         ) -> Callable[[], None]:
             done: Deferred[Receipt] = commit()
             given_up: list[bool] = []
-            done.addCallbacks(kept, lambda failure: given_up or failed(failure.value))
+            done.addCallbacks(stored, lambda failure: given_up or failed(failure.value))
 
             def give_up() -> None:
                 given_up.append(True)

@@ -33,11 +33,11 @@ __all__ = [
     "LONGEST_ANSWER",
     "SUCCESS",
     "StoredAnswer",
-    "kept_answer",
     "quoted",
     "read_answer",
     "refused_answer",
     "speaks_tls",
+    "stored_answer",
 ]
 
 SUCCESS = "上传成功"
@@ -81,7 +81,7 @@ class StoredAnswer:
     sha256: str | None = None
 
 
-def kept_answer(receipt: Receipt, text: str = SUCCESS, *, receipts: bool = False) -> bytes:
+def stored_answer(receipt: Receipt, text: str = SUCCESS, *, receipts: bool = False) -> bytes:
     """The bytes that say that an upload is kept."""
     if not receipts:
         return text.encode()

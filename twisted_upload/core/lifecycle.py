@@ -1,22 +1,22 @@
 """
 What may happen to an upload, and when.
 
-No sockets, files or clocks here: a door tells the machine what has happened
-(`Upload`), and the machine tells the door what the sender must hear and how it
-ended (`ISender`), and tells the store what to keep.
+No sockets, files or clocks here: a front end tells the machine what has happened
+(`Upload`), and the machine tells it what the sender must hear and how the upload
+ended (`ISender`), and tells the store what to store.
 
 Two rules for whoever changes this file:
 
-1. An upload ends exactly once: kept, refused or lost.
-2. Success is said when, and only when, the store has said kept.
+1. An upload ends exactly once: stored, refused or aborted.
+2. Success is said when, and only when, the store has said stored.
 
 =========  ==========================  =========================================
 state      meaning                     what may happen there
 =========  ==========================  =========================================
 waiting    nothing has come yet        first bytes, the end, refusal, loss
 receiving  bytes go to the store       bytes, the end, refusal, loss
-storing    the store is keeping it     kept, refusal, loss
-unheard    the same, nobody listens    kept, refusal, loss
+storing    the store is storing it     stored, refusal, loss
+unheard    the same, nobody listens    stored, refusal, loss
 over       it has ended                nothing matters any more
 =========  ==========================  =========================================
 
@@ -41,7 +41,7 @@ __all__ = ["ISender", "Upload", "new_upload"]
 
 
 class ISender(Protocol):
-    """What the machine asks of a door."""
+    """What the machine asks of a sender, as its front end knows it."""
 
     def arrival(self) -> Arrival:
         """What is known of the sender, now that its first byte has come."""
@@ -49,20 +49,20 @@ class ISender(Protocol):
     def began(self, incoming: IIncomingUpload) -> None:
         """Bytes will go to this consumer: register with it as its producer."""
 
-    def tell_kept(self, receipt: Receipt) -> None:
-        """Let the sender hear that its upload is kept, and part."""
+    def tell_stored(self, receipt: Receipt) -> None:
+        """Let the sender hear that its upload is stored, and part."""
 
     def tell_refused(self, refusal: UploadRefused) -> None:
-        """Let the sender hear why its upload is not kept, and part."""
+        """Let the sender hear why its upload is refused, and part."""
 
-    def report_kept(self, receipt: Receipt, *, by_silence: bool, heard: bool) -> None:
-        """It has ended: kept.  ``heard`` where the sender was there to hear it."""
+    def report_stored(self, receipt: Receipt, *, by_silence: bool, heard: bool) -> None:
+        """It has ended: stored.  ``heard`` where the sender was there to hear it."""
 
     def report_refused(self, refusal: UploadRefused) -> None:
         """It has ended: refused."""
 
-    def report_lost(self) -> None:
-        """It has ended: the connection broke before the half-close."""
+    def report_aborted(self) -> None:
+        """It has ended: aborted; the connection broke before the half-close."""
 
     def report_unused(self) -> None:
         """The connection went without a byte: there was no upload."""
@@ -86,11 +86,11 @@ class Upload(Protocol):
     def fell_silent(self) -> None:
         """Silence has lasted so long that it counts as the end of the file."""
 
-    def kept(self, receipt: Receipt) -> None:
-        """The store has kept it."""
+    def stored(self, receipt: Receipt) -> None:
+        """The store has stored it: the file is durable."""
 
     def refused(self, refusal: UploadRefused) -> None:
-        """The door or the store will not have it, whatever it was about to become."""
+        """The front end or the store will not have it, whatever it was about to become."""
 
     def lost(self) -> None:
         """The connection is gone."""
@@ -99,39 +99,39 @@ class Upload(Protocol):
 class _Upload(Machine):
     """An upload, and what the outputs work on."""
 
-    __slots__ = ("allow_empty", "by_silence", "frontend", "give_up", "incoming", "store")
+    __slots__ = ("allow_empty", "by_silence", "give_up", "incoming", "sender", "store")
 
-    def __init__(self, frontend: ISender, store: IUploadStore, allow_empty: bool) -> None:
+    def __init__(self, sender: ISender, store: IUploadStore, allow_empty: bool) -> None:
         super().__init__(_waiting)
-        self.frontend = frontend
+        self.sender = sender
         self.store = store
         self.allow_empty = allow_empty
         self.incoming: IIncomingUpload | None = None
-        self.give_up: Callable[[], object] | None = None  # what the store is to keep
+        self.give_up: Callable[[], object] | None = None  # what the store is to store
         self.by_silence = False
 
     received = Machine.input_of(Upload.received)
     ended = Machine.input_of(Upload.ended)
     came_whole = Machine.input_of(Upload.came_whole)
     fell_silent = Machine.input_of(Upload.fell_silent)
-    kept = Machine.input_of(Upload.kept)
+    stored = Machine.input_of(Upload.stored)
     refused = Machine.input_of(Upload.refused)
     lost = Machine.input_of(Upload.lost)
 
     # What the store says; a defect in what follows is none of the store's.  These are no
     # functions made for each upload, of which thousands may wait: 290 bytes.
 
-    def store_kept(self, receipt: Receipt) -> None:
+    def store_succeeded(self, receipt: Receipt) -> None:
         try:
-            self.kept(receipt)
+            self.stored(receipt)
         except Exception:
-            self.frontend.broke()
+            self.sender.broke()
 
     def store_failed(self, refusal: UploadRefused) -> None:
         try:
             self.refused(refusal)
         except Exception:
-            self.frontend.broke()
+            self.sender.broke()
 
     def store_failed_somehow(self, failure: Failure) -> None:
         if failure.check(UploadRefused, CancelledError) is None:
@@ -151,7 +151,7 @@ _log = Logger()
 
 def _begin(upload: _Upload) -> bool:
     try:
-        incoming = upload.store.begin(upload.frontend.arrival(), upload.store_failed)
+        incoming = upload.store.begin(upload.sender.arrival(), upload.store_failed)
     except UploadRefused as refusal:
         upload.refused(refusal)
         return False
@@ -160,7 +160,7 @@ def _begin(upload: _Upload) -> bool:
         upload.refused(StoreFailed())
         return False
     upload.incoming = incoming
-    upload.frontend.began(incoming)
+    upload.sender.began(incoming)
     return True
 
 
@@ -171,11 +171,11 @@ def _commit(upload: _Upload) -> None:
         # To ask for the interface would take as long as the Deferred.
         commit_to = getattr(incoming, "commit_to", None)
         if commit_to is not None:
-            upload.give_up = commit_to(upload.store_kept, upload.store_failed)
+            upload.give_up = commit_to(upload.store_succeeded, upload.store_failed)
         else:
             committing = incoming.commit()
             upload.give_up = committing.cancel
-            committing.addCallbacks(upload.store_kept, upload.store_failed_somehow)
+            committing.addCallbacks(upload.store_succeeded, upload.store_failed_somehow)
     except Exception:
         upload.store_failed_somehow(Failure())
 
@@ -200,12 +200,12 @@ def _abort(upload: _Upload) -> None:
 def _refuse(upload: _Upload, refusal: UploadRefused, *, unused: bool = False) -> None:
     """Whatever comes of the answer, the upload has ended."""
     try:
-        upload.frontend.tell_refused(refusal)
+        upload.sender.tell_refused(refusal)
     finally:
         if unused:
-            upload.frontend.report_unused()
+            upload.sender.report_unused()
         else:
-            upload.frontend.report_refused(refusal)
+            upload.sender.report_refused(refusal)
 
 
 # -- waiting ------------------------------------------------------------------
@@ -245,13 +245,13 @@ def commit_nothing(upload: _Upload) -> None:
 
 
 @_waiting.upon(Upload.refused).to(_over)
-def turn_away(upload: _Upload, refusal: UploadRefused) -> None:
+def refuse(upload: _Upload, refusal: UploadRefused) -> None:
     _refuse(upload, refusal)
 
 
 @_waiting.upon(Upload.lost).to(_over)
 def forget(upload: _Upload) -> None:
-    upload.frontend.report_unused()
+    upload.sender.report_unused()
 
 
 # -- receiving ----------------------------------------------------------------
@@ -284,18 +284,18 @@ def abort_and_tell(upload: _Upload, refusal: UploadRefused) -> None:
 @_receiving.upon(Upload.lost).to(_over)
 def abort(upload: _Upload) -> None:
     _abort(upload)
-    upload.frontend.report_lost()
+    upload.sender.report_aborted()
 
 
 # -- storing ------------------------------------------------------------------
 
 
-@_storing.upon(Upload.kept).to(_over)
-def tell(upload: _Upload, receipt: Receipt) -> None:
+@_storing.upon(Upload.stored).to(_over)
+def answer(upload: _Upload, receipt: Receipt) -> None:
     try:
-        upload.frontend.tell_kept(receipt)
+        upload.sender.tell_stored(receipt)
     finally:
-        upload.frontend.report_kept(receipt, by_silence=upload.by_silence, heard=True)
+        upload.sender.report_stored(receipt, by_silence=upload.by_silence, heard=True)
 
 
 @_storing.upon(Upload.refused).to(_over)
@@ -315,18 +315,18 @@ _storing.upon(Upload.ended).loop().returns(None)
 # -- unheard ------------------------------------------------------------------
 
 
-@_unheard.upon(Upload.kept).to(_over)
-def keep_unheard(upload: _Upload, receipt: Receipt) -> None:
-    upload.frontend.report_kept(receipt, by_silence=upload.by_silence, heard=False)
+@_unheard.upon(Upload.stored).to(_over)
+def report_unheard(upload: _Upload, receipt: Receipt) -> None:
+    upload.sender.report_stored(receipt, by_silence=upload.by_silence, heard=False)
 
 
 @_unheard.upon(Upload.refused).to(_over)
 def fail_unheard(upload: _Upload, refusal: UploadRefused) -> None:
     _give_up(upload)
     if isinstance(refusal, Empty):
-        upload.frontend.report_unused()
+        upload.sender.report_unused()
     else:
-        upload.frontend.report_refused(refusal)
+        upload.sender.report_refused(refusal)
 
 
 # A connection that broke off for a reason of ours is lost twice.
@@ -343,10 +343,10 @@ _over.upon(Upload.lost).loop().returns(None)
 _over.upon(Upload.refused).loop().returns(None)
 
 
-def new_upload(frontend: ISender, store: IUploadStore, *, allow_empty: bool = False) -> Upload:
+def new_upload(sender: ISender, store: IUploadStore, *, allow_empty: bool = False) -> Upload:
     """
     One upload that waits for its first byte.
 
-    :param allow_empty: keep an upload of zero bytes instead of refusing it.
+    :param allow_empty: store an upload of zero bytes instead of refusing it.
     """
-    return _Upload(frontend, store, allow_empty)
+    return _Upload(sender, store, allow_empty)

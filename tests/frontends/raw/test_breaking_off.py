@@ -68,7 +68,7 @@ def _transport(call: str) -> Callable[[Patch, OpenFrontend], None]:
 # Of an upload that is whole when it is accepted, and of one that comes later.
 WHOLE = {
     "the answer": _in("frontends.raw.whole_upload.send_last"),
-    "the text": _in("frontends.raw.sender.kept_answer"),
+    "the text": _in("frontends.raw.sender.stored_answer"),
     "to the store": _incoming("write"),
     "keeping": _incoming("commit"),
     "letting in": _in("frontends.admission.ConnectionSlot.take"),
@@ -78,7 +78,7 @@ LATER = {
     "reading": _in("frontends.raw.protocol.read_now"),
     "the end": _in("frontends.raw.protocol.connection_end"),
     "the answer": _in("frontends.raw.protocol.answer_and_close"),
-    "the text": _in("frontends.raw.sender.kept_answer"),
+    "the text": _in("frontends.raw.sender.stored_answer"),
     "to the store": _incoming("write"),
     "as a producer": _incoming("registerProducer"),
     "keeping": _incoming("commit"),

@@ -96,7 +96,7 @@ def test_name(tmp_path: Path) -> None:
     assert isinstance(receipt, Receipt)
     assert receipt.name == "1795328130123.jpg"
     assert receipt.arrived == 1_795_328_130.1239
-    assert receipt.kept == 1_795_328_199.0
+    assert receipt.stored == 1_795_328_199.0
     rig.close()
 
 

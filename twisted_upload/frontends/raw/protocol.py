@@ -190,7 +190,7 @@ class UploadProtocol(Sender, ConnectionProtocol, Protocol):
         """The consumer has gone: there is nobody to read for."""
         self.transport.loseConnection()
 
-    # IDoor: what the lifecycle says
+    # ISender: what the lifecycle says
 
     def arrival(self) -> Arrival:
         """See `ISender.arrival`."""

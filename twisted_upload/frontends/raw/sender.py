@@ -14,7 +14,7 @@ from typing import Any
 
 from twisted.logger import Logger
 
-from twisted_upload.core.answers import kept_answer, refused_answer
+from twisted_upload.core.answers import refused_answer, stored_answer
 from twisted_upload.core.lifecycle import new_upload
 from twisted_upload.core.outcome import UploadOutcome
 from twisted_upload.core.text import format_size
@@ -118,7 +118,7 @@ class Sender:
         self.refuse(TooLarge(f"this server accepts at most {format_size(limit)} ({limit} bytes)"))
         return True
 
-    # IDoor: what the lifecycle says
+    # ISender: what the lifecycle says
 
     def arrival(self) -> Arrival:
         """See `ISender.arrival`."""
@@ -131,10 +131,10 @@ class Sender:
     def began(self, incoming: IIncomingUpload) -> None:
         """See `ISender.began`."""
 
-    def tell_kept(self, receipt: Receipt) -> None:
-        """See `ISender.tell_kept`."""
+    def tell_stored(self, receipt: Receipt) -> None:
+        """See `ISender.tell_stored`."""
         settings = self._active_settings.settings
-        self._answer(kept_answer(receipt, settings.answer, receipts=settings.receipts))
+        self._answer(stored_answer(receipt, settings.answer, receipts=settings.receipts))
 
     def tell_refused(self, refusal: UploadRefused) -> None:
         """See `ISender.tell_refused`."""
@@ -144,16 +144,16 @@ class Sender:
         """Say it and part."""
         raise NotImplementedError
 
-    def report_kept(self, receipt: Receipt, *, by_silence: bool, heard: bool) -> None:
-        """See `ISender.report_kept`."""
+    def report_stored(self, receipt: Receipt, *, by_silence: bool, heard: bool) -> None:
+        """See `ISender.report_stored`."""
         self._report("kept", receipt.size, receipt.name, None, receipt.sha256, by_silence, heard)
 
     def report_refused(self, refusal: UploadRefused) -> None:
         """See `ISender.report_refused`."""
         self._report("refused", self.size, None, refusal.code)
 
-    def report_lost(self) -> None:
-        """See `ISender.report_lost`."""
+    def report_aborted(self) -> None:
+        """See `ISender.report_aborted`."""
         self._report("lost", self.size)
 
     def report_unused(self) -> None:

@@ -207,11 +207,11 @@ class DirectoryIncoming:
         return done
 
     def commit_to(
-        self, kept: Callable[[Receipt], object], failed: Callable[[UploadRefused], object]
+        self, stored: Callable[[Receipt], object], failed: Callable[[UploadRefused], object]
     ) -> Callable[[], None]:
         """See `ICommitsTo.commit_to`."""
         self._producer = None
-        self._told = kept, failed
+        self._told = stored, failed
         if not self._busy:
             self._keep()
         return self._give_up
