@@ -3,8 +3,7 @@ The seam between front ends and stores, and the promises made across it.
 
 A *front end* (`twisted_upload.frontends.frontend`) turns a wire protocol into uploads; a
 *store* (`twisted_upload.stores.directory.store`, `twisted_upload.stores.memory`) stores
-them.  They meet
-here and nowhere else.
+them.  They meet here and nowhere else.
 """
 
 from __future__ import annotations
