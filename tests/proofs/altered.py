@@ -25,7 +25,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from twisted_upload.daemon import builder
+from twisted_upload.daemon import stores
 from twisted_upload.disk.files import Files
 from twisted_upload.disk.threads import DiskThreads
 from twisted_upload.hooks.spool import HOOKS
@@ -78,8 +78,8 @@ def _slow(call: str) -> Files:
 def _replace(name: str, by: object) -> None:
     """Let the daemon be built with something else."""
     # Where nobody builds with it any more, the daemon would be the shipped one.
-    assert name in vars(builder), f"builder.py knows no {name}"
-    vars(builder)[name] = by
+    assert name in vars(stores), f"daemon/stores.py knows no {name}"
+    vars(stores)[name] = by
 
 
 def _never_later(commits: Any) -> None:
