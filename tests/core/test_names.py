@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from twisted_upload.core.names import HEAD, UniqueTimestamps, file_name, told_suffix
+from twisted_upload.core.names import HEAD, UniqueTimestamps, file_name, suffix_of
 from twisted_upload.core.signatures import SignatureTable
 from twisted_upload.core.text import is_suffix
 
@@ -56,7 +56,7 @@ def test_no_two_alike(one: tuple[int, int], other: tuple[int, int], suffix: str)
 )
 def test_told_suffix(head: bytes, suffix: str) -> None:
     """The first bytes tell what a file is, or that nobody knows."""
-    assert told_suffix(head) == suffix
+    assert suffix_of(head) == suffix
 
 
 @settings(deadline=None, derandomize=True, max_examples=200)
@@ -68,7 +68,7 @@ def test_told_suffix(head: bytes, suffix: str) -> None:
 )
 def test_hostile_heads(start: bytes, rest: bytes) -> None:
     """Whatever the bytes are, what they tell can stand at the end of a name."""
-    suffix = told_suffix(start + rest)
+    suffix = suffix_of(start + rest)
     assert suffix
     assert is_suffix(suffix)
 
@@ -83,13 +83,13 @@ def test_broken_library(monkeypatch: pytest.MonkeyPatch) -> None:
             raise IndexError
 
     monkeypatch.setattr("twisted_upload.core.names._KINDS", SignatureTable([Stumbles()], {}))
-    assert told_suffix(b"x\0") == ".bin"
+    assert suffix_of(b"x\0") == ".bin"
 
 
 def test_head_is_enough() -> None:
     """The library looks at no more than the head that it is given."""
     picture = b"\xff\xd8\xff\xe0" + os.urandom(HEAD)
-    assert told_suffix(picture[:HEAD]) == told_suffix(picture * 2)
+    assert suffix_of(picture[:HEAD]) == suffix_of(picture * 2)
 
 
 def test_moments() -> None:

@@ -17,7 +17,7 @@ from tests.support.frontends import open_frontend
 from tests.support.senders import reset
 from tests.support.waiting import until
 from tests.support.ways import Way, half_close
-from twisted_upload.core.outcome import UploadOutcome, log_end, log_end_of_one
+from twisted_upload.core.outcome import UploadOutcome, log_outcome, log_outcome_with_listener
 from twisted_upload.frontends.settings import FrontendSettings
 
 KEPT = UploadOutcome("kept", "", "192.0.2.7:50123", 2048, 0.5, "1795328130123.bin")
@@ -49,7 +49,9 @@ def test_line(ended: UploadOutcome, line: str) -> None:
     with the listener where it is one of several.
     """
     event, event_of_one, kept = logged(
-        lambda: log_end(ended), lambda: log_end_of_one(ended), lambda: log_end(KEPT)
+        lambda: log_outcome(ended),
+        lambda: log_outcome_with_listener(ended),
+        lambda: log_outcome(KEPT),
     )
     assert formatEvent(event) == line.format(formatEvent(kept))
     assert formatEvent(event_of_one) == f"{formatEvent(event)}, through {ended.listener}"
@@ -60,7 +62,7 @@ def test_event() -> None:
     """Whoever observes the log is told of an end as a Logger would tell it, with all it knows."""
     logger = Logger(namespace="twisted_upload.core.outcome")
     event, expected = logged(
-        lambda: log_end(KEPT), lambda: logger.info("{upload}", upload=KEPT, **KEPT._asdict())
+        lambda: log_outcome(KEPT), lambda: logger.info("{upload}", upload=KEPT, **KEPT._asdict())
     )
     assert repr(event.pop("log_logger")) == repr(expected.pop("log_logger"))
     assert expected.pop("log_time") >= event.pop("log_time") > 0
@@ -85,7 +87,7 @@ async def test_witnesses(way: Way) -> None:
     seen: list[UploadOutcome] = []
     async with open_frontend(FrontendSettings(max_size=4, receipts=True)) as frontend:
         frontend.factory.name = "scanner"
-        frontend.factory.observers = (seen.append, log_end)
+        frontend.factory.observers = (seen.append, log_outcome)
         names: list[str] = []
         for content, end in (b"kept", half_close), (b"12345", half_close), (b"los", reset):
             peer = await way.come(frontend, content, end=_noting(names, end))

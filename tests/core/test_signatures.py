@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.file_kinds import EVERY_SAMPLE, NEVER, SAMPLES, kind_name
-from twisted_upload.core.names import HEAD, told_suffix
+from twisted_upload.core.names import HEAD, suffix_of
 from twisted_upload.core.signatures import SIGNATURES, VERSIONS, SignatureTable, signatures_of
 from twisted_upload.core.text_kinds import text_suffix
 
@@ -102,14 +102,14 @@ def test_mixed(head: bytes) -> None:
 def test_whole_way(head: bytes) -> None:
     """A file that is no text is what the library says."""
     text = text_suffix(head, cut=len(head) >= HEAD)
-    assert told_suffix(head) == (_by_the_library(head) if text is None else text)
+    assert suffix_of(head) == (_by_the_library(head) if text is None else text)
 
 
 def test_longer_than_a_head() -> None:
     """What the library would not look at is not looked at."""
     start, doctype = b"\x1aE\xdf\xa3", b"\x42\x82\x88matroska"
-    assert told_suffix(start.ljust(HEAD - len(doctype), b"\0") + doctype) == ".mkv"
-    assert told_suffix(start.ljust(HEAD, b"\0") + doctype) == ".bin"
+    assert suffix_of(start.ljust(HEAD - len(doctype), b"\0") + doctype) == ".mkv"
+    assert suffix_of(start.ljust(HEAD, b"\0") + doctype) == ".bin"
 
 
 def test_unknown_kind() -> None:

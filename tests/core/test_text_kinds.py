@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from twisted_upload.core.names import HEAD, told_suffix
+from twisted_upload.core.names import HEAD, suffix_of
 from twisted_upload.core.text import is_suffix
 from twisted_upload.core.text_kinds import text_suffix
 
@@ -99,7 +99,7 @@ XML = b'<?xml version="1.0" encoding="utf-8"?>\n'
 )
 def test_told(head: bytes, suffix: str) -> None:
     """Text is told from what is not, and some kinds of it by their first bytes."""
-    assert told_suffix(head) == suffix
+    assert suffix_of(head) == suffix
 
 
 @pytest.mark.parametrize("character", ["é", "上", "🎉"])
@@ -107,19 +107,19 @@ def test_told(head: bytes, suffix: str) -> None:
 def test_cut_in_a_character(character: str, left: int) -> None:
     """A character that is cut where the head ends is no reason not to be text."""
     text = "x" * (HEAD - left) + character * 10
-    assert told_suffix(text.encode()[:HEAD]) == ".txt"
+    assert suffix_of(text.encode()[:HEAD]) == ".txt"
 
 
 @pytest.mark.parametrize("left", [0, 1])
 def test_cut_in_a_wide_character(left: int) -> None:
     """The same where a character has two bytes, or four."""
     text = "x" * (HEAD // 2 - 1 - left) + "🎉" * 10
-    assert told_suffix(text.encode("utf-16")[:HEAD]) == ".txt"
+    assert suffix_of(text.encode("utf-16")[:HEAD]) == ".txt"
 
 
 def test_broken_before_the_end() -> None:
     """A character that is cut anywhere else is no text."""
-    assert told_suffix(b"x\xe4\xb8" + b"x" * (HEAD - 3)) == ".bin"
+    assert suffix_of(b"x\xe4\xb8" + b"x" * (HEAD - 3)) == ".bin"
 
 
 @settings(deadline=None, derandomize=True, max_examples=300)
@@ -131,7 +131,7 @@ def test_broken_before_the_end() -> None:
 )
 def test_any_text(start: bytes, rest: str) -> None:
     """Whatever a text begins with, it has a suffix that can stand at the end of a name."""
-    suffix = told_suffix(start + rest.encode())
+    suffix = suffix_of(start + rest.encode())
     assert suffix != ".bin" or not start + rest.encode()
     assert is_suffix(suffix)
 
@@ -142,7 +142,7 @@ def test_any_text(start: bytes, rest: str) -> None:
 )
 def test_hostile_texts(piece: bytes) -> None:
     """No text takes long."""
-    assert told_suffix((piece * HEAD)[:HEAD]) in {".txt", ".sh"}
+    assert suffix_of((piece * HEAD)[:HEAD]) in {".txt", ".sh"}
 
 
 def _is_text(head: bytes, *, cut: bool) -> bool:

@@ -24,7 +24,7 @@ from tests.support.senders import KEPT, heard_so_far, read_all, refusal_code, re
 from tests.support.stores import MILLISECONDS, Rig, ThreadedRig
 from tests.support.waiting import in_thread, turns, until
 from tests.support.ways import Way, close, half_close, half_close_and_reset
-from twisted_upload.core.names import told_suffix
+from twisted_upload.core.names import suffix_of
 from twisted_upload.disk.files import Space
 from twisted_upload.disk.testing import FaultyFiles
 from twisted_upload.frontends.raw.factory import UploadProtocol
@@ -137,7 +137,7 @@ async def test_names(way: Way, tmp_path: Path) -> None:
 
 async def test_suffix(way: Way, tmp_path: Path) -> None:
     """What a file is is told from its first bytes, however few of them come at first."""
-    async with _on_disk(tmp_path, suffix=told_suffix) as (frontend, rig):
+    async with _on_disk(tmp_path, suffix=suffix_of) as (frontend, rig):
         peer = await way.come(frontend, b"\x89P", b"NG\r\n\x1a\n" + bytes(50))
         assert await _hear(rig, peer) == KEPT
         assert [*rig.kept] == [f"{MILLISECONDS}.png"]

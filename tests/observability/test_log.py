@@ -29,7 +29,7 @@ from zope.interface import implementer
 
 from tests.support.daemon import SUCCESS, Daemon
 from twisted_upload.core.log_format import LogFormat
-from twisted_upload.core.outcome import UploadOutcome, log_end, log_end_of_one
+from twisted_upload.core.outcome import UploadOutcome, log_outcome, log_outcome_with_listener
 from twisted_upload.observability.log import (
     LineObserver,
     is_journald,
@@ -80,7 +80,7 @@ class Written:
         """Uploads have ended."""
         with observing(self):
             for ended in ends:
-                log_end(ended)
+                log_outcome(ended)
 
     @property
     def lines(self) -> list[str]:
@@ -206,14 +206,14 @@ def test_ends_of_one_turn_are_written_together() -> None:
     clock, written = Clock(), list[str]()
     observer = LineObserver(written.append, clock=clock)
     with observing(observer):
-        log_end(KEPT)
-        log_end(REFUSED)
+        log_outcome(KEPT)
+        log_outcome(REFUSED)
         assert written == []
         clock.advance(0)
         (text,) = written
         assert [line[21:] for line in text.splitlines()] == [str(KEPT), str(REFUSED)]
         clock.advance(0)
-        log_end(KEPT)
+        log_outcome(KEPT)
         clock.advance(0)
     assert len(written) == 2
     assert clock.getDelayedCalls() == []
@@ -226,7 +226,10 @@ def test_ends_need_no_event(form: LogFormat, journald: bool) -> None:
     ends = (KEPT._replace(listener="scanner"), REFUSED, REFUSED._replace(end="lost", code=None))
     written: list[str] = []
     observer = LineObserver(written.append, form, journald=journald)
-    for log, told in ((log_end, observer.ended), (log_end_of_one, observer.ended_of_one)):
+    for log, told in (
+        (log_outcome, observer.ended),
+        (log_outcome_with_listener, observer.ended_with_listener),
+    ):
         for ended in ends:
             with observing(observer):
                 log(ended)
@@ -255,7 +258,7 @@ def test_the_rest_is_written_at_once() -> None:
     clock, written = Clock(), list[str]()
     observer = LineObserver(written.append, clock=clock)
     with observing(observer):
-        log_end(KEPT)
+        log_outcome(KEPT)
         Logger().error("wrong")
     (text,) = written
     assert [line[21:] for line in text.splitlines()] == [str(KEPT), "ERROR wrong"]
@@ -266,7 +269,7 @@ def test_nothing_is_held_back_at_the_end() -> None:
     written: list[str] = []
     observer = LineObserver(written.append, clock=Clock())
     with observing(observer):
-        log_end(KEPT)
+        log_outcome(KEPT)
     observer.flush()
     observer.flush()
     assert len(written) == 1

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twisted_upload.core.outcome import UploadOutcome
-from twisted_upload.observability.records import FIELDS, Timestamps, encode, encode_end
+from twisted_upload.observability.records import FIELDS, Timestamps, encode, encode_outcome
 
 WHOLE = UploadOutcome(
     "kept",
@@ -46,7 +46,7 @@ def test_order_of_moments(moment: float, later: float) -> None:
 
 def test_all_of_an_end() -> None:
     """Everything that is known of an upload is told, in the documented order."""
-    fields = json.loads(encode_end(MOMENT, WHOLE, "info"))
+    fields = json.loads(encode_outcome(MOMENT, WHOLE, "info"))
     assert fields == {
         "time": MOMENT,
         "level": "info",
@@ -66,7 +66,7 @@ def test_all_of_an_end() -> None:
 def test_nothing_to_say() -> None:
     """A field that has nothing to say is left out."""
     assert json.loads(
-        encode_end(MOMENT, UploadOutcome("refused", "", "unix", 0, 0.5, code="empty"))
+        encode_outcome(MOMENT, UploadOutcome("refused", "", "unix", 0, 0.5, code="empty"))
     ) == {
         "time": MOMENT,
         "event": "refused",
@@ -75,7 +75,7 @@ def test_nothing_to_say() -> None:
         "seconds": 0.5,
         "code": "empty",
     }
-    assert "code" not in encode_end(MOMENT, UploadOutcome("lost", "", "unix", 1, 0.5))
+    assert "code" not in encode_outcome(MOMENT, UploadOutcome("lost", "", "unix", 1, 0.5))
 
 
 ENDS = st.builds(
@@ -92,7 +92,7 @@ ENDS = st.builds(
 @given(ENDS, st.none() | st.sampled_from(["info", "notice"]))
 def test_an_end_is_encoded_like_the_rest(ended: UploadOutcome, level: str | None) -> None:
     """An end is the very text that all of its fields would be."""
-    line = encode_end(MOMENT, ended, level)
+    line = encode_outcome(MOMENT, ended, level)
     assert line == encode(json.loads(line))
     assert (
         json.loads(line).items()

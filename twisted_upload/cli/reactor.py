@@ -16,10 +16,10 @@ from twisted_upload.cli.resolver import DaemonResolver
 from twisted_upload.core.garbage import Importing
 from twisted_upload.net.clock import use_monotonic_time
 
-__all__ = ["run_until_done", "the_reactor"]
+__all__ = ["get_reactor", "run_until_done"]
 
 
-def the_reactor() -> Any:
+def get_reactor() -> Any:
     """
     The global reactor, ready for a command.
 

@@ -17,7 +17,7 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 
 from twisted_upload.cli.common_options import endpoint_of
 from twisted_upload.cli.destination import Destination
-from twisted_upload.cli.reactor import run_until_done, the_reactor
+from twisted_upload.cli.reactor import get_reactor, run_until_done
 from twisted_upload.cli.streams import PROGRAM, ExitStatus, Streams
 from twisted_upload.client.upload import upload
 from twisted_upload.core.text import format_duration, printable
@@ -93,7 +93,7 @@ def check_readiness(
     :raises click.UsageError: the options make no sense after all.
     """
     try:
-        reactor = the_reactor()
+        reactor = get_reactor()
     except OSError as error:  # there are no descriptors for one
         streams.err.line(printable(f"{PROGRAM}: {error.strerror or error}"))
         return ExitStatus.FAILED

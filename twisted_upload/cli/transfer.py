@@ -12,7 +12,7 @@ from typing import Any
 from twisted_upload.cli.batch import Batch, Retries, exit_status, none_sent
 from twisted_upload.cli.common_options import Options, endpoint_of
 from twisted_upload.cli.display import Bars, Display
-from twisted_upload.cli.reactor import run_until_done, the_reactor
+from twisted_upload.cli.reactor import get_reactor, run_until_done
 from twisted_upload.cli.streams import PROGRAM, ExitStatus, Streams
 from twisted_upload.client.upload import upload
 from twisted_upload.core.text import printable
@@ -28,7 +28,7 @@ def send(options: Options, streams: Streams) -> int:
     :raises click.UsageError: the options make no sense after all.
     """
     try:
-        return _send_all(options, streams, the_reactor())
+        return _send_all(options, streams, get_reactor())
     except OSError as error:  # there are no descriptors for a reactor
         why = error.strerror or str(error)
         if options.as_json:

@@ -25,7 +25,7 @@ __all__ = [
     "UniqueTimestamps",
     "file_name",
     "is_file_name",
-    "told_suffix",
+    "suffix_of",
 ]
 
 HEAD = 8192
@@ -64,7 +64,7 @@ def is_file_name(text: str) -> bool:
     return match is not None and is_suffix(match["suffix"] or "")
 
 
-def told_suffix(head: bytes) -> str:
+def suffix_of(head: bytes) -> str:
     """
     The suffix that a file's first bytes call for.
 

@@ -17,7 +17,7 @@ from twisted.logger import Logger, LogLevel, globalLogPublisher
 
 from twisted_upload.core.text import format_duration, format_size
 
-__all__ = ["UploadObserver", "UploadOutcome", "log_end", "log_end_of_one"]
+__all__ = ["UploadObserver", "UploadOutcome", "log_outcome", "log_outcome_with_listener"]
 
 
 class UploadOutcome(NamedTuple):
@@ -68,12 +68,12 @@ _INFO = LogLevel.info
 UploadObserver = Callable[[UploadOutcome], object]
 
 
-def log_end(ended: UploadOutcome) -> None:
+def log_outcome(ended: UploadOutcome) -> None:
     """Log it; no byte of the sender is in it."""
     _log.info("{upload}", ended)
 
 
-def log_end_of_one(ended: UploadOutcome) -> None:
+def log_outcome_with_listener(ended: UploadOutcome) -> None:
     """The same where there are several listeners, of which it was one."""
     _log.info("{upload}, through {listener}", ended)
 

@@ -15,11 +15,11 @@ __all__ = [
     "Reserve",
     "format_duration",
     "format_size",
-    "in_short",
     "is_suffix",
     "parse_duration",
     "parse_size",
     "printable",
+    "shortened",
 ]
 
 LONGEST_LINE = 1000
@@ -135,7 +135,7 @@ def printable(text: str) -> str:
     )
 
 
-def in_short(text: str) -> str:
+def shortened(text: str) -> str:
     """The same text without its middle, where it is too long for a line."""
     if len(text) <= LONGEST_LINE:
         return text

@@ -15,7 +15,7 @@ from twisted.application.service import Service
 from twisted.internet.interfaces import IReactorTime
 
 from twisted_upload.config.configuration import Configuration, Listener
-from twisted_upload.core.outcome import UploadObserver, log_end, log_end_of_one
+from twisted_upload.core.outcome import UploadObserver, log_outcome, log_outcome_with_listener
 from twisted_upload.daemon.certificate_expiry import Certificates, CertificateWatch, Renewal
 from twisted_upload.daemon.endpoints import EndpointBuilder
 from twisted_upload.daemon.listeners import ListenerSpec, NamedEndpoint
@@ -293,7 +293,7 @@ def _outcome_log(
     """
     alone = len(configuration.listeners) == 1
     if observer is None:
-        write = log_end if alone else log_end_of_one
+        write = log_outcome if alone else log_outcome_with_listener
     else:
-        write = observer.ended if alone else observer.ended_of_one
+        write = observer.ended if alone else observer.ended_with_listener
     return RateLimitedLog(write, refusals, clock)

@@ -14,7 +14,7 @@ from twisted.logger import Logger
 from twisted_upload.config.configuration import Configuration
 from twisted_upload.config.reload import reload
 from twisted_upload.core.garbage import freeze_start
-from twisted_upload.core.text import in_short, printable
+from twisted_upload.core.text import printable, shortened
 from twisted_upload.daemon.certificate_expiry import Certificates, Renewal
 from twisted_upload.daemon.notify import Counts, Notifications
 from twisted_upload.daemon.signals import Signals
@@ -126,12 +126,12 @@ class DaemonControl:
         try:
             text = self._reloaded()
         except CannotStart as error:
-            why = in_short(printable(str(error)))
+            why = shortened(printable(str(error)))
             _log.error("not reloaded, all stays as it is: {why}", why=why)
         except Exception:
             _log.failure("not reloaded, all stays as it is: a defect")
         else:
-            _log.info("{text}", text=in_short(printable(text)))
+            _log.info("{text}", text=shortened(printable(text)))
         finally:
             if self._notifications is not None:
                 self._notifications.reloaded()

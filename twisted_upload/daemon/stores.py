@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from twisted_upload.config.configuration import Configuration, Listener
-from twisted_upload.core.names import told_suffix
+from twisted_upload.core.names import suffix_of
 from twisted_upload.core.text import Reserve
 from twisted_upload.disk.files import Files
 from twisted_upload.disk.threads import DiskThreads
@@ -129,7 +129,7 @@ def _files(times: DiskTimes | None) -> Files:
 
 
 def _suffixes(suffix: str) -> Callable[[bytes], str]:
-    return told_suffix if suffix == "auto" else lambda _: suffix
+    return suffix_of if suffix == "auto" else lambda _: suffix
 
 
 def hook_command(listener: Listener) -> HookCommand | None:

@@ -17,7 +17,7 @@ from twisted.python import usage
 from twisted_upload.config.configuration import Configuration, configure
 from twisted_upload.config.options import CHECK, CONFIG, OPTIONS, PRINT_CONFIG
 from twisted_upload.config.sources import Layer, SourcedValue, nearest
-from twisted_upload.core.text import in_short, printable
+from twisted_upload.core.text import printable, shortened
 from twisted_upload.daemon.builder import certificates_of, make_service, reconfigure, renew
 from twisted_upload.daemon.control import DaemonControl
 from twisted_upload.daemon.pid_file import check_pid_file, only_if_needed
@@ -33,7 +33,7 @@ _COMMAND_LINE = (*OPTIONS, CONFIG, CHECK, PRINT_CONFIG)
 
 
 def _fail(text: str, status: int) -> NoReturn:
-    sys.stderr.write(f"twistd upload: {in_short(printable(text))}\n")
+    sys.stderr.write(f"twistd upload: {shortened(printable(text))}\n")
     raise SystemExit(status)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from twisted.internet.interfaces import IAddress, IProtocol, IReactorTime
 from zope.interface import implementer
 
-from twisted_upload.core.outcome import UploadObserver, log_end
+from twisted_upload.core.outcome import UploadObserver, log_outcome
 from twisted_upload.frontends.admission import Admission, ConnectionSlots
 from twisted_upload.frontends.connections import Connections
 from twisted_upload.frontends.gate import Gate
@@ -48,7 +48,7 @@ class Frontend(Connections):
         clock: IReactorTime,
         settings: FrontendSettings | None = None,
         *,
-        observers: Sequence[UploadObserver] = (log_end,),
+        observers: Sequence[UploadObserver] = (log_outcome,),
         name: str = "",
         slots: ConnectionSlots | None = None,
         refusals: RefusalCounter | None = None,

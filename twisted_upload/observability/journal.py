@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 from twisted_upload.core.outcome import UploadOutcome
 from twisted_upload.disk.threads import IDisk
 from twisted_upload.observability.journal_files import JournalFiles
-from twisted_upload.observability.records import GAP, Timestamps, encode, encode_end
+from twisted_upload.observability.records import GAP, Timestamps, encode, encode_outcome
 
 __all__ = ["INTERVAL", "MOST_WAITING", "Journal"]
 
@@ -69,7 +69,7 @@ class Journal:
 
     def __call__(self, ended: UploadOutcome) -> None:
         """Write it down, some time soon."""
-        line = encode_end(self._moment(), ended) + "\n"
+        line = encode_outcome(self._moment(), ended) + "\n"
         if self._waiting + len(line) > MOST_WAITING:
             self._dropped += 1
             self._trouble.came("the disk is too slow", dropped=1)

@@ -27,7 +27,7 @@ from twisted_upload.core.outcome import UploadOutcome
 from twisted_upload.errors import CannotStart
 from twisted_upload.observability.log_file import LogFile
 from twisted_upload.observability.log_writer import LogWriter
-from twisted_upload.observability.records import Timestamps, encode, encode_end
+from twisted_upload.observability.records import Timestamps, encode, encode_outcome
 from twisted_upload.observability.symlinks import check_links
 
 __all__ = [
@@ -122,11 +122,11 @@ class LineObserver:
             self.write(text)
 
     def ended(self, ended: UploadOutcome) -> None:
-        """Write its line, as after `log_end`; but no event is made for it."""
+        """Write its line, as after `log_outcome`; but no event is made for it."""
         self._hold((time.time(), ended, ""))
 
-    def ended_of_one(self, ended: UploadOutcome) -> None:
-        """The same as after `log_end_of_one`."""
+    def ended_with_listener(self, ended: UploadOutcome) -> None:
+        """The same as after `log_outcome_with_listener`."""
         self._hold((time.time(), ended, _through(ended)))
 
     def _hold(self, held: _Held) -> None:
@@ -236,7 +236,7 @@ class _Lines:
         return f"{self._stamps.seconds(moment)}Z {ended!s}{more}"
 
     def _json_of_end(self, moment: float, ended: UploadOutcome, more: str, level: str) -> str:
-        return encode_end(self._stamps.milliseconds(moment), ended, level)
+        return encode_outcome(self._stamps.milliseconds(moment), ended, level)
 
 
 def observer_for(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # it imports Twisted, which those who read a journal need not wait for
     from twisted_upload.core.outcome import UploadOutcome
 
-__all__ = ["FIELDS", "GAP", "Timestamps", "encode", "encode_end"]
+__all__ = ["FIELDS", "GAP", "Timestamps", "encode", "encode_outcome"]
 
 FIELDS = (
     "time",
@@ -85,7 +85,7 @@ class Timestamps:
         return self._exact
 
 
-def encode_end(time: str, ended: UploadOutcome, level: str | None = None) -> str:
+def encode_outcome(time: str, ended: UploadOutcome, level: str | None = None) -> str:
     """
     One upload that has ended, as `encode` would have it.
 

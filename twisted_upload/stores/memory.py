@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProducer, IPushProducer
 from zope.interface import implementer
 
-from twisted_upload.core.names import UniqueTimestamps, file_name, told_suffix
+from twisted_upload.core.names import UniqueTimestamps, file_name, suffix_of
 from twisted_upload.errors import UploadRefused
 from twisted_upload.interfaces import Arrival, IIncomingUpload, IUploadStore, Receipt
 
@@ -34,7 +34,7 @@ class MemoryStore:
     """
 
     def __init__(
-        self, now: Callable[[], float], *, suffix: Callable[[bytes], str] = told_suffix
+        self, now: Callable[[], float], *, suffix: Callable[[bytes], str] = suffix_of
     ) -> None:
         self.now = now
         self.suffix = suffix

@@ -26,7 +26,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from twisted_upload.core.names import UniqueTimestamps, told_suffix
+from twisted_upload.core.names import UniqueTimestamps, suffix_of
 from twisted_upload.core.text import format_duration
 from twisted_upload.disk.files import Files, Space
 from twisted_upload.disk.folders import NewFolders
@@ -111,7 +111,7 @@ class DirectoryStore:
         clock: IReactorTime,
         now: Callable[[], float],
         *,
-        suffix: Callable[[bytes], str] = told_suffix,
+        suffix: Callable[[bytes], str] = suffix_of,
         durable: bool = True,
         sync_folder: bool = True,
         mode: int = 0o640,
