@@ -113,7 +113,7 @@ def test_good(files: Files) -> None:
     """One that is good for long is no matter; its end is on the metrics page."""
     certificates = Certificates([files.endpoint(), object()])
     certificates.check()
-    ((_, days, text),) = certificates.told()
+    ((_, days, text),) = certificates.expiries()
     assert days == 89
     assert text.startswith(f"it is good until {said(files.ends)}, for ")
     ends = files.ends.timestamp()
@@ -139,7 +139,7 @@ def test_another_one_of_the_file(tmp_path: Path) -> None:
         chain.write(authority().issue_cert("x", not_after=in_days(5)).cert_chain_pems[0].bytes())
     certificates = Certificates([files.endpoint()])
     certificates.check()
-    ((_, days, text),) = certificates.told()
+    ((_, days, text),) = certificates.expiries()
     assert days == 4
     assert text.startswith(f"another one of its file is good until {said(in_days(5))}")
 

@@ -13,7 +13,7 @@ from twisted.internet.task import Clock
 
 from twisted_upload.config.configuration import configure
 from twisted_upload.config.sources import SourcedValue
-from twisted_upload.daemon.worker import _Supervised, wake_without_pushing
+from twisted_upload.daemon.worker import _SupervisorConnection, schedule_as_batch
 from twisted_upload.daemon.worker_protocol import CERTIFICATES, HEARD
 
 
@@ -60,7 +60,7 @@ class Worker:
         self.service = Service()
         self.pipes = Pipes()
         service: Any = self.service
-        self.supervised = _Supervised(Clock(), service, None)
+        self.supervised = _SupervisorConnection(Clock(), service, None)
         self.supervised.makeConnection(self.pipes)  # type: ignore[no-untyped-call]
 
     def hears(self, line: str) -> None:
@@ -115,7 +115,7 @@ def test_schedule_that_somebody_has_chosen(monkeypatch: pytest.MonkeyPatch) -> N
     chosen: list[int] = []
     monkeypatch.setattr(os, "sched_getscheduler", lambda _: os.SCHED_IDLE)
     monkeypatch.setattr(os, "sched_setscheduler", lambda _, policy, __: chosen.append(policy))
-    wake_without_pushing()
+    schedule_as_batch()
     assert chosen == []
 
 
@@ -126,4 +126,4 @@ def test_schedule_that_is_forbidden(monkeypatch: pytest.MonkeyPatch) -> None:
         raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
 
     monkeypatch.setattr(os, "sched_setscheduler", forbidden)
-    wake_without_pushing()
+    schedule_as_batch()

@@ -22,7 +22,7 @@ from tests.support.tls_peers import files
 from tests.support.waiting import TurnByTurn
 from twisted_upload.daemon.listeners import BoundPort, ListenerSpec, NamedEndpoint
 from twisted_upload.daemon.notify import Counts
-from twisted_upload.daemon.supervisor import RESTART_DELAY, UNKILLABLE, Supervisor
+from twisted_upload.daemon.supervisor import KILL_TIMEOUT, RESTART_DELAY, Supervisor
 from twisted_upload.daemon.worker_process import LONGEST_LINE, WorkerProcess
 from twisted_upload.daemon.worker_protocol import CERTIFICATES, HEARD, REPORTS
 from twisted_upload.net.tls.certificates import Identity
@@ -196,7 +196,7 @@ def test_who_cannot_be_killed(supervised: Supervised) -> None:
     supervised.other.ends()
     supervised.reactor.turn(10)
     with capturedLogs() as events:
-        supervised.reactor.turn(UNKILLABLE - 0.1)
+        supervised.reactor.turn(KILL_TIMEOUT - 0.1)
         assert not stopped.called
         supervised.reactor.turn(0.1)
     assert stopped.called
@@ -330,7 +330,7 @@ def test_told_when_it_listens(alone: SingleProcessReport) -> None:
 def test_asked_once(alone: SingleProcessReport) -> None:
     """It is not asked again before it has answered."""
     for _ in range(1000):
-        alone.worker.respondent.ask().addErrback(lambda _: None)
+        alone.worker.reporting.ask().addErrback(lambda _: None)
     assert alone.process.heard == b"first\n" + QUESTION + b"\n"
 
 
@@ -340,7 +340,7 @@ def test_line_without_end(alone: SingleProcessReport, descriptor: int) -> None:
     with capturedLogs() as events:
         for _ in range(3):
             alone.process.writes(bytes(LONGEST_LINE), descriptor)
-        lines = (alone.worker._logged, alone.worker._said, alone.worker._reported)
+        lines = (alone.worker._log_lines, alone.worker._error_lines, alone.worker._report_lines)
         assert all(len(each._partial) <= LONGEST_LINE for each in lines)
         alone.process.writes(b"the end of it\nCOUNTS=1 2\n", descriptor)
         alone.process.ends()

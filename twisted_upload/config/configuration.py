@@ -2,8 +2,8 @@
 What is in force: of all that the command line, the environment, a file and the
 defaults say, the first that says something.
 
-A listener is one door: where it listens, where its files go, its limits.  A file
-may have several, each with values of its own where the rest of the file has
+A listener is where it listens, where its files go, and its limits.  A file may have
+several, each with values of its own where the rest of the file has
 others; what the environment or the command line say goes over both.  Without
 any in a file there is one, and it is named after where it listens.
 """
@@ -38,7 +38,7 @@ DEFAULT = "default"
 INHERITED = "LISTEN_FDS"
 """The source of what is so because the service manager has handed over sockets."""
 
-_WHERE = ("port", "listen")
+_LISTENING_OPTIONS = ("port", "listen")
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +183,7 @@ def configure(
         file = read_file(path, config.source)
     over = {**variables, **command_line}
     if file.listeners:
-        for name in _WHERE:
+        for name in _LISTENING_OPTIONS:
             given = over.get(name) or file.top.get(name)
             if given is not None:
                 raise WrongConfiguration(
@@ -215,7 +215,7 @@ def _where_inherited(
     listeners: Sequence[tuple[str, Layer]], inherited: Collection[str]
 ) -> Iterator[tuple[str, Layer]]:
     for name, own in listeners:
-        if name in inherited and not own.keys() & _WHERE:
+        if name in inherited and not own.keys() & _LISTENING_OPTIONS:
             yield name, {**own, "listen": SourcedValue((f"systemd:{name}",), INHERITED)}
         else:
             yield name, own

@@ -125,7 +125,7 @@ def parse_command(text: str) -> tuple[str, ...]:
 
 def parse_trusted_proxy(text: str) -> Network | None:
     """
-    A network that balancers are in; `None` for ``unix``: a unix socket.
+    A network that load balancers are in; `None` for ``unix``: a unix socket.
 
     :raises ValueError: it is neither.
     """

@@ -21,9 +21,9 @@ from twisted_upload.net.tls.certificates import Identity
 from twisted_upload.net.tls.endpoints import TLSServerEndpoint
 from twisted_upload.observability.metrics import CERTIFICATE_ENDS, Samples
 
-__all__ = ["AHEAD", "CertificateWatch", "Certificates", "Renewal"]
+__all__ = ["WARNING_DAYS", "CertificateWatch", "Certificates", "Renewal"]
 
-AHEAD = 14
+WARNING_DAYS = 14
 """Days before its end from which on a certificate is warned of."""
 
 LOOK_INTERVAL = 3600.0
@@ -79,7 +79,7 @@ class Certificates:
         for identity in self._each():
             _check(identity, self._now())
 
-    def told(self) -> Iterator[tuple[Identity, int, str]]:
+    def expiries(self) -> Iterator[tuple[Identity, int, str]]:
         """Each, for how many whole days it is good, and that in words."""
         now = self._now()
         for identity in self._each():
@@ -134,7 +134,7 @@ class CertificateWatch(Service):
     def __init__(self, certificates: Certificates, clock: IReactorTime) -> None:
         self._certificates = certificates
         self._clock = clock
-        self._said: dict[str, int] = {}
+        self._warned: dict[str, int] = {}
         self._timer: IDelayedCall | None = None
 
     def startService(self) -> None:
@@ -150,9 +150,9 @@ class CertificateWatch(Service):
             self._timer = None
 
     def _look(self) -> None:
-        for identity, days, text in self._certificates.told():
-            if days < AHEAD and self._said.get(identity.name) != days:
-                self._said[identity.name] = days
+        for identity, days, text in self._certificates.expiries():
+            if days < WARNING_DAYS and self._warned.get(identity.name) != days:
+                self._warned[identity.name] = days
                 _log.warn("certificate {name}: {text}", name=identity.name, text=text)
         self._timer = self._clock.callLater(LOOK_INTERVAL, self._look)
 

@@ -17,7 +17,7 @@ from functools import partial
 from twisted_upload.config.configuration import Configuration, Listener, Setting
 from twisted_upload.core.text import format_size, printable
 from twisted_upload.daemon.builder import descriptor_budget, journal_files
-from twisted_upload.daemon.certificate_expiry import AHEAD, Certificates
+from twisted_upload.daemon.certificate_expiry import WARNING_DAYS, Certificates
 from twisted_upload.daemon.dry_run import DryRunReactor
 from twisted_upload.daemon.endpoints import EndpointBuilder
 from twisted_upload.daemon.process import raise_limit
@@ -109,8 +109,8 @@ def _check_ports(
 
 def _check_certificates(certificates: Certificates, say: Say) -> None:
     certificates.check()
-    for identity, days, text in certificates.told():
-        say(f"{'warning: ' if days < AHEAD else ''}certificate {identity.name}: {text}")
+    for identity, days, text in certificates.expiries():
+        say(f"{'warning: ' if days < WARNING_DAYS else ''}certificate {identity.name}: {text}")
 
 
 def _check_disks(configuration: Configuration, say: Say) -> None:

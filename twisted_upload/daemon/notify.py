@@ -63,7 +63,7 @@ def total(counts: Iterable[Counts]) -> Counts:
 
 
 class StoredCount:
-    """A witness of a door (see `twisted_upload.core.outcome`) that counts what was kept."""
+    """An observer of uploads (see `twisted_upload.core.outcome`) that counts those stored."""
 
     def __init__(self) -> None:
         self.kept = 0
@@ -86,19 +86,19 @@ class DiskWatchdog:
         self._clock = clock
         self._asked: float | None = None
 
-    def beat(self) -> None:
+    def probe(self) -> None:
         """Send a job that touches no disk, unless one is still on its way."""
         if self._asked is None:
             self._asked = self._clock.seconds()
             self._disk.run(lambda: None).addCallbacks(self._came_back, self._stopped)
 
-    def excuse(self, seconds: float) -> None:
+    def discount(self, seconds: float) -> None:
         """For so long the whole process stood still."""
         if self._asked is not None:
             self._asked = min(self._clock.seconds(), self._asked + max(0.0, seconds))
 
     @property
-    def since(self) -> float:
+    def delay(self) -> float:
         """Seconds for which a job has been on its way."""
         return 0.0 if self._asked is None else self._clock.seconds() - self._asked
 
@@ -134,7 +134,7 @@ class Notifications:
         self._say = say
         self._clock = clock
         self._status = status
-        self._pulses = [DiskWatchdog(disk, clock) for disk in disks]
+        self._disk_watchdogs = [DiskWatchdog(disk, clock) for disk in disks]
         self._watchdog = watchdog
         self._state = ""  # what the manager has to know, and has not taken yet
         self._said = ""
@@ -200,11 +200,11 @@ class Notifications:
     def _watch(self) -> None:
         if self._due is not None:
             late = self._clock.seconds() - self._due
-            for pulse in self._pulses:
-                pulse.excuse(late)
-        for pulse in self._pulses:
-            pulse.beat()
-        longest = max((pulse.since for pulse in self._pulses), default=0.0)
+            for disk_watchdog in self._disk_watchdogs:
+                disk_watchdog.discount(late)
+        for disk_watchdog in self._disk_watchdogs:
+            disk_watchdog.probe()
+        longest = max((disk_watchdog.delay for disk_watchdog in self._disk_watchdogs), default=0.0)
         if longest < PATIENCE * self._watchdog:
             self._triggered = False
             self._say("WATCHDOG=1")

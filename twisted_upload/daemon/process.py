@@ -21,8 +21,8 @@ MOST_CONNECTIONS = 32_768
 memory as well."""
 
 SHARE, MOST = 16, 128
-"""One in so many descriptors, and so many at the most, for senders that were
-turned away, and as many for sockets that are spliced."""
+"""One in so many descriptors, and so many at the most, for connections that were
+rejected, and as many for sockets that are spliced."""
 
 OWN = 40
 """Descriptors of the daemon itself: ports, folders, the log, the event loop, and
@@ -34,7 +34,7 @@ class Budget(NamedTuple):
     Whom the descriptors are for.
 
     :ivar connections: at a time.
-    :ivar turned_away: senders that stay until they have heard why.
+    :ivar rejected: connections that stay until they have heard why.
     :ivar splices: sockets at a time that disk threads take from.
     """
 

@@ -39,7 +39,7 @@ in hand then is left for the next start to remove."""
 
 HANDSHAKES_TIMEOUT = 0.2
 """Seconds after which connections have come that were being made when it was
-told to stop, where newcomers are to go to another server."""
+told to stop, where new ones are to go to another server."""
 
 FIRST_BYTES_TIMEOUT = 2.0
 """Seconds for which it waits, before draining, for the first bytes of those who
@@ -77,8 +77,8 @@ class UploadService(ListenerService[UploadFactory]):
     :param drain: seconds for which uploads in flight, and programs, may go on when
         it stops.
     :param journal: opened and closed with it.
-    :param kept: a witness of all the doors.
-    :ivar doors: the factories.
+    :param stored: an observer of all the front ends.
+    :ivar frontends: those of the listeners.
     :ivar storages: the directories.
     """
 
@@ -138,8 +138,8 @@ class UploadService(ListenerService[UploadFactory]):
         """
         Have other settings for whoever comes from now on.
 
-        :param settings: of the doors, by the names of their listeners.
-        :param places: of the process.
+        :param settings: of the front ends, by the names of their listeners.
+        :param slots: of the process.
         """
         self._drain = drain
         for spec in self.specs:
@@ -174,7 +174,7 @@ class UploadService(ListenerService[UploadFactory]):
     async def _stop(self) -> None:
         programs = _all(store.stop(self._drain) for store in self._stores())
         programs_end = self._clock.seconds() + self._drain + PROGRAMS_TIMEOUT
-        await self._send_newcomers_elsewhere()
+        await self._stop_accepting()
         for bound in self.ports:
             if bound.is_open:
                 serve_newcomers(bound.port)
@@ -204,8 +204,11 @@ class UploadService(ListenerService[UploadFactory]):
         await self.stop_side_services()
         self.ports = []
 
-    async def _send_newcomers_elsewhere(self) -> None:
-        """Let those begin who have come, where whoever comes from now on is not refused."""
+    async def _stop_accepting(self) -> None:
+        """
+        Let uploads begin of those who have connected, where whoever connects from now on
+        is not refused.
+        """
         lasting = [bound for bound in self.ports if bound.lasting]
         for bound in lasting:
             accept_no_more(bound.port)
@@ -218,15 +221,17 @@ class UploadService(ListenerService[UploadFactory]):
             and bound.frontend.settings.trusted_proxies is not None
         ]
         if proxied:
-            await self._leave_trusted_proxies(proxied)
+            await self._stop_accepting_from_proxies(proxied)
         frontends = {bound.frontend for bound in [*lasting, *proxied]}
         begun = _all(frontend.all_begun() for frontend in frontends)
         await self._at_most(min(FIRST_BYTES_TIMEOUT, self._drain), begun, EXTRA_AFTER_STANDSTILL)
 
-    async def _leave_trusted_proxies(self, leaving: Sequence[BoundPort[UploadFactory]]) -> None:
+    async def _stop_accepting_from_proxies(
+        self, leaving: Sequence[BoundPort[UploadFactory]]
+    ) -> None:
         """
-        Have load balancers take somebody else for whoever comes from now on:
-        they do where no connection can be made.
+        Have load balancers use another server from now on: they do when no connection
+        can be made.
         """
         for bound in leaving:
             take_no_more(bound.port)

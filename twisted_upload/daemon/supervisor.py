@@ -42,16 +42,16 @@ from twisted_upload.observability.log import JOURNAL_STREAM
 from twisted_upload.observability.multiprocess import WorkerReports
 from twisted_upload.stores.directory.store import DirectoryStore, undone_on_failure
 
-__all__ = ["UNKILLABLE", "Supervisor"]
+__all__ = ["KILL_TIMEOUT", "Supervisor"]
 
 RESTART_DELAY = 1.0
 """Seconds between a worker's death and its successor, where it lived no longer
 than that."""
 
-AT_ONCE = 2.0
+END_NOW_TIMEOUT = 2.0
 """Seconds after which a worker that was told to end at once is killed."""
 
-UNKILLABLE = 5.0
+KILL_TIMEOUT = 5.0
 """Seconds after which a worker that was killed and has not ended, on a dead disk
 perhaps, is waited for no longer."""
 
@@ -83,7 +83,7 @@ class Supervisor(ListenerService[Factory]):
         reactor: Any,
         *,
         stop_timeout: float,
-        worker_reports: WorkerReports | None = None,
+        worker_reports: WorkerReports,
         journal: JournalFiles | None = None,
         watchdog: float = 0.0,
     ) -> None:
@@ -96,14 +96,14 @@ class Supervisor(ListenerService[Factory]):
         self._stop_timeout = stop_timeout
         self._journal = journal
         self._watchdog = watchdog
-        self._watching: IDelayedCall | None = None
-        self._due = 0.0  # when the next look was to be
-        self._killing: IDelayedCall | None = None
-        self._leaving: IDelayedCall | None = None
+        self._watch_timer: IDelayedCall | None = None
+        self._due = 0.0  # when to watch next
+        self._kill_timer: IDelayedCall | None = None
+        self._abandon_timer: IDelayedCall | None = None
         self._kept = 0  # by workers that have ended
-        self._ready: list[Deferred[None]] = []
+        self._when_ready: list[Deferred[None]] = []
         self._workers: dict[int, WorkerProcess] = {}
-        self._waiting: dict[int, IDelayedCall] = {}
+        self._restart_timers: dict[int, IDelayedCall] = {}
 
     def bind(self) -> None:
         """See `ListenerService.bind`; nobody accepts here."""
@@ -131,8 +131,8 @@ class Supervisor(ListenerService[Factory]):
     def when_ready(self) -> Deferred[None]:
         """Fires when all workers serve."""
         ready: Deferred[None] = Deferred()
-        self._ready.append(ready)
-        self._look()
+        self._when_ready.append(ready)
+        self._check_ready()
         return ready
 
     def counts(self) -> Counts:
@@ -160,19 +160,18 @@ class Supervisor(ListenerService[Factory]):
         """While it stops: have the workers refuse what is in flight, and hardly wait for them."""
         for worker in self._workers.values():
             worker.signal(signal.SIGQUIT)
-        if self._killing is not None and self._killing.active():
-            self._killing.reset(AT_ONCE)
+        if self._kill_timer is not None and self._kill_timer.active():
+            self._kill_timer.reset(END_NOW_TIMEOUT)
 
     def stopService(self) -> Deferred[None]:
         """Have the workers drain; fires when all have ended."""
         super().stopService()  # type: ignore[no-untyped-call]
-        if self._worker_reports is not None:
-            self._worker_reports.draining = True
-        if self._watching is not None:
-            self._watching.cancel()
-        for timer in self._waiting.values():
+        self._worker_reports.draining = True
+        if self._watch_timer is not None:
+            self._watch_timer.cancel()
+        for timer in self._restart_timers.values():
             timer.cancel()
-        self._waiting.clear()
+        self._restart_timers.clear()
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
@@ -181,13 +180,15 @@ class Supervisor(ListenerService[Factory]):
             worker.signal(signal.SIGTERM)
         gone: Deferred[None] = Deferred()
         DeferredList(ended).addCallback(lambda _: None if gone.called else gone.callback(None))
-        killing = self._killing = self._reactor.callLater(self._stop_timeout, self._kill, gone)
+        kill_timer = self._kill_timer = self._reactor.callLater(
+            self._stop_timeout, self._kill, gone
+        )
         # Ours would keep connections that no worker takes any more.
         tcp = [bound for bound in self.ports if bound.family != socket.AF_UNIX]
         await DeferredList([close_ours(bound.port) for bound in tcp])
         self.ports = [bound for bound in self.ports if bound not in tcp]
         await gone
-        for timer in (killing, self._leaving):
+        for timer in (kill_timer, self._abandon_timer):
             if timer is not None and timer.active():
                 timer.cancel()
         await self.close_ports()
@@ -198,55 +199,56 @@ class Supervisor(ListenerService[Factory]):
         for worker in self._workers.values():
             _log.warn("worker {pid} does not end; killing it", pid=worker.pid)
             worker.kill()
-        self._leaving = self._reactor.callLater(UNKILLABLE, self._leave, gone)
+        self._abandon_timer = self._reactor.callLater(KILL_TIMEOUT, self._abandon, gone)
 
-    def _leave(self, gone: Deferred[None]) -> None:
+    def _abandon(self, gone: Deferred[None]) -> None:
         for worker in self._workers.values():
             _log.error("worker {pid} hangs in the kernel; it is left behind", pid=worker.pid)
         gone.callback(None)
 
-    def _look(self) -> None:
+    def _check_ready(self) -> None:
         if len(self._workers) == self._number and all(it.ready for it in self._workers.values()):
-            waiting, self._ready = self._ready, []
+            waiting, self._when_ready = self._when_ready, []
             for ready in waiting:
                 ready.callback(None)
 
     def _watch_later(self) -> None:
         seconds = self._watchdog / 4
         self._due = self._reactor.seconds() + seconds
-        self._watching = self._reactor.callLater(seconds, self._watch)
+        self._watch_timer = self._reactor.callLater(seconds, self._watch)
 
     def _watch(self) -> None:
         # While we stood still, nobody was heard; and what workers have said meanwhile
         # is read after the timers of this turn.
         late = self._reactor.seconds() - self._due
         for worker in self._workers.values():
-            worker.excuse(late)
-        self._watching = self._reactor.callLater(0, self._judge)
+            worker.discount(late)
+        self._watch_timer = self._reactor.callLater(0, self._kill_stuck)
 
-    def _judge(self) -> None:
+    def _kill_stuck(self) -> None:
         for worker in self._workers.values():
             # One that starts may have to wait for a disk until it is ready.
-            silent = worker.ready and worker.silent > self._watchdog
+            silent = worker.ready and worker.silence > self._watchdog
             if (silent or worker.stuck) and not worker.killed:
                 _log.error("worker {pid} shows no sign of life; killing it", pid=worker.pid)
                 worker.kill()
         self._watch_later()
 
     def _start(self, index: int) -> None:
-        self._waiting.pop(index, None)
-        worker = WorkerProcess(self._reactor, self._configuration, self._copy, self._look)
+        self._restart_timers.pop(index, None)
+        worker = WorkerProcess(
+            self._reactor, self._configuration, self._copy_log, self._check_ready
+        )
         try:
             self._spawn(worker)
         except (OSError, MemoryError) as error:
             # It is none of ours: there is nobody to be asked, told or waited for.
             why = getattr(error, "strerror", None) or "no memory"
             _log.error("a worker cannot be started, and will be tried again: {why}", why=why)
-            self._waiting[index] = self._reactor.callLater(RESTART_DELAY, self._start, index)
+            self._restart_timers[index] = self._reactor.callLater(RESTART_DELAY, self._start, index)
             return
         self._workers[index] = worker
-        if self._worker_reports is not None:
-            self._worker_reports.came(worker.respondent)
+        self._worker_reports.came(worker.reporting)
         worker.ended.addCallback(self._ended, index, worker)
 
     def _spawn(self, worker: WorkerProcess) -> None:
@@ -298,7 +300,7 @@ class Supervisor(ListenerService[Factory]):
             ours[JOURNAL_STREAM] = "supervisor"
         return {**ours, "WATCHDOG_USEC": f"{self._watchdog * 1e6:.0f}"}
 
-    def _copy(self, data: bytes) -> None:
+    def _copy_log(self, data: bytes) -> None:
         text = data.decode("utf-8", "replace")
         if self.observer is not None:
             self.observer.write(text)
@@ -309,12 +311,10 @@ class Supervisor(ListenerService[Factory]):
     def _ended(self, reason: str, index: int, worker: WorkerProcess) -> None:
         del self._workers[index]
         self._kept += worker.counts.kept
-        if self._worker_reports is not None:
-            self._worker_reports.went(worker.respondent)
+        self._worker_reports.went(worker.reporting)
         if not self.running:
             return
-        if self._worker_reports is not None:
-            self._worker_reports.restarts += 1
+        self._worker_reports.restarts += 1
         _log.error(
             "worker {pid} has ended ({reason}); starting another",
             pid=worker.pid,
@@ -322,7 +322,7 @@ class Supervisor(ListenerService[Factory]):
         )
         lived = self._reactor.seconds() - worker.since
         delay = 0.0 if lived > RESTART_DELAY else RESTART_DELAY
-        self._waiting[index] = self._reactor.callLater(delay, self._start, index)
+        self._restart_timers[index] = self._reactor.callLater(delay, self._start, index)
 
 
 _log = Logger()

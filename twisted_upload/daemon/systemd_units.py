@@ -26,13 +26,13 @@ __all__ = ["CannotInstall", "main", "units"]
 
 CONFIGURATION = "etc/twisted-upload.toml"
 
-SLOTS = {
+PATHS = {
     "twisted-upload.service": "etc/systemd/system/twisted-upload.service",
     "twisted-upload.socket": "etc/systemd/system/twisted-upload.socket",
     "twisted-upload.sysusers": "etc/sysusers.d/twisted-upload.conf",
     "twisted-upload.toml": CONFIGURATION,
 }
-"""Where the files of the package go."""
+"""Where the files of the package go, below the root."""
 
 _NOTIFY_RELOAD = 253  # the first version of systemd that has Type=notify-reload
 _HIDDEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")  # noqa: S108 - not used, but refused
@@ -67,11 +67,11 @@ def units(twistd: str, version: int) -> dict[str, str]:
     }
     share = files("twisted_upload") / "share" / "systemd"
     found = {}
-    for name, place in SLOTS.items():
+    for name, target in PATHS.items():
         text = (share / name).read_text("utf-8")
         for old, new in values.items():
             text = text.replace(old, new)
-        found[place] = text
+        found[target] = text
     return found
 
 
@@ -96,8 +96,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if given.install:
             _install(Path(given.root), texts)
         else:
-            for place, text in texts.items():
-                sys.stdout.write(f"# /{place}\n\n{text}\n")
+            for target, text in texts.items():
+                sys.stdout.write(f"# /{target}\n\n{text}\n")
     except CannotInstall as error:
         sys.stderr.write(f"{parser.prog}: {error}\n")
         raise SystemExit(1) from None
@@ -116,9 +116,9 @@ def _version() -> int:
 
 
 def _install(root: Path, texts: Mapping[str, str]) -> None:
-    for place, text in texts.items():
-        path = root / place
-        if place == CONFIGURATION and path.exists():
+    for target, text in texts.items():
+        path = root / target
+        if target == CONFIGURATION and path.exists():
             continue
         if path.exists() and path.read_text("utf-8") == text:
             continue
@@ -126,7 +126,7 @@ def _install(root: Path, texts: Mapping[str, str]) -> None:
         path.write_text(text, "utf-8")
         sys.stdout.write(f"installed {path}\n")
     if root == Path("/"):
-        _run("systemd-sysusers", str(root / SLOTS["twisted-upload.sysusers"]))
+        _run("systemd-sysusers", str(root / PATHS["twisted-upload.sysusers"]))
         _run("systemctl", "daemon-reload")
         # twistd looks for plugins, and writes down what it has found: the service cannot.
         list(getPlugins(IServiceMaker))

@@ -40,11 +40,11 @@ from twisted_upload.observability.report import ProcessReporter, Report
 __all__ = ["main"]
 
 
-GOODBYE = 1.0
+LAST_REPORT_TIMEOUT = 1.0
 """Seconds that the last report may take to be read."""
 
 
-def wake_without_pushing() -> None:
+def schedule_as_batch() -> None:
     """
     Whoever wakes this process up is not pushed off the core for it, where none is free.
 
@@ -61,7 +61,7 @@ def wake_without_pushing() -> None:
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
-class _Supervised(LineOnlyReceiver):
+class _SupervisorConnection(LineOnlyReceiver):
     """
     Standard input, on which the supervisor asks and tells, and the pipe for the
     answers.  It is also the one whom signals are for.
@@ -77,8 +77,8 @@ class _Supervised(LineOnlyReceiver):
         self._reactor = reactor
         self._service = service
         self._reporter = reporter
-        self._gone: Deferred[None] | None = None
-        self._read = True
+        self._disconnected: Deferred[None] | None = None
+        self._writable = True
 
     def connectionMade(self) -> None:
         """The supervisor may stand still: then it is told no more than what waits."""
@@ -86,11 +86,11 @@ class _Supervised(LineOnlyReceiver):
 
     def pauseProducing(self) -> None:
         """Enough waits for it."""
-        self._read = False
+        self._writable = False
 
     def resumeProducing(self) -> None:
         """It has read."""
-        self._read = True
+        self._writable = True
 
     def stopProducing(self) -> None:
         """It is gone; see `connectionLost`."""
@@ -99,25 +99,25 @@ class _Supervised(LineOnlyReceiver):
         """A question, other certificates, or a configuration that differs in what can change."""
         if line == QUESTION:
             if self._reporter is not None:
-                self._reporter.report().addCallback(self._tell)
+                self._reporter.report().addCallback(self._send_report)
             return
         try:
-            self._told(line.decode())
+            self._do(line.decode())
         except Exception:
             _log.failure("this worker does not understand what is in force; it goes on as before")
         # However much waits for the supervisor: it tells nothing else before it has this.
         self.transport.write(f"{HEARD}\n".encode())
 
-    def _told(self, text: str) -> None:
+    def _do(self, text: str) -> None:
         if text.startswith(CERTIFICATES):
-            self._show(json.loads(text.removeprefix(CERTIFICATES)))
+            self._show_certificates(json.loads(text.removeprefix(CERTIFICATES)))
         else:
             self._reconfigure(Configuration.from_json(text))
 
     def connectionLost(self, reason: object = None) -> None:
         """The supervisor is gone: somebody else may want the port.  Give it up, then drain."""
-        if self._gone is not None:
-            self._gone.callback(None)
+        if self._disconnected is not None:
+            self._disconnected.callback(None)
             return
         self._service.close_ports()
         if self._reactor.running:
@@ -125,9 +125,9 @@ class _Supervised(LineOnlyReceiver):
 
     def notify(self, message: str) -> bool:
         """Tell the supervisor what a daemon tells systemd."""
-        if self._read:
+        if self._writable:
             self.transport.write(f"{message}\n".encode())
-        return self._read
+        return self._writable
 
     def end_now(self) -> None:
         """See `ISignalled.end_now`."""
@@ -142,7 +142,7 @@ class _Supervised(LineOnlyReceiver):
     def _reconfigure(self, configuration: Configuration) -> None:
         reconfigure_process(self._service, configuration)
 
-    def _show(self, pems: list[str]) -> None:
+    def _show_certificates(self, pems: list[str]) -> None:
         """The supervisor has tried them."""
         for endpoint, pem in zip(self._service.tls_endpoints, pems, strict=True):
             endpoint.show(Identity(pem.encode("latin-1")))
@@ -155,20 +155,20 @@ class _Supervised(LineOnlyReceiver):
         await self._service.stopService()
         if self._reporter is None or self.transport.disconnected:
             return
-        self._tell(await self._reporter.report())
-        self._gone = Deferred()
-        self._gone.addTimeout(GOODBYE, self._reactor).addErrback(lambda _: None)
+        self._send_report(await self._reporter.report())
+        self._disconnected = Deferred()
+        self._disconnected.addTimeout(LAST_REPORT_TIMEOUT, self._reactor).addErrback(lambda _: None)
         self.transport.unregisterProducer()
         self.transport.loseConnection()
-        await self._gone
+        await self._disconnected
 
-    def _tell(self, report: Report) -> None:
+    def _send_report(self, report: Report) -> None:
         self.transport.write(answer(report))
 
 
 def main() -> None:
     """Serve until told to stop."""
-    wake_without_pushing()
+    schedule_as_batch()
     from twisted.internet import reactor as _reactor  # noqa: PLC0415
 
     reactor: Any = _reactor
@@ -191,16 +191,16 @@ def main() -> None:
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
     endpoints = [_inherited(ports, reactor) for ports in sys.argv[1:]]
     service, reporter = upload_service(configuration, reactor, endpoints, observer)
-    supervised = _Supervised(reactor, service, reporter)
-    Signals(reactor, supervised, worker=True).install()
+    connection = _SupervisorConnection(reactor, service, reporter)
+    Signals(reactor, connection, worker=True).install()
     try:
         service.startService()
     except CannotStart as error:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(1) from error
-    StandardIO(supervised, stdout=REPORTS, reactor=reactor)  # type: ignore[call-arg]
+    StandardIO(connection, stdout=REPORTS, reactor=reactor)  # type: ignore[call-arg]
     notifications = Notifications(
-        supervised.notify,
+        connection.notify,
         reactor,
         lambda: "COUNTS={} {}".format(*service.counts()),
         service.disks,
@@ -208,7 +208,7 @@ def main() -> None:
     )
     reactor.callWhenRunning(freeze_start)
     reactor.callWhenRunning(notifications.ready)
-    reactor.addSystemEventTrigger("before", "shutdown", supervised.stop)
+    reactor.addSystemEventTrigger("before", "shutdown", connection.stop)
     reactor.addSystemEventTrigger("during", "shutdown", notifications.over)
     observer.begin()  # a supervisor that stands still holds up no uploads
     reactor.run()

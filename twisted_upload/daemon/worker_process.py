@@ -29,7 +29,7 @@ LONGEST_LINE = 4 * 1024 * 1024
 """Bytes of a line of a worker; what is longer is none of ours."""
 
 
-class _Lines:
+class _LineSplitter:
     """Cuts what comes into lines; those that are too long are thrown away."""
 
     def __init__(self) -> None:
@@ -66,7 +66,7 @@ class WorkerProcess(ProcessProtocol):
     :ivar killed: it was.
     :ivar counts: what it has to do, and has done.
     :ivar ended: fires with the reason, in words.
-    :ivar respondent: by which it is asked.
+    :ivar reporting: by which it is asked for reports.
     """
 
     def __init__(
@@ -84,19 +84,21 @@ class WorkerProcess(ProcessProtocol):
         self._became_ready = became_ready
         self.pid = 0
         self.ended: Deferred[str] = Deferred()
-        self.respondent = ReportingWorker(self._say)
+        self.reporting = ReportingWorker(self._write)
         self._log = log
-        self._logged, self._said, self._reported = _Lines(), _Lines(), _Lines()
-        self._makes_no_sense = False
-        self._listens = False  # it has done what it was told
-        self._untold: dict[bool, str] = {}  # the last of each kind
+        self._log_lines = _LineSplitter()
+        self._error_lines = _LineSplitter()
+        self._report_lines = _LineSplitter()
+        self._nonsense_logged = False
+        self._listening = False  # it has done what it was told
+        self._pending: dict[bool, str] = {}  # the last of each kind
 
     @property
-    def silent(self) -> float:
+    def silence(self) -> float:
         """Seconds for which it has shown no sign of life."""
         return self._clock.seconds() - self._alive
 
-    def excuse(self, seconds: float) -> None:
+    def discount(self, seconds: float) -> None:
         """For so long it could not be heard, whatever it said."""
         self._alive = min(self._clock.seconds(), self._alive + max(0.0, seconds))
 
@@ -104,19 +106,19 @@ class WorkerProcess(ProcessProtocol):
         """It runs."""
         transport: Any = self.transport
         self.pid = transport.pid
-        self._say(self._configuration.encode() + b"\n")
+        self._write(self._configuration.encode() + b"\n")
 
     def tell(self, line: str) -> None:
         """What is in force, or shown; when it has done what it was told before."""
         # Of each kind, the last one goes over those that it has not heard.
-        self._untold[line.startswith(CERTIFICATES)] = line
+        self._pending[line.startswith(CERTIFICATES)] = line
         self._tell_next()
 
     def _tell_next(self) -> None:
-        if self._listens and self._untold:
-            self._listens = False
-            line = self._untold.pop(next(iter(self._untold)))
-            self._say(line.encode() + b"\n")
+        if self._listening and self._pending:
+            self._listening = False
+            line = self._pending.pop(next(iter(self._pending)))
+            self._write(line.encode() + b"\n")
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:  # noqa: N803 - Twisted's
         """Some of what it has to say."""
@@ -124,12 +126,12 @@ class WorkerProcess(ProcessProtocol):
             super().childDataReceived(childFD, data)
             return
         self._alive = self._clock.seconds()
-        for line in self._reported.take(data):
+        for line in self._report_lines.take(data):
             try:
                 self._understand(line)
             except Exception:
-                if not self._makes_no_sense:
-                    self._makes_no_sense = True
+                if not self._nonsense_logged:
+                    self._nonsense_logged = True
                     _log.error(
                         "worker {pid} says what makes no sense: {line}",
                         pid=self.pid,
@@ -138,15 +140,15 @@ class WorkerProcess(ProcessProtocol):
 
     def _understand(self, line: bytes) -> None:
         if line.startswith(b"["):
-            self.respondent.received(line + b"\n")
+            self.reporting.received(line + b"\n")
             return
         name, _, value = line.decode("ascii").partition("=")
         if name == "READY":
-            self.ready = self._listens = True
+            self.ready = self._listening = True
             self._became_ready()
             self._tell_next()
         elif line == HEARD.encode():
-            self._listens = True
+            self._listening = True
             self._tell_next()
         elif name == "COUNTS":
             self.counts = Counts(*map(int, value.split()))
@@ -155,26 +157,26 @@ class WorkerProcess(ProcessProtocol):
 
     def outReceived(self, data: bytes) -> None:
         """Some of its log."""
-        lines = self._logged.take(data)
+        lines = self._log_lines.take(data)
         if lines:
             self._log(b"\n".join(lines) + b"\n")
 
     def errReceived(self, data: bytes) -> None:
         """What is no line of a log: of Python itself, or of a worker that cannot start."""
-        self._say_of_it(self._said.take(data))
+        self._log_errors(self._error_lines.take(data))
 
-    def _say_of_it(self, lines: list[bytes]) -> None:
+    def _log_errors(self, lines: list[bytes]) -> None:
         for line in lines:
             _log.error("worker {pid}: {line}", pid=self.pid, line=line.decode("utf-8", "replace"))
 
     def processEnded(self, reason: Failure) -> None:
         """It is gone, and its log is complete."""
-        self._say_of_it(self._said.rest())
-        for line in self._logged.rest():
+        self._log_errors(self._error_lines.rest())
+        for line in self._log_lines.rest():
             self._log(line + b"\n")
         self.ended.callback(reason.getErrorMessage().rstrip("."))
 
-    def _say(self, line: bytes) -> None:
+    def _write(self, line: bytes) -> None:
         transport: Any = self.transport
         transport.write(line)
 
