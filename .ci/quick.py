@@ -43,7 +43,6 @@ SLOW = {
     "proofs/abuse": "test_abuse[storm]",
     "proofs/durability": "",
     "stores/directory/any_order": "",
-    "stores/directory/any_order_of_names": "",
     "stores/directory/space": "",
     "system/background": "test_daemon_mode",
     "system/behind_a_balancer": "test_stop",

@@ -3,9 +3,11 @@ Any order of events keeps the promise of the directory store.
 
 Hypothesis begins, writes, commits, cancels and aborts uploads, lets the disk do
 some of its jobs, breaks any system call, heals the disk, starts a second daemon
-on the folder, and kills the daemon between any two system calls.  After every
-step, what was acknowledged is there, whole, exactly once, and nothing that is
-visible is partial; after a start and when all is done, ``.incoming/`` is empty.
+on the folder, kills the daemon between any two system calls, stops and starts it,
+sets the clock, and takes files away.  After every step, what was acknowledged is
+there, whole, exactly once, and nothing that is visible is partial; no name is given
+out twice; after a start and when all is done, ``.incoming/`` is empty.  All of it
+where a file system can rename without replacing, and where it cannot.
 """
 
 from __future__ import annotations
@@ -36,9 +38,9 @@ from twisted_upload.errors import UploadRefused
 from twisted_upload.interfaces import IIncomingUpload, Receipt
 from twisted_upload.stores.directory.health import SELF_TEST_INTERVAL
 from twisted_upload.stores.directory.store import DirectoryStore
+from twisted_upload.testing import RecordingProducer
 
 CALLS = [call for call in vars(Files) if not call.startswith("_")]
-FAILING = [call for call in CALLS if call != "unlock"]  # which never does
 ERRORS = [errno.EIO, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE]
 
 SIZES = st.sampled_from([1, 5_000, 300_000, 1_200_000])
@@ -54,57 +56,46 @@ class MortalFiles(FaultyFiles):
 
     :ivar last_words: so many calls are made before it dies; `None` for never.
     :ivar open: descriptors of files.
+    :ivar claimed: descriptors of folders, and numbers claimed in them.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.last_words: int | None = None
         self.open: set[int] = set()
-        self._claimed: list[tuple[int, int]] = []
+        self.claimed: list[tuple[int, int]] = []
 
-    def live(self) -> None:
-        """One more call, if there is life for it."""
+    def _before(self, call: str) -> int | None:
         if self.last_words is not None:
             if self.last_words <= 0:
                 raise Killed
             self.last_words -= 1
+        return super()._before(call)
 
-    def create(self, *arguments: Any) -> int:
-        self.live()
-        descriptor = super().create(*arguments)
+    def create(self, directory: int, name: str, mode: int) -> int:
+        descriptor: int = super().create(directory, name, mode)
         self.open.add(descriptor)
         return descriptor
 
     def close(self, descriptor: int) -> None:
-        self.live()
+        try:
+            super().close(descriptor)
+        except OSError:  # Linux closes all the same
+            self.open.discard(descriptor)
+            raise
         self.open.discard(descriptor)
-        super().close(descriptor)
 
     def claim(self, folder: int, number: int) -> None:
-        self.live()
         super().claim(folder, number)
-        self._claimed.append((folder, number))
+        self.claimed.append((folder, number))
 
     def bury(self) -> None:
         """What the kernel does for the dead."""
         self.last_words = 0
         for descriptor in self.open:
             os.close(descriptor)
-        for claim in self._claimed:
+        for claim in self.claimed:
             disclaim(*claim)
-
-
-def _mortal(call: str) -> Callable[..., Any]:
-    def wrapper(self: MortalFiles, *arguments: Any) -> Any:
-        self.live()
-        return getattr(super(MortalFiles, self), call)(*arguments)
-
-    return wrapper
-
-
-for _call in CALLS:
-    if _call not in vars(MortalFiles):
-        setattr(MortalFiles, _call, _mortal(_call))
 
 
 @dataclass(eq=False)
@@ -115,9 +106,11 @@ class Sent:
     :ivar life: of the daemon.
     :ivar ended: it has heard how it ended, or it does not ask any more.
     :ivar lingers: whether it may be visible without having been promised.
+    :ivar taken: somebody has taken the file away.
     """
 
     incoming: IIncomingUpload
+    producer: RecordingProducer
     content: bytes
     life: int
     committed: Deferred[Receipt] | None = None
@@ -125,6 +118,7 @@ class Sent:
     refused: bool = False
     ended: bool = False
     lingers: bool = False
+    taken: bool = False
 
 
 class StoreMachine(RuleBasedStateMachine):
@@ -145,11 +139,21 @@ class StoreMachine(RuleBasedStateMachine):
         self.living: list[Sent] = []
         self.lives = 0
         self.wrong: list[str] = []
+        self.names: set[str] = set()  # that were given out
+        self.now = MILLISECONDS / 1000  # all names collide, until somebody sets the clock
+        self.by_rename = True
 
-    @initialize()
-    def start(self) -> None:
+    @initialize(by_rename=st.booleans())
+    def first_start(self, by_rename: bool) -> None:
         """A daemon starts on the folder."""
+        self.by_rename = by_rename
+        self.start()
+
+    def start(self) -> None:
+        """The next daemon starts on the folder."""
         self.clock, self.disk, self.files = Clock(), ManualDisk(), MortalFiles()
+        if not self.by_rename:
+            self.files.fail("rename", errno.EINVAL)
         self.lives += 1
         self.clean = self.sound = True
         self.store = open_store(
@@ -157,7 +161,7 @@ class StoreMachine(RuleBasedStateMachine):
             self.disk,
             clock=self.clock,
             files=self.files,
-            now=lambda: MILLISECONDS / 1000,  # all names collide
+            now=lambda: self.now,
         )
         assert leftovers(self.folder) == []
 
@@ -174,7 +178,8 @@ class StoreMachine(RuleBasedStateMachine):
             assert not self.sound
             return
         assert self.store.health.well
-        sent = Sent(incoming, b"", self.lives)
+        sent = Sent(incoming, RecordingProducer(), b"", self.lives)
+        incoming.registerProducer(sent.producer, True)
         self.sent.append(sent)
         self.living.append(sent)
         sent.content = b"%d of %d " % (len(self.sent), self.lives)
@@ -227,8 +232,14 @@ class StoreMachine(RuleBasedStateMachine):
 
     def _kept(self, sent: Sent) -> Callable[[Receipt], None]:
         def kept(receipt: Receipt) -> None:
+            name = str(receipt.name)
             if sent.ended or receipt.size != len(sent.content):
                 self.wrong.append(f"a wrong success: {receipt}")
+            if name in self.names:
+                self.wrong.append(f"a name was given out twice: {receipt}")
+            if contents(self.folder).get(name) != sent.content:
+                self.wrong.append(f"told too early: {receipt}")
+            self.names.add(name)
             sent.receipt = receipt
             self._over(sent)
 
@@ -264,7 +275,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.disk.work()
 
     @precondition(lambda self: self.disk.waiting)
-    @rule(call=st.sampled_from(FAILING), error=st.sampled_from(ERRORS), after=st.integers(0, 3))
+    @rule(call=st.sampled_from(CALLS), error=st.sampled_from(ERRORS), after=st.integers(0, 3))
     def fail(self, call: str, error: int, after: int) -> None:
         """A system call fails while the disk works."""
         self.sound = False
@@ -300,11 +311,42 @@ class StoreMachine(RuleBasedStateMachine):
         self.start()
         assert contents(self.folder) == before
 
+    @precondition(lambda self: self.sent)
+    @rule()
+    def restart(self) -> None:
+        """The daemon stops in good order, and another one starts on the folder."""
+        for sent in [*self.living]:
+            if sent.committed is None:
+                self._over(sent)
+                sent.incoming.abort()
+        self.disk.work()
+        self._stop()
+        self.start()
+
+    def _stop(self) -> None:
+        self.store.close()
+        for claim in self.files.claimed:  # as the process ends
+            disclaim(*claim)
+
+    @rule(seconds=st.sampled_from([-86400, -10, -0.001, 0.001, 10, 86400]))
+    def set_clock(self, seconds: float) -> None:
+        """Somebody sets the clock of the machine."""
+        self.now += seconds
+
+    @precondition(lambda self: any(sent.receipt and not sent.taken for sent in self.sent))
+    @rule()
+    def take_away(self) -> None:
+        """Somebody takes away what has been kept."""
+        for sent in self.sent:
+            if sent.receipt is not None and not sent.taken:
+                sent.taken = True
+                (self.folder / str(sent.receipt.name)).unlink()
+
     @precondition(lambda self: bool(leftovers(self.folder)))
     @rule()
     def neighbour(self) -> None:
         """A second daemon starts on the folder, and takes nothing from the first."""
-        other = open_store(self.folder, ManualDisk())
+        other = open_store(self.folder, ManualDisk(), files=FaultyFiles())
         other.close()
 
     # The promise
@@ -314,7 +356,7 @@ class StoreMachine(RuleBasedStateMachine):
         """What was acknowledged is there under the name in its receipt, whole."""
         visible = contents(self.folder)
         for sent in self.sent:
-            if sent.receipt is not None:
+            if sent.receipt is not None and not sent.taken:
                 assert visible[str(sent.receipt.name)] == sent.content
 
     @invariant()
@@ -341,6 +383,13 @@ class StoreMachine(RuleBasedStateMachine):
             assert len(self.files.open) <= len(self.living)
             assert not self.clean or len(leftovers(self.folder)) <= len(self.living)
 
+    @invariant()
+    def nobody_is_paused_for_nothing(self) -> None:
+        """When the disk has nothing to do, every sender that has not said all may send."""
+        if hasattr(self, "disk") and not self.disk.waiting:
+            for sent in self.living:
+                assert sent.committed is not None or not sent.producer.paused
+
     def teardown(self) -> None:
         """When everybody has gone and the disk is done, nothing unfinished is left."""
         try:
@@ -348,26 +397,29 @@ class StoreMachine(RuleBasedStateMachine):
                 return
             for sent in [*self.living]:
                 if sent.committed is None:
+                    self._over(sent)
                     sent.incoming.abort()
             self.disk.work()
             self.nothing_acknowledged_is_lost()
             self.senders_hear_what_is_so()
             assert self.store.memory.held == 0
             self.nothing_is_left_behind()
+            for sent in self.sent:
+                assert sent.ended
             if self.clean:
                 kept = [*contents(self.folder).values()]
                 for sent in self.sent:
                     assert (sent.content in kept) <= (not sent.refused or sent.life < self.lives)
-            self.store.close()
+            self._stop()
             self.start()
-            self.store.close()
+            self._stop()
         finally:
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
 TestStoreMachine = pytest.mark.timeout(900)(StoreMachine.TestCase)
 TestStoreMachine.settings = settings(
-    max_examples=2000 if os.environ.get("LONG_TESTS") else 40,
+    max_examples=2000 if os.environ.get("LONG_TESTS") else 100,
     phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
     stateful_step_count=40,
     deadline=None,
