@@ -49,12 +49,12 @@ class Disk:
         self.waiting.append(lambda: later.callback(job()))
         return later
 
-    run_aside = run
+    run_in_background = run
 
-    def step_aside(self, seconds: float) -> bool:
+    def yield_reactor(self, seconds: float) -> bool:
         return False
 
-    def go_on(self) -> None:
+    def resume_reactor(self) -> None:
         pass
 
     def heal(self) -> None:

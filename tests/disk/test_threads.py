@@ -118,11 +118,11 @@ async def test_threads_as_needed(disk: DiskThreads) -> None:
 
 async def test_a_stuck_job_holds_up_nobody_else(disk: DiskThreads) -> None:
     """A job that waits for a dead disk leaves the other threads to the others."""
-    go_on = threading.Event()
-    stuck = disk.run(lambda: go_on.wait(PATIENCE))
+    resume_reactor = threading.Event()
+    stuck = disk.run(lambda: resume_reactor.wait(PATIENCE))
     assert await gatherResults([disk.run(lambda: 1) for _ in range(20)]) == [1] * 20
     assert not stuck.called
-    go_on.set()
+    resume_reactor.set()
     assert await stuck is True
 
 
@@ -138,26 +138,26 @@ async def test_jobs_from_results(disk: DiskThreads) -> None:
 async def test_stepping_aside(disk: DiskThreads) -> None:
     """Who steps aside has what is done meanwhile at once; the reactor is not woken for it."""
     done = disk.run(lambda: 42)
-    assert disk.step_aside(PATIENCE)
+    assert disk.yield_reactor(PATIENCE)
     assert done.result == 42
     wakes: list[object] = []
     disk._reactor = SimpleNamespace(callFromThread=wakes.append)  # type: ignore[assignment]
-    go_on = threading.Event()
-    late = disk.run(lambda: go_on.wait(PATIENCE))
+    resume_reactor = threading.Event()
+    late = disk.run(lambda: resume_reactor.wait(PATIENCE))
     soon = disk.run(lambda: 43)
-    assert disk.step_aside(PATIENCE)
+    assert disk.yield_reactor(PATIENCE)
     assert (soon.called, late.called, wakes) == (True, False, [])
     disk._reactor = reactor
-    go_on.set()  # nobody steps aside: the reactor is woken again
+    resume_reactor.set()  # nobody steps aside: the reactor is woken again
     assert await late
 
 
 async def test_stepping_aside_in_vain(disk: DiskThreads) -> None:
     """Who steps aside for too long a job goes on, and its result still comes."""
-    go_on = threading.Event()
-    done = disk.run(lambda: go_on.wait(PATIENCE))
-    assert not disk.step_aside(0.0)
-    go_on.set()
+    resume_reactor = threading.Event()
+    done = disk.run(lambda: resume_reactor.wait(PATIENCE))
+    assert not disk.yield_reactor(0.0)
+    resume_reactor.set()
     assert await done
 
 
@@ -185,7 +185,7 @@ async def test_a_result_in_the_last_moment(
     ended = threading.Event()
     done = disk.run(lambda: ended.wait(PATIENCE))
     monkeypatch.setattr(disk, "_results", Late())
-    assert not disk.step_aside(PATIENCE)
+    assert not disk.yield_reactor(PATIENCE)
     assert done.called
 
 
@@ -193,21 +193,21 @@ async def test_going_on(disk: DiskThreads) -> None:
     """A job can end the stepping aside before it has been done; where nobody does, that is
     nothing."""
     done = []
-    go_on = threading.Event()
+    resume_reactor = threading.Event()
 
     def job() -> bool:
-        disk.go_on()
-        return go_on.wait(PATIENCE)
+        disk.resume_reactor()
+        return resume_reactor.wait(PATIENCE)
 
     done.append(disk.run(job))
-    assert disk.step_aside(PATIENCE)
+    assert disk.yield_reactor(PATIENCE)
     assert not done[0].called
-    go_on.set()
+    resume_reactor.set()
     await done[0]
     done.append(disk.run(job))
     await done[1]
     last = disk.run(lambda: 1)
-    disk.step_aside(PATIENCE)
+    disk.yield_reactor(PATIENCE)
     assert await last == 1
 
 
@@ -219,27 +219,27 @@ async def test_results_from_aside(disk: DiskThreads) -> None:
         order.append(number)
         if number < 50:
             disk.run(lambda: number + 1).addCallback(next_one)
-            disk.step_aside(PATIENCE)
+            disk.yield_reactor(PATIENCE)
 
     disk.run(lambda: 1).addCallback(next_one)
-    disk.step_aside(PATIENCE)
+    disk.yield_reactor(PATIENCE)
     await until(lambda: len(order) == 50)
     assert order == [*range(1, 51)]
 
 
 async def test_nobody_steps_aside_at_the_end(disk: DiskThreads) -> None:
     """Jobs that follow from the last results are still done: nobody takes these too early."""
-    go_on = threading.Event()
+    resume_reactor = threading.Event()
     followed: list[int] = []
 
     def last(_: object) -> None:
         done = disk.run(lambda: 1)
-        assert not disk.step_aside(PATIENCE)
+        assert not disk.yield_reactor(PATIENCE)
         done.addCallback(lambda result: disk.run(lambda: followed.append(result)))
 
-    disk.run(lambda: go_on.wait(PATIENCE)).addCallback(last)
+    disk.run(lambda: resume_reactor.wait(PATIENCE)).addCallback(last)
     stopped = disk.stop()
-    go_on.set()
+    resume_reactor.set()
     await stopped
     assert followed == [1]
     assert disk._ended
@@ -277,14 +277,14 @@ async def test_many(disk: DiskThreads) -> None:
 
 async def test_stop_waits(disk: DiskThreads) -> None:
     """Stopping waits for what was taken and what follows from it, and may be said twice."""
-    go_on = threading.Event()
-    done = [disk.run(lambda: go_on.wait(PATIENCE)) for _ in range(6)]
+    resume_reactor = threading.Event()
+    done = [disk.run(lambda: resume_reactor.wait(PATIENCE)) for _ in range(6)]
     stopped, again = disk.stop(), disk.stop()
     await turns()
     assert not stopped.called
     cleaned_up: list[None] = []
     done[0].addCallback(lambda _: disk.run(lambda: cleaned_up.append(None)))
-    go_on.set()
+    resume_reactor.set()
     await gatherResults([stopped, again])
     assert all(one.called for one in done)
     assert cleaned_up == [None]
@@ -295,30 +295,30 @@ async def test_stop_waits(disk: DiskThreads) -> None:
 
 async def test_stop_waiting(disk: DiskThreads) -> None:
     """Whoever waits for the end can stop waiting."""
-    go_on = threading.Event()
-    done = disk.run(lambda: go_on.wait(PATIENCE))
+    resume_reactor = threading.Event()
+    done = disk.run(lambda: resume_reactor.wait(PATIENCE))
     stopped = disk.stop()
     ends: list[type[BaseException] | None] = []
     stopped.addErrback(lambda failure: ends.append(failure.check(CancelledError)))
     stopped.cancel()
     assert ends == [CancelledError]
-    go_on.set()
+    resume_reactor.set()
     await done
 
 
 async def test_a_result_that_cannot_be_delivered(
     disk: DiskThreads, expected_errors: list[str]
 ) -> None:
-    """A result that cannot be delivered does not keep those of the same bunch from the others."""
+    """A result that cannot be delivered does not keep those of the same batch from the others."""
     expected_errors.append("AlreadyCalledError")
-    go_on = threading.Event()
+    resume_reactor = threading.Event()
     results: list[int] = []
     for number in range(3):
-        done = disk.run(partial(_after, go_on, number))
+        done = disk.run(partial(_after, resume_reactor, number))
         done.addCallback(results.append)
         if number == 1:
             done.callback(99)  # somebody else has fired it
-    go_on.set()
+    resume_reactor.set()
     await until(lambda: not disk._unfinished)
     assert sorted(results) == [0, 2, 99]
 
@@ -347,17 +347,17 @@ async def test_no_threads(disk: DiskThreads, monkeypatch: pytest.MonkeyPatch) ->
 
 async def test_aside(disk: DiskThreads) -> None:
     """Long jobs have threads of their own, which give way to the others; neither waits for both."""
-    go_on = threading.Event()
+    resume_reactor = threading.Event()
 
     def niceness() -> int:
         return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
 
     here = niceness()
-    stuck = [disk.run_aside(lambda: go_on.wait(PATIENCE)) for _ in range(5)]
+    stuck = [disk.run_in_background(lambda: resume_reactor.wait(PATIENCE)) for _ in range(5)]
     assert await disk.run(niceness) == here
-    go_on.set()
+    resume_reactor.set()
     assert await gatherResults(stuck) == [True] * 5
-    assert await disk.run_aside(niceness) == min(here + NICENESS, 19)
+    assert await disk.run_in_background(niceness) == min(here + NICENESS, 19)
 
 
 async def test_not_allowed_to_give_way(disk: DiskThreads, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -369,9 +369,9 @@ async def test_not_allowed_to_give_way(disk: DiskThreads, monkeypatch: pytest.Mo
     monkeypatch.setattr(os, "setpriority", forbidden)
     together = threading.Barrier(3)
     with capturedLogs() as events:
-        jobs = [disk.run_aside(lambda: together.wait(PATIENCE)) for _ in range(3)]
+        jobs = [disk.run_in_background(lambda: together.wait(PATIENCE)) for _ in range(3)]
         assert sorted(await gatherResults(jobs)) == [0, 1, 2]
-        await disk.run_aside(lambda: None)
+        await disk.run_in_background(lambda: None)
     assert [formatEvent(event) for event in events] == [
         "threads with long jobs cannot give way to the others: Operation not permitted"
     ]
@@ -379,12 +379,12 @@ async def test_not_allowed_to_give_way(disk: DiskThreads, monkeypatch: pytest.Mo
 
 async def test_stop_waits_for_long_jobs(disk: DiskThreads) -> None:
     """Stopping waits for long jobs too, and what follows from them is still done."""
-    go_on = threading.Event()
-    done = disk.run_aside(lambda: go_on.wait(PATIENCE))
+    resume_reactor = threading.Event()
+    done = disk.run_in_background(lambda: resume_reactor.wait(PATIENCE))
     cleaned_up = done.addCallback(lambda _: disk.run(lambda: "cleaned up"))
     stopped = disk.stop()
     assert not stopped.called
-    go_on.set()
+    resume_reactor.set()
     await stopped
     assert await cleaned_up == "cleaned up"
 

@@ -53,7 +53,7 @@ def test_each_upload_is_measured(files: _FaultyAndTimed, tmp_path: Path) -> None
 
 
 def test_several_at_once_are_one_wait(tmp_path: Path) -> None:
-    """A bunch that is synced at once is one wait, where the kernel can do that."""
+    """A batch that is synced at once is one wait, where the kernel can do that."""
     synced: list[float] = []
     files = TimedFiles(synced.append, lambda _: None)
     if not files.syncs_in_parallel(_open(tmp_path / "0")):

@@ -114,8 +114,8 @@ def test_order(folder: Folder, files: Ordered) -> None:
     assert files.order[3:] == ["publish to inbox", "sync inbox"]
 
 
-def test_bunch_shares_the_folder(folder: Folder, files: Ordered) -> None:
-    """A bunch costs one sync more for each file, and one for all of them."""
+def test_batch_shares_the_folder(folder: Folder, files: Ordered) -> None:
+    """A batch costs one sync more for each file, and one for all of them."""
     keep_together(folder, [(marked(folder, (MILLISECONDS, n))[0], [b"x"]) for n in range(10)])
     assert len([what for what in files.order if what.startswith("sync")]) == 22
 
@@ -169,7 +169,7 @@ def test_short_write(folder: Folder, files: Ordered, inbox: Path) -> None:
 
 
 @pytest.mark.parametrize("which", [0, 1, 2])
-def test_one_of_a_bunch(folder: Folder, files: Ordered, inbox: Path, which: int) -> None:
+def test_one_of_a_batch(folder: Folder, files: Ordered, inbox: Path, which: int) -> None:
     """A marker that cannot be written costs its own upload, and no other."""
     files.fail("create", errno.ENOSPC, after=3 + which)
     uploads = [(marked(folder, (MILLISECONDS, n))[0], [b"x"]) for n in range(3)]

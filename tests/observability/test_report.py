@@ -38,7 +38,7 @@ from twisted_upload.observability.metrics import (
     WORST_LAG,
 )
 from twisted_upload.observability.report import LOOK_PATIENCE, ProcessReporter, Report
-from twisted_upload.stores.directory.space import ROOM_IS_FRESH, Reserve
+from twisted_upload.stores.directory.space import LOOK_IS_FRESH, Reserve
 
 
 class _Disk(FaultyFiles):
@@ -68,7 +68,7 @@ class Reporting:
 
     def ask(self) -> Deferred[Report]:
         """A report, of a time when the free space has to be looked at again."""
-        self.rig.clock.advance(ROOM_IS_FRESH)
+        self.rig.clock.advance(LOOK_IS_FRESH)
         return self.reporter.report()
 
     def report(self) -> Report:

@@ -83,7 +83,7 @@ def _replace(name: str, by: object) -> None:
 
 
 def _never_later(commits: Any) -> None:
-    """Let the directory be synced by itself, and not with the files of the next bunch."""
+    """Let the directory be synced by itself, and not with the files of the next batch."""
     assert "_is_for_the_next" in vars(commits)
     commits._is_for_the_next = lambda *_: False
 
@@ -100,7 +100,7 @@ def _main() -> None:
     elif way == "by-link":
         changes["files"] = _NoRename()
     elif way == "one-after-another":
-        group_commit.LANES = group_commit.MOST_FILES = 1
+        group_commit.BATCHES_AT_A_TIME = group_commit.MOST_FILES = 1
         _never_later(group_commit.GroupCommit)
         _replace("DiskThreads", lambda reactor, _: DiskThreads(reactor, 1))
     elif way.startswith("slow-"):

@@ -209,24 +209,24 @@ def _latency(folder: Folder, files: FilesUnderTest) -> str:
 
 def _free_space(listener: Listener, space: Space) -> str:
     reserve = listener.settings.reserve.of(space.total)
-    room = (
+    found = (
         f"{format_size(space.free)} of {format_size(space.total)} are free,"
         f" the reserve is {format_size(reserve)}"
     )
     if not space.total:
-        room = "this file system does not count its space: no reserve is kept"
+        found = "this file system does not count its space: no reserve is kept"
     if space.all_inodes and not space.inodes:
         raise CannotStart(
-            f"directory {listener.settings.directory}: {room}, but no inodes are free:"
+            f"directory {listener.settings.directory}: {found}, but no inodes are free:"
             f" remove files from that file system"
         )
     if space.free < reserve:
         setting = listener.by_name["reserve"]
         raise CannotStart(
-            f"directory {listener.settings.directory}: {room}: make room, or lower"
+            f"directory {listener.settings.directory}: {found}: make room, or lower"
             f" {setting.named(str(setting.text))}"
         )
-    return room
+    return found
 
 
 def _look_at_journal(files: JournalFiles, say: Say) -> None:

@@ -19,7 +19,7 @@ from twisted_upload.disk.files import Files
 from twisted_upload.disk.threads import DiskThreads
 from twisted_upload.disk.timed_files import TimedFiles
 from twisted_upload.observability.counters import DiskTimes, ProgramCounts
-from twisted_upload.stores.directory.group_commit import LANES, MOST_FILES
+from twisted_upload.stores.directory.group_commit import BATCHES_AT_A_TIME, MOST_FILES
 from twisted_upload.stores.directory.store import DirectoryStore
 from twisted_upload.stores.memory_budget import MOST_BYTES, MemoryBudget
 
@@ -171,7 +171,7 @@ def descriptors_of_programs(configuration: Configuration) -> int:
     """How many descriptors programs and their queues take, at the most."""
     # A marker for each file that is being kept; for each program its marker, a
     # file to hash, and two sockets to hear of its end; the folders of the queue.
-    files = LANES * MOST_FILES + configuration.settings.disk_threads
+    files = BATCHES_AT_A_TIME * MOST_FILES + configuration.settings.disk_threads
     jobs_of_each = {
         _way(it): it.settings.on_upload_jobs
         for it in configuration.listeners

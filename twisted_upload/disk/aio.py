@@ -2,7 +2,7 @@
 Many fsyncs with two system calls.
 
 The kernel's asynchronous I/O (io_submit(2), since Linux 4.18 with
-``IOCB_CMD_FSYNC``) syncs a bunch of files in its own workers while one thread of
+``IOCB_CMD_FSYNC``) syncs a batch of files in its own workers while one thread of
 ours waits for all of them.  They meet in the journal and share its flushes as
 they would from as many threads, but without as many threads that pass Python's
 interpreter lock around: for small uploads that costs more than the disk.
@@ -29,7 +29,7 @@ _CALLS = {
 }
 _FSYNC = 2  # IOCB_CMD_FSYNC, linux/aio_abi.h
 _MOST = 320
-"""Files in one go: a full bunch (`twisted_upload.stores.directory.group_commit`) with its
+"""Files in one go: a full batch (`twisted_upload.stores.directory.group_commit`) with its
 markers, and what is synced with it."""
 
 _libc = ctypes.CDLL(None, use_errno=True)

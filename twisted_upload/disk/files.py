@@ -305,12 +305,12 @@ class Files:
 
     def free(self, directory: int) -> Space:
         """What is free on a file system."""
-        room = os.fstatvfs(directory)
+        free = os.fstatvfs(directory)
         return Space(
-            room.f_bavail * room.f_frsize,
-            room.f_blocks * room.f_frsize,
-            room.f_favail,
-            room.f_files,
+            free.f_bavail * free.f_frsize,
+            free.f_blocks * free.f_frsize,
+            free.f_favail,
+            free.f_files,
         )
 
 

@@ -37,15 +37,15 @@ class ManualDisk:
         self._jobs.append((done, job))
         return done
 
-    def run_aside(self, job: Callable[[], T]) -> Deferred[T]:
+    def run_in_background(self, job: Callable[[], T]) -> Deferred[T]:
         """The same: there is one line."""
         return self.run(job)
 
-    def step_aside(self, seconds: float) -> bool:
+    def yield_reactor(self, seconds: float) -> bool:
         """Nothing is done meanwhile."""
         return False
 
-    def go_on(self) -> None:
+    def resume_reactor(self) -> None:
         """Nobody has stepped aside."""
 
     @property
@@ -119,7 +119,7 @@ class FaultyFiles(Files):
         self._faults[call] = deque([0] * times + ([] if then is None else [then]))
 
     def syncs_in_parallel(self, descriptor: int) -> bool:
-        """Pretend that they do, so that bunches are formed."""
+        """Pretend that they do, so that batches are formed."""
         return True
 
     def fsync_all(self, descriptors: Sequence[int]) -> list[OSError | None]:

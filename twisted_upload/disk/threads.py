@@ -41,21 +41,21 @@ class IDisk(Protocol):
             raised.
         """
 
-    def run_aside(self, job: Callable[[], T]) -> Deferred[T]:
+    def run_in_background(self, job: Callable[[], T]) -> Deferred[T]:
         """
         The same for a job that takes long and much of the processor: it gives
         way to the others.
         """
 
-    def step_aside(self, seconds: float) -> bool:
+    def yield_reactor(self, seconds: float) -> bool:
         """
         Hold the reactor's thread still until some job has been done, and deliver its
-        result; until a job says `go_on`; or until so many seconds have passed.
+        result; until a job says `resume_reactor`; or until so many seconds have passed.
 
         :return: whether it was one of the first two.
         """
 
-    def go_on(self) -> None:
+    def resume_reactor(self) -> None:
         """For a job, in its thread: nobody needs to step aside for it any more."""
 
 
@@ -89,7 +89,7 @@ class DiskThreads:
     dead disk never lets go does not keep the process from ending.
 
     :param reactor: in whose thread results are delivered.
-    :param size: threads at the most, and as many for `run_aside`.
+    :param size: threads at the most, and as many for `run_in_background`.
     :param name: of the threads, for people who look at the process.
     """
 
@@ -101,7 +101,7 @@ class DiskThreads:
         self._stopped = False
         self._ended = False
         self._idle: list[Deferred[None]] = []
-        # Results travel in bunches: one wake-up of the reactor for all that
+        # Results travel in batches: one wake-up of the reactor for all that
         # have finished before it looks, and none while it steps aside.
         self._results: queue.SimpleQueue[tuple[_Line, Deferred[Any], Any] | None]
         self._results = queue.SimpleQueue()
@@ -117,8 +117,8 @@ class DiskThreads:
         """
         return self._run(self._line, job)
 
-    def run_aside(self, job: Callable[[], T]) -> Deferred[T]:
-        """See `IDisk.run_aside`, and `run`."""
+    def run_in_background(self, job: Callable[[], T]) -> Deferred[T]:
+        """See `IDisk.run_in_background`, and `run`."""
         return self._run(self._aside, job)
 
     def _run(self, line: _Line, job: Callable[[], T]) -> Deferred[T]:
@@ -182,7 +182,7 @@ class DiskThreads:
             except BaseException:
                 result = Failure()
             self._results.put((line, done, result))
-            # After the result is there: see `step_aside`.  That two threads wake the
+            # After the result is there: see `yield_reactor`.  That two threads wake the
             # reactor at once does no harm.
             if self._asleep:
                 self._asleep = False
@@ -200,8 +200,8 @@ class DiskThreads:
             if not told:
                 self._reactor.callFromThread(_cannot_give_way, error)
 
-    def step_aside(self, seconds: float) -> bool:
-        """See `IDisk.step_aside`.  In the reactor's thread."""
+    def yield_reactor(self, seconds: float) -> bool:
+        """See `IDisk.yield_reactor`.  In the reactor's thread."""
         if self._stopped:  # who waits for a result may have more jobs, which must come first
             return False
         woken, self._asleep = not self._asleep, False
@@ -218,8 +218,8 @@ class DiskThreads:
             self._deliver()
         return True
 
-    def go_on(self) -> None:
-        """See `IDisk.go_on`."""
+    def resume_reactor(self) -> None:
+        """See `IDisk.resume_reactor`."""
         if not self._asleep:
             self._results.put(None)
 

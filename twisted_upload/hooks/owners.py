@@ -20,7 +20,7 @@ from collections.abc import Sequence
 
 from twisted_upload.disk.files import Files
 
-__all__ = ["PASSES", "become_owner", "leave", "lives", "others", "stay_owner"]
+__all__ = ["PASSES", "become_owner", "is_alive", "leave", "others", "stay_owner"]
 
 _OWNER = re.compile(r"owner-([0-9a-f]{12})\Z")
 _OWNER_TRIES = 20
@@ -96,7 +96,7 @@ def others(hooks: int, owner: str) -> list[str]:
     return [match[1] for match in matches if match is not None and match[1] != owner]
 
 
-def lives(hooks: int, owner: str) -> bool:
+def is_alive(hooks: int, owner: str) -> bool:
     """Whether an owner holds its lock; where not, remove it."""
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:

@@ -54,7 +54,7 @@ from twisted_upload.disk.folders import open_own_file, open_private
 from twisted_upload.errors import CannotStart
 from twisted_upload.hooks.marker import LARGEST_MARKER, Marker, json_line
 from twisted_upload.hooks.orphans import kill_orphans
-from twisted_upload.hooks.owners import become_owner, leave, lives, others, stay_owner
+from twisted_upload.hooks.owners import become_owner, is_alive, leave, others, stay_owner
 
 __all__ = [
     "FAILED",
@@ -127,7 +127,7 @@ class HookSpool:
             owner, lock = become_owner(hooks, files)
             ours(lock)
             for other in others(hooks, owner):
-                lives(hooks, other)  # and where not, its lock goes
+                is_alive(hooks, other)  # and where not, its lock goes
             undo.pop_all()
         self.path = path
         self.files = files
@@ -319,9 +319,9 @@ class HookSpool:
         """
         stay_owner(self._hooks, self.owner, self._lock, self.files)
 
-    def lives(self, owner: str) -> bool:
+    def is_alive(self, owner: str) -> bool:
         """Whether an owner of markers lives."""
-        return lives(self._hooks, owner)
+        return is_alive(self._hooks, owner)
 
     def read(self, marker: Marker) -> bool:
         """

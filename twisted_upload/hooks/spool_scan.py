@@ -126,7 +126,7 @@ class _Scan:
                         continue
                     owner = match[3]
                     if owner not in living:
-                        living[owner] = spool.lives(owner)
+                        living[owner] = spool.is_alive(owner)
                     if not living[owner]:
                         yield entry.name
 

@@ -116,7 +116,7 @@ class IReportedHealth(Protocol):
         """Whether it can take uploads."""
 
 
-class IReportedRoom(Protocol):
+class IReportedSpace(Protocol):
     """What is read of the free space of a store."""
 
     @property
@@ -147,7 +147,7 @@ class IReportedStore(Protocol):
         """Whether it works."""
 
     @property
-    def room(self) -> IReportedRoom:
+    def free_space(self) -> IReportedSpace:
         """What is free."""
 
 
@@ -212,7 +212,8 @@ class ProcessReporter(Service):
 
     async def _report(self) -> Report:
         looks = [
-            store.room.known().addTimeout(LOOK_PATIENCE, self._clock) for store in self._stores
+            store.free_space.known().addTimeout(LOOK_PATIENCE, self._clock)
+            for store in self._stores
         ]
         stuck = []
         for look, store in zip(looks, self._stores, strict=True):
@@ -231,8 +232,8 @@ class ProcessReporter(Service):
                 yield f"the store is not healthy: {store.path}"
             if store.path in stuck:
                 yield f"the disk does not answer: {store.path}"
-            if store.room.trouble is not None:
-                yield f"{store.room.trouble}: {store.path}"
+            if store.free_space.trouble is not None:
+                yield f"{store.free_space.trouble}: {store.path}"
 
     @property
     def _draining(self) -> bool:
@@ -264,11 +265,11 @@ class ProcessReporter(Service):
         for store in self._stores:
             yield {
                 HEALTHY.name: {(store.path,): int(store.health.well)},
-                FREE.name: {(store.path,): store.room.space.free},
-                RESERVE.name: {(store.path,): store.room.reserve},
+                FREE.name: {(store.path,): store.free_space.space.free},
+                RESERVE.name: {(store.path,): store.free_space.reserve},
             }
-            if store.room.space.all_inodes:
-                yield {FREE_INODES.name: {(store.path,): store.room.space.inodes}}
+            if store.free_space.space.all_inodes:
+                yield {FREE_INODES.name: {(store.path,): store.free_space.space.inodes}}
         yield {
             LAG.name: {(): self._lags.sample()},
             WORST_LAG.name: {(): self._lag.worst},

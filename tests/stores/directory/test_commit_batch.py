@@ -1,5 +1,5 @@
 """
-Uploads that are kept together: one bunch.
+Uploads that are kept together: one batch.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from twisted_upload.stores.directory.partial_file import PartialFile, StoredFile
 
 
 def test_together(folder: Folder, files: FaultyFiles, tmp_path: Path) -> None:
-    """A bunch is kept with one fsync for each file and one for the folder."""
+    """A batch is kept with one fsync for each file and one for the folder."""
     kept = keep_together(folder, uploads_of(folder, 10))
     assert contents(tmp_path) == contents_of(10)
     assert kept == [
@@ -66,7 +66,7 @@ def test_parallel_errors(tmp_path: Path) -> None:
 def test_one_fails(
     folder: Folder, files: FaultyFiles, tmp_path: Path, call: str, which: int
 ) -> None:
-    """A file of a bunch that fails drops out; the others go on."""
+    """A file of a batch that fails drops out; the others go on."""
     files.fail(call, errno.ENOSPC, after=which)
     kept = keep_together(folder, uploads_of(folder, 5))
     failed = kept[which]
@@ -86,7 +86,7 @@ def test_folder_fails(folder: Folder, files: FaultyFiles, tmp_path: Path) -> Non
 
 
 def test_no_fsync_is_tried_again(folder: Folder, files: FaultyFiles, tmp_path: Path) -> None:
-    """Failed fsyncs of a bunch are not tried again, and not those files are published."""
+    """Failed fsyncs of a batch are not tried again, and not those files are published."""
     files.fail("fsync", errno.EIO, times=3)
     keep_together(folder, uploads_of(folder, 3))
     assert files.calls["fsync"] <= 4
@@ -94,8 +94,8 @@ def test_no_fsync_is_tried_again(folder: Folder, files: FaultyFiles, tmp_path: P
     assert contents(tmp_path) == {}
 
 
-def test_errors_of_the_bunch(folder: Folder, files: FaultyFiles, tmp_path: Path) -> None:
-    """Where the bunch itself fails, all of it has failed, and nothing of it is left."""
+def test_errors_of_the_batch(folder: Folder, files: FaultyFiles, tmp_path: Path) -> None:
+    """Where the batch itself fails, all of it has failed, and nothing of it is left."""
     large = part_of(folder, 3)
     large.append([b"large"])
 
@@ -144,7 +144,7 @@ def test_any_faults(
 
 
 def test_swept_in_between(folder: Folder, files: FaultyFiles, tmp_path: Path) -> None:
-    """What a sweep from elsewhere removes from a bunch is done again; the rest is done once."""
+    """What a sweep from elsewhere removes from a batch is done again; the rest is done once."""
     fsync, swept = files.fsync, [0]
 
     def sweep_first(descriptor: int) -> None:
@@ -162,7 +162,7 @@ def test_swept_in_between(folder: Folder, files: FaultyFiles, tmp_path: Path) ->
 
 
 def test_alone(folder: Folder, files: FaultyFiles, tmp_path: Path) -> None:
-    """One file is a bunch of one, and its error is raised."""
+    """One file is a batch of one, and its error is raised."""
     assert keep_alone(folder, part_of(folder), [b"number 0"]).size == 8
     files.fail("fsync", errno.EIO)
     with pytest.raises(OSError, match="Input/output"):
@@ -173,7 +173,7 @@ def test_alone(folder: Folder, files: FaultyFiles, tmp_path: Path) -> None:
 def test_a_defect_in_discarding(
     folder: Folder, files: FaultyFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An upload of a bunch that fails, and whose removal fails too, fails alone."""
+    """An upload of a batch that fails, and whose removal fails too, fails alone."""
     uploads = uploads_of(folder, 3)
     broken, _ = uploads[1]
     discard = PartialFile.discard

@@ -1,5 +1,5 @@
 """
-Bunches whose folder is synced with the next one: nobody hears success before.
+Batches whose folder is synced with the next one: nobody hears success before.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tests.support.stores import contents
 from twisted_upload.disk.testing import FaultyFiles, ManualDisk
 from twisted_upload.stores.directory.commit_batch import CommitBatch
 from twisted_upload.stores.directory.folder import Folder
-from twisted_upload.stores.directory.group_commit import LANES, GroupCommit
+from twisted_upload.stores.directory.group_commit import BATCHES_AT_A_TIME, GroupCommit
 from twisted_upload.stores.directory.partial_file import StoredFile
 
 
@@ -71,7 +71,7 @@ def test_success_follows_the_folder(number: int, tmp_path_factory: pytest.TempPa
             disk.work(1)
     disk.work()
     assert told == [600]
-    assert not commits._owed
+    assert not commits._unsynced
     folder_syncs = [one for one in files.events if one[0] == "synced"]
     assert len(folder_syncs) < 300
 
@@ -89,7 +89,7 @@ def test_folder_synced_with_the_next(folder: Folder, files: FaultyFiles) -> None
         return real(descriptors)
 
     files.fsync_all = fsync_all  # type: ignore[method-assign]
-    for _ in range(LANES + 3):  # the last three wait for a lane
+    for _ in range(BATCHES_AT_A_TIME + 3):  # the last three wait for their turn
         commits.keep()
     commits.disk.work(1)
     assert commits.results == {}, "its folder is synced with theirs"
@@ -104,7 +104,7 @@ def test_folder_synced_with_the_next(folder: Folder, files: FaultyFiles) -> None
 def test_nobody_comes_after_all(folder: Folder) -> None:
     """Where those that waited have been begun already, the folder is synced by itself."""
     commits = ManualCommits(folder)
-    for _ in range(LANES + 1):
+    for _ in range(BATCHES_AT_A_TIME + 1):
         commits.keep()
     jobs = commits.disk._jobs
     first, second = jobs.popleft(), jobs.popleft()
@@ -129,7 +129,7 @@ def test_folder_that_cannot_be_synced_later(
     """Whenever the folder could not be synced, those who waited for it have no success and
     no file; and those whose files were synced with it have none either."""
     commits = ManualCommits(folder)
-    for _ in range(LANES + 2):
+    for _ in range(BATCHES_AT_A_TIME + 2):
         commits.keep()
     commits.disk.work(1)
     real = files.fsync
@@ -150,11 +150,11 @@ def test_folder_that_cannot_be_synced_later(
 
 @pytest.mark.parametrize("call", ["create", "fsync_all"])
 def test_next_one_breaks(call: str, tmp_path: Path) -> None:
-    """Where nothing of the next bunch gets as far as that, the folder is synced all the same."""
+    """Where nothing of the next batch gets as far as that, the folder is synced all the same."""
     files = _Watched()
     folder = open_faulty(tmp_path, files)
     commits = ManualCommits(folder)
-    for _ in range(LANES + 2):
+    for _ in range(BATCHES_AT_A_TIME + 2):
         commits.keep()
     commits.disk.work(1)
     files.events.append(("the next", None))
@@ -173,18 +173,18 @@ def test_next_one_breaks(call: str, tmp_path: Path) -> None:
 
 
 def _one_waits(folder: Folder) -> tuple[OddDisk, list[object]]:
-    """Disk threads with two bunches, an upload that waits for one to end, and all ends."""
+    """Disk threads with two batches, an upload that waits for one to end, and all ends."""
     odd = OddDisk()
     odd.broken = False
     commits = GroupCommit(odd)
     ends: list[object] = []
-    for serial in range(LANES + 1):
+    for serial in range(BATCHES_AT_A_TIME + 1):
         commits.keep(folder, part_of(folder, serial), [b"x"], 1, ends.append)
     return odd, ends
 
 
 def test_next_one_cannot_be_begun(folder: Folder) -> None:
-    """Where the next bunch cannot be begun, the one after it sees to the folder."""
+    """Where the next batch cannot be begun, the one after it sees to the folder."""
     odd, ends = _one_waits(folder)
     odd.broken = True
     odd.work(1)
@@ -205,13 +205,13 @@ def test_nobody_comes_after_one_that_failed(folder: Folder) -> None:
 
 def test_an_error_is_told_once(folder: Folder, files: FaultyFiles, tmp_path: Path) -> None:
     """Two that owe the same folder share one fsync: the second would not hear of its error."""
-    bunches = [CommitBatch(folder, [(part_of(folder, serial), [b"x"])]) for serial in range(3)]
-    for bunch in bunches[:2]:
-        bunch.publish()
+    batches = [CommitBatch(folder, [(part_of(folder, serial), [b"x"])]) for serial in range(3)]
+    for batch in batches[:2]:
+        batch.publish()
     files.fail("create", errno.EIO)  # so that the third has no files to sync
     files.fail("fsync", errno.EIO)
-    bunches[2].publish(earlier=bunches[:2])
-    assert [type(result) for bunch in bunches for result in bunch.results] == [OSError] * 3
+    batches[2].publish(earlier=batches[:2])
+    assert [type(result) for batch in batches for result in batch.results] == [OSError] * 3
     assert contents(tmp_path) == {}
 
 
@@ -227,7 +227,7 @@ def test_an_error_that_another_thread_has_heard(
     files.fail("fsync", errno.EIO)
     first.sync_folder()
     second.sync_folder()
-    assert [type(bunch.results[0]) for bunch in (first, second)] == [OSError] * 2
+    assert [type(batch.results[0]) for batch in (first, second)] == [OSError] * 2
     later = CommitBatch(folder, [(part_of(folder, 9), [b"x"])])
     later.publish()
     later.sync_folder()

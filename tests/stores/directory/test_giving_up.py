@@ -21,7 +21,7 @@ from twisted_upload.disk.testing import FaultyFiles
 from twisted_upload.errors import Busy, UploadRefused
 from twisted_upload.interfaces import ICommitsTo, Receipt
 from twisted_upload.stores.directory import store as directory
-from twisted_upload.stores.directory.group_commit import LANES
+from twisted_upload.stores.directory.group_commit import BATCHES_AT_A_TIME
 from twisted_upload.stores.directory.incoming import SMALL
 
 
@@ -61,7 +61,7 @@ def _commit(rig: Rig, content: bytes) -> tuple[Deferred[Receipt], list[object]]:
 
 
 @pytest.mark.parametrize("size", [60_000, SMALL])
-@pytest.mark.parametrize("ahead", [0, LANES + 1])
+@pytest.mark.parametrize("ahead", [0, BATCHES_AT_A_TIME + 1])
 @pytest.mark.parametrize("how", ["abort", "cancel", "give up"])
 def test_holds_nothing(rig: Rig, size: int, ahead: int, how: str) -> None:
     """It holds no bytes, and nothing of its sender, while the disk does nothing."""
@@ -121,13 +121,13 @@ def test_is_not_written(rig: Rig, size: int) -> None:
 
 def test_others_go_on(rig: Rig) -> None:
     """Those that wait for the disk with it are kept."""
-    uploads = [_commit(rig, b"%d" % number) for number in range(LANES + 3)]
-    uploads[LANES + 1][0].cancel()
+    uploads = [_commit(rig, b"%d" % number) for number in range(BATCHES_AT_A_TIME + 3)]
+    uploads[BATCHES_AT_A_TIME + 1][0].cancel()
     rig.disk.work()
     kept = [isinstance(end, Receipt) for _, (end,) in uploads]
-    assert kept == [number != LANES + 1 for number in range(LANES + 3)]
+    assert kept == [number != BATCHES_AT_A_TIME + 1 for number in range(BATCHES_AT_A_TIME + 3)]
     assert sorted(rig.kept.values()) == [b"0", b"1", b"2", b"4"]
-    assert rig.files.calls["rename"] == LANES + 2
+    assert rig.files.calls["rename"] == BATCHES_AT_A_TIME + 2
 
 
 class _During(FaultyFiles):

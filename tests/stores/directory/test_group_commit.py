@@ -14,8 +14,8 @@ from tests.support.batches import ManualCommits, OddDisk, part_of
 from twisted_upload.disk.testing import FaultyFiles, ManualDisk
 from twisted_upload.stores.directory.folder import Folder
 from twisted_upload.stores.directory.group_commit import (
-    LANES,
-    MOST_BUNCHES,
+    BATCHES_AT_A_TIME,
+    MOST_BATCHES,
     MOST_BYTES,
     MOST_FILES,
     GroupCommit,
@@ -37,21 +37,21 @@ def test_a_lone_one_does_not_wait(commits: ManualCommits) -> None:
 
 
 def test_those_who_wait_go_together(commits: ManualCommits, files: FaultyFiles) -> None:
-    """What ends while all lanes are busy goes together in the next bunch."""
-    for _ in range(LANES):
+    """What ends while as many as may be are in work goes together in the next batch."""
+    for _ in range(BATCHES_AT_A_TIME):
         commits.keep()
     for _ in range(50):
         commits.keep()
-    assert commits.disk.waiting == LANES
+    assert commits.disk.waiting == BATCHES_AT_A_TIME
     commits.disk.work(1)
-    assert commits.disk.waiting == LANES
+    assert commits.disk.waiting == BATCHES_AT_A_TIME
     commits.disk.work()
-    assert len(commits.results) == LANES + 50
-    assert files.calls["fsync"] == LANES + 50 + LANES + 1
+    assert len(commits.results) == BATCHES_AT_A_TIME + 50
+    assert files.calls["fsync"] == BATCHES_AT_A_TIME + 50 + BATCHES_AT_A_TIME + 1
 
 
 def test_those_of_one_turn_go_together(folder: Folder, files: FaultyFiles) -> None:
-    """What ends in the same turn of the reactor goes together in one bunch."""
+    """What ends in the same turn of the reactor goes together in one batch."""
     turns: list[Callable[[], None]] = []
     disk = ManualDisk()
     commits = GroupCommit(disk, turns.append)
@@ -68,62 +68,62 @@ def test_those_of_one_turn_go_together(folder: Folder, files: FaultyFiles) -> No
     assert files.calls["fsync"] == 2 * (5 + 1)
 
 
-def test_bunches_are_bounded(commits: ManualCommits, files: FaultyFiles) -> None:
-    """A bunch has at most so many files, and so many bytes."""
-    for _ in range(LANES + 2 * MOST_FILES):
+def test_batches_are_bounded(commits: ManualCommits, files: FaultyFiles) -> None:
+    """A batch has at most so many files, and so many bytes."""
+    for _ in range(BATCHES_AT_A_TIME + 2 * MOST_FILES):
         commits.keep()
     commits.disk.work()
-    assert files.calls["fsync"] - files.calls["create"] == LANES + 2
+    assert files.calls["fsync"] - files.calls["create"] == BATCHES_AT_A_TIME + 2
     files.calls.clear()
-    for _ in range(LANES + 4):
+    for _ in range(BATCHES_AT_A_TIME + 4):
         commits.keep(MOST_BYTES // 2)
     commits.disk.work()
-    assert files.calls["fsync"] - files.calls["create"] == LANES + 2
+    assert files.calls["fsync"] - files.calls["create"] == BATCHES_AT_A_TIME + 2
     files.calls.clear()
-    for _ in range(LANES + 2):
+    for _ in range(BATCHES_AT_A_TIME + 2):
         commits.keep(MOST_BYTES * 2)
     commits.disk.work()
-    assert files.calls["fsync"] - files.calls["create"] == LANES + 2
+    assert files.calls["fsync"] - files.calls["create"] == BATCHES_AT_A_TIME + 2
 
 
 def test_each_has_its_own_answer(commits: ManualCommits, files: FaultyFiles) -> None:
-    """One that fails in a bunch fails alone."""
-    for _ in range(LANES + 5):
+    """One that fails in a batch fails alone."""
+    for _ in range(BATCHES_AT_A_TIME + 5):
         commits.keep()
-    files.fail("create", errno.ENOSPC, after=LANES + 2)
+    files.fail("create", errno.ENOSPC, after=BATCHES_AT_A_TIME + 2)
     commits.disk.work()
     failed = [serial for serial, one in commits.results.items() if not isinstance(one, StoredFile)]
-    assert failed == [LANES + 2]
+    assert failed == [BATCHES_AT_A_TIME + 2]
 
 
 def test_jobs_that_fail(commits: ManualCommits) -> None:
-    """Where a whole bunch fails, all of it hears so, and the next one goes on."""
+    """Where a whole batch fails, all of it hears so, and the next one goes on."""
     commits.keep()
     (done, _), *_ = commits.disk._jobs
     commits.disk._jobs.clear()
-    for _ in range(LANES):
+    for _ in range(BATCHES_AT_A_TIME):
         commits.keep()
     commits.disk._jobs.clear()
     commits.keep()
     done.errback(RuntimeError())
     commits.disk.work()
-    assert isinstance(commits.results[LANES + 1], StoredFile)
+    assert isinstance(commits.results[BATCHES_AT_A_TIME + 1], StoredFile)
 
 
-def test_bunches_have_their_turn(folder: Folder) -> None:
-    """After some bunches it is the turn of others, however many files wait."""
+def test_batches_have_their_turn(folder: Folder) -> None:
+    """After some batches it is the turn of others, however many files wait."""
 
     class AtOnce(ManualDisk):
         """Does each job while the reactor steps aside."""
 
-        def step_aside(self, seconds: float) -> bool:
+        def yield_reactor(self, seconds: float) -> bool:
             self.work()
             return True
 
     turns: list[Callable[[], None]] = []
     ends: list[object] = []
     commits = GroupCommit(AtOnce(), turns.append)
-    number = MOST_FILES * MOST_BUNCHES + 1
+    number = MOST_FILES * MOST_BATCHES + 1
     for serial in range(number):
         commits.keep(folder, part_of(folder, serial), [b"x"], 1, ends.append)
     turns.pop()()
@@ -134,14 +134,14 @@ def test_bunches_have_their_turn(folder: Folder) -> None:
 
 
 def test_a_disk_that_raises(folder: Folder) -> None:
-    """A bunch that cannot even be begun has its end, and its lane is free again."""
+    """A batch that cannot even be begun has its end, and the next may begin."""
     odd = OddDisk()
     commits = GroupCommit(odd)
     ends: list[object] = []
-    for serial in range(LANES + 1):
-        odd.broken = serial < LANES
+    for serial in range(BATCHES_AT_A_TIME + 1):
+        odd.broken = serial < BATCHES_AT_A_TIME
         commits.keep(folder, part_of(folder, serial), [b"x"], 1, ends.append)
-    assert [isinstance(end, Failure) for end in ends] == [True] * LANES
+    assert [isinstance(end, Failure) for end in ends] == [True] * BATCHES_AT_A_TIME
     odd.work()
     assert isinstance(ends[-1], StoredFile)
 
@@ -162,15 +162,15 @@ def test_a_turn_that_cannot_end(folder: Folder) -> None:
 
 
 def test_an_end_that_cannot_be_told(commits: ManualCommits, expected_errors: list[str]) -> None:
-    """One of a bunch that cannot be told its end does not keep theirs from the others."""
+    """One of a batch that cannot be told its end does not keep theirs from the others."""
     expected_errors.append("AlreadyCalledError")
-    for number in range(LANES + 5):
+    for number in range(BATCHES_AT_A_TIME + 5):
         commits.keep()
-        if number == LANES + 1:
+        if number == BATCHES_AT_A_TIME + 1:
             tell, *_ = commits.commits._queue[-1]
             tell(StoredFile("somebody else's", 0, None))
     commits.disk.work()
-    assert len(commits.results) == LANES + 5
+    assert len(commits.results) == BATCHES_AT_A_TIME + 5
     commits.keep()
     commits.disk.work()
-    assert len(commits.results) == LANES + 6
+    assert len(commits.results) == BATCHES_AT_A_TIME + 6

@@ -201,7 +201,7 @@ def test_doubted_meanwhile(folder: Path) -> None:
     record = store.store._record
     assert record is not None
     cover = record.write(MILLISECONDS)
-    record.doubt()
+    record.sync_failed()
     with pytest.raises(OSError, match="synced"):
         record.confirm(cover)
     assert record.covered == 0
@@ -236,7 +236,7 @@ def test_never_set_back(folder: Path) -> None:
     store.store.close()
 
 
-def test_names_of_a_bunch(folder: Path) -> None:
+def test_names_of_a_batch(folder: Path) -> None:
     """The latest name of those that are kept together is covered."""
     store = _Store(folder, MILLISECONDS)
     store.keep()

@@ -33,17 +33,17 @@ async def test_yielding_ends_with_the_work() -> None:
     """A job that says that it only waits from now on is not waited for any longer."""
     disk = DiskThreads(reactor, 1)
     reactor_yield = ReactorYield(disk)
-    go_on = threading.Event()
+    resume_reactor = threading.Event()
 
     def job(waiting: Callable[[], None]) -> bool:
         waiting()
-        return go_on.wait(PATIENCE)
+        return resume_reactor.wait(PATIENCE)
 
     began = time.monotonic()
     done = reactor_yield.run(job, PATIENCE)
     assert time.monotonic() - began < PATIENCE / 2
     assert reactor_yield._quick
-    go_on.set()
+    resume_reactor.set()
     assert await done
     disk.stop()
 
@@ -102,6 +102,6 @@ class _Aside(ManualDisk):
         super().__init__()
         self.asked: list[float] = []
 
-    def step_aside(self, seconds: float) -> bool:
+    def yield_reactor(self, seconds: float) -> bool:
         self.asked.append(seconds)
-        return super().step_aside(seconds)
+        return super().yield_reactor(seconds)

@@ -24,8 +24,8 @@ from twisted_upload.interfaces import IIncomingUpload, Receipt
 from twisted_upload.stores.directory.incoming import MOST_HELD, SMALL
 from twisted_upload.stores.directory.space import (
     LOOK_AFTER,
+    LOOK_IS_FRESH,
     MOST_UNSEEN,
-    ROOM_IS_FRESH,
     FreeSpace,
     Reserve,
     SpaceBudget,
@@ -89,7 +89,7 @@ def test_looks_in_proportion() -> None:
         disk.grow(0, MIB // 8)
     looks = disk.looks
     assert looks <= 100 * MIB // MOST_UNSEEN + 1
-    disk.clock.advance(ROOM_IS_FRESH)
+    disk.clock.advance(LOOK_IS_FRESH)
     disk.grow(0, 1)
     disk.grow(0, 1)
     assert disk.looks <= looks + 1
@@ -118,7 +118,7 @@ def test_what_others_write() -> None:
     disk = _Disk(RESERVE + 800 * MIB)
     disk.grow(0, MIB)
     disk.free = RESERVE
-    disk.clock.advance(ROOM_IS_FRESH)
+    disk.clock.advance(LOOK_IS_FRESH)
     assert not disk.grow(MIB, 1)
 
 
@@ -256,15 +256,15 @@ def test_looks_again_after_a_failure(error: Exception) -> None:
             raise seen
         return seen
 
-    room = FreeSpace("x", disk, clock, Reserve(size=5), look)
-    room.look()
+    space = FreeSpace("x", disk, clock, Reserve(size=5), look)
+    space.look()
     with pytest.raises(NoSpace):
-        room.check()
+        space.check()
     disk.work()
     clock.advance(2)
-    room.known()
+    space.known()
     disk.work()
-    assert room.space == Space(10, 100)
+    assert space.space == Space(10, 100)
 
 
 @pytest.mark.parametrize("reserve", [Reserve(), Reserve(size=5)])
@@ -272,19 +272,19 @@ def test_no_inodes(reserve: Reserve) -> None:
     """Without inodes there is no space; the log says which of both is short, once a change."""
     disk, clock = ManualDisk(), Clock()
     seen = [Space(1000, 2000, 0, 100)]
-    room = FreeSpace("/srv/inbox", disk, clock, reserve, lambda: seen[0])
+    space = FreeSpace("/srv/inbox", disk, clock, reserve, lambda: seen[0])
     with capturedLogs() as events:
-        room.look()
-        assert room.trouble == "no inodes are free"
+        space.look()
+        assert space.trouble == "no inodes are free"
         for _ in range(2):
             with pytest.raises(NoSpace):
-                room.check()
+                space.check()
         seen[0] = Space(1000, 2000, 7, 100)
-        clock.advance(ROOM_IS_FRESH)
-        room.known()
+        clock.advance(LOOK_IS_FRESH)
+        space.known()
         disk.work()
-        room.check()
-    assert room.trouble is None
+        space.check()
+    assert space.trouble is None
     assert [formatEvent(event) for event in events] == [
         "/srv/inbox: 1000 B free, but no inodes: refusing uploads",
         "/srv/inbox: 1000 B free, and inodes again: taking uploads",
@@ -293,25 +293,25 @@ def test_no_inodes(reserve: Reserve) -> None:
 
 def test_inodes_that_are_not_counted() -> None:
     """A file system that does not count inodes has enough of them."""
-    room = FreeSpace("x", ManualDisk(), Clock(), Reserve(), lambda: Space(1000, 2000, 0, 0))
-    room.look()
-    room.check()
-    assert room.trouble is None
+    space = FreeSpace("x", ManualDisk(), Clock(), Reserve(), lambda: Space(1000, 2000, 0, 0))
+    space.look()
+    space.check()
+    assert space.trouble is None
 
 
 @pytest.mark.parametrize("reserve", [Reserve(percent=1.0), Reserve(size=5 * MIB)])
 def test_space_that_is_not_counted(reserve: Reserve) -> None:
     """A file system that does not count its space has enough, and that is told once."""
-    room = FreeSpace("/srv/inbox", ManualDisk(), Clock(), reserve, lambda: Space(0, 0))
+    space = FreeSpace("/srv/inbox", ManualDisk(), Clock(), reserve, lambda: Space(0, 0))
     with capturedLogs() as events:
         for _ in range(2):
-            room.look()
-    room.check()
-    assert room.trouble is None
-    assert room.reserve == 0
-    assert room.budget is not None
-    room.budget.complete(MIB)
-    room.budget.grow(MIB, 100 * MIB)
+            space.look()
+    space.check()
+    assert space.trouble is None
+    assert space.reserve == 0
+    assert space.budget is not None
+    space.budget.complete(MIB)
+    space.budget.grow(MIB, 100 * MIB)
     assert [formatEvent(event) for event in events] == [
         "/srv/inbox: this file system does not count its space: no reserve is kept"
     ]
@@ -397,7 +397,7 @@ def test_from_a_socket(rig: Rig) -> None:
             if refused:
                 break
     assert [refusal.code for refusal in refused] == ["no-space"]
-    assert rig.store.room.budget is not None
+    assert rig.store.free_space.budget is not None
     assert rig.files.free(rig.store._folder.final).free == 40 * MIB  # type: ignore[union-attr]
     large.abort()
 
@@ -423,7 +423,7 @@ def test_whoever_holds_space(rig: Rig) -> None:
     some.write(bytes(SMALL))
     rig.disk.work()
     rig.files.others = 19 * MIB  # type: ignore[attr-defined]
-    rig.clock.advance(ROOM_IS_FRESH)
+    rig.clock.advance(LOOK_IS_FRESH)
     accepted_connection, _ = _begin(rig)  # it makes the store look
     rig.disk.work()
     with pytest.raises(NoSpace):

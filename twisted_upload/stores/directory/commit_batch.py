@@ -5,10 +5,10 @@ Files that are kept together, step by step.
 folder, answer.**  With ``--on-upload``, the marker of each file
 (`twisted_upload.hooks.spool`) is written after the file, and is synced with it.
 
-`CommitBatch` does it for a bunch of files in one disk thread: the files are
+`CommitBatch` does it for a batch of files in one disk thread: the files are
 synced at once, so that they share the flushes of the disk and the commits of
 the journal, and the folder is synced once for all of them: with the files of the
-next bunch, where there is one.  Each file has its own errors: one that cannot be
+next batch, where there is one.  Each file has its own errors: one that cannot be
 written or synced drops out, and so does one that nobody waits for any more; the
 others go on.
 
@@ -46,7 +46,7 @@ class CommitBatch:
 
     def __init__(self, folder: Folder, uploads: Sequence[Upload]) -> None:
         self.folder = folder
-        self._doubts = len(folder.doubts)
+        self._sync_errors = len(folder.sync_errors)
         self._uploads = uploads
         self.results: list[Result] = [OSError(errno.ENOENT, "unfinished files keep disappearing")]
         self.results *= len(uploads)
@@ -68,15 +68,15 @@ class CommitBatch:
         :param waiting: called when all that follows is to wait for the disk.
         :param earlier: whose folders are synced together with these files.
         """
-        owed = [*earlier]
+        unsynced = [*earlier]
         left = list(range(len(self._uploads)))
         try:
             for _ in range(_SWEPT_AT_MOST):
                 if not left:
                     break
-                bunch = _Bunch(self.folder, [self._uploads[index] for index in left], waiting)
+                batch = _Attempt(self.folder, [self._uploads[index] for index in left], waiting)
                 again = []
-                for index, result in zip(left, bunch.publish(owed), strict=True):
+                for index, result in zip(left, batch.publish(unsynced), strict=True):
                     # Somebody has removed it between creating and publishing, such as a
                     # daemon on another machine, which does not see that it is claimed:
                     # the bytes are all here, and the file is made again.
@@ -86,9 +86,9 @@ class CommitBatch:
                         self.results[index] = result
                 left = again
         finally:
-            if owed:
+            if unsynced:
                 waiting()
-                _sync_folders(owed)
+                _sync_folders(unsynced)
 
     def sync_folder(self) -> None:
         """See to it that their names are on the device."""
@@ -97,11 +97,11 @@ class CommitBatch:
 
     def has_been_synced(self, error: Exception | None) -> None:
         """The folder has been, or could not be."""
-        doubts = self.folder.doubts
-        if error is None and len(doubts) > self._doubts:
+        sync_errors = self.folder.sync_errors
+        if error is None and len(sync_errors) > self._sync_errors:
             # Another thread could not, between the first of these names and now.  The
             # kernel tells an error once, so that our own fsync says nothing.
-            error = doubts[-1]
+            error = sync_errors[-1]
         if error is None:
             return
         # There is no success then, and no file.
@@ -128,7 +128,7 @@ def _discard(part: PartialFile, error: Exception) -> Exception:
 
 def keep_together(folder: Folder, uploads: Sequence[Upload]) -> list[Result]:
     """
-    Keep a bunch of files.  In a disk thread.
+    Keep a batch of files.  In a disk thread.
 
     :return: see `CommitBatch.results`.
     """
@@ -146,7 +146,7 @@ def keep_alone(folder: Folder, part: PartialFile, last: Sequence[bytes]) -> Stor
     return result
 
 
-class _Bunch:
+class _Attempt:
     def __init__(
         self, folder: Folder, uploads: Sequence[Upload], waiting: Callable[[], None]
     ) -> None:
@@ -156,22 +156,22 @@ class _Bunch:
         self._lasts = [last for _, last in uploads]
         self._errors: list[Exception | None] = [None] * len(uploads)
 
-    def publish(self, owed: list[CommitBatch]) -> list[Result]:
+    def publish(self, unsynced: list[CommitBatch]) -> list[Result]:
         """
         Take all steps until the files have their names.
 
-        :param owed: whose folders are to be synced with the files; emptied when that
+        :param unsynced: whose folders are to be synced with the files; emptied when that
             is done.
         """
         try:
-            self._publish(owed)
+            self._publish(unsynced)
         except Exception as error:  # not of one file, but of the step for all
             self._drop_all(error)
         return [
             error or part.kept_file() for part, error in zip(self._parts, self._errors, strict=True)
         ]
 
-    def _publish(self, owed: list[CommitBatch]) -> None:
+    def _publish(self, unsynced: list[CommitBatch]) -> None:
         folder = self._folder
         self._each(PartialFile.finish, self._lasts)
         if self._none_is_left():
@@ -183,10 +183,10 @@ class _Bunch:
         if folder.durable:
             self._waiting()
             try:
-                self._sync_files(cover, owed)
+                self._sync_files(cover, unsynced)
             except BaseException:
                 if record is not None:
-                    record.doubt()
+                    record.sync_failed()
                 raise
         if record is not None and cover is not None:
             record.confirm(cover)
@@ -216,7 +216,7 @@ class _Bunch:
                 except Exception as error:
                     self._drop(index, error)
 
-    def _sync_files(self, cover: NameReservation | None, owed: list[CommitBatch]) -> None:
+    def _sync_files(self, cover: NameReservation | None, unsynced: list[CommitBatch]) -> None:
         files = {
             descriptor: index
             for index, part in enumerate(self._parts)
@@ -225,13 +225,13 @@ class _Bunch:
         }
         others = [] if self._folder.hooks is None else [self._folder.hooks.waiting]
         last = [] if cover is None else [cover.descriptor]
-        first = [*files, *others, *dict.fromkeys(one.folder.final for one in owed)]
+        first = [*files, *others, *dict.fromkeys(one.folder.final for one in unsynced)]
         errors = dict(zip(first + last, self._sync(first, last), strict=True))
         for descriptor, index in files.items():
             error = errors[descriptor]
             if error is not None and self._errors[index] is None:
                 self._drop(index, error)
-        _have_been_synced(owed, errors)
+        _have_been_synced(unsynced, errors)
         # What failed of a folder that is not in use any more is none of these files'.
         for descriptor in (*others, self._folder.final, *last):
             error = errors.get(descriptor)
@@ -253,10 +253,10 @@ class _Bunch:
         self._errors[index] = _discard(self._parts[index], error)
 
 
-def _sync_folders(owed: list[CommitBatch]) -> None:
+def _sync_folders(unsynced: list[CommitBatch]) -> None:
     """Sync their folders, each once, because the kernel tells an error once."""
     errors: dict[int, Exception | None] = {}
-    for one in owed:
+    for one in unsynced:
         folder = one.folder
         if folder.final not in errors:
             try:
@@ -265,17 +265,17 @@ def _sync_folders(owed: list[CommitBatch]) -> None:
                 errors[folder.final] = error
             else:
                 errors[folder.final] = None
-    _have_been_synced(owed, errors)
+    _have_been_synced(unsynced, errors)
 
 
-def _have_been_synced(owed: list[CommitBatch], errors: Mapping[int, Exception | None]) -> None:
+def _have_been_synced(unsynced: list[CommitBatch], errors: Mapping[int, Exception | None]) -> None:
     """Their folders have, or could not be: the errors are those of the folders."""
     told = set()
-    for one in owed:
+    for one in unsynced:
         error = errors[one.folder.final]
         if error is not None and one.folder.final not in told:
             told.add(one.folder.final)
-            one.folder.doubts.append(error)
-    for one in owed:
+            one.folder.sync_errors.append(error)
+    for one in unsynced:
         one.has_been_synced(errors[one.folder.final])
-    owed.clear()
+    unsynced.clear()

@@ -66,7 +66,7 @@ class Folder:
     :ivar hooks: where it is written down that a program is to be started for
         each file, if one is.
     :ivar new: folders that were not there before.
-    :ivar doubts: why the folder could not be synced, each time that it could not.
+    :ivar sync_errors: why the folder could not be synced, each time that it could not.
     """
 
     path: str
@@ -84,7 +84,7 @@ class Folder:
     pipes: Pipes
     hooks: HookSpool | None
     new: NewFolders
-    doubts: list[Exception] = field(default_factory=list, repr=False, compare=False)
+    sync_errors: list[Exception] = field(default_factory=list, repr=False, compare=False)
     _end: weakref.finalize[..., Folder] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -1,9 +1,10 @@
 """
 Group commit: uploads that end together are kept together.
 
-Bunches are formed without waiting: what ends in one turn of the reactor goes together
-while a lane is free; what ends while all lanes are busy goes together in the next.
-What is done with a bunch is in `twisted_upload.stores.directory.commit_batch`.
+Batches are formed without waiting: what ends in one turn of the reactor goes together
+while fewer than `BATCHES_AT_A_TIME` are in work; what ends meanwhile goes together in the
+next.
+What is done with a batch is in `twisted_upload.stores.directory.commit_batch`.
 """
 
 from __future__ import annotations
@@ -21,23 +22,23 @@ from twisted_upload.stores.directory.commit_batch import CommitBatch, Upload
 from twisted_upload.stores.directory.folder import Folder
 from twisted_upload.stores.directory.partial_file import PartialFile, StoredFile
 
-__all__ = ["LANES", "MOST_FILES", "GroupCommit", "ReactorYield", "Tell", "at_once"]
+__all__ = ["BATCHES_AT_A_TIME", "MOST_FILES", "GroupCommit", "ReactorYield", "Tell", "at_once"]
 
-LANES = 2
-"""Bunches in work at a time: while one waits for the disk, one is written."""
+BATCHES_AT_A_TIME = 2
+"""Batches in work at a time: while one waits for the disk, one is written."""
 
 MOST_FILES = 128
-"""Files in one bunch."""
+"""Files in one batch."""
 
 MOST_BYTES = 4 * 1024 * 1024
-"""Bytes in one bunch, so that a small file does not wait for many others."""
+"""Bytes in one batch, so that a small file does not wait for many others."""
 
-MOST_BUNCHES = 4
-"""Bunches that are started, and told of, in one turn of the reactor."""
+MOST_BATCHES = 4
+"""Batches that are started, and told of, in one turn of the reactor."""
 
 PATIENCE, MOST_PATIENCE = 0.0001, 0.002
 """Seconds that writing a small file should take, and that the reactor steps
-aside for a bunch of them at the most."""
+aside for a batch of them at the most."""
 
 AS_MUCH = 32 * 1024
 """Bytes that should take no longer to write than a small file takes without them."""
@@ -76,9 +77,9 @@ class ReactorYield:
         disk = self._disk
         if not self._quick:
             return disk.run(lambda: self._try(job, patience))
-        done = disk.run(lambda: job(disk.go_on))
+        done = disk.run(lambda: job(disk.resume_reactor))
         if not done.called:
-            self._quick = disk.step_aside(patience)
+            self._quick = disk.yield_reactor(patience)
         return done
 
     def _try(self, job: Callable[[Callable[[], None]], T], patience: float) -> T:
@@ -104,7 +105,7 @@ def at_once(function: Callable[[], None]) -> None:
 
 class GroupCommit:
     """
-    Has small files kept, in bunches.
+    Has small files kept, in batches.
 
     :param disk: where that is done.
     :param after_turn: calls a function when the reactor has seen to all that it
@@ -120,7 +121,7 @@ class GroupCommit:
         self._forming = self._starting = False
         self._reactor_yield = ReactorYield(disk)
         self._queue: list[tuple[Tell, Folder, Upload, int]] = []
-        self._owed: list[_Owed] = []
+        self._unsynced: list[_Unsynced] = []
         self._busy = 0
 
     def keep(
@@ -138,7 +139,7 @@ class GroupCommit:
         :param tell: called with what has come of it, once.
         """
         self._queue.append((tell, folder, (part, pieces), size))
-        if self._busy < LANES:
+        if self._busy < BATCHES_AT_A_TIME:
             self._form()
 
     def _form(self) -> None:
@@ -155,14 +156,14 @@ class GroupCommit:
 
     def _start(self) -> None:
         """
-        Start as many bunches as may be, one after the other: they may end meanwhile.
+        Start as many batches as may be, one after the other: they may end meanwhile.
         After some it is the turn of others.
         """
         if self._starting:
             return
         self._starting = True
         try:
-            for _ in range(MOST_BUNCHES):
+            for _ in range(MOST_BATCHES):
                 if not self._may_start():
                     return
                 self._start_one()
@@ -172,26 +173,26 @@ class GroupCommit:
             self._form()
 
     def _may_start(self) -> bool:
-        return bool(self._queue or self._owed) and self._busy < LANES
+        return bool(self._queue or self._unsynced) and self._busy < BATCHES_AT_A_TIME
 
     def _start_one(self) -> None:
-        owed, self._owed = self._owed, []
-        folder = self._queue[0][1] if self._queue else owed[0].together.folder
+        unsynced, self._unsynced = self._unsynced, []
+        folder = self._queue[0][1] if self._queue else unsynced[0].together.folder
         number, size = 0, 0
         for _, its_folder, _, its_size in self._queue[:MOST_FILES]:
             if its_folder is not folder or (number and size + its_size > MOST_BYTES):
                 break
             number += 1
             size += its_size
-        bunch, self._queue = self._queue[:number], self._queue[number:]
-        ours = _Owed(
-            CommitBatch(folder, [upload for _, _, upload, _ in bunch]),
-            [tell for tell, _, _, _ in bunch],
+        batch, self._queue = self._queue[:number], self._queue[number:]
+        ours = _Unsynced(
+            CommitBatch(folder, [upload for _, _, upload, _ in batch]),
+            [tell for tell, _, _, _ in batch],
         )
         self._busy += 1
 
         def job(waiting_now: Callable[[], None]) -> bool:
-            ours.together.publish(waiting_now, [one.together for one in owed])
+            ours.together.publish(waiting_now, [one.together for one in unsynced])
             if self._is_for_the_next(ours.together):
                 return False
             ours.together.sync_folder()
@@ -202,26 +203,26 @@ class GroupCommit:
             running = self._reactor_yield.run(job, patience)
         except Exception:
             running = fail(Failure())
-        running.addCallbacks(self._done, self._fail, (owed, ours), {}, (owed, ours))
+        running.addCallbacks(self._done, self._fail, (unsynced, ours), {}, (unsynced, ours))
 
     def _is_for_the_next(self, together: CommitBatch) -> bool:
         """In a disk thread: whether the folder is synced with the files of those who wait."""
         return bool(self._queue) and together.wants_sync
 
-    def _done(self, synced: bool, owed: list[_Owed], ours: _Owed) -> None:
+    def _done(self, synced: bool, unsynced: list[_Unsynced], ours: _Unsynced) -> None:
         if not synced:
-            self._owed.append(ours)
+            self._unsynced.append(ours)
         self._next()
-        for one in [*owed, ours] if synced else owed:
+        for one in [*unsynced, ours] if synced else unsynced:
             for tell, result in zip(one.waiting, one.together.results, strict=True):
                 _tell_one(tell, Failure(result) if isinstance(result, Exception) else result)
 
-    def _fail(self, failure: Failure, owed: list[_Owed], ours: _Owed) -> None:
+    def _fail(self, failure: Failure, unsynced: list[_Unsynced], ours: _Unsynced) -> None:
         lost = [ours]
         if ours.waiting:
-            self._owed[:0] = owed  # the next job sees to their folder
+            self._unsynced[:0] = unsynced  # the next job sees to their folder
         else:
-            lost += owed
+            lost += unsynced
         self._next()
         for one in lost:
             for tell in one.waiting:
@@ -232,7 +233,7 @@ class GroupCommit:
         self._start()
 
 
-class _Owed(NamedTuple):
+class _Unsynced(NamedTuple):
     """
     Those who are kept together, and who waits for it: their folder is synced with the
     files of those who come next, in one commit of the journal, where there are any.

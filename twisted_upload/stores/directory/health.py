@@ -7,7 +7,7 @@ The failure rules, each kept in one place:
    because a second one may succeed over data that the kernel has thrown away.
    (`twisted_upload.stores.directory.commit_batch.CommitBatch.publish` has no loop around it.)  The
    record of names outlives an upload: its entry is written again.
-   (`twisted_upload.stores.directory.name_record.NameRecord.doubt`)
+   (`twisted_upload.stores.directory.name_record.NameRecord.sync_failed`)
 2. An error that is the disk's own (EIO, EROFS, or anything that no rule below
    explains) makes the store unhealthy: it refuses, says so loudly, and takes
    uploads again only when a test of the whole write path has passed.

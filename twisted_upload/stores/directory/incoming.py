@@ -61,8 +61,8 @@ class IFolderStore(Protocol):
     def run(self, job: Callable[[], T]) -> Deferred[T]:
         """Do a job that may wait for the disk: see `IDisk.run`."""
 
-    def run_aside(self, job: Callable[[], T]) -> Deferred[T]:
-        """The same for a long job: see `IDisk.run_aside`."""
+    def run_in_background(self, job: Callable[[], T]) -> Deferred[T]:
+        """The same for a long job: see `IDisk.run_in_background`."""
 
     def keep(
         self,
@@ -294,7 +294,7 @@ class DirectoryIncoming:
             return part.take(taking.descriptor, taking.most, given_up=lambda: self._over)
 
         self._busy = self._created = True
-        running = self._store.run_aside(take)
+        running = self._store.run_in_background(take)
         running.addCallbacks(self._took, self._could_not_take).addErrback(self._broke)
 
     def _could_not_take(self, failure: Failure) -> Deferred[None]:

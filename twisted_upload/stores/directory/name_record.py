@@ -49,12 +49,12 @@ class NameReservation(NamedTuple):
 
     :ivar until: the latest moment that it covers.
     :ivar descriptor: what to sync.
-    :ivar doubts: how often an entry had been doubted when it was written.
+    :ivar failed_syncs: how often an entry could not be synced before it was written.
     """
 
     until: int
     descriptor: int
-    doubts: int
+    failed_syncs: int
 
 
 class NameRecord:
@@ -79,7 +79,7 @@ class NameRecord:
         self._incoming = incoming
         self._durable = durable
         self._written = 0
-        self._doubts = 0
+        self._failed_syncs = 0
         self._new = False  # the file, and its folder has not been synced since
         self._mutex = threading.Lock()
         self._descriptor: int | None = None
@@ -91,7 +91,7 @@ class NameRecord:
         Write an entry that covers a moment.  In a disk thread.
 
         :param latest: milliseconds since the epoch.
-        :return: to be synced, and then given to `confirm`, or else to `doubt`.
+        :return: to be synced, and then given to `confirm`, or else to `sync_failed`.
         """
         with self._mutex:
             descriptor = self._descriptor
@@ -102,7 +102,7 @@ class NameRecord:
             self._new = False
             if self._written < latest:
                 self._write(descriptor, latest + AHEAD)
-            return NameReservation(self._written, descriptor, self._doubts)
+            return NameReservation(self._written, descriptor, self._failed_syncs)
 
     def confirm(self, cover: NameReservation) -> None:
         """
@@ -112,14 +112,14 @@ class NameRecord:
             tells an error once, so that our own fsync says nothing.
         """
         with self._mutex:
-            if cover.doubts != self._doubts:
+            if cover.failed_syncs != self._failed_syncs:
                 raise OSError(errno.EIO, "the record of names could not be synced")
             self.covered = cover.until
 
-    def doubt(self) -> None:
+    def sync_failed(self) -> None:
         """An entry could not be synced: what the kernel has of it counts for nothing any more."""
         with self._mutex:
-            self._doubts += 1
+            self._failed_syncs += 1
             self._written = 0
 
     def close(self, latest: int) -> None:

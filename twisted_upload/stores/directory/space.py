@@ -43,9 +43,9 @@ from twisted_upload.disk.files import Space
 from twisted_upload.disk.threads import IDisk
 from twisted_upload.errors import NoSpace
 
-__all__ = ["ROOM_IS_FRESH", "FreeSpace", "Reserve", "SpaceBudget"]
+__all__ = ["LOOK_IS_FRESH", "FreeSpace", "Reserve", "SpaceBudget"]
 
-ROOM_IS_FRESH = 1.0
+LOOK_IS_FRESH = 1.0
 """Seconds for which a look at the free space is good."""
 
 LOOK_AFTER = 8
@@ -111,7 +111,7 @@ class SpaceBudget:
             else:
                 self._headroom = float("inf")
             self._until_look = min(self._headroom / LOOK_AFTER, MOST_UNSEEN)
-            self._fresh_until = self._now() + ROOM_IS_FRESH
+            self._fresh_until = self._now() + LOOK_IS_FRESH
             self._tight = self._headroom <= 0
         return space
 
@@ -269,7 +269,7 @@ class FreeSpace:
         if self.budget is not None and self.budget.space is not self.space:
             self._found(self.budget.space)
 
-    def doubt(self) -> None:
+    def look_soon(self) -> None:
         """An upload did not fit: look soon, whatever is thought to be free."""
         self.notice()
         self._look_later(doubted=True)
@@ -313,7 +313,7 @@ class FreeSpace:
 
     def _look_later(self, *, doubted: bool = False) -> None:
         if self._started and (self.short_of or doubted) and self._timer is None:
-            self._timer = self._clock.callLater(ROOM_IS_FRESH, self._look_by_itself)
+            self._timer = self._clock.callLater(LOOK_IS_FRESH, self._look_by_itself)
 
     def _look_by_itself(self) -> None:
         self._timer = None
@@ -323,9 +323,9 @@ class FreeSpace:
 
     def _look_again(self) -> None:
         now = self._clock.seconds()
-        if not self._looking and now - self._looked >= ROOM_IS_FRESH:
+        if not self._looking and now - self._looked >= LOOK_IS_FRESH:
             self._looked = now
-            self._fresh_until = now + ROOM_IS_FRESH
+            self._fresh_until = now + LOOK_IS_FRESH
             self._looking = True
             # What cannot be looked at is not our business here: the write path
             # meets the same disk and tells.

@@ -136,7 +136,7 @@ class DirectoryStore:
         self._record: NameRecord | None = None
         self.health = Health(path, disk, clock, self._self_test)
         self._commits = GroupCommit(disk, after_turn)
-        self.room = FreeSpace(path, disk, clock, reserve or Reserve(), self._free)
+        self.free_space = FreeSpace(path, disk, clock, reserve or Reserve(), self._free)
         self.memory = memory or MemoryBudget()
 
     def open(self) -> None:
@@ -159,7 +159,7 @@ class DirectoryStore:
         self._take(folder)
         self._folder = folder
         self._new = self._new or folder.new
-        self.room.look()
+        self.free_space.look()
         if not folder.by_rename:
             _log.warn(
                 "{path}: this file system cannot rename without replacing;"
@@ -210,7 +210,7 @@ class DirectoryStore:
 
     def start(self) -> None:
         """Begin to start programs, where there are any, and to see to what comes by itself."""
-        self.room.start()
+        self.free_space.start()
         if self._hooks is not None:
             self._hooks.start(self._hook_queue)
 
@@ -238,7 +238,7 @@ class DirectoryStore:
     def close(self) -> None:
         """Let go of the folder, once no upload is left."""
         self.health.stop()
-        self.room.stop()
+        self.free_space.stop()
         if self._record is not None:
             self._record.close(self._moments.latest)
         self._folder = self._record = None
@@ -249,7 +249,7 @@ class DirectoryStore:
             raise CannotStart("the store has not been opened")
         if not self.health.well:
             raise StoreFailed
-        self.room.check()
+        self.free_space.check()
         if self.memory.given_up >= MOST_GIVEN_UP:
             raise Busy("the disk of this server does not keep up; try again later")
         now = self.now()
@@ -261,7 +261,7 @@ class DirectoryStore:
             moment,
             digest=arrival.digest,
             marker=marker,
-            budget=self.room.budget,
+            budget=self.free_space.budget,
             record=self._record,
         )
         return DirectoryIncoming(self, part, arrival.peer, now, failed)
@@ -271,21 +271,21 @@ class DirectoryStore:
     @property
     def is_short_of_space(self) -> bool:
         """Whether less space is free than the reserve, as last looked at."""
-        return self.room.short_of == "space"
+        return self.free_space.short_of == "space"
 
     def run(self, job: Callable[[], T]) -> Deferred[T]:
         """See `IDisk.run`."""
         return self.disk.run(job)
 
-    def run_aside(self, job: Callable[[], T]) -> Deferred[T]:
-        """See `IDisk.run_aside`."""
-        return self.disk.run_aside(job)
+    def run_in_background(self, job: Callable[[], T]) -> Deferred[T]:
+        """See `IDisk.run_in_background`."""
+        return self.disk.run_in_background(job)
 
     def refusal(self, failure: Failure) -> UploadRefused:
         """What a sender hears when a step of the write path has failed."""
         refusal = self.health.refusal(failure)
         if isinstance(refusal, NoSpace):
-            self.room.doubt()
+            self.free_space.look_soon()
         return refusal
 
     def defect(self, failure: Failure) -> UploadRefused:
