@@ -5,13 +5,14 @@ What a listener is made of.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 from twisted.internet.testing import MemoryReactorClock
 
 from tests.support.tls_peers import files
 from twisted_upload.config.configuration import Configuration, configure
+from twisted_upload.config.options import ListenerSettings
 from twisted_upload.config.sources import SourcedValue
 from twisted_upload.daemon.builder import frontend_settings
 from twisted_upload.daemon.endpoints import EndpointBuilder
@@ -125,6 +126,18 @@ def test_frontend_settings(tmp_path: Path) -> None:
         rules=listener.rules,
         trusted_proxies=listener.trusted_proxies,
     )
+
+
+def test_fields_of_the_same_name() -> None:
+    """What a front end has of an option has its type, and all but a few of it are options."""
+    options = get_type_hints(ListenerSettings)
+    others = set()
+    for name, wanted in get_type_hints(FrontendSettings).items():
+        if name in options:
+            assert options[name] is wanted, name
+        else:
+            others.add(name)
+    assert others == {"rules", "trusted_proxies", "linger_time", "linger_size"}
 
 
 def test_endpoints(tmp_path: Path) -> None:

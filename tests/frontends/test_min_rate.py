@@ -89,7 +89,7 @@ async def test_bytes_of_long_ago_buy_no_time() -> None:
 
 
 @pytest.mark.parametrize("min_rate", [0, 500])
-async def test_no_min_rate(min_rate: float) -> None:
+async def test_no_min_rate(min_rate: int) -> None:
     """A rate of 0 is none."""
     async with open_frontend(FrontendSettings(min_rate=min_rate, idle_timeout=0)) as frontend:
         peer = frontend.connect()

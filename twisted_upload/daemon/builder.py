@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
@@ -217,19 +218,13 @@ def renew(service: UploadService | Supervisor, renewal: Renewal) -> None:
 
 
 def frontend_settings(listener: Listener) -> FrontendSettings:
-    """How the front end of a listener is to behave."""
+    """How the front end of a listener is to behave: fields of the same name are the same."""
     settings = listener.settings
+    names = [it.name for it in fields(FrontendSettings) if hasattr(settings, it.name)]
     return FrontendSettings(
-        answer=settings.answer,
-        receipts=settings.receipts,
-        max_size=settings.max_size,
-        idle_timeout=settings.idle_timeout,
-        finish_after_idle=settings.finish_after_idle,
-        allow_empty=settings.allow_empty,
-        min_rate=settings.min_rate,
-        max_per_address=settings.max_per_address,
         rules=listener.rules,
         trusted_proxies=listener.trusted_proxies,
+        **{name: getattr(settings, name) for name in names},
     )
 
 

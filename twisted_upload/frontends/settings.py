@@ -46,7 +46,7 @@ class FrontendSettings:
     idle_timeout: float = 60.0
     finish_after_idle: float = 0.0
     allow_empty: bool = False
-    min_rate: float = 500.0
+    min_rate: int = 500
     max_per_address: int = 50
     rules: Rules = EVERYBODY
     trusted_proxies: TrustedProxies | None = None
