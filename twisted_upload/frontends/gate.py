@@ -19,7 +19,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from twisted_upload.errors import NotAllowed, ShuttingDown, TimedOut, UploadRefused
+from twisted_upload.errors import Busy, NotAllowed, ShuttingDown, TimedOut, UploadRefused
 from twisted_upload.frontends.admission import Admission, ConnectionSlot
 from twisted_upload.frontends.connections import ConnectionProtocol, Connections
 from twisted_upload.frontends.refusal_log import RefusalCounter
@@ -33,11 +33,14 @@ from twisted_upload.net.timeouts import IdleTimeouts
 from twisted_upload.net.tls.failures import FAILURES
 from twisted_upload.net.transport import read_now
 
-__all__ = ["HEADER_TIME", "Gate", "ProxiedConnection", "Serve"]
+__all__ = ["HEADER_TIME", "REJECTIONS", "Gate", "ProxiedConnection", "Serve"]
 
 HEADER_TIME = 5.0
 """Seconds in which a balancer's header has to come: "a few seconds (at least 3
 seconds to cover a TCP retransmit)"."""
+
+REJECTIONS = (Busy, NotAllowed, ShuttingDown, TimedOut)
+"""What a sender can hear here, before it has an upload."""
 
 Serve = Callable[[IAddress | None, IConnectionSlot], IProtocol]
 
@@ -69,8 +72,9 @@ class Gate:
     ) -> None:
         self.connections = connections
         self.admission = admission
-        self.rejected: Counter[str] = Counter()
-        self.handshake_failures: Counter[str] = Counter()
+        # All that there can be, from the start: the first increase is one.
+        self.rejected = Counter(dict.fromkeys((it.code for it in REJECTIONS), 0))
+        self.handshake_failures = Counter(dict.fromkeys(FAILURES, 0))
         self.headers = IdleTimeouts(
             clock, HEADER_TIME, ProxiedConnection.is_too_late, unread=ProxiedConnection.has_unread
         )

@@ -13,7 +13,6 @@ from twisted.internet.defer import TimeoutError as TookTooLong
 from twisted.internet.interfaces import IReactorTime
 
 from twisted_upload.disk.files import Space
-from twisted_upload.net.tls.failures import FAILURES
 from twisted_upload.observability.counters import (
     Counters,
     DiskTimes,
@@ -49,10 +48,6 @@ __all__ = [
     "SingleProcessReport",
     "daemon_samples",
 ]
-
-# Series that are there from the start: their first increase is one.
-_AT_THE_GATE = dict.fromkeys(("busy", "not-allowed", "shutting-down", "timeout"), 0)
-_OF_HANDSHAKES = dict.fromkeys(FAILURES, 0)
 
 LOOK_PATIENCE = 0.3
 """Seconds for which a report waits for a disk to tell how much of it is free."""
@@ -246,15 +241,11 @@ class ProcessReporter(Service):
                 IN_FLIGHT.name: {(frontend.name,): frontend.uploads_in_flight},
                 CONNECTIONS.name: {(frontend.name,): len(frontend.protocols)},
                 REJECTED.name: {
-                    (frontend.name, code): number
-                    for code, number in {**_AT_THE_GATE, **frontend.gate.rejected}.items()
+                    (frontend.name, code): number for code, number in frontend.gate.rejected.items()
                 },
                 HANDSHAKE_FAILURES.name: {
                     (frontend.name, kind): number
-                    for kind, number in {
-                        **_OF_HANDSHAKES,
-                        **frontend.gate.handshake_failures,
-                    }.items()
+                    for kind, number in frontend.gate.handshake_failures.items()
                 },
             }
         for storage in self._storages:

@@ -25,7 +25,7 @@ both_versions = pytest.mark.parametrize("version", VERSIONS, ids=["1.2", "1.3"])
 async def counted(frontend: OpenFrontend) -> dict[str, int]:
     """The kinds of failures that the front end has counted, when its slots are free again."""
     await until(lambda: not frontend.factory.gate.admission.slots.taken)
-    failures = dict(frontend.factory.gate.handshake_failures)
+    failures = dict(+frontend.factory.gate.handshake_failures)
     said = {FAILURES[kind]: number for kind, number in failures.items()}
     assert frontend.factory.refusals.total == said
     assert (frontend.log.ends, frontend.log.loud()) == ([], [])

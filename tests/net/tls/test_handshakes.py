@@ -40,7 +40,7 @@ async def test_denied() -> None:
     async with open_frontend(FrontendSettings(rules=denied), identity=identity()) as frontend:
         assert await in_thread(finished, frontend.connect())
         assert frontend.factory.refusals.total == {"not-allowed": 1}
-        assert frontend.factory.gate.rejected == {"not-allowed": 1}
+        assert +frontend.factory.gate.rejected == {"not-allowed": 1}
         assert len(frontend.factory.gate.admission) == 0
         frontend.factory.refusals.tell()
 
@@ -214,7 +214,7 @@ async def test_handshake_while_we_stood_still() -> None:
         frontend.clock.advance(2 * HANDSHAKE_TIMEOUT)
         await in_thread(peer.handshake, b"x", last=True)
         assert await in_thread(peer.hear) == KEPT
-        assert not frontend.factory.gate.handshake_failures
+        assert not +frontend.factory.gate.handshake_failures
 
 
 async def test_port_closed_during_handshakes() -> None:

@@ -208,5 +208,5 @@ async def test_flood_within_the_handshake() -> None:
         await in_thread(peer.sendall, pieces[: 6 * (MOST_WITHOUT_DATA + 50)])
         await until(lambda: frontend.log.others)
         assert "too many records" in formatEvent(frontend.log.others[0])
-        assert frontend.factory.gate.handshake_failures == {"protocol": 1}
+        assert +frontend.factory.gate.handshake_failures == {"protocol": 1}
         frontend.factory.refusals.tell()
