@@ -1,5 +1,5 @@
 """
-How uploads end, told to witnesses.
+How uploads end, told to observers.
 """
 
 from __future__ import annotations
@@ -82,8 +82,8 @@ def logged(*log: Callable[[], None]) -> list[Any]:
     return events
 
 
-async def test_witnesses(way: Way) -> None:
-    """Every witness of a front end is told of each upload once, whichever way it ended."""
+async def test_observers(way: Way) -> None:
+    """Every observer of a front end is told of each upload once, whichever way it ended."""
     seen: list[UploadOutcome] = []
     async with open_frontend(FrontendSettings(max_size=4, receipts=True)) as frontend:
         frontend.factory.name = "scanner"
@@ -116,7 +116,7 @@ def _told(seen: list[UploadOutcome], number: int) -> bool:
 def _noting(
     names: list[str], end: Callable[[socket.socket], None]
 ) -> Callable[[socket.socket], None]:
-    """An end of a sender that writes down before it whom witnesses are told of."""
+    """An end of a sender that writes down before it whom observers are told of."""
 
     def note(peer: socket.socket) -> None:
         names.append("{}:{}".format(*peer.getsockname()))

@@ -59,7 +59,7 @@ def test_all_series_are_there_from_the_start() -> None:
 
 
 def test_new_listener_and_code() -> None:
-    """What was not known at the start is counted too: a witness never fails."""
+    """What was not known at the start is counted too: an observer never fails."""
     counters = Counters([], lambda: 0.0)
     counters(REFUSED._replace(code="of-another-store"))
     assert counters.samples()[UPLOADS.name]["scanner", "refused", "of-another-store"] == 1

@@ -296,7 +296,7 @@ def test_open(rig: Rig) -> None:
 # For real
 
 
-async def test_witness(way: Way, tmp_path: Path) -> None:
+async def test_observer(way: Way, tmp_path: Path) -> None:
     """Of the uploads of a front end each is one line, when the journal is closed at the latest."""
     path = tmp_path / "journal"
     async with open_frontend(FrontendSettings(max_size=4)) as frontend:

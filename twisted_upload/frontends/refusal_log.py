@@ -94,7 +94,7 @@ def _who(groups: Counter[str]) -> str:
 
 class RateLimitedLog:
     """
-    A witness that has every kept upload written down, and of those that ended
+    An observer that has every kept upload written down, and of those that ended
     badly so many a minute; the others are counted.
 
     :param write: writes one down.

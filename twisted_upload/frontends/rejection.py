@@ -28,7 +28,7 @@ from twisted_upload.net.transport import read_now
 __all__ = ["LONGEST_STAY", "MOST_DISCARDED", "RejectedConnection", "RejectedConnections"]
 
 LONGEST_STAY = 2.0
-"""Seconds for which a sender that was turned away may stay."""
+"""Seconds for which a rejected sender may stay."""
 
 MOST_DISCARDED = 1024 * 1024
 """Bytes that are read from it and thrown away."""
@@ -117,7 +117,7 @@ class RejectedConnection(ConnectionProtocol, Protocol):
 
 class RejectedConnections:
     """
-    Where senders stay that were turned away.
+    Where rejected senders stay.
 
     :param connections: of the front end; they belong to them.
     :param most: that stay at a time, of all front ends of the process alike.

@@ -1,5 +1,5 @@
 """
-How a door is to behave.
+How a front end is to behave.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ GRACE = 30.0
 @dataclass(frozen=True, slots=True)
 class FrontendSettings:
     """
-    How a raw door behaves.
+    How a front end behaves.
 
     :ivar answer: what a sender hears when its file is kept.
     :ivar receipts: say name, size and SHA-256 too.

@@ -1,5 +1,5 @@
 """
-Which endpoints the raw door can be opened on.
+Which endpoints a front end can be reached at.
 """
 
 from __future__ import annotations

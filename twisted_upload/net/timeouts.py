@@ -36,7 +36,7 @@ class IdleTimeouts(Generic[Who]):
     """
     Notices who has been silent for too long.
 
-    All senders of a door share one timer: they stand in a row, the longest
+    All senders of a front end share one timer: they stand in a row, the longest
     silent first, and whoever says something goes to its end.  Of many whose time
     is over, `AT_ONCE` are told of in a turn of the reactor.
 

@@ -72,7 +72,7 @@ class MemoryIncoming:
     """
     One upload on its way into the dictionary.
 
-    :ivar arrival: what the door said of it.
+    :ivar arrival: what the front end said of it.
     :ivar producer: whoever sends; `None` when there is nobody.
     :ivar content: the bytes so far.
     """

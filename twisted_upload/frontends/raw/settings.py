@@ -36,7 +36,7 @@ class ActiveSettings:
     A front end whose settings change makes new ones for those who come from then on;
     whoever is there keeps the old ones to the end.
 
-    :param clock: times the silences.
+    :param clock: times the idle timeouts.
     :ivar idle: those whose silence is to last no longer than the idle timeout.
     :ivar finishing: those whose silence ends their file.
     :ivar lingering: those who have been answered, and have not gone yet

@@ -149,7 +149,7 @@ class DirectoryIncoming:
     # IConsumer
 
     def registerProducer(self, producer: IProducer, streaming: bool) -> None:
-        """Have a push producer whose pace is set here."""
+        """Have a push producer that is paused and resumed here."""
         if not streaming:
             raise ValueError("an incoming upload takes a push producer")
         self._producer = IPushProducer(producer)
@@ -191,7 +191,7 @@ class DirectoryIncoming:
     def splice_from(self, descriptor: int, most: int) -> Deferred[SpliceResult]:
         """See `ISplicesSocket.splice_from`."""
         taking = self._taking = _Taking(descriptor, most)
-        self._paused = False  # the door has stopped reading by itself, and goes on by itself
+        self._paused = False  # the front end has stopped reading by itself, and goes on by itself
         if self._over:
             self._taken(_NOTHING)
         elif not self._busy:
