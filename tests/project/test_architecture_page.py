@@ -16,8 +16,8 @@ from tests.support import ROOT
 if not (ROOT / "docs").exists() or not (ROOT / "twisted_upload").exists():
     pytest.skip("the pages are not beside the code", allow_module_level=True)
 
-TREE = (ROOT / "docs" / "architecture.md").read_text("utf-8")
-LIFE = (ROOT / "docs" / "life-of-an-upload.md").read_text("utf-8")
+TREE = (ROOT / "docs" / "explanation" / "architecture.md").read_text("utf-8")
+LIFE = (ROOT / "docs" / "explanation" / "life-of-an-upload.md").read_text("utf-8")
 
 ROOM_LINE = re.compile(r"( *)(\S+?)(/?) {2,}(\S.*)")
 

@@ -19,8 +19,8 @@ from twisted.scripts._twistd_unix import ServerOptions
 
 import twisted_upload
 from docs.site.tables import GROUPS, PARTS, filled
-from tests.project.pages import DOCS, SHELL, TEXTS, fenced, markers, page
 from tests.support import ROOT
+from tests.support.pages import DOCS, SHELL, TEXTS, fenced, markers, page
 from twisted_upload.cli.log import read_journal
 from twisted_upload.cli.main import program
 from twisted_upload.cli.ping import ping
@@ -161,7 +161,7 @@ def test_fields() -> None:
 @pytest.mark.parametrize(("name", "cells"), [("states", 6), ("processes", 4)])
 def test_bounds(name: str, cells: int) -> None:
     """Each state of a connection, or of a process, has all its bounds, and a test that there is."""
-    text = page("docs/architecture.md")
+    text = page("docs/explanation/architecture.md")
     table = text[text.index(f"<!-- {name} -->") :].split("\n\n")[0]
     rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in table.splitlines()[3:]]
     assert len(rows) > 10

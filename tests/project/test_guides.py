@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.project.pages import DOCS, block, page, shell
 from tests.support.daemon import Configured, Daemon, connect, deadly, finish, photo, twistd
+from tests.support.pages import DOCS, block, page, shell
 
 if not DOCS.exists():
     pytest.skip("the pages are not beside the tests", allow_module_level=True)

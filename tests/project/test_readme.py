@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.project.pages import TEXTS, block, fenced, shell
 from tests.support.daemon import Daemon, photo
+from tests.support.pages import TEXTS, block, fenced, shell
 
 README = "README.md"
 

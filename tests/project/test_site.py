@@ -14,8 +14,8 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from tests.project.pages import DOCS, block
 from tests.support import ROOT
+from tests.support.pages import DOCS, block
 
 if not importlib.util.find_spec("furo"):
     pytest.skip("needs the extra docs: pip install -e '.[docs]'", allow_module_level=True)
