@@ -2,8 +2,11 @@
 How the site is built: ``sphinx-build -W --keep-going -b html docs build/docs``.
 """
 
+import inspect
+import re
 import sys
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
@@ -23,7 +26,7 @@ default_role = "py:obj"
 myst_heading_anchors = 4
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
-python_display_short_literal_types = True
+python_maximum_signature_line_length = 80
 
 html_theme = "furo"
 html_title = "twisted-upload"
@@ -33,3 +36,17 @@ html_css_files = ["site.css"]
 html_copy_source = False
 html_show_copyright = False
 html_show_sphinx = False
+
+
+def _as_written(_: Any, what: str, name: str, it: Any, *rest: Any) -> tuple[str, str] | None:
+    """Annotations of a function as they are in the source: interfaces are no types to autodoc."""
+    if what != "function":
+        return None
+    text = re.sub(r"(: |-> )'([^']*)'", r"\1\2", str(inspect.signature(it)))
+    arguments, _arrow, returns = text.rpartition(" -> ")
+    return arguments, returns
+
+
+def setup(app: Any) -> None:
+    """Tell Sphinx of it."""
+    app.connect("autodoc-process-signature", _as_written)
