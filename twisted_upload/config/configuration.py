@@ -1,11 +1,11 @@
 """
-What is in force: of all that the command line, the environment, a file and the
-defaults say, the first that says something.
+What is in force: for each option the value of the first source that has one, of
+command line, environment, file and default.
 
 A listener is where it listens, where its files go, and its limits.  A file may have
-several, each with values of its own where the rest of the file has
-others; what the environment or the command line say goes over both.  Without
-any in a file there is one, and it is named after where it listens.
+several, each with values of its own, which go over those of the rest of the file; the
+environment and the command line go over both.  Without any in a file there is one, and
+it is named after where it listens.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ DEFAULT_PORT = "6666"
 DEFAULT = "default"
 
 INHERITED = "LISTEN_FDS"
-"""The source of what is so because the service manager has handed over sockets."""
+"""The source of values that follow from sockets of the service manager."""
 
 _LISTENING_OPTIONS = ("port", "listen")
 
@@ -46,8 +46,8 @@ class Setting:
     """
     A value in force.
 
-    :ivar text: as it was given; None where nothing was, and there is no default.
-    :ivar source: who gave it: ``--port``, ``TWISTED_UPLOAD_PORT``,
+    :ivar text: as it was given; None if it was not, and there is no default.
+    :ivar source: where it comes from: ``--port``, ``TWISTED_UPLOAD_PORT``,
         ``/etc/x.toml: port``, ``default``.
     :ivar value: what it means.
     """
@@ -58,7 +58,7 @@ class Setting:
     value: Any
 
     def named(self, value: str) -> str:
-        """For people: one value of it, and who wants it."""
+        """For people: one value of it, after its source."""
         source = f"--{self.option.name}" if self.source == DEFAULT else self.source
         return f"{source} {value}"
 
@@ -134,7 +134,7 @@ class Configuration:
         self.file = file
 
     def to_json(self) -> str:
-        """All of it in one line, for `from_json` in another process, wherever that is."""
+        """All of it in one line, for `from_json` in another process."""
         return json.dumps(
             {
                 "settings": _plain(self.by_name),
@@ -164,9 +164,7 @@ def configure(
     inherited: Collection[str] = (),
 ) -> Configuration:
     """
-    Find what is in force.  Reads the file, where one is named.
-
-    To be done again when the file may have changed.
+    Find what is in force; reads the configuration file, if there is one.
 
     :param base: the folder that relative paths are relative to.
     :param inherited: the names of sockets that the service manager has opened.  They
@@ -277,7 +275,7 @@ def _value(option: Option, text: Text | None) -> Any:
 
 def _agree_on_programs(listeners: Sequence[Listener]) -> None:
     """
-    What a dead daemon leaves in a directory is left for one program.
+    What a dead daemon leaves in a directory is for one program.
 
     :raises WrongConfiguration: two are to be started for files of one directory.
     """

@@ -16,7 +16,7 @@ from typing import Any, TypedDict, TypeVar, Unpack, overload
 __all__ = ["PREFIX", "Option", "flag", "option", "options_of", "repeatable"]
 
 PREFIX = "TWISTED_UPLOAD_"
-"""With what the names in the environment begin."""
+"""What the names in the environment begin with."""
 
 T = TypeVar("T")
 
@@ -44,8 +44,8 @@ class Option:
     :ivar digits: it is a number that must be written as text in a file, where a
         number would be taken for another (an octal one).
     :ivar reloadable: it can change while the daemon runs.
-    :ivar after: the name of the option that it follows in lists; the last of those
-        that there are, if empty.
+    :ivar after: the name of the option that it follows in ``--help`` and other lists;
+        if empty, it is the last of those declared so far.
     :ivar per_listener: a listener in a configuration file may have its own.
     """
 

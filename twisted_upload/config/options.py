@@ -3,8 +3,8 @@ The options of ``twistd upload``: one table, of two parts.
 
 A field here is all that a new option needs to be understood: the command line and
 its help, the names in the environment (``TWISTED_UPLOAD_MAX_SIZE``) and in a
-configuration file (``max-size``) are made of it, and whoever acts on it reads the
-field.  What it does is elsewhere.
+configuration file (``max-size``) are made of it, and the code that acts on it reads
+the field.
 
 No option takes a secret.  One that needs a secret names the file that has it,
 which may be a credential of systemd.

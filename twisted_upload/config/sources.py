@@ -1,9 +1,9 @@
 """
-The layers of a configuration: what the environment says, and what a file says.
+The sources of a configuration: the environment, and a file.
 
-Each gives texts, as they would be on the command line, and remembers where
-every one of them comes from.  What they mean, and which of them is in force, is
-found in `twisted_upload.config.configuration`.
+Each gives values as text, as they would be on the command line, with where they come
+from.  What they mean, and which of them is in force, is decided in
+`twisted_upload.config.configuration`.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ Text = str | bool | tuple[str, ...]
 @dataclass(frozen=True, slots=True)
 class SourcedValue:
     """
-    A value that somebody has given.
+    A value that was given.
 
     :ivar source: where: ``--port``, ``TWISTED_UPLOAD_PORT``, ``/etc/x.toml: port``.
     """
@@ -58,15 +58,15 @@ class SourcedValue:
 
 
 Layer = Mapping[str, SourcedValue]
-"""What one source says, by the names of the options."""
+"""The values of one source, by the names of the options."""
 
 
 @dataclass(frozen=True, slots=True)
 class File:
     """
-    What a configuration file says.
+    The contents of a configuration file.
 
-    :ivar top: of the whole daemon, and of listeners that do not say otherwise.
+    :ivar top: values of the whole daemon, and of listeners that have no others.
     :ivar listeners: each with its name, in their order.
     """
 
@@ -75,13 +75,13 @@ class File:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The one of the known names that was meant most likely."""
+    """The known name that is most like this one."""
     return difflib.get_close_matches(name, sorted(known), 1, 0.0)[0]
 
 
 def from_environment(environment: Mapping[str, str]) -> Layer:
     """
-    What the environment says.
+    Read the environment.
 
     A repeatable option has its values separated by spaces; a flag is ``yes`` or
     ``no``.
@@ -110,11 +110,11 @@ def from_environment(environment: Mapping[str, str]) -> Layer:
 
 def read_file(path: str, named_by: str) -> File:
     """
-    What a configuration file says.
+    Read a configuration file.
 
-    :param named_by: what has named the file.
+    :param named_by: the source of its path.
     :raises WrongConfiguration: it cannot be read, is not TOML, or has a key
-        that is unknown or stands in the wrong place.
+        that is unknown, or not allowed where it stands.
     """
     try:
         with open(path, "rb") as file:
@@ -202,5 +202,5 @@ def _truth(text: str, source: str) -> bool:
 
 
 def absolute(path: str, base: str) -> str:
-    """A path without the folder that it is relative to."""
+    """The path made absolute."""
     return os.path.abspath(os.path.join(base, path))

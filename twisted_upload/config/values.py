@@ -51,7 +51,7 @@ _SHARE = re.compile(r"[0-9]{1,20}(?:\.[0-9]{1,20})?")
 
 
 def parse_text(text: str) -> str:
-    """Anything; what it means is known later."""
+    """Any text."""
     return text
 
 
@@ -89,7 +89,7 @@ def parse_suffix(text: str) -> str:
 
 
 def parse_answer(text: str) -> str:
-    """One line that nobody takes for a refusal."""
+    """One line that cannot be mistaken for a refusal."""
     if not text or len(text.encode("utf-8", "replace")) > 1024:
         raise ValueError("the answer must have 1 to 1024 bytes")
     if text.startswith(FAILURE):

@@ -183,7 +183,7 @@ def _supervisor(
 
 def reconfigure(service: UploadService | Supervisor, configuration: Configuration) -> None:
     """
-    Have a daemon behave as a configuration says, for whoever comes from now on.
+    Apply a configuration to new connections.
 
     :raises CannotStart: there are too few descriptors for that; nothing has changed.
     """
@@ -206,12 +206,12 @@ def reconfigure_process(service: UploadService, configuration: Configuration) ->
 
 
 def certificates_of(service: UploadService | Supervisor) -> Certificates:
-    """The certificates that a daemon shows."""
+    """The certificates of a daemon."""
     return Certificates(service.tls_endpoints)
 
 
 def renew(service: UploadService | Supervisor, renewal: Renewal) -> None:
-    """Have a daemon show certificates that were read again to whoever connects from now on."""
+    """Show certificates that were read again to new connections."""
     renewal.show()
     if renewal and not isinstance(service, UploadService):
         service.certificates_changed()

@@ -55,7 +55,7 @@ class Renewal:
         return bool(self._new)
 
     def show(self) -> None:
-        """Show them to whoever connects from now on."""
+        """Show them to new connections."""
         for endpoint, identity in self._new:
             endpoint.show(identity)
 

@@ -1,6 +1,6 @@
 """
-What a running daemon has to do with the one who runs it: signals, the service
-manager, and reading the configuration again.
+How a running daemon is controlled: signals, the service manager, and reloading the
+configuration.
 """
 
 from __future__ import annotations
@@ -42,16 +42,16 @@ class IDaemon(Protocol):
         """Fires when it serves; it has been started."""
 
     def end_now(self) -> None:
-        """While it stops: wait for nobody any more."""
+        """While it stops: stop waiting."""
 
 
 class DaemonControl:
     """
-    Runs beside a daemon, in its reactor.
+    Controls a daemon, from the same reactor.
 
     :param reactor: not running yet.
-    :param service: the daemon; started by somebody else.
-    :param manager: who wants to be kept informed.
+    :param service: the daemon; it is started elsewhere.
+    :param manager: the service manager, which is kept informed.
     :param configuration: what is in force.
     :param read: reads the configuration again, or raises `CannotStart`.
     :param apply: has the daemon behave as a configuration says that differs
@@ -118,7 +118,7 @@ class DaemonControl:
             self._service.observer.rotate()
 
     def reload(self) -> None:
-        """See `ISignalled.reload`; what has come of it is one line in the log."""
+        """See `ISignalled.reload`; the result is one line in the log."""
         if self._notifications is not None:
             self._notifications.reloading()
         if self._service.observer is not None:

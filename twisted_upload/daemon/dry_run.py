@@ -1,5 +1,5 @@
 """
-Trying whether an endpoint can be had, without taking it.
+Tries whether an endpoint could be listened on, without listening.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _ALL_OF_IPV4 = {"", "0.0.0.0"}  # noqa: S104
 
 class DryRunReactor:
     """
-    What endpoints take for a reactor.
+    A reactor, as far as endpoints use it, that listens on nothing: no sender may connect.
 
-    Nothing is listened on, so that no sender comes in vain.  All endpoints of a
-    daemon are to be tried with one, which knows those that exclude each other.
+    All endpoints of a daemon are to be tried with one, which knows those that exclude
+    each other.
     """
 
     def __init__(self) -> None:
@@ -38,14 +38,14 @@ class DryRunReactor:
         Try an endpoint that was made with this as its reactor.
 
         :param name: of the endpoint, for people.
-        :return: whether somebody has it already: this daemon, if it runs.
-        :raises CannotStart: it cannot be had, whoever runs.
+        :return: whether it is in use: by this daemon, if it runs.
+        :raises CannotStart: it cannot be listened on, whatever runs.
         """
         self._in_use = False
         listen(name, endpoint, Factory())
         return self._in_use
 
-    # IReactorTCP, IReactorUNIX, IReactorSocket: so much of them as endpoints use
+    # What endpoints use of IReactorTCP, IReactorUNIX and IReactorSocket
 
     def listenTCP(self, port: int, factory: Any, backlog: int = 50, interface: str = "") -> None:
         if any(port and port == other and _overlap(interface, it) for it, other in self._tried):
@@ -86,7 +86,7 @@ class DryRunReactor:
                 raise CannotListenError(None, address, reason) from error
 
     def adoptStreamPort(self, descriptor: int, family: int, factory: Any) -> None:
-        """Somebody else has bound it."""
+        """It is bound already."""
 
 
 def _taken(text: str) -> OSError:

@@ -20,8 +20,8 @@ __all__ = ["EndpointBuilder"]
 
 class EndpointBuilder:
     """
-    Makes the endpoints of one daemon.  A socket that was inherited goes to the first
-    who names it.
+    Makes the endpoints of one daemon.  An inherited socket goes to the first listener
+    that names it.
 
     :param reactor: of the endpoints.
     :param sockets: that the service manager has opened.
@@ -85,8 +85,7 @@ class EndpointBuilder:
         """
         To be called at the end.
 
-        :raises WrongConfiguration: nobody takes a socket: those who connect to it would
-            wait for ever.
+        :raises WrongConfiguration: a socket is left: its connections would wait for ever.
         """
         for one in self._left:
             what = f"systemd:{one.name}" if one.name else "systemd"

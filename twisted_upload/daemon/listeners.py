@@ -33,7 +33,7 @@ class NamedEndpoint(NamedTuple):
     """
     An endpoint to listen on.
 
-    :ivar name: for people: who wants it, and what it is.
+    :ivar name: for people: its source and its description.
     """
 
     name: str
@@ -68,7 +68,7 @@ class BoundPort(Generic[F]):
     :ivar endpoint: the same.
     :ivar port: the same.
     :ivar frontend: what serves the connections.
-    :ivar lasting: the socket stays open when we close it: somebody else has it too.
+    :ivar lasting: the socket stays open when we close it: another process has it too.
     :ivar is_open: it has not been closed.
     """
 

@@ -1,6 +1,6 @@
 """
-When a daemon says what to its manager (see `twisted_upload.daemon.systemd`), and what
-the watchdog is a proof of.
+When a daemon tells its service manager what (see `twisted_upload.daemon.systemd`), and
+what the watchdog proves.
 
 **The watchdog proves the reactor and the disk threads, not the disk.**  Twice in
 ``WATCHDOG_USEC`` the reactor says ``WATCHDOG=1``: a reactor that stands still
@@ -106,7 +106,7 @@ class DiskWatchdog:
         self._asked = None
 
     def _stopped(self, failure: Failure) -> None:
-        failure.trap(PoolStopped)  # at the end of the daemon, where nobody needs them
+        failure.trap(PoolStopped)  # at the end of the daemon, which does not need them any more
         self._asked = None
 
 

@@ -16,7 +16,7 @@ def only_if_needed(twistd: Any) -> None:
     """
     Have twistd write no such file in the foreground, unless it was asked for one.
 
-    Whoever starts a daemon with ``-n`` knows its process; and two daemons may run in
+    A daemon that is started with ``-n`` is known to its parent; and two daemons may run in
     one folder, or in one that cannot be written.  To be called while twistd parses
     its command line, before it looks for the file.
 

@@ -136,7 +136,7 @@ class UploadService(ListenerService[UploadFactory]):
         self, settings: Mapping[str, FrontendSettings], drain: float, slots: ConnectionSlots
     ) -> None:
         """
-        Have other settings for whoever comes from now on.
+        Apply other settings to new connections.
 
         :param settings: of the front ends, by the names of their listeners.
         :param slots: of the process.
@@ -152,10 +152,10 @@ class UploadService(ListenerService[UploadFactory]):
         Stop: uploads in flight may finish, new ones are refused, and when the
         drain time is over, the rest is refused too.
 
-        Nobody is refused who can go elsewhere: behind a load balancer, to another
-        server; at a socket that somebody keeps open, to our successor, for which
-        they wait in the kernel.  Those who have come but have not sent anything
-        yet may begin.
+        No sender is refused that can be served elsewhere: behind a load balancer, by
+        another server; at a socket that stays open, by our successor, for which
+        connections wait in the kernel.  Senders that have connected but have not sent
+        anything yet may begin.
         """
         super().stopService()  # type: ignore[no-untyped-call]
         return Deferred.fromCoroutine(self._stop())
@@ -206,8 +206,8 @@ class UploadService(ListenerService[UploadFactory]):
 
     async def _stop_accepting(self) -> None:
         """
-        Let uploads begin of those who have connected, where whoever connects from now on
-        is not refused.
+        Where new connections can be served elsewhere, leave them to others, and let the
+        uploads of those that are there begin.
         """
         lasting = [bound for bound in self.ports if bound.lasting]
         for bound in lasting:

@@ -26,7 +26,7 @@ class ISignalled(Protocol):
     """What signals are for."""
 
     def end_now(self) -> None:
-        """Wait for nobody any more."""
+        """Stop waiting."""
 
     def reload(self) -> None:
         """Read the configuration again, and open the log file again."""
@@ -82,7 +82,7 @@ class Signals:
         self._reactor.addSystemEventTrigger("before", "shutdown", self._stops)
         for number in (signal.SIGTERM, signal.SIGINT):
             twisted = signal.getsignal(number)
-            # Whoever starts it with a signal ignored (nohup, a shell in the background)
+            # What starts it with a signal ignored (nohup, a shell in the background)
             # wants it so, and Twisted has left that alone.
             if callable(twisted):
                 self._twisted[number] = twisted

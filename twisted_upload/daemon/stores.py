@@ -54,8 +54,8 @@ class StoreSet:
 
     Listeners that keep files in the same directory in the same way share a
     store.  Each directory has disk threads of its own, so that a disk which
-    stands still holds up nobody else's; and the memory that uploads may take is
-    divided, for the same reason.
+    stands still blocks no other; and the memory that uploads may take is divided, for
+    the same reason.
 
     With ``--metrics``, how long they wait for each directory is measured.
 

@@ -106,7 +106,7 @@ class Supervisor(ListenerService[Factory]):
         self._restart_timers: dict[int, IDelayedCall] = {}
 
     def bind(self) -> None:
-        """See `ListenerService.bind`; nobody accepts here."""
+        """See `ListenerService.bind`; only workers accept."""
         super().bind()
         for bound in self.ports:
             bound.port.stopReading()
@@ -141,7 +141,7 @@ class Supervisor(ListenerService[Factory]):
 
     def reconfigure(self, configuration: str, stop_timeout: float) -> None:
         """
-        Have workers behave as another configuration says, for whoever comes from now on.
+        Have workers apply another configuration to new connections.
 
         :param stop_timeout: see above.
         """
@@ -218,7 +218,7 @@ class Supervisor(ListenerService[Factory]):
         self._watch_timer = self._reactor.callLater(seconds, self._watch)
 
     def _watch(self) -> None:
-        # While we stood still, nobody was heard; and what workers have said meanwhile
+        # While we stood still, no worker was heard; and what they have said meanwhile
         # is read after the timers of this turn.
         late = self._reactor.seconds() - self._due
         for worker in self._workers.values():
@@ -242,7 +242,7 @@ class Supervisor(ListenerService[Factory]):
         try:
             self._spawn(worker)
         except (OSError, MemoryError) as error:
-            # It is none of ours: there is nobody to be asked, told or waited for.
+            # There is no process to be asked, told or waited for.
             why = getattr(error, "strerror", None) or "no memory"
             _log.error("a worker cannot be started, and will be tried again: {why}", why=why)
             self._restart_timers[index] = self._reactor.callLater(RESTART_DELAY, self._start, index)

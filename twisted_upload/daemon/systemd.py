@@ -41,7 +41,7 @@ class InheritedSocket:
 @dataclass(frozen=True, slots=True)
 class Manager:
     """
-    What is known of whoever has started this process.
+    What is known of the service manager that has started this process.
 
     :ivar notify: the address of its socket; None where it wants to know nothing.
     :ivar watchdog: seconds without a sign of life after which it takes the

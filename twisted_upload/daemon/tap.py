@@ -52,7 +52,7 @@ def _put(data: bytes) -> None:
         while data:
             data = data[os.write(sys.stdout.fileno(), data) :]
     except BrokenPipeError:
-        pass  # nobody reads any more
+        pass  # the reader is gone
     except OSError as error:
         _fail(f"standard output: {error.strerror}", 1)
 

@@ -46,16 +46,16 @@ LAST_REPORT_TIMEOUT = 1.0
 
 def schedule_as_batch() -> None:
     """
-    Whoever wakes this process up is not pushed off the core for it, where none is free.
+    Do not preempt the process that wakes this one up, if no core is free.
 
     That is often a sender, or a proxy, on this machine: a worker that runs at its first
-    byte has one upload in its hands where it could have had a bunch of them, and another
-    worker has the next.  A core that is free is taken at once, as ever; and where all
-    cores are busy, a worker has its share of them as ever, only not at that moment.
+    byte has one upload where it could have had several to store together, and another
+    worker has the next.  A free core is taken at once; and if all are busy, a worker still
+    gets its share of them, only not at that moment.
 
-    To be called before there are threads, which take after the one that starts them.
+    To be called before there are threads, which inherit it.
     """
-    # It is not for us to change what somebody has chosen, and a sandbox may forbid it.
+    # A policy that was chosen is not changed, and a sandbox may forbid it.
     with contextlib.suppress(OSError):
         if os.sched_getscheduler(0) == os.SCHED_OTHER:
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
@@ -115,7 +115,7 @@ class _SupervisorConnection(LineOnlyReceiver):
             self._reconfigure(Configuration.from_json(text))
 
     def connectionLost(self, reason: object = None) -> None:
-        """The supervisor is gone: somebody else may want the port.  Give it up, then drain."""
+        """The supervisor is gone, and another daemon may want the ports: close them, then drain."""
         if self._disconnected is not None:
             self._disconnected.callback(None)
             return
