@@ -1,0 +1,52 @@
+"""
+What a listener listens on.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.testing import MemoryReactorClock
+
+from tests.support.configurations import configured
+from tests.support.tls_peers import files
+from twisted_upload.config.configuration import configure
+from twisted_upload.daemon.endpoints import EndpointBuilder
+from twisted_upload.errors import WrongConfiguration
+
+
+def test_endpoints(tmp_path: Path) -> None:
+    """An endpoint is named by who wants it: an option, or a file and its key."""
+    configuration = configured(tmp_path, "interface = '::1'\nlisten = ['unix:/a', 'tcp:5']")
+    reactor: Any = MemoryReactorClock()
+    names = [name for name, _ in EndpointBuilder(reactor).of_listener(configuration.listeners[0])]
+    where = f"{tmp_path}/x.toml: listener l0:"
+    assert names == [
+        f"{where} port 0 ({where} interface ::1)",
+        f"{where} listen unix:/a",
+        f"{where} listen tcp:5",
+    ]
+    (listener,) = configure({}, {}, "/").listeners
+    assert [name for name, _ in EndpointBuilder(reactor).of_listener(listener)] == ["--port 6666"]
+
+
+def test_wrong_endpoint(tmp_path: Path) -> None:
+    """What is not an endpoint is told with who wants it."""
+    configuration = configured(tmp_path, "listen = 'ssl:1'")
+    with pytest.raises(WrongConfiguration, match=r"listener l0: listen: .* half-close"):
+        EndpointBuilder(MemoryReactorClock()).of_listener(configuration.listeners[0])
+
+
+def test_tls_behind_a_balancer(tmp_path: Path) -> None:
+    """TLS and the header of a load balancer do not go together, and the line says what does."""
+    key, chain, _ = files(tmp_path)
+    listen = f"listen = 'tls:1:key={key}:cert={chain}'\n"
+    configuration = configured(
+        tmp_path, listen, listen + "proxy-protocol = true\nproxy-from = '10.0.0.0/8'"
+    )
+    one, other = configuration.listeners
+    assert len(EndpointBuilder(MemoryReactorClock()).of_listener(one)) == 2
+    with pytest.raises(WrongConfiguration, match=r"listener l1: listen: tls: does not go with"):
+        EndpointBuilder(MemoryReactorClock()).of_listener(other)

@@ -1,0 +1,85 @@
+"""
+Which listeners share a store, and which share a directory.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from twisted.internet.testing import MemoryReactorClock
+
+from tests.support.configurations import configured
+from twisted_upload.daemon.stores import StoreSet, descriptors_of_programs, hook_command
+from twisted_upload.errors import CannotStart
+from twisted_upload.stores.memory_budget import MOST_BYTES
+
+
+def test_same_directory_same_way(tmp_path: Path) -> None:
+    """Listeners that keep files in one directory in one way share a store."""
+    configuration = configured(tmp_path, "max-size = 1", "receipts = true")
+    stores = StoreSet(configuration, MemoryReactorClock())
+    one, other = (stores.of(listener) for listener in configuration.listeners)
+    assert one is other
+    assert stores.all == [one]
+    assert one.memory.most == MOST_BYTES
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        *("suffix = '.jpg'", "mode = '0600'", "reserve = 0", "no-fsync = true"),
+        "on-upload = 'true'",
+    ],
+)
+def test_same_directory_another_way(tmp_path: Path, way: str) -> None:
+    """Listeners that keep files in one directory in different ways share its disk threads."""
+    configuration = configured(tmp_path, "", way)
+    stores = StoreSet(configuration, MemoryReactorClock())
+    one, other = (stores.of(listener) for listener in configuration.listeners)
+    assert one is not other
+    assert one.disk is other.disk
+    ((path, disk, both),) = ((it.path, it.disk, it.stores) for it in stores.storages)
+    assert (path, disk, both) == ("/srv/uploads", one.disk, [one, other])
+
+
+def test_same_directory_same_program(tmp_path: Path) -> None:
+    """Without a program, its limits do not matter; with one, they make another way."""
+    limited = "on-upload-jobs = 7"
+    for program, number in ("", 1), ("on-upload = 'true'\n", 2):
+        configuration = configured(tmp_path, program, program + limited)
+        assert len(StoreSet(configuration, MemoryReactorClock()).all) == number
+
+
+def test_other_directory(tmp_path: Path) -> None:
+    """A directory has disk threads of its own, and its share of the memory."""
+    configuration = configured(tmp_path, "directory = 'a'", "directory = 'b'", "directory = 'a'")
+    stores = StoreSet(configuration, MemoryReactorClock())
+    one, other, again = (stores.of(listener) for listener in configuration.listeners)
+    assert one is again
+    assert one.disk is not other.disk
+    assert [storage.path for storage in stores.storages] == ["/srv/a", "/srv/b"]
+    assert one.memory.most + other.memory.most == MOST_BYTES
+
+
+def test_descriptors_of_programs(tmp_path: Path) -> None:
+    """Programs take descriptors, once for each store that has one."""
+    program = "on-upload = 'true'\n"
+    none, one, again, two = (
+        descriptors_of_programs(configured(tmp_path, *listeners))
+        for listeners in ([""], [program], [program, program], [program, program + "mode = '0600'"])
+    )
+    assert (none, again, two) == (0, one, 2 * one)
+    assert one > 128
+    more = descriptors_of_programs(configured(tmp_path, f"{program}on-upload-jobs = 14\n"))
+    assert more == one + 10 * 4  # its marker, the file, and two sockets of each
+
+
+def test_hook_command(tmp_path: Path) -> None:
+    """A listener has a program where it says so."""
+    configuration = configured(tmp_path, "", "on-upload = 'no-such-program'")
+    none, command = map(hook_command, configuration.listeners)
+    assert none is None
+    assert command is not None
+    with pytest.raises(CannotStart, match="no-such-program"):
+        command.check()
