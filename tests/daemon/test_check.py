@@ -187,7 +187,7 @@ def test_dead_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         gone.set()
         raise OSError
 
-    monkeypatch.setattr(checking, "PATIENCE", 0.05)
+    monkeypatch.setattr(checking, "DISK_TIMEOUT", 0.05)
     monkeypatch.setattr(Files, "fsync", stuck)
     with pytest.raises(CannotStart, match="the disk does not answer"):
         lines(configured(tmp_path, "directory=."))

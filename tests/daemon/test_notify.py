@@ -13,8 +13,8 @@ from twisted.internet.task import Clock
 
 from twisted_upload.core.outcome import UploadOutcome
 from twisted_upload.daemon.notify import (
+    DISK_FACTOR,
     EXTENSION,
-    PATIENCE,
     STATUS_INTERVAL,
     Counts,
     Notifications,
@@ -175,11 +175,11 @@ def test_disk_that_stands_still_for_a_while() -> None:
     rig = Rig(disk, watchdog=WATCHDOG)
     disk.stuck = True
     rig.notifications.ready()
-    rig.passes(WATCHDOG * (PATIENCE - 1))
+    rig.passes(WATCHDOG * (DISK_FACTOR - 1))
     disk.heal()
-    rig.passes(WATCHDOG * PATIENCE)
+    rig.passes(WATCHDOG * DISK_FACTOR)
     assert rig.manager.count("WATCHDOG=trigger") == 0
-    assert rig.manager.count("WATCHDOG=1") == 1 + 2 * (2 * PATIENCE - 1)
+    assert rig.manager.count("WATCHDOG=1") == 1 + 2 * (2 * DISK_FACTOR - 1)
 
 
 def test_disk_threads_that_are_dead() -> None:
@@ -188,9 +188,9 @@ def test_disk_threads_that_are_dead() -> None:
     dead.stuck = True
     rig = Rig(good, dead, watchdog=WATCHDOG)
     rig.notifications.ready()
-    rig.passes(WATCHDOG * PATIENCE * 2)
+    rig.passes(WATCHDOG * DISK_FACTOR * 2)
     assert rig.manager.count("WATCHDOG=trigger") == 1
-    assert rig.manager.count("WATCHDOG=1") == 2 * PATIENCE
+    assert rig.manager.count("WATCHDOG=1") == 2 * DISK_FACTOR
     assert len(dead.waiting) == 1
 
 
@@ -200,12 +200,12 @@ def test_standing_still_is_not_the_disk_threads() -> None:
     rig = Rig(disk, watchdog=WATCHDOG)
     disk.stuck = True
     rig.notifications.ready()
-    rig.clock.advance(WATCHDOG * PATIENCE * 2)
+    rig.clock.advance(WATCHDOG * DISK_FACTOR * 2)
     assert rig.manager.count("WATCHDOG=trigger") == 0
     disk.heal()
     rig.passes(WATCHDOG * 2)
     disk.stuck = True
-    rig.passes(WATCHDOG * PATIENCE * 2)
+    rig.passes(WATCHDOG * DISK_FACTOR * 2)
     assert rig.manager.count("WATCHDOG=trigger") == 1
 
 
@@ -216,7 +216,7 @@ def test_disk_threads_that_have_ended() -> None:
     rig.notifications.ready()
     disk.stopped = True
     rig.notifications.stopping()
-    rig.passes(WATCHDOG * PATIENCE * 2)
+    rig.passes(WATCHDOG * DISK_FACTOR * 2)
     assert rig.manager.count("WATCHDOG=trigger") == 0
 
 
@@ -225,7 +225,7 @@ def test_tally(end: str) -> None:
     """Kept uploads count, others do not."""
     count = StoredCount()
     count(UploadOutcome(end, "upload", "192.0.2.7:1", 10, 0.1))
-    assert count.kept == (end == "kept")
+    assert count.number == (end == "kept")
 
 
 def test_total() -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.daemon import SUCCESS, Daemon, on_a_file_system, run_twistd
 from tests.support.twistd import assert_one_line
-from twisted_upload.daemon.users import as_its_user, check_user
+from twisted_upload.daemon.users import check_user, run_as_user
 from twisted_upload.errors import CannotStart, WrongConfiguration
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become somebody else")
@@ -76,9 +76,9 @@ def test_groups() -> None:
     def look() -> None:
         seen.append((os.geteuid(), os.getegid(), os.getgroups()))
 
-    as_its_user({"uid": 65534}, look)  # its own group
-    as_its_user({"uid": 65534, "gid": TEAM}, look)
-    as_its_user({"gid": TEAM}, look)
+    run_as_user({"uid": 65534}, look)  # its own group
+    run_as_user({"uid": 65534, "gid": TEAM}, look)
+    run_as_user({"gid": TEAM}, look)
     assert seen == [(65534, 65534, [65534]), (65534, TEAM, [TEAM]), (0, TEAM, before[2])]
     assert (os.geteuid(), os.getegid(), os.getgroups()) == before
 
@@ -86,7 +86,7 @@ def test_groups() -> None:
 def test_no_such_user() -> None:
     """A user who does not exist is told in one line."""
     with pytest.raises(CannotStart, match="cannot run as uid 54321: there is no such user"):
-        as_its_user({"uid": 54321}, lambda: None)
+        run_as_user({"uid": 54321}, lambda: None)
 
 
 # -- what somebody else has made ----------------------------------------------

@@ -35,10 +35,10 @@ from twisted_upload.stores.directory.folder import INCOMING, Folder, folder_test
 
 __all__ = ["check"]
 
-ROUNDS = 5
+TEST_FILES = 5
 """Files that are tried in each directory."""
 
-PATIENCE = 30.0
+DISK_TIMEOUT = 30.0
 """Seconds after which a disk does not answer."""
 
 Say = Callable[[str], None]
@@ -47,14 +47,14 @@ Say = Callable[[str], None]
 def check(
     configuration: Configuration,
     say: Say,
-    as_its_user: Callable[[Callable[[], None]], None],
+    as_user: Callable[[Callable[[], None]], None],
     sockets: Sequence[InheritedSocket] = (),
 ) -> None:
     """
     Try all that a start needs.
 
     :param say: takes a line for each thing that was tried.
-    :param as_its_user: does something as the user who will serve.
+    :param as_user: does something as the user who will serve.
     :param sockets: that the service manager has opened.
     :raises CannotStart: the first thing that is wrong, and what to change.
     """
@@ -66,7 +66,7 @@ def check(
         _check_disks(configuration, say)
         _check_programs(configuration, say)
 
-    as_its_user(check_what_it_uses)
+    as_user(check_what_it_uses)
     _check_descriptors(configuration, say)
 
 
@@ -141,7 +141,7 @@ def _in_time(where: str, look: Callable[[Say], None], say: Say) -> None:
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
-    thread.join(PATIENCE)
+    thread.join(DISK_TIMEOUT)
     for line in [*found]:
         say(line)
     if thread.is_alive():
@@ -199,7 +199,7 @@ def _file_system(path: str, folder: Folder) -> str:
 
 def _latency(folder: Folder, files: FilesUnderTest) -> str:
     files.seconds.clear()
-    for _ in range(ROUNDS):
+    for _ in range(TEST_FILES):
         folder_test(files, folder.final, folder.incoming, folder.temporary, folder.mode)
     return ", ".join(
         f"{call} {statistics.median(seconds) * 1000:.2f} ms (at worst {max(seconds) * 1000:.2f})"

@@ -10,7 +10,7 @@ does not come back, every thread there is busy with one and the same job: either
 with a disk that stands still or with an error of ours.  The first is no reason
 to be killed soon, since a new process would find the same disk, and uploads that
 only have to wait would be lost; the second is, since nothing else would end it.
-They cannot be told apart from here, so the disk is given time, `PATIENCE` times
+They cannot be told apart from here, so the disk is given time, `DISK_FACTOR` times
 as much as the reactor, and then the manager is asked to act
 (``WATCHDOG=trigger``).
 """
@@ -37,7 +37,7 @@ STATUS_INTERVAL = 5.0
 EXTENSION = 15.0
 """Seconds that are asked for each time."""
 
-PATIENCE = 10
+DISK_FACTOR = 10
 """How many times as long as the reactor the disk threads may stand still."""
 
 
@@ -46,31 +46,31 @@ class Counts(NamedTuple):
     What a daemon has to do, and has done since its start.
 
     :ivar in_flight: uploads that have begun and have not ended.
-    :ivar kept: uploads.
+    :ivar stored: uploads.
     """
 
     in_flight: int
-    kept: int
+    stored: int
 
     def __str__(self) -> str:
-        return f"{self.in_flight} uploads in flight, {self.kept} kept since the start"
+        return f"{self.in_flight} uploads in flight, {self.stored} kept since the start"
 
 
 def total(counts: Iterable[Counts]) -> Counts:
     """Of several, together."""
     several = [*counts]
-    return Counts(sum(one.in_flight for one in several), sum(one.kept for one in several))
+    return Counts(sum(one.in_flight for one in several), sum(one.stored for one in several))
 
 
 class StoredCount:
     """An observer of uploads (see `twisted_upload.core.outcome`) that counts those stored."""
 
     def __init__(self) -> None:
-        self.kept = 0
+        self.number = 0
 
     def __call__(self, ended: UploadOutcome) -> None:
         """One more has ended."""
-        self.kept += ended.end == "kept"
+        self.number += ended.end == "kept"
 
 
 class DiskWatchdog:
@@ -205,7 +205,7 @@ class Notifications:
         for disk_watchdog in self._disk_watchdogs:
             disk_watchdog.probe()
         longest = max((disk_watchdog.delay for disk_watchdog in self._disk_watchdogs), default=0.0)
-        if longest < PATIENCE * self._watchdog:
+        if longest < DISK_FACTOR * self._watchdog:
             self._triggered = False
             self._say("WATCHDOG=1")
         elif not self._triggered:

@@ -9,10 +9,10 @@ from typing import Any
 
 from twisted_upload.errors import CannotStart
 
-__all__ = ["check_pid_file", "only_if_needed"]
+__all__ = ["check_pid_file", "omit_in_foreground"]
 
 
-def only_if_needed(twistd: Any) -> None:
+def omit_in_foreground(twistd: Any) -> None:
     """
     Have twistd write no such file in the foreground, unless it was asked for one.
 

@@ -125,7 +125,7 @@ class UploadService(ListenerService[UploadFactory]):
     def counts(self) -> Counts:
         """What it has to do, and has done."""
         return Counts(
-            sum(frontend.uploads_in_flight for frontend in self.frontends), self._stored.kept
+            sum(frontend.uploads_in_flight for frontend in self.frontends), self._stored.number
         )
 
     def when_ready(self) -> Deferred[None]:
@@ -186,21 +186,21 @@ class UploadService(ListenerService[UploadFactory]):
                 uploads=uploads,
                 drain=self._drain,
             )
-        await self._at_most(self._drain, drained, EXTRA_AFTER_STANDSTILL)
+        await self._wait(self._drain, drained, EXTRA_AFTER_STANDSTILL)
         for frontend in self.frontends:
             frontend.refuse_the_rest()
         answered = _all(frontend.all_gone() for frontend in self.frontends)
-        await self._at_most(ANSWERS_TIMEOUT, answered)
+        await self._wait(ANSWERS_TIMEOUT, answered)
         await self.close_ports()
         for frontend in self.frontends:
             frontend.abort_the_rest()
         left = max(0.0, programs_end - self._clock.seconds())
-        if not await self._at_most(left, programs):
+        if not await self._wait(left, programs):
             _log.warn("a program does not end; it is left behind")
         # All at once: a disk that does not answer holds up no other.
         await _all(Deferred.fromCoroutine(self._close(storage)) for storage in self.storages)
         if self._journal is not None:
-            await self._at_most(JOURNAL_TIMEOUT, Deferred.fromCoroutine(self._journal.close()))
+            await self._wait(JOURNAL_TIMEOUT, Deferred.fromCoroutine(self._journal.close()))
         await self.stop_side_services()
         self.ports = []
 
@@ -224,7 +224,7 @@ class UploadService(ListenerService[UploadFactory]):
             await self._stop_accepting_from_proxies(proxied)
         frontends = {bound.frontend for bound in [*lasting, *proxied]}
         begun = _all(frontend.all_begun() for frontend in frontends)
-        await self._at_most(min(FIRST_BYTES_TIMEOUT, self._drain), begun, EXTRA_AFTER_STANDSTILL)
+        await self._wait(min(FIRST_BYTES_TIMEOUT, self._drain), begun, EXTRA_AFTER_STANDSTILL)
 
     async def _stop_accepting_from_proxies(
         self, leaving: Sequence[BoundPort[UploadFactory]]
@@ -235,13 +235,13 @@ class UploadService(ListenerService[UploadFactory]):
         """
         for bound in leaving:
             take_no_more(bound.port)
-        await self._at_most(HANDSHAKES_TIMEOUT, Deferred())
+        await self._wait(HANDSHAKES_TIMEOUT, Deferred())
         for bound in leaving:
             accept_the_rest(bound.port)
         await DeferredList([bound.close() for bound in leaving])
 
     async def _close(self, storage: Storage) -> None:
-        if await self._at_most(DISK_TIMEOUT, storage.disk.stop()):
+        if await self._wait(DISK_TIMEOUT, storage.disk.stop()):
             for store in storage.stores:
                 store.close()
         else:
@@ -250,7 +250,7 @@ class UploadService(ListenerService[UploadFactory]):
                 path=storage.path,
             )
 
-    async def _at_most(self, seconds: float, waiting: Deferred[Any], more: float = 0.0) -> bool:
+    async def _wait(self, seconds: float, waiting: Deferred[Any], more: float = 0.0) -> bool:
         """
         Wait for it, but not longer; whether it came.
 

@@ -100,7 +100,7 @@ class Supervisor(ListenerService[Factory]):
         self._due = 0.0  # when to watch next
         self._kill_timer: IDelayedCall | None = None
         self._abandon_timer: IDelayedCall | None = None
-        self._kept = 0  # by workers that have ended
+        self._stored = 0  # by workers that have ended
         self._when_ready: list[Deferred[None]] = []
         self._workers: dict[int, WorkerProcess] = {}
         self._restart_timers: dict[int, IDelayedCall] = {}
@@ -137,7 +137,7 @@ class Supervisor(ListenerService[Factory]):
 
     def counts(self) -> Counts:
         """What all workers have to do, and have done, as they have told some seconds ago."""
-        return total([Counts(0, self._kept), *(it.counts for it in self._workers.values())])
+        return total([Counts(0, self._stored), *(it.counts for it in self._workers.values())])
 
     def reconfigure(self, configuration: str, stop_timeout: float) -> None:
         """
@@ -310,7 +310,7 @@ class Supervisor(ListenerService[Factory]):
 
     def _ended(self, reason: str, index: int, worker: WorkerProcess) -> None:
         del self._workers[index]
-        self._kept += worker.counts.kept
+        self._stored += worker.counts.stored
         self._worker_reports.went(worker.reporting)
         if not self.running:
             return

@@ -20,9 +20,9 @@ from twisted_upload.config.sources import Layer, SourcedValue, nearest
 from twisted_upload.core.text import printable, shortened
 from twisted_upload.daemon.builder import certificates_of, make_service, reconfigure, renew
 from twisted_upload.daemon.control import DaemonControl
-from twisted_upload.daemon.pid_file import check_pid_file, only_if_needed
+from twisted_upload.daemon.pid_file import check_pid_file, omit_in_foreground
 from twisted_upload.daemon.systemd import Manager, started_with, take_environment
-from twisted_upload.daemon.users import as_its_user, check_user
+from twisted_upload.daemon.users import check_user, run_as_user
 from twisted_upload.errors import CannotStart, WrongConfiguration
 from twisted_upload.net.clock import use_monotonic_time
 from twisted_upload.observability.log import observer_for
@@ -106,7 +106,7 @@ class Options(usage.Options):
         """Find what is in force, or say what makes no sense."""
         twistd = getattr(self, "parent", None) or {}
         if twistd:
-            only_if_needed(twistd)
+            omit_in_foreground(twistd)
         self._base = os.path.abspath(twistd.get("rundir") or ".")
         self.manager = take_environment(started_with(), os.environ, os.getpid())
         self.configuration = self.configured()
@@ -122,7 +122,7 @@ class Options(usage.Options):
             # Only here: it takes as long as a tenth of the start of a daemon.
             from twisted_upload.daemon.check import check  # noqa: PLC0415
 
-            check(self.configuration, _say, partial(as_its_user, twistd), self.manager.sockets)
+            check(self.configuration, _say, partial(run_as_user, twistd), self.manager.sockets)
             raise SystemExit(0)
 
     def configured(self) -> Configuration:
@@ -204,7 +204,7 @@ def makeService(options: Options) -> IService:
             ).begin()
             check_pid_file(twistd.get("pidfile"))
             service.bind()
-            as_its_user(twistd, service.open)
+            run_as_user(twistd, service.open)
             if not twistd.get("nodaemon"):
                 _say(service.description)
     except CannotStart as error:

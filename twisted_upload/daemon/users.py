@@ -14,7 +14,7 @@ from twisted.python.util import initgroups, runAsEffectiveUser
 
 from twisted_upload.errors import CannotStart, WrongConfiguration
 
-__all__ = ["as_its_user", "check_user"]
+__all__ = ["check_user", "run_as_user"]
 
 
 def check_user(twistd: Mapping[str, Any], *, programs: bool) -> None:
@@ -37,7 +37,7 @@ def check_user(twistd: Mapping[str, Any], *, programs: bool) -> None:
         )
 
 
-def as_its_user(twistd: Mapping[str, Any], function: Callable[[], None]) -> None:
+def run_as_user(twistd: Mapping[str, Any], function: Callable[[], None]) -> None:
     """
     Do it as the user that twistd will run as, with that user's groups.
 
