@@ -188,4 +188,5 @@ def test_first_imports() -> None:
         "print(*{name.partition('.')[0] for name in {*sys.modules} - before})\n"
     )
     imported = {*run(script).stdout.split()}
+    assert "twisted_upload" in imported
     assert not imported & {"twisted", "click", "zope", "rich", "typing", "json", "ssl", "socket"}
