@@ -41,6 +41,7 @@ from twisted_upload.stores.directory.store import DirectoryStore
 from twisted_upload.testing import RecordingProducer
 
 CALLS = [call for call in vars(Files) if not call.startswith("_")]
+WRITE_PATH = ["create", "lock", "write", "writev", "chmod", "fsync", "close", "rename", "link"]
 ERRORS = [errno.EIO, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE]
 
 SIZES = st.sampled_from([1, 5_000, 300_000, 1_200_000])
@@ -275,7 +276,11 @@ class StoreMachine(RuleBasedStateMachine):
         self.disk.work()
 
     @precondition(lambda self: self.disk.waiting)
-    @rule(call=st.sampled_from(CALLS), error=st.sampled_from(ERRORS), after=st.integers(0, 3))
+    @rule(
+        call=st.sampled_from(WRITE_PATH) | st.sampled_from(CALLS),
+        error=st.sampled_from(ERRORS),
+        after=st.integers(0, 3),
+    )
     def fail(self, call: str, error: int, after: int) -> None:
         """A system call fails while the disk works."""
         self.sound = False
