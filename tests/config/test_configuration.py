@@ -13,8 +13,8 @@ import pytest
 from twisted_upload.config.configuration import Configuration, Listener, configure
 from twisted_upload.config.options import OPTIONS, DaemonSettings, ListenerSettings
 from twisted_upload.config.sources import SourcedValue, Text
+from twisted_upload.core.text import Reserve
 from twisted_upload.errors import WrongConfiguration
-from twisted_upload.stores.directory.space import Reserve
 
 BASE = "/srv"
 

@@ -25,6 +25,7 @@ from tests.support.stores import MILLISECONDS, Rig, ThreadedRig
 from tests.support.waiting import in_thread, turns, until
 from tests.support.ways import Way, close, half_close, half_close_and_reset
 from twisted_upload.core.names import suffix_of
+from twisted_upload.core.text import Reserve
 from twisted_upload.disk.files import Space
 from twisted_upload.disk.testing import FaultyFiles
 from twisted_upload.frontends.raw.factory import UploadProtocol
@@ -33,7 +34,6 @@ from twisted_upload.hooks.marker import Marker
 from twisted_upload.hooks.spool import HOOKS, WAITING
 from twisted_upload.net.ports import accept_the_rest, keep_urgent_bytes
 from twisted_upload.net.transport import EagerServer
-from twisted_upload.stores.directory.space import Reserve
 from twisted_upload.stores.memory_budget import MemoryBudget
 
 # -- the ways -----------------------------------------------------------------

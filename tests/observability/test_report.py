@@ -17,6 +17,7 @@ from tests.support.senders import read_all
 from tests.support.stores import ARRIVAL, Rig
 from tests.support.waiting import in_thread, until
 from tests.support.ways import Way
+from twisted_upload.core.text import Reserve
 from twisted_upload.daemon.stores import Storage
 from twisted_upload.disk.files import Space
 from twisted_upload.disk.testing import FaultyFiles
@@ -38,7 +39,7 @@ from twisted_upload.observability.metrics import (
     WORST_LAG,
 )
 from twisted_upload.observability.report import LOOK_PATIENCE, ProcessReporter, Report
-from twisted_upload.stores.directory.space import LOOK_IS_FRESH, Reserve
+from twisted_upload.stores.directory.space import LOOK_IS_FRESH
 
 
 class _Disk(FaultyFiles):

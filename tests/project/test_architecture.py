@@ -65,10 +65,11 @@ def test_the_core_meets_no_world(module: str) -> None:
     [
         *("disk.aio", "disk.files", "disk.folders"),
         *("disk.timed_files", "observability.counters", "core.names"),
-        *("stores.directory.partial_file", "stores.directory.commit_batch"),
+        *("stores.directory.partial_file", "stores.directory.socket_reader"),
+        *("stores.directory.commit_batch", "stores.directory.name_record"),
         "stores.directory.folder",
         *("hooks.command", "hooks.marker", "hooks.orphans"),
-        *("hooks.owners", "hooks.spawner", "hooks.spool"),
+        *("hooks.owners", "hooks.spawner", "hooks.spool", "hooks.spool_scan"),
     ],
 )
 def test_disk_threads_meet_no_reactor(module: str) -> None:

@@ -99,7 +99,7 @@ class Files:
 
         Where there is no descriptor for it, wait for one, unless they have been
         short for too long: an upload that has come so far is not to fail for a
-        moment's shortage, in which newcomers wait longer than it does
+        moment's shortage, in which new connections wait longer than it does
         (`twisted_upload.net.ports`).
         """
         while True:
@@ -171,11 +171,11 @@ class Files:
         return os.open(name, flags, 0o600, dir_fd=folder)
 
     def read_at(self, descriptor: int, length: int, offset: int) -> bytes:
-        """Read from a place in a file; shorter at its end."""
+        """Read from an offset in a file; shorter at its end."""
         return os.pread(descriptor, length, offset)
 
     def write_at(self, descriptor: int, data: bytes, offset: int) -> None:
-        """Write a few bytes to a place in a file."""
+        """Write a few bytes at an offset in a file."""
         if os.pwrite(descriptor, data, offset) != len(data):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

@@ -38,22 +38,22 @@ def kill_orphans(descriptor: int, folder: int) -> int:
     :param folder: of the folder that it is in, which every daemon has open.
     :return: how many.
     """
-    file, place = os.fstat(descriptor), os.fstat(folder)
+    file, markers = os.fstat(descriptor), os.fstat(folder)
     holders = [int(name) for name in os.listdir("/proc") if name.isdigit()]
     holders = [pid for pid in holders if _holds(pid, file)]
-    if any(_looks_after_them(pid, place) for pid in holders):
+    if any(_looks_after_them(pid, markers) for pid in holders):
         return 0
-    return sum(_kill(pid, file, place) for pid in holders)
+    return sum(_kill(pid, file, markers) for pid in holders)
 
 
-def _kill(pid: int, file: os.stat_result, place: os.stat_result) -> bool:
+def _kill(pid: int, file: os.stat_result, markers: os.stat_result) -> bool:
     """Kill a process, and nobody who has got its number since it was found."""
     try:
         process = os.pidfd_open(pid)
     except OSError:
         return False  # it has ended
     try:
-        if not _is_ours(pid) or not _holds(pid, file) or _looks_after_them(pid, place):
+        if not _is_ours(pid) or not _holds(pid, file) or _looks_after_them(pid, markers):
             return False
         signal.pidfd_send_signal(process, signal.SIGKILL)
     except OSError:
@@ -68,9 +68,9 @@ def _holds(pid: int, file: os.stat_result) -> bool:
     return any(_LOCK.search(_read(pid, f"fdinfo/{number}")) for number in _opened(pid, file))
 
 
-def _looks_after_them(pid: int, place: os.stat_result) -> bool:
+def _looks_after_them(pid: int, markers: os.stat_result) -> bool:
     """Whether it is a daemon, or starts programs for one."""
-    if pid in (os.getpid(), os.getppid()) or any(_opened(pid, place)):
+    if pid in (os.getpid(), os.getppid()) or any(_opened(pid, markers)):
         return True
     words = _read(pid, "cmdline").split(b"\0")
     return any(os.path.basename(word) == _STARTER for word in words)

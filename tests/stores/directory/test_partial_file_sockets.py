@@ -28,7 +28,7 @@ def _take_all(part: PartialFile, ours: socket.socket, size: int) -> None:
     """Take until so much has come."""
     while size > 0:
         select.select([ours], [], [], 10)
-        size -= part.take(ours.fileno(), size).size
+        size -= part.splice_from(ours.fileno(), size).size
 
 
 def test_take(folder: Folder, tmp_path: Path, sockets: Sockets) -> None:
@@ -69,7 +69,7 @@ def test_take_at_most(folder: Folder, sockets: Sockets) -> None:
     sender.sendall(b"0123456789")
     part = PartialFile(folder, MOMENT, digest=False)
     select.select([ours], [], [], 10)
-    assert part.take(ours.fileno(), 4) == SpliceResult(4)
+    assert part.splice_from(ours.fileno(), 4) == SpliceResult(4)
     assert ours.recv(100) == b"456789"
     part.discard()
 
@@ -78,12 +78,12 @@ def test_take_from_dry(folder: Folder, sockets: Sockets) -> None:
     """A socket that has nothing just now, and one that has come to its end, are dry."""
     sender, ours = sockets
     part = PartialFile(folder, MOMENT, digest=False)
-    assert part.take(ours.fileno(), 100) == SpliceResult(0, dry=True)
+    assert part.splice_from(ours.fileno(), 100) == SpliceResult(0, dry=True)
     sender.sendall(b"last")
     sender.shutdown(socket.SHUT_WR)
     _take_all(part, ours, 4)
     select.select([ours], [], [], 10)
-    assert part.take(ours.fileno(), 100) == SpliceResult(0, dry=True)
+    assert part.splice_from(ours.fileno(), 100) == SpliceResult(0, dry=True)
     assert ours.recv(1) == b"", "the end is left for the transport to find"
     part.discard()
 
@@ -94,7 +94,7 @@ def test_take_from_lost(folder: Folder, sockets: Sockets) -> None:
     part = PartialFile(folder, MOMENT, digest=False)
     reset(sender)
     select.select([ours], [], [], 10)
-    assert part.take(ours.fileno(), 100).lost
+    assert part.splice_from(ours.fileno(), 100).lost
     part.discard()
 
 
@@ -157,7 +157,7 @@ def test_take_fails(
         files.splice = lambda pipe, descriptor, length: 0  # type: ignore[method-assign]
     select.select([ours], [], [], 10)
     with pytest.raises(OSError, match=os.strerror(error) if error else "no more bytes"):
-        part.take(ours.fileno(), 100)
+        part.splice_from(ours.fileno(), 100)
     part.discard()
     assert leftovers(tmp_path) == []
     vars(files).pop("splice", None)

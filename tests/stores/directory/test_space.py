@@ -17,6 +17,7 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 
 from tests.support.stores import ARRIVAL, Rig
+from twisted_upload.core.text import Reserve
 from twisted_upload.disk.files import Space
 from twisted_upload.disk.testing import FaultyFiles, ManualDisk
 from twisted_upload.errors import NoSpace, UploadRefused
@@ -27,7 +28,6 @@ from twisted_upload.stores.directory.space import (
     LOOK_IS_FRESH,
     MOST_UNSEEN,
     FreeSpace,
-    Reserve,
     SpaceBudget,
 )
 

@@ -24,7 +24,8 @@ from twisted_upload.hooks.marker import Marker
 from twisted_upload.interfaces import SpliceResult
 from twisted_upload.stores.directory.folder import Folder, open_folder
 from twisted_upload.stores.directory.incoming import MOST_HELD
-from twisted_upload.stores.directory.partial_file import LITTLE, PartialFile
+from twisted_upload.stores.directory.partial_file import PartialFile
+from twisted_upload.stores.directory.socket_reader import LITTLE
 from twisted_upload.testing import RecordingProducer
 
 LARGE = os.urandom(1 << 20) * 4
@@ -102,9 +103,9 @@ def test_urgent_mark(part: PartialFile, sockets: Sockets, files: Counted) -> Non
     _wait_for(ours, 6)
     sender.sendall(bytes(WAKE_FOR + 100_000))
     wait_until(lambda: files.has_more(ours.fileno(), 0), "much behind it")
-    assert part.take(ours.fileno(), 1 << 24) == SpliceResult(6, dry=True)
+    assert part.splice_from(ours.fileno(), 1 << 24) == SpliceResult(6, dry=True)
     assert ours.recv(3) == b"!\0\0"
-    assert part.take(ours.fileno(), 1 << 24).size > 0
+    assert part.splice_from(ours.fileno(), 1 << 24).size > 0
 
 
 def test_bit_by_bit(part: PartialFile, sockets: Sockets, files: Counted) -> None:
@@ -114,7 +115,7 @@ def test_bit_by_bit(part: PartialFile, sockets: Sockets, files: Counted) -> None
     sender.sendall(bytes(100))
     _wait_for(ours, 100)
     files.most = 1
-    assert part.take(ours.fileno(), 1 << 24) == SpliceResult(1, dry=True)
+    assert part.splice_from(ours.fileno(), 1 << 24) == SpliceResult(1, dry=True)
 
 
 def test_much_at_a_time(part: PartialFile, sockets: Sockets, files: Counted) -> None:
@@ -124,7 +125,7 @@ def test_much_at_a_time(part: PartialFile, sockets: Sockets, files: Counted) -> 
     _wait_for(ours, 10 * LITTLE)
     files.most = LITTLE
     files.fail("has_more", errno.EIO)
-    assert part.take(ours.fileno(), 10 * LITTLE) == SpliceResult(10 * LITTLE)
+    assert part.splice_from(ours.fileno(), 10 * LITTLE) == SpliceResult(10 * LITTLE)
 
 
 def test_time_is_limited(part: PartialFile, sockets: Sockets, files: Counted) -> None:
@@ -133,7 +134,7 @@ def test_time_is_limited(part: PartialFile, sockets: Sockets, files: Counted) ->
     sender.sendall(bytes(10 * LITTLE))
     _wait_for(ours, 10 * LITTLE)
     files.most = LITTLE
-    assert part.take(ours.fileno(), 1 << 24, seconds=0) == SpliceResult(LITTLE)
+    assert part.splice_from(ours.fileno(), 1 << 24, seconds=0) == SpliceResult(LITTLE)
 
 
 def test_given_up(part: PartialFile, sockets: Sockets, files: Counted) -> None:
@@ -142,7 +143,7 @@ def test_given_up(part: PartialFile, sockets: Sockets, files: Counted) -> None:
     sender.sendall(bytes(10 * LITTLE))
     _wait_for(ours, 10 * LITTLE)
     files.most = LITTLE
-    assert part.take(ours.fileno(), 1 << 24, given_up=lambda: True) == SpliceResult(LITTLE)
+    assert part.splice_from(ours.fileno(), 1 << 24, given_up=lambda: True) == SpliceResult(LITTLE)
 
 
 def test_no_descriptors_for_a_pipe(
@@ -154,8 +155,8 @@ def test_no_descriptors_for_a_pipe(
     _wait_for(ours, 100)
     with monkeypatch.context() as patch:
         patch.setattr("twisted_upload.disk.files.os.pipe2", no_descriptors)
-        assert part.take(ours.fileno(), 100) == SpliceResult(0, dry=True)
-    assert part.take(ours.fileno(), 100).size == 100
+        assert part.splice_from(ours.fileno(), 100) == SpliceResult(0, dry=True)
+    assert part.splice_from(ours.fileno(), 100).size == 100
 
 
 def test_short_writes_where_it_cannot_be_spliced(tmp_path: Path, sockets: Sockets) -> None:
@@ -173,7 +174,7 @@ def test_short_writes_where_it_cannot_be_spliced(tmp_path: Path, sockets: Socket
     sender, ours = sockets
     sender.sendall(LARGE[:1000])
     _wait_for(ours, 1000)
-    part.take(ours.fileno(), 1000)
+    part.splice_from(ours.fileno(), 1000)
     part.finish([])
     part.publish()
     assert contents(tmp_path) == {f"{MILLISECONDS}.bin": LARGE[:1000]}

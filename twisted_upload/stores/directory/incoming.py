@@ -94,7 +94,7 @@ def _nobody(_: UploadRefused) -> None:
     """Nobody asks any more."""
 
 
-class _Taking:
+class _Splicing:
     """A socket from which the next bytes come, and who waits for that."""
 
     def __init__(self, descriptor: int, most: int) -> None:
@@ -115,7 +115,7 @@ class DirectoryIncoming:
     # ones had not: 230 bytes.
     __slots__ = (
         *("_arrived", "_busy", "_counted", "_created", "_crumbs", "_failed", "_in_hand"),
-        *("_over", "_part", "_paused", "_peer", "_pieces", "_producer", "_store", "_taking"),
+        *("_over", "_part", "_paused", "_peer", "_pieces", "_producer", "_store", "_splicing"),
         *("_told", "_waiting", "_writing"),
     )
 
@@ -142,7 +142,7 @@ class DirectoryIncoming:
         self._created = False
         self._over = False
         self._told: _Told | None = None
-        self._taking: _Taking | None = None
+        self._splicing: _Splicing | None = None
         self._producer: IPushProducer | None = None
         self._paused = False
 
@@ -186,17 +186,17 @@ class DirectoryIncoming:
         if crowded or self._waiting + self._in_hand >= MOST_HELD:
             self._pause()
 
-    # ITakesFromSocket
+    # ISplicesSocket
 
     def splice_from(self, descriptor: int, most: int) -> Deferred[SpliceResult]:
         """See `ISplicesSocket.splice_from`."""
-        taking = self._taking = _Taking(descriptor, most)
+        splicing = self._splicing = _Splicing(descriptor, most)
         self._paused = False  # the front end has stopped reading by itself, and goes on by itself
         if self._over:
-            self._taken(_NOTHING)
+            self._tell_spliced(_NOTHING)
         elif not self._busy:
-            self._take()
-        return taking.done
+            self._splice()
+        return splicing.done
 
     # IIncomingUpload
 
@@ -281,45 +281,45 @@ class DirectoryIncoming:
         running = self._store.run(append)
         running.addCallbacks(self._flushed, self._went_wrong).addErrback(self._broke)
 
-    def _take(self) -> None:
+    def _splice(self) -> None:
         pieces = self._take_pieces()
-        part, taking = self._part, self._taking
-        assert taking is not None
+        part, splicing = self._part, self._splicing
+        assert splicing is not None
 
-        def take() -> SpliceResult:
+        def splice() -> SpliceResult:
             if self._over:  # while it waited for its turn
                 return _NOTHING
             if pieces:
                 part.append(pieces)
-            return part.take(taking.descriptor, taking.most, given_up=lambda: self._over)
+            return part.splice_from(splicing.descriptor, splicing.most, given_up=lambda: self._over)
 
         self._busy = self._created = True
-        running = self._store.run_in_background(take)
-        running.addCallbacks(self._took, self._could_not_take).addErrback(self._broke)
+        running = self._store.run_in_background(splice)
+        running.addCallbacks(self._spliced, self._could_not_splice).addErrback(self._broke)
 
-    def _could_not_take(self, failure: Failure) -> Deferred[None]:
+    def _could_not_splice(self, failure: Failure) -> Deferred[None]:
         # Not where it would give way to others: they may be waiting for its space.
         discarded = self._store.run(self._part.discard)
         return discarded.addBoth(lambda _: self._went_wrong(failure))
 
-    def _took(self, taken: SpliceResult) -> None:
+    def _spliced(self, taken: SpliceResult) -> None:
         self._let_go()
         if self._over:
             self._discard()
-        self._taken(taken)
+        self._tell_spliced(taken)
 
-    def _taken(self, taken: SpliceResult) -> None:
-        taking, self._taking = self._taking, None
-        if taking is not None:
-            taking.done.callback(taken)
+    def _tell_spliced(self, taken: SpliceResult) -> None:
+        splicing, self._splicing = self._splicing, None
+        if splicing is not None:
+            splicing.done.callback(taken)
 
     def _flushed(self, _: None) -> None:
         self._let_go()
         if self._over:
             self._discard()
-            self._taken(_NOTHING)
-        elif self._taking is not None:
-            self._take()
+            self._tell_spliced(_NOTHING)
+        elif self._splicing is not None:
+            self._splice()
         elif self._told is not None:
             self._keep()
         else:
@@ -366,7 +366,7 @@ class DirectoryIncoming:
         """The disk thread has already discarded the file."""
         self._let_go()
         if self._over:  # aborted meanwhile: nobody asks any more
-            self._taken(_NOTHING)
+            self._tell_spliced(_NOTHING)
             return
         self._end()
         self._refuse(self._store.refusal(failure))
@@ -375,7 +375,7 @@ class DirectoryIncoming:
         """Something of ours has raised where nothing should: it has an end all the same."""
         refusal = self._store.defect(failure)
         if self._over:
-            self._taken(_NOTHING)
+            self._tell_spliced(_NOTHING)
             return
         self._end()
         if not self._busy:
@@ -389,7 +389,7 @@ class DirectoryIncoming:
             else:
                 self._failed(refusal)
         finally:
-            self._taken(_NOTHING)
+            self._tell_spliced(_NOTHING)
 
     def _discard(self) -> None:
         if self._created:

@@ -33,17 +33,17 @@ import contextlib
 import errno
 import hashlib
 import os
-import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from twisted_upload.core.names import HEAD, file_name
-from twisted_upload.disk.files import PIPE_SIZE, NoPipes
+from twisted_upload.disk.files import NoPipes
 from twisted_upload.hooks.marker import Marker
 from twisted_upload.hooks.spool import HookSpool
 from twisted_upload.interfaces import SpliceResult
 from twisted_upload.stores.directory.folder import Folder
 from twisted_upload.stores.directory.name_record import NameRecord
+from twisted_upload.stores.directory.socket_reader import LONGEST, read_socket
 from twisted_upload.stores.directory.space import SpaceBudget
 
 __all__ = ["PartialFile", "StoredFile"]
@@ -51,19 +51,7 @@ __all__ = ["PartialFile", "StoredFile"]
 WRITE_BACK = 8 * 1024 * 1024
 """Bytes after which the kernel is asked to write behind the writer."""
 
-A_MOMENT = 0.002
-"""Seconds for which a thread waits for the sender of a large file, because giving
-the socket back, and getting it again, costs more than a fast sender takes."""
-
-LITTLE = 4096
-"""Bytes that are too few to take at a time: more are waited for, for a moment."""
-
-LONGEST = 0.5
-"""Seconds for which a thread has a socket at the most: then it is the turn of
-others, whatever still comes."""
-
 _MOST_PIECES = 1024  # IOV_MAX
-_NOTHING, _LOST = -1, -2  # instead of bytes
 
 
 class StoredFile(NamedTuple):
@@ -166,7 +154,7 @@ class PartialFile:
         if self._size - self._started >= WRITE_BACK and self.folder.durable:
             self._write_back(descriptor)
 
-    def take(
+    def splice_from(
         self,
         socket: int,
         most: int,
@@ -178,9 +166,6 @@ class PartialFile:
         Append what a socket has to give, inside the kernel: nothing of it passes
         through this process, and other threads go on meanwhile.
 
-        A sender that does not send, or bit by bit, is waited for no longer than
-        `A_MOMENT`: the thread is for those that do.
-
         :param most: bytes at the most.
         :param given_up: asked, in this thread, whether nobody wants them any more.
         :param seconds: after which it ends, though there may be more.
@@ -188,46 +173,18 @@ class PartialFile:
         if self._descriptor is None:
             self._create(locked=True)
         try:
-            with self.folder.pipes.one() as pipe:
-                return self._take(socket, pipe, most, given_up, time.monotonic() + seconds)
+            with self.folder.pipes.one() as (out, into):
+                return read_socket(
+                    self.folder.files,
+                    socket,
+                    into,
+                    most,
+                    lambda received: self._drain(out, received),
+                    given_up=given_up,
+                    seconds=seconds,
+                )
         except NoPipes:
             return SpliceResult(0, dry=True)  # so they go the ordinary way
-
-    def _take(
-        self,
-        socket: int,
-        pipe: tuple[int, int],
-        most: int,
-        given_up: Callable[[], bool],
-        end: float,
-    ) -> SpliceResult:
-        out, into = pipe
-        size, waited = 0, False
-        while size < most:
-            received = self._receive(socket, into, most - size)
-            # Something that is there and cannot be had in this way, because it is
-            # behind an urgent mark, is not asked for again.
-            if received == 0 or (received == _NOTHING and waited):
-                return SpliceResult(size, dry=True)
-            if received == _LOST:
-                return SpliceResult(size, lost=True)
-            if received > 0:
-                self._drain(out, received)
-                size += received
-            if given_up() or time.monotonic() >= end:
-                break
-            waited = received < LITTLE
-            if waited and not self.folder.files.has_more(socket, A_MOMENT):
-                return SpliceResult(size, dry=True)
-        return SpliceResult(size)
-
-    def _receive(self, socket: int, pipe: int, most: int) -> int:
-        try:
-            return self.folder.files.receive(socket, pipe, min(PIPE_SIZE, most))
-        except BlockingIOError:
-            return _NOTHING
-        except OSError:
-            return _LOST
 
     def _drain(self, pipe: int, length: int) -> None:
         budget = self._budget

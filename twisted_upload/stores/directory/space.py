@@ -43,7 +43,7 @@ from twisted_upload.disk.files import Space
 from twisted_upload.disk.threads import IDisk
 from twisted_upload.errors import NoSpace
 
-__all__ = ["LOOK_IS_FRESH", "FreeSpace", "Reserve", "SpaceBudget"]
+__all__ = ["LOOK_IS_FRESH", "FreeSpace", "SpaceBudget"]
 
 LOOK_IS_FRESH = 1.0
 """Seconds for which a look at the free space is good."""

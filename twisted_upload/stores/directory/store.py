@@ -27,7 +27,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_upload.core.names import UniqueTimestamps, suffix_of
-from twisted_upload.core.text import format_duration
+from twisted_upload.core.text import Reserve, format_duration
 from twisted_upload.disk.files import Files, Space
 from twisted_upload.disk.folders import NewFolders
 from twisted_upload.disk.threads import IDisk
@@ -52,7 +52,7 @@ from twisted_upload.stores.directory.health import Health
 from twisted_upload.stores.directory.incoming import DirectoryIncoming
 from twisted_upload.stores.directory.name_record import RECORD, NameRecord
 from twisted_upload.stores.directory.partial_file import PartialFile
-from twisted_upload.stores.directory.space import FreeSpace, Reserve
+from twisted_upload.stores.directory.space import FreeSpace
 from twisted_upload.stores.memory_budget import MOST_GIVEN_UP, MemoryBudget
 
 __all__ = ["DirectoryStore", "IHooks", "undone_on_failure"]
