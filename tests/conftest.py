@@ -40,6 +40,12 @@ def way(request: pytest.FixtureRequest) -> Way:
 
 
 @pytest.fixture
+def inbox(tmp_path: Path) -> Path:
+    """Where uploads go; it is not there yet."""
+    return tmp_path / "inbox"
+
+
+@pytest.fixture
 def sockets() -> Iterator[Sockets]:
     """A sender, and our end of it."""
     with socket.create_server(("127.0.0.1", 0)) as listener:

@@ -8,13 +8,13 @@ import contextlib
 import os
 import signal
 import socket
-import struct
 from pathlib import Path
 
 import pytest
 
 from tests.support.commands import PROGRAM, Process, Server, serving, start_process
 from tests.support.frontends import open_frontend
+from tests.support.senders import reset
 from tests.support.tls_peers import files
 from tests.support.waiting import in_thread, until
 from twisted_upload.core.answers import SUCCESS, refused_answer
@@ -97,13 +97,12 @@ async def test_broken_connection() -> None:
         listening.bind(("127.0.0.1", 0))
         listening.listen()
 
-        def reset() -> None:
+        def accept_and_reset() -> None:
             peer, _ = listening.accept()
             peer.recv(1)
-            peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            peer.close()
+            reset(peer)
 
-        resetting = in_thread(reset)
+        resetting = in_thread(accept_and_reset)
         asked = await ping("{}:{}".format(*listening.getsockname()), "--json")
         await resetting
     assert asked.status == 6

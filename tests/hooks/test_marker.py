@@ -65,11 +65,6 @@ def files() -> Ordered:
 
 
 @pytest.fixture
-def inbox(tmp_path: Path) -> Path:
-    return tmp_path / "inbox"
-
-
-@pytest.fixture
 def folder(inbox: Path, files: Ordered) -> Iterator[Folder]:
     folder = hooked_folder(inbox, files)
     files.order.clear()

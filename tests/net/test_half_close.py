@@ -15,6 +15,7 @@ from twisted.internet.interfaces import IReadDescriptor, IReadWriteDescriptor
 from zope.interface import directlyProvides
 
 from tests.support.daemon import SUCCESS, Daemon, connect, finish, wait_until
+from tests.support.senders import Sockets
 from twisted_upload.net.half_close import (
     ConnectionEnd,
     answer_and_close,
@@ -50,9 +51,6 @@ def sockets() -> Iterator[tuple[socket.socket, socket.socket]]:
     sender, ours = socket.socketpair()
     with sender, ours:
         yield sender, ours
-
-
-Sockets = tuple[socket.socket, socket.socket]
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,6 @@ import contextlib
 import os
 import signal
 import socket
-import struct
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -29,6 +28,7 @@ from tests.proofs import rigs
 from tests.proofs.load import Contents, Ledger, Senders, Verdict, visible
 from tests.proofs.servant import Servant
 from tests.support.daemon import SUCCESS, Daemon, connect, deadly, finish, wait_until
+from tests.support.senders import reset
 
 SIZES = (1, 100, 4_000, 20_000, 100_000, 300_000, 1_000_000)
 
@@ -141,7 +141,7 @@ class PeriodicCheck:
             with connect(socket.AF_INET, self.front) as peer:
                 peer.sendall(b"half a file" * 20_000)
                 time.sleep(0.01)
-                peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                reset(peer)
 
 
 def main() -> Sequence[str]:

@@ -9,14 +9,13 @@ import resource
 import shutil
 import signal
 import socket
-import struct
 import time
 from pathlib import Path
 
 import pytest
 
 from tests.support.daemon import SUCCESS, Daemon, deadly, finish, photo, run_twistd, wait_until
-from tests.support.senders import read_all
+from tests.support.senders import read_all, reset
 from twisted_upload.net.ports import SHORTAGE_PAUSE
 from twisted_upload.net.spare_descriptors import SPARE
 
@@ -199,7 +198,7 @@ def test_log_of_a_nuisance(tmp_path: Path) -> None:
             with daemon.connect() as peer:
                 if number % 2:
                     peer.sendall(b"x")
-                    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    reset(peer)
         assert daemon.send(b"content") == SUCCESS
         daemon.wait_for_line(" kept ")
         daemon.stop()

@@ -52,11 +52,6 @@ def linking(tmp_path: Path, files: OrderedFiles) -> Folder:
 
 
 @pytest.fixture
-def inbox(tmp_path: Path) -> Path:
-    return tmp_path / "inbox"
-
-
-@pytest.fixture
 def incoming(inbox: Path) -> Path:
     """The ``.incoming/`` of a daemon that is dead."""
     (inbox / INCOMING).mkdir(parents=True, mode=0o700)
