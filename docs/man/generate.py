@@ -152,7 +152,7 @@ def _twisted_upload_log(name: str) -> str:
                 "EXIT STATUS",
                 item_list(
                     [
-                        (str(ExitStatus.KEPT), "The journal was read."),
+                        (str(ExitStatus.OK), "The journal was read."),
                         (str(ExitStatus.FAILED), "Standard output cannot be written."),
                         (str(ExitStatus.USAGE), "Wrong usage."),
                         (
@@ -167,7 +167,7 @@ def _twisted_upload_log(name: str) -> str:
             (
                 "EXAMPLES",
                 verbatim(
-                    "twisted-upload log /var/log/uploads --since 1h --end refused --end lost\n"
+                    "twisted-upload log /var/log/uploads --since 1h --outcome refused --code busy\n"
                     "twisted-upload log /var/log/uploads --name '17953281301*'\n"
                     "twisted-upload log /var/log/uploads --peer 192.0.2.0/24 --json | jq -r .name"
                 ),

@@ -142,7 +142,7 @@ def test_kept() -> None:
     running = Running("photo.jpg")
     running.clock.advance(2)
     running.send.keep()
-    assert running.result == Result(0, "photo.jpg", "kept", None, RECEIPT, None, 2.0, 1, 0)
+    assert running.result == Result(0, "photo.jpg", "stored", None, RECEIPT, None, 2.0, 1, 0)
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,7 @@ def test_retried(file: str, error: Exception) -> None:
     running.clock.advance(0.01)
     assert running.send.sent == [file, file]
     running.send.keep()
-    assert (running.result.outcome, running.result.attempts) == ("kept", 2)
+    assert (running.result.outcome, running.result.attempts) == ("stored", 2)
     assert running.result.seconds == pytest.approx(1.0)
 
 
@@ -219,7 +219,7 @@ def test_changed_file_is_retried(file: str) -> None:
     running.send.fail(SourceChanged("the file changed"))
     running.clock.advance(10)
     running.send.keep()
-    assert (running.result.outcome, running.result.attempts) == ("kept", 2)
+    assert (running.result.outcome, running.result.attempts) == ("stored", 2)
 
 
 @pytest.mark.parametrize("error", [CouldNotConnect("no"), Busy("later"), SourceFailed("gone")])
@@ -248,7 +248,7 @@ def test_kept_after_an_unknown_outcome(file: str) -> None:
     running.send.fail(OutcomeUnknown("no answer"))
     running.clock.advance(1.0)
     running.send.keep()
-    assert (running.result.outcome, running.result.status) == ("kept", 0)
+    assert (running.result.outcome, running.result.status) == ("stored", 0)
 
 
 def test_internal_error_at_the_end(file: str) -> None:

@@ -34,7 +34,7 @@ def _shown(result: Result, *, as_json: bool = False, quiet: bool = False) -> tup
 
 def _kept(name: str | None, sha256: str | None = "0" * 64) -> Result:
     receipt = Receipt(name, 5, sha256, "192.0.2.7:6666", 1.0, 2.0)
-    return Result(0, "a.jpg", "kept", None, receipt, None, 1.0, 1, 0)
+    return Result(0, "a.jpg", "stored", None, receipt, None, 1.0, 1, 0)
 
 
 def test_kept() -> None:

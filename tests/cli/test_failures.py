@@ -222,7 +222,7 @@ async def test_changed_while_it_was_sent(large: Path) -> None:
         producer.resumeProducing()
         await sending.ended
         await frontend.is_quiet()
-        assert (frontend.kept, frontend.log.kinds) == ([], ["lost"])
+        assert (frontend.kept, frontend.log.kinds) == ([], ["aborted"])
     (told,) = sending.objects
     assert (sending.status, told["outcome"], told["code"]) == (5, "failed", "changed")
     assert sending.errors == [f"{large}: not kept: the file changed while it was sent"]

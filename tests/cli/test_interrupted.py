@@ -30,7 +30,11 @@ async def test_killed_in_the_middle(large: Path, number: int, status: int) -> No
         await sending.ended
         frontend.store.unfinished[0].producer.resumeProducing()  # type: ignore[union-attr]
         await frontend.is_quiet()
-        assert (frontend.kept, frontend.store.unfinished, frontend.log.kinds) == ([], [], ["lost"])
+        assert (frontend.kept, frontend.store.unfinished, frontend.log.kinds) == (
+            [],
+            [],
+            ["aborted"],
+        )
     assert (sending.status, sending.out) == (status, "")
     if number != signal.SIGKILL:
         assert sending.errors == ["interrupted: nothing kept"]
@@ -45,7 +49,7 @@ async def test_interrupted_while_standard_input_waits() -> None:
         sending.kill(signal.SIGINT)
         await sending.ended
         await frontend.is_quiet()
-        assert (frontend.kept, frontend.log.kinds) == ([], ["lost"])
+        assert (frontend.kept, frontend.log.kinds) == ([], ["aborted"])
     assert (sending.status, sending.errors) == (130, ["interrupted: nothing kept"])
 
 

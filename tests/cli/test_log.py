@@ -23,9 +23,9 @@ PROGRAM = (sys.executable, "-m", "twisted_upload")
 
 TIME = "2026-11-22T12:43:24.291Z"
 
-KEPT = {
+STORED = {
     "time": TIME,
-    "event": "kept",
+    "event": "stored",
     "peer": "192.0.2.7:50123",
     "size": 20971520,
     "seconds": 0.061,
@@ -40,7 +40,7 @@ REFUSED = {
     "seconds": 1.0,
     "code": "too-large",
 }
-LOST = {**KEPT, "event": "lost", "name": None}
+ABORTED = {**STORED, "event": "aborted", "name": None}
 GAP = {"time": TIME, "event": "gap", "lines": 3}
 
 
@@ -78,53 +78,59 @@ def write(path: Path, *records: Mapping[str, Any]) -> Path:
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     """A journal."""
-    return write(tmp_path / "journal", KEPT, REFUSED, LOST)
+    return write(tmp_path / "journal", STORED, REFUSED, ABORTED)
 
 
 def test_table(path: Path) -> None:
     """A line for each upload, and a sum."""
     head, kept, refused, lost, sums = log(path).stdout.splitlines()
-    assert head.split() == ["TIME", "END", "SIZE", "TOOK", "RATE", "PEER", "FILE", "OR", "CODE"]
+    assert head.split() == ["TIME", "OUTCOME", "SIZE", "TOOK", "RATE", "PEER", "FILE", "OR", "CODE"]
     assert kept.split("  ")[0] == TIME
-    for said in ("kept", "20.0 MiB", "61 ms", "327.9 MiB/s", "192.0.2.7:50123", KEPT["name"]):
+    for said in ("stored", "20.0 MiB", "61 ms", "327.9 MiB/s", "192.0.2.7:50123", STORED["name"]):
         assert str(said) in kept
     assert refused.endswith("[2001:db8::7]:50123    too-large  through scanner")
     assert lost.endswith("192.0.2.7:50123")
-    assert {line.index(word) for line, word in ((head, "END"), (kept, "kept"), (lost, "lost"))} == {
-        head.index("END")
-    }
-    assert sums == "1 kept, 20.0 MiB (20971520 bytes); 1 refused; 1 lost"
+    assert {
+        line.index(word) for line, word in ((head, "OUTCOME"), (kept, "stored"), (lost, "aborted"))
+    } == {head.index("OUTCOME")}
+    assert sums == "1 stored, 20.0 MiB (20971520 bytes); 1 refused; 1 aborted"
 
 
 def test_notes(tmp_path: Path) -> None:
     """What is unusual about an upload is told, and so are lines that are missing."""
-    path = write(tmp_path / "journal", {**KEPT, "by_silence": True}, {**KEPT, "heard": False}, GAP)
+    path = write(
+        tmp_path / "journal", {**STORED, "ended_by_idle": True}, {**STORED, "answered": False}, GAP
+    )
     _, silent, unheard, gap, sums = log(path).stdout.splitlines()
-    assert silent.endswith("  ended by silence")
-    assert unheard.endswith("  sender gone before the answer")
+    assert silent.endswith("  ended by idle timeout")
+    assert unheard.endswith("  sender disconnected before the answer")
     assert gap == f"{TIME}  3 lines are missing"
-    assert sums.endswith("; 0 lost; 3 lines are missing")
+    assert sums.endswith("; 0 aborted; 3 lines are missing")
 
 
 def test_json(path: Path) -> None:
     """With --json a line for each upload, as in the journal, and nothing else."""
     lines = log(path, "--json").stdout.splitlines()
-    assert [json.loads(line) for line in lines] == [KEPT, REFUSED, LOST]
+    assert [json.loads(line) for line in lines] == [STORED, REFUSED, ABORTED]
 
 
 def test_filters(path: Path) -> None:
     """Time, sender, end, code and listener; a repeated option is one or the other."""
     assert events(path, "--since", "2026-11-22T12:43:30") == ["refused"]
-    assert events(path, "--until", "2026-11-22T12:43:30") == ["kept", "lost"]
-    assert events(path, "--since", "1h") in ([], ["kept", "refused", "lost"])
-    assert events(path, "--since=2026-11-22", "--until=2026-11-23") == ["kept", "refused", "lost"]
-    assert events(path, "--peer", "192.0.2.0/24") == ["kept", "lost"]
+    assert events(path, "--until", "2026-11-22T12:43:30") == ["stored", "aborted"]
+    assert events(path, "--since", "1h") in ([], ["stored", "refused", "aborted"])
+    assert events(path, "--since=2026-11-22", "--until=2026-11-23") == [
+        "stored",
+        "refused",
+        "aborted",
+    ]
+    assert events(path, "--peer", "192.0.2.0/24") == ["stored", "aborted"]
     assert events(path, "--peer", "2001:db8::7", "--peer", "unix") == ["refused"]
-    assert events(path, "--end", "lost", "--end", "kept") == ["kept", "lost"]
+    assert events(path, "--outcome", "aborted", "--outcome", "stored") == ["stored", "aborted"]
     assert events(path, "--code", "too-large") == ["refused"]
     assert events(path, "--code", "empty") == []
     assert events(path, "--listener", "scanner") == ["refused"]
-    assert log(path, "--code=empty").stdout == "0 kept, 0 B (0 bytes); 0 refused; 0 lost\n"
+    assert log(path, "--code=empty").stdout == "0 stored, 0 B (0 bytes); 0 refused; 0 aborted\n"
 
 
 @pytest.mark.parametrize(
@@ -134,7 +140,7 @@ def test_filters(path: Path) -> None:
         (["journal", "other"], "other"),
         (["journal", "--since=tomorrow"], "--since"),
         (["journal", "--peer=server"], "--peer"),
-        (["journal", "--end=gone"], "--end"),
+        (["journal", "--outcome=gone"], "--outcome"),
         (["journal", "--code=nonsense"], "--code"),
         (["journal", "--nonsense"], "--nonsense"),
     ],
@@ -173,21 +179,21 @@ def test_forged_journal(tmp_path: Path) -> None:
     """Whatever somebody has written into a journal, it does nothing to a terminal."""
     evil = "\x1b]0;owned\x07\x9b31m\u202e\n\ud800"
     fields = ("name", "peer", "event", "listener", "code", "unknown")
-    path = write(tmp_path / "journal", {**KEPT, **dict.fromkeys(fields, evil)})
+    path = write(tmp_path / "journal", {**STORED, **dict.fromkeys(fields, evil)})
     for done in (log(path), log(path, "--json")):
         assert done.stdout.replace("\n", "").isprintable()
         assert done.stdout.count("\n") <= 3
     seen = on_terminal(path)
     assert "\x1b]" not in seen
     assert "\x07" not in seen
-    write(path, {**KEPT, "time": evil})
+    write(path, {**STORED, "time": evil})
     assert evil not in run("log", path).stdout
 
 
 def test_no_markup(tmp_path: Path) -> None:
     """A name is shown as it is: codes of emoji and markup in it mean nothing."""
     name = ":bomb:[bold]x[/bold].txt"
-    path = write(tmp_path / "journal", {**KEPT, "name": name, "event": "refused"})
+    path = write(tmp_path / "journal", {**STORED, "name": name, "event": "refused"})
     assert name in on_terminal(path)
     assert name in log(path).stdout
 
@@ -221,7 +227,7 @@ def test_named_pipe(tmp_path: Path) -> None:
 def test_one_bad_line(path: Path) -> None:
     """A line with a size of null stops only itself."""
     with path.open("a") as file:
-        file.write(json.dumps({**KEPT, "size": None}) + "\n")
+        file.write(json.dumps({**STORED, "size": None}) + "\n")
     done = run("log", path)
     assert (done.returncode, len(done.stdout.splitlines())) == (0, 5)
     assert done.stderr == "twisted-upload: 1 line is no record, and was skipped\n"
@@ -230,7 +236,7 @@ def test_one_bad_line(path: Path) -> None:
 def test_name(path: Path) -> None:
     """Who sent this?  With --name, the uploads of files with such a name."""
     assert "192.0.2.7:50123" in log(path, "--name", "1795328130123.jpg").stdout
-    assert events(path, "--name", "*.jpg", "--name=x") == ["kept"]
+    assert events(path, "--name", "*.jpg", "--name=x") == ["stored"]
     assert events(path, "--name", "*.png") == []
 
 
@@ -238,16 +244,18 @@ def test_nothing_matches(path: Path) -> None:
     """Without an upload to show there is no header."""
     with path.open("a") as file:
         file.write(json.dumps(GAP) + "\n")
-    assert log(path, "--since=yesterday").stdout == "0 kept, 0 B (0 bytes); 0 refused; 0 lost\n"
+    assert (
+        log(path, "--since=yesterday").stdout == "0 stored, 0 B (0 bytes); 0 refused; 0 aborted\n"
+    )
     gap, sums = log(path, "--name=x").stdout.splitlines()
     assert gap.endswith("3 lines are missing")
-    assert sums.startswith("0 kept")
+    assert sums.startswith("0 stored")
 
 
 def test_much(tmp_path: Path) -> None:
     """Memory does not grow with the journal."""
     path = tmp_path / "journal"
-    line = json.dumps(KEPT) + "\n"
+    line = json.dumps(STORED) + "\n"
     with path.open("w") as file:
         for _ in range(100):
             file.write(line * 1000)
@@ -256,19 +264,19 @@ def test_much(tmp_path: Path) -> None:
         [*limited, *PROGRAM, "log", path], capture_output=True, text=True, check=True, timeout=30
     )
     assert done.stdout.count("\n") == 100_002
-    assert done.stdout.splitlines()[-1].startswith("100000 kept, 1.9 TiB (2097152000000 bytes);")
+    assert done.stdout.splitlines()[-1].startswith("100000 stored, 1.9 TiB (2097152000000 bytes);")
 
 
 def test_endless_line(path: Path) -> None:
     """Nor with a line: what is longer than any record is passed over."""
     with path.open("r+b") as file:
         file.seek(300_000_000)
-        file.write(b"\n" + json.dumps(KEPT).encode() + b"\n")
+        file.write(b"\n" + json.dumps(STORED).encode() + b"\n")
     limited = ["sh", "-c", 'ulimit -v 400000; exec "$0" "$@"']
     done = subprocess.run(
         [*limited, *PROGRAM, "log", path], capture_output=True, text=True, check=True, timeout=30
     )
-    assert done.stdout.splitlines()[-1].startswith("2 kept, ")
+    assert done.stdout.splitlines()[-1].startswith("2 stored, ")
     assert done.stderr == "twisted-upload: 1 line is no record, and was skipped\n"
 
 
@@ -309,19 +317,19 @@ def test_full_disk(path: Path) -> None:
 def test_follow(path: Path) -> None:
     """With --follow what is appended is printed too, until Ctrl-C; also after a rotation."""
     with subprocess.Popen(
-        [*deadly(), *PROGRAM, "log", "-f", "--json", "--end=kept", path],
+        [*deadly(), *PROGRAM, "log", "-f", "--json", "--outcome=stored", path],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     ) as following:
         assert following.stdout is not None
         assert following.stderr is not None
-        assert json.loads(following.stdout.readline()) == KEPT
+        assert json.loads(following.stdout.readline()) == STORED
         with path.open("a") as file:
-            file.write(json.dumps({**KEPT, "name": "2"}) + "\n")
+            file.write(json.dumps({**STORED, "name": "2"}) + "\n")
         assert json.loads(following.stdout.readline())["name"] == "2"
         path.rename(f"{path}.1")
-        write(path, {**KEPT, "name": "3"})
+        write(path, {**STORED, "name": "3"})
         assert json.loads(following.stdout.readline())["name"] == "3"
         following.send_signal(signal.SIGINT)
         assert following.wait(20) == ExitStatus.INTERRUPTED
@@ -367,7 +375,7 @@ def test_help() -> None:
     assert "twisted-upload log --help" in first.stdout
     assert second.stdout.startswith("Usage: twisted-upload log [OPTIONS] FILE\n")
     options = (
-        "--since --until --peer --end --code --name --listener --json -f today yesterday 08:00"
+        "--since --until --peer --outcome --code --name --listener --json -f today yesterday 08:00"
     )
     for option in options.split():
         assert option in second.stdout
@@ -403,7 +411,7 @@ def test_completion(tmp_path: Path) -> None:
     assert completed(tmp_path, "a", "lo") == ["file,lo"]
     assert completed(tmp_path, "--to", "server", "lo") == ["file,lo"]
     assert completed(tmp_path, "--retry-d") == ["plain,--retry-delay"]
-    assert completed(tmp_path, "log", "--e") == ["plain,--end"]
-    assert completed(tmp_path, "log", "--end", "l") == ["plain,lost"]
+    assert completed(tmp_path, "log", "--o") == ["plain,--outcome"]
+    assert completed(tmp_path, "log", "--outcome", "a") == ["plain,aborted"]
     assert completed(tmp_path, "log", "--code", "too") == ["plain,too-large"]
     assert completed(tmp_path, "log", "jour") == ["file,jour"]

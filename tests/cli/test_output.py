@@ -24,7 +24,7 @@ async def test_json(photo: Path, tmp_path: Path) -> None:
     assert kept.pop("seconds") >= 0
     assert kept == {
         "file": str(photo),
-        "outcome": "kept",
+        "outcome": "stored",
         "code": None,
         "name": "1795328130123.bin",
         "size": 100_003,

@@ -164,7 +164,7 @@ async def test_tls_where_there_is_none() -> None:
         killed.kill(signal.SIGKILL)
         await killed.ended
         await frontend.is_quiet()
-        assert (frontend.kept, {*frontend.log.kinds}) == ([], {"lost"})
+        assert (frontend.kept, {*frontend.log.kinds}) == ([], {"aborted"})
     assert asked.status == 124
     assert asked.err.endswith("no TLS connection within 300 ms\n")
 

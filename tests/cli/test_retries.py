@@ -41,7 +41,7 @@ async def test_retried_until_kept(photo: Path) -> None:
         sent = await run(photo, "--retry=3", "--retry-delay=1ms", "--json", to=frontend)
         assert [*store.files.values()] == [content(photo)]
     (told,) = sent.objects
-    assert (sent.status, told["outcome"], told["attempts"]) == (0, "kept", 4)
+    assert (sent.status, told["outcome"], told["attempts"]) == (0, "stored", 4)
     assert len(sent.errors) == 3
     assert "refused: busy: " in sent.errors[2]
     assert "(3 of 3)" in sent.errors[2]

@@ -63,7 +63,7 @@ async def test_cancelled_while_sending(pipe: tuple[BinaryIO, BinaryIO]) -> None:
         assert isinstance(await error_of(uploading), CancelledError)
         await frontend.is_quiet()
         assert frontend.kept == []
-        assert frontend.log.kinds == ["lost"]
+        assert frontend.log.kinds == ["aborted"]
         assert not source.closed
 
 
@@ -84,7 +84,7 @@ async def test_cancelled_while_stopped(tmp_path: Path) -> None:
         incoming.producer.resumeProducing()
         await frontend.is_quiet()
         assert frontend.kept == []
-        assert frontend.log.kinds == ["lost"]
+        assert frontend.log.kinds == ["aborted"]
     assert open_descriptors(tmp_path) == []
 
 
@@ -167,7 +167,7 @@ async def test_stopped_while_sending(pipe: tuple[BinaryIO, BinaryIO]) -> None:
         await turns()
         assert [type(error) for error in failed] == [UploadInterrupted]
         await frontend.is_quiet()
-        assert (frontend.kept, frontend.log.kinds) == ([], ["lost"])
+        assert (frontend.kept, frontend.log.kinds) == ([], ["aborted"])
     assert stopping.triggers == []
 
 
@@ -232,7 +232,7 @@ async def test_killed(number: int) -> None:
     async with open_frontend() as frontend:
         await _die_in_the_middle(frontend, _OUR_CLIENT, number)
         await frontend.is_quiet()
-        assert frontend.log.kinds == ["lost"]
+        assert frontend.log.kinds == ["aborted"]
         assert frontend.kept == []
 
 

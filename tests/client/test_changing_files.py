@@ -111,7 +111,7 @@ async def test_changed(
         assert isinstance(raised.value, SourceFailed)
         assert raised.value.safe_to_repeat
         await frontend.is_quiet()
-        assert (frontend.kept, frontend.log.kinds) == ([], ["lost"])
+        assert (frontend.kept, frontend.log.kinds) == ([], ["aborted"])
     await until(lambda: not open_descriptors(path.parent))
 
 

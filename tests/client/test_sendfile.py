@@ -245,7 +245,7 @@ async def test_killed(file: Path) -> None:
         incoming.producer.resumeProducing()
         await frontend.is_quiet()
         assert frontend.kept == []
-        assert frontend.log.kinds == ["lost"]
+        assert frontend.log.kinds == ["aborted"]
 
 
 async def test_part_of_a_file(file: Path) -> None:

@@ -210,4 +210,4 @@ async def test_breaking_source(error: Exception) -> None:
         assert isinstance(failed, SourceFailed)
         await frontend.is_quiet()
         assert frontend.kept == []
-        assert frontend.log.kinds in (["lost"], [])
+        assert frontend.log.kinds in (["aborted"], [])

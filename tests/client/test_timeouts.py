@@ -8,7 +8,7 @@ import socket
 import threading
 
 from tests.support.frontends import open_frontend
-from tests.support.senders import KEPT
+from tests.support.senders import STORED
 from tests.support.uploading import Clocked, Server, error_of, errors_of, until_reset
 from tests.support.waiting import PATIENCE, turns, until
 from twisted_upload import upload
@@ -56,7 +56,7 @@ async def test_slow_server() -> None:
             for _ in range(16):
                 piece = peer.recv(65536)
                 if not piece:
-                    peer.sendall(KEPT)
+                    peer.sendall(STORED)
                     return size
                 size += len(piece)
             steps[0] += 1

@@ -20,7 +20,7 @@ from twisted.internet.defer import Deferred
 
 from tests.support.frontends import open_frontend
 from tests.support.processes import open_descriptors
-from tests.support.senders import KEPT, read_all, reset
+from tests.support.senders import STORED, read_all, reset
 from tests.support.uploading import CONTENT, Server, answering, error_of, until_reset
 from tests.support.waiting import turns, until
 from twisted_upload import upload
@@ -82,7 +82,7 @@ async def test_a_deferred() -> None:
 
 async def test_old_server() -> None:
     """A server that reads to the end and answers is the other half of this protocol."""
-    server = Server(answering(KEPT))
+    server = Server(answering(STORED))
     assert (await upload(CONTENT, server.endpoint)).size == len(CONTENT)
     assert await server.done == CONTENT
 
@@ -93,8 +93,8 @@ async def test_answer_in_pieces() -> None:
     def serve(peer: socket.socket) -> None:
         peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         read_all(peer)
-        for number in range(len(KEPT)):
-            peer.sendall(KEPT[number : number + 1])
+        for number in range(len(STORED)):
+            peer.sendall(STORED[number : number + 1])
 
     server = Server(serve)
     receipt = await upload(b"hello", server.endpoint)
@@ -314,10 +314,10 @@ def _endless(peer: socket.socket) -> None:
         read_all,
         _reset_after_all,
         _endless,
-        answering(KEPT[:7]),
+        answering(STORED[:7]),
         answering("上传成功了".encode()),
         answering(b"HTTP/1.1 400 Bad Request\r\n\r\n"),
-        answering(KEPT + b" name 5\n"),
+        answering(STORED + b" name 5\n"),
         answering(b"\xff\xfe"),
     ],
     ids=["silent", "reset", "endless", "cut", "more", "http", "half a receipt", "no text"],
@@ -331,7 +331,7 @@ async def test_outcome_unknown(serve: Callable[[socket.socket], object]) -> None
     await server.done
 
 
-_PIECES = [KEPT, "上传失败: ".encode(), b"busy ", b"\n", b" x 5 ", b"0" * 64, b"9" * 5000]
+_PIECES = [STORED, "上传失败: ".encode(), b"busy ", b"\n", b" x 5 ", b"0" * 64, b"9" * 5000]
 
 
 @settings(deadline=None, derandomize=True, max_examples=60)

@@ -66,7 +66,7 @@ def test_stored(upload: Upload, sender: RecordingSender, store: MemoryStore) -> 
     upload.ended()
     assert sender.codes == ["stored"]
     assert sender.reported == ["stored"]
-    assert (sender.by_silence, sender.heard) == (False, True)
+    assert (sender.ended_by_idle, sender.answered) == (False, True)
     assert stored_in(store) == [b"one two"]
 
 
@@ -129,7 +129,7 @@ def test_ended_by_silence(upload: Upload, sender: RecordingSender, store: Memory
     upload.received(b"content")
     upload.fell_silent()
     assert sender.codes == ["stored"]
-    assert sender.by_silence is True
+    assert sender.ended_by_idle is True
     assert stored_in(store) == [b"content"]
 
 
@@ -139,7 +139,7 @@ def test_whole(upload: Upload, sender: RecordingSender, store: MemoryStore) -> N
     assert stored_in(store) == [b"one two"]
     assert sender.codes == ["stored"]
     assert sender.events == ["tell", "report"]
-    assert sender.by_silence is False
+    assert sender.ended_by_idle is False
 
 
 def test_whole_and_refused(upload: Upload, sender: RecordingSender, store: MemoryStore) -> None:
@@ -216,7 +216,7 @@ def test_lost_while_storing(storing: Upload, sender: RecordingSender, store: Mem
     store.release()
     assert sender.told == []
     assert sender.reported == ["stored"]
-    assert sender.heard is False
+    assert sender.answered is False
     assert stored_in(store) == [b"content"]
 
 
@@ -228,7 +228,7 @@ def test_failed_while_storing(storing: Upload, sender: RecordingSender, store: M
     assert sender.reported == ["refused"]
 
 
-def test_failed_unheard(storing: Upload, sender: RecordingSender, store: MemoryStore) -> None:
+def test_failed_unanswered(storing: Upload, sender: RecordingSender, store: MemoryStore) -> None:
     """Where nobody hears it, it is in the log."""
     store.failing = NoSpace()
     storing.lost()

@@ -84,7 +84,7 @@ def test_any_order(acts: list[str], allow_empty: bool, brief: bool) -> None:
         assert end == "stored"
     if end == "aborted":
         assert sender.told == []
-    if end == "stored" and sender.heard:
+    if end == "stored" and sender.answered:
         assert sender.codes == ["stored"]
     if end == "unused":
         assert received == b""

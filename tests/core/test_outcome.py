@@ -20,26 +20,26 @@ from tests.support.ways import Way, half_close
 from twisted_upload.core.outcome import UploadOutcome, log_outcome, log_outcome_with_listener
 from twisted_upload.frontends.settings import FrontendSettings
 
-KEPT = UploadOutcome("kept", "", "192.0.2.7:50123", 2048, 0.5, "1795328130123.bin")
+STORED = UploadOutcome("stored", "", "192.0.2.7:50123", 2048, 0.5, "1795328130123.bin")
 
 
 @pytest.mark.parametrize(
     ("ended", "line"),
     [
         (
-            KEPT,
-            "kept 1795328130123.bin: 2.0 KiB (2048 bytes) in 500 ms, 4.0 KiB/s,"
+            STORED,
+            "stored 1795328130123.bin: 2.0 KiB (2048 bytes) in 500 ms, 4.0 KiB/s,"
             " from 192.0.2.7:50123",
         ),
-        (KEPT._replace(by_silence=True), "{}, ended by silence"),
-        (KEPT._replace(heard=False), "{}, sender gone before the answer"),
+        (STORED._replace(ended_by_idle=True), "{}, ended by idle timeout"),
+        (STORED._replace(answered=False), "{}, sender disconnected before the answer"),
         (
             UploadOutcome("refused", "", "192.0.2.7:50123", 7, 1.0, code="too-large"),
             "refused (too-large) after 7 bytes in 1.0 s, 7 B/s, from 192.0.2.7:50123",
         ),
         (
-            UploadOutcome("lost", "scanner", "192.0.2.7:50123", 7, 0.0),
-            "lost after 7 bytes in 0 ms, 6.8 KiB/s, from 192.0.2.7:50123",
+            UploadOutcome("aborted", "scanner", "192.0.2.7:50123", 7, 0.0),
+            "aborted by sender after 7 bytes in 0 ms, 6.8 KiB/s, from 192.0.2.7:50123",
         ),
     ],
 )
@@ -51,7 +51,7 @@ def test_line(ended: UploadOutcome, line: str) -> None:
     event, event_of_one, kept = logged(
         lambda: log_outcome(ended),
         lambda: log_outcome_with_listener(ended),
-        lambda: log_outcome(KEPT),
+        lambda: log_outcome(STORED),
     )
     assert formatEvent(event) == line.format(formatEvent(kept))
     assert formatEvent(event_of_one) == f"{formatEvent(event)}, through {ended.listener}"
@@ -62,7 +62,8 @@ def test_event() -> None:
     """Whoever observes the log is told of an end as a Logger would tell it, with all it knows."""
     logger = Logger(namespace="twisted_upload.core.outcome")
     event, expected = logged(
-        lambda: log_outcome(KEPT), lambda: logger.info("{upload}", upload=KEPT, **KEPT._asdict())
+        lambda: log_outcome(STORED),
+        lambda: logger.info("{upload}", upload=STORED, **STORED._asdict()),
     )
     assert repr(event.pop("log_logger")) == repr(expected.pop("log_logger"))
     assert expected.pop("log_time") >= event.pop("log_time") > 0
@@ -95,14 +96,14 @@ async def test_observers(way: Way) -> None:
             await frontend.is_quiet()
             peer.close()
         (name,) = frontend.store.files
-        kept = UploadOutcome("kept", "scanner", names[0], 4, 0.0, name, sha256=_sha256(b"kept"))
+        kept = UploadOutcome("stored", "scanner", names[0], 4, 0.0, name, sha256=_sha256(b"kept"))
         assert seen == [
             kept,
             UploadOutcome("refused", "scanner", names[1], 5, 0.0, code="too-large"),
-            UploadOutcome("lost", "scanner", names[2], 3, 0.0),
+            UploadOutcome("aborted", "scanner", names[2], 3, 0.0),
         ]
-        assert (kept.heard, kept.by_silence) == (True, False)
-        assert frontend.log.kinds == ["kept", "refused", "lost"]
+        assert (kept.answered, kept.ended_by_idle) == (True, False)
+        assert frontend.log.kinds == ["stored", "refused", "aborted"]
 
 
 def _sha256(content: bytes) -> str:

@@ -220,15 +220,15 @@ def test_disk_threads_that_have_ended() -> None:
     assert rig.manager.count("WATCHDOG=trigger") == 0
 
 
-@pytest.mark.parametrize("end", ["kept", "refused", "lost"])
+@pytest.mark.parametrize("end", ["stored", "refused", "aborted"])
 def test_tally(end: str) -> None:
     """Kept uploads count, others do not."""
     count = StoredCount()
     count(UploadOutcome(end, "upload", "192.0.2.7:1", 10, 0.1))
-    assert count.number == (end == "kept")
+    assert count.number == (end == "stored")
 
 
 def test_total() -> None:
     """Several together."""
     assert total([Counts(1, 2), Counts(3, 4)]) == Counts(4, 6)
-    assert str(Counts(4, 6)) == "4 uploads in flight, 6 kept since the start"
+    assert str(Counts(4, 6)) == "4 uploads in flight, 6 stored since the start"

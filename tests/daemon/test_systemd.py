@@ -166,10 +166,10 @@ def test_life(tmp_path: Path, systemd: Systemd, workers: str) -> None:
     with Daemon(tmp_path, workers, environment=environment) as daemon:
         assert systemd.wait_for("READY") == "READY=1"
         assert len(daemon.lines("listens on")) == (3 if "2" in workers else 1)
-        assert "STATUS=0 uploads in flight, 0 kept since the start" in systemd.wait_for("STATUS")
+        assert "STATUS=0 uploads in flight, 0 stored since the start" in systemd.wait_for("STATUS")
         assert daemon.send(b"something") == SUCCESS
         with daemon.begin(bytes(300_000)) as peer:
-            systemd.wait_for("STATUS=1 uploads in flight, 1 kept since the start")
+            systemd.wait_for("STATUS=1 uploads in flight, 1 stored since the start")
             systemd.forget()
             daemon.signal(signal.SIGHUP)
             assert "\nMONOTONIC_USEC=" in systemd.wait_for("RELOADING=1")

@@ -13,7 +13,7 @@ from twisted.internet import tcp
 
 from tests.support.frontends import OpenFrontend, open_frontend
 from tests.support.gate import counts, hear, let_in, rules_of
-from tests.support.senders import KEPT, refusal_code, reset
+from tests.support.senders import STORED, refusal_code, reset
 from tests.support.waiting import until
 from tests.support.ways import Way, half_close
 from twisted_upload.frontends.admission import ConnectionSlots
@@ -45,7 +45,7 @@ async def test_slots(way: Way, most: int) -> None:
         assert counts(frontend) == {"busy": 3}
         peers[0].close()
         await until(lambda: len(frontend.senders) == most - 1)
-        assert await way.send(frontend, b"content") == KEPT
+        assert await way.send(frontend, b"content") == STORED
         assert frontend.kept == [b"content"]
 
 
@@ -56,10 +56,10 @@ async def test_per_address(way: Way, most: int) -> None:
         peers = await let_in(frontend, most)
         assert refusal_code(await way.send(frontend, b"content")) == "busy"
         other = partial(frontend.connect, "127.0.0.2")
-        assert await way.send(frontend, b"other", connect=other) == KEPT
+        assert await way.send(frontend, b"other", connect=other) == STORED
         peers[0].close()
         await until(lambda: len(frontend.senders) == most - 1)
-        assert await way.send(frontend, b"content") == KEPT
+        assert await way.send(frontend, b"content") == STORED
 
 
 async def test_default_per_address() -> None:
@@ -82,7 +82,7 @@ async def test_one_address_over_ipv4_and_ipv6(way: Way) -> None:
             await until(lambda: len(frontend.senders) == 2)
             assert refusal_code(await way.send(frontend, b"content", connect=six)) == "busy"
         await until(lambda: len(frontend.senders) == 1)
-        assert await way.send(frontend, b"content", connect=six) == KEPT
+        assert await way.send(frontend, b"content", connect=six) == STORED
 
 
 async def test_no_address(way: Way, tmp_path: Path) -> None:
@@ -97,25 +97,25 @@ async def test_no_address(way: Way, tmp_path: Path) -> None:
                 assert refusal_code(await frontend.send(b"content")) == "busy"
                 assert refusal_code(await way.send(frontend, b"content", connect=connect)) == "busy"
             await until(lambda: len(frontend.senders) == 1)
-            assert await way.send(frontend, b"content", connect=connect) == KEPT
+            assert await way.send(frontend, b"content", connect=connect) == STORED
 
 
-@pytest.mark.parametrize("end", ["kept", "refused", "lost", "unused", "reset"])
+@pytest.mark.parametrize("end", ["stored", "refused", "aborted", "unused", "reset"])
 async def test_each_slot_is_given_back(way: Way, end: str) -> None:
     """However a connection ends, its slot is free again, once."""
     slots = ConnectionSlots(1)
-    said = {"kept": b"content", "refused": b"x" * 11, "lost": b"con"}.get(end, b"")
+    said = {"stored": b"content", "refused": b"x" * 11, "aborted": b"con"}.get(end, b"")
     heard = {"refused": "too-large", "unused": "empty"}
     async with open_frontend(
         FrontendSettings(max_size=10, max_per_address=1), slots=slots
     ) as frontend:
         for _ in range(3):
             lines = len(frontend.log.ends + frontend.log.others)
-            breaks = end in ("lost", "reset")
+            breaks = end in ("aborted", "reset")
             peer = await way.come(frontend, said, end=reset if breaks else half_close)
             if not breaks:
                 answer = await hear(peer)
-                assert answer == KEPT if end == "kept" else refusal_code(answer) == heard[end]
+                assert answer == STORED if end == "stored" else refusal_code(answer) == heard[end]
             peer.close()
             await until(partial(_is_told, frontend, lines))
             await frontend.is_quiet()
@@ -154,10 +154,10 @@ async def test_address_of_an_upload_that_is_being_kept(way: Way) -> None:
         await until(lambda: len(frontend.store._held) == 2)
         assert refusal_code(await way.send(frontend, b"more")) == "busy"
         frontend.store.release()
-        assert (await hear(peer), await hear(other)) == (KEPT, KEPT)
+        assert (await hear(peer), await hear(other)) == (STORED, STORED)
         await frontend.is_quiet()
         assert len(frontend.factory.gate.admission) == 0
-        assert await way.send(frontend, b"more") == KEPT
+        assert await way.send(frontend, b"more") == STORED
 
 
 # -- who ----------------------------------------------------------------------
@@ -179,7 +179,7 @@ async def test_rules(way: Way, rules: Rules, code: str | None) -> None:
     async with open_frontend(FrontendSettings(rules=rules)) as frontend:
         answer = await way.send(frontend, b"content")
         if code is None:
-            assert answer == KEPT
+            assert answer == STORED
         else:
             assert refusal_code(answer) == code
             assert frontend.kept == []
@@ -199,5 +199,5 @@ async def test_rules_are_not_for_unix_sockets(way: Way, tmp_path: Path) -> None:
     """A unix socket has permissions of its own."""
     async with open_frontend(FrontendSettings(rules=rules_of(allow="192.0.2.0/24"))) as frontend:
         async with frontend.also_at("unix", tmp_path) as connect:
-            assert await way.send(frontend, b"content", connect=connect) == KEPT
+            assert await way.send(frontend, b"content", connect=connect) == STORED
         assert frontend.log.ends[0]["peer"].startswith(f"unix uid {os.getuid()}")

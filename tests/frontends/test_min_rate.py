@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.frontends import OpenFrontend, open_frontend
 from tests.support.gate import hear
-from tests.support.senders import KEPT, refusal_code
+from tests.support.senders import STORED, refusal_code
 from tests.support.waiting import TurnByTurn, turns, until
 from tests.support.ways import Way
 from twisted_upload.frontends.raw.factory import FrontendSettings
@@ -126,7 +126,7 @@ async def test_waiting_for_the_store_is_not_slow(way: Way) -> None:
         await until(lambda: frontend.store._held)
         await _pass(frontend, 300)
         frontend.store.release()
-        assert await hear(peer) == KEPT
+        assert await hear(peer) == STORED
 
 
 async def test_silence_that_ends_is_not_slow() -> None:
@@ -137,4 +137,4 @@ async def test_silence_that_ends_is_not_slow() -> None:
         peer.sendall(b"x")
         await frontend.has_come(1)
         await _pass(frontend, 46)
-        assert await hear(peer) == KEPT
+        assert await hear(peer) == STORED

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tests.support.frontends import OpenFrontend, open_frontend
 from tests.support.gate import counts, hear, rules_of
 from tests.support.proxy_headers import binary, block, line
-from tests.support.senders import KEPT, refusal_code, reset
+from tests.support.senders import STORED, refusal_code, reset
 from tests.support.waiting import turns, until
 from tests.support.ways import Way, close, half_close
 from twisted_upload.frontends.admission import ConnectionSlots
@@ -35,7 +35,7 @@ BALANCED = FrontendSettings(trusted_proxies=LOOPBACK)
 
 
 async def _peer_of(frontend: OpenFrontend, way: Way, *pieces: bytes) -> str:
-    assert await way.send(frontend, *pieces) == KEPT
+    assert await way.send(frontend, *pieces) == STORED
     peer: str = frontend.log.ends[-1]["peer"]
     return peer
 
@@ -88,7 +88,7 @@ async def test_any_chopping(
                 peer.sendall(piece)
                 await turns(2)
             peer.shutdown(socket.SHUT_WR)
-        assert await hear(peer) == KEPT
+        assert await hear(peer) == STORED
         assert frontend.kept == [content]
         assert frontend.log.ends[0]["peer"].endswith(":50123")
 
@@ -146,7 +146,7 @@ async def test_balancer_at_a_unix_socket(way: Way, tmp_path: Path) -> None:
     believed = TrustedProxies(NetworkSet([]), unix=True)
     async with open_frontend(FrontendSettings(trusted_proxies=believed)) as frontend:
         async with frontend.also_at("unix", tmp_path) as connect:
-            assert await way.send(frontend, binary(), b"content", connect=connect) == KEPT
+            assert await way.send(frontend, binary(), b"content", connect=connect) == STORED
         assert frontend.log.ends[0]["peer"] == "192.0.2.7:50123"
 
 
@@ -195,7 +195,7 @@ async def test_header_in_time() -> None:
         frontend.clock.advance(59)
         peer.sendall(b"content")
         peer.shutdown(socket.SHUT_WR)
-        assert await hear(peer) == KEPT
+        assert await hear(peer) == STORED
 
 
 async def test_limits_are_for_the_real_address(way: Way) -> None:
@@ -213,7 +213,7 @@ async def test_limits_are_for_the_real_address(way: Way) -> None:
             refusal_code(await way.send(frontend, binary("192.0.2.66") + b"content"))
             == "not-allowed"
         )
-        assert await way.send(frontend, binary("192.0.2.8") + b"content") == KEPT
+        assert await way.send(frontend, binary("192.0.2.8") + b"content") == STORED
         await until(lambda: slots.taken == 1)
         first.close()
         await frontend.is_quiet()
@@ -227,9 +227,9 @@ async def test_unknown_sender(way: Way) -> None:
         FrontendSettings(trusted_proxies=LOOPBACK, rules=rules_of("192.0.2.0/24"))
     ) as frontend:
         assert refusal_code(await way.send(frontend, b"PROXY UNKNOWN\r\ncontent")) == "not-allowed"
-        assert await way.send(frontend, line() + b"content") == KEPT
+        assert await way.send(frontend, line() + b"content") == STORED
         itself = block(0x20, 0)  # the balancer
-        assert await way.send(frontend, itself + b"content") == KEPT
+        assert await way.send(frontend, itself + b"content") == STORED
 
 
 async def test_slots_before_the_header(way: Way) -> None:
@@ -245,7 +245,7 @@ async def test_a_header_takes_no_slot_of_its_own(way: Way) -> None:
     slots = ConnectionSlots(1)
     async with open_frontend(BALANCED, slots=slots) as frontend:
         for _ in range(3):
-            assert await way.send(frontend, line(), b"content") == KEPT
+            assert await way.send(frontend, line(), b"content") == STORED
             await frontend.is_quiet()
             assert slots.taken == 0
 
@@ -260,7 +260,7 @@ async def test_stopping_while_the_header_comes() -> None:
         await until(lambda: frontend.senders)
         assert not gone.called
         peer.shutdown(socket.SHUT_WR)
-        assert await hear(peer) == KEPT
+        assert await hear(peer) == STORED
         assert begun.called
         await until(lambda: gone.called)
 
@@ -277,7 +277,7 @@ async def test_stopping_before_the_header() -> None:
 async def test_header_and_largest_size(way: Way) -> None:
     """The header is no part of the file, and does not count."""
     async with open_frontend(FrontendSettings(trusted_proxies=LOOPBACK, max_size=7)) as frontend:
-        assert await way.send(frontend, line(), b"content") == KEPT
+        assert await way.send(frontend, line(), b"content") == STORED
         assert refusal_code(await way.send(frontend, line(), b"contents")) == "too-large"
         assert [event["size"] for event in frontend.log.ends] == [7, 8]
 
@@ -285,7 +285,7 @@ async def test_header_and_largest_size(way: Way) -> None:
 async def test_no_header_is_expected(way: Way) -> None:
     """Without balancers, what looks like a header is a part of the file."""
     async with open_frontend() as frontend:
-        assert await way.send(frontend, line() + b"content") == KEPT
+        assert await way.send(frontend, line() + b"content") == STORED
         assert frontend.kept == [line() + b"content"]
 
 
@@ -302,7 +302,7 @@ async def test_a_header_under_other_limits() -> None:
         for peer, sender in zip(peers, ["192.0.2.7", "192.0.2.66", "192.0.2.8"], strict=True):
             peer.sendall(binary(sender) + b"content")
             peer.shutdown(socket.SHUT_WR)
-        assert await hear(peers[0]) == await hear(peers[2]) == KEPT
+        assert await hear(peers[0]) == await hear(peers[2]) == STORED
         assert refusal_code(await hear(peers[1])) == "not-allowed"
         await frontend.is_quiet()
         assert slots.taken == 0

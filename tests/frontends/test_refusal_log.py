@@ -21,8 +21,8 @@ from twisted_upload.frontends.refusal_log import (
 )
 from twisted_upload.net.networks import address_group
 
-LOST = UploadOutcome("lost", "", "192.0.2.7:50123", 7, 0.5)
-KEPT = LOST._replace(end="kept", name="1795328130123.bin")
+ABORTED = UploadOutcome("aborted", "", "192.0.2.7:50123", 7, 0.5)
+STORED = ABORTED._replace(outcome="stored", name="1795328130123.bin")
 
 
 @pytest.fixture
@@ -111,21 +111,21 @@ def test_kept_is_always_written() -> None:
     """Every kept upload is a line, whatever else happens."""
     log = _Log()
     for _ in range(10 * LINES):
-        log.observer(KEPT)
-        log.observer(LOST)
-    assert log.written.count(KEPT) == 10 * LINES
+        log.observer(STORED)
+        log.observer(ABORTED)
+    assert log.written.count(STORED) == 10 * LINES
 
 
 def test_bad_ends_of_one_address() -> None:
     """One address has so many lines a minute for uploads that ended badly; the rest is counted."""
     log = _Log()
     for number in range(LINES_EACH + 5):
-        log.observer(LOST._replace(peer=f"192.0.2.7:{number}"))
-    log.observer(LOST._replace(peer="192.0.2.8:1", end="refused", code="too-large"))
+        log.observer(ABORTED._replace(peer=f"192.0.2.7:{number}"))
+    log.observer(ABORTED._replace(peer="192.0.2.8:1", outcome="refused", code="too-large"))
     assert len(log.written) == LINES_EACH + 1
-    assert log.refusals.total == {"lost": 5}
+    assert log.refusals.total == {"aborted": 5}
     log.clock.advance(60)
-    log.observer(LOST)
+    log.observer(ABORTED)
     assert len(log.written) == LINES_EACH + 2
 
 
@@ -133,7 +133,9 @@ def test_bad_ends_of_all() -> None:
     """All addresses together have so many lines a minute."""
     log = _Log()
     for number in range(LINES + 7):
-        log.observer(LOST._replace(end="refused", code="timeout", peer=f"192.0.2.{number % 200}:1"))
+        log.observer(
+            ABORTED._replace(outcome="refused", code="timeout", peer=f"192.0.2.{number % 200}:1")
+        )
     assert len(log.written) == LINES
     assert log.refusals.total == {"timeout": 7}
     log.refusals.tell()
@@ -152,7 +154,7 @@ def test_each_for_itself(peer: str, other: str) -> None:
     """Whoever uses up its lines does not use up another's."""
     log = _Log()
     for _ in range(LINES_EACH + 1):
-        log.observer(LOST._replace(peer=peer))
-    log.observer(LOST._replace(peer=other))
+        log.observer(ABORTED._replace(peer=peer))
+    log.observer(ABORTED._replace(peer=other))
     assert [end.peer for end in log.written] == [peer] * LINES_EACH + [other]
     log.refusals.tell()

@@ -19,7 +19,7 @@ from twisted.logger import globalLogPublisher
 from tests.support.frontends import open_frontend
 from tests.support.gate import counted, counts, hear, rules_of
 from tests.support.processes import open_descriptors
-from tests.support.senders import KEPT, read_all, refusal_code, reset
+from tests.support.senders import STORED, read_all, refusal_code, reset
 from tests.support.waiting import in_thread, turns, until
 from tests.support.ways import Way, close
 from twisted_upload.frontends.admission import ConnectionSlots
@@ -180,5 +180,5 @@ async def test_descriptors_are_not_taken(tmp_path: Path, whole: bool) -> None:
             if not whole:
                 peer.shutdown(socket.SHUT_WR)
             frontend.store.release()
-            assert await hear(peer) == KEPT
+            assert await hear(peer) == STORED
         assert frontend.kept == [b"content"]

@@ -20,7 +20,7 @@ from twisted.internet.defer import Deferred, ensureDeferred, succeed
 
 from tests.support.frontends import OpenFrontend, open_frontend
 from tests.support.hook_markers import lines, waiting
-from tests.support.senders import KEPT, heard_so_far, read_all, refusal_code, reset
+from tests.support.senders import STORED, heard_so_far, read_all, refusal_code, reset
 from tests.support.stores import MILLISECONDS, Rig, ThreadedRig
 from tests.support.waiting import in_thread, turns, until
 from tests.support.ways import Way, close, half_close, half_close_and_reset
@@ -74,7 +74,7 @@ async def test_others(way: Way, heard: list[str], monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr("twisted_upload.frontends.raw.factory.UploadProtocol", Ear)
     async with open_frontend() as frontend:
-        assert await way.send(frontend, b"con", b"tent") == KEPT
+        assert await way.send(frontend, b"con", b"tent") == STORED
         assert told == heard
 
 
@@ -116,7 +116,7 @@ async def test_file(way: Way, tmp_path: Path, size: int) -> None:
         await turns()
         assert select.select([peer], [], [], 0)[0] == []
         assert rig.kept == {}
-        assert await _hear(rig, peer) == KEPT
+        assert await _hear(rig, peer) == STORED
         assert rig.kept == {NAME: content}
         assert stat.S_IMODE((rig.folder / NAME).stat().st_mode) == 0o640
         await frontend.is_quiet()
@@ -126,7 +126,7 @@ async def test_names(way: Way, tmp_path: Path) -> None:
     """Files of the same millisecond have names of their own, in the order in which they came."""
     async with _on_disk(tmp_path) as (frontend, rig):
         for content in b"first", b"second", b"third":
-            assert await _hear(rig, await way.come(frontend, content)) == KEPT
+            assert await _hear(rig, await way.come(frontend, content)) == STORED
         assert rig.kept == {
             NAME: b"first",
             NAME.replace(".", "-1."): b"second",
@@ -139,7 +139,7 @@ async def test_suffix(way: Way, tmp_path: Path) -> None:
     """What a file is is told from its first bytes, however few of them come at first."""
     async with _on_disk(tmp_path, suffix=suffix_of) as (frontend, rig):
         peer = await way.come(frontend, b"\x89P", b"NG\r\n\x1a\n" + bytes(50))
-        assert await _hear(rig, peer) == KEPT
+        assert await _hear(rig, peer) == STORED
         assert [*rig.kept] == [f"{MILLISECONDS}.png"]
         await frontend.is_quiet()
 
@@ -156,7 +156,7 @@ async def test_failing_disk(way: Way, tmp_path: Path, call: str) -> None:
         rig.files.heal()
         assert rig.kept == {}
         assert rig.unfinished == []
-        assert await _hear(rig, await way.come(frontend, b"content")) == KEPT
+        assert await _hear(rig, await way.come(frontend, b"content")) == STORED
         assert [event.get("code") for event in frontend.log.ends] == ["no-space", None]
         await frontend.is_quiet()
 
@@ -172,7 +172,7 @@ async def test_unhealthy(way: Way, tmp_path: Path) -> None:
         assert [event["code"] for event in frontend.log.ends] == ["store-error"] * 2
         rig.clock.advance(3600)
         rig.disk.work()
-        assert await _hear(rig, await way.come(frontend, b"content")) == KEPT
+        assert await _hear(rig, await way.come(frontend, b"content")) == STORED
         await frontend.is_quiet()
 
 
@@ -205,7 +205,7 @@ async def test_all_memory_is_taken(way: Way, tmp_path: Path) -> None:
                     rig.disk.work()
             peers.append(await coming)
         for peer in peers:
-            assert await _hear(rig, peer) == KEPT
+            assert await _hear(rig, peer) == STORED
         assert [*rig.kept.values()] == [content] * 3
         await frontend.is_quiet()
 
@@ -240,7 +240,7 @@ async def test_gone_while_it_waits_for_the_disk(way: Way, tmp_path: Path) -> Non
         await until(lambda: frontend.log.ends)
         await frontend.is_quiet()
         assert rig.kept == {NAME: b"content"}
-        assert frontend.log.kinds == ["kept"]
+        assert frontend.log.kinds == ["stored"]
         assert frontend.log.loud() == []
 
 
@@ -284,7 +284,7 @@ async def test_marker(way: Way, tmp_path: Path) -> None:
         await until(lambda: rig.disk.waiting)
         rig.disk.work()
         await until(lambda: hooks.told)
-        assert hooks.heard == KEPT
+        assert hooks.heard == STORED
         (name,) = waiting(rig.folder)
         said = lines(rig.folder / HOOKS / WAITING / name)[0]
         host, port = peer.getsockname()
@@ -294,7 +294,7 @@ async def test_marker(way: Way, tmp_path: Path) -> None:
         await frontend.is_quiet()
 
 
-@pytest.mark.parametrize("end", ["kept", "refused"])
+@pytest.mark.parametrize("end", ["stored", "refused"])
 async def test_told_after_the_answer(way: Way, end: str) -> None:
     """Whoever is told of an end can be sure that the sender has been."""
     heard: list[bytes] = []
@@ -303,9 +303,9 @@ async def test_told_after_the_answer(way: Way, end: str) -> None:
         peer = await way.come(frontend, b"content")
         await until(lambda: frontend.store._held)
         frontend.factory.observers = (lambda _: heard.append(heard_so_far(peer)),)
-        if end == "kept":
+        if end == "stored":
             frontend.store.release()
-            assert heard == [KEPT]
+            assert heard == [STORED]
         else:
             frontend.factory.refuse_the_rest()
             assert [*map(refusal_code, heard)] == ["shutting-down"]
@@ -326,7 +326,7 @@ async def test_urgent_bytes(way: Way) -> None:
     async with open_frontend() as frontend:
         keep_urgent_bytes(frontend.port)
         peer = await way.come(frontend, b"content", end=end)
-        assert await in_thread(read_all, peer) == KEPT
+        assert await in_thread(read_all, peer) == STORED
         assert frontend.kept == [b"content! and more?"]
 
 
@@ -341,7 +341,7 @@ async def test_dead_at_a_unix_socket(
         await frontend.is_quiet()
         assert frontend.kept == []
         assert frontend.store.unfinished == []
-        assert frontend.log.kinds == ["lost"]
+        assert frontend.log.kinds == ["aborted"]
         assert frontend.factory.gate.admission.slots.taken == 0
 
 
@@ -403,7 +403,7 @@ async def test_many_at_once(end: Callable[[socket.socket], None], tmp_path: Path
     async with open_frontend(FrontendSettings(max_per_address=0), store=rig.store) as frontend:
         peers = [await Way.WHOLE.come(frontend, content, end=end) for content in contents]
         if end is half_close:
-            assert [await in_thread(read_all, peer) for peer in peers] == [KEPT] * 100
+            assert [await in_thread(read_all, peer) for peer in peers] == [STORED] * 100
         await until(lambda: len(frontend.log.ends) == 100)
         await frontend.is_quiet()
         assert sorted(rig.kept().values()) == sorted(contents)
@@ -419,7 +419,7 @@ async def test_accepted_at_the_end() -> None:
         early = [await Way.WHOLE.come(frontend, b"%d" % number) for number in range(20)]
         accept_the_rest(frontend.port)
         await until(lambda: len(frontend.kept) == 20)
-        assert [read_all(peer) for peer in early] == [KEPT] * 20
+        assert [read_all(peer) for peer in early] == [STORED] * 20
         frontend.factory.drain()
         frontend.port.startReading()
         assert refusal_code(await Way.WHOLE.send(frontend, b"late")) == "shutting-down"

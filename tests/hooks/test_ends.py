@@ -26,8 +26,8 @@ from twisted_upload.hooks.spool import FAILED, HOOKS, WAITING, HookSpool
 from twisted_upload.observability.metrics import (
     PROGRAM_DURATION,
     PROGRAMS,
+    PROGRAMS_GIVEN_UP,
     PROGRAMS_RUNNING,
-    PROGRAMS_SET_ASIDE,
     PROGRAMS_WAITING,
     Samples,
     combine,
@@ -349,7 +349,7 @@ def test_counts(hooks: Hooks) -> None:
             "running": samples[PROGRAMS_RUNNING.name]["/in",],
             "succeeded": samples[PROGRAMS.name]["/in", "succeeded"],
             "failed": samples[PROGRAMS.name]["/in", "failed"],
-            "aside": samples[PROGRAMS_SET_ASIDE.name]["/in",],
+            "aside": samples[PROGRAMS_GIVEN_UP.name]["/in",],
         }
 
     assert set(counts().values()) == {0}
@@ -433,8 +433,8 @@ def test_real_metrics(tmp_path: Path, workers: str) -> None:
         directory = str(daemon.directory)
         scraper.wait_for(2, "programs_running", directory=directory)
         go.touch()
-        scraper.wait_for(1, "programs_total", directory=directory, end="succeeded")
-        scraper.wait_for(1, "programs_set_aside", directory=directory)
+        scraper.wait_for(1, "programs_total", directory=directory, outcome="succeeded")
+        scraper.wait_for(1, "programs_given_up", directory=directory)
         page = scraper.wait_for(2, "program_duration_seconds_count", directory=directory)
-        assert page.sum("programs_total", end="failed") == 1
+        assert page.sum("programs_total", outcome="failed") == 1
         assert page.sum("programs_running") == 0

@@ -351,7 +351,7 @@ def test_marker_that_was_removed_too_early(tmp_path: Path, durable: bool) -> Non
 
     files.rename = rename  # type: ignore[method-assign]
     part.publish()
-    marker.kept(part.kept_file().name)
+    marker.kept(part.stored_file().name)
     held = queue_of(folder).lock(marker)
     assert held is not None
     assert queue_of(folder).digest(marker) is not None

@@ -120,7 +120,7 @@ def test_a_unix_sender_that_dies(tmp_path: Path) -> None:
     with Daemon(tmp_path, f"--listen=unix:{tmp_path / 'frontend'}") as daemon:
         with connect(*daemon.addresses[0]) as peer:
             peer.sendall(b"half a file" * 1000)
-        daemon.wait_for_line("lost after")
+        daemon.wait_for_line("aborted by sender after")
         with connect(*daemon.addresses[0]) as peer:
             peer.sendall(b"a file")
             assert finish(peer) == SUCCESS

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.support.frontends import OpenFrontend, open_frontend
-from tests.support.senders import KEPT, read_all, read_until_reset
+from tests.support.senders import STORED, read_all, read_until_reset
 from tests.support.transports import RecordedTransports, broken, connect_whole
 from tests.support.waiting import in_thread, until
 from twisted_upload.frontends.raw.whole_upload import WholeUpload
@@ -34,7 +34,7 @@ async def test_whole_in_the_next_turn() -> None:
         made = RecordedTransports(frontend)
         peer = _accept_before_it_is_whole(frontend)
         assert frontend.factory.protocols == set()
-        assert await in_thread(read_all, peer) == KEPT
+        assert await in_thread(read_all, peer) == STORED
         assert frontend.kept == [b"hello"]
         assert made.transports == []
 
@@ -52,7 +52,7 @@ async def test_what_had_come_before(monkeypatch: pytest.MonkeyPatch) -> None:
             else:
                 await frontend.has_come(5)
                 peer.shutdown(socket.SHUT_WR)
-            assert await in_thread(read_all, peer) == KEPT
+            assert await in_thread(read_all, peer) == STORED
         assert frontend.kept == [b"hello"] * 2
 
 
@@ -79,7 +79,7 @@ async def test_as_many_as_may() -> None:
         assert b"busy" in await in_thread(read_all, peers[2])
         assert frontend.factory.gate.admission.slots.taken == 2
         frontend.store.release()
-        assert [await in_thread(read_all, peer) for peer in peers[:2]] == [KEPT] * 2
+        assert [await in_thread(read_all, peer) for peer in peers[:2]] == [STORED] * 2
         await frontend.is_quiet()
         assert frontend.factory.gate.admission.slots.taken == 0
 
@@ -99,7 +99,7 @@ async def test_one_that_breaks_in_the_next_turn(
 
         monkeypatch.setattr(frontend.factory, "take_whole", one_fails)
         assert await in_thread(read_until_reset, first) == b""
-        assert await in_thread(read_all, second) == KEPT
+        assert await in_thread(read_all, second) == STORED
 
 
 async def test_a_lot_in_the_next_turn(monkeypatch: pytest.MonkeyPatch) -> None:

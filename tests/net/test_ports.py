@@ -24,7 +24,7 @@ from zope.interface.verify import verifyObject
 
 from tests.support.daemon import sha256
 from tests.support.frontends import OpenFrontend, open_frontend
-from tests.support.senders import KEPT, read_all, read_until_reset
+from tests.support.senders import STORED, read_all, read_until_reset
 from tests.support.waiting import PATIENCE, in_thread, reactor, turns, until
 from tests.support.ways import Way
 from twisted_upload.daemon.listeners import ListenerService, ListenerSpec, NamedEndpoint
@@ -234,10 +234,10 @@ async def test_shortage(number: int, lines: list[str]) -> None:
             clock.advance(SHORTAGE_PAUSE)
             await until(partial(short.has_been_asked, asked + 1))
         first.shutdown(socket.SHUT_WR)
-        assert await in_thread(read_all, first) == KEPT
+        assert await in_thread(read_all, first) == STORED
         short.error = None
         clock.advance(SHORTAGE_PAUSE)
-        assert await sending == KEPT
+        assert await sending == STORED
         assert frontend.kept == [b"begun", b"waiting"]
         assert clock.getDelayedCalls() == []
         assert lines == [
@@ -259,7 +259,7 @@ async def test_long_shortage(lines: list[str]) -> None:
         assert len([line for line in lines if line.startswith("newcomers")]) == 3
         short.error = None
         clock.advance(SHORTAGE_PAUSE)
-        assert await sending == KEPT
+        assert await sending == STORED
 
 
 async def test_stop_in_a_shortage() -> None:
@@ -287,7 +287,7 @@ async def test_other_errors(lines: list[str]) -> None:
         assert short.asked == 1
         short.error = None
         clock.advance(SHORTAGE_PAUSE)
-        assert await sending == KEPT
+        assert await sending == STORED
         assert lines == ["newcomers have to wait: Input/output error"]
 
 
@@ -297,7 +297,7 @@ async def test_gone_before_it_is_accepted(number: int, lines: list[str]) -> None
     async with open_frontend() as frontend:
         short = _short(frontend, Clock(), number)
         short.times = 3
-        assert await frontend.send(b"waiting") == KEPT
+        assert await frontend.send(b"waiting") == STORED
         assert short.asked > 3
         assert lines == []
 
@@ -323,7 +323,7 @@ async def test_broken_in_a_shortage(
             peer.sendall(b"waiting")
             peer.shutdown(socket.SHUT_WR)
         assert await in_thread(read_until_reset, first) == b""
-        assert await in_thread(read_all, second) == KEPT
+        assert await in_thread(read_all, second) == STORED
         assert frontend.port.connected
 
 
@@ -341,7 +341,7 @@ async def test_ports_that_are_closed_already() -> None:
             leave(frontend.port)
         peer.sendall(b"waiting")
         peer.shutdown(socket.SHUT_WR)
-        assert await in_thread(read_all, peer) == KEPT
+        assert await in_thread(read_all, peer) == STORED
 
 
 # -- unix sockets that somebody else has bound --------------------------------
@@ -366,7 +366,7 @@ async def test_adopted(tmp_path: Path, mode: int) -> None:
                     peer.connect(str(path))
                     peer.sendall(b"content")
                     peer.shutdown(socket.SHUT_WR)
-                    assert await in_thread(read_all, peer) == KEPT
+                    assert await in_thread(read_all, peer) == STORED
                 await maybeDeferred(port.stopListening)
                 assert path.is_socket()
     assert frontend.kept == [b"content"] * 2
@@ -408,7 +408,7 @@ async def test_take_no_more() -> None:
             late.setblocking(False)
             assert late.connect_ex(frontend.address) == errno.EINPROGRESS
             accept_the_rest(frontend.port)
-            assert await in_thread(read_all, early) == KEPT
+            assert await in_thread(read_all, early) == STORED
             await maybeDeferred(frontend.port.stopListening)
             await until(lambda: late.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == REFUSED)
         assert frontend.kept == [b"early"]

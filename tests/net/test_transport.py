@@ -13,7 +13,7 @@ from twisted.internet import tcp
 from twisted.internet.address import IPv6Address
 
 from tests.support.frontends import OpenFrontend, open_frontend
-from tests.support.senders import KEPT, read_all, read_until_reset, reset
+from tests.support.senders import STORED, read_all, read_until_reset, reset
 from tests.support.transports import RecordedReaders, RecordedTransports, broken, connect_whole
 from tests.support.waiting import PATIENCE, in_thread, until
 from twisted_upload.core.outcome import UploadOutcome
@@ -33,7 +33,7 @@ async def test_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     async with open_frontend() as frontend:
         made = RecordedTransports(frontend)
         peer = connect_whole(frontend)
-        assert await in_thread(read_all, peer) == KEPT
+        assert await in_thread(read_all, peer) == STORED
         assert frontend.kept == [b"hello"]
         await frontend.is_quiet()
     assert registered.readers == made.transports == []
@@ -48,7 +48,7 @@ async def test_several_reads() -> None:
         content = bytes(range(256)) * (size // 256)
         for times in range(1, READS):
             peer = connect_whole(frontend, content * times)
-            assert await in_thread(read_all, peer) == KEPT
+            assert await in_thread(read_all, peer) == STORED
             assert frontend.kept.pop() == content * times
             frontend.store.files.clear()
         assert made.transports == []
@@ -60,7 +60,7 @@ async def test_more_than_small() -> None:
         made = RecordedTransports(frontend)
         content = bytes(range(256)) * (tcp.Server.bufferSize // 256) * READS
         peer = await in_thread(connect_whole, frontend, content)
-        assert await in_thread(read_all, peer) == KEPT
+        assert await in_thread(read_all, peer) == STORED
         assert frontend.kept == [content]
         assert len(made.transports) == 1
 
@@ -75,7 +75,7 @@ async def test_answer_and_end_in_one_segment() -> None:
             segments = peer.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 232)
             peer.sendall(b"hello")
             peer.shutdown(socket.SHUT_WR)
-            assert await in_thread(read_all, peer) == KEPT
+            assert await in_thread(read_all, peer) == STORED
             segments_in = _segments_in(peer) - int.from_bytes(segments[140:144], "little")
             # The one with the answer, and perhaps some that acknowledge.
             assert _data_segments_in(peer) == 1
@@ -150,7 +150,7 @@ async def test_one_that_breaks_stops_nobody(
         monkeypatch.setattr(frontend.factory.gate, "slot_for", one_fails)
         first, second = connect_whole(frontend), connect_whole(frontend)
         assert await in_thread(read_until_reset, first) == b""
-        assert await in_thread(read_all, second) == KEPT
+        assert await in_thread(read_all, second) == STORED
 
 
 async def test_link_local_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,7 +172,7 @@ async def test_link_local_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
         theirs.shutdown(socket.SHUT_WR)
         frontend.port.doRead()
         theirs.settimeout(PATIENCE)
-        assert await in_thread(read_all, theirs) == KEPT
+        assert await in_thread(read_all, theirs) == STORED
         assert len(made.transports) == 1
         theirs.close()
 
@@ -218,7 +218,7 @@ async def test_the_rest_of_an_answer(takes: int) -> None:
         frontend.store.release()
         await until(lambda: ended)
         assert len(frontend.factory.active_settings.lingering) == 1
-        assert await in_thread(read_all, peer) == KEPT
+        assert await in_thread(read_all, peer) == STORED
         await frontend.is_quiet()
         assert len(frontend.factory.active_settings.lingering) == 0
         assert frontend.factory.gate.admission.slots.taken == 0
@@ -237,7 +237,7 @@ async def test_a_rest_that_nobody_takes(monkeypatch: pytest.MonkeyPatch) -> None
         assert frontend.factory.protocols
         frontend.clock.advance(FrontendSettings().linger_time)
         await frontend.is_quiet()
-        assert await in_thread(read_until_reset, peer) in (b"", KEPT[:1])
+        assert await in_thread(read_until_reset, peer) in (b"", STORED[:1])
 
 
 # -- not whole when it is accepted --------------------------------------------
@@ -264,7 +264,7 @@ async def test_a_beginning() -> None:
         await frontend.has_come(3)
         peer.sendall(b"lo")
         peer.shutdown(socket.SHUT_WR)
-        assert await in_thread(read_all, peer) == KEPT
+        assert await in_thread(read_all, peer) == STORED
         assert frontend.kept == [b"hello"]
 
 
@@ -346,4 +346,4 @@ async def test_broken_protocol(monkeypatch: pytest.MonkeyPatch, expected_errors:
             peer.sendall(b"hello")
             assert await in_thread(read_all, peer) == b""
             await frontend.is_quiet()
-        assert await frontend.send(b"hello") == KEPT
+        assert await frontend.send(b"hello") == STORED

@@ -23,33 +23,39 @@ from twisted_upload.observability.metrics import (
     BYTES,
     DURATION,
     FSYNC,
-    LAST_KEPT,
+    LAST_STORED,
     PUBLISH,
     SIZE,
     UPLOADS,
 )
 
-KEPT = UploadOutcome("kept", "scanner", "192.0.2.7:50123", 2048, 0.5, "1795328130123.bin")
-LOST = UploadOutcome("lost", "scanner", "192.0.2.7:50123", 7, 2.0)
+STORED = UploadOutcome("stored", "scanner", "192.0.2.7:50123", 2048, 0.5, "1795328130123.bin")
+ABORTED = UploadOutcome("aborted", "scanner", "192.0.2.7:50123", 7, 2.0)
 REFUSED = UploadOutcome("refused", "scanner", "192.0.2.7:50123", 9, 2.0, code="too-large")
 
 
 def test_ends() -> None:
     """Uploads and their bytes are counted by listener, end and code."""
     counters = Counters(["scanner", "camera"], lambda: 0.0)
-    for ended in (KEPT, KEPT, LOST, REFUSED, REFUSED._replace(listener="camera", code="busy")):
+    for ended in (
+        STORED,
+        STORED,
+        ABORTED,
+        REFUSED,
+        REFUSED._replace(listener="camera", code="busy"),
+    ):
         counters(ended)
     samples = counters.samples()
     uploads = {labels: count for labels, count in samples[UPLOADS.name].items() if count}
     assert uploads == {
-        ("scanner", "kept", ""): 2,
-        ("scanner", "lost", ""): 1,
+        ("scanner", "stored", ""): 2,
+        ("scanner", "aborted", ""): 1,
         ("scanner", "refused", "too-large"): 1,
         ("camera", "refused", "busy"): 1,
     }
     assert {labels: size for labels, size in samples[BYTES.name].items() if size} == {
-        ("scanner", "kept"): 4096,
-        ("scanner", "lost"): 7,
+        ("scanner", "stored"): 4096,
+        ("scanner", "aborted"): 7,
         ("scanner", "refused"): 9,
         ("camera", "refused"): 9,
     }
@@ -59,8 +65,8 @@ def test_all_series_are_there_from_the_start() -> None:
     """What has never happened is counted as nothing, so that its first time is an increase."""
     uploads = Counters(["scanner"], lambda: 0.0).samples()[UPLOADS.name]
     assert set(uploads) == {
-        ("scanner", "kept", ""),
-        ("scanner", "lost", ""),
+        ("scanner", "stored", ""),
+        ("scanner", "aborted", ""),
         *(("scanner", "refused", code) for code in CODES),
     }
     assert not any(uploads.values())
@@ -76,7 +82,7 @@ def test_new_listener_and_code() -> None:
 def test_only_kept_uploads_are_measured() -> None:
     """How long uploads take, and how large they are, is told of kept ones."""
     counters = Counters(["scanner"], lambda: 0.0)
-    for ended in (KEPT, LOST, REFUSED):
+    for ended in (STORED, ABORTED, REFUSED):
         counters(ended)
     samples = counters.samples()
     (*durations, seconds), (*sizes, size) = (
@@ -91,18 +97,18 @@ def test_last_kept() -> None:
     """The moment of the last kept upload is known for each listener; 0 is for never."""
     now = [1000.0]
     counters = Counters(["scanner", "camera"], lambda: now[0])
-    counters(KEPT)
+    counters(STORED)
     now[0] = 2000.0
-    counters(LOST)
+    counters(ABORTED)
     counters(REFUSED)
-    assert counters.samples()[LAST_KEPT.name] == {("scanner",): 1000.0, ("camera",): 0.0}
+    assert counters.samples()[LAST_STORED.name] == {("scanner",): 1000.0, ("camera",): 0.0}
 
 
 def test_samples_are_copies() -> None:
     """What was told does not change when something more is counted."""
     counters = Counters(["scanner"], lambda: 0.0)
     before = counters.samples()
-    counters(KEPT)
+    counters(STORED)
     assert sum(before[DURATION.name]["scanner",]) == 0
 
 

@@ -27,7 +27,7 @@ from twisted_upload.observability import journal as module
 from twisted_upload.observability.journal import COMPLAIN, INTERVAL, Journal
 from twisted_upload.observability.journal_files import JournalFiles
 
-KEPT = UploadOutcome("kept", "", "192.0.2.7:50123", 4096, 0.0123, "1795328130123.bin")
+STORED = UploadOutcome("stored", "", "192.0.2.7:50123", 4096, 0.0123, "1795328130123.bin")
 REFUSED = UploadOutcome("refused", "scanner", "192.0.2.7:50123", 7, 1.0, code="too-large")
 MOMENT = 1_795_351_404.291
 
@@ -98,17 +98,17 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
 
 
 def file(name: str) -> UploadOutcome:
-    return KEPT._replace(name=name)
+    return STORED._replace(name=name)
 
 
 def test_lines(rig: Rig) -> None:
     """Every end is one line, with the fields of the JSON log, and the moment."""
-    rig.tell(KEPT, REFUSED)
+    rig.tell(STORED, REFUSED)
     rig.pass_time()
     assert rig.objects == [
         {
             "time": "2026-11-22T12:43:24.291Z",
-            "event": "kept",
+            "event": "stored",
             "peer": "192.0.2.7:50123",
             "size": 4096,
             "seconds": 0.0123,
@@ -165,7 +165,7 @@ def test_disk_that_stands_still(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> No
     assert rig.log == ["journal FILE: the disk is too slow; uploads go on; lines dropped: 1"]
     rig.disk.work()
     rig.pass_time()
-    assert [line["event"] for line in rig.objects] == ["kept", "kept", "gap"]
+    assert [line["event"] for line in rig.objects] == ["stored", "stored", "gap"]
     assert rig.objects[-1] == {"time": "2026-11-22T12:43:24.291Z", "event": "gap", "lines": 4}
     rig.tell(file("3"))
     rig.pass_time()

@@ -12,9 +12,9 @@ from twisted_upload.observability.journal_filter import Filter, Totals, parse_mo
 
 NOW = 1_795_351_404.291
 TIME = "2026-11-22T12:43:24.291Z"
-KEPT = {
+STORED = {
     "time": TIME,
-    "event": "kept",
+    "event": "stored",
     "peer": "192.0.2.7:50123",
     "size": 5,
     "listener": "scanner",
@@ -27,21 +27,21 @@ GAP = {"time": TIME, "event": "gap", "lines": 3}
 @pytest.mark.parametrize(
     ("wanted", "records"),
     [
-        (Filter(), [KEPT, REFUSED, GAP]),
-        (Filter(since=TIME), [KEPT, REFUSED, GAP]),
+        (Filter(), [STORED, REFUSED, GAP]),
+        (Filter(since=TIME), [STORED, REFUSED, GAP]),
         (Filter(since="2026-11-22T12:43:24.292Z"), []),
-        (Filter(until="2026-11-22T12:43:24.292Z"), [KEPT, REFUSED, GAP]),
+        (Filter(until="2026-11-22T12:43:24.292Z"), [STORED, REFUSED, GAP]),
         (Filter(until=TIME), []),
-        (Filter(values={"event": ["kept"]}), [KEPT, GAP]),
-        (Filter(values={"event": ["kept", "refused"]}), [KEPT, REFUSED, GAP]),
+        (Filter(values={"event": ["stored"]}), [STORED, GAP]),
+        (Filter(values={"event": ["stored", "refused"]}), [STORED, REFUSED, GAP]),
         (Filter(values={"code": ["empty"]}), [REFUSED, GAP]),
-        (Filter(values={"code": [], "listener": ["scanner"]}), [KEPT, GAP]),
-        (Filter(values={"code": ["empty"], "event": ["kept"]}), [GAP]),
-        (Filter(peers=[parse_peer("192.0.2.0/24")]), [KEPT, GAP]),
-        (Filter(peers=[parse_peer("192.0.2.0/24"), parse_peer("::/0")]), [KEPT, REFUSED, GAP]),
+        (Filter(values={"code": [], "listener": ["scanner"]}), [STORED, GAP]),
+        (Filter(values={"code": ["empty"], "event": ["stored"]}), [GAP]),
+        (Filter(peers=[parse_peer("192.0.2.0/24")]), [STORED, GAP]),
+        (Filter(peers=[parse_peer("192.0.2.0/24"), parse_peer("::/0")]), [STORED, REFUSED, GAP]),
         (Filter(peers=[parse_peer("unix")]), [GAP]),
-        (Filter(names=["17953*.jpg"]), [KEPT, GAP]),
-        (Filter(names=["x", "*"]), [KEPT, GAP]),
+        (Filter(names=["17953*.jpg"]), [STORED, GAP]),
+        (Filter(names=["x", "*"]), [STORED, GAP]),
         (Filter(names=["17953"]), [GAP]),
         (Filter(names=["*.JPG"]), [GAP]),
         (Filter(names=["*"], values={"event": ["refused"]}), [GAP]),
@@ -49,7 +49,7 @@ GAP = {"time": TIME, "event": "gap", "lines": 3}
 )
 def test_filter(wanted: Filter, records: list[dict[str, Any]]) -> None:
     """Everything that is given has to apply; gaps are told whatever is asked for."""
-    assert [record for record in (KEPT, REFUSED, GAP) if wanted.wants(record)] == records
+    assert [record for record in (STORED, REFUSED, GAP) if wanted.wants(record)] == records
 
 
 def test_filter_of_foreign_records() -> None:
@@ -127,7 +127,7 @@ def test_no_peers(text: str) -> None:
 def test_sums() -> None:
     """Uploads are counted, the bytes of kept ones added up, and gaps not forgotten."""
     sums = Totals()
-    for record in (KEPT, KEPT, REFUSED, GAP, GAP, {"time": TIME, "event": "other"}):
+    for record in (STORED, STORED, REFUSED, GAP, GAP, {"time": TIME, "event": "other"}):
         sums.add(record)
-    assert sums.uploads == {"kept": 2, "refused": 1, "lost": 0}
-    assert (sums.kept, sums.missing) == (10, 6)
+    assert sums.uploads == {"stored": 2, "refused": 1, "aborted": 0}
+    assert (sums.stored, sums.missing) == (10, 6)

@@ -28,7 +28,7 @@ TIME = "2026-11-22T12:43:24.291Z"
 
 
 def line(name: str, **more: Any) -> bytes:
-    return json.dumps({"time": TIME, "event": "kept", "name": name, **more}).encode() + b"\n"
+    return json.dumps({"time": TIME, "event": "stored", "name": name, **more}).encode() + b"\n"
 
 
 def names(reader: Reader) -> list[Any]:
@@ -61,7 +61,7 @@ def test_all_files(path: Path) -> None:
         b"42\n",
         b"{}\n",
         b'{"time":"2026"}\n',
-        b'{"time":2026,"event":"kept"}\n',
+        b'{"time":2026,"event":"stored"}\n',
         line("1", size="large"),
         line("1", seconds="long"),
         line("1", seconds=float("nan")),
@@ -81,8 +81,8 @@ def test_all_files(path: Path) -> None:
         line("1", time=None),
         line("1", event=None),
         line("1").replace(b'"1"', b"1"),
-        b'{"time":"%s","event":"kept","seconds":1e999}\n' % TIME.encode(),
-        b'{"time":"%s","event":"kept","size":%s}\n' % (TIME.encode(), b"9" * 5000),
+        b'{"time":"%s","event":"stored","seconds":1e999}\n' % TIME.encode(),
+        b'{"time":"%s","event":"stored","size":%s}\n' % (TIME.encode(), b"9" * 5000),
         line("1").replace(b'"1"', b'"\xff\xfe"'),
         line("1")[:-1].rstrip(b"}") + b',"deep":' + b"[" * 900 + b"]" * 900 + b"}\n",
         b"[" * 60_000 + b"\n",
@@ -129,7 +129,18 @@ _JSON = st.recursive(
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
     max_leaves=5,
 )
-_FIELDS = ("time", "event", "listener", "peer", "size", "seconds", "name", "code", "lines", "heard")
+_FIELDS = (
+    "time",
+    "event",
+    "listener",
+    "peer",
+    "size",
+    "seconds",
+    "name",
+    "code",
+    "lines",
+    "answered",
+)
 
 
 @settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])

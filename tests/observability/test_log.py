@@ -39,7 +39,7 @@ from twisted_upload.observability.log import (
 )
 from twisted_upload.observability.records import FIELDS
 
-KEPT = UploadOutcome("kept", "", "192.0.2.7:50123", 2048, 0.5, "1795328130123.bin")
+STORED = UploadOutcome("stored", "", "192.0.2.7:50123", 2048, 0.5, "1795328130123.bin")
 REFUSED = UploadOutcome("refused", "", "192.0.2.7:50123", 7, 1.0, code="too-large")
 MOMENT = 1_795_351_404.291
 
@@ -111,12 +111,12 @@ def test_text() -> None:
     written.log.info("hello {who}", who="world")
     written.log.emit(LogLevel.warn, "careful")
     written.log.error("wrong")
-    written.ended(KEPT)
+    written.ended(STORED)
     assert written.lines == [
         "2026-11-22T12:43:24Z hello world",
         "2026-11-22T12:43:24Z WARN careful",
         "2026-11-22T12:43:24Z ERROR wrong",
-        f"2026-11-22T12:43:24Z {KEPT}",
+        f"2026-11-22T12:43:24Z {STORED}",
     ]
 
 
@@ -157,12 +157,12 @@ def test_odd_events(template: str, words: str) -> None:
 def test_json_of_an_end() -> None:
     """An upload is one object, with the fields that are documented, and no text."""
     written = Written(LogFormat.JSON)
-    written.ended(KEPT, REFUSED)
+    written.ended(STORED, REFUSED)
     assert written.objects == [
         {
             "time": "2026-11-22T12:43:24.291Z",
             "level": "info",
-            "event": "kept",
+            "event": "stored",
             "peer": "192.0.2.7:50123",
             "size": 2048,
             "seconds": 0.5,
@@ -206,14 +206,14 @@ def test_ends_of_one_turn_are_written_together() -> None:
     clock, written = Clock(), list[str]()
     observer = LineObserver(written.append, clock=clock)
     with observing(observer):
-        log_outcome(KEPT)
+        log_outcome(STORED)
         log_outcome(REFUSED)
         assert written == []
         clock.advance(0)
         (text,) = written
-        assert [line[21:] for line in text.splitlines()] == [str(KEPT), str(REFUSED)]
+        assert [line[21:] for line in text.splitlines()] == [str(STORED), str(REFUSED)]
         clock.advance(0)
-        log_outcome(KEPT)
+        log_outcome(STORED)
         clock.advance(0)
     assert len(written) == 2
     assert clock.getDelayedCalls() == []
@@ -223,7 +223,11 @@ def test_ends_of_one_turn_are_written_together() -> None:
 @pytest.mark.parametrize("journald", [False, True])
 def test_ends_need_no_event(form: LogFormat, journald: bool) -> None:
     """What is told of an end without an event is what would be written of one."""
-    ends = (KEPT._replace(listener="scanner"), REFUSED, REFUSED._replace(end="lost", code=None))
+    ends = (
+        STORED._replace(listener="scanner"),
+        REFUSED,
+        REFUSED._replace(outcome="aborted", code=None),
+    )
     written: list[str] = []
     observer = LineObserver(written.append, form, journald=journald)
     for log, told in (
@@ -244,13 +248,13 @@ def test_ends_and_the_rest_are_in_order() -> None:
     """Lines of uploads and other lines are in the order in which they came."""
     clock, written = Clock(), list[str]()
     observer = LineObserver(written.append, clock=clock)
-    observer.ended(KEPT)
+    observer.ended(STORED)
     with observing(observer):
         Logger().error("wrong")
     observer.ended(REFUSED)
     clock.advance(0)
     lines = "".join(written).splitlines()
-    assert [line[21:] for line in lines] == [str(KEPT), "ERROR wrong", str(REFUSED)]
+    assert [line[21:] for line in lines] == [str(STORED), "ERROR wrong", str(REFUSED)]
 
 
 def test_the_rest_is_written_at_once() -> None:
@@ -258,10 +262,10 @@ def test_the_rest_is_written_at_once() -> None:
     clock, written = Clock(), list[str]()
     observer = LineObserver(written.append, clock=clock)
     with observing(observer):
-        log_outcome(KEPT)
+        log_outcome(STORED)
         Logger().error("wrong")
     (text,) = written
-    assert [line[21:] for line in text.splitlines()] == [str(KEPT), "ERROR wrong"]
+    assert [line[21:] for line in text.splitlines()] == [str(STORED), "ERROR wrong"]
 
 
 def test_nothing_is_held_back_at_the_end() -> None:
@@ -269,7 +273,7 @@ def test_nothing_is_held_back_at_the_end() -> None:
     written: list[str] = []
     observer = LineObserver(written.append, clock=Clock())
     with observing(observer):
-        log_outcome(KEPT)
+        log_outcome(STORED)
     observer.flush()
     observer.flush()
     assert len(written) == 1
@@ -280,7 +284,7 @@ def test_nothing_is_held_back_at_the_end() -> None:
 def test_loud(form: LogFormat, journald: bool) -> None:
     """A line that somebody should look at is told from others, whatever it says."""
     written = Written(form, journald=journald)
-    written.ended(KEPT, REFUSED)
+    written.ended(STORED, REFUSED)
     for level in (LogLevel.info, LogLevel.warn, LogLevel.error, LogLevel.critical):
         written.log.emit(level, '2026-01-01T00:00:00Z ERROR "level": "error"')
     assert [*map(is_loud, written.lines)] == [False, False, False, True, True, True]
@@ -293,7 +297,7 @@ def test_loud(form: LogFormat, journald: bool) -> None:
 def test_priorities(form: LogFormat) -> None:
     """journald is told how urgent each line is: an upload that was not kept is a notice."""
     written = Written(form, journald=True)
-    written.ended(KEPT, REFUSED, REFUSED._replace(end="lost", code=None))
+    written.ended(STORED, REFUSED, REFUSED._replace(outcome="aborted", code=None))
     for level in (LogLevel.info, LogLevel.warn, LogLevel.error, LogLevel.critical):
         written.log.emit(level, "words")
     assert [line[:3] for line in written.lines] == [
@@ -375,7 +379,7 @@ def test_syslog_of_the_daemon(tmp_path: Path, workers: str) -> None:
     )
     with daemon:
         assert daemon.send(b"content") == SUCCESS
-        assert re.match(r"6 \S+Z kept ", daemon.wait_for_line("kept "))
+        assert re.match(r"6 \S+Z stored ", daemon.wait_for_line("stored "))
 
 
 def test_nobody_reads(pipe: tuple[int, int]) -> None:

@@ -21,7 +21,7 @@ from twisted_upload.observability.metrics import (
     DURATION,
     FREE,
     IN_FLIGHT,
-    LAST_KEPT,
+    LAST_STORED,
     METRICS,
     UPLOADS,
     WORST_LAG,
@@ -34,8 +34,8 @@ from twisted_upload.observability.metrics import (
 )
 from twisted_upload.observability.prometheus import page
 
-KEPT = UploadOutcome("kept", "scanner", "192.0.2.7:50123", 2048, 0.5, "1795328130123.bin")
-LOST = UploadOutcome("lost", "scanner", "192.0.2.7:50123", 7, 2.0)
+STORED = UploadOutcome("stored", "scanner", "192.0.2.7:50123", 2048, 0.5, "1795328130123.bin")
+ABORTED = UploadOutcome("aborted", "scanner", "192.0.2.7:50123", 7, 2.0)
 
 
 def samples_of(*ends: UploadOutcome, now: float = 1000.0, **gauges: float) -> Samples:
@@ -69,9 +69,9 @@ def test_names_differ() -> None:
 
 def test_counters_of_processes_are_added() -> None:
     """Two workers are counted as one daemon."""
-    whole = combine([samples_of(KEPT, LOST), samples_of(KEPT, KEPT)])
-    assert whole[UPLOADS.name]["scanner", "kept", ""] == 3
-    assert whole[UPLOADS.name]["scanner", "lost", ""] == 1
+    whole = combine([samples_of(STORED, ABORTED), samples_of(STORED, STORED)])
+    assert whole[UPLOADS.name]["scanner", "stored", ""] == 3
+    assert whole[UPLOADS.name]["scanner", "aborted", ""] == 1
     *counts, seconds = whole[DURATION.name]["scanner",]
     assert (sum(counts), seconds) == (3, 1.5)
 
@@ -80,21 +80,21 @@ def test_gauges_of_processes() -> None:
     """What is in flight adds up; of free space the least counts, of lag and time the most."""
     whole = combine(
         [
-            samples_of(KEPT, now=7, in_flight=1, free=10, lag=0.5),
-            samples_of(KEPT, now=9, in_flight=2, free=11, lag=0.25),
+            samples_of(STORED, now=7, in_flight=1, free=10, lag=0.5),
+            samples_of(STORED, now=9, in_flight=2, free=11, lag=0.25),
         ]
     )
     assert whole[IN_FLIGHT.name]["scanner",] == 3
     assert whole[FREE.name]["/srv/inbox",] == 10
     assert whole[WORST_LAG.name][()] == 0.5
-    assert whole[LAST_KEPT.name]["scanner",] == 9
+    assert whole[LAST_STORED.name]["scanner",] == 9
 
 
 TOGETHER = {
     "sum": ("uploads_in_flight", "connections", "workers", "programs_running"),
     "max": (
-        *("last_kept_timestamp_seconds", "reserve_bytes", "reactor_lag_max_seconds"),
-        *("draining", "build_info", "programs_waiting", "programs_set_aside"),
+        *("last_stored_timestamp_seconds", "reserve_bytes", "reactor_lag_max_seconds"),
+        *("draining", "build_info", "programs_waiting", "programs_given_up"),
     ),
     "min": (
         *("store_healthy", "free_bytes", "free_inodes", "start_time_seconds"),
@@ -116,22 +116,22 @@ def test_each_gauge_of_processes(way: str) -> None:
 
 def test_combining_changes_no_part() -> None:
     """The parts can be combined again."""
-    one, other = samples_of(KEPT), samples_of(LOST)
+    one, other = samples_of(STORED), samples_of(ABORTED)
     assert combine([one, other]) == combine([one, other])
-    assert one == samples_of(KEPT)
+    assert one == samples_of(STORED)
 
 
 def test_lasting() -> None:
     """Of a process that has ended, what it counted still counts, and what it was at does not."""
-    left = lasting(samples_of(KEPT, in_flight=3))
-    assert left[UPLOADS.name]["scanner", "kept", ""] == 1
-    assert left[LAST_KEPT.name]["scanner",] == 1000.0
+    left = lasting(samples_of(STORED, in_flight=3))
+    assert left[UPLOADS.name]["scanner", "stored", ""] == 1
+    assert left[LAST_STORED.name]["scanner",] == 1000.0
     assert IN_FLIGHT.name not in left
 
 
 def test_json() -> None:
     """Samples survive the way through JSON."""
-    samples = samples_of(KEPT, LOST, in_flight=3)
+    samples = samples_of(STORED, ABORTED, in_flight=3)
     assert from_json(json.loads(json.dumps(to_json(samples)))) == samples
 
 
@@ -147,12 +147,12 @@ def values_of(text: str, parser: Any = parse) -> dict[tuple[str, frozenset[tuple
 @pytest.mark.parametrize(("open_metrics", "parser"), [(False, parse), (True, parse_openmetrics)])
 def test_page(open_metrics: bool, parser: Any) -> None:
     """The official parser reads the page, in whichever format was asked for."""
-    samples = samples_of(KEPT, KEPT, LOST, in_flight=3)
+    samples = samples_of(STORED, STORED, ABORTED, in_flight=3)
     text, content_type = page(samples, open_metrics=open_metrics)
     assert ("openmetrics" in content_type) == (parser is parse_openmetrics)
     values = values_of(text.decode(), parser)
     scanner = ("listener", "scanner")
-    kept = frozenset({scanner, ("end", "kept"), ("code", "")})
+    kept = frozenset({scanner, ("outcome", "stored"), ("code", "")})
     assert values["twisted_upload_uploads_total", kept] == 2
     assert values["twisted_upload_uploads_in_flight", frozenset({scanner})] == 3
     seconds = "twisted_upload_upload_duration_seconds"

@@ -13,7 +13,7 @@ from tests.support.waiting import TurnByTurn
 from twisted_upload.observability.metrics import (
     DRAINING,
     IN_FLIGHT,
-    LAST_KEPT,
+    LAST_STORED,
     RESTARTS,
     STARTED,
     UPLOADS,
@@ -29,15 +29,15 @@ from twisted_upload.observability.multiprocess import (
 )
 from twisted_upload.observability.report import Report
 
-KEPT = ("scanner", "kept", "")
+STORED = ("scanner", "stored", "")
 
 
 def said(kept: int, *, in_flight: int = 0, last: float = 0.0, trouble: str | None = None) -> bytes:
     """What a worker answers."""
     samples: Samples = {
-        UPLOADS.name: {KEPT: kept},
+        UPLOADS.name: {STORED: kept},
         IN_FLIGHT.name: {("scanner",): in_flight},
-        LAST_KEPT.name: {("scanner",): last},
+        LAST_STORED.name: {("scanner",): last},
     }
     return answer(Report(samples, trouble))
 
@@ -88,7 +88,7 @@ def states(report: Report) -> dict[str, int]:
 
 
 def kept(report: Report) -> int:
-    number: int = report.samples[UPLOADS.name][KEPT]
+    number: int = report.samples[UPLOADS.name][STORED]
     return number
 
 
@@ -220,7 +220,7 @@ def test_draining(daemon: Daemon) -> None:
 
 def test_an_answer_is_one_line() -> None:
     """Whatever is in it, an answer is one line of JSON."""
-    line = answer(Report({UPLOADS.name: {("a\nb", "kept", ""): 1}}, "line\nbreak"))
+    line = answer(Report({UPLOADS.name: {("a\nb", "stored", ""): 1}}, "line\nbreak"))
     assert line.count(b"\n") == 1
     assert line.endswith(b"\n")
     assert json.loads(line)[1] == "line\nbreak"

@@ -13,15 +13,15 @@ from twisted_upload.core.outcome import UploadOutcome
 from twisted_upload.observability.records import FIELDS, Timestamps, encode, encode_outcome
 
 WHOLE = UploadOutcome(
-    "kept",
+    "stored",
     "scanner",
     "192.0.2.7:50123",
     4096,
     0.0123456789,
     name="1795328130123.bin",
     sha256="0" * 64,
-    by_silence=True,
-    heard=False,
+    ended_by_idle=True,
+    answered=False,
 )
 
 MOMENT = "2026-11-22T12:43:24.291Z"
@@ -50,15 +50,15 @@ def test_all_of_an_end() -> None:
     assert fields == {
         "time": MOMENT,
         "level": "info",
-        "event": "kept",
+        "event": "stored",
         "listener": "scanner",
         "peer": "192.0.2.7:50123",
         "size": 4096,
         "seconds": 0.012346,
         "name": "1795328130123.bin",
         "sha256": "0" * 64,
-        "by_silence": True,
-        "heard": False,
+        "ended_by_idle": True,
+        "answered": False,
     }
     assert [*fields] == [name for name in FIELDS if name in fields]
 
@@ -75,12 +75,12 @@ def test_nothing_to_say() -> None:
         "seconds": 0.5,
         "code": "empty",
     }
-    assert "code" not in encode_outcome(MOMENT, UploadOutcome("lost", "", "unix", 1, 0.5))
+    assert "code" not in encode_outcome(MOMENT, UploadOutcome("aborted", "", "unix", 1, 0.5))
 
 
 ENDS = st.builds(
     UploadOutcome,
-    st.sampled_from(["kept", "refused", "lost"]),
+    st.sampled_from(["stored", "refused", "aborted"]),
     *(st.text(), st.text()),
     st.integers(0, 2**63),
     st.floats(0, 1e9),
@@ -100,7 +100,7 @@ def test_an_end_is_encoded_like_the_rest(ended: UploadOutcome, level: str | None
             **ended._asdict(),
             "time": MOMENT,
             "level": level,
-            "event": ended.end,
+            "event": ended.outcome,
             "seconds": round(ended.seconds, 6),
         }.items()
     )

@@ -114,7 +114,7 @@ async def test_uploads(tmp_path: Path) -> None:
         sending.sendall(b"more")
         await reporting.frontend.has_come(4)
         samples = reporting.report().samples
-        assert samples[UPLOADS.name]["scanner", "kept", ""] == 1
+        assert samples[UPLOADS.name]["scanner", "stored", ""] == 1
         assert samples[IN_FLIGHT.name] == {("scanner",): 1}
         assert samples[CONNECTIONS.name] == {("scanner",): 2}
         idle.close()
@@ -136,7 +136,7 @@ async def test_being_kept(way: Way, tmp_path: Path) -> None:
         samples = reporting.report().samples
         assert samples[IN_FLIGHT.name] == {("scanner",): 0}
         assert samples[CONNECTIONS.name] == {("scanner",): 0}
-        assert samples[UPLOADS.name]["scanner", "kept", ""] == 1
+        assert samples[UPLOADS.name]["scanner", "stored", ""] == 1
 
 
 async def test_rejected(way: Way, tmp_path: Path) -> None:

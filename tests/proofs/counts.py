@@ -28,7 +28,7 @@ from tests.support.senders import reset
 
 SIZES = (1, 100, 4_000, 20_000, 100_000, 200_000)
 LIMIT = 150_000
-LOST = 3
+ABORTED = 3
 AT_A_TIME = 64
 
 
@@ -65,7 +65,7 @@ class Counts:
                 peer.sendall(b"x" * 100)
                 self.scraper.wait_for(1, "uploads_in_flight")
                 reset(peer)
-            self.scraper.wait_for(lost + 1, "uploads_total", end="lost")
+            self.scraper.wait_for(lost + 1, "uploads_total", outcome="aborted")
 
     def run(self) -> None:
         """Send all, and read the page meanwhile."""
@@ -93,16 +93,18 @@ class Counts:
         heard = Counter[str]()
         for answer, times in self.ledger.refused.items():
             heard[answer.decode().split()[1]] += times
-        refused = page.sum("uploads_total", end="refused") + page.sum("turned_away_total")
+        refused = page.sum("uploads_total", outcome="refused") + page.sum(
+            "rejected_connections_total"
+        )
         for what, said, true in (
-            ("kept", page.sum("uploads_total", end="kept"), len(self.ledger.acknowledged)),
-            ("files", page.sum("uploads_total", end="kept"), len(sizes)),
-            ("bytes", page.sum("received_bytes_total", end="kept"), sum(sizes)),
+            ("stored", page.sum("uploads_total", outcome="stored"), len(self.ledger.acknowledged)),
+            ("files", page.sum("uploads_total", outcome="stored"), len(sizes)),
+            ("bytes", page.sum("received_bytes_total", outcome="stored"), sum(sizes)),
             ("sizes", page.sum("upload_size_bytes_sum"), sum(sizes)),
             ("durations", page.sum("upload_duration_seconds_count"), len(sizes)),
             ("too large", page.sum("uploads_total", code="too-large"), heard["too-large"]),
             ("all refused", refused, heard.total()),
-            ("lost", page.sum("uploads_total", end="lost"), LOST + self.ledger.lost),
+            ("aborted", page.sum("uploads_total", outcome="aborted"), ABORTED + self.ledger.lost),
             ("in flight", page.sum("uploads_in_flight"), 0),
         ):
             rigs.row(what, f"{said:.0f}", true)
@@ -117,7 +119,7 @@ def counts(work: Path, uploads: int, workers: int) -> Sequence[str]:
         counts = Counts(daemon, uploads)
         counts.scraper.wait_until_ready()
         rigs.heading("what", "on the page", "true")
-        counts.lose(LOST)
+        counts.lose(ABORTED)
         counts.run()
         counts.compare()
         slow = 1000 * statistics.quantiles([*counts.scrapes, 0.0], n=100)[98]

@@ -101,9 +101,9 @@ class Faults:
             try:
                 answer = self.daemon.send(os.urandom(1) * size)
             except ConnectionResetError:
-                return "lost"
+                return "aborted"
             if answer == SUCCESS:
-                return "kept"
+                return "stored"
             match = re.match(r"上传失败: ([a-z-]+) ", answer.decode(errors="replace"))
             return match[1] if match else f"?{answer!r}"
 
@@ -113,9 +113,9 @@ class Faults:
     def row(self, what: str, sends: str, error: str, answers: list[str], expected: str) -> None:
         """Look at what is left on disk, see that uploads go on, and print a row."""
         name = f"{what}, {error}, {sends}"
-        if expected == "lost":  # nobody is told, so nobody waits for it
+        if expected == "aborted":  # nobody is told, so nobody waits for it
             wait_until(lambda: not self.daemon.unfinished(), "an empty .incoming")
-        kept = answers.count("kept")
+        kept = answers.count("stored")
         left = visible(str(self.daemon.directory))
         unfinished = [path.name for path in self.daemon.unfinished()]
         nothing = "nothing" if not kept else f"{kept} whole"
@@ -124,7 +124,7 @@ class Faults:
             self.wrong.append(f"{name}: {kept} kept, but visible are {left}")
         if unfinished:
             self.wrong.append(f"{name}: left in .incoming: {unfinished}")
-        if expected not in answers or not {*answers} <= {"kept", expected}:
+        if expected not in answers or not {*answers} <= {"stored", expected}:
             self.wrong.append(f"{name}: the answers were {answers}")
         heard = expected if kept in (0, len(answers)) else f"{expected} ({len(answers) - kept})"
         rigs.row(what, error, sends, heard, remains, self.next(name, expected))
@@ -145,7 +145,7 @@ class Faults:
             wait_until(lambda: len(self.daemon.lines("healthy again")) > before, "a healthy store")
             first = self.send(SMALL)
             when = "store-error, works after the self-test"
-        if first != ["kept"]:
+        if first != ["stored"]:
             self.wrong.append(f"{name}: the next upload was {first}")
             when = str(first)
         return when
@@ -183,9 +183,9 @@ class Faults:
 def expected(step: Step, error: str) -> str:
     """What the sender must hear: failure rules 1 to 3."""
     if error == "EINTR" or step.call == "io_submit":  # then they are synced one by one
-        return "kept"
+        return "stored"
     if step.of == "from the socket":  # it is not the disk that failed
-        return "lost"
+        return "aborted"
     return "no-space" if error in SPACE else "store-error"
 
 
@@ -201,7 +201,7 @@ def single_calls(work: Path, quick: bool) -> list[str]:
     before = ["sh", "-c", 'umask 077; exec "$@"', "sh"]
     with Servant(work, "--disk-threads=1", before=before) as daemon:
         faults = Faults(daemon)
-        assert faults.send(LARGE) == ["kept"]  # the disk thread is there
+        assert faults.send(LARGE) == ["stored"]  # the disk thread is there
         daemon.only_file()
         daemon.files()[0].unlink()
         for step in STEPS:

@@ -273,7 +273,7 @@ def main() -> Sequence[str]:
         fuzz = Fuzz(daemon, arguments.seed, limited=arguments.limits, proxied=arguments.proxy)
         # One more is for the record of names, which is opened with the first file.
         before = descriptors(daemon) + 1
-        rigs.heading("connections", "kept", "descriptors", "threads", "memory", "unfinished")
+        rigs.heading("connections", "stored", "descriptors", "threads", "memory", "unfinished")
         memory = []
         for half in range(2):
             fuzz.run(arguments.connections // 2)

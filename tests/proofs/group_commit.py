@@ -58,7 +58,7 @@ class Cost:
 
     @property
     def rate(self) -> float:
-        """Uploads in a second."""
+        """Uploads per second."""
         return self.uploads / self.seconds
 
     def wait(self, percent: int) -> str:

@@ -53,12 +53,12 @@ class LoggedEnds:
 
     def __call__(self, event: dict[str, Any]) -> None:
         if event.get("log_namespace") in _FRONTENDS:
-            (self.ends if "end" in event else self.others).append(event)
+            (self.ends if "outcome" in event else self.others).append(event)
 
     @property
     def kinds(self) -> list[str]:
         """The ends in one word each."""
-        return [event["end"] for event in self.ends]
+        return [event["outcome"] for event in self.ends]
 
     def loud(self) -> list[dict[str, Any]]:
         """Events other than ends that an operator would see."""

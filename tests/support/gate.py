@@ -7,7 +7,7 @@ from __future__ import annotations
 import socket
 
 from tests.support.frontends import OpenFrontend
-from tests.support.senders import KEPT, read_all, refusal_code
+from tests.support.senders import STORED, read_all, refusal_code
 from tests.support.waiting import in_thread, until
 from twisted_upload.net.networks import Rules, parse_network
 
@@ -22,7 +22,7 @@ async def hear(peer: socket.socket) -> bytes:
 async def hear_outcome(peer: socket.socket) -> str:
     """``kept``, or the code of the refusal."""
     answer = await hear(peer)
-    return "kept" if answer == KEPT else refusal_code(answer)
+    return "stored" if answer == STORED else refusal_code(answer)
 
 
 def rules_of(allow: str = "", deny: str = "") -> Rules:

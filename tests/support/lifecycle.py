@@ -30,8 +30,8 @@ class RecordingSender:
         self.reported: list[str] = []
         self.events: list[str] = []
         self.incoming: IIncomingUpload | None = None
-        self.by_silence: bool | None = None
-        self.heard: bool | None = None
+        self.ended_by_idle: bool | None = None
+        self.answered: bool | None = None
         self.connected = True
 
     def arrival(self) -> Arrival:
@@ -49,9 +49,9 @@ class RecordingSender:
         self.told.append(refusal)
         self.events.append("tell")
 
-    def report_stored(self, receipt: Receipt, *, by_silence: bool, heard: bool) -> None:
+    def report_stored(self, receipt: Receipt, *, ended_by_idle: bool, answered: bool) -> None:
         self._report("stored")
-        self.by_silence, self.heard = by_silence, heard
+        self.ended_by_idle, self.answered = ended_by_idle, answered
 
     def report_refused(self, refusal: UploadRefused) -> None:
         self._report("refused")

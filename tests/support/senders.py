@@ -16,7 +16,7 @@ from twisted_upload.errors import UploadRefused
 Sockets = tuple[socket.socket, socket.socket]
 """A sender, and our end of its connection."""
 
-KEPT = "上传成功".encode()
+STORED = "上传成功".encode()
 """What a sender hears whose file has been stored."""
 
 

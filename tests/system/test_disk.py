@@ -131,7 +131,7 @@ def test_answer_comes_last(tmp_path: Path) -> None:
     calls = "write,writev,fsync,rename,renameat,renameat2,link,linkat,sendto,sendmsg"
     with Daemon(tmp_path) as daemon, traced(daemon, "-y", "-e", f"trace={calls}") as recorded:
         assert daemon.send(b"something") == SUCCESS
-        daemon.wait_for_line("kept ")
+        daemon.wait_for_line("stored ")
         lines = [re.sub(r"^\d+ +", "", line) for line in recorded().splitlines()]
         inbox = re.escape(str(daemon.directory))
         order = [

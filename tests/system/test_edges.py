@@ -81,17 +81,17 @@ each_family = pytest.mark.parametrize("family", ["IPv4", "IPv6", "unix"])
 
 
 @pytest.mark.parametrize("cut", [0, 1, 500, 1000])
-@pytest.mark.parametrize(("size", "end"), [(999, "kept"), (1000, "kept"), (1001, "too-large")])
+@pytest.mark.parametrize(("size", "end"), [(999, "stored"), (1000, "stored"), (1001, "too-large")])
 @each_family
 async def test_max_size(family: str, tmp_path: Path, size: int, end: str, cut: int) -> None:
     """``max_size`` bytes are kept; one more is too many, in whatever pieces."""
     async with opened(family, tmp_path, FrontendSettings(max_size=1000)) as side:
         data = bytes(size)
         assert await side.send(data[:cut], data[cut:]) == end
-        assert side.frontend.kept == ([data] if end == "kept" else [])
+        assert side.frontend.kept == ([data] if end == "stored" else [])
 
 
-@pytest.mark.parametrize(("size", "end"), [(999, "kept"), (1000, "kept"), (1001, "too-large")])
+@pytest.mark.parametrize(("size", "end"), [(999, "stored"), (1000, "stored"), (1001, "too-large")])
 @each_family
 async def test_max_size_each_way(
     way: Way, family: str, tmp_path: Path, size: int, end: str
@@ -100,7 +100,7 @@ async def test_max_size_each_way(
     async with opened(family, tmp_path, FrontendSettings(max_size=1000)) as side:
         data = bytes(size)
         assert await side.send(data[:999], data[999:], way=way) == end
-        assert side.frontend.kept == ([data] if end == "kept" else [])
+        assert side.frontend.kept == ([data] if end == "stored" else [])
 
 
 LARGE = 3_000_000
@@ -178,11 +178,11 @@ def _believing() -> FrontendSettings:
 @pytest.mark.parametrize(
     ("header", "end"),
     [
-        (binary(more=bytes(LONGEST - 29)), "kept"),
-        (binary(more=bytes(LONGEST - 28)), "kept"),
+        (binary(more=bytes(LONGEST - 29)), "stored"),
+        (binary(more=bytes(LONGEST - 28)), "stored"),
         (binary(more=bytes(LONGEST - 27)), "not-allowed"),
-        (b"PROXY UNKNOWN ".ljust(104, b"f") + b"\r\n", "kept"),
-        (b"PROXY UNKNOWN ".ljust(105, b"f") + b"\r\n", "kept"),
+        (b"PROXY UNKNOWN ".ljust(104, b"f") + b"\r\n", "stored"),
+        (b"PROXY UNKNOWN ".ljust(105, b"f") + b"\r\n", "stored"),
         (b"PROXY UNKNOWN ".ljust(106, b"f") + b"\r\n", "not-allowed"),
     ],
     ids=lambda value: str(len(value)) if isinstance(value, bytes) else value,
@@ -226,7 +226,7 @@ async def test_finish_after_idle(family: str, tmp_path: Path) -> None:
         await _pass(side, 2 - MOMENT)
         assert not side.answered()
         await _pass(side, MOMENT)
-        assert await hear_outcome(peer) == "kept"
+        assert await hear_outcome(peer) == "stored"
 
 
 @pytest.mark.parametrize(("size", "slow"), [(2499, True), (2500, False), (2501, False)])
@@ -263,7 +263,7 @@ async def test_header_time(family: str, tmp_path: Path) -> None:
         await _pass(side, MOMENT)
         assert await hear_outcome(peers[1]) == "timeout"
         peers[0].shutdown(socket.SHUT_WR)
-        assert await hear_outcome(peers[0]) == "kept"
+        assert await hear_outcome(peers[0]) == "stored"
 
 
 @each_family
@@ -303,13 +303,13 @@ async def test_max_connections(way: Way, family: str, tmp_path: Path, most: int)
         family, tmp_path, FrontendSettings(max_per_address=0), ConnectionSlots(most)
     ) as side:
         peers = await side.come(most - 1)
-        assert await side.send(b"the last but none", way=way) == "kept"
+        assert await side.send(b"the last but none", way=way) == "stored"
         await until(lambda: len(side.frontend.factory.protocols) == most - 1)
         peers += await side.come(1)
         assert await side.send(b"one more", way=way) == "busy"
         peers[0].close()
         await until(lambda: len(side.frontend.senders) == most - 1)
-        assert await side.send(b"again", way=way) == "kept"
+        assert await side.send(b"again", way=way) == "stored"
 
 
 @pytest.mark.parametrize("most", [1, 2, 50])
@@ -318,13 +318,13 @@ async def test_max_per_address(way: Way, family: str, tmp_path: Path, most: int)
     """The same for one address; who comes to a unix socket has none."""
     async with opened(family, tmp_path, FrontendSettings(max_per_address=most)) as side:
         peers = await side.come(most - 1)
-        assert await side.send(b"the last but none", way=way) == "kept"
+        assert await side.send(b"the last but none", way=way) == "stored"
         await until(lambda: len(side.frontend.factory.protocols) == most - 1)
         peers += await side.come(1)
-        assert await side.send(b"one more", way=way) == ("kept" if family == "unix" else "busy")
+        assert await side.send(b"one more", way=way) == ("stored" if family == "unix" else "busy")
         peers[0].close()
         await until(lambda: len(side.frontend.senders) == most - 1)
-        assert await side.send(b"again", way=way) == "kept"
+        assert await side.send(b"again", way=way) == "stored"
 
 
 @pytest.mark.parametrize("most", [1, 3])
@@ -347,13 +347,13 @@ async def test_most_rejected(family: str, tmp_path: Path, most: int) -> None:
 @pytest.mark.parametrize(
     ("family", "denied", "end"),
     [
-        ("IPv4", "127.0.0.0/32", "kept"),
+        ("IPv4", "127.0.0.0/32", "stored"),
         ("IPv4", "127.0.0.0/31", "not-allowed"),
-        ("IPv4", "127.0.0.2/31", "kept"),
-        ("IPv6", "::/128", "kept"),
+        ("IPv4", "127.0.0.2/31", "stored"),
+        ("IPv6", "::/128", "stored"),
         ("IPv6", "::/127", "not-allowed"),
-        ("IPv6", "::2/127", "kept"),
-        ("unix", "0.0.0.0/0", "kept"),
+        ("IPv6", "::2/127", "stored"),
+        ("unix", "0.0.0.0/0", "stored"),
     ],
 )
 async def test_networks(way: Way, family: str, tmp_path: Path, denied: str, end: str) -> None:

@@ -27,13 +27,13 @@ def test_ends_are_logged(tmp_path: Path) -> None:
             peer.sendall(b"kept")
             finish(peer)
         (file,) = daemon.files()
-        line = daemon.wait_for_line(f"kept {file.name}: 4 bytes")
+        line = daemon.wait_for_line(f"stored {file.name}: 4 bytes")
         assert f"from {host}:{port}" in line
         daemon.send(bytes(2**20 + 1))
         assert re.search(r" in \d+ ms, ", daemon.wait_for_line("refused (too-large) after "))
         with daemon.begin(bytes(300_000)) as peer:
             reset(peer)
-        daemon.wait_for_line("lost after 293.0 KiB (300000 bytes)")
+        daemon.wait_for_line("aborted by sender after 293.0 KiB (300000 bytes)")
         wait_until(lambda: not daemon.unfinished(), "an empty .incoming")
         assert daemon.files() == [file]
 
@@ -55,7 +55,7 @@ def test_json_log(tmp_path: Path) -> None:
     assert all(re.fullmatch(r"....-..-..T..:..:..\.\d{3}Z", found["time"]) for found in objects)
     kept, refused = (found for found in objects if "event" in found)
     assert kept["level"] == "info"
-    assert kept["event"] == "kept"
+    assert kept["event"] == "stored"
     assert kept["listener"]
     assert kept["peer"] == f"{host}:{port}"
     assert (kept["name"], kept["size"], kept["sha256"]) == (file.name, 4, sha256(b"kept"))
@@ -74,13 +74,13 @@ def test_journald(tmp_path: Path, options: Sequence[str]) -> None:
     with Daemon(tmp_path, "--max-size=4", *options, before=before) as daemon:
         daemon.send(b"kept")
         daemon.send(b"refused")
-        assert daemon.wait_for_line("kept").startswith("<6>")
+        assert daemon.wait_for_line("stored").startswith("<6>")
         assert daemon.wait_for_line("refused").startswith("<5>")
         daemon.stop()
     assert all(re.match("<[2-6]>[^<]", line) for line in daemon.log.read_text().splitlines())
     with Daemon(tmp_path, *options, environment={"JOURNAL_STREAM": "1:2"}) as daemon:
         daemon.send(b"kept")
-        assert not daemon.wait_for_line("kept").startswith("<")
+        assert not daemon.wait_for_line("stored").startswith("<")
 
 
 def records(path: Path) -> list[dict[str, Any]]:
@@ -99,15 +99,15 @@ def test_journal(tmp_path: Path) -> None:
         daemon.send(bytes(2**20 + 1))
         with daemon.begin(bytes(300_000)) as peer:
             reset(peer)
-        daemon.wait_for_line("lost")
+        daemon.wait_for_line("aborted")
         with daemon.begin(bytes(300_000)):
             daemon.stop()
         (file,) = daemon.files()
     ends = [(found["event"], found["size"], found.get("code")) for found in records(path)]
     assert ends == [
-        ("kept", 4, None),
+        ("stored", 4, None),
         ("refused", 2**20 + 1, "too-large"),
-        ("lost", 300_000, None),
+        ("aborted", 300_000, None),
         ("refused", 300_000, "shutting-down"),
     ]
     assert records(path)[0]["name"] == file.name

@@ -81,13 +81,13 @@ def test_page(tmp_path: Path, workers: int) -> None:
         for _ in range(10):
             assert daemon.send(b"content") == SUCCESS
         assert b"too-large" in daemon.send(b"too much content")
-        page = scraper.wait_for(1, "uploads_total", end="refused", code="too-large")
-        assert page.sum("uploads_total", end="kept") == 10
-        assert page.sum("received_bytes_total", end="kept") == 70
+        page = scraper.wait_for(1, "uploads_total", outcome="refused", code="too-large")
+        assert page.sum("uploads_total", outcome="stored") == 10
+        assert page.sum("received_bytes_total", outcome="stored") == 70
         assert page.sum("upload_size_bytes_count") == 10
         assert page.sum("publish_seconds_count", directory=str(daemon.directory)) >= 10
         assert page.sum("fsync_seconds_count", directory=str(daemon.directory)) >= 20
-        assert page.sum("last_kept_timestamp_seconds") == pytest.approx(began, abs=20)
+        assert page.sum("last_stored_timestamp_seconds") == pytest.approx(began, abs=20)
         assert page.sum("workers", state="answering") == workers
         assert page.sum("store_healthy", directory=str(daemon.directory)) == 1
         assert page.sum("free_bytes") > page.sum("reserve_bytes") > 0
@@ -122,7 +122,7 @@ def test_hung_worker(tmp_path: Path) -> None:
         scraper.wait_until_ready()
         for _ in range(20):
             daemon.send(b"content")
-        scraper.wait_for(20, "uploads_total", end="kept")
+        scraper.wait_for(20, "uploads_total", outcome="stored")
         hung = daemon.workers()[0]
         os.kill(hung, signal.SIGSTOP)
         try:
@@ -131,7 +131,7 @@ def test_hung_worker(tmp_path: Path) -> None:
             assert time.monotonic() - began < 5 * ANSWER_PATIENCE
             assert page.sum("workers", state="silent") == 1
             assert page.sum("workers", state="answering") == 1
-            assert page.sum("uploads_total", end="kept") == 20
+            assert page.sum("uploads_total", outcome="stored") == 20
             assert scraper.get("/readyz") == (503, "workers that do not answer: 1 of 2\n")
         finally:
             os.kill(hung, signal.SIGCONT)
@@ -145,14 +145,14 @@ def test_dead_worker(tmp_path: Path) -> None:
         scraper.wait_until_ready()
         for _ in range(20):
             daemon.send(b"content")
-        scraper.wait_for(20, "uploads_total", end="kept")
+        scraper.wait_for(20, "uploads_total", outcome="stored")
         for pid in daemon.workers():
             os.kill(pid, signal.SIGKILL)
         page = scraper.wait_for(2, "worker_restarts_total")
-        assert page.sum("uploads_total", end="kept") == 20
+        assert page.sum("uploads_total", outcome="stored") == 20
         scraper.wait_until_ready()
         daemon.send(b"content")
-        scraper.wait_for(21, "uploads_total", end="kept")
+        scraper.wait_for(21, "uploads_total", outcome="stored")
 
 
 def test_port_in_use(tmp_path: Path) -> None:

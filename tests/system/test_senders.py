@@ -127,7 +127,7 @@ def test_netcat_that_never_half_closes(tmp_path: Path, picture: Path, sender: st
             assert process.stdout.read(len(SUCCESS)) == SUCCESS
             (file,) = daemon.files()
             assert sha256(file.read_bytes()) == sha256(picture.read_bytes())
-            assert "ended by silence" in daemon.wait_for_line(f"kept {file.name}")
+            assert "ended by idle timeout" in daemon.wait_for_line(f"stored {file.name}")
         finally:
             os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
@@ -200,7 +200,7 @@ def test_old_client_that_does_not_read(daemon: Daemon, picture: Path) -> None:
     peer.close()
     file = next_file(daemon, before)
     assert sha256(file.read_bytes()) == sha256(picture.read_bytes())
-    daemon.wait_for_line(f"kept {file.name}: 19.1 MiB ({PHOTO_SIZE} bytes)")
+    daemon.wait_for_line(f"stored {file.name}: 19.1 MiB ({PHOTO_SIZE} bytes)")
 
 
 def test_old_client_that_reads_once(daemon: Daemon, picture: Path) -> None:
@@ -222,7 +222,7 @@ def test_old_client_that_talks(tmp_path: Path) -> None:
         assert peer.recv(1024).decode() == REPLY
         peer.close()
         assert daemon.only_file().decode() == MESSAGE
-        assert "ended by silence" in daemon.wait_for_line("kept ")
+        assert "ended by idle timeout" in daemon.wait_for_line("stored ")
 
 
 OLD_CLIENTS = """
@@ -362,8 +362,10 @@ def test_our_client_is_killed(tmp_path: Path, client: str, number: int) -> None:
         finally:
             process.kill()
             process.communicate()
-        wait_until(lambda: daemon.lines("kept ") or daemon.lines("lost "), "the end of the upload")
-        assert daemon.lines("lost after ")
+        wait_until(
+            lambda: daemon.lines("stored ") or daemon.lines("aborted "), "the end of the upload"
+        )
+        assert daemon.lines("aborted by sender after ")
         wait_until(lambda: not daemon.unfinished(), "an empty .incoming")
         assert daemon.files() == []
 
@@ -384,8 +386,10 @@ def test_our_client_is_killed_in_a_large_file(tmp_path: Path) -> None:
         finally:
             process.kill()
             process.communicate()
-        wait_until(lambda: daemon.lines("kept ") or daemon.lines("lost "), "the end of the upload")
-        assert daemon.lines("lost after ")
+        wait_until(
+            lambda: daemon.lines("stored ") or daemon.lines("aborted "), "the end of the upload"
+        )
+        assert daemon.lines("aborted by sender after ")
         wait_until(lambda: not daemon.unfinished(), "an empty .incoming")
         assert daemon.files() == []
 

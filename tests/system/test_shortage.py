@@ -203,5 +203,5 @@ def test_log_of_a_nuisance(tmp_path: Path) -> None:
         daemon.wait_for_line(" kept ")
         daemon.stop()
         assert len(daemon.lines(" lost ")) == 30
-        assert len(daemon.lines("70 lost; from one address, 127.0.0.1")) == 1
+        assert len(daemon.lines("70 aborted; from one address, 127.0.0.1")) == 1
         assert len(daemon.log.read_text().splitlines()) < 45

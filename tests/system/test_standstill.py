@@ -82,7 +82,7 @@ async def test_reset_at_that_moment(seconds: float) -> None:
         reset(peer)
         frontend.clock.advance(0.25)
         await until(lambda: frontend.log.ends)
-        assert frontend.log.kinds == ["lost"]
+        assert frontend.log.kinds == ["aborted"]
         assert frontend.kept == []
 
 

@@ -85,7 +85,7 @@ def read(folder: Path, *options: str) -> Iterator[tuple[Daemon, Reader]]:
 
 def kept(daemon: Daemon) -> list[str]:
     """The names in the log, in its order."""
-    return re.findall(r"^\S+Z kept (\S+): ", daemon.log.read_text("utf-8"), re.MULTILINE)
+    return re.findall(r"^\S+Z stored (\S+): ", daemon.log.read_text("utf-8"), re.MULTILINE)
 
 
 @WORKERS

@@ -170,7 +170,7 @@ def test_sender_that_cuts(tmp_path: Path, folder: Path, sender: str) -> None:
     with Daemon(tmp_path, listen(folder)) as daemon:
         result = run(command_for(daemon, folder, CUTTING[sender]), folder / "photo.jpg")
         assert result.stdout == ""
-        daemon.wait_for_line("lost after 19.1 MiB")
+        daemon.wait_for_line("aborted by sender after 19.1 MiB")
         nothing_is_kept(daemon)
 
 
@@ -181,7 +181,7 @@ def test_sender_that_never_ends(tmp_path: Path, folder: Path, sender: str) -> No
         result = run(command_for(daemon, folder, NEVER_HALF_CLOSING[sender]), folder / "photo.jpg")
         assert result.stdout == SUCCESS.decode()
         assert sha256(daemon.only_file()) == sha256((folder / "photo.jpg").read_bytes())
-        assert "ended by silence" in daemon.wait_for_line("kept ")
+        assert "ended by idle timeout" in daemon.wait_for_line("stored ")
 
 
 KILLED: dict[str, Command] = {
@@ -206,7 +206,7 @@ def test_killed_sender(tmp_path: Path, folder: Path, sender: str) -> None:
             wait_until(daemon.unfinished, "an unfinished file")
             process.kill()
             process.wait()
-            daemon.wait_for_line("lost after")
+            daemon.wait_for_line("aborted by sender after")
         finally:
             process.kill()
             process.communicate()
@@ -263,7 +263,7 @@ def test_renegotiation(tmp_path: Path, folder: Path) -> None:
             process.stdin.flush()
             _command(process, b"R\n", b"RENEGOTIATING")
             process.wait(PATIENCE)
-            daemon.wait_for_line("lost after 7 bytes")
+            daemon.wait_for_line("aborted by sender after 7 bytes")
         finally:
             process.kill()
             process.communicate()

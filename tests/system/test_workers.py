@@ -71,7 +71,7 @@ def test_json_log_of_all_workers(tmp_path: Path) -> None:
     ) as daemon:
         daemon.wait_for_workers()
         daemon.send(b"content")
-        daemon.wait_for_line('"kept"')
+        daemon.wait_for_line('"stored"')
         daemon.stop()
     for line in daemon.log.read_text("utf-8").splitlines():
         assert line.startswith("{"), line

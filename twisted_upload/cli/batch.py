@@ -46,7 +46,7 @@ STDIN = "-"
 LONGEST_DELAY = 60.0
 
 
-Outcome = Literal["kept", "refused", "failed", "unknown"]
+Outcome = Literal["stored", "refused", "failed", "unknown"]
 
 # The first that fits, so children stand before their parents.
 _ENDS: Sequence[tuple[type[Exception], Outcome, str, int]] = (
@@ -268,7 +268,7 @@ class Batch:
                     return result
             else:
                 return Result(
-                    index, file, "kept", None, receipt, None, seconds(), attempts, ExitStatus.KEPT
+                    index, file, "stored", None, receipt, None, seconds(), attempts, ExitStatus.OK
                 )
             if result.outcome == "unknown":
                 doubtful.append(result)
@@ -315,7 +315,7 @@ def _failed(
 
 def _in_doubt(result: Result) -> Result:
     """What is true of the last attempt, where an earlier one may have been kept."""
-    if result.outcome in ("kept", "unknown"):
+    if result.outcome in ("stored", "unknown"):
         return result
     return replace(
         result,

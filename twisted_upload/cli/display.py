@@ -112,7 +112,7 @@ class Display:
         """Say in one line what has become of the files so far."""
         if self._json_only:
             return
-        kept = sum(result.outcome == "kept" for result in results)
+        kept = sum(result.outcome == "stored" for result in results)
         parts = [f"{kept} of {self._files} kept"] if kept else []
         unknown = [_name(result.file) for result in results if result.outcome == "unknown"]
         if unknown:

@@ -65,7 +65,7 @@ _moment = _understood(lambda text: parse_moment(text, time.time()))
     " unix. Repeatable.",
 )  # fmt: skip
 @click.option(
-    "--end", "ends", type=click.Choice(["kept", "refused", "lost"]), multiple=True,
+    "--outcome", "outcomes", type=click.Choice(["stored", "refused", "aborted"]), multiple=True,
     help="Uploads that ended so. Repeatable.",
 )  # fmt: skip
 @click.option(
@@ -91,7 +91,7 @@ def read_journal(  # noqa: PLR0917 - click calls it
     since: str | None,
     until: str | None,
     peers: list[Callable[[str], bool]],
-    ends: tuple[str, ...],
+    outcomes: tuple[str, ...],
     codes: tuple[str, ...],
     names: tuple[str, ...],
     listeners: tuple[str, ...],
@@ -106,7 +106,7 @@ def read_journal(  # noqa: PLR0917 - click calls it
     """
     out, err = streams.out, streams.err
     reader = Reader(file)
-    fields = {"event": ends, "code": codes, "listener": listeners}
+    fields = {"event": outcomes, "code": codes, "listener": listeners}
     wanted = Filter(since, until, peers, fields, names)
     sums = Totals()
     show = _Objects(out) if as_json else _Table(out)
@@ -135,7 +135,7 @@ def read_journal(  # noqa: PLR0917 - click calls it
     if out.error is not None:
         err.line(f"{PROGRAM}: standard output: {out.error.strerror}")
         return ExitStatus.FAILED
-    return ExitStatus.SOURCE if reader.not_read else ExitStatus.KEPT
+    return ExitStatus.SOURCE if reader.not_read else ExitStatus.OK
 
 
 def _wanted(records: Iterable[Record], wanted: Filter, sums: Totals) -> Iterable[Record]:
@@ -173,10 +173,10 @@ class _Table:
         _print(self._out, self._lines(records))
 
     def sums(self, sums: Totals) -> None:
-        kept, refused, lost = sums.uploads.values()
+        stored, refused, aborted = sums.uploads.values()
         self._out.line(
-            f"{kept} kept, {format_size(sums.kept)} ({sums.kept} bytes);"
-            f" {refused} refused; {lost} lost"
+            f"{stored} stored, {format_size(sums.stored)} ({sums.stored} bytes);"
+            f" {refused} refused; {aborted} aborted"
             + (f"; {sums.missing} lines are missing" if sums.missing else "")
         )
 
@@ -193,14 +193,16 @@ class _Table:
             yield self._paint(text, _STYLES.get(record["event"], ""))
 
 
-_TITLES = ("TIME", "END", "SIZE", "TOOK", "RATE", "PEER", "FILE OR CODE")
+_TITLES = ("TIME", "OUTCOME", "SIZE", "TOOK", "RATE", "PEER", "FILE OR CODE")
 
-_STYLES = {"refused": "yellow", "lost": "red", GAP: "bold red"}
+_STYLES = {"refused": "yellow", "aborted": "red", GAP: "bold red"}
 
 
 def _row(cells: tuple[str, ...]) -> str:
-    when, end, size, took, rate, peer, what = cells
-    return f"{when:<24}  {end:<7}  {size:>10}  {took:>8}  {rate:>12}  {peer:<21}  {what}".rstrip()
+    when, outcome, size, took, rate, peer, what = cells
+    return (
+        f"{when:<24}  {outcome:<7}  {size:>10}  {took:>8}  {rate:>12}  {peer:<21}  {what}".rstrip()
+    )
 
 
 def _gap(record: Record) -> str:
@@ -212,10 +214,10 @@ def _upload(record: Record) -> str:
     what = record.get("name") or record.get("code") or ""
     if record.get("listener"):
         what += f"  through {record['listener']}"
-    if record.get("by_silence"):
-        what += "  ended by silence"
-    if record.get("heard") is False:
-        what += "  sender gone before the answer"
+    if record.get("ended_by_idle"):
+        what += "  ended by idle timeout"
+    if record.get("answered") is False:
+        what += "  sender disconnected before the answer"
     rate = f"{format_size(size / (seconds or 1e-3))}/s"
     return _row(
         (

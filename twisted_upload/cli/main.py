@@ -39,7 +39,7 @@ __all__ = ["main", "program"]
 
 _EPILOG = f"""\b
 Exit status:
-  {ExitStatus.KEPT}    every file is kept
+  {ExitStatus.OK}    every file is kept
   {ExitStatus.FAILED}    some files failed, for different reasons; or the connection broke
   {ExitStatus.USAGE}    wrong usage
   {ExitStatus.NO_CONNECTION}    could not connect
@@ -248,7 +248,7 @@ def main(
     except OSError as error:  # from printing the help
         out.give_up(error)
         if out.error is None:
-            sys.exit(ExitStatus.KEPT)
+            sys.exit(ExitStatus.OK)
         err.line(f"{PROGRAM}: standard output: {error.strerror}")
         sys.exit(ExitStatus.FAILED)
     except Exception as error:

@@ -25,7 +25,7 @@ __all__ = ["ping"]
 
 _EPILOG = f"""\b
 Exit status:
-  {ExitStatus.KEPT}    the server is ready
+  {ExitStatus.OK}    the server is ready
   {ExitStatus.FAILED}    something went wrong here
   {ExitStatus.USAGE}    wrong usage
   {ExitStatus.NO_CONNECTION}    could not connect

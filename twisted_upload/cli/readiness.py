@@ -53,9 +53,9 @@ class _End:
 def _judged(result: Receipt | BaseException, timeout: float) -> _End:
     """What an upload of nothing has come to."""
     if isinstance(result, Receipt):
-        return _End(None, "it keeps empty files, and has kept one", ExitStatus.KEPT)
+        return _End(None, "it keeps empty files, and has kept one", ExitStatus.OK)
     if isinstance(result, Empty):
-        return _End(None, "nothing was sent, and nothing is kept", ExitStatus.KEPT)
+        return _End(None, "nothing was sent, and nothing is kept", ExitStatus.OK)
     if isinstance(result, UploadRefused):
         return _End(result.code, f"{result.code}: {result.explanation}", ExitStatus.REFUSED)
     if isinstance(result, CancelledError):
@@ -165,7 +165,7 @@ class _Asking:
 def _show(
     streams: Streams, to: str, end: _End, seconds: float, *, as_json: bool, quiet: bool
 ) -> None:
-    ready = end.status == ExitStatus.KEPT
+    ready = end.status == ExitStatus.OK
     if as_json:
         said = {
             "to": to,

@@ -21,7 +21,7 @@ PROGRAM = "twisted-upload"
 class ExitStatus:
     """What the command exits with."""
 
-    KEPT = 0
+    OK = 0
     FAILED = 1
     USAGE = 2
     NO_CONNECTION = 3

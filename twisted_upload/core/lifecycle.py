@@ -10,15 +10,15 @@ Two rules for whoever changes this file:
 1. An upload ends exactly once: stored, refused or aborted.
 2. Success is said when, and only when, the store has said stored.
 
-=========  ==========================  =========================================
-state      meaning                     what may happen there
-=========  ==========================  =========================================
-waiting    nothing has come yet        first bytes, the end, refusal, loss
-receiving  bytes go to the store       bytes, the end, refusal, loss
-storing    the store is storing it     stored, refusal, loss
-unheard    the same, nobody listens    stored, refusal, loss
-over       it has ended                nothing matters any more
-=========  ==========================  =========================================
+==========  ==========================  ========================================
+state       meaning                     what may happen there
+==========  ==========================  ========================================
+waiting     nothing has come yet        first bytes, the end, refusal, loss
+receiving   bytes go to the store       bytes, the end, refusal, loss
+storing     the store is storing it     stored, refusal, loss
+unanswered  the same, nobody listens    stored, refusal, loss
+over        it has ended                nothing matters any more
+==========  ==========================  ========================================
 
 Each input returns ``None``, so that one which arrives during another waits for
 it: a store that answers at once is no special case.
@@ -55,8 +55,8 @@ class ISender(Protocol):
     def tell_refused(self, refusal: UploadRefused) -> None:
         """Let the sender hear why its upload is refused, and part."""
 
-    def report_stored(self, receipt: Receipt, *, by_silence: bool, heard: bool) -> None:
-        """It has ended: stored.  ``heard`` where the sender was there to hear it."""
+    def report_stored(self, receipt: Receipt, *, ended_by_idle: bool, answered: bool) -> None:
+        """It has ended: stored.  ``answered`` where the sender was there to hear it."""
 
     def report_refused(self, refusal: UploadRefused) -> None:
         """It has ended: refused."""
@@ -99,7 +99,7 @@ class Upload(Protocol):
 class _Upload(Machine):
     """An upload, and what the outputs work on."""
 
-    __slots__ = ("allow_empty", "by_silence", "give_up", "incoming", "sender", "store")
+    __slots__ = ("allow_empty", "ended_by_idle", "give_up", "incoming", "sender", "store")
 
     def __init__(self, sender: ISender, store: IUploadStore, allow_empty: bool) -> None:
         super().__init__(_waiting)
@@ -108,7 +108,7 @@ class _Upload(Machine):
         self.allow_empty = allow_empty
         self.incoming: IIncomingUpload | None = None
         self.give_up: Callable[[], object] | None = None  # what the store is to store
-        self.by_silence = False
+        self.ended_by_idle = False
 
     received = Machine.input_of(Upload.received)
     ended = Machine.input_of(Upload.ended)
@@ -143,7 +143,7 @@ class _Upload(Machine):
 _waiting = State("waiting")
 _receiving = State("receiving")
 _storing = State("storing")
-_unheard = State("unheard")
+_unanswered = State("unanswered")
 _over = State("over")
 
 _log = Logger()
@@ -270,8 +270,8 @@ def commit(upload: _Upload) -> None:
 
 
 @_receiving.upon(Upload.fell_silent).to(_storing)
-def commit_by_silence(upload: _Upload) -> None:
-    upload.by_silence = True
+def commit_after_idle(upload: _Upload) -> None:
+    upload.ended_by_idle = True
     commit(upload)
 
 
@@ -295,7 +295,7 @@ def answer(upload: _Upload, receipt: Receipt) -> None:
     try:
         upload.sender.tell_stored(receipt)
     finally:
-        upload.sender.report_stored(receipt, by_silence=upload.by_silence, heard=True)
+        upload.sender.report_stored(receipt, ended_by_idle=upload.ended_by_idle, answered=True)
 
 
 @_storing.upon(Upload.refused).to(_over)
@@ -305,23 +305,23 @@ def tell_failure(upload: _Upload, refusal: UploadRefused) -> None:
 
 
 # A peer that leaves before the answer forfeits the answer, not the file.
-_storing.upon(Upload.lost).to(_unheard).returns(None)
+_storing.upon(Upload.lost).to(_unanswered).returns(None)
 
 # Only after silence that counted as the end: those bytes came too late.
 _storing.upon(Upload.received).loop().returns(None)
 _storing.upon(Upload.ended).loop().returns(None)
 
 
-# -- unheard ------------------------------------------------------------------
+# -- unanswered ------------------------------------------------------------------
 
 
-@_unheard.upon(Upload.stored).to(_over)
-def report_unheard(upload: _Upload, receipt: Receipt) -> None:
-    upload.sender.report_stored(receipt, by_silence=upload.by_silence, heard=False)
+@_unanswered.upon(Upload.stored).to(_over)
+def report_unanswered(upload: _Upload, receipt: Receipt) -> None:
+    upload.sender.report_stored(receipt, ended_by_idle=upload.ended_by_idle, answered=False)
 
 
-@_unheard.upon(Upload.refused).to(_over)
-def fail_unheard(upload: _Upload, refusal: UploadRefused) -> None:
+@_unanswered.upon(Upload.refused).to(_over)
+def fail_unanswered(upload: _Upload, refusal: UploadRefused) -> None:
     _give_up(upload)
     if isinstance(refusal, Empty):
         upload.sender.report_unused()
@@ -330,7 +330,7 @@ def fail_unheard(upload: _Upload, refusal: UploadRefused) -> None:
 
 
 # A connection that broke off for a reason of ours is lost twice.
-_unheard.upon(Upload.lost).loop().returns(None)
+_unanswered.upon(Upload.lost).loop().returns(None)
 
 
 # -- over ---------------------------------------------------------------------

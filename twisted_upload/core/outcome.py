@@ -24,19 +24,19 @@ class UploadOutcome(NamedTuple):
     """
     One upload that has ended; as a text, one line for people.
 
-    :ivar end: ``kept``, ``refused`` or ``lost``.
+    :ivar outcome: ``stored``, ``refused`` or ``aborted``.
     :ivar listener: the name of the listener that it came through.
     :ivar peer: the sender, for people: ``192.0.2.7:50123``.
     :ivar size: bytes that came.
     :ivar seconds: from the connection to the end.
-    :ivar name: of the kept file.
+    :ivar name: of the stored file.
     :ivar code: why it was refused: one of `twisted_upload.core.answers.CODES`.
-    :ivar sha256: of the kept file, where it was asked for.
-    :ivar by_silence: it was ended by silence, not by a half-close.
-    :ivar heard: the sender was there to hear the answer.
+    :ivar sha256: of the stored file, where it was asked for.
+    :ivar ended_by_idle: an idle timeout ended it, not a half-close.
+    :ivar answered: false if the sender had disconnected before the answer.
     """
 
-    end: str
+    outcome: str
     listener: str
     peer: str
     size: int
@@ -44,23 +44,23 @@ class UploadOutcome(NamedTuple):
     name: str | None = None
     code: str | None = None
     sha256: str | None = None
-    by_silence: bool = False
-    heard: bool = True
+    ended_by_idle: bool = False
+    answered: bool = True
 
     def __str__(self) -> str:
-        end, _, peer, size, seconds, name, code, _, by_silence, heard = self
+        outcome, _, peer, size, seconds, name, code, _, ended_by_idle, answered = self
         # The exact size too: it is what people search for.
         came = f"{size} bytes" if size < 1024 else f"{format_size(size)} ({size} bytes)"
         rate = format_size(size / (seconds or 1e-3))
         what = f"{came} in {format_duration(seconds)}, {rate}/s, from {peer}"
-        if end == "refused":
+        if outcome == "refused":
             return f"refused ({code}) after {what}"
-        if end == "lost":
-            return f"lost after {what}"
-        notes = ", ended by silence" if by_silence else ""
-        if not heard:
-            notes += ", sender gone before the answer"
-        return f"kept {name}: {what}{notes}"
+        if outcome == "aborted":
+            return f"aborted by sender after {what}"
+        notes = ", ended by idle timeout" if ended_by_idle else ""
+        if not answered:
+            notes += ", sender disconnected before the answer"
+        return f"stored {name}: {what}{notes}"
 
 
 _INFO = LogLevel.info
@@ -91,7 +91,7 @@ class _Log:
 
     def info(self, template: str, ended: UploadOutcome) -> None:
         # The text is made by whoever writes it, and not at all where nobody does.
-        end, listener, peer, size, seconds, name, code, sha256, by_silence, heard = ended
+        outcome, listener, peer, size, seconds, name, code, sha256, ended_by_idle, answered = ended
         globalLogPublisher(
             {
                 "log_logger": self._logger,
@@ -101,7 +101,7 @@ class _Log:
                 "log_format": template,
                 "log_time": time.time(),
                 "upload": ended,
-                "end": end,
+                "outcome": outcome,
                 "listener": listener,
                 "peer": peer,
                 "size": size,
@@ -109,8 +109,8 @@ class _Log:
                 "name": name,
                 "code": code,
                 "sha256": sha256,
-                "by_silence": by_silence,
-                "heard": heard,
+                "ended_by_idle": ended_by_idle,
+                "answered": answered,
             }
         )
 

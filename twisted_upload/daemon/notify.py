@@ -53,7 +53,7 @@ class Counts(NamedTuple):
     stored: int
 
     def __str__(self) -> str:
-        return f"{self.in_flight} uploads in flight, {self.stored} kept since the start"
+        return f"{self.in_flight} uploads in flight, {self.stored} stored since the start"
 
 
 def total(counts: Iterable[Counts]) -> Counts:
@@ -70,7 +70,7 @@ class StoredCount:
 
     def __call__(self, ended: UploadOutcome) -> None:
         """One more has ended."""
-        self.number += ended.end == "kept"
+        self.number += ended.outcome == "stored"
 
 
 class DiskWatchdog:

@@ -91,7 +91,7 @@ class Connections:
     def __init__(self) -> None:
         self.protocols: set[IConnection] = set()
         self.stopping = False
-        self._unheard: set[IConnection] = set()  # they went before the answer
+        self._unanswered: set[IConnection] = set()  # they went before the answer
         self._drained: list[Deferred[None]] = []
         self._begun: list[Deferred[None]] = []
         self._gone: list[Deferred[None]] = []
@@ -99,12 +99,12 @@ class Connections:
     @property
     def uploads_in_flight(self) -> int:
         """How many uploads have begun and have not ended."""
-        return sum(protocol.in_flight for protocol in self.protocols) + len(self._unheard)
+        return sum(protocol.in_flight for protocol in self.protocols) + len(self._unanswered)
 
     @property
     def all_there(self) -> list[IConnection]:
         """All connections, and uploads in flight that have none any more."""
-        return [*self.protocols, *self._unheard]
+        return [*self.protocols, *self._unanswered]
 
     # Stopping, in this order
 
@@ -162,15 +162,15 @@ class Connections:
             return
         self.protocols.remove(connection)
         if connection.in_flight:
-            self._unheard.add(connection)
+            self._unanswered.add(connection)
         else:
             _release(connection)
         self._look()
 
     def upload_ended(self, connection: IConnection) -> None:
         """An upload has ended."""
-        if connection in self._unheard:
-            self._unheard.remove(connection)
+        if connection in self._unanswered:
+            self._unanswered.remove(connection)
             _release(connection)
         self._look()
 

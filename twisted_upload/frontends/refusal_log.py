@@ -112,14 +112,14 @@ class RateLimitedLog:
 
     def __call__(self, ended: UploadOutcome) -> None:
         """See `UploadObserver`."""
-        if ended.end == "kept":
+        if ended.outcome == "stored":
             self._write(ended)
             return
         group = group_of_peer(ended.peer)
         if self._may_write(group):
             self._write(ended)
         else:
-            self._refusals.count(ended.code or ended.end, group)
+            self._refusals.count(ended.code or ended.outcome, group)
 
     def _may_write(self, group: str | None) -> bool:
         now = self._clock.seconds()

@@ -92,12 +92,12 @@ class IHookCounts(Protocol):
     What is counted of what a runner has to do, and has done; it keeps it up to date.
 
     :ivar waiting: files whose programs have not succeeded yet, as last looked at.
-    :ivar set_aside: files that were set aside, the same.
+    :ivar given_up: files whose programs are not started again, the same.
     :ivar running: programs that run.
     """
 
     waiting: int
-    set_aside: int
+    given_up: int
     running: int
 
     def ended(self, seconds: float, *, succeeded: bool) -> None:
@@ -269,7 +269,7 @@ class HookRunner:
         if found.error is not None:
             self._log.not_read(found.error)
         if set_aside is not None:
-            self._counts.set_aside = set_aside
+            self._counts.given_up = set_aside
             if not self._set_aside_told:
                 self._set_aside_told = True
                 self._log.set_aside_before(set_aside)
@@ -360,7 +360,7 @@ class HookRunner:
         attempts, when = task.failures, self._now()
 
         def done(_: object) -> None:
-            self._counts.set_aside += 1
+            self._counts.given_up += 1
             self._log.set_aside(marker.name, end, attempts)
 
         def cannot(failure: Failure) -> None:

@@ -20,11 +20,11 @@ from twisted_upload.observability.metrics import (
     BYTES,
     DURATION,
     FSYNC,
-    LAST_KEPT,
+    LAST_STORED,
     PROGRAM_DURATION,
     PROGRAMS,
+    PROGRAMS_GIVEN_UP,
     PROGRAMS_RUNNING,
-    PROGRAMS_SET_ASIDE,
     PROGRAMS_WAITING,
     PUBLISH,
     SIZE,
@@ -86,13 +86,13 @@ class _Listener:
 
     def __init__(self) -> None:
         # Series that are there from the start: their first increase is one.
-        self.ends = {(end, code): [0, 0] for end, code in _ENDS}  # uploads, bytes
+        self.ends = {(outcome, code): [0, 0] for outcome, code in _OUTCOMES}  # uploads, bytes
         self.durations = Histogram(DURATION.bounds)
         self.sizes = Histogram(SIZE.bounds)
-        self.last_kept = 0.0
+        self.last_stored = 0.0
 
 
-_ENDS = (("kept", None), ("lost", None), *(("refused", code) for code in CODES))
+_OUTCOMES = (("stored", None), ("aborted", None), *(("refused", code) for code in CODES))
 
 
 class Counters:
@@ -112,31 +112,31 @@ class Counters:
         counts = self._listeners.get(ended.listener)
         if counts is None:
             counts = self._listeners[ended.listener] = _Listener()
-        end = counts.ends.get((ended.end, ended.code))
+        end = counts.ends.get((ended.outcome, ended.code))
         if end is None:
-            end = counts.ends[ended.end, ended.code] = [0, 0]
+            end = counts.ends[ended.outcome, ended.code] = [0, 0]
         end[0] += 1
         end[1] += ended.size
-        if ended.end == "kept":
+        if ended.outcome == "stored":
             counts.durations.observe(ended.seconds)
             counts.sizes.observe(ended.size)
-            counts.last_kept = self._now()
+            counts.last_stored = self._now()
 
     def samples(self) -> Samples:
         """All of it."""
         uploads: dict[tuple[str, ...], int] = {}
         size: dict[tuple[str, ...], int] = {}
         for name, counts in self._listeners.items():
-            for (end, code), (number, length) in counts.ends.items():
-                uploads[name, end, code or ""] = number
-                size[name, end] = size.get((name, end), 0) + length
+            for (outcome, code), (number, length) in counts.ends.items():
+                uploads[name, outcome, code or ""] = number
+                size[name, outcome] = size.get((name, outcome), 0) + length
         each = {(name,): counts for name, counts in self._listeners.items()}
         return {
             UPLOADS.name: uploads,
             BYTES.name: size,
             DURATION.name: {labels: it.durations.sample() for labels, it in each.items()},
             SIZE.name: {labels: it.sizes.sample() for labels, it in each.items()},
-            LAST_KEPT.name: {labels: it.last_kept for labels, it in each.items()},
+            LAST_STORED.name: {labels: it.last_stored for labels, it in each.items()},
         }
 
 
@@ -166,13 +166,13 @@ class ProgramCounts:
 
     :ivar waiting: files whose programs have not succeeded yet, as last looked
         at; of all processes that share the directory.
-    :ivar set_aside: files that were set aside, the same.
+    :ivar given_up: files whose programs are not started again, the same.
     :ivar running: programs that this process runs.
     """
 
     def __init__(self) -> None:
         self.waiting = 0
-        self.set_aside = 0
+        self.given_up = 0
         self.running = 0
         # Series that are there from the start: their first increase is one.
         self._ends = {"succeeded": 0, "failed": 0}
@@ -188,9 +188,9 @@ class ProgramCounts:
         return {
             PROGRAMS_WAITING.name: {(directory,): self.waiting},
             PROGRAMS_RUNNING.name: {(directory,): self.running},
-            PROGRAMS.name: {(directory, end): number for end, number in self._ends.items()},
+            PROGRAMS.name: {(directory, outcome): number for outcome, number in self._ends.items()},
             PROGRAM_DURATION.name: {(directory,): self._durations.sample()},
-            PROGRAMS_SET_ASIDE.name: {(directory,): self.set_aside},
+            PROGRAMS_GIVEN_UP.name: {(directory,): self.given_up},
         }
 
 

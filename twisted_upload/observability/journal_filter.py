@@ -144,13 +144,13 @@ class Totals:
     Adds up records.
 
     :ivar uploads: how many, by how they ended.
-    :ivar kept: bytes.
+    :ivar stored: bytes.
     :ivar missing: lines that are not in the journal, and that it knows of.
     """
 
     def __init__(self) -> None:
-        self.uploads = {"kept": 0, "refused": 0, "lost": 0}
-        self.kept = 0
+        self.uploads = {"stored": 0, "refused": 0, "aborted": 0}
+        self.stored = 0
         self.missing = 0
 
     def add(self, record: Record) -> None:
@@ -158,7 +158,7 @@ class Totals:
         event = record["event"]
         if event in self.uploads:
             self.uploads[event] += 1
-        if event == "kept":
-            self.kept += record.get("size", 0)
+        if event == "stored":
+            self.stored += record.get("size", 0)
         elif event == GAP:
             self.missing += record.get("lines", 0)

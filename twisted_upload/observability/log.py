@@ -2,7 +2,7 @@
 The log: one line for each event, for people or, with ``--log-format json``, for
 programs.
 
-``2026-11-22T12:43:24Z kept 1795351404291.bin: ...``, in UTC.  Twisted's own text
+``2026-11-22T12:43:24Z stored 1795351404291.bin: ...``, in UTC.  Twisted's own text
 observer spends as much on a line as the rest of the daemon on a small upload;
 these format the time once a second, and leave the rest to the upload itself.
 """
@@ -196,7 +196,7 @@ class _Lines:
         lines = []
         for moment, ended, more in held:
             # Between info and warn, if it was not kept.
-            level = "info" if ended.end == "kept" else "notice"
+            level = "info" if ended.outcome == "stored" else "notice"
             line = self._of_end(moment, ended, more, level)
             lines.append(f"{_PRIORITIES[level]}{line}\n" if self._journald else f"{line}\n")
         return "".join(lines)

@@ -29,11 +29,11 @@ __all__ = [
     "INFO",
     "IN_FLIGHT",
     "LAG",
-    "LAST_KEPT",
+    "LAST_STORED",
     "METRICS",
     "PROGRAMS",
+    "PROGRAMS_GIVEN_UP",
     "PROGRAMS_RUNNING",
-    "PROGRAMS_SET_ASIDE",
     "PROGRAMS_WAITING",
     "PROGRAM_DURATION",
     "PUBLISH",
@@ -103,58 +103,60 @@ def _histogram(name: str, text: str, bounds: tuple[float, ...], *labels: str) ->
 
 UPLOADS = _counter(
     "uploads_total",
-    "Uploads that have ended: kept, refused (with the code that the sender heard) or lost.",
-    *("listener", "end", "code"),
+    "Finished uploads: stored, refused (with the code that the sender was told) or aborted.",
+    *("listener", "outcome", "code"),
 )
-BYTES = _counter("received_bytes_total", "Bytes of the uploads that have ended.", "listener", "end")
+BYTES = _counter(
+    "received_bytes_total", "Bytes received by finished uploads.", "listener", "outcome"
+)
 REJECTED = _counter(
-    "turned_away_total",
-    "Connections that were refused before an upload could begin, with the code that was heard.",
+    "rejected_connections_total",
+    "Connections rejected before an upload could begin, with the code that the sender was told.",
     *("listener", "code"),
 )
 HANDSHAKE_FAILURES = _counter(
     "tls_handshake_failures_total",
-    "Handshakes of TLS that came to nothing: no-tls (somebody speaks something else),"
-    " certificate-rejected (by the client), timeout, protocol, gone (cut off).",
+    "Failed TLS handshakes: no-tls (the client does not speak TLS), certificate-rejected (by the"
+    " client), timeout, protocol, gone (connection lost).",
     *("listener", "kind"),
 )
 CERTIFICATE_ENDS = _gauge(
     "certificate_expiry_timestamp_seconds",
-    "When the certificate ends that is shown, in seconds since the epoch.",
+    "When the certificate in use expires, in seconds since the epoch.",
     "certificate",
     together="min",
 )
-IN_FLIGHT = _gauge("uploads_in_flight", "Uploads that have begun and have not ended.", "listener")
-CONNECTIONS = _gauge("connections", "Connections of senders.", "listener")
+IN_FLIGHT = _gauge("uploads_in_flight", "Uploads that have begun and not finished.", "listener")
+CONNECTIONS = _gauge("connections", "Open connections of senders.", "listener")
 DURATION = _histogram(
     "upload_duration_seconds",
-    "Of kept uploads: from the connection to the answer.",
+    "Time from the connection to the answer, of stored uploads.",
     _DURATIONS,
     "listener",
 )
-SIZE = _histogram("upload_size_bytes", "Of kept uploads: the size.", _SIZES, "listener")
-LAST_KEPT = _gauge(
-    "last_kept_timestamp_seconds",
-    "When the last upload was kept, in seconds since the epoch; 0 for none since the start.",
+SIZE = _histogram("upload_size_bytes", "Size of stored uploads.", _SIZES, "listener")
+LAST_STORED = _gauge(
+    "last_stored_timestamp_seconds",
+    "When the last upload was stored, in seconds since the epoch; 0 if none since the start.",
     "listener",
     together="max",
     lasting=True,
 )
 FSYNC = _histogram(
     "fsync_seconds",
-    "Waits for fsync: of a file, of several at once, or of the directory.",
+    "Duration of each fsync: of one file, of several together, or of the directory.",
     _WAITS,
     "directory",
 )
 PUBLISH = _histogram(
     "publish_seconds",
-    "Waits for a rename (or link) to a final name; for each name that was taken, one more.",
+    "Duration of each rename (or link) to a final name, including names already taken.",
     _WAITS,
     "directory",
 )
 HEALTHY = _gauge(
     "store_healthy",
-    "1, or 0 from an error of the disk until a self-test passes.",
+    "1, or 0 after a disk error until a self-test passes.",
     "directory",
     together="min",
 )
@@ -163,7 +165,7 @@ FREE = _gauge(
 )
 FREE_INODES = _gauge(
     "free_inodes",
-    "Files that can still be created on the file system of the directory, if it counts them.",
+    "Free inodes on the file system of the directory, if it counts them.",
     "directory",
     together="min",
 )
@@ -172,25 +174,25 @@ RESERVE = _gauge(
 )
 PROGRAMS_WAITING = _gauge(
     "programs_waiting",
-    "Files whose program of --on-upload has not succeeded yet; looked at every 10 s.",
+    "Files whose --on-upload program has not succeeded yet; updated every 10 s.",
     "directory",
     together="max",  # each process looks at the same queue
 )
-PROGRAMS_RUNNING = _gauge("programs_running", "Programs of --on-upload that run.", "directory")
+PROGRAMS_RUNNING = _gauge("programs_running", "Running --on-upload programs.", "directory")
 PROGRAMS = _counter(
     "programs_total",
-    "Programs of --on-upload that have ended, each attempt: succeeded or failed.",
-    *("directory", "end"),
+    "Finished --on-upload programs, each attempt: succeeded or failed.",
+    *("directory", "outcome"),
 )
 PROGRAM_DURATION = _histogram(
     "program_duration_seconds",
-    "How long programs of --on-upload took, each attempt.",
+    "Duration of --on-upload programs, each attempt.",
     _DURATIONS,
     "directory",
 )
-PROGRAMS_SET_ASIDE = _gauge(
-    "programs_set_aside",
-    "Files in .on-upload/failed/, whose programs are not started again; looked at every 10 s.",
+PROGRAMS_GIVEN_UP = _gauge(
+    "programs_given_up",
+    "Files in .on-upload/failed/, whose programs are not started again; updated every 10 s.",
     "directory",
     together="max",
 )
@@ -198,25 +200,27 @@ LAG = _histogram(
     "reactor_lag_seconds", "How late a timer fires that is set four times a second.", _WAITS
 )
 WORST_LAG = _gauge(
-    "reactor_lag_max_seconds", "The latest of these in the last minute or two.", together="max"
+    "reactor_lag_max_seconds",
+    "The highest reactor lag of the last one to two minutes.",
+    together="max",
 )
 DRAINING = _gauge(
-    "draining", "1 from when it is told to stop: uploads in flight may finish.", together="max"
+    "draining", "1 while the daemon is stopping and uploads in flight may finish.", together="max"
 )
-WORKERS = _gauge(
-    "workers", "Processes that serve, or should: answering, silent or missing.", "state"
-)
-RESTARTS = _counter("worker_restarts_total", "Workers that have ended and were replaced.")
+WORKERS = _gauge("workers", "Worker processes by state: answering, silent or missing.", "state")
+RESTARTS = _counter("worker_restarts_total", "Workers that died and were replaced.")
 STARTED = _gauge(
     "start_time_seconds", "When the daemon started, in seconds since the epoch.", together="min"
 )
-INFO = _gauge("build_info", "1; its label is the version of the daemon.", "version", together="max")
+INFO = _gauge(
+    "build_info", "Always 1; the label is the version of the daemon.", "version", together="max"
+)
 
 METRICS: tuple[Metric, ...] = (
-    *(UPLOADS, BYTES, REJECTED, IN_FLIGHT, CONNECTIONS, DURATION, SIZE, LAST_KEPT),
+    *(UPLOADS, BYTES, REJECTED, IN_FLIGHT, CONNECTIONS, DURATION, SIZE, LAST_STORED),
     *(FSYNC, PUBLISH, HEALTHY, FREE, FREE_INODES, RESERVE),
     *(HANDSHAKE_FAILURES, CERTIFICATE_ENDS),
-    *(PROGRAMS_WAITING, PROGRAMS_RUNNING, PROGRAMS, PROGRAM_DURATION, PROGRAMS_SET_ASIDE),
+    *(PROGRAMS_WAITING, PROGRAMS_RUNNING, PROGRAMS, PROGRAM_DURATION, PROGRAMS_GIVEN_UP),
     *(LAG, WORST_LAG, DRAINING, WORKERS, RESTARTS, STARTED, INFO),
 )
 

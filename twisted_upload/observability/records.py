@@ -28,8 +28,8 @@ FIELDS = (
     "name",
     "code",
     "sha256",
-    "by_silence",
-    "heard",
+    "ended_by_idle",
+    "answered",
     "lines",
     "message",
     "traceback",
@@ -92,11 +92,11 @@ def encode_outcome(time: str, ended: UploadOutcome, level: str | None = None) ->
     :param level: of a line of the log.
     """
     # Put together by hand: an encoder takes four times as long, for each upload.
-    end, listener, peer, size, seconds, name, code, sha256, by_silence, heard = ended
+    outcome, listener, peer, size, seconds, name, code, sha256, ended_by_idle, answered = ended
     said = "" if level is None else f',"level":"{level}"'
     whose = f',"listener":{_quoted(listener)}' if listener else ""
     text = (
-        f'{{"time":"{time}"{said},"event":"{end}"{whose},"peer":{_quoted(peer)}'
+        f'{{"time":"{time}"{said},"event":"{outcome}"{whose},"peer":{_quoted(peer)}'
         f',"size":{size},"seconds":{round(seconds, 6)}'
     )
     if name is not None:
@@ -105,8 +105,8 @@ def encode_outcome(time: str, ended: UploadOutcome, level: str | None = None) ->
         text += f',"code":{_quoted(code)}'
     if sha256 is not None:
         text += f',"sha256":{_quoted(sha256)}'
-    if by_silence:
-        text += ',"by_silence":true'
-    if not heard:
-        text += ',"heard":false'
+    if ended_by_idle:
+        text += ',"ended_by_idle":true'
+    if not answered:
+        text += ',"answered":false'
     return text + "}"

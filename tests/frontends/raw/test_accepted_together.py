@@ -46,7 +46,7 @@ async def test_the_rest(said: bytes) -> None:
         (peer,) = _accepted(frontend, said)
         peer.sendall(b"content"[len(said) :])
         peer.shutdown(socket.SHUT_WR)
-        assert await hear_outcome(peer) == "kept"
+        assert await hear_outcome(peer) == "stored"
         assert frontend.kept == [b"content"]
         await _nobody_is_left(frontend)
 
@@ -59,7 +59,7 @@ async def test_the_end(said: bytes, end: Callable[[socket.socket], None]) -> Non
         (peer,) = _accepted(frontend, said)
         end(peer)
         await until(lambda: frontend.log.ends or frontend.log.others)
-        ended = "lost" if end is reset else "kept"
+        ended = "aborted" if end is reset else "stored"
         assert frontend.log.kinds == ([ended] if said else [])
         assert frontend.kept == ([said] if said and end is not reset else [])
         assert frontend.store.unfinished == []
@@ -83,7 +83,7 @@ async def test_slots(settings: FrontendSettings, most: int, whole: bool) -> None
         if not whole:
             for peer in peers:
                 peer.shutdown(socket.SHUT_WR)
-        assert sorted([await hear_outcome(peer) for peer in peers]) == ["busy"] * 3 + ["kept"] * 2
+        assert sorted([await hear_outcome(peer) for peer in peers]) == ["busy"] * 3 + ["stored"] * 2
         await _nobody_is_left(frontend)
 
 
@@ -108,7 +108,7 @@ async def test_closed_port(said: bytes) -> None:
         await turns()
         peer.sendall(b"content"[len(said) :])
         peer.shutdown(socket.SHUT_WR)
-        assert await hear_outcome(peer) == "kept"
+        assert await hear_outcome(peer) == "stored"
         assert frontend.kept == [b"content"]
         await _nobody_is_left(frontend)
 
@@ -124,4 +124,4 @@ async def test_time_outs(whole: bool) -> None:
         for _ in range(61):
             frontend.clock.advance(1)
         frontend.store.release()
-        assert await hear_outcome(peer) == ("kept" if whole else "timeout")
+        assert await hear_outcome(peer) == ("stored" if whole else "timeout")

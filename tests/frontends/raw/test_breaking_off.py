@@ -96,7 +96,7 @@ async def _is_served(frontend: OpenFrontend, slots: ConnectionSlots) -> None:
     await frontend.is_quiet()
     assert slots.taken == 0
     assert frontend.factory.uploads_in_flight == 0
-    assert not frontend.factory._unheard
+    assert not frontend.factory._unanswered
     assert len(frontend.factory.gate.admission) == 0
     assert await frontend.send(b"the next one") == SUCCESS
     await frontend.is_quiet()
@@ -129,7 +129,7 @@ async def test_an_upload(way: str, what: str, monkeypatch: pytest.MonkeyPatch) -
             assert frontend.log.kinds == []
         else:
             kept = what in ("the answer", "the text", "stopping to read")
-            assert frontend.log.kinds == ["kept" if kept else ANY]
+            assert frontend.log.kinds == ["stored" if kept else ANY]
         await _is_served(frontend, slots)
 
 
@@ -165,7 +165,7 @@ async def test_a_pace(call: str, monkeypatch: pytest.MonkeyPatch) -> None:
             producer.pauseProducing()
             producer.resumeProducing()
             await frontend.is_quiet()
-        assert frontend.log.kinds == ["lost"]
+        assert frontend.log.kinds == ["aborted"]
         await _is_served(frontend, slots)
 
 
@@ -177,7 +177,7 @@ async def test_a_witness(way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
         frontend.factory.observers = (told.append, broken)
         assert await way.send(frontend, b"content") == SUCCESS
         frontend.factory.observers = ()
-        assert [it.end for it in told] == ["kept"]
+        assert [it.outcome for it in told] == ["stored"]
         await _is_served(frontend, slots)
 
 
@@ -254,11 +254,13 @@ async def _is_refused(frontend: OpenFrontend, peer: socket.socket) -> None:
     assert [it.get("code") for it in frontend.log.ends] == ["store-error"]
 
 
-@pytest.mark.parametrize("state", ["paused", "storing", "ended by silence"])
+@pytest.mark.parametrize("state", ["paused", "storing", "ended by idle timeout"])
 async def test_a_store_that_does_nothing(state: str) -> None:
     """An upload does not wait for ever for a store that stands still."""
     slots = ConnectionSlots()
-    chosen = FrontendSettings(finish_after_idle=5 if state == "ended by silence" else 0, min_rate=0)
+    chosen = FrontendSettings(
+        finish_after_idle=5 if state == "ended by idle timeout" else 0, min_rate=0
+    )
     async with open_frontend(chosen, slots=slots) as frontend:
         frontend.store.holding = True
         peer = frontend.connect()
@@ -308,7 +310,7 @@ async def test_nobody_waits_any_more(way: Way) -> None:
 # -- what a peer does not read ------------------------------------------------
 
 
-@pytest.mark.parametrize("end", ["kept", "refused"])
+@pytest.mark.parametrize("end", ["stored", "refused"])
 async def test_an_answer_that_is_never_taken(end: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """
     An answer waits for so long, and takes so little memory, whatever a peer does: here it
@@ -320,8 +322,8 @@ async def test_an_answer_that_is_never_taken(end: str, monkeypatch: pytest.Monke
         (sender,) = frontend.senders
         monkeypatch.setattr(sender.transport, "writeSomeData", lambda data: 0)
         monkeypatch.setattr("twisted_upload.frontends.raw.protocol.answer_and_close", _slowly)
-        peer.sendall(b"content" if end == "kept" else b"contents")
-        if end == "kept":
+        peer.sendall(b"content" if end == "stored" else b"contents")
+        if end == "stored":
             peer.shutdown(socket.SHUT_WR)
         await until(lambda: frontend.log.kinds == [end])
         waiting = sender.transport

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.support.frontends import open_frontend
-from tests.support.senders import KEPT, read_all, reset
+from tests.support.senders import STORED, read_all, reset
 from tests.support.waiting import in_thread, turns, until
 from tests.support.ways import Way, close, half_close_and_reset
 from twisted_upload.errors import NoSpace
@@ -30,7 +30,7 @@ async def test_reset(way: Way) -> None:
         await frontend.is_quiet()
         assert frontend.kept == []
         assert frontend.store.unfinished == []
-        assert frontend.log.kinds == ["lost"]
+        assert frontend.log.kinds == ["aborted"]
         assert frontend.log.ends[0]["size"] == 11
 
 
@@ -48,7 +48,7 @@ async def test_reset_while_paused() -> None:
         incoming.producer.resumeProducing()
         await frontend.is_quiet()
         assert frontend.kept == []
-        assert frontend.log.kinds == ["lost"]
+        assert frontend.log.kinds == ["aborted"]
 
 
 async def test_end_while_paused() -> None:
@@ -65,7 +65,7 @@ async def test_end_while_paused() -> None:
         await turns()
         assert frontend.incoming == b"first"
         incoming.producer.resumeProducing()
-        assert await in_thread(read_all, peer) == KEPT
+        assert await in_thread(read_all, peer) == STORED
         assert frontend.kept == [b"first and last"]
 
 
@@ -95,7 +95,7 @@ async def test_fire_and_forget(size: int) -> None:
         await until(lambda: frontend.log.ends)
         await frontend.is_quiet()
         assert frontend.kept == [b"x" * size]
-        assert frontend.log.kinds == ["kept"]
+        assert frontend.log.kinds == ["stored"]
 
 
 @pytest.mark.parametrize("end", [close, half_close_and_reset])
@@ -107,7 +107,7 @@ async def test_gone_at_the_end(way: Way, end: Callable[[socket.socket], None], s
         await until(lambda: frontend.log.ends)
         await frontend.is_quiet()
         assert frontend.kept == [b"x" * size]
-        assert frontend.log.kinds == ["kept"]
+        assert frontend.log.kinds == ["stored"]
         assert frontend.log.loud() == []
 
 
@@ -122,7 +122,7 @@ async def test_reset_after_the_half_close(way: Way) -> None:
         frontend.store.release()
         await frontend.is_quiet()
         assert frontend.kept == [b"content"]
-        assert frontend.log.kinds == ["kept"]
+        assert frontend.log.kinds == ["stored"]
 
 
 async def test_loss_after_silence() -> None:
@@ -139,8 +139,8 @@ async def test_loss_after_silence() -> None:
         assert frontend.log.ends == []
         frontend.store.release()
         assert frontend.kept == [b"content"]
-        assert frontend.log.kinds == ["kept"]
-        assert frontend.log.ends[0]["heard"] is False
+        assert frontend.log.kinds == ["stored"]
+        assert frontend.log.ends[0]["answered"] is False
 
 
 async def test_failure_that_nobody_hears() -> None:
@@ -175,7 +175,7 @@ async def test_reset_that_looks_like_an_end() -> None:
         protocol.readConnectionLost()
         await frontend.is_quiet()
         assert frontend.kept == []
-        assert frontend.log.kinds == ["lost"]
+        assert frontend.log.kinds == ["aborted"]
 
 
 async def test_end_that_is_none() -> None:
@@ -189,5 +189,5 @@ async def test_end_that_is_none() -> None:
         protocol.readConnectionLost()
         peer.sendall(b"and the rest")
         peer.shutdown(socket.SHUT_WR)
-        assert await in_thread(read_all, peer) == KEPT
+        assert await in_thread(read_all, peer) == STORED
         assert frontend.kept == [b"half of it, and the rest"]

@@ -16,7 +16,7 @@ from twisted.logger import LogLevel, formatEvent
 
 from tests.support.frontends import OpenFrontend, open_frontend
 from tests.support.processes import open_descriptors
-from tests.support.senders import KEPT, read_all, reset
+from tests.support.senders import STORED, read_all, reset
 from tests.support.waiting import in_thread, turns, until
 from tests.support.ways import Way, close
 from twisted_upload.errors import NoSpace
@@ -47,9 +47,12 @@ async def _lost(frontend: OpenFrontend, way: Way) -> None:
 @pytest.mark.parametrize(
     ("scenario", "fields"),
     [
-        (_kept, {"end": "kept", "size": 100, "name": "1795328130123.bin", "by_silence": False}),
-        (_refused, {"end": "refused", "code": "too-large"}),
-        (_lost, {"end": "lost", "size": 50}),
+        (
+            _kept,
+            {"outcome": "stored", "size": 100, "name": "1795328130123.bin", "ended_by_idle": False},
+        ),
+        (_refused, {"outcome": "refused", "code": "too-large"}),
+        (_lost, {"outcome": "aborted", "size": 50}),
     ],
 )
 async def test_one_event_for_one_end(
@@ -93,7 +96,7 @@ async def test_seconds_of_the_store(way: Way) -> None:
         await until(lambda: frontend.store._held)
         frontend.clock.advance(12.5)
         frontend.store.release()
-        assert await in_thread(read_all, peer) == KEPT
+        assert await in_thread(read_all, peer) == STORED
         assert frontend.log.ends[0]["seconds"] == 12.5
 
 
@@ -185,7 +188,7 @@ async def test_anything(acts: list[str], early: int, finish: bool, empty: bool) 
         await frontend.is_quiet()
         assert frontend.store.unfinished == []
         assert len(frontend.log.ends) <= 1
-        assert len(frontend.kept) == frontend.log.kinds.count("kept")
+        assert len(frontend.kept) == frontend.log.kinds.count("stored")
         assert frontend.log.loud() == []
         assert not frontend.clock.getDelayedCalls()
 

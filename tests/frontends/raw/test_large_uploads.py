@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from tests.support.frontends import OpenFrontend, open_frontend
 from tests.support.processes import open_descriptors
-from tests.support.senders import KEPT, flood, read_all, refusal_code, reset, send_all_then_read
+from tests.support.senders import STORED, flood, read_all, refusal_code, reset, send_all_then_read
 from tests.support.splicing import until_lent
 from tests.support.stores import Rig, ThreadedRig
 from tests.support.waiting import PATIENCE, in_thread, pass_time, reactor, turns, until
@@ -47,9 +47,9 @@ async def test_stalled_disk(tmp_path: Path) -> None:
         while not sending.called:
             rig.disk.work()
             await turns(1)
-        assert await sending == KEPT
+        assert await sending == STORED
         assert [*rig.kept.values()] == [content]
-        assert frontend.log.kinds == ["kept"]
+        assert frontend.log.kinds == ["stored"]
         assert rig.store.memory.held == 0
     rig.close()
 
@@ -131,7 +131,7 @@ LARGE = os.urandom(1 << 20) * 24
 async def test_lent(tmp_path: Path) -> None:
     """A large upload's bytes go by the short way, and are the same."""
     async with _large_frontend(tmp_path) as (frontend, rig):
-        assert await in_thread(send_all_then_read, frontend.connect(), LARGE) == KEPT
+        assert await in_thread(send_all_then_read, frontend.connect(), LARGE) == STORED
         assert [*rig.kept().values()] == [LARGE]
         assert _taken(rig) > 0
         assert [event["size"] for event in frontend.log.ends] == [len(LARGE)]
@@ -158,7 +158,7 @@ async def test_lent_in_any_chunks(
             await in_thread(peer.sendall, LARGE[at : at + size])
             at += size
             await turns(3)
-        assert await in_thread(send_all_then_read, peer, b"") == KEPT
+        assert await in_thread(send_all_then_read, peer, b"") == STORED
         assert [*rig.kept().values()] == [LARGE[:at]]
 
 
@@ -174,7 +174,7 @@ async def test_lent_up_to_the_largest_size(tmp_path: Path, more: int) -> None:
             await rig.settle()
             assert rig.kept() == {}
         else:
-            assert answer == KEPT
+            assert answer == STORED
             assert [*rig.kept().values()] == [content]
 
 
@@ -196,7 +196,7 @@ async def test_lent_and_reset(tmp_path: Path) -> None:
         await frontend.is_quiet()
         await rig.settle()
         assert rig.kept() == {}
-        assert frontend.log.kinds == ["lost"]
+        assert frontend.log.kinds == ["aborted"]
 
 
 async def test_lent_and_fire_and_forget(tmp_path: Path) -> None:
@@ -237,7 +237,7 @@ async def test_lent_and_finished_by_silence(tmp_path: Path) -> None:
         await rig.settle()
         await until(lambda: len(frontend.factory.active_settings.finishing))
         frontend.clock.advance(1)
-        assert await in_thread(read_all, peer) == KEPT
+        assert await in_thread(read_all, peer) == STORED
         assert [*rig.kept().values()] == [LARGE[:3_000_000]]
 
 
@@ -289,7 +289,7 @@ async def test_lent_over_a_unix_socket(tmp_path: Path) -> None:
         with socket.socket(socket.AF_UNIX) as peer:
             peer.settimeout(PATIENCE)
             peer.connect(str(tmp_path / "socket"))
-            assert await in_thread(send_all_then_read, peer, LARGE) == KEPT
+            assert await in_thread(send_all_then_read, peer, LARGE) == STORED
         await port.stopListening()
         assert [*rig.kept().values()] == [LARGE]
 
@@ -301,7 +301,7 @@ async def test_lent_to_a_file_system_that_cannot(tmp_path: Path) -> None:
     assert isinstance(files, FaultyFiles)
     files.fail("splice", errno.EINVAL, times=100_000)
     async with open_frontend(store=rig.store) as frontend:
-        assert await in_thread(send_all_then_read, frontend.connect(), LARGE) == KEPT
+        assert await in_thread(send_all_then_read, frontend.connect(), LARGE) == STORED
         assert [*rig.kept().values()] == [LARGE]
     rig.close()
 
@@ -313,7 +313,7 @@ async def test_many_large_at_a_time(tmp_path: Path) -> None:
             in_thread(send_all_then_read, frontend.connect(), LARGE[number * 1000 : 3_000_000])
             for number in range(8)
         ]
-        assert [await one for one in sending] == [KEPT] * 8
+        assert [await one for one in sending] == [STORED] * 8
         assert sorted(rig.kept().values()) == sorted(
             LARGE[number * 1000 : 3_000_000] for number in range(8)
         )

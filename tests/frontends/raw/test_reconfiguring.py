@@ -9,7 +9,7 @@ import socket
 import pytest
 
 from tests.support.frontends import open_frontend
-from tests.support.senders import KEPT, read_all, refusal_code
+from tests.support.senders import STORED, read_all, refusal_code
 from tests.support.waiting import in_thread, until
 from tests.support.ways import Way
 from twisted_upload.frontends.raw.factory import FrontendSettings
@@ -34,7 +34,7 @@ async def test_new_settings_are_for_those_who_come(way: Way) -> None:
         frontend.clock.advance(6)
         there.sendall(b"x" * 50)
         there.shutdown(socket.SHUT_WR)
-        assert await in_thread(read_all, there) == KEPT
+        assert await in_thread(read_all, there) == STORED
         assert sorted(map(len, frontend.kept)) == [10, 100]
 
 
@@ -74,6 +74,6 @@ async def test_new_rules_are_for_those_who_come(way: Way) -> None:
         )
         assert refusal_code(await way.send(frontend, b"another")) == "not-allowed"
         there.shutdown(socket.SHUT_WR)
-        assert await in_thread(read_all, there) == KEPT
+        assert await in_thread(read_all, there) == STORED
         frontend.factory.reconfigure(FrontendSettings(max_per_address=1))
-        assert await way.send(frontend, b"another") == KEPT
+        assert await way.send(frontend, b"another") == STORED

@@ -11,7 +11,7 @@ import pytest
 from zope.interface import implementer
 
 from tests.support.frontends import open_frontend
-from tests.support.senders import KEPT, flood, read_all, refusal_code, send_all_then_read
+from tests.support.senders import STORED, flood, read_all, refusal_code, send_all_then_read
 from tests.support.waiting import in_thread, turns, until
 from tests.support.ways import Way
 from twisted_upload.errors import Busy, NoSpace, StoreFailed, UploadRefused
@@ -116,7 +116,7 @@ async def test_max_size(way: Way, size: int, code: str | None) -> None:
     async with open_frontend(FrontendSettings(max_size=1000)) as frontend:
         answer = await way.send(frontend, b"x" * 700, b"x" * (size - 700))
         if code is None:
-            assert answer == KEPT
+            assert answer == STORED
             assert frontend.kept == [b"x" * size]
         else:
             assert refusal_code(answer) == code

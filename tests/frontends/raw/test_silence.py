@@ -10,7 +10,7 @@ import pytest
 from twisted.logger import formatEvent
 
 from tests.support.frontends import open_frontend
-from tests.support.senders import KEPT, heard_so_far, read_all, refusal_code
+from tests.support.senders import STORED, heard_so_far, read_all, refusal_code
 from tests.support.waiting import in_thread, pass_time, turns, until
 from tests.support.ways import Way
 from twisted_upload.frontends.raw.factory import FrontendSettings
@@ -57,7 +57,7 @@ async def test_every_byte_buys_time() -> None:
             await frontend.has_come(number + 1)
             pass_time(frontend.clock, 59)
         peer.shutdown(socket.SHUT_WR)
-        assert await in_thread(read_all, peer) == KEPT
+        assert await in_thread(read_all, peer) == STORED
         assert frontend.kept == [b"xxxxx"]
 
 
@@ -69,7 +69,7 @@ async def test_no_idle_timeout() -> None:
         await frontend.has_come(1)
         frontend.clock.advance(1e6)
         peer.shutdown(socket.SHUT_WR)
-        assert await in_thread(read_all, peer) == KEPT
+        assert await in_thread(read_all, peer) == STORED
 
 
 @pytest.mark.parametrize("finish", [0, 30])
@@ -92,7 +92,7 @@ async def test_paused_time_does_not_count(finish: float) -> None:
         assert frontend.store.unfinished == [incoming]
         frontend.clock.advance(1)
         answer = await in_thread(read_all, peer)
-        assert answer == KEPT if finish else refusal_code(answer) == "timeout"
+        assert answer == STORED if finish else refusal_code(answer) == "timeout"
 
 
 async def test_storing_time_does_not_count(way: Way) -> None:
@@ -103,7 +103,7 @@ async def test_storing_time_does_not_count(way: Way) -> None:
         await until(lambda: frontend.store._held)
         frontend.clock.advance(3600)
         frontend.store.release()
-        assert await in_thread(read_all, peer) == KEPT
+        assert await in_thread(read_all, peer) == STORED
 
 
 async def test_finish_after_idle() -> None:
@@ -116,20 +116,20 @@ async def test_finish_after_idle() -> None:
         await turns()
         assert heard_so_far(peer) == b""
         frontend.clock.advance(0.2)
-        assert await in_thread(peer.recv, 1024) == KEPT
+        assert await in_thread(peer.recv, 1024) == STORED
         peer.close()
         await frontend.is_quiet()
         assert frontend.kept == ["你好么? tcp ,我来了".encode()]
         (end,) = frontend.log.ends
-        assert end["by_silence"] is True
-        assert "silence" in formatEvent(end)
+        assert end["ended_by_idle"] is True
+        assert "idle timeout" in formatEvent(end)
 
 
 async def test_finish_after_idle_and_half_close(way: Way) -> None:
     """A half-close ends the file at once, and is not marked as silence."""
     async with open_frontend(FrontendSettings(finish_after_idle=1)) as frontend:
-        assert await way.send(frontend, b"content") == KEPT
-        assert frontend.log.ends[0]["by_silence"] is False
+        assert await way.send(frontend, b"content") == STORED
+        assert frontend.log.ends[0]["ended_by_idle"] is False
 
 
 async def test_finish_after_idle_needs_a_byte() -> None:
@@ -141,7 +141,7 @@ async def test_finish_after_idle_needs_a_byte() -> None:
         peer.sendall(b"content")
         await frontend.has_come(7)
         frontend.clock.advance(1)
-        assert await in_thread(read_all, peer) == KEPT
+        assert await in_thread(read_all, peer) == STORED
 
 
 @pytest.mark.parametrize("when", ["storing", "answered"])
@@ -160,10 +160,10 @@ async def test_late_bytes(when: str) -> None:
         if when == "storing":
             frontend.store.release()
         peer.shutdown(socket.SHUT_WR)
-        assert await in_thread(read_all, peer) == KEPT
+        assert await in_thread(read_all, peer) == STORED
         await frontend.is_quiet()
         assert frontend.kept == [b"content"]
-        assert frontend.log.kinds == ["kept"]
+        assert frontend.log.kinds == ["stored"]
         assert frontend.log.ends[0]["size"] == 7
 
 
@@ -178,8 +178,8 @@ async def test_late_end() -> None:
         peer.shutdown(socket.SHUT_WR)
         await turns()
         frontend.store.release()
-        assert await in_thread(read_all, peer) == KEPT
-        assert frontend.log.kinds == ["kept"]
+        assert await in_thread(read_all, peer) == STORED
+        assert frontend.log.kinds == ["stored"]
 
 
 async def test_empty_and_finish_after_idle(way: Way) -> None:
@@ -190,4 +190,4 @@ async def test_empty_and_finish_after_idle(way: Way) -> None:
         await until(lambda: frontend.store._held)
         frontend.clock.advance(2)
         frontend.store.release()
-        assert await in_thread(read_all, peer) == KEPT
+        assert await in_thread(read_all, peer) == STORED

@@ -315,7 +315,7 @@ async def test_nothing_hangs(
             while frontend.factory.protocols:
                 await turns(1)
                 rig.disk.work()
-        assert frontend.log.kinds == (["kept"] if what == "close" else ["lost"])
+        assert frontend.log.kinds == (["stored"] if what == "close" else ["aborted"])
         assert (slots.splices, slots.taken) == (0, 0)
         assert rig.unfinished == []
         peer.close()

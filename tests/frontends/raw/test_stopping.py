@@ -10,7 +10,7 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred
 
 from tests.support.frontends import open_frontend
-from tests.support.senders import KEPT, read_all, refusal_code, reset, send_all_then_read
+from tests.support.senders import STORED, read_all, refusal_code, reset, send_all_then_read
 from tests.support.waiting import in_thread, until
 from tests.support.ways import Way
 from twisted_upload.frontends.raw.factory import FrontendSettings
@@ -34,7 +34,7 @@ async def test_drain(way: Way) -> None:
         assert refusal_code(await in_thread(read_all, frontend.connect())) == "shutting-down"
         assert refusal_code(await way.send(frontend, b"a new one")) == "shutting-down"
         assert not drained.called
-        assert await in_thread(send_all_then_read, peer, b" a file") == KEPT
+        assert await in_thread(send_all_then_read, peer, b" a file") == STORED
         await drained
         assert frontend.kept == [b"half a file"]
 
@@ -50,7 +50,7 @@ async def test_drain_waits_for_the_store(way: Way) -> None:
         assert not drained.called
         frontend.store.release()
         await drained
-        assert await in_thread(read_all, peer) == KEPT
+        assert await in_thread(read_all, peer) == STORED
 
 
 async def test_drain_waits_for_the_unheard() -> None:
@@ -82,13 +82,13 @@ async def test_drain_waits_for_an_empty_one(way: Way) -> None:
         assert not drained.called
         frontend.store.release()
         await drained
-        assert await in_thread(read_all, peer) == KEPT
+        assert await in_thread(read_all, peer) == STORED
 
 
 async def test_nothing_to_drain(way: Way) -> None:
     """Where nothing is in flight, draining is over at once."""
     async with open_frontend() as frontend:
-        assert await way.send(frontend, b"content") == KEPT
+        assert await way.send(frontend, b"content") == STORED
         await frontend.is_quiet()
         assert frontend.factory.drain().called
         assert frontend.factory.all_gone().called
@@ -149,7 +149,7 @@ async def test_stop_waiting() -> None:
             one.addErrback(lambda failure: ends.append(failure.type))
             one.cancel()
         assert ends == [CancelledError, CancelledError]
-        assert await in_thread(send_all_then_read, peer, b"") == KEPT
+        assert await in_thread(send_all_then_read, peer, b"") == STORED
 
 
 async def test_abort_the_rest() -> None:
@@ -164,7 +164,7 @@ async def test_abort_the_rest() -> None:
         with pytest.raises(ConnectionResetError):
             await in_thread(peer.recv, 1)
         assert frontend.kept == []
-        assert frontend.log.kinds == ["lost"]
+        assert frontend.log.kinds == ["aborted"]
 
 
 async def test_abort_what_is_being_kept(way: Way) -> None:
@@ -184,4 +184,6 @@ async def test_abort_what_is_being_kept(way: Way) -> None:
         frontend.store.release()
         await drained
         assert frontend.kept == [b"content"]
-        assert [(event["end"], event["heard"]) for event in frontend.log.ends] == [("kept", False)]
+        assert [(event["outcome"], event["answered"]) for event in frontend.log.ends] == [
+            ("stored", False)
+        ]

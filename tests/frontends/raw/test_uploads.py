@@ -21,7 +21,7 @@ from twisted.logger import LogLevel
 from zope.interface.verify import verifyObject
 
 from tests.support.frontends import open_frontend
-from tests.support.senders import KEPT, heard_so_far, read_all, refusal_code, send_all_then_read
+from tests.support.senders import STORED, heard_so_far, read_all, refusal_code, send_all_then_read
 from tests.support.waiting import in_thread, reactor, turns, until
 from tests.support.ways import Way, close
 from twisted_upload.core.answers import SUCCESS, StoredAnswer, read_answer
@@ -58,7 +58,7 @@ async def test_any_chunking(pieces: list[bytes], way: Way | None) -> None:
     """However the bytes are cut on their way, the file is the same bytes."""
     async with open_frontend() as frontend:
         sending = way.send(frontend, *pieces) if way is not None else frontend.send(*pieces)
-        assert await sending == KEPT
+        assert await sending == STORED
         assert frontend.kept == [b"".join(pieces)]
 
 
@@ -80,7 +80,7 @@ async def test_any_chunking(pieces: list[bytes], way: Way | None) -> None:
 async def test_unchanged(way: Way, content: bytes) -> None:
     """Whatever the bytes look like, they are the file and nothing else."""
     async with open_frontend() as frontend:
-        assert await way.send(frontend, content) == KEPT
+        assert await way.send(frontend, content) == STORED
         assert frontend.kept == [content]
 
 
@@ -88,7 +88,7 @@ async def test_large() -> None:
     """A large file comes through whole, and its sender hears it."""
     content = os.urandom(1 << 20) * 16
     async with open_frontend() as frontend:
-        assert await frontend.send(content) == KEPT
+        assert await frontend.send(content) == STORED
         assert hashlib.sha256(frontend.kept[0]).digest() == hashlib.sha256(content).digest()
 
 
@@ -105,11 +105,11 @@ async def test_many_at_a_time() -> None:
                 peer.shutdown(socket.SHUT_WR)
             return [read_all(peer) for peer in peers]
 
-        assert await in_thread(send) == [KEPT] * 100
+        assert await in_thread(send) == [STORED] * 100
         assert sorted(frontend.kept) == sorted(
             b"first %d and second %d" % (number, number) for number in range(100)
         )
-        assert frontend.log.kinds == ["kept"] * 100
+        assert frontend.log.kinds == ["stored"] * 100
 
 
 async def test_large_does_not_delay_small(way: Way) -> None:
@@ -118,16 +118,16 @@ async def test_large_does_not_delay_small(way: Way) -> None:
         large = frontend.connect()
         piece = bytes(1 << 20)
         await in_thread(large.sendall, piece)
-        assert await way.send(frontend, b"small") == KEPT
+        assert await way.send(frontend, b"small") == STORED
         assert frontend.kept == [b"small"]
-        assert await in_thread(send_all_then_read, large, piece) == KEPT
+        assert await in_thread(send_all_then_read, large, piece) == STORED
         assert len(frontend.kept) == 2
 
 
 async def test_unix_socket(way: Way, tmp_path: Path) -> None:
     """A Unix socket is a front end too, with half-closes and answers."""
     async with open_frontend() as frontend, frontend.also_at("unix", tmp_path) as connect:
-        assert await way.send(frontend, b"content", connect=connect) == KEPT
+        assert await way.send(frontend, b"content", connect=connect) == STORED
         assert frontend.kept == [b"content"]
         assert frontend.log.ends[0]["peer"] == f"unix uid {os.getuid()} pid {os.getpid()}"
 
@@ -139,7 +139,7 @@ async def test_name_of_a_sender(way: Way, family: str, name: str) -> None:
     """A sender is named as people write such addresses, that of IPv4 at an IPv6 socket too."""
     async with open_frontend() as frontend, frontend.also_at(family) as connect:
         peer = await way.come(frontend, b"content", connect=connect)
-        assert await in_thread(read_all, peer) == KEPT
+        assert await in_thread(read_all, peer) == STORED
         assert frontend.log.ends[0]["peer"] == name.format(peer.getsockname()[1])
 
 
@@ -167,7 +167,7 @@ async def test_answer_waits_for_the_store(way: Way) -> None:
         assert frontend.kept == []
         assert frontend.log.ends == []
         frontend.store.release()
-        assert await in_thread(read_all, peer) == KEPT
+        assert await in_thread(read_all, peer) == STORED
         assert frontend.kept == [b"content"]
 
 
@@ -196,7 +196,7 @@ async def test_half_closed_is_not_garbage(way: Way) -> None:
         await until(lambda: frontend.store._held)
         gc.collect()
         frontend.store.release()
-        assert await in_thread(read_all, peer) == KEPT
+        assert await in_thread(read_all, peer) == STORED
 
 
 # -- 8. zero bytes ------------------------------------------------------------
@@ -227,9 +227,9 @@ async def test_port_probe(way: Way) -> None:
 async def test_allow_empty(way: Way) -> None:
     """Where the operator wants them, empty files are kept."""
     async with open_frontend(FrontendSettings(allow_empty=True)) as frontend:
-        assert await way.send(frontend) == KEPT
+        assert await way.send(frontend) == STORED
         assert frontend.kept == [b""]
-        assert frontend.log.kinds == ["kept"]
+        assert frontend.log.kinds == ["stored"]
 
 
 async def test_empty_where_the_store_refuses(way: Way) -> None:

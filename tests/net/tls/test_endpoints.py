@@ -69,7 +69,7 @@ async def test_upload(version: ssl.TLSVersion, size: int) -> None:
         assert receipt.size == size
         assert frontend.kept == [data]
         await frontend.is_quiet()
-        assert frontend.log.kinds == ["kept"]
+        assert frontend.log.kinds == ["stored"]
 
 
 async def test_strings(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ async def test_cancelled() -> None:
                     await sending
                 writing.close()
         await frontend.is_quiet()
-        assert frontend.log.kinds == ["lost"]
+        assert frontend.log.kinds == ["aborted"]
 
 
 async def test_server_that_does_not_read() -> None:

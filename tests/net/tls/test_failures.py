@@ -206,7 +206,7 @@ async def test_upload_that_fails_here(error: Exception) -> None:
         await in_thread(peer.send, b"content")
         assert await in_thread(finished, peer.socket)
         await until(lambda: not frontend.factory.gate.admission.slots.taken)
-        assert (frontend.log.kinds, frontend.log.loud()) == (["lost"], [])
+        assert (frontend.log.kinds, frontend.log.loud()) == (["aborted"], [])
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
@@ -218,7 +218,7 @@ async def test_answer_that_fails_here(error: Exception) -> None:
         await in_thread(peer.send, b"content", last=True)
         assert await in_thread(finished, peer.socket)
         await until(lambda: not frontend.factory.gate.admission.slots.taken)
-        assert (frontend.log.kinds, frontend.log.loud()) == (["kept"], [])
+        assert (frontend.log.kinds, frontend.log.loud()) == (["stored"], [])
 
 
 async def test_end_that_fails_here() -> None:
@@ -230,4 +230,4 @@ async def test_end_that_fails_here() -> None:
         with pytest.raises(ConnectionAbortedError):
             await in_thread(peer.hear)
         await until(lambda: not frontend.factory.gate.admission.slots.taken)
-        assert frontend.log.kinds == ["kept"]
+        assert frontend.log.kinds == ["stored"]

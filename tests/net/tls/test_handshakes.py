@@ -18,7 +18,7 @@ from twisted.internet.task import Clock
 from twisted.logger import formatEvent
 
 from tests.support.frontends import open_frontend
-from tests.support.senders import KEPT, reset
+from tests.support.senders import STORED, reset
 from tests.support.tls_peers import Peer, client_context, finished, identity, shaken
 from tests.support.waiting import in_thread, reactor, turns, until
 from twisted_upload import upload
@@ -66,7 +66,7 @@ async def test_handshakes_take_slots() -> None:
         assert slots.taken == 1
         assert await in_thread(finished, frontend.connect())
         await in_thread(peer.send, b"the one", last=True)
-        assert await in_thread(peer.hear) == KEPT
+        assert await in_thread(peer.hear) == STORED
         await until(lambda: not slots.taken)
 
         last = frontend.connect()
@@ -102,7 +102,7 @@ async def test_handshakes_under_other_limits() -> None:
         await until(lambda: slots.taken == 1)
         peer = Peer(client_context(), one)
         await in_thread(peer.handshake, b"content", last=True)
-        assert await in_thread(peer.hear) == KEPT
+        assert await in_thread(peer.hear) == STORED
         await until(lambda: not slots.taken)
         assert len(frontend.factory.gate.admission) == 0
         frontend.factory.refusals.tell()
@@ -129,7 +129,7 @@ GARBAGE: dict[str, bytes] = {
     "record": b"\x16\x03\x01\x02\x00" + bytes(512),
     "alert": b"\x15\x03\x03\x00\x02\x02\x28",
     "huge": b"\x16\x03\x01\xff\xff" + bytes(70_000),
-    "answer": KEPT,
+    "answer": STORED,
 }
 
 
@@ -181,7 +181,7 @@ async def test_noise() -> None:
         assert not frontend.clock.getDelayedCalls()
         peer = await shaken(frontend)
         await in_thread(peer.send, b"still here", last=True)
-        assert await in_thread(peer.hear) == KEPT
+        assert await in_thread(peer.hear) == STORED
 
 
 @pytest.mark.parametrize("sent", [0, 1, 60])
@@ -213,7 +213,7 @@ async def test_handshake_while_we_stood_still() -> None:
         await until(lambda: frontend.factory.gate.admission.slots.taken)
         frontend.clock.advance(2 * HANDSHAKE_TIMEOUT)
         await in_thread(peer.handshake, b"x", last=True)
-        assert await in_thread(peer.hear) == KEPT
+        assert await in_thread(peer.hear) == STORED
         assert not +frontend.factory.gate.handshake_failures
 
 

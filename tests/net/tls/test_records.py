@@ -133,7 +133,7 @@ async def test_flood(flood: str, tmp_path: Path) -> None:
         assert await ended
         assert most <= 64 * 1024
         await frontend.is_quiet()
-        assert (frontend.log.kinds, frontend.kept, frontend.log.loud()) == (["lost"], [], [])
+        assert (frontend.log.kinds, frontend.kept, frontend.log.loud()) == (["aborted"], [], [])
         assert frontend.factory.gate.admission.slots.taken == 0
 
 
@@ -168,7 +168,7 @@ async def test_flood_by_old_tls(flood: str, tmp_path: Path) -> None:
 
         assert await in_thread(send)
         await frontend.is_quiet()
-        assert (frontend.log.kinds, frontend.kept, frontend.log.loud()) == (["lost"], [], [])
+        assert (frontend.log.kinds, frontend.kept, frontend.log.loud()) == (["aborted"], [], [])
 
 
 async def test_what_is_allowed(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from tests.support.frontends import open_frontend
-from tests.support.senders import KEPT
+from tests.support.senders import STORED
 from tests.support.tls_peers import (
     VERSIONS,
     Peer,
@@ -61,7 +61,7 @@ async def test_paused(version: ssl.TLSVersion) -> None:
         assert not sending.called
         the_producer(frontend).resumeProducing()
         await sending
-        assert await in_thread(peer.hear) == KEPT
+        assert await in_thread(peer.hear) == STORED
         assert frontend.kept == [data]
 
 
@@ -82,7 +82,7 @@ async def test_pausing_again_and_again(version: ssl.TLSVersion) -> None:
             assert len(frontend.incoming) == size
             producer.resumeProducing()
             await turns(2)
-        assert await hearing == KEPT
+        assert await hearing == STORED
         assert frontend.kept == [data]
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.support.frontends import open_frontend
-from tests.support.senders import KEPT, reset
+from tests.support.senders import STORED, reset
 from tests.support.tls_peers import (
     Peer,
     both_versions,
@@ -39,11 +39,11 @@ async def test_upload(version: ssl.TLSVersion, size: int) -> None:
     async with open_frontend(identity=identity()) as frontend:
         peer = await shaken(frontend, version)
         await in_thread(peer.send, data, last=True)
-        assert await in_thread(peer.hear) == KEPT
+        assert await in_thread(peer.hear) == STORED
         assert frontend.kept == [data]
         assert await in_thread(peer.socket.recv, 1) == b""  # in this order
         await frontend.is_quiet()
-        assert frontend.log.kinds == ["kept"]
+        assert frontend.log.kinds == ["stored"]
 
 
 @both_versions
@@ -57,7 +57,7 @@ async def test_answer_comes_late(version: ssl.TLSVersion) -> None:
         await turns(20)
         assert not select.select([peer.socket], [], [], 0)[0]
         frontend.store.release()
-        assert await in_thread(peer.hear) == KEPT
+        assert await in_thread(peer.hear) == STORED
 
 
 @both_versions
@@ -82,7 +82,7 @@ async def test_half_close_below(version: ssl.TLSVersion, answered: bool) -> None
         peer.socket.shutdown(socket.SHUT_WR)
         await turns(20)
         frontend.store.release()
-        assert await in_thread(peer.hear) == KEPT
+        assert await in_thread(peer.hear) == STORED
 
 
 async def test_nothing_sent() -> None:
@@ -126,7 +126,7 @@ async def test_cut(version: ssl.TLSVersion, cut: str, size: int) -> None:
             with pytest.raises(ConnectionResetError):
                 await in_thread(peer.hear)
         await frontend.is_quiet()
-        assert (frontend.log.kinds, frontend.kept) == (["lost"], [])
+        assert (frontend.log.kinds, frontend.kept) == (["aborted"], [])
 
 
 @both_versions
@@ -138,7 +138,7 @@ async def test_cut_within_the_end(version: ssl.TLSVersion) -> None:
         await frontend.has_come(6)
         peer.socket.shutdown(socket.SHUT_WR)
         await frontend.is_quiet()
-        assert (frontend.log.kinds, frontend.kept) == (["lost"], [])
+        assert (frontend.log.kinds, frontend.kept) == (["aborted"], [])
 
 
 @both_versions
@@ -153,7 +153,7 @@ async def test_a_changed_byte(version: ssl.TLSVersion, place: int) -> None:
         sent[place] ^= 0x55
         await in_thread(peer.socket.sendall, bytes(sent))
         await frontend.is_quiet()
-        assert (frontend.log.kinds, frontend.kept, frontend.log.loud()) == (["lost"], [], [])
+        assert (frontend.log.kinds, frontend.kept, frontend.log.loud()) == (["aborted"], [], [])
 
 
 async def test_end_and_reset_at_once() -> None:
@@ -189,7 +189,7 @@ async def test_what_follows_the_end() -> None:
         frontend.store.release()
         await sending
         await frontend.is_quiet()
-        assert (frontend.log.kinds, frontend.kept) == (["kept"], [b"all"])
+        assert (frontend.log.kinds, frontend.kept) == (["stored"], [b"all"])
 
 
 # Refusals
@@ -271,7 +271,7 @@ async def test_silence_as_end() -> None:
         await in_thread(peer.send, b"that is all")
         await frontend.has_come(11)
         frontend.clock.advance(5)
-        assert await in_thread(peer.hear) == KEPT
+        assert await in_thread(peer.hear) == STORED
         await in_thread(peer.send, last=True)
         await frontend.is_quiet()
         assert frontend.kept == [b"that is all"]

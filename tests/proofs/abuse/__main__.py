@@ -30,7 +30,7 @@ def show(row: Row, seen: Figures) -> None:
     before, during = percentile(quiet, 99), percentile(abused, 99)
     ratio = during / before if before else 0.0
     others = sum(seen.honest.ends.values(), Counter())
-    del others["kept"], others["cut off"]
+    del others["stored"], others["cut off"]
     three = list(zip(tuple(seen.before), tuple(seen.peak), tuple(seen.after), strict=True))
     rigs.row(
         row.title,

@@ -62,7 +62,7 @@ def honest(pause: float, header: bytes = b"") -> Callable[[Crowd, Peer, int], Ac
                     how = "no answer"
                 except OSError as error:
                     how = f"broken: {error.strerror}"
-                if how == "kept":
+                if how == "stored":
                     report.promised.append(upload)
                     report.times[phase].append(time.monotonic() - began)
                 report.ends[phase][how] += 1

@@ -138,7 +138,7 @@ def _linger(it: socket.socket, *, on: bool) -> None:
 def outcome(answer: bytes) -> str:
     """In a word, what a peer has heard."""
     if answer == SUCCESS:
-        return "kept"
+        return "stored"
     if answer.startswith(_FAILED):
         return answer[len(_FAILED) :].partition(b" ")[0].decode()
     return "nonsense" if answer else "nothing"

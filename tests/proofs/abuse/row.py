@@ -231,7 +231,7 @@ def run(row: Row, scale: Scale, work: Path) -> Figures:
 
 def _judge(one: Run, report: Report, after: Sight) -> Iterator[str]:
     for phase, ends in report.ends.items():
-        allowed = {"kept", "cut off"}
+        allowed = {"stored", "cut off"}
         if phase in ("abuse", "rest"):
             allowed |= one.row.allowed
         for how in ends.keys() - allowed:

@@ -43,7 +43,7 @@ def steady(crowd: Crowd, peer: Peer, number: int) -> Act:
     else:
         peer.half_close()
     how = outcome((yield from peer.hear()))
-    if how == "kept":
+    if how == "stored":
         crowd.report.promised.append(number)
     return how
 
@@ -73,7 +73,7 @@ def stopped(run: Run) -> None:
 
 def all_kept(run: Run) -> None:
     """Those who came beside the honest are as honest: nobody was refused or ended."""
-    for how in run.did.keys() - {"kept", "cut off"}:
+    for how in run.did.keys() - {"stored", "cut off"}:
         run.wrong.append(f"{run.did[how]} other senders: {how}")
 
 
@@ -116,7 +116,7 @@ def whole(crowd: Crowd, peer: Peer, number: int) -> Act:
     yield from peer.send(acts.CONTENTS[number])
     peer.half_close()
     how = outcome((yield from peer.hear()))
-    if how == "kept":
+    if how == "stored":
         crowd.report.promised.append(number)
     return how
 

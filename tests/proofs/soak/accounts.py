@@ -36,7 +36,7 @@ class _Journal:
                 self.wrong.append(f"the journal lacks {record['lines']} lines")
                 continue
             self.ends[record["listener"], record["event"], record.get("code") or ""] += 1
-            if record["event"] == "kept":
+            if record["event"] == "stored":
                 self.size += record["size"]
                 self.names.add(f"{record['listener']}/{record['name']}")
         if reader.unreadable:
@@ -62,17 +62,17 @@ def accounts(ledger: Ledger, page: Page, path: str) -> list[str]:
 
     for listener, end, code in sorted(ledger.ends.keys() | journal.ends.keys()):
         key = (listener, end, code)
-        labels = {"listener": listener, "end": end, **({"code": code} if code else {})}
+        labels = {"listener": listener, "outcome": end, **({"code": code} if code else {})}
         counted = int(page.sum("uploads_total", **labels))
         agree(listener, f"{end} {code}".strip(), ledger.ends[key], journal.ends[key], counted, "")
     for code, number in ledger.rejected.items():
-        counted = int(page.sum("turned_away_total", code=code))
+        counted = int(page.sum("rejected_connections_total", code=code))
         agree("", f"turned away: {code}", number, "", counted, "")
     counted = int(page.sum("uploads_total"))
     agree("all", "", ledger.ends.total(), journal.ends.total(), counted, "")
-    kept = int(page.sum("uploads_total", end="kept"))
+    kept = int(page.sum("uploads_total", outcome="stored"))
     agree("all", "kept, names", ledger.kept, len(journal.names), kept, ledger.found)
-    size = int(page.sum("received_bytes_total", end="kept"))
+    size = int(page.sum("received_bytes_total", outcome="stored"))
     agree("all", "bytes kept", ledger.size, journal.size, size, ledger.collected)
     agree("all", "nothing sent", ledger.unused, "", "", "")
     return wrong

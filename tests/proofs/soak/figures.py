@@ -111,7 +111,7 @@ class Window:
 
 HEADING = (
     "until",
-    "kept",
+    "stored",
     "on the page",
     "RSS",
     "descriptors",

@@ -61,7 +61,7 @@ class Ledger:
         self._promised[number] = 1
         self.kept += 1
         self.size += size
-        self.ends[listener, "kept", ""] += 1
+        self.ends[listener, "stored", ""] += 1
 
     def give_up(self, listener: str, end: str, code: str, size: int) -> None:
         """It must not."""

@@ -290,7 +290,7 @@ class Senders:
             await peer.send(self.data(number, size))
             await asyncio.sleep(self.chance.uniform(0.1, 0.5))
             peer.reset()
-        self.ledger.give_up("inbox", "lost", "", size)
+        self.ledger.give_up("inbox", "aborted", "", size)
 
     async def says_nothing(self) -> None:
         """Connects, and goes."""
@@ -324,7 +324,7 @@ KINDS = (
     Kind("1 to 20 MiB", 1, Senders.medium),
     Kind("with a program", 30, Senders.hooked),
     Kind("with a receipt", 30, Senders.with_receipt),
-    Kind("ended by silence", 5, Senders.device),
+    Kind("ended by idle timeout", 5, Senders.device),
     Kind("leaves before the answer", 10, Senders.leaves),
     Kind("slow", 1.5, Senders.slow, long=True),
     Kind("empty", 8, Senders.empty, kept=False),

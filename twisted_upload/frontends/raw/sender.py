@@ -144,9 +144,11 @@ class Sender:
         """Say it and part."""
         raise NotImplementedError
 
-    def report_stored(self, receipt: Receipt, *, by_silence: bool, heard: bool) -> None:
+    def report_stored(self, receipt: Receipt, *, ended_by_idle: bool, answered: bool) -> None:
         """See `ISender.report_stored`."""
-        self._report("kept", receipt.size, receipt.name, None, receipt.sha256, by_silence, heard)
+        self._report(
+            "stored", receipt.size, receipt.name, None, receipt.sha256, ended_by_idle, answered
+        )
 
     def report_refused(self, refusal: UploadRefused) -> None:
         """See `ISender.report_refused`."""
@@ -154,7 +156,7 @@ class Sender:
 
     def report_aborted(self) -> None:
         """See `ISender.report_aborted`."""
-        self._report("lost", self.size)
+        self._report("aborted", self.size)
 
     def report_unused(self) -> None:
         """See `ISender.report_unused`."""
@@ -162,12 +164,12 @@ class Sender:
         self._reported = True
         self.frontend.upload_ended(self)
 
-    def _report(self, end: str, size: int, *more: Any) -> None:
+    def _report(self, outcome: str, size: int, *more: Any) -> None:
         frontend = self.frontend
         self._reported = True
         seconds = frontend.clock.seconds() - self._began_at
         try:
-            ended = UploadOutcome(end, frontend.name, self.peer, size, seconds, *more)
+            ended = UploadOutcome(outcome, frontend.name, self.peer, size, seconds, *more)
             for observer in frontend.observers:
                 observer(ended)
         except Exception:

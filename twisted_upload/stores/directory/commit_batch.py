@@ -55,7 +55,7 @@ class CommitBatch:
     def wants_sync(self) -> bool:
         """Whether there is success only when the folder has been synced."""
         folder = self.folder
-        return folder.durable and folder.sync_folder and any(map(_is_kept, self.results))
+        return folder.durable and folder.sync_folder and any(map(_is_stored, self.results))
 
     def publish(
         self,
@@ -106,14 +106,14 @@ class CommitBatch:
             return
         # There is no success then, and no file.
         for index, ((part, _), result) in enumerate(zip(self._uploads, self.results, strict=True)):
-            if _is_kept(result):
+            if _is_stored(result):
                 self.results[index] = _discard(part, error)
 
     def _can_be_repeated(self, index: int) -> bool:
         return self._uploads[index][0].repeatable
 
 
-def _is_kept(result: Result) -> bool:
+def _is_stored(result: Result) -> bool:
     return not isinstance(result, Exception)
 
 
@@ -168,7 +168,8 @@ class _Attempt:
         except Exception as error:  # not of one file, but of the step for all
             self._drop_all(error)
         return [
-            error or part.kept_file() for part, error in zip(self._parts, self._errors, strict=True)
+            error or part.stored_file()
+            for part, error in zip(self._parts, self._errors, strict=True)
         ]
 
     def _publish(self, unsynced: list[CommitBatch]) -> None:

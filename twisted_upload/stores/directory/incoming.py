@@ -81,7 +81,7 @@ class IFolderStore(Protocol):
     def defect(self, failure: Failure) -> UploadRefused:
         """Something has raised that should not: what the sender hears."""
 
-    def tell_kept(self, spool: HookSpool, marker: Marker) -> None:
+    def tell_stored(self, spool: HookSpool, marker: Marker) -> None:
         """A file that has a marker is kept, and its sender has been answered."""
 
 
@@ -344,11 +344,11 @@ class DirectoryIncoming:
             self._discard()
             return
         try:
-            self._tell_kept(kept)
+            self._tell_stored(kept)
         except Exception:
             self._broke(Failure())
 
-    def _tell_kept(self, kept: StoredFile) -> None:
+    def _tell_stored(self, kept: StoredFile) -> None:
         receipt = Receipt(
             kept.name, kept.size, kept.sha256, self._peer, self._arrived, self._store.now()
         )
@@ -360,7 +360,7 @@ class DirectoryIncoming:
             spool = self._part.folder.hooks
             assert spool is not None
             marker.kept(kept.name)
-            self._store.tell_kept(spool, marker)
+            self._store.tell_stored(spool, marker)
 
     def _went_wrong(self, failure: Failure) -> None:
         """The disk thread has already discarded the file."""

@@ -305,7 +305,7 @@ class PartialFile:
                 folder.files.unlink(folder.incoming, self._name)
         self._name = None
 
-    def kept_file(self) -> StoredFile:
+    def stored_file(self) -> StoredFile:
         """What has become of it, in the end."""
         assert self._published is not None
         return StoredFile(self._published, self._size, self._sha256())

@@ -292,7 +292,7 @@ class DirectoryStore:
         """What a sender hears when something of ours has failed that is not the disk."""
         return self.health.defect(failure)
 
-    def tell_kept(self, spool: HookSpool, marker: Marker) -> None:
+    def tell_stored(self, spool: HookSpool, marker: Marker) -> None:
         """A file with a marker is kept, and its sender has been answered."""
         if self._hooks is not None:
             self._hooks.kept(spool, marker)
