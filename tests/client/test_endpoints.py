@@ -12,7 +12,7 @@ from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP
 from tests.support.tls_peers import files
 from tests.support.waiting import reactor
 from twisted_upload.client.endpoints import client_endpoint, host_endpoint
-from twisted_upload.net.tls.certificates import trusting
+from twisted_upload.net.tls.certificates import verifying_context
 from twisted_upload.net.tls.endpoints import TLSClientEndpoint
 
 
@@ -70,4 +70,4 @@ def test_hosts() -> None:
     assert isinstance(host_endpoint(reactor, "127.0.0.1", 1), TCP4ClientEndpoint)
     assert isinstance(host_endpoint(reactor, "fe80::1%lo", 1), TCP6ClientEndpoint)
     assert isinstance(host_endpoint(reactor, "server", 1), HostnameEndpoint)
-    assert isinstance(host_endpoint(reactor, "server", 1, trusting()), TLSClientEndpoint)
+    assert isinstance(host_endpoint(reactor, "server", 1, verifying_context()), TLSClientEndpoint)

@@ -29,7 +29,7 @@ from tests.support.tls_peers import Peer, authority, client_context
 from tests.support.waiting import reactor
 from twisted_upload.daemon.certificate_expiry import LOOK_INTERVAL, Certificates, CertificateWatch
 from twisted_upload.errors import CannotStart, WrongConfiguration
-from twisted_upload.net.tls.certificates import Identity, trusting, validities
+from twisted_upload.net.tls.certificates import Identity, validities, verifying_context
 from twisted_upload.net.tls.endpoints import TLSServerEndpoint
 from twisted_upload.observability.metrics import CERTIFICATE_ENDS
 
@@ -328,7 +328,7 @@ def test_metrics_page(workers: int, files: Files, tmp_path: Path) -> None:
         reloading(daemon)
         assert scraper.page().sum(ends, certificate=label) == files.ends.timestamp()
         with socket.create_connection(daemon.address, 10) as plain:
-            peer = Peer(trusting(), plain)
+            peer = Peer(verifying_context(), plain)
             with pytest.raises(ssl.SSLCertVerificationError):
                 peer.handshake()
             peer._flush()

@@ -43,7 +43,7 @@ def lines() -> Iterator[list[str]]:
 def test_nothing(lines: list[str]) -> None:
     """Nobody refused: no line, and no timer."""
     clock = Clock()
-    RefusalCounter(clock).tell()
+    RefusalCounter(clock).log_summary()
     assert lines == []
     assert clock.getDelayedCalls() == []
 
@@ -74,8 +74,8 @@ def test_at_the_end(lines: list[str]) -> None:
     refusals = RefusalCounter(clock)
     refusals.count("busy", address_group("2001:db8::7"))
     clock.advance(7)
-    refusals.tell()
-    refusals.tell()
+    refusals.log_summary()
+    refusals.log_summary()
     assert lines == ["not listed one by one, in 7 s: 1 busy; from one address, 2001:db8::/64"]
     assert clock.getDelayedCalls() == []
 
@@ -84,7 +84,7 @@ def test_no_address(lines: list[str]) -> None:
     """Who has no address is counted all the same."""
     refusals = RefusalCounter(Clock())
     refusals.count("busy", None)
-    refusals.tell()
+    refusals.log_summary()
     assert lines == ["not listed one by one, in 0 s: 1 busy"]
 
 
@@ -94,7 +94,7 @@ def test_addresses_are_bounded(lines: list[str]) -> None:
     for number in range(3 * MOST_GROUPS):
         refusals.count("busy", f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}")
     assert len(refusals._groups) == MOST_GROUPS
-    refusals.tell()
+    refusals.log_summary()
     assert lines[0].startswith(f"not listed one by one, in 0 s: {3 * MOST_GROUPS} busy;")
     assert f"from {MOST_GROUPS} addresses or more" in lines[0]
 
@@ -138,7 +138,7 @@ def test_bad_ends_of_all() -> None:
         )
     assert len(log.written) == LINES
     assert log.refusals.total == {"timeout": 7}
-    log.refusals.tell()
+    log.refusals.log_summary()
 
 
 @pytest.mark.parametrize(
@@ -157,4 +157,4 @@ def test_each_for_itself(peer: str, other: str) -> None:
         log.observer(ABORTED._replace(peer=peer))
     log.observer(ABORTED._replace(peer=other))
     assert [end.peer for end in log.written] == [peer] * LINES_EACH + [other]
-    log.refusals.tell()
+    log.refusals.log_summary()

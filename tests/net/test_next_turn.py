@@ -16,7 +16,7 @@ from tests.support.waiting import in_thread, until
 from twisted_upload.frontends.raw.whole_upload import WholeUpload
 from twisted_upload.frontends.settings import FrontendSettings
 from twisted_upload.net.acceptor import AT_ONCE, AcceptedConnection
-from twisted_upload.net.transport import serve_newcomers
+from twisted_upload.net.transport import serve_accepted
 
 
 def _accept_before_it_is_whole(frontend: OpenFrontend, content: bytes = b"hello") -> socket.socket:
@@ -112,11 +112,11 @@ async def test_a_lot_in_the_next_turn(monkeypatch: pytest.MonkeyPatch) -> None:
             for _ in range(5):
                 _accept_before_it_is_whole(frontend, bytes(1000))
             if left:
-                serve_newcomers(frontend.port)
+                serve_accepted(frontend.port)
             else:
-                frontend.port.acceptor.meet_again()
+                frontend.port.acceptor.read_again()
                 assert len(frontend.factory.protocols) == 3
-                frontend.port.acceptor.meet_again()
+                frontend.port.acceptor.read_again()
             assert len(frontend.factory.protocols) == 5
             frontend.store.release()
 

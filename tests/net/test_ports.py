@@ -33,10 +33,10 @@ from twisted_upload.net.endpoints import InheritedEndpoint, endpoint_from_string
 from twisted_upload.net.ports import (
     SHORTAGE_LINE,
     SHORTAGE_PAUSE,
-    accept_no_more,
     accept_the_rest,
+    drop_new_connections,
     notice_dead_peers,
-    take_no_more,
+    stop_accepting,
     wait_in_shortage,
 )
 
@@ -337,7 +337,7 @@ async def test_ports_that_are_closed_already() -> None:
         peer = frontend.connect()
         frontend.port.doRead()
         await maybeDeferred(frontend.port.stopListening)
-        for leave in accept_the_rest, accept_no_more:
+        for leave in accept_the_rest, stop_accepting:
             leave(frontend.port)
         peer.sendall(b"waiting")
         peer.shutdown(socket.SHUT_WR)
@@ -393,7 +393,7 @@ async def test_systemd_socket(tmp_path: Path) -> None:
 REFUSED = errno.ECONNREFUSED
 
 
-async def test_take_no_more() -> None:
+async def test_drop_new_connections() -> None:
     """
     A port that takes no more serves whoever has connected; who tries then finds
     it closed in the end, and is not reset.
@@ -403,7 +403,7 @@ async def test_take_no_more() -> None:
         early = frontend.connect()
         early.sendall(b"early")
         early.shutdown(socket.SHUT_WR)
-        take_no_more(frontend.port)
+        drop_new_connections(frontend.port)
         with socket.socket() as late:
             late.setblocking(False)
             assert late.connect_ex(frontend.address) == errno.EINPROGRESS
@@ -427,11 +427,11 @@ async def test_accept_the_rest() -> None:
             peer.close()
 
 
-async def test_take_no_more_at_a_unix_socket(tmp_path: Path) -> None:
+async def test_drop_new_connections_at_a_unix_socket(tmp_path: Path) -> None:
     """A unix socket has no handshakes: nothing is done to it."""
     async with open_frontend() as frontend:
         port: Any = reactor.listenUNIX(str(tmp_path / "socket"), frontend.factory)
-        take_no_more(port)
+        drop_new_connections(port)
         with socket.socket(socket.AF_UNIX) as peer:
             peer.connect(str(tmp_path / "socket"))
             accept_the_rest(port)

@@ -67,7 +67,7 @@ def test_let_go(spare: SpareDescriptors) -> None:
     connected = []
     while spare.are_left_for_one():
         connected.append(socket.socket())
-        spare.came(connected[-1])
+        spare.accepted(connected[-1])
     assert len(connected) == (SPARE - MARGIN) // 2
     files = [os.dup(accepted_connection.fileno()) for accepted_connection in connected]
     connected.pop().close()

@@ -36,7 +36,7 @@ def timed() -> _Timed:
 
 def test_too_long(timed: _Timed) -> None:
     """Whoever is silent for so long is told of once, and not a moment earlier."""
-    timed.idle_timeouts.heard("a")
+    timed.idle_timeouts.restart("a")
     pass_time(timed.clock, 59.75)
     assert timed.told == []
     timed.clock.advance(0.25)
@@ -47,9 +47,9 @@ def test_too_long(timed: _Timed) -> None:
 
 def test_heard_again(timed: _Timed) -> None:
     """Whoever says something has all the time again."""
-    timed.idle_timeouts.heard("a")
+    timed.idle_timeouts.restart("a")
     pass_time(timed.clock, 40)
-    timed.idle_timeouts.heard("a")
+    timed.idle_timeouts.restart("a")
     pass_time(timed.clock, 59)
     assert timed.told == []
     pass_time(timed.clock, 1)
@@ -58,34 +58,34 @@ def test_heard_again(timed: _Timed) -> None:
 
 def test_each_has_a_time_of_its_own(timed: _Timed) -> None:
     """What one says buys no time for another."""
-    timed.idle_timeouts.heard("a")
+    timed.idle_timeouts.restart("a")
     timed.clock.advance(20)
-    timed.idle_timeouts.heard("b")
+    timed.idle_timeouts.restart("b")
     timed.clock.advance(20)
-    timed.idle_timeouts.heard("c")
-    timed.idle_timeouts.heard("a")
+    timed.idle_timeouts.restart("c")
+    timed.idle_timeouts.restart("a")
     timed.clock.pump([1] * 100)
     assert timed.told == [("b", 80), ("c", 100), ("a", 100)]
 
 
 def test_ignored(timed: _Timed) -> None:
     """Silence that means nothing is not told of; ignoring a stranger is harmless."""
-    timed.idle_timeouts.heard("a")
-    timed.idle_timeouts.heard("b")
-    timed.idle_timeouts.ignore("a")
-    timed.idle_timeouts.ignore("a")
-    timed.idle_timeouts.ignore("stranger")
+    timed.idle_timeouts.restart("a")
+    timed.idle_timeouts.restart("b")
+    timed.idle_timeouts.cancel("a")
+    timed.idle_timeouts.cancel("a")
+    timed.idle_timeouts.cancel("stranger")
     timed.clock.advance(60)
     assert timed.told == [("b", 60)]
 
 
 def test_heard_after_being_ignored(timed: _Timed) -> None:
     """Whoever was ignored for a while has all the time again."""
-    timed.idle_timeouts.heard("a")
+    timed.idle_timeouts.restart("a")
     timed.clock.advance(59)
-    timed.idle_timeouts.ignore("a")
+    timed.idle_timeouts.cancel("a")
     timed.clock.advance(3600)
-    timed.idle_timeouts.heard("a")
+    timed.idle_timeouts.restart("a")
     timed.clock.advance(59)
     assert timed.told == []
     timed.clock.advance(1)
@@ -96,29 +96,29 @@ def test_heard_after_being_ignored(timed: _Timed) -> None:
 def test_never(seconds: float) -> None:
     """No seconds are no limit, and no timer."""
     timed = _Timed(seconds)
-    timed.idle_timeouts.heard("a")
+    timed.idle_timeouts.restart("a")
     assert timed.clock.getDelayedCalls() == []
-    timed.idle_timeouts.ignore("a")
+    timed.idle_timeouts.cancel("a")
 
 
 def test_one_timer(timed: _Timed) -> None:
     """All share one timer, and without anybody there is none."""
     for number in range(100):
-        timed.idle_timeouts.heard(str(number))
+        timed.idle_timeouts.restart(str(number))
     assert len(timed.idle_timeouts) == 100
     assert len(timed.clock.getDelayedCalls()) == 1
     for number in range(100):
-        timed.idle_timeouts.ignore(str(number))
+        timed.idle_timeouts.cancel(str(number))
     assert timed.clock.getDelayedCalls() == []
     assert len(timed.idle_timeouts) == 0
 
 
 def test_no_timer_when_all_have_been_told(timed: _Timed) -> None:
     """When the last has been told of, there is no timer any more."""
-    timed.idle_timeouts.heard("a")
+    timed.idle_timeouts.restart("a")
     timed.clock.advance(60)
     assert timed.clock.getDelayedCalls() == []
-    timed.idle_timeouts.heard("a")
+    timed.idle_timeouts.restart("a")
     timed.clock.advance(60)
     assert timed.told == [("a", 60), ("a", 120)]
 
@@ -130,14 +130,14 @@ def test_told_may_change_everything() -> None:
 
     def too_long(who: str) -> None:
         told.append(who)
-        idle_timeouts.ignore(who)
-        idle_timeouts.ignore("b")
+        idle_timeouts.cancel(who)
+        idle_timeouts.cancel("b")
         if len(told) == 1:
-            idle_timeouts.heard("c")
+            idle_timeouts.restart("c")
 
     idle_timeouts: IdleTimeouts[str] = IdleTimeouts(clock, 60, too_long)
-    idle_timeouts.heard("a")
-    idle_timeouts.heard("b")
+    idle_timeouts.restart("a")
+    idle_timeouts.restart("b")
     clock.advance(60)
     assert told == ["a"]
     clock.advance(60)
@@ -162,10 +162,10 @@ def test_any_order(acts: list[tuple[str, int, int]]) -> None:
     for act, number, seconds in acts:
         who, now = str(number), timed.clock.seconds()
         if act == "heard":
-            timed.idle_timeouts.heard(who)
+            timed.idle_timeouts.restart(who)
             last[who] = now
         elif act == "ignore":
-            timed.idle_timeouts.ignore(who)
+            timed.idle_timeouts.cancel(who)
             last.pop(who, None)
         else:
             timed.clock.pump([1] * seconds)
@@ -327,9 +327,9 @@ def test_a_look_that_fails(expected_errors: list[str]) -> None:
 
 def test_standing_still(timed: _Timed) -> None:
     """A process that stood still judges nobody: all have all the time again."""
-    timed.idle_timeouts.heard("a")
+    timed.idle_timeouts.restart("a")
     timed.clock.advance(30)
-    timed.idle_timeouts.heard("b")
+    timed.idle_timeouts.restart("b")
     timed.clock.advance(3600)
     assert timed.told == []
     pass_time(timed.clock, 59.9)
@@ -340,7 +340,7 @@ def test_standing_still(timed: _Timed) -> None:
 
 def test_told_of_standing_still(timed: _Timed) -> None:
     """The same where somebody else has noticed it."""
-    timed.idle_timeouts.heard("a")
+    timed.idle_timeouts.restart("a")
     pass_time(timed.clock, 59)
     timed.idle_timeouts.stood_still()
     pass_time(timed.clock, 59)
@@ -354,10 +354,10 @@ def test_a_little_late(seconds: float, late: float) -> None:
     """A timer that is a little late is that of a process with much to do."""
     for more, told in (late, 1), (1.1 * late, 0):
         timed = _Timed(seconds)
-        timed.idle_timeouts.heard("a")
+        timed.idle_timeouts.restart("a")
         timed.clock.advance(seconds + more)
         assert len(timed.told) == told
-        timed.idle_timeouts.ignore("a")
+        timed.idle_timeouts.cancel("a")
 
 
 def test_unread() -> None:
@@ -368,16 +368,16 @@ def test_unread() -> None:
         clock, 60, lambda who: told.append((who, clock.seconds())), unread=unread.__contains__
     )
     for who in "abc":
-        idle_timeouts.heard(who)
+        idle_timeouts.restart(who)
     pass_time(clock, 60)
     assert told == [("c", 60)]
     pass_time(clock, 30)
-    idle_timeouts.heard("b")
+    idle_timeouts.restart("b")
     pass_time(clock, 30)
     assert told == [("c", 60), ("a", 120)]
     pass_time(clock, 30)
     assert told == [("c", 60), ("a", 120)]
-    idle_timeouts.ignore("b")
+    idle_timeouts.cancel("b")
     assert clock.getDelayedCalls() == []
     assert not idle_timeouts._spared
 
@@ -392,8 +392,8 @@ def test_one_that_fails(expected_errors: list[str]) -> None:
         raise LookupError
 
     idle_timeouts: IdleTimeouts[str] = IdleTimeouts(clock, 60, too_long)
-    idle_timeouts.heard("a")
-    idle_timeouts.heard("b")
+    idle_timeouts.restart("a")
+    idle_timeouts.restart("b")
     clock.advance(60)
     assert told == ["a", "b"]
 
@@ -403,11 +403,11 @@ def test_few_at_once() -> None:
     clock, told = TurnByTurn(), list[int]()
     idle_timeouts: IdleTimeouts[int] = IdleTimeouts(clock, 60, told.append)
     for number in range(2 * AT_ONCE + 3):
-        idle_timeouts.heard(number)
+        idle_timeouts.restart(number)
     clock.turn(60)
     assert told == [*range(AT_ONCE)]
-    idle_timeouts.heard(2 * AT_ONCE)
-    idle_timeouts.ignore(2 * AT_ONCE + 1)
+    idle_timeouts.restart(2 * AT_ONCE)
+    idle_timeouts.cancel(2 * AT_ONCE + 1)
     clock.turn()
     assert told == [*range(2 * AT_ONCE)]
     clock.turn()
@@ -420,7 +420,7 @@ def test_few_at_once() -> None:
 def test_longest(timed: _Timed) -> None:
     """Who has been silent longest can be told."""
     for who in "abca":
-        timed.idle_timeouts.heard(who)
-    assert timed.idle_timeouts.longest() == "b"
+        timed.idle_timeouts.restart(who)
+    assert timed.idle_timeouts.longest_idle() == "b"
     for who in "abc":
-        timed.idle_timeouts.ignore(who)
+        timed.idle_timeouts.cancel(who)

@@ -162,7 +162,7 @@ async def test_handshakes(tmp_path: Path) -> None:
         assert samples == {
             ("scanner", kind): int(kind == "certificate-rejected") for kind in FAILURES
         }
-        reporting.frontend.factory.refusals.tell()
+        reporting.frontend.factory.refusals.log_summary()
 
 
 async def test_draining(tmp_path: Path) -> None:

@@ -123,10 +123,10 @@ def endpoint_of(
             raise click.UsageError(
                 "--tls and --cacert go with HOST[:PORT]; or write tls:HOST:PORT:cacert=FILE"
             )
-        from twisted_upload.net.tls.certificates import trusting  # noqa: PLC0415 - it takes long
+        from twisted_upload.net.tls.certificates import verifying_context  # noqa: PLC0415 - it takes long
 
         try:
-            context = trusting(cacert)
+            context = verifying_context(cacert)
         except ValueError as error:
             raise click.BadParameter(str(error), param_hint="'--cacert'") from error
     try:

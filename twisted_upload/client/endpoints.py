@@ -17,7 +17,7 @@ from twisted.internet.endpoints import (
 from twisted.internet.interfaces import IStreamClientEndpoint
 
 from twisted_upload.net.addresses import split_description
-from twisted_upload.net.tls.certificates import trusting
+from twisted_upload.net.tls.certificates import verifying_context
 from twisted_upload.net.tls.endpoints import TLSClientEndpoint
 
 __all__ = ["client_endpoint", "host_endpoint"]
@@ -72,4 +72,6 @@ def _tls_endpoint(reactor: Any, arguments: str) -> IStreamClientEndpoint:
     host, port = values
     if not (port.isascii() and port.isdigit()) or not 1 <= int(port) <= 65535:
         raise ValueError(f"{port!r} is not a port number from 1 to 65535")
-    return host_endpoint(reactor, host.strip("[]"), int(port), trusting(named.get("cacert")))
+    return host_endpoint(
+        reactor, host.strip("[]"), int(port), verifying_context(named.get("cacert"))
+    )

@@ -19,9 +19,9 @@ from twisted_upload.frontends.admission import ConnectionSlots
 from twisted_upload.frontends.raw.factory import UploadFactory
 from twisted_upload.frontends.settings import FrontendSettings
 from twisted_upload.hooks.command import GRACE
-from twisted_upload.net.ports import accept_no_more, accept_the_rest, take_no_more
+from twisted_upload.net.ports import accept_the_rest, drop_new_connections, stop_accepting
 from twisted_upload.net.timeouts import LATE
-from twisted_upload.net.transport import serve_newcomers
+from twisted_upload.net.transport import serve_accepted
 from twisted_upload.stores.directory.store import DirectoryStore, undone_on_failure
 
 if TYPE_CHECKING:  # a daemon without one does without its module
@@ -177,7 +177,7 @@ class UploadService(ListenerService[UploadFactory]):
         await self._stop_accepting()
         for bound in self.ports:
             if bound.is_open:
-                serve_newcomers(bound.port)
+                serve_accepted(bound.port)
         drained = _all(frontend.drain() for frontend in self.frontends)
         uploads = sum(frontend.uploads_in_flight for frontend in self.frontends)
         if uploads:
@@ -211,7 +211,7 @@ class UploadService(ListenerService[UploadFactory]):
         """
         lasting = [bound for bound in self.ports if bound.lasting]
         for bound in lasting:
-            accept_no_more(bound.port)
+            stop_accepting(bound.port)
         # A filter on a socket that lasts would last as well.
         proxied = [
             bound
@@ -234,7 +234,7 @@ class UploadService(ListenerService[UploadFactory]):
         can be made.
         """
         for bound in leaving:
-            take_no_more(bound.port)
+            drop_new_connections(bound.port)
         await self._wait(HANDSHAKES_TIMEOUT, Deferred())
         for bound in leaving:
             accept_the_rest(bound.port)

@@ -35,7 +35,7 @@ from twisted_upload.daemon.notify import Counts, total
 from twisted_upload.daemon.worker_process import WorkerProcess
 from twisted_upload.daemon.worker_protocol import CERTIFICATES, REPORTS, InheritedPort
 from twisted_upload.disk.threads import IDisk
-from twisted_upload.net.ports import close_ours
+from twisted_upload.net.ports import close_own
 from twisted_upload.net.tls.endpoints import TLSServerEndpoint
 from twisted_upload.observability.journal_files import JournalFiles
 from twisted_upload.observability.log import JOURNAL_STREAM
@@ -185,7 +185,7 @@ class Supervisor(ListenerService[Factory]):
         )
         # Ours would keep connections that no worker takes any more.
         tcp = [bound for bound in self.ports if bound.family != socket.AF_UNIX]
-        await DeferredList([close_ours(bound.port) for bound in tcp])
+        await DeferredList([close_own(bound.port) for bound in tcp])
         self.ports = [bound for bound in self.ports if bound not in tcp]
         await gone
         for timer in (kill_timer, self._abandon_timer):

@@ -82,7 +82,7 @@ class Frontend(Connections):
     def stop_listening(self) -> None:
         """The last of its ports is closed."""
         self.progress_check.stop()
-        self.refusals.tell()
+        self.refusals.log_summary()
 
     def _check_progress(self, now: float, late: bool) -> float | None:
         refused = 0

@@ -210,7 +210,7 @@ class ProxiedConnection(ConnectionProtocol, Protocol):
     def connectionMade(self) -> None:
         """A balancer has come."""
         gate = self._gate
-        gate.headers.heard(self)
+        gate.headers.restart(self)
         gate.connections.enter(self)
         read_now(self.transport)
 
@@ -242,7 +242,7 @@ class ProxiedConnection(ConnectionProtocol, Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """It is gone."""
-        self._gate.headers.ignore(self)
+        self._gate.headers.cancel(self)
         self._gate.connections.leave(self)
 
     def has_unread(self) -> bool:
@@ -259,7 +259,7 @@ class ProxiedConnection(ConnectionProtocol, Protocol):
 
     def _become(self, protocol: IProtocol, rest: bytes) -> None:
         transport = self.transport
-        self._gate.headers.ignore(self)
+        self._gate.headers.cancel(self)
         transport.protocol = protocol
         try:
             protocol.makeConnection(transport)

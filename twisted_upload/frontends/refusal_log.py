@@ -60,9 +60,9 @@ class RefusalCounter:
             self._groups[group] += 1
         if self._timer is None:
             self._since = self._clock.seconds()
-            self._timer = self._clock.callLater(SUMMARY_INTERVAL, self.tell)
+            self._timer = self._clock.callLater(SUMMARY_INTERVAL, self.log_summary)
 
-    def tell(self) -> None:
+    def log_summary(self) -> None:
         """Write the line, if there is anything to tell: every minute, and at the end."""
         if self._timer is not None and self._timer.active():
             self._timer.cancel()

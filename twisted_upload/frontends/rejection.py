@@ -134,11 +134,11 @@ class RejectedConnections:
     def enter(self, connection: RejectedConnection) -> None:
         """One more."""
         if len(self._staying) >= self._most:
-            self._staying.longest().close()
-        self._staying.heard(connection)
+            self._staying.longest_idle().close()
+        self._staying.restart(connection)
         self._connections.enter(connection)
 
     def leave(self, connection: RejectedConnection) -> None:
         """One less."""
-        self._staying.ignore(connection)
+        self._staying.cancel(connection)
         self._connections.leave(connection)

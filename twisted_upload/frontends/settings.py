@@ -20,14 +20,14 @@ class FrontendSettings:
     """
     How a front end behaves.
 
-    :ivar answer: what a sender hears when its file is kept.
+    :ivar answer: what a sender hears when its file is stored.
     :ivar receipts: say name, size and SHA-256 too.
     :ivar max_size: bytes of the largest upload; 0 for no limit.
     :ivar idle_timeout: seconds of silence after which an upload is refused;
         0 for never.
     :ivar finish_after_idle: seconds of silence that count as the end of the
         file; 0 for never.
-    :ivar allow_empty: keep uploads of zero bytes.
+    :ivar allow_empty: store uploads of zero bytes.
     :ivar min_rate: bytes a second that a sender has to keep up over the last
         `grace`; 0 for none.
     :ivar max_per_address: connections of one IPv4 address, or of one /64 of

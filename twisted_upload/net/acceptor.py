@@ -3,7 +3,7 @@ Connections at a port, which are read from the moment they are accepted.
 
 When a small upload is accepted, all of it and its half-close are often there.
 Twisted would make a transport and a protocol for it, register the socket with the
-reactor, wait, and unregister it again.  Here each newcomer's socket is read first:
+reactor, wait, and unregister it again.  Here each new socket is read first:
 
 - where its end has come too, nothing can happen to the connection any more that a
   transport or a timer would be for: the factory takes the upload as it is
@@ -28,13 +28,13 @@ from twisted_upload.net.gate import IConnectionSlot, IGate
 __all__ = ["AcceptedConnection", "Acceptor", "IAcceptsWholeUploads"]
 
 AT_ONCE = 256
-"""Newcomers that are seen to in one turn of the reactor at the most."""
+"""Connections that are accepted in one turn of the reactor at the most."""
 
 BYTES_AT_ONCE = 4 * 1024 * 1024
 """Bytes of them that are read in one turn, about."""
 
 READS = 4
-"""Times that a newcomer's socket is read: more than that is not small."""
+"""Times that a new socket is read: more than that is not small."""
 
 _NOW = socket.MSG_DONTWAIT
 
@@ -111,7 +111,7 @@ class IAcceptsWholeUploads(Protocol):
 
 class Acceptor:
     """
-    Where newcomers at a port are met.
+    Accepts the connections of a port, and reads them.
 
     One whose end has not come yet is read once more in the next turn of the reactor,
     after what this one has brought has been kept: most of those who have just
@@ -130,7 +130,7 @@ class Acceptor:
         self._address_of = address_of
         self._again: list[AcceptedConnection] = []
 
-    def meet(self) -> None:
+    def accept(self) -> None:
         """Accept whoever has come: what a port does when it can be read from."""
         port = self._port
         listening = port.socket
@@ -152,7 +152,7 @@ class Acceptor:
             ours = None
             try:
                 ours = accepted_connection if short else make(family, kind, 0, accepted_connection)
-                room -= self._serve_now(ours, address) if short else self._meet(ours, address)
+                room -= self._serve_unread(ours, address) if short else self._read(ours, address)
             except Exception:  # the others are met all the same
                 _log.failure("a defect: a newcomer could not be served")
                 if ours is not None:
@@ -160,52 +160,52 @@ class Acceptor:
                 else:
                     os.close(accepted_connection)
 
-    def meet_again(self) -> None:
+    def read_again(self) -> None:
         """Serve those who have been accepted."""
         room = BYTES_AT_ONCE
         self._again, again = [], self._again
         for index, accepted_connection in enumerate(again):
             if room <= 0:
-                self._meet_later(*again[index:])
+                self._read_later(*again[index:])
                 return
             try:
-                room -= self._meet_once_more(accepted_connection)
+                room -= self._read_once_more(accepted_connection)
             except Exception:
                 _log.failure("a defect: a newcomer could not be served")
                 accepted_connection.slot.release()
                 accepted_connection.ours.close()
 
-    def meet_the_rest(self) -> None:
+    def serve_the_rest(self) -> None:
         """Serve all who have been accepted."""
         while self._again:
-            self.meet_again()
+            self.read_again()
 
-    def _meet_later(self, *newcomers: AcceptedConnection) -> None:
+    def _read_later(self, *connections: AcceptedConnection) -> None:
         if not self._again:
-            self._port.reactor.callLater(0, self.meet_again)
-        self._again += newcomers
+            self._port.reactor.callLater(0, self.read_again)
+        self._again += connections
 
-    def _serve_now(self, ours: Any, address: Any) -> int:
+    def _serve_unread(self, ours: Any, address: Any) -> int:
         """In the ordinary way, unread; how much of a turn's room that takes at the most."""
         self.serve(ours, address)
         return 2 * len(self._view)
 
-    def _meet(self, ours: Any, address: Any) -> int:
+    def _read(self, ours: Any, address: Any) -> int:
         """See to one of them; how many bytes have come."""
         # The host of a link-local address is not all of it.
         slot = None if len(address) == 4 and address[3] else self._gate.slot_for(address[0])
         if slot is None:
-            return self._serve_now(ours, address)
+            return self._serve_unread(ours, address)
         accepted_connection = AcceptedConnection(self, ours, address, slot)
         size, lost = accepted_connection.read(self._view)
         if lost is not None:
             self._factory.take_whole(accepted_connection, lost=lost)
             return size
         slot.take()
-        self._meet_later(accepted_connection)
+        self._read_later(accepted_connection)
         return size
 
-    def _meet_once_more(self, accepted_connection: AcceptedConnection) -> int:
+    def _read_once_more(self, accepted_connection: AcceptedConnection) -> int:
         """The same, for the last time."""
         size = 0
         if not self._gate.stopping:

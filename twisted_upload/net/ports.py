@@ -30,18 +30,18 @@ from zope.interface import implementer
 
 from twisted_upload.errors import CannotStart
 from twisted_upload.net.spare_descriptors import SpareDescriptors
-from twisted_upload.net.transport import read_eagerly, serve_newcomers
+from twisted_upload.net.transport import read_eagerly, serve_accepted
 
 __all__ = [
     "AdoptedUnixEndpoint",
-    "accept_no_more",
     "accept_the_rest",
-    "close_ours",
+    "close_own",
+    "drop_new_connections",
     "keep_urgent_bytes",
     "listen",
     "listen_eagerly",
     "notice_dead_peers",
-    "take_no_more",
+    "stop_accepting",
     "wait_in_shortage",
 ]
 
@@ -53,7 +53,7 @@ USER_TIMEOUT = 60_000
 """Milliseconds after which a peer that acknowledges nothing is given up."""
 
 SHORTAGE_PAUSE = 0.005
-"""Seconds after which it is tried again to serve newcomers, where there was no
+"""Seconds after which it is tried again to serve new connections, where there was no
 descriptor for them."""
 
 SHORTAGE_LINE = 60.0
@@ -66,7 +66,7 @@ _SO_ATTACH_FILTER = 26  # asm-generic/socket.h
 
 # linux/filter.h: what begins a connection has SYN (2) in the flags of TCP, which
 # are its 14th byte.
-_DROP_NEWCOMERS = [
+_DROP_SYN = [
     struct.pack("HBBI", code, when_set, when_not, value)
     for code, when_set, when_not, value in (
         (0x30, 0, 0, 13),  # load that byte
@@ -76,7 +76,7 @@ _DROP_NEWCOMERS = [
     )
 ]
 
-# What accept(2) says of one newcomer, and not of the listening socket.
+# What accept(2) says of one connection, and not of the listening socket.
 _GONE = {
     *(errno.ECONNABORTED, errno.EPERM, errno.EPROTO, errno.ENOPROTOOPT, errno.EOPNOTSUPP),
     *(errno.ENETDOWN, errno.EHOSTDOWN, errno.ENONET, errno.EHOSTUNREACH, errno.ENETUNREACH),
@@ -94,7 +94,7 @@ def listen(
     Listen on an endpoint now.
 
     :param name: of the endpoint, for people.
-    :param spare: let go when there is no descriptor for a newcomer.
+    :param spare: let go when there is no descriptor for a new connection.
     :raises CannotStart: it cannot be had.
     """
     results: list[Any] = []
@@ -167,9 +167,9 @@ def _keep_urgent_bytes(ours: socket.socket) -> None:
 
 def wait_in_shortage(port: Any, clock: IReactorTime, spare: SpareDescriptors | None = None) -> None:
     """
-    Have a port wait a moment when there is no descriptor for a newcomer.
+    Have a port wait a moment when there is no descriptor for a new connection.
 
-    Twisted would close one newcomer after the other, with a line in the log for
+    Twisted would close one connection after the other, with a line in the log for
     each, or, where the whole system is short of descriptors, ask again at once
     and for ever.  The kernel's queue keeps them; and while they wait, what gets
     free is for the uploads that have begun: nobody comes in for whom there is no
@@ -181,7 +181,7 @@ def wait_in_shortage(port: Any, clock: IReactorTime, spare: SpareDescriptors | N
     port.socket = _WaitingSocket(port, clock, spare or SpareDescriptors(0))
 
 
-def take_no_more(port: Any) -> None:
+def drop_new_connections(port: Any) -> None:
     """
     Have a TCP port make no more connections; those which are made or about to be
     can still be accepted.
@@ -192,13 +192,13 @@ def take_no_more(port: Any) -> None:
     """
     with socket.socket(fileno=os.dup(port.fileno())) as ours:
         if ours.family in (socket.AF_INET, socket.AF_INET6):
-            program = ctypes.create_string_buffer(b"".join(_DROP_NEWCOMERS))
-            filtered = struct.pack("HP", len(_DROP_NEWCOMERS), ctypes.addressof(program))
+            program = ctypes.create_string_buffer(b"".join(_DROP_SYN))
+            filtered = struct.pack("HP", len(_DROP_SYN), ctypes.addressof(program))
             with contextlib.suppress(OSError):  # then some are reset
                 ours.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, filtered)
 
 
-def close_ours(port: Any) -> Deferred[Any]:
+def close_own(port: Any) -> Deferred[Any]:
     """Stop listening on a socket that other processes have too, and go on to listen on."""
     port._shouldShutdown = False  # noqa: SLF001 - it would be shut down for all of them
     return maybeDeferred(port.stopListening)
@@ -207,7 +207,7 @@ def close_ours(port: Any) -> Deferred[Any]:
 def accept_the_rest(port: Any) -> None:
     """Accept what waits to be accepted; of a port that has been closed meanwhile, nothing."""
     if not port.connected:
-        serve_newcomers(port)
+        serve_accepted(port)
         return
     poll = select.poll()
     poll.register(port.fileno(), select.POLLIN)
@@ -215,18 +215,18 @@ def accept_the_rest(port: Any) -> None:
         if not poll.poll(0):
             break
         port.doRead()
-        serve_newcomers(port)
+        serve_accepted(port)
 
 
-def accept_no_more(port: Any) -> None:
-    """From now on, leave newcomers to whoever else has this port; it stays open."""
+def stop_accepting(port: Any) -> None:
+    """From now on, leave new connections to whoever else has this port; it stays open."""
     if not port.connected:  # it has been closed meanwhile
-        serve_newcomers(port)
+        serve_accepted(port)
         return
     port.stopReading()
     if isinstance(port.socket, _WaitingSocket):
-        port.socket.wait_for_nobody()
-    serve_newcomers(port)
+        port.socket.cancel_waiting()
+    serve_accepted(port)
 
 
 class _WaitingSocket:
@@ -265,7 +265,7 @@ class _WaitingSocket:
             _keep_urgent_bytes(accepted[0])
         return accepted
 
-    def wait_for_nobody(self) -> None:
+    def cancel_waiting(self) -> None:
         """Do not go on after a shortage."""
         if self._timer is not None:
             self._timer.cancel()
@@ -273,7 +273,7 @@ class _WaitingSocket:
 
     def close(self) -> None:
         """See `socket.socket.close`."""
-        self.wait_for_nobody()
+        self.cancel_waiting()
         self.spare.leave()
         self._socket.close()
 
@@ -281,7 +281,7 @@ class _WaitingSocket:
         """
         See to what accepting has said; whether others can be accepted all the same.
 
-        Without a descriptor for a newcomer, from now on, until there are enough, `accept`
+        Without a descriptor for a connection, from now on, until there are enough, `accept`
         sees to it that there is also one for its file.
         """
         if error.errno in _SHORT:
@@ -303,7 +303,7 @@ class _WaitingSocket:
             if not self.spare.are_left_for_one():
                 raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
             accepted = self._socket.accept()
-            self.spare.came(accepted[0])
+            self.spare.accepted(accepted[0])
         except OSError as error:
             if error.errno not in _SHORT:
                 self.spare.recover(self._clock.seconds())

@@ -11,13 +11,13 @@ import socket
 __all__ = ["SPARE", "SpareDescriptors"]
 
 SPARE = 16
-"""Descriptors that are held back: for seven newcomers at a time with their files."""
+"""Descriptors that are held back: for seven connections at a time with their files."""
 
 LEFT = 16
 """Those that have to be left for others before any are held back again."""
 
 MARGIN = 2
-"""Those that are left for the store, where several newcomers are served at a time."""
+"""Those that are left for the store, where several connections are served at a time."""
 
 PAUSE = 0.5
 """Seconds between two tries to hold them back again."""
@@ -26,7 +26,7 @@ PAUSE = 0.5
 class SpareDescriptors:
     """
     Holds descriptors back until somebody finds that there are none; then lets go of
-    all, so that newcomers go on being served, if not many at a time.  It takes them
+    all, so that new connections go on being served, if not many at a time.  It takes them
     back when enough others are left.
 
     It has users, and holds none back without them.
@@ -40,7 +40,7 @@ class SpareDescriptors:
         self._number = number
         self._users = 0
         self._held: list[int] = []
-        self._newcomers: list[socket.socket] = []
+        self._accepted: list[socket.socket] = []
         self._next_try = 0.0
 
     def join(self) -> None:
@@ -63,17 +63,17 @@ class SpareDescriptors:
 
     def are_left_for_one(self) -> bool:
         """
-        Whether there are enough for a newcomer and its file, beside the files of
+        Whether there are enough for one more connection and its file, beside the files of
         those who have come in since they were let go, and what the store needs
         for a moment beside them.
         """
-        self._newcomers = [it for it in self._newcomers if it.fileno() >= 0]
-        others = len(self._newcomers)
+        self._accepted = [it for it in self._accepted if it.fileno() >= 0]
+        others = len(self._accepted)
         return _are_left(2 + others + min(others, MARGIN))
 
-    def came(self, accepted_connection: socket.socket) -> None:
-        """It has come in, since they were let go."""
-        self._newcomers.append(accepted_connection)
+    def accepted(self, accepted_connection: socket.socket) -> None:
+        """One more has been accepted, since they were let go."""
+        self._accepted.append(accepted_connection)
 
     def recover(self, now: float) -> None:
         """Hold them back again, if enough are left; harmless where they are."""
@@ -81,7 +81,7 @@ class SpareDescriptors:
             self._next_try = now + PAUSE
             if _are_left(self._number + LEFT):
                 self._held = _open(self._number)
-                self._newcomers = []
+                self._accepted = []
                 self.short = False
 
     def _close(self) -> None:

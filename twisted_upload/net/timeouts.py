@@ -72,7 +72,7 @@ class IdleTimeouts(Generic[Who]):
     def __len__(self) -> int:
         return len(self._heard)
 
-    def longest(self) -> Who:
+    def longest_idle(self) -> Who:
         """
         Who has been silent longest.
 
@@ -80,7 +80,7 @@ class IdleTimeouts(Generic[Who]):
         """
         return next(iter(self._heard))
 
-    def heard(self, who: Who) -> None:
+    def restart(self, who: Who) -> None:
         """Somebody has said something, or begins to be listened to."""
         if self._seconds > 0:
             self._heard[who] = self._clock.seconds()
@@ -88,7 +88,7 @@ class IdleTimeouts(Generic[Who]):
             if self._timer is None:
                 self._set(self._seconds)
 
-    def ignore(self, who: Who) -> None:
+    def cancel(self, who: Who) -> None:
         """Somebody's silence means nothing any more; harmless if it never did."""
         self._heard.pop(who, None)
         if self._spared:

@@ -28,7 +28,7 @@ from twisted.python.failure import Failure
 
 from twisted_upload.net.acceptor import Acceptor
 
-__all__ = ["EagerServer", "read_eagerly", "read_now", "serve_newcomers"]
+__all__ = ["EagerServer", "read_eagerly", "read_now", "serve_accepted"]
 
 _DONE = Failure(ConnectionDone())
 
@@ -187,14 +187,14 @@ def read_eagerly(port: Any) -> None:
     port.transport = partial(EagerServer, view)
     if hasattr(port.factory, "take_whole"):
         port.acceptor = Acceptor(port, view, port._buildAddr)  # noqa: SLF001 - see above
-        port.doRead = port.acceptor.meet
+        port.doRead = port.acceptor.accept
 
 
-def serve_newcomers(port: Any) -> None:
+def serve_accepted(port: Any) -> None:
     """Serve those whom a port has accepted, if it makes any wait for that."""
     acceptor = getattr(port, "acceptor", None)
     if acceptor is not None:
-        acceptor.meet_the_rest()
+        acceptor.serve_the_rest()
 
 
 _log = Logger()

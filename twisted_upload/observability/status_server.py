@@ -208,12 +208,12 @@ class StatusFactory(Factory):
             self.went(oldest)
             oldest.cut()
         self.connections[connection] = None
-        self._deadlines.heard(connection)
+        self._deadlines.restart(connection)
 
     def went(self, connection: _Connection) -> None:
         """One is gone; harmless when that was known."""
         self.connections.pop(connection, None)
-        self._deadlines.ignore(connection)
+        self._deadlines.cancel(connection)
 
     def is_ours(self, host: str, address: IAddress) -> bool:
         """Whether somebody who asks for this host may be answered, at this socket of ours."""

@@ -169,8 +169,8 @@ async def test_a_pace(call: str, monkeypatch: pytest.MonkeyPatch) -> None:
         await _is_served(frontend, slots)
 
 
-async def test_a_witness(way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A witness that breaks its promise."""
+async def test_an_observer(way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An observer that breaks its promise."""
     slots = ConnectionSlots()
     told: list[UploadOutcome] = []
     async with open_frontend(slots=slots) as frontend:

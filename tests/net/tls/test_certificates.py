@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.tls_peers import authority, files, identity
-from twisted_upload.net.tls.certificates import Identity, trusting, verifiable_name
+from twisted_upload.net.tls.certificates import Identity, verifiable_name, verifying_context
 
 
 def test_from_files(tmp_path: Path) -> None:
@@ -56,13 +56,13 @@ def test_no_file_is_left_open(tmp_path: Path) -> None:
 
 def test_what_is_safe() -> None:
     """TLS 1.2 at least, no renegotiation, no tickets, and no end without close_notify."""
-    for context in (identity().context, trusting()):
+    for context in (identity().context, verifying_context()):
         assert context.minimum_version == ssl.TLSVersion.TLSv1_2
         assert context.options & ssl.OP_NO_RENEGOTIATION
         assert not context.options & getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
     assert identity().context.num_tickets == 0
-    assert trusting().verify_mode == ssl.CERT_REQUIRED
-    assert trusting().check_hostname
+    assert verifying_context().verify_mode == ssl.CERT_REQUIRED
+    assert verifying_context().check_hostname
 
 
 def _line(error: pytest.ExceptionInfo[ValueError]) -> str:
@@ -129,7 +129,7 @@ def test_key_with_password(tmp_path: Path) -> None:
 def test_trusting(tmp_path: Path) -> None:
     """Whoever names certificates trusts those alone."""
     _, _, ca = files(tmp_path)
-    (subject,) = [found["subject"] for found in trusting(ca).get_ca_certs()]
+    (subject,) = [found["subject"] for found in verifying_context(ca).get_ca_certs()]
     assert any("trustme" in str(part) for part in subject)
 
 
@@ -138,17 +138,17 @@ def test_trusting_nonsense(tmp_path: Path, content: bytes) -> None:
     """A file without certificates is named in one line."""
     (tmp_path / "ca.pem").write_bytes(content)
     with pytest.raises(ValueError, match="there is no certificate in PEM in it") as raised:
-        trusting(str(tmp_path / "ca.pem"))
+        verifying_context(str(tmp_path / "ca.pem"))
     assert "ca.pem" in _line(raised)
     with pytest.raises(ValueError, match="No such file"):
-        trusting(str(tmp_path / "missing.pem"))
+        verifying_context(str(tmp_path / "missing.pem"))
 
 
 def test_comments_in_a_bundle(tmp_path: Path) -> None:
     """A bundle may have comments, in whatever letters."""
     text = "# Årsta CA\n".encode() + authority().cert_pem.bytes() + "# über\n".encode()
     (tmp_path / "ca.pem").write_bytes(text)
-    assert len(trusting(str(tmp_path / "ca.pem")).get_ca_certs()) == 1
+    assert len(verifying_context(str(tmp_path / "ca.pem")).get_ca_certs()) == 1
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ from twisted_upload import (
     upload,
 )
 from twisted_upload.frontends.raw.factory import FrontendSettings
-from twisted_upload.net.tls.certificates import Identity, trusting
+from twisted_upload.net.tls.certificates import Identity, verifying_context
 from twisted_upload.net.tls.endpoints import TLSClientEndpoint, TLSServerEndpoint
 from twisted_upload.net.tls.transport import HANDSHAKE_TIMEOUT
 
@@ -152,7 +152,7 @@ async def refused_by_client(frontend: OpenFrontend, endpoint: IStreamClientEndpo
 async def test_unknown_authority() -> None:
     """A server that nobody vouches for hears nothing."""
     async with open_frontend(identity=identity()) as frontend:
-        text = await refused_by_client(frontend, to(frontend.address, context=trusting()))
+        text = await refused_by_client(frontend, to(frontend.address, context=verifying_context()))
         assert "cannot be trusted: unable to get local issuer certificate; " in text
         assert "cacert" in text
         assert "ALERT_UNKNOWN_CA" in formatEvent(frontend.log.others[0])
@@ -172,7 +172,7 @@ async def test_wrong_name_as_the_product_verifies(tmp_path: Path) -> None:
     _, _, ca = files(tmp_path)
     async with open_frontend(identity=identity()) as frontend:
         text = await refused_by_client(
-            frontend, to(frontend.address, "other.example", context=trusting(ca))
+            frontend, to(frontend.address, "other.example", context=verifying_context(ca))
         )
         assert "is for another name" in text
 
@@ -183,7 +183,9 @@ async def test_common_name(tmp_path: Path) -> None:
     _, _, ca = files(tmp_path)
     named_so = Identity(signed.private_key_and_cert_chain_pem.bytes())
     async with open_frontend(identity=named_so) as frontend:
-        text = await refused_by_client(frontend, to(frontend.address, context=trusting(ca)))
+        text = await refused_by_client(
+            frontend, to(frontend.address, context=verifying_context(ca))
+        )
         assert text.endswith("; only names in its subjectAltName count")
 
 
@@ -215,7 +217,7 @@ async def test_trust_in_one_certificate(tmp_path: Path) -> None:
     """A server's own certificate is enough to trust it, whoever signed it."""
     signed = trustme.CA().issue_cert("localhost")
     (tmp_path / "server.pem").write_bytes(signed.cert_chain_pems[0].bytes())
-    context = trusting(str(tmp_path / "server.pem"))
+    context = verifying_context(str(tmp_path / "server.pem"))
     async with open_frontend(
         identity=Identity(signed.private_key_and_cert_chain_pem.bytes())
     ) as frontend:

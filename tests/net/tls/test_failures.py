@@ -15,7 +15,7 @@ from tests.support.senders import reset
 from tests.support.tls_peers import VERSIONS, Peer, authority, client_context, finished, identity
 from tests.support.tls_records import ALERT, Records, logging_context
 from tests.support.waiting import in_thread, until
-from twisted_upload.net.tls.certificates import Identity, trusting
+from twisted_upload.net.tls.certificates import Identity, verifying_context
 from twisted_upload.net.tls.failures import FAILURES, failure_of, rejects_certificate
 from twisted_upload.net.tls.transport import HANDSHAKE_TIMEOUT
 
@@ -29,7 +29,7 @@ async def counted(frontend: OpenFrontend) -> dict[str, int]:
     said = {FAILURES[kind]: number for kind, number in failures.items()}
     assert frontend.factory.refusals.total == said
     assert (frontend.log.ends, frontend.log.loud()) == ([], [])
-    frontend.factory.refusals.tell()
+    frontend.factory.refusals.log_summary()
     return failures
 
 
@@ -54,7 +54,7 @@ async def test_no_tls(sent: bytes, end: str) -> None:
 
 def _opening(frontend: OpenFrontend) -> bytes:
     """What the front end has seen of the one handshake."""
-    return b"".join(transport.opening for transport in frontend.port.factory._shaking)
+    return b"".join(transport.opening for transport in frontend.port.factory._handshaking)
 
 
 async def test_timeout() -> None:
@@ -88,7 +88,7 @@ async def test_certificate_rejected(version: ssl.TLSVersion, why: str) -> None:
         not_after=past if why == "expired" else None,
     )
     shown = Identity(signed.private_key_and_cert_chain_pem.bytes())
-    context = trusting() if why == "unknown" else client_context(version)
+    context = verifying_context() if why == "unknown" else client_context(version)
     context.maximum_version = version
     async with open_frontend(identity=shown) as frontend:
         with pytest.raises(ssl.SSLCertVerificationError):

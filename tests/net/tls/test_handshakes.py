@@ -42,7 +42,7 @@ async def test_denied() -> None:
         assert frontend.factory.refusals.total == {"not-allowed": 1}
         assert +frontend.factory.gate.rejected == {"not-allowed": 1}
         assert len(frontend.factory.gate.admission) == 0
-        frontend.factory.refusals.tell()
+        frontend.factory.refusals.log_summary()
 
 
 async def test_handshakes_take_slots() -> None:
@@ -86,7 +86,7 @@ async def test_handshakes_of_one_address() -> None:
         for peer in peers:
             peer.close()
         await until(lambda: not len(frontend.factory.gate.admission))
-        frontend.factory.refusals.tell()
+        frontend.factory.refusals.log_summary()
 
 
 async def test_handshakes_under_other_limits() -> None:
@@ -105,7 +105,7 @@ async def test_handshakes_under_other_limits() -> None:
         assert await in_thread(peer.hear) == STORED
         await until(lambda: not slots.taken)
         assert len(frontend.factory.gate.admission) == 0
-        frontend.factory.refusals.tell()
+        frontend.factory.refusals.log_summary()
 
 
 async def test_without_tls_is_counted() -> None:
@@ -116,7 +116,7 @@ async def test_without_tls_is_counted() -> None:
         await in_thread(peer.sendall, GARBAGE["http"])
         await until(lambda: len(frontend.log.others) == 2)
         assert frontend.factory.refusals.total == {"without TLS": 1}
-        frontend.factory.refusals.tell()
+        frontend.factory.refusals.log_summary()
 
 
 # Handshakes that come to nothing
@@ -177,7 +177,7 @@ async def test_noise() -> None:
             [],
             set(),
         )
-        frontend.factory.refusals.tell()
+        frontend.factory.refusals.log_summary()
         assert not frontend.clock.getDelayedCalls()
         peer = await shaken(frontend)
         await in_thread(peer.send, b"still here", last=True)
@@ -202,7 +202,7 @@ async def test_half_a_handshake(sent: int) -> None:
         assert await in_thread(finished, peer)
         await until(lambda: frontend.log.others)
         assert "no TLS handshake in 30" in formatEvent(frontend.log.others[0])
-        frontend.factory.refusals.tell()
+        frontend.factory.refusals.log_summary()
         assert not frontend.clock.getDelayedCalls()
 
 

@@ -209,4 +209,4 @@ async def test_flood_within_the_handshake() -> None:
         await until(lambda: frontend.log.others)
         assert "too many records" in formatEvent(frontend.log.others[0])
         assert +frontend.factory.gate.handshake_failures == {"protocol": 1}
-        frontend.factory.refusals.tell()
+        frontend.factory.refusals.log_summary()

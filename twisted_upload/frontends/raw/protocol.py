@@ -93,7 +93,7 @@ class UploadProtocol(Sender, ConnectionProtocol, Protocol):
         self._connected = True
         self._began_at = frontend.clock.seconds()
         self._idle_timeouts = self._active_settings.idle
-        self._idle_timeouts.heard(self)
+        self._idle_timeouts.restart(self)
         frontend.enter(self)
         try:
             read_now(self.transport)
@@ -106,7 +106,7 @@ class UploadProtocol(Sender, ConnectionProtocol, Protocol):
             self._discard(len(data))
             return
         try:
-            self._idle_timeouts.heard(self)
+            self._idle_timeouts.restart(self)
             if self._has_come(data) and worth_it(self.size, len(data), self.transport):
                 self._start_splice()
         except Exception:
@@ -131,7 +131,7 @@ class UploadProtocol(Sender, ConnectionProtocol, Protocol):
             self.transport.resumeProducing()
         else:
             self._half_closed = True
-            self._idle_timeouts.ignore(self)
+            self._idle_timeouts.cancel(self)
             self._minimum_rate = None
             self._upload.ended()
 
@@ -141,8 +141,8 @@ class UploadProtocol(Sender, ConnectionProtocol, Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection is gone, whichever way."""
         self._connected = False
-        self._idle_timeouts.ignore(self)
-        self._active_settings.lingering.ignore(self)
+        self._idle_timeouts.cancel(self)
+        self._active_settings.lingering.cancel(self)
         try:
             self._upload.lost()
         except Exception:
@@ -164,7 +164,7 @@ class UploadProtocol(Sender, ConnectionProtocol, Protocol):
         """Stop reading: the store has as much as it may hold."""
         if not self._half_closed:
             self.paused = True
-            self._idle_timeouts.ignore(self)
+            self._idle_timeouts.cancel(self)
             if self._minimum_rate is not None:
                 self._minimum_rate.pause(self.frontend.clock.seconds())
             try:
@@ -178,7 +178,7 @@ class UploadProtocol(Sender, ConnectionProtocol, Protocol):
         if self._connected and not self._half_closed and not self._splicing:
             self.paused = False
             if not self._answered:
-                self._idle_timeouts.heard(self)
+                self._idle_timeouts.restart(self)
                 if self._minimum_rate is not None:
                     self._minimum_rate.resume(self.frontend.clock.seconds())
             try:
@@ -198,9 +198,9 @@ class UploadProtocol(Sender, ConnectionProtocol, Protocol):
         if active_settings.settings.min_rate and not self._half_closed:
             self._minimum_rate = MinimumRate(self.frontend.clock.seconds(), active_settings.grace)
         if active_settings.settings.finish_after_idle and not self._half_closed:
-            self._idle_timeouts.ignore(self)
+            self._idle_timeouts.cancel(self)
             self._idle_timeouts = active_settings.finishing
-            self._idle_timeouts.heard(self)
+            self._idle_timeouts.restart(self)
         return super().arrival()
 
     def began(self, incoming: IIncomingUpload) -> None:
@@ -304,16 +304,16 @@ class UploadProtocol(Sender, ConnectionProtocol, Protocol):
         """
         self._answered = True
         self._minimum_rate = None
-        self._idle_timeouts.ignore(self)
+        self._idle_timeouts.cancel(self)
         if self._half_closed:
             answer_and_close(self.transport, answer)
             if self._connected:  # it has not been said yet
-                self._active_settings.lingering.heard(self)
+                self._active_settings.lingering.restart(self)
             return
         self.transport.write(answer)
         self.transport.loseWriteConnection()
         self.transport.resumeProducing()
-        self._active_settings.lingering.heard(self)
+        self._active_settings.lingering.restart(self)
 
     def _discard(self, size: int) -> None:
         self._discarded += size

@@ -112,12 +112,12 @@ class WholeUpload(Sender):
     def saying(self, rest: _Rest) -> None:
         """The rest of the answer is being said: by a transport, which has the socket now."""
         self._open, self._rest = False, rest
-        self._active_settings.lingering.heard(self)
+        self._active_settings.lingering.restart(self)
 
     def said(self) -> None:
         """It has been said, or cannot be."""
         self._rest = None
-        self._active_settings.lingering.ignore(self)
+        self._active_settings.lingering.cancel(self)
         self.frontend.leave(self)
 
 

@@ -17,9 +17,9 @@ __all__ = [
     "Identity",
     "Validity",
     "handshake_failure",
-    "trusting",
     "validities",
     "verifiable_name",
+    "verifying_context",
 ]
 
 _LONGEST = 1024 * 1024
@@ -135,7 +135,7 @@ class Identity:
             raise ValueError(f"{certificate} with {key}: {error}") from error
 
 
-def trusting(cacert: str | None = None) -> ssl.SSLContext:
+def verifying_context(cacert: str | None = None) -> ssl.SSLContext:
     """
     For a client that verifies certificate and name of every server, by TLS 1.2
     or newer.

@@ -66,8 +66,8 @@ class _TLSFactory(Factory):
     def __init__(self, wrapped: IProtocolFactory, clock: IReactorTime) -> None:
         self.wrapped = wrapped
         self.clock = clock
-        self._shaking: set[TLSTransport] = set()
-        self._deadlines = IdleTimeouts(clock, HANDSHAKE_TIMEOUT, TLSTransport.too_slow)
+        self._handshaking: set[TLSTransport] = set()
+        self._deadlines = IdleTimeouts(clock, HANDSHAKE_TIMEOUT, TLSTransport.handshake_timed_out)
 
     def session(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> ssl.SSLObject:
         """TLS for one connection."""
@@ -100,13 +100,13 @@ class _TLSFactory(Factory):
 
     def began(self, transport: TLSTransport) -> None:
         """A handshake begins."""
-        self._shaking.add(transport)
-        self._deadlines.heard(transport)
+        self._handshaking.add(transport)
+        self._deadlines.restart(transport)
 
     def succeeded(self, transport: TLSTransport) -> None:
         """It is done."""
-        self._shaking.discard(transport)
-        self._deadlines.ignore(transport)
+        self._handshaking.discard(transport)
+        self._deadlines.cancel(transport)
 
     def ready(self, protocol: IProtocol) -> None:
         """The protocol behind it is connected."""
@@ -163,7 +163,7 @@ class TLSServerFactory(_TLSFactory):
 
     def failed(self, transport: TLSTransport, reason: Failure | None) -> None:
         failure = None
-        if transport in self._shaking:  # otherwise there was no protocol for it
+        if transport in self._handshaking:  # otherwise there was no protocol for it
             self.succeeded(transport)
             error = None if reason is None else reason.value
             failure = failure_of(error, transport.opening)
@@ -174,7 +174,7 @@ class TLSServerFactory(_TLSFactory):
 
     def doStop(self) -> None:
         """The port is closed: who has not been let in yet, will not be."""
-        for transport in [*self._shaking]:
+        for transport in [*self._handshaking]:
             self.succeeded(transport)
             self._failed(transport.slot)
             transport.abortConnection()
@@ -236,7 +236,7 @@ class _TLSClientFactory(_TLSFactory):
         return self.connected
 
     def _cancel(self, _: Deferred[IProtocol]) -> None:
-        for transport in [*self._shaking]:
+        for transport in [*self._handshaking]:
             transport.abortConnection()
         self._connecting.cancel()
 
@@ -287,7 +287,7 @@ class TLSClientEndpoint:
     verified.
 
     :param endpoint: connects, by TCP or through whatever tunnel.
-    :param context: whom to trust; see `twisted_upload.net.tls.certificates.trusting`.
+    :param context: whom to trust; see `twisted_upload.net.tls.certificates.verifying_context`.
     :param host: the name, or the address, that the server's certificate must
         have.
     :param clock: times the handshake.

@@ -67,7 +67,7 @@ class IHandshakeOwner(typing.Protocol):
         raise NotImplementedError
 
     def began(self, transport: TLSTransport) -> None:
-        """A handshake begins: call ``too_slow`` when it takes too long."""
+        """A handshake begins: call ``handshake_timed_out`` when it takes too long."""
 
     def succeeded(self, transport: TLSTransport) -> None:
         """It is done: a protocol comes next."""
@@ -139,7 +139,7 @@ class TLSTransport(Protocol):
         # How much one read takes, where the transport is one of Twisted's.
         self._buffer_size = getattr(self.transport, "bufferSize", 0)
         self._handshakes.began(self)
-        self._shake_hands()
+        self._do_handshake()
 
     def dataReceived(self, data: bytes) -> None:
         """
@@ -166,7 +166,7 @@ class TLSTransport(Protocol):
             self._fail(error)
             return
         if self._protocol is None:
-            self._shake_hands()
+            self._do_handshake()
         if self._protocol is not None and not self._over:
             self._read(self._protocol)
 
@@ -191,7 +191,7 @@ class TLSTransport(Protocol):
 
     # The handshake
 
-    def _shake_hands(self) -> None:
+    def _do_handshake(self) -> None:
         try:
             self._tls.do_handshake()
         except ssl.SSLWantReadError:
@@ -211,7 +211,7 @@ class TLSTransport(Protocol):
                 self._protocol.makeConnection(self)
                 self._handshakes.ready(self._protocol)
 
-    def too_slow(self) -> None:
+    def handshake_timed_out(self) -> None:
         """The handshake has taken too long."""
         seconds = format_duration(HANDSHAKE_TIMEOUT)
         self._reason = self._reason or Failure(UploadTimedOut(f"no TLS handshake in {seconds}"))
