@@ -163,15 +163,16 @@ class Connections:
         self.protocols.remove(connection)
         if connection.in_flight:
             self._unanswered.add(connection)
-        else:
-            _release(connection)
+        elif connection.slot is not None:
+            connection.slot.release()
         self._look()
 
     def upload_ended(self, connection: IConnection) -> None:
         """An upload has ended."""
         if connection in self._unanswered:
             self._unanswered.remove(connection)
-            _release(connection)
+            if connection.slot is not None:
+                connection.slot.release()
         self._look()
 
     def _look(self) -> None:
@@ -188,12 +189,6 @@ class Connections:
         waiting.append(done)
         self._look()
         return done
-
-
-def _release(connection: IConnection) -> None:
-    slot = connection.slot
-    if slot is not None:
-        slot.release()
 
 
 def _fire(waiting: list[Deferred[None]]) -> None:
