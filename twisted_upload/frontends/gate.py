@@ -99,7 +99,7 @@ class Gate:
     def admit(self, address: IAddress | None) -> ConnectionSlot | None:
         """See `IGate.admit`."""
         host = host_of(address)
-        group = address_group(host) if host else None
+        group = _group(host)
         refusal = self._refusal(host, group)
         if refusal is not None:
             self._count(refusal, group)
@@ -144,8 +144,7 @@ class Gate:
 
     def reject(self, refusal: UploadRefused, address: IAddress | None) -> RejectedConnection:
         """What says no to somebody, who is counted."""
-        host = host_of(address)
-        self._count(refusal, address_group(host) if host else None)
+        self._count(refusal, _group(host_of(address)))
         return RejectedConnection(self._rejected, refusal)
 
     def _proxied(
@@ -166,7 +165,7 @@ class Gate:
     def _let_in(
         self, address: IAddress | None, host: str | None, slot: IConnectionSlot | None
     ) -> IProtocol:
-        group = address_group(host) if host else None
+        group = _group(host)
         refusal = self._refusal(host, group, slot)
         if refusal is None:
             if slot is None:
@@ -188,6 +187,11 @@ class Gate:
     def _count(self, refusal: UploadRefused, group: str | None) -> None:
         self.rejected[refusal.code] += 1
         self._refusals.count(refusal.code, group)
+
+
+def _group(host: str | None) -> str | None:
+    """What a sender is counted by; one that has no address, or none that is known, is not."""
+    return address_group(host) if host else None
 
 
 @implementer(IHalfCloseableProtocol)

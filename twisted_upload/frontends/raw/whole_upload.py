@@ -46,7 +46,7 @@ class WholeUpload(Sender):
         super().__init__(frontend, active_settings, accepted_connection.slot)
         self._accepted_connection = accepted_connection
         self._open = True  # its socket
-        self._rest: _Rest | None = None
+        self._rest: _AnswerRest | None = None
         self._peer = socket_name(accepted_connection.host, accepted_connection.port)
         self._began_at = frontend.clock.seconds()
 
@@ -100,7 +100,7 @@ class WholeUpload(Sender):
         if not rest:
             self._close()
             return
-        self._accepted_connection.adopt(_Rest(self, rest))
+        self._accepted_connection.adopt(_AnswerRest(self, rest))
 
     def _close(self) -> None:
         if self._open:
@@ -109,20 +109,20 @@ class WholeUpload(Sender):
                 self._accepted_connection.ours.close()
             self.frontend.leave(self)
 
-    def saying(self, rest: _Rest) -> None:
-        """The rest of the answer is being said: by a transport, which has the socket now."""
+    def sends_rest(self, rest: _AnswerRest) -> None:
+        """The rest of the answer is being sent: by a transport, which has the socket now."""
         self._open, self._rest = False, rest
         self._active_settings.lingering.restart(self)
 
-    def said(self) -> None:
-        """It has been said, or cannot be."""
+    def rest_sent(self) -> None:
+        """It has been sent, or cannot be."""
         self._rest = None
         self._active_settings.lingering.cancel(self)
         self.frontend.leave(self)
 
 
-class _Rest(Protocol):
-    """Says what a socket has not taken of an answer, when it does, and leaves."""
+class _AnswerRest(Protocol):
+    """Sends what a socket has not taken of an answer, when it does, and closes."""
 
     transport: Any
 
@@ -131,9 +131,9 @@ class _Rest(Protocol):
         self._rest = rest
 
     def connectionMade(self) -> None:
-        self._whole.saying(self)
+        self._whole.sends_rest(self)
         self.transport.write(self._rest)
         self.transport.loseConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._whole.said()
+        self._whole.rest_sent()
