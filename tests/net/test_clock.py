@@ -216,13 +216,13 @@ def test_what_people_read(tmp_path: Path, stepping: SteppingClock) -> None:
     """Names and the log are of the time of day, whatever it is set to."""
     with Daemon(tmp_path, environment=stepping.environment) as daemon:
         daemon.send(b"one")
-        daemon.wait_for_line(" kept ")
+        daemon.wait_for_line(" stored ")
         stepping.step(24 * HOUR)
         daemon.send(b"two")
         one, two = (int(file.stem) / 1000 for file in daemon.files())
         assert two - one == pytest.approx(24 * HOUR, abs=60)
-        wait_until(lambda: len(daemon.lines(" kept ")) == 2, "both in the log")
-        assert len({line.partition("T")[0] for line in daemon.lines(" kept ")}) == 2
+        wait_until(lambda: len(daemon.lines(" stored ")) == 2, "both in the log")
+        assert len({line.partition("T")[0] for line in daemon.lines(" stored ")}) == 2
 
 
 def test_client_gives_up(tmp_path: Path, stepping: SteppingClock) -> None:

@@ -131,7 +131,7 @@ class Machine:
         done = self.attempt(*command)
         if done.returncode:
             journal = self.attempt("journalctl", "-n", "200", "--no-pager").stdout.splitlines()
-            last = "\n".join([line for line in journal if " kept " not in line][-20:])
+            last = "\n".join([line for line in journal if " stored " not in line][-20:])
             raise RuntimeError(f"{' '.join(command)}: {done.stdout}{done.stderr}\n{last}")
         return done.stdout
 

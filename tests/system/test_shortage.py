@@ -200,7 +200,7 @@ def test_log_of_a_nuisance(tmp_path: Path) -> None:
                     peer.sendall(b"x")
                     reset(peer)
         assert daemon.send(b"content") == SUCCESS
-        daemon.wait_for_line(" kept ")
+        daemon.wait_for_line(" stored ")
         daemon.stop()
         assert len(daemon.lines(" lost ")) == 30
         assert len(daemon.lines("70 aborted; from one address, 127.0.0.1")) == 1

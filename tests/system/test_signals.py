@@ -235,8 +235,8 @@ def test_log_file_is_reopened(tmp_path: Path) -> None:
         daemon.signal(signal.SIGHUP)
         wait_until(lambda: log.exists() and daemon.lines("reloaded"), "another log file")
         daemon.send(b"something")
-        assert daemon.wait_for_line(" kept ")
-        assert " kept " not in (tmp_path / "old.log").read_text()
+        assert daemon.wait_for_line(" stored ")
+        assert " stored " not in (tmp_path / "old.log").read_text()
 
 
 def test_log_file_that_cannot_be_reopened(tmp_path: Path) -> None:
@@ -249,7 +249,7 @@ def test_log_file_that_cannot_be_reopened(tmp_path: Path) -> None:
         daemon.signal(signal.SIGHUP)
         assert "No such file" in daemon.wait_for_line("the log file stays")
         daemon.send(b"something")
-        assert daemon.wait_for_line(" kept ")
+        assert daemon.wait_for_line(" stored ")
 
 
 # SIGUSR1
@@ -308,5 +308,5 @@ def test_log_file_is_rotated(tmp_path: Path) -> None:
         daemon.signal(signal.SIGUSR1)
         wait_until((tmp_path / "the.log.1").exists, "a rotated log file")
         daemon.send(b"something")
-        assert daemon.wait_for_line(" kept ")
+        assert daemon.wait_for_line(" stored ")
         assert "listens on" in (tmp_path / "the.log.1").read_text()

@@ -108,7 +108,7 @@ def judge_log(daemon: Daemon, seconds: float) -> tuple[int, list[str]]:
     ]
     if daemon.errors.read_text():
         wrong.append(f"on standard error: {daemon.errors.read_text()[:2000]}")
-    lines = sum(" kept " not in line for line in log.splitlines())
+    lines = sum(" stored " not in line for line in log.splitlines())
     minutes = 1 + int(seconds / 60)
     if lines > minutes * (LINES_A_MINUTE + OTHER_LINES):
         wrong.append(f"{lines} lines in the log, in {seconds:.0f} s")
