@@ -1,11 +1,11 @@
 """
-The program of ``--on-upload``, as the daemon knows it.
+The ``--on-upload`` program, as the daemon sees it.
 
-It is started without a shell, by a small process of our own
-(`twisted_upload.hooks.spawner`), with few variables in its environment.  Not with
-the reactor's ``spawnProcess``: that looks at every open descriptor, and forks
-where a folder is given, both in the reactor's thread, which held up everybody
-for 40 ms where 10,000 connections were open.
+A small helper process (`twisted_upload.hooks.spawner`) starts it without a shell and
+with few environment variables.  The reactor's ``spawnProcess`` is not used: it
+examines every open file descriptor, and forks if a working directory is given, both
+in the reactor's thread.  With 10,000 open connections, that blocked all of them for
+40 ms.
 """
 
 from __future__ import annotations
@@ -33,22 +33,22 @@ GRACE = 5.0
 """Seconds between SIGTERM and SIGKILL."""
 
 INHERITED = ("HOME", "LANG", "LANGUAGE", "LOGNAME", "PATH", "SHELL", "TMPDIR", "TZ", "USER")
-"""What a program finds in its environment of ours, and ``LC_...`` too."""
+"""Variables that a program inherits from the daemon, besides ``LC_...``."""
 
 _LAST_WORDS = 1.0  # seconds
-_SEND_PATIENCE = 10  # whole seconds, for a process that starts programs and reads nothing
+_SEND_PATIENCE = 10  # whole seconds; for a spawner that does not read
 
 
 @dataclass(frozen=True, slots=True)
 class HookEnd:
     """
-    How it ended.
+    How a program ended.
 
-    :ivar what: in words: ``exit status 0``.
-    :ivar succeeded: that was it.
-    :ivar seconds: that it took.
-    :ivar said: the last that it has printed, escaped, in one line.
-    :ivar ran: it was started, or that was tried.
+    :ivar what: the result in words: ``exit status 0``.
+    :ivar succeeded: whether that is a success.
+    :ivar seconds: how long it took.
+    :ivar said: the end of its output, escaped, on one line.
+    :ivar ran: whether it was started, or a start was attempted.
     """
 
     what: str
@@ -60,12 +60,12 @@ class HookEnd:
 
 class HookCommand:
     """
-    The program and its arguments.
+    Runs the program with its arguments.
 
-    :param arguments: the first of them is the program: an absolute path, or a
-        name that is to be found on the ``PATH``.
-    :param time_limit: seconds after which it is killed; 0 for never.
-    :param environment: of the daemon.
+    :param arguments: the program and its arguments.  The program is an absolute path,
+        or a name to look up on the ``PATH``.
+    :param time_limit: seconds after which the program is ended; 0 for no limit.
+    :param environment: the daemon's environment.
     :param grace: seconds between SIGTERM and SIGKILL.
     """
 
@@ -91,7 +91,9 @@ class HookCommand:
 
     def check(self) -> None:
         """
-        :raises CannotStart: it cannot be started, as far as can be known.
+        Check whether the program can be started, as far as this can be known.
+
+        :raises CannotStart: it cannot.
         """
         name = self._arguments[0]
         path = self._environment.get("PATH", os.defpath)
@@ -110,9 +112,9 @@ class HookCommand:
 
     def start(self) -> None:
         """
-        Be ready, before any file is open.
+        Start the spawner, before any file is open.
 
-        :raises CannotStart: there are no more processes, for one.
+        :raises CannotStart: for example, no process can be started.
         """
         try:
             self._connection()
@@ -121,15 +123,16 @@ class HookCommand:
 
     def run(self, variables: Mapping[str, str], held: int | None = None) -> HookEnd:
         """
-        Start it, and wait for its end.  In a thread that has nothing else to do.
+        Start the program and wait until it ends.  Call it in a thread that has nothing
+        else to do.
 
-        A program that hangs in the kernel, on a dead disk, does not end when it
-        is killed either: it is waited for all the same, so that there are no
-        more of its kind than may run at a time.
+        A program that hangs in the kernel, on a dead disk, does not end even when it is
+        killed.  It is waited for all the same, so that no more programs run at a time
+        than are allowed.
 
-        :param variables: in its environment, beside those of the daemon.
-        :param held: the locked marker of its file; it stays locked until its end,
-            even if that comes after ours.
+        :param variables: environment variables, besides those of the daemon.
+        :param held: descriptor of the file's locked marker.  The marker stays locked
+            until the program ends, even if the daemon ends first.
         """
         began = time.monotonic()
         try:
@@ -150,14 +153,14 @@ class HookCommand:
         return HookEnd(what, succeeded, time.monotonic() - began, said)
 
     def stop(self) -> None:
-        """End whatever runs, now, and whatever is still started."""
+        """End all running programs now, and any that is still started."""
         self._stopped = True
         self._tell_to_stop()
 
     def close(self) -> None:
-        """Let go of the process that starts it, which goes when nothing runs."""
+        """Disconnect from the spawner, which exits when no program runs any more."""
         self._stopped = True
-        # A thread has the lock for long only where no process can be started.
+        # A thread holds the lock for long only if no process can be started.
         if not self._lock.acquire(timeout=_LAST_WORDS):
             return
         try:
@@ -179,9 +182,9 @@ class HookCommand:
 
     def _ask(self, request: bytes, held: int | None) -> tuple[str, str]:
         """
-        Have it started, and wait for its end.
+        Have the spawner start the program, and wait until it ends.
 
-        :return: how it ended, empty if nobody can tell it; and what it has said.
+        :return: how it ended, empty if that is unknown; and the end of its output.
         """
         ours, theirs = socket.socketpair()
         with ours:
@@ -191,7 +194,7 @@ class HookCommand:
                 try:
                     socket.send_fds(control, [request], descriptors)
                 except (BrokenPipeError, ConnectionResetError):
-                    # It has died, though its end may not have been told yet.
+                    # The spawner has died, although poll() may not show it yet.
                     control = self._connection(broken=control)
                     socket.send_fds(control, [request], descriptors)
             answer = b""
@@ -204,7 +207,7 @@ class HookCommand:
         return facts["end"], printable(said.strip())
 
     def _connection(self, broken: socket.socket | None = None) -> socket.socket:
-        """To the process that starts programs, which is started where there is none."""
+        """Return the connection to the spawner; start a spawner if none runs."""
         with self._lock:
             alive = self._starter is not None and self._starter.poll() is None
             if alive and broken is not None and self._control is broken:
@@ -229,7 +232,7 @@ class HookCommand:
                     control.close()
                     raise
             self._control = control
-            if self._stopped:  # meanwhile
+            if self._stopped:  # in the meantime
                 self._tell_to_stop()
             return control
 

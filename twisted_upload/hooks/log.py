@@ -1,7 +1,7 @@
 """
-What ``--on-upload`` tells an operator: a line for each thing.
+The log lines of ``--on-upload``, one method for each.
 
-What comes from a marker, or from a program, is escaped here.
+Text that comes from a marker or a program is escaped here.
 """
 
 from __future__ import annotations
@@ -20,33 +20,33 @@ from twisted_upload.hooks.spool_scan import BadMarker
 __all__ = ["MOST_LISTED", "HookLog", "reason"]
 
 MOST_LISTED = 10
-"""Bad markers that are named one by one, each time the queue is looked at."""
+"""Bad markers that are logged one by one for each scan; the rest are only counted."""
 
 
 def reason(error: BaseException | None) -> str:
-    """What an error is, without numbers and names of files."""
+    """Return an error's text, without its number and file name."""
     return printable(getattr(error, "strerror", None) or str(error))
 
 
 class HookLog:
     """
-    The lines.
+    Writes the log lines.
 
-    :param path: tells the drop folder.
+    :param path: returns the path of the drop folder.
     """
 
     def __init__(self, path: Callable[[], str]) -> None:
         self._path = path
 
     def stopping(self, running: int) -> None:
-        """It was told to stop, and programs run."""
+        """Log that the daemon stops while programs are running."""
         if running:
             _log.info("stopping: {running} programs may go on", running=running)
 
     # The queue
 
     def set_aside_before(self, count: int) -> None:
-        """At the start, so many files have been set aside."""
+        """Log how many files were set aside before the start."""
         if count:
             _log.warn(
                 "on-upload: {count} files are set aside in {folder}",
@@ -55,7 +55,7 @@ class HookLog:
             )
 
     def bad(self, bad: Sequence[BadMarker]) -> None:
-        """Markers are not what we write."""
+        """Log markers that are invalid."""
         for one in bad[:MOST_LISTED]:
             if one.aside:
                 _log.error(
@@ -78,12 +78,12 @@ class HookLog:
             )
 
     def gone(self, count: int) -> None:
-        """So many markers were removed, because they have no files."""
+        """Log how many markers were removed because their files do not exist."""
         if count:
             _log.info("on-upload: {count} files are gone, or never came", count=count)
 
     def not_read(self, error: OSError) -> None:
-        """Some markers cannot be read just now."""
+        """Log that some markers cannot be read at the moment."""
         _log.error(
             "on-upload: cannot read some of {folder} just now: {error}",
             folder=self._folder(),
@@ -91,7 +91,7 @@ class HookLog:
         )
 
     def cannot_look(self, failure: Failure) -> None:
-        """Nothing of the queue can be read."""
+        """Log that the queue cannot be read at all."""
         if not failure.check(OSError):
             self.defect(failure)
         _log.error(
@@ -103,7 +103,7 @@ class HookLog:
     # One file
 
     def ended(self, name: str, end: HookEnd) -> None:
-        """Its program has ended, and nothing else is to be done just now."""
+        """Log that a file's program has ended, and that nothing follows for now."""
         _log.info(
             "on-upload {name}: {end} ({took})",
             name=name,
@@ -112,13 +112,13 @@ class HookLog:
         )
 
     def waits(self, name: str) -> None:
-        """A program that somebody else has started for it still runs."""
+        """Log that a program started by another daemon is still running for the file."""
         _log.warn(
             "on-upload {name}: waiting for the program of a daemon that was killed", name=name
         )
 
     def failed(self, name: str, end: HookEnd, attempt: int, attempts: int, pause: float) -> None:
-        """Its program has failed, and is started again."""
+        """Log that a file's program has failed and will be started again."""
         _log.warn(
             "on-upload {name}: {failed}, attempt {attempt} of {attempts}; again in {pause}{said}",
             name=name,
@@ -130,7 +130,7 @@ class HookLog:
         )
 
     def set_aside(self, name: str, end: HookEnd, attempts: int) -> None:
-        """Its program has failed too often."""
+        """Log that a file was set aside because its program has failed too often."""
         _log.critical(
             "on-upload {name}: {failed}, attempt {attempts} of {attempts};"
             " SET ASIDE in {folder}{said}",
@@ -142,7 +142,7 @@ class HookLog:
         )
 
     def cannot_set_aside(self, name: str, end: HookEnd, failure: Failure) -> None:
-        """The same, but its marker cannot be moved."""
+        """Log that a file should be set aside, but its marker cannot be moved."""
         _log.critical(
             "on-upload {name}: {failed}, and cannot be set aside in {folder}: {error}{said}",
             name=name,
@@ -153,7 +153,7 @@ class HookLog:
         )
 
     def defect(self, failure: Failure) -> None:
-        """What should not be."""
+        """Log an unexpected exception, with its traceback."""
         _log.failure("on-upload: a defect", failure)
 
     def _folder(self, *names: str) -> str:

@@ -1,14 +1,14 @@
 """
-What is written down of a kept file, until a program has been started for it and
-has succeeded: its *marker*.
+The *marker* of a stored file: a record on disk that remains until the file's
+program has succeeded.
 
-When it is on disk, and what for, is in `twisted_upload.hooks.spool`, which reads and
-writes it.  A marker is a line of JSON; one that was set aside has one line more for
-each time, which tells how often it was tried, why it failed last, and what it said.
+`twisted_upload.hooks.spool` reads and writes markers, and describes when they are on
+disk and why.  A marker is a line of JSON.  Each time it is set aside, a line is added:
+the number of attempts, the last failure, and the program's last output.
 
-**Whatever is read here was perhaps put there by somebody else.**  Each thing that it
-says must be of the kind, and within the bounds, of what we write: nothing in it can be
-longer than that, nor a path.
+**A marker may have been put there by another user or program.**  Each field must
+have the type, and be within the bounds, of what we write: no field can be longer, and
+no name can be a path.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from twisted_upload.core.names import is_file_name
 __all__ = ["LARGEST_MARKER", "Marker", "json_line"]
 
 LARGEST_MARKER = 64 * 1024
-"""Bytes of a marker that are read; its first line is one KiB at the most."""
+"""Bytes of a marker that are read; its first line has at most one KiB."""
 
 _LARGEST_NUMBER = 2**64 - 1
 _LATEST = 2.0**40  # seconds since the epoch
@@ -39,21 +39,23 @@ _LISTENER = re.compile(r"[a-z0-9-]{0,16384}\Z")
 @dataclass(slots=True, eq=False)
 class Marker:
     """
-    One file for which a program is to be started.
+    A file for which a program is to be started.
 
-    :ivar identity: the same wherever the marker goes.
-    :ivar listener: of the daemon, that the upload came through.
-    :ivar peer: the sender, for people.
-    :ivar arrived: when its first byte came: seconds since the epoch.
-    :ivar name: of the file; until it is published, the one that is meant.
-    :ivar name_is_certain: it was published under that name.
-    :ivar size: bytes.
-    :ivar sha256: in hexadecimal, where it was computed while it came.
-    :ivar inode: number of the file.
-    :ivar modified: when the file was: nanoseconds since the epoch.
-    :ivar marker_inode: number of the marker, when it was written.
-    :ivar inodes_last: it still has that number, so that those of files last, too.
-    :ivar descriptor: of the marker while it is open: until its file is published.
+    :ivar identity: unique id; stays the same wherever the marker is moved.
+    :ivar listener: name of the listener that received the upload.
+    :ivar peer: the sender, in readable form.
+    :ivar arrived: when the first byte was received, in seconds since the epoch.
+    :ivar name: name of the file; until it is published, the intended name.
+    :ivar name_is_certain: whether the file was published under that name.
+    :ivar size: size of the file in bytes.
+    :ivar sha256: SHA-256 in hexadecimal, if it was computed during the upload.
+    :ivar inode: inode number of the file.
+    :ivar modified: modification time of the file, in nanoseconds since the epoch.
+    :ivar marker_inode: inode number of the marker when it was written.
+    :ivar inodes_last: whether the marker still has that number; if so, the inode
+        numbers of files are stable too.
+    :ivar descriptor: descriptor of the marker while it is open: until its file is
+        published.
     """
 
     identity: str
@@ -71,11 +73,11 @@ class Marker:
     descriptor: int | None = None
 
     def kept(self, name: str) -> None:
-        """Its upload is kept, under that name."""
+        """Note that the upload was stored, under that name."""
         self.name, self.name_is_certain = name, True
 
     def line(self) -> bytes:
-        """What is written down."""
+        """Return the line to write to disk."""
         return json_line(
             name=self.name,
             size=self.size,
@@ -90,11 +92,12 @@ class Marker:
 
     def understand(self, text: bytes, marker_inode: int) -> bool:
         """
-        Say what was written down.
+        Take the values from the text of a marker.
 
         :param text: the marker, or its first `LARGEST_MARKER` bytes.
-        :param marker_inode: that it has now.
-        :return: whether all of it was written; if not, its upload has not got further.
+        :param marker_inode: the marker's current inode number.
+        :return: whether the marker was written completely; if not, its upload got no
+            further than that.
         :raises ValueError: it is not a marker; the text says why.
         """
         first, newline, more = text.partition(b"\n")
@@ -121,14 +124,14 @@ class Marker:
 
     def is_of(self, status: os.stat_result, owner: int) -> bool:
         """
-        Whether this is the file that was kept, and not one that has its name now.
+        Return whether this is the file that was stored, not another one under its name.
 
-        It is known by its inode number.  Some file systems give out others each
-        time they are mounted, and then the marker has another one, too, or when
-        they have forgotten a file: there it is known by its size and its time,
-        if it is ours.
+        The file is recognized by its inode number.  Some file systems assign new numbers
+        at each mount (the marker's number then changes too), or when a file has left
+        their cache.  There, the file is recognized by its size, modification time and
+        owner.
 
-        :param owner: uid of what we make.
+        :param owner: uid of the files that we create.
         """
         if not stat.S_ISREG(status.st_mode):
             return False
@@ -139,7 +142,7 @@ class Marker:
 
 
 def json_line(**fields: Any) -> bytes:
-    """A line of a marker."""
+    """Return a line of a marker."""
     return json.dumps(fields, ensure_ascii=True).encode() + b"\n"
 
 
@@ -149,9 +152,9 @@ def _is_peer(text: str) -> bool:
 
 class _Fields:
     """
-    What a line says, if it is one of ours.
+    The fields of a line.
 
-    :raises ValueError: it is not; the text says why.
+    :raises ValueError: it is not a valid line; the text says why.
     """
 
     def __init__(self, line: bytes) -> None:
@@ -167,21 +170,21 @@ class _Fields:
             raise ValueError(f"it has no {key}") from None
 
     def text(self, key: str, is_right: Callable[[str], object]) -> str:
-        """A text, if it is one that we write."""
+        """Return a string, if it is valid."""
         value = self[key]
         if not isinstance(value, str) or not is_right(value):
             raise ValueError(f"its {key} is none of ours")
         return value
 
     def number(self, key: str) -> int:
-        """A whole number that is not negative."""
+        """Return a non-negative integer."""
         value = self[key]
         if type(value) is not int or not 0 <= value <= _LARGEST_NUMBER:
             raise ValueError(f"its {key} is none of ours")
         return value
 
     def seconds(self, key: str) -> float:
-        """A moment: seconds since the epoch."""
+        """Return a time in seconds since the epoch."""
         value = self[key]
         if type(value) not in (int, float) or not 0 <= value < _LATEST:
             raise ValueError(f"its {key} is none of ours")

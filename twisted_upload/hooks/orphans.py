@@ -1,13 +1,14 @@
 """
-What is left of the programs of ``--on-upload`` when all that looked after them
-has been killed.
+Orphans: ``--on-upload`` programs, and their children, that survive after the
+processes that supervised them have been killed.
 
-A program, and what it starts, has the locked marker of its file open
-(`twisted_upload.hooks.spawner`).  So whoever still works on that file can be found
-by the lock, even where daemon, starter and the program itself are gone.
+A program and its children have the locked marker of their file open
+(`twisted_upload.hooks.spawner`).  The lock therefore identifies every process that
+still works on the file, even if the daemon, the spawner and the program itself are
+gone.
 
-Nobody else is killed: no daemon, which is known by the folder of the markers that
-it has open, no process of another user, and none that has a lock of another kind.
+No other process is killed: no daemon (recognized by the markers' folder, which it has
+open), no process of another user, and none that holds a lock of another kind.
 """
 
 from __future__ import annotations
@@ -31,12 +32,13 @@ _UIDS = re.compile(rb"^Uid:\s+(\d+)\s+(\d+)\s", re.MULTILINE)
 
 def kill_orphans(descriptor: int, folder: int) -> int:
     """
-    Kill those who hold a file's lock, unless a daemon, or a process that starts
-    programs, is among them: that one sees to their end.
+    Kill the processes that hold a file's lock, unless a daemon or a spawner is among
+    them: that one ends them itself.
 
-    :param descriptor: of the file.
-    :param folder: of the folder that it is in, which every daemon has open.
-    :return: how many.
+    :param descriptor: descriptor of the file.
+    :param folder: descriptor of the folder that contains it; every daemon has this
+        folder open.
+    :return: the number of processes killed.
     """
     file, markers = os.fstat(descriptor), os.fstat(folder)
     holders = [int(name) for name in os.listdir("/proc") if name.isdigit()]
@@ -47,7 +49,7 @@ def kill_orphans(descriptor: int, folder: int) -> int:
 
 
 def _kill(pid: int, file: os.stat_result, markers: os.stat_result) -> bool:
-    """Kill a process, and nobody who has got its number since it was found."""
+    """Kill a process, but not another one that has taken over its pid since."""
     try:
         process = os.pidfd_open(pid)
     except OSError:
@@ -64,12 +66,12 @@ def _kill(pid: int, file: os.stat_result, markers: os.stat_result) -> bool:
 
 
 def _holds(pid: int, file: os.stat_result) -> bool:
-    """Whether it holds the lock.  To have the file open alone, as a backup may, is not enough."""
+    """Return whether it holds the lock.  Having the file open, as a backup may, is not enough."""
     return any(_LOCK.search(_read(pid, f"fdinfo/{number}")) for number in _opened(pid, file))
 
 
 def _looks_after_them(pid: int, markers: os.stat_result) -> bool:
-    """Whether it is a daemon, or starts programs for one."""
+    """Return whether it is a daemon, or a daemon's spawner."""
     if pid in (os.getpid(), os.getppid()) or any(_opened(pid, markers)):
         return True
     words = _read(pid, "cmdline").split(b"\0")
@@ -77,16 +79,16 @@ def _looks_after_them(pid: int, markers: os.stat_result) -> bool:
 
 
 def _is_ours(pid: int) -> bool:
-    """Whether it is one of our user, whoever may look at it."""
+    """Return whether it runs as our user, even if we may inspect others' processes."""
     found = _UIDS.search(_read(pid, "status"))
     return found is not None and {int(uid) for uid in found.groups()} == {os.geteuid()}
 
 
 def _opened(pid: int, file: os.stat_result) -> Iterator[str]:
-    """The descriptors with which it has a file open; none if it is somebody else's."""
+    """Yield its descriptors of a file; none if it belongs to another user."""
     with contextlib.suppress(OSError):
         for number in os.listdir(f"/proc/{pid}/fd"):
-            with contextlib.suppress(OSError):  # closed meanwhile
+            with contextlib.suppress(OSError):  # closed in the meantime
                 if os.path.samestat(os.stat(f"/proc/{pid}/fd/{number}"), file):
                     yield number
 

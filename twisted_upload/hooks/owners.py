@@ -1,9 +1,9 @@
 """
-Who has the queue of ``--on-upload`` open.
+The owners of the ``--on-upload`` queue: the processes that have it open.
 
-Each process that has holds a lock on a file ``owner-OWNER`` beside the folders of
-the queue.  It is dead when that lock is free, or the file is gone; so whoever
-lives makes its file again when somebody else has removed it.
+Each owner holds a lock on a file ``owner-OWNER`` next to the folders of the queue.
+If the lock is free or the file is gone, the owner counts as dead.  A live owner
+therefore creates its file again if another process has removed it.
 
 Everything here waits for the disk.
 """
@@ -29,22 +29,23 @@ PASSES = {
     *(errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EINTR, errno.EAGAIN),
     *(errno.ESTALE, errno.ETIMEDOUT, errno.ENOSPC, errno.EDQUOT, errno.EROFS),
 }
-"""Errors that are the disk's, or the moment's, and not the file's."""
+"""Errors that are temporary, or due to the disk, and say nothing about the file."""
 
 
 def become_owner(hooks: int, files: Files) -> tuple[str, int]:
     """
-    Become one.
+    Register this process as an owner.
 
-    :param hooks: descriptor of the folder of the locks.
-    :return: a name that only we have, and the descriptor of its lock.
+    :param hooks: descriptor of the folder that contains the locks.
+    :return: a unique owner name, and the descriptor of its lock.
     """
     for _ in range(_OWNER_TRIES):
         owner = secrets.token_hex(6)
         lock = files.create(hooks, _file(owner), 0o600)
         ours = False
         try:
-            # Somebody who looks in between takes it for a dead one's, and removes it.
+            # A process that looks before this lock takes the owner for dead, and
+            # removes the file.
             ours = files.lock(lock) and files.links(lock) == 1
         finally:
             if not ours:
@@ -56,17 +57,17 @@ def become_owner(hooks: int, files: Files) -> tuple[str, int]:
 
 def stay_owner(hooks: int, owner: str, lock: int, files: Files) -> None:
     """
-    Make our file again if somebody has removed it, such as a tool that removes
-    old files: others take us for dead.
+    Create our file again if it was removed, for example by a tool that deletes old
+    files: without it, other processes take us for dead.
 
-    :param lock: stays the descriptor of its lock.
+    :param lock: descriptor of the lock; keeps its number.
     """
     name = _file(owner)
     with contextlib.suppress(FileNotFoundError):
         status = os.stat(name, dir_fd=hooks, follow_symlinks=False)
         if os.path.samestat(status, os.fstat(lock)):
             return
-    unlocked = f"{name}.new"  # under its own name it is never seen without the lock
+    unlocked = f"{name}.new"  # so that the final name never exists without the lock
     with contextlib.suppress(FileNotFoundError):
         os.unlink(unlocked, dir_fd=hooks)
     again = files.create(hooks, unlocked, 0o600)
@@ -80,9 +81,9 @@ def stay_owner(hooks: int, owner: str, lock: int, files: Files) -> None:
 
 def leave(hooks: int, owner: str, descriptors: Sequence[int]) -> None:
     """
-    Be one no more.
+    Stop being an owner.
 
-    :param descriptors: the lock, and whatever else is to be closed.
+    :param descriptors: the lock, and all other descriptors to close.
     """
     with contextlib.suppress(OSError):
         os.unlink(_file(owner), dir_fd=hooks)
@@ -91,20 +92,21 @@ def leave(hooks: int, owner: str, descriptors: Sequence[int]) -> None:
 
 
 def others(hooks: int, owner: str) -> list[str]:
-    """The other owners, alive or dead."""
+    """Return the other owners, alive or dead."""
     matches = (_OWNER.match(name) for name in os.listdir(hooks))
     return [match[1] for match in matches if match is not None and match[1] != owner]
 
 
 def is_alive(hooks: int, owner: str) -> bool:
-    """Whether an owner holds its lock; where not, remove it."""
+    """Return whether an owner holds its lock; if not, remove its file."""
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
         lock = os.open(_file(owner), flags, dir_fd=hooks)
     except OSError as error:
-        return error.errno in PASSES  # as far as can be known
+        return error.errno in PASSES  # unknown: assume that it is alive
     try:
-        # Shared, so that two who look at once do not take each other for it.
+        # A shared lock, so that two processes that check at the same time do not take
+        # each other for the owner.
         fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True

@@ -1,14 +1,14 @@
 """
-``--on-upload``: a program for each kept file.
+``--on-upload``: a program for each stored file.
 
-**For every kept file the program is started until it has succeeded, or has
-failed so often that its marker is set aside; at least once, even if the daemon
-is killed or the power fails.**  The state on disk is the queue
-(`twisted_upload.hooks.spool`): what is here, in the reactor's thread, is a
-window on its oldest part, and may be lost at any moment.
+**For every stored file, the program is started until it succeeds, or has failed so
+often that its marker is set aside; it is started at least once, even if the daemon is
+killed or the power fails.**  The state on disk is the queue
+(`twisted_upload.hooks.spool`).  What this module holds, in the reactor's thread, is a
+window on the oldest part of the queue, and may be lost at any moment.
 
-No sender ever waits for any of this: a program is started when its file's sender
-has been answered, by threads that have nothing else to do.
+No sender ever waits for any of this: a program is started after its file's sender has
+been answered, by threads that have nothing else to do.
 """
 
 from __future__ import annotations
@@ -44,25 +44,24 @@ __all__ = [
 ]
 
 PAUSES = (1.0, 5.0, 30.0, 120.0, 600.0)
-"""Seconds, more or less, between a failure and the next attempt; the last one for
-all that follow."""
+"""Approximate delays in seconds before each retry; the last one repeats."""
 
 BUSY_PAUSE = 1.0
-"""Seconds between looks at a file for which a program of a dead daemon still runs."""
+"""Seconds between checks of a file for which a dead daemon's program is still running."""
 
 LOOK_INTERVAL = 10.0
-"""Seconds between looks at the queue on disk: for what an operator has moved back,
-and what other daemons have left behind."""
+"""Seconds between scans of the queue on disk, which find markers that an operator has
+moved back or that other daemons have left behind."""
 
 MOST_KNOWN = 10_000
-"""Files that are kept in mind; for more, the queue on disk is enough."""
+"""Files that are tracked in memory; the rest are only in the queue on disk."""
 
 BATCH = 500
-"""Markers that are read from the disk at a time."""
+"""Markers that one scan reads from the disk."""
 
 
 class IHookCommand(Protocol):
-    """The program: `twisted_upload.hooks.command.HookCommand`, which see."""
+    """The program; see `twisted_upload.hooks.command.HookCommand`."""
 
     def check(self) -> None:
         """See `HookCommand.check`."""
@@ -81,19 +80,19 @@ class IHookCommand(Protocol):
 
 
 class IHookThreads(IDisk, Protocol):
-    """Threads for programs: one for each that may run, and one to look at the queue."""
+    """Threads for programs: one for each that may run, and one to scan the queue."""
 
     def stop(self) -> Deferred[None]:
-        """Take no more jobs; fires when those that were taken are done."""
+        """Accept no more jobs; fires when all accepted jobs are done."""
 
 
 class IHookCounts(Protocol):
     """
-    What is counted of what a runner has to do, and has done; it keeps it up to date.
+    A runner's counts of work to do and done.  The runner updates them.
 
-    :ivar waiting: files whose programs have not succeeded yet, as last looked at.
-    :ivar given_up: files whose programs are not started again, the same.
-    :ivar running: programs that run.
+    :ivar waiting: files whose programs have not succeeded yet, as of the last scan.
+    :ivar given_up: files whose programs are not started again, as of the last scan.
+    :ivar running: programs that are running.
     """
 
     waiting: int
@@ -101,11 +100,11 @@ class IHookCounts(Protocol):
     running: int
 
     def ended(self, seconds: float, *, succeeded: bool) -> None:
-        """Count one that has run."""
+        """Count a program that has run."""
 
 
 class _Task:
-    """A file, and how often its program has failed since we know of it."""
+    """A file, and how often its program has failed since it became known here."""
 
     __slots__ = ("failures", "marker", "spool", "waits")
 
@@ -113,22 +112,22 @@ class _Task:
         self.spool = spool
         self.marker = marker
         self.failures = 0
-        self.waits = False  # for a program that somebody else has started for it
+        self.waits = False  # for a program that another daemon has started
 
 
 class HookRunner:
     """
-    Starts the program for each kept file.
+    Starts the program for each stored file.
 
     :param command: the program.
-    :param threads: where it is waited for.
-    :param clock: calls later.
-    :param now: seconds since the epoch.
-    :param counts: of what it has to do, and has done.
-    :param jobs: programs that run at a time.
-    :param attempts: after so many failures a file is set aside.
-    :param chance: from 0 to 1, so that what has failed together does not come
-        back together.
+    :param threads: the threads that wait for it.
+    :param clock: schedules retries and scans.
+    :param now: returns the time in seconds since the epoch.
+    :param counts: updated by the runner.
+    :param jobs: the maximum number of programs running at a time.
+    :param attempts: number of failures after which a file is set aside.
+    :param chance: returns a random number from 0 to 1, so that programs that fail
+        together are not retried together.
     """
 
     def __init__(
@@ -160,23 +159,25 @@ class HookRunner:
         self._set_aside_told = False
         self._count_due = 0.0
         self._looking = False
-        self._reads = True  # markers, and does not only count them
+        self._reads = True  # the current scan reads markers, not only counts them
         self._more = False  # on disk than is known here
         self._stopping = False
         self._timers: dict[str, IDelayedCall] = {}
 
     def check(self) -> None:
         """
+        Check the program.
+
         :raises CannotStart: the program cannot be started.
         """
         self._command.check()
 
     def start(self, queue: Callable[[], HookSpool | None]) -> None:
         """
-        Begin, with what the daemon before us has left.
+        Begin, starting with the markers that the previous daemon has left.
 
-        :param queue: tells the queue, which may become another one.
-        :raises CannotStart: there are no more processes, for one.
+        :param queue: returns the current queue, which may be replaced.
+        :raises CannotStart: for example, no process can be started.
         """
         self._queue = queue
         self._command.start()
@@ -186,23 +187,23 @@ class HookRunner:
 
     def kept(self, spool: HookSpool, marker: Marker) -> None:
         """
-        A file has been kept, and its sender has been answered.
+        Start the program for a file that was stored and whose sender has been answered.
 
-        :param spool: where its marker is.
+        :param spool: the spool that holds its marker.
         """
         spool.release(marker)
         if self._more or len(self._known) >= MOST_KNOWN:
-            self._more = True  # its turn is after those on disk
+            self._more = True  # older files on disk come first
         else:
             self._add(spool, marker)
             self._go_on()
 
     def stop(self, seconds: float) -> Deferred[None]:
         """
-        Start no more programs; what is left to do is done after the next start.
+        Start no more programs.  The remaining work is done after the next start.
 
-        :param seconds: for which those that run may go on; then they are ended.
-        :return: fires when none runs any more.
+        :param seconds: how long running programs may continue before they are ended.
+        :return: fires when no program is running.
         """
         self._stopping = True
         for timer in self._timers.values():
@@ -243,7 +244,7 @@ class HookRunner:
         if self._looking or self._stopping or spool is None:
             return
         self._reads = len(self._known) < MOST_KNOWN
-        most = BATCH if self._reads else 0  # then they are only counted
+        most = BATCH if self._reads else 0  # 0: only count them
         now = self._clock.seconds()
         count = now >= self._count_due
         if count:
@@ -261,7 +262,7 @@ class HookRunner:
         found, set_aside = seen
         self._looking = False
         self._counts.waiting = found.waiting
-        # Where nothing could be done for those that were read, the next look is soon enough.
+        # If the scan brought nothing, do not repeat it before the next interval.
         idle = self._reads and not (found.markers or found.gone or found.bad)
         self._more |= found.more and not idle
         self._log.bad(found.bad)
@@ -371,21 +372,21 @@ class HookRunner:
         )
         setting.addCallbacks(done, cannot).addCallback(lambda _: self._forget(task))
 
-    # Within
+    # Helpers
 
     def _path(self) -> str:
         queue = self._queue()
         return "" if queue is None else queue.path
 
     def _as_end(self, failure: Failure) -> HookEnd:
-        """An error before the start, such as that the file cannot be read, is a failure too."""
+        """Count an error before the start, such as an unreadable file, as a failure."""
         if not failure.check(OSError, ValueError):
             self._log.defect(failure)
         why = f"not started: {reason(failure.value)}"
         return HookEnd(why, succeeded=False, seconds=0.0, ran=False)
 
     def _later(self, what: str, seconds: float, call: Callable[[], None]) -> None:
-        """Call it once then, whenever it was to be called before."""
+        """Schedule a single call, replacing one that was scheduled before."""
         timer = self._timers.pop(what, None)
         if timer is not None and timer.active():
             timer.cancel()
@@ -398,7 +399,7 @@ def _nothing(why: str) -> HookEnd:
 
 
 def _remove(spool: HookSpool, marker: Marker, end: HookEnd) -> HookEnd:
-    """Remove the marker of a program that has succeeded; else that is no success."""
+    """Remove the marker after a success; if this fails, the run counts as failed."""
     try:
         spool.remove(marker)
     except OSError as error:

@@ -1,40 +1,41 @@
 """
-The process that starts the programs of ``--on-upload``.
+The spawner: the process that starts the ``--on-upload`` programs.
 
-Whoever starts a process gives it, for a moment, a copy of all that is open.  A
-file that the daemon closes and publishes in that moment is closed for good only
-after it is visible: who watches the folder would see IN_CLOSE_WRITE for it.  So
-programs are started by a process that has nothing of the daemon's open; nor do
-10,000 connections cost it anything.
+A new process briefly holds a copy of every open file descriptor of its parent.  A file
+that the daemon closes and publishes in that moment would be closed for the last time
+only after it is visible: a process that watches the folder would see IN_CLOSE_WRITE.
+Programs are therefore started by a process that has none of the daemon's descriptors
+open.  It also pays nothing for the daemon's 10,000 connections.
 
-It is a script, and knows only the standard library, so that it is small::
+It is a script that imports only the standard library, to stay small::
 
     spawner.py SOCKET TIME_LIMIT GRACE PROGRAM [ARGUMENT...]
 
-What comes through the socket (SOCK_SEQPACKET) is ``stop``, or the environment of
-one program, as JSON, with a socket for the answer and, where there is one, the
-locked marker of its file.  The answer comes when it has ended, as JSON: ``end``
-is ``exit 0``, ``signal 9``, ``late``, ``stopped``, or ``failed`` and why; ``said``
-is the last of what it has printed, a character for each byte.
+A message on the socket (SOCK_SEQPACKET) is either ``stop``, or the environment of one
+program as JSON, together with a socket for the answer and, if there is one, the locked
+marker of the file.  The answer is sent when the program has ended, as JSON: ``end`` is
+``exit 0``, ``signal 9``, ``late``, ``stopped``, or ``failed`` and the reason; ``said``
+is the end of the program's output, one character for each byte.
 
-**What is started here ends, whoever dies.**
+**Every program started here ends, whichever process dies.**
 
 ==========================  ================================================
-what dies                   what becomes of its programs
+what dies                   what happens to the programs
 ==========================  ================================================
-nothing                     each has its time limit, then SIGTERM, and SIGKILL
-                            after the grace
+nothing                     after its time limit, each gets SIGTERM, and
+                            SIGKILL after the grace period
 the daemon                  its end of the socket is closed: SIGTERM now, and
-                            SIGKILL after the grace; then this process goes
+                            SIGKILL after the grace period; then this process
+                            exits
 this process                each gets SIGKILL from the kernel
 ==========================  ================================================
 
 **While a program runs, its file's marker is locked**: the program has the locked
-descriptor too.  So no other daemon starts one for the same file meanwhile, even
-where all of ours have been killed.
+descriptor too.  Meanwhile, no other daemon starts a program for the same file, even if
+this daemon and this process have been killed.
 
-There is one thread, and nothing in it waits for anything but the next event: a
-disk that does not give a program's code holds up that program alone.
+There is one thread, and it waits for nothing but the next event: if the disk does not
+deliver a program's code, only that program is delayed.
 """
 
 from __future__ import annotations
@@ -58,24 +59,24 @@ from typing import NoReturn
 __all__ = ["LAST_SAID", "Spawner", "main"]
 
 LAST_SAID = 4096
-"""Bytes that are kept of what a program prints: the last ones."""
+"""Bytes of a program's output that are kept: the last ones."""
 
 USUAL_DESCRIPTORS = 1024
-"""The soft limit of open descriptors that programs expect: some use select(2), or
-close all that could be open.  They can raise it themselves."""
+"""The soft limit on open file descriptors that programs expect: some use select(2), or
+close every descriptor that could be open.  They can raise it themselves."""
 
 MOST = 256 * 1024
-"""Bytes of the environment of a program."""
+"""Maximum size of a program's environment, in bytes."""
 
 MOST_LEFT = 128
-"""Outputs of processes that programs have left running; beyond that the oldest is
-closed."""
+"""Maximum number of open outputs of processes that programs have left running; beyond
+it, the oldest is closed."""
 
 _LONGEST_WAIT = 3600.0  # seconds
-_TICK = 1.0  # seconds between looks at the clock, while something has a time limit
-_LATE = 1.0  # seconds, by which no look is late where the machine runs
+_TICK = 1.0  # seconds between checks of the clock, while a program has a time limit
+_LATE = 1.0  # seconds; no check is later than this unless the machine was stalled
 _PIECE = 1024 * 1024
-_PIECES = 4  # that are read of what a program printed before its end
+_PIECES = 4  # number of reads of what a program printed before its end
 _PR_SET_PDEATHSIG = 1
 
 _libc = ctypes.CDLL(None)
@@ -83,8 +84,10 @@ _libc = ctypes.CDLL(None)
 
 class _Output:
     """
-    The pipe that a program prints to: read as fast as it prints, and the last
-    of it kept.  What comes before that is not even copied out of the kernel.
+    The pipe that receives a program's output.
+
+    It is read as fast as the program prints, and only the end is kept.  The rest is not
+    even copied out of the kernel.
     """
 
     def __init__(self, descriptor: int, null: int) -> None:
@@ -95,11 +98,11 @@ class _Output:
 
     @property
     def said(self) -> str:
-        """The last of it, a character for each byte."""
+        """The end of the output, one character for each byte."""
         return self._said.decode("latin-1")
 
     def read(self) -> bool:
-        """Read what is there; whether there can be more."""
+        """Read the available output; return whether more can follow."""
         try:
             self._skip()
             piece = os.read(self.descriptor, LAST_SAID)
@@ -109,26 +112,26 @@ class _Output:
         return bool(piece)
 
     def _skip(self) -> None:
-        """Read over what more than the last bytes comes before."""
+        """Discard everything but the last bytes."""
         number = fcntl.ioctl(self.descriptor, termios.FIONREAD, bytes(4))
         surplus = int.from_bytes(number, sys.byteorder) - LAST_SAID
         if surplus > 0:
             try:
                 os.splice(self.descriptor, self._null, surplus)
-            except OSError:  # a sandbox that forbids it
+            except OSError:  # a sandbox may forbid splice
                 os.read(self.descriptor, surplus)
 
 
 class _Run:
     """
-    One program that runs.
+    A running program.
 
     :ivar watch: its pidfd.
-    :ivar failed: a pipe that tells why it could not be started.
-    :ivar held: the locked marker of its file.
-    :ivar due: when it is to be told to end, or killed: seconds of `time.monotonic`.
-    :ivar ending: why it was told to end, if it was.
-    :ivar family: what it had started by then.
+    :ivar failed: a pipe that carries the reason if it could not be started.
+    :ivar held: descriptor of its file's locked marker.
+    :ivar due: when it is to be terminated or killed, in seconds of `time.monotonic`.
+    :ivar ending: why it was terminated, if it was.
+    :ivar family: the processes that it had started by then.
     """
 
     def __init__(self, pid: int, watch: int, failed: int, output: _Output) -> None:
@@ -143,7 +146,7 @@ class _Run:
         self.family: dict[int, str] = {}
 
     def tell(self, number: int) -> None:
-        """Send a signal to it, and to what it has started, wherever that went."""
+        """Send a signal to it and to its descendants, in whatever session they are."""
         self.family = _alive(self.family) | _family(self.pid)
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, number)
@@ -154,10 +157,10 @@ class _Run:
 
 class Spawner:
     """
-    Starts one program, again and again.
+    Starts one program, any number of times.
 
-    :param arguments: the program and its arguments; no shell sees them.
-    :param time_limit: seconds after which it is told to end; 0 for never.
+    :param arguments: the program and its arguments; no shell is involved.
+    :param time_limit: seconds after which it is terminated; 0 for no limit.
     :param grace: seconds between SIGTERM and SIGKILL.
     """
 
@@ -173,27 +176,27 @@ class Spawner:
 
     @property
     def running(self) -> bool:
-        """Whether a program runs."""
+        """Whether a program is running."""
         return bool(self._runs)
 
     def watch(self, connection: socket.socket, look: Callable[[], None]) -> None:
-        """Call a function whenever there is something to be received."""
+        """Call a function whenever data can be received."""
         self._selector.register(connection, selectors.EVENT_READ, look)
 
     def forget(self, connection: socket.socket) -> None:
-        """No more."""
+        """Stop watching a connection."""
         self._selector.unregister(connection)
 
     def start(self, request: bytes, answer: socket.socket, held: int | None = None) -> None:
         """
-        Start it, and tell its end when that comes.
+        Start the program, and send the answer when it ends.
 
-        It runs in ``/``, in a session of its own; what it prints is read, and
-        the last of it is told.
+        It runs in ``/``, in a new session.  Its output is read, and the end of it is
+        part of the answer.
 
         :param request: its environment, as JSON.
-        :param answer: see above; closed in the end.
-        :param held: the locked marker of its file; closed too.
+        :param answer: the socket for the answer; closed in the end.
+        :param held: descriptor of its file's locked marker; closed too.
         """
         if self._stopping:
             self._answer(answer, held, "stopped")
@@ -201,7 +204,7 @@ class Spawner:
         due = time.monotonic() + self._time_limit if self._time_limit else None
         try:
             run = self._spawn(json.loads(request), held)
-        except (OSError, ValueError) as error:  # or not all of it has come
+        except (OSError, ValueError) as error:  # ValueError: the request is incomplete
             why = getattr(error, "strerror", None) or error
             self._answer(answer, held, f"failed cannot be started: {why}")
             return
@@ -213,19 +216,19 @@ class Spawner:
         )
 
     def stop(self) -> None:
-        """End whatever runs, now, and start nothing any more."""
+        """Terminate all running programs now, and start no more."""
         self._stopping = True
         for run in self._runs:
             if not run.ending:
                 self._end(run, "stopped")
 
     def work(self) -> None:
-        """Wait until something happens, or is due, and see to it."""
+        """Wait for the next event or deadline, and handle it."""
         seconds, began = self._until_due(), time.monotonic()
         events = self._selector.select(seconds)
         self._make_up_for(time.monotonic() - began - seconds)
         for key, _ in events:
-            # What comes first may have closed what comes after it.
+            # An earlier event may have closed a later one's descriptor.
             if self._selector.get_map().get(key.fd) is key:
                 key.data()
         now = time.monotonic()
@@ -238,7 +241,7 @@ class Spawner:
                     self._end(run, "late")
 
     def _make_up_for(self, seconds: float) -> None:
-        """If we have stood still for so long, so have programs, and it does not count."""
+        """Extend the time limits after a stall of this length: the programs stalled too."""
         if seconds > _LATE:
             for run in self._runs:
                 if run.due is not None:
@@ -262,7 +265,7 @@ class Spawner:
                 _become(self._arguments, variables, streams, telling, held)
             try:
                 watch = os.pidfd_open(pid)
-            except OSError as error:  # what cannot be watched is not left running
+            except OSError as error:  # do not leave a process running that cannot be watched
                 os.kill(pid, signal.SIGKILL)
                 os.waitpid(pid, 0)
                 raise OSError(error.errno, f"it cannot be watched: {error.strerror}") from None
@@ -282,10 +285,9 @@ class Spawner:
     def _ended(self, run: _Run) -> None:
         self._runs.discard(run)
         self._selector.unregister(run.watch)
-        # It is not reaped yet, so that its number, and that of its process
-        # group, are still its own.
+        # It is not reaped yet, so its pid and its process group's id have not been reused.
         if run.ending:
-            run.tell(signal.SIGKILL)  # what it has started, where that did not listen
+            run.tell(signal.SIGKILL)  # for descendants that ignored SIGTERM
         _, status = os.waitpid(run.pid, 0)
         why = os.read(run.failed, _PIECE).decode("utf-8", "replace")
         code = os.waitstatus_to_exitcode(status)
@@ -300,16 +302,16 @@ class Spawner:
 
     def _answer(self, answer: socket.socket, held: int | None, end: str, said: str = "") -> None:
         if held is not None:
-            # For all who have it, so that what a program leaves running does
-            # not keep its file from being tried again.
+            # This unlocks it for every process that has it open, so that processes left
+            # running by a program do not prevent a retry for its file.
             with contextlib.suppress(OSError):
                 fcntl.flock(held, fcntl.LOCK_UN)
             os.close(held)
-        with answer, contextlib.suppress(OSError):  # nobody may want to know any more
+        with answer, contextlib.suppress(OSError):  # the daemon may have closed its end
             answer.sendall(json.dumps({"end": end, "said": said}).encode())
 
     def _leave(self, output: _Output) -> None:
-        """Read the last that was printed, and what a process prints that is left running."""
+        """Read the rest of the output, and go on reading if processes are left running."""
         registered = output.descriptor in self._selector.get_map()
         more = registered
         for _ in range(_PIECES):
@@ -337,7 +339,7 @@ class Spawner:
 
 
 def main() -> None:
-    """Start programs as long as there is somebody who wants that."""
+    """Start programs until the daemon has gone and no program is running."""
     number, time_limit, grace, *arguments = sys.argv[1:]
     starter = Spawner(arguments, float(time_limit), float(grace))
     _be_usual()
@@ -360,7 +362,7 @@ def main() -> None:
             gone = True
             starter.forget(daemon)
             starter.stop()
-        # Or there was no descriptor left for the answer: its other end hears that.
+        # Otherwise no descriptor was free for the answer, and its other end sees it closed.
 
     starter.watch(daemon, look)
     while starter.running or not gone:
@@ -374,7 +376,7 @@ def _become(
     telling: int,
     held: int | None,
 ) -> NoReturn:
-    """In the new process: become the program, or tell why not."""
+    """In the new process: execute the program, or report why this fails."""
     try:
         for name in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(name, signal.SIG_DFL)
@@ -382,7 +384,7 @@ def _become(
         for standard, descriptor in enumerate(streams):
             os.dup2(descriptor, standard)
         if held is not None:
-            os.set_inheritable(held, True)  # beside these four it gets none
+            os.set_inheritable(held, True)  # no other descriptors are inherited
         os.chdir("/")
         os.execvpe(arguments[0], arguments, variables)
     except BaseException as error:
@@ -393,7 +395,7 @@ def _become(
 
 
 def _die_with(parent: int) -> None:
-    """Whoever kills the parent kills us: a program is never left with nobody to end it."""
+    """Have the kernel kill this process when its parent dies: no program is left unsupervised."""
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
@@ -408,8 +410,10 @@ def _pipe(undo: contextlib.ExitStack) -> tuple[int, int]:
 
 def _be_usual() -> None:
     """
-    What programs inherit is what they expect, and what is sent to all processes
-    of a service does not end this one: it goes when the daemon has gone.
+    Reset what programs inherit to the usual values, and do not end at a signal.
+
+    Signals may be sent to all processes of a service; this process ends only after the
+    daemon has gone.
     """
     for name in signal.valid_signals():
         if signal.getsignal(name) == signal.SIG_IGN and name != signal.SIGPIPE:
@@ -421,14 +425,14 @@ def _be_usual() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (USUAL_DESCRIPTORS, hard))
 
 
-# What a program has started
+# The processes that a program has started
 
 
 def _family(root: int) -> dict[int, str]:
     """
-    The processes of a program's session, and those that it has started, in
-    whatever session; each with the moment of its start, by which it is known
-    again.
+    Return the processes of a program's session and its descendants in any session.
+
+    Each comes with its start time, which identifies it later.
     """
     children: dict[int, list[int]] = {}
     started, found = {}, set()
@@ -449,7 +453,7 @@ def _family(root: int) -> dict[int, str]:
 
 
 def _alive(family: Mapping[int, str]) -> dict[int, str]:
-    """Those that are still there."""
+    """Return the processes that still exist."""
     return {
         pid: moment
         for pid, moment in family.items()
@@ -458,7 +462,7 @@ def _alive(family: Mapping[int, str]) -> dict[int, str]:
 
 
 def _process(pid: int) -> tuple[int, int, str] | None:
-    """Its parent, its session, and the moment of its start; see proc_pid_stat(5)."""
+    """Return its parent, its session, and its start time; see proc_pid_stat(5)."""
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
             fields = file.read().rpartition(")")[2].split()

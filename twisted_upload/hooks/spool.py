@@ -1,40 +1,40 @@
 """
-The queue of ``--on-upload``: the kept files for which a program is still to be
-started, each as a *marker*.
+The queue of ``--on-upload``: a *marker* for each stored file whose program has not yet
+succeeded.
 
-**The state on disk is the queue.**  Before a file is published, its marker is
-on disk, as durable as the file itself; it goes when the program has succeeded.
-So a file that is visible has its marker, or its program has succeeded, whenever
-the daemon is killed or the power fails:
+**The state on disk is the queue.**  A file's marker is on disk, and as durable as the
+file itself, before the file is published.  It is removed when the program has
+succeeded.  Whenever the daemon is killed or the power fails, each visible file
+therefore has its marker, or its program has succeeded:
 
 =====================  ==============  ================  =======================
-step                   the marker      the file          a crash right then
+step                   the marker      the file          after a crash here
 =====================  ==============  ================  =======================
-write the file         none            in .incoming/     the file is swept
-write the marker       in waiting/     in .incoming/     no such file is found:
+write the file         none            in .incoming/     the file is removed
+write the marker       in waiting/     in .incoming/     the file is not found:
                                                          the marker is removed
 sync both, together    durable         durable           the same
 publish                durable         visible           the program is started
                                                          after the next start
 answer, start it       durable         visible           it is started again
 it has succeeded       removed         visible           nothing is left to do
-or has failed, often   in failed/      visible           an operator moves it
+or failed too often    in failed/      visible           an operator moves it
                                                          back to waiting/
 =====================  ==============  ================  =======================
 
 Both folders are in ``.on-upload/`` in the drop folder.
 
-Its name, ``MILLISECONDS-SERIAL-ORIGIN.OWNER.json``, sorts by arrival, and says in
-whose hands it is: each process that has the queue open holds a lock on a file
-``owner-OWNER`` beside the folders.  When that lock is free, whoever looks takes
-the marker over, by renaming it; of two who try, one succeeds.
+The name of a marker, ``MILLISECONDS-SERIAL-ORIGIN.OWNER.json``, sorts by arrival and
+contains its owner.  Each process that has the queue open is an owner and holds a lock
+on a file ``owner-OWNER`` next to the folders.  If that lock is free, any process that
+scans the queue takes the marker over by renaming it; if two try, one succeeds.
 
-**A marker that we have not written is not used**: it must be a plain file of our
-own user, which nobody else may write to and which has one name, and what it says
-must be what we write (`twisted_upload.hooks.marker`).
+**A marker that we have not written is not used**: it must be a regular file that
+belongs to our own user, is not writable by anyone else, and has a single name; its
+content must be what we write (`twisted_upload.hooks.marker`).
 
-Here is all that is done with one marker; what is found when the queue is looked
-through is in `twisted_upload.hooks.spool_scan`.  Everything but `HookSpool.marker` and
+This module contains all operations on a single marker; scanning the queue is in
+`twisted_upload.hooks.spool_scan`.  Everything except `HookSpool.marker` and
 `HookSpool.release` waits for the disk.
 """
 
@@ -70,20 +70,20 @@ HOOKS, WAITING, FAILED = ".on-upload", "waiting", "failed"
 HOOK_FOLDERS = (HOOKS, f"{HOOKS}/{WAITING}", f"{HOOKS}/{FAILED}")
 
 MARKER_NAME = re.compile(r"(([0-9]+)-[0-9]+-[0-9a-f]{12})\.([0-9a-f]{12})\.json\Z")
-"""Of a marker's file: its identity, the milliseconds in that, and its owner."""
+"""The name of a marker's file: its identity, the milliseconds in it, and its owner."""
 
 _NOT_THERE = (errno.ENOENT, errno.ELOOP, errno.ENXIO)
 _CHUNK = 1024 * 1024
-_LARGEST_NOTES = 1024 * 1024  # beyond which no reasons are added
+_LARGEST_NOTES = 1024 * 1024  # bytes of a marker; beyond this, no reasons are added
 
 
 def check_folders(path: str, final: int, files: Files) -> None:
     """
-    Try whether a queue could be opened, and take no part in it.
+    Check whether a queue can be opened, without becoming one of its owners.
 
-    :param path: of the drop folder.
-    :param final: its descriptor.
-    :raises CannotStart: it could not; the text says why.
+    :param path: path of the drop folder.
+    :param final: descriptor of the drop folder.
+    :raises CannotStart: it cannot; the text says why.
     """
     with contextlib.ExitStack() as opened:
         above = final
@@ -98,18 +98,19 @@ def check_folders(path: str, final: int, files: Files) -> None:
 
 class HookSpool:
     """
-    The queue of one drop folder, and our share of it.
+    The queue of one drop folder, and this process's part of it.
 
-    :param path: of the drop folder, for people and for programs.
+    :param path: path of the drop folder, for log lines and programs.
     :param files: the system calls.
     :param final: descriptor of the drop folder.
-    :param durable: markers survive the machine, not only the daemon.
-    :raises OSError: it cannot be used.
-    :ivar owner: we: what ends the names of our markers.
-    :ivar waiting: descriptor of the folder of those for which a program is to be started.
-    :ivar failed: of the folder of those that have been set aside.
-    :ivar in_hand: identities of those whose uploads are not kept yet.
-    :ivar stuck: of the bad ones that cannot be moved.
+    :param durable: whether markers survive a crash of the machine, not only of the
+        daemon.
+    :raises OSError: the queue cannot be used.
+    :ivar owner: this process's owner name, part of the names of its markers.
+    :ivar waiting: descriptor of ``waiting/``: markers whose programs are to be started.
+    :ivar failed: descriptor of ``failed/``: markers that have been set aside.
+    :ivar in_hand: identities of markers whose uploads are not stored yet.
+    :ivar stuck: identities of bad markers that cannot be moved.
     """
 
     def __init__(self, path: str, files: Files, final: int, *, durable: bool) -> None:
@@ -119,7 +120,7 @@ class HookSpool:
                 undo.callback(os.close, descriptor)
                 return descriptor
 
-            # Not a duplicate: they would read the folder from one position.
+            # Not dup(2): duplicates would share one read position in the folder.
             final = ours(os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=final))
             hooks = ours(open_private(final, HOOKS, files))
             waiting = ours(open_private(hooks, WAITING, files))
@@ -127,7 +128,7 @@ class HookSpool:
             owner, lock = become_owner(hooks, files)
             ours(lock)
             for other in others(hooks, owner):
-                is_alive(hooks, other)  # and where not, its lock goes
+                is_alive(hooks, other)  # removes the locks of dead owners
             undo.pop_all()
         self.path = path
         self.files = files
@@ -139,7 +140,7 @@ class HookSpool:
         self._lock = lock
         self._durable = durable
         descriptors = (final, hooks, waiting, failed, lock)
-        # At once where `close` is called: nobody has a marker of it.
+        # Or at once, if `close` is called: then nothing uses a marker of this spool.
         at_end = weakref.finalize(self, leave, hooks, owner, descriptors)
         self.close: Callable[[], object] = at_end
 
@@ -147,27 +148,28 @@ class HookSpool:
         self, moment: tuple[int, int], *, listener: str, peer: str, arrived: float
     ) -> Marker:
         """
-        The marker for an upload, not written yet.
+        Create the marker for an upload, without writing it yet.
 
-        :param moment: of its name: no other upload of this process has it.
-        :param arrived: seconds since the epoch.
+        :param moment: milliseconds and serial number for its name, unique among the
+            uploads of this process.
+        :param arrived: arrival of the upload, in seconds since the epoch.
         """
         milliseconds, serial = moment
         identity = f"{milliseconds:013d}-{serial:06d}-{self.owner}"
         return Marker(identity, listener, peer, arrived)
 
     def name_of(self, identity: str) -> str:
-        """The name of the file of one of our markers."""
+        """Return the file name of one of our markers."""
         return f"{identity}.{self.owner}.json"
 
-    # While an upload is being kept
+    # While an upload is being stored
 
     def write(self, marker: Marker, name: str, size: int, sha256: str | None, file: int) -> None:
         """
-        Put a marker on disk; it stays open, and no scan finds it.
+        Write a marker to disk.  It stays open, and scans skip it.
 
-        :param name: that the file is to get.
-        :param file: a descriptor of it, completely written.
+        :param name: the name under which the file is to be published.
+        :param file: a descriptor of the completely written file.
         """
         status = os.fstat(file)
         marker.name, marker.size, marker.sha256 = name, size, sha256
@@ -177,10 +179,10 @@ class HookSpool:
 
     def finish(self, marker: Marker) -> None:
         """
-        Let go of a marker's descriptor, before its file is published.
+        Close a marker's descriptor, before its file is published.
 
-        Whoever took us for dead, as our lock had been removed, has found no file, and
-        has removed it: then it is put there again.
+        If our lock file was removed, another process may have taken us for dead, found
+        no file and removed the marker.  In that case, write it again.
         """
         files = self.files
         assert marker.descriptor is not None
@@ -193,7 +195,7 @@ class HookSpool:
         self._let_go(marker)
 
     def withdraw(self, marker: Marker) -> None:
-        """Its upload is not kept; harmless if it has not been written."""
+        """Remove the marker of an upload that is not stored; harmless if it was not written."""
         if marker.descriptor is not None:
             with contextlib.suppress(OSError):
                 self._let_go(marker)
@@ -202,7 +204,7 @@ class HookSpool:
         self.in_hand.discard(marker.identity)
 
     def release(self, marker: Marker) -> None:
-        """Its upload is kept: from now on a scan finds it, if it is still there."""
+        """Note that the upload is stored: from now on, scans find the marker if it still exists."""
         self.in_hand.discard(marker.identity)
 
     def _put(self, marker: Marker) -> int:
@@ -226,12 +228,12 @@ class HookSpool:
         """
         Lock a marker, for as long as a program runs for its file.
 
-        :return: its descriptor, to be closed; whoever else has it then, holds
-            the lock too.  None if a program of somebody else still runs: of a
-            daemon that was killed.  If nobody looks after that, it is killed.
-        :raises FileNotFoundError: somebody has taken it.
+        :return: the marker's descriptor, to be closed by the caller; a process that has
+            inherited it then still holds the lock.  None if the program of a daemon that
+            was killed is still running; if nothing supervises that program, it is killed.
+        :raises FileNotFoundError: the marker was taken over by another process.
         """
-        descriptor = self._open(marker, os.O_RDWR)  # NFS locks nothing else
+        descriptor = self._open(marker, os.O_RDWR)  # NFS needs this for an exclusive lock
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             status = os.fstat(descriptor)
@@ -249,8 +251,9 @@ class HookSpool:
 
     def digest(self, marker: Marker) -> str | None:
         """
-        The SHA-256 of a file: as it came, where that was computed; otherwise as
-        it is now.  None if it is gone, or another one has its name now.
+        Return the SHA-256 of a file: the one computed during the upload, if there is
+        one; otherwise, that of its current content.  None if the file is gone, or its
+        name now belongs to another file.
         """
         flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         try:
@@ -274,7 +277,7 @@ class HookSpool:
         return marker.sha256
 
     def remove(self, marker: Marker) -> None:
-        """Nothing is left to do for it."""
+        """Remove a marker for which nothing is left to do."""
         with contextlib.suppress(FileNotFoundError):
             self.files.unlink(self.waiting, self.name_of(marker.identity))
 
@@ -284,8 +287,8 @@ class HookSpool:
         """
         Move a marker to ``failed/``, for an operator.
 
-        :param when: seconds since the epoch.
-        :param said: the last that the program has printed.
+        :param when: current time in seconds since the epoch.
+        :param said: the end of the program's output.
         """
         files = self.files
         line = json_line(
@@ -305,22 +308,22 @@ class HookSpool:
             files.fsync(self.failed)
 
     def count_set_aside(self) -> int:
-        """How many markers are in ``failed/``."""
+        """Return how many markers are in ``failed/``."""
         with os.scandir(self.failed) as entries:
             return sum(MARKER_NAME.match(entry.name) is not None for entry in entries)
 
-    # While the queue is being looked through
+    # While the queue is being scanned
 
     def stay_owner(self) -> None:
         """
-        Be known as alive.
+        Make sure that other processes see this owner as alive.
 
-        :raises OSError: that could not be seen to.
+        :raises OSError: this failed.
         """
         stay_owner(self._hooks, self.owner, self._lock, self.files)
 
     def is_alive(self, owner: str) -> bool:
-        """Whether an owner of markers lives."""
+        """Return whether an owner of markers is alive."""
         return is_alive(self._hooks, owner)
 
     def read(self, marker: Marker) -> bool:
@@ -338,7 +341,7 @@ class HookSpool:
         return marker.understand(text, inode)
 
     def is_at(self, marker: Marker, name: str) -> bool:
-        """Whether its file has this name; then that is certain."""
+        """Return whether its file has this name; if so, mark the name as certain."""
         try:
             status = os.stat(name, dir_fd=self.final, follow_symlinks=False)
         except FileNotFoundError:
@@ -350,7 +353,7 @@ class HookSpool:
 
     def note_reason(self, name: str, why: str) -> None:
         """
-        Add to what stands in ``failed/`` why it does, if it is ours.
+        Append the reason to a marker in ``failed/``, if it is our file.
 
         :raises ValueError: it is not.
         """
@@ -366,7 +369,7 @@ class HookSpool:
 
     def _open(self, marker: Marker, flags: int) -> int:
         """
-        Open a marker, if it can be ours.
+        Open a marker, if its file can be ours.
 
         :raises ValueError: it cannot; the text says why.
         """

@@ -1,13 +1,14 @@
 """
-Looking through the queue of ``--on-upload``: what was left by others, by an operator,
-or by ourselves, in the order in which it arrived.
+Scanning the ``--on-upload`` queue, in order of arrival: for markers left by other
+daemons, moved back by an operator, or left by this process.
 
-Markers whose uploads are over are taken: those of ours, and those of owners who are
-dead, by renaming them; of two who try, one succeeds.  The file of each is looked for,
-and a marker that has none is removed.
+A scan takes the markers whose uploads are over: our own, and those of dead owners.  The
+latter are taken over by renaming; if two processes try, one succeeds.  The file of each
+marker is looked up, and a marker without a file is removed.
 
-**One bad marker stops only itself.**  What is not as we write it is moved to
-``failed/``; what cannot be moved either stays, and is not looked at again.
+**A bad marker affects only itself.**  A marker that is not as we write it is moved to
+``failed/``.  If it cannot be moved either, it stays where it is and is not looked at
+again.
 
 Everything here waits for the disk.
 """
@@ -33,10 +34,10 @@ _MOMENT = re.compile(r"[0-9]+")
 @dataclass(frozen=True)
 class BadMarker:
     """
-    One that is not as we write it.
+    A marker that is not as we write it.
 
-    :ivar why: in words.
-    :ivar aside: it was moved to ``failed/``.
+    :ivar why: the reason in words.
+    :ivar aside: whether it was moved to ``failed/``.
     """
 
     name: str
@@ -47,14 +48,16 @@ class BadMarker:
 @dataclass(frozen=True)
 class SpoolScan:
     """
-    What a look at the queue has found.
+    The result of a scan.
 
-    :ivar markers: the oldest that nobody has in hand; now they are ours.
-    :ivar more: there are others.
-    :ivar gone: so many were removed: their files are not there, or never came.
-    :ivar bad: they are not what we write.
-    :ivar waiting: so many there are, known ones and those of others too.
-    :ivar error: why some could not be read just now, if that was so.
+    :ivar markers: the oldest markers that were free; they are ours now.
+    :ivar more: whether there are more.
+    :ivar gone: number of markers removed because their files are gone or were never
+        published.
+    :ivar bad: markers that are not as we write them.
+    :ivar waiting: number of markers in the queue, including known ones and those of
+        other owners.
+    :ivar error: why some markers could not be read at the moment, if any.
     """
 
     markers: Sequence[Marker]
@@ -67,10 +70,10 @@ class SpoolScan:
 
 def scan(spool: HookSpool, most: int, known: Collection[str]) -> SpoolScan:
     """
-    Look for markers whose uploads are over, and whose owners are, too, or are we.
+    Look for markers whose uploads are over and which are ours or a dead owner's.
 
-    :param most: of them are taken.
-    :param known: identities of those that are not to be looked for.
+    :param most: the maximum number of markers to take.
+    :param known: identities of markers to skip.
     """
     return _Scan(spool).look(most, known)
 
@@ -78,7 +81,7 @@ def scan(spool: HookSpool, most: int, known: Collection[str]) -> SpoolScan:
 class _Scan:
     def __init__(self, spool: HookSpool) -> None:
         self._spool = spool
-        self._passing: list[OSError] = []  # what could not be read just now
+        self._passing: list[OSError] = []  # temporary errors
 
     def look(self, most: int, known: Collection[str]) -> SpoolScan:
         spool = self._spool
@@ -107,11 +110,11 @@ class _Scan:
 
     def _names(self, known: Collection[str]) -> tuple[Callable[[], int], Iterator[str]]:
         """
-        Names of markers that we may take; and, when all have been looked at, how
-        many there are.
+        Return a function for the number of markers, valid after the second value is
+        exhausted; and the names of the markers that we may take.
         """
         spool = self._spool
-        living = {spool.owner: False}  # by whose death what we have is to be taken
+        living = {spool.owner: False}  # as if dead: our own markers may be taken
         count = 0
 
         def owned() -> Iterator[str]:
@@ -134,7 +137,7 @@ class _Scan:
 
     def _take(self, name: str) -> Marker | None:
         """
-        Make a marker ours; None if somebody else has been quicker.
+        Take a marker over.  Return None if another process was faster.
 
         :raises ValueError: it is not a marker.
         """
@@ -152,12 +155,12 @@ class _Scan:
         return marker
 
     def _put_aside(self, name: str, error: Exception) -> BadMarker:
-        """Move what is not a marker of ours out of the way, and say there why."""
+        """Move an invalid marker to ``failed/``, and append the reason to it."""
         match = MARKER_NAME.match(name)
         assert match is not None
         why = getattr(error, "strerror", None) or str(error)
         spool, ours = self._spool, self._spool.name_of(match[1])
-        for present in (ours, name):  # it may have become ours before it was read
+        for present in (ours, name):  # it may have been renamed before the error
             try:
                 spool.files.replace(spool.waiting, present, spool.failed, ours)
             except FileNotFoundError:
@@ -174,7 +177,7 @@ class _Scan:
         """
         Find the files of markers, and remove markers that have none.
 
-        :return: the markers that have files, and how many were removed.
+        :return: the markers that have files, and the number of markers removed.
         """
         left = [marker for marker in markers if marker.name and not marker.name_is_certain]
         unknown = self._find_names(left)
@@ -191,12 +194,12 @@ class _Scan:
 
     def _find_names(self, markers: Sequence[Marker]) -> set[Marker]:
         """
-        Find under which names files were published.
+        Find the names under which files were published.
 
-        Nearly always it is the one that was meant; another one where others
+        Nearly always it is the intended name.  It can be another one if other processes
         share the folder.
 
-        :return: those of which that cannot be known just now.
+        :return: markers for which this cannot be determined at the moment.
         """
         spool = self._spool
         others: dict[str, list[Marker]] = {}
@@ -219,6 +222,6 @@ class _Scan:
 
 
 def _moment(name: str) -> str:
-    """The digits with which the name of a kept file begins."""
+    """Return the digits with which the name of a stored file begins."""
     match = _MOMENT.match(name)
     return match[0] if match is not None else ""
