@@ -56,7 +56,7 @@ class Programs:
     def start(self, queue: object) -> None:
         self.said.append("start")
 
-    def kept(self, spool: object, marker: object) -> None:
+    def stored(self, spool: object, marker: object) -> None:
         pass
 
     def stop(self, seconds: float) -> Deferred[None]:

@@ -265,7 +265,7 @@ class _Hooks:
     def start(self, queue: object) -> None:
         """It does not."""
 
-    def kept(self, spool: object, marker: Marker) -> None:
+    def stored(self, spool: object, marker: Marker) -> None:
         self.told.append(marker)
         assert self.peer is not None
         self.heard = heard_so_far(self.peer)

@@ -115,7 +115,7 @@ def test_one_of_two_that_are_told(hooks: Hooks) -> None:
     hooks.clock.advance(LOOK_INTERVAL)
     hooks.threads.work(1)  # the look, which has found it
     assert hooks.threads.waiting == 1
-    hooks.runner.kept(hooks.queue, marker)
+    hooks.runner.stored(hooks.queue, marker)
     assert hooks.threads.waiting == 1
     assert hooks.counts.running == 1
 
@@ -193,7 +193,7 @@ def test_inodes_that_do_not_last(hooks: Hooks, monkeypatch: pytest.MonkeyPatch) 
     (hooks.path / f"{MILLISECONDS}-1.bin").write_bytes(b"somebody's")
     hooks.start()
     for marker in one, other:
-        hooks.runner.kept(hooks.queue, marker)
+        hooks.runner.stored(hooks.queue, marker)
     hooks.threads.work()
     assert hooks.programs.names == [NAME]
 

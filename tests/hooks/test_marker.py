@@ -27,7 +27,7 @@ from tests.support.stores import MILLISECONDS, contents, leftovers
 from twisted_upload.disk.testing import FaultyFiles
 from twisted_upload.hooks.spool import FAILED, HOOKS, WAITING
 from twisted_upload.hooks.spool_scan import scan
-from twisted_upload.stores.directory.commit_batch import keep_alone, keep_together
+from twisted_upload.stores.directory.commit_batch import commit_all, commit_one
 from twisted_upload.stores.directory.folder import Folder
 from twisted_upload.stores.directory.partial_file import StoredFile
 
@@ -76,7 +76,7 @@ def folder(inbox: Path, files: Ordered) -> Iterator[Folder]:
 def test_what_it_says(folder: Folder, inbox: Path) -> None:
     """It tells all that is known of the upload, and how to find the file again."""
     part, marker = marked(folder, MOMENT, digest=True)
-    keep_alone(folder, part, [b"hello"])
+    commit_one(folder, part, [b"hello"])
     (name,) = waiting(inbox)
     path = inbox / HOOKS / WAITING / name
     status = (inbox / NAME).stat()
@@ -111,7 +111,7 @@ def test_order(folder: Folder, files: Ordered) -> None:
 
 def test_batch_shares_the_folder(folder: Folder, files: Ordered) -> None:
     """A batch costs one sync more for each file, and one for all of them."""
-    keep_together(folder, [(marked(folder, (MILLISECONDS, n))[0], [b"x"]) for n in range(10)])
+    commit_all(folder, [(marked(folder, (MILLISECONDS, n))[0], [b"x"]) for n in range(10)])
     assert len([what for what in files.order if what.startswith("sync")]) == 22
 
 
@@ -144,7 +144,7 @@ def test_faults(folder: Folder, files: Ordered, inbox: Path, fault: tuple[str, i
     files.fail(call, error, after=after)
     part, _ = marked(folder, MOMENT)
     with pytest.raises(OSError, match=os.strerror(error)):
-        keep_alone(folder, part, [b"hello"])
+        commit_one(folder, part, [b"hello"])
     assert (contents(inbox), leftovers(inbox), waiting(inbox)) == ({}, [], [])
     assert queue_of(folder).in_hand == set()
 
@@ -159,7 +159,7 @@ def test_short_write(folder: Folder, files: Ordered, inbox: Path) -> None:
     files.write = write  # type: ignore[method-assign]
     part, _ = marked(folder, MOMENT)
     with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
-        keep_alone(folder, part, [b"hello"])
+        commit_one(folder, part, [b"hello"])
     assert (contents(inbox), waiting(inbox)) == ({}, [])
 
 
@@ -168,7 +168,7 @@ def test_one_of_a_batch(folder: Folder, files: Ordered, inbox: Path, which: int)
     """A marker that cannot be written costs its own upload, and no other."""
     files.fail("create", errno.ENOSPC, after=3 + which)
     uploads = [(marked(folder, (MILLISECONDS, n))[0], [b"x"]) for n in range(3)]
-    results = keep_together(folder, uploads)
+    results = commit_all(folder, uploads)
     assert [isinstance(one, StoredFile) for one in results] == [n != which for n in range(3)]
     assert len(contents(inbox)) == len(waiting(inbox)) == 2
 
@@ -184,7 +184,7 @@ def test_done_again_after_a_sweep(folder: Folder, files: Ordered, inbox: Path) -
 def test_discarded_after_all(folder: Folder, inbox: Path) -> None:
     """A kept file that is discarded, because its upload was given up, takes its marker along."""
     part, _ = marked(folder, MOMENT)
-    keep_alone(folder, part, [b"hello"])
+    commit_one(folder, part, [b"hello"])
     part.discard()
     assert (contents(inbox), waiting(inbox)) == ({}, [])
 
@@ -192,7 +192,7 @@ def test_discarded_after_all(folder: Folder, inbox: Path) -> None:
 def test_discarded_in_order(folder: Folder, files: Ordered, inbox: Path) -> None:
     """The file goes before its marker: whatever dies in between, no file is without one."""
     part, _ = marked(folder, MOMENT)
-    keep_alone(folder, part, [b"hello"])
+    commit_one(folder, part, [b"hello"])
     gone: list[str] = []
     real = files.unlink
 
@@ -222,7 +222,7 @@ def test_where_all_belongs_to_somebody(folder: Folder, monkeypatch: pytest.Monke
 def test_digest(folder: Folder, inbox: Path, while_it_came: bool) -> None:
     """The SHA-256 is that of the upload, where it was computed; else that of the file."""
     part, marker = marked(folder, MOMENT, digest=while_it_came)
-    marker.kept(keep_alone(folder, part, [b"hello"]).name)
+    marker.stored_as(commit_one(folder, part, [b"hello"]).name)
     (inbox / NAME).write_bytes(b"changed")
     expected = b"hello" if while_it_came else b"changed"
     assert queue_of(folder).digest(marker) == hashlib.sha256(expected).hexdigest()
@@ -243,7 +243,7 @@ def test_digest(folder: Folder, inbox: Path, while_it_came: bool) -> None:
 def test_gone(folder: Folder, inbox: Path, replace: Callable[[Path], object], digest: bool) -> None:
     """A file that is not there any more, or is none any more, is gone."""
     part, marker = marked(folder, MOMENT, digest=digest)
-    marker.kept(keep_alone(folder, part, [b"hello"]).name)
+    marker.stored_as(commit_one(folder, part, [b"hello"]).name)
     (inbox / NAME).unlink()
     replace(inbox / NAME)
     assert queue_of(folder).digest(marker) is None

@@ -189,7 +189,7 @@ def test_found_when_it_is_done(hooks: Hooks) -> None:
     _, marker = keep(hooks.folder, (MILLISECONDS, 0), b"hello")
     hooks.queue.release(marker)
     found = scan(hooks.queue, 10, ())
-    hooks.runner.kept(hooks.queue, marker)
+    hooks.runner.stored(hooks.queue, marker)
     hooks.threads.work()
     hooks.runner._found((found, None), hooks.queue)
     hooks.threads.work()
@@ -217,7 +217,7 @@ def test_nul(hooks: Hooks) -> None:
     hooks.start()
     _, marker = keep(hooks.folder, (MILLISECONDS, 0), b"hello")
     marker.peer = "unix:\0abstract"
-    hooks.runner.kept(hooks.queue, marker)
+    hooks.runner.stored(hooks.queue, marker)
     hooks.threads.work()
     assert hooks.programs.told[0]["UPLOAD_PEER"] == "unix:@abstract"
 
@@ -390,7 +390,7 @@ class Watcher:
     def check(self) -> None:
         raise CannotStart("--on-upload: no such program")
 
-    def kept(self, spool: object, marker: Any) -> None:
+    def stored(self, spool: object, marker: Any) -> None:
         self.names.append(marker.name)
 
 

@@ -21,7 +21,7 @@ from twisted_upload.disk.testing import FaultyFiles
 from twisted_upload.errors import CannotStart
 from twisted_upload.hooks.spool import FAILED, HOOKS, WAITING
 from twisted_upload.hooks.spool_scan import _Scan, scan
-from twisted_upload.stores.directory.commit_batch import keep_alone
+from twisted_upload.stores.directory.commit_batch import commit_one
 from twisted_upload.stores.directory.folder import Folder
 
 MOMENT = MILLISECONDS, 0
@@ -60,7 +60,7 @@ def test_cannot_be_used(tmp_path: Path) -> None:
 def test_not_while_an_upload_has_it(folder: Folder) -> None:
     """A marker is not found before its upload is kept and its sender has been answered."""
     part, marker = marked(folder, MOMENT)
-    keep_alone(folder, part, [b"hello"])
+    commit_one(folder, part, [b"hello"])
     assert names(folder) == []
     queue_of(folder).release(marker)
     assert names(folder) == [NAME]
@@ -351,7 +351,7 @@ def test_marker_that_was_removed_too_early(tmp_path: Path, durable: bool) -> Non
 
     files.rename = rename  # type: ignore[method-assign]
     part.publish()
-    marker.kept(part.stored_file().name)
+    marker.stored_as(part.stored_file().name)
     held = queue_of(folder).lock(marker)
     assert held is not None
     assert queue_of(folder).digest(marker) is not None

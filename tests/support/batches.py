@@ -42,12 +42,12 @@ class ManualCommits:
         self.results: dict[int, object] = {}
         self.serial = 0
 
-    def keep(self, size: int = 10) -> Deferred[None]:
+    def commit(self, size: int = 10) -> Deferred[None]:
         serial = self.serial
         self.serial += 1
         done: Deferred[Any] = Deferred()
         part = part_of(self.folder, serial)
-        self.commits.keep(self.folder, part, [b"x" * 10], size, done.callback)
+        self.commits.commit(self.folder, part, [b"x" * 10], size, done.callback)
         return done.addBoth(lambda result: self.results.__setitem__(serial, result))
 
 

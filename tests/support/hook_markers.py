@@ -12,7 +12,7 @@ from typing import Any
 from twisted_upload.disk.files import Files
 from twisted_upload.hooks.marker import Marker
 from twisted_upload.hooks.spool import FAILED, HOOKS, WAITING, HookSpool
-from twisted_upload.stores.directory.commit_batch import keep_alone
+from twisted_upload.stores.directory.commit_batch import commit_one
 from twisted_upload.stores.directory.folder import Folder, open_folder
 from twisted_upload.stores.directory.partial_file import PartialFile, StoredFile
 
@@ -45,8 +45,8 @@ def marked(
 def keep(folder: Folder, moment: tuple[int, int], content: bytes) -> tuple[StoredFile, Marker]:
     """A kept file, and its marker, of which nobody has been told."""
     part, marker = marked(folder, moment)
-    kept = keep_alone(folder, part, [content])
-    marker.kept(kept.name)
+    kept = commit_one(folder, part, [content])
+    marker.stored_as(kept.name)
     return kept, marker
 
 

@@ -104,7 +104,7 @@ class Hooks:
         """A file is kept; its name."""
         kept, marker = keep(self.folder, (MILLISECONDS, serial), b"hello")
         if tell:
-            self.runner.kept(self.queue, marker)
+            self.runner.stored(self.queue, marker)
         else:
             self.queue.release(marker)
         return kept.name

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.support.stores import MILLISECONDS
 from twisted_upload.disk.testing import FaultyFiles
-from twisted_upload.stores.directory.commit_batch import keep_alone
+from twisted_upload.stores.directory.commit_batch import commit_one
 from twisted_upload.stores.directory.folder import Folder, open_folder
 from twisted_upload.stores.directory.partial_file import PartialFile, StoredFile
 
@@ -68,7 +68,7 @@ def keep_file(folder: Folder, *pieces: bytes, digest: bool = False) -> StoredFil
     except BaseException:
         part.discard()
         raise
-    return keep_alone(folder, part, [])
+    return commit_one(folder, part, [])
 
 
 def keep_by_name(folder: Folder, *pieces: bytes) -> str:
@@ -78,7 +78,7 @@ def keep_by_name(folder: Folder, *pieces: bytes) -> str:
 
 def keep_small(folder: Folder, *pieces: bytes) -> str:
     """The whole way of an upload that is one job; its name."""
-    kept = keep_alone(folder, PartialFile(folder, MOMENT, digest=True), pieces)
+    kept = commit_one(folder, PartialFile(folder, MOMENT, digest=True), pieces)
     assert kept.sha256 == hashlib.sha256(b"".join(pieces)).hexdigest()
     assert kept.size == len(b"".join(pieces))
     return kept.name

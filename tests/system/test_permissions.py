@@ -23,7 +23,7 @@ from tests.support.stores import ARRIVAL, MILLISECONDS, Rig
 from twisted_upload.disk.files import Files
 from twisted_upload.disk.testing import FaultyFiles
 from twisted_upload.errors import StoreFailed
-from twisted_upload.stores.directory.commit_batch import keep_alone
+from twisted_upload.stores.directory.commit_batch import commit_one
 from twisted_upload.stores.directory.folder import INCOMING, Folder, open_folder
 from twisted_upload.stores.directory.health import SELF_TEST_INTERVAL
 from twisted_upload.stores.directory.partial_file import PartialFile
@@ -57,7 +57,7 @@ def stored(folder: Folder) -> Iterator[Path]:
         part = PartialFile(folder, (MILLISECONDS, serial), digest=False)
         for piece in pieces:
             part.append([piece])
-        yield Path(folder.path) / keep_alone(folder, part, [b"x"]).name
+        yield Path(folder.path) / commit_one(folder, part, [b"x"]).name
 
 
 def mode_of(path: Path) -> int:

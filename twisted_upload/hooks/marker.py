@@ -72,7 +72,7 @@ class Marker:
     inodes_last: bool = True
     descriptor: int | None = None
 
-    def kept(self, name: str) -> None:
+    def stored_as(self, name: str) -> None:
         """Note that the upload was stored, under that name."""
         self.name, self.name_is_certain = name, True
 
@@ -119,7 +119,7 @@ class Marker:
         self.name_is_certain = False
         for line in more.splitlines():
             with contextlib.suppress(ValueError):  # cut off, by a crash or here
-                self.kept(_Fields(line).text("name", is_file_name))
+                self.stored_as(_Fields(line).text("name", is_file_name))
         return True
 
     def is_of(self, status: os.stat_result, owner: int) -> bool:

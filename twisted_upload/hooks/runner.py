@@ -185,7 +185,7 @@ class HookRunner:
         self._count_due = self._clock.seconds()
         self._look()
 
-    def kept(self, spool: HookSpool, marker: Marker) -> None:
+    def stored(self, spool: HookSpool, marker: Marker) -> None:
         """
         Start the program for a file that was stored and whose sender has been answered.
 

@@ -347,7 +347,7 @@ class HookSpool:
         except FileNotFoundError:
             return False
         if self._is(marker, status):
-            marker.kept(name)
+            marker.stored_as(name)
             return True
         return False
 

@@ -19,14 +19,14 @@ from tests.support.processes import open_descriptors
 from tests.support.stores import MILLISECONDS, contents, leftovers, sweep_from_elsewhere
 from twisted_upload.disk.files import Files
 from twisted_upload.disk.testing import FaultyFiles
-from twisted_upload.stores.directory.commit_batch import keep_alone, keep_together
+from twisted_upload.stores.directory.commit_batch import commit_all, commit_one
 from twisted_upload.stores.directory.folder import Folder, open_folder
 from twisted_upload.stores.directory.partial_file import PartialFile, StoredFile
 
 
 def test_together(folder: Folder, files: FaultyFiles, tmp_path: Path) -> None:
     """A batch is kept with one fsync for each file and one for the folder."""
-    kept = keep_together(folder, uploads_of(folder, 10))
+    kept = commit_all(folder, uploads_of(folder, 10))
     assert contents(tmp_path) == contents_of(10)
     assert kept == [
         StoredFile(name, len(content), hashlib.sha256(content).hexdigest())
@@ -40,7 +40,7 @@ def test_real_system_calls(tmp_path: Path, parallel: bool) -> None:
     """With the kernel's parallel fsync, and without it, the same is kept."""
     folder = open_folder(str(tmp_path), files=Files(), suffix=lambda _: ".bin")
     object.__setattr__(folder, "parallel_sync", parallel and folder.parallel_sync)
-    keep_together(folder, uploads_of(folder, 300))
+    commit_all(folder, uploads_of(folder, 300))
     assert contents(tmp_path) == contents_of(300)
     assert leftovers(tmp_path) == []
 
@@ -68,7 +68,7 @@ def test_one_fails(
 ) -> None:
     """A file of a batch that fails drops out; the others go on."""
     files.fail(call, errno.ENOSPC, after=which)
-    kept = keep_together(folder, uploads_of(folder, 5))
+    kept = commit_all(folder, uploads_of(folder, 5))
     failed = kept[which]
     assert isinstance(failed, OSError)
     assert failed.errno == errno.ENOSPC
@@ -79,7 +79,7 @@ def test_one_fails(
 def test_folder_fails(folder: Folder, files: FaultyFiles, tmp_path: Path) -> None:
     """When the folder cannot be synced, nobody hears success, and all names are taken back."""
     files.fail("fsync", errno.EIO, after=5)
-    kept = keep_together(folder, uploads_of(folder, 5))
+    kept = commit_all(folder, uploads_of(folder, 5))
     assert [getattr(one, "errno", None) for one in kept] == [errno.EIO] * 5
     assert contents(tmp_path) == {}
     assert leftovers(tmp_path) == []
@@ -88,7 +88,7 @@ def test_folder_fails(folder: Folder, files: FaultyFiles, tmp_path: Path) -> Non
 def test_no_fsync_is_tried_again(folder: Folder, files: FaultyFiles, tmp_path: Path) -> None:
     """Failed fsyncs of a batch are not tried again, and not those files are published."""
     files.fail("fsync", errno.EIO, times=3)
-    keep_together(folder, uploads_of(folder, 3))
+    commit_all(folder, uploads_of(folder, 3))
     assert files.calls["fsync"] <= 4
     assert files.calls["rename"] == 0
     assert contents(tmp_path) == {}
@@ -104,7 +104,7 @@ def test_errors_of_the_batch(folder: Folder, files: FaultyFiles, tmp_path: Path)
 
     files.fsync_all = fails  # type: ignore[method-assign]
     object.__setattr__(folder, "parallel_sync", True)
-    kept = keep_together(folder, [*uploads_of(folder, 3), (large, [])])
+    kept = commit_all(folder, [*uploads_of(folder, 3), (large, [])])
     assert all(isinstance(one, OSError) for one in kept)
     assert contents(tmp_path) == {}
     assert leftovers(tmp_path) == []
@@ -128,7 +128,7 @@ def test_any_faults(
     folder = open_faulty(path, files)
     for call, (after, error, times) in faults.items():
         files.fail(call, error, after=after, times=times)
-    results = keep_together(folder, uploads_of(folder, number))
+    results = commit_all(folder, uploads_of(folder, number))
     kept = {one.name for one in results if isinstance(one, StoredFile)}
     visible = contents(path)
     expected = contents_of(number)
@@ -155,7 +155,7 @@ def test_swept_in_between(folder: Folder, files: FaultyFiles, tmp_path: Path) ->
     files.fsync = sweep_first  # type: ignore[method-assign]
     locked = part_of(folder, 9)
     locked.append([b"large"])
-    keep_together(folder, [*uploads_of(folder, 3), (locked, [])])
+    commit_all(folder, [*uploads_of(folder, 3), (locked, [])])
     assert swept == [3]
     assert contents(tmp_path) == {**contents_of(3), f"{MILLISECONDS}-9.bin": b"large"}
     assert files.calls["create"] == 7
@@ -163,10 +163,10 @@ def test_swept_in_between(folder: Folder, files: FaultyFiles, tmp_path: Path) ->
 
 def test_alone(folder: Folder, files: FaultyFiles, tmp_path: Path) -> None:
     """One file is a batch of one, and its error is raised."""
-    assert keep_alone(folder, part_of(folder), [b"number 0"]).size == 8
+    assert commit_one(folder, part_of(folder), [b"number 0"]).size == 8
     files.fail("fsync", errno.EIO)
     with pytest.raises(OSError, match="Input/output"):
-        keep_alone(folder, part_of(folder, 1), [b"x"])
+        commit_one(folder, part_of(folder, 1), [b"x"])
     assert contents(tmp_path) == contents_of(1)
 
 
@@ -185,7 +185,7 @@ def test_a_defect_in_discarding(
 
     monkeypatch.setattr(PartialFile, "discard", fails)
     files.fail("fsync", errno.EIO, after=1)
-    first, second, third = keep_together(folder, uploads)
+    first, second, third = commit_all(folder, uploads)
     assert isinstance(first, StoredFile)
     assert isinstance(second, ZeroDivisionError)
     assert isinstance(third, StoredFile)
@@ -198,6 +198,6 @@ def test_a_large_one_is_not_made_again(folder: Folder, tmp_path: Path) -> None:
     part.append([b"x" * 1000])
     for left in (tmp_path / ".incoming").glob("upload-*"):
         left.unlink()
-    (result,) = keep_together(folder, [(part, [b"last"])])
+    (result,) = commit_all(folder, [(part, [b"last"])])
     assert isinstance(result, FileNotFoundError)
     assert contents(tmp_path) == {}

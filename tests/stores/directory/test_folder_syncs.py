@@ -66,7 +66,7 @@ def test_success_follows_the_folder(number: int, tmp_path_factory: pytest.TempPa
 
     for serial in range(600):
         folder = dice.choice(folders)
-        commits.keep(folder, part_of(folder, serial), [b"x"], 1, partial(tell, folder))
+        commits.commit(folder, part_of(folder, serial), [b"x"], 1, partial(tell, folder))
         if dice.random() < 0.2:
             disk.work(1)
     disk.work()
@@ -90,7 +90,7 @@ def test_folder_synced_with_the_next(folder: Folder, files: FaultyFiles) -> None
 
     files.fsync_all = fsync_all  # type: ignore[method-assign]
     for _ in range(BATCHES_AT_A_TIME + 3):  # the last three wait for their turn
-        commits.keep()
+        commits.commit()
     commits.disk.work(1)
     assert commits.results == {}, "its folder is synced with theirs"
     commits.disk.work(1)
@@ -105,7 +105,7 @@ def test_nobody_comes_after_all(folder: Folder) -> None:
     """Where those that waited have been begun already, the folder is synced by itself."""
     commits = ManualCommits(folder)
     for _ in range(BATCHES_AT_A_TIME + 1):
-        commits.keep()
+        commits.commit()
     jobs = commits.disk._jobs
     first, second = jobs.popleft(), jobs.popleft()
     done, job = first
@@ -130,7 +130,7 @@ def test_folder_that_cannot_be_synced_later(
     no file; and those whose files were synced with it have none either."""
     commits = ManualCommits(folder)
     for _ in range(BATCHES_AT_A_TIME + 2):
-        commits.keep()
+        commits.commit()
     commits.disk.work(1)
     real = files.fsync
 
@@ -155,7 +155,7 @@ def test_next_one_breaks(call: str, tmp_path: Path) -> None:
     folder = open_faulty(tmp_path, files)
     commits = ManualCommits(folder)
     for _ in range(BATCHES_AT_A_TIME + 2):
-        commits.keep()
+        commits.commit()
     commits.disk.work(1)
     files.events.append(("the next", None))
     if call == "create":
@@ -179,7 +179,7 @@ def _one_waits(folder: Folder) -> tuple[OddDisk, list[object]]:
     commits = GroupCommit(odd)
     ends: list[object] = []
     for serial in range(BATCHES_AT_A_TIME + 1):
-        commits.keep(folder, part_of(folder, serial), [b"x"], 1, ends.append)
+        commits.commit(folder, part_of(folder, serial), [b"x"], 1, ends.append)
     return odd, ends
 
 

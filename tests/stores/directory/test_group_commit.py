@@ -30,7 +30,7 @@ def commits(folder: Folder) -> ManualCommits:
 
 def test_a_lone_one_does_not_wait(commits: ManualCommits) -> None:
     """An upload that ends alone is kept at once."""
-    done = commits.keep()
+    done = commits.commit()
     assert commits.disk.waiting == 1
     commits.disk.work()
     assert done.called
@@ -39,9 +39,9 @@ def test_a_lone_one_does_not_wait(commits: ManualCommits) -> None:
 def test_those_who_wait_go_together(commits: ManualCommits, files: FaultyFiles) -> None:
     """What ends while as many as may be are in work goes together in the next batch."""
     for _ in range(BATCHES_AT_A_TIME):
-        commits.keep()
+        commits.commit()
     for _ in range(50):
-        commits.keep()
+        commits.commit()
     assert commits.disk.waiting == BATCHES_AT_A_TIME
     commits.disk.work(1)
     assert commits.disk.waiting == BATCHES_AT_A_TIME
@@ -58,7 +58,7 @@ def test_those_of_one_turn_go_together(folder: Folder, files: FaultyFiles) -> No
     for _ in range(2):
         ends: list[object] = []
         for serial in range(5):
-            commits.keep(folder, part_of(folder, serial), [b"x"], 1, ends.append)
+            commits.commit(folder, part_of(folder, serial), [b"x"], 1, ends.append)
         assert disk.waiting == 0
         assert len(turns) == 1
         turns.pop()()
@@ -71,17 +71,17 @@ def test_those_of_one_turn_go_together(folder: Folder, files: FaultyFiles) -> No
 def test_batches_are_bounded(commits: ManualCommits, files: FaultyFiles) -> None:
     """A batch has at most so many files, and so many bytes."""
     for _ in range(BATCHES_AT_A_TIME + 2 * MOST_FILES):
-        commits.keep()
+        commits.commit()
     commits.disk.work()
     assert files.calls["fsync"] - files.calls["create"] == BATCHES_AT_A_TIME + 2
     files.calls.clear()
     for _ in range(BATCHES_AT_A_TIME + 4):
-        commits.keep(MOST_BYTES // 2)
+        commits.commit(MOST_BYTES // 2)
     commits.disk.work()
     assert files.calls["fsync"] - files.calls["create"] == BATCHES_AT_A_TIME + 2
     files.calls.clear()
     for _ in range(BATCHES_AT_A_TIME + 2):
-        commits.keep(MOST_BYTES * 2)
+        commits.commit(MOST_BYTES * 2)
     commits.disk.work()
     assert files.calls["fsync"] - files.calls["create"] == BATCHES_AT_A_TIME + 2
 
@@ -89,7 +89,7 @@ def test_batches_are_bounded(commits: ManualCommits, files: FaultyFiles) -> None
 def test_each_has_its_own_answer(commits: ManualCommits, files: FaultyFiles) -> None:
     """One that fails in a batch fails alone."""
     for _ in range(BATCHES_AT_A_TIME + 5):
-        commits.keep()
+        commits.commit()
     files.fail("create", errno.ENOSPC, after=BATCHES_AT_A_TIME + 2)
     commits.disk.work()
     failed = [serial for serial, one in commits.results.items() if not isinstance(one, StoredFile)]
@@ -98,13 +98,13 @@ def test_each_has_its_own_answer(commits: ManualCommits, files: FaultyFiles) -> 
 
 def test_jobs_that_fail(commits: ManualCommits) -> None:
     """Where a whole batch fails, all of it hears so, and the next one goes on."""
-    commits.keep()
+    commits.commit()
     (done, _), *_ = commits.disk._jobs
     commits.disk._jobs.clear()
     for _ in range(BATCHES_AT_A_TIME):
-        commits.keep()
+        commits.commit()
     commits.disk._jobs.clear()
-    commits.keep()
+    commits.commit()
     done.errback(RuntimeError())
     commits.disk.work()
     assert isinstance(commits.results[BATCHES_AT_A_TIME + 1], StoredFile)
@@ -125,7 +125,7 @@ def test_batches_have_their_turn(folder: Folder) -> None:
     commits = GroupCommit(AtOnce(), turns.append)
     number = MOST_FILES * MOST_BATCHES + 1
     for serial in range(number):
-        commits.keep(folder, part_of(folder, serial), [b"x"], 1, ends.append)
+        commits.commit(folder, part_of(folder, serial), [b"x"], 1, ends.append)
     turns.pop()()
     assert MOST_FILES < len(ends) < number
     while turns:
@@ -140,7 +140,7 @@ def test_a_disk_that_raises(folder: Folder) -> None:
     ends: list[object] = []
     for serial in range(BATCHES_AT_A_TIME + 1):
         odd.broken = serial < BATCHES_AT_A_TIME
-        commits.keep(folder, part_of(folder, serial), [b"x"], 1, ends.append)
+        commits.commit(folder, part_of(folder, serial), [b"x"], 1, ends.append)
     assert [isinstance(end, Failure) for end in ends] == [True] * BATCHES_AT_A_TIME
     odd.work()
     assert isinstance(ends[-1], StoredFile)
@@ -156,7 +156,7 @@ def test_a_turn_that_cannot_end(folder: Folder) -> None:
     commits = GroupCommit(disk, raises)
     ends: list[object] = []
     for serial in range(5):
-        commits.keep(folder, part_of(folder, serial), [b"x"], 1, ends.append)
+        commits.commit(folder, part_of(folder, serial), [b"x"], 1, ends.append)
     disk.work()
     assert len(ends) == 5
 
@@ -165,12 +165,12 @@ def test_an_end_that_cannot_be_told(commits: ManualCommits, expected_errors: lis
     """One of a batch that cannot be told its end does not keep theirs from the others."""
     expected_errors.append("AlreadyCalledError")
     for number in range(BATCHES_AT_A_TIME + 5):
-        commits.keep()
+        commits.commit()
         if number == BATCHES_AT_A_TIME + 1:
             tell, *_ = commits.commits._queue[-1]
             tell(StoredFile("somebody else's", 0, None))
     commits.disk.work()
     assert len(commits.results) == BATCHES_AT_A_TIME + 5
-    commits.keep()
+    commits.commit()
     commits.disk.work()
     assert len(commits.results) == BATCHES_AT_A_TIME + 6

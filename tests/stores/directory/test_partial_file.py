@@ -26,7 +26,7 @@ from tests.support.partial_files import (
 from tests.support.processes import open_descriptors
 from tests.support.stores import MILLISECONDS, contents, leftovers, sweep_from_elsewhere
 from twisted_upload.disk.testing import FaultyFiles
-from twisted_upload.stores.directory.commit_batch import keep_alone
+from twisted_upload.stores.directory.commit_batch import commit_one
 from twisted_upload.stores.directory.folder import Folder, open_folder
 from twisted_upload.stores.directory.partial_file import PartialFile
 
@@ -92,7 +92,7 @@ def test_any_pieces(
     part = PartialFile(folder, MOMENT, digest=True)
     for pieces in calls:
         part.append(pieces)
-    kept = keep_alone(folder, part, last)
+    kept = commit_one(folder, part, last)
     content = b"".join(b"".join(pieces) for pieces in [*calls, last])
     assert contents(path) == {kept.name: content}
     assert kept.size == len(content)
@@ -103,7 +103,7 @@ def test_more_pieces_than_one_call_takes(folder: Folder, tmp_path: Path) -> None
     """The kernel takes 1024 pieces in one call, and a sender may send more."""
     pieces = [b"%d " % number for number in range(3000)]
     part = PartialFile(folder, MOMENT, digest=False)
-    kept = keep_alone(folder, part, pieces)
+    kept = commit_one(folder, part, pieces)
     assert contents(tmp_path) == {kept.name: b"".join(pieces)}
 
 
@@ -116,7 +116,7 @@ def test_short_writes(
     files.shorten(call, times=times)
     part = PartialFile(folder, MOMENT, digest=True)
     part.append([b"content"] if call == "write" else [b"con", b"", b"t", b"ent!"])
-    kept = keep_alone(folder, part, [])
+    kept = commit_one(folder, part, [])
     content = b"content" if call == "write" else b"content!"
     assert contents(tmp_path) == {kept.name: content}
     assert kept.sha256 == hashlib.sha256(content).hexdigest()
@@ -297,5 +297,5 @@ def test_large_is_not_swept(folder: Folder, tmp_path: Path) -> None:
     part.append([b"one"])
     assert sweep_from_elsewhere(tmp_path) == 0
     part.append([b"two"])
-    keep_alone(folder, part, [b"three"])
+    commit_one(folder, part, [b"three"])
     assert contents(tmp_path) == {NAME: b"onetwothree"}

@@ -21,7 +21,7 @@ from tests.support.partial_files import (
     keep_small,
 )
 from tests.support.stores import contents, leftovers
-from twisted_upload.stores.directory.commit_batch import keep_alone
+from twisted_upload.stores.directory.commit_batch import commit_one
 from twisted_upload.stores.directory.folder import Folder
 from twisted_upload.stores.directory.partial_file import PartialFile
 
@@ -57,7 +57,7 @@ def _large(folder: Folder) -> str:
     except BaseException:
         part.discard()
         raise
-    return keep_alone(folder, part, []).name
+    return commit_one(folder, part, []).name
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: errno.errorcode[error])
@@ -175,6 +175,6 @@ def test_discard_after_keep(folder: Folder, tmp_path: Path) -> None:
     """Discarding what has been kept but not promised takes it away."""
     part = PartialFile(folder, MOMENT, digest=False)
     part.append([b"content"])
-    keep_alone(folder, part, [])
+    commit_one(folder, part, [])
     part.discard()
     assert contents(tmp_path) == {}

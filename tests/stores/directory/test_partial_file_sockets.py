@@ -17,7 +17,7 @@ from tests.support.partial_files import ERRORS, MOMENT, NAME, OrderedFiles
 from tests.support.senders import Sockets, reset
 from tests.support.stores import contents, leftovers
 from twisted_upload.interfaces import SpliceResult
-from twisted_upload.stores.directory.commit_batch import keep_alone
+from twisted_upload.stores.directory.commit_batch import commit_one
 from twisted_upload.stores.directory.folder import Folder
 from twisted_upload.stores.directory.partial_file import PartialFile
 
@@ -39,7 +39,7 @@ def test_take(folder: Folder, tmp_path: Path, sockets: Sockets) -> None:
     sender.sendall(b"from the socket")
     _take_all(part, ours, 15)
     part.append([b" and"])
-    kept = keep_alone(folder, part, [b" tail"])
+    kept = commit_one(folder, part, [b" tail"])
     assert contents(tmp_path) == {kept.name: b"head from the socket and tail"}
     assert kept.size == len(b"head from the socket and tail")
 
@@ -58,7 +58,7 @@ def test_take_much(
     part = PartialFile(folder, MOMENT, digest=False)
     _take_all(part, ours, len(content))
     sending.join()
-    kept = keep_alone(folder, part, [])
+    kept = commit_one(folder, part, [])
     assert (tmp_path / kept.name).read_bytes() == content
     assert files.calls["start_write_back"] > 0
 
@@ -113,7 +113,7 @@ def test_take_short(
     sender.sendall(b"0123456789")
     part = PartialFile(folder, MOMENT, digest=False)
     _take_all(part, ours, 10)
-    kept = keep_alone(folder, part, [])
+    kept = commit_one(folder, part, [])
     assert contents(tmp_path) == {kept.name: b"0123456789"}
 
 
@@ -132,7 +132,7 @@ def test_take_where_it_cannot_be_spliced(
     sending.start()
     _take_all(part, ours, len(content))
     sending.join()
-    kept = keep_alone(folder, part, [])
+    kept = commit_one(folder, part, [])
     assert (tmp_path / kept.name).read_bytes() == content
     assert kept.size == len(content)
 
@@ -164,5 +164,5 @@ def test_take_fails(
     sender.sendall(b"of the second")
     part = PartialFile(folder, MOMENT, digest=False)
     _take_all(part, ours, 13)
-    keep_alone(folder, part, [])
+    commit_one(folder, part, [])
     assert contents(tmp_path) == {NAME: b"of the second"}

@@ -25,7 +25,7 @@ from twisted_upload.stores.directory.folder import Folder
 from twisted_upload.stores.directory.name_record import NameRecord, NameReservation
 from twisted_upload.stores.directory.partial_file import PartialFile, StoredFile
 
-__all__ = ["CommitBatch", "Result", "Upload", "keep_alone", "keep_together"]
+__all__ = ["CommitBatch", "Result", "Upload", "commit_all", "commit_one"]
 
 _SWEPT_AT_MOST = 5
 
@@ -126,9 +126,9 @@ def _discard(part: PartialFile, error: Exception) -> Exception:
     return error
 
 
-def keep_together(folder: Folder, uploads: Sequence[Upload]) -> list[Result]:
+def commit_all(folder: Folder, uploads: Sequence[Upload]) -> list[Result]:
     """
-    Keep a batch of files.  In a disk thread.
+    Commit a batch of files.  In a disk thread.
 
     :return: see `CommitBatch.results`.
     """
@@ -138,9 +138,9 @@ def keep_together(folder: Folder, uploads: Sequence[Upload]) -> list[Result]:
     return together.results
 
 
-def keep_alone(folder: Folder, part: PartialFile, last: Sequence[bytes]) -> StoredFile:
-    """Keep one file; raises why it is not kept.  In a disk thread."""
-    (result,) = keep_together(folder, [(part, last)])
+def commit_one(folder: Folder, part: PartialFile, last: Sequence[bytes]) -> StoredFile:
+    """Commit one file; raises why that failed.  In a disk thread."""
+    (result,) = commit_all(folder, [(part, last)])
     if isinstance(result, Exception):
         raise result
     return result

@@ -124,7 +124,7 @@ class GroupCommit:
         self._unsynced: list[_Unsynced] = []
         self._busy = 0
 
-    def keep(
+    def commit(
         self,
         folder: Folder,
         part: PartialFile,

@@ -64,7 +64,7 @@ class IFolderStore(Protocol):
     def run_in_background(self, job: Callable[[], T]) -> Deferred[T]:
         """The same for a long job: see `IDisk.run_in_background`."""
 
-    def keep(
+    def commit(
         self,
         part: PartialFile,
         pieces: list[bytes],
@@ -73,7 +73,7 @@ class IFolderStore(Protocol):
         *,
         alone: bool,
     ) -> None:
-        """Have a file kept; see `DirectoryStore.keep`."""
+        """Have a file kept; see `DirectoryStore.commit`."""
 
     def refusal(self, failure: Failure) -> UploadRefused:
         """A step of the write path has failed: what the sender hears."""
@@ -333,7 +333,7 @@ class DirectoryIncoming:
         pieces = self._take_pieces()
         self._busy = True
         alone, self._created = self._created, True
-        self._store.keep(self._part, pieces, size, self._kept, alone=alone)
+        self._store.commit(self._part, pieces, size, self._kept, alone=alone)
 
     def _kept(self, kept: StoredFile | Failure) -> None:
         if isinstance(kept, Failure):
@@ -359,7 +359,7 @@ class DirectoryIncoming:
         if marker is not None:
             spool = self._part.folder.hooks
             assert spool is not None
-            marker.kept(kept.name)
+            marker.stored_as(kept.name)
             self._store.tell_stored(spool, marker)
 
     def _went_wrong(self, failure: Failure) -> None:

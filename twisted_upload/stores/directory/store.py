@@ -39,7 +39,7 @@ from twisted_upload.interfaces import (
     IIncomingUpload,
     IUploadStore,
 )
-from twisted_upload.stores.directory.commit_batch import keep_alone
+from twisted_upload.stores.directory.commit_batch import commit_one
 from twisted_upload.stores.directory.folder import (
     INCOMING,
     Folder,
@@ -75,7 +75,7 @@ class IHooks(Protocol):
         :param queue: tells the queue, which may become another one.
         """
 
-    def kept(self, spool: HookSpool, marker: Marker) -> None:
+    def stored(self, spool: HookSpool, marker: Marker) -> None:
         """A file is kept, and its sender has been answered; in the reactor's thread."""
 
     def stop(self, seconds: float) -> Deferred[None]:
@@ -295,9 +295,9 @@ class DirectoryStore:
     def tell_stored(self, spool: HookSpool, marker: Marker) -> None:
         """A file with a marker is kept, and its sender has been answered."""
         if self._hooks is not None:
-            self._hooks.kept(spool, marker)
+            self._hooks.stored(spool, marker)
 
-    def keep(
+    def commit(
         self, part: PartialFile, pieces: list[bytes], size: int, tell: Tell, *, alone: bool
     ) -> None:
         """
@@ -309,9 +309,9 @@ class DirectoryStore:
         """
         folder = part.folder
         if alone or (folder.durable and not folder.parallel_sync):
-            self.run(lambda: keep_alone(folder, part, pieces)).addBoth(tell)
+            self.run(lambda: commit_one(folder, part, pieces)).addBoth(tell)
         else:
-            self._commits.keep(folder, part, pieces, size, tell)
+            self._commits.commit(folder, part, pieces, size, tell)
 
     def _self_test(self) -> None:
         """
