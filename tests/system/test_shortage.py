@@ -202,6 +202,6 @@ def test_log_of_a_nuisance(tmp_path: Path) -> None:
         assert daemon.send(b"content") == SUCCESS
         daemon.wait_for_line(" stored ")
         daemon.stop()
-        assert len(daemon.lines(" lost ")) == 30
+        assert len(daemon.lines(" aborted by ")) == 30
         assert len(daemon.lines("70 aborted; from one address, 127.0.0.1")) == 1
         assert len(daemon.log.read_text().splitlines()) < 45

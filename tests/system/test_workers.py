@@ -33,7 +33,7 @@ def test_workers_keep_everything_once(tmp_path: Path) -> None:
         stored = Counter(sha256(file.read_bytes()) for file in daemon.files())
         assert stored == Counter(digest for digest, _ in heard)
         assert daemon.unfinished() == []
-        wait_until(lambda: len(daemon.lines(" kept ")) == 600, "a log line for each upload")
+        wait_until(lambda: len(daemon.lines(" stored ")) == 600, "a log line for each upload")
 
 
 def test_pushes_nobody_off(tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ def test_journal_of_all_workers(tmp_path: Path) -> None:
         assert Counter(answer for _, answer in heard) == {SUCCESS.decode(): 600}
         kept = {file.name: file.stat().st_size for file in daemon.files()}
         daemon.stop()
-        assert len(daemon.lines(" kept ")) == 600
+        assert len(daemon.lines(" stored ")) == 600
     reader = Reader(str(path))
     assert {one["name"]: one["size"] for one in reader.records()} == kept
     assert reader.unreadable == 0
