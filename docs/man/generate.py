@@ -278,7 +278,7 @@ def _twistd_upload(name: str) -> str:
                     [
                         (
                             "SIGTERM, SIGINT",
-                            "Stop: uploads in flight may go on for --drain, new ones are refused."
+                            "Stop: uploads in flight have --drain, new ones are refused."
                             " A second one ends the daemon at once.",
                         ),
                         ("SIGHUP", "Read the configuration again, and open the log file again."),

@@ -292,7 +292,7 @@ def test_reload(workers: int, files: Files, tmp_path: Path, ended: list[socket.s
         Files(_other(files)).chain.rename(files.chain)
         (tmp_path / "upload.toml").write_text('answer = "OK"\n')
         line = reloading(daemon)
-        assert "not reloaded, all stays as it is: " in line
+        assert "reload failed, keeping the old configuration: " in line
         assert f"{files.key} is not the key of {files.chain}" in line
         for _ in daemon.each_worker():
             assert shown(daemon) == old.timestamp()

@@ -174,7 +174,7 @@ def test_space_that_is_not_counted(
     said = lines(configured(tmp_path, f"reserve={reserve}"))
     assert (
         f"directory {tmp_path}/uploads:"
-        " this file system does not count its space: no reserve is kept"
+        " this file system does not report its size: the reserve has no effect"
     ) in said
 
 
@@ -189,7 +189,7 @@ def test_dead_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(checking, "DISK_TIMEOUT", 0.05)
     monkeypatch.setattr(Files, "fsync", stuck)
-    with pytest.raises(CannotStart, match="the disk does not answer"):
+    with pytest.raises(CannotStart, match="the disk is not responding"):
         lines(configured(tmp_path, "directory=."))
     released.set()
     assert gone.wait(20)

@@ -103,7 +103,7 @@ def test_defect(systemd: Systemd, step: str, error: Exception, expected_errors: 
     systemd.wait_for("RELOADING=1")
     systemd.wait_for("READY=1")
     assert rig.in_force[-1] == "old"
-    assert "not reloaded" in events[-1]["log_format"]
+    assert "reload failed" in events[-1]["log_format"]
     with capturedLogs() as events:
         rig.management.reload()
     assert rig.in_force[-1] == "new"

@@ -231,7 +231,7 @@ def test_no_room_for_a_process(supervised: Supervised) -> None:
         supervised.one.ends()
         reactor.turn(RESTART_DELAY)
         reactor.turn(RESTART_DELAY)
-    told = [event for event in events if "cannot be started" in event["log_format"]]
+    told = [event for event in events if "cannot start" in event["log_format"]]
     assert [event["why"] for event in told] == [os.strerror(errno.EAGAIN)] * 2
     reactor.forks = True
     reactor.turn(RESTART_DELAY)

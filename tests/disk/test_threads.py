@@ -373,7 +373,7 @@ async def test_not_allowed_to_give_way(disk: DiskThreads, monkeypatch: pytest.Mo
         assert sorted(await gatherResults(jobs)) == [0, 1, 2]
         await disk.run_in_background(lambda: None)
     assert [formatEvent(event) for event in events] == [
-        "threads with long jobs cannot give way to the others: Operation not permitted"
+        "cannot lower the priority of threads with long jobs: Operation not permitted"
     ]
 
 

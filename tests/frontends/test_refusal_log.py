@@ -60,7 +60,7 @@ def test_one_line_a_minute(lines: list[str]) -> None:
         clock.advance(1)
     clock.pump([1] * 120)
     assert lines == [
-        f"not listed one by one, in 60 s: {number * 100} busy, {number} not-allowed;"
+        f"not logged individually in 60 s: {number * 100} busy, {number} not-allowed;"
         f" from 2 addresses, mostly 192.0.2.7 ({number * 100})"
         for number in (60, 60, 30)
     ]
@@ -76,7 +76,7 @@ def test_at_the_end(lines: list[str]) -> None:
     clock.advance(7)
     refusals.log_summary()
     refusals.log_summary()
-    assert lines == ["not listed one by one, in 7 s: 1 busy; from one address, 2001:db8::/64"]
+    assert lines == ["not logged individually in 7 s: 1 busy; from one address, 2001:db8::/64"]
     assert clock.getDelayedCalls() == []
 
 
@@ -85,7 +85,7 @@ def test_no_address(lines: list[str]) -> None:
     refusals = RefusalCounter(Clock())
     refusals.count("busy", None)
     refusals.log_summary()
-    assert lines == ["not listed one by one, in 0 s: 1 busy"]
+    assert lines == ["not logged individually in 0 s: 1 busy"]
 
 
 def test_addresses_are_bounded(lines: list[str]) -> None:
@@ -95,7 +95,7 @@ def test_addresses_are_bounded(lines: list[str]) -> None:
         refusals.count("busy", f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}")
     assert len(refusals._groups) == MOST_GROUPS
     refusals.log_summary()
-    assert lines[0].startswith(f"not listed one by one, in 0 s: {3 * MOST_GROUPS} busy;")
+    assert lines[0].startswith(f"not logged individually in 0 s: {3 * MOST_GROUPS} busy;")
     assert f"from {MOST_GROUPS} addresses or more" in lines[0]
 
 

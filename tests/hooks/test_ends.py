@@ -53,7 +53,7 @@ def test_waits_for_others(hooks: Hooks) -> None:
     assert hooks.programs.told[-1]["UPLOAD_ATTEMPT"] == "1"
     assert waiting(hooks.path) == []
     assert [line for line in hooks.logged if "waiting" in line] == [
-        f"warn: on-upload {NAME}: waiting for the program of a daemon that was killed"
+        f"warn: on-upload {NAME}: waiting for the program of a killed daemon to exit"
     ]
 
 
@@ -229,7 +229,7 @@ def test_no_look_without_progress(hooks: Hooks, monkeypatch: pytest.MonkeyPatch)
         hooks.start()
         for _ in range(3):
             hooks.pass_time(LOOK_INTERVAL)
-    error = f"error: on-upload: cannot read some of {hooks.path}/{HOOKS} just now: Input/output"
+    error = f"error: on-upload: cannot read some of {hooks.path}/{HOOKS}, will retry: Input/output"
     assert [line[: len(error)] for line in hooks.logged] == [error] * 4
     hooks.pass_time(LOOK_INTERVAL)
     assert len(hooks.programs.told) == 9
@@ -242,8 +242,8 @@ def test_many_bad_markers(hooks: Hooks) -> None:
     for name in waiting(hooks.path)[:12]:
         (hooks.path / HOOKS / WAITING / name).write_text("?\n")
     hooks.start()
-    assert len([line for line in hooks.logged if "cannot be used: it is not JSON" in line]) == 10
-    assert "error: on-upload: 2 more markers cannot be used" in hooks.logged
+    assert len([line for line in hooks.logged if "is unusable: it is not JSON" in line]) == 10
+    assert "error: on-upload: 2 more markers are unusable" in hooks.logged
     assert len(failed(hooks.path)) == 12
     assert len(hooks.programs.told) == 1
 
@@ -260,7 +260,7 @@ def test_marker_that_cannot_be_moved(hooks: Hooks) -> None:
     hooks.pass_time(LOOK_INTERVAL)
     told = [line for line in hooks.logged if "error" in line]
     assert told == [
-        f"error: on-upload: the marker {name} can neither be used nor set aside: it is not a file;"
+        f"error: on-upload: marker {name} is unusable and cannot be moved: it is not a file;"
         f" Directory not empty; left in {path.parent}"
     ]
 
@@ -298,7 +298,7 @@ def test_said(hooks: Hooks) -> None:
     for pause in PAUSES[:2]:
         hooks.pass_time(pause)
     assert len(hooks.logged) == 3
-    assert all(line.endswith(rf"; it said: {LOUD.said}") for line in hooks.logged)
+    assert all(line.endswith(rf"; output: {LOUD.said}") for line in hooks.logged)
     (name,) = failed(hooks.path)
     assert lines(hooks.path / HOOKS / FAILED / name)[1]["said"] == LOUD.said
 
@@ -324,8 +324,8 @@ def test_real_program(tmp_path: Path) -> None:
     script.chmod(0o755)
     with Daemon(tmp_path, f"--on-upload={script}", "--on-upload-attempts=1") as daemon:
         daemon.send(b"hello")
-        line = daemon.wait_for_line("SET ASIDE")
-        said = line.rstrip("\n").partition("; it said: ")[2]
+        line = daemon.wait_for_line("GIVEN UP")
+        said = line.rstrip("\n").partition("; output: ")[2]
         assert said.endswith("aaa" + r"no table\n\x1b[2J é\xff")
         assert re.fullmatch(r"a{4000,4096}no table.+", said)
         assert (

@@ -94,10 +94,10 @@ def test_failure(hooks: Hooks) -> None:
     assert waiting(hooks.path) == []
     assert lines(hooks.path / HOOKS / FAILED / name)[1]["attempts"] == 3
     assert hooks.logged == [
-        f"warn: on-upload {NAME}: exit status 3 (100 ms), attempt 1 of 3; again in 1.0 s",
-        f"warn: on-upload {NAME}: exit status 3 (100 ms), attempt 2 of 3; again in 5.0 s",
+        f"warn: on-upload {NAME}: exit status 3 (100 ms), attempt 1 of 3; retrying in 1.0 s",
+        f"warn: on-upload {NAME}: exit status 3 (100 ms), attempt 2 of 3; retrying in 5.0 s",
         f"critical: on-upload {NAME}: exit status 3 (100 ms), attempt 3 of 3;"
-        f" SET ASIDE in {hooks.path}/{HOOKS}/{FAILED}",
+        f" GIVEN UP, see {hooks.path}/{HOOKS}/{FAILED}",
     ]
 
 
@@ -159,7 +159,7 @@ def test_files_gone_before_the_start(hooks: Hooks) -> None:
     hooks.keep(tell=False)
     (hooks.path / NAME).unlink()
     hooks.start()
-    assert hooks.logged == ["info: on-upload: 1 files are gone, or never came"]
+    assert hooks.logged == ["info: on-upload: 1 files were removed, or never published"]
 
 
 def test_marker_gone(hooks: Hooks) -> None:
@@ -281,7 +281,7 @@ def test_set_aside_from_before(hooks: Hooks) -> None:
     hooks.logged.clear()
     hooks.start()
     where = hooks.path / HOOKS / FAILED
-    assert hooks.logged == [f"warn: on-upload: 1 files are set aside in {where}"]
+    assert hooks.logged == [f"warn: on-upload: the program was given up for 1 files, see {where}"]
 
 
 def test_unreadable_marker(hooks: Hooks) -> None:
@@ -291,8 +291,8 @@ def test_unreadable_marker(hooks: Hooks) -> None:
     (hooks.path / HOOKS / WAITING / name).write_text("?\n")
     hooks.start()
     assert hooks.logged[0] == (
-        f"error: on-upload: the marker {name} cannot be used: it is not JSON as we write it;"
-        f" set aside in {hooks.path}/{HOOKS}/{FAILED}"
+        f"error: on-upload: marker {name} is unusable: it is not JSON as we write it;"
+        f" moved to {hooks.path}/{HOOKS}/{FAILED}"
     )
 
 
@@ -326,7 +326,7 @@ def test_cannot_be_set_aside(hooks: Hooks, monkeypatch: pytest.MonkeyPatch) -> N
         hooks.threads.work()
         hooks.pass_time(PAUSES[0])
         hooks.pass_time(PAUSES[1])
-    assert "cannot be set aside" in hooks.logged[-1]
+    assert "cannot be moved" in hooks.logged[-1]
     hooks.pass_time(LOOK_INTERVAL)
     assert len(hooks.programs.told) == 4
     assert waiting(hooks.path) == []
@@ -341,7 +341,7 @@ def test_stop(hooks: Hooks) -> None:
     names = [hooks.keep(serial) for serial in range(4)]
     stopped: list[None] = []
     hooks.runner.stop(5).addCallback(stopped.append)
-    assert hooks.logged == ["info: stopping: 2 programs may go on"]
+    assert hooks.logged == ["info: stopping: waiting for 2 programs"]
     hooks.clock.advance(4.9)
     assert not hooks.programs.stopped
     hooks.clock.advance(0.1)

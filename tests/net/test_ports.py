@@ -241,8 +241,8 @@ async def test_shortage(number: int, lines: list[str]) -> None:
         assert frontend.kept == [b"begun", b"waiting"]
         assert clock.getDelayedCalls() == []
         assert lines == [
-            f"hardly any descriptors are left: {os.strerror(number)}",
-            f"newcomers have to wait: {os.strerror(number)}",
+            f"almost out of file descriptors: {os.strerror(number)}",
+            f"new connections have to wait: {os.strerror(number)}",
         ]
 
 
@@ -256,7 +256,7 @@ async def test_long_shortage(lines: list[str]) -> None:
         for _ in range(10):
             clock.advance(SHORTAGE_LINE / 4)
             await until(clock.getDelayedCalls)
-        assert len([line for line in lines if line.startswith("newcomers")]) == 3
+        assert len([line for line in lines if line.startswith("new connections")]) == 3
         short.error = None
         clock.advance(SHORTAGE_PAUSE)
         assert await sending == STORED
@@ -288,7 +288,7 @@ async def test_other_errors(lines: list[str]) -> None:
         short.error = None
         clock.advance(SHORTAGE_PAUSE)
         assert await sending == STORED
-        assert lines == ["newcomers have to wait: Input/output error"]
+        assert lines == ["new connections have to wait: Input/output error"]
 
 
 @pytest.mark.parametrize("number", [errno.ECONNABORTED, errno.EPERM])

@@ -162,7 +162,7 @@ def test_disk_that_stands_still(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> No
     rig.tell(file("1"))
     rig.clock.advance(INTERVAL)
     rig.tell(*[file("2")] * 5)
-    assert rig.log == ["journal FILE: the disk is too slow; uploads go on; lines dropped: 1"]
+    assert rig.log == ["journal FILE: the disk is too slow; uploads continue; lines dropped: 1"]
     rig.disk.work()
     rig.pass_time()
     assert [line["event"] for line in rig.objects] == ["stored", "stored", "gap"]
@@ -171,9 +171,9 @@ def test_disk_that_stands_still(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> No
     rig.pass_time()
     assert rig.names == ["1", "2", None, "3"]
     rig.pass_time(COMPLAIN)
-    assert rig.log[1:] == ["journal FILE: the disk is too slow; uploads go on; lines dropped: 3"]
+    assert rig.log[1:] == ["journal FILE: the disk is too slow; uploads continue; lines dropped: 3"]
     rig.pass_time(COMPLAIN)
-    assert rig.log[2:] == ["journal FILE: it is written again"]
+    assert rig.log[2:] == ["journal FILE: writing again"]
 
 
 def test_full_disk(rig: Rig) -> None:
@@ -184,7 +184,7 @@ def test_full_disk(rig: Rig) -> None:
     rig.tell(file("2"))
     rig.disk.work()
     rig.pass_time()
-    assert rig.log == ["journal FILE: cannot write: Is a directory; uploads go on"]
+    assert rig.log == ["journal FILE: cannot write: Is a directory; uploads continue"]
     rig.mend()
     rig.pass_time()
     assert rig.names == ["1", "2"]
@@ -197,15 +197,15 @@ def test_complaints(rig: Rig) -> None:
     rig.tell(file("1"))
     for _ in range(int(3 * COMPLAIN / INTERVAL)):
         rig.pass_time()
-    assert rig.log == ["journal FILE: cannot write: Is a directory; uploads go on"] * 3
+    assert rig.log == ["journal FILE: cannot write: Is a directory; uploads continue"] * 3
     rig.mend()
     for _ in range(int(3 * COMPLAIN / INTERVAL)):
         rig.pass_time()
     assert rig.log[3:] in (
-        ["journal FILE: it is written again"],
+        ["journal FILE: writing again"],
         [
-            "journal FILE: cannot write: Is a directory; uploads go on",
-            "journal FILE: it is written again",
+            "journal FILE: cannot write: Is a directory; uploads continue",
+            "journal FILE: writing again",
         ],
     )
     assert rig.clock.getDelayedCalls() == []
@@ -222,7 +222,7 @@ def test_not_synced(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     rig.pass_time()
     rig.pass_time()
     assert rig.names == ["1"]
-    assert rig.log == ["journal FILE: cannot sync: Input/output error; uploads go on"]
+    assert rig.log == ["journal FILE: cannot sync: Input/output error; uploads continue"]
 
 
 # The end
@@ -266,7 +266,7 @@ def test_close_in_vain(rig: Rig) -> None:
     closed = rig.close()
     rig.disk.work()
     assert closed.called
-    assert rig.log[-1] == "journal FILE: lines not written: 2"
+    assert rig.log[-1] == "journal FILE: 2 lines could not be written"
     assert rig.clock.getDelayedCalls() == []
 
 
@@ -279,7 +279,7 @@ def test_waiting_for_a_dead_disk(rig: Rig) -> None:
     closed.addErrback(lambda failure: None)
     closed.cancel()
     assert closed.called
-    assert rig.log[-1] == "journal FILE: lines not written: 2"
+    assert rig.log[-1] == "journal FILE: 2 lines could not be written"
     rig.disk.work()
 
 

@@ -224,7 +224,7 @@ async def test_disk_stands_still(tmp_path: Path) -> None:
         assert reporting.rig.disk.waiting == 1
         reporting.rig.clock.advance(LOOK_PATIENCE)
         for report in reports:
-            assert report.trouble == f"the disk does not answer: {reporting.path}"
+            assert report.trouble == f"the disk is not responding: {reporting.path}"
             assert report.samples[FREE.name] == {(reporting.path,): 50}
         assert len(reports) == 3
         reporting.rig.disk.work()

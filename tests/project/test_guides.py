@@ -165,7 +165,7 @@ def test_replay(tmp_path: Path, name: str, marker: str) -> None:
     program = f"sh -c 'echo $UPLOAD_ATTEMPT >> {said}; [ ! -e {fails} ]'"
     with Daemon(tmp_path, "--on-upload", program, "--on-upload-attempts=1") as daemon:
         daemon.send(b"hello")
-        daemon.wait_for_line("SET ASIDE")
+        daemon.wait_for_line("GIVEN UP")
         fails.unlink()
         shell(block(name, marker).replace(SERVICE_FOLDER, "inbox"), tmp_path)
         daemon.wait_for_line("exit status 0")

@@ -249,7 +249,7 @@ def look(daemon: Daemon, fuzz: Fuzz) -> list[str]:
     log = daemon.log.read_text(errors="replace")
     if "\x1b" in log or "[31m" in log:
         wrong.append("bytes of a sender in the log")
-    for word in ("Traceback", "Unhandled", "CRITICAL", "defect"):
+    for word in ("Traceback", "Unhandled", "CRITICAL", "internal error"):
         if word in log:
             wrong.append(f"{word} in the log: {log[log.index(word) :][:2000]}")
     if daemon.errors.read_text():

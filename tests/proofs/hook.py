@@ -132,8 +132,8 @@ class Hooked:
     def look_at_log(self, daemon: Daemon) -> None:
         """Nothing in it is a defect."""
         log = daemon.log.read_text(errors="replace")
-        if "Traceback" in log or "defect" in log:
-            self.wrong.append(f"{self.way.name}: a defect is in the log")
+        if "Traceback" in log or "internal error" in log:
+            self.wrong.append(f"{self.way.name}: an internal error is in the log")
 
     def markers(self, folder: str) -> list[str]:
         """What is in one of the folders."""

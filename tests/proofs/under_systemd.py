@@ -256,7 +256,7 @@ class Proof:
         with self.load("one of 2 workers frozen", breaks=True):
             children = machine.run("cat", f"/proc/{main}/task/{main}/children").split()
             self.kill("STOP", int(children[0]))
-            self.until_said("shows no sign of life")
+            self.until_said("is not responding; killing it")
             self.until_said("starting another")
         self.check("the supervisor was restarted", so=machine.show("MainPID") == main)
 

@@ -141,7 +141,7 @@ def test_killed_with_the_deaf(hanging: Hanging) -> None:
     killed = time.monotonic()
     hanging.let_end()
     with hanging.daemon() as daemon:
-        daemon.wait_for_line("waiting for the program of a daemon that was killed")
+        daemon.wait_for_line("waiting for the program of a killed daemon to exit")
         assert hanging.hanging()
         hanging.finish()
         assert GRACE / 2 < time.monotonic() - killed < GRACE + 10

@@ -122,9 +122,9 @@ def test_reloading(tmp_path: Path, workers: int) -> None:
     with Configured(tmp_path, text) as daemon:
         for number in (f"{HUGE}.0P", MANY, "nan"):
             (tmp_path / "upload.toml").write_text(f'{text}min-rate = "{number}"\n')
-            before = len(daemon.lines("not reloaded"))
+            before = len(daemon.lines("reload failed"))
             daemon.signal(1)
-            wait_until(lambda b=before: len(daemon.lines("not reloaded")) > b, "a line")  # type: ignore[misc]
-            assert len(daemon.lines("not reloaded")[-1]) < 1200
+            wait_until(lambda b=before: len(daemon.lines("reload failed")) > b, "a line")  # type: ignore[misc]
+            assert len(daemon.lines("reload failed")[-1]) < 1200
         assert daemon.send(b"content") == b"OK"
         assert "Traceback" not in daemon.log.read_text()

@@ -90,7 +90,7 @@ def test_a_real_disk_without_an_end(tmp_path: Path) -> None:
     with Daemon(tmp_path, before=before) as daemon:
         assert daemon.send(b"small") == SUCCESS
         assert daemon.send(bytes(3 * MIB)) == SUCCESS
-        daemon.wait_for_line("does not count its space: no reserve is kept")
+        daemon.wait_for_line("does not report its size: the reserve has no effect")
 
 
 def test_inodes_of_a_real_disk(tmp_path: Path) -> None:
@@ -105,5 +105,5 @@ def test_inodes_of_a_real_disk(tmp_path: Path) -> None:
         kept = Path(f"/proc/{daemon.pid}/root{inbox}")
         for path in kept.glob("*.bin"):
             path.unlink()
-        daemon.wait_for_line("and inodes again: taking uploads")
+        daemon.wait_for_line("and inodes again: accepting uploads")
         assert daemon.send(b"x") == SUCCESS

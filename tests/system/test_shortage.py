@@ -68,7 +68,7 @@ def test_flood(tmp_path: Path) -> None:
                     peer.close()
         wait_until(lambda: daemon.send(b"after") == SUCCESS, "an upload after the flood")
         daemon.stop()
-        assert len(daemon.lines("not listed one by one")) == 1
+        assert len(daemon.lines("not logged individually")) == 1
         assert len(daemon.lines("refused")) == 0
         assert len(daemon.log.read_text().splitlines()) < 20
 
@@ -102,7 +102,7 @@ def test_no_descriptors(tmp_path: Path) -> None:
             first.sendall(content[400_000:])
             assert finish(first) == SUCCESS
         assert len(daemon.files()) == 4 * SPARE + 1
-        assert len(daemon.lines("hardly any descriptors are left")) == 1
+        assert len(daemon.lines("almost out of file descriptors")) == 1
         assert daemon.lines("CRITICAL") == []
 
 
@@ -119,7 +119,7 @@ def test_none_that_were_held_back(tmp_path: Path) -> None:
             resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (_open(daemon), hard))
             waiting = [daemon.connect() for _ in range(SPARE + 20)]
             try:
-                daemon.wait_for_line("newcomers have to wait")
+                daemon.wait_for_line("new connections have to wait")
                 before, began = daemon.cpu_time(), time.monotonic()
                 first.sendall(content[400_000:])
                 assert finish(first) == SUCCESS
@@ -134,7 +134,7 @@ def test_none_that_were_held_back(tmp_path: Path) -> None:
                 for peer in waiting:
                     peer.close()
         assert len(daemon.files()) == len(waiting) + 1
-        assert len(daemon.lines("newcomers have to wait")) == 1
+        assert len(daemon.lines("new connections have to wait")) == 1
         assert daemon.lines("CRITICAL") == []
 
 
@@ -184,7 +184,7 @@ def test_the_system_is_short(tmp_path: Path) -> None:
         began = time.monotonic()
         assert daemon.send(b"content") == SUCCESS
         assert time.monotonic() - began > SHORTAGE_PAUSE
-        assert len(daemon.lines("newcomers have to wait: Too many open files in system")) == 1
+        assert len(daemon.lines("new connections have to wait: Too many open files in system")) == 1
         # strace does not pass the signal on.
         (pid,) = Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text().split()
         os.kill(int(pid), signal.SIGTERM)

@@ -67,7 +67,7 @@ def test_second_signal_ends_at_once(tmp_path: Path, number: int, workers: str) -
         assert "shutting-down" in read_all(peer).decode()
         assert daemon.wait_for_end() == -signal.SIGTERM
         assert time.monotonic() - began < PATIENCE / 4
-        assert len(daemon.lines("told again to stop: what is unfinished is not kept")) >= 1
+        assert len(daemon.lines("second stop signal: discarding unfinished uploads")) >= 1
         assert "Traceback" not in daemon.log.read_text()
         assert daemon.files() == []
         assert daemon.unfinished() == []
@@ -162,7 +162,7 @@ def test_configuration_that_cannot_be_applied(tmp_path: Path, workers: str) -> N
     with serving(tmp_path, workers) as daemon:
         resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (1000, 1000))
         line = configure(daemon, 'max-connections = 30000\nanswer = "OK"\n')
-        assert "not reloaded, all stays as it is: " in line
+        assert "reload failed, keeping the old configuration: " in line
         assert "raise it (ulimit -Hn" in line
         for _ in daemon.each_worker():
             assert daemon.send(b"something") == SUCCESS
@@ -212,7 +212,7 @@ def test_wrong_configuration_is_refused(tmp_path: Path, text: str, why: str, wor
     """A configuration that makes no sense is refused in one line, and the old one stays."""
     with serving(tmp_path, workers, text='answer = "OK"\n') as daemon:
         line = configure(daemon, text)
-        assert "not reloaded, all stays as it is: " in line
+        assert "reload failed, keeping the old configuration: " in line
         assert why in line
         assert daemon.send(b"something") == b"OK"
         assert "Traceback" not in daemon.log.read_text()
@@ -223,7 +223,7 @@ def test_missing_configuration_is_refused(tmp_path: Path) -> None:
     with serving(tmp_path, text='answer = "OK"\n') as daemon:
         (tmp_path / "upload.toml").unlink()
         daemon.signal(signal.SIGHUP)
-        assert "cannot read" in daemon.wait_for_line("not reloaded")
+        assert "cannot read" in daemon.wait_for_line("reload failed")
         assert daemon.send(b"something") == b"OK"
 
 
@@ -267,7 +267,7 @@ def test_kills_nothing(tmp_path: Path, number: int, workers: str) -> None:
         assert "nothing has changed" in configure(daemon, "")
         assert finish(peer) == SUCCESS
         assert family(daemon) == processes
-        assert "has ended" not in daemon.log.read_text()
+        assert "exited" not in daemon.log.read_text()
 
 
 def test_kills_nothing_while_it_starts(tmp_path: Path) -> None:

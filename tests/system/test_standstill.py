@@ -261,7 +261,7 @@ def test_draining(tmp_path: Path) -> None:
     content = bytes(400_000)
     with Daemon(tmp_path, "--drain=1s") as daemon, daemon.begin(content) as peer:
         daemon.signal(signal.SIGTERM)
-        daemon.wait_for_line("may go on")
+        daemon.wait_for_line("s to finish")
         with standing_still(daemon, 3):
             peer.sendall(b"and its end")
             peer.shutdown(socket.SHUT_WR)

@@ -334,7 +334,7 @@ def test_wrong_server(tmp_path: Path, folder: Path, arguments: list[str], text: 
         assert text in line
         assert daemon.files() == []
         daemon.stop()
-        assert "1 certificate rejected" in daemon.wait_for_line("not listed one by one")
+        assert "1 certificate rejected" in daemon.wait_for_line("not logged individually")
 
 
 def test_workers(tmp_path: Path, folder: Path) -> None:
@@ -415,5 +415,5 @@ def test_plain_sender(tmp_path: Path, folder: Path) -> None:
             with contextlib.suppress(ConnectionResetError):
                 assert SUCCESS not in read_all(peer)
         daemon.stop()
-        assert "1 without TLS" in daemon.wait_for_line("not listed one by one")
+        assert "1 without TLS" in daemon.wait_for_line("not logged individually")
         assert daemon.files() == []

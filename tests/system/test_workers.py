@@ -170,7 +170,7 @@ def test_frozen_worker_at_the_end(tmp_path: Path) -> None:
         os.kill(frozen, signal.SIGSTOP)
         daemon.signal(signal.SIGTERM)
         daemon.signal(signal.SIGTERM)  # at once
-        daemon.wait_for_line(f"worker {frozen} does not end; killing it")
+        daemon.wait_for_line(f"worker {frozen} is not stopping; killing it")
         assert daemon.wait_for_end() == -signal.SIGTERM
 
 

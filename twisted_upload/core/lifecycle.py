@@ -135,7 +135,7 @@ class _Upload(Machine):
 
     def store_failed_somehow(self, failure: Failure) -> None:
         if failure.check(UploadRefused, CancelledError) is None:
-            _log.failure("the store broke its promise: commit() failed", failure)
+            _log.failure("the store broke its contract: commit() failed", failure)
         refusal = failure.value
         self.store_failed(refusal if isinstance(refusal, UploadRefused) else StoreFailed())
 
@@ -156,7 +156,7 @@ def _begin(upload: _Upload) -> bool:
         upload.refused(refusal)
         return False
     except Exception:
-        _log.failure("the store broke its promise: begin() raised")
+        _log.failure("the store broke its contract: begin() raised")
         upload.refused(StoreFailed())
         return False
     upload.incoming = incoming
@@ -186,7 +186,7 @@ def _give_up(upload: _Upload) -> None:
         if upload.give_up is not None:
             upload.give_up()
     except Exception:
-        _log.failure("the store broke its promise: it cannot be cancelled")
+        _log.failure("the store broke its contract: commit() cannot be cancelled")
 
 
 def _abort(upload: _Upload) -> None:
@@ -194,7 +194,7 @@ def _abort(upload: _Upload) -> None:
         if upload.incoming is not None:
             upload.incoming.abort()
     except Exception:
-        _log.failure("the store broke its promise: abort() raised")
+        _log.failure("the store broke its contract: abort() raised")
 
 
 def _refuse(upload: _Upload, refusal: UploadRefused, *, unused: bool = False) -> None:
@@ -227,7 +227,7 @@ def begin_and_commit(upload: _Upload, data: Sequence[bytes]) -> None:
             for piece in data:
                 upload.incoming.write(piece)
         except Exception:
-            _log.failure("the store broke its promise: write() raised")
+            _log.failure("the store broke its contract: write() raised")
             upload.refused(StoreFailed())
         if upload.has_more_to_come:  # it has failed meanwhile
             _abort(upload)

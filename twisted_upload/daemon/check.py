@@ -145,7 +145,7 @@ def _in_time(where: str, look: Callable[[Say], None], say: Say) -> None:
     for line in [*found]:
         say(line)
     if thread.is_alive():
-        raise CannotStart(f"{where}: the disk does not answer")
+        raise CannotStart(f"{where}: the disk is not responding")
     if failed:
         raise failed[0]
 
@@ -214,7 +214,7 @@ def _free_space(listener: Listener, space: Space) -> str:
         f" the reserve is {format_size(reserve)}"
     )
     if not space.total:
-        found = "this file system does not count its space: no reserve is kept"
+        found = "this file system does not report its size: the reserve has no effect"
     if space.all_inodes and not space.inodes:
         raise CannotStart(
             f"directory {listener.settings.directory}: {found}, but no inodes are free:"

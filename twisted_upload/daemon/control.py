@@ -127,9 +127,9 @@ class DaemonControl:
             text = self._reloaded()
         except CannotStart as error:
             why = shortened(printable(str(error)))
-            _log.error("not reloaded, all stays as it is: {why}", why=why)
+            _log.error("reload failed, keeping the old configuration: {why}", why=why)
         except Exception:
-            _log.failure("not reloaded, all stays as it is: a defect")
+            _log.failure("reload failed, keeping the old configuration: internal error")
         else:
             _log.info("{text}", text=shortened(printable(text)))
         finally:

@@ -211,7 +211,7 @@ class Notifications:
         elif not self._triggered:
             self._triggered = True
             _log.error(
-                "the disk threads have done nothing for {time}: asking to be started again",
+                "no disk thread has made progress for {time}: requesting a restart",
                 time=format_duration(longest),
             )
             self._say("WATCHDOG=trigger")

@@ -182,7 +182,7 @@ class UploadService(ListenerService[UploadFactory]):
         uploads = sum(frontend.uploads_in_flight for frontend in self.frontends)
         if uploads:
             _log.info(
-                "stopping: {uploads} uploads in flight may go on for {drain:g} s",
+                "stopping: {uploads} uploads in flight have {drain:g} s to finish",
                 uploads=uploads,
                 drain=self._drain,
             )
@@ -196,7 +196,7 @@ class UploadService(ListenerService[UploadFactory]):
             frontend.abort_the_rest()
         left = max(0.0, programs_end - self._clock.seconds())
         if not await self._wait(left, programs):
-            _log.warn("a program does not end; it is left behind")
+            _log.warn("an on-upload program is not exiting; abandoning it")
         # All at once: a disk that does not answer holds up no other.
         await _all(Deferred.fromCoroutine(self._close(storage)) for storage in self.storages)
         if self._journal is not None:
@@ -246,7 +246,7 @@ class UploadService(ListenerService[UploadFactory]):
                 store.close()
         else:
             _log.warn(
-                "{path}: the disk does not answer; what it has in hand is left behind",
+                "{path}: the disk is not responding; abandoning its pending operations",
                 path=storage.path,
             )
 

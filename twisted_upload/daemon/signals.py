@@ -108,7 +108,7 @@ class Signals:
     def _end(self) -> None:
         if not self._ended:
             self._ended = True
-            _log.warn("told again to stop: what is unfinished is not kept")
+            _log.warn("second stop signal: discarding unfinished uploads")
             self._signalled.end_now()
 
 

@@ -197,13 +197,13 @@ class Supervisor(ListenerService[Factory]):
 
     def _kill(self, gone: Deferred[None]) -> None:
         for worker in self._workers.values():
-            _log.warn("worker {pid} does not end; killing it", pid=worker.pid)
+            _log.warn("worker {pid} is not stopping; killing it", pid=worker.pid)
             worker.kill()
         self._abandon_timer = self._reactor.callLater(KILL_TIMEOUT, self._abandon, gone)
 
     def _abandon(self, gone: Deferred[None]) -> None:
         for worker in self._workers.values():
-            _log.error("worker {pid} hangs in the kernel; it is left behind", pid=worker.pid)
+            _log.error("worker {pid} hangs in the kernel; abandoning it", pid=worker.pid)
         gone.callback(None)
 
     def _check_ready(self) -> None:
@@ -230,7 +230,7 @@ class Supervisor(ListenerService[Factory]):
             # One that starts may have to wait for a disk until it is ready.
             silent = worker.ready and worker.silence > self._watchdog
             if (silent or worker.stuck) and not worker.killed:
-                _log.error("worker {pid} shows no sign of life; killing it", pid=worker.pid)
+                _log.error("worker {pid} is not responding; killing it", pid=worker.pid)
                 worker.kill()
         self._watch_later()
 
@@ -244,7 +244,7 @@ class Supervisor(ListenerService[Factory]):
         except (OSError, MemoryError) as error:
             # There is no process to be asked, told or waited for.
             why = getattr(error, "strerror", None) or "no memory"
-            _log.error("a worker cannot be started, and will be tried again: {why}", why=why)
+            _log.error("cannot start a worker, will retry: {why}", why=why)
             self._restart_timers[index] = self._reactor.callLater(RESTART_DELAY, self._start, index)
             return
         self._workers[index] = worker
@@ -316,7 +316,7 @@ class Supervisor(ListenerService[Factory]):
             return
         self._worker_reports.restarts += 1
         _log.error(
-            "worker {pid} has ended ({reason}); starting another",
+            "worker {pid} exited ({reason}); starting another",
             pid=worker.pid,
             reason=reason,
         )

@@ -104,7 +104,7 @@ class _SupervisorConnection(LineOnlyReceiver):
         try:
             self._do(line.decode())
         except Exception:
-            _log.failure("this worker does not understand what is in force; it goes on as before")
+            _log.failure("cannot apply the new configuration; this worker keeps the old one")
         # However much waits for the supervisor: it tells nothing else before it has this.
         self.transport.write(f"{HEARD}\n".encode())
 

@@ -133,7 +133,7 @@ class WorkerProcess(ProcessProtocol):
                 if not self._nonsense_logged:
                     self._nonsense_logged = True
                     _log.error(
-                        "worker {pid} says what makes no sense: {line}",
+                        "invalid message from worker {pid}: {line}",
                         pid=self.pid,
                         line=printable(line[:80].decode("ascii", "replace")),
                     )

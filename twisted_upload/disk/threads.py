@@ -239,7 +239,7 @@ class DiskThreads:
         try:
             done.callback(result)
         except Exception:  # one that cannot be told is not to keep it from the others
-            _log.failure("a result of a disk thread cannot be delivered")
+            _log.failure("internal error: the result of a disk thread cannot be delivered")
 
     def _look_for_the_end(self) -> None:
         if self._stopped and self._unfinished == 0:
@@ -251,7 +251,7 @@ class DiskThreads:
 
 
 def _cannot_give_way(error: OSError) -> None:
-    _log.warn("threads with long jobs cannot give way to the others: {error}", error=error.strerror)
+    _log.warn("cannot lower the priority of threads with long jobs: {error}", error=error.strerror)
 
 
 _log = Logger()

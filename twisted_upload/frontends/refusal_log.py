@@ -73,7 +73,7 @@ class RefusalCounter:
         groups, self._groups = self._groups, Counter()
         seconds = self._clock.seconds() - self._since
         _log.info(
-            "not listed one by one, in {seconds:.0f} s: {codes}{who}",
+            "not logged individually in {seconds:.0f} s: {codes}{who}",
             refused=sum(codes.values()),
             codes=", ".join(f"{number} {code}" for code, number in codes.most_common()),
             seconds=seconds,

@@ -41,7 +41,7 @@ class HookLog:
     def stopping(self, running: int) -> None:
         """Log that the daemon stops while programs are running."""
         if running:
-            _log.info("stopping: {running} programs may go on", running=running)
+            _log.info("stopping: waiting for {running} programs", running=running)
 
     # The queue
 
@@ -49,7 +49,7 @@ class HookLog:
         """Log how many files were set aside before the start."""
         if count:
             _log.warn(
-                "on-upload: {count} files are set aside in {folder}",
+                "on-upload: the program was given up for {count} files, see {folder}",
                 count=count,
                 folder=self._folder(FAILED),
             )
@@ -59,33 +59,31 @@ class HookLog:
         for one in bad[:MOST_LISTED]:
             if one.aside:
                 _log.error(
-                    "on-upload: the marker {name} cannot be used: {why}; set aside in {folder}",
+                    "on-upload: marker {name} is unusable: {why}; moved to {folder}",
                     name=one.name,
                     why=printable(one.why),
                     folder=self._folder(FAILED),
                 )
             else:
                 _log.error(
-                    "on-upload: the marker {name} can neither be used nor set aside: {why};"
-                    " left in {folder}",
+                    "on-upload: marker {name} is unusable and cannot be moved: {why}; left in"
+                    " {folder}",
                     name=one.name,
                     why=printable(one.why),
                     folder=self._folder(WAITING),
                 )
         if len(bad) > MOST_LISTED:
-            _log.error(
-                "on-upload: {count} more markers cannot be used", count=len(bad) - MOST_LISTED
-            )
+            _log.error("on-upload: {count} more markers are unusable", count=len(bad) - MOST_LISTED)
 
     def gone(self, count: int) -> None:
         """Log how many markers were removed because their files do not exist."""
         if count:
-            _log.info("on-upload: {count} files are gone, or never came", count=count)
+            _log.info("on-upload: {count} files were removed, or never published", count=count)
 
     def not_read(self, error: OSError) -> None:
         """Log that some markers cannot be read at the moment."""
         _log.error(
-            "on-upload: cannot read some of {folder} just now: {error}",
+            "on-upload: cannot read some of {folder}, will retry: {error}",
             folder=self._folder(),
             error=reason(error),
         )
@@ -113,14 +111,13 @@ class HookLog:
 
     def waits(self, name: str) -> None:
         """Log that a program started by another daemon is still running for the file."""
-        _log.warn(
-            "on-upload {name}: waiting for the program of a daemon that was killed", name=name
-        )
+        _log.warn("on-upload {name}: waiting for the program of a killed daemon to exit", name=name)
 
     def failed(self, name: str, end: HookEnd, attempt: int, attempts: int, pause: float) -> None:
         """Log that a file's program has failed and will be started again."""
         _log.warn(
-            "on-upload {name}: {failed}, attempt {attempt} of {attempts}; again in {pause}{said}",
+            "on-upload {name}: {failed}, attempt {attempt} of {attempts}; retrying in"
+            " {pause}{said}",
             name=name,
             failed=_failed(end),
             attempt=attempt,
@@ -132,8 +129,8 @@ class HookLog:
     def set_aside(self, name: str, end: HookEnd, attempts: int) -> None:
         """Log that a file was set aside because its program has failed too often."""
         _log.critical(
-            "on-upload {name}: {failed}, attempt {attempts} of {attempts};"
-            " SET ASIDE in {folder}{said}",
+            "on-upload {name}: {failed}, attempt {attempts} of {attempts}; GIVEN UP, see"
+            " {folder}{said}",
             name=name,
             failed=_failed(end),
             attempts=attempts,
@@ -144,7 +141,8 @@ class HookLog:
     def cannot_set_aside(self, name: str, end: HookEnd, failure: Failure) -> None:
         """Log that a file should be set aside, but its marker cannot be moved."""
         _log.critical(
-            "on-upload {name}: {failed}, and cannot be set aside in {folder}: {error}{said}",
+            "on-upload {name}: {failed}, given up, but its marker cannot be moved to {folder}:"
+            " {error}{said}",
             name=name,
             failed=_failed(end),
             folder=self._folder(FAILED),
@@ -154,7 +152,7 @@ class HookLog:
 
     def defect(self, failure: Failure) -> None:
         """Log an unexpected exception, with its traceback."""
-        _log.failure("on-upload: a defect", failure)
+        _log.failure("on-upload: internal error", failure)
 
     def _folder(self, *names: str) -> str:
         return os.path.join(self._path(), HOOKS, *names)
@@ -165,7 +163,7 @@ def _failed(end: HookEnd) -> str:
 
 
 def _said(end: HookEnd) -> str:
-    return f"; it said: {end.said}" if end.said else ""
+    return f"; output: {end.said}" if end.said else ""
 
 
 _log = Logger()

@@ -154,7 +154,7 @@ class Acceptor:
                 ours = accepted_connection if short else make(family, kind, 0, accepted_connection)
                 room -= self._serve_unread(ours, address) if short else self._read(ours, address)
             except Exception:  # the others are met all the same
-                _log.failure("a defect: a newcomer could not be served")
+                _log.failure("internal error: a new connection could not be served")
                 if ours is not None:
                     ours.close()
                 else:
@@ -171,7 +171,7 @@ class Acceptor:
             try:
                 room -= self._read_once_more(accepted_connection)
             except Exception:
-                _log.failure("a defect: a newcomer could not be served")
+                _log.failure("internal error: a new connection could not be served")
                 accepted_connection.slot.release()
                 accepted_connection.ours.close()
 

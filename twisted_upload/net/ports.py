@@ -295,7 +295,7 @@ class _WaitingSocket:
         now = self._clock.seconds()
         if now - self._told_short >= SHORTAGE_LINE:
             self._told_short = now
-            _log.warn("hardly any descriptors are left: {error}", error=error.strerror)
+            _log.warn("almost out of file descriptors: {error}", error=error.strerror)
         self.spare.let_go(now)
 
     def _accept_if_any_are_left(self) -> Any:
@@ -317,7 +317,7 @@ class _WaitingSocket:
         now = self._clock.seconds()
         if now - self._told >= SHORTAGE_LINE and self._is_anybody_there():
             self._told = now
-            _log.warn("newcomers have to wait: {error}", error=error.strerror)
+            _log.warn("new connections have to wait: {error}", error=error.strerror)
         if self._timer is None:
             self._port.stopReading()
             self._timer = self._clock.callLater(SHORTAGE_PAUSE, self._go_on)

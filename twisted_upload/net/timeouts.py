@@ -127,7 +127,7 @@ class IdleTimeouts(Generic[Who]):
             try:
                 self._too_long(who)
             except Exception:  # it must not keep the others from being told of
-                _log.failure("a defect: what follows on silence failed")
+                _log.failure("internal error: handling an idle timeout failed")
 
 
 class MinimumRate:
@@ -262,7 +262,7 @@ class PeriodicCheck:
         try:
             seconds = self._look(now, now - self._due > LATE)
         except Exception:  # there must be another one
-            _log.failure("a defect: a look at all senders failed")
+            _log.failure("internal error: checking the rates of all senders failed")
         if seconds is not None and self._timer is None:
             self._set(seconds)
 

@@ -139,7 +139,7 @@ class EagerServer(tcp.Server):
                 if why is None and self._wanted and self.protocol.in_flight:  # type: ignore[attr-defined]
                     why = self.doRead()
         except Exception:
-            _log.failure("reading from a new connection")
+            _log.failure("internal error: a new connection could not be read")
             why = CONNECTION_LOST
         self._waiting = False
         if why is None:

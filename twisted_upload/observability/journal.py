@@ -162,16 +162,16 @@ class _Trouble:
             self._timer = None
         lost += self._dropped
         if lost:
-            _log.error("{what}: lines not written: {lost}", what=self._what, lost=lost)
+            _log.error("{what}: {lost} lines could not be written", what=self._what, lost=lost)
 
     def _tell(self) -> None:
         if not self._why:
             self._timer = None
-            _log.warn("{what}: it is written again", what=self._what)
+            _log.warn("{what}: writing again", what=self._what)
             return
         lines = f"; lines dropped: {self._dropped}" if self._dropped else ""
         _log.error(
-            "{what}: {why}; uploads go on{lines}", what=self._what, why=self._why, lines=lines
+            "{what}: {why}; uploads continue{lines}", what=self._what, why=self._why, lines=lines
         )
         self._why, self._dropped = "", 0
         self._timer = self._clock.callLater(COMPLAIN, self._tell)

@@ -206,7 +206,7 @@ class _Lines:
         told: list[LogEvent] = []
         log = Logger(observer=cast(ILogObserver, told.append))
         log.error(
-            "{lines} lines of the log are missing here: nothing took them in time", lines=lines
+            "{lines} log lines are missing here: the log was stalled for too long", lines=lines
         )
         return "".join(map(self, told))
 

@@ -60,14 +60,14 @@ class LogFile:
             self._rotate()
         except OSError as error:
             self._until = self._size + self._length // 16  # not with each line
-            _log.error("the log file is not rotated: {why}", why=error.strerror)
+            _log.error("cannot rotate the log file: {why}", why=error.strerror)
 
     def reopen(self) -> None:
         """Go on with the file of that name, wherever the old one is; or else with that."""
         try:
             self._replace()
         except OSError as error:
-            _log.error("the log file stays: there can be no other: {why}", why=error.strerror)
+            _log.error("cannot reopen the log file, keeping the old one: {why}", why=error.strerror)
 
     def close(self) -> None:
         """Let go of it."""

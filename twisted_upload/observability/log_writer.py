@@ -195,7 +195,7 @@ class LogWriter:
         try:
             one()
         except Exception:  # there would be no log any more
-            _log.failure("something could not be done with the log: a defect")
+            _log.failure("internal error: an operation on the log failed")
 
     def _put(self, texts: list[str]) -> None:
         text = "".join(texts)

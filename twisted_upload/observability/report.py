@@ -226,7 +226,7 @@ class ProcessReporter(Service):
             if not store.health.well:
                 yield f"the store is not healthy: {store.path}"
             if store.path in stuck:
-                yield f"the disk does not answer: {store.path}"
+                yield f"the disk is not responding: {store.path}"
             if store.free_space.trouble is not None:
                 yield f"{store.free_space.trouble}: {store.path}"
 

@@ -239,7 +239,7 @@ class StatusFactory(Factory):
         now = self.clock.seconds()
         if now - self._told >= DEFECT_INTERVAL:
             self._told = now
-            _log.failure("metrics: a defect", failure)
+            _log.failure("metrics: internal error", failure)
 
     def cut_all(self) -> None:
         """End all connections."""

@@ -103,7 +103,7 @@ def judge_log(daemon: Daemon, seconds: float) -> tuple[int, list[str]]:
     log = daemon.log.read_text(encoding="utf-8", errors="replace")
     wrong = [
         f"{word} in the log: {log[log.index(word) :][:2000]}"
-        for word in ("Traceback", "Unhandled", "CRITICAL", "defect")
+        for word in ("Traceback", "Unhandled", "CRITICAL", "internal error")
         if word in log
     ]
     if daemon.errors.read_text():

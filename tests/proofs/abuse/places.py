@@ -168,7 +168,7 @@ def take_all_places(run: Run) -> None:
     """They begin uploads and do not finish them; there is no place for anybody else."""
     task = Task(acts.begun, at_a_time=400, rate=800, sources=acts.addresses(10))
     run.waves(task, 5, 8)
-    if run.daemon.lines("newcomers have to wait"):
+    if run.daemon.lines("new connections have to wait"):
         run.wrong.append("descriptors were short all the same")
     if not run.did["busy"]:
         run.wrong.append("there was always a place")
@@ -209,4 +209,6 @@ def take_the_descriptors(run: Run) -> None:
         run.count(gang.report())
         run.seconds += time.monotonic() - start
     run.settle()
-    run.notes.append(f"told {len(run.daemon.lines('newcomers have to wait'))} times that they wait")
+    run.notes.append(
+        f"told {len(run.daemon.lines('new connections have to wait'))} times that they wait"
+    )

@@ -42,7 +42,7 @@ MOST_THREADS = 2 * DISK_THREADS * len(LISTENERS) + 12
 """Of the disks, as many for large uploads, and those of log, journal and programs."""
 
 _LARGE = Kind("large", 0, Senders.large, long=True)
-_BAD = re.compile("Traceback|Unhandled|ERROR|CRITICAL|defect")
+_BAD = re.compile("Traceback|Unhandled|ERROR|CRITICAL|internal error")
 
 
 class Soaked(Configured, Servant):

@@ -277,8 +277,8 @@ def test_far_ahead(folder: Path) -> None:
         assert again.keep(SERIALS + 1)[-1] == str(future + 2)
     (line,) = [formatEvent(event) for event in events]
     assert line == (
-        f"{folder}: the clock is 640865.7 h behind the names that were given out here:"
-        f" they go on from {future}"
+        f"{folder}: the clock is 640865.7 h behind the latest file name here: names continue from"
+        f" {future}"
     )
     again.store.close()
     (folder / ".incoming" / RECORD).unlink()  # as the runbook says
@@ -447,7 +447,7 @@ def test_a_clock_that_is_set_back(folder: Path) -> None:
             store.keep()
     lines = [str(formatEvent(event)) for event in events]
     assert len(lines) == 2
-    assert "the clock is 1.0 h behind the names that were given out here" in lines[0]
+    assert "the clock is 1.0 h behind the latest file name here" in lines[0]
     store.store.close()
 
 

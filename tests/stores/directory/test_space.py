@@ -287,7 +287,7 @@ def test_no_inodes(reserve: Reserve) -> None:
     assert space.trouble is None
     assert [formatEvent(event) for event in events] == [
         "/srv/inbox: 1000 B free, but no inodes: refusing uploads",
-        "/srv/inbox: 1000 B free, and inodes again: taking uploads",
+        "/srv/inbox: 1000 B free, and inodes again: accepting uploads",
     ]
 
 
@@ -313,7 +313,7 @@ def test_space_that_is_not_counted(reserve: Reserve) -> None:
     space.budget.complete(MIB)
     space.budget.grow(MIB, 100 * MIB)
     assert [formatEvent(event) for event in events] == [
-        "/srv/inbox: this file system does not count its space: no reserve is kept"
+        "/srv/inbox: this file system does not report its size: the reserve has no effect"
     ]
 
 

@@ -84,14 +84,14 @@ class Sender:
         """
         error = sys.exc_info()[1]
         if isinstance(error, OSError):
-            _log.error("an upload broke off: {error}", error=error.strerror)
+            _log.error("upload aborted by a system error: {error}", error=error.strerror)
         else:
-            _log.failure("a defect: an upload broke off")
+            _log.failure("internal error: upload aborted")
         for step in self._upload.lost, self.abort:
             try:
                 step()
             except Exception:
-                _log.failure("a defect: an upload that broke off cannot be ended")
+                _log.failure("internal error: an aborted upload could not be cleaned up")
 
     def abort(self) -> None:
         """Reset the connection, if it is still there."""
@@ -173,7 +173,7 @@ class Sender:
             for observer in frontend.observers:
                 observer(ended)
         except Exception:
-            _log.failure("a defect: the end of an upload could not be told")
+            _log.failure("internal error: the outcome of an upload could not be reported")
         frontend.upload_ended(self)
 
     # What the timers say

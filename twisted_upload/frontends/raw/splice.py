@@ -161,7 +161,7 @@ class SocketSplice:
         self._slots.splices -= 1
         _close(descriptor)
         if isinstance(result, Failure):
-            _log.failure("the store broke its promise: take_from() failed", result)
+            _log.failure("the store broke its contract: take_from() failed", result)
             result = SpliceResult(0, lost=True)
         if result.size < WAKE_FOR:
             self._in_vain = self._size + result.size
@@ -170,7 +170,7 @@ class SocketSplice:
                 self._wake_for(1)
         except OSError as error:
             # It would be woken too late, and so hear nothing of a slow sender.
-            _log.warn("a socket cannot be used any more: {error}", error=error.strerror)
+            _log.warn("a socket is no longer usable: {error}", error=error.strerror)
             result = SpliceResult(result.size, lost=True)
         try:
             self._go_on(result)

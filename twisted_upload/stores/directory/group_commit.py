@@ -247,7 +247,7 @@ def _tell_one(tell: Tell, result: StoredFile | Failure) -> None:
     try:
         tell(result)
     except Exception:  # one that cannot be told is not to keep it from the others
-        _log.failure("the end of an upload cannot be delivered")
+        _log.failure("internal error: the outcome of an upload cannot be delivered")
 
 
 _log = Logger()

@@ -97,7 +97,7 @@ class Health:
 
     def defect(self, failure: Failure) -> UploadRefused:
         """What a sender hears when something of ours has failed that is not the disk."""
-        _log.failure("{what}: a defect in the write path", failure, what=self._what)
+        _log.failure("{what}: internal error in the write path", failure, what=self._what)
         return StoreFailed()
 
     def stop(self) -> None:
@@ -117,7 +117,7 @@ class Health:
 
     def _passed(self, _: object) -> None:
         self.well = True
-        _log.warn("{what}: healthy again, taking uploads", what=self._what)
+        _log.warn("{what}: healthy again, accepting uploads", what=self._what)
 
     def _failed(self, failure: Failure) -> None:
         _log.critical(

@@ -293,7 +293,7 @@ class FreeSpace:
         if self.budget is not None and not space.total and not self._told_uncounted:
             self._told_uncounted = True
             _log.warn(
-                "{what}: this file system does not count its space: no reserve is kept",
+                "{what}: this file system does not report its size: the reserve has no effect",
                 what=self._what,
             )
         before, self.short_of = self.short_of, self._shortage()
@@ -334,7 +334,9 @@ class FreeSpace:
     def _tell(self, failure: object = None) -> None:
         self._looking = False
         if isinstance(failure, Failure):
-            _log.failure("{what}: a defect in looking at the free space", failure, what=self._what)
+            _log.failure(
+                "{what}: internal error while checking the free space", failure, what=self._what
+            )
         self._look_later()
         waiting, self._waiting = self._waiting, []
         for done in [*waiting]:
@@ -343,8 +345,8 @@ class FreeSpace:
 
 
 _VERDICTS = {
-    "space": ("below the reserve: refusing uploads", "above the reserve again: taking uploads"),
-    "inodes": ("but no inodes: refusing uploads", "and inodes again: taking uploads"),
+    "space": ("below the reserve: refusing uploads", "above the reserve again: accepting uploads"),
+    "inodes": ("but no inodes: refusing uploads", "and inodes again: accepting uploads"),
 }
 
 _log = Logger()

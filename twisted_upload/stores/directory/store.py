@@ -162,8 +162,8 @@ class DirectoryStore:
         self.free_space.look()
         if not folder.by_rename:
             _log.warn(
-                "{path}: this file system cannot rename without replacing;"
-                " files are published by link and unlink",
+                "{path}: this file system cannot rename without replacing; publishing files by"
+                " link and unlink",
                 path=self.path,
             )
 
@@ -188,7 +188,7 @@ class DirectoryStore:
             ) from error
         if record.damaged:
             _log.warn(
-                "{path}: {record} is damaged: names begin after it was written last",
+                "{path}: {record} is damaged: new names start after the time it was last written",
                 path=self.path,
                 record=f"{INCOMING}/{RECORD}",
             )
@@ -201,8 +201,8 @@ class DirectoryStore:
 
     def _clock_is_behind(self, by: int, latest: int) -> None:
         _log.warn(
-            "{path}: the clock is {by} behind the names that were given out here:"
-            " they go on from {latest}",
+            "{path}: the clock is {by} behind the latest file name here: names continue from"
+            " {latest}",
             path=self.path,
             by=format_duration(by / 1000),
             latest=latest,
