@@ -1,8 +1,8 @@
 """
-The counts of one process, and how late its reactor is.
+The counters of one process, and the lag of its reactor.
 
-They are plain numbers, because each upload pays for them: under a microsecond,
-where a metric of a library takes two and more.
+They are plain numbers because every upload pays for them: less than a microsecond,
+where a library's metric takes two or more.
 """
 
 from __future__ import annotations
@@ -35,39 +35,38 @@ from twisted_upload.observability.metrics import (
 __all__ = ["Counters", "DiskTimes", "Histogram", "ProgramCounts", "ReactorLag"]
 
 MOST_FRESH = 256
-"""Values that wait for their buckets at the most."""
+"""Maximum number of values that have not been sorted into buckets yet."""
 
 LAG_INTERVAL = 0.25
-"""Seconds between two looks at how late the reactor is."""
+"""Seconds between two measurements of the reactor's lag."""
 
 LAG_MEMORY = 60.0
-"""Seconds for which, at the least, the worst lateness is remembered; twice that at the
-most."""
+"""Seconds for which the highest lag is remembered at least; at most twice as long."""
 
 
 class Histogram:
     """
-    How often values fell between bounds.  Any thread may count in it.
+    Counts values in buckets.  It can be used from any thread.
 
-    :param bounds: the largest value of each bucket but the last.
+    :param bounds: the largest value of each bucket except the last.
     """
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self._bounds = bounds
         self._values: list[float] = [0] * (len(bounds) + 1) + [0.0]
-        # Values that wait for their buckets: to find those of many costs a fifth.
+        # Values to be sorted into buckets: doing so in batches takes a fifth of the time.
         self._fresh: deque[float] = deque()
         self._mutex = threading.Lock()
 
     def observe(self, value: float) -> None:
-        """Count one."""
+        """Count a value."""
         fresh = self._fresh
         fresh.append(value)
         if len(fresh) >= MOST_FRESH:
             self.sample()
 
     def sample(self) -> list[float]:
-        """All of it: see `twisted_upload.observability.metrics`."""
+        """Return the sample: see `twisted_upload.observability.metrics`."""
         with self._mutex:
             fresh = self._fresh
             values = sorted([fresh.popleft() for _ in range(len(fresh))])
@@ -82,10 +81,10 @@ class Histogram:
 
 
 class _Listener:
-    """What is counted of one listener."""
+    """The counters of one listener."""
 
     def __init__(self) -> None:
-        # Series that are there from the start: their first increase is one.
+        # Series that exist from the start, so that Prometheus sees their first increase.
         self.ends = {(outcome, code): [0, 0] for outcome, code in _OUTCOMES}  # uploads, bytes
         self.durations = Histogram(DURATION.bounds)
         self.sizes = Histogram(SIZE.bounds)
@@ -97,10 +96,10 @@ _OUTCOMES = (("stored", None), ("aborted", None), *(("refused", code) for code i
 
 class Counters:
     """
-    Counts how uploads end: an observer (see `twisted_upload.core.outcome`).
+    Counts the outcomes of uploads: an observer (see `twisted_upload.core.outcome`).
 
-    :param listeners: names of those that there are.
-    :param now: seconds since the epoch.
+    :param listeners: the names of the listeners.
+    :param now: returns the time in seconds since the epoch.
     """
 
     def __init__(self, listeners: Iterable[str], now: Callable[[], float]) -> None:
@@ -108,7 +107,7 @@ class Counters:
         self._listeners = {name: _Listener() for name in listeners}
 
     def __call__(self, ended: UploadOutcome) -> None:
-        """Count one."""
+        """Count an upload."""
         counts = self._listeners.get(ended.listener)
         if counts is None:
             counts = self._listeners[ended.listener] = _Listener()
@@ -123,7 +122,7 @@ class Counters:
             counts.last_stored = self._now()
 
     def samples(self) -> Samples:
-        """All of it."""
+        """Return all samples."""
         uploads: dict[tuple[str, ...], int] = {}
         size: dict[tuple[str, ...], int] = {}
         for name, counts in self._listeners.items():
@@ -142,10 +141,10 @@ class Counters:
 
 class DiskTimes:
     """
-    How long one store waits for its disk; to be counted in any thread.
+    How long a store waits for its disk.  It can be used from any thread.
 
-    :ivar fsync: seconds of each wait for fsync.
-    :ivar publish: seconds of each rename to a final name.
+    :ivar fsync: duration of each fsync, in seconds.
+    :ivar publish: duration of each rename to a final name, in seconds.
     """
 
     def __init__(self) -> None:
@@ -153,7 +152,7 @@ class DiskTimes:
         self.publish = Histogram(PUBLISH.bounds)
 
     def samples(self, directory: str) -> Samples:
-        """All of it."""
+        """Return all samples."""
         return {
             FSYNC.name: {(directory,): self.fsync.sample()},
             PUBLISH.name: {(directory,): self.publish.sample()},
@@ -162,29 +161,29 @@ class DiskTimes:
 
 class ProgramCounts:
     """
-    What is counted of the programs of ``--on-upload`` of one store.
+    The counters of the ``--on-upload`` programs of one store.
 
-    :ivar waiting: files whose programs have not succeeded yet, as last looked
-        at; of all processes that share the directory.
-    :ivar given_up: files whose programs are not started again, the same.
-    :ivar running: programs that this process runs.
+    :ivar waiting: files whose programs have not succeeded yet, as of the last scan;
+        includes all processes that share the directory.
+    :ivar given_up: files whose programs are not started again, likewise.
+    :ivar running: programs that this process is running.
     """
 
     def __init__(self) -> None:
         self.waiting = 0
         self.given_up = 0
         self.running = 0
-        # Series that are there from the start: their first increase is one.
+        # Series that exist from the start, so that Prometheus sees their first increase.
         self._ends = {"succeeded": 0, "failed": 0}
         self._durations = Histogram(PROGRAM_DURATION.bounds)
 
     def ended(self, seconds: float, *, succeeded: bool) -> None:
-        """Count one that has run."""
+        """Count a program that has run."""
         self._ends["succeeded" if succeeded else "failed"] += 1
         self._durations.observe(seconds)
 
     def samples(self, directory: str) -> Samples:
-        """All of it."""
+        """Return all samples."""
         return {
             PROGRAMS_WAITING.name: {(directory,): self.waiting},
             PROGRAMS_RUNNING.name: {(directory,): self.running},
@@ -196,12 +195,12 @@ class ProgramCounts:
 
 class ReactorLag:
     """
-    Sets a timer again and again, and notes how late it fires.
+    Sets a timer repeatedly, and measures how late it fires.
 
-    Whatever holds up the reactor's thread holds up all senders by as much.
+    Whatever blocks the reactor's thread blocks all senders for as long.
 
     :param clock: the reactor.
-    :param observe: told each lateness in seconds.
+    :param observe: called with each lag in seconds.
     """
 
     def __init__(self, clock: IReactorTime, observe: Callable[[float], object]) -> None:
@@ -214,16 +213,16 @@ class ReactorLag:
 
     @property
     def worst(self) -> float:
-        """Seconds: the most of the last minute or two."""
+        """The highest lag of the last one to two minutes, in seconds."""
         return max(self._worst, self._worst_before)
 
     def start(self) -> None:
-        """Measure from now on."""
+        """Start measuring."""
         self._since = self._clock.seconds()
         self._set()
 
     def stop(self) -> None:
-        """Measure no more; harmless if it never did."""
+        """Stop measuring; harmless if it was never started."""
         timer, self._timer = self._timer, None
         if timer is not None:
             timer.cancel()
@@ -234,7 +233,7 @@ class ReactorLag:
 
     def _look(self) -> None:
         now = self._clock.seconds()
-        late = max(0.0, now - self._due)  # a clock that was set back is not early
+        late = max(0.0, now - self._due)  # negative if the clock was set back
         self._observe(late)
         if now - self._since >= LAG_MEMORY:
             self._since, self._worst_before, self._worst = now, self._worst, 0.0

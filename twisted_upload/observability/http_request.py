@@ -1,7 +1,7 @@
 """
-The head of an HTTP request: as much of it as the port for metrics and health needs.
+Parsing the head of an HTTP request, as far as the metrics and health port needs it.
 
-Whatever bytes come, there is a `Request`, a `BadRequest`, or too little yet.
+Any input results in a `Request`, a `BadRequest`, or the need for more bytes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 __all__ = ["MOST_HEAD", "BadRequest", "Head", "Request", "is_own_host"]
 
 MOST_HEAD = 16 * 1024
-"""Bytes that the lines before a body may have."""
+"""Maximum size of the lines before a body, in bytes."""
 
 # RFC 9112, sections 3 and 5; a line may end without CR (section 2.2).
 _END = re.compile(rb"\r?\n\r?\n")
@@ -25,15 +25,15 @@ _FIELD = re.compile(rb"(" + _TOKEN + rb"):([^\x00\r\n]*)")
 _HOST = re.compile(r"(\[[^\]]*\]|[^:]*)(?::\d{0,5})?")
 
 _NOT_PUBLIC = (".localhost", ".local", ".internal", ".home.arpa", ".svc")
-"""Names that nobody can have in the public DNS (RFC 6761, RFC 6762, RFC 8375), and
-what Kubernetes calls its services."""
+"""Suffixes that do not exist in the public DNS (RFC 6761, RFC 6762, RFC 8375), and the
+suffix of Kubernetes services."""
 
 
 class BadRequest(Exception):
     """
-    It is no request, or not one for here.
+    The input is not a request, or not one that can be answered here.
 
-    :ivar code: the status to answer with.
+    :ivar code: the HTTP status code of the response.
     """
 
     def __init__(self, code: int, text: str) -> None:
@@ -44,8 +44,11 @@ class BadRequest(Exception):
 @dataclass(frozen=True, slots=True)
 class Request:
     """
+    The head of a request.
+
     :ivar target: path and query.
-    :ivar fields: by their names in lower case; of several, all values, with commas.
+    :ivar fields: header fields by lower-case name; the values of repeated fields are
+        joined with commas.
     """
 
     method: str
@@ -54,24 +57,24 @@ class Request:
 
     @property
     def path(self) -> str:
-        """The target without a query."""
+        """The target without its query."""
         return self.target.partition("?")[0]
 
 
 class Head:
-    """Puts a request's head together."""
+    """Assembles the head of a request from chunks of bytes."""
 
     def __init__(self) -> None:
         self._data = bytearray()
 
     def feed(self, data: bytes) -> Request | None:
         """
-        The next bytes have come.
+        Take the next bytes.
 
-        :return: the request, when all of its head is there; not to be called again.
-        :raises BadRequest: it is none; the same.
+        :return: the request, once its head is complete.  Do not call this again then.
+        :raises BadRequest: the input is not a request.  Do not call this again.
         """
-        # The end may have begun in what was there.
+        # The end of the head may have begun in the previous bytes.
         start = max(0, len(self._data) - 3)
         self._data += data[: MOST_HEAD + 1 - len(self._data)]
         end = _END.search(self._data, start)
@@ -102,14 +105,14 @@ def _parse(head: bytes) -> Request:
 
 def is_own_host(host: str, names: AbstractSet[str]) -> bool:
     """
-    Whether a browser can have been sent here by nobody but us.
+    Return whether a ``Host`` value rules out DNS rebinding.
 
-    A page of somebody else can have its own name point at this machine (DNS
-    rebinding), and then read what is here; its requests have that name in ``Host``.
-    An address is no name, and neither names without a dot nor those that are for
-    local use are anybody's.  A browser always says where it believes to be.
+    A foreign web page can make its own domain resolve to this machine (DNS rebinding)
+    and then read the responses.  Its requests have that domain in ``Host``: browsers
+    always send it.  Addresses, names without a dot, and names for local use cannot be
+    such a domain.
 
-    :param host: the value of that line; empty is allowed (RFC 9112, section 3.2).
+    :param host: the value of the field; empty is allowed (RFC 9112, section 3.2).
     :param names: other names of this machine, in lower case.
     """
     if not host:

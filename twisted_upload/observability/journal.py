@@ -1,10 +1,10 @@
 """
-The journal of uploads: a line of JSON for each upload that was kept, refused or
-lost.
+The journal of uploads: a line of JSON for each upload that was stored, refused or
+aborted.
 
-The reactor only collects lines.  A thread of the journal's own appends them,
-`INTERVAL` after the first of them at the latest where the disk is quick.  A
-disk that is slow or full costs lines, which are counted, and never an upload.
+The reactor only collects lines.  A dedicated thread appends them, at most `INTERVAL`
+after the first of them if the disk is fast.  If the disk is slow or full, lines may be
+dropped and counted, but uploads are not affected.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ from twisted_upload.observability.records import GAP, Timestamps, encode, encode
 __all__ = ["INTERVAL", "MOST_WAITING", "Journal"]
 
 INTERVAL = 0.5
-"""Seconds for which lines are collected; and between two attempts."""
+"""Seconds for which lines are collected, and between two attempts to write."""
 
 MOST_WAITING = 8 * 1024 * 1024
-"""Bytes of lines that wait for the disk; what comes beyond is dropped."""
+"""Bytes of lines that may wait for the disk; further lines are dropped."""
 
 COMPLAIN = 60.0
-"""Seconds between two complaints in the log."""
+"""Seconds between two log lines about trouble."""
 
 
 class Journal:
     """
-    An observer of uploads that writes a journal.
+    An observer of uploads that writes the journal.
 
-    :param files: where lines go.
-    :param disk: a thread of its own for that: it may stand still for long.
-    :param clock: calls later.
-    :param now: tells seconds since the epoch.
+    :param files: the files to write to.
+    :param disk: a dedicated thread, as writing may stall for a long time.
+    :param clock: schedules writes.
+    :param now: returns the time in seconds since the epoch.
     """
 
     def __init__(
@@ -52,23 +52,23 @@ class Journal:
         self._now = now
         self._stamps = Timestamps()
         self._lines: list[str] = []
-        self._taken: list[str] = []  # those of them that are being written
+        self._taken: list[str] = []  # lines that are being written
         self._waiting = 0  # bytes of both
-        self._dropped = 0  # lines, since some were written
+        self._dropped = 0  # lines dropped since the last successful write
         self._timer: IDelayedCall | None = None
         self._writing: Deferred[None] | None = None
         self._trouble = _Trouble(f"journal {files.path}", clock)
 
     def open(self) -> None:
         """
-        Learn early what is wrong.
+        Check the journal's files.
 
-        :raises CannotStart: it cannot be written.
+        :raises CannotStart: the journal cannot be written.
         """
         self._files.check()
 
     def __call__(self, ended: UploadOutcome) -> None:
-        """Write it down, some time soon."""
+        """Add a line for an upload, to be written soon."""
         line = encode_outcome(self._moment(), ended) + "\n"
         if self._waiting + len(line) > MOST_WAITING:
             self._dropped += 1
@@ -81,8 +81,10 @@ class Journal:
 
     async def close(self) -> None:
         """
-        Write all that there is, in one attempt; lines that are lost then are
-        counted in the log.  Cancel it to stop waiting for the disk.
+        Write all collected lines, in one attempt.
+
+        The number of lines that are lost is logged.  Cancel this to stop waiting for
+        the disk.
         """
         try:
             if self._writing is not None:
@@ -136,9 +138,9 @@ class Journal:
 
 class _Trouble:
     """
-    Complains in the log, at once and then once in `COMPLAIN`.
+    Logs trouble: at once, then at most every `COMPLAIN` seconds.
 
-    :param what: is in trouble.
+    :param what: what is in trouble, as in the log lines.
     """
 
     def __init__(self, what: str, clock: IReactorTime) -> None:
@@ -149,14 +151,14 @@ class _Trouble:
         self._timer: IDelayedCall | None = None
 
     def came(self, why: str, *, dropped: int = 0) -> None:
-        """Something went wrong, and cost so many lines."""
+        """Note that something went wrong, and how many lines were dropped."""
         self._why = why
         self._dropped += dropped
         if self._timer is None:
             self._tell()
 
     def close(self, lost: int) -> None:
-        """Have the last word: so many lines are never written."""
+        """Log how many lines will never be written, and stop."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -1,13 +1,14 @@
 """
-The files of a journal: one that is appended to, and older ones behind it,
-``FILE.1`` the youngest of them.
+The files of a journal: the current one, to which lines are appended, and older ones.
+``FILE.1`` is the most recent of those.
 
-Several processes may append to one journal, and somebody else (logrotate) may
-rename it meanwhile: nothing is kept open, and each append takes a lock on the
-file that has the name at that moment.
+Several processes may append to a journal, and another program (logrotate) may rename it
+at any time.  No file is therefore kept open: each append locks the file that has the
+name at that moment.
 
-Nothing is written through a symbolic link, or to a file, of anybody but us and
-root: where others may create files, they would choose what is appended to.
+Symbolic links and files that belong to anyone but our user and root are rejected: in a
+folder where other users may create files, they could otherwise choose what is appended
+to.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from twisted_upload.observability.symlinks import check_links
 __all__ = ["JournalFiles"]
 
 LOCK_PATIENCE, _LOCK_PAUSE = 2.0, 0.002
-"""Seconds for which a lock is waited for, and between two tries."""
+"""Seconds to wait for a lock, and between two attempts to get it."""
 
 _MODE = 0o640
 
@@ -44,14 +45,14 @@ _ATTEMPTS = 20
 
 class JournalFiles:
     """
-    A journal on a disk.  Made for a thread that may wait.
+    A journal on disk.  Its methods block, so use a thread that may wait.
 
-    :ivar path: of the file that is appended to; links are resolved.
-    :param size: bytes after which another file is begun; 0 for never.
-    :param keep: how many older files are kept.
-    :param wanted_by: who wants it, for people.
-    :param patience: seconds for which `append` waits for whoever has it locked; a
-        process that stands still may have.
+    :ivar path: path of the current file, with symbolic links resolved.
+    :param size: bytes after which a new file is begun; 0 for never.
+    :param keep: number of older files to keep.
+    :param wanted_by: the option that asks for the journal, for error messages.
+    :param patience: seconds for which `append` waits for another process's lock; that
+        process may be stalled.
     """
 
     def __init__(
@@ -71,9 +72,9 @@ class JournalFiles:
 
     def check(self) -> None:
         """
-        Learn early what is wrong; the file is there afterwards.
+        Check that the journal can be written; creates the file if necessary.
 
-        :raises CannotStart: it cannot be appended to, or not be rotated.
+        :raises CannotStart: the file cannot be appended to, or cannot be rotated.
         """
         try:
             check_links(self._given)
@@ -95,11 +96,11 @@ class JournalFiles:
         """
         Append whole lines, and sync them.
 
-        They are in the file all or not at all, one after the other, and on a
-        line of their own whatever a crash has left at its end.
+        Either all of them are in the file, without other lines in between, or none is.
+        They begin on a new line, even if a crash has left an incomplete one.
 
-        :return: why they could not be synced; they are in the file all the same.
-        :raises OSError: they are not in the file.
+        :return: why they could not be synced, or None; they are in the file either way.
+        :raises OSError: the lines are not in the file.
         """
         for _ in range(_ATTEMPTS):
             descriptor = os.open(self.path, _FLAGS, _MODE)
@@ -142,9 +143,9 @@ class JournalFiles:
             return False
 
     def _rotate(self) -> None:
-        """Rename each file to the next number.  Under the lock."""
+        """Rename each file to the next number.  Call this while holding the lock."""
         number = self._keep + 1
-        while _remove(f"{self.path}.{number}"):  # of a larger `keep`
+        while _remove(f"{self.path}.{number}"):  # left from a larger `keep`
             number += 1
         for number in range(self._keep, 0, -1):
             younger = f"{self.path}.{number - 1}" if number > 1 else self.path
@@ -159,7 +160,7 @@ _SUFFIXES = ("", ".gz")
 
 
 def _remove(path: str) -> bool:
-    """Remove a file, compressed or not; whether there was one."""
+    """Remove a file, compressed or not; return whether there was one."""
     removed = False
     for suffix in _SUFFIXES:
         with contextlib.suppress(FileNotFoundError):

@@ -1,5 +1,5 @@
 """
-Which records of a journal of uploads are wanted, and what they come to.
+Selecting records of a journal of uploads, and adding them up.
 """
 
 from __future__ import annotations
@@ -19,20 +19,19 @@ from twisted_upload.observability.records import GAP
 __all__ = ["Filter", "Totals", "parse_moment", "parse_peer"]
 
 UNIX = "unix"
-"""With what the peers at unix sockets begin."""
+"""The beginning of the peer names of unix sockets."""
 
 
 class Filter:
     """
-    Tells which records are wanted: those to which all that is given applies, and
-    of the gaps all of that time.
+    Selects the records that match all given conditions.  Gaps need to match only the
+    time.
 
-    :param since: the first moment, as in records.
-    :param until: the first moment that is too late.
-    :param peers: one of them, see `parse_peer`.
-    :param values: one of the values of each field.
-    :param names: patterns, as shells have them, of which the name of the kept file
-        fits one.
+    :param since: the earliest time, as in records.
+    :param until: the time before which records end, as in records.
+    :param peers: conditions from `parse_peer`; one of them must match.
+    :param values: for each field, the values of which one must match.
+    :param names: shell patterns; the name of the stored file must match one of them.
     """
 
     def __init__(
@@ -50,7 +49,7 @@ class Filter:
         self._names = names
 
     def wants(self, record: Record) -> bool:
-        """Whether it is wanted."""
+        """Return whether a record is selected."""
         if not self._since <= record["time"] < self._until:
             return False
         if record["event"] == GAP:
@@ -70,13 +69,14 @@ class Filter:
 
 def parse_moment(text: str, now: float) -> str:
     """
-    A moment as it is in records, from ``2026-11-22``, ``2026-11-22T10:00``,
-    ``2026-11-22T10:00:30+01:00``, ``today``, ``yesterday`` (when they began),
-    ``08:00`` (the last time that it was), or ``1h``, which is an hour ago.  In UTC,
-    unless it says otherwise.
+    Parse a time into the form that records use.
 
-    :param now: seconds since the epoch.
-    :raises ValueError: with a text that says what is understood.
+    It can be ``2026-11-22``, ``2026-11-22T10:00``, ``2026-11-22T10:00:30+01:00``,
+    ``today``, ``yesterday`` (their beginning), ``08:00`` (the most recent one), or
+    ``1h`` (one hour ago).  Times are in UTC unless they have another offset.
+
+    :param now: current time in seconds since the epoch.
+    :raises ValueError: the text is invalid; the message names the valid forms.
     """
     try:
         moment = _moment(text.strip(), datetime.fromtimestamp(now, UTC))
@@ -90,7 +90,7 @@ def parse_moment(text: str, now: float) -> str:
 
 
 def _moment(text: str, now: datetime) -> datetime:
-    """:raises ValueError: it is none."""
+    """:raises ValueError: the text is not a time."""
     if text in _DAYS:
         return datetime.combine(now.date() - timedelta(_DAYS[text]), time())
     if _TIME_OF_DAY.fullmatch(text):
@@ -109,11 +109,12 @@ _TIME_OF_DAY = re.compile("[0-9]{2}:[0-9]{2}(?::[0-9]{2})?")
 
 def parse_peer(text: str) -> Callable[[str], bool]:
     """
-    What tells whether a peer is the one that is meant by ``192.0.2.7``,
-    ``192.0.2.0/24``, ``2001:db8::/32``, ``192.0.2.7:50123`` or ``unix``, which is
-    everybody at a unix socket.
+    Return a function that tells whether a peer matches.
 
-    :raises ValueError: with a text that says what is understood.
+    The text can be ``192.0.2.7``, ``192.0.2.0/24``, ``2001:db8::/32``,
+    ``192.0.2.7:50123``, or ``unix`` for all peers at unix sockets.
+
+    :raises ValueError: the text is invalid; the message names the valid forms.
     """
     try:
         network = ip_network(text.strip("[]"), strict=False)
@@ -143,9 +144,9 @@ class Totals:
     """
     Adds up records.
 
-    :ivar uploads: how many, by how they ended.
-    :ivar stored: bytes.
-    :ivar missing: lines that are not in the journal, and that it knows of.
+    :ivar uploads: number of uploads by outcome.
+    :ivar stored: bytes stored.
+    :ivar missing: number of lines that the journal records as missing.
     """
 
     def __init__(self) -> None:
@@ -154,7 +155,7 @@ class Totals:
         self.missing = 0
 
     def add(self, record: Record) -> None:
-        """One more."""
+        """Add a record."""
         event = record["event"]
         if event in self.uploads:
             self.uploads[event] += 1

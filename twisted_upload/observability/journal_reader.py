@@ -1,10 +1,9 @@
 """
-Reading a journal of uploads: its lines one after the other, however many there are,
-from all of its files: the one that is appended to, and older ones behind it,
-``FILE.1`` the youngest of them.
+Reading a journal of uploads line by line, however long it is.
 
-Whatever else bears such a name (a directory, a named pipe, a file of somebody else)
-is left out, and told.
+It consists of the current file, to which lines are appended, and older ones; ``FILE.1``
+is the most recent of those.  Anything else with such a name (a directory, a named pipe,
+a file without read permission) is skipped and reported.
 """
 
 from __future__ import annotations
@@ -24,28 +23,27 @@ from typing import IO, Any, cast
 __all__ = ["Reader", "Record", "open_journal"]
 
 LONGEST_LINE = 64 * 1024
-"""Bytes; what is longer is no record."""
+"""Bytes; a longer line is not a record."""
 
 Record = dict[str, Any]
 
 _ATTEMPTS = 20
 
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
-"""What is wrong with this process, and not with a file."""
+"""Errors that are due to this process or the system, not to a file."""
 
 NotRead = Callable[[str, str], object]
-"""Is told the path of a file that cannot be read, and why."""
+"""Called with the path of a file that cannot be read, and the reason."""
 
 
 class Reader:
     """
-    Reads a journal from its beginning on.  What cannot be read is left out, and
-    counted.
+    Reads a journal from its beginning.  Anything unreadable is skipped and counted.
 
-    :param path: of the file that is appended to.
-    :ivar unreadable: lines so far that are no records.
-    :ivar not_read: the older files that could not be read, or not to their end,
-        each with the reason.
+    :param path: path of the current file.
+    :ivar unreadable: number of lines so far that are not records.
+    :ivar not_read: the files that could not be read, or not to their end, each
+        with the reason.
     """
 
     def __init__(self, path: str) -> None:
@@ -56,11 +54,10 @@ class Reader:
 
     def records(self) -> Iterator[Record]:
         """
-        All that have been appended since the last time: in the older files
-        first.  A line that has no end yet is read the next time.
+        Yield all records appended since the last call, beginning with the older files.
+        A line that has no end yet is left for the next call.
 
-        :raises OSError: the file of that very name cannot be read, or there is
-            none at all.
+        :raises OSError: the current file cannot be read, or there is no file at all.
         """
         with open_journal(self._path, self.not_read.__setitem__) as files:
             if not files:
@@ -72,25 +69,26 @@ class Reader:
                 self._seen = os.fstat(last.fileno()).st_ino, last.tell()
 
     def _unread(self, files: Sequence[IO[bytes]]) -> Sequence[IO[bytes]]:
-        """Those of the files that may have more, the first at the place where it begins."""
+        """Return the files that may have more; the first is positioned where that begins."""
         if self._seen is None:
             return files
         inode, offset = self._seen
         for index, file in enumerate(files):
             stat = os.fstat(file.fileno())
             if stat.st_ino == inode:
-                if isinstance(file, gzip.GzipFile):  # nobody appends to one
+                if isinstance(file, gzip.GzipFile):  # these are never appended to
                     return files[index + 1 :]
-                if offset <= stat.st_size:  # otherwise it was truncated, and begins anew
+                if offset <= stat.st_size:  # otherwise it was truncated: start over
                     file.seek(offset)
                 return files[index:]
         return files[-1:]  # the others were read before they were compressed or removed
 
     def _records_in(self, file: IO[bytes], *, last: bool) -> Iterator[Record]:
         """
-        The records of one file.
+        Yield the records of one file.
 
-        :param last: it is still appended to: a line without an end waits for it.
+        :param last: whether it is the current file: an unfinished line is left for
+            later.
         """
         lines = self._lines(file, last=last)
         while True:
@@ -109,7 +107,7 @@ class Reader:
                 self.unreadable += 1
 
     def _lines(self, file: IO[bytes], *, last: bool) -> Iterator[bytes]:
-        """The lines; of one that is too long, a part."""
+        """Yield the lines; of a line that is too long, only a part."""
         begin = file.tell()
         while line := file.readline(LONGEST_LINE):
             if not line.endswith(b"\n"):
@@ -144,9 +142,9 @@ def _record(line: bytes) -> Record | None:
 
 def _number(text: str) -> float:
     """
-    A number with a fraction or an exponent.
+    Parse a number with a fraction or an exponent.
 
-    :raises ValueError: JSON could not tell it again.
+    :raises ValueError: it is not finite, so JSON cannot represent it.
     """
     number = float(text)
     if not math.isfinite(number):
@@ -185,12 +183,10 @@ def open_journal(
     path: str, not_read: NotRead = lambda path, why: None
 ) -> Iterator[list[IO[bytes]]]:
     """
-    All files of a journal, the oldest first, open; compressed ones (``FILE.2.gz``)
-    too.
+    Open all files of a journal, including compressed ones (``FILE.2.gz``), oldest first.
 
-    :param not_read: is told of each older file that is left out.
-    :raises OSError: the file of that very name cannot be read, or there is none at
-        all.
+    :param not_read: called for each older file that is skipped.
+    :raises OSError: the current file cannot be read, or there is no file at all.
     """
     for _ in range(_ATTEMPTS):
         names = _names(path)
@@ -207,7 +203,7 @@ def open_journal(
                     error.filename = name
                     failed[name] = error
             if before != [_identity(name) for name in _names(path)]:
-                continue  # renamed meanwhile
+                continue  # renamed in the meantime
             for name, failure in failed.items():
                 if name == path or failure.errno in _EXHAUSTED:
                     raise failure
@@ -218,7 +214,7 @@ def open_journal(
 
 
 def _identity(name: str) -> tuple[int, int]:
-    """Of what bears a name: another one when it is renamed; no error where it has gone."""
+    """Return device and inode of a name, which show a rename; (0, 0) if it does not exist."""
     for look in (os.stat, os.lstat):
         with contextlib.suppress(OSError):
             status = look(name)
@@ -227,7 +223,7 @@ def _identity(name: str) -> tuple[int, int]:
 
 
 def _names(path: str) -> list[str]:
-    """The files that there are, the oldest first."""
+    """Return the paths of the files that exist, oldest first."""
     folder, name = os.path.split(path)
     numbered = re.compile(re.escape(name) + r"(?:\.([0-9]{1,9})(?:\.gz)?)?")
     matches = [numbered.fullmatch(entry) for entry in os.listdir(folder or ".")]
@@ -236,7 +232,7 @@ def _names(path: str) -> list[str]:
 
 
 def _open(path: str) -> IO[bytes]:
-    # Nobody may ever write to a named pipe, and that would be waited for.
+    # Without O_NONBLOCK, opening a named pipe waits for a writer, perhaps forever.
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     try:
         status = os.fstat(descriptor)
@@ -252,13 +248,13 @@ def _open(path: str) -> IO[bytes]:
 
 
 class _Compressed(gzip.GzipFile):
-    """A compressed file that closes the one below it."""
+    """A compressed file that also closes the underlying file."""
 
     def __init__(self, file: IO[bytes]) -> None:
         super().__init__(file.name, "rb", fileobj=file)
         self._below = file
 
     def close(self) -> None:
-        """Close both."""
+        """Close both files."""
         super().close()
         self._below.close()

@@ -3,8 +3,9 @@ The log: one line for each event, for people or, with ``--log-format json``, for
 programs.
 
 ``2026-11-22T12:43:24Z stored 1795351404291.bin: ...``, in UTC.  Twisted's own text
-observer spends as much on a line as the rest of the daemon on a small upload;
-these format the time once a second, and leave the rest to the upload itself.
+observer takes as long for a line as the rest of the daemon for a small upload.  The
+observers here format the time once a second, and use the text that the upload itself
+provides.
 """
 
 from __future__ import annotations
@@ -41,10 +42,10 @@ __all__ = [
 ]
 
 JOURNAL_STREAM = "JOURNAL_STREAM"
-"""What systemd calls the variable that names the stream to its journal."""
+"""The environment variable in which systemd names the stream to its journal."""
 
 LARGEST_LOG = 16 * 1024 * 1024
-"""Bytes of a log file before another is begun."""
+"""Bytes of a log file after which a new one is begun."""
 
 _LOUD = {"warn": "WARN ", "error": "ERROR ", "critical": "CRITICAL "}
 
@@ -55,7 +56,7 @@ _PRIORITIES = {
     "error": "<3>",
     "critical": "<2>",
 }
-"""As in sd-daemon(3)."""
+"""The priorities of sd-daemon(3)."""
 
 _PRIORITY = re.compile("<[0-7]>")
 
@@ -69,20 +70,21 @@ _SHOULD_BE_LOOKED_AT = re.compile(
 @implementer(ILogObserver)
 class LineObserver:
     """
-    Writes events to a stream, as they come; from `begin` on in a thread, so that a
-    stream which takes nothing holds up nobody (see `twisted_upload.observability.log_writer`).
+    Writes events to a stream in order.
 
-    :param write: takes text; as of a line-buffered or unbuffered stream.
-    :param form: how the log is written.
-    :param journald: the stream goes to journald, or to whatever else wants to know
-        the priority of each line.
-    :param clock: where there is one, the lines of uploads that end in one turn of
-        the reactor are written together, at its end.  To write lets another
-        thread run, and the disk threads then keep the reactor waiting for
-        longer than the call itself.
-    :param file: that it goes to, if it is one that can be changed for another.
-    :ivar write: the same, for lines that somebody else has finished.
-    :ivar journald: the same.
+    From `begin` on it writes in a thread, so that a stalled stream does not block anything
+    else (see `twisted_upload.observability.log_writer`).
+
+    :param write: writes text, to a line-buffered or unbuffered stream.
+    :param form: the format of the log.
+    :param journald: whether the stream goes to journald, or to another program that
+        expects the priority of each line.
+    :param clock: if given, the lines of uploads that end in the same iteration of the
+        reactor are written together, at its end.  Writing lets another thread run, and
+        the disk threads then delay the reactor for longer than the call itself takes.
+    :param file: the log file, if the stream is one that can be rotated and reopened.
+    :ivar write: writes complete lines that were formatted elsewhere.
+    :ivar journald: the same as the parameter.
     """
 
     def __init__(
@@ -94,7 +96,7 @@ class LineObserver:
         clock: IReactorTime | None = None,
         file: LogFile | None = None,
     ) -> None:
-        # The thread has its own: it formats when it likes.
+        # The thread has its own formatter, as it may format at any time.
         self._writer = LogWriter(write, _Lines(form, journald).dropped, is_loud)
         self.write = self._writer.write
         self.begin, self.finish = self._writer.begin, self._writer.finish
@@ -106,9 +108,10 @@ class LineObserver:
 
     def __call__(self, event: LogEvent) -> None:
         """
-        Write one event, or hold it back; unless it is for debugging: whoever
-        connects and says nothing makes one of those, and must not be able to
-        fill a disk so.
+        Write an event, or hold it back; ignore debug events.
+
+        Every client that connects and sends nothing causes a debug event, and must not
+        be able to fill the disk this way.
         """
         if event.get("log_level") is LogLevel.debug:
             return
@@ -122,11 +125,11 @@ class LineObserver:
             self.write(text)
 
     def ended(self, ended: UploadOutcome) -> None:
-        """Write its line, as after `log_outcome`; but no event is made for it."""
+        """Write an upload's line, as `log_outcome` does, but without creating an event."""
         self._hold((time.time(), ended, ""))
 
     def ended_with_listener(self, ended: UploadOutcome) -> None:
-        """The same as after `log_outcome_with_listener`."""
+        """Write an upload's line, as `log_outcome_with_listener` does."""
         self._hold((time.time(), ended, _through(ended)))
 
     def _hold(self, held: _Held) -> None:
@@ -137,7 +140,7 @@ class LineObserver:
             self._clock.callLater(0, self.flush)
 
     def flush(self) -> None:
-        """Write what is held back."""
+        """Write the lines that are held back."""
         if self._held:
             self.write(self._held_back())
 
@@ -146,21 +149,22 @@ class LineObserver:
         return self._lines.of_ends(held)
 
     def rotate(self) -> None:
-        """Begin another log file, and keep the old one under another name."""
+        """Begin a new log file, and keep the old one under another name."""
         if self._file is not None:
             self._writer.do(self._file.rotate)
 
     def reopen(self) -> None:
         """
-        Write to a file of the same name, wherever the old one has gone; where there
-        can be none, the old one is still written to.
+        Open the log file by its name again, in case it was renamed or removed.
+
+        If that fails, the old file is used further.
         """
         if self._file is not None:
             self._writer.do(self._file.reopen)
 
 
 _Held = tuple[float, UploadOutcome, str]
-"""When an upload ended, how, and what follows in its line."""
+"""When an upload ended, its outcome, and the text to append to its line."""
 
 
 def _through(ended: UploadOutcome) -> str:
@@ -169,7 +173,7 @@ def _through(ended: UploadOutcome) -> str:
 
 class _Lines:
     """
-    Makes lines of events.
+    Formats events as lines.
 
     :param journald: see `LineObserver`.
     """
@@ -181,7 +185,7 @@ class _Lines:
         self._stamps = Timestamps()
 
     def __call__(self, event: LogEvent) -> str:
-        """The line of one event, or several; none where it says nothing."""
+        """Return the line or lines of an event; an empty string if it has no text."""
         level = _level(event)
         line = self._line(event, level)
         if line is None:
@@ -192,17 +196,17 @@ class _Lines:
         return f"{line}\n"
 
     def of_ends(self, held: Iterable[_Held]) -> str:
-        """The lines of uploads that have ended; made in one go, they take less."""
+        """Return the lines of uploads that have ended; one call for all takes less time."""
         lines = []
         for moment, ended, more in held:
-            # Between info and warn, if it was not kept.
+            # If it was not stored: a level between info and warn.
             level = "info" if ended.outcome == "stored" else "notice"
             line = self._of_end(moment, ended, more, level)
             lines.append(f"{_PRIORITIES[level]}{line}\n" if self._journald else f"{line}\n")
         return "".join(lines)
 
     def dropped(self, lines: int) -> str:
-        """A line about so many that are missing."""
+        """Return a line that tells how many lines are missing."""
         told: list[LogEvent] = []
         log = Logger(observer=cast(ILogObserver, told.append))
         log.error(
@@ -246,11 +250,12 @@ def observer_for(
     clock: IReactorTime | None = None,
 ) -> LineObserver:
     """
-    An observer that writes where twistd's ``--syslog``, ``--logfile`` and
-    ``--nodaemon`` want it.
+    Return an observer for the destination that twistd's ``--syslog``, ``--logfile`` and
+    ``--nodaemon`` select.
 
-    :param environment: tells whether standard output goes to journald.
-    :param form: how the log is written.
+    :param environment: the environment variables, which tell whether standard output
+        goes to journald.
+    :param form: the format of the log.
     :param clock: see `LineObserver`.
     :raises CannotStart: the log file cannot be written.
     """
@@ -276,8 +281,8 @@ def observer_for(
 
 def is_journald(descriptor: int, environment: Mapping[str, str]) -> bool:
     """
-    Whether what is written there goes to systemd's journal: ``JOURNAL_STREAM``
-    names its device and inode, systemd.exec(5).
+    Return whether a descriptor is connected to systemd's journal: ``JOURNAL_STREAM``
+    contains its device and inode numbers, systemd.exec(5).
     """
     stat = os.fstat(descriptor)
     return environment.get(JOURNAL_STREAM) == f"{stat.st_dev}:{stat.st_ino}"
@@ -285,9 +290,10 @@ def is_journald(descriptor: int, environment: Mapping[str, str]) -> bool:
 
 def unbuffered(stream: TextIO) -> Callable[[str], object]:
     """
-    What writes text to a stream's descriptor at once, however long that takes.
+    Return a function that writes text directly to a stream's descriptor, and blocks until
+    all of it is written.
 
-    It raises `OSError` where nobody reads any more.
+    The function raises `OSError` if the other end is closed.
     """
     stream.flush()
     descriptor = stream.fileno()
@@ -297,7 +303,7 @@ def unbuffered(stream: TextIO) -> Callable[[str], object]:
         while data:
             try:
                 data = data[os.write(descriptor, data) :]
-            except BlockingIOError:  # somebody who has it too wants it so
+            except BlockingIOError:  # made non-blocking by a process that shares it
                 again = select.poll()
                 again.register(descriptor, select.POLLOUT)
                 again.poll()
@@ -307,12 +313,14 @@ def unbuffered(stream: TextIO) -> Callable[[str], object]:
 
 def to_syslog(prefix: str, send: Callable[[int, str], object]) -> Callable[[str], object]:
     """
-    What sends lines that begin with their priorities to the system's log, which may
-    not take them for long.  A line without one is for information: something of a
-    worker has printed it, or it is all that there was of one.
+    Return a function that sends lines beginning with their priorities to the system log,
+    which may block for a long time.
 
-    :param prefix: of each line.
-    :param send: as `syslog.syslog`.
+    A line without a priority is sent with LOG_INFO: it was printed in a worker process,
+    or is incomplete.
+
+    :param prefix: prefix of each line.
+    :param send: a function like `syslog.syslog`.
     """
     syslog.openlog(prefix)
 
@@ -327,7 +335,7 @@ def to_syslog(prefix: str, send: Callable[[int, str], object]) -> Callable[[str]
 
 
 def is_loud(line: str) -> bool:
-    """Whether a line of ours is one that somebody should look at."""
+    """Return whether a log line needs attention: a warning, an error or worse."""
     return _SHOULD_BE_LOOKED_AT.match(line) is not None
 
 

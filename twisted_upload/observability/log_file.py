@@ -1,9 +1,9 @@
 """
-The file that the log goes to, until another takes its place.
+The log file and its rotation.
 
-Twisted's own sets the umask of the whole process while it opens one, and whatever
-another thread makes at that moment is for nobody.  It also closes the old one
-first: where there can be no new one, it is never written to again.
+Twisted's own log file changes the umask of the whole process while it opens a file, so a
+file that another thread creates at that moment has no permissions for anyone.  It also
+closes the old file first: if the new one cannot be opened, nothing is logged any more.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ _FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY
 
 class LogFile:
     """
-    A log file.  When it has become long it is kept as ``NAME.1``, what was that as
-    ``NAME.2``, and so on.
+    A log file.  When it is long enough, it is renamed to ``NAME.1``, the former ``NAME.1``
+    to ``NAME.2``, and so on.
 
-    To be used by one thread at a time.
+    Use it from one thread at a time.
 
-    :param path: of the file; it is made if there is none.
-    :param length: bytes after which another is begun.
-    :raises OSError: it cannot be opened.
+    :param path: path of the file; it is created if necessary.
+    :param length: bytes after which a new file is begun.
+    :raises OSError: the file cannot be opened.
     """
 
     def __init__(self, path: str, length: int) -> None:
         self._path = os.path.abspath(path)
         self._length = length
         self._until = float("inf")
-        self._torn = False  # its last line is not whole
+        self._torn = False  # whether the last line is incomplete
         self._take(_open(self._path, None))
 
     def write(self, data: bytes) -> None:
         """
-        Write whole lines, to another file if this one is long.
+        Write whole lines, to a new file if the current one is long enough.
 
-        :raises OSError: not all of that could be written; what comes later may be.
+        :raises OSError: not all of the data could be written; later writes may succeed.
         """
         if self._size >= self._until:
             self.rotate()
@@ -55,22 +55,22 @@ class LogFile:
             data = data[written:]
 
     def rotate(self) -> None:
-        """Begin another file, and keep the old one; where there can be none, go on with it."""
+        """Rename the file and begin a new one; if this fails, continue with the old one."""
         try:
             self._rotate()
         except OSError as error:
-            self._until = self._size + self._length // 16  # not with each line
+            self._until = self._size + self._length // 16  # do not retry at each line
             _log.error("cannot rotate the log file: {why}", why=error.strerror)
 
     def reopen(self) -> None:
-        """Go on with the file of that name, wherever the old one is; or else with that."""
+        """Open the file by its name again; if this fails, continue with the old one."""
         try:
             self._replace()
         except OSError as error:
             _log.error("cannot reopen the log file, keeping the old one: {why}", why=error.strerror)
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close the file."""
         os.close(self._descriptor)
 
     def _rotate(self) -> None:
@@ -105,7 +105,7 @@ class LogFile:
         except OSError:
             os.close(descriptor)
             raise
-        # A device has no length, and must stay where it is.
+        # A device has no length, and must not be renamed.
         regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
         self._until = self._length if regular else float("inf")
         self._descriptor = descriptor
@@ -113,16 +113,16 @@ class LogFile:
 
 def _open(path: str, mode: int | None) -> int:
     """
-    Open it; if there is none, make it.
+    Open the file; create it if necessary.
 
-    :param mode: permissions of one that is made; None for those that the umask leaves.
+    :param mode: permissions of a new file; None for those that the umask allows.
     """
     try:
         descriptor = os.open(path, _FLAGS | os.O_EXCL, 0o666 if mode is None else mode)
     except FileExistsError:
         return os.open(path, _FLAGS, 0o666)
     if mode is not None:
-        with contextlib.suppress(OSError):  # then it has less
+        with contextlib.suppress(OSError):  # then it has fewer permissions
             os.fchmod(descriptor, mode)
     return descriptor
 

@@ -1,10 +1,10 @@
 """
-Writes the log, and lets nobody wait for it.
+Writing the log without blocking the daemon.
 
-Where the log goes may stand still: a terminal after Ctrl-S, a pipe to a program
-that does not read, a disk that does not answer.  So lines go into a buffer that is
-bounded, and a thread of its own writes them.  What does not fit is dropped and
-counted; the count stands in the log where the lines are missing.
+The destination of the log may stall: a terminal after Ctrl-S, a pipe to a program that
+does not read, a disk that does not respond.  Lines therefore go into a bounded buffer,
+and a dedicated thread writes them.  Lines that do not fit are dropped and counted; the
+count is logged where the lines are missing.
 """
 
 from __future__ import annotations
@@ -21,39 +21,41 @@ from twisted.logger import Logger
 __all__ = ["LogWriter"]
 
 MOST = 1024 * 1024
-"""Characters of lines that wait at the most; as many may be in hand."""
+"""Maximum number of characters waiting; as many again may be in the process of being
+written."""
 
 MOST_LOUD = MOST + 256 * 1024
-"""The same, for lines that somebody should look at."""
+"""The same, for lines that need attention."""
 
 LAST_LINES = 2.0
-"""Seconds for which the end of the process waits for its last lines."""
+"""Seconds for which the exit of the process waits for the last lines."""
 
 GATHER = 0.01
-"""Seconds for which lines are gathered after others have been written."""
+"""Seconds for which lines are collected after others have been written."""
 
 IN_VAIN = 3
-"""Times that the thread then looks for lines, and there are none, before it has to be
-woken: that costs the reactor more than all its lines of one turn."""
+"""How often the thread then checks for lines and finds none before it sleeps until it is
+woken.  Waking it costs the reactor more than all its lines of one iteration."""
 
 _LINE = re.compile(r"[^\n]*\n")
 
 
 class LogWriter:
     """
-    Writes text, in the order in which it comes.
+    Writes text in order.
 
-    Until `begin`, and in the caller's thread, at once; then in a thread.  May be used
-    by all threads, and by handlers of signals.
+    Before `begin`, it writes at once, in the caller's thread; after that, in its own
+    thread.  It can be used from any thread, and from signal handlers.
 
-    :param sink: takes text.  It may wait, and it may fail: then what it was given is
-        lost, and counted with what was dropped.
-    :param dropped: a line about so many that were dropped; called in the thread.
-    :param is_loud: whether a line is one that somebody should look at; asked when
-        there is no room for all.
-    :param most: characters of lines that wait at the most.
-    :param most_loud: the same, for those that are loud.
-    :param pause: waits for so many seconds, in the thread.
+    :param sink: writes text.  It may block, and it may fail: then its text is lost, and
+        counted with the dropped lines.
+    :param dropped: returns a line that tells the number of dropped lines; called in the
+        thread.
+    :param is_loud: returns whether a line needs attention; called if there is no space
+        for all lines.
+    :param most: maximum number of characters waiting.
+    :param most_loud: the same, for lines that need attention.
+    :param pause: waits for a number of seconds; called in the thread.
     """
 
     def __init__(
@@ -71,7 +73,7 @@ class LogWriter:
         self._is_loud = is_loud
         self._most, self._most_loud = most, most_loud
         self._pause = pause
-        # A handler of a signal may log while its thread is in here.
+        # A signal handler may log while its thread holds the lock.
         self._lock = threading.RLock()
         self._waiting: list[str | Callable[[], object]] = []
         self._size = 0
@@ -80,8 +82,8 @@ class LogWriter:
         self._begun = False
         self._at_work = False
         self._thread: int | None = None
-        self._ends = float("inf")  # when nobody waits any more
-        # Unlike a condition, it may be used by a handler of a signal too.
+        self._ends = float("inf")  # when to stop waiting for lines to be written
+        # Unlike a condition, it can also be used from a signal handler.
         self._work: SimpleQueue[bool] = SimpleQueue()
 
     def write(self, text: str) -> None:
@@ -99,9 +101,11 @@ class LogWriter:
 
     def do(self, function: Callable[[], object]) -> None:
         """
-        Have something done between the lines that have come and those that will:
-        with the file that they go to.  What waits already is not done twice.  In the
-        thread it may write lines itself, and fail.
+        Call a function between the lines written so far and later ones, for example to
+        rotate their file.
+
+        A function that is already waiting is not added again.  In the thread, it may write
+        lines itself, and it may fail.
         """
         if not self._begun:
             function()
@@ -112,7 +116,7 @@ class LogWriter:
         self._wake()
 
     def begin(self) -> None:
-        """From now on write in a thread; to be called in the process that stays."""
+        """Start writing in a thread.  Call this after any fork, in the process that remains."""
         self._begun = True
         thread = threading.Thread(target=self._run, name="log", daemon=True)
         thread.start()
@@ -121,20 +125,20 @@ class LogWriter:
 
     def finish(self, seconds: float = LAST_LINES) -> None:
         """
-        Wait until all is written, and from now on do that for every line; but for no
-        longer than so many seconds in all.
+        Wait until all lines are written, now and after each later line, but no longer than
+        a number of seconds in total.
         """
         if self._begun:
             self._ends = min(self._ends, time.monotonic() + seconds)
             self._wake()
 
     def stop(self) -> None:
-        """End the thread, when it has nothing to do."""
+        """End the thread once it has nothing to do."""
         atexit.unregister(self.finish)
         self._work.put(False)
 
     def _keep_some(self, text: str) -> None:
-        """There is no room for all of that: keep what is loud while there is some."""
+        """Keep only the lines that need attention, as far as they fit; drop the others."""
         loud = False
         for line in _LINE.findall(text):
             if not _continues(line):
@@ -152,7 +156,7 @@ class LogWriter:
             self._work.put(True)
         while self._at_work and time.monotonic() < self._ends < float("inf"):
             if threading.get_ident() == self._thread:
-                break  # it has this to do first
+                break  # the writing thread must not wait for itself
             time.sleep(0.001)
 
     def _run(self) -> None:
@@ -166,9 +170,9 @@ class LogWriter:
 
     def _write_what_waits(self, last: bool) -> bool:
         """
-        Whether anything did.
+        Write what waits; return whether there was anything.
 
-        :param last: if not, somebody has to wake us.
+        :param last: whether the thread has to be woken again if there was nothing.
         """
         with self._lock:
             waiting, self._waiting = self._waiting, []
@@ -194,7 +198,7 @@ class LogWriter:
     def _do(self, one: Callable[[], object]) -> None:
         try:
             one()
-        except Exception:  # there would be no log any more
+        except Exception:  # otherwise the thread would end, and nothing be logged any more
             _log.failure("internal error: an operation on the log failed")
 
     def _put(self, texts: list[str]) -> None:
@@ -206,12 +210,12 @@ class LogWriter:
         try:
             self._sink(text)
         except Exception:
-            return False  # it cannot be told, for this is where things are told
+            return False  # this cannot be logged, as logging is what has failed
         return True
 
 
 def _continues(line: str) -> bool:
-    """Whether it goes on with what the line before it began, as in a traceback."""
+    """Return whether a line continues the previous one, as in a traceback."""
     return line.startswith("\t") or (line.startswith("<") and line[2:4] == ">\t")
 
 

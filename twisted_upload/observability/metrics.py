@@ -1,12 +1,12 @@
 """
-What is counted and measured: one table.
+The table of all metrics.
 
-Nothing here knows Prometheus; `twisted_upload.observability.prometheus` makes its text of
-`METRICS` and of samples, and `combine` makes those of several processes one.
+Nothing here depends on Prometheus: `twisted_upload.observability.prometheus` makes its
+text from `METRICS` and samples.  `combine` merges the samples of several processes.
 
-A sample of a counter or a gauge is a number.  That of a histogram is a list: how
-many fell into each bucket (not cumulative, the last without a bound), and then
-the sum of all values.
+A sample of a counter or a gauge is a number.  A sample of a histogram is a list: the
+number of values in each bucket (not cumulative, the last one without a bound), followed
+by the sum of all values.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ __all__ = [
 ]
 
 Samples = dict[str, dict[tuple[str, ...], Any]]
-"""By the metric's name and the values of its labels."""
+"""Samples by the name of the metric and the values of its labels."""
 
 _DURATIONS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1800.0)
 _SIZES = tuple(float(1024 * 4**power) for power in range(13))  # 1 KiB to 16 GiB
@@ -64,16 +64,16 @@ _WAITS = (0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.
 @dataclass(frozen=True)
 class Metric:
     """
-    One thing that is counted or measured.
+    A metric.
 
-    :ivar name: as Prometheus has it.
+    :ivar name: name in Prometheus.
     :ivar kind: ``counter``, ``gauge`` or ``histogram``.
-    :ivar help: a sentence.
-    :ivar labels: their names.
-    :ivar bounds: of a histogram, the largest value of each bucket but the last.
-    :ivar together: of gauges of several processes the ``sum``, the ``max`` or
-        the ``min``.
-    :ivar lasting: that of a process that has ended still counts.
+    :ivar help: description in one sentence.
+    :ivar labels: names of the labels.
+    :ivar bounds: of a histogram, the largest value of each bucket except the last.
+    :ivar together: how gauges of several processes are combined: ``sum``, ``max`` or
+        ``min``.
+    :ivar lasting: whether samples of a process still count after it has ended.
     """
 
     name: str
@@ -226,7 +226,7 @@ METRICS: tuple[Metric, ...] = (
 
 
 def combine(parts: Iterable[Samples]) -> Samples:
-    """The samples of several processes as if they were of one."""
+    """Merge the samples of several processes into those of one."""
     whole: Samples = {}
     for part in parts:
         for metric in METRICS:
@@ -248,18 +248,18 @@ def _together(metric: Metric, one: Any, other: Any) -> Any:
 
 
 def lasting(samples: Samples) -> Samples:
-    """What still counts of a process that has ended, or does not answer."""
+    """Return the samples that still count if a process has ended or does not answer."""
     kept = {metric.name for metric in METRICS if metric.lasting}
     return {name: values for name, values in samples.items() if name in kept}
 
 
 def to_json(samples: Samples) -> dict[str, Any]:
-    """Samples as JSON can have them."""
+    """Convert samples to a form that JSON can represent."""
     return {name: [[*item] for item in values.items()] for name, values in samples.items()}
 
 
 def from_json(text: dict[str, Any]) -> Samples:
-    """And back again."""
+    """Convert samples back from that form."""
     return {
         name: {tuple(labels): value for labels, value in values} for name, values in text.items()
     }

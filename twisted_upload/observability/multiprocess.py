@@ -1,10 +1,10 @@
 """
-The reports of several workers, made into one.
+Merging the reports of several workers into one.
 
-The supervisor asks each worker by a line on its standard input, and the worker
-answers by a line of JSON on a pipe of its own.  A worker that has ended had
-counted something: that is kept, so that no sum ever goes back.  What it counted
-after its last answer is lost, unless it had the time to say goodbye.
+The supervisor asks each worker with a line on its standard input, and the worker answers
+with a line of JSON on a separate pipe.  The counts of a worker that has ended are kept,
+so that no sum ever decreases.  What it counted after its last answer is lost, unless it
+had time to send a final one.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ from twisted_upload.observability.report import Report, daemon_samples
 __all__ = ["ANSWER_PATIENCE", "QUESTION", "ReportingWorker", "WorkerReports", "answer"]
 
 QUESTION = b"report"
-"""The line that asks."""
+"""The line with which the supervisor asks for a report."""
 
 ANSWER_PATIENCE = 1.0
-"""Seconds for which a report waits for workers."""
+"""Seconds for which a report waits for the workers' answers."""
 
 
 def answer(report: Report) -> bytes:
-    """The line that answers."""
+    """Return the line with which a worker answers."""
     return json.dumps([to_json(report.samples), report.trouble]).encode() + b"\n"
 
 
 class ReportingWorker:
     """
-    A worker, as whoever asks it sees it.
+    A worker, as seen by the supervisor.
 
     :param send: writes to its standard input.
-    :ivar last: what it said last.
-    :ivar asked: it has been asked something and has not answered.
+    :ivar last: its last report.
+    :ivar asked: whether it has been asked and has not answered yet.
     """
 
     def __init__(self, send: Callable[[bytes], object]) -> None:
@@ -58,9 +58,9 @@ class ReportingWorker:
 
     def ask(self) -> Deferred[None]:
         """
-        Ask, if it has answered what it was asked before.
+        Ask for a report, unless an answer is still outstanding.
 
-        :return: fires when it has answered.  Cancel it to stop waiting.
+        :return: fires when the worker has answered.  Cancel it to stop waiting.
         """
         done: Deferred[None] = Deferred(self._waiting.remove)
         self._waiting.append(done)
@@ -70,7 +70,7 @@ class ReportingWorker:
         return done
 
     def received(self, data: bytes) -> None:
-        """Some of its answers have come."""
+        """Take data from the worker's answer pipe."""
         *lines, self._partial = (self._partial + data).split(b"\n")
         for line in lines:
             samples, trouble = json.loads(line)
@@ -80,7 +80,7 @@ class ReportingWorker:
             self._tell()
 
     def gone(self) -> None:
-        """It has ended, and will not answer."""
+        """Note that the worker has ended and will not answer."""
         self._tell()
 
     def _tell(self) -> None:
@@ -94,13 +94,13 @@ class WorkerReports:
     """
     Reports on a daemon that consists of workers.
 
-    :param number: of workers that there should be.
+    :param number: number of workers that should be running.
     :param clock: the reactor.
-    :param started: seconds since the epoch.
-    :param more: samples of what no worker knows.
-    :ivar workers: the workers that run.
-    :ivar draining: the daemon is stopping.
-    :ivar restarts: workers that have been replaced.
+    :param started: start of the daemon, in seconds since the epoch.
+    :param more: returns samples that no worker has.
+    :ivar workers: the workers that are running.
+    :ivar draining: whether the daemon is stopping.
+    :ivar restarts: number of workers that have been replaced.
     """
 
     def __init__(
@@ -122,11 +122,11 @@ class WorkerReports:
         self._past: Samples = {}
 
     def came(self, worker: ReportingWorker) -> None:
-        """There is one more worker."""
+        """Add a worker."""
         self.workers.append(worker)
 
     def went(self, worker: ReportingWorker) -> None:
-        """One of them has ended."""
+        """Remove a worker that has ended."""
         self.workers.remove(worker)
         if worker.last is not None:
             self._past = combine([self._past, lasting(worker.last.samples)])
@@ -135,12 +135,12 @@ class WorkerReports:
     def report(self) -> Deferred[Report]:
         """See `twisted_upload.observability.report.Reporter`."""
         answers = [worker.ask().addTimeout(ANSWER_PATIENCE, self._clock) for worker in self.workers]
-        # Those that do not answer in time are told apart by what they are.
+        # Errors are ignored: `asked` shows which workers have not answered in time.
         return DeferredList(answers, consumeErrors=True).addCallback(lambda _: self._look_again())
 
     def _look_again(self) -> Deferred[Report]:
-        # Timers come before what has come meanwhile: if this process stood still, the
-        # answers are there and have not been read.
+        # The reactor runs timers before it reads: if this process was stalled, answers may
+        # have arrived that have not been read yet.
         if self._silent:
             return deferLater(self._clock, 0, self._report)
         return succeed(self._report())

@@ -1,5 +1,5 @@
 """
-The metrics page: samples as text for Prometheus.
+The metrics page: samples in Prometheus' text format.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ _PLAIN = "text/plain; version=0.0.4; charset=utf-8"
 
 def page(samples: Samples, *, open_metrics: bool = False) -> tuple[bytes, str]:
     """
-    The page and its content type.
+    Return the page and its content type.
 
-    :param open_metrics: in the format of OpenMetrics, and not in Prometheus' own.
+    :param open_metrics: use the OpenMetrics format instead of Prometheus' own.
     """
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Samples(samples))
@@ -41,13 +41,13 @@ def page(samples: Samples, *, open_metrics: bool = False) -> tuple[bytes, str]:
 
 
 class _Samples(Collector):
-    """What prometheus_client asks."""
+    """The collector that prometheus_client reads."""
 
     def __init__(self, samples: Samples) -> None:
         self._samples = samples
 
     def collect(self) -> Iterator[Family]:
-        """One family for each metric; those without samples too, for their help."""
+        """Yield a family for each metric, even without samples: its help text is shown."""
         for metric in METRICS:
             yield _family(metric, self._samples)
 
@@ -70,5 +70,5 @@ def _family(metric: Metric, samples: Samples) -> Family:
 
 
 def _clean(labels: tuple[str, ...]) -> tuple[str, ...]:
-    """The names of directories need not be UTF-8; the page is."""
+    """Escape what is not UTF-8, such as names of directories may contain; the page is UTF-8."""
     return tuple(label.encode("utf-8", "backslashreplace").decode() for label in labels)

@@ -1,8 +1,7 @@
 """
-What logs and journals say to programs: JSON, one object a line, in ASCII.
+The machine-readable records of logs and journals: JSON, one object per line, in ASCII.
 
-The names of the fields are stable.  A field that has nothing to say is left
-out.
+The names of the fields are stable.  A field without a value is left out.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from collections.abc import Mapping
 from json.encoder import JSONEncoder, encode_basestring_ascii
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:  # it imports Twisted, which those who read a journal need not wait for
+if TYPE_CHECKING:  # it imports Twisted, which reading a journal does not need
     from twisted_upload.core.outcome import UploadOutcome
 
 __all__ = ["FIELDS", "GAP", "Timestamps", "encode", "encode_outcome"]
@@ -34,26 +33,26 @@ FIELDS = (
     "message",
     "traceback",
 )
-"""All names that there are, in the order in which they come."""
+"""The names of all fields, in their order."""
 
 GAP = "gap"
-"""The event of a record that stands for lines which are missing."""
+"""The event of a record that stands for missing lines."""
 
 _encode = JSONEncoder(separators=(",", ":"), check_circular=False).encode
 _quoted = encode_basestring_ascii
 
 
 def encode(fields: Mapping[str, Any]) -> str:
-    """One object, without the end of the line."""
+    """Return an object as JSON, without a newline."""
     return _encode(fields)
 
 
 class Timestamps:
     """
-    Tells moments as in RFC 3339, in UTC: ``2026-11-22T12:43:24.291Z``.
+    Formats times as in RFC 3339, in UTC: ``2026-11-22T12:43:24.291Z``.
 
-    All are of one length, and are in order as texts as they are in time.  Each is
-    formatted once for all that is told in one second, or thousandth of it.
+    All have the same length, so they sort as text in order of time.  The text is reused
+    within the same second or millisecond.
     """
 
     def __init__(self) -> None:
@@ -63,7 +62,7 @@ class Timestamps:
         self._exact = ""
 
     def seconds(self, moment: float) -> str:
-        """Up to the seconds, without the zone."""
+        """Format a time in whole seconds, without the time zone."""
         second = int(moment)
         if second != self._second:
             self._text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
@@ -72,11 +71,11 @@ class Timestamps:
 
     def milliseconds(self, moment: float) -> str:
         """
-        All of it.
+        Format a time in milliseconds, with the time zone.
 
         :param moment: seconds since the epoch.
         """
-        # A microsecond more: 0.291 as a float is a little less than that.
+        # A microsecond is added because 0.291 as a float is slightly less than 0.291.
         thousandth = int(moment * 1000 + 0.001)
         if thousandth != self._thousandth:
             second, rest = divmod(thousandth, 1000)
@@ -87,11 +86,11 @@ class Timestamps:
 
 def encode_outcome(time: str, ended: UploadOutcome, level: str | None = None) -> str:
     """
-    One upload that has ended, as `encode` would have it.
+    Return the record of an upload that has ended, as `encode` would.
 
-    :param level: of a line of the log.
+    :param level: the level, for a line of the log.
     """
-    # Put together by hand: an encoder takes four times as long, for each upload.
+    # Assembled by hand: an encoder would take four times as long, for every upload.
     outcome, listener, peer, size, seconds, name, code, sha256, ended_by_idle, answered = ended
     said = "" if level is None else f',"level":"{level}"'
     whose = f',"listener":{_quoted(listener)}' if listener else ""

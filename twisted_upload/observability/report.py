@@ -1,5 +1,5 @@
 """
-What a process that serves uploads can say of itself at any moment.
+The report of a process that serves uploads: its metrics and whether it is ready.
 """
 
 from __future__ import annotations
@@ -50,13 +50,16 @@ __all__ = [
 ]
 
 LOOK_PATIENCE = 0.3
-"""Seconds for which a report waits for a disk to tell how much of it is free."""
+"""Seconds for which a report waits to learn how much space a disk has free."""
 
 
 class Report(NamedTuple):
     """
+    The state of a process or a daemon.
+
     :ivar samples: see `twisted_upload.observability.metrics`.
-    :ivar trouble: why no uploads should be sent here just now, in one line.
+    :ivar trouble: why uploads should not be sent here at the moment, in one line; None
+        if they can be.
     """
 
     samples: Samples
@@ -64,35 +67,35 @@ class Report(NamedTuple):
 
 
 Reporter = Callable[[], Deferred[Report]]
-"""Gives a report, soon: within a second or two, whatever stands still."""
+"""Returns a report within a second or two, even if something is stalled."""
 
 
 class IReportedGate(Protocol):
-    """What is read of the gate of a front end."""
+    """The part of a front end's gate that is reported."""
 
     @property
     def rejected(self) -> Mapping[str, int]:
-        """Connections that were rejected, by the code that they heard."""
+        """The number of rejected connections by the code that was sent to them."""
 
     @property
     def handshake_failures(self) -> Mapping[str, int]:
-        """Handshakes of TLS that came to nothing, by their kind."""
+        """The number of failed TLS handshakes by kind."""
 
 
 class IReportedFrontend(Protocol):
-    """What is read of a front end."""
+    """The part of a front end that is reported."""
 
     @property
     def name(self) -> str:
-        """Of its listener."""
+        """The name of its listener."""
 
     @property
     def stopping(self) -> bool:
-        """Whether there are to be no more uploads."""
+        """Whether it accepts no more uploads."""
 
     @property
     def uploads_in_flight(self) -> int:
-        """How many uploads have begun and have not ended."""
+        """The number of uploads that have begun and have not ended."""
 
     @property
     def protocols(self) -> Sized:
@@ -100,11 +103,11 @@ class IReportedFrontend(Protocol):
 
     @property
     def gate(self) -> IReportedGate:
-        """Where connections are rejected."""
+        """The gate, which rejects connections."""
 
 
 class IReportedHealth(Protocol):
-    """What is read of the health of a store."""
+    """The part of a store's health that is reported."""
 
     @property
     def well(self) -> bool:
@@ -112,30 +115,30 @@ class IReportedHealth(Protocol):
 
 
 class IReportedSpace(Protocol):
-    """What is read of the free space of a store."""
+    """The part of a store's free space that is reported."""
 
     @property
     def space(self) -> Space:
-        """What is free, as last looked at."""
+        """The free space as of the last check."""
 
     @property
     def reserve(self) -> float:
-        """Bytes that are to stay free."""
+        """Bytes that must stay free."""
 
     @property
     def trouble(self) -> str | None:
-        """What there is too little of, in one line."""
+        """What is running out, in one line; None if nothing is."""
 
     def known(self) -> Deferred[None]:
-        """Fires when ``space`` is what is free now, or nearly."""
+        """Check the space unless that was done recently; fires when ``space`` is up to date."""
 
 
 class IReportedStore(Protocol):
-    """What is read of a store."""
+    """The part of a store that is reported."""
 
     @property
     def path(self) -> str:
-        """Of its directory."""
+        """The path of its directory."""
 
     @property
     def health(self) -> IReportedHealth:
@@ -143,36 +146,36 @@ class IReportedStore(Protocol):
 
     @property
     def free_space(self) -> IReportedSpace:
-        """What is free."""
+        """Its free space."""
 
 
 class IReportedStorage(Protocol):
-    """What is read of a directory."""
+    """The part of a directory's storage that is reported."""
 
     @property
     def path(self) -> str:
-        """Where it is."""
+        """The path of the directory."""
 
     @property
     def stores(self) -> Sequence[IReportedStore]:
-        """Those that keep files in it, each in its own way."""
+        """The stores that use the directory, each with different settings."""
 
     @property
     def times(self) -> DiskTimes | None:
-        """How long they wait for it, where that is measured."""
+        """How long they wait for the disk, if that is measured."""
 
     @property
     def programs(self) -> Sequence[ProgramCounts]:
-        """What is counted of the programs of each that starts some."""
+        """The program counters of each store that starts programs."""
 
 
 class ProcessReporter(Service):
     """
     Reports on one process.
 
-    :param frontends: all that there are.
-    :param storages: all that there are.
-    :param counters: have been told of all uploads.
+    :param frontends: all front ends.
+    :param storages: all storages.
+    :param counters: the counters, which observe all uploads.
     :param clock: the reactor.
     """
 
@@ -192,12 +195,12 @@ class ProcessReporter(Service):
         self._lag = ReactorLag(clock, self._lags.observe)
 
     def startService(self) -> None:
-        """Look from now on how late the reactor is."""
+        """Start measuring the reactor's lag."""
         super().startService()  # type: ignore[no-untyped-call]
         self._lag.start()
 
     def stopService(self) -> None:
-        """No more."""
+        """Stop measuring the reactor's lag."""
         super().stopService()  # type: ignore[no-untyped-call]
         self._lag.stop()
 
@@ -273,8 +276,8 @@ class SingleProcessReport:
     Reports on a daemon of one process.
 
     :param reporter: reports on the process.
-    :param started: seconds since the epoch.
-    :param more: samples of what is shown by the daemon as a whole.
+    :param started: start of the daemon, in seconds since the epoch.
+    :param more: returns samples that belong to the daemon as a whole.
     """
 
     def __init__(
@@ -306,13 +309,13 @@ def daemon_samples(
     restarts: int = 0,
 ) -> Samples:
     """
-    What is to be said of the daemon as a whole.
+    Return the samples of the daemon as a whole.
 
-    :param started: seconds since the epoch.
-    :param answering: processes that serve uploads, and that have answered.
-    :param silent: those that run and have not.
-    :param missing: those that do not run, and should.
-    :param restarts: how many have been replaced.
+    :param started: start of the daemon, in seconds since the epoch.
+    :param answering: number of processes serving uploads that have answered.
+    :param silent: number of running processes that have not answered.
+    :param missing: number of processes that should be running but are not.
+    :param restarts: number of processes that have been replaced.
     """
     return {
         INFO.name: {(version,): 1},

@@ -1,14 +1,14 @@
 """
-The port for those who look after the daemon: ``--metrics``.
+The port for metrics and health checks: ``--metrics``.
 
-``/metrics`` is for Prometheus, ``/healthz`` is answered while the reactor turns,
-and ``/readyz`` says whether uploads should be sent here, and if not, why.  There
-is nothing else, and nothing can be changed from here.
+``/metrics`` is for Prometheus, ``/healthz`` is answered as long as the reactor runs, and
+``/readyz`` tells whether uploads should be sent here, and if not, why.  There are no
+other pages, and nothing can be changed through this port.
 
-It must not hurt uploads, whoever connects to it: there are few connections at a
-time, each short and for one request; a new one takes the place of the oldest; what
-comes with a request is thrown away; and whoever asks again and again gets the same
-page for a while.  No request has a line of the log.
+Whatever connects to it must not harm uploads.  The number of connections is small, and
+each is short and serves one request; a new connection replaces the oldest.  The body of a
+request is discarded.  Frequent requests get a cached page for a while.  Requests are not
+logged.
 """
 
 from __future__ import annotations
@@ -42,27 +42,27 @@ from twisted_upload.observability.report import Report, Reporter
 __all__ = ["LONGEST", "MOST_BODY", "MOST_CONNECTIONS", "StatusFactory", "StatusPort"]
 
 MOST_CONNECTIONS = 16
-"""Connections at a time; the oldest makes room for one more."""
+"""Maximum number of connections; beyond it, a new one replaces the oldest."""
 
 LONGEST = 10.0
-"""Seconds after which a connection is cut, whatever it is at."""
+"""Seconds after which a connection is aborted, whatever its state."""
 
 MOST_BODY = 64 * 1024
-"""Bytes after a request that are thrown away before the connection is cut."""
+"""Bytes after a request's head that are discarded before the connection is aborted."""
 
 SHARE, BURST = 0.1, 0.25
-"""The part of the time that may go into making pages, in the long run; and the
-seconds that may beside that.  Beyond it, the last page is good enough."""
+"""The fraction of time that rendering pages may take in the long run, and the seconds
+that it may take in addition.  Beyond that, the previous page is served again."""
 
 DEFECT_INTERVAL = 3600.0
-"""Seconds between two lines about a defect."""
+"""Seconds between two log lines about internal errors."""
 
 PATHS = ("/metrics", "/healthz", "/readyz")
 
 
 @implementer(IHalfCloseableProtocol)
 class _Connection(Protocol):
-    """One connection: for one request, and for a short time."""
+    """A short connection for one request."""
 
     factory: StatusFactory
     transport: Any
@@ -76,11 +76,11 @@ class _Connection(Protocol):
         self._left = MOST_BODY
 
     def connectionMade(self) -> None:
-        """Somebody wants to know something."""
+        """Register the connection."""
         self.factory.came(self)
 
     def dataReceived(self, data: bytes) -> None:
-        """Some of the request, or what comes after it."""
+        """Take a part of the request's head, or discard what follows it."""
         if self._request is not None or self._answered:
             self._left -= len(data)
             if self._left < 0:
@@ -94,26 +94,26 @@ class _Connection(Protocol):
             self._answer(error.code, f"{error}\n")
 
     def readConnectionLost(self) -> None:
-        """It has nothing more to say, and may wait for its answer."""
+        """Note that the client has half-closed; it may still wait for the response."""
         self._half_closed = True
         if self._answered or self._request is None:
             self.transport.loseConnection()
 
     def writeConnectionLost(self) -> None:
-        """We have said our end; it has its own to come."""
+        """Do nothing: we have half-closed, and the client has yet to close."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """And is gone."""
+        """Remove the connection."""
         self._gone = True
         self.factory.went(self)
 
     def cut(self) -> None:
-        """End it now."""
+        """Abort the connection."""
         self.transport.abortConnection()
 
     def _process(self, request: Request) -> None:
         host = request.fields.get("host", "")
-        # /healthz tells nothing, and a load balancer may ask by a name of its own.
+        # /healthz reveals nothing, and a load balancer may use any name in Host.
         if request.path != "/healthz" and not self.factory.is_ours(host, self.transport.getHost()):
             self._answer(
                 421,
@@ -171,8 +171,8 @@ class _Connection(Protocol):
         if self._half_closed:
             self.transport.loseConnection()
         else:
-            # It may still be sending: closing now could have the kernel reset the
-            # connection before the answer has been read.
+            # The client may still be sending: if we closed now, the kernel could reset the
+            # connection before the client has read the response.
             self.transport.loseWriteConnection()
 
 
@@ -180,11 +180,11 @@ class StatusFactory(Factory):
     """
     Serves the three pages.
 
-    :param reporter: has the numbers.
-    :param clock: times the connections.
-    :param hosts: names of this machine, beside the one that it knows, addresses, and
-        those that are nobody's (`is_own_host`).
-    :ivar connections: those that there are, the oldest first.
+    :param reporter: provides the reports.
+    :param clock: limits the duration of connections.
+    :param hosts: names of this machine, in addition to its own hostname, addresses, and
+        names that cannot be public (`is_own_host`).
+    :ivar connections: the open connections, oldest first.
     """
 
     noisy = False
@@ -197,12 +197,12 @@ class StatusFactory(Factory):
         self._deadlines = IdleTimeouts(clock, LONGEST, _Connection.cut)
         self._hosts = {name.lower().rstrip(".") for name in (socket.gethostname(), *hosts)}
         self._pages: dict[bool, tuple[bytes, str]] = {}
-        self._made_in = 0.0  # seconds, less those that may be used
+        self._made_in = 0.0  # seconds spent on rendering, less what SHARE has allowed since
         self._since = clock.seconds()
         self._told = float("-inf")
 
     def came(self, connection: _Connection) -> None:
-        """There is one more."""
+        """Add a connection; abort the oldest if there are too many."""
         if len(self.connections) >= MOST_CONNECTIONS:
             oldest = next(iter(self.connections))
             self.went(oldest)
@@ -211,16 +211,16 @@ class StatusFactory(Factory):
         self._deadlines.restart(connection)
 
     def went(self, connection: _Connection) -> None:
-        """One is gone; harmless when that was known."""
+        """Remove a connection; harmless if it was removed before."""
         self.connections.pop(connection, None)
         self._deadlines.cancel(connection)
 
     def is_ours(self, host: str, address: IAddress) -> bool:
-        """Whether somebody who asks for this host may be answered, at this socket of ours."""
+        """Return whether a request with this ``Host``, at this address, may be answered."""
         return isinstance(address, UNIXAddress) or is_own_host(host, self._hosts)
 
     def page(self, open_metrics: bool) -> Deferred[tuple[bytes, str]]:
-        """The metrics page, which may be one of a moment ago, and its content type."""
+        """Return the metrics page, possibly a cached one, and its content type."""
         now = self.clock.seconds()
         self._made_in = max(0.0, self._made_in - SHARE * (now - self._since))
         self._since = now
@@ -235,33 +235,33 @@ class StatusFactory(Factory):
         return made
 
     def defect(self, failure: Failure) -> None:
-        """Something is wrong here; whoever asks cannot fill the log with that."""
+        """Log an internal error, but rarely, so that requests cannot fill the log."""
         now = self.clock.seconds()
         if now - self._told >= DEFECT_INTERVAL:
             self._told = now
             _log.failure("metrics: internal error", failure)
 
     def cut_all(self) -> None:
-        """End all connections."""
+        """Abort all connections."""
         for connection in [*self.connections]:
             connection.cut()
 
 
 def wants_open_metrics(accept: str) -> bool:
-    """Whether an ``Accept`` line asks for the format of OpenMetrics."""
+    """Return whether an ``Accept`` field asks for the OpenMetrics format."""
     kinds = (each.partition(";")[0].strip().lower() for each in accept.split(","))
     return "application/openmetrics-text" in kinds
 
 
 class StatusPort(Service):
     """
-    The port itself.
+    The listening port.
 
-    :param name: of the endpoint, for people.
-    :param reporter: has the numbers.
+    :param name: name of the endpoint, for error messages.
+    :param reporter: provides the reports.
     :param hosts: see `StatusFactory`.
-    :ivar factory: what serves the connections.
-    :ivar port: while it is bound.
+    :ivar factory: serves the connections.
+    :ivar port: the port while it is bound, otherwise None.
     """
 
     def __init__(
@@ -279,21 +279,21 @@ class StatusPort(Service):
 
     def privilegedStartService(self) -> None:
         """
-        Bind it, if that has not been done.
+        Bind the port, unless it is bound already.
 
-        :raises CannotStart: it cannot be had.
+        :raises CannotStart: it cannot be bound.
         """
         if self.port is None:
             self.port = listen(self._name, self._endpoint, self.factory)
 
     def startService(self) -> None:
-        """Say where it is."""
+        """Log where it listens."""
         super().startService()  # type: ignore[no-untyped-call]
         assert self.port is not None
         _log.info("metrics and health on {where}", where=listening_name(self.port.getHost()))
 
     def stopService(self) -> Deferred[Any]:
-        """Close it; fires when that is done."""
+        """Close the port; fires when that is done."""
         super().stopService()  # type: ignore[no-untyped-call]
         port, self.port = self.port, None
         self.factory.cut_all()

@@ -1,5 +1,5 @@
 """
-Whose symbolic links are followed to a file that is written to.
+Checking the owners of symbolic links on the path to a file that is written.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ _MOST_LINKS = 40  # as many as the kernel follows: path_resolution(7)
 
 def check_links(path: str, users: Collection[int] = ()) -> None:
     """
-    Refuse a path with a link of somebody else in it.
+    Refuse a path that contains a symbolic link of another user.
 
-    :param users: whose links are followed, beside our own and root's.
-    :raises PermissionError: with a text for the operator.
+    :param users: user ids whose links are allowed, besides our own and root's.
+    :raises PermissionError: there is one; the text is for the operator.
     """
     ours = os.geteuid()
     for link in _links(os.path.abspath(path)):
@@ -31,7 +31,7 @@ def check_links(path: str, users: Collection[int] = ()) -> None:
 
 
 def _links(path: str) -> Iterator[str]:
-    """All symbolic links on the way to a file."""
+    """Yield all symbolic links on the path to a file."""
     way, here, most = path.split("/")[::-1], "/", _MOST_LINKS
     while way and most:
         there = os.path.join(here, way.pop())
