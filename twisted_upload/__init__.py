@@ -1,15 +1,15 @@
 """
 A write-only drop box for files, reached over the network.
 
-The daemon is ``twistd upload``; this is its Python side: `upload` sends a
-file, and the errors that it may end with.
+The daemon is ``twistd upload``.  This module is the Python client: `upload` sends
+one file, and the exceptions are the ways in which it can fail.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
 
-TYPE_CHECKING = False  # as in typing, whose import takes long
+TYPE_CHECKING = False  # as typing.TYPE_CHECKING, whose import is slow
 if TYPE_CHECKING:
     from twisted_upload.client.upload import upload
     from twisted_upload.core.answers import SUCCESS
@@ -47,7 +47,7 @@ _HOMES = {"SUCCESS": "core.answers", "Receipt": "interfaces", "upload": "client.
 
 
 def __getattr__(name: str) -> object:
-    """What is offered is imported when it is wanted: the command has to catch signals first."""
+    """Import a public name on first use: the command must install signal handlers before that."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     found: object = getattr(import_module(f"twisted_upload.{_HOMES.get(name, 'errors')}"), name)

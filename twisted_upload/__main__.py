@@ -1,4 +1,4 @@
-"""``python -m twisted_upload`` is the ``twisted-upload`` command."""
+"""``python -m twisted_upload`` runs the ``twisted-upload`` command."""
 
 from twisted_upload.cli.entry import main
 

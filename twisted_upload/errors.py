@@ -1,14 +1,13 @@
 """
-What can go wrong, one exception for each thing that somebody can do something
-about.
+The exceptions, one for each failure that a caller can act on.
 
-- `UploadRefused` and its children: the receiving side said no.  Each child
-  knows the code that goes over the wire (see `twisted_upload.core.answers`), a
-  default explanation for the person at the other end, and whether the same
-  upload may simply be tried again.  The daemon raises them, and the client
-  raises the same ones when it reads them.
-- the other children of `UploadError`: what happens to a client.
-- `CannotStart` and its child: the daemon cannot begin to serve; for its operator.
+- `UploadRefused` and its subclasses: the server refused the upload.  Each subclass
+  has the code that is sent over the wire (see `twisted_upload.core.answers`), a
+  default explanation for the person at the other end, and whether the same upload
+  may be retried.  The daemon raises them, and the client raises the same ones when
+  it reads them.
+- The other subclasses of `UploadError`: what can happen to a client.
+- `CannotStart` and its subclass: the daemon cannot start serving; for its operator.
 """
 
 from __future__ import annotations
@@ -41,36 +40,35 @@ __all__ = [
 
 class CannotStart(Exception):
     """
-    The daemon cannot serve as it was told to.
+    The daemon cannot serve as configured.
 
-    The text is one line for the operator that names what to change.
+    The text is one line for the operator and names what to change.
     """
 
 
 class WrongConfiguration(CannotStart):
-    """What it was told makes no sense, on any machine."""
+    """The configuration is invalid, on any machine."""
 
 
 class UploadError(Exception):
-    """An upload did not come to its good end."""
+    """An upload failed, or is not known to have succeeded."""
 
     safe_to_repeat: ClassVar[bool] = False
-    """True where the same upload may be tried again without risk of keeping
-    the file twice, and where trying again can help."""
+    """True if sending the same upload again cannot store the file twice, and may help."""
 
 
 class UploadRefused(UploadError):
     """
-    The receiving side said no; nothing of the upload was kept.
+    The server refused the upload; nothing of it was stored.
 
-    The explanation (`str`) is one line for the person at the other end.  It
-    never holds a path, a traceback, or bytes of the sender.
+    The explanation (`str`) is one line for the person at the other end.  It never
+    contains a path, a traceback, or bytes from the sender.
 
-    A child of it in this file is one more code (`twisted_upload.core.answers.CODES`).
+    Each subclass in this module adds one code (`twisted_upload.core.answers.CODES`).
     """
 
     code: str = "refused"
-    """The word on the wire."""
+    """The code that is sent over the wire."""
 
     default_explanation: ClassVar[str] = "the upload was refused"
 
@@ -83,21 +81,21 @@ class UploadRefused(UploadError):
 
 
 class Empty(UploadRefused):
-    """Not one byte came before the half-close."""
+    """The sender half-closed without sending a byte."""
 
     code = "empty"
     default_explanation = "nothing was sent before the end; this server keeps no empty files"
 
 
 class TooLarge(UploadRefused):
-    """More bytes came than this server takes in one upload."""
+    """More bytes arrived than this server accepts in one upload."""
 
     code = "too-large"
     default_explanation = "the upload is larger than this server accepts"
 
 
 class TimedOut(UploadRefused):
-    """The sender went silent without saying that it had finished."""
+    """The sender was idle, or too slow, for too long before it signalled the end."""
 
     code = "timeout"
     default_explanation = "the sender went silent without half-closing; with nc, use nc -N"
@@ -105,7 +103,7 @@ class TimedOut(UploadRefused):
 
 
 class Busy(UploadRefused):
-    """There is no room for one more upload just now."""
+    """The server has no capacity for another upload at the moment."""
 
     code = "busy"
     default_explanation = "too many uploads at the moment; try again later"
@@ -113,14 +111,14 @@ class Busy(UploadRefused):
 
 
 class NotAllowed(UploadRefused):
-    """This sender may not upload here."""
+    """This sender is not allowed to upload to this server."""
 
     code = "not-allowed"
     default_explanation = "this sender may not upload here"
 
 
 class NoSpace(UploadRefused):
-    """The store is full, or this upload does not fit in it."""
+    """The store is full, or this upload does not fit into it."""
 
     code = "no-space"
     default_explanation = "there is no space left for this upload"
@@ -128,7 +126,7 @@ class NoSpace(UploadRefused):
 
 
 class StoreFailed(UploadRefused):
-    """The store could not keep the upload; the sender still has the bytes."""
+    """The store failed to store the upload; the sender still has the bytes."""
 
     code = "store-error"
     default_explanation = "the upload could not be stored; try again later"
@@ -136,7 +134,7 @@ class StoreFailed(UploadRefused):
 
 
 class ShuttingDown(UploadRefused):
-    """The daemon is about to stop."""
+    """The daemon is shutting down."""
 
     code = "shutting-down"
     default_explanation = "the server is shutting down; try again later"
@@ -144,15 +142,16 @@ class ShuttingDown(UploadRefused):
 
 
 class CouldNotConnect(UploadError):
-    """No connection came about, or not one by the protocol of the server: nothing is kept."""
+    """No connection was made, or none that speaks the server's protocol; nothing is stored."""
 
     safe_to_repeat = True
 
 
 class UploadInterrupted(UploadError):
     """
-    The connection broke before the end was sent: the file is not kept by a
-    twisted-upload server, and the sender knows it.
+    The connection broke before the end of the file was sent.
+
+    A twisted-upload server does not store such a file, and the sender knows it.
     """
 
     safe_to_repeat = True
@@ -160,9 +159,9 @@ class UploadInterrupted(UploadError):
 
 class UploadTimedOut(UploadError):
     """
-    Connecting took too long, or not one byte moved for too long.
+    Connecting took too long, or no byte was transferred for too long.
 
-    The client has aborted the connection: nothing is kept.
+    The client has aborted the connection; nothing is stored.
     """
 
     safe_to_repeat = True
@@ -170,34 +169,33 @@ class UploadTimedOut(UploadError):
 
 class OutcomeUnknown(UploadError):
     """
-    Everything was sent, the half-close too, and then no clear answer came:
-    the file may or may not be kept.
+    Everything was sent, including the half-close, but no clear answer arrived.
 
-    Sending it again may keep it twice.
+    The file may or may not be stored.  Sending it again may store it twice.
     """
 
 
 class AnswerTimedOut(OutcomeUnknown):
-    """Everything was sent, and the answer did not come in time."""
+    """Everything was sent, but the answer did not arrive in time."""
 
 
 class ReceiptMismatch(OutcomeUnknown):
-    """The server's receipt speaks of other bytes than those that were sent."""
+    """The server's receipt does not match the bytes that were sent."""
 
 
 class SourceFailed(UploadError):
     """
-    What was to be sent cannot be read.
+    The source cannot be read.
 
-    The connection, where there was one, has been aborted: nothing is kept.
+    The connection, if there was one, has been aborted; nothing is stored.
     """
 
 
 class SourceChanged(SourceFailed):
     """
-    The file was written to, or cut, while it was sent.
+    The file was modified or truncated while it was being sent.
 
-    The connection has been aborted: nothing is kept.
+    The connection has been aborted; nothing is stored.
     """
 
     safe_to_repeat = True

@@ -1,9 +1,10 @@
 """
-The seam between front ends and stores, and the promises made across it.
+The interface between front ends and stores, and what each side guarantees the
+other.
 
-A *front end* (`twisted_upload.frontends.frontend`) turns a wire protocol into uploads; a
-*store* (`twisted_upload.stores.directory.store`, `twisted_upload.stores.memory`) stores
-them.  They meet here and nowhere else.
+A *front end* (`twisted_upload.frontends.frontend`) turns a wire protocol into
+uploads; a *store* (`twisted_upload.stores.directory.store`,
+`twisted_upload.stores.memory`) stores them.  They meet here and nowhere else.
 """
 
 from __future__ import annotations
@@ -30,11 +31,11 @@ __all__ = [
 
 class Arrival(NamedTuple):
     """
-    What a front end knows of an upload when its first byte has come.
+    What a front end knows about an upload when its first byte arrives.
 
-    :ivar peer: the sender, as a front end names it in the log: ``192.0.2.7:50123``.
-    :ivar digest: the receipt has to tell the SHA-256 of the content.
-    :ivar listener: that of the listener.
+    :ivar peer: the sender, as the front end names it in the log: ``192.0.2.7:50123``.
+    :ivar digest: whether the receipt must contain the SHA-256 of the content.
+    :ivar listener: the name of the listener.
     """
 
     peer: str
@@ -44,16 +45,15 @@ class Arrival(NamedTuple):
 
 class Receipt(NamedTuple):
     """
-    What is known of a stored upload.
+    What is known about a stored upload.
 
-    :ivar name: the name under which it was stored; ``None`` at a client whose
-        server did not tell.
+    :ivar name: the name under which it was stored; ``None`` on a client whose server
+        did not send it.
     :ivar size: its length in bytes.
-    :ivar sha256: 64 lower-case hexadecimal digits, where it was asked for.
+    :ivar sha256: 64 lower-case hexadecimal digits, if requested.
     :ivar peer: the other end.
-    :ivar arrived: when its first byte came, or was sent: seconds since the
-        epoch.
-    :ivar stored: when it was durable, or the answer had come: seconds since the
+    :ivar arrived: when its first byte arrived, or was sent: seconds since the epoch.
+    :ivar stored: when it was durable, or when the answer arrived: seconds since the
         epoch.
     """
 
@@ -67,47 +67,43 @@ class Receipt(NamedTuple):
 
 class IIncomingUpload(IConsumer):
     """
-    One file arriving, seen from the store: `write`, then exactly one of
-    `commit` or `abort`.
+    One upload, as the store sees it: `write`, then exactly one of `commit` or `abort`.
 
-    It is a consumer for one push producer (`registerProducer` with
-    ``streaming`` true), which it pauses when it holds as much as it may and
-    resumes when that has gone to where it is stored.  There is none where all of a file
-    has come at once.  A producer that goes on
-    writing while it is paused is not refused, its bytes are stored all the same:
-    pausing is how memory stays bounded, never how bytes get lost.
+    It is a consumer for one push producer (`registerProducer` with ``streaming`` true).
+    It pauses the producer while it holds as much data as it may, and resumes it when
+    that data has reached storage.  There is no producer if the whole file arrived at
+    once.  A producer that keeps writing while it is paused is not refused, and its
+    bytes are stored all the same: pausing bounds memory and never discards bytes.
     """
 
     def write(data: bytes) -> None:
         """
         Take the next bytes of the file.
 
-        Never raises and never waits for a disk.  What goes wrong is told once
-        through ``failed`` (see `IUploadStore.begin`); bytes that come after
-        that, and before the `abort` that the front end answers it with, are thrown
-        away.
+        Never raises, and never waits for a disk.  A failure is reported once, through
+        ``failed`` (see `IUploadStore.begin`).  Bytes that arrive after that, and before the
+        front end calls `abort` in response, are discarded.
         """
 
     def commit() -> Deferred[Receipt]:
         """
-        Make the upload last.
+        Make the upload durable.
 
-        When the Deferred fires with a `Receipt`, the file is whole, under a
-        name of its own that nobody else has or had, and as durable as the
-        store makes things.  Until then nothing has been promised, and nothing
-        is visible.
+        When the Deferred fires with a `Receipt`, the file is complete, under a name that no
+        other upload has or has had, and as durable as the store can make it.  Until then
+        nothing has been promised, and nothing is visible.
 
-        When it fails, it fails with an `UploadRefused`, and nothing of the
-        upload is stored or visible.  The incoming upload has cleaned up after
-        itself: there is nothing left to abort.
+        If it fails, it fails with an `UploadRefused`, and nothing of the upload is stored
+        or visible.  The incoming upload has already cleaned up: there is nothing left to
+        abort.
 
-        Cancelling the Deferred gives the upload up: nothing of it is stored, as
-        soon as the store has come to the end of what it is in the middle of.
+        Cancelling the Deferred abandons the upload: nothing of it is stored once the store
+        has finished the operation in progress.
         """
 
     def abort() -> None:
         """
-        Forget the upload.  Nothing of it is stored; what it took is given back.
+        Discard the upload.  Nothing of it is stored, and its resources are released.
 
         Harmless after a failure.  The producer is unregistered.
         """
@@ -115,12 +111,12 @@ class IIncomingUpload(IConsumer):
 
 class SpliceResult(NamedTuple):
     """
-    What came of `ISplicesSocket.splice_from`.
+    The result of `ISplicesSocket.splice_from`.
 
-    :ivar size: bytes that went from the socket to the upload.
-    :ivar dry: the socket had no more to give just now, or has come to its
-        orderly end.
-    :ivar lost: the connection broke; the socket has told so, and does not tell
+    :ivar size: bytes moved from the socket to the upload.
+    :ivar dry: the socket has no more data at the moment, or has reached its orderly
+        end.
+    :ivar lost: the connection broke.  The socket has reported that, and will not report
         it again.
     """
 
@@ -131,33 +127,32 @@ class SpliceResult(NamedTuple):
 
 class ISplicesSocket(Interface):
     """
-    An ability that an incoming upload may have beside being a consumer: to take
-    its bytes from a socket by itself, without them passing through the front end.
+    An optional ability of an incoming upload, besides being a consumer: to take its
+    bytes directly from a socket, without passing them through the front end.
 
-    Everything else stays with the front end: limits, time-outs, and what the end of
-    the connection means.
+    Everything else stays with the front end: limits, timeouts, and what the end of the
+    connection means.
     """
 
     def splice_from(descriptor: int, most: int) -> Deferred[SpliceResult]:
         """
-        Take the next bytes of the file, after all that have been written, from
-        a non-blocking socket.
+        Take the next bytes of the file, after all that have been written, from a
+        non-blocking socket.
 
-        To be called again only when the Deferred has fired, and with no `write`
-        between.
+        Call it again only after the Deferred has fired, and with no `write` in between.
 
-        :param descriptor: of the socket; the caller's to close, when the
+        :param descriptor: file descriptor of the socket.  The caller closes it, after the
             Deferred has fired.
-        :param most: bytes at the most.
-        :return: fires, always, when the socket is dry, has broken, or has given
-            ``most`` bytes, and when the upload has failed.
+        :param most: maximum number of bytes.
+        :return: always fires: when the socket is dry or broken, when it has given ``most``
+            bytes, or when the upload has failed.
         """
 
 
 class ICommitsTo(Interface):
     """
-    An ability that an incoming upload may have beside its `IIncomingUpload.commit`: the
-    same without a Deferred, which costs a small upload more than its way through a
+    An optional ability of an incoming upload, besides `IIncomingUpload.commit`: to
+    commit without a Deferred, which costs a small upload more than its way through a
     disk thread.
     """
 
@@ -165,26 +160,26 @@ class ICommitsTo(Interface):
         stored: Callable[[Receipt], object], failed: Callable[[UploadRefused], object]
     ) -> Callable[[], None]:
         """
-        Make the upload last: see `IIncomingUpload.commit`.
+        Make the upload durable: see `IIncomingUpload.commit`.
 
-        :param stored: called with the receipt, where the Deferred would fire; perhaps
-            before this has returned.
-        :param failed: called where it would fail.
-        :return: gives the upload up, as cancelling does: none of the two is called
-            then.  Harmless once one of them has been.
+        :param stored: called with the receipt when the Deferred would fire, possibly before
+            this method returns.
+        :param failed: called when the Deferred would fail.
+        :return: abandons the upload, as cancelling does: neither callback is called after
+            that.  Harmless once one of them has been called.
         """
 
 
 class IUploadStore(Interface):
-    """What stores uploads."""
+    """Stores uploads."""
 
     def begin(arrival: Arrival, failed: Callable[[UploadRefused], None]) -> IIncomingUpload:
         """
-        Take in one upload whose first byte is about to be written.
+        Begin an upload whose first byte is about to be written.
 
-        :param arrival: what the front end knows of it.
-        :param failed: called at most once, in the reactor's thread, when the
-            store finds before `IIncomingUpload.commit` that it cannot store
-            this upload.  The front end then aborts.
-        :raises UploadRefused: the store takes nothing just now.
+        :param arrival: what the front end knows about it.
+        :param failed: called at most once, in the reactor thread, if the store finds before
+            `IIncomingUpload.commit` that it cannot store this upload.  The front end then
+            aborts.
+        :raises UploadRefused: the store accepts no upload at the moment.
         """

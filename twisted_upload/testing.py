@@ -1,8 +1,8 @@
 """
-What somebody who writes a store needs to test it.
+Helpers for testing a store.
 
-- `StoreContract`: the promises of `twisted_upload.interfaces`, as tests.
-- `RecordingProducer`: a push producer that notes what it is told.
+- `StoreContract`: the guarantees of `twisted_upload.interfaces`, as tests.
+- `RecordingProducer`: a push producer that records the calls it receives.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ __all__ = ["RecordingProducer", "StoreContract", "StoreUnderTest"]
 @implementer(IPushProducer)
 class RecordingProducer:
     """
-    A sender that obeys.
+    A push producer that records the calls it receives.
 
-    :ivar told: ``"pause"``, ``"resume"`` and ``"stop"``, in the order they came.
+    :ivar told: ``"pause"``, ``"resume"`` and ``"stop"``, in the order of the calls.
     """
 
     def __init__(self) -> None:
@@ -39,41 +39,43 @@ class RecordingProducer:
 
     @property
     def paused(self) -> bool:
-        """Whether it is to hold back just now."""
+        """Whether the last call was a pause."""
         return self.told[-1:] == ["pause"]
 
     def pauseProducing(self) -> None:
-        """Hold back."""
+        """Record a pause."""
         self.told.append("pause")
 
     def resumeProducing(self) -> None:
-        """Go on."""
+        """Record a resume."""
         self.told.append("resume")
 
     def stopProducing(self) -> None:
-        """Nothing more is wanted."""
+        """Record a stop."""
         self.told.append("stop")
 
 
 class StoreUnderTest(Protocol):
-    """What `StoreContract` has to know of a store that it tests."""
+    """What `StoreContract` needs to know about the store that it tests."""
 
     store: IUploadStore
 
     def kept(self) -> dict[str, bytes]:
-        """All that is visible: contents by name."""
+        """Return everything that is visible: contents by name."""
 
     def unfinished(self) -> int:
-        """How much of uploads that have not been kept is still there."""
+        """Return how much is left of uploads that have not been stored."""
 
     async def settle(self) -> None:
-        """Wait until the store has done all that it was told."""
+        """Wait until the store has finished all pending work."""
 
 
 class StoreContract:
     """
-    The promises of a store.  Inherit, and provide a pytest fixture
-    ``under_test`` that gives a `StoreUnderTest`; run with pytest-twisted.
+    The guarantees of a store, as tests.
+
+    Inherit from it and provide a pytest fixture ``under_test`` that returns a
+    `StoreUnderTest`.  Run with pytest-twisted.
     """
 
     ARRIVAL = Arrival("192.0.2.7:50123", digest=True)
@@ -91,7 +93,7 @@ class StoreContract:
         return await incoming.commit()
 
     async def test_interfaces(self, under_test: StoreUnderTest) -> None:
-        """A store and its incoming uploads provide what they promise."""
+        """A store and its incoming uploads provide their interfaces."""
         assert verifyObject(IUploadStore, under_test.store)
         incoming, _ = self._begin(under_test)
         assert verifyObject(IIncomingUpload, incoming)
@@ -99,19 +101,19 @@ class StoreContract:
         await under_test.settle()
 
     async def test_keeps_bytes(self, under_test: StoreUnderTest) -> None:
-        """What was written is kept byte for byte under the name in the receipt."""
+        """What was written is stored byte for byte under the name in the receipt."""
         receipt = await self._keep(under_test, b"one ", b"", b"two")
         assert under_test.kept() == {receipt.name: b"one two"}
 
     async def test_keeps_large(self, under_test: StoreUnderTest) -> None:
-        """Nothing changes when an upload is larger than any buffer."""
+        """An upload that is larger than any buffer is stored in the same way."""
         piece = bytes(range(256)) * 1024
         receipt = await self._keep(under_test, *[piece] * 20)
         assert receipt.name is not None
         assert under_test.kept()[receipt.name] == piece * 20
 
     async def test_receipt(self, under_test: StoreUnderTest) -> None:
-        """The receipt tells size, hash, peer and times."""
+        """The receipt has the size, the hash, the peer and the times."""
         receipt = await self._keep(under_test, b"hello")
         assert receipt.size == 5
         assert receipt.sha256 == (
@@ -121,18 +123,18 @@ class StoreContract:
         assert receipt.arrived <= receipt.stored
 
     async def test_digest_only_when_asked(self, under_test: StoreUnderTest) -> None:
-        """A hash that nobody asked for is not computed."""
+        """A hash is computed only if it was requested."""
         incoming = under_test.store.begin(Arrival("x"), lambda _: None)
         incoming.write(b"hello")
         assert (await incoming.commit()).sha256 is None
 
     async def test_empty(self, under_test: StoreUnderTest) -> None:
-        """An upload of zero bytes can be kept."""
+        """An upload of zero bytes can be stored."""
         receipt = await self._keep(under_test)
         assert under_test.kept() == {receipt.name: b""}
 
     async def test_names_are_unique(self, under_test: StoreUnderTest) -> None:
-        """Uploads of the same moment get names of their own."""
+        """Uploads that arrive at the same moment get different names."""
         uploads = [self._begin(under_test)[0] for _ in range(50)]
         for number, incoming in enumerate(uploads):
             incoming.write(b"%d" % number)
@@ -143,7 +145,7 @@ class StoreContract:
         ]
 
     async def test_nothing_visible_before_commit(self, under_test: StoreUnderTest) -> None:
-        """Until it is committed, nothing of an upload is visible."""
+        """Nothing of an upload is visible until it is committed."""
         incoming, _ = self._begin(under_test)
         for _ in range(40):
             incoming.write(b"x" * 65536)
@@ -165,7 +167,7 @@ class StoreContract:
             assert failures == []
 
     async def test_cancelled_commit_keeps_nothing(self, under_test: StoreUnderTest) -> None:
-        """A commit that is cancelled before it has fired keeps nothing, or has already kept."""
+        """A commit that is cancelled before its Deferred has fired stores nothing."""
         incoming, _ = self._begin(under_test)
         incoming.write(b"x")
         committed = incoming.commit()
@@ -177,7 +179,7 @@ class StoreContract:
             assert under_test.unfinished() == 0
 
     async def test_commits_to(self, under_test: StoreUnderTest) -> None:
-        """A store that can commit without a Deferred keeps, and tells, the same."""
+        """A store that can commit without a Deferred stores, and reports, the same."""
         incoming, failures = self._begin(under_test)
         if not ICommitsTo.providedBy(incoming):
             incoming.abort()
@@ -192,7 +194,10 @@ class StoreContract:
         assert failures == []
 
     async def test_given_up(self, under_test: StoreUnderTest) -> None:
-        """One that is given up keeps nothing and tells nobody; twice is harmless, and late too."""
+        """
+        An abandoned commit stores nothing and calls nothing back; repeated or late, it is
+        harmless.
+        """
         incoming, failures = self._begin(under_test)
         if not ICommitsTo.providedBy(incoming):
             incoming.abort()
@@ -222,7 +227,7 @@ class StoreContract:
         await under_test.settle()
 
     async def test_bytes_of_a_paused_producer(self, under_test: StoreUnderTest) -> None:
-        """A producer that goes on although it is paused loses nothing."""
+        """No bytes are lost if a producer keeps writing while it is paused."""
         incoming, _ = self._begin(under_test)
         producer = RecordingProducer()
         incoming.registerProducer(producer, True)

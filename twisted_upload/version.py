@@ -1,8 +1,8 @@
 """
-The version, said once: the build takes it from here.
+The version, defined once: the build reads it from here.
 
-To look it up in what is installed (``importlib.metadata``) takes as long as all else that
-``--version`` does.
+Looking it up among the installed packages (``importlib.metadata``) takes as long as
+everything else that ``--version`` does.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 r"""
-What a sender hears, written and read in this one place.
+The answers that a sender receives; only this module writes and reads them.
 
 ========================  =====================================================
 the upload was            the answer is
 ========================  =====================================================
-kept                      ``上传成功`` in UTF-8: 12 bytes, no newline; or the
+stored                    ``上传成功`` in UTF-8: 12 bytes, no newline; or the
                           text that the operator chose
-kept, with receipts       ``上传成功 NAME SIZE SHA256\n``
+stored, with receipts     ``上传成功 NAME SIZE SHA256\n``
 refused                   ``上传失败: CODE explanation\n``
 ========================  =====================================================
 
@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from twisted_upload.core.text import printable
 from twisted_upload.errors import UploadRefused
 
-if TYPE_CHECKING:  # it imports Twisted, which the options need not wait for
+if TYPE_CHECKING:  # it imports Twisted, which the options do not need
     from twisted_upload.interfaces import Receipt
 
 __all__ = [
@@ -41,22 +41,22 @@ __all__ = [
 ]
 
 SUCCESS = "上传成功"
-"""Upload succeeded."""
+"""Chinese for "upload succeeded"."""
 
 FAILURE = "上传失败"
-"""Upload failed."""
+"""Chinese for "upload failed"."""
 
 LONGEST_ANSWER = 4096
-"""Bytes of an answer that a client reads at the most."""
+"""Maximum number of bytes of an answer that a client reads."""
 
 CODES: Mapping[str, type[UploadRefused]] = MappingProxyType(
     {
         refusal.code: refusal
         for refusal in UploadRefused.__subclasses__()
-        if refusal.__module__ == UploadRefused.__module__  # and not of whoever writes a store
+        if refusal.__module__ == UploadRefused.__module__  # not one that a store defines
     }
 )
-"""Each refusal of `twisted_upload.errors`, in its order, by the word on the wire."""
+"""The refusals of `twisted_upload.errors`, in its order, by the code on the wire."""
 
 _REFUSED = re.compile(rf"{FAILURE}: ?([a-z-]{{1,64}})(?: ([^\n]*))?\n?\Z")
 _RECEIPT = re.compile(r" (\S{1,255}) ([0-9]{1,20}) ([0-9a-f]{64})\n\Z")
@@ -65,7 +65,7 @@ _LONGEST_EXPLANATION = 500
 _LONGEST_QUOTATION = 60
 
 _TLS_ALERT = re.compile(rb"\x15\x03[\x00-\x04]\x00\x02[\x01\x02].", re.DOTALL)
-"""RFC 8446, sections 5.1 and 6."""
+"""A TLS alert: RFC 8446, sections 5.1 and 6."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class StoredAnswer:
     """
     Success, as read from the wire.
 
-    The three fields are ``None`` where the server sends no receipts.
+    The three fields are ``None`` if the server sends no receipts.
     """
 
     name: str | None = None
@@ -82,26 +82,25 @@ class StoredAnswer:
 
 
 def stored_answer(receipt: Receipt, text: str = SUCCESS, *, receipts: bool = False) -> bytes:
-    """The bytes that say that an upload is kept."""
+    """Return the bytes that tell a sender that its upload is stored."""
     if not receipts:
         return text.encode()
     return f"{text} {receipt.name} {receipt.size} {receipt.sha256}\n".encode()
 
 
 def refused_answer(refusal: UploadRefused) -> bytes:
-    """The bytes that say that an upload is refused, and why."""
+    """Return the bytes that tell a sender that its upload is refused, and why."""
     return f"{FAILURE}: {refusal.code} {refusal.explanation}\n".encode()
 
 
 def read_answer(answer: bytes, text: str = SUCCESS) -> StoredAnswer | UploadRefused | None:
     """
-    Understand what a server said.
+    Parse a server's answer.
 
     :param answer: all the bytes that it sent.
-    :param text: the words that mean success on that server.
-    :return: success, the refusal, or ``None`` where it is neither.  A code
-        that is not in `CODES` (of a newer server) is an `UploadRefused` with
-        that code.
+    :param text: the text that means success on that server.
+    :return: success, the refusal, or ``None`` if it is neither.  A code that is not in
+        `CODES` (from a newer server) is an `UploadRefused` with that code.
     """
     said = answer.decode("utf-8", "replace")
     refused = _REFUSED.match(said)
@@ -122,17 +121,17 @@ def read_answer(answer: bytes, text: str = SUCCESS) -> StoredAnswer | UploadRefu
 
 
 def quoted(answer: bytes) -> str:
-    """The beginning of an answer that is not understood, for people."""
+    """Quote the beginning of an answer that cannot be parsed, for people."""
     said = answer[: LONGEST_ANSWER + 1].decode("utf-8", "replace").strip()
     more = "..." if len(said) > _LONGEST_QUOTATION else ""
     return f'"{printable(said[:_LONGEST_QUOTATION])}{more}"'
 
 
 def speaks_tls(answer: bytes) -> bool:
-    """Whether it is what a server that speaks TLS says to whoever does not."""
+    """Return whether this is how a TLS server answers a client that does not speak TLS."""
     return _TLS_ALERT.match(answer) is not None
 
 
 def _printable(text: str) -> str:
-    """What a server said, harmless for a terminal."""
+    """Make a server's text harmless for a terminal."""
     return "".join(character if character.isprintable() else "?" for character in text)

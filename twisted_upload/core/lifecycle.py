@@ -1,27 +1,27 @@
 """
-What may happen to an upload, and when.
+What can happen to an upload, and when.
 
-No sockets, files or clocks here: a front end tells the machine what has happened
-(`Upload`), and the machine tells it what the sender must hear and how the upload
-ended (`ISender`), and tells the store what to store.
+No sockets, files or clocks here.  A front end tells the machine what has happened
+(`Upload`).  The machine tells the front end what to answer and how the upload ended
+(`ISender`), and tells the store what to store.
 
-Two rules for whoever changes this file:
+Two rules for anyone who changes this file:
 
 1. An upload ends exactly once: stored, refused or aborted.
-2. Success is said when, and only when, the store has said stored.
+2. Success is answered if, and only if, the store has reported it stored.
 
 ==========  ==========================  ========================================
 state       meaning                     what may happen there
 ==========  ==========================  ========================================
-waiting     nothing has come yet        first bytes, the end, refusal, loss
+waiting     no byte has arrived yet     first bytes, the end, refusal, loss
 receiving   bytes go to the store       bytes, the end, refusal, loss
 storing     the store is storing it     stored, refusal, loss
-unanswered  the same, nobody listens    stored, refusal, loss
-over        it has ended                nothing matters any more
+unanswered  the same, sender gone       stored, refusal, loss
+over        it has ended                nothing has any effect
 ==========  ==========================  ========================================
 
-Each input returns ``None``, so that one which arrives during another waits for
-it: a store that answers at once is no special case.
+Each input returns ``None``, so an input that arrives during another can be
+postponed until that one is done: a store that answers at once is no special case.
 """
 
 from __future__ import annotations
@@ -41,63 +41,63 @@ __all__ = ["ISender", "Upload", "new_upload"]
 
 
 class ISender(Protocol):
-    """What the machine asks of a sender, as its front end knows it."""
+    """A sender as its front end knows it: what the machine calls."""
 
     def arrival(self) -> Arrival:
-        """What is known of the sender, now that its first byte has come."""
+        """Return what is known about the sender, now that its first byte has arrived."""
 
     def began(self, incoming: IIncomingUpload) -> None:
-        """Bytes will go to this consumer: register with it as its producer."""
+        """Register as the producer of this consumer: the bytes will go to it."""
 
     def tell_stored(self, receipt: Receipt) -> None:
-        """Let the sender hear that its upload is stored, and part."""
+        """Answer that the upload is stored, then close the connection."""
 
     def tell_refused(self, refusal: UploadRefused) -> None:
-        """Let the sender hear why its upload is refused, and part."""
+        """Answer why the upload is refused, then close the connection."""
 
     def report_stored(self, receipt: Receipt, *, ended_by_idle: bool, answered: bool) -> None:
-        """It has ended: stored.  ``answered`` where the sender was there to hear it."""
+        """Report the outcome: stored.  ``answered``: the sender was still there to be told."""
 
     def report_refused(self, refusal: UploadRefused) -> None:
-        """It has ended: refused."""
+        """Report the outcome: refused."""
 
     def report_aborted(self) -> None:
-        """It has ended: aborted; the connection broke before the half-close."""
+        """Report the outcome: aborted.  The connection broke before the half-close."""
 
     def report_unused(self) -> None:
-        """The connection went without a byte: there was no upload."""
+        """Report that the connection sent no byte: there was no upload."""
 
     def broke(self) -> None:
-        """An exception has come that must not: see to it that nothing is left hanging."""
+        """Clean up after an exception that must not happen, so that nothing is left hanging."""
 
 
 class Upload(Protocol):
     """What can happen to an upload: facts, in the past tense."""
 
     def received(self, data: bytes) -> None:
-        """The next bytes came."""
+        """The next bytes arrived."""
 
     def ended(self) -> None:
-        """The sender half-closed: what came is the whole file."""
+        """The sender half-closed: what has arrived is the whole file."""
 
     def came_whole(self, data: Sequence[bytes]) -> None:
-        """All of it came at once, and its end; not nothing."""
+        """The whole file, which is not empty, arrived at once, with its end."""
 
     def fell_silent(self) -> None:
-        """Silence has lasted so long that it counts as the end of the file."""
+        """The sender has been idle for so long that it counts as the end of the file."""
 
     def stored(self, receipt: Receipt) -> None:
         """The store has stored it: the file is durable."""
 
     def refused(self, refusal: UploadRefused) -> None:
-        """The front end or the store will not have it, whatever it was about to become."""
+        """The front end or the store refuses it, whatever would have become of it."""
 
     def lost(self) -> None:
         """The connection is gone."""
 
 
 class _Upload(Machine):
-    """An upload, and what the outputs work on."""
+    """An upload, and the data that the outputs work on."""
 
     __slots__ = ("allow_empty", "ended_by_idle", "give_up", "incoming", "sender", "store")
 
@@ -107,7 +107,7 @@ class _Upload(Machine):
         self.store = store
         self.allow_empty = allow_empty
         self.incoming: IIncomingUpload | None = None
-        self.give_up: Callable[[], object] | None = None  # what the store is to store
+        self.give_up: Callable[[], object] | None = None  # abandons the commit
         self.ended_by_idle = False
 
     received = Machine.input_of(Upload.received)
@@ -118,8 +118,8 @@ class _Upload(Machine):
     refused = Machine.input_of(Upload.refused)
     lost = Machine.input_of(Upload.lost)
 
-    # What the store says; a defect in what follows is none of the store's.  These are no
-    # functions made for each upload, of which thousands may wait: 290 bytes.
+    # Callbacks of the store; an exception in what follows is not the store's.  They are not
+    # functions created for each upload, of which thousands may wait: that saves 290 bytes.
 
     def store_succeeded(self, receipt: Receipt) -> None:
         try:
@@ -168,7 +168,7 @@ def _commit(upload: _Upload) -> None:
     incoming = upload.incoming
     assert incoming is not None
     try:
-        # To ask for the interface would take as long as the Deferred.
+        # Checking for the interface would take as long as the Deferred.
         commit_to = getattr(incoming, "commit_to", None)
         if commit_to is not None:
             upload.give_up = commit_to(upload.store_succeeded, upload.store_failed)
@@ -181,7 +181,7 @@ def _commit(upload: _Upload) -> None:
 
 
 def _give_up(upload: _Upload) -> None:
-    """To a store that has refused this says nothing; one that still works, stops."""
+    """Abandon a commit: ignored by a store that has refused the upload; any other store stops."""
     try:
         if upload.give_up is not None:
             upload.give_up()
@@ -198,7 +198,7 @@ def _abort(upload: _Upload) -> None:
 
 
 def _refuse(upload: _Upload, refusal: UploadRefused, *, unused: bool = False) -> None:
-    """Whatever comes of the answer, the upload has ended."""
+    """Answer and report a refusal: the upload has ended even if the answer fails."""
     try:
         upload.sender.tell_refused(refusal)
     finally:
@@ -213,7 +213,7 @@ def _refuse(upload: _Upload, refusal: UploadRefused, *, unused: bool = False) ->
 
 @_waiting.upon(Upload.received).to(_receiving)
 def begin(upload: _Upload, data: bytes) -> None:
-    """Nothing is taken from the store for a connection that has sent nothing."""
+    """Begin in the store only now: a connection that sends nothing takes nothing from it."""
     if _begin(upload):
         assert upload.incoming is not None
         upload.incoming.write(data)
@@ -237,7 +237,7 @@ def begin_and_commit(upload: _Upload, data: Sequence[bytes]) -> None:
 
 @_waiting.upon(Upload.ended).to(_storing)
 def commit_nothing(upload: _Upload) -> None:
-    """Port probes and load balancers' checks must not litter the store."""
+    """Refuse by default: port probes and load balancers' checks must not litter the store."""
     if not upload.allow_empty:
         upload.refused(Empty())
     elif _begin(upload):
@@ -259,7 +259,7 @@ def forget(upload: _Upload) -> None:
 
 @_receiving.upon(Upload.received).loop()
 def write(upload: _Upload, data: bytes) -> None:
-    if upload.incoming is not None:  # None: refused at the first byte, and about to be told
+    if upload.incoming is not None:  # None: refused at the first byte, and about to end
         upload.incoming.write(data)
 
 
@@ -304,10 +304,10 @@ def tell_failure(upload: _Upload, refusal: UploadRefused) -> None:
     _refuse(upload, refusal, unused=isinstance(refusal, Empty))
 
 
-# A peer that leaves before the answer forfeits the answer, not the file.
+# A sender that disconnects before the answer forfeits the answer, not the file.
 _storing.upon(Upload.lost).to(_unanswered).returns(None)
 
-# Only after silence that counted as the end: those bytes came too late.
+# Only after an idle time that counted as the end: these bytes arrived too late.
 _storing.upon(Upload.received).loop().returns(None)
 _storing.upon(Upload.ended).loop().returns(None)
 
@@ -329,14 +329,14 @@ def fail_unanswered(upload: _Upload, refusal: UploadRefused) -> None:
         upload.sender.report_refused(refusal)
 
 
-# A connection that broke off for a reason of ours is lost twice.
+# A connection that we aborted is lost twice.
 _unanswered.upon(Upload.lost).loop().returns(None)
 
 
 # -- over ---------------------------------------------------------------------
 
-# A lingering close throws away what still comes, and any end of it will do; a
-# store that is told to abort may still finish what a disk thread has in hand.
+# A lingering close discards what still arrives, and may end in any way; a
+# store that is told to abort may still finish what a disk thread is doing.
 _over.upon(Upload.received).loop().returns(None)
 _over.upon(Upload.ended).loop().returns(None)
 _over.upon(Upload.lost).loop().returns(None)
@@ -345,7 +345,7 @@ _over.upon(Upload.refused).loop().returns(None)
 
 def new_upload(sender: ISender, store: IUploadStore, *, allow_empty: bool = False) -> Upload:
     """
-    One upload that waits for its first byte.
+    Create an upload that waits for its first byte.
 
     :param allow_empty: store an upload of zero bytes instead of refusing it.
     """

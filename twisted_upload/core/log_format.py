@@ -1,6 +1,4 @@
-"""
-How the log is written.
-"""
+"""The format of the log."""
 
 from __future__ import annotations
 

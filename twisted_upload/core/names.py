@@ -1,8 +1,8 @@
 """
-Timestamped names: pure functions of (moment, serial, suffix).
+Timestamped names, made of (moment, serial, suffix).
 
-``1795328130123.jpg`` is the upload whose first byte came 1795328130.123 s after
-the epoch; further ones of the same millisecond are ``1795328130123-1.jpg``,
+``1795328130123.jpg`` is the upload whose first byte arrived 1795328130.123 s after
+the epoch.  Further uploads of the same millisecond are ``1795328130123-1.jpg``,
 ``1795328130123-2.jpg`` and so on.
 """
 
@@ -29,18 +29,20 @@ __all__ = [
 ]
 
 HEAD = 8192
-"""Bytes of the beginning of a file that its kind is told from; as many as the
-library looks at."""
+"""Bytes at the beginning of a file that determine its kind; as many as the library reads."""
 
 UNKNOWN_SUFFIX = ".bin"
-"""The suffix of a file whose first bytes do not tell what it is."""
+"""The suffix of a file whose first bytes do not determine its kind."""
 
 SERIALS = 100
-"""Names of one millisecond that one process may give; the next is of the next millisecond."""
+"""Names that one process may give in one millisecond; further names use the next one."""
 
 BEHIND = 6000
-"""Milliseconds by which the clock may be behind the names before that is told: more than
-they are ahead of it after a crash (`twisted_upload.stores.directory.name_record.AHEAD`)."""
+"""
+Milliseconds that the clock may be behind the names before that is reported: more
+than they are ahead of it after a crash
+(`twisted_upload.stores.directory.name_record.AHEAD`).
+"""
 
 _FILE_NAME = re.compile(r"[0-9]{1,15}(-[1-9][0-9]{0,8})?(?P<suffix>\..*)?\Z")
 
@@ -49,26 +51,26 @@ _KINDS = SignatureTable(filetype.types, signatures_of(filetype.version))
 
 def file_name(milliseconds: int, serial: int, suffix: str) -> str:
     """
-    The name of an upload.
+    Return the name of an upload.
 
     :param milliseconds: since the epoch, when it arrived.
-    :param serial: 0 for the first of that millisecond.
+    :param serial: 0 for the first upload of that millisecond.
     :param suffix: with its dot, or empty.
     """
     return f"{milliseconds}-{serial}{suffix}" if serial else f"{milliseconds}{suffix}"
 
 
 def is_file_name(text: str) -> bool:
-    """Whether `file_name` gives such names."""
+    """Return whether `file_name` can return this name."""
     match = _FILE_NAME.match(text)
     return match is not None and is_suffix(match["suffix"] or "")
 
 
 def suffix_of(head: bytes) -> str:
     """
-    The suffix that a file's first bytes call for.
+    Return the suffix for a file with these first bytes.
 
-    Whether it is text is seen first, for the library takes some texts for something else.
+    Text is detected first, because the library takes some texts for something else.
 
     :param head: the first `HEAD` bytes, or all of a shorter file.
     """
@@ -79,25 +81,25 @@ def suffix_of(head: bytes) -> str:
         return suffix
     try:
         return _KINDS.suffix(head[:HEAD]) or UNKNOWN_SUFFIX
-    except Exception:  # hostile bytes meet a parser that is not ours
+    except Exception:  # a third-party parser reads hostile bytes
         return UNKNOWN_SUFFIX
 
 
 class UniqueTimestamps:
     """
-    Gives each upload of one process a moment that no other one of it has.
+    Gives each upload of a process a timestamp that no other upload of it has.
 
-    Moments never go back, even where the clock does, so that a name which a
-    reader of the folder has already taken away is not given out again.
+    Timestamps never go back, even if the clock does.  A name that a reader of the
+    directory has already taken away is therefore not given again.
 
-    :param floor: milliseconds since the epoch: all moments are after that.
-    :param process: its number among those that share a folder: each has
-        serials of its own.
-    :param behind: told once each time that the clock has gone back: how far it
-        is behind, and the moment that names stay at, both in milliseconds.
-    :param told: it has been told already.
-    :ivar latest: milliseconds of the last one; `floor` before the first.
-    :ivar told: since the clock went back, that has been told.
+    :param floor: milliseconds since the epoch: all timestamps are later.
+    :param process: number of this process among those that share a directory: each has
+        its own serials.
+    :param behind: called once each time that the clock goes back, with how far it is
+        behind and the timestamp that names stay at, both in milliseconds.
+    :param told: whether that has been reported already.
+    :ivar latest: milliseconds of the last timestamp; `floor` before the first.
+    :ivar told: whether it has been reported that the clock went back.
     """
 
     def __init__(
@@ -115,7 +117,7 @@ class UniqueTimestamps:
         self.told = told
 
     def tell(self, seconds: float) -> None:
-        """Tell, if the clock is behind.  See `next`."""
+        """Report it if the clock is behind.  See `next`."""
         by = self.latest - int(seconds * 1000)
         if by > BEHIND and not self.told:
             self.told = True
@@ -123,6 +125,8 @@ class UniqueTimestamps:
 
     def next(self, seconds: float) -> tuple[int, int]:
         """
+        Give the next timestamp.
+
         :param seconds: since the epoch, now.
         :return: the milliseconds and the serial for `file_name`.
         """

@@ -1,10 +1,10 @@
 """
-How uploads end, told to whoever wants to know: the log, and whatever else
-counts, writes down or acts.
+The outcomes of uploads, for observers: the log, and anything else that counts,
+records or acts.
 
-A front end makes one `UploadOutcome` of each upload and hands it to its observers, in
-the reactor's thread, after the answer has been sent.  An observer is quick, keeps
-nothing waiting, and never raises.
+A front end creates one `UploadOutcome` for each upload and passes it to its
+observers, in the reactor thread, after the answer has been sent.  An observer is
+fast, delays nothing, and never raises.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ __all__ = ["UploadObserver", "UploadOutcome", "log_outcome", "log_outcome_with_l
 
 class UploadOutcome(NamedTuple):
     """
-    One upload that has ended; as a text, one line for people.
+    The outcome of one upload; as a text, one line for people.
 
     :ivar outcome: ``stored``, ``refused`` or ``aborted``.
-    :ivar listener: the name of the listener that it came through.
+    :ivar listener: the name of the listener that accepted it.
     :ivar peer: the sender, for people: ``192.0.2.7:50123``.
-    :ivar size: bytes that came.
+    :ivar size: bytes received.
     :ivar seconds: from the connection to the end.
     :ivar name: of the stored file.
     :ivar code: why it was refused: one of `twisted_upload.core.answers.CODES`.
-    :ivar sha256: of the stored file, where it was asked for.
-    :ivar ended_by_idle: an idle timeout ended it, not a half-close.
+    :ivar sha256: of the stored file, if requested.
+    :ivar ended_by_idle: whether an idle timeout ended it, not a half-close.
     :ivar answered: false if the sender had disconnected before the answer.
     """
 
@@ -49,7 +49,7 @@ class UploadOutcome(NamedTuple):
 
     def __str__(self) -> str:
         outcome, _, peer, size, seconds, name, code, _, ended_by_idle, answered = self
-        # The exact size too: it is what people search for.
+        # The exact size too: people search for it.
         came = f"{size} bytes" if size < 1024 else f"{format_size(size)} ({size} bytes)"
         rate = format_size(size / (seconds or 1e-3))
         what = f"{came} in {format_duration(seconds)}, {rate}/s, from {peer}"
@@ -69,28 +69,28 @@ UploadObserver = Callable[[UploadOutcome], object]
 
 
 def log_outcome(ended: UploadOutcome) -> None:
-    """Log it; no byte of the sender is in it."""
+    """Log an outcome; the line contains no bytes from the sender."""
     _log.info("{upload}", ended)
 
 
 def log_outcome_with_listener(ended: UploadOutcome) -> None:
-    """The same where there are several listeners, of which it was one."""
+    """Log an outcome and its listener, if there are several listeners."""
     _log.info("{upload}, through {listener}", ended)
 
 
 class _Log:
     """
-    Publishes what `Logger.info` would, with the fields of an end.
+    Publishes what `Logger.info` would, with the fields of an outcome.
 
-    That sorts all levels to see whether this is one of them, and took six times as
-    long as everything else on a line's way to an observer.
+    `Logger.info` sorts all levels to check that this is one of them.  That took six
+    times as long as everything else on a line's way to an observer.
     """
 
     def __init__(self) -> None:
         self._logger = Logger(namespace=__name__)
 
     def info(self, template: str, ended: UploadOutcome) -> None:
-        # The text is made by whoever writes it, and not at all where nobody does.
+        # The observer that writes the line formats it; without one, it is never formatted.
         outcome, listener, peer, size, seconds, name, code, sha256, ended_by_idle, answered = ended
         globalLogPublisher(
             {

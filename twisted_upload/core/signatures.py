@@ -1,13 +1,16 @@
 """
-Which kinds of the library `filetype` a file may be of, as its first bytes tell.
+Which kinds of the library `filetype` a file may be of, according to its first
+bytes.
 
-The library asks each of its 79 kinds, one after the other: 80 us of CPU for a file
-that is of none.  Here only those are asked, in the library's order, whose signature
-the file has.  A signature is a necessary condition and may be vague: what the file is,
-the library decides.  So a kind without a signature here is always asked, and so is
-every kind of a version of the library that these have not been compared with.
+The library asks each of its 79 kinds in turn: 80 us of CPU for a file that is of
+none.  This module asks only the kinds whose signature the file has, in the
+library's order.  A signature is a necessary condition and may be vague: the library
+decides what the file is.  Therefore a kind without a signature here is always
+asked, and so is every kind in a version of the library with which these signatures
+have not been compared.
 
-`tests/core/test_signatures_proof.py` proves that no kind accepts a file without its signature.
+`tests/core/test_signatures_proof.py` proves that no kind accepts a file without its
+signature.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from typing import Any, NamedTuple
 __all__ = ["SIGNATURES", "VERSIONS", "Signature", "SignatureTable", "signatures_of"]
 
 VERSIONS = frozenset({"1.2.0"})
-"""Of the library: those whose kinds have these signatures."""
+"""The versions of the library whose kinds have these signatures."""
 
 
 class Signature(NamedTuple):
@@ -27,8 +30,8 @@ class Signature(NamedTuple):
 
     :ivar starts: one of these is at the offset.
     :ivar offset: in bytes.
-    :ivar first: the bytes that the file may begin with; empty if that is any, or is told
-        by `starts`.
+    :ivar first: the bytes with which the file may begin; empty if any may, or if
+        `starts` determines them.
     """
 
     starts: tuple[bytes, ...]
@@ -36,7 +39,7 @@ class Signature(NamedTuple):
     first: bytes = b""
 
     def beginnings(self) -> bytes | None:
-        """The bytes that such a file may begin with; `None` for any."""
+        """Return the bytes with which such a file may begin; `None` for any."""
         if self.offset == 0 and all(self.starts):
             return bytes({start[0] for start in self.starts})
         return self.first or None
@@ -53,7 +56,7 @@ def _has(offset: int, *starts: bytes, first: bytes = b"") -> tuple[Signature, ..
 _OLE = _begins(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1")
 _EBML = _begins(b"\x1aE\xdf\xa3")
 _TIFF = _begins(b"II*\0", b"MM\0*")
-# The name of the first file in a ZIP archive, and what an uncompressed one has in it.
+# In a ZIP archive: the name of its first file, then that file's content if uncompressed.
 _OPEN_XML = _has(
     *(30, b"[Content_Types].xml", b"_rels/.rels", b"docProps", b"word/", b"ppt/", b"xl/"),
     first=b"P",
@@ -144,13 +147,13 @@ SIGNATURES: Mapping[str, tuple[Signature, ...]] = {
     ),
     "application.Wasm": _begins(b"\0asm\1\0\0\0"),
 }
-"""By the module and the class of each kind in the library."""
+"""The signatures, by the module and the class of each kind in the library."""
 
 
 def signatures_of(version: str) -> Mapping[str, tuple[Signature, ...]]:
     """
-    The signatures of a version of the library: none if it is not one of `VERSIONS`,
-    because its kinds may accept other files.
+    Return the signatures for a version of the library: none if it is not one of
+    `VERSIONS`, because its kinds may accept other files.
     """
     return SIGNATURES if version in VERSIONS else {}
 
@@ -163,7 +166,7 @@ class SignatureTable:
     The kinds of the library, in the order in which it asks them.
 
     :param kinds: each has ``match(head)`` and ``extension``.
-    :param signatures: of those that have one; see `SIGNATURES`.
+    :param signatures: of the kinds that have one; see `SIGNATURES`.
     """
 
     def __init__(
@@ -185,10 +188,10 @@ class SignatureTable:
 
     def suffix(self, head: bytes) -> str | None:
         """
-        The suffix of the first kind that the file is of; `None` if it is of none.
+        Return the suffix of the first kind that the file is of; `None` if it is of none.
 
-        :param head: its first bytes, as many as the library looks at.  Not empty.
-        :raises Exception: what a kind raises: hostile bytes meet a parser that is not ours.
+        :param head: its first bytes, as many as the library reads.  Not empty.
+        :raises Exception: whatever a kind raises: a third-party parser reads hostile bytes.
         """
         for offset, starts, match, suffix in self._asked.get(head[0], self._always):
             if head.startswith(starts, offset) and match(head):

@@ -1,11 +1,12 @@
 """
 A state machine as a table: what an input does in a state is looked up.
 
-It reads as Automat's typed machines do (``@receiving.upon(Upload.ended).to(storing)``),
-and does what they do: what is left out of the table cannot happen and raises, and an
-input that arrives during another waits for it.  Automat looks for a transition by
-comparing the input with all of them, one after the other, and each comparison with all
-fields of a dataclass: of a small upload that was a fourth of its work.
+It reads like Automat's typed machines
+(``@receiving.upon(Upload.ended).to(storing)``) and behaves like them: an input that
+the table does not have for a state cannot happen there and raises, and an input
+that arrives during another is postponed.  Automat finds a transition by comparing
+the input with all of them in turn, and each comparison covers all fields of a
+dataclass: that was a quarter of the work of a small upload.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ Output = TypeVar("Output", bound=Callable[..., object])
 
 
 class NoTransition(Exception):
-    """An input came in a state in which it cannot come: a defect in who gave it."""
+    """An input arrived in a state in which it cannot happen: a bug in the caller."""
 
 
 class State:
     """
-    One state, and what each input does there.
+    One state, and what each input does in it.
 
     :param name: for people.
     """
@@ -40,13 +41,13 @@ class State:
         """
         Begin a transition.
 
-        :param fact: the input: a method of the protocol that names them all.
+        :param fact: the input: a method of the protocol that names all inputs.
         """
         return Transition(self, fact.__name__)
 
 
 class Transition:
-    """A transition that is being written down."""
+    """A transition that is being defined."""
 
     def __init__(self, state: State, fact: str) -> None:
         self._state = self._next = state
@@ -58,17 +59,16 @@ class Transition:
         return self
 
     def loop(self) -> Transition:
-        """Stay."""
+        """Stay in the same state."""
         return self
 
     def __call__(self, output: Output) -> Output:
-        """As a decorator: this function is the output; it is given the machine, and what the
-        input was given."""
+        """Decorate the output: a function of the machine and the arguments of the input."""
         self._add(output)
         return output
 
     def returns(self, nothing: None) -> None:
-        """There is no output."""
+        """Define the transition without an output."""
         self._add(nothing)
 
     def _add(self, output: Callable[..., object] | None) -> None:
@@ -78,9 +78,9 @@ class Transition:
 
 class Machine:
     """
-    A thing that is in one state at a time.  Its inputs are made by `input_of`.
+    An object that is in one state at a time.  `input_of` makes its inputs.
 
-    :param state: in which it begins.
+    :param state: the initial state.
     """
 
     __slots__ = ("_postponed", "_running", "_state")
@@ -91,7 +91,7 @@ class Machine:
         self._postponed: list[tuple[Callable[..., None], tuple[Any, ...]]] | None = None
 
     def _postpone(self, later: Callable[..., None], arguments: tuple[Any, ...]) -> None:
-        if self._postponed is None:  # as of most machines, of which there are thousands
+        if self._postponed is None:  # most of thousands of machines never need it
             self._postponed = []
         self._postponed.append((later, arguments))
 
@@ -110,10 +110,10 @@ class Machine:
     @staticmethod
     def input_of(fact: Callable[..., None]) -> Callable[..., None]:
         """
-        The method of a machine that takes this input.
+        Return the method of a machine that takes this input.
 
-        Where an output raises, the state has changed, what was postponed is done,
-        and whoever gave the input has the exception.
+        If an output raises, the state has changed, the postponed inputs are processed, and
+        the caller of the input gets the exception.
 
         :param fact: a method of the protocol that names all inputs.
         """

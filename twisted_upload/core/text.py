@@ -1,6 +1,6 @@
 """
-Text for people and from them: sizes, durations and a reserve of space as they write
-them, suffixes of names, and text that does nothing to a terminal, nor to a log.
+Text for people and from them: sizes, durations and reserves of space as people
+write them, suffixes of names, and text that is harmless in a terminal and in a log.
 
 Sizes are powers of 1024, as in ``ls -h`` and ``dd``: ``512K``, ``4G``.
 """
@@ -23,12 +23,12 @@ __all__ = [
 ]
 
 LONGEST_LINE = 1000
-"""Characters of a line that somebody is to read."""
+"""Maximum number of characters of a line for people."""
 
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(?:([KMGTP])i?)?B?\Z", re.IGNORECASE | re.ASCII)
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h|d)?\Z", re.IGNORECASE | re.ASCII)
 _PREFIXES = "KMGTP"
-_LARGEST = 2**63 - 1  # of a file
+_LARGEST = 2**63 - 1  # size of a file
 _DIGITS = len(str(_LARGEST))
 _SUFFIX = re.compile(r"(\.[A-Za-z0-9_-]+){1,4}\Z")
 _LONGEST_SUFFIX = 32
@@ -37,9 +37,10 @@ _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 def parse_size(text: str) -> int:
     """
-    Bytes, from ``4096``, ``512K``, ``1.5M``, ``4G`` or ``4GiB``.
+    Parse a size in bytes: ``4096``, ``512K``, ``1.5M``, ``4G`` or ``4GiB``.
 
-    :raises ValueError: with a text that says what is understood.
+    :raises ValueError: it is not a size, or larger than any file; the message says
+        which.
     """
     match = _SIZE.match(text.strip())
     if match is None:
@@ -49,7 +50,7 @@ def parse_size(text: str) -> int:
     factor = 1 << (10 * power)
     whole, _, fraction = number.partition(".")
     whole = whole.lstrip("0") or "0"
-    # No file can be larger; and numbers with thousands of digits are none for Python.
+    # No file can be larger, and Python rejects numbers with thousands of digits.
     size = _LARGEST + 1
     if len(whole) <= _DIGITS:
         size = int(whole) * factor + round(float(f"0.{fraction}") * factor)
@@ -60,9 +61,9 @@ def parse_size(text: str) -> int:
 
 def parse_duration(text: str) -> float:
     """
-    Seconds, from ``30``, ``30s``, ``500ms``, ``5m``, ``2h`` or ``1d``.
+    Parse a duration in seconds: ``30``, ``30s``, ``500ms``, ``5m``, ``2h`` or ``1d``.
 
-    :raises ValueError: with a text that says what is understood.
+    :raises ValueError: it is not a duration, or too long; the message says which.
     """
     match = _DURATION.match(text.strip())
     if match is None:
@@ -75,7 +76,7 @@ def parse_duration(text: str) -> float:
 
 
 def format_size(size: float) -> str:
-    """``1536`` bytes as ``1.5 KiB``."""
+    """Format a size: ``1536`` bytes as ``1.5 KiB``."""
     if size < 1024:
         return f"{size:.0f} B"
     for prefix in _PREFIXES:
@@ -86,7 +87,7 @@ def format_size(size: float) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """``90`` seconds as ``1.5 min``, ``0.0123`` as ``12 ms``."""
+    """Format a duration: ``90`` seconds as ``1.5 min``, ``0.0123`` as ``12 ms``."""
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 60:
@@ -99,31 +100,34 @@ def format_duration(seconds: float) -> str:
 @dataclass(frozen=True, slots=True)
 class Reserve:
     """
-    Space that uploads leave free: so many bytes and so many per cent of the
-    file system, whichever is more.
+    Space that uploads leave free: a number of bytes or a percentage of the file system,
+    whichever is more.
     """
 
     size: int = 0
     percent: float = 0.0
 
     def of(self, total: int) -> float:
-        """Bytes, on a file system of that many bytes; none where they are not counted."""
+        """
+        Return the bytes to leave free on a file system of ``total`` bytes; 0 if it has no
+        count.
+        """
         if not total:
             return 0.0
         return max(float(self.size), total * self.percent / 100)
 
 
 def is_suffix(text: str) -> bool:
-    """Whether this can stand at the end of a name: ``.jpg``, ``.tar.gz``, or nothing."""
+    """Return whether this can end a name: ``.jpg``, ``.tar.gz``, or nothing."""
     return text == "" or (len(text) <= _LONGEST_SUFFIX and _SUFFIX.match(text) is not None)
 
 
 def printable(text: str) -> str:
     """
-    The same text, harmless and in one line.
+    Return the text in one line, made harmless.
 
-    Control characters, those that change the direction of writing, bytes that
-    are no UTF-8, and whatever else cannot be seen become escapes.
+    Control characters, characters that change the direction of writing, bytes that are
+    not UTF-8, and anything else that is invisible become escapes.
     """
     return "".join(
         character
@@ -136,7 +140,7 @@ def printable(text: str) -> str:
 
 
 def shortened(text: str) -> str:
-    """The same text without its middle, where it is too long for a line."""
+    """Return the text without its middle if it is too long for a line."""
     if len(text) <= LONGEST_LINE:
         return text
     half = LONGEST_LINE // 2 - 3

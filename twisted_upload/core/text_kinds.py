@@ -1,10 +1,10 @@
 """
-What kind of text a file is, as far as its first bytes tell for certain.
+The kind of a text file, as far as its first bytes determine it for certain.
 
-Text is what decodes as UTF-8, or as UTF-16 with a byte order mark, and has no
-control characters that text does not have: above all no NUL.  It is ``.txt``
-unless it begins as only one kind of file does; CSV, Markdown, INI, YAML and
-source code without a ``#!`` line begin as anything else may, and so they are
+Text is what decodes as UTF-8, or as UTF-16 with a byte order mark, and has none of
+the control characters that text does not have: above all no NUL.  Its suffix is
+``.txt`` unless it begins as only one kind of file does.  CSV, Markdown, INI, YAML,
+and source code without a ``#!`` line can begin like anything else, so they are
 ``.txt``.
 """
 
@@ -64,14 +64,14 @@ _ELEMENT = re.compile(rb"<(?:!doctype\s+)?([a-z]+)[\s/>]", re.IGNORECASE)
 
 def text_suffix(head: bytes, *, cut: bool) -> str | None:
     """
-    The suffix that a text calls for; `None` for what is no text, or nothing.
+    Return the suffix for a text; `None` if it is no text, or empty.
 
     :param head: the first bytes of a file.
-    :param cut: there are more: a character may be cut at the end.
+    :param cut: whether the file has more: a character may be cut at the end.
     """
     if head[:2] in _WIDE:
         return _wide_kind(head, cut=cut)
-    if not head or 0 in head:  # as in most of what is no text
+    if not head or 0 in head:  # as in most files that are not text
         return None
     if not head.isascii():
         try:
@@ -124,7 +124,10 @@ def _after_space(text: bytes, at: int) -> int:
 
 
 def _markup(text: bytes) -> str:
-    """Of what begins as XML, HTML or SVG does, by its first element or declaration."""
+    """
+    Return the suffix for what begins as XML, HTML or SVG, by its first element or
+    declaration.
+    """
     declared = text.startswith(b"<?xml")
     at = 0
     while text.startswith((b"<?", b"<!--"), at):
