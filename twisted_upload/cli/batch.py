@@ -1,7 +1,4 @@
-"""
-Many files, some at a time, some more than once: what the command does between
-its arguments and its last word.
-"""
+"""Sending the files of one command: several at a time, with retries."""
 
 from __future__ import annotations
 
@@ -48,7 +45,7 @@ LONGEST_DELAY = 60.0
 
 Outcome = Literal["stored", "refused", "failed", "unknown"]
 
-# The first that fits, so children stand before their parents.
+# The first match counts, so subclasses come before their base classes.
 _ENDS: Sequence[tuple[type[Exception], Outcome, str, int]] = (
     (UploadRefused, "refused", "refused", ExitStatus.REFUSED),
     (CouldNotConnect, "failed", "could-not-connect", ExitStatus.NO_CONNECTION),
@@ -66,18 +63,18 @@ _ENDS: Sequence[tuple[type[Exception], Outcome, str, int]] = (
 @dataclass(frozen=True, slots=True)
 class Result:
     """
-    What became of one file.
+    The result for one file.
 
-    :ivar index: which of the files it is, from 0.
-    :ivar file: its name as it was given; ``-`` is standard input.
-    :ivar code: why it is not kept, in one word: the server's own for a
-        refusal; `None` where it is kept.
-    :ivar receipt: where it is kept.
-    :ivar error: why it is not kept, for people.
-    :ivar seconds: from the beginning of the first attempt to the end of the
-        last, the waiting between them included.
-    :ivar attempts: how often it was tried; 0 where there was no time to.
-    :ivar status: the exit status that this file alone would give.
+    :ivar index: its position among the files, from 0.
+    :ivar file: its name as given; ``-`` is standard input.
+    :ivar code: why it is not stored, in one word: the server's own for a refusal;
+        `None` if it is stored.
+    :ivar receipt: if it is stored.
+    :ivar error: why it is not stored, for people.
+    :ivar seconds: from the beginning of the first attempt to the end of the last,
+        including the delays between them.
+    :ivar attempts: how often it was tried; 0 if there was no time to.
+    :ivar status: the exit status for this file alone.
     """
 
     index: int
@@ -92,11 +89,11 @@ class Result:
 
     @property
     def cancelled(self) -> bool:
-        """Whether it ended because the user wanted it to."""
+        """Whether it ended because the user interrupted it."""
         return self.code == "cancelled"
 
     def to_json(self) -> dict[str, Any]:
-        """The stable, documented form of ``--json``."""
+        """Return the stable, documented form of ``--json``."""
         receipt = self.receipt
         return {
             "file": self.file,
@@ -112,7 +109,7 @@ class Result:
 
 
 def none_sent(files: Sequence[str], why: str) -> list[Result]:
-    """The results where it did not come to an attempt."""
+    """Return the results if no attempt could be made."""
     return [
         Result(index, file, "failed", "internal", None, why, 0.0, 0, ExitStatus.FAILED)
         for index, file in enumerate(files)
@@ -120,7 +117,7 @@ def none_sent(files: Sequence[str], why: str) -> list[Result]:
 
 
 def exit_status(results: Sequence[Result]) -> int:
-    """Of all the files together: their common status, or 1 where they differ."""
+    """Return the exit status for all files: their common status, or 1 if they differ."""
     statuses = {result.status for result in results}
     return statuses.pop() if len(statuses) == 1 else ExitStatus.FAILED
 
@@ -128,14 +125,14 @@ def exit_status(results: Sequence[Result]) -> int:
 @dataclass(frozen=True, slots=True)
 class Retries:
     """
-    How often to try again, and when.
+    How often to retry, and when.
 
     :ivar limit: attempts after the first.
-    :ivar unknown: also where the file may have been kept already.
-    :ivar delay: seconds before the first of them, about; each further one
-        waits twice as long, up to a minute.
-    :ivar random: a number from 0 to 1, so that many clients that were turned
-        away together do not come back together.
+    :ivar unknown: whether to retry even if the file may already be stored.
+    :ivar delay: approximate seconds before the first retry; each further delay is twice
+        as long, up to a minute.
+    :ivar random: returns a number from 0 to 1, so that many clients that were rejected
+        together do not return together.
     """
 
     limit: int = 0
@@ -144,29 +141,29 @@ class Retries:
     random: Callable[[], float] = random.random
 
     def wait(self, attempts: int) -> float:
-        """Seconds to wait after so many attempts."""
+        """Return how many seconds to wait after this many attempts."""
         longest = min(self.delay * 2.0 ** min(attempts - 1, 30), LONGEST_DELAY)
         return longest * (0.5 + self.random() / 2)
 
 
 class Watcher(Protocol):
-    """Who wants to know how it goes."""
+    """Is told the progress of a batch."""
 
     def began(self, index: int, file: str) -> None:
         """A file is about to be sent."""
 
     def progress(self, index: int, sent: int, total: int | None) -> None:
-        """So much of it has been sent; when both are equal, the answer is waited for."""
+        """This many bytes of it have been sent; if both are equal, only the answer is missing."""
 
     def retrying(self, result: Result, delay: float, limit: int) -> None:
-        """It has failed so, and will be tried again in so many seconds."""
+        """It failed with this result, and will be retried in so many seconds."""
 
     def ended(self, result: Result) -> None:
-        """That is what became of it."""
+        """This is its final result."""
 
 
 class Send(Protocol):
-    """`twisted_upload.upload`, with all but the file and its watcher given."""
+    """`twisted_upload.upload`, with everything but the file and its progress already given."""
 
     def __call__(
         self, source: Any, *, progress: Callable[[int, int | None], object]
@@ -178,9 +175,9 @@ class Batch:
     """
     The files of one command.
 
-    :param clock: times them and the waiting between attempts.
+    :param clock: measures them and the delays between attempts.
     :param jobs: how many are sent at a time.
-    :param stdin: gives the standard input, or raises `SourceFailed`.
+    :param stdin: returns standard input, or raises `SourceFailed`.
     """
 
     def __init__(
@@ -206,15 +203,15 @@ class Batch:
         self.results: list[Result] = []
 
     def run(self) -> Deferred[Any]:
-        """Send all files.  Fires when each has its result; never fails for a file's sake."""
+        """Send all files.  Fires when each has its result; never fails because of a file."""
         self._workers = [Deferred.fromCoroutine(self._work()) for _ in range(self._jobs)]
         return DeferredList(self._workers, fireOnOneErrback=True, consumeErrors=True)
 
     def interrupt(self, signal: int) -> None:
         """
-        Abort what is on its way and begin nothing more.
+        Abort the uploads in progress and begin no more.
 
-        Nothing of an aborted file is kept, unless all of it had been sent.
+        Nothing of an aborted file is stored, unless all of it had been sent.
         """
         self._signal = signal
         waiting, self._waiting = self._waiting, deque()
@@ -236,7 +233,12 @@ class Batch:
         self._watcher.ended(result)
 
     async def _send_one(self, index: int, file: str, doubtful: list[Result]) -> Result:
-        """:param doubtful: gets the attempts before the last of which the file may be kept."""
+        """
+        Send one file, with retries.
+
+        :param doubtful: collects the attempts before the last that may have stored the
+            file.
+        """
         began = self._clock.seconds()
         attempts = 0
         connected = all_sent = False
@@ -257,11 +259,11 @@ class Batch:
             try:
                 receipt = await self._send(source.open(), progress=progress)
             except Exception as error:
-                # Cancelled while a name is looked up, Twisted says that it does not exist.
+                # If cancelled while a name is resolved, Twisted says that it does not exist.
                 if self._signal and not isinstance(error, UploadRefused):
                     return self._cancelled(index, file, seconds(), attempts, all_sent=all_sent)
                 result = _failed(index, file, error, seconds(), attempts, all_sent=all_sent)
-                # A pipe can be read once: what has gone into a connection is gone.
+                # A pipe can be read only once: what was sent over a connection is gone.
                 if not self._worth_repeating(error, attempts) or (
                     connected and not source.can_be_read_again()
                 ):
@@ -305,7 +307,7 @@ def _failed(
     if isinstance(error, UploadRefused):
         code, text = error.code, error.explanation
     elif isinstance(error, SourceFailed) and isinstance(error.__cause__, OSError):
-        text = error.__cause__.strerror or text  # without the path, which stands before it
+        text = error.__cause__.strerror or text  # without the path, which is printed before it
     elif code == "internal":
         text = f"internal error: {error!r}"
         if all_sent:
@@ -314,7 +316,7 @@ def _failed(
 
 
 def _in_doubt(result: Result) -> Result:
-    """What is true of the last attempt, where an earlier one may have been kept."""
+    """Return the true result if an earlier attempt may have stored the file."""
     if result.outcome in ("stored", "unknown"):
         return result
     return replace(
@@ -326,7 +328,7 @@ def _in_doubt(result: Result) -> Result:
 
 
 class _Path:
-    """A file by its name; opened anew for each attempt."""
+    """A file given by name; opened again for each attempt."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -342,7 +344,7 @@ class _Path:
 
 
 class _Stdin:
-    """Standard input, of which only a file can be read again."""
+    """Standard input, which can be read again only if it is a file."""
 
     def __init__(self, opener: Callable[[], BinaryIO]) -> None:
         self._opener = opener
@@ -364,10 +366,10 @@ class _Stdin:
 
 def open_stdin() -> BinaryIO:
     """
-    Standard input, unbuffered: a thread that waits in a buffer of Python's
+    Open standard input without a buffer: a thread that waits in a buffer of Python's
     would be a fatal error when the interpreter exits.
 
-    :raises SourceFailed: there is none that could be read.
+    :raises SourceFailed: there is no standard input that can be read.
     """
     if sys.stdin is None:
         raise SourceFailed("standard input is closed")

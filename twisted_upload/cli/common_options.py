@@ -1,6 +1,4 @@
-"""
-What several commands understand in the same way: options, and whom to connect to.
-"""
+"""What several commands have in common: options, and the endpoint to connect to."""
 
 from __future__ import annotations
 
@@ -38,7 +36,7 @@ DESTINATION_VARIABLE = "TWISTED_UPLOAD_TO"
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the command line said that sends files."""
+    """The command line of the command that sends files."""
 
     files: tuple[str, ...]
     to: Destination
@@ -58,7 +56,7 @@ class Options:
 
 
 def understood(understand: Callable[[str], Any]) -> Callable[..., Any]:
-    """A value that a function of ours understands, or says why not."""
+    """Return a click callback that parses a value with a function, and reports its ValueError."""
 
     def callback(ctx: click.Context, param: click.Parameter, value: str) -> Any:
         try:
@@ -113,9 +111,9 @@ def endpoint_of(
     to: Destination, cacert: str | None, reactor: Any, *, tls: bool
 ) -> IStreamClientEndpoint:
     """
-    What connects to where the options say.
+    Return the endpoint that the options select.
 
-    :raises click.UsageError: they make no sense.
+    :raises click.UsageError: the options are invalid.
     """
     context = None
     if cacert is not None or (tls and not to.is_tls):
@@ -123,7 +121,7 @@ def endpoint_of(
             raise click.UsageError(
                 "--tls and --cacert go with HOST[:PORT]; or write tls:HOST:PORT:cacert=FILE"
             )
-        from twisted_upload.net.tls.certificates import verifying_context  # noqa: PLC0415 - it takes long
+        from twisted_upload.net.tls.certificates import verifying_context  # noqa: PLC0415 - slow to import
 
         try:
             context = verifying_context(cacert)

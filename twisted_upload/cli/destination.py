@@ -1,6 +1,4 @@
-"""
-Where the command sends to: what people write after ``--to``, understood.
-"""
+"""The server that the command sends to: parses the value of ``--to``."""
 
 from __future__ import annotations
 
@@ -25,11 +23,10 @@ _HOST = re.compile(r"[^\s/\\@\[\]?#]+\Z")
 @dataclass(frozen=True, slots=True)
 class Destination:
     """
-    A server, not yet looked up.
+    A server, not yet resolved.
 
-    :ivar text: as it was written.
-    :ivar host: a name or an address; `None` where ``text`` is a client
-        endpoint string of Twisted.
+    :ivar text: as given.
+    :ivar host: a name or an address; `None` if ``text`` is a client endpoint string.
     :ivar port: its TCP port.
     """
 
@@ -39,19 +36,19 @@ class Destination:
 
     @property
     def is_tls(self) -> bool:
-        """Whether it says itself that it is to be spoken to by TLS."""
+        """Whether the text itself asks for TLS."""
         return self.host is None and self.text.startswith("tls:")
 
     def endpoint(
         self, reactor: Any, context: ssl.SSLContext | None = None
     ) -> IStreamClientEndpoint:
         """
-        What connects to it.
+        Return an endpoint that connects to it.
 
-        :param context: for TLS: whom to trust.
-        :raises ValueError: it is no endpoint after all.
+        :param context: for TLS: which certificates to trust.
+        :raises ValueError: it is not an endpoint after all.
         """
-        # Only here: what does not connect need not wait for Twisted.
+        # Imported here: a command that does not connect need not wait for Twisted.
         from twisted_upload.client.endpoints import (  # noqa: PLC0415
             client_endpoint,
             host_endpoint,
@@ -69,10 +66,10 @@ class Destination:
 
 def parse_destination(text: str) -> Destination:
     """
-    Understand ``HOST``, ``HOST:PORT``, ``::1``, ``[::1]:6666``, or a client
-    endpoint string such as ``tls:server:6667`` or ``unix:/run/upload.sock``.
+    Parse ``HOST``, ``HOST:PORT``, ``::1``, ``[::1]:6666``, or a client endpoint string
+    such as ``tls:server:6667`` or ``unix:/run/upload.sock``.
 
-    :raises ValueError: with a text that says what is understood.
+    :raises ValueError: it is none of these; the message says what is accepted.
     """
     if not text.isprintable() or not text.strip():
         raise ValueError(_not_understood(text))
@@ -95,10 +92,10 @@ def parse_destination(text: str) -> Destination:
 
 
 def _is_ipv6(text: str) -> bool:
-    """Whether it is an IPv6 address, which may have a zone (``fe80::1%eth0``)."""
+    """Return whether it is an IPv6 address, which may have a zone (``fe80::1%eth0``)."""
     if text.count(":") < 2:
         return False
-    from socket import AF_INET6, inet_pton  # noqa: PLC0415 - it takes long
+    from socket import AF_INET6, inet_pton  # noqa: PLC0415 - slow to import
 
     try:
         inet_pton(AF_INET6, text.partition("%")[0])

@@ -1,7 +1,4 @@
-"""
-What the command shows: results on standard output, everything else on
-standard error.
-"""
+"""The output of the command: results on standard output, everything else on standard error."""
 
 from __future__ import annotations
 
@@ -24,17 +21,17 @@ if TYPE_CHECKING:
 __all__ = ["Bars", "Display"]
 
 FRAME = 0.1
-"""Seconds between two pictures of the bars."""
+"""Seconds between two drawings of the progress bars."""
 
 
 class Display:
     """
-    Shows how a batch goes.
+    Shows the progress of a batch.
 
-    :param answer: the words of success, shown for each file that is kept.
-    :param as_json: one object per file on ``out`` instead of a line of text.
-    :param quiet: nothing of what is well; with ``as_json``, only the objects.
-    :param bars: where there is a terminal to draw them on.
+    :param answer: the text of success, shown for each file that is stored.
+    :param as_json: print one object per file on ``out`` instead of a line of text.
+    :param quiet: print nothing about successes; with ``as_json``, only the objects.
+    :param bars: if there is a terminal to draw them on.
     """
 
     def __init__(
@@ -62,19 +59,19 @@ class Display:
     # Watcher
 
     def began(self, index: int, file: str) -> None:
-        """A file is about to be sent."""
+        """Add a bar for a file that is about to be sent."""
         if self._bars is not None:
             count = f"{index + 1}/{self._files} " if self._files > 1 else ""
             self._bars.add(index, count + printable(file))
 
     def progress(self, index: int, sent: int, total: int | None) -> None:
-        """So much of it has been sent."""
+        """Update the bar of a file."""
         if self._bars is not None:
             note = "waiting for confirmation" if sent == total else ""
             self._bars.set(index, sent, total, note)
 
     def retrying(self, result: Result, delay: float, limit: int) -> None:
-        """It will be tried again."""
+        """Report that a file will be retried."""
         if self._bars is not None:
             self._bars.set(result.index, 0, None, "waiting to try again")
         if not self._quiet:
@@ -84,7 +81,7 @@ class Display:
             )
 
     def ended(self, result: Result) -> None:
-        """That is what became of it."""
+        """Report the result of a file."""
         if self._bars is not None:
             self._bars.remove(result.index)
         if self._as_json:
@@ -102,14 +99,14 @@ class Display:
     # The rest
 
     def say(self, text: str) -> None:
-        """Tell the user something that is no result."""
+        """Tell the user something that is not a result."""
         text = printable(f"{PROGRAM}: {text}")
         if self._bars is not None and self._bars.print_above(text):
             return
         self._err.line(text)
 
     def interrupted(self, results: list[Result]) -> None:
-        """Say in one line what has become of the files so far."""
+        """Report in one line the outcome of the files so far."""
         if self._json_only:
             return
         kept = sum(result.outcome == "stored" for result in results)
@@ -120,7 +117,7 @@ class Display:
         self.say(f"interrupted: {'; '.join(parts) or 'nothing kept'}")
 
     def close(self) -> None:
-        """Leave the terminal as it was."""
+        """Restore the terminal."""
         if self._bars is not None:
             self._bars.close()
 
@@ -152,7 +149,7 @@ def _name(file: str) -> str:
 
 @dataclass(slots=True)
 class _Line:
-    """What a bar shows."""
+    """What one bar shows."""
 
     name: str
     sent: int = 0
@@ -162,11 +159,12 @@ class _Line:
 
 class Bars:
     """
-    A line for each file that is on its way, drawn by rich.
+    A progress bar for each file that is being sent, drawn by rich.
 
-    They appear with the first `FRAME`, so what is quicker is not seen, and does not wait
-    for rich to be imported, which takes half as long as all else that a small file takes.
-    Drawn in the reactor's thread: rich's own would draw in the middle of things.
+    The bars appear with the first `FRAME`, so a faster upload shows none, and does not
+    wait for the import of rich, which takes half as long as everything else that a
+    small file takes.  They are drawn in the reactor thread: rich's own thread would
+    draw at any moment.
     """
 
     def __init__(self, clock: IReactorTime, err: Output) -> None:
@@ -179,14 +177,14 @@ class Bars:
         self._frames.start(FRAME, now=False)
 
     def add(self, index: int, name: str) -> None:
-        """A line for a file."""
+        """Add a bar for a file."""
         self._lines[index] = _Line(name)
 
     def set(self, index: int, sent: int, total: int | None, note: str) -> None:
         """
-        How far it is.
+        Set the progress of a file.
 
-        :param note: stands where the time left would be.
+        :param note: shown in place of the time left.
         """
         line = self._lines.get(index)
         if line is not None:
@@ -194,14 +192,14 @@ class Bars:
             line.total = line.total if total is None else total
 
     def remove(self, index: int) -> None:
-        """No line for it any more."""
+        """Remove the bar of a file."""
         self._lines.pop(index, None)
         task = self._tasks.pop(index, None)
         if self._progress is not None and task is not None:
             self._progress.remove_task(task)
 
     def print_above(self, text: str) -> bool:
-        """Print a line that stays; false where there are no bars to be above of."""
+        """Print a line that stays; return false if there are no bars to print it above."""
         if self._progress is None:
             return False
         try:
@@ -211,7 +209,7 @@ class Bars:
         return True
 
     def close(self) -> None:
-        """Wipe them away."""
+        """Erase the bars."""
         if self._frames.running:
             self._frames.stop()
         if self._progress is not None:
@@ -240,14 +238,14 @@ class Bars:
 
 
 def _plain(text: str) -> Text:
-    """For rich, which reads a str for markup, emoji codes and more."""
+    """Wrap a text for rich, which parses a str for markup, emoji codes and more."""
     from rich.text import Text  # noqa: PLC0415 - as below
 
     return Text(text)
 
 
 def _rich_progress(err: Output) -> Progress:
-    # Only here, because it takes long.
+    # Imported here, because it is slow.
     from rich.console import Console, RenderableType  # noqa: PLC0415
     from rich.constrain import Constrain  # noqa: PLC0415
     from rich.progress import (  # noqa: PLC0415
@@ -270,7 +268,7 @@ def _rich_progress(err: Output) -> Progress:
     )
 
     class Amount(ProgressColumn):
-        """How much, and how fast."""
+        """How much has been sent, and how fast."""
 
         def render(self, task: Task) -> Text:
             text = format_size(task.completed)
@@ -283,14 +281,14 @@ def _rich_progress(err: Output) -> Progress:
             return RichText(text)
 
     class Left(TimeRemainingColumn):
-        """How long still, or what is waited for."""
+        """The time left, or the note."""
 
         def render(self, task: Task) -> Text:
             note = task.fields["note"]
             return RichText(note) if note else super().render(task)
 
     class Narrower(RichProgress):
-        """Leaves room for the ^C that a terminal echoes: wrapped, it would move the lines."""
+        """Leaves room for the ^C that a terminal echoes: a wrapped line would move the bars."""
 
         def get_renderables(self) -> Iterable[RenderableType]:
             width = max(1, console.width - 3)

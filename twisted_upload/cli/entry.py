@@ -1,6 +1,4 @@
-"""
-Where ``twisted-upload`` begins: with signals, before anything that takes long.
-"""
+"""The entry point of ``twisted-upload``: catches signals before it imports anything slow."""
 
 from __future__ import annotations
 
@@ -9,7 +7,7 @@ import sys
 from twisted_upload.cli.interrupts import Interrupts
 from twisted_upload.core.garbage import Importing
 
-TYPE_CHECKING = False  # as in typing, whose import takes long
+TYPE_CHECKING = False  # as typing.TYPE_CHECKING, whose import is slow
 if TYPE_CHECKING:
     from typing import NoReturn
 
@@ -17,15 +15,15 @@ __all__ = ["main"]
 
 
 def main() -> NoReturn:
-    """The whole command: exits, and never with a traceback."""
+    """Run the whole command: exits, and never with a traceback."""
     interrupts = Interrupts()
     interrupts.catch()
     if sys.argv[1:2] == ["serve"]:
         with Importing():
-            from twisted_upload.cli.serve import serve  # noqa: PLC0415 - it takes long
+            from twisted_upload.cli.serve import serve  # noqa: PLC0415 - slow to import
 
         serve(sys.argv[2:], interrupts)
     with Importing():
-        from twisted_upload.cli.main import main as command  # noqa: PLC0415 - it takes long
+        from twisted_upload.cli.main import main as command  # noqa: PLC0415 - slow to import
 
     command(interrupts=interrupts)

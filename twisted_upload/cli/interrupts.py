@@ -1,13 +1,11 @@
 """
-Being asked to stop: SIGINT (Ctrl-C) and SIGTERM, from the first moment of a command
-on.
+Requests to stop: SIGINT (Ctrl-C) and SIGTERM, from the first moment of a command.
 
-While the modules are imported and the command line is read, a signal is only
-remembered: what it was asked to do, and what has become of that, is not known yet.
-Whoever asks twice means it, and ends the process at once; the kernel then resets its
-connections.
+While modules are imported and the command line is parsed, a signal is only
+recorded: the task, and what became of it, are not known yet.  A second signal ends
+the process at once; the kernel then resets its connections.
 
-Imports nothing that takes long, because it comes before everything else.
+Imports nothing slow, because it comes before everything else.
 """
 
 from __future__ import annotations
@@ -15,7 +13,7 @@ from __future__ import annotations
 import os
 import signal
 
-TYPE_CHECKING = False  # as in typing, whose import takes long
+TYPE_CHECKING = False  # as typing.TYPE_CHECKING, whose import is slow
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
@@ -29,7 +27,7 @@ class Interrupts:
     """
     Catches both signals, unless they are ignored (``nohup``).
 
-    :ivar number: the signal that came, or 0.
+    :ivar number: the signal that arrived, or 0.
     """
 
     def __init__(self) -> None:
@@ -37,19 +35,19 @@ class Interrupts:
         self._tell: Callable[[int], object] | None = None
 
     def catch(self) -> None:
-        """From now on they do no more than to be remembered, and told."""
+        """Install handlers that only record a signal, and pass it to the function of `tell`."""
         for number in _SIGNALS:
             if signal.getsignal(number) != signal.SIG_IGN:
                 signal.signal(number, self._caught)
 
     def hold(self) -> None:
-        """Nobody hears of one that comes now, until `tell`: somebody else sets handlers."""
+        """Block both signals until `tell`, because other code is about to install handlers."""
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
 
     def tell(self, function: Callable[[int], object]) -> None:
         """
-        Call a function, in the middle of whatever is done then, with the number of the
-        signal that comes; at once, if it has come.
+        Call a function with the number of the signal when it arrives, whatever is running
+        at that moment; at once if it has already arrived.
         """
         self._tell = function
         self.catch()
@@ -59,9 +57,9 @@ class Interrupts:
 
     def release(self) -> None:
         """
-        From now on they do what they do to other Python programs.
+        Give both signals the effect that they have in other Python programs.
 
-        :raises KeyboardInterrupt: SIGINT has come already.
+        :raises KeyboardInterrupt: SIGINT has already arrived.
         """
         for number in _SIGNALS:
             if signal.getsignal(number) == self._caught or self.number == number:

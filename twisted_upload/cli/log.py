@@ -20,10 +20,10 @@ from twisted_upload.observability.records import GAP, encode
 __all__ = ["read_journal"]
 
 LOOK_AGAIN = 0.5
-"""Seconds between two looks at a journal that is followed."""
+"""Seconds between two reads of a journal that is followed."""
 
 _AT_A_TIME = 500
-"""Lines that are printed together."""
+"""Lines that are written together."""
 
 _MOMENT = (
     "2026-11-22, 2026-11-22T10:00, today, yesterday, 08:00 (the last time that it was), all in"
@@ -146,7 +146,7 @@ def _wanted(records: Iterable[Record], wanted: Filter, sums: Totals) -> Iterable
 
 
 class _Objects:
-    """A line of JSON for each record."""
+    """Prints a line of JSON for each record."""
 
     def __init__(self, out: Output) -> None:
         self._out = out
@@ -155,13 +155,14 @@ class _Objects:
         _print(self._out, map(encode, records))
 
     def sums(self, sums: Totals) -> None:
-        """Whoever reads JSON can add."""
+        """Print nothing: a program that reads JSON can add."""
 
 
 class _Table:
     """
-    A line of text for each record.  The columns are as wide as what is usual,
-    because what is to come is not known.
+    Prints a line of text for each record.
+
+    The columns have the usual widths, because later records are not known yet.
     """
 
     def __init__(self, out: Output) -> None:
@@ -233,7 +234,7 @@ def _upload(record: Record) -> str:
 
 
 def _print(out: Output, lines: Iterable[str]) -> None:
-    """Print many lines quickly, and no more when nobody reads them."""
+    """Print many lines quickly, and stop if nobody reads them."""
     bunch = []
     for line in lines:
         bunch.append(line)
@@ -247,10 +248,10 @@ def _print(out: Output, lines: Iterable[str]) -> None:
 
 
 def _painter(out: Output) -> Callable[[str, str], str]:
-    """What colours a line, where that can be seen and is wanted."""
+    """Return a function that colours a line if colours are visible and wanted."""
     if not out.is_terminal:
         return lambda text, style: text
-    # Only here, because it takes long.
+    # Imported here, because it is slow.
     from rich.console import Console  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
@@ -260,7 +261,7 @@ def _painter(out: Output) -> Callable[[str, str], str]:
         if not style:
             return text
         with console.capture() as capture:
-            # A str would be read for emoji codes and more.
+            # rich parses a str for emoji codes and more.
             console.print(Text(text, style), soft_wrap=True, end="")
         return capture.get()
 

@@ -1,11 +1,12 @@
 """
-The ``twisted-upload`` command: send files, and tell what became of each.
+The ``twisted-upload`` command: sends files, and reports the outcome of each.
 
-`main` is the one place that meets the signals and the streams of the process; all below
-it has them handed in.
+Only `main` uses the signals and the streams of the process; everything below it
+gets them as arguments.
 
-What helps to write a command line (``--help``, ``--version``, Tab) has no time to import
-Twisted: what does something with it is imported when there is something to do.
+Whatever helps to write a command line (``--help``, ``--version``, Tab) cannot wait
+for the import of Twisted: the code that needs it is imported only when there is
+something to do.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ def _files(ctx: click.Context, param: click.Parameter, files: tuple[str, ...]) -
 
 
 class _Program(click.Command):
-    """Sends files; but a first word may be that of another command."""
+    """Sends files, unless the first word is that of another command."""
 
     def make_context(
         self,
@@ -75,18 +76,18 @@ class _Program(click.Command):
         parent: click.Context | None = None,
         **extra: Any,
     ) -> click.Context:
-        """Of one of them."""
+        """Create the context of the command that the first word names."""
         if args and args[0] in _WORDS:
             word, *rest = args
             return _WORDS[word]().make_context(f"{info_name} {word}", rest, parent, **extra)
         return super().make_context(info_name, args, parent, **extra)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Do what the context is of."""
+        """Invoke the command that the context belongs to."""
         return super().invoke(ctx) if ctx.command is self else ctx.command.invoke(ctx)
 
 
-# Only when they are asked for: together they take as long as all the rest.
+# Imported on demand: together they take as long as everything else.
 
 
 def _log() -> click.Command:
@@ -117,7 +118,7 @@ _WORDS: Mapping[str, Callable[[], click.Command]] = {
 def _complete_file(
     ctx: click.Context, param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Files; and first of all the words that are none."""
+    """Complete files; in the first place also the names of the other commands."""
     first = not any(
         ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in ctx.params
     )
@@ -126,7 +127,7 @@ def _complete_file(
         return [CompletionItem(incomplete, type="file")]
     from glob import escape, glob  # noqa: PLC0415
 
-    # A shell completes files itself only where it is offered nothing else.
+    # A shell completes files itself only if it is offered nothing else.
     return [CompletionItem(name) for name in (*words, *glob(f"{escape(incomplete)}*"))]
 
 
@@ -209,11 +210,11 @@ def program(**values: Any) -> Options:
 
 
 def _sender() -> Callable[[Options, Streams], int]:
-    """What sends files; it takes long to import."""
+    """Import the function that sends files, which is slow."""
     try:
         with Importing():
             from twisted_upload.cli.transfer import send  # noqa: PLC0415
-    except OSError as error:  # it is not about the standard output
+    except OSError as error:  # not an error of standard output
         raise ImportError(f"cannot load what sends files: {error.strerror}") from error
     return send
 
@@ -222,10 +223,10 @@ def main(
     arguments: Sequence[str] | None = None, *, interrupts: Interrupts | None = None
 ) -> NoReturn:
     """
-    The whole command: exits, and never with a traceback.
+    Run the whole command: exits, and never with a traceback.
 
-    :param arguments: instead of those of the command line.
-    :param interrupts: that have been caught so far.
+    :param arguments: used instead of those of the command line.
+    :param interrupts: the signals caught so far.
     """
     streams = Streams(Output(sys.stdout), Output(sys.stderr), interrupts or Interrupts())
     out, err = streams.out, streams.err

@@ -68,6 +68,6 @@ def ping(streams: Streams, /, to: Destination, **options: Any) -> int:
     for HOST.
     """
     with Importing():
-        from twisted_upload.cli.readiness import check_readiness  # noqa: PLC0415 - it takes long
+        from twisted_upload.cli.readiness import check_readiness  # noqa: PLC0415 - slow to import
 
     return check_readiness(streams, to, **options)

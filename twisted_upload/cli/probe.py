@@ -1,10 +1,10 @@
 """
-``python -m twisted_upload.cli.probe [HOST:PORT]``: whether a daemon answers.
+``python -m twisted_upload.cli.probe [HOST:PORT]``: checks whether a daemon answers.
 
-It connects and says nothing, and is well content with being refused as
-``empty``: then the reactor works, which a connection alone would not show, as
-the kernel takes those for a reactor that stands still.  Nothing is logged, and
-nothing is kept, except with ``--allow-empty``.
+It connects, sends nothing, and expects to be refused as ``empty``.  That proves
+that the reactor works.  A connection alone would not: the kernel accepts it even if
+the reactor is stalled.  Nothing is logged, and nothing is stored, except with
+``--allow-empty``.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from twisted_upload.core.answers import FAILURE, LONGEST_ANSWER
 __all__ = ["main", "probe"]
 
 PATIENCE = 5.0
-"""Seconds within which a daemon answers that is well."""
+"""Seconds within which a healthy daemon answers."""
 
 _ILL = ("shutting-down", "store-error")
 
 
 def probe(host: str, port: int, patience: float = PATIENCE) -> str | None:
     """
-    Ask a daemon whether it is well.
+    Check whether a daemon is healthy.
 
     :param patience: seconds for each step.
     :return: what is wrong, in one line; None if nothing is.
@@ -47,9 +47,9 @@ def probe(host: str, port: int, patience: float = PATIENCE) -> str | None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """
-    Run the command: exit status 0 for a daemon that is well, 1 for another.
+    Run the command: exit status 0 if the daemon is healthy, else 1.
 
-    :param arguments: instead of those of the command line.
+    :param arguments: used instead of those of the command line.
     """
     given = [*(sys.argv[1:] if arguments is None else arguments), "127.0.0.1:6666"]
     host, _, port = given[0].rpartition(":")

@@ -1,6 +1,4 @@
-"""
-The reactor of a command: made ready, run until all is done, or until a signal.
-"""
+"""The reactor of a command: prepared, and run until everything is done or a signal arrives."""
 
 from __future__ import annotations
 
@@ -21,18 +19,18 @@ __all__ = ["get_reactor", "run_until_done"]
 
 def get_reactor() -> Any:
     """
-    The global reactor, ready for a command.
+    Return the global reactor, prepared for a command.
 
-    :raises OSError: there are too few descriptors for one.
+    :raises OSError: too few file descriptors for a reactor.
     """
     with Importing():
-        # Only here, because to import it is to choose it.
+        # Imported here, because importing it chooses it.
         from twisted.internet import reactor as _reactor  # noqa: PLC0415
 
     reactor: Any = _reactor
     use_monotonic_time(reactor)
     reactor.installNameResolver(DaemonResolver(reactor))
-    # What Twisted logs is not for the user of a command, least of all tracebacks.
+    # Twisted's log is not for the user of a command, least of all its tracebacks.
     globalLogBeginner.beginLoggingTo([], discardBuffer=True, redirectStandardIO=False)
     return reactor
 
@@ -46,9 +44,9 @@ def run_until_done(
     """
     Run the reactor.
 
-    :param begin: what to do in it.  When that has fired, the reactor stops.
-    :param interrupt: called in it with a signal, once; also before ``begin``.
-    :return: what it has failed with, if it has.
+    :param begin: called in it.  When its Deferred has fired, the reactor stops.
+    :param interrupt: called in it with a signal, once; possibly before ``begin``.
+    :return: the exception with which it failed, if it failed.
     """
     failures: list[BaseException | None] = []
 
@@ -57,8 +55,8 @@ def run_until_done(
         reactor.stop()
 
     def started() -> None:
-        # Now, because the reactor has just installed handlers of its own; it keeps
-        # waking up for ours.
+        # Only now, because the reactor has just installed its own handlers; it still
+        # wakes up for ours.
         interrupts.tell(lambda number: reactor.callFromThread(interrupt, number))
         reactor.callFromThread(lambda: begin().addBoth(ended))
 

@@ -1,9 +1,9 @@
 """
-Whether a server answers, for people.
+Checks whether a server answers, for people.
 
-It connects, sends nothing, and half-closes: a server that works says that it keeps
-no empty files.  Only that shows that it works; a connection alone comes about with
-the kernel of one that stands still.
+It connects, sends nothing, and half-closes.  A server that works answers that it
+stores no empty files.  Only that proves that it works: the kernel accepts a
+connection even if the server is stalled.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ __all__ = ["check_readiness"]
 @dataclass(frozen=True, slots=True)
 class _End:
     """
-    What came of it.
+    The result of the check.
 
-    :ivar code: of a refusal; None where the server is ready.
+    :ivar code: why the server is not ready; None if it is.
     :ivar text: for people.
-    :ivar status: to exit with.
+    :ivar status: the exit status.
     """
 
     code: str | None
@@ -51,7 +51,7 @@ class _End:
 
 
 def _judged(result: Receipt | BaseException, timeout: float) -> _End:
-    """What an upload of nothing has come to."""
+    """Return what the result of an empty upload means."""
     if isinstance(result, Receipt):
         return _End(None, "it keeps empty files, and has kept one", ExitStatus.OK)
     if isinstance(result, Empty):
@@ -86,15 +86,15 @@ def check_readiness(
     quiet: bool,
 ) -> int:
     """
-    Ask a server, and tell what it has said.
+    Check a server, and print what it answered.
 
-    :param timeout: seconds until it must have answered.
-    :return: what to exit with.
-    :raises click.UsageError: the options make no sense after all.
+    :param timeout: seconds within which it must have answered.
+    :return: the exit status.
+    :raises click.UsageError: the options are invalid after all.
     """
     try:
         reactor = get_reactor()
-    except OSError as error:  # there are no descriptors for one
+    except OSError as error:  # out of file descriptors
         streams.err.line(printable(f"{PROGRAM}: {error.strerror or error}"))
         return ExitStatus.FAILED
     asking = _Asking(endpoint_of(to, cacert, reactor, tls=tls), reactor, answer, timeout)
@@ -112,10 +112,10 @@ def check_readiness(
 
 class _Asking:
     """
-    An upload of nothing.
+    An empty upload.
 
-    :ivar heard: what has come of it.
-    :ivar seconds: that it has taken.
+    :ivar heard: its result.
+    :ivar seconds: how long it took.
     """
 
     def __init__(
@@ -152,11 +152,11 @@ class _Asking:
         self.seconds = self._reactor.seconds() - began
 
     def ask(self) -> Deferred[None]:
-        """Ask; fires when there is an end."""
+        """Make it; fires when there is a result."""
         return Deferred.fromCoroutine(self._ask())
 
     def cancel(self, _: int) -> None:
-        """Ask no longer, or not at all."""
+        """Cancel it, or do not begin it."""
         self._cancelled = True
         if self._sent is not None:
             self._sent.cancel()

@@ -1,6 +1,4 @@
-"""
-How the commands look names up.
-"""
+"""The name resolver of the commands."""
 
 from __future__ import annotations
 
@@ -25,22 +23,22 @@ __all__ = ["DaemonResolver"]
 
 @dataclass(frozen=True, slots=True)
 class _Resolution:
-    """One look-up; nothing can cut it short."""
+    """One lookup, which cannot be cancelled."""
 
     name: str
 
     def cancel(self) -> None:
-        """Let it go on; nobody listens any more."""
+        """Let it continue; its result no longer matters."""
 
 
 @implementer(IHostnameResolver)
 class DaemonResolver:
     """
-    Looks names up in daemon threads.
+    Resolves names in daemon threads.
 
-    The reactor's own resolver uses its thread pool, which is waited for when
-    the reactor stops: a name server that does not answer would hold up the
-    exit long after the user has interrupted us.
+    The reactor's own resolver uses its thread pool, and a reactor that stops waits for
+    that: a name server that does not answer would delay the exit long after the user
+    has interrupted the command.
     """
 
     def __init__(self, reactor: IReactorFromThreads) -> None:

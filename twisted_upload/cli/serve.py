@@ -1,9 +1,9 @@
 """
-``twisted-upload serve``: the daemon in the foreground, for those who do not know
+``twisted-upload serve``: the daemon in the foreground, for people who do not know
 twistd.
 
-It is ``twistd -n upload`` and nothing else: the same options, errors, signals and
-exit statuses.  No file with the number of the process is written.
+It is exactly ``twistd -n upload``: the same options, errors, signals and exit
+statuses.  No PID file is written.
 """
 
 from __future__ import annotations
@@ -23,44 +23,43 @@ __all__ = ["serve", "serve_command"]
 
 def serve(arguments: Sequence[str], interrupts: Interrupts) -> NoReturn:
     """
-    Serve, and exit.
+    Run the daemon, and exit.
 
     :param arguments: options of ``twistd upload``.
-    :param interrupts: that have been caught so far; what twistd does with signals
-        comes next.
+    :param interrupts: the signals caught so far; from here on twistd handles signals.
     """
     with Importing():
-        from twisted.scripts.twistd import run  # noqa: PLC0415 - for the command, not for Tab
+        from twisted.scripts.twistd import run  # noqa: PLC0415 - not needed for Tab
 
     sys.argv = ["twistd", "-n", "upload", *arguments]
     try:
         interrupts.release()
         run()
-    except KeyboardInterrupt:  # twistd was not ready for it yet
+    except KeyboardInterrupt:  # before twistd has installed its handlers
         sys.exit(130)
     sys.exit(0)
 
 
 class _Serve(click.Command):
     """
-    Known to click for the sake of completion, and of who calls it as a function; the
-    options are read by twistd.
+    Tells click about the command, for completion and for callers that invoke it; twistd
+    parses the options.
     """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Leave them alone, unless a shell wants to complete them."""
+        """Leave the arguments alone, unless a shell wants to complete them."""
         if ctx.resilient_parsing:
             return super().parse_args(ctx, args)
         ctx.args = args
         return args
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Serve."""
+        """Run the daemon."""
         serve(ctx.args, ctx.obj.interrupts)
 
 
 def serve_command() -> click.Command:
-    """The command, with the options of the daemon."""
+    """Return the command, with the options of the daemon."""
     return _Serve(
         "serve",
         help="Serve: the same as twistd -n upload.",

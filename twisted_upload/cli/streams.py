@@ -1,8 +1,8 @@
 """
-What a command has of its process: standard output and standard error, the signals,
-and the status that it exits with.
+What a command uses of its process: standard output and standard error, the signals,
+and the exit status.
 
-Imports nothing that takes long, because every command begins with it.
+Imports nothing slow, because every command begins with it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ PROGRAM = "twisted-upload"
 
 
 class ExitStatus:
-    """What the command exits with."""
+    """The exit statuses of the command."""
 
     OK = 0
     FAILED = 1
@@ -36,10 +36,10 @@ class Output:
     """
     Standard output or standard error.
 
-    Whoever stops reading it gets no more, and stops nothing else.
+    If nobody reads it any more, nothing more is written to it, and nothing else stops.
 
-    :ivar error: why it could not be written; a reader that has left, as
-        ``head`` does, is no error.
+    :ivar error: why it could not be written; a reader that has left, as ``head`` does,
+        is not an error.
     """
 
     def __init__(self, stream: IO[str] | None) -> None:
@@ -51,11 +51,11 @@ class Output:
 
     @property
     def is_terminal(self) -> bool:
-        """Whether somebody looks at it."""
+        """Whether it is a terminal."""
         return self.stream is not None and self.stream.isatty()
 
     def line(self, text: str) -> None:
-        """Write a line, at once."""
+        """Write a line, and flush it."""
         if self.stream is None:
             return
         try:
@@ -65,7 +65,7 @@ class Output:
             self.give_up(error)
 
     def give_up(self, error: OSError) -> None:
-        """Write no more, and let the interpreter flush into nothing at exit."""
+        """Stop writing, and let the interpreter flush to ``/dev/null`` at exit."""
         if not isinstance(error, BrokenPipeError):
             self.error = error
         stream, self.stream = self.stream, None
@@ -75,7 +75,7 @@ class Output:
             os.close(nothing)
 
     def is_same_terminal_as(self, other: Output) -> bool:
-        """Whether lines written here move what is drawn there."""
+        """Whether lines written to this one move what is drawn on the other."""
         if self.stream is None or other.stream is None:
             return False
         here, there = os.fstat(self.stream.fileno()), os.fstat(other.stream.fileno())
@@ -84,7 +84,7 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Streams:
-    """What a command has of its process."""
+    """What a command uses of its process."""
 
     out: Output
     err: Output

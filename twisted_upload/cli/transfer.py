@@ -1,7 +1,4 @@
-"""
-Files on their way, from a command line that has been understood to the status that the
-command exits with.
-"""
+"""Sending files: from a parsed command line to the exit status of the command."""
 
 from __future__ import annotations
 
@@ -22,14 +19,14 @@ __all__ = ["send"]
 
 def send(options: Options, streams: Streams) -> int:
     """
-    Send files, and tell what became of each.
+    Send files, and report the outcome of each.
 
-    :return: what to exit with.
-    :raises click.UsageError: the options make no sense after all.
+    :return: the exit status.
+    :raises click.UsageError: the options are invalid after all.
     """
     try:
         return _send_all(options, streams, get_reactor())
-    except OSError as error:  # there are no descriptors for a reactor
+    except OSError as error:  # out of file descriptors
         why = error.strerror or str(error)
         if options.as_json:
             for result in none_sent(options.files, why):

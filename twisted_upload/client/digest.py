@@ -1,8 +1,8 @@
 """
-A SHA-256 that is computed beside the sending.
+A SHA-256 that is computed in parallel with sending.
 
-Hashing lets go of the interpreter lock, so that another core can do it while
-this one sends; a large file would otherwise take half as long again.
+Hashing releases the interpreter lock, so another core can do it while this one
+sends.  A large file would otherwise take half as long again.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 __all__ = ["Digest"]
 
 INLINE = 1024 * 1024
-"""Bytes that are hashed at once, before a thread is worth it."""
+"""Bytes that are hashed at once, before a thread pays off."""
 
 MOST_WAITING = 16
-"""Chunks that may wait to be hashed; one more waits for the first of them."""
+"""Chunks that may wait to be hashed; adding one more waits for the first of them."""
 
 
 class Digest:
@@ -31,7 +31,7 @@ class Digest:
         self._waiting: deque[Future[None]] = deque()
 
     def update(self, chunk: bytes) -> None:
-        """Add a chunk, which must not change."""
+        """Add a chunk, which must not change afterwards."""
         self._size += len(chunk)
         if self._size <= INLINE or self._alone:
             self._hash.update(chunk)
@@ -40,7 +40,7 @@ class Digest:
             self._thread = ThreadPoolExecutor(1, "digest")
         try:
             self._waiting.append(self._thread.submit(self._hash.update, chunk))
-        except RuntimeError:  # there are no more threads; it has none yet
+        except RuntimeError:  # out of threads; this one was never started
             self._alone = True
             self._thread.shutdown(wait=False, cancel_futures=True)
             self._hash.update(chunk)
@@ -48,12 +48,12 @@ class Digest:
             self._waiting.popleft().result()
 
     def hexdigest(self) -> str:
-        """64 hexadecimal digits, of all chunks so far."""
+        """Return 64 hexadecimal digits for all chunks so far."""
         while self._waiting:
             self._waiting.popleft().result()
         return self._hash.hexdigest()
 
     def close(self) -> None:
-        """No more chunks will come."""
+        """Release the thread: no more chunks will be added."""
         if self._thread is not None:
             self._thread.shutdown(wait=False)

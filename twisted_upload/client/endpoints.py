@@ -1,6 +1,4 @@
-"""
-Which endpoints a client connects to.
-"""
+"""The endpoints that a client connects to."""
 
 from __future__ import annotations
 
@@ -27,11 +25,11 @@ _A_DAY = 24 * 3600.0
 
 def client_endpoint(reactor: Any, description: str) -> IStreamClientEndpoint:
     """
-    An endpoint from a client endpoint string of Twisted, or of ours:
+    Create an endpoint from a client endpoint string of Twisted, or of our own kind:
     ``tls:server:6667``, ``tls:[::1]:6667:cacert=/etc/ca.pem``.
 
-    :raises ValueError: it is not one, or its ``cacert`` cannot be used; the
-        text says which.
+    :raises ValueError: it is not a client endpoint, or its ``cacert`` cannot be used;
+        the message says which.
     """
     kind, _, arguments = description.partition(":")
     try:
@@ -46,14 +44,16 @@ def host_endpoint(
     reactor: Any, host: str, port: int, context: ssl.SSLContext | None = None
 ) -> IStreamClientEndpoint:
     """
-    What connects to a server, for as long as the kernel tries: whoever has less
-    patience cancels it.
+    Create an endpoint that connects to a server.
+
+    It tries for as long as the kernel does.  A caller with a shorter timeout cancels
+    it.
 
     :param host: a name or an address.
-    :param context: for TLS: whom to trust.
+    :param context: for TLS: which certificates to trust.
     :raises ValueError: no server can have that name.
     """
-    # A literal is not looked up: the look-up would lose the zone of fe80::1%eth0.
+    # Do not resolve an address literal: that would lose the zone of fe80::1%eth0.
     kind: Any = HostnameEndpoint
     if isIPAddress(host):
         kind = TCP4ClientEndpoint

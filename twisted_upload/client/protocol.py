@@ -1,11 +1,11 @@
 """
-One file on its way to a server, on one connection.
+Sending one file to a server, over one connection.
 
-A protocol around a `FileSender`, which half-closes when the last byte has gone
-and then waits for the answer.  Its socket lingers for 0 s (``SO_LINGER``), so
-that a client that crashes or is killed makes the kernel reset the connection:
-a half-sent file is then lost, and never taken for a whole one.  The orderly end
-is an explicit half-close, which that does not touch.
+The protocol runs a `FileSender`, half-closes after the last byte, and then waits
+for the answer.  Its socket lingers for 0 s (``SO_LINGER``), so the kernel resets
+the connection if the client crashes or is killed: a half-sent file is then
+discarded and never taken for a whole one.  The orderly end is an explicit
+half-close, which ``SO_LINGER`` does not affect.
 """
 
 from __future__ import annotations
@@ -57,27 +57,28 @@ from twisted_upload.net.addresses import peer_name
 __all__ = ["Progress", "SendProtocol"]
 
 Progress = Callable[[int, "int | None"], object]
-"""Is told the bytes that have been sent, and those there are in all, if known."""
+"""Called with the number of bytes sent so far, and the total if known."""
 
 _EARLY = 32 * 1024 * 1024
-"""Bytes that may be on their way when a server leaves at once."""
+"""Bytes that may be in flight when a server closes at once."""
 
 _TCP_INFO_BYTES_ACKED = (120, 8)  # offset and length in struct tcp_info, linux/tcp.h
 
 
 class SendProtocol(Protocol):
     """
-    One file on its way.
+    Sends one file.
 
-    A plain `Protocol`: when the server has said all that it had to say, the
-    transport ends the connection by itself.
+    A plain `Protocol`: when the server has sent all of its answer, the transport ends
+    the connection by itself.
 
-    :ivar outcome: fires once with a `Receipt` or an `UploadError`.
-    :ivar unchecked: the SHA-256 of the receipt is still to be compared with the
+    :ivar outcome: fires once with a `Receipt`, or fails: with an `UploadError`, with
+        `CancelledError`, or with what ``progress`` has raised.
+    :ivar unchecked: whether the SHA-256 of the receipt must still be compared with the
         file.
     """
 
-    transport: Any  # an ITCPTransport that is an IConsumer too, as Twisted's are
+    transport: Any  # an ITCPTransport that is also an IConsumer, as Twisted's are
 
     def __init__(
         self,
@@ -150,19 +151,19 @@ class SendProtocol(Protocol):
                 self._moved,
             )
             sending = in_kernel.start()
-        except (OSError, RuntimeError):  # out of descriptors, or of threads
+        except (OSError, RuntimeError):  # out of file descriptors or threads
             return source.send_to(transport, self._passing)
         self._in_kernel = in_kernel
         return sending
 
     def dataReceived(self, data: bytes) -> None:
-        """Some of the answer."""
+        """Collect part of the answer."""
         self._heard += data
         if len(self._heard) > LONGEST_ANSWER:
             self._give_up(OutcomeUnknown(f"the server's answer is endless: {quoted(self._heard)}"))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """There will be no more answer: say what became of the upload."""
+        """Determine the outcome: no more of the answer will arrive."""
         self._hash.close()
         if self._in_kernel is not None:
             self._in_kernel.stop()
@@ -182,7 +183,7 @@ class SendProtocol(Protocol):
 
     def stop(self) -> Deferred[None] | None:
         """
-        The reactor is about to stop: abort, unless everything has been sent.
+        Abort because the reactor is about to stop, unless everything has been sent.
 
         :return: fires when the connection is gone.
         """
@@ -222,19 +223,19 @@ class SendProtocol(Protocol):
                 self._give_up(error)
 
     def _not_sent(self, failure: Failure) -> None:
-        # When the connection itself is gone, connectionLost knows more.
+        # If the connection itself is gone, connectionLost knows more.
         if failure.check(SendingStopped) is None:
             self._give_up(cast(BaseException, failure.value))
 
     def _judge(self, reason: Failure) -> Receipt:
         """
-        What became of the upload, now that the connection is gone.
+        Determine the outcome, now that the connection is gone.
 
-        :raises UploadError: it is not known to be kept.
+        :raises UploadError: the upload is not known to be stored.
         """
         answer = read_answer(self._heard, self._expected)
         if isinstance(answer, UploadRefused):
-            raise answer  # whatever else has happened: the server has said no
+            raise answer  # whatever else happened, the server refused it
         if self._verdict is not None:
             raise self._verdict
         if answer is None and speaks_tls(self._heard):
@@ -261,7 +262,7 @@ class SendProtocol(Protocol):
         return Receipt(answer.name, self._sent, told, self._peer, self._arrived, time.time())
 
     def _perhaps_tls(self) -> str:
-        """Servers that speak TLS mostly leave those who do not without a word, at once."""
+        """Suggest TLS: most TLS servers drop other clients at once, with no message."""
         early = not self._heard and self._sent <= _EARLY
         is_plain = IReadWriteDescriptor.providedBy(self.transport)
         by_tcp = isinstance(self.transport.getPeer(), IPv4Address | IPv6Address)
@@ -280,7 +281,7 @@ class SendProtocol(Protocol):
             raise ReceiptMismatch("the receipt has another SHA-256 than what was sent")
 
     def _check_the_kernel(self) -> None:
-        # It sends what is in the file when the other end asks for it.
+        # The kernel may read the file only when it transmits, after sendfile(2) has returned.
         try:
             self._source.check(self._sent)
         except SourceFailed as error:
@@ -296,7 +297,7 @@ class SendProtocol(Protocol):
     def _cancel(self, _: Deferred[Receipt]) -> None:
         self._give_up(CancelledError())
 
-    # The watch on what gets through
+    # Stall and answer timeouts
 
     def _watch_for(self, seconds: float) -> None:
         if self._watch is not None and self._watch.active():
@@ -318,12 +319,12 @@ class SendProtocol(Protocol):
             self._give_up(UploadTimedOut(f"not one byte got through in {seconds}"))
 
     def _progress_mark(self) -> tuple[int, int]:
-        """Changes when, and only when, bytes get through."""
+        """Return a value that changes if, and only if, bytes get through."""
         start, length = _TCP_INFO_BYTES_ACKED
         try:
             handle = self.transport.getHandle()
             info = handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, start + length)
         except (OSError, AttributeError):
-            return self._sent, 0  # not TCP: the pieces taken will have to do
+            return self._sent, 0  # not TCP: fall back to what the transport has taken
         acked = info[start : start + length]
         return self._sent, int.from_bytes(acked, "little") if len(acked) == length else 0

@@ -1,10 +1,10 @@
 """
-A large regular file on its way into a socket, inside the kernel.
+Sending a large regular file into a socket, inside the kernel.
 
-`FileSender` reads a piece, hands it to the transport, and is called again when
-that has gone: that costs twice the processor time of what the kernel does by
-itself when it is asked to (sendfile(2)).  A thread of its own asks, so that a
-disk that stands still holds up nothing else.
+`FileSender` reads a chunk, passes it to the transport, and is called again when
+that has been sent.  That takes twice the CPU time of sendfile(2), with which the
+kernel does it alone.  A separate thread makes the calls, so that a stalled disk
+does not block anything else.
 """
 
 from __future__ import annotations
@@ -27,36 +27,36 @@ from twisted_upload.errors import SourceFailed
 __all__ = ["FROM", "SendFile", "can_send_in_kernel", "sha256_of"]
 
 FROM = 1024 * 1024
-"""Bytes of a file from which on a thread is worth it."""
+"""File size, in bytes, from which a thread pays off."""
 
 AT_A_TIME = 8 * 1024 * 1024
-"""Bytes that the kernel is asked for; it takes as many as the socket has room for."""
+"""Bytes requested of the kernel at a time; it takes as many as the socket has room for."""
 
 TELL_EVERY = 0.05
-"""Seconds between two reports of how far it is."""
+"""Seconds between two progress reports."""
 
 _CANNOT = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 _SOCKET_GONE = (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.ETIMEDOUT, errno.ECONNABORTED)
 
 
 def can_send_in_kernel() -> bool:
-    """Whether this system has the calls that `SendFile` needs; some have no pipe2(2)."""
+    """Return whether this system has the calls that `SendFile` needs; some lack pipe2(2)."""
     return hasattr(os, "sendfile") and hasattr(os, "pipe2")
 
 
 class SendFile:
     """
-    One file on its way into one non-blocking socket.
+    Sends one file into one non-blocking socket.
 
-    Both descriptors are duplicated: the caller may close his own at any time,
-    and calls `stop` then.  No half-close is sent here, whatever happens.
+    Both file descriptors are duplicated: the caller may close its own at any time, and
+    then calls `stop`.  No half-close is sent here, whatever happens.
 
-    :param file: descriptor of a regular file.
-    :param size: bytes of it to send, from its beginning; fewer, if it ends before.
-    :param socket: descriptor of the socket.
-    :param reactor: in whose thread results are told.
-    :param moved: called there with the bytes that have gone since the last time.
-    :raises OSError: there are no more descriptors.
+    :param file: file descriptor of a regular file.
+    :param size: bytes to send, from the beginning of the file; fewer if it ends before.
+    :param socket: file descriptor of the socket.
+    :param reactor: in whose thread results are reported.
+    :param moved: called there with the number of bytes sent since the last call.
+    :raises OSError: out of file descriptors.
     """
 
     def __init__(
@@ -86,12 +86,11 @@ class SendFile:
 
     def start(self) -> Deferred[None]:
         """
-        Send all of that.
+        Start sending.
 
-        :return: fires when the last byte is with the kernel; fails with
-            `SourceFailed`, or with `SendingStopped` where the connection has
-            gone, or it was stopped.
-        :raises RuntimeError: there are no more threads.
+        :return: fires when the kernel has the last byte.  Fails with `SourceFailed`, or
+            with `SendingStopped` if the connection is gone or `stop` was called.
+        :raises RuntimeError: out of threads.
         """
         try:
             threading.Thread(target=self._run, name="sendfile", daemon=True).start()
@@ -102,10 +101,10 @@ class SendFile:
         return self._done
 
     def stop(self) -> None:
-        """Send no more, and let go of the socket, as soon as the disk allows."""
+        """Stop sending, and release the socket as soon as the disk allows."""
         if not self._stopping:
             self._stopping = True
-            os.close(self._descriptors.pop())  # what the thread polls wakes up
+            os.close(self._descriptors.pop())  # wakes the poll() of the thread
 
     # In the thread
 
@@ -136,7 +135,7 @@ class SendFile:
                 if error.errno in _SOCKET_GONE:
                     raise SendingStopped from error
                 if error.errno in _CANNOT and move == self._in_kernel:
-                    move = self._through_here  # a file system that cannot
+                    move = self._through_here  # the file system does not support sendfile
                     continue
                 reason = os.strerror(error.errno or 0)
                 raise SourceFailed(f"cannot read what is to be sent: {reason}") from error
@@ -184,9 +183,9 @@ class SendFile:
 
 def sha256_of(file: int, offset: int, size: int, reactor: IReactorFromThreads) -> Deferred[str]:
     """
-    The SHA-256, in hexadecimal, of a part of a file, computed in a thread.
+    Compute the SHA-256, in hexadecimal, of a part of a file, in a thread.
 
-    :return: fails with `OSError` where it cannot be read.
+    :return: fails with `OSError` if the file cannot be read.
     """
     done: Deferred[str] = Deferred()
     descriptor = os.dup(file)

@@ -1,7 +1,4 @@
-"""
-What a client sends: a path, a binary file, or bytes, made ready for a
-`FileSender`.
-"""
+"""What a client sends: a path, a binary file, or bytes, prepared for a `FileSender`."""
 
 from __future__ import annotations
 
@@ -25,7 +22,7 @@ from twisted_upload.errors import SourceChanged, SourceFailed
 __all__ = ["AnySource", "SendingStopped", "Source", "open_source"]
 
 CHUNK = 256 * 1024
-"""Bytes read and sent at a time; larger ones gain nothing."""
+"""Bytes read and sent at a time; larger chunks gain nothing."""
 
 AnySource = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 
@@ -34,7 +31,7 @@ CHANGED = "the file changed while it was sent"
 
 
 class SendingStopped(Exception):
-    """The consumer has gone; what became of it is its own to tell."""
+    """The consumer is gone; it reports the reason itself."""
 
 
 class Source:
@@ -43,8 +40,8 @@ class Source:
 
     A regular file is sent as it was when it was opened, or not at all.
 
-    :param status: of a regular file, as it was then.
-    :ivar total: its length in bytes, or `None` where nobody knows.
+    :param status: of a regular file, at that time.
+    :ivar total: its length in bytes, or `None` if unknown.
     """
 
     def __init__(
@@ -65,37 +62,40 @@ class Source:
 
     @property
     def descriptor(self) -> int | None:
-        """Of a regular file that was opened here and is to be sent from its beginning."""
+        """
+        The file descriptor of a regular file that was opened here and is sent from its
+        beginning.
+        """
         regular = self._ours and self._reactor is None and isinstance(self._file, io.FileIO)
         return self._file.fileno() if regular else None
 
     @property
     def waiting(self) -> bool:
-        """Whether it has nothing to send just now."""
+        """Whether it has nothing to send at the moment."""
         return self._sender is not None and self._sender.reading
 
     def send_to(self, consumer: IConsumer, transform: Callable[[bytes], bytes]) -> Deferred[bytes]:
         """
         Send all of it.
 
-        :param transform: sees every chunk on its way.
-        :return: fires when the last byte is with the consumer; fails with
-            `SourceFailed` where reading failed.
+        :param transform: every chunk passes through it.
+        :return: fires when the consumer has the last byte.  Fails with `SourceFailed` if
+            reading failed, or with `SendingStopped` if the consumer is gone.
         """
         self._sender = _Sender() if self._reactor is None else _WaitingSender(self._reactor)
         sender: Any = self._sender
-        # A file that is appended to has perhaps no end; those of the kernel say 0.
+        # A file that is appended to may have no end; files that the kernel generates say 0.
         file = _Readable(self._file, self.total or None)
         done: Deferred[bytes] = sender.beginFileTransfer(file, consumer, transform)
         return done
 
     def check(self, sent: int) -> None:
         """
-        Whether that was all of it, and is still what is in the file.
+        Check that everything was sent and that the file has not changed.
 
         :param sent: bytes that have been sent.
-        :raises SourceChanged: it was written to, or cut, meanwhile.
-        :raises SourceFailed: that cannot be told any more.
+        :raises SourceChanged: it was modified or truncated meanwhile.
+        :raises SourceFailed: the file can no longer be checked.
         """
         if self.total is None:
             return
@@ -106,23 +106,23 @@ class Source:
             with _reading():
                 now = os.fstat(self._file.fileno())
             changed = (now.st_size, now.st_mtime_ns) != (status.st_size, status.st_mtime_ns)
-            # What the kernel makes up (/proc, /sys) has another length than it says, and
-            # occupies nothing.
+            # A file that the kernel generates (/proc, /sys) has another length than it says, and
+            # occupies no blocks.
             changed = changed or (sent != self.total and status.st_blocks > 0)
         if changed:
             raise SourceChanged(CHANGED)
 
     def close(self) -> None:
-        """Close it, if it was opened here."""
+        """Close the file if it was opened here."""
         if self._ours:
             self._file.close()
 
 
 class _Readable:
     """
-    A file whose failure to be read is told apart from everything else.
+    A file whose read errors can be told from all other errors.
 
-    :param most: bytes that there are, if that is known; more are a failure too.
+    :param most: number of bytes there are, if known; more are an error too.
     """
 
     def __init__(self, file: Any, most: int | None) -> None:
@@ -130,7 +130,7 @@ class _Readable:
         self._left = most
 
     def read(self, size: int) -> Any:
-        """The next bytes, none at the end."""
+        """Return the next bytes; none at the end."""
         with _reading():
             chunk = self._file.read(size)
         if self._left is not None:
@@ -140,13 +140,13 @@ class _Readable:
         return chunk
 
     def read_some(self, size: int) -> Any:
-        """The next bytes as soon as there are any, none at the end; may wait for ever."""
+        """Return the next bytes as soon as there are any; none at the end.  May wait for ever."""
         file = self._file
         read = getattr(file, "read1", file.read)
         with _reading():
             chunk = read(size)
             while not chunk and not _is_blocking(file):
-                # Nothing yet looks like the end, where reading does not wait.
+                # In a non-blocking file, no data yet looks like the end.
                 poll = select.poll()
                 poll.register(file, select.POLLIN)
                 poll.poll()
@@ -157,17 +157,17 @@ class _Readable:
 
 
 class _Sender(FileSender):
-    """A file sender that tells its Deferred, and not the reactor, what fails."""
+    """A file sender that reports failures to its Deferred, and not to the reactor."""
 
     CHUNK_SIZE = CHUNK
     reading = False
 
     def stopProducing(self) -> None:
-        """The consumer has gone."""
+        """Fail: the consumer is gone."""
         self._fail(SendingStopped())
 
     def resumeProducing(self) -> None:
-        """The consumer wants more."""
+        """Send more."""
         try:
             super().resumeProducing()  # type: ignore[no-untyped-call]
         except Exception as error:
@@ -181,19 +181,21 @@ class _Sender(FileSender):
 
 class _WaitingSender(_Sender):
     """
-    A sender for a pipe, a terminal, a socket: reading may wait for ever, so a
-    thread does it, a chunk at a time, whenever the consumer wants one.
+    A sender for a pipe, a terminal, or a socket.
+
+    Reading may wait for ever, so a thread reads one chunk whenever the consumer wants
+    one.
     """
 
     def __init__(self, reactor: IReactorFromThreads) -> None:
         self._reactor = reactor
 
     def resumeProducing(self) -> None:
-        """The consumer wants more: have it read."""
+        """Have a thread read the next chunk."""
         if self.reading or self.deferred is None:
             return
         self.reading = True
-        # A daemon thread, because nothing can make it stop waiting.
+        # A daemon thread, because nothing can interrupt the read.
         try:
             threading.Thread(target=self._read, args=(self.file,), daemon=True).start()
         except RuntimeError:
@@ -239,13 +241,13 @@ def _is_blocking(file: Any) -> bool:
 
 def open_source(source: AnySource, reactor: IReactorFromThreads) -> Source:
     """
-    Make something ready to be sent.
+    Prepare a source to be sent.
 
-    A file object that was not opened here is never closed here, and is read
-    from where it stands.
+    A file object that was not opened here is never closed here, and is read from its
+    current position.
 
     :raises SourceFailed: it cannot be opened or read.
-    :raises TypeError: it is none of the things that can be sent.
+    :raises TypeError: it is not something that can be sent.
     """
     if isinstance(source, bytes | bytearray | memoryview):
         return Source(io.BytesIO(source), len(source), ours=True, reactor=None)
@@ -287,12 +289,12 @@ def _open_path(path: str, reactor: IReactorFromThreads) -> Source:
 
 
 def _open_at_once(path: str, flags: int) -> int:
-    """Not waiting where it has become a named pipe meanwhile."""
+    """Open without blocking, even if the path has become a named pipe meanwhile."""
     return os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
 
 
 class _LatePath(io.RawIOBase):
-    """A named pipe: opening it may wait for its writer, so the first read does it."""
+    """A named pipe: opening it may wait for a writer, so the first read opens it."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -306,7 +308,7 @@ class _LatePath(io.RawIOBase):
         return read
 
     def close(self) -> None:
-        """Close it, if it was ever opened."""
+        """Close it if it was ever opened."""
         if self._pipe is not None:
             self._pipe.close()
         super().close()

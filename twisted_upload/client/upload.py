@@ -1,6 +1,4 @@
-"""
-The client: `upload` sends one file and tells what became of it.
-"""
+"""The client: `upload` sends one file and reports its outcome."""
 
 from __future__ import annotations
 
@@ -47,39 +45,38 @@ def upload(
     answer_timeout: float = 300.0,
 ) -> Deferred[Receipt]:
     """
-    Send one file; ``await`` it, or use it as the Deferred that it is.
+    Send one file; ``await`` the result, or use it as a Deferred.
 
-    When it fires, the server has said that the file is kept.  Where the server
-    sends receipts, size and SHA-256 have been compared: of what was sent, or, for
-    a large file that is given as a path, of what is in the file afterwards.
+    When it fires, the server has confirmed that the file is stored.  If the server
+    sends receipts, size and SHA-256 have been compared with what was sent or, for a
+    large file given as a path, with what is in the file afterwards.
 
-    Cancelling the Deferred aborts the upload: nothing is kept, unless
-    everything had been sent already and only the answer was missing.
+    Cancelling the Deferred aborts the upload: nothing is stored, unless everything had
+    already been sent and only the answer was missing.
 
-    :param source: a path, a binary file object (read from where it stands,
-        never closed here; a pipe will do), or bytes.
-    :param endpoint: where to: ``tcp:server:6666``, ``unix:/run/upload.sock``,
-        ``tls:server:6667``, ``tls:server:6667:cacert=/etc/ca.pem``, or any other
-        client endpoint of Twisted on which a half-close works.  TLS over another
-        endpoint is `twisted_upload.net.tls.endpoints.TLSClientEndpoint`; Twisted's own cannot
+    :param source: a path, a binary file object (read from its current position, never
+        closed here; a pipe is accepted), or bytes.
+    :param endpoint: where to send it: ``tcp:server:6666``, ``unix:/run/upload.sock``,
+        ``tls:server:6667``, ``tls:server:6667:cacert=/etc/ca.pem``, or any other client
+        endpoint of Twisted that supports half-close.  For TLS over another endpoint,
+        use `twisted_upload.net.tls.endpoints.TLSClientEndpoint`; Twisted's own cannot
         half-close.
     :param reactor: the global one unless given.
-    :param progress: called with the bytes sent so far and the bytes in all
-        (`None` where nobody knows, until everything has been sent: then both
-        are equal).
-    :param answer: the words by which that server says success.
-    :param sha256: tell the SHA-256 of what was sent in the receipt, though the
-        server may not.  A large file is slower then.
-    :param connect_timeout: seconds until there must be a connection.
-    :param stall_timeout: seconds in which at least some bytes must get through.
-        A source that has nothing to send stalls nothing.
-    :param answer_timeout: seconds in which the answer must come after the last
+    :param progress: called with the bytes sent so far and the total.  The total is
+        `None` if it is unknown, until everything has been sent: then both are equal.
+    :param answer: the text by which that server reports success.
+    :param sha256: put the SHA-256 of what was sent into the receipt even if the server
+        does not send it.  A large file is then slower.
+    :param connect_timeout: seconds within which the connection must be made.
+    :param stall_timeout: seconds within which at least some bytes must get through.  A
+        source that has nothing to send does not count as a stall.
+    :param answer_timeout: seconds within which the answer must arrive after the last
         byte has got through.
-    :return: fires with a `Receipt`.  Fails with a child of `UploadError`:
-        `CouldNotConnect`, `SourceFailed` (`SourceChanged` where the file changed
-        while it was sent), `UploadRefused` (by the server; its
-        ``code`` tells why), `UploadInterrupted`, `UploadTimedOut`, or
-        `OutcomeUnknown`, when everything was sent and no clear answer came.
+    :return: fires with a `Receipt`.  Fails with a subclass of `UploadError`:
+        `CouldNotConnect`, `SourceFailed` (`SourceChanged` if the file changed while it
+        was being sent), `UploadRefused` (by the server; its ``code`` says why),
+        `UploadInterrupted`, `UploadTimedOut`, or `OutcomeUnknown` if everything was
+        sent but no clear answer arrived.
     """
     if reactor is None:
         from twisted.internet import reactor  # noqa: PLC0415 - only the caller's default
@@ -114,7 +111,7 @@ async def _upload(
     try:
         sending = protocol(ready)
         await _connect(endpoint, sending, reactor, connect_timeout)
-        # A reactor that stops closes its connections in an orderly way, and the
+        # A reactor that stops closes its connections in an orderly way: the
         # server would take half a file for a whole one.
         trigger = reactor.addSystemEventTrigger("before", "shutdown", sending.stop)
         try:
@@ -128,9 +125,10 @@ async def _upload(
 
 async def _checked(receipt: Receipt, source: Source, reactor: Any) -> Receipt:
     """
-    Compare a server's receipt with the file, which did not pass through here.
+    Compare a server's receipt with the file, whose bytes did not pass through this
+    process.
 
-    :raises ReceiptMismatch: they differ, or the file cannot be read any more.
+    :raises ReceiptMismatch: they differ, or the file can no longer be read.
     """
     assert source.descriptor is not None
     try:
@@ -154,7 +152,10 @@ async def _connect(
     connect_timeout: float,
 ) -> None:
     """
-    :raises CouldNotConnect: or, after ``connect_timeout`` seconds, `UploadTimedOut`.
+    Connect.
+
+    :raises CouldNotConnect: it failed.
+    :raises UploadTimedOut: it took more than ``connect_timeout`` seconds.
     """
     if isinstance(endpoint, str):
         try:
@@ -176,7 +177,7 @@ async def _connect(
         cancelled = True
         attempt.cancel()
 
-    # Not every endpoint fails as cancelled when it is.
+    # Not every endpoint fails with CancelledError when it is cancelled.
     connected: Deferred[None] = Deferred(cancel)
     attempt.addCallbacks(lambda _: connected.callback(None), connected.errback)
     try:
@@ -188,7 +189,7 @@ async def _connect(
     except Exception as error:
         if cancelled:
             raise CancelledError from error
-        number = getattr(error, "osError", None)  # of Twisted's errors: the errno
+        number = getattr(error, "osError", None)  # the errno, in Twisted's errors
         text = os.strerror(number) if isinstance(number, int) else None
         text = text or getattr(error, "strerror", None) or str(error)
         raise CouldNotConnect(text.strip().rstrip(".")) from error
