@@ -1,6 +1,6 @@
 """
-The interpreters of this machine with which the package is said to work, a path a
-line, the oldest version first: those on the PATH, and those of pyenv.
+Print the paths of this machine's interpreters that the package supports, one per line,
+oldest version first: from the PATH and from pyenv.
 """
 
 import contextlib
@@ -19,13 +19,13 @@ NAME = "Programming Language :: Python :: "
 
 
 def supported() -> list[str]:
-    """The versions that are declared, as in 3.11, in their order."""
+    """Return the declared versions, such as 3.11, in order."""
     classifiers = tomllib.loads(PYPROJECT.read_text())["project"]["classifiers"]
     return [line.removeprefix(NAME) for line in classifiers if re.search(rf"{NAME}\d\.\d", line)]
 
 
 def of_pyenv(version: str) -> Iterator[str]:
-    """Those that pyenv has; on the PATH there may be only one that refuses to run."""
+    """Yield pyenv's interpreters; on the PATH there may be only a shim that refuses to run."""
     if shutil.which("pyenv"):
         root = subprocess.check_output(["pyenv", "root"], text=True).strip()
         for path in sorted(Path(root, "versions").glob(f"{version}.*/bin/python{version}")):
@@ -33,7 +33,7 @@ def of_pyenv(version: str) -> Iterator[str]:
 
 
 def works(python: str, version: str) -> bool:
-    """Whether it is that version, and can make virtual environments."""
+    """Return whether it has that version, and can create virtual environments."""
     code = "import ensurepip, ssl, sys, venv; print('%d.%d' % sys.version_info[:2])"
     with contextlib.suppress(OSError):
         done = subprocess.run(

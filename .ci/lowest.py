@@ -1,6 +1,6 @@
 """
-Constraints for pip that allow exactly the lowest version of everything that
-pyproject.toml declares for running and testing: ``lowest.py EXTRA... >FILE``.
+Print constraints for pip that allow only the lowest version of each dependency declared
+in pyproject.toml, including those of the extras: ``lowest.py EXTRA... >FILE``.
 """
 
 import re

@@ -1,7 +1,7 @@
 """
-The quick part of the tests, as arguments for pytest: all unit tests, and of the
-files that take long a few that start each kind of process for real.  With names, only
-those of these files: `system/stop` is tests/system/test_stop.py.
+Print the quick part of the tests as arguments for pytest: all unit tests and, from the
+slow files, a few tests that start each kind of process for real.  If names are given,
+only those files: `system/stop` is tests/system/test_stop.py.
 """
 
 import sys
@@ -73,7 +73,7 @@ SLOW = {
     "system/users": "",
     "system/workers": "test_workers_drain",
 }
-"""What is quick in the files that are not."""
+"""The tests to run from files that are slow."""
 
 LONG = (
     "hooks/test_runner.py::test_real_daemon_cannot_start",
@@ -81,7 +81,7 @@ LONG = (
     "net/test_networks.py::test_as_the_definition_says",
     "frontends/raw/test_ends.py::test_anything",
 )
-"""Single tests that take long: what they find does not hang on a version."""
+"""Single slow tests whose results do not depend on versions."""
 
 names = {
     str(path.relative_to(TESTS).with_suffix("")).replace("test_", ""): path

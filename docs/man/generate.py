@@ -1,12 +1,12 @@
 """
-The manual pages: twisted-upload(1), those of its other commands, twistd-upload(8).
+The manual pages: twisted-upload(1), those of its subcommands, and twistd-upload(8).
 
-Options and exit statuses come from the tables that the programs are made of; what
-only a page has is written here.
+Options and exit statuses come from the same tables as the programs; only the rest of the
+text is written here.
 
-``python -m docs.man.generate NAME`` prints one of them, as in ``... twistd-upload |
-man -l -``.  ``python -m docs.man.generate --write FOLDER`` writes all of them: to
-be done, with ``twisted_upload/share/man``, whenever an option has changed.
+``python -m docs.man.generate NAME`` prints one page, as in ``... twistd-upload |
+man -l -``.  ``python -m docs.man.generate --write FOLDER`` writes all pages: run it with
+``twisted_upload/share/man`` whenever an option has changed.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from twisted_upload.cli.streams import ExitStatus
 from twisted_upload.config.option import PREFIX, Option
 from twisted_upload.config.options import CHECK, CONFIG, OPTIONS, PRINT_CONFIG
 from twisted_upload.config.values import parse_port
-from twisted_upload.core.answers import CODES, SUCCESS
+from twisted_upload.core.answers import CODES, FAILURE, SUCCESS
 from twisted_upload.core.text import parse_duration, parse_size
 from twisted_upload.daemon.tap import Options
 from twisted_upload.net.networks import parse_network
 
 __all__ = ["PAGES", "main", "path_of"]
 
-DATE = "2026-11-22"
-"""When what only a page has was last changed."""
+DATE = "2026-11-27"
+"""When the text in this module was last changed."""
 
 _VALUES: Mapping[Callable[[str], object], str] = {
     parse_duration: "DURATION",
@@ -49,7 +49,7 @@ def _command_options(command: click.Command) -> Iterator[tuple[str, str]]:
     for option in command.get_params(click.Context(command, **command.context_settings)):
         if not isinstance(option, click.Option):
             continue
-        names = ", ".join(sorted(option.opts, key=len))  # click keeps no order of -h, --help
+        names = ", ".join(sorted(option.opts, key=len))  # click does not keep their order
         kind = option.type
         if isinstance(kind, click.Choice) and not option.metavar:
             names += f" {'|'.join(map(str, kind.choices))}"
@@ -80,7 +80,7 @@ def _help(command: click.Command) -> str:
 
 
 def _epilog(command: click.Command) -> tuple[list[tuple[str, str]], str]:
-    """What an epilog has: statuses with their meaning, and other text."""
+    """Split an epilog into exit statuses with their meaning, and other text."""
     statuses: list[tuple[str, str]] = []
     texts = []
     for part in (command.epilog or "").replace("\b\n", "").strip().split("\n\n"):
@@ -107,17 +107,17 @@ def _twisted_upload(name: str) -> str:
             (
                 "DESCRIPTION",
                 paragraphs(
-                    f"{_help(program)}\n\nResults go to standard output, a line for each file;"
-                    " errors, and a progress bar on a terminal, to standard error. When this"
-                    " command is killed in the middle of a file, even by SIGKILL, the server"
-                    f" keeps nothing of it.\n\n{notes}"
+                    f"{_help(program)}\n\nResults are written to standard output, one line for"
+                    " each file; errors are written to standard error, as is a progress bar if it"
+                    " is a terminal. If the command is killed while it sends a file, even by"
+                    f" SIGKILL, the server stores nothing of that file.\n\n{notes}"
                 ),
             ),
             ("OPTIONS", item_list(_command_options(program))),
             ("EXIT STATUS", item_list(statuses)),
             (
                 "ENVIRONMENT",
-                item_list([("TWISTED_UPLOAD_TO", "Stands in for --to.")]),
+                item_list([("TWISTED_UPLOAD_TO", "Used if --to is not given.")]),
             ),
             (
                 "EXAMPLES",
@@ -157,10 +157,13 @@ def _twisted_upload_log(name: str) -> str:
                         (str(ExitStatus.USAGE), "Wrong usage."),
                         (
                             str(ExitStatus.SOURCE),
-                            "The journal, or one of its older files, cannot be read; what can"
-                            " be, is printed.",
+                            "The journal or one of its older files cannot be read; everything"
+                            " readable is printed.",
                         ),
-                        (str(ExitStatus.INTERRUPTED), "Interrupted, as --follow always is."),
+                        (
+                            str(ExitStatus.INTERRUPTED),
+                            "Interrupted; --follow always ends this way.",
+                        ),
                     ]
                 ),
             ),
@@ -182,14 +185,14 @@ def _twisted_upload_ping(name: str) -> str:
     return manual_page(
         name,
         1,
-        "look whether an upload server answers",
+        "check whether an upload server answers",
         date=DATE,
         parts=[
             ("SYNOPSIS", _synopsis("twisted-upload ping", "[OPTION]... [HOST[:PORT]]")),
             ("DESCRIPTION", paragraphs(_help(ping))),
             ("OPTIONS", item_list(_command_options(ping))),
             ("EXIT STATUS", item_list(statuses)),
-            ("ENVIRONMENT", item_list([("TWISTED_UPLOAD_TO", "Stands in for HOST.")])),
+            ("ENVIRONMENT", item_list([("TWISTED_UPLOAD_TO", "Used if HOST is not given.")])),
             (
                 "EXAMPLES",
                 verbatim(
@@ -214,8 +217,7 @@ def _twisted_upload_serve(name: str) -> str:
                 "DESCRIPTION",
                 paragraphs(
                     "The same as twistd -n upload, with the same options, signals and exit"
-                    " statuses; twistd-upload(8) tells of them. No file with the number of the"
-                    " process is written."
+                    " statuses; see twistd-upload(8). No pid file is written."
                 ),
             ),
             (
@@ -233,7 +235,7 @@ def _twistd_upload(name: str) -> str:
     return manual_page(
         name,
         8,
-        "a drop box for files: the daemon",
+        "daemon providing a drop box for files",
         date=DATE,
         parts=[
             (
@@ -243,9 +245,11 @@ def _twistd_upload(name: str) -> str:
             (
                 "DESCRIPTION",
                 paragraphs(
-                    f"{Options.longdesc}\n\nThe answer is {SUCCESS}, without a newline. Anything"
-                    " else is one line that begins with a code, and then nothing is kept.\n\n"
-                    "Without -n, twistd goes into the background, writes its process number to"
+                    f"{Options.longdesc}\n\nIf the file is stored, the answer is {SUCCESS}, without"
+                    " a newline, unless --answer or --receipts is given. If the upload is refused,"
+                    f" nothing is stored, and the answer is one line: {FAILURE}: CODE"
+                    " EXPLANATION.\n\n"
+                    "Without -n, twistd runs in the background, and writes its process ID to"
                     " twistd.pid and its log to twistd.log."
                 ),
             ),
@@ -257,19 +261,20 @@ def _twistd_upload(name: str) -> str:
             (
                 "CONFIGURATION FILE",
                 paragraphs(
-                    "TOML. Its keys are the names of the options, without the dashes. Tables"
-                    " [[listener]] with a name, and a port or listen, may have values of their"
-                    f" own of: {_listed(own)}.\n\n"
-                    f"SIGHUP has it read again. These can change then: {_listed(reloadable)}."
+                    "The file is in TOML. Its keys are the names of the options, without the"
+                    " leading dashes. Each [[listener]] table has a name and either port or"
+                    f" listen, and can override: {_listed(own)}.\n\n"
+                    "SIGHUP reloads the file. A reload can change these options:"
+                    f" {_listed(reloadable)}."
                 ),
             ),
             (
                 "ENVIRONMENT",
                 paragraphs(
                     f"Every option has a variable, such as {OPTIONS[0].variable} or"
-                    f" {PREFIX}MAX_SIZE, which goes over the file, and over which the option"
-                    " goes. Flags are yes or no. NOTIFY_SOCKET, WATCHDOG_USEC and LISTEN_FDS are"
-                    " those of systemd(1)."
+                    f" {PREFIX}MAX_SIZE. Variables take precedence over the configuration file,"
+                    " and options over variables. The value of a flag is yes or no. NOTIFY_SOCKET,"
+                    " WATCHDOG_USEC and LISTEN_FDS are those of systemd(1)."
                 ),
             ),
             (
@@ -278,11 +283,11 @@ def _twistd_upload(name: str) -> str:
                     [
                         (
                             "SIGTERM, SIGINT",
-                            "Stop: uploads in flight have --drain, new ones are refused."
-                            " A second one ends the daemon at once.",
+                            "Stop: new uploads are refused, and uploads in flight may continue for"
+                            " the duration of --drain. A second signal ends the daemon at once.",
                         ),
-                        ("SIGHUP", "Read the configuration again, and open the log file again."),
-                        ("SIGUSR1", "Begin another log file."),
+                        ("SIGHUP", "Reload the configuration, and reopen the log file."),
+                        ("SIGUSR1", "Rotate the log file."),
                     ]
                 ),
             ),
@@ -290,10 +295,10 @@ def _twistd_upload(name: str) -> str:
                 "EXIT STATUS",
                 item_list(
                     [
-                        ("0", "--check has found nothing wrong."),
-                        ("1", "It cannot start on this machine; a line says why."),
-                        ("2", "What it was told makes no sense; a line says what to change."),
-                        ("143, 130", "In a shell: SIGTERM, or Ctrl-C, has stopped it."),
+                        ("0", "--check has found no errors."),
+                        ("1", "The daemon cannot start on this machine; the message says why."),
+                        ("2", "Invalid configuration or usage; the message says what to change."),
+                        ("143, 130", "Stopped by SIGTERM or Ctrl-C, as reported by a shell."),
                     ]
                 ),
             ),
@@ -303,15 +308,15 @@ def _twistd_upload(name: str) -> str:
                     [
                         (
                             "DIRECTORY/1795328130123.jpg",
-                            "A kept file: whole, under its time of arrival in milliseconds since"
-                            " the epoch.",
+                            "A stored file: complete, and named by its time of arrival in"
+                            " milliseconds since the epoch.",
                         ),
                         ("DIRECTORY/.incoming/", "Unfinished files, removed at the next start."),
                         (
                             "DIRECTORY/.on-upload/waiting/, DIRECTORY/.on-upload/failed/",
-                            "A note for each file whose program is still to be started, or has"
-                            " failed too often. Move notes from failed/ to waiting/ to have"
-                            " programs started again.",
+                            "A marker for each file whose program has not succeeded yet, or has"
+                            " failed too often. To start programs again, move markers from failed/"
+                            " to waiting/.",
                         ),
                     ]
                 ),
@@ -335,11 +340,11 @@ PAGES: Mapping[str, tuple[int, Callable[[str], str]]] = {
     "twisted-upload-serve": (1, _twisted_upload_serve),
     "twistd-upload": (8, _twistd_upload),
 }
-"""The section of each page, and what makes it."""
+"""The section of each page, and the function that generates it."""
 
 
 def path_of(name: str) -> str:
-    """Where a page is below a folder of manual pages: ``man1/twisted-upload.1``."""
+    """Return the path of a page in a folder of manual pages: ``man1/twisted-upload.1``."""
     section, _ = PAGES[name]
     return f"man{section}/{name}.{section}"
 
@@ -348,7 +353,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     Run the command.
 
-    :param arguments: instead of those of the command line.
+    :param arguments: replace those of the command line.
     """
     parser = argparse.ArgumentParser(
         prog="python -m docs.man.generate",

@@ -1,8 +1,8 @@
 r"""
-Manual pages in roff, with the macros of man(7): what a page is made of.
+The parts of manual pages in roff, with the macros of man(7).
 
-What comes out is ASCII, so that it reads the same whatever the locale of whoever
-formats it: other characters are written as ``\[u4E0A]``.
+The output is ASCII, so that it is formatted correctly in any locale: other characters are
+written as ``\[u4E0A]``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 __all__ = ["Items", "escaped", "item_list", "manual_page", "paragraphs", "verbatim"]
 
 WIDTH = 78
-"""Characters of a line of the source, unless a word is longer."""
+"""Maximum length of a line of the source, unless a word is longer."""
 
 _SPECIAL = {
     "\\": r"\e",
@@ -27,12 +27,12 @@ _SPECIAL = {
 }
 
 Items = Iterable[tuple[str, str]]
-"""What is explained, with the explanation.  Of the first, what begins with ``-`` is
-bold, and words in capitals are set apart, as people expect of options."""
+"""Terms with their explanations.  In a term, words that begin with ``-`` are bold and words
+in capitals are italic, as is usual for options."""
 
 
 def escaped(text: str) -> str:
-    """A text that means itself, unless it begins a line."""
+    """Escape a text so that roff prints it literally, except at the beginning of a line."""
     return "".join(
         _SPECIAL.get(character, character) if character.isascii() else f"\\[u{ord(character):04X}]"
         for character in text
@@ -40,17 +40,17 @@ def escaped(text: str) -> str:
 
 
 def paragraphs(text: str) -> str:
-    """Text that is filled; an empty line in it begins a paragraph."""
+    """Return filled text; an empty line begins a new paragraph."""
     return ".PP\n".join(_filled(part) for part in text.split("\n\n"))
 
 
 def item_list(items: Items) -> str:
-    """A list of what is explained."""
+    """Return a list of terms with their explanations."""
     return "".join(f".TP\n{_term(term)}\n{_filled(text)}" for term, text in items)
 
 
 def verbatim(text: str) -> str:
-    """Lines that stay as they are."""
+    """Return lines that are not filled."""
     lines = "".join(f"{_at_the_beginning(escaped(line))}\n" for line in text.splitlines())
     return f".RS 4\n.nf\n{lines}.fi\n.RE\n"
 
@@ -59,12 +59,12 @@ def manual_page(
     name: str, section: int, summary: str, *, date: str, parts: Sequence[tuple[str, str]]
 ) -> str:
     """
-    A page.
+    Return a page.
 
-    :param date: when it was written, as in ``2026-11-22``.
-    :param parts: headings, in capitals, and what comes out of the other functions.
+    :param date: date of the page, as in ``2026-11-22``.
+    :param parts: headings in capitals, each with the output of the other functions.
     """
-    # Names of options are neither hyphenated nor pulled apart.
+    # So that names of options are neither hyphenated nor stretched.
     head = f".TH {escaped(name.upper())} {section} {date} twisted\\-upload\n.nh\n.ad l\n"
     head += f".SH NAME\n{escaped(name)} \\- {escaped(summary)}\n"
     return head + "".join(f'.SH "{heading}"\n{text}' for heading, text in parts)
@@ -87,5 +87,5 @@ def _filled(text: str) -> str:
 
 
 def _at_the_beginning(line: str) -> str:
-    # A point there would make it a request.
+    # A dot at the beginning of a line would make it a request.
     return rf"\&{line}" if line.startswith(".") else line
