@@ -168,7 +168,7 @@ def test_stop_while_it_starts(command: Any, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_starter_that_stands_still(command: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the process that starts programs reads nothing, that holds up nobody for ever."""
-    monkeypatch.setattr("twisted_upload.hooks.command._SEND_PATIENCE", 1)
+    monkeypatch.setattr("twisted_upload.hooks.command._SEND_TIMEOUT", 1)
     it = command("true")
     assert it.run({}).succeeded
     os.kill(starter(it), signal.SIGSTOP)

@@ -146,7 +146,7 @@ def test_faults(folder: Folder, files: Ordered, inbox: Path, fault: tuple[str, i
     with pytest.raises(OSError, match=os.strerror(error)):
         commit_one(folder, part, [b"hello"])
     assert (contents(inbox), leftovers(inbox), waiting(inbox)) == ({}, [], [])
-    assert queue_of(folder).in_hand == set()
+    assert queue_of(folder).being_stored == set()
 
 
 def test_short_write(folder: Folder, files: Ordered, inbox: Path) -> None:

@@ -24,7 +24,7 @@ from twisted_upload.disk.threads import DiskThreads
 from twisted_upload.errors import CannotStart
 from twisted_upload.frontends.settings import FrontendSettings
 from twisted_upload.observability import journal as module
-from twisted_upload.observability.journal import COMPLAIN, INTERVAL, Journal
+from twisted_upload.observability.journal import INTERVAL, REPORT_INTERVAL, Journal
 from twisted_upload.observability.journal_files import JournalFiles
 
 STORED = UploadOutcome("stored", "", "192.0.2.7:50123", 4096, 0.0123, "1795328130123.bin")
@@ -170,9 +170,9 @@ def test_disk_that_stands_still(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> No
     rig.tell(file("3"))
     rig.pass_time()
     assert rig.names == ["1", "2", None, "3"]
-    rig.pass_time(COMPLAIN)
+    rig.pass_time(REPORT_INTERVAL)
     assert rig.log[1:] == ["journal FILE: the disk is too slow; uploads continue; lines dropped: 3"]
-    rig.pass_time(COMPLAIN)
+    rig.pass_time(REPORT_INTERVAL)
     assert rig.log[2:] == ["journal FILE: writing again"]
 
 
@@ -195,11 +195,11 @@ def test_complaints(rig: Rig) -> None:
     """A trouble that lasts is told once a minute, and its end too."""
     rig.break_it()
     rig.tell(file("1"))
-    for _ in range(int(3 * COMPLAIN / INTERVAL)):
+    for _ in range(int(3 * REPORT_INTERVAL / INTERVAL)):
         rig.pass_time()
     assert rig.log == ["journal FILE: cannot write: Is a directory; uploads continue"] * 3
     rig.mend()
-    for _ in range(int(3 * COMPLAIN / INTERVAL)):
+    for _ in range(int(3 * REPORT_INTERVAL / INTERVAL)):
         rig.pass_time()
     assert rig.log[3:] in (
         ["journal FILE: writing again"],

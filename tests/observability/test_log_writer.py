@@ -16,7 +16,7 @@ from queue import SimpleQueue
 import pytest
 
 from tests.support.daemon import PATIENCE, wait_until
-from twisted_upload.observability.log_writer import GATHER, IN_VAIN, LogWriter
+from twisted_upload.observability.log_writer import GATHER_INTERVAL, IDLE_CHECKS, LogWriter
 
 
 class Stuck:
@@ -147,7 +147,9 @@ def test_lines_that_come_one_after_the_other() -> None:
     writer.begin()
     writer.write("first\n")
     assert [lines.get(timeout=PATIENCE) for _ in range(3)] == ["first\n", "second\n", "third\n"]
-    assert [pauses.get(timeout=PATIENCE) for _ in range(3 + IN_VAIN)] == [GATHER] * (3 + IN_VAIN)
+    assert [pauses.get(timeout=PATIENCE) for _ in range(3 + IDLE_CHECKS)] == [GATHER_INTERVAL] * (
+        3 + IDLE_CHECKS
+    )
     writer.write("fourth\n")
     assert lines.get(timeout=PATIENCE) == "fourth\n"
     writer.stop()

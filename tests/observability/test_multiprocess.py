@@ -21,7 +21,7 @@ from twisted_upload.observability.metrics import (
     Samples,
 )
 from twisted_upload.observability.multiprocess import (
-    ANSWER_PATIENCE,
+    ANSWER_TIMEOUT,
     QUESTION,
     ReportingWorker,
     WorkerReports,
@@ -71,7 +71,7 @@ class Daemon:
     def ask_in_vain(self) -> Report:
         """A report for which somebody was waited in vain."""
         reports = self.ask()
-        self.clock.advance(ANSWER_PATIENCE - 0.001)
+        self.clock.advance(ANSWER_TIMEOUT - 0.001)
         assert reports == []
         self.clock.advance(0.001)
         (report,) = reports
@@ -127,7 +127,7 @@ def test_a_silent_worker(daemon: Daemon) -> None:
     reports = daemon.ask()
     daemon.one.says(5, 1)
     assert reports == []
-    daemon.clock.advance(ANSWER_PATIENCE)
+    daemon.clock.advance(ANSWER_TIMEOUT)
     (report,) = reports
     assert states(report) == {"answering": 1, "silent": 1}
     assert kept(report) == 9
@@ -231,7 +231,7 @@ def test_standing_still(daemon: Daemon) -> None:
     clock = TurnByTurn()
     daemon.worker_reports._clock = clock
     reports = daemon.ask()
-    clock.turn(10 * ANSWER_PATIENCE)
+    clock.turn(10 * ANSWER_TIMEOUT)
     daemon.one.says(1)  # the reactor reads after its timers
     clock.turn()
     (report,) = reports

@@ -38,7 +38,7 @@ from twisted_upload.observability.metrics import (
     UPLOADS,
     WORST_LAG,
 )
-from twisted_upload.observability.report import LOOK_PATIENCE, ProcessReporter, Report
+from twisted_upload.observability.report import SPACE_TIMEOUT, ProcessReporter, Report
 from twisted_upload.stores.directory.space import LOOK_IS_FRESH
 
 
@@ -222,7 +222,7 @@ async def test_disk_stands_still(tmp_path: Path) -> None:
         for _ in range(3):
             reporting.ask().addCallback(reports.append)
         assert reporting.rig.disk.waiting == 1
-        reporting.rig.clock.advance(LOOK_PATIENCE)
+        reporting.rig.clock.advance(SPACE_TIMEOUT)
         for report in reports:
             assert report.trouble == f"the disk is not responding: {reporting.path}"
             assert report.samples[FREE.name] == {(reporting.path,): 50}

@@ -35,8 +35,8 @@ GRACE = 5.0
 INHERITED = ("HOME", "LANG", "LANGUAGE", "LOGNAME", "PATH", "SHELL", "TMPDIR", "TZ", "USER")
 """Variables that a program inherits from the daemon, besides ``LC_...``."""
 
-_LAST_WORDS = 1.0  # seconds
-_SEND_PATIENCE = 10  # whole seconds; for a spawner that does not read
+_CLOSE_TIMEOUT = 1.0  # seconds
+_SEND_TIMEOUT = 10  # whole seconds; for a spawner that does not read
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,13 +155,13 @@ class HookCommand:
     def stop(self) -> None:
         """End all running programs now, and any that is still started."""
         self._stopped = True
-        self._tell_to_stop()
+        self._send_stop()
 
     def close(self) -> None:
         """Disconnect from the spawner, which exits when no program runs any more."""
         self._stopped = True
         # A thread holds the lock for long only if no process can be started.
-        if not self._lock.acquire(timeout=_LAST_WORDS):
+        if not self._lock.acquire(timeout=_CLOSE_TIMEOUT):
             return
         try:
             if self._control is not None:
@@ -169,12 +169,12 @@ class HookCommand:
                 self._control = None
             if self._starter is not None:
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    self._starter.wait(_LAST_WORDS)
+                    self._starter.wait(_CLOSE_TIMEOUT)
                 self._starter = None
         finally:
             self._lock.release()
 
-    def _tell_to_stop(self) -> None:
+    def _send_stop(self) -> None:
         control = self._control
         if control is not None:
             with contextlib.suppress(OSError):
@@ -223,8 +223,8 @@ class HookCommand:
                 self._control.close()
                 self._control = None
             control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            patience = struct.pack("ll", _SEND_PATIENCE, 0)
-            control.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, patience)
+            timeout = struct.pack("ll", _SEND_TIMEOUT, 0)
+            control.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeout)
             with theirs:
                 try:
                     self._starter = self._start(theirs)
@@ -233,7 +233,7 @@ class HookCommand:
                     raise
             self._control = control
             if self._stopped:  # in the meantime
-                self._tell_to_stop()
+                self._send_stop()
             return control
 
     def _start(self, theirs: socket.socket) -> subprocess.Popen[bytes]:

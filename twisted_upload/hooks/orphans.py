@@ -43,7 +43,7 @@ def kill_orphans(descriptor: int, folder: int) -> int:
     file, markers = os.fstat(descriptor), os.fstat(folder)
     holders = [int(name) for name in os.listdir("/proc") if name.isdigit()]
     holders = [pid for pid in holders if _holds(pid, file)]
-    if any(_looks_after_them(pid, markers) for pid in holders):
+    if any(_supervises(pid, markers) for pid in holders):
         return 0
     return sum(_kill(pid, file, markers) for pid in holders)
 
@@ -55,7 +55,7 @@ def _kill(pid: int, file: os.stat_result, markers: os.stat_result) -> bool:
     except OSError:
         return False  # it has ended
     try:
-        if not _is_ours(pid) or not _holds(pid, file) or _looks_after_them(pid, markers):
+        if not _is_ours(pid) or not _holds(pid, file) or _supervises(pid, markers):
             return False
         signal.pidfd_send_signal(process, signal.SIGKILL)
     except OSError:
@@ -70,7 +70,7 @@ def _holds(pid: int, file: os.stat_result) -> bool:
     return any(_LOCK.search(_read(pid, f"fdinfo/{number}")) for number in _opened(pid, file))
 
 
-def _looks_after_them(pid: int, markers: os.stat_result) -> bool:
+def _supervises(pid: int, markers: os.stat_result) -> bool:
     """Return whether it is a daemon, or a daemon's spawner."""
     if pid in (os.getpid(), os.getppid()) or any(_opened(pid, markers)):
         return True

@@ -20,12 +20,12 @@ from collections.abc import Sequence
 
 from twisted_upload.disk.files import Files
 
-__all__ = ["PASSES", "become_owner", "is_alive", "leave", "others", "stay_owner"]
+__all__ = ["TEMPORARY_ERRORS", "become_owner", "is_alive", "leave", "others", "stay_owner"]
 
 _OWNER = re.compile(r"owner-([0-9a-f]{12})\Z")
 _OWNER_TRIES = 20
 
-PASSES = {
+TEMPORARY_ERRORS = {
     *(errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EINTR, errno.EAGAIN),
     *(errno.ESTALE, errno.ETIMEDOUT, errno.ENOSPC, errno.EDQUOT, errno.EROFS),
 }
@@ -103,7 +103,7 @@ def is_alive(hooks: int, owner: str) -> bool:
     try:
         lock = os.open(_file(owner), flags, dir_fd=hooks)
     except OSError as error:
-        return error.errno in PASSES  # unknown: assume that it is alive
+        return error.errno in TEMPORARY_ERRORS  # unknown: assume that it is alive
     try:
         # A shared lock, so that two processes that check at the same time do not take
         # each other for the owner.

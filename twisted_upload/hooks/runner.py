@@ -220,7 +220,7 @@ class HookRunner:
 
         return self._threads.stop().addBoth(stopped)
 
-    # What is known
+    # Known files
 
     def _add(self, spool: HookSpool, marker: Marker) -> None:
         if marker.identity not in self._known:
@@ -236,7 +236,7 @@ class HookRunner:
         if self._more and len(self._ready) < BATCH // 2 and len(self._known) < MOST_KNOWN:
             self._look()
 
-    # What is on disk
+    # The queue on disk
 
     def _look(self) -> None:
         self._later("look", LOOK_INTERVAL, self._look)

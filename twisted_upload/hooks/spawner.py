@@ -74,7 +74,7 @@ it, the oldest is closed."""
 
 _LONGEST_WAIT = 3600.0  # seconds
 _TICK = 1.0  # seconds between checks of the clock, while a program has a time limit
-_LATE = 1.0  # seconds; no check is later than this unless the machine was stalled
+_STALL = 1.0  # seconds; no check is later than this unless the machine was stalled
 _PIECE = 1024 * 1024
 _PIECES = 4  # number of reads of what a program printed before its end
 _PR_SET_PDEATHSIG = 1
@@ -226,7 +226,7 @@ class Spawner:
         """Wait for the next event or deadline, and handle it."""
         seconds, began = self._until_due(), time.monotonic()
         events = self._selector.select(seconds)
-        self._make_up_for(time.monotonic() - began - seconds)
+        self._extend_time_limits(time.monotonic() - began - seconds)
         for key, _ in events:
             # An earlier event may have closed a later one's descriptor.
             if self._selector.get_map().get(key.fd) is key:
@@ -240,9 +240,9 @@ class Spawner:
                 else:
                     self._end(run, "late")
 
-    def _make_up_for(self, seconds: float) -> None:
+    def _extend_time_limits(self, seconds: float) -> None:
         """Extend the time limits after a stall of this length: the programs stalled too."""
-        if seconds > _LATE:
+        if seconds > _STALL:
             for run in self._runs:
                 if run.due is not None:
                     run.due += seconds
@@ -256,13 +256,13 @@ class Spawner:
     def _spawn(self, variables: Mapping[str, str], held: int | None) -> _Run:
         with contextlib.ExitStack() as undo:
             output, printed = _pipe(undo)
-            failed, telling = _pipe(undo)
+            failed, report = _pipe(undo)
             parent = os.getpid()
             pid = os.fork()
             if not pid:
                 _die_with(parent)
                 streams = self._null, printed, printed
-                _become(self._arguments, variables, streams, telling, held)
+                _execute(self._arguments, variables, streams, report, held)
             try:
                 watch = os.pidfd_open(pid)
             except OSError as error:  # do not leave a process running that cannot be watched
@@ -271,7 +271,7 @@ class Spawner:
                 raise OSError(error.errno, f"it cannot be watched: {error.strerror}") from None
             undo.pop_all()
         os.close(printed)
-        os.close(telling)
+        os.close(report)
         return _Run(pid, watch, failed, _Output(output, self._null))
 
     def _end(self, run: _Run, why: str) -> None:
@@ -296,7 +296,7 @@ class Spawner:
             end = f"failed cannot be started: {why}"
         os.close(run.watch)
         os.close(run.failed)
-        self._leave(run.output)
+        self._finish_output(run.output)
         assert run.answer is not None
         self._answer(run.answer, run.held, end, run.output.said)
 
@@ -310,7 +310,7 @@ class Spawner:
         with answer, contextlib.suppress(OSError):  # the daemon may have closed its end
             answer.sendall(json.dumps({"end": end, "said": said}).encode())
 
-    def _leave(self, output: _Output) -> None:
+    def _finish_output(self, output: _Output) -> None:
         """Read the rest of the output, and go on reading if processes are left running."""
         registered = output.descriptor in self._selector.get_map()
         more = registered
@@ -342,7 +342,7 @@ def main() -> None:
     """Start programs until the daemon has gone and no program is running."""
     number, time_limit, grace, *arguments = sys.argv[1:]
     starter = Spawner(arguments, float(time_limit), float(grace))
-    _be_usual()
+    _reset_inherited()
     daemon = socket.socket(fileno=int(number))
     daemon.set_inheritable(False)
     gone = False
@@ -369,11 +369,11 @@ def main() -> None:
         starter.work()
 
 
-def _become(
+def _execute(
     arguments: list[str],
     variables: Mapping[str, str],
     streams: tuple[int, int, int],
-    telling: int,
+    report: int,
     held: int | None,
 ) -> NoReturn:
     """In the new process: execute the program, or report why this fails."""
@@ -389,7 +389,7 @@ def _become(
         os.execvpe(arguments[0], arguments, variables)
     except BaseException as error:
         why = getattr(error, "strerror", None) or str(error)
-        os.write(telling, why.encode("utf-8", "replace"))
+        os.write(report, why.encode("utf-8", "replace"))
     finally:
         os._exit(127)
 
@@ -408,7 +408,7 @@ def _pipe(undo: contextlib.ExitStack) -> tuple[int, int]:
     return ends
 
 
-def _be_usual() -> None:
+def _reset_inherited() -> None:
     """
     Reset what programs inherit to the usual values, and do not end at a signal.
 

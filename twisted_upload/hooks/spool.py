@@ -109,7 +109,7 @@ class HookSpool:
     :ivar owner: this process's owner name, part of the names of its markers.
     :ivar waiting: descriptor of ``waiting/``: markers whose programs are to be started.
     :ivar failed: descriptor of ``failed/``: markers that have been set aside.
-    :ivar in_hand: identities of markers whose uploads are not stored yet.
+    :ivar being_stored: identities of markers whose uploads are not stored yet.
     :ivar stuck: identities of bad markers that cannot be moved.
     """
 
@@ -134,7 +134,7 @@ class HookSpool:
         self.files = files
         self.final, self.waiting, self.failed = final, waiting, failed
         self.owner = owner
-        self.in_hand: set[str] = set()
+        self.being_stored: set[str] = set()
         self.stuck: set[str] = set()
         self._hooks = hooks
         self._lock = lock
@@ -174,8 +174,8 @@ class HookSpool:
         status = os.fstat(file)
         marker.name, marker.size, marker.sha256 = name, size, sha256
         marker.inode, marker.modified = status.st_ino, status.st_mtime_ns
-        self.in_hand.add(marker.identity)
-        self._put(marker)
+        self.being_stored.add(marker.identity)
+        self._create(marker)
 
     def finish(self, marker: Marker) -> None:
         """
@@ -187,27 +187,27 @@ class HookSpool:
         files = self.files
         assert marker.descriptor is not None
         if not files.links(marker.descriptor):
-            self._let_go(marker)
-            descriptor = self._put(marker)
+            self._close_file(marker)
+            descriptor = self._create(marker)
             if self._durable:
                 files.fsync(descriptor)
                 files.fsync(self.waiting)
-        self._let_go(marker)
+        self._close_file(marker)
 
     def withdraw(self, marker: Marker) -> None:
         """Remove the marker of an upload that is not stored; harmless if it was not written."""
         if marker.descriptor is not None:
             with contextlib.suppress(OSError):
-                self._let_go(marker)
+                self._close_file(marker)
         with contextlib.suppress(OSError):
             self.files.unlink(self.waiting, self.name_of(marker.identity))
-        self.in_hand.discard(marker.identity)
+        self.being_stored.discard(marker.identity)
 
     def release(self, marker: Marker) -> None:
         """Note that the upload is stored: from now on, scans find the marker if it still exists."""
-        self.in_hand.discard(marker.identity)
+        self.being_stored.discard(marker.identity)
 
-    def _put(self, marker: Marker) -> int:
+    def _create(self, marker: Marker) -> int:
         files = self.files
         descriptor = files.create(self.waiting, self.name_of(marker.identity), 0o600)
         marker.descriptor = descriptor
@@ -217,7 +217,7 @@ class HookSpool:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return descriptor
 
-    def _let_go(self, marker: Marker) -> None:
+    def _close_file(self, marker: Marker) -> None:
         descriptor, marker.descriptor = marker.descriptor, None
         assert descriptor is not None
         self.files.close(descriptor)
@@ -259,14 +259,14 @@ class HookSpool:
         try:
             if marker.sha256 is not None:
                 status = os.stat(marker.name, dir_fd=self.final, follow_symlinks=False)
-                return marker.sha256 if self._is(marker, status) else None
+                return marker.sha256 if self._matches(marker, status) else None
             descriptor = os.open(marker.name, flags, dir_fd=self.final)
         except OSError as error:
             if error.errno in _NOT_THERE:
                 return None
             raise
         try:
-            if not self._is(marker, os.fstat(descriptor)):
+            if not self._matches(marker, os.fstat(descriptor)):
                 return None
             digest = hashlib.sha256()
             while piece := os.read(descriptor, _CHUNK):
@@ -346,7 +346,7 @@ class HookSpool:
             status = os.stat(name, dir_fd=self.final, follow_symlinks=False)
         except FileNotFoundError:
             return False
-        if self._is(marker, status):
+        if self._matches(marker, status):
             marker.stored_as(name)
             return True
         return False
@@ -364,7 +364,7 @@ class HookSpool:
         finally:
             os.close(descriptor)
 
-    def _is(self, marker: Marker, status: os.stat_result) -> bool:
+    def _matches(self, marker: Marker, status: os.stat_result) -> bool:
         return marker.is_of(status, os.fstat(self.waiting).st_uid)
 
     def _open(self, marker: Marker, flags: int) -> int:

@@ -23,12 +23,12 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from twisted_upload.hooks.marker import Marker
-from twisted_upload.hooks.owners import PASSES
+from twisted_upload.hooks.owners import TEMPORARY_ERRORS
 from twisted_upload.hooks.spool import MARKER_NAME, HookSpool
 
 __all__ = ["BadMarker", "SpoolScan", "scan"]
 
-_MOMENT = re.compile(r"[0-9]+")
+_DIGITS = re.compile(r"[0-9]+")
 
 
 @dataclass(frozen=True)
@@ -81,14 +81,14 @@ def scan(spool: HookSpool, most: int, known: Collection[str]) -> SpoolScan:
 class _Scan:
     def __init__(self, spool: HookSpool) -> None:
         self._spool = spool
-        self._passing: list[OSError] = []  # temporary errors
+        self._temporary_errors: list[OSError] = []
 
     def look(self, most: int, known: Collection[str]) -> SpoolScan:
         spool = self._spool
         try:
             spool.stay_owner()
         except OSError as error:
-            self._passing.append(error)
+            self._temporary_errors.append(error)
         waiting, owned = self._names(known)
         names = heapq.nsmallest(most + 1, owned)
         markers: list[Marker] = []
@@ -97,16 +97,16 @@ class _Scan:
             try:
                 marker = self._take(name)
             except (ValueError, OSError) as error:
-                if isinstance(error, OSError) and error.errno in PASSES:
-                    self._passing.append(error)
+                if isinstance(error, OSError) and error.errno in TEMPORARY_ERRORS:
+                    self._temporary_errors.append(error)
                 else:
-                    bad.append(self._put_aside(name, error))
+                    bad.append(self._set_aside(name, error))
             else:
                 if marker is not None:
                     markers.append(marker)
         found, gone = self._find_files(markers)
-        passing = self._passing[0] if self._passing else None
-        return SpoolScan(found, len(names) > most, gone, bad, waiting(), passing)
+        temporary = self._temporary_errors[0] if self._temporary_errors else None
+        return SpoolScan(found, len(names) > most, gone, bad, waiting(), temporary)
 
     def _names(self, known: Collection[str]) -> tuple[Callable[[], int], Iterator[str]]:
         """
@@ -122,7 +122,7 @@ class _Scan:
             with os.scandir(spool.waiting) as entries:
                 for entry in entries:
                     match = MARKER_NAME.match(entry.name)
-                    if match is None or match[1] in spool.in_hand:
+                    if match is None or match[1] in spool.being_stored:
                         continue
                     count += 1
                     if match[1] in known or match[1] in spool.stuck:
@@ -154,7 +154,7 @@ class _Scan:
             return None
         return marker
 
-    def _put_aside(self, name: str, error: Exception) -> BadMarker:
+    def _set_aside(self, name: str, error: Exception) -> BadMarker:
         """Move an invalid marker to ``failed/``, and append the reason to it."""
         match = MARKER_NAME.match(name)
         assert match is not None
@@ -189,7 +189,7 @@ class _Scan:
                     self._spool.remove(marker)
                     gone += 1
                 except OSError as error:
-                    self._passing.append(error)
+                    self._temporary_errors.append(error)
         return found, gone
 
     def _find_names(self, markers: Sequence[Marker]) -> set[Marker]:
@@ -207,21 +207,21 @@ class _Scan:
         for marker in markers:
             try:
                 if not spool.is_at(marker, marker.name):
-                    others.setdefault(_moment(marker.name), []).append(marker)
+                    others.setdefault(_leading_digits(marker.name), []).append(marker)
             except OSError as error:
                 unknown.add(marker)
-                self._passing.append(error)
+                self._temporary_errors.append(error)
         if not others:
             return unknown
         with os.scandir(spool.final) as entries:
             for entry in entries:
-                for marker in others.get(_moment(entry.name), ()):
+                for marker in others.get(_leading_digits(entry.name), ()):
                     if not marker.name_is_certain and spool.is_at(marker, entry.name):
                         break
         return unknown
 
 
-def _moment(name: str) -> str:
+def _leading_digits(name: str) -> str:
     """Return the digits with which the name of a stored file begins."""
-    match = _MOMENT.match(name)
+    match = _DIGITS.match(name)
     return match[0] if match is not None else ""

@@ -29,7 +29,7 @@ INTERVAL = 0.5
 MOST_WAITING = 8 * 1024 * 1024
 """Bytes of lines that may wait for the disk; further lines are dropped."""
 
-COMPLAIN = 60.0
+REPORT_INTERVAL = 60.0
 """Seconds between two log lines about trouble."""
 
 
@@ -138,7 +138,7 @@ class Journal:
 
 class _Trouble:
     """
-    Logs trouble: at once, then at most every `COMPLAIN` seconds.
+    Logs trouble: at once, then at most every `REPORT_INTERVAL` seconds.
 
     :param what: what is in trouble, as in the log lines.
     """
@@ -176,7 +176,7 @@ class _Trouble:
             "{what}: {why}; uploads continue{lines}", what=self._what, why=self._why, lines=lines
         )
         self._why, self._dropped = "", 0
-        self._timer = self._clock.callLater(COMPLAIN, self._tell)
+        self._timer = self._clock.callLater(REPORT_INTERVAL, self._tell)
 
 
 _log = Logger()

@@ -25,7 +25,7 @@ from twisted_upload.observability.symlinks import check_links
 
 __all__ = ["JournalFiles"]
 
-LOCK_PATIENCE, _LOCK_PAUSE = 2.0, 0.002
+LOCK_TIMEOUT, _LOCK_PAUSE = 2.0, 0.002
 """Seconds to wait for a lock, and between two attempts to get it."""
 
 _MODE = 0o640
@@ -61,7 +61,7 @@ class JournalFiles:
         size: int,
         keep: int,
         wanted_by: str = "--journal",
-        patience: float = LOCK_PATIENCE,
+        patience: float = LOCK_TIMEOUT,
     ) -> None:
         self._given = os.path.abspath(path)
         self.path = os.path.realpath(path)

@@ -27,13 +27,13 @@ written."""
 MOST_LOUD = MOST + 256 * 1024
 """The same, for lines that need attention."""
 
-LAST_LINES = 2.0
+FINISH_TIMEOUT = 2.0
 """Seconds for which the exit of the process waits for the last lines."""
 
-GATHER = 0.01
+GATHER_INTERVAL = 0.01
 """Seconds for which lines are collected after others have been written."""
 
-IN_VAIN = 3
+IDLE_CHECKS = 3
 """How often the thread then checks for lines and finds none before it sleeps until it is
 woken.  Waking it costs the reactor more than all its lines of one iteration."""
 
@@ -69,7 +69,7 @@ class LogWriter:
         pause: Callable[[float], object] = time.sleep,
     ) -> None:
         self._sink = sink
-        self._tell_of = dropped
+        self._dropped_line = dropped
         self._is_loud = is_loud
         self._most, self._most_loud = most, most_loud
         self._pause = pause
@@ -96,7 +96,7 @@ class LogWriter:
                 self._waiting.append(text)
                 self._size += len(text)
             else:
-                self._keep_some(text)
+                self._keep_loud(text)
         self._wake()
 
     def do(self, function: Callable[[], object]) -> None:
@@ -123,7 +123,7 @@ class LogWriter:
         self._thread = thread.ident
         atexit.register(self.finish)
 
-    def finish(self, seconds: float = LAST_LINES) -> None:
+    def finish(self, seconds: float = FINISH_TIMEOUT) -> None:
         """
         Wait until all lines are written, now and after each later line, but no longer than
         a number of seconds in total.
@@ -137,7 +137,7 @@ class LogWriter:
         atexit.unregister(self.finish)
         self._work.put(False)
 
-    def _keep_some(self, text: str) -> None:
+    def _keep_loud(self, text: str) -> None:
         """Keep only the lines that need attention, as far as they fit; drop the others."""
         loud = False
         for line in _LINE.findall(text):
@@ -161,12 +161,12 @@ class LogWriter:
 
     def _run(self) -> None:
         while self._work.get():
-            in_vain = 0
+            idle = 0
             while self._at_work:
                 hurry = self._ends < float("inf")
-                in_vain = 0 if self._write_what_waits(hurry or in_vain == IN_VAIN) else in_vain + 1
+                idle = 0 if self._write_what_waits(hurry or idle == IDLE_CHECKS) else idle + 1
                 if self._at_work and not hurry:
-                    self._pause(GATHER)
+                    self._pause(GATHER_INTERVAL)
 
     def _write_what_waits(self, last: bool) -> bool:
         """
@@ -191,7 +191,7 @@ class LogWriter:
                 lines.clear()
                 self._do(one)
         self._put(lines)
-        if dropped and not self._taken(self._tell_of(dropped)):
+        if dropped and not self._taken(self._dropped_line(dropped)):
             self._lost += dropped
         return True
 

@@ -26,12 +26,12 @@ from twisted_upload.observability.metrics import (
 )
 from twisted_upload.observability.report import Report, daemon_samples
 
-__all__ = ["ANSWER_PATIENCE", "QUESTION", "ReportingWorker", "WorkerReports", "answer"]
+__all__ = ["ANSWER_TIMEOUT", "QUESTION", "ReportingWorker", "WorkerReports", "answer"]
 
 QUESTION = b"report"
 """The line with which the supervisor asks for a report."""
 
-ANSWER_PATIENCE = 1.0
+ANSWER_TIMEOUT = 1.0
 """Seconds for which a report waits for the workers' answers."""
 
 
@@ -134,7 +134,7 @@ class WorkerReports:
 
     def report(self) -> Deferred[Report]:
         """See `twisted_upload.observability.report.Reporter`."""
-        answers = [worker.ask().addTimeout(ANSWER_PATIENCE, self._clock) for worker in self.workers]
+        answers = [worker.ask().addTimeout(ANSWER_TIMEOUT, self._clock) for worker in self.workers]
         # Errors are ignored: `asked` shows which workers have not answered in time.
         return DeferredList(answers, consumeErrors=True).addCallback(lambda _: self._look_again())
 

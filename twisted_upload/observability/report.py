@@ -41,7 +41,7 @@ from twisted_upload.observability.metrics import (
 )
 
 __all__ = [
-    "LOOK_PATIENCE",
+    "SPACE_TIMEOUT",
     "ProcessReporter",
     "Report",
     "Reporter",
@@ -49,7 +49,7 @@ __all__ = [
     "daemon_samples",
 ]
 
-LOOK_PATIENCE = 0.3
+SPACE_TIMEOUT = 0.3
 """Seconds for which a report waits to learn how much space a disk has free."""
 
 
@@ -210,7 +210,7 @@ class ProcessReporter(Service):
 
     async def _report(self) -> Report:
         looks = [
-            store.free_space.known().addTimeout(LOOK_PATIENCE, self._clock)
+            store.free_space.known().addTimeout(SPACE_TIMEOUT, self._clock)
             for store in self._stores
         ]
         stuck = []
