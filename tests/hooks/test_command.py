@@ -1,6 +1,6 @@
 """
 The program of ``--on-upload``, through the process that starts it; how it runs is in
-``test_spawner.py``.
+``test_hook_spawner.py``.
 """
 
 from __future__ import annotations

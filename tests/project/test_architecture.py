@@ -69,7 +69,7 @@ def test_the_core_meets_no_world(module: str) -> None:
         *("stores.directory.commit_batch", "stores.directory.name_record"),
         "stores.directory.folder",
         *("hooks.command", "hooks.marker", "hooks.orphans"),
-        *("hooks.owners", "hooks.spawner", "hooks.spool", "hooks.spool_scan"),
+        *("hooks.owners", "hooks.hook_spawner", "hooks.spool", "hooks.spool_scan"),
     ],
 )
 def test_disk_threads_meet_no_reactor(module: str) -> None:

@@ -22,7 +22,7 @@ from tests.support import ROOT
 from tests.support.daemon import Daemon, wait_until
 from tests.support.hook_markers import hooked_folder, queue_of, waiting
 from tests.support.processes import command_line
-from twisted_upload.hooks import spawner
+from twisted_upload.hooks import hook_spawner
 from twisted_upload.hooks.command import GRACE
 from twisted_upload.hooks.orphans import kill_orphans
 from twisted_upload.hooks.spool import HOOKS
@@ -30,7 +30,7 @@ from twisted_upload.hooks.spool_scan import scan
 
 JOBS = 3
 
-STARTER = os.path.basename(spawner.__file__)
+STARTER = os.path.basename(hook_spawner.__file__)
 """By this the processes that start programs are known."""
 
 
@@ -280,6 +280,15 @@ def test_what_is_looked_after_is_let_live(marker: Path, tmp_path: Path) -> None:
         assert children(starter.pid)
         for pid in children(starter.pid):
             os.kill(pid, signal.SIGKILL)
+
+
+def test_a_program_of_a_common_name_is_ended(marker: Path, tmp_path: Path) -> None:
+    """A program that happens to be called ``spawner.py`` is killed like any other."""
+    script = tmp_path / "spawner.py"
+    script.write_text("import time; time.sleep(600)")
+    with holding(marker, sys.executable, str(script)) as stray:
+        assert strays(marker) == 1
+        assert stray.wait(10) == -signal.SIGKILL
 
 
 POSIX_LOCK = """

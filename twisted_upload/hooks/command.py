@@ -1,7 +1,7 @@
 """
 The ``--on-upload`` program, as the daemon sees it.
 
-A small helper process (`twisted_upload.hooks.spawner`) starts it without a shell and
+A small helper process (`twisted_upload.hooks.hook_spawner`) starts it without a shell and
 with few environment variables.  The reactor's ``spawnProcess`` is not used: it
 examines every open file descriptor, and forks if a working directory is given, both
 in the reactor's thread.  With 10,000 open connections, that blocked all of them for
@@ -25,7 +25,7 @@ from dataclasses import dataclass
 
 from twisted_upload.core.text import format_duration, printable
 from twisted_upload.errors import CannotStart
-from twisted_upload.hooks import spawner
+from twisted_upload.hooks import hook_spawner
 
 __all__ = ["GRACE", "HookCommand", "HookEnd"]
 
@@ -237,7 +237,7 @@ class HookCommand:
             return control
 
     def _start(self, theirs: socket.socket) -> subprocess.Popen[bytes]:
-        script = spawner.__file__
+        script = hook_spawner.__file__
         numbers = map(str, (theirs.fileno(), self._time_limit, self._grace))
         return subprocess.Popen(
             [sys.executable, "-I", "-S", script, *numbers, *self._arguments],

@@ -3,7 +3,7 @@ Orphans: ``--on-upload`` programs, and their children, that survive after the
 processes that supervised them have been killed.
 
 A program and its children have the locked marker of their file open
-(`twisted_upload.hooks.spawner`).  The lock therefore identifies every process that
+(`twisted_upload.hooks.hook_spawner`).  The lock therefore identifies every process that
 still works on the file, even if the daemon, the spawner and the program itself are
 gone.
 
@@ -19,11 +19,11 @@ import re
 import signal
 from collections.abc import Iterator
 
-from twisted_upload.hooks import spawner
+from twisted_upload.hooks import hook_spawner
 
 __all__ = ["kill_orphans"]
 
-_STARTER = os.path.basename(spawner.__file__).encode()
+_STARTER = os.path.basename(hook_spawner.__file__).encode()
 
 # See proc_pid_fdinfo(5): an exclusive lock of flock(2).
 _LOCK = re.compile(rb"^lock:\s+\d+: FLOCK\s+\S+\s+WRITE\s", re.MULTILINE)

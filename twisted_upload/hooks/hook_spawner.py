@@ -9,7 +9,7 @@ open.  It also pays nothing for the daemon's 10,000 connections.
 
 It is a script that imports only the standard library, to stay small::
 
-    spawner.py SOCKET TIME_LIMIT GRACE PROGRAM [ARGUMENT...]
+    hook_spawner.py SOCKET TIME_LIMIT GRACE PROGRAM [ARGUMENT...]
 
 A message on the socket (SOCK_SEQPACKET) is either ``stop``, or the environment of one
 program as JSON, together with a socket for the answer and, if there is one, the locked

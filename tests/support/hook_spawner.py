@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from twisted_upload.hooks import spawner
+from twisted_upload.hooks import hook_spawner
 
 ENVIRONMENT = {"PATH": os.environ["PATH"]}
 
@@ -27,7 +27,7 @@ class Starting:
         numbers = map(str, (theirs.fileno(), limit, grace))
         with theirs:
             self.process = subprocess.Popen(
-                [sys.executable, "-I", "-S", spawner.__file__, *numbers, *arguments],
+                [sys.executable, "-I", "-S", hook_spawner.__file__, *numbers, *arguments],
                 pass_fds=[theirs.fileno()],
                 env={},
             )

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.hook_spawner import Starting, hear, in_time, pids, shell
 from tests.support.processes import gone, state_of, until_gone
-from tests.support.spawner import Starting, hear, in_time, pids, shell
 
 pytestmark = pytest.mark.usefixtures("no_descriptor_left")
 

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.hook_spawner import Starting, descriptors_of, hear, in_time, run, said, shell
 from tests.support.processes import gone
-from tests.support.spawner import Starting, descriptors_of, hear, in_time, run, said, shell
-from twisted_upload.hooks import spawner
-from twisted_upload.hooks.spawner import LAST_SAID
+from twisted_upload.hooks import hook_spawner
+from twisted_upload.hooks.hook_spawner import LAST_SAID
 
 pytestmark = pytest.mark.usefixtures("no_descriptor_left")
 
@@ -128,11 +128,11 @@ def test_many_are_left_running() -> None:
     left: list[int] = []
     with Starting("sh", "-c", script) as starting:
         try:
-            for _ in range(spawner.MOST_LEFT + 20):
+            for _ in range(hook_spawner.MOST_LEFT + 20):
                 end, said = hear(starting.ask())
                 left.append(int(said))
                 assert end == "exit 0"
-            assert len(descriptors_of(starting)) < spawner.MOST_LEFT + 20
+            assert len(descriptors_of(starting)) < hook_spawner.MOST_LEFT + 20
             assert not any(gone(pid) for pid in left)
         finally:
             for pid in left:
