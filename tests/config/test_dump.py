@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twisted_upload.config.configuration import Configuration, configure
@@ -57,6 +57,7 @@ FLAGS: dict[str, st.SearchStrategy[Text]] = {
 
 
 @given(st.fixed_dictionaries({}, optional={**SOME, **FLAGS}))
+@settings(deadline=None)
 def test_round_trip(texts: dict[str, Text]) -> None:
     """What is printed gives, as a file and in another folder, the same values."""
     line = {name: SourcedValue(text, f"--{name}") for name, text in texts.items()}

@@ -234,6 +234,7 @@ def test_quotation(answer: bytes, quotation: str) -> None:
 
 
 @given(answer=st.binary(max_size=5000))
+@settings(deadline=None)
 def test_any_quotation(answer: bytes) -> None:
     """Whatever it is, the quotation is short and does nothing to a terminal."""
     assert quoted(answer).isprintable()

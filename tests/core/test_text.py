@@ -165,6 +165,7 @@ def test_no_suffixes(suffix: str) -> None:
 
 
 @given(st.text(st.characters()))
+@settings(deadline=None)
 def test_printable(text: str) -> None:
     """Whatever a file is called, printing it does nothing to a terminal."""
     shown = printable(text)

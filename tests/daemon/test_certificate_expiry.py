@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from cryptography import x509
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.internet.task import Clock
@@ -87,6 +87,7 @@ def files(tmp_path: Path) -> Files:
     st.datetimes(NOW.replace(1950, tzinfo=None), NOW.replace(2500, tzinfo=None)),
     st.timedeltas(dt.timedelta(seconds=1), dt.timedelta(days=100_000)),
 )
+@settings(deadline=None)
 def test_validity(begins: dt.datetime, lasts: dt.timedelta) -> None:
     """The dates of a certificate are those that others read, in this century or another."""
     pem = authority().issue_cert("localhost", not_before=begins, not_after=begins + lasts)
@@ -98,6 +99,7 @@ def test_validity(begins: dt.datetime, lasts: dt.timedelta) -> None:
 
 
 @given(st.binary(max_size=300), st.integers(0, 300))
+@settings(deadline=None)
 def test_nonsense(noise: bytes, cut: int) -> None:
     """What is no certificate is said to be none, and nothing else happens."""
     der = ssl.PEM_cert_to_DER_cert(authority().cert_pem.bytes().decode())

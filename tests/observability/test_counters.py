@@ -5,7 +5,7 @@ The counts of one process, and how late its reactor is.
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
@@ -113,6 +113,7 @@ def test_samples_are_copies() -> None:
 
 
 @given(st.lists(st.floats(0, 20)))
+@settings(deadline=None)
 def test_histogram(values: list[float]) -> None:
     """Each value falls into the first bucket whose bound is not less; their sum is kept."""
     bounds = (0.5, 1.0, 10.0)

@@ -7,7 +7,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from twisted_upload.observability.http_request import (
@@ -45,6 +45,7 @@ def parse(data: bytes, sizes: list[int]) -> Request | BadRequest | None:
 
 
 @given(REQUESTS, st.lists(st.integers(1, 50), min_size=1))
+@settings(deadline=None)
 @example(b"GET / HTTP/1.1\r\n\r\n", [1])
 @example(b"\n\n", [1])
 def test_any_bytes(data: bytes, sizes: list[int]) -> None:
@@ -61,6 +62,7 @@ def test_any_bytes(data: bytes, sizes: list[int]) -> None:
 
 
 @given(st.text(max_size=100) | st.from_regex(r"[\[\]:.0-9a-z%]*", fullmatch=True))
+@settings(deadline=None)
 def test_any_host(host: str) -> None:
     """Any text is our own name or not."""
     assert is_own_host(host, set()) in (True, False)

@@ -245,6 +245,7 @@ def test_followed_compressed_file(path: Path) -> None:
 
 
 @given(data=st.binary(max_size=200))
+@settings(deadline=None)
 def test_nonsense(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     """Whatever is in a file, what follows in a line of its own is read."""
     path = tmp_path_factory.mktemp("journal") / "journal"

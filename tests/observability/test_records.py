@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twisted_upload.core.outcome import UploadOutcome
@@ -37,6 +37,7 @@ def test_moments() -> None:
 
 
 @given(st.floats(0, 4e9), st.one_of(st.floats(0, 4e9), st.floats(0, 2), st.floats(0, 0.002)))
+@settings(deadline=None)
 def test_order_of_moments(moment: float, later: float) -> None:
     """As texts they are in order as they are in time, however close, and told in any order."""
     tell = Timestamps()
@@ -90,6 +91,7 @@ ENDS = st.builds(
 
 
 @given(ENDS, st.none() | st.sampled_from(["info", "notice"]))
+@settings(deadline=None)
 def test_an_end_is_encoded_like_the_rest(ended: UploadOutcome, level: str | None) -> None:
     """An end is the very text that all of its fields would be."""
     line = encode_outcome(MOMENT, ended, level)
@@ -107,6 +109,7 @@ def test_an_end_is_encoded_like_the_rest(ended: UploadOutcome, level: str | None
 
 
 @given(st.text())
+@settings(deadline=None)
 def test_one_line_of_ascii(text: str) -> None:
     """Whatever is told is one line of ASCII that does nothing to a terminal."""
     line = encode({"name": text})

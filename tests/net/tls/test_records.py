@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.logger import formatEvent
 
@@ -34,6 +34,7 @@ def a_record(size: int) -> bytes:
 
 
 @given(st.lists(st.integers(0, 300), max_size=500), st.integers(0), st.integers(1, 4000))
+@settings(deadline=None)
 def test_count(sizes: list[int], seed: int, longest: int) -> None:
     """Records are counted, however they arrive, and no byte of them is lost."""
     count, chance = RecordCount(), random.Random(seed)
