@@ -1,10 +1,10 @@
-"""Tells twistd of ``upload``."""
+"""Makes ``upload`` available to twistd."""
 
 from twisted.application.service import ServiceMaker
 
 
 class _Upload(ServiceMaker):
-    """Its module is imported when somebody wants it, like that of any other."""
+    """Imports its module only when it is used, as any plugin does."""
 
     @property
     def options(self) -> object:

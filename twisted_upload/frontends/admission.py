@@ -1,11 +1,11 @@
 """
-Who may come in, and how many: decided when a sender has connected, before
-anything is done for it.
+Which connections are accepted, and how many: decided when a sender has connected,
+before anything is done for it.
 
-Connections of a process are counted in its `ConnectionSlots`, those of one address in
-the `Admission` of the listener that they came to.  What a connection takes of both is
-its `ConnectionSlot`: it is handed on with it, and released when the connection is gone
-and its upload has ended.
+The connections of a process are counted in its `ConnectionSlots`, those of one address
+in the `Admission` of the listener that they connected to.  What a connection takes of
+both is its `ConnectionSlot`.  The slot is passed on with the connection, and released
+when the connection is closed and its upload has ended.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ class ConnectionSlots:
     """
     The connections of a process.
 
-    :param most: of them at a time; 0 for no limit.
-    :param most_rejected: beside them, those that stay until they have heard
-        why they may not come in.
-    :param most_splices: sockets at a time that disk threads take from.
-    :ivar taken: how many connections there are.
-    :ivar splices: how many of their sockets disk threads take from.
+    :param most: maximum number of simultaneous connections; 0 for no limit.
+    :param most_rejected: maximum number of rejected connections, in addition to these
+        and for each front end, that stay open until they have been sent the reason.
+    :param most_splices: maximum number of sockets that disk threads read from at a
+        time.
+    :ivar taken: number of connections.
+    :ivar splices: number of sockets that disk threads are reading from.
     """
 
     __slots__ = ("most", "most_rejected", "most_splices", "splices", "taken")
@@ -40,22 +41,22 @@ class ConnectionSlots:
         self.splices = 0
 
     def change(self, other: ConnectionSlots) -> None:
-        """Have as many as others; connections that are there stay, if they are more."""
+        """Adopt other limits; existing connections stay, even if they exceed them."""
         self.most = other.most
         self.most_splices = other.most_splices
 
 
 class Admission:
     """
-    Who may come in at one listener.
+    Which senders one listener accepts.
 
-    :param slots: of the process, shared by its listeners.
-    :param rules: for addresses.  Whoever has none, at a unix socket, is not
-        bound by them: that is up to the permissions of the socket.
-    :param max_per_address: connections of one IPv4 address, or of one /64 of
-        IPv6, at a time; 0 for no limit.
-    :ivar slots: the same.
-    :ivar taken: how many of them each group of addresses has.
+    :param slots: the connections of the process, shared by its listeners.
+    :param rules: for addresses.  A sender without one, at a unix socket, is not subject
+        to them: the permissions of the socket decide.
+    :param max_per_address: maximum number of simultaneous connections from one IPv4
+        address, or from one IPv6 /64; 0 for no limit.
+    :ivar slots: the connections of the process.
+    :ivar taken: number of connections of each address group.
     """
 
     def __init__(
@@ -69,24 +70,25 @@ class Admission:
         self.change(rules, max_per_address)
 
     def change(self, rules: Rules | None, max_per_address: int) -> None:
-        """Have others of these for whoever comes from now on; who is there counts."""
+        """Apply these to new connections; existing connections count towards them."""
         self._rules = rules or None
         self._most_each = max_per_address or sys.maxsize
 
     def __len__(self) -> int:
-        """How many addresses have connections."""
+        """Return the number of address groups that have connections."""
         return len(self.taken)
 
     def refusal(
         self, host: str | None, group: str | None, *, has_slot: bool = False
     ) -> UploadRefused | None:
         """
-        Why a sender may not come in just now; `None` where it may.
+        Return why a sender is not accepted at the moment; `None` if it is.
 
-        :param host: its address, for the rules; empty where it has one that is
-            not known; `None` where they do not bind it.
-        :param group: what it is counted by; `None` where it is not.
-        :param has_slot: its connection has a slot already, by another group.
+        :param host: its address, for the rules; empty if it has one that is not known;
+            `None` if the rules do not apply to it.
+        :param group: the address group that it is counted by; `None` if it is not
+            counted.
+        :param has_slot: whether its connection already has a slot, in another group.
         """
         if self._rules is not None and host is not None and not self._rules.allows(host):
             return _NOT_ALLOWED
@@ -99,10 +101,11 @@ class Admission:
 
 class ConnectionSlot:
     """
-    What one connection takes of the limits: see `twisted_upload.net.gate.IConnectionSlot`.
+    What one connection takes of the limits: see
+    `twisted_upload.net.gate.IConnectionSlot`.
 
-    :param admission: whose limits those are.
-    :param group: that it is counted by; `None` where it is not.
+    :param admission: holds the limits.
+    :param group: the address group that it is counted by; `None` if it is not counted.
     :ivar group: the same.
     """
 
@@ -114,7 +117,7 @@ class ConnectionSlot:
         self.group = group
 
     def take(self) -> None:
-        """Count the connection from now on; harmless when it is."""
+        """Count the connection from now on; harmless if it is already counted."""
         if self._taken:
             return
         self._taken = True
@@ -125,7 +128,7 @@ class ConnectionSlot:
             taken[group] = taken.get(group, 0) + 1
 
     def release(self) -> None:
-        """Count it no more; harmless when it is not."""
+        """Stop counting the connection; harmless if it is not counted."""
         if not self._taken:
             return
         self._taken = False
@@ -140,7 +143,7 @@ class ConnectionSlot:
                 del taken[group]
 
     def count_by(self, group: str | None) -> None:
-        """Count the connection by another group: a proxy speaks for somebody there."""
+        """Count the connection by another group: that of the sender behind a proxy."""
         taken = self._taken
         self.release()
         self.group = group

@@ -1,6 +1,6 @@
 """
-The connections of a front end: how many there are, and how they are brought to an
-end when the daemon stops.
+The connections of a front end: how many there are, and how they are ended when the
+daemon stops.
 """
 
 from __future__ import annotations
@@ -24,14 +24,17 @@ class IConnection(Protocol):
 
     @property
     def slot(self) -> IConnectionSlot | None:
-        """That it takes until it is gone, and its upload too; `None` where it takes none."""
+        """
+        The slot that it has until it is closed and its upload has ended; `None` if it
+        has none.
+        """
 
     @property
     def in_flight(self) -> bool:
         """Whether its upload has begun and has not ended."""
 
     def refuse(self, refusal: UploadRefused) -> None:
-        """Refuse the upload, whatever has come of it; harmless when it has ended."""
+        """Refuse the upload, whatever its state; harmless if it has ended."""
 
     def abort(self) -> None:
         """Reset the connection."""
@@ -40,23 +43,23 @@ class IConnection(Protocol):
         """
         Refuse the upload if it makes too little progress.
 
-        :param now: seconds, of the front end's clock.
+        :param now: seconds, from the front end's clock.
         :return: whether it has just been refused.
         """
 
     def stood_still(self, now: float) -> None:
-        """We have not listened for a while, which is not to be the sender's fault."""
+        """Do not count the time since the last check: this process was stalled, not the sender."""
 
 
 @implementer(IFileDescriptorReceiver)
 class ConnectionProtocol:
     """
-    What all protocols of a front end do alike (`IConnection`); one that has no upload
-    is never too slow with it.
+    What all protocols of a front end have in common (`IConnection`); one without an
+    upload is never too slow.
 
-    The file descriptors that a peer of a unix socket sends are closed.  Twisted closes
-    them too, where a protocol does not know what they are, but writes a line for each
-    to the log, with a name that the peer has chosen.
+    File descriptors that the peer of a unix socket sends are closed.  Twisted closes
+    them too if a protocol does not handle them, but logs a line for each, with a name
+    that the peer has chosen.
     """
 
     transport: Any
@@ -73,7 +76,7 @@ class ConnectionProtocol:
         """See `IConnection.stood_still`."""
 
     def fileDescriptorReceived(self, descriptor: int) -> None:
-        """Nobody has asked for it."""
+        """Close the file descriptor: it was not asked for."""
         with contextlib.suppress(OSError):
             os.close(descriptor)
 
@@ -82,37 +85,36 @@ class Connections:
     """
     All connections of a front end.
 
-    :ivar protocols: those there are.  This is also what keeps them alive: a
-        half-closed transport that nobody refers to is collected as garbage
-        without a word.
-    :ivar stopping: whether there are to be no more uploads.
+    :ivar protocols: the open connections.  This is also what keeps them alive: a
+        half-closed transport without references is garbage-collected silently.
+    :ivar stopping: whether new uploads are refused.
     """
 
     def __init__(self) -> None:
         self.protocols: set[IConnection] = set()
         self.stopping = False
-        self._unanswered: set[IConnection] = set()  # they went before the answer
+        self._unanswered: set[IConnection] = set()  # disconnected before the answer
         self._drained: list[Deferred[None]] = []
         self._begun: list[Deferred[None]] = []
         self._gone: list[Deferred[None]] = []
 
     @property
     def uploads_in_flight(self) -> int:
-        """How many uploads have begun and have not ended."""
+        """The number of uploads that have begun and have not ended."""
         return sum(protocol.in_flight for protocol in self.protocols) + len(self._unanswered)
 
     @property
     def all_there(self) -> list[IConnection]:
-        """All connections, and uploads in flight that have none any more."""
+        """All connections, and uploads in flight whose connection is closed."""
         return [*self.protocols, *self._unanswered]
 
     # Stopping, in this order
 
     def all_begun(self) -> Deferred[None]:
         """
-        Fires when no connection is left whose upload has not begun.  It is looked
-        for when something ends, not at each first byte.  Cancel it to stop
-        waiting.
+        Return a Deferred that fires when no connection is left whose upload has not
+        begun.  This is checked when something ends, not at each first byte.  Cancel it
+        to stop waiting.
         """
         return self._wait_in(self._begun)
 
@@ -134,18 +136,18 @@ class Connections:
             protocol.refuse(ShuttingDown())
 
     def all_gone(self) -> Deferred[None]:
-        """Fires when there are no connections any more.  Cancel it to stop waiting."""
+        """Return a Deferred that fires when no connection is left.  Cancel it to stop waiting."""
         return self._wait_in(self._gone)
 
     def abort_the_rest(self) -> None:
-        """Reset what connections there still are."""
+        """Reset the connections that are left."""
         for protocol in [*self.protocols]:
             protocol.abort()
 
-    # What protocols tell
+    # Called by protocols
 
     def enter(self, connection: IConnection) -> None:
-        """A connection is there, and takes its slot."""
+        """Add a connection, and take its slot."""
         slot = connection.slot
         if slot is not None:
             slot.take()
@@ -153,10 +155,10 @@ class Connections:
 
     def leave(self, connection: IConnection) -> None:
         """
-        A connection is gone; harmless if it was before.
+        Remove a connection; harmless if it has been removed before.
 
-        Its slot is released, now or when its upload has ended: a file that is still
-        being stored for a sender that did not wait has a descriptor as well.
+        Its slot is released now, or when its upload has ended: a file that is still
+        being stored for a sender that did not wait takes a file descriptor as well.
         """
         if connection not in self.protocols:
             return
@@ -168,7 +170,7 @@ class Connections:
         self._look()
 
     def upload_ended(self, connection: IConnection) -> None:
-        """An upload has ended."""
+        """Note that an upload has ended."""
         if connection in self._unanswered:
             self._unanswered.remove(connection)
             if connection.slot is not None:
@@ -176,7 +178,7 @@ class Connections:
         self._look()
 
     def _look(self) -> None:
-        """Something has ended: whoever waits for that hears of it."""
+        """Something has ended: fire the Deferreds that were waiting for that."""
         if self._begun and all(protocol.in_flight for protocol in self.protocols):
             _fire(self._begun)
         if self._drained and not self.uploads_in_flight:

@@ -1,5 +1,5 @@
 """
-What every front end has, whatever protocol it speaks.
+What all front ends have in common, whatever protocol they speak.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from twisted_upload.net.timeouts import AT_ONCE, PeriodicCheck
 __all__ = ["CHECK_INTERVAL", "Frontend"]
 
 CHECK_INTERVAL = 5.0
-"""Seconds between two checks of who is too slow, and for whom the store is."""
+"""Seconds between two checks for senders and stores that are too slow."""
 
 
 @implementer(IGatedFactory)
@@ -31,15 +31,15 @@ class Frontend(Connections):
     A front end: its connections, and what their uploads need.
 
     :param store: stores the uploads.
-    :param clock: times them.
-    :param settings: how it behaves.
+    :param clock: times the uploads.
+    :param settings: how the front end behaves.
     :param observers: are told of each upload that has ended.
-    :param name: of this listener, for people and their programs.
-    :param slots: of the process, shared by its front ends.
-    :param refusals: counts whom it rejects.
-    :ivar gate: decides who may come in.
-    :ivar settings: those for whoever comes from now on.
-    :ivar slots: of the process.
+    :param name: name of this listener, for people and programs.
+    :param slots: the connections of the process, shared by its front ends.
+    :param refusals: counts the rejected connections.
+    :ivar gate: decides which connections are accepted.
+    :ivar settings: the settings for new connections.
+    :ivar slots: the connections of the process.
     """
 
     def __init__(
@@ -65,22 +65,22 @@ class Frontend(Connections):
         self.reconfigure(settings or FrontendSettings())
 
     def reconfigure(self, settings: FrontendSettings) -> None:
-        """Have these settings for whoever comes from now on."""
+        """Apply these settings to new connections."""
         self.settings = settings
         self.gate.admission.change(settings.rules, settings.max_per_address)
         self.gate.trusted_proxies = settings.trusted_proxies
 
     def serve(self, address: IAddress | None, slot: IConnectionSlot) -> IProtocol:
         """
-        What speaks to a sender that may come in.
+        Build the protocol for a sender that has been accepted.
 
         :param address: of the sender.
-        :param slot: that its connection has: to be handed to `enter`.
+        :param slot: the slot of its connection, to be passed to `enter`.
         """
         raise NotImplementedError
 
     def stop_listening(self) -> None:
-        """The last of its ports is closed."""
+        """Stop the checks and log the last summary: the last port has been closed."""
         self.progress_check.stop()
         self.refusals.log_summary()
 

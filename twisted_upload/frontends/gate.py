@@ -1,10 +1,10 @@
 """
-The gate of a front end: what speaks to whoever connects.
+The gate of a front end: it chooses the protocol for each new connection.
 
-Either what serves an upload, or what says no; and where load balancers stand
-before us, first what reads their header (`twisted_upload.net.proxy_protocol`), with which
-they tell whom they speak for.  The header is no part of the upload: when it is
-there, the connection is handed on, with what has come after it.
+That is either the protocol that serves an upload, or one that sends a rejection.  If
+load balancers are in front of us, it is first the protocol that reads their header
+(`twisted_upload.net.proxy_protocol`), which names the sender.  The header is not part
+of the upload: once it is complete, the connection is passed on, with what followed it.
 """
 
 from __future__ import annotations
@@ -36,28 +36,28 @@ from twisted_upload.net.transport import read_now
 __all__ = ["HEADER_TIME", "REJECTIONS", "Gate", "ProxiedConnection", "Serve"]
 
 HEADER_TIME = 5.0
-"""Seconds in which a balancer's header has to come: "a few seconds (at least 3
-seconds to cover a TCP retransmit)"."""
+"""Seconds within which a load balancer's header has to arrive: "a few seconds (at least
+3 seconds to cover a TCP retransmit)"."""
 
 REJECTIONS = (Busy, NotAllowed, ShuttingDown, TimedOut)
-"""What a sender can hear here, before it has an upload."""
+"""The refusals that a sender can be told here, before it has an upload."""
 
 Serve = Callable[[IAddress | None, IConnectionSlot], IProtocol]
 
 
 class Gate:
     """
-    Lets senders in, or rejects them: see `twisted_upload.net.gate.IGate`.
+    Accepts or rejects connections: see `twisted_upload.net.gate.IGate`.
 
     :param connections: of the front end.
-    :param admission: says who may come in.
-    :param refusals: counts who may not.
-    :param serve: makes what speaks to a sender at this address, and has this slot.
-    :ivar trusted_proxies: connections come from them, and from nobody else; `None`
-        where senders connect themselves.
-    :ivar rejected: how many, by what they heard, since the start.
-    :ivar handshake_failures: handshakes of TLS that came to nothing, by their kind
-        (`twisted_upload.net.tls.failures`), since the start.
+    :param admission: decides which senders are accepted.
+    :param refusals: counts the rejected connections.
+    :param serve: builds the protocol for a sender with this address and slot.
+    :ivar trusted_proxies: the load balancers, which alone may connect; `None` if senders
+        connect directly.
+    :ivar rejected: number of rejections since the start, by the code that was sent.
+    :ivar handshake_failures: number of failed TLS handshakes since the start, by kind
+        (`twisted_upload.net.tls.failures`).
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Gate:
     ) -> None:
         self.connections = connections
         self.admission = admission
-        # All that there can be, from the start: the first increase is one.
+        # Every code is there from the start, with 0, so that the first one is an increase.
         self.rejected = Counter(dict.fromkeys((it.code for it in REJECTIONS), 0))
         self.handshake_failures = Counter(dict.fromkeys(FAILURES, 0))
         self.headers = IdleTimeouts(
@@ -130,20 +130,20 @@ class Gate:
         self, header: Header, trusted_proxy: IAddress, slot: IConnectionSlot | None
     ) -> IProtocol:
         """
-        What speaks to the sender that a balancer's header tells of.
+        Choose the protocol for the sender that a load balancer's header names.
 
-        :param slot: of the balancer's connection; it is handed on, or released.
+        :param slot: of the load balancer's connection; it is passed on, or released.
         """
         if header.host is not None:
             kind = IPv6Address if ":" in header.host else IPv4Address
             address: IAddress = kind("TCP", header.host, header.port)
             return self._let_in(address, header.host, slot)
-        # A balancer that speaks for itself may come in, or it would not be
-        # believed; a sender that it knows no address of is in no network.
+        # A load balancer that speaks for itself is allowed, since it is trusted; a
+        # sender whose address it does not know is in no network.
         return self._let_in(trusted_proxy, None if header.local else "", slot)
 
     def reject(self, refusal: UploadRefused, address: IAddress | None) -> RejectedConnection:
-        """What says no to somebody, who is counted."""
+        """Count a rejection and return the protocol that sends it."""
         self._count(refusal, _group(host_of(address)))
         return RejectedConnection(self._rejected, refusal)
 
@@ -190,36 +190,36 @@ class Gate:
 
 
 def _group(host: str | None) -> str | None:
-    """What a sender is counted by; one that has no address, or none that is known, is not."""
+    """Return the group that a sender is counted by; `None` if its address is missing or unknown."""
     return address_group(host) if host else None
 
 
 @implementer(IHalfCloseableProtocol)
 class ProxiedConnection(ConnectionProtocol, Protocol):
     """
-    A balancer's connection until its header has come.
+    A load balancer's connection until its header has arrived.
 
-    :param gate: decides what comes then.
-    :param slot: that the connection has.
+    :param gate: chooses the protocol that takes over.
+    :param slot: of the connection.
     """
 
     transport: Any
     in_flight = False
 
     def __init__(self, gate: Gate, slot: IConnectionSlot) -> None:
-        self.slot: IConnectionSlot | None = slot  # until somebody else has the connection
+        self.slot: IConnectionSlot | None = slot  # until the connection is passed on
         self._gate = gate
         self._reader = HeaderReader()
 
     def connectionMade(self) -> None:
-        """A balancer has come."""
+        """Start the timeout, and read what has already arrived."""
         gate = self._gate
         gate.headers.restart(self)
         gate.connections.enter(self)
         read_now(self.transport)
 
     def dataReceived(self, data: bytes) -> None:
-        """The next bytes of the header, and perhaps what follows it."""
+        """Read the next bytes of the header, and perhaps what follows it."""
         try:
             read = self._reader.feed(data)
         except InvalidHeader as error:
@@ -232,7 +232,10 @@ class ProxiedConnection(ConnectionProtocol, Protocol):
             self._become(protocol, rest)
 
     def readConnectionLost(self) -> None:
-        """Health checks connect, say nothing, and go."""
+        """
+        Reject an incomplete header; close the connection of a health check, which sends
+        nothing.
+        """
         if self._reader.begun:
             refusal = NotAllowed("the connection ended within its PROXY header")
             rejected = self._gate.reject(refusal, self.transport.getPeer())
@@ -242,19 +245,19 @@ class ProxiedConnection(ConnectionProtocol, Protocol):
             self.transport.loseConnection()
 
     def writeConnectionLost(self) -> None:
-        """We do not half-close here."""
+        """Do nothing: this protocol never half-closes."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """It is gone."""
+        """Stop the timeout, and leave the front end."""
         self._gate.headers.cancel(self)
         self._gate.connections.leave(self)
 
     def has_unread(self) -> bool:
-        """Whether something of it waits to be read, perhaps the header."""
+        """Return whether anything is waiting to be read, possibly the header."""
         return has_unread(self.transport)
 
     def is_too_late(self) -> None:
-        """The header has not come in time."""
+        """Refuse the connection: the header has not arrived in time."""
         self.refuse(TimedOut("no PROXY header came from the load balancer"))
 
     def refuse(self, refusal: UploadRefused) -> None:
@@ -270,6 +273,6 @@ class ProxiedConnection(ConnectionProtocol, Protocol):
             if rest:
                 protocol.dataReceived(rest)
         finally:
-            # Only now: whoever waits for the last connection to go must not
-            # take a moment between the two for that.
+            # Only now: code that waits for the last connection to close must not
+            # see a moment without any between the two.
             self._gate.connections.leave(self)

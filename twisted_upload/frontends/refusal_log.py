@@ -1,10 +1,9 @@
 """
-What is counted instead of being written down line by line.
+Counts instead of log lines.
 
-Turning a sender away costs a line of the log nothing of its own, and neither
-does an upload that ends badly when there are too many of those: whoever can
-connect could fill the disk with the log.  They are counted, and told in one
-line a minute.
+A rejected connection has no log line, and neither does an unsuccessful upload once
+there have been too many of those: otherwise any client that can connect could fill the
+disk with log lines.  They are counted, and summarised in one line a minute.
 """
 
 from __future__ import annotations
@@ -20,21 +19,21 @@ from twisted_upload.net.networks import address_group, group_name
 __all__ = ["RateLimitedLog", "RefusalCounter"]
 
 SUMMARY_INTERVAL = 60.0
-"""Seconds between two lines, at the least."""
+"""Minimum number of seconds between two summary lines."""
 
 MOST_GROUPS = 1000
-"""Groups of addresses that are counted one by one between two lines."""
+"""Maximum number of address groups that are counted separately between two summary lines."""
 
 LINES_EACH, LINES = 30, 300
-"""Lines for uploads that ended badly, in a minute: for one address, and for all."""
+"""Log lines for unsuccessful uploads per minute: for one address, and in total."""
 
 
 class RefusalCounter:
     """
-    Counts whom nobody else writes down.
+    Counts what is not logged line by line.
 
     :param clock: tells when a minute is over.
-    :ivar total: of each code since the start.
+    :ivar total: number of refusals since the start, by code.
     """
 
     def __init__(self, clock: IReactorTime) -> None:
@@ -47,11 +46,11 @@ class RefusalCounter:
 
     def count(self, code: str, group: str | None) -> None:
         """
-        One more.
+        Count one more refusal.
 
-        :param code: one of `twisted_upload.core.answers.CODES`, or ``lost``, or another
-            word where there could be no answer.
-        :param group: of addresses, as `address_group` tells; `None` where there
+        :param code: one of `twisted_upload.core.answers.CODES`, or ``aborted``, or
+            another word if no answer could be sent.
+        :param group: the address group, as returned by `address_group`; `None` if there
             is none.
         """
         self.total[code] += 1
@@ -63,7 +62,7 @@ class RefusalCounter:
             self._timer = self._clock.callLater(SUMMARY_INTERVAL, self.log_summary)
 
     def log_summary(self) -> None:
-        """Write the line, if there is anything to tell: every minute, and at the end."""
+        """Log the summary, if there is anything to report: every minute, and at the end."""
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         self._timer = None
@@ -82,7 +81,7 @@ class RefusalCounter:
 
 
 def _who(groups: Counter[str]) -> str:
-    """From how many addresses they were, and which of them was there most often."""
+    """Return the number of addresses, and the one that occurred most often."""
     if not groups:
         return ""
     ((most, times),) = groups.most_common(1)
@@ -94,10 +93,10 @@ def _who(groups: Counter[str]) -> str:
 
 class RateLimitedLog:
     """
-    An observer that has every kept upload written down, and of those that ended
-    badly so many a minute; the others are counted.
+    An observer that logs every stored upload, and a limited number of unsuccessful ones
+    per minute; the rest are counted.
 
-    :param write: writes one down.
+    :param write: logs one upload.
     """
 
     def __init__(
@@ -135,7 +134,7 @@ class RateLimitedLog:
 
 
 def group_of_peer(peer: str) -> str | None:
-    """The address group of a peer's name; `None` where it is not one of a network."""
+    """Return the address group of a peer's name; `None` if the name is not a network address."""
     host = peer[1:].partition("]")[0] if peer.startswith("[") else peer.rpartition(":")[0]
     try:
         return address_group(host) if host else None

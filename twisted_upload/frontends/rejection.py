@@ -1,11 +1,10 @@
 """
-Senders that may not come in: they hear why, and go.
+Rejected connections: they are sent the reason, and closed.
 
-Nothing else is done for them.  The answer is sent at once; then what they still
-send is read for a moment and thrown away, because closing with unread input
-would make the kernel reset the connection before they have read it.  There is
-room for a certain number of them; when it is full, whoever has been there
-longest goes at once.
+Nothing else is done for them.  The answer is sent at once.  Then any further data is
+read briefly and discarded, because closing with unread input would make the kernel
+reset the connection before the sender has read the answer.  The number of such
+connections is limited; at the limit, the oldest one is closed at once.
 """
 
 from __future__ import annotations
@@ -28,10 +27,10 @@ from twisted_upload.net.transport import read_now
 __all__ = ["LONGEST_STAY", "MOST_DISCARDED", "RejectedConnection", "RejectedConnections"]
 
 LONGEST_STAY = 2.0
-"""Seconds for which a rejected sender may stay."""
+"""Maximum number of seconds for which a rejected connection stays open."""
 
 MOST_DISCARDED = 1024 * 1024
-"""Bytes that are read from it and thrown away."""
+"""Maximum number of bytes that are read from it and discarded."""
 
 _DONE = Failure(ConnectionDone())
 
@@ -39,10 +38,10 @@ _DONE = Failure(ConnectionDone())
 @implementer(IHalfCloseableProtocol)
 class RejectedConnection(ConnectionProtocol, Protocol):
     """
-    A sender that may not come in.
+    A connection that was not accepted.
 
-    :param rejected: where it stays until it has heard why.
-    :param refusal: why.
+    :param rejected: holds it until it is closed.
+    :param refusal: the reason.
     """
 
     transport: Any
@@ -56,7 +55,7 @@ class RejectedConnection(ConnectionProtocol, Protocol):
         self._gone = False
 
     def connectionMade(self) -> None:
-        """Tell it at once."""
+        """Send the answer at once."""
         answer = refused_answer(self._refusal)
         self._rejected.enter(self)
         is_socket: bool = IReadWriteDescriptor.providedBy(self.transport)
@@ -64,7 +63,7 @@ class RejectedConnection(ConnectionProtocol, Protocol):
             self.transport.write(answer)
             self.transport.loseWriteConnection()
             return
-        # Past the transport, which would take two turns of the reactor for it.
+        # Bypass the transport, which would take two turns of the reactor for it.
         socket = self.transport.getHandle()
         try:
             socket.send(answer)
@@ -75,13 +74,13 @@ class RejectedConnection(ConnectionProtocol, Protocol):
             read_now(self.transport)
 
     def dataReceived(self, data: bytes) -> None:
-        """Whatever it is, it comes too late."""
+        """Discard the data, and close the connection if there is too much of it."""
         self._discarded += len(data)
         if self._discarded > MOST_DISCARDED:
             self.close()
 
     def readConnectionLost(self) -> None:
-        """It has nothing more to say."""
+        """Close the connection: the sender has finished."""
         is_socket: bool = IReadWriteDescriptor.providedBy(self.transport)
         if is_socket:
             self.close()
@@ -89,15 +88,15 @@ class RejectedConnection(ConnectionProtocol, Protocol):
             self.transport.loseConnection()
 
     def writeConnectionLost(self) -> None:
-        """That was us."""
+        """Do nothing: it was our own half-close."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """It has gone."""
+        """Leave the front end: the connection is closed."""
         self._gone = True
         self._rejected.leave(self)
 
     def close(self) -> None:
-        """Its time is over; harmless when it has gone."""
+        """Close the connection; harmless if it is already closed."""
         if self._gone:
             return
         transport = self.transport
@@ -112,15 +111,16 @@ class RejectedConnection(ConnectionProtocol, Protocol):
             transport.abortConnection()
 
     def refuse(self, refusal: UploadRefused) -> None:
-        """See `IConnection.refuse`: it has been."""
+        """See `IConnection.refuse`: it has been refused already."""
 
 
 class RejectedConnections:
     """
-    Where rejected senders stay.
+    The rejected connections that are still open.
 
-    :param connections: of the front end; they belong to them.
-    :param most: that stay at a time, of all front ends of the process alike.
+    :param connections: of the front end, which these are part of.
+    :param most: maximum number of them at a time; the same for each front end of the
+        process.
     """
 
     def __init__(self, connections: Connections, clock: IReactorTime, most: int) -> None:
@@ -132,13 +132,13 @@ class RejectedConnections:
         return len(self._staying)
 
     def enter(self, connection: RejectedConnection) -> None:
-        """One more."""
+        """Add a connection, and close the oldest one if there are too many."""
         if len(self._staying) >= self._most:
             self._staying.longest_idle().close()
         self._staying.restart(connection)
         self._connections.enter(connection)
 
     def leave(self, connection: RejectedConnection) -> None:
-        """One less."""
+        """Remove a connection."""
         self._staying.cancel(connection)
         self._connections.leave(connection)

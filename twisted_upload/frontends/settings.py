@@ -1,5 +1,5 @@
 """
-How a front end is to behave.
+The settings of a front end.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from twisted_upload.net.networks import EVERYBODY, Rules, TrustedProxies
 __all__ = ["FrontendSettings"]
 
 GRACE = 30.0
-"""Seconds that a slow sender has at the least without any bytes."""
+"""Minimum number of seconds that a slow sender may go without sending any bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,24 +20,24 @@ class FrontendSettings:
     """
     How a front end behaves.
 
-    :ivar answer: what a sender hears when its file is stored.
-    :ivar receipts: say name, size and SHA-256 too.
-    :ivar max_size: bytes of the largest upload; 0 for no limit.
-    :ivar idle_timeout: seconds of silence after which an upload is refused;
-        0 for never.
-    :ivar finish_after_idle: seconds of silence that count as the end of the
-        file; 0 for never.
+    :ivar answer: what a sender is told when its file is stored.
+    :ivar receipts: tell it the name, size and SHA-256 as well.
+    :ivar max_size: maximum size of an upload in bytes; 0 for no limit.
+    :ivar idle_timeout: seconds without data after which an upload is refused; 0 for
+        never.
+    :ivar finish_after_idle: seconds without data that count as the end of the file; 0
+        for never.
     :ivar allow_empty: store uploads of zero bytes.
-    :ivar min_rate: bytes a second that a sender has to keep up over the last
-        `grace`; 0 for none.
-    :ivar max_per_address: connections of one IPv4 address, or of one /64 of
-        IPv6, at a time; 0 for no limit.
-    :ivar rules: which addresses may come in.
-    :ivar trusted_proxies: the load balancers that connections come from, with a
-        header of the PROXY protocol; `None` where senders connect themselves.
-    :ivar linger_time: seconds for which what a refused sender still sends is
-        read and thrown away, so that it can hear why.
-    :ivar linger_size: bytes of the same.
+    :ivar min_rate: bytes per second that a sender has to sustain over the last `grace`
+        seconds; 0 for no minimum.
+    :ivar max_per_address: maximum number of simultaneous connections from one IPv4
+        address, or from one IPv6 /64; 0 for no limit.
+    :ivar rules: which addresses are allowed.
+    :ivar trusted_proxies: the load balancers that connections come from, with a PROXY
+        protocol header; `None` if senders connect directly.
+    :ivar linger_time: seconds for which data from a refused sender is read and
+        discarded, so that it can read the answer.
+    :ivar linger_size: maximum number of bytes that are read and discarded.
     """
 
     answer: str = SUCCESS
@@ -56,9 +56,10 @@ class FrontendSettings:
     @property
     def grace(self) -> float:
         """
-        Seconds that a sender has without any bytes; more than that, bytes do not buy.
+        Seconds that a sender may go without sending any bytes; bytes never earn it more
+        time than that.
 
-        Silence that is not too long, and silence that ends an upload, are not
-        to be called slowness.
+        An idle period that is within the idle timeout, or that ends an upload, must not
+        count as slowness.
         """
         return max(GRACE, self.idle_timeout) + self.finish_after_idle

@@ -1,14 +1,14 @@
 """
-Connections at a port, which are read from the moment they are accepted.
+Connections at a port, read from the moment they are accepted.
 
-When a small upload is accepted, all of it and its half-close are often there.
-Twisted would make a transport and a protocol for it, register the socket with the
+When a small upload is accepted, all of it and its half-close have often arrived.
+Twisted would create a transport and a protocol for it, register the socket with the
 reactor, wait, and unregister it again.  Here each new socket is read first:
 
-- where its end has come too, nothing can happen to the connection any more that a
-  transport or a timer would be for: the factory takes the upload as it is
+- if its end has arrived too, nothing more can happen to the connection that would need
+  a transport or a timer: the factory takes the upload as it is
   (`IAcceptsWholeUploads`);
-- otherwise it gets a transport that begins with what has been read
+- otherwise it gets a transport that starts with what has been read
   (`twisted_upload.net.transport`).
 """
 
@@ -28,13 +28,13 @@ from twisted_upload.net.gate import IConnectionSlot, IGate
 __all__ = ["AcceptedConnection", "Acceptor", "IAcceptsWholeUploads"]
 
 AT_ONCE = 256
-"""Connections that are accepted in one turn of the reactor at the most."""
+"""Maximum number of connections that are accepted in one turn of the reactor."""
 
 BYTES_AT_ONCE = 4 * 1024 * 1024
-"""Bytes of them that are read in one turn, about."""
+"""Approximate number of bytes that are read from them in one turn."""
 
 READS = 4
-"""Times that a new socket is read: more than that is not small."""
+"""Number of times that a new socket is read: an upload that takes more is not small."""
 
 _NOW = socket.MSG_DONTWAIT
 
@@ -43,10 +43,10 @@ class AcceptedConnection:
     """
     A sender that has been accepted.
 
-    :ivar ours: our socket; it blocks, unless it is told not to.
-    :ivar host: its address.
-    :ivar port: the same.
-    :ivar slot: that it has.
+    :ivar ours: our socket; it blocks, unless a call asks otherwise.
+    :ivar host: the sender's address.
+    :ivar port: the sender's port.
+    :ivar slot: of the connection.
     :ivar pieces: what it has sent so far.
     """
 
@@ -64,9 +64,9 @@ class AcceptedConnection:
         """
         Read what is there.
 
-        :param view: of a buffer for that.
-        :return: how many bytes have come; and whether the connection has broken, or
-            `None` where there may be more to come.
+        :param view: of a buffer to read into.
+        :return: the number of bytes that were read; and whether the connection is
+            broken, or `None` if there may be more to come.
         """
         size = 0
         receive, pieces = self.ours.recv_into, self.pieces
@@ -84,28 +84,29 @@ class AcceptedConnection:
         return size, None
 
     def serve(self) -> None:
-        """There is more to come, or to be refused: the ordinary way."""
+        """Serve it by the ordinary path: more data is expected, or it is to be refused."""
         self._acceptor.serve(self.ours, self._address, self.pieces, self.slot)
 
     def adopt(self, protocol: IProtocol) -> None:
-        """Make a connection of it for a protocol."""
+        """Give it a transport, for this protocol."""
         self._acceptor.adopt(self.ours, self._address, protocol)
 
 
 class IAcceptsWholeUploads(Protocol):
-    """A factory that takes uploads whose end has come with them."""
+    """A factory that accepts uploads whose end has arrived with them."""
 
     @property
     def gate(self) -> IGate:
-        """Who may come in."""
+        """Decides which connections are accepted."""
 
     def take_whole(self, accepted_connection: AcceptedConnection, *, lost: bool) -> None:
         """
         Take an upload.
 
-        :param accepted_connection: who has sent it, and all of it; the factory's from
-            now on.
-        :param lost: the connection has broken; otherwise it has half-closed.
+        :param accepted_connection: the sender, and everything it has sent; it belongs
+            to the factory from now on.
+        :param lost: whether the connection is broken; otherwise the sender has
+            half-closed.
         """
 
 
@@ -113,13 +114,14 @@ class Acceptor:
     """
     Accepts the connections of a port, and reads them.
 
-    One whose end has not come yet is read once more in the next turn of the reactor,
-    after what this one has brought has been kept: most of those who have just
-    connected are whole by then, where the daemon is busy.
+    A connection whose end has not arrived yet is read once more in the next turn of the
+    reactor, after the uploads of this turn have been processed: if the daemon is busy,
+    most new connections are whole by then.
 
-    :param port: listens; its socket is a `twisted_upload.net.ports` one.
+    :param port: listens; its socket is one of `twisted_upload.net.ports`.
     :param view: of a buffer to read into.
-    :param address_of: makes an address of what `socket.accept` says of it.
+    :param address_of: makes an address object of the address that `socket.accept`
+        returns.
     """
 
     def __init__(self, port: Any, view: memoryview, address_of: Callable[[Any], IAddress]) -> None:
@@ -131,7 +133,7 @@ class Acceptor:
         self._again: list[AcceptedConnection] = []
 
     def accept(self) -> None:
-        """Accept whoever has come: what a port does when it can be read from."""
+        """Accept the waiting connections: what a port does when it becomes readable."""
         port = self._port
         listening = port.socket
         accept, spare = listening.accept_descriptor, listening.spare
@@ -153,7 +155,7 @@ class Acceptor:
             try:
                 ours = accepted_connection if short else make(family, kind, 0, accepted_connection)
                 room -= self._serve_unread(ours, address) if short else self._read(ours, address)
-            except Exception:  # the others are met all the same
+            except Exception:  # the others are still accepted
                 _log.failure("internal error: a new connection could not be served")
                 if ours is not None:
                     ours.close()
@@ -161,7 +163,7 @@ class Acceptor:
                     os.close(accepted_connection)
 
     def read_again(self) -> None:
-        """Serve those who have been accepted."""
+        """Serve the connections that have been accepted."""
         room = BYTES_AT_ONCE
         self._again, again = [], self._again
         for index, accepted_connection in enumerate(again):
@@ -176,7 +178,7 @@ class Acceptor:
                 accepted_connection.ours.close()
 
     def serve_the_rest(self) -> None:
-        """Serve all who have been accepted."""
+        """Serve all connections that have been accepted."""
         while self._again:
             self.read_again()
 
@@ -186,13 +188,16 @@ class Acceptor:
         self._again += connections
 
     def _serve_unread(self, ours: Any, address: Any) -> int:
-        """In the ordinary way, unread; how much of a turn's room that takes at the most."""
+        """
+        Serve it by the ordinary path, unread; return how much of a turn's byte limit
+        that may take.
+        """
         self.serve(ours, address)
         return 2 * len(self._view)
 
     def _read(self, ours: Any, address: Any) -> int:
-        """See to one of them; how many bytes have come."""
-        # The host of a link-local address is not all of it.
+        """Read and serve one connection; return how many bytes were read."""
+        # A link-local address is incomplete without its scope.
         slot = None if len(address) == 4 and address[3] else self._gate.slot_for(address[0])
         if slot is None:
             return self._serve_unread(ours, address)
@@ -206,7 +211,7 @@ class Acceptor:
         return size
 
     def _read_once_more(self, accepted_connection: AcceptedConnection) -> int:
-        """The same, for the last time."""
+        """Do the same, for the last time."""
         size = 0
         if not self._gate.stopping:
             size, lost = accepted_connection.read(self._view)
@@ -224,10 +229,10 @@ class Acceptor:
         slot: IConnectionSlot | None = None,
     ) -> None:
         """
-        Have somebody served in the ordinary way.
+        Serve a connection by the ordinary path.
 
         :param already: what has been read.
-        :param slot: that the connection has, where it has been read.
+        :param slot: of the connection, if it has been read.
         """
         if len(address) == 4:
             numbers = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
@@ -242,7 +247,7 @@ class Acceptor:
         protocol: IProtocol,
         already: Sequence[bytes] | None = None,
     ) -> None:
-        """Make a connection for a protocol, which begins with what has been read."""
+        """Create a transport for a protocol, which starts with what has been read."""
         port = self._port
         if not isinstance(ours, socket.socket):
             ours = socket.socket(port.addressFamily, port.socketType, 0, ours.detach())

@@ -26,7 +26,7 @@ _ARGUMENT = re.compile(r"(?:(\w+)=)?((?:\\.|\[[0-9A-Fa-f:.]+(?:%\w+)?\]|[^:\\])*
 
 
 def host_of(address: IAddress | None) -> str | None:
-    """The IPv4 or IPv6 address of a peer; `None` where it has none, as at a unix socket."""
+    """Return the IPv4 or IPv6 address of a peer; `None` if it has none, as at a unix socket."""
     if isinstance(address, IPv4Address | IPv6Address):
         host: str = address.host
         return host
@@ -35,10 +35,10 @@ def host_of(address: IAddress | None) -> str | None:
 
 def peer_name(address: IAddress) -> str:
     """
-    A peer as people write it: ``192.0.2.7:50123``, ``[2001:db8::7]:50123``.
+    Name a peer as people write it: ``192.0.2.7:50123``, ``[2001:db8::7]:50123``.
 
-    An IPv4 peer of an IPv6 socket is named by its IPv4 address; whatever has
-    no address is ``unix``.
+    An IPv4 peer of an IPv6 socket is named by its IPv4 address; a peer without an
+    address is ``unix``.
     """
     if isinstance(address, IPv4Address | IPv6Address):
         return socket_name(address.host, address.port)
@@ -56,9 +56,9 @@ def socket_name(host: str, port: int) -> str:
 
 def unix_peer_name(transport: Any) -> str:
     """
-    The peer of a unix socket, as the kernel knows it: ``unix uid 1000 pid 4711``.
+    Name the peer of a unix socket, as the kernel knows it: ``unix uid 1000 pid 4711``.
 
-    The name of its own socket, which it can choose, is not in it.
+    The name of the peer's own socket, which the peer can choose, is not part of it.
     """
     try:
         size = struct.calcsize("3i")
@@ -66,15 +66,15 @@ def unix_peer_name(transport: Any) -> str:
         pid, uid, _ = struct.unpack("3i", credentials)
     except (AttributeError, OSError, struct.error):
         return "unix"
-    # A process of another PID namespace has none here.
+    # A process in another PID namespace has no pid here.
     return f"unix uid {uid} pid {pid}" if pid else f"unix uid {uid}"
 
 
 def listening_name(address: IAddress, *, tls: bool = False) -> str:
     """
-    What we listen on: ``*:6666`` for all addresses of a port, or a socket's path.
+    Name what we listen on: ``*:6666`` for all addresses of a port, or a socket's path.
 
-    :param tls: whether TLS is spoken there: then it is ``tls:*:6666``.
+    :param tls: whether the listener speaks TLS: then it is ``tls:*:6666``.
     """
     if tls:
         return f"tls:{listening_name(address)}"
@@ -87,13 +87,13 @@ def listening_name(address: IAddress, *, tls: bool = False) -> str:
 
 def split_description(text: str) -> tuple[list[str], dict[str, str]]:
     """
-    The arguments of an endpoint string, as Twisted understands them:
-    ``6667:key=/a.pem`` are ``6667``, and ``/a.pem`` for ``key``.
+    Split the arguments of an endpoint string, as Twisted does: ``6667:key=/a.pem`` is
+    ``6667``, and ``/a.pem`` for ``key``.
 
-    A colon that belongs to an argument has a backslash before it, or is part of
-    an IPv6 address in brackets.
+    A colon that belongs to an argument is preceded by a backslash, or is part of an
+    IPv6 address in brackets.
 
-    :raises ValueError: that it is not.
+    :raises ValueError: the string is invalid.
     """
     values: list[str] = []
     named: dict[str, str] = {}

@@ -1,16 +1,16 @@
 """
-The clock that everything is measured with.
+The monotonic clock that all durations are measured with.
 
-Twisted's reactors tell the time of day (`time.time`), and that can be set: by NTP
-on a device without a battery, after a virtual machine was resumed, by ``date -s``.
-Set back by an hour, no time-out comes for an hour; set forward, all of them come
-at once.  So the reactor of every process of ours is given a clock that nobody can
-set, before it runs, and everything that has a time-out, a deadline, a watchdog or
-a duration asks the reactor.  The time of day is for names and for what people
-read: those who need it are handed `time.time`.
+Twisted's reactors use the time of day (`time.time`), which can be set: by NTP on a
+device without a battery, after a virtual machine is resumed, by ``date -s``.  If it is
+set back by an hour, no timeout fires for an hour; if it is set forward, all of them
+fire at once.  So the reactor of each of our processes is given, before it runs, a clock
+that cannot be set, and everything with a timeout, a deadline, a watchdog or a duration
+asks the reactor.  The time of day is for names and for what people read: code that
+needs it is passed `time.time`.
 
-The clock stands still while the machine is suspended: nobody could send anything
-meanwhile.
+The clock stops while the machine is suspended: no sender could send anything during
+that time.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ __all__ = ["use_monotonic_time"]
 
 def use_monotonic_time(reactor: Any, now: Callable[[], float] = time.monotonic) -> None:
     """
-    From now on a reactor measures with a clock that is never set.
+    Make a reactor measure time with a clock that is never set.
 
-    `ReactorBase` asks ``self.seconds()`` for all that it times, and each
-    `DelayedCall` remembers the function it was made with.  That is why an
-    attribute of the reactor is enough, and why calls that wait already are moved.
-    Whatever asks `twisted.python.runtime.seconds` itself is not reached: that is
-    the time of day, as before.
+    `ReactorBase` uses ``self.seconds()`` for everything that it times, and each
+    `DelayedCall` stores the function that it was made with.  That is why an attribute
+    of the reactor is enough, and why pending calls are moved.  Code that uses
+    `twisted.python.runtime.seconds` directly is not affected: it gets the time of day,
+    as before.
 
-    :param reactor: any of Twisted's; harmless when that was done before.
-    :param now: seconds, from any moment on.
+    :param reactor: any of Twisted's; harmless if this was done before.
+    :param now: seconds, from an arbitrary starting point.
     """
     before = reactor.seconds
     if before is now:
@@ -41,6 +41,6 @@ def use_monotonic_time(reactor: Any, now: Callable[[], float] = time.monotonic) 
     reactor.seconds = now
     passed = now() - before()
     for call in reactor.getDelayedCalls():
-        # All by the same amount, so that their order stays.
+        # All by the same amount, so that they stay in order.
         call.time += passed
         call.seconds = now

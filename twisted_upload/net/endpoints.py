@@ -1,5 +1,5 @@
 """
-Which endpoints a front end can be reached at.
+The endpoints that a front end can listen on.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from twisted_upload.net.tls.endpoints import TLSServerEndpoint
 __all__ = ["BACKLOG", "InheritedEndpoint", "endpoint_from_string", "tcp_endpoint"]
 
 BACKLOG = 4096
-"""Connections that the kernel holds ready for us; it caps this by net.core.somaxconn."""
+"""Connections that the kernel holds ready for us; net.core.somaxconn caps it."""
 
 _KINDS = ("tcp", "tcp4", "tcp6", "unix", "systemd", "fd")
 _NO_HALF_CLOSE = ("ssl", "haproxy")
@@ -36,12 +36,12 @@ _OF_TLS = {"key", "cert", "interface"}
 
 def endpoint_from_string(reactor: Any, description: str) -> IStreamServerEndpoint:
     """
-    An endpoint from a server endpoint string of Twisted, or of ours:
-    ``tls:6667:key=/etc/key.pem:cert=/etc/chain.pem:interface=127.0.0.1``.  Key
-    and certificate are read here and now.
+    Make an endpoint from a server endpoint string of Twisted's, or of this form:
+    ``tls:6667:key=/etc/key.pem:cert=/etc/chain.pem:interface=127.0.0.1``.  Key and
+    certificate are read immediately.
 
-    :raises ValueError: it is not one, or no half-close can arrive on it, or a
-        file of a ``tls:`` cannot be used; the text says which.
+    :raises ValueError: it is not an endpoint string, no half-close can arrive on the
+        endpoint, or a file of a ``tls:`` endpoint cannot be used; the text says which.
     """
     kind, _, arguments = description.partition(":")
     kind = kind.strip()
@@ -69,13 +69,13 @@ def endpoint_from_string(reactor: Any, description: str) -> IStreamServerEndpoin
 
 def tcp_endpoint(reactor: Any, port: int, interface: str) -> IStreamServerEndpoint:
     """
-    An endpoint on a TCP port.
+    Make an endpoint on a TCP port.
 
-    :param interface: an IPv4 or IPv6 address; empty for all of both kinds (of
-        IPv4 alone, where the machine has no IPv6).
+    :param interface: an IPv4 or IPv6 address; empty for all addresses of both families
+        (of IPv4 only, if the machine has no IPv6).
     """
     if not interface:
-        # All of them: the daemon's very purpose.
+        # All addresses: that is the daemon's purpose.
         interface = "::" if socket.has_dualstack_ipv6() else "0.0.0.0"  # noqa: S104
     endpoint = TCP6ServerEndpoint if ":" in interface else TCP4ServerEndpoint
     return cast(
@@ -98,7 +98,7 @@ def _tls_endpoint(reactor: Any, description: str, arguments: str) -> TLSServerEn
     except ValueError as error:
         raise ValueError(f"{description!r} is not a server endpoint: {error}") from error
     identity = Identity.from_files(named["key"], named["cert"])
-    # To be read again from wherever the daemon is then.
+    # Absolute, since the daemon may read them again from another working directory.
     files = os.path.abspath(named["key"]), os.path.abspath(named["cert"])
     identity.name = files[1]
     return TLSServerEndpoint(tcp_endpoint(reactor, int(port), interface), identity, reactor, files)
@@ -107,11 +107,11 @@ def _tls_endpoint(reactor: Any, description: str, arguments: str) -> TLSServerEn
 @implementer(IStreamServerEndpoint)
 class InheritedEndpoint:
     """
-    A listening socket that somebody else has opened.
+    A listening socket that another process has opened.
 
-    :ivar descriptor: it is taken over, and closed when it has been listened on.
-    :ivar lasting: whoever opened it keeps it open: connections that we do not
-        accept any more wait in the kernel for our successor.
+    :ivar descriptor: of the socket; it is taken over, and closed after `listen`.
+    :ivar lasting: whether the process that opened it keeps it open: connections that we
+        no longer accept wait in the kernel for our successor.
     """
 
     def __init__(

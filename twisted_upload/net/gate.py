@@ -1,6 +1,6 @@
 """
-Who may come in, as those see it who accept connections: a factory with a gate is asked
-before anything is done for a connection.
+The interface between a front end and the code that accepts connections: a factory with
+a gate is asked which connections are accepted before anything is done for them.
 """
 
 from __future__ import annotations
@@ -17,50 +17,51 @@ class IConnectionSlot(Protocol):
     """
     What one connection takes of the limits on connections.
 
-    There is one for each connection.  It is handed on with it, from the TLS handshake
-    to the PROXY header to the upload, and whoever has the connection releases it.
-    Limits that change meanwhile are nothing to it.
+    There is one for each connection.  It is passed on with the connection, from the TLS
+    handshake to the PROXY header to the upload, and the current owner of the connection
+    releases it.  It is not affected when the limits change.
     """
 
     @property
     def group(self) -> str | None:
-        """The group of addresses that it is counted by; `None` where it is not."""
+        """The address group that it is counted by; `None` if it is not counted."""
 
     def take(self) -> None:
-        """Count the connection from now on; harmless when it is."""
+        """Count the connection from now on; harmless if it is already counted."""
 
     def release(self) -> None:
-        """Count it no more; harmless when it is not."""
+        """Stop counting the connection; harmless if it is not counted."""
 
     def count_by(self, group: str | None) -> None:
-        """Count the connection by another group: a proxy speaks for somebody there."""
+        """Count the connection by another group: that of the sender behind a proxy."""
 
 
 class IGate(Protocol):
-    """Decides which connections may come in."""
+    """Decides which connections are accepted."""
 
     @property
     def stopping(self) -> bool:
-        """Whether no more may."""
+        """Whether no more connections are accepted."""
 
     def slot_for(self, host: str) -> IConnectionSlot | None:
         """
-        A slot, not taken, for a connection whose sender can be served as it is.
+        Return a slot, not yet taken, for a connection whose sender can be served
+        directly.
 
-        :param host: where it has come from.
-        :return: `None` where that is not so: `protocol_for` knows what is to be done.
+        :param host: address that it comes from.
+        :return: `None` if it cannot: `protocol_for` decides what to do.
         """
 
     def admit(self, address: IAddress | None) -> IConnectionSlot | None:
         """
-        A slot that has been taken, for a connection that is to shake hands.
+        Return a slot, already taken, for a connection before its TLS handshake.
 
-        :return: `None` where it may not come in: that has been counted.
+        :return: `None` if it is not accepted: that has been counted.
         """
 
     def handshake_failed(self, slot: IConnectionSlot, failure: str) -> None:
         """
-        Count a handshake that came to nothing, or was of no use.
+        Count a handshake that failed, or that the client rejected afterwards.
 
         :param failure: one of `twisted_upload.net.tls.failures.FAILURES`.
         """
@@ -69,13 +70,13 @@ class IGate(Protocol):
         self, address: IAddress | None, slot: IConnectionSlot | None = None
     ) -> IProtocol:
         """
-        What speaks to whoever has connected from there.
+        Choose the protocol for a connection from this address.
 
-        :param slot: that the connection has got before; it is handed on, or released.
+        :param slot: that the connection already has; it is passed on, or released.
         """
 
 
 class IGatedFactory(Interface):
-    """A factory that does not build protocols for everybody."""
+    """A factory that does not build a protocol for every connection."""
 
     gate: IGate = Attribute("An `IGate`.")

@@ -1,6 +1,6 @@
 """
-The end of an upload is a half-close: how a sender's is recognised, whether anything of
-it has not been read yet, and how the answer is sent with our own end.
+Half-close, the end of an upload: how to recognise the sender's, whether anything of a
+connection has not been read yet, and how to send the answer together with our own end.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _DONE = Failure(ConnectionDone())
 
 
 class ConnectionEnd(enum.Enum):
-    """How the end of a connection looks."""
+    """How a connection has ended, if it has."""
 
     HALF_CLOSE = "the sender has said that it has finished"
     LOST = "the connection is broken"
@@ -44,16 +44,16 @@ class ConnectionEnd(enum.Enum):
 
 def connection_end(transport: Any) -> ConnectionEnd:
     """
-    What a socket says of its end, without taking anything from it.
+    Return what a socket tells about its end, without taking anything from it.
 
-    Twisted reports a half-close where the kernel has reported a disconnection and
-    nothing to read.  For a connection that is being reset on another processor just
-    then, that is so for some microseconds: about one reset in 7,000 looks like a
-    half-close, and half a file would be kept.  So the socket itself is asked.
+    Twisted reports a half-close if the kernel has reported a disconnection and there is
+    nothing to read.  While a connection is being reset on another processor, that is
+    the case for some microseconds: about one reset in 7,000 looks like a half-close,
+    and half a file would be stored.  So the socket itself is asked.
 
-    A unix socket tells a sender that has half-closed and waits for the answer
-    from one that has closed, or died: the latter is lost.  TCP would tell only
-    of a reset.
+    A unix socket distinguishes a sender that has half-closed and waits for the answer
+    from one that has closed, or died: the latter counts as lost.  TCP would only reveal
+    a reset.
     """
     is_socket: bool = IReadDescriptor.providedBy(transport)
     if getattr(transport, "heard_end", False) or not is_socket:
@@ -79,26 +79,26 @@ def _has_hung_up(descriptor: int) -> bool:
 
 def has_unread(transport: Any) -> bool:
     """
-    Whether bytes, the end, or an error of its connection wait to be read: to be asked
-    before anybody is ended or refused for having said nothing.
+    Return whether bytes, the end, or an error of the connection are waiting to be read:
+    to be checked before an upload is ended or refused for being idle.
 
-    Over TLS the socket below it is asked: what was read from that has been decrypted
+    Over TLS, the underlying socket is checked: what was read from it has been decrypted
     and passed on at once.
     """
     handle = _socket_of(transport)
     if handle is None:
         return False
-    if handle.fileno() < 0:  # closed meanwhile: that waits to be noticed
+    if handle.fileno() < 0:  # already closed: that is still to be noticed
         return True
-    # Not by reading: an error of the connection is told once, and after it a socket that
-    # has been reset looks as if its sender had half-closed.
+    # Not by reading: an error of the connection is reported once, and after that a socket
+    # that has been reset looks as if its sender had half-closed.
     poll = select.poll()
     poll.register(handle, select.POLLIN)
     return bool(poll.poll(0))
 
 
 def unread_size(transport: Any) -> int:
-    """How many bytes wait in the socket of a connection."""
+    """Return how many bytes are waiting in the socket of a connection."""
     handle = _socket_of(transport)
     if handle is None:
         return 0
@@ -109,17 +109,17 @@ def unread_size(transport: Any) -> int:
 
 
 def _socket_of(transport: Any) -> Any:
-    """`None` where there is no socket, as in tests."""
+    """Return the socket of a transport; `None` if there is none, as in tests."""
     handle = getattr(transport, "getHandle", lambda: None)()
     return handle if isinstance(handle, socket.socket) else None
 
 
 def send_last(ours: Any, answer: bytes) -> bytes:
     """
-    Send something to a socket that is about to be closed: it leaves with our end, in one
-    segment.
+    Send data on a socket that is about to be closed: it is sent together with our end,
+    in one segment.
 
-    :return: what the socket has not taken: nothing, but where it is broken, or the
+    :return: what the socket has not accepted: nothing, unless it is broken, or the
         system has no memory for it.
     """
     try:
@@ -132,10 +132,10 @@ def answer_and_close(transport: Any, answer: bytes) -> None:
     """
     Send a short answer to a sender that has half-closed, and close the connection.
 
-    What ``write`` and ``loseConnection`` do takes a socket two more turns of the
-    reactor, and four more system calls; for a small upload that is an eighth of
-    all its work.  A new answer always fits into an idle socket, so it is sent
-    here and now, and the transport is told what the reactor would tell it.
+    With ``write`` and ``loseConnection``, a socket needs two more turns of the reactor
+    and four more system calls; for a small upload, that is an eighth of all the work.
+    A new answer always fits into an idle socket, so it is sent immediately, and the
+    transport is told what the reactor would tell it.
     """
     is_socket: bool = IReadWriteDescriptor.providedBy(transport)
     rest = send_last(transport.getHandle(), answer) if is_socket else answer

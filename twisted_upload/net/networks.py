@@ -1,8 +1,8 @@
 """
-Networks, and who is in them.
+Networks, and which addresses are in them.
 
-Pure functions and values: addresses come in as text, as the kernel names them.
-An IPv4 address that is written as an IPv6 one (``::ffff:192.0.2.7``) is an IPv4
+Pure functions and values: addresses are text, in the kernel's notation.  An IPv4
+address that is written as an IPv6 one (``::ffff:192.0.2.7``) is treated as an IPv4
 address everywhere here, and so is a network of such addresses.
 """
 
@@ -31,8 +31,8 @@ class Network(NamedTuple):
     """
     A block of addresses.
 
-    :ivar bits: of an address of its kind: 32 or 128.
-    :ivar length: bits that all its addresses share.
+    :ivar bits: length of an address of its family: 32 or 128.
+    :ivar length: number of leading bits that all its addresses share.
     :ivar prefix: those bits, as a number.
     """
 
@@ -47,9 +47,9 @@ class Network(NamedTuple):
 
 def parse_network(text: str) -> Network:
     """
-    A network from ``192.0.2.0/24``, ``2001:db8::/32``, or one address alone.
+    Parse a network: ``192.0.2.0/24``, ``2001:db8::/32``, or a single address.
 
-    :raises ValueError: it is none; the text says what it should have been.
+    :raises ValueError: the text is not a network; the message says what is expected.
     """
     if "%" in text:
         raise ValueError(f"{text!r}: a network has no zone")
@@ -71,9 +71,7 @@ def parse_network(text: str) -> Network:
 
 
 def _packed(host: str) -> bytes:
-    """
-    :raises OSError: it is not an address.
-    """
+    """:raises OSError: it is not an address."""
     if ":" not in host:
         return inet_pton(AF_INET, host)
     packed = inet_pton(AF_INET6, host.partition("%")[0])
@@ -82,8 +80,8 @@ def _packed(host: str) -> bytes:
 
 def address_group(host: str) -> str:
     """
-    What senders are counted by: an IPv4 address, or the /64 of an IPv6 one,
-    because whoever has one address of it usually has them all.
+    Return the group that senders are counted by: an IPv4 address, or the /64 of an IPv6
+    one, because a host with one address of a /64 usually has all of them.
 
     :return: an IPv4 address, or the eight bytes of the /64 in hexadecimal.
     """
@@ -96,7 +94,7 @@ def address_group(host: str) -> str:
 
 
 def group_name(group: str) -> str:
-    """An address group as people write it: ``192.0.2.7``, ``2001:db8:0:1::/64``."""
+    """Return an address group as people write it: ``192.0.2.7``, ``2001:db8:0:1::/64``."""
     if "." in group:
         return group
     return f"{inet_ntop(AF_INET6, bytes.fromhex(group) + bytes(8))}/64"
@@ -104,19 +102,18 @@ def group_name(group: str) -> str:
 
 class _Table:
     """
-    What is known of networks: the most specific one counts.
+    A value for each network; for an address, the most specific network counts.
 
-    Hundreds of them cost as much as the lengths of their prefixes, of which
-    there are few: one look into a dictionary for each.
+    The cost of a lookup depends on the number of different prefix lengths, not of
+    networks: one dictionary lookup for each length, of which there are few even for
+    hundreds of networks.
     """
 
     def __init__(self) -> None:
         self._lengths: dict[int, list[tuple[int, dict[int, bool]]]] = {32: [], 128: []}
 
     def add(self, network: Network, value: bool) -> None:
-        """
-        :raises ValueError: the opposite is known of the very same network.
-        """
+        """:raises ValueError: the same network already has the opposite value."""
         lengths = self._lengths[network.bits]
         shift = network.bits - network.length
         prefixes = next((known for length, known in lengths if length == shift), None)
@@ -142,9 +139,9 @@ class _Table:
 
 class NetworkSet:
     """
-    Some networks, as one.
+    A set of networks.
 
-    :ivar networks: those it was made of.
+    :ivar networks: the networks it was made of.
     """
 
     def __init__(self, networks: Iterable[Network]) -> None:
@@ -154,22 +151,22 @@ class NetworkSet:
             self._table.add(network, True)
 
     def __contains__(self, host: str) -> bool:
-        """Whether an address is in one of them."""
+        """Return whether an address is in one of them."""
         return self._table.look_up(host) is not None
 
 
 class Rules:
     """
-    Who may come in, by address.
+    Which addresses are allowed.
 
-    The most specific network that an address is in decides.  An address that
-    is in none may come in unless there is any network whose addresses are
-    allowed expressly: then it may not.
+    The most specific network that contains an address decides.  An address that is in
+    none is allowed, unless there is a network that is explicitly allowed: then it is
+    denied.
 
-    :param allow: networks whose addresses may come in.
-    :param deny: those whose addresses may not.
+    :param allow: networks whose addresses are allowed.
+    :param deny: networks whose addresses are denied.
     :raises ValueError: a network is in both.
-    :ivar others: whether an address of which nothing is said may come in.
+    :ivar others: whether an address that is in none of the networks is allowed.
     """
 
     def __init__(self, allow: Iterable[Network] = (), deny: Iterable[Network] = ()) -> None:
@@ -183,25 +180,25 @@ class Rules:
                 self.others = self.others and not value
 
     def __bool__(self) -> bool:
-        """Whether they say anything at all."""
+        """Return whether there are any rules."""
         return self._any
 
     def allows(self, host: str) -> bool:
-        """Whether this address may come in; what is no address is in no network."""
+        """Return whether an address is allowed; text that is not an address is in no network."""
         value = self._table.look_up(host)
         return self.others if value is None else value
 
 
 EVERYBODY = Rules()
-"""No rules."""
+"""No rules: every address is allowed."""
 
 
 class TrustedProxies:
     """
-    The load balancers that are believed.
+    The load balancers that are trusted.
 
-    :param networks: that they are in.
-    :param unix: whoever connects to a unix socket is believed too.
+    :param networks: that contain their addresses.
+    :param unix: whether connections to a unix socket are trusted too.
     """
 
     def __init__(self, networks: NetworkSet, *, unix: bool = False) -> None:
@@ -209,5 +206,5 @@ class TrustedProxies:
         self._unix = unix
 
     def __contains__(self, host: str | None) -> bool:
-        """Whether one at this address is believed; `None` is a unix socket."""
+        """Return whether a load balancer at this address is trusted; `None` is a unix socket."""
         return self._unix if host is None else host in self._networks

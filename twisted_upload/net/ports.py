@@ -1,5 +1,6 @@
 """
-Listening now, and what a listening port needs beside what Twisted gives it.
+Immediate listening, and what a listening port needs in addition to what Twisted
+provides.
 """
 
 from __future__ import annotations
@@ -46,37 +47,37 @@ __all__ = [
 ]
 
 KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES = 60, 15, 4
-"""Seconds of silence before the kernel asks a peer whether it is there, seconds
-between two questions, and how many are asked."""
+"""Idle seconds before the kernel probes whether a peer is still there, seconds between
+two probes, and number of probes."""
 
 USER_TIMEOUT = 60_000
-"""Milliseconds after which a peer that acknowledges nothing is given up."""
+"""Milliseconds after which a peer that acknowledges nothing is considered dead."""
 
 SHORTAGE_PAUSE = 0.005
-"""Seconds after which it is tried again to serve new connections, where there was no
-descriptor for them."""
+"""Seconds until accepting is tried again after there was no file descriptor for a new
+connection."""
 
 SHORTAGE_LINE = 60.0
-"""Seconds between two lines in the log about that, at the least."""
+"""Minimum number of seconds between two log lines about that."""
 
 MOST_ACCEPTS = 1000
-"""Times that a port is asked for the rest, which may be many connections each."""
+"""How often a port is asked to accept what is waiting, which may be many connections each time."""
 
 _SO_ATTACH_FILTER = 26  # asm-generic/socket.h
 
-# linux/filter.h: what begins a connection has SYN (2) in the flags of TCP, which
-# are its 14th byte.
+# linux/filter.h: a segment that opens a connection has SYN (2) set in the TCP flags,
+# the 14th byte of its header.
 _DROP_SYN = [
     struct.pack("HBBI", code, when_set, when_not, value)
     for code, when_set, when_not, value in (
         (0x30, 0, 0, 13),  # load that byte
         (0x45, 0, 1, 0x02),  # is SYN set?
         (0x06, 0, 0, 0),  # then drop it
-        (0x06, 0, 0, 0xFFFFFFFF),  # or else take it
+        (0x06, 0, 0, 0xFFFFFFFF),  # otherwise pass it
     )
 ]
 
-# What accept(2) says of one connection, and not of the listening socket.
+# Errors of accept(2) that concern one connection, and not the listening socket.
 _GONE = {
     *(errno.ECONNABORTED, errno.EPERM, errno.EPROTO, errno.ENOPROTOOPT, errno.EOPNOTSUPP),
     *(errno.ENETDOWN, errno.EHOSTDOWN, errno.ENONET, errno.EHOSTUNREACH, errno.ENETUNREACH),
@@ -91,11 +92,11 @@ def listen(
     spare: SpareDescriptors | None = None,
 ) -> IListeningPort:
     """
-    Listen on an endpoint now.
+    Listen on an endpoint immediately.
 
     :param name: of the endpoint, for people.
-    :param spare: let go when there is no descriptor for a new connection.
-    :raises CannotStart: it cannot be had.
+    :param spare: released if there is no file descriptor for a new connection.
+    :raises CannotStart: it is impossible to listen on the endpoint.
     """
     results: list[Any] = []
     endpoint.listen(factory).addBoth(results.append)
@@ -108,7 +109,7 @@ def listen(
         text = getattr(reason, "strerror", None) or str(reason)
         raise CannotStart(f"{name}: cannot listen: {text}") from error
     port: Any = result
-    if isinstance(port, tcp.Port):  # unix ones are, too
+    if isinstance(port, tcp.Port):  # so are unix ports
         notice_dead_peers(port)
         keep_urgent_bytes(port)
         wait_in_shortage(port, cast(IReactorTime, port.reactor), spare)
@@ -121,7 +122,7 @@ def listen_eagerly(
     factory: IProtocolFactory,
     spare: SpareDescriptors,
 ) -> IListeningPort:
-    """The same for a front end, whose protocols begin to read by themselves."""
+    """Do the same for a front end, whose protocols start reading by themselves."""
     port = listen(name, endpoint, factory, spare)
     if getattr(port, "factory", None) is factory:  # nothing between it and the socket
         read_eagerly(port)
@@ -130,11 +131,11 @@ def listen_eagerly(
 
 def notice_dead_peers(port: IListeningPort) -> None:
     """
-    Have the kernel give up the connections of this port whose peers are dead.
+    Make the kernel drop the connections of this port whose peers are dead.
 
-    Linux lets accepted sockets inherit it: nothing has to be done for each.
-    Both are needed: keepalive for a peer that has nothing to acknowledge, the
-    user time-out for one that has.
+    On Linux, accepted sockets inherit these options: nothing has to be done for each
+    connection.  Both options are needed: keepalive for a peer that has nothing to
+    acknowledge, the user timeout for one that has.
     """
     with socket.socket(fileno=os.dup(port.fileno())) as ours:  # type: ignore[attr-defined]
         if ours.family not in (socket.AF_INET, socket.AF_INET6):
@@ -151,10 +152,11 @@ def notice_dead_peers(port: IListeningPort) -> None:
 
 def keep_urgent_bytes(port: IListeningPort) -> None:
     """
-    Have the urgent bytes (``MSG_OOB``) of this port's connections come in their place.
+    Deliver the urgent bytes (``MSG_OOB``) of this port's connections in line.
 
-    Without that the kernel takes them out, and they would be missing in the file.
-    Accepted TCP sockets inherit it; unix ones do not (see `wait_in_shortage`).
+    Otherwise the kernel takes them out of the stream, and they would be missing in the
+    file.  Accepted TCP sockets inherit the option; unix sockets do not (see
+    `wait_in_shortage`).
     """
     with socket.socket(fileno=os.dup(port.fileno())) as ours:  # type: ignore[attr-defined]
         _keep_urgent_bytes(ours)
@@ -167,45 +169,45 @@ def _keep_urgent_bytes(ours: socket.socket) -> None:
 
 def wait_in_shortage(port: Any, clock: IReactorTime, spare: SpareDescriptors | None = None) -> None:
     """
-    Have a port wait a moment when there is no descriptor for a new connection.
+    Make a port wait if there is no file descriptor for a new connection.
 
-    Twisted would close one connection after the other, with a line in the log for
-    each, or, where the whole system is short of descriptors, ask again at once
-    and for ever.  The kernel's queue keeps them; and while they wait, what gets
-    free is for the uploads that have begun: nobody comes in for whom there is no
-    second one, for the file.
+    Twisted would close one connection after the other, with a log line for each, or, if
+    the whole system is short of file descriptors, retry at once and forever.  Here, new
+    connections wait in the kernel's queue.  Meanwhile, file descriptors that become
+    free go to the uploads that have begun: no connection is accepted unless a second
+    file descriptor is left for its file.
 
-    :param port: one of Twisted's that listens.
-    :param spare: let go when there is none.
+    :param port: a listening port of Twisted's.
+    :param spare: released if there is none.
     """
     port.socket = _WaitingSocket(port, clock, spare or SpareDescriptors(0))
 
 
 def drop_new_connections(port: Any) -> None:
     """
-    Have a TCP port make no more connections; those which are made or about to be
-    can still be accepted.
+    Make a TCP port establish no more connections; those that are established, or about
+    to be, can still be accepted.
 
-    Closing a port resets the connections that nobody has accepted yet, and
-    there are always some.  So the kernel first drops what asks for new ones; who
-    asks again, a second later, finds the port closed.
+    Closing a port resets the connections that have not been accepted yet, and there are
+    always some.  So the kernel first drops requests for new connections; a client that
+    retries, a second later, finds the port closed.
     """
     with socket.socket(fileno=os.dup(port.fileno())) as ours:
         if ours.family in (socket.AF_INET, socket.AF_INET6):
             program = ctypes.create_string_buffer(b"".join(_DROP_SYN))
             filtered = struct.pack("HP", len(_DROP_SYN), ctypes.addressof(program))
-            with contextlib.suppress(OSError):  # then some are reset
+            with contextlib.suppress(OSError):  # then some connections are reset
                 ours.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, filtered)
 
 
 def close_own(port: Any) -> Deferred[Any]:
-    """Stop listening on a socket that other processes have too, and go on to listen on."""
-    port._shouldShutdown = False  # noqa: SLF001 - it would be shut down for all of them
+    """Stop listening on a socket that is shared with other processes, which go on listening."""
+    port._shouldShutdown = False  # noqa: SLF001 - it would be shut down for all processes
     return maybeDeferred(port.stopListening)
 
 
 def accept_the_rest(port: Any) -> None:
-    """Accept what waits to be accepted; of a port that has been closed meanwhile, nothing."""
+    """Accept the connections that are waiting; none if the port has been closed already."""
     if not port.connected:
         serve_accepted(port)
         return
@@ -219,8 +221,8 @@ def accept_the_rest(port: Any) -> None:
 
 
 def stop_accepting(port: Any) -> None:
-    """From now on, leave new connections to whoever else has this port; it stays open."""
-    if not port.connected:  # it has been closed meanwhile
+    """Leave new connections to the other processes that share this port; it stays open."""
+    if not port.connected:  # it has been closed already
         serve_accepted(port)
         return
     port.stopReading()
@@ -233,7 +235,7 @@ class _WaitingSocket:
     """
     A listening socket, for `tcp.Port`.
 
-    :ivar spare: the descriptors that are held back.
+    :ivar spare: the reserve of file descriptors.
     """
 
     def __init__(self, port: Any, clock: IReactorTime, spare: SpareDescriptors) -> None:
@@ -266,7 +268,7 @@ class _WaitingSocket:
         return accepted
 
     def cancel_waiting(self) -> None:
-        """Do not go on after a shortage."""
+        """Do not resume after a shortage."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -279,10 +281,11 @@ class _WaitingSocket:
 
     def has_others_after(self, error: OSError) -> bool:
         """
-        See to what accepting has said; whether others can be accepted all the same.
+        Handle an error of accepting; return whether other connections can still be
+        accepted.
 
-        Without a descriptor for a connection, from now on, until there are enough, `accept`
-        sees to it that there is also one for its file.
+        If there was no file descriptor for a connection, `accept` makes sure from now
+        on, until there are enough, that there is also one for the connection's file.
         """
         if error.errno in _SHORT:
             self._run_short(error)
@@ -336,9 +339,9 @@ class _WaitingSocket:
 @implementer(IStreamServerEndpoint)
 class AdoptedUnixEndpoint:
     """
-    A listening unix socket that somebody else has bound, and will remove.
+    A listening unix socket that another process has bound, and will remove.
 
-    Twisted's own way changes its mode to 0666, and unlinks it at the end.
+    Twisted's own port would change its mode to 0666, and unlink it at the end.
 
     :param descriptor: of the socket; it is duplicated.
     """
@@ -355,7 +358,7 @@ class AdoptedUnixEndpoint:
         return execute(self._listen, protocolFactory)
 
     def _listen(self, factory: IProtocolFactory) -> Any:
-        if not IReactorFDSet.providedBy(self._reactor):  # it only wants to know
+        if not IReactorFDSet.providedBy(self._reactor):  # it only checks the configuration
             return self._reactor.adoptStreamPort(self._descriptor, socket.AF_UNIX, factory)
         adopted = socket.socket(fileno=os.dup(self._descriptor))
         adopted.setblocking(False)

@@ -1,14 +1,14 @@
 r"""
-The header with which a load balancer tells whom it speaks for: the PROXY
-protocol, versions 1 and 2.
+The header with which a load balancer names the sender: the PROXY protocol, versions 1
+and 2.
 
-The source of every rule is HAProxy's ``doc/proxy-protocol.txt``; its words are
-quoted.  No sockets here: bytes go in, in whatever pieces, and a `Header` comes
-out with what followed it.
+The source of every rule is HAProxy's ``doc/proxy-protocol.txt``, which is quoted.  No
+sockets here: bytes go in, in any pieces, and a `Header` comes out, with what followed
+it.
 
-Twisted's own parsers (``twisted.protocols.haproxy``) are private, drop a header
-that comes in pieces (twisted/twisted #8287), and take as an address whatever
-stands in its place, which would then stand in the log.
+Twisted's own parsers (``twisted.protocols.haproxy``) are private, drop a header that
+arrives in pieces (twisted/twisted #8287), and accept anything as an address, which
+would then appear in the log.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import NamedTuple
 __all__ = ["LONGEST", "Header", "HeaderReader", "InvalidHeader"]
 
 LONGEST = 4096
-"""Bytes of a header at the most; the addresses take 232, the rest is additions
+"""Maximum length of a header in bytes; the addresses take 232, the rest is extensions
 that are skipped.  nginx has the same limit."""
 
 _LONGEST_LINE = 107
@@ -31,20 +31,20 @@ _START = 16
 
 class InvalidHeader(ValueError):
     """
-    What came is not a header.
+    What arrived is not a header.
 
-    The text is one line for people, without a byte of what came.
+    The text is one line for people, without any of the bytes that arrived.
     """
 
 
 class Header(NamedTuple):
     """
-    Whom a balancer speaks for.
+    The sender that a load balancer speaks for.
 
-    :ivar host: the sender's IPv4 or IPv6 address; `None` where the balancer
-        does not tell one.
-    :ivar port: the sender's, with ``host``.
-    :ivar local: it speaks for itself, as in a health check.
+    :ivar host: the sender's IPv4 or IPv6 address; `None` if the load balancer does not
+        name one.
+    :ivar port: the sender's port, with ``host``.
+    :ivar local: whether the load balancer speaks for itself, as in a health check.
     """
 
     host: str | None = None
@@ -56,7 +56,7 @@ class HeaderReader:
     """
     Reads one header.
 
-    :ivar begun: something has come.
+    :ivar begun: whether anything has arrived.
     """
 
     def __init__(self) -> None:
@@ -64,16 +64,15 @@ class HeaderReader:
 
     @property
     def begun(self) -> bool:
-        """Whether anything has come."""
+        """Whether anything has arrived."""
         return bool(self._come)
 
     def feed(self, data: bytes) -> tuple[Header, bytes] | None:
         """
-        Take the next bytes, until there is a header.
+        Take the next bytes, until the header is complete.
 
-        :return: the header, and the bytes after it; `None` while it is not
-            whole.
-        :raises NotAHeader: nothing that could follow would make it one.
+        :return: the header, and the bytes after it; `None` while it is incomplete.
+        :raises InvalidHeader: nothing that could follow would make it a header.
         """
         self._come += data
         come = self._come
@@ -109,7 +108,7 @@ def _line(come: bytes) -> tuple[Header, bytes] | None:
 
 def _address(family: int, text: bytes) -> str:
     try:
-        # Back again: one spelling for each address.
+        # And back to text: one spelling for each address.
         return inet_ntop(family, inet_pton(family, text.decode("ascii")))
     except (OSError, ValueError):
         raise InvalidHeader("the PROXY line has an address that is none") from None

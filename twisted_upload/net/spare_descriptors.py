@@ -1,5 +1,5 @@
 """
-Descriptors that are held back for when there are no others.
+File descriptors that are held in reserve for when no others are left.
 """
 
 from __future__ import annotations
@@ -11,28 +11,29 @@ import socket
 __all__ = ["SPARE", "SpareDescriptors"]
 
 SPARE = 16
-"""Descriptors that are held back: for seven connections at a time with their files."""
+"""Number of file descriptors in the reserve: enough for seven connections at a time
+with their files."""
 
 LEFT = 16
-"""Those that have to be left for others before any are held back again."""
+"""Number that must be left for other uses before the reserve is taken again."""
 
 MARGIN = 2
-"""Those that are left for the store, where several connections are served at a time."""
+"""Number left for the store while several connections are served at a time."""
 
 PAUSE = 0.5
-"""Seconds between two tries to hold them back again."""
+"""Seconds between two attempts to take the reserve again."""
 
 
 class SpareDescriptors:
     """
-    Holds descriptors back until somebody finds that there are none; then lets go of
-    all, so that new connections go on being served, if not many at a time.  It takes them
-    back when enough others are left.
+    Holds file descriptors until there are no others, then releases all of them, so that
+    new connections are still served, even if only a few at a time.  It takes them again
+    when enough others are left.
 
-    It has users, and holds none back without them.
+    It has users, and holds nothing without them.
 
-    :param number: to hold back.
-    :ivar short: they have been let go.
+    :param number: of file descriptors to hold.
+    :ivar short: whether they have been released.
     """
 
     def __init__(self, number: int = SPARE) -> None:
@@ -44,39 +45,39 @@ class SpareDescriptors:
         self._next_try = 0.0
 
     def join(self) -> None:
-        """One more user."""
+        """Add a user."""
         self._users += 1
         if self._users == 1:
             self._held = _open(self._number)
 
     def leave(self) -> None:
-        """One less."""
+        """Remove a user."""
         self._users -= 1
         if not self._users:
             self._close()
 
     def let_go(self, now: float) -> None:
-        """There are no others."""
+        """Release the reserve: there are no other file descriptors."""
         self.short = True
         self._next_try = now + PAUSE
         self._close()
 
     def are_left_for_one(self) -> bool:
         """
-        Whether there are enough for one more connection and its file, beside the files of
-        those who have come in since they were let go, and what the store needs
-        for a moment beside them.
+        Return whether enough file descriptors are left for one more connection and its
+        file, the files of the connections accepted since the reserve was released, and
+        what the store needs temporarily in addition.
         """
         self._accepted = [it for it in self._accepted if it.fileno() >= 0]
         others = len(self._accepted)
         return _are_left(2 + others + min(others, MARGIN))
 
     def accepted(self, accepted_connection: socket.socket) -> None:
-        """One more has been accepted, since they were let go."""
+        """Note a connection that was accepted since the reserve was released."""
         self._accepted.append(accepted_connection)
 
     def recover(self, now: float) -> None:
-        """Hold them back again, if enough are left; harmless where they are."""
+        """Take the reserve again if enough are left; harmless if it is held."""
         if self.short and now >= self._next_try:
             self._next_try = now + PAUSE
             if _are_left(self._number + LEFT):
@@ -97,7 +98,7 @@ def _are_left(number: int) -> bool:
 
 
 def _open(number: int) -> list[int]:
-    """So many descriptors, or as many as there are."""
+    """Open this many file descriptors, or as many as there are."""
     there: list[int] = []
     with contextlib.suppress(OSError):
         while len(there) < number:

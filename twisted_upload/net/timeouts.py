@@ -1,5 +1,5 @@
 """
-How long, and how slow: the bounds on one connection.
+Timeouts and minimum rates: the bounds on one connection.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ __all__ = ["IdleTimeouts", "MinimumRate", "PeriodicCheck", "StoreTimeout"]
 Who = TypeVar("Who", bound=Hashable)
 
 AT_ONCE = 50
-"""Senders at the most that are told in one turn of the reactor: thousands whose
-time is over at the same moment must not make all others wait."""
+"""Maximum number of senders that are timed out in one turn of the reactor: thousands
+that time out at the same moment must not delay all others."""
 
 LATE = 1.0
-"""Seconds by which a timer is late when the process has stood still: it was
-stopped, or its machine was.  The reactor calls timers before it reads sockets, so
-what was said meanwhile has not been heard yet."""
+"""Seconds by which a timer is late if the process was stalled: it was stopped, or its
+machine was.  The reactor calls timers before it reads sockets, so data that arrived in
+the meantime has not been read yet."""
 
 PART = 4
-"""One in so many parts of a short time, by which a timer is late too."""
+"""For a short timeout, the timer counts as late after the timeout divided by this."""
 
 
 def _nothing(who: object) -> bool:
@@ -34,20 +34,20 @@ def _nothing(who: object) -> bool:
 
 class IdleTimeouts(Generic[Who]):
     """
-    Notices who has been silent for too long.
+    Detects senders that have been idle for too long.
 
-    All senders of a front end share one timer: they stand in a row, the longest
-    silent first, and whoever says something goes to its end.  Of many whose time
-    is over, `AT_ONCE` are told of in a turn of the reactor.
+    All senders of a front end share one timer: they are in a queue, the longest idle
+    first, and a sender that sends something goes to its end.  If many time out
+    together, `AT_ONCE` of them are reported in a turn of the reactor.
 
-    A process that stood still judges nobody: when the timer comes late, all have
-    their time again.  And whoever has said something that waits to be read is not
-    silent; but only once, until it is heard.
+    A process that was stalled times out no sender: if the timer is late, the timeout
+    starts again for all of them.  A sender with unread data is not idle either; but
+    only once, until that data is read.
 
     :param clock: tells the time and calls later.
-    :param seconds: of silence that are too long; 0 for never.
-    :param too_long: called with whoever has been silent for so long, once.
-    :param unread: whether something of somebody waits to be read.
+    :param seconds: after which an idle sender times out; 0 for never.
+    :param too_long: called once with each sender that has been idle for so long.
+    :param unread: returns whether anything of a sender is waiting to be read.
     """
 
     def __init__(
@@ -63,8 +63,8 @@ class IdleTimeouts(Generic[Who]):
         self._too_long = too_long
         self._unread = unread
         self._heard: OrderedDict[Who, float] = OrderedDict()
-        self._spared: dict[Who, float] = {}  # when, and not heard since if they are equal
-        self._since = float("-inf")  # nobody has been silent for longer
+        self._spared: dict[Who, float] = {}  # when; nothing sent since if _heard has it too
+        self._since = float("-inf")  # no idle time starts before this
         self._timer: IDelayedCall | None = None
         self._due = 0.0
         self._late = min(LATE, seconds / PART)
@@ -74,14 +74,14 @@ class IdleTimeouts(Generic[Who]):
 
     def longest_idle(self) -> Who:
         """
-        Who has been silent longest.
+        Return the sender that has been idle longest.
 
-        :raises StopIteration: there is nobody.
+        :raises StopIteration: there is none.
         """
         return next(iter(self._heard))
 
     def restart(self, who: Who) -> None:
-        """Somebody has said something, or begins to be listened to."""
+        """Start the timeout of a sender, or start it again."""
         if self._seconds > 0:
             self._heard[who] = self._clock.seconds()
             self._heard.move_to_end(who)
@@ -89,7 +89,7 @@ class IdleTimeouts(Generic[Who]):
                 self._set(self._seconds)
 
     def cancel(self, who: Who) -> None:
-        """Somebody's silence means nothing any more; harmless if it never did."""
+        """Cancel the timeout of a sender; harmless if it has none."""
         self._heard.pop(who, None)
         if self._spared:
             self._spared.pop(who, None)
@@ -98,7 +98,7 @@ class IdleTimeouts(Generic[Who]):
             self._timer = None
 
     def stood_still(self) -> None:
-        """We have not listened for a while: all have their time again, from now on."""
+        """Start all timeouts again: this process was stalled."""
         self._since = self._clock.seconds()
 
     def _set(self, seconds: float) -> None:
@@ -115,7 +115,7 @@ class IdleTimeouts(Generic[Who]):
             who, heard = next(iter(self._heard.items()))
             left = max(0.0, max(heard, self._since) + self._seconds - now)
             if left or told == AT_ONCE:
-                if self._timer is not None:  # set by somebody who came meanwhile
+                if self._timer is not None:  # set by a sender that started meanwhile
                     self._timer.cancel()
                 self._set(left)
                 return
@@ -126,44 +126,45 @@ class IdleTimeouts(Generic[Who]):
                 continue
             try:
                 self._too_long(who)
-            except Exception:  # it must not keep the others from being told of
+            except Exception:  # the others must still be reported
                 _log.failure("internal error: handling an idle timeout failed")
 
 
 class MinimumRate:
     """
-    The time that one sender has, when it has to send so many bytes a second.
+    The time that one sender has left if it has to send a minimum number of bytes per
+    second.
 
-    It begins with a grace.  Each byte buys time, and waiting for the next ones
-    spends it; there is never more of it than the grace, so that it is the last
-    minute that counts, and not what came hours ago.  What a sender has to wait for
-    us costs nothing.
+    It starts with a grace period.  Each byte earns time, and waiting for the next ones
+    spends it.  There is never more of it than the grace period, so that the last minute
+    counts, and not what arrived hours ago.  Time that a sender waits for us costs
+    nothing.
 
     :param now: when its upload began, in seconds.
-    :param grace: seconds that it has, without any bytes, at the most.
+    :param grace: seconds that it has at most without any bytes.
     """
 
     __slots__ = ("_grace", "_left", "_paused", "_seen", "_since")
 
     def __init__(self, now: float, grace: float) -> None:
         self._grace = self._left = grace
-        self._since = now  # the last look
-        self._seen = 0  # bytes that had come then
+        self._since = now  # the last check
+        self._seen = 0  # bytes that had arrived then
         self._paused: float | None = None
 
     def pause(self, now: float) -> None:
-        """From now on it waits for us; harmless when it already does."""
+        """Stop the count: the sender waits for us; harmless if it is stopped."""
         if self._paused is None:
             self._paused = now
 
     def resume(self, now: float) -> None:
-        """From now on we wait for it; harmless when we already do."""
+        """Go on counting: we wait for the sender; harmless if that is so already."""
         if self._paused is not None:
             self._since += now - self._paused
             self._paused = None
 
     def stood_still(self, now: float) -> None:
-        """We have not listened for a while: the time since the last look costs nothing."""
+        """Ignore the time since the last check: this process was stalled."""
         self._since = now
         if self._paused is not None:
             self._paused = now
@@ -172,11 +173,12 @@ class MinimumRate:
         self, now: float, size: int, rate: float, unread: Callable[[], int] = lambda: 0
     ) -> bool:
         """
-        Take a look: whether its time is up.
+        Check the sender, and return whether its time is up.
 
-        :param size: bytes that have come.
-        :param rate: bytes a second that are to come at the least.
-        :param unread: bytes that wait to be read: they have come as well.
+        :param size: bytes that have arrived.
+        :param rate: minimum number of bytes per second.
+        :param unread: returns how many bytes are waiting to be read: they have arrived
+            as well.
         """
         if self._paused is not None:
             return False
@@ -195,9 +197,9 @@ class MinimumRate:
 
 class StoreTimeout:
     """
-    How long an upload has waited for a store that does nothing.
+    How long an upload has waited for a store that makes no progress.
 
-    :param seconds: that are too long.
+    :param seconds: maximum time that it may wait.
     """
 
     __slots__ = ("_seconds", "_since", "_size")
@@ -209,10 +211,10 @@ class StoreTimeout:
 
     def is_too_long(self, now: float, size: int) -> bool:
         """
-        Take a look: it waits; whether it has for too long.
+        Check an upload that waits, and return whether it has waited for too long.
 
-        :param size: bytes of it; where they are more than at the last look, it has
-            gone on meanwhile.
+        :param size: bytes that have arrived; if they are more than at the last check,
+            it has made progress.
         """
         if self._since is None or size != self._size:
             self._since, self._size = now, size
@@ -221,14 +223,14 @@ class StoreTimeout:
 
 class PeriodicCheck:
     """
-    Has a look taken every few seconds, from when it is asked to begin, for as
-    long as that finds anybody.
+    Runs a check every few seconds, from `begin` on, for as long as there is anything to
+    check.
 
     :param clock: tells the time and calls later.
-    :param seconds: between two looks.
-    :param look: is given the time, and whether it comes so late that we have stood
-        still; returns in how many seconds the next look is due, or `None` where
-        there is nobody left.
+    :param seconds: between two checks.
+    :param look: is given the time, and whether it is so late that the process was
+        stalled; returns the seconds until the next check, or `None` if there is nothing
+        left to check.
     """
 
     def __init__(
@@ -241,12 +243,12 @@ class PeriodicCheck:
         self._due = 0.0
 
     def begin(self) -> None:
-        """There is somebody; harmless when that was known."""
+        """Start the checks; harmless if they have been started."""
         if self._timer is None:
             self._set(self._seconds)
 
     def stop(self) -> None:
-        """Look no more, until it is asked to begin again."""
+        """Stop the checks, until `begin` is called again."""
         timer, self._timer = self._timer, None
         if timer is not None:
             timer.cancel()
@@ -261,7 +263,7 @@ class PeriodicCheck:
         seconds: float | None = self._seconds
         try:
             seconds = self._look(now, now - self._due > LATE)
-        except Exception:  # there must be another one
+        except Exception:  # there must be a next check
             _log.failure("internal error: checking the rates of all senders failed")
         if seconds is not None and self._timer is None:
             self._set(seconds)

@@ -1,16 +1,16 @@
 """
-A server transport that reads at once what has already come.
+A server transport that reads at once what has already arrived.
 
-It begins with what has been read when its sender was accepted
-(`twisted_upload.net.acceptor`), reads what has come since, and registers its socket with
-the reactor only if there is more to wait for.
+It starts with what was read when its sender was accepted
+(`twisted_upload.net.acceptor`), reads what has arrived since, and registers its socket
+with the reactor only if there is more to wait for.
 
-What is read goes into one buffer first, and is copied out: the bytes that ``recv``
-makes are as many as might have come, and are cut then; the holes which that leaves
-in the heap were 100 MiB after 200,000 uploads.
+Data is read into one buffer and copied out.  ``recv`` would allocate as many bytes as
+might arrive and then shrink the result; the holes that this left in the heap amounted
+to 100 MiB after 200,000 uploads.
 
-All that this way needs of Twisted beside what Twisted promises is used in this file, and
-`tests/net/test_transport.py` says what has changed where it has.
+Everything that this needs of Twisted beyond its public API is used in this file; if
+that changes, `tests/net/test_transport.py` shows what.
 """
 
 from __future__ import annotations
@@ -35,53 +35,53 @@ _DONE = Failure(ConnectionDone())
 
 class EagerServer(tcp.Server):
     """
-    A TCP server transport for protocols that call `read_now` when their
-    connection is made.  It does not read before that.
+    A TCP server transport for protocols that call `read_now` when their connection is
+    made.  It does not read before that.
 
     :param view: of the buffer that is read into.
-    :ivar already: what has been read before; `read_now` gives it to the protocol.
-    :ivar heard_end: the half-close has been read from the socket.
+    :ivar already: what has been read before; `read_now` passes it to the protocol.
+    :ivar heard_end: whether the half-close has been read from the socket.
     """
 
     def __init__(self, view: memoryview, *arguments: Any) -> None:
-        # All of ours is set here; see `twisted_upload.frontends.raw.sender.Sender`.
+        # All our attributes are set here; see `twisted_upload.frontends.raw.sender.Sender`.
         self._view = view
         self.already: Sequence[bytes] | None = None
         self.heard_end = False  # the half-close has been read from the socket
         self._waiting = True  # for read_now
         self._begun = False  # read_now
-        self._wanted = False  # reading, meanwhile
-        self._registered = False  # with the reactor, some time
+        self._wanted = False  # reading, before that
+        self._registered = False  # with the reactor, at any time
         super().__init__(*arguments)
 
     @property
     def _spoken_to(self) -> Any:
-        """Its protocol; it has none any more when it is lost."""
+        """Its protocol; `None` after the connection is lost."""
         return getattr(self, "protocol", None)
 
-    # Twisted gives each two strings about itself, 165 bytes: they are made when asked for.
+    # Twisted gives each transport two strings, 165 bytes: these are made on demand.
 
     @property
     def logstr(self) -> str:
-        """For Twisted's log."""
+        """The transport's name in Twisted's log."""
         return f"{self._getLogPrefix(self._spoken_to)},{self.sessionno},{self.hostname}"
 
     @logstr.setter
     def logstr(self, said: str) -> None:
-        """Not kept."""
+        """Discard the value."""
 
     @property
     def repstr(self) -> str:
-        """For people."""
+        """The transport's name for people."""
         name = type(self._spoken_to).__name__
         return f"<{name} #{self.sessionno} on {self.server._realPortNumber}>"  # noqa: SLF001 - see above
 
     @repstr.setter
     def repstr(self, said: str) -> None:
-        """Not kept."""
+        """Discard the value."""
 
     def startReading(self) -> None:
-        """Read what comes; at first, `read_now` does."""
+        """Read what arrives; before `read_now`, only note that reading is wanted."""
         if self._waiting:
             self._wanted = True
         else:
@@ -89,18 +89,18 @@ class EagerServer(tcp.Server):
             super().startReading()  # type: ignore[no-untyped-call]
 
     def stopReading(self) -> None:
-        """Read no more."""
+        """Stop reading."""
         self._wanted = False
         if self._registered:
             super().stopReading()  # type: ignore[no-untyped-call]
 
     def startWriting(self) -> None:
-        """Write when there is room."""
+        """Write when the socket can take data."""
         self._registered = True
         super().startWriting()  # type: ignore[no-untyped-call]
 
     def stopWriting(self) -> None:
-        """Write no more."""
+        """Stop writing."""
         if self._registered:
             super().stopWriting()  # type: ignore[no-untyped-call]
 
@@ -120,10 +120,10 @@ class EagerServer(tcp.Server):
 
     def read_now(self) -> None:
         """
-        Read what is there: data, and the end if it comes right after it.
+        Read what is there: data, and the end if it follows directly.
 
-        Only the first time: whoever takes a connection over has to be given
-        first what has been read.
+        Only the first call does anything: a protocol that takes a connection over must
+        first be given what has been read.
         """
         if self._begun:
             return
@@ -152,34 +152,34 @@ class EagerServer(tcp.Server):
 
     def leave(self) -> None:
         """
-        Close at once: the end has been read, and all has been said.
+        Close at once: the end has been read, and everything has been sent.
 
-        Closing sends what has been said and our own end together; to shut the
-        socket down first, as Twisted does, takes as long as to send an answer.
+        Closing sends what is still in the socket together with our own end; shutting
+        the socket down first, as Twisted does, takes as long as sending an answer.
         """
         if self._registered:
             self.stopReading()
             self.stopWriting()
         protocol = self.protocol
         self.disconnected, self.connected = True, False
-        with contextlib.suppress(OSError):  # closed it is, whatever close(2) says
+        with contextlib.suppress(OSError):  # it is closed whatever close(2) returns
             self.socket.close()
         del self.protocol, self.socket, self.fileno
         protocol.connectionLost(_DONE)
 
 
 def read_now(transport: Any) -> None:
-    """Have a transport read at once, if it is one that can."""
+    """Make a transport read at once, if it can."""
     if isinstance(transport, EagerServer):
         transport.read_now()
 
 
 def read_eagerly(port: Any) -> None:
     """
-    Have a listening port serve its connections so, if it is a TCP port.
+    Make a listening port serve its connections this way, if it is a TCP port.
 
-    ``Port.transport`` is where Twisted looks for the class of its connections, and
-    ``doRead`` what its reactor calls.
+    ``Port.transport`` is where Twisted looks up the class of its connections, and
+    ``doRead`` is what its reactor calls.
     """
     if getattr(port, "transport", None) is not tcp.Server:
         return
@@ -191,7 +191,7 @@ def read_eagerly(port: Any) -> None:
 
 
 def serve_accepted(port: Any) -> None:
-    """Serve those whom a port has accepted, if it makes any wait for that."""
+    """Serve the connections that a port has accepted and not served yet, if there can be any."""
     acceptor = getattr(port, "acceptor", None)
     if acceptor is not None:
         acceptor.serve_the_rest()

@@ -1,9 +1,9 @@
 """
 The raw front end: one TCP connection is one upload.
 
-Every byte until the sender's half-close (FIN) is the file, unchanged.  The
-answer (`twisted_upload.core.answers`) follows, then the connection closes.  What a
-connection does is in `twisted_upload.frontends.raw.protocol`.
+Every byte until the sender's half-close (FIN) is the file, unchanged.  The answer
+(`twisted_upload.core.answers`) follows, then the connection is closed.  The behaviour
+of a connection is in `twisted_upload.frontends.raw.protocol`.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ __all__ = ["FrontendSettings", "UploadFactory", "UploadProtocol"]
 
 class UploadFactory(Frontend, ServerFactory):
     """
-    The raw front end; see `Frontend` for what it is made of.
+    The raw front end; see `Frontend` for its parts.
 
-    It takes uploads that come whole (`IAcceptsWholeUploads`).
+    It accepts uploads that arrive whole (`IAcceptsWholeUploads`).
     """
 
     noisy = False
 
     def reconfigure(self, settings: FrontendSettings) -> None:
-        """Have these settings for whoever comes from now on."""
+        """Apply these settings to new connections."""
         super().reconfigure(settings)
         self.active_settings = ActiveSettings(settings, self.clock)
 
     def buildProtocol(self, addr: IAddress | None) -> IProtocol:  # type: ignore[override]
-        """One protocol for one connection."""
+        """Build the protocol for one connection."""
         return self.gate.protocol_for(addr)
 
     def serve(self, address: IAddress | None, slot: IConnectionSlot) -> UploadProtocol:
@@ -49,5 +49,5 @@ class UploadFactory(Frontend, ServerFactory):
         WholeUpload(self, self.active_settings, accepted_connection).take(lost=lost)
 
     def stopFactory(self) -> None:
-        """The last of its ports is closed."""
+        """Stop: the last port has been closed."""
         self.stop_listening()

@@ -1,8 +1,8 @@
 """
-One sender at the raw front end, and its upload: transport and timers on one side, the
-lifecycle on the other.
+One sender at the raw front end, and its upload: connects transport and timers to the
+lifecycle.
 
-What may happen when is in `twisted_upload.core.lifecycle`.
+The states and transitions are defined in `twisted_upload.core.lifecycle`.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ class UploadProtocol(Sender, ConnectionProtocol, Protocol):
     """
     One sender with a transport, and its upload.
 
-    To the incoming upload it is the push producer: pausing it pauses the
-    transport and the count of the sender's silence.
+    To the incoming upload it is the push producer: pausing it pauses the transport and
+    the idle timeout.
 
-    :param frontend: whose store serves it.
-    :param active_settings: under which it has come.
-    :param slot: that its connection has.
+    :param frontend: whose store stores the upload.
+    :param active_settings: in force when the sender connected.
+    :param slot: of the connection.
     :param address: of the sender.
     """
 
@@ -66,29 +66,29 @@ class UploadProtocol(Sender, ConnectionProtocol, Protocol):
         address: IAddress | None,
     ) -> None:
         super().__init__(frontend, active_settings, slot)
-        self._address = address  # until its name is known
+        self._address = address  # until the name is made from it
         self._incoming: IIncomingUpload | None = None
-        self._ended = False  # by silence: what still comes is too late
+        self._ended = False  # by idle timeout: what still arrives is too late
         self._connected = False
         self._discarded = 0
-        self.paused = False  # by the store, or because it has the socket
+        self.paused = False  # by the store, or because the store reads the socket
         self._peer = ""
         self._splice: SocketSplice | None = None
         self._minimum_rate: MinimumRate | None = None  # while there are bytes to wait for
 
     @property
     def peer(self) -> str:
-        """The sender, for people."""
+        """The name of the sender, for people."""
         if not self._peer:
             name = peer_name(self._address or self.transport.getPeer())
             self._peer = unix_peer_name(self.transport) if name == "unix" else name
             self._address = None
         return self._peer
 
-    # What the transport says
+    # Called by the transport
 
     def connectionMade(self) -> None:
-        """A sender has come."""
+        """Start the idle timeout, and read what has already arrived."""
         frontend = self.frontend
         self._connected = True
         self._began_at = frontend.clock.seconds()
@@ -101,7 +101,7 @@ class UploadProtocol(Sender, ConnectionProtocol, Protocol):
             self.broke()
 
     def dataReceived(self, data: bytes) -> None:
-        """The next bytes of the file, or what comes after a refusal."""
+        """Pass on the next bytes of the file, or discard what follows a refusal."""
         if self._answered or self._ended:
             self._discard(len(data))
             return
@@ -113,7 +113,7 @@ class UploadProtocol(Sender, ConnectionProtocol, Protocol):
             self.broke()
 
     def readConnectionLost(self) -> None:
-        """The sender has half-closed: it has said all that it had to say."""
+        """End the file: the sender has half-closed."""
         try:
             self._has_ended()
         except Exception:
@@ -136,10 +136,10 @@ class UploadProtocol(Sender, ConnectionProtocol, Protocol):
             self._upload.ended()
 
     def writeConnectionLost(self) -> None:
-        """Our own half-close after a refusal; the sender has its own to come."""
+        """Do nothing: it was our own half-close after a refusal; the sender's is still to come."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """The connection is gone, whichever way."""
+        """Abort the upload, unless it has ended: the connection is closed, for whatever reason."""
         self._connected = False
         self._idle_timeouts.cancel(self)
         self._active_settings.lingering.cancel(self)
@@ -158,10 +158,10 @@ class UploadProtocol(Sender, ConnectionProtocol, Protocol):
                 self.transport.connectionLost(Failure())
                 raise
 
-    # IPushProducer: what the incoming upload says
+    # IPushProducer: called by the incoming upload
 
     def pauseProducing(self) -> None:
-        """Stop reading: the store has as much as it may hold."""
+        """Stop reading: the store holds as much as it may."""
         if not self._half_closed:
             self.paused = True
             self._idle_timeouts.cancel(self)
@@ -174,7 +174,7 @@ class UploadProtocol(Sender, ConnectionProtocol, Protocol):
 
     def resumeProducing(self) -> None:
         """Read on."""
-        # Reading from a transport whose end has come would tell the end twice.
+        # Reading from a transport that has reached its end would report the end twice.
         if self._connected and not self._half_closed and not self._splicing:
             self.paused = False
             if not self._answered:
@@ -187,10 +187,10 @@ class UploadProtocol(Sender, ConnectionProtocol, Protocol):
                 self.broke()
 
     def stopProducing(self) -> None:
-        """The consumer has gone: there is nobody to read for."""
+        """Close the connection: the consumer takes no more data."""
         self.transport.loseConnection()
 
-    # ISender: what the lifecycle says
+    # ISender: called by the lifecycle
 
     def arrival(self) -> Arrival:
         """See `ISender.arrival`."""
@@ -224,7 +224,7 @@ class UploadProtocol(Sender, ConnectionProtocol, Protocol):
         """See `ISplicedSender.bytes_to_splice`."""
         settings = self._active_settings.settings
         if self._answered or self._half_closed or settings.receipts:
-            return 0  # receipts: a digest needs to see the bytes
+            return 0  # receipts: the digest is computed from the bytes
         return settings.max_size - self.size + 1 if settings.max_size else sys.maxsize
 
     def spliced(self, result: SpliceResult) -> bool:
@@ -240,14 +240,14 @@ class UploadProtocol(Sender, ConnectionProtocol, Protocol):
             return not self._is_too_large()
         return False
 
-    # What the timers say
+    # Called by the timers
 
     def has_unread(self) -> bool:
-        """Whether something of it waits to be read: then it is not silent."""
+        """Return whether anything is waiting to be read: then the sender is not idle."""
         return has_unread(self.transport)
 
     def fell_silent(self) -> None:
-        """Silence has lasted so long that it ends the file."""
+        """End the file: the sender has been idle for so long that it counts as the end."""
         self._ended = True
         self._minimum_rate = None
         try:
@@ -256,7 +256,7 @@ class UploadProtocol(Sender, ConnectionProtocol, Protocol):
             self.broke()
 
     def idle_for_too_long(self) -> None:
-        """Silence has lasted so long that nothing more is expected."""
+        """Refuse the upload: the sender has been idle for the idle timeout."""
         seconds = format_duration(self._active_settings.settings.idle_timeout)
         self.refuse(
             TimedOut(
@@ -291,23 +291,22 @@ class UploadProtocol(Sender, ConnectionProtocol, Protocol):
     def _unread(self) -> int:
         return unread_size(self.transport)
 
-    # Within
+    # Internal
 
     def _answer(self, answer: bytes) -> None:
         """
-        Say it and part.
+        Send the answer, and close.
 
-        A sender that has not half-closed may still be sending, and closing
-        with unread input would make the kernel reset the connection before it
-        has read the answer: read on for a while, and throw away (a lingering
-        close).
+        A sender that has not half-closed may still be sending, and closing with unread
+        input would make the kernel reset the connection before the sender has read the
+        answer: read on for a while, and discard the data (a lingering close).
         """
         self._answered = True
         self._minimum_rate = None
         self._idle_timeouts.cancel(self)
         if self._half_closed:
             answer_and_close(self.transport, answer)
-            if self._connected:  # it has not been said yet
+            if self._connected:  # the answer has not been sent completely
                 self._active_settings.lingering.restart(self)
             return
         self.transport.write(answer)

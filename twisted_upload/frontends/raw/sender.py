@@ -1,10 +1,10 @@
 """
-What is the same of all senders at the raw front end, whichever way their uploads come:
-what they hear, what is said of their end and to whom, and how long they wait for a
-store.
+What is the same for all senders at the raw front end, however their uploads arrive: the
+answers, the reports of the outcome, and how long they wait for a store.
 
-Those with a transport are in `twisted_upload.frontends.raw.protocol`, those whose uploads
-were whole when they were accepted in `twisted_upload.frontends.raw.whole_upload`.
+Senders with a transport are in `twisted_upload.frontends.raw.protocol`, those whose
+uploads were whole when they were accepted in
+`twisted_upload.frontends.raw.whole_upload`.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from twisted_upload.net.timeouts import StoreTimeout
 __all__ = ["STORE_PATIENCE", "Sender"]
 
 STORE_PATIENCE = 600.0
-"""Seconds after which an upload is refused that waits for a store which does nothing."""
+"""Seconds after which an upload is refused if its store makes no progress."""
 
 
 class Sender:
     """
-    One sender and its upload: what the lifecycle tells (`lifecycle.ISender`) goes to the
-    sender and to the front end's observers.
+    One sender and its upload: passes what the lifecycle tells it (`lifecycle.ISender`)
+    to the sender and to the front end's observers.
 
-    :param frontend: whose store serves it.
-    :param active_settings: under which it has come.
-    :param slot: that its connection has.
+    :param frontend: whose store stores the upload.
+    :param active_settings: in force when the sender connected.
+    :param slot: of its connection.
     """
 
     def __init__(
@@ -47,21 +47,21 @@ class Sender:
         self.frontend = frontend
         self.slot: IConnectionSlot | None = slot
         self._active_settings = active_settings
-        # All that an instance may ever have is set here: what is set later, and was not
-        # by the first thirty, costs a dictionary for each (230 bytes and more).
+        # All attributes are set here: one that is set later, and was not by the first
+        # thirty instances, costs a dictionary for each instance (230 bytes and more).
         self._began_at = 0.0
         self.size = 0
         self._half_closed = False
         self._answered = False
         self._reported = False
-        self._waiting: StoreTimeout | None = None  # for the store, as of the last look
+        self._waiting: StoreTimeout | None = None  # for the store, as of the last check
         self._upload = new_upload(
             self, frontend.store, allow_empty=active_settings.settings.allow_empty
         )
 
     @property
     def peer(self) -> str:
-        """The sender, for people."""
+        """The name of the sender, for people."""
         raise NotImplementedError
 
     @property
@@ -70,7 +70,7 @@ class Sender:
         return (self.size > 0 or self._half_closed) and not self._reported
 
     def refuse(self, refusal: UploadRefused) -> None:
-        """Refuse the upload, whatever has come of it; harmless when it has ended."""
+        """Refuse the upload, whatever its state; harmless if it has ended."""
         if not self._answered:
             try:
                 self._upload.refused(refusal)
@@ -79,8 +79,8 @@ class Sender:
 
     def broke(self) -> None:
         """
-        An exception has come that must not: end the upload and the connection, and
-        give back what they have, whatever else fails.
+        Handle an unexpected exception: end the upload and the connection, and release
+        what they hold, whatever else fails.
         """
         error = sys.exc_info()[1]
         if isinstance(error, OSError):
@@ -94,17 +94,17 @@ class Sender:
                 _log.failure("internal error: an aborted upload could not be cleaned up")
 
     def abort(self) -> None:
-        """Reset the connection, if it is still there."""
+        """Reset the connection, if it is still open."""
         raise NotImplementedError
 
     def lingered(self) -> None:
-        """It has had its time to notice what it was told."""
+        """Close the connection: the sender has had its time to read the answer."""
         self.abort()
 
-    # What comes
+    # Incoming data
 
     def _has_come(self, data: bytes) -> bool:
-        """These are the next bytes of its upload; whether they may be."""
+        """Pass on the next bytes of the upload, and return whether they are within its limit."""
         self.size += len(data)
         if self._is_too_large():
             return False
@@ -118,7 +118,7 @@ class Sender:
         self.refuse(TooLarge(f"this server accepts at most {format_size(limit)} ({limit} bytes)"))
         return True
 
-    # ISender: what the lifecycle says
+    # ISender: called by the lifecycle
 
     def arrival(self) -> Arrival:
         """See `ISender.arrival`."""
@@ -141,7 +141,7 @@ class Sender:
         self._answer(refused_answer(refusal))
 
     def _answer(self, answer: bytes) -> None:
-        """Say it and part."""
+        """Send the answer, and close."""
         raise NotImplementedError
 
     def report_stored(self, receipt: Receipt, *, ended_by_idle: bool, answered: bool) -> None:
@@ -176,7 +176,7 @@ class Sender:
             _log.failure("internal error: the outcome of an upload could not be reported")
         frontend.upload_ended(self)
 
-    # What the timers say
+    # Called by the timers
 
     def stood_still(self, now: float) -> None:
         """See `IConnection.stood_still`."""
@@ -188,7 +188,10 @@ class Sender:
         return not self._answered and self._waits_for_the_store(now)
 
     def _waits_for_the_store(self, now: float) -> bool:
-        """It does; whether it has just been refused, because it does for too long."""
+        """
+        Note that the upload waits for the store, and refuse it if that takes too long;
+        return whether it has just been refused.
+        """
         self._waiting = self._waiting or StoreTimeout(STORE_PATIENCE)
         if not self._waiting.is_too_long(now, self.size):
             return False

@@ -1,5 +1,5 @@
 """
-The settings of the raw front end that are in force.
+The settings in force at the raw front end.
 """
 
 from __future__ import annotations
@@ -17,30 +17,30 @@ __all__ = ["ActiveSettings", "ITimedSender"]
 
 
 class ITimedSender(Hashable, Protocol):
-    """A sender whose silence is timed."""
+    """A sender that is subject to idle timeouts."""
 
     def has_unread(self) -> bool:
-        """Whether something of it waits to be read: then it is not silent."""
+        """Return whether anything is waiting to be read: then the sender is not idle."""
 
     def idle_for_too_long(self) -> None:
-        """It was silent for the idle timeout."""
+        """The sender has been idle for the idle timeout."""
 
     def fell_silent(self) -> None:
-        """It was silent for so long that its file has ended."""
+        """The sender has been idle for so long that its file has ended."""
 
 
 class ActiveSettings:
     """
-    A front end's settings, with the timers of the connections that come under them.
+    A front end's settings, with the timers of the connections that use them.
 
-    A front end whose settings change makes new ones for those who come from then on;
-    whoever is there keeps the old ones to the end.
+    If its settings change, a front end makes a new instance for new connections;
+    existing connections keep the old one to the end.
 
     :param clock: times the idle timeouts.
-    :ivar idle: those whose silence is to last no longer than the idle timeout.
-    :ivar finishing: those whose silence ends their file.
-    :ivar lingering: those who have been answered, and have not gone yet
-        (``lingered()`` is called when their time is over).
+    :ivar idle: senders that must not be idle for longer than the idle timeout.
+    :ivar finishing: senders whose file ends when they are idle.
+    :ivar lingering: senders that have been sent an answer, and whose connections are
+        still open (``lingered()`` is called when their time is over).
     """
 
     def __init__(self, settings: FrontendSettings, clock: IReactorTime) -> None:

@@ -1,11 +1,11 @@
 """
 Large uploads: the store takes the bytes from the socket, inside the kernel (splice).
 
-The ordinary way of a byte (the reactor reads it, a disk thread writes it) costs
-a large upload most of its speed.  A store with the ability to
-(`ISplicesSocket`) gets the socket for some MiB at a time instead, while the
-transport is paused.  What the reader of a socket has to find out, such as the
-half-close, is left for the transport, which reads on in between.
+The ordinary path of a byte (the reactor reads it, a disk thread writes it) costs a
+large upload most of its speed.  A store with the ability (`ISplicesSocket`) is given
+the socket for some MiB at a time instead, while the transport is paused.  What only the
+reader of a socket can detect, such as the half-close, is left to the transport, which
+reads on in between.
 """
 
 from __future__ import annotations
@@ -26,53 +26,53 @@ from twisted_upload.interfaces import IIncomingUpload, ISplicesSocket, SpliceRes
 __all__ = ["ISplicedSender", "SocketSplice", "splice_for", "worth_it"]
 
 FROM = 512 * 1024
-"""Bytes that have come in the ordinary way before it is worth it."""
+"""Bytes that have to arrive by the ordinary path before splicing is worthwhile."""
 
 AT_A_TIME = 16 * 1024 * 1024
-"""Bytes for which a disk thread keeps the socket."""
+"""Maximum number of bytes for which a disk thread keeps the socket."""
 
 WAKE_FOR = 256 * 1024
-"""Bytes for which a thread that waits for a sender is woken.  Woken for every
-segment, several senders at once cost twice the processor time of one."""
+"""Bytes for which a thread that waits for a sender is woken.  If it were woken for
+every segment, several senders at once would cost twice the CPU time of one."""
 
 
 class ISplicedSender(Protocol):
-    """Whose socket it is, and who reads it while the store does not."""
+    """The owner of the socket, which reads it while the store does not."""
 
     transport: Any
     size: int
-    """Bytes of the upload that have come."""
+    """Bytes of the upload that have arrived."""
     paused: bool
-    """Whether it does not read just now."""
+    """Whether reading is paused."""
 
     def bytes_to_splice(self) -> int:
-        """How many bytes the store may take from the socket now; 0 for none."""
+        """Return how many bytes the store may take from the socket now; 0 for none."""
 
     def pauseProducing(self) -> None:
-        """Do not read."""
+        """Stop reading."""
 
     def resumeProducing(self) -> None:
         """Read on."""
 
     def spliced(self, result: SpliceResult) -> bool:
         """
-        Count what the store has taken from the socket, and see to the connection if it
-        has broken, or the upload is to go no further.
+        Count what the store has taken from the socket, and end the connection if it is
+        broken, or read on if the upload is to go no further.
 
-        :return: whether it goes on.
+        :return: whether splicing may continue.
         """
 
     def broke(self) -> None:
-        """An exception has come that must not."""
+        """Handle an unexpected exception."""
 
 
 def worth_it(size: int, last: int, transport: Any) -> bool:
     """
-    Whether to splice a socket now.
+    Return whether splicing a socket is worthwhile now.
 
-    :param size: bytes that have come.
-    :param last: bytes of the last read: more are on their way if it was half as
-        large as a read can be.
+    :param size: bytes that have arrived.
+    :param last: bytes of the last read: if that was at least half as large as a read
+        can be, more are on their way.
     """
     return size >= FROM and 2 * last >= getattr(transport, "bufferSize", sys.maxsize)
 
@@ -81,10 +81,11 @@ def splice_for(
     incoming: IIncomingUpload, sender: ISplicedSender, slots: ConnectionSlots
 ) -> SocketSplice | None:
     """
-    The means to splice a sender's socket to its upload, where they can be.
+    Return the means to splice a sender's socket to its upload; `None` if that is
+    impossible.
 
-    :param sender: its transport has to be a plain socket: what is encrypted has to
-        pass through us.
+    :param sender: its transport has to be a plain socket: encrypted data has to pass
+        through this process.
     """
     transport = sender.transport
     if (
@@ -98,10 +99,10 @@ def splice_for(
 
 class SocketSplice:
     """
-    Gives the socket of one upload to the store, again and again, and back.
+    Lends the socket of one upload to the store, repeatedly.
 
-    :param slots: of the process, which has a certain number for this.
-    :ivar active: the store has the socket just now: do not read.
+    :param slots: of the process, which limit the number of simultaneous splices.
+    :ivar active: whether the store has the socket: then do not read.
     """
 
     def __init__(
@@ -112,15 +113,15 @@ class SocketSplice:
         self._sender = sender
         self._transport = sender.transport
         self._slots = slots
-        self._size = 0  # of the upload, when it began
-        self._in_vain = 0  # the same, when that brought little for the last time
+        self._size = 0  # of the upload, when the splice began
+        self._in_vain = 0  # of the upload, when a splice last brought little
 
     def start(self) -> None:
         """
-        Let the store have the socket for a while, if it may and if that is worth it.
+        Lend the socket to the store, if a slot is free and it is worthwhile.
 
-        It is not where no slot is left, nor, where the last time brought little, before
-        as much has come in the ordinary way as before the first time.
+        If the last splice brought little, it is worthwhile only when as much has
+        arrived by the ordinary path as before the first one.
         """
         sender = self._sender
         if self.active or not self._has_slot() or sender.size < self._in_vain + FROM:
@@ -128,7 +129,7 @@ class SocketSplice:
         most = sender.bytes_to_splice()
         if not most:
             return
-        paused = sender.paused  # by the store, and then it is for the store to go on
+        paused = sender.paused  # by the store: then the store resumes
         sender.pauseProducing()
         if not self._start(min(most, AT_A_TIME)) and not paused:
             sender.resumeProducing()
@@ -140,7 +141,7 @@ class SocketSplice:
         if not self._has_slot():
             return False
         try:
-            # Ours may be closed, and its number used again, meanwhile.
+            # The original may be closed, and its number reused, in the meantime.
             descriptor = os.dup(self._transport.fileno())
         except OSError:
             return False
@@ -156,7 +157,7 @@ class SocketSplice:
         return True
 
     def _ended(self, result: SpliceResult | Failure, descriptor: int) -> None:
-        """The socket is ours again, whatever has come of it, and whatever goes wrong."""
+        """Take the socket back, whatever the result is, and whatever goes wrong."""
         self.active = False
         self._slots.splices -= 1
         _close(descriptor)
@@ -169,7 +170,7 @@ class SocketSplice:
             if self._transport.connected:
                 self._wake_for(1)
         except OSError as error:
-            # It would be woken too late, and so hear nothing of a slow sender.
+            # The transport would be woken too late, and miss the data of a slow sender.
             _log.warn("a socket is no longer usable: {error}", error=error.strerror)
             result = SpliceResult(result.size, lost=True)
         try:
@@ -185,7 +186,10 @@ class SocketSplice:
                 self._sender.resumeProducing()
 
     def _wake_for(self, size: int) -> None:
-        """An end, or an error, of the connection wakes in any case: tcp(7)."""
+        """
+        Set the number of bytes to wake for; the end or an error of the connection wakes
+        in any case: tcp(7).
+        """
         self._transport.getHandle().setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size)
 
 

@@ -1,9 +1,10 @@
 """
-Uploads whose end was there when their senders were accepted.
+Uploads whose end had arrived when their senders were accepted.
 
-Most small uploads are, where the daemon is busy.  The sender has nothing more to say:
-there is nothing to read, to pause or to wait for but the store.  So there is no
-transport and no timer; all else is as with everybody (`twisted_upload.frontends.raw.sender`).
+Most small uploads are like that when the daemon is busy.  The sender has finished:
+there is nothing to read, to pause or to wait for except the store.  So there is no
+transport and no timer; everything else is as for any sender
+(`twisted_upload.frontends.raw.sender`).
 """
 
 from __future__ import annotations
@@ -30,11 +31,11 @@ _RESET = struct.pack("ii", 1, 0)  # struct linger of socket(7): discard what is 
 
 class WholeUpload(Sender):
     """
-    One sender that has said all it had to say, and its upload.
+    One sender that has sent everything, and its upload.
 
-    :param frontend: whose store serves it.
-    :param active_settings: under which it has come.
-    :param accepted_connection: the sender.
+    :param frontend: whose store stores the upload.
+    :param active_settings: in force when the sender connected.
+    :param accepted_connection: the sender's.
     """
 
     def __init__(
@@ -52,9 +53,10 @@ class WholeUpload(Sender):
 
     def take(self, *, lost: bool) -> None:
         """
-        See to its upload.
+        Process the upload.
 
-        :param lost: the connection has broken, and what has come is not all of it.
+        :param lost: the connection is broken, and what has arrived is not the whole
+            file.
         """
         self.frontend.enter(self)
         self._half_closed = not lost
@@ -77,7 +79,7 @@ class WholeUpload(Sender):
 
     @property
     def peer(self) -> str:
-        """The sender, for people."""
+        """The name of the sender, for people."""
         return self._peer
 
     def abort(self) -> None:
@@ -85,7 +87,7 @@ class WholeUpload(Sender):
         if self._rest is not None:
             self._rest.transport.abortConnection()
         elif self._open:
-            with contextlib.suppress(OSError):  # it may be gone: a transport broke with it
+            with contextlib.suppress(OSError):  # it may be closed: its transport failed
                 self._accepted_connection.ours.setsockopt(
                     socket.SOL_SOCKET, socket.SO_LINGER, _RESET
                 )
@@ -105,24 +107,24 @@ class WholeUpload(Sender):
     def _close(self) -> None:
         if self._open:
             self._open = False
-            with contextlib.suppress(OSError):  # closed it is, whatever close(2) says
+            with contextlib.suppress(OSError):  # it is closed whatever close(2) returns
                 self._accepted_connection.ours.close()
             self.frontend.leave(self)
 
     def sends_rest(self, rest: _AnswerRest) -> None:
-        """The rest of the answer is being sent: by a transport, which has the socket now."""
+        """Note that a transport, which owns the socket now, is sending the rest of the answer."""
         self._open, self._rest = False, rest
         self._active_settings.lingering.restart(self)
 
     def rest_sent(self) -> None:
-        """It has been sent, or cannot be."""
+        """Leave the front end: the rest has been sent, or cannot be."""
         self._rest = None
         self._active_settings.lingering.cancel(self)
         self.frontend.leave(self)
 
 
 class _AnswerRest(Protocol):
-    """Sends what a socket has not taken of an answer, when it does, and closes."""
+    """Sends the part of an answer that a socket has not accepted yet, and closes."""
 
     transport: Any
 

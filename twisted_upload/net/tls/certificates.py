@@ -1,7 +1,8 @@
 """
-Certificates: what a server shows, until when it is good, and whom a client trusts.
+Certificates: what a server presents, how long it is valid, and which ones a client
+trusts.
 
-Python's `ssl` tells the dates of a peer's certificate, and not of our own: they are
+Python's `ssl` tells the dates of a peer's certificate, but not of our own: they are
 read from the encoding here (RFC 5280, section 4.1; DER: X.690).
 """
 
@@ -34,7 +35,7 @@ _SEQUENCE, _VERSION, _UTC_TIME, _GENERALIZED_TIME = 0x30, 0xA0, 0x17, 0x18
 class Validity(NamedTuple):
     """
     :ivar begins: seconds since the epoch.
-    :ivar ends: the same.
+    :ivar ends: seconds since the epoch.
     """
 
     begins: float
@@ -43,9 +44,9 @@ class Validity(NamedTuple):
 
 def validities(pem: bytes) -> list[Validity]:
     """
-    Of all certificates in there, in their order.
+    Return the validity of each certificate, in order.
 
-    :raises ValueError: one of them is not encoded as it has to be.
+    :raises ValueError: one of them is not encoded correctly.
     """
     found = []
     for text in _CERTIFICATES.findall(pem):
@@ -60,13 +61,13 @@ class Identity:
     """
     A server's certificate chain and its private key.
 
-    :param pem: both, the key first, in PEM.  Kept, because a process that has
-        given up its privileges may not be able to read the files again.
+    :param pem: both, the key first, in PEM.  Stored, because a process that has dropped
+        its privileges may not be able to read the files again.
     :param name: of the certificate, for people: the path of its file.
-    :ivar context: for connections to that server, by TLS 1.2 or newer.
+    :ivar context: for connections to that server, with TLS 1.2 or newer.
     :ivar validity: of the certificate.
-    :ivar chain_ends: when the first of it and of those with it ends, in seconds
-        since the epoch.
+    :ivar chain_ends: when the first certificate of the chain expires, in seconds since
+        the epoch.
     :raises ssl.SSLError: they cannot be used.
     :raises ValueError: the key needs a password.
     """
@@ -76,11 +77,11 @@ class Identity:
         self.name = name
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         _only_what_is_safe(self.context)
-        # A ticket could come after the sender's last read, and have the kernel
-        # reset the connection when it closes; and no upload needs one.
+        # A ticket could arrive after the sender's last read, and make the kernel reset
+        # the connection when the sender closes it; and no upload needs one.
         self.context.num_tickets = 0
         self.context.options |= ssl.OP_NO_TICKET
-        # Python's ssl takes a path and nothing else.
+        # Python's ssl accepts only a path.
         memory = self.in_memory()
         try:
             self.context.load_cert_chain(f"/proc/self/fd/{memory}", password=_no_password)
@@ -94,7 +95,8 @@ class Identity:
 
     def in_memory(self) -> int:
         """
-        A file of its own, to be closed, with the PEM; it is on no disk.
+        Open a new in-memory file with the PEM, which the caller has to close; it is not
+        on disk.
 
         :raises OSError: there are too many open files, or there is no memory.
         """
@@ -110,12 +112,12 @@ class Identity:
     @classmethod
     def from_files(cls, key: str, certificate: str) -> Identity:
         """
-        Read it.
+        Read an identity from files.
 
         :param key: path of the private key, which must not need a password.
-        :param certificate: path of the certificate, and of those of the CAs
-            between it and the root.
-        :raises ValueError: with a line that names the file.
+        :param certificate: path of the certificate, with those of the CAs between it
+            and the root.
+        :raises ValueError: with a one-line message that names the file.
         """
         found = _KEY.search(_content(key))
         if found is None:
@@ -137,12 +139,12 @@ class Identity:
 
 def verifying_context(cacert: str | None = None) -> ssl.SSLContext:
     """
-    For a client that verifies certificate and name of every server, by TLS 1.2
-    or newer.
+    Make a context for a client that verifies the certificate and name of every server,
+    with TLS 1.2 or newer.
 
-    :param cacert: path of the certificates, in PEM, to trust instead of those
-        of the system: of CAs, or of servers.
-    :raises ValueError: with a line that names the file.
+    :param cacert: path of the PEM certificates to trust instead of the system's: those
+        of CAs, or of servers.
+    :raises ValueError: with a one-line message that names the file.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     _only_what_is_safe(context)
@@ -163,9 +165,9 @@ def verifying_context(cacert: str | None = None) -> ssl.SSLContext:
 
 def verifiable_name(host: str) -> str:
     """
-    The name that a server's certificate must have.
+    Return the name that a server's certificate must have.
 
-    :raises ValueError: none can.
+    :raises ValueError: no certificate can have such a name.
     """
     name = host.partition("%")[0].rstrip(".")  # without the zone of fe80::1%eth0
     try:
@@ -177,7 +179,7 @@ def verifiable_name(host: str) -> str:
 
 
 def handshake_failure(error: ssl.SSLError) -> str:
-    """Why a client did not get a server to its liking: one line for people."""
+    """Explain why a client's handshake with a server failed, in one line for people."""
     if isinstance(error, ssl.SSLCertVerificationError):
         if error.verify_code in _OTHER_NAME:
             message = error.verify_message.rstrip(".")
@@ -206,7 +208,7 @@ _NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LO
 def _only_what_is_safe(context: ssl.SSLContext) -> None:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
-    # Where Python sets it, a connection that was cut looks like one that was closed.
+    # If Python sets it, a truncated connection looks like one that was closed properly.
     context.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
 
 
@@ -235,7 +237,7 @@ def _validity(der: bytes) -> Validity:
 
 
 def _der_content(der: bytes, place: int, expected: int | None = None) -> tuple[int, int, int]:
-    """Where the content of what is encoded there begins and ends, and its kind."""
+    """Return where the content of the element at this position begins and ends, and its tag."""
     kind, length, place = der[place], der[place + 1], place + 2
     if expected is not None and kind != expected:
         raise ValueError(f"{kind:#x} where {expected:#x} belongs")
@@ -248,7 +250,7 @@ def _der_content(der: bytes, place: int, expected: int | None = None) -> tuple[i
 def _der_time(der: bytes, place: int) -> float:
     begin, end, kind = _der_content(der, place)
     text = der[begin:end].decode("ascii")
-    if kind == _UTC_TIME:  # of two digits of a year, 50 and more are of the last century
+    if kind == _UTC_TIME:  # two-digit years from 50 on are in the 20th century
         text = ("19" if text >= "50" else "20") + text
     elif kind != _GENERALIZED_TIME:
         raise ValueError(f"{kind:#x} is no time")

@@ -1,12 +1,12 @@
 """
 TLS endpoints, of the daemon and of the client.
 
-They listen and connect through other endpoints.  A handshake has its time;
-without one there is no protocol, and of the daemon no more than a debug line.
+They listen and connect through other endpoints.  A handshake has a timeout.  If it
+fails, no protocol is built, and the daemon logs at most a debug line.
 
 A handshake costs a server much more than a connection.  A factory with a gate
-(`IGatedFactory`) is asked before it whether this peer may come in; if not, there is no
-answer, because it could not be read without the handshake.
+(`IGatedFactory`) is asked before it whether this peer is accepted; if not, no answer is
+sent, because it could not be read without the handshake.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ _GONE = (
 
 class _TLSFactory(Factory):
     """
-    Shakes hands, and connects the protocols of another factory behind that.
+    Performs handshakes, and then connects the protocols of another factory.
 
-    :ivar wrapped: that one.
+    :ivar wrapped: the other factory.
     """
 
     noisy = False
@@ -70,56 +70,56 @@ class _TLSFactory(Factory):
         self._deadlines = IdleTimeouts(clock, HANDSHAKE_TIMEOUT, TLSTransport.handshake_timed_out)
 
     def session(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> ssl.SSLObject:
-        """TLS for one connection."""
+        """Make the TLS session for one connection."""
         raise NotImplementedError
 
     def explain(self, error: Exception) -> Exception:
-        """Why a handshake has failed."""
+        """Explain why a handshake failed."""
         raise NotImplementedError
 
     def broke(self, transport: TLSTransport, error: Exception) -> None:
-        """Its records cannot be read."""
+        """The records of a connection cannot be read."""
 
     def buildProtocol(self, addr: IAddress | None) -> TLSTransport | None:
-        """One transport for one connection."""
+        """Build the transport for one connection."""
         return TLSTransport(self, addr)  # type: ignore[arg-type]
 
     def doStart(self) -> None:
-        """A port begins to listen, or a connection is attempted."""
+        """Note that a port starts listening, or that a connection is attempted."""
         super().doStart()  # type: ignore[no-untyped-call]
         self.wrapped.doStart()
 
     def doStop(self) -> None:
-        """No more of that."""
+        """Note that a port has been closed, or that a connection attempt is over."""
         super().doStop()  # type: ignore[no-untyped-call]
         self.wrapped.doStop()
 
     def protocol_for(self, transport: TLSTransport) -> IProtocol | None:
-        """The handshake is done: what speaks to the peer."""
+        """Build the protocol for the peer: the handshake has succeeded."""
         return self.wrapped.buildProtocol(transport.address)
 
     def began(self, transport: TLSTransport) -> None:
-        """A handshake begins."""
+        """Start the timeout: a handshake begins."""
         self._handshaking.add(transport)
         self._deadlines.restart(transport)
 
     def succeeded(self, transport: TLSTransport) -> None:
-        """It is done."""
+        """Cancel the timeout: the handshake has ended."""
         self._handshaking.discard(transport)
         self._deadlines.cancel(transport)
 
     def ready(self, protocol: IProtocol) -> None:
-        """The protocol behind it is connected."""
+        """The protocol for the peer is connected."""
 
     def failed(self, transport: TLSTransport, reason: Failure | None) -> None:
-        """It was none, and the connection is gone."""
+        """The handshake failed, and the connection is closed."""
         self.succeeded(transport)
 
 
 class TLSServerFactory(_TLSFactory):
     """
-    :param identity: what to show to clients.
-    :ivar identity: the same; it can be changed for those who connect later.
+    :param identity: what to present to clients.
+    :ivar identity: the same; it can be changed for new connections.
     """
 
     def __init__(self, wrapped: IProtocolFactory, clock: IReactorTime, identity: Identity) -> None:
@@ -128,7 +128,7 @@ class TLSServerFactory(_TLSFactory):
         self._gate: IGate | None = wrapped.gate if IGatedFactory.providedBy(wrapped) else None
 
     def buildProtocol(self, addr: IAddress | None) -> TLSTransport | None:
-        """One transport for one connection, if it may come in."""
+        """Build the transport for one connection, if it is accepted."""
         slot = None
         if self._gate is not None:
             slot = self._gate.admit(addr)
@@ -156,14 +156,14 @@ class TLSServerFactory(_TLSFactory):
         )
 
     def broke(self, transport: TLSTransport, error: Exception) -> None:
-        # Some clients look at the certificate when the handshake is done.
+        # Some clients check the certificate only after the handshake.
         if self._gate is not None and transport.slot is not None and rejects_certificate(error):
             self._gate.handshake_failed(transport.slot, CERTIFICATE)
         _log.debug("TLS with {peer} is broken: {why}", peer=peer_name(transport.address), why=error)
 
     def failed(self, transport: TLSTransport, reason: Failure | None) -> None:
         failure = None
-        if transport in self._handshaking:  # otherwise there was no protocol for it
+        if transport in self._handshaking:  # otherwise no protocol was built for it
             self.succeeded(transport)
             error = None if reason is None else reason.value
             failure = failure_of(error, transport.opening)
@@ -173,7 +173,7 @@ class TLSServerFactory(_TLSFactory):
         self._failed(transport.slot, failure)
 
     def doStop(self) -> None:
-        """The port is closed: who has not been let in yet, will not be."""
+        """Reset the connections whose handshake is not finished: the port is closed."""
         for transport in [*self._handshaking]:
             self.succeeded(transport)
             self._failed(transport.slot)
@@ -203,8 +203,8 @@ class _TLSClientFactory(_TLSFactory):
         self.connected: Deferred[IProtocol] = Deferred(self._cancel)
 
     def began(self, transport: TLSTransport) -> None:
-        # A server without TLS would take the handshake of a client that gives up, or
-        # dies, for a whole file, unless the kernel resets the connection.
+        # Unless the kernel resets the connection, a server without TLS would mistake the
+        # handshake of a client that gives up, or dies, for a whole file.
         handle: Any = transport.getHandle()
         handle.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         super().began(transport)
@@ -226,7 +226,7 @@ class _TLSClientFactory(_TLSFactory):
         self.not_connected(reason or Failure(CouldNotConnect(_GONE)))
 
     def not_connected(self, reason: Failure) -> None:
-        """There is no connection to shake hands on, or no hand was shaken."""
+        """Report that the connection, or its handshake, failed."""
         if not self.connected.called:
             self.connected.errback(reason)
 
@@ -247,11 +247,11 @@ class TLSServerEndpoint:
     TLS behind another endpoint.
 
     :param endpoint: listens on sockets.
-    :param identity: what to show to clients.
+    :param identity: what to present to clients.
     :param clock: times handshakes.
     :param files: paths of key and certificate, from which the identity was read.
-    :ivar identity: the same, or what was shown since.
-    :ivar files: the same.
+    :ivar identity: what is presented now.
+    :ivar files: the paths.
     """
 
     def __init__(
@@ -274,7 +274,7 @@ class TLSServerEndpoint:
         return self._endpoint.listen(factory)
 
     def show(self, identity: Identity) -> None:
-        """Show this to whoever connects from now on."""
+        """Present this identity to new connections."""
         self.identity = identity
         for factory in self._factories:
             factory.identity = identity
@@ -283,13 +283,12 @@ class TLSServerEndpoint:
 @implementer(IStreamClientEndpoint)
 class TLSClientEndpoint:
     """
-    TLS over another endpoint.  It is connected when the server has been
-    verified.
+    TLS over another endpoint.  It is connected when the server has been verified.
 
-    :param endpoint: connects, by TCP or through whatever tunnel.
-    :param context: whom to trust; see `twisted_upload.net.tls.certificates.verifying_context`.
-    :param host: the name, or the address, that the server's certificate must
-        have.
+    :param endpoint: connects, by TCP or through any tunnel.
+    :param context: which certificates to trust; see
+        `twisted_upload.net.tls.certificates.verifying_context`.
+    :param host: the name or address that the server's certificate must have.
     :param clock: times the handshake.
     :raises ValueError: no certificate can have that name.
     """
@@ -310,8 +309,8 @@ class TLSClientEndpoint:
         """
         See `IStreamClientEndpoint.connect`.
 
-        :return: may fail with `CouldNotConnect`, which says what is wrong with
-            the server, or with `UploadTimedOut`.
+        :return: may fail with `CouldNotConnect`, which tells what is wrong with the
+            server, or with `UploadTimedOut`.
         """
         factory = _TLSClientFactory(protocolFactory, self._clock, self._context, self._host)
         return factory.connect(self._endpoint)

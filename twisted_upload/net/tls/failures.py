@@ -1,5 +1,5 @@
 """
-The kinds of handshakes that come to nothing, as a server sees them.
+The kinds of failed handshakes, as a server sees them.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ FAILURES = {
     PROTOCOL: "TLS handshake failed",
     GONE: "TLS handshake cut off",
 }
-"""All kinds, each with what a line of the log calls it."""
+"""All kinds, each with its wording in the log."""
 
 _HANDSHAKE = b"\x16"  # the first byte of a ClientHello's record (RFC 8446, section 5.1)
 
 
 class HandshakeFailed(Exception):
     """
-    A client and this server did not come together.
+    A handshake with a client failed.
 
     :ivar kind: one of `FAILURES`.
     """
@@ -52,11 +52,11 @@ class HandshakeFailed(Exception):
 
 def failure_of(error: BaseException | None, opening: bytes) -> str | None:
     """
-    What kind of failure it is.
+    Return the kind of a failure.
 
-    :param error: what has ended the handshake; `None` for the client itself.
-    :param opening: the first bytes that came.
-    :return: `None` for somebody who has only looked whether there is a server.
+    :param error: what ended the handshake; `None` if the client did.
+    :param opening: the first bytes that arrived.
+    :return: `None` for a client that only checked whether there is a server.
     """
     if opening and not opening.startswith(_HANDSHAKE):
         return NO_TLS
@@ -68,12 +68,12 @@ def failure_of(error: BaseException | None, opening: bytes) -> str | None:
 
 
 def rejects_certificate(error: Exception) -> bool:
-    """Whether a client says with it that it does not want our certificate."""
+    """Return whether a client reports with this error that it rejects our certificate."""
     return isinstance(error, ssl.SSLError) and getattr(error, "reason", None) in _REJECTED
 
 
-# RFC 8446, section 6.2, as OpenSSL names what it has received: the alerts that are
-# about a certificate.  One for another name is a bad_certificate.
+# RFC 8446, section 6.2: the alerts that concern a certificate, as OpenSSL names those it
+# has received.  The alert for a certificate with another name is bad_certificate.
 _REJECTED = {
     f"{version}_ALERT_{alert}"
     for version in ("SSLV3", "TLSV1", "TLSV13")

@@ -1,8 +1,8 @@
 """
-Counting the records of TLS in what comes from a socket.
+Counts the TLS records in the data from a socket.
 
-A record says in clear how long it is, and in TLS 1.3 not what it is: whether
-data was in it only shows when it has been decrypted.
+A record's length is not encrypted, but in TLS 1.3 its type is: whether it contained
+data is only known after decryption.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from collections.abc import Iterator
 __all__ = ["MOST_AT_ONCE", "RECORD", "RecordCount"]
 
 RECORD = 16 * 1024
-"""The most bytes of data that are in one record (RFC 8446, section 5.1)."""
+"""Maximum number of bytes of data in one record (RFC 8446, section 5.1)."""
 
 MOST_AT_ONCE = 64
-"""Records that are decrypted in one go."""
+"""Maximum number of records that are decrypted at once."""
 
 _HEADER = 5
 
@@ -24,20 +24,21 @@ class RecordCount:
     """
     Counts records as they begin.
 
-    :ivar begun: how many there were, the one that has not come whole yet too.
+    :ivar begun: number of records so far, including one that has not arrived
+        completely.
     """
 
     __slots__ = ("_header", "_rest", "begun")
 
     def __init__(self) -> None:
         self.begun = 0
-        self._header = b""  # the part of one that has come
-        self._rest = 0  # bytes that are still to come of the last record
+        self._header = b""  # the part of one that has arrived
+        self._rest = 0  # bytes of the last record that are still to come
 
     def pieces(self, data: bytes) -> Iterator[bytes]:
         """
-        What has come, in pieces in each of which no more than `MOST_AT_ONCE`
-        records begin; they are counted when the piece is given.
+        Yield the data in pieces in which at most `MOST_AT_ONCE` records begin; they are
+        counted when the piece is yielded.
         """
         known, self._header = len(self._header), self._header + data if self._header else data
         data, self._header = self._header, b""

@@ -1,16 +1,16 @@
 """
-TLS in which one side can say that it has finished, and still hear the other.
+TLS in which one side can finish sending and still receive.
 
-Twisted's own TLS takes the peer's close_notify for the end of the connection,
-so that no answer could follow an upload, and what would change that is private.
-This is a transport on Python's `ssl` instead, by public names alone.
+Twisted's own TLS treats the peer's close_notify as the end of the connection, so no
+answer could follow an upload, and what would change that is private.  This is a
+transport on Python's `ssl` instead, which uses public names only.
 
-A direction ends by close_notify (RFC 8446, section 6.1) and by nothing else.  A
-connection that is closed or reset without it has been cut, and is lost: TLS can
-tell what plain TCP cannot, a sender that was killed from one that has finished.
+A direction ends with close_notify (RFC 8446, section 6.1) and with nothing else.  A
+connection that is closed or reset without it is truncated, and counts as lost: TLS can,
+unlike plain TCP, distinguish a sender that was killed from one that has finished.
 
-A protocol gets to see its transport when the handshake has succeeded, with the
-certificate verified on the side of the client; without that there is none.
+A protocol is given its transport when the handshake has succeeded, with the certificate
+verified on the client's side; otherwise no protocol is built.
 """
 
 from __future__ import annotations
@@ -44,49 +44,52 @@ from twisted_upload.net.tls.records import RECORD, RecordCount
 __all__ = ["HANDSHAKE_TIMEOUT", "MOST_WITHOUT_DATA", "IHandshakeOwner", "TLSTransport"]
 
 HANDSHAKE_TIMEOUT = 30.0
-"""Seconds that a handshake may take."""
+"""Maximum number of seconds for a handshake."""
 
 LITTLE = 2048
-"""Bytes of one read from a socket on which many small records come."""
+"""Bytes of one read from a socket on which many small records arrive."""
 
 MOST_WITHOUT_DATA = 100
-"""Records without data that one connection may send: of the handshake, new keys
-(KeyUpdate), alerts, empty ones.  To some of them TLS replies by itself, with some
-30 bytes that wait in memory until the peer reads them; and each costs as much time
-as many kilobytes of data.  Honest peers send fewer than 20, and then one for some
+"""Maximum number of records without data that one connection may send: handshake, new
+keys (KeyUpdate), alerts, empty ones.  To some of them TLS replies by itself, with some
+30 bytes that stay in memory until the peer reads them; and each takes as much time as
+many kilobytes of data.  Honest peers send fewer than 20, and then one per several
 hundred gigabytes."""
 
 
 class IHandshakeOwner(typing.Protocol):
-    """Who builds transports: what they need, and what they tell."""
+    """The factory that builds transports: what they need from it, and what they report to it."""
 
     clock: IReactorTime
 
     def session(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> ssl.SSLObject:
-        """TLS for one connection."""
+        """Make the TLS session for one connection."""
         raise NotImplementedError
 
     def began(self, transport: TLSTransport) -> None:
-        """A handshake begins: call ``handshake_timed_out`` when it takes too long."""
+        """A handshake begins: call ``handshake_timed_out`` if it takes too long."""
 
     def succeeded(self, transport: TLSTransport) -> None:
-        """It is done: a protocol comes next."""
+        """The handshake has succeeded: a protocol comes next."""
 
     def protocol_for(self, transport: TLSTransport) -> IProtocol | None:
-        """That protocol; `None` where there is to be none."""
+        """Build that protocol; `None` if there is to be none."""
 
     def ready(self, protocol: IProtocol) -> None:
-        """It is connected."""
+        """The protocol is connected."""
 
     def explain(self, error: Exception) -> Exception:
-        """Why it has failed: what TLS has raised; not always an `ssl.SSLError`."""
+        """Explain why the handshake failed, given what TLS raised; not always an `ssl.SSLError`."""
         raise NotImplementedError
 
     def broke(self, transport: TLSTransport, error: Exception) -> None:
-        """It was done, and what has come since cannot be read."""
+        """The handshake succeeded, but what has arrived since cannot be read."""
 
     def failed(self, transport: TLSTransport, reason: Failure | None) -> None:
-        """It has failed, and the connection is gone; without a reason it was the peer's doing."""
+        """
+        The handshake failed, and the connection is closed; if there is no reason, the
+        peer closed it.
+        """
 
 
 @implementer(IHalfCloseableProtocol, ITCPTransport, IConsumer, IPushProducer, ISystemHandle)
@@ -94,16 +97,16 @@ class TLSTransport(Protocol):
     """
     The protocol of a TCP transport, and the transport of another protocol.
 
-    That one's ``readConnectionLost`` is the peer's close_notify, if it provides
-    `IHalfCloseableProtocol`; otherwise the close_notify ends the connection.
-    ``loseWriteConnection`` sends ours, after all that was written.
+    The other protocol's ``readConnectionLost`` reports the peer's close_notify, if it
+    provides `IHalfCloseableProtocol`; otherwise the close_notify ends the connection.
+    ``loseWriteConnection`` sends ours, after everything that was written.
 
-    :param handshakes: knows how they go, and who is to be told.
+    :param handshakes: makes the session, and is told how the handshake goes.
     :param address: of the peer.
-    :param slot: that the connection has; whoever has the connection releases it.
+    :param slot: of the connection; the current owner of the connection releases it.
     :ivar address: of the peer.
-    :ivar slot: the same, of a server.
-    :ivar opening: the first bytes that came from it.
+    :ivar slot: the same, on a server.
+    :ivar opening: the first bytes that arrived from the peer.
     """
 
     transport: Any  # an ITCPTransport that is an IPushProducer too, as Twisted's are
@@ -121,7 +124,7 @@ class TLSTransport(Protocol):
         self._records = RecordCount()
         self._data_records = 0
         self._buffer_size = 0
-        self._protocol: IProtocol | None = None  # when the handshake is done
+        self._protocol: IProtocol | None = None  # once the handshake has succeeded
         self._producing = False
         self._paused = False
         self._heard_end = False
@@ -129,32 +132,32 @@ class TLSTransport(Protocol):
         self._telling: IDelayedCall | None = None
         self._end_wanted = False
         self._said_end = False
-        self._over = False  # the protocol hears nothing more but that it is
+        self._over = False  # the protocol gets nothing more but connectionLost
         self._reason: Failure | None = None
 
-    # What the TCP transport says
+    # Called by the TCP transport
 
     def connectionMade(self) -> None:
         """Begin the handshake."""
-        # How much one read takes, where the transport is one of Twisted's.
+        # How much one read takes, if the transport is one of Twisted's.
         self._buffer_size = getattr(self.transport, "bufferSize", 0)
         self._handshakes.began(self)
         self._do_handshake()
 
     def dataReceived(self, data: bytes) -> None:
         """
-        Decrypt all of it, and pass it on in one piece.
+        Decrypt all of the data, and pass it on in one piece.
 
-        Nothing is held back from a protocol that has paused us: there is never
-        more than what one read from the socket has brought.
+        Nothing is held back from a protocol that has paused us: there is never more
+        than one read from the socket has returned.
         """
         self.opening = self.opening or data[:1]
         number = 0
         for number, piece in enumerate(self._records.pieces(data)):  # noqa: B007
             if not self._over:
                 self._decrypt(piece)
-        # Small records cost much more time than their bytes: no more of them in one
-        # turn of the reactor than of other senders' records.
+        # Small records take much more time than their bytes suggest: in one turn of the
+        # reactor, process no more of them than of other senders' records.
         if self._buffer_size:
             size = LITTLE if number else self._buffer_size
             self.transport.bufferSize = size
@@ -171,15 +174,15 @@ class TLSTransport(Protocol):
             self._read(self._protocol)
 
     def readConnectionLost(self) -> None:
-        """The peer has half-closed below TLS, which means nothing here but a cut."""
+        """Abort, unless close_notify has arrived: a half-close below TLS is a truncation."""
         if not self._heard_end:
             self._cut()
 
     def writeConnectionLost(self) -> None:
-        """We never half-close below TLS."""
+        """Do nothing: we never half-close below TLS."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """The connection is gone, whichever way."""
+        """Report that the connection is closed, for whatever reason."""
         self._over = True
         if self._telling is not None:
             self._telling.cancel()
@@ -199,7 +202,7 @@ class TLSTransport(Protocol):
                 self._fail(_TOO_LITTLE)
             else:
                 self._flush()
-        except Exception as error:  # whatever it is: nobody else ends the connection
+        except Exception as error:  # of any kind: nothing else would end the connection
             self._fail(error)
         else:
             self._flush()
@@ -212,7 +215,7 @@ class TLSTransport(Protocol):
                 self._handshakes.ready(self._protocol)
 
     def handshake_timed_out(self) -> None:
-        """The handshake has taken too long."""
+        """Reset the connection: the handshake has taken too long."""
         seconds = format_duration(HANDSHAKE_TIMEOUT)
         self._reason = self._reason or Failure(UploadTimedOut(f"no TLS handshake in {seconds}"))
         self.abortConnection()
@@ -223,12 +226,12 @@ class TLSTransport(Protocol):
         return self._records.begun - self._data_records > MOST_WITHOUT_DATA
 
     def _fail(self, error: Exception) -> None:
-        """Nothing more can be read."""
+        """Handle an error after which nothing more can be read."""
         if self._protocol is not None:
             self._handshakes.broke(self, error)
             self._cut()
             return
-        self._flush()  # the alert that says why
+        self._flush()  # the alert that tells why
         self._over = True
         self._reason = Failure(self._handshakes.explain(error))
         self.transport.loseConnection()
@@ -242,15 +245,15 @@ class TLSTransport(Protocol):
             self._heard_end = True
         except ssl.SSLWantReadError:
             pass
-        except ssl.SSLZeroReturnError:  # the end, after we have said ours
+        except ssl.SSLZeroReturnError:  # the end, after we have sent ours
             self._heard_end = True
-        except Exception as error:  # of TLS, or no memory
+        except Exception as error:  # from TLS, or no memory
             broken = error
-        self._data_records += len(pieces)  # it never gives more than one at a time
+        self._data_records += len(pieces)  # a read never returns more than one record
         if self._too_little_data():
             broken = _TOO_LITTLE
         else:
-            self._flush()  # what TLS has to say by itself
+            self._flush()  # what TLS itself has to send
         if pieces:
             protocol.dataReceived(b"".join(pieces))
         if broken is not None:
@@ -271,7 +274,7 @@ class TLSTransport(Protocol):
         self._reason = Failure(ConnectionDone())
         if self._said_end:
             self.transport.loseConnection()
-        else:  # nobody reads what is still to be sent
+        else:  # what is still to be sent will not be read
             self.abortConnection()
 
     def _tell_end_late(self) -> None:
@@ -296,7 +299,7 @@ class TLSTransport(Protocol):
         if self._said_end:
             return
         self._said_end = True
-        # It looks for the peer's, too, and would take anything else for an error.
+        # unwrap() also looks for the peer's, and treats any other record as an error.
         unread = self._incoming.read()
         with contextlib.suppress(ssl.SSLError, MemoryError):
             self._tls.unwrap()
@@ -305,7 +308,7 @@ class TLSTransport(Protocol):
         self._flush()
 
     def _may_end(self) -> None:
-        """Do what was to be done when all has been written."""
+        """Do what was to be done when everything has been written."""
         if self._producing:
             return
         if self.disconnecting:
@@ -314,17 +317,17 @@ class TLSTransport(Protocol):
         elif self._end_wanted:
             self._say_end()
 
-    # ITCPTransport, IConsumer: what the protocol says
+    # ITCPTransport, IConsumer: called by the protocol
 
     def write(self, data: bytes) -> None:
-        """Send it, encrypted; what comes after the end is dropped."""
+        """Send data, encrypted; data after the end is dropped."""
         if self._said_end:
             return
         left = memoryview(data)
         try:
             while left:
                 left = left[self._tls.write(left) :]
-        except Exception:  # of TLS, or no memory
+        except Exception:  # from TLS, or no memory
             self._cut()
         else:
             self._flush()
@@ -334,12 +337,15 @@ class TLSTransport(Protocol):
         self.write(b"".join(data))
 
     def loseWriteConnection(self) -> None:
-        """Send close_notify when all has been written, and read on."""
+        """Send close_notify when everything has been written, and read on."""
         self._end_wanted = True
         self._may_end()
 
     def loseConnection(self) -> None:
-        """Send close_notify when all has been written, and close: the peer's is not waited for."""
+        """
+        Send close_notify when everything has been written, and close without waiting
+        for the peer's.
+        """
         self._over = self.disconnecting = True
         self._may_end()
 
@@ -349,12 +355,15 @@ class TLSTransport(Protocol):
         self.transport.abortConnection()
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
-        """It is paused and resumed by the TCP transport, whose buffer holds what it writes."""
-        self._producing = True  # before: one with nothing to write is done at once
+        """
+        Let the TCP transport, whose buffer holds what the producer writes, pause and
+        resume it.
+        """
+        self._producing = True  # first: a producer with nothing to write finishes at once
         self.transport.registerProducer(producer, streaming)
 
     def unregisterProducer(self) -> None:
-        """All has been written."""
+        """Note that everything has been written."""
         self._producing = False
         self.transport.unregisterProducer()
         self._may_end()
@@ -384,13 +393,13 @@ class TLSTransport(Protocol):
         self.transport.setTcpKeepAlive(enabled)
 
     def getHandle(self) -> object:
-        """The socket."""
+        """Return the socket."""
         return self.transport.getHandle()
 
-    # IPushProducer: what the protocol says
+    # IPushProducer: called by the protocol
 
     def pauseProducing(self) -> None:
-        """Read no more, and keep the end for later, if that should have come already."""
+        """Stop reading, and defer the end if it has already arrived."""
         self._paused = True
         self.transport.pauseProducing()
 
@@ -400,7 +409,7 @@ class TLSTransport(Protocol):
         if not self._heard_end:
             self.transport.resumeProducing()
         elif not self._told_end and self._telling is None and not self._over:
-            # Not from within a call of the protocol's.
+            # Not from within a call by the protocol.
             self._telling = self._handshakes.clock.callLater(0, self._tell_end_late)
 
     def stopProducing(self) -> None:
