@@ -3,9 +3,9 @@ The spawner: the process that starts the ``--on-upload`` programs.
 
 A new process briefly holds a copy of every open file descriptor of its parent.  A file
 that the daemon closes and publishes in that moment would be closed for the last time
-only after it is visible: a process that watches the folder would see IN_CLOSE_WRITE.
-Programs are therefore started by a process that has none of the daemon's descriptors
-open.  It also pays nothing for the daemon's 10,000 connections.
+only after it is visible: a process that watches the folder would see IN_CLOSE_WRITE for
+it.  Programs are therefore started by a process that has none of the daemon's descriptors
+open.  Starting one also costs no more if the daemon has 10,000 connections.
 
 It is a script that imports only the standard library, to stay small::
 

@@ -6,9 +6,9 @@ A scan takes the markers whose uploads are over: our own, and those of dead owne
 latter are taken over by renaming; if two processes try, one succeeds.  The file of each
 marker is looked up, and a marker without a file is removed.
 
-**A bad marker affects only itself.**  A marker that is not as we write it is moved to
-``failed/``.  If it cannot be moved either, it stays where it is and is not looked at
-again.
+**A bad marker affects only itself.**  An invalid marker, which is not as we write it, is
+moved to ``failed/``.  If it cannot be moved either, it stays where it is and is ignored
+from then on.
 
 Everything here waits for the disk.
 """
@@ -34,7 +34,7 @@ _DIGITS = re.compile(r"[0-9]+")
 @dataclass(frozen=True)
 class BadMarker:
     """
-    A marker that is not as we write it.
+    An invalid marker.
 
     :ivar why: the reason in words.
     :ivar aside: whether it was moved to ``failed/``.
@@ -54,7 +54,7 @@ class SpoolScan:
     :ivar more: whether there are more.
     :ivar gone: number of markers removed because their files are gone or were never
         published.
-    :ivar bad: markers that are not as we write them.
+    :ivar bad: invalid markers.
     :ivar waiting: number of markers in the queue, including known ones and those of
         other owners.
     :ivar error: why some markers could not be read at the moment, if any.
