@@ -1,1 +1,1 @@
-"""The speed suite: our daemon beside what people would use instead, in one run."""
+"""The speed suite: our daemon compared with the usual alternatives, in one run."""

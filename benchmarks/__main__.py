@@ -1,7 +1,8 @@
 """
 Run the speed suite: `python -m benchmarks`.
 
-Exit status 1 where our daemon lost an upload or did not work.  A time never decides.
+Exit status 1 if our daemon lost an upload or did not work.  A measured time never
+decides.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from .storage import Storage
 
 
 def parse(arguments: Sequence[str] | None = None) -> Settings:
-    """The settings that a command line asks for."""
+    """Return the settings that a command line selects."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
         "--quick", action="store_true", help="small sizes, one round: does it work?"
@@ -89,7 +90,7 @@ def parse(arguments: Sequence[str] | None = None) -> Settings:
 
 
 def interpreter(path: str) -> Path:
-    """The interpreter of an environment that the daemon is installed in."""
+    """Return the interpreter of an environment in which the daemon is installed."""
     python = Path(path).absolute()  # not resolved: that would leave the environment
     try:
         twistd(python)
@@ -99,7 +100,7 @@ def interpreter(path: str) -> Path:
 
 
 def raise_descriptor_limit(wanted: int) -> None:
-    """Allow this process and its children `wanted` open files, or as many as may be."""
+    """Allow this process and its children `wanted` open files, or as many as possible."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     for limits in ((wanted, max(wanted, hard)), (hard, hard)):
         try:
@@ -110,11 +111,11 @@ def raise_descriptor_limit(wanted: int) -> None:
 
 
 def measure(settings: Settings) -> Results:
-    """Run the cases; everything that was made for them is gone afterwards."""
+    """Run the cases; everything that was created for them is removed afterwards."""
     root = Path(tempfile.mkdtemp(prefix="upload-speed-", dir=settings.directory))
     root.chmod(0o755)
     with ExitStack() as stack:
-        # rmtree only what we made, and nothing below a mount point that is still one.
+        # Remove only what we created, and nothing while something is mounted below it.
         stack.callback(_remove, root)
         tools, storage = Toolbox(root / "tools"), Storage(root)
         memory = stack.enter_context(storage.tmpfs("source", settings.large_size + 16 * MIB))
@@ -126,7 +127,7 @@ def measure(settings: Settings) -> Results:
 
 
 def run_cases(bench: Bench) -> None:
-    """Run the cases that the settings name; one that cannot be run is no matter to the others."""
+    """Run the cases that the settings name; one that fails does not stop the others."""
     for name in bench.settings.cases:
         began = time.monotonic()
         try:
@@ -152,7 +153,7 @@ def _is_ours(contender: str) -> bool:
 
 
 def failures(settings: Settings, results: Results) -> list[str]:
-    """What a run must not show: an upload of ours that was lost, or ours not working at all."""
+    """Return what a run must not show: a lost upload of ours, or ours not working at all."""
     found = [*results.faults]
     for case in results.cases():
         for one in results.contenders(case):
@@ -171,7 +172,7 @@ def failures(settings: Settings, results: Results) -> list[str]:
 
 
 def main() -> int:
-    """Measure, write the report, say what is wrong."""
+    """Measure, write the report, print what is wrong."""
     settings = parse()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     raise_descriptor_limit(65_536)

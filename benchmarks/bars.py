@@ -1,4 +1,4 @@
-"""The bars that the daemon is to clear, and how far it got."""
+"""The targets of the daemon's speed, and the figures it reached."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Figure = Callable[[Results], "float | None"]
 
 @dataclass(frozen=True)
 class Bar:
-    """One promise about speed."""
+    """One target."""
 
     case: str
     text: str
@@ -23,21 +23,21 @@ class Bar:
     unit: str = "x"
 
     def met(self, reached: float) -> bool:
-        """Whether a figure clears the bar."""
+        """Return whether a figure meets the target."""
         return reached <= self.limit if self.at_most else reached >= self.limit
 
     def words(self) -> str:
-        """The bar, for a table."""
+        """Return the target as text, for a table."""
         return f"{'at most' if self.at_most else 'at least'} {self.limit:g} {self.unit}"
 
 
 def figure(case: str, contender: str, name: str) -> Figure:
-    """A figure as it was measured."""
+    """Return a figure as it was measured."""
     return lambda results: results.value(case, contender, name)
 
 
 def best(case: str, name: str, among: Callable[[str], bool], *, least: bool = False) -> Figure:
-    """The best figure among some contenders: the greatest, or the least."""
+    """Return the best figure among some contenders: the greatest, or the least."""
 
     def find(results: Results) -> float | None:
         found = [results.value(case, one, name) for one in results.contenders(case) if among(one)]
@@ -48,7 +48,7 @@ def best(case: str, name: str, among: Callable[[str], bool], *, least: bool = Fa
 
 
 def ratio(above: Figure, below: Figure) -> Figure:
-    """One figure through another."""
+    """Return one figure divided by another."""
 
     def divide(results: Results) -> float | None:
         a, b = above(results), below(results)
@@ -58,32 +58,32 @@ def ratio(above: Figure, below: Figure) -> Figure:
 
 
 def is_floor(contender: str) -> bool:
-    """Whether this is one of the C receivers."""
+    """Return whether this is one of the C receivers."""
     return contender.startswith("floor")
 
 
 def is_peer(contender: str) -> bool:
-    """Whether this is somebody else's program."""
+    """Return whether this is another project's program."""
     return not is_floor(contender) and not contender.startswith("ours")
 
 
 def of(case: str, name: str, ours: str, other: str) -> Figure:
-    """One of our figures through one of somebody else's, in the same case."""
+    """Return one of our figures divided by another contender's, in the same case."""
     return ratio(figure(case, ours, name), figure(case, other, name))
 
 
 def cpu(case: str, ours: str, other: str) -> Figure:
-    """The CPU per upload of one of ours, through that of somebody else."""
+    """Return the CPU per upload of one of ours, divided by another contender's."""
     return of(case, "cpu_us_per_upload", ours, other)
 
 
 def rate(case: str, ours: str, other: str) -> Figure:
-    """The uploads per second of one of ours, through those of somebody else."""
+    """Return the uploads per second of one of ours, divided by another contender's."""
     return of(case, "uploads_per_s", ours, other)
 
 
 def _small() -> Iterator[Bar]:
-    """What counts whoever sends."""
+    """Yield the targets that apply to each kind of sender."""
     for case, limit in (("small", 2.2), ("small-single", 3), ("small-slow", 3)):
         text = "CPU per upload, of the C floor's"
         yield Bar(case, text, limit, cpu(case, "ours", "floor-loop"), at_most=True)

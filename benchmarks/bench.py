@@ -31,17 +31,17 @@ class Bench:
         self._serial = 1
 
     def say(self, text: str) -> None:
-        """Tell whoever is waiting."""
+        """Report progress to the user."""
         print(text, file=sys.stderr, flush=True)
 
     def ours(
         self, *, fsync: bool = False, workers: int = 1, slow: tuple[int, float] | None = None
     ) -> Ours:
-        """Our daemon, with the options that were asked for on the command line."""
+        """Return our daemon, with the options that were given on the command line."""
         return Ours(fsync=fsync, workers=workers, slow=slow, more=self.settings.daemon_options)
 
     def serials(self, count: int) -> int:
-        """The first of `count` serials that no other upload of this run has."""
+        """Return the first of `count` serials that no other upload of this run has."""
         first, self._serial = self._serial, self._serial + count
         return first
 
@@ -56,7 +56,7 @@ class Bench:
         source: bool = False,
         habit: str = "ready",
     ) -> Job:
-        """A job for `peer`, with serials of its own; `source`: send from the page-cached file."""
+        """Return a job for `peer`, with new serials; `source`: send from the page-cached file."""
         return Job(
             port=port, count=count, size=size, parallel=parallel, base=self.serials(count),
             protocol=peer.protocol, path=peer.path, answer=peer.answer, habit=habit,
@@ -66,7 +66,8 @@ class Bench:
     @contextmanager
     def receiver(self, peer: Peer, directory: Path) -> Iterator[tuple[Receiver, Path]]:
         """
-        A fresh receiver, and the empty directory below `directory` that it was given.
+        Start a new receiver; yield it and the empty directory below `directory` that it
+        uses.
 
         Both are gone afterwards.
         """
@@ -85,7 +86,7 @@ class Bench:
             shutil.rmtree(scratch, ignore_errors=True)
 
     def leave_out(self, case: str, contender: str, error: Exception) -> None:
-        """Record why there is no figure; what nobody has foreseen is told with where it was."""
+        """Record why there is no figure; an unforeseen error is printed with its traceback."""
         reason = str(error)
         if not isinstance(error, UnavailableError | OSError):
             reason = f"{type(error).__name__}: {error}"
@@ -95,10 +96,11 @@ class Bench:
 
     def interleave(self, case: str, peers: Sequence[P], once: Callable[[P, int], None]) -> None:
         """
-        Measure A B C, B C A, ...: what changes on the machine meanwhile meets everybody.
+        Measure A B C, B C A, ...: changes on the machine during the run then affect all
+        alike.
 
-        A contender that cannot be measured, whatever the reason, is left out from
-        then on, and the results say why; the others go on.
+        A contender that cannot be measured, for whatever reason, is left out from then on,
+        and the results say why; the others continue.
         """
         wanted = [peer for peer in peers if self.settings.wants_peer(peer.name)]
         for number in range(self.settings.rounds):

@@ -1,4 +1,4 @@
-"""Compile the C and Java parts when they are first needed."""
+"""Compiles the C and Java parts when they are first needed."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Toolbox:
         directory.mkdir(parents=True, exist_ok=True)
 
     def program(self, name: str) -> str:
-        """The path of the program compiled from `c/NAME.c`."""
+        """Return the path of the program compiled from `c/NAME.c`."""
         return self._compile(HERE / "c" / f"{name}.c", self.directory / name, ["-pthread"])
 
     def library(self, name: str) -> str:
-        """The path of the shared library compiled from `c/NAME.c`."""
+        """Return the path of the shared library compiled from `c/NAME.c`."""
         return self._compile(
             HERE / "c" / f"{name}.c", self.directory / f"{name}.so", ["-shared", "-fPIC"]
         )
@@ -34,7 +34,7 @@ class Toolbox:
         return str(target)
 
     def java(self, name: str) -> list[str]:
-        """The command that runs the class compiled from `java/NAME.java`."""
+        """Return the command that runs the class compiled from `java/NAME.java`."""
         java, javac = command("java"), command("javac")
         if not (self.directory / f"{name}.class").exists():
             source = HERE / "java" / f"{name}.java"
@@ -43,7 +43,7 @@ class Toolbox:
 
 
 def command(name: str) -> str:
-    """The path of an installed command; raises `UnavailableError` where there is none."""
+    """Return the path of an installed command; raises `UnavailableError` if there is none."""
     found = shutil.which(name) or shutil.which(name, path="/usr/local/sbin:/usr/sbin:/sbin")
     if found is None:
         raise UnavailableError(f"{name} is not installed")
@@ -51,7 +51,7 @@ def command(name: str) -> str:
 
 
 def run(arguments: list[str]) -> str:
-    """Run a command to its end and return its output; raises `UnavailableError` where it fails."""
+    """Run a command to its end and return its output; raises `UnavailableError` if it fails."""
     done = subprocess.run(arguments, capture_output=True, text=True, check=False)
     if done.returncode:
         lines = (done.stderr or done.stdout).strip().splitlines() or [

@@ -1,4 +1,4 @@
-"""What the uploads contain, and whether what was kept is it."""
+"""The content of the uploads, and the check that what was stored is the same."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BLOCK = 16
 
 
 def blocks(serial: int, first: int, count: int) -> bytes:
-    """The bytes of `count` blocks of an upload, from block number `first` on."""
+    """Return `count` blocks of an upload, beginning with block number `first`."""
     numbers = array("Q", bytes(BLOCK * count))
     numbers[::2] = array("Q", [serial]) * count
     numbers[1::2] = array("Q", range(first, first + count))
@@ -35,17 +35,17 @@ def write_source(path: Path, size: int) -> Path:
 
 @dataclass
 class StoredAnswer:
-    """What a directory holds after a round."""
+    """The content of a directory after a round."""
 
     whole: set[int] = field(default_factory=set)
-    """The serials of uploads that are there, whole."""
+    """The serials of the uploads that are stored, whole."""
     copies: int = 0
-    """Files that are whole and repeat another one."""
+    """Files that are whole but repeat another one."""
     broken: int = 0
-    """Files that are no upload: cut, mixed, empty."""
+    """Files that are not a whole upload: cut, mixed, empty."""
 
     def lost(self, acknowledged: set[int]) -> int:
-        """How many uploads were acknowledged and are not there whole."""
+        """Return how many uploads were acknowledged but are not stored whole."""
         return len(acknowledged - self.whole)
 
 
@@ -53,8 +53,8 @@ def inspect(place: Path, size: int, source: Path | None = None) -> StoredAnswer:
     """
     Read every file of `place` and compare each of its bytes with what was sent.
 
-    `size` is that of every upload, in bytes.  With a `source`, all but the
-    first block of an upload was sent from that file.
+    `size` is that of every upload, in bytes.  With a `source`, all but the first block
+    of each upload was sent from that file.
     """
     kept = StoredAnswer()
     template = None if source else array("Q", blocks(0, 0, -(-size // BLOCK)))

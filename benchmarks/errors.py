@@ -1,4 +1,4 @@
-"""The one thing that can go wrong without being anybody's fault."""
+"""The error that is not a fault: something cannot be measured on this machine."""
 
 
 class UnavailableError(Exception):

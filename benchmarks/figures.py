@@ -1,4 +1,4 @@
-"""What was measured, and how it is put together over the rounds."""
+"""The measurements, and how they are summarized over the rounds."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 
 Values = Mapping[str, float]
 """
-Figures of one round, by name.  The names say the unit: `seconds`,
-`gib_per_s`, `uploads_per_s`, `cpu_s_per_gib`, `cpu_us_per_upload`,
-`memory_mib`, `p50_ms`, `p99_ms`, `lost` and `failed` (uploads),
-`sender_cpu_share` (1.0 = one core).
+The figures of one round, by name.  The names contain the unit: `seconds`,
+`gib_per_s`, `uploads_per_s`, `cpu_s_per_gib`, `cpu_us_per_upload`, `memory_mib`,
+`p50_ms`, `p99_ms`, `lost` and `failed` (uploads), `sender_cpu_share` (1.0 = one
+core).
 """
 
 WORST = frozenset({"lost", "failed", "broken", "dropped"})
-"""Figures of which the worst round counts, not the middle one."""
+"""Figures that are summarized by their maximum over the rounds, not by their median."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Results:
     skipped: dict[str, dict[str, str]] = field(default_factory=dict)
     """Reasons, by case and contender."""
     faults: list[str] = field(default_factory=list)
-    """What went wrong that nobody has foreseen, in the suite itself."""
+    """Unforeseen errors in the suite itself."""
     seconds: dict[str, float] = field(default_factory=dict)
     """How long each case of the command line took."""
 
@@ -51,19 +51,19 @@ class Results:
         self.skipped.setdefault(case, {})[contender] = reason
 
     def cases(self) -> list[str]:
-        """The cases with figures or reasons, in the order they were run."""
+        """Return the cases with figures or reasons, in the order they were run."""
         return list(dict.fromkeys([*(m.case for m in self.measurements), *self.skipped]))
 
     def contenders(self, case: str) -> dict[str, str]:
-        """The contenders of a case that have figures, with their labels."""
+        """Return the contenders of a case that have figures, with their labels."""
         return {m.contender: m.label for m in self.measurements if m.case == case}
 
     def rounds(self, case: str, contender: str) -> list[Values]:
-        """The figures of one contender, a mapping per round."""
+        """Return the figures of one contender, a mapping per round."""
         return [m.values for m in self.measurements if (m.case, m.contender) == (case, contender)]
 
     def summary(self, case: str, contender: str) -> dict[str, float]:
-        """The median of each figure over the rounds; for what went wrong, the worst round."""
+        """Return the median of each figure over the rounds; for those in `WORST`, the maximum."""
         rounds = self.rounds(case, contender)
         names = dict.fromkeys(name for values in rounds for name in values)
         found = {}
@@ -73,11 +73,11 @@ class Results:
         return found
 
     def value(self, case: str, contender: str, name: str) -> float | None:
-        """One figure of the summary, or None where it was not measured."""
+        """Return one figure of the summary, or None if it was not measured."""
         return self.summary(case, contender).get(name)
 
     def as_json(self) -> dict[str, Any]:
-        """Everything, for a file."""
+        """Return everything, for a file."""
         return {
             "seconds": self.seconds,
             "measurements": [asdict(m) for m in self.measurements],

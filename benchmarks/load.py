@@ -26,17 +26,20 @@ class Job:
     path: str = "/"
     answer: str = "上传成功"
     habit: str = "ready"
-    """How the sender goes about it: `ready`, `single` or `slow`; see `c/load.c`."""
+    """How the sender works: `ready`, `single` or `slow`; see `c/load.c`."""
     source: Path | None = None
-    """The page-cached file that all but the first block is sent from."""
+    """The page-cached file from which all but the first block is sent."""
 
 
 @dataclass(frozen=True)
 class Sent:
-    """What the sender saw, in seconds; `p50` to `worst` are from connecting to the answer."""
+    """
+    What the sender saw, in seconds; `p50` to `worst` are latencies from connecting to
+    the answer.
+    """
 
     acknowledged: frozenset[int]
-    """Serials of the uploads that heard of success."""
+    """Serials of the uploads that were acknowledged."""
     failed: int
     wall: float
     p50: float
@@ -47,12 +50,12 @@ class Sent:
 
     @property
     def cpu_share(self) -> float:
-        """The part of one core that the sender kept busy: at 1.0 it would be the limit."""
+        """The share of one core that the sender used: at 1.0 it would be the bottleneck."""
         return self.cpu / self.wall
 
 
 def send(tools: Toolbox, job: Job, limit: float = 600) -> Sent:
-    """Make the uploads of `job`; one without progress for 60 seconds counts as failed."""
+    """Make the uploads of `job`; an upload without progress for 60 seconds counts as failed."""
     acks = tools.directory / f"acks-{job.port}-{job.base}"
     try:
         done = subprocess.run(
@@ -73,7 +76,7 @@ def send(tools: Toolbox, job: Job, limit: float = 600) -> Sent:
 
 
 def command(tools: Toolbox, job: Job, acks: Path | None = None) -> list[str]:
-    """The command line that does `job`."""
+    """Return the command line that runs `job`."""
     if job.protocol == "ftp":
         line = [sys.executable, str(HERE / "scripts" / "ftp_send.py")]
     else:

@@ -1,4 +1,4 @@
-"""What the figures were measured on."""
+"""The machine and the versions that the figures were measured on."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .storage import memory, mount_of
 
 
 def machine(settings: Settings) -> dict[str, str]:
-    """The day, the machine and the versions, as words for a report."""
+    """Return the date, the machine and the versions, as text for a report."""
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "processor": f"{_processor()}, {os.cpu_count()} cores",
@@ -46,7 +46,7 @@ def _ours(settings: Settings) -> dict[str, str]:
 
 
 def about(python: Path) -> dict[str, str]:
-    """What `scripts/about.py` says when `python` runs it."""
+    """Return what `scripts/about.py` prints when `python` runs it."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     line = [str(python), str(HERE / "scripts" / "about.py")]
     done = subprocess.run(
@@ -57,7 +57,7 @@ def about(python: Path) -> dict[str, str]:
 
 
 def interpreter(about: Mapping[str, str | None]) -> str:
-    """An interpreter in words: its version, and whether it was built to be fast."""
+    """Describe an interpreter: its version, and whether its build was optimized."""
     built = how_built(about["arguments"])
     name = "" if about["implementation"] == "CPython" else f"{about['implementation']} "
     return f"{name}{about['python']}, {about['compiler']}, built {built}"
@@ -65,7 +65,7 @@ def interpreter(about: Mapping[str, str | None]) -> str:
 
 def how_built(arguments: str | None) -> str:
     """
-    What the arguments of its `configure` say of an interpreter's speed.
+    Return what the arguments of its `configure` tell about an interpreter's speed.
 
     PGO is profile-guided optimization, LTO link-time optimization.
     """
@@ -81,7 +81,7 @@ def how_built(arguments: str | None) -> str:
 
 
 def daemon(about: Mapping[str, str | None]) -> str:
-    """The version of the daemon, and its commit if it runs from a work tree."""
+    """Return the version of the daemon, and its commit if it runs from a work tree."""
     return f"{about['version']}" + (f", commit {about['commit']}" if about["commit"] else "")
 
 

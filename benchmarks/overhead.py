@@ -1,12 +1,12 @@
 """
-What telling about uploads costs: `python -m benchmarks.overhead`.
+Measure the cost of reporting uploads: `python -m benchmarks.overhead`.
 
-Small uploads to a file system in memory, without fsync, to one process; the CPU
-time of the daemon for each of them, with one thing after the other switched on.
-All the daemons run at once, and get the uploads in turns, a short bunch each, so
-that whatever else the machine does meets all of them alike; each is compared with
-the one that tells nothing in the same round.  The order is another one in each
-round: what a daemon still writes when it has had its turn meets the next.
+Sends small uploads to one process on an in-memory file system, without fsync, and
+measures the daemon's CPU time per upload with log, journal and metrics enabled in
+turn.  All daemons run at once and receive uploads by turns, in short batches, so
+that other load on the machine affects all of them alike.  Each is compared with the
+daemon that reports nothing, in the same round.  The order differs from round to
+round: what a daemon still writes after its turn affects the next one.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from .settings import MIB, Settings
 from .storage import Storage, clean
 
 AT_A_RATE = 3_000
-"""Uploads a second for which the share of a core is told."""
+"""Uploads a second for which the share of a core is reported."""
 
 
 @dataclass(frozen=True)
 class Way:
-    """A way to start the daemon: `log` says whether it logs uploads."""
+    """One configuration of the daemon: `log` is whether it logs uploads."""
 
     label: str
     log: bool
@@ -53,11 +53,11 @@ WAYS = (
     Way("metrics", log=False, options=METRICS),
     Way("log, journal, metrics", log=True, options=(*JOURNAL, *METRICS)),
 )
-"""The first is what the others are compared with."""
+"""The first is the baseline."""
 
 
 class Telling(Ours):
-    """Our daemon in one of the ways."""
+    """Our daemon in one of the configurations."""
 
     def __init__(self, way: Way) -> None:
         super().__init__(fsync=False)
@@ -72,14 +72,14 @@ class Telling(Ours):
 
 
 class Contender:
-    """One of the daemons, running."""
+    """One of the running daemons."""
 
     def __init__(self, bench: Bench, way: Way, place: Path, stack: ExitStack) -> None:
         self._bench, self._peer = bench, Telling(way)
         self._receiver, self._inbox = stack.enter_context(bench.receiver(self._peer, place))
 
     def take(self, count: int) -> float:
-        """Microseconds of CPU for each of `count` small uploads."""
+        """Return the microseconds of CPU per upload, for `count` small uploads."""
         settings, port = self._bench.settings, self._receiver.port
         job = self._bench.job(self._peer, port, count, settings.small_size, settings.parallel)
         before = cpu_of(self._receiver.process.pid)
@@ -92,7 +92,7 @@ class Contender:
 
 
 def measure(bench: Bench, rounds: int, count: int) -> Iterator[list[float]]:
-    """The figures of all ways, round for round."""
+    """Yield the figures of all configurations, round by round."""
     room = 4 * count * bench.settings.small_size + 64 * MIB
     with bench.storage.tmpfs("memory", room) as place, ExitStack() as stack:
         contenders = [Contender(bench, way, place, stack) for way in WAYS]
@@ -107,7 +107,7 @@ def measure(bench: Bench, rounds: int, count: int) -> Iterator[list[float]]:
 
 
 def table(rounds: Sequence[Sequence[float]]) -> str:
-    """The medians, as Markdown."""
+    """Return the medians as a Markdown table."""
     lines = [
         f"| switched on | CPU of an upload | more than nothing | at {AT_A_RATE:,} uploads/s |",
         "| --- | ---: | ---: | ---: |",

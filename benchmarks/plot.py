@@ -1,4 +1,4 @@
-"""The picture: throughput and small-file rate, synced and not, readable on any page."""
+"""The plot: throughput and small-file rate, with and without fsync, legible on any page."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .errors import UnavailableError
 from .figures import Results
 
 INK = "#7d8590"
-"""A grey that can be read on white and on black."""
+"""A grey that is legible on white and on black."""
 OURS, OTHERS, FLOOR = "#2f81f7", "#8b949e", "#6e7681"
 
 PANELS = (
@@ -18,14 +18,14 @@ PANELS = (
     ("large-fsync", "gib_per_s", "one large upload, synced, GiB/s", "{:.2f}"),
     ("small-durable", "uploads_per_s", "small uploads, synced, per second", "{:,.0f}"),
 )
-"""The cases that are drawn, two in a row."""
+"""The cases that are plotted, two in a row."""
 
 UNDRAWN = frozenset({("small", "ours-all"), ("small", "ours-silent"), ("small-durable", "ours")})
-"""Contenders that are there to be compared with our own daemon alone."""
+"""Contenders that are measured only for comparison with our own daemon."""
 
 
 def draw(results: Results, path: Path) -> Path:
-    """Draw what was measured of the panels into an SVG at `path`."""
+    """Plot the measured panels into an SVG at `path`."""
     try:
         import matplotlib as mpl  # type: ignore[import-not-found,unused-ignore]  # noqa: PLC0415
 
@@ -74,7 +74,7 @@ def draw(results: Results, path: Path) -> Path:
 
 
 def drawn(results: Results, case: str) -> dict[str, str]:
-    """The contenders of a case that the picture shows, with their labels."""
+    """Return the contenders of a case that the plot shows, with their labels."""
     found = results.contenders(case)
     return {one: label for one, label in found.items() if (case, one) not in UNDRAWN}
 

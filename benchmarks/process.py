@@ -1,4 +1,4 @@
-"""Receivers as processes: started, watched, measured, stopped."""
+"""Receivers as processes: start, watch, measure, stop."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ TICK = os.sysconf("SC_CLK_TCK")
 
 
 def free_port() -> int:
-    """A TCP port that nobody listens on."""
+    """Return a TCP port that no process listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def cpu_of(pid: int) -> float:
-    """Seconds of CPU that a process has used; to the nanosecond, unlike those of /proc."""
+    """Return the CPU seconds of a process, to the nanosecond, unlike those of /proc."""
     return time.clock_gettime((~pid << 3) | 2)  # what clock_getcpuclockid(3) computes
 
 
 def is_listening(port: int) -> bool:
-    """Whether somebody listens on `port`, found without connecting to it."""
+    """Return whether a process listens on `port`, without connecting to it."""
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         try:
             lines = Path(table).read_text().splitlines()[1:]
@@ -46,10 +46,10 @@ def is_listening(port: int) -> bool:
 
 class Receiver:
     """
-    A receiver and all its children, as one thing to measure.
+    A receiver and all its child processes, measured as one.
 
-    A context manager: on entry it listens, on exit every process of it is gone.  It works
-    in the folder of its log, so that what lies in ours is nothing to it.
+    A context manager: on entry it listens, on exit all its processes are gone.  Its
+    working directory is the folder of its log, so files in ours do not affect it.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Receiver:
         self.env = {**os.environ, **(env or {})}
 
     def __enter__(self) -> Self:
-        """Start it and wait until it listens; raises `UnavailableError` where it does not."""
+        """Start it and wait until it listens; raises `UnavailableError` if it does not."""
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
@@ -90,17 +90,17 @@ class Receiver:
             time.sleep(0.02)
 
     def last_words(self) -> str:
-        """The last line it has written, for a report."""
+        """Return the last line that it has written, for a report."""
         lines = self.log.read_text(errors="replace").strip().splitlines()
         return lines[-1][:200] if lines else f"none, exit status {self.process.returncode}"
 
     def kill(self) -> None:
-        """End it at once: nothing that it still does is of interest."""
+        """Kill it at once, if what it is still doing does not matter."""
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
     def stop(self) -> None:
-        """End it: gently, and after 15 seconds not."""
+        """Terminate it, and kill it after 15 seconds."""
         if self.process.poll() is None:
             self.process.terminate()
             with suppress(subprocess.TimeoutExpired):
@@ -110,7 +110,7 @@ class Receiver:
         self.process.wait()
 
     def pids(self) -> list[int]:
-        """The process and its living descendants."""
+        """Return the process and its living descendants."""
         found, waiting = [], [self.process.pid]
         while waiting:
             pid = waiting.pop()
@@ -123,7 +123,7 @@ class Receiver:
         return found
 
     def cpu(self) -> float:
-        """CPU seconds used so far by all of it, children that have ended included."""
+        """Return the CPU seconds that all of it has used, including children that have ended."""
         own, ended = 0.0, 0
         for pid in self.pids():
             try:
@@ -135,15 +135,15 @@ class Receiver:
         return own + ended / TICK
 
     def peak_memory(self) -> int:
-        """The peak resident sizes of its living processes, added up, in bytes."""
+        """Return the sum of the peak resident sizes of its living processes, in bytes."""
         return sum(_kib(f"/proc/{pid}/status", "VmHWM:") for pid in self.pids()) * 1024
 
     def memory(self) -> int:
-        """Its proportional share of memory now, in bytes; what is shared is counted once."""
+        """Return its proportional share of memory now, in bytes; shared memory is counted once."""
         return sum(_kib(f"/proc/{pid}/smaps_rollup", "Pss:") for pid in self.pids()) * 1024
 
     def descriptors(self) -> int:
-        """How many files and sockets it has open."""
+        """Return how many files and sockets it has open."""
         total = 0
         for pid in self.pids():
             try:

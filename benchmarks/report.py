@@ -1,4 +1,4 @@
-"""The report: a Markdown file for people, a JSON file with everything."""
+"""The report: a Markdown file for people, and a JSON file with everything."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ COLUMNS = {
 }
 
 FIRST = ("gib_per_s", "uploads_per_s")
-"""The figures whose ratio to ours each table shows."""
+"""The figures that each table also shows relative to ours."""
 
 
 def write(
     out: Path, settings: Settings, about: Mapping[str, str], results: Results, plot: Path | None
 ) -> Path:
-    """Write `REPORT.md` and `results.json` into the directory `out`; returns the former."""
+    """Write `REPORT.md` and `results.json` into the directory `out`; return the former."""
     raw = {
         "machine": about,
         "settings": _settings(settings),

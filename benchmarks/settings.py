@@ -1,4 +1,4 @@
-"""What one run does: how much, how often, against whom."""
+"""The settings of one run: how much, how often, which contenders."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Settings:
 
     directory: Path
     out: Path | None
-    """Where the report goes; None: nowhere, it is only printed."""
+    """Where the report goes; None: it is only printed."""
     rounds: int = 5
     large_size: int = 2 * GIB
     small_count: int = 20_000
@@ -32,13 +32,13 @@ class Settings:
     latency_count: int = 3_000
     quick: bool = False
     before: Path | None = None
-    """The interpreter that has an earlier version of the daemon; None: there is none."""
+    """The interpreter with an earlier version of the daemon; None: there is none."""
     cases: tuple[str, ...] = ()
     peers: tuple[str, ...] = ()
     daemon_options: tuple[str, ...] = ()
 
     def wants_peer(self, name: str) -> bool:
-        """Whether a contender was asked for; with no choice made, all are."""
+        """Return whether a contender was selected; without a selection, all are."""
         return not self.peers or any(
             name == peer or name.startswith(f"{peer}-") for peer in self.peers
         )
@@ -55,7 +55,7 @@ QUICK = {
     "trickle_interval": 1.0,
     "latency_count": 200,
 }
-"""What `--quick` changes: enough to see that everything works, too little for a figure."""
+"""What `--quick` changes: enough to see that everything works, too little to measure."""
 
 QUICK_PEERS = ("floor", "textbook", "plain", "dd", "sequence", "ncat", "socat", "ours")
-"""The contenders of a quick run where none were named."""
+"""The contenders of a quick run that selects none."""

@@ -1,4 +1,4 @@
-"""File systems for one run: made, checked, bounded in size, and taken away again."""
+"""File systems for one run: created, checked, bounded in size, and removed."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from .errors import UnavailableError
 from .settings import GIB, MIB
 
 SHARED = Path("/dev/shm")
-"""Memory that anybody may use; each place gets a directory of its own in it."""
+"""Memory that any user may use; each place gets its own directory in it."""
 
 
 class Storage:
     """
     Places to write to, all below one scratch directory.
 
-    Every mount is checked to be one before anything is written below it, and
-    has a size of its own, so that a run cannot fill the disk of the machine.
+    Every mount is checked to be one before anything is written below it, and is bounded
+    in size, so that a run cannot fill the disk of the machine.
     """
 
     def __init__(self, root: Path) -> None:
@@ -32,9 +32,9 @@ class Storage:
     @contextmanager
     def tmpfs(self, name: str, size: int) -> Iterator[Path]:
         """
-        A file system in memory, of at most `size` bytes.
+        Mount a file system in memory, of at most `size` bytes.
 
-        Without root, a directory in the one that the machine has.
+        Without root, use a directory in the machine's own.
         """
         self._need_memory(size)
         if os.geteuid() != 0 and mount_of(SHARED)[1] == "tmpfs":
@@ -47,14 +47,14 @@ class Storage:
 
     @contextmanager
     def journalled(self, name: str, size: int) -> Iterator[Path]:
-        """A fresh ext4 with a journal, of `size` bytes, on a loop device over a file."""
+        """Mount a new ext4 with a journal, of `size` bytes, on a loop device over a file."""
         _need_root()
         self._need_space(size)
         image = self.root / f"{name}.img"
         try:
             with image.open("wb") as file:
                 file.truncate(size)
-            # Everything is laid out now: no background work while we measure.
+            # Initialize everything now: no background work while we measure.
             run([command("mkfs.ext4"), "-q", "-F", "-O", "has_journal",
                  "-E", "lazy_itable_init=0,lazy_journal_init=0", str(image)])  # fmt: skip
             with self._mounted(name, ["-o", "loop,noatime", str(image)]) as place:
@@ -68,9 +68,9 @@ class Storage:
     @contextmanager
     def ext4(self, name: str, size: int) -> Iterator[Path]:
         """
-        A place on ext4 for `size` bytes.
+        Provide a place on ext4 for `size` bytes.
 
-        It is the scratch directory itself where that is on ext4, else a loop device.
+        It is the scratch directory itself if that is on ext4, else a loop device.
         """
         if mount_of(self.root)[1] != "ext4":
             with self.journalled(name, size + size // 4 + GIB // 4) as place:
@@ -116,7 +116,7 @@ class Storage:
 
 
 def memory(field: str) -> int:
-    """A figure of /proc/meminfo, in bytes."""
+    """Return a figure of /proc/meminfo, in bytes."""
     for line in Path("/proc/meminfo").read_text().splitlines():
         name, _, value = line.partition(":")
         if name == field:
@@ -125,7 +125,7 @@ def memory(field: str) -> int:
 
 
 def mount_of(path: Path) -> tuple[str, str]:
-    """The device and the type of the file system that `path` is on."""
+    """Return the device and the type of the file system that `path` is on."""
     best = ("", "", "")
     for line in Path("/proc/self/mounts").read_text().splitlines():
         device, where, kind = line.split()[:3]

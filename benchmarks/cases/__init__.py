@@ -1,4 +1,4 @@
-"""The cases, by the names that the command line knows."""
+"""The cases, by their names on the command line."""
 
 from __future__ import annotations
 

@@ -24,13 +24,13 @@ from .uploads import settle
 
 @dataclass(frozen=True)
 class Client:
-    """A way to send one file; `line` makes the shell command from the file and the port."""
+    """A way to send one file; `line` returns the shell command for the file and the port."""
 
     name: str
     label: str
     line: Callable[[str, int], list[str]]
     tells_time: bool = False
-    """It prints the seconds itself; else the whole process is timed, its start included."""
+    """It prints the seconds itself; otherwise the whole process is timed, including its start."""
 
 
 def _ours(path: str, port: int) -> list[str]:
@@ -63,7 +63,7 @@ CLIENTS = (
 
 
 def client(bench: Bench) -> None:
-    """One large file to a C receiver that throws it away, and to our daemon on tmpfs."""
+    """One large file to a C receiver that discards it, and to our daemon on tmpfs."""
     size = bench.settings.large_size
     sink = Floor("sink", "throws everything away", set())
     servers: list[tuple[str, Peer]] = [("client-sink", sink), ("client", bench.ours())]

@@ -14,7 +14,7 @@ from .uploads import settle, upload_large
 
 
 def large(bench: Bench) -> None:
-    """One large upload from the page cache to ext4; nobody syncs."""
+    """One large upload from the page cache to ext4, without fsync."""
     _large(bench, "large", 1)
 
 
@@ -35,7 +35,7 @@ def _large(bench: Bench, case: str, streams: int) -> None:
 
 
 def large_fsync(bench: Bench) -> None:
-    """One large upload that is synced before the answer, beside dd with fsync to the same disk."""
+    """One large upload that is synced before the answer, and dd with fsync to the same disk."""
     size = bench.settings.large_size
     with bench.storage.journalled("large-fsync", size + size // 4 + GIB // 4) as place:
 

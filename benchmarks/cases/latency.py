@@ -1,4 +1,4 @@
-"""How long a small upload takes while large ones keep the receiver busy."""
+"""The latency of small uploads while large ones keep the receiver busy."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from ..storage import clean
 SLOW_SIZE = 8 * MIB + 16
 """Bytes of the upload whose fsync is slow."""
 FILL_SIZE = 256 * MIB
-"""Bytes of each of the uploads that keep the receiver busy, one after another."""
+"""Bytes of each of the consecutive uploads that keep the receiver busy."""
 
 
 def latency(bench: Bench) -> None:
-    """Small uploads one at a time: receiver idle, then beside a stream and one in a slow fsync."""
+    """Small uploads one at a time: receiver idle, then with a stream and one in a slow fsync."""
     with bench.storage.tmpfs("latency", GIB if bench.settings.quick else 3 * GIB) as place:
         _latency(bench, "latency", place, bench.settings.latency_count)
 
@@ -38,7 +38,7 @@ def latency_ext4(bench: Bench) -> None:
     with bench.storage.journalled(
         "latency-ext4", (1 if bench.settings.quick else 6) * GIB
     ) as place:
-        # Each takes ten times as long there: what is for the record only gets fewer.
+        # Each takes ten times as long there, so what is only for the record is repeated less.
         _latency(bench, "latency-ext4", place, bench.settings.latency_count // 3)
 
 
@@ -60,7 +60,7 @@ def _latency(bench: Bench, case: str, place: Path, busy_count: int) -> None:
                 began, before = time.perf_counter(), stream.sent()
                 busy = _small(bench, peer, receiver, busy_count)
                 speed = (stream.sent() - before) / GIB / (time.perf_counter() - began)
-            # Drained gently, it would wait for the slow one; what it has acknowledged is there.
+            # A graceful stop would wait for the slow one; what was acknowledged is stored.
             receiver.kill()
             lost = inspect(inbox, bench.settings.small_size).lost(set(busy.acknowledged))
         label = "one at full speed, one in fsync"
@@ -93,7 +93,7 @@ def _figures(sent: Sent) -> Values:
 
 @contextmanager
 def _waiting(bench: Bench, peer: Peer, receiver: Receiver) -> Iterator[None]:
-    """One upload that waits in fsync for the whole block, or the block proves nothing."""
+    """Run an upload that waits in fsync during the whole block; else the block proves nothing."""
     job = bench.job(peer, receiver.port, 1, SLOW_SIZE, source=True)
     line = [*command(bench.tools, job), "--timeout", "600"]
     sender = subprocess.Popen(line, stdout=subprocess.DEVNULL)
@@ -114,7 +114,7 @@ class Stream:
     pid: int
 
     def sent(self) -> int:
-        """Bytes so far, as the kernel counts them."""
+        """Return the bytes sent so far, as the kernel counts them."""
         for line in Path(f"/proc/{self.pid}/io").read_text().splitlines():
             if line.startswith("wchar:"):
                 return int(line.split()[1])
@@ -123,7 +123,7 @@ class Stream:
 
 @contextmanager
 def _full_speed(bench: Bench, peer: Peer, receiver: Receiver, inbox: Path) -> Iterator[Stream]:
-    """Large uploads without a pause, as fast as they go; what they leave is removed at once."""
+    """Run large uploads back to back, at full speed; remove what they store at once."""
     job = bench.job(
         peer, receiver.port, 100_000, min(FILL_SIZE, bench.settings.large_size), source=True
     )

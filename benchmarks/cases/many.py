@@ -1,4 +1,4 @@
-"""Thousands of connected senders that trickle."""
+"""Thousands of connected senders that send slowly."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from ..storage import clean
 from .uploads import settle
 
 REPEATS = 3
-"""Large uploads beside the slow senders, and without them; the median counts."""
+"""Large uploads with the slow senders connected, and without them; the median is reported."""
 
 
 def many(bench: Bench) -> None:
-    """What a connection costs, how fast they connect, and what they take from a large upload."""
+    """Memory per connection, time to connect, and what is left for a large upload."""
     size = min(bench.settings.large_size, GIB)
     with bench.storage.tmpfs(
         "many", size + bench.settings.connections * 16 * KIB + 256 * MIB
@@ -34,14 +34,14 @@ def many(bench: Bench) -> None:
                 "many", peer.name, peer.label, number, _measure(bench, peer, place, size)
             )
 
-        # A thread for each takes its time: too much of it for a quick run.
+        # One thread per connection is slow, too slow for a quick run.
         others = [PlainTwisted()] if bench.settings.quick else [PlainTwisted(), Textbook()]
         bench.interleave("many", [*others, bench.ours()], once)
 
 
 def _measure(bench: Bench, peer: Peer, place: Path, size: int) -> Values:
     settings = bench.settings
-    # What a large upload does beside them is asked of our daemon alone: it takes its time.
+    # Only our daemon is measured with a large upload in parallel, because it takes time.
     takes_uploads = peer.name == "ours"
     with bench.receiver(peer, place) as (receiver, inbox):
         if takes_uploads:
@@ -62,7 +62,7 @@ def _measure(bench: Bench, peer: Peer, place: Path, size: int) -> Values:
                 raise UnavailableError("not all senders could connect")
             accepted = _wait_for_descriptors(receiver, open_before + settings.connections)
             values = {"connect_s": time.perf_counter() - began}
-            # Everybody has sent once more before memory is looked at.
+            # Every sender has sent once more before memory is measured.
             time.sleep(min(settings.trickle_interval * 1.2, 15))
             values["kib_per_connection"] = (receiver.memory() - idle) / KIB / settings.connections
             if takes_uploads:
@@ -78,7 +78,7 @@ def _measure(bench: Bench, peer: Peer, place: Path, size: int) -> Values:
 
 
 def _wait_for_descriptors(receiver: Receiver, wanted: int, seconds: float = 60) -> int:
-    """Wait until the receiver has accepted everybody; returns how many it has."""
+    """Wait until the receiver has accepted all senders; return how many it has accepted."""
     end = time.monotonic() + seconds
     while (have := receiver.descriptors()) < wanted and time.monotonic() < end:
         time.sleep(0.005)
@@ -92,7 +92,7 @@ def _speed(bench: Bench, peer: Peer, receiver: Receiver, inbox: Path, size: int)
         sent = send(bench.tools, bench.job(peer, receiver.port, 1, size, source=True))
         if not sent.acknowledged:
             raise UnavailableError("a large upload was not acknowledged")
-        # Some receivers have files of slow senders here, too: only the large one counts.
+        # Some receivers also store files of slow senders here: check only the large one.
         if inspect(inbox, size, bench.source).lost(set(sent.acknowledged)):
             raise UnavailableError("a large upload was lost")
         for path in inbox.iterdir():

@@ -1,4 +1,4 @@
-"""Small uploads: in memory, on a disk that is synced, with several workers; and not so small."""
+"""Small uploads: in memory, on a synced disk, with several workers; and medium ones."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .uploads import settle, upload_small
 
 
 def small(bench: Bench) -> None:
-    """Many small uploads to tmpfs; nobody syncs, and ours tells of them in three ways."""
+    """Many small uploads to tmpfs without fsync; ours with three kinds of logging."""
     more = bench.settings.daemon_options
     telling = [Silent(more=more), Everything(more=more)]
     _in_memory(bench, "small", [*_everybody(bench), *telling])
@@ -38,7 +38,7 @@ def _everybody(bench: Bench) -> list[Peer]:
 
 
 def _everybody_but_quickly(bench: Bench) -> list[Peer]:
-    # That the others work, a quick run has seen in `small`.
+    # A quick run has already checked in `small` that the others work.
     quick = bench.settings.quick
     return [it for it in _everybody(bench) if not quick or it.name in {"ours", "floor-loop"}]
 
@@ -69,7 +69,7 @@ def workers(bench: Bench) -> None:
 
 @contextmanager
 def two_cores() -> Iterator[None]:
-    """Whatever is started meanwhile has two cores for all of it, however many there are."""
+    """Limit everything that is started in the block to two cores, however many there are."""
     all_of_them = os.sched_getaffinity(0)
     os.sched_setaffinity(0, sorted(all_of_them)[:2])
     try:
@@ -123,7 +123,7 @@ def small_durable(bench: Bench) -> None:
 
 
 class PlainOrder(Peer):
-    """No receiver at all: one file after the other is written, synced, published, synced."""
+    """No receiver: files are written, synced, published and synced, one after the other."""
 
     name = "sequence"
     label = "plain order, one after another"

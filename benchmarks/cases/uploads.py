@@ -1,4 +1,4 @@
-"""One round of uploads to one receiver, large or small: what most cases are made of."""
+"""One round of uploads to one receiver, large or small: the building block of most cases."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from ..storage import clean, memory
 
 def settle(bench: Bench, place: Path, volume: int) -> None:
     """
-    Bring about what is to be nobody's time: files are written, memory is at hand.
+    Do beforehand what no contender should be charged for: sync files, allocate memory.
 
-    The host of a virtual machine takes back memory that has been free for
-    seconds.  Whoever uses it first waits until it is there again: the C
-    receivers then need 0.9 CPU seconds per GiB instead of 0.3.  What such a
-    pause costs would otherwise fall to who comes after a slow start.
+    The host of a virtual machine takes back memory that has been free for seconds.  The
+    first process to use it waits until it is back: the C receivers then need 0.9 CPU
+    seconds per GiB instead of 0.3.  Without this, that cost would fall on the contender
+    that follows a slow start.
 
-    `place`: whose file system is to be synced.  `volume`: bytes that are about
-    to be written.  The figures of a quick run mean nothing: it does not wait for this.
+    `place`: the file system to sync.  `volume`: bytes that are about to be written.  A
+    quick run skips this, because its figures mean nothing.
     """
     if bench.settings.quick:
         return
@@ -39,10 +39,10 @@ def settle(bench: Bench, place: Path, volume: int) -> None:
 
 def upload_large(bench: Bench, peer: Peer, place: Path, streams: int = 1) -> Values:
     """
-    Send `streams` large uploads at once to a fresh receiver, from the page cache.
+    Send `streams` large uploads at once to a new receiver, from the page cache.
 
-    All of them together have the large size of the settings (or the share of
-    it that a very slow peer gets).
+    Together they have the large size of the settings, or the share of it that a very
+    slow peer gets.
     """
     size = int(bench.settings.large_size * (0.25 if peer.share < 1 else 1)) // streams
     with bench.receiver(peer, place) as (receiver, inbox):
@@ -81,10 +81,10 @@ def upload_small(
     parallel: int | None = None,
 ) -> Values:
     """
-    Send `count` small uploads to a fresh receiver.
+    Send `count` small uploads to a new receiver.
 
-    `habit`: of the sender; see `c/load.c`.  `size` (bytes of each) and `parallel`
-    (how many at a time): else as the settings say for small ones.
+    `habit`: of the sender; see `c/load.c`.  `size` (bytes of each) and `parallel` (how
+    many at a time) default to the settings for small uploads.
     """
     size = size or bench.settings.small_size
     parallel = peer.parallel or parallel or bench.settings.parallel

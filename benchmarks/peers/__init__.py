@@ -1,4 +1,4 @@
-"""Everybody we compare with, in the order of the report."""
+"""The receivers that we compare with, in the order of the report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Peers that take uploads by FTP: large ones only, a login each is not what they are for."""
+"""Peers that receive uploads by FTP: large ones only, because FTP needs a login for each."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Vsftpd(Peer):
 
 
 class Pyftpdlib(Peer):
-    """pyftpdlib as its command line starts it."""
+    """pyftpdlib, as its command line starts it."""
 
     name = "pyftpdlib"
     label = "pyftpdlib"

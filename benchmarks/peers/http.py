@@ -1,4 +1,4 @@
-"""Peers that take uploads by HTTP."""
+"""Peers that receive uploads by HTTP."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Uploadserver(Peer):
     path = "/upload"
     share = 0.05
     parallel = 4
-    # Its accept queue holds five; whoever finds it full tries again after seconds.
+    # Its accept queue holds five; a client that finds it full retries after seconds.
 
     def command(self, tools: Toolbox, place: Place) -> list[str]:
         return [

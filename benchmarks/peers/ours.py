@@ -15,7 +15,7 @@ from ..errors import UnavailableError
 from .base import Peer, Place, script, slow_fsync
 
 NOT_YET = "the daemon does not know"
-"""How the reason begins where an option is still to come."""
+"""The beginning of the reason if an option does not exist yet."""
 
 JOURNAL = ("--journal", "{scratch}/journal")
 METRICS = ("--metrics", "unix:{scratch}/metrics")
@@ -26,7 +26,7 @@ class Ours(Peer):
 
     kinds = frozenset({"large", "large4", "small", "many"})
     python = Path(sys.executable)
-    """The interpreter that has it installed."""
+    """The interpreter that it is installed for."""
 
     def __init__(
         self,
@@ -37,10 +37,10 @@ class Ours(Peer):
         more: tuple[str, ...] = (),
     ) -> None:
         """
-        Describe one way to start it.
+        Configure it.
 
-        `slow`: the size (bytes) of the one file whose fsync takes so many
-        seconds longer.  `more`: options to add.
+        `slow`: the size (bytes) of the one file whose fsync takes longer, and by how many
+        seconds.  `more`: additional options.
         """
         self.name = (
             "ours" + ("-fsync" if fsync else "") + (f"-{workers}-workers" if workers > 1 else "")
@@ -73,7 +73,7 @@ class Ours(Peer):
 
 
 class Everything(Ours):
-    """The daemon with all that tells of uploads: the log in a file of its own, journal, metrics."""
+    """The daemon with all reporting: the log in its own file, journal, metrics."""
 
     def __init__(self, *, more: tuple[str, ...] = ()) -> None:
         super().__init__(fsync=False, more=more)
@@ -88,7 +88,7 @@ class Everything(Ours):
 
 
 class Silent(Ours):
-    """The daemon without a log of uploads, which no option of it switches off."""
+    """The daemon without a log of uploads, which none of its options disables."""
 
     def __init__(self, *, more: tuple[str, ...] = ()) -> None:
         super().__init__(fsync=False, more=more)
@@ -109,20 +109,20 @@ class Before(Ours):
         self.python = python
 
     def environment(self, tools: Toolbox) -> Mapping[str, str]:
-        return {"PYTHONPATH": ""}  # or it might find what we are
+        return {"PYTHONPATH": ""}  # else it might find the current version
 
 
 BEFORE = "ours-before"
-"""What was ours: it is compared, and nobody minds any more if it loses something."""
+"""An earlier version of ours: it is compared, but losing something is no failure."""
 
 
 def without_log(command: list[str]) -> list[str]:
-    """The command of a daemon that has no log of uploads, from that of one that has."""
+    """Return the command of a daemon without a log of uploads, from that of one with a log."""
     return [*script("without_log"), *command[1:]]
 
 
 def twistd(python: Path) -> str:
-    """The `twistd` of the environment that an interpreter belongs to."""
+    """Return the `twistd` of the environment that an interpreter belongs to."""
     beside = str(python.with_name("twistd"))
     if os.access(beside, os.X_OK):
         return beside
@@ -134,7 +134,7 @@ def twistd(python: Path) -> str:
 
 @lru_cache
 def known_options(python: Path) -> frozenset[str]:
-    """The long options of `twistd upload`, from its own help."""
+    """Return the long options of `twistd upload`, from its help."""
     done = subprocess.run(
         [twistd(python), "upload", "--help"], capture_output=True, text=True, check=False, cwd="/"
     )

@@ -1,4 +1,4 @@
-"""Peers on raw TCP: the floor, the textbook server, socat, plain Twisted."""
+"""Peers on raw TCP: the C receivers, the textbook server, socat, plain Twisted."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class Floor(Peer):
 
 
 class DurableFloor(Floor):
-    """A C receiver that syncs as the daemon does, small uploads and large ones at the same time."""
+    """A C receiver that syncs as the daemon does, small and large uploads at the same time."""
 
     def __init__(self, *, slow: tuple[int, float] | None = None) -> None:
-        """Describe it; `slow`: as for our daemon."""
+        """Configure it; `slow`: as for our daemon."""
         super().__init__("durable", "with the same fsyncs", {"small", "large"})
         self.slow = slow
 
@@ -33,7 +33,7 @@ class DurableFloor(Floor):
 
 
 class Textbook(Peer):
-    """A thread per connection, files named by the millisecond; Java where there is a JDK."""
+    """A thread per connection, files named by the millisecond; in Java if there is a JDK."""
 
     name = "textbook"
     label = "textbook server"
@@ -59,7 +59,7 @@ class PlainTwisted(Peer):
 
 
 class SocatToFile(Peer):
-    """socat into one file; it has no answer, the end of the connection must do."""
+    """socat into one file; it has no answer, so the end of the connection has to do."""
 
     name = "socat"
     label = "socat to one file"
@@ -79,7 +79,7 @@ class SocatToFile(Peer):
 
 
 class SocatToScript(Peer):
-    """socat with a shell per connection, which answers: what serves many files."""
+    """socat with a shell per connection, which answers: the usual way to receive many files."""
 
     name = "socat-fork"
     label = "socat, a shell each"

@@ -1,7 +1,9 @@
 """
-Say what interpreter this is, how it was built, and which daemon it has: one JSON object.
+Print which interpreter this is, how it was built, and which daemon it has: one JSON
+object.
 
-An interpreter without profile-guided and link-time optimization is up to a third slower.
+An interpreter without profile-guided and link-time optimization is up to a third
+slower.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from pathlib import Path
 
 
 def commit(folder: Path) -> str:
-    """The commit of the work tree that `folder` is a part of; empty if it is of none."""
+    """Return the commit of the work tree that contains `folder`; empty if there is none."""
 
     def git(*arguments: str) -> str:
         line = ["git", "-C", str(folder), *arguments]

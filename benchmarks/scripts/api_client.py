@@ -19,7 +19,7 @@ from twisted_upload import upload
 
 
 async def main(reactor: Any, path: str, port: str) -> None:
-    """Send it and say how long that took."""
+    """Send the file and print how long that took."""
     began = time.perf_counter()
     await upload(path, f"tcp:127.0.0.1:{port}", reactor=reactor)
     print(json.dumps({"wall": time.perf_counter() - began}))

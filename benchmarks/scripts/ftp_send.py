@@ -1,8 +1,8 @@
 """
 Send large uploads by FTP, all at the same time; report as `c/load.c` does.
 
-Every upload is its own first block and then the source from there on, moved by
-sendfile without the interpreter's lock.
+Every upload is its own first block and then the rest of the source, sent by
+sendfile without the interpreter lock.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import time
 
 
 def upload(port: int, path: str, source: str, serial: int, size: int) -> float:
-    """Make one upload; returns the seconds from connecting to the answer."""
+    """Make one upload; return the seconds from connecting to the answer."""
     began = time.perf_counter()
     with ftplib.FTP() as session:
         session.connect("127.0.0.1", port, timeout=120)

@@ -1,5 +1,6 @@
 """
-The plain order, one file after the other: write, fsync, publish, fsync the directory.
+The plain order, one file after the other: write, fsync, publish, fsync the
+directory.
 
     plain_order.py DIRECTORY COUNT SIZE
 
@@ -16,7 +17,7 @@ import time
 
 
 def keep(directory: int, name: str, data: bytes) -> None:
-    """Write one file so that it lasts."""
+    """Write one file durably."""
     file = os.open(f"{name}.part", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=directory)
     try:
         os.write(file, data)
@@ -28,7 +29,7 @@ def keep(directory: int, name: str, data: bytes) -> None:
 
 
 def main() -> None:
-    """Keep COUNT files of SIZE bytes and say how long it took."""
+    """Store COUNT files of SIZE bytes and print how long it took."""
     path, count, size = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     data = os.urandom(size)

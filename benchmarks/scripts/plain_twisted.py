@@ -1,4 +1,4 @@
-"""A Twisted server that does nothing: what connections cost before anything is done with them."""
+"""A Twisted server that does nothing: measures the cost of connections alone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from twisted.internet.protocol import Protocol, ServerFactory
 
 
 class DoNothing(ServerFactory):
-    """Throws away what comes."""
+    """Discards what arrives."""
 
     protocol = Protocol
 

@@ -16,7 +16,7 @@ class Receive(socketserver.StreamRequestHandler):
     """One upload."""
 
     def handle(self) -> None:
-        """Copy what comes into a file, then answer."""
+        """Copy what arrives into a file, then answer."""
         with open(f"{self.server.directory}/{time.time_ns() // 1_000_000}.jpg", "wb") as file:  # type: ignore[attr-defined]
             while block := self.rfile.read(8192):
                 file.write(block)

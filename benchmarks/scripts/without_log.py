@@ -1,5 +1,5 @@
 """
-twistd, whose `upload` has no log of uploads: `without_log.py -n upload --port 6666`.
+twistd whose `upload` has no log of uploads: `without_log.py -n upload --port 6666`.
 
 In everything else it is the daemon that twistd starts.
 """
@@ -17,7 +17,7 @@ builder: Any = daemon
 
 
 def no_log(*_: object) -> Any:
-    """What is told of each upload instead of the log."""
+    """Return an observer that ignores uploads, in place of the log."""
     return lambda _: None
 
 
