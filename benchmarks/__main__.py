@@ -37,32 +37,37 @@ from .storage import Storage
 def parse(arguments: Sequence[str] | None = None) -> Settings:
     """Return the settings that a command line selects."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="small sizes, one round: a smoke test")
     parser.add_argument(
-        "--quick", action="store_true", help="small sizes, one round: does it work?"
+        "--case",
+        action="append",
+        choices=list(CASES),
+        default=[],
+        help="run only this case; repeatable",
     )
     parser.add_argument(
-        "--case", action="append", choices=list(CASES), default=[], help="only this; repeatable"
+        "--peer", action="append", default=[], help="run only this contender; repeatable"
     )
+    parser.add_argument("--rounds", type=int, help="number of interleaved rounds (5)")
     parser.add_argument(
-        "--peer", action="append", default=[], help="only this contender; repeatable"
-    )
-    parser.add_argument("--rounds", type=int, help="interleaved rounds (5)")
-    parser.add_argument(
-        "--directory", type=Path, help="where images, mounts and files go for the time of the run"
+        "--directory", type=Path, help="directory for images, mounts and files during the run"
     )
     parser.add_argument(
         "--out",
         type=Path,
-        help="where the report goes (benchmarks/results; a quick run only prints it)",
+        help="directory for the report (benchmarks/results; a quick run only prints it)",
     )
     parser.add_argument(
-        "--daemon-option", action="append", default=[], help="for `twistd upload`; repeatable"
+        "--daemon-option",
+        action="append",
+        default=[],
+        help="option for `twistd upload`; repeatable",
     )
     parser.add_argument(
         "--before",
         type=interpreter,
         metavar="PYTHON",
-        help="the interpreter of an environment with an earlier version, to compare with",
+        help="interpreter of an environment with an earlier version, to compare with",
     )
     for name in (
         "large-size",
@@ -143,7 +148,7 @@ def run_cases(bench: Bench) -> None:
 
 def _remove(root: Path) -> None:
     if any(str(root) in line for line in Path("/proc/self/mounts").read_text().splitlines()):
-        print(f"something is still mounted below {root}: it was left alone", file=sys.stderr)
+        print(f"not removed: {root}: something is still mounted below it", file=sys.stderr)
     else:
         shutil.rmtree(root, ignore_errors=True)
 

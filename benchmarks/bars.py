@@ -82,12 +82,15 @@ def rate(case: str, ours: str, other: str) -> Figure:
     return of(case, "uploads_per_s", ours, other)
 
 
+RATE_TO_TEXTBOOK = "uploads per second, relative to the textbook server"
+
+
 def _small() -> Iterator[Bar]:
     """Yield the targets that apply to each kind of sender."""
     for case, limit in (("small", 2.2), ("small-single", 3), ("small-slow", 3)):
-        text = "CPU per upload, of the C floor's"
+        text = "CPU per upload, relative to the C floor"
         yield Bar(case, text, limit, cpu(case, "ours", "floor-loop"), at_most=True)
-        yield Bar(case, "rate, of the textbook server's", 3, rate(case, "ours", "textbook"))
+        yield Bar(case, RATE_TO_TEXTBOOK, 3, rate(case, "ours", "textbook"))
         lost = figure(case, "ours", "lost")
         yield Bar(case, "uploads lost", 0, lost, at_most=True, unit="uploads")
 
@@ -95,11 +98,11 @@ def _small() -> Iterator[Bar]:
 def _clients() -> Iterator[Bar]:
     for case, where in (
         ("client", "to our daemon"),
-        ("client-sink", "to a C receiver that keeps nothing"),
+        ("client-sink", "to a C receiver that stores nothing"),
     ):
         fastest = best(case, "gib_per_s", is_peer)
-        for contender, who in (("ours-api", "Python API"), ("ours-command", "command")):
-            text = f"{who}, of the better of ncat and socat ({where})"
+        for contender, who in (("ours-api", "the Python API"), ("ours-command", "the command")):
+            text = f"throughput of {who}, relative to the faster of ncat and socat ({where})"
             yield Bar(case, text, 1, ratio(figure(case, contender, "gib_per_s"), fastest))
 
 
@@ -111,85 +114,85 @@ BARS = (
     *_small(),
     Bar(
         "small",
-        "CPU per upload with log, journal and metrics, of without all three",
+        "CPU per upload with log, journal and metrics, relative to none of them",
         1.2,
         cpu("small", "ours-all", "ours-silent"),
         at_most=True,
     ),
     Bar(
         "small-durable",
-        "durable rate, of the plain order one after another",
+        "uploads per second with fsync, relative to the plain order, one after another",
         6.5,
         rate("small-durable", "ours-fsync", "sequence"),
     ),
     Bar(
         "small-durable",
-        "durable CPU per upload, of our own with --no-fsync",
+        "CPU per upload with fsync, relative to ours with --no-fsync",
         1.4,
         cpu("small-durable", "ours-fsync", "ours"),
         at_most=True,
     ),
     Bar(
         "medium",
-        "CPU per upload, of the earlier version's",
+        "CPU per upload, relative to the earlier version",
         0.6,
         cpu("medium", "ours", BEFORE),
         at_most=True,
     ),
     Bar(
         "workers",
-        "rate with two workers, of one, sender on the same two cores",
+        "uploads per second with two workers, relative to one; sender on the same two cores",
         1,
         rate("workers", "ours-2-workers", "ours"),
     ),
     Bar(
         "latency",
-        "p99 of 4 KiB beside a stream, of the C receiver's beside one",
+        "p99 latency of 4 KiB during large uploads, relative to the C receiver",
         2,
         of("latency", "p99_ms", "ours-fsync-busy", "floor-durable-busy"),
         at_most=True,
     ),
     Bar(
         "latency-ext4",
-        "p50 of 4 KiB one at a time, of the C receiver's with the same fsyncs",
+        "p50 latency of 4 KiB, one at a time, relative to the C receiver with the same fsyncs",
         1.6,
         of("latency-ext4", "p50_ms", "ours-fsync-idle", "floor-durable-idle"),
         at_most=True,
     ),
     Bar(
         "large",
-        "receiver CPU per GiB, of the best C receiver's",
+        "receiver CPU per GiB, relative to the best C receiver",
         1.15,
         ratio(_LARGE_CPU, best("large", "cpu_s_per_gib", is_floor, least=True)),
         at_most=True,
     ),
     Bar(
         "large",
-        "throughput, of the best peer's",
+        "throughput, relative to the best peer",
         1.3,
         ratio(_LARGE, best("large", "gib_per_s", is_peer)),
     ),
     Bar(
         "large",
-        "throughput, of the textbook server's",
+        "throughput, relative to the textbook server",
         3,
         of("large", "gib_per_s", "ours", "textbook"),
     ),
     Bar(
         "large-fsync",
-        "throughput with fsync, of dd conv=fsync",
+        "throughput with fsync, relative to dd conv=fsync",
         0.9,
         of("large-fsync", "gib_per_s", "ours-fsync", "dd"),
     ),
     Bar(
         "large4",
-        "four at once, of one alone",
+        "throughput of four uploads at once, relative to one",
         1,
         ratio(figure("large4", "ours", "gib_per_s"), _LARGE),
     ),
     Bar(
         "many",
-        "memory of each idle connection",
+        "memory per idle connection",
         3,
         figure("many", "ours", "kib_per_connection"),
         at_most=True,
@@ -197,13 +200,13 @@ BARS = (
     ),
     Bar(
         "many",
-        "speed of a large upload beside them, of alone",
+        "throughput of a large upload while all are connected, relative to alone",
         0.9,
         ratio(_MANY, figure("many", "ours", "alone_gib_per_s")),
     ),
     Bar(
         "many",
-        "time to connect them, of plain Twisted's",
+        "time to connect all, relative to plain Twisted",
         2,
         of("many", "connect_s", "ours", "plain"),
         at_most=True,

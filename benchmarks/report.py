@@ -12,20 +12,20 @@ from .figures import Results
 from .settings import GIB, Settings
 
 TITLES = {
-    "large": "One large upload: page cache to ext4, nobody syncs",
+    "large": "One large upload: page cache to ext4, no fsync",
     "large4": "The same volume, four uploads at once",
     "large-fsync": "One large upload with fsync, journalled ext4 on a loop device",
-    "small": "Small uploads to tmpfs, nobody syncs",
+    "small": "Small uploads to tmpfs, no fsync",
     "small-single": "The same from a sender that does one thing at a time",
     "small-slow": "The same from a sender that pauses between connecting, sending, half-closing",
     "small-durable": "Small uploads to a journalled ext4 on a loop device",
-    "medium": "Uploads of 100 KB to tmpfs, nobody syncs",
-    "workers": "Small uploads to tmpfs, by workers, all on two cores",
-    "many": "Connected senders that trickle",
+    "medium": "Uploads of 100 KB to tmpfs, no fsync",
+    "workers": "Small uploads to tmpfs, by number of workers, all on two cores",
+    "many": "Connected senders that send slowly",
     "latency": "4 KiB uploads one at a time, receivers with fsync on tmpfs",
     "latency-ext4": "The same on a journalled ext4, where the disk is busy too",
     "client": "Sending a large file to our daemon (tmpfs, no fsync)",
-    "client-sink": "Sending a large file to a C receiver that throws it away",
+    "client-sink": "Sending a large file to a C receiver that discards it",
 }
 
 COLUMNS = {
@@ -37,19 +37,19 @@ COLUMNS = {
     "p50_ms": ("p50 ms", "{:.2f}"),
     "p90_ms": ("p90 ms", "{:.2f}"),
     "p99_ms": ("p99 ms", "{:.2f}"),
-    "worst_ms": ("worst ms", "{:.2f}"),
-    "stream_gib_per_s": ("large beside GiB/s", "{:.2f}"),
-    "connect_s": ("s to connect", "{:.2f}"),
+    "worst_ms": ("max ms", "{:.2f}"),
+    "stream_gib_per_s": ("concurrent large GiB/s", "{:.2f}"),
+    "connect_s": ("connect s", "{:.2f}"),
     "kib_per_connection": ("KiB/connection", "{:.2f}"),
     "alone_gib_per_s": ("large alone GiB/s", "{:.2f}"),
-    "beside_gib_per_s": ("large beside GiB/s", "{:.2f}"),
+    "beside_gib_per_s": ("concurrent large GiB/s", "{:.2f}"),
     "dropped": ("connections dropped", "{:,.0f}"),
     "memory_mib": ("peak memory MiB", "{:,.0f}"),
     "gib": ("GiB acknowledged", "{:.2f}"),
     "uploads": ("acknowledged", "{:,.0f}"),
     "lost": ("lost", "{:,.0f}"),
     "failed": ("failed", "{:,.0f}"),
-    "sender_cpu_share": ("sender's core", "{:.0%}"),
+    "sender_cpu_share": ("sender CPU, of a core", "{:.0%}"),
 }
 
 FIRST = ("gib_per_s", "uploads_per_s")
@@ -69,11 +69,11 @@ def write(
     (out / "results.json").write_text(json.dumps(raw, indent=1, ensure_ascii=False) + "\n")
     parts = ["# Speed", *_about(settings, about), *_took(results)]
     if plot is not None:
-        parts += ["", f"![Speed beside other receivers]({plot.name})"]
-    parts += ["", "## The bars", "", *_bars(results)]
+        parts += ["", f"![Speed compared with other receivers]({plot.name})"]
+    parts += ["", "## Targets", "", *_bars(results)]
     for case in results.cases():
         parts += ["", f"## {TITLES.get(case, case)} (`{case}`)", "", *_case(results, case)]
-    parts += ["", "## Is the sender the limit?", "", *_sender(results)]
+    parts += ["", "## Is the sender the bottleneck?", "", *_sender(results)]
     report = out / "REPORT.md"
     report.write_text("\n".join(parts) + "\n")
     return report
@@ -122,7 +122,7 @@ def _took(results: Results) -> Iterable[str]:
 
 
 def _bars(results: Results) -> Iterable[str]:
-    yield "| case | figure | bar | reached | |"
+    yield "| case | figure | target | measured | |"
     yield "|---|---|---|---|---|"
     for bar in BARS:
         reached = bar.figure(results)
@@ -144,7 +144,7 @@ def _case(results: Results, case: str) -> Iterable[str]:
     compared = next((name for name in FIRST if name in columns), None)
     if contenders:
         heads = ["", *(COLUMNS[name][0] for name in columns)] + (
-            ["to ours"] if ours and compared else []
+            ["relative to ours"] if ours and compared else []
         )
         yield "| " + " | ".join(heads) + " |"
         yield "|---" + "|---:" * (len(heads) - 1) + "|"
@@ -166,23 +166,23 @@ def _case(results: Results, case: str) -> Iterable[str]:
 
 
 SENDER = (
-    "All raw and HTTP uploads are sent by one C program with one thread. At 100 % of a core it"
-    " would be the limit: where a C receiver drives it there, that receiver is faster than shown,"
-    " and every figure well below that receiver's is its own receiver's doing. FTP uploads are sent"
+    "All raw and HTTP uploads are sent by one single-threaded C program. At 100 % of a core it is"
+    " the bottleneck: if a C receiver drives it there, that receiver is faster than shown. Every"
+    " figure well below that one is limited by its own receiver. FTP uploads are sent"
     " by a Python program with sendfile."
 )
 
 RECEIVER = (
-    "Receiver CPU is what its processes were charged for, children that have ended included. On"
-    " loopback the kernel does part of the receiving in the sender's name: that is in no receiver's"
-    " figure. Kernel threads that write to the disk are in none either."
+    "Receiver CPU is the CPU time of its processes, including children that have ended. On"
+    " loopback the kernel does part of the receiving on the sender's account: that is in no"
+    " receiver's figure. Kernel threads that write to the disk are not counted either."
 )
 
 
 def _sender(results: Results) -> Iterable[str]:
     yield SENDER
     yield ""
-    yield "| case | fastest C receiver | sender's core then | ours | sender's core then |"
+    yield "| case | fastest C receiver | sender CPU, of a core | ours | sender CPU, of a core |"
     yield "|---|---:|---:|---:|---:|"
     for case, name in (
         ("large", "gib_per_s"),

@@ -4,13 +4,13 @@
  *   floor loop PORT DIRECTORY     one connection after the other, one thread
  *   floor splice PORT DIRECTORY   a thread per connection, socket -> pipe -> file
  *   floor recv PORT DIRECTORY     a thread per connection, recv 1 MiB + write
- *   floor sink PORT DIRECTORY     as recv, and throws everything away
+ *   floor sink PORT DIRECTORY     as recv, and discards everything
  *   floor durable PORT DIRECTORY  64 threads, each takes the next connection: recv + write
  *                                 of what is small, splice of the rest; then fsync, rename,
  *                                 fsync of the directory, and only then the answer
  *
- * It has no limits and no errors worth the name.  `durable` promises what the daemon does,
- * the others nothing.
+ * It has no limits and hardly any error handling.  `durable` guarantees what the daemon
+ * guarantees, the others nothing.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>

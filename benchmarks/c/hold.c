@@ -4,13 +4,13 @@
  *
  *   hold PORT COUNT INTERVAL
  *
- * They come in waves, and no wave begins while many wait to be accepted: what
- * is measured is how fast the receiver accepts, and not how long the kernel
- * makes those wait (a second and more) who find the queue full.
+ * They connect in waves, and no wave begins while many wait to be accepted: this
+ * measures how fast the receiver accepts, and not how long the kernel delays
+ * connections (a second and more) that find the queue full.
  *
  * Prints "connected SECONDS" once all are connected and each has sent its
- * first bytes, and "alive COUNT" at the end.  Leaves with a reset, so that
- * nothing of what was sent is an upload.
+ * first bytes, and "alive COUNT" at the end.  Ends with a reset, so that
+ * nothing of what was sent becomes an upload.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -30,7 +30,7 @@
 #include <time.h>
 #include <unistd.h>
 
-/* A wave and those who wait before it fit into a queue of 50, Twisted's default. */
+/* A wave and those still waiting before it fit into a queue of 50, Twisted's default. */
 enum { WAVE = 16, WAITING = 32, SOURCES = 32, LISTENING = 10 };
 static int *connections, poller;
 
@@ -43,7 +43,7 @@ static double now(void)
     return t.tv_sec + t.tv_nsec / 1e9;
 }
 
-/* How many wait to be accepted on the port; 0 where the kernel does not tell. */
+/* How many wait to be accepted on the port; 0 if the kernel does not tell. */
 static long waiting(int port, int family)
 {
     struct { struct nlmsghdr head; struct inet_diag_req_v2 body; } ask;

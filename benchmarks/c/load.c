@@ -1,22 +1,22 @@
 /*
  * The load generator: many uploads over one epoll loop, in one thread.
  *
- * Every upload has its own serial, and its content says so: block number j of
+ * Every upload has its own serial, which its content contains: block number j of
  * 16 bytes is (serial, j), both as 64-bit little-endian numbers.  A file that
  * was mixed, cut or overwritten cannot pass for a whole one.  With --source
- * only the first block is made here; the rest is sent from that file inside
- * the kernel (sendfile), so that the generator stays out of the way of a large
+ * only the first block is generated; the rest is sent from that file inside
+ * the kernel (sendfile), so that the generator does not slow down a large
  * upload.
  *
  * It has one of three habits, because what a receiver does for an upload depends
  * on how much of it is there when it looks:
- *   ready   whatever has become ready is seen to in one go, up to 64 at a time
- *   single  one thing at a time, so that others come between connecting and sending
+ *   ready   all ready sockets are served in one go, up to 64 at a time
+ *   single  one thing at a time, so that others get in between connecting and sending
  *   slow    half a millisecond between connecting, sending and half-closing, as over
- *           a link
+ *           a network
  *
  * Prints one JSON object.  Times are in seconds.  --acks FILE gets one byte
- * per upload, '1' where success was heard, else '0'.
+ * per upload, '1' if success was received, else '0'.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -50,14 +50,14 @@ struct upload {
     size_t head_size;
     char tail[128];       /* what is sent from memory after it */
     size_t tail_size;
-    uint64_t sent;        /* bytes of head, source and tail that are gone */
+    uint64_t sent;        /* bytes of head, source and tail that were sent */
     uint64_t total;
     int finished_sending;
     char answer[ANSWER];
     size_t answered;
     double began, moved;
-    double due;           /* when the slow habit goes on with it */
-    struct upload *next;  /* whose turn is after its */
+    double due;           /* when the slow habit continues it */
+    struct upload *next;  /* the next in turn */
 };
 
 static struct {
@@ -149,7 +149,7 @@ static void begin(struct upload *u)
     running++;
 }
 
-/* It ends while it waits for its turn: another upload is about to have its place. */
+/* It ends while it waits for its turn: another upload will reuse its slot. */
 static void take_out_of_the_due(struct upload *u)
 {
     struct upload *before = NULL;
@@ -215,7 +215,7 @@ static void set_timer(double when)
     timerfd_settime(timer, TFD_TIMER_ABSTIME, &at, NULL);
 }
 
-/* The slow habit: go on with it later.  All pauses are equal, so it is the last. */
+/* The slow habit: continue it later.  All pauses are equal, so it goes last. */
 static void pause_it(struct upload *u)
 {
     wait_for(u, 0);

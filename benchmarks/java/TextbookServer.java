@@ -10,7 +10,7 @@ import java.net.Socket;
  * blocks of 8 KiB, a file named by the current millisecond.
  *
  * Two uploads that arrive in the same millisecond overwrite each other, and
- * both hear of success.
+ * both are told that they succeeded.
  */
 public class TextbookServer {
     public static void main(String[] args) throws IOException {
