@@ -14,6 +14,7 @@ import pytest
 from tests.support.daemon import SUCCESS, Configured, Daemon, connect, finish, photo
 from tests.support.senders import read_all
 from tests.support.twistd import FAILURE, TWO_LISTENERS, finish_with, stops
+from twisted_upload.hooks.spool import FAILED, HOOKS, WAITING
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -24,6 +25,19 @@ def test_stop(tmp_path: Path, number: int) -> None:
         daemon.signal(number)
         stops(daemon, number)
         assert daemon.only_file() == b"something"
+
+
+@pytest.mark.parametrize("options", [[], ["--workers=2"]], ids=["one", "workers"])
+def test_stop_with_programs(tmp_path: Path, options: list[str]) -> None:
+    """An orderly stop after an upload leaves nothing in the queue of --on-upload."""
+    with Daemon(tmp_path, "--on-upload=/bin/true", *options) as daemon:
+        assert daemon.send(b"something") == SUCCESS
+        daemon.wait_for_line("on-upload ")
+        daemon.signal(signal.SIGTERM)
+        stops(daemon, signal.SIGTERM)
+        queue = daemon.directory / HOOKS
+        assert sorted(it.name for it in queue.iterdir()) == [FAILED, WAITING]
+        assert list(queue.glob("*/*")) == []
 
 
 def test_stop_with_idle_connections(tmp_path: Path) -> None:

@@ -144,6 +144,13 @@ class HookSpool:
         at_end = weakref.finalize(self, leave, hooks, owner, descriptors)
         self.close: Callable[[], object] = at_end
 
+    def leave(self) -> None:
+        """
+        Remove the owner file at an orderly stop: uploads that await garbage collection
+        keep the spool open, and the process may end before they are collected.
+        """
+        leave(self._hooks, self.owner, ())
+
     def marker(
         self, moment: tuple[int, int], *, listener: str, peer: str, arrived: float
     ) -> Marker:

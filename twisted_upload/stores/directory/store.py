@@ -241,6 +241,8 @@ class DirectoryStore:
         self.free_space.stop()
         if self._record is not None:
             self._record.close(self._moments.latest)
+        if self._folder is not None and self._folder.hooks is not None:
+            self._folder.hooks.leave()
         self._folder = self._record = None
 
     def begin(self, arrival: Arrival, failed: Callable[[UploadRefused], None]) -> IIncomingUpload:
