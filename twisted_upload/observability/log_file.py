@@ -74,16 +74,16 @@ class LogFile:
         os.close(self._descriptor)
 
     def _rotate(self) -> None:
-        kept = f"{self._path}.1"
+        old_path = f"{self._path}.1"
         moved = os.path.lexists(self._path)
         if moved:
             self._make_room(1)
-            os.rename(self._path, kept)
+            os.rename(self._path, old_path)
         try:
             self._replace()
         except OSError:
             if moved:
-                os.rename(kept, self._path)
+                os.rename(old_path, self._path)
             raise
 
     def _make_room(self, number: int) -> None:

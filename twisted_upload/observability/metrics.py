@@ -249,8 +249,8 @@ def _together(metric: Metric, one: Any, other: Any) -> Any:
 
 def lasting(samples: Samples) -> Samples:
     """Return the samples that still count if a process has ended or does not answer."""
-    kept = {metric.name for metric in METRICS if metric.lasting}
-    return {name: values for name, values in samples.items() if name in kept}
+    names = {metric.name for metric in METRICS if metric.lasting}
+    return {name: values for name, values in samples.items() if name in names}
 
 
 def to_json(samples: Samples) -> dict[str, Any]:
