@@ -1,5 +1,5 @@
 """
-What every test is held to: it leaves nothing behind, and it ends.
+What applies to every test: it leaves nothing behind, and it ends.
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ reactor: Any = _reactor
 
 @pytest.fixture
 def expected_errors() -> list[str]:
-    """Append a part of the text of each error that the test means to have logged."""
+    """A list; append part of the text of each error that the test expects to be logged."""
     return []
 
 
 @pytest.fixture(params=Way, ids=lambda way: str(way.value))
 def way(request: pytest.FixtureRequest) -> Way:
-    """How an upload comes (`tests.support.ways`)."""
+    """How an upload arrives (`tests.support.ways`)."""
     found: Way = request.param
     return found
 
 
 @pytest.fixture
 def inbox(tmp_path: Path) -> Path:
-    """Where uploads go; it is not there yet."""
+    """The directory for uploads; it does not exist yet."""
     return tmp_path / "inbox"
 
 
 @pytest.fixture
 def sockets() -> Iterator[Sockets]:
-    """A sender, and our end of it."""
+    """A sender, and our end of its connection."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         sender = socket.create_connection(listener.getsockname())
         ours, _ = listener.accept()
@@ -67,7 +67,7 @@ def systemd() -> Iterator[Systemd]:
 
 @pytest.fixture(autouse=True)
 def nothing_left_behind(tmp_path: Path, expected_errors: list[str]) -> Iterator[None]:
-    """Delayed calls, open descriptors in the reactor, unfinished files, logged errors."""
+    """Fail if delayed calls, readers in the reactor, unfinished files or logged errors are left."""
     errors: list[str] = []
 
     @provider(ILogObserver)
@@ -81,7 +81,7 @@ def nothing_left_behind(tmp_path: Path, expected_errors: list[str]) -> Iterator[
     globalLogPublisher.addObserver(observe)
     try:
         yield
-        gc.collect(1)  # a Deferred tells of an unhandled error when it goes, and it is young
+        gc.collect(1)  # a Deferred logs an unhandled error when it is collected, and it is young
     finally:
         globalLogPublisher.removeObserver(observe)
     left: list[object] = [
@@ -96,8 +96,9 @@ def nothing_left_behind(tmp_path: Path, expected_errors: list[str]) -> Iterator[
 
 def pytest_configure() -> None:
     """
-    No child of ours inherits an ignored signal, as all would under ``nohup ... &``: one
-    with a handler is at its default in what we start.
+    Make sure that no child process inherits an ignored signal, as all would under
+    ``nohup ... &``: a signal with a handler is at its default in the processes we
+    start.
     """
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
         if signal.getsignal(number) is signal.SIG_IGN:
@@ -105,9 +106,9 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What all tests share need not be looked through after each of them."""
-    # Hypothesis looks, when it first runs, for what refers to its own generator of
-    # random numbers, and warns when it finds nothing: it cannot look into the frozen.
+    """Exclude the objects that all tests share from garbage collection after each test."""
+    # When it first runs, Hypothesis looks for references to its random number generator,
+    # and warns if it finds none: it does not see frozen objects.
     settings(max_examples=1, database=None)(given(st.none())(lambda _: None))()
     gc.collect()
     gc.freeze()

@@ -1,5 +1,5 @@
 """
-What tests of several rooms need.
+Helpers for the tests of several rooms.
 """
 
 from __future__ import annotations
@@ -9,4 +9,4 @@ from pathlib import Path
 __all__ = ["ROOT"]
 
 ROOT = Path(__file__).parents[2]
-"""The checkout."""
+"""The root of the checkout."""

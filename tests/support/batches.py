@@ -1,5 +1,5 @@
 """
-Uploads of which several are kept together.
+Uploads of which several are committed together.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def contents_of(number: int, *but: int) -> dict[str, bytes]:
 
 
 class ManualCommits:
-    """A group commit whose disk works when the test says so."""
+    """A group commit whose disk works when the test tells it to."""
 
     def __init__(self, folder: Folder) -> None:
         self.disk = ManualDisk()
@@ -52,7 +52,7 @@ class ManualCommits:
 
 
 def broken(*_: object) -> NoReturn:
-    """Something that a disk does not do."""
+    """Raise what a disk never raises."""
     raise ZeroDivisionError
 
 

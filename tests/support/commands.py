@@ -1,5 +1,5 @@
 """
-The real ``twisted-upload`` process, and servers of this one for it.
+The real ``twisted-upload`` process, and servers in this process for it.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from tests.support.waiting import until
 reactor: Any = _reactor
 
 COLUMNS = 90
-"""Of the terminals here."""
+"""Width of the terminals in these tests."""
 
 PROGRAM = (sys.executable, "-m", "twisted_upload")
 
 
 class Process(ProcessProtocol):
     """
-    A process that runs.
+    A running process.
 
-    :ivar out: standard output so far; of a terminal, all that it shows.
+    :ivar out: standard output so far; for a terminal, everything that it shows.
     :ivar err: standard error so far.
-    :ivar ended: fires when it has ended.
+    :ivar ended: fires when the process has ended.
     :ivar status: its exit status, or minus the signal that killed it.
     """
 
@@ -50,14 +50,14 @@ class Process(ProcessProtocol):
         self._received = {1: b"", 2: b""}
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:  # noqa: N803
-        """It has said something."""
+        """Collect its output."""
         self._received[childFD] += data
         self.out, self.err = (
             self._received[number].decode("utf-8", "replace") for number in (1, 2)
         )
 
     def processEnded(self, reason: Failure) -> None:
-        """It has ended, and all that it said has been read."""
+        """Note the status: the process has ended, and all its output has been read."""
         end: Any = reason.value
         self.status = -end.signal if end.signal else end.exitCode
         self.ended.callback(self)
@@ -68,12 +68,12 @@ class Process(ProcessProtocol):
 
     @property
     def lines(self) -> list[str]:
-        """Of standard output."""
+        """The lines of standard output."""
         return self.out.splitlines()
 
     @property
     def errors(self) -> list[str]:
-        """Of standard error, without the name of the program."""
+        """The lines of standard error, without the name of the program."""
         return [line.removeprefix("twisted-upload: ") for line in self.err.splitlines()]
 
     @property
@@ -138,13 +138,13 @@ async def run(
 def run_(
     *arguments: str | os.PathLike[str], to: OpenFrontend | int, **options: Any
 ) -> Deferred[Process]:
-    """`run`, as a Deferred."""
+    """Do the same as `run`, as a Deferred."""
     return start(*arguments, to=to, **options).ended
 
 
 @implementer(IHalfCloseableProtocol)
 class _Answering(Protocol):
-    """One connection of a server that is not ours."""
+    """One connection of a server that is not the daemon."""
 
     transport: Any
 
@@ -183,13 +183,13 @@ class _Answering(Protocol):
 
 class Server(Factory):
     """
-    A server that is not ours.
+    A server that is not the daemon.
 
-    :ivar answers: what it says at the half-close of each connection, one after
-        the other; when there are none left, it says nothing and goes on waiting.
-    :ivar reads: or it never reads a byte.
-    :ivar resets: the connection, at the first byte.
-    :ivar slow: it reads 64 KiB every 5 ms.
+    :ivar answers: what it sends at the half-close of each connection, one after the
+        other; when there are none left, it sends nothing and keeps waiting.
+    :ivar reads: whether it reads at all.
+    :ivar resets: whether it resets the connection at the first byte.
+    :ivar slow: whether it reads only 64 KiB every 5 ms.
     """
 
     noisy = False
@@ -205,13 +205,13 @@ class Server(Factory):
         self.connections: list[_Answering] = []
 
     def buildProtocol(self, addr: IAddress | None) -> Protocol:
-        """One more connection."""
+        """Build the protocol for one connection."""
         return _Answering(self)
 
 
 @contextlib.asynccontextmanager
 async def serving(server: Server) -> AsyncIterator[int]:
-    """Have it listen on a port of its own."""
+    """Make it listen on a free port."""
     port = reactor.listenTCP(0, server, interface="127.0.0.1")
     try:
         yield port.getHost().port
@@ -223,5 +223,5 @@ async def serving(server: Server) -> AsyncIterator[int]:
 
 
 def content(path: Path) -> bytes:
-    """What is in a file."""
+    """Return the content of a file."""
     return path.read_bytes()

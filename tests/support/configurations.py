@@ -1,5 +1,5 @@
 """
-Configurations of several listeners.
+Configurations with several listeners.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ __all__ = ["configured"]
 
 
 def configured(folder: Path, *listeners: str) -> Configuration:
-    """Listeners that say this, on ports of their own."""
+    """Return a configuration of listeners with these settings, each on a different port."""
     path = folder / "x.toml"
     path.write_text(
         "".join(

@@ -1,6 +1,5 @@
 """
-The real daemon in a process of its own, and what tests say to it over real
-sockets.
+The real daemon in a separate process, and senders for it over real sockets.
 
 ``python tests/support/daemon.py HOST PORT FIRST COUNT THREADS`` is one process of a
 crowd of senders; see `crowd`.
@@ -36,13 +35,16 @@ from tests.support.senders import read_all
 SUCCESS = "上传成功".encode()
 
 PATIENCE = 20.0
-"""Seconds after which what has not happened will not happen."""
+"""Seconds after which a test gives up waiting."""
 
 T = TypeVar("T")
 
 
 def wait_until(look: Callable[[], T], what: str) -> T:
-    """Wait until something is so, and return it; or fail, saying what was not."""
+    """
+    Wait until a condition holds, and return its value; fail, with this description, if
+    it never does.
+    """
     end = time.monotonic() + PATIENCE
     while not (seen := look()):
         if time.monotonic() > end:
@@ -52,14 +54,14 @@ def wait_until(look: Callable[[], T], what: str) -> T:
 
 
 def twistd() -> str:
-    """The ``twistd`` that belongs to this Python."""
+    """Return the path of the ``twistd`` that belongs to this Python."""
     return os.path.join(sysconfig.get_path("scripts"), "twistd")
 
 
 def deadly() -> list[str]:
     """
-    What to write before a command so that it dies with the thread that starts
-    it, even where the tests are killed.
+    Return a prefix for a command that makes it die with the thread that starts it, even
+    if the tests are killed.
     """
     setpriv = shutil.which("setpriv")
     return [setpriv, "--pdeathsig", "KILL"] if setpriv else []
@@ -67,10 +69,10 @@ def deadly() -> list[str]:
 
 def unprivileged() -> list[str]:
     """
-    What to write before a command to run it as somebody whom permissions bind.
+    Return a prefix for a command that runs it as a user who is subject to permissions.
 
-    Root without its capabilities is such a one, and unlike ``nobody`` it can
-    read a Python that lies in root's home.
+    Root without its capabilities is such a user, and unlike ``nobody`` it can read a
+    Python that is in root's home directory.
     """
     if os.geteuid() != 0:
         return []
@@ -82,8 +84,8 @@ def unprivileged() -> list[str]:
 
 def on_a_file_system(folder: Path, options: str, *, fill: bool = False) -> list[str]:
     """
-    What to write before a command so that, for it alone, there is another file
-    system (a tmpfs) on a folder.
+    Return a prefix for a command that mounts another file system (a tmpfs) on a folder,
+    for that command only.
     """
     unshare = shutil.which("unshare")
     if os.geteuid() != 0 or unshare is None:
@@ -101,8 +103,8 @@ def on_a_file_system(folder: Path, options: str, *, fill: bool = False) -> list[
 
 def ext4(folder: Path, place: Path, *, device: str = "size=128m") -> list[str]:
     """
-    What to write before a command so that, for it alone, there is an ext4 of
-    96 MiB on a folder.
+    Return a prefix for a command that mounts an ext4 of 96 MiB on a folder, for that
+    command only.
 
     :param place: a folder for its device, which is a sparse file in a tmpfs.
     :param device: options of that tmpfs: it may be smaller than the file in it.
@@ -121,7 +123,7 @@ def ext4(folder: Path, place: Path, *, device: str = "size=128m") -> list[str]:
 
 
 def run_module(name: str, *arguments: str, timeout: float = 55) -> subprocess.CompletedProcess[str]:
-    """Run a module of the tests as a command; what it prints is shown with a failure."""
+    """Run a module of the tests as a command; its output is shown with a failure."""
     done = subprocess.run(
         [*deadly(), sys.executable, "-m", name, *arguments],
         cwd=ROOT,
@@ -142,7 +144,7 @@ def run_twistd(
     before: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Run ``twistd`` to its end, which must come by itself."""
+    """Run ``twistd`` until it ends by itself."""
     return subprocess.run(
         [*deadly(), *before, twistd(), *arguments],
         cwd=folder,
@@ -159,16 +161,16 @@ class Daemon:
     """
     ``twistd -n upload`` on a free port of 127.0.0.1, in a ``with`` block.
 
-    :param folder: where it runs; files go to ``inbox`` in it.
-    :param options: of ``upload``.  With ``--port`` or ``--listen`` among them
-        they say alone where to listen.
+    :param folder: its working directory; files go to ``inbox`` in it.
+    :param options: of ``upload``.  If they include ``--port`` or ``--listen``, they
+        alone determine where it listens.
     :param before: a command that runs it.
     :param general: options of ``twistd``.
-    :param environment: what it finds there beside our own.
-    :param descriptors: what it inherits.
+    :param environment: variables in addition to our own.
+    :param descriptors: file descriptors that it inherits.
     :param output: its standard output, if that is not to be the file `log`.
-    :ivar addresses: what it says that it listens on, each as a family and an
-        address to connect to.
+    :ivar addresses: the addresses in its start line, each as a family and an address to
+        connect to.
     """
 
     def __init__(
@@ -251,7 +253,7 @@ class Daemon:
         return next(address for _, address in self.addresses if isinstance(address, tuple))
 
     def lines(self, text: str) -> list[str]:
-        """The whole lines of the log that contain a text."""
+        """Return the complete lines of the log that contain a text."""
         log = self.log.read_text(encoding="utf-8", errors="replace")
         return [line for line in log.splitlines(keepends=True) if text in line and "\n" in line]
 
@@ -259,11 +261,11 @@ class Daemon:
         return wait_until(lambda: self.lines(text), f"a line with {text!r} in the log")[-1]
 
     def wait_for_end(self) -> int:
-        """The exit status; negative for a signal, as in `subprocess`."""
+        """Return the exit status; negative for a signal, as in `subprocess`."""
         return self._process.wait(PATIENCE)
 
     def stop(self, number: int = signal.SIGTERM) -> int:
-        """Tell it to stop, and wait for its exit status."""
+        """Tell it to stop, and return its exit status."""
         self._process.send_signal(number)
         return self.wait_for_end()
 
@@ -274,19 +276,19 @@ class Daemon:
         return self._process.poll() is None
 
     def memory(self) -> int:
-        """Bytes of memory that it has in use (RSS)."""
+        """Return the bytes of memory that it uses (RSS)."""
         status = Path(f"/proc/{self.pid}/status").read_text()
         match = re.search(r"VmRSS:\s+(\d+) kB", status)
         assert match is not None
         return int(match[1]) * 1024
 
     def cpu_time(self) -> float:
-        """CPU time that it has used, in seconds."""
+        """Return the CPU time that it has used, in seconds."""
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def workers(self) -> list[int]:
-        """The processes that it has started and that run."""
+        """Return the worker processes that it has started and that are running."""
         children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
         return [
             int(pid)
@@ -295,13 +297,13 @@ class Daemon:
         ]
 
     def wait_for_workers(self, number: int = 2) -> None:
-        """Wait until so many workers serve: each says so, and the daemon does."""
+        """Wait until this many workers serve: each of them logs it, and so does the daemon."""
         wait_until(lambda: len(self.lines("listens on")) > number, f"{number} workers to serve")
 
     def each_worker(self) -> Iterator[int]:
         """
-        One worker after the other, each while the others stand still, so that
-        whatever connects comes to it; the daemon itself, where there are none.
+        Yield one worker after the other, each while the others are stopped, so that
+        every new connection goes to it; the daemon itself, if there are none.
         """
         workers = self.workers()
         for worker in workers or [self.pid]:
@@ -315,10 +317,10 @@ class Daemon:
                 for pid in others:
                     os.kill(pid, signal.SIGCONT)
 
-    # What it keeps
+    # Stored files
 
     def files(self) -> list[Path]:
-        """All that is visible in the directory, in the order of the names."""
+        """Return all visible files in the directory, ordered by name."""
         return sorted(p for p in self.directory.iterdir() if not p.name.startswith("."))
 
     def unfinished(self) -> list[Path]:
@@ -335,26 +337,26 @@ class Daemon:
         )
 
     def only_file(self) -> bytes:
-        """The content of the one file that there must be."""
+        """Return the content of the only file that there must be."""
         (file,) = self.files()
         return file.read_bytes()
 
-    # What is said to it
+    # Senders
 
     def connect(self) -> socket.socket:
         return connect(socket.AF_INET, self.address)
 
     def send(self, data: bytes) -> bytes:
-        """One whole upload; what the daemon answered."""
+        """Send one whole upload, and return the answer."""
         with self.connect() as peer:
             peer.sendall(data)
             return finish(peer)
 
     def begin(self, data: bytes) -> socket.socket:
         """
-        An upload that has begun, so far that the daemon has a file for it.
+        Begin an upload, so that the daemon has a file for it.
 
-        :param data: more than a daemon holds back without a file.
+        :param data: more than a daemon buffers without a file.
         """
         assert len(data) > 256 * 1024
         before = set(self.unfinished())
@@ -370,7 +372,7 @@ class Daemon:
 
 class Configured(Daemon):
     """
-    The same, with nothing but a configuration file and these options.
+    The same, with only a configuration file and these options.
 
     :param text: of the file, ``upload.toml``.
     """
@@ -383,8 +385,8 @@ class Configured(Daemon):
 
 
 def addresses_in(line: str) -> Iterator[tuple[int, tuple[str, int] | str]]:
-    """What a start line says that the daemon listens on."""
-    # Several listeners have their names and directories behind them.
+    """Yield the addresses that a start line names."""
+    # Several listeners are each followed by their name and directory.
     alone = re.sub(r" \([a-z0-9-]+, to [^)]*\)", "", line.replace("; files go to ", "\n"))
     match = re.search(r"listens on (.+)\n", alone)
     assert match is not None, line
@@ -411,7 +413,7 @@ def connect(family: int, address: tuple[str, int] | str) -> socket.socket:
 
 
 def finish(peer: socket.socket) -> bytes:
-    """Half-close, and hear the answer."""
+    """Half-close, and return the answer."""
     peer.shutdown(socket.SHUT_WR)
     return read_all(peer)
 
@@ -421,7 +423,7 @@ def sha256(data: bytes) -> str:
 
 
 def photo(size: int) -> bytes:
-    """Bytes that begin as a JPEG and cannot be compressed."""
+    """Return bytes that begin like a JPEG and cannot be compressed."""
     start = b"\xff\xd8\xff\xe0\x00\x10JFIF\x00\x01\x01\x00\x00\x01\x00\x01\x00\x00"
     return start + random.Random(size).randbytes(size - len(start) - 2) + b"\xff\xd9"
 
@@ -430,7 +432,7 @@ def photo(size: int) -> bytes:
 
 
 def content(number: int) -> bytes:
-    """What the upload of that number consists of; no two are alike."""
+    """Return the content of the upload with this number; no two are the same."""
     chance = random.Random(number)
     size = chance.choice((1, 100, 5_000, 20_000, 70_000, 300_000))
     return b"%d " % number + chance.randbytes(chance.randrange(size))
@@ -440,9 +442,9 @@ def crowd(
     address: tuple[str, int], count: int, *, processes: int = 4, at_a_time: int = 64
 ) -> list[tuple[str, str]]:
     """
-    Send so many uploads, so many at a time, from several processes.
+    Send this many uploads, this many at a time, from several processes.
 
-    :return: of each that came to an answer: its SHA-256, and the answer.
+    :return: for each upload that received an answer, its SHA-256 and the answer.
     """
     share = -(-count // processes)
     running = []

@@ -10,12 +10,12 @@ __all__ = ["EVERY_SAMPLE", "NEVER", "SAMPLES", "kind_name"]
 
 
 def kind_name(kind: Any) -> str:
-    """As signatures call it."""
+    """Return the name that the signatures use for a kind."""
     return f"{type(kind).__module__.rpartition('.')[2]}.{type(kind).__name__}"
 
 
 def _at(*pieces: tuple[int, bytes], size: int) -> bytes:
-    """A file that has these pieces in these places, and no others of any kind."""
+    """Return a file with these pieces at these offsets, and nothing of any other kind."""
     head = bytearray(size)
     for offset, piece in pieces:
         head[offset : offset + len(piece)] = piece

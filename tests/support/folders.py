@@ -20,7 +20,7 @@ def open_drop_folder(path: Path, files: Files | None = None, **more: Any) -> Fol
 
 
 def leave_unlocked(folder: Folder) -> str:
-    """A file that a daemon has closed, and not published yet; its name."""
+    """Leave a file that a daemon has closed, and not published yet; return its name."""
     name = folder.temporary()
     with open(os.open(name, os.O_CREAT | os.O_WRONLY, 0o600, dir_fd=folder.incoming), "wb") as file:
         file.write(b"whole, and about to be published")

@@ -44,7 +44,7 @@ class LoggedEnds:
     What front ends log.
 
     :ivar ends: the events of uploads that have ended.
-    :ivar others: the other events of front ends, of whatever level.
+    :ivar others: the other events of front ends, at any level.
     """
 
     def __init__(self) -> None:
@@ -57,11 +57,11 @@ class LoggedEnds:
 
     @property
     def kinds(self) -> list[str]:
-        """The ends in one word each."""
+        """The outcome of each upload that has ended."""
         return [event["outcome"] for event in self.ends]
 
     def loud(self) -> list[dict[str, Any]]:
-        """Events other than ends that an operator would see."""
+        """Return the events, except outcomes, that an operator would see."""
         return [event for event in self.others if event["log_level"] > LogLevel.debug]
 
 
@@ -70,10 +70,9 @@ class OpenFrontend:
     A raw front end on a real loopback port.
 
     :ivar clock: of the front end, and of nothing else.
-    :ivar store: where uploads go, unless another one was given.
-    :ivar log: what it logged.
-    :cvar eager: its connections read at once what is there, as those of the
-        daemon do.
+    :ivar store: stores the uploads, unless another store was given.
+    :ivar log: what it has logged.
+    :cvar eager: whether its connections read at once what is there, as the daemon's do.
     :param identity: for TLS.
     """
 
@@ -108,7 +107,7 @@ class OpenFrontend:
 
     @property
     def address(self) -> tuple[str, int]:
-        """Where it listens."""
+        """The address that it listens on."""
         return "127.0.0.1", self.port.getHost().port
 
     @property
@@ -118,24 +117,24 @@ class OpenFrontend:
 
     @property
     def kept(self) -> list[bytes]:
-        """What the memory store has kept."""
+        """What the memory store has stored."""
         return [*self.store.files.values()]
 
     @property
     def senders(self) -> list[UploadProtocol]:
-        """The connections of senders that have been let in, and that have a transport."""
+        """The connections of accepted senders that have a transport."""
         return [it for it in self.factory.protocols if isinstance(it, UploadProtocol)]
 
     @property
     def incoming(self) -> bytes:
-        """What has come of the upload that is on its way."""
+        """The bytes that have arrived of the upload in flight."""
         return b"".join(bytes(incoming.content) for incoming in self.store.unfinished)
 
     def connect(self, source: str = "") -> socket.socket:
         """
-        A blocking peer that is connected; it is closed with the front end at the latest.
+        Return a connected blocking peer; it is closed with the front end at the latest.
 
-        :param source: an IPv4 address that it has.
+        :param source: an IPv4 address that it connects from.
         """
         return self._connect(socket.AF_INET, self.address, source)
 
@@ -155,9 +154,11 @@ class OpenFrontend:
         self, family: str, folder: Path | None = None
     ) -> AsyncIterator[Callable[[], socket.socket]]:
         """
-        The same front end at another port: makes connections to it, as `connect` does.
+        Open the same front end at another port; yield a function that connects to it,
+        as `connect` does.
 
-        :param family: ``IPv4``; ``IPv6``; ``mapped``, IPv4 at a port for both; ``unix``.
+        :param family: ``IPv4``; ``IPv6``; ``mapped``, IPv4 at a port for both;
+            ``unix``.
         :param folder: for a unix socket.
         """
         if family == "IPv4":
@@ -183,13 +184,13 @@ class OpenFrontend:
             await maybeDeferred(port.stopListening)
 
     async def send(self, *pieces: bytes) -> bytes:
-        """An orderly sender: all pieces, a half-close; what it hears."""
+        """Send all pieces and half-close, as an orderly sender does; return the answer."""
         peer = self.connect()
         await in_thread(send_whole, peer, *pieces)
         return await in_thread(read_all, peer)
 
     async def has_come(self, size: int) -> None:
-        """Wait until this many bytes of the one upload are there."""
+        """Wait until this many bytes of the only upload have arrived."""
         await until(lambda: len(self.incoming) >= size)
 
     async def is_quiet(self) -> None:
@@ -197,7 +198,7 @@ class OpenFrontend:
         await until(lambda: not self.factory.protocols)
 
     async def close(self) -> None:
-        """Leave nothing behind."""
+        """Close everything."""
         for peer in self._peers:
             peer.close()
         await maybeDeferred(self.port.stopListening)
@@ -214,7 +215,7 @@ async def open_frontend(
     slots: ConnectionSlots | None = None,
     identity: Identity | None = None,
 ) -> AsyncIterator[OpenFrontend]:
-    """A raw front end for the length of a test."""
+    """Open a raw front end for the duration of a test."""
     frontend = OpenFrontend(settings or FrontendSettings(), store, clock, slots, identity)
     globalLogPublisher.addObserver(frontend.log)
     try:

@@ -1,5 +1,5 @@
 """
-What tests of ``--on-upload`` need.
+Helpers for tests of ``--on-upload``.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ PEER = "192.0.2.7:50123"
 
 
 def hooked_folder(path: Path, files: Files | None = None, **more: Any) -> Folder:
-    """A drop folder with a queue."""
+    """Open a drop folder with a queue."""
     return open_folder(
         str(path), files=files or Files(), suffix=lambda _: ".bin", hooked=True, **more
     )
 
 
 def queue_of(folder: Folder) -> HookSpool:
-    """The queue that it has."""
+    """Return the queue of a drop folder."""
     assert folder.hooks is not None
     return folder.hooks
 
@@ -35,7 +35,7 @@ def queue_of(folder: Folder) -> HookSpool:
 def marked(
     folder: Folder, moment: tuple[int, int], *, digest: bool = False
 ) -> tuple[PartialFile, Marker]:
-    """An upload with its marker, neither written yet."""
+    """Return an upload with its marker, neither written yet."""
     marker = queue_of(folder).marker(
         moment, listener="front", peer=PEER, arrived=moment[0] / 1000 + 0.0005
     )
@@ -43,7 +43,7 @@ def marked(
 
 
 def keep(folder: Folder, moment: tuple[int, int], content: bytes) -> tuple[StoredFile, Marker]:
-    """A kept file, and its marker, of which nobody has been told."""
+    """Store a file with its marker, without telling a runner."""
     part, marker = marked(folder, moment)
     kept = commit_one(folder, part, [content])
     marker.stored_as(kept.name)
@@ -51,15 +51,15 @@ def keep(folder: Folder, moment: tuple[int, int], content: bytes) -> tuple[Store
 
 
 def waiting(path: Path) -> list[str]:
-    """Names in ``waiting/``, in order."""
+    """Return the names in ``waiting/``, in order."""
     return sorted(os.listdir(path / HOOKS / WAITING))
 
 
 def failed(path: Path) -> list[str]:
-    """Names in ``failed/``, in order."""
+    """Return the names in ``failed/``, in order."""
     return sorted(os.listdir(path / HOOKS / FAILED))
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
-    """What a marker says."""
+    """Return the lines of a marker."""
     return [json.loads(line) for line in path.read_text().splitlines()]

@@ -1,5 +1,5 @@
 """
-A runner of ``--on-upload`` whose programs and threads do as a test says.
+A runner of ``--on-upload`` whose programs and threads are controlled by the test.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class Programs:
     """
     Programs that end as they are told to: see `IHookCommand`.
 
-    :ivar ends: how, by name of the file; else they succeed.
-    :ivar told: what they found in their environments.
+    :ivar ends: how they end, by name of the file; by default they succeed.
+    :ivar told: the variables that they were given.
     """
 
     def __init__(self) -> None:
@@ -69,7 +69,7 @@ class Programs:
 
 @implementer(ILogObserver)
 class Hooks:
-    """A runner whose threads work when the test says so."""
+    """A runner whose threads work when the test tells them to."""
 
     def __init__(self, path: Path, **more: Any) -> None:
         self.path = path
@@ -95,13 +95,13 @@ class Hooks:
             self.logged.append(f"{event['log_level'].name}: {formatEvent(event)}")
 
     def start(self) -> None:
-        """Start, and look at what is there."""
+        """Start, and process what is there."""
         self.runner.start(lambda: self.queue)
         self.clock.advance(0)
         self.threads.work()
 
     def keep(self, serial: int = 0, *, tell: bool = True) -> str:
-        """A file is kept; its name."""
+        """Store a file, and return its name."""
         kept, marker = keep(self.folder, (MILLISECONDS, serial), b"hello")
         if tell:
             self.runner.stored(self.queue, marker)
@@ -110,14 +110,14 @@ class Hooks:
         return kept.name
 
     def pass_time(self, seconds: float) -> None:
-        """Time passes, and what is to be done then is done."""
+        """Let time pass, and do what is due then."""
         self.clock.advance(seconds)
         self.threads.work()
 
 
 @contextlib.contextmanager
 def open_hooks(path: Path, **more: Any) -> Iterator[Hooks]:
-    """A runner for the length of a test, with all that it logs."""
+    """Open a runner for the duration of a test, and collect everything that it logs."""
     hooks = Hooks(path, **more)
     globalLogPublisher.addObserver(hooks)
     try:

@@ -1,5 +1,5 @@
 """
-The process that starts the programs of ``--on-upload``, and what tests ask of it.
+The process that starts the programs of ``--on-upload``, and requests to it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ ENVIRONMENT = {"PATH": os.environ["PATH"]}
 
 
 class Starting:
-    """The process, and what is asked of it."""
+    """The process, and requests to it."""
 
     def __init__(self, *arguments: str, limit: float = 20.0, grace: float = 5.0) -> None:
         self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -44,7 +44,7 @@ class Starting:
             self.process.wait()
 
     def ask(self, held: int | None = None, **variables: str) -> socket.socket:
-        """Have it started; where its end is told."""
+        """Request a program; return the socket on which its end is reported."""
         ours, theirs = socket.socketpair()
         request = json.dumps({**ENVIRONMENT, **variables}).encode()
         with theirs:
@@ -54,7 +54,7 @@ class Starting:
 
 
 def hear(answer: socket.socket) -> tuple[str, str]:
-    """How it ended, and what it said."""
+    """Return how a program ended, and its output."""
     with answer:
         heard = b""
         while piece := answer.recv(65536):
@@ -64,18 +64,18 @@ def hear(answer: socket.socket) -> tuple[str, str]:
 
 
 def run(*arguments: str, limit: float = 20.0, grace: float = 5.0) -> str:
-    """Run a program; how it ended."""
+    """Run a program, and return how it ended."""
     with Starting(*arguments, limit=limit, grace=grace) as starting:
         return hear(starting.ask())[0]
 
 
 def shell(script: str, limit: float = 20.0, grace: float = 5.0) -> str:
-    """Run a script; how it ended."""
+    """Run a script, and return how it ended."""
     return run("sh", "-c", script, limit=limit, grace=grace)
 
 
 def said(script: str) -> str:
-    """Run a script; what it said."""
+    """Run a script, and return its output."""
     with Starting("sh", "-c", script) as starting:
         return hear(starting.ask())[1]
 
@@ -88,11 +88,11 @@ def in_time(condition: Callable[[], object]) -> None:
 
 
 def pids(path: Path, number: int = 1) -> list[int]:
-    """Those that programs have written down, once there are so many."""
+    """Return the pids that programs have written, once there are this many."""
     in_time(lambda: path.exists() and len(path.read_text().splitlines()) >= number)
     return [int(line) for line in path.read_text().split()]
 
 
 def descriptors_of(starting: Starting) -> set[int]:
-    """Those that it has."""
+    """Return its open file descriptors."""
     return {int(number) for number in os.listdir(f"/proc/{starting.process.pid}/fd")}

@@ -1,5 +1,5 @@
 """
-What tests of an upload's life need: no sockets, files or clocks.
+Helpers for tests of an upload's lifecycle: no sockets, files or clocks.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ __all__ = ["BriefStore", "RecordingSender", "stored_in"]
 
 class RecordingSender:
     """
-    A sender without a wire.
+    A sender without a connection.
 
-    :ivar told: what the sender would have heard, and how often.
-    :ivar reported: the ends.
-    :ivar events: both, in the order they came.
+    :ivar told: each answer that the sender was given.
+    :ivar reported: the outcomes.
+    :ivar events: both, in order.
     """
 
     def __init__(self) -> None:
@@ -71,17 +71,17 @@ class RecordingSender:
 
     @property
     def codes(self) -> list[str]:
-        """What the sender has heard, in a word each."""
+        """Each answer, in one word."""
         return [one.code if isinstance(one, UploadRefused) else "stored" for one in self.told]
 
 
 def stored_in(store: MemoryStore) -> list[bytes]:
-    """The contents of what a store has stored."""
+    """Return the contents of the files in a store."""
     return [*store.files.values()]
 
 
 class BriefStore(MemoryStore):
-    """Its incoming uploads can also commit without a Deferred (`ICommitsTo`)."""
+    """A memory store whose incoming uploads can also commit without a Deferred (`ICommitsTo`)."""
 
     def begin(self, arrival: Arrival, failed: Callable[[UploadRefused], None]) -> IIncomingUpload:
         incoming: Any = super().begin(arrival, failed)

@@ -12,7 +12,7 @@ from tests.support.daemon import PATIENCE
 
 
 class Systemd:
-    """The end of a notification socket that is systemd's."""
+    """The systemd end of a notification socket."""
 
     def __init__(self, address: str) -> None:
         self.address = address
@@ -22,17 +22,17 @@ class Systemd:
         self._socket.settimeout(PATIENCE)
 
     def wait_for(self, text: str) -> str:
-        """The message that has a text in it."""
+        """Wait for a message that contains a text, and return it."""
         while not any(text in message for message in self.heard):
             self.heard.append(self._socket.recv(4096).decode())
         return next(message for message in self.heard if text in message)
 
     def is_silent(self, seconds: float) -> bool:
-        """Whether nothing is said for so long."""
+        """Return whether no message arrives for this long."""
         return not select.select([self._socket], [], [], seconds)[0]
 
     def forget(self) -> None:
-        """All that was said until now."""
+        """Discard all messages so far."""
         self._socket.setblocking(False)
         with contextlib.suppress(BlockingIOError):
             while True:

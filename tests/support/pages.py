@@ -1,5 +1,5 @@
 """
-The pages that people read, and the examples in them.
+The documentation pages, and the examples in them.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ PAGES = [
 ]
 
 TEXTS = {str(path.relative_to(ROOT)): path.read_text("utf-8") for path in PAGES}
-"""All pages, by their path."""
+"""The texts of all pages, by path."""
 
 SHELL = ("sh", "console")
-"""Languages of blocks that have commands."""
+"""Languages of blocks that contain commands."""
 
 _BLOCK = re.compile(
     r"^(?P<margin> *)(?:<!-- (?P<marker>[\w-]+) -->\n *)?```(?P<language>[\w{}-]*)\n"
@@ -38,15 +38,15 @@ _BLOCK = re.compile(
 
 def page(name: str) -> str:
     """
-    The text of a page.
+    Return the text of a page.
 
-    :param name: its path, from the checkout.
+    :param name: its path, relative to the checkout.
     """
     return TEXTS[name]
 
 
 def fenced(text: str) -> Iterator[tuple[str | None, str, str]]:
-    """Each block of a page: its marker, its language, what is in it."""
+    """Yield each block of a page: its marker, its language, its content."""
     for found in _BLOCK.finditer(text):
         margin = found["margin"]
         lines = found["text"].splitlines(keepends=True)
@@ -54,13 +54,13 @@ def fenced(text: str) -> Iterator[tuple[str | None, str, str]]:
 
 
 def markers() -> Iterator[tuple[str, str]]:
-    """Each marker of a block, and the page that it is on."""
+    """Yield each marker of a block, and the page that it is on."""
     for name, text in TEXTS.items():
         yield from ((marker, name) for marker, _, _ in fenced(text) if marker)
 
 
 def block(name: str, marker: str) -> str:
-    """The block below a marker."""
+    """Return the block below a marker."""
     (found,) = [text for it, _, text in fenced(page(name)) if it == marker]
     return found
 
@@ -69,7 +69,7 @@ def shell(command: str, folder: Path) -> str:
     """
     Run a command as a reader would who has followed the README.
 
-    :return: what it prints.
+    :return: its output.
     """
     programs = Path(sys.executable).parent
     command = command.replace(".venv/bin/", f"{programs}/")

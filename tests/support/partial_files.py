@@ -1,5 +1,5 @@
 """
-Files on their way to their names, one by one and several together.
+Files before they are published, committed one by one and several together.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def open_faulty(
         str(path),
         files=files,
         suffix=lambda _: ".bin",
-        mode=0o666,  # more than an umask leaves: it takes a chmod
+        mode=0o666,  # more than a umask leaves: this needs a chmod
         durable=durable,
     )
     assert folder.by_rename == by_rename
@@ -60,7 +60,7 @@ def open_faulty(
 
 
 def keep_file(folder: Folder, *pieces: bytes, digest: bool = False) -> StoredFile:
-    """The whole way of an upload in some jobs, as the store goes it."""
+    """Take an upload the whole way in several jobs, as the store does."""
     part = PartialFile(folder, MOMENT, digest=digest)
     try:
         for piece in pieces:
@@ -72,12 +72,12 @@ def keep_file(folder: Folder, *pieces: bytes, digest: bool = False) -> StoredFil
 
 
 def keep_by_name(folder: Folder, *pieces: bytes) -> str:
-    """The same; its name."""
+    """Do the same, and return its name."""
     return keep_file(folder, *pieces).name
 
 
 def keep_small(folder: Folder, *pieces: bytes) -> str:
-    """The whole way of an upload that is one job; its name."""
+    """Take an upload the whole way in one job, and return its name."""
     kept = commit_one(folder, PartialFile(folder, MOMENT, digest=True), pieces)
     assert kept.sha256 == hashlib.sha256(b"".join(pieces)).hexdigest()
     assert kept.size == len(b"".join(pieces))

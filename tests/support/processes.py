@@ -1,5 +1,5 @@
 """
-What tests ask the kernel about processes, their own too.
+What tests ask the kernel about processes, including their own.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ __all__ = ["command_line", "gone", "no_descriptors", "open_descriptors", "state_
 
 
 def state_of(pid: int) -> str:
-    """In one letter, as ``ps`` has it."""
+    """Return its state as one letter, as ``ps`` does."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 def command_line(pid: int) -> bytes:
-    """Of a process; nothing, where it has ended."""
+    """Return the command line of a process; empty if it has ended."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes()
     except FileNotFoundError:
@@ -27,7 +27,7 @@ def command_line(pid: int) -> bytes:
 
 
 def gone(pid: int) -> bool:
-    """Whether a process has ended, reaped or not: init may be slow to bury it."""
+    """Return whether a process has ended, reaped or not: init may be slow to reap it."""
     try:
         return state_of(pid) in "ZX"
     except (FileNotFoundError, ProcessLookupError):
@@ -43,7 +43,7 @@ def until_gone(pid: int) -> None:
 
 
 def open_descriptors(under: os.PathLike[str] | str = "/") -> list[str]:
-    """What this process has open in a folder, and below it; deleted files too."""
+    """Return the paths that this process has open in and below a folder, deleted files included."""
     found = []
     for descriptor in os.listdir("/proc/self/fd"):
         with contextlib.suppress(FileNotFoundError):
@@ -52,5 +52,5 @@ def open_descriptors(under: os.PathLike[str] | str = "/") -> list[str]:
 
 
 def no_descriptors(_: int) -> None:
-    """A system call that fails because the process has as many descriptors as it may."""
+    """Fail as a system call does if the process has reached its limit of file descriptors."""
     raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))

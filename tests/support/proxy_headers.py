@@ -1,5 +1,5 @@
 """
-Headers of the PROXY protocol, as load balancers send them.
+PROXY protocol headers, as load balancers send them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 
 
 def line(source: str = "192.0.2.7", destination: str = "198.51.100.1", port: int = 50123) -> bytes:
-    """A header of version 1."""
+    """Return a header of version 1."""
     kind = "TCP6" if ":" in source else "TCP4"
     return f"PROXY {kind} {source} {destination} {port} 6666\r\n".encode()
 
@@ -24,7 +24,7 @@ def binary(
     port: int = 50123,
     more: bytes = b"",
 ) -> bytes:
-    """A header of version 2."""
+    """Return a header of version 2."""
     family = AF_INET6 if ":" in source else AF_INET
     addresses = inet_pton(family, source) + inet_pton(family, destination)
     block = addresses + struct.pack("!HH", port, 6666) + more
@@ -33,5 +33,5 @@ def binary(
 
 
 def block(command: int, family: int, content: bytes = b"") -> bytes:
-    """A header of version 2, byte by byte."""
+    """Return a header of version 2, byte by byte."""
     return SIGNATURE + bytes([command, family]) + struct.pack("!H", len(content)) + content

@@ -1,6 +1,6 @@
 """
-The metrics of a real daemon, read as Prometheus does: over HTTP, and with the
-official parser.
+The metrics of a real daemon, read as Prometheus does: over HTTP, and with the official
+parser.
 """
 
 from __future__ import annotations
@@ -32,7 +32,10 @@ class Page:
                 self._values.setdefault(sample.name, []).append((sample.labels, sample.value))
 
     def sum(self, name: str, **labels: str) -> float:
-        """All samples of a name (without ``twisted_upload_``) that have these labels."""
+        """
+        Return the sum of all samples of a name (without ``twisted_upload_``) with these
+        labels.
+        """
         return sum(
             value
             for its, value in self._values.get(f"twisted_upload_{name}", [])
@@ -40,7 +43,7 @@ class Page:
         )
 
     def never_less(self) -> dict[tuple[str, str], float]:
-        """All that may only grow."""
+        """Return all values that must never decrease."""
         return {
             (name, str(sorted(labels.items()))): value
             for name, samples in self._values.items()
@@ -51,9 +54,9 @@ class Page:
 
 class Scraper:
     """
-    Who looks after a daemon that was started with ``--metrics=0``.
+    A client of a daemon that was started with ``--metrics=0``.
 
-    :ivar address: of its port.
+    :ivar address: of its metrics port.
     """
 
     def __init__(self, daemon: Daemon) -> None:
@@ -63,7 +66,7 @@ class Scraper:
         self.address = match[1], int(match[2])
 
     def get(self, path: str) -> tuple[int, str]:
-        """Status and text of an answer."""
+        """Return the status and text of a response."""
         connection = http.client.HTTPConnection(*self.address, timeout=PATIENCE)
         try:
             connection.request("GET", path)
@@ -73,17 +76,17 @@ class Scraper:
             connection.close()
 
     def page(self) -> Page:
-        """The metrics."""
+        """Return the metrics."""
         code, text = self.get("/metrics")
         assert code == 200, text
         return Page(text)
 
     def wait_until_ready(self) -> None:
-        """All workers serve."""
+        """Wait until all workers serve."""
         wait_until(lambda: self.get("/readyz")[0] == 200, "the daemon to be ready")
 
     def wait_for(self, value: float, name: str, **labels: str) -> Page:
-        """The first page on which a sum is what it is to be."""
+        """Return the first page on which a sum has this value."""
         seen: list[Page] = []
 
         def look() -> bool:

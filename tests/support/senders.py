@@ -1,5 +1,5 @@
 """
-Blocking senders of raw uploads, and what they hear.
+Blocking senders of raw uploads, and the answers they receive.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Sockets = tuple[socket.socket, socket.socket]
 """A sender, and our end of its connection."""
 
 STORED = "上传成功".encode()
-"""What a sender hears whose file has been stored."""
+"""The answer to a sender whose file has been stored."""
 
 
 def send_whole(peer: socket.socket, *pieces: bytes) -> None:
@@ -28,7 +28,7 @@ def send_whole(peer: socket.socket, *pieces: bytes) -> None:
 
 
 def read_all(peer: socket.socket) -> bytes:
-    """Read to the end, blocking; a reset is raised."""
+    """Read to the end, blocking; raise on a reset."""
     heard = b""
     while piece := peer.recv(65536):
         heard += piece
@@ -36,7 +36,7 @@ def read_all(peer: socket.socket) -> bytes:
 
 
 def read_until_reset(peer: socket.socket) -> bytes:
-    """Read to the end; nothing, where that is a reset."""
+    """Read to the end; return nothing if that is a reset."""
     try:
         return read_all(peer)
     except ConnectionResetError:
@@ -50,7 +50,7 @@ def reset(peer: socket.socket) -> None:
 
 
 def refusal_code(answer: bytes) -> str:
-    """The code of a refusal, which is one well-formed line."""
+    """Return the code of a refusal, which must be one well-formed line."""
     text = answer.decode()
     assert text.startswith("上传失败: ")
     assert text.endswith("\n")
@@ -65,13 +65,13 @@ def refusal_code(answer: bytes) -> str:
 
 
 def heard_so_far(peer: socket.socket) -> bytes:
-    """What is there to be read, without waiting."""
+    """Return what can be read without waiting."""
     readable, _, _ = select.select([peer], [], [], 0)
     return peer.recv(65536) if readable else b""
 
 
 def send_all_then_read(peer: socket.socket, data: bytes, times: int = 1) -> bytes:
-    """A blocking sender as old as sockets: it reads only when it has sent everything."""
+    """Send everything before reading, as the oldest blocking senders do."""
     for _ in range(times):
         peer.sendall(data)
     peer.shutdown(socket.SHUT_WR)
@@ -79,7 +79,7 @@ def send_all_then_read(peer: socket.socket, data: bytes, times: int = 1) -> byte
 
 
 def flood(peer: socket.socket) -> str:
-    """A sender that never stops; what stops it."""
+    """Send without end; return the error that stops it."""
     piece = bytes(65536)
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:

@@ -1,5 +1,5 @@
 """
-What tests of uploads need whose socket the store takes from.
+Helpers for tests of uploads whose socket is read by the store.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ __all__ = ["until_lent"]
 
 
 async def until_lent(frontend: OpenFrontend, rig: Rig) -> None:
-    """Wait until the store has the socket of the one upload, and do not let it go on."""
+    """Wait until the store has the socket of the only upload, and do not let it proceed."""
 
     def lent() -> bool:
         if any(sender._splicing for sender in frontend.senders):

@@ -1,5 +1,5 @@
 """
-The status server, on loopback, and who asks it.
+The status server, on loopback, and clients of it.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ def all_of(peer: socket.socket) -> bytes:
 
 class Status:
     """
-    The port, on loopback.
+    The status server, on loopback.
 
-    :ivar trouble: what the daemon has to complain of.
-    :ivar waiting: reports that are asked for, while ``slow``.
+    :ivar trouble: the problem that the daemon reports.
+    :ivar waiting: pending reports, while ``slow``.
     """
 
     def __init__(self) -> None:
@@ -60,7 +60,7 @@ class Status:
     async def get(
         self, path: str, method: str = "GET", **more: Any
     ) -> tuple[int, str, http.client.HTTPMessage]:
-        """One request; status, text and headers of its answer."""
+        """Send one request; return the status, text and headers of its response."""
 
         def ask() -> tuple[int, str, http.client.HTTPMessage]:
             connection = http.client.HTTPConnection(*self.address, timeout=PATIENCE)
@@ -74,7 +74,7 @@ class Status:
         return await in_thread(ask)
 
     async def ask(self, request: bytes, *, last: bool = False) -> bytes:
-        """The same, byte by byte."""
+        """Send a request byte by byte, and return the response."""
         peer = await self.connect()
         peer.sendall(request)
         if last:
@@ -82,7 +82,7 @@ class Status:
         return await in_thread(all_of, peer)
 
     async def connect(self) -> socket.socket:
-        """A connection that the daemon knows of."""
+        """Return a connection that the server has accepted."""
         peer = socket.create_connection(self.address, timeout=PATIENCE)
         address = peer.getsockname()[1]
         await until(lambda: address in [it.transport.getPeer().port for it in self.there])
@@ -90,11 +90,11 @@ class Status:
 
     @property
     def there(self) -> list[Any]:
-        """The connections that there are."""
+        """The open connections."""
         return [*self.factory.connections]
 
     async def close(self) -> None:
-        """Leave nothing behind."""
+        """Close everything."""
         await self.port.stopListening()
         self.factory.cut_all()
         await until(lambda: not self.factory.connections)
@@ -102,7 +102,7 @@ class Status:
 
 
 class Slow(dict[str, Any]):
-    """Samples that take a second to make a page of."""
+    """Samples that take a second to render as a page."""
 
     def __init__(self, samples: Samples, clock: Clock) -> None:
         super().__init__(samples)
@@ -116,7 +116,7 @@ class Slow(dict[str, Any]):
 
 @contextlib.asynccontextmanager
 async def open_status() -> AsyncIterator[Status]:
-    """A status server for the length of a test."""
+    """Open a status server for the duration of a test."""
     status = Status()
     try:
         yield status

@@ -1,5 +1,5 @@
 """
-A time of day that steps, for a daemon in a process of its own.
+A time of day that is stepped, for a daemon in a separate process.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ time.time = _stepping
 class SteppingClock:
     """
     Steps the time of day of processes that run with its environment, as ``date -s``
-    does that of a machine.
+    does for a machine.
 
-    What `time.time` tells them, before anything else is imported, is the real time and
-    an offset, which they share.
+    Before anything else is imported, `time.time` is replaced in them: it returns the
+    real time plus an offset that they share.
 
-    :param folder: an empty one, or one to make.
+    :param folder: an empty folder, or one that does not exist.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -45,6 +45,6 @@ class SteppingClock:
         self.environment = {"PYTHONPATH": str(folder)}
 
     def step(self, seconds: float) -> None:
-        """Set it forward, or back."""
+        """Step the time forward, or back."""
         (now,) = struct.unpack("d", self._offset)
         self._offset[:] = struct.pack("d", now + seconds)

@@ -29,29 +29,29 @@ from twisted_upload.testing import RecordingProducer
 ARRIVAL = Arrival("192.0.2.7:50123")
 
 MILLISECONDS = 1_795_328_130_123
-"""When all uploads arrive, unless a test says otherwise."""
+"""When all uploads arrive, unless a test sets another time: milliseconds since the epoch."""
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """What is visible in a drop folder."""
+    """Return the visible files of a drop folder."""
     ours = INCOMING, HOOKS
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.name not in ours}
 
 
 def leftovers(folder: Path) -> list[str]:
-    """What is in its ``.incoming/``."""
+    """Return the names in its ``.incoming/``."""
     return [name for name in os.listdir(folder / INCOMING) if name != RECORD]
 
 
 def disclaim(folder: int, number: int) -> None:
-    """What the kernel does with a claim (`Files.claim`) of a daemon that dies."""
+    """Release a claim (`Files.claim`), as the kernel does for a daemon that dies."""
     lock = struct.pack("hhqqi4x", fcntl.F_UNLCK, os.SEEK_SET, number, 1, 0)
     with contextlib.suppress(OSError):  # the folder has been closed
         fcntl.fcntl(folder, fcntl.F_OFD_SETLK, lock)
 
 
 def sweep_from_elsewhere(folder: Path) -> int:
-    """A daemon on another machine, where claims are not seen, starts on a drop folder."""
+    """Sweep a drop folder as a daemon that starts on another machine, where claims are not seen."""
 
     class Blind(Files):
         def is_claimed(self, folder: int, number: int | None = None) -> bool:
@@ -67,7 +67,7 @@ def sweep_from_elsewhere(folder: Path) -> int:
 def open_store(
     folder: Path, disk: IDisk, *, clock: Clock | None = None, **more: Any
 ) -> DirectoryStore:
-    """A store that is ready."""
+    """Return a store that is ready."""
     more.setdefault("suffix", lambda _: ".bin")
     more.setdefault("now", lambda: MILLISECONDS / 1000)
     store = DirectoryStore(str(folder), disk, clock or Clock(), **more)
@@ -77,10 +77,10 @@ def open_store(
 
 class Rig:
     """
-    A directory store whose disk works when the test says so.
+    A directory store whose disk works when the test tells it to.
 
-    :ivar files: its system calls; counted from when it was open.
-    :ivar clock: by which it tests itself.
+    :ivar files: its system calls; counted from when it was opened.
+    :ivar clock: times its self-tests.
     """
 
     def __init__(self, folder: Path, **more: Any) -> None:
@@ -90,7 +90,7 @@ class Rig:
         self.clock = Clock()
         self.store = open_store(folder, self.disk, clock=self.clock, files=self.files, **more)
         record = self.store._record
-        assert record is not None  # that is written once in a few seconds
+        assert record is not None  # it is written every few seconds
         record.confirm(record.write(MILLISECONDS))
         self.files.calls.clear()
 
@@ -101,17 +101,17 @@ class Rig:
 
     @property
     def unfinished(self) -> list[str]:
-        """What is in ``.incoming/``."""
+        """The names in ``.incoming/``."""
         return leftovers(self.folder)
 
     def close(self) -> None:
-        """Do what is left to do, and close."""
+        """Finish pending work, and close."""
         self.disk.work()
         self.store.close()
 
 
 class ThreadedRig:
-    """A directory store with real disk threads; what `StoreContract` has to know of it."""
+    """A directory store with real disk threads, and what `StoreContract` needs to know about it."""
 
     def __init__(self, folder: Path, *, threads: int = 4, **more: Any) -> None:
         self.folder = folder
@@ -131,13 +131,13 @@ class ThreadedRig:
         await until(lambda: not self.disk._unfinished)
 
     def close(self) -> None:
-        """Let the threads end."""
+        """Stop the threads, and close."""
         self.disk.stop()
         self.store.close()
 
 
 def ends_of(deferred: Deferred[Receipt]) -> list[object]:
-    """What it fires with, an exception where it fails."""
+    """Return the results of a Deferred: what it fires with, or the exception if it fails."""
     ends: list[object] = []
     deferred.addCallbacks(ends.append, lambda failure: ends.append(failure.value))
     return ends

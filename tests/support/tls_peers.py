@@ -1,5 +1,5 @@
 """
-What tests of TLS need: certificates, and blocking peers that end as they are told.
+Helpers for tests of TLS: certificates, and blocking peers that end as they are told.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ both_versions = pytest.mark.parametrize("version", VERSIONS, ids=["1.2", "1.3"])
 
 @functools.cache
 def authority() -> trustme.CA:
-    """Who signs, for all tests of a process."""
+    """Return the certificate authority for all tests of a process."""
     return trustme.CA()
 
 
 @functools.cache
 def identity(*names: str) -> Identity:
-    """A server's; of localhost, unless other names are given."""
+    """Return a server's identity; for localhost, unless other names are given."""
     signed = authority().issue_cert(*(names or ("localhost", "127.0.0.1", "::1")))
     return Identity(signed.private_key_and_cert_chain_pem.bytes())
 
 
 def files(folder: Path, *names: str) -> tuple[str, str, str]:
-    """Paths of a key, its certificate, and the certificate of who signed that."""
+    """Return the paths of a key, its certificate, and the certificate of the CA that signed it."""
     signed = authority().issue_cert(*(names or ("localhost", "127.0.0.1", "::1")))
     key, chain, ca = (str(folder / name) for name in ("key.pem", "chain.pem", "ca.pem"))
     signed.private_key_pem.write_to_path(key)
@@ -52,7 +52,7 @@ def files(folder: Path, *names: str) -> tuple[str, str, str]:
 
 
 def client_context(version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> ssl.SSLContext:
-    """Trusts the authority, and speaks one version of TLS."""
+    """Return a context that trusts the authority, and uses one version of TLS."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     authority().configure_trust(context)
     context.minimum_version = context.maximum_version = version
@@ -61,11 +61,12 @@ def client_context(version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> ssl.SSLC
 
 class Peer:
     """
-    A sender that speaks TLS, blocking.  All but the constructor is for threads.
+    A blocking sender that uses TLS.  All methods except the constructor are for
+    threads.
 
-    :param context: its own.
+    :param context: of the sender.
     :param connected: its socket.
-    :ivar heard_first: the first bytes that came.
+    :ivar heard_first: the first bytes that it received.
     """
 
     def __init__(self, context: ssl.SSLContext, connected: socket.socket) -> None:
@@ -75,29 +76,29 @@ class Peer:
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname="localhost")
 
     def handshake(self, data: bytes = b"", *, last: bool = False) -> Peer:
-        """Shake hands, and send the first bytes together with the last step of that."""
+        """Perform the handshake, and send the first bytes together with its last step."""
         self._do(self._tls.do_handshake)
         self.send(data, last=last)
         return self
 
     def encrypted(self, data: bytes, *, last: bool = False) -> bytes:
-        """What would be sent; with close_notify, if that is the end."""
+        """Return what would be sent; including close_notify if it is the last."""
         view = memoryview(data)
         while view:
             view = view[self._tls.write(view) :]
         if last:
-            unread = self._incoming.read()  # unwrap would take it for an error
+            unread = self._incoming.read()  # unwrap would treat it as an error
             with contextlib.suppress(ssl.SSLWantReadError):
                 self._tls.unwrap()
             self._incoming.write(unread)
         return self._outgoing.read()
 
     def send(self, data: bytes = b"", *, last: bool = False) -> None:
-        """Send it; with close_notify, if that is the end."""
+        """Send data; including close_notify if it is the last."""
         self.socket.sendall(self.encrypted(data, last=last))
 
     def hear(self) -> bytes:
-        """Everything up to the other one's close_notify; anything else is raised."""
+        """Return everything up to the other side's close_notify; raise on anything else."""
         heard = b""
         with contextlib.suppress(ssl.SSLZeroReturnError):
             while piece := self._do(lambda: self._tls.read(65536)):
@@ -122,20 +123,20 @@ class Peer:
 
 
 async def shaken(frontend: OpenFrontend, version: ssl.TLSVersion = VERSIONS[-1]) -> Peer:
-    """A sender that has come in."""
+    """Return a sender that has completed its handshake."""
     peer = Peer(client_context(version), frontend.connect())
     return await in_thread(peer.handshake)
 
 
 def the_producer(frontend: OpenFrontend) -> IPushProducer:
-    """Of the one upload that is on its way."""
+    """Return the producer of the only upload in flight."""
     producer = frontend.store.unfinished[0].producer
     assert producer is not None
     return producer
 
 
 def finished(peer: socket.socket) -> bool:
-    """Whether the other side has closed or reset it, within our patience."""
+    """Return whether the other side closes or resets the connection before the timeout."""
     peer.settimeout(PATIENCE)
     with contextlib.suppress(ConnectionError):
         while peer.recv(65536):

@@ -1,9 +1,9 @@
 """
-Records of TLS as no library would send them.
+TLS records that no library would send.
 
-Python's `ssl` shakes hands, and writes down the secrets; from then on the
-records of the client are made here, one by one (TLS 1.3: RFC 8446, sections 5 and
-7; TLS 1.2: RFC 5246, sections 5 and 6, and RFC 5288).
+Python's `ssl` performs the handshake and logs the secrets; from then on the records of
+the client are made here, one by one (TLS 1.3: RFC 8446, sections 5 and 7; TLS 1.2: RFC
+5246, sections 5 and 6, and RFC 5288).
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ __all__ = [
 ]
 
 ALERT, HANDSHAKE, DATA = 21, 22, 23
-"""What can be in a record."""
+"""Content types of records."""
 
 KEY_UPDATE = b"\x18\x00\x00\x01"
-"""And then 1 to ask for the other side's too, or 0."""
+"""Followed by 1 to request the other side's too, or 0."""
 
 
 def logging_context(folder: Path) -> ssl.SSLContext:
-    """One for TLS 1.3, whose secrets `Records` finds."""
+    """Return a context for TLS 1.3, whose secrets `Records` finds."""
     context = client_context()
     context.keylog_filename = str(folder / "secrets")
     return context
@@ -46,7 +46,7 @@ def logging_context(folder: Path) -> ssl.SSLContext:
 
 class Records:
     """
-    What a client sends when the handshake is done; from the first byte on.
+    What a client sends after the handshake, from the first byte on.
 
     :param folder: that of `logging_context`, for one connection.
     """
@@ -57,7 +57,7 @@ class Records:
         self._have(bytes.fromhex(secret))
 
     def record(self, kind: int, content: bytes, padding: int = 0) -> bytes:
-        """One record."""
+        """Return one record."""
         inner = content + bytes([kind]) + bytes(padding)
         header = struct.pack("!BHH", DATA, 0x0303, len(inner) + 16)
         nonce = (int.from_bytes(self._iv, "big") ^ self._number).to_bytes(12, "big")
@@ -65,7 +65,7 @@ class Records:
         return header + self._key.encrypt(nonce, inner, header)
 
     def key_update(self, *, requested: bool) -> bytes:
-        """New keys from now on, and perhaps from the other side too."""
+        """Return a record with new keys from now on, which may request the other side's too."""
         record = self.record(HANDSHAKE, KEY_UPDATE + bytes([requested]))
         self._have(self._expand(b"traffic upd", len(self._secret)))
         return record
@@ -84,7 +84,7 @@ class Records:
 
 
 def old_logging_context(folder: Path) -> ssl.SSLContext:
-    """One for TLS 1.2, whose secrets `OldRecords` finds."""
+    """Return a context for TLS 1.2, whose secrets `OldRecords` finds."""
     context = client_context(ssl.TLSVersion.TLSv1_2)
     context.set_ciphers("ECDHE-ECDSA-AES128-GCM-SHA256")
     context.keylog_filename = str(folder / "secrets")
@@ -93,23 +93,23 @@ def old_logging_context(folder: Path) -> ssl.SSLContext:
 
 class OldRecords:
     """
-    The same by TLS 1.2.
+    The same for TLS 1.2.
 
     :param folder: that of `old_logging_context`, for one connection.
-    :param heard: what the server said first.
+    :param heard: the first bytes that the server sent.
     """
 
     def __init__(self, folder: Path, heard: bytes) -> None:
         lines = [line.split() for line in (folder / "secrets").read_text().splitlines()]
         ((client, master),) = (words[1:] for words in lines if words[0] == "CLIENT_RANDOM")
-        # It is behind the headers of record and message, and the version.
+        # It follows the headers of record and message, and the version.
         server = heard[11:43]
         block = _expand_old(bytes.fromhex(master), server + bytes.fromhex(client), 40)
         self._key, self._salt = AESGCM(block[:16]), block[32:36]
         self._number = 1  # the first was Finished
 
     def record(self, kind: int, content: bytes) -> bytes:
-        """One record."""
+        """Return one record."""
         number = struct.pack("!Q", self._number)
         self._number += 1
         header = struct.pack("!BH", kind, 0x0303)

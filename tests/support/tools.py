@@ -1,5 +1,5 @@
 """
-Programs that may be installed here, run as senders.
+Programs that may be installed on this machine, run as senders.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ __all__ = ["run", "tool"]
 
 
 def tool(name: str) -> str:
-    """The path of a program; without it, the test is skipped."""
+    """Return the path of a program; skip the test if it is not installed."""
     return shutil.which(name) or pytest.skip(f"needs {name}")
 
 
 def run(
     command: Sequence[str], source: Path, cwd: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run it to its end with a file as its standard input."""
+    """Run a command to its end with a file as its standard input."""
     with source.open("rb") as stdin:
         return subprocess.run(
             [*deadly(), *command],

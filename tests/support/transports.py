@@ -1,5 +1,5 @@
 """
-What tests of transports that read at once need.
+Helpers for tests of transports that read at once.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["RecordedReaders", "RecordedTransports", "broken", "connect_whole"]
 
 
 class RecordedReaders:
-    """Whom the reactor was asked to watch."""
+    """The transports that the reactor was asked to watch."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.readers: list[object] = []
@@ -32,7 +32,7 @@ class RecordedReaders:
 
 
 class RecordedTransports:
-    """Transports that were made."""
+    """The transports that were made."""
 
     def __init__(self, frontend: OpenFrontend) -> None:
         self.transports: list[Any] = []
@@ -47,7 +47,7 @@ class RecordedTransports:
 
 
 def connect_whole(frontend: OpenFrontend, content: bytes = b"hello") -> socket.socket:
-    """A sender whose upload and end are there before it is accepted."""
+    """Return a sender whose upload and end have arrived before it is accepted."""
     peer = frontend.connect()
     peer.sendall(content)
     peer.shutdown(socket.SHUT_WR)
@@ -55,5 +55,5 @@ def connect_whole(frontend: OpenFrontend, content: bytes = b"hello") -> socket.s
 
 
 def broken(*_: object, **__: object) -> str | None:
-    """What fails for a sender."""
+    """Fail for one sender."""
     raise LookupError

@@ -1,6 +1,6 @@
 """
-What tests of the real ``twistd upload`` share: how it is started, how it refuses to be,
-and how it ends.
+Helpers for tests of the real ``twistd upload``: how it is started, how it refuses to
+start, and how it ends.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ FAILURE = "上传失败: "
 
 
 def assert_one_line(result: subprocess.CompletedProcess[str], names: str, status: int) -> None:
-    """It said one line on standard error that names the thing, and nothing else."""
+    """Check that it printed one line on standard error, which names the cause, and nothing else."""
     assert result.stdout == ""
     assert result.stderr.endswith("\n")
     assert len(result.stderr.splitlines()) == 1, result.stderr
@@ -44,7 +44,10 @@ ASCII = {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
 
 @contextlib.contextmanager
 def somebody_elses(folder: Path) -> Iterator[Path]:
-    """A folder that we may read, but not write to, unless permissions do not bind us."""
+    """
+    Yield a folder that we may read but not write to, unless we are not subject to
+    permissions.
+    """
     inbox = folder / "inbox"
     inbox.mkdir()
     if os.geteuid() == 0:
@@ -57,7 +60,7 @@ def somebody_elses(folder: Path) -> Iterator[Path]:
 
 
 def stops(daemon: Daemon, number: int) -> None:
-    """It ended in an orderly way: with the signal that told it to, as twistd does."""
+    """Check that it ended in an orderly way: with the signal that stopped it, as twistd does."""
     assert daemon.wait_for_end() == -number
     assert daemon.lines("Server Shut Down")
     assert daemon.errors.read_text() == ""

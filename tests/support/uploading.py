@@ -1,6 +1,6 @@
 """
-What tests of the client's `upload` need: a server written by hand with blocking sockets,
-a reactor with a time of its own, and how an upload has failed.
+Helpers for tests of the client's `upload`: a hand-written server with blocking sockets,
+a reactor with a separate clock, and the errors of an upload.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ CONTENT = bytes(range(256)) * 40
 
 
 class Clocked:
-    """The reactor, with a time of its own."""
+    """The reactor, with a separate clock."""
 
     def __init__(self) -> None:
         self.clock = Clock()
@@ -42,7 +42,7 @@ class Server(Generic[T]):
     """
     A server for one connection, written with blocking sockets.
 
-    :ivar done: fires with what its function has returned.
+    :ivar done: fires with the result of its function.
     """
 
     def __init__(self, serve: Callable[[socket.socket], T]) -> None:
@@ -61,7 +61,7 @@ class Server(Generic[T]):
 
 
 def answering(answer: bytes) -> Callable[[socket.socket], bytes]:
-    """An old server: it reads to the end, answers, closes."""
+    """A simple server: it reads to the end, answers, closes."""
 
     def serve(peer: socket.socket) -> bytes:
         content = read_all(peer)
@@ -72,7 +72,7 @@ def answering(answer: bytes) -> Callable[[socket.socket], bytes]:
 
 
 def until_reset(peer: socket.socket) -> str:
-    """Read on; how it ended."""
+    """Read on, and return how the connection ended."""
     try:
         read_all(peer)
     except ConnectionResetError:
@@ -81,7 +81,7 @@ def until_reset(peer: socket.socket) -> str:
 
 
 async def error_of(deferred: Deferred[Receipt]) -> BaseException:
-    """The error of an upload."""
+    """Return the error of an upload."""
     try:
         await deferred
     except BaseException as error:
@@ -90,7 +90,7 @@ async def error_of(deferred: Deferred[Receipt]) -> BaseException:
 
 
 def errors_of(deferred: Deferred[Receipt]) -> list[BaseException]:
-    """The error of an upload, when it has come."""
+    """Return a list that gets the error of an upload when it fails."""
     failed: list[BaseException] = []
 
     def remember(failure: Failure) -> None:
@@ -104,9 +104,9 @@ def errors_of(deferred: Deferred[Receipt]) -> list[BaseException]:
 @implementer(IStreamClientEndpoint)
 class Endpoint:
     """
-    An endpoint that does what a test wants.
+    An endpoint whose behaviour the test defines.
 
-    :ivar protocol: what was connected.
+    :ivar protocol: the protocol that was connected.
     """
 
     def __init__(self, connect: Callable[[IProtocolFactory], Deferred[IProtocol]]) -> None:

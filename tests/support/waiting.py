@@ -20,14 +20,14 @@ PATIENCE = 10.0
 
 
 TICK = 0.25
-"""Seconds by which time passes at once."""
+"""Seconds by which the clock advances at once."""
 
 
 T = TypeVar("T")
 
 
 async def until(condition: Callable[[], object]) -> None:
-    """Let the reactor work until a condition holds."""
+    """Let the reactor run until a condition holds."""
     deadline = reactor.seconds() + PATIENCE
     while not condition():
         assert reactor.seconds() < deadline, "it did not happen"
@@ -35,7 +35,7 @@ async def until(condition: Callable[[], object]) -> None:
 
 
 async def turns(number: int = 5) -> None:
-    """Let the reactor look at all its sockets a few times."""
+    """Let the reactor check all its sockets a few times."""
     for _ in range(number):
         await deferLater(reactor, 0)
 
@@ -47,8 +47,8 @@ def in_thread(function: Callable[..., T], *arguments: Any, **keywords: Any) -> D
 
 def pass_time(clock: Clock, seconds: float) -> None:
     """
-    Let time pass as it does for a process that runs: one that finds itself much
-    later all at once (`Clock.advance`) has stood still.
+    Let time pass as it does for a running process: one that finds itself much later all
+    at once (`Clock.advance`) was stalled.
     """
     for _ in range(int(seconds / TICK)):
         clock.advance(TICK)
@@ -56,10 +56,10 @@ def pass_time(clock: Clock, seconds: float) -> None:
 
 
 class TurnByTurn(Clock):
-    """A clock that calls in one turn only what was due before it, as a reactor does."""
+    """A clock that in one turn calls only what was due before it, as a reactor does."""
 
     def turn(self, seconds: float = 0) -> None:
-        """One turn, so many seconds after the last one."""
+        """Run one turn, this many seconds after the last one."""
         self.rightNow += seconds
         for call in [call for call in self.calls if call.getTime() <= self.rightNow]:
             if call.active():

@@ -1,10 +1,11 @@
 """
-The ways in which an upload may come, for tests of what must not depend on it.
+The ways in which an upload may arrive, for tests of behaviour that must not depend on
+it.
 
 A test that has the fixture ``way`` is run in each of them.  Nothing here sleeps, or
-leaves to chance what the front end has seen when: the reactor runs in the thread of the
-test, so whatever blocking calls do before it has a turn, they have done before
-anything is accepted.
+leaves to chance what the front end sees and when: the reactor runs in the thread of the
+test, so everything that blocking calls do before it has a turn is done before anything
+is accepted.
 """
 
 from __future__ import annotations
@@ -26,36 +27,36 @@ __all__ = ["Way", "close", "half_close", "half_close_and_reset", "in_each_way"]
 
 
 def half_close(peer: socket.socket) -> None:
-    """It has said all, and waits for the answer."""
+    """Half-close: the sender has sent everything, and waits for the answer."""
     peer.shutdown(socket.SHUT_WR)
 
 
 def close(peer: socket.socket) -> None:
-    """It has said all, and does not wait."""
+    """Close: the sender has sent everything, and does not wait."""
     peer.close()
 
 
 def half_close_and_reset(peer: socket.socket) -> None:
-    """It has said all, and breaks off."""
+    """Half-close and reset: the sender has sent everything, and disconnects abruptly."""
     peer.shutdown(socket.SHUT_WR)
     reset(peer)
 
 
 class Way(enum.Enum):
-    """How an upload comes: what of it is there when, as its front end sees it."""
+    """How an upload arrives: how much of it is there at what time, as its front end sees it."""
 
     WHOLE = "whole at accept"
     """All bytes and the end are there when the connection is accepted."""
 
     BEGUN = "begun at accept"
-    """The first piece is, and is read; then come the others, and the end."""
+    """The first piece is there, and is read; then the others arrive, and the end."""
 
     PIECES = "in pieces"
-    """Nothing is; then each piece is read before the next is sent, and the end comes
-    with the last."""
+    """Nothing is there; then each piece is read before the next is sent, and the end
+    arrives with the last."""
 
     LATER = "later"
-    """Nothing is; then all bytes come at once, and the end when they have been read."""
+    """Nothing is there; then all bytes arrive at once, and the end when they have been read."""
 
     async def come(
         self,
@@ -66,14 +67,14 @@ class Way(enum.Enum):
         breaks: bool = False,
     ) -> socket.socket:
         """
-        A sender that has sent these pieces, and come to its end.
+        Return a sender that has sent these pieces, and its end.
 
-        :param pieces: few enough bytes for the kernel to take them all; a single one
-            is cut where it has to come in several.
+        :param pieces: few enough bytes for the kernel to take them all; a single piece
+            is split if it has to arrive in several.
         :param connect: makes a connection to another port of the front end.
-        :param end: how it ends.
-        :param breaks: the front end may close the connection before, and the sender then
-            sends no more.  Else it may not, whatever it has answered.
+        :param end: how the sender ends.
+        :param breaks: the front end may close the connection before, and the sender
+            then sends no more.  Otherwise it must not, whatever it has answered.
         """
         before = {*_transports(frontend)}
         peer = (connect or frontend.connect)()
@@ -103,11 +104,11 @@ class Way(enum.Enum):
         *pieces: bytes,
         connect: Callable[[], socket.socket] | None = None,
     ) -> bytes:
-        """An orderly sender: what it hears."""
+        """Send an upload as an orderly sender does, and return the answer."""
         return await in_thread(read_all, await self.come(frontend, *pieces, connect=connect))
 
     def _order(self, pieces: tuple[bytes, ...]) -> tuple[list[bytes], list[bytes]]:
-        """What is sent before the connection is accepted, and what is sent then."""
+        """Return what is sent before the connection is accepted, and what is sent after that."""
         some = [piece for piece in pieces if piece]
         if self is Way.WHOLE:
             return some, []
@@ -123,13 +124,16 @@ class Way(enum.Enum):
 
 
 def _transports(frontend: OpenFrontend) -> list[Any]:
-    """Those of a front end's connections that have one."""
+    """Return the transports of a front end's connections."""
     found = (getattr(it, "transport", None) for it in frontend.factory.protocols)
     return [transport for transport in found if transport is not None]
 
 
 async def _accepted(frontend: OpenFrontend, peer: socket.socket, before: Container[Any]) -> Any:
-    """The transport at the end of a front end, when there is one; `None` where it is gone again."""
+    """
+    Return the front end's transport of a connection, once there is one; `None` if it
+    has been closed again.
+    """
     found: list[Any] = []
 
     def look() -> bool:
@@ -141,7 +145,7 @@ async def _accepted(frontend: OpenFrontend, peer: socket.socket, before: Contain
 
 
 def _is_of(transport: Any, peer: socket.socket) -> bool:
-    if peer.family == socket.AF_UNIX:  # where a sender has no name: it is the new one
+    if peer.family == socket.AF_UNIX:  # a sender has no name there: it is the new one
         return True
     try:
         address = transport.getHandle().getpeername()
@@ -151,7 +155,10 @@ def _is_of(transport: Any, peer: socket.socket) -> bool:
 
 
 async def _has_read(transport: Any) -> bool:
-    """Wait until a front end has read what is there; whether it has not closed the connection."""
+    """
+    Wait until a front end has read what is there; return whether the connection is
+    still open.
+    """
     if transport is not None:
         await until(lambda: not transport.connected or not unread_size(transport))
     return transport is not None and bool(transport.connected)
@@ -159,14 +166,14 @@ async def _has_read(transport: Any) -> bool:
 
 def _wait_for(transport: Any) -> None:
     """
-    Wait until what was sent has come to the end of a front end, which is at once; only this
-    thread can take it from there.
+    Wait until the data that was sent has reached the front end's socket, which is at
+    once; only this thread can read it from there.
     """
     assert _is_there(transport.getHandle(), PATIENCE)
 
 
 def _is_there(end: socket.socket, seconds: float) -> bool:
-    """Whether there is something to read at one end of a connection."""
+    """Return whether there is something to read at one end of a connection."""
     poll = select.poll()
     poll.register(end, select.POLLIN)
     return bool(poll.poll(1000 * seconds))
@@ -175,8 +182,8 @@ def _is_there(end: socket.socket, seconds: float) -> bool:
 def in_each_way(metafunc: pytest.Metafunc) -> None:
     """
     Run a test with transports that read at once, as the daemon's do, and with Twisted's
-    own, as another program may have; one that has the fixture ``way`` in each way with
-    the former.  Its room has an automatic fixture ``_eager`` for that.
+    own, which another program may use; if it has the fixture ``way``, run it in each
+    way with the former.  Its room has an automatic fixture ``_eager`` for that.
     """
     if "way" not in metafunc.fixturenames:
         metafunc.parametrize("_eager", [True, False], ids=["eager", "plain"], indirect=True)
