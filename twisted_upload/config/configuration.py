@@ -1,11 +1,13 @@
 """
-What is in force: for each option the value of the first source that has one, of
-command line, environment, file and default.
+The configuration in force.
 
-A listener is where it listens, where its files go, and its limits.  A file may have
-several, each with values of its own, which go over those of the rest of the file; the
-environment and the command line go over both.  Without any in a file there is one, and
-it is named after where it listens.
+Each option takes its value from the first source that sets it: the command line, the
+environment, the configuration file, then the default.
+
+A listener is where it listens, where its files go, and its limits.  A file may define
+several listeners.  A listener's own values override the top-level values of the file;
+the environment and the command line override both.  If the file defines no listener,
+there is one, named after where it listens.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ DEFAULT_PORT = "6666"
 DEFAULT = "default"
 
 INHERITED = "LISTEN_FDS"
-"""The source of values that follow from sockets of the service manager."""
+"""The source of values that are derived from the service manager's sockets."""
 
 _LISTENING_OPTIONS = ("port", "listen")
 
@@ -46,10 +48,10 @@ class Setting:
     """
     A value in force.
 
-    :ivar text: as it was given; None if it was not, and there is no default.
-    :ivar source: where it comes from: ``--port``, ``TWISTED_UPLOAD_PORT``,
+    :ivar text: the text as given; None if it was not given and there is no default.
+    :ivar source: where it was set: ``--port``, ``TWISTED_UPLOAD_PORT``,
         ``/etc/x.toml: port``, ``default``.
-    :ivar value: what it means.
+    :ivar value: the converted value.
     """
 
     option: Option
@@ -58,7 +60,7 @@ class Setting:
     value: Any
 
     def named(self, value: str) -> str:
-        """For people: one value of it, after its source."""
+        """Return one value of it preceded by its source, for messages."""
         source = f"--{self.option.name}" if self.source == DEFAULT else self.source
         return f"{source} {value}"
 
@@ -67,13 +69,13 @@ class Listener:
     """
     One listener.
 
-    :param name: unique, of ``a`` to ``z``, ``0`` to ``9`` and ``-``.
-    :param by_name: the value of each option that a listener may have for itself.
-    :raises WrongConfiguration: values that make sense alone do not go together.
-    :ivar settings: what these values mean.
-    :ivar rules: which addresses may come in.
-    :ivar trusted_proxies: the load balancers that connections come from; `None` where
-        senders connect themselves.
+    :param name: unique; consists of ``a`` to ``z``, ``0`` to ``9`` and ``-``.
+    :param by_name: the value of each per-listener option.
+    :raises WrongConfiguration: values that are valid alone do not go together.
+    :ivar settings: the converted values.
+    :ivar rules: which addresses may connect.
+    :ivar trusted_proxies: the load balancers that connections come from; `None` if
+        senders connect directly.
     """
 
     def __init__(self, name: str, by_name: Mapping[str, Setting]) -> None:
@@ -110,13 +112,13 @@ class Listener:
 
 class Configuration:
     """
-    What is in force: the values of the whole daemon, and its listeners.
+    The configuration in force: the values for the whole daemon, and its listeners.
 
-    :param by_name: the value of each option that no listener may have for itself.
+    :param by_name: the value of each option that is not per listener.
     :param listeners: at least one.
-    :param named: the listeners have their names from the file.
-    :param file: the absolute path of the file, where there is one.
-    :ivar settings: what these values mean.
+    :param named: whether the listeners were named in the file.
+    :param file: the absolute path of the file, if there is one.
+    :ivar settings: the converted values.
     """
 
     def __init__(
@@ -134,7 +136,7 @@ class Configuration:
         self.file = file
 
     def to_json(self) -> str:
-        """All of it in one line, for `from_json` in another process."""
+        """Return all of it as one line, for `from_json` in another process."""
         return json.dumps(
             {
                 "settings": _plain(self.by_name),
@@ -146,7 +148,7 @@ class Configuration:
 
     @classmethod
     def from_json(cls, line: str) -> Configuration:
-        """The same configuration again."""
+        """Restore a configuration from `to_json`."""
         plain = json.loads(line)
         return cls(
             _from_plain(plain["settings"]),
@@ -164,13 +166,13 @@ def configure(
     inherited: Collection[str] = (),
 ) -> Configuration:
     """
-    Find what is in force; reads the configuration file, if there is one.
+    Determine the configuration in force; read the configuration file if there is one.
 
     :param base: the folder that relative paths are relative to.
-    :param inherited: the names of sockets that the service manager has opened.  They
-        go to the listeners of the same names, and all of them to one that is
-        alone, unless these say where they listen.
-    :raises WrongConfiguration: something in it makes no sense; the text names
+    :param inherited: the names of sockets that the service manager has opened.  Each
+        goes to the listener of the same name; an only listener gets them all.  This
+        does not apply to a listener that sets where it listens.
+    :raises WrongConfiguration: a value is invalid; the text names
         the option, the variable, or the file and the key.
     """
     variables = from_environment(environment)
@@ -205,7 +207,7 @@ def _of_listener(label: str, own: Layer, over: Layer, file: File) -> Layer:
     if "port" not in own:
         if "interface" in own and own["interface"].text:
             raise _interface_alone(own["interface"])
-        given.pop("interface", None)  # for those that have a port
+        given.pop("interface", None)  # applies only to listeners with a port
     return given
 
 
@@ -259,7 +261,7 @@ def _setting(option: Option, given: SourcedValue | None, base: str) -> Setting:
     else:
         text, source = given.text, given.source
     if option.path and text:
-        # What follows may be somewhere else, and must mean the same there.
+        # Later stages may run in another directory, and the path must mean the same there.
         text = absolute(str(text), base)
     try:
         return Setting(option, text, source, _value(option, text))
@@ -275,9 +277,11 @@ def _value(option: Option, text: Text | None) -> Any:
 
 def _agree_on_programs(listeners: Sequence[Listener]) -> None:
     """
-    What a dead daemon leaves in a directory is for one program.
+    Check that each directory has at most one program.
 
-    :raises WrongConfiguration: two are to be started for files of one directory.
+    The queue that a dead daemon leaves in a directory belongs to one program.
+
+    :raises WrongConfiguration: two programs are configured for one directory.
     """
     programs: dict[str, Listener] = {}
     for listener in listeners:
@@ -292,7 +296,7 @@ def _agree_on_programs(listeners: Sequence[Listener]) -> None:
 
 
 def _name_of_the_only_one(by_name: Mapping[str, Setting]) -> str:
-    """``tcp-6666``, ``unix-run-upload-sock``."""
+    """Return the name of an unnamed listener: ``tcp-6666``, ``unix-run-upload-sock``."""
     port, listen = by_name["port"].text, by_name["listen"].value
     endpoint = f"tcp:{port}" if port is not None else listen[0]
     kind, _, rest = endpoint.lower().partition(":")

@@ -1,5 +1,5 @@
 """
-A configuration written as a file that says the same, for ``--print-config``.
+Write a configuration as an equivalent file, for ``--print-config``.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ __all__ = ["toml_text"]
 
 _COMMENTS_AT = 32
 
-_INTEGER = re.compile("0|[1-9][0-9]{0,17}")  # that every reader of TOML understands
+_INTEGER = re.compile("0|[1-9][0-9]{0,17}")  # accepted by every TOML parser
 
 
 def toml_text(configuration: Configuration) -> str:
     """
-    TOML, each line with the source of its value in a comment.
+    Return the configuration as TOML, with the source of each value in a comment.
 
-    As a configuration file it gives the same values, wherever it is read.
+    As a configuration file it gives the same values, from any directory.
 
     :raises WrongConfiguration: a value cannot be written in TOML.
     """
@@ -74,5 +74,5 @@ def _string(text: str, source: str) -> str:
         raise WrongConfiguration(
             f"{source}: {printable(text)} is not UTF-8, and cannot be written in TOML"
         ) from None
-    # The escapes of JSON are escapes of TOML, which wants one more.
+    # TOML accepts the escapes of JSON, and requires one more.
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

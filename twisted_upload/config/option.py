@@ -1,10 +1,10 @@
 """
-What an option is, and how a field of the settings says that it is one.
+The definition of an option, and how a settings field declares one.
 
-A field is declared by `option`, `flag` or `repeatable`, which give it its default and
-the type that its text is converted to: a type checker finds an annotation that does
-not fit.  All that the command line, the environment and a file have to know of it is
-in the `Option` that `options_of` makes of the field.
+A field is declared with `option`, `flag` or `repeatable`, which set its default and
+the type that its text is converted to, so a type checker finds a mismatched
+annotation.  `options_of` turns each field into an `Option`, which has all that the
+command line, the environment and a configuration file need.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, TypedDict, TypeVar, Unpack, overload
 __all__ = ["PREFIX", "Option", "flag", "option", "options_of", "repeatable"]
 
 PREFIX = "TWISTED_UPLOAD_"
-"""What the names in the environment begin with."""
+"""The prefix of environment variables."""
 
 T = TypeVar("T")
 
@@ -31,22 +31,21 @@ class Option:
     One option.
 
     :ivar name: as on the command line, without the dashes.
-    :ivar default: as it would be on the command line; None where there is none,
-        and for flags and what is repeatable.
-    :ivar help: for ``--help``: a sentence.
-    :ivar convert: from the text to what it means; raises `ValueError` with a
-        text that says what is understood.  Of a repeatable one, each is
-        converted.
-    :ivar flag: it is true or false and takes no value; false if not given.
-    :ivar repeatable: it is a list, empty if not given.
-    :ivar path: it is one of the file system; a relative one is relative to where
-        the daemon runs.
-    :ivar digits: it is a number that must be written as text in a file, where a
-        number would be taken for another (an octal one).
-    :ivar reloadable: it can change while the daemon runs.
+    :ivar default: as on the command line; None if there is none, and for flags and
+        repeatable options.
+    :ivar help: the text for ``--help``.
+    :ivar convert: converts the text to the value; raises `ValueError` with a text
+        that says what is accepted.  Each value of a repeatable option is converted.
+    :ivar flag: true or false, and takes no value; false if not given.
+    :ivar repeatable: a list, empty if not given.
+    :ivar path: a file system path; a relative one is relative to the daemon's
+        working directory.
+    :ivar digits: a number that a file must give as text, because TOML would read a
+        bare number differently (octal).
+    :ivar reloadable: can change while the daemon runs.
     :ivar after: the name of the option that it follows in ``--help`` and other lists;
-        if empty, it is the last of those declared so far.
-    :ivar per_listener: a listener in a configuration file may have its own.
+        if empty, it follows those declared so far.
+    :ivar per_listener: each listener in a configuration file may set it.
     """
 
     name: str
@@ -63,12 +62,12 @@ class Option:
 
     @property
     def variable(self) -> str:
-        """Its name in the environment."""
+        """The name of its environment variable."""
         return PREFIX + self.name.upper().replace("-", "_")
 
     @property
     def field(self) -> str:
-        """Its name in the settings."""
+        """The name of its settings field."""
         return self.name.replace("-", "_")
 
 
@@ -94,7 +93,7 @@ def option(
 def option(
     convert: Callable[[str], Any], default: str | None, help_text: str, **more: Unpack[_More]
 ) -> Any:
-    """A field that has one value.  See `Option` for the arguments."""
+    """Declare a field with one value.  See `Option` for the arguments."""
     row = {"default": default, "help": help_text, "convert": convert, **more}
     if default is None:
         return field(default=None, metadata=row)
@@ -102,14 +101,14 @@ def option(
 
 
 def flag(help_text: str, **more: Unpack[_More]) -> bool:
-    """A field that is true or false."""
+    """Declare a field that is true or false."""
     row = {"default": None, "help": help_text, "flag": True, **more}
     it: bool = field(default=False, metadata=row)
     return it
 
 
 def repeatable(convert: Callable[[str], T], help_text: str, **more: Unpack[_More]) -> tuple[T, ...]:
-    """A field that has any number of values."""
+    """Declare a field with any number of values."""
     row = {"default": None, "help": help_text, "convert": convert, "repeatable": True, **more}
     it: tuple[T, ...] = field(default=(), metadata=row)
     return it
@@ -117,10 +116,10 @@ def repeatable(convert: Callable[[str], T], help_text: str, **more: Unpack[_More
 
 def options_of(per_listener: type[Any], others: type[Any]) -> tuple[Option, ...]:
     """
-    The options of which these settings consist, in the order of lists.
+    Return the options declared by these settings, in the order of ``--help``.
 
-    :param per_listener: a dataclass of those that a listener may have for itself.
-    :param others: one of those of the whole daemon.
+    :param per_listener: the dataclass of the per-listener options.
+    :param others: the dataclass of the options of the whole daemon.
     """
     options: list[Option] = []
     for settings in (per_listener, others):

@@ -1,13 +1,12 @@
 """
-The options of ``twistd upload``: one table, of two parts.
+The options of ``twistd upload``: one table in two parts.
 
-A field here is all that a new option needs to be understood: the command line and
-its help, the names in the environment (``TWISTED_UPLOAD_MAX_SIZE``) and in a
-configuration file (``max-size``) are made of it, and the code that acts on it reads
-the field.
+To add an option, add a field.  The command line and its help, the environment
+variable (``TWISTED_UPLOAD_MAX_SIZE``) and the key in a configuration file
+(``max-size``) are derived from it.  The code that uses the option reads the field.
 
-No option takes a secret.  One that needs a secret names the file that has it,
-which may be a credential of systemd.
+No option takes a secret.  An option that needs one names a file that contains it,
+which may be a systemd credential.
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class ListenerSettings:
-    """What a listener in a configuration file may have for itself."""
+    """Options that each listener in a configuration file may set."""
 
     port: int | None = option(
         parse_port,
@@ -193,7 +192,7 @@ class ListenerSettings:
 
 @dataclass(frozen=True, slots=True)
 class DaemonSettings:
-    """What the whole daemon has."""
+    """Options of the whole daemon."""
 
     max_connections: int | None = option(
         parse_connections,
@@ -257,7 +256,7 @@ class DaemonSettings:
 
 
 OPTIONS = options_of(ListenerSettings, DaemonSettings)
-"""All of them, in the order of ``--help``."""
+"""All options, in the order of ``--help``."""
 
 CONFIG = Option(
     "config",
@@ -266,7 +265,7 @@ CONFIG = Option(
     " (TWISTED_UPLOAD_MAX_SIZE), that over the file (max-size), and that over the default.",
     path=True,
 )
-"""The file that may have all the others; it may be named in the environment too."""
+"""The option that names the configuration file; it may be set in the environment too."""
 
 CHECK = Option(
     "check",

@@ -1,5 +1,5 @@
 """
-What may change while the daemon runs, and how that is said.
+Apply what may change while the daemon runs, and describe the changes.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from twisted_upload.config.configuration import Configuration, Listener, Setting
 __all__ = ["Changes", "reload"]
 
 LONGEST = 60
-"""Characters of a list of values that is told in full."""
+"""Characters of the longest list of values that is reported in full."""
 
 
 @dataclass(frozen=True, slots=True)
 class Changes:
     """
-    What is different after a reload, in words.
+    What a reload changed, in words.
 
     :ivar made: what has changed.
-    :ivar waiting: what will change when the daemon is started again.
+    :ivar waiting: what will change when the daemon is restarted.
     """
 
     made: list[str] = field(default_factory=list)
@@ -36,16 +36,16 @@ class Changes:
 
 def reload(old: Configuration, new: Configuration, changes: Changes) -> Configuration:
     """
-    Take over from a new configuration what can change while the daemon runs.
+    Take from a new configuration what can change while the daemon runs.
 
-    Everything else stays as it is until the daemon is started again.
+    Everything else stays the same until the daemon is restarted.
 
-    :param changes: what is different is added to them.
-    :return: what is in force now.
+    :param changes: all differences are added to it.
+    :return: the configuration now in force.
     """
     by_name = _take_over(old.by_name, new.by_name, "", changes)
     there = {listener.name: listener for listener in new.listeners}
-    if not old.named and not new.named:  # there is one, and its name tells where it listens
+    if not old.named and not new.named:  # an only listener is named after where it listens
         there = {old.listeners[0].name: new.listeners[0]}
     listeners = []
     for listener in old.listeners:

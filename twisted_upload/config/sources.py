@@ -1,9 +1,8 @@
 """
-The sources of a configuration: the environment, and a file.
+The sources of a configuration: the environment and a file.
 
-Each gives values as text, as they would be on the command line, with where they come
-from.  What they mean, and which of them is in force, is decided in
-`twisted_upload.config.configuration`.
+Each gives values as text, as on the command line, with their source.
+`twisted_upload.config.configuration` converts them and decides which are in force.
 """
 
 from __future__ import annotations
@@ -32,25 +31,26 @@ __all__ = [
 ]
 
 LARGEST_FILE = 1024 * 1024
-"""Bytes of the largest configuration file."""
+"""Maximum size of a configuration file, in bytes."""
 
 LISTENER = "listener"
-"""The name of a listener's table."""
+"""The name of the table of a listener."""
 
 _OF_THE_CLIENT = {"TWISTED_UPLOAD_TO"}
 _YES, _NO = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 _LISTENER_NAME = re.compile(r"[a-z0-9-]+\Z")
 
 Text = str | bool | tuple[str, ...]
-"""A value as it was given; a truth of a flag, all of them of what is repeatable."""
+"""A value as given: a bool for a flag, all values for a repeatable option."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourcedValue:
     """
-    A value that was given.
+    A value and its source.
 
-    :ivar source: where: ``--port``, ``TWISTED_UPLOAD_PORT``, ``/etc/x.toml: port``.
+    :ivar source: where it was set: ``--port``, ``TWISTED_UPLOAD_PORT``,
+        ``/etc/x.toml: port``.
     """
 
     text: Text
@@ -58,7 +58,7 @@ class SourcedValue:
 
 
 Layer = Mapping[str, SourcedValue]
-"""The values of one source, by the names of the options."""
+"""The values from one source, by option name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +66,8 @@ class File:
     """
     The contents of a configuration file.
 
-    :ivar top: values of the whole daemon, and of listeners that have no others.
-    :ivar listeners: each with its name, in their order.
+    :ivar top: values for the whole daemon, and for listeners that do not set them.
+    :ivar listeners: the name and the values of each, in file order.
     """
 
     top: Layer
@@ -75,7 +75,7 @@ class File:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The known name that is most like this one."""
+    """Return the known name that is most similar to this one."""
     return difflib.get_close_matches(name, sorted(known), 1, 0.0)[0]
 
 
@@ -83,11 +83,10 @@ def from_environment(environment: Mapping[str, str]) -> Layer:
     """
     Read the environment.
 
-    A repeatable option has its values separated by spaces; a flag is ``yes`` or
-    ``no``.
+    Values of a repeatable option are separated by spaces; a flag is ``yes`` or ``no``.
 
-    :raises WrongConfiguration: a variable begins with ``TWISTED_UPLOAD_`` and
-        is none of ours, or a flag is neither.
+    :raises WrongConfiguration: a variable begins with ``TWISTED_UPLOAD_`` but
+        is unknown, or a flag is neither ``yes`` nor ``no``.
     """
     variables = {option.variable: option for option in (*OPTIONS, CONFIG)}
     layer = {}
@@ -114,7 +113,7 @@ def read_file(path: str, named_by: str) -> File:
 
     :param named_by: the source of its path.
     :raises WrongConfiguration: it cannot be read, is not TOML, or has a key
-        that is unknown, or not allowed where it stands.
+        that is unknown or not allowed in its table.
     """
     try:
         with open(path, "rb") as file:
@@ -124,7 +123,7 @@ def read_file(path: str, named_by: str) -> File:
         raise WrongConfiguration(f"{named_by}: cannot read {path}: {reason}") from error
     if len(data) > LARGEST_FILE:
         raise WrongConfiguration(f"{named_by}: {path} is larger than 1 MiB")
-    import tomllib  # noqa: PLC0415 - for those who have a file
+    import tomllib  # noqa: PLC0415 - needed only if there is a file
 
     try:
         document = tomllib.loads(data.decode())
@@ -202,5 +201,5 @@ def _truth(text: str, source: str) -> bool:
 
 
 def absolute(path: str, base: str) -> str:
-    """The path made absolute."""
+    """Make a path absolute."""
     return os.path.abspath(os.path.join(base, path))

@@ -1,8 +1,7 @@
 """
-What the values of options mean: from text, as a command line has it, to bytes,
-seconds, numbers.
+Convert option values from text, as on the command line, to bytes, seconds, numbers.
 
-Each function raises `ValueError` with a text that says what is understood.
+Each function raises `ValueError` with a text that says what is accepted.
 """
 
 from __future__ import annotations
@@ -44,19 +43,19 @@ __all__ = [
 
 _UNIX = "unix"
 
-# Nothing of what Python takes for a number beside digits, and not too many of those.
+# Only ASCII digits, unlike int(), and a limited number of them.
 _NUMBER = re.compile("[0-9]{1,20}")
 _MODE = re.compile("(?:0o?)?[0-7]{3}")
 _SHARE = re.compile(r"[0-9]{1,20}(?:\.[0-9]{1,20})?")
 
 
 def parse_text(text: str) -> str:
-    """Any text."""
+    """Accept any text."""
     return text
 
 
 def parse_number(text: str, most: int, least: int = 1) -> int:
-    """A whole number within bounds, both of which may be."""
+    """Parse a whole number within bounds, both inclusive."""
     number = int(text) if _NUMBER.fullmatch(text) else -1
     if not least <= number <= most:
         raise ValueError(f"{text!r} is not a number from {least} to {most}")
@@ -64,7 +63,7 @@ def parse_number(text: str, most: int, least: int = 1) -> int:
 
 
 def parse_port(text: str) -> int:
-    """A TCP port; 0 is any that is free."""
+    """Parse a TCP port; 0 means any free port."""
     try:
         return parse_number(text, 65535, 0)
     except ValueError:
@@ -72,7 +71,7 @@ def parse_port(text: str) -> int:
 
 
 def parse_interface(text: str) -> str:
-    """An address of this machine, or empty for all of them."""
+    """Parse an address of this machine; empty means all of them."""
     if text:
         try:
             ipaddress.ip_address(text)
@@ -82,14 +81,14 @@ def parse_interface(text: str) -> str:
 
 
 def parse_suffix(text: str) -> str:
-    """``auto``, or the end of a file's name."""
+    """Parse ``auto``, or a file name suffix."""
     if text != "auto" and not is_suffix(text):
         raise ValueError(f"{text!r} is neither auto, nor empty, nor a suffix such as .jpg")
     return text
 
 
 def parse_answer(text: str) -> str:
-    """One line that cannot be mistaken for a refusal."""
+    """Parse an answer: one line that cannot be mistaken for a refusal."""
     if not text or len(text.encode("utf-8", "replace")) > 1024:
         raise ValueError("the answer must have 1 to 1024 bytes")
     if text.startswith(FAILURE):
@@ -105,8 +104,9 @@ def parse_answer(text: str) -> str:
 
 def parse_command(text: str) -> tuple[str, ...]:
     """
-    A program and its arguments, quoted as for a shell, which never sees them;
-    empty for none.
+    Parse a program and its arguments, quoted as for a shell, although none is run.
+
+    Empty means no program.
     """
     if "\0" in text:
         raise ValueError("it must not contain a NUL")
@@ -125,7 +125,7 @@ def parse_command(text: str) -> tuple[str, ...]:
 
 def parse_trusted_proxy(text: str) -> Network | None:
     """
-    A network that load balancers are in; `None` for ``unix``: a unix socket.
+    Parse a network of load balancers; `None` for ``unix``: a unix socket.
 
     :raises ValueError: it is neither.
     """
@@ -133,14 +133,14 @@ def parse_trusted_proxy(text: str) -> Network | None:
 
 
 def parse_directory(text: str) -> str:
-    """The path of a directory, which need not exist."""
+    """Parse the path of a directory, which need not exist."""
     if not text or "\0" in text:
         raise ValueError("it must not be empty")
     return text
 
 
 def parse_mode(text: str) -> int:
-    """Permissions, from octal digits."""
+    """Parse permissions from octal digits."""
     mode = int(text, 8) if _MODE.fullmatch(text) else -1
     if not 0o400 <= mode <= 0o777 or not mode & 0o400:
         raise ValueError(f"{text!r} is not an octal mode such as 0640 that its owner can read")
@@ -148,49 +148,49 @@ def parse_mode(text: str) -> int:
 
 
 def parse_workers(text: str) -> int:
-    """How many processes; ``auto`` is one for each core that we may use."""
+    """Parse a number of processes; ``auto`` means one for each core available to us."""
     if text == "auto":
         return len(os.sched_getaffinity(0))
     return parse_number(text, 64)
 
 
 def parse_count(text: str) -> int:
-    """How many of something, from 0."""
+    """Parse a count, from 0."""
     return parse_number(text, 1_000_000, 0)
 
 
 def parse_connections(text: str) -> int | None:
-    """How many connections; `None` for ``auto``."""
+    """Parse a number of connections; `None` for ``auto``."""
     return None if text == "auto" else parse_number(text, 1_000_000)
 
 
 def parse_jobs(text: str) -> int:
-    """How many programs may run at a time."""
+    """Parse the number of programs that may run at a time."""
     return parse_number(text, 64)
 
 
 def parse_attempts(text: str) -> int:
-    """How often a program may fail."""
+    """Parse how often a program may fail."""
     return parse_number(text, 1000)
 
 
 def parse_threads(text: str) -> int:
-    """How many threads."""
+    """Parse a number of threads."""
     return parse_number(text, 256)
 
 
 def parse_keep(text: str) -> int:
-    """How many old files."""
+    """Parse the number of old files."""
     return parse_number(text, 1000, 0)
 
 
 def parse_path(text: str) -> str:
-    """The path of a file, which need not exist."""
+    """Parse the path of a file, which need not exist."""
     return parse_directory(text)
 
 
 def parse_log_format(text: str) -> LogFormat:
-    """How the log is written."""
+    """Parse the format of the log."""
     try:
         return LogFormat(text)
     except ValueError:
@@ -198,7 +198,7 @@ def parse_log_format(text: str) -> LogFormat:
 
 
 def parse_reserve(text: str) -> Reserve:
-    """A size, or a share of the file system such as ``1%``."""
+    """Parse a size, or a share of the file system such as ``1%``."""
     if not text.rstrip().endswith("%"):
         return Reserve(size=parse_size(text))
     number = text.strip()[:-1]
@@ -209,7 +209,7 @@ def parse_reserve(text: str) -> Reserve:
 
 
 def parse_host(text: str) -> str:
-    """The name of a host, in lower case."""
+    """Parse a host name; return it in lower case."""
     name = text.lower().rstrip(".")
     if not re.fullmatch(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*", name) or len(name) > 253:
         raise ValueError(f"{text!r} is not the name of a host such as upload.example.com")
@@ -218,8 +218,9 @@ def parse_host(text: str) -> str:
 
 def parse_metrics(text: str) -> str:
     """
-    A server endpoint, on the loopback interface unless it names another; from a
-    port, an endpoint, or nothing.
+    Parse a port or a server endpoint; return a server endpoint, or nothing for nothing.
+
+    It is on the loopback interface unless it names another.
     """
     if not text:
         return ""

@@ -1,8 +1,8 @@
 """
-What a daemon is made of, by its configuration: the only module that knows all of it.
+Build a daemon from its configuration: the composition root.
 
-A daemon of one process is an `UploadService`, one of several a `Supervisor`, each of
-whose workers is an `UploadService` again.
+A daemon with one process is an `UploadService`.  A daemon with several is a
+`Supervisor`; each of its workers is an `UploadService`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from twisted_upload.observability.counters import Counters
 from twisted_upload.observability.report import ProcessReporter, Reporter, SingleProcessReport
 from twisted_upload.version import VERSION
 
-if TYPE_CHECKING:  # what is imported where there is to be one
+if TYPE_CHECKING:  # imported at run time only if configured
     from twisted_upload.daemon.supervisor import Supervisor
     from twisted_upload.observability.journal import Journal
     from twisted_upload.observability.journal_files import JournalFiles
@@ -60,11 +60,11 @@ def make_service(
     observer: LineObserver | None = None,
 ) -> UploadService | Supervisor:
     """
-    The daemon as it is configured, not started.
+    Build the configured daemon, without starting it.
 
-    :param manager: who has started us.
-    :param observer: writes the log, where that is ours.
-    :raises CannotStart: an endpoint is not one, or there are too few descriptors.
+    :param manager: the service manager that started us.
+    :param observer: writes the log, if the daemon writes its own.
+    :raises CannotStart: an endpoint is invalid, or there are too few file descriptors.
     """
     manager = manager or Manager()
     builder = EndpointBuilder(reactor, manager.sockets)
@@ -97,11 +97,12 @@ def upload_service(
     observer: LineObserver | None = None,
 ) -> tuple[UploadService, ProcessReporter | None]:
     """
-    A process that serves uploads, not started, and who can report on it.
+    Build a process that serves uploads, without starting it, and its reporter.
 
-    :param endpoints: of each listener.
-    :param observer: writes the log, where that is ours.
-    :raises CannotStart: there are too few descriptors.
+    :param endpoints: those of each listener.
+    :param observer: writes the log, if the daemon writes its own.
+    :return: the service, and its reporter; `None` without ``--metrics``.
+    :raises CannotStart: there are too few file descriptors.
     """
     stores = StoreSet(configuration, reactor)
     refusals = RefusalCounter(reactor)
@@ -153,13 +154,13 @@ def _supervisor(
     certificates: Certificates,
     manager: Manager,
 ) -> tuple[Supervisor, Reporter]:
-    # Modules that a daemon of one process does without.
+    # A daemon with one process does not need these modules.
     from twisted.internet.protocol import Factory  # noqa: PLC0415
 
     from twisted_upload.daemon.supervisor import Supervisor  # noqa: PLC0415
     from twisted_upload.observability.multiprocess import WorkerReports  # noqa: PLC0415
 
-    descriptor_budget(configuration)  # each worker has as many: here it is known early
+    descriptor_budget(configuration)  # the same in each worker: fail early, here
     nobody = Factory()
     specs = [
         ListenerSpec(listener.name, its_endpoints, nobody, listener.settings.directory)
@@ -185,20 +186,20 @@ def reconfigure(service: UploadService | Supervisor, configuration: Configuratio
     """
     Apply a configuration to new connections.
 
-    :raises CannotStart: there are too few descriptors for that; nothing has changed.
+    :raises CannotStart: there are too few file descriptors for it; nothing has changed.
     """
     if isinstance(service, UploadService):
         reconfigure_process(service, configuration)
     else:
-        descriptor_budget(configuration)  # the same for the workers
+        descriptor_budget(configuration)  # the same in each worker
         service.reconfigure(configuration.to_json(), configuration.settings.drain + MAX_STOP_TIME)
 
 
 def reconfigure_process(service: UploadService, configuration: Configuration) -> None:
     """
-    The same for a process that serves uploads.
+    Apply a configuration to new connections of a process that serves uploads.
 
-    :raises CannotStart: there are too few descriptors for that; nothing has changed.
+    :raises CannotStart: there are too few file descriptors for it; nothing has changed.
     """
     slots = _slots(descriptor_budget(configuration))
     settings = {it.name: frontend_settings(it) for it in configuration.listeners}
@@ -206,19 +207,19 @@ def reconfigure_process(service: UploadService, configuration: Configuration) ->
 
 
 def certificates_of(service: UploadService | Supervisor) -> Certificates:
-    """The certificates of a daemon."""
+    """Return the certificates of a daemon."""
     return Certificates(service.tls_endpoints)
 
 
 def renew(service: UploadService | Supervisor, renewal: Renewal) -> None:
-    """Show certificates that were read again to new connections."""
+    """Present reloaded certificates to new connections."""
     renewal.show()
     if renewal and not isinstance(service, UploadService):
         service.certificates_changed()
 
 
 def frontend_settings(listener: Listener) -> FrontendSettings:
-    """How the front end of a listener is to behave: fields of the same name are the same."""
+    """Make the front end settings of a listener; fields of the same name are copied."""
     settings = listener.settings
     names = [it.name for it in fields(FrontendSettings) if hasattr(settings, it.name)]
     return FrontendSettings(
@@ -230,7 +231,7 @@ def frontend_settings(listener: Listener) -> FrontendSettings:
 
 def descriptor_budget(configuration: Configuration) -> Budget:
     """
-    How each process shares out its descriptors, whose limit is raised for that.
+    Raise the file descriptor limit, and divide the file descriptors of each process.
 
     :raises CannotStart: there are too few.
     """
@@ -251,7 +252,7 @@ def _status_port(
 
 
 def journal_files(configuration: Configuration) -> JournalFiles | None:
-    """Where the journal is, if there is to be one."""
+    """Return the files of the journal, if one is configured."""
     settings = configuration.settings
     if settings.journal is None:
         return None
@@ -271,7 +272,7 @@ def _journal(configuration: Configuration, reactor: Any) -> Journal | None:
         return None
     from twisted_upload.observability.journal import Journal  # noqa: PLC0415
 
-    # A thread of its own: whatever holds it up, holds up no upload.
+    # The journal has its own thread, so that it never blocks uploads.
     return Journal(files, DiskThreads(reactor, 1, "journal"), reactor, time.time)
 
 
@@ -282,9 +283,9 @@ def _outcome_log(
     observer: LineObserver | None,
 ) -> UploadObserver:
     """
-    What logs each upload.
+    Return the observer that logs each upload.
 
-    :param observer: writes the log, where that is ours.
+    :param observer: writes the log, if the daemon writes its own.
     """
     alone = len(configuration.listeners) == 1
     if observer is None:

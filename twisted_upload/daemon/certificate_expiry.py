@@ -1,6 +1,6 @@
 """
-The certificates that a daemon shows: whether they are good, for how long, and
-reading them again.
+The certificates that a daemon presents: check that they are valid, report when they
+expire, reload them.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from twisted_upload.observability.metrics import CERTIFICATE_ENDS, Samples
 __all__ = ["WARNING_DAYS", "CertificateWatch", "Certificates", "Renewal"]
 
 WARNING_DAYS = 14
-"""Days before its end from which on a certificate is warned of."""
+"""Warn of a certificate that expires in fewer days than this."""
 
 LOOK_INTERVAL = 3600.0
-"""Seconds between two looks; there is no more than one warning for a day."""
+"""Seconds between two checks; there is at most one warning a day."""
 
 
 class Renewal:
     """
-    Certificates that were read again, and are not shown yet.
+    Certificates that have been reloaded but are not presented yet.
 
-    :ivar changes: those that are different; what could not be read by the user that
-        the daemon runs as waits.
+    :ivar changes: those that differ; those that the user of the daemon cannot read
+        are in ``waiting``.
     """
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class Renewal:
         self._new: list[tuple[TLSServerEndpoint, Identity]] = []
 
     def add(self, endpoint: TLSServerEndpoint, identity: Identity) -> None:
-        """One has changed."""
+        """Add a certificate that has changed."""
         self._new.append((endpoint, identity))
         old = endpoint.identity.validity.ends
         ends = _date(identity.validity.ends)
@@ -55,17 +55,18 @@ class Renewal:
         return bool(self._new)
 
     def show(self) -> None:
-        """Show them to new connections."""
+        """Present them to new connections."""
         for endpoint, identity in self._new:
             endpoint.show(identity)
 
 
 class Certificates:
     """
-    All that a daemon shows.
+    All certificates that a daemon presents.
 
-    :param endpoints: those that the daemon listens on, of whatever kind.
-    :param now: seconds since the epoch.
+    :param endpoints: all endpoints that the daemon listens on; only TLS endpoints have
+        certificates.
+    :param now: tells the time in seconds since the epoch.
     """
 
     def __init__(
@@ -75,12 +76,12 @@ class Certificates:
         self._now = now
 
     def check(self) -> None:
-        """:raises CannotStart: one of them is not good now."""
+        """:raises CannotStart: one of them is not valid now."""
         for identity in self._each():
             _check(identity, self._now())
 
     def expiries(self) -> Iterator[tuple[Identity, int, str]]:
-        """Each, for how many whole days it is good, and that in words."""
+        """Return each, the number of whole days it is still valid, and that in words."""
         now = self._now()
         for identity in self._each():
             ends = min(identity.validity.ends, identity.chain_ends)
@@ -93,12 +94,12 @@ class Certificates:
             yield identity, days, text
 
     def samples(self) -> Samples:
-        """For the metrics."""
+        """Return the samples for the metrics."""
         return {CERTIFICATE_ENDS.name: {(it.name,): it.validity.ends for it in self._each()}}
 
     def read(self) -> Renewal:
         """
-        Read them again.
+        Reload them.
 
         :raises CannotStart: one of them cannot be used; nothing has changed.
         """
@@ -125,10 +126,10 @@ class Certificates:
 
 class CertificateWatch(Service):
     """
-    Warns of certificates whose end is near: at the start, and then once a day.
+    Warns of certificates that expire soon: at the start, and then once a day.
 
-    :param certificates: that are shown.
-    :param clock: calls later.
+    :param certificates: those that are presented.
+    :param clock: schedules the checks.
     """
 
     def __init__(self, certificates: Certificates, clock: IReactorTime) -> None:
@@ -138,12 +139,12 @@ class CertificateWatch(Service):
         self._timer: IDelayedCall | None = None
 
     def startService(self) -> None:
-        """Look now, and then every hour."""
+        """Check now, and then every hour."""
         super().startService()  # type: ignore[no-untyped-call]
         self._look()
 
     def stopService(self) -> None:
-        """No more."""
+        """Stop checking."""
         super().stopService()  # type: ignore[no-untyped-call]
         if self._timer is not None:
             self._timer.cancel()

@@ -1,8 +1,8 @@
 """
-``--check``: all that a start needs, tried without starting.
+``--check``: test everything that a start needs, without starting.
 
-Nothing stays behind: ports are not listened on, what had to be created is
-removed, and what dead daemons left is left to the next start.
+Nothing is left behind: no port is listened on, and what had to be created is removed.
+Leftovers of dead daemons stay for the next start to remove.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ from twisted_upload.stores.directory.folder import INCOMING, Folder, folder_test
 __all__ = ["check"]
 
 TEST_FILES = 5
-"""Files that are tried in each directory."""
+"""Number of test files in each directory."""
 
 DISK_TIMEOUT = 30.0
-"""Seconds after which a disk does not answer."""
+"""Seconds after which a disk counts as not responding."""
 
 Say = Callable[[str], None]
 
@@ -51,11 +51,11 @@ def check(
     sockets: Sequence[InheritedSocket] = (),
 ) -> None:
     """
-    Try all that a start needs.
+    Test everything that a start needs.
 
-    :param say: takes a line for each thing that was tried.
-    :param as_user: does something as the user who will serve.
-    :param sockets: that the service manager has opened.
+    :param say: called with a line for each thing that was tested.
+    :param as_user: calls a function as the user that the daemon will run as.
+    :param sockets: those that the service manager has opened.
     :raises CannotStart: the first thing that is wrong, and what to change.
     """
     say = _harmless(say)
@@ -114,7 +114,7 @@ def _check_certificates(certificates: Certificates, say: Say) -> None:
 
 
 def _check_disks(configuration: Configuration, say: Say) -> None:
-    # One of each kind will do: in the order of the listeners, the first of them.
+    # Test each distinct combination once: the first listener that has it, in order.
     kinds = {
         (it.directory, it.mode, it.reserve, bool(it.on_upload)): listener
         for listener in reversed(configuration.listeners)
@@ -129,7 +129,7 @@ def _check_disks(configuration: Configuration, say: Say) -> None:
 
 
 def _in_time(where: str, look: Callable[[Say], None], say: Say) -> None:
-    """In a thread of its own, which a dead disk may keep."""
+    """Look in a separate thread, which a dead disk may block for ever."""
     found: list[str] = []
     failed: list[Exception] = []
 
@@ -178,7 +178,7 @@ def _try_directory(listener: Listener, say: Say) -> None:
 
 
 def _others(folder: Folder) -> str:
-    """What others may do in a drop folder, if that is more than to put files there."""
+    """Describe what other users may do in the directory beyond adding files, if anything."""
     status = os.fstat(folder.final)
     if status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX:
         return "everybody may rename and remove what is in it: chmod o-w, or chmod +t"

@@ -1,5 +1,5 @@
 """
-How a running daemon is controlled: signals, the service manager, and reloading the
+Control a running daemon: signals, the service manager, and reloading the
 configuration.
 """
 
@@ -27,37 +27,37 @@ __all__ = ["DaemonControl", "IDaemon"]
 
 
 class IDaemon(Protocol):
-    """A daemon, of one process or of several."""
+    """A daemon with one process or several."""
 
     observer: LineObserver | None
 
     @property
     def disks(self) -> Sequence[IDisk]:
-        """The threads of this process that wait for disks."""
+        """The disk threads of this process."""
 
     def counts(self) -> Counts:
-        """What it has to do, and has done."""
+        """Count uploads in flight and stored uploads."""
 
     def when_ready(self) -> Deferred[None]:
-        """Fires when it serves; it has been started."""
+        """Fire when it serves; it has been started."""
 
     def end_now(self) -> None:
-        """While it stops: stop waiting."""
+        """Stop waiting; called while it stops."""
 
 
 class DaemonControl:
     """
-    Controls a daemon, from the same reactor.
+    Controls a daemon that runs in the same reactor.
 
     :param reactor: not running yet.
     :param service: the daemon; it is started elsewhere.
     :param manager: the service manager, which is kept informed.
-    :param configuration: what is in force.
+    :param configuration: the one in force.
     :param read: reads the configuration again, or raises `CannotStart`.
-    :param apply: has the daemon behave as a configuration says that differs
-        from the one in force in what can change, or raises `CannotStart`.
-    :param certificates: that the daemon shows.
-    :param renew: has the daemon show those that were read again.
+    :param apply: applies a configuration that differs from the one in force only in
+        reloadable options, or raises `CannotStart`.
+    :param certificates: those that the daemon presents.
+    :param renew: has the daemon present reloaded certificates.
     """
 
     def __init__(
@@ -91,12 +91,12 @@ class DaemonControl:
             )
 
     def begin(self) -> None:
-        """Take part in the starting and the stopping of the reactor."""
+        """Hook into the start and the stop of the reactor."""
         reactor = self._reactor
         Signals(reactor, self).install()
         observer = self._service.observer
         if observer is not None:
-            # Not before twistd has forked.
+            # After twistd has forked.
             reactor.callWhenRunning(observer.begin)
             reactor.addSystemEventTrigger("after", "shutdown", observer.finish)
         reactor.callWhenRunning(freeze_start)
@@ -138,9 +138,9 @@ class DaemonControl:
 
     def _reloaded(self) -> str:
         """
-        Have another configuration in force, if there is one.
+        Put a new configuration in force; return a description of the changes.
 
-        :raises CannotStart: or anything else: the old one is in force.
+        :raises CannotStart: or any other exception: the old one stays in force.
         """
         new = self._read()
         renewal = self._certificates.read()

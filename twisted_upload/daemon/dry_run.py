@@ -1,5 +1,5 @@
 """
-Tries whether an endpoint could be listened on, without listening.
+Test whether an endpoint can be listened on, without listening.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _ALL_OF_IPV4 = {"", "0.0.0.0"}  # noqa: S104
 
 class DryRunReactor:
     """
-    A reactor, as far as endpoints use it, that listens on nothing: no sender may connect.
+    The part of a reactor that endpoints use; it never listens, so no sender can connect.
 
-    All endpoints of a daemon are to be tried with one, which knows those that exclude
-    each other.
+    Try all endpoints of a daemon with the same instance: it detects conflicts between
+    them.
     """
 
     def __init__(self) -> None:
@@ -35,17 +35,17 @@ class DryRunReactor:
 
     def in_use(self, name: str, endpoint: IStreamServerEndpoint) -> bool:
         """
-        Try an endpoint that was made with this as its reactor.
+        Try an endpoint that has this as its reactor.
 
-        :param name: of the endpoint, for people.
-        :return: whether it is in use: by this daemon, if it runs.
-        :raises CannotStart: it cannot be listened on, whatever runs.
+        :param name: the name of the endpoint, for messages.
+        :return: whether it is in use, perhaps by this daemon if it runs.
+        :raises CannotStart: it cannot be listened on, whatever else runs.
         """
         self._in_use = False
         listen(name, endpoint, Factory())
         return self._in_use
 
-    # What endpoints use of IReactorTCP, IReactorUNIX and IReactorSocket
+    # The methods of IReactorTCP, IReactorUNIX and IReactorSocket that endpoints use
 
     def listenTCP(self, port: int, factory: Any, backlog: int = 50, interface: str = "") -> None:
         if any(port and port == other and _overlap(interface, it) for it, other in self._tried):
@@ -86,7 +86,7 @@ class DryRunReactor:
                 raise CannotListenError(None, address, reason) from error
 
     def adoptStreamPort(self, descriptor: int, family: int, factory: Any) -> None:
-        """It is bound already."""
+        """Do nothing: it is bound already."""
 
 
 def _taken(text: str) -> OSError:
@@ -105,7 +105,7 @@ def _answers(address: str) -> bool:
         try:
             peer.connect(address)
         except BlockingIOError:
-            return True  # so many wait for it that it takes no more just now
+            return True  # its accept queue is full
         except OSError:
             return False
         return True

@@ -1,6 +1,5 @@
 """
-What the listeners of a configuration listen on, and the port for those who look after
-the daemon.
+Build the endpoints of the listeners in a configuration, and of the metrics port.
 """
 
 from __future__ import annotations
@@ -20,12 +19,14 @@ __all__ = ["EndpointBuilder"]
 
 class EndpointBuilder:
     """
-    Makes the endpoints of one daemon.  An inherited socket goes to the first listener
-    that names it.
+    Makes the endpoints of one daemon.
 
-    :param reactor: of the endpoints.
-    :param sockets: that the service manager has opened.
-    :param skip: whether to make no endpoint of a description, which stands in a setting.
+    An inherited socket goes to the first listener that names it.
+
+    :param reactor: the reactor of the endpoints.
+    :param sockets: those that the service manager has opened.
+    :param skip: given a setting and a description in it, tells whether to make no
+        endpoint of it.
     """
 
     def __init__(
@@ -41,7 +42,7 @@ class EndpointBuilder:
 
     def of_status_port(self, configuration: Configuration) -> NamedEndpoint | None:
         """
-        Where the port for those who look after the daemon is to be, if there is to be one.
+        Make the endpoint of ``--metrics``, if it is given.
 
         :raises WrongConfiguration: it is not an endpoint, or it is several.
         """
@@ -57,9 +58,9 @@ class EndpointBuilder:
 
     def of_listener(self, listener: Listener) -> list[NamedEndpoint]:
         """
-        What one listener listens on.
+        Make the endpoints of a listener.
 
-        :raises WrongConfiguration: an endpoint is not one.
+        :raises WrongConfiguration: one is invalid.
         """
         endpoints: list[NamedEndpoint] = []
         settings, by_name = listener.settings, listener.by_name
@@ -83,9 +84,9 @@ class EndpointBuilder:
 
     def check_sockets_are_taken(self) -> None:
         """
-        To be called at the end.
+        Check that each inherited socket has a listener; call after all endpoints are made.
 
-        :raises WrongConfiguration: a socket is left: its connections would wait for ever.
+        :raises WrongConfiguration: one has none: its connections would wait for ever.
         """
         for one in self._left:
             what = f"systemd:{one.name}" if one.name else "systemd"

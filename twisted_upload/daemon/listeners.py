@@ -1,6 +1,6 @@
 """
 What every kind of daemon does at start: bind its ports, test its stores, and
-write the application's log.
+write the log of the application.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class NamedEndpoint(NamedTuple):
     """
     An endpoint to listen on.
 
-    :ivar name: for people: its source and its description.
+    :ivar name: its source and its description, for messages.
     """
 
     name: str
@@ -43,12 +43,12 @@ class NamedEndpoint(NamedTuple):
 @dataclass(frozen=True)
 class ListenerSpec(Generic[F]):
     """
-    One listener, which listens on nothing yet.
+    One listener that is not listening yet.
 
-    :ivar name: of the listener.
+    :ivar name: the name of the listener.
     :ivar endpoints: what to listen on.
-    :ivar frontend: what serves the connections.
-    :ivar directory: where files go, for people.
+    :ivar frontend: the factory that serves the connections.
+    :ivar directory: where files go, for messages.
     """
 
     name: str
@@ -63,12 +63,13 @@ class BoundPort(Generic[F]):
 
     :param spec: the listener.
     :param endpoint: one of its endpoints.
-    :param port: a port of Twisted, made of the endpoint.
-    :ivar spec: the same.
-    :ivar endpoint: the same.
-    :ivar port: the same.
-    :ivar frontend: what serves the connections.
-    :ivar lasting: the socket stays open when we close it: another process has it too.
+    :param port: the Twisted port made from the endpoint.
+    :ivar spec: as given.
+    :ivar endpoint: as given.
+    :ivar port: as given.
+    :ivar frontend: the factory that serves the connections.
+    :ivar lasting: the socket stays open after we close it, because another process has
+        it too.
     :ivar is_open: it has not been closed.
     """
 
@@ -82,17 +83,17 @@ class BoundPort(Generic[F]):
 
     @property
     def name(self) -> str:
-        """Where it listens, for people."""
+        """Where it listens, for messages."""
         tls = isinstance(self.endpoint, TLSServerEndpoint)
         return listening_name(self.port.getHost(), tls=tls)
 
     @property
     def family(self) -> socket.AddressFamily:
-        """Of its addresses."""
+        """The family of its addresses."""
         return socket.AddressFamily(getattr(self.port, "addressFamily", socket.AF_UNIX))
 
     def close(self) -> Deferred[Any]:
-        """Stop listening, if that has not been done; connections stay."""
+        """Stop listening, unless already stopped; connections stay open."""
         if not self.is_open:
             return succeed(None)
         self.is_open = False
@@ -104,12 +105,12 @@ class ListenerService(Service, Generic[F]):
     A service with listeners.
 
     :param specs: its listeners.
-    :ivar specs: the same.
-    :ivar side_services: what works beside the listeners, from their start until the
-        last upload has ended; to be added before anything is bound.
-    :ivar ports: those that were bound, in the order of the listeners' endpoints.
+    :ivar specs: as given.
+    :ivar side_services: services that run from the start of the listeners until the
+        last upload has ended; add them before anything is bound.
+    :ivar ports: those that are bound, in the order of the listeners' endpoints.
     :ivar observer: writes the log of the application that this is a part of;
-        without one, twistd does as it always does.
+        without one, twistd uses its default.
     """
 
     def __init__(self, specs: Sequence[ListenerSpec[F]]) -> None:
@@ -142,9 +143,9 @@ class ListenerService(Service, Generic[F]):
 
     def bind(self) -> None:
         """
-        Bind the ports, if that has not been done.
+        Bind the ports, unless they are bound.
 
-        :raises CannotStart: one of them cannot be had.
+        :raises CannotStart: one of them cannot be bound.
         """
         if not self.ports:
             spare = SpareDescriptors()
@@ -157,8 +158,9 @@ class ListenerService(Service, Generic[F]):
 
     def open(self) -> None:
         """
-        Open the stores, so that what is wrong with them is known early; to be done
-        again in the process, and as the user, that will serve.
+        Open the stores, so that problems are found early.
+
+        Call it again in the process, and as the user, that will serve.
 
         :raises CannotStart: one of them cannot be used.
         """
@@ -171,7 +173,7 @@ class ListenerService(Service, Generic[F]):
         super().setServiceParent(parent)  # type: ignore[no-untyped-call]
 
     def privilegedStartService(self) -> None:
-        """Bind the ports while it is still allowed."""
+        """Bind the ports while we have the privileges for it."""
         super().privilegedStartService()  # type: ignore[no-untyped-call]
         self.bind()
 
@@ -185,11 +187,11 @@ class ListenerService(Service, Generic[F]):
             side_service.startService()
 
     def close_ports(self) -> Deferred[Any]:
-        """Give up the ports; connections stay."""
+        """Close the ports; connections stay open."""
         return DeferredList([port.close() for port in self.ports])
 
     def stop_side_services(self) -> Deferred[Any]:
-        """To be done last of all."""
+        """Stop the side services; do this last."""
         return DeferredList([maybeDeferred(it.stopService) for it in self.side_services])
 
 

@@ -1,18 +1,16 @@
 """
-When a daemon tells its service manager what (see `twisted_upload.daemon.systemd`), and
-what the watchdog proves.
+What a daemon reports to its service manager, and when (see
+`twisted_upload.daemon.systemd`); and what the watchdog proves.
 
 **The watchdog proves the reactor and the disk threads, not the disk.**  Twice in
-``WATCHDOG_USEC`` the reactor says ``WATCHDOG=1``: a reactor that stands still
-says nothing, and is killed and started again in time.  Each time a job that
-touches no disk is sent through the disk threads of every store.  As long as it
-does not come back, every thread there is busy with one and the same job: either
-with a disk that stands still or with an error of ours.  The first is no reason
-to be killed soon, since a new process would find the same disk, and uploads that
-only have to wait would be lost; the second is, since nothing else would end it.
-They cannot be told apart from here, so the disk is given time, `DISK_FACTOR` times
-as much as the reactor, and then the manager is asked to act
-(``WATCHDOG=trigger``).
+``WATCHDOG_USEC`` the reactor sends ``WATCHDOG=1``.  A stalled reactor sends nothing,
+and is killed and restarted in time.  Each time, a job that does not touch the disk is
+sent through the disk threads of every store.  Until it returns, every thread there
+is stuck in the job it has, because of either a stalled disk or a bug of the daemon.  A
+stalled disk is no reason for a quick kill: a new process would find the same disk, and
+uploads that only had to wait would be aborted.  A bug is, because nothing else would
+end it.  The two cannot be distinguished here.  So the disk threads get `DISK_FACTOR`
+times as long as the reactor; then the manager is asked to act (``WATCHDOG=trigger``).
 """
 
 from __future__ import annotations
@@ -35,18 +33,18 @@ STATUS_INTERVAL = 5.0
 """Seconds between two status lines, and between two requests for more time."""
 
 EXTENSION = 15.0
-"""Seconds that are asked for each time."""
+"""Seconds that each request asks for."""
 
 DISK_FACTOR = 10
-"""How many times as long as the reactor the disk threads may stand still."""
+"""How many times as long as the reactor the disk threads may stall."""
 
 
 class Counts(NamedTuple):
     """
-    What a daemon has to do, and has done since its start.
+    The uploads of a daemon.
 
-    :ivar in_flight: uploads that have begun and have not ended.
-    :ivar stored: uploads.
+    :ivar in_flight: uploads that have begun and not ended.
+    :ivar stored: uploads stored since its start.
     """
 
     in_flight: int
@@ -57,25 +55,25 @@ class Counts(NamedTuple):
 
 
 def total(counts: Iterable[Counts]) -> Counts:
-    """Of several, together."""
+    """Add up several counts."""
     several = [*counts]
     return Counts(sum(one.in_flight for one in several), sum(one.stored for one in several))
 
 
 class StoredCount:
-    """An observer of uploads (see `twisted_upload.core.outcome`) that counts those stored."""
+    """An observer (see `twisted_upload.core.outcome`) that counts stored uploads."""
 
     def __init__(self) -> None:
         self.number = 0
 
     def __call__(self, ended: UploadOutcome) -> None:
-        """One more has ended."""
+        """Count an upload that has ended, if it was stored."""
         self.number += ended.outcome == "stored"
 
 
 class DiskWatchdog:
     """
-    Whether the disk threads of a store still do jobs.
+    Tests whether the disk threads of a store still complete jobs.
 
     :param disk: the threads.
     :param clock: tells the time.
@@ -87,38 +85,38 @@ class DiskWatchdog:
         self._asked: float | None = None
 
     def probe(self) -> None:
-        """Send a job that touches no disk, unless one is still on its way."""
+        """Send a job that does not touch the disk, unless one is pending."""
         if self._asked is None:
             self._asked = self._clock.seconds()
             self._disk.run(lambda: None).addCallbacks(self._came_back, self._stopped)
 
     def discount(self, seconds: float) -> None:
-        """For so long the whole process stood still."""
+        """Do not count this time, during which the whole process was stalled."""
         if self._asked is not None:
             self._asked = min(self._clock.seconds(), self._asked + max(0.0, seconds))
 
     @property
     def delay(self) -> float:
-        """Seconds for which a job has been on its way."""
+        """Seconds for which a job has been pending."""
         return 0.0 if self._asked is None else self._clock.seconds() - self._asked
 
     def _came_back(self, _: None) -> None:
         self._asked = None
 
     def _stopped(self, failure: Failure) -> None:
-        failure.trap(PoolStopped)  # at the end of the daemon, which does not need them any more
+        failure.trap(PoolStopped)  # the daemon is ending, and no longer needs them
         self._asked = None
 
 
 class Notifications:
     """
-    Keeps a manager informed.
+    Keeps a service manager informed.
 
-    :param say: takes lines; whether it has taken them.
-    :param clock: paces it.
-    :param status: how things are, as a line such as ``STATUS=fine``.
-    :param disks: those to prove.
-    :param watchdog: seconds within which the manager wants a sign of life; 0
+    :param say: sends lines; returns whether they were accepted.
+    :param clock: schedules the messages.
+    :param status: returns the status as a line such as ``STATUS=fine``.
+    :param disks: the disk threads to test.
+    :param watchdog: seconds within which the manager expects a sign of life; 0
         for never.
     """
 
@@ -136,37 +134,37 @@ class Notifications:
         self._status = status
         self._disk_watchdogs = [DiskWatchdog(disk, clock) for disk in disks]
         self._watchdog = watchdog
-        self._state = ""  # what the manager has to know, and has not taken yet
+        self._state = ""  # what the manager must know, and has not accepted yet
         self._said = ""
         self._stopping = False
         self._triggered = False
-        self._due: float | None = None  # when to watch next
+        self._due: float | None = None  # time of the next check
         self._timers: dict[str, IDelayedCall] = {}
 
     def ready(self) -> None:
-        """The ports are bound, and the stores have passed their tests."""
+        """Report that the ports are bound and the stores have passed their tests."""
         self._tell("READY=1")
         self._tick()
         if self._watchdog > 0:
             self._watch()
 
     def reloading(self) -> None:
-        """The configuration is being read again."""
+        """Report that the configuration is being reloaded."""
         self._tell(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def reloaded(self) -> None:
-        """That is over, one way or the other."""
+        """Report that the reload is over, whether or not it succeeded."""
         if not self._stopping:
             self._tell("READY=1")
 
     def stopping(self) -> None:
-        """Uploads in flight may finish; that may take longer than the manager expects."""
+        """Report that the daemon stops, and keep asking for time for uploads in flight."""
         self._stopping = True
         self._tell("STOPPING=1")
         self._tick()
 
     def over(self) -> None:
-        """Say no more."""
+        """Send nothing more."""
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()

@@ -1,5 +1,5 @@
 """
-The file with the number of the daemon's process: twistd's ``--pidfile``.
+The PID file: twistd's ``--pidfile``.
 """
 
 from __future__ import annotations
@@ -14,27 +14,28 @@ __all__ = ["check_pid_file", "omit_in_foreground"]
 
 def omit_in_foreground(twistd: Any) -> None:
     """
-    Have twistd write no such file in the foreground, unless it was asked for one.
+    Have twistd write no PID file in the foreground, unless one was asked for.
 
-    A daemon that is started with ``-n`` is known to its parent; and two daemons may run in
-    one folder, or in one that cannot be written.  To be called while twistd parses
+    The parent of a daemon started with ``-n`` knows its PID; and two daemons may run in
+    the same folder, or in one that is not writable.  Call this while twistd parses
     its command line, before it looks for the file.
 
-    :param twistd: its options.
+    :param twistd: the options of twistd.
     """
     foreground = twistd.get("nodaemon") or twistd.get("debug")
-    # What was given is another object, even where it reads the same.
+    # A given value is a different object from the default, even if it is equal.
     if foreground and twistd.get("pidfile") is twistd.defaults.get("pidfile"):
         twistd["pidfile"] = ""
 
 
 def check_pid_file(path: str | None) -> None:
     """
-    Test that the file can be written, and leave it as it was: twistd writes it when
-    it has left the terminal.
+    Test that the file can be written, and leave it unchanged.
 
-    :param path: absolute, as twistd has made it: ``--rundir`` does not move the file.
-    :raises CannotStart: it cannot.
+    twistd writes it only after it has detached from the terminal.
+
+    :param path: absolute, as made by twistd: ``--rundir`` does not move the file.
+    :raises CannotStart: it cannot be written.
     """
     if not path:
         return

@@ -1,10 +1,10 @@
 """
-How many descriptors a process may have, and whom they are for.
+How many file descriptors a process may have, and what they are for.
 
-A connection is one; its upload takes another for its file, and while the socket
-of a large upload is spliced by a disk thread, that has a third.  So that an upload
-that has begun never lacks one, fewer connections are taken in than there could
-be.
+A connection takes one, and its upload another for the file.  While a disk thread
+splices the socket of a large upload, it has a third.  The daemon accepts fewer
+connections than the limit would allow, so that an upload that has begun never lacks a
+file descriptor.
 """
 
 from __future__ import annotations
@@ -17,25 +17,26 @@ from twisted_upload.errors import CannotStart
 __all__ = ["Budget", "budget", "raise_limit"]
 
 MOST_CONNECTIONS = 32_768
-"""Connections at the most unless more are asked for: each takes some KiB of
-memory as well."""
+"""Maximum number of connections unless more are configured: each also takes some KiB
+of memory."""
 
 SHARE, MOST = 16, 128
-"""One in so many descriptors, and so many at the most, for connections that were
-rejected, and as many for sockets that are spliced."""
+"""Rejected connections get one in `SHARE` file descriptors, at most `MOST`; spliced
+sockets get as many again."""
 
 OWN = 40
-"""Descriptors of the daemon itself: ports, folders, the log, the event loop, and
-those that are held back (`twisted_upload.net.spare_descriptors`)."""
+"""File descriptors of the daemon itself: ports, folders, the log, the event loop, and
+the spare ones (`twisted_upload.net.spare_descriptors`)."""
 
 
 class Budget(NamedTuple):
     """
-    Whom the descriptors are for.
+    What the file descriptors are for.
 
-    :ivar connections: at a time.
-    :ivar rejected: connections that stay until they have heard why.
-    :ivar splices: sockets at a time that disk threads take from.
+    :ivar connections: maximum number at a time.
+    :ivar rejected: maximum number of rejected connections that stay open until the
+        sender has received the reason.
+    :ivar splices: maximum number of sockets at a time that disk threads read from.
     """
 
     connections: int
@@ -45,10 +46,10 @@ class Budget(NamedTuple):
 
 def raise_limit() -> int:
     """
-    Let this process, and those that it starts, have as many descriptors as its
-    hard limit allows.
+    Raise the file descriptor limit of this process, and of its children, to the hard
+    limit.
 
-    :return: how many that are.
+    :return: the limit.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
@@ -56,22 +57,23 @@ def raise_limit() -> int:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
             soft = hard
         except (OSError, ValueError):
-            pass  # a kernel whose own limit has sunk below
+            pass  # the kernel's own limit has been lowered below it
     return 2**30 if soft == resource.RLIM_INFINITY else soft
 
 
 def budget(limit: int, asked: int | None = None, others: int = 0) -> Budget:
     """
-    Share out the descriptors of a process.
+    Divide the file descriptors of a process.
 
     :param limit: how many there are.
-    :param asked: connections that the operator wants; `None` for as many as
-        there can be without any of them lacking a descriptor.
-    :param others: that something else takes.
-    :raises CannotStart: there cannot be so many.
+    :param asked: the number of connections that the operator wants; `None` for as many
+        as possible without any of them lacking a file descriptor, `MOST_CONNECTIONS` at
+        most.
+    :param others: the number that something else takes.
+    :raises CannotStart: there are too few.
     """
     share = min(limit // SHARE, MOST)
-    # Each thread that has a socket has a pipe as well.
+    # Each thread that splices a socket also has a pipe.
     left = limit - OWN - others - 2 * share - 2 * min(share, 32)
     if left < 2 or (asked is not None and asked > left):
         wanted = f"--max-connections {asked}: " if asked is not None else ""

@@ -1,5 +1,5 @@
 """
-The daemon as a Twisted service: what starts and stops in which order.
+The daemon as a Twisted service: what starts and stops, in which order.
 """
 
 from __future__ import annotations
@@ -24,39 +24,39 @@ from twisted_upload.net.timeouts import LATE
 from twisted_upload.net.transport import serve_accepted
 from twisted_upload.stores.directory.store import DirectoryStore, undone_on_failure
 
-if TYPE_CHECKING:  # a daemon without one does without its module
+if TYPE_CHECKING:  # imported at run time only if there is a journal
     from twisted_upload.observability.journal import Journal
 
 __all__ = ["MAX_STOP_TIME", "UploadService"]
 
 ANSWERS_TIMEOUT = 2.0
-"""Seconds for which the daemon waits, when all uploads have ended, until the
-senders have heard the last answers."""
+"""Seconds for which the daemon waits, when all uploads have ended, for the senders to
+receive the last answers."""
 
 DISK_TIMEOUT = 5.0
-"""Seconds for which it waits for disk threads after that; what a dead disk has
-in hand then is left for the next start to remove."""
+"""Seconds for which it waits for disk threads after that; whatever is pending on a dead
+disk then is left for the next start to remove."""
 
 HANDSHAKES_TIMEOUT = 0.2
-"""Seconds after which connections have come that were being made when it was
-told to stop, where new ones are to go to another server."""
+"""Seconds that connections get to complete their handshake if they began it before the
+stop and new connections are to go to another server."""
 
 FIRST_BYTES_TIMEOUT = 2.0
-"""Seconds for which it waits, before draining, for the first bytes of those who
-have just connected, where those who come after them are not refused."""
+"""Seconds for which it waits, before draining, for the first bytes of new connections,
+if later connections can be served elsewhere."""
 
 EXTRA_AFTER_STANDSTILL = 1.0
-"""Seconds for which it goes on to wait for senders when it finds that it has stood
-still itself meanwhile."""
+"""Seconds for which it continues to wait for senders if it was itself stalled during
+the wait."""
 
 AT_ONCE = 0.25
-"""Seconds of each wait that are left, when it is to end at once."""
+"""Seconds to which each wait is shortened when it must end at once."""
 
 PROGRAMS_TIMEOUT = GRACE + 1.0
-"""Seconds after draining in which the programs of ``--on-upload`` must end."""
+"""Seconds after draining within which the programs of ``--on-upload`` must end."""
 
 JOURNAL_TIMEOUT = 2.0
-"""Seconds for which it waits for the journal at the very last."""
+"""Seconds for which it waits for the journal at the end."""
 
 MAX_STOP_TIME = (
     HANDSHAKES_TIMEOUT
@@ -66,19 +66,19 @@ MAX_STOP_TIME = (
     + DISK_TIMEOUT
     + JOURNAL_TIMEOUT
 )
-"""Seconds that stopping takes at the most, beside draining."""
+"""Maximum number of seconds that stopping takes, besides draining."""
 
 
 class UploadService(ListenerService[UploadFactory]):
     """
-    Front ends, the directories that they fill, and their disk threads.
+    Front ends, the directories they store to, and their disk threads.
 
-    :param specs: each with its front end.
-    :param drain: seconds for which uploads in flight, and programs, may go on when
+    :param specs: the listeners, each with its front end.
+    :param drain: seconds for which uploads in flight and programs may continue when
         it stops.
-    :param journal: opened and closed with it.
-    :param stored: an observer of all the front ends.
-    :ivar frontends: those of the listeners.
+    :param journal: opened and closed with the service.
+    :param stored: an observer of all front ends.
+    :ivar frontends: the front ends of the listeners.
     :ivar storages: the directories.
     """
 
@@ -119,17 +119,17 @@ class UploadService(ListenerService[UploadFactory]):
 
     @property
     def disks(self) -> Sequence[DiskThreads]:
-        """The threads that wait for each directory."""
+        """The disk threads of each directory."""
         return [storage.disk for storage in self.storages]
 
     def counts(self) -> Counts:
-        """What it has to do, and has done."""
+        """Count uploads in flight and stored uploads."""
         return Counts(
             sum(frontend.uploads_in_flight for frontend in self.frontends), self._stored.number
         )
 
     def when_ready(self) -> Deferred[None]:
-        """Fires when it serves; it has been started."""
+        """Fire when it serves; it has been started."""
         return succeed(None)
 
     def reconfigure(
@@ -138,8 +138,8 @@ class UploadService(ListenerService[UploadFactory]):
         """
         Apply other settings to new connections.
 
-        :param settings: of the front ends, by the names of their listeners.
-        :param slots: of the process.
+        :param settings: the settings of each front end, by listener name.
+        :param slots: the slots of the process.
         """
         self._drain = drain
         for spec in self.specs:
@@ -149,19 +149,19 @@ class UploadService(ListenerService[UploadFactory]):
 
     def stopService(self) -> Deferred[None]:
         """
-        Stop: uploads in flight may finish, new ones are refused, and when the
-        drain time is over, the rest is refused too.
+        Stop: uploads in flight may finish, new ones are refused, and when the drain time
+        is over, the rest are refused too.
 
         No sender is refused that can be served elsewhere: behind a load balancer, by
-        another server; at a socket that stays open, by our successor, for which
-        connections wait in the kernel.  Senders that have connected but have not sent
+        another server; on a socket that stays open, by the next daemon, for which
+        connections wait in the kernel.  Senders that have connected but not sent
         anything yet may begin.
         """
         super().stopService()  # type: ignore[no-untyped-call]
         return Deferred.fromCoroutine(self._stop())
 
     def end_now(self) -> None:
-        """While it stops: refuse what is in flight, and hardly wait for anything."""
+        """Refuse uploads in flight, and cut all waits short; called while it stops."""
         self._at_once = True
         for store in self._stores():
             store.stop(0.0)
@@ -197,7 +197,7 @@ class UploadService(ListenerService[UploadFactory]):
         left = max(0.0, programs_end - self._clock.seconds())
         if not await self._wait(left, programs):
             _log.warn("an on-upload program is not exiting; abandoning it")
-        # All at once: a disk that does not answer holds up no other.
+        # All at once: a disk that does not respond does not block the others.
         await _all(Deferred.fromCoroutine(self._close(storage)) for storage in self.storages)
         if self._journal is not None:
             await self._wait(JOURNAL_TIMEOUT, Deferred.fromCoroutine(self._journal.close()))
@@ -206,13 +206,13 @@ class UploadService(ListenerService[UploadFactory]):
 
     async def _stop_accepting(self) -> None:
         """
-        Where new connections can be served elsewhere, leave them to others, and let the
-        uploads of those that are there begin.
+        Leave new connections that can be served elsewhere to others, and let those that
+        were accepted begin their uploads.
         """
         lasting = [bound for bound in self.ports if bound.lasting]
         for bound in lasting:
             stop_accepting(bound.port)
-        # A filter on a socket that lasts would last as well.
+        # On a socket that stays open, a filter would stay too.
         proxied = [
             bound
             for bound in self.ports
@@ -230,8 +230,7 @@ class UploadService(ListenerService[UploadFactory]):
         self, leaving: Sequence[BoundPort[UploadFactory]]
     ) -> None:
         """
-        Have load balancers use another server from now on: they do when no connection
-        can be made.
+        Make load balancers use another server: they do if they cannot connect.
         """
         for bound in leaving:
             drop_new_connections(bound.port)
@@ -252,10 +251,10 @@ class UploadService(ListenerService[UploadFactory]):
 
     async def _wait(self, seconds: float, waiting: Deferred[Any], more: float = 0.0) -> bool:
         """
-        Wait for it, but not longer; whether it came.
+        Wait for a Deferred, but not longer than this; return whether it fired.
 
-        :param more: seconds to wait then, where the time is found to be long over: we
-            have stood still, and what senders said meanwhile has not been read.
+        :param more: further seconds to wait if the time is found to be long over: we
+            were stalled, and what senders sent meanwhile has not been read.
         """
         came = True
         due = self._clock.seconds() + seconds
@@ -290,7 +289,7 @@ class UploadService(ListenerService[UploadFactory]):
 
 
 def _all(waiting: Iterable[Deferred[None]]) -> Deferred[Any]:
-    """Fires when all have.  Cancel it to stop waiting."""
+    """Fire when all have.  Cancel it to stop waiting."""
     return DeferredList([*waiting], consumeErrors=True)
 
 

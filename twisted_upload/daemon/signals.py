@@ -1,12 +1,12 @@
 """
-What signals do to the daemon.
+What signals do.
 
 ========  ====================================================================
 SIGTERM   stop: uploads in flight may finish; a second one ends the daemon at
-          once.  SIGINT (Ctrl-C) is the same, unless the daemon was started with
-          it ignored, as a shell does that starts it in the background.
-SIGHUP    read the configuration again, and open the log file again
-SIGUSR1   begin another log file
+          once.  SIGINT (Ctrl-C) does the same, unless it was ignored when the
+          daemon started, as it is if a shell starts it in the background.
+SIGHUP    reload the configuration, and reopen the log file
+SIGUSR1   begin a new log file
 ========  ====================================================================
 """
 
@@ -23,28 +23,28 @@ __all__ = ["ISignalled", "Signals"]
 
 
 class ISignalled(Protocol):
-    """What signals are for."""
+    """What signals act on."""
 
     def end_now(self) -> None:
         """Stop waiting."""
 
     def reload(self) -> None:
-        """Read the configuration again, and open the log file again."""
+        """Reload the configuration, and reopen the log file."""
 
     def rotate(self) -> None:
-        """Begin another log file."""
+        """Begin a new log file."""
 
 
 class Signals:
     """
-    Turns signals into calls in the reactor's thread.
+    Turns signals into calls in the reactor thread.
 
-    :param reactor: that runs in the main thread.
+    :param reactor: a reactor that runs in the main thread.
     :param signalled: what is called.
-    :param worker: it is one of several, and its supervisor decides: SIGTERM only
-        lets it drain, however often it comes, and not before it has started, so
-        that it leaves nothing half done; Ctrl-C, which all processes on a terminal
-        hear, is not for it; SIGQUIT ends it at once.
+    :param worker: whether the process is a worker, whose supervisor decides.  SIGTERM
+        only drains it, however often it arrives, and not before it has started, so
+        that nothing is left half done.  It ignores Ctrl-C, which all processes on a
+        terminal receive.  SIGQUIT ends it at once.
     """
 
     def __init__(
@@ -63,10 +63,10 @@ class Signals:
 
     def install(self) -> None:
         """
-        From now on, until the process ends.
+        Handle signals from now on, until the process ends.
 
-        Those that stop a daemon are the business of the system, until the reactor
-        runs; what the others are for is done then.
+        Before the reactor runs, signals that stop the daemon have their default action;
+        the others are handled once it runs.
         """
         signal.signal(signal.SIGHUP, lambda *_: self._in_reactor(self._signalled.reload))
         signal.signal(signal.SIGUSR1, lambda *_: self._in_reactor(self._signalled.rotate))
@@ -78,12 +78,12 @@ class Signals:
         self._reactor.callWhenRunning(self._stop, number, frame)
 
     def _wrap(self) -> None:
-        """Twisted has installed its handlers when the reactor started to run."""
+        """Wrap the handlers that Twisted installed when the reactor started."""
         self._reactor.addSystemEventTrigger("before", "shutdown", self._stops)
         for number in (signal.SIGTERM, signal.SIGINT):
             twisted = signal.getsignal(number)
-            # What starts it with a signal ignored (nohup, a shell in the background)
-            # wants it so, and Twisted has left that alone.
+            # A signal that was ignored at the start (nohup, a shell that starts it in
+            # the background) stays ignored; Twisted has left it alone.
             if callable(twisted):
                 self._twisted[number] = twisted
                 signal.signal(number, self._stop)
@@ -103,7 +103,7 @@ class Signals:
                 self._in_reactor(self._end)
             return
         self._stopped = True
-        self._twisted[number](number, frame)  # it stops the reactor, and remembers why
+        self._twisted[number](number, frame)  # stops the reactor, and records the signal
 
     def _end(self) -> None:
         if not self._ended:

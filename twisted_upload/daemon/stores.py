@@ -1,5 +1,5 @@
 """
-The directories that a daemon fills, by its configuration.
+Build the stores of a daemon from its configuration.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from twisted_upload.stores.directory.group_commit import BATCHES_AT_A_TIME, MOST
 from twisted_upload.stores.directory.store import DirectoryStore
 from twisted_upload.stores.memory_budget import MOST_BYTES, MemoryBudget
 
-if TYPE_CHECKING:  # what is imported where there is to be one
+if TYPE_CHECKING:  # imported at run time only if there is a program
     from twisted_upload.hooks.command import HookCommand
     from twisted_upload.hooks.runner import HookRunner
 
@@ -35,10 +35,10 @@ class Storage:
     """
     One directory.
 
-    :ivar disk: the threads that wait for it.
-    :ivar stores: those that keep files in it, each in its own way.
-    :ivar times: how long they wait for it, where that is measured.
-    :ivar programs: what is counted of the programs of each that starts some.
+    :ivar disk: its disk threads.
+    :ivar stores: the stores that store files in it, with different settings.
+    :ivar times: how long disk calls take, if that is measured.
+    :ivar programs: the program counts of each store that starts programs.
     """
 
     path: str
@@ -52,15 +52,15 @@ class StoreSet:
     """
     The stores of all listeners, not opened.
 
-    Listeners that keep files in the same directory in the same way share a
-    store.  Each directory has disk threads of its own, so that a disk which
-    stands still blocks no other; and the memory that uploads may take is divided, for
-    the same reason.
+    Listeners with the same directory and the same store settings share a store.  Each
+    directory has its own disk threads, so that a stalled disk does not block the
+    others.  For the same reason, the memory that uploads may take is divided among the
+    stores.
 
-    With ``--metrics``, how long they wait for each directory is measured.
+    With ``--metrics``, the duration of disk calls is measured for each directory.
 
-    :ivar all: every one of them, once.
-    :ivar storages: the same, by directories.
+    :ivar all: each store once.
+    :ivar storages: the same, by directory.
     """
 
     def __init__(self, configuration: Configuration, reactor: Any) -> None:
@@ -94,12 +94,12 @@ class StoreSet:
         self.storages = [*storages.values()]
 
     def of(self, listener: Listener) -> DirectoryStore:
-        """The store of one listener."""
+        """Return the store of a listener."""
         return self._stores[_way(listener)]
 
 
 class _Way(NamedTuple):
-    """All that makes a store differ from another."""
+    """The settings in which stores differ."""
 
     directory: str
     suffix: str
@@ -133,7 +133,7 @@ def _suffixes(suffix: str) -> Callable[[bytes], str]:
 
 
 def hook_command(listener: Listener) -> HookCommand | None:
-    """The program that is to be started for each file, where there is one."""
+    """Return the program to start for each file, if there is one."""
     settings = listener.settings
     if not settings.on_upload:
         return None
@@ -144,9 +144,9 @@ def hook_command(listener: Listener) -> HookCommand | None:
 
 def _hooks(listener: Listener, reactor: Any, programs: list[ProgramCounts]) -> HookRunner | None:
     """
-    What starts the program of a store, where there is one.
+    Make the runner of the programs of a store, if there are any.
 
-    :param programs: what it counts is added to them.
+    :param programs: its counts are added to them.
     """
     command, jobs = hook_command(listener), listener.settings.on_upload_jobs
     if command is None:
@@ -168,9 +168,9 @@ def _hooks(listener: Listener, reactor: Any, programs: list[ProgramCounts]) -> H
 
 
 def descriptors_of_programs(configuration: Configuration) -> int:
-    """How many descriptors programs and their queues take, at the most."""
-    # A marker for each file that is being kept; for each program its marker, a
-    # file to hash, and two sockets to hear of its end; the folders of the queue.
+    """Return the maximum number of file descriptors that programs and their queues take."""
+    # A marker for each file that is being stored; for each program its marker, a
+    # file to hash, and two sockets that report its end; the folders of the queue.
     files = BATCHES_AT_A_TIME * MOST_FILES + configuration.settings.disk_threads
     jobs_of_each = {
         _way(it): it.settings.on_upload_jobs

@@ -1,18 +1,18 @@
 """
 Several processes on one port: ``--workers``.
 
-The supervisor (this service, in twistd's process) binds the ports, and hands
-them to workers that it starts, watches and, when it stops, drains.  A worker is
-`twisted_upload.daemon.worker`; it is told what is in force, so that a configuration
-file which changes cannot make two of them differ, and writes its log to a pipe that
-the supervisor copies into its own.  All that is said between them is in
-`twisted_upload.daemon.worker_protocol`.
+The supervisor (this service, in the twistd process) binds the ports and passes them to
+workers that it starts, watches and, when it stops, drains.  A worker is
+`twisted_upload.daemon.worker`.  It gets the configuration in force from the supervisor,
+so that a change to the configuration file cannot make two workers differ.  It writes
+its log to a pipe that the supervisor copies into its own log.
+`twisted_upload.daemon.worker_protocol` defines the messages between them.
 
-A worker that dies is replaced; its unfinished uploads are lost as in any crash,
-and what it leaves behind is removed by the one that replaces it.  One that shows
-no sign of life for as long as the service manager's watchdog waits is killed, so
-that the others can go on.  When the supervisor dies, the workers see the end of
-their standard input, give up the port at once, and drain.
+A worker that dies is replaced.  Its unfinished uploads are aborted, as in any crash,
+and its replacement removes what it left behind.  A worker that shows no sign of life
+for as long as the service manager's watchdog waits is killed, so that the others can
+continue.  When the supervisor dies, the workers see the end of their standard input,
+close their ports at once, and drain.
 """
 
 from __future__ import annotations
@@ -45,29 +45,28 @@ from twisted_upload.stores.directory.store import DirectoryStore, undone_on_fail
 __all__ = ["KILL_TIMEOUT", "Supervisor"]
 
 RESTART_DELAY = 1.0
-"""Seconds between a worker's death and its successor, where it lived no longer
-than that."""
+"""Seconds before a worker is replaced that lived no longer than that."""
 
 END_NOW_TIMEOUT = 2.0
 """Seconds after which a worker that was told to end at once is killed."""
 
 KILL_TIMEOUT = 5.0
-"""Seconds after which a worker that was killed and has not ended, on a dead disk
-perhaps, is waited for no longer."""
+"""Seconds for which to wait for a killed worker to end, which may hang on a dead
+disk."""
 
 
 class Supervisor(ListenerService[Factory]):
     """
     The workers of one daemon.
 
-    :param number: of workers.
-    :param configuration: what is in force, in one line, for the workers.
-    :param stores: opened once, to learn early what is wrong with them.
-    :param reactor: starts processes and calls later.
+    :param number: the number of workers.
+    :param configuration: the one in force, in one line, for the workers.
+    :param stores: opened once, to find problems early.
+    :param reactor: starts processes and schedules calls.
     :param stop_timeout: seconds after which a worker that was told to stop is
         killed.
-    :param worker_reports: is told which workers there are, to ask them.
-    :param journal: looked at once, for the same reason.
+    :param worker_reports: is given the workers, to ask them for reports.
+    :param journal: checked once, to find problems early.
     :param watchdog: seconds after which a worker that shows no sign of life is
         killed; 0 for never.
     """
@@ -97,7 +96,7 @@ class Supervisor(ListenerService[Factory]):
         self._journal = journal
         self._watchdog = watchdog
         self._watch_timer: IDelayedCall | None = None
-        self._due = 0.0  # when to watch next
+        self._due = 0.0  # time of the next check
         self._kill_timer: IDelayedCall | None = None
         self._abandon_timer: IDelayedCall | None = None
         self._stored = 0  # by workers that have ended
@@ -129,21 +128,21 @@ class Supervisor(ListenerService[Factory]):
             self._watch_later()
 
     def when_ready(self) -> Deferred[None]:
-        """Fires when all workers serve."""
+        """Fire when all workers serve."""
         ready: Deferred[None] = Deferred()
         self._when_ready.append(ready)
         self._check_ready()
         return ready
 
     def counts(self) -> Counts:
-        """What all workers have to do, and have done, as they have told some seconds ago."""
+        """Count the uploads of all workers, as they reported some seconds ago."""
         return total([Counts(0, self._stored), *(it.counts for it in self._workers.values())])
 
     def reconfigure(self, configuration: str, stop_timeout: float) -> None:
         """
-        Have workers apply another configuration to new connections.
+        Have the workers apply another configuration to new connections.
 
-        :param stop_timeout: see above.
+        :param stop_timeout: as for the constructor.
         """
         self._configuration = configuration
         self._stop_timeout = stop_timeout
@@ -151,13 +150,13 @@ class Supervisor(ListenerService[Factory]):
             worker.tell(configuration)
 
     def certificates_changed(self) -> None:
-        """Have workers show what the endpoints show now."""
+        """Have the workers present the current certificates of the endpoints."""
         shown = [endpoint.identity.pem.decode("latin-1") for endpoint in self.tls_endpoints]
         for worker in self._workers.values():
             worker.tell(CERTIFICATES + json.dumps(shown))
 
     def end_now(self) -> None:
-        """While it stops: have the workers refuse what is in flight, and hardly wait for them."""
+        """Have the workers refuse uploads in flight and end; called while it stops."""
         for worker in self._workers.values():
             worker.signal(signal.SIGQUIT)
         if self._kill_timer is not None and self._kill_timer.active():
@@ -183,7 +182,7 @@ class Supervisor(ListenerService[Factory]):
         kill_timer = self._kill_timer = self._reactor.callLater(
             self._stop_timeout, self._kill, gone
         )
-        # Ours would keep connections that no worker takes any more.
+        # A port that stays open would collect connections that no worker accepts.
         tcp = [bound for bound in self.ports if bound.family != socket.AF_UNIX]
         await DeferredList([close_own(bound.port) for bound in tcp])
         self.ports = [bound for bound in self.ports if bound not in tcp]
@@ -218,8 +217,8 @@ class Supervisor(ListenerService[Factory]):
         self._watch_timer = self._reactor.callLater(seconds, self._watch)
 
     def _watch(self) -> None:
-        # While we stood still, no worker was heard; and what they have said meanwhile
-        # is read after the timers of this turn.
+        # While we were stalled, no message was received; what the workers sent meanwhile
+        # is read after the timers of this reactor turn.
         late = self._reactor.seconds() - self._due
         for worker in self._workers.values():
             worker.discount(late)
@@ -227,7 +226,7 @@ class Supervisor(ListenerService[Factory]):
 
     def _kill_stuck(self) -> None:
         for worker in self._workers.values():
-            # One that starts may have to wait for a disk until it is ready.
+            # A worker that is starting may have to wait for a disk before it is ready.
             silent = worker.ready and worker.silence > self._watchdog
             if (silent or worker.stuck) and not worker.killed:
                 _log.error("worker {pid} is not responding; killing it", pid=worker.pid)
@@ -242,7 +241,7 @@ class Supervisor(ListenerService[Factory]):
         try:
             self._spawn(worker)
         except (OSError, MemoryError) as error:
-            # There is no process to be asked, told or waited for.
+            # There is no process to send anything to or to wait for.
             why = getattr(error, "strerror", None) or "no memory"
             _log.error("cannot start a worker, will retry: {why}", why=why)
             self._restart_timers[index] = self._reactor.callLater(RESTART_DELAY, self._start, index)
@@ -253,7 +252,7 @@ class Supervisor(ListenerService[Factory]):
 
     def _spawn(self, worker: WorkerProcess) -> None:
         descriptors: dict[int, Any] = {0: "w", 1: "r", 2: "r", REPORTS: "r"}
-        identities: list[int] = []  # closed here when the worker has its own
+        identities: list[int] = []  # closed here once the worker has its copies
         try:
             inherited = self._inherited(descriptors, identities)
             self._reactor.spawnProcess(
@@ -266,7 +265,7 @@ class Supervisor(ListenerService[Factory]):
                     *inherited,
                 ],
                 env=self._environment(),
-                # Not where we are: Python would look for modules there.
+                # Not the current directory: Python would look for modules there.
                 path="/",
                 childFDs=descriptors,
             )
@@ -276,10 +275,10 @@ class Supervisor(ListenerService[Factory]):
 
     def _inherited(self, descriptors: dict[int, Any], identities: list[int]) -> list[str]:
         """
-        What a worker is told of the sockets that it gets.
+        Return the arguments that describe the sockets of a worker, one for each listener.
 
-        :param descriptors: they are added to these.
-        :param identities: here is added what has to be closed, in any case.
+        :param descriptors: the file descriptors for the worker are added to these.
+        :param identities: the file descriptors to close in any case are added to these.
         """
         inherited: dict[str, list[str]] = {spec.name: [] for spec in self.specs}
         for bound in self.ports:
@@ -294,7 +293,7 @@ class Supervisor(ListenerService[Factory]):
         return [",".join(its_ports) for its_ports in inherited.values()]
 
     def _environment(self) -> dict[str, str]:
-        """Ours; in that of a worker, journald is named where priorities are wanted."""
+        """Return our environment for a worker; it names journald if priorities are wanted."""
         ours = {k: v for k, v in os.environ.items() if k != JOURNAL_STREAM}
         if self.observer is not None and self.observer.journald:
             ours[JOURNAL_STREAM] = "supervisor"

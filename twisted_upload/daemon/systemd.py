@@ -1,8 +1,8 @@
 """
-What a service manager such as systemd and a daemon say to each other.
+The protocol between a service manager such as systemd and a daemon.
 
-sd_notify(3), sd_listen_fds(3) and sd_watchdog_enabled(3) are three variables in
-the environment and a datagram socket; podman, s6 and others speak the same.
+sd_notify(3), sd_listen_fds(3) and sd_watchdog_enabled(3) are three environment
+variables and a datagram socket; podman, s6 and others use the same.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class InheritedSocket:
     """
     A listening socket that the manager has opened, and keeps open.
 
-    :ivar name: what it calls it (``FileDescriptorName=``).
+    :ivar name: its ``FileDescriptorName=``.
     """
 
     name: str
@@ -41,12 +41,12 @@ class InheritedSocket:
 @dataclass(frozen=True, slots=True)
 class Manager:
     """
-    What is known of the service manager that has started this process.
+    What is known of the service manager that started this process.
 
-    :ivar notify: the address of its socket; None where it wants to know nothing.
-    :ivar watchdog: seconds without a sign of life after which it takes the
-        process for dead; 0 for never.
-    :ivar sockets: that it has opened, to serve.
+    :ivar notify: the address of its socket; None if it wants no notifications.
+    :ivar watchdog: seconds without a sign of life after which it considers the
+        process dead; 0 for never.
+    :ivar sockets: the sockets that it has opened for us to serve.
     """
 
     notify: str | None = None
@@ -56,10 +56,10 @@ class Manager:
 
 def started_with() -> Mapping[str, str]:
     """
-    The environment that this process was started with.
+    Return the environment that this process was started with.
 
-    Twisted takes what it knows of systemd out of `os.environ` when it is
-    imported, whether anybody uses it or not.
+    When it is imported, Twisted removes the systemd variables that it knows from
+    `os.environ`, whether they are used or not.
     """
     try:
         with open("/proc/self/environ", "rb") as file:
@@ -74,12 +74,13 @@ def take_environment(
     started: Mapping[str, str], environment: MutableMapping[str, str], process: int
 ) -> Manager:
     """
-    Understand what the manager has said, and let no child of ours hear it.
+    Parse the variables of the service manager, and hide them from child processes.
 
-    :param started: where it was said.
-    :param environment: what children get: it is taken out of there.
-    :param process: our number; what is meant for another is not for us.
-    :raises CannotStart: a socket is none to serve.
+    :param started: the environment to parse.
+    :param environment: the environment of child processes; the variables are removed
+        from it.
+    :param process: our PID; variables meant for another process are ignored.
+    :raises CannotStart: a socket cannot be served.
     """
     for name in _OURS:
         environment.pop(name, None)
@@ -122,11 +123,11 @@ def _inherited(name: str, descriptor: int) -> InheritedSocket:
 
 class Notifier:
     """
-    Tells the manager things.
+    Sends messages to the manager.
 
-    Never waits: a manager that does not listen must not hold up the daemon.
+    Never waits: a manager that does not read must not block the daemon.
 
-    :param address: of its socket: a path, or ``@`` and an abstract name.
+    :param address: the address of its socket: a path, or ``@`` and an abstract name.
     :raises CannotStart: it is neither.
     """
 
@@ -140,14 +141,14 @@ class Notifier:
 
     def __call__(self, message: str) -> bool:
         """
-        Say something: lines such as ``READY=1``.
+        Send a message: lines such as ``READY=1``.
 
-        :return: whether it was taken; otherwise it may be said again later.
+        :return: whether it was sent; otherwise it may be sent again later.
         """
         with contextlib.suppress(OSError):
             return self._socket.sendto(message.encode(), self._address) > 0
         return False
 
     def close(self) -> None:
-        """Say no more."""
+        """Close the socket; nothing more can be sent."""
         self._socket.close()

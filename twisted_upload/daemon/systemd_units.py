@@ -1,9 +1,9 @@
 """
-``python -m twisted_upload.daemon.systemd_units --install``: makes a service of systemd.
+``python -m twisted_upload.daemon.systemd_units --install``: install a systemd service.
 
-Installs the units that are in the package, with the path of the ``twistd`` that
-belongs to this Python, a user, and a configuration file if there is none yet.
-To be done again after an upgrade: it says what is new.
+Installs the units from the package, with the path of this Python's ``twistd``, a user,
+and a configuration file if there is none yet.  Run it again after an upgrade: it
+prints what it has installed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PATHS = {
     "twisted-upload.sysusers": "etc/sysusers.d/twisted-upload.conf",
     "twisted-upload.toml": CONFIGURATION,
 }
-"""Where the files of the package go, below the root."""
+"""Where the files of the package go, relative to the root."""
 
 _NOTIFY_RELOAD = 253  # the first version of systemd that has Type=notify-reload
 _HIDDEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")  # noqa: S108 - not used, but refused
@@ -44,11 +44,12 @@ class CannotInstall(Exception):
 
 def units(twistd: str, version: int) -> dict[str, str]:
     """
-    The files, each by the path that it has below the root.
+    Return the text of each file, by its path relative to the root.
 
     :param twistd: the absolute path of the program.
-    :param version: of systemd; 0 where there is none.
-    :raises CannotInstall: the service could not see the program.
+    :param version: the version of systemd; 0 if there is none.
+    :raises CannotInstall: the service could not see the program, or its path cannot
+        be written in a unit.
     """
     for folder in _HIDDEN:
         if os.path.realpath(twistd).startswith(f"{folder}/"):
@@ -128,7 +129,7 @@ def _install(root: Path, texts: Mapping[str, str]) -> None:
     if root == Path("/"):
         _run("systemd-sysusers", str(root / PATHS["twisted-upload.sysusers"]))
         _run("systemctl", "daemon-reload")
-        # twistd looks for plugins, and writes down what it has found: the service cannot.
+        # This writes Twisted's cache of plugins, which the service may not write.
         list(getPlugins(IServiceMaker))
     sys.stdout.write("next: systemctl enable --now twisted-upload.socket twisted-upload.service\n")
 

@@ -1,5 +1,5 @@
 """
-``twistd upload``: its command line, and what twistd calls.
+``twistd upload``: its command line, and its entry point for twistd.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def _status(error: CannotStart) -> int:
 
 
 def _say(text: str) -> None:
-    """To standard output, which may not know all characters."""
+    """Print to standard output, whose encoding may lack some characters."""
     _put(text.encode(sys.stdout.encoding or "ascii", "backslashreplace") + b"\n")
 
 
@@ -61,8 +61,8 @@ class Options(usage.Options):
     """
     The command line of ``twistd upload``.
 
-    :ivar configuration: once parsed: what is in force.
-    :ivar manager: who has started us.
+    :ivar configuration: the one in force, once parsed.
+    :ivar manager: the service manager that started us.
     """
 
     configuration: Configuration
@@ -77,7 +77,7 @@ class Options(usage.Options):
     )
 
     optFlags = tuple((it.name, None, it.help) for it in _COMMAND_LINE if it.flag)
-    # Without defaults, which would look as if they had been given.
+    # Without defaults: they could not be told from given values.
     optParameters = tuple((it.name, None, None, it.help) for it in _COMMAND_LINE if not it.flag)
 
     def __init__(self) -> None:
@@ -103,7 +103,7 @@ class Options(usage.Options):
             raise usage.UsageError(f"{arguments[0]!r} is not an option")
 
     def postOptions(self) -> None:
-        """Find what is in force, or say what makes no sense."""
+        """Determine the configuration in force, or report what is invalid."""
         twistd = getattr(self, "parent", None) or {}
         if twistd:
             omit_in_foreground(twistd)
@@ -119,7 +119,7 @@ class Options(usage.Options):
             _put(toml_text(self.configuration).encode())
             raise SystemExit(0)
         if self[CHECK.name]:
-            # Only here: it takes as long as a tenth of the start of a daemon.
+            # Only here: the import takes a tenth of the time that a daemon takes to start.
             from twisted_upload.daemon.check import check  # noqa: PLC0415
 
             check(self.configuration, _say, partial(run_as_user, twistd), self.manager.sockets)
@@ -127,9 +127,9 @@ class Options(usage.Options):
 
     def configured(self) -> Configuration:
         """
-        What is in force now: the file may have changed since the last time.
+        Determine the configuration in force now: the file may have changed.
 
-        :raises WrongConfiguration: something in it makes no sense.
+        :raises WrongConfiguration: a value is invalid.
         """
         inherited = [one.name for one in self.manager.sockets]
         return configure(self._given(), os.environ, self._base, inherited=inherited)
@@ -150,8 +150,8 @@ class Options(usage.Options):
         """
         Parse the command line.
 
-        What is wrong is one line on standard error and exit status 2, without
-        the page of help that twistd would print around it.
+        An error is one line on standard error and exit status 2, without
+        the help page that twistd would print around it.
         """
         try:
             super().parseOptions(options)  # type: ignore[no-untyped-call]
@@ -173,11 +173,10 @@ class Options(usage.Options):
 
 def makeService(options: Options) -> IService:
     """
-    What twistd calls.
+    Make the service; called by twistd.
 
-    Under twistd the ports are bound and the directory is opened here already:
-    before it goes into the background, while there is a terminal to say on
-    what is wrong.
+    Under twistd, bind the ports and open the stores here already: before it
+    goes into the background, while there is a terminal for error messages.
     """
     from twisted.internet import reactor  # noqa: PLC0415 - twistd has chosen it by now
 

@@ -1,5 +1,5 @@
 """
-Who the daemon runs as: twistd's ``--uid``, ``--gid``, ``--euid`` and ``--chroot``.
+The user that the daemon runs as: twistd's ``--uid``, ``--gid``, ``--euid``, ``--chroot``.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ __all__ = ["check_user", "run_as_user"]
 
 def check_user(twistd: Mapping[str, Any], *, programs: bool) -> None:
     """
-    Refuse what cannot work, or is not what it looks like.
+    Refuse options that cannot work, or that do not do what they seem to.
 
-    :param twistd: its options.
-    :param programs: some are started for kept files.
+    :param twistd: the options of twistd.
+    :param programs: whether programs are started for stored files.
     :raises WrongConfiguration: with one line for the operator.
     """
     if twistd.get("chroot"):
@@ -39,7 +39,7 @@ def check_user(twistd: Mapping[str, Any], *, programs: bool) -> None:
 
 def run_as_user(twistd: Mapping[str, Any], function: Callable[[], None]) -> None:
     """
-    Do it as the user that twistd will run as, with that user's groups.
+    Call a function as the user that twistd will run as, with that user's groups.
 
     :raises CannotStart: only root can, or there is no such user.
     """

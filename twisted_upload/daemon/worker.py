@@ -1,8 +1,8 @@
 """
-One worker of several: see `twisted_upload.daemon.supervisor`.
+One of several workers: see `twisted_upload.daemon.supervisor`.
 
-It is started and told what is in force as `twisted_upload.daemon.worker_protocol` has
-it.  What a daemon tells systemd, it tells its supervisor.
+`twisted_upload.daemon.worker_protocol` defines how it is started and configured.  It
+reports to its supervisor what a daemon reports to systemd.
 """
 
 from __future__ import annotations
@@ -41,21 +41,21 @@ __all__ = ["main"]
 
 
 LAST_REPORT_TIMEOUT = 1.0
-"""Seconds that the last report may take to be read."""
+"""Seconds within which the supervisor must read the last report."""
 
 
 def schedule_as_batch() -> None:
     """
     Do not preempt the process that wakes this one up, if no core is free.
 
-    That is often a sender, or a proxy, on this machine: a worker that runs at its first
-    byte has one upload where it could have had several to store together, and another
-    worker has the next.  A free core is taken at once; and if all are busy, a worker still
-    gets its share of them, only not at that moment.
+    That is often a sender, or a proxy, on this machine.  A worker that preempts it at its
+    first byte gets one upload, and another worker the next, where one worker could have
+    stored several together.  A free core is still used at once.  If all cores are busy,
+    a worker still gets its share of them, only not at that moment.
 
-    To be called before there are threads, which inherit it.
+    Call it before there are threads, which inherit the policy.
     """
-    # A policy that was chosen is not changed, and a sandbox may forbid it.
+    # A policy that the operator chose is not changed, and a sandbox may forbid a change.
     with contextlib.suppress(OSError):
         if os.sched_getscheduler(0) == os.SCHED_OTHER:
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
@@ -63,12 +63,12 @@ def schedule_as_batch() -> None:
 
 class _SupervisorConnection(LineOnlyReceiver):
     """
-    Standard input, on which the supervisor asks and tells, and the pipe for the
-    answers.  It is also the one whom signals are for.
+    Standard input, on which the supervisor sends questions and settings, and the pipe
+    for the answers.  It also acts on signals.
     """
 
     delimiter = b"\n"
-    MAX_LENGTH = 16 * 1024 * 1024  # of a configuration
+    MAX_LENGTH = 16 * 1024 * 1024  # of a configuration, in bytes
     transport: Any
 
     def __init__(
@@ -81,22 +81,22 @@ class _SupervisorConnection(LineOnlyReceiver):
         self._writable = True
 
     def connectionMade(self) -> None:
-        """The supervisor may stand still: then it is told no more than what waits."""
+        """Register as a producer: a stalled supervisor gets no more than what is pending."""
         self.transport.registerProducer(self, True)
 
     def pauseProducing(self) -> None:
-        """Enough waits for it."""
+        """Stop notifying: enough is pending."""
         self._writable = False
 
     def resumeProducing(self) -> None:
-        """It has read."""
+        """Notify again: the supervisor has read what was pending."""
         self._writable = True
 
     def stopProducing(self) -> None:
-        """It is gone; see `connectionLost`."""
+        """Do nothing: the supervisor is gone; see `connectionLost`."""
 
     def lineReceived(self, line: bytes) -> None:
-        """A question, other certificates, or a configuration that differs in what can change."""
+        """Handle a question, new certificates, or a configuration with reloadable changes."""
         if line == QUESTION:
             if self._reporter is not None:
                 self._reporter.report().addCallback(self._send_report)
@@ -105,7 +105,7 @@ class _SupervisorConnection(LineOnlyReceiver):
             self._do(line.decode())
         except Exception:
             _log.failure("cannot apply the new configuration; this worker keeps the old one")
-        # However much waits for the supervisor: it tells nothing else before it has this.
+        # However much is pending: the supervisor sends nothing else before it has this.
         self.transport.write(f"{HEARD}\n".encode())
 
     def _do(self, text: str) -> None:
@@ -115,7 +115,7 @@ class _SupervisorConnection(LineOnlyReceiver):
             self._reconfigure(Configuration.from_json(text))
 
     def connectionLost(self, reason: object = None) -> None:
-        """The supervisor is gone, and another daemon may want the ports: close them, then drain."""
+        """Close the ports, then drain: with no supervisor, another daemon may want the ports."""
         if self._disconnected is not None:
             self._disconnected.callback(None)
             return
@@ -124,7 +124,7 @@ class _SupervisorConnection(LineOnlyReceiver):
             self._reactor.stop()
 
     def notify(self, message: str) -> bool:
-        """Tell the supervisor what a daemon tells systemd."""
+        """Report to the supervisor what a daemon reports to systemd."""
         if self._writable:
             self.transport.write(f"{message}\n".encode())
         return self._writable
@@ -134,21 +134,21 @@ class _SupervisorConnection(LineOnlyReceiver):
         self._service.end_now()
 
     def reload(self) -> None:
-        """The supervisor reads the configuration, and tells what is in force."""
+        """Do nothing: the supervisor reads the configuration and sends it."""
 
     def rotate(self) -> None:
-        """The supervisor has the log file."""
+        """Do nothing: the supervisor has the log file."""
 
     def _reconfigure(self, configuration: Configuration) -> None:
         reconfigure_process(self._service, configuration)
 
     def _show_certificates(self, pems: list[str]) -> None:
-        """The supervisor has tried them."""
+        """Present these certificates, which the supervisor has validated."""
         for endpoint, pem in zip(self._service.tls_endpoints, pems, strict=True):
             endpoint.show(Identity(pem.encode("latin-1")))
 
     def stop(self) -> Deferred[None]:
-        """Drain, and say for the last time what there is to say."""
+        """Drain, and send the last report."""
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
@@ -174,14 +174,14 @@ def main() -> None:
     reactor: Any = _reactor
     use_monotonic_time(reactor)
     manager = take_environment(started_with(), os.environ, os.getpid())
-    # Not one byte more than the line: what follows is the reactor's.
+    # Not one byte more than the line: the reactor reads what follows.
     with open(0, "rb", buffering=0, closefd=False) as supervisor:
         line = supervisor.readline()
     if not line.endswith(b"\n"):
-        raise SystemExit(1)  # there is no supervisor any more
+        raise SystemExit(1)  # the supervisor is gone
     configuration = Configuration.from_json(line.decode())
-    # Our lines become the supervisor's, and it has left the variable only where
-    # those go to journald.
+    # The supervisor copies our lines into its log, and sets the variable only if that
+    # goes to journald.
     observer = LineObserver(
         unbuffered(sys.stdout),
         configuration.settings.log_format,
@@ -210,7 +210,7 @@ def main() -> None:
     reactor.callWhenRunning(notifications.ready)
     reactor.addSystemEventTrigger("before", "shutdown", connection.stop)
     reactor.addSystemEventTrigger("during", "shutdown", notifications.over)
-    observer.begin()  # a supervisor that stands still holds up no uploads
+    observer.begin()  # from here on, a stalled supervisor does not block uploads
     reactor.run()
     observer.flush()
     observer.finish()

@@ -1,9 +1,9 @@
 """
 One worker process, as its supervisor sees it.
 
-Whatever a worker does, or does not do, is bounded here: what it says without end or
-sense is thrown away, and what it has to be told is kept only once while it does not
-listen.
+Whatever a worker does or fails to do, its cost is bounded: endless or invalid output is
+discarded, and of the messages that a busy worker has not read, only the last of each
+kind is kept.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from twisted_upload.observability.multiprocess import ReportingWorker
 __all__ = ["WorkerProcess"]
 
 LONGEST_LINE = 4 * 1024 * 1024
-"""Bytes of a line of a worker; what is longer is none of ours."""
+"""Maximum length of a line of a worker, in bytes; longer ones are discarded."""
 
 
 class _LineSplitter:
-    """Cuts what comes into lines; those that are too long are thrown away."""
+    """Splits data into lines; discards those that are too long."""
 
     def __init__(self) -> None:
         self._partial = b""
         self._skipping = False
 
     def take(self, data: bytes) -> list[bytes]:
-        """The lines that are complete now, without their ends."""
+        """Return the lines that are now complete, without their newlines."""
         *lines, partial = (self._partial + data).split(b"\n")
         if lines and self._skipping:
             del lines[0]
@@ -48,7 +48,7 @@ class _LineSplitter:
         return lines
 
     def rest(self) -> list[bytes]:
-        """What will not be completed any more, if there is anything."""
+        """Return the incomplete last line, if there is one."""
         return self.take(b"\n") if self._partial else []
 
 
@@ -57,16 +57,16 @@ class WorkerProcess(ProcessProtocol):
     One worker process.
 
     :param clock: tells the time.
-    :param configuration: told to it at once.
-    :param log: takes whole lines of its log.
+    :param configuration: sent to it at once.
+    :param log: called with whole lines of its log.
     :param became_ready: called when it serves.
-    :ivar since: when it was started.
+    :ivar since: when it was started, by the clock.
     :ivar ready: it serves.
-    :ivar stuck: it says of itself that it does not work any more.
-    :ivar killed: it was.
-    :ivar counts: what it has to do, and has done.
+    :ivar stuck: it has reported that it no longer works.
+    :ivar killed: it has been killed.
+    :ivar counts: its uploads in flight and stored.
     :ivar ended: fires with the reason, in words.
-    :ivar reporting: by which it is asked for reports.
+    :ivar reporting: asks it for reports.
     """
 
     def __init__(
@@ -90,8 +90,8 @@ class WorkerProcess(ProcessProtocol):
         self._error_lines = _LineSplitter()
         self._report_lines = _LineSplitter()
         self._nonsense_logged = False
-        self._listening = False  # it has done what it was told
-        self._pending: dict[bool, str] = {}  # the last of each kind
+        self._listening = False  # it has applied the last message
+        self._pending: dict[bool, str] = {}  # the last message of each kind
 
     @property
     def silence(self) -> float:
@@ -99,18 +99,18 @@ class WorkerProcess(ProcessProtocol):
         return self._clock.seconds() - self._alive
 
     def discount(self, seconds: float) -> None:
-        """For so long it could not be heard, whatever it said."""
+        """Do not count this time, during which nothing could be received from it."""
         self._alive = min(self._clock.seconds(), self._alive + max(0.0, seconds))
 
     def connectionMade(self) -> None:
-        """It runs."""
+        """Send the configuration: the process runs."""
         transport: Any = self.transport
         self.pid = transport.pid
         self._write(self._configuration.encode() + b"\n")
 
     def tell(self, line: str) -> None:
-        """What is in force, or shown; when it has done what it was told before."""
-        # Of each kind, the last one goes over those that it has not heard.
+        """Send a configuration or certificates once it has applied the previous message."""
+        # The last of each kind replaces those that were not sent yet.
         self._pending[line.startswith(CERTIFICATES)] = line
         self._tell_next()
 
@@ -121,7 +121,7 @@ class WorkerProcess(ProcessProtocol):
             self._write(line.encode() + b"\n")
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:  # noqa: N803 - Twisted's
-        """Some of what it has to say."""
+        """Handle a part of its output."""
         if childFD != REPORTS:
             super().childDataReceived(childFD, data)
             return
@@ -156,13 +156,13 @@ class WorkerProcess(ProcessProtocol):
             self.stuck = value == "trigger"
 
     def outReceived(self, data: bytes) -> None:
-        """Some of its log."""
+        """Copy a part of its log."""
         lines = self._log_lines.take(data)
         if lines:
             self._log(b"\n".join(lines) + b"\n")
 
     def errReceived(self, data: bytes) -> None:
-        """What is no line of a log: of Python itself, or of a worker that cannot start."""
+        """Log its standard error: from Python itself, or a worker that cannot start."""
         self._log_errors(self._error_lines.take(data))
 
     def _log_errors(self, lines: list[bytes]) -> None:
@@ -170,7 +170,7 @@ class WorkerProcess(ProcessProtocol):
             _log.error("worker {pid}: {line}", pid=self.pid, line=line.decode("utf-8", "replace"))
 
     def processEnded(self, reason: Failure) -> None:
-        """It is gone, and its log is complete."""
+        """Flush incomplete lines: the process is gone, and its log is complete."""
         self._log_errors(self._error_lines.rest())
         for line in self._log_lines.rest():
             self._log(line + b"\n")
@@ -181,12 +181,12 @@ class WorkerProcess(ProcessProtocol):
         transport.write(line)
 
     def kill(self) -> None:
-        """End it, whatever it does."""
+        """Kill it."""
         self.killed = True
         self.signal(signal.SIGKILL)
 
     def signal(self, number: int) -> None:
-        """Send it a signal, if it still runs."""
+        """Send it a signal, if it is still running."""
         transport: Any = self.transport
         try:
             transport.signalProcess(number)

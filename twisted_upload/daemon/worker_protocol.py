@@ -1,14 +1,17 @@
 """
-What a supervisor and its workers say to each other.
+The protocol between a supervisor and its workers.
 
 A worker is started with an argument for each listener, such as
-``AF_INET6:4,AF_INET:5:6,AF_UNIX:7:lasting``: the ports that it is to serve
-(`InheritedPort`).  On its standard input it is told what is in force by a line of JSON
-(`twisted_upload.config.configuration.Configuration.to_json`), at first and whenever
-that changes; other lines bring it certificates that were renewed, or ask it something
-(`twisted_upload.observability.multiprocess`).  On a pipe of its own it says when it
-has done what it was told, what a daemon tells systemd (`twisted_upload.daemon.notify`),
-and what it was asked.
+``AF_INET6:4,AF_INET:5:6,AF_UNIX:7:lasting``: the ports to serve (`InheritedPort`).
+
+On its standard input it receives the configuration in force as a line of JSON
+(`twisted_upload.config.configuration.Configuration.to_json`), at first and whenever it
+changes.  Other lines contain renewed certificates, or questions
+(`twisted_upload.observability.multiprocess`).
+
+On another pipe it sends a confirmation of each configuration or certificate line, the
+answers to questions, and what a daemon reports to systemd
+(`twisted_upload.daemon.notify`).
 """
 
 from __future__ import annotations
@@ -19,26 +22,27 @@ from typing import NamedTuple
 __all__ = ["CERTIFICATES", "HEARD", "REPORTS", "InheritedPort"]
 
 REPORTS = 3
-"""The descriptor on which a worker answers what it is asked, and tells how it is;
-the sockets follow."""
+"""The file descriptor on which a worker sends answers and reports; those of the sockets
+follow."""
 
 CERTIFICATES = "certificates "
-"""How a line to a worker begins that brings it other certificates with their keys,
-in the order of its endpoints."""
+"""The prefix of a line to a worker with new certificates and their keys, in the order
+of its endpoints."""
 
 HEARD = "HEARD=1"
-"""What a worker says when it has done what a line told it."""
+"""What a worker sends when it has applied a line."""
 
 _LASTING = "lasting"
 
 
 class InheritedPort(NamedTuple):
     """
-    A port of the supervisor that a worker is to serve.
+    A port of the supervisor for a worker to serve.
 
-    :ivar descriptor: of the socket, in the worker.
-    :ivar identity: of a file with key and certificate, where TLS is to be spoken.
-    :ivar lasting: it stays open when all processes of ours have closed it.
+    :ivar descriptor: the file descriptor of the socket in the worker.
+    :ivar identity: the file descriptor of a file with key and certificate, if the port
+        uses TLS.
+    :ivar lasting: it stays open after all our processes have closed it.
     """
 
     family: socket.AddressFamily
@@ -56,7 +60,7 @@ class InheritedPort(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> InheritedPort:
-        """What `str` has made of one."""
+        """Parse the result of `str`."""
         family, descriptor, *more = text.split(":")
         identity = next((int(part) for part in more if part != _LASTING), None)
         return cls(socket.AddressFamily[family], int(descriptor), identity, _LASTING in more)
