@@ -158,7 +158,7 @@ def _is_ours(contender: str) -> bool:
 
 
 def failures(settings: Settings, results: Results) -> list[str]:
-    """Return what a run must not show: a lost upload of ours, or ours not working at all."""
+    """Return what a run must not show: an upload that our daemon lost, or that it did not work."""
     found = [*results.faults]
     for case in results.cases():
         for one in results.contenders(case):

@@ -73,12 +73,12 @@ def of(case: str, name: str, ours: str, other: str) -> Figure:
 
 
 def cpu(case: str, ours: str, other: str) -> Figure:
-    """Return the CPU per upload of one of ours, divided by another contender's."""
+    """Return the CPU per upload of one of our contenders, divided by another contender's."""
     return of(case, "cpu_us_per_upload", ours, other)
 
 
 def rate(case: str, ours: str, other: str) -> Figure:
-    """Return the uploads per second of one of ours, divided by another contender's."""
+    """Return the uploads per second of one of our contenders, divided by another contender's."""
     return of(case, "uploads_per_s", ours, other)
 
 

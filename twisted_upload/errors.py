@@ -54,7 +54,7 @@ class UploadError(Exception):
     """An upload failed, or is not known to have succeeded."""
 
     safe_to_repeat: ClassVar[bool] = False
-    """True if sending the same upload again cannot store the file twice, and may help."""
+    """True if sending the same upload again cannot store the file twice, and may succeed."""
 
 
 class UploadRefused(UploadError):

@@ -50,7 +50,7 @@ class Receipt(NamedTuple):
     :ivar name: the name under which it was stored; ``None`` on a client whose server
         did not send it.
     :ivar size: its length in bytes.
-    :ivar sha256: 64 lower-case hexadecimal digits, if requested.
+    :ivar sha256: 64 lower-case hexadecimal digits, if requested, or sent by the server.
     :ivar peer: the other end.
     :ivar arrived: when its first byte arrived, or was sent: seconds since the epoch.
     :ivar stored: when it was durable, or when the answer arrived: seconds since the
@@ -90,7 +90,7 @@ class IIncomingUpload(IConsumer):
         Make the upload durable.
 
         When the Deferred fires with a `Receipt`, the file is complete, under a name that no
-        other upload has or has had, and as durable as the store can make it.  Until then
+        other upload has or has had, and as durable as this store makes files.  Until then
         nothing has been promised, and nothing is visible.
 
         If it fails, it fails with an `UploadRefused`, and nothing of the upload is stored

@@ -113,7 +113,7 @@ class Before(Ours):
 
 
 BEFORE = "ours-before"
-"""An earlier version of ours: it is compared, but losing something is no failure."""
+"""An earlier version of the daemon: it is compared, but losing something is no failure."""
 
 
 def without_log(command: list[str]) -> list[str]:

@@ -147,7 +147,7 @@ class Retries:
 
 
 class Watcher(Protocol):
-    """Is told the progress of a batch."""
+    """Receives the progress of a batch."""
 
     def began(self, index: int, file: str) -> None:
         """A file is about to be sent."""
@@ -259,7 +259,7 @@ class Batch:
             try:
                 receipt = await self._send(source.open(), progress=progress)
             except Exception as error:
-                # If cancelled while a name is resolved, Twisted says that it does not exist.
+                # If cancelled during name resolution, Twisted reports that the name does not exist.
                 if self._signal and not isinstance(error, UploadRefused):
                     return self._cancelled(index, file, seconds(), attempts, all_sent=all_sent)
                 result = _failed(index, file, error, seconds(), attempts, all_sent=all_sent)

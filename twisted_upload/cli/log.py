@@ -234,7 +234,7 @@ def _upload(record: Record) -> str:
 
 
 def _print(out: Output, lines: Iterable[str]) -> None:
-    """Print many lines quickly, and stop if nobody reads them."""
+    """Print many lines quickly, and stop if the output is closed."""
     bunch = []
     for line in lines:
         bunch.append(line)

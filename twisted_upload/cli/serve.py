@@ -42,7 +42,7 @@ def serve(arguments: Sequence[str], interrupts: Interrupts) -> NoReturn:
 
 class _Serve(click.Command):
     """
-    Tells click about the command, for completion and for callers that invoke it; twistd
+    Declares the command to click, for completion and for callers that invoke it; twistd
     parses the options.
     """
 

@@ -36,7 +36,7 @@ class Output:
     """
     Standard output or standard error.
 
-    If nobody reads it any more, nothing more is written to it, and nothing else stops.
+    If its reader leaves, nothing more is written to it, and nothing else stops.
 
     :ivar error: why it could not be written; a reader that has left, as ``head`` does,
         is not an error.

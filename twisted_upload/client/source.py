@@ -84,7 +84,7 @@ class Source:
         """
         self._sender = _Sender() if self._reactor is None else _WaitingSender(self._reactor)
         sender: Any = self._sender
-        # A file that is appended to may have no end; files that the kernel generates say 0.
+        # A file that is appended to may have no end; a generated file (/proc) claims size 0.
         file = _Readable(self._file, self.total or None)
         done: Deferred[bytes] = sender.beginFileTransfer(file, consumer, transform)
         return done
@@ -106,8 +106,8 @@ class Source:
             with _reading():
                 now = os.fstat(self._file.fileno())
             changed = (now.st_size, now.st_mtime_ns) != (status.st_size, status.st_mtime_ns)
-            # A file that the kernel generates (/proc, /sys) has another length than it says, and
-            # occupies no blocks.
+            # A generated file (/proc, /sys) has another length than it claims, and occupies
+            # no blocks.
             changed = changed or (sent != self.total and status.st_blocks > 0)
         if changed:
             raise SourceChanged(CHANGED)
