@@ -60,7 +60,7 @@ class StoreUnderTest(Protocol):
 
     store: IUploadStore
 
-    def kept(self) -> dict[str, bytes]:
+    def stored(self) -> dict[str, bytes]:
         """Return everything that is visible: contents by name."""
 
     def unfinished(self) -> int:
@@ -86,7 +86,7 @@ class StoreContract:
         return under_test.store.begin(StoreContract.ARRIVAL, failures.append), failures
 
     @staticmethod
-    async def _keep(under_test: StoreUnderTest, *pieces: bytes) -> Receipt:
+    async def _store(under_test: StoreUnderTest, *pieces: bytes) -> Receipt:
         incoming, _ = StoreContract._begin(under_test)
         for piece in pieces:
             incoming.write(piece)
@@ -100,21 +100,21 @@ class StoreContract:
         incoming.abort()
         await under_test.settle()
 
-    async def test_keeps_bytes(self, under_test: StoreUnderTest) -> None:
+    async def test_stores_bytes(self, under_test: StoreUnderTest) -> None:
         """What was written is stored byte for byte under the name in the receipt."""
-        receipt = await self._keep(under_test, b"one ", b"", b"two")
-        assert under_test.kept() == {receipt.name: b"one two"}
+        receipt = await self._store(under_test, b"one ", b"", b"two")
+        assert under_test.stored() == {receipt.name: b"one two"}
 
-    async def test_keeps_large(self, under_test: StoreUnderTest) -> None:
+    async def test_stores_large(self, under_test: StoreUnderTest) -> None:
         """An upload that is larger than any buffer is stored in the same way."""
         piece = bytes(range(256)) * 1024
-        receipt = await self._keep(under_test, *[piece] * 20)
+        receipt = await self._store(under_test, *[piece] * 20)
         assert receipt.name is not None
-        assert under_test.kept()[receipt.name] == piece * 20
+        assert under_test.stored()[receipt.name] == piece * 20
 
     async def test_receipt(self, under_test: StoreUnderTest) -> None:
         """The receipt has the size, the hash, the peer and the times."""
-        receipt = await self._keep(under_test, b"hello")
+        receipt = await self._store(under_test, b"hello")
         assert receipt.size == 5
         assert receipt.sha256 == (
             "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
@@ -130,8 +130,8 @@ class StoreContract:
 
     async def test_empty(self, under_test: StoreUnderTest) -> None:
         """An upload of zero bytes can be stored."""
-        receipt = await self._keep(under_test)
-        assert under_test.kept() == {receipt.name: b""}
+        receipt = await self._store(under_test)
+        assert under_test.stored() == {receipt.name: b""}
 
     async def test_names_are_unique(self, under_test: StoreUnderTest) -> None:
         """Uploads that arrive at the same moment get different names."""
@@ -139,8 +139,8 @@ class StoreContract:
         for number, incoming in enumerate(uploads):
             incoming.write(b"%d" % number)
         receipts = [await incoming.commit() for incoming in uploads]
-        kept = under_test.kept()
-        assert [kept[receipt.name or ""] for receipt in receipts] == [
+        stored = under_test.stored()
+        assert [stored[receipt.name or ""] for receipt in receipts] == [
             b"%d" % number for number in range(50)
         ]
 
@@ -150,7 +150,7 @@ class StoreContract:
         for _ in range(40):
             incoming.write(b"x" * 65536)
         await under_test.settle()
-        assert under_test.kept() == {}
+        assert under_test.stored() == {}
         incoming.abort()
         await under_test.settle()
 
@@ -162,11 +162,11 @@ class StoreContract:
                 incoming.write(b"x" * 65536)
             incoming.abort()
             await under_test.settle()
-            assert under_test.kept() == {}
+            assert under_test.stored() == {}
             assert under_test.unfinished() == 0
             assert failures == []
 
-    async def test_cancelled_commit_keeps_nothing(self, under_test: StoreUnderTest) -> None:
+    async def test_cancelled_commit_stores_nothing(self, under_test: StoreUnderTest) -> None:
         """A commit that is cancelled before its Deferred has fired stores nothing."""
         incoming, _ = self._begin(under_test)
         incoming.write(b"x")
@@ -175,7 +175,7 @@ class StoreContract:
             committed.addErrback(lambda _: None)
             committed.cancel()
             await under_test.settle()
-            assert under_test.kept() == {}
+            assert under_test.stored() == {}
             assert under_test.unfinished() == 0
 
     async def test_commits_to(self, under_test: StoreUnderTest) -> None:
@@ -189,7 +189,7 @@ class StoreContract:
         incoming.write(b"two")
         ICommitsTo(incoming).commit_to(done.callback, done.errback)
         receipt = await done
-        assert under_test.kept() == {receipt.name: b"one two"}
+        assert under_test.stored() == {receipt.name: b"one two"}
         assert receipt.peer == self.ARRIVAL.peer
         assert failures == []
 
@@ -205,13 +205,13 @@ class StoreContract:
         told: list[object] = []
         incoming.write(b"x")
         give_up = ICommitsTo(incoming).commit_to(told.append, told.append)
-        kept = len(told)
+        calls = len(told)
         give_up()
         give_up()
         await under_test.settle()
         give_up()
-        assert (len(told), failures) == (kept, [])
-        assert len(under_test.kept()) == kept
+        assert (len(told), failures) == (calls, [])
+        assert len(under_test.stored()) == calls
         assert under_test.unfinished() == 0
 
     async def test_wants_push_producers(self, under_test: StoreUnderTest) -> None:
@@ -234,6 +234,6 @@ class StoreContract:
         for number in range(64):
             incoming.write(bytes([number]) * 65536)
         receipt = await incoming.commit()
-        assert under_test.kept()[receipt.name or ""] == b"".join(
+        assert under_test.stored()[receipt.name or ""] == b"".join(
             bytes([number]) * 65536 for number in range(64)
         )

@@ -406,7 +406,7 @@ async def test_many_at_once(end: Callable[[socket.socket], None], tmp_path: Path
             assert [await in_thread(read_all, peer) for peer in peers] == [STORED] * 100
         await until(lambda: len(frontend.log.ends) == 100)
         await frontend.is_quiet()
-        assert sorted(rig.kept().values()) == sorted(contents)
+        assert sorted(rig.stored().values()) == sorted(contents)
         assert frontend.factory.gate.admission.slots.taken == 0
         assert len(frontend.factory.gate.admission) == 0
     rig.close()

@@ -19,7 +19,7 @@ class _UnderTest:
     def __init__(self) -> None:
         self.store = MemoryStore(lambda: 1_795_328_130.123)
 
-    def kept(self) -> dict[str, bytes]:
+    def stored(self) -> dict[str, bytes]:
         return self.store.files
 
     def unfinished(self) -> int:

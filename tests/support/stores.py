@@ -118,7 +118,7 @@ class ThreadedRig:
         self.disk = DiskThreads(reactor, threads)
         self.store = open_store(folder, self.disk, **more)
 
-    def kept(self) -> dict[str, bytes]:
+    def stored(self) -> dict[str, bytes]:
         """See `StoreUnderTest`."""
         return contents(self.folder)
 

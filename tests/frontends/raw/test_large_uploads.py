@@ -132,7 +132,7 @@ async def test_lent(tmp_path: Path) -> None:
     """A large upload's bytes go by the short way, and are the same."""
     async with _large_frontend(tmp_path) as (frontend, rig):
         assert await in_thread(send_all_then_read, frontend.connect(), LARGE) == STORED
-        assert [*rig.kept().values()] == [LARGE]
+        assert [*rig.stored().values()] == [LARGE]
         assert _taken(rig) > 0
         assert [event["size"] for event in frontend.log.ends] == [len(LARGE)]
 
@@ -159,7 +159,7 @@ async def test_lent_in_any_chunks(
             at += size
             await turns(3)
         assert await in_thread(send_all_then_read, peer, b"") == STORED
-        assert [*rig.kept().values()] == [LARGE[:at]]
+        assert [*rig.stored().values()] == [LARGE[:at]]
 
 
 @pytest.mark.parametrize("more", [-1, 0, 1])
@@ -172,10 +172,10 @@ async def test_lent_up_to_the_largest_size(tmp_path: Path, more: int) -> None:
         if more > 0:
             assert refusal_code(answer) == "too-large"
             await rig.settle()
-            assert rig.kept() == {}
+            assert rig.stored() == {}
         else:
             assert answer == STORED
-            assert [*rig.kept().values()] == [content]
+            assert [*rig.stored().values()] == [content]
 
 
 async def test_lent_and_much_too_large(tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ async def test_lent_and_much_too_large(tmp_path: Path) -> None:
         answer = await in_thread(send_all_then_read, frontend.connect(), LARGE)
         assert refusal_code(answer) == "too-large"
         await rig.settle()
-        assert rig.kept() == {}
+        assert rig.stored() == {}
 
 
 async def test_lent_and_reset(tmp_path: Path) -> None:
@@ -195,7 +195,7 @@ async def test_lent_and_reset(tmp_path: Path) -> None:
         reset(peer)
         await frontend.is_quiet()
         await rig.settle()
-        assert rig.kept() == {}
+        assert rig.stored() == {}
         assert frontend.log.kinds == ["aborted"]
 
 
@@ -207,7 +207,7 @@ async def test_lent_and_fire_and_forget(tmp_path: Path) -> None:
         peer.close()
         await until(lambda: frontend.log.ends)
         await frontend.is_quiet()
-        assert [*rig.kept().values()] == [LARGE]
+        assert [*rig.stored().values()] == [LARGE]
 
 
 async def test_lent_and_silent(tmp_path: Path) -> None:
@@ -225,7 +225,7 @@ async def test_lent_and_silent(tmp_path: Path) -> None:
         pass_time(frontend.clock, 2)
         assert refusal_code(await in_thread(read_all, peer)) == "timeout"
         await rig.settle()
-        assert rig.kept() == {}
+        assert rig.stored() == {}
 
 
 async def test_lent_and_finished_by_silence(tmp_path: Path) -> None:
@@ -238,7 +238,7 @@ async def test_lent_and_finished_by_silence(tmp_path: Path) -> None:
         await until(lambda: len(frontend.factory.active_settings.finishing))
         frontend.clock.advance(1)
         assert await in_thread(read_all, peer) == STORED
-        assert [*rig.kept().values()] == [LARGE[:3_000_000]]
+        assert [*rig.stored().values()] == [LARGE[:3_000_000]]
 
 
 async def test_lent_while_stopping(tmp_path: Path) -> None:
@@ -291,7 +291,7 @@ async def test_lent_over_a_unix_socket(tmp_path: Path) -> None:
             peer.connect(str(tmp_path / "socket"))
             assert await in_thread(send_all_then_read, peer, LARGE) == STORED
         await port.stopListening()
-        assert [*rig.kept().values()] == [LARGE]
+        assert [*rig.stored().values()] == [LARGE]
 
 
 async def test_lent_to_a_file_system_that_cannot(tmp_path: Path) -> None:
@@ -302,7 +302,7 @@ async def test_lent_to_a_file_system_that_cannot(tmp_path: Path) -> None:
     files.fail("splice", errno.EINVAL, times=100_000)
     async with open_frontend(store=rig.store) as frontend:
         assert await in_thread(send_all_then_read, frontend.connect(), LARGE) == STORED
-        assert [*rig.kept().values()] == [LARGE]
+        assert [*rig.stored().values()] == [LARGE]
     rig.close()
 
 
@@ -314,6 +314,6 @@ async def test_many_large_at_a_time(tmp_path: Path) -> None:
             for number in range(8)
         ]
         assert [await one for one in sending] == [STORED] * 8
-        assert sorted(rig.kept().values()) == sorted(
+        assert sorted(rig.stored().values()) == sorted(
             LARGE[number * 1000 : 3_000_000] for number in range(8)
         )

@@ -110,9 +110,9 @@ async def test_names_across_threads(tmp_path: Path) -> None:
         incoming.write(b"%d" % number)
         committed.append(incoming.commit())
     receipts = await gatherResults(committed)
-    kept = rig.kept()
-    assert len(kept) == 300
-    assert [kept[receipt.name or ""] for receipt in receipts] == [
+    stored = rig.stored()
+    assert len(stored) == 300
+    assert [stored[receipt.name or ""] for receipt in receipts] == [
         b"%d" % number for number in range(300)
     ]
     rig.close()
