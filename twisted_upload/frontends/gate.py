@@ -120,7 +120,7 @@ class Gate:
         if self.trusted_proxies is not None:
             return self._proxied(self.trusted_proxies, address, slot)
         if slot is None:
-            return self._let_in(address, host_of(address), None)
+            return self._accept_or_reject(address, host_of(address), None)
         if self.connections.stopping:
             slot.release()
             return self.reject(ShuttingDown(), address)
@@ -137,10 +137,10 @@ class Gate:
         if header.host is not None:
             kind = IPv6Address if ":" in header.host else IPv4Address
             address: IAddress = kind("TCP", header.host, header.port)
-            return self._let_in(address, header.host, slot)
+            return self._accept_or_reject(address, header.host, slot)
         # A load balancer that speaks for itself is allowed, since it is trusted; a
         # sender whose address it does not know is in no network.
-        return self._let_in(trusted_proxy, None if header.local else "", slot)
+        return self._accept_or_reject(trusted_proxy, None if header.local else "", slot)
 
     def reject(self, refusal: UploadRefused, address: IAddress | None) -> RejectedConnection:
         """Count a rejection and return the protocol that sends it."""
@@ -162,7 +162,7 @@ class Gate:
             slot.release()
         return self.reject(refusal, address)
 
-    def _let_in(
+    def _accept_or_reject(
         self, address: IAddress | None, host: str | None, slot: IConnectionSlot | None
     ) -> IProtocol:
         group = _group(host)

@@ -246,7 +246,7 @@ class _WaitingSocket:
         self._clock = clock
         self.accept_descriptor = self._socket._accept  # noqa: SLF001 - see twisted_upload.net.transport
         self._timer: IDelayedCall | None = None
-        self._told = self._told_short = float("-inf")
+        self._logged_wait = self._logged_shortage = float("-inf")
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._socket, name)
@@ -296,8 +296,8 @@ class _WaitingSocket:
 
     def _run_short(self, error: OSError) -> None:
         now = self._clock.seconds()
-        if now - self._told_short >= SHORTAGE_LINE:
-            self._told_short = now
+        if now - self._logged_shortage >= SHORTAGE_LINE:
+            self._logged_shortage = now
             _log.warn("almost out of file descriptors: {error}", error=error.strerror)
         self.spare.let_go(now)
 
@@ -318,19 +318,19 @@ class _WaitingSocket:
 
     def _wait(self, error: OSError) -> None:
         now = self._clock.seconds()
-        if now - self._told >= SHORTAGE_LINE and self._is_anybody_there():
-            self._told = now
+        if now - self._logged_wait >= SHORTAGE_LINE and self._is_any_waiting():
+            self._logged_wait = now
             _log.warn("new connections have to wait: {error}", error=error.strerror)
         if self._timer is None:
             self._port.stopReading()
-            self._timer = self._clock.callLater(SHORTAGE_PAUSE, self._go_on)
+            self._timer = self._clock.callLater(SHORTAGE_PAUSE, self._resume)
 
-    def _is_anybody_there(self) -> bool:
+    def _is_any_waiting(self) -> bool:
         poll = select.poll()
         poll.register(self._socket.fileno(), select.POLLIN)
         return bool(poll.poll(0))
 
-    def _go_on(self) -> None:
+    def _resume(self) -> None:
         self._timer = None
         if not self._port.disconnecting:
             self._port.startReading()

@@ -60,12 +60,12 @@ class HeaderReader:
     """
 
     def __init__(self) -> None:
-        self._come = b""
+        self._received = b""
 
     @property
     def begun(self) -> bool:
         """Whether anything has arrived."""
-        return bool(self._come)
+        return bool(self._received)
 
     def feed(self, data: bytes) -> tuple[Header, bytes] | None:
         """
@@ -74,24 +74,24 @@ class HeaderReader:
         :return: the header, and the bytes after it; `None` while it is incomplete.
         :raises InvalidHeader: nothing that could follow would make it a header.
         """
-        self._come += data
-        come = self._come
-        if come.startswith(_SIGNATURE[: len(come)]):
-            return _binary(come) if len(come) >= _START else None
-        if come.startswith(_WORD[: len(come)]):
-            return _line(come)
+        self._received += data
+        received = self._received
+        if received.startswith(_SIGNATURE[: len(received)]):
+            return _binary(received) if len(received) >= _START else None
+        if received.startswith(_WORD[: len(received)]):
+            return _line(received)
         raise InvalidHeader("no PROXY protocol header came before the file")
 
 
-def _line(come: bytes) -> tuple[Header, bytes] | None:
-    line, end, rest = come[:_LONGEST_LINE].partition(b"\r\n")
+def _line(received: bytes) -> tuple[Header, bytes] | None:
+    line, end, rest = received[:_LONGEST_LINE].partition(b"\r\n")
     if not end:
         # "If the CRLF sequence is not found in the first 107 characters, the
         # receiver should declare the line invalid."
-        if len(come) >= _LONGEST_LINE:
+        if len(received) >= _LONGEST_LINE:
             raise InvalidHeader("the PROXY line is too long")
         return None
-    rest += come[_LONGEST_LINE:]
+    rest += received[_LONGEST_LINE:]
     _, kind, *fields = line.split(b" ")
     if kind == b"UNKNOWN":
         # "... must ignore anything presented before the CRLF is found."
@@ -127,10 +127,10 @@ _FAMILIES = {0x1: (AF_INET, 4), 0x2: (AF_INET6, 16)}
 _SIZES = {0x0: 0, 0x1: 12, 0x2: 36, 0x3: 216}
 
 
-def _binary(come: bytes) -> tuple[Header, bytes] | None:
-    version, command = come[12] >> 4, come[12] & 0xF
-    family, transport = come[13] >> 4, come[13] & 0xF
-    size = int.from_bytes(come[14:16], "big")
+def _binary(received: bytes) -> tuple[Header, bytes] | None:
+    version, command = received[12] >> 4, received[12] & 0xF
+    family, transport = received[13] >> 4, received[13] & 0xF
+    size = int.from_bytes(received[14:16], "big")
     if version != 2 or command > 1:
         raise InvalidHeader("the PROXY header is of a version or kind that nobody knows")
     if _START + size > LONGEST:
@@ -139,14 +139,14 @@ def _binary(come: bytes) -> tuple[Header, bytes] | None:
     # ignored".  "Other values [...] must be rejected as invalid by receivers."
     if command == 1 and (family not in _SIZES or transport > 2 or size < _SIZES[family]):
         raise InvalidHeader("the PROXY header is malformed")
-    if len(come) < _START + size:
+    if len(received) < _START + size:
         return None
-    rest = come[_START + size :]
+    rest = received[_START + size :]
     if command == 0:
         return Header(local=True), rest
     if family not in _FAMILIES or transport != 1:
         return Header(), rest
     kind, width = _FAMILIES[family]
     ports = _START + 2 * width
-    host = inet_ntop(kind, come[_START : _START + width])
-    return Header(host, int.from_bytes(come[ports : ports + 2], "big")), rest
+    host = inet_ntop(kind, received[_START : _START + width])
+    return Header(host, int.from_bytes(received[ports : ports + 2], "big")), rest

@@ -62,15 +62,15 @@ class IdleTimeouts(Generic[Who]):
         self._seconds = seconds
         self._too_long = too_long
         self._unread = unread
-        self._heard: OrderedDict[Who, float] = OrderedDict()
-        self._spared: dict[Who, float] = {}  # when; nothing sent since if _heard has it too
+        self._last_active: OrderedDict[Who, float] = OrderedDict()
+        self._spared: dict[Who, float] = {}  # when; nothing sent since if _last_active has it too
         self._since = float("-inf")  # no idle time starts before this
         self._timer: IDelayedCall | None = None
         self._due = 0.0
         self._late = min(LATE, seconds / PART)
 
     def __len__(self) -> int:
-        return len(self._heard)
+        return len(self._last_active)
 
     def longest_idle(self) -> Who:
         """
@@ -78,22 +78,22 @@ class IdleTimeouts(Generic[Who]):
 
         :raises StopIteration: there is none.
         """
-        return next(iter(self._heard))
+        return next(iter(self._last_active))
 
     def restart(self, who: Who) -> None:
         """Start the timeout of a sender, or start it again."""
         if self._seconds > 0:
-            self._heard[who] = self._clock.seconds()
-            self._heard.move_to_end(who)
+            self._last_active[who] = self._clock.seconds()
+            self._last_active.move_to_end(who)
             if self._timer is None:
                 self._set(self._seconds)
 
     def cancel(self, who: Who) -> None:
         """Cancel the timeout of a sender; harmless if it has none."""
-        self._heard.pop(who, None)
+        self._last_active.pop(who, None)
         if self._spared:
             self._spared.pop(who, None)
-        if not self._heard and self._timer is not None:
+        if not self._last_active and self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
@@ -110,19 +110,19 @@ class IdleTimeouts(Generic[Who]):
         now = self._clock.seconds()
         if now - self._due > self._late:
             self.stood_still()
-        told = 0
-        while self._heard:
-            who, heard = next(iter(self._heard.items()))
-            left = max(0.0, max(heard, self._since) + self._seconds - now)
-            if left or told == AT_ONCE:
+        reported = 0
+        while self._last_active:
+            who, last_active = next(iter(self._last_active.items()))
+            left = max(0.0, max(last_active, self._since) + self._seconds - now)
+            if left or reported == AT_ONCE:
                 if self._timer is not None:  # set by a sender that started meanwhile
                     self._timer.cancel()
                 self._set(left)
                 return
-            told += 1
-            del self._heard[who]
-            if self._spared.pop(who, None) != heard and self._unread(who):
-                self._spared[who] = self._heard[who] = now
+            reported += 1
+            del self._last_active[who]
+            if self._spared.pop(who, None) != last_active and self._unread(who):
+                self._spared[who] = self._last_active[who] = now
                 continue
             try:
                 self._too_long(who)
@@ -184,12 +184,12 @@ class MinimumRate:
             return False
         self._left -= now - self._since
         self._since = now
-        self._buy(size, rate)
+        self._earn(size, rate)
         if self._left < 0:
-            self._buy(size + unread(), rate)
+            self._earn(size + unread(), rate)
         return self._left < 0
 
-    def _buy(self, size: int, rate: float) -> None:
+    def _earn(self, size: int, rate: float) -> None:
         if size > self._seen:
             self._left = min(self._grace, self._left + (size - self._seen) / rate)
             self._seen = size

@@ -55,7 +55,7 @@ class EagerServer(tcp.Server):
         super().__init__(*arguments)
 
     @property
-    def _spoken_to(self) -> Any:
+    def _current_protocol(self) -> Any:
         """Its protocol; `None` after the connection is lost."""
         return getattr(self, "protocol", None)
 
@@ -64,20 +64,20 @@ class EagerServer(tcp.Server):
     @property
     def logstr(self) -> str:
         """The transport's name in Twisted's log."""
-        return f"{self._getLogPrefix(self._spoken_to)},{self.sessionno},{self.hostname}"
+        return f"{self._getLogPrefix(self._current_protocol)},{self.sessionno},{self.hostname}"
 
     @logstr.setter
-    def logstr(self, said: str) -> None:
+    def logstr(self, value: str) -> None:
         """Discard the value."""
 
     @property
     def repstr(self) -> str:
         """The transport's name for people."""
-        name = type(self._spoken_to).__name__
+        name = type(self._current_protocol).__name__
         return f"<{name} #{self.sessionno} on {self.server._realPortNumber}>"  # noqa: SLF001 - see above
 
     @repstr.setter
-    def repstr(self, said: str) -> None:
+    def repstr(self, value: str) -> None:
         """Discard the value."""
 
     def startReading(self) -> None:

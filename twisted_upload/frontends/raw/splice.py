@@ -114,7 +114,7 @@ class SocketSplice:
         self._transport = sender.transport
         self._slots = slots
         self._size = 0  # of the upload, when the splice began
-        self._in_vain = 0  # of the upload, when a splice last brought little
+        self._unproductive_at = 0  # of the upload, when a splice last brought little
 
     def start(self) -> None:
         """
@@ -124,7 +124,7 @@ class SocketSplice:
         arrived by the ordinary path as before the first one.
         """
         sender = self._sender
-        if self.active or not self._has_slot() or sender.size < self._in_vain + FROM:
+        if self.active or not self._has_slot() or sender.size < self._unproductive_at + FROM:
             return
         most = sender.bytes_to_splice()
         if not most:
@@ -165,7 +165,7 @@ class SocketSplice:
             _log.failure("the store broke its contract: take_from() failed", result)
             result = SpliceResult(0, lost=True)
         if result.size < WAKE_FOR:
-            self._in_vain = self._size + result.size
+            self._unproductive_at = self._size + result.size
         try:
             if self._transport.connected:
                 self._wake_for(1)
@@ -174,11 +174,11 @@ class SocketSplice:
             _log.warn("a socket is no longer usable: {error}", error=error.strerror)
             result = SpliceResult(result.size, lost=True)
         try:
-            self._go_on(result)
+            self._proceed(result)
         except Exception:
             self._sender.broke()
 
-    def _go_on(self, result: SpliceResult) -> None:
+    def _proceed(self, result: SpliceResult) -> None:
         if self._sender.spliced(result):
             if not result.dry:
                 self.start()

@@ -171,8 +171,8 @@ def verifiable_name(host: str) -> str:
     """
     name = host.partition("%")[0].rstrip(".")  # without the zone of fe80::1%eth0
     try:
-        trusting_nobody = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        trusting_nobody.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname=name)
+        without_trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        without_trust.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname=name)
     except (ValueError, TypeError) as error:  # TypeError is for null bytes
         raise ValueError(f"no server can have the name {host!r}") from error
     return name
@@ -226,29 +226,29 @@ def _no_password() -> str:
 
 def _validity(der: bytes) -> Validity:
     signed, _, _ = _der_content(der, 0, _SEQUENCE)
-    place, _, _ = _der_content(der, signed, _SEQUENCE)
-    if der[place] == _VERSION:
-        _, place, _ = _der_content(der, place)
+    position, _, _ = _der_content(der, signed, _SEQUENCE)
+    if der[position] == _VERSION:
+        _, position, _ = _der_content(der, position)
     for _ in ("serial number", "signature algorithm", "issuer"):
-        _, place, _ = _der_content(der, place)
-    begins, _, _ = _der_content(der, place, _SEQUENCE)
+        _, position, _ = _der_content(der, position)
+    begins, _, _ = _der_content(der, position, _SEQUENCE)
     _, ends, _ = _der_content(der, begins)
     return Validity(_der_time(der, begins), _der_time(der, ends))
 
 
-def _der_content(der: bytes, place: int, expected: int | None = None) -> tuple[int, int, int]:
+def _der_content(der: bytes, position: int, expected: int | None = None) -> tuple[int, int, int]:
     """Return where the content of the element at this position begins and ends, and its tag."""
-    kind, length, place = der[place], der[place + 1], place + 2
+    kind, length, position = der[position], der[position + 1], position + 2
     if expected is not None and kind != expected:
         raise ValueError(f"{kind:#x} where {expected:#x} belongs")
     if length & 0x80:
         size = length & 0x7F
-        length, place = int.from_bytes(der[place : place + size], "big"), place + size
-    return place, place + length, kind
+        length, position = int.from_bytes(der[position : position + size], "big"), position + size
+    return position, position + length, kind
 
 
-def _der_time(der: bytes, place: int) -> float:
-    begin, end, kind = _der_content(der, place)
+def _der_time(der: bytes, position: int) -> float:
+    begin, end, kind = _der_content(der, position)
     text = der[begin:end].decode("ascii")
     if kind == _UTC_TIME:  # two-digit years from 50 on are in the 20th century
         text = ("19" if text >= "50" else "20") + text

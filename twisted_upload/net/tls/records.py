@@ -42,19 +42,19 @@ class RecordCount:
         """
         known, self._header = len(self._header), self._header + data if self._header else data
         data, self._header = self._header, b""
-        start, place, end = known, self._rest, len(data)
+        start, position, end = known, self._rest, len(data)
         while True:
             begun = 0
-            while place + _HEADER <= end and begun < MOST_AT_ONCE:
+            while position + _HEADER <= end and begun < MOST_AT_ONCE:
                 begun += 1
-                place += _HEADER + (data[place + 3] << 8 | data[place + 4])
+                position += _HEADER + (data[position + 3] << 8 | data[position + 4])
             self.begun += begun
-            if begun < MOST_AT_ONCE or place >= end:
+            if begun < MOST_AT_ONCE or position >= end:
                 break
-            yield data[start:place]
-            start = place
-        if place < end:
-            self._header, self._rest = data[place:], 0
+            yield data[start:position]
+            start = position
+        if position < end:
+            self._header, self._rest = data[position:], 0
         else:
-            self._rest = place - end
+            self._rest = position - end
         yield data[start:] if start else data

@@ -127,11 +127,11 @@ class TLSTransport(Protocol):
         self._protocol: IProtocol | None = None  # once the handshake has succeeded
         self._producing = False
         self._paused = False
-        self._heard_end = False
-        self._told_end = False
-        self._telling: IDelayedCall | None = None
+        self._received_end = False
+        self._reported_end = False
+        self._reporting: IDelayedCall | None = None
         self._end_wanted = False
-        self._said_end = False
+        self._sent_end = False
         self._over = False  # the protocol gets nothing more but connectionLost
         self._reason: Failure | None = None
 
@@ -175,8 +175,8 @@ class TLSTransport(Protocol):
 
     def readConnectionLost(self) -> None:
         """Abort, unless close_notify has arrived: a half-close below TLS is a truncation."""
-        if not self._heard_end:
-            self._cut()
+        if not self._received_end:
+            self._abort_truncated()
 
     def writeConnectionLost(self) -> None:
         """Do nothing: we never half-close below TLS."""
@@ -184,9 +184,9 @@ class TLSTransport(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Report that the connection is closed, for whatever reason."""
         self._over = True
-        if self._telling is not None:
-            self._telling.cancel()
-            self._telling = None
+        if self._reporting is not None:
+            self._reporting.cancel()
+            self._reporting = None
         if self._protocol is None:
             self._handshakes.failed(self, self._reason)
         else:
@@ -229,7 +229,7 @@ class TLSTransport(Protocol):
         """Handle an error after which nothing more can be read."""
         if self._protocol is not None:
             self._handshakes.broke(self, error)
-            self._cut()
+            self._abort_truncated()
             return
         self._flush()  # the alert that tells why
         self._over = True
@@ -242,11 +242,11 @@ class TLSTransport(Protocol):
         try:
             while piece := self._tls.read(RECORD):
                 pieces.append(piece)
-            self._heard_end = True
+            self._received_end = True
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLZeroReturnError:  # the end, after we have sent ours
-            self._heard_end = True
+            self._received_end = True
         except Exception as error:  # from TLS, or no memory
             broken = error
         self._data_records += len(pieces)  # a read never returns more than one record
@@ -258,31 +258,31 @@ class TLSTransport(Protocol):
             protocol.dataReceived(b"".join(pieces))
         if broken is not None:
             self._fail(broken)
-        elif self._heard_end:
+        elif self._received_end:
             self.transport.pauseProducing()
             if not self._paused:
-                self._tell_end()
+                self._report_end()
 
-    def _tell_end(self) -> None:
-        if self._told_end or self._over:
+    def _report_end(self) -> None:
+        if self._reported_end or self._over:
             return
-        self._told_end = True
+        self._reported_end = True
         if IHalfCloseableProtocol.providedBy(self._protocol):
             IHalfCloseableProtocol(self._protocol).readConnectionLost()
             return
         self._over = True
         self._reason = Failure(ConnectionDone())
-        if self._said_end:
+        if self._sent_end:
             self.transport.loseConnection()
         else:  # what is still to be sent will not be read
             self.abortConnection()
 
-    def _tell_end_late(self) -> None:
-        self._telling = None
+    def _report_end_late(self) -> None:
+        self._reporting = None
         if not self._paused:
-            self._tell_end()
+            self._report_end()
 
-    def _cut(self) -> None:
+    def _abort_truncated(self) -> None:
         if self._protocol is None:
             self.transport.loseConnection()
         elif not self._over:
@@ -295,10 +295,10 @@ class TLSTransport(Protocol):
         if self._outgoing.pending:
             self.transport.write(self._outgoing.read())
 
-    def _say_end(self) -> None:
-        if self._said_end:
+    def _send_end(self) -> None:
+        if self._sent_end:
             return
-        self._said_end = True
+        self._sent_end = True
         # unwrap() also looks for the peer's, and treats any other record as an error.
         unread = self._incoming.read()
         with contextlib.suppress(ssl.SSLError, MemoryError):
@@ -312,23 +312,23 @@ class TLSTransport(Protocol):
         if self._producing:
             return
         if self.disconnecting:
-            self._say_end()
+            self._send_end()
             self.transport.loseConnection()
         elif self._end_wanted:
-            self._say_end()
+            self._send_end()
 
     # ITCPTransport, IConsumer: called by the protocol
 
     def write(self, data: bytes) -> None:
         """Send data, encrypted; data after the end is dropped."""
-        if self._said_end:
+        if self._sent_end:
             return
         left = memoryview(data)
         try:
             while left:
                 left = left[self._tls.write(left) :]
         except Exception:  # from TLS, or no memory
-            self._cut()
+            self._abort_truncated()
         else:
             self._flush()
 
@@ -351,7 +351,7 @@ class TLSTransport(Protocol):
 
     def abortConnection(self) -> None:
         """Reset the connection."""
-        self._over = self._said_end = True
+        self._over = self._sent_end = True
         self.transport.abortConnection()
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
@@ -406,11 +406,11 @@ class TLSTransport(Protocol):
     def resumeProducing(self) -> None:
         """Read on."""
         self._paused = False
-        if not self._heard_end:
+        if not self._received_end:
             self.transport.resumeProducing()
-        elif not self._told_end and self._telling is None and not self._over:
+        elif not self._reported_end and self._reporting is None and not self._over:
             # Not from within a call by the protocol.
-            self._telling = self._handshakes.clock.callLater(0, self._tell_end_late)
+            self._reporting = self._handshakes.clock.callLater(0, self._report_end_late)
 
     def stopProducing(self) -> None:
         """See `IPushProducer.stopProducing`."""
