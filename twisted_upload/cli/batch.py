@@ -46,7 +46,7 @@ LONGEST_DELAY = 60.0
 Outcome = Literal["stored", "refused", "failed", "unknown"]
 
 # The first match counts, so subclasses come before their base classes.
-_ENDS: Sequence[tuple[type[Exception], Outcome, str, int]] = (
+_OUTCOMES: Sequence[tuple[type[Exception], Outcome, str, int]] = (
     (UploadRefused, "refused", "refused", ExitStatus.REFUSED),
     (CouldNotConnect, "failed", "could-not-connect", ExitStatus.NO_CONNECTION),
     (SourceChanged, "failed", "changed", ExitStatus.SOURCE),
@@ -302,7 +302,7 @@ class Batch:
 def _failed(
     index: int, file: str, error: Exception, seconds: float, attempts: int, *, all_sent: bool
 ) -> Result:
-    outcome, code, status = next(end[1:] for end in _ENDS if isinstance(error, end[0]))
+    outcome, code, status = next(end[1:] for end in _OUTCOMES if isinstance(error, end[0]))
     text = str(error)
     if isinstance(error, UploadRefused):
         code, text = error.code, error.explanation

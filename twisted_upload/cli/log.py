@@ -19,10 +19,10 @@ from twisted_upload.observability.records import GAP, encode
 
 __all__ = ["read_journal"]
 
-LOOK_AGAIN = 0.5
+POLL_INTERVAL = 0.5
 """Seconds between two reads of a journal that is followed."""
 
-_AT_A_TIME = 500
+_BATCH = 500
 """Lines that are written together."""
 
 _MOMENT = (
@@ -109,14 +109,14 @@ def read_journal(  # noqa: PLR0917 - click calls it
     fields = {"event": outcomes, "code": codes, "listener": listeners}
     wanted = Filter(since, until, peers, fields, names)
     sums = Totals()
-    show = _Objects(out) if as_json else _Table(out)
+    show = _JsonLines(out) if as_json else _Table(out)
     try:
         streams.interrupts.release()
         while True:
             show.records(_wanted(reader.records(), wanted, sums))
             if not follow or out.stream is None:
                 break
-            time.sleep(LOOK_AGAIN)
+            time.sleep(POLL_INTERVAL)
     except OSError as error:
         name = error.filename or file
         err.line(printable(f"{PROGRAM}: {name}: cannot be read: {error.strerror or error}"))
@@ -145,7 +145,7 @@ def _wanted(records: Iterable[Record], wanted: Filter, sums: Totals) -> Iterable
             yield record
 
 
-class _Objects:
+class _JsonLines:
     """Prints a line of JSON for each record."""
 
     def __init__(self, out: Output) -> None:
@@ -235,16 +235,16 @@ def _upload(record: Record) -> str:
 
 def _print(out: Output, lines: Iterable[str]) -> None:
     """Print many lines quickly, and stop if the output is closed."""
-    bunch = []
+    batch = []
     for line in lines:
-        bunch.append(line)
-        if len(bunch) == _AT_A_TIME:
-            out.line("\n".join(bunch))
-            bunch.clear()
+        batch.append(line)
+        if len(batch) == _BATCH:
+            out.line("\n".join(batch))
+            batch.clear()
             if out.stream is None:
                 return
-    if bunch:
-        out.line("\n".join(bunch))
+    if batch:
+        out.line("\n".join(batch))
 
 
 def _painter(out: Output) -> Callable[[str, str], str]:

@@ -77,9 +77,9 @@ class _Program(click.Command):
         **extra: Any,
     ) -> click.Context:
         """Create the context of the command that the first word names."""
-        if args and args[0] in _WORDS:
+        if args and args[0] in _COMMANDS:
             word, *rest = args
-            return _WORDS[word]().make_context(f"{info_name} {word}", rest, parent, **extra)
+            return _COMMANDS[word]().make_context(f"{info_name} {word}", rest, parent, **extra)
         return super().make_context(info_name, args, parent, **extra)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -108,7 +108,7 @@ def _serve() -> click.Command:
     return serve_command()
 
 
-_WORDS: Mapping[str, Callable[[], click.Command]] = {
+_COMMANDS: Mapping[str, Callable[[], click.Command]] = {
     "log": _log,
     "ping": _ping,
     "serve": _serve,
@@ -122,7 +122,7 @@ def _complete_file(
     first = not any(
         ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in ctx.params
     )
-    words = [word for word in _WORDS if incomplete and word.startswith(incomplete)]
+    words = [word for word in _COMMANDS if incomplete and word.startswith(incomplete)]
     if not first or not words:
         return [CompletionItem(incomplete, type="file")]
     from glob import escape, glob  # noqa: PLC0415

@@ -17,32 +17,32 @@ from twisted_upload.core.answers import FAILURE, LONGEST_ANSWER
 
 __all__ = ["main", "probe"]
 
-PATIENCE = 5.0
+TIMEOUT = 5.0
 """Seconds within which a healthy daemon answers."""
 
-_ILL = ("shutting-down", "store-error")
+_UNHEALTHY = ("shutting-down", "store-error")
 
 
-def probe(host: str, port: int, patience: float = PATIENCE) -> str | None:
+def probe(host: str, port: int, timeout: float = TIMEOUT) -> str | None:
     """
     Check whether a daemon is healthy.
 
-    :param patience: seconds for each step.
+    :param timeout: seconds for each step.
     :return: what is wrong, in one line; None if nothing is.
     """
-    heard = b""
+    received = b""
     try:
-        with socket.create_connection((host, port), patience) as peer:
+        with socket.create_connection((host, port), timeout) as peer:
             peer.shutdown(socket.SHUT_WR)
-            while len(heard) < LONGEST_ANSWER and (piece := peer.recv(LONGEST_ANSWER)):
-                heard += piece
+            while len(received) < LONGEST_ANSWER and (piece := peer.recv(LONGEST_ANSWER)):
+                received += piece
     except OSError as error:
         return f"{host}:{port}: {error.strerror or error}"
-    failure, _, rest = heard.decode("utf-8", "replace").partition(": ")
+    failure, _, rest = received.decode("utf-8", "replace").partition(": ")
     if not failure:
         return f"{host}:{port}: it says nothing"
     code = rest.partition(" ")[0]
-    return f"{host}:{port}: {code}" if failure == FAILURE and code in _ILL else None
+    return f"{host}:{port}: {code}" if failure == FAILURE and code in _UNHEALTHY else None
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -27,13 +27,13 @@ class Digest:
         self._hash = hashlib.sha256()
         self._size = 0
         self._thread: ThreadPoolExecutor | None = None
-        self._alone = False
+        self._inline = False
         self._waiting: deque[Future[None]] = deque()
 
     def update(self, chunk: bytes) -> None:
         """Add a chunk, which must not change afterwards."""
         self._size += len(chunk)
-        if self._size <= INLINE or self._alone:
+        if self._size <= INLINE or self._inline:
             self._hash.update(chunk)
             return
         if self._thread is None:
@@ -41,7 +41,7 @@ class Digest:
         try:
             self._waiting.append(self._thread.submit(self._hash.update, chunk))
         except RuntimeError:  # out of threads; this one was never started
-            self._alone = True
+            self._inline = True
             self._thread.shutdown(wait=False, cancel_futures=True)
             self._hash.update(chunk)
         while self._waiting and (len(self._waiting) > MOST_WAITING or self._waiting[0].done()):

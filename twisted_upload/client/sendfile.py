@@ -32,10 +32,10 @@ FROM = 1024 * 1024
 AT_A_TIME = 8 * 1024 * 1024
 """Bytes requested of the kernel at a time; it takes as many as the socket has room for."""
 
-TELL_EVERY = 0.05
+REPORT_INTERVAL = 0.05
 """Seconds between two progress reports."""
 
-_CANNOT = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
+_UNSUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 _SOCKET_GONE = (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.ETIMEDOUT, errno.ECONNABORTED)
 
 
@@ -72,8 +72,8 @@ class SendFile:
         self._offset = 0
         self._size = size
         self._done: Deferred[None] = Deferred()
-        self._told_at = 0.0
-        self._untold = 0
+        self._reported_at = 0.0
+        self._unreported = 0
         self._stopping = False
         self._descriptors: list[int] = []
         try:
@@ -134,31 +134,31 @@ class SendFile:
             except OSError as error:
                 if error.errno in _SOCKET_GONE:
                     raise SendingStopped from error
-                if error.errno in _CANNOT and move == self._in_kernel:
-                    move = self._through_here  # the file system does not support sendfile
+                if error.errno in _UNSUPPORTED and move == self._in_kernel:
+                    move = self._copy  # the file system does not support sendfile
                     continue
                 reason = os.strerror(error.errno or 0)
                 raise SourceFailed(f"cannot read what is to be sent: {reason}") from error
             if moved == 0:
                 return
             self._offset += moved
-            self._tell(moved)
+            self._report(moved)
         raise SendingStopped
 
     def _in_kernel(self, file: int, socket: int, left: int) -> int:
         return os.sendfile(socket, file, self._offset, min(left, AT_A_TIME))
 
-    def _through_here(self, file: int, socket: int, left: int) -> int:
+    def _copy(self, file: int, socket: int, left: int) -> int:
         data = os.pread(file, min(left, FROM), self._offset)
         return os.write(socket, data) if data else 0
 
-    def _tell(self, moved: int) -> None:
-        self._untold += moved
+    def _report(self, moved: int) -> None:
+        self._unreported += moved
         now = time.monotonic()
-        if now - self._told_at >= TELL_EVERY:
-            self._told_at = now
-            untold, self._untold = self._untold, 0
-            self._reactor.callFromThread(self._moved_in_reactor, untold)
+        if now - self._reported_at >= REPORT_INTERVAL:
+            self._reported_at = now
+            unreported, self._unreported = self._unreported, 0
+            self._reactor.callFromThread(self._moved_in_reactor, unreported)
 
     # In the reactor's thread
 
@@ -172,8 +172,8 @@ class SendFile:
             result = Failure(SendingStopped())
         else:
             self._stopping = True
-            if self._untold:
-                self._moved(self._untold)
+            if self._unreported:
+                self._moved(self._unreported)
         self._done.callback(result)  # type: ignore[arg-type]  # a Failure makes it fail
 
     def _close(self) -> None:

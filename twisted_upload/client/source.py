@@ -82,7 +82,7 @@ class Source:
         :return: fires when the consumer has the last byte.  Fails with `SourceFailed` if
             reading failed, or with `SendingStopped` if the consumer is gone.
         """
-        self._sender = _Sender() if self._reactor is None else _WaitingSender(self._reactor)
+        self._sender = _Sender() if self._reactor is None else _ThreadedSender(self._reactor)
         sender: Any = self._sender
         # A file that is appended to may have no end; a generated file (/proc) claims size 0.
         file = _Readable(self._file, self.total or None)
@@ -179,7 +179,7 @@ class _Sender(FileSender):
             deferred.errback(Failure(error))
 
 
-class _WaitingSender(_Sender):
+class _ThreadedSender(_Sender):
     """
     A sender for a pipe, a terminal, or a socket.
 
@@ -277,23 +277,23 @@ def _open_path(path: str, reactor: IReactorFromThreads) -> Source:
         if stat.S_ISDIR(status.st_mode):
             raise IsADirectoryError(21, "it is a directory")
         if stat.S_ISREG(status.st_mode):
-            file = open(path, "rb", buffering=0, opener=_open_at_once)  # noqa: SIM115 - see close
+            file = open(path, "rb", buffering=0, opener=_open_nonblocking)  # noqa: SIM115 - see close
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 file.close()
                 raise OSError(errno.ESTALE, "it was replaced while it was opened")
             return Source(file, status.st_size, ours=True, reactor=None, status=status)
-        return Source(cast(BinaryIO, _LatePath(path)), None, ours=True, reactor=reactor)
+        return Source(cast(BinaryIO, _NamedPipe(path)), None, ours=True, reactor=reactor)
     except (OSError, ValueError) as error:
         raise SourceFailed(f"cannot read {path}: {_reason(error)}") from error
 
 
-def _open_at_once(path: str, flags: int) -> int:
+def _open_nonblocking(path: str, flags: int) -> int:
     """Open without blocking, even if the path has become a named pipe meanwhile."""
     return os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
 
 
-class _LatePath(io.RawIOBase):
+class _NamedPipe(io.RawIOBase):
     """A named pipe: opening it may wait for a writer, so the first read opens it."""
 
     def __init__(self, path: str) -> None:

@@ -102,18 +102,18 @@ def read_answer(answer: bytes, text: str = SUCCESS) -> StoredAnswer | UploadRefu
     :return: success, the refusal, or ``None`` if it is neither.  A code that is not in
         `CODES` (from a newer server) is an `UploadRefused` with that code.
     """
-    said = answer.decode("utf-8", "replace")
-    refused = _REFUSED.match(said)
+    received = answer.decode("utf-8", "replace")
+    refused = _REFUSED.match(received)
     if refused is not None:
         code, explanation = refused.groups()
         explanation = _printable(explanation or "")[:_LONGEST_EXPLANATION]
         refusal = CODES.get(code, UploadRefused)(explanation)
         refusal.code = code
         return refusal
-    if said.strip() == text.strip():
+    if received.strip() == text.strip():
         return StoredAnswer()
-    if said.startswith(text):
-        receipt = _RECEIPT.match(said, len(text))
+    if received.startswith(text):
+        receipt = _RECEIPT.match(received, len(text))
         if receipt is not None:
             name, size, sha256 = receipt.groups()
             return StoredAnswer(_printable(name), int(size), sha256)
@@ -122,9 +122,9 @@ def read_answer(answer: bytes, text: str = SUCCESS) -> StoredAnswer | UploadRefu
 
 def quoted(answer: bytes) -> str:
     """Quote the beginning of an answer that cannot be parsed, for people."""
-    said = answer[: LONGEST_ANSWER + 1].decode("utf-8", "replace").strip()
-    more = "..." if len(said) > _LONGEST_QUOTATION else ""
-    return f'"{printable(said[:_LONGEST_QUOTATION])}{more}"'
+    received = answer[: LONGEST_ANSWER + 1].decode("utf-8", "replace").strip()
+    more = "..." if len(received) > _LONGEST_QUOTATION else ""
+    return f'"{printable(received[:_LONGEST_QUOTATION])}{more}"'
 
 
 def speaks_tls(answer: bytes) -> bool:
