@@ -1,13 +1,13 @@
 """
 Many fsyncs with two system calls.
 
-The kernel's asynchronous I/O (io_submit(2), since Linux 4.18 with
-``IOCB_CMD_FSYNC``) syncs a batch of files in its own workers while one thread of
-ours waits for all of them.  They meet in the journal and share its flushes as
-they would from as many threads, but without as many threads that pass Python's
-interpreter lock around: for small uploads that costs more than the disk.
+The kernel's asynchronous I/O (io_submit(2), with ``IOCB_CMD_FSYNC`` since Linux 4.18)
+syncs a batch of files in its own workers while one of our threads waits for all of
+them.  The syncs share the journal's flushes, as they would if each were made by its own
+thread.  But that many threads would contend for Python's interpreter lock, which costs
+small uploads more than the disk does.
 
-Errors come for each file by itself, as from fsync(2).
+Errors are reported for each file separately, as by fsync(2).
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ _CALLS = {
 }
 _FSYNC = 2  # IOCB_CMD_FSYNC, linux/aio_abi.h
 _MOST = 320
-"""Files in one go: a full batch (`twisted_upload.stores.directory.group_commit`) with its
-markers, and what is synced with it."""
+"""Maximum number of files in one request: a full batch
+(`twisted_upload.stores.directory.group_commit`), its markers, and what is synced with it."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
@@ -42,7 +42,7 @@ def sync_one_by_one(
     """
     Sync files one after the other.
 
-    :return: for each what went wrong with it, if anything.
+    :return: for each file, its error, if any.
     """
     results: list[OSError | None] = []
     for descriptor in descriptors:
@@ -87,9 +87,9 @@ class _Event(ctypes.Structure):
 
 class ParallelSync:
     """
-    One context of the kernel's asynchronous I/O; for one thread at a time.
+    A context of the kernel's asynchronous I/O, for use by one thread at a time.
 
-    :raises OSError: there is none to be had here.
+    :raises OSError: the system cannot provide one.
     """
 
     def __init__(self) -> None:
@@ -102,9 +102,9 @@ class ParallelSync:
 
     def sync(self, descriptors: Sequence[int]) -> list[OSError | None]:
         """
-        Sync files; wait for all of them.
+        Sync files, and wait for all of them.
 
-        :return: for each what went wrong with it, if anything.
+        :return: for each file, its error, if any.
         """
         results: list[OSError | None] = []
         for start in range(0, len(descriptors), _MOST):
@@ -112,32 +112,32 @@ class ParallelSync:
         return results
 
     def close(self) -> None:
-        """Give the context back, of which a system has only so many."""
+        """Release the context; a system has a limited number of them."""
         context, self._context = self._context, ctypes.c_ulong(0)
         if context.value:
             self._call(self._destroy, context)
 
     def __del__(self) -> None:
-        """Give it back."""
+        """Release the context."""
         self.close()
 
     def works(self, descriptor: int) -> bool:
-        """Whether the kernel does that for this file system; syncs the descriptor."""
+        """Return whether the kernel supports this on the file system; syncs the descriptor."""
         return self._offer([descriptor], [None]) == 1
 
     def _sync(self, descriptors: Sequence[int]) -> list[OSError | None]:
         results: list[OSError | None] = [None] * len(descriptors)
         taken = self._offer(descriptors, results)
-        # The kernel may take fewer than it was offered.
+        # The kernel may accept fewer requests than were submitted.
         results[taken:] = sync_one_by_one(os.fsync, descriptors[taken:])
         return results
 
     def _offer(self, descriptors: Sequence[int], results: list[OSError | None]) -> int:
         """
-        Let the kernel sync these, and wait for those that it takes.
+        Submit descriptors to the kernel, and wait for those that it accepts.
 
-        :param results: gets their errors.
-        :return: how many it has taken.
+        :param results: receives their errors.
+        :return: how many it has accepted.
         """
         number = len(descriptors)
         requests = (_Request * number)()

@@ -1,10 +1,10 @@
 """
-The system calls of the write path, in one seam.
+The system calls of the write path, in one class.
 
-`Files` is handed to whoever touches a disk, so that a test can make any single
-call fail (`twisted_upload.disk.testing.FaultyFiles`).  Everything is relative to
-directory descriptors: a directory that is renamed or replaced under a running
-daemon cannot send a file elsewhere.
+`Files` is passed to all code that uses a disk, so that a test can make any single call
+fail (`twisted_upload.disk.testing.FaultyFiles`).  All names are relative to directory
+descriptors: if a directory is renamed or replaced while the daemon runs, no file ends up
+elsewhere.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ from twisted_upload.disk.aio import ParallelSync, sync_one_by_one
 __all__ = ["PIPE_SIZE", "Files", "NoPipes", "Pipes", "Space"]
 
 SHORTAGE_TIME, SHORTAGE_PAUSE = 2.0, 0.01
-"""Seconds for which files wait for descriptors, and seconds between two tries."""
+"""Seconds for which `Files.create` waits for a free file descriptor, and seconds between
+two attempts."""
 
 PIPE_SIZE = 1024 * 1024
-"""Bytes that a pipe holds, where the system allows it."""
+"""Capacity of a pipe in bytes, if the system allows it."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -57,7 +58,7 @@ except AttributeError:
 
 
 def _lock(kind: int, start: int, length: int = 1) -> bytes:
-    """A ``struct flock`` for some bytes, or for all from there: fcntl_locking(2)."""
+    """Return a ``struct flock`` for a range; length 0 is up to the end: fcntl_locking(2)."""
     return struct.pack("hhqqi4x", kind, os.SEEK_SET, start, length, 0)
 
 
@@ -68,12 +69,12 @@ def _raise_errno(*names: str) -> None:
 
 class Space(NamedTuple):
     """
-    What is free on a file system.
+    The free space of a file system.
 
     :ivar free: bytes that this process may still write.
-    :ivar total: bytes of the file system.
-    :ivar inodes: files that may still be created.
-    :ivar all_inodes: inodes of the file system; 0 where they are not counted.
+    :ivar total: size of the file system in bytes.
+    :ivar inodes: number of files that may still be created.
+    :ivar all_inodes: number of inodes of the file system; 0 if it does not count them.
     """
 
     free: int
@@ -84,23 +85,25 @@ class Space(NamedTuple):
 
 class Files:
     """
-    The real system calls.  Every method raises `OSError`, and an `EINTR` is
-    tried again by Python or here (PEP 475).
+    The real system calls.  Every method raises `OSError`; after `EINTR`, the call is
+    repeated by Python (PEP 475) or here.
     """
 
     def __init__(self) -> None:
         self._idle_syncs: list[ParallelSync] = []  # one for each thread that syncs at a time
-        self._short_since: float | None = None  # since when there is no descriptor for a file
+        self._short_since: float | None = None  # since when no file descriptor has been free
 
     def create(self, directory: int, name: str, mode: int) -> int:
         """
-        Open a new file for writing and reading, with these permissions less the
-        umask; `FileExistsError` if it is not new.
+        Create a file and open it for writing and reading.
 
-        Where there is no descriptor for it, wait for one, unless they have been
-        short for too long: an upload that has come so far is not to fail for a
-        moment's shortage, in which new connections wait longer than it does
+        If no file descriptor is free, wait for one, unless the shortage has lasted too
+        long: an upload that has come this far should not fail because of a brief
+        shortage, during which new connections wait longer than it does
         (`twisted_upload.net.ports`).
+
+        :param mode: permissions, reduced by the umask.
+        :raises FileExistsError: the file exists already.
         """
         while True:
             try:
@@ -122,7 +125,7 @@ class Files:
         return True
 
     def lock(self, descriptor: int) -> bool:
-        """Try to become the only holder of a file; whether that worked."""
+        """Try to lock a file exclusively (flock); return whether this succeeded."""
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -131,19 +134,19 @@ class Files:
 
     def claim(self, folder: int, number: int) -> None:
         """
-        Be seen by `is_claimed` until this descriptor of a folder, and its
-        duplicates, are closed; whoever dies has closed them.
+        Claim a number in a folder: `is_claimed` reports it until this descriptor of the
+        folder and its duplicates are closed, at the latest by the death of the process.
 
-        :param number: below 2**62.
+        :param number: less than 2**62.
         """
-        # A file system or sandbox that cannot: then nobody is seen to claim anything.
+        # If a file system or sandbox does not support this, no claim is ever seen.
         with contextlib.suppress(OSError):
             fcntl.fcntl(folder, fcntl.F_OFD_SETLK, _lock(fcntl.F_RDLCK, number))
 
     def unclaim(self, folder: int, number: int | None = None) -> None:
         """
-        Be seen no more, with that number or with any, though duplicates of the
-        descriptor are open, such as those of a parent from before a fork.
+        Release a claim, or all claims, even if duplicates of the descriptor are open, such
+        as those of a parent from before a fork.
         """
         everything = _lock(fcntl.F_UNLCK, 0, 0)
         lock = everything if number is None else _lock(fcntl.F_UNLCK, number)
@@ -152,10 +155,10 @@ class Files:
 
     def is_claimed(self, folder: int, number: int | None = None) -> bool:
         """
-        Whether somebody with another descriptor of a folder claims a number in it,
-        or any.
+        Return whether a number in a folder, or any number, is claimed through another
+        descriptor (not a duplicate of this one).
 
-        Asking locks nothing, and waits for nobody.
+        This locks nothing and never waits.
         """
         question = _lock(fcntl.F_WRLCK, 0, 0) if number is None else _lock(fcntl.F_WRLCK, number)
         try:
@@ -166,12 +169,17 @@ class Files:
         return kind != fcntl.F_UNLCK
 
     def open_record(self, folder: int, name: str, create: bool) -> int:
-        """Open a small file of ours for reading and writing; `FileNotFoundError` if not there."""
+        """
+        Open one of our small files for reading and writing.
+
+        :param create: create it if it does not exist.
+        :raises FileNotFoundError: it does not exist, and is not to be created.
+        """
         flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | (os.O_CREAT if create else 0)
         return os.open(name, flags, 0o600, dir_fd=folder)
 
     def read_at(self, descriptor: int, length: int, offset: int) -> bytes:
-        """Read from an offset in a file; shorter at its end."""
+        """Read from an offset in a file; the result is shorter at its end."""
         return os.pread(descriptor, length, offset)
 
     def write_at(self, descriptor: int, data: bytes, offset: int) -> None:
@@ -180,65 +188,67 @@ class Files:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def links(self, descriptor: int) -> int:
-        """How many names a file has."""
+        """Return the number of names (hard links) of a file."""
         return os.fstat(descriptor).st_nlink
 
     def write(self, descriptor: int, data: bytes | memoryview) -> int:
-        """Write some of it; how many bytes."""
+        """Write at least part of the data; return the number of bytes written."""
         return os.write(descriptor, data)
 
     def writev(self, descriptor: int, chunks: Sequence[bytes | memoryview]) -> int:
-        """Write some of several pieces in a row; how many bytes."""
+        """Write at least part of several pieces; return the number of bytes written."""
         return os.writev(descriptor, chunks)
 
     def chmod(self, descriptor: int, mode: int) -> None:
-        """Set permissions, whatever the umask."""
+        """Set permissions, regardless of the umask."""
         os.fchmod(descriptor, mode)
 
     def receive(self, socket: int, pipe: int, length: int) -> int:
         """
-        Move bytes from a socket into a pipe, inside the kernel: `BlockingIOError`
-        where there are none just now, 0 at the end.
+        Move bytes from a socket into a pipe, inside the kernel.
+
+        :return: number of bytes; 0 at the end of the stream.
+        :raises BlockingIOError: no bytes are available at the moment.
         """
         return os.splice(socket, pipe, length, flags=os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK)
 
     def has_more(self, socket: int, seconds: float) -> bool:
-        """Wait a little for a socket to have something to read, or to have ended."""
+        """Wait until a socket is readable or has ended; return whether it is."""
         poll = select.poll()
         poll.register(socket, select.POLLIN)
         return bool(poll.poll(seconds * 1000))
 
     def splice(self, pipe: int, descriptor: int, length: int) -> int:
-        """Move bytes from a pipe into a file, inside the kernel; how many."""
+        """Move bytes from a pipe into a file, inside the kernel; return how many."""
         return os.splice(pipe, descriptor, length, flags=os.SPLICE_F_MOVE)
 
     def fsync(self, descriptor: int) -> None:
-        """Wait until a file, or a directory, is on the device."""
+        """Wait until a file or a directory is on the device."""
         os.fsync(descriptor)
 
     def syncs_in_parallel(self, descriptor: int) -> bool:
-        """Whether `fsync_all` is more than one fsync after the other; syncs the descriptor."""
+        """Return whether `fsync_all` syncs in parallel; syncs the descriptor."""
         try:
             syncs = ParallelSync()
         except OSError:
             return False
         works = syncs.works(descriptor)
-        # To be used later: giving one back takes the kernel some 30 ms.
+        # Keep it for later use: releasing one takes the kernel about 30 ms.
         self._idle_syncs.append(syncs)
         return works
 
     def fsync_all(self, descriptors: Sequence[int]) -> list[OSError | None]:
         """
-        Wait until several files are on the device, all at once.
+        Sync several files at once, and wait until they are on the device.
 
-        :return: for each what went wrong with it, if anything.
+        :return: for each file, its error, if any.
         """
         try:
             syncs = self._idle_syncs.pop()
         except IndexError:
             try:
                 syncs = ParallelSync()
-            except OSError:  # the system has no more of them just now
+            except OSError:  # the system has none left at the moment
                 return sync_one_by_one(self.fsync, descriptors)
         try:
             results = syncs.sync(descriptors)
@@ -249,12 +259,12 @@ class Files:
         return results
 
     def start_write_back(self, descriptor: int, offset: int, length: int) -> None:
-        """Let the kernel begin to write a range to the device."""
+        """Have the kernel start to write a range to the device."""
         if _sync_file_range is not None:
             self._sync_range(descriptor, offset, length, _SYNC_FILE_RANGE_WRITE)
 
     def finish_write_back(self, descriptor: int, offset: int, length: int) -> None:
-        """Wait until a range has been written to the device (not flushed from its cache)."""
+        """Wait until a range has been written to the device (but not flushed from its cache)."""
         if _sync_file_range is not None:
             flags = (
                 _SYNC_FILE_RANGE_WAIT_BEFORE | _SYNC_FILE_RANGE_WRITE | _SYNC_FILE_RANGE_WAIT_AFTER
@@ -265,24 +275,24 @@ class Files:
         while _sync_file_range(descriptor, offset, length, flags) != 0:
             number = ctypes.get_errno()
             if number in (errno.ENOSYS, errno.ESPIPE, errno.EINVAL):
-                return  # a file system that cannot: it is only a hint
+                return  # not supported by this file system; it is only a hint
             if number != errno.EINTR:
                 _raise_errno()
 
     def close(self, descriptor: int) -> None:
-        """Close; network file systems tell here what they could not write."""
-        try:  # noqa: SIM105 - for each upload, and `suppress` takes as long as closing
+        """Close a file; network file systems report failed writes here."""
+        try:  # noqa: SIM105 - runs for each upload, and `suppress` takes as long as closing
             os.close(descriptor)
-        except InterruptedError:  # Linux closes all the same: close(2)
+        except InterruptedError:  # Linux closes the descriptor nevertheless: close(2)
             pass
 
     def rename(self, source: int, name: str, target: int, new_name: str) -> None:
         """
-        Move a file to a name that must be free, in one step.
+        Move a file to a name that must be free, atomically.
 
         :raises FileExistsError: the name is taken; nothing has changed.
-        :raises OSError: with ``EINVAL`` or ``ENOSYS`` where the file system
-            or the kernel cannot (then: `link` and `unlink`).
+        :raises OSError: with ``EINVAL`` or ``ENOSYS`` if the file system or the kernel
+            does not support this; then use `link` and `unlink`.
         """
         if _renameat2 is None:
             raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
@@ -292,7 +302,7 @@ class Files:
                 _raise_errno(new_name)
 
     def replace(self, source: int, name: str, target: int, new_name: str) -> None:
-        """Move a file to a name, whatever had it, in one step."""
+        """Move a file to a name atomically, replacing any file of that name."""
         os.rename(name, new_name, src_dir_fd=source, dst_dir_fd=target)
 
     def link(self, source: int, name: str, target: int, new_name: str) -> None:
@@ -300,11 +310,11 @@ class Files:
         os.link(name, new_name, src_dir_fd=source, dst_dir_fd=target, follow_symlinks=False)
 
     def unlink(self, directory: int, name: str) -> None:
-        """Take a name away."""
+        """Remove a name."""
         os.unlink(name, dir_fd=directory)
 
     def free(self, directory: int) -> Space:
-        """What is free on a file system."""
+        """Return the free space of a file system."""
         free = os.fstatvfs(directory)
         return Space(
             free.f_bavail * free.f_frsize,
@@ -315,13 +325,14 @@ class Files:
 
 
 class NoPipes(Exception):
-    """There are no descriptors for a pipe."""
+    """There are no file descriptors for a pipe."""
 
 
 class Pipes:
     """
-    Pipes through which bytes go from a socket to a file inside the kernel; used
-    again, each by one thread at a time.
+    Pipes through which bytes move from a socket to a file inside the kernel.
+
+    They are reused, each by one thread at a time.
     """
 
     def __init__(self) -> None:
@@ -330,11 +341,12 @@ class Pipes:
     @contextlib.contextmanager
     def one(self) -> Iterator[tuple[int, int]]:
         """
-        The reading and the writing end of an empty pipe.
+        Provide the read end and the write end of an empty pipe.
 
-        Leave it empty, or leave with an exception.
+        The pipe must be empty again at the end of the block, unless an exception is
+        raised there.
 
-        :raises NoPipes: there are no descriptors for one.
+        :raises NoPipes: there are no file descriptors for a pipe.
         """
         try:
             ends = self._idle.pop()
@@ -343,7 +355,7 @@ class Pipes:
                 ends = os.pipe2(os.O_CLOEXEC)
             except OSError as error:
                 raise NoPipes(error.strerror) from error
-            with contextlib.suppress(OSError):  # an unprivileged user has had his share
+            with contextlib.suppress(OSError):  # an unprivileged user's limit is reached
                 fcntl.fcntl(ends[1], fcntl.F_SETPIPE_SZ, PIPE_SIZE)
         try:
             yield ends
@@ -354,7 +366,7 @@ class Pipes:
         self._idle.append(ends)
 
     def close(self) -> None:
-        """Close those that nobody uses."""
+        """Close the pipes that are not in use."""
         while self._idle:
             for end in self._idle.pop():
                 os.close(end)

@@ -1,11 +1,11 @@
 """
-The drop folder as a start creates it (`NewFolders`), and folders of ours inside it
-(`open_private`): hidden, on the same file system, mode 0700, and made by us.
+Creation of the drop folder at a start (`NewFolders`), and our private folders inside it
+(`open_private`): hidden, on the same file system, mode 0700, and created by us.
 
-What somebody else made under such a name is not used: in a directory in which
-anybody may create files, he would decide what is published, and for what a
-program is started.  As nobody else can write to them, a name in them is what we
-have made under it, for as long as we hold the descriptor.
+A folder of such a name that another user has created is not used: in a directory in
+which anyone may create files, that user would decide what is published, and for which
+files a program is started.  Since no other user can write to our folders, a name in
+them refers to what we have created, for as long as we hold the descriptor.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _NEW_FOLDER_MODE = 0o750
 
 class NewFolders:
     """
-    Folders of a drop folder that are not there yet: a start makes them, and takes
-    them away again if it fails.
+    The missing folders of a drop folder: a start creates them, and removes them again if
+    it fails.
 
-    :param path: of the drop folder.
-    :param inside: names of folders of ours that are in it, or in each other, the
-        outermost first.
+    :param path: path of the drop folder.
+    :param inside: paths of our private folders, relative to the drop folder, outermost
+        first.
     """
 
     def __init__(self, path: str, inside: Sequence[str] = ()) -> None:
@@ -50,21 +50,21 @@ class NewFolders:
 
     def make(self, files: Files) -> None:
         """
-        Create the drop folder and its parents, each durable in the one above it.
+        Create the drop folder and its parents; sync the parent of each.
 
         :raises OSError: one cannot be created.
         """
         for folder in self._above:
             with contextlib.suppress(FileExistsError):
                 os.mkdir(folder)
-                # The group of a setgid folder is passed on; not everybody may do that.
+                # Pass on the setgid bit, and with it the group; not every user may do that.
                 inherited = os.stat(folder).st_mode & stat.S_ISGID
                 with contextlib.suppress(PermissionError):
                     os.chmod(folder, _NEW_FOLDER_MODE | inherited)
             _sync_path(os.path.dirname(folder), files)
 
     def remove(self) -> None:
-        """Remove those that are ours, and that nobody has begun to use."""
+        """Remove those that belong to us and that no other process has begun to use."""
         for folder in reversed([*self._above, *self._inside]):
             with contextlib.suppress(OSError):
                 if os.lstat(folder).st_uid == os.geteuid() and not _is_claimed(folder):
@@ -89,12 +89,12 @@ def _sync_path(path: str, files: Files) -> None:
 
 def open_private(above: int, name: str, files: Files) -> int:
     """
-    Open a folder of ours, and create it where it is missing, durably.
+    Open one of our private folders; if it is missing, create it durably.
 
-    What is made in it is as if it was made in the folder above it: it gets the
-    group of a setgid folder, and the entries of its default ACL.
+    Files created in it get the same attributes as files created in its parent folder:
+    the group if that is setgid, and the entries of its default ACL.
 
-    :param above: descriptor of the folder that it is in.
+    :param above: descriptor of the parent folder.
     :return: its descriptor.
     :raises OSError: it cannot be used; the text is for the operator.
     """
@@ -115,15 +115,16 @@ def open_private(above: int, name: str, files: Files) -> int:
 
 def open_own_file(folder: int, name: str, flags: int) -> int:
     """
-    Open a file in a folder of ours, if it can be ours, and nobody else can have
-    written it.
+    Open a file in one of our private folders, if it can be ours and no other user can
+    have written it.
 
-    :param folder: descriptor of the folder, which `open_private` has opened: what we
-        make there has the same owner.
-    :raises ValueError: it cannot; the text says why.
+    :param folder: descriptor of the folder, as opened by `open_private`: files that we
+        create there have the same owner.
+    :raises ValueError: it cannot be ours, or another user can have written it; the text
+        says why.
     """
     owner = os.fstat(folder).st_uid
-    # Not even opened if it is no file: that may have an effect.
+    # If it is not a regular file, do not even open it: opening may have side effects.
     _require_ours(os.stat(name, dir_fd=folder, follow_symlinks=False), owner)
     flags |= os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     descriptor = os.open(name, flags, dir_fd=folder)
@@ -178,10 +179,10 @@ def _of_somebody_else(name: str, owner: int) -> PermissionError:
 
 def _owner_of_new_files(folder: int) -> int | None:
     """
-    Whom files that we make there belong to.
+    Return the owner of files that we create there; `None` if we cannot create any.
 
-    Not always us: an NFS server may take root for nobody, and some file systems
-    say that all belongs to who mounted them.
+    It is not always our own user: an NFS server may map root to nobody, and on some file
+    systems every file belongs to the user who mounted them.
     """
     name = f"owner-test-{secrets.token_hex(6)}"
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -211,7 +212,7 @@ def _set_permissions(folder: int, above: int, name: str) -> None:
         kept = False
     if (
         not kept
-    ):  # we may not: who is not in a group cannot give a folder to it, but one inherits it
+    ):  # not permitted: only a member of a group can assign it, but a new folder inherits it
         raise PermissionError(
             errno.EPERM,
             f"{name} does not pass on the group of the directory, gid {wanted.st_gid}, which is"

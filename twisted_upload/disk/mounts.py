@@ -1,5 +1,5 @@
 """
-Which file system a path is on.
+Finds the file system that a path is on.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ class Mount:
     """
     A mounted file system.
 
-    :ivar kind: ``ext4``, ``nfs4``, ``fuse.sshfs``.
-    :ivar point: where it is mounted.
-    :ivar source: of what: a device, a server.
+    :ivar kind: type, such as ``ext4``, ``nfs4``, ``fuse.sshfs``.
+    :ivar point: mount point.
+    :ivar source: what is mounted, such as a device or a server.
     """
 
     kind: str
@@ -32,7 +32,7 @@ class Mount:
 
     @property
     def doubt(self) -> str:
-        """Why a kept file may not last on it, for people; empty if there is no reason."""
+        """Why a stored file may not be durable on it, as text; empty if there is no reason."""
         if self.kind in _IN_MEMORY:
             return "it is in memory: what is kept there does not survive the machine"
         if self.kind in _ELSEWHERE or self.kind.partition(".")[0] == "fuse":
@@ -42,10 +42,10 @@ class Mount:
 
 def mount_of(path: str, mounts: str) -> Mount | None:
     """
-    The file system that a path is on.
+    Return the file system that a path is on.
 
-    :param path: absolute, without symbolic links; need not exist.
-    :param mounts: the text of ``/proc/self/mountinfo``: proc(5).
+    :param path: absolute path without symbolic links; it need not exist.
+    :param mounts: the text of ``/proc/self/mountinfo``; see proc(5).
     """
     found = None
     for line in mounts.splitlines():
@@ -54,7 +54,7 @@ def mount_of(path: str, mounts: str) -> Mount | None:
             continue
         point = _unescaped(fields.split()[4])
         kind, source, *_ = [*more.split(), "", ""]
-        # The last of several on one place hides the others.
+        # Of several on one mount point, the last hides the others.
         if _is_in(path, point) and (found is None or len(point) >= len(found.point)):
             found = Mount(kind, point, _unescaped(source))
     return found

@@ -1,8 +1,8 @@
 """
-The disk as tests have it.
+Test doubles for the disk.
 
-- `FaultyFiles`: the real file system, of which any call can be made to fail.
-- `ManualDisk`: disk threads that do a job when the test says so.
+- `FaultyFiles`: the real file system, any call of which can be made to fail.
+- `ManualDisk`: disk threads that run a job when the test says so.
 """
 
 from __future__ import annotations
@@ -32,29 +32,29 @@ class ManualDisk:
         self._stopping: Deferred[None] | None = None
 
     def run(self, job: Callable[[], T]) -> Deferred[T]:
-        """Remember a job."""
+        """Queue a job."""
         done: Deferred[T] = Deferred()
         self._jobs.append((done, job))
         return done
 
     def run_in_background(self, job: Callable[[], T]) -> Deferred[T]:
-        """The same: there is one line."""
+        """Queue a job; there is only one queue."""
         return self.run(job)
 
     def yield_reactor(self, seconds: float) -> bool:
-        """Nothing is done meanwhile."""
+        """Return at once: no job is done meanwhile."""
         return False
 
     def resume_reactor(self) -> None:
-        """Nobody has stepped aside."""
+        """Do nothing: the reactor has not yielded."""
 
     @property
     def waiting(self) -> int:
-        """Jobs that have not been done."""
+        """Number of queued jobs."""
         return len(self._jobs)
 
     def work(self, jobs: int | None = None) -> None:
-        """Do this many of the waiting jobs, or all, and those that follow from them."""
+        """Run the given number of queued jobs, or all of them and those that follow from them."""
         while self._jobs and (jobs is None or jobs > 0):
             done, job = self._jobs.popleft()
             try:
@@ -68,7 +68,7 @@ class ManualDisk:
             stopping.callback(None)
 
     def stop(self) -> Deferred[None]:
-        """See `twisted_upload.disk.threads.DiskThreads.stop`; what waits is still to be done."""
+        """See `twisted_upload.disk.threads.DiskThreads.stop`; queued jobs are still to be run."""
         stopping: Deferred[None] = Deferred()
         self._stopping = stopping
         self.work(0)
@@ -77,9 +77,9 @@ class ManualDisk:
 
 class FaultyFiles(Files):
     """
-    The real system calls, except those that were told to fail.
+    The real system calls, except those that have been made to fail.
 
-    :ivar calls: how often each has been made.
+    :ivar calls: how often each has been called.
     """
 
     def __init__(self) -> None:
@@ -90,40 +90,40 @@ class FaultyFiles(Files):
 
     def fail(self, call: str, error: int, *, times: int = 1, after: int = 0) -> None:
         """
-        Let the next calls of a method fail.
+        Make the next calls of a method fail.
 
         :param call: the name of a method of `Files`.
         :param error: the `errno`.
-        :param times: how often.
-        :param after: how many calls go well before that.
+        :param times: number of calls that fail.
+        :param after: number of calls that succeed before that.
         """
         self._faults[call] = deque([None] * after + [error] * times)
 
     def heal(self) -> None:
-        """From now on everything works, and what has stalled goes on."""
+        """Let all calls work from now on, and stalled calls continue."""
         self._faults.clear()
         for stalled in self._stalled.values():
             stalled.set()
         self._stalled.clear()
 
     def stall(self, call: str) -> None:
-        """Let every call of a method wait until `heal`."""
+        """Make every call of a method wait until `heal` is called."""
         self._stalled[call] = threading.Event()
 
     def shorten(self, call: str = "write", *, times: int = 1, then: int | None = None) -> None:
         """
-        Let the next calls of ``write`` or ``writev`` take one byte only.
+        Make the next calls of ``write`` or ``writev`` write only one byte.
 
         :param then: the `errno` with which the call after them fails.
         """
         self._faults[call] = deque([0] * times + ([] if then is None else [then]))
 
     def syncs_in_parallel(self, descriptor: int) -> bool:
-        """Pretend that they do, so that batches are formed."""
+        """Return true, so that batches are formed."""
         return True
 
     def fsync_all(self, descriptors: Sequence[int]) -> list[OSError | None]:
-        """Sync one after the other; each is an ``fsync`` that can be made to fail."""
+        """Sync one after the other; each is an ``fsync`` that can be made to fail on its own."""
         return sync_one_by_one(self.fsync, descriptors)
 
     def _before(self, call: str) -> int | None:
@@ -145,7 +145,7 @@ def _faulty(call: str) -> Callable[..., Any]:
         if error == 0:  # a short write
             descriptor, data = arguments
             return Files.write(self, descriptor, (data if call == "write" else data[0])[:1])
-        if call == "close":  # Linux closes all the same
+        if call == "close":  # Linux closes the descriptor nevertheless
             real(self, *arguments)
         raise OSError(error, os.strerror(error))
 

@@ -1,10 +1,10 @@
 """
-The disk threads: a small pool of our own, one for each store.
+The disk threads: a small pool of threads for each store.
 
-Any call that can wait for a disk is made here, so that a disk that has stopped
-holds up the uploads on its own store and nothing else.  Threads of a file
-system with a journal also share its flushes when they ask at the same time
-(group commit), which is why there are more of them than there are cores.
+Any call that can wait for a disk is made here, so that a stalled disk delays the uploads
+to its own store and nothing else.  On a journaling file system, threads that sync at the
+same time also share its flushes (group commit); therefore there are more threads than
+cores.
 """
 
 from __future__ import annotations
@@ -27,49 +27,50 @@ T = TypeVar("T")
 
 
 class PoolStopped(Exception):
-    """The disk threads have been stopped and take no more jobs."""
+    """The disk threads have been stopped and accept no more jobs."""
 
 
 class IDisk(Protocol):
-    """Where a store has its blocking jobs done."""
+    """Runs the blocking jobs of a store."""
 
     def run(self, job: Callable[[], T]) -> Deferred[T]:
         """
-        Do a job that may wait for a disk, some time soon.
+        Run a job that may wait for a disk, soon.
 
-        :return: fires in the reactor's thread with what the job returned or
+        :return: fires in the reactor's thread with what the job has returned or
             raised.
         """
 
     def run_in_background(self, job: Callable[[], T]) -> Deferred[T]:
         """
-        The same for a job that takes long and much of the processor: it gives
-        way to the others.
+        Run a job that takes long and uses much CPU time: like `run`, but at a lower
+        priority.
         """
 
     def yield_reactor(self, seconds: float) -> bool:
         """
-        Hold the reactor's thread still until some job has been done, and deliver its
-        result; until a job says `resume_reactor`; or until so many seconds have passed.
+        Block the reactor's thread until a job is done, and deliver its result; until a
+        job calls `resume_reactor`; or until the time has passed.
 
-        :return: whether it was one of the first two.
+        :param seconds: maximum time to block.
+        :return: whether a job was done or called `resume_reactor`.
         """
 
     def resume_reactor(self) -> None:
-        """For a job, in its thread: nobody needs to step aside for it any more."""
+        """Unblock the reactor's thread; called by a job, in its own thread."""
 
 
 NICENESS = 10
-"""How far threads with long jobs give way: those that keep small uploads, and the
-reactor, would else wait for them for some milliseconds each time."""
+"""Niceness of the threads with long jobs.  Otherwise the threads that store small
+uploads, and the reactor, would wait some milliseconds for them each time."""
 
 
 class _Line:
     """
-    Jobs that are done in the order they came, and the threads that do them.
+    Jobs that are run in order of arrival, and the threads that run them.
 
-    :ivar niceness: by which its threads give way; 0 once that was not allowed.
-    :ivar unfinished: jobs whose results have not been delivered.
+    :ivar niceness: added to the niceness of its threads; 0 once that was not permitted.
+    :ivar unfinished: number of jobs whose results have not been delivered.
     """
 
     def __init__(self, name: str, niceness: int) -> None:
@@ -83,14 +84,14 @@ class _Line:
 
 class DiskThreads:
     """
-    A bounded set of threads that do blocking jobs in the order they came.
+    A bounded set of threads that run blocking jobs in order of arrival.
 
-    Threads are started as they are needed and are daemon threads: one that a
-    dead disk never lets go does not keep the process from ending.
+    Threads are started when they are needed.  They are daemon threads: one that a dead
+    disk blocks forever does not keep the process from ending.
 
-    :param reactor: in whose thread results are delivered.
-    :param size: threads at the most, and as many for `run_in_background`.
-    :param name: of the threads, for people who look at the process.
+    :param reactor: results are delivered in its thread.
+    :param size: maximum number of threads, and again as many for `run_in_background`.
+    :param name: name of the threads, shown by tools such as ``top``.
     """
 
     def __init__(self, reactor: IReactorFromThreads, size: int = 32, name: str = "disk") -> None:
@@ -101,19 +102,19 @@ class DiskThreads:
         self._stopped = False
         self._ended = False
         self._idle: list[Deferred[None]] = []
-        # Results travel in batches: one wake-up of the reactor for all that
-        # have finished before it looks, and none while it steps aside.
+        # Results are delivered in batches: one wake-up of the reactor for all that are
+        # there when it looks, and none while it yields.
         self._results: queue.SimpleQueue[tuple[_Line, Deferred[Any], Any] | None]
         self._results = queue.SimpleQueue()
-        self._asleep = True  # it neither looks into the queue nor is about to
+        self._asleep = True  # the reactor neither reads the queue nor is about to
         self._lock = threading.Lock()
 
     def run(self, job: Callable[[], T]) -> Deferred[T]:
         """
-        See `IDisk.run`.  To be called in the reactor's thread.
+        See `IDisk.run`.  Call it in the reactor's thread.
 
-        Never raises.  It fails with `PoolStopped`, or with `OSError` (``EAGAIN``)
-        where the system has no thread for it.
+        It never raises.  The Deferred fails with `PoolStopped`, or with `OSError`
+        (``EAGAIN``) if the system cannot start a thread.
         """
         return self._run(self._line, job)
 
@@ -127,7 +128,7 @@ class DiskThreads:
         if line.unfinished >= len(line.threads) and len(line.threads) < self._size:
             try:
                 self._start_thread(line)
-            except RuntimeError as error:  # then those that there are do it, in time
+            except RuntimeError as error:  # the existing threads will run it, if any
                 if not line.threads:
                     return fail(OSError(errno.EAGAIN, str(error)))
         done: Deferred[T] = Deferred()
@@ -137,10 +138,10 @@ class DiskThreads:
 
     def stop(self) -> Deferred[None]:
         """
-        Take no more jobs, but those that follow from jobs in work: what was
-        given up while it was being written is still removed.
+        Stop, but still accept jobs that follow from unfinished ones: a file that was
+        abandoned while it was being written is still removed.
 
-        :return: fires when all are done.  Cancel it to stop waiting.
+        :return: fires when all jobs are done.  Cancel it to stop waiting.
         """
         self._stopped = True
         if self._unfinished == 0 and not self._ended:
@@ -182,34 +183,34 @@ class DiskThreads:
             except BaseException:
                 result = Failure()
             self._results.put((line, done, result))
-            # After the result is there: see `yield_reactor`.  That two threads wake the
-            # reactor at once does no harm.
+            # Only after the result is in the queue: see `yield_reactor`.  It is harmless
+            # if two threads wake the reactor at once.
             if self._asleep:
                 self._asleep = False
                 self._reactor.callFromThread(self._deliver)
             del item, done, job, result
 
     def _give_way(self, line: _Line) -> None:
-        here = threading.get_native_id()  # in Linux, each thread has a priority of its own
+        here = threading.get_native_id()  # in Linux, each thread has its own priority
         try:
             ours = os.getpriority(os.PRIO_PROCESS, here)  # the daemon may be nice as a whole
             os.setpriority(os.PRIO_PROCESS, here, ours + line.niceness)
-        except OSError as error:  # a sandbox forbids it
+        except OSError as error:  # a sandbox may forbid it
             with self._lock:
                 told, line.niceness = not line.niceness, 0
             if not told:
                 self._reactor.callFromThread(_cannot_give_way, error)
 
     def yield_reactor(self, seconds: float) -> bool:
-        """See `IDisk.yield_reactor`.  In the reactor's thread."""
-        if self._stopped:  # who waits for a result may have more jobs, which must come first
+        """See `IDisk.yield_reactor`.  Call it in the reactor's thread."""
+        if self._stopped:  # a caller that waits for a result may add jobs, which must be first
             return False
         woken, self._asleep = not self._asleep, False
         try:
             item = self._results.get(timeout=seconds)
         except queue.Empty:
             if not woken:
-                # A result that came since then has woken nobody.
+                # A result that came since then has not woken the reactor.
                 self._deliver()
             return False
         if item is not None:
@@ -225,7 +226,7 @@ class DiskThreads:
 
     def _deliver(self) -> None:
         self._asleep = True
-        for _ in range(self._results.qsize()):  # those that come later wake us again
+        for _ in range(self._results.qsize()):  # later ones wake the reactor again
             try:
                 item = self._results.get_nowait()
             except queue.Empty:
@@ -238,7 +239,7 @@ class DiskThreads:
         line.unfinished -= 1
         try:
             done.callback(result)
-        except Exception:  # one that cannot be told is not to keep it from the others
+        except Exception:  # must not prevent the delivery of the other results
             _log.failure("internal error: the result of a disk thread cannot be delivered")
 
     def _look_for_the_end(self) -> None:

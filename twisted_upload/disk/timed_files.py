@@ -1,5 +1,5 @@
 """
-How long the write path waits for the disk: measured where it waits.
+Measures how long the write path waits for the disk.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ __all__ = ["FilesUnderTest", "TimedFiles"]
 
 class TimedFiles(Files):
     """
-    The real system calls, and how long those take that wait.
+    The real system calls; those that wait are timed.
 
-    :param synced: told the seconds of each wait for fsync: of a file, of
-        several at once, or of a directory.  In a disk thread.
-    :param published: told the seconds of each rename, or link.  The same.
-    :param now: seconds, from any moment on.
+    :param synced: called in a disk thread with the duration in seconds of each fsync: of
+        a file, of several at once, or of a directory.
+    :param published: called in a disk thread with the duration in seconds of each rename
+        or link.
+    :param now: returns the time in seconds since an arbitrary moment.
     """
 
     def __init__(
@@ -76,7 +77,7 @@ class FilesUnderTest(Files):
     """
     The real system calls, timed while a folder is tested.
 
-    :ivar seconds: that each call took, by what it is for.
+    :ivar seconds: durations of the calls, by purpose.
     """
 
     def __init__(self) -> None:

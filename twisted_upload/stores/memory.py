@@ -1,7 +1,7 @@
 """
-The memory store: what a test, or a program that handles messages and keeps no
-files, has instead of a folder.  Held to the same contract as the directory
-store (`twisted_upload.testing.StoreContract`).
+The memory store: for tests, and for programs that process uploads as messages and
+store no files.  It is held to the same contract as the directory store
+(`twisted_upload.testing.StoreContract`).
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ __all__ = ["MemoryStore"]
 @implementer(IUploadStore)
 class MemoryStore:
     """
-    Keeps uploads in a dictionary.
+    Stores uploads in a dictionary.
 
-    :param now: seconds since the epoch.
-    :ivar files: what is kept, by name.
-    :ivar unfinished: the uploads that have begun and not ended.
-    :ivar refusing: where it is set, `begin` raises it.
-    :ivar failing: where it is set, every commit fails with it.
-    :ivar holding: while true, commits wait; `release` lets them go on.
+    :param now: returns the time in seconds since the epoch.
+    :ivar files: the stored files, by name.
+    :ivar unfinished: the uploads that have begun but not ended.
+    :ivar refusing: if set, `begin` raises it.
+    :ivar failing: if set, every commit fails with it.
+    :ivar holding: while true, commits wait; `release` lets them continue.
     """
 
     def __init__(
@@ -56,14 +56,14 @@ class MemoryStore:
         return incoming
 
     def release(self) -> None:
-        """Let the commits that were held go on, and hold no more."""
+        """Let the held commits continue, and hold no more."""
         self.holding = False
         held, self._held = self._held, []
         for incoming in held:
             incoming.finish()
 
     def hold(self, incoming: MemoryIncoming) -> None:
-        """Keep a commit waiting until `release`."""
+        """Hold a commit until `release` is called."""
         self._held.append(incoming)
 
 
@@ -72,9 +72,9 @@ class MemoryIncoming:
     """
     One upload on its way into the dictionary.
 
-    :ivar arrival: what the front end said of it.
-    :ivar producer: whoever sends; `None` when there is nobody.
-    :ivar content: the bytes so far.
+    :ivar arrival: what the front end knows of it.
+    :ivar producer: the registered producer; `None` if there is none.
+    :ivar content: the bytes received so far.
     """
 
     def __init__(
@@ -96,13 +96,13 @@ class MemoryIncoming:
         self._committed: Deferred[Receipt] | None = None
 
     def registerProducer(self, producer: IProducer, streaming: bool) -> None:
-        """Have a push producer, which is never paused unless a test does it."""
+        """Register a push producer; it is never paused unless a test does so."""
         if not streaming:
             raise ValueError("an incoming upload takes a push producer")
         self.producer = IPushProducer(producer)
 
     def unregisterProducer(self) -> None:
-        """The producer has no more to give."""
+        """Forget the producer."""
         self.producer = None
 
     def write(self, data: bytes) -> None:
@@ -127,13 +127,13 @@ class MemoryIncoming:
         self._end()
 
     def fail(self, refusal: UploadRefused) -> None:
-        """What a store does when it finds that it cannot keep an upload."""
+        """Do what a store does when it finds that it cannot store an upload."""
         if not self._over:
             self._end()
             self._failed(refusal)
 
     def finish(self) -> None:
-        """Do what `commit` promised."""
+        """Carry out the commit."""
         assert self._committed is not None
         if self._over:  # cancelled
             return

@@ -1,5 +1,5 @@
 """
-The memory that the uploads of a store may take.
+The memory that the uploads of a store may use.
 """
 
 from __future__ import annotations
@@ -7,27 +7,27 @@ from __future__ import annotations
 __all__ = ["MOST_BYTES", "MOST_GIVEN_UP", "MemoryBudget"]
 
 MOST_BYTES = 128 * 1024 * 1024
-"""Bytes that all uploads of a store may hold before each new piece goes to where it
-is kept at once and pauses its producer."""
+"""Bytes that all uploads of a store may hold together; beyond it, each new piece is
+written at once and pauses its producer."""
 
 MOST_GIVEN_UP = 16 * 1024
-"""Uploads that nobody waits for any more, and that are still in line for a disk
-which does nothing, before new ones are refused: 2 KiB each are left of them."""
+"""Maximum number of abandoned uploads that are still queued for a stalled disk; beyond
+it, new uploads are refused.  Each of them still takes 2 KiB."""
 
 
 class MemoryBudget:
     """
-    What all uploads of a store have in memory, together.
+    What all uploads of a store hold in memory, together.
 
-    Bytes are always taken: a budget says when senders are to be paused.
+    It never refuses bytes; it only tells when senders are to be paused.
 
     :param most: bytes that they may hold.
     :ivar held: bytes that they hold.
-    :ivar given_up: uploads that nobody waits for any more, and of which something is
-        left, because they are still in line for a disk.
+    :ivar given_up: number of abandoned uploads that still take memory, because they are
+        queued for a disk.
     """
 
-    # Each upload counts here: two short calls, and nothing is made for them.
+    # Called for each upload: two short calls that create no objects.
     __slots__ = ("given_up", "held", "most")
 
     def __init__(self, most: int = MOST_BYTES) -> None:
@@ -37,23 +37,23 @@ class MemoryBudget:
 
     def take(self, size: int) -> bool:
         """
-        An upload holds so many bytes more.
+        Count bytes that an upload holds from now on.
 
-        :return: whether all hold more than they may: what is held is to be brought to
-            where it is kept, and its sender to be paused.
+        :return: whether all uploads together hold more than they may.  If so, the
+            caller writes out what it holds and pauses its sender.
         """
         self.held += size
         return self.held > self.most
 
     def give_back(self, size: int) -> None:
-        """An upload holds so many bytes less."""
+        """Count bytes that an upload no longer holds."""
         self.held -= size
 
     def give_up(self, size: int) -> None:
-        """An upload gives its bytes back while it is in line; it counts until `gone`."""
+        """Release the bytes of an abandoned upload that is queued; it counts until `gone`."""
         self.held -= size
         self.given_up += 1
 
     def gone(self) -> None:
-        """One that was given up is not in line any more."""
+        """Note that an abandoned upload is no longer queued."""
         self.given_up -= 1

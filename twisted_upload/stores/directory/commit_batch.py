@@ -1,18 +1,17 @@
 """
-Files that are kept together, step by step.
+The steps that commit a batch of files.
 
-**The order is here, and only here: write, fsync, close, publish, fsync the
+**Their order is defined here, and only here: write, fsync, close, publish, fsync the
 folder, answer.**  With ``--on-upload``, the marker of each file
 (`twisted_upload.hooks.spool`) is written after the file, and is synced with it.
 
-`CommitBatch` does it for a batch of files in one disk thread: the files are
-synced at once, so that they share the flushes of the disk and the commits of
-the journal, and the folder is synced once for all of them: with the files of the
-next batch, where there is one.  Each file has its own errors: one that cannot be
-written or synced drops out, and so does one that nobody waits for any more; the
-others go on.
+`CommitBatch` commits a batch of files in one disk thread.  The files are synced at the
+same time, so that they share the disk's flushes and the commits of the file system's
+journal.  The folder is synced once for all of them; if there is a next batch, together
+with its files.  Each file has its own errors: one that cannot be written or synced, or
+has been abandoned, is discarded; the others continue.
 
-Who goes together is for `twisted_upload.stores.directory.group_commit` to say.
+`twisted_upload.stores.directory.group_commit` decides which files form a batch.
 """
 
 from __future__ import annotations
@@ -36,12 +35,14 @@ Upload = tuple[PartialFile, Sequence[bytes]]
 
 class CommitBatch:
     """
-    Uploads that are kept together.  In a disk thread: `publish`, then `sync_folder`,
-    unless the folder is synced with the files of those who are kept next.
+    Uploads that are committed together.
 
-    :param uploads: each with the last bytes that are to be written to it.
-    :ivar results: in the end, for each what is kept, or why it is not; then nothing
-        is left of it.
+    In a disk thread, call `publish`, then `sync_folder`, unless the folder is synced
+    together with the files of the next batch.
+
+    :param uploads: the files, each with the last bytes to be written to it.
+    :ivar results: in the end, for each the stored file, or the error; after an error,
+        nothing is left of the file.
     """
 
     def __init__(self, folder: Folder, uploads: Sequence[Upload]) -> None:
@@ -53,7 +54,7 @@ class CommitBatch:
 
     @property
     def wants_sync(self) -> bool:
-        """Whether there is success only when the folder has been synced."""
+        """Whether the folder must be synced before the batch has succeeded."""
         folder = self.folder
         return folder.durable and folder.sync_folder and any(map(_is_stored, self.results))
 
@@ -63,10 +64,10 @@ class CommitBatch:
         earlier: Sequence[CommitBatch] = (),
     ) -> None:
         """
-        Take all steps until they have their names.
+        Take all steps until the files have their final names.
 
-        :param waiting: called when all that follows is to wait for the disk.
-        :param earlier: whose folders are synced together with these files.
+        :param waiting: called when nothing remains but waiting for the disk.
+        :param earlier: batches whose folders are to be synced together with these files.
         """
         unsynced = [*earlier]
         left = list(range(len(self._uploads)))
@@ -77,9 +78,9 @@ class CommitBatch:
                 batch = _Attempt(self.folder, [self._uploads[index] for index in left], waiting)
                 again = []
                 for index, result in zip(left, batch.publish(unsynced), strict=True):
-                    # Somebody has removed it between creating and publishing, such as a
-                    # daemon on another machine, which does not see that it is claimed:
-                    # the bytes are all here, and the file is made again.
+                    # The file was removed between creation and publishing, for example by
+                    # a daemon on another machine, to which the claim is not visible.  All
+                    # bytes are still in memory, so create it again.
                     if isinstance(result, FileNotFoundError) and self._can_be_repeated(index):
                         again.append(index)
                     else:
@@ -91,20 +92,24 @@ class CommitBatch:
                 _sync_folders(unsynced)
 
     def sync_folder(self) -> None:
-        """See to it that their names are on the device."""
+        """Sync the folder, so that the names of the files are durable."""
         if self.wants_sync:
             _sync_folders([self])
 
     def has_been_synced(self, error: Exception | None) -> None:
-        """The folder has been, or could not be."""
+        """
+        Note that the folder has been synced, or could not be.
+
+        :param error: why it could not be.
+        """
         sync_errors = self.folder.sync_errors
         if error is None and len(sync_errors) > self._sync_errors:
-            # Another thread could not, between the first of these names and now.  The
-            # kernel tells an error once, so that our own fsync says nothing.
+            # Another thread's sync has failed since the first of these files was published.
+            # The kernel reports an error only once, so our own fsync does not report it.
             error = sync_errors[-1]
         if error is None:
             return
-        # There is no success then, and no file.
+        # None of the files is stored then.
         for index, ((part, _), result) in enumerate(zip(self._uploads, self.results, strict=True)):
             if _is_stored(result):
                 self.results[index] = _discard(part, error)
@@ -118,7 +123,12 @@ def _is_stored(result: Result) -> bool:
 
 
 def _discard(part: PartialFile, error: Exception) -> Exception:
-    """Give a file up; why: a defect in that comes first, so that somebody hears of it."""
+    """
+    Discard a file.
+
+    :return: the error; if discarding fails, the internal error instead, so that it is
+        reported.
+    """
     try:
         part.discard()
     except Exception as defect:
@@ -128,7 +138,7 @@ def _discard(part: PartialFile, error: Exception) -> Exception:
 
 def commit_all(folder: Folder, uploads: Sequence[Upload]) -> list[Result]:
     """
-    Commit a batch of files.  In a disk thread.
+    Commit a batch of files.  Call it in a disk thread.
 
     :return: see `CommitBatch.results`.
     """
@@ -139,7 +149,7 @@ def commit_all(folder: Folder, uploads: Sequence[Upload]) -> list[Result]:
 
 
 def commit_one(folder: Folder, part: PartialFile, last: Sequence[bytes]) -> StoredFile:
-    """Commit one file; raises why that failed.  In a disk thread."""
+    """Commit one file, or raise its error.  Call it in a disk thread."""
     (result,) = commit_all(folder, [(part, last)])
     if isinstance(result, Exception):
         raise result
@@ -158,14 +168,14 @@ class _Attempt:
 
     def publish(self, unsynced: list[CommitBatch]) -> list[Result]:
         """
-        Take all steps until the files have their names.
+        Take all steps until the files have their final names.
 
-        :param unsynced: whose folders are to be synced with the files; emptied when that
-            is done.
+        :param unsynced: batches whose folders are to be synced with the files; emptied when
+            that is done.
         """
         try:
             self._publish(unsynced)
-        except Exception as error:  # not of one file, but of the step for all
+        except Exception as error:  # of a step for all files
             self._drop_all(error)
         return [
             error or part.stored_file()
@@ -197,7 +207,7 @@ class _Attempt:
         return None not in self._errors
 
     def _cover(self, record: NameRecord | None) -> NameReservation | None:
-        """Write down that these names are given out, where that is not written yet."""
+        """Record that these names are given out, unless the record covers them already."""
         latest = max(part.milliseconds for part in self._parts)
         if record is None or latest <= record.covered:
             return None
@@ -205,9 +215,10 @@ class _Attempt:
 
     def _each(self, step: Callable[..., object], *more: Sequence[Any]) -> None:
         """
-        Take a step with every file that has come so far.
+        Take a step with each file that has not failed.
 
-        :param more: what else the step is given, for each of the files.
+        :param more: further arguments of the step, one sequence for each, with an item
+            for each file.
         """
         errors = self._errors
         for index, arguments in enumerate(zip(self._parts, *more, strict=True)):
@@ -233,7 +244,7 @@ class _Attempt:
             if error is not None and self._errors[index] is None:
                 self._drop(index, error)
         _have_been_synced(unsynced, errors)
-        # What failed of a folder that is not in use any more is none of these files'.
+        # An error of a folder that is no longer in use does not concern these files.
         for descriptor in (*others, self._folder.final, *last):
             error = errors.get(descriptor)
             if error is not None:
@@ -242,7 +253,7 @@ class _Attempt:
     def _sync(self, descriptors: list[int], last: list[int]) -> list[OSError | None]:
         if len(descriptors) > 1:
             return self._folder.sync_files(descriptors + last)
-        # Parallel syncs are not worth their calls for two.
+        # For two descriptors, parallel syncs are not worth their system calls.
         return self._folder.sync_files(descriptors) + self._folder.sync_files(last)
 
     def _drop_all(self, error: Exception) -> None:
@@ -255,7 +266,7 @@ class _Attempt:
 
 
 def _sync_folders(unsynced: list[CommitBatch]) -> None:
-    """Sync their folders, each once, because the kernel tells an error once."""
+    """Sync their folders, each only once, because the kernel reports an error only once."""
     errors: dict[int, Exception | None] = {}
     for one in unsynced:
         folder = one.folder
@@ -270,7 +281,11 @@ def _sync_folders(unsynced: list[CommitBatch]) -> None:
 
 
 def _have_been_synced(unsynced: list[CommitBatch], errors: Mapping[int, Exception | None]) -> None:
-    """Their folders have, or could not be: the errors are those of the folders."""
+    """
+    Note for each batch that its folder has been synced, or could not be.
+
+    :param errors: for each folder's descriptor, the error, if any.
+    """
     told = set()
     for one in unsynced:
         error = errors[one.folder.final]

@@ -1,19 +1,19 @@
 """
-The drop folder: opened, swept and tested before anything is kept in it.
+The drop folder: it is opened, swept and tested before anything is stored in it.
 
-Final files lie in the folder itself, unfinished ones in ``.incoming/`` inside
-it (the same file system, hidden, mode 0700), and nothing else of ours but, with
-``--on-upload``, ``.on-upload/`` (see `twisted_upload.hooks.spool`).
+Final files are in the folder itself, unfinished ones in ``.incoming/`` inside it (on the
+same file system, hidden, mode 0700).  With ``--on-upload`` there is also ``.on-upload/``
+(see `twisted_upload.hooks.spool`), and nothing else of ours.
 
-Several daemons, or workers of one, may share a folder.  Each has a number of its
-own, which is in the names of its unfinished files and which it claims, as long as
-it lives, with a lock on that byte of ``.incoming/`` (a read lock, so that no two
-of them ever wait for each other).  A daemon that starts removes what nobody
-claims; it asks, and takes no lock by which it could hold up anybody.
+Several daemons, or workers of one daemon, may share a folder.  Each has a unique number,
+which is part of the names of its unfinished files.  As long as it lives, it claims the
+number with a lock on that byte of ``.incoming/`` (a read lock, so that no process ever
+waits for another).  A daemon that starts removes the files that no process claims; it
+only queries the locks, and takes none that could block another process.
 
-Claims on a folder are not seen on other machines (NFS).  Against those, a large
-file is locked (flock) until it is closed, and a small one that has disappeared is
-written again.
+Claims on a folder are not visible on other machines (NFS).  To guard against daemons
+there, a large file is locked (flock) until it is closed, and a small one that has
+disappeared is written again.
 """
 
 from __future__ import annotations
@@ -47,26 +47,26 @@ _CANNOT_RENAME = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 @dataclass(frozen=True)
 class Folder:
     """
-    An opened drop folder and how files are kept in it.
+    An open drop folder, and how files are stored in it.
 
-    :ivar path: for people.
+    :ivar path: its path, for messages.
     :ivar files: the system calls.
     :ivar final: descriptor of the folder.
     :ivar incoming: descriptor of its ``.incoming/``.
-    :ivar temporary: a new name for ``.incoming/`` each time it is called.
-    :ivar suffix: from the first bytes of a file to the end of its name.
-    :ivar mode: permissions of a kept file.
+    :ivar temporary: returns a new name for ``.incoming/`` at each call.
+    :ivar suffix: returns the suffix of a file's name for its first bytes.
+    :ivar mode: permissions of a stored file.
     :ivar durable: fsync the file and the folder before success.
-    :ivar sync_folder: fsync the folder, where ``durable``.  Only the test that
-        proves that it matters switches it off.
+    :ivar sync_folder: fsync the folder, if ``durable``.  Only the test that proves that
+        this matters turns it off.
     :ivar by_rename: publish by rename; otherwise by link and unlink.
     :ivar exact_modes: a new file has `mode` at once; otherwise chmod it.
     :ivar parallel_sync: the kernel can sync several files at once.
-    :ivar pipes: for what goes from sockets to files inside the kernel.
-    :ivar hooks: where it is written down that a program is to be started for
-        each file, if one is.
-    :ivar new: folders that were not there before.
-    :ivar sync_errors: why the folder could not be synced, each time that it could not.
+    :ivar pipes: pipes to move bytes from sockets to files inside the kernel.
+    :ivar hooks: the queue of files for which a program is to be started, if there is a
+        program.
+    :ivar new: folders that did not exist before.
+    :ivar sync_errors: the error of each failed sync of the folder.
     """
 
     path: str
@@ -88,13 +88,13 @@ class Folder:
     _end: weakref.finalize[..., Folder] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        # What is on its way into a folder that has been given up still needs
-        # its descriptors; they go with the last of it.
+        # Uploads in flight still need the descriptors of a folder that has been replaced;
+        # they are closed when the last of these uploads is gone.
         end = weakref.finalize(self, _close, self.pipes, self.final, self.incoming)
         object.__setattr__(self, "_end", end)
 
     def close(self) -> None:
-        """Close it now: nothing is on its way into it."""
+        """Close it now; no upload may be in flight."""
         if self._end.alive:
             self.files.unclaim(self.incoming)
         self._end()
@@ -102,7 +102,7 @@ class Folder:
             self.hooks.close()
 
     def sync_files(self, descriptors: Sequence[int]) -> list[OSError | None]:
-        """Sync files, each with its own error."""
+        """Sync files; return for each file its error, if any."""
         if self.parallel_sync and len(descriptors) > 1:
             return self.files.fsync_all(descriptors)
         return sync_one_by_one(self.files.fsync, descriptors)
@@ -120,13 +120,13 @@ def open_folder(
     hooked: bool = False,
 ) -> Folder:
     """
-    Make a folder ready: create it where it is missing (its parents too, and
-    fsync them), and test that files can be created, synced and published.
+    Prepare a folder: create it and its parents if they are missing (and fsync them), and
+    test that files can be created, synced and published.
 
-    :param tidy: remove what dead daemons left.
+    :param tidy: remove what dead daemons have left behind.
     :param hooked: a program is to be started for each file.
-    :raises CannotStart: it cannot be used; the text says why.  What was created
-        has been removed.
+    :raises CannotStart: it cannot be used; the text says why.  Folders that were created
+        have been removed.
     """
     with contextlib.ExitStack() as undo:
         new = NewFolders(path, [INCOMING, *(HOOK_FOLDERS if hooked else ())])
@@ -178,10 +178,10 @@ def folder_test(
     files: Files, final: int, incoming: int, temporary: Callable[[], str], mode: int
 ) -> tuple[bool, bool]:
     """
-    Walk a file through the whole write path, without showing it to anybody.
+    Pass a file through the whole write path, without making it visible.
 
-    :return: whether the file system can rename without replacing, and whether
-        a new file has exactly the permissions that it is created with.
+    :return: whether the file system can rename without replacing, and whether a new file
+        has exactly the permissions that it is created with.
     :raises OSError: a step failed.
     """
     name, descriptor = _create_locked(files, incoming, temporary, mode)
@@ -212,7 +212,7 @@ def folder_test(
 def _create_locked(
     files: Files, incoming: int, temporary: Callable[[], str], mode: int
 ) -> tuple[str, int]:
-    """A new file that we hold; another daemon's sweep may take a few before that."""
+    """Create a file and lock it; another daemon's sweep may remove a few before that."""
     for _ in range(_SWEEP_TRIES):
         name = temporary()
         descriptor = files.create(incoming, name, mode)
@@ -230,7 +230,7 @@ def _create_locked(
 
 
 def same_file_system(one: int, other: int) -> bool:
-    """Whether two descriptors are on the same file system, as far as can be known."""
+    """Return whether two descriptors are on the same file system; false if unknown."""
     try:
         return os.fstat(one).st_dev == os.fstat(other).st_dev
     except OSError:
@@ -239,10 +239,10 @@ def same_file_system(one: int, other: int) -> bool:
 
 def sweep(files: Files, incoming: int) -> int:
     """
-    Remove what dead daemons left behind, and nothing of a living one.
+    Remove the files that dead daemons have left behind, and none of a live daemon.
 
     :param incoming: descriptor of ``.incoming/``.
-    :return: how many files.
+    :return: the number of files removed.
     """
     removed = 0
     lives: dict[str, bool] = {}
@@ -252,7 +252,7 @@ def sweep(files: Files, incoming: int) -> int:
             continue
         owner = match[1]
         if owner not in lives:
-            # Who is dead now is so for ever: no daemon gets a number a second time.
+            # A dead owner stays dead: no number is used a second time.
             lives[owner] = files.is_claimed(incoming, int(owner, 16))
         if not lives[owner]:
             removed += _remove_unlocked(files, incoming, name)
@@ -260,15 +260,15 @@ def sweep(files: Files, incoming: int) -> int:
 
 
 def _remove_unlocked(files: Files, incoming: int, name: str) -> bool:
-    """Remove a file, unless somebody has locked it whose claims are not seen here."""
+    """Remove a file, unless it is locked by a process whose claims are not visible here."""
     flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
         descriptor = os.open(name, flags, dir_fd=incoming)
     except OSError:
-        return False  # gone, or not a file and so not ours
+        return False  # gone, or not a regular file and therefore not ours
     try:
-        # While we hold the lock, whoever has just created the file sees that it
-        # is gone and creates another.
+        # While we hold the lock, a process that has just created the file notices that it
+        # is gone, and creates another.
         if not files.lock(descriptor):
             return False
         os.unlink(name, dir_fd=incoming)
@@ -286,7 +286,7 @@ def _close(pipes: Pipes, *descriptors: int) -> None:
 
 
 class _Told(Exception):
-    """An error with its line for the operator."""
+    """An error, with one line for the operator."""
 
 
 @contextlib.contextmanager
@@ -298,8 +298,8 @@ def _telling(what: str) -> Iterator[None]:
 
 
 def _claim_names(files: Files, incoming: int) -> Callable[[], str]:
-    """Gives names that no other daemon takes, nor this one before; to any thread."""
+    """Return a function that returns unique names, and that any thread may call."""
     owner = secrets.token_hex(6)
     files.claim(incoming, int(owner, 16))
-    serials = itertools.count()  # which threads may share, unlike a generator
+    serials = itertools.count()  # threads may share it, unlike a generator
     return lambda: f"upload-{owner}-{next(serials)}"

@@ -1,10 +1,10 @@
 """
-Group commit: uploads that end together are kept together.
+Group commit: uploads that end together are committed together.
 
-Batches are formed without waiting: what ends in one turn of the reactor goes together
-while fewer than `BATCHES_AT_A_TIME` are in work; what ends meanwhile goes together in the
-next.
-What is done with a batch is in `twisted_upload.stores.directory.commit_batch`.
+Batches are formed without waiting.  While fewer than `BATCHES_AT_A_TIME` batches are in
+progress, the uploads that end in one turn of the reactor form a batch; those that end
+while more are in progress form the next one.  The commit of a batch is in
+`twisted_upload.stores.directory.commit_batch`.
 """
 
 from __future__ import annotations
@@ -25,23 +25,25 @@ from twisted_upload.stores.directory.partial_file import PartialFile, StoredFile
 __all__ = ["BATCHES_AT_A_TIME", "MOST_FILES", "GroupCommit", "ReactorYield", "Tell", "at_once"]
 
 BATCHES_AT_A_TIME = 2
-"""Batches in work at a time: while one waits for the disk, one is written."""
+"""Maximum number of batches in progress: while one waits for the disk, another is written."""
 
 MOST_FILES = 128
-"""Files in one batch."""
+"""Maximum number of files in one batch."""
 
 MOST_BYTES = 4 * 1024 * 1024
-"""Bytes in one batch, so that a small file does not wait for many others."""
+"""Maximum number of bytes in one batch, so that a small file does not wait for many
+others."""
 
 MOST_BATCHES = 4
-"""Batches that are started, and told of, in one turn of the reactor."""
+"""Maximum number of batches that are started, and whose results are delivered, in one turn
+of the reactor."""
 
 PATIENCE, MOST_PATIENCE = 0.0001, 0.002
-"""Seconds that writing a small file should take, and that the reactor steps
-aside for a batch of them at the most."""
+"""Seconds that writing a small file should take, and the maximum time for which the reactor
+yields to a batch of them."""
 
 AS_MUCH = 32 * 1024
-"""Bytes that should take no longer to write than a small file takes without them."""
+"""Number of bytes whose writing should take no longer than all else for a small file."""
 
 T = TypeVar("T")
 Tell = Callable[["StoredFile | Failure"], object]
@@ -49,18 +51,17 @@ Tell = Callable[["StoredFile | Failure"], object]
 
 class ReactorYield:
     """
-    Lets a disk thread do what should not have to wait for the disk, while the
-    reactor holds still.
+    Blocks the reactor while a disk thread runs a job that should not have to wait for the
+    disk.
 
-    Two threads that are both busy in Python pass the interpreter lock to and
-    fro at each system call, and that costs a small upload more than all its
-    system calls.  So the reactor steps aside for a moment, until the job is
-    done, or begins to wait; where it is done, its result is there without a
-    turn of the reactor between.  A job that takes longer after all is not
-    waited for, and neither are those that follow, until one has been quick
-    again: a disk that stands still costs the reactor that moment, once.
+    Two threads that are both busy in Python exchange the interpreter lock at each system
+    call, which costs a small upload more than all its system calls.  The reactor therefore
+    yields for a moment, until the job is done or begins to wait.  If it is done, its
+    result is delivered without another turn of the reactor.  The reactor does not wait
+    longer for a job that takes too long, nor at all for those that follow, until one has
+    been quick again: a stalled disk costs the reactor that moment only once.
 
-    :param disk: where the jobs are done.
+    :param disk: runs the jobs.
     """
 
     def __init__(self, disk: IDisk) -> None:
@@ -69,10 +70,10 @@ class ReactorYield:
 
     def run(self, job: Callable[[Callable[[], None]], T], patience: float) -> Deferred[T]:
         """
-        See `IDisk.run`.
+        Run a job: see `IDisk.run`.
 
-        :param job: is given what it calls when it begins to wait.
-        :param patience: seconds in which that should be.
+        :param job: is passed a function, which it calls when it begins to wait.
+        :param patience: seconds within which it should do so.
         """
         disk = self._disk
         if not self._quick:
@@ -83,7 +84,7 @@ class ReactorYield:
         return done
 
     def _try(self, job: Callable[[Callable[[], None]], T], patience: float) -> T:
-        """In a disk thread, while nobody waits: find out whether this one is quick."""
+        """In a disk thread, while the reactor does not wait: see whether this job is quick."""
         began = time.monotonic()
         first = True
 
@@ -99,17 +100,17 @@ class ReactorYield:
 
 
 def at_once(function: Callable[[], None]) -> None:
-    """Each upload is a turn of its own."""
+    """Call the function at once, so that each upload is committed separately."""
     function()
 
 
 class GroupCommit:
     """
-    Has small files kept, in batches.
+    Commits small files in batches.
 
-    :param disk: where that is done.
-    :param after_turn: calls a function when the reactor has seen to all that it
-        was told of in this turn.
+    :param disk: runs the commits.
+    :param after_turn: calls a function when the reactor has handled all events of this
+        turn.
     """
 
     def __init__(
@@ -133,10 +134,11 @@ class GroupCommit:
         tell: Tell,
     ) -> None:
         """
-        Keep a file of which nothing has been written yet.
+        Commit a file of which nothing has been written yet.
 
-        :param size: bytes of the pieces.
-        :param tell: called with what has come of it, once.
+        :param pieces: its content.
+        :param size: total length of the pieces, in bytes.
+        :param tell: called once, with the result.
         """
         self._queue.append((tell, folder, (part, pieces), size))
         if self._busy < BATCHES_AT_A_TIME:
@@ -147,7 +149,7 @@ class GroupCommit:
             self._forming = True
             try:
                 self._after_turn(self._formed)
-            except Exception:  # then this one goes by itself
+            except Exception:  # then start the batch now
                 self._formed()
 
     def _formed(self) -> None:
@@ -156,8 +158,9 @@ class GroupCommit:
 
     def _start(self) -> None:
         """
-        Start as many batches as may be, one after the other: they may end meanwhile.
-        After some it is the turn of others.
+        Start as many batches as allowed, one after the other; they may end meanwhile.
+
+        After `MOST_BATCHES`, other events of the reactor come first.
         """
         if self._starting:
             return
@@ -206,7 +209,7 @@ class GroupCommit:
         running.addCallbacks(self._done, self._fail, (unsynced, ours), {}, (unsynced, ours))
 
     def _is_for_the_next(self, together: CommitBatch) -> bool:
-        """In a disk thread: whether the folder is synced with the files of those who wait."""
+        """In a disk thread: return whether to sync the folder with the next batch's files."""
         return bool(self._queue) and together.wants_sync
 
     def _done(self, synced: bool, unsynced: list[_Unsynced], ours: _Unsynced) -> None:
@@ -220,7 +223,7 @@ class GroupCommit:
     def _fail(self, failure: Failure, unsynced: list[_Unsynced], ours: _Unsynced) -> None:
         lost = [ours]
         if ours.waiting:
-            self._unsynced[:0] = unsynced  # the next job sees to their folder
+            self._unsynced[:0] = unsynced  # the next job syncs their folder
         else:
             lost += unsynced
         self._next()
@@ -235,8 +238,10 @@ class GroupCommit:
 
 class _Unsynced(NamedTuple):
     """
-    Those who are kept together, and who waits for it: their folder is synced with the
-    files of those who come next, in one commit of the journal, where there are any.
+    A batch whose folder is not synced yet, and the functions to be called with its results.
+
+    If there is a next batch, the folder is synced together with its files, in one commit
+    of the file system's journal.
     """
 
     together: CommitBatch
@@ -246,7 +251,7 @@ class _Unsynced(NamedTuple):
 def _tell_one(tell: Tell, result: StoredFile | Failure) -> None:
     try:
         tell(result)
-    except Exception:  # one that cannot be told is not to keep it from the others
+    except Exception:  # must not prevent the delivery of the other results
         _log.failure("internal error: the outcome of an upload cannot be delivered")
 
 

@@ -1,25 +1,25 @@
 """
-Whether the disk under a store can be trusted, and what its errors mean.
+Whether the disk under a store can be trusted, and how its errors are handled.
 
-The failure rules, each kept in one place:
+The rules for failures, each implemented in one place:
 
-1. The first failed fsync of a file loses that upload; it is never tried again,
-   because a second one may succeed over data that the kernel has thrown away.
-   (`twisted_upload.stores.directory.commit_batch.CommitBatch.publish` has no loop around it.)  The
-   record of names outlives an upload: its entry is written again.
+1. If the fsync of a file fails, that upload is refused.  The fsync is never repeated,
+   because a second one may succeed although the kernel has discarded the data.
+   (`twisted_upload.stores.directory.commit_batch.CommitBatch.publish` does not retry it.)
+   The record of names outlives an upload: its entry is written again.
    (`twisted_upload.stores.directory.name_record.NameRecord.sync_failed`)
-2. An error that is the disk's own (EIO, EROFS, or anything that no rule below
-   explains) makes the store unhealthy: it refuses, says so loudly, and takes
-   uploads again only when a test of the whole write path has passed.
-   (`Health.refusal`)
-3. A full disk or quota, a file that is too large, no more inodes: that upload
-   is refused with ``no-space``, its space is given back at once, and everything
-   else goes on.  (`Health.refusal`, `PartialFile.discard`)
-4. When the directory cannot be synced after publishing, there is no success,
-   and the name is taken back.  (`PartialFile.discard`)
-5. What was not acknowledged may exist after a crash, whole; what was
-   acknowledged does, exactly once.  (the order in `twisted_upload.stores.directory.commit_batch`)
-6. Closing is checked too.  (`PartialFile.publish`)
+2. An error of the disk itself (EIO, EROFS, or any error that no rule below covers) makes
+   the store unhealthy: it logs this as critical, and refuses uploads until a test of the
+   whole write path has passed.  (`Health.refusal`)
+3. If the disk or a quota is full, a file is too large, or there are no free inodes, that
+   upload is refused with ``no-space``, its space is released at once, and everything else
+   continues.  (`Health.refusal`, `PartialFile.discard`)
+4. If the directory cannot be synced after publishing, the upload does not succeed, and
+   the name is removed.  (`PartialFile.discard`)
+5. After a crash, an upload that was not acknowledged may exist, whole; one that was
+   acknowledged does exist, exactly once.
+   (the order of steps in `twisted_upload.stores.directory.commit_batch`)
+6. Errors of close(2) are checked too.  (`PartialFile.publish`)
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ from twisted_upload.errors import Busy, NoSpace, StoreFailed, UploadRefused
 __all__ = ["Health"]
 
 SELF_TEST_INTERVAL = 2.0
-"""Seconds between the tests of a store that is not healthy."""
+"""Seconds between the self-tests of an unhealthy store."""
 
 SHORTAGE_LINE = 60.0
-"""Seconds between two lines in the log about a lack of descriptors, memory or threads."""
+"""Minimum seconds between log lines about a lack of file descriptors, memory or threads."""
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
@@ -50,11 +50,11 @@ class Health:
     """
     Whether the disk under a store can be trusted.
 
-    :param what: the store, for the log.
-    :param test: walks the whole write path in a disk thread, and raises
-        `Exception` where it fails.
-    :ivar well: false from an error of the disk until the test passes: the store takes
-        no uploads.
+    :param what: name of the store, for the log.
+    :param test: tests the whole write path in a disk thread, and raises an `Exception` if
+        it fails.
+    :ivar well: false from an error of the disk until the test passes; meanwhile, the store
+        refuses uploads.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Health:
         self._told_of_shortage = float("-inf")
 
     def refusal(self, failure: Failure) -> UploadRefused:
-        """What a sender hears when a step of the write path has failed."""
+        """Return the answer to a sender after a step of the write path has failed."""
         error = failure.value
         number = error.errno if isinstance(error, OSError) else None
         if number in _FULL:
@@ -82,7 +82,7 @@ class Health:
                 _log.error("{what}: {error}", what=self._what, error=error)
             return Busy()
         if failure.check(PoolStopped):
-            return StoreFailed()  # the daemon ends: nothing is wrong with the disk
+            return StoreFailed()  # the daemon is stopping; nothing is wrong with the disk
         if number is None:
             return self.defect(failure)
         if self.well and not self._stopped:
@@ -96,12 +96,12 @@ class Health:
         return StoreFailed()
 
     def defect(self, failure: Failure) -> UploadRefused:
-        """What a sender hears when something of ours has failed that is not the disk."""
+        """Return the answer to a sender after an internal error that is not the disk's."""
         _log.failure("{what}: internal error in the write path", failure, what=self._what)
         return StoreFailed()
 
     def stop(self) -> None:
-        """Test no more."""
+        """Stop testing."""
         self._stopped = True
         timer, self._timer = self._timer, None
         if timer is not None:

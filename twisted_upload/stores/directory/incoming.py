@@ -1,7 +1,6 @@
 """
-One upload on its way into a folder, seen from the reactor's thread: a
-byte-counted queue in front of one `PartialFile`, which at most one disk thread
-has in hand at any time.
+One upload into a folder, as seen from the reactor's thread: a queue that counts its bytes,
+in front of one `PartialFile`, on which at most one disk thread works at any time.
 """
 
 from __future__ import annotations
@@ -30,11 +29,11 @@ from twisted_upload.stores.memory_budget import MemoryBudget
 __all__ = ["MOST_HELD", "SMALL", "DirectoryIncoming", "IFolderStore"]
 
 SMALL = 256 * 1024
-"""Bytes that an upload may collect before a file is opened for it."""
+"""Bytes that an upload may collect in memory before a file is created for it."""
 
 CRUMB = 1024
-"""Bytes of a piece that is small: those are held together, because each by
-itself takes a hundred bytes of memory and more, whatever is in it."""
+"""Pieces shorter than this many bytes are joined, because each separate piece takes 100
+bytes of memory or more in addition to its content."""
 
 MOST_HELD = 1024 * 1024
 """Bytes that one upload may hold before its producer is paused."""
@@ -45,10 +44,10 @@ T = TypeVar("T")
 
 class IFolderStore(Protocol):
     """
-    What an incoming upload asks of its store.
+    What an incoming upload needs from its store.
 
-    :ivar memory: what it has in memory counts there.
-    :ivar now: seconds since the epoch.
+    :ivar memory: counts the bytes that it holds in memory.
+    :ivar now: returns the time in seconds since the epoch.
     """
 
     memory: MemoryBudget
@@ -56,13 +55,13 @@ class IFolderStore(Protocol):
 
     @property
     def is_short_of_space(self) -> bool:
-        """Whether less space is free than the reserve, as last looked at."""
+        """Whether less space was free than the reserve at the last check."""
 
     def run(self, job: Callable[[], T]) -> Deferred[T]:
-        """Do a job that may wait for the disk: see `IDisk.run`."""
+        """Run a job that may wait for the disk: see `IDisk.run`."""
 
     def run_in_background(self, job: Callable[[], T]) -> Deferred[T]:
-        """The same for a long job: see `IDisk.run_in_background`."""
+        """Run a long job: see `IDisk.run_in_background`."""
 
     def commit(
         self,
@@ -73,16 +72,16 @@ class IFolderStore(Protocol):
         *,
         alone: bool,
     ) -> None:
-        """Have a file kept; see `DirectoryStore.commit`."""
+        """Commit a file; see `DirectoryStore.commit`."""
 
     def refusal(self, failure: Failure) -> UploadRefused:
-        """A step of the write path has failed: what the sender hears."""
+        """Return the answer to the sender after a step of the write path has failed."""
 
     def defect(self, failure: Failure) -> UploadRefused:
-        """Something has raised that should not: what the sender hears."""
+        """Return the answer to the sender after an internal error."""
 
     def tell_stored(self, spool: HookSpool, marker: Marker) -> None:
-        """A file that has a marker is kept, and its sender has been answered."""
+        """Have the program started for a stored file whose sender has been answered."""
 
 
 _Told = tuple[Callable[[Receipt], object], Callable[[UploadRefused], object]]
@@ -91,11 +90,11 @@ _NOTHING = SpliceResult(0, dry=True)
 
 
 def _nobody(_: UploadRefused) -> None:
-    """Nobody asks any more."""
+    """Do nothing: the upload has been abandoned."""
 
 
 class _Splicing:
-    """A socket from which the next bytes come, and who waits for that."""
+    """A socket to read the next bytes from, and the Deferred for the result."""
 
     def __init__(self, descriptor: int, most: int) -> None:
         self.descriptor = descriptor
@@ -106,13 +105,13 @@ class _Splicing:
 @implementer(IIncomingUpload, ICommitsTo, ISplicesSocket)
 class DirectoryIncoming:
     """
-    One upload on its way into the folder: a byte-counted queue in front of one
-    `PartialFile`, which at most one disk thread has in hand at any time.
+    One upload into the folder: a queue that counts its bytes, in front of one
+    `PartialFile`, on which at most one disk thread works at any time.
     """
 
-    # There may be thousands that have begun.  Without slots, or with values that only the
-    # class has, Python makes a dictionary for each once something is set that the first
-    # ones had not: 230 bytes.
+    # Thousands may be in flight.  Without slots, or if defaults were class attributes,
+    # Python would create a dictionary of 230 bytes for each one on which an attribute is
+    # set that the first instances did not have.
     __slots__ = (
         *("_arrived", "_busy", "_counted", "_created", "_crumbs", "_failed", "_in_hand"),
         *("_over", "_part", "_paused", "_peer", "_pieces", "_producer", "_store", "_splicing"),
@@ -133,12 +132,12 @@ class DirectoryIncoming:
         self._arrived = arrived
         self._failed = failed
         self._pieces: list[bytes] = []
-        self._crumbs: bytearray | None = None  # that follow the pieces
+        self._crumbs: bytearray | None = None  # short pieces that follow `_pieces`
         self._waiting = 0  # bytes in both
-        self._writing: list[bytes] | None = None  # that a disk thread has, or in line for one
+        self._writing: list[bytes] | None = None  # pieces in a disk thread, or queued for one
         self._in_hand = 0  # bytes in them
         self._busy = False
-        self._counted = False  # among those that are given up and still in line
+        self._counted = False  # as abandoned and still queued: see MemoryBudget.given_up
         self._created = False
         self._over = False
         self._told: _Told | None = None
@@ -149,13 +148,13 @@ class DirectoryIncoming:
     # IConsumer
 
     def registerProducer(self, producer: IProducer, streaming: bool) -> None:
-        """Have a push producer that is paused and resumed here."""
+        """Register a push producer, to be paused and resumed."""
         if not streaming:
             raise ValueError("an incoming upload takes a push producer")
         self._producer = IPushProducer(producer)
 
     def unregisterProducer(self) -> None:
-        """The producer has no more to give."""
+        """Forget the producer."""
         self._producer = None
 
     def write(self, data: bytes) -> None:
@@ -164,8 +163,8 @@ class DirectoryIncoming:
             return
         store = self._store
         if self._created and self._part.size > MOST_HELD and store.is_short_of_space:
-            # It has grown, and there is too little for all: whoever is about to
-            # end, or small, comes before it.
+            # It is large, and there is too little space for all: uploads that are small
+            # or about to end take precedence.
             failed = self._failed
             self.abort()
             failed(NoSpace())
@@ -191,7 +190,7 @@ class DirectoryIncoming:
     def splice_from(self, descriptor: int, most: int) -> Deferred[SpliceResult]:
         """See `ISplicesSocket.splice_from`."""
         splicing = self._splicing = _Splicing(descriptor, most)
-        self._paused = False  # the front end has stopped reading by itself, and goes on by itself
+        self._paused = False  # the front end has stopped reading itself, and resumes itself
         if self._over:
             self._tell_spliced(_NOTHING)
         elif not self._busy:
@@ -218,7 +217,7 @@ class DirectoryIncoming:
 
     def _give_up(self) -> None:
         if not self._over:
-            self._end()  # a disk thread may have it in hand: it is discarded after that
+            self._end()  # a disk thread may be working on it: it is discarded after that
             self._told = None
 
     def abort(self) -> None:
@@ -232,11 +231,11 @@ class DirectoryIncoming:
 
     def _end(self) -> None:
         """
-        It is over before it was kept: let go of its bytes, also of those that are in
-        line for a disk thread, which may stand still for ever.
+        End the upload before it is stored: release its bytes, including those queued for
+        a disk thread, which may be stalled forever.
         """
         self._over = True
-        self._part.given_up = True  # first: what is not whole any more is not published
+        self._part.given_up = True  # first, so that a file that is incomplete is not published
         self._take_pieces()
         if self._busy:
             if self._writing is not None:
@@ -244,12 +243,16 @@ class DirectoryIncoming:
             self._store.memory.give_up(self._in_hand)
             self._in_hand = 0
             self._counted = True
-            self._failed = _nobody  # nor keep the sender
+            self._failed = _nobody  # release the sender too
 
     # The way to the disk
 
     def _take_pieces(self) -> list[bytes]:
-        """All that waits; it counts as held until `_let_go`, or not at all if over."""
+        """
+        Return all waiting pieces.
+
+        They count as held until `_let_go`, or no longer if the upload is over.
+        """
         if self._crumbs:
             self._gather()
         pieces, self._pieces = self._pieces, []
@@ -287,7 +290,7 @@ class DirectoryIncoming:
         assert splicing is not None
 
         def splice() -> SpliceResult:
-            if self._over:  # while it waited for its turn
+            if self._over:  # in the meantime
                 return _NOTHING
             if pieces:
                 part.append(pieces)
@@ -298,7 +301,7 @@ class DirectoryIncoming:
         running.addCallbacks(self._spliced, self._could_not_splice).addErrback(self._broke)
 
     def _could_not_splice(self, failure: Failure) -> Deferred[None]:
-        # Not where it would give way to others: they may be waiting for its space.
+        # Not at the lower priority, because other uploads may be waiting for its space.
         discarded = self._store.run(self._part.discard)
         return discarded.addBoth(lambda _: self._went_wrong(failure))
 
@@ -363,16 +366,16 @@ class DirectoryIncoming:
             self._store.tell_stored(spool, marker)
 
     def _went_wrong(self, failure: Failure) -> None:
-        """The disk thread has already discarded the file."""
+        """Refuse the upload after an error; the disk thread has already discarded the file."""
         self._let_go()
-        if self._over:  # aborted meanwhile: nobody asks any more
+        if self._over:  # aborted in the meantime
             self._tell_spliced(_NOTHING)
             return
         self._end()
         self._refuse(self._store.refusal(failure))
 
     def _broke(self, failure: Failure) -> None:
-        """Something of ours has raised where nothing should: it has an end all the same."""
+        """End the upload after an internal error."""
         refusal = self._store.defect(failure)
         if self._over:
             self._tell_spliced(_NOTHING)

@@ -1,19 +1,20 @@
 """
-A record of the latest names, so that none is given out twice.
+A record of the latest names, so that no name is given out twice.
 
-In ``.incoming/`` lies one small file with an entry for each process that keeps
-files in the folder: a moment that none of the names it has given out is after.
-It is written ahead of the names, by `AHEAD`, and so once in a few seconds while
-uploads come; its fsync goes with theirs, before they are published.  A process
-that starts begins after the entry that it finds, whatever the clock says.
+A small file in ``.incoming/`` has an entry for each process that stores files in the
+folder: a moment that is not earlier than any name that the process has given out.  The
+entry is `AHEAD` of the names, and is therefore written only every few seconds while
+uploads come; it is synced together with their files, before they are published.  A
+process that starts gives out only names after the entry that it finds, regardless of the
+clock.
 
-Processes that share a folder have entries of their own, and serials of their
-own (`twisted_upload.core.names.SERIALS`), so that none of them gives out a name of
-another, not even where the file has been taken away between the two.
+Processes that share a folder have separate entries and separate serials
+(`twisted_upload.core.names.SERIALS`), so that no process gives out a name of another, not
+even if the file has been removed in the meantime.
 
-A process that ends in good order leaves the exact moment; after a crash, names
-may be ahead of the clock by `AHEAD` for so long.  Damaged entries count as
-written when the file was changed last.
+A process that stops normally leaves the exact moment.  After a crash, names may be ahead
+of the clock by `AHEAD`, for as long.  A damaged entry counts as written at the file's
+last modification.
 """
 
 from __future__ import annotations
@@ -33,10 +34,10 @@ __all__ = ["AHEAD", "ENTRIES", "RECORD", "NameRecord", "NameReservation"]
 RECORD = "latest-names"
 
 AHEAD = 5000
-"""Milliseconds by which an entry is ahead of the names."""
+"""Milliseconds by which a new entry is ahead of the names."""
 
 ENTRIES = 64
-"""Processes that can have an entry of their own; further ones share the last."""
+"""Number of entries; if there are more processes, the rest share the last entry."""
 
 _ENTRY = re.compile(rb"[0-9]{15}\n")
 _WIDTH = 16
@@ -48,8 +49,8 @@ class NameReservation(NamedTuple):
     An entry that is to be synced before names are published.
 
     :ivar until: the latest moment that it covers.
-    :ivar descriptor: what to sync.
-    :ivar failed_syncs: how often an entry could not be synced before it was written.
+    :ivar descriptor: descriptor to sync.
+    :ivar failed_syncs: number of failed syncs before the entry was written.
     """
 
     until: int
@@ -61,11 +62,11 @@ class NameRecord:
     """
     The entry of one process.
 
-    :param incoming: descriptor of ``.incoming/``; the entry is ours as long as
-        it, or a duplicate, is open.
-    :param durable: names must not come again after a crash of the machine either.
-    :ivar number: of the entry.
-    :ivar floor: milliseconds since the epoch; no name may be of then, or before.
+    :param incoming: descriptor of ``.incoming/``; the entry is ours as long as this
+        descriptor or a duplicate is open.
+    :param durable: names must not be reused even after a crash of the machine.
+    :ivar number: number of the entry.
+    :ivar floor: milliseconds since the epoch; all new names must be later than this.
     :ivar damaged: the entry could not be read.
     :ivar covered: the latest moment for which names may be published.
     :raises OSError: the file cannot be used.
@@ -80,7 +81,7 @@ class NameRecord:
         self._durable = durable
         self._written = 0
         self._failed_syncs = 0
-        self._new = False  # the file, and its folder has not been synced since
+        self._new = False  # the file has been created, and its folder not been synced since
         self._mutex = threading.Lock()
         self._descriptor: int | None = None
         with contextlib.suppress(FileNotFoundError):
@@ -88,10 +89,11 @@ class NameRecord:
 
     def write(self, latest: int) -> NameReservation:
         """
-        Write an entry that covers a moment.  In a disk thread.
+        Write an entry that covers a moment.  Call it in a disk thread.
 
         :param latest: milliseconds since the epoch.
-        :return: to be synced, and then given to `confirm`, or else to `sync_failed`.
+        :return: the reservation, to be synced.  Then call `confirm` with it or, if the
+            sync has failed, `sync_failed`.
         """
         with self._mutex:
             descriptor = self._descriptor
@@ -106,10 +108,10 @@ class NameRecord:
 
     def confirm(self, cover: NameReservation) -> None:
         """
-        An entry has been synced: names that it covers may be published.
+        Note that an entry has been synced: names that it covers may be published.
 
-        :raises OSError: another thread could not sync it meanwhile.  The kernel
-            tells an error once, so that our own fsync says nothing.
+        :raises OSError: meanwhile another thread has failed to sync it.  The kernel
+            reports an error only once, so our own fsync does not report it.
         """
         with self._mutex:
             if cover.failed_syncs != self._failed_syncs:
@@ -117,17 +119,18 @@ class NameRecord:
             self.covered = cover.until
 
     def sync_failed(self) -> None:
-        """An entry could not be synced: what the kernel has of it counts for nothing any more."""
+        """Note that an entry could not be synced: it must be written again."""
         with self._mutex:
             self._failed_syncs += 1
             self._written = 0
 
     def close(self, latest: int) -> None:
         """
-        No more names: write down the last one's moment, where it is known to be ours.
+        Write the exact moment of the last name, if the entry is known to be ours.
 
-        Not synced: the entry that is there after a crash covers it as well.  The
-        entry is anybody's then, even if a parent has the folder open, too.
+        No names may be given out afterwards.  The entry is not synced, because the one
+        that remains after a crash covers the names as well.  Another process may then
+        take the entry, even if a parent process has the folder open too.
         """
         with self._mutex:
             if self._ours and self._descriptor is not None and 0 < latest < self._written:
@@ -157,7 +160,11 @@ class NameRecord:
 
 
 def _take_entry(files: Files, incoming: int) -> tuple[int, bool]:
-    """The first entry that nobody has, and whether it is certain that nobody else has it."""
+    """
+    Claim the first free entry, or share the last one.
+
+    :return: its number, and whether it is certain that no other process uses it.
+    """
     number = ENTRIES - 1
     for number in range(ENTRIES):
         files.claim(incoming, _FIRST_CLAIM + number)
@@ -166,7 +173,7 @@ def _take_entry(files: Files, incoming: int) -> tuple[int, bool]:
         files.unclaim(incoming, _FIRST_CLAIM + number)
     else:
         return number, False
-    # Not every file system has claims.
+    # Not every file system supports claims.
     other = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=incoming)
     try:
         return number, files.is_claimed(other, _FIRST_CLAIM + number)

@@ -1,30 +1,28 @@
 """
-One file on its way to its name: the half of the directory store that waits for
-the disk.
+One unfinished file: the half of the directory store that waits for the disk.
 
-Everything here runs in a disk thread and knows nothing of Twisted.  The steps,
-what is on disk after each, and who cleans up when the machine or the daemon
-dies right then:
+Everything here runs in a disk thread and does not use Twisted.  These are the steps, what
+is on disk after each, and what cleans up if the machine or the daemon crashes then:
 
 =====================  =========================  ============================
 step                   files that exist           cleaned up by
 =====================  =========================  ============================
 (bytes in memory)      none                       nothing to do
 create in .incoming/   temporary, incomplete      the next start's sweep
-(lock, where large)    the same                   the same, once nobody locks
+(lock, if large)       the same                   the same, once unlocked
 write ...              temporary, incomplete      the next start's sweep
 chmod, fsync           temporary, whole, durable  the next start's sweep
 close                  the same                   the next start's sweep
-rename (publish)       final name, whole          nobody: it is a whole file
-                                                  that nobody was promised
-fsync (directory)      final name, whole,         nobody: it is kept
+rename (publish)       final name, whole          nothing: it is a whole file,
+                                                  although not acknowledged
+fsync (directory)      final name, whole,         nothing: it is stored
                        durable
-answer                 the same                   nobody: it is kept
+answer                 the same                   nothing: it is stored
 =====================  =========================  ============================
 
-Where the file system cannot rename without replacing, publishing is link, then
-unlink of the temporary name: a crash between the two leaves the whole file
-under both, and the sweep removes the temporary one.
+If the file system cannot rename without replacing, publishing is link, then unlink of
+the temporary name.  A crash between the two leaves the whole file under both names, and
+the sweep removes the temporary one.
 """
 
 from __future__ import annotations
@@ -49,7 +47,7 @@ from twisted_upload.stores.directory.space import SpaceBudget
 __all__ = ["PartialFile", "StoredFile"]
 
 WRITE_BACK = 8 * 1024 * 1024
-"""Bytes after which the kernel is asked to write behind the writer."""
+"""After each of this many bytes, the kernel is asked to start write-back."""
 
 _MOST_PIECES = 1024  # IOV_MAX
 
@@ -58,9 +56,9 @@ class StoredFile(NamedTuple):
     """
     A file that is whole, durable and visible.
 
-    :ivar name: under which it is visible.
-    :ivar size: bytes.
-    :ivar sha256: in hexadecimal, where it was asked for.
+    :ivar name: the name under which it is visible.
+    :ivar size: size in bytes.
+    :ivar sha256: SHA-256 in hexadecimal, if it was requested.
     """
 
     name: str
@@ -72,20 +70,19 @@ class PartialFile:
     """
     An unfinished file.  After any error, call `discard`.
 
-    :param moment: milliseconds since the epoch and serial, for its name.
+    :param moment: milliseconds since the epoch and serial number, for its name.
     :param digest: compute the SHA-256 while writing.
-    :param marker: that a program is to be started for it, where one is.
-    :param budget: says whether there is space for it above the reserve; `None`
-        where there is no reserve.
-    :param record: where it has to be written down, before it is published, that
-        its name has been given out.
-    :ivar given_up: set from another thread when nobody waits for it any more: it is
-        not written on, and does not get its name.
-    :ivar repeatable: all its bytes are still at hand: after `discard` it can be
-        done again.
+    :param marker: its marker, if a program is to be started for it.
+    :param budget: decides whether there is space for it above the reserve; `None` if
+        there is no reserve.
+    :param record: where its name must be recorded as given out before it is published.
+    :ivar given_up: set by another thread when the upload has been abandoned: nothing more
+        is written, and the file is not published.
+    :ivar repeatable: all its bytes are still in memory: after `discard`, it can be
+        committed again.
     """
 
-    # See `twisted_upload.stores.directory.incoming` for what that saves.
+    # See `twisted_upload.stores.directory.incoming` for what slots save.
     __slots__ = (
         *("_budget", "_descriptor", "_finished", "_hash", "_head", "_moment", "_name"),
         *("_published", "_size", "_started"),
@@ -115,15 +112,15 @@ class PartialFile:
         self._descriptor: int | None = None
         self._published: str | None = None
         self._size = 0
-        self._started = 0  # write-back has been asked for up to here
-        self._finished = 0  # and waited for up to here
+        self._started = 0  # write-back has been started up to this offset
+        self._finished = 0  # and waited for up to this one
 
     def append(self, chunks: Sequence[bytes]) -> None:
         """
-        Write the next bytes; creates the file the first time.
+        Write the next bytes; create the file the first time.
 
-        :raises OSError: ``ENOSPC`` also where they would reach into the reserve;
-            ``ECANCELED`` where it has been given up.
+        :raises OSError: ``ENOSPC`` also if they would use space of the reserve;
+            ``ECANCELED`` if the upload has been abandoned.
         """
         self._check_wanted()
         budget = self._budget
@@ -163,12 +160,13 @@ class PartialFile:
         seconds: float = LONGEST,
     ) -> SpliceResult:
         """
-        Append what a socket has to give, inside the kernel: nothing of it passes
-        through this process, and other threads go on meanwhile.
+        Append the available bytes of a socket inside the kernel: they do not pass through
+        this process, and other threads continue meanwhile.
 
-        :param most: bytes at the most.
-        :param given_up: asked, in this thread, whether nobody wants them any more.
-        :param seconds: after which it ends, though there may be more.
+        :param most: maximum number of bytes.
+        :param given_up: returns whether the upload has been abandoned; called in this
+            thread.
+        :param seconds: time after which to end, even if there are more bytes.
         """
         if self._descriptor is None:
             self._create(locked=True)
@@ -184,7 +182,7 @@ class PartialFile:
                     seconds=seconds,
                 )
         except NoPipes:
-            return SpliceResult(0, dry=True)  # so they go the ordinary way
+            return SpliceResult(0, dry=True)  # they are then read in the ordinary way
 
     def _drain(self, pipe: int, length: int) -> None:
         budget = self._budget
@@ -205,7 +203,7 @@ class PartialFile:
             except OSError as error:
                 if error.errno != errno.EINVAL:
                     raise
-                # A file system that cannot: through this process then.
+                # Not supported by this file system: copy through this process.
                 data = os.read(pipe, length)
                 self._write_all(self.descriptor, [data])
                 moved = len(data)
@@ -219,16 +217,16 @@ class PartialFile:
 
     @property
     def size(self) -> int:
-        """Bytes that have been written."""
+        """Number of bytes written."""
         return self._size
 
-    # The steps to its name, in this order: see twisted_upload.stores.directory.commit_batch
+    # The steps of a commit, in this order: see twisted_upload.stores.directory.commit_batch
 
     def finish(self, last: Sequence[bytes]) -> None:
-        """Write the last bytes, and give the file the permissions it is to have."""
+        """Write the last bytes, and set the file's permissions."""
         self._check_wanted()
         if self._descriptor is None:
-            # All of it is here, and it will be done in a moment: no lock.
+            # All bytes are in memory, and it will be finished in a moment: no lock is needed.
             self.repeatable = True
             self._create(locked=False)
         if last:
@@ -240,31 +238,31 @@ class PartialFile:
             folder.files.chmod(self.descriptor, folder.mode)
 
     def mark(self) -> None:
-        """Write down that a program is to be started for it, where one is."""
+        """Write the marker, if a program is to be started for it."""
         if self.marker is not None:
             name = file_name(*self._moment, self.folder.suffix(self._head))
             self._spool.write(self.marker, name, self._size, self._sha256(), self.descriptor)
 
     @property
     def _spool(self) -> HookSpool:
-        """Where the marker is, where there is one."""
+        """The queue that contains the marker; there must be one."""
         assert self.folder.hooks is not None
         return self.folder.hooks
 
     @property
     def milliseconds(self) -> int:
-        """Since the epoch, of its name."""
+        """The moment in its name, in milliseconds since the epoch."""
         return self._moment[0]
 
     @property
     def descriptor(self) -> int:
-        """Of the open file."""
+        """Descriptor of the open file."""
         assert self._descriptor is not None
         return self._descriptor
 
     @property
     def descriptors(self) -> tuple[int, ...]:
-        """Of all that has to be synced before it is published."""
+        """Descriptors of all that must be synced before it is published."""
         if self.marker is None:
             return (self.descriptor,)
         assert self.marker.descriptor is not None
@@ -272,15 +270,15 @@ class PartialFile:
 
     def publish(self) -> None:
         """
-        Close it, and give it a final name that nobody has or had.
+        Close it, and give it a final name that has never been used.
 
-        Closed first: network file systems tell there what they could not write,
-        and who watches the folder is to see one event, not the closing too.  Its
-        lock goes with that; that it is claimed (`twisted_upload.stores.directory.folder`) keeps
-        sweeps away until it is published.
+        It is closed first: network file systems report failed writes there, and a process
+        that watches the folder should see only one event, not the close too.  Closing
+        also unlocks the file; until it is published, the claim
+        (`twisted_upload.stores.directory.folder`) protects it from sweeps.
 
-        :raises OSError: ``ECANCELED`` where it has been given up: who watches the
-            folder is not to see what its sender was refused.
+        :raises OSError: ``ECANCELED`` if the upload has been abandoned: a process that
+            watches the folder must not see a file whose sender was refused.
         """
         folder = self.folder
         if self.marker is not None:
@@ -306,14 +304,14 @@ class PartialFile:
         self._name = None
 
     def stored_file(self) -> StoredFile:
-        """What has become of it, in the end."""
+        """Return the published file."""
         assert self._published is not None
         return StoredFile(self._published, self._size, self._sha256())
 
     def discard(self) -> None:
         """
-        Give everything back: the space, the temporary name, and the final one
-        where the file had got it without having been promised to anybody.
+        Remove everything: the content, the temporary name, and the final one if the file
+        was published but not acknowledged.
         """
         folder = self.folder
         if self._published is not None:
@@ -330,7 +328,7 @@ class PartialFile:
                 folder.files.close(descriptor)
         if self._budget is not None and self._size:
             self._budget.gave_back()
-        if self.marker is not None:  # after the names: they are not to be without it
+        if self.marker is not None:  # after the names, which must not exist without it
             self._spool.withdraw(self.marker)
         if self.repeatable:
             self._head, self._size = b"", 0
@@ -355,10 +353,10 @@ class PartialFile:
             self._name, self._descriptor = name, descriptor
             if not locked:
                 return descriptor
-            # A daemon that starts on this folder and does not see that it is
-            # claimed, on another machine say, removes what nobody has locked.  It
-            # may have come between the two calls; then the file is without a
-            # name, or it holds the lock to take the name away.
+            # A daemon that starts on this folder and does not see the claim, for example
+            # on another machine, removes files that are not locked.  If it has done so
+            # between the two calls, the file has no name any more, or the other daemon
+            # holds the lock in order to remove the name.
             if files.lock(descriptor) and files.links(descriptor) == 1:
                 return descriptor
             self.discard()
@@ -383,11 +381,11 @@ class PartialFile:
 
     def _write_back(self, descriptor: int) -> None:
         """
-        Keep the last fsync short, and dirty pages few: after each `WRITE_BACK` bytes.
+        Start write-back of the last bytes, to keep the final fsync short and dirty pages few.
 
-        The window before the last one is waited for: a disk slower than the
-        sender then slows the writer here, bit by bit, and not for seconds when
-        the kernel's own limit stops it.
+        Wait for the write-back of the window before.  If the disk is slower than the
+        sender, this slows the writer gradually; otherwise it would block for seconds when
+        the kernel's own limit is reached.
         """
         files = self.folder.files
         if self._started > self._finished:

@@ -1,8 +1,8 @@
 """
-Reading a socket inside the kernel, in a disk thread: for as long as its sender sends.
+Reads a socket inside the kernel, in a disk thread, as long as its sender sends.
 
-A sender that does not send, or bit by bit, is waited for no longer than `A_MOMENT`:
-the thread is for those that do.
+The thread waits at most `A_MOMENT` for a sender that pauses or sends slowly, because it
+is meant for fast senders.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from twisted_upload.interfaces import SpliceResult
 __all__ = ["LITTLE", "LONGEST", "read_socket"]
 
 A_MOMENT = 0.002
-"""Seconds for which a thread waits for the sender of a large file, because giving
-the socket back, and getting it again, costs more than a fast sender takes."""
+"""Seconds for which a thread waits for the sender of a large file: returning the socket and
+getting it again takes longer than a fast sender's pause."""
 
 LITTLE = 4096
-"""Bytes that are too few to take at a time: more are waited for, for a moment."""
+"""If fewer bytes than this were read, wait a moment for more."""
 
 LONGEST = 0.5
-"""Seconds for which a thread has a socket at the most: then it is the turn of
-others, whatever still comes."""
+"""Maximum seconds for which a thread reads one socket; then it is available for others,
+even if more bytes come."""
 
 _NOTHING, _LOST = -1, -2  # instead of bytes
 
@@ -40,20 +40,20 @@ def read_socket(
     seconds: float = LONGEST,
 ) -> SpliceResult:
     """
-    Move what a socket has to give into a pipe.
+    Move the available bytes from a socket into a pipe.
 
-    :param pipe: its writing end; the pipe is empty.
-    :param most: bytes at the most.
-    :param drain: called with how many bytes are in the pipe; leaves it empty.
-    :param given_up: whether nobody wants them any more.
-    :param seconds: after which it ends, though there may be more.
+    :param pipe: the write end of an empty pipe.
+    :param most: maximum number of bytes.
+    :param drain: called with the number of bytes in the pipe; must empty it.
+    :param given_up: returns whether the upload has been abandoned.
+    :param seconds: time after which to end, even if there are more bytes.
     """
     end = time.monotonic() + seconds
     size, waited = 0, False
     while size < most:
         received = _receive(files, socket, pipe, most - size)
-        # Something that is there and cannot be had in this way, because it is
-        # behind an urgent mark, is not asked for again.
+        # Bytes that are there but cannot be read in this way, because they follow an
+        # urgent mark, are not requested again.
         if received == 0 or (received == _NOTHING and waited):
             return SpliceResult(size, dry=True)
         if received == _LOST:

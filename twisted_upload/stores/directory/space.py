@@ -1,28 +1,27 @@
 """
-Free space: how much of a file system uploads may take.
+Free space: how much of a file system uploads may use.
 
-**The reserve binds uploads in flight, not only new ones.**  An upload that is
-larger than what waits in memory asks before each piece that goes to the disk
-(`SpaceBudget.grow`), and is refused when that piece would reach into the
-reserve.  Small uploads that are complete are kept all the same, out of a
-quarter of the reserve at the most (`SpaceBudget.complete`).  New ones are
-refused while less is free than the reserve, or no inodes are left
-(`FreeSpace.check`).
+**The reserve applies to uploads in flight, not only to new ones.**  An upload that is
+larger than what is collected in memory asks before each piece that it writes to the disk
+(`SpaceBudget.grow`), and is refused if that piece would use space of the reserve.  Small
+uploads that are complete are stored nevertheless, from at most a quarter of the reserve
+(`SpaceBudget.complete`).  New ones are refused while less space is free than the reserve,
+or no inodes are left (`FreeSpace.check`).
 
-What can be taken below the reserve is therefore bounded: a quarter of it by
-complete uploads; one piece (1 MiB) for each disk thread that writes one at that
-moment, where there are complete ones; 8 MiB (`MOST_UNSEEN`) for each other
-process or store that writes to that file system, since they do not know of each
-other between two looks; and what other programs write.
+The use of the reserve is therefore bounded: a quarter of it by complete uploads; one
+piece (1 MiB) for each disk thread that is writing one at that moment, if there are
+complete uploads; 8 MiB (`MOST_UNSEEN`) for each other process or store that writes to the
+same file system, since between two checks they do not know of each other; and whatever
+other programs write.
 
-Free space is looked at by the disk threads themselves, where fstatvfs(2) may
-hang without harm, in proportion to what they write: when an eighth of what was
-left above the reserve has been written since the last look, or 8 MiB, and once
-a second at least while something is written.  A file system that does not count
-its space (a tmpfs of ``size=0``, some of FUSE) has as much as anybody wants, and
-no reserve can be kept there.  ext4 and XFS count what is in memory only
-(delayed allocation) as used; btrfs counts it when it has been written back, so
-there the bound holds but for what is dirty in memory.
+The disk threads themselves check the free space, because fstatvfs(2) may block there
+without harm.  They check in proportion to what they write: when an eighth of the space
+above the reserve, or 8 MiB, has been written since the last check, and at least once a
+second while they write.  A file system that does not report its size (a tmpfs with
+``size=0``, some FUSE file systems) counts as unlimited, and the reserve has no effect
+there.  ext4 and XFS count data that is only in memory (delayed allocation) as used; btrfs
+counts it only after write-back, so that there the bound is exceeded by the dirty data in
+memory.
 """
 
 from __future__ import annotations
@@ -46,31 +45,31 @@ from twisted_upload.errors import NoSpace
 __all__ = ["LOOK_IS_FRESH", "FreeSpace", "SpaceBudget"]
 
 LOOK_IS_FRESH = 1.0
-"""Seconds for which a look at the free space is good."""
+"""Seconds for which the result of a check of the free space is valid."""
 
 LOOK_AFTER = 8
-"""What is free above the reserve, divided by this, may be written before the next look."""
+"""The free space above the reserve, divided by this, may be written before the next check."""
 
 MOST_UNSEEN = 8 * 1024 * 1024
-"""Bytes that may be written before the next look, however much is free."""
+"""Maximum bytes that may be written before the next check, however much is free."""
 
 COMPLETE_SHARE = 4
-"""The reserve, divided by this, is for uploads that are complete."""
+"""The reserve, divided by this, may be used by complete uploads."""
 
 MARGIN_SHARE = 16
-"""An upload leaves its own size, divided by this, to smaller ones."""
+"""An incomplete upload leaves its own size, divided by this, free for smaller ones."""
 
 
 class SpaceBudget:
     """
-    What uploads may write before the reserve is reached.  For any thread.
+    The bytes that uploads may write before the reserve is reached.  Thread-safe.
 
-    Each piece is counted before it is written, so that many threads that write
-    at once cannot reach into the reserve together.
+    Each piece is counted before it is written, so that several threads that write at the
+    same time cannot use the reserve together.
 
-    :param look: what is free; may wait for the disk.
-    :param now: monotonic seconds.
-    :ivar space: what the last look has found.
+    :param look: returns the free space; may wait for the disk.
+    :param now: returns monotonic time in seconds.
+    :ivar space: the result of the last check.
     """
 
     def __init__(
@@ -85,24 +84,25 @@ class SpaceBudget:
         self._now = now
         self._lock = threading.Lock()
         self._reserved = 0.0
-        self._headroom = 0.0  # above the reserve, less what has been counted since the look
+        self._headroom = 0.0  # above the reserve, less the bytes counted since the check
         self._until_look = 0.0  # bytes
         self._fresh_until = float("-inf")
         self._counted = 0  # bytes, since the beginning
-        self._in_hand = 0  # bytes that are counted and may not have been written yet
+        self._in_hand = 0  # bytes that are counted but may not have been written yet
         self._tight = False
 
     def look(self) -> Space:
         """
-        Look.  In a disk thread, or where waiting for the disk does no harm.
+        Check the free space.  May wait for the disk: call it in a disk thread, or when
+        waiting does no harm.
 
-        :raises OSError: it cannot be told.
+        :raises OSError: the check failed.
         """
         with self._lock:
             counted, in_hand = self._counted, self._in_hand
         space = self._look()
         with self._lock:
-            # What was being written during the look is in it, or not.
+            # Bytes being written during the check may or may not be included in its result.
             in_hand += self._counted - counted
             self.space = space
             self._reserved = self._reserve.of(space.total)
@@ -117,32 +117,34 @@ class SpaceBudget:
 
     def grow(self, size: int, more: int) -> None:
         """
-        Before an upload that is not complete writes on; then call `written`.
+        Count bytes before an incomplete upload writes them; afterwards call `written`.
 
-        A large one is refused a little before the reserve is reached, so that
-        it is not a small one beside it that is.
+        A large upload is refused a little before the reserve is reached, so that small
+        ones in flight at the same time are not.
 
-        :param size: bytes of it that have been written.
-        :raises OSError: ``ENOSPC``: these bytes would reach into the reserve.
+        :param size: number of bytes of the upload that have been written.
+        :param more: number of bytes to be written.
+        :raises OSError: ``ENOSPC``: these bytes would use space of the reserve.
         """
         self._count(more, size / MARGIN_SHARE)
 
     def complete(self, more: int) -> None:
         """
-        Before the last bytes of an upload are written, which is in a moment.
+        Count the last bytes of an upload, immediately before they are written.
 
-        :raises OSError: ``ENOSPC``: the share of the reserve that is for
-            complete uploads has been used up too.
+        :param more: number of bytes to be written.
+        :raises OSError: ``ENOSPC``: the share of the reserve for complete uploads has been
+            used up too.
         """
         self._count(more, None)
 
     def written(self, more: int) -> None:
-        """These bytes have been written, or never will be."""
+        """Note that counted bytes have been written, or will not be."""
         with self._lock:
             self._in_hand -= more
 
     def gave_back(self) -> None:
-        """An upload has been removed: if space was short, others may now have it."""
+        """Note that an upload has been removed; if space was short, check it again."""
         if self._tight:
             with contextlib.suppress(OSError):
                 self.look()
@@ -164,8 +166,8 @@ class SpaceBudget:
     def _take(self, more: int, margin: float | None) -> bool:
         share = self._reserved / COMPLETE_SHARE
         if margin is None:
-            # What is being written may be counted twice, which is no reason to
-            # refuse what is complete.
+            # Bytes being written may be counted twice, which must not cause a complete
+            # upload to be refused.
             if self._headroom + self._in_hand - more < -share:
                 return False
         elif self._headroom - more < min(margin, share):
@@ -180,15 +182,16 @@ class SpaceBudget:
 
 class FreeSpace:
     """
-    Whether a file system has more space than the reserve, and inodes.
+    Whether a file system has more free space than the reserve, and free inodes.
 
-    Looked at from time to time, in a disk thread, while uploads come; and while
-    there is too little, so that nobody is refused for what has been put right.
+    It is checked from time to time in a disk thread, while uploads come; and while there
+    is too little, so that no upload is refused after the shortage has ended.
 
-    :param look: what is free on the file system.
-    :ivar budget: for uploads in flight; `None` without a reserve.
-    :ivar space: what was free, when that was last looked at.
-    :ivar short_of: what there is too little of: ``""``, ``"space"`` or ``"inodes"``.
+    :param what: name of the store, for the log.
+    :param look: returns the free space of the file system.
+    :ivar budget: the budget of uploads in flight; `None` without a reserve.
+    :ivar space: the free space at the last check.
+    :ivar short_of: what is short: ``""``, ``"space"`` or ``"inodes"``.
     """
 
     def __init__(
@@ -216,7 +219,7 @@ class FreeSpace:
 
     @property
     def reserve(self) -> float:
-        """Bytes that are to be left free."""
+        """Bytes to be left free."""
         return self._reserve.of(self.space.total)
 
     @property
@@ -226,26 +229,26 @@ class FreeSpace:
 
     @property
     def trouble(self) -> str | None:
-        """Why uploads are refused, in a few words."""
+        """Why uploads are refused, as a short text; `None` if they are not."""
         if self.short_of == "inodes":
             return "no inodes are free"
         return "less space is free than the reserve" if self.short_of else None
 
     def look(self) -> None:
         """
-        Look at once, where waiting for the disk does no harm.
+        Check at once.  Waits for the disk.
 
-        :raises OSError: it cannot be told.
+        :raises OSError: the check failed.
         """
         self._found(self._look())
 
     def start(self) -> None:
-        """From now on, until `stop`, look by itself while there is too little."""
+        """Until `stop` is called, check periodically while there is too little."""
         self._started = True
         self._look_later()
 
     def stop(self) -> None:
-        """Look no more by itself."""
+        """Stop the periodic checks."""
         self._started = False
         timer, self._timer = self._timer, None
         if timer is not None:
@@ -253,6 +256,8 @@ class FreeSpace:
 
     def check(self) -> None:
         """
+        Check whether a new upload may begin.
+
         :raises NoSpace: the reserve has been reached, or no inodes are left.
         """
         budget = self.budget
@@ -265,21 +270,21 @@ class FreeSpace:
             raise NoSpace
 
     def notice(self) -> None:
-        """Take note of what disk threads have found meanwhile."""
+        """Adopt the result of a check that a disk thread has made in the meantime."""
         if self.budget is not None and self.budget.space is not self.space:
             self._found(self.budget.space)
 
     def look_soon(self) -> None:
-        """An upload did not fit: look soon, whatever is thought to be free."""
+        """Check soon because an upload did not fit, however much space seems to be free."""
         self.notice()
         self._look_later(doubted=True)
 
     def known(self) -> Deferred[None]:
         """
-        Look again, if the last look is not fresh any more.
+        Check again if the last result is no longer valid.
 
-        :return: fires when that is done, whatever came of it: never, while a
-            disk stands still.  Cancel it to stop waiting.
+        :return: fires when the check has ended, even if it has failed; while the disk is
+            stalled, never.  Cancel it to stop waiting.
         """
         self._look_again()
         done: Deferred[None] = Deferred(self._waiting.remove)
@@ -327,8 +332,8 @@ class FreeSpace:
             self._looked = now
             self._fresh_until = now + LOOK_IS_FRESH
             self._looking = True
-            # What cannot be looked at is not our business here: the write path
-            # meets the same disk and tells.
+            # If the check fails, ignore it: the write path uses the same disk and reports
+            # its errors.
             self._disk.run(self._look).addCallbacks(self._found, lambda _: None).addBoth(self._tell)
 
     def _tell(self, failure: object = None) -> None:

@@ -1,15 +1,15 @@
 """
 The directory store: uploads become files in a folder.
 
-**When `commit`'s Deferred has fired, the file is whole, durable and visible
-under a name of its own, exactly once.**  Until then nothing of it is visible,
-and a crash leaves nothing but, at most, an unfinished file in ``.incoming/``
-that the next start removes, or a whole file that nobody was promised.  The
-table of steps is in `twisted_upload.stores.directory.partial_file`.
+**When the Deferred of `commit` has fired, the file is whole, durable and visible under a
+unique name, exactly once.**  Until then nothing of it is visible, and a crash leaves at
+most an unfinished file in ``.incoming/``, which the next start removes, or a whole file
+that was never acknowledged.  The table of steps is in
+`twisted_upload.stores.directory.partial_file`.
 
-This half runs in the reactor's thread and never waits for a disk: it collects
-bytes and hands them to the disk threads, one job at a time for each upload.  A
-small upload is one job altogether.
+This half runs in the reactor's thread and never waits for a disk: it collects bytes and
+passes them to the disk threads, one job at a time for each upload.  A small upload takes
+a single job.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ T = TypeVar("T")
 
 
 class IHooks(Protocol):
-    """What starts a program for each kept file: `twisted_upload.hooks.runner.HookRunner`."""
+    """Starts a program for each stored file: `twisted_upload.hooks.runner.HookRunner`."""
 
     def check(self) -> None:
         """
@@ -72,11 +72,15 @@ class IHooks(Protocol):
         """
         Begin.
 
-        :param queue: tells the queue, which may become another one.
+        :param queue: returns the current queue, which may be replaced.
         """
 
     def stored(self, spool: HookSpool, marker: Marker) -> None:
-        """A file is kept, and its sender has been answered; in the reactor's thread."""
+        """
+        Start the program for a file that was stored and whose sender has been answered.
+
+        Called in the reactor's thread.
+        """
 
     def stop(self, seconds: float) -> Deferred[None]:
         """See `DirectoryStore.stop`."""
@@ -85,23 +89,23 @@ class IHooks(Protocol):
 @implementer(IUploadStore)
 class DirectoryStore:
     """
-    Keeps uploads as files in a folder.
+    Stores uploads as files in a folder.
 
-    :param path: the folder; created by `open` where it is missing.
-    :param disk: where blocking jobs are done.
-    :param clock: says when to test a store that is not healthy.
-    :param now: seconds since the epoch, as `time.time` tells them.
-    :param suffix: from the first bytes of a file to the end of its name.
-    :param durable: fsync file and folder before success.  Without it, what is
-        kept survives the death of the daemon, not of the machine.
-    :param mode: permissions of kept files, whatever the umask.
+    :param path: the folder; `open` creates it if it is missing.
+    :param disk: runs the blocking jobs.
+    :param clock: schedules the self-tests of an unhealthy store.
+    :param now: returns the time in seconds since the epoch, like `time.time`.
+    :param suffix: returns the suffix of a file's name for its first bytes.
+    :param durable: fsync file and folder before success.  Otherwise stored files
+        survive a crash of the daemon, but not of the machine.
+    :param mode: permissions of stored files, regardless of the umask.
     :param reserve: space that uploads leave free.
     :param files: the system calls.
-    :param hooks: starts a program for each kept file; with it, each has a marker
+    :param hooks: starts a program for each stored file; with it, each file has a marker
         (`twisted_upload.hooks.spool`).
-    :param memory: that all uploads together may take.
-    :param after_turn: calls a function at the end of this turn of the reactor;
-        uploads that end in the same turn are then kept together.
+    :param memory: memory that all uploads together may use.
+    :param after_turn: calls a function at the end of this turn of the reactor; uploads
+        that end in the same turn are then committed together.
     """
 
     def __init__(
@@ -141,18 +145,18 @@ class DirectoryStore:
 
     def open(self) -> None:
         """
-        Make the folder ready, or say why it cannot be.  Waits for the disk.
+        Prepare the folder.  Waits for the disk.
 
-        To be done again when who or where the process is has changed (its
-        user, its umask).
+        Call it again when the identity of the process has changed (its user, its
+        umask).
 
-        :raises CannotStart: with one line for the operator.
+        :raises CannotStart: the folder cannot be used; with one line for the operator.
         """
         if self._hooks is not None:
             self._hooks.check()
         if self._folder is not None:
-            # What it claims is free again, though twistd without -n has forked
-            # since, and the parent that waits has it open, too.
+            # This releases its claims, even if twistd without -n has forked since and the
+            # waiting parent has the folder open too.
             self._folder.close()
         self._folder = self._record = None
         folder = self._open_folder()
@@ -179,7 +183,7 @@ class DirectoryStore:
         )
 
     def _take(self, folder: Folder) -> None:
-        """From now on, give out names in this folder that nobody has given out."""
+        """Use this folder's record of names, so that no name is given out twice."""
         try:
             record = NameRecord(self._files, folder.incoming, durable=self._durable)
         except OSError as error:
@@ -193,7 +197,7 @@ class DirectoryStore:
                 record=f"{INCOMING}/{RECORD}",
             )
         floor = max(record.floor, self._moments.latest)
-        told = self._moments.told  # when it was opened before, as at each start
+        told = self._moments.told  # if it was opened before, as at each start
         self._moments = UniqueTimestamps(floor, record.number, self._clock_is_behind, told=told)
         if record.floor:
             self._moments.tell(self.now())
@@ -209,7 +213,7 @@ class DirectoryStore:
         )
 
     def start(self) -> None:
-        """Begin to start programs, where there are any, and to see to what comes by itself."""
+        """Begin to start programs, if there is one, and to monitor the free space."""
         self.free_space.start()
         if self._hooks is not None:
             self._hooks.start(self._hook_queue)
@@ -218,8 +222,8 @@ class DirectoryStore:
         """
         Start no more programs.
 
-        :param seconds: for which those that run may go on; then they are ended.
-        :return: fires when none runs.
+        :param seconds: how long running programs may continue before they are ended.
+        :return: fires when no program is running.
         """
         return succeed(None) if self._hooks is None else self._hooks.stop(seconds)
 
@@ -227,7 +231,7 @@ class DirectoryStore:
         return None if self._folder is None else self._folder.hooks
 
     def undo(self) -> None:
-        """The daemon does not start after all: remove the folders that `open` has made."""
+        """Remove the folders that `open` has created, because the daemon does not start."""
         folder = self._folder
         self.close()
         if folder is not None:
@@ -236,7 +240,7 @@ class DirectoryStore:
             self._new.remove()
 
     def close(self) -> None:
-        """Let go of the folder, once no upload is left."""
+        """Release the folder; no upload may be left."""
         self.health.stop()
         self.free_space.stop()
         if self._record is not None:
@@ -268,11 +272,11 @@ class DirectoryStore:
         )
         return DirectoryIncoming(self, part, arrival.peer, now, failed)
 
-    # What incoming uploads ask of it
+    # For incoming uploads
 
     @property
     def is_short_of_space(self) -> bool:
-        """Whether less space is free than the reserve, as last looked at."""
+        """Whether less space was free than the reserve at the last check."""
         return self.free_space.short_of == "space"
 
     def run(self, job: Callable[[], T]) -> Deferred[T]:
@@ -284,18 +288,18 @@ class DirectoryStore:
         return self.disk.run_in_background(job)
 
     def refusal(self, failure: Failure) -> UploadRefused:
-        """What a sender hears when a step of the write path has failed."""
+        """Return the answer to a sender after a step of the write path has failed."""
         refusal = self.health.refusal(failure)
         if isinstance(refusal, NoSpace):
             self.free_space.look_soon()
         return refusal
 
     def defect(self, failure: Failure) -> UploadRefused:
-        """What a sender hears when something of ours has failed that is not the disk."""
+        """Return the answer to a sender after an internal error that is not the disk's."""
         return self.health.defect(failure)
 
     def tell_stored(self, spool: HookSpool, marker: Marker) -> None:
-        """A file with a marker is kept, and its sender has been answered."""
+        """Have the program started for a stored file whose sender has been answered."""
         if self._hooks is not None:
             self._hooks.stored(spool, marker)
 
@@ -303,11 +307,12 @@ class DirectoryStore:
         self, part: PartialFile, pieces: list[bytes], size: int, tell: Tell, *, alone: bool
     ) -> None:
         """
-        Have a file kept.
+        Commit a file.
 
-        :param pieces: its last bytes, so many as ``size`` says.
-        :param tell: called with what has come of it, once.
-        :param alone: not together with others: it may take long.
+        :param pieces: its last bytes.
+        :param size: total length of the pieces.
+        :param tell: called once, with the result.
+        :param alone: do not commit it together with others, because it may take long.
         """
         folder = part.folder
         if alone or (folder.durable and not folder.parallel_sync):
@@ -317,11 +322,10 @@ class DirectoryStore:
 
     def _self_test(self) -> None:
         """
-        In a disk thread: whether files can be kept again.
+        Check, in a disk thread, whether files can be stored again.
 
-        A disk that was unmounted and mounted again needs new descriptors; one
-        that is not mounted at all must not be mistaken for the folder in which
-        it should be.
+        If a disk was unmounted and mounted again, the folder must be reopened.  If it is
+        not mounted at all, the empty mount point must not be used instead.
         """
         folder = self._folder
         assert folder is not None
@@ -330,8 +334,8 @@ class DirectoryStore:
         except OSError:
             again = self._open_folder()
             if not same_file_system(folder.final, again.final):
-                # A mount point, say: what was made there is not to be taken for
-                # the folder at the next start either.
+                # It may be a bare mount point.  Remove what was created there, so that the
+                # next start does not take it for the drop folder either.
                 again.close()
                 again.new.remove()
                 raise CannotStart(f"{self.path} is on another file system than before") from None
@@ -340,14 +344,14 @@ class DirectoryStore:
 
     def _free(self) -> Space:
         folder = self._folder
-        if folder is None:  # closed meanwhile
+        if folder is None:  # closed in the meantime
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         return self._files.free(folder.final)
 
 
 @contextlib.contextmanager
 def undone_on_failure(stores: Sequence[DirectoryStore]) -> Iterator[None]:
-    """Where a start fails, the folders that it has made for some stores go again."""
+    """If a start fails, remove the folders that it has created for any of the stores."""
     try:
         yield
     except BaseException:
