@@ -51,7 +51,7 @@ KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES = 60, 15, 4
 two probes, and number of probes."""
 
 USER_TIMEOUT = 60_000
-"""Milliseconds after which a peer that acknowledges nothing is considered dead."""
+"""Milliseconds after which the connection of a peer that acknowledges nothing is dropped."""
 
 SHORTAGE_PAUSE = 0.005
 """Seconds until accepting is tried again after there was no file descriptor for a new

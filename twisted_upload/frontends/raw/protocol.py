@@ -113,7 +113,7 @@ class UploadProtocol(Sender, ConnectionProtocol, Protocol):
             self.broke()
 
     def readConnectionLost(self) -> None:
-        """End the file: the sender has half-closed."""
+        """End the file if this is a half-close, and not a broken connection."""
         try:
             self._has_ended()
         except Exception:
@@ -139,7 +139,10 @@ class UploadProtocol(Sender, ConnectionProtocol, Protocol):
         """Do nothing: it was our own half-close after a refusal; the sender's is still to come."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Abort the upload, unless it has ended: the connection is closed, for whatever reason."""
+        """
+        Tell the lifecycle, and leave the front end: the connection is closed, for
+        whatever reason.
+        """
         self._connected = False
         self._idle_timeouts.cancel(self)
         self._active_settings.lingering.cancel(self)

@@ -61,7 +61,7 @@ class Identity:
     """
     A server's certificate chain and its private key.
 
-    :param pem: both, the key first, in PEM.  Stored, because a process that has dropped
+    :param pem: both, the key first, in PEM.  Held in memory, because a process that has dropped
         its privileges may not be able to read the files again.
     :param name: of the certificate, for people: the path of its file.
     :ivar context: for connections to that server, with TLS 1.2 or newer.

@@ -149,7 +149,7 @@ class TLSTransport(Protocol):
         Decrypt all of the data, and pass it on in one piece.
 
         Nothing is held back from a protocol that has paused us: there is never more
-        than one read from the socket has returned.
+        than what one read from the socket has returned.
         """
         self.opening = self.opening or data[:1]
         number = 0
