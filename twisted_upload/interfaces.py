@@ -144,8 +144,8 @@ class ISplicesSocket(Interface):
         :param descriptor: file descriptor of the socket.  The caller closes it, after the
             Deferred has fired.
         :param most: maximum number of bytes.
-        :return: always fires: when the socket is dry or broken, when it has given ``most``
-            bytes, or when the upload has failed.
+        :return: always fires: when the socket is dry or broken, when it has given that
+            many bytes, or when the upload has failed.
         """
 
 
@@ -165,8 +165,8 @@ class ICommitsTo(Interface):
         :param stored: called with the receipt when the Deferred would fire, possibly before
             this method returns.
         :param failed: called when the Deferred would fail.
-        :return: abandons the upload, as cancelling does: neither callback is called after
-            that.  Harmless once one of them has been called.
+        :return: a callable that abandons the upload, as cancelling does: neither callback is
+            called after that.  Harmless once one of them has been called.
         """
 
 
