@@ -1,5 +1,5 @@
 """
-How the site is built: ``sphinx-build -W --keep-going -b html docs build/docs``.
+Configuration of the site; build it with ``sphinx-build -W --keep-going -b html docs build/docs``.
 """
 
 import inspect
@@ -22,7 +22,7 @@ exclude_patterns = ["man", "site"]
 # Options begin with two hyphens, which must not become a dash.
 smartquotes = False
 default_role = "py:obj"
-# GitHub makes the same anchors, so that a link works there and here.
+# GitHub makes the same anchors, so links work on both.
 myst_heading_anchors = 4
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
@@ -32,14 +32,14 @@ html_theme = "furo"
 html_title = "twisted-upload"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
-# The built site is the same for the same sources.
+# Make the build reproducible.
 html_copy_source = False
 html_show_copyright = False
 html_show_sphinx = False
 
 
 def _as_written(_: Any, what: str, name: str, it: Any, *rest: Any) -> tuple[str, str] | None:
-    """Annotations of a function as they are in the source: interfaces are no types to autodoc."""
+    """Show annotations as in the source: autodoc does not know interfaces as types."""
     if what != "function":
         return None
     text = re.sub(r"(: |-> )'([^']*)'", r"\1\2", str(inspect.signature(it)))
@@ -48,5 +48,5 @@ def _as_written(_: Any, what: str, name: str, it: Any, *rest: Any) -> tuple[str,
 
 
 def setup(app: Any) -> None:
-    """Tell Sphinx of it."""
+    """Register the signature hook with Sphinx."""
     app.connect("autodoc-process-signature", _as_written)

@@ -1,8 +1,8 @@
 """
-A directive of Sphinx for zope.interface, which autodoc knows nothing of.
+A Sphinx directive for zope.interface, which autodoc does not support.
 
 ``.. interface:: module.IName`` documents an interface: its docstring, and its methods
-with their signatures as they are in the source.
+with their signatures as written in the source.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ __all__ = ["Interface", "described", "setup"]
 
 def described(name: str) -> Iterator[str]:
     """
-    An interface, as lines of reStructuredText.
+    Describe an interface, as lines of reStructuredText.
 
-    :param name: dotted.
+    :param name: the dotted name.
     :raises LookupError: there is no such interface in that module.
     """
     module, _, short = name.rpartition(".")
@@ -57,12 +57,12 @@ def _indented(node: ast.ClassDef | ast.FunctionDef, margin: str) -> Iterator[str
 
 
 class Interface(SphinxDirective):
-    """The directive."""
+    """The ``interface`` directive."""
 
     required_arguments = 1
 
     def run(self) -> list[Node]:
-        """Make nodes of it."""
+        """Make the nodes."""
         name = self.arguments[0]
         module = name.rpartition(".")[0]
         self.env.note_dependency(inspect.getsourcefile(import_module(module)) or "")
@@ -72,6 +72,6 @@ class Interface(SphinxDirective):
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Tell Sphinx of it."""
+    """Register the directive with Sphinx."""
     app.add_directive("interface", Interface)
     return {"parallel_read_safe": True}

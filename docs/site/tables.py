@@ -1,9 +1,9 @@
 """
-The parts of the reference that are made of the tables in the source: options, the
-command's options, codes, metrics.
+Generate the tables of the reference from the source: options, the command's options,
+codes, metrics.
 
 ``python -m docs.site.tables`` writes them into ``docs/reference/``, between the lines
-``<!-- begin NAME -->`` and ``<!-- end NAME -->``.  Run it after a change of one of those tables.
+``<!-- begin NAME -->`` and ``<!-- end NAME -->``.  Run it after changing one of those tables.
 """
 
 from __future__ import annotations
@@ -72,13 +72,13 @@ GROUPS: Mapping[str, tuple[str, tuple[str, ...]]] = {
         ("config", "check", "print-config"),
     ),
 }
-"""Where to read on, and the options, by heading."""
+"""By heading: links to further pages, and the names of the options."""
 
 _ALL = {option.name: option for option in (*OPTIONS, CONFIG, CHECK, PRINT_CONFIG)}
 
 
 def _plain(text: str) -> str:
-    """Text in which Markdown sees nothing but text."""
+    """Escape Markdown."""
     return re.sub(r"([\\*_<>\[\]|`])", r"\\\1", text)
 
 
@@ -107,7 +107,7 @@ def _option(option: Option) -> Iterator[str]:
 
 
 def options() -> Iterator[str]:
-    """The options of the daemon."""
+    """Generate the options of the daemon."""
     for heading, (links, names) in GROUPS.items():
         yield f"### {heading}"
         yield ""
@@ -137,7 +137,7 @@ def _click(command: click.Command) -> Callable[[], Iterator[str]]:
 
 
 def codes() -> Iterator[str]:
-    """What a refused sender can read."""
+    """Generate the table of refusal codes."""
     yield "| code | explanation on the wire | worth a retry |"
     yield "| --- | --- | --- |"
     for code, refusal in CODES.items():
@@ -146,7 +146,7 @@ def codes() -> Iterator[str]:
 
 
 def metrics() -> Iterator[str]:
-    """What ``/metrics`` has."""
+    """Generate the table of metrics."""
     yield "| metric | type and labels | meaning |"
     yield "| --- | --- | --- |"
     for metric in METRICS:
@@ -163,14 +163,14 @@ PARTS: Mapping[str, Callable[[], Iterator[str]]] = {
     "codes": codes,
     "metrics": metrics,
 }
-"""What can stand between the two lines."""
+"""The generators, by the name in the two lines."""
 
 PAGES = ("options.md", "command.md", "answers.md", "metrics.md")
-"""Where they do."""
+"""The pages with generated parts, in ``docs/reference/``."""
 
 
 def filled(text: str) -> str:
-    """A page with its generated parts as they have to be."""
+    """Return the text of a page with its generated parts up to date."""
 
     def part(found: re.Match[str]) -> str:
         lines = "\n".join(PARTS[found[1]]()).strip()
@@ -180,7 +180,7 @@ def filled(text: str) -> str:
 
 
 def main() -> None:
-    """Write them all."""
+    """Update all pages."""
     for name in PAGES:
         path = REFERENCE / name
         old = path.read_text("utf-8")

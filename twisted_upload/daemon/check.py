@@ -129,7 +129,7 @@ def _check_disks(configuration: Configuration, say: Say) -> None:
 
 
 def _in_time(where: str, look: Callable[[Say], None], say: Say) -> None:
-    """Look in a separate thread, which a dead disk may block for ever."""
+    """Look in a separate thread, which a dead disk may block forever."""
     found: list[str] = []
     failed: list[Exception] = []
 

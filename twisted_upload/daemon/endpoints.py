@@ -86,7 +86,7 @@ class EndpointBuilder:
         """
         Check that each inherited socket has a listener; call after all endpoints are made.
 
-        :raises WrongConfiguration: one has none: its connections would wait for ever.
+        :raises WrongConfiguration: one has none: its connections would wait forever.
         """
         for one in self._left:
             what = f"systemd:{one.name}" if one.name else "systemd"
