@@ -14,7 +14,7 @@ from twisted.internet.task import Clock
 from twisted_upload.config.configuration import configure
 from twisted_upload.config.sources import SourcedValue
 from twisted_upload.daemon.worker import _SupervisorConnection, schedule_as_batch
-from twisted_upload.daemon.worker_protocol import CERTIFICATES, HEARD
+from twisted_upload.daemon.worker_protocol import APPLIED, CERTIFICATES
 
 
 class Pipes:
@@ -91,7 +91,7 @@ def test_says_that_it_has_heard(worker: Worker) -> None:
     worker.pipes.producer.pauseProducing()
     worker.told("7s")
     assert worker.service.drain == 7
-    assert worker.pipes.written == [f"{HEARD}\n".encode()]
+    assert worker.pipes.written == [f"{APPLIED}\n".encode()]
 
 
 def test_cannot(worker: Worker, expected_errors: list[str]) -> None:
@@ -107,7 +107,7 @@ def test_cannot(worker: Worker, expected_errors: list[str]) -> None:
     assert worker.service.drain == 7
     worker.told("9s")
     assert worker.service.drain == 9
-    assert worker.pipes.written == [f"{HEARD}\n".encode()] * 6
+    assert worker.pipes.written == [f"{APPLIED}\n".encode()] * 6
 
 
 def test_schedule_that_somebody_has_chosen(monkeypatch: pytest.MonkeyPatch) -> None:

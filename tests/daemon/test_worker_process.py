@@ -24,7 +24,7 @@ from twisted_upload.daemon.listeners import BoundPort, ListenerSpec, NamedEndpoi
 from twisted_upload.daemon.notify import Counts
 from twisted_upload.daemon.supervisor import KILL_TIMEOUT, RESTART_DELAY, Supervisor
 from twisted_upload.daemon.worker_process import LONGEST_LINE, WorkerProcess
-from twisted_upload.daemon.worker_protocol import CERTIFICATES, HEARD, REPORTS
+from twisted_upload.daemon.worker_protocol import APPLIED, CERTIFICATES, REPORTS
 from twisted_upload.net.tls.certificates import Identity
 from twisted_upload.net.tls.endpoints import TLSServerEndpoint
 from twisted_upload.observability.multiprocess import QUESTION, WorkerReports
@@ -319,10 +319,10 @@ def test_told_when_it_listens(alone: SingleProcessReport) -> None:
     process.says("READY=1")
     assert process.heard == b"first\n999\n"
     worker.tell("1000")
-    process.says(HEARD)
-    process.says(HEARD)
+    process.says(APPLIED)
+    process.says(APPLIED)
     assert process.heard == f"first\n999\n{CERTIFICATES}999\n1000\n".encode()
-    process.says(HEARD)
+    process.says(APPLIED)
     worker.tell("1001")
     assert process.heard.endswith(b"\n1001\n")
 

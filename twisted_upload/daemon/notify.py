@@ -129,13 +129,13 @@ class Notifications:
         *,
         watchdog: float = 0.0,
     ) -> None:
-        self._say = say
+        self._send = say
         self._clock = clock
         self._status = status
         self._disk_watchdogs = [DiskWatchdog(disk, clock) for disk in disks]
         self._watchdog = watchdog
         self._state = ""  # what the manager must know, and has not accepted yet
-        self._said = ""
+        self._last_status = ""
         self._stopping = False
         self._triggered = False
         self._due: float | None = None  # time of the next check
@@ -143,24 +143,24 @@ class Notifications:
 
     def ready(self) -> None:
         """Report that the ports are bound and the stores have passed their tests."""
-        self._tell("READY=1")
+        self._send_state("READY=1")
         self._tick()
         if self._watchdog > 0:
             self._watch()
 
     def reloading(self) -> None:
         """Report that the configuration is being reloaded."""
-        self._tell(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        self._send_state(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def reloaded(self) -> None:
         """Report that the reload is over, whether or not it succeeded."""
         if not self._stopping:
-            self._tell("READY=1")
+            self._send_state("READY=1")
 
     def stopping(self) -> None:
         """Report that the daemon stops, and keep asking for time for uploads in flight."""
         self._stopping = True
-        self._tell("STOPPING=1")
+        self._send_state("STOPPING=1")
         self._tick()
 
     def over(self) -> None:
@@ -169,8 +169,8 @@ class Notifications:
             timer.cancel()
         self._timers.clear()
 
-    def _tell(self, state: str) -> None:
-        self._state = "" if self._say(state) else state
+    def _send_state(self, state: str) -> None:
+        self._state = "" if self._send(state) else state
 
     def _later(self, seconds: float, function: Callable[[], None]) -> None:
         name = function.__name__
@@ -186,13 +186,13 @@ class Notifications:
 
     def _tick(self) -> None:
         if self._state:
-            self._tell(self._state)
+            self._send_state(self._state)
         status = self._status()
-        lines = [status] if status != self._said else []
+        lines = [status] if status != self._last_status else []
         if self._stopping:
             lines.append(f"EXTEND_TIMEOUT_USEC={EXTENSION * 1e6:.0f}")
-        if lines and self._say("\n".join(lines)):
-            self._said = status
+        if lines and self._send("\n".join(lines)):
+            self._last_status = status
         self._later(STATUS_INTERVAL, self._tick)
 
     def _watch(self) -> None:
@@ -205,14 +205,14 @@ class Notifications:
         longest = max((disk_watchdog.delay for disk_watchdog in self._disk_watchdogs), default=0.0)
         if longest < DISK_FACTOR * self._watchdog:
             self._triggered = False
-            self._say("WATCHDOG=1")
+            self._send("WATCHDOG=1")
         elif not self._triggered:
             self._triggered = True
             _log.error(
                 "no disk thread has made progress for {time}: requesting a restart",
                 time=format_duration(longest),
             )
-            self._say("WATCHDOG=trigger")
+            self._send("WATCHDOG=trigger")
         self._due = self._clock.seconds() + self._watchdog / 2
         self._later(self._watchdog / 2, self._watch)
 

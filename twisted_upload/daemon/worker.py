@@ -27,7 +27,7 @@ from twisted_upload.daemon.notify import Notifications
 from twisted_upload.daemon.service import UploadService
 from twisted_upload.daemon.signals import Signals
 from twisted_upload.daemon.systemd import started_with, take_environment
-from twisted_upload.daemon.worker_protocol import CERTIFICATES, HEARD, REPORTS, InheritedPort
+from twisted_upload.daemon.worker_protocol import APPLIED, CERTIFICATES, REPORTS, InheritedPort
 from twisted_upload.errors import CannotStart
 from twisted_upload.net.clock import use_monotonic_time
 from twisted_upload.net.endpoints import InheritedEndpoint
@@ -106,7 +106,7 @@ class _SupervisorConnection(LineOnlyReceiver):
         except Exception:
             _log.failure("cannot apply the new configuration; this worker keeps the old one")
         # However much is pending: the supervisor sends nothing else before it has this.
-        self.transport.write(f"{HEARD}\n".encode())
+        self.transport.write(f"{APPLIED}\n".encode())
 
     def _do(self, text: str) -> None:
         if text.startswith(CERTIFICATES):

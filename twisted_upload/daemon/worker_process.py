@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 
 from twisted_upload.core.text import printable
 from twisted_upload.daemon.notify import Counts
-from twisted_upload.daemon.worker_protocol import CERTIFICATES, HEARD, REPORTS
+from twisted_upload.daemon.worker_protocol import APPLIED, CERTIFICATES, REPORTS
 from twisted_upload.observability.multiprocess import ReportingWorker
 
 __all__ = ["WorkerProcess"]
@@ -89,8 +89,8 @@ class WorkerProcess(ProcessProtocol):
         self._log_lines = _LineSplitter()
         self._error_lines = _LineSplitter()
         self._report_lines = _LineSplitter()
-        self._nonsense_logged = False
-        self._listening = False  # it has applied the last message
+        self._invalid_logged = False
+        self._idle = False  # it has applied the last message
         self._pending: dict[bool, str] = {}  # the last message of each kind
 
     @property
@@ -112,11 +112,11 @@ class WorkerProcess(ProcessProtocol):
         """Send a configuration or certificates once it has applied the previous message."""
         # The last of each kind replaces those that were not sent yet.
         self._pending[line.startswith(CERTIFICATES)] = line
-        self._tell_next()
+        self._send_next()
 
-    def _tell_next(self) -> None:
-        if self._listening and self._pending:
-            self._listening = False
+    def _send_next(self) -> None:
+        if self._idle and self._pending:
+            self._idle = False
             line = self._pending.pop(next(iter(self._pending)))
             self._write(line.encode() + b"\n")
 
@@ -128,28 +128,28 @@ class WorkerProcess(ProcessProtocol):
         self._alive = self._clock.seconds()
         for line in self._report_lines.take(data):
             try:
-                self._understand(line)
+                self._parse(line)
             except Exception:
-                if not self._nonsense_logged:
-                    self._nonsense_logged = True
+                if not self._invalid_logged:
+                    self._invalid_logged = True
                     _log.error(
                         "invalid message from worker {pid}: {line}",
                         pid=self.pid,
                         line=printable(line[:80].decode("ascii", "replace")),
                     )
 
-    def _understand(self, line: bytes) -> None:
+    def _parse(self, line: bytes) -> None:
         if line.startswith(b"["):
             self.reporting.received(line + b"\n")
             return
         name, _, value = line.decode("ascii").partition("=")
         if name == "READY":
-            self.ready = self._listening = True
+            self.ready = self._idle = True
             self._became_ready()
-            self._tell_next()
-        elif line == HEARD.encode():
-            self._listening = True
-            self._tell_next()
+            self._send_next()
+        elif line == APPLIED.encode():
+            self._idle = True
+            self._send_next()
         elif name == "COUNTS":
             self.counts = Counts(*map(int, value.split()))
         elif name == "WATCHDOG":

@@ -19,7 +19,7 @@ from __future__ import annotations
 import socket
 from typing import NamedTuple
 
-__all__ = ["CERTIFICATES", "HEARD", "REPORTS", "InheritedPort"]
+__all__ = ["APPLIED", "CERTIFICATES", "REPORTS", "InheritedPort"]
 
 REPORTS = 3
 """The file descriptor on which a worker sends answers and reports; those of the sockets
@@ -29,7 +29,7 @@ CERTIFICATES = "certificates "
 """The prefix of a line to a worker with new certificates and their keys, in the order
 of its endpoints."""
 
-HEARD = "HEARD=1"
+APPLIED = "APPLIED=1"
 """What a worker sends when it has applied a line."""
 
 _LASTING = "lasting"
