@@ -1,15 +1,15 @@
 """
-``python altered.py WAY twistd ...``: the real daemon, with exactly one thing
-altered, for which there is no option and should not be one.
+``python altered.py WAY twistd ...``: the real daemon with exactly one alteration, for
+which there is no option, and should not be.
 
 ============================  =================================================
-way                           what is other than in the shipped daemon
+way                           difference from the shipped daemon
 ============================  =================================================
 ``without-directory-sync``    the directory is not synced after publishing
 ``without-file-sync``         files are not synced before publishing
 ``without-marker-sync``       the markers of ``--on-upload`` are not synced
 ``by-link``                   the file system cannot rename without replacing
-``one-after-another``         each file is kept by itself, when the one before is
+``one-after-another``         each file is committed alone, after the one before
 ``slow-CALL``                 that call of `Files` takes two seconds
 ============================  =================================================
 """
@@ -36,7 +36,7 @@ __all__ = ["altered"]
 
 
 def altered(way: str) -> list[str]:
-    """What to write before ``twistd`` to alter it."""
+    """Return the words to put before ``twistd`` to alter the daemon."""
     return [sys.executable, os.path.abspath(__file__), way]
 
 
@@ -76,14 +76,14 @@ def _slow(call: str) -> Files:
 
 
 def _replace(name: str, by: object) -> None:
-    """Let the daemon be built with something else."""
-    # Where nobody builds with it any more, the daemon would be the shipped one.
+    """Have the daemon built with a substitute."""
+    # If the name were no longer used there, the daemon would be the shipped one.
     assert name in vars(stores), f"daemon/stores.py knows no {name}"
     vars(stores)[name] = by
 
 
 def _never_later(commits: Any) -> None:
-    """Let the directory be synced by itself, and not with the files of the next batch."""
+    """Have the directory synced separately, not with the files of the next batch."""
     assert "_is_for_the_next" in vars(commits)
     commits._is_for_the_next = lambda *_: False
 

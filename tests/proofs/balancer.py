@@ -1,15 +1,14 @@
 """
-``python -m tests.proofs.balancer --rounds 20``: HAProxy in front of two
-daemons on one directory, under the load of many senders.
+``python -m tests.proofs.balancer --rounds 20``: HAProxy in front of two daemons on one
+directory, under the load of many senders.
 
-In turns, one of the two is stopped and started again, or killed with -9 and
-started again.  Nothing that was acknowledged may be lost, nothing may be there
-twice or in part, and whoever was not acknowledged must have seen so.  A stop
-and a start must not be felt by any sender; of a kill, those may feel it whose
-uploads were at the daemon that died, and nobody else.
+In turns, one of the two is stopped and restarted, or killed with -9 and restarted.  No
+acknowledged upload may be lost, no file may exist twice or be partial, and senders
+without an acknowledgement must have noticed it.  A stop and a start must not affect any
+sender; a kill may affect only the senders whose uploads were at the killed daemon.
 
-At the end, senders that break off in the middle of a file must leave nothing:
-the balancer has to pass on that they did.
+At the end, senders that break off in the middle of a file must leave nothing behind: the
+balancer must pass the reset on.
 """
 
 from __future__ import annotations
@@ -54,7 +53,7 @@ listen upload
 
 
 def free_ports(number: int) -> list[int]:
-    """Ports that nobody has just now."""
+    """Return ports that are free at the moment."""
     with contextlib.ExitStack() as stack:
         sockets = [
             stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(number)
@@ -63,7 +62,7 @@ def free_ports(number: int) -> list[int]:
 
 
 def daemon_at(folder: Path, inbox: Path, port: int, workers: int) -> Servant:
-    """One of the two daemons; both fill the same directory."""
+    """Return one of the two daemons; both store files in the same directory."""
     folder.mkdir(exist_ok=True)
     options = [f"--port={port}", "--interface=127.0.0.1", f"--directory={inbox}"]
     options += [
@@ -77,7 +76,7 @@ def daemon_at(folder: Path, inbox: Path, port: int, workers: int) -> Servant:
 
 @contextlib.contextmanager
 def trusted_proxy(work: Path, front: int, one: int, two: int) -> Iterator[tuple[str, int]]:
-    """HAProxy in front of two ports; where it listens."""
+    """Run HAProxy in front of two ports; yield its address."""
     file = work / "haproxy.cfg"
     file.write_text(CONFIGURATION.format(front=front, one=one, two=two))
     rigs.run("haproxy", "-c", "-f", file)
@@ -103,7 +102,7 @@ def trusted_proxy(work: Path, front: int, one: int, two: int) -> Iterator[tuple[
 
 
 class PeriodicCheck:
-    """The rounds, and what was wrong."""
+    """The rounds, and the violations found."""
 
     def __init__(self, work: Path, ledger: Ledger, front: tuple[str, int]) -> None:
         self.work = work
@@ -116,9 +115,9 @@ class PeriodicCheck:
 
     def round(self, way: str, daemon: Daemon, again: Daemon) -> None:
         """
-        Stop or kill one of the daemons under load, and start it again.
+        Stop or kill one of the daemons under load, and restart it.
 
-        :param again: the same one, for its next life.
+        :param again: the same daemon, for its next run.
         """
         ledger = self.ledger
         before = len(ledger.acknowledged), ledger.lost + ledger.refused.total()
@@ -136,7 +135,7 @@ class PeriodicCheck:
             self.wrong.append("a kill was felt by more senders than there were")
 
     def break_off(self, number: int) -> None:
-        """Senders that are killed in the middle of a file."""
+        """Reset connections in the middle of a file, as killed senders do."""
         for _ in range(number):
             with connect(socket.AF_INET, self.front) as peer:
                 peer.sendall(b"half a file" * 20_000)
@@ -145,7 +144,7 @@ class PeriodicCheck:
 
 
 def main() -> Sequence[str]:
-    """Stop, kill, start, compare, print the table."""
+    """Stop, kill and restart the daemons; compare; print the table."""
     parser = argparse.ArgumentParser(prog="python -m tests.proofs.balancer")
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--workers", type=int, default=1, help="processes of each daemon")

@@ -1,11 +1,9 @@
 """
-``python -m tests.proofs.counts --uploads 10000 --workers 2``: the metrics
-page tells the truth.
+``python -m tests.proofs.counts --uploads 10000 --workers 2``: the metrics page is correct.
 
-While many senders send, the page is read as Prometheus reads it: nothing that is
-counted may ever become less, not when a worker is told to stop in the middle and
-is replaced either.  In the end its sums are compared with what the senders have
-heard and with the files on disk.
+While many senders send, the page is read as Prometheus reads it.  No counter may ever
+decrease, not even when a worker is stopped in the middle and replaced.  At the end, its
+sums are compared with the answers to the senders and with the files on disk.
 """
 
 from __future__ import annotations
@@ -33,7 +31,7 @@ AT_A_TIME = 64
 
 
 class Counts:
-    """What the page said, and what was wrong with it."""
+    """The values of the page, and the errors found in it."""
 
     def __init__(self, daemon: Daemon, count: int) -> None:
         self.daemon = daemon
@@ -59,7 +57,7 @@ class Counts:
         return page
 
     def lose(self, number: int) -> None:
-        """Have uploads break off."""
+        """Reset the connections of some uploads."""
         for lost in range(number):
             with self.daemon.connect() as peer:
                 peer.sendall(b"x" * 100)
@@ -68,7 +66,7 @@ class Counts:
             self.scraper.wait_for(lost + 1, "uploads_total", outcome="aborted")
 
     def run(self) -> None:
-        """Send all, and read the page meanwhile."""
+        """Send all uploads, and read the page meanwhile."""
         senders = Senders(self.daemon.address, self.ledger, at_a_time=AT_A_TIME, count=self._count)
         workers = self.daemon.workers()
         senders.start()
@@ -83,7 +81,7 @@ class Counts:
             senders.stop()
 
     def compare(self) -> None:
-        """The page with what the senders have heard, and with the files."""
+        """Compare the page with the answers to the senders, and with the files."""
         wait_until(
             lambda: self.scraper.page().sum("connections") == 0, "the end of all connections"
         )
@@ -113,7 +111,7 @@ class Counts:
 
 
 def counts(work: Path, uploads: int, workers: int) -> Sequence[str]:
-    """Do it; what was wrong."""
+    """Run the proof; return the errors found."""
     options = (f"--workers={workers}", f"--max-size={LIMIT}", "--metrics=0", "--suffix=.bin")
     with Servant(work, *options) as daemon:
         counts = Counts(daemon, uploads)
@@ -128,7 +126,7 @@ def counts(work: Path, uploads: int, workers: int) -> Sequence[str]:
 
 
 def main() -> Sequence[str]:
-    """The command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m tests.proofs.counts")
     parser.add_argument("--uploads", type=int, default=10_000)
     parser.add_argument("--workers", type=int, default=2)

@@ -1,14 +1,13 @@
 """
-``python -m tests.proofs.faults``: each step of the write path fails in the
-real daemon.
+``python -m tests.proofs.faults``: each step of the write path fails in the real daemon.
 
-Single system calls are made to fail with ``strace`` in the disk thread, and in
-it alone.  Then a device that reports errors (nbdkit), a full disk, one without
-inodes, and a limit on the size of files (`RLIMIT_FSIZE`), all of them real.
+Single system calls are made to fail with ``strace``, only in the disk thread.  Then come
+a device that reports errors (nbdkit), a full disk, one without free inodes, and a limit
+on the size of files (`RLIMIT_FSIZE`), all of them real.
 
-For each: what the sender hears, what is left on disk, and that uploads go on:
-at once, or, where the disk itself has failed, when the store's test of it has
-passed.
+For each, the proof checks the answer to the sender, what is left on disk, and that
+uploads continue: at once or, if the disk itself has failed, when the store's self-test
+has passed.
 """
 
 from __future__ import annotations
@@ -41,10 +40,11 @@ class Step:
     """
     One system call of the write path.
 
-    :ivar call: as strace knows it.
-    :ivar of: which of them, where there are several.
-    :ivar sends: what kind of upload has it.
-    :ivar on: a path in the directory, to tell calls with the same name apart.
+    :ivar call: its name in strace.
+    :ivar sends: the kind of upload that makes the call.
+    :ivar of: which call, if there are several.
+    :ivar on: a path in the directory, to distinguish calls with the same name.
+    :ivar when: which of these calls fails, counted from 1.
     """
 
     call: str
@@ -80,14 +80,14 @@ STEPS = (
 )
 
 QUICK = (("fsync", "of the file", "EIO"), ("renameat2", "", "ENOSPC"), ("write", "", "EINTR"))
-"""Call, which, error: what the suite has time for."""
+"""Call, which call, error: the cases that the test suite has time for."""
 
 
 class Faults:
     """
-    The daemon, and what was wrong.
+    The daemon, and the errors found.
 
-    :ivar wrong: in words.
+    :ivar wrong: the errors, in words.
     """
 
     def __init__(self, daemon: Daemon) -> None:
@@ -95,7 +95,7 @@ class Faults:
         self.wrong: list[str] = []
 
     def send(self, sends: str) -> list[str]:
-        """Send all at once; how each ended, in a word."""
+        """Send all at once; return how each ended, as a word."""
 
         def one(size: int) -> str:
             try:
@@ -111,9 +111,9 @@ class Faults:
             return [*threads.map(one, SENDS[sends])]
 
     def row(self, what: str, sends: str, error: str, answers: list[str], expected: str) -> None:
-        """Look at what is left on disk, see that uploads go on, and print a row."""
+        """Check what is left on disk and that uploads continue, and print a row."""
         name = f"{what}, {error}, {sends}"
-        if expected == "aborted":  # nobody is told, so nobody waits for it
+        if expected == "aborted":  # the sender gets no answer, so wait for the cleanup here
             wait_until(lambda: not self.daemon.unfinished(), "an empty .incoming")
         kept = answers.count("stored")
         left = visible(str(self.daemon.directory))
@@ -132,7 +132,7 @@ class Faults:
             file.unlink()
 
     def next(self, name: str, answer: str) -> str:
-        """Uploads go on; when."""
+        """Check that uploads continue; return when they do."""
         before = len(self.daemon.lines("healthy again"))
         first = self.send(SMALL)
         if answer != "store-error" and first == ["store-error"]:
@@ -152,7 +152,7 @@ class Faults:
 
     @contextlib.contextmanager
     def failing(self, step: Step, error: str) -> Iterator[None]:
-        """In the disk thread, that call fails once."""
+        """Make a call fail once in the disk thread."""
         trace = self.daemon.folder / "strace"
         trace.unlink(missing_ok=True)
         command = ["strace", "-o", str(trace), "-e", f"trace={step.call}"]
@@ -181,10 +181,10 @@ class Faults:
 
 
 def expected(step: Step, error: str) -> str:
-    """What the sender must hear: failure rules 1 to 3."""
-    if error == "EINTR" or step.call == "io_submit":  # then they are synced one by one
+    """Return the answer that the sender must receive: failure rules 1 to 3."""
+    if error == "EINTR" or step.call == "io_submit":  # files are then synced one by one
         return "stored"
-    if step.of == "from the socket":  # it is not the disk that failed
+    if step.of == "from the socket":  # the disk has not failed
         return "aborted"
     return "no-space" if error in SPACE else "store-error"
 
@@ -193,15 +193,15 @@ HEADING = ("call", "error", "upload", "answer", "left on disk", "next upload")
 
 
 def single_calls(work: Path, quick: bool) -> list[str]:
-    """Each call of the write path with each error."""
+    """Make each call of the write path fail with each error."""
     rigs.needs("strace")
     if not _may_trace():
         raise rigs.Skip("strace may not attach to a process here")
-    # A new file has not its mode at once under this umask, so fchmod is needed.
+    # Under this umask, a new file does not have its mode at once, so fchmod is needed.
     before = ["sh", "-c", 'umask 077; exec "$@"', "sh"]
     with Servant(work, "--disk-threads=1", before=before) as daemon:
         faults = Faults(daemon)
-        assert faults.send(LARGE) == ["stored"]  # the disk thread is there
+        assert faults.send(LARGE) == ["stored"]  # starts the disk thread
         daemon.only_file()
         daemon.files()[0].unlink()
         for step in STEPS:
@@ -230,7 +230,7 @@ def _may_trace() -> bool:
 
 
 def small_file_systems(work: Path) -> list[str]:
-    """A full disk, one without inodes, and a limit on the size of files."""
+    """Test a full disk, one without free inodes, and a limit on the size of files."""
     rigs.private()
     wrong = []
     inbox = work / "inbox"
@@ -240,7 +240,7 @@ def small_file_systems(work: Path) -> list[str]:
             free = os.statvfs(inbox).f_bfree
             faults.row("full disk", LARGE, "real ENOSPC", faults.send(LARGE), "no-space")
             # The descriptor of a refused file may be closed a moment later.
-            # A block is for the record of names.
+            # One block is for the record of names.
             wait_until(lambda: os.statvfs(inbox).f_bfree >= free - 1, "the space given back")
             others = 0
             with contextlib.suppress(OSError):
@@ -267,7 +267,7 @@ def small_file_systems(work: Path) -> list[str]:
 @contextlib.contextmanager
 def failing_device(work: Path, *make: str) -> Iterator[tuple[Path, Path]]:
     """
-    A device that fails while a certain file exists.
+    Provide a device that fails while a certain file exists.
 
     :return: the device, and that file.
     """
@@ -277,7 +277,7 @@ def failing_device(work: Path, *make: str) -> Iterator[tuple[Path, Path]]:
     command = ["nbdfuse", str(folder / "disk"), "--command", "nbdkit", "-s", "--exit-with-parent"]
     command += ["--filter=error", "file", str(disk)]
     command += ["error=EIO", "error-pwrite-rate=100%", f"error-file={switch}"]
-    # Not with `deadly`: it has to go by being unmounted.
+    # Not with `deadly`: it must end by being unmounted.
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         wait_until(lambda: (folder / "disk").exists() or process.poll() is not None, "nbdfuse")
@@ -292,7 +292,7 @@ def failing_device(work: Path, *make: str) -> Iterator[tuple[Path, Path]]:
 
 
 def broken_device(work: Path) -> list[str]:
-    """The device itself says EIO, and heals."""
+    """Test a device that reports EIO and then recovers."""
     rigs.needs("nbdkit", "nbdfuse", "mkfs.ext4")
     rigs.private()
     make = [*rigs.EXT4, "-O", "^has_journal"]
@@ -313,7 +313,7 @@ def broken_device(work: Path) -> list[str]:
             if refused != ["store-error"]:
                 wrong.append(f"broken device: unhealthy, but {refused}")
             switch.unlink()
-            (kept,) = daemon.files()  # what was there is there
+            (kept,) = daemon.files()  # the earlier file is still there
             assert kept.read_bytes() == first
             kept.unlink()
             faults.row("broken device", MANY, "real EIO", answers, "store-error")
@@ -321,7 +321,7 @@ def broken_device(work: Path) -> list[str]:
             assert daemon.send(last) == SUCCESS
             daemon.stop()
             wrong += faults.wrong
-        # What has been acknowledged since is on the device, not only in memory.
+        # Uploads acknowledged since then are on the device, not only in memory.
         with rigs.mounted(device, work / "mnt", "loop"):
             if last not in [file.read_bytes() for file in daemon.files()]:
                 wrong.append("broken device: lost what was acknowledged after it had healed")
@@ -329,7 +329,7 @@ def broken_device(work: Path) -> list[str]:
 
 
 def main() -> Sequence[str]:
-    """Break, look, print the table."""
+    """Run the parts, and print the table."""
     parser = argparse.ArgumentParser(prog="python -m tests.proofs.faults")
     parser.add_argument("--quick", action="store_true", help="a few of the single calls only")
     parser.add_argument("--only", choices=["calls", "small", "device"])

@@ -1,16 +1,15 @@
 """
-``python -m tests.proofs.fuzz --connections 5000``: senders that keep to no
-rule.
+``python -m tests.proofs.fuzz --connections 5000``: senders that follow no rules.
 
-Random bytes in random pieces, with pauses; then a half-close, a close, a reset,
-silence, urgent data, or more after the answer, at any point.  Afterwards there
-is no traceback in the log, and no descriptor, thread, memory or temporary file
-more than before; everything that is visible is what a sender has half-closed,
-whole, and the daemon serves as before.
+They send random bytes in random pieces, with pauses; then, at any point, comes a
+half-close, a close, a reset, silence, urgent data, or more data after the answer.
+Afterwards there must be no traceback in the log, and no more file descriptors, threads,
+memory or temporary files than before.  Every visible file must be the whole content of an
+upload that its sender has half-closed, and the daemon must work as before.
 
-With ``--limits`` there are fewer places than senders, for each address too, and
-some addresses may not come in.  With ``--proxy`` a load balancer's header comes
-first, or what is none.
+With ``--limits`` fewer connections are allowed than there are senders, also for each
+address, and some addresses are denied.  With ``--proxy`` a load balancer's header comes
+first, or an invalid one.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ IDLE = 1.0
 MOST = 1_000_000
 THREADS = 24
 LEAK = 24 << 20
-"""Bytes of memory that may be more after the second half than after the first."""
+"""Bytes by which memory use may be greater after the second half than after the first."""
 
 
 LIMITS = (
@@ -54,7 +53,7 @@ BLOCK = b"\r\n\r\n\0\r\nQUIT\n"
 
 
 def good_header(chance: random.Random) -> bytes:
-    """What a load balancer says first."""
+    """Return a header that a load balancer may send."""
     last = chance.randrange(256)
     block = bytes([192, 0, 2, last, 127, 0, 0, 1]) + chance.randbytes(4)
     block += chance.randbytes(chance.choice((0, 0, 5, 4068)))
@@ -71,7 +70,7 @@ def good_header(chance: random.Random) -> bytes:
 
 
 def bad_header(chance: random.Random) -> bytes:
-    """What is none, whatever follows."""
+    """Return bytes that are not a valid header, whatever follows."""
     return chance.choice(
         (
             b"G" + chance.randbytes(chance.randrange(5000)),
@@ -88,11 +87,11 @@ class Fuzz:
     """
     The senders.
 
-    :param limited: they come from several addresses, and not all may come in.
-    :param balanced: they come through a load balancer.
-    :ivar whole: digests of what has been half-closed, and so may be kept.
-    :ivar promised: digests of what was acknowledged.
-    :ivar ways: how often each way to end was taken.
+    :param limited: they have several addresses, not all of which are allowed.
+    :param proxied: they send the header of a load balancer.
+    :ivar whole: digests of uploads that were half-closed, and may therefore be stored.
+    :ivar promised: digests of acknowledged uploads.
+    :ivar ways: how often each way to end was used.
     """
 
     def __init__(
@@ -117,7 +116,7 @@ class Fuzz:
         }
 
     def run(self, connections: int) -> None:
-        """So many connections, from several threads."""
+        """Make connections from several threads."""
         numbers = iter([next(self._numbers) for _ in range(connections)])
         errors: list[BaseException] = []
 
@@ -137,7 +136,7 @@ class Fuzz:
             raise errors[0]
 
     def one(self, chance: random.Random, number: int) -> None:
-        """One connection."""
+        """Make one connection."""
         (end,) = chance.choices([*self._ends], [*self._ends.values()])
         self.ways[end.__name__.replace("_", " ")] += 1
         data = b"%d " % number
@@ -158,60 +157,60 @@ class Fuzz:
                 left = left[size:]
                 if chance.random() < 0.02:
                     time.sleep(chance.random() / 50)
-                if chance.random() < 0.005:  # the middle is the end
+                if chance.random() < 0.005:  # end in the middle
                     return self.reset(peer, chance, "")
             end(peer, chance, digest)
         return None
 
     def connect(self, chance: random.Random) -> socket.socket:
-        """From somewhere."""
+        """Connect, if limited from a random address."""
         source = (chance.choice(SOURCES), 0) if self.limited else None
         return socket.create_connection(self.daemon.address, PATIENCE, source_address=source)
 
     # Ways to end
 
     def half_close_and_hear(self, peer: socket.socket, chance: random.Random, digest: str) -> None:
-        """As it should be."""
+        """Half-close and read the answer, as intended."""
         self.whole.add(digest)
         peer.shutdown(socket.SHUT_WR)
         if read_all(peer) == SUCCESS:
             self.promised.add(digest)
 
     def half_close_and_leave(self, peer: socket.socket, chance: random.Random, digest: str) -> None:
-        """Fire and forget."""
+        """Half-close and do not wait for the answer."""
         self.whole.add(digest)
         peer.shutdown(socket.SHUT_WR)
         if chance.random() < 0.5:
             self.reset(peer, chance, digest)
 
     def leave(self, peer: socket.socket, chance: random.Random, digest: str) -> None:
-        """Close both ways at once, which a server cannot tell from a half-close."""
+        """Close both directions at once, which a server cannot distinguish from a half-close."""
         self.whole.add(digest)
 
     def reset(self, peer: socket.socket, chance: random.Random, digest: str) -> None:
-        """As when the sender is killed."""
+        """Reset the connection, as when the sender is killed."""
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     def deaf(self, peer: socket.socket, chance: random.Random, digest: str) -> None:
-        """Half-close, and refuse to hear."""
+        """Half-close, and close the receiving direction too."""
         self.whole.add(digest)
         peer.shutdown(socket.SHUT_RD)
         peer.shutdown(socket.SHUT_WR)
 
     def urgent(self, peer: socket.socket, chance: random.Random, digest: str) -> None:
-        """Urgent data, which is no part of the file, and gone without a half-close."""
+        """Send urgent data, which is not part of the file, and leave without a half-close."""
         peer.send(b"!", socket.MSG_OOB)
         self.reset(peer, chance, digest)
 
     def go_on(self, peer: socket.socket, chance: random.Random, digest: str) -> None:
-        """Send more than is allowed, and go on after the refusal."""
+        """Send more than is allowed, and continue after the refusal."""
         for _ in range(chance.randint(20, 100)):
             peer.sendall(bytes(65_536))
         if chance.random() < 0.5:
             self.reset(peer, chance, digest)
 
     def silence(self, peer: socket.socket, chance: random.Random, digest: str) -> None:
-        """Say nothing more until the daemon has had enough."""
+        """Send nothing more until the daemon ends the connection."""
         read_all(peer)
 
 
@@ -225,7 +224,7 @@ def _may_be_gone() -> Iterator[None]:
 
 
 def descriptors(daemon: Daemon) -> int:
-    """Open ones of the daemon, other than those that its disk threads keep."""
+    """Return the number of the daemon's open descriptors, except pipes of its disk threads."""
     folder = f"/proc/{daemon.pid}/fd"
     links = []
     for name in os.listdir(folder):
@@ -235,12 +234,12 @@ def descriptors(daemon: Daemon) -> int:
 
 
 def threads(daemon: Daemon) -> int:
-    """Of the daemon."""
+    """Return the number of the daemon's threads."""
     return len(os.listdir(f"/proc/{daemon.pid}/task"))
 
 
 def look(daemon: Daemon, fuzz: Fuzz) -> list[str]:
-    """What is visible, and what the log says."""
+    """Check the visible files and the log; return the errors found."""
     wrong = []
     kept = Counter(sha256(path.read_bytes()) for path in daemon.files())
     wrong += [f"kept, but not whole: {digest}" for digest in kept.keys() - fuzz.whole]
@@ -258,7 +257,7 @@ def look(daemon: Daemon, fuzz: Fuzz) -> list[str]:
 
 
 def main() -> Sequence[str]:
-    """Fuzz, look, print the table."""
+    """Fuzz, check, print the table."""
     parser = argparse.ArgumentParser(prog="python -m tests.proofs.fuzz")
     parser.add_argument("--connections", type=int, default=5000)
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 16))
@@ -271,13 +270,13 @@ def main() -> Sequence[str]:
     options += [*LIMITS * arguments.limits, *PROXY * arguments.proxy]
     with rigs.workplace() as work, Servant(work, *options) as daemon:
         fuzz = Fuzz(daemon, arguments.seed, limited=arguments.limits, proxied=arguments.proxy)
-        # One more is for the record of names, which is opened with the first file.
+        # One more for the record of names, which is opened with the first file.
         before = descriptors(daemon) + 1
         rigs.heading("connections", "stored", "descriptors", "threads", "memory", "unfinished")
         memory = []
         for half in range(2):
             fuzz.run(arguments.connections // 2)
-            # Refused senders are listened to for a few seconds more.
+            # The daemon reads from refused senders for a few more seconds.
             wait_until(lambda: descriptors(daemon) <= before, f"{before} descriptors")
             wait_until(lambda: not daemon.unfinished(), "an empty .incoming")
             memory.append(daemon.memory())
@@ -290,7 +289,7 @@ def main() -> Sequence[str]:
         wrong += look(daemon, fuzz)
         if memory[1] - memory[0] > LEAK:
             wrong.append(f"memory: {memory}")
-        # 32 disk threads, as many for large uploads, and a few others.
+        # 32 disk threads, as many again for large uploads, and a few others.
         if threads(daemon) > 72:
             wrong.append(f"{threads(daemon)} threads")
         header = b"PROXY UNKNOWN\r\n" if arguments.proxy else b""

@@ -1,14 +1,13 @@
 """
-``python -m tests.proofs.group_commit``: what durable small uploads cost.
+``python -m tests.proofs.group_commit``: the cost of durable small uploads.
 
-Uploads that finish together share the flushes of the device and the commits of
-the journal.  Counted on a journalled ext4 of its own (a loop device), for the
-real daemon with 1, 8 and 64 senders at a time, and for those who do the plain
-order one after another (write, fsync, publish, fsync the directory): in turns,
-on the same device.
+Uploads that finish together share the flushes of the device and the commits of the
+journal.  These are counted on a separate journaled ext4 (a loop device), for the real
+daemon with 1, 8 and 64 senders at a time, and for the plain order, one file after another
+(write, fsync, publish, fsync the directory): in turns, on the same device.
 
-The bars, with 64 at a time: at most half a flush and a quarter of a commit for
-each upload, and six times the rate of the plain order behind the same front end.
+The limits, with 64 at a time: at most half a flush and a quarter of a commit for each
+upload, and at least six times the rate of the plain order behind the same front end.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ FRONTEND_ONE, FRONTEND, PLAIN, STORE = (
 
 @dataclass
 class Cost:
-    """What one way of keeping files has cost, in all its turns."""
+    """The cost of one way of storing files, in all its turns."""
 
     uploads: int = 0
     seconds: float = 0.0
@@ -62,7 +61,7 @@ class Cost:
         return self.uploads / self.seconds
 
     def wait(self, percent: int) -> str:
-        """In milliseconds; so many of a hundred uploads took no longer."""
+        """Return a percentile of the durations, in milliseconds."""
         if not self.waits:
             return "-"
         return f"{1000 * statistics.quantiles(self.waits, n=100)[percent - 1]:.1f} ms"
@@ -78,18 +77,18 @@ class Device:
         (self._journal,) = Path("/proc/fs/jbd2").glob(f"{self._block.resolve().name}-*")
 
     def flushes(self) -> int:
-        """Flush requests that it has done."""
+        """Return the number of flush requests done."""
         return int((self._block / "stat").read_text().split()[15])
 
     def commits(self) -> int:
-        """Transactions of the journal."""
+        """Return the number of transactions of the journal."""
         match = re.match(r"\d+", (self._journal / "info").read_text())
         assert match is not None
         return int(match[0])
 
     @contextlib.contextmanager
     def counted(self, cost: Cost, uploads: int) -> Iterator[None]:
-        """Add what happens to a cost."""
+        """Add what happens in the block to a cost."""
         rigs.run("sync", "--file-system", self._mount)
         flushes, commits, start = self.flushes(), self.commits(), time.monotonic()
         yield
@@ -109,7 +108,7 @@ def through_the_frontend(
     *,
     before: Sequence[str] = (),
 ) -> None:
-    """The real daemon."""
+    """Measure the real daemon."""
     with Servant(work, f"--directory={inbox}", before=before) as daemon:
         ledger = Ledger(Contents([SIZE]))
 
@@ -126,13 +125,13 @@ def through_the_frontend(
             senders.join(60)
             assert len(ledger.acknowledged) == told + count, f"refused: {ledger.refused}"
 
-        send(2 * at_a_time, [])  # its threads are there, its code is warm
+        send(2 * at_a_time, [])  # start its threads, warm up its code
         with device.counted(cost, count):
             send(count, cost.waits)
 
 
 def in_plain_order(inbox: Path, device: Device, cost: Cost, count: int) -> None:
-    """One after another, without a network: the best that a naive server could do."""
+    """Measure the plain order, without a network: the best that a naive server could do."""
     files = Files()
     folder = open_folder(str(inbox), files=files, suffix=lambda _: "")
     data = os.urandom(SIZE)
@@ -151,7 +150,7 @@ def in_plain_order(inbox: Path, device: Device, cost: Cost, count: int) -> None:
 
 
 def in_the_store(inbox: Path, device: Device, at_a_time: int, cost: Cost, count: int) -> None:
-    """`DirectoryStore` in a process without a front end."""
+    """Measure `DirectoryStore` in a process without a front end."""
     code = f"{__package__}.group_commit"
     command = [*deadly(), sys.executable, "-m", code, "--store", str(inbox)]
     command += [str(at_a_time), str(count)]
@@ -171,7 +170,7 @@ def in_the_store(inbox: Path, device: Device, at_a_time: int, cost: Cost, count:
 
 
 def serve_store(inbox: str, at_a_time: int, count: int) -> None:
-    """The other end of `in_the_store`."""
+    """Run the process that `in_the_store` starts."""
     from twisted.internet import defer, reactor, task  # noqa: PLC0415
 
     from twisted_upload.disk.threads import DiskThreads  # noqa: PLC0415
@@ -211,7 +210,7 @@ def serve_store(inbox: str, at_a_time: int, count: int) -> None:
 def compare(
     work: Path, mount: Path, turns: int, count: int, *, rate: bool
 ) -> dict[tuple[str, int], Cost]:
-    """Everybody in turns; only the daemon with many senders where no rate matters."""
+    """Measure all ways in turns; without rates, only the daemon with many senders."""
     device = Device(mount)
     costs: dict[tuple[str, int], Cost] = {}
     for turn in range(turns):
@@ -234,7 +233,7 @@ def compare(
 
 
 def bars(costs: dict[tuple[str, int], Cost], *, rate: bool) -> Sequence[str]:
-    """Which bars have not been reached."""
+    """Return which limits were not met."""
     ours = costs[FRONTEND, 64]
     flushes, commits = ours.flushes / ours.uploads, ours.commits / ours.uploads
     times = ours.rate / costs[PLAIN, 1].rate

@@ -1,12 +1,12 @@
 """
-``python -m tests.proofs.hook --kills 6``: the program of ``--on-upload`` runs
-at least once for every kept file, however often the daemon is killed with -9 in
-the middle of 500 uploads; and none of its bad manners holds up anybody.
+``python -m tests.proofs.hook --kills 6``: the program of ``--on-upload`` runs at least
+once for every stored file, however often the daemon is killed with -9 in the middle of
+500 uploads; and whatever the program does, it delays no sender.
 
-It writes down the name, size and SHA-256 that it is told.  After the last kill
-the daemon is started once more, and is left in peace until nothing waits.  Then
-for every file that is visible, acknowledged or not, it must have run and been
-told the truth, and no marker may be left, or only in ``failed/``.
+The program records the name, size and SHA-256 that it is passed.  After the last kill the
+daemon is started once more, and left alone until no file is waiting.  Then, for every
+visible file, acknowledged or not, the program must have run with the correct values, and
+no marker may be left, except in ``failed/``.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from twisted_upload.stores.directory.name_record import RECORD
 
 SIZES = (1, 100, 4_000, 4_000, 20_000, 100_000, 300_000)
 UPLOADS = 500
-"""In each life of the daemon that is killed."""
+"""Number of uploads in each run of the daemon that ends with a kill."""
 
 SLOWEST = 2.0
-"""Seconds that an answer may take, whatever programs do."""
+"""Maximum seconds until an answer, whatever programs do."""
 
 NOTE = 'echo "$UPLOAD_NAME $UPLOAD_SIZE $UPLOAD_SHA256 $$" >> "$1"\n'
 
@@ -46,10 +46,10 @@ class Way:
     """
     One kind of program.
 
-    :ivar script: what it does after it has written down what it was told.
-    :ivar options: of the daemon.
-    :ivar uploads: at peace; 0: as many as there are, and killed.
-    :ivar fails: for good.
+    :ivar script: what it does after it has recorded the values.
+    :ivar options: options of the daemon.
+    :ivar uploads: number of uploads, with no kill; 0: the daemon is killed meanwhile.
+    :ivar fails: whether it fails permanently.
     """
 
     name: str
@@ -81,7 +81,7 @@ WAYS = (
 
 
 class Hooked:
-    """A drop folder whose daemon has a program, and what was wrong."""
+    """A drop folder whose daemon has a program, and the errors found."""
 
     def __init__(self, work: Path, way: Way) -> None:
         self.work = work
@@ -98,7 +98,7 @@ class Hooked:
         self.slowest = 0.0
 
     def life(self, kill_after: int) -> None:
-        """One life of the daemon, that ends with kill -9 in the middle of uploads."""
+        """Run the daemon once; the run ends with kill -9 in the middle of uploads."""
         with Servant(self.work, *self._options) as daemon:
             until_there = len(self.ledger.acknowledged) + kill_after
             senders = Senders(daemon.address, self.ledger, at_a_time=48, count=UPLOADS)
@@ -114,7 +114,7 @@ class Hooked:
             self.look_at_log(daemon)
 
     def peace(self, uploads: int) -> None:
-        """One life of the daemon, in which all is done that is left to do."""
+        """Run the daemon until all remaining work is done."""
         with Servant(self.work, *self._options) as daemon:
             senders = Senders(
                 daemon.address, self.ledger, at_a_time=8, count=uploads, answered=self.answered
@@ -126,26 +126,30 @@ class Hooked:
             self.look_at_log(daemon)
 
     def answered(self, number: int, seconds: float) -> None:
-        """How long a sender has waited for its answer."""
+        """Note how long a sender has waited for its answer."""
         self.slowest = max(self.slowest, seconds)
 
     def look_at_log(self, daemon: Daemon) -> None:
-        """Nothing in it is a defect."""
+        """Check that no internal error is in the log."""
         log = daemon.log.read_text(errors="replace")
         if "Traceback" in log or "internal error" in log:
             self.wrong.append(f"{self.way.name}: an internal error is in the log")
 
     def markers(self, folder: str) -> list[str]:
-        """What is in one of the folders."""
+        """Return the names of the markers in one of the folders."""
         return os.listdir(self.inbox / HOOKS / folder)
 
     def notes(self) -> Counter[tuple[str, ...]]:
-        """What the program was told, and how often."""
+        """Return the values that the program was passed, and how often."""
         lines = [line.split() for line in self.ran.read_text().splitlines()]
         return Counter(tuple(told) for *told, _ in lines if told[0] != "-")
 
     def compare(self) -> tuple[int, int]:
-        """See what is there; how many files, and how many the program has not run for."""
+        """
+        Check the files, markers and records.
+
+        :return: the number of files, and of those for which the program has not run.
+        """
         verdict = Verdict(self.ledger.contents)
         expected = set()
         for name in visible(str(self.inbox)):
@@ -168,7 +172,7 @@ class Hooked:
         return len(expected), len(missed)
 
     def look_for_processes(self) -> None:
-        """What had to be killed is gone; what a program left running is ours to end."""
+        """Check that killed processes are gone, and end those that programs left running."""
         for line in self.ran.read_text().splitlines():
             *told, pid = line.split()
             if told[0] == "-":
@@ -179,7 +183,7 @@ class Hooked:
 
 
 def children(pid: int) -> list[int]:
-    """Workers of a supervisor, and programs that it runs itself."""
+    """Return the processes of the package that a daemon has started."""
     text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
     return [
         int(child)
@@ -189,14 +193,14 @@ def children(pid: int) -> list[int]:
 
 
 def wait(condition: Callable[[], object], seconds: float) -> None:
-    """Wait, but not longer; who compares afterwards sees what it came to."""
+    """Wait for a condition, but not longer than this; the caller checks the outcome."""
     end = time.monotonic() + seconds
     while not condition() and time.monotonic() < end:
         time.sleep(0.02)
 
 
 def prove(way: Way, kills: int, chance: random.Random, where: str | None) -> Sequence[str]:
-    """One kind of program; what was wrong."""
+    """Test one kind of program; return the errors found."""
     with rigs.workplace(where) as work:
         hooked = Hooked(work, way)
         lives = 0 if way.uploads else kills
@@ -221,7 +225,7 @@ def prove(way: Way, kills: int, chance: random.Random, where: str | None) -> Seq
 
 
 def main() -> Sequence[str]:
-    """All kinds of programs, or some; print the table."""
+    """Test all kinds of programs, or some; print the table."""
     parser = argparse.ArgumentParser(prog="python -m tests.proofs.hook")
     parser.add_argument("--kills", type=int, default=6)
     parser.add_argument("--only", nargs="*", help="ways that begin with one of these words")

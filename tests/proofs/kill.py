@@ -1,15 +1,14 @@
 """
-``python -m tests.proofs.kill --rounds 300``: the daemon is killed with -9 at
-a random moment, under the load of many senders, and started again, on one
-directory.
+``python -m tests.proofs.kill --rounds 300``: the daemon is killed with -9 at a random
+moment, under the load of many senders, and restarted on the same directory.
 
-After each death: nothing that is visible is partial, and every upload whose
-success had been read is there, whole, once.  After each start: ``.incoming/``
-is empty, and what is visible has not changed.
+After each kill, no visible file is partial, and every upload whose success had been read
+is there, whole, once.  After each start, ``.incoming/`` is empty, and the visible files
+have not changed.
 
-Large files are taken out of the directory when they have been looked at, as
-somebody who uses it would; the small ones stay, and are looked at again at the
-end.  None that was taken may appear again.
+Large files are removed from the directory once they have been checked, as a user would
+do; the small ones stay, and are checked again at the end.  No file that was removed may
+appear again.
 """
 
 from __future__ import annotations
@@ -26,13 +25,13 @@ from tests.proofs.servant import Servant
 from tests.support.daemon import Daemon
 
 STAYS = 25_000
-"""Bytes of the largest file that is left in the directory."""
+"""Size of the largest files that are left in the directory, in bytes."""
 
 AT_A_TIME = 48
 
 
 class Kills:
-    """The rounds, and what was wrong."""
+    """The rounds, and the errors found."""
 
     def __init__(self, work: Path, chance: random.Random) -> None:
         self.work = work
@@ -47,7 +46,7 @@ class Kills:
         self._taken: set[str] = set()
 
     def round(self) -> None:
-        """One life of the daemon."""
+        """Run the daemon until it is killed."""
         with Servant(self.work) as daemon:
             self.look_after_start(daemon)
             senders = Senders(daemon.address, self.ledger, at_a_time=AT_A_TIME)
@@ -58,7 +57,7 @@ class Kills:
                 else:  # ... or right after a success has been read
                     more = self._chance.randint(1, 400)
                     self.ledger.wait_for(len(self.ledger.acknowledged) + more, 0.8)
-                if self._chance.random() < 0.1:  # or while it stops
+                if self._chance.random() < 0.1:  # sometimes, while it stops
                     daemon.signal(signal.SIGTERM)
                     senders.join(self._chance.uniform(0, 0.3))
                 self.leftovers += len(daemon.unfinished())
@@ -71,7 +70,7 @@ class Kills:
         self.look_after_death()
 
     def look_after_death(self) -> None:
-        """Compare what is new with what was promised."""
+        """Compare new files with the acknowledged uploads."""
         for name in visible(str(self.inbox)):
             if name in self._taken:
                 self.wrong.append(f"{name} has come again")
@@ -89,13 +88,13 @@ class Kills:
         self._compared = len(promised)
 
     def look_after_start(self, daemon: Daemon) -> None:
-        """What a start leaves as it was, and what it removes."""
+        """Check that a start has removed unfinished files and changed no visible ones."""
         self.wrong += [f"left in .incoming: {path.name}" for path in daemon.unfinished()]
         if {*visible(str(self.inbox))} != self.seen - self._taken:
             self.wrong.append("a start has changed what is visible")
 
     def look_at_the_end(self) -> None:
-        """Everything that has stayed, once more."""
+        """Check all remaining files once more."""
         with Servant(self.work) as daemon:
             self.look_after_start(daemon)
         again = Verdict(self.ledger.contents)
@@ -109,7 +108,7 @@ class Kills:
 
 
 def main() -> Sequence[str]:
-    """Kill, start, compare, print the table."""
+    """Kill, restart, compare, print the table."""
     parser = argparse.ArgumentParser(prog="python -m tests.proofs.kill")
     parser.add_argument("--rounds", type=int, default=300)
     parser.add_argument("--seed", type=int, default=None)

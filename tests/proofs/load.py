@@ -1,8 +1,8 @@
 """
-Senders that remember what they were promised, and uploads that prove themselves.
+Senders that record their acknowledgements, and uploads whose content can be verified.
 
-The content of an upload follows from its number: whoever finds a file can tell
-whether it is whole, and which upload it is.
+The content of an upload is derived from its number: a file shows whether it is whole, and
+which upload it is.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from tests.support.daemon import SUCCESS
 __all__ = ["MIXED", "Contents", "Ledger", "Senders", "Verdict", "visible"]
 
 MIXED = (1, 100, 4_000, 4_000, 20_000, 20_000, 100_000, 300_000, 1_000_000, 3_000_000)
-"""Bytes of the largest upload of each kind, from one byte to many pieces."""
+"""Size of the largest upload of each kind in bytes, from one byte to many pieces."""
 
 _MAGIC = b"TU"
 _HEADER = struct.Struct(">2sQII")  # magic, number, length of all, checksum of the rest
-_TINY = b"t"  # no number has room in it: those are counted
+_TINY = b"t"  # has no room for a number: such uploads are only counted
 
 
 class Contents:
     """
-    What each upload consists of.
+    The content of each upload.
 
-    :param sizes: bytes of the largest upload of each kind; the kind of each
+    :param sizes: size of the largest upload of each kind, in bytes; the kind of each
         number is random, but always the same.
     """
 
@@ -44,13 +44,13 @@ class Contents:
         self._pool = random.Random(1).randbytes(2 * max(*sizes, 4096))
 
     def size(self, number: int) -> int:
-        """How many bytes it has."""
+        """Return its size in bytes."""
         chance = random.Random(number)
         size = chance.choice(self._sizes)
         return 1 if size == 1 else chance.randint(min(size // 2 + 1, 64), size)
 
     def tiny(self, number: int) -> bool:
-        """Whether it is too small to tell its number."""
+        """Return whether it is too small to contain its number."""
         return self.size(number) < _HEADER.size
 
     def __getitem__(self, number: int) -> bytes:
@@ -63,9 +63,9 @@ class Contents:
 
     def number(self, data: bytes) -> int | None:
         """
-        Which upload a file is.
+        Identify the upload that a file contains.
 
-        :return: its number, -1 for a tiny one.
+        :return: its number, or -1 for a tiny one.
         :raises ValueError: it is not a whole upload.
         """
         if data == _TINY:
@@ -84,11 +84,13 @@ class Contents:
 
 class Ledger:
     """
-    What was sent, and what was promised.
+    The uploads that were sent, and those that were acknowledged.
 
-    :ivar acknowledged: the numbers of the uploads whose senders have read
-        success, in the order in which they did.
-    :ivar refused: how often each other answer was heard.
+    :ivar acknowledged: the numbers of the uploads whose senders have read success, in the
+        order in which they did.
+    :ivar refused: how often each other answer was received.
+    :ivar lost: number of uploads without an answer.
+    :ivar begun: number of uploads begun.
     """
 
     def __init__(self, contents: Contents) -> None:
@@ -101,30 +103,28 @@ class Ledger:
         self._numbers = itertools.count()
 
     def next(self) -> int:
-        """The number of one more upload."""
+        """Return the number of the next upload."""
         number = next(self._numbers)
         self.begun = number + 1
         return number
 
     def acknowledge(self, number: int) -> None:
-        """A sender has read success."""
+        """Note that a sender has read success."""
         with self.answered:
             self.acknowledged.append(number)
             self.answered.notify_all()
 
     def wait_for(self, count: int, seconds: float) -> bool:
-        """Wait until so many are acknowledged in all; whether it came to that."""
+        """Wait until so many are acknowledged in all; return whether they were, in time."""
         with self.answered:
             return self.answered.wait_for(lambda: len(self.acknowledged) >= count, seconds)
 
 
 class Verdict:
     """
-    What was promised, compared with what is there.
+    A comparison of the acknowledged uploads with the files.
 
-    :ivar missing: acknowledged uploads that are not there.
     :ivar partial: visible files that are not whole, in words.
-    :ivar twice: uploads that are there more than once, or that nobody sent.
     """
 
     def __init__(self, contents: Contents) -> None:
@@ -133,14 +133,14 @@ class Verdict:
         self.partial: list[str] = []
 
     def see(self, name: str, data: bytes) -> None:
-        """This is visible."""
+        """Note a visible file."""
         try:
             self._found[self._contents.number(data) or 0] += 1
         except ValueError as error:
             self.partial.append(f"{name}: {error}")
 
     def missing(self, acknowledged: Iterable[int]) -> list[int]:
-        """Those of the acknowledged uploads that are not there."""
+        """Return the acknowledged uploads for which there is no file."""
         tiny = 0
         missing = []
         for number in acknowledged:
@@ -153,7 +153,7 @@ class Verdict:
         return missing
 
     def twice(self, begun: int) -> list[int]:
-        """Uploads that are there more often than they were sent."""
+        """Return the uploads for which there are more files than were sent."""
         tiny = sum(self._contents.tiny(number) for number in range(begun))
         wrong = [
             number
@@ -167,7 +167,7 @@ class Verdict:
 
 
 def visible(folder: str) -> list[str]:
-    """The names in a drop folder, as somebody who takes files out of it sees them."""
+    """Return the names in a drop folder that its users see."""
     return [name for name in os.listdir(folder) if not name.startswith(".")]
 
 
@@ -180,12 +180,12 @@ class _Sender:
         self.left = memoryview(data)
         self.socket = socket.socket()
         self.socket.setblocking(False)
-        # Who is cut off in the middle must not look like one that has finished.
+        # If it is cut off in the middle, it must not look as if it had finished.
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.socket.connect_ex(address)
 
     def turn(self, event: int) -> bool:
-        """Do what can be done; whether it is over."""
+        """Handle an event; return whether the connection is over."""
         if event & (select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR):
             piece = self.socket.recv(4096)
             self.heard += piece
@@ -198,12 +198,12 @@ class _Sender:
 
 class Senders(threading.Thread):
     """
-    Many senders at once, each of whom sends one upload after another.
+    Many senders at once, each of which sends one upload after another.
 
-    :param at_a_time: uploads that are on their way at any moment.
-    :param count: uploads to send in all; without it, until `stop`.
-    :param answered: told the number of each upload at the moment of its answer,
-        and the seconds since it began.
+    :param at_a_time: number of uploads in flight at any moment.
+    :param count: number of uploads to send in all; `None`: until `stop` is called.
+    :param answered: called at the moment of success, with the number of the upload and
+        the seconds since it began.
     """
 
     def __init__(
@@ -226,12 +226,12 @@ class Senders(threading.Thread):
         self._senders: dict[int, tuple[_Sender, float]] = {}
 
     def stop(self) -> None:
-        """Send no more, and cut off what is on its way."""
+        """Stop sending, and reset the uploads in flight."""
         self._stopping = True
         self.join()
 
     def finish(self) -> None:
-        """Begin no more, and wait for what is on its way."""
+        """Begin no more uploads, and wait for those in flight."""
         self._left = 0
         self.join()
 
@@ -280,6 +280,6 @@ class Senders(threading.Thread):
         del self._senders[descriptor]
         self._poll.unregister(descriptor)
         sender.socket.close()
-        if broken and not self._senders:  # nobody is there any more
+        if broken and not self._senders:  # the daemon is gone
             self._stopping = True
         self._next()

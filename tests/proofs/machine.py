@@ -1,6 +1,6 @@
 """
-A machine with a real systemd: a small Debian in a folder, booted by
-systemd-nspawn in a network of its own.
+A machine with a real systemd: a small Debian in a folder, booted by systemd-nspawn in a
+separate network.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ _CLONE_NEWNET = 0x40000000
 
 def alone() -> None:
     """
-    From here on, this process and its children have a network of their own, in
-    which every port is free.
+    Move this process and its future children to a separate network, in which every port
+    is free.
 
-    :raises Skip: that is not allowed here.
+    :raises Skip: that is not permitted here.
     """
     rigs.needs("ip")
     libc: Any = ctypes.CDLL(None, use_errno=True)
@@ -46,9 +46,9 @@ def alone() -> None:
 
 def debian(tree: Path) -> None:
     """
-    A Debian of this machine's release in a folder, unless it is there already.
+    Install a Debian of this machine's release in a folder, unless there is one already.
 
-    :raises Skip: it cannot be had.
+    :raises Skip: that is not possible here.
     """
     rigs.needs("systemd-nspawn")
     if (tree / "usr/bin/python3").exists():
@@ -73,11 +73,11 @@ def debian(tree: Path) -> None:
 
 def wheels(folder: Path, version: str) -> str:
     """
-    The package under test as a wheel of that version, with all that it needs.
+    Build the package under test as a wheel of the given version, with its dependencies.
 
-    :return: the version that it has without that.
+    :return: its own version.
     """
-    import twisted_upload  # noqa: PLC0415 - the one under test, wherever that is
+    import twisted_upload  # noqa: PLC0415 - the one under test, wherever it is
 
     package = Path(twisted_upload.__file__).parent
     source = folder / f"source-{version}"
@@ -105,9 +105,9 @@ def wheels(folder: Path, version: str) -> str:
 
 class Machine:
     """
-    The machine, while it runs.
+    The running machine.
 
-    :ivar inbox: where its daemon keeps files, seen from outside.
+    :ivar inbox: the drop folder of its daemon, as seen from outside.
     """
 
     def __init__(self, init: int, inbox: Path) -> None:
@@ -127,7 +127,7 @@ class Machine:
         )
 
     def run(self, *command: str) -> str:
-        """Run a command there that must succeed; what it says."""
+        """Run a command there that must succeed; return its output."""
         done = self.attempt(*command)
         if done.returncode:
             journal = self.attempt("journalctl", "-n", "200", "--no-pager").stdout.splitlines()
@@ -136,15 +136,15 @@ class Machine:
         return done.stdout
 
     def write(self, path: str, text: str) -> None:
-        """Make a file there."""
+        """Create a file there."""
         self.run("sh", "-c", 'mkdir -p "${1%/*}" && printf %s "$2" >"$1"', "sh", path, text)
 
     def show(self, what: str, unit: str = "twisted-upload.service") -> str:
-        """A property of a unit."""
+        """Return a property of a unit."""
         return self.run("systemctl", "show", "--value", "-p", what, unit).strip()
 
     def wait_for(self, what: str, *wanted: str, seconds: float = 30) -> str:
-        """Wait until a property of the service is, or begins with, one of these."""
+        """Wait until a property of the service begins with one of these; return it."""
         end = time.monotonic() + seconds
         while not (found := self.show(what)).startswith(wanted):
             if time.monotonic() > end:
@@ -153,15 +153,16 @@ class Machine:
         return found
 
     def journal(self) -> str:
-        """All that the service has said."""
+        """Return all log lines of the service."""
         return self.run("journalctl", "-u", "twisted-upload", "--no-pager", "-o", "cat")
 
 
 @contextlib.contextmanager
 def booted(work: Path, tree: Path) -> Iterator[Machine]:
     """
-    The machine with wheels and a folder from ``work``, and the tree's own system
-    below: what changes there is gone afterwards.
+    Boot the machine, with wheels and a drop folder from ``work``.
+
+    The tree's system is below an overlay: changes to it are discarded afterwards.
 
     :raises Skip: it does not boot here.
     """
@@ -169,8 +170,8 @@ def booted(work: Path, tree: Path) -> Iterator[Machine]:
     for folder in (root, inbox, work / "changes", work / "overlay"):
         folder.mkdir()
     options = f"lowerdir={tree},upperdir={work}/changes,workdir={work}/overlay"
-    # For us alone, and whatever this machine has there: what a unit may reach is
-    # decided by programs that are attached to groups of this kind.
+    # A mount for this process alone, whatever this machine has there: the network access
+    # of a unit is controlled by programs that are attached to groups of this kind.
     rigs.run("mount", "-t", "cgroup2", "cgroup2", "/sys/fs/cgroup")
     with rigs.mounted("overlay", root, options, "-t", "overlay"):
         command = ["systemd-nspawn", "-q", "-D", str(root), "--boot", "--register=no"]
@@ -185,7 +186,7 @@ def booted(work: Path, tree: Path) -> Iterator[Machine]:
             _wait_until_up(machine, process, work)
             yield machine
         finally:
-            process.send_signal(signal.SIGTERM)  # an orderly end
+            process.send_signal(signal.SIGTERM)  # an orderly shutdown
             try:
                 process.wait(30)
             except subprocess.TimeoutExpired:

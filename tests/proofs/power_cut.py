@@ -1,20 +1,20 @@
 """
-``python -m tests.proofs.power_cut --cuts 200``: the power fails right after
-some senders have read success, with many uploads on their way.
+``python -m tests.proofs.power_cut --cuts 200``: the power fails right after some senders
+have read success, with many uploads in flight.
 
-The daemon's directory is on a journalled ext4 in a file (a loop device).  That
-file is copied as it is at one moment (a reflink on btrfs): this is what would
-be on the disk if the power failed then.  The copy is mounted, which replays the
-journal, and compared: every upload whose success had been read before the copy
-must be there, whole, once; and nothing that is visible may be partial.  A
-daemon that starts on it must leave no upload in ``.incoming/``.
+The daemon's directory is on a journaled ext4 in a file (a loop device).  That file is
+copied atomically (a reflink on btrfs): the copy is what would be on the disk if the power
+failed at that moment.  The copy is mounted, which replays the journal, and compared: every
+upload whose success had been read before the copy must be there, whole, once; and no
+visible file may be partial.  A daemon that starts on it must leave no upload in
+``.incoming/``.
 
-With ``--hook``, the daemon has a program to start for each file, which never ends,
-and every file that is visible must have its marker.
+With ``--hook``, the daemon starts for each file a program that never ends, and every
+visible file must have its marker.
 
-Three ways to lose uploads go through the same rig, so that we know that it finds
-what is lost: ``--no-fsync``, a daemon that does not sync the directory, and one
-that does not sync files, which shows partial ones.
+Three ways to lose uploads are tested in the same manner, to show that losses are found:
+``--no-fsync``, a daemon that does not sync the directory, and one that does not sync
+files, which shows partial ones.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ from twisted_upload.stores.directory.name_record import RECORD
 SIZES = (1, 100, 4_000, 4_000, 4_000, 20_000, 20_000, 100_000, 400_000)
 DEVICE = 1 << 30
 CUTS_EACH = 20
-"""Cuts for each daemon and file system; then new ones, so that a comparison stays quick."""
+"""Cuts for each daemon and file system; then new ones are used, to keep comparisons quick."""
 
 
 @dataclass
 class Way:
     """
-    One way to keep files, and what came of it.
+    One way to store files, and its results.
 
-    :ivar keeps: whether nothing may be lost.
-    :ivar hooked: each file has a marker.
+    :ivar keeps: whether no upload may be lost.
+    :ivar hooked: whether each file has a marker.
     """
 
     name: str
@@ -66,11 +66,11 @@ class Way:
 
 
 HOOK = ["--on-upload=sleep 1000", "--on-upload-jobs=1", "--on-upload-timeout=0", "--drain=0"]
-"""A program that nothing comes after."""
+"""A program that does not end, so that no other program is started."""
 
 
 def hooked_ways(cuts: int, controls: int) -> Iterator[Way]:
-    """The same, with a program to start for each file."""
+    """Yield the ways with a program that is started for each file."""
     yield Way("with a program", cuts, keeps=True, options=HOOK, hooked=True)
     if controls:
         before = altered("without-marker-sync")
@@ -78,7 +78,7 @@ def hooked_ways(cuts: int, controls: int) -> Iterator[Way]:
 
 
 def ways(cuts: int, controls: int) -> Iterator[Way]:
-    """As it is shipped, on a file system of the poorer sort, and the ways to lose."""
+    """Yield the shipped daemon, one whose file system cannot rename safely, and faulty ones."""
     yield Way("as shipped", cuts, keeps=True)
     if controls:
         yield Way("by link and unlink", controls, keeps=True, before=altered("by-link"))
@@ -90,10 +90,10 @@ def ways(cuts: int, controls: int) -> Iterator[Way]:
 
 class Cut:
     """
-    Lets the power fail at the moment when a sender has read success.
+    Makes the power fail at the moment when a sender has read success.
 
-    :param goal: how many must have read it in all.
-    :ivar promised: the uploads of all those.
+    :param goal: number of senders that must have read it in all.
+    :ivar promised: the uploads of all these senders.
     """
 
     def __init__(self, ledger: Ledger, goal: int, host: Path) -> None:
@@ -103,7 +103,7 @@ class Cut:
         self.promised: list[int] = []
 
     def __call__(self, number: int, seconds: float) -> None:
-        """In the senders' thread: one of them has read it just now."""
+        """Cut the power if the goal is reached; called in the senders' thread at a success."""
         if not self.promised and len(self._ledger.acknowledged) >= self._goal:
             promised = [*self._ledger.acknowledged]
             rigs.clone(self._host / "device.img", self._host / "cut.img")
@@ -112,14 +112,14 @@ class Cut:
                 self._ledger.answered.notify_all()
 
     def wait(self) -> None:
-        """Wait until it has happened."""
+        """Wait for the power cut."""
         with self._ledger.answered:
             cut = self._ledger.answered.wait_for(lambda: self.promised, 20)
         assert cut, f"the daemon stands still: {self._ledger.refused}"
 
 
 def uncovered(record: Path, names: Sequence[str]) -> Iterator[str]:
-    """The names that a daemon with its clock set back could give out again."""
+    """Yield the names that a daemon could give out again if its clock were set back."""
     entries = record.read_bytes().split() if record.exists() else []
     for name in names:
         moment, _, serial = Path(name).stem.partition("-")
@@ -129,7 +129,7 @@ def uncovered(record: Path, names: Sequence[str]) -> Iterator[str]:
 
 
 def compare(ledger: Ledger, acknowledged: Sequence[int], host: Path, way: Way) -> None:
-    """See what is left after the power has come back."""
+    """Check what is left when the power is back."""
     verdict = Verdict(ledger.contents)
     with rigs.mounted(host / "cut.img", host.parent / "cut", "loop,noatime") as mount:
         inbox = mount / "inbox"
@@ -141,7 +141,7 @@ def compare(ledger: Ledger, acknowledged: Sequence[int], host: Path, way: Way) -
         left = [name for name in os.listdir(inbox / INCOMING) if name != RECORD]
         after = sorted(visible(str(inbox)))
         unwritten = [*uncovered(inbox / INCOMING / RECORD, before)]
-        del folder  # it holds the file system
+        del folder  # it keeps the file system busy
     missing = verdict.missing(acknowledged)
     way.missing |= {(ledger, number) for number in missing}
     way.partial |= {(ledger, text) for text in verdict.partial}
@@ -159,7 +159,7 @@ def compare(ledger: Ledger, acknowledged: Sequence[int], host: Path, way: Way) -
 
 
 def marked(inbox: Path) -> set[str]:
-    """The files for which a daemon that starts now would start its program."""
+    """Return the files for which a daemon that starts now would start its program."""
     final = os.open(inbox, os.O_RDONLY)
     try:
         found = scan(HookSpool(str(inbox), Files(), final, durable=True), 1_000_000, ())
@@ -169,7 +169,7 @@ def marked(inbox: Path) -> set[str]:
 
 
 def some_cuts(way: Way, cuts: int, host: Path, chance: random.Random) -> None:
-    """So many cuts of one daemon on a new file system."""
+    """Make several cuts of one daemon on a new file system."""
     device = rigs.image(host / "device.img", DEVICE, *rigs.EXT4)
     daemon_folder = host.parent / "daemon"
     daemon_folder.mkdir(exist_ok=True)
@@ -179,7 +179,7 @@ def some_cuts(way: Way, cuts: int, host: Path, chance: random.Random) -> None:
         with Servant(daemon_folder, *options, before=way.before) as daemon:
             acknowledged = 0
             for _ in range(cuts):
-                # With a single sender, nobody else's flush can help to keep the last upload.
+                # With a single sender, no other sender's flush can make the last upload durable.
                 at_a_time = chance.choice((1, 64, 64, 64))
                 goal = len(ledger.acknowledged) + chance.randint(1, 3 * at_a_time)
                 cut = Cut(ledger, goal, host)

@@ -1,7 +1,8 @@
 """
-Loop devices, mounts and other things that root needs for a proof, and that are
-gone when it ends, however it ends: mounts are made in a mount namespace of the
-command's own.
+Loop devices, mounts and other resources that a proof needs root for.
+
+They are gone when the proof ends, however it ends: mounts are made in a separate mount
+namespace.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ __all__ = [
 ]
 
 SKIPPED = 77
-"""Exit status of a proof that this machine cannot do."""
+"""Exit status of a proof that cannot run on this machine."""
 
 _CLONE_NEWNS = 0x00020000
 _FICLONE = 0x40049409
@@ -45,7 +46,10 @@ class Skip(Exception):
 
 def needs(*programs: str, root: bool = True) -> None:
     """
-    :raises Skip: there is no such program here, or one must be root.
+    Check that programs are available.
+
+    :param root: whether the proof needs root.
+    :raises Skip: a program is missing, or we are not root.
     """
     if root and os.geteuid() != 0:
         raise Skip("needs root")
@@ -58,7 +62,7 @@ _PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 
 
 def run(*arguments: str | Path) -> str:
-    """Run a program that must succeed; what it says."""
+    """Run a program that must succeed; return its output."""
     done = subprocess.run(
         [*map(str, arguments)],
         capture_output=True,
@@ -74,10 +78,10 @@ def run(*arguments: str | Path) -> str:
 
 def private() -> None:
     """
-    From here on, what this process mounts is seen by it and its children only,
-    and is unmounted when the last of them ends.
+    Make future mounts visible only to this process and its children; they are unmounted
+    when the last of these ends.
 
-    :raises Skip: that is not allowed here.
+    :raises Skip: that is not permitted here.
     """
     needs("mount", "umount")
     libc: Any = ctypes.CDLL(None, use_errno=True)
@@ -91,7 +95,7 @@ def private() -> None:
 
 @contextlib.contextmanager
 def mounted(source: str | Path, folder: Path, options: str, *more: str) -> Iterator[Path]:
-    """A file system, mounted on a folder that is created for it."""
+    """Mount a file system on a folder that is created for it."""
     folder.mkdir(parents=True, exist_ok=True)
     assert not os.path.ismount(folder)
     run("mount", "-o", options, *more, source, folder)
@@ -106,9 +110,9 @@ def mounted(source: str | Path, folder: Path, options: str, *more: str) -> Itera
 
 def image(path: Path, size: int, *make: str) -> Path:
     """
-    A file with a file system in it.
+    Create a file with a file system in it.
 
-    :param size: in bytes; it is a sparse file.
+    :param size: size in bytes; it is a sparse file.
     :param make: the command that makes the file system.
     """
     path.unlink(missing_ok=True)
@@ -119,29 +123,29 @@ def image(path: Path, size: int, *make: str) -> Path:
 
 
 EXT4 = ("mkfs.ext4", "-qF", "-E", "lazy_itable_init=0,lazy_journal_init=0,nodiscard", "-m", "0")
-"""Makes an ext4 with a journal that is quiet unless somebody writes to it."""
+"""Makes an ext4 with a journal and without background writes."""
 
 
 def clone(source: Path, target: Path) -> None:
-    """Copy a file as it is at this one moment (a reflink)."""
+    """Copy a file atomically (a reflink)."""
     with source.open("rb") as old, target.open("wb") as new:
         fcntl.ioctl(new.fileno(), _FICLONE, old.fileno())
 
 
 def row(*cells: object) -> None:
-    """One row of a Markdown table, at once."""
+    """Print a row of a Markdown table, without buffering."""
     print("|", " | ".join(str(cell) for cell in cells), "|", flush=True)
 
 
 def heading(*cells: str) -> None:
-    """The first two rows of a Markdown table."""
+    """Print the first two rows of a Markdown table."""
     row(*cells)
     row(*["---"] * len(cells))
 
 
 @contextlib.contextmanager
 def workplace(where: str | None = None) -> Iterator[Path]:
-    """A folder that is gone afterwards."""
+    """Provide a folder that is removed afterwards."""
     with tempfile.TemporaryDirectory(
         prefix="durability-", dir=where, ignore_cleanup_errors=True
     ) as folder:
@@ -152,9 +156,9 @@ def command(main: Callable[[], Sequence[str]]) -> NoReturn:
     """
     Run a proof as a command.
 
-    :param main: does it, and returns what was wrong, a line each.
+    :param main: runs it, and returns the errors found, one line each.
     """
-    # The rest of the promise of this module: SIGTERM unwinds, too.
+    # Unwind at SIGTERM too, so that this module cleans up.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     try:
         wrong = main()

@@ -1,5 +1,5 @@
 """
-The daemon of a proof: under a heavy load its log is long.
+The daemon of a proof.  Its log is long, because the load is heavy.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ __all__ = ["Servant"]
 
 
 class Servant(Daemon):
-    """The real daemon; the end of its log is shown when the proof breaks off."""
+    """The real daemon; if the proof is interrupted, the end of its log is shown."""
 
     def __exit__(
         self,

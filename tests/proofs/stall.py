@@ -1,12 +1,11 @@
 """
-``python -m tests.proofs.stall``: a disk that stands still holds up its own
-store, and nothing else.
+``python -m tests.proofs.stall``: a stalled disk delays its own store, and nothing else.
 
-One process, two stores with two front ends each.  On one store every fsync (then every write,
-then every opening of a file) takes two seconds, under the load of many senders.
-Meanwhile the reactor must not be late by more than 50 ms; refusals and time-outs
-at the other front end of that same store, and uploads on the other store, go on at
-full speed: at that of the moment before, because a machine has other work too.
+One process has two stores with two front ends each.  On one store every fsync (then every
+write, then every opening of a file) takes two seconds, under the load of many senders.
+Meanwhile the reactor must not be late by more than 50 ms.  Refusals and timeouts at the
+other front end of the same store, and uploads to the other store, continue at full speed:
+compared with the speed immediately before, because the machine has other work too.
 """
 
 from __future__ import annotations
@@ -37,8 +36,8 @@ DELAY = 2.0
 IDLE = 1.0
 MOST = 100_000
 ANYBODY = FrontendSettings(max_per_address=0)
-"""All senders have one address.  Those who may not come in would come again at once, and
-be another load than a disk that stands still."""
+"""All senders have one address.  Rejected ones would reconnect at once, which is a
+different load from that of a stalled disk."""
 CALLS = {
     "nothing": (),
     "fsync": ("fsync", "fsync_all"),
@@ -50,7 +49,7 @@ TICK = 0.005
 
 class SlowFiles(Files):
     """
-    System calls of a disk that stands still.
+    The system calls of a stalled disk.
 
     :ivar slow: the methods that take `DELAY`.
     """
@@ -75,7 +74,7 @@ for _calls in CALLS.values():
 
 
 class LagMeter:
-    """How late the reactor is, looked at every few milliseconds."""
+    """Measures every few milliseconds how late the reactor is."""
 
     def __init__(self, reactor: Any) -> None:
         self.lags: list[float] = []
@@ -91,7 +90,7 @@ class LagMeter:
 
 
 def serve(work: Path) -> None:
-    """The process with the front ends: a word on standard input, a line of JSON for it."""
+    """Run the process with the front ends: for each word on standard input, print JSON."""
     from twisted.internet import reactor as installed  # noqa: PLC0415
     from twisted.internet import stdio  # noqa: PLC0415
     from twisted.protocols.basic import LineReceiver  # noqa: PLC0415
@@ -129,7 +128,7 @@ def serve(work: Path) -> None:
 
 
 class Process:
-    """The other end of `serve`."""
+    """The process that runs `serve`, as seen by its parent."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         assert process.stdin is not None
@@ -139,7 +138,7 @@ class Process:
         self.slow, self.strict, self.quick, _ = (("127.0.0.1", port) for port in ports)
 
     def say(self, word: str) -> list[float]:
-        """Make something slow; the lags since the last time."""
+        """Make some calls slow; return the lags since the last time."""
         self._in.write(f"{word}\n")
         self._in.flush()
         lags: list[float] = json.loads(self._out.readline())
@@ -148,7 +147,7 @@ class Process:
 
 @contextmanager
 def process(work: Path) -> Iterator[Process]:
-    """The process, for a while."""
+    """Run the process during the block."""
     command = [*deadly(), sys.executable, "-m", f"{__package__}.stall", "--serve", str(work)]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -161,7 +160,7 @@ def process(work: Path) -> Iterator[Process]:
 
 @dataclass
 class Figures:
-    """What was seen while one thing was slow."""
+    """The measurements while one kind of call was slow."""
 
     lags: list[float] = field(default_factory=list)
     rate: float = 0.0
@@ -172,7 +171,7 @@ class Figures:
 
 
 def refusal(address: tuple[str, int]) -> float:
-    """Be refused for being too large; the seconds until the answer."""
+    """Send an upload that is too large; return the seconds until the refusal."""
     with connect(socket.AF_INET, address) as peer:
         start = time.monotonic()
         peer.sendall(bytes(MOST + 1))
@@ -182,7 +181,7 @@ def refusal(address: tuple[str, int]) -> float:
 
 
 def look(process: Process, call: str, seconds: float, at_a_time: int) -> Figures:
-    """Make a call slow, and see how everything else goes on."""
+    """Make a call slow, and measure how everything else continues."""
     figures = Figures()
     slow_ledger, quick_ledger = Ledger(Contents([4_000, 1_000_000])), Ledger(Contents([4_000]))
     quick = Senders(process.quick, quick_ledger, at_a_time=8)
@@ -224,7 +223,7 @@ def _readable(peer: socket.socket) -> bool:
 
 
 def main() -> Sequence[str]:
-    """Stall, look, print the table."""
+    """Stall, measure, print the table."""
     parser = argparse.ArgumentParser(prog="python -m tests.proofs.stall")
     parser.add_argument("--seconds", type=float, default=5.0, help="for each call")
     parser.add_argument("--calls", nargs="*", choices=CALLS, default=[*CALLS][1:])

@@ -1,5 +1,5 @@
 """
-The table of abuse, in short: see ``tests/proofs/abuse`` for all of it.
+A short version of the abuse proof: see ``tests/proofs/abuse`` for the full table.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from tests.proofs.rigs import SKIPPED
 from tests.support.daemon import run_module
 
 LONGER = ("one-address", "disk", "link", "places")
-"""Rows that are left to the command: they take longer, or others are much like them."""
+"""Rows that only the command runs: they take longer, or are much like others."""
 
 SHORT = [row.name for row in ROWS if row.name not in LONGER]
 
@@ -19,8 +19,8 @@ SHORT = [row.name for row in ROWS if row.name not in LONGER]
 @pytest.mark.parametrize("row", SHORT)
 def test_abuse(row: str) -> None:
     """
-    Whatever is done to the daemon, honest senders are served and lose nothing,
-    nothing is left of it afterwards, and the log stays short.
+    Whatever abuse there is, honest senders are served and lose nothing, nothing is left of
+    it afterwards, and the log stays short.
     """
     done = run_module("tests.proofs.abuse", "--quick", f"--row={row}", timeout=50)
     if done.returncode == SKIPPED or "| skipped: " in done.stdout:

@@ -1,5 +1,5 @@
 """
-The durability proofs, in short: see ``tests/proofs`` for the long ones.
+Short versions of the durability proofs: see ``tests/proofs`` for the full ones.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ LONG = bool(os.environ.get("LONG_TESTS"))
 
 
 def prove(name: str, *options: str, holds: bool = True) -> str:
-    """Run a proof; what it says."""
+    """Run a proof; return its output."""
     done = run_module(f"tests.proofs.{name}", *options)
     if done.returncode == SKIPPED:
         pytest.skip(done.stdout.strip().splitlines()[-1])
@@ -41,41 +41,41 @@ def test_power_cut_hook() -> None:
 
 
 def test_hook() -> None:
-    """However often the daemon is killed, the program has run for every kept file."""
+    """However often the daemon is killed, the program has run for every stored file."""
     prove("hook", "--kills=2", "--only", "succeeds", "hangs")
 
 
 def test_power_cut_can_fail() -> None:
-    """The same rig finds what is lost with --no-fsync."""
+    """The power cut proof finds the uploads that are lost with --no-fsync."""
     said = prove("power_cut", "--cuts=2", "--controls=0", "--no-fsync", holds=False)
     assert "WRONG: as shipped: lost upload" in said
 
 
 def test_failing_calls() -> None:
-    """A failing system call loses that upload alone, leaves nothing, and uploads go on."""
+    """If a system call fails, only that upload fails, nothing is left, and uploads continue."""
     prove("faults", "--only=calls", "--quick")
 
 
 def test_full_disk() -> None:
-    """On a full disk, an upload is refused, its space is given back, and small ones go on."""
+    """On a full disk, an upload is refused, its space is released, and small ones continue."""
     prove("faults", "--only=small")
 
 
 @pytest.mark.skipif(not LONG, reason="takes 5 s: with LONG_TESTS=1, or tests.proofs.faults")
 def test_broken_device() -> None:
-    """A device that reports errors makes the store refuse, until it has healed."""
+    """If a device reports errors, the store refuses uploads until the device has recovered."""
     prove("faults", "--only=device")
 
 
 @pytest.mark.parametrize("options", [[], ["--hook"]], ids=["", "hook"])
 def test_watch(options: list[str]) -> None:
-    """A program that watches the directory sees one event for each file, when it is whole."""
+    """A process that watches the directory sees one event for each file, when it is whole."""
     prove("watch", "--uploads=200", *options)
 
 
 def test_stall() -> None:
-    """A disk that stands still holds up neither the reactor nor another store."""
-    # Other tests may share the machine: less than the two seconds of the stall.
+    """A stalled disk delays neither the reactor nor another store."""
+    # Other tests may use the machine too; half a second is still less than the stall.
     options = ["--seconds=1.5", "--lag=0.5", "--speed=0.1"]
     prove("stall", *options, "--calls", *(["fsync", "write", "open"] if LONG else ["fsync"]))
 
@@ -87,26 +87,26 @@ def test_group_commit() -> None:
 
 @pytest.mark.parametrize("options", [[], ["--limits"], ["--limits", "--proxy"]])
 def test_fuzz(options: list[str]) -> None:
-    """Senders that keep to no rule leave no trace, whatever stands in their way."""
+    """Senders that follow no rules leave no trace, with limits and proxies too."""
     prove("fuzz", "--connections=400", *options)
 
 
 def test_soak() -> None:
-    """After uploads of every kind all is accounted for, and the daemon has what it had before."""
+    """After uploads of every kind, all are accounted for, and the daemon has leaked nothing."""
     prove("soak", "--quick")
 
 
 def test_soak_can_fail() -> None:
-    """The same rig misses a file that was taken away before it had been compared."""
+    """The soak proof notices if a file was removed before it had been compared."""
     said = prove("soak", "--quick", "--steal", holds=False)
     assert "WRONG: lost upload" in said
 
 
 def test_balancer() -> None:
-    """Behind a load balancer, no sender feels that one daemon of two stops and starts."""
+    """Behind a load balancer, no sender is affected if one of two daemons is restarted."""
     prove("balancer", "--rounds=2")
 
 
 def test_counts() -> None:
-    """The metrics page of two workers says what their senders have heard, and what is on disk."""
+    """The metrics page of two workers agrees with their senders' answers and the files on disk."""
     prove("counts", "--uploads=500", "--workers=2")

@@ -1,17 +1,15 @@
 """
-``python -m tests.proofs.under_systemd``: the service as it is installed,
-under a real systemd.
+``python -m tests.proofs.under_systemd``: the service as it is installed, under a real
+systemd.
 
-It needs root, systemd-nspawn, debootstrap (and its Debian mirror; or ``--tree``
-with a Debian that has systemd and python3-venv), and pip's index.  A Debian is
-booted in a network of its own; the wheel and the units are installed there by
-the documented command; then the service is restarted, upgraded, reloaded, frozen
-and killed while uploads come in.
+It needs root, systemd-nspawn, debootstrap (and its Debian mirror; or ``--tree`` with a
+Debian that has systemd and python3-venv), and pip's index.  A Debian is booted in a
+separate network; the wheel and the units are installed there by the documented command;
+then the service is restarted, upgraded, reloaded, frozen and killed during uploads.
 
-Where systemd restarts it, nobody may be refused, nothing may break, and all that
-was acknowledged must be there.  Where it is killed, uploads in flight break, as
-in any crash; but nobody is refused a connection, and nothing that was
-acknowledged is lost.
+If systemd restarts it, no sender may be refused, no upload may break, and all
+acknowledged uploads must be there.  If it is killed, uploads in flight break, as in any
+crash; but no connection is refused, and no acknowledged upload is lost.
 """
 
 from __future__ import annotations
@@ -39,7 +37,7 @@ WORST_SCORE = 1.2
 
 
 class Proof:
-    """What is done to the service under load, and what was wrong."""
+    """The tests of the service under load, and the errors found."""
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
@@ -53,9 +51,10 @@ class Proof:
     @contextlib.contextmanager
     def load(self, what: str, *, breaks: bool = False) -> Iterator[Ledger]:
         """
-        Uploads all the while; then a row about what has come of them.
+        Send uploads during the block; then print a row about their outcomes.
 
-        :param breaks: uploads in flight may break.
+        :param what: what is tested, for the row.
+        :param breaks: whether uploads in flight may break.
         """
         ledger = Ledger(self._contents)
         waits = [0.0]
@@ -96,7 +95,7 @@ class Proof:
     # What is done to it
 
     def starts(self) -> None:
-        """The documented commands, and what systemd says then."""
+        """Run the documented commands, and check what systemd reports."""
         machine = self.machine
         self.install()
         machine.run("systemctl", "enable", "--now", "twisted-upload.socket", SERVICE)
@@ -117,18 +116,18 @@ class Proof:
         )
 
     def kill(self, name: str, pid: int) -> None:
-        """There is no kill(1) in a small Debian."""
+        """Send a signal with the shell's kill: a small Debian has no kill(1)."""
         self.machine.run("sh", "-c", f"kill -{name} {pid}")
 
     def restarts(self, times: int, label: str = "restart") -> None:
-        """Restart it, again and again."""
+        """Restart it several times."""
         with self.load(f"{label}, {times} times"):
             for _ in range(times):
                 self.machine.run("systemctl", "restart", SERVICE)
                 time.sleep(0.5)
 
     def upgrades(self) -> None:
-        """Another version, as the documentation says."""
+        """Install another version, as documented."""
         before = self.version()
         with self.load("upgrade"):
             self.machine.run(
@@ -148,7 +147,7 @@ class Proof:
         return found[1]
 
     def reloads(self) -> None:
-        """Another limit, while an upload that is larger than that is on its way."""
+        """Reload with a lower limit while an upload that exceeds it is in flight."""
         with self.load("reload, 20 times"):
             data = bytes(8_000_000)
             with socket.create_connection(ADDRESS) as peer:
@@ -173,7 +172,7 @@ class Proof:
         self.machine.write("/etc/twisted-upload.toml", f'directory = "{STATE}"\n{text}')
 
     def has_listeners(self) -> None:
-        """Two sockets of systemd, each for the listener of its name."""
+        """Use two sockets of systemd, each for the listener of its name."""
         machine = self.machine
         machine.write(
             "/run/systemd/system/scanner.socket",
@@ -210,7 +209,7 @@ class Proof:
             time.sleep(0.05)
 
     def is_watched(self, stop: Callable[[int], None], label: str) -> None:
-        """A process that stands still is killed by the watchdog, and starts again."""
+        """A process that hangs is killed by the watchdog, and restarted."""
         machine = self.machine
         machine.write(
             f"/run/systemd/system/{SERVICE}.d/watchdog.conf",
@@ -231,7 +230,7 @@ class Proof:
         print(f"{label}: back after {took:.1f} s; WatchdogSec={WATCHDOG}")
 
     def freezes(self) -> None:
-        """The whole process."""
+        """Freeze the whole process."""
 
         def freeze(pid: int) -> None:
             self.kill("STOP", pid)
@@ -239,7 +238,7 @@ class Proof:
         self.is_watched(freeze, "frozen (SIGSTOP)")
 
     def is_killed(self) -> None:
-        """kill -9."""
+        """Kill it with -9."""
         with self.load("kill -9", breaks=True):
             before = self.machine.show("MainPID")
             self.kill("KILL", int(before))
@@ -247,7 +246,7 @@ class Proof:
             self.machine.wait_for("ActiveState", "active")
 
     def has_workers(self, times: int) -> None:
-        """The same with two workers, and one of them frozen."""
+        """Restart it with two workers, and freeze one of them."""
         machine = self.machine
         self.configure("workers = 2\n")
         machine.run("systemctl", "restart", SERVICE)
@@ -262,7 +261,7 @@ class Proof:
 
 
 def main() -> Sequence[str]:
-    """Boot, install, do all of it, print the table."""
+    """Boot, install, run all tests, print the table."""
     parser = argparse.ArgumentParser(prog="python -m tests.proofs.under_systemd")
     parser.add_argument("--restarts", type=int, default=5)
     parser.add_argument("--tree", help="a Debian with systemd and python3-venv; made if missing")
@@ -283,7 +282,7 @@ def main() -> Sequence[str]:
 
 
 def prove(machine: Machine, version: str, restarts: int) -> Sequence[str]:
-    """All of it, in an order in which one does not hide the other."""
+    """Run all tests, in an order in which no test hides another's failure."""
     machine.run("python3", "-m", "venv", VENV)
     machine.run(
         *(f"{VENV}/bin/pip", "install", "-q", "--no-index", "--find-links", WHEELS),

@@ -1,11 +1,11 @@
 """
-``python -m tests.proofs.watch --uploads 200``: what a program sees that
-watches the directory while many uploads come at once.
+``python -m tests.proofs.watch --uploads 200``: what a process sees that watches the
+directory during many simultaneous uploads.
 
-For each file exactly one event, IN_MOVED_TO, and no other (IN_CREATE,
-IN_CLOSE_WRITE, IN_MODIFY, IN_DELETE, IN_MOVED_FROM); and when it comes the file
-is whole: it is read at once.  ``inotifywait -m`` on the same directory, where
-it is installed, must say the same.
+For each file it sees exactly one event, IN_MOVED_TO, and no other (IN_CREATE,
+IN_CLOSE_WRITE, IN_MODIFY, IN_DELETE, IN_MOVED_FROM).  At that event the file is whole: it
+is read at once.  If ``inotifywait`` is installed, ``inotifywait -m`` on the same directory
+must report the same.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Watcher(threading.Thread):
         os.close(self._descriptor)
 
     def stop(self) -> None:
-        """Watch no more, once nothing has come for a moment."""
+        """Stop watching, once no event has come for a moment."""
         self._stopping = True
         self.join()
 
@@ -95,7 +95,7 @@ class Watcher(threading.Thread):
 
 @contextlib.contextmanager
 def inotifywait(folder: str, said: Path) -> Iterator[None]:
-    """The program that people use for it, from now on; what it says goes to a file."""
+    """Run inotifywait during the block, with its output in a file."""
     names = "modify,attrib,close_write,moved_from,moved_to,create,delete"
     command = ["inotifywait", "--monitor", "--format", "%e %f", "--event", names, folder]
     with said.open("wb") as out, said.with_suffix(".err").open("wb") as errors:
@@ -137,7 +137,7 @@ def main() -> Sequence[str]:
         while len(verdict) + len(verdict.partial) < count and time.monotonic() < end:
             senders.join(0.01)
             time.sleep(0.01)
-        daemon.stop()  # and all that it still does to files
+        daemon.stop()  # also ends all that it still does to files
         watcher.stop()
         names = visible(folder)
         stack.close()

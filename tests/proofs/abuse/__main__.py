@@ -14,18 +14,18 @@ from tests.proofs.abuse.row import GOAL, Figures, Row, Scale, run
 from tests.proofs.abuse.rows import ROWS
 
 QUICK = 1 / 40
-"""The share of the abusers that is enough for a short version."""
+"""Share of the abusers in a short version."""
 
 
 def percentile(times: Sequence[float], share: int) -> float:
-    """In milliseconds; 0 where there is nothing to tell of."""
+    """Return a percentile in milliseconds; 0 if there are no values."""
     if len(times) < 2:
         return 1000 * sum(times)
     return 1000 * statistics.quantiles(times, n=100, method="inclusive")[share - 1]
 
 
 def show(row: Row, seen: Figures) -> None:
-    """The row."""
+    """Print a row."""
     quiet, abused = seen.honest.times["quiet"], seen.honest.times["abuse"]
     before, during = percentile(quiet, 99), percentile(abused, 99)
     ratio = during / before if before else 0.0
@@ -49,7 +49,7 @@ def show(row: Row, seen: Figures) -> None:
 
 
 def main() -> Sequence[str]:
-    """Abuse, look, print the table."""
+    """Run the rows, and print the table."""
     parser = argparse.ArgumentParser(prog="python -m tests.proofs.abuse")
     names = [row.name for row in ROWS]
     parser.add_argument("--row", action="append", choices=names, help="only this; repeatable")

@@ -1,5 +1,5 @@
 """
-What the honest do, and what the others do to the daemon.
+The acts of honest senders, and of those that abuse the daemon.
 """
 
 from __future__ import annotations
@@ -17,34 +17,34 @@ from tests.proofs.load import Contents
 __all__ = ["ABUSERS", "CONTENTS", "addresses"]
 
 ABUSERS = 1 << 24
-"""Numbers of uploads from here on are not of the honest."""
+"""Uploads with this number or a higher one are not from honest senders."""
 
 LARGE = bytes(1 << 20)
 
 
 def addresses(count: int) -> list[str]:
-    """So many addresses of this machine, other than those of the honest."""
+    """Return addresses of this machine, other than those of the honest senders."""
     return [f"127.66.{number // 250}.{1 + number % 250}" for number in range(count)]
 
 
 class Exactly(Contents):
-    """Uploads that are all of one size."""
+    """Uploads that all have the same size."""
 
     def __init__(self, size: int) -> None:
         super().__init__([size])
         self._size = size
 
     def size(self, number: int) -> int:
-        """That size."""
+        """Return that size."""
         return self._size
 
 
 CONTENTS = Exactly(4096)
-"""Every upload that is kept here is 4 KiB, whoever has sent it."""
+"""Every upload that is stored here is 4 KiB, from whichever sender."""
 
 
 def honest(pause: float, header: bytes = b"") -> Callable[[Crowd, Peer, int], Act]:
-    """Upload, hear the answer, pause, and so on; in the phase ``rest`` only pause."""
+    """Upload, read the answer, pause, and repeat; in the phase ``rest`` only pause."""
 
     def act(crowd: Crowd, peer: Peer, number: int) -> Act:
         report = crowd.report
@@ -74,7 +74,7 @@ def honest(pause: float, header: bytes = b"") -> Callable[[Crowd, Peer, int], Ac
 
 
 def slow(crowd: Crowd, peer: Peer, number: int) -> Act:
-    """One byte a second."""
+    """Send one byte a second."""
     yield from peer.connect(crowd.address, crowd.source(number))
     while True:
         yield from peer.send(b"s")
@@ -83,13 +83,13 @@ def slow(crowd: Crowd, peer: Peer, number: int) -> Act:
 
 
 def idle(crowd: Crowd, peer: Peer, number: int) -> Act:
-    """Connect, and say nothing."""
+    """Connect, and send nothing."""
     yield from peer.connect(crowd.address, crowd.source(number))
     return outcome((yield from peer.hear()))
 
 
 def stay(crowd: Crowd, peer: Peer, number: int) -> Act:
-    """Connect, hear, and not go."""
+    """Connect, read the answer, and stay connected."""
     yield from peer.connect(crowd.address, crowd.source(number))
     how = outcome((yield from peer.hear()))
     yield Wait(0, 2.5)
@@ -97,7 +97,7 @@ def stay(crowd: Crowd, peer: Peer, number: int) -> Act:
 
 
 def storm(crowd: Crowd, peer: Peer, number: int) -> Act:
-    """Connect and close, one way or the other."""
+    """Connect, and close or reset."""
     yield from peer.connect(crowd.address, crowd.source(number))
     if number % 2:
         peer.close()
@@ -106,7 +106,7 @@ def storm(crowd: Crowd, peer: Peer, number: int) -> Act:
 
 
 def deaf(crowd: Crowd, peer: Peer, number: int) -> Act:
-    """Send a file, or too large a one, or a piece of one, and never read."""
+    """Send a file, a file that is too large, or part of a file, and never read."""
     yield from peer.connect(crowd.address, crowd.source(number), 2048)
     kind = ("half-closed", "too large", "unfinished")[number % 3]
     if kind == "half-closed":
@@ -135,7 +135,7 @@ MOMENTS = (
 
 
 def resets(crowd: Crowd, peer: Peer, number: int) -> Act:
-    """Reset, in each state that an upload can be in."""
+    """Reset in each state that an upload can be in."""
     moment = MOMENTS[number % len(MOMENTS)]
     chance = random.Random(number)
     source = "127.99.0.1" if moment == "turned away" else crowd.source(number)
@@ -163,7 +163,7 @@ def resets(crowd: Crowd, peer: Peer, number: int) -> Act:
 
 
 def endless(crowd: Crowd, peer: Peer, number: int) -> Act:
-    """A file that is larger than the disk."""
+    """Send a file that is larger than the disk."""
     yield from peer.connect(crowd.address, crowd.source(number))
     for _ in range(512):
         yield from peer.send(LARGE)
@@ -174,7 +174,7 @@ def endless(crowd: Crowd, peer: Peer, number: int) -> Act:
 
 
 def half_open(crowd: Crowd, peer: Peer, number: int) -> Act:
-    """Be in each state that needs nothing from the daemon, and say nothing more."""
+    """Reach each state in which the daemon waits for the sender, and send nothing more."""
     yield from peer.connect(crowd.address, None)
     size = (0, 1000, 700_000)[number % 3]
     yield from peer.send(LARGE[:size])
@@ -195,7 +195,7 @@ HEADERS: dict[str, Callable[[random.Random], bytes]] = {
 
 
 def balancer(crowd: Crowd, peer: Peer, number: int) -> Act:
-    """A load balancer that has gone mad."""
+    """Send the headers of a broken load balancer."""
     chance = random.Random(number)
     kind = [*HEADERS][number % len(HEADERS)]
     header = HEADERS[kind](chance)
@@ -211,7 +211,7 @@ def balancer(crowd: Crowd, peer: Peer, number: int) -> Act:
 
 
 def begun(crowd: Crowd, peer: Peer, number: int) -> Act:
-    """Upload so much that there is a file for it, and then wait."""
+    """Send enough to have a file created, and then wait."""
     yield from peer.connect(crowd.address, crowd.source(number))
     yield from peer.send(LARGE[:600_000], 5.0)
     return outcome((yield from peer.hear(PATIENCE)))

@@ -1,6 +1,6 @@
 """
-Rows about those who want more than their share: of the disk threads, of the
-disk, of the processor and memory, of the metrics port.
+Rows about senders that use more than their share: of the disk threads, of the disk, of
+CPU time and memory, of the metrics port.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from tests.support.scraping import Scraper
 __all__ = ["half_reserved", "metrics", "reserve", "urgent"]
 
 AT_ONCE = 1.0
-"""Seconds in which a health check must be answered."""
+"""Seconds within which a health check must be answered."""
 
 RESERVED = 0.5
-"""The share of the disk that is to stay free."""
+"""Share of the disk that must stay free."""
 
 SLACK = 0.05
-"""The share of the disk by which that may be missed: what was in hand already."""
+"""Share of the disk by which that may be missed: data that was being written already."""
 
 
 def marked(crowd: Crowd, peer: Peer, number: int) -> Act:
-    """A large file with an urgent mark in it, and then silence."""
+    """Send a large file with an urgent mark in it, and then nothing."""
     yield from peer.connect(crowd.address, crowd.source(number))
     yield from peer.send(acts.LARGE[:700_000])
     while True:
@@ -48,7 +48,7 @@ def marked(crowd: Crowd, peer: Peer, number: int) -> Act:
 
 
 def urgent(run: Run) -> None:
-    """More of them than there are disk threads, all from one address."""
+    """Run more of them than there are disk threads, all from one address."""
     task = Task(marked, count=40, rate=200, sources=acts.addresses(1))
     run.waves(task, 5, 8, quick=3.5)
 
@@ -56,16 +56,16 @@ def urgent(run: Run) -> None:
 @contextlib.contextmanager
 def half_reserved(work: Path, scale: Scale) -> Iterator[Place]:
     """
-    A small disk, half of which is to stay free.
+    Provide a small disk, half of which must stay free.
 
-    :raises Skip: mounting is not allowed here.
+    :raises Skip: mounting is not permitted here.
     """
     with small_disk(work, scale):
         yield Place(options=(f"--reserve={RESERVED:.0%}",))
 
 
 def hoard(crowd: Crowd, peer: Peer, number: int) -> Act:
-    """A file that takes all the space there is, or nearly, and then grows slowly."""
+    """Send a file that takes all or nearly all of the space, and then grows slowly."""
     yield from peer.connect(crowd.address, crowd.source(number))
     megabytes = 512 if number % 2 else 22
     for _ in range(megabytes):
@@ -78,7 +78,7 @@ def hoard(crowd: Crowd, peer: Peer, number: int) -> Act:
 
 
 def reserve(run: Run) -> None:
-    """They come again and again; what is reserved stays free, and others get in."""
+    """They reconnect again and again; the reserve stays free, and others can upload."""
     inbox = run.daemon.directory
     free = [1.0]
 
@@ -95,7 +95,7 @@ def reserve(run: Run) -> None:
         run.wrong.append(f"only {min(free):.0%} of the disk were left free")
     run.notes.append(f"{min(free):.0%} left free")
     run.honest.say("abuse")
-    run.watch.until(lambda: False, 1.5)  # the daemon looks at the free space once a second
+    run.watch.until(lambda: False, 1.5)  # the daemon checks the free space once a second
 
 
 _LOCAL = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n"
@@ -111,7 +111,7 @@ REQUESTS = (
 
 
 def nosy(crowd: Crowd, peer: Peer, number: int) -> Act:
-    """A request that is wrong, or one that does not come to its end, or none."""
+    """Send an invalid request, an unfinished one, or none."""
     yield from peer.connect(crowd.address, None)
     if number % 4 == 0:
         request = REQUESTS[number // 4 % len(REQUESTS)]
@@ -131,7 +131,7 @@ def nosy(crowd: Crowd, peer: Peer, number: int) -> Act:
 
 
 def metrics(run: Run) -> None:
-    """They take all that they can get at the metrics port; its health check answers."""
+    """They take all connections that the metrics port allows; its health check answers."""
     port = Scraper(run.daemon).address
     took: list[float] = []
 

@@ -1,5 +1,5 @@
 """
-A row about TLS: what its records cost that have hardly any data in them.
+A row about TLS: the cost of records that contain hardly any data.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ KINDS = ("asks for new keys", "tells of new keys", "asks, and never reads")
 
 @contextlib.contextmanager
 def with_tls(work: Path, scale: Scale) -> Iterator[Place]:
-    """A port for the honest, and one with TLS."""
+    """Provide a port for the honest senders, and one with TLS."""
     key, chain, _ = files(work)
     yield Place(
         options=(
@@ -60,7 +60,7 @@ def _shake_hands(crowd: Crowd, peer: Peer, number: int) -> Steps[Records]:
 
 
 def keys(crowd: Crowd, peer: Peer, number: int) -> Act:
-    """As many records with as little data as can be, as long as that is borne."""
+    """Send as many records with as little data as possible, until cut off."""
     kind = KINDS[number % len(KINDS)]
     with contextlib.suppress(ConnectionError, TimeoutError):
         records = yield from _shake_hands(crowd, peer, number)
@@ -76,7 +76,7 @@ def keys(crowd: Crowd, peer: Peer, number: int) -> Act:
 
 
 def new_keys(run: Run) -> None:
-    """Beside the honest, who are at another port of the same daemon."""
+    """Run them while honest senders use another port of the same daemon."""
     task = Task(keys, at_a_time=16, rate=20, sources=acts.addresses(4))
     _, (_, address) = run.daemon.addresses
     run.waves(task, 5, 8, address=address)

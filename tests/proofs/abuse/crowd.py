@@ -1,6 +1,5 @@
 """
-Many peers over one epoll loop, in a process of their own that is gone when its
-starter is.
+Many peers over one epoll loop, in a separate process that ends when its parent does.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from tests.proofs.abuse.peers import READ, Act, Peer
 __all__ = ["Crowd", "Gang", "Report", "Task"]
 
 MEMORY = 2 << 30
-"""Bytes of address space that a crowd may have."""
+"""Bytes of address space that a crowd may use."""
 
 _CLONE_NEWNET = 0x40000000
 _PR_SET_PDEATHSIG = 1
@@ -37,19 +36,19 @@ _PR_SET_PDEATHSIG = 1
 @dataclass(frozen=True)
 class Task:
     """
-    What a crowd is to do.
+    The task of a crowd.
 
-    :ivar act: what the peer of a number does.
-    :ivar count: how many acts there are to be.
-    :ivar at_a_time: of them, at the most.
-    :ivar rate: that begin in a second; 0 for as fast as can be.
-    :ivar seconds: after which no more begin.
-    :ivar stay: seconds after which those that are left are cut off.
-    :ivar sources: the addresses that peers come from, one after the other.
-    :ivar first: the number of the first.
-    :ivar network: a file that stands for the network namespace to be in.
-    :ivar nice: how far it steps aside for others: what is far away in truth is
-        not to take the processor from those who are measured.
+    :ivar act: returns the act of the peer with a given number.
+    :ivar count: number of acts.
+    :ivar at_a_time: maximum number of acts at a time.
+    :ivar rate: acts that begin per second; 0 for as fast as possible.
+    :ivar seconds: time after which no more begin.
+    :ivar stay: seconds after which the remaining ones are cut off.
+    :ivar sources: the addresses of the peers, used in turn.
+    :ivar first: the number of the first act.
+    :ivar network: path of the network namespace to enter.
+    :ivar nice: niceness of the process: peers that would in reality be on other machines
+        must not take CPU time from those that are measured.
     """
 
     act: Callable[[Crowd, Peer, int], Act]
@@ -67,13 +66,13 @@ class Task:
 @dataclass
 class Report:
     """
-    What a crowd has done.
+    The results of a crowd.
 
     :ivar ends: how often acts ended in each way, in each phase.
-    :ivar times: what acts have measured in each phase, in seconds.
+    :ivar times: durations measured by acts in each phase, in seconds.
     :ivar promised: the numbers of the uploads whose success was read.
-    :ivar begun: how many acts there were.
-    :ivar seconds: from the first to the end.
+    :ivar begun: number of acts.
+    :ivar seconds: duration from the first act to the end.
     """
 
     ends: defaultdict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
@@ -87,10 +86,10 @@ class Crowd:
     """
     The loop.
 
-    :param told: brings words: the name of a phase; or ``stop``, and those that
-        are left are cut off.
-    :ivar phase: the last word.
-    :ivar report: what acts write in.
+    :param told: receives words: the name of a phase; or ``stop``, upon which the remaining
+        acts are cut off.
+    :ivar phase: the last word received.
+    :ivar report: the results, updated by acts.
     """
 
     def __init__(self, task: Task, address: tuple[str, int], told: Connection) -> None:
@@ -102,17 +101,17 @@ class Crowd:
         self._poll = select.epoll()
         self._poll.register(told, READ)
         self._acts: dict[int, tuple[Act, Peer]] = {}
-        self._tickets: dict[int, int] = {}  # of each act: the wait that it is in
+        self._tickets: dict[int, int] = {}  # for each act, the number of its current wait
         self._timers: list[tuple[float, int, int]] = []
-        self._descriptors: dict[int, int] = {}  # that are waited for, and by which act
+        self._descriptors: dict[int, int] = {}  # being polled, and the act that waits
         self._count = itertools.count()
 
     def source(self, number: int) -> str:
-        """Where the peer of this number comes from."""
+        """Return the address of the peer with this number."""
         return self.task.sources[number % len(self.task.sources)]
 
     def run(self) -> Report:
-        """Until all acts have ended, or it is told to stop."""
+        """Run until all acts have ended, or it is told to stop."""
         task, report = self.task, self.report
         start = now = time.monotonic()
         while self.phase != "stop" and now < start + task.stay:
@@ -183,13 +182,13 @@ class Crowd:
         act, peer = self._acts.pop(number)
         act.close()
         self._descriptors.pop(peer.socket.fileno(), None)
-        peer.reset()  # harmless where it has left
+        peer.reset()  # harmless if it has left
         self._tickets.pop(number, None)
         self.report.ends[self.phase][how] += 1
 
 
 class Gang:
-    """A crowd in a process of its own, in a ``with`` block."""
+    """A crowd in a separate process, in a ``with`` block."""
 
     def __init__(self, task: Task, address: tuple[str, int]) -> None:
         context = multiprocessing.get_context("fork")
@@ -214,17 +213,17 @@ class Gang:
         self._ours.close()
 
     def say(self, word: str) -> None:
-        """The name of a phase, or ``stop``; harmless where it has ended."""
+        """Send the name of a phase, or ``stop``; harmless if it has ended."""
         with contextlib.suppress(OSError):
             self._ours.send(word)
 
     def ended(self, seconds: float = 0.0) -> bool:
-        """Whether it has come to its end, waiting so long for it."""
+        """Return whether it has ended, after waiting for it."""
         return self._ours.poll(seconds)
 
     def report(self, seconds: float = 30.0) -> Report:
         """
-        What it has done.
+        Return its results.
 
         :raises RuntimeError: it has failed.
         """

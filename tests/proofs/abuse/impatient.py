@@ -1,6 +1,6 @@
 """
-``impatient.py SECONDS COMMAND...``: twistd, with a kernel that gives up dead
-peers after so many seconds instead of a minute.
+``impatient.py SECONDS COMMAND...``: twistd, with a kernel that gives up on dead peers
+after the given number of seconds instead of a minute.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """
-What abuse has done to a daemon, looked at from outside.
+The effects of abuse on a daemon, as seen from outside.
 """
 
 from __future__ import annotations
@@ -17,19 +17,20 @@ from tests.support.daemon import Daemon
 __all__ = ["Sight", "Watch", "judge_files", "judge_log"]
 
 LINES_A_MINUTE = 300
-"""Of uploads that ended badly, the daemon writes down so many."""
+"""Maximum log lines per minute about uploads that have failed."""
 
 OTHER_LINES = 6
-"""Other lines that a row may have for each minute: summaries, warnings."""
+"""Other log lines per minute that a row may have: summaries, warnings."""
 
 
 class Sight(NamedTuple):
     """
-    A daemon at one moment.
+    The resources of a daemon at one moment.
 
-    :ivar memory: in bytes (RSS).
-    :ivar descriptors: those of threads left out, where there was time to look.
-    :ivar threads: how many.
+    :ivar memory: memory in bytes (RSS).
+    :ivar descriptors: number of descriptors; without the pipes of threads, if there was
+        time to distinguish them.
+    :ivar threads: number of threads.
     """
 
     memory: int
@@ -38,16 +39,16 @@ class Sight(NamedTuple):
 
     @classmethod
     def of(cls, daemon: Daemon) -> Sight:
-        """Look well."""
+        """Measure thoroughly."""
         return cls(daemon.memory(), descriptors(daemon), threads(daemon))
 
 
 class Watch:
     """
-    Looks at a daemon again and again.
+    Measures a daemon repeatedly.
 
-    :ivar peak: the most of each that was seen, with the descriptors of threads.
-    :ivar also: what else looks, each time.
+    :ivar peak: the maximum of each figure, including the descriptors of threads.
+    :ivar also: an additional function that is called each time.
     """
 
     def __init__(self, daemon: Daemon) -> None:
@@ -56,7 +57,7 @@ class Watch:
         self.peak = Sight(0, 0, 0)
 
     def look(self) -> None:
-        """Look quickly, with little trouble for others."""
+        """Measure quickly, with little load on the machine."""
         daemon = self.daemon
         count = len(os.listdir(f"/proc/{daemon.pid}/fd"))
         seen = Sight(daemon.memory(), count, threads(daemon))
@@ -64,7 +65,7 @@ class Watch:
         self.also()
 
     def until(self, condition: Callable[[], object], seconds: float, every: float = 0.25) -> bool:
-        """Look until a condition holds; whether it came to that in time."""
+        """Measure until a condition holds; return whether it did in time."""
         end = time.monotonic() + seconds
         while True:
             self.look()
@@ -77,7 +78,7 @@ class Watch:
 
 
 def judge_files(daemon: Daemon, promised: Iterable[int]) -> list[str]:
-    """Compare what is visible with what was promised."""
+    """Compare the visible files with the acknowledged uploads."""
     found: Counter[int] = Counter()
     wrong = []
     for path in daemon.files():
@@ -95,10 +96,10 @@ def judge_files(daemon: Daemon, promised: Iterable[int]) -> list[str]:
 
 def judge_log(daemon: Daemon, seconds: float) -> tuple[int, list[str]]:
     """
-    How many lines there are that are not about a kept file, and what is wrong
-    with the log.
+    Check the log.
 
-    :param seconds: that the daemon has run.
+    :param seconds: how long the daemon has run.
+    :return: the number of lines that are not about a stored file, and the errors found.
     """
     log = daemon.log.read_text(encoding="utf-8", errors="replace")
     wrong = [

@@ -1,6 +1,6 @@
 """
-One peer, as an act: a generator that yields what it waits for, and returns in a
-word how it ended.
+One peer, as an act: a generator that yields what it waits for, and returns a word that
+tells how it ended.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tests.support.daemon import SUCCESS
 __all__ = ["PATIENCE", "READ", "WRITE", "Act", "Peer", "Steps", "Wait", "outcome"]
 
 PATIENCE = 60.0
-"""Seconds after which a peer gives up what it waits for."""
+"""Seconds after which a peer stops waiting."""
 
 READ, WRITE = select.EPOLLIN, select.EPOLLOUT
 
@@ -31,10 +31,10 @@ T = TypeVar("T")
 
 class Wait(NamedTuple):
     """
-    What an act waits for.
+    What an act waits for.  The act is sent whether an event has occurred.
 
-    :ivar events: of its socket; 0 for none, only for time to pass.
-    :ivar seconds: at the most.  The act is told whether it was an event.
+    :ivar events: events of its socket; 0 for none, to wait only for the time.
+    :ivar seconds: maximum time to wait.
     """
 
     events: int
@@ -49,8 +49,8 @@ class Peer:
     """
     A peer's end of a connection.
 
-    It leaves with a reset unless told otherwise: nothing that it has not
-    finished may look like a file.
+    It ends with a reset unless told otherwise: an unfinished upload must not look like a
+    file.
     """
 
     def __init__(self) -> None:
@@ -60,9 +60,11 @@ class Peer:
         self, address: tuple[str, int], source: str | None, buffer: int | None = None
     ) -> Steps[None]:
         """
-        :param source: the address to come from.
-        :param buffer: bytes that the kernel keeps for a peer that does not read.
-        :raises OSError: nobody answers.
+        Connect.
+
+        :param source: the address to connect from.
+        :param buffer: size of the kernel's receive buffer in bytes.
+        :raises OSError: the connection failed.
         """
         if buffer is not None:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
@@ -78,9 +80,9 @@ class Peer:
 
     def send(self, data: bytes, seconds: float = PATIENCE) -> Steps[None]:
         """
-        Send all of it.
+        Send all of the data.
 
-        :raises TimeoutError: it is not taken.
+        :raises TimeoutError: the other end does not read it.
         """
         left = memoryview(data)
         while left:
@@ -91,14 +93,14 @@ class Peer:
                     raise TimeoutError from None
 
     def half_close(self) -> None:
-        """That was the file."""
+        """Send FIN: the file is complete."""
         self.socket.shutdown(socket.SHUT_WR)
 
     def hear(self, seconds: float = PATIENCE) -> Steps[bytes]:
         """
-        All that is said until the other end has finished.
+        Return all bytes received until the other end closes.
 
-        :raises TimeoutError: it has not.
+        :raises TimeoutError: it does not close.
         """
         heard = b""
         while True:
@@ -110,17 +112,17 @@ class Peer:
             heard += piece
 
     def reset(self) -> None:
-        """Leave as one that is killed."""
+        """Reset the connection, as when the process is killed."""
         self.socket.close()
 
     def close(self) -> None:
-        """Leave in an orderly way, without waiting."""
+        """Close normally, without waiting."""
         with contextlib.suppress(OSError):
             _linger(self.socket, on=False)
         self.socket.close()
 
     def renew(self) -> None:
-        """Leave in an orderly way, and be ready to connect again."""
+        """Close normally, and prepare to connect again."""
         self.close()
         self.socket = _new_socket()
 
@@ -136,7 +138,7 @@ def _linger(it: socket.socket, *, on: bool) -> None:
 
 
 def outcome(answer: bytes) -> str:
-    """In a word, what a peer has heard."""
+    """Return the answer to a peer as a single word."""
     if answer == SUCCESS:
         return "stored"
     if answer.startswith(_FAILED):

@@ -1,6 +1,6 @@
 """
-Rows that need a place of their own: a small disk, another network, a lowered
-limit of descriptors.
+Rows that need a special environment: a small disk, another network, a lower limit on
+descriptors.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ __all__ = [
 ]
 
 DISK = 48 << 20
-"""Bytes of the disk."""
+"""Size of the disk in bytes."""
 
 FEW = 256
-"""Descriptors of a daemon that has few."""
+"""Limit on descriptors of a daemon that has few."""
 
 
 @contextlib.contextmanager
 def small_disk(work: Path, scale: Scale) -> Iterator[Place]:
     """
-    The directory is a disk that is soon full.
+    Provide a directory on a disk that is soon full.
 
-    :raises Skip: mounting is not allowed here.
+    :raises Skip: mounting is not permitted here.
     """
     rigs.private()
     inbox = work / "inbox"
@@ -58,11 +58,11 @@ def small_disk(work: Path, scale: Scale) -> Iterator[Place]:
 
 class Link:
     """
-    A link to a network namespace, which is gone when its process is.
+    A link to a network namespace, which is gone when its process ends.
 
-    :ivar network: stands for the namespace.
-    :ivar here: the address of this end, in a network that is for tests (RFC
-        2544); other runs on this machine have others.
+    :ivar network: path of the namespace.
+    :ivar here: the address of this end, in a network for tests (RFC 2544); other runs on
+        this machine use other addresses.
     """
 
     def __init__(self) -> None:
@@ -99,11 +99,11 @@ class Link:
         self._process.communicate()
 
     def cut(self) -> None:
-        """Nothing comes through any more, and nobody is told."""
+        """Cut the link: packets are lost, and neither end is notified."""
         self._far("link", "set", "far", "down")
 
     def join(self) -> None:
-        """It is whole again."""
+        """Restore the link."""
         self._far("link", "set", "far", "up")
 
     def _far(self, *arguments: str) -> None:
@@ -113,9 +113,9 @@ class Link:
 @contextlib.contextmanager
 def other_network(work: Path, scale: Scale) -> Iterator[Place]:
     """
-    There is a link, and the daemon listens at this end of it too.
+    Provide a link; the daemon listens at this end of it too.
 
-    :raises Skip: network namespaces are not allowed here.
+    :raises Skip: network namespaces are not permitted here.
     """
     with Link() as link:
         listen = tuple(
@@ -126,7 +126,7 @@ def other_network(work: Path, scale: Scale) -> Iterator[Place]:
 
 @contextlib.contextmanager
 def impatient_kernel(work: Path, scale: Scale) -> Iterator[Place]:
-    """The same, and the kernel gives up dead peers sooner than as shipped."""
+    """Like `other_network`, but the kernel gives up on dead peers sooner than as shipped."""
     with other_network(work, scale) as place:
         patience = "2" if scale.quick else "6"
         command = [sys.executable, str(Path(__file__).with_name("impatient.py")), patience]
@@ -134,7 +134,7 @@ def impatient_kernel(work: Path, scale: Scale) -> Iterator[Place]:
 
 
 def cut_the_link(run: Run) -> None:
-    """The peers are there, and from one moment on they are not."""
+    """All connected peers become unreachable at the same moment."""
     link = run.place.link
     assert link is not None
     count = run.scale.count(300)
@@ -160,12 +160,12 @@ def cut_the_link(run: Run) -> None:
 
 @contextlib.contextmanager
 def few_descriptors(work: Path, scale: Scale) -> Iterator[Place]:
-    """The daemon may have few descriptors."""
+    """Give the daemon a low limit on descriptors."""
     yield Place(["sh", "-c", f'ulimit -n {FEW} && exec "$@"', "sh"])
 
 
 def take_all_places(run: Run) -> None:
-    """They begin uploads and do not finish them; there is no place for anybody else."""
+    """They begin uploads and do not finish them, until no more connections are allowed."""
     task = Task(acts.begun, at_a_time=400, rate=800, sources=acts.addresses(10))
     run.waves(task, 5, 8)
     if run.daemon.lines("new connections have to wait"):
@@ -175,15 +175,15 @@ def take_all_places(run: Run) -> None:
 
 
 def limit_with(spare: int, used: set[int]) -> int:
-    """The limit of descriptors with which so many are left."""
+    """Return the limit on descriptors with which ``spare`` of them are left."""
     free = (number for number in itertools.count() if number not in used)
     return next(itertools.islice(free, spare, None))
 
 
 def take_the_descriptors(run: Run) -> None:
     """
-    The limit sinks below what is in use: new connections wait.  Then there is one for
-    a connection, and none for its file.  Then there are enough again.
+    The limit falls below the number in use: new connections wait.  Then there is one
+    descriptor for a connection, but none for its file.  Then there are enough again.
     """
     process, scale = run.daemon.pid, run.scale
     _, most = resource.prlimit(process, resource.RLIMIT_NOFILE)

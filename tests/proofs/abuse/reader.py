@@ -1,6 +1,8 @@
 """
-``reader.py FILE COMMAND...``: the command, with a small pipe as its standard output
-and a process that reads from it and writes on to ours; its number goes into a file.
+``reader.py FILE COMMAND...``: run the command with a small pipe as its standard output.
+
+Another process copies from the pipe to our standard output; its pid is written to the
+file.
 """
 
 from __future__ import annotations

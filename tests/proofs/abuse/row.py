@@ -1,5 +1,5 @@
 """
-One row of the table: a daemon, the honest, and those who do it harm.
+One row of the table: a daemon, honest senders, and abusers.
 """
 
 from __future__ import annotations
@@ -22,47 +22,47 @@ from tests.proofs.servant import Servant
 __all__ = ["Figures", "Place", "Row", "Run", "Scale"]
 
 LEAK = 24 << 20
-"""Bytes of memory that may be more after the second wave than after the first."""
+"""Bytes by which memory use may be greater after the last wave than after the first."""
 
 THREADS = 72
-"""Threads of a daemon at the most: 32 of the disk and as many for what comes from
-sockets inside the kernel, the reactor's, and some room."""
+"""Maximum number of threads of a daemon: 32 disk threads, as many for bytes that are moved
+from sockets inside the kernel, the reactor's, and some margin."""
 
 SETTLE = 20.0
-"""Seconds after which what abusers have left behind must be gone."""
+"""Seconds after which nothing may be left of the abuse."""
 
 NICE = 10
-"""How far abusers step aside for the honest, who are on the same machine."""
+"""Niceness of abusers, because honest senders run on the same machine."""
 
 GOAL = 3.0
-"""How many times slower it may become for the honest."""
+"""Factor by which honest senders may become slower."""
 
 
 @dataclass(frozen=True)
 class Scale:
     """
-    How much of it.
+    The scale of the abuse.
 
-    :ivar share: of the abusers.
-    :ivar quick: waves last for a moment, and nobody waits for time-outs.
+    :ivar share: share of the abusers.
+    :ivar quick: waves last only a moment, without waiting for timeouts.
     """
 
     share: float = 1.0
     quick: bool = False
 
     def count(self, number: int) -> int:
-        """So many abusers, or that share of them."""
+        """Return the number of abusers, scaled in a quick run."""
         return max(16, int(number * self.share)) if self.quick else number
 
 
 @dataclass(frozen=True)
 class Place:
     """
-    Where a row happens.
+    The environment of a row.
 
     :ivar before: a command that runs the daemon.
-    :ivar options: of the daemon.
-    :ivar link: over which peers come.
+    :ivar options: options of the daemon.
+    :ivar link: what the row's abuse controls: the link of the peers, the clock, the reader.
     """
 
     before: Sequence[str] = ()
@@ -75,16 +75,16 @@ class Row:
     """
     A row.
 
-    :ivar name: for the command line.
-    :ivar title: for the table.
-    :ivar options: of the daemon.
-    :ivar abuse: what is done, a wave after the other.
-    :ivar memory: bytes that the peak may be above the beginning.
-    :ivar longest: seconds that an upload of an honest sender may take.
-    :ivar allowed: what honest senders may hear while they are abused, beside
+    :ivar name: name for the command line.
+    :ivar title: title in the table.
+    :ivar options: options of the daemon.
+    :ivar abuse: runs the abuse, one wave after the other.
+    :ivar memory: bytes by which the peak of memory use may exceed the initial value.
+    :ivar longest: maximum seconds of an honest sender's upload.
+    :ivar allowed: codes that honest senders may receive during the abuse, in addition to
         success.
-    :ivar header: what honest senders say first.
-    :ivar place: makes what the row needs, such as a file system.
+    :ivar header: bytes that honest senders send first.
+    :ivar place: provides the environment of the row, such as a file system.
     """
 
     name: str
@@ -100,7 +100,7 @@ class Row:
 
 @dataclass
 class Figures:
-    """What was seen in a row."""
+    """The results of a row."""
 
     before: Sight
     after: Sight
@@ -118,8 +118,8 @@ class Run:
     """
     A row that is being run.
 
-    :ivar notes: what else is worth telling.
-    :ivar wrong: what was promised and is not so.
+    :ivar notes: further results for the table.
+    :ivar wrong: the broken promises found.
     """
 
     def __init__(self, row: Row, scale: Scale, place: Place, daemon: Servant, honest: Gang) -> None:
@@ -140,13 +140,13 @@ class Run:
 
     def waves(self, task: Task, *seconds: float, quick: float = 0.5, address: Any = None) -> Report:
         """
-        Abuse, and see that nothing is left of it, again and again; once, and for
-        a moment, in a quick run.
+        Run waves of abuse, and check after each that nothing is left of it; in a quick
+        run, only one short wave.
 
-        :param seconds: after which the abusers of each wave are stopped.
-        :param quick: the same, in a quick run.
-        :param address: that they connect to; by default, that of the honest.
-        :return: what those of the last one have done.
+        :param seconds: duration of each wave, after which its abusers are stopped.
+        :param quick: duration of the wave in a quick run.
+        :param address: the address to abuse; by default, that of the honest senders.
+        :return: the results of the last wave.
         """
         report = Report()
         for limit in [quick] if self.scale.quick else seconds:
@@ -160,20 +160,20 @@ class Run:
         return report
 
     def gang(self, task: Task, address: Any = None) -> Gang:
-        """Abusers who begin now."""
+        """Start abusers."""
         task = replace(task, first=self._next, nice=NICE)
         self._next += 1 << 24
         self.honest.say("abuse")
         return Gang(task, address or self.daemon.address)
 
     def count(self, report: Report) -> Report:
-        """Remember what abusers did."""
+        """Add the results of abusers."""
         self.did += sum(report.ends.values(), Counter())
         self.begun += report.begun
         return report
 
     def settle(self) -> None:
-        """What they had taken is given back."""
+        """Check that all resources used by abusers have been released."""
         self.honest.say("rest")
         most = self.before.descriptors
         if not self.watch.until(lambda: Sight.of(self.daemon).descriptors <= most, SETTLE):
@@ -183,7 +183,7 @@ class Run:
 
 
 def run(row: Row, scale: Scale, work: Path) -> Figures:
-    """One row, from the start of the daemon to its end."""
+    """Run a row, from the start of the daemon to its end."""
     work.mkdir()
     pause = 0.004 if scale.quick else 0.02
     senders = Task(

@@ -14,46 +14,46 @@ BOUND = "--max-per-address=50"
 
 
 def slow(run: Run) -> None:
-    """They leave, and come again until they are thrown out: 30 s is what anybody has."""
+    """They disconnect, then reconnect and stay until the daemon ends them, after 30 s."""
     count = run.scale.count(5000)
     task = Task(acts.slow, count, rate=2000, sources=acts.addresses(125))
     run.waves(task, 5, 50)
 
 
 def idle(run: Run) -> None:
-    """They leave, and come again until they are thrown out."""
+    """They disconnect, then reconnect and stay until the daemon ends them."""
     task = Task(acts.idle, run.scale.count(9000), rate=2000, sources=acts.addresses(200))
     run.waves(task, 7, 40)
 
 
 def one_address(run: Run) -> None:
-    """50 come in; the others hear why not, and do not go."""
+    """50 are accepted; the others are told why not, and stay connected."""
     task = Task(acts.stay, run.scale.count(10_000), rate=2500, sources=acts.addresses(1))
     run.waves(task, 8, 8)
 
 
 def refused_address(run: Run) -> None:
-    """They hear that they may not come in, and come again."""
+    """They are told that they are not allowed, and reconnect."""
     task = Task(acts.idle, rate=5000, at_a_time=2000, sources=acts.addresses(4))
     report = run.waves(task, 5, 10)
     run.notes.append(f"{report.begun / report.seconds:.0f} connections/s")
 
 
 def storm(run: Run) -> None:
-    """One half closes, one resets."""
+    """One half of them close, the others reset."""
     task = Task(acts.storm, rate=5000, at_a_time=2000, sources=acts.addresses(50))
     report = run.waves(task, 5, 10)
     run.notes.append(f"{report.begun / report.seconds:.0f} connections/s")
 
 
 def deaf(run: Run) -> None:
-    """They stay until they are cut off."""
+    """They stay connected until they are cut off."""
     task = Task(acts.deaf, at_a_time=run.scale.count(1000), rate=300, sources=acts.addresses(40))
     run.waves(task, 6, 12)
 
 
 def resets(run: Run) -> None:
-    """One after the other, many at a time."""
+    """They reset one after the other, many at a time."""
     task = Task(acts.resets, at_a_time=200, rate=200, sources=acts.addresses(10))
     run.waves(task, 5, 10)
 
@@ -65,11 +65,11 @@ def disk(run: Run) -> None:
     if not run.did["no-space"]:
         run.wrong.append("the disk was never full")
     run.honest.say("abuse")
-    run.watch.until(lambda: False, 1.5)  # the daemon looks at the free space once a second
+    run.watch.until(lambda: False, 1.5)  # the daemon checks the free space once a second
 
 
 def balancers(run: Run) -> None:
-    """Everything but a header."""
+    """They send anything but a valid header."""
     task = Task(
         acts.balancer, at_a_time=run.scale.count(1000), rate=500, sources=acts.addresses(20)
     )

@@ -1,6 +1,6 @@
 """
-Rows in which something stands still, or jumps: the process, the reader of its
-log, the time of day.
+Rows in which something stalls or jumps: the process, the reader of its log, the time of
+day.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ SILENCE = 1.0
 """Seconds of silence that end an upload, in the row with a stopped process."""
 
 STEPS = (61.0, -3600.0, 86_400.0, -86_400.0, 3600.0)
-"""Seconds by which the time of day is set forward or back, one after the other."""
+"""Seconds by which the time of day is set forward or back, in turn."""
 
 STOPPED = 2.5
 """Seconds for which it is stopped."""
 
 
 def steady(crowd: Crowd, peer: Peer, number: int) -> Act:
-    """A whole upload in small pieces, one soon after the other; it is honest."""
+    """Send a whole upload in small pieces, with short pauses; an honest act."""
     data, began = acts.CONTENTS[number], 0
     yield from peer.connect(crowd.address, crowd.source(number))
     while began < len(data):
@@ -49,7 +49,7 @@ def steady(crowd: Crowd, peer: Peer, number: int) -> Act:
 
 
 def stopped(run: Run) -> None:
-    """The process stands still and goes on, and those who have not paused are not ended."""
+    """The process is stopped and continued, and senders that have not paused are not ended."""
     task = Task(steady, at_a_time=30, rate=100, sources=acts.addresses(4))
     with run.gang(task) as gang:
         start = time.monotonic()
@@ -72,21 +72,21 @@ def stopped(run: Run) -> None:
 
 
 def all_kept(run: Run) -> None:
-    """Those who came beside the honest are as honest: nobody was refused or ended."""
+    """Check that no upload was refused or ended: these senders are honest too."""
     for how in run.did.keys() - {"stored", "cut off"}:
         run.wrong.append(f"{run.did[how]} other senders: {how}")
 
 
 @contextlib.contextmanager
 def a_clock(work: Path, scale: Scale) -> Iterator[Place]:
-    """The daemon's time of day can be set."""
+    """Make it possible to set the daemon's time of day."""
     clock = SteppingClock(work / "clock")
     path = [clock.environment["PYTHONPATH"], *filter(None, [os.environ.get("PYTHONPATH")])]
     yield Place(["env", f"PYTHONPATH={os.pathsep.join(path)}"], link=clock)
 
 
 def clock(run: Run) -> None:
-    """It is set, again and again, and nobody is refused or ended for that."""
+    """The clock is set repeatedly, and no upload is refused or ended because of that."""
     clock: SteppingClock = run.place.link
     task = Task(steady, at_a_time=30, rate=100, sources=acts.addresses(4))
     with run.gang(task) as gang:
@@ -104,14 +104,14 @@ def clock(run: Run) -> None:
 
 @contextlib.contextmanager
 def a_reader(work: Path, scale: Scale) -> Iterator[Place]:
-    """The daemon's standard output is a pipe, with a reader that can be stopped."""
+    """Make the daemon's standard output a pipe, with a reader that can be stopped."""
     reader = work / "reader"
     command = [sys.executable, str(Path(__file__).with_name("reader.py")), str(reader)]
     yield Place(command, link=reader)
 
 
 def whole(crowd: Crowd, peer: Peer, number: int) -> Act:
-    """A whole upload; it is honest, and makes a line in the log."""
+    """Send a whole upload; an honest act, which causes a log line."""
     yield from peer.connect(crowd.address, crowd.source(number))
     yield from peer.send(acts.CONTENTS[number])
     peer.half_close()
@@ -123,8 +123,8 @@ def whole(crowd: Crowd, peer: Peer, number: int) -> Act:
 
 def stuck(run: Run) -> None:
     """
-    The reader of the log stands still, for more lines than the pipe holds; goes on;
-    and stands still again, to the end of the daemon.
+    The reader of the log stalls, for more lines than the pipe holds; continues; and stalls
+    again until the daemon has ended.
     """
     reader = int(run.place.link.read_text())
     task = Task(whole, at_a_time=8, rate=300, sources=acts.addresses(4))

@@ -1,15 +1,14 @@
 """
-``python -m tests.proofs.soak --minutes 10 --uploads 200000``: after many
-uploads of every kind, the daemon is as it was at the start, and nothing is lost.
+``python -m tests.proofs.soak --minutes 10 --uploads 200000``: after many uploads of every
+kind, the daemon has leaked nothing, and no upload is lost.
 
-The real daemon, with listeners as in production, keeps files on a journalled
-ext4 of its own, with fsync.  Senders of all kinds come all the time: files from
-no byte to 200 MB, slow ones, broken ones, refused ones.  Each kept file is
-compared with what was sent, and removed, so that the disk does not fill.
+The real daemon, with listeners as in production, stores files on a separate journaled
+ext4, with fsync.  Senders of all kinds connect all the time: files from 0 bytes to 200 MB,
+slow senders, broken ones, refused ones.  Each stored file is compared with the upload, and
+removed, so that the disk does not fill.
 
-Every few seconds is looked at memory, descriptors, threads, latency, the log
-and the journal; what they are in the last minute must be what they were in the
-first.  At the end every upload that was acknowledged must have been found,
-once and whole; nothing else may have been found; and journal and metrics must
-say what the senders have heard.
+Every few seconds, memory, descriptors, threads, latency, the log and the journal are
+measured; in the last minute they must be the same as in the first, within bounds.  At the
+end every acknowledged upload must have been found, once and whole; no other file may have
+been found; and journal and metrics must agree with the answers that the senders received.
 """

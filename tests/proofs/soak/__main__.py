@@ -17,7 +17,7 @@ from tests.proofs.soak.run import Soak, Soaked
 MIB = 1 << 20
 
 OWN = 500 * MIB
-"""Bytes that the senders may use themselves."""
+"""Bytes of memory that the senders themselves may use."""
 
 
 def main() -> Sequence[str]:
@@ -35,7 +35,7 @@ def main() -> Sequence[str]:
     rigs.private()
     print(f"--seed {arguments.seed}", flush=True)
     with rigs.workplace(arguments.folder) as work:
-        # Nothing can fill more of the disk than this.
+        # No more of the disk than this can be filled.
         device = rigs.image(work / "device.img", plan.device, *rigs.EXT4)
         with rigs.mounted(device, work / "mnt", "loop") as mount:
             (mount / "log").mkdir()
@@ -51,7 +51,7 @@ def main() -> Sequence[str]:
 
 
 def _peak() -> int:
-    """Bytes of memory that this process has had; getrusage(2) begins with those of its parent."""
+    """Return this process's peak memory in bytes; getrusage(2) would include its parent's."""
     (line,) = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
     return 1024 * int(line)
 

@@ -1,5 +1,5 @@
 """
-What the daemon has written down and counted, compared with what senders heard.
+Comparison of the daemon's journal and metrics with the answers to the senders.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ __all__ = ["accounts"]
 
 class _Journal:
     """
-    What a journal tells.
+    The contents of a journal.
 
-    :ivar ends: as those of a `Ledger`.
-    :ivar size: bytes of what was kept.
-    :ivar names: of what was kept.
-    :ivar wrong: lines that are missing, or are none.
+    :ivar ends: counts of outcomes, as in `Ledger.ends`.
+    :ivar size: total bytes of the stored files.
+    :ivar names: names of the stored files.
+    :ivar wrong: errors: missing or invalid lines.
     """
 
     def __init__(self, path: str) -> None:
@@ -45,11 +45,11 @@ class _Journal:
 
 def accounts(ledger: Ledger, page: Page, path: str) -> list[str]:
     """
-    Print who says what.
+    Print the figures of the senders, the journal and the metrics.
 
-    :param page: of the metrics, after the last upload.
-    :param path: of the journal.
-    :return: what does not agree.
+    :param page: the metrics page, after the last upload.
+    :param path: path of the journal.
+    :return: the figures that do not agree.
     """
     journal = _Journal(path)
     wrong = journal.wrong

@@ -1,6 +1,6 @@
 """
-Uploads of any size that prove themselves, block by block, so that neither who
-sends one nor who compares one has it in memory.
+Uploads of any size whose content can be verified block by block, so that neither the
+sender nor the comparison has a whole upload in memory.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ _MAGIC = b"TS"
 _HEADER = struct.Struct(">2sIIQ")  # magic, number of the upload, of the block, bytes of all
 
 SMALLEST = _HEADER.size
-"""Bytes in which there is room for a number."""
+"""Size in bytes of the smallest upload that contains its number."""
 
 BLOCK = 1 << 16
 _POOL = 1 << 20
 
 
 class Contents:
-    """What each upload consists of: it follows from its number and its size."""
+    """The content of each upload, derived from its number and its size."""
 
     def __init__(self) -> None:
         self._pool = random.Random(1).randbytes(_POOL + BLOCK)
 
     def blocks(self, number: int, size: int) -> Iterator[bytes]:
-        """All of it, in order."""
+        """Yield the blocks of an upload, in order."""
         for index in range(-(-size // BLOCK)):
             length = min(BLOCK, size - index * BLOCK)
             begin = (number * 7919 + index * 104_729) % _POOL
@@ -37,7 +37,7 @@ class Contents:
 
     def number(self, path: str) -> tuple[int, int]:
         """
-        Which upload a file is, and its size.
+        Return the number of the upload that a file contains, and its size.
 
         :raises ValueError: it is not a whole upload.
         """

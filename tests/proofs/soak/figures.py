@@ -1,5 +1,5 @@
 """
-What the daemon uses, looked at every few seconds, and whether that stays so.
+The daemon's use of resources, measured every few seconds, and whether it stays the same.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ __all__ = ["HEADING", "Holdings", "Sampler", "Window", "flat", "holdings"]
 MIB = 1 << 20
 
 GROWTH = 10 * MIB
-"""Bytes of memory that the last minute may have more than the first."""
+"""Bytes by which memory use may be greater in the last minute than in the first."""
 
 TREND = MIB
-"""Bytes a minute by which memory may grow in the second half.  Holes in the heap, of
-reads that were cut, once were 8 MiB a minute."""
+"""Bytes per minute by which memory use may grow in the second half.  Heap fragmentation by
+truncated reads once was 8 MiB per minute."""
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -36,12 +36,12 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 @dataclass(frozen=True)
 class Holdings:
     """
-    What a daemon has just now.
+    The resources of a daemon at one moment.
 
-    :ivar descriptors: open ones, other than pipes.
-    :ivar threads: it has; those for large uploads are started as they are needed.
-    :ivar processes: that it has started.
-    :ivar pipes: ends of them; disk threads keep those that they have made.
+    :ivar descriptors: number of open descriptors, except pipes.
+    :ivar threads: number of threads; those for large uploads are started when needed.
+    :ivar processes: number of processes that it has started.
+    :ivar pipes: number of ends of pipes; disk threads keep the pipes that they create.
     """
 
     descriptors: int
@@ -51,7 +51,7 @@ class Holdings:
 
 
 def holdings(daemon: Daemon) -> Holdings:
-    """Look."""
+    """Measure the resources of a daemon."""
     process = f"/proc/{daemon.pid}"
     children = Path(f"{process}/task/{daemon.pid}/children").read_text().split()
     no_pipes = descriptors(daemon)
@@ -62,18 +62,19 @@ def holdings(daemon: Daemon) -> Holdings:
 @dataclass(frozen=True)
 class Window:
     """
-    Some seconds of the run.
+    The measurements of some seconds of the run.
 
-    :ivar at: seconds since the start, at its end.
-    :ivar kept: uploads.
-    :ivar memory: bytes, at its end (RSS).
-    :ivar unfinished: files in ``.incoming/``, at its end.
-    :ivar waits: seconds, of the measured uploads.
-    :ivar log: bytes written.
-    :ivar journal: bytes written.
-    :ivar processor: seconds of the daemon's.
-    :ivar plain: seconds that a plain file took just then, without the daemon.
-    :ivar page: uploads that the metrics page tells of in all.
+    :ivar at: its end, in seconds since the start.
+    :ivar kept: number of uploads stored.
+    :ivar memory: memory in bytes (RSS), at its end.
+    :ivar held: resources at its end.
+    :ivar unfinished: number of files in ``.incoming/``, at its end.
+    :ivar waits: durations of the measured uploads, in seconds.
+    :ivar log: bytes written to the log.
+    :ivar journal: bytes written to the journal.
+    :ivar processor: the daemon's CPU time in seconds.
+    :ivar plain: seconds to store a plain file at that moment, without the daemon.
+    :ivar page: total number of uploads on the metrics page.
     """
 
     at: float
@@ -90,7 +91,7 @@ class Window:
 
     @property
     def cells(self) -> Sequence[object]:
-        """As a row of a table."""
+        """The cells of its row in the table."""
         each = 1000 / max(1, self.kept)
         return (
             f"{self.at:.0f} s",
@@ -128,18 +129,18 @@ HEADING = (
 
 
 def quantile(values: Sequence[float], share: float) -> float:
-    """The value that this share is not above; 0 of none."""
+    """Return the value that this share of the values does not exceed; 0 if there are none."""
     return sorted(values)[int(share * (len(values) - 1))] if values else 0.0
 
 
 class Sampler:
     """
-    Looks at the daemon.
+    Measures the daemon.
 
     :param folders: its drop folders.
-    :param mount: the file system; its journals are in ``log`` there.
-    :ivar windows: what was seen.
-    :ivar wrong: counters that went back.
+    :param mount: the file system; the daemon's journals are in ``log`` there.
+    :ivar windows: the measurements.
+    :ivar wrong: counters that have decreased.
     """
 
     def __init__(
@@ -167,11 +168,11 @@ class Sampler:
 
     @property
     def seconds(self) -> float:
-        """Since the start."""
+        """Seconds since the start."""
         return time.monotonic() - self._start
 
     def take(self) -> None:
-        """One window more, from the last one until now; print it."""
+        """Add a window, from the end of the last one until now, and print it."""
         page = self.scrape()
         now = self._totals()
         kept, log, journal, processor = (
@@ -198,7 +199,7 @@ class Sampler:
         rigs.row(*window.cells)
 
     def scrape(self) -> Page:
-        """The metrics page, of which no counter may go back."""
+        """Read the metrics page, and check that no counter has decreased."""
         page = self._scraper.page()
         now = page.never_less()
         self.wrong += [
@@ -226,7 +227,7 @@ class Sampler:
         return size
 
     def _plain(self) -> float:
-        """What durable means here and now: a file of 4 KiB, without the daemon."""
+        """Return how long a durable file of 4 KiB takes at the moment, without the daemon."""
         began = time.monotonic()
         folder = os.open(self._aside, os.O_RDONLY | os.O_DIRECTORY)
         file = os.open("new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600, dir_fd=folder)
@@ -241,15 +242,15 @@ class Sampler:
 
 def flat(windows: Sequence[Window], minute: float) -> list[str]:
     """
-    Print what was in the first and in the last minute.
+    Print the figures of the first and of the last minute.
 
-    :param minute: seconds of it.
-    :return: what was not flat.
+    :param minute: its length in seconds.
+    :return: the figures that were not flat.
     """
     first = [window for window in windows if window.at <= windows[0].at + minute * 0.95]
     last = [window for window in windows if window.at > windows[-1].at - minute * 0.95]
     wrong = []
-    # Others use the machine too: what is slower for everybody is not the daemon's.
+    # Other processes use the machine too: a general slowdown is not the daemon's fault.
     plain = [statistics.median(window.plain for window in part) for part in (first, last)]
     slower = max(1.0, plain[1] / plain[0])
 

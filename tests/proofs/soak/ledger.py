@@ -1,5 +1,5 @@
 """
-What was promised, and what was found.
+The acknowledged uploads, and the files found.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from tests.proofs.soak.content import Contents
 __all__ = ["Collector", "Ledger"]
 
 _YOUNG = 3.0
-"""Seconds for which a file is left to the program that is started for it."""
+"""Seconds for which a file is left for the program that is started for it."""
 
 
 class Ledger:
     """
-    What senders have heard; of each upload whether it must be found.
+    The answers to the senders, and for each upload whether its file must be found.
 
-    :ivar ends: how many uploads ended in which way, as a journal tells it:
-        listener, ``kept``, ``refused`` or ``lost``, and the code.
-    :ivar rejected: how many heard which code when they had connected.
-    :ivar unused: connections without a byte, which leave no trace.
-    :ivar kept: uploads that must be found.
-    :ivar size: bytes of these.
-    :ivar named: the numbers of the files that receipts have named.
-    :ivar collected: bytes of the files that were found, and are gone.
-    :ivar wrong: what should not have happened, a line each.
+    :ivar ends: number of uploads for each outcome, as in a journal: listener; ``stored``,
+        ``refused`` or ``aborted``; and the code.
+    :ivar rejected: number of rejected connections for each code.
+    :ivar unused: number of connections without a byte, which leave no trace.
+    :ivar kept: number of uploads that must be found.
+    :ivar size: total bytes of these.
+    :ivar named: the numbers of the uploads, by the file names in their receipts.
+    :ivar collected: total bytes of the files that were found and removed.
+    :ivar wrong: the errors found, one line each.
     """
 
     def __init__(self) -> None:
@@ -45,7 +45,7 @@ class Ledger:
         self._found = bytearray()
 
     def begin(self, size: int) -> int:
-        """The number of one more upload."""
+        """Return the number of the next upload."""
         self._promised.append(0)
         self._found.append(0)
         self._to_come += size
@@ -53,23 +53,23 @@ class Ledger:
 
     @property
     def on_disk(self) -> int:
-        """Bytes that may be there, and were not collected yet."""
+        """Bytes that may be on disk and have not been collected yet."""
         return self._to_come - self.collected
 
     def keep(self, listener: str, number: int, size: int) -> None:
-        """It must be found."""
+        """Note that an upload was stored, so that its file must be found."""
         self._promised[number] = 1
         self.kept += 1
         self.size += size
         self.ends[listener, "stored", ""] += 1
 
     def give_up(self, listener: str, end: str, code: str, size: int) -> None:
-        """It must not."""
+        """Note that an upload was not stored, so that no file may be found."""
         self.ends[listener, end, code] += 1
         self._to_come -= size
 
     def find(self, number: int) -> None:
-        """It is there, whole."""
+        """Note that the whole file of an upload was found."""
         if number >= len(self._found):
             self.wrong.append(f"upload {number} is there, and nobody has sent it")
         elif self._found[number]:
@@ -78,7 +78,7 @@ class Ledger:
             self._found[number] = 1
 
     def compare(self) -> list[str]:
-        """What is wrong in the end."""
+        """Return all errors, at the end."""
         pairs = [*zip(self._promised, self._found, strict=True)]
         wrong = [f"lost upload {number}" for number, it in enumerate(pairs) if it == (1, 0)]
         wrong += [
@@ -90,17 +90,17 @@ class Ledger:
 
     @property
     def found(self) -> int:
-        """How many are there."""
+        """Number of uploads found."""
         return sum(self._found)
 
 
 class Collector:
     """
-    Compares what is visible, and takes it away.
+    Compares the visible files, and removes them.
 
     :param folders: the drop folders, by listener.
     :param hooked: the listener that starts a program for each file.
-    :param receipts: the one whose answers name the file.
+    :param receipts: the listener whose answers contain the file name.
     """
 
     def __init__(
@@ -115,9 +115,9 @@ class Collector:
 
     def collect(self, *, all_of_it: bool = False) -> None:
         """
-        Do it once.
+        Compare and remove the files that are there.
 
-        :param all_of_it: also what the program may not have seen yet.
+        :param all_of_it: include files that the program may not have seen yet.
         """
         young = time.time() - (0 if all_of_it else _YOUNG)
         for listener, folder in self.folders.items():
@@ -138,7 +138,7 @@ class Collector:
                 self._ledger.collected += size
 
     def steal(self) -> bool:
-        """Take a file away that was not compared; whether there was one."""
+        """Remove a file without comparing it; return whether there was one."""
         for folder in self.folders.values():
             for name in visible(folder):
                 with contextlib.suppress(FileNotFoundError):
@@ -147,7 +147,7 @@ class Collector:
         return False
 
     def misnamed(self) -> Sequence[str]:
-        """Receipts that are not true."""
+        """Return the receipts that are wrong."""
         return [
             f"a receipt for upload {number} names {name}"
             for name, number in self._ledger.named.items()
@@ -155,7 +155,7 @@ class Collector:
         ]
 
     def left(self) -> Sequence[str]:
-        """What is in the folders that should not be."""
+        """Return what is in the folders but should not be."""
         left = [f"{folder}/{name}" for folder in self.folders.values() for name in visible(folder)]
         for folder in self.folders.values():
             incoming = {*os.listdir(f"{folder}/.incoming")} - {"latest-names"}

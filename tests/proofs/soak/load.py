@@ -1,5 +1,5 @@
 """
-So many senders a second, of all kinds.
+A given number of senders per second, of all kinds.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from tests.proofs.soak.senders import KINDS, Kind, Senders
 __all__ = ["Load"]
 
 AT_A_TIME = 48
-"""Senders that do not dawdle; further ones wait until one of these is done."""
+"""Maximum number of senders at a time, not counting slow ones."""
 
 _TICK = 0.004
 _PATIENCE = 90.0
-"""Seconds after which who has not heard an answer will not hear one."""
+"""Seconds after which a sender that has no answer counts as failed."""
 
 
 class Load:
     """
-    Begins senders, and waits for them.
+    Starts senders, and waits for them.
 
-    :param rate: of those who begin in a second.
-    :param most: bytes that may wait to be compared; then nobody begins.
-    :ivar begun: how many of each kind.
+    :param rate: senders to start per second.
+    :param most: maximum bytes that wait to be compared; beyond it, no sender is started.
+    :ivar begun: number of senders started, of each kind.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Load:
         self._slow: set[asyncio.Task[None]] = set()
 
     async def run(self, enough: Callable[[], bool], kinds: Sequence[Kind] = KINDS) -> None:
-        """Begin one after the other, for as long as there are not enough."""
+        """Start one sender after the other, until there are enough."""
         clock = asyncio.get_running_loop().time
         start, begun = clock(), 0
         shares = [kind.share for kind in kinds]
@@ -59,7 +59,7 @@ class Load:
             await asyncio.sleep(_TICK)
 
     def begin(self, kind: Kind) -> None:
-        """One sender."""
+        """Start one sender."""
         tasks = self._slow if kind.long else self._quick
         task = asyncio.create_task(self._senders.one(kind))
         tasks.add(task)
@@ -67,7 +67,7 @@ class Load:
         self.begun[kind.name] += 1
 
     async def finish(self) -> None:
-        """Wait for all who have begun."""
+        """Wait for all senders started."""
         if tasks := self._quick | self._slow:
             _, waiting = await asyncio.wait(tasks, timeout=_PATIENCE)
             for task in waiting:

@@ -1,5 +1,5 @@
 """
-How much of everything, and the daemon's configuration.
+The amount of load, and the daemon's configuration.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from tests.proofs.soak.senders import DENIED, KINDS, Kind
 __all__ = ["DISK_THREADS", "LISTENERS", "QUICK", "Plan", "configuration"]
 
 LISTENERS = ("inbox", "receipts", "devices", "hooked")
-"""As in the configuration."""
+"""The listeners, as in the configuration."""
 
 DISK_THREADS = 16
 
@@ -55,17 +55,17 @@ on-upload = "/bin/true"
 @dataclass(frozen=True)
 class Plan:
     """
-    How much of it.
+    The amount of load.
 
-    :ivar seconds: that it takes at least.
-    :ivar uploads: that are kept at least.
-    :ivar window: seconds between two looks.
-    :ivar warm: seconds of load before the first look.
-    :ivar device: bytes of the file system.
-    :ivar largest: bytes of a large upload.
-    :ivar pause: seconds between two of these.
-    :ivar haste: how many times as fast the slow ones are.
-    :ivar idle: seconds of silence that are too long.
+    :ivar seconds: minimum duration.
+    :ivar uploads: minimum number of uploads stored.
+    :ivar window: seconds between two measurements.
+    :ivar warm: seconds of load before the first measurement.
+    :ivar device: size of the file system in bytes.
+    :ivar largest: size of a large upload in bytes.
+    :ivar pause: seconds between two large uploads.
+    :ivar haste: factor by which slow senders are faster than usual.
+    :ivar idle: the daemon's idle timeout in seconds.
     """
 
     seconds: float
@@ -80,17 +80,17 @@ class Plan:
 
     @property
     def long(self) -> bool:
-        """Whether it takes long enough to tell what changes in it."""
+        """Whether it takes long enough to notice changes over time."""
         return self.seconds >= 150
 
     @property
     def kinds(self) -> Sequence[Kind]:
-        """Who comes; to notice one that is too slow takes half a minute."""
+        """The kinds of senders; the daemon takes half a minute to notice a slow one."""
         return [it for it in KINDS if self.long or it.name != "too slow"]
 
     @property
     def rate(self) -> float:
-        """Senders a second, a few more than needed."""
+        """Senders per second, a few more than needed."""
         kept = sum(it.share for it in KINDS if it.kept) / sum(it.share for it in KINDS)
         return 1.02 * self.uploads / self.seconds / kept
 
@@ -100,9 +100,9 @@ QUICK = Plan(3.0, 400, 1.0, 0.5, 1 << 30, 20_000_000, 1.0, 10.0, 2.0)
 
 def configuration(mount: Path, plan: Plan, receipts: str = "1M") -> str:
     """
-    Of the daemon.
+    Return the daemon's configuration.
 
-    :param receipts: size of the largest upload of that listener.
+    :param receipts: maximum size of an upload to that listener.
     """
     return _CONFIGURATION.format(
         mount=mount,

@@ -1,5 +1,5 @@
 """
-One run: a warm daemon, the load, and what is there when it is over.
+One run: warming up the daemon, the load, and the final comparison.
 """
 
 from __future__ import annotations
@@ -30,26 +30,27 @@ from twisted_upload.hooks.spool import FAILED, HOOKS, WAITING
 __all__ = ["Soak", "Soaked"]
 
 COLLECT = 0.5
-"""Seconds between two rounds of the collector."""
+"""Seconds between two runs of the collector."""
 
 LONGEST = 2.5
-"""How many times as long as planned it may take on a slow machine."""
+"""Factor by which a run may exceed the planned duration on a slow machine."""
 
 REST = 30.0
-"""Seconds in which it must come to rest."""
+"""Seconds within which the daemon must become idle."""
 
 MOST_THREADS = 2 * DISK_THREADS * len(LISTENERS) + 12
-"""Of the disks, as many for large uploads, and those of log, journal and programs."""
+"""Maximum number of threads: disk threads, as many for large uploads, and those of log,
+journal and programs."""
 
 _LARGE = Kind("large", 0, Senders.large, long=True)
 _BAD = re.compile("Traceback|Unhandled|ERROR|CRITICAL|internal error")
 
 
 class Soaked(Configured, Servant):
-    """A daemon that is what its file says, and the end of whose log is shown."""
+    """A daemon with a configuration file; the end of its log is shown after an error."""
 
     def reload(self, text: str) -> None:
-        """Have it read another configuration."""
+        """Have it load another configuration."""
         (self.folder / "upload.toml").write_text(text)
         self.signal(signal.SIGHUP)
 
@@ -58,7 +59,7 @@ class Soak:
     """
     The run.
 
-    :param mount: the file system that the daemon has for itself.
+    :param mount: the daemon's file system.
     """
 
     def __init__(self, daemon: Soaked, mount: Path, plan: Plan, chance: random.Random) -> None:
@@ -77,13 +78,13 @@ class Soak:
 
     def soak(self, *, steal: bool) -> list[str]:
         """
-        All of it; print the tables.
+        Run the proof; print the tables.
 
-        :param steal: take one file away unseen.
-        :return: what was wrong.
+        :param steal: remove one file without comparing it.
+        :return: the errors found.
         """
         self._steal = steal
-        # The collector would have the senders wait for 5 ms at a time.
+        # Otherwise the senders would wait for the collector's thread for 5 ms at a time.
         sys.setswitchinterval(0.0005)
         gc.freeze()
         self.scraper.wait_until_ready()
@@ -119,7 +120,7 @@ class Soak:
         self._compare(sampler, before, after)
 
     async def _warm(self, senders: Senders, load: Load) -> None:
-        """Have all threads started, and all code run."""
+        """Have all threads started and all code executed once."""
         await asyncio.gather(*(senders.crowd(listener, 64) for listener in LISTENERS))
         end = time.monotonic() + self.plan.warm
         await load.run(lambda: time.monotonic() > end, [it for it in KINDS if not it.long])
@@ -151,7 +152,7 @@ class Soak:
         if done < plan.uploads:
             self._wrong.append(f"only {done} uploads in {time.monotonic() - start:.0f} s")
 
-    # What goes on meanwhile
+    # Concurrent tasks
 
     async def _collect(self) -> None:
         while not await _happens(self._over, COLLECT):
@@ -169,17 +170,17 @@ class Soak:
             load.begin(_LARGE)
 
     async def _reload(self) -> None:
-        """In the middle, have it read a configuration that is a little different."""
+        """In the middle of the run, load a slightly different configuration."""
         if not await _happens(self._enough, self.plan.seconds / 2):
             self.daemon.reload(configuration(self._mount, self.plan, receipts="1000K"))
 
-    # When it is over
+    # At the end
 
     async def _at_rest(self, expected: Holdings | None = None) -> Holdings:
         """
-        What it has when nobody is connected and no program is to be started.
+        Return the daemon's resources when there are no connections and no waiting programs.
 
-        :param expected: what to wait for, for some time.
+        :param expected: resources to wait for, for a limited time.
         """
         end = time.monotonic() + REST
         while True:
@@ -225,7 +226,7 @@ class Soak:
         wrong += self._said()
 
     def _said(self) -> list[str]:
-        """What is in the log that should not be."""
+        """Return the errors found in the log."""
         wrong = []
         with self.daemon.log.open(errors="replace") as log:
             wrong += [f"in the log: {line.strip()}" for line in log if _BAD.search(line)]
@@ -237,7 +238,7 @@ class Soak:
 
 
 async def _happens(event: asyncio.Event, seconds: float) -> bool:
-    """Wait so long, or until it has happened; whether it has."""
+    """Wait for an event, at most so long; return whether it has happened."""
     with contextlib.suppress(asyncio.TimeoutError):
         await asyncio.wait_for(event.wait(), seconds)
     return event.is_set()

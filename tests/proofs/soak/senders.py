@@ -1,6 +1,6 @@
 """
-Senders of every kind, each a few lines that say what it does and what it must
-hear.
+Senders of every kind; for each, a few lines define what it does and which answer it must
+get.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tests.support.daemon import SUCCESS
 __all__ = ["DENIED", "KINDS", "Kind", "Peer", "Senders"]
 
 DENIED = "127.0.0.66"
-"""The address that the daemon does not let in."""
+"""The address that the daemon denies."""
 
 _BIND_ADDRESS_NO_PORT = 24  # IP_BIND_ADDRESS_NO_PORT: ports are per pair of addresses
 _LINGER_NOT = struct.pack("ii", 1, 0)
@@ -32,14 +32,14 @@ _FAILURE = "上传失败: "
 
 
 class WrongAnswer(Exception):
-    """A sender has heard what it should not have."""
+    """A sender has received an unexpected answer."""
 
 
 class Peer:
     """
     One connection, in an ``async with`` block.
 
-    :param source: the address to come from.
+    :param source: the address to connect from.
     """
 
     def __init__(self, address: tuple[str, int], source: str) -> None:
@@ -65,19 +65,19 @@ class Peer:
         await self._loop.sock_sendall(self.socket, data)
 
     async def hear(self) -> bytes:
-        """All that is said."""
+        """Return all bytes received until the other end closes."""
         heard = b""
         while piece := await self._loop.sock_recv(self.socket, 4096):
             heard += piece
         return heard
 
     async def finish(self) -> bytes:
-        """Half-close, and hear the answer."""
+        """Half-close, and return the answer."""
         self.socket.shutdown(socket.SHUT_WR)
         return await self.hear()
 
     def reset(self) -> None:
-        """At the end, have the kernel send RST."""
+        """Have the kernel send RST when the socket is closed."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
 
 
@@ -85,9 +85,9 @@ class Senders:
     """
     All senders.
 
-    :param addresses: of the listeners, by name.
-    :param haste: how many times as fast as usual the slow ones are.
-    :param largest: bytes of a large upload.
+    :param addresses: the addresses of the listeners, by name.
+    :param haste: factor by which slow senders are faster than usual.
+    :param largest: size of a large upload in bytes.
     """
 
     def __init__(
@@ -109,14 +109,14 @@ class Senders:
         self._clock = asyncio.get_running_loop().time
 
     async def one(self, kind: Kind) -> None:
-        """One sender of a kind, whatever comes of it."""
+        """Run one sender of a kind, and record its error, if any."""
         try:
             await kind.send(self)
         except (OSError, WrongAnswer) as error:
             self.ledger.wrong.append(f"{kind.name}: {type(error).__name__}: {error}")
 
     async def crowd(self, listener: str, number: int) -> None:
-        """So many uploads that begin together, and end together."""
+        """Run uploads that begin together and end together."""
         size = 400_000
         async with contextlib.AsyncExitStack() as stack:
             peers = [await stack.enter_async_context(self.peer(listener)) for _ in range(number)]
@@ -130,18 +130,18 @@ class Senders:
             self.ledger.keep(listener, it, size)
 
     def take_waits(self) -> list[float]:
-        """Seconds that the measured uploads took since the last time."""
+        """Return the durations of the measured uploads since the last call, in seconds."""
         waits, self._waits = self._waits, []
         return waits
 
-    # What kinds are made of
+    # Building blocks of kinds
 
     def peer(self, listener: str, source: str | None = None) -> Peer:
         some = f"127.0.1.{self.chance.randint(1, _ADDRESSES)}"
         return Peer(self._addresses[listener], source or some)
 
     def size(self, smallest: int, largest: int) -> int:
-        """As many small ones as large ones, in orders of magnitude."""
+        """Return a random size; all orders of magnitude are equally likely."""
         return round(math.exp(self.chance.uniform(math.log(smallest), math.log(largest))))
 
     async def pause(self, least: float, most: float) -> None:
@@ -151,7 +151,7 @@ class Senders:
         for block in self._contents.blocks(number, size):
             await peer.send(block)
             if size > len(block):
-                await asyncio.sleep(0)  # a socket with room would let nobody else run
+                await asyncio.sleep(0)  # a socket that accepts all would block other tasks
 
     def data(self, number: int, size: int) -> bytes:
         return b"".join(self._contents.blocks(number, size))
@@ -164,10 +164,10 @@ class Senders:
         if not answer.decode(errors="replace").startswith(f"{_FAILURE}{code} "):
             raise WrongAnswer(repr(answer.decode(errors="replace")[:100]))
 
-    # Kept
+    # Stored
 
     async def upload(self, listener: str, size: int) -> None:
-        """An orderly upload."""
+        """Upload a file normally."""
         number = self.ledger.begin(size)
         async with self.peer(listener) as peer:
             await self.send_all(peer, number, size)
@@ -175,7 +175,7 @@ class Senders:
         self.ledger.keep(listener, number, size)
 
     async def measured(self) -> None:
-        """4 KiB, of which the time is taken."""
+        """Upload 4 KiB, and record the duration."""
         began = self._clock()
         await self.upload("inbox", 4096)
         self._waits.append(self._clock() - began)
@@ -190,11 +190,11 @@ class Senders:
         await self.upload("inbox", self.largest)
 
     async def hooked(self) -> None:
-        """A program is started for it."""
+        """Upload a file for which a program is started."""
         await self.upload("hooked", self.size(SMALLEST, 16_384))
 
     async def with_receipt(self) -> None:
-        """The answer tells name, size and SHA-256."""
+        """Upload a file, and check name, size and SHA-256 in the answer."""
         size = self.size(100, 500_000)
         number = self.ledger.begin(size)
         data = self.data(number, size)
@@ -208,7 +208,7 @@ class Senders:
         self.ledger.keep("receipts", number, size)
 
     async def device(self) -> None:
-        """Never half-closes: its silence is the end."""
+        """Never half-close: the idle timeout ends the upload."""
         size = self.size(100, 16_384)
         number = self.ledger.begin(size)
         async with self.peer("devices") as peer:
@@ -217,7 +217,7 @@ class Senders:
         self.ledger.keep("devices", number, size)
 
     async def leaves(self) -> None:
-        """Closes, and does not wait for the answer: its file is kept."""
+        """Close without waiting for the answer: the file is stored."""
         size = self.size(100, 65_536)
         number = self.ledger.begin(size)
         async with self.peer("inbox") as peer:
@@ -225,7 +225,7 @@ class Senders:
         self.ledger.keep("inbox", number, size)
 
     async def slow(self) -> None:
-        """Some bytes now and then."""
+        """Send some bytes at a time, with pauses."""
         size = self.size(2_000, 40_000)
         number = self.ledger.begin(size)
         data = self.data(number, size)
@@ -239,13 +239,13 @@ class Senders:
     # Refused
 
     async def empty(self) -> None:
-        """Not one byte."""
+        """Send no bytes."""
         async with self.peer("inbox") as peer:
             self.expect_refusal(await peer.finish(), "empty")
         self.ledger.unused += 1
 
     async def too_large(self) -> None:
-        """More than its listener takes."""
+        """Send more than the listener accepts."""
         size = self.size(1_200_000, 3_000_000)
         number = self.ledger.begin(size)
         async with self.peer("receipts") as peer:
@@ -254,13 +254,13 @@ class Senders:
         self.ledger.give_up("receipts", "refused", "too-large", size)
 
     async def not_allowed(self) -> None:
-        """From an address that may not."""
+        """Connect from a denied address."""
         async with self.peer("inbox", DENIED) as peer:
             self.expect_refusal(await peer.hear(), "not-allowed")
         self.ledger.rejected["not-allowed"] += 1
 
     async def falls_silent(self) -> None:
-        """Begins, or not even that, and says nothing more."""
+        """Send part of a file, or nothing, and then stay silent."""
         size = self.chance.choice((0, 100, 20_000, 400_000))
         number = self.ledger.begin(size)
         async with self.peer("inbox") as peer:
@@ -269,7 +269,7 @@ class Senders:
         self.ledger.give_up("inbox", "refused", "timeout", size)
 
     async def too_slow(self) -> None:
-        """Never silent for long, but slower than is allowed."""
+        """Never pause for long, but send more slowly than is allowed."""
         number = self.ledger.begin(0)
         data = iter(self.data(number, 60_000))
         async with self.peer("inbox") as peer:
@@ -280,10 +280,10 @@ class Senders:
             self.expect_refusal(heard.result(), "timeout")
         self.ledger.give_up("inbox", "refused", "timeout", 0)
 
-    # Lost, or nothing
+    # Aborted, or unused
 
     async def breaks_off(self) -> None:
-        """Is killed in the middle of a file."""
+        """Reset in the middle of a file, as when the sender is killed."""
         size = self.size(10, 2_000_000)
         number = self.ledger.begin(size)
         async with self.peer("inbox") as peer:
@@ -293,7 +293,7 @@ class Senders:
         self.ledger.give_up("inbox", "aborted", "", size)
 
     async def says_nothing(self) -> None:
-        """Connects, and goes."""
+        """Connect, and close or reset without sending a byte."""
         async with self.peer("inbox") as peer:
             await self.pause(0, 3)
             if self.chance.random() < 0.5:
@@ -306,9 +306,9 @@ class Kind:
     """
     One kind of sender.
 
-    :ivar share: of a thousand.
-    :ivar long: it takes many seconds, whatever the daemon does.
-    :ivar kept: its file must be found.
+    :ivar share: share of the senders, in thousandths.
+    :ivar long: whether it takes many seconds, whatever the daemon does.
+    :ivar kept: whether its file must be found.
     """
 
     name: str
