@@ -84,7 +84,7 @@ class Empty(UploadRefused):
     """The sender half-closed without sending a byte."""
 
     code = "empty"
-    default_explanation = "nothing was sent before the end; this server keeps no empty files"
+    default_explanation = "nothing was sent before the end; this server stores no empty files"
 
 
 class TooLarge(UploadRefused):
@@ -98,7 +98,7 @@ class TimedOut(UploadRefused):
     """The sender was idle, or too slow, for too long before it signalled the end."""
 
     code = "timeout"
-    default_explanation = "the sender went silent without half-closing; with nc, use nc -N"
+    default_explanation = "no data for too long, and no half-close; with nc, use nc -N"
     safe_to_repeat = True
 
 
@@ -114,7 +114,7 @@ class NotAllowed(UploadRefused):
     """This sender is not allowed to upload to this server."""
 
     code = "not-allowed"
-    default_explanation = "this sender may not upload here"
+    default_explanation = "this sender is not allowed to upload here"
 
 
 class NoSpace(UploadRefused):

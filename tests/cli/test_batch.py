@@ -230,7 +230,7 @@ def test_failure_after_an_unknown_outcome(file: str, error: Exception) -> None:
     running.clock.advance(1.0)
     running.send.fail(error)
     assert (running.result.outcome, running.result.status) == ("unknown", ExitStatus.UNKNOWN)
-    assert (running.result.error or "").endswith("; an earlier attempt may be kept")
+    assert (running.result.error or "").endswith("; an earlier attempt may have been stored")
 
 
 def test_interrupted_after_an_unknown_outcome(file: str) -> None:

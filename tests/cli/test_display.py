@@ -49,11 +49,11 @@ def test_kept() -> None:
     ("outcome", "code", "line"),
     [
         ("refused", "busy", "refused: busy: why"),
-        ("unknown", "no-answer", "may or may not be kept: why"),
+        ("unknown", "no-answer", "may or may not be stored: why"),
         ("failed", "could-not-connect", "could not connect to server: why"),
-        ("failed", "timed-out", "not kept: why"),
-        ("failed", "connection-lost", "not kept: why"),
-        ("failed", "changed", "not kept: why"),
+        ("failed", "timed-out", "not stored: why"),
+        ("failed", "connection-lost", "not stored: why"),
+        ("failed", "changed", "not stored: why"),
         ("failed", "cannot-read", "why"),
     ],
 )

@@ -63,18 +63,21 @@ async def test_empty(tmp_path: Path) -> None:
         (b"", "the server closed the connection without an answer"),
         (
             b"\x1b[31m\xff\x00",
-            'the server answered something else than success or failure: "\\x1b[31m�\\x00"\n',
+            'the server answered neither success nor failure: "\\x1b[31m�\\x00"\n',
         ),
         (
             b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/html\r\n\r\n<html>",
-            "the server answered something else than success or failure:"
+            "the server answered neither success nor failure:"
             ' "HTTP/1.1 400 Bad Request\\r\\nContent-Type: text/html\\r\\n\\r\\n<html>"\n',
         ),
-        (f"{SUCCESS} 1.jpg {'9' * 4000} {'0' * 64}\n".encode(), "the server answered something"),
-        (f"{SUCCESS} 1.jpg {'9' * 5000} {'0' * 64}\n".encode(), "the server's answer is endless"),
+        (
+            f"{SUCCESS} 1.jpg {'9' * 4000} {'0' * 64}\n".encode(),
+            "the server answered neither",
+        ),
+        (f"{SUCCESS} 1.jpg {'9' * 5000} {'0' * 64}\n".encode(), "the server's answer is too long"),
         (f"{SUCCESS} 1.jpg 7 {'0' * 64}\n".encode(), "100003 bytes were sent, but the receipt"),
-        (f"{SUCCESS} 1.jpg 100003 {'0' * 64}\n".encode(), "the receipt has another SHA-256"),
-        (b"x" * 10_000, "the server's answer is endless"),
+        (f"{SUCCESS} 1.jpg 100003 {'0' * 64}\n".encode(), "the SHA-256 in the receipt is not"),
+        (b"x" * 10_000, "the server's answer is too long"),
     ],
 )
 async def test_no_clear_answer(photo: Path, answer: bytes, told: str) -> None:
@@ -82,7 +85,7 @@ async def test_no_clear_answer(photo: Path, answer: bytes, told: str) -> None:
     async with serving(Server(answer)) as port:
         sent = await run(photo, to=port)
     assert (sent.status, sent.out) == (6, "")
-    assert f"{photo}: may or may not be kept: {told}" in sent.err
+    assert f"{photo}: may or may not be stored: {told}" in sent.err
     assert "\x1b" not in sent.err
 
 
@@ -91,7 +94,7 @@ async def test_answer_timed_out(photo: Path) -> None:
     async with serving(Server()) as port:
         sent = await run(photo, "--answer-timeout", "50ms", to=port)
     assert sent.status == 6
-    assert "no answer came in 50 ms" in sent.err
+    assert "no answer came within 50 ms" in sent.err
 
 
 async def test_stalled(large: Path) -> None:
@@ -99,7 +102,7 @@ async def test_stalled(large: Path) -> None:
     async with serving(Server(reads=False)) as port:
         sent = await run(large, "--stall-timeout", "100ms", to=port)
     assert sent.status == 124
-    assert "not kept: not one byte got through in 100 ms" in sent.err
+    assert "not stored: no byte was transferred for 100 ms" in sent.err
 
 
 async def test_connection_timed_out(photo: Path) -> None:
@@ -151,7 +154,7 @@ async def test_server_speaks_tls(tmp_path: Path, size: int) -> None:
         sent = await run(path, to=frontend)
         assert frontend.kept == []
     assert sent.status != 0
-    assert sent.err.endswith("; if it speaks TLS here, try --tls\n")
+    assert sent.err.endswith("; if it expects TLS, try --tls\n")
 
 
 async def test_server_says_that_it_speaks_tls(photo: Path, large: Path) -> None:
@@ -160,7 +163,7 @@ async def test_server_says_that_it_speaks_tls(photo: Path, large: Path) -> None:
         async with serving(Server(b"\x15\x03\x03\x00\x02\x02\x46")) as port:
             sent = await run(path, to=port)
         assert sent.errors == [
-            f"{path}: could not connect to 127.0.0.1:{port}: the server speaks TLS here; try --tls"
+            f"{path}: could not connect to 127.0.0.1:{port}: the server expects TLS; try --tls"
         ]
         assert sent.status == 3
 
@@ -171,7 +174,7 @@ async def test_unknown_ca(photo: Path) -> None:
         sent = await run("--tls", photo, to=frontend)
         assert frontend.kept == []
     assert sent.status == 3
-    assert sent.err.endswith("; if it is the right one, trust it, or its CA, with --cacert FILE\n")
+    assert sent.err.endswith("; if it is genuine, trust it or its CA with --cacert FILE\n")
 
 
 async def test_connection_broken(large: Path) -> None:
@@ -179,7 +182,7 @@ async def test_connection_broken(large: Path) -> None:
     async with serving(Server(resets=True)) as port:
         sent = await run(large, to=port)
     assert (sent.status, sent.out) == (1, "")
-    assert f"{large}: not kept: the connection broke" in sent.err
+    assert f"{large}: not stored: the connection broke" in sent.err
 
 
 async def test_local_files(tmp_path: Path, photo: Path) -> None:
@@ -225,7 +228,7 @@ async def test_changed_while_it_was_sent(large: Path) -> None:
         assert (frontend.kept, frontend.log.kinds) == ([], ["aborted"])
     (told,) = sending.objects
     assert (sending.status, told["outcome"], told["code"]) == (5, "failed", "changed")
-    assert sending.errors == [f"{large}: not kept: the file changed while it was sent"]
+    assert sending.errors == [f"{large}: not stored: the file changed while it was being sent"]
 
 
 async def test_some_failed(photo: Path, tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ async def test_killed_in_the_middle(large: Path, number: int, status: int) -> No
         )
     assert (sending.status, sending.out) == (status, "")
     if number != signal.SIGKILL:
-        assert sending.errors == ["interrupted: nothing kept"]
+        assert sending.errors == ["interrupted: nothing stored"]
 
 
 async def test_interrupted_while_standard_input_waits() -> None:
@@ -50,7 +50,7 @@ async def test_interrupted_while_standard_input_waits() -> None:
         await sending.ended
         await frontend.is_quiet()
         assert (frontend.kept, frontend.log.kinds) == ([], ["aborted"])
-    assert (sending.status, sending.errors) == (130, ["interrupted: nothing kept"])
+    assert (sending.status, sending.errors) == (130, ["interrupted: nothing stored"])
 
 
 async def test_interrupted_while_the_name_is_looked_up(photo: Path) -> None:
@@ -68,7 +68,7 @@ async def test_interrupted_while_the_name_is_looked_up(photo: Path) -> None:
     await until(lambda: sending.lines == ["looking"])
     sending.kill(signal.SIGINT)
     await sending.ended
-    assert (sending.status, sending.errors) == (130, ["interrupted: nothing kept"])
+    assert (sending.status, sending.errors) == (130, ["interrupted: nothing stored"])
 
 
 async def test_interrupted_before_the_answer(photo: Path) -> None:
@@ -81,7 +81,7 @@ async def test_interrupted_before_the_answer(photo: Path) -> None:
         await sending.ended
         frontend.store.release()
     assert sending.status == 130
-    assert sending.errors == [f"interrupted: may or may not be kept: {photo}"]
+    assert sending.errors == [f"interrupted: may or may not be stored: {photo}"]
     told = [(told["outcome"], told["code"], told["attempts"]) for told in sending.objects]
     assert sorted(told) == [
         ("failed", "cancelled", 0),
@@ -101,7 +101,7 @@ async def test_interrupted_after_the_end_of_a_pipe() -> None:
         sending.kill(signal.SIGINT)
         await sending.ended
         frontend.store.release()
-    assert sending.errors == ["interrupted: may or may not be kept: -"]
+    assert sending.errors == ["interrupted: may or may not be stored: -"]
 
 
 async def test_interrupted_after_some(tmp_path: Path, photo: Path) -> None:
@@ -114,7 +114,7 @@ async def test_interrupted_after_some(tmp_path: Path, photo: Path) -> None:
         sending.kill(signal.SIGTERM)
         await sending.ended
     assert (sending.status, sending.lines) == (143, [f"{photo}: 上传成功"])
-    assert sending.errors == ["interrupted: 1 of 2 kept"]
+    assert sending.errors == ["interrupted: 1 of 2 stored"]
 
 
 async def test_a_signal_that_was_ignored_stays_ignored(photo: Path) -> None:

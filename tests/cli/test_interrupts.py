@@ -97,7 +97,7 @@ def test_while_it_starts(file: Path, silent: str, moment: str, number: int) -> N
     """A command that is interrupted while it starts sends nothing, and says so for each file."""
     sent = run(AT_IMPORT, moment, str(number), "--json", file, "other", "--to", silent)
     assert sent.returncode == 128 + number
-    assert sent.stderr == "twisted-upload: interrupted: nothing kept\n"
+    assert sent.stderr == "twisted-upload: interrupted: nothing stored\n"
     objects = [json.loads(line) for line in sent.stdout.splitlines()]
     assert [(told["file"], told["code"], told["attempts"]) for told in objects] == [
         (str(file), "cancelled", 0),
@@ -110,7 +110,7 @@ def test_while_the_reactor_starts(file: Path, silent: str, number: int) -> None:
     """The same for a signal that comes while the reactor sets handlers of its own."""
     sent = run(BEFORE_THE_REACTOR, "", str(number), "--json", file, "--to", silent)
     assert sent.returncode == 128 + number
-    assert sent.stderr == "twisted-upload: interrupted: nothing kept\n"
+    assert sent.stderr == "twisted-upload: interrupted: nothing stored\n"
     assert json.loads(sent.stdout)["code"] == "cancelled"
 
 
@@ -118,7 +118,7 @@ def test_under_handlers_of_the_reactor(file: Path, silent: str) -> None:
     """What comes while they are in force is not theirs."""
     sent = run(UNDER_HANDLERS_OF_THE_REACTOR, "", "", "--json", file, "--to", silent)
     assert sent.returncode == 143
-    assert sent.stderr == "handler of the reactor\ntwisted-upload: interrupted: nothing kept\n"
+    assert sent.stderr == "handler of the reactor\ntwisted-upload: interrupted: nothing stored\n"
     assert json.loads(sent.stdout)["code"] == "cancelled"
 
 

@@ -172,7 +172,7 @@ def test_no_records(path: Path) -> None:
     done = run("log", path)
     assert done.returncode == 0
     assert len(done.stdout.splitlines()) == 5
-    assert done.stderr == "twisted-upload: 3 lines are no records, and were skipped\n"
+    assert done.stderr == "twisted-upload: skipped 3 lines that are not records\n"
 
 
 def test_forged_journal(tmp_path: Path) -> None:
@@ -206,11 +206,11 @@ def test_bad_older_files(path: Path) -> None:
     done = run("log", path)
     assert done.returncode == ExitStatus.SOURCE
     assert len(done.stdout.splitlines()) == 5
-    skipped = "what could not be read of it was skipped"
+    skipped = "skipped the part that could not be read"
     assert done.stderr.splitlines() == [
         f"twisted-upload: {path}.2: it is not a regular file: {skipped}",
         f"twisted-upload: {path}.1: Is a directory: {skipped}",
-        f"twisted-upload: {path}.3.gz: it is cut, or no gzip file: {skipped}",
+        f"twisted-upload: {path}.3.gz: it is truncated, or not a gzip file: {skipped}",
     ]
 
 
@@ -230,7 +230,7 @@ def test_one_bad_line(path: Path) -> None:
         file.write(json.dumps({**STORED, "size": None}) + "\n")
     done = run("log", path)
     assert (done.returncode, len(done.stdout.splitlines())) == (0, 5)
-    assert done.stderr == "twisted-upload: 1 line is no record, and was skipped\n"
+    assert done.stderr == "twisted-upload: skipped 1 line that is not a record\n"
 
 
 def test_name(path: Path) -> None:
@@ -277,7 +277,7 @@ def test_endless_line(path: Path) -> None:
         [*limited, *PROGRAM, "log", path], capture_output=True, text=True, check=True, timeout=30
     )
     assert done.stdout.splitlines()[-1].startswith("2 stored, ")
-    assert done.stderr == "twisted-upload: 1 line is no record, and was skipped\n"
+    assert done.stderr == "twisted-upload: skipped 1 line that is not a record\n"
 
 
 def test_unreadable_older_file(path: Path) -> None:

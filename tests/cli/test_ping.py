@@ -44,7 +44,7 @@ async def test_ready() -> None:
         assert (frontend.kept, frontend.log.kinds) == ([], [])
     assert (asked.status, asked.err) == (0, "")
     assert asked.out.startswith(f"{where} is ready: it answered in ")
-    assert asked.out.endswith(" (nothing was sent, and nothing is kept)\n")
+    assert asked.out.endswith(" (nothing was sent, nothing was stored)\n")
     (said,) = told.objects
     assert said.pop("seconds") >= 0
     assert said == {"to": where, "ready": True, "code": None, "error": None}
@@ -57,7 +57,7 @@ async def test_server_that_keeps_empty_files() -> None:
         asked = await ping("{}:{}".format(*frontend.address))
         assert frontend.kept == [b""]
     assert asked.status == 0
-    assert asked.out.endswith(" (it keeps empty files, and has kept one)\n")
+    assert asked.out.endswith(" (it accepts empty files, and stored one)\n")
 
 
 @pytest.mark.parametrize("refusal", [Busy, NotAllowed, ShuttingDown, StoreFailed])
@@ -86,8 +86,8 @@ async def test_other_protocols() -> None:
         ssh = await ping(f"127.0.0.1:{port}")
         silent = await ping(f"127.0.0.1:{port}")
         kept = await ping(f"127.0.0.1:{port}")
-    assert ssh.err.endswith(' success or failure: "SSH-2.0-x"\n')
-    assert silent.err.endswith("; if it speaks TLS here, try --tls\n")
+    assert ssh.err.endswith(' success nor failure: "SSH-2.0-x"\n')
+    assert silent.err.endswith("; if it expects TLS, try --tls\n")
     assert (ssh.status, silent.status, kept.status) == (6, 6, 0)
 
 
@@ -150,7 +150,7 @@ async def test_tls(tmp_path: Path) -> None:
         plain = await ping(where)
     assert (trusted.status, untrusted.status, plain.status) == (0, 3, 6)
     assert untrusted.err.endswith("--cacert FILE\n")
-    assert plain.err.endswith("; if it speaks TLS here, try --tls\n")
+    assert plain.err.endswith("; if it expects TLS, try --tls\n")
 
 
 async def test_tls_where_there_is_none() -> None:

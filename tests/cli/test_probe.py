@@ -60,7 +60,7 @@ def saying(answer: bytes | None) -> Iterator[int]:
         ("上传成功", None),
         ("上传失败: store-error the disk\n", "store-error"),
         ("上传失败: shutting-down later\n", "shutting-down"),
-        ("", "it says nothing"),
+        ("", "no answer"),
         (None, "timed out"),
     ],
 )

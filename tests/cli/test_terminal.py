@@ -106,7 +106,7 @@ async def test_result_above_the_bar(photo: Path, tmp_path: Path) -> None:
         sending.transport.write(b"\x03")
         await sending.ended
     assert sending.status == 130
-    assert _seen(sending).endswith("twisted-upload: interrupted: 1 of 2 kept\n")
+    assert _seen(sending).endswith("twisted-upload: interrupted: 1 of 2 stored\n")
 
 
 @pytest.mark.parametrize("variable", ["NO_COLOR", "TERM"])
@@ -141,7 +141,7 @@ async def test_ctrl_c(large: Path) -> None:
         assert frontend.kept == []
     assert sending.status == 130
     *bars, last = re.sub(r"\x1b\[[0-9;?]*[lhmA]|\r", "", sending.out).split("\x1b[2K")
-    assert last == "twisted-upload: interrupted: nothing kept\n"
+    assert last == "twisted-upload: interrupted: nothing stored\n"
     assert max(map(len, bars)) < COLUMNS  # with the ^C that the terminal echoes
 
 

@@ -132,4 +132,4 @@ def test_what_sends_cannot_be_loaded(
     with pytest.raises(SystemExit) as left:
         main(["a file"])
     assert left.value.code == 1
-    assert "cannot load what sends files: Too many open files" in capsys.readouterr().err
+    assert "cannot load the client: Too many open files" in capsys.readouterr().err

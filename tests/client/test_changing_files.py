@@ -106,7 +106,9 @@ async def test_changed(
         producer = await stopped(frontend)
         change(path)
         producer.resumeProducing()
-        with pytest.raises(SourceChanged, match="the file changed while it was sent") as raised:
+        with pytest.raises(
+            SourceChanged, match="the file changed while it was being sent"
+        ) as raised:
             await uploading
         assert isinstance(raised.value, SourceFailed)
         assert raised.value.safe_to_repeat
@@ -199,7 +201,7 @@ async def test_changed_before_the_answer(path: Path) -> None:
         await until(lambda: frontend.store._held)
         rewrite(path)
         frontend.store.release()
-        with pytest.raises(OutcomeUnknown, match="than the file, which has changed since"):
+        with pytest.raises(OutcomeUnknown, match="of the file, which has changed since"):
             await uploading
 
 
@@ -258,7 +260,7 @@ async def test_named_pipe_in_its_place(tmp_path: Path, monkeypatch: pytest.Monke
     os.mkfifo(path)
     regular = os.stat(__file__)
     monkeypatch.setattr(os, "stat", lambda *_: regular)
-    with pytest.raises(SourceFailed, match="replaced while it was opened"):
+    with pytest.raises(SourceFailed, match="replaced while it was being opened"):
         await upload(str(path), "tcp:nowhere.invalid:1")
     monkeypatch.undo()
     assert open_descriptors(tmp_path) == []

@@ -124,7 +124,7 @@ async def test_unreadable(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A disk that fails to read is the source's failure, and nothing is kept."""
     monkeypatch.setattr(os, "sendfile", _no_sendfile(errno.EIO))
     async with open_frontend() as frontend:
-        with pytest.raises(SourceFailed, match="cannot read what is to be sent: Input/output"):
+        with pytest.raises(SourceFailed, match="cannot read the source: Input/output"):
             await upload(file, frontend.endpoint)
         await frontend.is_quiet()
         assert frontend.kept == []
@@ -221,7 +221,7 @@ async def test_receipt_mismatch(file: Path) -> None:
         with file.open("r+b") as changed:
             changed.write(b"other")
         frontend.store.release()
-        with pytest.raises(ReceiptMismatch, match="another SHA-256 than the file"):
+        with pytest.raises(ReceiptMismatch, match="is not that of the file"):
             await uploading
 
 
@@ -264,7 +264,7 @@ def _no_more_threads(_: threading.Thread) -> None:
 
 
 async def test_no_more_threads(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where there are no more threads, a large file passes through this process."""
+    """Where cannot start another thread, a large file passes through this process."""
     async with open_frontend() as frontend:
         with monkeypatch.context() as patch:
             patch.setattr(threading.Thread, "start", _no_more_threads)
@@ -282,7 +282,7 @@ async def test_no_more_threads_for_a_pipe(monkeypatch: pytest.MonkeyPatch) -> No
         async with open_frontend() as frontend:
             with monkeypatch.context() as patch:
                 patch.setattr(threading.Thread, "start", _no_more_threads)
-                with pytest.raises(SourceFailed, match="no more threads"):
+                with pytest.raises(SourceFailed, match="cannot start another thread"):
                     await upload(cast(BinaryIO, source), frontend.endpoint)
             await frontend.is_quiet()
             assert frontend.kept == []
@@ -296,7 +296,7 @@ async def test_no_more_threads_for_a_receipt(file: Path, monkeypatch: pytest.Mon
         await until(lambda: frontend.store._held)
         monkeypatch.setattr(threading.Thread, "start", _no_more_threads)
         frontend.store.release()
-        with pytest.raises(ReceiptMismatch, match="no more threads"):
+        with pytest.raises(ReceiptMismatch, match="cannot start another thread"):
             await uploading
         monkeypatch.undo()
     await until(lambda: not open_descriptors(file.parent))

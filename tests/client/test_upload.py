@@ -323,7 +323,7 @@ def _endless(peer: socket.socket) -> None:
     ids=["silent", "reset", "endless", "cut", "more", "http", "half a receipt", "no text"],
 )
 async def test_outcome_unknown(serve: Callable[[socket.socket], object]) -> None:
-    """Everything was sent, and no clear answer came: the file may or may not be kept."""
+    """Everything was sent, and no clear answer came: the file may or may not be stored."""
     server = Server(serve)
     failed = await error_of(upload(b"hello", server.endpoint))
     assert type(failed) is OutcomeUnknown
@@ -361,7 +361,7 @@ async def test_another_protocol_in_the_middle() -> None:
     failed = await error_of(upload(bytes(1 << 25), server.endpoint))
     await server.done
     assert type(failed) is UploadInterrupted
-    assert str(failed).endswith('; the server said "HTTP/1.1 413 Too Large\\r\\n\\x1b[2J"')
+    assert str(failed).endswith('; the server answered "HTTP/1.1 413 Too Large\\r\\n\\x1b[2J"')
 
 
 @pytest.mark.parametrize(

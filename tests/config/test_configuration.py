@@ -180,10 +180,10 @@ def test_empty_list(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["listen=tcp:1", "interface=::1"], "--interface: it goes with a port"),
+        (["listen=tcp:1", "interface=::1"], "--interface: it needs a port"),
         (["finish-after-idle=60s"], "--finish-after-idle: it must be shorter than idle-timeout"),
-        (["proxy-protocol"], "--proxy-protocol: say with --proxy-from which"),
-        (["proxy-from=unix"], "--proxy-from: it goes with --proxy-protocol"),
+        (["proxy-protocol"], "--proxy-protocol: name the trusted load balancers"),
+        (["proxy-from=unix"], "--proxy-from: it needs --proxy-protocol"),
         (["allow=::/0", "deny=::/0"], "--deny: ::/0 is both allowed and denied"),
     ],
 )
@@ -258,7 +258,7 @@ def test_port_outside_of_listeners(
 ) -> None:
     """Where there are listeners, they say where they listen, and nobody else does."""
     said = wrong(*arguments, file=top + TWO, folder=tmp_path, **variables)
-    assert said == f"{label}: the listeners in x.toml say where they listen"
+    assert said == f"{label}: not allowed, because the listeners in x.toml say where they listen"
 
 
 @pytest.mark.parametrize(
@@ -269,7 +269,7 @@ def test_port_outside_of_listeners(
         ("port = 'http'", "x.toml: listener a: port: 'http' is not a port number"),
         (
             "listen = 'tcp:1'\ninterface = '::1'",
-            "x.toml: listener a: interface: it goes with a port",
+            "x.toml: listener a: interface: it needs a port",
         ),
         (
             "port = 1\nfinish-after-idle = 2\nidle-timeout = 1",
@@ -319,7 +319,7 @@ def test_one_program_for_a_directory(tmp_path: Path) -> None:
     file = listener.format("a", 1, "sort") + listener.format("b", 2, "uniq")
     for other in "uniq", "sort -u":
         assert wrong(file=file.replace("uniq", other), folder=tmp_path) == (
-            "x.toml: listener b: on-upload: listener a starts another program for files of the"
+            "x.toml: listener b: on-upload: listener a starts another program for files in the"
             " same directory"
         )
     configured(file=file + "directory = 'other'\n", folder=tmp_path)

@@ -116,5 +116,5 @@ def test_source_with_a_strange_name() -> None:
 def test_what_toml_cannot_have() -> None:
     """A path that is not UTF-8 cannot be written, which is said."""
     line = {"directory": SourcedValue("/srv/\udcff", "--directory")}
-    with pytest.raises(WrongConfiguration, match=r"--directory: .* cannot be written in TOML"):
+    with pytest.raises(WrongConfiguration, match=r"--directory: .* cannot be written as TOML"):
         toml_text(configure(line, {}, "/"))

@@ -51,7 +51,11 @@ def news(folder: Path, old: str, new: str) -> str:
             'drain = "1s"\nmax-size = 9\n' + ONE + TWO,
             "reloaded: drain 10s -> 1s, one: max-size 0 -> 9, two: max-size 0 -> 9",
         ),
-        (ONE, TWO, "reloaded: nothing has changed; needs a restart: one is gone, two is new"),
+        (
+            ONE,
+            TWO,
+            "reloaded: nothing has changed; needs a restart: one was removed, two was added",
+        ),
     ],
 )
 def test_what_is_said(tmp_path: Path, old: str, new: str, text: str) -> None:

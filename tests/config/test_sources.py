@@ -82,7 +82,7 @@ def test_unknown_variable() -> None:
     with pytest.raises(WrongConfiguration) as wrong:
         from_environment({"TWISTED_UPLOAD_MAXSIZE": "5M"})
     assert str(wrong.value) == (
-        "TWISTED_UPLOAD_MAXSIZE: there is no such variable; the nearest is TWISTED_UPLOAD_MAX_SIZE"
+        "TWISTED_UPLOAD_MAXSIZE: no such variable; the nearest is TWISTED_UPLOAD_MAX_SIZE"
     )
 
 
@@ -132,35 +132,35 @@ def test_listeners(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("max_size = 1", "upload.toml: max_size: there is no such key; the nearest is max-size"),
-        ("listners = 1", "upload.toml: listners: there is no such key; the nearest is listener"),
-        ('config = "x"', "upload.toml: config: there is no such key; the nearest is"),
-        ("mode = 640", 'upload.toml: mode: write it as a text, such as "0640"'),
-        ("mode = 0o640", 'upload.toml: mode: write it as a text, such as "0640"'),
-        ("drain = true", "upload.toml: drain: True is neither a text nor a number"),
+        ("max_size = 1", "upload.toml: max_size: no such key; the nearest is max-size"),
+        ("listners = 1", "upload.toml: listners: no such key; the nearest is listener"),
+        ('config = "x"', "upload.toml: config: no such key; the nearest is"),
+        ("mode = 640", 'upload.toml: mode: write it as a string, such as "0640"'),
+        ("mode = 0o640", 'upload.toml: mode: write it as a string, such as "0640"'),
+        ("drain = true", "upload.toml: drain: True is neither a string nor a number"),
         ("drain = 2026-11-22", "upload.toml: drain: datetime.date(2026, 11, 22) is neither"),
         ("drain = [1]", "upload.toml: drain: [1] is neither"),
         ("drain = {}", "upload.toml: drain: {} is neither"),
         ("receipts = 2", "upload.toml: receipts: '2' is neither yes nor no"),
         ("listen = [[]]", "upload.toml: listen: [] is neither"),
-        ("drain", "upload.toml: it is not TOML: Expected '=' after a key"),
-        ("drain = 1\ndrain = 2", "upload.toml: it is not TOML: Cannot overwrite a value"),
-        (b"answer = '\xff'", "upload.toml: it is not UTF-8 at byte 10"),
-        ("x = " + "[" * 100_000, "upload.toml: it is not TOML"),
+        ("drain", "upload.toml: not valid TOML: Expected '=' after a key"),
+        ("drain = 1\ndrain = 2", "upload.toml: not valid TOML: Cannot overwrite a value"),
+        (b"answer = '\xff'", "upload.toml: not valid UTF-8 at byte 10"),
+        ("x = " + "[" * 100_000, "upload.toml: not valid TOML"),
         ("listener = 1", "upload.toml: listener: write it as a table, [[listener]]"),
         ("[listener]\nname = 'a'", "upload.toml: listener: write it as a table, [[listener]]"),
         ("[[listener]]\nport = 1", "upload.toml: listener 1: it has no name"),
-        ("[[listener]]\nname = 'A'", "upload.toml: listener 1: name: 'A' does not consist of"),
-        ("[[listener]]\nname = ''", "upload.toml: listener 1: name: '' does not consist of"),
-        ("[[listener]]\nname = 1", "upload.toml: listener 1: name: 1 does not consist of"),
-        ("[[listener]]\nname='a'\n" * 2, "upload.toml: listener 2: name: there are two 'a'"),
+        ("[[listener]]\nname = 'A'", "upload.toml: listener 1: name: 'A' must consist of"),
+        ("[[listener]]\nname = ''", "upload.toml: listener 1: name: '' must consist of"),
+        ("[[listener]]\nname = 1", "upload.toml: listener 1: name: 1 must consist of"),
+        ("[[listener]]\nname='a'\n" * 2, "upload.toml: listener 2: name: 'a' is used twice"),
         (
             "[[listener]]\nname='a'\nworkers=2",
-            "upload.toml: listener a: workers: it is for the whole daemon, not for one listener",
+            "upload.toml: listener a: workers: it applies to the whole daemon, not to one listener",
         ),
         (
             "[[listener]]\nname='a'\nprot=2",
-            "upload.toml: listener a: prot: there is no such key; the nearest is port",
+            "upload.toml: listener a: prot: no such key; the nearest is port",
         ),
         ("x" * (LARGEST_FILE + 1), "--config: upload.toml is larger than 1 MiB"),
     ],

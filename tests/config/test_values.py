@@ -29,7 +29,7 @@ def test_command(text: str, arguments: tuple[str, ...]) -> None:
     [
         ("'", "no closing quotation"),
         ("./scan", "must be an absolute path"),
-        ("'' x", "empty name"),
+        ("'' x", "name of the program is empty"),
         ("a\0b", "NUL"),
     ],
 )

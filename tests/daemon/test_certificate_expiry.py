@@ -117,7 +117,7 @@ def test_good(files: Files) -> None:
     certificates.check()
     ((_, days, text),) = certificates.expiries()
     assert days == 89
-    assert text.startswith(f"it is good until {said(files.ends)}, for ")
+    assert text.startswith(f"it is valid until {said(files.ends)}, for ")
     ends = files.ends.timestamp()
     assert certificates.samples() == {CERTIFICATE_ENDS.name: {(str(files.chain),): ends}}
     assert Certificates().samples() == {CERTIFICATE_ENDS.name: {}}
@@ -128,9 +128,9 @@ def test_first_and_last_moment(files: Files) -> None:
     (begins, ends), endpoint = files.endpoint().identity.validity, files.endpoint()
     for now in (begins, ends - 1):
         Certificates([endpoint], lambda now=now: now).check()  # type: ignore[misc]
-    with pytest.raises(CannotStart, match=r"is not good before .*; is the clock right"):
+    with pytest.raises(CannotStart, match=r"is not valid before .*: check the clock"):
         Certificates([endpoint], lambda: begins - 1).check()
-    with pytest.raises(CannotStart, match="has expired: it was good until"):
+    with pytest.raises(CannotStart, match="expired on"):
         Certificates([endpoint], lambda: ends).check()
 
 
@@ -143,7 +143,7 @@ def test_another_one_of_the_file(tmp_path: Path) -> None:
     certificates.check()
     ((_, days, text),) = certificates.expiries()
     assert days == 4
-    assert text.startswith(f"another one of its file is good until {said(in_days(5))}")
+    assert text.startswith(f"another certificate in the file is valid until {said(in_days(5))}")
 
 
 def test_warnings(files: Files) -> None:
@@ -169,9 +169,9 @@ def test_warnings(files: Files) -> None:
     assert not clock.getDelayedCalls()
     assert [int(day) for day, _ in lines] == [*range(2, 18)]
     assert lines[0][1] == (
-        f"certificate {files.chain}: it is good until {said(files.ends)}, for 13 days"
+        f"certificate {files.chain}: it is valid until {said(files.ends)}, for 13 days"
     )
-    assert lines[-1][1].endswith(f"it has expired: it was good until {said(files.ends)}")
+    assert lines[-1][1].endswith(f"it expired on {said(files.ends)}")
 
 
 # Reading them again
@@ -206,10 +206,10 @@ def test_same_files_at_two_ports(files: Files) -> None:
 
 BAD: dict[str, tuple[Callable[[Files], object], str]] = {
     "missing": (lambda files: files.chain.unlink(), "No such file"),
-    "nonsense": (lambda files: files.chain.write_text("x"), "there is no certificate"),
+    "nonsense": (lambda files: files.chain.write_text("x"), "it contains no PEM certificate"),
     "half": (lambda files: Files(_other(files)).key.rename(files.key), "is not the key of"),
-    "expired": (lambda files: files.renew(-1), "has expired"),
-    "not yet good": (lambda files: files.renew(90, 1), "is not good before"),
+    "expired": (lambda files: files.renew(-1), "certificate expired on"),
+    "not yet good": (lambda files: files.renew(90, 1), "is not valid before"),
 }
 
 
@@ -344,8 +344,8 @@ def test_start_with_an_expired_one(files: Files, tmp_path: Path) -> None:
         done = run_twistd(tmp_path, "-n", "--pidfile=", "upload", files.option, *more)
         assert done.returncode == 1
         assert done.stderr.startswith(
-            f"twistd upload: {files.chain}: the certificate has expired:"
-            f" it was good until {said(files.ends)}, and now is "
+            f"twistd upload: {files.chain}: the certificate expired on"
+            f" {said(files.ends)}, and the time is "
         )
         assert done.stderr.count("\n") == 1
 
@@ -354,7 +354,7 @@ def test_start_with_an_expired_one(files: Files, tmp_path: Path) -> None:
 def test_start_with_one_that_ends_soon(workers: int, files: Files, tmp_path: Path) -> None:
     """Less than 14 days before its end, start and --check warn, and the daemon serves."""
     files.renew(13.5)
-    text = f"certificate {files.chain}: it is good until {said(files.ends)}, for 13 days"
+    text = f"certificate {files.chain}: it is valid until {said(files.ends)}, for 13 days"
     done = run_twistd(tmp_path, "-n", "--pidfile=", "upload", files.option, "--check")
     assert (done.returncode, done.stderr) == (0, "")
     assert f"warning: {text}\n" in done.stdout

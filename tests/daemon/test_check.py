@@ -57,9 +57,9 @@ def test_good(tmp_path: Path) -> None:
             r"configuration: no file, 1 listener, workers: 1",
             r"--port 0: free",
             rf"(warning: )?directory {tmp_path}/uploads: \S+ at /.*, published by .*",
-            rf"directory {tmp_path}/uploads: a test file is kept: {times}",
-            rf"directory {tmp_path}/uploads: \S+ .iB of \S+ .iB are free, the reserve is \S+ .iB",
-            r"descriptors: \d+ may be open, enough for \d+ connections at a time",
+            rf"directory {tmp_path}/uploads: a test file was stored: {times}",
+            rf"directory {tmp_path}/uploads: \S+ .iB of \S+ .iB free, the reserve is \S+ .iB",
+            r"file descriptors: \d+ allowed, enough for \d+ connections",
         ],
         strict=True,
     ):
@@ -109,8 +109,8 @@ def test_port_in_use(tmp_path: Path) -> None:
         port = other.getsockname()[1]
         said = lines(configured(tmp_path, f"port={port}", "interface=127.0.0.1"))
     assert said[1] == (
-        f"warning: --port {port} (--interface 127.0.0.1): in use, by this daemon if it runs,"
-        " else by another program"
+        f"warning: --port {port} (--interface 127.0.0.1): in use, by this daemon if it is running,"
+        " otherwise by another program"
     )
 
 
@@ -127,14 +127,14 @@ def test_sockets_of_systemd(tmp_path: Path) -> None:
     """A socket that only systemd can hand over cannot be tried from a shell."""
     configuration = configured(tmp_path, "listen=systemd:domain=INET:index=0")
     assert lines(configuration)[1:3] == [
-        "warning: --listen systemd:domain=INET:index=0: not tried: only systemd can hand it over",
+        "warning: --listen systemd:domain=INET:index=0: not tested: only systemd can pass it",
         "--port 0: free",
     ]
     handed = InheritedSocket("scanner", 99, socket.AF_INET)
     with pytest.raises(CannotStart, match=r"^--listen: "):
         lines(configuration, [handed])
     assert lines(configured(tmp_path, "listen=systemd:scanner"), [handed])[2] == (
-        "--listen systemd:scanner: handed over by systemd"
+        "--listen systemd:scanner: passed by systemd"
     )
 
 
@@ -147,7 +147,7 @@ def test_file_system_in_memory() -> None:
     said = lines(configured(Path("/dev/shm"), "directory=twisted-upload-test"))
     assert said[2] == (
         "warning: directory /dev/shm/twisted-upload-test: tmpfs at /dev/shm, published by rename:"
-        " it is in memory: what is kept there does not survive the machine"
+        " it is in memory: files there do not survive a restart of the machine"
     )
 
 
@@ -160,9 +160,9 @@ def test_strange_directory(tmp_path: Path) -> None:
 def test_below_the_reserve(tmp_path: Path) -> None:
     """A disk with less space than the reserve is wrong, and the other figures are told before."""
     said: list[str] = []
-    with pytest.raises(CannotStart, match=r"make room, or lower --reserve 8000P$"):
+    with pytest.raises(CannotStart, match=r"free some space, or lower --reserve 8000P$"):
         check(configured(tmp_path, "reserve=8000P"), said.append, lambda it: it())
-    assert "a test file is kept" in said[-1]
+    assert "a test file was stored" in said[-1]
 
 
 @pytest.mark.parametrize("reserve", ["1%", "1G"])
@@ -198,7 +198,7 @@ def test_dead_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_journal(tmp_path: Path) -> None:
     """A journal that could be written is told of, and is not there afterwards if it was not."""
     path = tmp_path / "journal"
-    found = f"journal {path}: it can be written"
+    found = f"journal {path}: can be written"
     assert found in lines(configured(tmp_path, "journal=journal"))
     assert not path.exists()
     path.write_text("line\n")
@@ -232,7 +232,7 @@ def test_program(tmp_path: Path) -> None:
     """A program that is to be started for each file is looked for, and leaves no folder behind."""
     said = lines(configured(tmp_path, "on-upload=sh -c true"))
     assert "program sh: can be started" in said
-    with pytest.raises(CannotStart, match="--on-upload: no-such-program is not found"):
+    with pytest.raises(CannotStart, match="--on-upload: no-such-program was not found"):
         lines(configured(tmp_path, "on-upload=no-such-program"))
     assert [*tmp_path.iterdir()] == []
 
@@ -242,7 +242,7 @@ def test_everybody_may_rename(tmp_path: Path) -> None:
     (tmp_path / "uploads").mkdir()
     for mode, warned in (0o777, True), (0o1777, False), (0o2770, False):
         (tmp_path / "uploads").chmod(mode)
-        warnings = [line for line in lines(configured(tmp_path)) if "everybody may" in line]
+        warnings = [line for line in lines(configured(tmp_path)) if "any user may" in line]
         assert (len(warnings) == 1) is warned
         assert all(line.startswith("warning: directory ") for line in warnings)
 
@@ -267,6 +267,6 @@ def test_directory_of_somebody_else(tmp_path: Path) -> None:
     (tmp_path / "uploads").mkdir()
     os.chown(tmp_path / "uploads", 1001, 1001)
     assert (
-        f"warning: directory {tmp_path}/uploads: it belongs to uid 1001, who may rename and"
-        " remove what is in it"
+        f"warning: directory {tmp_path}/uploads: it belongs to uid 1001, which may rename and"
+        " remove files in it"
     ) in lines(configured(tmp_path))

@@ -135,11 +135,11 @@ def test_dead_unix_socket(path: str) -> None:
     """What nobody listens on is in the way, unless a start would remove it."""
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(path)
-    with pytest.raises(CannotStart, match="nobody listens on: remove it"):
+    with pytest.raises(CannotStart, match="no process listens on it: remove it"):
         in_use(f"unix:{path}")
     os.symlink("1", f"{path}.lock")
     assert in_use(f"unix:{path}") == [False]
-    with pytest.raises(CannotStart, match="nobody listens on: remove it"):
+    with pytest.raises(CannotStart, match="no process listens on it: remove it"):
         in_use(f"unix:{path}:lockfile=0")
     assert os.path.exists(path)
 

@@ -48,5 +48,5 @@ def test_tls_behind_a_balancer(tmp_path: Path) -> None:
     )
     one, other = configuration.listeners
     assert len(EndpointBuilder(MemoryReactorClock()).of_listener(one)) == 2
-    with pytest.raises(WrongConfiguration, match=r"listener l1: listen: tls: does not go with"):
+    with pytest.raises(WrongConfiguration, match=r"listener l1: listen: tls: cannot be combined"):
         EndpointBuilder(MemoryReactorClock()).of_listener(other)

@@ -128,7 +128,7 @@ def test_handed_nonsense(kind: int) -> None:
 
 def test_handed_nothing() -> None:
     """A descriptor that is not there is refused."""
-    with pytest.raises(CannotStart, match=r"LISTEN_FDS: descriptor \d+.* is not a socket"):
+    with pytest.raises(CannotStart, match=r"LISTEN_FDS: file descriptor \d+.*: not a socket"):
         take_environment({"LISTEN_FDS": "1000", "LISTEN_PID": str(ME)}, {}, ME)
 
 
@@ -426,9 +426,12 @@ def test_workers_leave_permissions_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["--port=0"], "LISTEN_FDS: no listener takes descriptor 3; let one listen on systemd:x"),
-        (["--listen=systemd:y"], "--listen: systemd:y: there is no socket of systemd"),
-        (["--listen=systemd:x", "--listen=systemd"], "or another listener has it"),
+        (
+            ["--port=0"],
+            "LISTEN_FDS: no listener uses file descriptor 3; add one that listens",
+        ),
+        (["--listen=systemd:y"], "--listen: systemd:y: systemd passed no socket"),
+        (["--listen=systemd:x", "--listen=systemd"], "or another listener uses it"),
     ],
 )
 def test_sockets_that_do_not_fit(tmp_path: Path, options: list[str], says: str) -> None:

@@ -247,7 +247,7 @@ def test_report_without_it(supervised: Supervised) -> None:
     reports: list[Report] = []
     supervised.worker_reports.report().addCallback(reports.append)
     supervised.other.says("[{}, null]")
-    assert reports[0].trouble == "workers that do not run: 1 of 2"
+    assert reports[0].trouble == "workers not running: 1 of 2"
     supervised.supervisor.reconfigure("{}", 10.0)
     supervised.supervisor.certificates_changed()
     stopped = supervised.supervisor.stopService()

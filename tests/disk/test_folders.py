@@ -86,8 +86,8 @@ def test_of_somebody_else(above: int, tmp_path: Path, mode: int) -> None:
     with pytest.raises(PermissionError) as raised:
         open_private(above, ".ours", FaultyFiles())
     assert raised.value.strerror == (
-        ".ours belongs to uid 1001, and this daemon runs as uid 0: chown -R it if an earlier"
-        " daemon of yours made it, otherwise remove it"
+        ".ours belongs to uid 1001, and this daemon runs as uid 0: chown -R it if an earlier run"
+        " of this daemon created it, otherwise remove it"
     )
     assert stat.S_IMODE(theirs.stat().st_mode) == mode
     assert os.listdir(theirs) == []

@@ -40,7 +40,7 @@ async def test_too_slow() -> None:
         frontend.clock.advance(5)
         answer = await hear(peer)
         assert refusal_code(answer) == "timeout"
-        assert "500 bytes a second" in answer.decode()
+        assert "500 bytes per second" in answer.decode()
         assert frontend.log.kinds == ["refused"]
 
 

@@ -121,9 +121,9 @@ def _linked(queue: Queue) -> None:
         (_replaced(os.mkfifo), "it is not a file"),
         (_replaced(_socket), "it is not a file"),
         (_chown, "it belongs to uid 12345"),
-        (lambda queue: queue.bad.chmod(0o620), "others may write to it"),
-        (lambda queue: queue.bad.chmod(0o602), "others may write to it"),
-        (_linked, "it has another name, too"),
+        (lambda queue: queue.bad.chmod(0o620), "other users may write to it"),
+        (lambda queue: queue.bad.chmod(0o602), "other users may write to it"),
+        (_linked, "it has another hard link"),
     ],
     ids=[
         *("folder", "full folder", "link", "dead link", "pipe", "socket"),
@@ -151,7 +151,7 @@ def test_exchanged_in_between(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> 
         return real(path, flags, *rest, **more)
 
     monkeypatch.setattr(os, "open", opened)
-    queue.is_set_aside("others may write to it")
+    queue.is_set_aside("other users may write to it")
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_exchanged_in_between(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> 
 def test_what_is_not_json(queue: Queue, text: str) -> None:
     """Nor is what JSON, or its reader, cannot be asked to bear."""
     queue.bad.write_bytes(text.encode("latin-1"))
-    queue.is_set_aside("it is not JSON as we write it")
+    queue.is_set_aside("it does not hold the expected JSON")
 
 
 @pytest.mark.parametrize("line", ["", "\n"])
@@ -179,7 +179,9 @@ def test_huge(queue: Queue, line: str) -> None:
     """A huge file is not read to its end."""
     queue.bad.write_text(line)
     os.truncate(queue.bad, 2**40)
-    queue.is_set_aside("it is not JSON as we write it" if line else "its first line has no end")
+    queue.is_set_aside(
+        "it does not hold the expected JSON" if line else "its first line is incomplete"
+    )
 
 
 WRONG: dict[str, list[Any]] = {
@@ -214,7 +216,7 @@ WRONG: dict[str, list[Any]] = {
 def test_what_we_do_not_write(queue: Queue, key: str, value: Any) -> None:
     """Each thing that it says is of the kind, and within the bounds, of what we write."""
     queue.spoil(**{key: value})
-    queue.is_set_aside(f"its {key} is none of ours")
+    queue.is_set_aside(f"its {key} is invalid")
 
 
 @pytest.mark.parametrize("key", GOOD)
@@ -272,11 +274,11 @@ def test_anything(lines: list[bytes]) -> None:
 def test_reason(queue: Queue) -> None:
     """What stands in failed/ says there why, if it is ours; moved back, it is the same again."""
     queue.spoil(size=-1)
-    queue.is_set_aside("its size is none of ours")
+    queue.is_set_aside("its size is invalid")
     path = queue.path / HOOKS / FAILED / queue.bad.name
-    assert json.loads(path.read_text().splitlines()[-1]) == {"failed": "its size is none of ours"}
+    assert json.loads(path.read_text().splitlines()[-1]) == {"failed": "its size is invalid"}
     path.rename(queue.bad)
-    queue.is_set_aside("its size is none of ours")
+    queue.is_set_aside("its size is invalid")
 
 
 def test_reason_is_not_written_elsewhere(queue: Queue, tmp_path: Path) -> None:
@@ -294,7 +296,7 @@ def test_many_reasons(queue: Queue) -> None:
     queue.spoil(size=-1)
     with queue.bad.open("a") as file:
         file.write("\n" * 2**20)
-    queue.is_set_aside("its size is none of ours")
+    queue.is_set_aside("its size is invalid")
     assert (queue.path / HOOKS / FAILED / queue.bad.name).stat().st_size < 2**20 + 1024
 
 
@@ -302,7 +304,7 @@ def test_repaired(queue: Queue) -> None:
     """A reason does no harm to a marker that is as it should be again."""
     text = queue.bad.read_text()
     queue.spoil(size=-1)
-    queue.is_set_aside("its size is none of ours")
+    queue.is_set_aside("its size is invalid")
     path = queue.path / HOOKS / FAILED / queue.bad.name
     path.write_text(text + path.read_text().partition("\n")[2])
     path.rename(queue.bad)
@@ -316,7 +318,7 @@ def test_cannot_be_moved(queue: Queue) -> None:
     found = queue.look()
     (bad,) = found.bad
     assert (bad.name, bad.aside) == (queue.bad.name, False)
-    assert bad.why == "its size is none of ours; Operation not permitted"
+    assert bad.why == "its size is invalid; Operation not permitted"
     assert len(found.markers) == 5
     again = queue.look()
     assert (again.bad, len(again.markers), again.waiting) == ([], 5, 6)

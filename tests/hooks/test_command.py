@@ -150,7 +150,7 @@ def test_stop(command: Any, tmp_path: Path) -> None:
     ends.append(it.run({}).what)
     assert ends == ["stopped with the daemon"] * 2
     it.close()
-    assert it.run({}).what == "cannot be started: the daemon stops"
+    assert it.run({}).what == "cannot be started: the daemon is stopping"
 
 
 def test_stop_while_it_starts(command: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,9 +245,9 @@ def test_check(command: Any, tmp_path: Path) -> None:
     command("/bin/sh").check()
     (tmp_path / "no-program").touch()
     for program in "/nowhere/program", str(tmp_path), str(tmp_path / "no-program"):
-        with pytest.raises(CannotStart, match=f"--on-upload: {program} is no program"):
+        with pytest.raises(CannotStart, match=f"--on-upload: {program} is not an executable"):
             command(program).check()
-    with pytest.raises(CannotStart, match="no-such-program is not found on "):
+    with pytest.raises(CannotStart, match="no-such-program was not found on "):
         command("no-such-program").check()
 
 

@@ -101,7 +101,7 @@ def test_taken_while_it_was_locked(hooks: Hooks, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(fcntl, "flock", flock)
     hooks.threads.work()
     assert hooks.programs.told == []
-    assert "somebody has taken its marker" in hooks.logged[0]
+    assert "its marker is gone" in hooks.logged[0]
 
 
 # -- one program for each file ------------------------------------------------
@@ -242,7 +242,7 @@ def test_many_bad_markers(hooks: Hooks) -> None:
     for name in waiting(hooks.path)[:12]:
         (hooks.path / HOOKS / WAITING / name).write_text("?\n")
     hooks.start()
-    assert len([line for line in hooks.logged if "is unusable: it is not JSON" in line]) == 10
+    assert len([line for line in hooks.logged if "is unusable: it does not hold" in line]) == 10
     assert "error: on-upload: 2 more markers are unusable" in hooks.logged
     assert len(failed(hooks.path)) == 12
     assert len(hooks.programs.told) == 1

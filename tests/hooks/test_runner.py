@@ -291,7 +291,7 @@ def test_unreadable_marker(hooks: Hooks) -> None:
     (hooks.path / HOOKS / WAITING / name).write_text("?\n")
     hooks.start()
     assert hooks.logged[0] == (
-        f"error: on-upload: marker {name} is unusable: it is not JSON as we write it;"
+        f"error: on-upload: marker {name} is unusable: it does not hold the expected JSON;"
         f" moved to {hooks.path}/{HOOKS}/{FAILED}"
     )
 
@@ -443,7 +443,7 @@ def test_real_daemon_cannot_start(tmp_path: Path, workers: str) -> None:
     with pytest.raises(AssertionError, match="the daemon ended with 1"), daemon:
         pass
     (line,) = daemon.errors.read_text().splitlines()
-    assert line.startswith("twistd upload: --on-upload: no-such-program is not found on ")
+    assert line.startswith("twistd upload: --on-upload: no-such-program was not found on ")
 
 
 def test_real_daemon_stops(tmp_path: Path) -> None:

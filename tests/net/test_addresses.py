@@ -64,5 +64,5 @@ def test_arguments(text: str, values: list[str], named: dict[str, str]) -> None:
 @pytest.mark.parametrize("text", ["a\\", "key=a:key=a"])
 def test_no_arguments(text: str) -> None:
     """What cannot be understood is refused."""
-    with pytest.raises(ValueError, match=r"it ends in a backslash|key= is there twice"):
+    with pytest.raises(ValueError, match=r"it ends with a backslash|key= is given twice"):
         split_description(text)

@@ -161,7 +161,7 @@ def test_silence_ends(tmp_path: Path, stepping: SteppingClock, workers: str) -> 
     with serving(tmp_path, stepping, *options) as daemon:
         with daemon.begin(bytes(300_000)) as peer:
             stepping.step(-HOUR)
-            assert "timeout nothing came for 1.0 s" in read_all(peer).decode()
+            assert "timeout no data for 1.0 s" in read_all(peer).decode()
         line = daemon.wait_for_line("refused")
         assert re.search(r" in \d+\.\d s, \d+", line), line
 
@@ -179,7 +179,7 @@ def test_silence_ends_in_other_reactors(tmp_path: Path, stepping: SteppingClock,
         daemon.begin(bytes(300_000)) as peer,
     ):
         stepping.step(-HOUR)
-        assert "timeout nothing came for 1.0 s" in read_all(peer).decode()
+        assert "timeout no data for 1.0 s" in read_all(peer).decode()
 
 
 @WORKERS

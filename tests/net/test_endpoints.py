@@ -51,18 +51,18 @@ def test_tls_endpoints(tmp_path: Path, description: str) -> None:
 @pytest.mark.parametrize(
     ("description", "why"),
     [
-        ("tls:", "it is tls:PORT"),
-        ("tls:0", "it is tls:PORT"),
-        ("tls:0:key={key}", "it is tls:PORT"),
-        ("tls:0:key={key}:cert=", "it is tls:PORT"),
-        ("tls:0:key={key}:cert={chain}:privateKey=x", "it is tls:PORT"),
-        ("tls:0:1:key={key}:cert={chain}", "it is tls:PORT"),
+        ("tls:", "the form is tls:PORT"),
+        ("tls:0", "the form is tls:PORT"),
+        ("tls:0:key={key}", "the form is tls:PORT"),
+        ("tls:0:key={key}:cert=", "the form is tls:PORT"),
+        ("tls:0:key={key}:cert={chain}:privateKey=x", "the form is tls:PORT"),
+        ("tls:0:1:key={key}:cert={chain}", "the form is tls:PORT"),
         ("tls:http:key={key}:cert={chain}", "'http' is not a port number"),
         ("tls:65536:key={key}:cert={chain}", "'65536' is not a port number"),
         ("tls:0:key={key}:cert={chain}:interface=x", "'x' does not appear to be an IPv4"),
-        ("tls:0:key={key}:cert={chain}\\", "it ends in a backslash"),
+        ("tls:0:key={key}:cert={chain}\\", "it ends with a backslash"),
         ("tls:0:key={key}x:cert={chain}", "key.pemx: No such file"),
-        ("tls:0:key={key}:cert={key}", "key.pem: there is no certificate"),
+        ("tls:0:key={key}:cert={key}", "key.pem: it contains no PEM certificate"),
     ],
 )
 def test_no_tls_endpoints(tmp_path: Path, description: str, why: str) -> None:

@@ -91,7 +91,7 @@ def test_moments(text: str, moment: str) -> None:
 )
 def test_no_moments(text: str) -> None:
     """Whatever is none is told in a line that says what would be."""
-    with pytest.raises(ValueError, match="is no moment such as 2026-11-22"):
+    with pytest.raises(ValueError, match="is not a time such as 2026-11-22"):
         parse_moment(text, NOW)
 
 
@@ -120,7 +120,7 @@ def test_peers(text: str, peers: list[str]) -> None:
 @pytest.mark.parametrize("text", ["", "server", "192.0.2", "192.0.2.7:", "1/2/3", "a.b:1"])
 def test_no_peers(text: str) -> None:
     """Names are not looked up: a journal has addresses."""
-    with pytest.raises(ValueError, match="is no peer such as"):
+    with pytest.raises(ValueError, match="is not a peer such as"):
         parse_peer(text)
 
 

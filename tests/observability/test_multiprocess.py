@@ -132,7 +132,7 @@ def test_a_silent_worker(daemon: Daemon) -> None:
     assert states(report) == {"answering": 1, "silent": 1}
     assert kept(report) == 9
     assert report.samples[IN_FLIGHT.name]["scanner",] == 1
-    assert report.trouble == "workers that do not answer: 1 of 2"
+    assert report.trouble == "workers not answering: 1 of 2"
 
 
 def test_a_silent_worker_is_not_asked_again(daemon: Daemon) -> None:
@@ -182,7 +182,7 @@ def test_ended_workers_count_on(daemon: Daemon) -> None:
     daemon.other.says(4)
     assert kept(reports[0]) == 9
     assert states(reports[0]) == {"answering": 1, "missing": 1}
-    assert reports[0].trouble == "workers that do not run: 1 of 2"
+    assert reports[0].trouble == "workers not running: 1 of 2"
     successor = Worker()
     daemon.worker_reports.came(successor.worker)
     reports = daemon.ask()
@@ -206,8 +206,8 @@ def test_troubles_of_workers(daemon: Daemon) -> None:
     """The daemon is ready when all workers are."""
     reports = daemon.ask()
     daemon.one.says(3)
-    daemon.other.says(4, trouble="the store is not healthy: /srv/inbox")
-    assert reports[0].trouble == "the store is not healthy: /srv/inbox"
+    daemon.other.says(4, trouble="the store is unhealthy: /srv/inbox")
+    assert reports[0].trouble == "the store is unhealthy: /srv/inbox"
 
 
 def test_draining(daemon: Daemon) -> None:

@@ -179,7 +179,7 @@ async def test_below_the_reserve(tmp_path: Path) -> None:
     async with open_reporting(tmp_path) as reporting:
         reporting.disk.room = Space(9, 100)
         report = reporting.report()
-        assert report.trouble == f"less space is free than the reserve: {reporting.path}"
+        assert report.trouble == f"free space is below the reserve: {reporting.path}"
         assert report.samples[FREE.name] == {(reporting.path,): 9}
         reporting.disk.room = Space(11, 100)
         assert reporting.report().trouble is None
@@ -211,7 +211,7 @@ async def test_not_healthy(tmp_path: Path) -> None:
         incoming.commit().addErrback(lambda _: None)
         reporting.rig.disk.work()
         report = reporting.report()
-        assert report.trouble == f"the store is not healthy: {reporting.path}"
+        assert report.trouble == f"the store is unhealthy: {reporting.path}"
         assert report.samples[HEALTHY.name] == {(reporting.path,): 0}
 
 

@@ -159,7 +159,7 @@ async def test_half_closed_request() -> None:
 async def test_alive() -> None:
     """``/healthz`` is answered while the reactor turns, whatever else is wrong."""
     async with open_status() as status:
-        status.trouble, status.slow = "the store is not healthy: /srv/inbox", True
+        status.trouble, status.slow = "the store is unhealthy: /srv/inbox", True
         code, text, _ = await status.get("/healthz")
         assert (code, text) == (200, "alive\n")
 

@@ -46,7 +46,7 @@ FEW_DESCRIPTORS = ["sh", "-c", 'ulimit -n 40; exec "$@"', "sh"]
             "max_size = 1",
             {},
             2,
-            "FOLDER/upload.toml: max_size: there is no such key; the nearest is max-size",
+            "FOLDER/upload.toml: max_size: no such key; the nearest is max-size",
         ),
         (
             "idle-timeout = 'soon'",
@@ -58,19 +58,19 @@ FEW_DESCRIPTORS = ["sh", "-c", 'ulimit -n 40; exec "$@"', "sh"]
             "",
             {"environment": {"TWISTED_UPLOAD_DRIAN": "1"}},
             2,
-            "TWISTED_UPLOAD_DRIAN: there is no such variable; the nearest is TWISTED_UPLOAD_DRAIN",
+            "TWISTED_UPLOAD_DRIAN: no such variable; the nearest is TWISTED_UPLOAD_DRAIN",
         ),
         (
             "drain 10s",
             {},
             2,
-            "FOLDER/upload.toml: it is not TOML: Expected '=' after a key in a key/value pair",
+            "FOLDER/upload.toml: not valid TOML: Expected '=' after a key in a key/value pair",
         ),
         (
             '"a\\n\\u001b[2J" = 1',
             {},
             2,
-            "FOLDER/upload.toml: a\\n\\x1b[2J: there is no such key; the nearest is ",
+            "FOLDER/upload.toml: a\\n\\x1b[2J: no such key; the nearest is ",
         ),
         (
             "[[listener]]\nname = 'a'\nport = 5\n[[listener]]\nname = 'b'\nport = 5",
@@ -101,7 +101,7 @@ FEW_DESCRIPTORS = ["sh", "-c", 'ulimit -n 40; exec "$@"', "sh"]
             "port = 0",
             {"before": FEW_DESCRIPTORS},
             1,
-            "the limit of 40 descriptors is enough for 0 connections; raise it",
+            "the limit of 40 file descriptors allows 0 connections; raise it",
         ),
     ],
 )

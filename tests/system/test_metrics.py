@@ -132,7 +132,7 @@ def test_hung_worker(tmp_path: Path) -> None:
             assert page.sum("workers", state="silent") == 1
             assert page.sum("workers", state="answering") == 1
             assert page.sum("uploads_total", outcome="stored") == 20
-            assert scraper.get("/readyz") == (503, "workers that do not answer: 1 of 2\n")
+            assert scraper.get("/readyz") == (503, "workers not answering: 1 of 2\n")
         finally:
             os.kill(hung, signal.SIGCONT)
         scraper.wait_until_ready()

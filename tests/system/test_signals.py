@@ -205,7 +205,7 @@ def test_needs_a_restart(tmp_path: Path) -> None:
     [
         ('max-size = "much"\n', "'much' is not a size"),
         ("max-sise = 1\n", "max-size"),
-        ("= nonsense", "it is not TOML"),
+        ("= nonsense", "not valid TOML"),
     ],
 )
 def test_wrong_configuration_is_refused(tmp_path: Path, text: str, why: str, workers: str) -> None:

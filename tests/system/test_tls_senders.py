@@ -318,7 +318,7 @@ def test_beside_others(tmp_path: Path, folder: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["--tls"], "the server's certificate cannot be trusted"),
+        (["--tls"], "the server's certificate is not trusted"),
         (["--cacert", "ca.pem"], "the server's certificate is for another name"),
     ],
 )

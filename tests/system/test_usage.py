@@ -118,7 +118,7 @@ def test_more_nonsense(option: str, capsys: pytest.CaptureFixture[str]) -> None:
     [
         ("--nonsense", "--nonsense"),
         ("--nonsense=1", "--nonsense"),
-        ("--max-sise=1", "--max-sise: there is no such option; the nearest is --max-size"),
+        ("--max-sise=1", "--max-sise: no such option; the nearest is --max-size"),
         ("nonsense", "nonsense"),
         ("--port", "--port"),
     ],
@@ -159,7 +159,7 @@ def test_help(tmp_path: Path) -> None:
         assert described[name], name
         if takes_value(option) and name not in without_default:
             assert "[default: " in described[name], name
-    assert "Bytes" in described["max-size"]
+    assert "Maximum size" in described["max-size"]
     for name in ("idle-timeout", "finish-after-idle", "drain"):
         assert re.search(r"\[default: (\d+(ms|s|m|h)|0)\]", described[name]), name
     assert "durations are seconds" in text

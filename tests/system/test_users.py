@@ -52,7 +52,7 @@ def test_euid_with_programs(tmp_path: Path, options: tuple[str, ...]) -> None:
     """A program of --on-upload would keep the real uid 0: one line says what to leave out."""
     arguments = ("-n", "--pidfile=", "--euid", "--uid=65534", "upload", "--port=0")
     result = run_twistd(tmp_path, *arguments, "--on-upload=/bin/true", *options)
-    assert_one_line(result, "--euid: programs of --on-upload could become uid 0 again", 2)
+    assert_one_line(result, "--euid: --on-upload programs could switch back to uid 0", 2)
     assert [*tmp_path.iterdir()] == []
 
 
@@ -85,7 +85,7 @@ def test_groups() -> None:
 
 def test_no_such_user() -> None:
     """A user who does not exist is told in one line."""
-    with pytest.raises(CannotStart, match="cannot run as uid 54321: there is no such user"):
+    with pytest.raises(CannotStart, match="cannot run as uid 54321: no such user"):
         run_as_user({"uid": 54321}, lambda: None)
 
 
@@ -110,8 +110,8 @@ def test_folder_of_somebody_else(tmp_path: Path, name: str, options: tuple[str, 
     assert result.returncode == 1
     assert line == (
         f"twistd upload: cannot use {inbox}/{name.partition('/')[0]}: {name.rpartition('/')[2]}"
-        " belongs to uid 65534, and this daemon runs as uid 0: chown -R it if an earlier daemon"
-        " of yours made it, otherwise remove it"
+        " belongs to uid 65534, and this daemon runs as uid 0: chown -R it if an earlier run of"
+        " this daemon created it, otherwise remove it"
     )
     assert [*(inbox / name).iterdir()] == []
 
@@ -181,7 +181,7 @@ def test_incoming_on_another_file_system(tmp_path: Path, options: tuple[str, ...
     result = run_twistd(tmp_path, *arguments, before=before)
     assert result.returncode == 1
     assert result.stderr == (
-        f"twistd upload: cannot use {inbox}/.incoming: it is on another file system than the"
+        f"twistd upload: cannot use {inbox}/.incoming: it is not on the same file system as the"
         " directory\n"
     )
 

@@ -293,7 +293,7 @@ class Batch:
     ) -> Result:
         error = "interrupted"
         if all_sent:
-            error = "interrupted when everything had been sent, but before the answer came"
+            error = "interrupted after everything was sent, but before the answer came"
         outcome: Outcome = "unknown" if all_sent else "failed"
         status = 128 + self._signal
         return Result(index, file, outcome, "cancelled", None, error, seconds, attempts, status)
@@ -322,7 +322,7 @@ def _in_doubt(result: Result) -> Result:
     return replace(
         result,
         outcome="unknown",
-        error=f"{result.error}; an earlier attempt may be kept",
+        error=f"{result.error}; an earlier attempt may have been stored",
         status=result.status if result.cancelled else ExitStatus.UNKNOWN,
     )
 

@@ -73,7 +73,7 @@ def _answer(text: str) -> str:
     if not text or not text.isprintable():
         raise ValueError("the answer must be one line of text")
     if text.startswith(FAILURE):
-        raise ValueError(f"{text!r} would be taken for a refusal")
+        raise ValueError(f"{text!r} would be read as a refusal")
     return text
 
 
@@ -92,18 +92,18 @@ duration_option = partial(
 
 tls_option = click.option(
     "--tls", is_flag=True,
-    help="Connect by TLS; the server's certificate must be valid, and for that HOST.",
+    help="Connect over TLS; the server's certificate must be valid for HOST.",
 )  # fmt: skip
 
 cacert_option = click.option(
     "--cacert", metavar="FILE", type=click.UNPROCESSED, shell_complete=_complete_path,
-    help="Trust the certificates in this PEM file, of CAs or of servers, instead of the"
-    " system's; means --tls.",
+    help="Trust the CA or server certificates in this PEM file instead of the system's; implies"
+    " --tls.",
 )  # fmt: skip
 
 answer_option = click.option(
     "--answer", metavar="TEXT", callback=understood(_answer), default=SUCCESS,
-    show_default=True, help="What the server answers when a file is kept.",
+    show_default=True, help="Text with which the server reports success.",
 )  # fmt: skip
 
 
@@ -119,7 +119,8 @@ def endpoint_of(
     if cacert is not None or (tls and not to.is_tls):
         if to.host is None:
             raise click.UsageError(
-                "--tls and --cacert go with HOST[:PORT]; or write tls:HOST:PORT:cacert=FILE"
+                "--tls and --cacert need HOST[:PORT]; in an endpoint, write"
+                " tls:HOST:PORT:cacert=FILE"
             )
         from twisted_upload.net.tls.certificates import verifying_context  # noqa: PLC0415 - slow to import
 

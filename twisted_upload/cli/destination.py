@@ -83,7 +83,7 @@ def parse_destination(text: str) -> Destination:
         return Destination(text, text)
     host, colon, rest = text.partition(":")
     if host == "ssl" and colon:
-        raise ValueError("ssl: is not supported; tls:HOST:PORT is")
+        raise ValueError("ssl: is not supported; use tls:HOST:PORT")
     if (host in _KINDS and rest) or ":" in rest:
         return Destination(text, None)
     if not _HOST.match(host):

@@ -73,10 +73,10 @@ class Display:
     def retrying(self, result: Result, delay: float, limit: int) -> None:
         """Report that a file will be retried."""
         if self._bars is not None:
-            self._bars.set(result.index, 0, None, "waiting to try again")
+            self._bars.set(result.index, 0, None, "waiting to retry")
         if not self._quiet:
             self.say(
-                f"{self._about(result)}; trying again in {format_duration(delay)}"
+                f"{self._about(result)}; retrying in {format_duration(delay)}"
                 f" ({result.attempts} of {limit})"
             )
 
@@ -110,11 +110,11 @@ class Display:
         if self._json_only:
             return
         kept = sum(result.outcome == "stored" for result in results)
-        parts = [f"{kept} of {self._files} kept"] if kept else []
+        parts = [f"{kept} of {self._files} stored"] if kept else []
         unknown = [_name(result.file) for result in results if result.outcome == "unknown"]
         if unknown:
-            parts.append(f"may or may not be kept: {', '.join(unknown)}")
-        self.say(f"interrupted: {'; '.join(parts) or 'nothing kept'}")
+            parts.append(f"may or may not be stored: {', '.join(unknown)}")
+        self.say(f"interrupted: {'; '.join(parts) or 'nothing stored'}")
 
     def close(self) -> None:
         """Restore the terminal."""
@@ -135,11 +135,11 @@ class Display:
         if result.outcome == "refused":
             text = f"refused: {result.code}: {result.error}"
         elif result.outcome == "unknown":
-            text = f"may or may not be kept: {result.error}"
+            text = f"may or may not be stored: {result.error}"
         elif result.code == "could-not-connect":
             text = f"could not connect to {self._where}: {result.error}"
         elif result.code in ("connection-lost", "timed-out", "changed"):
-            text = f"not kept: {result.error}"
+            text = f"not stored: {result.error}"
         return f"{_name(result.file)}: {text}"
 
 

@@ -26,8 +26,8 @@ _BATCH = 500
 """Lines that are written together."""
 
 _MOMENT = (
-    "2026-11-22, 2026-11-22T10:00, today, yesterday, 08:00 (the last time that it was), all in"
-    " UTC; or 1h, which is an hour ago"
+    "2026-11-22, 2026-11-22T10:00, today, yesterday or 08:00 (the most recent), all in UTC; or"
+    " 1h, for an hour ago"
 )
 
 
@@ -49,24 +49,25 @@ _moment = _understood(lambda text: parse_moment(text, time.time()))
 @click.command(
     "log",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="All that is given has to apply; of an option that is given more than once, one.",
+    epilog="All given options must match; of a repeated option, any one value.",
 )
 @click.argument("file", metavar="FILE", type=click.Path())
 @click.option(
     "--since", metavar="TIME", callback=_moment,
-    help=f"Uploads that ended at that time or later: {_MOMENT}.",
+    help=f"Uploads that ended at this time or later: {_MOMENT}.",
 )  # fmt: skip
 @click.option(
-    "--until", metavar="TIME", callback=_moment, help="Uploads that ended before that time."
+    "--until", metavar="TIME", callback=_moment, help="Uploads that ended before this time."
 )  # fmt: skip
 @click.option(
     "--peer", "peers", metavar="ADDRESS", multiple=True, callback=_understood(parse_peer),
-    help="Of this sender: an address, a network (192.0.2.0/24), an address with its port, or"
+    help="Uploads from this sender: an address, a network (192.0.2.0/24), an address with its"
+    " port, or"
     " unix. Repeatable.",
 )  # fmt: skip
 @click.option(
     "--outcome", "outcomes", type=click.Choice(["stored", "refused", "aborted"]), multiple=True,
-    help="Uploads that ended so. Repeatable.",
+    help="Uploads with this outcome. Repeatable.",
 )  # fmt: skip
 @click.option(
     "--code", "codes", type=click.Choice([*CODES]), metavar="CODE", multiple=True,
@@ -74,16 +75,16 @@ _moment = _understood(lambda text: parse_moment(text, time.time()))
 )  # fmt: skip
 @click.option(
     "--name", "names", metavar="GLOB", multiple=True,
-    help="Of kept files with such a name: 17953281301*.jpg. Repeatable.",
+    help="Stored files whose name matches, as in 17953281301*.jpg. Repeatable.",
 )  # fmt: skip
 @click.option(
     "--listener", "listeners", metavar="NAME", multiple=True,
-    help="Through this listener. Repeatable.",
+    help="Uploads through this listener. Repeatable.",
 )  # fmt: skip
 @click.option(
-    "--json", "as_json", is_flag=True, help="Print the lines of the journal, not a table."
+    "--json", "as_json", is_flag=True, help="Print the lines of the journal instead of a table."
 )  # fmt: skip
-@click.option("-f", "--follow", is_flag=True, help="Go on printing what is appended.")
+@click.option("-f", "--follow", is_flag=True, help="Keep printing lines as they are appended.")
 @click.pass_obj
 def read_journal(  # noqa: PLR0917 - click calls it
     streams: Streams,
@@ -127,11 +128,11 @@ def read_journal(  # noqa: PLR0917 - click calls it
         streams.interrupts.catch()
     show.sums(sums)
     if reader.unreadable == 1:
-        err.line(f"{PROGRAM}: 1 line is no record, and was skipped")
+        err.line(f"{PROGRAM}: skipped 1 line that is not a record")
     elif reader.unreadable:
-        err.line(f"{PROGRAM}: {reader.unreadable} lines are no records, and were skipped")
+        err.line(f"{PROGRAM}: skipped {reader.unreadable} lines that are not records")
     for name, why in reader.not_read.items():
-        err.line(printable(f"{PROGRAM}: {name}: {why}: what could not be read of it was skipped"))
+        err.line(printable(f"{PROGRAM}: {name}: {why}: skipped the part that could not be read"))
     if out.error is not None:
         err.line(f"{PROGRAM}: standard output: {out.error.strerror}")
         return ExitStatus.FAILED

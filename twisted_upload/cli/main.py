@@ -40,23 +40,23 @@ __all__ = ["main", "program"]
 
 _EPILOG = f"""\b
 Exit status:
-  {ExitStatus.OK}    every file is kept
+  {ExitStatus.OK}    every file was stored
   {ExitStatus.FAILED}    some files failed, for different reasons; or the connection broke
   {ExitStatus.USAGE}    wrong usage
   {ExitStatus.NO_CONNECTION}    could not connect
   {ExitStatus.REFUSED}    refused by the server
-  {ExitStatus.SOURCE}    a local file cannot be read, or changed while it was sent
-  {ExitStatus.UNKNOWN}    outcome unknown: all was sent, but no clear answer came
+  {ExitStatus.SOURCE}    a local file could not be read, or changed while it was being sent
+  {ExitStatus.UNKNOWN}    outcome unknown: everything was sent, but no clear answer came
   {ExitStatus.TIMED_OUT}  timed out while connecting or sending
-  {ExitStatus.INTERRUPTED}  interrupted (143 by SIGTERM); a line says what is kept
+  {ExitStatus.INTERRUPTED}  interrupted (143 by SIGTERM); a line says what was stored
 
 \b
-A first word that is log, ping or serve is another command: it reads a journal of
-uploads, looks whether a server answers, or is the server. twisted-upload log --help
-tells of it; a file of that name is sent as ./log.
+If the first word is log, ping or serve, it is a command: log reads a journal of
+uploads, ping checks that a server answers, serve runs the server. See
+twisted-upload log --help. To send a file of that name, write ./log.
 
 \b
-Durations are seconds, or 500ms, 30s, 5m, 2h; 0 is without limit.
+Durations are seconds, or 500ms, 30s, 5m, 2h; 0 means no limit.
 """
 
 
@@ -154,57 +154,54 @@ def _complete_file(
 @cacert_option
 @click.option(
     "-j", "--jobs", metavar="N", type=click.IntRange(1, 1000), default=1, show_default=True,
-    help="Send N files at a time.",
+    help="Send up to N files at the same time.",
 )  # fmt: skip
 @click.option(
     "--retry", metavar="N", type=click.IntRange(0), default=0, show_default=True,
-    help="Try again up to N times where that is safe: the file is certainly not kept, and the"
-    " failure may pass.",
+    help="Retry up to N times if that is safe: the file was certainly not stored, and the failure"
+    " may be temporary.",
 )  # fmt: skip
 @click.option(
     "--retry-unknown", is_flag=True,
-    help="With --retry, try again also where the outcome is unknown; the file may then be kept"
-    " twice.",
+    help="With --retry, also retry if the outcome is unknown; the file may then be stored twice.",
 )  # fmt: skip
 @duration_option(
     "--retry-delay", default="1s",
-    help="Wait so long, about, before the first retry; then twice as long each time, up to a"
-    " minute.",
+    help="Approximate delay before the first retry; it doubles each time, up to a minute.",
 )  # fmt: skip
 @answer_option
 @click.option(
     "--sha256", is_flag=True,
-    help="Tell the SHA-256 of what was sent, though the server may not; a large file is"
-    " slower then.",
+    help="Report the SHA-256 of what was sent even if the server does not; slower for large files.",
 )  # fmt: skip
 @duration_option(
     "--connect-timeout", default="30s",
-    help="Give up when there is no connection after so long.",
+    help="Give up if there is no connection within this time.",
 )  # fmt: skip
 @duration_option(
     "--stall-timeout", default="60s",
-    help="Give up when not one byte gets through for so long.",
+    help="Give up if no byte is transferred for this long.",
 )  # fmt: skip
 @duration_option(
     "--answer-timeout", default="5m",
-    help="Give up when all was sent and no answer comes for so long.",
+    help="Give up if everything was sent and no answer comes within this time.",
 )  # fmt: skip
 @click.option(
     "--json", "as_json", is_flag=True,
-    help="Print a JSON object a line for each file: file, outcome (kept, refused, failed,"
+    help="Print one JSON object per line for each file: file, outcome (stored, refused, failed,"
     " unknown), code, name, size, sha256, seconds, attempts, error.",
 )  # fmt: skip
 @click.option(
     "-q", "--quiet", is_flag=True,
-    help="Print errors only; with --json, the objects only.",
+    help="Print only errors; with --json, only the objects.",
 )  # fmt: skip
 @click.version_option(VERSION, message=f"{PROGRAM} %(version)s")
 def program(**values: Any) -> Options:
     """
     Send files to an upload server (twistd upload).
 
-    A FILE that is - is standard input. When the answer is shown, the file is
-    whole and on the server's disk.
+    FILE - is standard input. When the answer is shown, the file is complete and on
+    the server's disk.
     """
     return Options(**values)
 
@@ -215,7 +212,7 @@ def _sender() -> Callable[[Options, Streams], int]:
         with Importing():
             from twisted_upload.cli.transfer import send  # noqa: PLC0415
     except OSError as error:  # not an error of standard output
-        raise ImportError(f"cannot load what sends files: {error.strerror}") from error
+        raise ImportError(f"cannot load the client: {error.strerror}") from error
     return send
 
 
@@ -244,7 +241,7 @@ def main(
         err.line(printable(f"{PROGRAM}: {error.format_message()}"))
         sys.exit(ExitStatus.USAGE)
     except (KeyboardInterrupt, click.Abort):
-        err.line(f"{PROGRAM}: interrupted: nothing kept")
+        err.line(f"{PROGRAM}: interrupted: nothing stored")
         sys.exit(ExitStatus.INTERRUPTED)
     except OSError as error:  # from printing the help
         out.give_up(error)

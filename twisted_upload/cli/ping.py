@@ -26,12 +26,12 @@ __all__ = ["ping"]
 _EPILOG = f"""\b
 Exit status:
   {ExitStatus.OK}    the server is ready
-  {ExitStatus.FAILED}    something went wrong here
+  {ExitStatus.FAILED}    something went wrong locally
   {ExitStatus.USAGE}    wrong usage
   {ExitStatus.NO_CONNECTION}    could not connect
-  {ExitStatus.REFUSED}    it answers, and would refuse a file: the code says why
-  {ExitStatus.UNKNOWN}    its answer is not understood, or it closed without one
-  {ExitStatus.TIMED_OUT}  no connection, or no answer, in time
+  {ExitStatus.REFUSED}    the server would refuse a file: the code says why
+  {ExitStatus.UNKNOWN}    the answer is not understood, or the server closed without one
+  {ExitStatus.TIMED_OUT}  no connection or no answer in time
   {ExitStatus.INTERRUPTED}  interrupted (143 by SIGTERM)
 """
 
@@ -49,23 +49,22 @@ Exit status:
 @cacert_option
 @duration_option(
     "--timeout", default="5s",
-    help="Give up after so long.",
+    help="Give up after this time.",
 )  # fmt: skip
 @answer_option
 @click.option(
     "--json", "as_json", is_flag=True,
     help="Print a JSON object: to, ready (true or false), code, seconds, error.",
 )  # fmt: skip
-@click.option("-q", "--quiet", is_flag=True, help="Print nothing where the server is ready.")
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing if the server is ready.")
 @click.pass_obj
 def ping(streams: Streams, /, to: Destination, **options: Any) -> int:
     """
-    Look whether an upload server answers, at localhost:6666 or at HOST.
+    Check that an upload server answers, at localhost:6666 or at HOST.
 
-    It connects, by TLS where that is asked for, sends nothing, and waits for the
-    answer. Nothing is kept and nothing logged there, except that a server with
-    --allow-empty keeps an empty file. TWISTED_UPLOAD_TO in the environment stands in
-    for HOST.
+    It connects (over TLS with --tls), sends nothing, and waits for the answer. The
+    server stores and logs nothing, except that a server with --allow-empty stores an
+    empty file. The environment variable TWISTED_UPLOAD_TO replaces HOST.
     """
     with Importing():
         from twisted_upload.cli.readiness import check_readiness  # noqa: PLC0415 - slow to import

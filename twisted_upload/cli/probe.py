@@ -40,7 +40,7 @@ def probe(host: str, port: int, timeout: float = TIMEOUT) -> str | None:
         return f"{host}:{port}: {error.strerror or error}"
     failure, _, rest = received.decode("utf-8", "replace").partition(": ")
     if not failure:
-        return f"{host}:{port}: it says nothing"
+        return f"{host}:{port}: no answer"
     code = rest.partition(" ")[0]
     return f"{host}:{port}: {code}" if failure == FAILURE and code in _UNHEALTHY else None
 

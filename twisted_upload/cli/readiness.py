@@ -53,9 +53,9 @@ class _End:
 def _judged(result: Receipt | BaseException, timeout: float) -> _End:
     """Return what the result of an empty upload means."""
     if isinstance(result, Receipt):
-        return _End(None, "it keeps empty files, and has kept one", ExitStatus.OK)
+        return _End(None, "it accepts empty files, and stored one", ExitStatus.OK)
     if isinstance(result, Empty):
-        return _End(None, "nothing was sent, and nothing is kept", ExitStatus.OK)
+        return _End(None, "nothing was sent, nothing was stored", ExitStatus.OK)
     if isinstance(result, UploadRefused):
         return _End(result.code, f"{result.code}: {result.explanation}", ExitStatus.REFUSED)
     if isinstance(result, CancelledError):

@@ -31,7 +31,7 @@ def send(options: Options, streams: Streams) -> int:
         if options.as_json:
             for result in none_sent(options.files, why):
                 streams.out.line(json.dumps(result.to_json()))
-        streams.err.line(printable(f"{PROGRAM}: {why}: nothing kept"))
+        streams.err.line(printable(f"{PROGRAM}: {why}: nothing stored"))
         return ExitStatus.FAILED
 
 

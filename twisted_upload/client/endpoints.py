@@ -68,7 +68,7 @@ def host_endpoint(
 def _tls_endpoint(reactor: Any, arguments: str) -> IStreamClientEndpoint:
     values, named = split_description(arguments)
     if len(values) != 2 or not values[0] or named.keys() - {"cacert"}:
-        raise ValueError("it is tls:HOST:PORT[:cacert=FILE]")
+        raise ValueError("the form is tls:HOST:PORT[:cacert=FILE]")
     host, port = values
     if not (port.isascii() and port.isdigit()) or not 1 <= int(port) <= 65535:
         raise ValueError(f"{port!r} is not a port number from 1 to 65535")

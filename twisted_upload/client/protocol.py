@@ -120,7 +120,7 @@ class SendProtocol(Protocol):
         if ISSLTransport.providedBy(transport) or not half_closes:
             self._give_up(
                 CouldNotConnect(
-                    "a half-close cannot be sent over this endpoint; for TLS, tls:HOST:PORT can"
+                    "this endpoint cannot send a half-close; for TLS, use tls:HOST:PORT"
                 )
             )
             return
@@ -160,7 +160,7 @@ class SendProtocol(Protocol):
         """Collect part of the answer."""
         self._heard += data
         if len(self._heard) > LONGEST_ANSWER:
-            self._give_up(OutcomeUnknown(f"the server's answer is endless: {quoted(self._heard)}"))
+            self._give_up(OutcomeUnknown(f"the server's answer is too long: {quoted(self._heard)}"))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Determine the outcome: no more of the answer will arrive."""
@@ -239,19 +239,18 @@ class SendProtocol(Protocol):
         if self._verdict is not None:
             raise self._verdict
         if answer is None and speaks_tls(self._heard):
-            raise CouldNotConnect("the server speaks TLS here; try --tls")
+            raise CouldNotConnect("the server expects TLS; try --tls")
         if not self._half_closed:
             if isinstance(answer, StoredAnswer):
-                raise OutcomeUnknown("the server said success before everything was sent")
+                raise OutcomeUnknown("the server answered success before everything was sent")
             text = "the connection broke before everything was sent"
             if self._heard:
-                text += f"; the server said {quoted(self._heard)}"
+                text += f"; the server answered {quoted(self._heard)}"
             raise UploadInterrupted(text + self._perhaps_tls())
         if answer is None:
             if self._heard:
                 raise OutcomeUnknown(
-                    "the server answered something else than success or failure:"
-                    f" {quoted(self._heard)}"
+                    f"the server answered neither success nor failure: {quoted(self._heard)}"
                 )
             text = "the connection broke before the answer came"
             if reason.check(ConnectionDone):
@@ -266,7 +265,7 @@ class SendProtocol(Protocol):
         early = not self._heard and self._sent <= _EARLY
         is_plain = IReadWriteDescriptor.providedBy(self.transport)
         by_tcp = isinstance(self.transport.getPeer(), IPv4Address | IPv6Address)
-        return "; if it speaks TLS here, try --tls" if early and is_plain and by_tcp else ""
+        return "; if it expects TLS, try --tls" if early and is_plain and by_tcp else ""
 
     def _check(self, kept: StoredAnswer) -> None:
         if kept.size is not None and kept.size != self._sent:
@@ -278,7 +277,7 @@ class SendProtocol(Protocol):
         if self._in_kernel is not None:
             self.unchecked = True
         elif kept.sha256 != self._hash.hexdigest():
-            raise ReceiptMismatch("the receipt has another SHA-256 than what was sent")
+            raise ReceiptMismatch("the SHA-256 in the receipt is not that of what was sent")
 
     def _check_the_kernel(self) -> None:
         # The kernel may read the file only when it transmits, after sendfile(2) has returned.
@@ -286,7 +285,7 @@ class SendProtocol(Protocol):
             self._source.check(self._sent)
         except SourceFailed as error:
             raise OutcomeUnknown(
-                "the file changed before the answer came; what is kept may be either"
+                "the file changed before the answer came; either version may have been stored"
             ) from error
 
     def _give_up(self, verdict: BaseException) -> None:
@@ -313,10 +312,12 @@ class SendProtocol(Protocol):
             self._watch_for(self._answer_timeout if self._half_closed else self._stall_timeout)
         elif self._half_closed:
             seconds = format_duration(self._answer_timeout)
-            self._give_up(AnswerTimedOut(f"everything was sent, but no answer came in {seconds}"))
+            self._give_up(
+                AnswerTimedOut(f"everything was sent, but no answer came within {seconds}")
+            )
         else:
             seconds = format_duration(self._stall_timeout)
-            self._give_up(UploadTimedOut(f"not one byte got through in {seconds}"))
+            self._give_up(UploadTimedOut(f"no byte was transferred for {seconds}"))
 
     def _progress_mark(self) -> tuple[int, int]:
         """Return a value that changes if, and only if, bytes get through."""

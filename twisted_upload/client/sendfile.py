@@ -138,7 +138,7 @@ class SendFile:
                     move = self._copy  # the file system does not support sendfile
                     continue
                 reason = os.strerror(error.errno or 0)
-                raise SourceFailed(f"cannot read what is to be sent: {reason}") from error
+                raise SourceFailed(f"cannot read the source: {reason}") from error
             if moved == 0:
                 return
             self._offset += moved
@@ -212,5 +212,5 @@ def sha256_of(file: int, offset: int, size: int, reactor: IReactorFromThreads) -
         threading.Thread(target=run, name="digest", daemon=True).start()
     except RuntimeError as error:
         os.close(descriptor)
-        raise OSError(errno.EAGAIN, "there are no more threads") from error
+        raise OSError(errno.EAGAIN, "cannot start another thread") from error
     return done

@@ -27,7 +27,7 @@ CHUNK = 256 * 1024
 AnySource = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 
 
-CHANGED = "the file changed while it was sent"
+CHANGED = "the file changed while it was being sent"
 
 
 class SendingStopped(Exception):
@@ -199,7 +199,7 @@ class _ThreadedSender(_Sender):
         try:
             threading.Thread(target=self._read, args=(self.file,), daemon=True).start()
         except RuntimeError:
-            self._read_failed(SourceFailed("cannot read what is to be sent: no more threads"))
+            self._read_failed(SourceFailed("cannot read the source: cannot start another thread"))
 
     def _read(self, file: _Readable) -> None:
         try:
@@ -229,7 +229,7 @@ def _reading() -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as error:
-        raise SourceFailed(f"cannot read what is to be sent: {_reason(error)}") from error
+        raise SourceFailed(f"cannot read the source: {_reason(error)}") from error
 
 
 def _is_blocking(file: Any) -> bool:
@@ -267,7 +267,7 @@ def open_source(source: AnySource, reactor: IReactorFromThreads) -> Source:
     except (OSError, AttributeError):
         pass  # not a real file
     except ValueError as error:  # closed
-        raise SourceFailed(f"cannot read what is to be sent: {error}") from error
+        raise SourceFailed(f"cannot read the source: {error}") from error
     return Source(source, None, ours=False, reactor=reactor)
 
 
@@ -281,7 +281,7 @@ def _open_path(path: str, reactor: IReactorFromThreads) -> Source:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 file.close()
-                raise OSError(errno.ESTALE, "it was replaced while it was opened")
+                raise OSError(errno.ESTALE, "it was replaced while it was being opened")
             return Source(file, status.st_size, ours=True, reactor=None, status=status)
         return Source(cast(BinaryIO, _NamedPipe(path)), None, ours=True, reactor=reactor)
     except (OSError, ValueError) as error:

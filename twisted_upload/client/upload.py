@@ -137,7 +137,7 @@ async def _checked(receipt: Receipt, source: Source, reactor: Any) -> Receipt:
         raise ReceiptMismatch(f"the file cannot be read again: {error.strerror}") from error
     if found == receipt.sha256:
         return receipt
-    text = "the receipt has another SHA-256 than the file"
+    text = "the SHA-256 in the receipt is not that of the file"
     try:
         source.check(receipt.size)
     except SourceFailed:

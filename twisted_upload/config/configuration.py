@@ -96,13 +96,11 @@ class Listener:
     def _proxies(self) -> TrustedProxies | None:
         believed = self.settings.proxy_from
         if self.settings.proxy_protocol and not believed:
-            raise self._wrong(
-                "proxy-protocol", "say with --proxy-from which load balancers to believe"
-            )
+            raise self._wrong("proxy-protocol", "name the trusted load balancers with --proxy-from")
         if not believed:
             return None
         if not self.settings.proxy_protocol:
-            raise self._wrong("proxy-from", "it goes with --proxy-protocol")
+            raise self._wrong("proxy-from", "it needs --proxy-protocol")
         networks = NetworkSet(network for network in believed if network is not None)
         return TrustedProxies(networks, unix=None in believed)
 
@@ -187,7 +185,8 @@ def configure(
             given = over.get(name) or file.top.get(name)
             if given is not None:
                 raise WrongConfiguration(
-                    f"{given.source}: the listeners in {path} say where they listen"
+                    f"{given.source}: not allowed, because the listeners in"
+                    f" {path} say where they listen"
                 )
         listeners = [
             _listener(name, _of_listener(f"{path}: listener {name}", own, over, file), base)
@@ -235,7 +234,7 @@ def _of_the_only_one(given: Layer, inherited: Collection[str]) -> Layer:
 
 def _interface_alone(interface: SourcedValue) -> WrongConfiguration:
     return WrongConfiguration(
-        f"{interface.source}: it goes with a port; an endpoint to listen on names its own"
+        f"{interface.source}: it needs a port; an endpoint names its own interface"
         " (tcp:6666:interface=127.0.0.1)"
     )
 
@@ -290,8 +289,8 @@ def _agree_on_programs(listeners: Sequence[Listener]) -> None:
             other = programs.setdefault(listener.settings.directory, listener)
             if other.settings.on_upload != program:
                 raise WrongConfiguration(
-                    f"{listener.by_name['on-upload'].source}: listener {other.name} starts"
-                    " another program for files of the same directory"
+                    f"{listener.by_name['on-upload'].source}: listener {other.name} starts another"
+                    " program for files in the same directory"
                 )
 
 

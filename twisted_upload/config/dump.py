@@ -72,7 +72,7 @@ def _string(text: str, source: str) -> str:
         text.encode()
     except UnicodeEncodeError:
         raise WrongConfiguration(
-            f"{source}: {printable(text)} is not UTF-8, and cannot be written in TOML"
+            f"{source}: {printable(text)} is not UTF-8 and cannot be written as TOML"
         ) from None
     # TOML accepts the escapes of JSON, and requires one more.
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -64,129 +64,131 @@ class ListenerSettings:
     interface: str = option(
         parse_interface,
         "",
-        "Address to listen on with --port, IPv4 or IPv6; empty is all.",
+        "IPv4 or IPv6 address to listen on with --port; empty for all.",
     )
     listen: tuple[str, ...] = repeatable(
         parse_text,
-        "Twisted server endpoint (tcp:, tls:, unix:, ...) to listen on, not --port. Repeatable.",
+        "Twisted server endpoint (tcp:, tls:, unix:, ...) to listen on instead of --port."
+        " Repeatable.",
     )
     directory: str = option(
         parse_directory,
         "uploads",
-        "Where files go; created if it is missing. Unfinished ones are in .incoming/ in it.",
+        "Directory for stored files; created if missing. Unfinished files are in its .incoming/.",
         path=True,
     )
     suffix: str = option(
         parse_suffix,
         "auto",
-        "End of the files' names: auto (told from the first bytes, .txt for text, .bin where"
-        " they do not tell), a fixed one such as .jpg, or empty.",
+        "Suffix of file names: auto (detected from the first bytes; .txt for text, .bin if"
+        " unknown), a fixed one such as .jpg, or empty.",
     )
     mode: int = option(
         parse_mode,
         "0640",
-        "Permissions of kept files, octal, whatever the umask.",
+        "Permissions of stored files, in octal, regardless of the umask.",
         digits=True,
     )
     reserve: Reserve = option(
         parse_reserve,
         "1%",
-        "Space that uploads leave free on the disk, in bytes (5G) or per cent (1%); 0 is none.",
+        "Free space that uploads leave on the disk, as a size (5G) or a share (1%); 0 for none.",
     )
     no_fsync: bool = flag(
-        "Do not wait for the disk: a kept file then survives the death of the daemon,"
-        " but not of the machine.",
+        "Do not wait for the disk: a stored file then survives a crash of the daemon, but not of"
+        " the machine.",
     )
     answer: str = option(
         parse_answer,
         SUCCESS,
-        "What a sender hears when its file is kept.",
+        "Answer to a sender whose file was stored.",
         reloadable=True,
     )
     receipts: bool = flag(
-        "Answer with name, size in bytes and SHA-256 too.",
+        "Add name, size in bytes and SHA-256 to the answer.",
         reloadable=True,
     )
     max_size: int = option(
         parse_size,
         "0",
-        "Bytes of the largest upload, as in 500M or 4G; 0 is no limit.",
+        "Maximum size of an upload, as in 500M or 4G; 0 for no limit.",
         reloadable=True,
     )
     idle_timeout: float = option(
         parse_duration,
         "60s",
-        "Silence after which an unfinished upload is refused; 0 is never.",
+        "Time without data after which an unfinished upload is refused; 0 for never.",
         reloadable=True,
     )
     finish_after_idle: float = option(
         parse_duration,
         "0",
-        "Silence that ends an upload as a half-close would, for devices and netcats that"
-        " never half-close; 0 is never.",
+        "Time without data that ends an upload as a half-close would, for devices and netcats that"
+        " never half-close; 0 for never.",
         reloadable=True,
     )
     allow_empty: bool = flag(
-        "Keep uploads of zero bytes instead of refusing them.",
+        "Store uploads of zero bytes instead of refusing them.",
         reloadable=True,
     )
     min_rate: int = option(
         parse_size,
         "500",
-        "Bytes a second that a sender has to keep up, over the last --idle-timeout, or 30s"
-        " where that is less; 0 is none.",
+        "Minimum rate of a sender in bytes per second, averaged over --idle-timeout (at least"
+        " 30s); 0 for none.",
         reloadable=True,
     )
     max_per_address: int = option(
         parse_count,
         "50",
-        "Connections at a time of one IPv4 address, or of one /64 of IPv6; 0 is no limit.",
+        "Maximum simultaneous connections from one IPv4 address or IPv6 /64; 0 for no limit.",
         reloadable=True,
     )
     allow: tuple[Network, ...] = repeatable(
         parse_network,
-        "Network whose senders may come in, as in 192.0.2.0/24 or 2001:db8::/32; then all"
-        " others may not. The most specific network of --allow and --deny decides."
+        "Network that may connect, as in 192.0.2.0/24 or 2001:db8::/32; all others are then"
+        " rejected. The most specific network of --allow and --deny decides."
         " Repeatable.",
         reloadable=True,
     )
     deny: tuple[Network, ...] = repeatable(
         parse_network,
-        "Network whose senders may not come in; see --allow. Repeatable.",
+        "Network that may not connect; see --allow. Repeatable.",
         reloadable=True,
     )
     proxy_protocol: bool = flag(
-        "Load balancers connect, and tell with a header of the PROXY protocol (version 1 or 2)"
-        " whom they speak for.",
+        "Connections come from load balancers, which name the sender in a PROXY protocol header"
+        " (version 1 or 2).",
         reloadable=True,
     )
     proxy_from: tuple[Network | None, ...] = repeatable(
         parse_trusted_proxy,
-        "Network of the load balancers that are believed with --proxy-protocol; nobody else may"
-        " connect then. unix is whoever connects to a unix socket. Repeatable.",
+        "Network of the load balancers to trust with --proxy-protocol; all others are then"
+        " rejected. unix means the clients of a unix socket. Repeatable.",
         reloadable=True,
     )
     on_upload: tuple[str, ...] = option(
         parse_command,
         "",
-        "Program to start for each kept file, with its arguments; no shell sees it. It finds"
+        "Program to run for each stored file, with its arguments, without a shell. It gets"
         " UPLOAD_NAME, UPLOAD_PATH, UPLOAD_SIZE, UPLOAD_SHA256, UPLOAD_PEER, UPLOAD_LISTENER,"
         " UPLOAD_ARRIVED and UPLOAD_ATTEMPT in its environment.",
     )
     on_upload_jobs: int = option(
         parse_jobs,
         "4",
-        "Programs of --on-upload that run at a time, 1 to 64.",
+        "Maximum simultaneous --on-upload programs, 1 to 64.",
     )
     on_upload_timeout: float = option(
         parse_duration,
         "5m",
-        "How long one of them may take; 0 is for ever.",
+        "Time limit for each --on-upload program; 0 for none.",
     )
     on_upload_attempts: int = option(
         parse_attempts,
         "6",
-        "Failures after which a file is set aside in .on-upload/failed/, 1 to 1000.",
+        "Failures after which the program is given up for a file (see .on-upload/failed/), 1 to"
+        " 1000.",
     )
 
 
@@ -197,61 +199,60 @@ class DaemonSettings:
     max_connections: int | None = option(
         parse_connections,
         "auto",
-        "Connections at a time; who comes then hears busy. auto is as many as the limit of"
-        " descriptors (raised to the hard limit) is enough for with two for each, 32768 at"
-        " the most.",
+        "Maximum simultaneous connections; further ones are refused with busy. auto: derived from"
+        " the file-descriptor limit (raised to the hard limit; two per connection), at most 32768.",
         reloadable=True,
         after="min-rate",
     )
     drain: float = option(
         parse_duration,
         "10s",
-        "How long uploads in flight may go on when the daemon is told to stop.",
+        "Time that uploads in flight have to finish when the daemon stops.",
         reloadable=True,
         after="proxy-from",
     )
     workers: int = option(
         parse_workers,
         "1",
-        "Processes that share the ports, 1 to 64; auto is one for each core. Limits are for"
-        " each of them.",
+        "Processes that share the ports, 1 to 64; auto: one per core. Limits apply to each"
+        " process.",
         after="drain",
     )
     disk_threads: int = option(
         parse_threads,
         "32",
-        "Threads that wait for the disk, 1 to 256.",
+        "Threads for disk operations, 1 to 256.",
     )
     metrics: str = option(
         parse_metrics,
         "",
-        "Port of 127.0.0.1, or server endpoint (tcp:9464:interface=192.0.2.1, unix:...), of"
-        " /metrics, /healthz and /readyz; empty is none.",
+        "Port on 127.0.0.1, or server endpoint (tcp:9464:interface=192.0.2.1, unix:...), for"
+        " /metrics, /healthz and /readyz; empty for none.",
     )
     metrics_host: tuple[str, ...] = repeatable(
         parse_host,
-        "A public host name under which those pages are asked for. Repeatable.",
+        "Public host name under which the metrics pages are requested. Repeatable.",
     )
     log_format: LogFormat = option(
         parse_log_format,
         "text",
-        "The log: text, for people, or json, an object a line.",
+        "Format of the log: text, for people, or json, one object per line.",
     )
     journal: str | None = option(
         parse_path,
         None,
-        "File to which a line of JSON is appended for each upload that was kept, refused or lost.",
+        "File to which a line of JSON is appended for each upload: stored, refused or aborted.",
         path=True,
     )
     journal_size: int = option(
         parse_size,
         "64M",
-        "Bytes of the journal after which it is renamed to FILE.1 and begun anew; 0 is never.",
+        "Size at which the journal is renamed to FILE.1 and a new one is begun; 0 for never.",
     )
     journal_keep: int = option(
         parse_keep,
         "10",
-        "Old files of the journal that are kept, 0 to 1000.",
+        "Number of old journal files to keep, 0 to 1000.",
     )
 
 
@@ -261,8 +262,8 @@ OPTIONS = options_of(ListenerSettings, DaemonSettings)
 CONFIG = Option(
     "config",
     None,
-    "Configuration file (TOML). An option goes over an environment variable"
-    " (TWISTED_UPLOAD_MAX_SIZE), that over the file (max-size), and that over the default.",
+    "Configuration file (TOML). Options override environment variables (TWISTED_UPLOAD_MAX_SIZE),"
+    " which override the file (max-size), which overrides the defaults.",
     path=True,
 )
 """The option that names the configuration file; it may be set in the environment too."""
@@ -270,14 +271,15 @@ CONFIG = Option(
 CHECK = Option(
     "check",
     None,
-    "Test the configuration, the ports, the directories and the limits; say in a line each what"
-    " was found, and exit.",
+    "Check the configuration, ports, directories and limits, print a line for each result, and"
+    " exit.",
     flag=True,
 )
 
 PRINT_CONFIG = Option(
     "print-config",
     None,
-    "Print what is in force, as a configuration file with the source of each value, and exit.",
+    "Print the settings in effect as a configuration file, with the source of each value, and"
+    " exit.",
     flag=True,
 )

@@ -51,13 +51,13 @@ def reload(old: Configuration, new: Configuration, changes: Changes) -> Configur
     for listener in old.listeners:
         its_new = there.pop(listener.name, None)
         if its_new is None:
-            changes.waiting.append(f"{listener.name} is gone")
+            changes.waiting.append(f"{listener.name} was removed")
             listeners.append(listener)
             continue
         where = f"{listener.name}: " if old.named else ""
         own = _take_over(listener.by_name, its_new.by_name, where, changes)
         listeners.append(Listener(listener.name, own))
-    changes.waiting.extend(f"{name} is new" for name in there)
+    changes.waiting.extend(f"{name} was added" for name in there)
     return Configuration(by_name, listeners, named=old.named, file=new.file)
 
 

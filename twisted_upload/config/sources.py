@@ -96,7 +96,7 @@ def from_environment(environment: Mapping[str, str]) -> Layer:
         option = variables.get(name)
         if option is None:
             raise WrongConfiguration(
-                f"{name}: there is no such variable; the nearest is {nearest(name, variables)}"
+                f"{name}: no such variable; the nearest is {nearest(name, variables)}"
             )
         given: Text = text
         if option.flag:
@@ -128,9 +128,9 @@ def read_file(path: str, named_by: str) -> File:
     try:
         document = tomllib.loads(data.decode())
     except UnicodeDecodeError as error:
-        raise WrongConfiguration(f"{path}: it is not UTF-8 at byte {error.start}") from error
+        raise WrongConfiguration(f"{path}: not valid UTF-8 at byte {error.start}") from error
     except (ValueError, RecursionError) as error:
-        raise WrongConfiguration(f"{path}: it is not TOML: {error}") from error
+        raise WrongConfiguration(f"{path}: not valid TOML: {error}") from error
     tables = document.pop(LISTENER, [])
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         raise WrongConfiguration(f"{path}: {LISTENER}: write it as a table, [[{LISTENER}]]")
@@ -147,11 +147,10 @@ def _listeners(tables: list[dict[str, Any]], path: str) -> Iterable[tuple[str, L
             raise WrongConfiguration(f"{path}: {LISTENER} {number}: it has no name")
         if not isinstance(name, str) or not _LISTENER_NAME.match(name):
             raise WrongConfiguration(
-                f"{path}: {LISTENER} {number}: name: {name!r} does not consist of a to z,"
-                " 0 to 9 and -"
+                f"{path}: {LISTENER} {number}: name: {name!r} must consist of a to z, 0 to 9 and -"
             )
         if name in names:
-            raise WrongConfiguration(f"{path}: {LISTENER} {number}: name: there are two {name!r}")
+            raise WrongConfiguration(f"{path}: {LISTENER} {number}: name: {name!r} is used twice")
         names.add(name)
         yield name, _layer(table, f"{path}: {LISTENER} {name}: ", allowed, "name")
 
@@ -167,10 +166,12 @@ def _layer(
         if option is not None:
             layer[key] = SourcedValue(_text(option, value, source), source)
         elif key in {option.name for option in OPTIONS}:
-            raise WrongConfiguration(f"{source}: it is for the whole daemon, not for one listener")
+            raise WrongConfiguration(
+                f"{source}: it applies to the whole daemon, not to one listener"
+            )
         else:
             raise WrongConfiguration(
-                f"{source}: there is no such key; the nearest is {nearest(key, [*known, also])}"
+                f"{source}: no such key; the nearest is {nearest(key, [*known, also])}"
             )
     return layer
 
@@ -188,9 +189,9 @@ def _word(option: Option, value: Any, source: str) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise WrongConfiguration(f"{source}: {value!r} is neither a text nor a number")
+        raise WrongConfiguration(f"{source}: {value!r} is neither a string nor a number")
     if option.digits:
-        raise WrongConfiguration(f'{source}: write it as a text, such as "{option.default}"')
+        raise WrongConfiguration(f'{source}: write it as a string, such as "{option.default}"')
     return str(value)
 
 

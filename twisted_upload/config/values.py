@@ -92,7 +92,7 @@ def parse_answer(text: str) -> str:
     if not text or len(text.encode("utf-8", "replace")) > 1024:
         raise ValueError("the answer must have 1 to 1024 bytes")
     if text.startswith(FAILURE):
-        raise ValueError(f"{text!r} would be taken for a refusal")
+        raise ValueError(f"{text!r} would be read as a refusal")
     if any(ord(character) < 32 for character in text):
         raise ValueError("the answer must be one line without control characters")
     try:
@@ -115,7 +115,7 @@ def parse_command(text: str) -> tuple[str, ...]:
     except ValueError as error:
         raise ValueError(f"{text!r} is not a command: {str(error).lower()}") from None
     if arguments and not arguments[0]:
-        raise ValueError("it begins with an empty name")
+        raise ValueError("the name of the program is empty")
     if arguments and "/" in arguments[0] and not os.path.isabs(arguments[0]):
         raise ValueError(
             f"{arguments[0]!r} must be an absolute path, or a name that is on the PATH"
@@ -143,7 +143,7 @@ def parse_mode(text: str) -> int:
     """Parse permissions from octal digits."""
     mode = int(text, 8) if _MODE.fullmatch(text) else -1
     if not 0o400 <= mode <= 0o777 or not mode & 0o400:
-        raise ValueError(f"{text!r} is not an octal mode such as 0640 that its owner can read")
+        raise ValueError(f"{text!r} is not an octal mode such as 0640 that lets the owner read")
     return mode
 
 
@@ -212,7 +212,7 @@ def parse_host(text: str) -> str:
     """Parse a host name; return it in lower case."""
     name = text.lower().rstrip(".")
     if not re.fullmatch(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*", name) or len(name) > 253:
-        raise ValueError(f"{text!r} is not the name of a host such as upload.example.com")
+        raise ValueError(f"{text!r} is not a host name such as upload.example.com")
     return name
 
 

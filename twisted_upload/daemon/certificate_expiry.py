@@ -86,11 +86,11 @@ class Certificates:
         for identity in self._each():
             ends = min(identity.validity.ends, identity.chain_ends)
             days = math.floor((ends - now) / 86400)
-            which = "it" if ends == identity.validity.ends else "another one of its file"
+            which = "it" if ends == identity.validity.ends else "another certificate in the file"
             if ends <= now:
-                text = f"{which} has expired: it was good until {_date(ends)}"
+                text = f"{which} expired on {_date(ends)}"
             else:
-                text = f"{which} is good until {_date(ends)}, for {days} days"
+                text = f"{which} is valid until {_date(ends)}, for {days} days"
             yield identity, days, text
 
     def samples(self) -> Samples:
@@ -162,13 +162,13 @@ def _check(identity: Identity, now: float) -> None:
     begins, ends = identity.validity
     if now >= ends:
         raise CannotStart(
-            f"{identity.name}: the certificate has expired: it was good until {_date(ends)},"
-            f" and now is {_date(now)}"
+            f"{identity.name}: the certificate expired on {_date(ends)}, and the time is"
+            f" {_date(now)}"
         )
     if now < begins:
         raise CannotStart(
-            f"{identity.name}: the certificate is not good before {_date(begins)}, and now is"
-            f" {_date(now)}; is the clock right?"
+            f"{identity.name}: the certificate is not valid before {_date(begins)}, and the time"
+            f" is {_date(now)}: check the clock"
         )
 
 

@@ -88,7 +88,7 @@ def _check_ports(
     def skip(setting: Setting, description: str) -> bool:
         if sockets or description.partition(":")[0] != "systemd":
             return False
-        say(f"warning: {setting.named(description)}: not tried: only systemd can hand it over")
+        say(f"warning: {setting.named(description)}: not tested: only systemd can pass it")
         return True
 
     dry_run = DryRunReactor()
@@ -100,9 +100,12 @@ def _check_ports(
     _check_certificates(Certificates(named.endpoint for named in endpoints), say)
     for name, endpoint in endpoints if status is None else [*endpoints, status]:
         if isinstance(endpoint, InheritedEndpoint):
-            say(f"{name}: handed over by systemd")
+            say(f"{name}: passed by systemd")
         elif dry_run.in_use(name, endpoint):
-            say(f"warning: {name}: in use, by this daemon if it runs, else by another program")
+            say(
+                f"warning: {name}: in use, by this daemon if it is running, otherwise by another"
+                " program"
+            )
         else:
             say(f"{name}: free")
 
@@ -167,7 +170,7 @@ def _try_directory(listener: Listener, say: Say) -> None:
         say(_file_system(path, folder))
         if others := _others(folder):
             say(f"warning: directory {path}: {others}")
-        say(f"directory {path}: a test file is kept: {_latency(folder, files)}")
+        say(f"directory {path}: a test file was stored: {_latency(folder, files)}")
         say(f"directory {path}: {_free_space(listener, files.free(folder.final))}")
         if listener.settings.on_upload:
             check_folders(path, folder.final, files)
@@ -181,9 +184,9 @@ def _others(folder: Folder) -> str:
     """Describe what other users may do in the directory beyond adding files, if anything."""
     status = os.fstat(folder.final)
     if status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX:
-        return "everybody may rename and remove what is in it: chmod o-w, or chmod +t"
+        return "any user may rename and remove files in it: use chmod o-w or chmod +t"
     if status.st_uid not in (0, os.geteuid()):
-        return f"it belongs to uid {status.st_uid}, who may rename and remove what is in it"
+        return f"it belongs to uid {status.st_uid}, which may rename and remove files in it"
     return ""
 
 
@@ -210,7 +213,7 @@ def _latency(folder: Folder, files: FilesUnderTest) -> str:
 def _free_space(listener: Listener, space: Space) -> str:
     reserve = listener.settings.reserve.of(space.total)
     found = (
-        f"{format_size(space.free)} of {format_size(space.total)} are free,"
+        f"{format_size(space.free)} of {format_size(space.total)} free,"
         f" the reserve is {format_size(reserve)}"
     )
     if not space.total:
@@ -223,7 +226,7 @@ def _free_space(listener: Listener, space: Space) -> str:
     if space.free < reserve:
         setting = listener.by_name["reserve"]
         raise CannotStart(
-            f"directory {listener.settings.directory}: {found}: make room, or lower"
+            f"directory {listener.settings.directory}: {found}: free some space, or lower"
             f" {setting.named(str(setting.text))}"
         )
     return found
@@ -234,7 +237,7 @@ def _look_at_journal(files: JournalFiles, say: Say) -> None:
     files.check()
     if not existed and not os.path.getsize(files.path):
         os.unlink(files.path)
-    say(f"journal {files.path}: it can be written")
+    say(f"journal {files.path}: can be written")
 
 
 def _check_programs(configuration: Configuration, say: Say) -> None:
@@ -247,4 +250,4 @@ def _check_programs(configuration: Configuration, say: Say) -> None:
 
 def _check_descriptors(configuration: Configuration, say: Say) -> None:
     most = descriptor_budget(configuration).connections
-    say(f"descriptors: {raise_limit()} may be open, enough for {most} connections at a time")
+    say(f"file descriptors: {raise_limit()} allowed, enough for {most} connections")

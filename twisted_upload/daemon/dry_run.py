@@ -82,7 +82,7 @@ class DryRunReactor:
             if _answers(address):
                 self._in_use = True
             elif not (wantPID and os.path.islink(f"{address}.lock")):
-                reason = _taken("something is there that nobody listens on: remove it")
+                reason = _taken("a file is in the way, and no process listens on it: remove it")
                 raise CannotListenError(None, address, reason) from error
 
     def adoptStreamPort(self, descriptor: int, family: int, factory: Any) -> None:

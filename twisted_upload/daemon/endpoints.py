@@ -52,7 +52,9 @@ class EndpointBuilder:
         setting = configuration.by_name["metrics"]
         found = self._described(setting, description)
         if len(found) > 1:
-            raise WrongConfiguration(f"{setting.source}: {description}: that is several sockets")
+            raise WrongConfiguration(
+                f"{setting.source}: {description}: systemd passed several sockets of that name"
+            )
         name = setting.named(str(setting.text))
         return found[0]._replace(name=name) if found else None
 
@@ -75,9 +77,9 @@ class EndpointBuilder:
             for named in self._described(listen, description):
                 if isinstance(named.endpoint, TLSServerEndpoint) and settings.proxy_protocol:
                     raise WrongConfiguration(
-                        f"{listen.source}: tls: does not go with proxy-protocol, whose header"
-                        " comes before TLS; have the load balancer speak TLS, and listen on tcp:"
-                        " here"
+                        f"{listen.source}: tls: cannot be combined with proxy-protocol, whose"
+                        " header comes before TLS; terminate TLS at the load balancer, and listen"
+                        " on tcp:"
                     )
                 endpoints.append(named)
         return endpoints
@@ -91,8 +93,8 @@ class EndpointBuilder:
         for one in self._left:
             what = f"systemd:{one.name}" if one.name else "systemd"
             raise WrongConfiguration(
-                f"{INHERITED}: no listener takes descriptor {one.descriptor};"
-                f" let one listen on {what}"
+                f"{INHERITED}: no listener uses file descriptor {one.descriptor}; add one that"
+                f" listens on {what}"
             )
 
     def _described(self, setting: Setting, description: str) -> list[NamedEndpoint]:
@@ -113,10 +115,10 @@ class EndpointBuilder:
     def _taken(self, setting: Setting, description: str, which: str) -> list[InheritedEndpoint]:
         taken = [one for one in self._left if which in ("", one.name)]
         if not taken:
-            called = f" that is called {which}" if which else ""
+            called = f" named {which}" if which else ""
             raise WrongConfiguration(
-                f"{setting.source}: {description}: there is no socket of systemd{called},"
-                " or another listener has it"
+                f"{setting.source}: {description}: systemd passed no socket{called}, or another"
+                " listener uses it"
             )
         self._left = [one for one in self._left if one not in taken]
         return [InheritedEndpoint(self._reactor, one.descriptor, one.family) for one in taken]

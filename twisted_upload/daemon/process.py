@@ -78,7 +78,7 @@ def budget(limit: int, asked: int | None = None, others: int = 0) -> Budget:
     if left < 2 or (asked is not None and asked > left):
         wanted = f"--max-connections {asked}: " if asked is not None else ""
         raise CannotStart(
-            f"{wanted}the limit of {limit} descriptors is enough for {max(left, 0)} connections;"
-            " raise it (ulimit -Hn, or LimitNOFILE= of systemd)"
+            f"{wanted}the limit of {limit} file descriptors allows {max(left, 0)} connections;"
+            " raise it (ulimit -Hn, or LimitNOFILE= in systemd)"
         )
     return Budget(min(left // 2, MOST_CONNECTIONS) if asked is None else asked, share, share)

@@ -242,7 +242,7 @@ class Supervisor(ListenerService[Factory]):
             self._spawn(worker)
         except (OSError, MemoryError) as error:
             # There is no process to send anything to or to wait for.
-            why = getattr(error, "strerror", None) or "no memory"
+            why = getattr(error, "strerror", None) or "out of memory"
             _log.error("cannot start a worker, will retry: {why}", why=why)
             self._restart_timers[index] = self._reactor.callLater(RESTART_DELAY, self._start, index)
             return

@@ -102,7 +102,7 @@ def _number(text: str | None) -> int:
 
 
 def _inherited(name: str, descriptor: int) -> InheritedSocket:
-    label = f"LISTEN_FDS: descriptor {descriptor}{f' ({name})' if name else ''}"
+    label = f"LISTEN_FDS: file descriptor {descriptor}{f' ({name})' if name else ''}"
     try:
         with socket.socket(fileno=os.dup(descriptor)) as one:
             listening = one.type == socket.SOCK_STREAM and bool(
@@ -110,11 +110,10 @@ def _inherited(name: str, descriptor: int) -> InheritedSocket:
             )
             family = one.family
     except OSError as error:
-        raise CannotStart(f"{label}: it is not a socket: {error.strerror}") from error
+        raise CannotStart(f"{label}: not a socket: {error.strerror}") from error
     if not listening:
         raise CannotStart(
-            f"{label}: it does not listen for connections; the .socket unit needs"
-            " ListenStream= and Accept=no"
+            f"{label}: not a listening socket; the .socket unit needs ListenStream= and Accept=no"
         )
     os.set_inheritable(descriptor, False)
     os.set_blocking(descriptor, False)
@@ -133,7 +132,9 @@ class Notifier:
 
     def __init__(self, address: str) -> None:
         if address[:1] not in ("/", "@") or len(address) < 2:
-            raise CannotStart(f"NOTIFY_SOCKET: {address!r} is neither a path nor an abstract name")
+            raise CannotStart(
+                f"NOTIFY_SOCKET: {address!r} is neither a path nor an abstract socket name"
+            )
         self._address = "\0" + address[1:] if address[0] == "@" else address
         self._socket = socket.socket(
             socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC

@@ -54,11 +54,11 @@ def units(twistd: str, version: int) -> dict[str, str]:
     for folder in _HIDDEN:
         if os.path.realpath(twistd).startswith(f"{folder}/"):
             raise CannotInstall(
-                f"a service cannot see {twistd}: install twisted-upload somewhere else"
-                " (python3 -m venv /opt/twisted-upload)"
+                f"a service cannot see {twistd}: install twisted-upload elsewhere (python3 -m venv"
+                " /opt/twisted-upload)"
             )
     if not re.fullmatch(r"/[\w./+@~-]+", twistd):
-        raise CannotInstall(f"{twistd!r} has characters that cannot stand in a unit")
+        raise CannotInstall(f"{twistd!r} has characters that are not allowed in a unit")
     notify_reload = version >= _NOTIFY_RELOAD
     reload = [] if notify_reload else ['ExecReload=/bin/sh -c "kill -HUP ${MAINPID}"']
     values = {
@@ -84,11 +84,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     parser = argparse.ArgumentParser(
         prog="python -m twisted_upload.daemon.systemd_units",
-        description="Print the units for systemd, or install them.",
+        description="Print the systemd units, or install them.",
     )
     parser.add_argument("--install", action="store_true", help="install; needs root")
     parser.add_argument(
-        "--root", default="/", metavar="FOLDER", help="install for the system that is in a folder"
+        "--root", default="/", metavar="FOLDER", help="install into the system below this directory"
     )
     given = parser.parse_args(arguments)
     twistd = os.path.join(sysconfig.get_path("scripts"), "twistd")
@@ -137,7 +137,7 @@ def _install(root: Path, texts: Mapping[str, str]) -> None:
 def _run(*command: str) -> None:
     program = shutil.which(command[0])
     if program is None:
-        raise CannotInstall(f"there is no {command[0]} here")
+        raise CannotInstall(f"{command[0]} was not found")
     done = subprocess.run([program, *command[1:]], capture_output=True, text=True, check=False)
     if done.returncode:
         raise CannotInstall(f"{' '.join(command)}: {done.stderr.strip() or 'failed'}")

@@ -70,9 +70,9 @@ class Options(usage.Options):
 
     synopsis = "[options]"
     longdesc = (
-        "A drop box for files: every TCP connection is one upload, from its first byte to"
-        " the sender's half-close. When the sender has read the answer, the file is whole,"
-        " on disk, under a name of its own. Sizes are bytes, or 512K, 20M, 4G (powers of"
+        "A drop box for files: each TCP connection is one upload, from its first byte to the"
+        " sender's half-close. Once the sender has been told success, the file is complete, on"
+        " disk, under a unique name. Sizes are bytes, or 512K, 20M, 4G (powers of"
         " 1024); durations are seconds, or 500ms, 30s, 5m, 2h."
     )
 
@@ -165,10 +165,7 @@ class Options(usage.Options):
         if unknown is None:
             return error.replace("option --", "--")
         names = [name.rstrip("=") for name in self.longOpt]
-        return (
-            f"--{unknown[1]}: there is no such option;"
-            f" the nearest is --{nearest(unknown[1], names)}"
-        )
+        return f"--{unknown[1]}: no such option; the nearest is --{nearest(unknown[1], names)}"
 
 
 def makeService(options: Options) -> IService:

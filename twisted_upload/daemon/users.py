@@ -27,13 +27,13 @@ def check_user(twistd: Mapping[str, Any], *, programs: bool) -> None:
     """
     if twistd.get("chroot"):
         raise WrongConfiguration(
-            "--chroot: not supported, because workers, programs and much of Python are outside:"
-            " use RootDirectory= of systemd, or a container"
+            "--chroot: not supported, because workers, programs and parts of Python are outside"
+            " it: use RootDirectory= in systemd, or a container"
         )
     if twistd.get("euid") and programs:
         raise WrongConfiguration(
-            f"--euid: programs of --on-upload could become uid {os.getuid()} again: leave out"
-            " --euid, so that --uid is for good"
+            f"--euid: --on-upload programs could switch back to uid {os.getuid()}: leave out"
+            " --euid, so that --uid is permanent"
         )
 
 
@@ -50,7 +50,7 @@ def run_as_user(twistd: Mapping[str, Any], function: Callable[[], None]) -> None
     try:
         its_gid = None if uid is None else pwd.getpwuid(uid).pw_gid
     except KeyError:
-        raise CannotStart(f"cannot run as uid {uid}: there is no such user") from None
+        raise CannotStart(f"cannot run as uid {uid}: no such user") from None
     if gid is None:
         gid = its_gid
     try:

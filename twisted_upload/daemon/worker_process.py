@@ -191,7 +191,7 @@ class WorkerProcess(ProcessProtocol):
         try:
             transport.signalProcess(number)
         except Exception:
-            _log.debug("worker {pid} has just ended", pid=self.pid)
+            _log.debug("worker {pid} has just exited", pid=self.pid)
 
 
 _log = Logger()

@@ -102,7 +102,7 @@ def open_private(above: int, name: str, files: Files) -> int:
     folder = _open(above, name)
     try:
         if os.fstat(folder).st_dev != os.fstat(above).st_dev:
-            raise OSError(errno.EXDEV, "it is on another file system than the directory")
+            raise OSError(errno.EXDEV, "it is not on the same file system as the directory")
         _check_owner(folder, name)
         _set_permissions(folder, above, name)
         if not os.access(".", os.W_OK | os.X_OK, dir_fd=folder, effective_ids=True):
@@ -142,9 +142,9 @@ def _require_ours(status: os.stat_result, owner: int) -> None:
     if status.st_uid != owner:
         raise ValueError(f"it belongs to uid {status.st_uid}")
     if status.st_mode & 0o022:
-        raise ValueError("others may write to it")
+        raise ValueError("other users may write to it")
     if status.st_nlink > 1:
-        raise ValueError("it has another name, too")
+        raise ValueError("it has another hard link")
 
 
 def _make(above: int, name: str, files: Files) -> None:
@@ -173,7 +173,7 @@ def _of_somebody_else(name: str, owner: int) -> PermissionError:
     return PermissionError(
         errno.EPERM,
         f"{name} belongs to uid {owner}, and this daemon runs as uid {os.geteuid()}: chown -R it"
-        " if an earlier daemon of yours made it, otherwise remove it",
+        " if an earlier run of this daemon created it, otherwise remove it",
     )
 
 
@@ -215,8 +215,8 @@ def _set_permissions(folder: int, above: int, name: str) -> None:
     ):  # not permitted: only a member of a group can assign it, but a new folder inherits it
         raise PermissionError(
             errno.EPERM,
-            f"{name} does not pass on the group of the directory, gid {wanted.st_gid}, which is"
-            " setgid: remove it while no daemon runs; it will be created again",
+            f"{name} does not inherit the group of the directory, gid {wanted.st_gid}, which is"
+            " setgid: remove it while no daemon is running; it will be recreated",
         )
     _copy_default_acl(above, folder)
 

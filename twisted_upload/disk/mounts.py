@@ -34,9 +34,9 @@ class Mount:
     def doubt(self) -> str:
         """Why a stored file may not be durable on it, as text; empty if there is no reason."""
         if self.kind in _IN_MEMORY:
-            return "it is in memory: what is kept there does not survive the machine"
+            return "it is in memory: files there do not survive a restart of the machine"
         if self.kind in _ELSEWHERE or self.kind.partition(".")[0] == "fuse":
-            return "what is kept there is as safe as whoever serves it makes it"
+            return "files there are only as safe as the server makes them"
         return ""
 
 

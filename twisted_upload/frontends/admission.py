@@ -152,5 +152,5 @@ class ConnectionSlot:
 
 
 _NOT_ALLOWED = NotAllowed()
-_FULL = Busy("this server has as many connections as it takes; try again later")
-_TOO_MANY = Busy("this server has as many connections from your address as it takes")
+_FULL = Busy("too many connections to this server; try again later")
+_TOO_MANY = Busy("too many connections from your address")

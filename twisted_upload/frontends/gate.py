@@ -155,7 +155,7 @@ class Gate:
     ) -> IProtocol:
         refusal = self._refusal(None, None, slot)
         if host_of(address) not in trusted_proxies:
-            refusal = NotAllowed("only a load balancer may connect to this server")
+            refusal = NotAllowed("only load balancers may connect to this server")
         if refusal is None:
             return ProxiedConnection(self, slot or ConnectionSlot(self.admission, None))
         if slot is not None:
@@ -237,7 +237,7 @@ class ProxiedConnection(ConnectionProtocol, Protocol):
         nothing.
         """
         if self._reader.begun:
-            refusal = NotAllowed("the connection ended within its PROXY header")
+            refusal = NotAllowed("the connection ended within the PROXY header")
             rejected = self._gate.reject(refusal, self.transport.getPeer())
             self._become(rejected, b"")
             rejected.readConnectionLost()
@@ -258,7 +258,7 @@ class ProxiedConnection(ConnectionProtocol, Protocol):
 
     def is_too_late(self) -> None:
         """Refuse the connection: the header has not arrived in time."""
-        self.refuse(TimedOut("no PROXY header came from the load balancer"))
+        self.refuse(TimedOut("the load balancer sent no PROXY header"))
 
     def refuse(self, refusal: UploadRefused) -> None:
         """See `IConnection.refuse`."""

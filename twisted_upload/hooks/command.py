@@ -99,7 +99,7 @@ class HookCommand:
         path = self._environment.get("PATH", os.defpath)
         found = shutil.which(name, path=path)
         if found is None or not os.access(found, os.X_OK, effective_ids=True):
-            why = "is no program that can be run" if "/" in name else f"is not found on {path}"
+            why = "is not an executable program" if "/" in name else f"was not found on {path}"
             raise CannotStart(f"--on-upload: {name} {why}")
         if not hasattr(os, "pidfd_open"):
             raise CannotStart("--on-upload: needs Linux 5.3 or newer")
@@ -107,7 +107,7 @@ class HookCommand:
             os.close(os.pidfd_open(os.getpid()))
         except OSError as error:
             raise CannotStart(
-                f"--on-upload: needs pidfd_open(2), of Linux 5.3 or newer: {error.strerror}"
+                f"--on-upload: needs pidfd_open(2) (Linux 5.3 or newer): {error.strerror}"
             ) from error
 
     def start(self) -> None:
@@ -218,7 +218,7 @@ class HookCommand:
             if self._control is not None and (alive or self._stopped):
                 return self._control
             if self._stopped:
-                raise BrokenPipeError("the daemon stops")
+                raise BrokenPipeError("the daemon is stopping")
             if self._control is not None:
                 self._control.close()
                 self._control = None

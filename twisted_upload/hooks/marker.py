@@ -103,7 +103,7 @@ class Marker:
         first, newline, more = text.partition(b"\n")
         if not newline:
             if len(text) == LARGEST_MARKER:
-                raise ValueError("its first line has no end")
+                raise ValueError("its first line is incomplete")
             return False
         fields = _Fields(first)
         self.name = fields.text("name", is_file_name)
@@ -161,7 +161,7 @@ class _Fields:
         try:
             self._fields: dict[str, Any] = dict(**json.loads(line, parse_constant=_no_number))
         except (ValueError, TypeError, RecursionError):
-            raise ValueError("it is not JSON as we write it") from None
+            raise ValueError("it does not hold the expected JSON") from None
 
     def __getitem__(self, key: str) -> Any:
         try:
@@ -173,23 +173,23 @@ class _Fields:
         """Return a string, if it is valid."""
         value = self[key]
         if not isinstance(value, str) or not is_right(value):
-            raise ValueError(f"its {key} is none of ours")
+            raise ValueError(f"its {key} is invalid")
         return value
 
     def number(self, key: str) -> int:
         """Return a non-negative integer."""
         value = self[key]
         if type(value) is not int or not 0 <= value <= _LARGEST_NUMBER:
-            raise ValueError(f"its {key} is none of ours")
+            raise ValueError(f"its {key} is invalid")
         return value
 
     def seconds(self, key: str) -> float:
         """Return a time in seconds since the epoch."""
         value = self[key]
         if type(value) not in (int, float) or not 0 <= value < _LATEST:
-            raise ValueError(f"its {key} is none of ours")
+            raise ValueError(f"its {key} is invalid")
         return float(value)
 
 
 def _no_number(_: str) -> NoReturn:
-    raise ValueError("it is no number")
+    raise ValueError("it is not a number")

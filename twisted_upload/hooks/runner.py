@@ -293,7 +293,7 @@ class HookRunner:
             try:
                 held = spool.lock(marker)
             except FileNotFoundError:
-                return _nothing("somebody has taken its marker")
+                return _nothing("its marker is gone")
             if held is None:
                 return None
             try:

@@ -101,13 +101,13 @@ def split_description(text: str) -> tuple[list[str], dict[str, str]]:
     while rest is not None:
         argument = _ARGUMENT.match(rest)
         if argument is None:
-            raise ValueError("it ends in a backslash")
+            raise ValueError("it ends with a backslash")
         name, escaped, colon = argument.groups()
         value = re.sub(r"\\(.)", r"\1", escaped, flags=re.DOTALL)
         if name is None:
             values.append(value)
         elif name in named:
-            raise ValueError(f"{name}= is there twice")
+            raise ValueError(f"{name}= is given twice")
         else:
             named[name] = value
         rest = rest[argument.end() :] if colon else None

@@ -50,8 +50,8 @@ def endpoint_from_string(reactor: Any, description: str) -> IStreamServerEndpoin
     if kind in _NO_HALF_CLOSE:
         instead = "; tls: can" if kind == "ssl" else ""
         raise ValueError(
-            f"{kind}: is not supported, because the end of an upload (a half-close)"
-            f" cannot arrive through it{instead}"
+            f"{kind}: is not supported, because it cannot carry a half-close, the end of an"
+            f" upload{instead}"
         )
     if kind not in _KINDS or not description.partition(":")[2]:
         raise ValueError(
@@ -88,7 +88,7 @@ def _tls_endpoint(reactor: Any, description: str, arguments: str) -> TLSServerEn
         values, named = split_description(arguments)
         wrong = named.keys() - _OF_TLS
         if len(values) != 1 or wrong or not named.get("key") or not named.get("cert"):
-            raise ValueError("it is tls:PORT:key=FILE:cert=FILE[:interface=ADDRESS]")
+            raise ValueError("the form is tls:PORT:key=FILE:cert=FILE[:interface=ADDRESS]")
         (port,) = values
         if not (port.isascii() and port.isdigit()) or int(port) > 65535:
             raise ValueError(f"{port!r} is not a port number from 0 to 65535")

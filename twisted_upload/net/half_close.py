@@ -37,7 +37,7 @@ _DONE = Failure(ConnectionDone())
 class ConnectionEnd(enum.Enum):
     """How a connection has ended, if it has."""
 
-    HALF_CLOSE = "the sender has said that it has finished"
+    HALF_CLOSE = "the sender has finished"
     LOST = "the connection is broken"
     NOT_YET = "there is more to come"
 

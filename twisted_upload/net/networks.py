@@ -52,7 +52,7 @@ def parse_network(text: str) -> Network:
     :raises ValueError: the text is not a network; the message says what is expected.
     """
     if "%" in text:
-        raise ValueError(f"{text!r}: a network has no zone")
+        raise ValueError(f"{text!r}: a network cannot have a zone")
     try:
         network = ipaddress.ip_network(text.strip())
     except ValueError:
@@ -62,7 +62,7 @@ def parse_network(text: str) -> Network:
             raise ValueError(
                 f"{text!r} is not a network such as 192.0.2.0/24 or 2001:db8::/32"
             ) from None
-        raise ValueError(f"{text!r} has bits set after its /; is {meant} meant?") from None
+        raise ValueError(f"{text!r} has host bits set; did you mean {meant}?") from None
     packed, length = network.network_address.packed, network.prefixlen
     if packed[:12] == _MAPPED and length >= 96:
         packed, length = packed[12:], length - 96

@@ -101,7 +101,7 @@ def listen(
     results: list[Any] = []
     endpoint.listen(factory).addBoth(results.append)
     if not results:
-        raise CannotStart(f"{name}: cannot listen: it is not ready at once")
+        raise CannotStart(f"{name}: cannot listen: this kind of endpoint is not supported")
     (result,) = results
     if isinstance(result, Failure):
         error = result.value

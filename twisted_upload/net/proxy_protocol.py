@@ -80,7 +80,7 @@ class HeaderReader:
             return _binary(received) if len(received) >= _START else None
         if received.startswith(_WORD[: len(received)]):
             return _line(received)
-        raise InvalidHeader("no PROXY protocol header came before the file")
+        raise InvalidHeader("there was no PROXY protocol header before the file")
 
 
 def _line(received: bytes) -> tuple[Header, bytes] | None:
@@ -111,7 +111,7 @@ def _address(family: int, text: bytes) -> str:
         # And back to text: one spelling for each address.
         return inet_ntop(family, inet_pton(family, text.decode("ascii")))
     except (OSError, ValueError):
-        raise InvalidHeader("the PROXY line has an address that is none") from None
+        raise InvalidHeader("the PROXY line has an invalid address") from None
 
 
 def _port(text: bytes) -> int:
@@ -120,7 +120,7 @@ def _port(text: bytes) -> int:
         port = int(text)
         if port <= 65535:
             return port
-    raise InvalidHeader("the PROXY line has a port that is none")
+    raise InvalidHeader("the PROXY line has an invalid port")
 
 
 _FAMILIES = {0x1: (AF_INET, 4), 0x2: (AF_INET6, 16)}
@@ -132,7 +132,7 @@ def _binary(received: bytes) -> tuple[Header, bytes] | None:
     family, transport = received[13] >> 4, received[13] & 0xF
     size = int.from_bytes(received[14:16], "big")
     if version != 2 or command > 1:
-        raise InvalidHeader("the PROXY header is of a version or kind that nobody knows")
+        raise InvalidHeader("the PROXY header has an unknown version or type")
     if _START + size > LONGEST:
         raise InvalidHeader("the PROXY header is too long")
     # Of a LOCAL one, "discard the protocol block including the family which is

@@ -81,7 +81,7 @@ class Head:
         if end is not None:
             return _parse(bytes(self._data[: end.start()]))
         if len(self._data) > MOST_HEAD:
-            raise BadRequest(431, f"a request has at most {MOST_HEAD} bytes before its body")
+            raise BadRequest(431, f"the head of the request is longer than {MOST_HEAD} bytes")
         return None
 
 
@@ -89,7 +89,7 @@ def _parse(head: bytes) -> Request:
     first, *lines = re.split(rb"\r?\n", head)
     matched = _REQUEST_LINE.fullmatch(first)
     if matched is None:
-        raise BadRequest(400, "this is not a request of HTTP/1.1 or HTTP/1.0")
+        raise BadRequest(400, "this is not an HTTP/1.1 or HTTP/1.0 request")
     fields: dict[str, str] = {}
     for line in lines:
         found = _FIELD.fullmatch(line)
@@ -98,7 +98,7 @@ def _parse(head: bytes) -> Request:
         name = found[1].decode("ascii").lower()
         value = found[2].strip(b" \t").decode("latin-1")
         if name == "host" and name in fields:
-            raise BadRequest(400, "there are two Host lines")
+            raise BadRequest(400, "there is more than one Host line")
         fields[name] = f"{fields[name]}, {value}" if name in fields else value
     return Request(matched[1].decode("ascii"), matched[2].decode("latin-1"), fields)
 

@@ -79,7 +79,7 @@ class JournalFiles:
         try:
             check_links(self._given)
             if os.path.realpath(self._given) != self.path:
-                raise OSError(errno.EBUSY, "a symbolic link on the way has just been changed")
+                raise OSError(errno.EBUSY, "a symbolic link in the path has just changed")
             self.append(b"")
         except OSError as error:
             raise CannotStart(
@@ -88,8 +88,8 @@ class JournalFiles:
         folder = os.path.dirname(self.path)
         if self._size and not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
             raise CannotStart(
-                f"{self._wanted_by}: cannot rename files in {folder}; with a journal-size of 0"
-                " that is left to somebody else"
+                f"{self._wanted_by}: cannot rename files in {folder}; set journal-size to 0 if"
+                " another program renames the journal"
             )
 
     def append(self, data: bytes) -> OSError | None:
@@ -113,7 +113,7 @@ class JournalFiles:
                 if not data:
                     return None
                 if not locked:
-                    raise OSError(errno.ETIMEDOUT, "somebody else has it locked")
+                    raise OSError(errno.ETIMEDOUT, "another process has locked it")
                 if self._size and size and size + len(data) > self._size:
                     self._rotate()
                     continue
@@ -122,7 +122,7 @@ class JournalFiles:
                 return _sync(descriptor)
             finally:
                 os.close(descriptor)
-        raise OSError(errno.EBUSY, "it is renamed again and again")
+        raise OSError(errno.EBUSY, "it keeps being renamed")
 
     def _lock(self, descriptor: int, patience: float) -> bool:
         end = time.monotonic() + patience
@@ -177,7 +177,7 @@ def _check_file(status: os.stat_result) -> None:
             errno.EPERM, f"it belongs to uid {status.st_uid}, not to uid {os.geteuid()}: chown it"
         )
     if status.st_nlink > 1:
-        raise PermissionError(errno.EPERM, "it has another name, a hard link: remove one of them")
+        raise PermissionError(errno.EPERM, "it has a second hard link: remove one of them")
 
 
 def _append(descriptor: int, data: bytes, size: int) -> None:

@@ -83,7 +83,7 @@ def parse_moment(text: str, now: float) -> str:
         utc = moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
     except (ValueError, OverflowError):
         raise ValueError(
-            f"{text!r} is no moment such as 2026-11-22, 2026-11-22T10:00, today, yesterday,"
+            f"{text!r} is not a time such as 2026-11-22, 2026-11-22T10:00, today, yesterday,"
             " 08:00 (all in UTC), or 1h (ago)"
         ) from None
     return utc.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
@@ -123,7 +123,7 @@ def parse_peer(text: str) -> Callable[[str], bool]:
             return lambda peer: peer.partition(" ")[0] == UNIX
         if not _WITH_PORT.fullmatch(text):
             raise ValueError(
-                f"{text!r} is no peer such as 192.0.2.7, 192.0.2.0/24, 2001:db8::7 or unix"
+                f"{text!r} is not a peer such as 192.0.2.7, 192.0.2.0/24, 2001:db8::7 or unix"
             ) from None
         return text.__eq__
 

@@ -97,7 +97,7 @@ class Reader:
             except StopIteration:
                 return
             except _CANNOT_READ as error:
-                why = getattr(error, "strerror", None) or "it is cut, or no gzip file"
+                why = getattr(error, "strerror", None) or "it is truncated, or not a gzip file"
                 self.not_read[file.name] = why
                 return
             record = _record(line)
@@ -210,7 +210,7 @@ def open_journal(
                 not_read(name, failure.strerror or str(failure))
             yield files
             return
-    raise OSError(errno.EBUSY, "it is renamed again and again", path)
+    raise OSError(errno.EBUSY, "it keeps being renamed", path)
 
 
 def _identity(name: str) -> tuple[int, int]:

@@ -161,9 +161,9 @@ class WorkerReports:
         if self.draining:
             yield "draining"
         if self._missing:
-            yield f"workers that do not run: {self._missing} of {self._number}"
+            yield f"workers not running: {self._missing} of {self._number}"
         if self._silent:
-            yield f"workers that do not answer: {self._silent} of {self._number}"
+            yield f"workers not answering: {self._silent} of {self._number}"
         for worker in self.workers:
             if worker.last is not None and worker.last.trouble is not None:
                 yield worker.last.trouble

@@ -227,7 +227,7 @@ class ProcessReporter(Service):
             yield "draining"
         for store in self._stores:
             if not store.health.well:
-                yield f"the store is not healthy: {store.path}"
+                yield f"the store is unhealthy: {store.path}"
             if store.path in stuck:
                 yield f"the disk is not responding: {store.path}"
             if store.free_space.trouble is not None:

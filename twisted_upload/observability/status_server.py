@@ -117,13 +117,12 @@ class _Connection(Protocol):
         if request.path != "/healthz" and not self.factory.is_ours(host, self.transport.getHost()):
             self._answer(
                 421,
-                "this is not the name of a host that these pages are served for;"
-                " --metrics-host adds one\n",
+                "these pages are not served under this host name; add it with --metrics-host\n",
             )
         elif request.path not in PATHS:
-            self._answer(404, "there are /metrics, /healthz and /readyz\n")
+            self._answer(404, "not found; the pages are /metrics, /healthz and /readyz\n")
         elif request.method not in ("GET", "HEAD"):
-            self._answer(405, "there are only GET and HEAD\n", more="Allow: GET, HEAD\r\n")
+            self._answer(405, "only GET and HEAD are allowed\n", more="Allow: GET, HEAD\r\n")
         elif request.path == "/healthz":
             self._answer(200, "alive\n")
         elif request.path == "/readyz":
@@ -144,7 +143,7 @@ class _Connection(Protocol):
 
     def _failed(self, failure: Failure) -> None:
         self.factory.defect(failure)
-        self._answer(500, "there is a defect; see the log\n")
+        self._answer(500, "internal error; see the log\n")
 
     def _answer(
         self,

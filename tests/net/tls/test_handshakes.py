@@ -201,7 +201,7 @@ async def test_half_a_handshake(sent: int) -> None:
         frontend.clock.advance(1)
         assert await in_thread(finished, peer)
         await until(lambda: frontend.log.others)
-        assert "no TLS handshake in 30" in formatEvent(frontend.log.others[0])
+        assert "no TLS handshake within 30" in formatEvent(frontend.log.others[0])
         frontend.factory.refusals.log_summary()
         assert not frontend.clock.getDelayedCalls()
 

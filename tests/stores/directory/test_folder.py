@@ -303,7 +303,7 @@ def test_another_file_system(inbox: Path, monkeypatch: pytest.MonkeyPatch) -> No
         return os.stat_result(status)
 
     monkeypatch.setattr("twisted_upload.stores.directory.folder.os.fstat", elsewhere)
-    assert _why_not(inbox).endswith("it is on another file system than the directory")
+    assert _why_not(inbox).endswith("it is not on the same file system as the directory")
 
 
 def test_temporary_names_in_many_threads(tmp_path: Path) -> None:

@@ -263,7 +263,7 @@ class UploadProtocol(Sender, ConnectionProtocol, Protocol):
         seconds = format_duration(self._active_settings.settings.idle_timeout)
         self.refuse(
             TimedOut(
-                f"nothing came for {seconds}, and no half-close to end the file; with nc, use nc -N"
+                f"no data for {seconds}, and no half-close to end the file; with nc, use nc -N"
             )
         )
 
@@ -283,7 +283,7 @@ class UploadProtocol(Sender, ConnectionProtocol, Protocol):
             now, self.size, rate, self._unread
         ):
             self.refuse(
-                TimedOut(f"slower than {rate:g} bytes a second, for longer than this server waits")
+                TimedOut(f"slower than {rate:g} bytes per second for longer than this server waits")
             )
             return True
         if self._half_closed or self._ended or self.paused:

@@ -89,7 +89,7 @@ class Identity:
             os.close(memory)
         chain = validities(pem)
         if not chain:
-            raise ValueError("there is no certificate in PEM in it")
+            raise ValueError("it contains no PEM certificate")
         self.validity = chain[0]
         self.chain_ends = min(each.ends for each in chain)
 
@@ -121,10 +121,10 @@ class Identity:
         """
         found = _KEY.search(_content(key))
         if found is None:
-            raise ValueError(f"{key}: there is no private key in PEM in it")
+            raise ValueError(f"{key}: it contains no PEM private key")
         chain = _content(certificate)
         if _CERTIFICATE not in chain:
-            raise ValueError(f"{certificate}: there is no certificate in PEM in it")
+            raise ValueError(f"{certificate}: it contains no PEM certificate")
         try:
             return cls(found[0] + b"\n" + chain, certificate)
         except ssl.SSLError as error:
@@ -159,7 +159,7 @@ def verifying_context(cacert: str | None = None) -> ssl.SSLContext:
             raise ValueError
         context.load_verify_locations(cadata=content.decode("ascii", "ignore"))
     except (ssl.SSLError, ValueError) as error:
-        raise ValueError(f"{cacert}: there is no certificate in PEM in it") from error
+        raise ValueError(f"{cacert}: it contains no PEM certificate") from error
     return context
 
 
@@ -174,7 +174,7 @@ def verifiable_name(host: str) -> str:
         without_trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         without_trust.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname=name)
     except (ValueError, TypeError) as error:  # TypeError is for null bytes
-        raise ValueError(f"no server can have the name {host!r}") from error
+        raise ValueError(f"{host!r} is not a valid server name") from error
     return name
 
 
@@ -187,13 +187,13 @@ def handshake_failure(error: ssl.SSLError) -> str:
                 f"the server's certificate is for another name: {message};"
                 " only names in its subjectAltName count"
             )
-        text = f"the server's certificate cannot be trusted: {error.verify_message}"
+        text = f"the server's certificate is not trusted: {error.verify_message}"
         if error.verify_code in _UNKNOWN:
-            text += "; if it is the right one, trust it, or its CA, with --cacert FILE"
+            text += "; if it is genuine, trust it or its CA with --cacert FILE"
         return text
     if error.reason in _NO_TLS:
-        return f"the server does not speak TLS here ({error.reason}); try without --tls"
-    return f"no TLS with this server: {error.reason or 'the handshake failed'}"
+        return f"the server does not speak TLS on this port ({error.reason}); try without --tls"
+    return f"cannot establish TLS with this server: {error.reason or 'the handshake failed'}"
 
 
 # openssl-verification-options(1): X509_V_ERR_HOSTNAME_MISMATCH, _IP_ADDRESS_MISMATCH
@@ -221,7 +221,9 @@ def _content(path: str) -> bytes:
 
 
 def _no_password() -> str:
-    raise ValueError("the private key needs a password, which nobody could type; decrypt it")
+    raise ValueError(
+        "the private key needs a password, which the daemon cannot ask for; decrypt it"
+    )
 
 
 def _validity(der: bytes) -> Validity:
@@ -240,7 +242,7 @@ def _der_content(der: bytes, position: int, expected: int | None = None) -> tupl
     """Return where the content of the element at this position begins and ends, and its tag."""
     kind, length, position = der[position], der[position + 1], position + 2
     if expected is not None and kind != expected:
-        raise ValueError(f"{kind:#x} where {expected:#x} belongs")
+        raise ValueError(f"{kind:#x} instead of {expected:#x}")
     if length & 0x80:
         size = length & 0x7F
         length, position = int.from_bytes(der[position : position + size], "big"), position + size
@@ -253,7 +255,7 @@ def _der_time(der: bytes, position: int) -> float:
     if kind == _UTC_TIME:  # two-digit years from 50 on are in the 20th century
         text = ("19" if text >= "50" else "20") + text
     elif kind != _GENERALIZED_TIME:
-        raise ValueError(f"{kind:#x} is no time")
+        raise ValueError(f"{kind:#x} is not a time")
     if not text.endswith("Z"):
         raise ValueError(f"{text!r} is not in UTC")
     return dt.datetime.strptime(text[:-1] + "+0000", "%Y%m%d%H%M%S%z").timestamp()

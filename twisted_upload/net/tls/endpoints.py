@@ -49,8 +49,8 @@ __all__ = ["TLSClientEndpoint", "TLSServerEndpoint", "TLSServerFactory"]
 
 
 _GONE = (
-    "the server closed the connection before the end of the TLS handshake;"
-    " it may be busy, or not let you in"
+    "the server closed the connection during the TLS handshake; it may be busy, or not allow"
+    " your address"
 )
 
 

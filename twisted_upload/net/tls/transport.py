@@ -217,7 +217,7 @@ class TLSTransport(Protocol):
     def handshake_timed_out(self) -> None:
         """Reset the connection: the handshake has taken too long."""
         seconds = format_duration(HANDSHAKE_TIMEOUT)
-        self._reason = self._reason or Failure(UploadTimedOut(f"no TLS handshake in {seconds}"))
+        self._reason = self._reason or Failure(UploadTimedOut(f"no TLS handshake within {seconds}"))
         self.abortConnection()
 
     # Reading

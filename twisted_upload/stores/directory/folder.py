@@ -145,7 +145,7 @@ def open_folder(
             with _telling(f"cannot use {path}/{INCOMING}"):
                 incoming = open_private(final, INCOMING, files)
                 undo.callback(os.close, incoming)
-            with _telling(f"cannot keep files in the directory {path}"):
+            with _telling(f"cannot store files in the directory {path}"):
                 temporary = _claim_names(files, incoming)
                 if tidy:
                     sweep(files, incoming)

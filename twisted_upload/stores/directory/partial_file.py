@@ -210,7 +210,7 @@ class PartialFile:
             else:
                 self._size += moved
             if moved == 0:
-                raise OSError(errno.ENOSPC, "the file system takes no more bytes")
+                raise OSError(errno.ENOSPC, "the file system accepts no more bytes")
             length -= moved
         if self._size - self._started >= WRITE_BACK and self.folder.durable:
             self._write_back(self.descriptor)
@@ -369,7 +369,7 @@ class PartialFile:
             else:
                 written = files.writev(descriptor, chunks)
             if written == 0:
-                raise OSError(errno.ENOSPC, "the file system takes no more bytes")
+                raise OSError(errno.ENOSPC, "the file system accepts no more bytes")
             self._size += written
             if written == len(chunks[0]) and len(chunks) == 1:
                 return

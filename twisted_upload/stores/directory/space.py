@@ -5,7 +5,7 @@ Free space: how much of a file system uploads may use.
 larger than what is collected in memory asks before each piece that it writes to the disk
 (`SpaceBudget.grow`), and is refused if that piece would use space of the reserve.  Small
 uploads that are complete are stored nevertheless, from at most a quarter of the reserve
-(`SpaceBudget.complete`).  New ones are refused while less space is free than the reserve,
+(`SpaceBudget.complete`).  New ones are refused while free space is below the reserve,
 or no inodes are left (`FreeSpace.check`).
 
 The use of the reserve is therefore bounded: a quarter of it by complete uploads; one
@@ -232,7 +232,7 @@ class FreeSpace:
         """Why uploads are refused, as a short text; `None` if they are not."""
         if self.short_of == "inodes":
             return "no inodes are free"
-        return "less space is free than the reserve" if self.short_of else None
+        return "free space is below the reserve" if self.short_of else None
 
     def look(self) -> None:
         """

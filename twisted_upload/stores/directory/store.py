@@ -257,7 +257,7 @@ class DirectoryStore:
             raise StoreFailed
         self.free_space.check()
         if self.memory.given_up >= MOST_GIVEN_UP:
-            raise Busy("the disk of this server does not keep up; try again later")
+            raise Busy("the disk of this server is too slow at the moment; try again later")
         now = self.now()
         moment, hooks, marker = self._moments.next(now), self._folder.hooks, None
         if hooks is not None:
@@ -338,7 +338,9 @@ class DirectoryStore:
                 # next start does not take it for the drop folder either.
                 again.close()
                 again.new.remove()
-                raise CannotStart(f"{self.path} is on another file system than before") from None
+                raise CannotStart(
+                    f"{self.path} is on a different file system than before"
+                ) from None
             self._take(again)
             self._folder = again
 
