@@ -1,0 +1,133 @@
+"""
+One word for each thing: what is not said any more, to people and programs that read.
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import re
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import twisted_upload
+from tests.support import ROOT
+
+PACKAGE = Path(twisted_upload.__file__).parent
+
+OUT = {
+    r"door(s|way|ways)?": "front end, listener",
+    r"newcomers?": "new connection",
+    r"whoever|whomever": "a plain subject",
+    r"somebody|someone": "a plain subject",
+    r"may (not )?come in|let in": "be allowed, connect",
+    r"kept (file|upload)s?|(file|upload)s? (is|are|was|were) kept": "stored",
+    r"lost (file|upload)s?|uploads? (is|are|was|were) lost": "aborted",
+    r"nothing (is )?kept|not kept": "stored",
+    r"turn(s|ed)? (senders? |connections? )?away": "reject",
+    r"time-outs?": "timeout",
+    r"processor time": "CPU time",
+    r"(?<!file )(?<!file-)descriptors?": "file descriptor",
+    r"mend(s|ed|ing)?": "fix",
+    r"at the (most|least)": "at most, at least",
+    r"of (its|their|our) own|of ours": "a plain word",
+    r"stands? still|stood still": "stall",
+    r"holds? up|held up": "block",
+    r"makes? no sense": "invalid",
+    r"as it stands|in hand|comes? to nothing|is up to|good for": "a plain word",
+    r"end of (the )?(files' )?names?": "suffix",
+    r"ha(s|ve) (said|heard)": "sent, received",
+    r"a defect": "internal error",
+    r"set(s|ting)? aside": "give up",
+}
+"""Patterns of what is out, and what is said instead."""
+
+DOCSTRINGS: frozenset[str] = frozenset()
+"""
+The folders of the package (``core``, ``net``, ...; ``.`` for the modules beside them) whose
+docstrings and comments have been gone through: they are held to it too.
+"""
+
+_OUT = re.compile(rf"\b(?:{'|'.join(OUT)})\b", re.IGNORECASE)
+
+MODULES = sorted(PACKAGE.rglob("*.py"))
+TEXTS = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+    *(path for path in sorted((PACKAGE / "share").rglob("*")) if path.is_file()),
+]
+
+ALLOWED = {
+    "docs/explanation/architecture.md",  # names the modules by their docstrings
+}
+
+
+def wrong_in(text: str) -> list[str]:
+    """What is out of the words in a text."""
+    return [found[0] for found in _OUT.finditer(" ".join(text.split()))]
+
+
+def _is_docstring(node: ast.AST) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+
+
+def said_in(source: str) -> Iterator[str]:
+    """The texts of a module, but for docstrings: log lines, errors, help."""
+    tree = ast.parse(source)
+    docstrings = {node.value for node in ast.walk(tree) if _is_docstring(node)}  # type: ignore[attr-defined]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            yield "".join(it.value if isinstance(it, ast.Constant) else "{}" for it in node.values)  # type: ignore[misc]
+        elif isinstance(node, ast.Constant) and node not in docstrings and " " in str(node.value):
+            yield str(node.value)
+
+
+def explained_in(source: str) -> Iterator[str]:
+    """The docstrings and comments of a module."""
+    for node in ast.walk(ast.parse(source)):
+        if _is_docstring(node):
+            yield str(node.value.value)  # type: ignore[attr-defined]
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.string
+
+
+def name_of(path: Path) -> str:
+    """A file's name for people."""
+    return str(path.relative_to(ROOT if path.is_relative_to(ROOT) else PACKAGE.parent))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_said(path: Path) -> None:
+    """No log line, error or help says it."""
+    assert {
+        text: wrong for text in said_in(path.read_text("utf-8")) if (wrong := wrong_in(text))
+    } == {}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_explained(path: Path) -> None:
+    """Nor does a docstring or comment of a folder that has been gone through."""
+    room = path.relative_to(PACKAGE).parts[0] if path.parent != PACKAGE else "."
+    if room in DOCSTRINGS:
+        source = path.read_text("utf-8")
+        assert {text: wrong for text in explained_in(source) if (wrong := wrong_in(text))} == {}
+
+
+@pytest.mark.parametrize("path", [path for path in TEXTS if path.exists()], ids=name_of)
+def test_pages(path: Path) -> None:
+    """Nor does a page, a manual page, an alert or the dashboard."""
+    if name_of(path) not in ALLOWED:
+        assert wrong_in(path.read_text("utf-8").replace(r"\-", "-")) == []
+
+
+def test_what_is_out_is_noticed() -> None:
+    """The test does find what it looks for, also across the end of a line."""
+    text = "A kept\nfile; whoever comes, at the most 5 descriptors, and file descriptors"
+    assert wrong_in(text) == ["kept file", "whoever", "at the most", "descriptors"]
+    source = 'def f():\n    """A door."""\n    log(f"a {x} newcomer")  # mend it\n'
+    assert next(map(wrong_in, said_in(source))) == ["newcomer"]
+    assert [wrong_in(text) for text in explained_in(source)] == [["door"], ["mend"]]
