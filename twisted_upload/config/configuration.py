@@ -168,8 +168,8 @@ def configure(
 
     :param base: the folder that relative paths are relative to.
     :param inherited: the names of sockets that the service manager has opened.  Each
-        goes to the listener of the same name; an only listener gets them all.  This
-        does not apply to a listener that sets where it listens.
+        goes to the listener of the same name; if there is only one listener, it gets
+        them all.  This does not apply to a listener that sets where it listens.
     :raises WrongConfiguration: a value is invalid; the text names
         the option, the variable, or the file and the key.
     """

@@ -218,9 +218,9 @@ def parse_host(text: str) -> str:
 
 def parse_metrics(text: str) -> str:
     """
-    Parse a port or a server endpoint; return a server endpoint, or nothing for nothing.
+    Parse a port or a server endpoint; return a server endpoint.
 
-    It is on the loopback interface unless it names another.
+    It is on the loopback interface unless it names another.  An empty text stays empty.
     """
     if not text:
         return ""

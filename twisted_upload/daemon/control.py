@@ -39,7 +39,7 @@ class IDaemon(Protocol):
         """Count uploads in flight and stored uploads."""
 
     def when_ready(self) -> Deferred[None]:
-        """Fire when it serves; it has been started."""
+        """Return a Deferred that fires when it serves; call it after the start."""
 
     def end_now(self) -> None:
         """Stop waiting; called while it stops."""

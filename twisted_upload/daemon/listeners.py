@@ -137,7 +137,7 @@ class ListenerService(Service, Generic[F]):
 
     @property
     def tls_endpoints(self) -> Sequence[TLSServerEndpoint]:
-        """The endpoints that show certificates, in their order."""
+        """The endpoints that present certificates, in their order."""
         endpoints = (named.endpoint for spec in self.specs for named in spec.endpoints)
         return [it for it in endpoints if isinstance(it, TLSServerEndpoint)]
 

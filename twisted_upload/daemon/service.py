@@ -129,7 +129,7 @@ class UploadService(ListenerService[UploadFactory]):
         )
 
     def when_ready(self) -> Deferred[None]:
-        """Fire when it serves; it has been started."""
+        """See `IDaemon.when_ready`; it serves as soon as it has been started."""
         return succeed(None)
 
     def reconfigure(
@@ -289,7 +289,7 @@ class UploadService(ListenerService[UploadFactory]):
 
 
 def _all(waiting: Iterable[Deferred[None]]) -> Deferred[Any]:
-    """Fire when all have.  Cancel it to stop waiting."""
+    """Return a Deferred that fires when all have fired; cancel it to stop waiting."""
     return DeferredList([*waiting], consumeErrors=True)
 
 

@@ -128,7 +128,7 @@ class Supervisor(ListenerService[Factory]):
             self._watch_later()
 
     def when_ready(self) -> Deferred[None]:
-        """Fire when all workers serve."""
+        """Return a Deferred that fires when all workers serve."""
         ready: Deferred[None] = Deferred()
         self._when_ready.append(ready)
         self._check_ready()

@@ -181,7 +181,7 @@ class WorkerProcess(ProcessProtocol):
         transport.write(line)
 
     def kill(self) -> None:
-        """Kill it."""
+        """Kill it, whatever it is doing."""
         self.killed = True
         self.signal(signal.SIGKILL)
 
