@@ -75,7 +75,7 @@ def daemon_at(folder: Path, inbox: Path, port: int, workers: int) -> Servant:
 
 
 @contextlib.contextmanager
-def trusted_proxy(work: Path, front: int, one: int, two: int) -> Iterator[tuple[str, int]]:
+def haproxy(work: Path, front: int, one: int, two: int) -> Iterator[tuple[str, int]]:
     """Run HAProxy in front of two ports; yield its address."""
     file = work / "haproxy.cfg"
     file.write_text(CONFIGURATION.format(front=front, one=one, two=two))
@@ -101,7 +101,7 @@ def trusted_proxy(work: Path, front: int, one: int, two: int) -> Iterator[tuple[
         log.close()
 
 
-class PeriodicCheck:
+class Rounds:
     """The rounds, and the violations found."""
 
     def __init__(self, work: Path, ledger: Ledger, front: tuple[str, int]) -> None:
@@ -165,11 +165,11 @@ def main() -> Sequence[str]:
                 daemon.__exit__(None, None, None)
 
         stack.callback(end)
-        address = stack.enter_context(trusted_proxy(work, front, *backs))
+        address = stack.enter_context(haproxy(work, front, *backs))
         for path in visible(str(inbox)):  # of the balancer's own trial
             os.unlink(inbox / path)
         ledger = Ledger(Contents(SIZES))
-        rounds = PeriodicCheck(work, ledger, address)
+        rounds = Rounds(work, ledger, address)
         senders = Senders(address, ledger, at_a_time=AT_A_TIME)
         senders.start()
         for number in range(arguments.rounds):

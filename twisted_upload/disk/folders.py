@@ -160,16 +160,16 @@ def _open(above: int, name: str) -> int:
         owner = os.stat(name, dir_fd=above, follow_symlinks=False).st_uid
         if owner == os.geteuid():
             raise
-        raise _of_somebody_else(name, owner) from None
+        raise _foreign_owner(name, owner) from None
 
 
 def _check_owner(folder: int, name: str) -> None:
     owner = os.fstat(folder).st_uid
     if owner != os.geteuid() and owner != _owner_of_new_files(folder):
-        raise _of_somebody_else(name, owner)
+        raise _foreign_owner(name, owner)
 
 
-def _of_somebody_else(name: str, owner: int) -> PermissionError:
+def _foreign_owner(name: str, owner: int) -> PermissionError:
     return PermissionError(
         errno.EPERM,
         f"{name} belongs to uid {owner}, and this daemon runs as uid {os.geteuid()}: chown -R it"
@@ -205,14 +205,13 @@ def _set_permissions(folder: int, above: int, name: str) -> None:
             os.fchown(folder, -1, wanted.st_gid)
         if stat.S_IMODE(os.fstat(folder).st_mode) != 0o700 | setgid:
             os.fchmod(folder, 0o700 | setgid)
-        kept = not setgid or os.fstat(folder).st_mode & stat.S_ISGID
+        passes_on = not setgid or os.fstat(folder).st_mode & stat.S_ISGID
     except PermissionError:
         if not setgid:
             raise
-        kept = False
-    if (
-        not kept
-    ):  # not permitted: only a member of a group can assign it, but a new folder inherits it
+        passes_on = False
+    if not passes_on:
+        # Only a member of a group may assign it, but a new folder inherits it.
         raise PermissionError(
             errno.EPERM,
             f"{name} does not inherit the group of the directory, gid {wanted.st_gid}, which is"

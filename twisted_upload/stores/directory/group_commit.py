@@ -221,13 +221,13 @@ class GroupCommit:
                 _tell_one(tell, Failure(result) if isinstance(result, Exception) else result)
 
     def _fail(self, failure: Failure, unsynced: list[_Unsynced], ours: _Unsynced) -> None:
-        lost = [ours]
+        failed = [ours]
         if ours.waiting:
             self._unsynced[:0] = unsynced  # the next job syncs their folder
         else:
-            lost += unsynced
+            failed += unsynced
         self._next()
-        for one in lost:
+        for one in failed:
             for tell in one.waiting:
                 _tell_one(tell, failure)
 

@@ -89,7 +89,7 @@ _Told = tuple[Callable[[Receipt], object], Callable[[UploadRefused], object]]
 _NOTHING = SpliceResult(0, dry=True)
 
 
-def _nobody(_: UploadRefused) -> None:
+def _ignore(_: UploadRefused) -> None:
     """Do nothing: the upload has been abandoned."""
 
 
@@ -113,7 +113,7 @@ class DirectoryIncoming:
     # Python would create a dictionary of 230 bytes for each one on which an attribute is
     # set that the first instances did not have.
     __slots__ = (
-        *("_arrived", "_busy", "_counted", "_created", "_crumbs", "_failed", "_in_hand"),
+        *("_arrived", "_busy", "_counted", "_created", "_crumbs", "_failed", "_writing_size"),
         *("_over", "_part", "_paused", "_peer", "_pieces", "_producer", "_store", "_splicing"),
         *("_told", "_waiting", "_writing"),
     )
@@ -135,7 +135,7 @@ class DirectoryIncoming:
         self._crumbs: bytearray | None = None  # short pieces that follow `_pieces`
         self._waiting = 0  # bytes in both
         self._writing: list[bytes] | None = None  # pieces in a disk thread, or queued for one
-        self._in_hand = 0  # bytes in them
+        self._writing_size = 0  # bytes in them
         self._busy = False
         self._counted = False  # as abandoned and still queued: see MemoryBudget.given_up
         self._created = False
@@ -182,7 +182,7 @@ class DirectoryIncoming:
         crowded = store.memory.take(size)
         if not self._busy and (self._waiting >= SMALL or crowded):
             self._flush()
-        if crowded or self._waiting + self._in_hand >= MOST_HELD:
+        if crowded or self._waiting + self._writing_size >= MOST_HELD:
             self._pause()
 
     # ISplicesSocket
@@ -212,7 +212,7 @@ class DirectoryIncoming:
         self._producer = None
         self._told = stored, failed
         if not self._busy:
-            self._keep()
+            self._start_commit()
         return self._give_up
 
     def _give_up(self) -> None:
@@ -240,10 +240,10 @@ class DirectoryIncoming:
         if self._busy:
             if self._writing is not None:
                 self._writing.clear()
-            self._store.memory.give_up(self._in_hand)
-            self._in_hand = 0
+            self._store.memory.give_up(self._writing_size)
+            self._writing_size = 0
             self._counted = True
-            self._failed = _nobody  # release the sender too
+            self._failed = _ignore  # release the sender too
 
     # The way to the disk
 
@@ -251,7 +251,7 @@ class DirectoryIncoming:
         """
         Return all waiting pieces.
 
-        They count as held until `_let_go`, or no longer if the upload is over.
+        They count as held until `_release_written`, or no longer if the upload is over.
         """
         if self._crumbs:
             self._gather()
@@ -260,7 +260,7 @@ class DirectoryIncoming:
             self._store.memory.give_back(self._waiting)
         else:
             self._writing = pieces
-            self._in_hand = self._waiting
+            self._writing_size = self._waiting
         self._waiting = 0
         return pieces
 
@@ -306,7 +306,7 @@ class DirectoryIncoming:
         return discarded.addBoth(lambda _: self._went_wrong(failure))
 
     def _spliced(self, taken: SpliceResult) -> None:
-        self._let_go()
+        self._release_written()
         if self._over:
             self._discard()
         self._tell_spliced(taken)
@@ -317,43 +317,43 @@ class DirectoryIncoming:
             splicing.done.callback(taken)
 
     def _flushed(self, _: None) -> None:
-        self._let_go()
+        self._release_written()
         if self._over:
             self._discard()
             self._tell_spliced(_NOTHING)
         elif self._splicing is not None:
             self._splice()
         elif self._told is not None:
-            self._keep()
+            self._start_commit()
         else:
             if self._waiting >= SMALL:
                 self._flush()
-            if self._waiting + self._in_hand < MOST_HELD:
+            if self._waiting + self._writing_size < MOST_HELD:
                 self._resume()
 
-    def _keep(self) -> None:
+    def _start_commit(self) -> None:
         size = self._waiting
         pieces = self._take_pieces()
         self._busy = True
         alone, self._created = self._created, True
-        self._store.commit(self._part, pieces, size, self._kept, alone=alone)
+        self._store.commit(self._part, pieces, size, self._commit_done, alone=alone)
 
-    def _kept(self, kept: StoredFile | Failure) -> None:
-        if isinstance(kept, Failure):
-            self._went_wrong(kept)
+    def _commit_done(self, result: StoredFile | Failure) -> None:
+        if isinstance(result, Failure):
+            self._went_wrong(result)
             return
-        self._let_go()
+        self._release_written()
         if self._over:
             self._discard()
             return
         try:
-            self._tell_stored(kept)
+            self._tell_stored(result)
         except Exception:
             self._broke(Failure())
 
-    def _tell_stored(self, kept: StoredFile) -> None:
+    def _tell_stored(self, stored: StoredFile) -> None:
         receipt = Receipt(
-            kept.name, kept.size, kept.sha256, self._peer, self._arrived, self._store.now()
+            stored.name, stored.size, stored.sha256, self._peer, self._arrived, self._store.now()
         )
         self._over = True
         assert self._told is not None
@@ -362,12 +362,12 @@ class DirectoryIncoming:
         if marker is not None:
             spool = self._part.folder.hooks
             assert spool is not None
-            marker.stored_as(kept.name)
+            marker.stored_as(stored.name)
             self._store.tell_stored(spool, marker)
 
     def _went_wrong(self, failure: Failure) -> None:
         """Refuse the upload after an error; the disk thread has already discarded the file."""
-        self._let_go()
+        self._release_written()
         if self._over:  # aborted in the meantime
             self._tell_spliced(_NOTHING)
             return
@@ -398,11 +398,11 @@ class DirectoryIncoming:
         if self._created:
             self._store.run(self._part.discard).addErrback(self._store.refusal)
 
-    def _let_go(self) -> None:
+    def _release_written(self) -> None:
         self._busy = False
         memory = self._store.memory
-        memory.give_back(self._in_hand)
-        self._in_hand = 0
+        memory.give_back(self._writing_size)
+        self._writing_size = 0
         self._writing = None
         if self._counted:
             self._counted = False

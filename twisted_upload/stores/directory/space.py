@@ -88,7 +88,7 @@ class SpaceBudget:
         self._until_look = 0.0  # bytes
         self._fresh_until = float("-inf")
         self._counted = 0  # bytes, since the beginning
-        self._in_hand = 0  # bytes that are counted but may not have been written yet
+        self._unwritten = 0  # bytes that are counted but may not have been written yet
         self._tight = False
 
     def look(self) -> Space:
@@ -99,15 +99,15 @@ class SpaceBudget:
         :raises OSError: the check failed.
         """
         with self._lock:
-            counted, in_hand = self._counted, self._in_hand
+            counted, unwritten = self._counted, self._unwritten
         space = self._look()
         with self._lock:
             # Bytes being written during the check may or may not be included in its result.
-            in_hand += self._counted - counted
+            unwritten += self._counted - counted
             self.space = space
             self._reserved = self._reserve.of(space.total)
             if space.total:
-                self._headroom = space.free - self._reserved - in_hand
+                self._headroom = space.free - self._reserved - unwritten
             else:
                 self._headroom = float("inf")
             self._until_look = min(self._headroom / LOOK_AFTER, MOST_UNSEEN)
@@ -141,7 +141,7 @@ class SpaceBudget:
     def written(self, more: int) -> None:
         """Note that counted bytes have been written, or will not be."""
         with self._lock:
-            self._in_hand -= more
+            self._unwritten -= more
 
     def gave_back(self) -> None:
         """Note that an upload has been removed; if space was short, check it again."""
@@ -168,12 +168,12 @@ class SpaceBudget:
         if margin is None:
             # Bytes being written may be counted twice, which must not cause a complete
             # upload to be refused.
-            if self._headroom + self._in_hand - more < -share:
+            if self._headroom + self._unwritten - more < -share:
                 return False
         elif self._headroom - more < min(margin, share):
             return False
         else:
-            self._in_hand += more
+            self._unwritten += more
         self._headroom -= more
         self._until_look -= more
         self._counted += more
