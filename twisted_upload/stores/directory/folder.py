@@ -3,7 +3,7 @@ The drop folder: it is opened, swept and tested before anything is stored in it.
 
 Final files are in the folder itself, unfinished ones in ``.incoming/`` inside it (on the
 same file system, hidden, mode 0700).  With ``--on-upload`` there is also ``.on-upload/``
-(see `twisted_upload.hooks.spool`), and nothing else of ours.
+(see `twisted_upload.hooks.spool`), and nothing else.
 
 Several daemons, or workers of one daemon, may share a folder.  Each has a unique number,
 which is part of the names of its unfinished files.  As long as it lives, it claims the
