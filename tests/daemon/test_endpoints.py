@@ -43,10 +43,8 @@ def test_tls_behind_a_balancer(tmp_path: Path) -> None:
     """TLS and the header of a load balancer do not go together, and the line says what does."""
     key, chain, _ = files(tmp_path)
     listen = f"listen = 'tls:1:key={key}:cert={chain}'\n"
-    configuration = configured(
-        tmp_path, listen, listen + "proxy-protocol = true\nproxy-from = '10.0.0.0/8'"
-    )
-    one, other = configuration.listeners
+    (one,) = configured(tmp_path, listen).listeners
     assert len(EndpointBuilder(MemoryReactorClock()).of_listener(one)) == 2
+    balanced = listen + "proxy-protocol = true\nproxy-from = '10.0.0.0/8'"
     with pytest.raises(WrongConfiguration, match=r"listener l1: listen: tls: cannot be combined"):
-        EndpointBuilder(MemoryReactorClock()).of_listener(other)
+        configured(tmp_path, listen, balanced)

@@ -15,7 +15,8 @@ from tests.support.transports import RecordedTransports, broken, connect_whole
 from tests.support.waiting import in_thread, until
 from twisted_upload.frontends.raw.whole_upload import WholeUpload
 from twisted_upload.frontends.settings import FrontendSettings
-from twisted_upload.net.acceptor import AT_ONCE, AcceptedConnection
+from twisted_upload.net.acceptor import AT_ONCE, AcceptedConnection, Acceptor
+from twisted_upload.net.networks import NetworkSet, TrustedProxies, parse_network
 from twisted_upload.net.transport import serve_accepted
 
 
@@ -63,6 +64,34 @@ async def test_not_let_in_any_more() -> None:
         frontend.factory.stopping = True
         assert b"shutting-down" in await in_thread(read_all, peer)
         assert frontend.kept == []
+
+
+async def test_behind_a_load_balancer_by_then() -> None:
+    """If a reload expects a PROXY header from then on, what was read is not taken for a file."""
+    async with open_frontend() as frontend:
+        peer = _accept_before_it_is_whole(frontend)
+        proxies = TrustedProxies(NetworkSet([parse_network("127.0.0.1")]))
+        frontend.factory.reconfigure(FrontendSettings(trusted_proxies=proxies))
+        assert b"not-allowed" in await in_thread(read_all, peer)
+        assert frontend.kept == []
+        await until(lambda: not frontend.factory.gate.admission.slots.taken)
+
+
+async def test_no_memory_for_the_next_turn(
+    monkeypatch: pytest.MonkeyPatch, expected_errors: list[str]
+) -> None:
+    """A connection that cannot be read again is closed, and has no slot."""
+    expected_errors.append("MemoryError")
+
+    def fails(*_: object) -> None:
+        raise MemoryError
+
+    async with open_frontend() as frontend:
+        monkeypatch.setattr(Acceptor, "_read_later", fails)
+        peer = frontend.connect()
+        frontend.port.doRead()
+        assert frontend.factory.gate.admission.slots.taken == 0
+        assert await in_thread(read_until_reset, peer) == b""
 
 
 async def test_as_many_as_may() -> None:

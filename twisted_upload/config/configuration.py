@@ -101,6 +101,12 @@ class Listener:
             return None
         if not self.settings.proxy_protocol:
             raise self._wrong("proxy-from", "it needs --proxy-protocol")
+        if any(description.startswith("tls:") for description in self.settings.listen):
+            raise self._wrong(
+                "listen",
+                "tls: cannot be combined with proxy-protocol, whose header comes before TLS;"
+                " terminate TLS at the load balancer, and listen on tcp:",
+            )
         networks = NetworkSet(network for network in believed if network is not None)
         return TrustedProxies(networks, unix=None in believed)
 

@@ -12,7 +12,6 @@ from twisted_upload.daemon.listeners import NamedEndpoint
 from twisted_upload.daemon.systemd import InheritedSocket
 from twisted_upload.errors import WrongConfiguration
 from twisted_upload.net.endpoints import InheritedEndpoint, endpoint_from_string, tcp_endpoint
-from twisted_upload.net.tls.endpoints import TLSServerEndpoint
 
 __all__ = ["EndpointBuilder"]
 
@@ -74,14 +73,7 @@ class EndpointBuilder:
             endpoints.append(NamedEndpoint(name, endpoint))
         listen = by_name["listen"]
         for description in settings.listen:
-            for named in self._described(listen, description):
-                if isinstance(named.endpoint, TLSServerEndpoint) and settings.proxy_protocol:
-                    raise WrongConfiguration(
-                        f"{listen.source}: tls: cannot be combined with proxy-protocol, whose"
-                        " header comes before TLS; terminate TLS at the load balancer, and listen"
-                        " on tcp:"
-                    )
-                endpoints.append(named)
+            endpoints += self._described(listen, description)
         return endpoints
 
     def check_sockets_are_taken(self) -> None:

@@ -84,13 +84,13 @@ class Gate:
         self._rejected = RejectedConnections(connections, clock, admission.slots.most_rejected)
 
     @property
-    def stopping(self) -> bool:
-        """See `IGate.stopping`."""
-        return self.connections.stopping
+    def serves_directly(self) -> bool:
+        """See `IGate.serves_directly`."""
+        return self.trusted_proxies is None and not self.connections.stopping
 
     def slot_for(self, host: str) -> ConnectionSlot | None:
         """See `IGate.slot_for`."""
-        if self.trusted_proxies is not None or self.connections.stopping:
+        if not self.serves_directly:
             return None
         group = address_group(host)
         admission = self.admission
@@ -121,10 +121,12 @@ class Gate:
             return self._proxied(self.trusted_proxies, address, slot)
         if slot is None:
             return self._accept_or_reject(address, host_of(address), None)
-        if self.connections.stopping:
-            slot.release()
-            return self.reject(ShuttingDown(), address)
-        return self._serve(address, slot)
+        # It is counted already; the rules may have changed since.
+        refusal = self._refusal(host_of(address), None, slot)
+        if refusal is None:
+            return self._serve(address, slot)
+        slot.release()
+        return self.reject(refusal, address)
 
     def protocol_behind(
         self, header: Header, trusted_proxy: IAddress, slot: IConnectionSlot | None

@@ -206,14 +206,14 @@ class Acceptor:
         if lost is not None:
             self._factory.take_whole(accepted_connection, lost=lost)
             return size
-        slot.take()
         self._read_later(accepted_connection)
+        slot.take()
         return size
 
     def _read_once_more(self, accepted_connection: AcceptedConnection) -> int:
         """Do the same, for the last time."""
         size = 0
-        if not self._gate.stopping:
+        if self._gate.serves_directly:
             size, lost = accepted_connection.read(self._view)
             if lost is not None:
                 self._factory.take_whole(accepted_connection, lost=lost)

@@ -40,8 +40,11 @@ class IGate(Protocol):
     """Decides which connections are accepted."""
 
     @property
-    def stopping(self) -> bool:
-        """Whether no more connections are accepted."""
+    def serves_directly(self) -> bool:
+        """
+        Whether senders are accepted, and connect themselves: what a connection sends is
+        its upload from the first byte.
+        """
 
     def slot_for(self, host: str) -> IConnectionSlot | None:
         """

@@ -139,7 +139,7 @@ def test_cannot_be_spliced(sockets: Sockets, paused: bool) -> None:
     assert open_descriptors("socket:") == before
 
 
-@pytest.mark.parametrize("what", ["close", "setsockopt", "take_from"])
+@pytest.mark.parametrize("what", ["close", "setsockopt", "splice_from"])
 def test_fails_coming_back(sockets: Sockets, expected_errors: list[str], what: str) -> None:
     """Whatever fails when a socket comes back, the slot is free and the upload hears of it."""
     expected_errors.append("ZeroDivisionError")
@@ -148,7 +148,7 @@ def test_fails_coming_back(sockets: Sockets, expected_errors: list[str], what: s
     if what == "close":
         os.close(it.taker.descriptor)
     it.transport.broken = what == "setsockopt"
-    if what == "take_from":
+    if what == "splice_from":
         it.taker.taking.errback(ZeroDivisionError())
     else:
         it.taker.taking.callback(SpliceResult(7))

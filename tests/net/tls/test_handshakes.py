@@ -108,6 +108,21 @@ async def test_handshakes_under_other_limits() -> None:
         frontend.factory.refusals.log_summary()
 
 
+async def test_a_handshake_under_other_rules() -> None:
+    """A sender that a reload denies during its handshake is rejected after it."""
+    slots = ConnectionSlots()
+    async with open_frontend(identity=identity(), slots=slots) as frontend:
+        peer = Peer(client_context(), frontend.connect())
+        await until(lambda: slots.taken == 1)
+        denied = Rules(deny=[parse_network("127.0.0.0/8")])
+        frontend.factory.reconfigure(FrontendSettings(rules=denied))
+        await in_thread(peer.handshake, b"content", last=True)
+        assert b"not-allowed" in await in_thread(peer.hear)
+        await until(lambda: not slots.taken)
+        assert frontend.kept == []
+        frontend.factory.refusals.log_summary()
+
+
 async def test_without_tls_is_counted() -> None:
     """Who speaks something else is counted, and who only looks is not."""
     async with open_frontend(identity=identity()) as frontend:

@@ -74,7 +74,7 @@ def test_take_at_most(folder: Folder, sockets: Sockets) -> None:
     part.discard()
 
 
-def test_take_from_dry(folder: Folder, sockets: Sockets) -> None:
+def test_splice_from_dry(folder: Folder, sockets: Sockets) -> None:
     """A socket that has nothing just now, and one that has come to its end, are dry."""
     sender, ours = sockets
     part = PartialFile(folder, MOMENT, digest=False)
@@ -88,7 +88,7 @@ def test_take_from_dry(folder: Folder, sockets: Sockets) -> None:
     part.discard()
 
 
-def test_take_from_lost(folder: Folder, sockets: Sockets) -> None:
+def test_splice_from_lost(folder: Folder, sockets: Sockets) -> None:
     """A socket that has been reset is lost."""
     sender, ours = sockets
     part = PartialFile(folder, MOMENT, digest=False)

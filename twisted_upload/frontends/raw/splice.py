@@ -162,7 +162,7 @@ class SocketSplice:
         self._slots.splices -= 1
         _close(descriptor)
         if isinstance(result, Failure):
-            _log.failure("the store broke its contract: take_from() failed", result)
+            _log.failure("the store broke its contract: splice_from() failed", result)
             result = SpliceResult(0, lost=True)
         if result.size < WAKE_FOR:
             self._unproductive_at = self._size + result.size
