@@ -122,7 +122,7 @@ class ParallelSync:
         self.close()
 
     def works(self, descriptor: int) -> bool:
-        """Return whether the kernel supports this on the file system; syncs the descriptor."""
+        """Return whether the kernel supports this on the file system; syncs the file."""
         return self._offer([descriptor], [None]) == 1
 
     def _sync(self, descriptors: Sequence[int]) -> list[OSError | None]:
@@ -134,7 +134,7 @@ class ParallelSync:
 
     def _offer(self, descriptors: Sequence[int], results: list[OSError | None]) -> int:
         """
-        Submit descriptors to the kernel, and wait for those that it accepts.
+        Submit syncs to the kernel, and wait for those that it accepts.
 
         :param results: receives their errors.
         :return: how many it has accepted.

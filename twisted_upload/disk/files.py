@@ -2,8 +2,8 @@
 The system calls of the write path, in one class.
 
 `Files` is passed to all code that uses a disk, so that a test can make any single call
-fail (`twisted_upload.disk.testing.FaultyFiles`).  All names are relative to directory
-descriptors: if a directory is renamed or replaced while the daemon runs, no file ends up
+fail (`twisted_upload.disk.testing.FaultyFiles`).  All names are relative to open
+directories: if a directory is renamed or replaced while the daemon runs, no file ends up
 elsewhere.
 """
 
@@ -58,7 +58,7 @@ except AttributeError:
 
 
 def _lock(kind: int, start: int, length: int = 1) -> bytes:
-    """Return a ``struct flock`` for a range; length 0 is up to the end: fcntl_locking(2)."""
+    """Return a ``struct flock`` for a range; length 0 means to the end: fcntl_locking(2)."""
     return struct.pack("hhqqi4x", kind, os.SEEK_SET, start, length, 0)
 
 
@@ -134,8 +134,8 @@ class Files:
 
     def claim(self, folder: int, number: int) -> None:
         """
-        Claim a number in a folder: `is_claimed` reports it until this descriptor of the
-        folder and its duplicates are closed, at the latest by the death of the process.
+        Claim a number in a folder: `is_claimed` reports it until this file descriptor of
+        the folder and its duplicates are closed, at the latest by the death of the process.
 
         :param number: less than 2**62.
         """
@@ -145,8 +145,8 @@ class Files:
 
     def unclaim(self, folder: int, number: int | None = None) -> None:
         """
-        Release a claim, or all claims, even if duplicates of the descriptor are open, such
-        as those of a parent from before a fork.
+        Release a claim, or all claims, even if duplicates of the file descriptor are open,
+        such as those of a parent from before a fork.
         """
         everything = _lock(fcntl.F_UNLCK, 0, 0)
         lock = everything if number is None else _lock(fcntl.F_UNLCK, number)
@@ -155,7 +155,7 @@ class Files:
 
     def is_claimed(self, folder: int, number: int | None = None) -> bool:
         """
-        Return whether a number in a folder, or any number, is claimed through another
+        Return whether a number in a folder, or any number, is claimed through another file
         descriptor (not a duplicate of this one).
 
         This locks nothing and never waits.
@@ -227,7 +227,7 @@ class Files:
         os.fsync(descriptor)
 
     def syncs_in_parallel(self, descriptor: int) -> bool:
-        """Return whether `fsync_all` syncs in parallel; syncs the descriptor."""
+        """Return whether `fsync_all` syncs in parallel; syncs the file."""
         try:
             syncs = ParallelSync()
         except OSError:
@@ -283,7 +283,7 @@ class Files:
         """Close a file; network file systems report failed writes here."""
         try:  # noqa: SIM105 - runs for each upload, and `suppress` takes as long as closing
             os.close(descriptor)
-        except InterruptedError:  # Linux closes the descriptor nevertheless: close(2)
+        except InterruptedError:  # Linux closes the file nevertheless: close(2)
             pass
 
     def rename(self, source: int, name: str, target: int, new_name: str) -> None:

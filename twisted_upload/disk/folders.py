@@ -5,7 +5,7 @@ Creation of the drop folder at a start (`NewFolders`), and our private folders i
 A folder of such a name that another user has created is not used: in a directory in
 which anyone may create files, that user would decide what is published, and for which
 files a program is started.  Since no other user can write to our folders, a name in
-them refers to what we have created, for as long as we hold the descriptor.
+them refers to what we have created, for as long as we have the folder open.
 """
 
 from __future__ import annotations
@@ -94,8 +94,8 @@ def open_private(above: int, name: str, files: Files) -> int:
     Files created in it get the same attributes as files created in its parent folder:
     the group if that is setgid, and the entries of its default ACL.
 
-    :param above: descriptor of the parent folder.
-    :return: its descriptor.
+    :param above: file descriptor of the parent folder.
+    :return: its file descriptor.
     :raises OSError: it cannot be used; the text is for the operator.
     """
     _make(above, name, files)
@@ -118,8 +118,8 @@ def open_own_file(folder: int, name: str, flags: int) -> int:
     Open a file in one of our private folders, if it can be ours and no other user can
     have written it.
 
-    :param folder: descriptor of the folder, as opened by `open_private`: files that we
-        create there have the same owner.
+    :param folder: file descriptor of the folder, as opened by `open_private`: files that
+        we create there have the same owner.
     :raises ValueError: it cannot be ours, or another user can have written it; the text
         says why.
     """

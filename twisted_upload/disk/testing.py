@@ -145,7 +145,7 @@ def _faulty(call: str) -> Callable[..., Any]:
         if error == 0:  # a short write
             descriptor, data = arguments
             return Files.write(self, descriptor, (data if call == "write" else data[0])[:1])
-        if call == "close":  # Linux closes the descriptor nevertheless
+        if call == "close":  # Linux closes the file nevertheless
             real(self, *arguments)
         raise OSError(error, os.strerror(error))
 

@@ -253,7 +253,7 @@ class _Attempt:
     def _sync(self, descriptors: list[int], last: list[int]) -> list[OSError | None]:
         if len(descriptors) > 1:
             return self._folder.sync_files(descriptors + last)
-        # For two descriptors, parallel syncs are not worth their system calls.
+        # For two files, parallel syncs are not worth their system calls.
         return self._folder.sync_files(descriptors) + self._folder.sync_files(last)
 
     def _drop_all(self, error: Exception) -> None:
@@ -284,7 +284,7 @@ def _have_been_synced(unsynced: list[CommitBatch], errors: Mapping[int, Exceptio
     """
     Note for each batch that its folder has been synced, or could not be.
 
-    :param errors: for each folder's descriptor, the error, if any.
+    :param errors: the error, if any, for the file descriptor of each folder.
     """
     told = set()
     for one in unsynced:

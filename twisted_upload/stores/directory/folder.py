@@ -3,7 +3,7 @@ The drop folder: it is opened, swept and tested before anything is stored in it.
 
 Final files are in the folder itself, unfinished ones in ``.incoming/`` inside it (on the
 same file system, hidden, mode 0700).  With ``--on-upload`` there is also ``.on-upload/``
-(see `twisted_upload.hooks.spool`), and nothing else.
+(see `twisted_upload.hooks.spool`).  The daemon creates nothing else there.
 
 Several daemons, or workers of one daemon, may share a folder.  Each has a unique number,
 which is part of the names of its unfinished files.  As long as it lives, it claims the
@@ -51,8 +51,8 @@ class Folder:
 
     :ivar path: its path, for messages.
     :ivar files: the system calls.
-    :ivar final: descriptor of the folder.
-    :ivar incoming: descriptor of its ``.incoming/``.
+    :ivar final: file descriptor of the folder.
+    :ivar incoming: file descriptor of its ``.incoming/``.
     :ivar temporary: returns a new name for ``.incoming/`` at each call.
     :ivar suffix: returns the suffix of a file's name for its first bytes.
     :ivar mode: permissions of a stored file.
@@ -88,8 +88,8 @@ class Folder:
     _end: weakref.finalize[..., Folder] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        # Uploads in flight still need the descriptors of a folder that has been replaced;
-        # they are closed when the last of these uploads is gone.
+        # Uploads in flight still need the file descriptors of a folder that has been
+        # replaced; they are closed when the last of these uploads is gone.
         end = weakref.finalize(self, _close, self.pipes, self.final, self.incoming)
         object.__setattr__(self, "_end", end)
 
@@ -230,7 +230,7 @@ def _create_locked(
 
 
 def same_file_system(one: int, other: int) -> bool:
-    """Return whether two descriptors are on the same file system; false if unknown."""
+    """Return whether two open files are on the same file system; false if unknown."""
     try:
         return os.fstat(one).st_dev == os.fstat(other).st_dev
     except OSError:
@@ -241,7 +241,7 @@ def sweep(files: Files, incoming: int) -> int:
     """
     Remove the files that dead daemons have left behind, and none of a live daemon.
 
-    :param incoming: descriptor of ``.incoming/``.
+    :param incoming: file descriptor of ``.incoming/``.
     :return: the number of files removed.
     """
     removed = 0

@@ -49,7 +49,7 @@ class NameReservation(NamedTuple):
     An entry that is to be synced before names are published.
 
     :ivar until: the latest moment that it covers.
-    :ivar descriptor: descriptor to sync.
+    :ivar descriptor: file descriptor to sync.
     :ivar failed_syncs: number of failed syncs before the entry was written.
     """
 
@@ -62,8 +62,8 @@ class NameRecord:
     """
     The entry of one process.
 
-    :param incoming: descriptor of ``.incoming/``; the entry is ours as long as this
-        descriptor or a duplicate is open.
+    :param incoming: file descriptor of ``.incoming/``; the entry is ours as long as it or
+        a duplicate is open.
     :param durable: names must not be reused even after a crash of the machine.
     :ivar number: number of the entry.
     :ivar floor: milliseconds since the epoch; all new names must be later than this.

@@ -256,13 +256,13 @@ class PartialFile:
 
     @property
     def descriptor(self) -> int:
-        """Descriptor of the open file."""
+        """File descriptor of the open file."""
         assert self._descriptor is not None
         return self._descriptor
 
     @property
     def descriptors(self) -> tuple[int, ...]:
-        """Descriptors of all that must be synced before it is published."""
+        """File descriptors of all that must be synced before it is published."""
         if self.marker is None:
             return (self.descriptor,)
         assert self.marker.descriptor is not None
