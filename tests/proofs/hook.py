@@ -193,7 +193,7 @@ def children(pid: int) -> list[int]:
 
 
 def wait(condition: Callable[[], object], seconds: float) -> None:
-    """Wait for a condition, but not longer than this; the caller checks the outcome."""
+    """Wait for a condition, at most for this time; the caller checks the outcome."""
     end = time.monotonic() + seconds
     while not condition() and time.monotonic() < end:
         time.sleep(0.02)

@@ -78,7 +78,7 @@ def hooked_ways(cuts: int, controls: int) -> Iterator[Way]:
 
 
 def ways(cuts: int, controls: int) -> Iterator[Way]:
-    """Yield the shipped daemon, one whose file system cannot rename safely, and faulty ones."""
+    """Yield the shipped daemon, one without rename (link and unlink), and faulty ones."""
     yield Way("as shipped", cuts, keeps=True)
     if controls:
         yield Way("by link and unlink", controls, keeps=True, before=altered("by-link"))

@@ -213,7 +213,7 @@ class Files:
         return os.splice(socket, pipe, length, flags=os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK)
 
     def has_more(self, socket: int, seconds: float) -> bool:
-        """Wait until a socket is readable or has ended; return whether it is."""
+        """Wait, at most so long, until a socket is readable or has ended; return whether it is."""
         poll = select.poll()
         poll.register(socket, select.POLLIN)
         return bool(poll.poll(seconds * 1000))
