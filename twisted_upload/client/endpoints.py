@@ -25,8 +25,8 @@ _A_DAY = 24 * 3600.0
 
 def client_endpoint(reactor: Any, description: str) -> IStreamClientEndpoint:
     """
-    Create an endpoint from a client endpoint string of Twisted, or of our own kind:
-    ``tls:server:6667``, ``tls:[::1]:6667:cacert=/etc/ca.pem``.
+    Create an endpoint from a client endpoint string: one of Twisted's, or a ``tls:``
+    one (``tls:server:6667``, ``tls:[::1]:6667:cacert=/etc/ca.pem``).
 
     :raises ValueError: it is not a client endpoint, or its ``cacert`` cannot be used;
         the message says which.
