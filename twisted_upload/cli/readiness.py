@@ -36,7 +36,7 @@ __all__ = ["check_readiness"]
 
 
 @dataclass(frozen=True, slots=True)
-class _End:
+class _Result:
     """
     The result of the check.
 
@@ -50,20 +50,20 @@ class _End:
     status: int
 
 
-def _judged(result: Receipt | BaseException, timeout: float) -> _End:
+def _interpret(result: Receipt | BaseException, timeout: float) -> _Result:
     """Return what the result of an empty upload means."""
     if isinstance(result, Receipt):
-        return _End(None, "it accepts empty files, and stored one", ExitStatus.OK)
+        return _Result(None, "it accepts empty files, and stored one", ExitStatus.OK)
     if isinstance(result, Empty):
-        return _End(None, "nothing was sent, nothing was stored", ExitStatus.OK)
+        return _Result(None, "nothing was sent, nothing was stored", ExitStatus.OK)
     if isinstance(result, UploadRefused):
-        return _End(result.code, f"{result.code}: {result.explanation}", ExitStatus.REFUSED)
+        return _Result(result.code, f"{result.code}: {result.explanation}", ExitStatus.REFUSED)
     if isinstance(result, CancelledError):
         result = UploadTimedOut(f"no answer within {format_duration(timeout)}")
     for kind, code, text, status in _FAILURES:
         if isinstance(result, kind):
-            return _End(code, f"{text}{result}", status)
-    return _End("internal", f"internal error: {result!r}", ExitStatus.FAILED)
+            return _Result(code, f"{text}{result}", status)
+    return _Result("internal", f"internal error: {result!r}", ExitStatus.FAILED)
 
 
 _FAILURES: tuple[tuple[type[UploadError], str, str, int], ...] = (
@@ -97,31 +97,31 @@ def check_readiness(
     except OSError as error:  # out of file descriptors
         streams.err.line(printable(f"{PROGRAM}: {error.strerror or error}"))
         return ExitStatus.FAILED
-    asking = _Asking(endpoint_of(to, cacert, reactor, tls=tls), reactor, answer, timeout)
-    failure = run_until_done(reactor, streams.interrupts, asking.ask, asking.cancel)
+    check = _Check(endpoint_of(to, cacert, reactor, tls=tls), reactor, answer, timeout)
+    failure = run_until_done(reactor, streams.interrupts, check.ask, check.cancel)
     if streams.interrupts.number:
         streams.err.line(f"{PROGRAM}: interrupted")
         return 128 + streams.interrupts.number
-    end = _judged(failure or asking.heard, timeout)
-    _show(streams, to.text, end, asking.seconds, as_json=as_json, quiet=quiet)
+    end = _interpret(failure or check.result, timeout)
+    _show(streams, to.text, end, check.seconds, as_json=as_json, quiet=quiet)
     if streams.out.error is not None:
         streams.err.line(f"{PROGRAM}: standard output: {streams.out.error.strerror}")
         return end.status or ExitStatus.FAILED
     return end.status
 
 
-class _Asking:
+class _Check:
     """
     An empty upload.
 
-    :ivar heard: its result.
+    :ivar result: its result.
     :ivar seconds: how long it took.
     """
 
     def __init__(
         self, endpoint: IStreamClientEndpoint, reactor: Any, answer: str, timeout: float
     ) -> None:
-        self.heard: Receipt | BaseException = CancelledError()
+        self.result: Receipt | BaseException = CancelledError()
         self.seconds = 0.0
         self._endpoint = endpoint
         self._reactor = reactor
@@ -146,9 +146,9 @@ class _Asking:
         if self._timeout > 0:
             self._sent.addTimeout(self._timeout, self._reactor, lambda failure, _: failure)
         try:
-            self.heard = await self._sent
+            self.result = await self._sent
         except Exception as error:
-            self.heard = error
+            self.result = error
         self.seconds = self._reactor.seconds() - began
 
     def ask(self) -> Deferred[None]:
@@ -163,18 +163,18 @@ class _Asking:
 
 
 def _show(
-    streams: Streams, to: str, end: _End, seconds: float, *, as_json: bool, quiet: bool
+    streams: Streams, to: str, end: _Result, seconds: float, *, as_json: bool, quiet: bool
 ) -> None:
     ready = end.status == ExitStatus.OK
     if as_json:
-        said = {
+        report = {
             "to": to,
             "ready": ready,
             "code": end.code,
             "seconds": round(seconds, 3),
             "error": None if ready else end.text,
         }
-        streams.out.line(json.dumps(said))
+        streams.out.line(json.dumps(report))
     elif ready and not quiet:
         took = format_duration(seconds)
         streams.out.line(printable(f"{to} is ready: it answered in {took} ({end.text})"))

@@ -59,7 +59,7 @@ __all__ = ["Progress", "SendProtocol"]
 Progress = Callable[[int, "int | None"], object]
 """Called with the number of bytes sent so far, and the total if known."""
 
-_EARLY = 32 * 1024 * 1024
+_IN_FLIGHT = 32 * 1024 * 1024
 """Bytes that may be in flight when a server closes at once."""
 
 _TCP_INFO_BYTES_ACKED = (120, 8)  # offset and length in struct tcp_info, linux/tcp.h
@@ -101,15 +101,15 @@ class SendProtocol(Protocol):
         self._answer_timeout = answer_timeout
         self._sent = 0
         self._hash = Digest()
-        self._tell_hash = sha256
+        self._with_sha256 = sha256
         self._in_kernel: SendFile | None = None
         self._half_closed = False
         self.unchecked = False
-        self._heard = b""
-        self._verdict: BaseException | None = None
-        self._watch: IDelayedCall | None = None
-        self._gone: Deferred[None] | None = Deferred()
-        self._got_through: object = None
+        self._received = b""
+        self._failure: BaseException | None = None
+        self._timer: IDelayedCall | None = None
+        self._closed: Deferred[None] | None = Deferred()
+        self._last_mark: object = None
 
     def connectionMade(self) -> None:
         """Send the file, then half-close."""
@@ -126,7 +126,7 @@ class SendProtocol(Protocol):
             return
         handle = transport.getHandle()
         handle.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self._watch_for(self._stall_timeout)
+        self._start_timer(self._stall_timeout)
         if self._progress is not None:
             try:
                 self._progress(0, self._source.total)
@@ -139,8 +139,8 @@ class SendProtocol(Protocol):
         source, transport = self._source, self.transport
         large = source.descriptor is not None and (source.total or 0) >= FROM
         is_socket: bool = IReadWriteDescriptor.providedBy(transport)  # and not TLS
-        if not large or self._tell_hash or not is_socket or not can_send_in_kernel():
-            return source.send_to(transport, self._passing)
+        if not large or self._with_sha256 or not is_socket or not can_send_in_kernel():
+            return source.send_to(transport, self._chunk_passed)
         assert source.descriptor is not None
         try:
             in_kernel = SendFile(
@@ -148,32 +148,34 @@ class SendProtocol(Protocol):
                 source.total or 0,
                 transport.fileno(),
                 self._reactor,
-                self._moved,
+                self._bytes_sent,
             )
             sending = in_kernel.start()
         except (OSError, RuntimeError):  # out of file descriptors or threads
-            return source.send_to(transport, self._passing)
+            return source.send_to(transport, self._chunk_passed)
         self._in_kernel = in_kernel
         return sending
 
     def dataReceived(self, data: bytes) -> None:
         """Collect part of the answer."""
-        self._heard += data
-        if len(self._heard) > LONGEST_ANSWER:
-            self._give_up(OutcomeUnknown(f"the server's answer is too long: {quoted(self._heard)}"))
+        self._received += data
+        if len(self._received) > LONGEST_ANSWER:
+            self._give_up(
+                OutcomeUnknown(f"the server's answer is too long: {quoted(self._received)}")
+            )
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Determine the outcome: no more of the answer will arrive."""
         self._hash.close()
         if self._in_kernel is not None:
             self._in_kernel.stop()
-        gone, self._gone = self._gone, None
-        if gone is not None:
-            gone.callback(None)
-        if self._watch is not None and self._watch.active():
-            self._watch.cancel()
+        closed, self._closed = self._closed, None
+        if closed is not None:
+            closed.callback(None)
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
         try:
-            receipt = self._judge(reason)
+            receipt = self._find_outcome(reason)
         except (UploadError, Exception) as error:
             if not self.outcome.called:
                 self.outcome.errback(Failure(error))
@@ -185,21 +187,21 @@ class SendProtocol(Protocol):
         """
         Abort because the reactor is about to stop, unless everything has been sent.
 
-        :return: fires when the connection is gone.
+        :return: fires when the connection is closed.
         """
-        if self._half_closed or self._gone is None:
+        if self._half_closed or self._closed is None:
             return None
         self._give_up(UploadInterrupted("the program stopped before everything was sent"))
-        return self._gone
+        return self._closed
 
-    def _passing(self, chunk: bytes) -> bytes:
+    def _chunk_passed(self, chunk: bytes) -> bytes:
         self._sent += len(chunk)
         self._hash.update(chunk)
         if self._progress is not None:
             self._progress(self._sent, self._source.total)
         return chunk
 
-    def _moved(self, size: int) -> None:
+    def _bytes_sent(self, size: int) -> None:
         self._sent += size
         if self._progress is not None:
             try:
@@ -215,7 +217,7 @@ class SendProtocol(Protocol):
             return
         self._half_closed = True
         self.transport.loseWriteConnection()
-        self._watch_for(self._answer_timeout)
+        self._start_timer(self._answer_timeout)
         if self._progress is not None and self._source.total != self._sent:
             try:
                 self._progress(self._sent, self._sent)
@@ -223,63 +225,65 @@ class SendProtocol(Protocol):
                 self._give_up(error)
 
     def _not_sent(self, failure: Failure) -> None:
-        # If the connection itself is gone, connectionLost knows more.
+        # If the connection itself is closed, connectionLost knows more.
         if failure.check(SendingStopped) is None:
             self._give_up(cast(BaseException, failure.value))
 
-    def _judge(self, reason: Failure) -> Receipt:
+    def _find_outcome(self, reason: Failure) -> Receipt:
         """
-        Determine the outcome, now that the connection is gone.
+        Determine the outcome, now that the connection is closed.
 
         :raises UploadError: the upload is not known to be stored.
         """
-        answer = read_answer(self._heard, self._expected)
+        answer = read_answer(self._received, self._expected)
         if isinstance(answer, UploadRefused):
             raise answer  # whatever else happened, the server refused it
-        if self._verdict is not None:
-            raise self._verdict
-        if answer is None and speaks_tls(self._heard):
+        if self._failure is not None:
+            raise self._failure
+        if answer is None and speaks_tls(self._received):
             raise CouldNotConnect("the server expects TLS; try --tls")
         if not self._half_closed:
             if isinstance(answer, StoredAnswer):
                 raise OutcomeUnknown("the server answered success before everything was sent")
             text = "the connection broke before everything was sent"
-            if self._heard:
-                text += f"; the server answered {quoted(self._heard)}"
-            raise UploadInterrupted(text + self._perhaps_tls())
+            if self._received:
+                text += f"; the server answered {quoted(self._received)}"
+            raise UploadInterrupted(text + self._tls_hint())
         if answer is None:
-            if self._heard:
+            if self._received:
                 raise OutcomeUnknown(
-                    f"the server answered neither success nor failure: {quoted(self._heard)}"
+                    f"the server answered neither success nor failure: {quoted(self._received)}"
                 )
             text = "the connection broke before the answer came"
             if reason.check(ConnectionDone):
                 text = "the server closed the connection without an answer"
-            raise OutcomeUnknown(text + self._perhaps_tls())
+            raise OutcomeUnknown(text + self._tls_hint())
         self._check(answer)
-        told = answer.sha256 or (self._hash.hexdigest() if self._tell_hash else None)
+        told = answer.sha256 or (self._hash.hexdigest() if self._with_sha256 else None)
         return Receipt(answer.name, self._sent, told, self._peer, self._arrived, time.time())
 
-    def _perhaps_tls(self) -> str:
+    def _tls_hint(self) -> str:
         """Suggest TLS: most TLS servers drop other clients at once, with no message."""
-        early = not self._heard and self._sent <= _EARLY
+        early = not self._received and self._sent <= _IN_FLIGHT
         is_plain = IReadWriteDescriptor.providedBy(self.transport)
         by_tcp = isinstance(self.transport.getPeer(), IPv4Address | IPv6Address)
         return "; if it expects TLS, try --tls" if early and is_plain and by_tcp else ""
 
-    def _check(self, kept: StoredAnswer) -> None:
-        if kept.size is not None and kept.size != self._sent:
-            raise ReceiptMismatch(f"{self._sent} bytes were sent, but the receipt says {kept.size}")
-        if kept.sha256 is None:
+    def _check(self, confirmed: StoredAnswer) -> None:
+        if confirmed.size is not None and confirmed.size != self._sent:
+            raise ReceiptMismatch(
+                f"{self._sent} bytes were sent, but the receipt says {confirmed.size}"
+            )
+        if confirmed.sha256 is None:
             if self._in_kernel is not None:
-                self._check_the_kernel()
+                self._check_unchanged()
             return
         if self._in_kernel is not None:
             self.unchecked = True
-        elif kept.sha256 != self._hash.hexdigest():
+        elif confirmed.sha256 != self._hash.hexdigest():
             raise ReceiptMismatch("the SHA-256 in the receipt is not that of what was sent")
 
-    def _check_the_kernel(self) -> None:
+    def _check_unchanged(self) -> None:
         # The kernel may read the file only when it transmits, after sendfile(2) has returned.
         try:
             self._source.check(self._sent)
@@ -288,9 +292,9 @@ class SendProtocol(Protocol):
                 "the file changed before the answer came; either version may have been stored"
             ) from error
 
-    def _give_up(self, verdict: BaseException) -> None:
-        if self._verdict is None:
-            self._verdict = verdict
+    def _give_up(self, failure: BaseException) -> None:
+        if self._failure is None:
+            self._failure = failure
             self.transport.abortConnection()
 
     def _cancel(self, _: Deferred[Receipt]) -> None:
@@ -298,18 +302,18 @@ class SendProtocol(Protocol):
 
     # Stall and answer timeouts
 
-    def _watch_for(self, seconds: float) -> None:
-        if self._watch is not None and self._watch.active():
-            self._watch.cancel()
-        self._watch = None
+    def _start_timer(self, seconds: float) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = None
         if seconds > 0:
-            self._got_through = self._progress_mark()
-            self._watch = self._clock.callLater(seconds, self._look)
+            self._last_mark = self._progress_mark()
+            self._timer = self._clock.callLater(seconds, self._timer_fired)
 
-    def _look(self) -> None:
-        self._watch = None
-        if self._source.waiting or self._progress_mark() != self._got_through:
-            self._watch_for(self._answer_timeout if self._half_closed else self._stall_timeout)
+    def _timer_fired(self) -> None:
+        self._timer = None
+        if self._source.waiting or self._progress_mark() != self._last_mark:
+            self._start_timer(self._answer_timeout if self._half_closed else self._stall_timeout)
         elif self._half_closed:
             seconds = format_duration(self._answer_timeout)
             self._give_up(
