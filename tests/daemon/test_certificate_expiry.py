@@ -261,9 +261,9 @@ def shown(daemon: Daemon) -> float:
 
 def reloading(daemon: Daemon) -> str:
     """Have it reload, and return what it says of that."""
-    before = len(daemon.lines("reloaded"))
+    before = len(daemon.lines("reload"))
     daemon.signal(signal.SIGHUP)
-    return wait_until(lambda: daemon.lines("reloaded")[before:], "a line about reloading")[0]
+    return wait_until(lambda: daemon.lines("reload")[before:], "a line about reloading")[0]
 
 
 @pytest.fixture

@@ -41,9 +41,9 @@ def serving(
 def configure(daemon: Daemon, text: str) -> str:
     """Change the file, have it read again, and return what the daemon says of that."""
     (daemon.folder / "upload.toml").write_text(text)
-    before = len(daemon.lines("reloaded"))
+    before = len(daemon.lines("reload"))
     daemon.signal(signal.SIGHUP)
-    return wait_until(lambda: daemon.lines("reloaded")[before:], "a line about reloading")[0]
+    return wait_until(lambda: daemon.lines("reload")[before:], "a line about reloading")[0]
 
 
 def family(daemon: Daemon) -> list[int]:
