@@ -93,7 +93,7 @@ def test_only_kept_uploads_are_measured() -> None:
     assert sizes[SIZE.bounds.index(4096)] == 1
 
 
-def test_last_kept() -> None:
+def test_last_stored() -> None:
     """The moment of the last kept upload is known for each listener; 0 is for never."""
     now = [1000.0]
     counters = Counters(["scanner", "camera"], lambda: now[0])

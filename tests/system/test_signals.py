@@ -247,7 +247,7 @@ def test_log_file_that_cannot_be_reopened(tmp_path: Path) -> None:
         (tmp_path / "logs").rename(tmp_path / "moved")
         daemon.log = tmp_path / "moved" / "the.log"
         daemon.signal(signal.SIGHUP)
-        assert "No such file" in daemon.wait_for_line("the log file stays")
+        assert "No such file" in daemon.wait_for_line("cannot reopen the log file")
         daemon.send(b"something")
         assert daemon.wait_for_line(" stored ")
 
