@@ -38,7 +38,7 @@ def test_health_checks(tmp_path: Path) -> None:
         assert daemon.log.read_text() == before
         assert daemon.files() == []
         daemon.stop()
-        assert daemon.lines("not listed") == []
+        assert daemon.lines("not logged individually") == []
 
 
 def test_stop(tmp_path: Path) -> None:
