@@ -142,7 +142,7 @@ def test_setgid_of_a_group_that_the_daemon_is_not_in() -> None:
         result = run_twistd(
             folder, "-n", "--pidfile=", *general, "upload", "--port=0", f"--directory={inbox}"
         )
-        assert "remove it while no daemon runs; it will be created again" in result.stderr
+        assert "remove it while no daemon is running; it will be recreated" in result.stderr
         shutil.rmtree(inbox / INCOMING)
         with Daemon(folder, general=general) as daemon:
             for content in b"small", bytes(1_000_000):
