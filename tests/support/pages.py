@@ -72,7 +72,8 @@ def shell(command: str, folder: Path) -> str:
     :return: its output.
     """
     programs = Path(sys.executable).parent
-    command = command.replace(".venv/bin/", f"{programs}/")
+    # Not in an absolute path: the tests may themselves run from a .venv.
+    command = re.sub(r"(?<![\w/])\.venv/bin/", lambda _: f"{programs}/", command)
     done = subprocess.run(
         [shutil.which("bash") or "sh", "-c", command],
         cwd=folder,
