@@ -20,6 +20,7 @@ from pathlib import Path
 import click
 
 from docs.man.roff import escaped, item_list, manual_page, paragraphs, verbatim
+from docs.site.command_options import command_options
 from twisted_upload.cli.log import read_journal
 from twisted_upload.cli.main import program
 from twisted_upload.cli.ping import ping
@@ -46,17 +47,9 @@ _VALUES: Mapping[Callable[[str], object], str] = {
 
 
 def _command_options(command: click.Command) -> Iterator[tuple[str, str]]:
-    for option in command.get_params(click.Context(command, **command.context_settings)):
-        if not isinstance(option, click.Option):
-            continue
-        names = ", ".join(sorted(option.opts, key=len))  # click does not keep their order
-        kind = option.type
-        if isinstance(kind, click.Choice) and not option.metavar:
-            names += f" {'|'.join(map(str, kind.choices))}"
-        elif not option.is_flag:
-            names += f" {option.metavar}"
+    for option, names, value in command_options(command):
         default = f" The default is {option.default}." if option.show_default else ""
-        yield names, f"{option.help}{default}"
+        yield f"{', '.join(names)} {value}".rstrip(), f"{option.help}{default}"
 
 
 def _daemon_options() -> Iterator[tuple[str, str]]:

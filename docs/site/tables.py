@@ -15,6 +15,7 @@ from pathlib import Path
 
 import click
 
+from docs.site.command_options import command_options
 from twisted_upload.cli.log import read_journal
 from twisted_upload.cli.main import program
 from twisted_upload.cli.ping import ping
@@ -121,15 +122,10 @@ def _click(command: click.Command) -> Callable[[], Iterator[str]]:
     def lines() -> Iterator[str]:
         yield "| option | meaning |"
         yield "| --- | --- |"
-        for option in command.get_params(click.Context(command, **command.context_settings)):
-            if not isinstance(option, click.Option):
-                continue
-            names = ", ".join(f"`{name}`" for name in sorted(option.opts, key=len))
-            kind = option.type
-            if isinstance(kind, click.Choice) and not option.metavar:
-                names += f" {_plain('|'.join(map(str, kind.choices)))}"
-            elif not option.is_flag:
-                names += f" {_plain(str(option.metavar))}"
+        for option, its_names, value in command_options(command):
+            names = ", ".join(f"`{name}`" for name in its_names)
+            if value:
+                names += f" {_plain(value)}"
             default = f" Default: `{option.default}`." if option.show_default else ""
             yield f"| {names} | {_plain(option.help or '')}{default} |"
 

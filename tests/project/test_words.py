@@ -50,17 +50,6 @@ OUT_FOR_USERS = {
 }
 """The same, of what operators and senders read."""
 
-DOCSTRINGS = frozenset(
-    {
-        *(".", "cli", "client", "config", "core", "daemon", "disk", "frontends", "hooks"),
-        *("net", "observability", "stores"),
-    }
-)
-"""
-The folders of the package (``.``: the modules beside them) whose docstrings and comments are
-held to it too.
-"""
-
 _OUT, _OUT_FOR_USERS = (
     re.compile(rf"\b(?:{'|'.join(words)})\b", re.IGNORECASE) for words in (OUT, OUT_FOR_USERS)
 )
@@ -118,13 +107,9 @@ def test_said(path: Path) -> None:
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_explained(path: Path) -> None:
-    """Nor does a docstring or comment of a folder that has been gone through."""
-    room = path.relative_to(PACKAGE).parts[0] if path.parent != PACKAGE else "."
-    if room in DOCSTRINGS:
-        source = path.read_text("utf-8")
-        assert {
-            text: wrong for text in explained_in(source) if (wrong := wrong_in(text, _OUT))
-        } == {}
+    """Nor does a docstring or comment."""
+    source = path.read_text("utf-8")
+    assert {text: wrong for text in explained_in(source) if (wrong := wrong_in(text, _OUT))} == {}
 
 
 @pytest.mark.parametrize("path", [path for path in TEXTS if path.exists()], ids=name_of)

@@ -30,9 +30,9 @@ import pytest
 
 from tests.support import ROOT
 from tests.support.processes import command_line, state_of
-from tests.support.senders import read_all
+from tests.support.senders import STORED, read_all
 
-SUCCESS = "上传成功".encode()
+SUCCESS = STORED
 
 PATIENCE = 20.0
 """Seconds after which a test gives up waiting."""

@@ -123,8 +123,10 @@ class SocketSplice:
         If the last splice brought little, it is worthwhile only when as much has
         arrived by the ordinary path as before the first one.
         """
-        sender = self._sender
-        if self.active or not self._has_slot() or sender.size < self._unproductive_at + FROM:
+        sender, slots = self._sender, self._slots
+        if self.active or slots.splices >= slots.most_splices:
+            return
+        if sender.size < self._unproductive_at + FROM:
             return
         most = sender.bytes_to_splice()
         if not most:
@@ -134,12 +136,7 @@ class SocketSplice:
         if not self._start(min(most, AT_A_TIME)) and not paused:
             sender.resumeProducing()
 
-    def _has_slot(self) -> bool:
-        return self._slots.splices < self._slots.most_splices
-
     def _start(self, most: int) -> bool:
-        if not self._has_slot():
-            return False
         try:
             # The original may be closed, and its number reused, in the meantime.
             descriptor = os.dup(self._transport.fileno())
