@@ -35,7 +35,7 @@ async def test_refused_by_the_store(photo: Path) -> None:
     async with open_frontend() as frontend:
         frontend.store.failing = NoSpace()
         sent = await run(photo, to=frontend)
-        assert frontend.kept == []
+        assert frontend.stored == []
     assert sent.status == 4
     assert f"{photo}: refused: no-space: " in sent.err
 
@@ -152,7 +152,7 @@ async def test_server_speaks_tls(tmp_path: Path, size: int) -> None:
     path.write_bytes(bytes(size))
     async with open_frontend(identity=identity()) as frontend:
         sent = await run(path, to=frontend)
-        assert frontend.kept == []
+        assert frontend.stored == []
     assert sent.status != 0
     assert sent.err.endswith("; if it expects TLS, try --tls\n")
 
@@ -172,7 +172,7 @@ async def test_unknown_ca(photo: Path) -> None:
     """Whoever does not know a server's CA is told of --cacert."""
     async with open_frontend(identity=identity()) as frontend:
         sent = await run("--tls", photo, to=frontend)
-        assert frontend.kept == []
+        assert frontend.stored == []
     assert sent.status == 3
     assert sent.err.endswith("; if it is genuine, trust it or its CA with --cacert FILE\n")
 
@@ -208,7 +208,7 @@ async def test_reading_fails_in_the_middle() -> None:
     async with open_frontend() as frontend:
         sent = await run("/proc/self/mem", to=frontend)
         await frontend.is_quiet()
-        assert frontend.kept == []
+        assert frontend.stored == []
     assert sent.status == 5
     assert "Input/output error" in sent.err
 
@@ -225,7 +225,7 @@ async def test_changed_while_it_was_sent(large: Path) -> None:
         producer.resumeProducing()
         await sending.ended
         await frontend.is_quiet()
-        assert (frontend.kept, frontend.log.kinds) == ([], ["aborted"])
+        assert (frontend.stored, frontend.log.kinds) == ([], ["aborted"])
     (told,) = sending.objects
     assert (sending.status, told["outcome"], told["code"]) == (5, "failed", "changed")
     assert sending.errors == [f"{large}: not stored: the file changed while it was being sent"]
@@ -240,7 +240,7 @@ async def test_some_failed(photo: Path, tmp_path: Path) -> None:
                 run_(tmp_path / "missing", tmp_path, to=frontend),
             ]
         )
-        assert len(frontend.kept) == 1
+        assert len(frontend.stored) == 1
     assert (some.status, some.lines) == (1, [f"{photo}: 上传成功"])
     assert some.errors == [f"{tmp_path}/missing: No such file or directory"]
     assert same.status == 5

@@ -30,7 +30,7 @@ async def test_killed_in_the_middle(large: Path, number: int, status: int) -> No
         await sending.ended
         frontend.store.unfinished[0].producer.resumeProducing()  # type: ignore[union-attr]
         await frontend.is_quiet()
-        assert (frontend.kept, frontend.store.unfinished, frontend.log.kinds) == (
+        assert (frontend.stored, frontend.store.unfinished, frontend.log.kinds) == (
             [],
             [],
             ["aborted"],
@@ -49,7 +49,7 @@ async def test_interrupted_while_standard_input_waits() -> None:
         sending.kill(signal.SIGINT)
         await sending.ended
         await frontend.is_quiet()
-        assert (frontend.kept, frontend.log.kinds) == ([], ["aborted"])
+        assert (frontend.stored, frontend.log.kinds) == ([], ["aborted"])
     assert (sending.status, sending.errors) == (130, ["interrupted: nothing stored"])
 
 
@@ -109,7 +109,7 @@ async def test_interrupted_after_some(tmp_path: Path, photo: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     async with open_frontend() as frontend:
         sending = start(photo, tmp_path / "pipe", to=frontend)
-        await until(lambda: frontend.kept and frontend.factory.protocols)
+        await until(lambda: frontend.stored and frontend.factory.protocols)
         await until(lambda: sending.out)
         sending.kill(signal.SIGTERM)
         await sending.ended

@@ -65,7 +65,7 @@ async def test_quiet(photo: Path, tmp_path: Path) -> None:
     """With --quiet, only what fails is told."""
     async with open_frontend() as frontend:
         sent = await run("-q", photo, tmp_path / "missing", to=frontend)
-        assert len(frontend.kept) == 1
+        assert len(frontend.stored) == 1
     assert sent.out == ""
     assert sent.errors == [f"{tmp_path}/missing: No such file or directory"]
 
@@ -105,7 +105,7 @@ async def test_nobody_reads_the_results(photo: Path) -> None:
     try:
         async with open_frontend() as frontend:
             sent = await run(photo, photo, to=frontend, fds={1: write})
-            assert len(frontend.kept) == 2
+            assert len(frontend.stored) == 2
     finally:
         os.close(write)
     assert (sent.status, sent.err) == (0, "")
@@ -118,7 +118,7 @@ async def test_results_cannot_be_written(photo: Path) -> None:
         async with open_frontend() as frontend:
             sent = await run(photo, to=frontend, fds={1: full})
             helped = await start_process([*PROGRAM, "--help"], fds={1: full}).ended
-            assert len(frontend.kept) == 1
+            assert len(frontend.stored) == 1
     finally:
         os.close(full)
     assert sent.errors == helped.errors == ["standard output: No space left on device"]
@@ -129,5 +129,5 @@ async def test_no_output_at_all(photo: Path) -> None:
     """Without standard output and standard error, files are sent all the same."""
     async with open_frontend() as frontend:
         sent = await run(photo, to=frontend, before=["sh", "-c", 'exec "$0" "$@" >&- 2>&-'])
-        assert len(frontend.kept) == 1
+        assert len(frontend.stored) == 1
     assert sent.status == 0

@@ -41,7 +41,7 @@ async def test_ready() -> None:
         told = await ping(where, "--json")
         quiet = await ping("-q", env={"TWISTED_UPLOAD_TO": where})
         await frontend.is_quiet()
-        assert (frontend.kept, frontend.log.kinds) == ([], [])
+        assert (frontend.stored, frontend.log.kinds) == ([], [])
     assert (asked.status, asked.err) == (0, "")
     assert asked.out.startswith(f"{where} is ready: it answered in ")
     assert asked.out.endswith(" (nothing was sent, nothing was stored)\n")
@@ -55,7 +55,7 @@ async def test_server_that_keeps_empty_files() -> None:
     """What is kept there all the same is told."""
     async with open_frontend(FrontendSettings(allow_empty=True)) as frontend:
         asked = await ping("{}:{}".format(*frontend.address))
-        assert frontend.kept == [b""]
+        assert frontend.stored == [b""]
     assert asked.status == 0
     assert asked.out.endswith(" (it accepts empty files, and stored one)\n")
 
@@ -164,7 +164,7 @@ async def test_tls_where_there_is_none() -> None:
         killed.kill(signal.SIGKILL)
         await killed.ended
         await frontend.is_quiet()
-        assert (frontend.kept, {*frontend.log.kinds}) == ([], {"aborted"})
+        assert (frontend.stored, {*frontend.log.kinds}) == ([], {"aborted"})
     assert asked.status == 124
     assert asked.err.endswith("no TLS connection within 300 ms\n")
 

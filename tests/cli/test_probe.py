@@ -20,7 +20,7 @@ async def test_well() -> None:
     """A daemon that answers is well; the probe is neither kept nor logged."""
     async with open_frontend() as frontend:
         assert await in_thread(probe, *frontend.address) is None
-        assert frontend.kept == []
+        assert frontend.stored == []
         assert frontend.log.kinds == []
 
 

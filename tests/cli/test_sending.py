@@ -27,7 +27,7 @@ async def test_kept(photo: Path) -> None:
     """A file that is kept arrives byte for byte and is one line; nothing else is printed."""
     async with open_frontend() as frontend:
         sent = await run(photo, to=frontend)
-        assert frontend.kept == [content(photo)]
+        assert frontend.stored == [content(photo)]
     assert (sent.status, sent.out, sent.err) == (0, f"{photo}: 上传成功\n", "")
 
 
@@ -45,7 +45,7 @@ async def test_the_installed_script(photo: Path) -> None:
     assert script is not None
     async with open_frontend() as frontend:
         sent = await start_process([script, photo, "--to", "{}:{}".format(*frontend.address)]).ended
-        assert frontend.kept == [content(photo)]
+        assert frontend.stored == [content(photo)]
     assert (sent.status, sent.out) == (0, f"{photo}: 上传成功\n")
 
 
@@ -60,7 +60,7 @@ async def test_where_to(photo: Path, where: str) -> None:
                 start_process([*PROGRAM, photo], env={"TWISTED_UPLOAD_TO": where}).ended,
             ]
         )
-        assert len(frontend.kept) == 2
+        assert len(frontend.stored) == 2
     assert (sent.status, sent.err, also.status, also.err) == (0, "", 0, "")
 
 
@@ -95,7 +95,7 @@ async def test_unix_socket(photo: Path, tmp_path: Path) -> None:
             sent = await start_process([*PROGRAM, photo, "--to", f"unix:{tmp_path}/socket"]).ended
         finally:
             await port.stopListening()
-        assert frontend.kept == [content(photo)]
+        assert frontend.stored == [content(photo)]
     assert (sent.status, sent.err) == (0, "")
 
 
@@ -121,7 +121,7 @@ async def test_standard_input() -> None:
         sending.transport.write(b"second")
         sending.transport.closeStdin()
         await sending.ended
-        assert frontend.kept == [b"first second"]
+        assert frontend.stored == [b"first second"]
     assert (sending.status, sending.out, sending.err) == (0, "-: 上传成功\n", "")
 
 
@@ -131,7 +131,7 @@ async def test_standard_input_from_a_file(photo: Path) -> None:
         stdin.seek(50_000)
         async with open_frontend() as frontend:
             sent = await run("-", to=frontend, fds={0: stdin.fileno()})
-            assert frontend.kept == [content(photo)[50_000:]]
+            assert frontend.stored == [content(photo)[50_000:]]
     assert sent.status == 0
 
 
@@ -145,7 +145,7 @@ async def test_named_pipe(tmp_path: Path) -> None:
             ["sh", "-c", 'printf hello > "$0"', str(tmp_path / "pipe")]
         ).ended
         await sending.ended
-        assert frontend.kept == [b"hello"]
+        assert frontend.stored == [b"hello"]
     assert (writer.status, sending.status) == (0, 0)
 
 
@@ -157,7 +157,7 @@ async def test_many_files(tmp_path: Path, jobs: str) -> None:
         path.write_text(path.name)
     async with open_frontend() as frontend:
         sent = await run(*paths, "--jobs", jobs, to=frontend)
-        assert sorted(frontend.kept) == sorted(path.name.encode() for path in paths)
+        assert sorted(frontend.stored) == sorted(path.name.encode() for path in paths)
     assert sorted(sent.lines) == sorted(f"{path}: 上传成功" for path in paths)
     assert sent.status == 0
 
@@ -172,5 +172,5 @@ async def test_jobs_are_at_the_same_time(tmp_path: Path, photo: Path) -> None:
         assert len(frontend.factory.protocols) == 3
         frontend.store.release()
         await sending.ended
-        assert len(frontend.kept) == 4
+        assert len(frontend.stored) == 4
     assert sending.status == 0

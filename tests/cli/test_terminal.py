@@ -138,7 +138,7 @@ async def test_ctrl_c(large: Path) -> None:
         await sending.ended
         frontend.store.unfinished[0].producer.resumeProducing()  # type: ignore[union-attr]
         await frontend.is_quiet()
-        assert frontend.kept == []
+        assert frontend.stored == []
     assert sending.status == 130
     *bars, last = re.sub(r"\x1b\[[0-9;?]*[lhmA]|\r", "", sending.out).split("\x1b[2K")
     assert last == "twisted-upload: interrupted: nothing stored\n"
@@ -154,5 +154,5 @@ async def test_quiet_on_a_terminal(photo: Path) -> None:
         await deferLater(reactor, 3 * FRAME)  # in which it could have drawn
         frontend.store.release()
         await sending.ended
-        assert len(frontend.kept) == 1
+        assert len(frontend.stored) == 1
     assert (sending.status, sending.out) == (0, "")

@@ -49,7 +49,7 @@ async def test_cancelled_in_the_same_breath() -> None:
         assert isinstance(await error_of(uploading), CancelledError)
         await turns(20)
         await frontend.is_quiet()
-        assert frontend.kept == []
+        assert frontend.stored == []
 
 
 async def test_cancelled_while_sending(pipe: tuple[BinaryIO, BinaryIO]) -> None:
@@ -62,7 +62,7 @@ async def test_cancelled_while_sending(pipe: tuple[BinaryIO, BinaryIO]) -> None:
         uploading.cancel()
         assert isinstance(await error_of(uploading), CancelledError)
         await frontend.is_quiet()
-        assert frontend.kept == []
+        assert frontend.stored == []
         assert frontend.log.kinds == ["aborted"]
         assert not source.closed
 
@@ -83,7 +83,7 @@ async def test_cancelled_while_stopped(tmp_path: Path) -> None:
         await turns()
         incoming.producer.resumeProducing()
         await frontend.is_quiet()
-        assert frontend.kept == []
+        assert frontend.stored == []
         assert frontend.log.kinds == ["aborted"]
     assert open_descriptors(tmp_path) == []
 
@@ -122,7 +122,7 @@ async def test_cancelled_at_any_moment(turns_before: int) -> None:
             await uploading
         await turns(5)
         await frontend.is_quiet()
-        assert frontend.kept in ([], [content])
+        assert frontend.stored in ([], [content])
 
 
 # -- the reactor stops --------------------------------------------------------
@@ -167,7 +167,7 @@ async def test_stopped_while_sending(pipe: tuple[BinaryIO, BinaryIO]) -> None:
         await turns()
         assert [type(error) for error in failed] == [UploadInterrupted]
         await frontend.is_quiet()
-        assert (frontend.kept, frontend.log.kinds) == ([], ["aborted"])
+        assert (frontend.stored, frontend.log.kinds) == ([], ["aborted"])
     assert stopping.triggers == []
 
 
@@ -184,7 +184,7 @@ async def test_stopped_when_all_was_sent() -> None:
         assert not uploading.called
         frontend.store.release()
         assert (await uploading).size == 5
-        assert frontend.kept == [b"hello"]
+        assert frontend.stored == [b"hello"]
 
 
 # -- dying --------------------------------------------------------------------
@@ -233,14 +233,14 @@ async def test_killed(number: int) -> None:
         await _die_in_the_middle(frontend, _OUR_CLIENT, number)
         await frontend.is_quiet()
         assert frontend.log.kinds == ["aborted"]
-        assert frontend.kept == []
+        assert frontend.stored == []
 
 
 async def test_killed_foreign_client() -> None:
     """Of a foreign client, the kernel says the same whether it was killed or has finished."""
     async with open_frontend() as frontend:
         await _die_in_the_middle(frontend, _FOREIGN_CLIENT, signal.SIGKILL)
-        assert frontend.kept == [b"half a file"]
+        assert frontend.stored == [b"half a file"]
 
 
 async def test_lingers_for_no_time(pipe: tuple[BinaryIO, BinaryIO]) -> None:

@@ -113,7 +113,7 @@ async def test_changed(
         assert isinstance(raised.value, SourceFailed)
         assert raised.value.safe_to_repeat
         await frontend.is_quiet()
-        assert (frontend.kept, frontend.log.kinds) == ([], ["aborted"])
+        assert (frontend.stored, frontend.log.kinds) == ([], ["aborted"])
     await until(lambda: not open_descriptors(path.parent))
 
 
@@ -131,7 +131,7 @@ async def test_small_file(path: Path, change: Callable[[Path], None]) -> None:
         with pytest.raises(SourceChanged):
             await upload(path, frontend.endpoint, progress=progress)
         await frontend.is_quiet()
-        assert frontend.kept == []
+        assert frontend.stored == []
 
 
 @pytest.mark.parametrize("size", [FROM - 1, FROM])
@@ -178,7 +178,7 @@ async def test_replaced(path: Path, way: Callable[[Path, str], Deferred[Receipt]
             go()
             producer.resumeProducing()
             await uploading
-            assert frontend.kept == [content]
+            assert frontend.stored == [content]
 
 
 async def test_changed_before_the_answer(path: Path) -> None:
@@ -214,7 +214,7 @@ async def test_changed_after_it_was_read(path: Path) -> None:
         rewrite(path)
         frontend.store.release()
         await uploading
-        assert frontend.kept == [CONTENT]
+        assert frontend.stored == [CONTENT]
 
 
 async def test_file_without_a_length() -> None:
@@ -223,7 +223,7 @@ async def test_file_without_a_length() -> None:
     for path, content in [(path, path.read_bytes()) for path in files if path.exists()]:
         async with open_frontend() as frontend:
             await upload(path, frontend.endpoint)
-            assert frontend.kept == [content]
+            assert frontend.stored == [content]
 
 
 def test_fewer_bytes_than_it_has(tmp_path: Path) -> None:
@@ -249,7 +249,7 @@ async def test_sparse_file(tmp_path: Path) -> None:
 
     async with open_frontend() as frontend:
         await upload(path, frontend.endpoint)
-        assert frontend.kept == [bytes(1_000_000)]
+        assert frontend.stored == [bytes(1_000_000)]
         with pytest.raises(SourceChanged):
             await upload(path, frontend.endpoint, progress=progress)
 

@@ -57,7 +57,7 @@ async def test_unix_socket(tmp_path: Path) -> None:
     async with open_frontend(FrontendSettings(max_size=1 << 22)) as frontend:
         port = reactor.listenUNIX(str(tmp_path / "socket"), frontend.factory)
         await upload(CONTENT, f"unix:{tmp_path}/socket")
-        assert frontend.kept == [CONTENT]
+        assert frontend.stored == [CONTENT]
         failed = await error_of(upload(bytes(1 << 23), f"unix:{tmp_path}/socket"))
         assert isinstance(failed, TooLarge)
         await port.stopListening()
@@ -67,7 +67,7 @@ async def test_endpoint_object() -> None:
     """An endpoint may be an object too."""
     async with open_frontend() as frontend:
         await upload(CONTENT, TCP4ClientEndpoint(reactor, *frontend.address))
-        assert frontend.kept == [CONTENT]
+        assert frontend.stored == [CONTENT]
 
 
 async def test_half_close_is_needed() -> None:

@@ -108,7 +108,7 @@ async def test_file_system_that_cannot(file: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(os, "sendfile", _no_sendfile(errno.EINVAL))
     async with open_frontend() as frontend:
         assert (await upload(file, frontend.endpoint)).size == len(CONTENT)
-        assert frontend.kept == [CONTENT]
+        assert frontend.stored == [CONTENT]
 
 
 @pytest.mark.parametrize("call", ["sendfile", "pipe2"])
@@ -117,7 +117,7 @@ async def test_system_that_cannot(file: Path, monkeypatch: pytest.MonkeyPatch, c
     monkeypatch.delattr(os, call)
     async with open_frontend() as frontend:
         assert (await upload(file, frontend.endpoint)).size == len(CONTENT)
-        assert frontend.kept == [CONTENT]
+        assert frontend.stored == [CONTENT]
 
 
 async def test_unreadable(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,7 +127,7 @@ async def test_unreadable(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(SourceFailed, match="cannot read the source: Input/output"):
             await upload(file, frontend.endpoint)
         await frontend.is_quiet()
-        assert frontend.kept == []
+        assert frontend.stored == []
 
 
 async def test_used_for_large_files_only(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,7 +162,7 @@ async def test_broken_progress(file: Path) -> None:
         with pytest.raises(LookupError):
             await upload(file, frontend.endpoint, progress=progress)
         await frontend.is_quiet()
-        assert frontend.kept == []
+        assert frontend.stored == []
 
 
 async def test_refused_early(file: Path) -> None:
@@ -170,7 +170,7 @@ async def test_refused_early(file: Path) -> None:
     async with open_frontend(FrontendSettings(max_size=1 << 20)) as frontend:
         with pytest.raises(TooLarge):
             await upload(file, frontend.endpoint)
-        assert frontend.kept == []
+        assert frontend.stored == []
 
 
 async def test_reset_in_the_middle(file: Path) -> None:
@@ -200,7 +200,7 @@ async def test_cancelled(file: Path, moments: int) -> None:
             await uploading
         await turns(5)
         await frontend.is_quiet()
-        assert frontend.kept in ([], [CONTENT])
+        assert frontend.stored in ([], [CONTENT])
         await until(lambda: not open_descriptors(file.parent))
 
 
@@ -244,7 +244,7 @@ async def test_killed(file: Path) -> None:
             client.send_signal(signal.SIGKILL)
         incoming.producer.resumeProducing()
         await frontend.is_quiet()
-        assert frontend.kept == []
+        assert frontend.stored == []
         assert frontend.log.kinds == ["aborted"]
 
 
@@ -270,7 +270,7 @@ async def test_no_more_threads(file: Path, monkeypatch: pytest.MonkeyPatch) -> N
             patch.setattr(threading.Thread, "start", _no_more_threads)
             await upload(file, frontend.endpoint)
             receipt = await upload(file, frontend.endpoint, sha256=True)
-        assert frontend.kept == [CONTENT] * 2
+        assert frontend.stored == [CONTENT] * 2
     assert receipt.sha256 == hashlib.sha256(CONTENT).hexdigest()
     assert open_descriptors(file.parent) == []
 
@@ -285,7 +285,7 @@ async def test_no_more_threads_for_a_pipe(monkeypatch: pytest.MonkeyPatch) -> No
                 with pytest.raises(SourceFailed, match="cannot start another thread"):
                     await upload(cast(BinaryIO, source), frontend.endpoint)
             await frontend.is_quiet()
-            assert frontend.kept == []
+            assert frontend.stored == []
 
 
 async def test_no_more_threads_for_a_receipt(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

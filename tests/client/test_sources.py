@@ -31,7 +31,7 @@ async def test_bytes(kind: Callable[[bytes], bytes]) -> None:
     """Bytes of any kind are sent as they are."""
     async with open_frontend() as frontend:
         receipt = await upload(kind(CONTENT), frontend.endpoint)
-        assert frontend.kept == [CONTENT]
+        assert frontend.stored == [CONTENT]
         assert receipt.size == len(CONTENT)
 
 
@@ -44,7 +44,7 @@ async def test_path(tmp_path: Path, kind: Callable[[str], str], sha256: bool) ->
     path.write_bytes(content)
     async with open_frontend() as frontend:
         receipt = await upload(kind(str(path)), frontend.endpoint, sha256=sha256)
-        assert frontend.kept == [content]
+        assert frontend.stored == [content]
     assert receipt.size == len(content)
     assert receipt.sha256 == (hashlib.sha256(content).hexdigest() if sha256 else None)
     assert open_descriptors(tmp_path) == []
@@ -60,7 +60,7 @@ async def test_file_object(tmp_path: Path, buffering: int) -> None:
         file.read(100)
         async with open_frontend() as frontend:
             await upload(file, frontend.endpoint, progress=lambda _, total: totals.append(total))
-            assert frontend.kept == [CONTENT[100:]]
+            assert frontend.stored == [CONTENT[100:]]
         assert not file.closed
         assert file.tell() == len(CONTENT)
     assert set(totals) == {len(CONTENT) - 100}
@@ -72,7 +72,7 @@ async def test_bytes_io() -> None:
     file.seek(100)
     async with open_frontend() as frontend:
         receipt = await upload(file, frontend.endpoint)
-        assert frontend.kept == [CONTENT[100:]]
+        assert frontend.stored == [CONTENT[100:]]
     assert receipt.size == len(CONTENT) - 100
     assert not file.closed
 
@@ -99,7 +99,7 @@ async def test_pipe(pipe: tuple[BinaryIO, BinaryIO]) -> None:
 
         await in_thread(fill)
         receipt = await uploading
-        assert frontend.kept == [CONTENT * 50]
+        assert frontend.stored == [CONTENT * 50]
     assert receipt.size == len(CONTENT) * 50
     assert not source.closed
     assert seen[0] == (0, None)
@@ -120,7 +120,7 @@ async def test_slow_pipe(pipe: tuple[BinaryIO, BinaryIO]) -> None:
                 ours.clock.advance(3600)
         sink.close()
         await uploading
-        assert frontend.kept == [b"012"]
+        assert frontend.stored == [b"012"]
 
 
 async def test_named_pipe(tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ async def test_named_pipe(tmp_path: Path) -> None:
         await until(lambda: frontend.factory.protocols)
         await in_thread(path.write_bytes, CONTENT)
         await uploading
-        assert frontend.kept == [CONTENT]
+        assert frontend.stored == [CONTENT]
     assert open_descriptors(tmp_path) == []
 
 
@@ -145,7 +145,7 @@ async def test_socket_file() -> None:
             theirs.sendall(CONTENT)
             theirs.close()
             await uploading
-        assert frontend.kept == [CONTENT]
+        assert frontend.stored == [CONTENT]
 
 
 @settings(deadline=None, derandomize=True, max_examples=25)
@@ -155,7 +155,7 @@ async def test_any_size(size: int) -> None:
     content = (CONTENT * (size // len(CONTENT) + 1))[:size]
     async with open_frontend() as frontend:
         assert (await upload(io.BytesIO(content), frontend.endpoint)).size == size
-        assert frontend.kept == [content]
+        assert frontend.stored == [content]
 
 
 @pytest.mark.parametrize("what", ["missing", "folder", "below a file", "nul"])
@@ -209,5 +209,5 @@ async def test_breaking_source(error: Exception) -> None:
         failed = await error_of(upload(cast(BinaryIO, _Breaking(error)), frontend.endpoint))
         assert isinstance(failed, SourceFailed)
         await frontend.is_quiet()
-        assert frontend.kept == []
+        assert frontend.stored == []
         assert frontend.log.kinds in (["aborted"], [])

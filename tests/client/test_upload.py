@@ -167,7 +167,7 @@ async def test_broken_progress(error: type[Exception], at: int) -> None:
     async with open_frontend() as frontend:
         failed = await error_of(upload(bytes(CHUNK * 4), frontend.endpoint, progress=progress))
         await frontend.is_quiet()
-        assert frontend.kept == []
+        assert frontend.stored == []
     assert type(failed) is error
 
 
@@ -182,7 +182,7 @@ async def test_refused_early() -> None:
         assert failed.code == "too-large"
         assert "1000 bytes" in failed.explanation
         assert not failed.safe_to_repeat
-        assert frontend.kept == []
+        assert frontend.stored == []
 
 
 async def test_refused_while_a_pipe_waits(pipe: tuple[BinaryIO, BinaryIO]) -> None:
@@ -224,7 +224,7 @@ async def test_empty() -> None:
         assert isinstance(await error_of(upload(b"", frontend.endpoint)), Empty)
     async with open_frontend(FrontendSettings(allow_empty=True)) as frontend:
         assert (await upload(b"", frontend.endpoint)).size == 0
-        assert frontend.kept == [b""]
+        assert frontend.stored == [b""]
 
 
 async def test_code_of_a_newer_server() -> None:
@@ -286,7 +286,7 @@ async def test_success_before_the_end(pipe: tuple[BinaryIO, BinaryIO]) -> None:
         await frontend.has_come(11)
         frontend.clock.advance(1)
         failed = await error_of(uploading)
-        assert frontend.kept == [b"half a file"]
+        assert frontend.stored == [b"half a file"]
         assert isinstance(failed, UploadError)
         assert not failed.safe_to_repeat
 

@@ -46,7 +46,7 @@ async def test_slots(way: Way, most: int) -> None:
         peers[0].close()
         await until(lambda: len(frontend.senders) == most - 1)
         assert await way.send(frontend, b"content") == STORED
-        assert frontend.kept == [b"content"]
+        assert frontend.stored == [b"content"]
 
 
 @pytest.mark.parametrize("most", [1, 50])
@@ -141,7 +141,7 @@ async def test_slot_of_an_upload_that_is_being_kept(way: Way) -> None:
         assert refusal_code(await way.send(frontend, b"more")) == "busy"
         frontend.store.release()
         assert slots.taken == 0
-        assert frontend.kept == [b"content"]
+        assert frontend.stored == [b"content"]
 
 
 async def test_address_of_an_upload_that_is_being_kept(way: Way) -> None:
@@ -182,7 +182,7 @@ async def test_rules(way: Way, rules: Rules, code: str | None) -> None:
             assert answer == STORED
         else:
             assert refusal_code(answer) == code
-            assert frontend.kept == []
+            assert frontend.stored == []
             assert frontend.log.ends == []
             assert counts(frontend) == {code: 1}
 

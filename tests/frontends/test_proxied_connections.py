@@ -62,7 +62,7 @@ async def test_the_real_peer(way: Way, header: bytes, peer: str) -> None:
         for pieces in each:
             found = await _peer_of(frontend, way, *pieces)
             assert found == peer or (peer.endswith("*") and found.startswith(peer[:-1]))
-        assert frontend.kept == [b"content"] * 3
+        assert frontend.stored == [b"content"] * 3
 
 
 @settings(deadline=None, derandomize=True, max_examples=50)
@@ -89,7 +89,7 @@ async def test_any_chopping(
                 await turns(2)
             peer.shutdown(socket.SHUT_WR)
         assert await hear(peer) == STORED
-        assert frontend.kept == [content]
+        assert frontend.stored == [content]
         assert frontend.log.ends[0]["peer"].endswith(":50123")
 
 
@@ -104,7 +104,7 @@ async def test_header_without_a_file(way: Way, header: bytes, half_close: bool) 
             await way.come(frontend, header, end=close)
             await until(lambda: frontend.log.others)
         await frontend.is_quiet()
-        assert frontend.kept == []
+        assert frontend.stored == []
         assert frontend.log.ends == []
         assert frontend.log.loud() == []
         assert counts(frontend) == {}
@@ -123,7 +123,7 @@ async def test_health_check(way: Way, end: Callable[[socket.socket], None]) -> N
             await turns()
             await frontend.is_quiet()
             assert slots.taken == 0
-        assert frontend.kept == []
+        assert frontend.stored == []
         assert frontend.log.ends == []
         assert frontend.log.loud() == []
         assert counts(frontend) == {}
@@ -137,7 +137,7 @@ async def test_whom_not_to_believe(way: Way, trusted_proxies: TrustedProxies) ->
     async with open_frontend(FrontendSettings(trusted_proxies=trusted_proxies)) as frontend:
         for data in (line() + b"content", b"content"):
             assert refusal_code(await way.send(frontend, data)) == "not-allowed"
-        assert frontend.kept == []
+        assert frontend.stored == []
         assert counts(frontend) == {"not-allowed": 2}
 
 
@@ -165,7 +165,7 @@ async def test_no_header(way: Way, data: bytes) -> None:
     async with open_frontend(BALANCED) as frontend:
         assert refusal_code(await way.send(frontend, data)) == "not-allowed"
         await frontend.is_quiet()
-        assert frontend.kept == []
+        assert frontend.stored == []
         assert frontend.log.ends == []
         assert counts(frontend) == {"not-allowed": 1}
 
@@ -286,7 +286,7 @@ async def test_no_header_is_expected(way: Way) -> None:
     """Without balancers, what looks like a header is a part of the file."""
     async with open_frontend() as frontend:
         assert await way.send(frontend, line() + b"content") == STORED
-        assert frontend.kept == [line() + b"content"]
+        assert frontend.stored == [line() + b"content"]
 
 
 async def test_a_header_under_other_limits() -> None:

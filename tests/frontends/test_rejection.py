@@ -181,4 +181,4 @@ async def test_descriptors_are_not_taken(tmp_path: Path, whole: bool) -> None:
                 peer.shutdown(socket.SHUT_WR)
             frontend.store.release()
             assert await hear(peer) == STORED
-        assert frontend.kept == [b"content"]
+        assert frontend.stored == [b"content"]

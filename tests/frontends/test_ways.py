@@ -115,9 +115,9 @@ async def test_file(way: Way, tmp_path: Path, size: int) -> None:
         await until(lambda: frontend.factory.uploads_in_flight and rig.disk.waiting)
         await turns()
         assert select.select([peer], [], [], 0)[0] == []
-        assert rig.kept == {}
+        assert rig.stored == {}
         assert await _hear(rig, peer) == STORED
-        assert rig.kept == {NAME: content}
+        assert rig.stored == {NAME: content}
         assert stat.S_IMODE((rig.folder / NAME).stat().st_mode) == 0o640
         await frontend.is_quiet()
 
@@ -127,7 +127,7 @@ async def test_names(way: Way, tmp_path: Path) -> None:
     async with _on_disk(tmp_path) as (frontend, rig):
         for content in b"first", b"second", b"third":
             assert await _hear(rig, await way.come(frontend, content)) == STORED
-        assert rig.kept == {
+        assert rig.stored == {
             NAME: b"first",
             NAME.replace(".", "-1."): b"second",
             NAME.replace(".", "-2."): b"third",
@@ -140,7 +140,7 @@ async def test_suffix(way: Way, tmp_path: Path) -> None:
     async with _on_disk(tmp_path, suffix=suffix_of) as (frontend, rig):
         peer = await way.come(frontend, b"\x89P", b"NG\r\n\x1a\n" + bytes(50))
         assert await _hear(rig, peer) == STORED
-        assert [*rig.kept] == [f"{MILLISECONDS}.png"]
+        assert [*rig.stored] == [f"{MILLISECONDS}.png"]
         await frontend.is_quiet()
 
 
@@ -154,7 +154,7 @@ async def test_failing_disk(way: Way, tmp_path: Path, call: str) -> None:
         assert refusal_code(await _hear(rig, await way.come(frontend, b"content"))) == "no-space"
         assert rig.files.calls[call] + (call == "write" and rig.files.calls["writev"]) == 1
         rig.files.heal()
-        assert rig.kept == {}
+        assert rig.stored == {}
         assert rig.unfinished == []
         assert await _hear(rig, await way.come(frontend, b"content")) == STORED
         assert [event.get("code") for event in frontend.log.ends] == ["no-space", None]
@@ -206,7 +206,7 @@ async def test_all_memory_is_taken(way: Way, tmp_path: Path) -> None:
             peers.append(await coming)
         for peer in peers:
             assert await _hear(rig, peer) == STORED
-        assert [*rig.kept.values()] == [content] * 3
+        assert [*rig.stored.values()] == [content] * 3
         await frontend.is_quiet()
 
 
@@ -222,7 +222,7 @@ async def test_given_up(way: Way, tmp_path: Path, size: int) -> None:
         assert drained.called
         assert refusal_code(await in_thread(read_all, peer)) == "shutting-down"
         rig.disk.work()
-        assert rig.kept == {}
+        assert rig.stored == {}
         assert not rig.files.calls.keys() & {"create", "write", "writev", "fsync", "rename"}
         await frontend.is_quiet()
 
@@ -239,7 +239,7 @@ async def test_gone_while_it_waits_for_the_disk(way: Way, tmp_path: Path) -> Non
         rig.disk.work()
         await until(lambda: frontend.log.ends)
         await frontend.is_quiet()
-        assert rig.kept == {NAME: b"content"}
+        assert rig.stored == {NAME: b"content"}
         assert frontend.log.kinds == ["stored"]
         assert frontend.log.loud() == []
 
@@ -290,7 +290,7 @@ async def test_marker(way: Way, tmp_path: Path) -> None:
         host, port = peer.getsockname()
         assert (said["listener"], said["peer"]) == ("front", f"{host}:{port}")
         assert said["arrived"] == MILLISECONDS / 1000
-        assert rig.kept == {NAME: b"content"}
+        assert rig.stored == {NAME: b"content"}
         await frontend.is_quiet()
 
 
@@ -327,7 +327,7 @@ async def test_urgent_bytes(way: Way) -> None:
         keep_urgent_bytes(frontend.port)
         peer = await way.come(frontend, b"content", end=end)
         assert await in_thread(read_all, peer) == STORED
-        assert frontend.kept == [b"content! and more?"]
+        assert frontend.stored == [b"content! and more?"]
 
 
 @pytest.mark.parametrize("end", [close, half_close_and_reset, reset])
@@ -339,7 +339,7 @@ async def test_dead_at_a_unix_socket(
         await way.come(frontend, b"content", connect=connect, end=end)
         await until(lambda: frontend.log.ends)
         await frontend.is_quiet()
-        assert frontend.kept == []
+        assert frontend.stored == []
         assert frontend.store.unfinished == []
         assert frontend.log.kinds == ["aborted"]
         assert frontend.factory.gate.admission.slots.taken == 0
@@ -418,9 +418,9 @@ async def test_accepted_at_the_end() -> None:
         frontend.port.stopReading()
         early = [await Way.WHOLE.come(frontend, b"%d" % number) for number in range(20)]
         accept_the_rest(frontend.port)
-        await until(lambda: len(frontend.kept) == 20)
+        await until(lambda: len(frontend.stored) == 20)
         assert [read_all(peer) for peer in early] == [STORED] * 20
         frontend.factory.drain()
         frontend.port.startReading()
         assert refusal_code(await Way.WHOLE.send(frontend, b"late")) == "shutting-down"
-        assert len(frontend.kept) == 20
+        assert len(frontend.stored) == 20

@@ -36,7 +36,7 @@ async def test_whole_in_the_next_turn() -> None:
         peer = _accept_before_it_is_whole(frontend)
         assert frontend.factory.protocols == set()
         assert await in_thread(read_all, peer) == STORED
-        assert frontend.kept == [b"hello"]
+        assert frontend.stored == [b"hello"]
         assert made.transports == []
 
 
@@ -54,7 +54,7 @@ async def test_what_had_come_before(monkeypatch: pytest.MonkeyPatch) -> None:
                 await frontend.has_come(5)
                 peer.shutdown(socket.SHUT_WR)
             assert await in_thread(read_all, peer) == STORED
-        assert frontend.kept == [b"hello"] * 2
+        assert frontend.stored == [b"hello"] * 2
 
 
 async def test_not_let_in_any_more() -> None:
@@ -63,7 +63,7 @@ async def test_not_let_in_any_more() -> None:
         peer = _accept_before_it_is_whole(frontend)
         frontend.factory.stopping = True
         assert b"shutting-down" in await in_thread(read_all, peer)
-        assert frontend.kept == []
+        assert frontend.stored == []
 
 
 async def test_behind_a_load_balancer_by_then() -> None:
@@ -73,7 +73,7 @@ async def test_behind_a_load_balancer_by_then() -> None:
         proxies = TrustedProxies(NetworkSet([parse_network("127.0.0.1")]))
         frontend.factory.reconfigure(FrontendSettings(trusted_proxies=proxies))
         assert b"not-allowed" in await in_thread(read_all, peer)
-        assert frontend.kept == []
+        assert frontend.stored == []
         await until(lambda: not frontend.factory.gate.admission.slots.taken)
 
 

@@ -157,7 +157,7 @@ async def test_uploads_at_every_port_of_the_daemon(way: Way, number: int, tmp_pa
             peer = await way.come(frontend, content[:-1], connect=connect, end=_urgently)
             answer = await in_thread(read_all, peer)
             assert answer.decode().split()[2:] == [str(len(content)), sha256(content)]
-        assert frontend.kept == [b"first!", b"second!"]
+        assert frontend.stored == [b"first!", b"second!"]
         for port in ports:
             await maybeDeferred(port.stopListening)
         await frontend.is_quiet()
@@ -238,7 +238,7 @@ async def test_shortage(number: int, lines: list[str]) -> None:
         short.error = None
         clock.advance(SHORTAGE_PAUSE)
         assert await sending == STORED
-        assert frontend.kept == [b"begun", b"waiting"]
+        assert frontend.stored == [b"begun", b"waiting"]
         assert clock.getDelayedCalls() == []
         assert lines == [
             f"almost out of file descriptors: {os.strerror(number)}",
@@ -369,7 +369,7 @@ async def test_adopted(tmp_path: Path, mode: int) -> None:
                     assert await in_thread(read_all, peer) == STORED
                 await maybeDeferred(port.stopListening)
                 assert path.is_socket()
-    assert frontend.kept == [b"content"] * 2
+    assert frontend.stored == [b"content"] * 2
 
 
 async def test_systemd_socket(tmp_path: Path) -> None:
@@ -411,7 +411,7 @@ async def test_drop_new_connections() -> None:
             assert await in_thread(read_all, early) == STORED
             await maybeDeferred(frontend.port.stopListening)
             await until(lambda: late.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == REFUSED)
-        assert frontend.kept == [b"early"]
+        assert frontend.stored == [b"early"]
         assert len(frontend.log.ends) == 1
 
 

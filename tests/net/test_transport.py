@@ -34,7 +34,7 @@ async def test_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
         made = RecordedTransports(frontend)
         peer = connect_whole(frontend)
         assert await in_thread(read_all, peer) == STORED
-        assert frontend.kept == [b"hello"]
+        assert frontend.stored == [b"hello"]
         await frontend.is_quiet()
     assert registered.readers == made.transports == []
 
@@ -49,7 +49,7 @@ async def test_several_reads() -> None:
         for times in range(1, READS):
             peer = connect_whole(frontend, content * times)
             assert await in_thread(read_all, peer) == STORED
-            assert frontend.kept.pop() == content * times
+            assert frontend.stored.pop() == content * times
             frontend.store.files.clear()
         assert made.transports == []
 
@@ -61,7 +61,7 @@ async def test_more_than_small() -> None:
         content = bytes(range(256)) * (tcp.Server.bufferSize // 256) * READS
         peer = await in_thread(connect_whole, frontend, content)
         assert await in_thread(read_all, peer) == STORED
-        assert frontend.kept == [content]
+        assert frontend.stored == [content]
         assert len(made.transports) == 1
 
 
@@ -132,7 +132,7 @@ async def test_closed_port() -> None:
         assert not frontend.factory.protocols
         frontend.port.disconnecting = False
         frontend.port.startReading()
-        await until(lambda: frontend.kept)
+        await until(lambda: frontend.stored)
 
 
 async def test_one_that_breaks_stops_nobody(
@@ -253,7 +253,7 @@ async def test_nothing_yet(monkeypatch: pytest.MonkeyPatch) -> None:
         peer.sendall(b"hello")
         peer.shutdown(socket.SHUT_WR)
         await frontend.is_quiet()
-        assert frontend.kept == [b"hello"]
+        assert frontend.stored == [b"hello"]
 
 
 async def test_a_beginning() -> None:
@@ -265,7 +265,7 @@ async def test_a_beginning() -> None:
         peer.sendall(b"lo")
         peer.shutdown(socket.SHUT_WR)
         assert await in_thread(read_all, peer) == STORED
-        assert frontend.kept == [b"hello"]
+        assert frontend.stored == [b"hello"]
 
 
 async def test_bytes_as_many_as_there_are() -> None:
@@ -287,7 +287,7 @@ async def test_bytes_as_many_as_there_are() -> None:
         await in_thread(peer.sendall, bytes(600_000))
         peer.shutdown(socket.SHUT_WR)
         await frontend.is_quiet()
-        assert [*map(len, frontend.kept)] == [605_000]
+        assert [*map(len, frontend.stored)] == [605_000]
     assert sizes[0] == 5000
     assert sum(sizes) == 605_000
     assert max(sizes) <= tcp.Server.bufferSize
@@ -318,7 +318,7 @@ async def test_reset_already(content: bytes) -> None:
         reset(peer)
         await until(lambda: frontend.log.ends or frontend.log.others)
         await frontend.is_quiet()
-        assert (frontend.kept, frontend.store.unfinished) == ([], [])
+        assert (frontend.stored, frontend.store.unfinished) == ([], [])
         assert frontend.factory.gate.admission.slots.taken == 0
 
 

@@ -116,7 +116,7 @@ class OpenFrontend:
         return "tcp:{}:{}".format(*self.address)
 
     @property
-    def kept(self) -> list[bytes]:
+    def stored(self) -> list[bytes]:
         """What the memory store has stored."""
         return [*self.store.files.values()]
 

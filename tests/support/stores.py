@@ -95,7 +95,7 @@ class Rig:
         self.files.calls.clear()
 
     @property
-    def kept(self) -> dict[str, bytes]:
+    def stored(self) -> dict[str, bytes]:
         """What is visible."""
         return contents(self.folder)
 

@@ -88,7 +88,7 @@ async def test_max_size(family: str, tmp_path: Path, size: int, end: str, cut: i
     async with opened(family, tmp_path, FrontendSettings(max_size=1000)) as side:
         data = bytes(size)
         assert await side.send(data[:cut], data[cut:]) == end
-        assert side.frontend.kept == ([data] if end == "stored" else [])
+        assert side.frontend.stored == ([data] if end == "stored" else [])
 
 
 @pytest.mark.parametrize(("size", "end"), [(999, "stored"), (1000, "stored"), (1001, "too-large")])
@@ -100,7 +100,7 @@ async def test_max_size_each_way(
     async with opened(family, tmp_path, FrontendSettings(max_size=1000)) as side:
         data = bytes(size)
         assert await side.send(data[:999], data[999:], way=way) == end
-        assert side.frontend.kept == ([data] if end == "stored" else [])
+        assert side.frontend.stored == ([data] if end == "stored" else [])
 
 
 LARGE = 3_000_000

@@ -257,7 +257,7 @@ def test_somebody_elses_while_it_runs(tmp_path: Path) -> None:
     assert failure.check(StoreFailed)
     assert not rig.store.health.well
     assert [*(tmp_path / INCOMING).iterdir()] == []
-    assert rig.kept == {}
+    assert rig.stored == {}
     why = str(told[-1]["error"])
     assert f"{INCOMING} belongs to uid {ANNA}, and this daemon runs as uid 0" in why
     (tmp_path / INCOMING).rmdir()

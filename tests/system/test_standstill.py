@@ -70,7 +70,7 @@ async def test_unread_at_that_moment(finish: float, said: bytes) -> None:
             await frontend.has_come(12)
             peer.shutdown(socket.SHUT_WR)
         assert await in_thread(read_all, peer) == SUCCESS
-        assert frontend.kept == [b"content" + said]
+        assert frontend.stored == [b"content" + said]
 
 
 @pytest.mark.parametrize("seconds", [0, 60], ids=["idle", "finishing"])
@@ -83,7 +83,7 @@ async def test_reset_at_that_moment(seconds: float) -> None:
         frontend.clock.advance(0.25)
         await until(lambda: frontend.log.ends)
         assert frontend.log.kinds == ["aborted"]
-        assert frontend.kept == []
+        assert frontend.stored == []
 
 
 async def test_unread_over_tls() -> None:

@@ -47,7 +47,7 @@ async def test_the_rest(said: bytes) -> None:
         peer.sendall(b"content"[len(said) :])
         peer.shutdown(socket.SHUT_WR)
         assert await hear_outcome(peer) == "stored"
-        assert frontend.kept == [b"content"]
+        assert frontend.stored == [b"content"]
         await _nobody_is_left(frontend)
 
 
@@ -61,7 +61,7 @@ async def test_the_end(said: bytes, end: Callable[[socket.socket], None]) -> Non
         await until(lambda: frontend.log.ends or frontend.log.others)
         ended = "aborted" if end is reset else "stored"
         assert frontend.log.kinds == ([ended] if said else [])
-        assert frontend.kept == ([said] if said and end is not reset else [])
+        assert frontend.stored == ([said] if said and end is not reset else [])
         assert frontend.store.unfinished == []
         await _nobody_is_left(frontend)
 
@@ -94,7 +94,7 @@ async def test_stopping(said: bytes) -> None:
         (peer,) = _accepted(frontend, said)
         frontend.factory.drain()
         assert await hear_outcome(peer) == "shutting-down"
-        assert frontend.kept == []
+        assert frontend.stored == []
         peer.shutdown(socket.SHUT_WR)
         await _nobody_is_left(frontend)
 
@@ -109,7 +109,7 @@ async def test_closed_port(said: bytes) -> None:
         peer.sendall(b"content"[len(said) :])
         peer.shutdown(socket.SHUT_WR)
         assert await hear_outcome(peer) == "stored"
-        assert frontend.kept == [b"content"]
+        assert frontend.stored == [b"content"]
         await _nobody_is_left(frontend)
 
 

@@ -28,7 +28,7 @@ async def test_reset(way: Way) -> None:
         await way.come(frontend, b"half a file", end=reset)
         await until(lambda: frontend.log.ends)
         await frontend.is_quiet()
-        assert frontend.kept == []
+        assert frontend.stored == []
         assert frontend.store.unfinished == []
         assert frontend.log.kinds == ["aborted"]
         assert frontend.log.ends[0]["size"] == 11
@@ -47,7 +47,7 @@ async def test_reset_while_paused() -> None:
         await turns()
         incoming.producer.resumeProducing()
         await frontend.is_quiet()
-        assert frontend.kept == []
+        assert frontend.stored == []
         assert frontend.log.kinds == ["aborted"]
 
 
@@ -66,7 +66,7 @@ async def test_end_while_paused() -> None:
         assert frontend.incoming == b"first"
         incoming.producer.resumeProducing()
         assert await in_thread(read_all, peer) == STORED
-        assert frontend.kept == [b"first and last"]
+        assert frontend.stored == [b"first and last"]
 
 
 async def test_reset_of_a_port_probe(way: Way) -> None:
@@ -94,7 +94,7 @@ async def test_fire_and_forget(size: int) -> None:
         await in_thread(send)
         await until(lambda: frontend.log.ends)
         await frontend.is_quiet()
-        assert frontend.kept == [b"x" * size]
+        assert frontend.stored == [b"x" * size]
         assert frontend.log.kinds == ["stored"]
 
 
@@ -106,7 +106,7 @@ async def test_gone_at_the_end(way: Way, end: Callable[[socket.socket], None], s
         await way.come(frontend, b"x" * size, end=end)
         await until(lambda: frontend.log.ends)
         await frontend.is_quiet()
-        assert frontend.kept == [b"x" * size]
+        assert frontend.stored == [b"x" * size]
         assert frontend.log.kinds == ["stored"]
         assert frontend.log.loud() == []
 
@@ -121,7 +121,7 @@ async def test_reset_after_the_half_close(way: Way) -> None:
         await turns()
         frontend.store.release()
         await frontend.is_quiet()
-        assert frontend.kept == [b"content"]
+        assert frontend.stored == [b"content"]
         assert frontend.log.kinds == ["stored"]
 
 
@@ -138,7 +138,7 @@ async def test_loss_after_silence() -> None:
         await frontend.is_quiet()
         assert frontend.log.ends == []
         frontend.store.release()
-        assert frontend.kept == [b"content"]
+        assert frontend.stored == [b"content"]
         assert frontend.log.kinds == ["stored"]
         assert frontend.log.ends[0]["answered"] is False
 
@@ -174,7 +174,7 @@ async def test_reset_that_looks_like_an_end() -> None:
         reset(peer)
         protocol.readConnectionLost()
         await frontend.is_quiet()
-        assert frontend.kept == []
+        assert frontend.stored == []
         assert frontend.log.kinds == ["aborted"]
 
 
@@ -190,4 +190,4 @@ async def test_end_that_is_none() -> None:
         peer.sendall(b"and the rest")
         peer.shutdown(socket.SHUT_WR)
         assert await in_thread(read_all, peer) == STORED
-        assert frontend.kept == [b"half of it, and the rest"]
+        assert frontend.stored == [b"half of it, and the rest"]

@@ -188,7 +188,7 @@ async def test_anything(acts: list[str], early: int, finish: bool, empty: bool) 
         await frontend.is_quiet()
         assert frontend.store.unfinished == []
         assert len(frontend.log.ends) <= 1
-        assert len(frontend.kept) == frontend.log.kinds.count("stored")
+        assert len(frontend.stored) == frontend.log.kinds.count("stored")
         assert frontend.log.loud() == []
         assert not frontend.clock.getDelayedCalls()
 

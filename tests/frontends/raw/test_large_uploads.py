@@ -48,7 +48,7 @@ async def test_stalled_disk(tmp_path: Path) -> None:
             rig.disk.work()
             await turns(1)
         assert await sending == STORED
-        assert [*rig.kept.values()] == [content]
+        assert [*rig.stored.values()] == [content]
         assert frontend.log.kinds == ["stored"]
         assert rig.store.memory.held == 0
     rig.close()
@@ -67,7 +67,7 @@ async def test_failing_disk(tmp_path: Path, call: str) -> None:
             await turns(1)
         assert refusal_code(await sending) == "no-space"
         rig.disk.work()
-        assert rig.kept == {}
+        assert rig.stored == {}
         assert rig.unfinished == []
         assert rig.store.memory.held == 0
         assert frontend.log.kinds == ["refused"]
@@ -84,7 +84,7 @@ async def test_lost_while_the_disk_stands_still(tmp_path: Path) -> None:
         reset(peer)
         await frontend.is_quiet()
         rig.disk.work()
-        assert rig.kept == {}
+        assert rig.stored == {}
         assert rig.unfinished == []
         assert rig.store.memory.held == 0
     rig.close()
@@ -253,7 +253,7 @@ async def test_lent_while_stopping(tmp_path: Path) -> None:
         rig.disk.work()
         assert refusal_code(await sending) == "shutting-down"
         rig.disk.work()
-        assert rig.kept == {}
+        assert rig.stored == {}
         assert rig.unfinished == []
         assert rig.store.memory.held == 0
     rig.close()
@@ -275,7 +275,7 @@ async def test_gone_while_lent(tmp_path: Path) -> None:
             await turns(1)
         assert await sending in ("ECONNRESET", "EPIPE")
         rig.disk.work()
-        assert rig.kept == {}
+        assert rig.stored == {}
         assert rig.unfinished == []
         peer.close()
         assert len(open_descriptors("socket:")) == sockets

@@ -35,7 +35,7 @@ async def test_new_settings_are_for_those_who_come(way: Way) -> None:
         there.sendall(b"x" * 50)
         there.shutdown(socket.SHUT_WR)
         assert await in_thread(read_all, there) == STORED
-        assert sorted(map(len, frontend.kept)) == [10, 100]
+        assert sorted(map(len, frontend.stored)) == [10, 100]
 
 
 async def test_old_words_stay(way: Way) -> None:

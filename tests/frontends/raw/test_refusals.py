@@ -61,7 +61,7 @@ async def test_store_fails_at_the_end(way: Way, refusal: UploadRefused) -> None:
     async with open_frontend() as frontend:
         frontend.store.failing = refusal
         assert refusal_code(await way.send(frontend, b"content")) == refusal.code
-        assert frontend.kept == []
+        assert frontend.stored == []
         assert frontend.log.kinds == ["refused"]
 
 
@@ -79,7 +79,7 @@ async def test_store_fails_in_the_middle(paused: bool) -> None:
         sending = in_thread(send_all_then_read, peer, bytes(1 << 20), 8)
         incoming.fail(NoSpace())
         assert refusal_code(await sending) == "no-space"
-        assert frontend.kept == []
+        assert frontend.stored == []
         assert frontend.store.unfinished == []
         assert frontend.log.kinds == ["refused"]
 
@@ -117,11 +117,11 @@ async def test_max_size(way: Way, size: int, code: str | None) -> None:
         answer = await way.send(frontend, b"x" * 700, b"x" * (size - 700))
         if code is None:
             assert answer == STORED
-            assert frontend.kept == [b"x" * size]
+            assert frontend.stored == [b"x" * size]
         else:
             assert refusal_code(answer) == code
             assert "1000 bytes" in answer.decode()
-            assert frontend.kept == []
+            assert frontend.stored == []
             assert frontend.store.unfinished == []
 
 
@@ -155,7 +155,7 @@ async def test_much_too_large(way: Way, tmp_path: Path, family: str) -> None:
         await until(lambda: frontend.log.ends)
         await frontend.is_quiet()
         assert refusal_code(read_all(peer)) == "too-large"
-        assert frontend.kept == []
+        assert frontend.stored == []
         assert frontend.store.unfinished == []
         assert frontend.log.kinds == ["refused"]
 

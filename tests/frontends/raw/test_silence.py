@@ -34,7 +34,7 @@ async def test_idle_timeout() -> None:
         answer = await in_thread(read_all, peer)
         assert refusal_code(answer) == "timeout"
         assert "nc -N" in answer.decode()
-        assert frontend.kept == []
+        assert frontend.stored == []
         assert frontend.store.unfinished == []
         assert [event.get("code") for event in frontend.log.ends] == ["timeout"]
 
@@ -58,7 +58,7 @@ async def test_every_byte_buys_time() -> None:
             pass_time(frontend.clock, 59)
         peer.shutdown(socket.SHUT_WR)
         assert await in_thread(read_all, peer) == STORED
-        assert frontend.kept == [b"xxxxx"]
+        assert frontend.stored == [b"xxxxx"]
 
 
 async def test_no_idle_timeout() -> None:
@@ -119,7 +119,7 @@ async def test_finish_after_idle() -> None:
         assert await in_thread(peer.recv, 1024) == STORED
         peer.close()
         await frontend.is_quiet()
-        assert frontend.kept == ["你好么? tcp ,我来了".encode()]
+        assert frontend.stored == ["你好么? tcp ,我来了".encode()]
         (end,) = frontend.log.ends
         assert end["ended_by_idle"] is True
         assert "idle timeout" in formatEvent(end)
@@ -162,7 +162,7 @@ async def test_late_bytes(when: str) -> None:
         peer.shutdown(socket.SHUT_WR)
         assert await in_thread(read_all, peer) == STORED
         await frontend.is_quiet()
-        assert frontend.kept == [b"content"]
+        assert frontend.stored == [b"content"]
         assert frontend.log.kinds == ["stored"]
         assert frontend.log.ends[0]["size"] == 7
 

@@ -269,7 +269,7 @@ async def test_goes_on_where_it_cannot_be_lent_again(
             rig.disk.work()
             await turns(1)
         assert await sending == SUCCESS
-        assert [*rig.kept.values()] == [LARGE]
+        assert [*rig.stored.values()] == [LARGE]
     rig.close()
 
 

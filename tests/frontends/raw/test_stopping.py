@@ -36,7 +36,7 @@ async def test_drain(way: Way) -> None:
         assert not drained.called
         assert await in_thread(send_all_then_read, peer, b" a file") == STORED
         await drained
-        assert frontend.kept == [b"half a file"]
+        assert frontend.stored == [b"half a file"]
 
 
 async def test_drain_waits_for_the_store(way: Way) -> None:
@@ -68,7 +68,7 @@ async def test_drain_waits_for_the_unheard() -> None:
         assert not drained.called
         frontend.store.release()
         await drained
-        assert frontend.kept == [b"content"]
+        assert frontend.stored == [b"content"]
 
 
 async def test_drain_waits_for_an_empty_one(way: Way) -> None:
@@ -110,7 +110,7 @@ async def test_refuse_the_rest(when: str) -> None:
         assert drained.called
         assert refusal_code(await in_thread(read_all, peer)) == "shutting-down"
         frontend.store.release()
-        assert frontend.kept == []
+        assert frontend.stored == []
         assert frontend.store.unfinished == []
         assert frontend.log.kinds == ["refused"]
         peer.close()
@@ -130,7 +130,7 @@ async def test_refuse_what_is_being_kept(way: Way) -> None:
         assert drained.called
         assert refusal_code(await in_thread(read_all, peer)) == "shutting-down"
         frontend.store.release()
-        assert frontend.kept == []
+        assert frontend.stored == []
         assert frontend.store.unfinished == []
         assert [event.get("code") for event in frontend.log.ends] == ["shutting-down"]
         peer.close()
@@ -163,7 +163,7 @@ async def test_abort_the_rest() -> None:
         await gone
         with pytest.raises(ConnectionResetError):
             await in_thread(peer.recv, 1)
-        assert frontend.kept == []
+        assert frontend.stored == []
         assert frontend.log.kinds == ["aborted"]
 
 
@@ -183,7 +183,7 @@ async def test_abort_what_is_being_kept(way: Way) -> None:
         assert not drained.called
         frontend.store.release()
         await drained
-        assert frontend.kept == [b"content"]
+        assert frontend.stored == [b"content"]
         assert [(event["outcome"], event["answered"]) for event in frontend.log.ends] == [
             ("stored", False)
         ]

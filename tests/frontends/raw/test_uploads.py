@@ -59,7 +59,7 @@ async def test_any_chunking(pieces: list[bytes], way: Way | None) -> None:
     async with open_frontend() as frontend:
         sending = way.send(frontend, *pieces) if way is not None else frontend.send(*pieces)
         assert await sending == STORED
-        assert frontend.kept == [b"".join(pieces)]
+        assert frontend.stored == [b"".join(pieces)]
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ async def test_unchanged(way: Way, content: bytes) -> None:
     """Whatever the bytes look like, they are the file and nothing else."""
     async with open_frontend() as frontend:
         assert await way.send(frontend, content) == STORED
-        assert frontend.kept == [content]
+        assert frontend.stored == [content]
 
 
 async def test_large() -> None:
@@ -89,7 +89,7 @@ async def test_large() -> None:
     content = os.urandom(1 << 20) * 16
     async with open_frontend() as frontend:
         assert await frontend.send(content) == STORED
-        assert hashlib.sha256(frontend.kept[0]).digest() == hashlib.sha256(content).digest()
+        assert hashlib.sha256(frontend.stored[0]).digest() == hashlib.sha256(content).digest()
 
 
 async def test_many_at_a_time() -> None:
@@ -106,7 +106,7 @@ async def test_many_at_a_time() -> None:
             return [read_all(peer) for peer in peers]
 
         assert await in_thread(send) == [STORED] * 100
-        assert sorted(frontend.kept) == sorted(
+        assert sorted(frontend.stored) == sorted(
             b"first %d and second %d" % (number, number) for number in range(100)
         )
         assert frontend.log.kinds == ["stored"] * 100
@@ -119,16 +119,16 @@ async def test_large_does_not_delay_small(way: Way) -> None:
         piece = bytes(1 << 20)
         await in_thread(large.sendall, piece)
         assert await way.send(frontend, b"small") == STORED
-        assert frontend.kept == [b"small"]
+        assert frontend.stored == [b"small"]
         assert await in_thread(send_all_then_read, large, piece) == STORED
-        assert len(frontend.kept) == 2
+        assert len(frontend.stored) == 2
 
 
 async def test_unix_socket(way: Way, tmp_path: Path) -> None:
     """A Unix socket is a front end too, with half-closes and answers."""
     async with open_frontend() as frontend, frontend.also_at("unix", tmp_path) as connect:
         assert await way.send(frontend, b"content", connect=connect) == STORED
-        assert frontend.kept == [b"content"]
+        assert frontend.stored == [b"content"]
         assert frontend.log.ends[0]["peer"] == f"unix uid {os.getuid()} pid {os.getpid()}"
 
 
@@ -164,11 +164,11 @@ async def test_answer_waits_for_the_store(way: Way) -> None:
         frontend.clock.advance(3600)
         await turns()
         assert heard_so_far(peer) == b""
-        assert frontend.kept == []
+        assert frontend.stored == []
         assert frontend.log.ends == []
         frontend.store.release()
         assert await in_thread(read_all, peer) == STORED
-        assert frontend.kept == [b"content"]
+        assert frontend.stored == [b"content"]
 
 
 async def test_answer_of_ones_own(way: Way) -> None:
@@ -207,7 +207,7 @@ async def test_empty(way: Way) -> None:
     async with open_frontend() as frontend:
         assert refusal_code(await way.send(frontend)) == Empty.code
         await frontend.is_quiet()
-        assert frontend.kept == []
+        assert frontend.stored == []
         assert frontend.store.unfinished == []
         assert frontend.log.ends == []
         assert frontend.log.loud() == []
@@ -228,7 +228,7 @@ async def test_allow_empty(way: Way) -> None:
     """Where the operator wants them, empty files are kept."""
     async with open_frontend(FrontendSettings(allow_empty=True)) as frontend:
         assert await way.send(frontend) == STORED
-        assert frontend.kept == [b""]
+        assert frontend.stored == [b""]
         assert frontend.log.kinds == ["stored"]
 
 

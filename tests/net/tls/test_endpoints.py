@@ -67,7 +67,7 @@ async def test_upload(version: ssl.TLSVersion, size: int) -> None:
     async with open_frontend(settings, identity=identity()) as frontend:
         receipt = await upload(data, to(frontend.address, context=client_context(version)))
         assert receipt.size == size
-        assert frontend.kept == [data]
+        assert frontend.stored == [data]
         await frontend.is_quiet()
         assert frontend.log.kinds == ["stored"]
 
@@ -78,7 +78,7 @@ async def test_strings(tmp_path: Path) -> None:
     async with open_frontend(identity=Identity.from_files(key, chain)) as frontend:
         for host in ("localhost", "127.0.0.1"):
             await upload(b"x", f"tls:{host}:{frontend.address[1]}:cacert={ca}")
-        assert frontend.kept == [b"x", b"x"]
+        assert frontend.stored == [b"x", b"x"]
 
 
 async def test_path(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ async def test_path(tmp_path: Path) -> None:
     async with open_frontend(identity=identity()) as frontend:
         receipt = await upload(tmp_path / "file", to(frontend.address))
         assert receipt.size == len(data)
-        assert frontend.kept == [data]
+        assert frontend.stored == [data]
 
 
 async def test_refused() -> None:
@@ -143,7 +143,7 @@ async def refused_by_client(frontend: OpenFrontend, endpoint: IStreamClientEndpo
     with pytest.raises(CouldNotConnect) as raised:
         await upload(b"secret", endpoint)
     await until(lambda: frontend.log.others)
-    assert (frontend.log.ends, frontend.log.loud(), frontend.kept) == ([], [], [])
+    assert (frontend.log.ends, frontend.log.loud(), frontend.stored) == ([], [], [])
     text = str(raised.value)
     assert text.isprintable()
     return text
@@ -292,7 +292,7 @@ async def test_front_end_without_tls() -> None:
         with pytest.raises(UploadTimedOut):
             await upload(b"x", to(frontend.address), connect_timeout=0.2)
         await frontend.is_quiet()
-        assert frontend.kept == []
+        assert frontend.stored == []
 
 
 async def test_server_that_closes() -> None:

@@ -119,7 +119,7 @@ async def test_a_handshake_under_other_rules() -> None:
         await in_thread(peer.handshake, b"content", last=True)
         assert b"not-allowed" in await in_thread(peer.hear)
         await until(lambda: not slots.taken)
-        assert frontend.kept == []
+        assert frontend.stored == []
         frontend.factory.refusals.log_summary()
 
 
@@ -285,5 +285,5 @@ async def test_many_at_once() -> None:
             return upload(b"%d " % number * 1000, endpoint, reactor=reactor)
 
         await gatherResults([send(number) for number in range(500)])
-        assert sorted(frontend.kept) == sorted(b"%d " % number * 1000 for number in range(500))
+        assert sorted(frontend.stored) == sorted(b"%d " % number * 1000 for number in range(500))
         await frontend.is_quiet()

@@ -91,7 +91,7 @@ async def test_honest_records(tmp_path: Path) -> None:
             )
         await in_thread(peer.socket.sendall, records.record(ALERT, b"\x01\x00"))
         assert (await in_thread(peer.hear)).decode() == "上传成功"
-        assert frontend.kept == [data]
+        assert frontend.stored == [data]
 
 
 FLOODS = {
@@ -134,7 +134,7 @@ async def test_flood(flood: str, tmp_path: Path) -> None:
         assert await ended
         assert most <= 64 * 1024
         await frontend.is_quiet()
-        assert (frontend.log.kinds, frontend.kept, frontend.log.loud()) == (["aborted"], [], [])
+        assert (frontend.log.kinds, frontend.stored, frontend.log.loud()) == (["aborted"], [], [])
         assert frontend.factory.gate.admission.slots.taken == 0
 
 
@@ -169,7 +169,7 @@ async def test_flood_by_old_tls(flood: str, tmp_path: Path) -> None:
 
         assert await in_thread(send)
         await frontend.is_quiet()
-        assert (frontend.log.kinds, frontend.kept, frontend.log.loud()) == (["aborted"], [], [])
+        assert (frontend.log.kinds, frontend.stored, frontend.log.loud()) == (["aborted"], [], [])
 
 
 async def test_what_is_allowed(tmp_path: Path) -> None:
@@ -197,7 +197,7 @@ async def test_small_records(tmp_path: Path) -> None:
         assert transport.transport.bufferSize == usual
         await in_thread(peer.socket.sendall, records.record(ALERT, b"\x01\x00"))
         assert (await in_thread(peer.hear)).decode() == "上传成功"
-        assert frontend.kept == [b"x" * 100 + bytes(10_000)]
+        assert frontend.stored == [b"x" * 100 + bytes(10_000)]
 
 
 async def test_flood_within_the_handshake() -> None:

@@ -62,7 +62,7 @@ async def test_paused(version: ssl.TLSVersion) -> None:
         the_producer(frontend).resumeProducing()
         await sending
         assert await in_thread(peer.hear) == STORED
-        assert frontend.kept == [data]
+        assert frontend.stored == [data]
 
 
 @both_versions
@@ -83,7 +83,7 @@ async def test_pausing_again_and_again(version: ssl.TLSVersion) -> None:
             producer.resumeProducing()
             await turns(2)
         assert await hearing == STORED
-        assert frontend.kept == [data]
+        assert frontend.stored == [data]
 
 
 @implementer(IHalfCloseableProtocol)

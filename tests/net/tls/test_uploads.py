@@ -40,7 +40,7 @@ async def test_upload(version: ssl.TLSVersion, size: int) -> None:
         peer = await shaken(frontend, version)
         await in_thread(peer.send, data, last=True)
         assert await in_thread(peer.hear) == STORED
-        assert frontend.kept == [data]
+        assert frontend.stored == [data]
         assert await in_thread(peer.socket.recv, 1) == b""  # in this order
         await frontend.is_quiet()
         assert frontend.log.kinds == ["stored"]
@@ -68,7 +68,7 @@ async def test_whoever_does_not_wait(version: ssl.TLSVersion) -> None:
         await in_thread(peer.send, b"fire and forget", last=True)
         peer.socket.close()
         await frontend.is_quiet()
-        assert frontend.kept == [b"fire and forget"]
+        assert frontend.stored == [b"fire and forget"]
 
 
 @both_versions
@@ -126,7 +126,7 @@ async def test_cut(version: ssl.TLSVersion, cut: str, size: int) -> None:
             with pytest.raises(ConnectionResetError):
                 await in_thread(peer.hear)
         await frontend.is_quiet()
-        assert (frontend.log.kinds, frontend.kept) == (["aborted"], [])
+        assert (frontend.log.kinds, frontend.stored) == (["aborted"], [])
 
 
 @both_versions
@@ -138,7 +138,7 @@ async def test_cut_within_the_end(version: ssl.TLSVersion) -> None:
         await frontend.has_come(6)
         peer.socket.shutdown(socket.SHUT_WR)
         await frontend.is_quiet()
-        assert (frontend.log.kinds, frontend.kept) == (["aborted"], [])
+        assert (frontend.log.kinds, frontend.stored) == (["aborted"], [])
 
 
 @both_versions
@@ -153,7 +153,7 @@ async def test_a_changed_byte(version: ssl.TLSVersion, place: int) -> None:
         sent[place] ^= 0x55
         await in_thread(peer.socket.sendall, bytes(sent))
         await frontend.is_quiet()
-        assert (frontend.log.kinds, frontend.kept, frontend.log.loud()) == (["aborted"], [], [])
+        assert (frontend.log.kinds, frontend.stored, frontend.log.loud()) == (["aborted"], [], [])
 
 
 async def test_end_and_reset_at_once() -> None:
@@ -166,7 +166,7 @@ async def test_end_and_reset_at_once() -> None:
         await until(lambda: frontend.log.ends)
         reset(peer.socket)
         await frontend.is_quiet()
-        assert frontend.kept == [b"whole"]
+        assert frontend.stored == [b"whole"]
 
 
 async def test_what_follows_the_end() -> None:
@@ -189,7 +189,7 @@ async def test_what_follows_the_end() -> None:
         frontend.store.release()
         await sending
         await frontend.is_quiet()
-        assert (frontend.log.kinds, frontend.kept) == (["stored"], [b"all"])
+        assert (frontend.log.kinds, frontend.stored) == (["stored"], [b"all"])
 
 
 # Refusals
@@ -204,7 +204,7 @@ async def test_refused_while_sending(version: ssl.TLSVersion) -> None:
         assert (await in_thread(peer.hear)).startswith("上传失败: too-large ".encode())
         await in_thread(peer.send, bytes(2_000_000), last=True)
         await frontend.is_quiet()
-        assert (frontend.log.kinds, frontend.kept, frontend.log.loud()) == (["refused"], [], [])
+        assert (frontend.log.kinds, frontend.stored, frontend.log.loud()) == (["refused"], [], [])
 
 
 @both_versions
@@ -274,4 +274,4 @@ async def test_silence_as_end() -> None:
         assert await in_thread(peer.hear) == STORED
         await in_thread(peer.send, last=True)
         await frontend.is_quiet()
-        assert frontend.kept == [b"that is all"]
+        assert frontend.stored == [b"that is all"]

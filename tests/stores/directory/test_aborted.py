@@ -38,7 +38,7 @@ def test_giving_up(rig: Rig, pieces: int, work: str, how: str) -> None:
             incoming.abort()
     incoming.write(b"too late")
     rig.disk.work()
-    assert rig.kept == {}
+    assert rig.stored == {}
     assert rig.unfinished == []
     assert open_descriptors(rig.folder) == before
     assert rig.store.memory.held == 0
@@ -67,7 +67,7 @@ def test_cancelled_when_published(rig: Rig) -> None:
     rig.disk.work(1)
     rig.disk.work()
     assert isinstance(ends[0], CancelledError)
-    assert rig.kept == {}
+    assert rig.stored == {}
 
 
 def test_aborted_while_it_takes(rig: Rig) -> None:

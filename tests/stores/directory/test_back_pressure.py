@@ -111,4 +111,4 @@ def test_small_pieces(rig: Rig, size: int, others: list[int]) -> None:
     assert held <= 1.2 * rig.store.memory.held + 1000
     ends_of(incoming.commit())
     rig.disk.work()
-    assert [*rig.kept.values()] == [content]
+    assert [*rig.stored.values()] == [content]

@@ -41,7 +41,7 @@ class _Sender:
 
     give_up: Callable[[], None]
 
-    def kept(self, receipt: Receipt) -> None:
+    def stored(self, receipt: Receipt) -> None:
         raise AssertionError(receipt)
 
     def failed(self, refusal: UploadRefused) -> None:
@@ -77,7 +77,7 @@ def test_holds_nothing(rig: Rig, size: int, ahead: int, how: str) -> None:
         committed.cancel()
         del committed
     elif how == "give up":
-        frontend.give_up = ICommitsTo(incoming).commit_to(frontend.kept, frontend.failed)
+        frontend.give_up = ICommitsTo(incoming).commit_to(frontend.stored, frontend.failed)
         frontend.give_up()
         frontend.give_up()
         assert rig.store.memory.given_up == 1
@@ -103,7 +103,7 @@ def test_bounded(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     _, ends = _commit(rig, b"content")
     rig.disk.work()
     assert isinstance(ends[0], Receipt)
-    assert [*rig.kept.values()] == [b"content"]
+    assert [*rig.stored.values()] == [b"content"]
 
 
 # -- what the disk sees of it -------------------------------------------------
@@ -126,7 +126,7 @@ def test_others_go_on(rig: Rig) -> None:
     rig.disk.work()
     kept = [isinstance(end, Receipt) for _, (end,) in uploads]
     assert kept == [number != BATCHES_AT_A_TIME + 1 for number in range(BATCHES_AT_A_TIME + 3)]
-    assert sorted(rig.kept.values()) == [b"0", b"1", b"2", b"4"]
+    assert sorted(rig.stored.values()) == [b"0", b"1", b"2", b"4"]
     assert rig.files.calls["rename"] == BATCHES_AT_A_TIME + 2
 
 
@@ -152,7 +152,7 @@ def test_given_up_while_it_is_synced(tmp_path: Path, size: int) -> None:
     rig.disk.work()
     assert files.happens is None
     assert rig.files.calls["rename"] == 0
-    assert (rig.kept, rig.unfinished) == ({}, [])
+    assert (rig.stored, rig.unfinished) == ({}, [])
     assert (rig.store.memory.held, rig.store.memory.given_up) == (0, 0)
     rig.close()
 
@@ -170,9 +170,9 @@ def test_given_up_when_it_has_its_name(tmp_path: Path) -> None:
 
     files.rename = renames  # type: ignore[method-assign, assignment]
     rig.disk.work(1)
-    assert [*rig.kept] == [f"{MILLISECONDS}.bin"]
+    assert [*rig.stored] == [f"{MILLISECONDS}.bin"]
     rig.disk.work()
-    assert (rig.kept, rig.unfinished) == ({}, [])
+    assert (rig.stored, rig.unfinished) == ({}, [])
     assert (rig.store.memory.held, rig.store.memory.given_up) == (0, 0)
     rig.close()
 
@@ -187,4 +187,4 @@ def test_fails_and_is_given_up(rig: Rig, failing: str) -> None:
     rig.disk.work()
     assert not isinstance(ends[0], Receipt)
     assert not rig.store.health.well
-    assert rig.kept == {}
+    assert rig.stored == {}

@@ -104,7 +104,7 @@ def test_same_millisecond(rig: Rig) -> None:
     """Further uploads of one millisecond get a serial."""
     for content in b"one", b"two", b"three":
         keep_upload(rig, content)
-    assert rig.kept == {
+    assert rig.stored == {
         f"{MILLISECONDS}.bin": b"one",
         f"{MILLISECONDS}-1.bin": b"two",
         f"{MILLISECONDS}-2.bin": b"three",
@@ -130,7 +130,7 @@ def test_restart_in_the_same_millisecond(rig: Rig) -> None:
     rig.store.close()
     again = Rig(rig.folder)
     keep_upload(again, b"after")
-    assert sorted(again.kept.values()) == [b"after", b"before"]
+    assert sorted(again.stored.values()) == [b"after", b"before"]
     again.close()
 
 
@@ -218,7 +218,7 @@ def test_one_job_at_a_time(rig: Rig) -> None:
         rig.disk.work(1)
         assert rig.disk.waiting <= 1
     assert committed.called
-    assert [*rig.kept.values()] == [b"x" * SMALL * 10]
+    assert [*rig.stored.values()] == [b"x" * SMALL * 10]
 
 
 def test_reserve(tmp_path: Path) -> None:

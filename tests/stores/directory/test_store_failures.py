@@ -31,7 +31,7 @@ def test_fails_before_commit(rig: Rig) -> None:
     incoming.abort()
     assert rig.disk.waiting == 0
     assert len(failures) == 1
-    assert rig.kept == {}
+    assert rig.stored == {}
     assert rig.unfinished == []
 
 
@@ -84,7 +84,7 @@ def test_defect(tmp_path: Path, expected_errors: list[str]) -> None:
     rig = Rig(tmp_path, suffix=suffix)
     assert isinstance(keep_upload(rig, b"one"), StoreFailed)
     assert rig.store.health.well
-    assert rig.kept == {}
+    assert rig.stored == {}
     assert rig.unfinished == []
     rig.close()
 
@@ -124,7 +124,7 @@ def test_a_clock_that_raises(rig: Rig, larger: bool, expected_errors: list[str])
     (end,) = ends
     assert isinstance(end, StoreFailed)
     assert failures == []
-    assert rig.kept == {}
+    assert rig.stored == {}
     assert rig.unfinished == []
 
 

@@ -21,7 +21,7 @@ def test_unhealthy(rig: Rig, call: str, error: int) -> None:
     """An error of the disk stops uploads until a test of the whole write path has passed."""
     rig.files.fail(call, error)
     assert isinstance(keep_upload(rig, b"one"), StoreFailed)
-    assert rig.kept == {}
+    assert rig.stored == {}
     assert rig.unfinished == []
     with pytest.raises(StoreFailed):
         begin_upload(rig.store)
@@ -34,7 +34,7 @@ def test_unhealthy(rig: Rig, call: str, error: int) -> None:
     rig.clock.advance(SELF_TEST_INTERVAL)
     rig.disk.work()
     assert isinstance(keep_upload(rig, b"two"), Receipt)
-    assert [*rig.kept.values()] == [b"two"]
+    assert [*rig.stored.values()] == [b"two"]
     assert rig.unfinished == []
 
 
@@ -66,7 +66,7 @@ def test_folder_is_made_again(rig: Rig) -> None:
     rig.clock.advance(SELF_TEST_INTERVAL)
     rig.disk.work()
     assert isinstance(keep_upload(rig, b"two"), Receipt)
-    assert [*rig.kept.values()] == [b"two"]
+    assert [*rig.stored.values()] == [b"two"]
 
 
 @pytest.mark.parametrize("left", [[], ["inbox"], ["inbox", "inbox/of-others"]])
