@@ -365,12 +365,24 @@ def test_start_with_one_that_ends_soon(workers: int, files: Files, tmp_path: Pat
 
 
 def test_user_who_cannot_read_it_again(files: Files, tmp_path: Path) -> None:
-    """Where the user may not read the files again, the rest is reloaded, and the log says so."""
+    """
+    Where the user may not read the files again, the rest is reloaded, and a warning says
+    what to do; when it may, the next SIGHUP renews the certificate.
+    """
     if shutil.which("setpriv") is None and os.geteuid() == 0:
         pytest.skip("needs setpriv")
+    old = files.ends
     with Daemon(tmp_path, files.option, before=unprivileged()) as daemon:
+        files.renew(120)
         files.key.chmod(0)
-        line = reloading(daemon)
-        assert "reloaded: nothing has changed; needs a restart: certificate" in line
-        assert f"{files.key}: Permission denied" in line
+        assert reloading(daemon).endswith("reloaded: nothing has changed\n")
+        line = daemon.wait_for_line("not renewed")
+        assert f"WARN certificate {files.chain} was not renewed: " in line
+        assert (
+            f"{files.key}: Permission denied; the old one, valid until {said(old)}, stays" in line
+        )
+        assert "let the daemon's user read the file, then reload again" in line
+        assert shown(daemon) == old.timestamp()
+        files.key.chmod(0o644)
+        assert f"reloaded: certificate {files.chain}: until " in reloading(daemon)
         assert shown(daemon) == files.ends.timestamp()

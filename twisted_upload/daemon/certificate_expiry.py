@@ -16,6 +16,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from twisted_upload.config.reload import Changes
+from twisted_upload.core.text import printable
 from twisted_upload.errors import CannotStart, WrongConfiguration
 from twisted_upload.net.tls.certificates import Identity
 from twisted_upload.net.tls.endpoints import TLSServerEndpoint
@@ -34,13 +35,13 @@ class Renewal:
     """
     Certificates that have been reloaded but are not presented yet.
 
-    :ivar changes: those that differ; those that the user of the daemon cannot read
-        are in ``waiting``.
+    :ivar changes: those that differ.
     """
 
     def __init__(self) -> None:
         self.changes = Changes()
         self._new: list[tuple[TLSServerEndpoint, Identity]] = []
+        self._unreadable: dict[str, tuple[str, float]] = {}
 
     def add(self, endpoint: TLSServerEndpoint, identity: Identity) -> None:
         """Add a certificate that has changed."""
@@ -51,8 +52,23 @@ class Renewal:
         if text not in self.changes.made:
             self.changes.made.append(text)
 
+    def add_unreadable(self, old: Identity, why: str) -> None:
+        """Add a certificate that the user of the daemon cannot read."""
+        self._unreadable[old.name] = why, old.validity.ends
+
     def __bool__(self) -> bool:
         return bool(self._new)
+
+    def warn(self) -> None:
+        """Warn of certificates that were not renewed; the next reload tries again."""
+        for name, (why, ends) in self._unreadable.items():
+            _log.warn(
+                "certificate {name} was not renewed: {why}; the old one, valid until {ends}, stays"
+                " in use: let the daemon's user read the file, then reload again",
+                name=name,
+                why=printable(why),
+                ends=_date(ends),
+            )
 
     def show(self) -> None:
         """Present them to new connections."""
@@ -99,7 +115,7 @@ class Certificates:
 
     def read(self) -> Renewal:
         """
-        Reload them.
+        Reload them.  One that cannot be read for lack of permissions stays as it is.
 
         :raises CannotStart: one of them cannot be used; nothing has changed.
         """
@@ -111,7 +127,7 @@ class Certificates:
                 identity = Identity.from_files(*endpoint.files)
             except ValueError as error:
                 if getattr(error.__cause__, "errno", None) in (errno.EACCES, errno.EPERM):
-                    renewal.changes.waiting.append(f"certificate {error}")
+                    renewal.add_unreadable(endpoint.identity, str(error))
                     continue
                 raise WrongConfiguration(str(error)) from error
             if identity.pem != endpoint.identity.pem:

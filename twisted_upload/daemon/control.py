@@ -118,27 +118,28 @@ class DaemonControl:
             self._service.observer.rotate()
 
     def reload(self) -> None:
-        """See `ISignalled.reload`; the result is one line in the log."""
+        """See `ISignalled.reload`; the log has one line, and a warning for each old certificate."""
         if self._notifications is not None:
             self._notifications.reloading()
         if self._service.observer is not None:
             self._service.observer.reopen()
         try:
-            text = self._reloaded()
+            renewal = self._reloaded()
         except CannotStart as error:
             why = shortened(printable(str(error)))
             _log.error("reload failed, keeping the old configuration: {why}", why=why)
         except Exception:
             _log.failure("reload failed, keeping the old configuration: internal error")
         else:
-            _log.info("{text}", text=shortened(printable(text)))
+            _log.info("{text}", text=shortened(printable(str(renewal.changes))))
+            renewal.warn()
         finally:
             if self._notifications is not None:
                 self._notifications.reloaded()
 
-    def _reloaded(self) -> str:
+    def _reloaded(self) -> Renewal:
         """
-        Put a new configuration in force; return a description of the changes.
+        Put a new configuration in force; return its certificates and all changes.
 
         :raises CannotStart: or any other exception: the old one stays in force.
         """
@@ -154,7 +155,7 @@ class DaemonControl:
             self._apply(self._configuration)
             raise
         self._configuration = configuration
-        return str(renewal.changes)
+        return renewal
 
     def _over(self) -> None:
         assert self._notifications is not None
