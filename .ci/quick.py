@@ -79,7 +79,7 @@ LONG = (
     "hooks/test_runner.py::test_real_daemon_cannot_start",
     "observability/test_journal_reader.py::test_any_json",
     "net/test_networks.py::test_as_the_definition_says",
-    "frontends/raw/test_ends.py::test_anything",
+    "frontends/raw/test_ends.py::test_any_order",
 )
 """Single slow tests whose results do not depend on versions."""
 

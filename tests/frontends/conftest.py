@@ -1,5 +1,5 @@
 """
-Tests of front ends whose transports read at once, and of those whose do not.
+Tests of front ends with transports that read at once, and with those that do not.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from tests.support.frontends import OpenFrontend
 from tests.support.ways import in_each_way
 
 
-@pytest.hookimpl(tryfirst=True)  # before the parameters of the fixture ``way`` are taken
+@pytest.hookimpl(tryfirst=True)  # before the parameters of the fixture ``way`` are used
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A module marked ``each_transport`` is run with transports of both kinds."""
+    """Run a module marked ``each_transport`` with transports of both kinds."""
     marked = metafunc.definition.get_closest_marker("each_transport") is not None
     if marked and not is_hypothesis_test(metafunc.function):
         in_each_way(metafunc)

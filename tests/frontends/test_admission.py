@@ -1,5 +1,5 @@
 """
-Who may come in, and how many.
+Which connections are admitted, and how many.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def _taken(admission: Admission, group: str | None = "192.0.2.7") -> ConnectionS
 
 @pytest.mark.parametrize("most", [1, 3])
 def test_slots(most: int) -> None:
-    """There are so many slots: the last one is given, and one more is not."""
+    """The last free slot is given out; after that, connections are refused as busy."""
     admission = Admission(ConnectionSlots(most))
     for _ in range(most):
         assert _code(admission, "192.0.2.7", "192.0.2.7") is None
@@ -40,7 +40,7 @@ def test_slots(most: int) -> None:
 
 
 def test_a_slot_counts_once() -> None:
-    """However often a slot is taken or released, it counts once, or not at all."""
+    """However often a slot is taken or released, it counts once or not at all."""
     admission = Admission()
     other, slot = _taken(admission), ConnectionSlot(admission, "192.0.2.7")
     slot.release()
@@ -56,7 +56,7 @@ def test_a_slot_counts_once() -> None:
 
 
 def test_a_slot_of_another_group() -> None:
-    """A slot that is counted by another address from now on is one and the same slot."""
+    """A slot that changes its group is still one slot."""
     admission = Admission(ConnectionSlots(1))
     slot = _taken(admission, None)
     assert _code(admission, None) == "busy"
@@ -71,7 +71,7 @@ def test_a_slot_of_another_group() -> None:
 
 
 def test_limits_that_change() -> None:
-    """Connections that are there keep their slots under other limits, and give them back."""
+    """Open connections keep their slots under new limits, and release them."""
     admission = Admission(ConnectionSlots(3), max_per_address=3)
     slots = [_taken(admission) for _ in range(3)]
     admission.slots.change(ConnectionSlots(2))
@@ -87,7 +87,7 @@ def test_limits_that_change() -> None:
 
 
 def test_slots_are_shared() -> None:
-    """All listeners of a process share its slots; each counts addresses for itself."""
+    """All listeners of a process share its slots, but each counts addresses separately."""
     slots = ConnectionSlots(3)
     one, other = Admission(slots, max_per_address=2), Admission(slots, max_per_address=2)
     _taken(one)
@@ -101,7 +101,7 @@ def test_slots_are_shared() -> None:
 
 @pytest.mark.parametrize("most", [1, 50])
 def test_per_address(most: int) -> None:
-    """One address has so many slots; others do not suffer for it."""
+    """One address has a limited number of slots; other addresses are not affected."""
     admission = Admission(max_per_address=most)
     for _ in range(most):
         assert _code(admission, "192.0.2.7", "192.0.2.7") is None
@@ -113,15 +113,15 @@ def test_per_address(most: int) -> None:
 
 
 def test_no_limits() -> None:
-    """A limit of 0 is none."""
+    """A limit of 0 disables it."""
     admission = Admission(ConnectionSlots(0), max_per_address=0)
     for _ in range(10_000):
         _taken(admission)
     assert _code(admission, "192.0.2.7", "192.0.2.7") is None
 
 
-def test_nobody_in_particular() -> None:
-    """Who has no address takes a slot, and is counted by none."""
+def test_no_address() -> None:
+    """A connection without an address takes a slot, and counts for no address."""
     admission = Admission(ConnectionSlots(2), max_per_address=1)
     _taken(admission, None)
     assert _code(admission, None) is None
@@ -131,7 +131,10 @@ def test_nobody_in_particular() -> None:
 
 
 def test_rules() -> None:
-    """Rules bind addresses; not who has none; and who has one that is not known, as the rest."""
+    """
+    Rules apply to addresses.  A connection without one is allowed; an unknown address
+    gets the default of the rules.
+    """
     allowing = Admission(rules=Rules(allow=[parse_network("192.0.2.0/24")]))
     denying = Admission(rules=Rules(deny=[parse_network("192.0.2.0/24")]))
     assert _code(allowing, "192.0.2.7") is None
@@ -144,7 +147,7 @@ def test_rules() -> None:
 
 
 def test_not_allowed_comes_first() -> None:
-    """Who may never come in is not told to try again later."""
+    """A denied address is not told to try again later."""
     admission = Admission(ConnectionSlots(1), Rules(deny=[parse_network("192.0.2.0/24")]), 1)
     _taken(admission)
     assert _code(admission, "192.0.2.7", "192.0.2.7") == "not-allowed"
@@ -153,7 +156,10 @@ def test_not_allowed_comes_first() -> None:
 @settings(deadline=None, derandomize=True)
 @given(acts=st.lists(st.tuples(st.booleans(), st.sampled_from(["a", "b", "c", None]))))
 def test_counts_never_leak(acts: list[tuple[bool, str | None]]) -> None:
-    """However senders come and go, the counts are those that are there, and end at nothing."""
+    """
+    However senders connect and disconnect, the counts match the open connections, and end
+    at 0.
+    """
     slots = ConnectionSlots(4)
     admission = Admission(slots, max_per_address=2)
     there: list[ConnectionSlot] = []

@@ -1,5 +1,5 @@
 """
-All connections of a front end, and how they are brought to an end.
+All connections of a front end, and how they are ended.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from twisted_upload.frontends.settings import FrontendSettings
 
 
 async def test_uploads_without_a_sender_are_refused_at_the_end(way: Way) -> None:
-    """When the time for draining is over, so is that of an upload whose sender has gone."""
+    """At the end of draining, an upload whose sender has disconnected is refused."""
     slots = ConnectionSlots()
     async with open_frontend(slots=slots) as frontend:
         frontend.store.holding = True
@@ -34,7 +34,7 @@ async def test_uploads_without_a_sender_are_refused_at_the_end(way: Way) -> None
 
 
 async def test_no_timer_is_left() -> None:
-    """A refused sender that goes before its time is over leaves no timer behind."""
+    """A refused sender that disconnects early leaves no timer behind."""
     async with open_frontend(FrontendSettings(max_size=4)) as frontend:
         peer = frontend.connect()
         peer.sendall(b"content")
@@ -50,8 +50,9 @@ async def test_no_timer_is_left() -> None:
 @pytest.mark.parametrize("settings", [FrontendSettings(), FrontendSettings(max_size=4)])
 async def test_nothing_is_added_later(settings: FrontendSettings) -> None:
     """
-    What an instance has, it has from the beginning: what is added later, and was not by
-    the first of its kind, costs a dictionary for each of thousands.
+    An instance has all its attributes from the beginning.  Attributes added later, if the
+    first instance of its class did not have them, cost a dictionary for each of
+    thousands.
     """
     async with open_frontend(settings) as frontend:
         frontend.store.holding = True

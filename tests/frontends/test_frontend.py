@@ -1,5 +1,5 @@
 """
-What a front end has, whatever it speaks: this one's connections say nothing at all.
+What every front end has, whatever its protocol: the connections of this one send nothing.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SENDER = IPv4Address("TCP", "192.0.2.7", 50123)
 
 
 class Silent(ConnectionProtocol, Protocol):
-    """A connection that is too slow after so many seconds."""
+    """A connection that is too slow after a number of seconds."""
 
     in_flight = False
 
@@ -59,7 +59,7 @@ class SilentFrontend(Frontend):
         return Silent(self, slot)
 
     def connected(self, address: IAddress = SENDER) -> Silent:
-        """One more connection."""
+        """Return one more connection."""
         protocol = self.gate.protocol_for(address)
         assert isinstance(protocol, Silent)
         protocol.makeConnection(StringTransport())  # type: ignore[no-untyped-call]
@@ -78,7 +78,7 @@ def frontend(clock: Clock) -> SilentFrontend:
 
 
 def test_connections_take_slots(frontend: SilentFrontend) -> None:
-    """A connection has its slot while it is there; leaving twice is harmless."""
+    """A connection has its slot while it is open; leaving twice is harmless."""
     one, other = frontend.connected(), frontend.connected(UNIXAddress(b""))
     assert (frontend.slots.taken, frontend.gate.admission.taken) == (2, {SENDER.host: 1})
     for _ in range(2):
@@ -89,7 +89,7 @@ def test_connections_take_slots(frontend: SilentFrontend) -> None:
 
 
 def test_slots_are_held_while_an_upload_is_in_flight(frontend: SilentFrontend) -> None:
-    """A sender that goes before its upload has ended leaves its slot to the upload."""
+    """A sender that disconnects before its upload has ended leaves its slot to the upload."""
     one = frontend.connected()
     one.in_flight = True
     frontend.leave(one)
@@ -99,7 +99,7 @@ def test_slots_are_held_while_an_upload_is_in_flight(frontend: SilentFrontend) -
 
 
 def test_rejected(frontend: SilentFrontend) -> None:
-    """Whoever comes when no slot is left, or when it stops, is rejected."""
+    """Connections are rejected if no slot is free, or while the front end stops."""
     for _ in range(3):
         frontend.connected()
     assert isinstance(frontend.gate.protocol_for(SENDER), RejectedConnection)
@@ -112,7 +112,7 @@ def test_rejected(frontend: SilentFrontend) -> None:
 
 
 def test_reconfigured(frontend: SilentFrontend) -> None:
-    """Other settings are for whoever comes from then on."""
+    """New settings apply to new connections only."""
     frontend.connected()
     frontend.reconfigure(FrontendSettings(max_per_address=1))
     assert isinstance(frontend.gate.protocol_for(SENDER), RejectedConnection)
@@ -120,7 +120,10 @@ def test_reconfigured(frontend: SilentFrontend) -> None:
 
 
 def test_progress_is_checked(frontend: SilentFrontend, clock: Clock) -> None:
-    """While anybody is there, progress is checked; nobody is judged after a standstill."""
+    """
+    While there are connections, their progress is checked; a stalled process blames no
+    sender.
+    """
     one = frontend.connected()
     pass_time(clock, CHECK_INTERVAL)
     clock.advance(2 * CHECK_INTERVAL)

@@ -1,5 +1,5 @@
 """
-The gate of a front end, over real sockets: who is let in, and how many.
+The gate of a front end, over real sockets: which connections are admitted, and how many.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.each_transport
 
 
 async def test_transports(request: pytest.FixtureRequest) -> None:
-    """What is said of the transports of these tests is so."""
+    """These tests use the transports that their parameter says."""
     async with open_frontend() as frontend:
         eager = request.node.callspec.params["_eager"]
         assert (frontend.port.transport is not tcp.Server) is eager
@@ -35,7 +35,10 @@ async def test_transports(request: pytest.FixtureRequest) -> None:
 
 @pytest.mark.parametrize("most", [1, 3])
 async def test_slots(way: Way, most: int) -> None:
-    """The last slot is given; one more sender hears busy; a slot that is free is given again."""
+    """
+    The last free slot is given out; the next sender is told busy; a released slot is
+    given out again.
+    """
     async with open_frontend(slots=ConnectionSlots(most)) as frontend:
         peers = await let_in(frontend, most)
         for _ in range(3):
@@ -51,7 +54,7 @@ async def test_slots(way: Way, most: int) -> None:
 
 @pytest.mark.parametrize("most", [1, 50])
 async def test_per_address(way: Way, most: int) -> None:
-    """The same for one address; another one does not suffer for it."""
+    """So it is with the slots of one address; other addresses are not affected."""
     async with open_frontend(FrontendSettings(max_per_address=most)) as frontend:
         peers = await let_in(frontend, most)
         assert refusal_code(await way.send(frontend, b"content")) == "busy"
@@ -63,14 +66,14 @@ async def test_per_address(way: Way, most: int) -> None:
 
 
 async def test_default_per_address() -> None:
-    """One address has 50 slots, unless that is set otherwise."""
+    """By default, one address has 50 slots."""
     async with open_frontend() as frontend:
         await let_in(frontend, 50)
         assert refusal_code(await frontend.send(b"content")) == "busy"
 
 
 async def test_one_address_over_ipv4_and_ipv6(way: Way) -> None:
-    """An IPv4 sender of an IPv6 socket is the same address; the senders of a /64 are one."""
+    """An IPv4 sender at an IPv6 socket counts for the same address; a /64 counts as one address."""
     async with (
         open_frontend(FrontendSettings(max_per_address=1)) as frontend,
         frontend.also_at("mapped") as four,
@@ -86,7 +89,7 @@ async def test_one_address_over_ipv4_and_ipv6(way: Way) -> None:
 
 
 async def test_no_address(way: Way, tmp_path: Path) -> None:
-    """Who comes to a unix socket takes a slot, but is nobody's address."""
+    """A connection to a Unix socket takes a slot, but counts for no address."""
     async with open_frontend(
         FrontendSettings(max_per_address=1), slots=ConnectionSlots(2)
     ) as frontend:
@@ -101,34 +104,34 @@ async def test_no_address(way: Way, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("end", ["stored", "refused", "aborted", "unused", "reset"])
-async def test_each_slot_is_given_back(way: Way, end: str) -> None:
-    """However a connection ends, its slot is free again, once."""
+async def test_each_slot_is_released(way: Way, end: str) -> None:
+    """However a connection ends, its slot is released, once."""
     slots = ConnectionSlots(1)
-    said = {"stored": b"content", "refused": b"x" * 11, "aborted": b"con"}.get(end, b"")
-    heard = {"refused": "too-large", "unused": "empty"}
+    sent = {"stored": b"content", "refused": b"x" * 11, "aborted": b"con"}.get(end, b"")
+    code_of = {"refused": "too-large", "unused": "empty"}
     async with open_frontend(
         FrontendSettings(max_size=10, max_per_address=1), slots=slots
     ) as frontend:
         for _ in range(3):
             lines = len(frontend.log.ends + frontend.log.others)
             breaks = end in ("aborted", "reset")
-            peer = await way.come(frontend, said, end=reset if breaks else half_close)
+            peer = await way.come(frontend, sent, end=reset if breaks else half_close)
             if not breaks:
                 answer = await hear(peer)
-                assert answer == STORED if end == "stored" else refusal_code(answer) == heard[end]
+                assert answer == STORED if end == "stored" else refusal_code(answer) == code_of[end]
             peer.close()
-            await until(partial(_is_told, frontend, lines))
+            await until(partial(_is_logged, frontend, lines))
             await frontend.is_quiet()
             assert slots.taken == 0
             assert len(frontend.factory.gate.admission) == 0
 
 
-def _is_told(frontend: OpenFrontend, lines: int) -> bool:
+def _is_logged(frontend: OpenFrontend, lines: int) -> bool:
     return len(frontend.log.ends + frontend.log.others) > lines
 
 
-async def test_slot_of_an_upload_that_is_being_kept(way: Way) -> None:
-    """A sender that does not wait leaves its slot only when its file is kept."""
+async def test_slot_of_an_upload_that_is_being_committed(way: Way) -> None:
+    """If the sender does not wait, its slot is released only when its file is stored."""
     slots = ConnectionSlots(1)
     async with open_frontend(slots=slots) as frontend:
         frontend.store.holding = True
@@ -144,8 +147,8 @@ async def test_slot_of_an_upload_that_is_being_kept(way: Way) -> None:
         assert frontend.stored == [b"content"]
 
 
-async def test_address_of_an_upload_that_is_being_kept(way: Way) -> None:
-    """The same where the slots are those of its address."""
+async def test_address_of_an_upload_that_is_being_committed(way: Way) -> None:
+    """So it is with the slots of its address."""
     async with open_frontend(FrontendSettings(max_per_address=1)) as frontend:
         frontend.store.holding = True
         peer = await way.come(frontend, b"content")
@@ -160,7 +163,7 @@ async def test_address_of_an_upload_that_is_being_kept(way: Way) -> None:
         assert await way.send(frontend, b"more") == STORED
 
 
-# -- who ----------------------------------------------------------------------
+# -- which --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -175,7 +178,7 @@ async def test_address_of_an_upload_that_is_being_kept(way: Way) -> None:
     ],
 )
 async def test_rules(way: Way, rules: Rules, code: str | None) -> None:
-    """The rules say who may come in."""
+    """The rules decide which addresses are allowed."""
     async with open_frontend(FrontendSettings(rules=rules)) as frontend:
         answer = await way.send(frontend, b"content")
         if code is None:
@@ -189,14 +192,14 @@ async def test_rules(way: Way, rules: Rules, code: str | None) -> None:
 
 @pytest.mark.parametrize(("family", "denied"), [("IPv6", "::1"), ("mapped", "127.0.0.1")])
 async def test_rules_for_ipv6(way: Way, family: str, denied: str) -> None:
-    """They are for IPv6 as well, and for IPv4 at an IPv6 socket."""
+    """They apply to IPv6 too, and to IPv4 at an IPv6 socket."""
     chosen = FrontendSettings(rules=rules_of(deny=denied))
     async with open_frontend(chosen) as frontend, frontend.also_at(family) as connect:
         assert refusal_code(await way.send(frontend, b"content", connect=connect)) == "not-allowed"
 
 
 async def test_rules_are_not_for_unix_sockets(way: Way, tmp_path: Path) -> None:
-    """A unix socket has permissions of its own."""
+    """They do not apply to a Unix socket, which has file permissions."""
     async with open_frontend(FrontendSettings(rules=rules_of(allow="192.0.2.0/24"))) as frontend:
         async with frontend.also_at("unix", tmp_path) as connect:
             assert await way.send(frontend, b"content", connect=connect) == STORED

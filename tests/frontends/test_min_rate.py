@@ -27,7 +27,7 @@ async def _pass(frontend: OpenFrontend, seconds: int) -> None:
 
 
 async def test_too_slow() -> None:
-    """Bytes that drip are not enough, however evenly; the answer names the rate."""
+    """A steady trickle is too slow; the answer names the rate."""
     async with open_frontend(FrontendSettings(min_rate=500, idle_timeout=10)) as frontend:
         peer = frontend.connect()
         for number in range(30):
@@ -45,7 +45,10 @@ async def test_too_slow() -> None:
 
 
 async def test_many_are_too_slow() -> None:
-    """When many are too slow at the same moment, a turn of the reactor is for some of them."""
+    """
+    If many are too slow at the same moment, one turn of the reactor handles only some of
+    them.
+    """
     clock = TurnByTurn()
     chosen = FrontendSettings(min_rate=500, idle_timeout=0, max_per_address=0)
     async with open_frontend(chosen, clock=clock) as frontend:
@@ -60,7 +63,7 @@ async def test_many_are_too_slow() -> None:
 
 
 async def test_bytes_buy_time() -> None:
-    """Every 500 bytes buy a second, for as long as they come."""
+    """Every 500 bytes buy a second, for as long as they keep arriving."""
     async with open_frontend(FrontendSettings(min_rate=500, idle_timeout=0)) as frontend:
         peer = frontend.connect()
         for number in range(20):
@@ -74,7 +77,7 @@ async def test_bytes_buy_time() -> None:
 
 
 async def test_bytes_of_long_ago_buy_no_time() -> None:
-    """Much that has come at the beginning does not pay for trickling ever after."""
+    """A fast start does not pay for trickling later."""
     async with open_frontend(FrontendSettings(min_rate=500, idle_timeout=0)) as frontend:
         peer = frontend.connect()
         peer.sendall(b"x" * 500_000)
@@ -90,7 +93,7 @@ async def test_bytes_of_long_ago_buy_no_time() -> None:
 
 @pytest.mark.parametrize("min_rate", [0, 500])
 async def test_no_min_rate(min_rate: int) -> None:
-    """A rate of 0 is none."""
+    """A rate of 0 disables the check."""
     async with open_frontend(FrontendSettings(min_rate=min_rate, idle_timeout=0)) as frontend:
         peer = frontend.connect()
         peer.sendall(b"x")
@@ -130,7 +133,7 @@ async def test_waiting_for_the_store_is_not_slow(way: Way) -> None:
 
 
 async def test_silence_that_ends_is_not_slow() -> None:
-    """Silence that ends an upload is not called slowness before."""
+    """Silence that will end an upload is not refused as slowness first."""
     chosen = FrontendSettings(min_rate=500, idle_timeout=0, finish_after_idle=45)
     async with open_frontend(chosen) as frontend:
         peer = frontend.connect()

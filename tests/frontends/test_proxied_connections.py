@@ -1,5 +1,5 @@
 """
-Connections that come through a load balancer: the header that names the sender.
+Connections through a load balancer: the PROXY header names the sender.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ async def _peer_of(frontend: OpenFrontend, way: Way, *pieces: bytes) -> str:
     ],
 )
 async def test_the_real_peer(way: Way, header: bytes, peer: str) -> None:
-    """The sender is who the balancer says; what follows the header is the file."""
+    """The sender is the address in the header; what follows the header is the file."""
     async with open_frontend(BALANCED) as frontend:
         each = [header + b"content"], [header, b"content"], [header[:7], header[7:] + b"content"]
         for pieces in each:
@@ -72,10 +72,10 @@ async def test_the_real_peer(way: Way, header: bytes, peer: str) -> None:
     cuts=st.lists(st.integers(1, 250), max_size=4),
     way=st.sampled_from([*Way, None]),
 )
-async def test_any_chopping(
+async def test_any_chunking(
     header: bytes, content: bytes, cuts: list[int], way: Way | None
 ) -> None:
-    """However header and file are cut on their way, the file and the peer are the same."""
+    """However header and file are split on their way, the file and the peer are the same."""
     everything = header + content
     ends = [0, *sorted({cut for cut in cuts if cut < len(everything)}), len(everything)]
     async with open_frontend(BALANCED) as frontend:
@@ -96,7 +96,7 @@ async def test_any_chopping(
 @pytest.mark.parametrize("header", [line(), binary(), block(0x20, 0), b"PROXY UNKNOWN\r\n"])
 @pytest.mark.parametrize("half_close", [True, False])
 async def test_header_without_a_file(way: Way, header: bytes, half_close: bool) -> None:
-    """A header alone is an empty upload: nothing is kept, and no line is written."""
+    """A header alone is an empty upload: nothing is stored or logged."""
     async with open_frontend(BALANCED) as frontend:
         if half_close:
             assert refusal_code(await way.send(frontend, header)) == "empty"
@@ -112,7 +112,7 @@ async def test_header_without_a_file(way: Way, header: bytes, half_close: bool) 
 
 @pytest.mark.parametrize("end", [close, reset, half_close])
 async def test_health_check(way: Way, end: Callable[[socket.socket], None]) -> None:
-    """A balancer that connects and goes leaves nothing: no file, no line, no count."""
+    """A balancer that connects and disconnects leaves no file, no log line and no count."""
     slots = ConnectionSlots(1)
     async with open_frontend(BALANCED, slots=slots) as frontend:
         for _ in range(3):
@@ -132,8 +132,8 @@ async def test_health_check(way: Way, end: Callable[[socket.socket], None]) -> N
 @pytest.mark.parametrize(
     "trusted_proxies", [TrustedProxies(NetworkSet([])), TrustedProxies(NetworkSet([]), unix=True)]
 )
-async def test_whom_not_to_believe(way: Way, trusted_proxies: TrustedProxies) -> None:
-    """Who is no balancer may not connect, header or not."""
+async def test_untrusted_proxy(way: Way, trusted_proxies: TrustedProxies) -> None:
+    """A peer that is not a trusted proxy is rejected, with or without a header."""
     async with open_frontend(FrontendSettings(trusted_proxies=trusted_proxies)) as frontend:
         for data in (line() + b"content", b"content"):
             assert refusal_code(await way.send(frontend, data)) == "not-allowed"
@@ -142,7 +142,7 @@ async def test_whom_not_to_believe(way: Way, trusted_proxies: TrustedProxies) ->
 
 
 async def test_balancer_at_a_unix_socket(way: Way, tmp_path: Path) -> None:
-    """A balancer may be at the other end of a unix socket."""
+    """A balancer may connect to a Unix socket."""
     believed = TrustedProxies(NetworkSet([]), unix=True)
     async with open_frontend(FrontendSettings(trusted_proxies=believed)) as frontend:
         async with frontend.also_at("unix", tmp_path) as connect:
@@ -161,7 +161,10 @@ async def test_balancer_at_a_unix_socket(way: Way, tmp_path: Path) -> None:
     ],
 )
 async def test_no_header(way: Way, data: bytes) -> None:
-    """A balancer without a whole header is refused, and nothing of it is kept or written."""
+    """
+    A balancer that sends no complete header is refused, and nothing of it is stored or
+    logged.
+    """
     async with open_frontend(BALANCED) as frontend:
         assert refusal_code(await way.send(frontend, data)) == "not-allowed"
         await frontend.is_quiet()
@@ -170,8 +173,8 @@ async def test_no_header(way: Way, data: bytes) -> None:
         assert counts(frontend) == {"not-allowed": 1}
 
 
-async def test_header_comes_too_late() -> None:
-    """The header has some seconds to come; its bytes buy no time."""
+async def test_header_too_late() -> None:
+    """The header has to arrive within some seconds; its bytes buy no time."""
     async with open_frontend(BALANCED) as frontend:
         peer = frontend.connect()
         peer.sendall(line()[:3])
@@ -187,7 +190,7 @@ async def test_header_comes_too_late() -> None:
 
 
 async def test_header_in_time() -> None:
-    """When the header has come, its time is over, and the idle time-out begins."""
+    """When the header is complete its timeout ends, and the idle timeout begins."""
     async with open_frontend(BALANCED) as frontend:
         peer = frontend.connect()
         peer.sendall(line())
@@ -199,7 +202,7 @@ async def test_header_in_time() -> None:
 
 
 async def test_limits_are_for_the_real_address(way: Way) -> None:
-    """Rules and counts are for the sender, not for its balancer."""
+    """Rules and counts apply to the sender, not to its balancer."""
     chosen = FrontendSettings(
         trusted_proxies=LOOPBACK, max_per_address=1, rules=rules_of(deny="127.0.0.0/8 192.0.2.66")
     )
@@ -222,7 +225,10 @@ async def test_limits_are_for_the_real_address(way: Way) -> None:
 
 
 async def test_unknown_sender(way: Way) -> None:
-    """A sender that the balancer knows no address of is let in, unless some are allowed only."""
+    """
+    A sender whose address the balancer does not know is allowed, unless there is an allow
+    list.
+    """
     async with open_frontend(
         FrontendSettings(trusted_proxies=LOOPBACK, rules=rules_of("192.0.2.0/24"))
     ) as frontend:
@@ -233,15 +239,15 @@ async def test_unknown_sender(way: Way) -> None:
 
 
 async def test_slots_before_the_header(way: Way) -> None:
-    """A connection whose header has not come takes a slot too."""
+    """A connection takes a slot before its header is complete."""
     async with open_frontend(BALANCED, slots=ConnectionSlots(1)) as frontend:
         frontend.connect()
         await until(lambda: frontend.factory.protocols)
         assert refusal_code(await way.send(frontend, line() + b"content")) == "busy"
 
 
-async def test_a_header_takes_no_slot_of_its_own(way: Way) -> None:
-    """The last slot is enough for a connection with its header, and is given back."""
+async def test_a_header_takes_no_other_slot(way: Way) -> None:
+    """A connection and its header take one slot, which is released."""
     slots = ConnectionSlots(1)
     async with open_frontend(BALANCED, slots=slots) as frontend:
         for _ in range(3):
@@ -250,8 +256,8 @@ async def test_a_header_takes_no_slot_of_its_own(way: Way) -> None:
             assert slots.taken == 0
 
 
-async def test_stopping_while_the_header_comes() -> None:
-    """Who waits for all connections to go does not take the header's end for that."""
+async def test_stopping_during_the_header() -> None:
+    """The end of a header does not count as the end of its connection for a drain."""
     async with open_frontend(BALANCED) as frontend:
         peer = frontend.connect()
         await until(lambda: frontend.factory.protocols)
@@ -266,7 +272,7 @@ async def test_stopping_while_the_header_comes() -> None:
 
 
 async def test_stopping_before_the_header() -> None:
-    """A connection whose header has not come is refused when the daemon stops."""
+    """A connection without a complete header is refused when the daemon stops."""
     async with open_frontend(BALANCED) as frontend:
         peer = frontend.connect()
         await until(lambda: frontend.factory.protocols)
@@ -275,7 +281,7 @@ async def test_stopping_before_the_header() -> None:
 
 
 async def test_header_and_largest_size(way: Way) -> None:
-    """The header is no part of the file, and does not count."""
+    """The header is not part of the file, and does not count towards its size."""
     async with open_frontend(FrontendSettings(trusted_proxies=LOOPBACK, max_size=7)) as frontend:
         assert await way.send(frontend, line(), b"content") == STORED
         assert refusal_code(await way.send(frontend, line(), b"contents")) == "too-large"
@@ -283,14 +289,17 @@ async def test_header_and_largest_size(way: Way) -> None:
 
 
 async def test_no_header_is_expected(way: Way) -> None:
-    """Without balancers, what looks like a header is a part of the file."""
+    """Without trusted proxies, what looks like a header is part of the file."""
     async with open_frontend() as frontend:
         assert await way.send(frontend, line() + b"content") == STORED
         assert frontend.stored == [line() + b"content"]
 
 
 async def test_a_header_under_other_limits() -> None:
-    """Whoever has a slot when limits change keeps it; the sender's address is judged by them."""
+    """
+    A connection keeps its slot when limits change; the new limits apply to the sender's
+    address.
+    """
     slots = ConnectionSlots(3)
     async with open_frontend(BALANCED, slots=slots) as frontend:
         peers = [frontend.connect() for _ in range(3)]

@@ -1,5 +1,5 @@
 """
-What is counted instead of being written down line by line.
+Refusals that are counted instead of logged individually.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ STORED = ABORTED._replace(outcome="stored", name="1795328130123.bin")
 
 @pytest.fixture
 def lines() -> Iterator[list[str]]:
-    """The lines that are written."""
+    """The lines that are logged."""
     written: list[str] = []
 
     def observe(event: dict[str, Any]) -> None:
@@ -41,7 +41,7 @@ def lines() -> Iterator[list[str]]:
 
 
 def test_nothing(lines: list[str]) -> None:
-    """Nobody refused: no line, and no timer."""
+    """Without refusals there is no line, and no timer."""
     clock = Clock()
     RefusalCounter(clock).log_summary()
     assert lines == []
@@ -49,7 +49,7 @@ def test_nothing(lines: list[str]) -> None:
 
 
 def test_one_line_a_minute(lines: list[str]) -> None:
-    """However many are refused, there is one line a minute; and then none, until there are more."""
+    """However many are refused, one line is logged each minute; then none, until there are more."""
     clock = Clock()
     refusals = RefusalCounter(clock)
     for second in range(150):
@@ -69,7 +69,7 @@ def test_one_line_a_minute(lines: list[str]) -> None:
 
 
 def test_at_the_end(lines: list[str]) -> None:
-    """What has been counted is told when the daemon stops, once."""
+    """What has been counted is logged once when the daemon stops."""
     clock = Clock()
     refusals = RefusalCounter(clock)
     refusals.count("busy", address_group("2001:db8::7"))
@@ -81,7 +81,7 @@ def test_at_the_end(lines: list[str]) -> None:
 
 
 def test_no_address(lines: list[str]) -> None:
-    """Who has no address is counted all the same."""
+    """A refusal of a sender without an address is counted too."""
     refusals = RefusalCounter(Clock())
     refusals.count("busy", None)
     refusals.log_summary()
@@ -89,7 +89,7 @@ def test_no_address(lines: list[str]) -> None:
 
 
 def test_addresses_are_bounded(lines: list[str]) -> None:
-    """A flood from everywhere does not fill the memory: so many addresses are told apart."""
+    """A flood from many addresses does not fill the memory: only so many are told apart."""
     refusals = RefusalCounter(Clock())
     for number in range(3 * MOST_GROUPS):
         refusals.count("busy", f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}")
@@ -107,8 +107,8 @@ class _Log:
         self.observer = RateLimitedLog(self.written.append, self.refusals, self.clock)
 
 
-def test_kept_is_always_written() -> None:
-    """Every kept upload is a line, whatever else happens."""
+def test_stored_is_always_logged() -> None:
+    """Every stored upload is logged, whatever else happens."""
     log = _Log()
     for _ in range(10 * LINES):
         log.observer(STORED)
@@ -117,7 +117,10 @@ def test_kept_is_always_written() -> None:
 
 
 def test_bad_ends_of_one_address() -> None:
-    """One address has so many lines a minute for uploads that ended badly; the rest is counted."""
+    """
+    One address has a limited number of lines a minute for failed uploads; the rest is
+    counted.
+    """
     log = _Log()
     for number in range(LINES_EACH + 5):
         log.observer(ABORTED._replace(peer=f"192.0.2.7:{number}"))
@@ -130,7 +133,7 @@ def test_bad_ends_of_one_address() -> None:
 
 
 def test_bad_ends_of_all() -> None:
-    """All addresses together have so many lines a minute."""
+    """All addresses together have a limited number of lines a minute."""
     log = _Log()
     for number in range(LINES + 7):
         log.observer(
@@ -151,7 +154,7 @@ def test_bad_ends_of_all() -> None:
     ],
 )
 def test_each_for_itself(peer: str, other: str) -> None:
-    """Whoever uses up its lines does not use up another's."""
+    """An address that uses up its lines does not use up another's."""
     log = _Log()
     for _ in range(LINES_EACH + 1):
         log.observer(ABORTED._replace(peer=peer))

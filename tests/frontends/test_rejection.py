@@ -1,5 +1,5 @@
 """
-Connections that the gate rejects: what they hear, and how long they stay.
+Connections that the gate rejects: what they are told, and how long they stay.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from twisted_upload.frontends.rejection import LONGEST_STAY, MOST_DISCARDED
 pytestmark = pytest.mark.each_transport
 
 
-# -- rejected ---------------------------------------------------------------
+# -- rejected -----------------------------------------------------------------
 
 MOST = ConnectionSlots().most_rejected
 
 NOBODY = FrontendSettings(rules=rules_of(deny="0.0.0.0/0"))
 
 
-async def test_hears_at_once() -> None:
-    """Who may not come in hears it without having said anything."""
+async def test_answered_at_once() -> None:
+    """A rejected sender is told at once, before it has sent anything."""
     async with open_frontend(NOBODY) as frontend:
         peer = frontend.connect()
         assert refusal_code(await hear(peer)) == "not-allowed"
@@ -45,8 +45,8 @@ async def test_hears_at_once() -> None:
         await frontend.is_quiet()
 
 
-async def test_hears_after_sending() -> None:
-    """An old sender, which sends all of its file before it reads, hears it too."""
+async def test_answered_after_sending() -> None:
+    """So is a sender that sends its whole file before it reads."""
     async with open_frontend(NOBODY) as frontend:
         for _ in range(5):
             assert refusal_code(await frontend.send(*[bytes(65536)] * 8)) == "not-allowed"
@@ -54,10 +54,11 @@ async def test_hears_after_sending() -> None:
 
 
 @pytest.mark.parametrize("family", ["IPv4", "unix"])
-async def test_hears_after_a_little(way: Way, tmp_path: Path, family: str) -> None:
+async def test_answered_after_little(way: Way, tmp_path: Path, family: str) -> None:
     """
-    The same for a little, which may have come before the connection is accepted: it is
-    read before the connection is closed.  A unix socket would tell.
+    So is a sender of little data, which may have arrived before the connection is
+    accepted: it is read before the connection is closed.  Over a Unix socket, unread data
+    would show.
     """
     async with open_frontend() as frontend, frontend.also_at(family, tmp_path) as connect:
         frontend.factory.drain()
@@ -68,8 +69,8 @@ async def test_hears_after_a_little(way: Way, tmp_path: Path, family: str) -> No
             assert refusal_code(read_all(peer)) == "shutting-down"
 
 
-async def test_stays_for_a_moment() -> None:
-    """Who does not go is made to, after a moment; what it sends buys it no time."""
+async def test_disconnected_after_a_moment() -> None:
+    """A rejected sender is disconnected after a moment; what it sends buys no time."""
     async with open_frontend(NOBODY) as frontend:
         peer = frontend.connect()
         await until(lambda: frontend.factory.protocols)
@@ -81,8 +82,8 @@ async def test_stays_for_a_moment() -> None:
         await frontend.is_quiet()
 
 
-async def test_sends_on_and_on() -> None:
-    """Who goes on sending is read for so long and no longer."""
+async def test_keeps_sending() -> None:
+    """A rejected sender that keeps sending is read for a limited time."""
     async with open_frontend(NOBODY) as frontend:
         peer = frontend.connect()
 
@@ -98,7 +99,7 @@ async def test_sends_on_and_on() -> None:
 
 
 async def test_many_stay() -> None:
-    """So many may stay; for one more, the one that has been there longest goes at once."""
+    """A limited number may stay; one more closes the oldest at once."""
     async with open_frontend(NOBODY) as frontend:
         peers = [frontend.connect() for _ in range(MOST)]
         await until(lambda: len(frontend.factory.protocols) == MOST)
@@ -112,8 +113,8 @@ async def test_many_stay() -> None:
         await frontend.is_quiet()
 
 
-async def test_gone_before_it_hears() -> None:
-    """Who has gone before it could hear is no trouble."""
+async def test_gone_before_the_answer() -> None:
+    """A sender that disconnected before it could be answered does no harm."""
     async with open_frontend(NOBODY) as frontend:
         for _ in range(20):
             reset(frontend.connect())
@@ -122,8 +123,8 @@ async def test_gone_before_it_hears() -> None:
 
 
 @pytest.mark.parametrize("end", [close, reset])
-async def test_does_not_listen(way: Way, end: Callable[[socket.socket], None]) -> None:
-    """Nor is one that has sent something, and does not wait for what it would hear."""
+async def test_does_not_wait(way: Way, end: Callable[[socket.socket], None]) -> None:
+    """Nor does one that has sent something and does not wait for the answer."""
     async with open_frontend(NOBODY) as frontend:
         for _ in range(3):
             await way.come(frontend, b"content", end=end)
@@ -131,8 +132,8 @@ async def test_does_not_listen(way: Way, end: Callable[[socket.socket], None]) -
         await frontend.is_quiet()
 
 
-async def test_nothing_is_taken(way: Way) -> None:
-    """A sender that is rejected takes nothing from the store and no line from the log."""
+async def test_nothing_is_used(way: Way) -> None:
+    """A rejected sender uses nothing of the store and no line of the log."""
     events: list[dict[str, Any]] = []
     observer: Any = events.append
     async with open_frontend(NOBODY) as frontend:
@@ -147,7 +148,7 @@ async def test_nothing_is_taken(way: Way) -> None:
 
 
 async def test_while_stopping(way: Way) -> None:
-    """Who comes while the daemon stops hears so, without a line of its own."""
+    """A sender that connects while the daemon stops is told so, without a log line."""
     async with open_frontend() as frontend:
         done = frontend.factory.drain()
         assert done.called
@@ -158,7 +159,7 @@ async def test_while_stopping(way: Way) -> None:
 
 @pytest.mark.parametrize("whole", [False, True])
 async def test_descriptors_are_not_taken(tmp_path: Path, whole: bool) -> None:
-    """Descriptors that come over a unix socket are closed, and no line is written of them."""
+    """File descriptors sent over a Unix socket are closed, and nothing is logged."""
     (tmp_path / "passed").write_bytes(b"")
     passed = os.open(tmp_path / "passed", os.O_RDONLY)
     events: list[dict[str, Any]] = []

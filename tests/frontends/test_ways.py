@@ -1,5 +1,5 @@
 """
-The ways in which an upload comes to a front end (`tests.support.ways`), and what does not depend on
+The ways in which an upload may arrive (`tests.support.ways`), and what does not depend on
 them: from a store on a disk to the log.
 """
 
@@ -40,7 +40,7 @@ from twisted_upload.stores.memory_budget import MemoryBudget
 
 
 async def test_whole_at_accept() -> None:
-    """Of one that is whole when it is accepted all bytes are there then, and the end."""
+    """If an upload is whole at accept, all its bytes and its end are there by then."""
     async with open_frontend() as frontend:
         frontend.port.stopReading()
         peer = await Way.WHOLE.come(frontend, b"con", b"tent")
@@ -60,10 +60,10 @@ async def test_whole_at_accept() -> None:
     ],
 )
 async def test_others(way: Way, heard: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the others no more is there than is said of them."""
+    """In the other ways, no more has arrived than their description says."""
     told: list[str] = []
 
-    class Ear(UploadProtocol):
+    class Recorder(UploadProtocol):
         def dataReceived(self, data: bytes) -> None:
             told.append(data.decode())
             super().dataReceived(data)
@@ -72,7 +72,7 @@ async def test_others(way: Way, heard: list[str], monkeypatch: pytest.MonkeyPatc
             told.append("the end")
             super().readConnectionLost()
 
-    monkeypatch.setattr("twisted_upload.frontends.raw.factory.UploadProtocol", Ear)
+    monkeypatch.setattr("twisted_upload.frontends.raw.factory.UploadProtocol", Recorder)
     async with open_frontend() as frontend:
         assert await way.send(frontend, b"con", b"tent") == STORED
         assert told == heard
@@ -87,7 +87,7 @@ NAME = f"{MILLISECONDS}.bin"
 async def _on_disk(
     tmp_path: Path, chosen: FrontendSettings | None = None, **more: Any
 ) -> AsyncIterator[tuple[OpenFrontend, Rig]]:
-    """A front end whose store has a disk that works when the test says so."""
+    """Open a front end whose store has a disk that works when the test tells it to."""
     rig = Rig(tmp_path / "inbox", **more)
     async with open_frontend(chosen, store=rig.store) as frontend:
         yield frontend, rig
@@ -97,8 +97,8 @@ async def _on_disk(
     rig.close()
 
 
-async def _hear(rig: Rig, peer: socket.socket) -> bytes:
-    """What a sender hears while the disk works."""
+async def _answer(rig: Rig, peer: socket.socket) -> bytes:
+    """Return the answer to a sender while the disk works."""
     hearing = in_thread(read_all, peer)
     while not hearing.called:
         rig.disk.work()
@@ -108,7 +108,7 @@ async def _hear(rig: Rig, peer: socket.socket) -> bytes:
 
 @pytest.mark.parametrize("size", [1, 4096, 100_000])
 async def test_file(way: Way, tmp_path: Path, size: int) -> None:
-    """Until the disk has done its work nothing is said or visible; then there is the file."""
+    """Until the disk is done, nothing is answered or visible; then there is the file."""
     content = os.urandom(size)
     async with _on_disk(tmp_path) as (frontend, rig):
         peer = await way.come(frontend, content)
@@ -116,17 +116,17 @@ async def test_file(way: Way, tmp_path: Path, size: int) -> None:
         await turns()
         assert select.select([peer], [], [], 0)[0] == []
         assert rig.stored == {}
-        assert await _hear(rig, peer) == STORED
+        assert await _answer(rig, peer) == STORED
         assert rig.stored == {NAME: content}
         assert stat.S_IMODE((rig.folder / NAME).stat().st_mode) == 0o640
         await frontend.is_quiet()
 
 
 async def test_names(way: Way, tmp_path: Path) -> None:
-    """Files of the same millisecond have names of their own, in the order in which they came."""
+    """Files of the same millisecond get different names, in the order of their arrival."""
     async with _on_disk(tmp_path) as (frontend, rig):
         for content in b"first", b"second", b"third":
-            assert await _hear(rig, await way.come(frontend, content)) == STORED
+            assert await _answer(rig, await way.come(frontend, content)) == STORED
         assert rig.stored == {
             NAME: b"first",
             NAME.replace(".", "-1."): b"second",
@@ -136,48 +136,50 @@ async def test_names(way: Way, tmp_path: Path) -> None:
 
 
 async def test_suffix(way: Way, tmp_path: Path) -> None:
-    """What a file is is told from its first bytes, however few of them come at first."""
+    """The suffix comes from the first bytes, however few of them arrive at first."""
     async with _on_disk(tmp_path, suffix=suffix_of) as (frontend, rig):
         peer = await way.come(frontend, b"\x89P", b"NG\r\n\x1a\n" + bytes(50))
-        assert await _hear(rig, peer) == STORED
+        assert await _answer(rig, peer) == STORED
         assert [*rig.stored] == [f"{MILLISECONDS}.png"]
         await frontend.is_quiet()
 
 
 @pytest.mark.parametrize("call", ["create", "write", "chmod", "fsync", "rename"])
 async def test_failing_disk(way: Way, tmp_path: Path, call: str) -> None:
-    """A disk that fails in any step of a small upload is heard; the next one is kept."""
+    """If any step of a small upload fails on disk, the sender is told; the next file is stored."""
     async with _on_disk(tmp_path, mode=0o666) as (frontend, rig):
         # Pieces are written together.
         for one in {call, "writev" if call == "write" else call}:
             rig.files.fail(one, errno.ENOSPC)
-        assert refusal_code(await _hear(rig, await way.come(frontend, b"content"))) == "no-space"
+        assert refusal_code(await _answer(rig, await way.come(frontend, b"content"))) == "no-space"
         assert rig.files.calls[call] + (call == "write" and rig.files.calls["writev"]) == 1
         rig.files.heal()
         assert rig.stored == {}
         assert rig.unfinished == []
-        assert await _hear(rig, await way.come(frontend, b"content")) == STORED
+        assert await _answer(rig, await way.come(frontend, b"content")) == STORED
         assert [event.get("code") for event in frontend.log.ends] == ["no-space", None]
         await frontend.is_quiet()
 
 
 async def test_unhealthy(way: Way, tmp_path: Path) -> None:
-    """After a failure of the disk all are refused, and nothing is asked of it, until it works."""
+    """After a disk failure all uploads are refused without a disk call, until the disk works."""
     async with _on_disk(tmp_path) as (frontend, rig):
         rig.files.fail("fsync", errno.EIO)
-        assert refusal_code(await _hear(rig, await way.come(frontend, b"content"))) == "store-error"
+        assert (
+            refusal_code(await _answer(rig, await way.come(frontend, b"content"))) == "store-error"
+        )
         await frontend.is_quiet()
         assert refusal_code(await way.send(frontend, b"content")) == "store-error"
         assert rig.disk.waiting == 0
         assert [event["code"] for event in frontend.log.ends] == ["store-error"] * 2
         rig.clock.advance(3600)
         rig.disk.work()
-        assert await _hear(rig, await way.come(frontend, b"content")) == STORED
+        assert await _answer(rig, await way.come(frontend, b"content")) == STORED
         await frontend.is_quiet()
 
 
 async def test_below_the_reserve(way: Way, tmp_path: Path) -> None:
-    """Where too little space is free, nothing is begun."""
+    """If too little space is free, no upload begins."""
 
     class Nearly(FaultyFiles):
         def free(self, directory: int) -> Space:
@@ -193,26 +195,29 @@ async def test_below_the_reserve(way: Way, tmp_path: Path) -> None:
 
 
 async def test_all_memory_is_taken(way: Way, tmp_path: Path) -> None:
-    """One that comes while the others hold all memory goes to the disk at once, and is kept."""
+    """
+    An upload that arrives while the others use all memory goes to disk at once, and is
+    stored.
+    """
     content = os.urandom(100_000)
     async with _on_disk(tmp_path, memory=MemoryBudget(100)) as (frontend, rig):
         peers = []
         for _ in range(3):
             coming = ensureDeferred(way.come(frontend, content))
-            while not coming.called:  # where it has to wait for the disk
+            while not coming.called:  # for which it has to wait for the disk
                 await turns(1)
                 if way is not Way.WHOLE:
                     rig.disk.work()
             peers.append(await coming)
         for peer in peers:
-            assert await _hear(rig, peer) == STORED
+            assert await _answer(rig, peer) == STORED
         assert [*rig.stored.values()] == [content] * 3
         await frontend.is_quiet()
 
 
 @pytest.mark.parametrize("size", [7, 100_000])
 async def test_given_up(way: Way, tmp_path: Path, size: int) -> None:
-    """What is refused at the end of the daemon while it waits for the disk is not written."""
+    """An upload that is refused at shutdown while it waits for the disk is not written."""
     async with _on_disk(tmp_path) as (frontend, rig):
         peer = await way.come(frontend, bytes(size))
         await until(lambda: rig.disk.waiting)
@@ -228,7 +233,10 @@ async def test_given_up(way: Way, tmp_path: Path, size: int) -> None:
 
 
 async def test_gone_while_it_waits_for_the_disk(way: Way, tmp_path: Path) -> None:
-    """A sender that goes meanwhile forfeits the answer, and keeps its slot until the end."""
+    """
+    A sender that disconnects meanwhile forfeits the answer; its slot stays taken until
+    the end.
+    """
     async with _on_disk(tmp_path) as (frontend, rig):
         peer = await way.come(frontend, b"content")
         await until(lambda: rig.disk.waiting)
@@ -244,14 +252,14 @@ async def test_gone_while_it_waits_for_the_disk(way: Way, tmp_path: Path) -> Non
         assert frontend.log.loud() == []
 
 
-# -- what follows -------------------------------------------------------------
+# -- afterwards ---------------------------------------------------------------
 
 
 class _Hooks:
     """
-    Starts no programs.
+    A runner that starts no programs.
 
-    :ivar told: for which markers it should have.
+    :ivar told: the markers for which it was told to run one.
     """
 
     def __init__(self) -> None:
@@ -260,10 +268,10 @@ class _Hooks:
         self.heard = b""
 
     def check(self) -> None:
-        """Fine."""
+        """Find nothing wrong."""
 
     def start(self, queue: object) -> None:
-        """It does not."""
+        """Start nothing."""
 
     def stored(self, spool: object, marker: Marker) -> None:
         self.told.append(marker)
@@ -275,8 +283,10 @@ class _Hooks:
 
 
 async def test_marker(way: Way, tmp_path: Path) -> None:
-    """Of a kept file there is a marker with all that is known; its program is told after the
-    sender."""
+    """
+    A stored file has a marker with everything that is known; its program is started after
+    the sender has been answered.
+    """
     hooks = _Hooks()
     async with _on_disk(tmp_path, hooks=hooks) as (frontend, rig):
         frontend.factory.name = "front"
@@ -295,8 +305,8 @@ async def test_marker(way: Way, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("end", ["stored", "refused"])
-async def test_told_after_the_answer(way: Way, end: str) -> None:
-    """Whoever is told of an end can be sure that the sender has been."""
+async def test_observers_after_the_answer(way: Way, end: str) -> None:
+    """An observer of an end can rely on the sender having been answered."""
     heard: list[bytes] = []
     async with open_frontend() as frontend:
         frontend.store.holding = True
@@ -315,7 +325,7 @@ async def test_told_after_the_answer(way: Way, end: str) -> None:
 
 
 async def test_urgent_bytes(way: Way) -> None:
-    """Urgent bytes are bytes of the file, in their place."""
+    """Urgent bytes are bytes of the file, in their order."""
 
     def end(peer: socket.socket) -> None:
         peer.send(b"!", socket.MSG_OOB)
@@ -334,7 +344,7 @@ async def test_urgent_bytes(way: Way) -> None:
 async def test_dead_at_a_unix_socket(
     way: Way, tmp_path: Path, end: Callable[[socket.socket], None]
 ) -> None:
-    """A sender at a unix socket that has gone at its end is lost, and nothing is kept."""
+    """A sender at a Unix socket that is dead at its end is aborted, and nothing is stored."""
     async with open_frontend() as frontend, frontend.also_at("unix", tmp_path) as connect:
         await way.come(frontend, b"content", connect=connect, end=end)
         await until(lambda: frontend.log.ends)
@@ -346,11 +356,11 @@ async def test_dead_at_a_unix_socket(
 
 
 LONG = "x" * 8_000_000
-"""An answer of which a socket takes some at a time."""
+"""An answer that a socket takes in several pieces."""
 
 
 async def test_long_answer(way: Way) -> None:
-    """What a socket does not take of the answer at once comes later."""
+    """The part of an answer that a socket does not take at once is sent later."""
     async with open_frontend(FrontendSettings(answer=LONG)) as frontend:
         assert await way.send(frontend, b"content") == LONG.encode()
         await frontend.is_quiet()
@@ -358,8 +368,8 @@ async def test_long_answer(way: Way) -> None:
         assert len(frontend.factory.active_settings.lingering) == 0
 
 
-async def test_long_answer_that_nobody_reads(way: Way) -> None:
-    """A sender that does not take it is waited for, so long and no longer; its slot is free."""
+async def test_long_answer_that_is_not_read(way: Way) -> None:
+    """A sender that does not read its answer is waited for a limited time; its slot is released."""
     async with open_frontend(FrontendSettings(answer=LONG, linger_time=5)) as frontend:
         peer = await way.come(frontend, b"content")
         await until(lambda: frontend.log.ends)
@@ -376,7 +386,7 @@ async def test_long_answer_that_nobody_reads(way: Way) -> None:
 async def test_no_transport_for_a_long_answer(
     monkeypatch: pytest.MonkeyPatch, expected_errors: list[str]
 ) -> None:
-    """Where what is left of an answer can have no transport, the connection is closed."""
+    """If no transport can be made for the rest of an answer, the connection is closed."""
     expected_errors.append("Cannot allocate memory")
 
     def broken(_: Any, view: memoryview, ours: socket.socket, *__: Any) -> None:
@@ -397,7 +407,10 @@ async def test_no_transport_for_a_long_answer(
 
 @pytest.mark.parametrize("end", [half_close, close])
 async def test_many_at_once(end: Callable[[socket.socket], None], tmp_path: Path) -> None:
-    """Many that are whole in the same turn of the reactor do not mix, on real disk threads."""
+    """
+    Many uploads that are whole in the same turn of the reactor do not mix, on real disk
+    threads.
+    """
     rig = ThreadedRig(tmp_path / "inbox")
     contents = [b"upload %d " % number * (number + 1) for number in range(100)]
     async with open_frontend(FrontendSettings(max_per_address=0), store=rig.store) as frontend:
@@ -413,7 +426,7 @@ async def test_many_at_once(end: Callable[[socket.socket], None], tmp_path: Path
 
 
 async def test_accepted_at_the_end() -> None:
-    """Whoever has connected before a daemon stops is still served; who comes then is not."""
+    """A sender that connected before the daemon stops is still served; later ones are not."""
     async with open_frontend() as frontend:
         frontend.port.stopReading()
         early = [await Way.WHOLE.come(frontend, b"%d" % number) for number in range(20)]

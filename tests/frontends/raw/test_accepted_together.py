@@ -1,6 +1,6 @@
 """
-Senders between being accepted and being served, of which there are many in one turn of
-the reactor: nothing that is promised to them hangs on what happens just then.
+Senders that have been accepted but not served yet.  Many may be in this state in one turn
+of the reactor; every promise applies to them too.
 """
 
 from __future__ import annotations
@@ -20,10 +20,13 @@ from twisted_upload.frontends.admission import ConnectionSlots
 from twisted_upload.frontends.settings import FrontendSettings
 
 
-def _accepted(frontend: OpenFrontend, *said: bytes, end: bool = False) -> list[socket.socket]:
-    """Senders that have said this, and have been accepted in one turn, and no more."""
+def _accepted(frontend: OpenFrontend, *sent: bytes, end: bool = False) -> list[socket.socket]:
+    """
+    Return senders that have sent this data and have been accepted in one turn, and
+    nothing else.
+    """
     peers = []
-    for data in said:
+    for data in sent:
         peers.append(frontend.connect())
         if data:
             peers[-1].sendall(data)
@@ -33,37 +36,37 @@ def _accepted(frontend: OpenFrontend, *said: bytes, end: bool = False) -> list[s
     return peers
 
 
-async def _nobody_is_left(frontend: OpenFrontend) -> None:
+async def _all_have_left(frontend: OpenFrontend) -> None:
     await frontend.is_quiet()
     assert frontend.factory.gate.admission.slots.taken == 0
     assert len(frontend.factory.gate.admission) == 0
 
 
-@pytest.mark.parametrize("said", [b"", b"con"])
-async def test_the_rest(said: bytes) -> None:
-    """What comes after that is the rest of the file."""
+@pytest.mark.parametrize("sent", [b"", b"con"])
+async def test_the_rest(sent: bytes) -> None:
+    """Data that arrives after the accept is the rest of the file."""
     async with open_frontend() as frontend:
-        (peer,) = _accepted(frontend, said)
-        peer.sendall(b"content"[len(said) :])
+        (peer,) = _accepted(frontend, sent)
+        peer.sendall(b"content"[len(sent) :])
         peer.shutdown(socket.SHUT_WR)
         assert await hear_outcome(peer) == "stored"
         assert frontend.stored == [b"content"]
-        await _nobody_is_left(frontend)
+        await _all_have_left(frontend)
 
 
 @pytest.mark.parametrize("end", [reset, close, half_close])
-@pytest.mark.parametrize("said", [b"", b"con"])
-async def test_the_end(said: bytes, end: Callable[[socket.socket], None]) -> None:
-    """An end that comes just then is the end of what has come."""
+@pytest.mark.parametrize("sent", [b"", b"con"])
+async def test_the_end(sent: bytes, end: Callable[[socket.socket], None]) -> None:
+    """An end that arrives after the accept ends the upload with the bytes received so far."""
     async with open_frontend() as frontend:
-        (peer,) = _accepted(frontend, said)
+        (peer,) = _accepted(frontend, sent)
         end(peer)
         await until(lambda: frontend.log.ends or frontend.log.others)
         ended = "aborted" if end is reset else "stored"
-        assert frontend.log.kinds == ([ended] if said else [])
-        assert frontend.stored == ([said] if said and end is not reset else [])
+        assert frontend.log.kinds == ([ended] if sent else [])
+        assert frontend.stored == ([sent] if sent and end is not reset else [])
         assert frontend.store.unfinished == []
-        await _nobody_is_left(frontend)
+        await _all_have_left(frontend)
 
 
 @pytest.mark.parametrize("whole", [False, True])
@@ -71,7 +74,7 @@ async def test_the_end(said: bytes, end: Callable[[socket.socket], None]) -> Non
     ("settings", "most"), [(FrontendSettings(), 2), (FrontendSettings(max_per_address=2), 0)]
 )
 async def test_slots(settings: FrontendSettings, most: int, whole: bool) -> None:
-    """However many come in one turn, no more are let in than there are slots for."""
+    """However many connections arrive in one turn, no more are accepted than there are slots."""
     slots = ConnectionSlots(most)
     async with open_frontend(settings, slots=slots) as frontend:
         frontend.store.holding = True
@@ -84,38 +87,38 @@ async def test_slots(settings: FrontendSettings, most: int, whole: bool) -> None
             for peer in peers:
                 peer.shutdown(socket.SHUT_WR)
         assert sorted([await hear_outcome(peer) for peer in peers]) == ["busy"] * 3 + ["stored"] * 2
-        await _nobody_is_left(frontend)
+        await _all_have_left(frontend)
 
 
-@pytest.mark.parametrize("said", [b"", b"con"])
-async def test_stopping(said: bytes) -> None:
-    """One that comes while the daemon begins to stop hears so."""
+@pytest.mark.parametrize("sent", [b"", b"con"])
+async def test_stopping(sent: bytes) -> None:
+    """A sender that connects just as the daemon begins to stop is told so."""
     async with open_frontend() as frontend:
-        (peer,) = _accepted(frontend, said)
+        (peer,) = _accepted(frontend, sent)
         frontend.factory.drain()
         assert await hear_outcome(peer) == "shutting-down"
         assert frontend.stored == []
         peer.shutdown(socket.SHUT_WR)
-        await _nobody_is_left(frontend)
+        await _all_have_left(frontend)
 
 
-@pytest.mark.parametrize("said", [b"", b"con"])
-async def test_closed_port(said: bytes) -> None:
-    """A port that is closed then leaves them what they came for."""
+@pytest.mark.parametrize("sent", [b"", b"con"])
+async def test_closed_port(sent: bytes) -> None:
+    """A sender that was accepted just before the port closed can still upload."""
     async with open_frontend() as frontend:
-        (peer,) = _accepted(frontend, said)
+        (peer,) = _accepted(frontend, sent)
         await maybeDeferred(frontend.port.stopListening)
         await turns()
-        peer.sendall(b"content"[len(said) :])
+        peer.sendall(b"content"[len(sent) :])
         peer.shutdown(socket.SHUT_WR)
         assert await hear_outcome(peer) == "stored"
         assert frontend.stored == [b"content"]
-        await _nobody_is_left(frontend)
+        await _all_have_left(frontend)
 
 
 @pytest.mark.parametrize("whole", [False, True])
-async def test_time_outs(whole: bool) -> None:
-    """They are for those of whom there may be more to come, and for all of them."""
+async def test_timeouts(whole: bool) -> None:
+    """Timeouts apply only to uploads that may still be incomplete, and to all of those."""
     async with open_frontend(FrontendSettings(idle_timeout=60)) as frontend:
         frontend.store.holding = True
         (peer,) = _accepted(frontend, b"content", end=whole)

@@ -1,6 +1,6 @@
 """
-Whatever raises an exception that it must not: the upload ends, its connection is
-closed, its slot is free, and the next one is served.
+Exceptions where none should be raised: the upload ends, its connection is closed, its
+slot is released, and the next connection is served.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def _expected(expected_errors: list[str]) -> None:
 
 
 def _incoming(call: str) -> Callable[[Patch, OpenFrontend], None]:
-    """One call of an incoming upload."""
+    """Break one method of an incoming upload."""
     kind = type(MemoryStore(lambda: 0).begin(None, broken))  # type: ignore[arg-type]
     return lambda patch, _: patch.setattr(kind, call, broken)
 
@@ -52,7 +52,7 @@ def _in(name: str) -> Callable[[Patch, OpenFrontend], None]:
 
 
 def _once(patch: Patch, kind: Any, call: str) -> None:
-    """The first time, that is; it is needed for closing the connection."""
+    """Break it the first time only: closing the connection needs it too."""
 
     def breaks(*_: Any) -> None:
         patch.undo()
@@ -65,13 +65,13 @@ def _transport(call: str) -> Callable[[Patch, OpenFrontend], None]:
     return lambda patch, _: _once(patch, EagerServer, call)
 
 
-# Of an upload that is whole when it is accepted, and of one that comes later.
+# Steps of an upload that is complete when it is accepted, and of one that arrives later.
 WHOLE = {
     "the answer": _in("frontends.raw.whole_upload.send_last"),
     "the text": _in("frontends.raw.sender.stored_answer"),
     "to the store": _incoming("write"),
-    "keeping": _incoming("commit"),
-    "letting in": _in("frontends.admission.ConnectionSlot.take"),
+    "committing": _incoming("commit"),
+    "taking a slot": _in("frontends.admission.ConnectionSlot.take"),
     "the sender": _in("frontends.raw.factory.WholeUpload"),
 }
 LATER = {
@@ -81,7 +81,7 @@ LATER = {
     "the text": _in("frontends.raw.sender.stored_answer"),
     "to the store": _incoming("write"),
     "as a producer": _incoming("registerProducer"),
-    "keeping": _incoming("commit"),
+    "committing": _incoming("commit"),
     "stopping to read": _transport("stopReading"),
 }
 
@@ -92,7 +92,7 @@ def _until_it_ends(peer: socket.socket) -> None:
 
 
 async def _is_served(frontend: OpenFrontend, slots: ConnectionSlots) -> None:
-    """Nothing has been left by those before."""
+    """The next upload is served, and nothing is left of those before."""
     await frontend.is_quiet()
     assert slots.taken == 0
     assert frontend.factory.uploads_in_flight == 0
@@ -107,7 +107,7 @@ async def _is_served(frontend: OpenFrontend, slots: ConnectionSlots) -> None:
     [*(("whole", what) for what in WHOLE), *(("later", what) for what in LATER)],
 )
 async def test_an_upload(way: str, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A failure at any step of an upload."""
+    """Any step of an upload may fail."""
     slots = ConnectionSlots()
     async with open_frontend(slots=slots) as frontend:
         with monkeypatch.context() as patch:
@@ -125,17 +125,17 @@ async def test_an_upload(way: str, what: str, monkeypatch: pytest.MonkeyPatch) -
                 peer.shutdown(socket.SHUT_WR)
             await in_thread(_until_it_ends, peer)
             await frontend.is_quiet()
-        if what in ("reading", "letting in", "the sender"):
+        if what in ("reading", "taking a slot", "the sender"):
             assert frontend.log.kinds == []
         else:
-            kept = what in ("the answer", "the text", "stopping to read")
-            assert frontend.log.kinds == ["stored" if kept else ANY]
+            stored = what in ("the answer", "the text", "stopping to read")
+            assert frontend.log.kinds == ["stored" if stored else ANY]
         await _is_served(frontend, slots)
 
 
 @pytest.mark.parametrize("call", ["write", "loseWriteConnection", "resumeProducing"])
 async def test_a_refusal(call: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A failure while a refusal is told."""
+    """Sending a refusal may fail."""
     slots = ConnectionSlots()
     async with open_frontend(FrontendSettings(max_size=20), slots=slots) as frontend:
         with monkeypatch.context() as patch:
@@ -150,8 +150,8 @@ async def test_a_refusal(call: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("call", ["pauseProducing", "resumeProducing"])
-async def test_a_pace(call: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A failure while the store slows the sender down, or lets it go on."""
+async def test_pausing(call: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pausing or resuming the sender may fail."""
     slots = ConnectionSlots()
     async with open_frontend(slots=slots) as frontend:
         with monkeypatch.context() as patch:
@@ -170,7 +170,7 @@ async def test_a_pace(call: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_an_observer(way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An observer that breaks its promise."""
+    """An observer may break its promise and raise."""
     slots = ConnectionSlots()
     told: list[UploadOutcome] = []
     async with open_frontend(slots=slots) as frontend:
@@ -183,7 +183,7 @@ async def test_an_observer(way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("end", ["reset", "refuse"])
 async def test_abort(end: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A store that cannot forget an upload."""
+    """The store may fail to abort an upload."""
     slots = ConnectionSlots()
     async with open_frontend(slots=slots) as frontend:
         with monkeypatch.context() as patch:
@@ -204,7 +204,7 @@ async def test_abort(end: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("call", ["fell_silent", "idle_for_too_long"])
 async def test_a_timer(call: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A failure while silence ends or refuses an upload keeps no other from its end."""
+    """A failure in one sender's timeout does not delay the timeouts of others."""
     slots = ConnectionSlots()
     chosen = FrontendSettings(finish_after_idle=2 if call == "fell_silent" else 0, idle_timeout=2)
     async with open_frontend(chosen, slots=slots) as frontend:
@@ -223,8 +223,8 @@ async def test_a_timer(call: str, monkeypatch: pytest.MonkeyPatch) -> None:
         await _is_served(frontend, slots)
 
 
-async def test_who_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that was rejected, and is to leave, leaves."""
+async def test_a_rejected_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A failure while a rejected connection is being closed does not keep it open."""
     slots = ConnectionSlots(1)
     async with open_frontend(slots=slots) as frontend:
         frontend.connect()
@@ -239,7 +239,7 @@ async def test_who_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
         assert b"busy" in await in_thread(read_all, peer)
 
 
-# -- a store that does nothing ------------------------------------------------
+# -- a store that has stalled -------------------------------------------------
 
 
 async def _is_refused(frontend: OpenFrontend, peer: socket.socket) -> None:
@@ -255,8 +255,8 @@ async def _is_refused(frontend: OpenFrontend, peer: socket.socket) -> None:
 
 
 @pytest.mark.parametrize("state", ["paused", "storing", "ended by idle timeout"])
-async def test_a_store_that_does_nothing(state: str) -> None:
-    """An upload does not wait for ever for a store that stands still."""
+async def test_a_stalled_store(state: str) -> None:
+    """An upload does not wait for a stalled store for ever."""
     slots = ConnectionSlots()
     chosen = FrontendSettings(
         finish_after_idle=5 if state == "ended by idle timeout" else 0, min_rate=0
@@ -279,8 +279,8 @@ async def test_a_store_that_does_nothing(state: str) -> None:
         assert slots.taken == 0
 
 
-async def test_a_store_that_keeps_nothing(way: Way) -> None:
-    """The same for one that has come to its end, whichever way."""
+async def test_a_store_that_never_commits(way: Way) -> None:
+    """Nor does an upload that is complete, however it arrived."""
     slots = ConnectionSlots()
     async with open_frontend(slots=slots) as frontend:
         frontend.store.holding = True
@@ -290,8 +290,8 @@ async def test_a_store_that_keeps_nothing(way: Way) -> None:
         assert slots.taken == 0
 
 
-async def test_nobody_waits_any_more(way: Way) -> None:
-    """Nor does one whose sender has gone."""
+async def test_a_stalled_store_and_no_sender(way: Way) -> None:
+    """Nor does an upload whose sender has disconnected."""
     slots = ConnectionSlots()
     async with open_frontend(slots=slots) as frontend:
         frontend.store.holding = True
@@ -311,10 +311,10 @@ async def test_nobody_waits_any_more(way: Way) -> None:
 
 
 @pytest.mark.parametrize("end", ["stored", "refused"])
-async def test_an_answer_that_is_never_taken(end: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_answer_that_is_never_read(end: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    An answer waits for so long, and takes so little memory, whatever a peer does: here it
-    is one whose kernel takes nothing at all.
+    An answer is bounded in time and memory, whatever the peer does.  In this test, the
+    peer's kernel accepts nothing at all.
     """
     async with open_frontend(FrontendSettings(max_size=7)) as frontend:
         peer = frontend.connect()

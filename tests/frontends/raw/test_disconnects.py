@@ -1,5 +1,5 @@
 """
-Senders that reset, close and leave: what is of their uploads then.
+Senders that reset, close or disconnect: what becomes of their uploads.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.each_transport
 
 
 async def test_reset(way: Way) -> None:
-    """A connection reset before the half-close is lost, and nothing of it is kept."""
+    """A connection that is reset before the half-close is aborted, and nothing is stored."""
     async with open_frontend() as frontend:
         await way.come(frontend, b"half a file", end=reset)
         await until(lambda: frontend.log.ends)
@@ -35,7 +35,7 @@ async def test_reset(way: Way) -> None:
 
 
 async def test_reset_while_paused() -> None:
-    """A reset that comes while the sender is paused is noticed when it is resumed."""
+    """A reset that arrives while the sender is paused is noticed when the sender is resumed."""
     async with open_frontend() as frontend:
         peer = frontend.connect()
         peer.sendall(b"half a file")
@@ -52,7 +52,7 @@ async def test_reset_while_paused() -> None:
 
 
 async def test_end_while_paused() -> None:
-    """A half-close that comes while the sender is paused waits, with all bytes before it."""
+    """A half-close that arrives while the sender is paused waits, with all bytes before it."""
     async with open_frontend() as frontend:
         peer = frontend.connect()
         peer.sendall(b"first")
@@ -70,7 +70,7 @@ async def test_end_while_paused() -> None:
 
 
 async def test_reset_of_a_port_probe(way: Way) -> None:
-    """A connection that is reset without a byte is not worth a word."""
+    """A connection that is reset before its first byte is not logged."""
     async with open_frontend() as frontend:
         await way.come(frontend, end=reset)
         await until(lambda: frontend.log.others)
@@ -84,7 +84,7 @@ async def test_reset_of_a_port_probe(way: Way) -> None:
 
 @pytest.mark.parametrize("size", [1, 8192 * 20, 1 << 22])
 async def test_fire_and_forget(size: int) -> None:
-    """A sender that closes without waiting for the answer still has its file kept."""
+    """The file of a sender that closes without waiting for the answer is stored."""
     async with open_frontend() as frontend:
 
         def send() -> None:
@@ -101,7 +101,7 @@ async def test_fire_and_forget(size: int) -> None:
 @pytest.mark.parametrize("end", [close, half_close_and_reset])
 @pytest.mark.parametrize("size", [1, 4096, 50_000])
 async def test_gone_at_the_end(way: Way, end: Callable[[socket.socket], None], size: int) -> None:
-    """The same for a small one, which may be there whole with its sender gone."""
+    """So is a small file that may have arrived completely before it is accepted."""
     async with open_frontend() as frontend:
         await way.come(frontend, b"x" * size, end=end)
         await until(lambda: frontend.log.ends)
@@ -112,7 +112,7 @@ async def test_gone_at_the_end(way: Way, end: Callable[[socket.socket], None], s
 
 
 async def test_reset_after_the_half_close(way: Way) -> None:
-    """A sender that is reset while the store keeps its file forfeits the answer, not the file."""
+    """A sender that resets while the store is committing forfeits the answer, not the file."""
     async with open_frontend() as frontend:
         frontend.store.holding = True
         peer = await way.come(frontend, b"content")
@@ -126,7 +126,7 @@ async def test_reset_after_the_half_close(way: Way) -> None:
 
 
 async def test_loss_after_silence() -> None:
-    """The same where silence ended the file; the log tells that nobody heard the answer."""
+    """So does one whose file was ended by silence; the log says that no answer was delivered."""
     async with open_frontend(FrontendSettings(finish_after_idle=1)) as frontend:
         frontend.store.holding = True
         peer = frontend.connect()
@@ -143,8 +143,8 @@ async def test_loss_after_silence() -> None:
         assert frontend.log.ends[0]["answered"] is False
 
 
-async def test_failure_that_nobody_hears() -> None:
-    """A store that fails when the sender has gone is in the log all the same."""
+async def test_failure_without_a_sender() -> None:
+    """A store failure is logged even if the sender has disconnected."""
     async with open_frontend(FrontendSettings(finish_after_idle=1)) as frontend:
         frontend.store.holding = True
         frontend.store.failing = NoSpace()
@@ -161,10 +161,10 @@ async def test_failure_that_nobody_hears() -> None:
 
 async def test_reset_that_looks_like_an_end() -> None:
     """
-    A reset that Twisted reports as a half-close keeps nothing.
+    Nothing is stored for a reset that Twisted reports as a half-close.
 
-    Where the kernel reports a disconnection in the middle of a reset, and
-    nothing to read, Twisted calls it the end of the reading side.
+    If the kernel reports a disconnection in the middle of a reset, and nothing to read,
+    Twisted takes it for the end of the reading side.
     """
     async with open_frontend() as frontend:
         peer = frontend.connect()
@@ -178,8 +178,8 @@ async def test_reset_that_looks_like_an_end() -> None:
         assert frontend.log.kinds == ["aborted"]
 
 
-async def test_end_that_is_none() -> None:
-    """What Twisted reports as a half-close is none while the sender can still send."""
+async def test_half_close_that_is_none() -> None:
+    """A half-close reported by Twisted is ignored while the sender can still send."""
     async with open_frontend() as frontend:
         peer = frontend.connect()
         peer.sendall(b"half of it, ")

@@ -1,5 +1,5 @@
 """
-How uploads end: exactly one event for each, and nothing is left.
+How uploads end: with exactly one event each, and with nothing left behind.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.each_transport
 # -- the log ------------------------------------------------------------------
 
 
-async def _kept(frontend: OpenFrontend, way: Way) -> None:
+async def _stored(frontend: OpenFrontend, way: Way) -> None:
     await way.send(frontend, b"x" * 100)
 
 
@@ -37,7 +37,7 @@ async def _refused(frontend: OpenFrontend, way: Way) -> None:
     await way.send(frontend, b"x" * 2000)
 
 
-async def _lost(frontend: OpenFrontend, way: Way) -> None:
+async def _aborted(frontend: OpenFrontend, way: Way) -> None:
     ends = len(frontend.log.ends)
     await way.come(frontend, b"x" * 50, end=reset)
     await until(lambda: len(frontend.log.ends) > ends)
@@ -48,17 +48,17 @@ async def _lost(frontend: OpenFrontend, way: Way) -> None:
     ("scenario", "fields"),
     [
         (
-            _kept,
+            _stored,
             {"outcome": "stored", "size": 100, "name": "1795328130123.bin", "ended_by_idle": False},
         ),
         (_refused, {"outcome": "refused", "code": "too-large"}),
-        (_lost, {"outcome": "aborted", "size": 50}),
+        (_aborted, {"outcome": "aborted", "size": 50}),
     ],
 )
 async def test_one_event_for_one_end(
     way: Way, scenario: Callable[[OpenFrontend, Way], Any], fields: Any
 ) -> None:
-    """Every end of an upload is exactly one event, with peer, size, seconds, and name or code."""
+    """Each upload ends with exactly one event, with peer, size, seconds, and name or code."""
     async with open_frontend(FrontendSettings(max_size=1000)) as frontend:
         await scenario(frontend, way)
         await frontend.is_quiet()
@@ -77,7 +77,7 @@ async def test_one_event_for_one_end(
 
 
 async def test_seconds() -> None:
-    """An upload's seconds are those from the connection to the end."""
+    """The seconds of an upload are counted from the connection to the end."""
     async with open_frontend() as frontend:
         peer = frontend.connect()
         peer.sendall(b"x")
@@ -89,7 +89,7 @@ async def test_seconds() -> None:
 
 
 async def test_seconds_of_the_store(way: Way) -> None:
-    """Those that the store takes are among them."""
+    """They include the time that the store takes."""
     async with open_frontend() as frontend:
         frontend.store.holding = True
         peer = await way.come(frontend, b"content")
@@ -101,13 +101,13 @@ async def test_seconds_of_the_store(way: Way) -> None:
 
 
 async def test_log_has_no_bytes_of_the_sender(way: Way) -> None:
-    """What a sender sends is never in the log."""
+    """Nothing that a sender sends is logged."""
     async with open_frontend() as frontend:
         await way.send(frontend, b"forged\n2026-11-22 kept everything {peer}")
         assert not any("forged" in str(event) for event in frontend.log.ends + frontend.log.others)
 
 
-# -- anything -----------------------------------------------------------------
+# -- any order of events ------------------------------------------------------
 
 _ACTS = st.sampled_from(
     ["send", "send", "send", "much", "half-close", "close", "reset", "wait", "linger", "fail",
@@ -122,10 +122,10 @@ _ACTS = st.sampled_from(
     finish=st.booleans(),
     empty=st.booleans(),
 )
-async def test_anything(acts: list[str], early: int, finish: bool, empty: bool) -> None:
+async def test_any_order(acts: list[str], early: int, finish: bool, empty: bool) -> None:
     """
-    Whatever sender, store and clock do, some of it before the connection is accepted, an
-    upload has at most one end, and leaves nothing.
+    Whatever the sender, the store and the clock do, even before the connection is
+    accepted, an upload ends at most once and leaves nothing behind.
     """
     chosen = FrontendSettings(
         finish_after_idle=10 if finish else 0, allow_empty=empty, max_size=100_000
@@ -194,14 +194,14 @@ async def test_anything(acts: list[str], early: int, finish: bool, empty: bool) 
 
 
 async def test_nothing_stays_open(way: Way) -> None:
-    """After many connections with all kinds of ends, no descriptor is left."""
+    """After many connections with all kinds of ends, no file descriptor is left open."""
     async with open_frontend(FrontendSettings(max_size=1000)) as frontend:
         await frontend.send(b"warm up")
         before = len(open_descriptors("socket:"))
         for _ in range(20):
-            await _kept(frontend, way)
+            await _stored(frontend, way)
             await _refused(frontend, way)
-            await _lost(frontend, way)
+            await _aborted(frontend, way)
             await way.come(frontend, end=close)
             for peer in frontend._peers:
                 peer.close()

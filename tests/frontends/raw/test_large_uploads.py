@@ -1,5 +1,5 @@
 """
-Large uploads: back-pressure of the disk, and those whose socket the store takes from.
+Large uploads: back-pressure from the disk, and sockets lent to the store.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.each_transport
 
 
 async def test_stalled_disk(tmp_path: Path) -> None:
-    """A sender at full speed against a disk that stands still is stopped, not buffered."""
+    """A sender at full speed is paused by a stalled disk, not buffered."""
     rig = Rig(tmp_path / "inbox")
     async with open_frontend(store=rig.store) as frontend:
         peer = frontend.connect()
@@ -56,7 +56,7 @@ async def test_stalled_disk(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("call", ["create", "writev", "splice", "chmod", "fsync", "rename"])
 async def test_failing_disk(tmp_path: Path, call: str) -> None:
-    """A disk that fails in any step of a large upload is heard; its sender is not left hanging."""
+    """If any step of a large upload fails on disk, the sender is told instead of left waiting."""
     rig = Rig(tmp_path / "inbox", mode=0o666)
     async with open_frontend(store=rig.store) as frontend:
         peer = frontend.connect()
@@ -74,8 +74,8 @@ async def test_failing_disk(tmp_path: Path, call: str) -> None:
     rig.close()
 
 
-async def test_lost_while_the_disk_stands_still(tmp_path: Path) -> None:
-    """A sender that is lost while a disk has its bytes in hand leaves nothing."""
+async def test_reset_while_the_disk_is_stalled(tmp_path: Path) -> None:
+    """An upload that is reset while a stalled disk still has its bytes leaves nothing behind."""
     rig = Rig(tmp_path / "inbox")
     async with open_frontend(store=rig.store) as frontend:
         peer = frontend.connect()
@@ -90,7 +90,7 @@ async def test_lost_while_the_disk_stands_still(tmp_path: Path) -> None:
     rig.close()
 
 
-# -- large uploads, whose socket the store takes from -------------------------
+# -- large uploads, whose socket is lent to the store -------------------------
 
 
 @contextlib.asynccontextmanager
@@ -108,7 +108,7 @@ async def _large_frontend(
 
 
 def _fill(peer: socket.socket) -> bytes:
-    """Send as much of a large file as the kernel takes; the rest of it."""
+    """Send as much of a large file as the kernel takes, and return the rest."""
     peer.setblocking(False)
     sent = 0
     with contextlib.suppress(BlockingIOError):
@@ -119,7 +119,7 @@ def _fill(peer: socket.socket) -> bytes:
 
 
 def _taken(rig: ThreadedRig) -> int:
-    """How often the store has taken from a socket."""
+    """Return how often the store has read from a socket."""
     files = rig.store._files
     assert isinstance(files, FaultyFiles)
     return files.calls["receive"]
@@ -129,7 +129,7 @@ LARGE = os.urandom(1 << 20) * 24
 
 
 async def test_lent(tmp_path: Path) -> None:
-    """A large upload's bytes go by the short way, and are the same."""
+    """A large upload is spliced, and stored unchanged."""
     async with _large_frontend(tmp_path) as (frontend, rig):
         assert await in_thread(send_all_then_read, frontend.connect(), LARGE) == STORED
         assert [*rig.stored().values()] == [LARGE]
@@ -138,7 +138,7 @@ async def test_lent(tmp_path: Path) -> None:
 
 
 async def test_lent_with_receipts(tmp_path: Path) -> None:
-    """With receipts, the SHA-256 is that of all the bytes."""
+    """With receipts, the SHA-256 covers all the bytes."""
     async with _large_frontend(tmp_path, FrontendSettings(receipts=True)) as (frontend, _):
         answer = await in_thread(send_all_then_read, frontend.connect(), LARGE)
         read = read_answer(answer)
@@ -151,7 +151,7 @@ async def test_lent_with_receipts(tmp_path: Path) -> None:
 async def test_lent_in_any_chunks(
     tmp_path_factory: pytest.TempPathFactory, sizes: list[int]
 ) -> None:
-    """However the bytes come, in bursts and with pauses, the file is the same bytes."""
+    """However the bytes arrive, in bursts or with pauses, the file has the same bytes."""
     async with _large_frontend(tmp_path_factory.mktemp("large")) as (frontend, rig):
         peer, at = frontend.connect(), 0
         for size in sizes:
@@ -164,7 +164,7 @@ async def test_lent_in_any_chunks(
 
 @pytest.mark.parametrize("more", [-1, 0, 1])
 async def test_lent_up_to_the_largest_size(tmp_path: Path, more: int) -> None:
-    """The largest size is exact for large uploads too."""
+    """The maximum size is exact for large uploads too."""
     chosen = FrontendSettings(max_size=3_000_000)
     async with _large_frontend(tmp_path, chosen) as (frontend, rig):
         content = LARGE[: 3_000_000 + more]
@@ -179,7 +179,7 @@ async def test_lent_up_to_the_largest_size(tmp_path: Path, more: int) -> None:
 
 
 async def test_lent_and_much_too_large(tmp_path: Path) -> None:
-    """A refusal is heard by a large sender that reads only at the end."""
+    """A large sender that reads only at the end still receives the refusal."""
     async with _large_frontend(tmp_path, FrontendSettings(max_size=3_000_000)) as (frontend, rig):
         answer = await in_thread(send_all_then_read, frontend.connect(), LARGE)
         assert refusal_code(answer) == "too-large"
@@ -188,7 +188,7 @@ async def test_lent_and_much_too_large(tmp_path: Path) -> None:
 
 
 async def test_lent_and_reset(tmp_path: Path) -> None:
-    """A large upload that is reset in the middle is lost."""
+    """A large upload that is reset in the middle is aborted."""
     async with _large_frontend(tmp_path) as (frontend, rig):
         peer = frontend.connect()
         await in_thread(peer.sendall, LARGE)
@@ -200,7 +200,7 @@ async def test_lent_and_reset(tmp_path: Path) -> None:
 
 
 async def test_lent_and_fire_and_forget(tmp_path: Path) -> None:
-    """A large sender that closes without waiting for the answer has its file kept."""
+    """The file of a large sender that closes without waiting for the answer is stored."""
     async with _large_frontend(tmp_path) as (frontend, rig):
         peer = frontend.connect()
         await in_thread(peer.sendall, LARGE)
@@ -211,7 +211,7 @@ async def test_lent_and_fire_and_forget(tmp_path: Path) -> None:
 
 
 async def test_lent_and_silent(tmp_path: Path) -> None:
-    """A large sender that goes silent is refused when its time is over, and not before."""
+    """A large sender that falls silent is refused at its timeout, and not before."""
     async with _large_frontend(tmp_path, FrontendSettings(idle_timeout=60)) as (frontend, rig):
         peer = frontend.connect()
         await in_thread(peer.sendall, LARGE[:3_000_000])
@@ -229,7 +229,7 @@ async def test_lent_and_silent(tmp_path: Path) -> None:
 
 
 async def test_lent_and_finished_by_silence(tmp_path: Path) -> None:
-    """Silence ends a large upload where it is to end uploads."""
+    """With ``--finish-after-idle``, silence ends a large upload too."""
     async with _large_frontend(tmp_path, FrontendSettings(finish_after_idle=1)) as (frontend, rig):
         peer = frontend.connect()
         await in_thread(peer.sendall, LARGE[:3_000_000])
@@ -242,7 +242,7 @@ async def test_lent_and_finished_by_silence(tmp_path: Path) -> None:
 
 
 async def test_lent_while_stopping(tmp_path: Path) -> None:
-    """A large upload that is refused while the store has its socket leaves nothing."""
+    """A large upload that is refused while its socket is lent leaves nothing behind."""
     rig = Rig(tmp_path / "inbox")
     async with open_frontend(store=rig.store) as frontend:
         peer = frontend.connect()
@@ -259,8 +259,8 @@ async def test_lent_while_stopping(tmp_path: Path) -> None:
     rig.close()
 
 
-async def test_gone_while_lent(tmp_path: Path) -> None:
-    """A connection that the daemon resets while the store has its socket leaves nothing."""
+async def test_reset_by_us_while_lent(tmp_path: Path) -> None:
+    """A connection that the daemon resets while its socket is lent leaves nothing behind."""
     rig = Rig(tmp_path / "inbox")
     async with open_frontend(store=rig.store) as frontend:
         sockets = len(open_descriptors("socket:"))
@@ -283,7 +283,7 @@ async def test_gone_while_lent(tmp_path: Path) -> None:
 
 
 async def test_lent_over_a_unix_socket(tmp_path: Path) -> None:
-    """The short way works for Unix sockets too."""
+    """Unix sockets are spliced too."""
     async with _large_frontend(tmp_path) as (frontend, rig):
         port = reactor.listenUNIX(str(tmp_path / "socket"), frontend.factory)
         with socket.socket(socket.AF_UNIX) as peer:
@@ -295,7 +295,7 @@ async def test_lent_over_a_unix_socket(tmp_path: Path) -> None:
 
 
 async def test_lent_to_a_file_system_that_cannot(tmp_path: Path) -> None:
-    """Where the kernel cannot move bytes from a socket to a file, they go the long way."""
+    """If the kernel cannot splice from a socket to a file, the bytes are read and written."""
     rig = ThreadedRig(tmp_path / "inbox", files=FaultyFiles())
     files = rig.store._files
     assert isinstance(files, FaultyFiles)
@@ -307,7 +307,7 @@ async def test_lent_to_a_file_system_that_cannot(tmp_path: Path) -> None:
 
 
 async def test_many_large_at_a_time(tmp_path: Path) -> None:
-    """Large uploads at the same time, more than there are disk threads, do not mix."""
+    """More concurrent large uploads than there are disk threads do not mix."""
     async with _large_frontend(tmp_path) as (frontend, rig):
         sending = [
             in_thread(send_all_then_read, frontend.connect(), LARGE[number * 1000 : 3_000_000])

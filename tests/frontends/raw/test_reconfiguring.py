@@ -18,28 +18,28 @@ from twisted_upload.net.networks import Rules, parse_network
 pytestmark = pytest.mark.each_transport
 
 
-# -- settings that change -----------------------------------------------------
+# -- new settings -------------------------------------------------------------
 
 
-async def test_new_settings_are_for_those_who_come(way: Way) -> None:
-    """Settings that change bind whoever comes from then on, and nobody who is there."""
+async def test_new_settings_are_for_new_connections(way: Way) -> None:
+    """New settings apply to new connections only."""
     old = FrontendSettings(max_size=100, idle_timeout=60)
     async with open_frontend(old) as frontend:
-        there = frontend.connect()
-        there.sendall(b"x" * 50)
+        connected = frontend.connect()
+        connected.sendall(b"x" * 50)
         await frontend.has_come(50)
         frontend.factory.reconfigure(FrontendSettings(max_size=10, idle_timeout=5, answer="OK"))
         assert refusal_code(await way.send(frontend, b"x" * 11)) == "too-large"
         assert await way.send(frontend, b"x" * 10) == b"OK"
         frontend.clock.advance(6)
-        there.sendall(b"x" * 50)
-        there.shutdown(socket.SHUT_WR)
-        assert await in_thread(read_all, there) == STORED
+        connected.sendall(b"x" * 50)
+        connected.shutdown(socket.SHUT_WR)
+        assert await in_thread(read_all, connected) == STORED
         assert sorted(map(len, frontend.stored)) == [10, 100]
 
 
-async def test_old_words_stay(way: Way) -> None:
-    """Whoever has come under old settings hears what they say."""
+async def test_the_old_answer_stays(way: Way) -> None:
+    """A connection accepted under the old settings gets the old answer."""
     async with open_frontend(FrontendSettings(answer="old", receipts=True)) as frontend:
         frontend.store.holding = True
         peer = await way.come(frontend, b"content")
@@ -50,22 +50,22 @@ async def test_old_words_stay(way: Way) -> None:
         assert await way.send(frontend, b"content") == b"new"
 
 
-async def test_old_time_outs_stay() -> None:
-    """A time-out that has been taken away still ends those who came under it."""
+async def test_old_timeouts_stay() -> None:
+    """A timeout that has been removed still applies to connections accepted before."""
     async with open_frontend(FrontendSettings(idle_timeout=5)) as frontend:
-        there = frontend.connect()
-        there.sendall(b"half")
+        connected = frontend.connect()
+        connected.sendall(b"half")
         await frontend.has_come(4)
         frontend.factory.reconfigure(FrontendSettings(idle_timeout=0))
         frontend.clock.advance(5)
-        assert refusal_code(await in_thread(read_all, there)) == "timeout"
+        assert refusal_code(await in_thread(read_all, connected)) == "timeout"
 
 
-async def test_new_rules_are_for_those_who_come(way: Way) -> None:
-    """Whoever may not come in any more, and is there, stays; who has come counts."""
+async def test_new_rules_are_for_new_connections(way: Way) -> None:
+    """A connection that the new rules would deny stays open, and still counts."""
     async with open_frontend() as frontend:
-        there = frontend.connect()
-        there.sendall(b"half")
+        connected = frontend.connect()
+        connected.sendall(b"half")
         await frontend.has_come(4)
         frontend.factory.reconfigure(FrontendSettings(max_per_address=1))
         assert refusal_code(await way.send(frontend, b"another")) == "busy"
@@ -73,7 +73,7 @@ async def test_new_rules_are_for_those_who_come(way: Way) -> None:
             FrontendSettings(rules=Rules(deny=[parse_network("127.0.0.0/8")]))
         )
         assert refusal_code(await way.send(frontend, b"another")) == "not-allowed"
-        there.shutdown(socket.SHUT_WR)
-        assert await in_thread(read_all, there) == STORED
+        connected.shutdown(socket.SHUT_WR)
+        assert await in_thread(read_all, connected) == STORED
         frontend.factory.reconfigure(FrontendSettings(max_per_address=1))
         assert await way.send(frontend, b"another") == STORED

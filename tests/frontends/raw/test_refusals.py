@@ -1,5 +1,5 @@
 """
-Uploads that are refused: by the store, for their size, and while the sender sends.
+Refused uploads: by the store, for their size, and while the sender is sending.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.each_transport
 
 
 async def test_store_refuses_at_once() -> None:
-    """A store that takes nothing is heard at the first byte, without waiting for the end."""
+    """If the store refuses, the sender is told at the first byte, before the end of the file."""
     async with open_frontend() as frontend:
         frontend.store.refusing = Busy()
         peer = frontend.connect()
@@ -36,7 +36,7 @@ async def test_store_refuses_at_once() -> None:
 
 @pytest.mark.parametrize("family", ["IPv4", "unix"])
 async def test_store_refuses(way: Way, tmp_path: Path, family: str) -> None:
-    """The same where all may have come before it is asked."""
+    """So it is if the whole file may have arrived before the store is asked."""
     async with open_frontend() as frontend, frontend.also_at(family, tmp_path) as connect:
         frontend.store.refusing = Busy()
         peer = await way.come(frontend, bytes(100_000), connect=connect)
@@ -48,7 +48,7 @@ async def test_store_refuses(way: Way, tmp_path: Path, family: str) -> None:
 
 
 async def test_store_refuses_the_next_bytes_too() -> None:
-    """What comes together with a refused first byte does no harm."""
+    """Bytes that arrive together with a refused first byte do no harm."""
     async with open_frontend() as frontend:
         frontend.store.refusing = Busy()
         assert refusal_code(await frontend.send(*[b"x" * 65536] * 50)) == "busy"
@@ -57,7 +57,7 @@ async def test_store_refuses_the_next_bytes_too() -> None:
 
 @pytest.mark.parametrize("refusal", [NoSpace(), StoreFailed()])
 async def test_store_fails_at_the_end(way: Way, refusal: UploadRefused) -> None:
-    """A store that cannot keep the file is heard instead of success."""
+    """If the store cannot commit, the sender gets the refusal instead of success."""
     async with open_frontend() as frontend:
         frontend.store.failing = refusal
         assert refusal_code(await way.send(frontend, b"content")) == refusal.code
@@ -67,7 +67,7 @@ async def test_store_fails_at_the_end(way: Way, refusal: UploadRefused) -> None:
 
 @pytest.mark.parametrize("paused", [False, True])
 async def test_store_fails_in_the_middle(paused: bool) -> None:
-    """A store that fails on the way is heard while the sender sends, and where it is paused."""
+    """A store failure is reported while the sender is sending, even if it is paused."""
     async with open_frontend() as frontend:
         peer = frontend.connect()
         peer.sendall(b"content")
@@ -85,7 +85,7 @@ async def test_store_fails_in_the_middle(paused: bool) -> None:
 
 
 async def test_broken_store(way: Way, expected_errors: list[str]) -> None:
-    """A store that breaks its promise is logged; its sender hears no more than store-error."""
+    """A store that breaks its promise is logged; the sender is only told store-error."""
     expected_errors.append("secret")
 
     @implementer(IUploadStore)
@@ -100,7 +100,7 @@ async def test_broken_store(way: Way, expected_errors: list[str]) -> None:
 
 
 async def test_broken_commit(way: Way, expected_errors: list[str]) -> None:
-    """The same for a commit that fails with something else than a refusal."""
+    """So is a commit that fails with anything but a refusal."""
     expected_errors.append("secret")
     async with open_frontend() as frontend:
         frontend.store.failing = RuntimeError("secret /etc/path")  # type: ignore[assignment]
@@ -112,7 +112,7 @@ async def test_broken_commit(way: Way, expected_errors: list[str]) -> None:
 
 @pytest.mark.parametrize(("size", "code"), [(999, None), (1000, None), (1001, "too-large")])
 async def test_max_size(way: Way, size: int, code: str | None) -> None:
-    """The largest size is still accepted, and one byte more is not."""
+    """An upload of the maximum size is accepted, and one byte more is refused."""
     async with open_frontend(FrontendSettings(max_size=1000)) as frontend:
         answer = await way.send(frontend, b"x" * 700, b"x" * (size - 700))
         if code is None:
@@ -126,7 +126,7 @@ async def test_max_size(way: Way, size: int, code: str | None) -> None:
 
 
 async def test_refused_as_soon_as_known() -> None:
-    """A refusal is there to be read while the sender could still send."""
+    """A refusal can be read while the sender could still send."""
     async with open_frontend(FrontendSettings(max_size=1000)) as frontend:
         peer = frontend.connect()
         peer.sendall(b"x" * 1001)
@@ -134,7 +134,7 @@ async def test_refused_as_soon_as_known() -> None:
 
 
 async def test_lingering_close() -> None:
-    """A blocking sender that reads only at the very end still reads why it was refused."""
+    """A blocking sender that reads only at the very end still receives the reason."""
     async with open_frontend(FrontendSettings(max_size=1000)) as frontend:
         peer = frontend.connect()
         answer = await in_thread(send_all_then_read, peer, bytes(1 << 20), 32)
@@ -146,8 +146,9 @@ async def test_lingering_close() -> None:
 @pytest.mark.parametrize("family", ["IPv4", "unix"])
 async def test_much_too_large(way: Way, tmp_path: Path, family: str) -> None:
     """
-    The same for a small one, all of which may have come before it is refused: it is
-    read before the connection is closed.  A unix socket would tell.
+    So does a sender of a small file, all of which may have arrived before it is refused:
+    it is read before the connection is closed.  Over a Unix socket, unread data would
+    show.
     """
     chosen = FrontendSettings(max_size=1000)
     async with open_frontend(chosen) as frontend, frontend.also_at(family, tmp_path) as connect:
@@ -161,7 +162,7 @@ async def test_much_too_large(way: Way, tmp_path: Path, family: str) -> None:
 
 
 async def test_lingering_is_bounded_in_amount() -> None:
-    """A refused sender that sends without end is cut off."""
+    """A refused sender that never stops sending is disconnected."""
     async with open_frontend(FrontendSettings(max_size=1000, linger_size=1 << 20)) as frontend:
         peer = frontend.connect()
         assert await in_thread(flood, peer) in ("ECONNRESET", "EPIPE")
@@ -170,7 +171,7 @@ async def test_lingering_is_bounded_in_amount() -> None:
 
 
 async def test_lingering_is_bounded_in_time() -> None:
-    """A refused sender that stays is cut off."""
+    """A refused sender that stays connected is disconnected."""
     async with open_frontend(FrontendSettings(max_size=1000, linger_time=5)) as frontend:
         peer = frontend.connect()
         peer.sendall(b"x" * 2000)
@@ -186,7 +187,7 @@ async def test_lingering_is_bounded_in_time() -> None:
 
 
 async def test_lingering_time_is_not_extended() -> None:
-    """What a refused sender still sends does not buy it time."""
+    """Whatever a refused sender still sends does not extend its time."""
     async with open_frontend(FrontendSettings(max_size=1000, linger_time=5)) as frontend:
         peer = frontend.connect()
         peer.sendall(b"x" * 2000)

@@ -1,5 +1,5 @@
 """
-Senders that say nothing: ``--idle-timeout`` and ``--finish-after-idle``.
+Silent senders: ``--idle-timeout`` and ``--finish-after-idle``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.each_transport
 
 
 async def test_idle_timeout() -> None:
-    """A sender that goes silent is refused when its time is over, and told of nc -N."""
+    """A silent sender is refused at the timeout; the answer mentions nc -N."""
     async with open_frontend(FrontendSettings(idle_timeout=60)) as frontend:
         peer = frontend.connect()
         peer.sendall(b"half a file")
@@ -40,7 +40,7 @@ async def test_idle_timeout() -> None:
 
 
 async def test_idle_without_a_byte() -> None:
-    """A sender that never says anything does not stay either."""
+    """So is a sender that never sends anything."""
     async with open_frontend(FrontendSettings(idle_timeout=60)) as frontend:
         peer = frontend.connect()
         await until(lambda: frontend.factory.protocols)
@@ -49,7 +49,7 @@ async def test_idle_without_a_byte() -> None:
 
 
 async def test_every_byte_buys_time() -> None:
-    """Each byte gives a sender all of its time again."""
+    """Each byte restarts the timeout."""
     async with open_frontend(FrontendSettings(idle_timeout=60, min_rate=0)) as frontend:
         peer = frontend.connect()
         for number in range(5):
@@ -62,7 +62,7 @@ async def test_every_byte_buys_time() -> None:
 
 
 async def test_no_idle_timeout() -> None:
-    """An idle timeout of 0 is none."""
+    """An idle timeout of 0 disables it."""
     async with open_frontend(FrontendSettings(idle_timeout=0, min_rate=0)) as frontend:
         peer = frontend.connect()
         peer.sendall(b"x")
@@ -96,7 +96,7 @@ async def test_paused_time_does_not_count(finish: float) -> None:
 
 
 async def test_storing_time_does_not_count(way: Way) -> None:
-    """A store may take its time: the sender has said all."""
+    """Time that the store takes does not count either: the sender has sent everything."""
     async with open_frontend(FrontendSettings(idle_timeout=60, finish_after_idle=10)) as frontend:
         frontend.store.holding = True
         peer = await way.come(frontend, b"content")
@@ -107,7 +107,10 @@ async def test_storing_time_does_not_count(way: Way) -> None:
 
 
 async def test_finish_after_idle() -> None:
-    """Silence of the chosen length ends the file, and the sender hears it without half-closing."""
+    """
+    Silence of the configured length ends the file; the sender is answered without a
+    half-close.
+    """
     async with open_frontend(FrontendSettings(finish_after_idle=1)) as frontend:
         peer = frontend.connect()
         peer.sendall("你好么? tcp ,我来了".encode())
@@ -126,14 +129,14 @@ async def test_finish_after_idle() -> None:
 
 
 async def test_finish_after_idle_and_half_close(way: Way) -> None:
-    """A half-close ends the file at once, and is not marked as silence."""
+    """A half-close ends the file at once, and it is not recorded as ended by silence."""
     async with open_frontend(FrontendSettings(finish_after_idle=1)) as frontend:
         assert await way.send(frontend, b"content") == STORED
         assert frontend.log.ends[0]["ended_by_idle"] is False
 
 
 async def test_finish_after_idle_needs_a_byte() -> None:
-    """Before the first byte it is the idle timeout that counts."""
+    """Before the first byte, the idle timeout applies."""
     async with open_frontend(FrontendSettings(finish_after_idle=1, idle_timeout=60)) as frontend:
         peer = frontend.connect()
         await until(lambda: frontend.factory.protocols)
@@ -146,7 +149,7 @@ async def test_finish_after_idle_needs_a_byte() -> None:
 
 @pytest.mark.parametrize("when", ["storing", "answered"])
 async def test_late_bytes(when: str) -> None:
-    """What comes after the silence that ended the file is too late, and changes nothing."""
+    """Bytes that arrive after the silence that ended the file are ignored."""
     async with open_frontend(FrontendSettings(finish_after_idle=1)) as frontend:
         frontend.store.holding = when == "storing"
         peer = frontend.connect()
@@ -168,7 +171,7 @@ async def test_late_bytes(when: str) -> None:
 
 
 async def test_late_end() -> None:
-    """A half-close while the store keeps what silence has ended is no second end."""
+    """A half-close while the store is committing a file ended by silence is no second end."""
     async with open_frontend(FrontendSettings(finish_after_idle=1)) as frontend:
         frontend.store.holding = True
         peer = frontend.connect()

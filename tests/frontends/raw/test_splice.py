@@ -1,5 +1,5 @@
 """
-Which uploads are worth lending their socket for.
+Which uploads are worth splicing.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from twisted_upload.frontends.raw.splice import FROM, worth_it
 
 
 class Transport:
-    """What is asked of a transport."""
+    """The part of a transport that is asked."""
 
     bufferSize = 65536
 
@@ -26,10 +26,10 @@ class Transport:
     ],
 )
 def test_worth_it(size: int, last: int, lent: bool) -> None:
-    """A large upload of which a read brings half of what it could, or more, is lent."""
+    """A socket is lent if the upload is large and a read brings at least half of what it could."""
     assert worth_it(size, last, Transport()) is lent
 
 
 def test_without_a_buffer() -> None:
-    """What is no socket is not lent."""
+    """A transport without a socket buffer is not lent."""
     assert not worth_it(FROM, 1 << 30, object())

@@ -1,6 +1,6 @@
 """
-Large uploads whose socket the store takes from: that it comes back, whatever the
-sender does, and whatever goes wrong.
+Large uploads whose socket is lent to the store: it is returned, whatever the sender does,
+and whatever fails.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from twisted_upload.stores.directory.incoming import MOST_HELD
 LARGE = os.urandom(1 << 20) * 4
 
 
-# -- a socket that comes back -------------------------------------------------
+# -- a socket that is returned ------------------------------------------------
 
 
 class _Taker:
-    """A store that gives it back when the test says so."""
+    """An incoming upload that returns the socket when the test tells it to."""
 
     def __init__(self) -> None:
         self.taking: Deferred[SpliceResult] = Deferred()
@@ -47,7 +47,7 @@ class _Taker:
 
 
 class _Transport:
-    """A transport whose socket can be broken."""
+    """A transport with a socket that can be broken."""
 
     connected = True
 
@@ -68,7 +68,7 @@ class _Transport:
 
 
 class _Sender:
-    """A sender whose upload ends with what the store has taken."""
+    """A sender whose upload ends with what the store has read."""
 
     paused = False
 
@@ -102,8 +102,8 @@ class _Spliced:
         self.splice = SocketSplice(self.taker, self.sender, self.slots)  # type: ignore[arg-type]
 
 
-def test_comes_back(sockets: Sockets) -> None:
-    """While the store has a socket its slot is taken, and a reader is woken for much only."""
+def test_returned(sockets: Sockets) -> None:
+    """While a socket is lent it takes a slot, and its reader is woken only for large amounts."""
     it = _Spliced(sockets[1])
     it.splice.start()
     assert (it.splice.active, it.slots.splices, it.sender.paused) == (True, 1, True)
@@ -117,7 +117,7 @@ def test_comes_back(sockets: Sockets) -> None:
 
 
 def test_no_slot(sockets: Sockets) -> None:
-    """No more sockets are with the store at a time than there are slots for."""
+    """No more sockets are lent at a time than there are slots."""
     it = _Spliced(sockets[1], most=0)
     it.splice.start()
     assert (it.splice.active, it.slots.splices, it.taker.descriptor) == (False, 0, -1)
@@ -127,8 +127,8 @@ def test_no_slot(sockets: Sockets) -> None:
 @pytest.mark.parametrize("paused", [False, True])
 def test_cannot_be_spliced(sockets: Sockets, paused: bool) -> None:
     """
-    A socket that cannot be prepared stays with its sender, who reads on unless the store
-    has paused it, and nothing of it is left open.
+    A socket that cannot be prepared stays with its sender, which continues reading unless
+    the store has paused it, and leaves nothing open.
     """
     it = _Spliced(sockets[1])
     before = open_descriptors("socket:")
@@ -140,8 +140,8 @@ def test_cannot_be_spliced(sockets: Sockets, paused: bool) -> None:
 
 
 @pytest.mark.parametrize("what", ["close", "setsockopt", "splice_from"])
-def test_fails_coming_back(sockets: Sockets, expected_errors: list[str], what: str) -> None:
-    """Whatever fails when a socket comes back, the slot is free and the upload hears of it."""
+def test_returning_fails(sockets: Sockets, expected_errors: list[str], what: str) -> None:
+    """If returning a socket fails, the slot is released and the upload is told."""
     expected_errors.append("ZeroDivisionError")
     it = _Spliced(sockets[1])
     it.splice.start()
@@ -158,7 +158,7 @@ def test_fails_coming_back(sockets: Sockets, expected_errors: list[str], what: s
 
 @pytest.mark.parametrize(("brought", "again"), [(WAKE_FOR - 1, False), (WAKE_FOR, True)])
 def test_worth_it_again(sockets: Sockets, brought: int, again: bool) -> None:
-    """The store gets a socket that has brought little again when as much has come as before."""
+    """A socket that brought little is lent again only after as much has arrived as before."""
     it = _Spliced(sockets[1])
     it.splice.start()
     it.taker.taking.callback(SpliceResult(brought, dry=True))
@@ -176,7 +176,7 @@ def test_worth_it_again(sockets: Sockets, brought: int, again: bool) -> None:
 
 
 async def test_no_slot_at_a_front_end(tmp_path: Path) -> None:
-    """Where no more sockets may be lent, a large upload goes the ordinary way."""
+    """If no more sockets may be lent, a large upload is read in the ordinary way."""
     rig = ThreadedRig(tmp_path / "inbox", files=FaultyFiles())
     async with open_frontend(store=rig.store, slots=ConnectionSlots(most_splices=0)) as frontend:
         assert await in_thread(send_all_then_read, frontend.connect(), LARGE) == SUCCESS
@@ -186,10 +186,10 @@ async def test_no_slot_at_a_front_end(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("missing", ["slot", "descriptor"])
-async def test_a_sender_waits_where_nothing_can_be_lent(
+async def test_a_sender_is_paused_if_nothing_can_be_lent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str
 ) -> None:
-    """A large upload that cannot lend its socket holds no more than the store lets it."""
+    """A large upload that cannot lend its socket holds no more bytes than the store allows."""
     rig = Rig(tmp_path / "inbox")
     slots = ConnectionSlots(most_splices=missing != "slot")
     if missing == "descriptor":
@@ -221,7 +221,7 @@ async def test_a_sender_waits_where_nothing_can_be_lent(
 async def test_is_not_stopped_for_each_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where there is no slot, a large upload is read on without stopping for each piece."""
+    """Without a free slot, a large upload is read without pausing for each piece."""
     rig = ThreadedRig(tmp_path / "inbox")
     async with open_frontend(store=rig.store, slots=ConnectionSlots(most_splices=0)) as frontend:
         tried: list[int] = []
@@ -231,8 +231,8 @@ async def test_is_not_stopped_for_each_read(
     rig.close()
 
 
-async def test_gone_while_lent_gives_the_slot_back(tmp_path: Path) -> None:
-    """A sender that goes while its socket is lent gives back the slot for that too."""
+async def test_reset_while_lent_releases_the_slot(tmp_path: Path) -> None:
+    """A sender that disconnects while its socket is lent releases that slot too."""
     rig = Rig(tmp_path / "inbox")
     slots = ConnectionSlots()
     async with open_frontend(store=rig.store, slots=slots) as frontend:
@@ -250,16 +250,16 @@ async def test_gone_while_lent_gives_the_slot_back(tmp_path: Path) -> None:
     rig.close()
 
 
-async def test_goes_on_where_it_cannot_be_lent_again(
+async def test_continues_if_it_cannot_be_lent_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An upload whose socket comes back, and cannot be lent again, is read in the ordinary way."""
+    """An upload whose socket was returned and cannot be lent again is read in the ordinary way."""
     rig = Rig(tmp_path / "inbox")
     slots = ConnectionSlots()
     async with open_frontend(store=rig.store, slots=slots) as frontend:
         peer = frontend.connect()
         peer.setblocking(False)
-        sent = peer.send(LARGE)  # large reads: so it is known as a large upload
+        sent = peer.send(LARGE)  # large reads, so that it counts as a large upload
         peer.settimeout(PATIENCE)
         sending = in_thread(send_all_then_read, peer, LARGE[sent:])
         monkeypatch.setattr("twisted_upload.frontends.raw.splice.AT_A_TIME", 100_000)
@@ -278,8 +278,8 @@ async def test_nothing_hangs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expected_errors: list[str], what: str
 ) -> None:
     """
-    When a call fails by which a lent socket comes back, the upload ends: nothing of it
-    is left, no slot is taken, and the log has one line.
+    If a call that returns a lent socket fails, the upload ends: nothing is left of it, no
+    slot is taken, and one line is logged.
     """
     expected_errors.append("Cannot allocate memory")
     rig = Rig(tmp_path / "inbox")

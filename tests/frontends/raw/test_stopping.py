@@ -1,5 +1,5 @@
 """
-Uploads that are on their way when the daemon stops.
+Uploads in flight when the daemon stops.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.each_transport
 
 
 async def test_drain(way: Way) -> None:
-    """While it drains, uploads in flight come to their good end, and new ones are refused."""
+    """While the daemon drains, uploads in flight are finished, and new ones are refused."""
     async with open_frontend() as frontend:
         peer, idle = frontend.connect(), frontend.connect()
         peer.sendall(b"half")
@@ -40,7 +40,7 @@ async def test_drain(way: Way) -> None:
 
 
 async def test_drain_waits_for_the_store(way: Way) -> None:
-    """An upload that the store is keeping is still in flight."""
+    """An upload that the store is committing is still in flight."""
     async with open_frontend() as frontend:
         frontend.store.holding = True
         peer = await way.come(frontend, b"content")
@@ -53,8 +53,8 @@ async def test_drain_waits_for_the_store(way: Way) -> None:
         assert await in_thread(read_all, peer) == STORED
 
 
-async def test_drain_waits_for_the_unheard() -> None:
-    """An upload whose sender has gone is still in flight until the store has kept it."""
+async def test_drain_waits_without_a_sender() -> None:
+    """An upload whose sender has disconnected is in flight until it is stored."""
     async with open_frontend(FrontendSettings(finish_after_idle=1)) as frontend:
         frontend.store.holding = True
         peer = frontend.connect()
@@ -72,7 +72,7 @@ async def test_drain_waits_for_the_unheard() -> None:
 
 
 async def test_drain_waits_for_an_empty_one(way: Way) -> None:
-    """The same for one without a byte, where those are kept."""
+    """So is an upload without a byte, if empty files are allowed."""
     async with open_frontend(FrontendSettings(allow_empty=True)) as frontend:
         frontend.store.holding = True
         peer = await way.come(frontend)
@@ -86,7 +86,7 @@ async def test_drain_waits_for_an_empty_one(way: Way) -> None:
 
 
 async def test_nothing_to_drain(way: Way) -> None:
-    """Where nothing is in flight, draining is over at once."""
+    """With nothing in flight, draining ends at once."""
     async with open_frontend() as frontend:
         assert await way.send(frontend, b"content") == STORED
         await frontend.is_quiet()
@@ -96,7 +96,7 @@ async def test_nothing_to_drain(way: Way) -> None:
 
 @pytest.mark.parametrize("when", ["receiving", "storing"])
 async def test_refuse_the_rest(when: str) -> None:
-    """When the time is over, the rest is refused, and nothing of it is kept."""
+    """When the time is over, remaining uploads are refused, and nothing of them is stored."""
     async with open_frontend() as frontend:
         frontend.store.holding = True
         peer = frontend.connect()
@@ -117,8 +117,8 @@ async def test_refuse_the_rest(when: str) -> None:
         await gone
 
 
-async def test_refuse_what_is_being_kept(way: Way) -> None:
-    """The same, however it has come, where the store is keeping it."""
+async def test_refuse_what_is_being_committed(way: Way) -> None:
+    """So are those that the store is committing, however they arrived."""
     async with open_frontend() as frontend:
         frontend.store.holding = True
         peer = await way.come(frontend, b"content")
@@ -138,7 +138,7 @@ async def test_refuse_what_is_being_kept(way: Way) -> None:
 
 
 async def test_stop_waiting() -> None:
-    """Whoever waits for the drain can stop waiting."""
+    """A caller that waits for the drain can cancel."""
     async with open_frontend() as frontend:
         peer = frontend.connect()
         peer.sendall(b"content")
@@ -153,7 +153,7 @@ async def test_stop_waiting() -> None:
 
 
 async def test_abort_the_rest() -> None:
-    """Connections that will not go are reset in the end."""
+    """Connections that do not close are reset in the end."""
     async with open_frontend() as frontend:
         peer = frontend.connect()
         peer.sendall(b"content")
@@ -167,8 +167,8 @@ async def test_abort_the_rest() -> None:
         assert frontend.log.kinds == ["aborted"]
 
 
-async def test_abort_what_is_being_kept(way: Way) -> None:
-    """One that is being kept forfeits the answer, not the file; the log tells so."""
+async def test_abort_what_is_being_committed(way: Way) -> None:
+    """An upload that is being committed forfeits the answer, not the file; the log says so."""
     async with open_frontend() as frontend:
         frontend.store.holding = True
         peer = await way.come(frontend, b"content")

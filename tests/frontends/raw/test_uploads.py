@@ -1,6 +1,6 @@
 """
-An upload over the raw front end, on real sockets: its bytes are the file, and its
-answer says that the file has been stored.
+Uploads over the raw front end, on real sockets: their bytes are the file, and the answer
+says that it has been stored.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ pytestmark = pytest.mark.each_transport
 
 
 async def test_transports(request: pytest.FixtureRequest) -> None:
-    """What is said of the transports of these tests is so."""
+    """These tests use the transports that their parameter says."""
     async with open_frontend() as frontend:
         eager = request.node.callspec.params["_eager"]
         assert (frontend.port.transport is not tcp.Server) is eager
 
 
 def test_interfaces() -> None:
-    """The protocol hears half-closes, and is a producer that can be paused."""
+    """The protocol is told of half-closes, and is a producer that can be paused."""
     protocol = UploadFactory(MemoryStore(time.time), reactor).buildProtocol(None)
     assert verifyObject(IHalfCloseableProtocol, protocol)
     assert verifyObject(IPushProducer, protocol)
@@ -55,7 +55,7 @@ def test_interfaces() -> None:
     way=st.sampled_from([*Way, None]),
 )
 async def test_any_chunking(pieces: list[bytes], way: Way | None) -> None:
-    """However the bytes are cut on their way, the file is the same bytes."""
+    """However the bytes are split on their way, the file has the same bytes."""
     async with open_frontend() as frontend:
         sending = way.send(frontend, *pieces) if way is not None else frontend.send(*pieces)
         assert await sending == STORED
@@ -85,7 +85,7 @@ async def test_unchanged(way: Way, content: bytes) -> None:
 
 
 async def test_large() -> None:
-    """A large file comes through whole, and its sender hears it."""
+    """A large file is stored whole, and its sender is told."""
     content = os.urandom(1 << 20) * 16
     async with open_frontend() as frontend:
         assert await frontend.send(content) == STORED
@@ -113,7 +113,7 @@ async def test_many_at_a_time() -> None:
 
 
 async def test_large_does_not_delay_small(way: Way) -> None:
-    """While a large upload is on its way, a small one comes and goes."""
+    """A large upload in flight does not delay a small one."""
     async with open_frontend() as frontend:
         large = frontend.connect()
         piece = bytes(1 << 20)
@@ -125,7 +125,7 @@ async def test_large_does_not_delay_small(way: Way) -> None:
 
 
 async def test_unix_socket(way: Way, tmp_path: Path) -> None:
-    """A Unix socket is a front end too, with half-closes and answers."""
+    """A front end can listen on a Unix socket, with half-closes and answers."""
     async with open_frontend() as frontend, frontend.also_at("unix", tmp_path) as connect:
         assert await way.send(frontend, b"content", connect=connect) == STORED
         assert frontend.stored == [b"content"]
@@ -136,14 +136,14 @@ async def test_unix_socket(way: Way, tmp_path: Path) -> None:
     ("family", "name"), [("IPv4", "127.0.0.1:{}"), ("mapped", "127.0.0.1:{}"), ("IPv6", "[::1]:{}")]
 )
 async def test_name_of_a_sender(way: Way, family: str, name: str) -> None:
-    """A sender is named as people write such addresses, that of IPv4 at an IPv6 socket too."""
+    """A sender is named as people write such addresses, also an IPv4 sender at an IPv6 socket."""
     async with open_frontend() as frontend, frontend.also_at(family) as connect:
         peer = await way.come(frontend, b"content", connect=connect)
         assert await in_thread(read_all, peer) == STORED
         assert frontend.log.ends[0]["peer"] == name.format(peer.getsockname()[1])
 
 
-# -- 2. kept ------------------------------------------------------------------
+# -- 2. stored ----------------------------------------------------------------
 
 
 async def test_answer(way: Way) -> None:
@@ -156,7 +156,7 @@ async def test_answer(way: Way) -> None:
 
 
 async def test_answer_waits_for_the_store(way: Way) -> None:
-    """Who has half-closed hears success when, and only when, the store has kept the file."""
+    """A sender that has half-closed is told success when, and only when, the file is stored."""
     async with open_frontend() as frontend:
         frontend.store.holding = True
         peer = await way.come(frontend, b"content")
@@ -171,15 +171,15 @@ async def test_answer_waits_for_the_store(way: Way) -> None:
         assert frontend.stored == [b"content"]
 
 
-async def test_answer_of_ones_own(way: Way) -> None:
-    """The operator chooses the words of success."""
+async def test_custom_answer(way: Way) -> None:
+    """The operator chooses the text of the answer."""
     async with open_frontend(FrontendSettings(answer="我很好,谢谢你")) as frontend:
         assert await way.send(frontend, b"content") == "我很好,谢谢你".encode()
 
 
 @pytest.mark.parametrize("answer", [SUCCESS, "OK"])
 async def test_receipts(way: Way, answer: str) -> None:
-    """With receipts, success is one line that tells name, size and SHA-256."""
+    """With receipts, the answer is one line with name, size and SHA-256."""
     async with open_frontend(FrontendSettings(receipts=True, answer=answer)) as frontend:
         heard = await way.send(frontend, b"hello")
         digest = hashlib.sha256(b"hello").hexdigest()
@@ -189,7 +189,7 @@ async def test_receipts(way: Way, answer: str) -> None:
 
 
 async def test_half_closed_is_not_garbage(way: Way) -> None:
-    """A half-closed connection that waits for its store survives the garbage collector."""
+    """A half-closed connection that waits for its store survives garbage collection."""
     async with open_frontend() as frontend:
         frontend.store.holding = True
         peer = await way.come(frontend, b"content")
@@ -203,7 +203,7 @@ async def test_half_closed_is_not_garbage(way: Way) -> None:
 
 
 async def test_empty(way: Way) -> None:
-    """An upload of zero bytes is refused, takes nothing from the store, and is a debug line."""
+    """An upload of zero bytes is refused, does not reach the store, and is only a debug line."""
     async with open_frontend() as frontend:
         assert refusal_code(await way.send(frontend)) == Empty.code
         await frontend.is_quiet()
@@ -215,7 +215,7 @@ async def test_empty(way: Way) -> None:
 
 
 async def test_port_probe(way: Way) -> None:
-    """A connection that just closes is no more than a debug line."""
+    """A connection that just closes is only a debug line."""
     async with open_frontend() as frontend:
         await way.come(frontend, end=close)
         await until(lambda: frontend.log.others)
@@ -225,7 +225,7 @@ async def test_port_probe(way: Way) -> None:
 
 
 async def test_allow_empty(way: Way) -> None:
-    """Where the operator wants them, empty files are kept."""
+    """With ``--allow-empty``, empty files are stored."""
     async with open_frontend(FrontendSettings(allow_empty=True)) as frontend:
         assert await way.send(frontend) == STORED
         assert frontend.stored == [b""]
@@ -233,14 +233,14 @@ async def test_allow_empty(way: Way) -> None:
 
 
 async def test_empty_where_the_store_refuses(way: Way) -> None:
-    """A store's refusal of an empty file is heard as that of any other."""
+    """If the store refuses an empty file, the sender is told, as for any other."""
     async with open_frontend(FrontendSettings(allow_empty=True)) as frontend:
         frontend.store.refusing = Busy()
         assert refusal_code(await way.send(frontend)) == "busy"
 
 
-def test_a_protocol_for_everybody() -> None:
-    """The factory gives every connection a protocol of its own."""
+def test_one_protocol_per_connection() -> None:
+    """The factory builds a new protocol for each connection."""
     factory = UploadFactory(MemoryStore(time.time), reactor)
     one, other = factory.buildProtocol(None), factory.buildProtocol(None)
     assert isinstance(one, UploadProtocol)
