@@ -18,7 +18,7 @@ SLOW = {
     "cli/output": "test_json",
     "cli/ping": "test_ready",
     "cli/retries": "",
-    "cli/sending": "test_kept test_standard_input",
+    "cli/sending": "test_stored test_standard_input",
     "cli/serve": "test_read_only_folder",
     "cli/terminal": "test_ctrl_c",
     "cli/usage": "test_help",

@@ -1,5 +1,5 @@
 """
-What tests of the command share: no process of theirs is left, and there is a file to send.
+Shared fixtures of the command's tests: no process is left over, and there is a file to send.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tests.support.commands import started
 
 @pytest.fixture(autouse=True)
 def no_process_left() -> Iterator[None]:
-    """However a test ends, the processes that it started have ended."""
+    """End the processes that a test started, however it ends."""
     yield
     for process in started:
         if process.status is None:
@@ -36,7 +36,7 @@ def photo(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def large(tmp_path: Path) -> Path:
-    """A file larger than what all buffers on the way can hold."""
+    """A file larger than all buffers on the way together."""
     path = tmp_path / "large.bin"
     with path.open("wb") as file:
         file.truncate(200_000_000)

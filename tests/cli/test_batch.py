@@ -1,6 +1,5 @@
 """
-Many files, retries and their waiting, without a network and without a clock
-that ticks by itself.
+Many files, retries and their delays, without a network and with a fake clock.
 """
 
 from __future__ import annotations
@@ -38,43 +37,43 @@ RECEIPT = Receipt("1795328130123.jpg", 5, "0" * 64, "192.0.2.7:6666", 1.0, 2.0)
 
 class Sender:
     """
-    `upload`, by hand.
+    A fake `upload`, controlled by the test.
 
-    :ivar sent: what it was to send, in this order.
-    :ivar on_their_way: those that have no end yet.
+    :ivar sent: what it was asked to send, in order.
+    :ivar in_progress: those without a result.
     """
 
     def __init__(self) -> None:
         self.sent: list[Any] = []
-        self.on_their_way: list[tuple[Deferred[Receipt], Callable[[int, int | None], object]]] = []
+        self.in_progress: list[tuple[Deferred[Receipt], Callable[[int, int | None], object]]] = []
 
     def __call__(
         self, source: Any, *, progress: Callable[[int, int | None], object]
     ) -> Deferred[Receipt]:
         self.sent.append(source)
         upload: Deferred[Receipt] = Deferred()
-        self.on_their_way.append((upload, progress))
+        self.in_progress.append((upload, progress))
         return upload
 
-    def keep(self) -> None:
-        """The first one comes to a good end."""
-        self.on_their_way.pop(0)[0].callback(RECEIPT)
+    def store(self) -> None:
+        """The first one is stored."""
+        self.in_progress.pop(0)[0].callback(RECEIPT)
 
     def fail(self, error: Exception) -> None:
         """The first one fails."""
-        self.on_their_way.pop(0)[0].errback(error)
+        self.in_progress.pop(0)[0].errback(error)
 
     def progress(self, sent: int, total: int | None) -> None:
-        """So much of the first one has gone."""
-        self.on_their_way[0][1](sent, total)
+        """Report progress of the first one."""
+        self.in_progress[0][1](sent, total)
 
 
 class Notes:
     """
-    A watcher that remembers.
+    A watcher that records its calls.
 
-    :ivar ended_: the results, in this order.
-    :ivar delays: seconds waited before each retry.
+    :ivar ended_: the results, in order.
+    :ivar delays: the delay before each retry, in seconds.
     """
 
     def __init__(self) -> None:
@@ -97,7 +96,7 @@ class Notes:
 
 
 class Running:
-    """A batch that runs, and everything around it."""
+    """A running batch and its surroundings."""
 
     def __init__(
         self, *files: str, jobs: int = 1, retries: Retries | None = None, stdin: Any = None
@@ -118,7 +117,7 @@ class Running:
 
     @property
     def result(self) -> Result:
-        """Of the one file, when all is over."""
+        """The result of the only file, when the batch has ended."""
         assert self.done.called
         (result,) = self.batch.results
         assert self.notes.ended_ == [result]
@@ -131,17 +130,17 @@ def _certain(limit: int, *, unknown: bool = False) -> Retries:
 
 @pytest.fixture
 def file(tmp_path: Path) -> str:
-    """A file that is there, though nobody here reads it."""
+    """A file that exists, although no test reads it."""
     path = tmp_path / "photo.jpg"
     path.write_bytes(b"photo")
     return str(path)
 
 
-def test_kept() -> None:
-    """A file that is kept has its receipt and exit status 0."""
+def test_stored() -> None:
+    """A stored file has its receipt and exit status 0."""
     running = Running("photo.jpg")
     running.clock.advance(2)
-    running.send.keep()
+    running.send.store()
     assert running.result == Result(0, "photo.jpg", "stored", None, RECEIPT, None, 2.0, 1, 0)
 
 
@@ -161,7 +160,7 @@ def test_kept() -> None:
     ],
 )
 def test_failures(error: Exception, outcome: str, code: str, status: int) -> None:
-    """Each way of failing has its outcome, its code and its exit status."""
+    """Each failure has its outcome, code and exit status."""
     running = Running("photo.jpg")
     running.send.fail(error)
     result = running.result
@@ -170,8 +169,8 @@ def test_failures(error: Exception, outcome: str, code: str, status: int) -> Non
     assert result.error
 
 
-def test_a_code_that_is_not_known() -> None:
-    """A refusal of a newer server has the code that it sent."""
+def test_unknown_code() -> None:
+    """A refusal by a newer server has the code that the server sent."""
     refusal = UploadRefused("no virus, please")
     refusal.code = "virus"
     running = Running("photo.jpg")
@@ -179,17 +178,17 @@ def test_a_code_that_is_not_known() -> None:
     assert (running.result.code, running.result.error) == ("virus", "no virus, please")
 
 
-def test_so_many_at_a_time() -> None:
-    """With N jobs, N files are on their way, and the next begins when one ends."""
+def test_jobs() -> None:
+    """With N jobs, N files are sent at a time, and the next starts when one ends."""
     running = Running("a", "b", "c", "d", jobs=2)
     assert running.send.sent == ["a", "b"]
-    running.send.keep()
+    running.send.store()
     assert running.send.sent == ["a", "b", "c"]
     running.send.fail(NotAllowed())
-    running.send.keep()
+    running.send.store()
     assert running.send.sent == ["a", "b", "c", "d"]
     assert not running.done.called
-    running.send.keep()
+    running.send.store()
     assert running.done.called
     assert [result.file for result in running.batch.results] == ["a", "b", "c", "d"]
     assert running.notes.began_ == [*enumerate(["a", "b", "c", "d"])]
@@ -199,7 +198,7 @@ def test_so_many_at_a_time() -> None:
     "error", [Busy(), CouldNotConnect(), UploadInterrupted(), UploadTimedOut()]
 )
 def test_retried(file: str, error: Exception) -> None:
-    """What is safe to repeat is tried again, after waiting."""
+    """A failure that is safe to repeat is retried after a delay."""
     running = Running(file, retries=_certain(1))
     running.send.fail(error)
     assert len(running.send.sent) == 1
@@ -207,24 +206,24 @@ def test_retried(file: str, error: Exception) -> None:
     assert len(running.send.sent) == 1
     running.clock.advance(0.01)
     assert running.send.sent == [file, file]
-    running.send.keep()
+    running.send.store()
     assert (running.result.outcome, running.result.attempts) == ("stored", 2)
     assert running.result.seconds == pytest.approx(1.0)
 
 
 def test_changed_file_is_retried(file: str) -> None:
-    """A file that changed while it was sent may be whole the next time."""
+    """A file that changed while it was being sent is retried: it may be complete the next time."""
     running = Running(file, retries=_certain(9))
     running.send.progress(1, 5)
     running.send.fail(SourceChanged("the file changed"))
     running.clock.advance(10)
-    running.send.keep()
+    running.send.store()
     assert (running.result.outcome, running.result.attempts) == ("stored", 2)
 
 
 @pytest.mark.parametrize("error", [CouldNotConnect("no"), Busy("later"), SourceFailed("gone")])
 def test_failure_after_an_unknown_outcome(file: str, error: Exception) -> None:
-    """A retry that fails does not make certain what an earlier attempt has left in doubt."""
+    """A failed retry does not settle the unknown outcome of an earlier attempt."""
     running = Running(file, retries=Retries(1, unknown=True, delay=1.0, random=lambda: 1.0))
     running.send.fail(OutcomeUnknown("no answer"))
     running.clock.advance(1.0)
@@ -234,7 +233,7 @@ def test_failure_after_an_unknown_outcome(file: str, error: Exception) -> None:
 
 
 def test_interrupted_after_an_unknown_outcome(file: str) -> None:
-    """Nor does the user who ends the waiting for it."""
+    """Nor does a user who interrupts the delay before it."""
     running = Running(file, retries=Retries(1, unknown=True, delay=1.0, random=lambda: 1.0))
     running.send.fail(OutcomeUnknown("no answer"))
     running.batch.interrupt(signal.SIGINT)
@@ -242,17 +241,17 @@ def test_interrupted_after_an_unknown_outcome(file: str) -> None:
     assert running.result.status == 130
 
 
-def test_kept_after_an_unknown_outcome(file: str) -> None:
-    """When the retry is kept, the file is."""
+def test_stored_after_an_unknown_outcome(file: str) -> None:
+    """If the retry is stored, the file is stored."""
     running = Running(file, retries=Retries(1, unknown=True, delay=1.0, random=lambda: 1.0))
     running.send.fail(OutcomeUnknown("no answer"))
     running.clock.advance(1.0)
-    running.send.keep()
+    running.send.store()
     assert (running.result.outcome, running.result.status) == ("stored", 0)
 
 
 def test_internal_error_at_the_end(file: str) -> None:
-    """Whatever goes wrong here when everything has been sent: the file may be kept."""
+    """After an internal error once everything has been sent, the file may be stored."""
     running = Running(file)
     running.send.progress(5, 5)
     running.send.fail(RuntimeError("what"))
@@ -264,14 +263,14 @@ def test_internal_error_at_the_end(file: str) -> None:
     "error", [NotAllowed(), OutcomeUnknown(), AnswerTimedOut(), SourceFailed(), RuntimeError()]
 )
 def test_not_retried(file: str, error: Exception) -> None:
-    """What is not safe to repeat, or would fail again, is tried once."""
+    """A failure that is not safe to repeat, or would recur, is not retried."""
     running = Running(file, retries=_certain(9))
     running.send.fail(error)
     assert running.result.attempts == 1
 
 
-def test_unknown_is_retried_where_it_is_asked_for(file: str) -> None:
-    """With --retry-unknown, an unknown outcome is tried again, and nothing else more."""
+def test_unknown_is_retried_on_request(file: str) -> None:
+    """--retry-unknown also retries unknown outcomes, and nothing else."""
     running = Running(file, retries=_certain(9, unknown=True))
     running.send.fail(OutcomeUnknown())
     running.clock.advance(1)
@@ -280,7 +279,7 @@ def test_unknown_is_retried_where_it_is_asked_for(file: str) -> None:
 
 
 def test_back_off(file: str) -> None:
-    """Each wait is twice as long as the one before, up to a minute."""
+    """Each delay is twice the previous one, up to a minute."""
     running = Running(file, retries=_certain(9))
     for _ in range(9):
         running.send.fail(Busy())
@@ -291,26 +290,26 @@ def test_back_off(file: str) -> None:
 
 
 def test_jitter() -> None:
-    """A wait is shortened at random, to a half at the most; ever so many attempts are no error."""
+    """A delay is shortened at random, by at most half; any number of attempts is valid."""
     assert Retries(random=lambda: 0.0).wait(1) == pytest.approx(0.5)
     assert Retries(random=lambda: 1.0).wait(10_000) == pytest.approx(60)
     assert 30 <= Retries().wait(10_000) <= 60
 
 
-def test_a_pipe_is_not_sent_twice() -> None:
-    """Standard input that has gone into a connection is not tried again: its bytes are gone."""
+def test_pipe_is_not_retried() -> None:
+    """Standard input is not retried once bytes of it were read: they cannot be read again."""
     read, write = os.pipe()
     with os.fdopen(read, "rb", buffering=0) as pipe, os.fdopen(write, "wb"):
         running = Running("-", retries=_certain(9), stdin=lambda: pipe)
-        running.send.fail(CouldNotConnect())  # nothing has been read: it may be
+        running.send.fail(CouldNotConnect())  # nothing has been read: a retry is possible
         running.clock.advance(1)
         running.send.progress(0, None)  # connected: reading has begun
         running.send.fail(Busy())
         assert (running.result.code, running.result.attempts) == ("busy", 2)
 
 
-def test_a_named_pipe_is_not_sent_twice(tmp_path: Path) -> None:
-    """A named pipe that has gone into a connection is not tried again."""
+def test_named_pipe_is_not_retried(tmp_path: Path) -> None:
+    """A named pipe is not retried once bytes of it were read."""
     path = tmp_path / "pipe"
     os.mkfifo(path)
     running = Running(str(path), retries=_certain(9))
@@ -319,16 +318,16 @@ def test_a_named_pipe_is_not_sent_twice(tmp_path: Path) -> None:
     assert running.result.attempts == 1
 
 
-def test_what_has_vanished_is_not_sent_twice(tmp_path: Path) -> None:
-    """A file that is not there any more is not tried again."""
+def test_vanished_file_is_not_retried(tmp_path: Path) -> None:
+    """A file that no longer exists is not retried."""
     running = Running(str(tmp_path / "gone"), retries=_certain(9))
     running.send.progress(0, 5)
     running.send.fail(Busy())
     assert running.result.attempts == 1
 
 
-def test_a_file_as_standard_input_is_sent_again_from_where_it_stood() -> None:
-    """Standard input that is a file is read again from where it stood at first."""
+def test_standard_input_from_a_file_is_retried_from_its_first_offset() -> None:
+    """If standard input is a file, a retry reads it again from the offset at the start."""
     stdin = io.BytesIO(b"head body")
     stdin.seek(5)
     running = Running("-", retries=_certain(9), stdin=lambda: stdin)
@@ -337,12 +336,12 @@ def test_a_file_as_standard_input_is_sent_again_from_where_it_stood() -> None:
     running.send.fail(Busy())
     running.clock.advance(1)
     assert running.send.sent[1].read() == b"body"
-    running.send.keep()
+    running.send.store()
     assert running.result.attempts == 2
 
 
 def test_no_standard_input() -> None:
-    """Standard input that cannot be had is a local failure."""
+    """Unavailable standard input is a local failure."""
 
     def closed() -> Any:
         raise SourceFailed("standard input is closed")
@@ -352,7 +351,7 @@ def test_no_standard_input() -> None:
 
 
 def test_interrupted() -> None:
-    """An interruption ends what is on its way and begins nothing more; each file has a result."""
+    """An interrupt aborts what is being sent and starts nothing more; each file has a result."""
     running = Running("a", "b", "c", "d", jobs=2)
     running.send.progress(1, 5)
     running.batch.interrupt(signal.SIGTERM)
@@ -367,15 +366,15 @@ def test_interrupted() -> None:
 
 
 def test_interrupted_before_the_answer() -> None:
-    """A file of which everything had been sent when it was interrupted may be kept."""
+    """A file that was completely sent before the interrupt may be stored."""
     running = Running("a")
     running.send.progress(5, 5)
     running.batch.interrupt(signal.SIGINT)
     assert (running.result.outcome, running.result.code) == ("unknown", "cancelled")
 
 
-def test_interrupted_while_waiting_to_try_again(file: str) -> None:
-    """An interruption ends the waiting between attempts."""
+def test_interrupted_during_a_delay(file: str) -> None:
+    """An interrupt ends the delay between attempts."""
     running = Running(file, retries=_certain(9))
     running.send.progress(5, 5)
     running.send.fail(Busy())
@@ -389,7 +388,7 @@ def test_interrupted_while_waiting_to_try_again(file: str) -> None:
     [([0], 0), ([0, 0], 0), ([4, 4], 4), ([0, 4], 1), ([3, 4], 1), ([6], 6), ([1, 1], 1)],
 )
 def test_exit_status(statuses: Sequence[int], status: int) -> None:
-    """The exit status is that of every file, or 1 where they differ."""
+    """The exit status is that of all files, or 1 if they differ."""
     assert (
         exit_status(
             [

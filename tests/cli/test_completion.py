@@ -41,7 +41,7 @@ ASKED = [
     ("serve --dis", {"--disk-threads"}),
     ("serve --config pho", {"photo.jpg"}),
 ]
-"""What is typed, and what there is to choose from."""
+"""What is typed, and the completions offered."""
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def scripts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with what the command says for each shell."""
+    """A folder with the completion script for each shell."""
     folder = tmp_path_factory.mktemp("scripts")
     for shell in ("bash", "zsh", "fish"):
         variables = environment(_TWISTED_UPLOAD_COMPLETE=f"{shell}_source")
@@ -79,7 +79,7 @@ class Terminal:
     """
     A shell on a terminal.
 
-    :param prompt: what it says when it waits.
+    :param prompt: the prompt of the shell.
     """
 
     def __init__(self, command: Sequence[str], folder: Path, prompt: str) -> None:
@@ -99,33 +99,33 @@ class Terminal:
             os.close(theirs)
 
     def close(self) -> None:
-        """Switch it off."""
+        """Close the terminal."""
         self._shell.kill()
         self._shell.wait()
         os.close(self._ours)
 
     def type(self, text: str) -> None:
-        """Type on its keyboard."""
+        """Type a text."""
         os.write(self._ours, text.encode())
 
     def read(self, end: str) -> str:
-        """What it shows, to where that comes."""
+        """Return the output up to and including a text."""
         shown = b""
         until = time.monotonic() + PATIENCE
         while end.encode() not in shown:
             ready, _, _ = select.select([self._ours], [], [], max(0.0, until - time.monotonic()))
-            assert ready, f"{end!r} has not come: {shown.decode(errors='replace')}"
+            assert ready, f"no {end!r} within the time: {shown.decode(errors='replace')}"
             shown += os.read(self._ours, 65536)
         return shown.decode(errors="replace")
 
     def offers(self, line: str) -> list[str]:
-        """The lines that Tab shows at the end of a line."""
+        """Return the lines that Tab shows at the end of a line."""
         self.type(f"{line}\t")
         shown = self.read(f"{self._prompt}{line}")
         return shown.partition("\r\n")[2].rpartition(self._prompt)[0].splitlines()
 
     def run(self, line: str) -> str:
-        """Run a line, and what it has shown."""
+        """Run a line, and return its output."""
         self.type(f"{line}\n")
         return self.read(self._prompt)
 
@@ -139,14 +139,14 @@ def needed(shell: str) -> str:
 
 @pytest.fixture
 def bash(folder: Path, scripts: Path) -> Iterator[Terminal]:
-    """bash that completes the command."""
+    """bash with completion of the command."""
     prompt = "bash waits> "
     with closing(
         Terminal([needed("bash"), "--norc", "--noprofile", "-i"], folder, prompt)
     ) as shell:
         shell.read(prompt)
         shell.run("bind 'set bell-style none'; bind 'set completion-query-items 0'")
-        # Tab shows all that there is to choose from, and leaves the line as it is.
+        # Tab lists all completions and leaves the line unchanged.
         shell.run("bind '\"\\t\": possible-completions'; bind 'set page-completions off'")
         shell.run(f". {scripts}/bash")
         yield shell
@@ -154,7 +154,7 @@ def bash(folder: Path, scripts: Path) -> Iterator[Terminal]:
 
 @pytest.mark.parametrize(("typed", "offered"), ASKED)
 def test_bash(bash: Terminal, typed: str, offered: set[str]) -> None:
-    """In bash, Tab offers options, their values, files, and the word log."""
+    """In bash, Tab offers options, their values, files and the word log."""
     lines = bash.offers(f"twisted-upload {typed}")
     choices = {name for line in lines for name in re.split(r"\s{2,}", line) if name}
     assert choices == {name.rpartition("/")[2] for name in offered}
@@ -162,7 +162,7 @@ def test_bash(bash: Terminal, typed: str, offered: set[str]) -> None:
 
 @pytest.mark.parametrize(("typed", "offered"), ASKED)
 def test_fish(folder: Path, scripts: Path, typed: str, offered: set[str]) -> None:
-    """In fish, the same."""
+    """fish offers the same."""
     script = f"source {scripts}/fish; complete --do-complete='twisted-upload {typed}'"
     done = subprocess.run(
         [needed("fish"), "--no-config", "--command", script],
@@ -178,7 +178,7 @@ def test_fish(folder: Path, scripts: Path, typed: str, offered: set[str]) -> Non
 
 @pytest.fixture
 def zsh(folder: Path, scripts: Path) -> Iterator[Terminal]:
-    """zsh that completes the command."""
+    """zsh with completion of the command."""
     prompt = "zsh waits> "
     with closing(Terminal([needed("zsh"), "--no-rcs", "-i"], folder, prompt)) as shell:
         shell.read(prompt)
@@ -190,7 +190,7 @@ def zsh(folder: Path, scripts: Path) -> Iterator[Terminal]:
 
 @pytest.mark.parametrize(("typed", "offered"), ASKED)
 def test_zsh(zsh: Terminal, typed: str, offered: set[str]) -> None:
-    """In zsh, the same, and what each option is for."""
+    """zsh offers the same, with a description of each option."""
     lines = zsh.offers(f"twisted-upload {typed}")
     options = [line.partition(" -- ") for line in lines if line.startswith("--")]
     assert all(explained.strip() for _, _, explained in options)

@@ -1,5 +1,5 @@
 """
-What may stand after ``--to``.
+The values of ``--to``.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ reactor: Any = _reactor
     ],
 )
 def test_host_and_port(text: str, host: str, port: int) -> None:
-    """A name, an IPv4 or an IPv6 address, with or without a port; 6666 without."""
+    """A name, an IPv4 or an IPv6 address, with or without a port; the default port is 6666."""
     destination = parse_destination(text)
     assert (destination.host, destination.port) == (host, port)
 
@@ -62,7 +62,7 @@ def test_host_and_port(text: str, host: str, port: int) -> None:
     ],
 )
 def test_endpoint(text: str, kind: type) -> None:
-    """Addresses are not looked up, names are; an endpoint string is what Twisted makes of it."""
+    """Names are looked up, addresses are not; endpoint strings are left to Twisted."""
     assert type(parse_destination(text).endpoint(reactor)) is kind
 
 
@@ -98,8 +98,8 @@ def test_endpoint(text: str, kind: type) -> None:
         "\udcff",
     ],
 )
-def test_nonsense(text: str) -> None:
-    """What is none of these is a `ValueError` of one line."""
+def test_invalid(text: str) -> None:
+    """Anything else is a `ValueError` with a message of one line."""
     with pytest.raises(ValueError, match=r"^\S.*\S$") as refused:
         parse_destination(text).endpoint(reactor)
     assert str(refused.value).isprintable()
@@ -120,8 +120,8 @@ class _Receiver:
         self.done.callback(None)
 
 
-def test_resolver_is_one() -> None:
-    """The resolver keeps to Twisted's interface."""
+def test_resolver_provides_its_interface() -> None:
+    """The resolver provides Twisted's interface."""
     assert verifyObject(IHostnameResolver, DaemonResolver(reactor))
 
 
@@ -129,7 +129,7 @@ def test_resolver_is_one() -> None:
 async def test_resolver_looks_up(
     kinds: list[type[IAddress]] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A name is looked up as the system does it, and gives addresses of the kinds asked for."""
+    """A name is looked up by the system, and yields addresses of the requested kinds."""
     stream = socket.SOCK_STREAM
     found: list[tuple[Any, ...]] = [
         (socket.AF_INET6, stream, 6, "", ("2001:db8::7", 7000, 0, 0)),
@@ -147,7 +147,7 @@ async def test_resolver_looks_up(
 
 
 async def test_resolver_finds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A name that nobody knows has no addresses."""
+    """An unknown name has no addresses."""
 
     def fail(*_: object, **__: object) -> None:
         raise socket.gaierror(-2, "Name or service not known")

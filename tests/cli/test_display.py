@@ -1,5 +1,5 @@
 """
-What reaches a terminal, and what does not.
+What is printed on standard output and standard error.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ def _shown(result: Result, *, as_json: bool = False, quiet: bool = False) -> tup
     return out.getvalue(), err.getvalue()
 
 
-def _kept(name: str | None, sha256: str | None = "0" * 64) -> Result:
+def _stored(name: str | None, sha256: str | None = "0" * 64) -> Result:
     receipt = Receipt(name, 5, sha256, "192.0.2.7:6666", 1.0, 2.0)
     return Result(0, "a.jpg", "stored", None, receipt, None, 1.0, 1, 0)
 
 
-def test_kept() -> None:
-    """A kept file is one line on standard output, with what is known of it."""
-    assert _shown(_kept(None, None)) == ("a.jpg: 上传成功\n", "")
-    assert _shown(_kept(None)) == (f"a.jpg: 上传成功 {'0' * 64}\n", "")
-    assert _shown(_kept("1.jpg")) == (f"a.jpg: 上传成功 1.jpg 5 {'0' * 64}\n", "")
-    assert _shown(_kept("1.jpg"), quiet=True) == ("", "")
+def test_stored() -> None:
+    """A stored file is one line on standard output, with its receipt."""
+    assert _shown(_stored(None, None)) == ("a.jpg: 上传成功\n", "")
+    assert _shown(_stored(None)) == (f"a.jpg: 上传成功 {'0' * 64}\n", "")
+    assert _shown(_stored("1.jpg")) == (f"a.jpg: 上传成功 1.jpg 5 {'0' * 64}\n", "")
+    assert _shown(_stored("1.jpg"), quiet=True) == ("", "")
 
 
 @pytest.mark.parametrize(
@@ -59,13 +59,13 @@ def test_kept() -> None:
 )
 @pytest.mark.parametrize("quiet", [False, True])
 def test_failed(outcome: str, code: str, line: str, *, quiet: bool) -> None:
-    """A failure is one line on standard error, quiet or not."""
+    """A failure is one line on standard error, with or without --quiet."""
     result = Result(0, "", outcome, code, None, "why", 1.0, 1, 4)  # type: ignore[arg-type]
     assert _shown(result, quiet=quiet) == ("", f"twisted-upload: '': {line}\n")
 
 
 def test_json_and_quiet() -> None:
-    """With --json and --quiet, there are the objects and nothing else."""
+    """With --json and --quiet, only the objects are printed."""
     result = Result(0, "a.jpg", "refused", "busy", None, "why", 1.23456, 1, 4)
     out, err = _shown(result, as_json=True, quiet=True)
     assert out == (
@@ -77,7 +77,7 @@ def test_json_and_quiet() -> None:
 
 
 def test_no_streams() -> None:
-    """A process without standard output and error shows nothing, and that is no error."""
+    """A process without standard output and standard error prints nothing and does not fail."""
     nowhere = Output(None)
     nowhere.line("lost")
     assert nowhere.error is None

@@ -1,5 +1,5 @@
 """
-``twisted-upload`` says what has failed, and with which status.
+The messages and exit statuses of ``twisted-upload`` for each failure.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from twisted_upload.frontends.raw.factory import FrontendSettings
 
 
 async def test_each_refusal(photo: Path) -> None:
-    """Whatever code a server refuses with, it is told with its explanation, and gives status 4."""
+    """Every code of a server is printed with its explanation and gives status 4."""
     answers = [refused_answer(refusal("because")) for refusal in CODES.values()]
     async with serving(Server(*answers)) as port:
         sent = await run(*[photo] * len(answers), to=port)
@@ -31,7 +31,7 @@ async def test_each_refusal(photo: Path) -> None:
 
 
 async def test_refused_by_the_store(photo: Path) -> None:
-    """A file that the store cannot keep is refused, and nothing of it is kept."""
+    """A file that the store cannot store is refused, and nothing of it remains."""
     async with open_frontend() as frontend:
         frontend.store.failing = NoSpace()
         sent = await run(photo, to=frontend)
@@ -41,7 +41,7 @@ async def test_refused_by_the_store(photo: Path) -> None:
 
 
 async def test_refused_while_sending(large: Path) -> None:
-    """A refusal that comes while the file is still being sent is heard."""
+    """A refusal that arrives while the file is being sent is noticed."""
     async with open_frontend(FrontendSettings(max_size=1000)) as frontend:
         sent = await run(large, to=frontend)
     assert sent.status == 4
@@ -49,7 +49,7 @@ async def test_refused_while_sending(large: Path) -> None:
 
 
 async def test_empty(tmp_path: Path) -> None:
-    """An empty file is refused by a server that keeps none."""
+    """An empty file is refused by a server that accepts none."""
     (tmp_path / "empty").touch()
     async with open_frontend() as frontend:
         sent = await run(tmp_path / "empty", to=frontend)
@@ -58,7 +58,7 @@ async def test_empty(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "told"),
+    ("answer", "printed"),
     [
         (b"", "the server closed the connection without an answer"),
         (
@@ -80,17 +80,17 @@ async def test_empty(tmp_path: Path) -> None:
         (b"x" * 10_000, "the server's answer is too long"),
     ],
 )
-async def test_no_clear_answer(photo: Path, answer: bytes, told: str) -> None:
-    """All sent and no answer, garbage, or a wrong receipt: the outcome is unknown, status 6."""
+async def test_no_clear_answer(photo: Path, answer: bytes, printed: str) -> None:
+    """With no answer, an invalid answer or a wrong receipt, the outcome is unknown: status 6."""
     async with serving(Server(answer)) as port:
         sent = await run(photo, to=port)
     assert (sent.status, sent.out) == (6, "")
-    assert f"{photo}: may or may not be stored: {told}" in sent.err
+    assert f"{photo}: may or may not be stored: {printed}" in sent.err
     assert "\x1b" not in sent.err
 
 
 async def test_answer_timed_out(photo: Path) -> None:
-    """No answer within --answer-timeout: the outcome is unknown, status 6."""
+    """Without an answer within --answer-timeout, the outcome is unknown: status 6."""
     async with serving(Server()) as port:
         sent = await run(photo, "--answer-timeout", "50ms", to=port)
     assert sent.status == 6
@@ -98,7 +98,7 @@ async def test_answer_timed_out(photo: Path) -> None:
 
 
 async def test_stalled(large: Path) -> None:
-    """Nothing gets through for --stall-timeout: status 124."""
+    """A transfer that stalls for --stall-timeout gives status 124."""
     async with serving(Server(reads=False)) as port:
         sent = await run(large, "--stall-timeout", "100ms", to=port)
     assert sent.status == 124
@@ -106,11 +106,11 @@ async def test_stalled(large: Path) -> None:
 
 
 async def test_connection_timed_out(photo: Path) -> None:
-    """No connection within --connect-timeout: status 124."""
+    """No connection within --connect-timeout gives status 124."""
     with socket.socket() as listening, contextlib.ExitStack() as stack:
         listening.bind(("127.0.0.1", 0))
         listening.listen(0)
-        for _ in range(4):  # fill its queue, so that the kernel answers no more
+        for _ in range(4):  # fill its queue, so that the kernel answers no further connection
             peer = stack.enter_context(socket.socket())
             peer.setblocking(False)
             peer.connect_ex(listening.getsockname())
@@ -121,9 +121,9 @@ async def test_connection_timed_out(photo: Path) -> None:
 
 
 async def test_no_server(photo: Path) -> None:
-    """Nobody listens: status 3, with the reason and where it was."""
+    """A closed port gives status 3, with the reason and the address."""
     with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))  # bound and not listening: nobody else gets it
+        unused.bind(("127.0.0.1", 0))  # bound, not listening: no other process gets the port
         port = unused.getsockname()[1]
         sent = await run(photo, to=port)
     assert (sent.status, sent.out) == (3, "")
@@ -133,7 +133,7 @@ async def test_no_server(photo: Path) -> None:
 
 
 async def test_no_such_server(photo: Path) -> None:
-    """A name that does not exist, or a Unix socket: status 3."""
+    """A name or a Unix socket that does not exist gives status 3."""
     nobody, nothing = await gatherResults(
         [
             start_process([*PROGRAM, "--to", "a..b", photo]).ended,
@@ -147,7 +147,7 @@ async def test_no_such_server(photo: Path) -> None:
 
 @pytest.mark.parametrize("size", [3, 1000, 30_000_000])
 async def test_server_speaks_tls(tmp_path: Path, size: int) -> None:
-    """Whoever sends to a TLS port without --tls is told to try that."""
+    """A sender to a TLS port without --tls is advised to try --tls."""
     path = tmp_path / "file"
     path.write_bytes(bytes(size))
     async with open_frontend(identity=identity()) as frontend:
@@ -157,8 +157,8 @@ async def test_server_speaks_tls(tmp_path: Path, size: int) -> None:
     assert sent.err.endswith("; if it expects TLS, try --tls\n")
 
 
-async def test_server_says_that_it_speaks_tls(photo: Path, large: Path) -> None:
-    """An alert of TLS leaves no doubt: nothing is kept, status 3."""
+async def test_server_sends_a_tls_alert(photo: Path, large: Path) -> None:
+    """After a TLS alert, certainly nothing is stored: status 3."""
     for path in (photo, large):
         async with serving(Server(b"\x15\x03\x03\x00\x02\x02\x46")) as port:
             sent = await run(path, to=port)
@@ -169,7 +169,7 @@ async def test_server_says_that_it_speaks_tls(photo: Path, large: Path) -> None:
 
 
 async def test_unknown_ca(photo: Path) -> None:
-    """Whoever does not know a server's CA is told of --cacert."""
+    """If the server's CA is unknown, the message names --cacert."""
     async with open_frontend(identity=identity()) as frontend:
         sent = await run("--tls", photo, to=frontend)
         assert frontend.stored == []
@@ -178,7 +178,7 @@ async def test_unknown_ca(photo: Path) -> None:
 
 
 async def test_connection_broken(large: Path) -> None:
-    """A connection that breaks in the middle: not kept, status 1."""
+    """If the connection breaks during the transfer, the file is not stored: status 1."""
     async with serving(Server(resets=True)) as port:
         sent = await run(large, to=port)
     assert (sent.status, sent.out) == (1, "")
@@ -186,7 +186,7 @@ async def test_connection_broken(large: Path) -> None:
 
 
 async def test_local_files(tmp_path: Path, photo: Path) -> None:
-    """What cannot be read is told with its reason and without a connection: status 5."""
+    """A file that cannot be read gives its reason and status 5, without a connection."""
     os.chmod(photo, 0)
     missing, folder, unreadable, closed = await gatherResults(
         [
@@ -203,8 +203,8 @@ async def test_local_files(tmp_path: Path, photo: Path) -> None:
     assert {missing.status, folder.status, unreadable.status, closed.status} == {5}
 
 
-async def test_reading_fails_in_the_middle() -> None:
-    """A file that fails while it is read: status 5, and nothing is kept."""
+async def test_read_error() -> None:
+    """After a read error, nothing is stored: status 5."""
     async with open_frontend() as frontend:
         sent = await run("/proc/self/mem", to=frontend)
         await frontend.is_quiet()
@@ -213,8 +213,8 @@ async def test_reading_fails_in_the_middle() -> None:
     assert "Input/output error" in sent.err
 
 
-async def test_changed_while_it_was_sent(large: Path) -> None:
-    """A file that changes while it is sent: status 5, and nothing is kept."""
+async def test_changed_while_being_sent(large: Path) -> None:
+    """If a file changes while it is being sent, nothing is stored: status 5."""
     async with open_frontend() as frontend:
         sending = start("--json", large, to=frontend)
         await frontend.has_come(1)
@@ -226,13 +226,13 @@ async def test_changed_while_it_was_sent(large: Path) -> None:
         await sending.ended
         await frontend.is_quiet()
         assert (frontend.stored, frontend.log.kinds) == ([], ["aborted"])
-    (told,) = sending.objects
-    assert (sending.status, told["outcome"], told["code"]) == (5, "failed", "changed")
+    (printed,) = sending.objects
+    assert (sending.status, printed["outcome"], printed["code"]) == (5, "failed", "changed")
     assert sending.errors == [f"{large}: not stored: the file changed while it was being sent"]
 
 
 async def test_some_failed(photo: Path, tmp_path: Path) -> None:
-    """Where some are kept and some are not, or for different reasons: status 1."""
+    """If only some files are stored, or files fail for different reasons, the status is 1."""
     async with open_frontend() as frontend:
         some, same = await gatherResults(
             [

@@ -1,6 +1,6 @@
 """
-``twisted-upload`` is interrupted while it sends; for what happens while it starts see
-``test_interrupts.py``.
+``twisted-upload`` is interrupted while it sends.  ``test_interrupts.py`` tests interrupts
+while it starts.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from tests.support.waiting import until
 @pytest.mark.parametrize(
     ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)]
 )
-async def test_killed_in_the_middle(large: Path, number: int, status: int) -> None:
-    """Interrupted, terminated or killed in the middle of a file: nothing of it is kept."""
+async def test_killed_during_the_transfer(large: Path, number: int, status: int) -> None:
+    """If it is interrupted, terminated or killed during a transfer, nothing is stored."""
     async with open_frontend() as frontend:
         sending = start(large, to=frontend)
         await frontend.has_come(1)
@@ -41,7 +41,7 @@ async def test_killed_in_the_middle(large: Path, number: int, status: int) -> No
 
 
 async def test_interrupted_while_standard_input_waits() -> None:
-    """Interrupted while it waits for standard input, it exits at once and nothing is kept."""
+    """Interrupted while it waits for standard input, it exits at once, and nothing is stored."""
     async with open_frontend() as frontend:
         sending = start("-", to=frontend)
         sending.transport.write(b"half")
@@ -54,7 +54,7 @@ async def test_interrupted_while_standard_input_waits() -> None:
 
 
 async def test_interrupted_while_the_name_is_looked_up(photo: Path) -> None:
-    """Interrupted while a name server does not answer, it exits at once."""
+    """Interrupted while a name lookup hangs, it exits at once."""
     script = (
         "import socket, sys, threading\n"
         "def never(*_, **__):\n"
@@ -72,7 +72,7 @@ async def test_interrupted_while_the_name_is_looked_up(photo: Path) -> None:
 
 
 async def test_interrupted_before_the_answer(photo: Path) -> None:
-    """Interrupted when only the answer was missing, it says that the file may be kept."""
+    """Interrupted before the answer, it reports that the file may be stored."""
     async with open_frontend() as frontend:
         frontend.store.holding = True
         sending = start("--json", photo, "missing", photo, to=frontend)
@@ -91,7 +91,7 @@ async def test_interrupted_before_the_answer(photo: Path) -> None:
 
 
 async def test_interrupted_after_the_end_of_a_pipe() -> None:
-    """Of a pipe too it is known when all was sent."""
+    """The same holds for a pipe that was completely sent."""
     async with open_frontend() as frontend:
         frontend.store.holding = True
         sending = start("-", to=frontend)
@@ -105,7 +105,7 @@ async def test_interrupted_after_the_end_of_a_pipe() -> None:
 
 
 async def test_interrupted_after_some(tmp_path: Path, photo: Path) -> None:
-    """Interrupted after some files, it says how many are kept."""
+    """Interrupted after some files, it reports how many are stored."""
     os.mkfifo(tmp_path / "pipe")
     async with open_frontend() as frontend:
         sending = start(photo, tmp_path / "pipe", to=frontend)
@@ -117,8 +117,8 @@ async def test_interrupted_after_some(tmp_path: Path, photo: Path) -> None:
     assert sending.errors == ["interrupted: 1 of 2 stored"]
 
 
-async def test_a_signal_that_was_ignored_stays_ignored(photo: Path) -> None:
-    """Where SIGINT was ignored from the start, as in the background of a shell, it still is."""
+async def test_ignored_signal_stays_ignored(photo: Path) -> None:
+    """If SIGINT was ignored at the start, as for a shell's background job, it stays ignored."""
     async with open_frontend() as frontend:
         frontend.store.holding = True
         sending = start(photo, to=frontend, before=["sh", "-c", 'trap "" INT; exec "$0" "$@"'])

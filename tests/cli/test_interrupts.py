@@ -30,7 +30,7 @@ sys.argv[1:] = sys.argv[3:]
 from twisted_upload.cli.entry import main
 main()
 """
-"""The command, which is interrupted when it imports something."""
+"""Runs the command, which is interrupted when it imports a given module."""
 
 BEFORE_THE_REACTOR = """
 import os, sys
@@ -78,7 +78,7 @@ def run(script: str, *arguments: str | os.PathLike[str]) -> subprocess.Completed
 
 @pytest.fixture
 def silent() -> Iterator[str]:
-    """A server that says nothing."""
+    """A server that never answers."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         yield "{}:{}".format(*listening.getsockname())
 
@@ -107,7 +107,7 @@ def test_while_it_starts(file: Path, silent: str, moment: str, number: int) -> N
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_while_the_reactor_starts(file: Path, silent: str, number: int) -> None:
-    """The same for a signal that comes while the reactor sets handlers of its own."""
+    """The same holds for a signal that arrives while the reactor installs its handlers."""
     sent = run(BEFORE_THE_REACTOR, "", str(number), "--json", file, "--to", silent)
     assert sent.returncode == 128 + number
     assert sent.stderr == "twisted-upload: interrupted: nothing stored\n"
@@ -115,7 +115,7 @@ def test_while_the_reactor_starts(file: Path, silent: str, number: int) -> None:
 
 
 def test_under_handlers_of_the_reactor(file: Path, silent: str) -> None:
-    """What comes while they are in force is not theirs."""
+    """Signals that arrive while they are installed still interrupt the command."""
     sent = run(UNDER_HANDLERS_OF_THE_REACTOR, "", "", "--json", file, "--to", silent)
     assert sent.returncode == 143
     assert sent.stderr == "handler of the reactor\ntwisted-upload: interrupted: nothing stored\n"
@@ -124,7 +124,7 @@ def test_under_handlers_of_the_reactor(file: Path, silent: str) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ping(silent: str, number: int) -> None:
-    """So is ping."""
+    """ping is interrupted in the same way."""
     for script, moment in ((AT_IMPORT, "click"), (BEFORE_THE_REACTOR, "")):
         asked = run(script, moment, str(number), "ping", silent)
         assert (asked.returncode, asked.stdout) == (128 + number, "")
@@ -132,7 +132,7 @@ def test_ping(silent: str, number: int) -> None:
 
 
 def test_log(tmp_path: Path) -> None:
-    """Reading a journal ends without a word, as it always does."""
+    """Reading a journal ends without a message, as always."""
     (tmp_path / "journal").touch()
     for number, status in ((signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)):
         read = run(AT_IMPORT, "click", str(number), "log", tmp_path / "journal")
@@ -140,7 +140,7 @@ def test_log(tmp_path: Path) -> None:
 
 
 def test_serve(tmp_path: Path) -> None:
-    """The daemon that was to be started is not."""
+    """An interrupted serve does not start the daemon."""
     for number, status in ((signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)):
         read = run(AT_IMPORT, "twisted.scripts", str(number), "serve", "--directory", tmp_path)
         assert (read.returncode, read.stderr) == (status, "")
@@ -148,7 +148,7 @@ def test_serve(tmp_path: Path) -> None:
 
 
 def test_twice() -> None:
-    """Whoever asks twice means it."""
+    """The second signal kills the process."""
     script = (
         "import os, signal\n"
         "from twisted_upload.cli.interrupts import Interrupts\n"
@@ -180,7 +180,7 @@ def test_ignored() -> None:
 
 
 def test_first_imports() -> None:
-    """Before signals are caught, nothing is imported that takes long."""
+    """Nothing slow is imported before signals are caught."""
     script = (
         "import sys\n"
         "before = {*sys.modules}\n"

@@ -1,5 +1,5 @@
 """
-``twisted-upload log``: the real process.
+``twisted-upload log`` as a process.
 """
 
 from __future__ import annotations
@@ -58,14 +58,14 @@ def run(
 
 
 def log(path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """What is printed of a journal."""
+    """Print a journal."""
     done = run("log", path, *arguments)
     assert (done.returncode, done.stderr) == (0, "")
     return done
 
 
 def events(path: Path, *arguments: str) -> list[str]:
-    """The events of what is printed of a journal."""
+    """Return the events that are printed of a journal."""
     lines = log(path, "--json", *arguments).stdout.splitlines()
     return [json.loads(line)["event"] for line in lines]
 
@@ -82,7 +82,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_table(path: Path) -> None:
-    """A line for each upload, and a sum."""
+    """A line for each upload, and the totals."""
     head, kept, refused, lost, sums = log(path).stdout.splitlines()
     assert head.split() == ["TIME", "OUTCOME", "SIZE", "TOOK", "RATE", "PEER", "FILE", "OR", "CODE"]
     assert kept.split("  ")[0] == TIME
@@ -97,7 +97,7 @@ def test_table(path: Path) -> None:
 
 
 def test_notes(tmp_path: Path) -> None:
-    """What is unusual about an upload is told, and so are lines that are missing."""
+    """Unusual facts about an upload are shown, and so are missing lines."""
     path = write(
         tmp_path / "journal", {**STORED, "ended_by_idle": True}, {**STORED, "answered": False}, GAP
     )
@@ -109,13 +109,13 @@ def test_notes(tmp_path: Path) -> None:
 
 
 def test_json(path: Path) -> None:
-    """With --json a line for each upload, as in the journal, and nothing else."""
+    """--json prints a line for each upload, as in the journal, and nothing else."""
     lines = log(path, "--json").stdout.splitlines()
     assert [json.loads(line) for line in lines] == [STORED, REFUSED, ABORTED]
 
 
 def test_filters(path: Path) -> None:
-    """Time, sender, end, code and listener; a repeated option is one or the other."""
+    """Filters by time, sender, outcome, code and listener; a repeated option matches any value."""
     assert events(path, "--since", "2026-11-22T12:43:30") == ["refused"]
     assert events(path, "--until", "2026-11-22T12:43:30") == ["stored", "aborted"]
     assert events(path, "--since", "1h") in ([], ["stored", "refused", "aborted"])
@@ -146,7 +146,7 @@ def test_filters(path: Path) -> None:
     ],
 )
 def test_wrong_usage(arguments: list[str], named: str) -> None:
-    """One line on standard error that names what is wrong."""
+    """Wrong usage is one line on standard error that names the mistake."""
     done = run("log", *arguments)
     assert done.returncode == ExitStatus.USAGE
     assert done.stdout == ""
@@ -156,7 +156,7 @@ def test_wrong_usage(arguments: list[str], named: str) -> None:
 
 
 def test_no_journal(tmp_path: Path) -> None:
-    """A journal that cannot be read is one line."""
+    """An unreadable journal gives one line."""
     missing, folder = run("log", tmp_path / "missing"), run("log", tmp_path)
     for done, reason in ((missing, "No such file or directory"), (folder, "Is a directory")):
         assert done.returncode == ExitStatus.SOURCE
@@ -166,7 +166,7 @@ def test_no_journal(tmp_path: Path) -> None:
 
 
 def test_no_records(path: Path) -> None:
-    """Lines that are no records are counted on standard error; the rest is told."""
+    """Invalid lines are counted on standard error; the rest is printed."""
     with path.open("a") as file:
         file.write("nonsense\n\n{\n")
     done = run("log", path)
@@ -176,7 +176,7 @@ def test_no_records(path: Path) -> None:
 
 
 def test_forged_journal(tmp_path: Path) -> None:
-    """Whatever somebody has written into a journal, it does nothing to a terminal."""
+    """A forged journal cannot send control codes to a terminal."""
     evil = "\x1b]0;owned\x07\x9b31m\u202e\n\ud800"
     fields = ("name", "peer", "event", "listener", "code", "unknown")
     path = write(tmp_path / "journal", {**STORED, **dict.fromkeys(fields, evil)})
@@ -191,7 +191,7 @@ def test_forged_journal(tmp_path: Path) -> None:
 
 
 def test_no_markup(tmp_path: Path) -> None:
-    """A name is shown as it is: codes of emoji and markup in it mean nothing."""
+    """Names are shown literally: emoji codes and markup are not interpreted."""
     name = ":bomb:[bold]x[/bold].txt"
     path = write(tmp_path / "journal", {**STORED, "name": name, "event": "refused"})
     assert name in on_terminal(path)
@@ -199,7 +199,7 @@ def test_no_markup(tmp_path: Path) -> None:
 
 
 def test_bad_older_files(path: Path) -> None:
-    """What cannot be read is skipped and told, with status 5; the rest is printed."""
+    """Unreadable older files are skipped and reported, with status 5; the rest is printed."""
     Path(f"{path}.3.gz").write_bytes(b"no gzip")
     os.mkfifo(f"{path}.2")
     os.mkdir(f"{path}.1")
@@ -215,7 +215,7 @@ def test_bad_older_files(path: Path) -> None:
 
 
 def test_named_pipe(tmp_path: Path) -> None:
-    """A named pipe that was asked for is not waited for."""
+    """A named pipe as journal is an error; the command does not wait for it."""
     os.mkfifo(tmp_path / "pipe")
     done = run("log", tmp_path / "pipe")
     assert (done.returncode, done.stdout) == (ExitStatus.SOURCE, "")
@@ -225,7 +225,7 @@ def test_named_pipe(tmp_path: Path) -> None:
 
 
 def test_one_bad_line(path: Path) -> None:
-    """A line with a size of null stops only itself."""
+    """A line with a size of null invalidates only itself."""
     with path.open("a") as file:
         file.write(json.dumps({**STORED, "size": None}) + "\n")
     done = run("log", path)
@@ -234,14 +234,14 @@ def test_one_bad_line(path: Path) -> None:
 
 
 def test_name(path: Path) -> None:
-    """Who sent this?  With --name, the uploads of files with such a name."""
+    """--name shows the uploads of files with matching names."""
     assert "192.0.2.7:50123" in log(path, "--name", "1795328130123.jpg").stdout
     assert events(path, "--name", "*.jpg", "--name=x") == ["stored"]
     assert events(path, "--name", "*.png") == []
 
 
 def test_nothing_matches(path: Path) -> None:
-    """Without an upload to show there is no header."""
+    """Without an upload to show, no header is printed."""
     with path.open("a") as file:
         file.write(json.dumps(GAP) + "\n")
     assert (
@@ -252,7 +252,7 @@ def test_nothing_matches(path: Path) -> None:
     assert sums.startswith("0 stored")
 
 
-def test_much(tmp_path: Path) -> None:
+def test_large_journal(tmp_path: Path) -> None:
     """Memory does not grow with the journal."""
     path = tmp_path / "journal"
     line = json.dumps(STORED) + "\n"
@@ -268,7 +268,7 @@ def test_much(tmp_path: Path) -> None:
 
 
 def test_endless_line(path: Path) -> None:
-    """Nor with a line: what is longer than any record is passed over."""
+    """Nor with the length of a line: one longer than any record is skipped."""
     with path.open("r+b") as file:
         file.seek(300_000_000)
         file.write(b"\n" + json.dumps(STORED).encode() + b"\n")
@@ -281,7 +281,7 @@ def test_endless_line(path: Path) -> None:
 
 
 def test_unreadable_older_file(path: Path) -> None:
-    """An older file of somebody else stops nothing."""
+    """An older file without read permission is skipped."""
     old = Path(f"{path}.1")
     old.write_bytes(b"secret")
     old.chmod(0)
@@ -292,8 +292,8 @@ def test_unreadable_older_file(path: Path) -> None:
     assert done.stderr.startswith(f"twisted-upload: {old}: Permission denied: ")
 
 
-def test_reader_that_leaves(path: Path) -> None:
-    """``| head`` is no error, and no traceback."""
+def test_closed_pipe(path: Path) -> None:
+    """``| head`` causes neither an error nor a traceback."""
     path.write_text(path.read_text() * 20_000)
     done = subprocess.run(
         ["sh", "-c", '"$0" "$@" | head -1', *PROGRAM, "log", path],
@@ -307,7 +307,7 @@ def test_reader_that_leaves(path: Path) -> None:
 
 
 def test_full_disk(path: Path) -> None:
-    """Results that cannot be written are an error."""
+    """A write error on standard output is reported."""
     with open("/dev/full", "w") as full:
         done = run("log", path, stdout=full)
     assert done.returncode == ExitStatus.FAILED
@@ -315,7 +315,7 @@ def test_full_disk(path: Path) -> None:
 
 
 def test_follow(path: Path) -> None:
-    """With --follow what is appended is printed too, until Ctrl-C; also after a rotation."""
+    """--follow also prints what is appended, until Ctrl-C; also after a rotation."""
     with subprocess.Popen(
         [*deadly(), *PROGRAM, "log", "-f", "--json", "--outcome=stored", path],
         stdout=subprocess.PIPE,
@@ -337,7 +337,7 @@ def test_follow(path: Path) -> None:
 
 
 def on_terminal(path: Path, **environment: str) -> str:
-    """What a terminal gets."""
+    """Return the output on a terminal."""
     ours, theirs = pty.openpty()
     done = run("log", path, stdout=theirs, env={"TERM": "xterm-256color", **environment})
     os.close(theirs)
@@ -348,7 +348,7 @@ def on_terminal(path: Path, **environment: str) -> str:
 
 
 def test_colours(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a terminal what was not kept has a colour, unless that is not wanted."""
+    """On a terminal, uploads that were not stored are coloured, unless colours are disabled."""
     monkeypatch.delenv("NO_COLOR", raising=False)
     seen = on_terminal(path).split("\r\n")
     assert "\x1b[33m2026-11-22T12:44" in seen[2]
@@ -358,7 +358,7 @@ def test_colours(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_file_called_log(tmp_path: Path) -> None:
-    """A file called log is sent as ./log, or after an option."""
+    """A file called log can be sent as ./log, or after an option."""
     (tmp_path / "log").write_bytes(b"content")
     with Daemon(tmp_path) as daemon:
         to = ["--to", "{}:{}".format(*daemon.address)]
@@ -370,7 +370,7 @@ def test_file_called_log(tmp_path: Path) -> None:
 
 
 def test_help() -> None:
-    """Each of the two commands tells of itself, and the first of the second."""
+    """Each of the two commands has a help text, and the first one's mentions the second."""
     first, second = run("--help"), run("log", "--help")
     assert "twisted-upload log --help" in first.stdout
     assert second.stdout.startswith("Usage: twisted-upload log [OPTIONS] FILE\n")
@@ -382,7 +382,7 @@ def test_help() -> None:
 
 
 def completed(folder: Path, *words: str) -> list[str]:
-    """What a shell would offer for the last of these words."""
+    """Return what a shell offers for the last of these words."""
     env = {
         "_TWISTED_UPLOAD_COMPLETE": "bash_complete",
         "COMP_WORDS": " ".join(("twisted-upload", *words)),
@@ -403,7 +403,7 @@ def completed(folder: Path, *words: str) -> list[str]:
 
 
 def test_completion(tmp_path: Path) -> None:
-    """Shells complete both commands, and the word that tells them apart."""
+    """Shells complete both commands and the word that selects between them."""
     (tmp_path / "logo.png").touch()
     assert completed(tmp_path, "lo") == ["plain,log", "plain,logo.png"]
     assert completed(tmp_path, "log") == ["plain,log", "plain,logo.png"]

@@ -1,5 +1,5 @@
 """
-What ``twisted-upload`` tells where it is no terminal, and what reads it.
+The output of ``twisted-upload`` for pipes, files and programs.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from twisted_upload.frontends.raw.factory import FrontendSettings
 
 
 async def test_json(photo: Path, tmp_path: Path) -> None:
-    """With --json, each file is one object, with the fields that are documented."""
+    """With --json, each file is one object with the documented fields."""
     async with open_frontend(FrontendSettings(receipts=True)) as frontend:
         sent = await run("--json", photo, tmp_path / "missing", to=frontend)
     kept, failed = sent.objects
@@ -38,7 +38,7 @@ async def test_json(photo: Path, tmp_path: Path) -> None:
 
 
 async def test_sha256(photo: Path) -> None:
-    """The SHA-256 is told where that is asked for, though the server tells none."""
+    """--sha256 prints the SHA-256 even if the server sends none."""
     digest = hashlib.sha256(content(photo)).hexdigest()
     async with open_frontend() as frontend:
         asked = await run("--sha256", photo, to=frontend)
@@ -50,7 +50,7 @@ async def test_sha256(photo: Path) -> None:
 
 
 async def test_json_of_a_refusal_and_of_no_answer(photo: Path) -> None:
-    """In JSON, a refusal has the code of the server, and an unknown outcome is told as such."""
+    """In JSON, a refusal has the server's code, and an unknown outcome is called unknown."""
     async with open_frontend() as frontend, serving(Server(b"")) as port:
         frontend.store.failing = Busy()
         refused, unknown = await gatherResults(
@@ -62,7 +62,7 @@ async def test_json_of_a_refusal_and_of_no_answer(photo: Path) -> None:
 
 
 async def test_quiet(photo: Path, tmp_path: Path) -> None:
-    """With --quiet, only what fails is told."""
+    """With --quiet, only failures are printed."""
     async with open_frontend() as frontend:
         sent = await run("-q", photo, tmp_path / "missing", to=frontend)
         assert len(frontend.stored) == 1
@@ -71,7 +71,7 @@ async def test_quiet(photo: Path, tmp_path: Path) -> None:
 
 
 async def test_strange_names(tmp_path: Path) -> None:
-    """Control characters and bytes that are no UTF-8 in a name reach neither terminal nor pipe."""
+    """Control characters and invalid UTF-8 in a name reach neither a terminal nor a pipe."""
     names = ["\x1b[31mred\n", "caf\udce9", "gpj.\u202eexe"]
     kept, failed = ([tmp_path / f"{name}{number}" for name in names] for number in (1, 2))
     for path in kept:
@@ -90,7 +90,7 @@ async def test_strange_names(tmp_path: Path) -> None:
 
 
 async def test_another_encoding(photo: Path) -> None:
-    """Where the locale cannot say 上传成功, it is escaped, and that is no error."""
+    """If the locale cannot encode 上传成功, it is escaped, without an error."""
     async with open_frontend() as frontend:
         locale = {"PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"}
         sent = await run(photo, to=frontend, env=locale)
@@ -98,8 +98,8 @@ async def test_another_encoding(photo: Path) -> None:
     assert sent.out == f"{photo}: \\u4e0a\\u4f20\\u6210\\u529f\n"
 
 
-async def test_nobody_reads_the_results(photo: Path) -> None:
-    """When the reader of the results has gone, as head does, the files are sent all the same."""
+async def test_closed_pipe(photo: Path) -> None:
+    """If the reader of the results exits, as head does, the files are still sent."""
     read, write = os.pipe()
     os.close(read)
     try:
@@ -112,7 +112,7 @@ async def test_nobody_reads_the_results(photo: Path) -> None:
 
 
 async def test_results_cannot_be_written(photo: Path) -> None:
-    """When results cannot be written, that is told, and the status is 1."""
+    """If results cannot be written, that is reported, and the status is 1."""
     full = os.open("/dev/full", os.O_WRONLY)
     try:
         async with open_frontend() as frontend:
@@ -126,7 +126,7 @@ async def test_results_cannot_be_written(photo: Path) -> None:
 
 
 async def test_no_output_at_all(photo: Path) -> None:
-    """Without standard output and standard error, files are sent all the same."""
+    """Files are sent even without standard output and standard error."""
     async with open_frontend() as frontend:
         sent = await run(photo, to=frontend, before=["sh", "-c", 'exec "$0" "$@" >&- 2>&-'])
         assert len(frontend.stored) == 1

@@ -1,5 +1,5 @@
 """
-``twisted-upload ping``: the real process.
+``twisted-upload ping`` as a process.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def unused() -> str:
 
 
 async def test_ready() -> None:
-    """A server that works is ready: a line that says what was done, and status 0."""
+    """For a working server, ping prints one line that says what was done: status 0."""
     async with open_frontend() as frontend:
         where = "{}:{}".format(*frontend.address)
         asked = await ping(where)
@@ -51,8 +51,8 @@ async def test_ready() -> None:
     assert (quiet.status, quiet.out, quiet.err) == (0, "", "")
 
 
-async def test_server_that_keeps_empty_files() -> None:
-    """What is kept there all the same is told."""
+async def test_server_that_accepts_empty_files() -> None:
+    """ping reports that such a server stored an empty file."""
     async with open_frontend(FrontendSettings(allow_empty=True)) as frontend:
         asked = await ping("{}:{}".format(*frontend.address))
         assert frontend.stored == [b""]
@@ -62,7 +62,7 @@ async def test_server_that_keeps_empty_files() -> None:
 
 @pytest.mark.parametrize("refusal", [Busy, NotAllowed, ShuttingDown, StoreFailed])
 async def test_not_ready(refusal: type[UploadRefused]) -> None:
-    """A server that would refuse a file is not ready, and says why: status 4."""
+    """A server that would refuse a file is not ready; the reason is printed: status 4."""
     async with serving(Server(*[refused_answer(refusal("because"))] * 2)) as port:
         asked = await ping(f"127.0.0.1:{port}")
         told = await ping(f"127.0.0.1:{port}", "--json", "-q")
@@ -72,8 +72,8 @@ async def test_not_ready(refusal: type[UploadRefused]) -> None:
     assert (told.objects[0]["ready"], told.objects[0]["code"]) == (False, refusal.code)
 
 
-async def test_nobody() -> None:
-    """Where nobody listens: status 3."""
+async def test_closed_port() -> None:
+    """A closed port gives status 3."""
     where = unused()
     asked = await ping(where)
     assert (asked.status, asked.out) == (3, "")
@@ -81,7 +81,7 @@ async def test_nobody() -> None:
 
 
 async def test_other_protocols() -> None:
-    """Whatever else answers, or hangs up, is told, quoted where it says something: status 6."""
+    """A server of another protocol is reported, with a quotation of what it sends: status 6."""
     async with serving(Server(b"SSH-2.0-x\r\n", b"", SUCCESS.encode())) as port:
         ssh = await ping(f"127.0.0.1:{port}")
         silent = await ping(f"127.0.0.1:{port}")
@@ -92,7 +92,7 @@ async def test_other_protocols() -> None:
 
 
 async def test_broken_connection() -> None:
-    """Where the connection breaks instead of an answer, that is told: status 6."""
+    """If the connection breaks before an answer, that is reported: status 6."""
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen()
@@ -110,8 +110,8 @@ async def test_broken_connection() -> None:
 
 
 @pytest.mark.parametrize("number", [0, signal.SIGINT, signal.SIGTERM])
-async def test_server_that_says_nothing(number: int) -> None:
-    """A server that stands still: status 124 in time, or sooner by a signal."""
+async def test_stalled_server(number: int) -> None:
+    """A stalled server gives status 124 after the timeout; a signal ends the wait sooner."""
     async with serving(server := Server()) as port:
         wait = "30s" if number else "300ms"
         asking = start_process([*PROGRAM, "ping", f"127.0.0.1:{port}", "--timeout", wait])
@@ -126,8 +126,8 @@ async def test_server_that_says_nothing(number: int) -> None:
         assert asking.errors == [f"127.0.0.1:{port} is not ready: no answer within 300 ms"]
 
 
-async def test_server_that_cannot_be_reached() -> None:
-    """No connection in time: status 124."""
+async def test_connection_timed_out() -> None:
+    """No connection within the timeout gives status 124."""
     with socket.socket() as listening, contextlib.ExitStack() as stack:
         listening.bind(("127.0.0.1", 0))
         listening.listen(0)
@@ -141,7 +141,7 @@ async def test_server_that_cannot_be_reached() -> None:
 
 
 async def test_tls(tmp_path: Path) -> None:
-    """By TLS, the server is verified too."""
+    """With TLS, the server's certificate is verified."""
     key, chain, ca = files(tmp_path)
     async with open_frontend(identity=Identity.from_files(key, chain)) as frontend:
         where = f"localhost:{frontend.address[1]}"
@@ -153,8 +153,8 @@ async def test_tls(tmp_path: Path) -> None:
     assert plain.err.endswith("; if it expects TLS, try --tls\n")
 
 
-async def test_tls_where_there_is_none() -> None:
-    """A server without TLS never takes the handshake of a client that gives up for a file."""
+async def test_server_without_tls() -> None:
+    """A server without TLS never stores the handshake of a client that gives up as a file."""
     async with open_frontend() as frontend:
         where = "{}:{}".format(*frontend.address)
         asked = await ping(where, "--tls", "--timeout=300ms")
@@ -181,7 +181,7 @@ async def test_tls_where_there_is_none() -> None:
     ],
 )
 async def test_wrong_usage(arguments: list[str], named: str) -> None:
-    """What makes no sense is one line: status 2."""
+    """Wrong usage gives one line and status 2."""
     asked = await ping(*arguments)
     assert (asked.status, asked.out) == (2, "")
     (line,) = asked.errors
@@ -189,7 +189,7 @@ async def test_wrong_usage(arguments: list[str], named: str) -> None:
 
 
 async def test_output() -> None:
-    """An answer that cannot be written is an error; a reader that has gone is none."""
+    """A write error on standard output is an error; a closed pipe is not."""
     async with open_frontend() as frontend:
         where = "{}:{}".format(*frontend.address)
         full = os.open("/dev/full", os.O_WRONLY)
@@ -206,7 +206,7 @@ async def test_output() -> None:
 
 
 async def test_help() -> None:
-    """The help says what is done, and what each status means."""
+    """The help explains what ping does, and what each status means."""
     helped = await ping("--help")
     assert helped.out.startswith("Usage: twisted-upload ping [OPTIONS] [HOST[:PORT]]\n")
     for word in ("sends nothing", "--allow-empty", "--timeout", "--tls", "--json", "124", "130"):

@@ -16,8 +16,8 @@ from tests.support.waiting import in_thread
 from twisted_upload.cli.probe import main, probe
 
 
-async def test_well() -> None:
-    """A daemon that answers is well; the probe is neither kept nor logged."""
+async def test_healthy() -> None:
+    """A daemon that answers is healthy; the probe is neither stored nor logged."""
     async with open_frontend() as frontend:
         assert await in_thread(probe, *frontend.address) is None
         assert frontend.stored == []
@@ -25,7 +25,7 @@ async def test_well() -> None:
 
 
 async def test_stopping() -> None:
-    """One that stops is not."""
+    """A daemon that is stopping is not healthy."""
     async with open_frontend() as frontend:
         frontend.factory.drain()
         wrong = await in_thread(probe, *frontend.address)
@@ -33,8 +33,8 @@ async def test_stopping() -> None:
 
 
 @contextlib.contextmanager
-def saying(answer: bytes | None) -> Iterator[int]:
-    """A port at which somebody says this, or nobody says anything."""
+def answering(answer: bytes | None) -> Iterator[int]:
+    """A port whose server sends an answer, or nothing."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
         def serve() -> None:
@@ -65,14 +65,14 @@ def saying(answer: bytes | None) -> Iterator[int]:
     ],
 )
 def test_answers(answer: str | None, wrong: str | None) -> None:
-    """Whoever answers works, but for one that stops or has no disk; silence is not well."""
-    with saying(None if answer is None else answer.encode()) as port:
+    """Any answer counts as healthy, except those of a stopping daemon and of a failed store."""
+    with answering(None if answer is None else answer.encode()) as port:
         said = probe("127.0.0.1", port, 5.0 if answer is not None else 0.05)
         assert said == (None if wrong is None else f"127.0.0.1:{port}: {wrong}")
 
 
-def test_nobody(capsys: pytest.CaptureFixture[str]) -> None:
-    """Where nobody listens, it is one line and exit status 1."""
+def test_closed_port(capsys: pytest.CaptureFixture[str]) -> None:
+    """A closed port gives one line and exit status 1."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         port = bound.getsockname()[1]
@@ -83,14 +83,14 @@ def test_nobody(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_command() -> None:
-    """A daemon that is well is exit status 0, that is: none."""
-    with saying("上传失败: empty nothing came\n".encode()) as port:
+    """For a healthy daemon the command returns, so the exit status is 0."""
+    with answering("上传失败: empty nothing came\n".encode()) as port:
         main([f"127.0.0.1:{port}"])
 
 
 @pytest.mark.parametrize("arguments", [["nonsense"], [":1"], ["a:b"], ["a:1", "b:2"]])
 def test_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """What is no address is exit status 2."""
+    """An invalid address gives exit status 2."""
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     assert ended.value.code == 2

@@ -20,8 +20,8 @@ from twisted_upload.interfaces import Arrival, IIncomingUpload
 from twisted_upload.stores.memory import MemoryStore
 
 
-class TurningAway(MemoryStore):
-    """A store that refuses some uploads before it takes one."""
+class RefusingStore(MemoryStore):
+    """A store that refuses some uploads before it accepts one."""
 
     def __init__(self, times: int) -> None:
         super().__init__(lambda: 1_795_328_130.123)
@@ -35,9 +35,9 @@ class TurningAway(MemoryStore):
         return super().begin(arrival, failed)
 
 
-async def test_retried_until_kept(photo: Path) -> None:
-    """With --retry N, a file that was rejected N times is kept."""
-    async with open_frontend(store=(store := TurningAway(3))) as frontend:
+async def test_retried_until_stored(photo: Path) -> None:
+    """With --retry N, a file that was refused N times is stored."""
+    async with open_frontend(store=(store := RefusingStore(3))) as frontend:
         sent = await run(photo, "--retry=3", "--retry-delay=1ms", "--json", to=frontend)
         assert [*store.files.values()] == [content(photo)]
     (told,) = sent.objects
@@ -48,16 +48,16 @@ async def test_retried_until_kept(photo: Path) -> None:
 
 
 async def test_retried_in_vain(photo: Path) -> None:
-    """When the last retry fails too, that is the result."""
-    async with open_frontend(store=(store := TurningAway(100))) as frontend:
+    """If the last retry fails too, its failure is the result."""
+    async with open_frontend(store=(store := RefusingStore(100))) as frontend:
         sent = await run(photo, "--retry=2", "--retry-delay=1ms", "-q", to=frontend)
     assert store.times == 97
     assert (sent.status, len(sent.errors)) == (4, 1)
 
 
 @pytest.mark.parametrize("step", [-3600, 3600])
-async def test_clock_that_is_set(photo: Path, step: int) -> None:
-    """A time of day that is set again and again delays nothing, and is no duration."""
+async def test_clock_is_set(photo: Path, step: int) -> None:
+    """Setting the system clock changes neither delays nor reported durations."""
     script = (
         "import itertools, sys, time\n"
         "now, sets = time.time, itertools.count(1)\n"
@@ -81,15 +81,15 @@ async def test_clock_that_is_set(photo: Path, step: int) -> None:
 
 
 async def test_unknown_is_not_retried(photo: Path) -> None:
-    """An unknown outcome is not tried again, because the file might be kept twice."""
+    """An unknown outcome is not retried, because the file could be stored twice."""
     server = Server(b"", SUCCESS.encode())
     async with serving(server) as port:
         sent = await run(photo, "--retry=5", "--retry-delay=1ms", to=port)
     assert (sent.status, len(server.answers)) == (6, 1)
 
 
-async def test_unknown_is_retried_where_it_is_asked_for(photo: Path) -> None:
-    """With --retry-unknown, it is."""
+async def test_unknown_is_retried_on_request(photo: Path) -> None:
+    """--retry-unknown retries it."""
     server = Server(b"", SUCCESS.encode())
     async with serving(server) as port:
         sent = await run(photo, "--retry=5", "--retry-unknown", "--retry-delay=1ms", to=port)
@@ -97,8 +97,8 @@ async def test_unknown_is_retried_where_it_is_asked_for(photo: Path) -> None:
 
 
 async def test_standard_input_is_not_retried() -> None:
-    """What was read from a pipe is gone, so it is not tried again."""
-    async with open_frontend(store=(store := TurningAway(1))) as frontend:
+    """Standard input from a pipe is not retried: its bytes cannot be read again."""
+    async with open_frontend(store=(store := RefusingStore(1))) as frontend:
         sending = start("-", "--retry=5", "--retry-delay=1ms", to=frontend)
         sending.transport.write(b"gone")
         await sending.ended

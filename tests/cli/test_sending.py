@@ -1,5 +1,5 @@
 """
-``twisted-upload`` sends files: where to, and from where.
+``twisted-upload`` sends files: destinations and sources.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from twisted_upload.frontends.raw.factory import FrontendSettings
 reactor: Any = _reactor
 
 
-async def test_kept(photo: Path) -> None:
-    """A file that is kept arrives byte for byte and is one line; nothing else is printed."""
+async def test_stored(photo: Path) -> None:
+    """A stored file is identical to the original; one line is printed, and nothing else."""
     async with open_frontend() as frontend:
         sent = await run(photo, to=frontend)
         assert frontend.stored == [content(photo)]
@@ -32,7 +32,7 @@ async def test_kept(photo: Path) -> None:
 
 
 async def test_receipt(photo: Path) -> None:
-    """From a server that sends receipts, the line has name, size and SHA-256 too."""
+    """If the server sends receipts, the line also has name, size and SHA-256."""
     async with open_frontend(FrontendSettings(receipts=True)) as frontend:
         sent = await run(photo, to=frontend)
     digest = hashlib.sha256(content(photo)).hexdigest()
@@ -50,8 +50,8 @@ async def test_the_installed_script(photo: Path) -> None:
 
 
 @pytest.mark.parametrize("where", ["localhost:{}", "127.0.0.1:{}", "tcp:localhost:{}"])
-async def test_where_to(photo: Path, where: str) -> None:
-    """The server may be a name, an address, or an endpoint string; the environment tells it too."""
+async def test_destinations(photo: Path, where: str) -> None:
+    """The server is a name, an address or an endpoint string, also from the environment."""
     async with open_frontend() as frontend:
         where = where.format(frontend.address[1])
         sent, also = await gatherResults(
@@ -65,14 +65,14 @@ async def test_where_to(photo: Path, where: str) -> None:
 
 
 async def test_option_before_environment(photo: Path) -> None:
-    """What --to says counts more than TWISTED_UPLOAD_TO."""
+    """--to takes precedence over TWISTED_UPLOAD_TO."""
     async with open_frontend() as frontend:
         sent = await run(photo, to=frontend, env={"TWISTED_UPLOAD_TO": "127.0.0.1:1"})
     assert sent.status == 0
 
 
 async def test_ipv6(photo: Path) -> None:
-    """A server on IPv6 is reached by its literal in brackets."""
+    """An IPv6 server is given as an address in brackets."""
     async with open_frontend() as frontend:
         try:
             port = reactor.listenTCP(0, frontend.factory, interface="::1")
@@ -88,7 +88,7 @@ async def test_ipv6(photo: Path) -> None:
 
 
 async def test_unix_socket(photo: Path, tmp_path: Path) -> None:
-    """A server on a Unix socket is reached by unix:PATH."""
+    """A server on a Unix socket is given as unix:PATH."""
     async with open_frontend() as frontend:
         port = reactor.listenUNIX(str(tmp_path / "socket"), frontend.factory)
         try:
@@ -100,7 +100,7 @@ async def test_unix_socket(photo: Path, tmp_path: Path) -> None:
 
 
 async def test_another_answer(photo: Path) -> None:
-    """With --answer, a server's own words of success are understood, and shown."""
+    """With --answer, a server's custom success answer is recognized and printed."""
     async with open_frontend(FrontendSettings(answer="我很好,谢谢你")) as frontend:
         understood, not_understood = await gatherResults(
             [
@@ -113,7 +113,7 @@ async def test_another_answer(photo: Path) -> None:
 
 
 async def test_standard_input() -> None:
-    """A FILE that is - is standard input, to its end."""
+    """The FILE - is standard input, which is read to its end."""
     async with open_frontend() as frontend:
         sending = start("-", to=frontend)
         sending.transport.write(b"first ")
@@ -126,7 +126,7 @@ async def test_standard_input() -> None:
 
 
 async def test_standard_input_from_a_file(photo: Path) -> None:
-    """Standard input that is a file is sent from where it stands."""
+    """If standard input is a file, it is sent from its current offset."""
     with photo.open("rb", buffering=0) as stdin:
         stdin.seek(50_000)
         async with open_frontend() as frontend:
@@ -136,7 +136,7 @@ async def test_standard_input_from_a_file(photo: Path) -> None:
 
 
 async def test_named_pipe(tmp_path: Path) -> None:
-    """A named pipe is sent to its end."""
+    """A named pipe is read to its end."""
     os.mkfifo(tmp_path / "pipe")
     async with open_frontend() as frontend:
         sending = start(tmp_path / "pipe", to=frontend)
@@ -151,7 +151,7 @@ async def test_named_pipe(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("jobs", ["1", "4"])
 async def test_many_files(tmp_path: Path, jobs: str) -> None:
-    """Of many files, one or several at a time, each is kept once and has its line."""
+    """Of many files, one or several at a time, each is stored once and has its line."""
     paths = [tmp_path / f"{number}.txt" for number in range(20)]
     for path in paths:
         path.write_text(path.name)
@@ -162,8 +162,8 @@ async def test_many_files(tmp_path: Path, jobs: str) -> None:
     assert sent.status == 0
 
 
-async def test_jobs_are_at_the_same_time(tmp_path: Path, photo: Path) -> None:
-    """With -j 3, three files are on their way at the same time, and not four."""
+async def test_jobs_run_concurrently(tmp_path: Path, photo: Path) -> None:
+    """With -j 3, three files are sent at the same time, not four."""
     async with open_frontend() as frontend:
         frontend.store.holding = True
         sending = start(*[photo] * 4, "-j3", to=frontend)

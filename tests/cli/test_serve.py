@@ -1,5 +1,5 @@
 """
-``twisted-upload serve``: the real process, beside ``twistd -n upload``.
+``twisted-upload serve`` as a process, compared with ``twistd -n upload``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SERVE = [sys.executable, "-m", "twisted_upload", "serve"]
 
 
 class Served(Daemon):
-    """The same daemon, started the other way."""
+    """The same daemon, started by ``twisted-upload serve``."""
 
     def __init__(self, folder: Path, *options: str, before: Sequence[str] = ()) -> None:
         super().__init__(folder, *options)
@@ -41,7 +41,7 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_serve(tmp_path: Path, number: int) -> None:
-    """It serves in the foreground, writes no pid file, and stops as the daemon does."""
+    """It runs in the foreground, writes no pid file, and stops like the daemon."""
     statuses = []
     for kind in (Daemon, Served):
         with kind(tmp_path) as daemon:
@@ -53,7 +53,7 @@ def test_serve(tmp_path: Path, number: int) -> None:
 
 
 def test_read_only_folder(tmp_path: Path) -> None:
-    """It needs no folder that can be written to but that of the files."""
+    """It needs no writable folder except the directory of the files."""
     (tmp_path / "inbox").mkdir()
     daemon = Served(tmp_path, before=unprivileged())
     daemon.log.touch()
@@ -79,7 +79,7 @@ def test_read_only_folder(tmp_path: Path) -> None:
     ],
 )
 def test_the_same(tmp_path: Path, arguments: list[str]) -> None:
-    """Help, errors and exit statuses are those of twistd -n upload."""
+    """Help, errors and exit statuses are those of ``twistd -n upload``."""
     served = run(tmp_path, *arguments)
     twisted = run_twistd(tmp_path, "-n", "upload", *arguments)
     assert served.returncode == twisted.returncode

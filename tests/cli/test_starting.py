@@ -1,6 +1,5 @@
 """
-What is imported for what: the command has to be there before its user has noticed that it
-was not.
+What the commands import: they have to start without a noticeable delay.
 """
 
 from __future__ import annotations
@@ -24,17 +23,17 @@ try:
     main()
 finally:
     sys.stdout.flush()
-    told = (f"collecting={gc.isenabled()}", *({*sys.modules} - before))
-    sys.__stderr__.write("\\n" + " ".join(told))
+    reported = (f"collecting={gc.isenabled()}", *({*sys.modules} - before))
+    sys.__stderr__.write("\\n" + " ".join(reported))
 """
-"""The command, which tells what it has imported."""
+"""Runs the command, and prints what it has imported."""
 
 SLOW = ("twisted", "zope", "rich", "importlib.metadata", "ssl", "asyncio", "filetype")
-"""What takes longer to import than a command may take that does nothing with it."""
+"""Modules that are too slow to import for a command that does not use them."""
 
 
 def imported(*arguments: str | os.PathLike[str], **variables: str) -> set[str]:
-    """What the command imports, and whether it collects garbage at the end."""
+    """Return what the command imports, and whether it collects garbage at the end."""
     done = subprocess.run(
         [*deadly(), sys.executable, "-c", SCRIPT, *arguments],
         env={**os.environ, **variables},
@@ -47,14 +46,14 @@ def imported(*arguments: str | os.PathLike[str], **variables: str) -> set[str]:
 
 
 def slow(modules: set[str]) -> set[str]:
-    """Those of them that are slow to import."""
+    """Return the modules that are slow to import."""
     return {
         name for name in modules if name in SLOW or name.startswith(tuple(f"{it}." for it in SLOW))
     }
 
 
 def asked(line: str) -> Mapping[str, str]:
-    """The environment of a command that a shell asks how a line may go on."""
+    """Return the environment of a command that a shell asks for completions."""
     return {
         "_TWISTED_UPLOAD_COMPLETE": "bash_complete",
         "COMP_WORDS": f"twisted-upload {line}",
@@ -67,7 +66,7 @@ def asked(line: str) -> Mapping[str, str]:
     ["--help", "--version", "", "--no-such-option", "ping --help", "log --help", "log nothing"],
 )
 def test_without_twisted(arguments: str) -> None:
-    """Help, version, a line that makes no sense, and the journal do not wait for Twisted."""
+    """Help, version, usage errors and the journal do not import Twisted."""
     modules = imported(*arguments.split())
     assert "twisted_upload.cli.main" in modules
     assert slow(modules) == set()
@@ -75,7 +74,7 @@ def test_without_twisted(arguments: str) -> None:
 
 @pytest.mark.parametrize("line", ["--", "test", "photo.jpg --to", "log --", "ping --", "serve --"])
 def test_completion(line: str, tmp_path: Path) -> None:
-    """Nor does Tab."""
+    """Nor does completion."""
     modules = imported(**asked(line))
     assert "twisted_upload.cli.main" in modules
     assert slow(modules) == set()
@@ -83,14 +82,14 @@ def test_completion(line: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_script(shell: str) -> None:
-    """Nor does a shell that starts and asks how to complete the command."""
+    """Nor does printing the completion script."""
     modules = imported(_TWISTED_UPLOAD_COMPLETE=f"{shell}_source")
     assert "twisted_upload.cli.main" in modules
     assert slow(modules) == set()
 
 
 def test_bars() -> None:
-    """A file that is sent before its bar would be drawn does not wait for rich."""
+    """A file that is sent before its bar would be drawn does not need rich."""
     script = (
         "import io, sys\n"
         "from twisted.internet.task import Clock\n"
@@ -112,20 +111,20 @@ def test_bars() -> None:
     assert done.stdout.split() == ["False", "False", "True", "True"]
 
 
-TELLING = {"PYTHONPROFILEIMPORTTIME": "1"}
-"""What has a program of Python tell on standard error what it imports."""
+REPORTING = {"PYTHONPROFILEIMPORTTIME": "1"}
+"""The environment that has Python report imports on standard error."""
 
 
-def told(text: str) -> set[str]:
-    """The modules that it has told of."""
+def reported(text: str) -> set[str]:
+    """Return the modules in such a report."""
     return {line.rpartition("|")[2].strip() for line in text.splitlines() if "import time:" in line}
 
 
 def test_daemon(tmp_path: Path) -> None:
-    """A daemon does not wait for what would serve what nobody has asked for."""
-    with Daemon(tmp_path, environment=TELLING) as daemon:
+    """A daemon does not import what only features that are not configured need."""
+    with Daemon(tmp_path, environment=REPORTING) as daemon:
         assert daemon.send(b"content") == SUCCESS
-    modules = told(daemon.errors.read_text() + daemon.log.read_text())
+    modules = reported(daemon.errors.read_text() + daemon.log.read_text())
     assert {"twisted_upload.daemon.tap", "twisted_upload.frontends.raw.factory"} <= modules
     ours = (
         *("config.dump", "daemon.check", "daemon.supervisor", "hooks.runner"),
@@ -139,14 +138,14 @@ def test_daemon(tmp_path: Path) -> None:
 
 
 def test_other_daemons(tmp_path: Path) -> None:
-    """Whoever starts twistd for something else does not wait for anything of ours."""
-    modules = told(run_twistd(tmp_path, "--help", environment=TELLING).stderr)
+    """Other twistd plugins start without importing this package."""
+    modules = reported(run_twistd(tmp_path, "--help", environment=REPORTING).stderr)
     assert "twisted.application.app" in modules
     assert {name for name in modules if name.startswith("twisted_upload")} == set()
 
 
 def test_garbage() -> None:
-    """What is imported is not looked through for garbage; what comes later is."""
+    """Garbage collection skips what is imported, but not what is created later."""
     assert "collecting=True" in imported("--version")
     script = (
         "import gc, sys\n"

@@ -37,7 +37,7 @@ def on_terminal(
 
 
 def _seen(process: Process) -> str:
-    """What a terminal shows, without its control sequences."""
+    """Return what a terminal shows, without control sequences."""
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\r", "", process.out)
 
 
@@ -47,7 +47,7 @@ def _colours(process: Process) -> list[str]:
 
 
 async def test_bar(photo: Path, tmp_path: Path) -> None:
-    """On a terminal there is a bar, then "waiting for confirmation"; the result goes to stdout."""
+    """A terminal shows a bar, then "waiting for confirmation"; the result goes to stdout."""
     out = tmp_path / "out"
     async with open_frontend() as frontend:
         frontend.store.holding = True
@@ -60,11 +60,11 @@ async def test_bar(photo: Path, tmp_path: Path) -> None:
     assert out.read_text() == f"{photo}: 上传成功\n"
     assert "上传成功" not in sending.out
     assert _colours(sending)
-    assert "\x1b[?25h" in sending.out  # the cursor is back
+    assert "\x1b[?25h" in sending.out  # the cursor is visible again
 
 
 async def test_rate_and_time_left(large: Path) -> None:
-    """The bar tells how much of how much, how fast, and how long it will still take."""
+    """The bar shows sent and total bytes, the rate and the remaining time."""
     async with serving(Server(slow=True)) as port:
         sending = on_terminal(large, to=port)
         shown = r" \d\S+ .iB of 190\.7 MiB, \d\S+ .iB/s \d\d:\d\d"
@@ -74,7 +74,7 @@ async def test_rate_and_time_left(large: Path) -> None:
 
 
 async def test_no_markup(tmp_path: Path) -> None:
-    """On a terminal a name is shown as it is, in bar and result: no emoji, no markup."""
+    """Names are shown literally in bar and result: no emoji, no markup."""
     name = ":bomb:[red]x"
     path = tmp_path / name
     path.write_text("x")
@@ -93,7 +93,7 @@ async def test_no_markup(tmp_path: Path) -> None:
 
 
 async def test_result_above_the_bar(photo: Path, tmp_path: Path) -> None:
-    """Where results and bar share a terminal, both are whole."""
+    """If results and bar share a terminal, neither overwrites the other."""
     os.mkfifo(tmp_path / "pipe")
     async with open_frontend() as frontend:
         frontend.store.holding = True
@@ -102,7 +102,7 @@ async def test_result_above_the_bar(photo: Path, tmp_path: Path) -> None:
         frontend.store.release()
         result = f"{photo}: 上传成功"
         await until(lambda: f"{result}\r\n" in sending.out)
-        assert sending.out.partition(result)[0].endswith("\x1b[2K")  # on a line of its own
+        assert sending.out.partition(result)[0].endswith("\x1b[2K")  # on a separate line
         sending.transport.write(b"\x03")
         await sending.ended
     assert sending.status == 130
@@ -111,7 +111,7 @@ async def test_result_above_the_bar(photo: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("variable", ["NO_COLOR", "TERM"])
 async def test_no_colour(photo: Path, variable: str) -> None:
-    """Where NO_COLOR is set there is a bar without colours; on a dumb terminal there is none."""
+    """With NO_COLOR the bar has no colours; a dumb terminal gets no bar."""
     value = {"NO_COLOR": "1", "TERM": "dumb"}[variable]
     async with open_frontend() as frontend:
         frontend.store.holding = True
@@ -128,7 +128,7 @@ async def test_no_colour(photo: Path, variable: str) -> None:
 
 
 async def test_ctrl_c(large: Path) -> None:
-    """Ctrl-C on a terminal: the bar is gone, one line says so, status 130, nothing is kept."""
+    """Ctrl-C removes the bar and prints one line: status 130, and nothing is stored."""
     async with open_frontend() as frontend:
         sending = on_terminal(large, to=frontend)
         await frontend.has_come(1)
@@ -142,16 +142,16 @@ async def test_ctrl_c(large: Path) -> None:
     assert sending.status == 130
     *bars, last = re.sub(r"\x1b\[[0-9;?]*[lhmA]|\r", "", sending.out).split("\x1b[2K")
     assert last == "twisted-upload: interrupted: nothing stored\n"
-    assert max(map(len, bars)) < COLUMNS  # with the ^C that the terminal echoes
+    assert max(map(len, bars)) < COLUMNS  # including the ^C that the terminal echoes
 
 
 async def test_quiet_on_a_terminal(photo: Path) -> None:
-    """With --quiet there is no bar, and nothing at all when all is well."""
+    """With --quiet there is no bar, and no output at all on success."""
     async with open_frontend() as frontend:
         frontend.store.holding = True
         sending = on_terminal(photo, "-q", to=frontend)
         await until(lambda: frontend.store._held)
-        await deferLater(reactor, 3 * FRAME)  # in which it could have drawn
+        await deferLater(reactor, 3 * FRAME)  # enough time to draw
         frontend.store.release()
         await sending.ended
         assert len(frontend.stored) == 1

@@ -1,5 +1,5 @@
 """
-``twisted-upload``: its help, lines that make no sense, and what is loaded for what.
+``twisted-upload``: help, usage errors and imports.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def test_wrong_usage(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """What makes no sense is one line that names the option: status 2."""
+    """Wrong usage gives one line that names the option: status 2."""
     monkeypatch.delenv("TWISTED_UPLOAD_TO", raising=False)
     with pytest.raises(SystemExit) as exited:
         main(arguments)
@@ -84,7 +84,7 @@ def test_wrong_usage(
 
 
 async def test_wrong_environment() -> None:
-    """A wrong TWISTED_UPLOAD_TO is named as what it is."""
+    """The error for a wrong TWISTED_UPLOAD_TO names the variable."""
     told = await start_process([*PROGRAM, "a"], env={"TWISTED_UPLOAD_TO": "server:x"}).ended
     assert (told.status, told.out) == (2, "")
     assert told.errors == [
@@ -93,7 +93,7 @@ async def test_wrong_environment() -> None:
 
 
 async def test_starts_quickly(photo: Path) -> None:
-    """An upload does not wait for what it has no use for; nor, without a terminal, for rich."""
+    """An upload does not import what it does not use; nor rich, without a terminal."""
     imports = [sys.executable, "-X", "importtime", "-m", "twisted_upload"]
     async with open_frontend() as frontend:
         sent = await start_process(
@@ -114,13 +114,13 @@ async def test_starts_quickly(photo: Path) -> None:
     assert imported & useless == set()
 
 
-def test_what_sends_cannot_be_loaded(
+def test_client_cannot_be_loaded(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Where the disk does not give what sends files, that is told, and not of the output."""
+    """If the client cannot be imported, the error names the client and not the output."""
 
     class Broken:
-        """A finder of modules without a descriptor for one."""
+        """A module finder that has run out of file descriptors."""
 
         @staticmethod
         def find_spec(name: str, *_: object) -> None:

@@ -1,5 +1,5 @@
 """
-What tests of the client share.
+Shared fixtures of the client's tests.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ async def test_cancelled_while_connecting() -> None:
     assert len(cancelled) == 1
 
 
-async def test_cancelled_in_the_same_breath() -> None:
+async def test_cancelled_at_once() -> None:
     """The same with a real endpoint."""
     async with open_frontend() as frontend:
         uploading = upload(b"x", frontend.endpoint)
@@ -53,7 +53,7 @@ async def test_cancelled_in_the_same_breath() -> None:
 
 
 async def test_cancelled_while_sending(pipe: tuple[BinaryIO, BinaryIO]) -> None:
-    """An upload that is cancelled in the middle is reset: nothing is kept."""
+    """An upload that is cancelled during the transfer is reset: nothing is stored."""
     source, sink = pipe
     async with open_frontend() as frontend:
         uploading = upload(source, frontend.endpoint)
@@ -68,7 +68,7 @@ async def test_cancelled_while_sending(pipe: tuple[BinaryIO, BinaryIO]) -> None:
 
 
 async def test_cancelled_while_stopped(tmp_path: Path) -> None:
-    """The same while the server does not read, and the client's own file is closed."""
+    """The same while the server does not read; the file that the client opened is closed."""
     path = tmp_path / "file"
     path.write_bytes(bytes(1 << 25))
     async with open_frontend() as frontend:
@@ -89,7 +89,7 @@ async def test_cancelled_while_stopped(tmp_path: Path) -> None:
 
 
 async def test_cancelled_while_waiting_for_the_answer() -> None:
-    """When everything was sent, cancelling ends the waiting; the server may keep the file."""
+    """Once everything was sent, cancelling only ends the wait; the server may store the file."""
     async with open_frontend() as frontend:
         frontend.store.holding = True
         uploading = upload(b"hello", frontend.endpoint)
@@ -101,7 +101,7 @@ async def test_cancelled_while_waiting_for_the_answer() -> None:
 
 
 async def test_cancelled_afterwards() -> None:
-    """When it is over, cancelling does nothing."""
+    """Cancelling a finished upload does nothing."""
     async with open_frontend() as frontend:
         uploading = upload(b"hello", frontend.endpoint)
         receipts = [await uploading]
@@ -112,7 +112,7 @@ async def test_cancelled_afterwards() -> None:
 @settings(deadline=None, derandomize=True, max_examples=30)
 @given(turns_before=st.integers(0, 30))
 async def test_cancelled_at_any_moment(turns_before: int) -> None:
-    """An upload cancelled at any moment is kept whole or not at all."""
+    """An upload cancelled at any moment is stored completely or not at all."""
     content = bytes(CHUNK * 8)
     async with open_frontend() as frontend:
         uploading = upload(content, frontend.endpoint)
@@ -130,9 +130,9 @@ async def test_cancelled_at_any_moment(turns_before: int) -> None:
 
 class Stopping:
     """
-    The reactor, as it is for whoever waits for its end.
+    The reactor, with its shutdown triggers under the test's control.
 
-    :ivar triggers: what is to be called before it stops.
+    :ivar triggers: the functions to call before it stops.
     """
 
     def __init__(self) -> None:
@@ -152,7 +152,7 @@ class Stopping:
 
 
 async def test_stopped_while_sending(pipe: tuple[BinaryIO, BinaryIO]) -> None:
-    """A program that stops in the middle waits until the upload is aborted: nothing is kept."""
+    """A program that stops during a transfer waits until the upload is aborted."""
     source, sink = pipe
     stopping = Stopping()
     async with open_frontend() as frontend:
@@ -172,7 +172,7 @@ async def test_stopped_while_sending(pipe: tuple[BinaryIO, BinaryIO]) -> None:
 
 
 async def test_stopped_when_all_was_sent() -> None:
-    """One that stops when everything has been sent aborts nothing, and claims nothing."""
+    """One that stops after everything was sent neither waits nor aborts: the file is stored."""
     stopping = Stopping()
     async with open_frontend() as frontend:
         frontend.store.holding = True
@@ -187,7 +187,7 @@ async def test_stopped_when_all_was_sent() -> None:
         assert frontend.stored == [b"hello"]
 
 
-# -- dying --------------------------------------------------------------------
+# -- the process dies ---------------------------------------------------------
 
 
 _OUR_CLIENT = """
@@ -213,7 +213,7 @@ def _start(program: str, endpoint: str) -> subprocess.Popen[bytes]:
     )
 
 
-async def _die_in_the_middle(frontend: OpenFrontend, program: str, number: int) -> None:
+async def _die_during_the_transfer(frontend: OpenFrontend, program: str, number: int) -> None:
     with _start(program, frontend.endpoint) as client:
         assert client.stdin is not None
         try:
@@ -228,23 +228,23 @@ async def _die_in_the_middle(frontend: OpenFrontend, program: str, number: int) 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 async def test_killed(number: int) -> None:
-    """A client that is killed, terminated or interrupted in the middle leaves nothing."""
+    """If a client is killed, terminated or interrupted during a transfer, nothing is stored."""
     async with open_frontend() as frontend:
-        await _die_in_the_middle(frontend, _OUR_CLIENT, number)
+        await _die_during_the_transfer(frontend, _OUR_CLIENT, number)
         await frontend.is_quiet()
         assert frontend.log.kinds == ["aborted"]
         assert frontend.stored == []
 
 
 async def test_killed_foreign_client() -> None:
-    """Of a foreign client, the kernel says the same whether it was killed or has finished."""
+    """The kernel does not distinguish a killed foreign client from a finished one."""
     async with open_frontend() as frontend:
-        await _die_in_the_middle(frontend, _FOREIGN_CLIENT, signal.SIGKILL)
+        await _die_during_the_transfer(frontend, _FOREIGN_CLIENT, signal.SIGKILL)
         assert frontend.stored == [b"half a file"]
 
 
 async def test_lingers_for_no_time(pipe: tuple[BinaryIO, BinaryIO]) -> None:
-    """The client's socket lingers for 0 s from before its first byte."""
+    """The client's socket has a linger time of 0 s before its first byte is sent."""
     source, sink = pipe
     options: list[tuple[int, int]] = []
     async with open_frontend() as frontend:

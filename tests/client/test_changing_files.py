@@ -1,6 +1,6 @@
 """
-Files that change while they are sent: kept as they were when they were opened, or
-not at all.
+Files that change while they are being sent are stored as they were when they were opened,
+or not at all.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from twisted_upload.client.source import open_source
 from twisted_upload.frontends.settings import FrontendSettings
 
 CONTENT = os.urandom(1 << 20) * 24 + b"end"
-"""More than all buffers on the way can hold."""
+"""Larger than all buffers on the way together."""
 
 
 def shrink(path: Path) -> None:
@@ -79,14 +79,14 @@ WAYS = [by_kernel, by_reading, as_file_object]
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A large file, that nobody has touched for a while."""
+    """A large file that has not been modified recently."""
     path = tmp_path / "file"
     write(path, CONTENT)
     return path
 
 
 async def stopped(frontend: OpenFrontend) -> Any:
-    """A front end that has stopped the sender in the middle of the file."""
+    """Wait until a front end has paused the sender in the middle of the file."""
     await frontend.has_come(1)
     producer = frontend.store.unfinished[0].producer
     assert producer is not None
@@ -100,7 +100,7 @@ async def stopped(frontend: OpenFrontend) -> Any:
 async def test_changed(
     path: Path, way: Callable[[Path, str], Deferred[Receipt]], change: Callable[[Path], None]
 ) -> None:
-    """A file that is cut, grows or is written to while it is sent is not kept, and that is said."""
+    """A file that is truncated, extended or rewritten while being sent is reported, not stored."""
     async with open_frontend() as frontend:
         uploading = way(path, frontend.endpoint)
         producer = await stopped(frontend)
@@ -119,7 +119,7 @@ async def test_changed(
 
 @pytest.mark.parametrize("change", CHANGES)
 async def test_small_file(path: Path, change: Callable[[Path], None]) -> None:
-    """The same for a file of a few bytes, before any of them has gone."""
+    """The same for a file of a few bytes, before any of them is sent."""
     write(path, b"a few bytes" * 20)
     changes = iter([change])
 
@@ -136,7 +136,7 @@ async def test_small_file(path: Path, change: Callable[[Path], None]) -> None:
 
 @pytest.mark.parametrize("size", [FROM - 1, FROM])
 async def test_appended_to_all_the_time(path: Path, size: int) -> None:
-    """A file to which somebody appends as quickly as it is sent has an end all the same."""
+    """Sending a file ends even if another process appends as fast as it is sent."""
     write(path, CONTENT[:size])
 
     def progress(_: int, __: int | None) -> None:
@@ -149,8 +149,8 @@ async def test_appended_to_all_the_time(path: Path, size: int) -> None:
         assert frontend.store.unfinished == [] or len(frontend.incoming) <= 2 * size
 
 
-async def test_longer_than_it_said(tmp_path: Path) -> None:
-    """Of a large file nothing that was appended goes out."""
+async def test_appended_bytes_are_not_sent(tmp_path: Path) -> None:
+    """Bytes that are appended to a large file are not sent."""
     path = tmp_path / "file"
     write(path, CONTENT)
     seen: list[int] = []
@@ -168,7 +168,7 @@ async def test_longer_than_it_said(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("way", WAYS)
 async def test_replaced(path: Path, way: Callable[[Path, str], Deferred[Receipt]]) -> None:
-    """A file that another one replaces, or that is removed, is sent as it was."""
+    """A file that is replaced or removed is sent as it was."""
     new = path.with_name("new")
     write(new, CONTENT[::-1])
     for content, go in ((CONTENT, lambda: new.replace(path)), (CONTENT[::-1], path.unlink)):
@@ -183,8 +183,8 @@ async def test_replaced(path: Path, way: Callable[[Path, str], Deferred[Receipt]
 
 async def test_changed_before_the_answer(path: Path) -> None:
     """
-    What the kernel sends by itself is what is in the file when the other end takes it:
-    changed before the answer, it may be either, unless a receipt tells.
+    The kernel sends the content at the time when the other end reads it: after a change
+    before the answer, the server may have stored either, unless a receipt tells.
     """
     async with open_frontend() as frontend:
         frontend.store.holding = True
@@ -206,7 +206,7 @@ async def test_changed_before_the_answer(path: Path) -> None:
 
 
 async def test_changed_after_it_was_read(path: Path) -> None:
-    """What has been read is what is kept, whatever the file is by then."""
+    """Bytes that have been read are stored, even if the file has changed since."""
     async with open_frontend() as frontend:
         frontend.store.holding = True
         uploading = upload(path, frontend.endpoint, sha256=True)
@@ -218,7 +218,7 @@ async def test_changed_after_it_was_read(path: Path) -> None:
 
 
 async def test_file_without_a_length() -> None:
-    """Files of the kernel, which say a length that is none, are sent to their end."""
+    """Files of the kernel, whose reported size is wrong, are sent to their end."""
     files = [Path("/proc/version"), Path("/sys/devices/system/cpu/possible")]
     for path, content in [(path, path.read_bytes()) for path in files if path.exists()]:
         async with open_frontend() as frontend:
@@ -227,7 +227,7 @@ async def test_file_without_a_length() -> None:
 
 
 def test_fewer_bytes_than_it_has(tmp_path: Path) -> None:
-    """A file of which less was read than it has was cut meanwhile, even without a trace."""
+    """Reading less than the file's size means truncation, even if nothing else shows it."""
     path = tmp_path / "file"
     path.write_bytes(CONTENT)
     source = open_source(path, Clock())  # type: ignore[arg-type]
@@ -238,7 +238,7 @@ def test_fewer_bytes_than_it_has(tmp_path: Path) -> None:
 
 
 async def test_sparse_file(tmp_path: Path) -> None:
-    """A file that occupies nothing is sent whole, and cut it is noticed too."""
+    """A sparse file is sent completely, and its truncation is noticed."""
     path = tmp_path / "sparse"
     write(path, b"")
     os.truncate(path, 1_000_000)
@@ -254,8 +254,8 @@ async def test_sparse_file(tmp_path: Path) -> None:
             await upload(path, frontend.endpoint, progress=progress)
 
 
-async def test_named_pipe_in_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file that becomes a named pipe while it is opened is not waited for."""
+async def test_replaced_by_a_named_pipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A named pipe that replaces the file while it is being opened is not waited for."""
     path = tmp_path / "pipe"
     os.mkfifo(path)
     regular = os.stat(__file__)

@@ -24,8 +24,8 @@ from twisted_upload.errors import CouldNotConnect, TooLarge, UploadTimedOut
 from twisted_upload.frontends.raw.factory import FrontendSettings
 
 
-async def test_nobody_listens() -> None:
-    """Where nobody listens, nothing was sent, and it may be tried again."""
+async def test_closed_port() -> None:
+    """With a closed port, nothing was sent, and a retry is safe."""
     with socket.socket() as reserved:
         reserved.bind(("127.0.0.1", 0))
         failed = await error_of(upload(b"x", "tcp:{}:{}".format(*reserved.getsockname())))
@@ -34,15 +34,15 @@ async def test_nobody_listens() -> None:
     assert "refused" in str(failed)
 
 
-async def test_no_socket_there(tmp_path: Path) -> None:
-    """The same for a Unix socket that is not there."""
+async def test_no_such_unix_socket(tmp_path: Path) -> None:
+    """The same for a Unix socket that does not exist."""
     failed = await error_of(upload(b"x", f"unix:{tmp_path}/nowhere"))
     assert type(failed) is CouldNotConnect
 
 
 @pytest.mark.parametrize("endpoint", ["", "nonsense", "tcp", "tcp:", "tcp:host:port:more:x", "x:y"])
 async def test_bad_endpoint(endpoint: str, tmp_path: Path) -> None:
-    """A string that is no endpoint is said to be none, and the source is closed."""
+    """An invalid endpoint string raises an error that says so, and the source is closed."""
     path = tmp_path / "file"
     path.write_bytes(b"x")
     failed = await error_of(upload(path, endpoint))
@@ -53,7 +53,7 @@ async def test_bad_endpoint(endpoint: str, tmp_path: Path) -> None:
 
 
 async def test_unix_socket(tmp_path: Path) -> None:
-    """A Unix socket works like a TCP port, refusals and all."""
+    """A Unix socket works like a TCP port, including refusals."""
     async with open_frontend(FrontendSettings(max_size=1 << 22)) as frontend:
         port = reactor.listenUNIX(str(tmp_path / "socket"), frontend.factory)
         await upload(CONTENT, f"unix:{tmp_path}/socket")
@@ -64,14 +64,14 @@ async def test_unix_socket(tmp_path: Path) -> None:
 
 
 async def test_endpoint_object() -> None:
-    """An endpoint may be an object too."""
+    """An endpoint may also be an object."""
     async with open_frontend() as frontend:
         await upload(CONTENT, TCP4ClientEndpoint(reactor, *frontend.address))
         assert frontend.stored == [CONTENT]
 
 
 async def test_half_close_is_needed() -> None:
-    """An endpoint on which no half-close can be sent is refused before anything is sent."""
+    """An endpoint without half-close is an error before anything is sent."""
     transport = StringTransportWithDisconnection()
     transport.abortConnection = transport.loseConnection  # type: ignore[method-assign]
 
@@ -91,7 +91,7 @@ async def test_half_close_is_needed() -> None:
 
 
 async def test_broken_endpoint() -> None:
-    """Whatever an endpoint fails with, the caller hears that there was no connection."""
+    """Any failure of an endpoint is reported to the caller as a failed connection."""
 
     def connect(factory: IProtocolFactory) -> Deferred[IProtocol]:
         done: Deferred[IProtocol] = Deferred()
@@ -103,7 +103,7 @@ async def test_broken_endpoint() -> None:
 
 
 async def test_connect_timeout() -> None:
-    """Connecting that takes too long is given up."""
+    """A connection attempt that takes too long is cancelled."""
     ours = Clocked()
     cancelled: list[object] = []
     pending: Deferred[IProtocol] = Deferred(cancelled.append)

@@ -1,5 +1,5 @@
 """
-Hashing beside the sending.
+Hashing while sending.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from twisted_upload.client.digest import INLINE, Digest
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.integers(0, INLINE), max_size=40))
 def test_any_chunks(sizes: list[int]) -> None:
-    """Any chunks, inline or in the thread, have the hash of all of them in their order."""
+    """Any chunks, hashed inline or in the thread, give the hash of their concatenation."""
     digest, content = Digest(), b""
     for size in sizes:
         chunk = os.urandom(16) + bytes(size)
@@ -27,7 +27,7 @@ def test_any_chunks(sizes: list[int]) -> None:
 
 
 def test_in_between() -> None:
-    """The hash can be asked for at any time, and more may follow."""
+    """The hash is available at any time, and more chunks may follow."""
     digest = Digest()
     digest.update(bytes(2 * INLINE))
     assert digest.hexdigest() == hashlib.sha256(bytes(2 * INLINE)).hexdigest()

@@ -1,5 +1,5 @@
 """
-Which endpoints a client connects to.
+The endpoints that a client connects to.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from twisted_upload.net.tls.endpoints import TLSClientEndpoint
     "description", ["tls:server:6667", "tls:[::1]:6667", "tls:\\:\\:1:6667", "tls:127.0.0.1:1"]
 )
 def test_tls(description: str) -> None:
-    """TLS to names and to addresses."""
+    """TLS works with names and with addresses."""
     assert isinstance(client_endpoint(reactor, description), TLSClientEndpoint)
 
 
 def test_cacert(tmp_path: Path) -> None:
-    """Whom to trust is a file."""
+    """The trusted CAs are given as a file."""
     _, _, ca = files(tmp_path)
     endpoint = client_endpoint(reactor, f"tls:server:6667:cacert={ca}")
     assert isinstance(endpoint, TLSClientEndpoint)
@@ -35,7 +35,7 @@ def test_cacert(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("description", ["tcp:server:6666", "unix:/run/upload.sock"])
 def test_others(description: str) -> None:
-    """All else is Twisted's."""
+    """All other endpoints are Twisted's."""
     assert not isinstance(client_endpoint(reactor, description), TLSClientEndpoint)
 
 
@@ -57,8 +57,8 @@ def test_others(description: str) -> None:
         "",
     ],
 )
-def test_nonsense(description: str) -> None:
-    """What is no endpoint is refused in one line that repeats it."""
+def test_invalid(description: str) -> None:
+    """An invalid endpoint gives an error of one line that quotes it."""
     with pytest.raises(ValueError, match="is not a client endpoint") as raised:
         client_endpoint(reactor, description)
     assert repr(description) in str(raised.value)
@@ -66,7 +66,7 @@ def test_nonsense(description: str) -> None:
 
 
 def test_hosts() -> None:
-    """An address is not looked up; a context makes it TLS."""
+    """Addresses are not looked up; a TLS context makes the endpoint TLS."""
     assert isinstance(host_endpoint(reactor, "127.0.0.1", 1), TCP4ClientEndpoint)
     assert isinstance(host_endpoint(reactor, "fe80::1%lo", 1), TCP6ClientEndpoint)
     assert isinstance(host_endpoint(reactor, "server", 1), HostnameEndpoint)

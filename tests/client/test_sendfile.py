@@ -1,5 +1,5 @@
 """
-Large files on their way into a socket, inside the kernel.
+Large files are sent to a socket inside the kernel.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def file(tmp_path: Path) -> Path:
 
 
 class Rig:
-    """A file, a pair of sockets, and what was told."""
+    """A file, a pair of sockets, and the reported progress."""
 
     def __init__(self, file: Path) -> None:
         self.descriptor = os.open(file, os.O_RDONLY)
@@ -54,13 +54,13 @@ class Rig:
         )
 
     def close(self) -> None:
-        """Close all that is the caller's."""
+        """Close what belongs to the caller."""
         os.close(self.descriptor)
         self.ours.close()
 
 
 async def test_whole(file: Path) -> None:
-    """Every byte arrives, and is counted; the caller may close his own descriptors at once."""
+    """Every byte arrives and is counted; the caller may close its file descriptors at once."""
     rig = Rig(file)
     done = rig.sending.start()
     rig.close()
@@ -73,7 +73,7 @@ async def test_whole(file: Path) -> None:
 
 
 async def test_stopped(file: Path) -> None:
-    """Once stopped, it lets go of the socket though the other end does not read."""
+    """Once stopped, it closes the socket even if the other end does not read."""
     rig = Rig(file)
     done = rig.sending.start()
     await until(lambda: rig.moved)
@@ -87,8 +87,8 @@ async def test_stopped(file: Path) -> None:
     rig.theirs.close()
 
 
-async def test_other_end_gone(file: Path) -> None:
-    """A connection that breaks is told as such, not as a file that cannot be read."""
+async def test_connection_broken(file: Path) -> None:
+    """A broken connection is reported as such, not as an unreadable file."""
     rig = Rig(file)
     rig.theirs.close()
     with pytest.raises(SendingStopped):
@@ -103,8 +103,8 @@ def _no_sendfile(number: int) -> Callable[..., int]:
     return fail
 
 
-async def test_file_system_that_cannot(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where a file system cannot, the bytes pass through this process."""
+async def test_file_system_without_sendfile(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the file system does not support it, the bytes pass through this process."""
     monkeypatch.setattr(os, "sendfile", _no_sendfile(errno.EINVAL))
     async with open_frontend() as frontend:
         assert (await upload(file, frontend.endpoint)).size == len(CONTENT)
@@ -112,8 +112,10 @@ async def test_file_system_that_cannot(file: Path, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("call", ["sendfile", "pipe2"])
-async def test_system_that_cannot(file: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
-    """The same where the system lacks a call that this needs: macOS has no pipe2(2)."""
+async def test_system_without_the_call(
+    file: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """The same if the system lacks a call that this needs: macOS has no pipe2(2)."""
     monkeypatch.delattr(os, call)
     async with open_frontend() as frontend:
         assert (await upload(file, frontend.endpoint)).size == len(CONTENT)
@@ -121,7 +123,7 @@ async def test_system_that_cannot(file: Path, monkeypatch: pytest.MonkeyPatch, c
 
 
 async def test_unreadable(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A disk that fails to read is the source's failure, and nothing is kept."""
+    """A read error of the disk is a failure of the source, and nothing is stored."""
     monkeypatch.setattr(os, "sendfile", _no_sendfile(errno.EIO))
     async with open_frontend() as frontend:
         with pytest.raises(SourceFailed, match="cannot read the source: Input/output"):
@@ -131,7 +133,7 @@ async def test_unreadable(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_used_for_large_files_only(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A small file, and one whose SHA-256 is wanted, go through a `FileSender`."""
+    """A small file, or one whose SHA-256 is requested, is sent by a `FileSender`."""
     monkeypatch.setattr(os, "sendfile", _no_sendfile(errno.EIO))
     small = file.with_name("small")
     small.write_bytes(CONTENT[: FROM - 1])
@@ -142,7 +144,7 @@ async def test_used_for_large_files_only(file: Path, monkeypatch: pytest.MonkeyP
 
 
 async def test_progress(file: Path) -> None:
-    """Progress begins at nothing, never goes back, and ends at the whole."""
+    """Progress starts at 0, never decreases, and ends at the size of the file."""
     seen: list[tuple[int, int | None]] = []
     async with open_frontend() as frontend:
         await upload(file, frontend.endpoint, progress=lambda *now: seen.append(now))
@@ -152,7 +154,7 @@ async def test_progress(file: Path) -> None:
 
 
 async def test_broken_progress(file: Path) -> None:
-    """A progress function that raises aborts the upload, with its own exception."""
+    """A progress function that raises aborts the upload with its exception."""
 
     def progress(sent: int, _: int | None) -> None:
         if sent:
@@ -166,15 +168,15 @@ async def test_broken_progress(file: Path) -> None:
 
 
 async def test_refused_early(file: Path) -> None:
-    """A refusal in the middle is heard."""
+    """A refusal during the transfer is noticed."""
     async with open_frontend(FrontendSettings(max_size=1 << 20)) as frontend:
         with pytest.raises(TooLarge):
             await upload(file, frontend.endpoint)
         assert frontend.stored == []
 
 
-async def test_reset_in_the_middle(file: Path) -> None:
-    """A server that resets in the middle has kept nothing, and the sender knows it."""
+async def test_reset_during_the_transfer(file: Path) -> None:
+    """A server that resets during the transfer has stored nothing, and the sender knows it."""
     listener = socket.create_server(("127.0.0.1", 0))
 
     def serve() -> None:
@@ -191,7 +193,7 @@ async def test_reset_in_the_middle(file: Path) -> None:
 
 @pytest.mark.parametrize("moments", [0, 1, 3, 10])
 async def test_cancelled(file: Path, moments: int) -> None:
-    """An upload that is cancelled is kept whole or not at all, and leaves nothing open."""
+    """A cancelled upload is stored completely or not at all, and leaves no file open."""
     async with open_frontend() as frontend:
         uploading = upload(file, frontend.endpoint)
         await turns(moments)
@@ -205,7 +207,7 @@ async def test_cancelled(file: Path, moments: int) -> None:
 
 
 async def test_receipts(file: Path) -> None:
-    """The receipt of a server is compared with the file."""
+    """A server's receipt is compared with the file."""
     async with open_frontend(FrontendSettings(receipts=True)) as frontend:
         receipt = await upload(file, frontend.endpoint)
     assert receipt.sha256 == hashlib.sha256(CONTENT).hexdigest()
@@ -213,7 +215,7 @@ async def test_receipts(file: Path) -> None:
 
 
 async def test_receipt_mismatch(file: Path) -> None:
-    """A file that is not what the receipt speaks of is told."""
+    """A receipt that does not match the file is an error."""
     async with open_frontend(FrontendSettings(receipts=True)) as frontend:
         frontend.store.holding = True
         uploading: Deferred[Any] = upload(file, frontend.endpoint)
@@ -230,7 +232,7 @@ def _start(*arguments: str) -> subprocess.Popen[bytes]:
 
 
 async def test_killed(file: Path) -> None:
-    """A client that is killed in the middle of a large file leaves nothing."""
+    """If a client is killed while it sends a large file, nothing is stored."""
     program = (
         "import sys; from twisted.internet.task import react; from twisted_upload import upload;"
         "react(lambda _: upload(sys.argv[1], sys.argv[2]))"
@@ -249,7 +251,7 @@ async def test_killed(file: Path) -> None:
 
 
 async def test_part_of_a_file(file: Path) -> None:
-    """The digest is of a part, as far as the file goes."""
+    """The digest of a part ends at the end of the file."""
     descriptor = os.open(file, os.O_RDONLY)
     part = await sha256_of(descriptor, 10, 20, reactor)
     rest = await sha256_of(descriptor, len(CONTENT) - 3, 100, reactor)
@@ -264,7 +266,7 @@ def _no_more_threads(_: threading.Thread) -> None:
 
 
 async def test_no_more_threads(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where cannot start another thread, a large file passes through this process."""
+    """If no further thread can be started, a large file passes through this process."""
     async with open_frontend() as frontend:
         with monkeypatch.context() as patch:
             patch.setattr(threading.Thread, "start", _no_more_threads)
@@ -276,7 +278,7 @@ async def test_no_more_threads(file: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 async def test_no_more_threads_for_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What only a thread can read cannot be read then, and nothing is kept."""
+    """A source that needs a thread cannot be read then, and nothing is stored."""
     ours, theirs = socket.socketpair()
     with ours, theirs, ours.makefile("rb") as source:
         async with open_frontend() as frontend:
@@ -289,7 +291,7 @@ async def test_no_more_threads_for_a_pipe(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 async def test_no_more_threads_for_a_receipt(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A receipt that cannot be compared is none."""
+    """A receipt that cannot be compared is a mismatch."""
     async with open_frontend(FrontendSettings(receipts=True)) as frontend:
         frontend.store.holding = True
         uploading: Deferred[Any] = upload(file, frontend.endpoint)

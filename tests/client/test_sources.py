@@ -1,5 +1,5 @@
 """
-What can be uploaded: bytes, paths, files, pipes; and what cannot.
+What can be uploaded (bytes, paths, files, pipes), and what cannot.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from twisted_upload.frontends.raw.factory import FrontendSettings
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
 async def test_bytes(kind: Callable[[bytes], bytes]) -> None:
-    """Bytes of any kind are sent as they are."""
+    """Bytes of any type are sent unchanged."""
     async with open_frontend() as frontend:
         receipt = await upload(kind(CONTENT), frontend.endpoint)
         assert frontend.stored == [CONTENT]
@@ -38,7 +38,7 @@ async def test_bytes(kind: Callable[[bytes], bytes]) -> None:
 @pytest.mark.parametrize("sha256", [False, True])
 @pytest.mark.parametrize("kind", [str, Path])
 async def test_path(tmp_path: Path, kind: Callable[[str], str], sha256: bool) -> None:
-    """A file is sent whole, and its SHA-256 is told where that is asked for."""
+    """A file is sent completely, and its SHA-256 is reported on request."""
     content = os.urandom(1 << 20) * 9 + b"end"
     path = tmp_path / "photo.jpg"
     path.write_bytes(content)
@@ -52,7 +52,7 @@ async def test_path(tmp_path: Path, kind: Callable[[str], str], sha256: bool) ->
 
 @pytest.mark.parametrize("buffering", [-1, 0])
 async def test_file_object(tmp_path: Path, buffering: int) -> None:
-    """A file object is read from where it stands, and never closed."""
+    """A file object is read from its current position, and never closed."""
     path = tmp_path / "file"
     path.write_bytes(CONTENT)
     totals: list[int | None] = []
@@ -67,7 +67,7 @@ async def test_file_object(tmp_path: Path, buffering: int) -> None:
 
 
 async def test_bytes_io() -> None:
-    """A file in memory is read from where it stands, and never closed."""
+    """A file in memory is read from its current position, and never closed."""
     file = io.BytesIO(CONTENT)
     file.seek(100)
     async with open_frontend() as frontend:
@@ -78,7 +78,7 @@ async def test_bytes_io() -> None:
 
 
 async def test_file_object_after_a_failure() -> None:
-    """A file object is not closed when the upload fails either."""
+    """A file object is not closed even if the upload fails."""
     file = io.BytesIO(CONTENT)
     async with open_frontend(FrontendSettings(max_size=10)) as frontend:
         assert isinstance(await error_of(upload(file, frontend.endpoint)), TooLarge)
@@ -86,7 +86,7 @@ async def test_file_object_after_a_failure() -> None:
 
 
 async def test_pipe(pipe: tuple[BinaryIO, BinaryIO]) -> None:
-    """A pipe is sent to its end, though nobody knows its length."""
+    """A pipe is sent to its end, although its length is unknown."""
     source, sink = pipe
     seen: list[tuple[int, int | None]] = []
     async with open_frontend() as frontend:
@@ -108,7 +108,7 @@ async def test_pipe(pipe: tuple[BinaryIO, BinaryIO]) -> None:
 
 
 async def test_slow_pipe(pipe: tuple[BinaryIO, BinaryIO]) -> None:
-    """A pipe that has nothing to say for hours stalls nothing, and what it says is sent at once."""
+    """A pipe that is silent for hours is no stall, and its data is sent as soon as it arrives."""
     source, sink = pipe
     ours = Clocked()
     async with open_frontend(FrontendSettings(idle_timeout=0)) as frontend:
@@ -124,7 +124,7 @@ async def test_slow_pipe(pipe: tuple[BinaryIO, BinaryIO]) -> None:
 
 
 async def test_named_pipe(tmp_path: Path) -> None:
-    """A named pipe may be waited for too."""
+    """A named pipe is also waited for."""
     path = tmp_path / "pipe"
     os.mkfifo(path)
     async with open_frontend() as frontend:
@@ -151,7 +151,7 @@ async def test_socket_file() -> None:
 @settings(deadline=None, derandomize=True, max_examples=25)
 @given(size=st.one_of(st.integers(1, 10), st.integers(CHUNK - 2, CHUNK + 2), st.just(3 * CHUNK)))
 async def test_any_size(size: int) -> None:
-    """A file of any size comes through."""
+    """A file of any size is sent."""
     content = (CONTENT * (size // len(CONTENT) + 1))[:size]
     async with open_frontend() as frontend:
         assert (await upload(io.BytesIO(content), frontend.endpoint)).size == size
@@ -160,7 +160,7 @@ async def test_any_size(size: int) -> None:
 
 @pytest.mark.parametrize("what", ["missing", "folder", "below a file", "nul"])
 async def test_no_such_source(tmp_path: Path, what: str) -> None:
-    """A path that cannot be read is said to be, before anybody is called."""
+    """An unreadable path is reported before a connection is made."""
     (tmp_path / "file").write_bytes(b"x")
     path = {
         "missing": str(tmp_path / "missing"),
@@ -174,7 +174,7 @@ async def test_no_such_source(tmp_path: Path, what: str) -> None:
 
 
 async def test_closed_source(tmp_path: Path) -> None:
-    """A file object that is closed cannot be read."""
+    """A closed file object cannot be read."""
     path = tmp_path / "file"
     path.write_bytes(b"x")
     file = path.open("rb")
@@ -184,12 +184,12 @@ async def test_closed_source(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("source", [io.StringIO("text"), 17, None, ["list"]])
 async def test_no_source(source: Any) -> None:
-    """What is no path, bytes or binary file is a mistake of the programmer."""
+    """Anything but a path, bytes or a binary file is a programming error."""
     assert isinstance(await error_of(upload(source, "tcp:nowhere.invalid:1")), TypeError)
 
 
 class _Breaking(io.RawIOBase):
-    """A file that can be read for a while."""
+    """A file whose third read fails."""
 
     def __init__(self, error: Exception) -> None:
         self._error = error
@@ -204,7 +204,7 @@ class _Breaking(io.RawIOBase):
 
 @pytest.mark.parametrize("error", [OSError(5, "Input/output error"), ValueError("closed")])
 async def test_breaking_source(error: Exception) -> None:
-    """A source that breaks in the middle ends the upload, and nothing is kept."""
+    """A source that fails during the transfer ends the upload, and nothing is stored."""
     async with open_frontend() as frontend:
         failed = await error_of(upload(cast(BinaryIO, _Breaking(error)), frontend.endpoint))
         assert isinstance(failed, SourceFailed)

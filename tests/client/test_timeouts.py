@@ -1,5 +1,5 @@
 """
-The client's time-outs.
+The client's timeouts.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from twisted_upload.errors import AnswerTimedOut, OutcomeUnknown, UploadTimedOut
 
 
 async def test_stall_timeout() -> None:
-    """When no byte gets through for too long, the upload is aborted; the server knows it."""
+    """If no byte is transferred for too long, the upload is aborted, and the server notices."""
     go_on = threading.Event()
 
     def serve(peer: socket.socket) -> str:
@@ -46,7 +46,7 @@ async def test_stall_timeout() -> None:
 
 
 async def test_slow_server() -> None:
-    """A server that reads slowly, but reads, is no stall."""
+    """A server that reads slowly does not stall the upload."""
     step, steps = threading.Semaphore(0), [0]
 
     def serve(peer: socket.socket) -> int:
@@ -78,7 +78,7 @@ async def test_slow_server() -> None:
 
 
 async def test_answer_timeout() -> None:
-    """When everything was sent and no answer comes, the outcome is unknown."""
+    """If everything was sent and no answer comes, the outcome is unknown."""
     async with open_frontend() as frontend:
         frontend.store.holding = True
         ours = Clocked()
@@ -96,7 +96,7 @@ async def test_answer_timeout() -> None:
 
 
 async def test_no_timeouts() -> None:
-    """Time-outs of 0 are none."""
+    """A timeout of 0 means none."""
     async with open_frontend() as frontend:
         frontend.store.holding = True
         ours = Clocked()

@@ -1,6 +1,6 @@
 """
-How an upload ends, as the client sees it, against our front end and against servers
-written by hand with blocking sockets.
+The outcomes of an upload, as the client sees them, with the real front end and with
+hand-written servers on blocking sockets.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ from twisted_upload.errors import (
 from twisted_upload.frontends.raw.factory import FrontendSettings
 from twisted_upload.interfaces import Receipt
 
-# -- kept ---------------------------------------------------------------------
+# -- stored -------------------------------------------------------------------
 
 
 async def test_receipt() -> None:
-    """The receipt tells what is known without one from the server."""
+    """Without a receipt from the server, the client's receipt has what the client knows."""
     async with open_frontend() as frontend:
         receipt = await upload(b"hello", frontend.endpoint, sha256=True)
         assert receipt.peer == "{}:{}".format(*frontend.address)
@@ -55,7 +55,7 @@ async def test_receipt() -> None:
 
 
 async def test_server_with_receipts() -> None:
-    """A server's receipt is checked, and tells the name."""
+    """A server's receipt is checked, and gives the name."""
     async with open_frontend(FrontendSettings(receipts=True)) as frontend:
         receipt = await upload(b"hello", frontend.endpoint)
         assert receipt.name == "1795328130123.bin"
@@ -63,8 +63,8 @@ async def test_server_with_receipts() -> None:
 
 
 @pytest.mark.parametrize("receipts", [False, True])
-async def test_other_words_of_success(receipts: bool) -> None:
-    """A server's own words of success have to be known, and are then understood."""
+async def test_custom_success_answer(receipts: bool) -> None:
+    """A custom success answer is recognized if the client is told it."""
     async with open_frontend(
         FrontendSettings(answer="我很好,谢谢你", receipts=receipts)
     ) as frontend:
@@ -73,7 +73,7 @@ async def test_other_words_of_success(receipts: bool) -> None:
 
 
 async def test_a_deferred() -> None:
-    """Whoever likes Deferreds better than coroutines has one."""
+    """upload() returns a Deferred, for callers that do not use coroutines."""
     async with open_frontend() as frontend:
         uploading = upload(b"hello", frontend.endpoint)
         assert isinstance(uploading, Deferred)
@@ -81,7 +81,7 @@ async def test_a_deferred() -> None:
 
 
 async def test_old_server() -> None:
-    """A server that reads to the end and answers is the other half of this protocol."""
+    """A minimal server that reads to the end and answers is enough."""
     server = Server(answering(STORED))
     assert (await upload(CONTENT, server.endpoint)).size == len(CONTENT)
     assert await server.done == CONTENT
@@ -103,7 +103,7 @@ async def test_answer_in_pieces() -> None:
 
 
 async def test_receipt_in_pieces() -> None:
-    """So may a receipt: nothing of it is lost, however it is cut."""
+    """So may a receipt, however it is split."""
     answer = f"上传成功 x.bin 5 {hashlib.sha256(b'hello').hexdigest()}\n".encode()
 
     def serve(peer: socket.socket) -> None:
@@ -130,7 +130,7 @@ async def test_many_at_a_time() -> None:
 
 
 async def test_half_closes_orderly() -> None:
-    """SO_LINGER does not turn the orderly end into a reset."""
+    """SO_LINGER does not turn an orderly close into a reset."""
     server = Server(until_reset)
     assert isinstance(await error_of(upload(bytes(1 << 22), server.endpoint)), OutcomeUnknown)
     assert await server.done == "half-close"
@@ -140,7 +140,7 @@ async def test_half_closes_orderly() -> None:
 
 
 async def test_progress() -> None:
-    """Progress begins at nothing, never goes back, and ends at all."""
+    """Progress starts at 0, never decreases, and ends at the total."""
     seen: list[tuple[int, int | None]] = []
     size = 5 * CHUNK + 17
     async with open_frontend() as frontend:
@@ -155,7 +155,7 @@ async def test_progress() -> None:
 @pytest.mark.parametrize("error", [RuntimeError, ValueError, OSError])
 @pytest.mark.parametrize("at", [0, 1])
 async def test_broken_progress(error: type[Exception], at: int) -> None:
-    """An exception of the caller's own function comes back to the caller, and nothing is kept."""
+    """An exception of the caller's function reaches the caller, and nothing is stored."""
     calls = 0
 
     def progress(sent: int, total: int | None) -> None:
@@ -175,7 +175,7 @@ async def test_broken_progress(error: type[Exception], at: int) -> None:
 
 
 async def test_refused_early() -> None:
-    """A refusal that comes while the client still sends is what the caller hears."""
+    """A refusal that arrives while the client is sending is the caller's result."""
     async with open_frontend(FrontendSettings(max_size=1000)) as frontend:
         failed = await error_of(upload(bytes(1 << 25), frontend.endpoint))
         assert isinstance(failed, TooLarge)
@@ -186,7 +186,7 @@ async def test_refused_early() -> None:
 
 
 async def test_refused_while_a_pipe_waits(pipe: tuple[BinaryIO, BinaryIO]) -> None:
-    """The same for a pipe that has nothing to say just then."""
+    """The same for a pipe that is silent at the time."""
     source, sink = pipe
     async with open_frontend(FrontendSettings(max_size=1000)) as frontend:
         uploading = upload(source, frontend.endpoint)
@@ -196,7 +196,7 @@ async def test_refused_while_a_pipe_waits(pipe: tuple[BinaryIO, BinaryIO]) -> No
 
 @pytest.mark.parametrize("refusal", [NoSpace(), ShuttingDown()])
 async def test_refused_at_the_end(refusal: UploadRefused) -> None:
-    """A refusal after the half-close is of the type that its code calls for."""
+    """A refusal after the half-close has the exception type of its code."""
     async with open_frontend() as frontend:
         frontend.store.failing = refusal
         failed = await error_of(upload(b"hello", frontend.endpoint))
@@ -206,7 +206,7 @@ async def test_refused_at_the_end(refusal: UploadRefused) -> None:
 
 
 async def test_refused_while_stopped(tmp_path: Path) -> None:
-    """A refusal reaches a client that is stopped in the middle by a server that does not read."""
+    """A refusal reaches a client that is paused because the server does not read."""
     async with open_frontend() as frontend:
         uploading = upload(bytes(1 << 25), frontend.endpoint)
         await until(lambda: frontend.incoming)
@@ -219,7 +219,7 @@ async def test_refused_while_stopped(tmp_path: Path) -> None:
 
 
 async def test_empty() -> None:
-    """An empty file is refused by a server that wants none, and kept by one that does."""
+    """An empty file is refused by default, and stored by a server that accepts empty files."""
     async with open_frontend() as frontend:
         assert isinstance(await error_of(upload(b"", frontend.endpoint)), Empty)
     async with open_frontend(FrontendSettings(allow_empty=True)) as frontend:
@@ -228,7 +228,7 @@ async def test_empty() -> None:
 
 
 async def test_code_of_a_newer_server() -> None:
-    """A refusal with a code that nobody knows here is a refusal all the same."""
+    """A refusal with an unknown code is still a refusal."""
     server = Server(answering("上传失败: moon-phase come back later\n".encode()))
     failed = await error_of(upload(b"hello", server.endpoint))
     assert type(failed) is UploadRefused
@@ -236,7 +236,7 @@ async def test_code_of_a_newer_server() -> None:
 
 
 async def test_refused_and_reset() -> None:
-    """A refusal that was heard counts, even where a reset follows."""
+    """A refusal that was received counts, even if a reset follows."""
 
     def serve(peer: socket.socket) -> None:
         peer.recv(1000)
@@ -247,14 +247,14 @@ async def test_refused_and_reset() -> None:
     server = Server(serve)
     failed = await error_of(upload(bytes(1 << 24), server.endpoint))
     await server.done
-    assert isinstance(failed, TooLarge | UploadInterrupted)  # the kernel may drop what was unread
+    assert isinstance(failed, TooLarge | UploadInterrupted)  # the kernel may drop unread data
 
 
 # -- interrupted --------------------------------------------------------------
 
 
 async def test_interrupted() -> None:
-    """A connection that breaks before everything was sent: the sender knows that it failed."""
+    """If the connection breaks before everything was sent, the upload has certainly failed."""
 
     def serve(peer: socket.socket) -> None:
         peer.recv(1000)
@@ -268,7 +268,7 @@ async def test_interrupted() -> None:
 
 
 async def test_server_goes_while_a_pipe_waits(pipe: tuple[BinaryIO, BinaryIO]) -> None:
-    """A connection that breaks while a pipe has nothing to say is noticed at once."""
+    """A connection that breaks while a pipe is silent is noticed at once."""
     source, sink = pipe
     server = Server(lambda peer: peer.recv(5))
     uploading = upload(source, server.endpoint)
@@ -278,7 +278,7 @@ async def test_server_goes_while_a_pipe_waits(pipe: tuple[BinaryIO, BinaryIO]) -
 
 
 async def test_success_before_the_end(pipe: tuple[BinaryIO, BinaryIO]) -> None:
-    """A server that says success to half a file has kept it: that is not safe to repeat."""
+    """A server that acknowledges half a file has stored it: a retry is not safe."""
     source, sink = pipe
     async with open_frontend(FrontendSettings(finish_after_idle=1)) as frontend:
         uploading = upload(source, frontend.endpoint)
@@ -323,7 +323,7 @@ def _endless(peer: socket.socket) -> None:
     ids=["silent", "reset", "endless", "cut", "more", "http", "half a receipt", "no text"],
 )
 async def test_outcome_unknown(serve: Callable[[socket.socket], object]) -> None:
-    """Everything was sent, and no clear answer came: the file may or may not be stored."""
+    """If everything was sent and no valid answer came, the file may or may not be stored."""
     server = Server(serve)
     failed = await error_of(upload(b"hello", server.endpoint))
     assert type(failed) is OutcomeUnknown
@@ -337,7 +337,7 @@ _PIECES = [STORED, "上传失败: ".encode(), b"busy ", b"\n", b" x 5 ", b"0" * 
 @settings(deadline=None, derandomize=True, max_examples=60)
 @given(answer=st.lists(st.sampled_from(_PIECES) | st.binary(max_size=9), max_size=6).map(b"".join))
 async def test_any_answer(answer: bytes) -> None:
-    """Whatever a server answers, the upload ends in one of the ways that there are."""
+    """For any answer of a server, the upload ends with one of the documented results."""
     server = Server(answering(answer))
     ended: Any = await upload(b"hello", server.endpoint).addErrback(lambda failure: failure.value)
     if isinstance(ended, Receipt):
@@ -349,8 +349,8 @@ async def test_any_answer(answer: bytes) -> None:
     await server.done
 
 
-async def test_another_protocol_in_the_middle() -> None:
-    """A server of another protocol that hangs up in the middle is quoted."""
+async def test_server_of_another_protocol() -> None:
+    """The answer of a server of another protocol that closes early is quoted."""
 
     def serve(peer: socket.socket) -> None:
         peer.sendall(b"HTTP/1.1 413 Too Large\r\n\x1b[2J")
@@ -372,14 +372,14 @@ async def test_another_protocol_in_the_middle() -> None:
     ],
 )
 async def test_receipt_mismatch(size: int, sha256: str) -> None:
-    """A receipt that speaks of other bytes than those that were sent is no success."""
+    """A receipt for other bytes than those sent is not a success."""
     server = Server(answering(f"上传成功 x.bin {size} {sha256}\n".encode()))
     assert isinstance(await error_of(upload(b"hello", server.endpoint)), ReceiptMismatch)
     assert await server.done == b"hello"
 
 
 async def test_leaves_nothing_open() -> None:
-    """After all kinds of ends, no descriptor is left."""
+    """After every kind of outcome, no file descriptor is left open."""
     async with open_frontend(FrontendSettings(max_size=1000)) as frontend:
         await upload(b"warm up", frontend.endpoint)
         await frontend.is_quiet()

@@ -1,5 +1,5 @@
 """
-What is in force.
+The effective configuration.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ FLAGS = {option.name for option in OPTIONS if option.flag}
 def configured(
     *arguments: str, file: str | None = None, folder: Path | None = None, **variables: str
 ) -> Configuration:
-    """By arguments such as ``max-size=5M``, variables such as ``MAX_SIZE="5M"``, and a file."""
+    """Configure by arguments (``max-size=5M``), variables (``MAX_SIZE="5M"``) and a file."""
     layer = {}
     for argument in arguments:
         name, _, text = argument.partition("=")
@@ -70,7 +70,7 @@ directory = "photos"
 """
 
 
-# Which layer decides
+# Precedence of the layers
 
 
 @pytest.mark.parametrize(
@@ -90,15 +90,15 @@ def test_order(
     size: int,
     source: str,
 ) -> None:
-    """The command line goes over the environment, that over the file, that over the default."""
+    """Precedence: command line, environment, file, default."""
     configuration = configured(*arguments, file=file, folder=tmp_path, **variables)
     setting = configuration.listeners[0].by_name["max-size"]
     assert setting.value == size * 1024
     assert setting.source.replace(f"{tmp_path}/", "") == source
 
 
-def test_wrong_value_of_a_layer_below(tmp_path: Path) -> None:
-    """What is not in force is not in the way."""
+def test_wrong_value_that_is_overridden(tmp_path: Path) -> None:
+    """A wrong value that another layer overrides is no error."""
     assert configured("drain=1", file="drain = 'soon'", folder=tmp_path).settings.drain == 1
 
 
@@ -113,13 +113,13 @@ def test_wrong_value_of_a_layer_below(tmp_path: Path) -> None:
 def test_wrong_value(
     tmp_path: Path, arguments: list[str], variables: dict[str, str], file: str, label: str
 ) -> None:
-    """A wrong value is told with whoever gave it."""
+    """The error for a wrong value names its source."""
     said = wrong(*arguments, file=file, folder=tmp_path, **variables)
     assert said == f"{label}: 'soon' is not a duration such as 30s, 500ms or 5m"
 
 
 def test_file_named_in_the_environment(tmp_path: Path) -> None:
-    """The environment may name the file; the command line goes over that too."""
+    """The environment may name the file; the command line overrides that too."""
     (tmp_path / "one.toml").write_text("drain = 1")
     (tmp_path / "two.toml").write_text("drain = 2")
     environment = {"TWISTED_UPLOAD_CONFIG": "one.toml"}
@@ -134,7 +134,7 @@ def test_file_named_in_the_environment(tmp_path: Path) -> None:
 
 
 def test_defaults() -> None:
-    """With nothing given there is one listener on port 6666, and all values are defaults."""
+    """Without any option there is one listener on port 6666, and all values are defaults."""
     configuration = configured()
     (listener,) = configuration.listeners
     every = {**configuration.by_name, **listener.by_name}
@@ -159,21 +159,21 @@ def test_defaults() -> None:
         (["listen=:"], "upload"),
     ],
 )
-def test_name_of_the_only_one(arguments: list[str], name: str) -> None:
-    """The listener that nobody has named is named after where it listens."""
+def test_name_of_the_only_listener(arguments: list[str], name: str) -> None:
+    """An unnamed listener is named after its endpoint."""
     (listener,) = configured(*arguments).listeners
     assert listener.name == name
     assert re.fullmatch("[a-z0-9-]+", name)
 
 
 def test_listen_without_port() -> None:
-    """With an endpoint and no port it does not listen on port 6666 as well."""
+    """With an endpoint and no port, it does not also listen on port 6666."""
     assert only(configured("listen=tcp:1")).settings.port is None
     assert only(configured("listen=tcp:1", "port=2")).settings.port == 2
 
 
 def test_empty_list(tmp_path: Path) -> None:
-    """An empty list of endpoints is none."""
+    """An empty list of endpoints counts as not set."""
     assert only(configured(file="listen = []", folder=tmp_path)).settings.port == 6666
 
 
@@ -187,13 +187,13 @@ def test_empty_list(tmp_path: Path) -> None:
         (["allow=::/0", "deny=::/0"], "--deny: ::/0 is both allowed and denied"),
     ],
 )
-def test_values_that_do_not_go_together(tmp_path: Path, arguments: list[str], says: str) -> None:
-    """Values that make sense alone, but not together, are refused."""
+def test_conflicting_values(tmp_path: Path, arguments: list[str], says: str) -> None:
+    """Values that are valid alone, but conflict, are an error."""
     assert wrong(*arguments, folder=tmp_path).startswith(says)
 
 
 def test_rules() -> None:
-    """Networks become rules."""
+    """Networks become access rules."""
     rules = only(configured("allow=10.0.0.0/8", "deny=10.1.0.0/16")).rules
     assert rules.allows("10.2.0.1")
     assert not rules.allows("10.1.0.1")
@@ -201,7 +201,7 @@ def test_rules() -> None:
 
 
 def test_trusted_proxies() -> None:
-    """Load balancers are networks, or unix; without any there are none."""
+    """Trusted load balancers are networks or unix; the default is none."""
     assert only(configured()).trusted_proxies is None
     proxies = only(configured("proxy-protocol", "proxy-from=10.0.0.0/8")).trusted_proxies
     assert proxies is not None
@@ -217,7 +217,7 @@ def test_trusted_proxies() -> None:
 
 
 def test_listeners(tmp_path: Path) -> None:
-    """A listener has its own values, and else those of the top of the file."""
+    """A listener inherits the values at the top of the file, and may override them."""
     configuration = configured(file=TWO, folder=tmp_path)
     scanner, photos = configuration.listeners
     assert (scanner.name, photos.name) == ("scanner", "photos")
@@ -228,8 +228,8 @@ def test_listeners(tmp_path: Path) -> None:
     assert configuration.settings.drain == 3
 
 
-def test_where_listeners_listen(tmp_path: Path) -> None:
-    """An interface at the top is for those that have a port; nobody else listens on 6666."""
+def test_interface_for_all_listeners(tmp_path: Path) -> None:
+    """An interface at the top applies to listeners with a port; none listens on 6666."""
     scanner, photos = configured(file=TWO, folder=tmp_path).listeners
     one, other = scanner.settings, photos.settings
     assert (one.port, one.interface, one.listen) == (7000, "127.0.0.1", ())
@@ -237,8 +237,8 @@ def test_where_listeners_listen(tmp_path: Path) -> None:
     assert other.listen == ("tcp:7001", "unix:/s")
 
 
-def test_command_line_goes_over_listeners(tmp_path: Path) -> None:
-    """What the command line or the environment says is so for every listener."""
+def test_command_line_overrides_listeners(tmp_path: Path) -> None:
+    """Values from the command line or the environment apply to every listener."""
     configuration = configured("max-size=5", file=TWO, folder=tmp_path, DIRECTORY="/d")
     for listener in configuration.listeners:
         assert (listener.settings.max_size, listener.settings.directory) == (5, "/d")
@@ -256,13 +256,13 @@ def test_command_line_goes_over_listeners(tmp_path: Path) -> None:
 def test_port_outside_of_listeners(
     tmp_path: Path, arguments: list[str], variables: dict[str, str], top: str, label: str
 ) -> None:
-    """Where there are listeners, they say where they listen, and nobody else does."""
+    """If the file has listeners, ports and endpoints may be given only there."""
     said = wrong(*arguments, file=top + TWO, folder=tmp_path, **variables)
     assert said == f"{label}: not allowed, because the listeners in x.toml say where they listen"
 
 
 @pytest.mark.parametrize(
-    ("own", "says"),
+    ("text", "says"),
     [
         ("", "x.toml: listener a: it has neither port nor listen"),
         ("listen = []", "x.toml: listener a: it has neither port nor listen"),
@@ -277,16 +277,16 @@ def test_port_outside_of_listeners(
         ),
     ],
 )
-def test_wrong_listener(tmp_path: Path, own: str, says: str) -> None:
-    """What is wrong with a listener is told with its name."""
-    assert wrong(file=f"[[listener]]\nname = 'a'\n{own}", folder=tmp_path).startswith(says)
+def test_wrong_listener(tmp_path: Path, text: str, says: str) -> None:
+    """An error in a listener names the listener."""
+    assert wrong(file=f"[[listener]]\nname = 'a'\n{text}", folder=tmp_path).startswith(says)
 
 
-# Handing it on
+# Passing it to another process
 
 
 def test_json(tmp_path: Path) -> None:
-    """What another process is told, in one line, gives the same configuration there."""
+    """The line of JSON for another process gives the same configuration there."""
     before = configured("suffix=", file=TWO, folder=tmp_path, RECEIPTS="yes")
     line = before.to_json()
     (tmp_path / "x.toml").unlink()
@@ -301,12 +301,12 @@ def test_json(tmp_path: Path) -> None:
     assert (after.named, after.file) == (True, before.file)
 
 
-def test_all_options_are_there() -> None:
-    """A listener has a value for each option that it may have, the configuration for the others."""
+def test_every_option_has_a_value() -> None:
+    """Listeners have a value for each option of a listener, the configuration for the others."""
     configuration = configured()
-    own = {option.name for option in OPTIONS if option.per_listener}
-    assert {*only(configuration).by_name} == own
-    assert {*configuration.by_name} == {option.name for option in OPTIONS} - own
+    text = {option.name for option in OPTIONS if option.per_listener}
+    assert {*only(configuration).by_name} == text
+    assert {*configuration.by_name} == {option.name for option in OPTIONS} - text
     assert only(configuration).settings == replace(
         ListenerSettings(), port=6666, directory="/srv/uploads"
     )
@@ -314,7 +314,7 @@ def test_all_options_are_there() -> None:
 
 
 def test_one_program_for_a_directory(tmp_path: Path) -> None:
-    """Listeners that fill one directory start one program for its files, or none."""
+    """Listeners that share a directory must agree on the program for its files."""
     listener = "[[listener]]\nname = '{}'\nport = {}\non-upload = '{}'\n"
     file = listener.format("a", 1, "sort") + listener.format("b", 2, "uniq")
     for other in "uniq", "sort -u":

@@ -19,7 +19,7 @@ from twisted_upload.errors import WrongConfiguration
 
 
 def written(text: str) -> Configuration:
-    """What a file with this text gives, in another folder."""
+    """Return the configuration of a file with this text, in another folder."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "x.toml"
         path.write_text(text, encoding="utf-8")
@@ -59,12 +59,12 @@ FLAGS: dict[str, st.SearchStrategy[Text]] = {
 @given(st.fixed_dictionaries({}, optional={**SOME, **FLAGS}))
 @settings(deadline=None)
 def test_round_trip(texts: dict[str, Text]) -> None:
-    """What is printed gives, as a file and in another folder, the same values."""
+    """The printed configuration, used as a file in another folder, gives the same values."""
     line = {name: SourcedValue(text, f"--{name}") for name, text in texts.items()}
     try:
         configuration = configure(line, {}, "/srv")
     except WrongConfiguration:
-        return  # values that do not go together
+        return  # conflicting values
     assert in_force(written(toml_text(configuration))) == in_force(configuration)
 
 
@@ -82,13 +82,13 @@ receipts = true
 
 
 def test_round_trip_of_listeners() -> None:
-    """What is printed of several listeners gives the same ones."""
+    """The printed configuration of several listeners gives the same listeners."""
     configuration = written(TWO)
     assert in_force(written(toml_text(configuration))) == in_force(configuration)
 
 
 def test_sources() -> None:
-    """Every line ends with where the value comes from."""
+    """Every line ends with the source of its value."""
     line = {
         "max-size": SourcedValue("5M", "--max-size"),
         "listen": SourcedValue(("tcp:1",), "--listen"),
@@ -104,7 +104,7 @@ def test_sources() -> None:
 
 
 def test_source_with_a_strange_name() -> None:
-    """The name of a file cannot break out of its comment."""
+    """The name of a file cannot end its comment."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "a\nport = 1.toml"
         path.write_text("drain = 4")
@@ -113,8 +113,8 @@ def test_source_with_a_strange_name() -> None:
     assert written(text).settings.drain == 4
 
 
-def test_what_toml_cannot_have() -> None:
-    """A path that is not UTF-8 cannot be written, which is said."""
+def test_not_representable_in_toml() -> None:
+    """A path that is not UTF-8 cannot be written as TOML, and the error says so."""
     line = {"directory": SourcedValue("/srv/\udcff", "--directory")}
     with pytest.raises(WrongConfiguration, match=r"--directory: .* cannot be written as TOML"):
         toml_text(configure(line, {}, "/"))

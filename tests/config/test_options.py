@@ -16,7 +16,7 @@ from twisted_upload.daemon.tap import Options
 
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
 def test_row(option: Option) -> None:
-    """Each has a name that the environment and TOML can have too, and a help that is a sentence."""
+    """Each option has a name that is valid in the environment and in TOML, and a help sentence."""
     assert re.fullmatch(r"[a-z]+(-[a-z]+)*", option.name)
     assert re.search(r"[.\]]\Z", option.help)
     assert not (option.flag and option.repeatable)
@@ -28,7 +28,7 @@ def test_row(option: Option) -> None:
 
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
 def test_field(option: Option) -> None:
-    """Its text is converted to what the type of its field says."""
+    """Its text is converted to the type of its field."""
     settings = ListenerSettings if option.per_listener else DaemonSettings
     wanted = get_type_hints(settings)[option.field]
     if option.flag:
@@ -46,7 +46,7 @@ def test_field(option: Option) -> None:
 
 
 def test_order() -> None:
-    """An option that belongs to another one follows it."""
+    """An option that depends on another one follows it."""
     names = [option.name for option in OPTIONS]
     for option in OPTIONS:
         if option.after:
@@ -55,12 +55,12 @@ def test_order() -> None:
 
 
 def test_names_are_unique() -> None:
-    """No two have one name."""
+    """No two options have the same name."""
     assert len({option.name for option in OPTIONS}) == len(OPTIONS)
 
 
 def test_command_line() -> None:
-    """The command line has them all, and those that are not about the daemon's work."""
+    """The command line has all of them, and the options that are not configuration."""
     expected = {option.name + ("" if option.flag else "=") for option in OPTIONS}
     assert {*Options().longOpt} == expected | {
         *("config=", "check", "print-config"),

@@ -1,5 +1,5 @@
 """
-What may change while the daemon runs, and how that is said.
+What may change while the daemon runs, and how changes are reported.
 """
 
 from __future__ import annotations
@@ -58,13 +58,13 @@ def news(folder: Path, old: str, new: str) -> str:
         ),
     ],
 )
-def test_what_is_said(tmp_path: Path, old: str, new: str, text: str) -> None:
-    """What has changed is named with its old and its new value, and what waits for a restart."""
+def test_report(tmp_path: Path, old: str, new: str, text: str) -> None:
+    """The report names each change with old and new value, and what needs a restart."""
     assert news(tmp_path, old, new) == text
 
 
-def test_what_is_in_force(tmp_path: Path) -> None:
-    """What can change is taken over, and what cannot stays, for each listener and for all."""
+def test_effective_configuration(tmp_path: Path) -> None:
+    """Options that can change take effect, the others stay, for each listener and the daemon."""
     old = configuration(tmp_path, "max-size = 5\n" + ONE + TWO)
     new = configuration(tmp_path, 'workers = 2\ndrain = "1s"\nmode = "0600"\n' + TWO + "max-size=7")
     now = reload(old, new, Changes())
@@ -76,8 +76,8 @@ def test_what_is_in_force(tmp_path: Path) -> None:
     assert Configuration.from_json(now.to_json()).to_json() == now.to_json()
 
 
-def test_again(tmp_path: Path) -> None:
-    """The next one is compared with what is in force, not with what was in the file."""
+def test_second_reload(tmp_path: Path) -> None:
+    """The next reload is compared with the effective configuration, not with the last file."""
     first = configuration(tmp_path, "max-size = 5\nport = 1")
     second = reload(first, configuration(tmp_path, "max-size = 6\nport = 2"), Changes())
     changes = Changes()

@@ -1,5 +1,5 @@
 """
-What the environment and a file say.
+Values from the environment and from a file.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ def file(folder: Path, text: str | bytes) -> str:
     return str(path)
 
 
-def told(folder: Path, text: str | bytes) -> str:
-    """What is said of a file that cannot be."""
+def error_of(folder: Path, text: str | bytes) -> str:
+    """Return the error for an invalid file."""
     with pytest.raises(WrongConfiguration) as wrong:
         read_file(file(folder, text), "--config")
     assert "\n" not in str(wrong.value)
@@ -38,7 +38,7 @@ def told(folder: Path, text: str | bytes) -> str:
 
 
 def test_environment() -> None:
-    """A variable has the text of the command line, and is remembered as the source."""
+    """A variable has the same text as on the command line, and is recorded as the source."""
     environment = {"TWISTED_UPLOAD_MAX_SIZE": "5M", "PATH": "/bin", "TWISTED_UPLOAD_SUFFIX": ""}
     assert from_environment(environment) == {
         "max-size": SourcedValue("5M", "TWISTED_UPLOAD_MAX_SIZE"),
@@ -48,13 +48,13 @@ def test_environment() -> None:
 
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
 def test_every_option_has_a_variable(option: Option) -> None:
-    """No option is left out."""
+    """Every option has a variable."""
     variable = "TWISTED_UPLOAD_" + option.name.replace("-", "_").upper()
     assert [*from_environment({variable: "yes"})] == [option.name]
 
 
 def test_environment_lists() -> None:
-    """What is repeatable is separated by spaces."""
+    """Repeated values are separated by spaces."""
     layer = from_environment({"TWISTED_UPLOAD_LISTEN": "tcp:1  unix:/a "})
     assert layer["listen"].text == ("tcp:1", "unix:/a")
 
@@ -67,18 +67,18 @@ def test_environment_lists() -> None:
     ],
 )
 def test_environment_flags(text: str, truth: bool) -> None:
-    """A flag is yes or no, in several words, so that what a file switches on can be off."""
+    """A flag is yes or no, in several spellings, so that the file's flags can be switched off."""
     assert from_environment({"TWISTED_UPLOAD_RECEIPTS": text})["receipts"].text is truth
 
 
-def test_environment_flag_that_is_neither() -> None:
-    """A flag that is neither is named."""
+def test_environment_flag_is_invalid() -> None:
+    """The error for an invalid flag names the variable."""
     with pytest.raises(WrongConfiguration, match=r"^TWISTED_UPLOAD_RECEIPTS: '' is neither"):
         from_environment({"TWISTED_UPLOAD_RECEIPTS": ""})
 
 
 def test_unknown_variable() -> None:
-    """A variable of ours that does not exist is named, and the nearest one."""
+    """The error for an unknown variable names it and the nearest known one."""
     with pytest.raises(WrongConfiguration) as wrong:
         from_environment({"TWISTED_UPLOAD_MAXSIZE": "5M"})
     assert str(wrong.value) == (
@@ -87,7 +87,7 @@ def test_unknown_variable() -> None:
 
 
 def test_the_clients_variable() -> None:
-    """TWISTED_UPLOAD_TO is the client's, and may be there."""
+    """TWISTED_UPLOAD_TO belongs to the client and is ignored."""
     assert from_environment({"TWISTED_UPLOAD_TO": "server"}) == {}
 
 
@@ -95,7 +95,7 @@ def test_the_clients_variable() -> None:
 
 
 def test_values(tmp_path: Path) -> None:
-    """A value is a text as on the command line, or what TOML has for it."""
+    """A value is a string as on the command line, or the matching type of TOML."""
     path = file(
         tmp_path,
         'max-size = 5000\ndrain = 1.5\nsuffix = ".jpg"\nreceipts = true\nallow-empty = "no"\n'
@@ -114,14 +114,14 @@ def test_values(tmp_path: Path) -> None:
     assert top["max-size"].source == f"{path}: max-size"
 
 
-def test_one_of_several(tmp_path: Path) -> None:
-    """What is repeatable may be one value."""
+def test_single_value_of_a_list(tmp_path: Path) -> None:
+    """A repeatable option may have a single value."""
     top = read_file(file(tmp_path, 'listen = "tcp:1"'), "--config").top
     assert top["listen"].text == ("tcp:1",)
 
 
 def test_listeners(tmp_path: Path) -> None:
-    """Listeners come in their order, each with its name and its own values."""
+    """Listeners keep their order; each has its name and its values."""
     path = file(tmp_path, '[[listener]]\nname="b"\nport=1\n[[listener]]\nname="a-1"\nport=2\n')
     assert read_file(path, "--config").listeners == (
         ("b", {"port": SourcedValue("1", f"{path}: listener b: port")}),
@@ -166,8 +166,8 @@ def test_listeners(tmp_path: Path) -> None:
     ],
 )
 def test_wrong_file(tmp_path: Path, text: str | bytes, says: str) -> None:
-    """What makes no sense is told with the file, the listener and the key."""
-    assert told(tmp_path, text).startswith(says)
+    """The error for an invalid file names the file, the listener and the key."""
+    assert error_of(tmp_path, text).startswith(says)
 
 
 @pytest.mark.parametrize(
@@ -175,18 +175,18 @@ def test_wrong_file(tmp_path: Path, text: str | bytes, says: str) -> None:
     [("missing", "No such file or directory"), (".", "Is a directory"), ("a\0b", "embedded null")],
 )
 def test_file_that_cannot_be_read(tmp_path: Path, path: str, reason: str) -> None:
-    """A file that cannot be read is told with who has named it."""
+    """The error for an unreadable file names the source of its name."""
     with pytest.raises(WrongConfiguration, match=f"^TWISTED_UPLOAD_CONFIG: cannot read .*{reason}"):
         read_file(f"{tmp_path}/{path}", "TWISTED_UPLOAD_CONFIG")
 
 
 def test_endless_file() -> None:
-    """A file without an end is not read to its end."""
+    """An endless file is not read to its end."""
     with pytest.raises(WrongConfiguration, match="larger than 1 MiB"):
         read_file("/dev/zero", "--config")
 
 
 def test_nearest() -> None:
-    """There is always a nearest one."""
+    """There is always a nearest name."""
     assert nearest("prt", ["port", "mode"]) == "port"
     assert nearest("", ["port"]) == "port"

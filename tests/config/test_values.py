@@ -1,5 +1,5 @@
 """
-What values mean; that nonsense is refused is in ``tests/system/test_usage.py``.
+The meaning of values.  ``tests/system/test_usage.py`` tests that invalid ones are errors.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from twisted_upload.config.values import parse_command
     ],
 )
 def test_command(text: str, arguments: tuple[str, ...]) -> None:
-    """A command is split as a shell would, and nothing else that a shell does is done."""
+    """A command is split as by a shell; nothing else of a shell's syntax is interpreted."""
     assert parse_command(text) == arguments
 
 
@@ -33,7 +33,7 @@ def test_command(text: str, arguments: tuple[str, ...]) -> None:
         ("a\0b", "NUL"),
     ],
 )
-def test_no_command(text: str, why: str) -> None:
-    """What cannot be started from anywhere is refused."""
+def test_invalid_command(text: str, why: str) -> None:
+    """A program without an absolute path is an error."""
     with pytest.raises(ValueError, match=why):
         parse_command(text)

@@ -1,5 +1,5 @@
 """
-What a sender hears, written and read.
+Answers to a sender, written and read.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ def test_success() -> None:
     assert len(answer) == 12
 
 
-def test_success_in_other_words() -> None:
-    """The operator's words replace ours, and nothing else changes."""
+def test_custom_success_answer() -> None:
+    """The operator's text replaces the default, and nothing else changes."""
     assert stored_answer(RECEIPT, "我很好,谢谢你") == "我很好,谢谢你".encode()
 
 
 def test_receipt() -> None:
-    """A receipt is one line: the words, name, size, SHA-256."""
+    """A receipt is one line: the success text, name, size, SHA-256."""
     expected = f"上传成功 1795328130123.jpg 5 {DIGEST}\n".encode()
     assert stored_answer(RECEIPT, receipts=True) == expected
 
@@ -66,7 +66,7 @@ def test_codes() -> None:
 
 @pytest.mark.parametrize("code", CODES)
 def test_refusal(code: str) -> None:
-    """A refusal is one line with its code and an explanation for a person."""
+    """A refusal is one line with its code and an explanation for people."""
     answer = refused_answer(CODES[code]()).decode()
     assert answer.startswith(f"上传失败: {code} ")
     assert answer.endswith("\n")
@@ -76,13 +76,13 @@ def test_refusal(code: str) -> None:
 
 
 def test_timeout_helps() -> None:
-    """Who was too silent is told what nc needs."""
+    """The refusal for silence says which option nc needs."""
     assert "nc -N" in refused_answer(CODES["timeout"]()).decode()
 
 
 @pytest.mark.parametrize("code", CODES)
 def test_refusal_read_back(code: str) -> None:
-    """What the daemon refuses with is what the client raises."""
+    """The client raises the exception that the daemon refused with."""
     read = read_answer(refused_answer(CODES[code]("because of this")))
     assert type(read) is CODES[code]
     assert read.explanation == "because of this"
@@ -90,14 +90,14 @@ def test_refusal_read_back(code: str) -> None:
 
 
 def test_default_explanation() -> None:
-    """A refusal without an explanation gets the one of its kind."""
+    """A refusal without an explanation gets the default one of its code."""
     read = read_answer(f"{FAILURE}: busy\n".encode())
     assert isinstance(read, CODES["busy"])
     assert read.explanation == CODES["busy"].default_explanation
 
 
 def test_unknown_code() -> None:
-    """A code of a newer server is a refusal with that code."""
+    """An unknown code of a newer server is read as a refusal with that code."""
     read = read_answer(f"{FAILURE}: moon-phase wait for it\n".encode())
     assert type(read) is UploadRefused
     assert read.code == "moon-phase"
@@ -106,7 +106,7 @@ def test_unknown_code() -> None:
 
 @pytest.mark.parametrize("line", [f"{FAILURE}:busy later", f"{FAILURE}: busy later"])
 def test_refusal_of_a_sloppy_server(line: str) -> None:
-    """A missing blank or newline does not make a refusal anything else."""
+    """A refusal with a missing space or newline is still a refusal."""
     assert isinstance(read_answer(line.encode()), CODES["busy"])
 
 
@@ -144,14 +144,14 @@ def test_success_of_a_sloppy_server(answer: str) -> None:
     ],
 )
 def test_neither(answer: bytes) -> None:
-    """Whatever is not clearly success or refusal is neither."""
+    """Anything that is not clearly success or refusal is neither."""
     assert read_answer(answer) is None
 
 
 @settings(deadline=None, derandomize=True)
 @given(text=_LINES, name=_LINES, size=st.integers(0, 2**63), receipts=st.booleans())
-def test_kept_round_trip(text: str, name: str, size: int, receipts: bool) -> None:
-    """What is written as success is read as success, with its receipt."""
+def test_stored_round_trip(text: str, name: str, size: int, receipts: bool) -> None:
+    """An answer written as success is read as success, with its receipt."""
     if text.startswith(FAILURE):
         return
     receipt = Receipt(name, size, DIGEST, "x", 0, 0)
@@ -166,7 +166,7 @@ def test_kept_round_trip(text: str, name: str, size: int, receipts: bool) -> Non
 @settings(deadline=None, derandomize=True)
 @given(answer=st.binary(max_size=200))
 def test_anything_can_be_read(answer: bytes) -> None:
-    """No bytes of a server make reading fail."""
+    """Any bytes of a server can be read without an exception."""
     read_answer(answer)
     read_answer(FAILURE.encode() + b": " + answer)
     read_answer(SUCCESS.encode() + b" " + answer)
@@ -180,7 +180,7 @@ _WORDS = st.sampled_from(
 @settings(deadline=None, derandomize=True, max_examples=300)
 @given(answer=st.lists(_WORDS | st.text(max_size=5), max_size=8).map("".join))
 def test_any_words_can_be_read(answer: str) -> None:
-    """However the words of answers are put together, they are read, and harmless then."""
+    """Any combination of the parts of answers can be read, and the result is printable."""
     read = read_answer(answer.encode())
     if isinstance(read, UploadRefused):
         assert str(read).isprintable()
@@ -203,13 +203,13 @@ def test_any_words_can_be_read(answer: str) -> None:
     ],
 )
 def test_size_of_a_receipt(size: str, read: int | None) -> None:
-    """A size is a number of up to 20 digits; with any other it is no receipt."""
+    """A size is a number of up to 20 digits; with any other size it is not a receipt."""
     kept = read_answer(f"{SUCCESS} x.bin {size} {DIGEST}\n".encode())
     assert kept == (None if read is None else StoredAnswer("x.bin", read, DIGEST))
 
 
 def test_bounds() -> None:
-    """Nobody's name, code or explanation fills a terminal."""
+    """Names, codes and explanations from a server have a maximum length."""
     assert read_answer(f"{SUCCESS} {'x' * 256} 5 {DIGEST}\n".encode()) is None
     assert read_answer(f"{FAILURE}: {'x' * 65} y\n".encode()) is None
     long = read_answer(f"{FAILURE}: busy {'x' * 4000}\n".encode())
@@ -229,14 +229,14 @@ def test_bounds() -> None:
     ],
 )
 def test_quotation(answer: bytes, quotation: str) -> None:
-    """An answer that is not understood is quoted: its beginning, harmless for a terminal."""
+    """The start of an invalid answer is quoted, with control characters escaped."""
     assert quoted(answer) == quotation
 
 
 @given(answer=st.binary(max_size=5000))
 @settings(deadline=None)
 def test_any_quotation(answer: bytes) -> None:
-    """Whatever it is, the quotation is short and does nothing to a terminal."""
+    """Any quotation is short and contains no control characters."""
     assert quoted(answer).isprintable()
     assert len(quoted(answer)) <= 60 * len("\\U00012345") + 5
 
@@ -253,13 +253,13 @@ def test_any_quotation(answer: bytes) -> None:
     ],
 )
 def test_alert(answer: bytes, tls: bool) -> None:
-    """An alert of TLS is told apart from an answer."""
+    """A TLS alert is distinguished from an answer."""
     assert speaks_tls(answer) == tls
 
 
 @pytest.mark.parametrize("hostile", ["\x1b[2J", "\x07", "\r", "\u202e", "\u2028", "\x9b2J", "\x00"])
 def test_nothing_unprintable(hostile: str) -> None:
-    """A server cannot write to a terminal through us."""
+    """A server cannot send control codes to a terminal."""
     refusal = read_answer(f"{FAILURE}: busy a{hostile}b\n".encode())
     assert isinstance(refusal, UploadRefused)
     assert hostile not in refusal.explanation

@@ -1,5 +1,5 @@
 """
-What may happen to an upload, and when: no sockets, files or clocks.
+The lifecycle of an upload, without sockets, files or clocks.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from twisted_upload.stores.memory import MemoryStore
 # -- waiting ------------------------------------------------------------------
 
 
-def test_takes_nothing_for_nothing(upload: Upload, store: MemoryStore) -> None:
-    """Before the first byte, nothing is taken from the store."""
+def test_no_store_before_the_first_byte(upload: Upload, store: MemoryStore) -> None:
+    """Before the first byte, the store is not called."""
     assert store.unfinished == []
     upload.received(b"x")
     assert len(store.unfinished) == 1
 
 
 def test_unused(upload: Upload, sender: RecordingSender) -> None:
-    """A connection that goes without a byte was no upload."""
+    """A connection that closes without a byte is not an upload."""
     upload.lost()
     assert sender.reported == ["unused"]
     assert sender.told == []
 
 
 def test_empty(upload: Upload, sender: RecordingSender, store: MemoryStore) -> None:
-    """Nothing before the end is refused as empty, and is no upload either."""
+    """An end without a byte is refused as empty, and is not an upload either."""
     upload.ended()
     assert sender.codes == [Empty.code]
     assert sender.reported == ["unused"]
@@ -42,7 +42,7 @@ def test_empty(upload: Upload, sender: RecordingSender, store: MemoryStore) -> N
 
 
 def test_empty_allowed(sender: RecordingSender, store: MemoryStore) -> None:
-    """Where empty uploads are allowed, one is stored."""
+    """If empty uploads are allowed, an empty file is stored."""
     new_upload(sender, store, allow_empty=True).ended()
     assert sender.codes == ["stored"]
     assert sender.reported == ["stored"]
@@ -50,7 +50,7 @@ def test_empty_allowed(sender: RecordingSender, store: MemoryStore) -> None:
 
 
 def test_rejected(upload: Upload, sender: RecordingSender) -> None:
-    """A refusal that comes before the first byte is told."""
+    """A refusal before the first byte is sent as the answer."""
     upload.refused(ShuttingDown())
     assert sender.codes == ["shutting-down"]
     assert sender.reported == ["refused"]
@@ -60,7 +60,7 @@ def test_rejected(upload: Upload, sender: RecordingSender) -> None:
 
 
 def test_stored(upload: Upload, sender: RecordingSender, store: MemoryStore) -> None:
-    """Bytes and an end make a stored file, and success is told."""
+    """Bytes and an end make a stored file, and the sender is told success."""
     upload.received(b"one ")
     upload.received(b"two")
     upload.ended()
@@ -70,8 +70,8 @@ def test_stored(upload: Upload, sender: RecordingSender, store: MemoryStore) -> 
     assert stored_in(store) == [b"one two"]
 
 
-def test_told_before_reported(upload: Upload, sender: RecordingSender) -> None:
-    """The sender hears first, the log second."""
+def test_answered_before_reported(upload: Upload, sender: RecordingSender) -> None:
+    """The sender is answered before the outcome is logged."""
     upload.received(b"x")
     upload.ended()
     assert sender.events == ["tell", "report"]
@@ -90,7 +90,7 @@ def test_aborted(upload: Upload, sender: RecordingSender, store: MemoryStore) ->
 def test_refused_by_the_front_end(
     upload: Upload, sender: RecordingSender, store: MemoryStore
 ) -> None:
-    """A front end that refuses on the way leaves nothing in the store."""
+    """If the front end refuses during the transfer, nothing remains in the store."""
     upload.received(b"half a file")
     upload.refused(Busy())
     assert sender.codes == ["busy"]
@@ -99,7 +99,7 @@ def test_refused_by_the_front_end(
 
 
 def test_refused_by_the_store(upload: Upload, sender: RecordingSender, store: MemoryStore) -> None:
-    """A store that fails on the way is told to the sender."""
+    """If the store fails during the transfer, the sender is told."""
     upload.received(b"half a file")
     store.unfinished[0].fail(NoSpace())
     upload.received(b"more")
@@ -112,7 +112,7 @@ def test_refused_by_the_store(upload: Upload, sender: RecordingSender, store: Me
 def test_refused_at_the_first_byte(
     upload: Upload, sender: RecordingSender, store: MemoryStore
 ) -> None:
-    """A store that takes nothing is told to the sender at its first byte."""
+    """If the store refuses an upload, the sender is told at the first byte."""
     store.refusing = Busy()
     upload.received(b"first")
     assert sender.codes == ["busy"]
@@ -124,8 +124,8 @@ def test_refused_at_the_first_byte(
     assert sender.reported == ["refused"]
 
 
-def test_ended_by_silence(upload: Upload, sender: RecordingSender, store: MemoryStore) -> None:
-    """Silence that counts as the end keeps the file, and the log knows it."""
+def test_ended_by_idle(upload: Upload, sender: RecordingSender, store: MemoryStore) -> None:
+    """If silence ends an upload, the file is stored, and the outcome records it."""
     upload.received(b"content")
     upload.fell_silent()
     assert sender.codes == ["stored"]
@@ -134,7 +134,7 @@ def test_ended_by_silence(upload: Upload, sender: RecordingSender, store: Memory
 
 
 def test_whole(upload: Upload, sender: RecordingSender, store: MemoryStore) -> None:
-    """An upload that has come at once, with its end, is stored as any other."""
+    """An upload that arrives at once, including its end, is stored like any other."""
     upload.came_whole([b"one ", b"two"])
     assert stored_in(store) == [b"one two"]
     assert sender.codes == ["stored"]
@@ -143,7 +143,7 @@ def test_whole(upload: Upload, sender: RecordingSender, store: MemoryStore) -> N
 
 
 def test_whole_and_refused(upload: Upload, sender: RecordingSender, store: MemoryStore) -> None:
-    """So is one refused that the store does not take, and nothing of it is written."""
+    """The store can refuse such an upload, and nothing of it is written."""
     store.refusing = Busy()
     upload.came_whole([b"one ", b"two"])
     assert (sender.codes, sender.reported) == (["busy"], ["refused"])
@@ -153,7 +153,7 @@ def test_whole_and_refused(upload: Upload, sender: RecordingSender, store: Memor
 def test_whole_and_broken(
     upload: Upload, sender: RecordingSender, store: MemoryStore, expected_errors: list[str]
 ) -> None:
-    """A store that raises in between costs that upload, which is refused; it is logged."""
+    """If the store raises during such an upload, the upload is refused and the error logged."""
     expected_errors.append("ZeroDivisionError")
 
     def broken(_: bytes) -> None:
@@ -169,7 +169,7 @@ def test_whole_and_broken(
 def test_whole_and_failing(
     upload: Upload, sender: RecordingSender, store: MemoryStore, call: str
 ) -> None:
-    """A store that tells its failure before the end is told to abort, and never to commit."""
+    """After a store reports a failure before the end, abort is called, and never commit."""
     told: list[str] = []
     begin = store.begin
 
@@ -202,15 +202,17 @@ def _patched(begin: Callable[..., Any], write: Callable[[bytes], None]) -> Calla
 
 
 def test_success_waits(storing: Upload, sender: RecordingSender, store: MemoryStore) -> None:
-    """Nothing is told before the store has stored it."""
+    """The sender is told nothing before the store has stored the file."""
     assert sender.told == []
     assert sender.reported == []
     store.release()
     assert sender.codes == ["stored"]
 
 
-def test_lost_while_storing(storing: Upload, sender: RecordingSender, store: MemoryStore) -> None:
-    """A peer that leaves before the answer forfeits the answer, not the file."""
+def test_disconnected_while_storing(
+    storing: Upload, sender: RecordingSender, store: MemoryStore
+) -> None:
+    """If the sender disconnects before the answer, the file is still stored."""
     storing.lost()
     assert sender.reported == []
     store.release()
@@ -221,7 +223,7 @@ def test_lost_while_storing(storing: Upload, sender: RecordingSender, store: Mem
 
 
 def test_failed_while_storing(storing: Upload, sender: RecordingSender, store: MemoryStore) -> None:
-    """A store that fails at the end is told to the sender."""
+    """If the store fails at the end, the sender is told."""
     store.failing = NoSpace()
     store.release()
     assert sender.codes == ["no-space"]
@@ -229,7 +231,7 @@ def test_failed_while_storing(storing: Upload, sender: RecordingSender, store: M
 
 
 def test_failed_unanswered(storing: Upload, sender: RecordingSender, store: MemoryStore) -> None:
-    """Where nobody hears it, it is in the log."""
+    """If the sender is gone, the refusal is still logged."""
     store.failing = NoSpace()
     storing.lost()
     store.release()
@@ -241,7 +243,7 @@ def test_failed_unanswered(storing: Upload, sender: RecordingSender, store: Memo
 def test_refused_while_storing(
     storing: Upload, sender: RecordingSender, store: MemoryStore, lost: bool
 ) -> None:
-    """A refusal while the store stores it gives it up: nothing is stored, no success is told."""
+    """A refusal while the store commits cancels it: nothing is stored, and success is not sent."""
     if lost:
         storing.lost()
     storing.refused(ShuttingDown())
@@ -252,8 +254,8 @@ def test_refused_while_storing(
     assert store.unfinished == []
 
 
-def test_bytes_after_silence(upload: Upload, sender: RecordingSender, store: MemoryStore) -> None:
-    """Bytes and an end that come after the silence that ended it are too late."""
+def test_bytes_after_idle_end(upload: Upload, sender: RecordingSender, store: MemoryStore) -> None:
+    """Bytes and an end that arrive after the idle end are ignored."""
     store.holding = True
     upload.received(b"content")
     upload.fell_silent()

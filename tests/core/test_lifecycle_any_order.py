@@ -1,5 +1,5 @@
 """
-What may happen to an upload, in any order.
+The events of an upload's lifecycle, in any order.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from twisted_upload.core.lifecycle import new_upload
 from twisted_upload.errors import Busy, NoSpace, ShuttingDown, StoreFailed
 from twisted_upload.stores.memory import MemoryStore
 
-# What a front end can be told by a transport, a timer, a store or an operator, in
-# any order that a front end can tell it in: nothing but a refusal after the loss of
-# the connection, no bytes after the half-close, silence only before the end.
+# The events that a transport, a timer, a store or an operator can report, in any order
+# that is possible: only a refusal after the loss of the connection, no bytes after the
+# half-close, silence only before the end.
 _ACTS = st.sampled_from(
     [
         "received",
@@ -35,7 +35,7 @@ _ACTS = st.sampled_from(
 @settings(deadline=None, derandomize=True, max_examples=500)
 @given(acts=st.lists(_ACTS, max_size=10), allow_empty=st.booleans(), brief=st.booleans())
 def test_any_order(acts: list[str], allow_empty: bool, brief: bool) -> None:
-    """Any order of events ends once, in stored, refused or aborted; success is told iff kept."""
+    """Any order of events has one outcome; success is sent if and only if the file is stored."""
     sender, store = RecordingSender(), (BriefStore if brief else MemoryStore)(lambda: 0.0)
     upload = new_upload(sender, store, allow_empty=allow_empty)
     received = b""

@@ -1,5 +1,5 @@
 """
-What becomes of an upload whose store is not as it should be.
+Uploads whose store breaks its contract.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from twisted_upload.stores.memory import MemoryIncoming, MemoryStore
 
 @implementer(IUploadStore)
 class BrokenStore:
-    """A store whose `begin` raises what it should not."""
+    """A store whose `begin` raises an exception that it must not raise."""
 
     def begin(self, arrival: Arrival, failed: Callable[[UploadRefused], None]) -> IIncomingUpload:
         raise ZeroDivisionError
 
 
 def test_broken_begin(sender: RecordingSender, expected_errors: list[str]) -> None:
-    """A store that breaks its promise at the beginning costs the upload, and is logged."""
+    """If `begin` raises an unexpected exception, the upload is refused and the error logged."""
     expected_errors.append("ZeroDivisionError")
     new_upload(sender, BrokenStore()).received(b"x")
     assert sender.codes == [StoreFailed.code]
@@ -38,7 +38,7 @@ def test_broken_begin(sender: RecordingSender, expected_errors: list[str]) -> No
 def test_broken_calls(
     sender: RecordingSender, store: MemoryStore, expected_errors: list[str], call: str
 ) -> None:
-    """A store that raises where it must not costs that upload, which ends all the same."""
+    """If any other method raises, that upload fails, and still ends."""
     expected_errors.append("ZeroDivisionError")
 
     def broken(*_: object) -> None:
@@ -63,7 +63,7 @@ def test_broken_calls(
 
 @pytest.mark.parametrize("end", ["stored", "refused", "store failed"])
 def test_answer_that_cannot_be_sent(sender: RecordingSender, store: MemoryStore, end: str) -> None:
-    """An upload ends, and its sender hears of it, whatever goes wrong with its answer."""
+    """If an answer cannot be sent, the upload still ends, and its sender is disconnected."""
 
     def broken(_: object) -> None:
         raise ZeroDivisionError
@@ -89,7 +89,7 @@ def test_answer_that_cannot_be_sent(sender: RecordingSender, store: MemoryStore,
 def test_broken_commit(
     storing: Upload, sender: RecordingSender, store: MemoryStore, expected_errors: list[str]
 ) -> None:
-    """The same at the end."""
+    """The same for an unexpected failure of `commit`."""
     expected_errors.append("ZeroDivisionError")
     store.failing = ZeroDivisionError()  # type: ignore[assignment]
     store.release()
@@ -99,7 +99,7 @@ def test_broken_commit(
 
 @pytest.mark.parametrize("call", ["write", "commit", "abort"])
 def test_failing_within_a_call(upload: Upload, sender: RecordingSender, call: str) -> None:
-    """A store may tell its failure from within any call: it is told once."""
+    """A store may report its failure during any call: the sender is told once."""
     upload.received(b"first")
     incoming = sender.incoming
     assert isinstance(incoming, MemoryIncoming)

@@ -26,7 +26,7 @@ from twisted_upload.core.text import is_suffix
     ],
 )
 def test_file_name(serial: int, suffix: str, name: str) -> None:
-    """A name is milliseconds, a serial where there is more than one, and a suffix."""
+    """A name is milliseconds, a serial number if there are several, and a suffix."""
     assert file_name(1795328130123, serial, suffix) == name
 
 
@@ -36,8 +36,8 @@ def test_file_name(serial: int, suffix: str, name: str) -> None:
     other=st.tuples(st.integers(0, 10**14), st.integers(0, 1000)),
     suffix=st.sampled_from(["", ".jpg", ".bin"]),
 )
-def test_no_two_alike(one: tuple[int, int], other: tuple[int, int], suffix: str) -> None:
-    """Different moments have different names."""
+def test_names_are_unique(one: tuple[int, int], other: tuple[int, int], suffix: str) -> None:
+    """Different moments give different names."""
     assert (file_name(*one, suffix) == file_name(*other, suffix)) == (one == other)
 
 
@@ -54,8 +54,8 @@ def test_no_two_alike(one: tuple[int, int], other: tuple[int, int], suffix: str)
         (b"\0", ".bin"),
     ],
 )
-def test_told_suffix(head: bytes, suffix: str) -> None:
-    """The first bytes tell what a file is, or that nobody knows."""
+def test_detected_suffix(head: bytes, suffix: str) -> None:
+    """The suffix follows from the first bytes; an unknown format has a default suffix."""
     assert suffix_of(head) == suffix
 
 
@@ -67,33 +67,33 @@ def test_told_suffix(head: bytes, suffix: str) -> None:
     rest=st.binary(max_size=300),
 )
 def test_hostile_heads(start: bytes, rest: bytes) -> None:
-    """Whatever the bytes are, what they tell can stand at the end of a name."""
+    """Any bytes give a suffix that is valid in a name."""
     suffix = suffix_of(start + rest)
     assert suffix
     assert is_suffix(suffix)
 
 
 def test_broken_library(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A library that stumbles over hostile bytes costs the suffix and nothing else."""
+    """If the library raises on hostile bytes, only the suffix is lost."""
 
-    class Stumbles:
+    class Failing:
         extension = "x"
 
         def match(self, head: bytes) -> bool:
             raise IndexError
 
-    monkeypatch.setattr("twisted_upload.core.names._KINDS", SignatureTable([Stumbles()], {}))
+    monkeypatch.setattr("twisted_upload.core.names._KINDS", SignatureTable([Failing()], {}))
     assert suffix_of(b"x\0") == ".bin"
 
 
 def test_head_is_enough() -> None:
-    """The library looks at no more than the head that it is given."""
+    """The library examines no more than the head that it gets."""
     picture = b"\xff\xd8\xff\xe0" + os.urandom(HEAD)
     assert suffix_of(picture[:HEAD]) == suffix_of(picture * 2)
 
 
 def test_moments() -> None:
-    """Each upload of one millisecond has a serial of its own, and the next one begins anew."""
+    """Uploads of one millisecond are numbered; the next millisecond starts again."""
     moments = UniqueTimestamps()
     assert [moments.next(1000.5) for _ in range(3)] == [(1000500, 0), (1000500, 1), (1000500, 2)]
     assert moments.next(1000.501) == (1000501, 0)
@@ -102,7 +102,7 @@ def test_moments() -> None:
 @settings(deadline=None, derandomize=True)
 @given(times=st.lists(st.floats(0, 1e10), max_size=50))
 def test_moments_never_go_back(times: list[float]) -> None:
-    """Wherever the clock goes, no moment comes twice, and none before another."""
+    """Moments always increase, even if the clock goes backwards."""
     moments = UniqueTimestamps()
     given_out = [moments.next(seconds) for seconds in times]
     assert given_out == sorted(set(given_out))

@@ -1,5 +1,5 @@
 """
-How uploads end, told to observers.
+Observers are told the outcome of each upload.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ STORED = UploadOutcome("stored", "", "192.0.2.7:50123", 2048, 0.5, "179532813012
 )
 def test_line(ended: UploadOutcome, line: str) -> None:
     """
-    Each end is one line in the log, with the size in units and to the byte; and
-    with the listener where it is one of several.
+    Each outcome is one line in the log, with the size in units and in bytes; and with
+    the listener if there are several.
     """
     event, event_of_one, kept = logged(
         lambda: log_outcome(ended),
@@ -59,7 +59,7 @@ def test_line(ended: UploadOutcome, line: str) -> None:
 
 
 def test_event() -> None:
-    """Whoever observes the log is told of an end as a Logger would tell it, with all it knows."""
+    """The event for log observers has the form of a Logger's, with all fields of the outcome."""
     logger = Logger(namespace="twisted_upload.core.outcome")
     event, expected = logged(
         lambda: log_outcome(STORED),
@@ -71,7 +71,7 @@ def test_event() -> None:
 
 
 def logged(*log: Callable[[], None]) -> list[Any]:
-    """What is logged."""
+    """Return what is logged."""
     events: list[Any] = []
     observer: Any = events.append
     globalLogPublisher.addObserver(observer)
@@ -84,7 +84,7 @@ def logged(*log: Callable[[], None]) -> list[Any]:
 
 
 async def test_observers(way: Way) -> None:
-    """Every observer of a front end is told of each upload once, whichever way it ended."""
+    """Every observer of a front end is told of each upload once, whatever the outcome."""
     seen: list[UploadOutcome] = []
     async with open_frontend(FrontendSettings(max_size=4, receipts=True)) as frontend:
         frontend.factory.name = "scanner"
@@ -117,7 +117,7 @@ def _told(seen: list[UploadOutcome], number: int) -> bool:
 def _noting(
     names: list[str], end: Callable[[socket.socket], None]
 ) -> Callable[[socket.socket], None]:
-    """An end of a sender that writes down before it whom observers are told of."""
+    """Wrap the end of a sender to record its address first, as observers will see it."""
 
     def note(peer: socket.socket) -> None:
         names.append("{}:{}".format(*peer.getsockname()))

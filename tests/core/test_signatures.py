@@ -1,5 +1,5 @@
 """
-Signatures: what a file is, is what the library says, whoever it has not been asked for.
+Detection by signatures gives the same result as the library, with fewer calls of it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ KINDS = SignatureTable(filetype.types, SIGNATURES)
 
 
 def _by_the_library(head: bytes) -> str:
-    """What the library says, having asked every kind that it knows."""
+    """Return the library's result after asking every kind that it knows."""
     try:
         extension = filetype.guess_extension(head)
     except Exception:
@@ -46,26 +46,26 @@ def test_version() -> None:
 
 
 def test_every_kind_has_a_signature() -> None:
-    """No kind is asked about every file, and there is no signature of a kind that is none."""
+    """Every kind has a signature, and every signature belongs to a kind."""
     assert {kind_name(kind) for kind in filetype.types} == {*SIGNATURES}
 
 
 @pytest.mark.parametrize("kind", filetype.types, ids=kind_name)
 def test_every_kind(kind: Any) -> None:
-    """Each kind that the library knows is told, each way that there is to be of it."""
+    """Each kind that the library knows is detected, in each of its variants."""
     name = kind_name(kind)
     if name in NEVER:
         return
-    assert name in SAMPLES, f"the library knows {name}: give it a sample"
+    assert name in SAMPLES, f"the library knows {name}: add a sample"
     for sample in SAMPLES[name]:
         for head in (sample, sample.ljust(HEAD, b"\0")):
-            assert kind.match(head), f"{sample!r} is no sample"
+            assert kind.match(head), f"{sample!r} is not a valid sample"
             assert _by_signatures(head) == _by_the_library(head)
 
 
 @pytest.mark.parametrize("name", sorted({*SAMPLES} - NEVER))
 def test_mutated(name: str) -> None:
-    """Wherever a sample is cut, and whichever of its bytes is another, nothing is missed."""
+    """A sample with any truncation or any changed byte gives the library's result."""
     for sample in SAMPLES[name]:
         for size in range(1, len(sample)):
             assert _by_signatures(sample[:size]) == _by_the_library(sample[:size])
@@ -78,7 +78,7 @@ def test_mutated(name: str) -> None:
 
 @st.composite
 def _heads(draw: st.DrawFn) -> bytes:
-    """Samples on top of each other, shifted, cut, and with other bytes in them."""
+    """Samples combined, shifted, truncated and mutated."""
     head = bytearray(draw(st.binary(max_size=80)))
     for sample in draw(st.lists(st.sampled_from(EVERY_SAMPLE), min_size=1, max_size=3)):
         start = draw(st.sampled_from([0, 0, 0, 1, 3, 4, 8, 34, 128, 257, 512]))
@@ -93,35 +93,35 @@ def _heads(draw: st.DrawFn) -> bytes:
 @settings(max_examples=500, deadline=None, derandomize=True)
 @given(head=_heads())
 def test_mixed(head: bytes) -> None:
-    """Whatever is in a file of whatever kinds, it is what the library says."""
+    """Any mixture of kinds gives the library's result."""
     assert _by_signatures(head) == _by_the_library(head)
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(head=st.one_of(st.binary(min_size=1, max_size=400), _heads()))
 def test_whole_way(head: bytes) -> None:
-    """A file that is no text is what the library says."""
+    """A file that is not text gives the library's result."""
     text = text_suffix(head, cut=len(head) >= HEAD)
     assert suffix_of(head) == (_by_the_library(head) if text is None else text)
 
 
 def test_longer_than_a_head() -> None:
-    """What the library would not look at is not looked at."""
+    """Bytes beyond the library's limit are not examined."""
     start, doctype = b"\x1aE\xdf\xa3", b"\x42\x82\x88matroska"
     assert suffix_of(start.ljust(HEAD - len(doctype), b"\0") + doctype) == ".mkv"
     assert suffix_of(start.ljust(HEAD, b"\0") + doctype) == ".bin"
 
 
 def test_unknown_kind() -> None:
-    """A kind without a signature is asked about each file, in its turn."""
+    """A kind without a signature is asked about each file, in its order."""
 
-    class Ours:
+    class Custom:
         extension = "ours"
 
         def match(self, head: bytes) -> bool:
             return b"ours" in head
 
-    kinds = SignatureTable([*filetype.types[:3], Ours(), *filetype.types[3:]], SIGNATURES)
+    kinds = SignatureTable([*filetype.types[:3], Custom(), *filetype.types[3:]], SIGNATURES)
     assert kinds.suffix(b"\0\0ours") == ".ours"
     assert kinds.suffix(b"\x89PNGours") == ".ours"
     assert kinds.suffix(b"\xff\xd8\xffours") == ".jpg"
@@ -129,7 +129,7 @@ def test_unknown_kind() -> None:
 
 
 def test_another_version() -> None:
-    """All kinds of a version that the signatures are not for are asked about each file."""
+    """With a version of the library that has no signatures, all kinds are asked."""
     assert signatures_of("1.2.0") == SIGNATURES
     assert signatures_of("1.3.0") == {}
     kinds = SignatureTable(filetype.types, {})

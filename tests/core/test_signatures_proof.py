@@ -19,7 +19,7 @@ from tests.support.file_kinds import SAMPLES, kind_name
 from twisted_upload.core.names import HEAD
 from twisted_upload.core.signatures import SIGNATURES, Signature
 
-# Sizes of files, around all that kinds look at.
+# Sizes of files, around every offset that kinds examine.
 SIZES = (*range(1, 13), 16, 20, 36, 50, 58, 131, 133, 262, 600, 2200, HEAD)
 
 Known = dict[int, frozenset[int] | int]
@@ -27,7 +27,7 @@ Known = dict[int, frozenset[int] | int]
 
 class _Paths:
     """
-    One path through a function that asks about bytes of which nothing is known.
+    One path through a function that examines unknown bytes.
 
     :param script: the first answers; all further ones are no.
     """
@@ -47,7 +47,7 @@ class _Paths:
 
 
 class _Other:
-    """A byte of which no more is known than that it is none of these."""
+    """A byte that is known only to be none of these."""
 
     def __init__(self, none_of: frozenset[int], paths: _Paths) -> None:
         self._none_of = none_of
@@ -61,9 +61,9 @@ class _Other:
 
 class _Partly:
     """
-    The first bytes of a file, of which little is known: just what kinds ask of them.
+    The first bytes of a file, most of them unknown, with the operations that kinds use.
 
-    :param known: of bytes by their places: what they are, or what they are not.
+    :param known: by offset, what a byte is, or what it is not.
     """
 
     def __init__(self, known: Known, slots: range, paths: _Paths) -> None:
@@ -74,10 +74,10 @@ class _Partly:
     def __len__(self) -> int:
         return len(self._slots)
 
-    def __getitem__(self, place: int | slice) -> Any:
-        if isinstance(place, slice):
-            return _Partly(self._known, self._slots[place], self._paths)
-        known = self._known.get(self._slots[place], frozenset())
+    def __getitem__(self, offset: int | slice) -> Any:
+        if isinstance(offset, slice):
+            return _Partly(self._known, self._slots[offset], self._paths)
+        known = self._known.get(self._slots[offset], frozenset())
         return known if isinstance(known, int) else _Other(known, self._paths)
 
     def __eq__(self, other: object) -> bool:
@@ -104,8 +104,7 @@ class _Partly:
 
 def _misses(signature: Signature) -> Iterator[Known]:
     """
-    All ways not to have a signature: what is known of which bytes then, either what they
-    are or what they are not.
+    All ways not to have a signature: by offset, what each byte then is, or what it is not.
     """
     for begun in {start[:length] for start in signature.starts for length in range(len(start))}:
         if not begun.startswith(signature.starts):
@@ -121,7 +120,7 @@ def _without(signatures: tuple[Signature, ...]) -> Iterator[Known]:
         yield functools.reduce(operator.or_, misses)
 
 
-# They take a length or a number from four bytes.
+# These kinds compute a length or a number from four bytes.
 NOT_BYTE_BY_BYTE = {"image.Heic", "image.Avif", "video.Mov", "archive.Zstd"}
 
 
@@ -134,8 +133,8 @@ def test_no_kind_without_its_signature(kind: Any) -> None:
     """
     No kind accepts a file that does not have its signature.
 
-    This is proved, not tried: nothing is known of the file but that the signature is not
-    there, and each path is taken that the library's code may take then.
+    This is a proof, not a sample: of the file it is known only that it lacks the signature,
+    and every path is taken that the library's code may then take.
     """
     for known in _without(SIGNATURES[kind_name(kind)]):
         for size in SIZES:
@@ -149,12 +148,12 @@ def test_no_kind_without_its_signature(kind: Any) -> None:
 
 @settings(max_examples=300, deadline=None, derandomize=True)
 @given(name=st.sampled_from(sorted(NOT_BYTE_BY_BYTE)), data=st.data())
-def test_nor_those_that_can_only_be_tried(name: str, data: st.DataObject) -> None:
-    """Nor do those that do not look at one byte after the other."""
+def test_kinds_that_can_only_be_sampled(name: str, data: st.DataObject) -> None:
+    """Nor do the kinds that do not examine single bytes."""
     kind = next(kind for kind in filetype.types if kind_name(kind) == name)
     (signature,) = SIGNATURES[name]
     head = bytearray(data.draw(st.sampled_from(SAMPLES[name])))
-    for place, known in data.draw(st.sampled_from([*_misses(signature)])).items():
+    for offset, known in data.draw(st.sampled_from([*_misses(signature)])).items():
         others = {known} if isinstance(known, int) else {*range(256)} - known
-        head[place] = data.draw(st.sampled_from(sorted(others)))
+        head[offset] = data.draw(st.sampled_from(sorted(others)))
     assert not kind.match(bytes(head))

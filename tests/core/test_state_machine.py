@@ -12,33 +12,33 @@ from twisted_upload.core.state_machine import Machine, NoTransition, State
 
 
 class Lamp(Protocol):
-    """What can happen to a lamp."""
+    """The inputs of a lamp."""
 
-    def pressed(self, told: list[Any]) -> None:
-        """Somebody pressed its button."""
+    def pressed(self, outputs: list[Any]) -> None:
+        """Its button was pressed."""
 
-    def broke(self, told: list[Any]) -> None:
-        """It is broken."""
+    def broke(self, outputs: list[Any]) -> None:
+        """It broke."""
 
 
 _off, _on = State("off"), State("on")
 
 
 @_off.upon(Lamp.pressed).to(_on)
-def shine(lamp: Any, told: list[Any]) -> None:
-    told.append(f"{lamp.name} on")
+def shine(lamp: Any, outputs: list[Any]) -> None:
+    outputs.append(f"{lamp.name} on")
 
 
 @_on.upon(Lamp.pressed).to(_off)
-def go_dark(lamp: Any, told: list[Any]) -> None:
-    told.append("going off")
-    lamp.pressed(told)
-    told.append("off")
+def go_dark(lamp: Any, outputs: list[Any]) -> None:
+    outputs.append("going off")
+    lamp.pressed(outputs)
+    outputs.append("off")
 
 
 @_on.upon(Lamp.broke).to(_off)
-def break_down(lamp: Any, told: list[Any]) -> None:
-    lamp.pressed(told)
+def break_down(lamp: Any, outputs: list[Any]) -> None:
+    lamp.pressed(outputs)
     raise ZeroDivisionError
 
 
@@ -53,53 +53,53 @@ class LampMachine(Machine):
 
 
 @pytest.fixture
-def told() -> list[Any]:
+def outputs() -> list[Any]:
     return []
 
 
-def test_output(told: list[Any]) -> None:
-    """An input does what the table says of the state, with what it was given."""
-    LampMachine(_off).pressed(told)
-    assert told == ["lamp on"]
+def test_output(outputs: list[Any]) -> None:
+    """An input calls the output that the table has for the state, with its arguments."""
+    LampMachine(_off).pressed(outputs)
+    assert outputs == ["lamp on"]
 
 
-def test_input_during_another(told: list[Any]) -> None:
-    """An input that comes during another waits for it, and finds the new state."""
-    LampMachine(_on).pressed(told)
-    assert told == ["going off", "off", "lamp on"]
+def test_input_during_another(outputs: list[Any]) -> None:
+    """An input during another one is postponed, and sees the new state."""
+    LampMachine(_on).pressed(outputs)
+    assert outputs == ["going off", "off", "lamp on"]
 
 
-def test_no_output(told: list[Any]) -> None:
-    """A transition may have no output, and stay."""
+def test_no_output(outputs: list[Any]) -> None:
+    """A transition may have no output and keep the state."""
     lamp = LampMachine(_off)
-    lamp.broke(told)
-    assert told == []
-    lamp.pressed(told)
-    assert told == ["lamp on"]
+    lamp.broke(outputs)
+    assert outputs == []
+    lamp.pressed(outputs)
+    assert outputs == ["lamp on"]
 
 
-def test_output_that_raises(told: list[Any]) -> None:
-    """Where an output raises, the state has changed, and what waited for it is not lost."""
+def test_output_that_raises(outputs: list[Any]) -> None:
+    """If an output raises, the state has changed, and postponed inputs are still processed."""
     lamp = LampMachine(_on)
     with pytest.raises(ZeroDivisionError):
-        lamp.broke(told)
-    assert told == ["lamp on"]
-    lamp.pressed(told)
-    assert told == ["lamp on", "going off", "off", "lamp on"]
+        lamp.broke(outputs)
+    assert outputs == ["lamp on"]
+    lamp.pressed(outputs)
+    assert outputs == ["lamp on", "going off", "off", "lamp on"]
 
 
-def test_what_cannot_happen(told: list[Any]) -> None:
-    """An input that the table leaves out raises, and changes nothing."""
+def test_impossible_input(outputs: list[Any]) -> None:
+    """An input that is not in the table raises and changes nothing."""
     lone = State("lone")
     lamp = LampMachine(lone)
     with pytest.raises(NoTransition, match="pressed in <state lone>"):
-        lamp.pressed(told)
+        lamp.pressed(outputs)
     lone.upon(Lamp.pressed).to(_on).returns(None)
-    lamp.pressed(told)
-    assert told == []
+    lamp.pressed(outputs)
+    assert outputs == []
 
 
 def test_one_transition_for_an_input() -> None:
-    """A transition that is written down twice is a defect of the table."""
+    """A duplicate transition is an error in the table."""
     with pytest.raises(AssertionError, match="twice"):
         _on.upon(Lamp.pressed).loop().returns(None)

@@ -1,5 +1,5 @@
 """
-Text for people, and from them.
+Text written for people and read from them.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ def test_sizes(text: str, size: int) -> None:
     "text",
     ["", "K", "-1", "1e9", "1,5M", "4X", "4 G G", "0x10", "four", "1.M", ".5M", "inf", "nan"],
 )
-def test_no_sizes(text: str) -> None:
-    """Whatever is no size is refused with what would be one."""
+def test_invalid_sizes(text: str) -> None:
+    """The error for an invalid size gives examples of valid ones."""
     with pytest.raises(ValueError, match="such as 4096, 512K or 4G"):
         parse_size(text)
 
@@ -73,15 +73,15 @@ def test_durations(text: str, seconds: float) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "s", "-1", "1e3", "5 minutes", "1h30m", "inf", "nan", "1y"])
-def test_no_durations(text: str) -> None:
-    """Whatever is no duration is refused with what would be one."""
+def test_invalid_durations(text: str) -> None:
+    """The error for an invalid duration gives examples of valid ones."""
     with pytest.raises(ValueError, match="such as 30s, 500ms or 5m"):
         parse_duration(text)
 
 
 @pytest.mark.parametrize("text", ["4000d", "9" * 400, "99999999999h"])
 def test_too_long(text: str) -> None:
-    """A duration that no timer could wait for is refused."""
+    """A duration beyond the range of timers is an error."""
     with pytest.raises(ValueError, match="ten years"):
         parse_duration(text)
 
@@ -101,7 +101,7 @@ def test_too_long(text: str) -> None:
     ],
 )
 def test_format_size(size: int, text: str) -> None:
-    """A size is told with the unit that fits it."""
+    """A size is shown in the unit that fits it."""
     assert format_size(size) == text
 
 
@@ -119,22 +119,22 @@ def test_format_size(size: int, text: str) -> None:
     ],
 )
 def test_format_duration(seconds: float, text: str) -> None:
-    """A duration is told with the unit that fits it."""
+    """A duration is shown in the unit that fits it."""
     assert format_duration(seconds) == text
 
 
 @settings(deadline=None, derandomize=True)
 @given(size=st.integers(0, 2**60))
-def test_told_sizes_are_understood(size: int) -> None:
-    """What is told as a size is read as about that size, never as another unit."""
+def test_shown_sizes_can_be_read(size: int) -> None:
+    """A size that is shown is read as about the same size, never in another unit."""
     read = parse_size(format_size(size).replace("iB", "").replace(" ", "").removesuffix("B"))
     assert abs(read - size) <= max(size * 0.05, 0.5)
 
 
 @settings(deadline=None, derandomize=True)
 @given(size=st.floats(0, 2**50))
-def test_no_unit_runs_over(size: float) -> None:
-    """There are never 1024 of a unit that has a larger one."""
+def test_next_unit(size: float) -> None:
+    """1024 of a unit are shown as 1 of the next larger one."""
     number, unit = format_size(size).split()
     assert float(number) < 1024 or unit in ("PiB", "B")
 
@@ -142,7 +142,7 @@ def test_no_unit_runs_over(size: float) -> None:
 @settings(deadline=None, derandomize=True)
 @given(text=st.text(max_size=20))
 def test_any_text(text: str) -> None:
-    """Any text is a value or a ValueError."""
+    """Any text gives a value or a ValueError."""
     for parse in parse_size, parse_duration:
         with contextlib.suppress(ValueError):
             assert parse(text) >= 0
@@ -150,7 +150,7 @@ def test_any_text(text: str) -> None:
 
 @pytest.mark.parametrize("suffix", ["", ".jpg", ".tar.gz", ".7z", ".JPEG", ".a-b", ".x_1"])
 def test_suffixes(suffix: str) -> None:
-    """These can end a name."""
+    """These suffixes are valid."""
     assert is_suffix(suffix)
 
 
@@ -159,15 +159,15 @@ def test_suffixes(suffix: str) -> None:
     ["jpg", ".", "..", ".jpg.", "/", "./x", ".a/b", ".a b", ".jpg\n", ".\0", ".é", "." + "x" * 32,
      ".a.b.c.d.e", "-.jpg"],
 )  # fmt: skip
-def test_no_suffixes(suffix: str) -> None:
-    """These cannot."""
+def test_invalid_suffixes(suffix: str) -> None:
+    """These suffixes are invalid."""
     assert not is_suffix(suffix)
 
 
 @given(st.text(st.characters()))
 @settings(deadline=None)
 def test_printable(text: str) -> None:
-    """Whatever a file is called, printing it does nothing to a terminal."""
+    """Printing any name of a file sends no control codes to a terminal."""
     shown = printable(text)
     assert shown.isprintable()
     shown.encode()
@@ -186,5 +186,5 @@ def test_printable(text: str) -> None:
     ],
 )
 def test_printable_escapes(name: str, shown: str) -> None:
-    """What cannot be seen is shown as an escape, and the rest as it is."""
+    """Invisible characters are shown as escapes, the others unchanged."""
     assert printable(name) == shown

@@ -1,5 +1,5 @@
 """
-What kind of text a file is.
+Detection of text and of kinds of text.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ XML = b'<?xml version="1.0" encoding="utf-8"?>\n'
         (codecs.BOM_UTF8 + b"text", ".txt"),
         ("über".encode("utf-16"), ".txt"),
         (codecs.BOM_UTF16_BE + "über".encode("utf-16-be"), ".txt"),
-        # Kinds that begin as any text may.
+        # Kinds that may start like any text.
         (b"a;b;c\n1;2;3\n", ".txt"),
         (b"# Title\n\nText\n", ".txt"),
         (b"[section]\nkey = value\n", ".txt"),
@@ -39,7 +39,7 @@ XML = b'<?xml version="1.0" encoding="utf-8"?>\n'
         (b"<b>markup</b> of a kind", ".txt"),
         (b"< 5 and > 3", ".txt"),
         (b"%PD", ".txt"),
-        # Kinds that do not.
+        # Kinds with a distinctive start.
         (b'{"a": [1, 2]}', ".json"),
         (b' \n{\r\n  "a\\"b" : 1}', ".json"),
         (codecs.BOM_UTF8 + b'{"a": 1}', ".json"),
@@ -82,10 +82,10 @@ XML = b'<?xml version="1.0" encoding="utf-8"?>\n'
         (b"-----BEGIN CERTIFICATE-----\n", ".pem"),
         (b"-----BEGIN PGP MESSAGE-----\n", ".asc"),
         (b"WEBVTT\n\n", ".vtt"),
-        # What a library takes for something else.
+        # Text that a library mistakes for another format.
         (b"BM is not a bitmap here", ".txt"),
         (b"MZ are initials", ".txt"),
-        # No text.
+        # Not text.
         (b"", ".bin"),
         (b"text\0", ".bin"),
         (b"text\x01", ".bin"),
@@ -97,28 +97,28 @@ XML = b'<?xml version="1.0" encoding="utf-8"?>\n'
         (b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n", ".pdf"),
     ],
 )
-def test_told(head: bytes, suffix: str) -> None:
-    """Text is told from what is not, and some kinds of it by their first bytes."""
+def test_detected(head: bytes, suffix: str) -> None:
+    """Text is distinguished from other formats, and some kinds of it by their first bytes."""
     assert suffix_of(head) == suffix
 
 
 @pytest.mark.parametrize("character", ["é", "上", "🎉"])
 @pytest.mark.parametrize("left", [1, 2, 3, 4])
 def test_cut_in_a_character(character: str, left: int) -> None:
-    """A character that is cut where the head ends is no reason not to be text."""
+    """A character that is truncated at the end of the head is valid in text."""
     text = "x" * (HEAD - left) + character * 10
     assert suffix_of(text.encode()[:HEAD]) == ".txt"
 
 
 @pytest.mark.parametrize("left", [0, 1])
 def test_cut_in_a_wide_character(left: int) -> None:
-    """The same where a character has two bytes, or four."""
+    """The same for characters of two or four bytes."""
     text = "x" * (HEAD // 2 - 1 - left) + "🎉" * 10
     assert suffix_of(text.encode("utf-16")[:HEAD]) == ".txt"
 
 
-def test_broken_before_the_end() -> None:
-    """A character that is cut anywhere else is no text."""
+def test_truncated_before_the_end() -> None:
+    """A character that is truncated anywhere else is not valid in text."""
     assert suffix_of(b"x\xe4\xb8" + b"x" * (HEAD - 3)) == ".bin"
 
 
@@ -130,7 +130,7 @@ def test_broken_before_the_end() -> None:
     rest=st.text(alphabet='ab<>[]{}"\\!?-/# \n\tµ1,:', max_size=200),
 )
 def test_any_text(start: bytes, rest: str) -> None:
-    """Whatever a text begins with, it has a suffix that can stand at the end of a name."""
+    """Any text, whatever its start, has a valid suffix."""
     suffix = suffix_of(start + rest.encode())
     assert suffix != ".bin" or not start + rest.encode()
     assert is_suffix(suffix)
@@ -141,12 +141,12 @@ def test_any_text(start: bytes, rest: str) -> None:
     [b"[", b"[ ", b'["', b'{"', b'{"\\', b"<!--", b"<?", b"#! ", b"#!-", b"#!/", b" ", b"[1"],
 )
 def test_hostile_texts(piece: bytes) -> None:
-    """No text takes long."""
+    """Hostile text is processed quickly."""
     assert suffix_of((piece * HEAD)[:HEAD]) in {".txt", ".sh"}
 
 
 def _is_text(head: bytes, *, cut: bool) -> bool:
-    """As the words say it that describe the module."""
+    """Apply the rule in the module's docstring literally."""
     wide = head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     decoder = codecs.getincrementaldecoder("utf-16" if wide else "utf-8")()
     try:
@@ -157,11 +157,11 @@ def _is_text(head: bytes, *, cut: bool) -> bool:
 
 
 @pytest.mark.parametrize("wide", [False, True], ids=["narrow", "wide"])
-@pytest.mark.parametrize("place", [0, 1, 4000, HEAD - 10])
-def test_each_character(place: int, *, wide: bool) -> None:
-    """Each character is one that text has, or is not, wherever it stands."""
+@pytest.mark.parametrize("position", [0, 1, 4000, HEAD - 10])
+def test_each_character(position: int, *, wide: bool) -> None:
+    """Each character is allowed or not, at any position."""
     for code in range(0x180):
-        text = "x" * place + chr(code) + "x" * 8
+        text = "x" * position + chr(code) + "x" * 8
         head = codecs.BOM_UTF16_LE + text.encode("utf-16-le") if wide else text.encode()
         assert (text_suffix(head, cut=False) is not None) == _is_text(head, cut=False), code
 
@@ -181,6 +181,6 @@ def test_each_character(place: int, *, wide: bool) -> None:
     cut=st.booleans(),
 )
 def test_what_text_is(start: bytes, pieces: list[bytes], *, cut: bool) -> None:
-    """Text is what decodes, and has no control characters that text does not have."""
+    """Text decodes, and has no control characters except those allowed in text."""
     head = start + b"".join(pieces)
     assert (text_suffix(head, cut=cut) is not None) == (head != b"" and _is_text(head, cut=cut))
