@@ -30,7 +30,7 @@ class _UnderTest:
 
 
 class TestContract(StoreContract):
-    """The memory store keeps what every store promises."""
+    """The memory store keeps the promises of every store."""
 
     @pytest.fixture
     def under_test(self) -> _UnderTest:
@@ -49,7 +49,7 @@ def _begin(store: MemoryStore, failures: list[UploadRefused] | None = None) -> M
 
 
 async def test_names(store: MemoryStore) -> None:
-    """Names are those of the directory store: milliseconds, a serial, a suffix."""
+    """Names are like those of the directory store: milliseconds, a serial, a suffix."""
     for content in b"one", b"two", b"three":
         incoming = _begin(store)
         incoming.write(content)
@@ -62,13 +62,13 @@ async def test_names(store: MemoryStore) -> None:
 
 
 async def test_taken_name(store: MemoryStore) -> None:
-    """A name that is taken is not given out again."""
+    """A name in use is not used again."""
     store.files["1795328130123.txt"] = b"there already"
     assert (await _begin(store).commit()).name == "1795328130123-1.txt"
 
 
 def test_refusing(store: MemoryStore) -> None:
-    """A store that is told to refuse takes nothing in."""
+    """A store that is told to refuse accepts nothing."""
     store.refusing = Busy()
     with pytest.raises(Busy):
         _begin(store)
@@ -76,7 +76,7 @@ def test_refusing(store: MemoryStore) -> None:
 
 
 async def test_failing(store: MemoryStore) -> None:
-    """A store that is told to fail keeps nothing, and has cleaned up when it says so."""
+    """A store that is told to fail stores nothing, and has cleaned up before it reports that."""
     store.failing = StoreFailed()
     with pytest.raises(StoreFailed):
         await _begin(store).commit()
@@ -85,7 +85,7 @@ async def test_failing(store: MemoryStore) -> None:
 
 
 def test_failing_in_the_middle(store: MemoryStore) -> None:
-    """An upload that fails on its way says so once, and takes no more bytes."""
+    """An upload that fails midway reports it once, and takes no more bytes."""
     failures: list[UploadRefused] = []
     incoming = _begin(store, failures)
     incoming.write(b"one")
@@ -112,7 +112,7 @@ def test_holding(store: MemoryStore) -> None:
 
 
 def test_cancelled_while_held(store: MemoryStore) -> None:
-    """A commit that was cancelled while it was held keeps nothing."""
+    """A commit that is cancelled while it is held stores nothing."""
     store.holding = True
     ends: list[object] = []
     committed = _begin(store).commit()
@@ -125,7 +125,7 @@ def test_cancelled_while_held(store: MemoryStore) -> None:
 
 
 def test_producer(store: MemoryStore) -> None:
-    """It has a producer until the upload ends, and leaves it alone."""
+    """It has a producer until the upload ends, and then leaves it alone."""
     producer = RecordingProducer()
     aborted, committed, unregistered = _begin(store), _begin(store), _begin(store)
     for incoming in aborted, committed, unregistered:

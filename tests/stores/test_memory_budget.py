@@ -1,5 +1,5 @@
 """
-The memory that the uploads of a store may take.
+The memory that the uploads of a store may use.
 """
 
 from __future__ import annotations
@@ -7,8 +7,11 @@ from __future__ import annotations
 from twisted_upload.stores.memory_budget import MemoryBudget
 
 
-def test_says_when_it_is_enough() -> None:
-    """Bytes are always taken; beyond what all may hold, it says so, until some are given back."""
+def test_reports_when_it_is_full() -> None:
+    """
+    Bytes are always accepted; beyond the limit for all, the budget says so until some are
+    released.
+    """
     memory = MemoryBudget(100)
     assert not memory.take(60)
     assert not memory.take(40)
@@ -19,7 +22,7 @@ def test_says_when_it_is_enough() -> None:
 
 
 def test_given_up() -> None:
-    """An upload that is given up holds no bytes, and is counted until its turn has come."""
+    """An upload that is given up holds no bytes, and is counted until its job has been done."""
     memory = MemoryBudget()
     memory.take(60)
     memory.give_up(60)

@@ -1,5 +1,5 @@
 """
-What tests of the directory store share.
+Fixtures of the tests of the directory store.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
 
 @pytest.fixture
 def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Write-back begins early, so that small files show it."""
+    """Make write-back begin early, so that small files show it."""
     monkeypatch.setattr("twisted_upload.stores.directory.partial_file.WRITE_BACK", WRITE_BACK)
 
 
@@ -53,6 +53,6 @@ def linking(tmp_path: Path, files: OrderedFiles) -> Folder:
 
 @pytest.fixture
 def incoming(inbox: Path) -> Path:
-    """The ``.incoming/`` of a daemon that is dead."""
+    """The ``.incoming/`` of a dead daemon."""
     (inbox / INCOMING).mkdir(parents=True, mode=0o700)
     return inbox / INCOMING

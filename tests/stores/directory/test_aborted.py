@@ -18,7 +18,10 @@ from twisted_upload.stores.directory.incoming import MOST_HELD, SMALL
 @pytest.mark.parametrize("work", ["never", "before", "some"])
 @pytest.mark.parametrize("how", ["abort", "cancel", "abort twice"])
 def test_giving_up(rig: Rig, pieces: int, work: str, how: str) -> None:
-    """An upload that is given up at any moment leaves no file, no descriptor and no bytes held."""
+    """
+    An upload that is given up at any moment leaves no file, no file descriptor and no
+    memory held.
+    """
     before = open_descriptors(rig.folder)
     incoming, failures, _ = begin_upload(rig.store)
     for _ in range(pieces):
@@ -46,7 +49,10 @@ def test_giving_up(rig: Rig, pieces: int, work: str, how: str) -> None:
 
 
 def test_cancelled_with_bytes_waiting(rig: Rig) -> None:
-    """A commit cancelled while an earlier piece is on its way gives back the bytes that waited."""
+    """
+    A commit that is cancelled while an earlier piece is being written releases the bytes
+    that waited.
+    """
     incoming, _, _ = begin_upload(rig.store)
     incoming.write(b"x" * SMALL)
     incoming.write(b"y" * 1000)
@@ -58,7 +64,7 @@ def test_cancelled_with_bytes_waiting(rig: Rig) -> None:
 
 
 def test_cancelled_when_published(rig: Rig) -> None:
-    """A commit cancelled while the disk keeps it takes the name back."""
+    """A commit that is cancelled while its file is being published removes the file again."""
     incoming, _, _ = begin_upload(rig.store)
     incoming.write(b"x")
     committed = incoming.commit()
@@ -70,8 +76,8 @@ def test_cancelled_when_published(rig: Rig) -> None:
     assert rig.stored == {}
 
 
-def test_aborted_while_it_takes(rig: Rig) -> None:
-    """An upload that is aborted while a disk thread has its socket leaves nothing behind."""
+def test_aborted_while_splicing(rig: Rig) -> None:
+    """An upload that is aborted while a disk thread reads its socket leaves nothing behind."""
     incoming, _, _ = begin_upload(rig.store)
     ours, theirs = socket.socketpair()
     with ours, theirs:

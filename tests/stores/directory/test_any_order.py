@@ -1,13 +1,13 @@
 """
 Any order of events keeps the promise of the directory store.
 
-Hypothesis begins, writes, commits, cancels and aborts uploads, lets the disk do
-some of its jobs, breaks any system call, heals the disk, starts a second daemon
-on the folder, kills the daemon between any two system calls, stops and starts it,
-sets the clock, and takes files away.  After every step, what was acknowledged is
-there, whole, exactly once, and nothing that is visible is partial; no name is given
-out twice; after a start and when all is done, ``.incoming/`` is empty.  All of it
-where a file system can rename without replacing, and where it cannot.
+Hypothesis begins, writes, commits, cancels and aborts uploads, lets the disk do some of
+its jobs, breaks any system call, heals the disk, starts a second daemon on the folder,
+kills the daemon between any two system calls, stops and starts it, sets the clock, and
+takes files away.  After every step, each acknowledged file is there, whole, exactly once;
+nothing visible is partial; and no name is used twice.  After a start, and when everything
+has ended, ``.incoming/`` is empty.  All of this holds on file systems that can rename
+without replacing, and on those that cannot.
 """
 
 from __future__ import annotations
@@ -48,29 +48,29 @@ SIZES = st.sampled_from([1, 5_000, 300_000, 1_200_000])
 
 
 class Killed(BaseException):
-    """The daemon is dead: from now on, none of its system calls happens."""
+    """The daemon is dead: none of its later system calls happens."""
 
 
 class MortalFiles(FaultyFiles):
     """
     System calls of a daemon that can be killed between any two of them.
 
-    :ivar last_words: so many calls are made before it dies; `None` for never.
-    :ivar open: descriptors of files.
-    :ivar claimed: descriptors of folders, and numbers claimed in them.
+    :ivar calls_left: the number of calls before it dies; `None` for never.
+    :ivar open: file descriptors of files.
+    :ivar claimed: file descriptors of folders, and numbers claimed in them.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.last_words: int | None = None
+        self.calls_left: int | None = None
         self.open: set[int] = set()
         self.claimed: list[tuple[int, int]] = []
 
     def _before(self, call: str) -> int | None:
-        if self.last_words is not None:
-            if self.last_words <= 0:
+        if self.calls_left is not None:
+            if self.calls_left <= 0:
                 raise Killed
-            self.last_words -= 1
+            self.calls_left -= 1
         return super()._before(call)
 
     def create(self, directory: int, name: str, mode: int) -> int:
@@ -91,8 +91,8 @@ class MortalFiles(FaultyFiles):
         self.claimed.append((folder, number))
 
     def bury(self) -> None:
-        """What the kernel does for the dead."""
-        self.last_words = 0
+        """Do what the kernel does when a process dies."""
+        self.calls_left = 0
         for descriptor in self.open:
             os.close(descriptor)
         for claim in self.claimed:
@@ -104,10 +104,10 @@ class Sent:
     """
     What a sender knows of its upload.
 
-    :ivar life: of the daemon.
-    :ivar ended: it has heard how it ended, or it does not ask any more.
-    :ivar lingers: whether it may be visible without having been promised.
-    :ivar taken: somebody has taken the file away.
+    :ivar life: the number of the daemon that received it.
+    :ivar ended: the sender has been answered, or has disconnected.
+    :ivar lingers: it may be visible without having been acknowledged.
+    :ivar taken: the file has been taken away.
     """
 
     incoming: IIncomingUpload
@@ -123,14 +123,14 @@ class Sent:
 
 
 class StoreMachine(RuleBasedStateMachine):
-    """One drop folder, and the daemons that live on it one after another."""
+    """One drop folder, and the daemons that use it one after another."""
 
     store: DirectoryStore
     files: MortalFiles
     disk: ManualDisk
     clock: Clock
-    sound: bool  # nothing was made to fail in this life
-    clean: bool  # no unlink was
+    sound: bool  # no system call has failed in this life
+    clean: bool  # no unlink has failed in this life
 
     def __init__(self) -> None:
         super().__init__()
@@ -140,18 +140,18 @@ class StoreMachine(RuleBasedStateMachine):
         self.living: list[Sent] = []
         self.lives = 0
         self.wrong: list[str] = []
-        self.names: set[str] = set()  # that were given out
-        self.now = MILLISECONDS / 1000  # all names collide, until somebody sets the clock
+        self.names: set[str] = set()  # in use, or used before
+        self.now = MILLISECONDS / 1000  # all names collide until the clock is set
         self.by_rename = True
 
     @initialize(by_rename=st.booleans())
     def first_start(self, by_rename: bool) -> None:
-        """A daemon starts on the folder."""
+        """Start the first daemon on the folder."""
         self.by_rename = by_rename
         self.start()
 
     def start(self) -> None:
-        """The next daemon starts on the folder."""
+        """Start the next daemon on the folder."""
         self.clock, self.disk, self.files = Clock(), ManualDisk(), MortalFiles()
         if not self.by_rename:
             self.files.fail("rename", errno.EINVAL)
@@ -170,10 +170,10 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(sizes=st.lists(SIZES, max_size=3), whole=st.booleans())
     def begin(self, sizes: list[int], whole: bool) -> None:
-        """A sender comes and sends something, or all it has."""
+        """A sender connects, and sends some of its file or all of it."""
         sent: Sent
         try:
-            incoming = self.store.begin(ARRIVAL, lambda refusal: self._lost(sent, refusal))
+            incoming = self.store.begin(ARRIVAL, lambda refusal: self._failed(sent, refusal))
         except UploadRefused:
             assert not self.store.health.well
             assert not self.sound
@@ -193,7 +193,7 @@ class StoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.living)
     @rule(chance=st.randoms(use_true_random=False), size=SIZES)
     def write(self, chance: Any, size: int) -> None:
-        """A sender goes on."""
+        """A sender sends more."""
         sent = chance.choice(self.living)
         if sent.committed is None:
             self._write(sent, b"+" * size)
@@ -205,19 +205,19 @@ class StoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.living)
     @rule(chance=st.randoms(use_true_random=False))
     def commit(self, chance: Any) -> None:
-        """A sender has said all it had to say."""
+        """A sender has sent everything."""
         sent = chance.choice(self.living)
         if sent.committed is None:
             self._commit(sent)
 
     def _commit(self, sent: Sent) -> None:
         sent.committed = sent.incoming.commit()
-        sent.committed.addCallbacks(self._kept(sent), self._refused(sent))
+        sent.committed.addCallbacks(self._stored(sent), self._refused(sent))
 
     @precondition(lambda self: self.living)
     @rule(chance=st.randoms(use_true_random=False))
     def leave(self, chance: Any) -> None:
-        """A sender is gone."""
+        """A sender disconnects."""
         sent = chance.choice(self.living)
         self._over(sent)
         if sent.committed is None:
@@ -226,25 +226,25 @@ class StoreMachine(RuleBasedStateMachine):
             sent.lingers = True  # until the disk is done
             sent.committed.cancel()
 
-    def _lost(self, sent: Sent, refusal: UploadRefused) -> None:
+    def _failed(self, sent: Sent, refusal: UploadRefused) -> None:
         if self.sound:
             self.wrong.append(f"refused for no reason: {refusal!r}")
         self._over(sent)
 
-    def _kept(self, sent: Sent) -> Callable[[Receipt], None]:
-        def kept(receipt: Receipt) -> None:
+    def _stored(self, sent: Sent) -> Callable[[Receipt], None]:
+        def stored(receipt: Receipt) -> None:
             name = str(receipt.name)
             if sent.ended or receipt.size != len(sent.content):
-                self.wrong.append(f"a wrong success: {receipt}")
+                self.wrong.append(f"answered wrongly: {receipt}")
             if name in self.names:
-                self.wrong.append(f"a name was given out twice: {receipt}")
+                self.wrong.append(f"a name was used twice: {receipt}")
             if contents(self.folder).get(name) != sent.content:
-                self.wrong.append(f"told too early: {receipt}")
+                self.wrong.append(f"answered too early: {receipt}")
             self.names.add(name)
             sent.receipt = receipt
             self._over(sent)
 
-        return kept
+        return stored
 
     def _refused(self, sent: Sent) -> Callable[[Failure], None]:
         def refused(failure: Failure) -> None:
@@ -266,13 +266,13 @@ class StoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.disk.waiting)
     @rule(jobs=st.integers(1, 4))
     def work(self, jobs: int) -> None:
-        """The disk does some of what it has to do."""
+        """The disk does some of its jobs."""
         self.disk.work(jobs)
 
     @precondition(lambda self: self.disk.waiting)
     @rule()
     def work_off(self) -> None:
-        """The disk does all that it has to do."""
+        """The disk does all of its jobs."""
         self.disk.work()
 
     @precondition(lambda self: self.disk.waiting)
@@ -295,7 +295,7 @@ class StoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: not self.store.health.well)
     @rule()
     def heal(self) -> None:
-        """The daemon finds out that the disk works again."""
+        """The daemon detects that the disk works again."""
         self.clock.advance(SELF_TEST_INTERVAL)
         self.disk.work()
         assert self.store.health.well
@@ -304,13 +304,13 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(calls=st.integers(0, 40))
     def crash(self, calls: int) -> None:
         """The daemon dies while the disk works, and another one starts on the folder."""
-        self.files.last_words = calls
+        self.files.calls_left = calls
         with contextlib.suppress(Killed):
             self.disk.work()
         self.files.bury()
         before = contents(self.folder)
         for sent in self.sent:
-            sent.lingers = True  # whole, perhaps, and not promised
+            sent.lingers = True  # it may be whole without having been acknowledged
         for sent in [*self.living]:
             self._over(sent)
         self.start()
@@ -319,7 +319,7 @@ class StoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.sent)
     @rule()
     def restart(self) -> None:
-        """The daemon stops in good order, and another one starts on the folder."""
+        """The daemon stops normally, and another one starts on the folder."""
         for sent in [*self.living]:
             if sent.committed is None:
                 self._over(sent)
@@ -330,18 +330,18 @@ class StoreMachine(RuleBasedStateMachine):
 
     def _stop(self) -> None:
         self.store.close()
-        for claim in self.files.claimed:  # as the process ends
+        for claim in self.files.claimed:  # as at the end of the process
             disclaim(*claim)
 
     @rule(seconds=st.sampled_from([-86400, -10, -0.001, 0.001, 10, 86400]))
     def set_clock(self, seconds: float) -> None:
-        """Somebody sets the clock of the machine."""
+        """The clock of the machine is set."""
         self.now += seconds
 
     @precondition(lambda self: any(sent.receipt and not sent.taken for sent in self.sent))
     @rule()
     def take_away(self) -> None:
-        """Somebody takes away what has been kept."""
+        """The stored files are taken away."""
         for sent in self.sent:
             if sent.receipt is not None and not sent.taken:
                 sent.taken = True
@@ -350,28 +350,31 @@ class StoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: bool(leftovers(self.folder)))
     @rule()
     def neighbour(self) -> None:
-        """A second daemon starts on the folder, and takes nothing from the first."""
+        """A second daemon starts on the folder, and removes nothing of the first."""
         other = open_store(self.folder, ManualDisk(), files=FaultyFiles())
         other.close()
 
     # The promise
 
     @invariant()
-    def nothing_acknowledged_is_lost(self) -> None:
-        """What was acknowledged is there under the name in its receipt, whole."""
+    def acknowledged_files_are_there(self) -> None:
+        """Each acknowledged file is there under the name in its receipt, whole."""
         visible = contents(self.folder)
         for sent in self.sent:
             if sent.receipt is not None and not sent.taken:
                 assert visible[str(sent.receipt.name)] == sent.content
 
     @invariant()
-    def senders_hear_what_is_so(self) -> None:
-        """Success comes once, before the sender has gone; the rest are refusals."""
+    def answers_are_true(self) -> None:
+        """
+        Success is reported at most once, before the sender disconnects; all else is a
+        refusal.
+        """
         assert self.wrong == []
 
     @invariant()
     def nothing_partial_is_visible(self) -> None:
-        """What is visible is a whole upload that was to be kept, and is there once."""
+        """Each visible file is a whole upload that was committed, and is there once."""
         whole = {sent.content: sent for sent in self.sent if sent.committed is not None}
         seen = Counter(contents(self.folder).values())
         for content, times in seen.items():
@@ -383,20 +386,20 @@ class StoreMachine(RuleBasedStateMachine):
 
     @invariant()
     def nothing_is_left_behind(self) -> None:
-        """When the disk has nothing to do, files and descriptors are those of living uploads."""
+        """While the disk is idle, all files and file descriptors belong to uploads in flight."""
         if hasattr(self, "disk") and not self.disk.waiting:
             assert len(self.files.open) <= len(self.living)
             assert not self.clean or len(leftovers(self.folder)) <= len(self.living)
 
     @invariant()
-    def nobody_is_paused_for_nothing(self) -> None:
-        """When the disk has nothing to do, every sender that has not said all may send."""
+    def no_sender_stays_paused(self) -> None:
+        """While the disk is idle, every sender that has not sent everything may send."""
         if hasattr(self, "disk") and not self.disk.waiting:
             for sent in self.living:
                 assert sent.committed is not None or not sent.producer.paused
 
     def teardown(self) -> None:
-        """When everybody has gone and the disk is done, nothing unfinished is left."""
+        """When all senders have disconnected and the disk is idle, nothing unfinished is left."""
         try:
             if not hasattr(self, "store"):
                 return
@@ -405,16 +408,16 @@ class StoreMachine(RuleBasedStateMachine):
                     self._over(sent)
                     sent.incoming.abort()
             self.disk.work()
-            self.nothing_acknowledged_is_lost()
-            self.senders_hear_what_is_so()
+            self.acknowledged_files_are_there()
+            self.answers_are_true()
             assert self.store.memory.held == 0
             self.nothing_is_left_behind()
             for sent in self.sent:
                 assert sent.ended
             if self.clean:
-                kept = [*contents(self.folder).values()]
+                stored = [*contents(self.folder).values()]
                 for sent in self.sent:
-                    assert (sent.content in kept) <= (not sent.refused or sent.life < self.lives)
+                    assert (sent.content in stored) <= (not sent.refused or sent.life < self.lives)
             self._stop()
             self.start()
             self._stop()

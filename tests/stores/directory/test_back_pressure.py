@@ -1,5 +1,5 @@
 """
-How many bytes uploads may hold, and who is paused for them.
+How many bytes uploads may hold, and which senders are paused for them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ from twisted_upload.stores.memory_budget import MemoryBudget
 
 
 def test_pauses_and_resumes(rig: Rig) -> None:
-    """A producer is paused when an upload holds what it may, and resumed when that has gone."""
+    """
+    A producer is paused when its upload holds as much as it may, and resumed when that is
+    written.
+    """
     incoming, _, producer = begin_upload(rig.store)
     written = 0
     while not producer.paused:
@@ -34,7 +37,7 @@ def test_pauses_and_resumes(rig: Rig) -> None:
 
 
 def test_commit_unregisters(rig: Rig) -> None:
-    """A producer that has said all is not told to go on."""
+    """A producer that has sent everything is not resumed."""
     incoming, _, producer = begin_upload(rig.store)
     incoming.write(b"x" * MOST_HELD)
     incoming.commit()
@@ -53,7 +56,7 @@ def test_commit_unregisters(rig: Rig) -> None:
 def test_held_is_bounded(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[int, int]]
 ) -> None:
-    """Against an obedient sender, one upload holds at most a fixed amount and one piece more."""
+    """From a producer that obeys, one upload holds at most a fixed amount and one more piece."""
     rig = Rig(tmp_path_factory.mktemp("inbox"))
     incoming, failures, producer = begin_upload(rig.store)
     sent = 0
@@ -75,7 +78,10 @@ def test_held_is_bounded(
 
 
 def test_all_together_are_bounded(tmp_path: Path) -> None:
-    """When all uploads together hold too much, each new piece goes to disk at once and pauses."""
+    """
+    When all uploads together hold too much, each new piece is written at once, and pauses
+    its sender.
+    """
     rig = Rig(tmp_path, memory=MemoryBudget(100_000))
     uploads = [begin_upload(rig.store) for _ in range(20)]
     for incoming, _, producer in uploads:
@@ -97,7 +103,7 @@ def test_all_together_are_bounded(tmp_path: Path) -> None:
 @pytest.mark.parametrize("size", [1, 2, 100, CRUMB - 1, CRUMB, CRUMB + 1])
 @pytest.mark.parametrize("others", [[], [CRUMB], [1, 5000, 7]])
 def test_small_pieces(rig: Rig, size: int, others: list[int]) -> None:
-    """However small the pieces, the memory that they take is about what is in them."""
+    """However small the pieces, they take little more memory than their bytes."""
     incoming: Any = begin_upload(rig.store)[0]
     content = b""
     for number in range(200):

@@ -1,5 +1,5 @@
 """
-Uploads that are kept together: one batch.
+Uploads that are committed together in one batch.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from twisted_upload.stores.directory.partial_file import PartialFile, StoredFile
 
 
 def test_together(folder: Folder, files: FaultyFiles, tmp_path: Path) -> None:
-    """A batch is kept with one fsync for each file and one for the folder."""
-    kept = commit_all(folder, uploads_of(folder, 10))
+    """A batch is committed with one fsync for each file and one for the folder."""
+    stored = commit_all(folder, uploads_of(folder, 10))
     assert contents(tmp_path) == contents_of(10)
-    assert kept == [
+    assert stored == [
         StoredFile(name, len(content), hashlib.sha256(content).hexdigest())
         for name, content in contents_of(10).items()
     ]
@@ -37,7 +37,7 @@ def test_together(folder: Folder, files: FaultyFiles, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("parallel", [True, False])
 def test_real_system_calls(tmp_path: Path, parallel: bool) -> None:
-    """With the kernel's parallel fsync, and without it, the same is kept."""
+    """With the kernel's parallel fsync or without, the same files are stored."""
     folder = open_folder(str(tmp_path), files=Files(), suffix=lambda _: ".bin")
     object.__setattr__(folder, "parallel_sync", parallel and folder.parallel_sync)
     commit_all(folder, uploads_of(folder, 300))
@@ -46,7 +46,7 @@ def test_real_system_calls(tmp_path: Path, parallel: bool) -> None:
 
 
 def test_parallel_errors(tmp_path: Path) -> None:
-    """The kernel's parallel fsync tells the error of each file by itself."""
+    """The kernel's parallel fsync reports an error for each file separately."""
     files = Files()
     if not open_folder(str(tmp_path), files=files, suffix=lambda _: ".bin").parallel_sync:
         pytest.skip("this kernel has no parallel fsync")
@@ -66,10 +66,10 @@ def test_parallel_errors(tmp_path: Path) -> None:
 def test_one_fails(
     folder: Folder, files: FaultyFiles, tmp_path: Path, call: str, which: int
 ) -> None:
-    """A file of a batch that fails drops out; the others go on."""
+    """A file that fails is removed from its batch; the others are published."""
     files.fail(call, errno.ENOSPC, after=which)
-    kept = commit_all(folder, uploads_of(folder, 5))
-    failed = kept[which]
+    stored = commit_all(folder, uploads_of(folder, 5))
+    failed = stored[which]
     assert isinstance(failed, OSError)
     assert failed.errno == errno.ENOSPC
     assert contents(tmp_path) == contents_of(5, which)
@@ -77,16 +77,16 @@ def test_one_fails(
 
 
 def test_folder_fails(folder: Folder, files: FaultyFiles, tmp_path: Path) -> None:
-    """When the folder cannot be synced, nobody hears success, and all names are taken back."""
+    """If the folder cannot be synced, no upload succeeds, and all names are taken back."""
     files.fail("fsync", errno.EIO, after=5)
-    kept = commit_all(folder, uploads_of(folder, 5))
-    assert [getattr(one, "errno", None) for one in kept] == [errno.EIO] * 5
+    stored = commit_all(folder, uploads_of(folder, 5))
+    assert [getattr(one, "errno", None) for one in stored] == [errno.EIO] * 5
     assert contents(tmp_path) == {}
     assert leftovers(tmp_path) == []
 
 
-def test_no_fsync_is_tried_again(folder: Folder, files: FaultyFiles, tmp_path: Path) -> None:
-    """Failed fsyncs of a batch are not tried again, and not those files are published."""
+def test_no_fsync_is_retried(folder: Folder, files: FaultyFiles, tmp_path: Path) -> None:
+    """A failed fsync of a batch is not retried, and its file is not published."""
     files.fail("fsync", errno.EIO, times=3)
     commit_all(folder, uploads_of(folder, 3))
     assert files.calls["fsync"] <= 4
@@ -95,7 +95,7 @@ def test_no_fsync_is_tried_again(folder: Folder, files: FaultyFiles, tmp_path: P
 
 
 def test_errors_of_the_batch(folder: Folder, files: FaultyFiles, tmp_path: Path) -> None:
-    """Where the batch itself fails, all of it has failed, and nothing of it is left."""
+    """If the batch itself fails, all of its uploads have failed, and nothing of them is left."""
     large = part_of(folder, 3)
     large.append([b"large"])
 
@@ -104,8 +104,8 @@ def test_errors_of_the_batch(folder: Folder, files: FaultyFiles, tmp_path: Path)
 
     files.fsync_all = fails  # type: ignore[method-assign]
     object.__setattr__(folder, "parallel_sync", True)
-    kept = commit_all(folder, [*uploads_of(folder, 3), (large, [])])
-    assert all(isinstance(one, OSError) for one in kept)
+    stored = commit_all(folder, [*uploads_of(folder, 3), (large, [])])
+    assert all(isinstance(one, OSError) for one in stored)
     assert contents(tmp_path) == {}
     assert leftovers(tmp_path) == []
 
@@ -123,20 +123,23 @@ def test_any_faults(
     faults: dict[str, tuple[int, int, int]],
     number: int,
 ) -> None:
-    """What is said to be kept is there, whole; nothing else is, but what cannot be removed."""
+    """
+    Each file that is reported stored is there, whole; nothing else is, except what cannot
+    be removed.
+    """
     path, files = tmp_path_factory.mktemp("inbox"), FaultyFiles()
     folder = open_faulty(path, files)
     for call, (after, error, times) in faults.items():
         files.fail(call, error, after=after, times=times)
     results = commit_all(folder, uploads_of(folder, number))
-    kept = {one.name for one in results if isinstance(one, StoredFile)}
+    stored = {one.name for one in results if isinstance(one, StoredFile)}
     visible = contents(path)
     expected = contents_of(number)
-    assert kept <= visible.keys()
-    assert all(visible[name] in expected.values() for name in kept)
-    assert len(kept) + sum(isinstance(one, OSError) for one in results) == number
+    assert stored <= visible.keys()
+    assert all(visible[name] in expected.values() for name in stored)
+    assert len(stored) + sum(isinstance(one, OSError) for one in results) == number
     if "unlink" not in faults:
-        assert kept == visible.keys()
+        assert stored == visible.keys()
         assert leftovers(path) == []
     assert len(open_descriptors(path)) == 2
     for name in leftovers(path):
@@ -144,7 +147,7 @@ def test_any_faults(
 
 
 def test_swept_in_between(folder: Folder, files: FaultyFiles, tmp_path: Path) -> None:
-    """What a sweep from elsewhere removes from a batch is done again; the rest is done once."""
+    """A file of a batch that another daemon sweeps is written again; the rest is written once."""
     fsync, swept = files.fsync, [0]
 
     def sweep_first(descriptor: int) -> None:
@@ -162,7 +165,7 @@ def test_swept_in_between(folder: Folder, files: FaultyFiles, tmp_path: Path) ->
 
 
 def test_alone(folder: Folder, files: FaultyFiles, tmp_path: Path) -> None:
-    """One file is a batch of one, and its error is raised."""
+    """A single file is a batch of one, and its error is raised."""
     assert commit_one(folder, part_of(folder), [b"number 0"]).size == 8
     files.fail("fsync", errno.EIO)
     with pytest.raises(OSError, match="Input/output"):
@@ -170,10 +173,10 @@ def test_alone(folder: Folder, files: FaultyFiles, tmp_path: Path) -> None:
     assert contents(tmp_path) == contents_of(1)
 
 
-def test_a_defect_in_discarding(
+def test_an_error_in_discarding(
     folder: Folder, files: FaultyFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An upload of a batch that fails, and whose removal fails too, fails alone."""
+    """An upload that fails, and whose removal fails too, fails alone."""
     uploads = uploads_of(folder, 3)
     broken, _ = uploads[1]
     discard = PartialFile.discard
@@ -192,8 +195,8 @@ def test_a_defect_in_discarding(
     assert contents(tmp_path) == contents_of(3, 1)
 
 
-def test_a_large_one_is_not_made_again(folder: Folder, tmp_path: Path) -> None:
-    """A large file whose temporary name has gone is lost: its last bytes are not all of it."""
+def test_a_large_file_is_not_written_again(folder: Folder, tmp_path: Path) -> None:
+    """A large file whose temporary name is gone fails: its last bytes are not the whole file."""
     part = part_of(folder)
     part.append([b"x" * 1000])
     for left in (tmp_path / ".incoming").glob("upload-*"):

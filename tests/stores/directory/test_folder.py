@@ -1,5 +1,5 @@
 """
-The drop folder: made and tested, or refused with one line.
+The drop folder: created and tested, or refused with one line.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from twisted_upload.stores.directory.folder import INCOMING, open_folder, same_f
 
 
 def _why_not(path: Path, files: Files | None = None) -> str:
-    """The line for the operator; nothing stays open."""
+    """Return the line for the operator; nothing stays open."""
     before = open_descriptors(path.parent)
     with pytest.raises(CannotStart) as raised:
         open_drop_folder(path, files)
@@ -39,7 +39,7 @@ def _why_not(path: Path, files: Files | None = None) -> str:
 
 @pytest.fixture
 def nobody() -> Iterator[Callable[[Path, int], str]]:
-    """Why a user without privileges cannot have a folder, when the one above it has some mode."""
+    """Tell why a user without privileges cannot use a folder, given the mode of its parent."""
     with tempfile.TemporaryDirectory() as temporary:
 
         def why_not(path: Path, mode: int) -> str:
@@ -60,11 +60,11 @@ def nobody() -> Iterator[Callable[[Path, int], str]]:
         yield why_not
 
 
-# -- making -------------------------------------------------------------------
+# -- creating -----------------------------------------------------------------
 
 
 def test_made_with_parents(tmp_path: Path) -> None:
-    """A missing folder is created with its parents, each synced in the one above it."""
+    """A missing folder is created with its parents, each synced in its own parent."""
     synced: list[str] = []
 
     class Watched(Files):
@@ -81,7 +81,7 @@ def test_made_with_parents(tmp_path: Path) -> None:
 
 
 def test_modes(inbox: Path) -> None:
-    """The unfinished are for nobody else, whatever the umask; a new folder is not for everybody."""
+    """Unfinished files are private, whatever the umask; a new folder is not open to all."""
     before = os.umask(0)
     try:
         open_drop_folder(inbox)
@@ -92,7 +92,7 @@ def test_modes(inbox: Path) -> None:
 
 
 def test_existing_mode_is_the_operators(inbox: Path) -> None:
-    """The mode of a folder that is there already is not ours to change."""
+    """The mode of an existing folder is not changed."""
     inbox.mkdir()
     inbox.chmod(0o2775)
     open_drop_folder(inbox)
@@ -107,7 +107,7 @@ def test_too_open_incoming(incoming: Path) -> None:
 
 
 def test_link_to_a_folder(tmp_path: Path) -> None:
-    """The folder itself may be a link: that is the operator's business."""
+    """The folder itself may be a symbolic link: that is the operator's choice."""
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "inbox").symlink_to("elsewhere")
     open_drop_folder(tmp_path / "inbox")
@@ -115,7 +115,7 @@ def test_link_to_a_folder(tmp_path: Path) -> None:
 
 
 def test_odd_names(tmp_path: Path) -> None:
-    """Any name will do for a folder."""
+    """A folder may have any name."""
     for name in "with space", "上传", "-rf", "new\nline":
         path = tmp_path / name
         open_drop_folder(path)
@@ -123,7 +123,7 @@ def test_odd_names(tmp_path: Path) -> None:
 
 
 def test_the_test_shows_nothing(inbox: Path) -> None:
-    """Trying the folder out shows no file in it, and leaves none."""
+    """The self-test of a folder shows no file in it, and leaves none."""
     renames: list[tuple[int, int]] = []
 
     class Watched(Files):
@@ -139,7 +139,7 @@ def test_the_test_shows_nothing(inbox: Path) -> None:
 
 @pytest.mark.parametrize("error", [errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP])
 def test_cannot_rename_without_replacing(inbox: Path, error: int) -> None:
-    """Where there is no RENAME_NOREPLACE, files will be published by link and unlink."""
+    """Without RENAME_NOREPLACE, files will be published by link and unlink."""
     files = FaultyFiles()
     files.fail("rename", error)
     assert not open_drop_folder(inbox, files).by_rename
@@ -148,7 +148,7 @@ def test_cannot_rename_without_replacing(inbox: Path, error: int) -> None:
 
 
 def test_descriptors_go_with_the_last_user(inbox: Path) -> None:
-    """A folder keeps its descriptors for as long as anybody has it."""
+    """A folder's file descriptors stay open until its last user closes it."""
     before = open_descriptors(inbox)
     folder = open_drop_folder(inbox)
     during = open_descriptors(inbox)
@@ -161,7 +161,7 @@ def test_descriptors_go_with_the_last_user(inbox: Path) -> None:
 
 
 def test_same_file_system(tmp_path: Path) -> None:
-    """Two folders of one file system are told from two of different ones, or of none."""
+    """Two folders of one file system are distinguished from two of different ones, or of none."""
     one, other = open_drop_folder(tmp_path / "one"), open_drop_folder(tmp_path / "other")
     assert same_file_system(one.final, other.final)
     proc = os.open("/proc", os.O_RDONLY)
@@ -176,7 +176,7 @@ def test_same_file_system(tmp_path: Path) -> None:
 
 
 def test_linked_incoming(inbox: Path, tmp_path: Path) -> None:
-    """A ``.incoming`` that is a link is refused: it could lead anywhere."""
+    """A ``.incoming`` that is a symbolic link is refused: it could lead anywhere."""
     inbox.mkdir()
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / LEFTOVER).write_bytes(b"not ours")
@@ -195,31 +195,31 @@ def test_incoming_is_a_file(inbox: Path) -> None:
 
 
 def test_not_a_folder(inbox: Path) -> None:
-    """A file is no folder."""
+    """A file in place of the folder is refused."""
     inbox.write_bytes(b"x")
     assert _why_not(inbox).endswith("Not a directory")
 
 
 def test_below_a_file(inbox: Path) -> None:
-    """Nothing can be made below a file."""
+    """A folder below a file is refused."""
     inbox.write_bytes(b"x")
     assert _why_not(inbox / "below").endswith("Not a directory")
 
 
 def test_dangling_link(inbox: Path) -> None:
-    """A link to nowhere is not made into a folder."""
+    """A dangling symbolic link is refused, and no folder is created."""
     inbox.symlink_to("nowhere")
     assert _why_not(inbox).endswith("No such file or directory")
 
 
 def test_name_too_long(tmp_path: Path) -> None:
-    """A name that is too long is said to be."""
+    """A name that is too long is refused with that reason."""
     assert _why_not(tmp_path / ("x" * 300)).endswith("File name too long")
 
 
 @pytest.mark.parametrize("mode", [0o555, 0o444, 0o000])
 def test_unwritable(nobody: Callable[[Path, int], str], mode: int) -> None:
-    """A folder in which we may not write is refused."""
+    """A folder that we may not write to is refused."""
     assert nobody(Path("inbox"), mode).endswith("Permission denied")
 
 
@@ -246,7 +246,7 @@ def test_unwritable_parent(nobody: Callable[[Path, int], str]) -> None:
 )
 @pytest.mark.parametrize("error", [errno.EIO, errno.ENOSPC, errno.EROFS])
 def test_every_failure(inbox: Path, call: str, after: int, error: int) -> None:
-    """A folder in which any step of the write path fails is refused, and the reason is said."""
+    """If any step of the write path fails, the folder is refused with the reason."""
     files = FaultyFiles()
     files.fail(call, error, after=after)
     assert os.strerror(error) in _why_not(inbox, files)
@@ -254,7 +254,10 @@ def test_every_failure(inbox: Path, call: str, after: int, error: int) -> None:
 
 
 def test_no_locks(inbox: Path) -> None:
-    """A file system without locks is refused: a sweep could not tell the dead from the living."""
+    """
+    A file system without locks is refused: a sweep could not tell dead daemons from
+    living ones.
+    """
     files = FaultyFiles()
     files.lock = lambda descriptor: False  # type: ignore[method-assign]
     assert "flock" in _why_not(inbox, files)
@@ -263,7 +266,7 @@ def test_no_locks(inbox: Path) -> None:
 
 @pytest.mark.parametrize("moment", ["before the lock", "while it is being tried"])
 def test_another_sweep_during_the_test(inbox: Path, moment: str) -> None:
-    """A daemon that starts beside us may sweep our test file away; another one is tried."""
+    """If a daemon that starts beside us sweeps our test file away, another one is written."""
     files = FaultyFiles()
     lock = files.lock
     swept = 0
@@ -285,15 +288,15 @@ def test_another_sweep_during_the_test(inbox: Path, moment: str) -> None:
     assert leftovers(inbox) == []
 
 
-def test_a_disk_that_takes_nothing(inbox: Path) -> None:
-    """A file system that takes no byte, and names no error, is a full one."""
+def test_a_disk_that_writes_nothing(inbox: Path) -> None:
+    """A file system that writes no byte, and reports no error, counts as full."""
     files = FaultyFiles()
     files.write = lambda descriptor, data: 0  # type: ignore[method-assign]
     assert _why_not(inbox, files).endswith("No space left on device")
 
 
 def test_another_file_system(inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A ``.incoming`` on another file system is refused: no rename leads out of it."""
+    """A ``.incoming`` on another file system is refused: files cannot be renamed out of it."""
     fstat: Callable[[int], os.stat_result] = os.fstat
     devices = iter(range(100))
 
@@ -307,7 +310,7 @@ def test_another_file_system(inbox: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_temporary_names_in_many_threads(tmp_path: Path) -> None:
-    """Threads that ask for temporary names at the same time each get names of their own."""
+    """Threads that need temporary names at the same time get different ones."""
     folder = open_folder(str(tmp_path / "inbox"), files=Files(), suffix=lambda _: "")
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)

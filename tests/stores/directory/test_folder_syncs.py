@@ -1,5 +1,5 @@
 """
-Batches whose folder is synced with the next one: nobody hears success before.
+Batches whose folder is synced with the next batch: no upload succeeds before.
 """
 
 from __future__ import annotations
@@ -26,9 +26,7 @@ from twisted_upload.stores.directory.partial_file import StoredFile
 
 
 class _Watched(FaultyFiles):
-    """
-    :ivar events: what is published, and which folders are synced, in their order.
-    """
+    """:ivar events: published names and synced folders, in order."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,26 +41,26 @@ class _Watched(FaultyFiles):
         if stat.S_ISDIR(os.fstat(descriptor).st_mode):
             self.events.append(("synced", descriptor))
 
-    def keeps_its_promise(self, told: StoredFile, folder: Folder) -> None:
-        """Its folder has been synced after it had got its name."""
-        published = self.events.index((told.name, folder.final))
-        assert ("synced", folder.final) in self.events[published:], told.name
+    def keeps_its_promise(self, answered: StoredFile, folder: Folder) -> None:
+        """Fail unless the folder of this file was synced after it got its name."""
+        published = self.events.index((answered.name, folder.final))
+        assert ("synced", folder.final) in self.events[published:], answered.name
 
 
 @pytest.mark.parametrize("number", [1, 2])
 def test_success_follows_the_folder(number: int, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Whoever comes when, and whatever goes together: no success before its folder is synced."""
+    """In any order and any batches, no upload succeeds before its folder is synced."""
     files = _Watched()
     folders = [open_faulty(tmp_path_factory.mktemp("folder"), files) for _ in range(number)]
     disk = ManualDisk()
     commits = GroupCommit(disk)
     dice = random.Random(number)
-    told = [0]
+    answered = [0]
 
     def tell(folder: Folder, result: StoredFile | Failure) -> None:
         assert isinstance(result, StoredFile)
         files.keeps_its_promise(result, folder)
-        told[0] += 1
+        answered[0] += 1
 
     for serial in range(600):
         folder = dice.choice(folders)
@@ -70,15 +68,17 @@ def test_success_follows_the_folder(number: int, tmp_path_factory: pytest.TempPa
         if dice.random() < 0.2:
             disk.work(1)
     disk.work()
-    assert told == [600]
+    assert answered == [600]
     assert not commits._unsynced
     folder_syncs = [one for one in files.events if one[0] == "synced"]
     assert len(folder_syncs) < 300
 
 
 def test_folder_synced_with_the_next(folder: Folder, files: FaultyFiles) -> None:
-    """Where others wait, the folder is synced together with their files, and success comes
-    with theirs; where nobody does, at once."""
+    """
+    If other uploads wait, the folder is synced together with their files, and success
+    follows; if none waits, the folder is synced at once.
+    """
     commits = ManualCommits(folder)
     together: list[int] = []
     real = files.fsync_all
@@ -89,7 +89,7 @@ def test_folder_synced_with_the_next(folder: Folder, files: FaultyFiles) -> None
         return real(descriptors)
 
     files.fsync_all = fsync_all  # type: ignore[method-assign]
-    for _ in range(BATCHES_AT_A_TIME + 3):  # the last three wait for their turn
+    for _ in range(BATCHES_AT_A_TIME + 3):  # the last three wait for the next batch
         commits.commit()
     commits.disk.work(1)
     assert commits.results == {}, "its folder is synced with theirs"
@@ -101,15 +101,15 @@ def test_folder_synced_with_the_next(folder: Folder, files: FaultyFiles) -> None
     assert all(isinstance(one, StoredFile) for one in commits.results.values())
 
 
-def test_nobody_comes_after_all(folder: Folder) -> None:
-    """Where those that waited have been begun already, the folder is synced by itself."""
+def test_no_next_batch(folder: Folder) -> None:
+    """If the waiting uploads have already begun, the folder is synced alone."""
     commits = ManualCommits(folder)
     for _ in range(BATCHES_AT_A_TIME + 1):
         commits.commit()
     jobs = commits.disk._jobs
     first, second = jobs.popleft(), jobs.popleft()
     done, job = first
-    synced = job()  # somebody waits
+    synced = job()  # an upload waits
     jobs.append(second)
     commits.commits._queue, waiting = [], commits.commits._queue
     done.callback(synced)
@@ -126,8 +126,10 @@ def test_nobody_comes_after_all(folder: Folder) -> None:
 def test_folder_that_cannot_be_synced_later(
     how: str, folder: Folder, files: FaultyFiles, tmp_path: Path
 ) -> None:
-    """Whenever the folder could not be synced, those who waited for it have no success and
-    no file; and those whose files were synced with it have none either."""
+    """
+    Whenever the folder cannot be synced, the uploads that waited for it do not succeed,
+    and have no file; nor do those whose files were synced with it.
+    """
     commits = ManualCommits(folder)
     for _ in range(BATCHES_AT_A_TIME + 2):
         commits.commit()
@@ -149,8 +151,8 @@ def test_folder_that_cannot_be_synced_later(
 
 
 @pytest.mark.parametrize("call", ["create", "fsync_all"])
-def test_next_one_breaks(call: str, tmp_path: Path) -> None:
-    """Where nothing of the next batch gets as far as that, the folder is synced all the same."""
+def test_next_batch_fails(call: str, tmp_path: Path) -> None:
+    """If the whole next batch fails early, the folder is synced all the same."""
     files = _Watched()
     folder = open_faulty(tmp_path, files)
     commits = ManualCommits(folder)
@@ -163,17 +165,17 @@ def test_next_one_breaks(call: str, tmp_path: Path) -> None:
     else:
         files.fsync_all = broken  # type: ignore[method-assign,assignment]
     commits.disk.work()
-    kept = commits.results.pop(0)
-    assert isinstance(kept, StoredFile)
+    stored = commits.results.pop(0)
+    assert isinstance(stored, StoredFile)
     assert ("synced", folder.final) in files.events[files.events.index(("the next", None)) :]
-    files.keeps_its_promise(kept, folder)
+    files.keeps_its_promise(stored, folder)
     if call == "create":
         assert {type(one) for one in commits.results.values()} == {Failure}
     assert len(contents(tmp_path)) == 1 + [*map(type, commits.results.values())].count(StoredFile)
 
 
 def _one_waits(folder: Folder) -> tuple[OddDisk, list[object]]:
-    """Disk threads with two batches, an upload that waits for one to end, and all ends."""
+    """Return disk threads with two batches and an upload that waits, and all results."""
     odd = OddDisk()
     odd.broken = False
     commits = GroupCommit(odd)
@@ -183,8 +185,8 @@ def _one_waits(folder: Folder) -> tuple[OddDisk, list[object]]:
     return odd, ends
 
 
-def test_next_one_cannot_be_begun(folder: Folder) -> None:
-    """Where the next batch cannot be begun, the one after it sees to the folder."""
+def test_next_batch_cannot_begin(folder: Folder) -> None:
+    """If the next batch cannot begin, the one after it syncs the folder."""
     odd, ends = _one_waits(folder)
     odd.broken = True
     odd.work(1)
@@ -193,8 +195,8 @@ def test_next_one_cannot_be_begun(folder: Folder) -> None:
     assert [type(end) for end in ends] == [Failure, StoredFile, StoredFile]
 
 
-def test_nobody_comes_after_one_that_failed(folder: Folder) -> None:
-    """Where not even the folder alone can be seen to, those who wait for it hear of that."""
+def test_no_batch_after_one_that_failed(folder: Folder) -> None:
+    """If not even the folder alone can be synced, the uploads that wait for it fail."""
     odd, ends = _one_waits(folder)
     odd.broken, odd.times = True, 2
     odd.work(1)
@@ -203,8 +205,11 @@ def test_nobody_comes_after_one_that_failed(folder: Folder) -> None:
     assert [type(end) for end in ends] == [Failure, Failure, StoredFile]
 
 
-def test_an_error_is_told_once(folder: Folder, files: FaultyFiles, tmp_path: Path) -> None:
-    """Two that owe the same folder share one fsync: the second would not hear of its error."""
+def test_an_error_is_reported_once(folder: Folder, files: FaultyFiles, tmp_path: Path) -> None:
+    """
+    Two batches that wait for the same folder share one fsync: a second fsync would not
+    report its error.
+    """
     batches = [CommitBatch(folder, [(part_of(folder, serial), [b"x"])]) for serial in range(3)]
     for batch in batches[:2]:
         batch.publish()
@@ -215,10 +220,10 @@ def test_an_error_is_told_once(folder: Folder, files: FaultyFiles, tmp_path: Pat
     assert contents(tmp_path) == {}
 
 
-def test_an_error_that_another_thread_has_heard(
+def test_an_error_that_another_thread_was_told(
     folder: Folder, files: FaultyFiles, tmp_path: Path
 ) -> None:
-    """Nor is there success for names that were there when another thread's fsync failed."""
+    """Nor does an upload succeed that already had its name when another thread's fsync failed."""
     first, second = (
         CommitBatch(folder, [(part_of(folder, serial), [b"x"])]) for serial in range(2)
     )
@@ -238,7 +243,7 @@ def test_an_error_that_another_thread_has_heard(
 def test_an_error_of_an_old_folder(
     folder: Folder, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """A folder that is not in use any more fails those who owe it, and nobody else."""
+    """An error of a folder that is no longer in use fails the uploads in that folder only."""
     files = FaultyFiles()
     old = open_faulty(tmp_path_factory.mktemp("old"), files)
     earlier = CommitBatch(old, [(part_of(old, 1), [b"x"])])

@@ -1,6 +1,6 @@
 """
-Uploads that nobody waits for any more, while they are in line for a disk which
-does nothing: refused after a while, lost, or ended by a daemon that ends.
+Uploads that no sender waits for any more, while they wait for a stalled disk: refused
+after a while, aborted, or ended by a shutdown.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
 
 
 class _Sender:
-    """Who is told when an upload fails, and can give it up."""
+    """A sender that is told of failures, and can give its upload up."""
 
     give_up: Callable[[], None]
 
@@ -57,14 +57,14 @@ def _commit(rig: Rig, content: bytes) -> tuple[Deferred[Receipt], list[object]]:
     return committed, ends
 
 
-# -- what is left of it -------------------------------------------------------
+# -- what it holds ------------------------------------------------------------
 
 
 @pytest.mark.parametrize("size", [60_000, SMALL])
 @pytest.mark.parametrize("ahead", [0, BATCHES_AT_A_TIME + 1])
 @pytest.mark.parametrize("how", ["abort", "cancel", "give up"])
 def test_holds_nothing(rig: Rig, size: int, ahead: int, how: str) -> None:
-    """It holds no bytes, and nothing of its sender, while the disk does nothing."""
+    """It holds no bytes, and nothing of its sender, while the disk is stalled."""
     for _ in range(ahead):
         _commit(rig, b"x")
     content, frontend = b"x" * size, _Sender()
@@ -92,7 +92,7 @@ def test_holds_nothing(rig: Rig, size: int, ahead: int, how: str) -> None:
 
 
 def test_bounded(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """There are not more of them than so many: new uploads are refused until the disk works."""
+    """Their number is bounded: beyond it, new uploads are refused until the disk works."""
     monkeypatch.setattr(directory, "MOST_GIVEN_UP", 3)
     for size in 1, SMALL, 1:
         committed, _ = _commit(rig, b"x" * size)
@@ -106,12 +106,12 @@ def test_bounded(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [*rig.stored.values()] == [b"content"]
 
 
-# -- what the disk sees of it -------------------------------------------------
+# -- what reaches the disk ----------------------------------------------------
 
 
 @pytest.mark.parametrize("size", [1, SMALL])
 def test_is_not_written(rig: Rig, size: int) -> None:
-    """A disk that works again does nothing for it: nobody who watches the folder sees it."""
+    """A disk that works again does nothing for it: a watcher of the folder sees nothing."""
     committed, _ = _commit(rig, b"x" * size)
     committed.cancel()
     rig.disk.work()
@@ -119,19 +119,19 @@ def test_is_not_written(rig: Rig, size: int) -> None:
     assert rig.store.health.well
 
 
-def test_others_go_on(rig: Rig) -> None:
-    """Those that wait for the disk with it are kept."""
+def test_others_are_stored(rig: Rig) -> None:
+    """Uploads that wait for the disk with it are stored."""
     uploads = [_commit(rig, b"%d" % number) for number in range(BATCHES_AT_A_TIME + 3)]
     uploads[BATCHES_AT_A_TIME + 1][0].cancel()
     rig.disk.work()
-    kept = [isinstance(end, Receipt) for _, (end,) in uploads]
-    assert kept == [number != BATCHES_AT_A_TIME + 1 for number in range(BATCHES_AT_A_TIME + 3)]
+    stored = [isinstance(end, Receipt) for _, (end,) in uploads]
+    assert stored == [number != BATCHES_AT_A_TIME + 1 for number in range(BATCHES_AT_A_TIME + 3)]
     assert sorted(rig.stored.values()) == [b"0", b"1", b"2", b"4"]
     assert rig.files.calls["rename"] == BATCHES_AT_A_TIME + 2
 
 
 class _During(FaultyFiles):
-    """Something happens while a file is being synced."""
+    """File calls during which something happens while a file is being synced."""
 
     happens: Callable[[], None] | None = None
 
@@ -144,7 +144,7 @@ class _During(FaultyFiles):
 
 @pytest.mark.parametrize("size", [1, SMALL])
 def test_given_up_while_it_is_synced(tmp_path: Path, size: int) -> None:
-    """What is given up while it is being synced, which is what takes long, gets no name."""
+    """An upload that is given up during its fsync, the longest step, gets no name."""
     files = _During()
     rig = Rig(tmp_path / "inbox", files=files)
     committed, _ = _commit(rig, b"x" * size)
@@ -158,7 +158,7 @@ def test_given_up_while_it_is_synced(tmp_path: Path, size: int) -> None:
 
 
 def test_given_up_when_it_has_its_name(tmp_path: Path) -> None:
-    """What is given up between its name and its answer loses the name again."""
+    """The name of an upload that is given up between publishing and the answer is taken back."""
     files = FaultyFiles()
     rig = Rig(tmp_path / "inbox", files=files)
     rename = files.rename
@@ -179,9 +179,9 @@ def test_given_up_when_it_has_its_name(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("failing", ["write", "fsync"])
 def test_fails_and_is_given_up(rig: Rig, failing: str) -> None:
-    """A disk that fails with what was kept beside it is told of as ever."""
-    given_up, _ = _commit(rig, b"nobody's")
-    _, ends = _commit(rig, b"somebody's")
+    """A failure in its batch is reported as usual."""
+    given_up, _ = _commit(rig, b"given up")
+    _, ends = _commit(rig, b"waited for")
     given_up.cancel()
     rig.files.fail(failing, errno.EIO)
     rig.disk.work()

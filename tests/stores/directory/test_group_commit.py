@@ -1,5 +1,5 @@
 """
-Group commit: which uploads go together.
+Group commit: which uploads are committed together.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ def commits(folder: Folder) -> ManualCommits:
     return ManualCommits(folder)
 
 
-def test_a_lone_one_does_not_wait(commits: ManualCommits) -> None:
-    """An upload that ends alone is kept at once."""
+def test_a_single_upload_does_not_wait(commits: ManualCommits) -> None:
+    """An upload that ends alone is committed at once."""
     done = commits.commit()
     assert commits.disk.waiting == 1
     commits.disk.work()
     assert done.called
 
 
-def test_those_who_wait_go_together(commits: ManualCommits, files: FaultyFiles) -> None:
-    """What ends while as many as may be are in work goes together in the next batch."""
+def test_waiting_uploads_share_a_batch(commits: ManualCommits, files: FaultyFiles) -> None:
+    """Uploads that end while all batches are in progress share the next one."""
     for _ in range(BATCHES_AT_A_TIME):
         commits.commit()
     for _ in range(50):
@@ -50,8 +50,8 @@ def test_those_who_wait_go_together(commits: ManualCommits, files: FaultyFiles) 
     assert files.calls["fsync"] == BATCHES_AT_A_TIME + 50 + BATCHES_AT_A_TIME + 1
 
 
-def test_those_of_one_turn_go_together(folder: Folder, files: FaultyFiles) -> None:
-    """What ends in the same turn of the reactor goes together in one batch."""
+def test_uploads_of_one_turn_share_a_batch(folder: Folder, files: FaultyFiles) -> None:
+    """Uploads that end in the same turn of the reactor share a batch."""
     turns: list[Callable[[], None]] = []
     disk = ManualDisk()
     commits = GroupCommit(disk, turns.append)
@@ -69,7 +69,7 @@ def test_those_of_one_turn_go_together(folder: Folder, files: FaultyFiles) -> No
 
 
 def test_batches_are_bounded(commits: ManualCommits, files: FaultyFiles) -> None:
-    """A batch has at most so many files, and so many bytes."""
+    """A batch is bounded in files and in bytes."""
     for _ in range(BATCHES_AT_A_TIME + 2 * MOST_FILES):
         commits.commit()
     commits.disk.work()
@@ -86,8 +86,8 @@ def test_batches_are_bounded(commits: ManualCommits, files: FaultyFiles) -> None
     assert files.calls["fsync"] - files.calls["create"] == BATCHES_AT_A_TIME + 2
 
 
-def test_each_has_its_own_answer(commits: ManualCommits, files: FaultyFiles) -> None:
-    """One that fails in a batch fails alone."""
+def test_each_has_a_result(commits: ManualCommits, files: FaultyFiles) -> None:
+    """An upload that fails in a batch fails alone."""
     for _ in range(BATCHES_AT_A_TIME + 5):
         commits.commit()
     files.fail("create", errno.ENOSPC, after=BATCHES_AT_A_TIME + 2)
@@ -97,7 +97,7 @@ def test_each_has_its_own_answer(commits: ManualCommits, files: FaultyFiles) -> 
 
 
 def test_jobs_that_fail(commits: ManualCommits) -> None:
-    """Where a whole batch fails, all of it hears so, and the next one goes on."""
+    """If a whole batch fails, all its uploads fail, and the next batch begins."""
     commits.commit()
     (done, _), *_ = commits.disk._jobs
     commits.disk._jobs.clear()
@@ -111,10 +111,10 @@ def test_jobs_that_fail(commits: ManualCommits) -> None:
 
 
 def test_batches_have_their_turn(folder: Folder) -> None:
-    """After some batches it is the turn of others, however many files wait."""
+    """After some batches other jobs have their turn, however many files wait."""
 
     class AtOnce(ManualDisk):
-        """Does each job while the reactor steps aside."""
+        """Does each job while the reactor yields."""
 
         def yield_reactor(self, seconds: float) -> bool:
             self.work()
@@ -134,7 +134,7 @@ def test_batches_have_their_turn(folder: Folder) -> None:
 
 
 def test_a_disk_that_raises(folder: Folder) -> None:
-    """A batch that cannot even be begun has its end, and the next may begin."""
+    """A batch that cannot even begin ends, and the next may begin."""
     odd = OddDisk()
     commits = GroupCommit(odd)
     ends: list[object] = []
@@ -147,7 +147,7 @@ def test_a_disk_that_raises(folder: Folder) -> None:
 
 
 def test_a_turn_that_cannot_end(folder: Folder) -> None:
-    """Where nothing can be called after this turn, an upload is kept by itself."""
+    """If nothing can be called after this turn, an upload is committed alone."""
 
     def raises(function: Callable[[], None]) -> None:
         raise RuntimeError
@@ -161,8 +161,10 @@ def test_a_turn_that_cannot_end(folder: Folder) -> None:
     assert len(ends) == 5
 
 
-def test_an_end_that_cannot_be_told(commits: ManualCommits, expected_errors: list[str]) -> None:
-    """One of a batch that cannot be told its end does not keep theirs from the others."""
+def test_a_result_that_cannot_be_reported(
+    commits: ManualCommits, expected_errors: list[str]
+) -> None:
+    """If one upload of a batch cannot be told its result, the others still are."""
     expected_errors.append("AlreadyCalledError")
     for number in range(BATCHES_AT_A_TIME + 5):
         commits.commit()

@@ -1,5 +1,5 @@
 """
-What errors of a disk mean for its store.
+What disk errors mean for the store.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from twisted_upload.stores.directory.health import Health
 
 
 def test_end_of_the_daemon() -> None:
-    """What a disk thread is not asked any more, because the daemon ends, is no failing disk."""
+    """A job that a disk thread drops because the daemon ends does not mark the disk as failed."""
     clock = Clock()
     health = Health("/srv/inbox", ManualDisk(), clock, test=lambda: None)
     with capturedLogs() as events:

@@ -1,5 +1,5 @@
 """
-No name is given out twice.
+No name is used twice.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from twisted_upload.stores.directory.store import DirectoryStore
 
 
 class _Store:
-    """A store whose clock is what the test says, of which there may be several."""
+    """A store whose clock the test sets; there may be several."""
 
     def __init__(self, folder: Path, milliseconds: int, files: Files | None = None) -> None:
         self.milliseconds = milliseconds
@@ -39,8 +39,8 @@ class _Store:
         )
         self.store.open()
 
-    def keep(self, count: int = 1) -> list[str]:
-        """Keep some; their names, or why they have none."""
+    def store_some(self, count: int = 1) -> list[str]:
+        """Store some files; return their names, or the codes of their refusals."""
         names: list[str] = []
         for _ in range(count):
             incoming = self.store.begin(ARRIVAL, lambda _: None)
@@ -53,7 +53,7 @@ class _Store:
         return names
 
     def die(self) -> None:
-        """As when the process is killed: nothing more is written."""
+        """End as when the process is killed: nothing more is written."""
         self.store._record = None
         self.store.close()
 
@@ -66,13 +66,13 @@ def folder(tmp_path: Path) -> Iterator[Path]:
         path.unlink()
 
 
-def _take_away(folder: Path) -> None:
+def _remove_files(folder: Path) -> None:
     for path in folder.glob("[0-9]*"):
         path.unlink()
 
 
 def _duplicate(store: _Store) -> int:
-    """What somebody who is forked off, or has forked it off, has open, too."""
+    """Return the file descriptor that a parent or child process shares after a fork."""
     folder = store.store._folder
     assert folder is not None
     return os.dup(folder.incoming)
@@ -86,45 +86,51 @@ def _entry(folder: Path, number: int = 0) -> int:
 @pytest.mark.parametrize("how", ["close", "die"])
 @pytest.mark.parametrize("back", [1, 1000, 86_400_000])
 def test_clock_goes_back(folder: Path, how: str, back: int) -> None:
-    """A restart, the clock set back, and the file taken away: its name is not used again."""
+    """
+    After a restart, with the clock set back and the file taken away, its name is not used
+    again.
+    """
     store = _Store(folder, MILLISECONDS)
-    given = store.keep(3)
+    given = store.store_some(3)
     store.milliseconds += 17
-    given += store.keep(2)
+    given += store.store_some(2)
     getattr(store.store if how == "close" else store, how)()
-    _take_away(folder)
+    _remove_files(folder)
     again = _Store(folder, MILLISECONDS + 17 - back)
     for _ in range(back if back < 10 else 3):
-        given += again.keep(150)
+        given += again.store_some(150)
         again.milliseconds += 1
     assert len({*given}) == len(given)
     again.store.close()
 
 
-def test_restart_in_good_order(folder: Path) -> None:
-    """After an end in good order, names are the time of day, from the next millisecond on."""
+def test_restart_after_a_clean_end(folder: Path) -> None:
+    """After a clean end, names follow the time of day, from the next millisecond on."""
     store = _Store(folder, MILLISECONDS)
-    store.keep(2)
+    store.store_some(2)
     assert _entry(folder) == MILLISECONDS + AHEAD
     store.store.close()
     assert _entry(folder) == MILLISECONDS
-    assert _Store(folder, MILLISECONDS + 1).keep() == [str(MILLISECONDS + 1)]
+    assert _Store(folder, MILLISECONDS + 1).store_some() == [str(MILLISECONDS + 1)]
 
 
 def test_restart_after_a_crash(folder: Path) -> None:
-    """After a crash, names begin where the entry ends, and are the time again when that is past."""
+    """
+    After a crash, names begin where the entry ends, and follow the time of day once that
+    is later.
+    """
     store = _Store(folder, MILLISECONDS)
-    store.keep()
+    store.store_some()
     store.die()
     again = _Store(folder, MILLISECONDS + 100)
-    assert again.keep(2) == [f"{MILLISECONDS + AHEAD + 1}", f"{MILLISECONDS + AHEAD + 1}-1"]
+    assert again.store_some(2) == [f"{MILLISECONDS + AHEAD + 1}", f"{MILLISECONDS + AHEAD + 1}-1"]
     again.milliseconds = MILLISECONDS + AHEAD + 2
-    assert again.keep() == [f"{MILLISECONDS + AHEAD + 2}"]
+    assert again.store_some() == [f"{MILLISECONDS + AHEAD + 2}"]
     again.store.close()
 
 
 def test_before_it_is_published(folder: Path) -> None:
-    """The entry is synced with the files, before their names are seen; then not for a while."""
+    """The entry is synced with the files, before their names are visible; then not for a while."""
     calls: list[str] = []
 
     class Noting(FaultyFiles):
@@ -135,33 +141,33 @@ def test_before_it_is_published(folder: Path) -> None:
 
     files = Noting()
     store = _Store(folder, MILLISECONDS, files)
-    store.keep()
+    store.store_some()
     calls.clear()
     store.milliseconds += AHEAD + 1
-    store.keep()
+    store.store_some()
     # The file and the entry; the folder.
     assert calls == ["write_at", "fsync", "fsync", "rename", "fsync"]
     calls.clear()
     store.milliseconds += AHEAD
-    store.keep()
+    store.store_some()
     assert calls == ["fsync", "rename", "fsync"]
     store.store.close()
 
 
 @pytest.mark.parametrize("call", ["open_record", "write_at", "fsync"])
 def test_entry_that_cannot_be_written(folder: Path, call: str) -> None:
-    """An upload whose name cannot be written down is refused: nobody sees it."""
+    """An upload whose name cannot be recorded is refused, and never visible."""
     files = FaultyFiles()
     store = _Store(folder, MILLISECONDS, files)
     files.fail(call, errno.ENOSPC, after=2 if call == "fsync" else 0)
-    assert store.keep() == ["no-space"]
+    assert store.store_some() == ["no-space"]
     assert contents(folder) == {}
-    assert store.keep() == [f"{MILLISECONDS}-1"]
+    assert store.store_some() == [f"{MILLISECONDS}-1"]
     store.store.close()
 
 
 class _Unsynced(FaultyFiles):
-    """Notes what is written to the record, and fails the first fsync of it."""
+    """Records what is written to the record, and fails its first fsync."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -182,20 +188,20 @@ class _Unsynced(FaultyFiles):
 
 
 def test_written_again(folder: Path) -> None:
-    """After a failed fsync the entry is written again, not only synced again: it may be gone."""
+    """After a failed fsync the entry is written again, not only synced: it may be gone."""
     files = _Unsynced()
     store = _Store(folder, MILLISECONDS, files)
-    assert store.keep() == ["store-error"]
+    assert store.store_some() == ["store-error"]
     store.store.health.well = True
-    assert store.keep() == [f"{MILLISECONDS}-1"]
+    assert store.store_some() == [f"{MILLISECONDS}-1"]
     assert files.told == ["write", "fsync", "write", "fsync"]
     store.store.close()
 
 
 def test_doubted_meanwhile(folder: Path) -> None:
     """
-    An entry that another fsync has failed on meanwhile covers nothing, though
-    our own has passed: an error is told once.
+    If another fsync has failed in the meantime, an entry covers nothing, though its own
+    fsync has succeeded: an error is reported once.
     """
     store = _Store(folder, MILLISECONDS)
     record = store.store._record
@@ -211,7 +217,7 @@ def test_doubted_meanwhile(folder: Path) -> None:
 
 
 def test_folder_of_a_new_record(folder: Path) -> None:
-    """Where the folder of a new record cannot be synced, that is done before the next name."""
+    """If the folder of a new record cannot be synced, that is done before the next name."""
     files = FaultyFiles()
     store = _Store(folder, MILLISECONDS, files)
     record = store.store._record
@@ -226,7 +232,7 @@ def test_folder_of_a_new_record(folder: Path) -> None:
 
 
 def test_never_set_back(folder: Path) -> None:
-    """An entry that is written for an earlier moment covers the later one still."""
+    """An entry written for an earlier moment still covers the later one."""
     store = _Store(folder, MILLISECONDS)
     record = store.store._record
     assert record is not None
@@ -237,11 +243,11 @@ def test_never_set_back(folder: Path) -> None:
 
 
 def test_names_of_a_batch(folder: Path) -> None:
-    """The latest name of those that are kept together is covered."""
+    """An entry covers the latest name of its batch."""
     store = _Store(folder, MILLISECONDS)
-    store.keep()
+    store.store_some()
     ends = []
-    for later in (AHEAD + 10, 10 * AHEAD):  # one goes, the others wait for it, and go together
+    for later in (AHEAD + 10, 10 * AHEAD):  # one goes first, the others share a batch
         for _ in range(3):
             store.milliseconds = MILLISECONDS + later
             incoming = store.store.begin(ARRIVAL, lambda _: None)
@@ -254,27 +260,30 @@ def test_names_of_a_batch(folder: Path) -> None:
 
 
 def test_without_its_record(folder: Path) -> None:
-    """A process whose record is taken away knows its names all the same."""
+    """A process whose record is removed still remembers its names."""
     store = _Store(folder, MILLISECONDS)
-    given = store.keep(2)
-    _take_away(folder)
+    given = store.store_some(2)
+    _remove_files(folder)
     shutil.rmtree(folder / ".incoming")
     store.store.open()
-    given += store.keep(2)
+    given += store.store_some(2)
     assert len({*given}) == 4
     store.store.close()
 
 
 def test_far_ahead(folder: Path) -> None:
-    """A clock that was once far ahead is told of at each start, and names go on from there."""
+    """
+    If the clock was once far ahead, a warning is logged at each start, and names continue
+    from there.
+    """
     future = 4_102_444_800_000
     store = _Store(folder, future)
-    store.keep()
+    store.store_some()
     store.store.close()
     with capturedLogs() as events:
         again = _Store(folder, MILLISECONDS)
-        again.store.open()  # once more, as whoever will serve
-        assert again.keep(SERIALS + 1)[-1] == str(future + 2)
+        again.store.open()  # a second time, as by the process that will serve
+        assert again.store_some(SERIALS + 1)[-1] == str(future + 2)
     (line,) = [formatEvent(event) for event in events]
     assert line == (
         f"{folder}: the clock is 640865.7 h behind the latest file name here: names continue from"
@@ -282,30 +291,30 @@ def test_far_ahead(folder: Path) -> None:
     )
     again.store.close()
     (folder / ".incoming" / RECORD).unlink()  # as the runbook says
-    assert _Store(folder, MILLISECONDS).keep() == [str(MILLISECONDS)]
+    assert _Store(folder, MILLISECONDS).store_some() == [str(MILLISECONDS)]
 
 
 @pytest.mark.parametrize("damage", [b"x" * 16, b"179532813012", b"-00000000000001\n"])
 def test_damaged(folder: Path, damage: bytes) -> None:
-    """A damaged entry counts as written when the file was changed, and is told of."""
+    """A damaged entry counts as written when the file was changed, and is reported."""
     store = _Store(folder, MILLISECONDS)
-    store.keep()
+    store.store_some()
     store.die()
     path = folder / ".incoming" / RECORD
     path.write_bytes(damage)
     os.utime(path, (MILLISECONDS / 1000, MILLISECONDS / 1000))
-    _take_away(folder)
+    _remove_files(folder)
     with capturedLogs() as events:
         again = _Store(folder, MILLISECONDS - 10_000)
     assert "is damaged" in str(formatEvent(events[0]))
-    (name,) = again.keep()
+    (name,) = again.store_some()
     assert int(name) > MILLISECONDS
     again.store.close()
 
 
 @pytest.mark.parametrize("what", ["folder", "link", "pipe"])
 def test_not_a_file(folder: Path, what: str) -> None:
-    """What is no file of ours under its name stops the start, in one line."""
+    """If the record is anything but a regular file of ours, the start fails with one line."""
     (folder / ".incoming").mkdir(parents=True, mode=0o700)
     path = folder / ".incoming" / RECORD
     if what == "folder":
@@ -320,14 +329,14 @@ def test_not_a_file(folder: Path, what: str) -> None:
 
 def test_several_processes(folder: Path) -> None:
     """
-    Those that share a folder have serials of their own: none gives out a name of
-    another, also where a file was taken away between the two.
+    Processes that share a folder have different serials: no name is used by two of them,
+    even if the file was taken away in between.
     """
     stores = [_Store(folder, MILLISECONDS) for _ in range(3)]
     given = []
     for store in [*stores, *stores]:
-        given += store.keep()
-        _take_away(folder)
+        given += store.store_some()
+        _remove_files(folder)
     assert given == [
         *(f"{MILLISECONDS}", f"{MILLISECONDS}-100", f"{MILLISECONDS}-200"),
         *(f"{MILLISECONDS}-1", f"{MILLISECONDS}-101", f"{MILLISECONDS}-201"),
@@ -335,13 +344,13 @@ def test_several_processes(folder: Path) -> None:
     stores[1].store.close()
     del store
     stores[1] = _Store(folder, MILLISECONDS)
-    assert stores[1].keep() == [f"{MILLISECONDS + 1}-100"]
+    assert stores[1].store_some() == [f"{MILLISECONDS + 1}-100"]
     for store in stores:
         store.store.close()
 
 
 def test_one_name_is_enough(folder: Path) -> None:
-    """Several processes publish in the same millisecond, and none tries a name of another's."""
+    """Several processes publish in the same millisecond, and each gets its first choice of name."""
     files = [_CountingFiles() for _ in range(3)]
     stores = [_Store(folder, MILLISECONDS, each) for each in files]
     published = 0
@@ -349,15 +358,13 @@ def test_one_name_is_enough(folder: Path) -> None:
         each.renames = 0  # of the self-test
     for _ in range(3):
         for store in stores:
-            published += len(store.keep(4))
+            published += len(store.store_some(4))
     assert len(contents(folder)) == published == 36
     assert sum(each.renames for each in files) == published
 
 
 class _CountingFiles(Files):
-    """
-    :ivar renames: how often a name was tried.
-    """
+    """:ivar renames: the number of attempts to give a file its name."""
 
     renames = 0
 
@@ -367,27 +374,27 @@ class _CountingFiles(Files):
 
 
 def test_opened_again(folder: Path) -> None:
-    """A store that is opened again is the same process as before."""
+    """A store that is opened again counts as the same process."""
     store = _Store(folder, MILLISECONDS)
-    store.keep()
+    store.store_some()
     store.store.open()
-    assert store.keep() == [str(MILLISECONDS + AHEAD + 1)]
+    assert store.store_some() == [str(MILLISECONDS + AHEAD + 1)]
     store.store.close()
 
 
 def test_opened_again_after_a_fork(folder: Path) -> None:
-    """The same where a parent that has forked it has the folder open, too, and only waits."""
+    """So it does if the parent process still has the folder open, and only waits."""
     store = _Store(folder, MILLISECONDS)
     parent = []
     try:
         for _ in range(2):
             parent.append(_duplicate(store))
             store.store.open()
-        assert store.keep() == [f"{MILLISECONDS}"]
+        assert store.store_some() == [f"{MILLISECONDS}"]
         parent.append(_duplicate(store))
         store.store.close()
         again = _Store(folder, MILLISECONDS + 1)
-        assert again.keep() == [f"{MILLISECONDS + 1}"]
+        assert again.store_some() == [f"{MILLISECONDS + 1}"]
         again.store.close()
     finally:
         for descriptor in parent:
@@ -395,7 +402,7 @@ def test_opened_again_after_a_fork(folder: Path) -> None:
 
 
 def test_undone_after_a_fork(folder: Path) -> None:
-    """A start that fails takes its folders away, though a parent has them open, too."""
+    """A start that fails removes its folders, even if a parent process has them open."""
     store = _Store(folder, MILLISECONDS)
     parent = _duplicate(store)
     try:
@@ -406,7 +413,10 @@ def test_undone_after_a_fork(folder: Path) -> None:
 
 
 def test_no_entry_left(folder: Path) -> None:
-    """More processes than entries share the last, which nobody sets back."""
+    """
+    If there are more processes than entries, they share the last one, which is never set
+    back.
+    """
     (folder / ".incoming").mkdir(parents=True)
     directories = [os.open(folder / ".incoming", os.O_RDONLY) for _ in range(ENTRIES + 2)]
     try:
@@ -421,10 +431,10 @@ def test_no_entry_left(folder: Path) -> None:
 
 
 def test_without_claims(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where nobody can claim anything, all have the first entry, and nobody sets it back."""
+    """If numbers cannot be claimed, all processes use the first entry, and none sets it back."""
     monkeypatch.setattr(Files, "claim", lambda *_: None)
     stores = [_Store(folder, MILLISECONDS) for _ in range(2)]
-    given = [name for store in stores for name in store.keep()]
+    given = [name for store in stores for name in store.store_some()]
     assert given == [f"{MILLISECONDS}", f"{MILLISECONDS}-1"]
     for store in stores:
         store.store.close()
@@ -432,19 +442,19 @@ def test_without_claims(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_clock_that_is_set_back(folder: Path) -> None:
-    """While it runs, that is told once, and again only when the clock had caught up."""
+    """A clock that is set back is reported once, and again only after it had caught up."""
     store = _Store(folder, MILLISECONDS)
     with capturedLogs() as events:
-        store.keep()
+        store.store_some()
         for _ in range(2):
             store.milliseconds -= 3_600_000
-            store.keep(3)
+            store.store_some(3)
             store.milliseconds -= 1000
-            store.keep(3)
+            store.store_some(3)
             store.milliseconds = MILLISECONDS + 1
-            store.keep()
+            store.store_some()
             store.milliseconds += 1
-            store.keep()
+            store.store_some()
     lines = [str(formatEvent(event)) for event in events]
     assert len(lines) == 2
     assert "the clock is 1.0 h behind the latest file name here" in lines[0]
@@ -452,7 +462,7 @@ def test_a_clock_that_is_set_back(folder: Path) -> None:
 
 
 def test_serials_have_an_end() -> None:
-    """After so many names of one millisecond come those of the next."""
+    """When the serials of a millisecond are used up, names continue with the next."""
     moments = UniqueTimestamps()
     given = [moments.next(1.0) for _ in range(SERIALS + 1)]
     assert given[SERIALS - 1 :] == [(1000, SERIALS - 1), (1001, 0)]

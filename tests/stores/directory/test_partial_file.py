@@ -33,11 +33,11 @@ from twisted_upload.stores.directory.partial_file import PartialFile
 pytestmark = pytest.mark.usefixtures("small_windows")
 
 
-# -- the good way -------------------------------------------------------------
+# -- success ------------------------------------------------------------------
 
 
 def test_order(folder: Folder, files: OrderedFiles) -> None:
-    """Written, synced, closed, published, and the folder synced, in this order."""
+    """It is written, synced, closed and published, and the folder is synced, in this order."""
     keep_by_name(folder, b"content")
     interesting = ("create", "write", "fsync", "close", "rename")
     steps = [call for call in files.order if call in interesting]
@@ -45,7 +45,10 @@ def test_order(folder: Folder, files: OrderedFiles) -> None:
 
 
 def test_what_is_synced(folder: Folder, files: OrderedFiles, tmp_path: Path) -> None:
-    """First the file is synced, under no visible name; last the folder, with the name in it."""
+    """
+    First the file is synced under its temporary name; last the folder, with the final
+    name in it.
+    """
     synced: list[tuple[str, list[str]]] = []
     fsync = files.fsync
 
@@ -63,7 +66,7 @@ def test_what_is_synced(folder: Folder, files: OrderedFiles, tmp_path: Path) -> 
 
 
 def test_close_is_checked(folder: Folder, files: OrderedFiles, tmp_path: Path) -> None:
-    """An error that a network file system tells at close is no success."""
+    """An error that a network file system reports at close fails the upload."""
     files.fail("close", errno.EIO)
     with pytest.raises(OSError, match="Input/output"):
         keep_by_name(folder, b"content")
@@ -71,7 +74,7 @@ def test_close_is_checked(folder: Folder, files: OrderedFiles, tmp_path: Path) -
 
 
 def test_not_durable(tmp_path: Path, files: OrderedFiles) -> None:
-    """Without durability there is no fsync, and all else is the same."""
+    """Without durability there is no fsync; all else is the same."""
     folder = open_faulty(tmp_path, files, durable=False)
     assert keep_by_name(folder, b"content") == NAME
     assert files.calls["fsync"] == 0
@@ -86,25 +89,25 @@ _PIECES = st.lists(st.binary(min_size=1, max_size=20), max_size=5)
 def test_any_pieces(
     tmp_path_factory: pytest.TempPathFactory, calls: list[list[bytes]], last: list[bytes]
 ) -> None:
-    """However the bytes are cut, they are the same bytes, with the same size and hash."""
+    """However the bytes are split, content, size and hash are the same."""
     path = tmp_path_factory.mktemp("inbox")
     folder = open_faulty(path, FaultyFiles())
     part = PartialFile(folder, MOMENT, digest=True)
     for pieces in calls:
         part.append(pieces)
-    kept = commit_one(folder, part, last)
+    stored = commit_one(folder, part, last)
     content = b"".join(b"".join(pieces) for pieces in [*calls, last])
-    assert contents(path) == {kept.name: content}
-    assert kept.size == len(content)
-    assert kept.sha256 == hashlib.sha256(content).hexdigest()
+    assert contents(path) == {stored.name: content}
+    assert stored.size == len(content)
+    assert stored.sha256 == hashlib.sha256(content).hexdigest()
 
 
 def test_more_pieces_than_one_call_takes(folder: Folder, tmp_path: Path) -> None:
     """The kernel takes 1024 pieces in one call, and a sender may send more."""
     pieces = [b"%d " % number for number in range(3000)]
     part = PartialFile(folder, MOMENT, digest=False)
-    kept = commit_one(folder, part, pieces)
-    assert contents(tmp_path) == {kept.name: b"".join(pieces)}
+    stored = commit_one(folder, part, pieces)
+    assert contents(tmp_path) == {stored.name: b"".join(pieces)}
 
 
 @pytest.mark.parametrize("call", ["write", "writev"])
@@ -112,19 +115,19 @@ def test_more_pieces_than_one_call_takes(folder: Folder, tmp_path: Path) -> None
 def test_short_writes(
     folder: Folder, files: OrderedFiles, tmp_path: Path, call: str, times: int
 ) -> None:
-    """A short write goes on where it stopped."""
+    """A short write is continued where it stopped."""
     files.shorten(call, times=times)
     part = PartialFile(folder, MOMENT, digest=True)
     part.append([b"content"] if call == "write" else [b"con", b"", b"t", b"ent!"])
-    kept = commit_one(folder, part, [])
+    stored = commit_one(folder, part, [])
     content = b"content" if call == "write" else b"content!"
-    assert contents(tmp_path) == {kept.name: content}
-    assert kept.sha256 == hashlib.sha256(content).hexdigest()
-    assert kept.size == len(content)
+    assert contents(tmp_path) == {stored.name: content}
+    assert stored.sha256 == hashlib.sha256(content).hexdigest()
+    assert stored.size == len(content)
 
 
 def test_short_write_on_a_full_disk(folder: Folder, files: OrderedFiles, tmp_path: Path) -> None:
-    """A full disk that first takes a part is a full disk all the same."""
+    """A full disk that first writes some of the bytes still counts as full."""
     files.shorten(then=errno.ENOSPC)
     with pytest.raises(OSError, match="No space"):
         keep_by_name(folder, b"content")
@@ -132,15 +135,18 @@ def test_short_write_on_a_full_disk(folder: Folder, files: OrderedFiles, tmp_pat
     assert leftovers(tmp_path) == []
 
 
-def test_a_write_that_takes_nothing(folder: Folder, files: OrderedFiles) -> None:
-    """A file system that takes no byte and names no error does not keep a thread busy for ever."""
+def test_a_write_of_nothing(folder: Folder, files: OrderedFiles) -> None:
+    """
+    A file system that writes no byte and reports no error does not keep a thread busy for
+    ever.
+    """
     files.write = lambda descriptor, data: 0  # type: ignore[method-assign]
     with pytest.raises(OSError, match="no more bytes"):
         keep_by_name(folder, b"content")
 
 
 def test_suffix_sees_the_head(tmp_path: Path, files: OrderedFiles) -> None:
-    """The suffix is told from the first bytes, in however many pieces they came."""
+    """The suffix depends on the first bytes, in however many pieces they arrived."""
     heads: list[bytes] = []
 
     def suffix(head: bytes) -> str:
@@ -153,7 +159,10 @@ def test_suffix_sees_the_head(tmp_path: Path, files: OrderedFiles) -> None:
 
 
 def test_write_back(folder: Folder, files: OrderedFiles, tmp_path: Path) -> None:
-    """Behind the writer of a large file the kernel writes on, so that the last fsync is short."""
+    """
+    Behind the writer of a large file the kernel writes to disk, so that the last fsync is
+    short.
+    """
     ranges: list[tuple[str, int, int]] = []
     files.start_write_back = (  # type: ignore[method-assign]
         lambda descriptor, offset, length: ranges.append(("start", offset, length))
@@ -185,7 +194,7 @@ def test_write_back_for_real(folder: Folder, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("by_rename", [True, False])
 def test_taken_names(tmp_path: Path, files: OrderedFiles, by_rename: bool) -> None:
-    """A taken name gets -1, -2 and so on: the kernel decides, and nothing is overwritten."""
+    """A name that exists gets -1, -2 and so on: the kernel decides, and nothing is overwritten."""
     folder = open_faulty(tmp_path, files, by_rename=by_rename)
     names = [keep_by_name(folder, b"%d" % number) for number in range(4)]
     assert names == [
@@ -199,7 +208,7 @@ def test_taken_names(tmp_path: Path, files: OrderedFiles, by_rename: bool) -> No
 
 
 def test_link_and_unlink(linking: Folder, files: OrderedFiles, tmp_path: Path) -> None:
-    """Where the file system cannot rename without replacing, a link and an unlink do it."""
+    """If the file system cannot rename without replacing, link and unlink publish the file."""
     assert keep_by_name(linking, b"content") == NAME
     assert files.calls["rename"] == 0
     steps = [call for call in files.order if call in ("fsync", "link", "unlink")]
@@ -210,7 +219,7 @@ def test_link_and_unlink(linking: Folder, files: OrderedFiles, tmp_path: Path) -
 
 @pytest.mark.parametrize("error", [errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP])
 def test_chosen_at_start(tmp_path: Path, files: OrderedFiles, error: int) -> None:
-    """Which of the two is found out once, when the folder is opened."""
+    """Which of the two is used is found out once, when the folder is opened."""
     files.fail("rename", error, times=1)
     folder = open_folder(str(tmp_path), files=files, suffix=lambda _: ".bin")
     assert not folder.by_rename
@@ -221,14 +230,14 @@ def test_chosen_at_start(tmp_path: Path, files: OrderedFiles, error: int) -> Non
 
 
 def test_temporary_name_taken(folder: Folder, files: OrderedFiles, tmp_path: Path) -> None:
-    """A temporary name that exists is left alone, and another one is taken."""
+    """A temporary name that exists is left alone, and another one is used."""
     files.fail("create", errno.EEXIST, times=3)
     assert keep_by_name(folder, b"content") == NAME
     assert contents(tmp_path) == {NAME: b"content"}
 
 
 def test_swept_while_created(folder: Folder, files: OrderedFiles, tmp_path: Path) -> None:
-    """A file that another daemon's sweep removed in the moment of its creation is created again."""
+    """A file that another daemon sweeps at its creation is created again."""
     lock = files.lock
     swept: list[str] = []
 
@@ -247,7 +256,7 @@ def test_swept_while_created(folder: Folder, files: OrderedFiles, tmp_path: Path
 
 @pytest.mark.parametrize("times", [1, 4])
 def test_small_swept(folder: Folder, files: OrderedFiles, tmp_path: Path, times: int) -> None:
-    """A small upload takes no lock: if it is swept away all the same, it is written again."""
+    """A small upload takes no lock: if it is swept all the same, it is written again."""
     fsync = files.fsync
     left = times
 
@@ -267,7 +276,7 @@ def test_small_swept(folder: Folder, files: OrderedFiles, tmp_path: Path, times:
 
 
 def test_small_swept_for_ever(folder: Folder, files: OrderedFiles, tmp_path: Path) -> None:
-    """Who cannot keep a file for a moment is told so in the end."""
+    """An upload whose file is swept every time fails in the end."""
     fsync = files.fsync
 
     def sweep_first(descriptor: int) -> None:
@@ -281,7 +290,7 @@ def test_small_swept_for_ever(folder: Folder, files: OrderedFiles, tmp_path: Pat
 
 
 def test_no_lock_is_waited_for(folder: Folder, tmp_path: Path) -> None:
-    """Who holds a lock on the folder and stands still holds up nobody."""
+    """A stalled process that holds a lock on the folder blocks no upload."""
     locked = os.open(tmp_path / ".incoming", os.O_RDONLY)
     try:
         fcntl.flock(locked, fcntl.LOCK_EX)
@@ -292,7 +301,10 @@ def test_no_lock_is_waited_for(folder: Folder, tmp_path: Path) -> None:
 
 
 def test_large_is_not_swept(folder: Folder, tmp_path: Path) -> None:
-    """An upload in several jobs is locked from the first, for those who do not see our claim."""
+    """
+    An upload in several jobs is locked from the first one, for daemons that do not see
+    our claim.
+    """
     part = PartialFile(folder, MOMENT, digest=False)
     part.append([b"one"])
     assert sweep_from_elsewhere(tmp_path) == 0

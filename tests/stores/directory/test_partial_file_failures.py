@@ -1,5 +1,5 @@
 """
-One file on its way to its name: every step's failure.
+One file on its way to its name: the failure of every step.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from twisted_upload.stores.directory.partial_file import PartialFile
 pytestmark = pytest.mark.usefixtures("small_windows")
 
 
-# call, how many of it go well before that
+# the call, and how many of it succeed first
 STEPS = [
     ("create", 0),
     ("lock", 0),
@@ -46,7 +46,7 @@ STEPS = [
 
 
 def _large(folder: Folder) -> str:
-    """An upload that makes every call of the write path."""
+    """Return an upload that makes every call of the write path."""
     part = PartialFile(folder, MOMENT, digest=True)
     piece = bytes(WRITE_BACK)
     try:
@@ -65,12 +65,15 @@ def _large(folder: Folder) -> str:
 def test_every_failure(
     folder: Folder, files: OrderedFiles, tmp_path: Path, call: str, after: int, error: int
 ) -> None:
-    """Whatever step fails, and however: it is told, nothing is left, and the next upload works."""
+    """
+    Whatever step fails, and however: it is reported, nothing is left, and the next upload
+    works.
+    """
     files.fail(call, error, after=after)
     with pytest.raises(OSError, match=os.strerror(error)) as raised:
         _large(folder)
     assert raised.value.errno == error
-    assert not files._faults.get(call), "it did not come to that"
+    assert not files._faults.get(call), "the call was never made"
     assert contents(tmp_path) == {}
     assert leftovers(tmp_path) == []
     files.heal()
@@ -95,11 +98,11 @@ def test_every_failure(
 def test_every_failure_of_small(
     folder: Folder, files: OrderedFiles, tmp_path: Path, call: str, after: int, error: int
 ) -> None:
-    """The same where the upload is one job."""
+    """So it is if the upload is one job."""
     files.fail(call, error, after=after)
     with pytest.raises(OSError, match=os.strerror(error)):
         keep_small(folder, b"one", b"two")
-    assert not files._faults.get(call), "it did not come to that"
+    assert not files._faults.get(call), "the call was never made"
     assert contents(tmp_path) == {}
     assert leftovers(tmp_path) == []
     files.heal()
@@ -112,7 +115,7 @@ def test_every_failure_of_small(
 def test_every_failure_of_linking(
     linking: Folder, files: OrderedFiles, tmp_path: Path, call: str, after: int, error: int
 ) -> None:
-    """The same where publishing is link and unlink."""
+    """So it is if link and unlink publish the file."""
     files.fail(call, error, after=after)
     with pytest.raises(OSError, match=os.strerror(error)):
         _large(linking)
@@ -124,14 +127,14 @@ def test_every_failure_of_linking(
 
 @pytest.mark.parametrize("keep", [keep_by_name, keep_small])
 @pytest.mark.parametrize("which", [0, 1], ids=["file", "folder"])
-def test_fsync_is_never_tried_again(
+def test_fsync_is_never_retried(
     folder: Folder,
     files: OrderedFiles,
     tmp_path: Path,
     which: int,
     keep: Callable[[Folder, bytes], str],
 ) -> None:
-    """A failed fsync loses the upload: a second one could succeed over data that is gone."""
+    """A failed fsync fails the upload: a second one could succeed although the data is gone."""
     files.fail("fsync", errno.EIO, after=which)
     with pytest.raises(OSError, match="Input/output"):
         keep(folder, b"content")
@@ -141,7 +144,7 @@ def test_fsync_is_never_tried_again(
 
 
 def test_name_is_taken_back(folder: Folder, files: OrderedFiles, tmp_path: Path) -> None:
-    """When the folder cannot be synced after publishing, the name is taken back."""
+    """If the folder cannot be synced after publishing, the name is taken back."""
     files.fail("fsync", errno.EIO, after=1)
     with pytest.raises(OSError, match="Input/output"):
         keep_by_name(folder, b"content")
@@ -150,7 +153,7 @@ def test_name_is_taken_back(folder: Folder, files: OrderedFiles, tmp_path: Path)
 
 
 def test_dead_disk(folder: Folder, files: OrderedFiles) -> None:
-    """A disk on which not even cleaning up works tells the first error and leaks nothing."""
+    """A disk on which even the clean-up fails reports the first error and leaks nothing."""
     files.fail("fsync", errno.EIO, times=9)
     files.fail("unlink", errno.EROFS, times=9)
     files.fail("close", errno.EIO, times=9)
@@ -161,7 +164,7 @@ def test_dead_disk(folder: Folder, files: OrderedFiles) -> None:
 
 
 def test_discard_twice(folder: Folder, tmp_path: Path) -> None:
-    """Discarding may be said at any time, and again."""
+    """Discarding is allowed at any time, and again."""
     part = PartialFile(folder, MOMENT, digest=False)
     part.discard()
     part.append([b"content"])
@@ -171,8 +174,8 @@ def test_discard_twice(folder: Folder, tmp_path: Path) -> None:
     assert leftovers(tmp_path) == []
 
 
-def test_discard_after_keep(folder: Folder, tmp_path: Path) -> None:
-    """Discarding what has been kept but not promised takes it away."""
+def test_discard_after_publishing(folder: Folder, tmp_path: Path) -> None:
+    """Discarding a file that is published but not acknowledged removes it."""
     part = PartialFile(folder, MOMENT, digest=False)
     part.append([b"content"])
     commit_one(folder, part, [])

@@ -24,47 +24,47 @@ from twisted_upload.stores.directory.partial_file import PartialFile
 pytestmark = pytest.mark.usefixtures("small_windows")
 
 
-def _take_all(part: PartialFile, ours: socket.socket, size: int) -> None:
-    """Take until so much has come."""
+def _splice_all(part: PartialFile, ours: socket.socket, size: int) -> None:
+    """Splice until this many bytes have been read."""
     while size > 0:
         select.select([ours], [], [], 10)
         size -= part.splice_from(ours.fileno(), size).size
 
 
-def test_take(folder: Folder, tmp_path: Path, sockets: Sockets) -> None:
-    """Bytes of a socket go into the file after those that were written before."""
+def test_splice(folder: Folder, tmp_path: Path, sockets: Sockets) -> None:
+    """Bytes from a socket are appended to those that were written before."""
     sender, ours = sockets
     part = PartialFile(folder, MOMENT, digest=False)
     part.append([b"head "])
     sender.sendall(b"from the socket")
-    _take_all(part, ours, 15)
+    _splice_all(part, ours, 15)
     part.append([b" and"])
-    kept = commit_one(folder, part, [b" tail"])
-    assert contents(tmp_path) == {kept.name: b"head from the socket and tail"}
-    assert kept.size == len(b"head from the socket and tail")
+    stored = commit_one(folder, part, [b" tail"])
+    assert contents(tmp_path) == {stored.name: b"head from the socket and tail"}
+    assert stored.size == len(b"head from the socket and tail")
 
 
-def test_take_much(
+def test_splice_much(
     folder: Folder,
     files: OrderedFiles,
     tmp_path: Path,
     sockets: Sockets,
 ) -> None:
-    """Much can be taken, more than a pipe holds, with write-back behind it."""
+    """More than a pipe holds can be spliced, with write-back behind it."""
     sender, ours = sockets
     content = os.urandom(1 << 20) * 20
     sending = threading.Thread(target=sender.sendall, args=(content,))
     sending.start()
     part = PartialFile(folder, MOMENT, digest=False)
-    _take_all(part, ours, len(content))
+    _splice_all(part, ours, len(content))
     sending.join()
-    kept = commit_one(folder, part, [])
-    assert (tmp_path / kept.name).read_bytes() == content
+    stored = commit_one(folder, part, [])
+    assert (tmp_path / stored.name).read_bytes() == content
     assert files.calls["start_write_back"] > 0
 
 
-def test_take_at_most(folder: Folder, sockets: Sockets) -> None:
-    """No byte more is taken than was asked for: the rest stays in the socket."""
+def test_splice_at_most(folder: Folder, sockets: Sockets) -> None:
+    """No more bytes are read than asked for: the rest stays in the socket."""
     sender, ours = sockets
     sender.sendall(b"0123456789")
     part = PartialFile(folder, MOMENT, digest=False)
@@ -75,20 +75,20 @@ def test_take_at_most(folder: Folder, sockets: Sockets) -> None:
 
 
 def test_splice_from_dry(folder: Folder, sockets: Sockets) -> None:
-    """A socket that has nothing just now, and one that has come to its end, are dry."""
+    """A socket with nothing to read, or at its end, is dry."""
     sender, ours = sockets
     part = PartialFile(folder, MOMENT, digest=False)
     assert part.splice_from(ours.fileno(), 100) == SpliceResult(0, dry=True)
     sender.sendall(b"last")
     sender.shutdown(socket.SHUT_WR)
-    _take_all(part, ours, 4)
+    _splice_all(part, ours, 4)
     select.select([ours], [], [], 10)
     assert part.splice_from(ours.fileno(), 100) == SpliceResult(0, dry=True)
-    assert ours.recv(1) == b"", "the end is left for the transport to find"
+    assert ours.recv(1) == b"", "the end is left for the transport to read"
     part.discard()
 
 
-def test_splice_from_lost(folder: Folder, sockets: Sockets) -> None:
+def test_splice_from_reset(folder: Folder, sockets: Sockets) -> None:
     """A socket that has been reset is lost."""
     sender, ours = sockets
     part = PartialFile(folder, MOMENT, digest=False)
@@ -98,13 +98,13 @@ def test_splice_from_lost(folder: Folder, sockets: Sockets) -> None:
     part.discard()
 
 
-def test_take_short(
+def test_short_splices(
     folder: Folder,
     files: OrderedFiles,
     tmp_path: Path,
     sockets: Sockets,
 ) -> None:
-    """A file that takes less at a time than the socket gives gets all of it."""
+    """If the file takes less at a time than the socket gives, it gets all of it in the end."""
     sender, ours = sockets
     splice = files.splice
     files.splice = lambda pipe, descriptor, length: splice(  # type: ignore[method-assign]
@@ -112,42 +112,42 @@ def test_take_short(
     )
     sender.sendall(b"0123456789")
     part = PartialFile(folder, MOMENT, digest=False)
-    _take_all(part, ours, 10)
-    kept = commit_one(folder, part, [])
-    assert contents(tmp_path) == {kept.name: b"0123456789"}
+    _splice_all(part, ours, 10)
+    stored = commit_one(folder, part, [])
+    assert contents(tmp_path) == {stored.name: b"0123456789"}
 
 
-def test_take_where_it_cannot_be_spliced(
+def test_without_splicing(
     folder: Folder,
     files: OrderedFiles,
     tmp_path: Path,
     sockets: Sockets,
 ) -> None:
-    """A file system that cannot splice gets the bytes in the ordinary way."""
+    """If the file system cannot splice, the bytes are read and written."""
     sender, ours = sockets
     files.fail("splice", errno.EINVAL, times=1000)
     content = os.urandom(300_000)
     part = PartialFile(folder, MOMENT, digest=False)
     sending = threading.Thread(target=sender.sendall, args=(content,))
     sending.start()
-    _take_all(part, ours, len(content))
+    _splice_all(part, ours, len(content))
     sending.join()
-    kept = commit_one(folder, part, [])
-    assert (tmp_path / kept.name).read_bytes() == content
-    assert kept.size == len(content)
+    stored = commit_one(folder, part, [])
+    assert (tmp_path / stored.name).read_bytes() == content
+    assert stored.size == len(content)
 
 
 @pytest.mark.parametrize(
     "error", [*ERRORS, 0], ids=lambda error: errno.errorcode.get(error, "none")
 )
-def test_take_fails(
+def test_splice_fails(
     folder: Folder,
     files: OrderedFiles,
     tmp_path: Path,
     sockets: Sockets,
     error: int,
 ) -> None:
-    """A disk that fails while bytes come from a socket fails that upload, and spoils no other."""
+    """A disk that fails while splicing fails that upload, and no other."""
     sender, ours = sockets
     sender.sendall(b"of the first")
     part = PartialFile(folder, MOMENT, digest=False)
@@ -163,6 +163,6 @@ def test_take_fails(
     vars(files).pop("splice", None)
     sender.sendall(b"of the second")
     part = PartialFile(folder, MOMENT, digest=False)
-    _take_all(part, ours, 13)
+    _splice_all(part, ours, 13)
     commit_one(folder, part, [])
     assert contents(tmp_path) == {NAME: b"of the second"}

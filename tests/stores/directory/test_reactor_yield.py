@@ -1,5 +1,5 @@
 """
-The reactor steps aside for a quick job of a disk thread.
+The reactor yields to a quick job of a disk thread.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ async def test_yields() -> None:
 
 
 async def test_yielding_ends_with_the_work() -> None:
-    """A job that says that it only waits from now on is not waited for any longer."""
+    """The reactor stops waiting for a job that announces that it will only wait."""
     disk = DiskThreads(reactor, 1)
     reactor_yield = ReactorYield(disk)
     resume_reactor = threading.Event()
@@ -49,8 +49,8 @@ async def test_yielding_ends_with_the_work() -> None:
 
 
 def test_yielding_has_an_end() -> None:
-    """A job that is not quick is waited for once; then none is, until one has been quick again."""
-    disk = _Aside()
+    """The reactor waits for a slow job once, then for none until one has been quick again."""
+    disk = _Yielding()
     reactor_yield = ReactorYield(disk)
     reactor_yield.run(lambda _: 0, PATIENCE)
     reactor_yield.run(lambda _: 0, PATIENCE)
@@ -64,8 +64,11 @@ def test_yielding_has_an_end() -> None:
 
 
 def test_yielding_counts_the_work_only() -> None:
-    """Where nobody waits for it, a job is quick if it soon begins to wait, however long."""
-    disk = _Aside()
+    """
+    Without a waiting reactor, a job is quick if it soon begins to wait, however long that
+    takes.
+    """
+    disk = _Yielding()
     reactor_yield = ReactorYield(disk)
     quick: list[bool] = []
 
@@ -85,8 +88,8 @@ def test_yielding_counts_the_work_only() -> None:
     assert not reactor_yield._quick
 
 
-def test_no_yielding_for_a_job_that_nobody_does() -> None:
-    """Where the disk threads have stopped, nobody steps aside for them."""
+def test_no_yielding_without_threads() -> None:
+    """After the disk threads have stopped, the reactor does not yield."""
     disk = DiskThreads(reactor, 1)
     disk.stop()
     began = time.monotonic()
@@ -95,8 +98,8 @@ def test_no_yielding_for_a_job_that_nobody_does() -> None:
     done.addErrback(lambda failure: failure.trap(PoolStopped))
 
 
-class _Aside(ManualDisk):
-    """:ivar asked: for how long somebody has stepped aside, each time."""
+class _Yielding(ManualDisk):
+    """:ivar asked: the seconds of each yield."""
 
     def __init__(self) -> None:
         super().__init__()

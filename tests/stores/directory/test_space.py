@@ -1,5 +1,5 @@
 """
-Free space: the reserve, and whom it binds.
+Free space: the reserve, and which uploads it binds.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ RESERVE = 100 * MIB
 
 
 class _Disk:
-    """A file system of 1 GiB, with so much free as the test says."""
+    """A file system of 1 GiB; the test sets the free space."""
 
     def __init__(self, free: int) -> None:
         self.free = free
@@ -50,14 +50,14 @@ class _Disk:
         return Space(self.free, 1024 * MIB)
 
     def grow(self, size: int, more: int) -> bool:
-        """An upload asks, and writes if it may; whether it may."""
+        """Let an upload ask for space and write if it may; return whether it may."""
         if not self._do(lambda: self.budget.grow(size, more), more):
             return False
         self.budget.written(more)
         return True
 
     def complete(self, more: int) -> bool:
-        """The same, with its last bytes."""
+        """Do the same for the last bytes of an upload."""
         return self._do(lambda: self.budget.complete(more), more)
 
     def _do(self, ask: Callable[[], None], more: int) -> bool:
@@ -75,7 +75,7 @@ class _Disk:
 
 
 def test_grows_to_the_reserve() -> None:
-    """An upload that grows ends before the reserve, by no more than its margin and a piece."""
+    """A growing upload ends before the reserve, by no more than its margin and one piece."""
     disk, size = _Disk(RESERVE + 200 * MIB), 0
     while disk.grow(size, MIB):
         size += MIB
@@ -83,7 +83,7 @@ def test_grows_to_the_reserve() -> None:
 
 
 def test_looks_in_proportion() -> None:
-    """Far from the reserve there are few looks for what is written, and none for its pieces."""
+    """Far from the reserve, few looks at the file system are taken, and none for small pieces."""
     disk = _Disk(RESERVE + 800 * MIB)
     for _ in range(800):
         disk.grow(0, MIB // 8)
@@ -97,7 +97,7 @@ def test_looks_in_proportion() -> None:
 
 @pytest.mark.parametrize("processes", [2, 4, 8])
 def test_several_processes(processes: int) -> None:
-    """Processes on one file system reach into the reserve by 8 MiB each at the most."""
+    """Processes on one file system each reach into the reserve by at most 8 MiB."""
     disk = _Disk(RESERVE + 800 * MIB)
     budgets = [disk.budget]
     budgets += [
@@ -123,45 +123,48 @@ def test_what_others_write() -> None:
 
 
 def test_the_large_one_first() -> None:
-    """Near the reserve a large upload is refused, and a small one beside it goes on."""
+    """Near the reserve a large upload is refused, and a small one beside it continues."""
     disk = _Disk(RESERVE + 5 * MIB)
     assert not disk.grow(200 * MIB, MIB)
     assert disk.grow(MIB, MIB)
 
 
-def test_complete_ones_are_kept() -> None:
-    """Below the reserve, complete uploads are kept, out of a quarter of it at the most."""
-    disk, kept = _Disk(RESERVE), 0
+def test_complete_uploads_are_stored() -> None:
+    """Below the reserve, complete uploads are stored, using at most a quarter of it."""
+    disk, stored = _Disk(RESERVE), 0
     assert not disk.grow(0, 1)
     while disk.complete(MIB):
-        kept += 1
-    assert kept == 25
+        stored += 1
+    assert stored == 25
 
 
 def test_what_is_being_written_counts_once() -> None:
-    """What others are just writing is no reason to refuse what is complete."""
+    """Bytes that other uploads are writing are no reason to refuse a complete one."""
     disk = _Disk(RESERVE + 60 * MIB)
     for _ in range(50):
         disk.budget.grow(0, MIB)
-    disk.free -= 50 * MIB  # it is on the disk, but the threads have not said so
+    disk.free -= 50 * MIB  # it is on the disk, but the threads have not reported it
     disk.budget.look()
     assert disk.complete(MIB)
 
 
 def test_before_it_is_written() -> None:
-    """What has been allowed counts before it has been written: many at once are no way around."""
+    """
+    Allowed bytes count before they are written: many uploads at once are no way around
+    the reserve.
+    """
     disk = _Disk(RESERVE + 8 * MIB)
     for _ in range(8):
         disk.budget.grow(0, MIB)
     with pytest.raises(OSError, match="reserve"):
         disk.budget.grow(0, MIB)
     for _ in range(8):
-        disk.budget.written(MIB)  # it has failed, say: nothing is gone
+        disk.budget.written(MIB)  # as if it had failed: no space was used
     disk.budget.grow(0, MIB)
 
 
 def test_allowed_during_a_look() -> None:
-    """What is allowed while somebody looks is not free, whatever the look says."""
+    """Bytes that are allowed during a look are not free, whatever the look finds."""
     disk = _Disk(RESERVE + 80 * MIB)
     disk.grow(0, MIB)
 
@@ -181,7 +184,7 @@ def test_allowed_during_a_look() -> None:
 
 
 def test_threads_together() -> None:
-    """Many threads that grow at once do not reach into the reserve."""
+    """Many threads whose uploads grow at once do not reach into the reserve."""
     disk, lock = _Disk(RESERVE + 300 * MIB), threading.Lock()
 
     def grow() -> None:
@@ -204,21 +207,21 @@ def test_threads_together() -> None:
     assert RESERVE <= disk.free <= RESERVE + 27 * MIB
 
 
-def test_given_back() -> None:
-    """When a refused upload's space has been given back, others have it at once."""
+def test_released() -> None:
+    """When a refused upload's space is released, others can use it at once."""
     disk = _Disk(RESERVE)
     assert not disk.grow(200 * MIB, MIB)
     disk.free += 200 * MIB
     disk.budget.gave_back()
     assert disk.budget.space.free == RESERVE + 200 * MIB
     looks = disk.looks
-    disk.budget.gave_back()  # while there is enough, it does not matter
+    disk.budget.gave_back()  # with enough free space, it makes no difference
     disk.grow(0, MIB)
     assert disk.looks == looks
 
 
-def test_given_back_a_little_before() -> None:
-    """The same where a large one was refused a little before the reserve was reached."""
+def test_released_above_the_reserve() -> None:
+    """So they can if a large one was refused a little before the reserve was reached."""
     disk = _Disk(RESERVE + 5 * MIB)
     assert not disk.grow(200 * MIB, MIB)
     disk.free += 200 * MIB
@@ -227,7 +230,10 @@ def test_given_back_a_little_before() -> None:
 
 
 def test_a_look_that_fails() -> None:
-    """A file system that cannot tell what is free fails that upload, and is asked again."""
+    """
+    If the file system cannot report its free space, that upload fails, and the next one
+    asks again.
+    """
     disk = _Disk(RESERVE + 10 * MIB)
     disk.budget._look = _fails
     with pytest.raises(OSError, match="Input"):
@@ -246,7 +252,7 @@ def _fails() -> Space:
 
 @pytest.mark.parametrize("error", [OSError(errno.EIO, "x"), RuntimeError("x")])
 def test_looks_again_after_a_failure(error: Exception) -> None:
-    """After a look that has failed, whichever way, there is another."""
+    """After a failed look, of whichever kind, there is another."""
     disk, clock = ManualDisk(), Clock()
     looks: list[Exception | Space] = [Space(0, 100), error, Space(10, 100)]
 
@@ -269,7 +275,7 @@ def test_looks_again_after_a_failure(error: Exception) -> None:
 
 @pytest.mark.parametrize("reserve", [Reserve(), Reserve(size=5)])
 def test_no_inodes(reserve: Reserve) -> None:
-    """Without inodes there is no space; the log says which of both is short, once a change."""
+    """Without inodes there is no space; the log says which of the two is short, once per change."""
     disk, clock = ManualDisk(), Clock()
     seen = [Space(1000, 2000, 0, 100)]
     space = FreeSpace("/srv/inbox", disk, clock, reserve, lambda: seen[0])
@@ -301,7 +307,7 @@ def test_inodes_that_are_not_counted() -> None:
 
 @pytest.mark.parametrize("reserve", [Reserve(percent=1.0), Reserve(size=5 * MIB)])
 def test_space_that_is_not_counted(reserve: Reserve) -> None:
-    """A file system that does not count its space has enough, and that is told once."""
+    """A file system that does not count its space has enough, and that is logged once."""
     space = FreeSpace("/srv/inbox", ManualDisk(), Clock(), reserve, lambda: Space(0, 0))
     with capturedLogs() as events:
         for _ in range(2):
@@ -321,7 +327,7 @@ def test_space_that_is_not_counted(reserve: Reserve) -> None:
 
 
 class _Sized(FaultyFiles):
-    """A file system of so many bytes, of which uploads take what they write."""
+    """A file system of a given size, of which uploads use what they write."""
 
     size = 40 * MIB
     others = 0
@@ -354,7 +360,7 @@ def _begin(rig: Rig) -> tuple[IIncomingUpload, list[UploadRefused]]:
     return rig.store.begin(ARRIVAL, refusals.append), refusals
 
 
-def _keep(rig: Rig, incoming: IIncomingUpload) -> object:
+def _store_one(rig: Rig, incoming: IIncomingUpload) -> object:
     ends: list[object] = []
     incoming.commit().addCallbacks(ends.append, lambda failure: ends.append(failure.value))
     rig.disk.work()
@@ -363,7 +369,7 @@ def _keep(rig: Rig, incoming: IIncomingUpload) -> object:
 
 
 def test_the_one_that_grows(rig: Rig) -> None:
-    """An upload that reaches the reserve is refused; others are not, before, then and after."""
+    """An upload that reaches the reserve is refused; those before, during and after are not."""
     small, refused_small = _begin(rig)
     small.write(b"x" * 1000)
     large, refused = _begin(rig)
@@ -373,17 +379,17 @@ def test_the_one_that_grows(rig: Rig) -> None:
         if refused:
             break
     assert [refusal.code for refusal in refused] == ["no-space"]
-    assert isinstance(_keep(rig, small), Receipt)
+    assert isinstance(_store_one(rig, small), Receipt)
     assert refused_small == []
     assert rig.unfinished == []
     after, _ = _begin(rig)
     after.write(b"after")
-    assert isinstance(_keep(rig, after), Receipt)
+    assert isinstance(_store_one(rig, after), Receipt)
     large.abort()
 
 
 def test_from_a_socket(rig: Rig) -> None:
-    """The same for one whose bytes go from its socket to the disk by themselves."""
+    """So is one whose bytes are spliced from its socket."""
     large, refused = _begin(rig)
     ours, theirs = socket.socketpair()
     with ours, theirs:
@@ -403,17 +409,17 @@ def test_from_a_socket(rig: Rig) -> None:
 
 
 def test_complete_at_the_reserve(rig: Rig) -> None:
-    """An upload that is complete while the reserve is just reached is kept."""
+    """An upload that completes just when the reserve is reached is stored."""
     small, _ = _begin(rig)
     small.write(bytes(SMALL - 1))
     rig.files.others = 20 * MIB  # type: ignore[attr-defined]
-    assert isinstance(_keep(rig, small), Receipt)
+    assert isinstance(_store_one(rig, small), Receipt)
 
 
-def test_whoever_holds_space(rig: Rig) -> None:
+def test_a_slow_upload_holds_space(rig: Rig) -> None:
     """
-    While the reserve is reached, an upload that has much is refused with its next
-    byte, however slowly it sends, and the others get in.
+    While the reserve is reached, an upload that holds much is refused at its next byte,
+    however slowly it sends, and others are accepted.
     """
     slow, refused = _begin(rig)
     for _ in range(8):
@@ -434,7 +440,7 @@ def test_whoever_holds_space(rig: Rig) -> None:
     assert refused_too == []
     rig.disk.work()
     assert _begin(rig)
-    assert isinstance(_keep(rig, some), Receipt)
+    assert isinstance(_store_one(rig, some), Receipt)
     accepted_connection.abort()
     slow.abort()
     assert MOST_HELD == MIB

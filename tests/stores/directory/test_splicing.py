@@ -1,5 +1,5 @@
 """
-The directory store takes from sockets: a disk thread is for those who send.
+The directory store splices from sockets: a disk thread is for senders that are sending.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ LARGE = os.urandom(1 << 20) * 4
 
 class Counted(FaultyFiles):
     """
-    System calls that are made only so often, so that a loop without an end ends.
+    System calls that are limited in number, so that an endless loop ends.
 
-    :ivar most: bytes that a socket gives at a time.
+    :ivar most: the bytes that a socket gives at a time.
     """
 
     most = 1 << 30
 
     def receive(self, socket: int, pipe: int, length: int) -> int:
-        assert self.calls["receive"] < 100, "it is asked for again and again"
+        assert self.calls["receive"] < 100, "it is read again and again"
         self.calls["receive"] += 1
         return Files.receive(self, socket, pipe, min(length, self.most))
 
@@ -64,14 +64,12 @@ def part(folder: Folder) -> Iterator[PartialFile]:
 
 
 def _wait_for(ours: socket.socket, size: int) -> None:
-    """Until so much has come."""
+    """Wait until this many bytes have arrived."""
     wait_until(lambda: len(ours.recv(size, socket.MSG_PEEK)) >= size, "bytes")
 
 
 class _RecordingSpool:
-    """
-    :ivar withdrawn: which files had a name when a marker was withdrawn.
-    """
+    """:ivar withdrawn: the files that had a name when a marker was withdrawn."""
 
     def __init__(self, path: Path) -> None:
         self.withdrawn: list[list[str]] = []
@@ -87,13 +85,13 @@ class _RecordingSpool:
         """It has nothing open."""
 
 
-# -- a thread is for those who send -------------------------------------------
+# -- a thread is for senders that are sending ---------------------------------
 
 
 def test_urgent_mark(part: PartialFile, sockets: Sockets, files: Counted) -> None:
     """
-    Behind an urgent mark there are bytes that cannot be taken: the socket is given
-    back, and whoever reads it gets them.
+    Bytes behind an urgent mark cannot be spliced: the socket is returned, and the reader
+    gets them.
     """
     sender, ours = sockets
     ours.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
@@ -109,7 +107,7 @@ def test_urgent_mark(part: PartialFile, sockets: Sockets, files: Counted) -> Non
 
 
 def test_bit_by_bit(part: PartialFile, sockets: Sockets, files: Counted) -> None:
-    """What comes bit by bit is not taken bit by bit: more is waited for, for a moment."""
+    """Bytes that trickle in are not spliced one by one: the thread waits a moment for more."""
     sender, ours = sockets
     ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, WAKE_FOR)
     sender.sendall(bytes(100))
@@ -119,7 +117,7 @@ def test_bit_by_bit(part: PartialFile, sockets: Sockets, files: Counted) -> None
 
 
 def test_much_at_a_time(part: PartialFile, sockets: Sockets, files: Counted) -> None:
-    """What comes in large pieces is taken without waiting in between."""
+    """Large pieces are spliced without waiting in between."""
     sender, ours = sockets
     sender.sendall(bytes(10 * LITTLE))
     _wait_for(ours, 10 * LITTLE)
@@ -129,7 +127,7 @@ def test_much_at_a_time(part: PartialFile, sockets: Sockets, files: Counted) -> 
 
 
 def test_time_is_limited(part: PartialFile, sockets: Sockets, files: Counted) -> None:
-    """A thread has a socket for so long, however much comes."""
+    """A thread keeps a socket for a limited time, however much arrives."""
     sender, ours = sockets
     sender.sendall(bytes(10 * LITTLE))
     _wait_for(ours, 10 * LITTLE)
@@ -138,7 +136,7 @@ def test_time_is_limited(part: PartialFile, sockets: Sockets, files: Counted) ->
 
 
 def test_given_up(part: PartialFile, sockets: Sockets, files: Counted) -> None:
-    """What nobody wants any more is not taken any further."""
+    """Splicing stops when the upload is given up."""
     sender, ours = sockets
     sender.sendall(bytes(10 * LITTLE))
     _wait_for(ours, 10 * LITTLE)
@@ -149,7 +147,7 @@ def test_given_up(part: PartialFile, sockets: Sockets, files: Counted) -> None:
 def test_no_descriptors_for_a_pipe(
     part: PartialFile, sockets: Sockets, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where there are no descriptors for a pipe, the bytes are left to go the ordinary way."""
+    """Without file descriptors for a pipe, the bytes are left to be read in the ordinary way."""
     sender, ours = sockets
     sender.sendall(bytes(100))
     _wait_for(ours, 100)
@@ -159,8 +157,8 @@ def test_no_descriptors_for_a_pipe(
     assert part.splice_from(ours.fileno(), 100).size == 100
 
 
-def test_short_writes_where_it_cannot_be_spliced(tmp_path: Path, sockets: Sockets) -> None:
-    """A file system that cannot splice, and takes some bytes at a time, gets all of them."""
+def test_short_writes_without_splicing(tmp_path: Path, sockets: Sockets) -> None:
+    """A file system that cannot splice, and writes few bytes at a time, gets all of them."""
 
     class Short(FaultyFiles):
         def splice(self, pipe: int, descriptor: int, length: int) -> int:
@@ -182,7 +180,7 @@ def test_short_writes_where_it_cannot_be_spliced(tmp_path: Path, sockets: Socket
 
 @pytest.mark.parametrize("published", [False, True])
 def test_a_marker_goes_last(tmp_path: Path, files: Counted, published: bool) -> None:
-    """While a file has a name, its marker is there: also while it is being discarded."""
+    """While a file has a name its marker is there, even while it is being discarded."""
     spool: Any = _RecordingSpool(tmp_path)
     folder = open_folder(str(tmp_path), files=files, suffix=lambda _: ".bin")
     object.__setattr__(folder, "hooks", spool)
@@ -199,7 +197,7 @@ def test_a_marker_goes_last(tmp_path: Path, files: Counted, published: bool) -> 
 
 @pytest.mark.parametrize("jobs", [0, 1])
 def test_aborted_while_it_has_a_socket(tmp_path: Path, sockets: Sockets, jobs: int) -> None:
-    """An upload that is aborted while its socket is lent, or is about to be, leaves nothing."""
+    """An upload that is aborted while its socket is lent, or about to be, leaves nothing."""
     disk = ManualDisk()
     store = open_store(tmp_path, disk)
     incoming: Any = store.begin(ARRIVAL, lambda _: None)
@@ -215,12 +213,12 @@ def test_aborted_while_it_has_a_socket(tmp_path: Path, sockets: Sockets, jobs: i
     assert leftovers(tmp_path) == []
     assert open_descriptors(tmp_path / ".incoming" / "x") == []
     assert [it.size for it in taken] == [0]
-    assert len(ours.recv(2000)) == 1000, "nobody wants it: it is left in the socket"
+    assert len(ours.recv(2000)) == 1000, "it is not needed, and stays in the socket"
     store.close()
 
 
 def test_pauses_again_after_it_had_a_socket(tmp_path: Path, sockets: Sockets) -> None:
-    """A sender that outran the disk before its socket was lent is paused again after that."""
+    """A sender that outran the disk before its socket was lent is paused again afterwards."""
     rig = Rig(tmp_path / "inbox")
     incoming: Any = rig.store.begin(ARRIVAL, lambda _: None)
     producer = RecordingProducer()

@@ -1,7 +1,7 @@
 """
 The directory store, from the reactor's side.
 
-What the disk threads do is in ``test_partial_file.py``, the folder in
+What the disk threads do is tested in ``test_partial_file.py``, the folder in
 ``test_folder.py``.
 """
 
@@ -41,7 +41,7 @@ from twisted_upload.testing import StoreContract
 
 
 class TestContract(StoreContract):
-    """The directory store, with its threads, keeps what every store promises."""
+    """The directory store, with its threads, keeps the promises of every store."""
 
     @pytest.fixture(params=["rename", "link", "no-fsync"])
     def under_test(self, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ThreadedRig]:
@@ -53,11 +53,14 @@ class TestContract(StoreContract):
         rig.close()
 
 
-# -- what there is on disk ----------------------------------------------------
+# -- what is on disk ----------------------------------------------------------
 
 
 def test_layout(rig: Rig) -> None:
-    """Final files lie in the folder, unfinished ones in a hidden one in it, and nothing else."""
+    """
+    Final files are in the folder, unfinished ones in a hidden folder inside it, and
+    nothing else.
+    """
     incoming, _, _ = begin_upload(rig.store)
     incoming.write(b"x" * SMALL)
     rig.disk.work()
@@ -72,7 +75,7 @@ def test_layout(rig: Rig) -> None:
 
 @pytest.mark.parametrize("mode", [0o640, 0o600, 0o664])
 def test_mode(tmp_path: Path, mode: int) -> None:
-    """A kept file has the mode that the operator chose, whatever the umask."""
+    """A stored file has the mode that the operator chose, whatever the umask."""
     before = os.umask(0o077)
     try:
         rig = Rig(tmp_path / "inbox", mode=mode)
@@ -85,7 +88,7 @@ def test_mode(tmp_path: Path, mode: int) -> None:
 
 
 def test_name(tmp_path: Path) -> None:
-    """A name is the milliseconds of the arrival, and a suffix that the content tells."""
+    """A name is the milliseconds of the arrival, and a suffix that depends on the content."""
     moments = iter([1_795_328_130.1239, 1_795_328_199.0, 1_795_328_200.5])
     rig = Rig(
         tmp_path,
@@ -112,7 +115,7 @@ def test_same_millisecond(rig: Rig) -> None:
 
 
 def test_never_overwrites(rig: Rig) -> None:
-    """A name that anything has taken, even a dangling link, is left alone."""
+    """A name that exists, even as a dangling link, is left alone."""
     (rig.folder / f"{MILLISECONDS}.bin").write_bytes(b"a stranger's")
     (rig.folder / f"{MILLISECONDS}-1.bin").symlink_to("nowhere")
     (rig.folder / f"{MILLISECONDS}-2.bin").mkdir()
@@ -125,7 +128,7 @@ def test_never_overwrites(rig: Rig) -> None:
 
 
 def test_restart_in_the_same_millisecond(rig: Rig) -> None:
-    """A daemon that restarts does not give out the names of the one before."""
+    """A daemon that restarts does not reuse the names of the one before."""
     keep_upload(rig, b"before")
     rig.store.close()
     again = Rig(rig.folder)
@@ -135,7 +138,7 @@ def test_restart_in_the_same_millisecond(rig: Rig) -> None:
 
 
 async def test_two_daemons(tmp_path: Path) -> None:
-    """Two daemons may share a folder: all they keep has a name of its own."""
+    """Two daemons may share a folder: all their files have different names."""
     rigs = [ThreadedRig(tmp_path / "inbox") for _ in range(2)]
     committed = []
     for number in range(100):
@@ -155,7 +158,7 @@ async def test_two_daemons(tmp_path: Path) -> None:
 
 
 def test_nothing_for_nothing(rig: Rig) -> None:
-    """Nothing is opened for an upload of which nothing has come."""
+    """Nothing is opened for an upload before its first byte."""
     before = open_descriptors(rig.folder)
     incoming, _, _ = begin_upload(rig.store)
     assert rig.disk.waiting == 0
@@ -180,13 +183,13 @@ def test_small_is_one_job(rig: Rig) -> None:
 
 
 def test_small_costs_few_calls(rig: Rig) -> None:
-    """A small upload makes each system call that it needs once, the fsync twice."""
+    """A small upload makes each system call that it needs once, and fsync twice."""
     incoming, _, _ = begin_upload(rig.store)
     for _ in range(10):
         incoming.write(b"x" * 1024)
     incoming.commit()
     rig.disk.work()
-    rig.files.calls.pop("chmod", None)  # where the umask calls for it
+    rig.files.calls.pop("chmod", None)  # if the umask makes it necessary
     assert rig.files.calls == {
         "create": 1,
         "writev": 1,
@@ -207,7 +210,7 @@ def test_no_fsync(tmp_path: Path) -> None:
 
 
 def test_one_job_at_a_time(rig: Rig) -> None:
-    """However much has come, an upload has one job in the disk's hands."""
+    """However much has arrived, an upload has one disk job at a time."""
     incoming, _, _ = begin_upload(rig.store)
     for _ in range(10):
         incoming.write(b"x" * SMALL)
@@ -223,8 +226,8 @@ def test_one_job_at_a_time(rig: Rig) -> None:
 
 def test_reserve(tmp_path: Path) -> None:
     """
-    Below the reserve, uploads are refused before the disk is full; when there is
-    space again they are taken, from the first on.
+    Below the reserve, uploads are refused before the disk is full; above it again, they
+    are accepted from the first one on.
     """
     rig = Rig(tmp_path, reserve=Reserve(percent=1))
     rig.store.start()
@@ -262,7 +265,7 @@ def test_reserve_at_start(tmp_path: Path) -> None:
 
 
 def test_not_opened(tmp_path: Path) -> None:
-    """A store that has not been opened takes nothing."""
+    """A store that has not been opened accepts nothing."""
     store = DirectoryStore(str(tmp_path), ManualDisk(), Clock(), lambda: 0.0)
     with pytest.raises(CannotStart):
         store.begin(ARRIVAL, lambda _: None)
@@ -270,7 +273,7 @@ def test_not_opened(tmp_path: Path) -> None:
 
 
 def test_open_and_close(tmp_path: Path) -> None:
-    """Opening and closing twice does no harm, and leaves no descriptor."""
+    """Opening and closing twice does no harm, and leaves no file descriptor open."""
     before = open_descriptors(tmp_path)
     store = open_store(tmp_path, ManualDisk())
     store.open()
@@ -280,7 +283,7 @@ def test_open_and_close(tmp_path: Path) -> None:
 
 
 def test_little_memory(tmp_path: Path) -> None:
-    """What a store has for an upload that has begun are no dictionaries: there may be thousands."""
+    """An upload that has begun has no instance dictionaries: there may be thousands."""
     store = DirectoryStore(str(tmp_path), ManualDisk(), Clock(), lambda: 1.0)
     store.open()
     incoming: Any = store.begin(ARRIVAL, lambda _: None)

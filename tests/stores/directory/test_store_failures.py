@@ -1,5 +1,5 @@
 """
-What fails in the directory store costs an upload, and nothing else.
+A failure in the directory store fails one upload, and nothing else.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from twisted_upload.stores.directory.incoming import MOST_HELD, SMALL
 
 
 def test_fails_before_commit(rig: Rig) -> None:
-    """A disk that fails in the middle is told once; what comes after is thrown away."""
+    """A disk failure in the middle of an upload is reported once; later bytes are discarded."""
     incoming, failures, _ = begin_upload(rig.store)
     rig.files.fail("write", errno.ENOSPC)
     incoming.write(b"x" * SMALL)
@@ -36,7 +36,7 @@ def test_fails_before_commit(rig: Rig) -> None:
 
 
 def test_fails_while_committing(rig: Rig) -> None:
-    """A disk that fails when there is a commit tells that one alone, not its front end again."""
+    """A disk failure during a commit is reported there only, and not to the front end as well."""
     incoming, failures, _ = begin_upload(rig.store)
     rig.files.fail("write", errno.ENOSPC)
     incoming.write(b"x" * SMALL)
@@ -47,7 +47,7 @@ def test_fails_while_committing(rig: Rig) -> None:
 
 
 def test_fails_when_aborted(rig: Rig) -> None:
-    """What fails after an abort is nobody's business any more."""
+    """A failure after an abort is not reported."""
     incoming, failures, _ = begin_upload(rig.store)
     rig.files.fail("write", errno.ENOSPC)
     incoming.write(b"x" * SMALL)
@@ -59,7 +59,7 @@ def test_fails_when_aborted(rig: Rig) -> None:
 
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
 def test_full_disk(rig: Rig, error: int) -> None:
-    """A full disk refuses that upload, gives its space back, and everything else goes on."""
+    """A full disk refuses that upload and releases its space; everything else continues."""
     rig.files.fail("fsync", error)
     assert isinstance(keep_upload(rig, b"one"), NoSpace)
     assert rig.unfinished == []
@@ -68,14 +68,14 @@ def test_full_disk(rig: Rig, error: int) -> None:
 
 @pytest.mark.parametrize("error", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
 def test_short_of_descriptors(rig: Rig, error: int) -> None:
-    """A process that is short of something for a moment is busy, and its disk is not to blame."""
+    """A process that is short of resources for a moment is busy; the disk is not blamed."""
     rig.files.fail("create", error)
     assert isinstance(keep_upload(rig, b"one"), Busy)
     assert isinstance(keep_upload(rig, b"two"), Receipt)
 
 
-def test_defect(tmp_path: Path, expected_errors: list[str]) -> None:
-    """A defect of ours costs an upload, is logged, and is not blamed on the disk."""
+def test_internal_error(tmp_path: Path, expected_errors: list[str]) -> None:
+    """An internal error fails an upload and is logged; the disk is not blamed."""
     expected_errors.append("a defect")
 
     def suffix(head: bytes) -> str:
@@ -90,7 +90,7 @@ def test_defect(tmp_path: Path, expected_errors: list[str]) -> None:
 
 
 def test_a_producer_that_raises(rig: Rig, expected_errors: list[str]) -> None:
-    """An upload whose sender cannot be told to go on is refused: it does not hang."""
+    """An upload whose sender cannot be resumed is refused: it does not hang."""
     expected_errors.append("epoll_ctl")
     incoming, failures, producer = begin_upload(rig.store)
 
@@ -110,7 +110,7 @@ def test_a_producer_that_raises(rig: Rig, expected_errors: list[str]) -> None:
 
 @pytest.mark.parametrize("larger", [False, True])
 def test_a_clock_that_raises(rig: Rig, larger: bool, expected_errors: list[str]) -> None:
-    """An upload whose receipt cannot be made out is refused, and nothing of it is kept."""
+    """An upload whose receipt cannot be made is refused, and nothing of it is stored."""
     expected_errors.append("OverflowError")
     incoming, failures, _ = begin_upload(rig.store)
     incoming.write(bytes(SMALL * 2 if larger else 10))
@@ -129,7 +129,7 @@ def test_a_clock_that_raises(rig: Rig, larger: bool, expected_errors: list[str])
 
 
 def test_a_front_end_that_raises(rig: Rig, expected_errors: list[str]) -> None:
-    """Where the front end cannot hear of a failure, it gets its socket back all the same."""
+    """If the front end fails when told of a failure, its socket is returned all the same."""
     expected_errors.append("ZeroDivisionError")
 
     def fails(refusal: UploadRefused) -> None:
@@ -149,7 +149,7 @@ def test_a_front_end_that_raises(rig: Rig, expected_errors: list[str]) -> None:
 
 
 def test_a_disk_that_raises(rig: Rig, expected_errors: list[str]) -> None:
-    """An aborted upload that cannot be removed gives the socket back all the same."""
+    """An aborted upload that cannot be removed returns the socket all the same."""
     expected_errors.append("can't start new thread")
     incoming, _, _ = begin_upload(rig.store)
     ours, theirs = socket.socketpair()
@@ -170,7 +170,7 @@ def test_a_disk_that_raises(rig: Rig, expected_errors: list[str]) -> None:
 
 
 def test_no_threads(rig: Rig) -> None:
-    """Where the system has no threads, uploads are refused as busy, and the disk is not blamed."""
+    """If no thread can be started, uploads are refused as busy; the disk is not blamed."""
     incoming, _, _ = begin_upload(rig.store)
     incoming.write(b"x")
     rig.disk.run = lambda job: fail(OSError(errno.EAGAIN, "x"))  # type: ignore[method-assign]

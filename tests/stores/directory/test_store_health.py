@@ -1,5 +1,5 @@
 """
-A disk that fails, and a store that tests whether it works again.
+A failing disk, and a store that tests whether it works again.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from twisted_upload.stores.directory.health import SELF_TEST_INTERVAL
 @pytest.mark.parametrize("error", [errno.EIO, errno.EROFS, errno.ESTALE])
 @pytest.mark.parametrize("call", ["create", "write", "fsync", "rename", "close"])
 def test_unhealthy(rig: Rig, call: str, error: int) -> None:
-    """An error of the disk stops uploads until a test of the whole write path has passed."""
+    """A disk error stops uploads until a test of the whole write path has passed."""
     rig.files.fail(call, error)
     assert isinstance(keep_upload(rig, b"one"), StoreFailed)
     assert rig.stored == {}
@@ -39,7 +39,7 @@ def test_unhealthy(rig: Rig, call: str, error: int) -> None:
 
 
 def test_in_flight_when_unhealthy(rig: Rig) -> None:
-    """Uploads in flight when the disk fails are judged by their own calls."""
+    """Uploads in flight when the disk fails depend on their own system calls only."""
     incoming, _, _ = begin_upload(rig.store)
     rig.files.fail("create", errno.EIO)
     keep_upload(rig, b"one")
@@ -52,7 +52,7 @@ def test_in_flight_when_unhealthy(rig: Rig) -> None:
 
 
 def test_closed_while_unhealthy(rig: Rig) -> None:
-    """A store that is closed tests itself no more."""
+    """A store that is closed no longer tests itself."""
     rig.files.fail("create", errno.EIO)
     keep_upload(rig, b"one")
     rig.store.close()
@@ -60,7 +60,7 @@ def test_closed_while_unhealthy(rig: Rig) -> None:
 
 
 def test_folder_is_made_again(rig: Rig) -> None:
-    """A folder that was taken away, and is there again, is used again by itself."""
+    """A folder that was removed and is there again is used again automatically."""
     shutil.rmtree(rig.folder)
     assert isinstance(keep_upload(rig, b"one"), StoreFailed)
     rig.clock.advance(SELF_TEST_INTERVAL)
@@ -73,7 +73,7 @@ def test_folder_is_made_again(rig: Rig) -> None:
 def test_folder_without_its_disk(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, left: list[str]
 ) -> None:
-    """The bare mount point of a disk that is gone is not taken for the folder, and stays bare."""
+    """The bare mount point of a missing disk is not mistaken for the folder, and stays bare."""
     shutil.rmtree(rig.folder)
     for name in left:
         (rig.folder.parent / name).mkdir()

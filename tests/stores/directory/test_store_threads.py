@@ -1,5 +1,5 @@
 """
-The directory store and its threads, for real.
+The directory store with real threads.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from twisted_upload.stores.directory.incoming import SMALL
 
 
 async def test_stalled_disk(tmp_path: Path) -> None:
-    """A stalled disk holds up its own uploads, and neither the reactor nor another store."""
+    """A stalled disk blocks its own uploads, but neither the reactor nor another store."""
     files = FaultyFiles()
     stuck, free = ThreadedRig(tmp_path / "stuck", files=files), ThreadedRig(tmp_path / "free")
     for call in "fsync", "write", "create":
@@ -102,7 +102,7 @@ async def test_watcher_sees_one_event(tmp_path: Path) -> None:
 
 
 async def test_names_across_threads(tmp_path: Path) -> None:
-    """Many uploads finishing at once in many threads are each kept once."""
+    """Many uploads that finish at once in many threads are each stored once."""
     rig = ThreadedRig(tmp_path / "inbox", threads=16)
     committed = []
     for number in range(300):

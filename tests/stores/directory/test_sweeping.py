@@ -1,5 +1,6 @@
 """
-A drop folder is swept when a daemon starts: what the dead have left, and nothing else.
+A drop folder is swept when a daemon starts: leftovers of dead daemons are removed, and
+nothing else.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from twisted_upload.stores.directory.folder import INCOMING, sweep
 
 
 def test_leftovers_of_the_dead(incoming: Path) -> None:
-    """What a dead daemon left unfinished is removed at the next start."""
+    """Unfinished files of a dead daemon are removed at the next start."""
     for number in range(3):
         (incoming / f"upload-0123456789ab-{number}").write_bytes(b"half a file")
     open_drop_folder(incoming.parent)
@@ -28,7 +29,7 @@ def test_leftovers_of_the_dead(incoming: Path) -> None:
 
 
 def test_of_the_living(incoming: Path) -> None:
-    """What a living daemon of another process has locked stays."""
+    """Files that a living daemon of another process has locked stay."""
     (incoming / LEFTOVER).write_bytes(b"on its way")
     holder = subprocess.Popen(
         [
@@ -55,7 +56,7 @@ def test_of_the_living(incoming: Path) -> None:
 
 
 def test_of_the_living_in_this_process(incoming: Path) -> None:
-    """What another store of this process has locked stays too."""
+    """So do those that another store of this process has locked."""
     with (incoming / LEFTOVER).open("wb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         open_drop_folder(incoming.parent)
@@ -65,7 +66,10 @@ def test_of_the_living_in_this_process(incoming: Path) -> None:
 
 
 def test_closed_but_not_published(inbox: Path) -> None:
-    """What a living daemon has closed stays though it is not locked; it goes when that is dead."""
+    """
+    A file that a living daemon has closed stays though it is not locked; it is removed
+    when the daemon is dead.
+    """
     living = open_drop_folder(inbox)
     name = leave_unlocked(living)
     open_drop_folder(inbox)
@@ -76,7 +80,7 @@ def test_closed_but_not_published(inbox: Path) -> None:
 
 
 def test_the_dead_beside_the_living(inbox: Path) -> None:
-    """What one daemon has left is removed though another one lives."""
+    """Leftovers of one daemon are removed even if another one lives."""
     living, dead = open_drop_folder(inbox), open_drop_folder(inbox)
     names = [leave_unlocked(living), leave_unlocked(dead)]
     del dead
@@ -88,7 +92,7 @@ def test_the_dead_beside_the_living(inbox: Path) -> None:
 
 
 def test_a_daemon_that_is_stopped(inbox: Path) -> None:
-    """What another process has in hand stays while that lives, standing still or not."""
+    """Files of another process stay while it lives, even if it is suspended."""
     inbox.mkdir()
     program = """
 import os, signal, sys
@@ -112,8 +116,8 @@ os.kill(os.getpid(), signal.SIGSTOP)
     assert leftovers(inbox) == []
 
 
-def test_where_claims_are_impossible(inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the kernel has no such locks, the folder works, and a locked file still stays."""
+def test_without_claims(inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the kernel has no such locks, the folder works, and a locked file still stays."""
 
     def fcntl_without(*_: object) -> bytes:
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
@@ -141,7 +145,7 @@ def test_where_claims_are_impossible(inbox: Path, monkeypatch: pytest.MonkeyPatc
     ],
 )
 def test_foreign_files(incoming: Path, name: str) -> None:
-    """A file that is not named as ours are is not ours to remove."""
+    """A file that is not named as ours are is not removed."""
     (incoming / name).write_bytes(b"a stranger's")
     open_drop_folder(incoming.parent)
     assert (incoming / name).read_bytes() == b"a stranger's"
@@ -149,7 +153,7 @@ def test_foreign_files(incoming: Path, name: str) -> None:
 
 
 def test_final_files(incoming: Path) -> None:
-    """Nothing in the folder itself is touched, whatever it is called."""
+    """Nothing in the folder itself is touched, whatever its name."""
     for name in LEFTOVER, "1795328130123.jpg", ".hidden":
         (incoming.parent / name).write_bytes(b"kept")
     open_drop_folder(incoming.parent)
@@ -157,7 +161,7 @@ def test_final_files(incoming: Path) -> None:
 
 
 def test_linked_leftover(incoming: Path, tmp_path: Path) -> None:
-    """A crash between link and unlink: the temporary name goes, the file stays."""
+    """After a crash between link and unlink, the temporary name is removed, and the file stays."""
     (incoming / LEFTOVER).write_bytes(b"whole")
     os.link(incoming / LEFTOVER, incoming.parent / "1795328130123.jpg")
     open_drop_folder(incoming.parent)
@@ -167,7 +171,10 @@ def test_linked_leftover(incoming: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("what", ["link", "folder", "pipe"])
 def test_not_a_file(incoming: Path, tmp_path: Path, what: str) -> None:
-    """Something of the name of a leftover that is no file neither hangs nor stops the start."""
+    """
+    Something that has the name of a leftover but is no file neither blocks nor fails the
+    start.
+    """
     outside = tmp_path / "outside"
     outside.write_bytes(b"not ours")
     if what == "link":
