@@ -20,6 +20,7 @@ from twisted_upload.errors import UploadRefused
 
 __all__ = [
     "Arrival",
+    "IChecksReadiness",
     "ICommitsTo",
     "IIncomingUpload",
     "ISplicesSocket",
@@ -167,6 +168,20 @@ class ICommitsTo(Interface):
         :param failed: called when the Deferred would fail.
         :return: a callable that abandons the upload, as cancelling does: neither callback is
             called after that.  Harmless once one of them has been called.
+        """
+
+
+class IChecksReadiness(Interface):
+    """
+    An optional ability of a store, besides being an `IUploadStore`: to say in advance
+    whether it accepts uploads.  A sender that sends nothing is told.
+    """
+
+    def refusal() -> UploadRefused | None:
+        """
+        Return what `IUploadStore.begin` would raise now; None if it would begin an upload.
+
+        Never waits for a disk, and begins nothing.
         """
 
 

@@ -17,6 +17,7 @@ from zope.interface.verify import verifyObject
 from twisted_upload.errors import UploadRefused
 from twisted_upload.interfaces import (
     Arrival,
+    IChecksReadiness,
     ICommitsTo,
     IIncomingUpload,
     IUploadStore,
@@ -95,6 +96,9 @@ class StoreContract:
     async def test_interfaces(self, under_test: StoreUnderTest) -> None:
         """A store and its incoming uploads provide their interfaces."""
         assert verifyObject(IUploadStore, under_test.store)
+        if IChecksReadiness.providedBy(under_test.store):
+            assert verifyObject(IChecksReadiness, under_test.store)
+            assert IChecksReadiness(under_test.store).refusal() is None
         incoming, _ = self._begin(under_test)
         assert verifyObject(IIncomingUpload, incoming)
         incoming.abort()

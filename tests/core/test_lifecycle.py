@@ -41,6 +41,17 @@ def test_empty(upload: Upload, sender: RecordingSender, store: MemoryStore) -> N
     assert store.unfinished == []
 
 
+@pytest.mark.parametrize("refusal", [NoSpace(), StoreFailed(), Busy()])
+def test_empty_while_the_store_refuses(
+    refusal: UploadRefused, upload: Upload, sender: RecordingSender, store: MemoryStore
+) -> None:
+    """Whoever checks a server by sending nothing is told why a file would be refused."""
+    store.refusing = refusal
+    upload.ended()
+    assert sender.told == [refusal]
+    assert sender.reported == ["unused"]
+
+
 def test_empty_allowed(sender: RecordingSender, store: MemoryStore) -> None:
     """If empty uploads are allowed, an empty file is stored."""
     new_upload(sender, store, allow_empty=True).ended()

@@ -13,7 +13,7 @@ from zope.interface import implementer
 
 from tests.support.lifecycle import RecordingSender
 from twisted_upload.core.lifecycle import Upload, new_upload
-from twisted_upload.errors import Busy, NoSpace, StoreFailed, UploadRefused
+from twisted_upload.errors import Busy, Empty, NoSpace, StoreFailed, UploadRefused
 from twisted_upload.interfaces import Arrival, IIncomingUpload, IUploadStore
 from twisted_upload.stores.memory import MemoryIncoming, MemoryStore
 
@@ -32,6 +32,26 @@ def test_broken_begin(sender: RecordingSender, expected_errors: list[str]) -> No
     new_upload(sender, BrokenStore()).received(b"x")
     assert sender.codes == [StoreFailed.code]
     assert sender.reported == ["refused"]
+
+
+def test_empty_upload_of_a_simple_store(sender: RecordingSender) -> None:
+    """A store that cannot say in advance what it refuses is not asked."""
+    new_upload(sender, BrokenStore()).ended()
+    assert sender.codes == [Empty.code]
+    assert sender.reported == ["unused"]
+
+
+def test_broken_refusal(sender: RecordingSender, expected_errors: list[str]) -> None:
+    """A store that raises when it is asked is logged, and is not ready."""
+    expected_errors.append("ZeroDivisionError")
+
+    class Broken(MemoryStore):
+        def refusal(self) -> UploadRefused | None:
+            raise ZeroDivisionError
+
+    new_upload(sender, Broken(lambda: 0.0)).ended()
+    assert sender.codes == [StoreFailed.code]
+    assert sender.reported == ["unused"]
 
 
 @pytest.mark.parametrize("call", ["commit", "abort", "cancel"])

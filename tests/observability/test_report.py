@@ -39,7 +39,8 @@ from twisted_upload.observability.metrics import (
     WORST_LAG,
 )
 from twisted_upload.observability.report import SPACE_TIMEOUT, ProcessReporter, Report
-from twisted_upload.stores.directory.space import LOOK_IS_FRESH
+from twisted_upload.stores.directory.space import FAILED_TESTS, LOOK_IS_FRESH
+from twisted_upload.stores.memory_budget import MOST_GIVEN_UP
 
 
 class _Disk(FaultyFiles):
@@ -66,6 +67,13 @@ class Reporting:
         self.reporter = ProcessReporter(
             [frontend.factory], [storage], self.counters, self.rig.clock
         )
+
+    def store(self, content: bytes) -> None:
+        """Have a small file stored, or refused."""
+        incoming = self.rig.store.begin(ARRIVAL, lambda _: None)
+        incoming.write(content)
+        incoming.commit().addErrback(lambda _: None)
+        self.rig.disk.work()
 
     def ask(self) -> Deferred[Report]:
         """A report, of a time when the free space has to be looked at again."""
@@ -206,13 +214,32 @@ async def test_not_healthy(tmp_path: Path) -> None:
     """With a disk that has failed it is not ready."""
     async with open_reporting(tmp_path) as reporting:
         reporting.disk.fail("fsync", errno.EIO)
-        incoming = reporting.rig.store.begin(ARRIVAL, lambda _: None)
-        incoming.write(b"content")
-        incoming.commit().addErrback(lambda _: None)
-        reporting.rig.disk.work()
+        reporting.store(b"content")
         report = reporting.report()
         assert report.trouble == f"the store is unhealthy: {reporting.path}"
         assert report.samples[HEALTHY.name] == {(reporting.path,): 0}
+
+
+async def test_quota(tmp_path: Path) -> None:
+    """Where the disk takes no file though space is free, it is not ready, until it does."""
+    async with open_reporting(tmp_path) as reporting:
+        reporting.rig.store.start()
+        reporting.disk.fail("create", errno.EDQUOT, times=100)
+        reporting.store(b"content")
+        for _ in range(FAILED_TESTS - 1):
+            assert reporting.report().trouble is None
+        assert reporting.report().trouble == f"not even a small file fits: {reporting.path}"
+        reporting.disk.heal()
+        assert reporting.report().trouble is None
+
+
+async def test_too_much_left_to_discard(tmp_path: Path) -> None:
+    """Whatever else the store refuses uploads for, it is not ready."""
+    async with open_reporting(tmp_path) as reporting:
+        reporting.rig.store.memory.given_up = MOST_GIVEN_UP
+        assert reporting.report().trouble == f"uploads are refused with busy: {reporting.path}"
+        reporting.rig.store.memory.given_up = 0
+        assert reporting.report().trouble is None
 
 
 async def test_disk_stands_still(tmp_path: Path) -> None:

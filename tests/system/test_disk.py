@@ -29,6 +29,7 @@ from tests.support.daemon import (
     sha256,
     wait_until,
 )
+from tests.support.scraping import Scraper
 from tests.support.senders import read_all
 from tests.support.twistd import FAILURE, TWO_LISTENERS, finish_with
 
@@ -46,6 +47,34 @@ def test_disk_fills_up(tmp_path: Path) -> None:
         assert daemon.files() == []
         assert daemon.send(bytes(500_000)) == SUCCESS
         assert daemon.only_file() == bytes(500_000)
+
+
+def test_disk_that_takes_nothing(tmp_path: Path) -> None:
+    """
+    Where every upload is refused with no-space, `twisted-upload ping` and /readyz say so,
+    though the disk reports free space; both are ready again when there is some.
+    """
+    before = on_a_file_system(tmp_path / "inbox", "size=1M")
+    with Daemon(tmp_path, "--reserve=0", "--metrics=0", before=before) as daemon:
+        scraper = Scraper(daemon)
+        scraper.wait_until_ready()
+        daemon.directory = Path(f"/proc/{daemon.pid}/root{daemon.directory}")
+        assert daemon.send(b"").decode().startswith(f"{FAILURE}empty ")
+        other = daemon.directory / "of-others"
+        with other.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+            for _ in range(1024):
+                file.write(bytes(4096))
+        assert daemon.send(b"content").decode().startswith(f"{FAILURE}no-space ")
+        daemon.wait_for_line("not even a small file fits (a quota?): refusing uploads")
+        assert daemon.send(b"").decode().startswith(f"{FAILURE}no-space ")
+        status, text = scraper.get("/readyz")
+        assert status == 503
+        assert text.startswith("not even a small file fits: ")
+        other.unlink()
+        daemon.wait_for_line("small files fit again: accepting uploads")
+        assert daemon.send(b"").decode().startswith(f"{FAILURE}empty ")
+        scraper.wait_until_ready()
+        assert daemon.send(b"content") == SUCCESS
 
 
 @contextlib.contextmanager

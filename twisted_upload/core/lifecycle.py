@@ -35,7 +35,13 @@ from twisted.python.failure import Failure
 
 from twisted_upload.core.state_machine import Machine, State
 from twisted_upload.errors import Empty, StoreFailed, UploadRefused
-from twisted_upload.interfaces import Arrival, IIncomingUpload, IUploadStore, Receipt
+from twisted_upload.interfaces import (
+    Arrival,
+    IChecksReadiness,
+    IIncomingUpload,
+    IUploadStore,
+    Receipt,
+)
 
 __all__ = ["ISender", "Upload", "new_upload"]
 
@@ -99,7 +105,7 @@ class Upload(Protocol):
 class _Upload(Machine):
     """An upload, and the data that the outputs work on."""
 
-    __slots__ = ("allow_empty", "ended_by_idle", "give_up", "incoming", "sender", "store")
+    __slots__ = ("allow_empty", "ended_by_idle", "give_up", "incoming", "sender", "store", "unused")
 
     def __init__(self, sender: ISender, store: IUploadStore, allow_empty: bool) -> None:
         super().__init__(_waiting)
@@ -109,6 +115,7 @@ class _Upload(Machine):
         self.incoming: IIncomingUpload | None = None
         self.give_up: Callable[[], object] | None = None  # abandons the commit
         self.ended_by_idle = False
+        self.unused = False  # the sender half-closed without a byte: there was no upload
 
     received = Machine.input_of(Upload.received)
     ended = Machine.input_of(Upload.ended)
@@ -197,12 +204,23 @@ def _abort(upload: _Upload) -> None:
         _log.failure("the store broke its contract: abort() raised")
 
 
-def _refuse(upload: _Upload, refusal: UploadRefused, *, unused: bool = False) -> None:
+def _readiness_refusal(upload: _Upload) -> UploadRefused | None:
+    """Return why the store would refuse an upload now, if it can say so."""
+    try:
+        if IChecksReadiness.providedBy(upload.store):
+            return IChecksReadiness(upload.store).refusal()
+    except Exception:
+        _log.failure("the store broke its contract: refusal() raised")
+        return StoreFailed()
+    return None
+
+
+def _refuse(upload: _Upload, refusal: UploadRefused) -> None:
     """Answer and report a refusal: the upload has ended even if the answer fails."""
     try:
         upload.sender.tell_refused(refusal)
     finally:
-        if unused:
+        if upload.unused:
             upload.sender.report_unused()
         else:
             upload.sender.report_refused(refusal)
@@ -239,7 +257,8 @@ def begin_and_commit(upload: _Upload, data: Sequence[bytes]) -> None:
 def commit_nothing(upload: _Upload) -> None:
     """Refuse by default: port probes and load balancers' checks must not litter the store."""
     if not upload.allow_empty:
-        upload.refused(Empty())
+        upload.unused = True
+        upload.refused(_readiness_refusal(upload) or Empty())
     elif _begin(upload):
         _commit(upload)
 
@@ -301,7 +320,7 @@ def answer(upload: _Upload, receipt: Receipt) -> None:
 @_storing.upon(Upload.refused).to(_over)
 def tell_failure(upload: _Upload, refusal: UploadRefused) -> None:
     _give_up(upload)
-    _refuse(upload, refusal, unused=isinstance(refusal, Empty))
+    _refuse(upload, refusal)
 
 
 # A sender that disconnects before the answer forfeits the answer, not the file.
@@ -323,7 +342,7 @@ def report_unanswered(upload: _Upload, receipt: Receipt) -> None:
 @_unanswered.upon(Upload.refused).to(_over)
 def fail_unanswered(upload: _Upload, refusal: UploadRefused) -> None:
     _give_up(upload)
-    if isinstance(refusal, Empty):
+    if upload.unused:
         upload.sender.report_unused()
     else:
         upload.sender.report_refused(refusal)

@@ -13,6 +13,7 @@ from twisted.internet.defer import TimeoutError as TookTooLong
 from twisted.internet.interfaces import IReactorTime
 
 from twisted_upload.disk.files import Space
+from twisted_upload.errors import UploadRefused
 from twisted_upload.observability.counters import (
     Counters,
     DiskTimes,
@@ -148,6 +149,9 @@ class IReportedStore(Protocol):
     def free_space(self) -> IReportedSpace:
         """Its free space."""
 
+    def refusal(self) -> UploadRefused | None:
+        """Return why it would refuse a new upload now; None if it would not."""
+
 
 class IReportedStorage(Protocol):
     """The part of a directory's storage that is reported."""
@@ -232,6 +236,9 @@ class ProcessReporter(Service):
                 yield f"the disk is not responding: {store.path}"
             if store.free_space.trouble is not None:
                 yield f"{store.free_space.trouble}: {store.path}"
+            refusal = store.refusal()
+            if refusal is not None:
+                yield f"uploads are refused with {refusal.code}: {store.path}"
 
     @property
     def _draining(self) -> bool:

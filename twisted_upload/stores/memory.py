@@ -15,12 +15,18 @@ from zope.interface import implementer
 
 from twisted_upload.core.names import UniqueTimestamps, file_name, suffix_of
 from twisted_upload.errors import UploadRefused
-from twisted_upload.interfaces import Arrival, IIncomingUpload, IUploadStore, Receipt
+from twisted_upload.interfaces import (
+    Arrival,
+    IChecksReadiness,
+    IIncomingUpload,
+    IUploadStore,
+    Receipt,
+)
 
 __all__ = ["MemoryStore"]
 
 
-@implementer(IUploadStore)
+@implementer(IUploadStore, IChecksReadiness)
 class MemoryStore:
     """
     Stores uploads in a dictionary.
@@ -54,6 +60,10 @@ class MemoryStore:
         incoming = MemoryIncoming(self, arrival, failed, now, self._moments.next(now))
         self.unfinished.append(incoming)
         return incoming
+
+    def refusal(self) -> UploadRefused | None:
+        """See `IChecksReadiness.refusal`."""
+        return self.refusing
 
     def release(self) -> None:
         """Let the held commits continue, and hold no more."""

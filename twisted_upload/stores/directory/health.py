@@ -34,7 +34,7 @@ from twisted.python.failure import Failure
 from twisted_upload.disk.threads import IDisk, PoolStopped
 from twisted_upload.errors import Busy, NoSpace, StoreFailed, UploadRefused
 
-__all__ = ["Health"]
+__all__ = ["Health", "is_full"]
 
 SELF_TEST_INTERVAL = 2.0
 """Seconds between the self-tests of an unhealthy store."""
@@ -44,6 +44,11 @@ SHORTAGE_LINE = 60.0
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
+
+
+def is_full(error: BaseException | None) -> bool:
+    """Return whether an error means that the file system, or a quota, takes no more."""
+    return isinstance(error, OSError) and error.errno in _FULL
 
 
 class Health:
@@ -73,7 +78,7 @@ class Health:
         """Return the answer to a sender after a step of the write path has failed."""
         error = failure.value
         number = error.errno if isinstance(error, OSError) else None
-        if number in _FULL:
+        if is_full(error):
             return NoSpace()
         if number in _SHORT:
             now = self._clock.seconds()

@@ -74,7 +74,7 @@ class IFolderStore(Protocol):
     ) -> None:
         """Commit a file; see `DirectoryStore.commit`."""
 
-    def refusal(self, failure: Failure) -> UploadRefused:
+    def refusal_after(self, failure: Failure) -> UploadRefused:
         """Return the answer to the sender after a step of the write path has failed."""
 
     def defect(self, failure: Failure) -> UploadRefused:
@@ -372,7 +372,7 @@ class DirectoryIncoming:
             self._tell_spliced(_NOTHING)
             return
         self._end()
-        self._refuse(self._store.refusal(failure))
+        self._refuse(self._store.refusal_after(failure))
 
     def _broke(self, failure: Failure) -> None:
         """End the upload after an internal error."""
@@ -396,7 +396,7 @@ class DirectoryIncoming:
 
     def _discard(self) -> None:
         if self._created:
-            self._store.run(self._part.discard).addErrback(self._store.refusal)
+            self._store.run(self._part.discard).addErrback(self._store.refusal_after)
 
     def _release_written(self) -> None:
         self._busy = False

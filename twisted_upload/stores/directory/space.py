@@ -6,7 +6,7 @@ larger than what is collected in memory asks before each piece that it writes to
 (`SpaceBudget.grow`), and is refused if that piece would use space of the reserve.  Small
 uploads that are complete are stored nevertheless, from at most a quarter of the reserve
 (`SpaceBudget.complete`).  New ones are refused while free space is below the reserve,
-or no inodes are left (`FreeSpace.check`).
+no inodes are left, or not even a small file fits (`FreeSpace.is_short`).
 
 The use of the reserve is therefore bounded: a quarter of it by complete uploads; one
 piece (1 MiB) for each disk thread that is writing one at that moment, if there are
@@ -40,7 +40,6 @@ from twisted.python.failure import Failure
 from twisted_upload.core.text import Reserve, format_size
 from twisted_upload.disk.files import Space
 from twisted_upload.disk.threads import IDisk
-from twisted_upload.errors import NoSpace
 
 __all__ = ["LOOK_IS_FRESH", "FreeSpace", "SpaceBudget"]
 
@@ -52,6 +51,10 @@ LOOK_AFTER = 8
 
 MOST_UNSEEN = 8 * 1024 * 1024
 """Maximum bytes that may be written before the next check, however much is free."""
+
+FAILED_TESTS = 2
+"""Consecutive tests that must find no space, although some is reported, before uploads are
+refused: an upload that has just been refused may still hold the last of a quota."""
 
 COMPLETE_SHARE = 4
 """The reserve, divided by this, may be used by complete uploads."""
@@ -184,14 +187,20 @@ class FreeSpace:
     """
     Whether a file system has more free space than the reserve, and free inodes.
 
+    A file system that reports both may take no file all the same, because of a quota for
+    example.  Therefore, after an upload that did not fit, a small file is written as a
+    test.
+
     It is checked from time to time in a disk thread, while uploads come; and while there
     is too little, so that no upload is refused after the shortage has ended.
 
     :param what: name of the store, for the log.
     :param look: returns the free space of the file system.
+    :param is_full: tests whether not even a small file can be stored; waits for the disk.
     :ivar budget: the budget of uploads in flight; `None` without a reserve.
     :ivar space: the free space at the last check.
-    :ivar short_of: what is short: ``""``, ``"space"`` or ``"inodes"``.
+    :ivar short_of: what is short: ``""``, ``"space"``, ``"inodes"``, or ``"files"`` if none
+        can be stored although space and inodes are free.
     """
 
     def __init__(
@@ -201,6 +210,8 @@ class FreeSpace:
         clock: IReactorTime,
         reserve: Reserve,
         look: Callable[[], Space],
+        *,
+        is_full: Callable[[], bool] = lambda: False,
     ) -> None:
         self.space = Space(0, 0)
         self.short_of = ""
@@ -210,6 +221,9 @@ class FreeSpace:
         self._reserve = reserve
         self.budget = SpaceBudget(reserve, look) if reserve != Reserve() else None
         self._look = self.budget.look if self.budget is not None else look
+        self._is_full = is_full
+        self._doubted = False  # an upload did not fit, however much space is reported
+        self._failed_tests = 0
         self._looking = False
         self._looked = self._fresh_until = float("-inf")
         self._timer: IDelayedCall | None = None
@@ -223,16 +237,9 @@ class FreeSpace:
         return self._reserve.of(self.space.total)
 
     @property
-    def short(self) -> bool:
-        """Whether uploads are refused."""
-        return bool(self.short_of)
-
-    @property
     def trouble(self) -> str | None:
         """Why uploads are refused, as a short text; `None` if they are not."""
-        if self.short_of == "inodes":
-            return "no inodes are free"
-        return "free space is below the reserve" if self.short_of else None
+        return _TROUBLES.get(self.short_of)
 
     def look(self) -> None:
         """
@@ -254,20 +261,15 @@ class FreeSpace:
         if timer is not None:
             timer.cancel()
 
-    def check(self) -> None:
-        """
-        Check whether a new upload may begin.
-
-        :raises NoSpace: the reserve has been reached, or no inodes are left.
-        """
+    def is_short(self) -> bool:
+        """Return whether a new upload must be refused; check again if that is due."""
         budget = self.budget
         if budget is not None and budget.space is not self.space:
             self.notice()
         if not self.short_of and (budget is None or self._clock.seconds() < self._fresh_until):
-            return
+            return False
         self._look_again()
-        if self.short_of:
-            raise NoSpace
+        return bool(self.short_of)
 
     def notice(self) -> None:
         """Adopt the result of a check that a disk thread has made in the meantime."""
@@ -275,9 +277,10 @@ class FreeSpace:
             self._found(self.budget.space)
 
     def look_soon(self) -> None:
-        """Check soon because an upload did not fit, however much space seems to be free."""
+        """Check and test soon: an upload did not fit, however much space seems to be free."""
         self.notice()
-        self._look_later(doubted=True)
+        self._doubted = True
+        self._look_later()
 
     def known(self) -> Deferred[None]:
         """
@@ -314,10 +317,13 @@ class FreeSpace:
     def _shortage(self) -> str:
         if self.space.free < self.reserve:
             return "space"
-        return "inodes" if self.space.all_inodes and not self.space.inodes else ""
+        if not _has_inodes(self.space):
+            return "inodes"
+        return "files" if self._failed_tests >= FAILED_TESTS else ""
 
-    def _look_later(self, *, doubted: bool = False) -> None:
-        if self._started and (self.short_of or doubted) and self._timer is None:
+    def _look_later(self) -> None:
+        due = self.short_of or self._doubted or self._failed_tests
+        if self._started and due and self._timer is None:
             self._timer = self._clock.callLater(LOOK_IS_FRESH, self._look_by_itself)
 
     def _look_by_itself(self) -> None:
@@ -334,7 +340,18 @@ class FreeSpace:
             self._looking = True
             # If the check fails, ignore it: the write path uses the same disk and reports
             # its errors.
-            self._disk.run(self._look).addCallbacks(self._found, lambda _: None).addBoth(self._tell)
+            testing = self._doubted or self._failed_tests > 0
+            self._doubted = False
+            looking = self._disk.run(self._look_and_test if testing else self._look)
+            looking.addCallbacks(self._found, lambda _: None).addBoth(self._tell)
+
+    def _look_and_test(self) -> Space:
+        """Check, and test whether a small file can be stored.  Runs in a disk thread."""
+        space = self._look()
+        reported = space.free >= self._reserve.of(space.total) and _has_inodes(space)
+        # Nothing else changes this while a check is running, and there is one at a time.
+        self._failed_tests = self._failed_tests + 1 if reported and self._is_full() else 0
+        return space
 
     def _tell(self, failure: object = None) -> None:
         self._looking = False
@@ -349,9 +366,23 @@ class FreeSpace:
                 done.callback(None)
 
 
+def _has_inodes(space: Space) -> bool:
+    return bool(space.inodes or not space.all_inodes)
+
+
+_TROUBLES = {
+    "space": "free space is below the reserve",
+    "inodes": "no inodes are free",
+    "files": "not even a small file fits",
+}
+
 _VERDICTS = {
     "space": ("below the reserve: refusing uploads", "above the reserve again: accepting uploads"),
     "inodes": ("but no inodes: refusing uploads", "and inodes again: accepting uploads"),
+    "files": (
+        "but not even a small file fits (a quota?): refusing uploads",
+        "and small files fit again: accepting uploads",
+    ),
 }
 
 _log = Logger()

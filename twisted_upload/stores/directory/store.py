@@ -36,6 +36,7 @@ from twisted_upload.hooks.marker import Marker
 from twisted_upload.hooks.spool import HookSpool
 from twisted_upload.interfaces import (
     Arrival,
+    IChecksReadiness,
     IIncomingUpload,
     IUploadStore,
 )
@@ -48,7 +49,7 @@ from twisted_upload.stores.directory.folder import (
     same_file_system,
 )
 from twisted_upload.stores.directory.group_commit import GroupCommit, Tell, at_once
-from twisted_upload.stores.directory.health import Health
+from twisted_upload.stores.directory.health import Health, is_full
 from twisted_upload.stores.directory.incoming import DirectoryIncoming
 from twisted_upload.stores.directory.name_record import RECORD, NameRecord
 from twisted_upload.stores.directory.partial_file import PartialFile
@@ -86,7 +87,7 @@ class IHooks(Protocol):
         """See `DirectoryStore.stop`."""
 
 
-@implementer(IUploadStore)
+@implementer(IUploadStore, IChecksReadiness)
 class DirectoryStore:
     """
     Stores uploads as files in a folder.
@@ -140,7 +141,9 @@ class DirectoryStore:
         self._record: NameRecord | None = None
         self.health = Health(path, disk, clock, self._self_test)
         self._commits = GroupCommit(disk, after_turn)
-        self.free_space = FreeSpace(path, disk, clock, reserve or Reserve(), self._free)
+        self.free_space = FreeSpace(
+            path, disk, clock, reserve or Reserve(), self._free, is_full=self._is_full
+        )
         self.memory = memory or MemoryBudget()
 
     def open(self) -> None:
@@ -253,11 +256,9 @@ class DirectoryStore:
         """See `IUploadStore.begin`."""
         if self._folder is None:
             raise CannotStart("the store has not been opened")
-        if not self.health.well:
-            raise StoreFailed
-        self.free_space.check()
-        if self.memory.given_up >= MOST_GIVEN_UP:
-            raise Busy("the disk of this server is too slow at the moment; try again later")
+        refusal = self.refusal()
+        if refusal is not None:
+            raise refusal
         now = self.now()
         moment, hooks, marker = self._moments.next(now), self._folder.hooks, None
         if hooks is not None:
@@ -271,6 +272,16 @@ class DirectoryStore:
             record=self._record,
         )
         return DirectoryIncoming(self, part, arrival.peer, now, failed)
+
+    def refusal(self) -> UploadRefused | None:
+        """See `IChecksReadiness.refusal`."""
+        if not self.health.well:
+            return StoreFailed()
+        if self.free_space.is_short():
+            return NoSpace()
+        if self.memory.given_up >= MOST_GIVEN_UP:
+            return Busy("the disk of this server is too slow at the moment; try again later")
+        return None
 
     # For incoming uploads
 
@@ -287,7 +298,7 @@ class DirectoryStore:
         """See `IDisk.run_in_background`."""
         return self.disk.run_in_background(job)
 
-    def refusal(self, failure: Failure) -> UploadRefused:
+    def refusal_after(self, failure: Failure) -> UploadRefused:
         """Return the answer to a sender after a step of the write path has failed."""
         refusal = self.health.refusal(failure)
         if isinstance(refusal, NoSpace):
@@ -343,6 +354,17 @@ class DirectoryStore:
                 ) from None
             self._take(again)
             self._folder = again
+
+    def _is_full(self) -> bool:
+        """Test, in a disk thread, whether not even a small file can be stored."""
+        folder = self._folder
+        if folder is None:
+            return False
+        try:
+            folder_test(self._files, folder.final, folder.incoming, folder.temporary, self._mode)
+        except OSError as error:
+            return is_full(error)  # other errors are for uploads to find, and for `Health`
+        return False
 
     def _free(self) -> Space:
         folder = self._folder
