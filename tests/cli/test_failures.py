@@ -134,14 +134,14 @@ async def test_no_server(photo: Path) -> None:
 
 async def test_no_such_server(photo: Path) -> None:
     """A name or a Unix socket that does not exist gives status 3."""
-    nobody, nothing = await gatherResults(
+    unknown, nothing = await gatherResults(
         [
             start_process([*PROGRAM, "--to", "a..b", photo]).ended,
             start_process([*PROGRAM, "--to", f"unix:{photo}.socket", photo]).ended,
         ]
     )
-    assert (nobody.status, nothing.status) == (3, 3)
-    assert "could not connect to a..b: " in nobody.err
+    assert (unknown.status, nothing.status) == (3, 3)
+    assert "could not connect to a..b: " in unknown.err
     assert "No such file or directory" in nothing.err
 
 

@@ -83,15 +83,16 @@ def path(tmp_path: Path) -> Path:
 
 def test_table(path: Path) -> None:
     """A line for each upload, and the totals."""
-    head, kept, refused, lost, sums = log(path).stdout.splitlines()
+    head, stored_line, refused, aborted_line, sums = log(path).stdout.splitlines()
     assert head.split() == ["TIME", "OUTCOME", "SIZE", "TOOK", "RATE", "PEER", "FILE", "OR", "CODE"]
-    assert kept.split("  ")[0] == TIME
+    assert stored_line.split("  ")[0] == TIME
     for said in ("stored", "20.0 MiB", "61 ms", "327.9 MiB/s", "192.0.2.7:50123", STORED["name"]):
-        assert str(said) in kept
+        assert str(said) in stored_line
     assert refused.endswith("[2001:db8::7]:50123    too-large  through scanner")
-    assert lost.endswith("192.0.2.7:50123")
+    assert aborted_line.endswith("192.0.2.7:50123")
     assert {
-        line.index(word) for line, word in ((head, "OUTCOME"), (kept, "stored"), (lost, "aborted"))
+        line.index(word)
+        for line, word in ((head, "OUTCOME"), (stored_line, "stored"), (aborted_line, "aborted"))
     } == {head.index("OUTCOME")}
     assert sums == "1 stored, 20.0 MiB (20971520 bytes); 1 refused; 1 aborted"
 

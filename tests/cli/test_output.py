@@ -20,9 +20,9 @@ async def test_json(photo: Path, tmp_path: Path) -> None:
     """With --json, each file is one object with the documented fields."""
     async with open_frontend(FrontendSettings(receipts=True)) as frontend:
         sent = await run("--json", photo, tmp_path / "missing", to=frontend)
-    kept, failed = sent.objects
-    assert kept.pop("seconds") >= 0
-    assert kept == {
+    stored, failed = sent.objects
+    assert stored.pop("seconds") >= 0
+    assert stored == {
         "file": str(photo),
         "outcome": "stored",
         "code": None,
@@ -32,7 +32,7 @@ async def test_json(photo: Path, tmp_path: Path) -> None:
         "attempts": 1,
         "error": None,
     }
-    assert failed.keys() == {*kept, "seconds"}
+    assert failed.keys() == {*stored, "seconds"}
     assert (failed["outcome"], failed["code"]) == ("failed", "cannot-read")
     assert failed["error"] == "No such file or directory"
 
@@ -73,12 +73,15 @@ async def test_quiet(photo: Path, tmp_path: Path) -> None:
 async def test_strange_names(tmp_path: Path) -> None:
     """Control characters and invalid UTF-8 in a name reach neither a terminal nor a pipe."""
     names = ["\x1b[31mred\n", "caf\udce9", "gpj.\u202eexe"]
-    kept, failed = ([tmp_path / f"{name}{number}" for name in names] for number in (1, 2))
-    for path in kept:
+    stored, failed = ([tmp_path / f"{name}{number}" for name in names] for number in (1, 2))
+    for path in stored:
         path.write_text("x")
     async with open_frontend() as frontend:
         sent, told = await gatherResults(
-            [run_(*kept, *failed, to=frontend), run_("--json", "-q", *kept, *failed, to=frontend)]
+            [
+                run_(*stored, *failed, to=frontend),
+                run_("--json", "-q", *stored, *failed, to=frontend),
+            ]
         )
     assert sent.status == 1
     for stream, number in ((sent.out, 1), (sent.err, 2)):
@@ -86,7 +89,7 @@ async def test_strange_names(tmp_path: Path) -> None:
         for name in ("\\x1b[31mred\\n", "caf\\xe9", "gpj.\\u202eexe"):
             assert f"{name}{number}: " in stream
     assert told.out.isascii()
-    assert [told["file"] for told in told.objects] == [str(path) for path in (*kept, *failed)]
+    assert [told["file"] for told in told.objects] == [str(path) for path in (*stored, *failed)]
 
 
 async def test_another_encoding(photo: Path) -> None:

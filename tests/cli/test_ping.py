@@ -85,10 +85,10 @@ async def test_other_protocols() -> None:
     async with serving(Server(b"SSH-2.0-x\r\n", b"", SUCCESS.encode())) as port:
         ssh = await ping(f"127.0.0.1:{port}")
         silent = await ping(f"127.0.0.1:{port}")
-        kept = await ping(f"127.0.0.1:{port}")
+        accepting = await ping(f"127.0.0.1:{port}")
     assert ssh.err.endswith(' success nor failure: "SSH-2.0-x"\n')
     assert silent.err.endswith("; if it expects TLS, try --tls\n")
-    assert (ssh.status, silent.status, kept.status) == (6, 6, 0)
+    assert (ssh.status, silent.status, accepting.status) == (6, 6, 0)
 
 
 async def test_broken_connection() -> None:

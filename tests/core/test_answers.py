@@ -204,8 +204,8 @@ def test_any_words_can_be_read(answer: str) -> None:
 )
 def test_size_of_a_receipt(size: str, read: int | None) -> None:
     """A size is a number of up to 20 digits; with any other size it is not a receipt."""
-    kept = read_answer(f"{SUCCESS} x.bin {size} {DIGEST}\n".encode())
-    assert kept == (None if read is None else StoredAnswer("x.bin", read, DIGEST))
+    answer = read_answer(f"{SUCCESS} x.bin {size} {DIGEST}\n".encode())
+    assert answer == (None if read is None else StoredAnswer("x.bin", read, DIGEST))
 
 
 def test_bounds() -> None:
@@ -263,9 +263,9 @@ def test_nothing_unprintable(hostile: str) -> None:
     refusal = read_answer(f"{FAILURE}: busy a{hostile}b\n".encode())
     assert isinstance(refusal, UploadRefused)
     assert hostile not in refusal.explanation
-    kept = read_answer(f"{SUCCESS} a{hostile}b 5 {DIGEST}\n".encode())
+    answer = read_answer(f"{SUCCESS} a{hostile}b 5 {DIGEST}\n".encode())
     blank = hostile.isspace()
-    assert kept == (None if blank else StoredAnswer(f"a{printed(hostile)}b", 5, DIGEST))
+    assert answer == (None if blank else StoredAnswer(f"a{printed(hostile)}b", 5, DIGEST))
 
 
 def printed(hostile: str) -> str:

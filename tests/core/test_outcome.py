@@ -48,12 +48,12 @@ def test_line(ended: UploadOutcome, line: str) -> None:
     Each outcome is one line in the log, with the size in units and in bytes; and with
     the listener if there are several.
     """
-    event, event_of_one, kept = logged(
+    event, event_of_one, stored_event = logged(
         lambda: log_outcome(ended),
         lambda: log_outcome_with_listener(ended),
         lambda: log_outcome(STORED),
     )
-    assert formatEvent(event) == line.format(formatEvent(kept))
+    assert formatEvent(event) == line.format(formatEvent(stored_event))
     assert formatEvent(event_of_one) == f"{formatEvent(event)}, through {ended.listener}"
     assert event.items() >= ended._asdict().items()
 
@@ -96,13 +96,13 @@ async def test_observers(way: Way) -> None:
             await frontend.is_quiet()
             peer.close()
         (name,) = frontend.store.files
-        kept = UploadOutcome("stored", "scanner", names[0], 4, 0.0, name, sha256=_sha256(b"kept"))
+        stored = UploadOutcome("stored", "scanner", names[0], 4, 0.0, name, sha256=_sha256(b"kept"))
         assert seen == [
-            kept,
+            stored,
             UploadOutcome("refused", "scanner", names[1], 5, 0.0, code="too-large"),
             UploadOutcome("aborted", "scanner", names[2], 3, 0.0),
         ]
-        assert (kept.answered, kept.ended_by_idle) == (True, False)
+        assert (stored.answered, stored.ended_by_idle) == (True, False)
         assert frontend.log.kinds == ["stored", "refused", "aborted"]
 
 

@@ -1,5 +1,5 @@
 """
-What a front end is made of.
+Building front ends from the configuration.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from twisted_upload.frontends.settings import FrontendSettings
 
 
 def test_frontend_settings(tmp_path: Path) -> None:
-    """The values of a listener are those of its front end; so are the defaults."""
+    """A front end gets the values of its listener; the defaults agree."""
     (listener,) = configure({}, {}, "/").listeners
     assert frontend_settings(listener) == FrontendSettings()
     (listener,) = configured(
@@ -39,7 +39,7 @@ def test_frontend_settings(tmp_path: Path) -> None:
 
 
 def test_fields_of_the_same_name() -> None:
-    """What a front end has of an option has its type, and all but a few of it are options."""
+    """Settings of a front end have the type of their option; all but a few are options."""
     options = get_type_hints(ListenerSettings)
     others = set()
     for name, wanted in get_type_hints(FrontendSettings).items():

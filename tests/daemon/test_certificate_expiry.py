@@ -1,5 +1,5 @@
 """
-Certificates in time: how long they are good, and how they are renewed.
+The validity of certificates, and their renewal.
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ def in_days(days: float) -> dt.datetime:
     return NOW + dt.timedelta(days=days)
 
 
-def said(moment: dt.datetime) -> str:
+def formatted(moment: dt.datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
 
 
 class Files:
     """
-    A key and a certificate on disk, that can be renewed.
+    A key and a certificate on disk, which can be renewed.
 
-    :ivar ends: when it ends.
+    :ivar ends: when the certificate expires.
     """
 
     def __init__(self, folder: Path, days: float = 90, begins: float = -30) -> None:
@@ -57,7 +57,7 @@ class Files:
         self.renew(days, begins)
 
     def renew(self, days: float, begins: float = -30) -> None:
-        """Write another."""
+        """Write a new key and certificate."""
         self.ends = in_days(days)
         signed = authority().issue_cert(
             "localhost", "127.0.0.1", not_after=self.ends, not_before=in_days(begins)
@@ -80,7 +80,7 @@ def files(tmp_path: Path) -> Files:
     return Files(tmp_path)
 
 
-# When they end
+# Expiry
 
 
 @given(
@@ -89,7 +89,7 @@ def files(tmp_path: Path) -> Files:
 )
 @settings(deadline=None)
 def test_validity(begins: dt.datetime, lasts: dt.timedelta) -> None:
-    """The dates of a certificate are those that others read, in this century or another."""
+    """The dates of a certificate are read correctly, in any century."""
     pem = authority().issue_cert("localhost", not_before=begins, not_after=begins + lasts)
     (certificate,) = pem.cert_chain_pems
     other = x509.load_pem_x509_certificate(certificate.bytes())
@@ -101,7 +101,7 @@ def test_validity(begins: dt.datetime, lasts: dt.timedelta) -> None:
 @given(st.binary(max_size=300), st.integers(0, 300))
 @settings(deadline=None)
 def test_nonsense(noise: bytes, cut: int) -> None:
-    """What is no certificate is said to be none, and nothing else happens."""
+    """Invalid certificate data raises the documented error, and no other."""
     der = ssl.PEM_cert_to_DER_cert(authority().cert_pem.bytes().decode())
     for data in (noise, der[:cut], der[:cut] + noise):
         pem = ssl.DER_cert_to_PEM_cert(data).encode()
@@ -111,20 +111,20 @@ def test_nonsense(noise: bytes, cut: int) -> None:
             assert str(error) == "the dates of a certificate cannot be read"  # noqa: PT017
 
 
-def test_good(files: Files) -> None:
-    """One that is good for long is no matter; its end is on the metrics page."""
+def test_valid(files: Files) -> None:
+    """A certificate with a long validity gives no warning; its expiry is on the metrics page."""
     certificates = Certificates([files.endpoint(), object()])
     certificates.check()
     ((_, days, text),) = certificates.expiries()
     assert days == 89
-    assert text.startswith(f"it is valid until {said(files.ends)}, for ")
+    assert text.startswith(f"it is valid until {formatted(files.ends)}, for ")
     ends = files.ends.timestamp()
     assert certificates.samples() == {CERTIFICATE_ENDS.name: {(str(files.chain),): ends}}
     assert Certificates().samples() == {CERTIFICATE_ENDS.name: {}}
 
 
 def test_first_and_last_moment(files: Files) -> None:
-    """It is good from its first moment on, and not at its last."""
+    """It is valid from its first moment on, but not at its last."""
     (begins, ends), endpoint = files.endpoint().identity.validity, files.endpoint()
     for now in (begins, ends - 1):
         Certificates([endpoint], lambda now=now: now).check()  # type: ignore[misc]
@@ -134,8 +134,8 @@ def test_first_and_last_moment(files: Files) -> None:
         Certificates([endpoint], lambda: ends).check()
 
 
-def test_another_one_of_the_file(tmp_path: Path) -> None:
-    """A CA's certificate in the file that ends before is warned of, and does not stop a start."""
+def test_another_certificate_in_the_file(tmp_path: Path) -> None:
+    """A CA's certificate in the file that expires earlier gives a warning, not an error."""
     files = Files(tmp_path)
     with files.chain.open("ab") as chain:
         chain.write(authority().issue_cert("x", not_after=in_days(5)).cert_chain_pems[0].bytes())
@@ -143,11 +143,13 @@ def test_another_one_of_the_file(tmp_path: Path) -> None:
     certificates.check()
     ((_, days, text),) = certificates.expiries()
     assert days == 4
-    assert text.startswith(f"another certificate in the file is valid until {said(in_days(5))}")
+    assert text.startswith(
+        f"another certificate in the file is valid until {formatted(in_days(5))}"
+    )
 
 
 def test_warnings(files: Files) -> None:
-    """From 14 days before the end on there is one warning a day; after it, another text."""
+    """From 14 days before expiry there is one warning a day; after expiry, its text changes."""
     files.renew(16)
     clock, began = Clock(), files.ends.timestamp() - 16 * DAY
     watch = CertificateWatch(
@@ -169,16 +171,16 @@ def test_warnings(files: Files) -> None:
     assert not clock.getDelayedCalls()
     assert [int(day) for day, _ in lines] == [*range(2, 18)]
     assert lines[0][1] == (
-        f"certificate {files.chain}: it is valid until {said(files.ends)}, for 13 days"
+        f"certificate {files.chain}: it is valid until {formatted(files.ends)}, for 13 days"
     )
-    assert lines[-1][1].endswith(f"it expired on {said(files.ends)}")
+    assert lines[-1][1].endswith(f"it expired on {formatted(files.ends)}")
 
 
-# Reading them again
+# Reloading
 
 
 def test_renewed(files: Files) -> None:
-    """What has changed on disk is read, said with both dates, and then shown."""
+    """A certificate that changed on disk is read, logged with both dates, and then presented."""
     endpoint = files.endpoint()
     certificates = Certificates([endpoint])
     assert not certificates.read()
@@ -186,7 +188,7 @@ def test_renewed(files: Files) -> None:
     files.renew(120)
     renewal = certificates.read()
     assert renewal.changes.made == [
-        f"certificate {files.chain}: until {said(old)} -> until {said(files.ends)}"
+        f"certificate {files.chain}: until {formatted(old)} -> until {formatted(files.ends)}"
     ]
     assert endpoint.identity is before
     renewal.show()
@@ -195,7 +197,7 @@ def test_renewed(files: Files) -> None:
 
 
 def test_same_files_at_two_ports(files: Files) -> None:
-    """A certificate that two ports show is renewed at both, and said once."""
+    """A certificate of two ports is renewed at both, and logged once."""
     endpoints = [files.endpoint(), files.endpoint()]
     files.renew(120)
     renewal = Certificates(endpoints).read()
@@ -221,7 +223,7 @@ def _other(files: Files) -> Path:
 
 @pytest.mark.parametrize("bad", BAD)
 def test_bad_renewal(bad: str, files: Files) -> None:
-    """One that cannot be used is named in a line, and the old one stays."""
+    """An unusable renewal is one line that names it, and the old certificate stays in use."""
     endpoint = files.endpoint()
     change, why = BAD[bad]
     change(files)
@@ -231,14 +233,14 @@ def test_bad_renewal(bad: str, files: Files) -> None:
     assert "\n" not in str(raised.value)
 
 
-def test_expired_meanwhile(files: Files) -> None:
-    """One that has expired since, and was not renewed, keeps nothing else from changing."""
+def test_expired_since(files: Files) -> None:
+    """A certificate that has expired and was not renewed does not block other changes."""
     endpoint = files.endpoint()
     assert not Certificates([endpoint], lambda: files.ends.timestamp() + 1).read()
 
 
 def test_wrong_renewal_is_like_a_wrong_start(files: Files) -> None:
-    """What makes no sense in files makes none in a configuration."""
+    """An invalid renewal is a configuration error, as at the start."""
     endpoint = files.endpoint()
     files.chain.write_text("x")
     with pytest.raises(WrongConfiguration):
@@ -249,7 +251,7 @@ def test_wrong_renewal_is_like_a_wrong_start(files: Files) -> None:
 
 
 def shown(daemon: Daemon) -> float:
-    """When the certificate ends that the daemon shows."""
+    """Return when the certificate that the daemon presents expires."""
     with (
         socket.create_connection(daemon.address, 10) as plain,
         client_context().wrap_socket(plain, server_hostname="localhost") as peer,
@@ -260,7 +262,7 @@ def shown(daemon: Daemon) -> float:
 
 
 def reloading(daemon: Daemon) -> str:
-    """Have it reload, and return what it says of that."""
+    """Reload the daemon, and return its log line about that."""
     before = len(daemon.lines("reload"))
     daemon.signal(signal.SIGHUP)
     return wait_until(lambda: daemon.lines("reload")[before:], "a line about reloading")[0]
@@ -268,7 +270,7 @@ def reloading(daemon: Daemon) -> str:
 
 @pytest.fixture
 def ended() -> Iterator[list[socket.socket]]:
-    """Sockets to close at the end."""
+    """Sockets to close after the test."""
     left: list[socket.socket] = []
     yield left
     for each in left:
@@ -278,8 +280,8 @@ def ended() -> Iterator[list[socket.socket]]:
 @pytest.mark.parametrize("workers", [1, 2])
 def test_reload(workers: int, files: Files, tmp_path: Path, ended: list[socket.socket]) -> None:
     """
-    SIGHUP shows a renewed certificate to whoever connects, in every worker and its
-    successor; uploads in flight go on, and a bad one changes nothing, other options too.
+    After SIGHUP every worker and its replacement presents the renewed certificate to new
+    connections; uploads in flight continue.  An invalid one changes nothing, nor other options.
     """
     old = files.ends
     (tmp_path / "upload.toml").write_text("")
@@ -300,7 +302,7 @@ def test_reload(workers: int, files: Files, tmp_path: Path, ended: list[socket.s
             assert shown(daemon) == old.timestamp()
 
         files.renew(120)
-        text = f"certificate {files.chain}: until {said(old)} -> until {said(files.ends)}"
+        text = f"certificate {files.chain}: until {formatted(old)} -> until {formatted(files.ends)}"
         assert f"reloaded: {text}, answer 上传成功 -> OK\n" in reloading(daemon)
         for _ in daemon.each_worker():
             wait_until(lambda: shown(daemon) == files.ends.timestamp(), "it in this worker")
@@ -320,7 +322,7 @@ def test_reload(workers: int, files: Files, tmp_path: Path, ended: list[socket.s
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_metrics_page(workers: int, files: Files, tmp_path: Path) -> None:
-    """The page has the end of the certificate, the renewed one's too, and who did not want it."""
+    """The page has the expiry of the certificate, also of a renewed one, and failed handshakes."""
     with Daemon(tmp_path, files.option, f"--workers={workers}", "--metrics=0") as daemon:
         scraper = Scraper(daemon)
         scraper.wait_until_ready()
@@ -338,23 +340,23 @@ def test_metrics_page(workers: int, files: Files, tmp_path: Path) -> None:
 
 
 def test_start_with_an_expired_one(files: Files, tmp_path: Path) -> None:
-    """An expired certificate stops the start, and --check: one line, and exit status 1."""
+    """With an expired certificate, start and --check fail with one line and exit status 1."""
     files.renew(-1)
     for more in ([], ["--check"]):
         done = run_twistd(tmp_path, "-n", "--pidfile=", "upload", files.option, *more)
         assert done.returncode == 1
         assert done.stderr.startswith(
             f"twistd upload: {files.chain}: the certificate expired on"
-            f" {said(files.ends)}, and the time is "
+            f" {formatted(files.ends)}, and the time is "
         )
         assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_start_with_one_that_ends_soon(workers: int, files: Files, tmp_path: Path) -> None:
-    """Less than 14 days before its end, start and --check warn, and the daemon serves."""
+def test_start_with_one_that_expires_soon(workers: int, files: Files, tmp_path: Path) -> None:
+    """Less than 14 days before expiry, start and --check warn, and the daemon serves."""
     files.renew(13.5)
-    text = f"certificate {files.chain}: it is valid until {said(files.ends)}, for 13 days"
+    text = f"certificate {files.chain}: it is valid until {formatted(files.ends)}, for 13 days"
     done = run_twistd(tmp_path, "-n", "--pidfile=", "upload", files.option, "--check")
     assert (done.returncode, done.stderr) == (0, "")
     assert f"warning: {text}\n" in done.stdout
@@ -364,7 +366,7 @@ def test_start_with_one_that_ends_soon(workers: int, files: Files, tmp_path: Pat
         assert shown(daemon) == files.ends.timestamp()
 
 
-def test_user_who_cannot_read_it_again(files: Files, tmp_path: Path) -> None:
+def test_user_cannot_read_it_again(files: Files, tmp_path: Path) -> None:
     """
     Where the user may not read the files again, the rest is reloaded, and a warning says
     what to do; when it may, the next SIGHUP renews the certificate.
@@ -379,7 +381,8 @@ def test_user_who_cannot_read_it_again(files: Files, tmp_path: Path) -> None:
         line = daemon.wait_for_line("not renewed")
         assert f"WARN certificate {files.chain} was not renewed: " in line
         assert (
-            f"{files.key}: Permission denied; the old one, valid until {said(old)}, stays" in line
+            f"{files.key}: Permission denied; the old one, valid until {formatted(old)}, stays"
+            in line
         )
         assert "let the daemon's user read the file, then reload again" in line
         assert shown(daemon) == old.timestamp()

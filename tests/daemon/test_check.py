@@ -1,5 +1,5 @@
 """
-``--check``, within this process; see ``tests/system/test_check.py`` for the real one.
+``--check``, within this process; ``tests/system/test_check.py`` tests the command.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from twisted_upload.errors import CannotStart
 
 
 def configured(folder: Path, *arguments: str) -> Configuration:
-    """By arguments such as ``drain=1``; any free port, unless they say otherwise."""
+    """Configure by arguments such as ``drain=1``; the default port is any free one."""
     layer: dict[str, SourcedValue] = {"port": SourcedValue("0", "--port")}
     for argument in arguments:
         name, _, text = argument.partition("=")
@@ -45,7 +45,7 @@ def lines(configuration: Configuration, handed: Sequence[InheritedSocket] = ()) 
 
 
 def test_good(tmp_path: Path) -> None:
-    """Of a good set-up there is a line for each thing that was tried, with figures."""
+    """A valid setup gives a line for each test, with figures."""
     said = lines(configured(tmp_path))
     number = r"\d+\.\d\d"
     times = ", ".join(
@@ -66,8 +66,8 @@ def test_good(tmp_path: Path) -> None:
         assert re.fullmatch(pattern, line), line
 
 
-def test_nothing_stays_behind(tmp_path: Path) -> None:
-    """What had to be created is removed, and what was there is as it was."""
+def test_nothing_remains(tmp_path: Path) -> None:
+    """What the check created is removed, and what existed is unchanged."""
     (tmp_path / "there").mkdir()
     lines(configured(tmp_path, "directory=there/deep/deeper"))
     lines(configured(tmp_path, "directory=there"))
@@ -75,7 +75,7 @@ def test_nothing_stays_behind(tmp_path: Path) -> None:
 
 
 def test_leftovers_stay(tmp_path: Path) -> None:
-    """What a dead daemon has left is for the next start."""
+    """Leftovers of a dead daemon stay for the next start."""
     left = tmp_path / "uploads" / ".incoming" / "upload-0123456789ab-1"
     left.parent.mkdir(parents=True)
     left.touch()
@@ -85,7 +85,7 @@ def test_leftovers_stay(tmp_path: Path) -> None:
 
 
 def test_several_listeners(tmp_path: Path) -> None:
-    """Each endpoint is tried, and each directory once."""
+    """Each endpoint is tested, and each directory once."""
     configuration = several(
         tmp_path,
         "[[listener]]\nname = 'a'\nport = 0\n[[listener]]\nname = 'b'\nlisten = 'tcp:0'\n"
@@ -99,12 +99,12 @@ def test_several_listeners(tmp_path: Path) -> None:
         f"{where} b: listen tcp:0: free",
         f"{where} c: port 0: free",
     ]
-    kept = [line.partition(": ")[0] for line in said if "test file" in line]
-    assert kept == [f"directory {tmp_path}/uploads", f"directory {tmp_path}/other"]
+    tested = [line.partition(": ")[0] for line in said if "test file" in line]
+    assert tested == [f"directory {tmp_path}/uploads", f"directory {tmp_path}/other"]
 
 
 def test_port_in_use(tmp_path: Path) -> None:
-    """A port in use is a warning: it may be this daemon that has it."""
+    """A port in use is a warning: the user may be this daemon."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         said = lines(configured(tmp_path, f"port={port}", "interface=127.0.0.1"))
@@ -115,7 +115,7 @@ def test_port_in_use(tmp_path: Path) -> None:
 
 
 def test_metrics(tmp_path: Path) -> None:
-    """The port for metrics is tried too, also whether an upload port has it."""
+    """The port for metrics is tested too, also against the upload ports."""
     assert lines(configured(tmp_path, "metrics=0"))[2] == "--metrics 0: free"
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
@@ -124,7 +124,7 @@ def test_metrics(tmp_path: Path) -> None:
 
 
 def test_sockets_of_systemd(tmp_path: Path) -> None:
-    """A socket that only systemd can hand over cannot be tried from a shell."""
+    """A socket that only systemd can pass cannot be tested from a shell."""
     configuration = configured(tmp_path, "listen=systemd:domain=INET:index=0")
     assert lines(configuration)[1:3] == [
         "warning: --listen systemd:domain=INET:index=0: not tested: only systemd can pass it",
@@ -152,13 +152,13 @@ def test_file_system_in_memory() -> None:
 
 
 def test_strange_directory(tmp_path: Path) -> None:
-    """The name of a directory cannot break out of its line."""
+    """The name of a directory cannot start a new line."""
     said = lines(configured(tmp_path, "directory=a\nb\x1b[2J"))
     assert all(line.isprintable() for line in said)
 
 
 def test_below_the_reserve(tmp_path: Path) -> None:
-    """A disk with less space than the reserve is wrong, and the other figures are told before."""
+    """A disk with less space than the reserve is an error, after the other figures."""
     said: list[str] = []
     with pytest.raises(CannotStart, match=r"free some space, or lower --reserve 8000P$"):
         check(configured(tmp_path, "reserve=8000P"), said.append, lambda it: it())
@@ -166,10 +166,8 @@ def test_below_the_reserve(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("reserve", ["1%", "1G"])
-def test_space_that_is_not_counted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reserve: str
-) -> None:
-    """A file system that does not count its space is not full, and no reserve is kept there."""
+def test_no_size_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reserve: str) -> None:
+    """A file system that does not report its size is not full, and has no reserve."""
     monkeypatch.setattr(Files, "free", lambda *_: Space(0, 0))
     said = lines(configured(tmp_path, f"reserve={reserve}"))
     assert (
@@ -179,7 +177,7 @@ def test_space_that_is_not_counted(
 
 
 def test_dead_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A disk that does not answer does not keep the check from ending."""
+    """The check ends even if a disk does not respond."""
     released, gone = threading.Event(), threading.Event()
 
     def stuck(self: Files, descriptor: int) -> None:
@@ -196,7 +194,7 @@ def test_dead_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_journal(tmp_path: Path) -> None:
-    """A journal that could be written is told of, and is not there afterwards if it was not."""
+    """A writable journal is reported, and is removed if it did not exist before."""
     path = tmp_path / "journal"
     found = f"journal {path}: can be written"
     assert found in lines(configured(tmp_path, "journal=journal"))
@@ -209,27 +207,27 @@ def test_journal(tmp_path: Path) -> None:
 
 
 def test_as_its_user(tmp_path: Path) -> None:
-    """Directories are tried as the user who will serve, and ports are not."""
+    """Directories are tested as the user of the daemon, ports are not."""
     said: list[str] = []
 
-    def as_somebody(function: object) -> None:
+    def as_user(function: object) -> None:
         assert "free" in said[-1]
         said.append("here")
 
-    check(configured(tmp_path), said.append, as_somebody)
+    check(configured(tmp_path), said.append, as_user)
     assert said[2] == "here"
     assert not (tmp_path / "uploads").exists()
 
 
 def test_no_inodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A disk without inodes is wrong, however much space is free."""
+    """A disk without free inodes is an error, even if space is free."""
     monkeypatch.setattr(Files, "free", lambda *_: Space(1 << 30, 1 << 31, 0, 100))
     with pytest.raises(CannotStart, match="but no inodes are free: remove files"):
         check(configured(tmp_path), lambda _: None, lambda it: it())
 
 
 def test_program(tmp_path: Path) -> None:
-    """A program that is to be started for each file is looked for, and leaves no folder behind."""
+    """The program for uploads is searched for, and no folder for it remains."""
     said = lines(configured(tmp_path, "on-upload=sh -c true"))
     assert "program sh: can be started" in said
     with pytest.raises(CannotStart, match="--on-upload: no-such-program was not found"):
@@ -237,8 +235,8 @@ def test_program(tmp_path: Path) -> None:
     assert [*tmp_path.iterdir()] == []
 
 
-def test_everybody_may_rename(tmp_path: Path) -> None:
-    """A directory in which others may rename and remove our files is a warning."""
+def test_others_may_rename(tmp_path: Path) -> None:
+    """A directory in which other users may rename and remove files is a warning."""
     (tmp_path / "uploads").mkdir()
     for mode, warned in (0o777, True), (0o1777, False), (0o2770, False):
         (tmp_path / "uploads").chmod(mode)
@@ -247,9 +245,9 @@ def test_everybody_may_rename(tmp_path: Path) -> None:
         assert all(line.startswith("warning: directory ") for line in warnings)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give files to somebody else")
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give files to another user")
 def test_programs_of_one_listener(tmp_path: Path) -> None:
-    """The folder for programs is looked at where only one of several listeners has one."""
+    """The folder for programs is tested even if only one of several listeners has one."""
     (tmp_path / "uploads" / ".on-upload").mkdir(parents=True)
     os.chown(tmp_path / "uploads" / ".on-upload", 1001, 1001)
     configuration = several(
@@ -261,9 +259,9 @@ def test_programs_of_one_listener(tmp_path: Path) -> None:
         lines(configuration)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give files to somebody else")
-def test_directory_of_somebody_else(tmp_path: Path) -> None:
-    """A directory of another user is a warning: it may be meant so, and he may do as he likes."""
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give files to another user")
+def test_directory_of_another_user(tmp_path: Path) -> None:
+    """A directory of another user is a warning: it may be intended, but that user controls it."""
     (tmp_path / "uploads").mkdir()
     os.chown(tmp_path / "uploads", 1001, 1001)
     assert (

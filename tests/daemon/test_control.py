@@ -1,5 +1,5 @@
 """
-Reading the configuration again while the daemon runs: whatever happens then.
+Failures while the configuration is reloaded.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from twisted_upload.observability.log import LineObserver
 
 
 class Daemon:
-    """One that does nothing."""
+    """A daemon that does nothing."""
 
     observer: LineObserver | None = None
     disks = ()
@@ -45,10 +45,10 @@ def configuration(answer: str) -> Configuration:
 
 class Rig:
     """
-    A management whose steps fail as the test wants.
+    A management whose steps fail on request.
 
     :ivar in_force: the answers that were applied.
-    :ivar fails: what each step does first.
+    :ivar fails: what each step calls first.
     """
 
     def __init__(self, address: str) -> None:
@@ -89,8 +89,10 @@ def systemd(tmp_path: Path) -> Systemd:
 @pytest.mark.parametrize(
     "error", [RuntimeError("x"), OverflowError("x"), RecursionError("x"), MemoryError("x")]
 )
-def test_defect(systemd: Systemd, step: str, error: Exception, expected_errors: list[str]) -> None:
-    """Whatever goes wrong, the manager hears READY, and what was in force is; later it may go."""
+def test_unexpected_exception(
+    systemd: Systemd, step: str, error: Exception, expected_errors: list[str]
+) -> None:
+    """After any exception systemd gets READY, and the old configuration stays until a good one."""
     expected_errors.append(type(error).__name__)
     rig = Rig(systemd.address)
 
@@ -112,8 +114,8 @@ def test_defect(systemd: Systemd, step: str, error: Exception, expected_errors: 
     systemd.close()
 
 
-def test_cannot(systemd: Systemd) -> None:
-    """What cannot be is one line, without a middle where it is long, and READY."""
+def test_failed(systemd: Systemd) -> None:
+    """An expected failure is one line, shortened in the middle if it is long, and READY."""
     rig = Rig(systemd.address)
 
     def fail() -> None:

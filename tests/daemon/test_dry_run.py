@@ -1,5 +1,5 @@
 """
-Trying endpoints without taking them.
+Testing endpoints without occupying them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def in_use(*descriptions: str) -> list[bool]:
 
 @pytest.fixture
 def path() -> Iterator[str]:
-    """A path for a socket, which has 107 bytes at the most."""
+    """A path for a socket, which has at most 107 bytes."""
     with tempfile.TemporaryDirectory() as folder:
         yield os.path.join(folder, "s")
 
@@ -37,18 +37,18 @@ def free_port() -> int:
 
 
 def test_free_port() -> None:
-    """A free port is free, and still is after the trial."""
+    """A free port is reported as free, and is still free after the test."""
     port = free_port()
     assert in_use(f"tcp:{port}:interface=127.0.0.1") == [False]
     with socket.create_server(("127.0.0.1", port)):
         pass
 
 
-def test_nobody_comes_in_vain(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The trial never listens."""
+def test_never_listens(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test never listens, so that no client can connect in vain."""
 
     def listen(self: socket.socket, backlog: int = 0) -> None:
-        pytest.fail("somebody may connect")
+        pytest.fail("a client may connect")
 
     port = free_port()
     monkeypatch.setattr(socket.socket, "listen", listen)
@@ -56,7 +56,7 @@ def test_nobody_comes_in_vain(path: str, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_port_in_use() -> None:
-    """A port that somebody listens on is in use, and not disturbed."""
+    """A port with a listener is in use, and is not disturbed."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         assert in_use(f"tcp:{port}:interface=127.0.0.1") == [True]
@@ -74,8 +74,8 @@ def test_port_in_use() -> None:
         ("unix:/" + "x" * 200, "AF_UNIX path too long"),
     ],
 )
-def test_cannot_be_had(description: str, reason: str) -> None:
-    """What cannot be had on this machine is told with the reason."""
+def test_unavailable(description: str, reason: str) -> None:
+    """The error for an endpoint that is unavailable on this machine gives the reason."""
     with pytest.raises(CannotStart) as raised:
         in_use(description)
     assert str(raised.value).startswith(f"{description}: cannot listen: ")
@@ -94,8 +94,8 @@ def test_cannot_be_had(description: str, reason: str) -> None:
         ("\\:\\:1", "127.0.0.1", False),
     ],
 )
-def test_endpoints_that_exclude_each_other(one: str, other: str, exclude: bool) -> None:
-    """Two endpoints of one daemon on the same port are told, where they overlap."""
+def test_conflicting_endpoints(one: str, other: str, exclude: bool) -> None:
+    """Two endpoints of one daemon on the same port are an error if they overlap."""
     if ":" in one and not socket.has_dualstack_ipv6():
         pytest.skip("needs IPv6")
     port = free_port()
@@ -108,18 +108,18 @@ def test_endpoints_that_exclude_each_other(one: str, other: str, exclude: bool) 
 
 
 def test_any_free_port_twice() -> None:
-    """Any free port is another one each time."""
+    """Port 0 is a different port each time."""
     assert in_use("tcp:0", "tcp:0") == [False, False]
 
 
 def test_unix_socket(path: str) -> None:
-    """A socket's path is free after the trial, as before."""
+    """The path of a Unix socket is still free after the test."""
     assert in_use(f"unix:{path}") == [False]
     assert not os.path.exists(path)
 
 
 def test_unix_socket_in_use(path: str) -> None:
-    """A socket that somebody listens on is in use, however many wait for it, and stays."""
+    """A Unix socket with a listener is in use, even if its queue is full, and stays."""
     with socket.socket(socket.AF_UNIX) as other:
         other.bind(path)
         other.listen(0)
@@ -132,7 +132,7 @@ def test_unix_socket_in_use(path: str) -> None:
 
 
 def test_dead_unix_socket(path: str) -> None:
-    """What nobody listens on is in the way, unless a start would remove it."""
+    """A Unix socket without a listener is an error, unless a start would remove it."""
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(path)
     with pytest.raises(CannotStart, match="no process listens on it: remove it"):
@@ -145,13 +145,13 @@ def test_dead_unix_socket(path: str) -> None:
 
 
 def test_unix_socket_twice(path: str) -> None:
-    """Two endpoints of one daemon on the same path are told."""
+    """Two endpoints of one daemon on the same path are an error."""
     with pytest.raises(CannotStart, match="another endpoint has this path"):
         in_use(f"unix:{path}", f"unix:{path}:mode=660")
 
 
 def test_inherited() -> None:
-    """A socket that somebody hands over is there already."""
+    """An inherited socket already exists, and is not tested."""
     dry_run: Any = DryRunReactor()
     with socket.create_server(("127.0.0.1", 0)) as server:
         # The endpoint closes it.

@@ -1,5 +1,5 @@
 """
-What a listener listens on.
+The endpoints of a listener.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from twisted_upload.errors import WrongConfiguration
 
 
 def test_endpoints(tmp_path: Path) -> None:
-    """An endpoint is named by who wants it: an option, or a file and its key."""
+    """An endpoint is named after its source: an option, or a file and its key."""
     configuration = configured(tmp_path, "interface = '::1'\nlisten = ['unix:/a', 'tcp:5']")
     reactor: Any = MemoryReactorClock()
     names = [name for name, _ in EndpointBuilder(reactor).of_listener(configuration.listeners[0])]
@@ -33,14 +33,14 @@ def test_endpoints(tmp_path: Path) -> None:
 
 
 def test_wrong_endpoint(tmp_path: Path) -> None:
-    """What is not an endpoint is told with who wants it."""
+    """The error for an invalid endpoint names its source."""
     configuration = configured(tmp_path, "listen = 'ssl:1'")
     with pytest.raises(WrongConfiguration, match=r"listener l0: listen: .* half-close"):
         EndpointBuilder(MemoryReactorClock()).of_listener(configuration.listeners[0])
 
 
 def test_tls_behind_a_balancer(tmp_path: Path) -> None:
-    """TLS and the header of a load balancer do not go together, and the line says what does."""
+    """TLS cannot be combined with the PROXY protocol, and the error says what can."""
     key, chain, _ = files(tmp_path)
     listen = f"listen = 'tls:1:key={key}:cert={chain}'\n"
     (one,) = configured(tmp_path, listen).listeners

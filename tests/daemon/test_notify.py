@@ -1,5 +1,5 @@
 """
-When a daemon says what to its manager.
+When a daemon notifies its service manager.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ WATCHDOG = 30.0
 
 class Disk:
     """
-    Disk threads that do as the test wants.
+    Disk threads under the control of the test.
 
-    :ivar stuck: jobs do not come back.
-    :ivar done: jobs that came back.
+    :ivar stuck: whether jobs never finish.
+    :ivar done: how many jobs have finished.
     """
 
     def __init__(self) -> None:
@@ -65,7 +65,7 @@ class Disk:
 
 
 class Manager:
-    """One that remembers what it heard, and when, and may be deaf."""
+    """A manager that records messages with their times, and may ignore them."""
 
     def __init__(self, clock: Clock) -> None:
         self.heard: list[str] = []
@@ -91,13 +91,13 @@ class Rig:
         )
 
     def passes(self, seconds: float) -> None:
-        """Time, in steps as small as a reactor's."""
+        """Let time pass, in steps as small as a reactor's."""
         for _ in range(round(seconds)):
             self.clock.advance(1)
 
 
 def test_ready() -> None:
-    """READY comes first, then how things are; without a watchdog no sign of life."""
+    """READY comes first, then the status; without a watchdog there is no sign of life."""
     rig = Rig(Disk())
     rig.notifications.ready()
     assert rig.manager.heard == ["READY=1", "STATUS=fine"]
@@ -106,7 +106,7 @@ def test_ready() -> None:
 
 
 def test_status() -> None:
-    """The status is said when it is another one, and not more often than every few seconds."""
+    """The status is sent when it has changed, but not more often than every few seconds."""
     rig = Rig()
     rig.notifications.ready()
     for number in range(30):
@@ -115,8 +115,8 @@ def test_status() -> None:
     assert len([it for it in rig.manager.heard if "STATUS" in it]) == 1 + 15 // STATUS_INTERVAL
 
 
-def test_deaf_for_a_while() -> None:
-    """What the manager has to know is said again when it did not take it."""
+def test_sent_again() -> None:
+    """An important message is sent again if the manager did not accept it."""
     rig = Rig()
     rig.manager.deaf = True
     rig.notifications.ready()
@@ -127,7 +127,7 @@ def test_deaf_for_a_while() -> None:
 
 
 def test_stopping() -> None:
-    """While it stops it asks for more time, before the time is over, as long as it lasts."""
+    """While it stops, it keeps asking for more time before the time is over."""
     rig = Rig()
     rig.notifications.ready()
     rig.notifications.stopping()
@@ -141,7 +141,7 @@ def test_stopping() -> None:
 
 
 def test_reloading() -> None:
-    """A reload is announced with the time of the clock that systemd uses, and its end is READY."""
+    """A reload is announced with the monotonic time that systemd expects, and ends with READY."""
     rig = Rig()
     rig.notifications.ready()
     rig.notifications.reloading()
@@ -150,8 +150,8 @@ def test_reloading() -> None:
     assert rig.manager.heard[3] == "READY=1"
 
 
-def test_reloading_while_it_stops() -> None:
-    """What stops does not become ready again."""
+def test_reloading_while_stopping() -> None:
+    """A stopping daemon does not become ready again."""
     rig = Rig()
     rig.notifications.ready()
     rig.notifications.stopping()
@@ -160,7 +160,7 @@ def test_reloading_while_it_stops() -> None:
 
 
 def test_watchdog() -> None:
-    """Two signs of life come in each of the watchdog's times, each with a job for each disk."""
+    """Two signs of life are sent per watchdog time, each after a job on each disk."""
     one, two = Disk(), Disk()
     rig = Rig(one, two, watchdog=WATCHDOG)
     rig.notifications.ready()
@@ -169,8 +169,8 @@ def test_watchdog() -> None:
     assert one.done == two.done == 1 + 6
 
 
-def test_disk_that_stands_still_for_a_while() -> None:
-    """A disk that stands still is no reason to be killed, at first."""
+def test_disk_stalls_briefly() -> None:
+    """A stalled disk is at first no reason to be killed."""
     disk = Disk()
     rig = Rig(disk, watchdog=WATCHDOG)
     disk.stuck = True
@@ -182,8 +182,8 @@ def test_disk_that_stands_still_for_a_while() -> None:
     assert rig.manager.count("WATCHDOG=1") == 1 + 2 * (2 * DISK_FACTOR - 1)
 
 
-def test_disk_threads_that_are_dead() -> None:
-    """Threads of one disk that have done nothing for far too long are: systemd is told to act."""
+def test_dead_disk_threads() -> None:
+    """If the threads of one disk do nothing for far too long, systemd is told to act."""
     good, dead = Disk(), Disk()
     dead.stuck = True
     rig = Rig(good, dead, watchdog=WATCHDOG)
@@ -194,8 +194,8 @@ def test_disk_threads_that_are_dead() -> None:
     assert len(dead.waiting) == 1
 
 
-def test_standing_still_is_not_the_disk_threads() -> None:
-    """While the whole process stood still, disk threads could not do anything either."""
+def test_stalled_process_does_not_blame_disk_threads() -> None:
+    """Time during which the whole process was stalled does not count against disk threads."""
     disk = Disk()
     rig = Rig(disk, watchdog=WATCHDOG)
     disk.stuck = True
@@ -209,8 +209,8 @@ def test_standing_still_is_not_the_disk_threads() -> None:
     assert rig.manager.count("WATCHDOG=trigger") == 1
 
 
-def test_disk_threads_that_have_ended() -> None:
-    """At the end of the daemon, when the threads take no more jobs, the reactor is enough."""
+def test_ended_disk_threads() -> None:
+    """At the end, when the threads accept no more jobs, a running reactor is enough."""
     disk = Disk()
     rig = Rig(disk, watchdog=WATCHDOG)
     rig.notifications.ready()
@@ -222,13 +222,13 @@ def test_disk_threads_that_have_ended() -> None:
 
 @pytest.mark.parametrize("end", ["stored", "refused", "aborted"])
 def test_tally(end: str) -> None:
-    """Kept uploads count, others do not."""
+    """Stored uploads are counted, others are not."""
     count = StoredCount()
     count(UploadOutcome(end, "upload", "192.0.2.7:1", 10, 0.1))
     assert count.number == (end == "stored")
 
 
 def test_total() -> None:
-    """Several together."""
+    """Counts can be added."""
     assert total([Counts(1, 2), Counts(3, 4)]) == Counts(4, 6)
     assert str(Counts(4, 6)) == "4 uploads in flight, 6 stored since the start"

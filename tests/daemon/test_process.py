@@ -1,5 +1,5 @@
 """
-How many descriptors there are, and whom they are for.
+The number of file descriptors, and their budget.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from twisted_upload.errors import CannotStart
 
 @pytest.fixture
 def limits() -> Iterator[tuple[int, int]]:
-    """The limits before the test, and after it."""
+    """The limits before the test, which are restored after it."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     yield before
     resource.setrlimit(resource.RLIMIT_NOFILE, before)
@@ -33,8 +33,8 @@ def test_raise_limit(limits: tuple[int, int]) -> None:
 
 @settings(deadline=None, derandomize=True)
 @given(limit=st.integers(54, 1_100_000))
-def test_nobody_lacks_one(limit: int) -> None:
-    """Even where each connection has two, and all others have theirs, they are enough."""
+def test_budget_fits_the_limit(limit: int) -> None:
+    """The limit is enough for two per connection and for all other uses."""
     share = budget(limit)
     pipes = 2 * min(share.splices, 32)
     assert OWN + pipes + share.rejected + share.splices + 2 * share.connections <= limit
@@ -46,17 +46,17 @@ def test_nobody_lacks_one(limit: int) -> None:
     [(64, 4), (256, 76), (1024, 396), (4096, 1868), (20_000, 9820), (1_048_576, 32_768)],
 )
 def test_default(limit: int, connections: int) -> None:
-    """How many connections the usual limits are enough for."""
+    """The number of connections for common limits."""
     assert budget(limit).connections == connections
 
 
 def test_others() -> None:
-    """What programs and their queues take is not for connections."""
+    """File descriptors of programs and their queues are not available for connections."""
     assert budget(1024, None, 100).connections == budget(1024).connections - 50
 
 
-def test_asked() -> None:
-    """An operator may ask for as many as there can be with one for each, and for no more."""
+def test_requested() -> None:
+    """An operator may request at most as many connections as the limit allows with one each."""
     assert budget(1024, 100).connections == 100
     assert budget(1024, 792).connections == 792
     assert budget(1024, 692, 100).connections == 692
@@ -68,6 +68,6 @@ def test_asked() -> None:
 
 @pytest.mark.parametrize("limit", [0, 16, 33])
 def test_too_few(limit: int) -> None:
-    """A limit with which nothing can be served is said so at start."""
+    """A limit that is too small to serve is an error at start."""
     with pytest.raises(CannotStart, match=r"raise it"):
         budget(limit)

@@ -32,7 +32,7 @@ from twisted_upload.stores.directory.store import DirectoryStore
 
 
 class DeadDisk(DiskThreads):
-    """One that never lets go of its threads."""
+    """Disk threads that never stop."""
 
     def stop(self) -> Deferred[None]:
         """Never fires."""
@@ -41,26 +41,26 @@ class DeadDisk(DiskThreads):
 
 class Programs:
     """
-    Programs that run until somebody says otherwise.
+    Programs that run until the test ends them.
 
-    :ivar said: what they were told.
+    :ivar calls: what they were told.
     """
 
     def __init__(self) -> None:
-        self.said: list[object] = []
+        self.calls: list[object] = []
         self.ended: Deferred[None] = Deferred()
 
     def check(self) -> None:
-        self.said.append("check")
+        self.calls.append("check")
 
     def start(self, queue: object) -> None:
-        self.said.append("start")
+        self.calls.append("start")
 
     def stored(self, spool: object, marker: object) -> None:
         pass
 
     def stop(self, seconds: float) -> Deferred[None]:
-        self.said.append(seconds)
+        self.calls.append(seconds)
         return self.ended
 
 
@@ -101,14 +101,14 @@ def rig(tmp_path: Path) -> Rig:
 
 
 def test_opens_every_store(rig: Rig, tmp_path: Path) -> None:
-    """Every directory is made ready."""
+    """Every directory is opened."""
     rig.service.open()
     assert (tmp_path / "good" / ".incoming").is_dir()
     assert (tmp_path / "dead" / ".incoming").is_dir()
 
 
-def test_dead_disk_holds_up_no_other(rig: Rig) -> None:
-    """A good directory is closed at once; a dead disk is waited for so long, and not longer."""
+def test_dead_disk_does_not_block_the_others(rig: Rig) -> None:
+    """A good directory is closed at once; the wait for a dead disk is limited."""
     rig.programs.ended.callback(None)
     rig.service.startService()
     stopped = rig.service.stopService()
@@ -122,11 +122,11 @@ def test_dead_disk_holds_up_no_other(rig: Rig) -> None:
 
 
 def test_programs(rig: Rig) -> None:
-    """Programs start with the service, and may go on, beside uploads, for the drain time."""
+    """Programs start with the service, and may continue during the drain time, like uploads."""
     rig.service.startService()
-    assert rig.programs.said == ["check", "start"]
+    assert rig.programs.calls == ["check", "start"]
     stopped = rig.service.stopService()
-    assert rig.programs.said == ["check", "start", 10]
+    assert rig.programs.calls == ["check", "start", 10]
     rig.clock.advance(5)
     assert rig.is_open(0)
     rig.programs.ended.callback(None)
@@ -136,7 +136,7 @@ def test_programs(rig: Rig) -> None:
 
 
 def test_programs_that_do_not_end(rig: Rig) -> None:
-    """A program that not even SIGKILL ends is not waited for longer."""
+    """The wait for a program that survives SIGKILL is limited."""
     rig.service.startService()
     rig.service.stopService()
     rig.clock.advance(10 + GRACE)
@@ -147,8 +147,8 @@ def test_programs_that_do_not_end(rig: Rig) -> None:
     assert rig.clock.getDelayedCalls() == []
 
 
-def test_slots_that_are_taken(rig: Rig) -> None:
-    """After a reload there are other slots, and those which are taken count."""
+def test_slots_in_use(rig: Rig) -> None:
+    """New slots after a reload count the slots in use."""
     slots = rig.service.frontends[0].slots
     slot = rig.service.frontends[0].gate.admit(None)
     assert slot is not None
@@ -162,12 +162,12 @@ def test_slots_that_are_taken(rig: Rig) -> None:
 
 
 def test_description(rig: Rig, tmp_path: Path) -> None:
-    """Of several listeners each is told with its name and its directory."""
+    """The description has the name and the directory of each listener."""
     assert rig.service.description.endswith(f" (l0, to {tmp_path}/good),  (l1, to {tmp_path}/dead)")
 
 
-async def test_leaving_a_balancer(tmp_path: Path) -> None:
-    """Behind a load balancer no connection is made any more, so that none is reset at the end."""
+async def test_stop_behind_a_balancer(tmp_path: Path) -> None:
+    """Behind a load balancer, a stop first ends new connections, so that none is reset later."""
     settings = FrontendSettings(trusted_proxies=TrustedProxies(NetworkSet([])))
     clock = Clock()
     async with open_frontend(settings, clock=clock) as frontend:

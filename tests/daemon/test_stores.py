@@ -1,5 +1,5 @@
 """
-Which listeners share a store, and which share a directory.
+Which listeners share a store, and which share disk threads.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from twisted_upload.errors import CannotStart
 from twisted_upload.stores.memory_budget import MOST_BYTES
 
 
-def test_same_directory_same_way(tmp_path: Path) -> None:
-    """Listeners that keep files in one directory in one way share a store."""
+def test_same_directory_same_options(tmp_path: Path) -> None:
+    """Listeners that have the same directory and the same options share a store."""
     configuration = configured(tmp_path, "max-size = 1", "receipts = true")
     stores = StoreSet(configuration, MemoryReactorClock())
     one, other = (stores.of(listener) for listener in configuration.listeners)
@@ -32,8 +32,8 @@ def test_same_directory_same_way(tmp_path: Path) -> None:
         "on-upload = 'true'",
     ],
 )
-def test_same_directory_another_way(tmp_path: Path, way: str) -> None:
-    """Listeners that keep files in one directory in different ways share its disk threads."""
+def test_same_directory_other_options(tmp_path: Path, way: str) -> None:
+    """Listeners that have the same directory and other options share its disk threads."""
     configuration = configured(tmp_path, "", way)
     stores = StoreSet(configuration, MemoryReactorClock())
     one, other = (stores.of(listener) for listener in configuration.listeners)
@@ -44,7 +44,7 @@ def test_same_directory_another_way(tmp_path: Path, way: str) -> None:
 
 
 def test_same_directory_same_program(tmp_path: Path) -> None:
-    """Without a program, its limits do not matter; with one, they make another way."""
+    """Limits of programs matter only with a program; then they count as other options."""
     limited = "on-upload-jobs = 7"
     for program, number in ("", 1), ("on-upload = 'true'\n", 2):
         configuration = configured(tmp_path, program, program + limited)
@@ -52,7 +52,7 @@ def test_same_directory_same_program(tmp_path: Path) -> None:
 
 
 def test_other_directory(tmp_path: Path) -> None:
-    """A directory has disk threads of its own, and its share of the memory."""
+    """Each directory has separate disk threads and a share of the memory."""
     configuration = configured(tmp_path, "directory = 'a'", "directory = 'b'", "directory = 'a'")
     stores = StoreSet(configuration, MemoryReactorClock())
     one, other, again = (stores.of(listener) for listener in configuration.listeners)
@@ -63,7 +63,7 @@ def test_other_directory(tmp_path: Path) -> None:
 
 
 def test_descriptors_of_programs(tmp_path: Path) -> None:
-    """Programs take descriptors, once for each store that has one."""
+    """Programs need file descriptors, once for each store that has one."""
     program = "on-upload = 'true'\n"
     none, one, again, two = (
         descriptors_of_programs(configured(tmp_path, *listeners))
@@ -72,11 +72,11 @@ def test_descriptors_of_programs(tmp_path: Path) -> None:
     assert (none, again, two) == (0, one, 2 * one)
     assert one > 128
     more = descriptors_of_programs(configured(tmp_path, f"{program}on-upload-jobs = 14\n"))
-    assert more == one + 10 * 4  # its marker, the file, and two sockets of each
+    assert more == one + 10 * 4  # for each: its marker, the file, and two sockets
 
 
 def test_hook_command(tmp_path: Path) -> None:
-    """A listener has a program where it says so."""
+    """A listener has a program if it is configured."""
     configuration = configured(tmp_path, "", "on-upload = 'no-such-program'")
     none, command = map(hook_command, configuration.listeners)
     assert none is None

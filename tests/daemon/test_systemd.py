@@ -1,6 +1,6 @@
 """
-What systemd and the daemon say to each other: the words, and for real with a
-manager that is a socket of the test.
+The protocol between systemd and the daemon: the messages, and the real daemon with a
+socket of the test as its manager.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ME = 4711
 # The environment
 
 
-def test_nobody() -> None:
+def test_no_manager() -> None:
     """Without any of the variables there is no manager."""
     assert take_environment({}, {}, ME) == Manager(None, 0.0, ())
 
@@ -46,12 +46,12 @@ def test_nobody() -> None:
     ],
 )
 def test_watchdog(variables: dict[str, str], seconds: float) -> None:
-    """The watchdog's time is in microseconds, and for the process that is named."""
+    """The watchdog's time is in microseconds, and applies to the named process only."""
     assert take_environment(variables, {}, ME).watchdog == seconds
 
 
-def test_children_hear_nothing() -> None:
-    """What is for us is taken out of what our children inherit; the rest stays."""
+def test_children_do_not_inherit_variables() -> None:
+    """Variables for the daemon are removed from its children's environment; the others stay."""
     environment = {
         "NOTIFY_SOCKET": "/x",
         "WATCHDOG_USEC": "1",
@@ -66,7 +66,7 @@ def test_children_hear_nothing() -> None:
 
 
 def test_started_with() -> None:
-    """It knows the environment of the start, whatever was taken out of it since."""
+    """The environment at the start is available even after variables were removed."""
     assert started_with()["PATH"]
     code = (
         "import os; del os.environ['LISTEN_FDS'];"
@@ -80,7 +80,7 @@ def test_started_with() -> None:
 
 @contextlib.contextmanager
 def third_descriptor(one: socket.socket) -> Iterator[int]:
-    """The number that systemd's first socket has, with a socket under it."""
+    """Put a socket under the file descriptor of systemd's first socket."""
     saved = os.dup(3) if Path("/proc/self/fd/3").exists() else None
     os.dup2(one.fileno(), 3)
     try:
@@ -93,58 +93,58 @@ def third_descriptor(one: socket.socket) -> Iterator[int]:
             os.close(saved)
 
 
-def handing(names: str | None = "scanner", process: int = ME) -> dict[str, str]:
+def passing(names: str | None = "scanner", process: int = ME) -> dict[str, str]:
     variables = {"LISTEN_FDS": "1", "LISTEN_PID": str(process)}
     return variables if names is None else {**variables, "LISTEN_FDNAMES": names}
 
 
 @pytest.mark.parametrize(("names", "name"), [("scanner", "scanner"), (None, ""), ("", "")])
-def test_handed(names: str | None, name: str) -> None:
-    """A socket comes with its name, if it has one, and its family, and is made fit to serve."""
+def test_passed(names: str | None, name: str) -> None:
+    """A passed socket has a name, if given, and a family, and is prepared for serving."""
     with socket.create_server(("127.0.0.1", 0)) as listening, third_descriptor(listening):
         os.set_inheritable(3, True)
         os.set_blocking(3, True)
-        (inherited,) = take_environment(handing(names), {}, ME).sockets
+        (inherited,) = take_environment(passing(names), {}, ME).sockets
         assert (inherited.name, inherited.descriptor, inherited.family) == (name, 3, socket.AF_INET)
         assert not os.get_inheritable(3)
         assert not os.get_blocking(3)
 
 
-def test_handed_to_somebody_else() -> None:
-    """What was meant for another process is not for us."""
-    assert take_environment(handing(process=1), {}, ME).sockets == ()
+def test_passed_to_another_process() -> None:
+    """Sockets for another process are ignored."""
+    assert take_environment(passing(process=1), {}, ME).sockets == ()
 
 
 @pytest.mark.parametrize("kind", [socket.SOCK_DGRAM, socket.SOCK_STREAM])
-def test_handed_nonsense(kind: int) -> None:
-    """A socket that does not listen is refused with what the unit has to say."""
+def test_passed_invalid(kind: int) -> None:
+    """A socket that does not listen is an error that says what the unit needs."""
     with (
         socket.socket(socket.AF_INET, kind) as one,
         third_descriptor(one),
         pytest.raises(CannotStart, match=r"descriptor 3 \(scanner\).*Accept=no"),
     ):
-        take_environment(handing(), {}, ME)
+        take_environment(passing(), {}, ME)
 
 
-def test_handed_nothing() -> None:
-    """A descriptor that is not there is refused."""
+def test_passed_nothing() -> None:
+    """A file descriptor that is not open is an error."""
     with pytest.raises(CannotStart, match=r"LISTEN_FDS: file descriptor \d+.*: not a socket"):
         take_environment({"LISTEN_FDS": "1000", "LISTEN_PID": str(ME)}, {}, ME)
 
 
-# Telling
+# Notifications
 
 
 @pytest.mark.parametrize("address", ["", "/", "@", "relative/path", "vsock:2:1234"])
 def test_wrong_address(address: str) -> None:
-    """An address that is none is one line."""
+    """An invalid address is one line."""
     with pytest.raises(CannotStart, match=r"^NOTIFY_SOCKET: "):
         Notifier(address)
 
 
-def test_nobody_listens() -> None:
-    """A manager that is gone, or does not read, is no error, and nothing waits for it."""
-    notifier = Notifier("@nobody-is-there")
+def test_unreachable_manager() -> None:
+    """A manager that is gone, or does not read, is no error and blocks nothing."""
+    notifier = Notifier("@no-such-manager")
     assert notifier("READY=1") is False
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as deaf:
         deaf.bind("\0twisted-upload-deaf")
@@ -161,7 +161,7 @@ WORKERS = pytest.mark.parametrize("workers", ["--workers=1", "--workers=2"])
 
 @WORKERS
 def test_life(tmp_path: Path, systemd: Systemd, workers: str) -> None:
-    """READY when it serves, its counts, RELOADING and READY again, STOPPING with more time."""
+    """It sends READY, its counts, RELOADING and READY again, and STOPPING with more time."""
     environment = {"NOTIFY_SOCKET": systemd.address}
     with Daemon(tmp_path, workers, environment=environment) as daemon:
         assert systemd.wait_for("READY") == "READY=1"
@@ -182,7 +182,7 @@ def test_life(tmp_path: Path, systemd: Systemd, workers: str) -> None:
 
 
 def test_abstract_name(tmp_path: Path) -> None:
-    """A manager whose socket has no file hears the same."""
+    """A manager with an abstract socket gets the same messages."""
     manager = Systemd(f"@twisted-upload-{os.getpid()}")
     with Daemon(tmp_path, environment={"NOTIFY_SOCKET": manager.address}):
         manager.wait_for("READY=1")
@@ -191,7 +191,7 @@ def test_abstract_name(tmp_path: Path) -> None:
 
 @WORKERS
 def test_watchdog_is_fed(tmp_path: Path, systemd: Systemd, workers: str) -> None:
-    """It shows signs of life, and a reactor that stands still shows none."""
+    """It sends signs of life; a stalled reactor sends none."""
     environment = {"NOTIFY_SOCKET": systemd.address, "WATCHDOG_USEC": "200000"}
     with Daemon(tmp_path, workers, environment=environment) as daemon:
         systemd.wait_for("READY")
@@ -205,7 +205,7 @@ def test_watchdog_is_fed(tmp_path: Path, systemd: Systemd, workers: str) -> None
 
 
 def test_frozen_worker(tmp_path: Path, systemd: Systemd) -> None:
-    """A worker that stands still is killed and replaced; the daemon goes on."""
+    """A stalled worker is killed and replaced, and the daemon continues."""
     environment = {"NOTIFY_SOCKET": systemd.address, "WATCHDOG_USEC": "1000000"}
     with Daemon(tmp_path, "--workers=2", environment=environment) as daemon:
         systemd.wait_for("READY")
@@ -217,8 +217,8 @@ def test_frozen_worker(tmp_path: Path, systemd: Systemd) -> None:
 
 
 @pytest.mark.parametrize("all_of_them", [False, True], ids=["supervisor", "all"])
-def test_standing_still(tmp_path: Path, systemd: Systemd, all_of_them: bool) -> None:
-    """A daemon that stood still for longer than the watchdog's time kills no worker for it."""
+def test_stalled_daemon(tmp_path: Path, systemd: Systemd, all_of_them: bool) -> None:
+    """A daemon that was stalled for longer than the watchdog's time kills no worker for it."""
     environment = {"NOTIFY_SOCKET": systemd.address, "WATCHDOG_USEC": "1000000"}
     with Daemon(tmp_path, "--workers=2", environment=environment) as daemon:
         systemd.wait_for("READY")
@@ -241,7 +241,7 @@ def test_standing_still(tmp_path: Path, systemd: Systemd, all_of_them: bool) -> 
 
 
 def test_wrong_manager(tmp_path: Path) -> None:
-    """A notification socket that cannot be one is one line."""
+    """An invalid notification socket is one line."""
     environment = {"NOTIFY_SOCKET": "nonsense"}
     result = run_twistd(tmp_path, "-n", "--pidfile=", "upload", environment=environment)
     assert result.returncode == 1
@@ -249,17 +249,17 @@ def test_wrong_manager(tmp_path: Path) -> None:
     assert result.stderr.count("\n") == 1
 
 
-# Sockets that are handed over
+# Socket activation
 
 
 class Activated(Daemon):
-    """A daemon that is started as systemd starts it, with sockets of ours."""
+    """A daemon that is started like systemd does, with sockets of the test."""
 
     def __init__(
         self, folder: Path, *options: str, sockets: list[socket.socket], names: str
     ) -> None:
         numbers = [one.fileno() for one in sockets]
-        first = 100  # where none of them is in another's way
+        first = 100  # where none replaces another
         moves = [f"os.dup2({n}, {first + i})" for i, n in enumerate(numbers)]
         moves += [f"os.dup2({first + i}, {3 + i})" for i in range(len(numbers))]
         as_systemd = (  # sd_listen_fds(3)
@@ -285,8 +285,8 @@ class Activated(Daemon):
 
 
 @WORKERS
-def test_all_that_was_handed_over(tmp_path: Path, workers: str) -> None:
-    """Without --port and --listen it serves all sockets of systemd, and no other."""
+def test_all_passed_sockets(tmp_path: Path, workers: str) -> None:
+    """Without --port and --listen it serves all sockets of systemd, and no others."""
     with (
         socket.create_server(("127.0.0.1", 0)) as one,
         socket.create_server(("127.0.0.1", 0)) as two,
@@ -316,8 +316,8 @@ def test_by_name(tmp_path: Path) -> None:
 
 
 @WORKERS
-def test_nobody_is_refused(tmp_path: Path, workers: str) -> None:
-    """While it stops, those who come wait for the next one; those who were there go on."""
+def test_nothing_is_refused_during_a_restart(tmp_path: Path, workers: str) -> None:
+    """While it stops, new connections wait for the next daemon; the present ones continue."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         address = listening.getsockname()
         first = tmp_path / "first"
@@ -346,7 +346,7 @@ def test_nobody_is_refused(tmp_path: Path, workers: str) -> None:
 
 @WORKERS
 def test_load_balancers(tmp_path: Path, workers: str) -> None:
-    """Behind a load balancer it leaves a socket of systemd as it was, for the next one."""
+    """Behind a load balancer, systemd's socket stays usable for the next daemon."""
     options = (workers, "--proxy-protocol", "--proxy-from=127.0.0.1")
     with socket.create_server(("127.0.0.1", 0)) as listening:
         for name in ("first", "second"):
@@ -359,7 +359,7 @@ def test_load_balancers(tmp_path: Path, workers: str) -> None:
 
 @WORKERS
 def test_metrics(tmp_path: Path, workers: str) -> None:
-    """The port for metrics can be a socket of systemd, and is then for nothing else."""
+    """The port for metrics can be a socket of systemd, which then serves nothing else."""
     with (
         socket.create_server(("127.0.0.1", 0)) as one,
         socket.create_server(("127.0.0.1", 0)) as two,
@@ -374,16 +374,16 @@ def test_metrics(tmp_path: Path, workers: str) -> None:
 
 
 def accepted(daemon: Daemon, count: int) -> bool:
-    """Whether a daemon and its workers have so many connections open."""
+    """Whether a daemon and its workers have at least ``count`` connections open."""
     port = f":{daemon.address[1]:04X}"
     lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()]
-    # Established, and not any more in the queue of the listening socket: it has an inode.
+    # Established, and accepted from the queue of the listening socket: it has an inode.
     ours = [it for it in lines if it[1].endswith(port) and it[3] == "01" and it[9] != "0"]
     return len(ours) >= count
 
 
-def test_who_never_begins(tmp_path: Path) -> None:
-    """Who has connected and sends nothing is waited for only a short while."""
+def test_silent_connection(tmp_path: Path) -> None:
+    """The wait for a connection that sends nothing is short."""
     with (
         socket.create_server(("127.0.0.1", 0)) as listening,
         Activated(tmp_path, "--drain=200ms", sockets=[listening], names="x") as daemon,
@@ -396,7 +396,7 @@ def test_who_never_begins(tmp_path: Path) -> None:
 
 @WORKERS
 def test_unix_socket_stays(tmp_path: Path, workers: str) -> None:
-    """A unix socket of systemd keeps its permissions and its place, during and after."""
+    """A Unix socket of systemd keeps its permissions and path, during and after the run."""
     with tempfile.TemporaryDirectory() as short:
         path = os.path.join(short, "s")
         with socket.socket(socket.AF_UNIX) as listening:
@@ -415,7 +415,7 @@ def test_unix_socket_stays(tmp_path: Path, workers: str) -> None:
 
 
 def test_workers_leave_permissions_alone(tmp_path: Path) -> None:
-    """The mode of --listen unix:...:mode= is so with workers, too."""
+    """The mode of --listen unix:...:mode= also applies with workers."""
     with tempfile.TemporaryDirectory() as short:
         path = os.path.join(short, "s")
         with Daemon(tmp_path, "--workers=2", f"--listen=unix:{path}:mode=600") as daemon:
@@ -434,8 +434,8 @@ def test_workers_leave_permissions_alone(tmp_path: Path) -> None:
         (["--listen=systemd:x", "--listen=systemd"], "or another listener uses it"),
     ],
 )
-def test_sockets_that_do_not_fit(tmp_path: Path, options: list[str], says: str) -> None:
-    """A socket that nobody serves, or that is not there, is one line and no start."""
+def test_sockets_that_do_not_match(tmp_path: Path, options: list[str], says: str) -> None:
+    """An unused socket, or a missing one, is one line and prevents the start."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         daemon = Activated(tmp_path, *options, sockets=[listening], names="x")
         daemon._command += options

@@ -1,7 +1,7 @@
 """
 The units in the package, and the command that installs them.
 
-What they do under a real systemd: ``tests/proofs/under_systemd.py``.
+``tests/proofs/under_systemd.py`` tests them under a real systemd.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def values(name: str, text: str) -> list[str]:
 
 
 def test_program() -> None:
-    """The service runs the twistd that it was installed with, and nothing is left to fill in."""
+    """The service runs the installed twistd, and no placeholder is left."""
     texts = units(TWISTD, 252)
     assert values("ExecStart", texts[SERVICE]) == [
         f"{TWISTD} --nodaemon --pidfile= upload --config /etc/twisted-upload.toml"
@@ -50,20 +50,20 @@ def test_program() -> None:
     ],
 )
 def test_reload(version: int, kind: str, reload: list[str]) -> None:
-    """Where systemd can wait for a reload, it does."""
+    """If systemd can wait for a reload, it does."""
     service = units(TWISTD, version)[SERVICE]
     assert values("Type", service) == [kind]
     assert values("ExecReload", service) == reload
 
 
 def test_time_to_stop() -> None:
-    """systemd waits longer than a stop takes that needs no more time than the default."""
+    """systemd waits longer than a stop takes with the default drain time."""
     (seconds,) = values("TimeoutStopSec", units(TWISTD, 0)[SERVICE])
     assert float(seconds) > DaemonSettings().drain + MAX_STOP_TIME
 
 
 def test_journal(tmp_path: Path) -> None:
-    """The configuration that is installed has a journal, where the service may write."""
+    """The installed configuration has a journal in a folder that the service may write to."""
     texts = units(TWISTD, 252)
     (tmp_path / "x.toml").write_text(texts[CONFIGURATION])
     layer: Layer = {
@@ -79,7 +79,7 @@ def test_journal(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("program", ["docker", "podman"])
 def test_container(program: str) -> None:
-    """The container file says how to run it with either, unprivileged, and with time to stop."""
+    """The container file has commands for both programs, unprivileged and with time to stop."""
     text = (ROOT / "Containerfile").read_text("utf-8")
     said = re.sub(r"\\\n# +", " ", text)
     (build,) = re.findall(rf"^#   ({program} build .*)$", said, re.MULTILINE)
@@ -97,27 +97,27 @@ def test_container(program: str) -> None:
 
 @pytest.mark.parametrize("where", ["/home/me/v/bin/twistd", "/root/twistd", "/tmp/v/bin/twistd"])
 def test_hidden(where: str) -> None:
-    """A program that the sandbox hides from the service is refused, with a way out."""
+    """A program that the sandbox hides from the service is an error that suggests a solution."""
     with pytest.raises(CannotInstall, match=r"^a service cannot see .* /opt/twisted-upload\)$"):
         units(where, 0)
 
 
 @pytest.mark.parametrize("where", ["/opt/my venv/bin/twistd", '/opt/"/twistd', "/opt/%h/twistd"])
 def test_strange_path(where: str) -> None:
-    """A path that means something to systemd is refused."""
+    """A path with characters that are special to systemd is an error."""
     with pytest.raises(CannotInstall, match="characters"):
         units(where, 0)
 
 
 @pytest.fixture
 def scripts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The command as if it ran from a place that a service can see."""
+    """Have the command seem to run from a folder that a service can see."""
     monkeypatch.setattr("sysconfig.get_path", lambda _: "/opt/twisted-upload/bin")
 
 
 @pytest.mark.usefixtures("scripts")
 def test_print(capsys: pytest.CaptureFixture[str]) -> None:
-    """Without --install it shows what it would write, and writes nothing."""
+    """Without --install it prints what it would write, and writes nothing."""
     main([])
     out = capsys.readouterr().out
     assert f"# /{SERVICE}\n" in out
@@ -126,7 +126,7 @@ def test_print(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.usefixtures("scripts")
 def test_install(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """It writes four files, and again only what is new; the configuration is the operator's."""
+    """It writes four files; a second run updates them, except for the configuration."""
     main(["--install", f"--root={tmp_path}"])
     out = capsys.readouterr().out
     assert out.count("installed ") == 4
@@ -142,7 +142,7 @@ def test_install(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.usefixtures("scripts")
 def test_cannot_write(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What cannot be written is one line, and exit status 1."""
+    """A write error is one line and exit status 1."""
     (tmp_path / "etc").write_text("a file")
     with pytest.raises(SystemExit) as ended:
         main(["--install", f"--root={tmp_path}"])
@@ -151,7 +151,7 @@ def test_cannot_write(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_system_calls() -> None:
-    """Of the calls about resources it may do two, with which it gives way to others."""
+    """Of the resource calls, only the two that lower its priority are allowed."""
     assert values("SystemCallFilter", units(TWISTD, 252)[SERVICE]) == [
         "@system-service",
         "~@privileged @resources",
@@ -161,7 +161,7 @@ def test_system_calls() -> None:
 
 
 def test_security(tmp_path: Path) -> None:
-    """systemd rates what the service could do to the machine at 0.5 or better."""
+    """systemd rates the service's exposure at 0.5 or better."""
     if shutil.which("systemd-analyze") is None:
         pytest.skip("needs systemd-analyze")
     for place in (SERVICE, SOCKET):

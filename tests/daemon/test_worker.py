@@ -1,5 +1,5 @@
 """
-What a worker makes of its supervisor.
+A worker and its supervisor.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from twisted_upload.daemon.worker_protocol import APPLIED, CERTIFICATES
 
 class Pipes:
     """
-    The pipes to a supervisor that may stand still.
+    The pipes to a supervisor that may stall.
 
-    :ivar written: to it.
-    :ivar producer: that is told so.
+    :ivar written: what was written to it.
+    :ivar producer: the producer to pause.
     """
 
     def __init__(self) -> None:
@@ -39,7 +39,7 @@ class Pipes:
 
 
 class Service:
-    """One that remembers how it is to behave, or cannot."""
+    """A service that records its settings, or fails."""
 
     specs = ()
 
@@ -75,8 +75,8 @@ def worker() -> Worker:
     return Worker()
 
 
-def test_supervisor_stands_still(worker: Worker) -> None:
-    """While the supervisor does not read, it is told nothing that can be told later."""
+def test_supervisor_stalls(worker: Worker) -> None:
+    """While the supervisor does not read, messages that can wait are not sent."""
     assert worker.supervised.notify("WATCHDOG=1")
     worker.pipes.producer.pauseProducing()
     for _ in range(1000):
@@ -86,16 +86,16 @@ def test_supervisor_stands_still(worker: Worker) -> None:
     assert worker.pipes.written == [b"WATCHDOG=1\n"] * 2
 
 
-def test_says_that_it_has_heard(worker: Worker) -> None:
-    """When it behaves as it was told, it says so, however much waits for the supervisor."""
+def test_acknowledges(worker: Worker) -> None:
+    """It acknowledges new settings once they apply, even if much waits for the supervisor."""
     worker.pipes.producer.pauseProducing()
     worker.told("7s")
     assert worker.service.drain == 7
     assert worker.pipes.written == [f"{APPLIED}\n".encode()]
 
 
-def test_cannot(worker: Worker, expected_errors: list[str]) -> None:
-    """What it cannot do, or does not understand, changes nothing, and the next may be told."""
+def test_failed(worker: Worker, expected_errors: list[str]) -> None:
+    """A message that fails or is invalid changes nothing, and the next one is processed."""
     expected_errors += ["cannot", "JSONDecodeError", "KeyError"]
     worker.told("7s")
     worker.service.cannot = True
@@ -110,8 +110,8 @@ def test_cannot(worker: Worker, expected_errors: list[str]) -> None:
     assert worker.pipes.written == [f"{APPLIED}\n".encode()] * 6
 
 
-def test_schedule_that_somebody_has_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker leaves the scheduling as it is where somebody has chosen it."""
+def test_schedule_that_was_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker does not change a scheduling policy that the operator has chosen."""
     chosen: list[int] = []
     monkeypatch.setattr(os, "sched_getscheduler", lambda _: os.SCHED_IDLE)
     monkeypatch.setattr(os, "sched_setscheduler", lambda _, policy, __: chosen.append(policy))
@@ -119,8 +119,8 @@ def test_schedule_that_somebody_has_chosen(monkeypatch: pytest.MonkeyPatch) -> N
     assert chosen == []
 
 
-def test_schedule_that_is_forbidden(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where a sandbox forbids to choose it, a worker starts all the same."""
+def test_schedule_is_forbidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If a sandbox forbids the change, a worker starts anyway."""
 
     def forbidden(*_: object) -> None:
         raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))

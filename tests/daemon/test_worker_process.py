@@ -1,5 +1,5 @@
 """
-What a supervisor makes of its workers: one that may do anything, on a clock of the test.
+The supervisor's handling of workers that may do anything, with a fake clock.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ WATCHDOG = 30.0
 
 class Process:
     """
-    A process that does what the test says.
+    A process under the control of the test.
 
-    :ivar heard: what it was told.
-    :ivar signals: that it got.
+    :ivar heard: the messages that it received.
+    :ivar signals: the signals that it received.
     """
 
     def __init__(self, protocol: WorkerProcess, pid: int) -> None:
@@ -69,8 +69,8 @@ class Reactor(TurnByTurn):
     """
     A reactor that starts such processes.
 
-    :ivar started: all of them.
-    :ivar forks: whether it can.
+    :ivar started: all started processes.
+    :ivar forks: whether it can start processes.
     """
 
     def __init__(self) -> None:
@@ -103,7 +103,7 @@ class Supervised:
             process.says("READY=1")
 
     def passes(self, seconds: float) -> None:
-        """Time, while both workers show signs of life."""
+        """Let time pass while both workers send signs of life."""
         for _ in range(round(seconds)):
             for process in (self.one, self.other):
                 process.says("WATCHDOG=1")
@@ -116,11 +116,11 @@ def supervised() -> Supervised:
     return Supervised()
 
 
-# Who is judged
+# Watchdog
 
 
-def test_who_shows_no_sign_of_life(supervised: Supervised) -> None:
-    """A worker that was not heard for the watchdog's time is killed, once; another is not."""
+def test_no_sign_of_life(supervised: Supervised) -> None:
+    """A worker without a sign of life for the watchdog's time is killed once; others are not."""
     for _ in range(2 * round(WATCHDOG)):
         supervised.one.says("WATCHDOG=1")
         supervised.reactor.turn(1)
@@ -131,8 +131,8 @@ def test_who_shows_no_sign_of_life(supervised: Supervised) -> None:
     assert supervised.other.signals == [signal.SIGKILL]
 
 
-def test_who_says_that_it_is_stuck(supervised: Supervised) -> None:
-    """A worker that says so is killed; one that says later that it is not stuck is not."""
+def test_worker_reports_that_it_is_stuck(supervised: Supervised) -> None:
+    """A worker that reports being stuck is killed, unless it then reports a sign of life."""
     supervised.one.says("WATCHDOG=trigger")
     supervised.other.says("WATCHDOG=trigger", "WATCHDOG=1")
     supervised.reactor.turn(WATCHDOG / 4)
@@ -141,8 +141,8 @@ def test_who_says_that_it_is_stuck(supervised: Supervised) -> None:
     assert supervised.other.signals == []
 
 
-def test_standing_still_judges_nobody(supervised: Supervised) -> None:
-    """A supervisor that stood still counts that time against nobody, who may have, too."""
+def test_stalled_supervisor_kills_no_worker(supervised: Supervised) -> None:
+    """Time during which the supervisor was stalled does not count against its workers."""
     supervised.passes(WATCHDOG)
     for _ in range(3):
         supervised.reactor.turn(10 * WATCHDOG)
@@ -151,8 +151,8 @@ def test_standing_still_judges_nobody(supervised: Supervised) -> None:
     assert supervised.one.signals == supervised.other.signals == []
 
 
-def test_dead_while_it_stood_still(supervised: Supervised) -> None:
-    """A worker that stays silent after that is killed, as late as if it had not stood still."""
+def test_dead_during_a_stall(supervised: Supervised) -> None:
+    """A worker that stays silent after such a stall is killed after the full watchdog time."""
     supervised.reactor.turn(10 * WATCHDOG)
     for _ in range(round(WATCHDOG * 1.5)):
         supervised.one.says("WATCHDOG=1")
@@ -162,8 +162,8 @@ def test_dead_while_it_stood_still(supervised: Supervised) -> None:
     assert supervised.other.signals == [signal.SIGKILL]
 
 
-def test_what_waits_is_read_first(supervised: Supervised) -> None:
-    """Timers come before what is there to read: nobody is killed whose sign of life is there."""
+def test_pending_signs_of_life_count(supervised: Supervised) -> None:
+    """A worker whose sign of life waits to be read is not killed, although timers run first."""
     for _ in range(4):
         supervised.reactor.turn(WATCHDOG / 4)
         supervised.reactor.turn()
@@ -175,8 +175,8 @@ def test_what_waits_is_read_first(supervised: Supervised) -> None:
     assert supervised.other.signals == [signal.SIGKILL]
 
 
-def test_nobody_is_watched_at_the_end(supervised: Supervised) -> None:
-    """While it stops, workers have the time that they are given, and no longer."""
+def test_no_watchdog_while_stopping(supervised: Supervised) -> None:
+    """While it stops, workers have exactly the time that they were given."""
     stopped = supervised.supervisor.stopService()
     supervised.reactor.turn(9.9)
     assert supervised.one.signals == supervised.other.signals == [signal.SIGTERM]
@@ -190,8 +190,8 @@ def test_nobody_is_watched_at_the_end(supervised: Supervised) -> None:
     assert supervised.reactor.getDelayedCalls() == []
 
 
-def test_who_cannot_be_killed(supervised: Supervised) -> None:
-    """A worker that not even SIGKILL ends is left behind, so that the daemon ends."""
+def test_unkillable_worker(supervised: Supervised) -> None:
+    """A worker that survives SIGKILL is abandoned, so that the daemon ends."""
     stopped = supervised.supervisor.stopService()
     supervised.other.ends()
     supervised.reactor.turn(10)
@@ -205,8 +205,8 @@ def test_who_cannot_be_killed(supervised: Supervised) -> None:
     assert supervised.reactor.getDelayedCalls() == []
 
 
-def test_what_the_dead_have_done(supervised: Supervised) -> None:
-    """What a worker has kept counts when it is dead."""
+def test_counts_of_dead_workers(supervised: Supervised) -> None:
+    """Uploads stored by a worker still count after its death."""
     supervised.one.says("COUNTS=3 5")
     supervised.other.says("COUNTS=1 7")
     assert supervised.supervisor.counts() == Counts(4, 12)
@@ -217,14 +217,11 @@ def test_what_the_dead_have_done(supervised: Supervised) -> None:
     assert supervised.supervisor.counts() == Counts(1, 13)
 
 
-# What is kept of it
+# Workers that cannot be started
 
 
-# Who cannot be started
-
-
-def test_no_room_for_a_process(supervised: Supervised) -> None:
-    """Where there can be no other worker just now, that is told and tried again, until there is."""
+def test_cannot_fork(supervised: Supervised) -> None:
+    """If a worker cannot be started, that is logged, and retried until it succeeds."""
     reactor = supervised.reactor
     reactor.forks = False
     with capturedLogs() as events:
@@ -239,7 +236,7 @@ def test_no_room_for_a_process(supervised: Supervised) -> None:
 
 
 def test_report_without_it(supervised: Supervised) -> None:
-    """Meanwhile it is one that does not run, and the rest is reported, told and stopped."""
+    """Meanwhile the report counts it as not running, and the others are told and stopped."""
     reactor = supervised.reactor
     reactor.forks = False
     supervised.one.ends()
@@ -257,7 +254,7 @@ def test_report_without_it(supervised: Supervised) -> None:
 
 
 class Port:
-    """A port that listens nowhere."""
+    """A fake port that does not listen."""
 
     addressFamily = socket.AF_INET
 
@@ -269,7 +266,7 @@ class Port:
 def test_keys_are_not_left_open(
     supervised: Supervised, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
 ) -> None:
-    """However far it came, no private key stays open."""
+    """After a failure at any step, no private key stays open."""
     identity = Identity.from_files(*files(tmp_path)[:2])
     memories: list[int] = []
 
@@ -295,7 +292,7 @@ def test_keys_are_not_left_open(
 
 
 class SingleProcessReport:
-    """One worker and what came of it."""
+    """A single worker and its reports."""
 
     def __init__(self) -> None:
         self.logged: list[bytes] = []
@@ -309,7 +306,7 @@ def alone() -> SingleProcessReport:
 
 
 def test_told_when_it_listens(alone: SingleProcessReport) -> None:
-    """It is told one thing at a time, and of those that it has missed, the last of each kind."""
+    """It gets one message at a time, and of those that it missed, the last of each kind."""
     worker, process = alone.worker, alone.process
     assert process.heard == b"first\n"
     for number in range(1000):
@@ -328,7 +325,7 @@ def test_told_when_it_listens(alone: SingleProcessReport) -> None:
 
 
 def test_asked_once(alone: SingleProcessReport) -> None:
-    """It is not asked again before it has answered."""
+    """It is asked again only after it has answered."""
     for _ in range(1000):
         alone.worker.reporting.ask().addErrback(lambda _: None)
     assert alone.process.heard == b"first\n" + QUESTION + b"\n"
@@ -336,7 +333,7 @@ def test_asked_once(alone: SingleProcessReport) -> None:
 
 @pytest.mark.parametrize("descriptor", [1, 2, REPORTS])
 def test_line_without_end(alone: SingleProcessReport, descriptor: int) -> None:
-    """What is too long for a line is thrown away to its end, and what follows is not."""
+    """An overlong line is discarded to its end; the next line is read."""
     with capturedLogs() as events:
         for _ in range(3):
             alone.process.writes(bytes(LONGEST_LINE), descriptor)
@@ -357,7 +354,7 @@ def test_line_without_end(alone: SingleProcessReport, descriptor: int) -> None:
     ],
 )
 def test_nonsense(alone: SingleProcessReport, nonsense: str) -> None:
-    """What it says without sense is told once, and escaped; what makes sense counts."""
+    """Garbage is logged once, escaped; valid messages still count."""
     with capturedLogs() as events:
         for _ in range(3):
             alone.process.writes(nonsense.encode("utf-8", "surrogateescape") + b"\n", REPORTS)

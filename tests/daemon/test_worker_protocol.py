@@ -1,5 +1,5 @@
 """
-What a supervisor and its workers say to each other.
+The protocol between a supervisor and its workers.
 """
 
 from __future__ import annotations
@@ -21,6 +21,6 @@ from twisted_upload.daemon.worker_protocol import InheritedPort
     ],
 )
 def test_inherited_port(port: InheritedPort, text: str) -> None:
-    """A worker understands what it is told of each port."""
+    """The description of a port can be read back by a worker."""
     assert str(port) == text
     assert InheritedPort.parse(text) == port

@@ -1,5 +1,5 @@
 """
-The system calls of the write path, the real ones.
+The real system calls of the write path.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ def descriptor(tmp_path: Path) -> Iterator[int]:
     os.close(descriptor)
 
 
-def test_close_tells(descriptor: int) -> None:
-    """What closing a file says is not swallowed: network file systems tell there what is lost."""
+def test_close_error(descriptor: int) -> None:
+    """An error of close is raised: network file systems report lost data there."""
     other = os.dup(descriptor)
     files = Files()
     files.close(other)
@@ -37,7 +37,7 @@ def test_close_tells(descriptor: int) -> None:
 
 
 def test_interrupted_close(descriptor: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A close that was interrupted has closed the file: it is neither an error nor tried again."""
+    """An interrupted close has closed the file: it is neither an error nor repeated."""
     calls = []
 
     def interrupted(number: int) -> None:
@@ -51,7 +51,7 @@ def test_interrupted_close(descriptor: int, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_free(tmp_path: Path) -> None:
-    """What is free is told in bytes and inodes, as statvfs(3) has them for everybody."""
+    """Free space is in bytes and inodes, as statvfs(3) has them for unprivileged users."""
     directory = os.open(tmp_path, os.O_RDONLY)
     try:
         space, there = Files().free(directory), os.statvfs(tmp_path)
@@ -65,7 +65,7 @@ def test_free(tmp_path: Path) -> None:
 
 
 class _Kernel(ParallelSync):
-    """A kernel whose syncs end as the test says, in as many answers as it says."""
+    """A kernel whose syncs end with given results, in a given number of batches."""
 
     def __init__(self, ends: list[list[int]]) -> None:
         self._ends = ends
@@ -85,9 +85,9 @@ class _Kernel(ParallelSync):
         return len(ends)
 
 
-@pytest.mark.skipif(ctypes.sizeof(ctypes.c_void_p) != 8, reason="no parallel fsync here")
+@pytest.mark.skipif(ctypes.sizeof(ctypes.c_void_p) != 8, reason="needs parallel fsync")
 def test_errors_of_parallel_fsyncs(descriptor: int) -> None:
-    """The error that each file's fsync ends with is told for that file, in whatever order."""
+    """The error of each file's fsync is reported for that file, in any order."""
     kernel = _Kernel([[0, -errno.EIO], [0], [-errno.ENOSPC, 0]])
     errors = kernel.sync([descriptor] * 5)
     numbers = [error and error.errno for error in errors]
@@ -108,12 +108,12 @@ print([error and error.errno for error in files.fsync_all(many)])
 """
 
 
-def test_a_device_that_fails(tmp_path: Path) -> None:
+def test_failing_device(tmp_path: Path) -> None:
     """
-    On a real device that cannot take the data, a parallel fsync tells so.
+    On a real device that cannot store the data, a parallel fsync reports the error.
 
-    The device is a file that has no room to grow, under a file system that
-    thinks it has: writing goes well, and the fsync does not.
+    The device is a sparse file that cannot grow, under a file system that does not
+    know it: the write succeeds, and the fsync fails.
     """
     before = ext4(tmp_path / "inbox", tmp_path / "thin", device="size=16m")
     done = subprocess.run(

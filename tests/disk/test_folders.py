@@ -1,5 +1,5 @@
 """
-The drop folder as a start creates it, and folders of ours inside it.
+The upload directory as a start creates it, and the daemon's folders inside it.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from twisted_upload.disk.files import Files
 from twisted_upload.disk.folders import NewFolders, open_private
 from twisted_upload.disk.testing import FaultyFiles, ManualDisk
 
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become somebody else")
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become another user")
 
-SOMEBODY, NOBODY, TEAM = 1001, 65534, 1234
+OTHER_USER, NOBODY, TEAM = 1001, 65534, 1234
 
 
 @contextlib.contextmanager
 def without_privileges() -> Iterator[None]:
-    """As a user who is in no group but his own."""
+    """Run as a user without supplementary groups."""
     groups = os.getgroups()
     os.setgroups([])
     os.setegid(NOBODY)
@@ -47,7 +47,7 @@ def above(tmp_path: Path) -> Iterator[int]:
 
 
 def test_created_durably(above: int, tmp_path: Path) -> None:
-    """It is created once, for us alone, and the folder above is synced then."""
+    """It is created once, accessible only to its owner, and then its parent is synced."""
     files = FaultyFiles()
     for _ in range(2):
         os.close(open_private(above, ".ours", files))
@@ -56,14 +56,14 @@ def test_created_durably(above: int, tmp_path: Path) -> None:
 
 
 def test_closed_to_others(above: int, tmp_path: Path) -> None:
-    """One that others can look into is closed to them."""
+    """Permissions of others on an existing one are removed."""
     (tmp_path / ".ours").mkdir(mode=0o755)
     os.close(open_private(above, ".ours", FaultyFiles()))
     assert stat.S_IMODE((tmp_path / ".ours").stat().st_mode) == 0o700
 
 
 def test_no_link(above: int, tmp_path: Path) -> None:
-    """A symbolic link, or a file, is not taken for it."""
+    """A symbolic link or a file in its place is an error."""
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / ".ours").symlink_to("elsewhere")
     (tmp_path / ".file").touch()
@@ -72,17 +72,17 @@ def test_no_link(above: int, tmp_path: Path) -> None:
             open_private(above, name, FaultyFiles())
 
 
-# -- whose it is --------------------------------------------------------------
+# -- the owner -----------------------------------------------------------------
 
 
 @needs_root
 @pytest.mark.parametrize("mode", [0o700, 0o777])
-def test_of_somebody_else(above: int, tmp_path: Path, mode: int) -> None:
-    """What another user made first is not used, and stays as it is; the line says what to do."""
+def test_of_another_user(above: int, tmp_path: Path, mode: int) -> None:
+    """A folder of another user is neither used nor changed; the error says what to do."""
     theirs = tmp_path / ".ours"
     theirs.mkdir()
     theirs.chmod(mode)
-    os.chown(theirs, SOMEBODY, SOMEBODY)
+    os.chown(theirs, OTHER_USER, OTHER_USER)
     with pytest.raises(PermissionError) as raised:
         open_private(above, ".ours", FaultyFiles())
     assert raised.value.strerror == (
@@ -95,7 +95,7 @@ def test_of_somebody_else(above: int, tmp_path: Path, mode: int) -> None:
 
 @needs_root
 def test_of_root(above: int, tmp_path: Path) -> None:
-    """What a daemon that ran as root has left is not used by one that does not any more."""
+    """A daemon that is not root does not use a folder that an earlier one as root created."""
     tmp_path.chmod(0o777)
     os.close(open_private(above, ".ours", FaultyFiles()))
     with (
@@ -105,22 +105,22 @@ def test_of_root(above: int, tmp_path: Path) -> None:
         open_private(above, ".ours", FaultyFiles())
 
 
-def test_where_all_belongs_to_somebody(
+def test_file_system_that_assigns_owners(
     above: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where all that we make belongs to somebody else (NFS, FUSE), so may our folders."""
+    """If all new files belong to another user (NFS, FUSE), folders may too."""
     monkeypatch.setattr("twisted_upload.disk.folders.os.geteuid", lambda: 4711)
     os.close(open_private(above, ".ours", FaultyFiles()))
     assert os.listdir(tmp_path / ".ours") == []
 
 
-# -- what it passes on --------------------------------------------------------
+# -- inheritance ---------------------------------------------------------------
 
 
 @needs_root
 @pytest.mark.parametrize("before", [True, False])
 def test_setgid(above: int, tmp_path: Path, before: bool) -> None:
-    """In a setgid folder it has the same group, and passes that on; it did not always."""
+    """In a setgid folder it has the same group and setgid, even if it was created without."""
     if before:
         os.close(open_private(above, ".ours", FaultyFiles()))
     os.chown(tmp_path, -1, TEAM)
@@ -139,12 +139,12 @@ def test_setgid(above: int, tmp_path: Path, before: bool) -> None:
 def test_setgid_of_a_foreign_group(
     above: int, tmp_path: Path, before: bool, inherited: bool
 ) -> None:
-    """Who is not in the group inherits it, but cannot give it to a folder that is there already."""
+    """A user outside the group inherits it, but cannot assign it to an existing folder."""
     os.chown(tmp_path, NOBODY, NOBODY)
     if before:
         with without_privileges():
             os.close(open_private(above, ".ours", FaultyFiles()))
-        if inherited:  # the group, but not the bit, which the kernel would not let us set
+        if inherited:  # the group, but not the bit, which the kernel would not set
             os.chown(tmp_path / ".ours", -1, TEAM)
     os.chown(tmp_path, -1, TEAM)
     tmp_path.chmod(0o2770)
@@ -159,7 +159,7 @@ def test_setgid_of_a_foreign_group(
 
 @pytest.mark.skipif(shutil.which("setfacl") is None, reason="needs setfacl")
 def test_default_acl(above: int, tmp_path: Path) -> None:
-    """The default ACL of the folder above holds for it too, as it is then."""
+    """The current default ACL of the parent applies to it too."""
 
     def entries() -> list[str]:
         done = subprocess.run(
@@ -178,7 +178,7 @@ def test_default_acl(above: int, tmp_path: Path) -> None:
     assert entries() == []
 
 
-# Folders that a start makes, and takes away again if it fails
+# Folders that a start creates, and removes again if it fails
 
 
 def made(path: Path) -> NewFolders:
@@ -189,13 +189,13 @@ def made(path: Path) -> NewFolders:
 
 
 def test_removed(tmp_path: Path) -> None:
-    """What was not there before is gone, with what is inside it, and nothing else."""
+    """New folders are removed with their contents, and nothing else."""
     made(tmp_path / "one" / "two").remove()
     assert [*tmp_path.iterdir()] == []
 
 
-def test_what_was_there_stays(tmp_path: Path) -> None:
-    """A folder that was there stays, and so does what is not empty."""
+def test_existing_folders_stay(tmp_path: Path) -> None:
+    """A folder that existed before stays, and so does one that is not empty."""
     (tmp_path / "one" / ".ours").mkdir(parents=True)
     made(tmp_path / "one").remove()
     assert sorted(tmp_path.rglob("*")) == [tmp_path / "one", tmp_path / "one" / ".ours"]
@@ -209,7 +209,7 @@ def test_what_was_there_stays(tmp_path: Path) -> None:
 
 
 def test_claimed(tmp_path: Path) -> None:
-    """What another daemon has begun to use meanwhile stays."""
+    """A folder that another daemon uses by then stays."""
     new = made(tmp_path / "one")
     other = os.open(tmp_path / "one" / ".ours", os.O_RDONLY)
     try:
@@ -223,8 +223,8 @@ def test_claimed(tmp_path: Path) -> None:
 
 
 @needs_root
-def test_of_somebody_else_stays(tmp_path: Path) -> None:
-    """What somebody else has put there meanwhile is not removed."""
+def test_files_of_other_users_stay(tmp_path: Path) -> None:
+    """Files that other programs have put there by then are not removed."""
     new = made(tmp_path / "one")
     os.chown(tmp_path / "one" / ".ours", 65534, 65534)
     new.remove()
@@ -234,7 +234,7 @@ def test_of_somebody_else_stays(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give folders to a group")
 @pytest.mark.parametrize("umask", [0, 0o77])
 def test_made_in_a_setgid_folder(tmp_path: Path, umask: int) -> None:
-    """Made in a setgid folder, it has that group and passes it on, whatever the umask."""
+    """A folder created in a setgid folder inherits group and setgid, with any umask."""
     os.chown(tmp_path, -1, 1234)
     tmp_path.chmod(0o2775)
     before = os.umask(umask)
@@ -247,8 +247,8 @@ def test_made_in_a_setgid_folder(tmp_path: Path, umask: int) -> None:
         assert (status.st_gid, stat.S_IMODE(status.st_mode)) == (1234, 0o2750)
 
 
-def test_a_store_that_is_opened_twice(tmp_path: Path) -> None:
-    """A store that was opened, as twistd does, twice, still knows what it has made."""
+def test_store_is_opened_twice(tmp_path: Path) -> None:
+    """A store that is opened twice, as by twistd, still knows which folders it created."""
     store = open_store(tmp_path / "one" / "two", ManualDisk())
     store.open()
     store.undo()

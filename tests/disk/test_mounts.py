@@ -1,5 +1,5 @@
 """
-Which file system a path is on.
+The file system of a path.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ nonsense
     ],
 )
 def test_mount_of(path: str, kind: str, point: str, source: str) -> None:
-    """It is the innermost mount that has the path, and of several on one place the last."""
+    """It is the innermost mount that contains the path; of several at one point, the last."""
     assert mount_of(path, TABLE) == Mount(kind, point, source)
 
 
@@ -50,14 +50,14 @@ def test_nothing_known() -> None:
     ],
 )
 def test_doubt(kind: str, doubt: str) -> None:
-    """Of a file system in memory or of somebody else it is known what it cannot promise."""
+    """For file systems in memory or on another machine, a caveat says what they cannot promise."""
     said = Mount(kind, "/", "").doubt
     assert doubt in said
     assert bool(said) == bool(doubt)
 
 
 def test_this_machine() -> None:
-    """The table of this machine is understood."""
+    """The table of this machine can be read."""
     with open(MOUNTS, encoding="utf-8") as table:
         mount = mount_of("/proc/self", table.read())
     assert mount is not None

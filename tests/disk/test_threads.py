@@ -35,7 +35,7 @@ def disk() -> Iterator[DiskThreads]:
 
 
 async def test_result(disk: DiskThreads) -> None:
-    """What a job returns comes back, in the reactor's thread."""
+    """The result of a job is delivered in the reactor's thread."""
     threads = []
 
     def job() -> int:
@@ -54,7 +54,7 @@ async def test_result(disk: DiskThreads) -> None:
 
 
 async def test_exception(disk: DiskThreads) -> None:
-    """What a job raises comes back, and the thread lives on."""
+    """The exception of a job is delivered, and the thread continues."""
     with pytest.raises(ZeroDivisionError):
         await disk.run(lambda: 1 // 0)
     assert await disk.run(lambda: "still there") == "still there"
@@ -74,14 +74,14 @@ async def test_even_an_exit(disk: DiskThreads) -> None:
 
 
 async def test_nothing_at_once(disk: DiskThreads) -> None:
-    """No result comes before `run` has returned."""
+    """No result is delivered before `run` has returned."""
     done = disk.run(lambda: None)
     assert not done.called
     await done
 
 
 async def test_order(disk: DiskThreads) -> None:
-    """With one thread, jobs are done in the order they came."""
+    """With one thread, jobs run in the order in which they were submitted."""
     one = DiskThreads(reactor, 1)
     order: list[int] = []
     await gatherResults([one.run(partial(order.append, number)) for number in range(100)])
@@ -89,8 +89,8 @@ async def test_order(disk: DiskThreads) -> None:
     one.stop()
 
 
-async def test_at_most_so_many(disk: DiskThreads) -> None:
-    """No more jobs are done at a time than there are threads, and as many as that."""
+async def test_number_of_threads(disk: DiskThreads) -> None:
+    """As many jobs run at a time as there are threads, and no more."""
     barrier = threading.Barrier(3, timeout=PATIENCE)
     at_work, most = [0], [0]
     lock = threading.Lock()
@@ -109,15 +109,15 @@ async def test_at_most_so_many(disk: DiskThreads) -> None:
 
 
 async def test_threads_as_needed(disk: DiskThreads) -> None:
-    """Threads are started when they are needed: one after another, jobs need one."""
+    """Threads are started on demand: sequential jobs need only one."""
     assert disk._threads == []
     for _ in range(5):
         await disk.run(lambda: None)
     assert len(disk._threads) == 1
 
 
-async def test_a_stuck_job_holds_up_nobody_else(disk: DiskThreads) -> None:
-    """A job that waits for a dead disk leaves the other threads to the others."""
+async def test_stuck_job_does_not_block_the_others(disk: DiskThreads) -> None:
+    """A job that waits for a dead disk occupies only one thread."""
     resume_reactor = threading.Event()
     stuck = disk.run(lambda: resume_reactor.wait(PATIENCE))
     assert await gatherResults([disk.run(lambda: 1) for _ in range(20)]) == [1] * 20
@@ -127,7 +127,7 @@ async def test_a_stuck_job_holds_up_nobody_else(disk: DiskThreads) -> None:
 
 
 async def test_jobs_from_results(disk: DiskThreads) -> None:
-    """A result may ask for the next job."""
+    """The callback of a result may submit the next job."""
 
     def again(count: int) -> Deferred[int] | int:
         return disk.run(lambda: count - 1).addCallback(again) if count else 0
@@ -135,8 +135,8 @@ async def test_jobs_from_results(disk: DiskThreads) -> None:
     assert await disk.run(lambda: 50).addCallback(again) == 0
 
 
-async def test_stepping_aside(disk: DiskThreads) -> None:
-    """Who steps aside has what is done meanwhile at once; the reactor is not woken for it."""
+async def test_yield_reactor(disk: DiskThreads) -> None:
+    """yield_reactor delivers results at once, without waking the reactor."""
     done = disk.run(lambda: 42)
     assert disk.yield_reactor(PATIENCE)
     assert done.result == 42
@@ -148,12 +148,12 @@ async def test_stepping_aside(disk: DiskThreads) -> None:
     assert disk.yield_reactor(PATIENCE)
     assert (soon.called, late.called, wakes) == (True, False, [])
     disk._reactor = reactor
-    resume_reactor.set()  # nobody steps aside: the reactor is woken again
+    resume_reactor.set()  # the reactor is not yielded: it is woken again
     assert await late
 
 
-async def test_stepping_aside_in_vain(disk: DiskThreads) -> None:
-    """Who steps aside for too long a job goes on, and its result still comes."""
+async def test_yield_times_out(disk: DiskThreads) -> None:
+    """yield_reactor ends after its timeout, and the job's result is still delivered."""
     resume_reactor = threading.Event()
     done = disk.run(lambda: resume_reactor.wait(PATIENCE))
     assert not disk.yield_reactor(0.0)
@@ -161,14 +161,14 @@ async def test_stepping_aside_in_vain(disk: DiskThreads) -> None:
     assert await done
 
 
-async def test_a_result_in_the_last_moment(
+async def test_result_at_the_last_moment(
     disk: DiskThreads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A result that comes when stepping aside has just ended in vain is not left lying."""
+    """A result that arrives just when yield_reactor times out is still delivered."""
     results = disk._results
 
     class Late:
-        """Gives up, and only then a job ends, which thinks that somebody still waits."""
+        """Times out, and only then a job ends, which still takes the reactor for yielded."""
 
         def get(self, timeout: float) -> NoReturn:
             assert not disk._asleep
@@ -189,9 +189,8 @@ async def test_a_result_in_the_last_moment(
     assert done.called
 
 
-async def test_going_on(disk: DiskThreads) -> None:
-    """A job can end the stepping aside before it has been done; where nobody does, that is
-    nothing."""
+async def test_resume_reactor(disk: DiskThreads) -> None:
+    """A running job can end yield_reactor; without one, resume_reactor does nothing."""
     done = []
     resume_reactor = threading.Event()
 
@@ -211,8 +210,8 @@ async def test_going_on(disk: DiskThreads) -> None:
     assert await last == 1
 
 
-async def test_results_from_aside(disk: DiskThreads) -> None:
-    """What is delivered while somebody steps aside may ask for more, and step aside itself."""
+async def test_yield_within_a_result(disk: DiskThreads) -> None:
+    """A callback of a result may submit jobs and call yield_reactor itself."""
     order: list[int] = []
 
     def next_one(number: int) -> None:
@@ -227,8 +226,8 @@ async def test_results_from_aside(disk: DiskThreads) -> None:
     assert order == [*range(1, 51)]
 
 
-async def test_nobody_steps_aside_at_the_end(disk: DiskThreads) -> None:
-    """Jobs that follow from the last results are still done: nobody takes these too early."""
+async def test_no_yield_at_the_end(disk: DiskThreads) -> None:
+    """Jobs that follow from the last results still run: yield_reactor does not take those early."""
     resume_reactor = threading.Event()
     followed: list[int] = []
 
@@ -245,8 +244,8 @@ async def test_nobody_steps_aside_at_the_end(disk: DiskThreads) -> None:
     assert disk._ended
 
 
-async def test_results_have_their_turn(disk: DiskThreads) -> None:
-    """What is done while results are delivered is delivered in another turn of the reactor."""
+async def test_results_in_separate_turns(disk: DiskThreads) -> None:
+    """Results that arrive while results are delivered wait for the next turn of the reactor."""
     turn = [0]
     turns_of_results: list[int] = []
 
@@ -261,7 +260,7 @@ async def test_results_have_their_turn(disk: DiskThreads) -> None:
             done = threading.Event()
             disk.run(lambda: None).addCallback(again)
             disk.run(done.set)
-            done.wait(PATIENCE)  # and so the first one is most likely there
+            done.wait(PATIENCE)  # by then the first one has most likely ended
 
     reactor.callLater(0, count)
     disk.run(lambda: None).addCallback(again)
@@ -270,13 +269,13 @@ async def test_results_have_their_turn(disk: DiskThreads) -> None:
 
 
 async def test_many(disk: DiskThreads) -> None:
-    """Of very many jobs none is lost, and each has its own result."""
+    """Of very many jobs none is lost, and each gets its result."""
     results = await gatherResults([disk.run(partial(int, number)) for number in range(2000)])
     assert results == [*range(2000)]
 
 
 async def test_stop_waits(disk: DiskThreads) -> None:
-    """Stopping waits for what was taken and what follows from it, and may be said twice."""
+    """stop waits for submitted jobs and those that follow, and may be called twice."""
     resume_reactor = threading.Event()
     done = [disk.run(lambda: resume_reactor.wait(PATIENCE)) for _ in range(6)]
     stopped, again = disk.stop(), disk.stop()
@@ -293,8 +292,8 @@ async def test_stop_waits(disk: DiskThreads) -> None:
     assert [failure.type for failure in refused] == [PoolStopped]
 
 
-async def test_stop_waiting(disk: DiskThreads) -> None:
-    """Whoever waits for the end can stop waiting."""
+async def test_cancel_stop(disk: DiskThreads) -> None:
+    """Waiting for the end can be cancelled."""
     resume_reactor = threading.Event()
     done = disk.run(lambda: resume_reactor.wait(PATIENCE))
     stopped = disk.stop()
@@ -306,10 +305,8 @@ async def test_stop_waiting(disk: DiskThreads) -> None:
     await done
 
 
-async def test_a_result_that_cannot_be_delivered(
-    disk: DiskThreads, expected_errors: list[str]
-) -> None:
-    """A result that cannot be delivered does not keep those of the same batch from the others."""
+async def test_result_cannot_be_delivered(disk: DiskThreads, expected_errors: list[str]) -> None:
+    """A result that cannot be delivered does not affect the others of its batch."""
     expected_errors.append("AlreadyCalledError")
     resume_reactor = threading.Event()
     results: list[int] = []
@@ -317,7 +314,7 @@ async def test_a_result_that_cannot_be_delivered(
         done = disk.run(partial(_after, resume_reactor, number))
         done.addCallback(results.append)
         if number == 1:
-            done.callback(99)  # somebody else has fired it
+            done.callback(99)  # other code has fired it
     resume_reactor.set()
     await until(lambda: not disk._unfinished)
     assert sorted(results) == [0, 2, 99]
@@ -329,7 +326,7 @@ def _after(event: threading.Event, number: int) -> int:
 
 
 async def test_no_threads(disk: DiskThreads, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the system has no thread, a job fails and does not count; with some, they do it."""
+    """If no thread can be started, a job fails and does not count; existing threads run it."""
 
     def cannot(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
@@ -345,8 +342,8 @@ async def test_no_threads(disk: DiskThreads, monkeypatch: pytest.MonkeyPatch) ->
         assert await gatherResults([disk.run(lambda: 3) for _ in range(5)]) == [3] * 5
 
 
-async def test_aside(disk: DiskThreads) -> None:
-    """Long jobs have threads of their own, which give way to the others; neither waits for both."""
+async def test_long_jobs(disk: DiskThreads) -> None:
+    """Long jobs run in separate threads with lower priority; neither kind waits for the other."""
     resume_reactor = threading.Event()
 
     def niceness() -> int:
@@ -360,8 +357,10 @@ async def test_aside(disk: DiskThreads) -> None:
     assert await disk.run_in_background(niceness) == min(here + NICENESS, 19)
 
 
-async def test_not_allowed_to_give_way(disk: DiskThreads, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where threads may not give way, long jobs are done all the same, and that is told once."""
+async def test_priority_cannot_be_lowered(
+    disk: DiskThreads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the priority cannot be lowered, long jobs still run, and that is logged once."""
 
     def forbidden(*_: int) -> None:
         raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
@@ -378,7 +377,7 @@ async def test_not_allowed_to_give_way(disk: DiskThreads, monkeypatch: pytest.Mo
 
 
 async def test_stop_waits_for_long_jobs(disk: DiskThreads) -> None:
-    """Stopping waits for long jobs too, and what follows from them is still done."""
+    """stop also waits for long jobs and for those that follow from them."""
     resume_reactor = threading.Event()
     done = disk.run_in_background(lambda: resume_reactor.wait(PATIENCE))
     cleaned_up = done.addCallback(lambda _: disk.run(lambda: "cleaned up"))
@@ -390,12 +389,12 @@ async def test_stop_waits_for_long_jobs(disk: DiskThreads) -> None:
 
 
 def test_stop_unused() -> None:
-    """Threads that were never needed are stopped at once."""
+    """Threads that were never started are stopped at once."""
     assert DiskThreads(reactor).stop().called
 
 
 def test_manual_disk() -> None:
-    """The fake does what it is told, when it is told, and what follows from that."""
+    """The fake runs jobs on request, and those that follow from them."""
     disk, order = ManualDisk(), []
 
     def first(_: object) -> None:

@@ -1,5 +1,5 @@
 """
-How long the write path waits for the disk.
+Measuring how long the write path waits for the disk.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from twisted_upload.disk.timed_files import TimedFiles
 
 
 class _FaultyAndTimed(TimedFiles, FaultyFiles):
-    """Calls that can fail, by a clock that ticks once whenever it is read."""
+    """Calls that can fail, with a clock that ticks once whenever it is read."""
 
     def __init__(self) -> None:
         self.synced: list[float] = []
@@ -40,9 +40,9 @@ def descriptor(tmp_path: Path) -> Iterator[int]:
 
 
 def test_each_upload_is_measured(files: _FaultyAndTimed, tmp_path: Path) -> None:
-    """Of an upload, both its waits for fsync and its publishing are measured."""
+    """For an upload, both waits for fsync and the publishing are measured."""
     rig = Rig(tmp_path, files=files)
-    assert files.published == []  # though it has been tested
+    assert files.published == []  # although publishing has been tested
     files.synced.clear()
     incoming = rig.store.begin(ARRIVAL, lambda _: None)
     incoming.write(b"content")
@@ -52,12 +52,12 @@ def test_each_upload_is_measured(files: _FaultyAndTimed, tmp_path: Path) -> None
     assert (len(files.synced), len(files.published)) == (2, 1)
 
 
-def test_several_at_once_are_one_wait(tmp_path: Path) -> None:
-    """A batch that is synced at once is one wait, where the kernel can do that."""
+def test_parallel_syncs_are_one_wait(tmp_path: Path) -> None:
+    """A batch that is synced in parallel is one wait, if the kernel supports that."""
     synced: list[float] = []
     files = TimedFiles(synced.append, lambda _: None)
     if not files.syncs_in_parallel(_open(tmp_path / "0")):
-        pytest.skip("the kernel cannot sync several files at once here")
+        pytest.skip("needs a kernel that can sync several files at once")
     descriptors = [_open(tmp_path / str(number)) for number in range(1, 5)]
     try:
         synced.clear()
@@ -74,7 +74,7 @@ def _open(path: Path) -> int:
 
 @pytest.mark.parametrize("call", ["fsync", "rename", "link"])
 def test_failures_are_measured(files: _FaultyAndTimed, call: str) -> None:
-    """A call that fails has made somebody wait as well."""
+    """The duration of a failed call is measured too."""
     files.fail(call, errno.EIO)
     arguments = (3,) if call == "fsync" else (3, "a", 4, "b")
     with pytest.raises(OSError, match="Input/output error"):
@@ -82,8 +82,8 @@ def test_failures_are_measured(files: _FaultyAndTimed, call: str) -> None:
     assert (files.synced if call == "fsync" else files.published) == [1.0]
 
 
-def test_the_calls_are_the_real_ones(descriptor: int, tmp_path: Path) -> None:
-    """Nothing else is different from the real system calls."""
+def test_real_calls(descriptor: int, tmp_path: Path) -> None:
+    """Otherwise the calls are the real system calls."""
     files = TimedFiles(lambda _: None, lambda _: None)
     (tmp_path / "a").write_bytes(b"content")
     files.rename(descriptor, "a", descriptor, "b")
