@@ -30,7 +30,7 @@ SLOW = {
     "hooks/ends": "",
     "hooks/hook_spawner": "",
     "hooks/hook_spawner_ends": "",
-    "net/clock": "test_twisted_asks_the_reactor test_what_waits_already",
+    "net/clock": "test_twisted_asks_the_reactor test_pending_calls",
     "net/tls/endpoints": "",
     "net/tls/handshakes": "",
     "net/tls/transport": "",

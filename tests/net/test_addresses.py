@@ -23,7 +23,7 @@ from twisted_upload.net.addresses import listening_name, peer_name, split_descri
     ],
 )
 def test_peer_name(address: IAddress, name: str) -> None:
-    """A peer is named so that one could call it back."""
+    """A peer is named so that one could connect to it."""
     assert peer_name(address) == name
 
 
@@ -38,7 +38,7 @@ def test_peer_name(address: IAddress, name: str) -> None:
     ],
 )
 def test_listening_name(address: IAddress, name: str) -> None:
-    """Where a daemon listens, in a word."""
+    """A listening address is named in one word."""
     assert listening_name(address) == name
 
 
@@ -57,12 +57,12 @@ def test_listening_name(address: IAddress, name: str) -> None:
     ],
 )
 def test_arguments(text: str, values: list[str], named: dict[str, str]) -> None:
-    """Arguments of an endpoint string, by position and by name."""
+    """The arguments of an endpoint string, by position and by name."""
     assert split_description(text) == (values, named)
 
 
 @pytest.mark.parametrize("text", ["a\\", "key=a:key=a"])
 def test_no_arguments(text: str) -> None:
-    """What cannot be understood is refused."""
+    """An invalid endpoint string is refused."""
     with pytest.raises(ValueError, match=r"it ends with a backslash|key= is given twice"):
         split_description(text)

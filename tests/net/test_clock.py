@@ -1,5 +1,5 @@
 """
-The clock that everything is measured with.
+The clock that all timeouts use.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ REACTORS = [AsyncioSelectorReactor, EPollReactor, PollReactor, SelectReactor]
 
 @pytest.fixture(params=REACTORS, ids=lambda kind: kind.__name__)
 def reactor(request: pytest.FixtureRequest) -> Iterator[Any]:
-    """One that is not the one of the tests, and never runs."""
-    # One that makes its own loop may find that of the test before, which is closed.
+    """A reactor that is not the one of the tests, and never runs."""
+    # An asyncio reactor without its own loop may find the closed one of the test before.
     asyncio_ = request.param is AsyncioSelectorReactor
     reactor = request.param(*([asyncio.new_event_loop()] if asyncio_ else []))
     yield reactor
@@ -54,9 +54,8 @@ def test_twisted_asks_the_reactor(reactor: Any) -> None:
     """
     Twisted times everything with the ``seconds`` of the reactor itself.
 
-    Where this fails, Twisted keeps time in another way than it did, and
-    `use_monotonic_time` has to be made again: a daemon would wait for moments
-    of a clock that it does not look at.
+    If this fails, Twisted keeps time differently, and `use_monotonic_time` has to be
+    adapted: a daemon would wait by a clock that it does not read.
     """
     ours = Clock()
     ours.advance(1000)
@@ -77,12 +76,12 @@ def test_twisted_asks_the_reactor(reactor: Any) -> None:
     assert called == ["later"], "runUntilCurrent() no longer asks self.seconds()"
 
 
-def test_what_waits_already(reactor: Any) -> None:
-    """What was to be called before the clock was changed is called when it would have been."""
+def test_pending_calls(reactor: Any) -> None:
+    """Calls that were pending when the clock was replaced are made when they would have been."""
     called: list[str] = []
     for seconds in (300, 100, 200):
         reactor.callLater(seconds, called.append, str(seconds))
-    reactor.timeout()  # those are in the heap now, and one more waits for it
+    reactor.timeout()  # those are in the heap now, and one more is waiting to be added
     reactor.callLater(150, called.append, "150")
     ours = Clock()
     ours.advance(7)
@@ -97,15 +96,15 @@ def test_what_waits_already(reactor: Any) -> None:
     assert called == ["100", "150", "200", "300"]
 
 
-def test_nobody_can_set_it() -> None:
-    """It is the monotonic clock, which goes on however the time of day is set."""
+def test_it_cannot_be_set() -> None:
+    """It is the monotonic clock, which continues however the time of day is set."""
     assert time.get_clock_info("monotonic").monotonic
     assert not time.get_clock_info("monotonic").adjustable
     assert use_monotonic_time.__defaults__ == (time.monotonic,)
-    assert ReactorBase.seconds is not time.monotonic, "Twisted does it by itself now"
+    assert ReactorBase.seconds is not time.monotonic, "Twisted uses the monotonic clock itself now"
 
 
-# The real daemon, while its time of day steps
+# The real daemon, while its time of day is set
 
 
 HOUR = 3600.0
@@ -120,7 +119,7 @@ def stepping(tmp_path: Path) -> SteppingClock:
 
 @contextlib.contextmanager
 def serving(folder: Path, stepping: SteppingClock, *options: str) -> Iterator[Daemon]:
-    """A daemon with all its workers, whose time of day can be set."""
+    """Run a daemon with all its workers, whose time of day can be set."""
     with Daemon(folder, *options, environment=stepping.environment) as daemon:
         if "--workers=2" in options:
             wait_until(lambda: len(daemon.lines("listens on")) == 3, "both workers to serve")
@@ -128,22 +127,22 @@ def serving(folder: Path, stepping: SteppingClock, *options: str) -> Iterator[Da
 
 
 def test_the_rig(stepping: SteppingClock) -> None:
-    """A process with that environment is told another time of day."""
+    """A process with that environment reads another time of day."""
     stepping.step(-HOUR)
     stepping.step(HOUR / 2)
     code = "from twisted.python.runtime import seconds; print(seconds())"
-    told = subprocess.run(
+    printed = subprocess.run(
         [sys.executable, "-c", code],
         env=stepping.environment,
         stdout=subprocess.PIPE,
         check=True,
     )
-    assert float(told.stdout) == pytest.approx(time.time() - HOUR / 2, abs=60)
+    assert float(printed.stdout) == pytest.approx(time.time() - HOUR / 2, abs=60)
 
 
 @WORKERS
 def test_draining_ends(tmp_path: Path, stepping: SteppingClock, workers: str) -> None:
-    """Set back by an hour while it drains, the daemon ends when it would have."""
+    """Set back by an hour while it drains, the daemon still ends on time."""
     options = ("--drain=1s", workers)
     with serving(tmp_path, stepping, *options) as daemon:
         with daemon.begin(bytes(300_000)) as peer:
@@ -156,7 +155,7 @@ def test_draining_ends(tmp_path: Path, stepping: SteppingClock, workers: str) ->
 
 @WORKERS
 def test_silence_ends(tmp_path: Path, stepping: SteppingClock, workers: str) -> None:
-    """Set back by an hour, the daemon refuses silent senders all the same, and says how long."""
+    """Set back by an hour, the daemon still refuses silent senders, and logs the right duration."""
     options = ("--idle-timeout=1s", workers)
     with serving(tmp_path, stepping, *options) as daemon:
         with daemon.begin(bytes(300_000)) as peer:
@@ -168,7 +167,7 @@ def test_silence_ends(tmp_path: Path, stepping: SteppingClock, workers: str) -> 
 
 @pytest.mark.parametrize("kind", ["poll", "select", "asyncio"])
 def test_silence_ends_in_other_reactors(tmp_path: Path, stepping: SteppingClock, kind: str) -> None:
-    """It is the same with every reactor that twistd can be told to use."""
+    """So it does with every reactor that twistd can use."""
     with (
         Daemon(
             tmp_path,
@@ -184,7 +183,7 @@ def test_silence_ends_in_other_reactors(tmp_path: Path, stepping: SteppingClock,
 
 @WORKERS
 def test_silence_is_not_longer(tmp_path: Path, stepping: SteppingClock, workers: str) -> None:
-    """Set forward by an hour, nobody has been silent for an hour, nor too slow."""
+    """Set forward by an hour, the daemon refuses no sender as silent or too slow."""
     with serving(tmp_path, stepping, workers) as daemon:
         with daemon.begin(bytes(300_000)) as peer:
             stepping.step(HOUR)
@@ -198,7 +197,7 @@ def test_silence_is_not_longer(tmp_path: Path, stepping: SteppingClock, workers:
 def test_watchdog_is_fed(
     tmp_path: Path, stepping: SteppingClock, systemd: Systemd, workers: str
 ) -> None:
-    """However the time of day steps, the manager hears that all is well; no worker is killed."""
+    """However the time of day is set, the service manager is notified; no worker is killed."""
     environment = {"NOTIFY_SOCKET": systemd.address, "WATCHDOG_USEC": "1000000"}
     with Daemon(tmp_path, workers, environment={**environment, **stepping.environment}) as daemon:
         systemd.wait_for("READY")
@@ -212,8 +211,8 @@ def test_watchdog_is_fed(
         assert daemon.send(b"something") == SUCCESS
 
 
-def test_what_people_read(tmp_path: Path, stepping: SteppingClock) -> None:
-    """Names and the log are of the time of day, whatever it is set to."""
+def test_names_and_log_lines(tmp_path: Path, stepping: SteppingClock) -> None:
+    """Names and log lines use the time of day, whatever it is set to."""
     with Daemon(tmp_path, environment=stepping.environment) as daemon:
         daemon.send(b"one")
         daemon.wait_for_line(" stored ")
@@ -226,18 +225,18 @@ def test_what_people_read(tmp_path: Path, stepping: SteppingClock) -> None:
 
 
 def test_client_gives_up(tmp_path: Path, stepping: SteppingClock) -> None:
-    """A client whose time of day is set back by an hour waits no longer than it was told to."""
-    with socket.create_server(("127.0.0.1", 0)) as deaf:
+    """A client whose time of day is set back by an hour still times out."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
         (tmp_path / "file").write_bytes(b"content")
         command = [sys.executable, "-m", "twisted_upload", "--answer-timeout=1s"]
-        command += [f"--to=127.0.0.1:{deaf.getsockname()[1]}", str(tmp_path / "file")]
+        command += [f"--to=127.0.0.1:{silent.getsockname()[1]}", str(tmp_path / "file")]
         client = subprocess.Popen(
             command,
             env={**os.environ, **stepping.environment},
             stderr=subprocess.PIPE,
             text=True,
         )
-        with deaf.accept()[0] as peer:
+        with silent.accept()[0] as peer:
             assert read_all(peer) == b"content"
             stepping.step(-HOUR)
             _, errors = client.communicate(timeout=PATIENCE)

@@ -1,5 +1,5 @@
 """
-Which endpoints the raw front end can be opened on.
+Which endpoints the raw front end can listen on.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from twisted_upload.net.tls.endpoints import TLSServerEndpoint
     ],
 )
 def test_endpoints(description: str) -> None:
-    """These can be listened on."""
+    """These endpoints are supported."""
     assert endpoint_from_string(reactor, description) is not None
 
 
@@ -42,7 +42,7 @@ def test_endpoints(description: str) -> None:
     ],
 )
 def test_tls_endpoints(tmp_path: Path, description: str) -> None:
-    """TLS needs a key and a certificate, in files."""
+    """TLS needs a key and a certificate in files."""
     key, chain, _ = files(tmp_path)
     endpoint = endpoint_from_string(reactor, description.format(key=key, chain=chain))
     assert isinstance(endpoint, TLSServerEndpoint)
@@ -66,7 +66,7 @@ def test_tls_endpoints(tmp_path: Path, description: str) -> None:
     ],
 )
 def test_no_tls_endpoints(tmp_path: Path, description: str, why: str) -> None:
-    """What is wrong with one is said in a line."""
+    """An invalid TLS endpoint is refused with one line that says why."""
     key, chain, _ = files(tmp_path)
     with pytest.raises(ValueError, match=re.escape(why)) as raised:
         endpoint_from_string(reactor, description.format(key=key, chain=chain))
@@ -82,7 +82,7 @@ def test_no_tls_endpoints(tmp_path: Path, description: str, why: str) -> None:
     ],
 )
 def test_no_half_close(description: str) -> None:
-    """Where a half-close cannot arrive, the line says so."""
+    """If a half-close cannot arrive over an endpoint, the line says so."""
     with pytest.raises(ValueError, match="half-close") as raised:
         endpoint_from_string(reactor, description)
     assert "\n" not in str(raised.value)
@@ -93,7 +93,7 @@ def test_no_half_close(description: str) -> None:
     ["", "6666", "tcp", "tcp:", "tcp:x", "nonsense:1", "localhost:6666", "unix", "txtorcon:1"],
 )
 def test_no_endpoints(description: str) -> None:
-    """Whatever is no endpoint is refused with what would be one, or why."""
+    """Anything but an endpoint is refused with a valid form, or the reason."""
     with pytest.raises(ValueError, match="is not a server endpoint") as raised:
         endpoint_from_string(reactor, description)
     assert "\n" not in str(raised.value)
@@ -101,14 +101,14 @@ def test_no_endpoints(description: str) -> None:
 
 
 def test_tcp_endpoint() -> None:
-    """An address chooses its kind; none is all addresses."""
+    """The address decides between IPv4 and IPv6."""
     assert isinstance(tcp_endpoint(reactor, 0, "127.0.0.1"), TCP4ServerEndpoint)
     assert isinstance(tcp_endpoint(reactor, 0, "::1"), TCP6ServerEndpoint)
 
 
 @pytest.mark.parametrize("dual", [True, False])
-def test_all_addresses(monkeypatch: pytest.MonkeyPatch, dual: bool, tmp_path: Path) -> None:
-    """All addresses are those of both kinds, or of IPv4 alone where there is no IPv6."""
+def test_all_addresses(monkeypatch: pytest.MonkeyPatch, dual: bool) -> None:
+    """Without an address, the endpoint listens on IPv4 and IPv6, or on IPv4 alone without IPv6."""
     monkeypatch.setattr("twisted_upload.net.endpoints.socket.has_dualstack_ipv6", lambda: dual)
     expected = TCP6ServerEndpoint if dual else TCP4ServerEndpoint
     assert isinstance(tcp_endpoint(reactor, 0, ""), expected)

@@ -1,5 +1,5 @@
 """
-How an upload ends, as its socket tells it, and what is said last.
+How an upload ends, as its socket reports it, and how the answer is sent.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ UNIX, TCP = UNIXAddress("/socket"), IPv4Address("TCP", "127.0.0.1", 1)
 
 
 class Transport:
-    """A transport of a real socket."""
+    """A transport with a real socket."""
 
     def __init__(self, ours: socket.socket, host: object = UNIX) -> None:
         directlyProvides(self, IReadDescriptor)
@@ -47,7 +47,7 @@ class Transport:
 
 @pytest.fixture
 def sockets() -> Iterator[tuple[socket.socket, socket.socket]]:
-    """A sender, and our end of it."""
+    """A sender, and our end of its connection."""
     sender, ours = socket.socketpair()
     with sender, ours:
         yield sender, ours
@@ -66,8 +66,8 @@ def sockets() -> Iterator[tuple[socket.socket, socket.socket]]:
 )
 def test_ending(sockets: Sockets, host: object, act: str, end: ConnectionEnd) -> None:
     """
-    A half-close is the end; one that has gone is lost, where a socket can tell; and
-    where bytes are left, or nothing has come, there is more to come.
+    A half-close is the end; a closed socket is lost, if it can tell; and with unread
+    bytes, or none so far, the end is still to come.
     """
     sender, ours = sockets
     if act == "send":
@@ -79,7 +79,7 @@ def test_ending(sockets: Sockets, host: object, act: str, end: ConnectionEnd) ->
         sender.close()
     assert connection_end(Transport(ours, host)) is end
     if act == "send":
-        assert ours.recv(10) == b"more", "they are left where they are"
+        assert ours.recv(10) == b"more", "they stay in the socket"
 
 
 def test_reset() -> None:
@@ -101,7 +101,7 @@ def test_reset() -> None:
 
 
 def test_unread(sockets: Sockets) -> None:
-    """Bytes, an end, and an error wait to be read; nothing does not."""
+    """Bytes, an end and an error count as unread; an idle socket has nothing to read."""
     sender, ours = sockets
     transport = Transport(ours)
     assert (has_unread(transport), unread_size(transport)) == (False, 0)
@@ -116,7 +116,7 @@ def test_unread(sockets: Sockets) -> None:
 
 
 def test_a_unix_sender_that_dies(tmp_path: Path) -> None:
-    """Half a file of a sender at a unix socket that has gone is lost; a whole one is kept."""
+    """Half a file of a sender that died at a Unix socket is aborted; a whole one is stored."""
     with Daemon(tmp_path, f"--listen=unix:{tmp_path / 'frontend'}") as daemon:
         with connect(*daemon.addresses[0]) as peer:
             peer.sendall(b"half a file" * 1000)
@@ -127,21 +127,21 @@ def test_a_unix_sender_that_dies(tmp_path: Path) -> None:
         assert daemon.only_file() == b"a file"
 
 
-# -- the last words -----------------------------------------------------------
+# -- the answer ---------------------------------------------------------------
 
 
 class Narrow:
     """
-    A transport whose socket takes some bytes at a time.
+    A transport whose socket takes a few bytes at a time.
 
-    :ivar said: what has gone out, or will.
-    :ivar told: what it was told, beside bytes.
+    :ivar sent: what has been sent, or will be.
+    :ivar ends: how it was told to end.
     """
 
     def __init__(self, takes: int) -> None:
         directlyProvides(self, IReadWriteDescriptor)
-        self.said = b""
-        self.told: list[str] = []
+        self.sent = b""
+        self.ends: list[str] = []
         self._takes = takes
 
     def getHandle(self) -> Any:
@@ -150,31 +150,31 @@ class Narrow:
     def send(self, data: bytes, flags: int) -> int:
         if self._takes < 0:
             raise BlockingIOError
-        self.said += data[: self._takes]
+        self.sent += data[: self._takes]
         return min(self._takes, len(data))
 
     def write(self, data: bytes) -> None:
-        self.said += data
+        self.sent += data
 
     def loseConnection(self) -> None:
-        self.told.append("lose")
+        self.ends.append("lose")
 
     def stopReading(self) -> None:
-        """It does not."""
+        """Do nothing."""
 
     def stopWriting(self) -> None:
-        """Nor this."""
+        """Do nothing."""
 
     def connectionLost(self, reason: object) -> None:
-        self.told.append("lost")
+        self.ends.append("lost")
 
 
 @pytest.mark.parametrize(
-    ("takes", "told"), [(-1, "lose"), (0, "lose"), (5, "lose"), (11, "lose"), (12, "lost")]
+    ("takes", "ends"), [(-1, "lose"), (0, "lose"), (5, "lose"), (11, "lose"), (12, "lost")]
 )
-def test_said_once(takes: int, told: str) -> None:
-    """However much of an answer the socket takes at once, it is said once, and whole."""
+def test_sent_once(takes: int, ends: str) -> None:
+    """However much of an answer the socket takes at once, it is sent once, and completely."""
     transport = Narrow(takes)
     answer_and_close(transport, SUCCESS)
-    assert transport.said == SUCCESS
-    assert transport.told == [told]
+    assert transport.sent == SUCCESS
+    assert transport.ends == [ends]

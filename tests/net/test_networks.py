@@ -1,5 +1,5 @@
 """
-Networks, and who is in them.
+Networks, and which addresses are in them.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ from twisted_upload.net.networks import (
     ],
 )
 def test_parse(text: str, understood: str) -> None:
-    """Networks of both kinds, single addresses, and IPv4 written as IPv6, which is IPv4."""
+    """Networks of both families, single addresses, and IPv4 written as IPv6, which is IPv4."""
     assert str(parse_network(text)) == understood
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
         ("", "is not a network"),
         ("example.org", "is not a network"),
@@ -55,15 +55,15 @@ def test_parse(text: str, understood: str) -> None:
         ("fe80::1%eth0", "cannot have a zone"),
     ],
 )
-def test_no_network(text: str, says: str) -> None:
-    """What is no network is said so, and what is meant, where that can be guessed."""
+def test_no_network(text: str, message: str) -> None:
+    """An invalid network is refused, with a suggestion if there is one."""
     with pytest.raises(ValueError, match=r"network|did you mean") as raised:
         parse_network(text)
-    assert says in str(raised.value)
+    assert message in str(raised.value)
 
 
 def test_no_rules() -> None:
-    """Without rules, everybody may come in."""
+    """Without rules, every address is allowed."""
     rules = rules_of()
     assert not rules
     assert rules.allows("192.0.2.7")
@@ -71,7 +71,7 @@ def test_no_rules() -> None:
 
 
 def test_deny_only() -> None:
-    """With nothing but denials, all others may come in."""
+    """With denials only, all other addresses are allowed."""
     rules = rules_of(deny="192.0.2.0/24 2001:db8::/32")
     assert rules
     assert not rules.allows("192.0.2.7")
@@ -81,7 +81,10 @@ def test_deny_only() -> None:
 
 
 def test_any_allowance_denies_the_rest() -> None:
-    """As soon as anybody is allowed expressly, all others are denied, of the other kind too."""
+    """
+    If any address is explicitly allowed, all others are denied, also those of the other
+    family.
+    """
     rules = rules_of(allow="192.0.2.0/24")
     assert rules.allows("192.0.2.255")
     assert not rules.allows("192.0.3.0")
@@ -90,7 +93,7 @@ def test_any_allowance_denies_the_rest() -> None:
 
 
 def test_most_specific_wins() -> None:
-    """The longest prefix decides, whatever it says and in whatever order it was given."""
+    """The longest prefix decides, regardless of verdict and order."""
     rules = rules_of(
         allow="10.0.0.0/8 10.1.2.3/32 2001:db8::/32", deny="10.1.0.0/16 2001:db8:bad::/48"
     )
@@ -103,7 +106,7 @@ def test_most_specific_wins() -> None:
 
 
 def test_contradiction() -> None:
-    """The same network cannot be allowed and denied."""
+    """The same network cannot be both allowed and denied."""
     with pytest.raises(ValueError, match=r"192\.0\.2\.0/24 is both allowed and denied"):
         rules_of(allow="192.0.2.0/24", deny="::ffff:192.0.2.0/120")
     rules_of(allow="192.0.2.0/24 192.0.2.0/24")
@@ -111,7 +114,7 @@ def test_contradiction() -> None:
 
 @pytest.mark.parametrize("host", ["::ffff:192.0.2.7", "::FFFF:192.0.2.7", "::ffff:c000:207"])
 def test_mapped(host: str) -> None:
-    """An IPv4 sender of an IPv6 socket is an IPv4 sender."""
+    """An IPv4 sender at an IPv6 socket is an IPv4 sender."""
     assert not rules_of(deny="192.0.2.0/24").allows(host)
     assert rules_of(deny="::/0").allows(host)
     assert host in NetworkSet([parse_network("192.0.2.0/24")])
@@ -119,19 +122,19 @@ def test_mapped(host: str) -> None:
 
 
 def test_zone() -> None:
-    """The zone of a link-local address does not matter."""
+    """The zone of a link-local address is ignored."""
     assert not rules_of(deny="fe80::/10").allows("fe80::1%eth0")
 
 
 @pytest.mark.parametrize("host", ["", "unix", "1.2.3", "1.2.3.4.5", ":::", "x:y"])
 def test_no_address(host: str) -> None:
-    """What is no address is in no network."""
+    """Anything but an address is in no network."""
     assert not rules_of(allow="0.0.0.0/0 ::/0").allows(host)
     assert host not in NetworkSet([parse_network("0.0.0.0/0"), parse_network("::/0")])
 
 
 def test_set() -> None:
-    """A set has the addresses of all its networks."""
+    """A set contains the addresses of all its networks."""
     some = NetworkSet(map(parse_network, ["127.0.0.0/8", "::1"]))
     assert "127.3.2.1" in some
     assert "::1" in some
@@ -151,12 +154,12 @@ def test_set() -> None:
     ],
 )
 def test_group(host: str, name: str) -> None:
-    """IPv4 senders are counted by address, IPv6 ones by their /64."""
+    """IPv4 senders are counted by address, IPv6 senders by their /64."""
     assert group_name(address_group(host)) == name
 
 
 def _networks(kind: type, bits: int) -> st.SearchStrategy[str]:
-    # Few addresses, so that networks and senders meet.
+    # Few addresses, so that senders often are in a network.
     return st.builds(
         lambda number, length: str(
             ipaddress.ip_network((kind(number << (bits - 8)), length), strict=False)
@@ -174,7 +177,7 @@ NETWORKS = st.lists(
 @settings(deadline=None, derandomize=True, max_examples=300)
 @given(allow=NETWORKS, deny=NETWORKS, number=st.integers(0, 255), six=st.booleans())
 def test_as_the_definition_says(allow: list[str], deny: list[str], number: int, six: bool) -> None:
-    """Whatever the networks are, the answer is that of the plain definition."""
+    """Whatever the networks, the result is that of the plain definition."""
     host = ipaddress.IPv6Address(number << 120) if six else ipaddress.IPv4Address(number << 24)
     deny = [network for network in deny if network not in allow]
     matching = [
@@ -189,7 +192,7 @@ def test_as_the_definition_says(allow: list[str], deny: list[str], number: int, 
 
 
 def test_trusted_proxies() -> None:
-    """Proxies are believed by their network, and those at a unix socket where that is said."""
+    """Proxies are trusted by network, and at a Unix socket only if that is configured."""
     networks = NetworkSet([parse_network("10.0.0.0/8")])
     over_networks, over_unix = TrustedProxies(networks), TrustedProxies(NetworkSet([]), unix=True)
     assert "10.1.2.3" in over_networks

@@ -1,5 +1,5 @@
 """
-Senders that are accepted before they are whole, and looked at again in the next turn.
+Senders that are accepted before they are whole, and read again in the next turn.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ from twisted_upload.net.transport import serve_accepted
 
 
 def _accept_before_it_is_whole(frontend: OpenFrontend, content: bytes = b"hello") -> socket.socket:
-    """A sender that is accepted with nothing, and whole before the next turn of the reactor."""
+    """
+    Return a sender that has sent nothing when accepted, and all before the next turn of
+    the reactor.
+    """
     peer = frontend.connect()
     frontend.port.doRead()
     peer.sendall(content)
@@ -30,7 +33,10 @@ def _accept_before_it_is_whole(frontend: OpenFrontend, content: bytes = b"hello"
 
 
 async def test_whole_in_the_next_turn() -> None:
-    """Who has only just connected is read once more, and needs no transport if it is whole then."""
+    """
+    A sender that has only just connected is read once more, and needs no transport if it
+    is whole then.
+    """
     async with open_frontend() as frontend:
         made = RecordedTransports(frontend)
         peer = _accept_before_it_is_whole(frontend)
@@ -40,8 +46,11 @@ async def test_whole_in_the_next_turn() -> None:
         assert made.transports == []
 
 
-async def test_what_had_come_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What had come at first is its beginning, whether it is whole in the next turn or not."""
+async def test_bytes_read_at_accept() -> None:
+    """
+    Bytes read at accept are the beginning of the file, whether it is whole in the next
+    turn or not.
+    """
     async with open_frontend() as frontend:
         for whole in True, False:
             peer = frontend.connect()
@@ -57,8 +66,11 @@ async def test_what_had_come_before(monkeypatch: pytest.MonkeyPatch) -> None:
         assert frontend.stored == [b"hello"] * 2
 
 
-async def test_not_let_in_any_more() -> None:
-    """Whether it may come in is asked again: the front end may have been closed in between."""
+async def test_no_longer_admitted() -> None:
+    """
+    A sender is admitted again in the next turn: the front end may have been stopped in
+    between.
+    """
     async with open_frontend() as frontend:
         peer = _accept_before_it_is_whole(frontend)
         frontend.factory.stopping = True
@@ -67,7 +79,7 @@ async def test_not_let_in_any_more() -> None:
 
 
 async def test_behind_a_load_balancer_by_then() -> None:
-    """If a reload expects a PROXY header from then on, what was read is not taken for a file."""
+    """If a reload begins to expect a PROXY header, what was read is not taken for a file."""
     async with open_frontend() as frontend:
         peer = _accept_before_it_is_whole(frontend)
         proxies = TrustedProxies(NetworkSet([parse_network("127.0.0.1")]))
@@ -80,7 +92,7 @@ async def test_behind_a_load_balancer_by_then() -> None:
 async def test_no_memory_for_the_next_turn(
     monkeypatch: pytest.MonkeyPatch, expected_errors: list[str]
 ) -> None:
-    """A connection that cannot be read again is closed, and has no slot."""
+    """A connection that cannot be read again is closed, and its slot is released."""
     expected_errors.append("MemoryError")
 
     def fails(*_: object) -> None:
@@ -94,14 +106,14 @@ async def test_no_memory_for_the_next_turn(
         assert await in_thread(read_until_reset, peer) == b""
 
 
-async def test_as_many_as_may() -> None:
-    """Who has been accepted has a slot already: whoever is too many is refused at once."""
+async def test_slots() -> None:
+    """A sender has a slot as soon as it is accepted: one too many is refused at once."""
     async with open_frontend(FrontendSettings(max_per_address=2)) as frontend:
         frontend.store.holding = True
         peers = [frontend.connect() for _ in range(3)]
         frontend.port.doRead()
         assert frontend.factory.gate.admission.slots.taken == 2
-        assert len(frontend.factory.protocols) == 1, "the one that is refused"
+        assert len(frontend.factory.protocols) == 1, "the rejected one"
         for peer in peers:
             peer.sendall(b"hello")
             peer.shutdown(socket.SHUT_WR)
@@ -116,7 +128,7 @@ async def test_as_many_as_may() -> None:
 async def test_one_that_breaks_in_the_next_turn(
     monkeypatch: pytest.MonkeyPatch, expected_errors: list[str]
 ) -> None:
-    """Where something fails for one of them, it is closed, and the others are served."""
+    """If something fails for one of them, it is closed, and the others are served."""
     expected_errors.append("LookupError")
     async with open_frontend() as frontend:
         first, second = (_accept_before_it_is_whole(frontend) for _ in range(2))
@@ -132,8 +144,10 @@ async def test_one_that_breaks_in_the_next_turn(
 
 
 async def test_a_lot_in_the_next_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where they bring much by then, some have to wait for one more turn; not where the port
-    is left."""
+    """
+    If they have sent much by then, some have to wait for one more turn; but not if the
+    port is being closed.
+    """
     monkeypatch.setattr("twisted_upload.net.acceptor.BYTES_AT_ONCE", 3000)
     for left in False, True:
         async with open_frontend(FrontendSettings(max_per_address=0)) as frontend:
@@ -151,7 +165,10 @@ async def test_a_lot_in_the_next_turn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_no_more_than_are_served() -> None:
-    """Nobody is accepted beyond those who can be served in the next turn: the kernel has them."""
+    """
+    No more senders are accepted than can be served in the next turn: the rest stay in the
+    kernel.
+    """
     async with open_frontend(FrontendSettings(max_per_address=0)) as frontend:
         for _ in range(AT_ONCE + 10):
             frontend.connect()
@@ -162,7 +179,7 @@ async def test_no_more_than_are_served() -> None:
 
 
 async def test_nothing_is_held_twice() -> None:
-    """Bytes that the store has let go of are held by nobody."""
+    """Bytes that the store has released are held nowhere else."""
     async with open_frontend() as frontend:
         frontend.store.holding = True
         connect_whole(frontend)

@@ -1,5 +1,5 @@
 """
-What a listening port needs beside what Twisted gives it.
+What listening ports need beyond what Twisted gives them.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from twisted_upload.net.ports import (
 
 @pytest.fixture
 def lines() -> Iterator[list[str]]:
-    """The lines that are written."""
+    """The lines that are logged."""
     written: list[str] = []
 
     def observe(event: dict[str, Any]) -> None:
@@ -68,7 +68,7 @@ def _options(descriptor: Any) -> list[int]:
 
 
 async def _accepted(frontend: Any, address: tuple[str, int]) -> list[int]:
-    """The options of a connection that has been accepted."""
+    """Return the options of an accepted connection."""
     with socket.create_connection(address, PATIENCE):
         await until(lambda: frontend.senders)
         (protocol,) = frontend.senders
@@ -79,7 +79,7 @@ async def _accepted(frontend: Any, address: tuple[str, int]) -> list[int]:
 
 @pytest.mark.parametrize("interface", ["127.0.0.1", "::1", ""])
 async def test_dead_peers(interface: str) -> None:
-    """Accepted connections have keepalive and a user time-out from their port."""
+    """Accepted connections inherit keepalive and a user timeout from their port."""
     async with open_frontend() as frontend:
         port: Any = await tcp_endpoint(reactor, 0, interface).listen(frontend.factory)
         notice_dead_peers(port)
@@ -89,7 +89,7 @@ async def test_dead_peers(interface: str) -> None:
 
 
 async def test_dead_peers_of_an_adopted_port() -> None:
-    """The same for a socket that somebody else has bound."""
+    """So do those of a socket that another process has bound."""
     async with open_frontend() as frontend:
         with socket.create_server(("127.0.0.1", 0)) as bound:
             endpoint = InheritedEndpoint(reactor, os.dup(bound.fileno()), socket.AF_INET)
@@ -100,7 +100,7 @@ async def test_dead_peers_of_an_adopted_port() -> None:
 
 
 async def test_dead_peers_of_a_unix_socket(tmp_path: Path) -> None:
-    """A unix socket needs none of it, and gets none."""
+    """A Unix socket needs neither, and gets neither."""
     async with open_frontend() as frontend:
         port: Any = reactor.listenUNIX(str(tmp_path / "socket"), frontend.factory)
         notice_dead_peers(port)
@@ -116,7 +116,7 @@ async def test_dead_peers_of_a_unix_socket(tmp_path: Path) -> None:
 
 
 async def test_every_port_of_the_daemon(tmp_path: Path) -> None:
-    """A service sees to it for all of its ports."""
+    """A service sets these options on all of its ports."""
     async with open_frontend() as frontend:
         unix = endpoint_from_string(reactor, f"unix:{tmp_path / 'frontend'}")
         tcp = tcp_endpoint(reactor, 0, "127.0.0.1")
@@ -138,7 +138,7 @@ async def test_every_port_of_the_daemon(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [0, 1, 2], ids=["unix", "IPv4", "IPv6"])
 async def test_uploads_at_every_port_of_the_daemon(way: Way, number: int, tmp_path: Path) -> None:
-    """Uploads come to each of them in whatever way; afterwards its ports can be closed."""
+    """Each port receives uploads in whatever way they arrive, and can be closed afterwards."""
     chosen = FrontendSettings(receipts=True)
     async with open_frontend(chosen) as frontend:
         endpoints = [
@@ -164,19 +164,20 @@ async def test_uploads_at_every_port_of_the_daemon(way: Way, number: int, tmp_pa
 
 
 def _urgently(peer: socket.socket) -> None:
-    """The last byte is an urgent one, where there are such."""
+    """Send the last byte as an urgent one, if the socket can."""
     try:
         peer.send(b"!", socket.MSG_OOB)
-    except OSError:  # a kernel whose unix sockets have none
+    except OSError:  # a kernel without them on Unix sockets
         peer.send(b"!")
     peer.shutdown(socket.SHUT_WR)
 
 
 class _Short:
     """
-    A listening socket with an error now and then.
+    A listening socket that fails some of the time.
 
-    :ivar error: where there is one, and ``times`` how often, 0 for always.
+    :ivar error: the error, if any; it is raised the first ``times`` times, or always if
+        that is 0.
     """
 
     def __init__(self, ours: socket.socket) -> None:
@@ -206,7 +207,7 @@ class _Short:
 
 
 def _short(frontend: OpenFrontend, clock: Clock, number: int) -> _Short:
-    """Have the front end's port run short."""
+    """Make the front end's port run short."""
     short = _Short(frontend.port.socket._socket)
     short.error = number
     frontend.port.socket = short
@@ -217,8 +218,8 @@ def _short(frontend: OpenFrontend, clock: Clock, number: int) -> _Short:
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
 async def test_shortage(number: int, lines: list[str]) -> None:
     """
-    Without a descriptor a new connection waits, nothing spins, and an upload that has
-    begun goes on; when there are descriptors again, the connection is accepted.
+    Without a free file descriptor new connections wait, nothing spins, and uploads in
+    flight continue; with free ones again, the connections are accepted.
     """
     async with open_frontend() as frontend:
         first = frontend.connect()
@@ -228,7 +229,7 @@ async def test_shortage(number: int, lines: list[str]) -> None:
         short = _short(frontend, clock, number)
         sending = ensureDeferred(frontend.send(b"waiting"))
         await until(lambda: short.asked)
-        for asked in range(2, 12):  # the first time twice: with those that were held back
+        for asked in range(2, 12):  # the first time twice: also with the spare ones
             await turns(20)
             assert short.asked == asked
             clock.advance(SHORTAGE_PAUSE)
@@ -247,7 +248,7 @@ async def test_shortage(number: int, lines: list[str]) -> None:
 
 
 async def test_long_shortage(lines: list[str]) -> None:
-    """A shortage that lasts is told of now and then."""
+    """A shortage that lasts is logged from time to time."""
     async with open_frontend() as frontend:
         clock = Clock()
         short = _short(frontend, clock, errno.ENFILE)
@@ -263,7 +264,7 @@ async def test_long_shortage(lines: list[str]) -> None:
 
 
 async def test_stop_in_a_shortage() -> None:
-    """A port can be closed while connections wait, and nothing is left of it."""
+    """A port can be closed while connections wait, and leaves nothing behind."""
     clock = Clock()
     async with open_frontend() as frontend:
         short = _short(frontend, clock, errno.EMFILE)
@@ -277,7 +278,7 @@ async def test_stop_in_a_shortage() -> None:
 
 
 async def test_other_errors(lines: list[str]) -> None:
-    """Where the listening socket itself fails, that is told of, and tried again later."""
+    """If the listening socket itself fails, that is logged, and it is retried later."""
     async with open_frontend() as frontend:
         clock = Clock()
         short = _short(frontend, clock, errno.EIO)
@@ -293,7 +294,7 @@ async def test_other_errors(lines: list[str]) -> None:
 
 @pytest.mark.parametrize("number", [errno.ECONNABORTED, errno.EPERM])
 async def test_gone_before_it_is_accepted(number: int, lines: list[str]) -> None:
-    """A connection that cannot be accepted keeps no other from that, in the same turn."""
+    """A connection that cannot be accepted does not delay the others in the same turn."""
     async with open_frontend() as frontend:
         short = _short(frontend, Clock(), number)
         short.times = 3
@@ -303,9 +304,9 @@ async def test_gone_before_it_is_accepted(number: int, lines: list[str]) -> None
 
 
 async def test_broken_in_a_shortage(
-    monkeypatch: pytest.MonkeyPatch, expected_errors: list[str], lines: list[str]
+    monkeypatch: pytest.MonkeyPatch, expected_errors: list[str]
 ) -> None:
-    """What fails for one connection in a shortage costs neither the port nor other connections."""
+    """A failure of one connection in a shortage affects neither the port nor other connections."""
     expected_errors.append("LookupError")
     async with open_frontend() as frontend:
         clock = Clock()
@@ -332,7 +333,7 @@ def _broken(*_: object) -> NoReturn:
 
 
 async def test_ports_that_are_closed_already() -> None:
-    """Of a port that has been closed nobody more is accepted; who has been is served."""
+    """A closed port accepts no more connections; those accepted before are served."""
     async with open_frontend() as frontend:
         peer = frontend.connect()
         frontend.port.doRead()
@@ -344,12 +345,12 @@ async def test_ports_that_are_closed_already() -> None:
         assert await in_thread(read_all, peer) == STORED
 
 
-# -- unix sockets that somebody else has bound --------------------------------
+# -- Unix sockets that another process has bound ------------------------------
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o660, 0o666])
 async def test_adopted(tmp_path: Path, mode: int) -> None:
-    """An adopted unix socket keeps its mode, is served, and stays when we go."""
+    """An adopted Unix socket keeps its mode, is served, and stays when the daemon ends."""
     path = tmp_path / "socket"
     async with open_frontend() as frontend:
         with socket.socket(socket.AF_UNIX) as bound:
@@ -373,7 +374,7 @@ async def test_adopted(tmp_path: Path, mode: int) -> None:
 
 
 async def test_systemd_socket(tmp_path: Path) -> None:
-    """A unix socket of systemd is adopted in that way."""
+    """A Unix socket of systemd is adopted too."""
     with socket.socket(socket.AF_UNIX) as bound:
         bound.bind(str(tmp_path / "socket"))
         bound.listen()
@@ -388,15 +389,15 @@ async def test_systemd_socket(tmp_path: Path) -> None:
         assert isinstance(found, InheritedEndpoint)
 
 
-# -- leaving ------------------------------------------------------------------
+# -- closing ------------------------------------------------------------------
 
 REFUSED = errno.ECONNREFUSED
 
 
 async def test_drop_new_connections() -> None:
     """
-    A port that takes no more serves whoever has connected; who tries then finds
-    it closed in the end, and is not reset.
+    A port that drops new connections serves those that are connected; a client that
+    connects then is refused when the port closes, and not reset.
     """
     async with open_frontend() as frontend:
         frontend.port.stopReading()
@@ -416,7 +417,7 @@ async def test_drop_new_connections() -> None:
 
 
 async def test_accept_the_rest() -> None:
-    """All that waits to be accepted is, however many there are."""
+    """All waiting connections are accepted, however many."""
     async with open_frontend(FrontendSettings(max_per_address=0)) as frontend:
         frontend.port.stopReading()
         peers = [frontend.connect() for _ in range(250)]
@@ -428,7 +429,7 @@ async def test_accept_the_rest() -> None:
 
 
 async def test_drop_new_connections_at_a_unix_socket(tmp_path: Path) -> None:
-    """A unix socket has no handshakes: nothing is done to it."""
+    """A Unix socket has no handshakes, and is left alone."""
     async with open_frontend() as frontend:
         port: Any = reactor.listenUNIX(str(tmp_path / "socket"), frontend.factory)
         drop_new_connections(port)

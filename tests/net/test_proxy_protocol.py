@@ -20,7 +20,7 @@ from twisted_upload.net.proxy_protocol import LONGEST, Header, HeaderReader, Inv
 
 
 def read(*pieces: bytes) -> tuple[Header, bytes] | None:
-    """The header in all these bytes, and all that follows it."""
+    """Return the header in these bytes, and all that follows it."""
     reader = HeaderReader()
     for number, piece in enumerate(pieces):
         if (found := reader.feed(piece)) is not None:
@@ -58,13 +58,13 @@ WHOLE: list[tuple[bytes, Header]] = [
 @pytest.mark.parametrize(("header", "means"), WHOLE)
 @pytest.mark.parametrize("content", [b"", b"\r\n", b"PROXY TCP4 ", b"content"])
 def test_whole(header: bytes, means: Header, content: bytes) -> None:
-    """Each kind of header is understood, and what follows it is the file and nothing else."""
+    """Each kind of header is understood, and exactly what follows it is the file."""
     assert read(header + content) == (means, content)
 
 
 @pytest.mark.parametrize(("header", "means"), WHOLE)
 def test_cut_anywhere(header: bytes, means: Header) -> None:
-    """A header may come in two pieces, cut anywhere, or byte by byte."""
+    """A header may arrive in two pieces, split anywhere, or byte by byte."""
     for cut in range(1, len(header)):
         assert read(header[:cut], header[cut:] + b"content") == (means, b"content")
     pieces = [bytes([byte]) for byte in header]
@@ -78,8 +78,8 @@ def test_cut_anywhere(header: bytes, means: Header) -> None:
     content=st.binary(max_size=100),
     cuts=st.lists(st.integers(1, 300), max_size=6),
 )
-def test_any_chopping(header: tuple[bytes, Header], content: bytes, cuts: list[int]) -> None:
-    """However header and file are chopped on their way, peer and file are the same."""
+def test_any_chunking(header: tuple[bytes, Header], content: bytes, cuts: list[int]) -> None:
+    """However header and file are split on their way, peer and file are the same."""
     everything, means = header[0] + content, header[1]
     slots = [0, *sorted(cut for cut in cuts if cut < len(everything)), len(everything)]
     pieces = [everything[one:two] for one, two in itertools.pairwise(slots)]
@@ -142,7 +142,10 @@ MALFORMED = [
 
 @pytest.mark.parametrize("data", MALFORMED)
 def test_malformed(data: bytes) -> None:
-    """What is no header is refused, whole or byte by byte, in words that hold none of its bytes."""
+    """
+    Anything but a header is refused, whole or byte by byte, and its bytes are not in the
+    message.
+    """
     with pytest.raises(InvalidHeader) as raised:
         read(data)
     text = str(raised.value)
@@ -153,7 +156,7 @@ def test_malformed(data: bytes) -> None:
 
 
 def test_refused_as_soon_as_known() -> None:
-    """The first byte that cannot belong to a header is enough."""
+    """The first byte that cannot belong to a header is refused."""
     with pytest.raises(InvalidHeader):
         HeaderReader().feed(b"x")
     reader = HeaderReader()
@@ -162,8 +165,8 @@ def test_refused_as_soon_as_known() -> None:
         reader.feed(b"X")
 
 
-def test_nothing_to_fill_the_memory_with() -> None:
-    """Whatever comes, a reader holds no more than the longest header."""
+def test_memory_is_bounded() -> None:
+    """Whatever arrives, a reader holds at most the longest header."""
     reader = HeaderReader()
     assert reader.feed(SIGNATURE + b"\x21\x11" + struct.pack("!H", LONGEST - 16)) is None
     for _ in range(LONGEST - 17):
@@ -178,7 +181,7 @@ def test_nothing_to_fill_the_memory_with() -> None:
     two=st.booleans(),
 )
 def test_as_twisted_reads_it(number: bytes, port: int, two: bool) -> None:
-    """Whole and correct headers mean to us what they mean to Twisted's own parsers."""
+    """Complete and correct headers are read as by Twisted's own parsers."""
     host = inet_ntop(AF_INET if len(number) == 4 else AF_INET6, number)
     data = binary(host, host, port) if two else line(host, host, port)
     parser: Any = V2Parser() if two else V1Parser()
@@ -196,7 +199,7 @@ def test_as_twisted_reads_it(number: bytes, port: int, two: bool) -> None:
 @settings(deadline=None, derandomize=True, max_examples=300)
 @given(data=st.binary(max_size=200), start=st.sampled_from([b"", b"PROXY ", SIGNATURE, b"\r\n"]))
 def test_nonsense(data: bytes, start: bytes) -> None:
-    """Whatever comes, it is a header, or the beginning of one, or refused: nothing else happens."""
+    """Any bytes are a header, the beginning of one, or refused."""
     try:
         read(start + data)
     except InvalidHeader:

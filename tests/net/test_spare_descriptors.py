@@ -1,5 +1,5 @@
 """
-Descriptors that are held back for when there are no others.
+Spare file descriptors, which are closed when no others are free.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def _limit() -> Iterator[None]:
 
 
 def _leave(number: int) -> None:
-    """Set the limit so that so many are left."""
+    """Set the limit so that this many are left."""
     free = [number for number in range(1000) if not os.path.exists(f"/proc/self/fd/{number}")]
     resource.setrlimit(
         resource.RLIMIT_NOFILE, (free[number], resource.getrlimit(resource.RLIMIT_NOFILE)[1])
@@ -44,7 +44,7 @@ def _leave(number: int) -> None:
 
 
 def test_held_back() -> None:
-    """They are held back while anybody may need them, and no longer."""
+    """They are held while a listener may need them, and no longer."""
     before = _open()
     spare = SpareDescriptors()
     assert _open() == before
@@ -59,7 +59,7 @@ def test_held_back() -> None:
 
 @pytest.mark.usefixtures("_limit")
 def test_let_go(spare: SpareDescriptors) -> None:
-    """When there are no others, they are there."""
+    """When no others are left, they are released."""
     _leave(0)
     assert not spare.are_left_for_one()
     spare.let_go(0)
@@ -72,7 +72,7 @@ def test_let_go(spare: SpareDescriptors) -> None:
     files = [os.dup(accepted_connection.fileno()) for accepted_connection in connected]
     connected.pop().close()
     os.close(files.pop())
-    assert spare.are_left_for_one() is False, "the others may be about to open their files"
+    assert spare.are_left_for_one() is False, "the others may soon open their files"
     for accepted_connection, file in zip(connected, files, strict=True):
         accepted_connection.close()
         os.close(file)
@@ -81,7 +81,7 @@ def test_let_go(spare: SpareDescriptors) -> None:
 
 @pytest.mark.usefixtures("_limit")
 def test_recover(spare: SpareDescriptors) -> None:
-    """They are held back again when enough others are left, which is looked for now and then."""
+    """They are held again when enough others are free, which is checked from time to time."""
     before = _open()
     spare.let_go(0)
     _leave(SPARE + LEFT - 1)

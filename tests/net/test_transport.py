@@ -1,5 +1,5 @@
 """
-Reading at once what is there.
+Reading at once what has arrived.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ async def test_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_several_reads() -> None:
-    """It may be larger than what is read at a time."""
+    """It may be larger than one read."""
     size = tcp.Server.bufferSize
     async with open_frontend() as frontend:
         made = RecordedTransports(frontend)
@@ -55,7 +55,7 @@ async def test_several_reads() -> None:
 
 
 async def test_more_than_small() -> None:
-    """What is too large to be read at once gets a transport, and is kept as it came."""
+    """An upload too large to be read at once gets a transport, and is stored unchanged."""
     async with open_frontend() as frontend:
         made = RecordedTransports(frontend)
         content = bytes(range(256)) * (tcp.Server.bufferSize // 256) * READS
@@ -66,7 +66,7 @@ async def test_more_than_small() -> None:
 
 
 async def test_answer_and_end_in_one_segment() -> None:
-    """The answer leaves together with our end: the sender hears both at once."""
+    """The answer is sent together with our end: the sender receives both at once."""
     async with open_frontend() as frontend:
         for later in False, True:
             peer = frontend.connect()
@@ -77,26 +77,26 @@ async def test_answer_and_end_in_one_segment() -> None:
             peer.shutdown(socket.SHUT_WR)
             assert await in_thread(read_all, peer) == STORED
             segments_in = _segments_in(peer) - int.from_bytes(segments[140:144], "little")
-            # The one with the answer, and perhaps some that acknowledge.
+            # The one with the answer, and perhaps some acknowledgements.
             assert _data_segments_in(peer) == 1
             assert segments_in <= 4
             await frontend.is_quiet()
 
 
 def _segments_in(peer: socket.socket) -> int:
-    """tcpi_segs_in of linux/tcp.h."""
+    """Return tcpi_segs_in of linux/tcp.h."""
     info = peer.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 232)
     return int.from_bytes(info[140:144], "little")
 
 
 def _data_segments_in(peer: socket.socket) -> int:
-    """tcpi_data_segs_in of linux/tcp.h."""
+    """Return tcpi_data_segs_in of linux/tcp.h."""
     info = peer.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 232)
     return int.from_bytes(info[152:156], "little")
 
 
 async def test_many_in_one_turn() -> None:
-    """Those that have come are accepted in one turn of the reactor, but not without end."""
+    """Many connections are accepted in one turn of the reactor, but not without limit."""
     async with open_frontend(FrontendSettings(max_per_address=0)) as frontend:
         frontend.store.holding = True
         for _ in range(AT_ONCE + 10):
@@ -109,7 +109,7 @@ async def test_many_in_one_turn() -> None:
 
 
 async def test_a_lot_in_one_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where they bring much, fewer are seen to in one turn."""
+    """If they bring much data, fewer are handled in one turn."""
     monkeypatch.setattr("twisted_upload.net.acceptor.BYTES_AT_ONCE", 3000)
     async with open_frontend(FrontendSettings(max_per_address=0)) as frontend:
         frontend.store.holding = True
@@ -123,7 +123,7 @@ async def test_a_lot_in_one_turn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_closed_port() -> None:
-    """A port that is being closed accepts nobody any more."""
+    """A port that is being closed accepts no more connections."""
     async with open_frontend() as frontend:
         connect_whole(frontend)
         frontend.port.stopReading()
@@ -135,10 +135,8 @@ async def test_closed_port() -> None:
         await until(lambda: frontend.stored)
 
 
-async def test_one_that_breaks_stops_nobody(
-    monkeypatch: pytest.MonkeyPatch, expected_errors: list[str]
-) -> None:
-    """Where something of ours fails for one connection, it is closed, and the others are served."""
+async def test_one_that_breaks(monkeypatch: pytest.MonkeyPatch, expected_errors: list[str]) -> None:
+    """If an internal error affects one connection, it is closed, and the others are served."""
     expected_errors.append("LookupError")
     async with open_frontend() as frontend:
         slot_for = frontend.factory.gate.slot_for
@@ -154,7 +152,7 @@ async def test_one_that_breaks_stops_nobody(
 
 
 async def test_link_local_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A sender whose address is not all in its host is served in the ordinary way."""
+    """A sender whose address does not fit in its host is served in the ordinary way."""
     async with open_frontend() as frontend:
         made = RecordedTransports(frontend)
         ours, theirs = socket.socketpair()
@@ -177,11 +175,11 @@ async def test_link_local_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
         theirs.close()
 
 
-# -- its answer, where the socket does not take it ----------------------------
+# -- its answer, if the socket does not take it -------------------------------
 
 
 class _Narrow:
-    """A socket that takes some bytes of an answer only."""
+    """A socket that takes only a few bytes of an answer."""
 
     def __init__(self, ours: Any, takes: int) -> None:
         self._ours = ours
@@ -206,8 +204,10 @@ def _narrow(frontend: OpenFrontend, takes: int) -> None:
 
 @pytest.mark.parametrize("takes", [-1, 1, 11])
 async def test_the_rest_of_an_answer(takes: int) -> None:
-    """What a socket does not take at once of the answer comes later, and the slot is given
-    back then."""
+    """
+    The rest of an answer that the socket does not take at once is sent later, and the
+    slot is released then.
+    """
     ended: list[UploadOutcome] = []
     async with open_frontend() as frontend:
         frontend.factory.observers = [ended.append]
@@ -224,8 +224,8 @@ async def test_the_rest_of_an_answer(takes: int) -> None:
         assert frontend.factory.gate.admission.slots.taken == 0
 
 
-async def test_a_rest_that_nobody_takes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One who does not take the rest of its answer in time is cut off."""
+async def test_a_rest_that_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sender that does not read the rest of its answer in time is disconnected."""
     async with open_frontend() as frontend:
         frontend.store.holding = True
         peer = connect_whole(frontend)
@@ -244,7 +244,7 @@ async def test_a_rest_that_nobody_takes(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 async def test_nothing_yet(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A connection that has sent nothing is watched, and its upload comes later."""
+    """A connection that has sent nothing is watched, and its upload arrives later."""
     registered = RecordedReaders(monkeypatch)
     async with open_frontend() as frontend:
         peer = frontend.connect()
@@ -257,7 +257,7 @@ async def test_nothing_yet(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_a_beginning() -> None:
-    """What has come of an upload when it is accepted is its beginning."""
+    """Bytes that have arrived when an upload is accepted are its beginning."""
     async with open_frontend() as frontend:
         peer = frontend.connect()
         peer.sendall(b"hel")
@@ -268,8 +268,8 @@ async def test_a_beginning() -> None:
         assert frontend.stored == [b"hello"]
 
 
-async def test_bytes_as_many_as_there_are() -> None:
-    """What is read is held in bytes of just that size: what is cut off leaves holes in the heap."""
+async def test_bytes_of_the_exact_size() -> None:
+    """Received data is held in bytes of its exact size: cutting bytes leaves holes in the heap."""
     sizes: list[int] = []
     async with open_frontend() as frontend:
         peer = frontend.connect()
@@ -294,7 +294,7 @@ async def test_bytes_as_many_as_there_are() -> None:
 
 
 async def test_certain_of_the_end() -> None:
-    """A transport that has read the end from its socket says so; the socket is not asked."""
+    """A transport that has read the end says so, without asking the socket."""
     async with open_frontend() as frontend:
         frontend.store.holding = True
         peer = frontend.connect()
@@ -311,7 +311,7 @@ async def test_certain_of_the_end() -> None:
 
 @pytest.mark.parametrize("content", [b"", b"hello"])
 async def test_reset_already(content: bytes) -> None:
-    """A connection that was reset before it was accepted is lost, and nothing of it kept."""
+    """A connection that was reset before it is accepted is aborted, and nothing of it is stored."""
     async with open_frontend() as frontend:
         peer = frontend.connect()
         peer.sendall(content)
@@ -323,7 +323,7 @@ async def test_reset_already(content: bytes) -> None:
 
 
 async def test_refused_at_the_first_byte() -> None:
-    """A sender that is refused at once hears why, and what it still sends is thrown away."""
+    """A sender that is refused at once is told why, and whatever else it sends is discarded."""
     async with open_frontend(FrontendSettings(max_size=4)) as frontend:
         peer = frontend.connect()
         peer.sendall(b"hello")

@@ -1,5 +1,5 @@
 """
-What reading at once uses of Twisted and of Python beside what they promise.
+What reading at once assumes about Twisted and Python beyond their promises.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ async def test_what_twisted_has() -> None:
     """
     A port of Twisted takes the class of its connections from ``transport`` and numbers
     them by ``sessionno``; the reactor calls its ``doRead``; ``_buildAddr`` makes an
-    address of a tuple; ``disconnecting`` tells that it is being closed.  Where this
-    fails, `twisted_upload.net.transport` has to follow a new Twisted.
+    address of a tuple; ``disconnecting`` says that it is being closed.  If this fails,
+    `twisted_upload.net.transport` has to be adapted to a new Twisted.
     """
     port = reactor.listenTCP(0, Factory(), 50, "127.0.0.1")
     assert port.transport is tcp.Server
@@ -39,9 +39,9 @@ async def test_what_twisted_has() -> None:
 
 async def test_what_a_transport_has() -> None:
     """
-    A connection of Twisted has ``socket``, ``protocol`` and ``fileno`` of its own,
-    which are no more when it is lost, and ``connected`` and ``disconnected`` tell
-    whether it is; ``doRead`` returns ``CONNECTION_DONE`` at the end.
+    A connection of Twisted has the attributes ``socket``, ``protocol`` and ``fileno``,
+    which are removed when it is lost; ``connected`` and ``disconnected`` say whether it
+    is; ``doRead`` returns ``CONNECTION_DONE`` at the end.
     """
     async with open_frontend() as frontend:
         made = RecordedTransports(frontend)
@@ -59,11 +59,11 @@ async def test_what_a_transport_has() -> None:
         assert CONNECTION_DONE is not None
 
 
-async def test_what_a_transport_says_of_itself() -> None:
+async def test_how_a_transport_describes_itself() -> None:
     """
-    A connection of Twisted has two strings about itself, ``logstr`` and ``repstr``, made
-    of ``_getLogPrefix``, ``_realPortNumber``, ``hostname`` and ``sessionno``; ours says
-    the same, but keeps none.
+    A connection of Twisted has two strings that describe it, ``logstr`` and ``repstr``,
+    made of ``_getLogPrefix``, ``_realPortNumber``, ``hostname`` and ``sessionno``; ours
+    returns the same, but stores neither.
     """
     async with open_frontend() as frontend:
         made = RecordedTransports(frontend)
@@ -81,12 +81,12 @@ async def test_what_a_transport_says_of_itself() -> None:
         theirs.socket.close()
         ours.abortConnection()
         await frontend.is_quiet()
-        assert "#" in repr(ours), "also when it is lost"
+        assert "#" in repr(ours), "even when it is lost"
         assert ours.logPrefix()
 
 
 def test_what_a_socket_has() -> None:
-    """``socket._accept`` gives a descriptor and an address, as `socket.accept` is made of."""
+    """``socket._accept``, which `socket.accept` uses, returns a file descriptor and an address."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         with socket.create_connection(listener.getsockname()) as peer:
             descriptor, address = listener._accept()  # type: ignore[attr-defined]
@@ -95,7 +95,7 @@ def test_what_a_socket_has() -> None:
 
 
 async def test_where_twisted_looks() -> None:
-    """A TCP port makes eager connections from then on; whatever else is left alone."""
+    """A TCP port makes eager connections from then on; anything else is left alone."""
     port = reactor.listenTCP(0, Factory(), 50, "127.0.0.1")
     read_eagerly(port)
     assert isinstance(port.transport, partial)

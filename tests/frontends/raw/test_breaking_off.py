@@ -169,7 +169,7 @@ async def test_pausing(call: str, monkeypatch: pytest.MonkeyPatch) -> None:
         await _is_served(frontend, slots)
 
 
-async def test_an_observer(way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_observer(way: Way) -> None:
     """An observer may break its promise and raise."""
     slots = ConnectionSlots()
     told: list[UploadOutcome] = []

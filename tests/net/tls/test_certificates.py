@@ -1,5 +1,5 @@
 """
-Certificates: what a server shows, and whom a client trusts.
+Certificates: those that a server presents, and those that a client trusts.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from twisted_upload.net.tls.certificates import Identity, verifiable_name, verif
 
 
 def test_from_files(tmp_path: Path) -> None:
-    """A key and a chain make an identity, in files of their own or in one."""
+    """A key and a chain make an identity, in two files or in one."""
     key, chain, _ = files(tmp_path)
     both = tmp_path / "both.pem"
     both.write_bytes(Path(chain).read_bytes() + Path(key).read_bytes())
@@ -26,14 +26,14 @@ def test_from_files(tmp_path: Path) -> None:
 
 
 def test_again_from_memory(tmp_path: Path) -> None:
-    """What was read once is enough to have it again, in another process."""
+    """An identity that was read once can be made again from memory, in another process."""
     first = Identity.from_files(*files(tmp_path)[:2])
     with open(first.in_memory(), "rb") as file:
         assert Identity(file.read()).pem == first.pem
 
 
 def test_key_that_is_half_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where there is no memory for a private key, nothing of it stays open."""
+    """If there is no memory for a private key, nothing of it stays open."""
     identity = Identity.from_files(*files(tmp_path)[:2])
     before = os.listdir("/proc/self/fd")
 
@@ -55,7 +55,7 @@ def test_no_file_is_left_open(tmp_path: Path) -> None:
 
 
 def test_what_is_safe() -> None:
-    """TLS 1.2 at least, no renegotiation, no tickets, and no end without close_notify."""
+    """TLS 1.2 or later, no renegotiation, no tickets, and no end without close_notify."""
     for context in (identity().context, verifying_context()):
         assert context.minimum_version == ssl.TLSVersion.TLSv1_2
         assert context.options & ssl.OP_NO_RENEGOTIATION
@@ -72,7 +72,7 @@ def _line(error: pytest.ExceptionInfo[ValueError]) -> str:
 
 
 def test_files_that_are_none(tmp_path: Path) -> None:
-    """What cannot be read, or is something else, is named in one line."""
+    """A file that cannot be read, or is of another kind, is named in one line."""
     key, chain, _ = files(tmp_path)
     missing, other = str(tmp_path / "missing.pem"), str(tmp_path / "other.pem")
     (tmp_path / "other.pem").write_bytes(b"\x80 not PEM")
@@ -93,7 +93,7 @@ def test_files_that_are_none(tmp_path: Path) -> None:
 
 
 def test_another_key(tmp_path: Path) -> None:
-    """A key of another certificate is told as such."""
+    """A key of another certificate is reported as such."""
     (tmp_path / "a").mkdir()
     key, _, _ = files(tmp_path / "a")
     _, chain, _ = files(tmp_path)
@@ -103,7 +103,7 @@ def test_another_key(tmp_path: Path) -> None:
 
 
 def test_broken_pem(tmp_path: Path) -> None:
-    """PEM with nonsense in it is named."""
+    """Malformed PEM is reported."""
     key, chain, _ = files(tmp_path)
     for path in (key, chain):
         content = Path(path).read_text()
@@ -115,7 +115,7 @@ def test_broken_pem(tmp_path: Path) -> None:
 
 
 def test_key_with_password(tmp_path: Path) -> None:
-    """A key that needs a password is refused, and nobody is asked for one."""
+    """A key that needs a password is refused, and no password is asked for."""
     key, chain, _ = files(tmp_path)
     encrypted = str(tmp_path / "encrypted.pem")
     command = ["openssl", "pkcs8", "-topk8", "-in", key, "-out", encrypted, "-passout", "pass:x"]
@@ -127,7 +127,7 @@ def test_key_with_password(tmp_path: Path) -> None:
 
 
 def test_trusting(tmp_path: Path) -> None:
-    """Whoever names certificates trusts those alone."""
+    """With certificates given, only those are trusted."""
     _, _, ca = files(tmp_path)
     (subject,) = [found["subject"] for found in verifying_context(ca).get_ca_certs()]
     assert any("trustme" in str(part) for part in subject)
@@ -145,7 +145,7 @@ def test_trusting_nonsense(tmp_path: Path, content: bytes) -> None:
 
 
 def test_comments_in_a_bundle(tmp_path: Path) -> None:
-    """A bundle may have comments, in whatever letters."""
+    """A bundle may contain comments, in any script."""
     text = "# Årsta CA\n".encode() + authority().cert_pem.bytes() + "# über\n".encode()
     (tmp_path / "ca.pem").write_bytes(text)
     assert len(verifying_context(str(tmp_path / "ca.pem")).get_ca_certs()) == 1
@@ -163,12 +163,12 @@ def test_comments_in_a_bundle(tmp_path: Path) -> None:
     ],
 )
 def test_verifiable_names(host: str, name: str) -> None:
-    """These can be in a certificate."""
+    """Certificates can contain these names."""
     assert verifiable_name(host) == name
 
 
 @pytest.mark.parametrize("host", ["", ".", ".x", "x" * 64, "a..b", "\0"])
 def test_unverifiable_names(host: str) -> None:
-    """These cannot."""
+    """They cannot contain these."""
     with pytest.raises(ValueError, match="is not a valid server name"):
         verifiable_name(host)

@@ -1,6 +1,5 @@
 """
-TLS endpoints: the client against the front end, and against servers that are not as
-they should be.
+TLS endpoints: the client with the front end, and with servers that misbehave.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ def to(
     context: ssl.SSLContext | None = None,
     clock: Any = reactor,
 ) -> TLSClientEndpoint:
-    """An endpoint that trusts the authority of the tests."""
+    """Return an endpoint that trusts the authority of the tests."""
     plain = TCP4ClientEndpoint(reactor, *address)
     return TLSClientEndpoint(plain, context or client_context(), host, clock)
 
@@ -61,7 +60,7 @@ def to(
 @both_versions
 @pytest.mark.parametrize("size", [0, 1, 100_000, 20_000_000])
 async def test_upload(version: ssl.TLSVersion, size: int) -> None:
-    """A file gets through byte for byte, and its receipt comes back."""
+    """A file arrives byte for byte, and its receipt is returned."""
     data = random.Random(size).randbytes(size)
     settings = FrontendSettings(receipts=True, allow_empty=True)
     async with open_frontend(settings, identity=identity()) as frontend:
@@ -73,7 +72,7 @@ async def test_upload(version: ssl.TLSVersion, size: int) -> None:
 
 
 async def test_strings(tmp_path: Path) -> None:
-    """A string is enough, with a name or an address."""
+    """An endpoint string is enough, with a name or an address."""
     key, chain, ca = files(tmp_path)
     async with open_frontend(identity=Identity.from_files(key, chain)) as frontend:
         for host in ("localhost", "127.0.0.1"):
@@ -82,7 +81,7 @@ async def test_strings(tmp_path: Path) -> None:
 
 
 async def test_path(tmp_path: Path) -> None:
-    """A large file does not go past TLS, as it does past a plain transport."""
+    """A large file does not bypass TLS, as it would bypass a plain transport."""
     data = random.Random(5).randbytes(5_000_000)
     (tmp_path / "file").write_bytes(data)
     async with open_frontend(identity=identity()) as frontend:
@@ -92,7 +91,7 @@ async def test_path(tmp_path: Path) -> None:
 
 
 async def test_refused() -> None:
-    """A refusal in the middle of the sending is heard, with its code."""
+    """A refusal in the middle of sending is received, with its code."""
     async with open_frontend(FrontendSettings(max_size=1000), identity=identity()) as frontend:
         with pytest.raises(UploadRefused, match="too-large"):
             await upload(bytes(5_000_000), to(frontend.address))
@@ -101,7 +100,7 @@ async def test_refused() -> None:
 
 
 async def test_cancelled() -> None:
-    """An upload that is cancelled is lost at the server."""
+    """A cancelled upload is aborted at the server."""
     async with open_frontend(identity=identity()) as frontend:
         frontend.store.holding = True
         reading, writing = socket.socketpair()
@@ -135,11 +134,11 @@ async def test_server_that_does_not_read() -> None:
         await sending
 
 
-# Whom to trust
+# What to trust
 
 
 async def refused_by_client(frontend: OpenFrontend, endpoint: IStreamClientEndpoint) -> str:
-    """What the client says of a server that it does not want."""
+    """Return what the client says of a server that it rejects."""
     with pytest.raises(CouldNotConnect) as raised:
         await upload(b"secret", endpoint)
     await until(lambda: frontend.log.others)
@@ -150,7 +149,7 @@ async def refused_by_client(frontend: OpenFrontend, endpoint: IStreamClientEndpo
 
 
 async def test_unknown_authority() -> None:
-    """A server that nobody vouches for hears nothing."""
+    """A server without a trusted authority receives nothing."""
     async with open_frontend(identity=identity()) as frontend:
         text = await refused_by_client(frontend, to(frontend.address, context=verifying_context()))
         assert "is not trusted: unable to get local issuer certificate; " in text
@@ -168,7 +167,7 @@ async def test_wrong_name(host: str) -> None:
 
 
 async def test_wrong_name_as_the_product_verifies(tmp_path: Path) -> None:
-    """The same with the trust that the command and endpoint strings have."""
+    """So it is with the trust that the command and endpoint strings use."""
     _, _, ca = files(tmp_path)
     async with open_frontend(identity=identity()) as frontend:
         text = await refused_by_client(
@@ -178,7 +177,7 @@ async def test_wrong_name_as_the_product_verifies(tmp_path: Path) -> None:
 
 
 async def test_common_name(tmp_path: Path) -> None:
-    """A name that is a certificate's common name only is not one of its names (RFC 9525)."""
+    """A name that is only a certificate's common name does not count (RFC 9525)."""
     signed = authority().issue_cert(common_name="localhost")
     _, _, ca = files(tmp_path)
     named_so = Identity(signed.private_key_and_cert_chain_pem.bytes())
@@ -191,19 +190,19 @@ async def test_common_name(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "::1", "LOCALHOST.", "::1%lo"])
 async def test_right_names(host: str) -> None:
-    """Names and addresses that are in the certificate are right."""
+    """Names and addresses in the certificate are accepted."""
     async with open_frontend(identity=identity()) as frontend:
         await upload(b"x", to(frontend.address, host))
 
 
 async def test_name_in_another_script() -> None:
-    """Names may have other letters than those of ASCII."""
+    """Names may contain other letters than ASCII."""
     async with open_frontend(identity=identity("bücher.example")) as frontend:
         await upload(b"x", to(frontend.address, "bücher.example"))
 
 
 async def test_expired() -> None:
-    """Nor one whose certificate is of the past."""
+    """A server with an expired certificate receives nothing."""
     past = dt.datetime(2001, 1, 1, tzinfo=dt.UTC)
     signed = authority().issue_cert("localhost", not_after=past)
     old = Identity(signed.private_key_and_cert_chain_pem.bytes())
@@ -214,7 +213,7 @@ async def test_expired() -> None:
 
 
 async def test_trust_in_one_certificate(tmp_path: Path) -> None:
-    """A server's own certificate is enough to trust it, whoever signed it."""
+    """Trusting a server's certificate is enough, whoever signed it."""
     signed = trustme.CA().issue_cert("localhost")
     (tmp_path / "server.pem").write_bytes(signed.cert_chain_pems[0].bytes())
     context = verifying_context(str(tmp_path / "server.pem"))
@@ -224,14 +223,14 @@ async def test_trust_in_one_certificate(tmp_path: Path) -> None:
         await upload(b"x", to(frontend.address, context=context))
 
 
-# Servers that are not as they should be
+# Servers that misbehave
 
 
 class Server:
     """
-    A blocking server, for threads; it is spoken to once.
+    A blocking server, for threads; it is used once.
 
-    :ivar address: where it listens.
+    :ivar address: the address that it listens on.
     """
 
     def __init__(self) -> None:
@@ -268,7 +267,7 @@ async def a_server() -> AsyncIterator[Server]:
 
 
 async def test_no_server() -> None:
-    """Nobody listens there."""
+    """There is no server."""
     async with a_server() as server:
         address = server.address
     with pytest.raises(CouldNotConnect, match="refused"):
@@ -277,7 +276,7 @@ async def test_no_server() -> None:
 
 @pytest.mark.parametrize("greeting", [b"220 mail.example ESMTP\r\n", "上传失败: busy\n".encode()])
 async def test_server_without_tls(greeting: bytes) -> None:
-    """Somebody else listens there."""
+    """There is another server."""
     async with a_server() as server:
         sending = upload(b"x", to(server.address))
         connected = await in_thread(server.accept)
@@ -287,7 +286,7 @@ async def test_server_without_tls(greeting: bytes) -> None:
 
 
 async def test_front_end_without_tls() -> None:
-    """A raw front end without TLS waits for more, and nothing is kept there."""
+    """A raw front end without TLS waits for more, and stores nothing."""
     async with open_frontend() as frontend:
         with pytest.raises(UploadTimedOut):
             await upload(b"x", to(frontend.address), connect_timeout=0.2)
@@ -296,7 +295,7 @@ async def test_front_end_without_tls() -> None:
 
 
 async def test_server_that_closes() -> None:
-    """It closes the connection during the handshake."""
+    """The server closes the connection during the handshake."""
     async with a_server() as server:
         sending = upload(b"x", to(server.address))
         (await in_thread(server.accept)).close()
@@ -305,7 +304,7 @@ async def test_server_that_closes() -> None:
 
 
 async def test_server_that_is_silent() -> None:
-    """It says nothing: the handshake has its time, and whoever waits has theirs."""
+    """The server sends nothing: the handshake has a timeout, and so has the connection attempt."""
     clock = Clock()
     async with a_server() as server:
         sending = upload(b"x", to(server.address, clock=clock), connect_timeout=0)
@@ -322,7 +321,7 @@ async def test_server_that_is_silent() -> None:
 
 
 async def test_cancelled_during_the_handshake() -> None:
-    """Whoever does not want to wait for that leaves nothing behind."""
+    """Cancelling during the handshake leaves nothing behind."""
     clock = Clock()
     async with a_server() as server:
         sending = upload(b"x", to(server.address, clock=clock))
@@ -339,7 +338,7 @@ async def test_cancelled_during_the_handshake() -> None:
 
 
 async def test_cancelled_before() -> None:
-    """Nor whoever does not want to be connected at all."""
+    """Nor does cancelling before the connection is made."""
     plain: Deferred[Any] = Deferred()
 
     @implementer(IStreamClientEndpoint)
@@ -356,8 +355,8 @@ async def test_cancelled_before() -> None:
 
 
 @pytest.mark.parametrize("heard", ["", "上传成", "上传成功", "上传失败: busy x\n"])
-async def test_server_that_is_cut(heard: str) -> None:
-    """Its answer counts if it came, and nothing else does."""
+async def test_server_that_disconnects(heard: str) -> None:
+    """Its answer counts if it arrived; otherwise the upload has failed."""
     async with a_server() as server:
         sending = upload(b"x", to(server.address))
         connected = await in_thread(server.accept_tls)
@@ -367,7 +366,7 @@ async def test_server_that_is_cut(heard: str) -> None:
             assert connected.recv(10) == b""
             if heard:
                 connected.sendall(heard.encode())
-            connected.close()  # Python says no close_notify by itself
+            connected.close()  # Python sends no close_notify of itself
 
         await in_thread(answer)
         if heard == "上传成功":
@@ -378,7 +377,7 @@ async def test_server_that_is_cut(heard: str) -> None:
 
 
 async def test_server_that_dies() -> None:
-    """Before everything was sent, the sender knows that nothing is kept."""
+    """If the server dies before everything was sent, the sender knows that nothing is stored."""
     async with a_server() as server:
         sending = upload(bytes(50_000_000), to(server.address))
         connected = await in_thread(server.accept_tls)
@@ -393,7 +392,7 @@ async def test_endpoints_of_others() -> None:
 
         @implementer(INegotiated)
         class NoHalfClose:
-            """As Twisted's TLS transport."""
+            """A transport like Twisted's for TLS."""
 
             def __init__(self, transport: Any) -> None:
                 self._transport = transport
@@ -402,7 +401,7 @@ async def test_endpoints_of_others() -> None:
                 return getattr(self._transport, name)
 
         class Between(Protocol):
-            """Puts it between."""
+            """Wraps the transport."""
 
             def __init__(self, inner: Any) -> None:
                 self.inner = inner
@@ -449,17 +448,17 @@ async def test_listening() -> None:
     assert told == ["start", "stop"]
 
 
-async def test_protocol_that_nobody_builds() -> None:
-    """A client's factory may have changed its mind."""
+async def test_no_protocol() -> None:
+    """The client's factory may build no protocol."""
 
-    class Nobody(Factory):
+    class NoProtocol(Factory):
         noisy = False
 
         def buildProtocol(self, addr: object) -> None:
-            """There is none."""
+            """Build none."""
 
     async with open_frontend(identity=identity()) as frontend:
         with pytest.raises(CouldNotConnect):
-            await to(frontend.address).connect(Nobody())
+            await to(frontend.address).connect(NoProtocol())
         await frontend.is_quiet()
         await turns()

@@ -1,5 +1,5 @@
 """
-Handshakes that come to nothing, by their kinds; and TLS that fails at any moment.
+Failed handshakes, by kind; and TLS that fails at any moment.
 """
 
 from __future__ import annotations
@@ -23,11 +23,14 @@ both_versions = pytest.mark.parametrize("version", VERSIONS, ids=["1.2", "1.3"])
 
 
 async def counted(frontend: OpenFrontend) -> dict[str, int]:
-    """The kinds of failures that the front end has counted, when its slots are free again."""
+    """
+    Return the failures that the front end has counted, by kind, when its slots are free
+    again.
+    """
     await until(lambda: not frontend.factory.gate.admission.slots.taken)
     failures = dict(+frontend.factory.gate.handshake_failures)
-    said = {FAILURES[kind]: number for kind, number in failures.items()}
-    assert frontend.factory.refusals.total == said
+    expected = {FAILURES[kind]: number for kind, number in failures.items()}
+    assert frontend.factory.refusals.total == expected
     assert (frontend.log.ends, frontend.log.loud()) == ([], [])
     frontend.factory.refusals.log_summary()
     return failures
@@ -36,7 +39,10 @@ async def counted(frontend: OpenFrontend) -> dict[str, int]:
 @pytest.mark.parametrize("sent", [b"G", b"hi\n", b"GET / HTTP/1.0\r\n\r\n", b"\x80\x2e\x01", b"\0"])
 @pytest.mark.parametrize("end", ["waits", "closes", "resets"])
 async def test_no_tls(sent: bytes, end: str) -> None:
-    """Who speaks something else is told from who fails at TLS, by the first byte."""
+    """
+    A sender that speaks another protocol is distinguished by its first byte from one that
+    fails at TLS.
+    """
     async with open_frontend(identity=identity()) as frontend:
         peer = frontend.connect()
         await in_thread(peer.sendall, sent)
@@ -53,12 +59,12 @@ async def test_no_tls(sent: bytes, end: str) -> None:
 
 
 def _opening(frontend: OpenFrontend) -> bytes:
-    """What the front end has seen of the one handshake."""
+    """Return what the front end has received of the one handshake."""
     return b"".join(transport.opening for transport in frontend.port.factory._handshaking)
 
 
 async def test_timeout() -> None:
-    """Who says nothing, or begins and does not go on, has taken too long."""
+    """A sender that sends nothing, or begins and does not continue, times out."""
     async with open_frontend(identity=identity()) as frontend:
         _, begins = frontend.connect(), frontend.connect()
         await in_thread(begins.sendall, b"\x16\x03\x01")
@@ -68,7 +74,7 @@ async def test_timeout() -> None:
 
 
 async def test_gone() -> None:
-    """Who goes in the middle of a handshake is counted; who only looks is not."""
+    """A sender that disconnects in the middle of a handshake is counted; a port probe is not."""
     async with open_frontend(identity=identity()) as frontend:
         for sent in (b"", b"\x16\x03\x01\x02"):
             peer = frontend.connect()
@@ -81,7 +87,7 @@ async def test_gone() -> None:
 @both_versions
 @pytest.mark.parametrize("why", ["unknown", "another name", "expired"])
 async def test_certificate_rejected(version: ssl.TLSVersion, why: str) -> None:
-    """A client that does not want the certificate says so, and is counted as such a one."""
+    """A client that rejects the certificate says so, and is counted as such."""
     past = dt.datetime(2001, 1, 1, tzinfo=dt.UTC)
     signed = authority().issue_cert(
         *["localhost", "elsewhere"][why == "another name" :][:1],
@@ -97,7 +103,7 @@ async def test_certificate_rejected(version: ssl.TLSVersion, why: str) -> None:
 
 
 def _shake_hands(peer: Peer) -> None:
-    """And say what is wrong, if something is."""
+    """Shake hands, and send the alert if it fails."""
     try:
         peer.handshake()
     finally:
@@ -107,7 +113,7 @@ def _shake_hands(peer: Peer) -> None:
 
 @pytest.mark.parametrize("alert", [42, 43, 44, 45, 46, 48])
 async def test_certificate_rejected_late(alert: int, tmp_path: Any) -> None:
-    """Some clients look at the certificate when the handshake is done: they count as well."""
+    """Some clients check the certificate after the handshake: they are counted too."""
     async with open_frontend(identity=identity()) as frontend:
         peer = await in_thread(Peer(logging_context(tmp_path), frontend.connect()).handshake)
         await until(lambda: frontend.factory.protocols)
@@ -118,7 +124,7 @@ async def test_certificate_rejected_late(alert: int, tmp_path: Any) -> None:
 
 
 async def test_protocol() -> None:
-    """Two that have no version in common do not understand each other."""
+    """Peers without a common version fail with a protocol error."""
     async with open_frontend(identity=identity()) as frontend:
         context = client_context()
         with pytest.deprecated_call():
@@ -130,7 +136,7 @@ async def test_protocol() -> None:
 
 
 def test_every_kind_has_words() -> None:
-    """Each kind is one word for metrics, and a few for people."""
+    """Each kind is one word for metrics, and a phrase for people."""
     assert all(kind.replace("-", "").isalpha() for kind in FAILURES)
     assert len(set(FAILURES.values())) == len(FAILURES)
     assert failure_of(None, b"") is None
@@ -143,11 +149,11 @@ def test_every_kind_has_words() -> None:
 
 class FailingTLS:
     """
-    An `ssl.SSLObject` of which some method fails.
+    An `ssl.SSLObject` with a method that fails.
 
-    :param way: its name.
-    :param error: what is raised.
-    :param times: that it works before.
+    :param way: the name of the method.
+    :param error: what it raises.
+    :param times: the number of calls that succeed first.
     """
 
     def __init__(self, tls: ssl.SSLObject, way: str, error: Exception, times: int) -> None:
@@ -165,7 +171,7 @@ class FailingTLS:
 
 
 class FailingIdentity:
-    """One whose sessions fail: at once, or in some method."""
+    """An identity whose sessions fail: at once, or in some method."""
 
     def __init__(self, way: str, error: Exception, times: int = 0) -> None:
         self.context = self
@@ -186,7 +192,7 @@ ERRORS = [MemoryError(), ssl.SSLError("of nobody"), ssl.SSLSyscallError(5, "x"),
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 @pytest.mark.parametrize("way", ["wrap_bio", "do_handshake"])
 async def test_handshake_that_fails_here(way: str, error: Exception) -> None:
-    """Whatever fails in a handshake ends the connection, and gives its slot back."""
+    """Any failure in a handshake ends the connection, and releases its slot."""
     failing: Any = FailingIdentity(way, error)
     async with open_frontend(identity=failing) as frontend:
         peer = frontend.connect()
@@ -197,8 +203,8 @@ async def test_handshake_that_fails_here(way: str, error: Exception) -> None:
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 async def test_upload_that_fails_here(error: Exception) -> None:
-    """Whatever fails while an upload comes ends the connection, and the upload is lost, once."""
-    # One finds nothing after the handshake, one brings the content.
+    """Any failure during an upload ends the connection, and the upload is aborted, once."""
+    # One read finds nothing after the handshake, one returns the content.
     failing: Any = FailingIdentity("read", error, times=2)
     async with open_frontend(identity=failing) as frontend:
         peer = await in_thread(Peer(client_context(), frontend.connect()).handshake)
@@ -211,7 +217,7 @@ async def test_upload_that_fails_here(error: Exception) -> None:
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 async def test_answer_that_fails_here(error: Exception) -> None:
-    """Where the answer cannot be encrypted, the sender hears none, and the upload is kept."""
+    """If the answer cannot be encrypted, the sender receives none, and the upload is stored."""
     failing: Any = FailingIdentity("write", error)
     async with open_frontend(identity=failing) as frontend:
         peer = await in_thread(Peer(client_context(), frontend.connect()).handshake)
@@ -222,7 +228,7 @@ async def test_answer_that_fails_here(error: Exception) -> None:
 
 
 async def test_end_that_fails_here() -> None:
-    """Where no close_notify can be made, the connection ends without."""
+    """If no close_notify can be made, the connection ends without one."""
     failing: Any = FailingIdentity("unwrap", MemoryError())
     async with open_frontend(identity=failing) as frontend:
         peer = await in_thread(Peer(client_context(), frontend.connect()).handshake)

@@ -1,5 +1,5 @@
 """
-TLS handshakes: which the gate lets in, and those that come to nothing.
+TLS handshakes: which ones the gate admits, and those that fail.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from twisted_upload.net.networks import Rules, parse_network
 from twisted_upload.net.tls.endpoints import TLSClientEndpoint, TLSServerFactory
 from twisted_upload.net.tls.transport import HANDSHAKE_TIMEOUT
 
-EVERYBODY = FrontendSettings(max_per_address=0)
+UNLIMITED = FrontendSettings(max_per_address=0)
 
 
 # The gate
 
 
 async def test_denied() -> None:
-    """Who may not come in is disconnected before the handshake."""
+    """A denied sender is disconnected before the handshake."""
     denied = Rules((), [parse_network("127.0.0.0/8")])
     async with open_frontend(FrontendSettings(rules=denied), identity=identity()) as frontend:
         assert await in_thread(finished, frontend.connect())
@@ -46,7 +46,7 @@ async def test_denied() -> None:
 
 
 async def test_handshakes_take_slots() -> None:
-    """A handshake takes a slot, which is free again whatever comes of it."""
+    """A handshake takes a slot, which is released however it ends."""
     slots = ConnectionSlots(most=1)
     async with open_frontend(identity=identity(), slots=slots) as frontend:
         first = frontend.connect()
@@ -78,7 +78,7 @@ async def test_handshakes_take_slots() -> None:
 
 
 async def test_handshakes_of_one_address() -> None:
-    """They count for their address as well."""
+    """Handshakes count for their address too."""
     async with open_frontend(FrontendSettings(max_per_address=2), identity=identity()) as frontend:
         peers = [frontend.connect(), frontend.connect()]
         await until(lambda: frontend.factory.gate.admission.slots.taken == 2)
@@ -90,7 +90,7 @@ async def test_handshakes_of_one_address() -> None:
 
 
 async def test_handshakes_under_other_limits() -> None:
-    """Whoever shakes hands when limits change has its slot, and gives it back under them."""
+    """A handshake keeps its slot when limits change, and releases it under the new ones."""
     slots = ConnectionSlots(most=3)
     async with open_frontend(identity=identity(), slots=slots) as frontend:
         one, other = frontend.connect(), frontend.connect()
@@ -124,7 +124,7 @@ async def test_a_handshake_under_other_rules() -> None:
 
 
 async def test_without_tls_is_counted() -> None:
-    """Who speaks something else is counted, and who only looks is not."""
+    """A sender that speaks another protocol is counted; a port probe is not."""
     async with open_frontend(identity=identity()) as frontend:
         frontend.connect().close()
         peer = frontend.connect()
@@ -134,7 +134,7 @@ async def test_without_tls_is_counted() -> None:
         frontend.factory.refusals.log_summary()
 
 
-# Handshakes that come to nothing
+# Handshakes that fail
 
 
 GARBAGE: dict[str, bytes] = {
@@ -150,7 +150,7 @@ GARBAGE: dict[str, bytes] = {
 
 @pytest.mark.parametrize("garbage", GARBAGE)
 async def test_no_tls(garbage: str) -> None:
-    """Whoever speaks something else is shut out: no upload, and one debug line."""
+    """A sender that speaks another protocol is disconnected: no upload, and one debug line."""
     async with open_frontend(identity=identity()) as frontend:
         peer = frontend.connect()
 
@@ -173,10 +173,10 @@ async def test_no_tls(garbage: str) -> None:
 
 
 async def test_noise() -> None:
-    """No noise whatsoever gets in, leaves something behind, or is told aloud."""
+    """No noise is accepted, leaves anything behind, or is logged above debug level."""
     chance = random.Random(4)
     prefixes = [b"", b"\x16\x03\x01", b"\x16\x03\x03\x00\x50", b"\x80\x2e\x01", b"\x17\x03\x03"]
-    async with open_frontend(EVERYBODY, identity=identity()) as frontend:
+    async with open_frontend(UNLIMITED, identity=identity()) as frontend:
 
         def make_noise() -> None:
             for _ in range(300):
@@ -201,7 +201,7 @@ async def test_noise() -> None:
 
 @pytest.mark.parametrize("sent", [0, 1, 60])
 async def test_half_a_handshake(sent: int) -> None:
-    """A handshake has its time, and not more, whatever trickles in."""
+    """A handshake has a timeout, whatever trickles in."""
     async with open_frontend(identity=identity()) as frontend:
         peer = frontend.connect()
         hello = Peer(client_context(), peer)
@@ -221,8 +221,8 @@ async def test_half_a_handshake(sent: int) -> None:
         assert not frontend.clock.getDelayedCalls()
 
 
-async def test_handshake_while_we_stood_still() -> None:
-    """A handshake that was not heard because the process stood still has its time again."""
+async def test_handshake_while_we_were_stalled() -> None:
+    """A handshake that was not read because the process was stalled gets its timeout again."""
     async with open_frontend(identity=identity()) as frontend:
         peer = Peer(client_context(), frontend.connect())
         await until(lambda: frontend.factory.gate.admission.slots.taken)
@@ -233,7 +233,7 @@ async def test_handshake_while_we_stood_still() -> None:
 
 
 async def test_port_closed_during_handshakes() -> None:
-    """When the port is closed, nobody else is let in."""
+    """When the port is closed, pending handshakes are ended."""
     async with open_frontend(identity=identity()) as frontend:
         peer = frontend.connect()
         await turns(20)
@@ -244,7 +244,7 @@ async def test_port_closed_during_handshakes() -> None:
 
 
 async def test_old_tls() -> None:
-    """TLS 1.1 is refused, and told so."""
+    """TLS 1.1 is refused with an alert."""
     async with open_frontend(identity=identity()) as frontend:
         context = client_context()
         with pytest.deprecated_call():
@@ -255,8 +255,8 @@ async def test_old_tls() -> None:
         await until(lambda: frontend.log.others)
 
 
-async def test_nobody_is_let_in() -> None:
-    """A factory that builds no protocol has the connection closed in order."""
+async def test_no_protocol() -> None:
+    """If the factory builds no protocol, the connection is closed properly."""
     factory = Factory()
     factory.noisy = False
     factory.buildProtocol = lambda addr: None  # type: ignore[method-assign]
@@ -274,8 +274,8 @@ async def test_nobody_is_let_in() -> None:
 
 
 async def test_many_at_once() -> None:
-    """500 senders at once are served, each with its own bytes."""
-    async with open_frontend(EVERYBODY, clock=reactor, identity=identity()) as frontend:
+    """500 concurrent senders are served, each with its own bytes."""
+    async with open_frontend(UNLIMITED, clock=reactor, identity=identity()) as frontend:
         host, port = frontend.address
         context = client_context()
 

@@ -1,5 +1,5 @@
 """
-What TLS says by itself, and what it costs: bounded for each connection.
+What TLS sends apart from data, and what it costs: bounded for each connection.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def test_count(sizes: list[int], seed: int, longest: int) -> None:
 
 
 def test_few_at_once() -> None:
-    """Many small records are given in pieces of few, which are counted as they are given."""
+    """Many small records are passed on a few at a time, and counted then."""
     count = RecordCount()
     number = 0
     for piece in count.pieces(a_record(1) * 1000):
@@ -60,15 +60,15 @@ def test_few_at_once() -> None:
     assert number == 1000
 
 
-async def made(frontend: OpenFrontend, folder: Path) -> tuple[Peer, Records]:
-    """A sender that has come in, and what makes its records."""
+async def connected(frontend: OpenFrontend, folder: Path) -> tuple[Peer, Records]:
+    """Return a sender that is connected, and the maker of its records."""
     peer = await in_thread(Peer(logging_context(folder), frontend.connect()).handshake)
     await until(lambda: frontend.factory.protocols)
     return peer, Records(folder)
 
 
 def unread(frontend: OpenFrontend) -> int:
-    """Bytes that wait in the daemon's memory for the one peer to read them."""
+    """Return the number of bytes in the daemon's memory that wait for the peer to read them."""
     (protocol,) = frontend.senders
     transport: Any = protocol.transport
     while hasattr(transport, "transport"):
@@ -77,9 +77,9 @@ def unread(frontend: OpenFrontend) -> int:
 
 
 async def test_honest_records(tmp_path: Path) -> None:
-    """New keys, empty records and padding, as honest peers may send them, are no matter."""
+    """New keys, empty records and padding, as honest peers may send them, do no harm."""
     async with open_frontend(identity=identity()) as frontend:
-        peer, records = await made(frontend, tmp_path)
+        peer, records = await connected(frontend, tmp_path)
         data = random.Random(1).randbytes(1_000_000)
         for number, start in enumerate(range(0, len(data), 40_000)):
             pieces = [data[each : each + 10_000] for each in range(start, start + 40_000, 10_000)]
@@ -96,7 +96,7 @@ async def test_honest_records(tmp_path: Path) -> None:
 
 FLOODS = {
     "asking for new keys": lambda records: records.key_update(requested=True),
-    "telling of new keys": lambda records: records.key_update(requested=False),
+    "announcing new keys": lambda records: records.key_update(requested=False),
     "new keys among data": lambda records: (
         records.key_update(requested=True) + records.record(DATA, b"x")
     ),
@@ -111,9 +111,12 @@ FLOODS = {
 
 @pytest.mark.parametrize("flood", FLOODS)
 async def test_flood(flood: str, tmp_path: Path) -> None:
-    """A peer that sends records and hardly data is cut: its upload is lost, and no memory is."""
+    """
+    A peer that sends records with hardly any data is disconnected: its upload is aborted,
+    and memory is bounded.
+    """
     async with open_frontend(identity=identity()) as frontend:
-        peer, records = await made(frontend, tmp_path)
+        peer, records = await connected(frontend, tmp_path)
         await in_thread(peer.socket.sendall, records.record(DATA, b"begins"))
         await frontend.has_come(6)
         (protocol,) = frontend.senders
@@ -150,7 +153,7 @@ OLD_FLOODS = {
 
 @pytest.mark.parametrize("flood", OLD_FLOODS)
 async def test_flood_by_old_tls(flood: str, tmp_path: Path) -> None:
-    """The same by TLS 1.2, of what it has instead of new keys."""
+    """So is one with TLS 1.2, with the records that it has instead of new keys."""
     kind, content = OLD_FLOODS[flood]
     async with open_frontend(identity=identity()) as frontend:
         peer = Peer(old_logging_context(tmp_path), frontend.connect())
@@ -173,9 +176,9 @@ async def test_flood_by_old_tls(flood: str, tmp_path: Path) -> None:
 
 
 async def test_what_is_allowed(tmp_path: Path) -> None:
-    """What a peer may have TLS say by itself is little, even if it never reads."""
+    """The records without data that a peer may send are few, even if it never reads."""
     async with open_frontend(identity=identity()) as frontend:
-        peer, records = await made(frontend, tmp_path)
+        peer, records = await connected(frontend, tmp_path)
         sent = b"".join(records.key_update(requested=True) for _ in range(MOST_WITHOUT_DATA - 20))
         assert len(sent) < 64 * 1024
         await in_thread(peer.socket.sendall, sent + records.record(DATA, b"x"))
@@ -185,9 +188,9 @@ async def test_what_is_allowed(tmp_path: Path) -> None:
 
 
 async def test_small_records(tmp_path: Path) -> None:
-    """A sender of very small records is read in little pieces, until it sends others."""
+    """A sender of very small records is read in small pieces until it sends larger ones."""
     async with open_frontend(identity=identity()) as frontend:
-        peer, records = await made(frontend, tmp_path)
+        peer, records = await connected(frontend, tmp_path)
         (protocol,) = frontend.senders
         transport: Any = protocol.transport
         usual = transport.transport.bufferSize
@@ -201,7 +204,7 @@ async def test_small_records(tmp_path: Path) -> None:
 
 
 async def test_flood_within_the_handshake() -> None:
-    """Nor does a handshake consist of as many records as a peer likes."""
+    """The records of a handshake are limited too."""
     async with open_frontend(identity=identity()) as frontend:
         peer = frontend.connect()
         hello = b"\x01\x00\x40\x00" + bytes(0x4000)

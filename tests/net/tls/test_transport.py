@@ -1,5 +1,5 @@
 """
-The TLS transport for its own sake: back-pressure, half-closes, ends.
+The TLS transport by itself: back-pressure, half-closes, ends.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from twisted_upload.net.tls.endpoints import TLSServerFactory
 
 @both_versions
 async def test_paused(version: ssl.TLSVersion) -> None:
-    """An upload that is paused takes no more than is on its way, until it is resumed."""
+    """A paused upload reads no more than is in flight, until it is resumed."""
     data = random.Random(1).randbytes(30_000_000)
     async with open_frontend(identity=identity()) as frontend:
         peer = await shaken(frontend, version)
@@ -67,7 +67,7 @@ async def test_paused(version: ssl.TLSVersion) -> None:
 
 @both_versions
 async def test_pausing_again_and_again(version: ssl.TLSVersion) -> None:
-    """No byte, and no end, is lost in pauses."""
+    """Pausing loses no byte and no end."""
     data = random.Random(2).randbytes(3_000_000)
     async with open_frontend(clock=reactor, identity=identity()) as frontend:
         peer = await shaken(frontend, version)
@@ -88,7 +88,7 @@ async def test_pausing_again_and_again(version: ssl.TLSVersion) -> None:
 
 @implementer(IHalfCloseableProtocol)
 class Recorder(Protocol):
-    """Writes down what it is told."""
+    """Records what it is told."""
 
     transport: Any
 
@@ -118,7 +118,7 @@ class Recorder(Protocol):
 
 
 class OnePort:
-    """A port for one connection, with a protocol of the test's."""
+    """A port for one connection, with a protocol that the test gives."""
 
     def __init__(self, protocol: Protocol) -> None:
         self.protocol = protocol
@@ -143,7 +143,7 @@ class OnePort:
 
 @contextlib.asynccontextmanager
 async def one_port(protocol: Protocol) -> AsyncIterator[OnePort]:
-    """The same, for the length of a test."""
+    """Open one for the length of a test."""
     port = OnePort(protocol)
     try:
         yield port
@@ -153,7 +153,10 @@ async def one_port(protocol: Protocol) -> AsyncIterator[OnePort]:
 
 @both_versions
 async def test_end_while_paused(version: ssl.TLSVersion) -> None:
-    """An end that comes with the last bytes is kept for a protocol that pauses, and told once."""
+    """
+    An end that arrives with the last bytes waits while the protocol is paused, and is
+    reported once.
+    """
     protocol = Recorder(pause=True)
     async with one_port(protocol) as port:
         peer = await port.shaken(version)
@@ -161,7 +164,7 @@ async def test_end_while_paused(version: ssl.TLSVersion) -> None:
         await until(lambda: len(protocol.told) == 2)
         await turns(20)
         protocol.transport.resumeProducing()
-        assert protocol.told == ["made", b"all"]  # not from within
+        assert protocol.told == ["made", b"all"]  # not within the call
         protocol.transport.pauseProducing()
         port.clock.advance(0)
         assert protocol.told == ["made", b"all"]  # nor while it is paused again
@@ -177,7 +180,7 @@ async def test_end_while_paused(version: ssl.TLSVersion) -> None:
 
 
 async def test_abort_while_the_end_waits() -> None:
-    """A connection that goes before the end could be told leaves nothing behind."""
+    """A connection that is aborted before its end is reported leaves nothing behind."""
     protocol = Recorder(pause=True)
     async with one_port(protocol) as port:
         peer = await port.shaken()
@@ -191,11 +194,11 @@ async def test_abort_while_the_end_waits() -> None:
         peer.socket.close()
 
 
-# The transport for its own sake
+# The transport by itself
 
 
 async def test_interfaces() -> None:
-    """It has what it says."""
+    """It provides the interfaces that it declares."""
     protocol = Recorder()
     async with one_port(protocol) as port:
         peer = await port.shaken()
@@ -218,7 +221,7 @@ async def test_interfaces() -> None:
 
 @both_versions
 async def test_our_end_first(version: ssl.TLSVersion) -> None:
-    """Having said its end, it writes no more, and reads on."""
+    """After sending its end, it writes no more, and continues reading."""
     protocol = Recorder()
     async with one_port(protocol) as port:
         peer = await port.shaken(version)
@@ -237,7 +240,7 @@ async def test_our_end_first(version: ssl.TLSVersion) -> None:
 
 @pytest.mark.parametrize("way", ["loseWriteConnection", "loseConnection"])
 async def test_end_after_a_producer(way: str, tmp_path: Any) -> None:
-    """An end that is wanted while a producer still writes comes after its last byte."""
+    """An end that is requested while a producer still writes follows its last byte."""
     data = random.Random(3).randbytes(5_000_000)
     (tmp_path / "file").write_bytes(data)
     protocol = Recorder()
@@ -255,7 +258,7 @@ async def test_end_after_a_producer(way: str, tmp_path: Any) -> None:
 
 
 class Plain(Protocol):
-    """A protocol that knows nothing of half-closes."""
+    """A protocol without half-closes."""
 
     transport: Any
 
@@ -268,7 +271,10 @@ class Plain(Protocol):
 
 @pytest.mark.parametrize("way", ["loseConnection", "abortConnection"])
 async def test_enough(way: str) -> None:
-    """A protocol that has had enough hears nothing more, not even what has come already."""
+    """
+    A protocol that closes the connection is told nothing more, not even what has already
+    arrived.
+    """
 
     class Enough(Recorder):
         def dataReceived(self, data: bytes) -> None:
@@ -291,8 +297,8 @@ async def test_enough(way: str) -> None:
 @pytest.mark.parametrize("said", [True, False])
 async def test_protocol_without_half_close(said: bool) -> None:
     """
-    For a protocol that knows no half-close, the peer's end is that of the
-    connection: in order, if it has said its own.
+    For a protocol without half-closes, the peer's end is the end of the connection: a
+    clean one, if the protocol has sent its own.
     """
     protocol = Plain()
     async with one_port(protocol) as port:
@@ -313,7 +319,7 @@ async def test_protocol_without_half_close(said: bool) -> None:
 
 
 async def test_slow_reader() -> None:
-    """What is written to a peer that does not read stays with the producer."""
+    """Data for a peer that does not read stays with the producer."""
     protocol = Recorder()
 
     @implementer(IPushProducer)

@@ -1,5 +1,5 @@
 """
-TLS in which one side can say that it has finished: uploads, cuts and refusals.
+TLS in which one side can end its direction: uploads, cut connections and refusals.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from twisted_upload.frontends.rejection import LONGEST_STAY
 @both_versions
 @pytest.mark.parametrize("size", [1, 16_384, 100_000, 20_000_000])
 async def test_upload(version: ssl.TLSVersion, size: int) -> None:
-    """What came before the close_notify is kept; answer and close_notify follow."""
+    """What arrives before the close_notify is stored; answer and close_notify follow."""
     data = random.Random(size).randbytes(size)
     async with open_frontend(identity=identity()) as frontend:
         peer = await shaken(frontend, version)
@@ -61,8 +61,8 @@ async def test_answer_comes_late(version: ssl.TLSVersion) -> None:
 
 
 @both_versions
-async def test_whoever_does_not_wait(version: ssl.TLSVersion) -> None:
-    """A sender that says close_notify, and goes, has its file kept."""
+async def test_sender_that_does_not_wait(version: ssl.TLSVersion) -> None:
+    """The file of a sender that sends close_notify and disconnects is stored."""
     async with open_frontend(identity=identity()) as frontend:
         peer = await shaken(frontend, version)
         await in_thread(peer.send, b"fire and forget", last=True)
@@ -93,8 +93,8 @@ async def test_nothing_sent() -> None:
         assert (await in_thread(peer.hear)).startswith("上传失败: empty ".encode())
 
 
-async def test_just_looking() -> None:
-    """A handshake and nothing else is worth a debug line."""
+async def test_port_probe() -> None:
+    """A handshake and nothing else is only a debug line."""
     async with open_frontend(identity=identity()) as frontend:
         peer = await shaken(frontend)
         peer.socket.close()
@@ -102,7 +102,7 @@ async def test_just_looking() -> None:
         assert (frontend.log.ends, frontend.log.loud()) == ([], [])
 
 
-# Cuts
+# Cut connections
 
 
 CUTS: dict[str, Callable[[socket.socket], object]] = {
@@ -116,7 +116,7 @@ CUTS: dict[str, Callable[[socket.socket], object]] = {
 @pytest.mark.parametrize("cut", CUTS)
 @pytest.mark.parametrize("size", [1, 1_000_000])
 async def test_cut(version: ssl.TLSVersion, cut: str, size: int) -> None:
-    """A connection that ends without close_notify keeps nothing: its sender was killed."""
+    """Nothing is stored of a connection that ends without close_notify: its sender was killed."""
     async with open_frontend(identity=identity()) as frontend:
         peer = await shaken(frontend, version)
         await in_thread(peer.send, bytes(size))
@@ -144,7 +144,7 @@ async def test_cut_within_the_end(version: ssl.TLSVersion) -> None:
 @both_versions
 @pytest.mark.parametrize("place", [0, 1, 3, 5, 100, -1])
 async def test_a_changed_byte(version: ssl.TLSVersion, place: int) -> None:
-    """Bytes that somebody has changed on the way end the upload: lost."""
+    """Bytes that were changed on the way abort the upload."""
     async with open_frontend(identity=identity()) as frontend:
         peer = await shaken(frontend, version)
         await in_thread(peer.send, b"before")
@@ -156,8 +156,8 @@ async def test_a_changed_byte(version: ssl.TLSVersion, place: int) -> None:
         assert (frontend.log.kinds, frontend.stored, frontend.log.loud()) == (["aborted"], [], [])
 
 
-async def test_end_and_reset_at_once() -> None:
-    """A close_notify that has come is an end, whatever follows it."""
+async def test_reset_after_the_end() -> None:
+    """A close_notify ends the upload, even if a reset follows."""
     async with open_frontend(identity=identity()) as frontend:
         peer = await shaken(frontend)
         await in_thread(peer.send, b"whole")
@@ -170,7 +170,7 @@ async def test_end_and_reset_at_once() -> None:
 
 
 async def test_what_follows_the_end() -> None:
-    """What somebody sends after a close_notify is no part of anything, and is not read."""
+    """Whatever is sent after a close_notify is not part of the file, and is not read."""
     async with open_frontend(identity=identity()) as frontend:
         frontend.store.holding = True
         peer = await shaken(frontend)
@@ -197,7 +197,7 @@ async def test_what_follows_the_end() -> None:
 
 @both_versions
 async def test_refused_while_sending(version: ssl.TLSVersion) -> None:
-    """A sender hears of a refusal in the middle of its sending, and may go on for a while."""
+    """A sender receives a refusal in the middle of sending, and may continue for a while."""
     async with open_frontend(FrontendSettings(max_size=1000), identity=identity()) as frontend:
         peer = await shaken(frontend, version)
         await in_thread(peer.send, bytes(2_000_000))
@@ -209,7 +209,7 @@ async def test_refused_while_sending(version: ssl.TLSVersion) -> None:
 
 @both_versions
 async def test_refused_while_paused(version: ssl.TLSVersion) -> None:
-    """The same, where the store had it paused."""
+    """So it does if the store had paused it."""
     async with open_frontend(FrontendSettings(idle_timeout=60), identity=identity()) as frontend:
         peer = await shaken(frontend, version)
         await in_thread(peer.send, bytes(1000))
@@ -224,7 +224,7 @@ async def test_refused_while_paused(version: ssl.TLSVersion) -> None:
 
 @both_versions
 async def test_refused_at_once(version: ssl.TLSVersion) -> None:
-    """A daemon that stops says so, even where data came together with the handshake."""
+    """A daemon that stops says so, even if data arrived together with the handshake."""
     async with open_frontend(identity=identity()) as frontend:
         peer = Peer(client_context(version), frontend.connect())
         await until(frontend.clock.getDelayedCalls)
@@ -236,7 +236,7 @@ async def test_refused_at_once(version: ssl.TLSVersion) -> None:
 
 @both_versions
 async def test_rejected_while_sending(version: ssl.TLSVersion) -> None:
-    """Nor is that lost on a sender that goes on sending."""
+    """A sender that continues sending receives that too."""
     async with open_frontend(identity=identity()) as frontend:
         peer = Peer(client_context(version), frontend.connect())
         await until(frontend.clock.getDelayedCalls)
@@ -263,7 +263,7 @@ async def test_silence(version: ssl.TLSVersion) -> None:
 
 
 async def test_silence_as_end() -> None:
-    """Or kept for it."""
+    """With ``--finish-after-idle``, its file is stored."""
     async with open_frontend(
         FrontendSettings(finish_after_idle=5), identity=identity()
     ) as frontend:

@@ -1,5 +1,5 @@
 """
-A file system that reports free space, and takes no file: a quota, for example.
+A file system that reports free space but accepts no file, such as one with a quota.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from twisted_upload.stores.directory.space import FAILED_TESTS, LOOK_IS_FRESH, F
 
 
 class _Quota:
-    """Free space of which nothing can be used while the test says so, and its tests."""
+    """Free space that cannot be used while the test says so, and the files that were tried."""
 
     def __init__(self, reserve: Reserve) -> None:
         self.full = True
@@ -37,7 +37,7 @@ class _Quota:
         return self.full
 
     def wait(self) -> None:
-        """Let the time of a check pass."""
+        """Let the interval of a check pass."""
         self.clock.advance(LOOK_IS_FRESH)
         self.disk.work()
 
@@ -45,8 +45,8 @@ class _Quota:
 @pytest.mark.parametrize("reserve", [Reserve(), Reserve(size=5)])
 def test_quota(reserve: Reserve) -> None:
     """
-    When an upload did not fit though space is free, small files are tried: twice none fits
-    before uploads are refused, and one that fits is enough to accept them again.
+    When an upload did not fit although space is free, small files are tried.  Uploads are
+    refused after two that do not fit, and accepted again after one that fits.
     """
     quota = _Quota(reserve)
     with capturedLogs() as events:
@@ -73,8 +73,8 @@ def test_quota(reserve: Reserve) -> None:
     assert quota.clock.getDelayedCalls() == []
 
 
-def test_what_did_not_fit_alone() -> None:
-    """Where small files fit, the upload that did not was too large, and others are accepted."""
+def test_one_large_upload() -> None:
+    """If small files fit, the upload that did not was too large, and others are accepted."""
     quota = _Quota(Reserve())
     quota.full = False
     quota.space.look_soon()
@@ -84,8 +84,8 @@ def test_what_did_not_fit_alone() -> None:
     assert quota.tests == 1
 
 
-def test_last_of_a_quota() -> None:
-    """An upload that was refused may give back what it held meanwhile: that is no change."""
+def test_one_failed_test() -> None:
+    """A refused upload may release its space meanwhile: a single failed test changes nothing."""
     quota = _Quota(Reserve())
     with capturedLogs() as events:
         quota.space.look_soon()
@@ -97,7 +97,7 @@ def test_last_of_a_quota() -> None:
 
 
 def test_no_test_below_the_reserve() -> None:
-    """Where space is short by its count, no file is tried; nor where nobody doubts."""
+    """If free space is below the reserve, or no upload failed, no file is tried."""
     quota = _Quota(Reserve(size=5))
     quota.wait()
     quota.seen = Space(1, 2000, 7, 100)
@@ -108,8 +108,8 @@ def test_no_test_below_the_reserve() -> None:
 
 
 @pytest.mark.parametrize("error", [errno.EDQUOT, errno.ENOSPC])
-def test_a_disk_that_takes_nothing(error: int, rig: Rig) -> None:
-    """A store in which not even a small file fits says so, until one does."""
+def test_a_disk_that_stores_nothing(error: int, rig: Rig) -> None:
+    """A store in which not even a small file fits refuses uploads until one fits."""
     rig.store.start()
     assert rig.store.refusal() is None
     rig.files.fail("create", error, times=100)

@@ -160,7 +160,7 @@ def test_final_files(incoming: Path) -> None:
     assert len(contents(incoming.parent)) == 3
 
 
-def test_linked_leftover(incoming: Path, tmp_path: Path) -> None:
+def test_linked_leftover(incoming: Path) -> None:
     """After a crash between link and unlink, the temporary name is removed, and the file stays."""
     (incoming / LEFTOVER).write_bytes(b"whole")
     os.link(incoming / LEFTOVER, incoming.parent / "1795328130123.jpg")
