@@ -16,12 +16,16 @@ from typing import ClassVar
 
 __all__ = [
     "AnswerTimedOut",
+    "BadRequest",
     "Busy",
     "CannotStart",
+    "Conflict",
     "CouldNotConnect",
+    "DigestMismatch",
     "Empty",
     "NoSpace",
     "NotAllowed",
+    "NotFound",
     "OutcomeUnknown",
     "ReceiptMismatch",
     "ShuttingDown",
@@ -30,6 +34,7 @@ __all__ = [
     "StoreFailed",
     "TimedOut",
     "TooLarge",
+    "Unauthorized",
     "UploadError",
     "UploadInterrupted",
     "UploadRefused",
@@ -138,6 +143,42 @@ class ShuttingDown(UploadRefused):
 
     code = "shutting-down"
     default_explanation = "the server is shutting down; try again later"
+    safe_to_repeat = True
+
+
+class BadRequest(UploadRefused):
+    """The request is malformed, or breaks a rule of its protocol (HTTP only)."""
+
+    code = "bad-request"
+    default_explanation = "the request is not valid"
+
+
+class Unauthorized(UploadRefused):
+    """The server requires a token, and this is not one, or not one for this (HTTP only)."""
+
+    code = "unauthorized"
+    default_explanation = "this server requires a valid token"
+
+
+class NotFound(UploadRefused):
+    """There is no such partial upload, or there is none any more (HTTP only)."""
+
+    code = "not-found"
+    default_explanation = "there is no such upload; it may have expired"
+
+
+class Conflict(UploadRefused):
+    """The request does not fit the state of the partial upload (HTTP only)."""
+
+    code = "conflict"
+    default_explanation = "the request does not fit the state of the upload; ask for its offset"
+
+
+class DigestMismatch(UploadRefused):
+    """The bytes that arrived do not have the digest that the sender gave (HTTP only)."""
+
+    code = "digest-mismatch"
+    default_explanation = "the bytes that arrived do not match the digest; send them again"
     safe_to_repeat = True
 
 

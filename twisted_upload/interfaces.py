@@ -9,25 +9,51 @@ uploads; a *store* (`twisted_upload.stores.directory.store`,
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IConsumer
-from zope.interface import Interface
+from zope.interface import Attribute, Interface
 
 from twisted_upload.errors import UploadRefused
 
 __all__ = [
+    "NO_METADATA",
     "Arrival",
+    "IAppend",
     "IChecksReadiness",
     "ICommitsTo",
     "IIncomingUpload",
+    "IResumableStore",
     "ISplicesSocket",
     "IUploadStore",
+    "Metadata",
+    "PartialTerms",
+    "PartialUpload",
     "Receipt",
     "SpliceResult",
 ]
+
+
+class Metadata(NamedTuple):
+    """
+    What a sender says about its file; nothing of it is ever part of a path as it is.
+
+    A front end checks it: each text is printable and at most 1024 bytes of UTF-8.
+
+    :ivar original_name: the name of the file at the sender, without a folder.
+    :ivar content_type: its media type: ``image/jpeg``.
+    :ivar label: whom it is from, or what it is for: of a token or an invitation.
+    """
+
+    original_name: str = ""
+    content_type: str = ""
+    label: str = ""
+
+
+NO_METADATA = Metadata()
+"""The metadata of a sender that says nothing."""
 
 
 class Arrival(NamedTuple):
@@ -37,11 +63,15 @@ class Arrival(NamedTuple):
     :ivar peer: the sender, as the front end names it in the log: ``192.0.2.7:50123``.
     :ivar digest: whether the receipt must contain the SHA-256 of the content.
     :ivar listener: the name of the listener.
+    :ivar length: its length in bytes, if the sender has announced it.
+    :ivar metadata: what the sender says about it.
     """
 
     peer: str
     digest: bool = False
     listener: str = ""
+    length: int | None = None
+    metadata: Metadata = NO_METADATA
 
 
 class Receipt(NamedTuple):
@@ -56,6 +86,7 @@ class Receipt(NamedTuple):
     :ivar arrived: when its first byte arrived, or was sent: seconds since the epoch.
     :ivar stored: when it was durable, or when the answer arrived: seconds since the
         epoch.
+    :ivar metadata: what the sender said about it.
     """
 
     name: str | None
@@ -64,6 +95,7 @@ class Receipt(NamedTuple):
     peer: str
     arrived: float
     stored: float
+    metadata: Metadata = NO_METADATA
 
 
 class IIncomingUpload(IConsumer):
@@ -197,4 +229,159 @@ class IUploadStore(Interface):
             `IIncomingUpload.commit` that it cannot store this upload.  The front end then
             aborts.
         :raises UploadRefused: the store accepts no upload at the moment.
+        """
+
+
+class PartialTerms(NamedTuple):
+    """
+    What a partial upload is created with.
+
+    :ivar arrival: what the front end knows about it; `Arrival.length` is `None` until it
+        is known.
+    :ivar owner: who may continue it, for the front end to compare: the name of a token.
+    :ivar group: the address group by which it is counted; `None` if it is not counted.
+    :ivar expires: when it is removed if it is not complete: seconds since the epoch.
+    :ivar is_part: it is never stored alone, only as a part of others
+        (`IResumableStore.concatenate`).
+    :ivar note: a text of the front end, returned as it is; at most 32 KiB of UTF-8.
+    """
+
+    arrival: Arrival
+    owner: str = ""
+    group: str | None = None
+    expires: float = float("inf")
+    is_part: bool = False
+    note: str = ""
+
+
+class PartialUpload(NamedTuple):
+    """
+    The state of a partial upload at one moment.
+
+    :ivar identity: its id: a secret of 32 lower-case hexadecimal digits.
+    :ivar terms: what it was created with; its length is there as soon as it is known.
+    :ivar offset: the committed offset: bytes that are durable, and will not be lost.  It
+        never goes back.
+    :ivar receipt: of the stored file, once it is stored.
+    """
+
+    identity: str
+    terms: PartialTerms
+    offset: int
+    receipt: Receipt | None = None
+
+    @property
+    def length(self) -> int | None:
+        """Its length, if it is known."""
+        return self.terms.arrival.length
+
+    @property
+    def complete(self) -> bool:
+        """Whether all of it has been committed."""
+        return self.offset == self.length
+
+
+class IAppend(IConsumer):
+    """
+    The one writer of a partial upload: `write`, then exactly one of `commit` or `abort`.
+
+    It is a consumer like `IIncomingUpload`, and may provide `ISplicesSocket` too.  The
+    store may commit what has been written in between, so that a crash during a long
+    request does not lose all of it.
+    """
+
+    offset: int = Attribute("The offset at which the first byte is written.")
+
+    def write(data: bytes) -> None:
+        """Take the next bytes; see `IIncomingUpload.write`."""
+
+    def commit() -> Deferred[PartialUpload]:
+        """
+        Make what has been written durable.
+
+        When the Deferred fires, the committed offset includes it.  If the upload is then
+        complete, and not a part, it has been stored as `IIncomingUpload.commit` stores a
+        file, and has its receipt.
+
+        If it fails, it fails with an `UploadRefused`; the upload is still there, with its
+        old committed offset, unless the disk has lost it.
+        """
+
+    def abort() -> Deferred[PartialUpload]:
+        """
+        Discard what has been written and not committed.
+
+        :return: fires when another writer can begin.
+        """
+
+
+class IResumableStore(IUploadStore):
+    """
+    An optional ability of a store: partial uploads, which can be continued after the
+    connection, the daemon or the machine has failed.
+
+    Each Deferred may fail with an `UploadRefused`: `NotFound` if there is no such upload
+    (any more), `Busy` if there are too many, `NoSpace`, `StoreFailed`.
+    """
+
+    def create(terms: PartialTerms) -> Deferred[PartialUpload]:
+        """
+        Create a partial upload, with no bytes.
+
+        :return: fires when it is durable.  One of length 0, which is not a part, is stored
+            at once.
+        """
+
+    def find(identity: str) -> Deferred[PartialUpload]:
+        """
+        Return the state of a partial upload; after it is stored, for a while.
+
+        A writer that it has is asked to end, because the connection it writes from is
+        probably dead (`append`); the state is that after its end.
+
+        :param identity: as it was received: it may be any text.
+        """
+
+    def append(
+        identity: str,
+        failed: Callable[[UploadRefused], None],
+        ask_to_end: Callable[[], None],
+        *,
+        whole: bool = False,
+    ) -> Deferred[IAppend]:
+        """
+        Become the writer of a partial upload.
+
+        If it has one, that is asked to end first; if it has not within a short time, what
+        it has written is committed, and it cannot write any more.
+
+        :param failed: called at most once, in the reactor thread, if the store finds
+            before `IAppend.commit` that it cannot take what is written.  The front end
+            then aborts.
+        :param ask_to_end: called when another writer, or `find`, wants this one to end: it
+            commits or aborts at once, and closes its connection.
+        :param whole: commit nothing before `IAppend.commit`: the bytes count only together.
+        """
+
+    def set_length(identity: str, length: int) -> Deferred[PartialUpload]:
+        """
+        Note the length of an upload that had none.
+
+        :return: fires when that is durable.  If all of it was committed, it is stored.
+        """
+
+    def concatenate(terms: PartialTerms, identities: Sequence[str]) -> Deferred[PartialUpload]:
+        """
+        Store one file that consists of complete parts, in this order.
+
+        :param identities: of the parts, which stay; one may be there several times.
+        :return: fires when the file is stored.  It fails with `NotFound` or `Conflict` if
+            one is missing, or is not a complete part of the same owner.
+        """
+
+    def remove(identity: str) -> Deferred[None]:
+        """
+        Remove a partial upload, or the memory of a stored one; a stored file stays.
+
+        Its writer is asked to end first.
         """

@@ -18,7 +18,7 @@ from tests.support.frontends import open_frontend
 from tests.support.tls_peers import identity
 from twisted_upload.core.answers import CODES, SUCCESS, refused_answer
 from twisted_upload.errors import NoSpace
-from twisted_upload.frontends.raw.factory import FrontendSettings
+from twisted_upload.frontends.raw.settings import RawSettings
 
 
 async def test_each_refusal(photo: Path) -> None:
@@ -42,7 +42,7 @@ async def test_refused_by_the_store(photo: Path) -> None:
 
 async def test_refused_while_sending(large: Path) -> None:
     """A refusal that arrives while the file is being sent is noticed."""
-    async with open_frontend(FrontendSettings(max_size=1000)) as frontend:
+    async with open_frontend(RawSettings(max_size=1000)) as frontend:
         sent = await run(large, to=frontend)
     assert sent.status == 4
     assert "too-large" in sent.err

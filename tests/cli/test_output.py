@@ -13,12 +13,12 @@ from twisted.internet.defer import gatherResults
 from tests.support.commands import PROGRAM, Server, content, run, run_, serving, start_process
 from tests.support.frontends import open_frontend
 from twisted_upload.errors import Busy
-from twisted_upload.frontends.raw.factory import FrontendSettings
+from twisted_upload.frontends.raw.settings import RawSettings
 
 
 async def test_json(photo: Path, tmp_path: Path) -> None:
     """With --json, each file is one object with the documented fields."""
-    async with open_frontend(FrontendSettings(receipts=True)) as frontend:
+    async with open_frontend(RawSettings(receipts=True)) as frontend:
         sent = await run("--json", photo, tmp_path / "missing", to=frontend)
     stored, failed = sent.objects
     assert stored.pop("seconds") >= 0

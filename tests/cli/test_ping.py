@@ -19,7 +19,7 @@ from tests.support.tls_peers import files
 from tests.support.waiting import in_thread, until
 from twisted_upload.core.answers import SUCCESS, refused_answer
 from twisted_upload.errors import Busy, NotAllowed, ShuttingDown, StoreFailed, UploadRefused
-from twisted_upload.frontends.settings import FrontendSettings
+from twisted_upload.frontends.raw.settings import RawSettings
 from twisted_upload.net.tls.certificates import Identity
 
 
@@ -53,7 +53,7 @@ async def test_ready() -> None:
 
 async def test_server_that_accepts_empty_files() -> None:
     """ping reports that such a server stored an empty file."""
-    async with open_frontend(FrontendSettings(allow_empty=True)) as frontend:
+    async with open_frontend(RawSettings(allow_empty=True)) as frontend:
         asked = await ping("{}:{}".format(*frontend.address))
         assert frontend.stored == [b""]
     assert asked.status == 0

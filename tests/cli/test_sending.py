@@ -18,7 +18,7 @@ from twisted.internet.defer import gatherResults
 from tests.support.commands import PROGRAM, content, run, run_, start, start_process
 from tests.support.frontends import open_frontend
 from tests.support.waiting import turns, until
-from twisted_upload.frontends.raw.factory import FrontendSettings
+from twisted_upload.frontends.raw.settings import RawSettings
 
 reactor: Any = _reactor
 
@@ -33,7 +33,7 @@ async def test_stored(photo: Path) -> None:
 
 async def test_receipt(photo: Path) -> None:
     """If the server sends receipts, the line also has name, size and SHA-256."""
-    async with open_frontend(FrontendSettings(receipts=True)) as frontend:
+    async with open_frontend(RawSettings(receipts=True)) as frontend:
         sent = await run(photo, to=frontend)
     digest = hashlib.sha256(content(photo)).hexdigest()
     assert sent.out == f"{photo}: 上传成功 1795328130123.bin 100003 {digest}\n"
@@ -101,7 +101,7 @@ async def test_unix_socket(photo: Path, tmp_path: Path) -> None:
 
 async def test_another_answer(photo: Path) -> None:
     """With --answer, a server's custom success answer is recognized and printed."""
-    async with open_frontend(FrontendSettings(answer="我很好,谢谢你")) as frontend:
+    async with open_frontend(RawSettings(answer="我很好,谢谢你")) as frontend:
         understood, not_understood = await gatherResults(
             [
                 run_(photo, "--answer", "我很好,谢谢你", to=frontend),

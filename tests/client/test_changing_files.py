@@ -20,7 +20,7 @@ from tests.support.waiting import turns, until
 from twisted_upload import OutcomeUnknown, Receipt, SourceChanged, SourceFailed, upload
 from twisted_upload.client.sendfile import FROM
 from twisted_upload.client.source import open_source
-from twisted_upload.frontends.settings import FrontendSettings
+from twisted_upload.frontends.raw.settings import RawSettings
 
 CONTENT = os.urandom(1 << 20) * 24 + b"end"
 """Larger than all buffers on the way together."""
@@ -195,7 +195,7 @@ async def test_changed_before_the_answer(path: Path) -> None:
         with pytest.raises(OutcomeUnknown, match="changed before the answer came"):
             await uploading
     write(path, CONTENT)
-    async with open_frontend(FrontendSettings(receipts=True)) as frontend:
+    async with open_frontend(RawSettings(receipts=True)) as frontend:
         frontend.store.holding = True
         uploading = upload(path, frontend.endpoint)
         await until(lambda: frontend.store._held)

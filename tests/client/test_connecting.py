@@ -21,7 +21,7 @@ from tests.support.uploading import CONTENT, Clocked, Endpoint, error_of, errors
 from tests.support.waiting import reactor
 from twisted_upload import upload
 from twisted_upload.errors import CouldNotConnect, TooLarge, UploadTimedOut
-from twisted_upload.frontends.raw.factory import FrontendSettings
+from twisted_upload.frontends.raw.settings import RawSettings
 
 
 async def test_closed_port() -> None:
@@ -54,7 +54,7 @@ async def test_bad_endpoint(endpoint: str, tmp_path: Path) -> None:
 
 async def test_unix_socket(tmp_path: Path) -> None:
     """A Unix socket works like a TCP port, including refusals."""
-    async with open_frontend(FrontendSettings(max_size=1 << 22)) as frontend:
+    async with open_frontend(RawSettings(max_size=1 << 22)) as frontend:
         port = reactor.listenUNIX(str(tmp_path / "socket"), frontend.factory)
         await upload(CONTENT, f"unix:{tmp_path}/socket")
         assert frontend.stored == [CONTENT]

@@ -28,7 +28,7 @@ from twisted_upload import upload
 from twisted_upload.client.sendfile import FROM, SendFile, sha256_of
 from twisted_upload.client.source import SendingStopped
 from twisted_upload.errors import ReceiptMismatch, SourceFailed, TooLarge, UploadInterrupted
-from twisted_upload.frontends.settings import FrontendSettings
+from twisted_upload.frontends.raw.settings import RawSettings
 
 CONTENT = os.urandom(1 << 20) * 24 + b"end"
 
@@ -169,7 +169,7 @@ async def test_broken_progress(file: Path) -> None:
 
 async def test_refused_early(file: Path) -> None:
     """A refusal during the transfer is noticed."""
-    async with open_frontend(FrontendSettings(max_size=1 << 20)) as frontend:
+    async with open_frontend(RawSettings(max_size=1 << 20)) as frontend:
         with pytest.raises(TooLarge):
             await upload(file, frontend.endpoint)
         assert frontend.stored == []
@@ -208,7 +208,7 @@ async def test_cancelled(file: Path, moments: int) -> None:
 
 async def test_receipts(file: Path) -> None:
     """A server's receipt is compared with the file."""
-    async with open_frontend(FrontendSettings(receipts=True)) as frontend:
+    async with open_frontend(RawSettings(receipts=True)) as frontend:
         receipt = await upload(file, frontend.endpoint)
     assert receipt.sha256 == hashlib.sha256(CONTENT).hexdigest()
     await until(lambda: not open_descriptors(file.parent))
@@ -216,7 +216,7 @@ async def test_receipts(file: Path) -> None:
 
 async def test_receipt_mismatch(file: Path) -> None:
     """A receipt that does not match the file is an error."""
-    async with open_frontend(FrontendSettings(receipts=True)) as frontend:
+    async with open_frontend(RawSettings(receipts=True)) as frontend:
         frontend.store.holding = True
         uploading: Deferred[Any] = upload(file, frontend.endpoint)
         await until(lambda: frontend.store._held)
@@ -292,7 +292,7 @@ async def test_no_more_threads_for_a_pipe(monkeypatch: pytest.MonkeyPatch) -> No
 
 async def test_no_more_threads_for_a_receipt(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A receipt that cannot be compared is a mismatch."""
-    async with open_frontend(FrontendSettings(receipts=True)) as frontend:
+    async with open_frontend(RawSettings(receipts=True)) as frontend:
         frontend.store.holding = True
         uploading: Deferred[Any] = upload(file, frontend.endpoint)
         await until(lambda: frontend.store._held)

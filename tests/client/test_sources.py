@@ -23,7 +23,7 @@ from tests.support.waiting import in_thread, until
 from twisted_upload import upload
 from twisted_upload.client.source import CHUNK
 from twisted_upload.errors import SourceFailed, TooLarge
-from twisted_upload.frontends.raw.factory import FrontendSettings
+from twisted_upload.frontends.raw.settings import RawSettings
 
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
@@ -80,7 +80,7 @@ async def test_bytes_io() -> None:
 async def test_file_object_after_a_failure() -> None:
     """A file object is not closed even if the upload fails."""
     file = io.BytesIO(CONTENT)
-    async with open_frontend(FrontendSettings(max_size=10)) as frontend:
+    async with open_frontend(RawSettings(max_size=10)) as frontend:
         assert isinstance(await error_of(upload(file, frontend.endpoint)), TooLarge)
     assert not file.closed
 
@@ -111,7 +111,7 @@ async def test_slow_pipe(pipe: tuple[BinaryIO, BinaryIO]) -> None:
     """A pipe that is silent for hours is no stall, and its data is sent as soon as it arrives."""
     source, sink = pipe
     ours = Clocked()
-    async with open_frontend(FrontendSettings(idle_timeout=0)) as frontend:
+    async with open_frontend(RawSettings(idle_timeout=0)) as frontend:
         uploading = upload(source, frontend.endpoint, reactor=ours, stall_timeout=5)
         for number in range(3):
             sink.write(b"%d" % number)

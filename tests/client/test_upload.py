@@ -37,7 +37,7 @@ from twisted_upload.errors import (
     UploadInterrupted,
     UploadRefused,
 )
-from twisted_upload.frontends.raw.factory import FrontendSettings
+from twisted_upload.frontends.raw.settings import RawSettings
 from twisted_upload.interfaces import Receipt
 
 # -- stored -------------------------------------------------------------------
@@ -56,7 +56,7 @@ async def test_receipt() -> None:
 
 async def test_server_with_receipts() -> None:
     """A server's receipt is checked, and gives the name."""
-    async with open_frontend(FrontendSettings(receipts=True)) as frontend:
+    async with open_frontend(RawSettings(receipts=True)) as frontend:
         receipt = await upload(b"hello", frontend.endpoint)
         assert receipt.name == "1795328130123.bin"
         assert frontend.store.files == {receipt.name: b"hello"}
@@ -65,9 +65,7 @@ async def test_server_with_receipts() -> None:
 @pytest.mark.parametrize("receipts", [False, True])
 async def test_custom_success_answer(receipts: bool) -> None:
     """A custom success answer is recognized if the client is told it."""
-    async with open_frontend(
-        FrontendSettings(answer="我很好,谢谢你", receipts=receipts)
-    ) as frontend:
+    async with open_frontend(RawSettings(answer="我很好,谢谢你", receipts=receipts)) as frontend:
         await upload(b"hello", frontend.endpoint, answer="我很好,谢谢你")
         assert isinstance(await error_of(upload(b"hello", frontend.endpoint)), OutcomeUnknown)
 
@@ -121,7 +119,7 @@ async def test_receipt_in_pieces() -> None:
 
 async def test_many_at_a_time() -> None:
     """Many uploads at a time do not mix."""
-    async with open_frontend(FrontendSettings(receipts=True)) as frontend:
+    async with open_frontend(RawSettings(receipts=True)) as frontend:
         uploading = [upload(b"%d" % number * 1000, frontend.endpoint) for number in range(50)]
         receipts = [await one for one in uploading]
         assert [frontend.store.files[receipt.name or ""] for receipt in receipts] == [
@@ -176,7 +174,7 @@ async def test_broken_progress(error: type[Exception], at: int) -> None:
 
 async def test_refused_early() -> None:
     """A refusal that arrives while the client is sending is the caller's result."""
-    async with open_frontend(FrontendSettings(max_size=1000)) as frontend:
+    async with open_frontend(RawSettings(max_size=1000)) as frontend:
         failed = await error_of(upload(bytes(1 << 25), frontend.endpoint))
         assert isinstance(failed, TooLarge)
         assert failed.code == "too-large"
@@ -188,7 +186,7 @@ async def test_refused_early() -> None:
 async def test_refused_while_a_pipe_waits(pipe: tuple[BinaryIO, BinaryIO]) -> None:
     """The same for a pipe that is silent at the time."""
     source, sink = pipe
-    async with open_frontend(FrontendSettings(max_size=1000)) as frontend:
+    async with open_frontend(RawSettings(max_size=1000)) as frontend:
         uploading = upload(source, frontend.endpoint)
         sink.write(b"x" * 2000)
         assert isinstance(await error_of(uploading), TooLarge)
@@ -222,7 +220,7 @@ async def test_empty() -> None:
     """An empty file is refused by default, and stored by a server that accepts empty files."""
     async with open_frontend() as frontend:
         assert isinstance(await error_of(upload(b"", frontend.endpoint)), Empty)
-    async with open_frontend(FrontendSettings(allow_empty=True)) as frontend:
+    async with open_frontend(RawSettings(allow_empty=True)) as frontend:
         assert (await upload(b"", frontend.endpoint)).size == 0
         assert frontend.stored == [b""]
 
@@ -280,7 +278,7 @@ async def test_server_goes_while_a_pipe_waits(pipe: tuple[BinaryIO, BinaryIO]) -
 async def test_success_before_the_end(pipe: tuple[BinaryIO, BinaryIO]) -> None:
     """A server that acknowledges half a file has stored it: a retry is not safe."""
     source, sink = pipe
-    async with open_frontend(FrontendSettings(finish_after_idle=1)) as frontend:
+    async with open_frontend(RawSettings(finish_after_idle=1)) as frontend:
         uploading = upload(source, frontend.endpoint)
         sink.write(b"half a file")
         await frontend.has_come(11)
@@ -380,7 +378,7 @@ async def test_receipt_mismatch(size: int, sha256: str) -> None:
 
 async def test_leaves_nothing_open() -> None:
     """After every kind of outcome, no file descriptor is left open."""
-    async with open_frontend(FrontendSettings(max_size=1000)) as frontend:
+    async with open_frontend(RawSettings(max_size=1000)) as frontend:
         await upload(b"warm up", frontend.endpoint)
         await frontend.is_quiet()
         gc.collect()

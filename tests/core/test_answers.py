@@ -60,6 +60,11 @@ def test_codes() -> None:
         "no-space",
         "store-error",
         "shutting-down",
+        "bad-request",
+        "unauthorized",
+        "not-found",
+        "conflict",
+        "digest-mismatch",
     }
     assert all(CODES[code].code == code for code in CODES)
 

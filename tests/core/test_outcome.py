@@ -18,7 +18,7 @@ from tests.support.senders import reset
 from tests.support.waiting import until
 from tests.support.ways import Way, half_close
 from twisted_upload.core.outcome import UploadOutcome, log_outcome, log_outcome_with_listener
-from twisted_upload.frontends.settings import FrontendSettings
+from twisted_upload.frontends.raw.settings import RawSettings
 
 STORED = UploadOutcome("stored", "", "192.0.2.7:50123", 2048, 0.5, "1795328130123.bin")
 
@@ -86,7 +86,7 @@ def logged(*log: Callable[[], None]) -> list[Any]:
 async def test_observers(way: Way) -> None:
     """Every observer of a front end is told of each upload once, whatever the outcome."""
     seen: list[UploadOutcome] = []
-    async with open_frontend(FrontendSettings(max_size=4, receipts=True)) as frontend:
+    async with open_frontend(RawSettings(max_size=4, receipts=True)) as frontend:
         frontend.factory.name = "scanner"
         frontend.factory.observers = (seen.append, log_outcome)
         names: list[str] = []

@@ -24,7 +24,8 @@ from twisted_upload.daemon.stores import Storage
 from twisted_upload.disk.threads import DiskThreads
 from twisted_upload.errors import CannotStart
 from twisted_upload.frontends.admission import ConnectionSlots
-from twisted_upload.frontends.raw.factory import FrontendSettings, UploadFactory
+from twisted_upload.frontends.raw.factory import UploadFactory
+from twisted_upload.frontends.raw.settings import RawSettings
 from twisted_upload.hooks.command import GRACE
 from twisted_upload.interfaces import Arrival
 from twisted_upload.net.networks import NetworkSet, TrustedProxies
@@ -152,7 +153,7 @@ def test_slots_in_use(rig: Rig) -> None:
     slots = rig.service.frontends[0].slots
     slot = rig.service.frontends[0].gate.admit(None)
     assert slot is not None
-    settings = {spec.name: FrontendSettings() for spec in rig.service.specs}
+    settings = {spec.name: RawSettings() for spec in rig.service.specs}
     rig.service.reconfigure(settings, 5, ConnectionSlots(1, most_splices=3))
     admission = rig.service.frontends[0].gate.admission
     assert (slots.most, slots.most_splices, slots.taken) == (1, 3, 1)
@@ -168,7 +169,7 @@ def test_description(rig: Rig, tmp_path: Path) -> None:
 
 async def test_stop_behind_a_balancer(tmp_path: Path) -> None:
     """Behind a load balancer, a stop first ends new connections, so that none is reset later."""
-    settings = FrontendSettings(trusted_proxies=TrustedProxies(NetworkSet([])))
+    settings = RawSettings(trusted_proxies=TrustedProxies(NetworkSet([])))
     clock = Clock()
     async with open_frontend(settings, clock=clock) as frontend:
         spec = ListenerSpec("l0", [], frontend.factory, "x")

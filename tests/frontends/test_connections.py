@@ -13,7 +13,7 @@ from tests.support.senders import read_all
 from tests.support.waiting import in_thread, turns, until
 from tests.support.ways import Way
 from twisted_upload.frontends.admission import ConnectionSlots
-from twisted_upload.frontends.settings import FrontendSettings
+from twisted_upload.frontends.raw.settings import RawSettings
 
 
 async def test_uploads_without_a_sender_are_refused_at_the_end(way: Way) -> None:
@@ -35,7 +35,7 @@ async def test_uploads_without_a_sender_are_refused_at_the_end(way: Way) -> None
 
 async def test_no_timer_is_left() -> None:
     """A refused sender that disconnects early leaves no timer behind."""
-    async with open_frontend(FrontendSettings(max_size=4)) as frontend:
+    async with open_frontend(RawSettings(max_size=4)) as frontend:
         peer = frontend.connect()
         peer.sendall(b"content")
         assert b"too-large" in await in_thread(read_all, peer)
@@ -47,8 +47,8 @@ async def test_no_timer_is_left() -> None:
         assert all(call.getTime() < 6 for call in frontend.clock.getDelayedCalls())
 
 
-@pytest.mark.parametrize("settings", [FrontendSettings(), FrontendSettings(max_size=4)])
-async def test_nothing_is_added_later(settings: FrontendSettings) -> None:
+@pytest.mark.parametrize("settings", [RawSettings(), RawSettings(max_size=4)])
+async def test_nothing_is_added_later(settings: RawSettings) -> None:
     """
     An instance has all its attributes from the beginning.  Attributes added later, if the
     first instance of its class did not have them, cost a dictionary for each of

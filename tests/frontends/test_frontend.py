@@ -52,8 +52,10 @@ class Silent(ConnectionProtocol, Protocol):
         self.late += 1
 
 
-class SilentFrontend(Frontend):
+class SilentFrontend(Frontend[FrontendSettings]):
     """A front end that reads nothing."""
+
+    settings_type = FrontendSettings
 
     def serve(self, address: IAddress | None, slot: IConnectionSlot) -> Silent:
         return Silent(self, slot)

@@ -17,7 +17,7 @@ from tests.support.senders import STORED, refusal_code, reset
 from tests.support.waiting import until
 from tests.support.ways import Way, half_close
 from twisted_upload.frontends.admission import ConnectionSlots
-from twisted_upload.frontends.raw.factory import FrontendSettings
+from twisted_upload.frontends.raw.settings import RawSettings
 from twisted_upload.net.networks import Rules
 
 pytestmark = pytest.mark.each_transport
@@ -55,7 +55,7 @@ async def test_slots(way: Way, most: int) -> None:
 @pytest.mark.parametrize("most", [1, 50])
 async def test_per_address(way: Way, most: int) -> None:
     """So it is with the slots of one address; other addresses are not affected."""
-    async with open_frontend(FrontendSettings(max_per_address=most)) as frontend:
+    async with open_frontend(RawSettings(max_per_address=most)) as frontend:
         peers = await let_in(frontend, most)
         assert refusal_code(await way.send(frontend, b"content")) == "busy"
         other = partial(frontend.connect, "127.0.0.2")
@@ -75,7 +75,7 @@ async def test_default_per_address() -> None:
 async def test_one_address_over_ipv4_and_ipv6(way: Way) -> None:
     """An IPv4 sender at an IPv6 socket counts for the same address; a /64 counts as one address."""
     async with (
-        open_frontend(FrontendSettings(max_per_address=1)) as frontend,
+        open_frontend(RawSettings(max_per_address=1)) as frontend,
         frontend.also_at("mapped") as four,
         frontend.also_at("IPv6") as six,
     ):
@@ -90,9 +90,7 @@ async def test_one_address_over_ipv4_and_ipv6(way: Way) -> None:
 
 async def test_no_address(way: Way, tmp_path: Path) -> None:
     """A connection to a Unix socket takes a slot, but counts for no address."""
-    async with open_frontend(
-        FrontendSettings(max_per_address=1), slots=ConnectionSlots(2)
-    ) as frontend:
+    async with open_frontend(RawSettings(max_per_address=1), slots=ConnectionSlots(2)) as frontend:
         await let_in(frontend, 1)
         async with frontend.also_at("unix", tmp_path) as connect:
             with connect():
@@ -109,9 +107,7 @@ async def test_each_slot_is_released(way: Way, end: str) -> None:
     slots = ConnectionSlots(1)
     sent = {"stored": b"content", "refused": b"x" * 11, "aborted": b"con"}.get(end, b"")
     code_of = {"refused": "too-large", "unused": "empty"}
-    async with open_frontend(
-        FrontendSettings(max_size=10, max_per_address=1), slots=slots
-    ) as frontend:
+    async with open_frontend(RawSettings(max_size=10, max_per_address=1), slots=slots) as frontend:
         for _ in range(3):
             lines = len(frontend.log.ends + frontend.log.others)
             breaks = end in ("aborted", "reset")
@@ -149,7 +145,7 @@ async def test_slot_of_an_upload_that_is_being_committed(way: Way) -> None:
 
 async def test_address_of_an_upload_that_is_being_committed(way: Way) -> None:
     """So it is with the slots of its address."""
-    async with open_frontend(FrontendSettings(max_per_address=1)) as frontend:
+    async with open_frontend(RawSettings(max_per_address=1)) as frontend:
         frontend.store.holding = True
         peer = await way.come(frontend, b"content")
         await until(lambda: frontend.store._held)
@@ -179,7 +175,7 @@ async def test_address_of_an_upload_that_is_being_committed(way: Way) -> None:
 )
 async def test_rules(way: Way, rules: Rules, code: str | None) -> None:
     """The rules decide which addresses are allowed."""
-    async with open_frontend(FrontendSettings(rules=rules)) as frontend:
+    async with open_frontend(RawSettings(rules=rules)) as frontend:
         answer = await way.send(frontend, b"content")
         if code is None:
             assert answer == STORED
@@ -193,14 +189,14 @@ async def test_rules(way: Way, rules: Rules, code: str | None) -> None:
 @pytest.mark.parametrize(("family", "denied"), [("IPv6", "::1"), ("mapped", "127.0.0.1")])
 async def test_rules_for_ipv6(way: Way, family: str, denied: str) -> None:
     """They apply to IPv6 too, and to IPv4 at an IPv6 socket."""
-    chosen = FrontendSettings(rules=rules_of(deny=denied))
+    chosen = RawSettings(rules=rules_of(deny=denied))
     async with open_frontend(chosen) as frontend, frontend.also_at(family) as connect:
         assert refusal_code(await way.send(frontend, b"content", connect=connect)) == "not-allowed"
 
 
 async def test_rules_are_not_for_unix_sockets(way: Way, tmp_path: Path) -> None:
     """They do not apply to a Unix socket, which has file permissions."""
-    async with open_frontend(FrontendSettings(rules=rules_of(allow="192.0.2.0/24"))) as frontend:
+    async with open_frontend(RawSettings(rules=rules_of(allow="192.0.2.0/24"))) as frontend:
         async with frontend.also_at("unix", tmp_path) as connect:
             assert await way.send(frontend, b"content", connect=connect) == STORED
         assert frontend.log.ends[0]["peer"].startswith(f"unix uid {os.getuid()}")

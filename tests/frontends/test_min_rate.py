@@ -11,7 +11,7 @@ from tests.support.gate import hear
 from tests.support.senders import STORED, refusal_code
 from tests.support.waiting import TurnByTurn, turns, until
 from tests.support.ways import Way
-from twisted_upload.frontends.raw.factory import FrontendSettings
+from twisted_upload.frontends.raw.settings import RawSettings
 from twisted_upload.net.timeouts import AT_ONCE
 
 pytestmark = pytest.mark.each_transport
@@ -28,7 +28,7 @@ async def _pass(frontend: OpenFrontend, seconds: int) -> None:
 
 async def test_too_slow() -> None:
     """A steady trickle is too slow; the answer names the rate."""
-    async with open_frontend(FrontendSettings(min_rate=500, idle_timeout=10)) as frontend:
+    async with open_frontend(RawSettings(min_rate=500, idle_timeout=10)) as frontend:
         peer = frontend.connect()
         for number in range(30):
             peer.sendall(b"x")
@@ -50,7 +50,7 @@ async def test_many_are_too_slow() -> None:
     them.
     """
     clock = TurnByTurn()
-    chosen = FrontendSettings(min_rate=500, idle_timeout=0, max_per_address=0)
+    chosen = RawSettings(min_rate=500, idle_timeout=0, max_per_address=0)
     async with open_frontend(chosen, clock=clock) as frontend:
         for _ in range(AT_ONCE + 7):
             frontend.connect().sendall(b"x")
@@ -64,7 +64,7 @@ async def test_many_are_too_slow() -> None:
 
 async def test_bytes_buy_time() -> None:
     """Every 500 bytes buy a second, for as long as they keep arriving."""
-    async with open_frontend(FrontendSettings(min_rate=500, idle_timeout=0)) as frontend:
+    async with open_frontend(RawSettings(min_rate=500, idle_timeout=0)) as frontend:
         peer = frontend.connect()
         for number in range(20):
             peer.sendall(b"x" * 2500)
@@ -78,7 +78,7 @@ async def test_bytes_buy_time() -> None:
 
 async def test_bytes_of_long_ago_buy_no_time() -> None:
     """A fast start does not pay for trickling later."""
-    async with open_frontend(FrontendSettings(min_rate=500, idle_timeout=0)) as frontend:
+    async with open_frontend(RawSettings(min_rate=500, idle_timeout=0)) as frontend:
         peer = frontend.connect()
         peer.sendall(b"x" * 500_000)
         await frontend.has_come(500_000)
@@ -94,7 +94,7 @@ async def test_bytes_of_long_ago_buy_no_time() -> None:
 @pytest.mark.parametrize("min_rate", [0, 500])
 async def test_no_min_rate(min_rate: int) -> None:
     """A rate of 0 disables the check."""
-    async with open_frontend(FrontendSettings(min_rate=min_rate, idle_timeout=0)) as frontend:
+    async with open_frontend(RawSettings(min_rate=min_rate, idle_timeout=0)) as frontend:
         peer = frontend.connect()
         peer.sendall(b"x")
         await frontend.has_come(1)
@@ -104,7 +104,7 @@ async def test_no_min_rate(min_rate: int) -> None:
 
 async def test_waiting_for_us_is_not_slow() -> None:
     """Time during which we have paused the sender does not count."""
-    async with open_frontend(FrontendSettings(min_rate=500, idle_timeout=0)) as frontend:
+    async with open_frontend(RawSettings(min_rate=500, idle_timeout=0)) as frontend:
         peer = frontend.connect()
         peer.sendall(b"x" * 5000)
         await frontend.has_come(5000)
@@ -123,7 +123,7 @@ async def test_waiting_for_us_is_not_slow() -> None:
 
 async def test_waiting_for_the_store_is_not_slow(way: Way) -> None:
     """A sender that has half-closed waits for the store as long as that takes."""
-    async with open_frontend(FrontendSettings(min_rate=500)) as frontend:
+    async with open_frontend(RawSettings(min_rate=500)) as frontend:
         frontend.store.holding = True
         peer = await way.come(frontend, b"x")
         await until(lambda: frontend.store._held)
@@ -134,7 +134,7 @@ async def test_waiting_for_the_store_is_not_slow(way: Way) -> None:
 
 async def test_silence_that_ends_is_not_slow() -> None:
     """Silence that will end an upload is not refused as slowness first."""
-    chosen = FrontendSettings(min_rate=500, idle_timeout=0, finish_after_idle=45)
+    chosen = RawSettings(min_rate=500, idle_timeout=0, finish_after_idle=45)
     async with open_frontend(chosen) as frontend:
         peer = frontend.connect()
         peer.sendall(b"x")

@@ -21,14 +21,14 @@ from tests.support.waiting import turns, until
 from tests.support.ways import Way, close, half_close
 from twisted_upload.frontends.admission import ConnectionSlots
 from twisted_upload.frontends.gate import HEADER_TIME
-from twisted_upload.frontends.raw.factory import FrontendSettings
+from twisted_upload.frontends.raw.settings import RawSettings
 from twisted_upload.net.networks import NetworkSet, TrustedProxies, parse_network
 
 pytestmark = pytest.mark.each_transport
 
 
 LOOPBACK = TrustedProxies(NetworkSet([parse_network("127.0.0.0/8")]))
-BALANCED = FrontendSettings(trusted_proxies=LOOPBACK)
+BALANCED = RawSettings(trusted_proxies=LOOPBACK)
 
 
 # -- through a load balancer --------------------------------------------------
@@ -134,7 +134,7 @@ async def test_health_check(way: Way, end: Callable[[socket.socket], None]) -> N
 )
 async def test_untrusted_proxy(way: Way, trusted_proxies: TrustedProxies) -> None:
     """A peer that is not a trusted proxy is rejected, with or without a header."""
-    async with open_frontend(FrontendSettings(trusted_proxies=trusted_proxies)) as frontend:
+    async with open_frontend(RawSettings(trusted_proxies=trusted_proxies)) as frontend:
         for data in (line() + b"content", b"content"):
             assert refusal_code(await way.send(frontend, data)) == "not-allowed"
         assert frontend.stored == []
@@ -144,7 +144,7 @@ async def test_untrusted_proxy(way: Way, trusted_proxies: TrustedProxies) -> Non
 async def test_balancer_at_a_unix_socket(way: Way, tmp_path: Path) -> None:
     """A balancer may connect to a Unix socket."""
     believed = TrustedProxies(NetworkSet([]), unix=True)
-    async with open_frontend(FrontendSettings(trusted_proxies=believed)) as frontend:
+    async with open_frontend(RawSettings(trusted_proxies=believed)) as frontend:
         async with frontend.also_at("unix", tmp_path) as connect:
             assert await way.send(frontend, binary(), b"content", connect=connect) == STORED
         assert frontend.log.ends[0]["peer"] == "192.0.2.7:50123"
@@ -203,7 +203,7 @@ async def test_header_in_time() -> None:
 
 async def test_limits_are_for_the_real_address(way: Way) -> None:
     """Rules and counts apply to the sender, not to its balancer."""
-    chosen = FrontendSettings(
+    chosen = RawSettings(
         trusted_proxies=LOOPBACK, max_per_address=1, rules=rules_of(deny="127.0.0.0/8 192.0.2.66")
     )
     slots = ConnectionSlots(3)
@@ -230,7 +230,7 @@ async def test_unknown_sender(way: Way) -> None:
     list.
     """
     async with open_frontend(
-        FrontendSettings(trusted_proxies=LOOPBACK, rules=rules_of("192.0.2.0/24"))
+        RawSettings(trusted_proxies=LOOPBACK, rules=rules_of("192.0.2.0/24"))
     ) as frontend:
         assert refusal_code(await way.send(frontend, b"PROXY UNKNOWN\r\ncontent")) == "not-allowed"
         assert await way.send(frontend, line() + b"content") == STORED
@@ -282,7 +282,7 @@ async def test_stopping_before_the_header() -> None:
 
 async def test_header_and_largest_size(way: Way) -> None:
     """The header is not part of the file, and does not count towards its size."""
-    async with open_frontend(FrontendSettings(trusted_proxies=LOOPBACK, max_size=7)) as frontend:
+    async with open_frontend(RawSettings(trusted_proxies=LOOPBACK, max_size=7)) as frontend:
         assert await way.send(frontend, line(), b"content") == STORED
         assert refusal_code(await way.send(frontend, line(), b"contents")) == "too-large"
         assert [event["size"] for event in frontend.log.ends] == [7, 8]
@@ -306,7 +306,7 @@ async def test_a_header_under_other_limits() -> None:
         await until(lambda: slots.taken == 3)
         slots.change(ConnectionSlots(1))
         frontend.factory.reconfigure(
-            FrontendSettings(trusted_proxies=LOOPBACK, rules=rules_of(deny="192.0.2.66"))
+            RawSettings(trusted_proxies=LOOPBACK, rules=rules_of(deny="192.0.2.66"))
         )
         for peer, sender in zip(peers, ["192.0.2.7", "192.0.2.66", "192.0.2.8"], strict=True):
             peer.sendall(binary(sender) + b"content")

@@ -23,7 +23,7 @@ from tests.support.senders import STORED, read_all, refusal_code, reset
 from tests.support.waiting import in_thread, turns, until
 from tests.support.ways import Way, close
 from twisted_upload.frontends.admission import ConnectionSlots
-from twisted_upload.frontends.raw.factory import FrontendSettings
+from twisted_upload.frontends.raw.settings import RawSettings
 from twisted_upload.frontends.rejection import LONGEST_STAY, MOST_DISCARDED
 
 pytestmark = pytest.mark.each_transport
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.each_transport
 
 MOST = ConnectionSlots().most_rejected
 
-NOBODY = FrontendSettings(rules=rules_of(deny="0.0.0.0/0"))
+NOBODY = RawSettings(rules=rules_of(deny="0.0.0.0/0"))
 
 
 async def test_answered_at_once() -> None:

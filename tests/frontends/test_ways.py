@@ -29,7 +29,7 @@ from twisted_upload.core.text import Reserve
 from twisted_upload.disk.files import Space
 from twisted_upload.disk.testing import FaultyFiles
 from twisted_upload.frontends.raw.factory import UploadProtocol
-from twisted_upload.frontends.settings import FrontendSettings
+from twisted_upload.frontends.raw.settings import RawSettings
 from twisted_upload.hooks.marker import Marker
 from twisted_upload.hooks.spool import HOOKS, WAITING
 from twisted_upload.net.ports import accept_the_rest, keep_urgent_bytes
@@ -85,7 +85,7 @@ NAME = f"{MILLISECONDS}.bin"
 
 @contextlib.asynccontextmanager
 async def _on_disk(
-    tmp_path: Path, chosen: FrontendSettings | None = None, **more: Any
+    tmp_path: Path, chosen: RawSettings | None = None, **more: Any
 ) -> AsyncIterator[tuple[OpenFrontend, Rig]]:
     """Open a front end whose store has a disk that works when the test tells it to."""
     rig = Rig(tmp_path / "inbox", **more)
@@ -361,7 +361,7 @@ LONG = "x" * 8_000_000
 
 async def test_long_answer(way: Way) -> None:
     """The part of an answer that a socket does not take at once is sent later."""
-    async with open_frontend(FrontendSettings(answer=LONG)) as frontend:
+    async with open_frontend(RawSettings(answer=LONG)) as frontend:
         assert await way.send(frontend, b"content") == LONG.encode()
         await frontend.is_quiet()
         assert frontend.factory.gate.admission.slots.taken == 0
@@ -370,7 +370,7 @@ async def test_long_answer(way: Way) -> None:
 
 async def test_long_answer_that_is_not_read(way: Way) -> None:
     """A sender that does not read its answer is waited for a limited time; its slot is released."""
-    async with open_frontend(FrontendSettings(answer=LONG, linger_time=5)) as frontend:
+    async with open_frontend(RawSettings(answer=LONG, linger_time=5)) as frontend:
         peer = await way.come(frontend, b"content")
         await until(lambda: frontend.log.ends)
         frontend.clock.advance(4.9)
@@ -393,7 +393,7 @@ async def test_no_transport_for_a_long_answer(
         ours.close()
         raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
 
-    async with open_frontend(FrontendSettings(answer=LONG)) as frontend:
+    async with open_frontend(RawSettings(answer=LONG)) as frontend:
         with monkeypatch.context() as patch:
             patch.setattr(EagerServer, "__init__", broken)
             await Way.WHOLE.come(frontend, b"content")
@@ -413,7 +413,7 @@ async def test_many_at_once(end: Callable[[socket.socket], None], tmp_path: Path
     """
     rig = ThreadedRig(tmp_path / "inbox")
     contents = [b"upload %d " % number * (number + 1) for number in range(100)]
-    async with open_frontend(FrontendSettings(max_per_address=0), store=rig.store) as frontend:
+    async with open_frontend(RawSettings(max_per_address=0), store=rig.store) as frontend:
         peers = [await Way.WHOLE.come(frontend, content, end=end) for content in contents]
         if end is half_close:
             assert [await in_thread(read_all, peer) for peer in peers] == [STORED] * 100

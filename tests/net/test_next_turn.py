@@ -13,8 +13,8 @@ from tests.support.frontends import OpenFrontend, open_frontend
 from tests.support.senders import STORED, read_all, read_until_reset
 from tests.support.transports import RecordedTransports, broken, connect_whole
 from tests.support.waiting import in_thread, until
+from twisted_upload.frontends.raw.settings import RawSettings
 from twisted_upload.frontends.raw.whole_upload import WholeUpload
-from twisted_upload.frontends.settings import FrontendSettings
 from twisted_upload.net.acceptor import AT_ONCE, AcceptedConnection, Acceptor
 from twisted_upload.net.networks import NetworkSet, TrustedProxies, parse_network
 from twisted_upload.net.transport import serve_accepted
@@ -83,7 +83,7 @@ async def test_behind_a_load_balancer_by_then() -> None:
     async with open_frontend() as frontend:
         peer = _accept_before_it_is_whole(frontend)
         proxies = TrustedProxies(NetworkSet([parse_network("127.0.0.1")]))
-        frontend.factory.reconfigure(FrontendSettings(trusted_proxies=proxies))
+        frontend.factory.reconfigure(RawSettings(trusted_proxies=proxies))
         assert b"not-allowed" in await in_thread(read_all, peer)
         assert frontend.stored == []
         await until(lambda: not frontend.factory.gate.admission.slots.taken)
@@ -108,7 +108,7 @@ async def test_no_memory_for_the_next_turn(
 
 async def test_slots() -> None:
     """A sender has a slot as soon as it is accepted: one too many is refused at once."""
-    async with open_frontend(FrontendSettings(max_per_address=2)) as frontend:
+    async with open_frontend(RawSettings(max_per_address=2)) as frontend:
         frontend.store.holding = True
         peers = [frontend.connect() for _ in range(3)]
         frontend.port.doRead()
@@ -150,7 +150,7 @@ async def test_a_lot_in_the_next_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     monkeypatch.setattr("twisted_upload.net.acceptor.BYTES_AT_ONCE", 3000)
     for left in False, True:
-        async with open_frontend(FrontendSettings(max_per_address=0)) as frontend:
+        async with open_frontend(RawSettings(max_per_address=0)) as frontend:
             frontend.store.holding = True
             for _ in range(5):
                 _accept_before_it_is_whole(frontend, bytes(1000))
@@ -169,7 +169,7 @@ async def test_no_more_than_are_served() -> None:
     No more senders are accepted than can be served in the next turn: the rest stay in the
     kernel.
     """
-    async with open_frontend(FrontendSettings(max_per_address=0)) as frontend:
+    async with open_frontend(RawSettings(max_per_address=0)) as frontend:
         for _ in range(AT_ONCE + 10):
             frontend.connect()
         for _ in range(2):

@@ -28,7 +28,7 @@ from tests.support.senders import STORED, read_all, read_until_reset
 from tests.support.waiting import PATIENCE, in_thread, reactor, turns, until
 from tests.support.ways import Way
 from twisted_upload.daemon.listeners import ListenerService, ListenerSpec, NamedEndpoint
-from twisted_upload.frontends.settings import FrontendSettings
+from twisted_upload.frontends.raw.settings import RawSettings
 from twisted_upload.net.endpoints import InheritedEndpoint, endpoint_from_string, tcp_endpoint
 from twisted_upload.net.ports import (
     SHORTAGE_LINE,
@@ -139,7 +139,7 @@ async def test_every_port_of_the_daemon(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [0, 1, 2], ids=["unix", "IPv4", "IPv6"])
 async def test_uploads_at_every_port_of_the_daemon(way: Way, number: int, tmp_path: Path) -> None:
     """Each port receives uploads in whatever way they arrive, and can be closed afterwards."""
-    chosen = FrontendSettings(receipts=True)
+    chosen = RawSettings(receipts=True)
     async with open_frontend(chosen) as frontend:
         endpoints = [
             NamedEndpoint("unix", endpoint_from_string(reactor, f"unix:{tmp_path / 'frontend'}")),
@@ -418,7 +418,7 @@ async def test_drop_new_connections() -> None:
 
 async def test_accept_the_rest() -> None:
     """All waiting connections are accepted, however many."""
-    async with open_frontend(FrontendSettings(max_per_address=0)) as frontend:
+    async with open_frontend(RawSettings(max_per_address=0)) as frontend:
         frontend.port.stopReading()
         peers = [frontend.connect() for _ in range(250)]
         accept_the_rest(frontend.port)

@@ -18,8 +18,8 @@ from tests.support.transports import RecordedReaders, RecordedTransports, broken
 from tests.support.waiting import PATIENCE, in_thread, until
 from twisted_upload.core.outcome import UploadOutcome
 from twisted_upload.frontends.raw.factory import UploadProtocol
+from twisted_upload.frontends.raw.settings import RawSettings
 from twisted_upload.frontends.raw.whole_upload import WholeUpload
-from twisted_upload.frontends.settings import FrontendSettings
 from twisted_upload.net.acceptor import AT_ONCE, READS
 from twisted_upload.net.half_close import ConnectionEnd, connection_end
 from twisted_upload.net.transport import EagerServer
@@ -97,7 +97,7 @@ def _data_segments_in(peer: socket.socket) -> int:
 
 async def test_many_in_one_turn() -> None:
     """Many connections are accepted in one turn of the reactor, but not without limit."""
-    async with open_frontend(FrontendSettings(max_per_address=0)) as frontend:
+    async with open_frontend(RawSettings(max_per_address=0)) as frontend:
         frontend.store.holding = True
         for _ in range(AT_ONCE + 10):
             connect_whole(frontend)
@@ -111,7 +111,7 @@ async def test_many_in_one_turn() -> None:
 async def test_a_lot_in_one_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     """If they bring much data, fewer are handled in one turn."""
     monkeypatch.setattr("twisted_upload.net.acceptor.BYTES_AT_ONCE", 3000)
-    async with open_frontend(FrontendSettings(max_per_address=0)) as frontend:
+    async with open_frontend(RawSettings(max_per_address=0)) as frontend:
         frontend.store.holding = True
         for _ in range(5):
             connect_whole(frontend, bytes(1000))
@@ -235,7 +235,7 @@ async def test_a_rest_that_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
         frontend.store.release()
         await until(lambda: frontend.log.ends)
         assert frontend.factory.protocols
-        frontend.clock.advance(FrontendSettings().linger_time)
+        frontend.clock.advance(RawSettings().linger_time)
         await frontend.is_quiet()
         assert await in_thread(read_until_reset, peer) in (b"", STORED[:1])
 
@@ -324,7 +324,7 @@ async def test_reset_already(content: bytes) -> None:
 
 async def test_refused_at_the_first_byte() -> None:
     """A sender that is refused at once is told why, and whatever else it sends is discarded."""
-    async with open_frontend(FrontendSettings(max_size=4)) as frontend:
+    async with open_frontend(RawSettings(max_size=4)) as frontend:
         peer = frontend.connect()
         peer.sendall(b"hello")
         await until(lambda: frontend.log.ends)

@@ -22,7 +22,7 @@ from twisted_upload.core.outcome import UploadOutcome
 from twisted_upload.disk.testing import ManualDisk
 from twisted_upload.disk.threads import DiskThreads
 from twisted_upload.errors import CannotStart
-from twisted_upload.frontends.settings import FrontendSettings
+from twisted_upload.frontends.raw.settings import RawSettings
 from twisted_upload.observability import journal as module
 from twisted_upload.observability.journal import INTERVAL, REPORT_INTERVAL, Journal
 from twisted_upload.observability.journal_files import JournalFiles
@@ -299,7 +299,7 @@ def test_open(rig: Rig) -> None:
 async def test_observer(way: Way, tmp_path: Path) -> None:
     """Of the uploads of a front end each is one line, when the journal is closed at the latest."""
     path = tmp_path / "journal"
-    async with open_frontend(FrontendSettings(max_size=4)) as frontend:
+    async with open_frontend(RawSettings(max_size=4)) as frontend:
         disk = DiskThreads(reactor, 1, "journal")
         journal = Journal(JournalFiles(str(path), 0, 0), disk, frontend.clock, lambda: MOMENT)
         frontend.factory.observers = (journal,)

@@ -29,13 +29,14 @@ from tests.support.daemon import connect, deadly
 from tests.support.senders import read_all
 from twisted_upload.disk.files import Files
 from twisted_upload.disk.threads import DiskThreads
-from twisted_upload.frontends.raw.factory import FrontendSettings, UploadFactory
+from twisted_upload.frontends.raw.factory import UploadFactory
+from twisted_upload.frontends.raw.settings import RawSettings
 from twisted_upload.stores.directory.store import DirectoryStore
 
 DELAY = 2.0
 IDLE = 1.0
 MOST = 100_000
-ANYBODY = FrontendSettings(max_per_address=0)
+ANYBODY = RawSettings(max_per_address=0)
 """All senders have one address.  Rejected ones would reconnect at once, which is a
 different load from that of a stalled disk."""
 CALLS = {

@@ -22,7 +22,8 @@ from zope.interface import implementer
 from tests.support.senders import read_all, send_whole
 from tests.support.waiting import PATIENCE, in_thread, reactor, until
 from twisted_upload.frontends.admission import ConnectionSlots
-from twisted_upload.frontends.raw.factory import FrontendSettings, UploadFactory, UploadProtocol
+from twisted_upload.frontends.raw.factory import UploadFactory, UploadProtocol
+from twisted_upload.frontends.raw.settings import RawSettings
 from twisted_upload.interfaces import IUploadStore
 from twisted_upload.net.ports import wait_in_shortage
 from twisted_upload.net.tls.certificates import Identity
@@ -31,8 +32,8 @@ from twisted_upload.net.transport import read_eagerly
 from twisted_upload.stores.memory import MemoryStore
 
 _FRONTENDS = (
-    "twisted_upload.frontends.raw.sender",
-    "twisted_upload.frontends.raw.splice",
+    "twisted_upload.frontends.sender",
+    "twisted_upload.frontends.splice",
     "twisted_upload.core.outcome",
     "twisted_upload.net.tls.endpoints",
 )
@@ -80,7 +81,7 @@ class OpenFrontend:
 
     def __init__(
         self,
-        settings: FrontendSettings,
+        settings: RawSettings,
         store: IUploadStore | None = None,
         clock: IReactorTime | None = None,
         slots: ConnectionSlots | None = None,
@@ -209,14 +210,14 @@ class OpenFrontend:
 
 @contextlib.asynccontextmanager
 async def open_frontend(
-    settings: FrontendSettings | None = None,
+    settings: RawSettings | None = None,
     store: IUploadStore | None = None,
     clock: IReactorTime | None = None,
     slots: ConnectionSlots | None = None,
     identity: Identity | None = None,
 ) -> AsyncIterator[OpenFrontend]:
     """Open a raw front end for the duration of a test."""
-    frontend = OpenFrontend(settings or FrontendSettings(), store, clock, slots, identity)
+    frontend = OpenFrontend(settings or RawSettings(), store, clock, slots, identity)
     globalLogPublisher.addObserver(frontend.log)
     try:
         yield frontend

@@ -22,7 +22,7 @@ from tests.support.ways import Way
 from twisted_upload.frontends.admission import ConnectionSlots
 from twisted_upload.frontends.frontend import CHECK_INTERVAL
 from twisted_upload.frontends.gate import HEADER_TIME
-from twisted_upload.frontends.raw.factory import FrontendSettings
+from twisted_upload.frontends.raw.settings import RawSettings
 from twisted_upload.frontends.rejection import LONGEST_STAY, MOST_DISCARDED, RejectedConnection
 from twisted_upload.frontends.settings import GRACE
 from twisted_upload.net.networks import NetworkSet, Rules, TrustedProxies, parse_network
@@ -64,7 +64,7 @@ class Side:
 
 @contextlib.asynccontextmanager
 async def opened(
-    family: str, tmp_path: Path, settings: FrontendSettings, slots: ConnectionSlots | None = None
+    family: str, tmp_path: Path, settings: RawSettings, slots: ConnectionSlots | None = None
 ) -> AsyncIterator[Side]:
     """A front end that is come to in one of the three ways."""
     async with (
@@ -85,7 +85,7 @@ each_family = pytest.mark.parametrize("family", ["IPv4", "IPv6", "unix"])
 @each_family
 async def test_max_size(family: str, tmp_path: Path, size: int, end: str, cut: int) -> None:
     """``max_size`` bytes are kept; one more is too many, in whatever pieces."""
-    async with opened(family, tmp_path, FrontendSettings(max_size=1000)) as side:
+    async with opened(family, tmp_path, RawSettings(max_size=1000)) as side:
         data = bytes(size)
         assert await side.send(data[:cut], data[cut:]) == end
         assert side.frontend.stored == ([data] if end == "stored" else [])
@@ -97,7 +97,7 @@ async def test_max_size_each_way(
     way: Way, family: str, tmp_path: Path, size: int, end: str
 ) -> None:
     """The same in whatever way the pieces come."""
-    async with opened(family, tmp_path, FrontendSettings(max_size=1000)) as side:
+    async with opened(family, tmp_path, RawSettings(max_size=1000)) as side:
         data = bytes(size)
         assert await side.send(data[:999], data[999:], way=way) == end
         assert side.frontend.stored == ([data] if end == "stored" else [])
@@ -136,7 +136,7 @@ def test_max_size_of_the_daemon(family: str, tmp_path: Path, max_size: int) -> N
 @each_family
 async def test_lingering(family: str, tmp_path: Path, more: int) -> None:
     """A refused sender may send on for so many bytes; one more, and it is cut off."""
-    settings = FrontendSettings(max_size=10, linger_size=100_000)
+    settings = RawSettings(max_size=10, linger_size=100_000)
     async with opened(family, tmp_path, settings) as side:
         peer = side.connect()
         peer.sendall(bytes(11))
@@ -155,7 +155,7 @@ async def test_lingering(family: str, tmp_path: Path, more: int) -> None:
 @each_family
 async def test_discarding(family: str, tmp_path: Path, more: int) -> None:
     """The same for one that was rejected when it connected."""
-    async with opened(family, tmp_path, FrontendSettings(), ConnectionSlots(1)) as side:
+    async with opened(family, tmp_path, RawSettings(), ConnectionSlots(1)) as side:
         await side.come(1)
         peer = side.connect()
         assert await hear_outcome(peer) == "busy"
@@ -171,8 +171,8 @@ async def test_discarding(family: str, tmp_path: Path, more: int) -> None:
             await until(lambda: guest not in side.frontend.factory.protocols)
 
 
-def _believing() -> FrontendSettings:
-    return FrontendSettings(trusted_proxies=TrustedProxies(NetworkSet(EVERYWHERE), unix=True))
+def _believing() -> RawSettings:
+    return RawSettings(trusted_proxies=TrustedProxies(NetworkSet(EVERYWHERE), unix=True))
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,7 @@ async def _pass(side: Side, seconds: float) -> None:
 @each_family
 async def test_idle_timeout(family: str, tmp_path: Path, said: bytes) -> None:
     """Silence of ``idle_timeout`` is too long, and a moment less is not."""
-    async with opened(family, tmp_path, FrontendSettings(idle_timeout=60)) as side:
+    async with opened(family, tmp_path, RawSettings(idle_timeout=60)) as side:
         (peer,) = await side.come(1)
         await _say(side, peer, said)
         await _pass(side, 60 - MOMENT)
@@ -220,7 +220,7 @@ async def test_idle_timeout(family: str, tmp_path: Path, said: bytes) -> None:
 @each_family
 async def test_finish_after_idle(family: str, tmp_path: Path) -> None:
     """Silence of ``finish_after_idle`` ends a file, and a moment less does not."""
-    async with opened(family, tmp_path, FrontendSettings(finish_after_idle=2)) as side:
+    async with opened(family, tmp_path, RawSettings(finish_after_idle=2)) as side:
         (peer,) = await side.come(1)
         await _say(side, peer, b"content")
         await _pass(side, 2 - MOMENT)
@@ -236,7 +236,7 @@ async def test_min_rate(family: str, tmp_path: Path, size: int, slow: bool) -> N
     Beside the grace, 500 bytes buy a second: 2500 are enough for the look that is
     taken 5 s after it, and one byte less is not.
     """
-    async with opened(family, tmp_path, FrontendSettings(min_rate=500, idle_timeout=0)) as side:
+    async with opened(family, tmp_path, RawSettings(min_rate=500, idle_timeout=0)) as side:
         (peer,) = await side.come(1)
         await _say(side, peer, bytes(size))
         for _ in range(int(GRACE / CHECK_INTERVAL)):
@@ -269,7 +269,7 @@ async def test_header_time(family: str, tmp_path: Path) -> None:
 @each_family
 async def test_linger_time(family: str, tmp_path: Path) -> None:
     """A refused sender may stay for so many seconds."""
-    async with opened(family, tmp_path, FrontendSettings(max_size=10, linger_time=5)) as side:
+    async with opened(family, tmp_path, RawSettings(max_size=10, linger_time=5)) as side:
         peer = side.connect()
         peer.sendall(bytes(11))
         assert await hear_outcome(peer) == "too-large"
@@ -282,7 +282,7 @@ async def test_linger_time(family: str, tmp_path: Path) -> None:
 @each_family
 async def test_longest_stay(family: str, tmp_path: Path) -> None:
     """The same for one that was rejected when it connected."""
-    async with opened(family, tmp_path, FrontendSettings(), ConnectionSlots(1)) as side:
+    async with opened(family, tmp_path, RawSettings(), ConnectionSlots(1)) as side:
         await side.come(1)
         peer = side.connect()
         assert await hear_outcome(peer) == "busy"
@@ -300,7 +300,7 @@ async def test_longest_stay(family: str, tmp_path: Path) -> None:
 async def test_max_connections(way: Way, family: str, tmp_path: Path, most: int) -> None:
     """The last slot is given, and one more is not; what is given back is given again."""
     async with opened(
-        family, tmp_path, FrontendSettings(max_per_address=0), ConnectionSlots(most)
+        family, tmp_path, RawSettings(max_per_address=0), ConnectionSlots(most)
     ) as side:
         peers = await side.come(most - 1)
         assert await side.send(b"the last but none", way=way) == "stored"
@@ -316,7 +316,7 @@ async def test_max_connections(way: Way, family: str, tmp_path: Path, most: int)
 @each_family
 async def test_max_per_address(way: Way, family: str, tmp_path: Path, most: int) -> None:
     """The same for one address; who comes to a unix socket has none."""
-    async with opened(family, tmp_path, FrontendSettings(max_per_address=most)) as side:
+    async with opened(family, tmp_path, RawSettings(max_per_address=most)) as side:
         peers = await side.come(most - 1)
         assert await side.send(b"the last but none", way=way) == "stored"
         await until(lambda: len(side.frontend.factory.protocols) == most - 1)
@@ -331,7 +331,7 @@ async def test_max_per_address(way: Way, family: str, tmp_path: Path, most: int)
 @each_family
 async def test_most_rejected(family: str, tmp_path: Path, most: int) -> None:
     """So many that were rejected may stay; for one more, the first goes."""
-    async with opened(family, tmp_path, FrontendSettings(), ConnectionSlots(1, most)) as side:
+    async with opened(family, tmp_path, RawSettings(), ConnectionSlots(1, most)) as side:
         await side.come(1)
         peers = [side.connect() for _ in range(most)]
         for peer in peers:
@@ -359,7 +359,7 @@ async def test_most_rejected(family: str, tmp_path: Path, most: int) -> None:
 async def test_networks(way: Way, family: str, tmp_path: Path, denied: str, end: str) -> None:
     """The last address of a network is in it, and its neighbours are not."""
     rules = Rules([], [parse_network(denied)])
-    async with opened(family, tmp_path, FrontendSettings(rules=rules)) as side:
+    async with opened(family, tmp_path, RawSettings(rules=rules)) as side:
         assert await side.send(b"content", way=way) == end
 
 

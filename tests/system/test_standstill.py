@@ -21,7 +21,7 @@ from tests.support.senders import read_all, reset
 from tests.support.tls_peers import Peer, client_context, files, identity
 from tests.support.waiting import in_thread, pass_time, until
 from twisted_upload.frontends.gate import HEADER_TIME
-from twisted_upload.frontends.settings import FrontendSettings
+from twisted_upload.frontends.raw.settings import RawSettings
 from twisted_upload.net.networks import NetworkSet, TrustedProxies, parse_network
 
 HEADER = b"PROXY TCP4 192.0.2.7 198.51.100.1 50123 6666\r\n"
@@ -57,7 +57,7 @@ async def _nearly_silent_for_too_long(frontend: OpenFrontend) -> socket.socket:
 @pytest.mark.parametrize("finish", [0, 60], ids=["idle", "finishing"])
 async def test_unread_at_that_moment(finish: float, said: bytes) -> None:
     """What waits to be read when the time is over has been said in time."""
-    chosen = FrontendSettings(idle_timeout=60, finish_after_idle=finish)
+    chosen = RawSettings(idle_timeout=60, finish_after_idle=finish)
     async with open_frontend(chosen) as frontend:
         peer = await _nearly_silent_for_too_long(frontend)
         if said:
@@ -76,7 +76,7 @@ async def test_unread_at_that_moment(finish: float, said: bytes) -> None:
 @pytest.mark.parametrize("seconds", [0, 60], ids=["idle", "finishing"])
 async def test_reset_at_that_moment(seconds: float) -> None:
     """A reset that waits to be read then is one afterwards: nothing of the file is kept."""
-    chosen = FrontendSettings(idle_timeout=60, finish_after_idle=seconds)
+    chosen = RawSettings(idle_timeout=60, finish_after_idle=seconds)
     async with open_frontend(chosen) as frontend:
         peer = await _nearly_silent_for_too_long(frontend)
         reset(peer)
@@ -88,7 +88,7 @@ async def test_reset_at_that_moment(seconds: float) -> None:
 
 async def test_unread_over_tls() -> None:
     """The same over TLS, where what waits to be read is encrypted."""
-    async with open_frontend(FrontendSettings(idle_timeout=60), identity=identity()) as frontend:
+    async with open_frontend(RawSettings(idle_timeout=60), identity=identity()) as frontend:
         peer = Peer(client_context(), frontend.connect())
         await in_thread(peer.handshake, b"content")
         await frontend.has_come(7)
@@ -104,7 +104,7 @@ async def test_unread_over_tls() -> None:
 async def test_unread_header() -> None:
     """The same for the header of a load balancer."""
     trusted_proxies = TrustedProxies(NetworkSet([parse_network("127.0.0.0/8")]))
-    async with open_frontend(FrontendSettings(trusted_proxies=trusted_proxies)) as frontend:
+    async with open_frontend(RawSettings(trusted_proxies=trusted_proxies)) as frontend:
         peer = frontend.connect()
         await until(lambda: frontend.factory.protocols)
         peer.sendall(HEADER + b"content")
@@ -116,7 +116,7 @@ async def test_unread_header() -> None:
 
 async def test_unread_and_slow() -> None:
     """The same where the rate is looked at."""
-    async with open_frontend(FrontendSettings(min_rate=500, idle_timeout=0)) as frontend:
+    async with open_frontend(RawSettings(min_rate=500, idle_timeout=0)) as frontend:
         peer = frontend.connect()
         peer.sendall(b"content")
         await frontend.has_come(7)
@@ -131,7 +131,7 @@ async def test_unread_and_slow() -> None:
 
 async def test_late_and_slow() -> None:
     """A look that comes late is no look."""
-    async with open_frontend(FrontendSettings(min_rate=500, idle_timeout=0)) as frontend:
+    async with open_frontend(RawSettings(min_rate=500, idle_timeout=0)) as frontend:
         peer = frontend.connect()
         peer.sendall(b"content")
         await frontend.has_come(7)
@@ -144,7 +144,7 @@ async def test_late_and_slow() -> None:
 
 async def test_looks_know_it_first() -> None:
     """A look that comes late gives all senders their time again."""
-    async with open_frontend(FrontendSettings(min_rate=500, idle_timeout=60)) as frontend:
+    async with open_frontend(RawSettings(min_rate=500, idle_timeout=60)) as frontend:
         peer = frontend.connect()
         peer.sendall(b"content")
         await frontend.has_come(7)
@@ -157,7 +157,7 @@ async def test_looks_know_it_first() -> None:
 
 async def test_looks_give_time_to_linger() -> None:
     """A look that comes late gives a refused sender its time again, too."""
-    settings = FrontendSettings(max_size=1000, min_rate=500, linger_time=5)
+    settings = RawSettings(max_size=1000, min_rate=500, linger_time=5)
     async with open_frontend(settings) as frontend:
         peer = frontend.connect()
         peer.sendall(b"content")

@@ -28,8 +28,8 @@ from twisted_upload.daemon.systemd import Manager
 from twisted_upload.disk.threads import DiskThreads
 from twisted_upload.frontends.admission import ConnectionSlots
 from twisted_upload.frontends.raw.factory import UploadFactory
+from twisted_upload.frontends.raw.settings import RawSettings
 from twisted_upload.frontends.refusal_log import RateLimitedLog, RefusalCounter
-from twisted_upload.frontends.settings import FrontendSettings
 from twisted_upload.observability.counters import Counters
 from twisted_upload.observability.report import ProcessReporter, Reporter, SingleProcessReport
 from twisted_upload.version import VERSION
@@ -218,11 +218,11 @@ def renew(service: UploadService | Supervisor, renewal: Renewal) -> None:
         service.certificates_changed()
 
 
-def frontend_settings(listener: Listener) -> FrontendSettings:
+def frontend_settings(listener: Listener) -> RawSettings:
     """Make the front end settings of a listener; fields of the same name are copied."""
     settings = listener.settings
-    names = [it.name for it in fields(FrontendSettings) if hasattr(settings, it.name)]
-    return FrontendSettings(
+    names = [it.name for it in fields(RawSettings) if hasattr(settings, it.name)]
+    return RawSettings(
         rules=listener.rules,
         trusted_proxies=listener.trusted_proxies,
         **{name: getattr(settings, name) for name in names},

@@ -26,7 +26,7 @@ from twisted_upload.observability.log import LineObserver
 
 __all__ = ["BoundPort", "ListenerService", "ListenerSpec", "NamedEndpoint"]
 
-F = TypeVar("F", bound=Factory)
+F_co = TypeVar("F_co", bound=Factory, covariant=True)
 
 
 class NamedEndpoint(NamedTuple):
@@ -41,7 +41,7 @@ class NamedEndpoint(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ListenerSpec(Generic[F]):
+class ListenerSpec(Generic[F_co]):
     """
     One listener that is not listening yet.
 
@@ -53,11 +53,11 @@ class ListenerSpec(Generic[F]):
 
     name: str
     endpoints: Sequence[NamedEndpoint]
-    frontend: F
+    frontend: F_co
     directory: str
 
 
-class BoundPort(Generic[F]):
+class BoundPort(Generic[F_co]):
     """
     A port that a listener listens on.
 
@@ -73,7 +73,9 @@ class BoundPort(Generic[F]):
     :ivar is_open: it has not been closed.
     """
 
-    def __init__(self, spec: ListenerSpec[F], endpoint: IStreamServerEndpoint, port: Any) -> None:
+    def __init__(
+        self, spec: ListenerSpec[F_co], endpoint: IStreamServerEndpoint, port: Any
+    ) -> None:
         self.spec = spec
         self.endpoint = endpoint
         self.port = port
@@ -100,7 +102,7 @@ class BoundPort(Generic[F]):
         return maybeDeferred(self.port.stopListening)
 
 
-class ListenerService(Service, Generic[F]):
+class ListenerService(Service, Generic[F_co]):
     """
     A service with listeners.
 
@@ -113,8 +115,8 @@ class ListenerService(Service, Generic[F]):
         without one, twistd uses its default.
     """
 
-    def __init__(self, specs: Sequence[ListenerSpec[F]]) -> None:
-        self.ports: list[BoundPort[F]] = []
+    def __init__(self, specs: Sequence[ListenerSpec[F_co]]) -> None:
+        self.ports: list[BoundPort[F_co]] = []
         self.side_services: list[Service] = []
         self.observer: LineObserver | None = None
         self.specs = specs

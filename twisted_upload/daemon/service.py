@@ -16,7 +16,7 @@ from twisted_upload.daemon.notify import Counts, StoredCount
 from twisted_upload.daemon.stores import Storage
 from twisted_upload.disk.threads import DiskThreads
 from twisted_upload.frontends.admission import ConnectionSlots
-from twisted_upload.frontends.raw.factory import UploadFactory
+from twisted_upload.frontends.frontend import Frontend
 from twisted_upload.frontends.settings import FrontendSettings
 from twisted_upload.hooks.command import GRACE
 from twisted_upload.net.ports import accept_the_rest, drop_new_connections, stop_accepting
@@ -69,7 +69,7 @@ MAX_STOP_TIME = (
 """Maximum number of seconds that stopping takes, besides draining."""
 
 
-class UploadService(ListenerService[UploadFactory]):
+class UploadService(ListenerService[Frontend[Any]]):
     """
     Front ends, the directories they store to, and their disk threads.
 
@@ -84,7 +84,7 @@ class UploadService(ListenerService[UploadFactory]):
 
     def __init__(
         self,
-        specs: Sequence[ListenerSpec[UploadFactory]],
+        specs: Sequence[ListenerSpec[Frontend[Any]]],
         storages: Sequence[Storage],
         clock: IReactorTime,
         *,
@@ -227,7 +227,7 @@ class UploadService(ListenerService[UploadFactory]):
         await self._wait(min(FIRST_BYTES_TIMEOUT, self._drain), begun, EXTRA_AFTER_STANDSTILL)
 
     async def _stop_accepting_from_proxies(
-        self, leaving: Sequence[BoundPort[UploadFactory]]
+        self, leaving: Sequence[BoundPort[Frontend[Any]]]
     ) -> None:
         """
         Make load balancers use another server: they do if they cannot connect.

@@ -5,8 +5,10 @@ What all front ends have in common, whatever protocol they speak.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Generic, TypeVar
 
 from twisted.internet.interfaces import IAddress, IProtocol, IReactorTime
+from twisted.internet.protocol import ServerFactory
 from zope.interface import implementer
 
 from twisted_upload.core.outcome import UploadObserver, log_outcome
@@ -25,8 +27,11 @@ CHECK_INTERVAL = 5.0
 """Seconds between two checks for senders and stores that are too slow."""
 
 
+S = TypeVar("S", bound=FrontendSettings)
+
+
 @implementer(IGatedFactory)
-class Frontend(Connections):
+class Frontend(Connections, ServerFactory, Generic[S]):
     """
     A front end: its connections, and what their uploads need.
 
@@ -37,16 +42,20 @@ class Frontend(Connections):
     :param name: name of this listener, for people and programs.
     :param slots: the connections of the process, shared by its front ends.
     :param refusals: counts the rejected connections.
+    :cvar settings_type: the class of its settings.
     :ivar gate: decides which connections are accepted.
     :ivar settings: the settings for new connections.
     :ivar slots: the connections of the process.
     """
 
+    noisy = False
+    settings_type: type[S]
+
     def __init__(
         self,
         store: IUploadStore,
         clock: IReactorTime,
-        settings: FrontendSettings | None = None,
+        settings: S | None = None,
         *,
         observers: Sequence[UploadObserver] = (log_outcome,),
         name: str = "",
@@ -62,9 +71,9 @@ class Frontend(Connections):
         self.refusals = refusals or RefusalCounter(clock)
         self.slots = slots or ConnectionSlots()
         self.gate = Gate(self, Admission(self.slots), self.refusals, clock, serve=self.serve)
-        self.reconfigure(settings or FrontendSettings())
+        self.reconfigure(settings or self.settings_type())
 
-    def reconfigure(self, settings: FrontendSettings) -> None:
+    def reconfigure(self, settings: S) -> None:
         """Apply these settings to new connections."""
         self.settings = settings
         self.gate.admission.change(settings.rules, settings.max_per_address)
@@ -79,7 +88,11 @@ class Frontend(Connections):
         """
         raise NotImplementedError
 
-    def stop_listening(self) -> None:
+    def buildProtocol(self, addr: IAddress | None) -> IProtocol:  # type: ignore[override]
+        """Build the protocol for one connection."""
+        return self.gate.protocol_for(addr)
+
+    def stopFactory(self) -> None:
         """Stop the checks and log the last summary: the last port has been closed."""
         self.progress_check.stop()
         self.refusals.log_summary()

@@ -6,10 +6,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from twisted_upload.core.answers import SUCCESS
 from twisted_upload.net.networks import EVERYBODY, Rules, TrustedProxies
 
-__all__ = ["FrontendSettings"]
+__all__ = ["GRACE", "FrontendSettings"]
 
 GRACE = 30.0
 """Minimum number of seconds that a slow sender may go without sending any bytes."""
@@ -18,15 +17,12 @@ GRACE = 30.0
 @dataclass(frozen=True, slots=True)
 class FrontendSettings:
     """
-    How a front end behaves.
+    How a front end behaves, whatever protocol it speaks.
 
-    :ivar answer: what a sender is told when its file is stored.
-    :ivar receipts: tell it the name, size and SHA-256 as well.
+    :ivar receipts: tell each sender the SHA-256 of its file.
     :ivar max_size: maximum size of an upload in bytes; 0 for no limit.
     :ivar idle_timeout: seconds without data after which an upload is refused; 0 for
         never.
-    :ivar finish_after_idle: seconds without data that count as the end of the file; 0
-        for never.
     :ivar allow_empty: store uploads of zero bytes.
     :ivar min_rate: bytes per second that a sender has to sustain over the last `grace`
         seconds; 0 for no minimum.
@@ -40,11 +36,9 @@ class FrontendSettings:
     :ivar linger_size: maximum number of bytes that are read and discarded.
     """
 
-    answer: str = SUCCESS
     receipts: bool = False
     max_size: int = 0
     idle_timeout: float = 60.0
-    finish_after_idle: float = 0.0
     allow_empty: bool = False
     min_rate: int = 500
     max_per_address: int = 50
@@ -59,7 +53,6 @@ class FrontendSettings:
         Seconds that a sender may go without sending any bytes; bytes never earn it more
         time than that.
 
-        An idle period that is within the idle timeout, or that ends an upload, must not
-        count as slowness.
+        An idle period that is within the idle timeout must not count as slowness.
         """
-        return max(GRACE, self.idle_timeout) + self.finish_after_idle
+        return max(GRACE, self.idle_timeout)

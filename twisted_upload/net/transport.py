@@ -44,7 +44,7 @@ class EagerServer(tcp.Server):
     """
 
     def __init__(self, view: memoryview, *arguments: Any) -> None:
-        # All our attributes are set here; see `twisted_upload.frontends.raw.sender.Sender`.
+        # All our attributes are set here; see `twisted_upload.frontends.sender.UploadSender`.
         self._view = view
         self.already: Sequence[bytes] | None = None
         self.heard_end = False  # the half-close has been read from the socket

@@ -17,7 +17,7 @@ from tests.support.senders import reset
 from tests.support.waiting import turns, until
 from tests.support.ways import close, half_close
 from twisted_upload.frontends.admission import ConnectionSlots
-from twisted_upload.frontends.settings import FrontendSettings
+from twisted_upload.frontends.raw.settings import RawSettings
 
 
 def _accepted(frontend: OpenFrontend, *sent: bytes, end: bool = False) -> list[socket.socket]:
@@ -71,9 +71,9 @@ async def test_the_end(sent: bytes, end: Callable[[socket.socket], None]) -> Non
 
 @pytest.mark.parametrize("whole", [False, True])
 @pytest.mark.parametrize(
-    ("settings", "most"), [(FrontendSettings(), 2), (FrontendSettings(max_per_address=2), 0)]
+    ("settings", "most"), [(RawSettings(), 2), (RawSettings(max_per_address=2), 0)]
 )
-async def test_slots(settings: FrontendSettings, most: int, whole: bool) -> None:
+async def test_slots(settings: RawSettings, most: int, whole: bool) -> None:
     """However many connections arrive in one turn, no more are accepted than there are slots."""
     slots = ConnectionSlots(most)
     async with open_frontend(settings, slots=slots) as frontend:
@@ -119,7 +119,7 @@ async def test_closed_port(sent: bytes) -> None:
 @pytest.mark.parametrize("whole", [False, True])
 async def test_timeouts(whole: bool) -> None:
     """Timeouts apply only to uploads that may still be incomplete, and to all of those."""
-    async with open_frontend(FrontendSettings(idle_timeout=60)) as frontend:
+    async with open_frontend(RawSettings(idle_timeout=60)) as frontend:
         frontend.store.holding = True
         (peer,) = _accepted(frontend, b"content", end=whole)
         await until(lambda: frontend.store.unfinished)

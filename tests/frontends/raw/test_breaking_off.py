@@ -23,9 +23,9 @@ from tests.support.waiting import in_thread, turns, until
 from tests.support.ways import Way
 from twisted_upload.core.outcome import UploadOutcome
 from twisted_upload.frontends.admission import ConnectionSlots
-from twisted_upload.frontends.raw.sender import STORE_PATIENCE
+from twisted_upload.frontends.raw.settings import RawSettings
 from twisted_upload.frontends.rejection import LONGEST_STAY, RejectedConnection
-from twisted_upload.frontends.settings import FrontendSettings
+from twisted_upload.frontends.sender import STORE_PATIENCE
 from twisted_upload.net.transport import EagerServer
 from twisted_upload.stores.memory import MemoryStore
 
@@ -137,7 +137,7 @@ async def test_an_upload(way: str, what: str, monkeypatch: pytest.MonkeyPatch) -
 async def test_a_refusal(call: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sending a refusal may fail."""
     slots = ConnectionSlots()
-    async with open_frontend(FrontendSettings(max_size=20), slots=slots) as frontend:
+    async with open_frontend(RawSettings(max_size=20), slots=slots) as frontend:
         with monkeypatch.context() as patch:
             peer = frontend.connect()
             await until(lambda: frontend.senders)
@@ -206,7 +206,7 @@ async def test_abort(end: str, monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_timer(call: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A failure in one sender's timeout does not delay the timeouts of others."""
     slots = ConnectionSlots()
-    chosen = FrontendSettings(finish_after_idle=2 if call == "fell_silent" else 0, idle_timeout=2)
+    chosen = RawSettings(finish_after_idle=2 if call == "fell_silent" else 0, idle_timeout=2)
     async with open_frontend(chosen, slots=slots) as frontend:
         peers = [frontend.connect() for _ in range(2)]
         for peer in peers:
@@ -258,9 +258,7 @@ async def _is_refused(frontend: OpenFrontend, peer: socket.socket) -> None:
 async def test_a_stalled_store(state: str) -> None:
     """An upload does not wait for a stalled store for ever."""
     slots = ConnectionSlots()
-    chosen = FrontendSettings(
-        finish_after_idle=5 if state == "ended by idle timeout" else 0, min_rate=0
-    )
+    chosen = RawSettings(finish_after_idle=5 if state == "ended by idle timeout" else 0, min_rate=0)
     async with open_frontend(chosen, slots=slots) as frontend:
         frontend.store.holding = True
         peer = frontend.connect()
@@ -316,7 +314,7 @@ async def test_an_answer_that_is_never_read(end: str, monkeypatch: pytest.Monkey
     An answer is bounded in time and memory, whatever the peer does.  In this test, the
     peer's kernel accepts nothing at all.
     """
-    async with open_frontend(FrontendSettings(max_size=7)) as frontend:
+    async with open_frontend(RawSettings(max_size=7)) as frontend:
         peer = frontend.connect()
         await until(lambda: frontend.senders)
         (sender,) = frontend.senders

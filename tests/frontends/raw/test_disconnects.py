@@ -14,7 +14,7 @@ from tests.support.senders import STORED, read_all, reset
 from tests.support.waiting import in_thread, turns, until
 from tests.support.ways import Way, close, half_close_and_reset
 from twisted_upload.errors import NoSpace
-from twisted_upload.frontends.raw.factory import FrontendSettings
+from twisted_upload.frontends.raw.settings import RawSettings
 
 pytestmark = pytest.mark.each_transport
 
@@ -127,7 +127,7 @@ async def test_reset_after_the_half_close(way: Way) -> None:
 
 async def test_loss_after_silence() -> None:
     """So does one whose file was ended by silence; the log says that no answer was delivered."""
-    async with open_frontend(FrontendSettings(finish_after_idle=1)) as frontend:
+    async with open_frontend(RawSettings(finish_after_idle=1)) as frontend:
         frontend.store.holding = True
         peer = frontend.connect()
         peer.sendall(b"content")
@@ -145,7 +145,7 @@ async def test_loss_after_silence() -> None:
 
 async def test_failure_without_a_sender() -> None:
     """A store failure is logged even if the sender has disconnected."""
-    async with open_frontend(FrontendSettings(finish_after_idle=1)) as frontend:
+    async with open_frontend(RawSettings(finish_after_idle=1)) as frontend:
         frontend.store.holding = True
         frontend.store.failing = NoSpace()
         peer = frontend.connect()

@@ -20,7 +20,7 @@ from tests.support.senders import STORED, read_all, reset
 from tests.support.waiting import in_thread, turns, until
 from tests.support.ways import Way, close
 from twisted_upload.errors import NoSpace
-from twisted_upload.frontends.raw.factory import FrontendSettings
+from twisted_upload.frontends.raw.settings import RawSettings
 from twisted_upload.stores.memory import MemoryIncoming
 
 pytestmark = pytest.mark.each_transport
@@ -59,7 +59,7 @@ async def test_one_event_for_one_end(
     way: Way, scenario: Callable[[OpenFrontend, Way], Any], fields: Any
 ) -> None:
     """Each upload ends with exactly one event, with peer, size, seconds, and name or code."""
-    async with open_frontend(FrontendSettings(max_size=1000)) as frontend:
+    async with open_frontend(RawSettings(max_size=1000)) as frontend:
         await scenario(frontend, way)
         await frontend.is_quiet()
         (end,) = frontend.log.ends
@@ -127,9 +127,7 @@ async def test_any_order(acts: list[str], early: int, finish: bool, empty: bool)
     Whatever the sender, the store and the clock do, even before the connection is
     accepted, an upload ends at most once and leaves nothing behind.
     """
-    chosen = FrontendSettings(
-        finish_after_idle=10 if finish else 0, allow_empty=empty, max_size=100_000
-    )
+    chosen = RawSettings(finish_after_idle=10 if finish else 0, allow_empty=empty, max_size=100_000)
     async with open_frontend(chosen) as frontend:
         peer = frontend.connect()
         incoming: MemoryIncoming | None = None
@@ -195,7 +193,7 @@ async def test_any_order(acts: list[str], early: int, finish: bool, empty: bool)
 
 async def test_nothing_stays_open(way: Way) -> None:
     """After many connections with all kinds of ends, no file descriptor is left open."""
-    async with open_frontend(FrontendSettings(max_size=1000)) as frontend:
+    async with open_frontend(RawSettings(max_size=1000)) as frontend:
         await frontend.send(b"warm up")
         before = len(open_descriptors("socket:"))
         for _ in range(20):

@@ -24,7 +24,7 @@ from tests.support.stores import Rig, ThreadedRig
 from tests.support.waiting import PATIENCE, in_thread, pass_time, reactor, turns, until
 from twisted_upload.core.answers import StoredAnswer, read_answer
 from twisted_upload.disk.testing import FaultyFiles
-from twisted_upload.frontends.raw.factory import FrontendSettings
+from twisted_upload.frontends.raw.settings import RawSettings
 from twisted_upload.stores.directory.incoming import MOST_HELD
 
 pytestmark = pytest.mark.each_transport
@@ -95,7 +95,7 @@ async def test_reset_while_the_disk_is_stalled(tmp_path: Path) -> None:
 
 @contextlib.asynccontextmanager
 async def _large_frontend(
-    tmp_path: Path, chosen: FrontendSettings | None = None
+    tmp_path: Path, chosen: RawSettings | None = None
 ) -> AsyncIterator[tuple[OpenFrontend, ThreadedRig]]:
     rig = ThreadedRig(tmp_path / "inbox", files=FaultyFiles())
     async with open_frontend(chosen, store=rig.store) as frontend:
@@ -139,7 +139,7 @@ async def test_lent(tmp_path: Path) -> None:
 
 async def test_lent_with_receipts(tmp_path: Path) -> None:
     """With receipts, the SHA-256 covers all the bytes."""
-    async with _large_frontend(tmp_path, FrontendSettings(receipts=True)) as (frontend, _):
+    async with _large_frontend(tmp_path, RawSettings(receipts=True)) as (frontend, _):
         answer = await in_thread(send_all_then_read, frontend.connect(), LARGE)
         read = read_answer(answer)
         assert isinstance(read, StoredAnswer)
@@ -165,7 +165,7 @@ async def test_lent_in_any_chunks(
 @pytest.mark.parametrize("more", [-1, 0, 1])
 async def test_lent_up_to_the_largest_size(tmp_path: Path, more: int) -> None:
     """The maximum size is exact for large uploads too."""
-    chosen = FrontendSettings(max_size=3_000_000)
+    chosen = RawSettings(max_size=3_000_000)
     async with _large_frontend(tmp_path, chosen) as (frontend, rig):
         content = LARGE[: 3_000_000 + more]
         answer = await in_thread(send_all_then_read, frontend.connect(), content)
@@ -180,7 +180,7 @@ async def test_lent_up_to_the_largest_size(tmp_path: Path, more: int) -> None:
 
 async def test_lent_and_much_too_large(tmp_path: Path) -> None:
     """A large sender that reads only at the end still receives the refusal."""
-    async with _large_frontend(tmp_path, FrontendSettings(max_size=3_000_000)) as (frontend, rig):
+    async with _large_frontend(tmp_path, RawSettings(max_size=3_000_000)) as (frontend, rig):
         answer = await in_thread(send_all_then_read, frontend.connect(), LARGE)
         assert refusal_code(answer) == "too-large"
         await rig.settle()
@@ -212,7 +212,7 @@ async def test_lent_and_fire_and_forget(tmp_path: Path) -> None:
 
 async def test_lent_and_silent(tmp_path: Path) -> None:
     """A large sender that falls silent is refused at its timeout, and not before."""
-    async with _large_frontend(tmp_path, FrontendSettings(idle_timeout=60)) as (frontend, rig):
+    async with _large_frontend(tmp_path, RawSettings(idle_timeout=60)) as (frontend, rig):
         peer = frontend.connect()
         await in_thread(peer.sendall, LARGE[:3_000_000])
         await until(lambda: len(frontend.factory.active_settings.idle))
@@ -230,7 +230,7 @@ async def test_lent_and_silent(tmp_path: Path) -> None:
 
 async def test_lent_and_finished_by_silence(tmp_path: Path) -> None:
     """With ``--finish-after-idle``, silence ends a large upload too."""
-    async with _large_frontend(tmp_path, FrontendSettings(finish_after_idle=1)) as (frontend, rig):
+    async with _large_frontend(tmp_path, RawSettings(finish_after_idle=1)) as (frontend, rig):
         peer = frontend.connect()
         await in_thread(peer.sendall, LARGE[:3_000_000])
         await turns(20)

@@ -15,7 +15,7 @@ from tests.support.senders import STORED, flood, read_all, refusal_code, send_al
 from tests.support.waiting import in_thread, turns, until
 from tests.support.ways import Way
 from twisted_upload.errors import Busy, NoSpace, StoreFailed, UploadRefused
-from twisted_upload.frontends.raw.factory import FrontendSettings
+from twisted_upload.frontends.raw.settings import RawSettings
 from twisted_upload.interfaces import Arrival, IIncomingUpload, IUploadStore
 
 pytestmark = pytest.mark.each_transport
@@ -113,7 +113,7 @@ async def test_broken_commit(way: Way, expected_errors: list[str]) -> None:
 @pytest.mark.parametrize(("size", "code"), [(999, None), (1000, None), (1001, "too-large")])
 async def test_max_size(way: Way, size: int, code: str | None) -> None:
     """An upload of the maximum size is accepted, and one byte more is refused."""
-    async with open_frontend(FrontendSettings(max_size=1000)) as frontend:
+    async with open_frontend(RawSettings(max_size=1000)) as frontend:
         answer = await way.send(frontend, b"x" * 700, b"x" * (size - 700))
         if code is None:
             assert answer == STORED
@@ -127,7 +127,7 @@ async def test_max_size(way: Way, size: int, code: str | None) -> None:
 
 async def test_refused_as_soon_as_known() -> None:
     """A refusal can be read while the sender could still send."""
-    async with open_frontend(FrontendSettings(max_size=1000)) as frontend:
+    async with open_frontend(RawSettings(max_size=1000)) as frontend:
         peer = frontend.connect()
         peer.sendall(b"x" * 1001)
         assert refusal_code(await in_thread(read_all, peer)) == "too-large"
@@ -135,7 +135,7 @@ async def test_refused_as_soon_as_known() -> None:
 
 async def test_lingering_close() -> None:
     """A blocking sender that reads only at the very end still receives the reason."""
-    async with open_frontend(FrontendSettings(max_size=1000)) as frontend:
+    async with open_frontend(RawSettings(max_size=1000)) as frontend:
         peer = frontend.connect()
         answer = await in_thread(send_all_then_read, peer, bytes(1 << 20), 32)
         assert refusal_code(answer) == "too-large"
@@ -150,7 +150,7 @@ async def test_much_too_large(way: Way, tmp_path: Path, family: str) -> None:
     it is read before the connection is closed.  Over a Unix socket, unread data would
     show.
     """
-    chosen = FrontendSettings(max_size=1000)
+    chosen = RawSettings(max_size=1000)
     async with open_frontend(chosen) as frontend, frontend.also_at(family, tmp_path) as connect:
         peer = await way.come(frontend, bytes(1001), bytes(100_000), connect=connect)
         await until(lambda: frontend.log.ends)
@@ -163,7 +163,7 @@ async def test_much_too_large(way: Way, tmp_path: Path, family: str) -> None:
 
 async def test_lingering_is_bounded_in_amount() -> None:
     """A refused sender that never stops sending is disconnected."""
-    async with open_frontend(FrontendSettings(max_size=1000, linger_size=1 << 20)) as frontend:
+    async with open_frontend(RawSettings(max_size=1000, linger_size=1 << 20)) as frontend:
         peer = frontend.connect()
         assert await in_thread(flood, peer) in ("ECONNRESET", "EPIPE")
         await frontend.is_quiet()
@@ -172,7 +172,7 @@ async def test_lingering_is_bounded_in_amount() -> None:
 
 async def test_lingering_is_bounded_in_time() -> None:
     """A refused sender that stays connected is disconnected."""
-    async with open_frontend(FrontendSettings(max_size=1000, linger_time=5)) as frontend:
+    async with open_frontend(RawSettings(max_size=1000, linger_time=5)) as frontend:
         peer = frontend.connect()
         peer.sendall(b"x" * 2000)
         assert refusal_code(await in_thread(read_all, peer)) == "too-large"
@@ -188,7 +188,7 @@ async def test_lingering_is_bounded_in_time() -> None:
 
 async def test_lingering_time_is_not_extended() -> None:
     """Whatever a refused sender still sends does not extend its time."""
-    async with open_frontend(FrontendSettings(max_size=1000, linger_time=5)) as frontend:
+    async with open_frontend(RawSettings(max_size=1000, linger_time=5)) as frontend:
         peer = frontend.connect()
         peer.sendall(b"x" * 2000)
         await until(lambda: frontend.log.ends)

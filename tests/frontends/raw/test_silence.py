@@ -13,7 +13,7 @@ from tests.support.frontends import open_frontend
 from tests.support.senders import STORED, heard_so_far, read_all, refusal_code
 from tests.support.waiting import in_thread, pass_time, turns, until
 from tests.support.ways import Way
-from twisted_upload.frontends.raw.factory import FrontendSettings
+from twisted_upload.frontends.raw.settings import RawSettings
 
 pytestmark = pytest.mark.each_transport
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.each_transport
 
 async def test_idle_timeout() -> None:
     """A silent sender is refused at the timeout; the answer mentions nc -N."""
-    async with open_frontend(FrontendSettings(idle_timeout=60)) as frontend:
+    async with open_frontend(RawSettings(idle_timeout=60)) as frontend:
         peer = frontend.connect()
         peer.sendall(b"half a file")
         await frontend.has_come(11)
@@ -41,7 +41,7 @@ async def test_idle_timeout() -> None:
 
 async def test_idle_without_a_byte() -> None:
     """So is a sender that never sends anything."""
-    async with open_frontend(FrontendSettings(idle_timeout=60)) as frontend:
+    async with open_frontend(RawSettings(idle_timeout=60)) as frontend:
         peer = frontend.connect()
         await until(lambda: frontend.factory.protocols)
         frontend.clock.advance(60)
@@ -50,7 +50,7 @@ async def test_idle_without_a_byte() -> None:
 
 async def test_every_byte_buys_time() -> None:
     """Each byte restarts the timeout."""
-    async with open_frontend(FrontendSettings(idle_timeout=60, min_rate=0)) as frontend:
+    async with open_frontend(RawSettings(idle_timeout=60, min_rate=0)) as frontend:
         peer = frontend.connect()
         for number in range(5):
             peer.sendall(b"x")
@@ -63,7 +63,7 @@ async def test_every_byte_buys_time() -> None:
 
 async def test_no_idle_timeout() -> None:
     """An idle timeout of 0 disables it."""
-    async with open_frontend(FrontendSettings(idle_timeout=0, min_rate=0)) as frontend:
+    async with open_frontend(RawSettings(idle_timeout=0, min_rate=0)) as frontend:
         peer = frontend.connect()
         peer.sendall(b"x")
         await frontend.has_come(1)
@@ -75,7 +75,7 @@ async def test_no_idle_timeout() -> None:
 @pytest.mark.parametrize("finish", [0, 30])
 async def test_paused_time_does_not_count(finish: float) -> None:
     """Time during which we have paused the sender never counts against it."""
-    chosen = FrontendSettings(idle_timeout=60, finish_after_idle=finish, min_rate=0)
+    chosen = RawSettings(idle_timeout=60, finish_after_idle=finish, min_rate=0)
     async with open_frontend(chosen) as frontend:
         seconds = finish or 60
         peer = frontend.connect()
@@ -97,7 +97,7 @@ async def test_paused_time_does_not_count(finish: float) -> None:
 
 async def test_storing_time_does_not_count(way: Way) -> None:
     """Time that the store takes does not count either: the sender has sent everything."""
-    async with open_frontend(FrontendSettings(idle_timeout=60, finish_after_idle=10)) as frontend:
+    async with open_frontend(RawSettings(idle_timeout=60, finish_after_idle=10)) as frontend:
         frontend.store.holding = True
         peer = await way.come(frontend, b"content")
         await until(lambda: frontend.store._held)
@@ -111,7 +111,7 @@ async def test_finish_after_idle() -> None:
     Silence of the configured length ends the file; the sender is answered without a
     half-close.
     """
-    async with open_frontend(FrontendSettings(finish_after_idle=1)) as frontend:
+    async with open_frontend(RawSettings(finish_after_idle=1)) as frontend:
         peer = frontend.connect()
         peer.sendall("你好么? tcp ,我来了".encode())
         await until(lambda: frontend.incoming)
@@ -130,14 +130,14 @@ async def test_finish_after_idle() -> None:
 
 async def test_finish_after_idle_and_half_close(way: Way) -> None:
     """A half-close ends the file at once, and it is not recorded as ended by silence."""
-    async with open_frontend(FrontendSettings(finish_after_idle=1)) as frontend:
+    async with open_frontend(RawSettings(finish_after_idle=1)) as frontend:
         assert await way.send(frontend, b"content") == STORED
         assert frontend.log.ends[0]["ended_by_idle"] is False
 
 
 async def test_finish_after_idle_needs_a_byte() -> None:
     """Before the first byte, the idle timeout applies."""
-    async with open_frontend(FrontendSettings(finish_after_idle=1, idle_timeout=60)) as frontend:
+    async with open_frontend(RawSettings(finish_after_idle=1, idle_timeout=60)) as frontend:
         peer = frontend.connect()
         await until(lambda: frontend.factory.protocols)
         frontend.clock.advance(59)
@@ -150,7 +150,7 @@ async def test_finish_after_idle_needs_a_byte() -> None:
 @pytest.mark.parametrize("when", ["storing", "answered"])
 async def test_late_bytes(when: str) -> None:
     """Bytes that arrive after the silence that ended the file are ignored."""
-    async with open_frontend(FrontendSettings(finish_after_idle=1)) as frontend:
+    async with open_frontend(RawSettings(finish_after_idle=1)) as frontend:
         frontend.store.holding = when == "storing"
         peer = frontend.connect()
         peer.sendall(b"content")
@@ -172,7 +172,7 @@ async def test_late_bytes(when: str) -> None:
 
 async def test_late_end() -> None:
     """A half-close while the store is committing a file ended by silence is no second end."""
-    async with open_frontend(FrontendSettings(finish_after_idle=1)) as frontend:
+    async with open_frontend(RawSettings(finish_after_idle=1)) as frontend:
         frontend.store.holding = True
         peer = frontend.connect()
         peer.sendall(b"content")
@@ -187,7 +187,7 @@ async def test_late_end() -> None:
 
 async def test_empty_and_finish_after_idle(way: Way) -> None:
     """An empty file that waits for its store is not ended a second time by silence."""
-    async with open_frontend(FrontendSettings(finish_after_idle=1, allow_empty=True)) as frontend:
+    async with open_frontend(RawSettings(finish_after_idle=1, allow_empty=True)) as frontend:
         frontend.store.holding = True
         peer = await way.come(frontend)
         await until(lambda: frontend.store._held)

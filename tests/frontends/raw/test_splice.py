@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from twisted_upload.frontends.raw.splice import FROM, worth_it
+from twisted_upload.frontends.splice import FROM, worth_it
 
 
 class Transport:

@@ -24,7 +24,7 @@ from tests.support.stores import Rig, ThreadedRig
 from tests.support.waiting import PATIENCE, in_thread, turns, until
 from twisted_upload.disk.testing import FaultyFiles
 from twisted_upload.frontends.admission import ConnectionSlots
-from twisted_upload.frontends.raw.splice import FROM, WAKE_FOR, SocketSplice
+from twisted_upload.frontends.splice import FROM, WAKE_FOR, SocketSplice
 from twisted_upload.interfaces import SpliceResult
 from twisted_upload.stores.directory.incoming import MOST_HELD
 
@@ -193,7 +193,7 @@ async def test_a_sender_is_paused_if_nothing_can_be_lent(
     rig = Rig(tmp_path / "inbox")
     slots = ConnectionSlots(most_splices=missing != "slot")
     if missing == "descriptor":
-        monkeypatch.setattr("twisted_upload.frontends.raw.splice.os.dup", no_descriptors)
+        monkeypatch.setattr("twisted_upload.frontends.splice.os.dup", no_descriptors)
     async with open_frontend(store=rig.store, slots=slots) as frontend:
         peer = frontend.connect()
         peer.setblocking(False)
@@ -262,7 +262,7 @@ async def test_continues_if_it_cannot_be_lent_again(
         sent = peer.send(LARGE)  # large reads, so that it counts as a large upload
         peer.settimeout(PATIENCE)
         sending = in_thread(send_all_then_read, peer, LARGE[sent:])
-        monkeypatch.setattr("twisted_upload.frontends.raw.splice.AT_A_TIME", 100_000)
+        monkeypatch.setattr("twisted_upload.frontends.splice.AT_A_TIME", 100_000)
         await until_lent(frontend, rig)
         slots.most_splices = 0
         while not sending.called:
@@ -304,7 +304,7 @@ async def test_nothing_hangs(
                     close(descriptor)
                     broken()
 
-                patch.setattr("twisted_upload.frontends.raw.splice.os.close", fails_once)
+                patch.setattr("twisted_upload.frontends.splice.os.close", fails_once)
             elif what == "setsockopt":
                 patch.setattr(SocketSplice, "_wake_for", broken)
             else:

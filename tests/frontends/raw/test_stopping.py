@@ -13,7 +13,7 @@ from tests.support.frontends import open_frontend
 from tests.support.senders import STORED, read_all, refusal_code, reset, send_all_then_read
 from tests.support.waiting import in_thread, until
 from tests.support.ways import Way
-from twisted_upload.frontends.raw.factory import FrontendSettings
+from twisted_upload.frontends.raw.settings import RawSettings
 
 pytestmark = pytest.mark.each_transport
 
@@ -55,7 +55,7 @@ async def test_drain_waits_for_the_store(way: Way) -> None:
 
 async def test_drain_waits_without_a_sender() -> None:
     """An upload whose sender has disconnected is in flight until it is stored."""
-    async with open_frontend(FrontendSettings(finish_after_idle=1)) as frontend:
+    async with open_frontend(RawSettings(finish_after_idle=1)) as frontend:
         frontend.store.holding = True
         peer = frontend.connect()
         peer.sendall(b"content")
@@ -73,7 +73,7 @@ async def test_drain_waits_without_a_sender() -> None:
 
 async def test_drain_waits_for_an_empty_one(way: Way) -> None:
     """So is an upload without a byte, if empty files are allowed."""
-    async with open_frontend(FrontendSettings(allow_empty=True)) as frontend:
+    async with open_frontend(RawSettings(allow_empty=True)) as frontend:
         frontend.store.holding = True
         peer = await way.come(frontend)
         await until(lambda: frontend.store._held)

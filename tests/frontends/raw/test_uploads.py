@@ -26,7 +26,8 @@ from tests.support.waiting import in_thread, reactor, turns, until
 from tests.support.ways import Way, close
 from twisted_upload.core.answers import SUCCESS, StoredAnswer, read_answer
 from twisted_upload.errors import Busy, Empty
-from twisted_upload.frontends.raw.factory import FrontendSettings, UploadFactory, UploadProtocol
+from twisted_upload.frontends.raw.factory import UploadFactory, UploadProtocol
+from twisted_upload.frontends.raw.settings import RawSettings
 from twisted_upload.stores.memory import MemoryStore
 
 pytestmark = pytest.mark.each_transport
@@ -94,7 +95,7 @@ async def test_large() -> None:
 
 async def test_many_at_a_time() -> None:
     """Many connections at a time are as many uploads, each with its own bytes and answer."""
-    async with open_frontend(FrontendSettings(max_per_address=100)) as frontend:
+    async with open_frontend(RawSettings(max_per_address=100)) as frontend:
 
         def send() -> list[bytes]:
             peers = [frontend.connect() for _ in range(100)]
@@ -173,14 +174,14 @@ async def test_answer_waits_for_the_store(way: Way) -> None:
 
 async def test_custom_answer(way: Way) -> None:
     """The operator chooses the text of the answer."""
-    async with open_frontend(FrontendSettings(answer="我很好,谢谢你")) as frontend:
+    async with open_frontend(RawSettings(answer="我很好,谢谢你")) as frontend:
         assert await way.send(frontend, b"content") == "我很好,谢谢你".encode()
 
 
 @pytest.mark.parametrize("answer", [SUCCESS, "OK"])
 async def test_receipts(way: Way, answer: str) -> None:
     """With receipts, the answer is one line with name, size and SHA-256."""
-    async with open_frontend(FrontendSettings(receipts=True, answer=answer)) as frontend:
+    async with open_frontend(RawSettings(receipts=True, answer=answer)) as frontend:
         heard = await way.send(frontend, b"hello")
         digest = hashlib.sha256(b"hello").hexdigest()
         assert heard.decode() == f"{answer} 1795328130123.bin 5 {digest}\n"
@@ -226,7 +227,7 @@ async def test_port_probe(way: Way) -> None:
 
 async def test_allow_empty(way: Way) -> None:
     """With ``--allow-empty``, empty files are stored."""
-    async with open_frontend(FrontendSettings(allow_empty=True)) as frontend:
+    async with open_frontend(RawSettings(allow_empty=True)) as frontend:
         assert await way.send(frontend) == STORED
         assert frontend.stored == [b""]
         assert frontend.log.kinds == ["stored"]
@@ -234,7 +235,7 @@ async def test_allow_empty(way: Way) -> None:
 
 async def test_empty_where_the_store_refuses(way: Way) -> None:
     """If the store refuses an empty file, the sender is told, as for any other."""
-    async with open_frontend(FrontendSettings(allow_empty=True)) as frontend:
+    async with open_frontend(RawSettings(allow_empty=True)) as frontend:
         frontend.store.refusing = Busy()
         assert refusal_code(await way.send(frontend)) == "busy"
 

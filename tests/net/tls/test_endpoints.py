@@ -35,7 +35,7 @@ from twisted_upload import (
     UploadTimedOut,
     upload,
 )
-from twisted_upload.frontends.raw.factory import FrontendSettings
+from twisted_upload.frontends.raw.settings import RawSettings
 from twisted_upload.net.tls.certificates import Identity, verifying_context
 from twisted_upload.net.tls.endpoints import TLSClientEndpoint, TLSServerEndpoint
 from twisted_upload.net.tls.transport import HANDSHAKE_TIMEOUT
@@ -62,7 +62,7 @@ def to(
 async def test_upload(version: ssl.TLSVersion, size: int) -> None:
     """A file arrives byte for byte, and its receipt is returned."""
     data = random.Random(size).randbytes(size)
-    settings = FrontendSettings(receipts=True, allow_empty=True)
+    settings = RawSettings(receipts=True, allow_empty=True)
     async with open_frontend(settings, identity=identity()) as frontend:
         receipt = await upload(data, to(frontend.address, context=client_context(version)))
         assert receipt.size == size
@@ -92,7 +92,7 @@ async def test_path(tmp_path: Path) -> None:
 
 async def test_refused() -> None:
     """A refusal in the middle of sending is received, with its code."""
-    async with open_frontend(FrontendSettings(max_size=1000), identity=identity()) as frontend:
+    async with open_frontend(RawSettings(max_size=1000), identity=identity()) as frontend:
         with pytest.raises(UploadRefused, match="too-large"):
             await upload(bytes(5_000_000), to(frontend.address))
         await frontend.is_quiet()

@@ -23,12 +23,12 @@ from tests.support.tls_peers import Peer, client_context, finished, identity, sh
 from tests.support.waiting import in_thread, reactor, turns, until
 from twisted_upload import upload
 from twisted_upload.frontends.admission import ConnectionSlots
-from twisted_upload.frontends.raw.factory import FrontendSettings
+from twisted_upload.frontends.raw.settings import RawSettings
 from twisted_upload.net.networks import Rules, parse_network
 from twisted_upload.net.tls.endpoints import TLSClientEndpoint, TLSServerFactory
 from twisted_upload.net.tls.transport import HANDSHAKE_TIMEOUT
 
-UNLIMITED = FrontendSettings(max_per_address=0)
+UNLIMITED = RawSettings(max_per_address=0)
 
 
 # The gate
@@ -37,7 +37,7 @@ UNLIMITED = FrontendSettings(max_per_address=0)
 async def test_denied() -> None:
     """A denied sender is disconnected before the handshake."""
     denied = Rules((), [parse_network("127.0.0.0/8")])
-    async with open_frontend(FrontendSettings(rules=denied), identity=identity()) as frontend:
+    async with open_frontend(RawSettings(rules=denied), identity=identity()) as frontend:
         assert await in_thread(finished, frontend.connect())
         assert frontend.factory.refusals.total == {"not-allowed": 1}
         assert +frontend.factory.gate.rejected == {"not-allowed": 1}
@@ -79,7 +79,7 @@ async def test_handshakes_take_slots() -> None:
 
 async def test_handshakes_of_one_address() -> None:
     """Handshakes count for their address too."""
-    async with open_frontend(FrontendSettings(max_per_address=2), identity=identity()) as frontend:
+    async with open_frontend(RawSettings(max_per_address=2), identity=identity()) as frontend:
         peers = [frontend.connect(), frontend.connect()]
         await until(lambda: frontend.factory.gate.admission.slots.taken == 2)
         assert await in_thread(finished, frontend.connect())
@@ -95,7 +95,7 @@ async def test_handshakes_under_other_limits() -> None:
     async with open_frontend(identity=identity(), slots=slots) as frontend:
         one, other = frontend.connect(), frontend.connect()
         await until(lambda: slots.taken == 2)
-        frontend.factory.reconfigure(FrontendSettings(max_per_address=1))
+        frontend.factory.reconfigure(RawSettings(max_per_address=1))
         slots.change(ConnectionSlots(most=1))
         assert await in_thread(finished, frontend.connect())
         other.close()
@@ -115,7 +115,7 @@ async def test_a_handshake_under_other_rules() -> None:
         peer = Peer(client_context(), frontend.connect())
         await until(lambda: slots.taken == 1)
         denied = Rules(deny=[parse_network("127.0.0.0/8")])
-        frontend.factory.reconfigure(FrontendSettings(rules=denied))
+        frontend.factory.reconfigure(RawSettings(rules=denied))
         await in_thread(peer.handshake, b"content", last=True)
         assert b"not-allowed" in await in_thread(peer.hear)
         await until(lambda: not slots.taken)

@@ -25,7 +25,7 @@ from tests.support.tls_peers import (
     the_producer,
 )
 from tests.support.waiting import in_thread, reactor, turns, until
-from twisted_upload.frontends.raw.factory import FrontendSettings
+from twisted_upload.frontends.raw.settings import RawSettings
 from twisted_upload.frontends.rejection import LONGEST_STAY
 
 # Uploads
@@ -198,7 +198,7 @@ async def test_what_follows_the_end() -> None:
 @both_versions
 async def test_refused_while_sending(version: ssl.TLSVersion) -> None:
     """A sender receives a refusal in the middle of sending, and may continue for a while."""
-    async with open_frontend(FrontendSettings(max_size=1000), identity=identity()) as frontend:
+    async with open_frontend(RawSettings(max_size=1000), identity=identity()) as frontend:
         peer = await shaken(frontend, version)
         await in_thread(peer.send, bytes(2_000_000))
         assert (await in_thread(peer.hear)).startswith("上传失败: too-large ".encode())
@@ -210,7 +210,7 @@ async def test_refused_while_sending(version: ssl.TLSVersion) -> None:
 @both_versions
 async def test_refused_while_paused(version: ssl.TLSVersion) -> None:
     """So it does if the store had paused it."""
-    async with open_frontend(FrontendSettings(idle_timeout=60), identity=identity()) as frontend:
+    async with open_frontend(RawSettings(idle_timeout=60), identity=identity()) as frontend:
         peer = await shaken(frontend, version)
         await in_thread(peer.send, bytes(1000))
         await frontend.has_come(1000)
@@ -252,7 +252,7 @@ async def test_rejected_while_sending(version: ssl.TLSVersion) -> None:
 @both_versions
 async def test_silence(version: ssl.TLSVersion) -> None:
     """A sender that never ends is refused for its silence, as over plain TCP."""
-    async with open_frontend(FrontendSettings(idle_timeout=5), identity=identity()) as frontend:
+    async with open_frontend(RawSettings(idle_timeout=5), identity=identity()) as frontend:
         peer = await shaken(frontend, version)
         await in_thread(peer.send, b"and then?")
         await frontend.has_come(9)
@@ -264,9 +264,7 @@ async def test_silence(version: ssl.TLSVersion) -> None:
 
 async def test_silence_as_end() -> None:
     """With ``--finish-after-idle``, its file is stored."""
-    async with open_frontend(
-        FrontendSettings(finish_after_idle=5), identity=identity()
-    ) as frontend:
+    async with open_frontend(RawSettings(finish_after_idle=5), identity=identity()) as frontend:
         peer = await shaken(frontend)
         await in_thread(peer.send, b"that is all")
         await frontend.has_come(11)

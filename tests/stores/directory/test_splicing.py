@@ -19,7 +19,7 @@ from tests.support.senders import Sockets
 from tests.support.stores import ARRIVAL, MILLISECONDS, Rig, contents, leftovers, open_store
 from twisted_upload.disk.files import Files
 from twisted_upload.disk.testing import FaultyFiles, ManualDisk
-from twisted_upload.frontends.raw.splice import WAKE_FOR
+from twisted_upload.frontends.splice import WAKE_FOR
 from twisted_upload.hooks.marker import Marker
 from twisted_upload.interfaces import SpliceResult
 from twisted_upload.stores.directory.folder import Folder, open_folder

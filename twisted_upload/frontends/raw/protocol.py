@@ -25,7 +25,7 @@ from twisted_upload.frontends.connections import ConnectionProtocol
 from twisted_upload.frontends.frontend import Frontend
 from twisted_upload.frontends.raw.sender import Sender
 from twisted_upload.frontends.raw.settings import ActiveSettings
-from twisted_upload.frontends.raw.splice import SocketSplice, splice_for, worth_it
+from twisted_upload.frontends.splice import SocketSplice, splice_for, worth_it
 from twisted_upload.interfaces import Arrival, IIncomingUpload, SpliceResult
 from twisted_upload.net.addresses import peer_name, unix_peer_name
 from twisted_upload.net.gate import IConnectionSlot
@@ -60,7 +60,7 @@ class UploadProtocol(Sender, ConnectionProtocol, Protocol):
 
     def __init__(
         self,
-        frontend: Frontend,
+        frontend: Frontend[Any],
         active_settings: ActiveSettings,
         slot: IConnectionSlot,
         address: IAddress | None,

@@ -1,19 +1,40 @@
 """
-The settings in force at the raw front end.
+The settings of the raw front end, and those in force.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable
+from dataclasses import dataclass
 from operator import methodcaller
 from typing import Any, Protocol
 
 from twisted.internet.interfaces import IReactorTime
 
-from twisted_upload.frontends.settings import FrontendSettings
+from twisted_upload.core.answers import SUCCESS
+from twisted_upload.frontends.settings import GRACE, FrontendSettings
 from twisted_upload.net.timeouts import IdleTimeouts
 
-__all__ = ["ActiveSettings", "ITimedSender"]
+__all__ = ["ActiveSettings", "ITimedSender", "RawSettings"]
+
+
+@dataclass(frozen=True, slots=True)
+class RawSettings(FrontendSettings):
+    """
+    How the raw front end behaves.
+
+    :ivar answer: what a sender is told when its file is stored.
+    :ivar finish_after_idle: seconds without data that count as the end of the file; 0
+        for never.
+    """
+
+    answer: str = SUCCESS
+    finish_after_idle: float = 0.0
+
+    @property
+    def grace(self) -> float:
+        """See `FrontendSettings.grace`; the idle period that ends a file is not slowness."""
+        return max(GRACE, self.idle_timeout) + self.finish_after_idle
 
 
 class ITimedSender(Hashable, Protocol):
@@ -43,7 +64,7 @@ class ActiveSettings:
         still open (``lingered()`` is called when their time is over).
     """
 
-    def __init__(self, settings: FrontendSettings, clock: IReactorTime) -> None:
+    def __init__(self, settings: RawSettings, clock: IReactorTime) -> None:
         self.settings = settings
         self.grace = settings.grace
         unread = methodcaller("has_unread")

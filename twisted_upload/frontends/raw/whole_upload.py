@@ -40,7 +40,7 @@ class WholeUpload(Sender):
 
     def __init__(
         self,
-        frontend: Frontend,
+        frontend: Frontend[Any],
         active_settings: ActiveSettings,
         accepted_connection: AcceptedConnection,
     ) -> None:

@@ -1,0 +1,135 @@
+"""
+One request and its response: the interface between a connection and the handlers.
+
+A connection reads the head of a request, and calls a handler with an `IExchange`.  The
+handler either responds at once, or takes the body first (`IExchange.accept_body`), and
+responds when it has been stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, Protocol
+
+from twisted_upload.errors import UploadRefused
+from twisted_upload.frontends.connections import IConnection
+from twisted_upload.frontends.http.messages import Request, Response
+from twisted_upload.interfaces import IIncomingUpload
+
+__all__ = ["Client", "Handler", "IBodyReader", "IExchange"]
+
+
+class Client(NamedTuple):
+    """
+    Who has sent a request; what a trusted proxy says of it is included.
+
+    :ivar peer: its name, for people: ``192.0.2.7:50123``.
+    :ivar host: its address; `None` at a unix socket.
+    :ivar group: the address group that it is counted by; `None` if it is not counted.
+    :ivar scheme: ``http`` or ``https``.
+    """
+
+    peer: str
+    host: str | None
+    group: str | None
+    scheme: str
+
+
+class IBodyReader(Protocol):
+    """
+    Takes the body of one request.
+
+    After one of `ended`, `broke_off` or `refused`, nothing else is called.
+    """
+
+    @property
+    def incoming(self) -> IIncomingUpload | None:
+        """
+        The consumer to which the body goes unchanged, so that the connection may lend it
+        its socket (`ISplicesSocket`); `None` if the bytes have to be passed to `received`.
+        """
+
+    def received(self, data: bytes) -> None:
+        """Take the next bytes of the body."""
+
+    def spliced(self, size: int) -> None:
+        """Note that `incoming` has taken the next bytes of the body from the socket itself."""
+
+    def ended(self, trailers: Mapping[str, str]) -> None:
+        """
+        Note that the body is complete; respond, now or later.
+
+        :param trailers: the trailer fields of a chunked body, by lower-case name.
+        """
+
+    def broke_off(self) -> None:
+        """
+        Note that the connection broke before the end of the body, or that its framing is
+        not valid; there is nobody to respond to.
+        """
+
+    def refused(self, refusal: UploadRefused) -> None:
+        """
+        End the request, whatever its state, and respond if that has not been done: it is
+        too slow, or the daemon stops.  Also after `ended`.
+        """
+
+    def check(self, now: float) -> bool:
+        """
+        Refuse if the store makes no progress; see `IConnection.check`.
+
+        Called periodically while the request waits for the store.
+        """
+
+
+class IExchange(Protocol):
+    """
+    One request, as its handler sees it.  It is an `IPushProducer` for the consumer of the
+    body.
+    """
+
+    @property
+    def request(self) -> Request:
+        """The request."""
+
+    @property
+    def client(self) -> Client:
+        """Who has sent it."""
+
+    @property
+    def connection(self) -> IConnection:
+        """Its connection, as the front end knows it."""
+
+    def accept_body(self, reader: IBodyReader) -> None:
+        """
+        Pass the body to this reader: first what has arrived already, before this returns.
+
+        A client that waits for it is sent ``100 Continue``.
+        """
+
+    def respond(self, response: Response) -> None:
+        """
+        Send the response, once.
+
+        If the body has not been taken completely, the connection is closed after it, when
+        the client has had time to read it.  Does nothing if the connection is closed.
+        """
+
+    def pauseProducing(self) -> None:
+        """Stop reading the body: the consumer holds as much as it may."""
+
+    def resumeProducing(self) -> None:
+        """Read on."""
+
+    def stopProducing(self) -> None:
+        """Close the connection: the consumer takes no more data."""
+
+
+Handler = Callable[[IExchange], None]
+"""
+Handles a request: it responds, or accepts the body, now or later (while it does
+neither, nothing is read).
+
+:raises Problem: the request is answered with this error.
+:raises UploadRefused: it is answered with this refusal.
+"""
