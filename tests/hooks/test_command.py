@@ -63,14 +63,15 @@ def test_how_it_ended(command: Any, script: str, what: str, succeeded: bool) -> 
     """How it ended is told in words; exit status 0 alone is success."""
     end = command("sh", "-c", script, limit=0.2 if "sleep" in script else 20.0).run({})
     assert (end.what, end.succeeded) == (what, succeeded)
+    assert end.counts
     assert 0 < end.seconds < 10
 
 
 def test_not_started(command: Any) -> None:
-    """What cannot be started has failed."""
+    """What cannot be started has not succeeded, and has used up no attempt."""
     end = command("/nowhere/program").run({})
     assert end.what == "cannot be started: No such file or directory"
-    assert not end.succeeded
+    assert (end.succeeded, end.counts) == (False, False)
     end = command("true").run({"UPLOAD_PEER": "x" * 10_000_000})
     assert end.what == "cannot be started: Message too long"
 

@@ -266,7 +266,10 @@ def test_marker_that_cannot_be_moved(hooks: Hooks) -> None:
 
 
 def test_success_that_cannot_be_noted(hooks: Hooks, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the marker of a file cannot be removed, its program has not succeeded yet."""
+    """
+    Where the marker of a file cannot be removed, that is tried again, and its program, which
+    has succeeded, is not started again.
+    """
     hooks.start()
 
     def read_only(*_: object) -> None:
@@ -276,12 +279,16 @@ def test_success_that_cannot_be_noted(hooks: Hooks, monkeypatch: pytest.MonkeyPa
         patch.setattr(HookSpool, "remove", read_only)
         hooks.keep()
         hooks.threads.work()
-    assert (
-        "exit status 0, but its marker cannot be removed: Read-only file system" in hooks.logged[0]
+        for pause in PAUSES:
+            hooks.pass_time(pause)
+    assert hooks.logged[0] == (
+        f"warn: on-upload {NAME}: exit status 0, but its marker cannot be removed:"
+        " Read-only file system (100 ms); no attempt used, retrying in 1.0 s"
     )
-    hooks.pass_time(PAUSES[0])
-    assert len(hooks.programs.told) == 2
+    hooks.pass_time(PAUSES[-1])
+    assert len(hooks.programs.told) == 1
     assert waiting(hooks.path) == []
+    assert hooks.logged[-1] == f"info: on-upload {NAME}: exit status 0 (100 ms)"
 
 
 # -- what they said -----------------------------------------------------------

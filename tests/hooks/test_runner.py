@@ -12,10 +12,10 @@ import pytest
 
 from tests.support.daemon import Daemon, sha256, wait_until
 from tests.support.hook_markers import PEER, failed, keep, lines, waiting
-from tests.support.hook_rig import FAILURE, NAME, Hooks, open_hooks
+from tests.support.hook_rig import FAILURE, NAME, NOT_STARTED, Hooks, open_hooks
 from tests.support.stores import MILLISECONDS, Rig
 from twisted_upload.errors import CannotStart
-from twisted_upload.hooks.runner import LOOK_INTERVAL, PAUSES
+from twisted_upload.hooks.runner import LOOK_INTERVAL, PAUSES, UNCOUNTED_INTERVAL
 from twisted_upload.hooks.spool import FAILED, HOOKS, WAITING
 from twisted_upload.hooks.spool_scan import scan
 from twisted_upload.interfaces import Arrival
@@ -197,7 +197,10 @@ def test_found_when_it_is_done(hooks: Hooks) -> None:
 
 
 def test_file_that_cannot_be_read(hooks: Hooks, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file that cannot be read has failed, and is tried again."""
+    """
+    As long as a disk error keeps the program from running, no attempt is used up; the
+    pauses grow, and a line a minute says so.
+    """
     hooks.start()
 
     def unreadable(*_: object) -> str:
@@ -207,9 +210,43 @@ def test_file_that_cannot_be_read(hooks: Hooks, monkeypatch: pytest.MonkeyPatch)
         patch.setattr("twisted_upload.hooks.spool.HookSpool.digest", unreadable)
         hooks.keep()
         hooks.threads.work()
-    assert "not started: Input/output error (0 ms), attempt 1 of 3" in hooks.logged[0]
-    hooks.pass_time(PAUSES[0])
-    assert hooks.programs.names == [NAME]
+        for pause in PAUSES:
+            hooks.pass_time(pause)
+    assert hooks.programs.told == []
+    why = f"warn: on-upload {NAME}: not started: Input/output error (0 ms); no attempt used"
+    assert hooks.logged == [
+        f"{why}, retrying in 1.0 s",
+        f"{why}, retrying in 10.0 min; and 3 more times since the last such line",
+        f"{why}, retrying in 10.0 min",
+    ]
+    hooks.pass_time(PAUSES[-1])
+    assert [told["UPLOAD_ATTEMPT"] for told in hooks.programs.told] == ["1"]
+    assert waiting(hooks.path) == []
+
+
+def test_program_that_cannot_be_started(hooks: Hooks) -> None:
+    """A program that could not be started has used up no attempt; one that ran and failed has."""
+    hooks.start()
+    hooks.programs.ends[NAME].extend([NOT_STARTED] * 9 + [FAILURE] * 3)
+    hooks.keep()
+    for _ in range(12):
+        hooks.threads.work()
+        hooks.pass_time(PAUSES[-1])
+    attempts = [told["UPLOAD_ATTEMPT"] for told in hooks.programs.told]
+    assert attempts == ["1"] * 10 + ["2", "3"]
+    assert "attempt 3 of 3; GIVEN UP" in hooks.logged[-1]
+    assert len(failed(hooks.path)) == 1
+
+
+def test_many_that_cannot_be_started(hooks: Hooks) -> None:
+    """Of many that cannot be started, one a minute is named in the log, the others are counted."""
+    hooks.start()
+    for serial in range(20):
+        hooks.programs.ends[hooks.keep(serial)].extend([NOT_STARTED] * 5)
+    hooks.threads.work()
+    assert len(hooks.logged) == 1
+    hooks.pass_time(UNCOUNTED_INTERVAL)
+    assert hooks.logged[1].endswith("; and 19 more times since the last such line")
 
 
 def test_nul(hooks: Hooks) -> None:

@@ -23,6 +23,7 @@ from twisted_upload.observability.counters import ProgramCounts
 
 SUCCESS = HookEnd("exit status 0", succeeded=True, seconds=0.1)
 FAILURE = HookEnd("exit status 3", succeeded=False, seconds=0.1)
+NOT_STARTED = HookEnd("cannot be started: x", succeeded=False, seconds=0.1, counts=False)
 
 NAME = f"{MILLISECONDS}.bin"
 

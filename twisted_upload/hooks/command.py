@@ -49,6 +49,8 @@ class HookEnd:
     :ivar seconds: how long it took.
     :ivar said: the end of its output, escaped, on one line.
     :ivar ran: whether it was started, or a start was attempted.
+    :ivar counts: whether a failure uses up an attempt: not if an error of the system kept
+        the program from running.
     """
 
     what: str
@@ -56,6 +58,7 @@ class HookEnd:
     seconds: float
     said: str = ""
     ran: bool = True
+    counts: bool = True
 
 
 class HookCommand:
@@ -150,7 +153,8 @@ class HookCommand:
         }
         succeeded = (kind, detail) == ("exit", "0")
         what = words.get(kind, detail)
-        return HookEnd(what, succeeded, time.monotonic() - began, said)
+        seconds = time.monotonic() - began
+        return HookEnd(what, succeeded, seconds, said, counts=kind != "failed")
 
     def stop(self) -> None:
         """End all running programs now, and any that is still started."""

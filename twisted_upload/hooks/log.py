@@ -126,6 +126,21 @@ class HookLog:
             said=_said(end),
         )
 
+    def not_counted(self, name: str, end: HookEnd, pause: float, unlogged: int) -> None:
+        """
+        Log that an error of the system kept a file's program from running, or its success
+        from being recorded.
+
+        :param unlogged: how often that has happened without a line since the last one.
+        """
+        _log.warn(
+            "on-upload {name}: {failed}; no attempt used, retrying in {pause}{more}",
+            name=name,
+            failed=_failed(end),
+            pause=format_duration(pause),
+            more=f"; and {unlogged} more times since the last such line" if unlogged else "",
+        )
+
     def set_aside(self, name: str, end: HookEnd, attempts: int) -> None:
         """Log that a file was set aside because its program has failed too often."""
         _log.critical(

@@ -15,9 +15,8 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import os
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Protocol
 
 from twisted.internet.defer import Deferred
@@ -26,10 +25,11 @@ from twisted.python.failure import Failure
 
 from twisted_upload.disk.threads import IDisk
 from twisted_upload.hooks.command import HookEnd
-from twisted_upload.hooks.log import HookLog, reason
+from twisted_upload.hooks.log import HookLog
 from twisted_upload.hooks.marker import Marker
 from twisted_upload.hooks.spool import HookSpool
 from twisted_upload.hooks.spool_scan import SpoolScan, scan
+from twisted_upload.hooks.task import HookTask, IHookCommand, not_started
 
 __all__ = [
     "BATCH",
@@ -37,8 +37,8 @@ __all__ = [
     "LOOK_INTERVAL",
     "MOST_KNOWN",
     "PAUSES",
+    "UNCOUNTED_INTERVAL",
     "HookRunner",
-    "IHookCommand",
     "IHookCounts",
     "IHookThreads",
 ]
@@ -49,6 +49,10 @@ PAUSES = (1.0, 5.0, 30.0, 120.0, 600.0)
 BUSY_PAUSE = 1.0
 """Seconds between checks of a file for which a dead daemon's program is still running."""
 
+UNCOUNTED_INTERVAL = 60.0
+"""Minimum seconds between log lines about failures that use up no attempt: a failing disk
+concerns all files."""
+
 LOOK_INTERVAL = 10.0
 """Seconds between scans of the queue on disk, which find markers that an operator has
 moved back or that other daemons have left behind."""
@@ -58,25 +62,6 @@ MOST_KNOWN = 10_000
 
 BATCH = 500
 """Markers that one scan reads from the disk."""
-
-
-class IHookCommand(Protocol):
-    """The program; see `twisted_upload.hooks.command.HookCommand`."""
-
-    def check(self) -> None:
-        """See `HookCommand.check`."""
-
-    def start(self) -> None:
-        """See `HookCommand.start`."""
-
-    def run(self, variables: Mapping[str, str], held: int | None = None) -> HookEnd:
-        """See `HookCommand.run`."""
-
-    def stop(self) -> None:
-        """See `HookCommand.stop`."""
-
-    def close(self) -> None:
-        """See `HookCommand.close`."""
 
 
 class IHookThreads(IDisk, Protocol):
@@ -101,18 +86,6 @@ class IHookCounts(Protocol):
 
     def ended(self, seconds: float, *, succeeded: bool) -> None:
         """Count a program that has run."""
-
-
-class _Task:
-    """A file, and how often its program has failed since it became known here."""
-
-    __slots__ = ("failures", "marker", "spool", "waits")
-
-    def __init__(self, spool: HookSpool, marker: Marker) -> None:
-        self.spool = spool
-        self.marker = marker
-        self.failures = 0
-        self.waits = False  # for a program that another daemon has started
 
 
 class HookRunner:
@@ -151,12 +124,14 @@ class HookRunner:
         self._chance = chance
         self._queue: Callable[[], HookSpool | None] = lambda: None
         self._known: set[str] = set()
-        self._ready: deque[_Task] = deque()
-        self._resting: list[tuple[float, int, _Task]] = []  # a heap: when, a serial, what
+        self._ready: deque[HookTask] = deque()
+        self._resting: list[tuple[float, int, HookTask]] = []  # a heap: when, a serial, what
         self._log = HookLog(self._path)
         self._serials = itertools.count()
         self._counts = counts
         self._set_aside_told = False
+        self._not_counted_told = float("-inf")
+        self._not_counted_unlogged = 0
         self._count_due = 0.0
         self._looking = False
         self._reads = True  # the current scan reads markers, not only counts them
@@ -225,9 +200,9 @@ class HookRunner:
     def _add(self, spool: HookSpool, marker: Marker) -> None:
         if marker.identity not in self._known:
             self._known.add(marker.identity)
-            self._ready.append(_Task(spool, marker))
+            self._ready.append(HookTask(spool, marker))
 
-    def _forget(self, task: _Task) -> None:
+    def _forget(self, task: HookTask) -> None:
         self._known.discard(task.marker.identity)
 
     def _go_on(self) -> None:
@@ -284,33 +259,12 @@ class HookRunner:
 
     # One file
 
-    def _start(self, task: _Task) -> None:
+    def _start(self, task: HookTask) -> None:
         self._counts.running += 1
-        command, spool, marker = self._command, task.spool, task.marker
-        attempt = task.failures + 1
+        running = self._threads.run(lambda: task.run(self._command))
+        running.addErrback(self._as_end).addCallback(self._ended, task)
 
-        def job() -> HookEnd | None:
-            try:
-                held = spool.lock(marker)
-            except FileNotFoundError:
-                return _nothing("its marker is gone")
-            if held is None:
-                return None
-            try:
-                sha256 = spool.digest(marker)
-                if sha256 is None:
-                    spool.remove(marker)
-                    return _nothing("the file is gone")
-                end = command.run(_variables(spool.path, marker, sha256, attempt), held)
-            finally:
-                os.close(held)
-            if end.succeeded:
-                end = _remove(spool, marker, end)
-            return end
-
-        self._threads.run(job).addErrback(self._as_end).addCallback(self._ended, task)
-
-    def _ended(self, end: HookEnd | None, task: _Task) -> None:
+    def _ended(self, end: HookEnd | None, task: HookTask) -> None:
         self._counts.running -= 1
         if end is None:
             self._wait_for_others(task)
@@ -324,22 +278,35 @@ class HookRunner:
                 self._failed(end, task)
         self._go_on()
 
-    def _wait_for_others(self, task: _Task) -> None:
+    def _wait_for_others(self, task: HookTask) -> None:
         if not task.waits:
             self._log.waits(task.marker.name)
         task.waits = True
         self._rest(task, BUSY_PAUSE)
 
-    def _failed(self, end: HookEnd, task: _Task) -> None:
-        task.failures += 1
+    def _failed(self, end: HookEnd, task: HookTask) -> None:
+        task.tries += 1
+        task.failures += end.counts
         if task.failures >= self._attempts:
             self._set_aside(task, end)
             return
-        pause = PAUSES[min(task.failures, len(PAUSES)) - 1] * (0.75 + self._chance() / 2)
-        self._log.failed(task.marker.name, end, task.failures, self._attempts, pause)
+        pause = PAUSES[min(task.tries, len(PAUSES)) - 1] * (0.75 + self._chance() / 2)
+        if end.counts:
+            self._log.failed(task.marker.name, end, task.failures, self._attempts, pause)
+        else:
+            self._log_not_counted(task, end, pause)
         self._rest(task, pause)
 
-    def _rest(self, task: _Task, seconds: float) -> None:
+    def _log_not_counted(self, task: HookTask, end: HookEnd, pause: float) -> None:
+        now = self._clock.seconds()
+        if now - self._not_counted_told < UNCOUNTED_INTERVAL:
+            self._not_counted_unlogged += 1
+            return
+        unlogged, self._not_counted_unlogged = self._not_counted_unlogged, 0
+        self._not_counted_told = now
+        self._log.not_counted(task.marker.name, end, pause, unlogged)
+
+    def _rest(self, task: HookTask, seconds: float) -> None:
         due = self._clock.seconds() + seconds
         heapq.heappush(self._resting, (due, next(self._serials), task))
         self._wake_later()
@@ -356,7 +323,7 @@ class HookRunner:
             self._wake_later()
         self._go_on()
 
-    def _set_aside(self, task: _Task, end: HookEnd) -> None:
+    def _set_aside(self, task: HookTask, end: HookEnd) -> None:
         spool, marker = task.spool, task.marker
         attempts, when = task.failures, self._now()
 
@@ -379,11 +346,10 @@ class HookRunner:
         return "" if queue is None else queue.path
 
     def _as_end(self, failure: Failure) -> HookEnd:
-        """Count an error before the start, such as an unreadable file, as a failure."""
+        """Return an error before the start as the end of a program; log it if it is a bug."""
         if not failure.check(OSError, ValueError):
             self._log.defect(failure)
-        why = f"not started: {reason(failure.value)}"
-        return HookEnd(why, succeeded=False, seconds=0.0, ran=False)
+        return not_started(failure.value)
 
     def _later(self, what: str, seconds: float, call: Callable[[], None]) -> None:
         """Schedule a single call, replacing one that was scheduled before."""
@@ -392,32 +358,3 @@ class HookRunner:
             timer.cancel()
         if not self._stopping:
             self._timers[what] = self._clock.callLater(seconds, call)
-
-
-def _nothing(why: str) -> HookEnd:
-    return HookEnd(f"nothing to do, {why}", succeeded=True, seconds=0.0, ran=False)
-
-
-def _remove(spool: HookSpool, marker: Marker, end: HookEnd) -> HookEnd:
-    """Remove the marker after a success; if this fails, the run counts as failed."""
-    try:
-        spool.remove(marker)
-    except OSError as error:
-        why = f"{end.what}, but its marker cannot be removed: {reason(error)}"
-        return HookEnd(why, succeeded=False, seconds=end.seconds)
-    return end
-
-
-def _variables(path: str, marker: Marker, sha256: str, attempt: int) -> Mapping[str, str]:
-    variables = {
-        "NAME": marker.name,
-        "PATH": os.path.join(path, marker.name),
-        "SIZE": str(marker.size),
-        "SHA256": sha256,
-        "PEER": marker.peer,
-        "LISTENER": marker.listener,
-        "ARRIVED": f"{int(marker.arrived * 1000) / 1000:.3f}",  # as in the name
-        "ATTEMPT": str(attempt),
-    }
-    # An abstract unix address begins with a NUL, which no variable can hold.
-    return {f"UPLOAD_{name}": value.replace("\0", "@") for name, value in variables.items()}
