@@ -1,5 +1,5 @@
 """
-What tests of the journal share.
+Fixtures of the tests of the journal.
 """
 
 from __future__ import annotations
@@ -11,5 +11,5 @@ import pytest
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Where the journal is."""
+    """The path of the journal."""
     return tmp_path / "journal"

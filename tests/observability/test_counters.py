@@ -1,5 +1,5 @@
 """
-The counts of one process, and how late its reactor is.
+The counters of one process, and the lag of its reactor.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ REFUSED = UploadOutcome("refused", "scanner", "192.0.2.7:50123", 9, 2.0, code="t
 
 
 def test_ends() -> None:
-    """Uploads and their bytes are counted by listener, end and code."""
+    """Uploads and their bytes are counted by listener, outcome and code."""
     counters = Counters(["scanner", "camera"], lambda: 0.0)
     for ended in (
         STORED,
@@ -62,7 +62,7 @@ def test_ends() -> None:
 
 
 def test_all_series_are_there_from_the_start() -> None:
-    """What has never happened is counted as nothing, so that its first time is an increase."""
+    """Series that have had no event are 0, so that their first event is an increase."""
     uploads = Counters(["scanner"], lambda: 0.0).samples()[UPLOADS.name]
     assert set(uploads) == {
         ("scanner", "stored", ""),
@@ -73,14 +73,14 @@ def test_all_series_are_there_from_the_start() -> None:
 
 
 def test_new_listener_and_code() -> None:
-    """What was not known at the start is counted too: an observer never fails."""
+    """Listeners and codes unknown at the start are counted too: an observer never fails."""
     counters = Counters([], lambda: 0.0)
     counters(REFUSED._replace(code="of-another-store"))
     assert counters.samples()[UPLOADS.name]["scanner", "refused", "of-another-store"] == 1
 
 
-def test_only_kept_uploads_are_measured() -> None:
-    """How long uploads take, and how large they are, is told of kept ones."""
+def test_only_stored_uploads_are_measured() -> None:
+    """Durations and sizes are those of stored uploads."""
     counters = Counters(["scanner"], lambda: 0.0)
     for ended in (STORED, ABORTED, REFUSED):
         counters(ended)
@@ -94,7 +94,7 @@ def test_only_kept_uploads_are_measured() -> None:
 
 
 def test_last_stored() -> None:
-    """The moment of the last kept upload is known for each listener; 0 is for never."""
+    """The time of the last stored upload is known for each listener; 0 means never."""
     now = [1000.0]
     counters = Counters(["scanner", "camera"], lambda: now[0])
     counters(STORED)
@@ -105,7 +105,7 @@ def test_last_stored() -> None:
 
 
 def test_samples_are_copies() -> None:
-    """What was told does not change when something more is counted."""
+    """Samples do not change when something more is counted."""
     counters = Counters(["scanner"], lambda: 0.0)
     before = counters.samples()
     counters(STORED)
@@ -115,7 +115,7 @@ def test_samples_are_copies() -> None:
 @given(st.lists(st.floats(0, 20)))
 @settings(deadline=None)
 def test_histogram(values: list[float]) -> None:
-    """Each value falls into the first bucket whose bound is not less; their sum is kept."""
+    """Each value falls into the first bucket whose bound is not less; their sum is recorded."""
     bounds = (0.5, 1.0, 10.0)
     histogram = Histogram(bounds)
     for value in values:
@@ -128,7 +128,7 @@ def test_histogram(values: list[float]) -> None:
 
 
 def test_disk_times() -> None:
-    """A store's waits are told with its directory."""
+    """The disk times of a store have its directory as label."""
     times = DiskTimes()
     times.fsync.observe(0.25)
     times.publish.observe(0.5)
@@ -137,7 +137,7 @@ def test_disk_times() -> None:
     assert samples[PUBLISH.name]["/srv/inbox",][-1] == 0.5
 
 
-# How late the reactor is
+# The lag of the reactor
 
 
 @pytest.fixture
@@ -158,14 +158,14 @@ def lag(clock: Clock, late: list[float]) -> ReactorLag:
 
 
 def test_in_time(clock: Clock, late: list[float], lag: ReactorLag) -> None:
-    """A reactor with nothing to hold it up is never late."""
+    """A reactor that nothing blocks is never late."""
     clock.pump([LAG_INTERVAL] * 4)
     assert late == [0, 0, 0, 0]
     assert lag.worst == 0
 
 
 def test_late(clock: Clock, late: list[float], lag: ReactorLag) -> None:
-    """What holds it up shows as lateness, once."""
+    """A blocked reactor is late, once."""
     clock.advance(LAG_INTERVAL + 0.5)
     clock.advance(LAG_INTERVAL)
     assert late == [0.5, 0]
@@ -173,7 +173,7 @@ def test_late(clock: Clock, late: list[float], lag: ReactorLag) -> None:
 
 
 def test_worst_is_forgotten(clock: Clock, lag: ReactorLag) -> None:
-    """The worst is remembered for a minute, and forgotten after two."""
+    """The worst lag is remembered for a minute, and forgotten after two."""
     clock.advance(LAG_INTERVAL + 0.5)
     for _ in range(int(LAG_MEMORY / LAG_INTERVAL)):
         clock.advance(LAG_INTERVAL)
@@ -184,16 +184,16 @@ def test_worst_is_forgotten(clock: Clock, lag: ReactorLag) -> None:
 
 
 def test_clock_set_back(clock: Clock, late: list[float], lag: ReactorLag) -> None:
-    """A clock that is set back makes nobody early."""
+    """A clock that is set back makes no lag negative."""
     (timer,) = clock.getDelayedCalls()
     clock.rightNow -= 10
-    timer.reset(0)  # a reactor may fire it by another clock
+    timer.reset(0)  # a reactor may call it by another clock
     clock.advance(0)
     assert late == [0]
 
 
 def test_stop(clock: Clock, lag: ReactorLag) -> None:
-    """Once stopped it leaves nothing behind; stopping twice is harmless."""
+    """Stopping leaves nothing behind; stopping twice is harmless."""
     lag.stop()
     lag.stop()
     assert clock.getDelayedCalls() == []

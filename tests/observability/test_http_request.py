@@ -29,18 +29,18 @@ REQUESTS = st.one_of(st.binary(), st.lists(PIECES | st.binary(max_size=5)).map(b
 
 
 def parse(data: bytes, sizes: list[int]) -> Request | BadRequest | None:
-    """Feed it in pieces of these sizes, the last of which goes on."""
+    """Feed the data in pieces of these sizes, repeating the last size."""
     head = Head()
-    place = number = 0
-    while place < len(data):
+    offset = number = 0
+    while offset < len(data):
         size = sizes[min(number, len(sizes) - 1)]
         try:
-            request = head.feed(data[place : place + size])
+            request = head.feed(data[offset : offset + size])
         except BadRequest as error:
             return error
         if request is not None:
             return request
-        place, number = place + size, number + 1
+        offset, number = offset + size, number + 1
     return None
 
 
@@ -49,7 +49,7 @@ def parse(data: bytes, sizes: list[int]) -> Request | BadRequest | None:
 @example(b"GET / HTTP/1.1\r\n\r\n", [1])
 @example(b"\n\n", [1])
 def test_any_bytes(data: bytes, sizes: list[int]) -> None:
-    """There is a request, an error or nothing, and the same however the bytes arrive."""
+    """Any bytes give a request, an error or nothing, however they arrive."""
     whole, parts = parse(data, [len(data) + 1]), parse(data, sizes)
     assert repr(whole) == repr(parts)
     if isinstance(whole, Request):
@@ -64,12 +64,12 @@ def test_any_bytes(data: bytes, sizes: list[int]) -> None:
 @given(st.text(max_size=100) | st.from_regex(r"[\[\]:.0-9a-z%]*", fullmatch=True))
 @settings(deadline=None)
 def test_any_host(host: str) -> None:
-    """Any text is our own name or not."""
+    """Any text is either our own host name or not."""
     assert is_own_host(host, set()) in (True, False)
 
 
 def test_request() -> None:
-    """Names of fields are in lower case, values without the space around, several joined."""
+    """Field names are in lower case, values are stripped, and repeated fields are joined."""
     head = Head()
     assert head.feed(b"GET /a?b HTTP/1.1\r\nHOST:x\r\nAccept: \t a \r\naccept: b\r\n\r\nrest") == (
         Request("GET", "/a?b", {"host": "x", "accept": "a, b"})
@@ -83,7 +83,7 @@ def test_request() -> None:
 )
 @pytest.mark.parametrize("size", [1, MOST_HEAD])
 def test_takes_little_time(line: bytes, size: int) -> None:
-    """No head takes long to understand, whatever is in it, and however slowly it comes."""
+    """Any head is parsed quickly, whatever is in it, and however slowly it arrives."""
     data = (b"GET / HTTP/1.1\r\n" + line)[: MOST_HEAD - 4] + b"\r\n\r\n"
     start = time.process_time()
     parse(data, [size])

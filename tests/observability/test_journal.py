@@ -1,5 +1,5 @@
 """
-The journal of uploads, as the reactor sees it.
+The journal of uploads, from the reactor's side.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ MOMENT = 1_795_351_404.291
 @implementer(ILogObserver)
 class Rig:
     """
-    A journal whose disk works when the test says so.
+    A journal whose disk works when the test tells it to.
 
-    :ivar log: what it said in the log.
+    :ivar log: the lines that it has logged.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -52,26 +52,26 @@ class Rig:
         if event["log_namespace"] == "twisted_upload.observability.journal":
             self.log.append(formatEvent(event).replace(str(self.path), "FILE"))
 
-    def tell(self, *ends: UploadOutcome) -> None:
-        """Uploads end."""
+    def end(self, *ends: UploadOutcome) -> None:
+        """Let these uploads end."""
         for ended in ends:
             self.journal(ended)
 
     def pass_time(self, seconds: float = INTERVAL) -> None:
-        """Time passes, and the disk works."""
+        """Let time pass, and the disk work."""
         self.clock.advance(seconds)
         self.disk.work()
 
     def close(self) -> Deferred[None]:
-        """Close it."""
+        """Close the journal."""
         return Deferred.fromCoroutine(self.journal.close())
 
-    def break_it(self) -> None:
-        """Whatever is written now fails."""
+    def break_disk(self) -> None:
+        """Make all writes fail from now on."""
         self.path.mkdir()
 
-    def mend(self) -> None:
-        """Not any more."""
+    def fix_disk(self) -> None:
+        """Let writes succeed again."""
         self.path.rmdir()
 
     @property
@@ -83,13 +83,13 @@ class Rig:
 
     @property
     def names(self) -> list[str | None]:
-        """Of the kept files that were written down."""
+        """The names of the stored files that were written."""
         return [line.get("name") for line in self.objects]
 
 
 @pytest.fixture
 def rig(tmp_path: Path) -> Iterator[Rig]:
-    """A journal, and its part of the log."""
+    """A journal, and the lines that it logs."""
     rig = Rig(tmp_path)
     globalLogPublisher.addObserver(rig)
     yield rig
@@ -102,8 +102,8 @@ def file(name: str) -> UploadOutcome:
 
 
 def test_lines(rig: Rig) -> None:
-    """Every end is one line, with the fields of the JSON log, and the moment."""
-    rig.tell(STORED, REFUSED)
+    """Each ended upload is one line, with the fields of the JSON log, and the time."""
+    rig.end(STORED, REFUSED)
     rig.pass_time()
     assert rig.objects == [
         {
@@ -127,10 +127,10 @@ def test_lines(rig: Rig) -> None:
 
 
 def test_lines_are_collected(rig: Rig) -> None:
-    """The disk is asked once for all that ends within the interval, and not at all in peace."""
-    rig.tell(file("1"))
+    """There is one disk job for all uploads that end within the interval, and none while idle."""
+    rig.end(file("1"))
     rig.clock.advance(INTERVAL / 2)
-    rig.tell(file("2"))
+    rig.end(file("2"))
     assert rig.disk.waiting == 0
     rig.clock.advance(INTERVAL / 2)
     assert rig.disk.waiting == 1
@@ -141,12 +141,12 @@ def test_lines_are_collected(rig: Rig) -> None:
 
 
 def test_slow_disk(rig: Rig) -> None:
-    """While the disk is busy, nothing else is asked of it; what comes is written afterwards."""
-    rig.tell(file("1"))
+    """While the disk is busy there is no second job; new lines are written afterwards."""
+    rig.end(file("1"))
     rig.clock.advance(INTERVAL)
-    rig.tell(file("2"))
+    rig.end(file("2"))
     rig.clock.advance(INTERVAL)
-    rig.tell(file("3"))
+    rig.end(file("3"))
     rig.clock.advance(10 * INTERVAL)
     assert rig.disk.waiting == 1
     rig.disk.work()
@@ -156,18 +156,18 @@ def test_slow_disk(rig: Rig) -> None:
     assert rig.log == []
 
 
-def test_disk_that_stands_still(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What waits is bounded; what comes beyond is dropped, counted, and leaves a gap."""
+def test_stalled_disk(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waiting lines are bounded; those beyond are dropped and counted, and leave a gap."""
     monkeypatch.setattr(module, "MOST_WAITING", 300)
-    rig.tell(file("1"))
+    rig.end(file("1"))
     rig.clock.advance(INTERVAL)
-    rig.tell(*[file("2")] * 5)
+    rig.end(*[file("2")] * 5)
     assert rig.log == ["journal FILE: the disk is too slow; uploads continue; lines dropped: 1"]
     rig.disk.work()
     rig.pass_time()
     assert [line["event"] for line in rig.objects] == ["stored", "stored", "gap"]
     assert rig.objects[-1] == {"time": "2026-11-22T12:43:24.291Z", "event": "gap", "lines": 4}
-    rig.tell(file("3"))
+    rig.end(file("3"))
     rig.pass_time()
     assert rig.names == ["1", "2", None, "3"]
     rig.pass_time(REPORT_INTERVAL)
@@ -177,28 +177,28 @@ def test_disk_that_stands_still(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_full_disk(rig: Rig) -> None:
-    """Lines that cannot be written wait for the next attempt, in their order."""
-    rig.break_it()
-    rig.tell(file("1"))
+    """Lines that cannot be written wait for the next attempt, in order."""
+    rig.break_disk()
+    rig.end(file("1"))
     rig.clock.advance(INTERVAL)
-    rig.tell(file("2"))
+    rig.end(file("2"))
     rig.disk.work()
     rig.pass_time()
     assert rig.log == ["journal FILE: cannot write: Is a directory; uploads continue"]
-    rig.mend()
+    rig.fix_disk()
     rig.pass_time()
     assert rig.names == ["1", "2"]
     assert rig.journal._waiting == 0
 
 
 def test_complaints(rig: Rig) -> None:
-    """A trouble that lasts is told once a minute, and its end too."""
-    rig.break_it()
-    rig.tell(file("1"))
+    """A lasting failure is logged once a minute, and so is its end."""
+    rig.break_disk()
+    rig.end(file("1"))
     for _ in range(int(3 * REPORT_INTERVAL / INTERVAL)):
         rig.pass_time()
     assert rig.log == ["journal FILE: cannot write: Is a directory; uploads continue"] * 3
-    rig.mend()
+    rig.fix_disk()
     for _ in range(int(3 * REPORT_INTERVAL / INTERVAL)):
         rig.pass_time()
     assert rig.log[3:] in (
@@ -212,13 +212,13 @@ def test_complaints(rig: Rig) -> None:
 
 
 def test_not_synced(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lines that are written and cannot be synced are told of, and not written again."""
+    """Lines that are written but cannot be synced are reported, and not written again."""
 
     def fail(descriptor: int) -> None:
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr("os.fdatasync", fail)
-    rig.tell(file("1"))
+    rig.end(file("1"))
     rig.pass_time()
     rig.pass_time()
     assert rig.names == ["1"]
@@ -229,8 +229,8 @@ def test_not_synced(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_close(rig: Rig) -> None:
-    """At the end all that there is, is written."""
-    rig.tell(file("1"))
+    """Closing writes everything that waits."""
+    rig.end(file("1"))
     closed = rig.close()
     assert not closed.called
     rig.disk.work()
@@ -241,10 +241,10 @@ def test_close(rig: Rig) -> None:
 
 
 def test_close_while_it_writes(rig: Rig) -> None:
-    """Also what came while the disk was busy."""
-    rig.tell(file("1"))
+    """So it does with lines that arrived while the disk was busy."""
+    rig.end(file("1"))
     rig.clock.advance(INTERVAL)
-    rig.tell(file("2"))
+    rig.end(file("2"))
     closed = rig.close()
     while rig.disk.waiting:
         rig.disk.work()
@@ -253,16 +253,16 @@ def test_close_while_it_writes(rig: Rig) -> None:
     assert rig.clock.getDelayedCalls() == []
 
 
-def test_close_in_peace(rig: Rig) -> None:
-    """Without anything to write it is closed at once."""
+def test_close_while_idle(rig: Rig) -> None:
+    """With nothing to write, the journal is closed at once."""
     assert rig.close().called
     assert not rig.path.exists()
 
 
-def test_close_in_vain(rig: Rig) -> None:
+def test_close_with_a_broken_disk(rig: Rig) -> None:
     """Lines that cannot be written at the end are counted in the log."""
-    rig.break_it()
-    rig.tell(file("1"), file("2"))
+    rig.break_disk()
+    rig.end(file("1"), file("2"))
     closed = rig.close()
     rig.disk.work()
     assert closed.called
@@ -271,10 +271,10 @@ def test_close_in_vain(rig: Rig) -> None:
 
 
 def test_waiting_for_a_dead_disk(rig: Rig) -> None:
-    """Who waits for the end may give up; lines that a disk still has in hand count as lost."""
-    rig.tell(file("1"))
+    """Waiting for the end can be cancelled; lines that the disk still has count as not written."""
+    rig.end(file("1"))
     rig.clock.advance(INTERVAL)
-    rig.tell(file("2"))
+    rig.end(file("2"))
     closed = rig.close()
     closed.addErrback(lambda failure: None)
     closed.cancel()
@@ -284,20 +284,20 @@ def test_waiting_for_a_dead_disk(rig: Rig) -> None:
 
 
 def test_open(rig: Rig) -> None:
-    """What is wrong is told before the first upload."""
+    """Any problem with the journal is reported before the first upload."""
     rig.journal.open()
     assert rig.path.exists()
     rig.path.unlink()
-    rig.break_it()
+    rig.break_disk()
     with pytest.raises(CannotStart, match="--journal: "):
         rig.journal.open()
 
 
-# For real
+# With real uploads
 
 
 async def test_observer(way: Way, tmp_path: Path) -> None:
-    """Of the uploads of a front end each is one line, when the journal is closed at the latest."""
+    """Each upload of a front end is one line, at the latest when the journal is closed."""
     path = tmp_path / "journal"
     async with open_frontend(RawSettings(max_size=4)) as frontend:
         disk = DiskThreads(reactor, 1, "journal")

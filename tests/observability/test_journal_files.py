@@ -22,7 +22,7 @@ from twisted_upload.errors import CannotStart
 from twisted_upload.observability.journal_files import JournalFiles
 from twisted_upload.observability.journal_reader import open_journal
 
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become somebody else")
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become another user")
 
 
 def journal(path: Path, size: int = 0, keep: int = 3) -> JournalFiles:
@@ -30,7 +30,7 @@ def journal(path: Path, size: int = 0, keep: int = 3) -> JournalFiles:
 
 
 def whole(path: Path) -> bytes:
-    """All files of a journal, one after the other."""
+    """Return all files of a journal, concatenated."""
     with open_journal(str(path)) as files:
         return b"".join(file.read() for file in files)
 
@@ -43,7 +43,7 @@ def names(path: Path) -> list[str]:
 
 
 def test_append(path: Path) -> None:
-    """Lines go to the end of the file, which others than its group may not read."""
+    """Lines are appended to the file, which only its owner and group may read."""
     files = journal(path)
     assert files.append(b"one\n") is None
     assert files.append(b"two\nthree\n") is None
@@ -53,14 +53,14 @@ def test_append(path: Path) -> None:
 
 
 def test_torn_line(path: Path) -> None:
-    """What a crash has left in the middle of a line is not continued."""
+    """A line that a crash has torn is not continued."""
     path.write_bytes(b'{"time":"2026-')
     journal(path).append(b"one\n")
     assert path.read_bytes() == b'{"time":"2026-\none\n'
 
 
 def test_all_or_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the disk is full in the middle of a line, nothing of it stays."""
+    """If the disk is full in the middle of a line, nothing of it stays."""
     files = journal(path)
     files.append(b"one\n")
     write: Callable[..., int] = os.write
@@ -82,7 +82,7 @@ def test_all_or_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_slow_write(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A write that takes only some of the bytes is continued."""
+    """A short write is continued."""
     write: Callable[..., int] = os.write
     monkeypatch.setattr(os, "write", lambda to, data: write(to, bytes(data[:3])))
     journal(path).append(b"one and two\n")
@@ -90,7 +90,7 @@ def test_slow_write(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_sync_fails(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A sync that fails is told of, and is no reason to write the lines again."""
+    """A failed sync is reported, and the lines are not written again."""
 
     def fail(descriptor: int) -> None:
         raise OSError(5, "Input/output error")
@@ -103,7 +103,7 @@ def test_sync_fails(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_renamed_by_others(path: Path) -> None:
-    """Somebody else may rename, truncate or remove the file at any time."""
+    """Another program may rename, truncate or remove the file at any time."""
     files = journal(path)
     files.append(b"one\n")
     path.rename(f"{path}.1")
@@ -118,7 +118,7 @@ def test_renamed_by_others(path: Path) -> None:
 
 
 def test_renamed_while_it_waits(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who waits for the lock of a file that is renamed meanwhile appends to its successor."""
+    """A writer that waits for the lock of a file that is renamed appends to its successor."""
     files = journal(path)
     files.append(b"one\n")
     with path.open("rb") as held:
@@ -136,7 +136,10 @@ def test_renamed_while_it_waits(path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_lock_that_is_held_for_ever(path: Path) -> None:
-    """Who has it locked and stands still holds up no start, and each append for a bounded time."""
+    """
+    A stalled process that holds the lock does not block a start, and delays each append
+    for a limited time.
+    """
     path.touch()
     with path.open("rb") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
@@ -152,7 +155,10 @@ def test_a_lock_that_is_held_for_ever(path: Path) -> None:
 
 
 def test_rotation(path: Path) -> None:
-    """A file that would become too large gets a number; so many are kept, the youngest is 1."""
+    """
+    A file that would become too large is numbered; only so many are kept, and 1 is the
+    newest.
+    """
     files = journal(path, size=10, keep=2)
     for line in (b"one\n", b"two\n", b"three\n", b"four\n", b"five\n", b"six\n", b"seven\n"):
         files.append(line)
@@ -163,7 +169,7 @@ def test_rotation(path: Path) -> None:
 
 
 def test_lines_stay_together(path: Path) -> None:
-    """Lines that are larger than a file have one of their own; none is torn."""
+    """Lines larger than the maximum size get a separate file; none is torn."""
     files = journal(path, size=10)
     files.append(b"a long line\nand another\n")
     files.append(b"one\n")
@@ -172,7 +178,7 @@ def test_lines_stay_together(path: Path) -> None:
 
 
 def test_no_rotation(path: Path) -> None:
-    """A size of 0 is none."""
+    """A size of 0 disables rotation."""
     files = journal(path, size=0)
     files.append(bytes(100_000) + b"\n")
     files.append(b"one\n")
@@ -180,7 +186,7 @@ def test_no_rotation(path: Path) -> None:
 
 
 def test_keep_nothing(path: Path) -> None:
-    """Keeping none, the old file goes when a new one is begun."""
+    """With none to keep, the old file is removed when a new one begins."""
     files = journal(path, size=5, keep=0)
     files.append(b"one\n")
     files.append(b"two\n")
@@ -189,7 +195,7 @@ def test_keep_nothing(path: Path) -> None:
 
 
 def test_keep_fewer(path: Path) -> None:
-    """Files of a time when more were kept are removed."""
+    """Files from a time when more were kept are removed."""
     for number in range(1, 6):
         Path(f"{path}.{number}").touch()
     Path(f"{path}.4").rename(f"{path}.4.gz")
@@ -200,7 +206,7 @@ def test_keep_fewer(path: Path) -> None:
 
 
 def test_compressed(path: Path) -> None:
-    """Files that somebody compresses move on as well."""
+    """Files that another program has compressed are renumbered too."""
     Path(f"{path}.1.gz").write_bytes(gzip.compress(b"zero\n"))
     files = journal(path, size=5)
     files.append(b"one\n")
@@ -210,7 +216,7 @@ def test_compressed(path: Path) -> None:
 
 
 def test_many_writers(path: Path) -> None:
-    """Writers that share a journal, and rotate it, lose, tear and repeat nothing."""
+    """Writers that share and rotate a journal lose, tear and repeat nothing."""
 
     def write(writer: int) -> None:
         files = journal(path, size=2000, keep=1000)
@@ -235,7 +241,7 @@ def test_many_writers(path: Path) -> None:
 
 
 def test_check(path: Path) -> None:
-    """After the check the file is there, and as it was."""
+    """The check leaves the file in place and unchanged."""
     journal(path).check()
     assert path.read_bytes() == b""
     path.write_bytes(b"one\n")
@@ -253,7 +259,7 @@ def test_check(path: Path) -> None:
     ],
 )
 def test_cannot_be_written(path: Path, make: Callable[[Path], object], reason: str) -> None:
-    """What is no file, or cannot be one, is told in a line that names the option."""
+    """If the journal is not a writable file, one line says so and names the option."""
     make(path)
     with pytest.raises(CannotStart, match=reason) as raised:
         journal(path).check()
@@ -262,7 +268,7 @@ def test_cannot_be_written(path: Path, make: Callable[[Path], object], reason: s
 
 
 def test_folder_that_cannot_be_written(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the file cannot be renamed, the line says what to do."""
+    """If the file cannot be renamed, the line says what to do."""
     monkeypatch.setattr(os, "access", lambda *_, **__: False)
     journal(path, size=0).check()
     with pytest.raises(CannotStart, match="set journal-size to 0"):
@@ -270,7 +276,7 @@ def test_folder_that_cannot_be_written(path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_link(path: Path) -> None:
-    """A link stays one; the file that it names is rotated where it is."""
+    """A symbolic link stays one; the file it names is rotated in its own folder."""
     (path.parent / "elsewhere").mkdir()
     path.symlink_to("elsewhere/real")
     files = journal(path, size=5)
@@ -282,8 +288,8 @@ def test_link(path: Path) -> None:
 
 @needs_root
 @pytest.mark.parametrize("where", ["the file", "a folder", "behind ours", "absolute"])
-def test_link_of_somebody_else(path: Path, where: str) -> None:
-    """A link of another user is not followed, wherever it stands on the way; the line names it."""
+def test_link_of_another_user(path: Path, where: str) -> None:
+    """A link of another user is not followed, wherever it is in the path; the line names it."""
     elsewhere = path.parent / "elsewhere"
     elsewhere.mkdir()
     link = path
@@ -307,7 +313,7 @@ def test_link_of_somebody_else(path: Path, where: str) -> None:
 
 
 def test_link_that_comes_later(path: Path) -> None:
-    """A link that takes the place of the journal while it is written is not followed."""
+    """A link that replaces the journal while it is written is not followed."""
     files = journal(path)
     files.check()
     path.unlink()
@@ -323,8 +329,8 @@ def test_link_that_comes_later(path: Path) -> None:
 
 
 @needs_root
-def test_file_of_somebody_else(path: Path) -> None:
-    """A file that another user made first is not appended to."""
+def test_file_of_another_user(path: Path) -> None:
+    """A file that another user created is not appended to."""
     reason = "it belongs to uid 1001, not to uid 0: chown it"
     path.touch()
     os.chown(path, 1001, 1001)
@@ -336,7 +342,7 @@ def test_file_of_somebody_else(path: Path) -> None:
 
 
 def test_hard_link(path: Path) -> None:
-    """A file that has another name may be anything, and is not appended to."""
+    """A file with another hard link may be anything, and is not appended to."""
     (path.parent / "other").touch()
     os.link(path.parent / "other", path)
     with pytest.raises(CannotStart, match="it has a second hard link"):
@@ -345,7 +351,7 @@ def test_hard_link(path: Path) -> None:
 
 @needs_root
 def test_file_of_root(path: Path) -> None:
-    """What root has prepared for us is used."""
+    """A file that root has prepared for us is used."""
     path.parent.chmod(0o777)
     path.touch()
     path.chmod(0o666)
@@ -368,7 +374,7 @@ def test_file_of_root(path: Path) -> None:
 
 
 def test_order(path: Path) -> None:
-    """The oldest come first, by number and not by name; others in the folder are not read."""
+    """The oldest files come first, by number and not by name; other files are not read."""
     for name in ("journal.9", "journal.10.gz", "journal.x", "other", "journal.1"):
         content = f"{name}\n".encode()
         content = gzip.compress(content) if name.endswith("gz") else content
@@ -378,19 +384,22 @@ def test_order(path: Path) -> None:
 
 
 def test_open_without_the_youngest(path: Path) -> None:
-    """Between a rename and the next line there are only older files."""
+    """Between a rename and the next line, only older files exist."""
     Path(f"{path}.1").write_bytes(b"one\n")
     assert whole(path) == b"one\n"
 
 
 def test_nothing_to_open(path: Path) -> None:
-    """Where there is no file at all, that is an error."""
+    """A journal without any file is an error."""
     with pytest.raises(FileNotFoundError), open_journal(str(path)):
         pass
 
 
 def test_open_while_it_is_rotated(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A rotation between two files makes the reader look again: nothing is missed or read twice."""
+    """
+    If a rotation happens between two files, the reader starts again: nothing is missed or
+    read twice.
+    """
     files = journal(path, size=5)
     for line in (b"one\n", b"two\n", b"six\n"):
         files.append(line)

@@ -1,5 +1,5 @@
 """
-Which records of a journal are wanted.
+Which records of a journal are selected.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ GAP = {"time": TIME, "event": "gap", "lines": 3}
     ],
 )
 def test_filter(wanted: Filter, records: list[dict[str, Any]]) -> None:
-    """Everything that is given has to apply; gaps are told whatever is asked for."""
+    """A record has to match all conditions; gaps are always selected."""
     assert [record for record in (STORED, REFUSED, GAP) if wanted.wants(record)] == records
 
 
 def test_filter_of_foreign_records() -> None:
-    """A record without a peer is of no peer."""
+    """A record without a peer matches no peer."""
     assert not Filter(peers=[parse_peer("::/0")]).wants({"time": TIME, "event": "other"})
 
 
@@ -78,7 +78,7 @@ def test_filter_of_foreign_records() -> None:
     ],
 )
 def test_moments(text: str, moment: str) -> None:
-    """A moment is a day, with a time or without, the last time a clock showed it, or ago."""
+    """A time is a date, with or without a time of day, a past time of day, or a duration ago."""
     assert parse_moment(text, NOW) == moment
 
 
@@ -90,7 +90,7 @@ def test_moments(text: str, moment: str) -> None:
     ],
 )
 def test_no_moments(text: str) -> None:
-    """Whatever is none is told in a line that says what would be."""
+    """An invalid time is refused with an example of a valid one."""
     with pytest.raises(ValueError, match="is not a time such as 2026-11-22"):
         parse_moment(text, NOW)
 
@@ -110,7 +110,7 @@ def test_no_moments(text: str) -> None:
     ],
 )
 def test_peers(text: str, peers: list[str]) -> None:
-    """A peer is an address, a network, or what a journal says."""
+    """A peer is an address, a network, or what a journal contains."""
     is_it = parse_peer(text)
     known = ["192.0.2.7:50123", "192.0.2.70:1", "[2001:db8::7]:50123", "unix"]
     known += ["unix uid 1000 pid 4711", ""]
@@ -119,13 +119,13 @@ def test_peers(text: str, peers: list[str]) -> None:
 
 @pytest.mark.parametrize("text", ["", "server", "192.0.2", "192.0.2.7:", "1/2/3", "a.b:1"])
 def test_no_peers(text: str) -> None:
-    """Names are not looked up: a journal has addresses."""
+    """Names are not looked up: a journal contains addresses."""
     with pytest.raises(ValueError, match="is not a peer such as"):
         parse_peer(text)
 
 
 def test_sums() -> None:
-    """Uploads are counted, the bytes of kept ones added up, and gaps not forgotten."""
+    """Uploads are counted, sizes of stored ones are added up, and so are gaps."""
     sums = Totals()
     for record in (STORED, STORED, REFUSED, GAP, GAP, {"time": TIME, "event": "other"}):
         sums.add(record)

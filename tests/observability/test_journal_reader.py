@@ -44,7 +44,7 @@ def append(path: Path, data: bytes) -> None:
 
 
 def test_all_files(path: Path) -> None:
-    """The older files are read first, compressed ones too."""
+    """Older files are read first, including compressed ones."""
     Path(f"{path}.2.gz").write_bytes(gzip.compress(line("1") + line("2")))
     Path(f"{path}.1").write_bytes(line("3"))
     path.write_bytes(line("4"))
@@ -90,7 +90,7 @@ def test_all_files(path: Path) -> None:
     ],
 )
 def test_no_records(path: Path, wrong: bytes) -> None:
-    """A line that is no record is skipped and counted; the others are read."""
+    """A line that is not a record is skipped and counted; the others are read."""
     path.write_bytes(line("1") + wrong + line("2"))
     reader = Reader(str(path))
     assert names(reader) == ["1", "2"]
@@ -98,7 +98,7 @@ def test_no_records(path: Path, wrong: bytes) -> None:
 
 
 def test_long_line(path: Path) -> None:
-    """A line that is too long is one line that is no record, and is not kept in memory."""
+    """A line that is too long counts as one that is not a record, and is not held in memory."""
     path.write_bytes(line("1") + line("x" * 1_000_000) + line("2"))
     reader = Reader(str(path))
     assert names(reader) == ["1", "2"]
@@ -106,7 +106,7 @@ def test_long_line(path: Path) -> None:
 
 
 def test_long_line_without_an_end(path: Path) -> None:
-    """The same at the end of the file; what is appended later is read."""
+    """So does one at the end of the file; what is appended later is read."""
     path.write_bytes(line("1") + b"x" * 200_000)
     reader = Reader(str(path))
     assert names(reader) == ["1"]
@@ -115,7 +115,7 @@ def test_long_line_without_an_end(path: Path) -> None:
 
 
 def test_end_of_an_older_file(path: Path) -> None:
-    """Nobody will end the last line of an older file: it is a record, or none."""
+    """The last line of an older file will never be completed: it is a record, or not."""
     Path(f"{path}.2").write_bytes(line("1")[:-1])
     Path(f"{path}.1").write_bytes(line("2") + line("3")[:30])
     path.write_bytes(line("4") + line("5")[:30])
@@ -146,7 +146,10 @@ _FIELDS = (
 @settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 @given(fields=st.dictionaries(st.sampled_from(_FIELDS), _JSON))
 def test_any_json(tmp_path_factory: pytest.TempPathFactory, fields: dict[str, Any]) -> None:
-    """Whatever JSON is in a line: what is taken for a record can be filtered, added up and told."""
+    """
+    Whatever JSON is in a line: if it counts as a record, it can be filtered, added up and
+    shown.
+    """
     path = tmp_path_factory.mktemp("journal") / "journal"
     path.write_bytes(line(**{"name": "1", **fields}))
     sums = Totals()
@@ -201,7 +204,7 @@ def _wrong_sum(path: Path) -> None:
     ],
 )
 def test_bad_older_file(path: Path, suffix: str, make: Callable[[Path], object]) -> None:
-    """An older file that is none, or is broken, is left out and told; the others are read."""
+    """An older file that is invalid or broken is skipped and reported; the others are read."""
     Path(f"{path}.3").write_bytes(line("3"))
     bad = Path(f"{path}.2{suffix}")
     make(bad)
@@ -218,7 +221,7 @@ def test_bad_older_file(path: Path, suffix: str, make: Callable[[Path], object])
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, _socket])
 def test_bad_file(path: Path, make: Callable[[Path], object]) -> None:
-    """The file that was asked for has to be one."""
+    """The file that was named has to be valid."""
     make(path)
     with pytest.raises(OSError, match=r"Is a directory|not a regular|No such device") as raised:
         names(Reader(str(path)))
@@ -227,7 +230,7 @@ def test_bad_file(path: Path, make: Callable[[Path], object]) -> None:
 
 
 def test_nothing_but_bad_files(path: Path) -> None:
-    """Where all that there is cannot be read, nothing is."""
+    """If no file can be read, that is an error."""
     Path(f"{path}.1").mkdir()
     reader = Reader(str(path))
     assert names(reader) == []
@@ -235,7 +238,7 @@ def test_nothing_but_bad_files(path: Path) -> None:
 
 
 def test_followed_compressed_file(path: Path) -> None:
-    """A compressed file is not read again, though it is the last that there is."""
+    """A compressed file is not read again, even if it is the last one."""
     Path(f"{path}.1.gz").write_bytes(gzip.compress(line("1") * 100))
     reader = Reader(str(path))
     assert len(names(reader)) == 100
@@ -247,14 +250,14 @@ def test_followed_compressed_file(path: Path) -> None:
 @given(data=st.binary(max_size=200))
 @settings(deadline=None)
 def test_nonsense(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
-    """Whatever is in a file, what follows in a line of its own is read."""
+    """Whatever bytes are in a file, a record on the next line is read."""
     path = tmp_path_factory.mktemp("journal") / "journal"
     path.write_bytes(data + b"\n" + line("1"))
     assert names(Reader(str(path))) == ["1"]
 
 
 def test_what_is_appended(path: Path) -> None:
-    """A second look gives what was appended since the first; half a line waits for its end."""
+    """A second look returns what was appended since the first; half a line waits for its end."""
     reader = Reader(str(path))
     path.write_bytes(line("1") + line("2")[:20])
     assert names(reader) == ["1"]
@@ -279,7 +282,7 @@ def test_rotated_meanwhile(path: Path) -> None:
 
 
 def test_truncated_meanwhile(path: Path) -> None:
-    """A file that was truncated (``copytruncate``) begins anew."""
+    """A file that was truncated (``copytruncate``) is read from its beginning."""
     reader = Reader(str(path))
     path.write_bytes(line("1") + line("2"))
     assert names(reader) == ["1", "2"]
@@ -289,7 +292,7 @@ def test_truncated_meanwhile(path: Path) -> None:
 
 
 def test_compressed_meanwhile(path: Path) -> None:
-    """What was read before it was compressed is not read again."""
+    """Lines that were read before compression are not read again."""
     reader = Reader(str(path))
     path.write_bytes(line("1"))
     assert names(reader) == ["1"]
@@ -300,13 +303,13 @@ def test_compressed_meanwhile(path: Path) -> None:
 
 
 def test_nothing_to_read(path: Path) -> None:
-    """A journal that is not there is an error."""
+    """A missing journal is an error."""
     with pytest.raises(FileNotFoundError):
         names(Reader(str(path)))
 
 
 def test_renamed_while_it_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a journal that is rotated just then, every line is read, and none twice."""
+    """If the journal is rotated while it is opened, every line is read once."""
     path = tmp_path / "journal"
     path.with_name("journal.1").write_bytes(b"1\n")
     path.write_bytes(b"2\n")

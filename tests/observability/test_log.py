@@ -1,5 +1,5 @@
 """
-The log: what is written of an event, and where.
+The log: what is written for an event, and where.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ MOMENT = 1_795_351_404.291
 
 @contextlib.contextmanager
 def observing(observer: ILogObserver) -> Iterator[None]:
-    """Have it observe all that is logged."""
+    """Let it observe all that is logged."""
     globalLogPublisher.addObserver(observer)
     try:
         yield
@@ -57,9 +57,9 @@ def observing(observer: ILogObserver) -> Iterator[None]:
 @implementer(ILogObserver)
 class Written:
     """
-    What is written of events.
+    The lines that are written for events.
 
-    :ivar log: makes them.
+    :ivar log: the logger that emits them.
     """
 
     def __init__(self, form: LogFormat, *, journald: bool = False) -> None:
@@ -70,32 +70,32 @@ class Written:
         self.log = Logger(namespace="here", observer=publisher)
 
     def __call__(self, event: LogEvent) -> None:
-        """An event of that moment."""
+        """Write an event at a fixed time."""
         self._observer({**event, "log_time": MOMENT})
 
     def _write(self, text: str) -> None:
         self._written += text
 
     def ended(self, *ends: UploadOutcome) -> None:
-        """Uploads have ended."""
+        """Let these uploads end."""
         with observing(self):
             for ended in ends:
                 log_outcome(ended)
 
     @property
     def lines(self) -> list[str]:
-        """All that was written."""
+        """All lines that were written."""
         assert self._written.endswith("\n")
         return self._written[:-1].split("\n")
 
     @property
     def objects(self) -> list[dict[str, Any]]:
-        """The same, read by a program."""
+        """The same, parsed as JSON."""
         return [json.loads(line) for line in self.lines]
 
 
 def broken() -> Failure:
-    """Something that went wrong."""
+    """Return a failure."""
     try:
         raise RuntimeError("broken")
     except RuntimeError:
@@ -106,7 +106,7 @@ def broken() -> Failure:
 
 
 def test_text() -> None:
-    """A line begins with the time in UTC; what is loud says so."""
+    """A line begins with the time in UTC; warnings and errors say so."""
     written = Written(LogFormat.TEXT)
     written.log.info("hello {who}", who="world")
     written.log.emit(LogLevel.warn, "careful")
@@ -121,7 +121,7 @@ def test_text() -> None:
 
 
 def test_text_of_a_failure() -> None:
-    """A traceback follows in lines that are indented, so that a line without is an event."""
+    """The lines of a traceback are indented, so that each other line is an event."""
     written = Written(LogFormat.TEXT)
     written.log.failure("it broke", broken())
     first, *rest = written.lines
@@ -133,7 +133,7 @@ def test_text_of_a_failure() -> None:
 
 @pytest.mark.parametrize("form", [LogFormat.TEXT, LogFormat.JSON])
 def test_nothing(form: LogFormat) -> None:
-    """An event without words is no line."""
+    """An event without text writes no line."""
     written = Written(form)
     written.log.info("")
     written.log.info("words")
@@ -145,7 +145,7 @@ def test_nothing(form: LogFormat) -> None:
     [("{missing}", "Unable to format"), ("{called()}", "42"), ("{0}", "Unable to format")],
 )
 def test_odd_events(template: str, words: str) -> None:
-    """Whatever Twisted can format can be logged, and what it cannot is told too."""
+    """Whatever Twisted can format is logged; if it cannot, that is logged."""
     written = Written(LogFormat.TEXT)
     written.log.info(template, called=lambda: 42)
     assert words in written.lines[0]
@@ -155,7 +155,7 @@ def test_odd_events(template: str, words: str) -> None:
 
 
 def test_json_of_an_end() -> None:
-    """An upload is one object, with the fields that are documented, and no text."""
+    """An upload is one object with the documented fields, and no text."""
     written = Written(LogFormat.JSON)
     written.ended(STORED, REFUSED)
     assert written.objects == [
@@ -181,7 +181,7 @@ def test_json_of_an_end() -> None:
 
 
 def test_json_of_other_events() -> None:
-    """Anything else has a message, and a traceback as a field of its own."""
+    """Any other event has a message, and a traceback in a separate field."""
     written = Written(LogFormat.JSON)
     written.log.info("hello\n{who}", who="world")
     written.log.failure("it broke", broken(), level=LogLevel.error)
@@ -222,7 +222,7 @@ def test_ends_of_one_turn_are_written_together() -> None:
 @pytest.mark.parametrize("form", [LogFormat.TEXT, LogFormat.JSON])
 @pytest.mark.parametrize("journald", [False, True])
 def test_ends_need_no_event(form: LogFormat, journald: bool) -> None:
-    """What is told of an end without an event is what would be written of one."""
+    """An outcome passed directly writes the same line as its event."""
     ends = (
         STORED._replace(listener="scanner"),
         REFUSED,
@@ -245,7 +245,7 @@ def test_ends_need_no_event(form: LogFormat, journald: bool) -> None:
 
 
 def test_ends_and_the_rest_are_in_order() -> None:
-    """Lines of uploads and other lines are in the order in which they came."""
+    """Lines of uploads and other lines are written in order."""
     clock, written = Clock(), list[str]()
     observer = LineObserver(written.append, clock=clock)
     observer.ended(STORED)
@@ -258,7 +258,7 @@ def test_ends_and_the_rest_are_in_order() -> None:
 
 
 def test_the_rest_is_written_at_once() -> None:
-    """Any other line is written at once, after those that came before it."""
+    """Any other line is written at once, after those before it."""
     clock, written = Clock(), list[str]()
     observer = LineObserver(written.append, clock=clock)
     with observing(observer):
@@ -269,7 +269,7 @@ def test_the_rest_is_written_at_once() -> None:
 
 
 def test_nothing_is_held_back_at_the_end() -> None:
-    """Whoever stops the reactor has the rest written."""
+    """Flushing at the end writes the rest."""
     written: list[str] = []
     observer = LineObserver(written.append, clock=Clock())
     with observing(observer):
@@ -282,7 +282,7 @@ def test_nothing_is_held_back_at_the_end() -> None:
 @pytest.mark.parametrize("form", [LogFormat.TEXT, LogFormat.JSON])
 @pytest.mark.parametrize("journald", [False, True])
 def test_loud(form: LogFormat, journald: bool) -> None:
-    """A line that somebody should look at is told from others, whatever it says."""
+    """A line at warning level or above is recognised, whatever its text."""
     written = Written(form, journald=journald)
     written.ended(STORED, REFUSED)
     for level in (LogLevel.info, LogLevel.warn, LogLevel.error, LogLevel.critical):
@@ -295,7 +295,7 @@ def test_loud(form: LogFormat, journald: bool) -> None:
 
 @pytest.mark.parametrize("form", [LogFormat.TEXT, LogFormat.JSON])
 def test_priorities(form: LogFormat) -> None:
-    """journald is told how urgent each line is: an upload that was not kept is a notice."""
+    """journald receives the priority of each line: an upload that was not stored is a notice."""
     written = Written(form, journald=True)
     written.ended(STORED, REFUSED, REFUSED._replace(outcome="aborted", code=None))
     for level in (LogLevel.info, LogLevel.warn, LogLevel.error, LogLevel.critical):
@@ -307,7 +307,7 @@ def test_priorities(form: LogFormat) -> None:
 
 
 def test_priority_of_each_line() -> None:
-    """A line of a traceback is an entry of its own for journald, as urgent as the first."""
+    """Each line of a traceback is an entry for journald, with the priority of the first."""
     written = Written(LogFormat.TEXT, journald=True)
     written.log.failure("it broke", broken())
     assert len(written.lines) > 2
@@ -316,7 +316,7 @@ def test_priority_of_each_line() -> None:
 
 @pytest.fixture
 def pipe() -> Iterator[tuple[int, int]]:
-    """A pipe's two ends."""
+    """The two ends of a pipe."""
     ends = os.pipe()
     yield ends
     for end in ends:
@@ -324,7 +324,7 @@ def pipe() -> Iterator[tuple[int, int]]:
 
 
 def test_which_stream_is_journald(pipe: tuple[int, int], tmp_path: Path) -> None:
-    """Only the very stream that systemd connected is one; a file it was redirected to is not."""
+    """Only the stream that systemd connected counts; a file that it was redirected to does not."""
     stat = os.fstat(pipe[1])
     environment = {"JOURNAL_STREAM": f"{stat.st_dev}:{stat.st_ino}"}
     assert is_journald(pipe[1], environment)
@@ -337,7 +337,7 @@ def test_which_stream_is_journald(pipe: tuple[int, int], tmp_path: Path) -> None
 
 
 def test_syslog() -> None:
-    """The system's log is told the priority of each line, and gets nothing that it cannot take."""
+    """syslog receives the priority of each line, and no characters that it cannot handle."""
     sent: list[tuple[int, str]] = []
     sink = to_syslog("upload", lambda priority, line: sent.append((priority, line)))
     observer = LineObserver(sink, journald=True)
@@ -356,8 +356,8 @@ def test_syslog() -> None:
 
 
 @pytest.mark.parametrize("line", ["printed", "", "<", "<x>", "<9>9", "6"])
-def test_syslog_of_what_has_no_priority(line: str) -> None:
-    """A line that is none of ours is sent whole, and so are those after it."""
+def test_syslog_without_a_priority(line: str) -> None:
+    """A line without a priority is sent whole, and so are those after it."""
     sent: list[tuple[int, str]] = []
     sink = to_syslog("upload", lambda priority, line: sent.append((priority, line)))
     sink(f"<4>one\n{line}\n<3>other\n")
@@ -366,7 +366,7 @@ def test_syslog_of_what_has_no_priority(line: str) -> None:
 
 @pytest.mark.parametrize("workers", ["--workers=1", "--workers=2"])
 def test_syslog_of_the_daemon(tmp_path: Path, workers: str) -> None:
-    """With --syslog, lines go to the system's log alone, those of workers too."""
+    """With --syslog, lines go to syslog only, including those of workers."""
     (tmp_path / "sitecustomize.py").write_text(
         "import syslog\n"
         "def send(priority, line):\n"
@@ -382,16 +382,16 @@ def test_syslog_of_the_daemon(tmp_path: Path, workers: str) -> None:
         assert re.match(r"6 \S+Z stored ", daemon.wait_for_line("stored "))
 
 
-def test_nobody_reads(pipe: tuple[int, int]) -> None:
-    """A reader that has left is no reason to stop serving."""
+def test_no_reader() -> None:
+    """A closed pipe raises no error."""
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "w") as stream:
         LineObserver(unbuffered(stream)).write("words\n")
 
 
-def test_stream_of_others(pipe: tuple[int, int]) -> None:
-    """A stream that somebody else has made non-blocking gets every byte."""
+def test_non_blocking_stream(pipe: tuple[int, int]) -> None:
+    """A stream that another program has made non-blocking gets every byte."""
     os.set_blocking(pipe[1], False)
     text = "x" * 200_000 + "\n"
     with os.fdopen(os.dup(pipe[1]), "w") as stream:
@@ -405,7 +405,7 @@ def test_stream_of_others(pipe: tuple[int, int]) -> None:
 
 
 def test_all_characters(tmp_path: Path) -> None:
-    """What has no encoding is escaped."""
+    """What cannot be encoded is escaped."""
     with (tmp_path / "log").open("w") as file:
         unbuffered(file)("上传成功 \udc80\n")
     assert (tmp_path / "log").read_text("utf-8") == "上传成功 \\udc80\n"

@@ -1,5 +1,5 @@
 """
-The log's file, and what becomes of it where there is no room for another.
+The file of the log, and what happens if there is no space for another one.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ def file(path: Path) -> Iterator[LogFile]:
 
 class Disk:
     """
-    Where no file can be made, or nothing written, for as long as the test says.
+    A disk on which no file can be created, or nothing written, while the test says so.
 
-    :ivar full: there is no room for a new file.
-    :ivar room: bytes that can be written.
+    :ivar full: a new file cannot be created.
+    :ivar room: the number of bytes that can be written.
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
         self.full = False
-        self.room = 10**6
+        self.space = 10**6
         opens, writes = os.open, os.write
 
         def opened(name: Any, flags: int, *more: Any, **others: Any) -> int:
@@ -55,10 +55,10 @@ class Disk:
             return opens(name, flags, *more, **others)
 
         def written(descriptor: int, data: bytes) -> int:
-            if not self.room:
+            if not self.space:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            count = writes(descriptor, data[: self.room])
-            self.room -= count
+            count = writes(descriptor, data[: self.space])
+            self.space -= count
             return count
 
         monkeypatch.setattr(os, "open", opened)
@@ -74,13 +74,14 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def test_nobody_meets_another_umask(
-    file: LogFile, path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Another file has the old one's permissions, and the umask, of all threads, is let alone."""
+def test_umask_stays(file: LogFile, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    A new file has the permissions of the old one; the umask, which all threads share, is
+    not changed.
+    """
 
     def umask(_: int) -> int:
-        raise AssertionError("other threads make files")
+        raise AssertionError("other threads create files")
 
     monkeypatch.setattr(os, "umask", umask)
     file.write(LINE)
@@ -92,15 +93,18 @@ def test_nobody_meets_another_umask(
 
 
 def test_rotation(file: LogFile, path: Path) -> None:
-    """A long file gives way before the next line; old ones move up, and none is lost."""
+    """A long file is rotated before the next line; old ones move up, and none is lost."""
     for number in range(4):
         file.write(b"%d" % number + LINE)
     assert [path.with_name(f"log.{n}").read_bytes()[:1] for n in (1, 2, 3)] == [b"2", b"1", b"0"]
     assert path.read_bytes()[:1] == b"3"
 
 
-def test_no_room_for_another(file: LogFile, path: Path, disk: Disk) -> None:
-    """Where there can be no other, lines go on into the old one, under its name, told once."""
+def test_no_space_for_another(file: LogFile, path: Path, disk: Disk) -> None:
+    """
+    If no other file can be created, lines are appended to the old one, under its name;
+    that is logged once.
+    """
     file.write(LINE)
     disk.full = True
     with capturedLogs() as events:
@@ -117,7 +121,7 @@ def test_no_room_for_another(file: LogFile, path: Path, disk: Disk) -> None:
 
 
 def test_reopening_fails(file: LogFile, path: Path, disk: Disk) -> None:
-    """Where it cannot be opened again, lines go on into the old one."""
+    """If the file cannot be reopened, lines are appended to the old one."""
     moved = path.rename(path.with_name("moved"))
     disk.full = True
     file.reopen()
@@ -126,17 +130,20 @@ def test_reopening_fails(file: LogFile, path: Path, disk: Disk) -> None:
 
 
 def test_full_disk(path: Path, disk: Disk) -> None:
-    """After a disk was full, lines are written again, each whole, with the count of the lost."""
+    """
+    After a disk was full, lines are written again, each whole, with the number of missing
+    ones.
+    """
     file = LogFile(str(path), 10 * LENGTH)
     observer = LineObserver(lambda text: file.write(text.encode()), file=file)
     observer.begin()
-    disk.full, disk.room = True, len(LINE) + 4
+    disk.full, disk.space = True, len(LINE) + 4
     observer.write(LINE.decode())
     observer.write("torn line\n")
     observer.rotate()
     observer.finish(PATIENCE)
     observer.write("lost\n")
-    disk.full, disk.room = False, 10**6
+    disk.full, disk.space = False, 10**6
     observer.write("after\n")
     lines = path.read_text().splitlines()
     assert "after" in lines, lines
@@ -145,9 +152,9 @@ def test_full_disk(path: Path, disk: Disk) -> None:
 
 
 def test_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is no file stays where it is, whatever has been written to it."""
+    """A device is not rotated, however much has been written to it."""
     renamed: list[str] = []
-    # Not really: everybody needs that device.
+    # Not really renamed: other programs need that device.
     monkeypatch.setattr(os, "rename", lambda old, _: renamed.append(old))
     file = LogFile("/dev/null", 1)
     for _ in range(3):

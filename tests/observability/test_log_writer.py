@@ -1,5 +1,5 @@
 """
-Writing the log while nobody takes it.
+Writing the log while it cannot be written.
 """
 
 from __future__ import annotations
@@ -21,35 +21,35 @@ from twisted_upload.observability.log_writer import GATHER_INTERVAL, IDLE_CHECKS
 
 class Stuck:
     """
-    A sink that takes nothing until it is let.
+    A sink that blocks until it is released.
 
-    :ivar text: what it has taken.
-    :ivar entered: how often it was given something.
+    :ivar text: what it has written.
+    :ivar entered: the number of calls.
     """
 
     def __init__(self) -> None:
         self.text = ""
         self.entered = 0
-        self._let = threading.Event()
+        self._released = threading.Event()
 
     def __call__(self, text: str) -> None:
         self.entered += 1
-        assert self._let.wait(PATIENCE)
+        assert self._released.wait(PATIENCE)
         self.text += text
 
-    def let(self) -> None:
-        """From now on it takes all."""
-        self._let.set()
+    def release(self) -> None:
+        """Write everything from now on."""
+        self._released.set()
 
     @property
     def lines(self) -> list[str]:
-        """What it has taken."""
+        """The lines that it has written."""
         return self.text.splitlines()
 
 
 @contextlib.contextmanager
 def writing(sink: Stuck, most: int = 100, most_loud: int = 150) -> Iterator[LogWriter]:
-    """A writer that has begun, and one line for which it waits."""
+    """Run a writer that has begun and is blocked by its first line."""
     writer = LogWriter(
         sink,
         lambda lines: f"{lines} missing\n",
@@ -63,7 +63,7 @@ def writing(sink: Stuck, most: int = 100, most_loud: int = 150) -> Iterator[LogW
         wait_until(lambda: sink.entered, "the first line to be written")
         yield writer
     finally:
-        sink.let()
+        sink.release()
         writer.stop()
 
 
@@ -72,54 +72,54 @@ def sink() -> Stuck:
     return Stuck()
 
 
-def test_nobody_waits(sink: Stuck) -> None:
-    """While the sink stands still, lines are taken, and written in their order when it can."""
+def test_writing_does_not_block(sink: Stuck) -> None:
+    """While the sink is stalled, lines are accepted; they are written in order when it can."""
     with writing(sink) as writer:
         for number in range(10):
             writer.write(f"{number}\n")
         assert sink.text == ""
-        sink.let()
+        sink.release()
         writer.finish(PATIENCE)
         assert sink.lines == ["first", *map(str, range(10))]
 
 
 def test_bound(sink: Stuck) -> None:
-    """What does not fit is dropped; how many lines stands where they are missing."""
+    """Lines beyond the limit are dropped; their number is written where they are missing."""
     with writing(sink, most=100) as writer:
         for _ in range(100):
             writer.write("123456789\n123456789\n")
         assert sink.text == ""
-        sink.let()
+        sink.release()
         wait_until(lambda: "missing" in sink.text, "the count")
         writer.write("more\n")
         writer.finish(PATIENCE)
         assert sink.lines == ["first", *["123456789"] * 10, "190 missing", "more"]
 
 
-def test_count_is_told_once(sink: Stuck) -> None:
-    """What has been told as missing is not counted again."""
+def test_count_is_written_once(sink: Stuck) -> None:
+    """Lines that were reported missing are not counted again."""
     with writing(sink, most=10) as writer:
         writer.write("x" * 20 + "\n")
         writer.write("fits\n")
-        sink.let()
+        sink.release()
         writer.finish(PATIENCE)
         writer.write("more\n")
         assert sink.lines == ["first", "fits", "1 missing", "more"]
 
 
 def test_loud_lines_come_first(sink: Stuck) -> None:
-    """There is room for lines that somebody should look at when there is none for others."""
+    """There is space for warnings and errors when there is none for other lines."""
     with writing(sink, most=20, most_loud=60) as writer:
         writer.write("x" * 19 + "\n")
         writer.write("quiet\n!loud\n\tgoes on\nquiet\n\tgoes on\n")
         writer.write("!" * 60 + "\n")
-        sink.let()
+        sink.release()
         writer.finish(PATIENCE)
         assert sink.lines == ["first", "x" * 19, "!loud", "\tgoes on", "4 missing"]
 
 
-def test_nobody_waits_for_ever_at_the_end(sink: Stuck) -> None:
-    """The end waits for a sink that stands still, but only so long in all."""
+def test_the_end_is_bounded(sink: Stuck) -> None:
+    """The end waits for a stalled sink, but for a limited time in total."""
     with writing(sink) as writer:
         began = time.monotonic()
         writer.finish(0.2)
@@ -130,10 +130,10 @@ def test_nobody_waits_for_ever_at_the_end(sink: Stuck) -> None:
         assert sink.text == ""
 
 
-def test_lines_that_come_one_after_the_other() -> None:
+def test_lines_in_quick_succession() -> None:
     """
-    After lines it looks a few times for others by itself, and then not before it is
-    woken: whoever writes has to do that seldom.
+    After writing, the thread looks for more lines a few times, and then waits until it is
+    woken: callers rarely have to wake it.
     """
     lines, pauses = SimpleQueue[str](), SimpleQueue[float]()
     more = ["third\n", "second\n"]
@@ -156,8 +156,8 @@ def test_lines_that_come_one_after_the_other() -> None:
 
 
 def test_last_lines(sink: Stuck) -> None:
-    """At the end, every line is written before it goes on."""
-    sink.let()
+    """At the end, every line is written before it continues."""
+    sink.release()
     with writing(sink) as writer:
         writer.finish(PATIENCE)
         for number in range(10):
@@ -165,8 +165,8 @@ def test_last_lines(sink: Stuck) -> None:
             assert sink.lines[-1] == str(number)
 
 
-def test_sink_fails(sink: Stuck) -> None:
-    """What the sink does not take is counted with what is missing, and writing goes on."""
+def test_sink_fails() -> None:
+    """Lines that the sink does not write count as missing, and writing continues."""
     fail = [True]
 
     class Failing(Stuck):
@@ -177,7 +177,7 @@ def test_sink_fails(sink: Stuck) -> None:
                 raise OSError("no space")
 
     failing = Failing()
-    failing.let()
+    failing.release()
     with writing(failing) as writer:
         writer.finish(PATIENCE)
         writer.write("lost\nlost\n")
@@ -186,8 +186,8 @@ def test_sink_fails(sink: Stuck) -> None:
         assert failing.lines == ["more", "3 missing"]
 
 
-def test_order_of_what_is_done(sink: Stuck) -> None:
-    """What is to be done with the file is done between the lines, and once however often asked."""
+def test_order_of_actions(sink: Stuck) -> None:
+    """An action on the file runs between lines, and once however often it is requested."""
     done: list[str] = []
 
     def rotate() -> None:
@@ -198,7 +198,7 @@ def test_order_of_what_is_done(sink: Stuck) -> None:
         for _ in range(1000):
             writer.do(rotate)
         writer.write("after\n")
-        sink.let()
+        sink.release()
         writer.finish(PATIENCE)
         assert done == ["first\nbefore\n"]
         assert sink.lines == ["first", "before", "after"]
@@ -207,7 +207,7 @@ def test_order_of_what_is_done(sink: Stuck) -> None:
 
 
 def test_before_it_begins() -> None:
-    """Until then, all is written and done at once, as before a fork it must be."""
+    """Before the thread starts, everything is done at once, as it must be before a fork."""
     written: list[str] = []
     writer = LogWriter(written.append, str, bool)
     writer.write("x\n")
@@ -216,15 +216,15 @@ def test_before_it_begins() -> None:
     assert written == ["x\n", "done"]
 
 
-def test_what_is_done_fails(sink: Stuck, expected_errors: list[str]) -> None:
-    """Whatever is done between the lines, and however it fails, lines are written after it."""
+def test_action_fails(sink: Stuck, expected_errors: list[str]) -> None:
+    """However an action fails, the lines after it are written."""
 
     expected_errors.append("AttributeError: closed")
 
     def fail() -> None:
         raise AttributeError("closed")
 
-    sink.let()
+    sink.release()
     with writing(sink) as writer:
         writer.do(fail)
         writer.write("after\n")
@@ -233,7 +233,7 @@ def test_what_is_done_fails(sink: Stuck, expected_errors: list[str]) -> None:
 
 
 def test_thread_does_not_wait_for_itself(sink: Stuck) -> None:
-    """What is done between the lines may write some, at the end too, when others wait for it."""
+    """An action may write lines, even at the end while other threads wait."""
     took: list[float] = []
 
     def tell() -> None:
@@ -243,14 +243,14 @@ def test_thread_does_not_wait_for_itself(sink: Stuck) -> None:
 
     with writing(sink) as writer:
         writer.do(tell)
-        threading.Timer(0.05, sink.let).start()
+        threading.Timer(0.05, sink.release).start()
         writer.finish(PATIENCE)
         assert sink.lines == ["first", "told"]
         assert took[0] < PATIENCE / 4
 
 
 class Interrupted(str):
-    """A text; whoever asks how long it is, is interrupted by a signal."""
+    """A text whose length raises a signal when it is asked for."""
 
     __slots__ = ()
 
@@ -260,21 +260,21 @@ class Interrupted(str):
 
 
 def test_handler_of_a_signal(sink: Stuck) -> None:
-    """A handler of a signal may log whatever its thread is doing, as Twisted's do."""
+    """A signal handler may log, whatever its thread is doing, as Twisted's do."""
     with writing(sink) as writer:
         before = signal.signal(signal.SIGALRM, lambda *_: writer.write("signal\n"))
         try:
             writer.write(Interrupted("interrupted\n"))
         finally:
             signal.signal(signal.SIGALRM, before)
-        sink.let()
+        sink.release()
         writer.finish(PATIENCE)
         assert sorted(sink.lines) == ["first", "interrupted", *["signal"] * 2]
 
 
 @pytest.mark.parametrize("end", ["", "raise SystemExit(3)", "raise RuntimeError"])
 def test_end_of_the_process(end: str) -> None:
-    """What was logged before a process ended, by itself or by an error, has been written."""
+    """Lines that were logged before a process ended, normally or by an error, have been written."""
     code = (
         "import os; from twisted_upload.observability.log_writer import LogWriter;"
         "writer = LogWriter(lambda text: os.write(1, text.encode()), str, bool); writer.begin();"

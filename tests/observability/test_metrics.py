@@ -1,5 +1,5 @@
 """
-What is counted and measured, and the page made of it.
+The metrics, and the page that shows them.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ ABORTED = UploadOutcome("aborted", "scanner", "192.0.2.7:50123", 7, 2.0)
 
 
 def samples_of(*ends: UploadOutcome, now: float = 1000.0, **gauges: float) -> Samples:
-    """What a process has to tell after these uploads."""
+    """Return the samples of a process after these uploads."""
     counters = Counters(["scanner"], lambda: now)
     for ended in ends:
         counters(ended)
@@ -53,7 +53,10 @@ def samples_of(*ends: UploadOutcome, now: float = 1000.0, **gauges: float) -> Sa
 
 @pytest.mark.parametrize("metric", METRICS, ids=[metric.name for metric in METRICS])
 def test_names(metric: Metric) -> None:
-    """Names say whose they are and the unit, as Prometheus advises; each has a sentence of help."""
+    """
+    Names have the prefix and the unit, as Prometheus advises; each metric has a help
+    sentence.
+    """
     assert re.fullmatch(r"twisted_upload(_[a-z]+)+", metric.name)
     assert metric.name.endswith("_total") == (metric.kind == "counter")
     assert metric.kind != "histogram" or metric.name.endswith(("_seconds", "_bytes"))
@@ -63,12 +66,12 @@ def test_names(metric: Metric) -> None:
 
 
 def test_names_differ() -> None:
-    """No two metrics have one name."""
+    """No two metrics have the same name."""
     assert len({metric.name for metric in METRICS}) == len(METRICS)
 
 
 def test_counters_of_processes_are_added() -> None:
-    """Two workers are counted as one daemon."""
+    """Counters of two workers are added."""
     whole = combine([samples_of(STORED, ABORTED), samples_of(STORED, STORED)])
     assert whole[UPLOADS.name]["scanner", "stored", ""] == 3
     assert whole[UPLOADS.name]["scanner", "aborted", ""] == 1
@@ -77,7 +80,7 @@ def test_counters_of_processes_are_added() -> None:
 
 
 def test_gauges_of_processes() -> None:
-    """What is in flight adds up; of free space the least counts, of lag and time the most."""
+    """Uploads in flight are added; of free space the least counts, of lag and time the most."""
     whole = combine(
         [
             samples_of(STORED, now=7, in_flight=1, free=10, lag=0.5),
@@ -105,7 +108,7 @@ TOGETHER = {
 
 @pytest.mark.parametrize("way", TOGETHER)
 def test_each_gauge_of_processes(way: str) -> None:
-    """One worker that is ill makes the daemon ill; and so each gauge has its own way."""
+    """One failing worker makes the daemon fail: each gauge is combined accordingly."""
     expected = {"sum": 3, "max": 2, "min": 1}[way]
     for name in TOGETHER[way]:
         labels = ("one",)
@@ -115,14 +118,14 @@ def test_each_gauge_of_processes(way: str) -> None:
 
 
 def test_combining_changes_no_part() -> None:
-    """The parts can be combined again."""
+    """Samples can be combined again."""
     one, other = samples_of(STORED), samples_of(ABORTED)
     assert combine([one, other]) == combine([one, other])
     assert one == samples_of(STORED)
 
 
 def test_lasting() -> None:
-    """Of a process that has ended, what it counted still counts, and what it was at does not."""
+    """When a process has ended, its counters still count, and its gauges do not."""
     left = lasting(samples_of(STORED, in_flight=3))
     assert left[UPLOADS.name]["scanner", "stored", ""] == 1
     assert left[LAST_STORED.name]["scanner",] == 1000.0
@@ -130,13 +133,13 @@ def test_lasting() -> None:
 
 
 def test_json() -> None:
-    """Samples survive the way through JSON."""
+    """Samples survive a round trip through JSON."""
     samples = samples_of(STORED, ABORTED, in_flight=3)
     assert from_json(json.loads(json.dumps(to_json(samples)))) == samples
 
 
 def values_of(text: str, parser: Any = parse) -> dict[tuple[str, frozenset[tuple[str, str]]], Any]:
-    """All samples of a page, by name and labels."""
+    """Return all samples of a page, by name and labels."""
     return {
         (sample.name, frozenset(sample.labels.items())): sample.value
         for family in parser(text)
@@ -146,7 +149,7 @@ def values_of(text: str, parser: Any = parse) -> dict[tuple[str, frozenset[tuple
 
 @pytest.mark.parametrize(("open_metrics", "parser"), [(False, parse), (True, parse_openmetrics)])
 def test_page(open_metrics: bool, parser: Any) -> None:
-    """The official parser reads the page, in whichever format was asked for."""
+    """The official parser reads the page, in each format."""
     samples = samples_of(STORED, STORED, ABORTED, in_flight=3)
     text, content_type = page(samples, open_metrics=open_metrics)
     assert ("openmetrics" in content_type) == (parser is parse_openmetrics)
@@ -168,7 +171,7 @@ def test_page(open_metrics: bool, parser: Any) -> None:
 
 
 def test_all_metrics_are_on_the_page() -> None:
-    """A metric without samples is on the page too, with its type and its help."""
+    """A metric without samples is on the page too, with its type and help."""
     text, _ = page({})
     families = {family.name: family for family in parse(text.decode())}
     assert {

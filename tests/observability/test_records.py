@@ -1,5 +1,5 @@
 """
-What programs are told.
+Records for programs.
 """
 
 from __future__ import annotations
@@ -28,25 +28,25 @@ MOMENT = "2026-11-22T12:43:24.291Z"
 
 
 def test_moments() -> None:
-    """A moment is RFC 3339 in UTC, with milliseconds that are never rounded up."""
-    tell = Timestamps()
-    assert tell.milliseconds(1_795_351_404.2919) == "2026-11-22T12:43:24.291Z"
-    assert tell.milliseconds(1_795_351_404.9999) == "2026-11-22T12:43:24.999Z"
-    assert tell.milliseconds(1_795_351_405.0) == "2026-11-22T12:43:25.000Z"
-    assert tell.seconds(1_795_351_404.9) == "2026-11-22T12:43:24"
+    """A time is RFC 3339 in UTC, with milliseconds that are never rounded up."""
+    timestamps = Timestamps()
+    assert timestamps.milliseconds(1_795_351_404.2919) == "2026-11-22T12:43:24.291Z"
+    assert timestamps.milliseconds(1_795_351_404.9999) == "2026-11-22T12:43:24.999Z"
+    assert timestamps.milliseconds(1_795_351_405.0) == "2026-11-22T12:43:25.000Z"
+    assert timestamps.seconds(1_795_351_404.9) == "2026-11-22T12:43:24"
 
 
 @given(st.floats(0, 4e9), st.one_of(st.floats(0, 4e9), st.floats(0, 2), st.floats(0, 0.002)))
 @settings(deadline=None)
 def test_order_of_moments(moment: float, later: float) -> None:
-    """As texts they are in order as they are in time, however close, and told in any order."""
-    tell = Timestamps()
-    assert tell.milliseconds(moment) <= tell.milliseconds(moment + later)
-    assert tell.milliseconds(moment) == Timestamps().milliseconds(moment)
+    """As text, times sort chronologically, however close, and in whatever order they are made."""
+    timestamps = Timestamps()
+    assert timestamps.milliseconds(moment) <= timestamps.milliseconds(moment + later)
+    assert timestamps.milliseconds(moment) == Timestamps().milliseconds(moment)
 
 
 def test_all_of_an_end() -> None:
-    """Everything that is known of an upload is told, in the documented order."""
+    """Everything that is known of an upload is recorded, in the documented order."""
     fields = json.loads(encode_outcome(MOMENT, WHOLE, "info"))
     assert fields == {
         "time": MOMENT,
@@ -64,8 +64,8 @@ def test_all_of_an_end() -> None:
     assert [*fields] == [name for name in FIELDS if name in fields]
 
 
-def test_nothing_to_say() -> None:
-    """A field that has nothing to say is left out."""
+def test_empty_fields() -> None:
+    """Empty fields are left out."""
     assert json.loads(
         encode_outcome(MOMENT, UploadOutcome("refused", "", "unix", 0, 0.5, code="empty"))
     ) == {
@@ -93,7 +93,7 @@ ENDS = st.builds(
 @given(ENDS, st.none() | st.sampled_from(["info", "notice"]))
 @settings(deadline=None)
 def test_an_end_is_encoded_like_the_rest(ended: UploadOutcome, level: str | None) -> None:
-    """An end is the very text that all of its fields would be."""
+    """An outcome is encoded exactly like an object with its fields."""
     line = encode_outcome(MOMENT, ended, level)
     assert line == encode(json.loads(line))
     assert (
@@ -111,7 +111,7 @@ def test_an_end_is_encoded_like_the_rest(ended: UploadOutcome, level: str | None
 @given(st.text())
 @settings(deadline=None)
 def test_one_line_of_ascii(text: str) -> None:
-    """Whatever is told is one line of ASCII that does nothing to a terminal."""
+    """A record is one line of ASCII without control characters."""
     line = encode({"name": text})
     assert line.isascii()
     assert "\n" not in line

@@ -1,5 +1,5 @@
 """
-What a process that serves uploads says of itself.
+What a process that receives uploads reports of itself.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ from twisted_upload.stores.memory_budget import MOST_GIVEN_UP
 
 
 class _Disk(FaultyFiles):
-    """A file system with as much room as the test says."""
+    """A file system whose free space the test sets."""
 
-    room = Space(50, 100)
+    space = Space(50, 100)
 
     def free(self, directory: int) -> Space:
-        return self.room
+        return self.space
 
 
 class Reporting:
@@ -69,19 +69,19 @@ class Reporting:
         )
 
     def store(self, content: bytes) -> None:
-        """Have a small file stored, or refused."""
+        """Let a small file be stored or refused."""
         incoming = self.rig.store.begin(ARRIVAL, lambda _: None)
         incoming.write(content)
         incoming.commit().addErrback(lambda _: None)
         self.rig.disk.work()
 
     def ask(self) -> Deferred[Report]:
-        """A report, of a time when the free space has to be looked at again."""
+        """Request a report at a time when free space has to be looked up again."""
         self.rig.clock.advance(LOOK_IS_FRESH)
         return self.reporter.report()
 
     def report(self) -> Report:
-        """The same, from a disk that works."""
+        """Return a report while the disk works."""
         reports: list[Report] = []
         self.ask().addCallback(reports.append)
         self.rig.disk.work()
@@ -101,7 +101,7 @@ async def open_reporting(tmp_path: Path) -> AsyncIterator[Reporting]:
 
 
 async def test_ready(tmp_path: Path) -> None:
-    """A process that could take an upload is ready, and tells all that it measures."""
+    """A process that can receive uploads is ready, and reports all that it measures."""
     async with open_reporting(tmp_path) as reporting:
         report = reporting.report()
         assert report.trouble is None
@@ -115,7 +115,7 @@ async def test_ready(tmp_path: Path) -> None:
 
 
 async def test_uploads(tmp_path: Path) -> None:
-    """Connections and uploads in flight are told as they are, ended uploads as they were."""
+    """Connections and uploads in flight are reported, and so are ended uploads."""
     async with open_reporting(tmp_path) as reporting:
         await reporting.frontend.send(b"kept")
         idle, sending = reporting.frontend.connect(), reporting.frontend.connect()
@@ -128,8 +128,8 @@ async def test_uploads(tmp_path: Path) -> None:
         idle.close()
 
 
-async def test_being_kept(way: Way, tmp_path: Path) -> None:
-    """One that the store is keeping is in flight, and its connection is there."""
+async def test_being_committed(way: Way, tmp_path: Path) -> None:
+    """An upload that the store is committing is in flight, and its connection is open."""
     async with open_reporting(tmp_path) as reporting:
         frontend = reporting.frontend
         frontend.store.holding = True
@@ -148,7 +148,7 @@ async def test_being_kept(way: Way, tmp_path: Path) -> None:
 
 
 async def test_rejected(way: Way, tmp_path: Path) -> None:
-    """Who may not come in is counted, apart from uploads, by what was heard."""
+    """A rejected connection is counted apart from uploads, by code."""
     async with open_reporting(tmp_path) as reporting:
         assert sum(reporting.report().samples[REJECTED.name].values()) == 0
         reporting.frontend.factory.drain()
@@ -160,7 +160,7 @@ async def test_rejected(way: Way, tmp_path: Path) -> None:
 
 
 async def test_handshakes(tmp_path: Path) -> None:
-    """Handshakes that came to nothing are counted by their kind, all of which are there."""
+    """Failed handshakes are counted by kind, and all kinds are reported."""
     async with open_reporting(tmp_path) as reporting:
         gate = reporting.frontend.factory.gate
         slot = gate.admit(None)
@@ -174,7 +174,7 @@ async def test_handshakes(tmp_path: Path) -> None:
 
 
 async def test_draining(tmp_path: Path) -> None:
-    """A process that stops is not ready."""
+    """A stopping process is not ready."""
     async with open_reporting(tmp_path) as reporting:
         reporting.frontend.factory.drain()
         report = reporting.report()
@@ -183,35 +183,35 @@ async def test_draining(tmp_path: Path) -> None:
 
 
 async def test_below_the_reserve(tmp_path: Path) -> None:
-    """Below the reserve it is not ready, though nobody sends; above it again it is."""
+    """Below the reserve it is not ready, even without senders; above it again it is."""
     async with open_reporting(tmp_path) as reporting:
-        reporting.disk.room = Space(9, 100)
+        reporting.disk.space = Space(9, 100)
         report = reporting.report()
         assert report.trouble == f"free space is below the reserve: {reporting.path}"
         assert report.samples[FREE.name] == {(reporting.path,): 9}
-        reporting.disk.room = Space(11, 100)
+        reporting.disk.space = Space(11, 100)
         assert reporting.report().trouble is None
 
 
 async def test_no_inodes(tmp_path: Path) -> None:
     """Without inodes it is not ready, however much space is free."""
     async with open_reporting(tmp_path) as reporting:
-        reporting.disk.room = Space(50, 100, 0, 7)
+        reporting.disk.space = Space(50, 100, 0, 7)
         report = reporting.report()
         assert report.trouble == f"no inodes are free: {reporting.path}"
         assert report.samples[FREE_INODES.name] == {(reporting.path,): 0}
-        reporting.disk.room = Space(50, 100, 1, 7)
+        reporting.disk.space = Space(50, 100, 1, 7)
         assert reporting.report().trouble is None
 
 
 async def test_inodes_that_are_not_counted(tmp_path: Path) -> None:
-    """Of a file system that counts no inodes it is not said how many are free."""
+    """If a file system does not count inodes, their number is not reported."""
     async with open_reporting(tmp_path) as reporting:
         assert FREE_INODES.name not in reporting.report().samples
 
 
 async def test_not_healthy(tmp_path: Path) -> None:
-    """With a disk that has failed it is not ready."""
+    """After a disk failure it is not ready."""
     async with open_reporting(tmp_path) as reporting:
         reporting.disk.fail("fsync", errno.EIO)
         reporting.store(b"content")
@@ -221,7 +221,7 @@ async def test_not_healthy(tmp_path: Path) -> None:
 
 
 async def test_quota(tmp_path: Path) -> None:
-    """Where the disk takes no file though space is free, it is not ready, until it does."""
+    """If no file fits although space is free, it is not ready until one fits."""
     async with open_reporting(tmp_path) as reporting:
         reporting.rig.store.start()
         reporting.disk.fail("create", errno.EDQUOT, times=100)
@@ -234,7 +234,7 @@ async def test_quota(tmp_path: Path) -> None:
 
 
 async def test_too_much_left_to_discard(tmp_path: Path) -> None:
-    """Whatever else the store refuses uploads for, it is not ready."""
+    """If the store refuses uploads for any other reason, it is not ready."""
     async with open_reporting(tmp_path) as reporting:
         reporting.rig.store.memory.given_up = MOST_GIVEN_UP
         assert reporting.report().trouble == f"uploads are refused with busy: {reporting.path}"
@@ -242,8 +242,8 @@ async def test_too_much_left_to_discard(tmp_path: Path) -> None:
         assert reporting.report().trouble is None
 
 
-async def test_disk_stands_still(tmp_path: Path) -> None:
-    """A disk that does not answer is waited for a moment; it is reported, with what was known."""
+async def test_stalled_disk(tmp_path: Path) -> None:
+    """A stalled disk is waited for briefly, and reported with the last known values."""
     async with open_reporting(tmp_path) as reporting:
         reports: list[Report] = []
         for _ in range(3):
@@ -259,7 +259,7 @@ async def test_disk_stands_still(tmp_path: Path) -> None:
 
 
 async def test_free_space_is_looked_at_once_a_second(tmp_path: Path) -> None:
-    """Whoever asks often does not make the disk work for it."""
+    """Frequent requests do not cause more disk calls."""
     async with open_reporting(tmp_path) as reporting:
         reporting.report()
         reports: list[Report] = []
@@ -269,7 +269,7 @@ async def test_free_space_is_looked_at_once_a_second(tmp_path: Path) -> None:
 
 
 async def test_lag(tmp_path: Path) -> None:
-    """What held up the reactor is reported."""
+    """Time during which the reactor was blocked is reported."""
     async with open_reporting(tmp_path) as reporting:
         reporting.reporter.startService()
         reporting.rig.clock.advance(1.25)

@@ -1,5 +1,5 @@
 """
-The port for those who look after the daemon.
+The metrics port.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ async def test_metrics() -> None:
 
 
 async def test_open_metrics() -> None:
-    """Who asks for OpenMetrics gets that."""
+    """A client that asks for OpenMetrics gets it."""
     async with open_status() as status:
         _, text, headers = await status.get(
             "/metrics", headers={"Accept": "application/openmetrics-text;version=1.0.0"}
@@ -66,13 +66,13 @@ async def test_open_metrics() -> None:
     ],
 )
 async def test_malformed_accept(accept: str) -> None:
-    """Whatever somebody says to accept, there is a page, and no line of the log."""
+    """Whatever a client accepts, it gets a page, and nothing is logged."""
     async with open_status() as status:
         code, text, headers = await status.get("/metrics", headers={"Accept": accept})
         assert code == 200
         assert "twisted_upload_build_info" in text
-        said = "application/openmetrics-text" if "openmetrics" in accept else "text/plain"
-        assert headers.get_content_type() == said
+        expected = "application/openmetrics-text" if "openmetrics" in accept else "text/plain"
+        assert headers.get_content_type() == expected
 
 
 OURS = [
@@ -102,7 +102,7 @@ OTHERS = [
 
 @pytest.mark.parametrize("path", ["/metrics", "/readyz", "/"])
 async def test_host(path: str) -> None:
-    """Names that somebody else could point at this machine are not answered to."""
+    """Requests for host names that an attacker could point at this machine are refused."""
     async with open_status() as status:
         for host in OURS + LOCAL + NAMES + OTHERS:
             code, text, _ = await status.get(path, headers={"Host": host})
@@ -112,7 +112,7 @@ async def test_host(path: str) -> None:
 
 
 async def test_health_by_any_name() -> None:
-    """/healthz tells nothing: a load balancer may ask for it by whatever name it has."""
+    """/healthz discloses nothing: a load balancer may use any host name."""
     async with open_status() as status:
         for host in OURS + LOCAL + NAMES + OTHERS:
             code, text, _ = await status.get("/healthz", headers={"Host": host})
@@ -120,7 +120,7 @@ async def test_health_by_any_name() -> None:
 
 
 async def test_host_at_a_unix_socket(tmp_path: Path) -> None:
-    """No web page can ask at a unix socket: any name will do."""
+    """No web page can reach a Unix socket: any host name will do."""
     factory = StatusFactory(lambda: succeed(Report(SAMPLES, None)), Clock())
     port: Any = reactor.listenUNIX(str(tmp_path / "socket"), factory)
     with socket.socket(socket.AF_UNIX) as peer:
@@ -132,7 +132,7 @@ async def test_host_at_a_unix_socket(tmp_path: Path) -> None:
 
 
 async def test_asked_again_and_again() -> None:
-    """Pages are new until making them has taken too much time; readiness is always new."""
+    """Pages are fresh until rendering them has taken too much time; readiness is always fresh."""
     async with open_status() as status:
         for _ in range(3):
             await status.get("/metrics")
@@ -150,14 +150,17 @@ async def test_asked_again_and_again() -> None:
 
 
 async def test_half_closed_request() -> None:
-    """Who half-closes after the request hears the answer; who does before, nothing."""
+    """
+    A client that half-closes after the request gets the answer; before its end, it gets
+    nothing.
+    """
     async with open_status() as status:
         assert b"alive" in await status.ask(b"GET /healthz HTTP/1.1\n\n", last=True)
         assert await status.ask(b"GET /healthz HTTP/1.1\n", last=True) == b""
 
 
 async def test_alive() -> None:
-    """``/healthz`` is answered while the reactor turns, whatever else is wrong."""
+    """``/healthz`` is answered while the reactor runs, whatever else is wrong."""
     async with open_status() as status:
         status.trouble, status.slow = "the store is unhealthy: /srv/inbox", True
         code, text, _ = await status.get("/healthz")
@@ -165,7 +168,7 @@ async def test_alive() -> None:
 
 
 async def test_ready() -> None:
-    """``/readyz`` says yes, or no and why in one line."""
+    """``/readyz`` says ready, or why not in one line."""
     async with open_status() as status:
         assert (await status.get("/readyz"))[:2] == (200, "ready\n")
         status.trouble = "draining"
@@ -174,12 +177,12 @@ async def test_ready() -> None:
 
 @pytest.mark.parametrize("path", ["/", "/metrics/", "/metrics/x", "//metrics", "/../etc/passwd"])
 async def test_nothing_else(path: str) -> None:
-    """There is nothing but the three pages."""
+    """There are only these three pages."""
     async with open_status() as status:
         assert (await status.get(path))[0] == 404
 
 
-async def test_questions_are_ignored() -> None:
+async def test_queries_are_ignored() -> None:
     """A query string changes nothing."""
     async with open_status() as status:
         assert (await status.get("/healthz?verbose"))[:2] == (200, "alive\n")
@@ -187,7 +190,7 @@ async def test_questions_are_ignored() -> None:
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "TRACE", "get"])
 async def test_only_reading(method: str) -> None:
-    """Nothing can be changed from here."""
+    """Nothing can be changed over this port."""
     async with open_status() as status:
         code, _, headers = await status.get("/metrics", method)
         assert (code, headers["Allow"]) == (405, "GET, HEAD")
@@ -203,8 +206,8 @@ async def test_head() -> None:
         assert int(headers["Content-Length"]) > 1000
 
 
-async def test_a_body_is_thrown_away() -> None:
-    """What comes with a request is not kept; too much of it ends the connection."""
+async def test_a_body_is_discarded() -> None:
+    """The body of a request is discarded; too much of it ends the connection."""
     async with open_status() as status:
         body = bytes(MOST_BODY)
         assert (await status.get("/healthz", body=body))[:2] == (200, "alive\n")
@@ -214,13 +217,16 @@ async def test_a_body_is_thrown_away() -> None:
 
 
 async def test_answered_while_it_sends() -> None:
-    """Who is still sending when the answer comes can send on, so that the answer is not lost."""
+    """
+    A client that is still sending when it is answered may continue, so that the answer is
+    not lost.
+    """
     async with open_status() as status:
         with contextlib.closing(await status.connect()) as peer:
             peer.sendall(b"POST /metrics HTTP/1.1\r\nContent-Length: 2000\r\n\r\n")
             assert b" 405 " in await in_thread(peer.recv, 65536)
             assert await in_thread(peer.recv, 1) == b""
-            for _ in range(2):  # if it was closed, the first would be answered with a reset
+            for _ in range(2):  # on a closed connection, the first would cause a reset
                 peer.sendall(b"x" * 1000)
                 await turns()
             assert len(status.there) == 1
@@ -228,7 +234,7 @@ async def test_answered_while_it_sends() -> None:
 
 
 async def test_one_request_for_each_connection() -> None:
-    """The connection is closed with the answer, which says so."""
+    """The connection is closed after the answer, which says so."""
     async with open_status() as status:
         peer = await status.connect()
         peer.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n" * 2)
@@ -255,7 +261,7 @@ BAD = {
 
 @pytest.mark.parametrize("sent", BAD, ids=range(len(BAD)))
 async def test_bad_request(sent: bytes, capfd: pytest.CaptureFixture[str]) -> None:
-    """What is no request is told so, and has no line of the log."""
+    """A malformed request is answered with an error, and not logged."""
     async with open_status() as status:
         answer = await status.ask(sent)
         assert int(answer.split()[1]) == BAD[sent]
@@ -264,7 +270,7 @@ async def test_bad_request(sent: bytes, capfd: pytest.CaptureFixture[str]) -> No
 
 
 async def test_noise(capfd: pytest.CaptureFixture[str]) -> None:
-    """No noise whatsoever stays, or is told in the log; pages are served as before."""
+    """No noise leaves anything behind or is logged; pages are served as before."""
     chance = random.Random(7)
     pieces = [b"GET ", b"/metrics", b" HTTP/1.1", b"\r\n", b"\n", b"Host: localhost", b"\0", b": "]
     async with open_status() as status:
@@ -286,7 +292,7 @@ async def test_noise(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 async def test_nonsense(capfd: pytest.CaptureFixture[str]) -> None:
-    """What is not HTTP is told so, and nothing of it gets into the log."""
+    """Anything but HTTP is answered with an error, and nothing of it is logged."""
     async with open_status() as status:
         peer = await status.connect()
         peer.sendall(b"\x00\xffWRONG\x1b[31m /\r\n\r\n")
@@ -294,8 +300,8 @@ async def test_nonsense(capfd: pytest.CaptureFixture[str]) -> None:
         assert "WRONG" not in "".join(capfd.readouterr())
 
 
-async def test_the_oldest_makes_room() -> None:
-    """There are few connections at a time: whoever comes takes the place of the oldest."""
+async def test_the_oldest_is_closed() -> None:
+    """The number of connections is bounded: a new one replaces the oldest."""
     async with open_status() as status:
         peers = [await status.connect() for _ in range(MOST_CONNECTIONS)]
         for number in range(3):
@@ -311,8 +317,8 @@ async def test_the_oldest_makes_room() -> None:
         await until(lambda: not status.factory.connections)
 
 
-async def test_slow_readers_are_cut() -> None:
-    """Nobody keeps a connection for long, whether asking slowly or not at all."""
+async def test_slow_clients_are_disconnected() -> None:
+    """No client keeps a connection for long, whether it sends slowly or not at all."""
     async with open_status() as status:
         silent, slow = await status.connect(), await status.connect()
         for _ in range(10):
@@ -324,8 +330,8 @@ async def test_slow_readers_are_cut() -> None:
                 await in_thread(peer.recv, 1)
 
 
-async def test_request_while_we_stood_still() -> None:
-    """A request that was not read because the process stood still has its time again."""
+async def test_request_while_we_were_stalled() -> None:
+    """A request that was not read because the process was stalled gets its timeout again."""
     async with open_status() as status:
         peer = await status.connect()
         status.clock.advance(2 * LONGEST)
@@ -334,7 +340,7 @@ async def test_request_while_we_stood_still() -> None:
 
 
 async def test_gone_before_the_answer() -> None:
-    """Who does not wait for the answer does no harm."""
+    """A client that does not wait for the answer does no harm."""
     async with open_status() as status:
         status.slow = True
         peer = await status.connect()
@@ -346,7 +352,7 @@ async def test_gone_before_the_answer() -> None:
 
 
 async def test_closed_before_the_answer() -> None:
-    """Nor does one that has closed, which looks like one that waits until the answer comes."""
+    """Nor does one that has closed, which looks like one that waits until the answer is sent."""
     async with open_status() as status:
         status.slow = True
         peer = await status.connect()
@@ -358,28 +364,28 @@ async def test_closed_before_the_answer() -> None:
         await until(lambda: not status.factory.connections)
 
 
-async def test_defect(expected_errors: list[str]) -> None:
-    """A defect is one line for the reader, and all of it for the log."""
+async def test_internal_error(expected_errors: list[str]) -> None:
+    """An internal error is not shown to the client."""
     async with open_status() as status:
         expected_errors.append("ZeroDivisionError")
         status.slow = True
         answer = in_thread(all_of, peer := await status.connect())
         peer.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
         await until(lambda: status.waiting)
-        status.waiting.pop().errback(ZeroDivisionError("a defect"))
+        status.waiting.pop().errback(ZeroDivisionError("an internal error"))
         text = await answer
         assert b"500" in text
         assert b"ZeroDivision" not in text
 
 
-async def test_defect_is_told_once(expected_errors: list[str]) -> None:
-    """Whoever asks again and again cannot fill the log with it."""
-    told: list[object] = []
+async def test_internal_error_is_logged_once(expected_errors: list[str]) -> None:
+    """However often a client asks, it cannot fill the log with internal errors."""
+    logged: list[object] = []
 
     @provider(ILogObserver)
     def observe(event: dict[str, Any]) -> None:
         if event.get("log_failure") is not None:
-            told.append(event)
+            logged.append(event)
 
     async with open_status() as status:
         expected_errors.append("ZeroDivisionError")
@@ -392,7 +398,7 @@ async def test_defect_is_told_once(expected_errors: list[str]) -> None:
         for number in range(6):
             assert (await status.get("/readyz"))[0] == 500
             assert (await status.get("/metrics"))[0] == 500
-            assert len(told) == 1 + number // 3
+            assert len(logged) == 1 + number // 3
             if number == 2:
                 status.clock.advance(DEFECT_INTERVAL)
         globalLogPublisher.removeObserver(observe)

@@ -1,5 +1,5 @@
 """
-Whose symbolic links are followed.
+Which symbolic links are followed, by owner.
 """
 
 from __future__ import annotations
@@ -11,26 +11,26 @@ import pytest
 
 from twisted_upload.observability.symlinks import check_links
 
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become somebody else")
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become another user")
 
 
 @pytest.fixture
 def link(tmp_path: Path) -> Path:
-    """One that leads to a folder."""
+    """A link to a folder."""
     (tmp_path / "folder").mkdir()
     (tmp_path / "link").symlink_to("folder")
     return tmp_path / "link"
 
 
 def test_ours(link: Path) -> None:
-    """Our own are followed, and so is a path without any."""
+    """Our own links are followed, and so is a path without any."""
     check_links(str(link / "file"))
     check_links(str(link.parent / "missing" / "file"))
 
 
 @needs_root
-def test_of_somebody_else(link: Path) -> None:
-    """Another user's is not, unless it is the one whom the daemon becomes."""
+def test_of_another_user(link: Path) -> None:
+    """Another user's link is not followed, unless the daemon becomes that user."""
     os.lchown(link, 1001, 1001)
     with pytest.raises(PermissionError, match=f"{link} belongs to uid 1001, not to uid 0"):
         check_links(str(link / "file"))
@@ -39,7 +39,7 @@ def test_of_somebody_else(link: Path) -> None:
 
 @needs_root
 def test_relative(link: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A relative path is one from here."""
+    """A relative path starts at the current folder."""
     os.lchown(link, 1001, 1001)
     monkeypatch.chdir(link.parent)
     with pytest.raises(PermissionError):
@@ -47,11 +47,11 @@ def test_relative(link: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_of_root_elsewhere() -> None:
-    """Root's are followed, such as /dev/stdout, whatever they lead to."""
+    """Root's links, such as /dev/stdout, are followed wherever they lead."""
     check_links("/dev/stdout")
 
 
 def test_circle(tmp_path: Path) -> None:
-    """One that leads to itself is left to whoever opens it."""
+    """A link to itself is left for open to refuse."""
     (tmp_path / "link").symlink_to("link")
     check_links(str(tmp_path / "link"))
