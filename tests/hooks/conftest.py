@@ -1,5 +1,5 @@
 """
-What tests of ``--on-upload`` share.
+Shared fixtures of the tests of ``--on-upload``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tests.support.processes import open_descriptors
 
 @pytest.fixture
 def no_descriptor_left() -> Iterator[None]:
-    """Nothing stays open."""
+    """No file descriptor stays open."""
     before = open_descriptors()
     yield
     assert len(open_descriptors()) <= len(before)
@@ -23,6 +23,6 @@ def no_descriptor_left() -> Iterator[None]:
 
 @pytest.fixture
 def hooks(tmp_path: Path) -> Iterator[Hooks]:
-    """Programs that are started by hand."""
+    """Programs that the test starts."""
     with open_hooks(tmp_path) as hooks:
         yield hooks

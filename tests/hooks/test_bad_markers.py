@@ -1,5 +1,5 @@
 """
-Markers that are not as we write them: each stops only itself.
+Invalid markers: each one affects only its own file.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ GOOD = {
 
 
 class Queue:
-    """A queue in which six files wait, and the oldest is to be spoilt."""
+    """A queue of six files, of which tests corrupt the oldest."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -57,16 +57,16 @@ class Queue:
         return scan(self.queue, 100, ())
 
     def spoil(self, **facts: Any) -> None:
-        """Have the oldest say something else."""
+        """Change fields of the oldest marker."""
         self.bad.write_text(json.dumps(self.facts() | facts) + "\n")
 
     def facts(self) -> dict[str, Any]:
-        """What the oldest says."""
+        """Return the fields of the oldest marker."""
         facts: dict[str, Any] = json.loads(self.bad.read_text())
         return facts
 
     def is_set_aside(self, why: str) -> None:
-        """The oldest is set aside, and the others are done."""
+        """Check that the oldest is set aside, and the others are processed."""
         found = self.look()
         (bad,) = found.bad
         assert (bad.name, bad.why, bad.aside) == (self.bad.name, why, True)
@@ -103,7 +103,7 @@ def _full_folder(path: Path) -> None:
 
 def _chown(queue: Queue) -> None:
     if os.geteuid() != 0:
-        pytest.skip("needs root, to give a file to somebody else")
+        pytest.skip("needs root, to give a file to another user")
     os.chown(queue.bad, 12345, 12345)
 
 
@@ -130,17 +130,17 @@ def _linked(queue: Queue) -> None:
         *("owner", "group", "others", "hard link"),
     ],
 )
-def test_what_we_did_not_make(
+def test_foreign_file(
     queue: Queue, spoil: Callable[[Queue], None], why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is not a file of our own, that nobody else can write to, is not even opened."""
+    """A marker is opened only if it is a file of this user to which no other user may write."""
     monkeypatch.chdir(queue.path)  # names of sockets are short
     spoil(queue)
     queue.is_set_aside(why)
 
 
-def test_exchanged_in_between(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is exchanged between the first look and the opening is looked at again."""
+def test_replaced_before_opening(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A marker that is replaced between check and opening is checked again."""
     real, other = os.open, queue.path / "other"
     other.write_text(queue.bad.read_text())
     other.chmod(0o666)
@@ -168,8 +168,8 @@ def test_exchanged_in_between(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> 
     ],
     ids=["empty", "null", "deep", "deep too", "digits", "nan", "bytes", "nul"],
 )
-def test_what_is_not_json(queue: Queue, text: str) -> None:
-    """Nor is what JSON, or its reader, cannot be asked to bear."""
+def test_invalid_json(queue: Queue, text: str) -> None:
+    """Invalid JSON, or JSON that the parser cannot process, is set aside."""
     queue.bad.write_bytes(text.encode("latin-1"))
     queue.is_set_aside("it does not hold the expected JSON")
 
@@ -213,30 +213,30 @@ WRONG: dict[str, list[Any]] = {
 @pytest.mark.parametrize(
     ("key", "value"), [(key, value) for key, values in WRONG.items() for value in values], ids=str
 )
-def test_what_we_do_not_write(queue: Queue, key: str, value: Any) -> None:
-    """Each thing that it says is of the kind, and within the bounds, of what we write."""
+def test_invalid_value(queue: Queue, key: str, value: Any) -> None:
+    """Each field must have the type and the range that the daemon writes."""
     queue.spoil(**{key: value})
     queue.is_set_aside(f"its {key} is invalid")
 
 
 @pytest.mark.parametrize("key", GOOD)
-def test_what_is_missing(queue: Queue, key: str) -> None:
-    """Nothing may be missing."""
+def test_missing_field(queue: Queue, key: str) -> None:
+    """No field may be missing."""
     facts = queue.facts()
     del facts[key]
     queue.bad.write_text(json.dumps(facts) + "\n")
     queue.is_set_aside(f"it has no {key}")
 
 
-def test_what_another_version_may_write(queue: Queue) -> None:
-    """What we do not know yet does no harm."""
+def test_unknown_field(queue: Queue) -> None:
+    """Unknown fields, as of a newer version, are ignored."""
     queue.spoil(colour="blue", more={"a": [1, 2, None]})
     assert len(queue.look().markers) == 6
 
 
 @pytest.mark.parametrize("suffix", ["", ".bin", ".tar.gz", ".a_b-c", "-7.bin"])
-def test_what_we_write(queue: Queue, suffix: str) -> None:
-    """Every name that we give is one of ours."""
+def test_valid_names(queue: Queue, suffix: str) -> None:
+    """Every name that the store gives is accepted."""
     name = f"{MILLISECONDS}{suffix}"
     queue.spoil(name=name, sha256="0" * 64)
     (queue.path / GOOD["name"]).rename(queue.path / name)  # type: ignore[operator]
@@ -256,7 +256,7 @@ _FACTS = st.fixed_dictionaries(
 @given(st.lists(st.binary() | _FACTS.map(lambda facts: json.dumps(facts).encode()), max_size=3))
 @settings(max_examples=300, deadline=None)
 def test_anything(lines: list[bytes]) -> None:
-    """Whatever it says, it is a marker as we write them or none; nothing else happens."""
+    """Any content is either a valid marker or set aside, without another exception."""
     marker = Marker("i")
     try:
         whole = marker.understand(b"\n".join(lines), 1)
@@ -272,7 +272,7 @@ def test_anything(lines: list[bytes]) -> None:
 
 
 def test_reason(queue: Queue) -> None:
-    """What stands in failed/ says there why, if it is ours; moved back, it is the same again."""
+    """A marker in failed/ gets a line with the reason; moved back, it can be read again."""
     queue.spoil(size=-1)
     queue.is_set_aside("its size is invalid")
     path = queue.path / HOOKS / FAILED / queue.bad.name
@@ -282,7 +282,7 @@ def test_reason(queue: Queue) -> None:
 
 
 def test_reason_is_not_written_elsewhere(queue: Queue, tmp_path: Path) -> None:
-    """Nothing is written to what is not ours."""
+    """Nothing is written to a foreign file."""
     elsewhere = tmp_path / "elsewhere"
     elsewhere.write_text("precious")
     queue.bad.unlink()
@@ -292,7 +292,7 @@ def test_reason_is_not_written_elsewhere(queue: Queue, tmp_path: Path) -> None:
 
 
 def test_many_reasons(queue: Queue) -> None:
-    """However often it is moved back, it does not grow for ever."""
+    """Even if it is moved back again and again, its size stays bounded."""
     queue.spoil(size=-1)
     with queue.bad.open("a") as file:
         file.write("\n" * 2**20)
@@ -301,7 +301,7 @@ def test_many_reasons(queue: Queue) -> None:
 
 
 def test_repaired(queue: Queue) -> None:
-    """A reason does no harm to a marker that is as it should be again."""
+    """A repaired marker is valid even with reasons in it."""
     text = queue.bad.read_text()
     queue.spoil(size=-1)
     queue.is_set_aside("its size is invalid")
@@ -312,7 +312,7 @@ def test_repaired(queue: Queue) -> None:
 
 
 def test_cannot_be_moved(queue: Queue) -> None:
-    """What cannot be moved either is told once, left where it is, and holds up no other."""
+    """A marker that cannot be moved is reported once, stays, and does not block the others."""
     queue.spoil(size=-1)
     queue.files.fail("replace", errno.EPERM)
     found = queue.look()
@@ -326,7 +326,7 @@ def test_cannot_be_moved(queue: Queue) -> None:
 
 
 def test_many_cannot_be_moved(tmp_path: Path) -> None:
-    """However many of them are the oldest, those behind them are reached."""
+    """Any number of such markers does not block newer ones."""
     queue = Queue(tmp_path)
     for path in [queue.bad, *queue.others[:4]]:
         path.write_text("?\n")
@@ -338,7 +338,7 @@ def test_many_cannot_be_moved(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("error", [errno.EIO, errno.EMFILE, errno.ENOMEM, errno.ESTALE])
 def test_cannot_be_read_now(queue: Queue, error: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the disk does not give just now is nobody's fault: it stays, and is found later."""
+    """A marker that the disk cannot read at the moment stays, and is found later."""
     real = HookSpool.read
     name = queue.bad.name.partition(".")[0]
 
@@ -358,10 +358,10 @@ def test_cannot_be_read_now(queue: Queue, error: int, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("error", [errno.EIO, errno.ENOMEM])
-def test_file_cannot_be_looked_at_now(
+def test_file_cannot_be_checked_now(
     queue: Queue, error: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same where the disk does not tell whether the file is there."""
+    """The same if the disk cannot tell whether the file exists."""
     real = HookSpool.is_at
     name = queue.bad.name.partition(".")[0]
 
@@ -379,7 +379,7 @@ def test_file_cannot_be_looked_at_now(
 
 
 def test_cannot_be_removed(queue: Queue) -> None:
-    """A marker without a file that cannot be removed holds up no other."""
+    """A marker without a file that cannot be removed does not block the others."""
     (queue.path / GOOD["name"]).unlink()  # type: ignore[operator]
     queue.files.fail("unlink", errno.EROFS)
     found = queue.look()
@@ -404,19 +404,19 @@ def test_cannot_be_removed(queue: Queue) -> None:
     ],
     ids=["folder", "full folder", "link", "dead link", "pipe", "file", "unreadable file"],
 )
-def test_strange_owner(queue: Queue, make: Callable[[Path], object]) -> None:
-    """What stands where an owner's lock should be keeps nobody from taking over, or starting."""
+def test_invalid_lock(queue: Queue, make: Callable[[Path], object]) -> None:
+    """An invalid lock of an owner prevents neither a takeover nor a start."""
     ours = queue.bad.name.split(".")[1]
     other = "0123456789ab"
     make(queue.path / HOOKS / f"owner-{other}")
     for path in [queue.bad, *queue.others]:
         path.rename(path.with_name(path.name.replace(f".{ours}.", f".{other}.")))
     assert len(queue.look().markers) == 6
-    hooked_folder(queue.path)  # and whoever starts is not kept from it
+    hooked_folder(queue.path)  # and a start still succeeds
 
 
 def test_no_locks(tmp_path: Path) -> None:
-    """Where locks do not work, that is told, and not tried for ever."""
+    """If locks do not work, that is an error, and attempts are limited."""
     files = FaultyFiles()
     one = hooked_folder(tmp_path, files)
 

@@ -1,6 +1,6 @@
 """
-The program of ``--on-upload``, through the process that starts it; how it runs is in
-``test_hook_spawner.py``.
+The program of ``--on-upload``, through the process that starts it.  ``test_hook_spawner.py``
+tests how it runs.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PATH = os.environ["PATH"]
 
 
 class Commands:
-    """Makes commands, and lets go of them."""
+    """Creates commands, and closes them."""
 
     def __init__(self) -> None:
         self._all: list[HookCommand] = []
@@ -59,8 +59,8 @@ def command() -> Iterator[Any]:
         ("sleep 600", "took longer than 200 ms", False),
     ],
 )
-def test_how_it_ended(command: Any, script: str, what: str, succeeded: bool) -> None:
-    """How it ended is told in words; exit status 0 alone is success."""
+def test_result(command: Any, script: str, what: str, succeeded: bool) -> None:
+    """The result is described in words; only exit status 0 is success."""
     end = command("sh", "-c", script, limit=0.2 if "sleep" in script else 20.0).run({})
     assert (end.what, end.succeeded) == (what, succeeded)
     assert end.counts
@@ -68,7 +68,7 @@ def test_how_it_ended(command: Any, script: str, what: str, succeeded: bool) -> 
 
 
 def test_not_started(command: Any) -> None:
-    """What cannot be started has not succeeded, and has used up no attempt."""
+    """A program that cannot be started has failed, without using up an attempt."""
     end = command("/nowhere/program").run({})
     assert end.what == "cannot be started: No such file or directory"
     assert (end.succeeded, end.counts) == (False, False)
@@ -77,7 +77,7 @@ def test_not_started(command: Any) -> None:
 
 
 def test_environment(command: Any, tmp_path: Path) -> None:
-    """It finds what it is told, and of ours what every program needs, and nothing else."""
+    """Its environment has the given variables and a few standard ones, and nothing else."""
     file = tmp_path / "said"
     ours = {"HOME": "/h", "LC_TIME": "C", "TZ": "UTC", "SECRET": "x", "TWISTED_UPLOAD_PORT": "1"}
     told = {"UPLOAD_NAME": "1.jpg", "UPLOAD_PEER": "unix:/a \udcff"}
@@ -90,8 +90,8 @@ def test_environment(command: Any, tmp_path: Path) -> None:
     assert found == expected
 
 
-def test_what_it_inherits(command: Any, tmp_path: Path) -> None:
-    """It finds the usual limit of descriptors, which it may raise, and no signal ignored."""
+def test_inherited(command: Any, tmp_path: Path) -> None:
+    """It has the usual limit of file descriptors, which it may raise, and no ignored signal."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     said = tmp_path / "said"
     script = f"ulimit -Sn; ulimit -Hn; grep SigIgn /proc/self/status; ulimit -n {hard}"
@@ -105,8 +105,8 @@ def test_what_it_inherits(command: Any, tmp_path: Path) -> None:
     assert int(ignored.split()[1], 16) == 0
 
 
-def test_nothing_of_ours_is_open(command: Any, tmp_path: Path) -> None:
-    """The process that starts programs has no file of ours open, not for a moment."""
+def test_no_inherited_files(command: Any, tmp_path: Path) -> None:
+    """The process that starts programs never has a file of the daemon open."""
     it = command("true")
     it.start()
     with (tmp_path / "file").open("w"):
@@ -119,7 +119,7 @@ def test_nothing_of_ours_is_open(command: Any, tmp_path: Path) -> None:
 
 
 def test_several_at_a_time(command: Any, tmp_path: Path) -> None:
-    """Several run at a time, and each is told of its own end."""
+    """Several programs run at a time, and each caller gets the result of its program."""
     it = command(
         "sh", "-c", f"mkdir {tmp_path}/$N; while [ ! -e {tmp_path}/go ]; do :; done; exit $N"
     )
@@ -139,7 +139,7 @@ def test_several_at_a_time(command: Any, tmp_path: Path) -> None:
 
 
 def test_stop(command: Any, tmp_path: Path) -> None:
-    """When the daemon stops, what runs is ended, and so is what is still started."""
+    """When the daemon stops, running programs are ended, and so are those being started."""
     it = command("sh", "-c", f"echo $$ > {tmp_path}/pid; exec sleep 600")
     ends: list[str] = []
     thread = threading.Thread(target=lambda: ends.append(it.run({}).what))
@@ -154,8 +154,8 @@ def test_stop(command: Any, tmp_path: Path) -> None:
     assert it.run({}).what == "cannot be started: the daemon is stopping"
 
 
-def test_stop_while_it_starts(command: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stop is heard that comes while the process that starts programs is being started."""
+def test_stop_while_starting(command: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stop is effective even while the process that starts programs is being started."""
     it = command("sleep", "600")
     real = it._start
 
@@ -167,8 +167,8 @@ def test_stop_while_it_starts(command: Any, monkeypatch: pytest.MonkeyPatch) -> 
     assert it.run({}).what == "stopped with the daemon"
 
 
-def test_starter_that_stands_still(command: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the process that starts programs reads nothing, that holds up nobody for ever."""
+def test_stalled_starter(command: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the process that starts programs stalls, callers fail after a timeout."""
     monkeypatch.setattr("twisted_upload.hooks.command._SEND_TIMEOUT", 1)
     it = command("true")
     assert it.run({}).succeeded
@@ -182,7 +182,7 @@ def test_starter_that_stands_still(command: Any, monkeypatch: pytest.MonkeyPatch
         thread.start()
     wait_until(lambda: ends, "one that has given up")
     assert {*ends} == {"cannot be started: Resource temporarily unavailable"}
-    it.stop()  # nor is whoever calls this
+    it.stop()  # this does not block either
     os.kill(starter(it), signal.SIGCONT)
     for thread in threads:
         thread.join(20)
@@ -190,13 +190,13 @@ def test_starter_that_stands_still(command: Any, monkeypatch: pytest.MonkeyPatch
 
 
 def starter(it: HookCommand) -> int:
-    """The process that starts programs."""
+    """Return the id of the process that starts programs."""
     assert it._starter is not None
     return it._starter.pid
 
 
 def test_starter_dies(command: Any, tmp_path: Path) -> None:
-    """When the process that starts programs dies, what it ran has failed, and another comes."""
+    """If the process that starts programs dies, its programs have failed, and it is replaced."""
     it = command("sh", "-c", f"[ -e {tmp_path}/pid ] || (echo $$ > {tmp_path}/pid; exec sleep 600)")
     ends: list[str] = []
     thread = threading.Thread(target=lambda: ends.append(it.run({}).what))
@@ -213,13 +213,13 @@ def test_starter_dies(command: Any, tmp_path: Path) -> None:
     assert starter(it) != pid
 
 
-def test_starter_goes_with_the_daemon(command: Any) -> None:
-    """The process that starts programs goes when the daemon has gone, and not before."""
+def test_starter_exits_with_the_daemon(command: Any) -> None:
+    """The process that starts programs exits when the daemon has exited, and not before."""
     it = command("true")
     it.start()
     pid = starter(it)
     for number in signal.SIGTERM, signal.SIGINT, signal.SIGHUP:
-        assert it.run({}).succeeded  # it has begun by then
+        assert it.run({}).succeeded  # it has started by then
         os.kill(pid, number)
     assert it.run({}).succeeded
     assert starter(it) == pid
@@ -228,7 +228,7 @@ def test_starter_goes_with_the_daemon(command: Any) -> None:
 
 
 def test_no_processes_left(command: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where no process can be started at all, that is known at the start."""
+    """If no process can be started at all, the start fails."""
 
     def none_left(*_: object, **__: object) -> None:
         raise OSError(11, "Resource temporarily unavailable")
@@ -241,7 +241,7 @@ def test_no_processes_left(command: Any, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_check(command: Any, tmp_path: Path) -> None:
-    """What cannot be started is known early."""
+    """A program that cannot be started is an error at the start."""
     command("sh").check()
     command("/bin/sh").check()
     (tmp_path / "no-program").touch()
@@ -253,7 +253,7 @@ def test_check(command: Any, tmp_path: Path) -> None:
 
 
 def test_check_kernel(command: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A kernel that is too old is named."""
+    """A kernel that is too old is an error at the start."""
 
     def no_such_call(pid: int) -> int:
         raise OSError(38, "Function not implemented")

@@ -1,6 +1,6 @@
 """
-What the runner of ``--on-upload`` makes of the ends of programs: what they said, what
-is counted, and what somebody else has started.
+How the runner of ``--on-upload`` handles the results of programs: their output, the
+counts, and programs that other processes have started.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from twisted_upload.observability.metrics import (
     combine,
 )
 
-# -- what somebody else runs --------------------------------------------------
+# -- programs of other processes ------------------------------------------------
 
 
 def test_waits_for_others(hooks: Hooks) -> None:
-    """While a program of somebody else runs for a file, none is started, and that is said once."""
+    """While a program of another process runs for a file, none is started; it is logged once."""
     hooks.start()
     hooks.keep()
     hooks.keep(1)
@@ -58,7 +58,7 @@ def test_waits_for_others(hooks: Hooks) -> None:
 
 
 def test_marker_is_locked(hooks: Hooks) -> None:
-    """While a program runs, nobody else can have its marker; afterwards anybody can."""
+    """While a program runs, its marker is locked; afterwards it is not."""
     hooks.start()
     hooks.keep()
     (name,) = waiting(hooks.path)
@@ -78,7 +78,7 @@ def test_marker_is_locked(hooks: Hooks) -> None:
 
 
 def locked(path: Path) -> bool:
-    """Whether somebody has a marker."""
+    """Whether a marker is locked."""
     with path.open("r+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -87,8 +87,8 @@ def locked(path: Path) -> bool:
         return False
 
 
-def test_taken_while_it_was_locked(hooks: Hooks, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A marker that goes while it is being locked is gone."""
+def test_removed_while_being_locked(hooks: Hooks, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A marker that is removed while it is being locked counts as gone."""
     hooks.start()
     hooks.keep()
     (name,) = waiting(hooks.path)
@@ -107,13 +107,13 @@ def test_taken_while_it_was_locked(hooks: Hooks, monkeypatch: pytest.MonkeyPatch
 # -- one program for each file ------------------------------------------------
 
 
-def test_one_of_two_that_are_told(hooks: Hooks) -> None:
-    """A file that is found before we are told of it has one program, not two at a time."""
+def test_found_before_it_is_reported(hooks: Hooks) -> None:
+    """A file that is found on disk before it is reported gets one program, not two."""
     hooks.start()
     _, marker = keep(hooks.folder, (MILLISECONDS, 0), b"hello")
     hooks.queue.release(marker)
     hooks.clock.advance(LOOK_INTERVAL)
-    hooks.threads.work(1)  # the look, which has found it
+    hooks.threads.work(1)  # the scan, which has found it
     assert hooks.threads.waiting == 1
     hooks.runner.stored(hooks.queue, marker)
     assert hooks.threads.waiting == 1
@@ -130,14 +130,14 @@ def test_one_of_two_that_are_told(hooks: Hooks) -> None:
     ],
     ids=["link", "same bytes", "hard link", "another upload"],
 )
-def test_another_file_has_its_name(hooks: Hooks, replace: Callable[[Path], object]) -> None:
-    """A program is started for the file that was kept, and for none that has its name now."""
+def test_replaced_file(hooks: Hooks, replace: Callable[[Path], object]) -> None:
+    """A program is started only for the stored file, not for another one of the same name."""
     hooks.start()
     hooks.keep(1)
     hooks.threads.work()
     hooks.keep()
     path = hooks.path / NAME
-    path.rename(path.with_name("moved"))  # so that its inode is not free
+    path.rename(path.with_name("moved"))  # so that its inode stays in use
     try:
         replace(path)
     except OSError:
@@ -147,8 +147,8 @@ def test_another_file_has_its_name(hooks: Hooks, replace: Callable[[Path], objec
     assert hooks.logged[-1] == f"info: on-upload {NAME}: nothing to do, the file is gone (0 ms)"
 
 
-def test_inode_that_was_forgotten(hooks: Hooks) -> None:
-    """Where a file system gives a file another number, it is known by its size and time."""
+def test_changed_inode(hooks: Hooks) -> None:
+    """If a file system changes a file's inode, it is recognized by size and time."""
     hooks.start()
     hooks.keep()
     path = hooks.path / NAME
@@ -160,10 +160,10 @@ def test_inode_that_was_forgotten(hooks: Hooks) -> None:
     assert hooks.programs.names == [NAME]
 
 
-def test_somebody_elses_file(hooks: Hooks) -> None:
-    """A file of somebody else is not ours, however much it is made to look so."""
+def test_file_of_another_user(hooks: Hooks) -> None:
+    """A file of another user is never accepted, even if its size and time are forged."""
     if os.geteuid() != 0:
-        pytest.skip("needs root, to give a file to somebody else")
+        pytest.skip("needs root, to give a file to another user")
     hooks.start()
     hooks.keep()
     path = hooks.path / NAME
@@ -176,10 +176,10 @@ def test_somebody_elses_file(hooks: Hooks) -> None:
     assert hooks.programs.names == []
 
 
-def test_inodes_that_do_not_last(hooks: Hooks, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a file system that numbers files anew, the file is known by its size and time."""
+def test_unstable_inodes(hooks: Hooks, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a file system with unstable inodes, a file is recognized by size and time."""
     real = os.fstat
-    with monkeypatch.context() as patch:  # as it was written, other numbers were in force
+    with monkeypatch.context() as patch:  # when it was written, it had another inode
 
         def fstat(descriptor: int) -> Any:
             status = real(descriptor)
@@ -201,22 +201,22 @@ def test_inodes_that_do_not_last(hooks: Hooks, monkeypatch: pytest.MonkeyPatch) 
 # -- the queue ----------------------------------------------------------------
 
 
-def test_looks_go_on_after_a_long_one(hooks: Hooks) -> None:
-    """A look that takes long, because the disk does, is not the last one."""
+def test_scans_continue_after_a_slow_one(hooks: Hooks) -> None:
+    """A scan that is slow because of the disk is not the last one."""
     hooks.start()
     hooks.clock.advance(LOOK_INTERVAL)
     assert hooks.threads.waiting == 1
     for _ in range(5):
         hooks.clock.advance(LOOK_INTERVAL)
-    assert hooks.threads.waiting == 1, "they do not pile up"
+    assert hooks.threads.waiting == 1, "scans do not pile up"
     hooks.threads.work()
     hooks.keep(tell=False)
     hooks.pass_time(LOOK_INTERVAL)
     assert hooks.programs.names == [NAME]
 
 
-def test_no_look_without_progress(hooks: Hooks, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where nothing can be read just now, the next look is in its time, not at once."""
+def test_no_scan_without_progress(hooks: Hooks, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If nothing can be read at the moment, the next scan is at its usual time, not at once."""
     monkeypatch.setattr("twisted_upload.hooks.runner.BATCH", 4)
     for serial in range(9):
         hooks.keep(serial, tell=False)
@@ -236,7 +236,7 @@ def test_no_look_without_progress(hooks: Hooks, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_many_bad_markers(hooks: Hooks) -> None:
-    """Of many bad markers, some are named, and the others are counted."""
+    """Of many bad markers, the log names some and counts the others."""
     for serial in range(13):
         hooks.keep(serial, tell=False)
     for name in waiting(hooks.path)[:12]:
@@ -248,14 +248,14 @@ def test_many_bad_markers(hooks: Hooks) -> None:
     assert len(hooks.programs.told) == 1
 
 
-def test_marker_that_cannot_be_moved(hooks: Hooks) -> None:
-    """What can neither be used nor moved is told once, and where it is."""
+def test_marker_cannot_be_moved(hooks: Hooks) -> None:
+    """A marker that can neither be used nor moved is logged once, with its path."""
     hooks.keep(tell=False)
     (name,) = waiting(hooks.path)
     path = hooks.path / HOOKS / WAITING / name
     path.unlink()
     path.mkdir()
-    (hooks.path / HOOKS / FAILED / name / "x").mkdir(parents=True)  # in its way
+    (hooks.path / HOOKS / FAILED / name / "x").mkdir(parents=True)  # blocks the name
     hooks.start()
     hooks.pass_time(LOOK_INTERVAL)
     told = [line for line in hooks.logged if "error" in line]
@@ -265,10 +265,10 @@ def test_marker_that_cannot_be_moved(hooks: Hooks) -> None:
     ]
 
 
-def test_success_that_cannot_be_noted(hooks: Hooks, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_success_cannot_be_recorded(hooks: Hooks, monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    Where the marker of a file cannot be removed, that is tried again, and its program, which
-    has succeeded, is not started again.
+    If the marker of a file cannot be removed, that is retried, and its program, which has
+    succeeded, is not started again.
     """
     hooks.start()
 
@@ -291,13 +291,13 @@ def test_success_that_cannot_be_noted(hooks: Hooks, monkeypatch: pytest.MonkeyPa
     assert hooks.logged[-1] == f"info: on-upload {NAME}: exit status 0 (100 ms)"
 
 
-# -- what they said -----------------------------------------------------------
+# -- output of programs ---------------------------------------------------------
 
 LOUD = HookEnd("exit status 3", succeeded=False, seconds=0.1, said=r"no table\x1b[2J {name}\n")
 
 
-def test_said(hooks: Hooks) -> None:
-    """What a failing program has printed is in each line of the log, and in the note."""
+def test_output_of_failures(hooks: Hooks) -> None:
+    """The output of a failing program is in each log line, and in the marker."""
     hooks.start()
     hooks.programs.ends[NAME].extend([LOUD] * 3)
     hooks.keep()
@@ -310,8 +310,8 @@ def test_said(hooks: Hooks) -> None:
     assert lines(hooks.path / HOOKS / FAILED / name)[1]["said"] == LOUD.said
 
 
-def test_nothing_said_by_success(hooks: Hooks) -> None:
-    """What a program has printed that has succeeded is nobody's business."""
+def test_no_output_of_successes(hooks: Hooks) -> None:
+    """The output of a successful program is not logged."""
     hooks.start()
     hooks.programs.ends[NAME].append(
         HookEnd("exit status 0", succeeded=True, seconds=0.1, said="done")
@@ -322,7 +322,7 @@ def test_nothing_said_by_success(hooks: Hooks) -> None:
 
 
 def test_real_program(tmp_path: Path) -> None:
-    """The last 4 KiB of what a real one has printed are one harmless line of the log."""
+    """The last 4 KiB of a real program's output are one escaped log line."""
     script = tmp_path / "program"
     script.write_text(
         "#!/bin/sh\nhead -c 1M /dev/zero | tr '\\0' a\n"
@@ -343,11 +343,11 @@ def test_real_program(tmp_path: Path) -> None:
         assert json.loads(text.splitlines()[1])["said"] == said
 
 
-# -- what is counted ----------------------------------------------------------
+# -- counts -------------------------------------------------------------------
 
 
 def test_counts(hooks: Hooks) -> None:
-    """What waits, runs, has succeeded, has failed and is set aside is counted."""
+    """Files that wait, run, have succeeded, have failed and are set aside are counted."""
 
     def counts() -> dict[str, Any]:
         samples = hooks.counts.samples("/in")
@@ -364,7 +364,7 @@ def test_counts(hooks: Hooks) -> None:
         hooks.programs.ends[hooks.keep(serial, tell=False)].append(FAILURE)
     hooks.programs.ends[NAME].extend([FAILURE] * 2)
     hooks.runner.start(lambda: hooks.queue)
-    hooks.threads.work(1)  # the look
+    hooks.threads.work(1)  # the scan
     assert counts() == {"waiting": 3, "running": 2, "succeeded": 0, "failed": 0, "aside": 0}
     hooks.threads.work()
     assert counts() == {"waiting": 3, "running": 0, "succeeded": 0, "failed": 3, "aside": 0}
@@ -381,7 +381,7 @@ def test_counts(hooks: Hooks) -> None:
     assert counts()["aside"] == 0
 
 
-def test_what_did_not_run_is_not_counted(hooks: Hooks) -> None:
+def test_removed_file_is_not_counted(hooks: Hooks) -> None:
     """A file that is gone is neither a success nor a failure."""
     hooks.start()
     hooks.keep()
@@ -393,10 +393,8 @@ def test_what_did_not_run_is_not_counted(hooks: Hooks) -> None:
     }
 
 
-def test_counted_while_there_is_too_much_to_know(
-    hooks: Hooks, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What is not kept in mind is counted as well."""
+def test_counted_beyond_the_memory_limit(hooks: Hooks, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files that do not fit in memory are counted too."""
     monkeypatch.setattr("twisted_upload.hooks.runner.MOST_KNOWN", 5)
     hooks.start()
     for serial in range(20):
@@ -410,7 +408,7 @@ def test_counted_while_there_is_too_much_to_know(
 
 
 def test_counts_of_processes(tmp_path: Path) -> None:
-    """Of several processes, what waits is counted once, and what they do is added up."""
+    """Among several processes, waiting files are counted once, and the rest is summed."""
 
     def seen() -> Samples:
         with open_hooks(tmp_path) as hooks:
@@ -427,7 +425,7 @@ def test_counts_of_processes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_real_metrics(tmp_path: Path, workers: str) -> None:
-    """The real daemon tells them, with workers as without."""
+    """The real daemon exports the counts, with and without workers."""
     go = tmp_path / "go"
     options = [
         f"--on-upload=sh -c 'until [ -e {go} ]; do sleep 0.05; done; exit $(($UPLOAD_SIZE - 1))'",

@@ -1,5 +1,5 @@
 """
-The process that starts the programs of ``--on-upload``, and those: all of them real.
+The real process that starts the programs of ``--on-upload``, with real programs.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ pytestmark = pytest.mark.usefixtures("no_descriptor_left")
         ("kill -USR1 $$", f"signal {int(signal.SIGUSR1)}"),
     ],
 )
-def test_how_it_ended(script: str, end: str) -> None:
-    """Its exit status, or its signal, is told."""
+def test_result(script: str, end: str) -> None:
+    """Its exit status or its signal is reported."""
     assert shell(script) == end
 
 
-def test_arguments_as_they_are(tmp_path: Path) -> None:
-    """No shell sees the arguments."""
+def test_arguments_are_literal(tmp_path: Path) -> None:
+    """Arguments do not pass through a shell."""
     file = tmp_path / "said"
     program = f"import sys; open({str(file)!r}, 'w').write(repr(sys.argv[1:]))"
     arguments = ["$HOME", "a b", "; exit 1", "*", ""]
@@ -44,8 +44,8 @@ def test_arguments_as_they_are(tmp_path: Path) -> None:
     assert file.read_text() == repr(arguments)
 
 
-def test_where_it_runs(tmp_path: Path) -> None:
-    """It runs in /, in a session of its own, with nothing open but its standard streams."""
+def test_surroundings(tmp_path: Path) -> None:
+    """It runs in /, in a new session, with nothing open but its standard streams."""
     said = tmp_path / "said"
     program = f"""
 import os
@@ -66,8 +66,8 @@ open({str(said)!r}, "w").write(repr((
     assert len(others) == 4, "the file itself, and no other"
 
 
-def test_signals_as_usual(tmp_path: Path) -> None:
-    """It finds no signal blocked or ignored that a program expects to end it."""
+def test_default_signals(tmp_path: Path) -> None:
+    """No signal that should end a program is blocked or ignored."""
     file = tmp_path / "said"
     assert shell(f"grep -E 'Sig(Blk|Ign)' /proc/self/status > {file}") == "exit 0"
     assert {line.split()[1] for line in file.read_text().splitlines()} == {"0" * 16}
@@ -82,15 +82,15 @@ def test_signals_as_usual(tmp_path: Path) -> None:
         ("head -c 100000 /dev/zero; echo end", "\0" * (LAST_SAID - 4) + "end\n"),
         ("seq 100000", "".join(f"{n}\n" for n in range(99_000, 100_001))[-LAST_SAID:]),
     ],
-    ids=["both streams", "nothing", "any bytes", "the end of much", "the end of many"],
+    ids=["both streams", "nothing", "any bytes", "end of long output", "end of many lines"],
 )
-def test_said(script: str, expected: str) -> None:
-    """The last that it has printed is told, each byte of it."""
+def test_output(script: str, expected: str) -> None:
+    """The end of its output is reported, byte for byte."""
     assert said(script) == expected
 
 
 def test_gigabyte() -> None:
-    """What it prints, however much, holds it up no more than /dev/null would, and takes no room."""
+    """Output of any size neither slows it down more than /dev/null nor takes memory."""
     script = "head -c 1G /dev/zero && head -c 1G /dev/zero >&2; echo end"
     with Starting("sh", "-c", script, limit=50) as starting:
         end, last = hear(starting.ask())
@@ -100,8 +100,8 @@ def test_gigabyte() -> None:
     assert int(kilobytes) < 40_000
 
 
-def test_leaves_a_process(tmp_path: Path) -> None:
-    """What it leaves running, with its output in hand, holds nobody up, and is let live."""
+def test_background_process(tmp_path: Path) -> None:
+    """A background process that inherits its output delays nothing, and is not killed."""
     file = tmp_path / "pid"
     end = shell(f"sleep 600 & echo $! > {file}")
     assert end == "exit 0"
@@ -110,8 +110,8 @@ def test_leaves_a_process(tmp_path: Path) -> None:
     os.kill(pid, signal.SIGKILL)
 
 
-def test_what_is_left_running_can_print(tmp_path: Path) -> None:
-    """What it leaves running can go on printing: it is neither held up nor ended by that."""
+def test_background_process_can_print(tmp_path: Path) -> None:
+    """A background process can continue to print: that neither blocks nor ends it."""
     go, done = tmp_path / "go", tmp_path / "done"
     script = f"(until [ -e {go} ]; do sleep 0.01; done; head -c 1M /dev/zero && touch {done}) &"
     with Starting("sh", "-c", script) as starting:
@@ -122,8 +122,8 @@ def test_what_is_left_running_can_print(tmp_path: Path) -> None:
         in_time(lambda: len(descriptors_of(starting)) < before)
 
 
-def test_many_are_left_running() -> None:
-    """However many are left running, they do not use up the descriptors."""
+def test_many_background_processes() -> None:
+    """Any number of background processes does not use up the file descriptors."""
     script = "exec 8>&-; sleep 600 & echo $!"
     left: list[int] = []
     with Starting("sh", "-c", script) as starting:
@@ -149,12 +149,12 @@ def test_many_are_left_running() -> None:
     ],
 )
 def test_not_started(program: str, why: str) -> None:
-    """What cannot be started has failed."""
+    """A program that cannot be started has failed."""
     assert run(program) == f"failed cannot be started: {why}"
 
 
-def test_too_much_to_tell() -> None:
-    """What cannot be put into an environment is a failure, and no more than that."""
+def test_environment_too_large() -> None:
+    """Variables that do not fit into an environment are a failure of that program only."""
     with Starting("true") as starting:
         for request in (b"{", b"[]", b'{"A": 5}', b'{"A": "\\u0000"}', b'{"A=": "", "": ""}'):
             ours, theirs = socket.socketpair()
@@ -166,7 +166,7 @@ def test_too_much_to_tell() -> None:
 
 @pytest.mark.parametrize("left", range(6))
 def test_no_descriptors_left(left: int) -> None:
-    """Where there are too few descriptors, that is a failure, and nothing is left over."""
+    """Too few file descriptors are a failure, and none is leaked."""
     with Starting("sh", "-c", "[ $SLEEP ] && exec sleep 600") as starting:
         hear(starting.ask())
         before = descriptors_of(starting)
@@ -184,8 +184,8 @@ def test_no_descriptors_left(left: int) -> None:
         assert descriptors_of(starting) == before
 
 
-def test_not_reaped_by_others() -> None:
-    """Nobody else's children are waited for."""
+def test_other_children() -> None:
+    """Children of other code are not reaped."""
     with subprocess.Popen(["sh", "-c", "exit 7"]) as other:
         assert shell("exit 0") == "exit 0"
         assert other.wait() == 7

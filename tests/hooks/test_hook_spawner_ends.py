@@ -1,5 +1,5 @@
 """
-How programs of ``--on-upload`` are ended, and until when their markers are locked.
+How programs of ``--on-upload`` are ended, and how long their markers are locked.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from tests.support.processes import gone, state_of, until_gone
 pytestmark = pytest.mark.usefixtures("no_descriptor_left")
 
 
-# -- what it prints -----------------------------------------------------------
+# -- the program ends -----------------------------------------------------------
 
 
 def test_time_limit(tmp_path: Path) -> None:
-    """What takes too long is told to end, with all that it has started."""
+    """A program that takes too long gets SIGTERM, with all its processes."""
     file = tmp_path / "pids"
     end = shell(f"sleep 600 & echo $! $$ > {file}; wait", limit=0.1)
     assert end == "late"
@@ -32,8 +32,8 @@ def test_time_limit(tmp_path: Path) -> None:
         until_gone(int(pid))
 
 
-def test_time_that_did_not_pass(tmp_path: Path) -> None:
-    """While the machine stands still, nobody's time passes."""
+def test_stalled_machine(tmp_path: Path) -> None:
+    """Time during which the machine is stalled does not count."""
     file, go = tmp_path / "pids", tmp_path / "go"
     script = f"echo $$ > {file}; until [ -e {go} ]; do sleep 0.01; done"
     with Starting("sh", "-c", script, limit=5.0) as starting:
@@ -41,7 +41,7 @@ def test_time_that_did_not_pass(tmp_path: Path) -> None:
         (pid,) = pids(file)
         os.killpg(pid, signal.SIGSTOP)
         starting.process.send_signal(signal.SIGSTOP)
-        time.sleep(6)  # no synchronisation: it is what is tested
+        time.sleep(6)  # not a synchronization: the time itself is tested
         starting.process.send_signal(signal.SIGCONT)
         in_time(lambda: state_of(starting.process.pid) == "S")
         assert not gone(pid)
@@ -50,8 +50,8 @@ def test_time_that_did_not_pass(tmp_path: Path) -> None:
         assert hear(answer)[0] == "exit 0"
 
 
-def test_time_limit_deaf(tmp_path: Path) -> None:
-    """What does not listen is killed, with all that it has started."""
+def test_time_limit_ignored(tmp_path: Path) -> None:
+    """A program that ignores SIGTERM is killed, with all its processes."""
     file = tmp_path / "pids"
     deaf = "trap '' TERM; "
     script = f"{deaf} (while :; do sleep 1; done) & echo $! $$ > {file}; while :; do sleep 1; done"
@@ -60,8 +60,8 @@ def test_time_limit_deaf(tmp_path: Path) -> None:
         until_gone(int(pid))
 
 
-def test_deaf_children(tmp_path: Path) -> None:
-    """What listens, but has started something that does not, takes that along."""
+def test_children_ignore_sigterm(tmp_path: Path) -> None:
+    """Children that ignore SIGTERM are killed when their program has exited."""
     file = tmp_path / "pid"
     script = f"sh -c 'trap \"\" TERM; echo $$ > {file}; while :; do sleep 1; done' & wait"
     assert shell(script, limit=0.3) == "late"
@@ -69,13 +69,13 @@ def test_deaf_children(tmp_path: Path) -> None:
 
 
 def test_no_time_limit() -> None:
-    """Without a limit there is none, and a very long one is no error."""
+    """Without a limit a program runs on, and a very long limit is valid."""
     assert shell("sleep 0.05", limit=0) == "exit 0"
     assert shell("sleep 0.05", limit=10 * 365 * 86400) == "exit 0"
 
 
-def test_those_in_other_groups(tmp_path: Path) -> None:
-    """So are those that it has put into groups, or sessions, of their own."""
+def test_children_in_other_groups(tmp_path: Path) -> None:
+    """Children in other process groups or sessions are killed too."""
     file = tmp_path / "pids"
     script = (
         f"trap '' TERM; setsid sh -c 'echo $$ >> {file}; sleep 600' &"
@@ -89,8 +89,8 @@ def test_those_in_other_groups(tmp_path: Path) -> None:
             until_gone(pid)
 
 
-def test_others_are_not_held_up(tmp_path: Path) -> None:
-    """One that hangs holds up no other, neither their starts nor their ends."""
+def test_hanging_program_does_not_block_others(tmp_path: Path) -> None:
+    """A hanging program delays neither the start nor the end of others."""
     script = '[ "$HANG" ] || exit 5; exec sleep 600'
     with Starting("sh", "-c", script, limit=0, grace=0.1) as starting:
         hanging = [starting.ask(HANG="1") for _ in range(8)]
@@ -101,7 +101,7 @@ def test_others_are_not_held_up(tmp_path: Path) -> None:
 
 
 def test_stop(tmp_path: Path) -> None:
-    """When the daemon stops, what runs is ended, and so is what is still started."""
+    """When the daemon stops, running programs are ended, and so are those being started."""
     script = f"mkfifo {tmp_path}/began-$$; exec sleep 600"
     with Starting("sh", "-c", script, limit=0) as starting:
         running = [starting.ask() for _ in range(3)]
@@ -112,12 +112,12 @@ def test_stop(tmp_path: Path) -> None:
         assert hear(starting.ask())[0] == "stopped"
 
 
-# -- who dies -----------------------------------------------------------------
+# -- deaths -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("limit", [0, 600])
-def test_the_daemon_dies(tmp_path: Path, limit: float) -> None:
-    """When the daemon dies, what runs is ended, and then the process that started it goes."""
+def test_daemon_dies(tmp_path: Path, limit: float) -> None:
+    """If the daemon dies, running programs are ended, and then the spawner exits."""
     file = tmp_path / "pids"
     script = f"trap '' TERM; echo $$ >> {file}; while :; do sleep 600; done"
     with Starting("sh", "-c", script, limit=limit, grace=0.3) as starting:
@@ -131,8 +131,8 @@ def test_the_daemon_dies(tmp_path: Path, limit: float) -> None:
         assert starting.process.wait(10) == 0
 
 
-def test_the_daemon_dies_and_the_program_listens(tmp_path: Path) -> None:
-    """A program that listens to SIGTERM can put things in order."""
+def test_daemon_dies_and_program_handles_sigterm(tmp_path: Path) -> None:
+    """A program that handles SIGTERM can clean up."""
     file, order = tmp_path / "pids", tmp_path / "order"
     script = f"trap 'touch {order}; exit' TERM; echo $$ >> {file}; sleep 600 & wait"
     with Starting("sh", "-c", script) as starting:
@@ -144,8 +144,8 @@ def test_the_daemon_dies_and_the_program_listens(tmp_path: Path) -> None:
         answer.close()
 
 
-def test_it_dies_itself(tmp_path: Path) -> None:
-    """When this process is killed, no program outlives it."""
+def test_spawner_dies(tmp_path: Path) -> None:
+    """If the spawner is killed, no program outlives it."""
     file = tmp_path / "pids"
     with Starting("sh", "-c", f"trap '' TERM; echo $$ >> {file}; exec sleep 600") as starting:
         answer = starting.ask()
@@ -180,7 +180,7 @@ def is_free(path: Path) -> bool:
 
 
 def test_marker_is_locked_while_it_runs(tmp_path: Path) -> None:
-    """While a program runs, its marker is locked, even where all but the program are dead."""
+    """While a program runs, its marker is locked, even if all other processes are dead."""
     marker, file = tmp_path / "marker", tmp_path / "pids"
     with Starting("sh", "-c", f"(echo $$; sleep 600) >> {file}") as starting:
         with held(marker) as descriptor:
@@ -218,8 +218,8 @@ def has_open(process: str, path: Path) -> bool:
     return False
 
 
-def test_marker_is_free_when_it_has_ended(tmp_path: Path) -> None:
-    """When it has ended, its marker is free, even where it has left something running."""
+def test_marker_is_unlocked_at_the_end(tmp_path: Path) -> None:
+    """When it has exited, its marker is unlocked, even if a background process remains."""
     marker, file = tmp_path / "marker", tmp_path / "pids"
     with Starting("sh", "-c", f"sleep 600 & echo $! >> {file}") as starting:
         with held(marker) as descriptor:

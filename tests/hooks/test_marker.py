@@ -1,5 +1,5 @@
 """
-The marker of a kept file, and what it says.
+The marker of a stored file, and its content.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ NAME = f"{MILLISECONDS}.bin"
 
 class Ordered(FaultyFiles):
     """
-    :ivar order: what was done, and to what.
+    Calls that are recorded.
+
+    :ivar order: each call, with its file.
     """
 
     def __init__(self) -> None:
@@ -73,8 +75,8 @@ def folder(inbox: Path, files: Ordered) -> Iterator[Folder]:
     assert open_descriptors(inbox) == before
 
 
-def test_what_it_says(folder: Folder, inbox: Path) -> None:
-    """It tells all that is known of the upload, and how to find the file again."""
+def test_content(folder: Folder, inbox: Path) -> None:
+    """It has all that is known of the upload, and how to find the file again."""
     part, marker = marked(folder, MOMENT, digest=True)
     commit_one(folder, part, [b"hello"])
     (name,) = waiting(inbox)
@@ -99,7 +101,7 @@ def test_what_it_says(folder: Folder, inbox: Path) -> None:
 
 
 def test_order(folder: Folder, files: Ordered) -> None:
-    """The marker and its folder are synced with the file, before that is published."""
+    """The marker and its folder are synced with the file, before the file is published."""
     keep(folder, MOMENT, b"hello")
     assert sorted(files.order[:3]) == [
         "sync a file in .incoming",
@@ -110,13 +112,13 @@ def test_order(folder: Folder, files: Ordered) -> None:
 
 
 def test_batch_shares_the_folder(folder: Folder, files: Ordered) -> None:
-    """A batch costs one sync more for each file, and one for all of them."""
+    """A batch costs one more sync for each file, and one more for all of them."""
     commit_all(folder, [(marked(folder, (MILLISECONDS, n))[0], [b"x"]) for n in range(10)])
     assert len([what for what in files.order if what.startswith("sync")]) == 22
 
 
 def test_no_fsync(inbox: Path, files: Ordered) -> None:
-    """Without fsync, the marker is there all the same, and nothing is synced."""
+    """Without fsync, the marker is still written, and nothing is synced."""
     folder = hooked_folder(inbox, files, durable=False)
     files.order.clear()
     _, marker = keep(folder, MOMENT, b"hello")
@@ -139,7 +141,7 @@ def test_no_fsync(inbox: Path, files: Ordered) -> None:
     ids=str,
 )
 def test_faults(folder: Folder, files: Ordered, inbox: Path, fault: tuple[str, int, int]) -> None:
-    """Whatever fails, the upload has failed, and neither it nor its marker is left."""
+    """After any failure, the upload has failed, and neither its file nor its marker remains."""
     call, error, after = fault
     files.fail(call, error, after=after)
     part, _ = marked(folder, MOMENT)
@@ -150,7 +152,7 @@ def test_faults(folder: Folder, files: Ordered, inbox: Path, fault: tuple[str, i
 
 
 def test_short_write(folder: Folder, files: Ordered, inbox: Path) -> None:
-    """A marker that is not whole is none."""
+    """A marker that was not completely written is an error."""
     real = files.write
 
     def write(descriptor: int, data: bytes | memoryview) -> int:
@@ -165,7 +167,7 @@ def test_short_write(folder: Folder, files: Ordered, inbox: Path) -> None:
 
 @pytest.mark.parametrize("which", [0, 1, 2])
 def test_one_of_a_batch(folder: Folder, files: Ordered, inbox: Path, which: int) -> None:
-    """A marker that cannot be written costs its own upload, and no other."""
+    """If a marker cannot be written, only its own upload fails."""
     files.fail("create", errno.ENOSPC, after=3 + which)
     uploads = [(marked(folder, (MILLISECONDS, n))[0], [b"x"]) for n in range(3)]
     results = commit_all(folder, uploads)
@@ -173,8 +175,8 @@ def test_one_of_a_batch(folder: Folder, files: Ordered, inbox: Path, which: int)
     assert len(contents(inbox)) == len(waiting(inbox)) == 2
 
 
-def test_done_again_after_a_sweep(folder: Folder, files: Ordered, inbox: Path) -> None:
-    """An upload that another daemon's sweep has undone is done again, with one marker."""
+def test_repeated_after_a_sweep(folder: Folder, files: Ordered, inbox: Path) -> None:
+    """An upload whose files another daemon's sweep removed is repeated, with one marker."""
     files.fail("rename", errno.ENOENT)
     kept, _ = keep(folder, MOMENT, b"hello")
     assert kept.name == NAME
@@ -182,7 +184,7 @@ def test_done_again_after_a_sweep(folder: Folder, files: Ordered, inbox: Path) -
 
 
 def test_discarded_after_all(folder: Folder, inbox: Path) -> None:
-    """A kept file that is discarded, because its upload was given up, takes its marker along."""
+    """If a stored file is discarded because its upload was cancelled, so is its marker."""
     part, _ = marked(folder, MOMENT)
     commit_one(folder, part, [b"hello"])
     part.discard()
@@ -190,7 +192,7 @@ def test_discarded_after_all(folder: Folder, inbox: Path) -> None:
 
 
 def test_discarded_in_order(folder: Folder, files: Ordered, inbox: Path) -> None:
-    """The file goes before its marker: whatever dies in between, no file is without one."""
+    """The file is removed before its marker, so that after a crash no file is without one."""
     part, _ = marked(folder, MOMENT)
     commit_one(folder, part, [b"hello"])
     gone: list[str] = []
@@ -206,8 +208,8 @@ def test_discarded_in_order(folder: Folder, files: Ordered, inbox: Path) -> None
     assert gone[1].endswith(".json")
 
 
-def test_where_all_belongs_to_somebody(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where all that we make belongs to somebody else (NFS, FUSE), a marker is one all the same."""
+def test_file_system_that_assigns_owners(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If all new files belong to another user (NFS, FUSE), markers are still valid."""
     _, marker = keep(folder, MOMENT, b"hello")
     monkeypatch.setattr("os.geteuid", lambda: 4711)
     queue_of(folder).release(marker)
@@ -218,13 +220,13 @@ def test_where_all_belongs_to_somebody(folder: Folder, monkeypatch: pytest.Monke
 # -- the file -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("while_it_came", [True, False])
-def test_digest(folder: Folder, inbox: Path, while_it_came: bool) -> None:
-    """The SHA-256 is that of the upload, where it was computed; else that of the file."""
-    part, marker = marked(folder, MOMENT, digest=while_it_came)
+@pytest.mark.parametrize("while_receiving", [True, False])
+def test_digest(folder: Folder, inbox: Path, while_receiving: bool) -> None:
+    """The SHA-256 is that of the upload, if it was computed; otherwise that of the file."""
+    part, marker = marked(folder, MOMENT, digest=while_receiving)
     marker.stored_as(commit_one(folder, part, [b"hello"]).name)
     (inbox / NAME).write_bytes(b"changed")
-    expected = b"hello" if while_it_came else b"changed"
+    expected = b"hello" if while_receiving else b"changed"
     assert queue_of(folder).digest(marker) == hashlib.sha256(expected).hexdigest()
     queue_of(folder).remove(marker)
 
@@ -241,7 +243,7 @@ def test_digest(folder: Folder, inbox: Path, while_it_came: bool) -> None:
     ids=["nothing", "link", "folder", "pipe"],
 )
 def test_gone(folder: Folder, inbox: Path, replace: Callable[[Path], object], digest: bool) -> None:
-    """A file that is not there any more, or is none any more, is gone."""
+    """A path that no longer exists, or is no longer a file, counts as gone."""
     part, marker = marked(folder, MOMENT, digest=digest)
     marker.stored_as(commit_one(folder, part, [b"hello"]).name)
     (inbox / NAME).unlink()
@@ -250,7 +252,7 @@ def test_gone(folder: Folder, inbox: Path, replace: Callable[[Path], object], di
 
 
 def test_unreadable(inbox: Path) -> None:
-    """What else is wrong with it is told."""
+    """Any other error of the file is raised."""
     folder = hooked_folder(inbox)
     _, marker = keep(folder, MOMENT, b"hello")
     null = os.open("/dev/null", os.O_RDONLY)
@@ -264,7 +266,7 @@ def test_unreadable(inbox: Path) -> None:
 
 
 def test_set_aside(folder: Folder, files: Ordered, inbox: Path) -> None:
-    """It goes to another folder, durably, and tells how often it was tried and why it failed."""
+    """It is moved to another folder, durably, with the number of attempts and the reason."""
     _, marker = keep(folder, MOMENT, b"hello")
     files.order.clear()
     queue_of(folder).set_aside(marker, 6, "exit status 3", 1.5, "no such\ttable")
@@ -283,7 +285,7 @@ def test_set_aside(folder: Folder, files: Ordered, inbox: Path) -> None:
 
 
 def test_set_aside_very_often(folder: Folder, inbox: Path) -> None:
-    """However often it is set aside, it does not grow for ever."""
+    """Even if it is set aside again and again, its size stays bounded."""
     _, marker = keep(folder, MOMENT, b"hello")
     (name,) = waiting(inbox)
     with (inbox / HOOKS / WAITING / name).open("a") as file:
@@ -294,7 +296,7 @@ def test_set_aside_very_often(folder: Folder, inbox: Path) -> None:
 
 
 def test_set_aside_and_back(folder: Folder, inbox: Path) -> None:
-    """Moved back, it is as it was; and the second time, it has a line more."""
+    """Moved back, it is valid again; the second time, it gets another line."""
     kept, marker = keep(folder, MOMENT, b"hello")
     queue_of(folder).release(marker)
     for times in 1, 2:
@@ -306,8 +308,8 @@ def test_set_aside_and_back(folder: Folder, inbox: Path) -> None:
         assert len(lines(inbox / HOOKS / WAITING / name)) == times + 1
 
 
-def test_line_cut_off(folder: Folder, inbox: Path) -> None:
-    """A line that a crash has cut off does no harm."""
+def test_incomplete_line(folder: Folder, inbox: Path) -> None:
+    """A line that a crash left incomplete is ignored."""
     _, marker = keep(folder, MOMENT, b"hello")
     queue_of(folder).release(marker)
     (name,) = waiting(inbox)

@@ -1,6 +1,6 @@
 """
-Which program is started when; the programs themselves are in
-``test_command.py``, the queue in ``test_spool.py``.
+Which program is started when.  ``test_command.py`` tests the programs themselves,
+``test_spool.py`` the queue.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from twisted_upload.interfaces import Arrival
 
 
 def test_started(hooks: Hooks) -> None:
-    """For a kept file the program is started, and told what there is to tell."""
+    """For a stored file the program is started, with all its variables."""
     hooks.start()
     hooks.keep()
     hooks.threads.work()
@@ -43,8 +43,8 @@ def test_started(hooks: Hooks) -> None:
     assert hooks.programs.started
 
 
-def test_no_more_than_may_run(hooks: Hooks) -> None:
-    """No more programs run at a time than may, and the next begins when one has ended."""
+def test_number_of_programs(hooks: Hooks) -> None:
+    """The number of programs is limited, and the next starts when one has ended."""
     hooks.start()
     for serial in range(5):
         hooks.keep(serial)
@@ -55,8 +55,8 @@ def test_no_more_than_may_run(hooks: Hooks) -> None:
     assert len(hooks.programs.told) == 5
 
 
-def test_what_is_left_from_before(hooks: Hooks) -> None:
-    """What a daemon before has left is done first, in the order of arrival."""
+def test_left_by_an_earlier_daemon(hooks: Hooks) -> None:
+    """Files that an earlier daemon left are processed first, in order of arrival."""
     names = [hooks.keep(serial, tell=False) for serial in (0, 1, 2)]
     hooks.start()
     assert hooks.programs.names == names
@@ -64,7 +64,7 @@ def test_what_is_left_from_before(hooks: Hooks) -> None:
 
 
 def test_moved_back(hooks: Hooks) -> None:
-    """What an operator moves back is found soon."""
+    """A marker that an operator moves back is found soon."""
     hooks.start()
     hooks.programs.ends[NAME].extend([FAILURE] * 3)
     hooks.keep()
@@ -79,7 +79,7 @@ def test_moved_back(hooks: Hooks) -> None:
 
 
 def test_failure(hooks: Hooks) -> None:
-    """A program that fails is started again after a pause that grows, and is set aside at last."""
+    """A program that fails is restarted after growing pauses; finally its file is set aside."""
     hooks.start()
     hooks.programs.ends[NAME].extend([FAILURE] * 3)
     hooks.keep()
@@ -103,7 +103,7 @@ def test_failure(hooks: Hooks) -> None:
 
 @pytest.mark.parametrize(("chance", "pause"), [(0.0, 0.75), (1.0, 1.25)])
 def test_pauses_differ(tmp_path: Path, chance: float, pause: float) -> None:
-    """What has failed together does not come back together."""
+    """Programs that failed at the same time are not restarted at the same time."""
     with open_hooks(tmp_path, chance=lambda: chance) as hooks:
         hooks.start()
         hooks.programs.ends[NAME].append(FAILURE)
@@ -115,8 +115,8 @@ def test_pauses_differ(tmp_path: Path, chance: float, pause: float) -> None:
         assert len(hooks.programs.told) == 2
 
 
-def test_long_patience(tmp_path: Path) -> None:
-    """With many attempts, the longest pause is kept to."""
+def test_longest_pause(tmp_path: Path) -> None:
+    """With many attempts, no pause exceeds the maximum."""
     with open_hooks(tmp_path, attempts=20) as hooks:
         hooks.start()
         hooks.programs.ends[NAME].extend([FAILURE] * 19)
@@ -128,8 +128,8 @@ def test_long_patience(tmp_path: Path) -> None:
         assert failed(hooks.path) == []
 
 
-def test_others_go_on(hooks: Hooks) -> None:
-    """Files whose programs fail do not keep others from theirs."""
+def test_failures_do_not_block_others(hooks: Hooks) -> None:
+    """Files whose programs fail do not block the programs of others."""
     hooks.start()
     for serial in range(4):
         name = hooks.keep(serial)
@@ -144,7 +144,7 @@ def test_others_go_on(hooks: Hooks) -> None:
 
 
 def test_file_gone(hooks: Hooks) -> None:
-    """A file that somebody has taken before its turn is nobody's failure."""
+    """A file that was removed before its turn is not a failure."""
     hooks.start()
     hooks.keep()
     (hooks.path / NAME).unlink()
@@ -155,7 +155,7 @@ def test_file_gone(hooks: Hooks) -> None:
 
 
 def test_files_gone_before_the_start(hooks: Hooks) -> None:
-    """So are those that were gone when the daemon started."""
+    """Nor are those that were removed before the daemon started."""
     hooks.keep(tell=False)
     (hooks.path / NAME).unlink()
     hooks.start()
@@ -163,7 +163,7 @@ def test_files_gone_before_the_start(hooks: Hooks) -> None:
 
 
 def test_marker_gone(hooks: Hooks) -> None:
-    """An operator who removes a marker has decided."""
+    """If an operator removes a marker, no program is started for its file."""
     hooks.start()
     hooks.keep()
     (name,) = waiting(hooks.path)
@@ -172,19 +172,19 @@ def test_marker_gone(hooks: Hooks) -> None:
     assert hooks.programs.told == []
 
 
-def test_found_while_it_is_told(hooks: Hooks) -> None:
-    """A file that is found on disk while we are told of it has one program, not two."""
+def test_found_while_being_reported(hooks: Hooks) -> None:
+    """A file that is found on disk while it is being reported gets one program, not two."""
     hooks.start()
     hooks.clock.advance(LOOK_INTERVAL)
-    assert hooks.threads.waiting == 1  # the look
+    assert hooks.threads.waiting == 1  # the scan
     hooks.keep()
     hooks.threads.work()
     hooks.pass_time(LOOK_INTERVAL)
     assert hooks.programs.names == [NAME]
 
 
-def test_found_when_it_is_done(hooks: Hooks) -> None:
-    """Nor has one that was found while its program ran and succeeded."""
+def test_found_after_success(hooks: Hooks) -> None:
+    """Nor does one that was found while its program ran and succeeded."""
     hooks.start()
     _, marker = keep(hooks.folder, (MILLISECONDS, 0), b"hello")
     hooks.queue.release(marker)
@@ -196,9 +196,9 @@ def test_found_when_it_is_done(hooks: Hooks) -> None:
     assert hooks.programs.names == [NAME]
 
 
-def test_file_that_cannot_be_read(hooks: Hooks, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreadable_file(hooks: Hooks, monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    As long as a disk error keeps the program from running, no attempt is used up; the
+    As long as a disk error prevents the program from starting, no attempt is used up; the
     pauses grow, and a line a minute says so.
     """
     hooks.start()
@@ -250,7 +250,7 @@ def test_many_that_cannot_be_started(hooks: Hooks) -> None:
 
 
 def test_nul(hooks: Hooks) -> None:
-    """A peer's name with a NUL, as abstract unix addresses have, can be told all the same."""
+    """A peer's name with a NUL, as of an abstract Unix address, can still be passed."""
     hooks.start()
     _, marker = keep(hooks.folder, (MILLISECONDS, 0), b"hello")
     marker.peer = "unix:\0abstract"
@@ -264,14 +264,14 @@ def test_nul(hooks: Hooks) -> None:
 
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Little fits in mind."""
+    """Have only a few files fit in memory."""
     monkeypatch.setattr("twisted_upload.hooks.runner.MOST_KNOWN", 10)
     monkeypatch.setattr("twisted_upload.hooks.runner.BATCH", 4)
 
 
 @pytest.mark.usefixtures("few")
-def test_many_from_before(hooks: Hooks) -> None:
-    """Of many that are left from before, a few are in mind, and all have their program."""
+def test_many_left_by_an_earlier_daemon(hooks: Hooks) -> None:
+    """Of many files that an earlier daemon left, a few are in memory, and all get a program."""
     names = [hooks.keep(serial, tell=False) for serial in range(50)]
     hooks.runner.start(lambda: hooks.queue)
     while hooks.threads.waiting:
@@ -283,7 +283,7 @@ def test_many_from_before(hooks: Hooks) -> None:
 
 @pytest.mark.usefixtures("few")
 def test_many_at_once(hooks: Hooks) -> None:
-    """Of many that come while programs are busy, a few are in mind, and all have theirs."""
+    """Of many files that arrive while programs are busy, a few are in memory; all get one."""
     hooks.start()
     names = [hooks.keep(serial) for serial in range(50)]
     assert len(hooks.runner._known) == 10
@@ -294,7 +294,7 @@ def test_many_at_once(hooks: Hooks) -> None:
 
 @pytest.mark.usefixtures("few")
 def test_many_that_fail(hooks: Hooks) -> None:
-    """Of many that fail, a few are tried at a time; all of them are, in the end."""
+    """Of many that fail, a few are retried at a time, and eventually all are."""
     hooks.start()
     for serial in range(30):
         hooks.programs.ends[hooks.keep(serial)].extend([FAILURE] * 3)
@@ -307,8 +307,8 @@ def test_many_that_fail(hooks: Hooks) -> None:
 # -- what an operator sees ----------------------------------------------------
 
 
-def test_set_aside_from_before(hooks: Hooks) -> None:
-    """At the start, the operator is told of what is set aside."""
+def test_set_aside_by_an_earlier_daemon(hooks: Hooks) -> None:
+    """At the start, the log says how many files are set aside."""
     hooks.start()
     hooks.programs.ends[NAME].extend([FAILURE] * 3)
     hooks.keep()
@@ -322,7 +322,7 @@ def test_set_aside_from_before(hooks: Hooks) -> None:
 
 
 def test_unreadable_marker(hooks: Hooks) -> None:
-    """A marker that cannot be read is loudly set aside."""
+    """A marker that is invalid is set aside, with an error in the log."""
     hooks.keep(tell=False)
     (name,) = waiting(hooks.path)
     (hooks.path / HOOKS / WAITING / name).write_text("?\n")
@@ -333,8 +333,8 @@ def test_unreadable_marker(hooks: Hooks) -> None:
     )
 
 
-def test_queue_that_cannot_be_read(hooks: Hooks, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A queue that cannot be read is loudly told of, and looked at again."""
+def test_unreadable_queue(hooks: Hooks, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A queue that cannot be read is an error in the log, and is scanned again."""
     hooks.keep(tell=False)
     folder = hooks.path / HOOKS / WAITING
 
@@ -350,7 +350,7 @@ def test_queue_that_cannot_be_read(hooks: Hooks, monkeypatch: pytest.MonkeyPatch
 
 
 def test_cannot_be_set_aside(hooks: Hooks, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What cannot be set aside stays in the queue, loudly, and is tried again."""
+    """A file that cannot be set aside stays in the queue, with an error, and is retried."""
     hooks.start()
     hooks.programs.ends[NAME].extend([FAILURE] * 3)
 
@@ -373,7 +373,7 @@ def test_cannot_be_set_aside(hooks: Hooks, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_stop(hooks: Hooks) -> None:
-    """When the daemon stops, what runs may go on for a while, and no more is started."""
+    """When the daemon stops, programs may continue for a while, and no more are started."""
     hooks.start()
     names = [hooks.keep(serial) for serial in range(4)]
     stopped: list[None] = []
@@ -393,8 +393,8 @@ def test_stop(hooks: Hooks) -> None:
     assert hooks.clock.getDelayedCalls() == []
 
 
-def test_kept_while_it_stops(hooks: Hooks) -> None:
-    """What is kept while the daemon stops has its program after the next start."""
+def test_stored_while_stopping(hooks: Hooks) -> None:
+    """A file that is stored while the daemon stops gets its program after the next start."""
     hooks.start()
     hooks.runner.stop(5)
     hooks.keep()
@@ -403,8 +403,8 @@ def test_kept_while_it_stops(hooks: Hooks) -> None:
     assert len(waiting(hooks.path)) == 1
 
 
-def test_failed_while_it_stops(tmp_path: Path) -> None:
-    """What fails because the daemon stops is not held against it."""
+def test_failed_while_stopping(tmp_path: Path) -> None:
+    """A program that fails because the daemon stops does not count as failed."""
     with open_hooks(tmp_path, attempts=1) as hooks:
         hooks.start()
         hooks.programs.ends[NAME].append(FAILURE)
@@ -419,7 +419,7 @@ def test_failed_while_it_stops(tmp_path: Path) -> None:
 
 
 class Watcher:
-    """What a store tells."""
+    """Records what a store reports."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
@@ -431,8 +431,8 @@ class Watcher:
         self.names.append(marker.name)
 
 
-def test_store_tells_after_the_answer(tmp_path: Path) -> None:
-    """A store tells of a kept file when its sender has been told, not before."""
+def test_store_reports_after_the_answer(tmp_path: Path) -> None:
+    """A store reports a stored file after its sender was answered, not before."""
     watcher = Watcher()
     watcher.check = lambda: None  # type: ignore[method-assign]
     rig = Rig(tmp_path, hooks=watcher)
@@ -458,7 +458,7 @@ def test_store_does_not_open(tmp_path: Path) -> None:
 
 
 def test_real_daemon(tmp_path: Path) -> None:
-    """The daemon starts the program for each kept file, and tells it the truth."""
+    """The daemon starts the program for each stored file, with correct variables."""
     said = tmp_path / "said"
     command = "sh -c 'echo $UPLOAD_PATH $UPLOAD_SIZE $UPLOAD_SHA256 $UPLOAD_PEER >> \"$0\"' "
     with Daemon(tmp_path, "--on-upload", f"{command}{said}") as daemon:
@@ -475,7 +475,7 @@ def test_real_daemon(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_real_daemon_cannot_start(tmp_path: Path, workers: str) -> None:
-    """A program that is not there is one line, and exit status 1."""
+    """A program that does not exist is one line and exit status 1."""
     daemon = Daemon(tmp_path, "--on-upload=no-such-program", f"--workers={workers}")
     with pytest.raises(AssertionError, match="the daemon ended with 1"), daemon:
         pass
@@ -484,7 +484,7 @@ def test_real_daemon_cannot_start(tmp_path: Path, workers: str) -> None:
 
 
 def test_real_daemon_stops(tmp_path: Path) -> None:
-    """A program that runs when the daemon stops may go on for --drain; then it is ended."""
+    """A program that runs when the daemon stops may continue for --drain; then it is ended."""
     pid = tmp_path / "pid"
     options = [f"--on-upload=sh -c 'echo $$ > {pid}; exec sleep 600'", "--drain=200ms"]
     with Daemon(tmp_path, *options) as daemon:

@@ -1,5 +1,5 @@
 """
-The queue of ``--on-upload``, as whoever comes next finds it.
+The queue of ``--on-upload``, as the next daemon finds it.
 """
 
 from __future__ import annotations
@@ -34,31 +34,31 @@ def folder(tmp_path: Path) -> Folder:
 
 
 def names(folder: Folder, most: int = 100) -> list[str]:
-    """The files of the markers that are found."""
+    """Return the files of the markers that are found."""
     return [marker.name for marker in scan(queue_of(folder), most, ()).markers]
 
 
 def owners(path: Path) -> list[str]:
-    """The locks of those who have the queue open."""
+    """Return the locks of the processes that have the queue open."""
     return [name for name in os.listdir(path / HOOKS) if name.startswith("owner-")]
 
 
 def test_layout(folder: Folder, tmp_path: Path) -> None:
-    """There is one hidden folder more; without programs there is none."""
+    """There is one more hidden folder; without programs there is none."""
     assert sorted(os.listdir(tmp_path)) == [".incoming", HOOKS]
     assert sorted(os.listdir(tmp_path / HOOKS)) == [FAILED, *owners(tmp_path), WAITING]
     assert (tmp_path / HOOKS).stat().st_mode & 0o777 == 0o700
 
 
 def test_cannot_be_used(tmp_path: Path) -> None:
-    """What stands in its place is named, in one line."""
+    """Another file in its place is an error of one line."""
     (tmp_path / HOOKS).write_text("a file")
     with pytest.raises(CannotStart, match=rf"cannot use {tmp_path}/{HOOKS}: Not a directory"):
         hooked_folder(tmp_path)
 
 
-def test_not_while_an_upload_has_it(folder: Folder) -> None:
-    """A marker is not found before its upload is kept and its sender has been answered."""
+def test_not_found_before_the_answer(folder: Folder) -> None:
+    """A marker is not found before its upload is stored and its sender answered."""
     part, marker = marked(folder, MOMENT)
     commit_one(folder, part, [b"hello"])
     assert names(folder) == []
@@ -66,15 +66,15 @@ def test_not_while_an_upload_has_it(folder: Folder) -> None:
     assert names(folder) == [NAME]
 
 
-def test_not_what_is_known(folder: Folder) -> None:
-    """What is known is not found."""
+def test_known_markers_are_not_found(folder: Folder) -> None:
+    """Known markers are not found again."""
     _, marker = keep(folder, MOMENT, b"hello")
     queue_of(folder).release(marker)
     assert scan(queue_of(folder), 10, {marker.identity}).markers == []
 
 
 def test_order_and_number(folder: Folder) -> None:
-    """The oldest are found, so many as were asked for, and whether there are more."""
+    """A scan finds the requested number of the oldest, and whether there are more."""
     moments = [(MILLISECONDS + n // 3, n) for n in range(12)]
     for moment in reversed(moments):
         _, marker = keep(folder, moment, b"x")
@@ -86,8 +86,8 @@ def test_order_and_number(folder: Folder) -> None:
     assert not scan(queue_of(folder), 12, ()).more
 
 
-def test_removed_is_removed(folder: Folder, tmp_path: Path) -> None:
-    """What has succeeded is not found again; that somebody was quicker does no harm."""
+def test_removed(folder: Folder, tmp_path: Path) -> None:
+    """A removed marker is not found again; removing it twice is no error."""
     _, marker = keep(folder, MOMENT, b"hello")
     held = queue_of(folder).lock(marker)
     assert held is not None
@@ -99,11 +99,11 @@ def test_removed_is_removed(folder: Folder, tmp_path: Path) -> None:
     assert waiting(tmp_path) == []
 
 
-# -- after a death ------------------------------------------------------------
+# -- after a crash ------------------------------------------------------------
 
 
 def test_taken_over(folder: Folder, tmp_path: Path) -> None:
-    """What a dead daemon leaves is found by the next, and is that one's then."""
+    """The next daemon finds what a dead one left, and takes it over."""
     keep(folder, MOMENT, b"hello")
     other = hooked_folder(tmp_path)
     assert names(other) == []
@@ -115,10 +115,10 @@ def test_taken_over(folder: Folder, tmp_path: Path) -> None:
     assert len(owners(tmp_path)) == 1
 
 
-def test_lock_that_cannot_be_looked_at(
+def test_lock_cannot_be_checked(
     folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of whom it cannot be told just now whether he lives, nothing is taken until it can."""
+    """Nothing is taken over from an owner whose lock cannot be checked, until it can."""
     keep(folder, MOMENT, b"hello")
     other = hooked_folder(tmp_path)
     _die(folder)
@@ -136,7 +136,7 @@ def test_lock_that_cannot_be_looked_at(
 
 
 def test_killed(tmp_path: Path) -> None:
-    """A real death by kill -9, in the middle of an upload and after another."""
+    """A real process is killed with SIGKILL during one upload and after another."""
     program = """
 import os, signal, sys
 from pathlib import Path
@@ -158,7 +158,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_two_take_over(folder: Folder, tmp_path: Path) -> None:
-    """Of two who find the same, one gets it."""
+    """If two daemons find the same marker, only one gets it."""
     for serial in range(20):
         keep(folder, (MILLISECONDS, serial), b"hello")
     others = [hooked_folder(tmp_path) for _ in range(2)]
@@ -171,7 +171,7 @@ def test_two_take_over(folder: Folder, tmp_path: Path) -> None:
 
 
 def test_published_under_another_name(folder: Folder, tmp_path: Path) -> None:
-    """A file that got another name than was meant is found, and no stranger's."""
+    """A file that was published under another name is found, and no unrelated file."""
     (tmp_path / NAME).write_bytes(b"a stranger's")
     keep(folder, MOMENT, b"one")
     keep(folder, (MILLISECONDS, 1), b"two")
@@ -180,8 +180,8 @@ def test_published_under_another_name(folder: Folder, tmp_path: Path) -> None:
     assert names(other) == [f"{MILLISECONDS}-1.bin", f"{MILLISECONDS}-2.bin"]
 
 
-def test_file_taken_away(folder: Folder, tmp_path: Path) -> None:
-    """A marker whose file is gone, or is another one now, is removed."""
+def test_file_removed(folder: Folder, tmp_path: Path) -> None:
+    """A marker whose file was removed or replaced is removed."""
     for serial in range(3):
         keep(folder, (MILLISECONDS, serial), b"hello")
     (tmp_path / NAME).unlink()
@@ -195,7 +195,7 @@ def test_file_taken_away(folder: Folder, tmp_path: Path) -> None:
 
 
 def test_changed_in_place(folder: Folder, tmp_path: Path) -> None:
-    """A file that was written to is still that file."""
+    """A file that was modified in place is still the same file."""
     keep(folder, MOMENT, b"hello")
     (tmp_path / NAME).write_bytes(b"other and more")
     other = hooked_folder(tmp_path)
@@ -203,8 +203,8 @@ def test_changed_in_place(folder: Folder, tmp_path: Path) -> None:
     assert names(other) == [NAME]
 
 
-def test_inode_numbers_that_do_not_last(folder: Folder, tmp_path: Path) -> None:
-    """On a file system that numbers files anew, a file is known by its size and time."""
+def test_unstable_inodes(folder: Folder, tmp_path: Path) -> None:
+    """On a file system with unstable inodes, a file is recognized by size and time."""
     for serial in range(2):
         keep(folder, (MILLISECONDS, serial), b"hello" * (serial + 1))
     other = hooked_folder(tmp_path)
@@ -234,7 +234,7 @@ def test_inode_numbers_that_do_not_last(folder: Folder, tmp_path: Path) -> None:
     ],
 )
 def test_unreadable(folder: Folder, tmp_path: Path, text: str) -> None:
-    """What is not a marker is set aside, and nothing is done for it."""
+    """An invalid marker is set aside, and no program is started for it."""
     keep(folder, MOMENT, b"hello")
     (name,) = waiting(tmp_path)
     (tmp_path / HOOKS / WAITING / name).write_bytes(text.encode("latin-1") + b"\n")
@@ -246,8 +246,8 @@ def test_unreadable(folder: Folder, tmp_path: Path, text: str) -> None:
 
 
 @pytest.mark.parametrize("length", [0, 1, 100])
-def test_killed_while_it_was_written(folder: Folder, tmp_path: Path, length: int) -> None:
-    """A marker that was not written to its end has no file, and goes."""
+def test_killed_while_writing(folder: Folder, tmp_path: Path, length: int) -> None:
+    """A marker that was not completely written has no file, and is removed."""
     part, _ = marked(folder, MOMENT)
     part.finish([b"hello"])
     part.mark()
@@ -261,8 +261,8 @@ def test_killed_while_it_was_written(folder: Folder, tmp_path: Path, length: int
     part.discard()
 
 
-def test_strangers_files(folder: Folder, tmp_path: Path) -> None:
-    """What is not named as a marker is left alone."""
+def test_foreign_files(folder: Folder, tmp_path: Path) -> None:
+    """Files without the name of a marker are ignored."""
     (tmp_path / HOOKS / WAITING / "notes.txt").write_text("a stranger's")
     (tmp_path / HOOKS / FAILED / "notes.txt").write_text("a stranger's")
     assert scan(queue_of(folder), 10, ()).markers == []
@@ -273,8 +273,8 @@ def test_strangers_files(folder: Folder, tmp_path: Path) -> None:
 # -- owners -------------------------------------------------------------------
 
 
-def test_locks_of_the_dead(tmp_path: Path) -> None:
-    """Whoever opens the queue removes the locks of the dead, and those alone."""
+def test_locks_of_dead_processes(tmp_path: Path) -> None:
+    """Opening the queue removes the locks of dead processes, and no others."""
     folder = hooked_folder(tmp_path)
     (tmp_path / HOOKS / "owner-0123456789ab").touch()
     other = hooked_folder(tmp_path)
@@ -282,8 +282,8 @@ def test_locks_of_the_dead(tmp_path: Path) -> None:
     assert {*owners(tmp_path)} == mine
 
 
-def test_lock_removed_in_between(tmp_path: Path) -> None:
-    """A lock that somebody has removed before it was locked is not one."""
+def test_lock_removed_before_locking(tmp_path: Path) -> None:
+    """A lock file that was removed before it was locked is created again."""
     files = FaultyFiles()
     real = files.lock
     removed: list[str] = []
@@ -301,8 +301,8 @@ def test_lock_removed_in_between(tmp_path: Path) -> None:
     assert owners(tmp_path) == [f"owner-{queue_of(folder).owner}"]
 
 
-def test_lock_that_is_removed(folder: Folder, tmp_path: Path) -> None:
-    """Who lives makes its lock again, at the next look, if somebody has removed it."""
+def test_removed_lock(folder: Folder, tmp_path: Path) -> None:
+    """If its lock is removed, a live process creates it again at the next scan."""
     owner = f"owner-{queue_of(folder).owner}"
     keep(folder, MOMENT, b"hello")
     other = hooked_folder(tmp_path)
@@ -319,10 +319,10 @@ def test_lock_that_is_removed(folder: Folder, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("durable", [True, False])
-def test_marker_that_was_removed_too_early(tmp_path: Path, durable: bool) -> None:
+def test_marker_removed_too_early(tmp_path: Path, durable: bool) -> None:
     """
-    Of an upload that is not kept yet, a marker that others have removed, as they
-    took us for dead, is there again, as durable, before its file is.
+    If other processes took the daemon for dead and removed the marker of an unfinished
+    upload, it is written again, equally durable, before its file is published.
     """
     files = FaultyFiles()
     real = files.fsync
@@ -360,8 +360,8 @@ def test_marker_that_was_removed_too_early(tmp_path: Path, durable: bool) -> Non
     assert names(folder) == [NAME]
 
 
-def test_lock_that_cannot_be_made_again(folder: Folder, tmp_path: Path) -> None:
-    """Where that fails it is told, and the rest is done."""
+def test_lock_cannot_be_recreated(folder: Folder, tmp_path: Path) -> None:
+    """If that fails, it is reported, and the rest of the scan continues."""
     _, marker = keep(folder, MOMENT, b"hello")
     queue_of(folder).release(marker)
     owner = tmp_path / HOOKS / f"owner-{queue_of(folder).owner}"
@@ -377,14 +377,14 @@ def test_lock_that_cannot_be_made_again(folder: Folder, tmp_path: Path) -> None:
 
 
 def _die(folder: Folder) -> None:
-    """Let go of the lock, as death does."""
+    """Release the lock, as by death."""
     (tmp_path,) = {os.path.join(folder.path, HOOKS)}
     (lock,) = (
         int(one)
         for one in os.listdir("/proc/self/fd")
         if _path(one) == f"{tmp_path}/owner-{queue_of(folder).owner}"
     )
-    # The descriptor stays open, so that whose it is can still be closed.
+    # The file descriptor stays open, so that its owner can still close it.
     null = os.open("/dev/null", os.O_RDONLY)
     os.dup2(null, lock, inheritable=False)
     os.close(null)
