@@ -1,5 +1,5 @@
 """
-Who may know whom.
+The import rules of the package and its tests.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ PACKAGE = Path(twisted_upload.__file__).parent
 
 
 def _modules() -> dict[str, ast.Module]:
-    """Each module of the package, by its name in it: ``net.ports``; a room by its own: ``net``."""
+    """Return each module by its name in the package: ``net.ports``; a room: ``net``."""
     found = {}
     for path in PACKAGE.rglob("*.py"):
         parts = path.relative_to(PACKAGE).with_suffix("").parts
@@ -32,7 +32,7 @@ MODULES = _modules()
 
 
 def _imports(tree: ast.AST) -> Iterator[tuple[str, str]]:
-    """Module and name of everything that is imported anywhere."""
+    """Module and name of every import, at any level."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
@@ -43,19 +43,19 @@ def _imports(tree: ast.AST) -> Iterator[tuple[str, str]]:
                 yield node.module or "", alias.name
 
 
-WORLDLY = {"core.garbage", "core.outcome"}
-"""What is of the whole process, and what writes a line with its time."""
+IMPURE = {"core.garbage", "core.outcome"}
+"""Exceptions: the first concerns the whole process, the second logs durations."""
 
 
 @pytest.mark.parametrize(
     "module",
     [
-        *(name for name in MODULES if name.startswith("core.") and name not in WORLDLY),
+        *(name for name in MODULES if name.startswith("core.") and name not in IMPURE),
         *("errors", "interfaces", "observability.metrics"),
     ],
 )
-def test_the_core_meets_no_world(module: str) -> None:
-    """What an upload is, is told without sockets, files, clocks or threads."""
+def test_core_is_pure(module: str) -> None:
+    """The core uses neither sockets nor files, clocks or threads."""
     worldly = {"socket", "os", "time", "threading", "io", "pathlib", "twisted.internet.reactor"}
     assert not {imported for imported, _ in _imports(MODULES[module])} & worldly
 
@@ -72,8 +72,8 @@ def test_the_core_meets_no_world(module: str) -> None:
         *("hooks.owners", "hooks.hook_spawner", "hooks.spool", "hooks.spool_scan"),
     ],
 )
-def test_disk_threads_meet_no_reactor(module: str) -> None:
-    """What runs in a disk thread knows nothing of Twisted's sockets and transports."""
+def test_disk_threads_do_not_use_the_reactor(module: str) -> None:
+    """Code that runs in disk threads imports neither Twisted's protocols nor the reactor."""
     for imported, name in _imports(MODULES[module]):
         assert imported != "twisted.internet.protocol", module
         assert (imported, name) != ("twisted.internet", "reactor"), module
@@ -81,7 +81,7 @@ def test_disk_threads_meet_no_reactor(module: str) -> None:
 
 @pytest.mark.parametrize("module", sorted(name for name in MODULES if name.startswith("net.tls.")))
 def test_tls_by_public_names(module: str) -> None:
-    """TLS is made of what Twisted and Python promise: no private name but our own."""
+    """TLS uses only public names of Twisted and Python; private names only of self."""
     for node in ast.walk(MODULES[module]):
         if isinstance(node, ast.Attribute) and re.match(r"_(?!_init__)", node.attr):
             assert isinstance(node.value, ast.Name), node.attr
@@ -92,7 +92,7 @@ def test_tls_by_public_names(module: str) -> None:
 
 @pytest.mark.parametrize("module", sorted(MODULES))
 def test_no_module_level_reactor(module: str) -> None:
-    """A reactor is handed in, or chosen when the program runs: never by an import."""
+    """A reactor is passed in, or imported when the program runs, never at module level."""
 
     def outside(node: ast.AST) -> Iterator[ast.AST]:
         for child in ast.iter_child_nodes(node):
@@ -110,21 +110,21 @@ def test_no_module_level_reactor(module: str) -> None:
 
 
 def test_every_reactor_is_monotonic() -> None:
-    """Whoever fetches the reactor of a process of ours gives it a clock that nobody can set."""
+    """Every module that imports the reactor gives it a monotonic clock."""
     for module, tree in MODULES.items():
         names = {*_imports(tree)}
         if ("twisted.internet", "reactor") in names and module != "client.upload":  # its caller's
             assert ("twisted_upload.net.clock", "use_monotonic_time") in names, module
 
 
-def test_only_the_page_knows_prometheus() -> None:
-    """Counting, and everything else, works without its library."""
+def test_only_the_page_imports_prometheus() -> None:
+    """All other modules work without the Prometheus library."""
     for module, tree in MODULES.items():
         known = {imported.partition(".")[0] for imported, _ in _imports(tree)}
         assert ("prometheus_client" in known) == (module == "observability.prometheus"), module
 
 
-def test_plugin_folders_are_no_packages() -> None:
+def test_plugin_folders_are_not_packages() -> None:
     """An ``__init__.py`` in ``twisted/`` would hide Twisted itself."""
     root = PACKAGE.parent
     assert not (root / "twisted" / "__init__.py").exists() or (root / "twisted" / "web").exists()
@@ -132,7 +132,7 @@ def test_plugin_folders_are_no_packages() -> None:
 
 @pytest.mark.parametrize("module", sorted(MODULES))
 def test_public_names_exist(module: str) -> None:
-    """What a module says it offers, it has, in the order of the alphabet."""
+    """Every name in ``__all__`` exists, in alphabetical order."""
     for node in MODULES[module].body:
         if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__":
             names = ast.literal_eval(node.value)
@@ -144,7 +144,7 @@ def test_public_names_exist(module: str) -> None:
 TESTS = ROOT / "tests"
 
 MOST_LINES = 500
-"""Of a test module: a longer one is about several things."""
+"""The limit for a test module: a longer one tests several things."""
 
 each_test_module = pytest.mark.parametrize(
     "path", sorted(TESTS.rglob("*.py")), ids=lambda path: str(path.relative_to(TESTS))
@@ -153,7 +153,7 @@ each_test_module = pytest.mark.parametrize(
 
 @each_test_module
 def test_no_test_imports_another(path: Path) -> None:
-    """What tests share is in ``tests/support`` or a ``conftest.py``; programs in strings count."""
+    """Tests share code in ``tests/support`` or ``conftest.py``; programs in strings count too."""
     text = path.read_text("utf-8")
     assert not re.search(r"^\s*(from|import) tests\.[\w.]*\btest_", text, re.MULTILINE)
     assert not re.search(r"^\s*from tests\.[\w.]+ import .*\btest_", text, re.MULTILINE)
@@ -161,5 +161,5 @@ def test_no_test_imports_another(path: Path) -> None:
 
 @each_test_module
 def test_test_modules_are_short(path: Path) -> None:
-    """A test module is about one thing."""
+    """A test module tests one thing."""
     assert path.read_text("utf-8").count("\n") <= MOST_LINES

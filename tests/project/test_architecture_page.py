@@ -23,7 +23,7 @@ ROOM_LINE = re.compile(r"( *)(\S+?)(/?) {2,}(\S.*)")
 
 
 def _documented() -> dict[str, str]:
-    """The tree: what is said of each path; of a folder, with a slash at its end."""
+    """Return the text for each path in the tree; folders end with a slash."""
     (tree,) = re.findall(r"<!-- tree -->\n```\n(.*?)```\n", TREE, re.DOTALL)
     found: dict[str, str] = {}
     folders: list[str] = []
@@ -44,7 +44,7 @@ def _documented() -> dict[str, str]:
 
 
 def _real() -> Iterator[str]:
-    """The paths that the tree must have: all files of the package, all folders of tests."""
+    """The paths that the tree must have: all files of the package and all folders of tests."""
     package = ROOT / "twisted_upload"
     for path in package.rglob("*.py"):
         if path.name != "__init__.py" or path.stat().st_size:
@@ -63,13 +63,13 @@ def _real() -> Iterator[str]:
 
 
 def test_tree() -> None:
-    """Every file of the package has its line in the tree, and no line has no file."""
+    """Every file of the package has a line in the tree, and every line has a file."""
     documented, real = {*_documented()}, {*_real()}
     assert (sorted(real - documented), sorted(documented - real)) == ([], [])
 
 
 def test_tests_mirror_the_rooms() -> None:
-    """Each folder of tests is that of a room, or has a line of its own."""
+    """Each folder of tests is that of a room, or has a separate line."""
     package = ROOT / "twisted_upload"
     for path in (ROOT / "tests").rglob("__init__.py"):
         folder = path.parent.relative_to(ROOT / "tests")
@@ -78,7 +78,7 @@ def test_tests_mirror_the_rooms() -> None:
 
 
 def test_lines() -> None:
-    """Each line says something of its own, and fits."""
+    """Each line is unique, and short enough."""
     texts = [text for text in _documented().values() if text]
     assert len({*texts}) == len(texts)
     assert all(not text.endswith(".") for text in texts)
@@ -101,7 +101,7 @@ LIVES = _lives()
 
 
 def test_lives() -> None:
-    """There are two, each of at most twelve steps, and none comes back to a file."""
+    """There are two, each has at most twelve steps, and none returns to a file."""
     assert len(LIVES) == 2
     for steps in LIVES.values():
         assert 5 <= len(steps) <= 12
@@ -123,7 +123,7 @@ def _resolves(name: str, module: ModuleType) -> bool:
     "step", [pytest.param(it, id=it.split("`")[1]) for steps in LIVES.values() for it in steps]
 )
 def test_names_in_lives(step: str) -> None:
-    """Each file that a step names is there, and has, among them, each name in the step."""
+    """Each file in a step exists, and each name in the step is defined in one of them."""
     spans = re.findall(r"`([^`]+)`", step)
     modules = [
         importlib.import_module(f"twisted_upload.{it[:-3].replace('/', '.')}")

@@ -1,4 +1,4 @@
-"""The speed suite: what its bars mean, whom it compares, and that nothing stops a run."""
+"""The speed suite: its limits, its comparisons, and that no failure stops a run."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ TABLE: tuple[tuple[str, Figure, Figure | None, float], ...] = (
     ("at least", ("large4", "ours", LARGE), ("large", "ours", LARGE), 1),
     ("at most", ("many", "ours", "kib_per_connection"), None, 3),
 )
-"""What is measured, by what it is divided, and how large it may be, or has to be."""
+"""What is measured, what it is divided by, and its upper or lower limit."""
 
 
 def settings(folder: Path, *, rounds: int = 1, cases: tuple[str, ...] = ()) -> Settings:
@@ -81,7 +81,7 @@ def bench(tmp_path: Path) -> Bench:
 
 
 def results(*figures: tuple[Figure, float]) -> Results:
-    """A run in which these were measured."""
+    """Return the results of a run with these figures."""
     found = Results()
     for (case, contender, name), value in figures:
         found.add(case, contender, contender, 0, {name: value})
@@ -89,14 +89,14 @@ def results(*figures: tuple[Figure, float]) -> Results:
 
 
 def reached(found: Results) -> dict[Bar, float]:
-    """The bars that a run has figures for."""
+    """Return the bars for which a run has figures."""
     every = {bar: bar.figure(found) for bar in BARS}
     return {bar: value for bar, value in every.items() if value is not None}
 
 
 @pytest.mark.parametrize(("way", "ours", "other", "limit"), TABLE)
 def test_bars(way: str, ours: Figure, other: Figure | None, limit: float) -> None:
-    """A bar is met at its limit, missed beyond it, and not measured without both figures."""
+    """A bar is met at its limit, missed beyond it, and not measured if a figure is missing."""
     below = [(other, 1000.0)] if other else []
     scale = 1000 if other else 1
     beyond = 0.1 if way == "at most" else -0.1
@@ -112,7 +112,7 @@ def test_bars(way: str, ours: Figure, other: Figure | None, limit: float) -> Non
 
 
 def test_cases_of_bars() -> None:
-    """Every bar is about a case that is run; `client` is one with two kinds of receiver."""
+    """Every bar belongs to a case that is run; `client` has two kinds of receiver."""
     assert {bar.case for bar in BARS} <= {*CASES, "client-sink"}
 
 
@@ -123,7 +123,7 @@ class Contender(Peer):
 
 
 def rounds_of(bench: Bench, peers: Sequence[Contender]) -> list[tuple[int, str]]:
-    """Measure nothing of them; returns the order."""
+    """Run rounds without measuring, and return their order."""
     order = []
 
     def once(peer: Contender, number: int) -> None:
@@ -136,22 +136,22 @@ def rounds_of(bench: Bench, peers: Sequence[Contender]) -> list[tuple[int, str]]
 
 
 def test_rounds_are_interleaved(bench: Bench) -> None:
-    """Each round has everybody once, and each begins with somebody else."""
+    """Each round has every contender once, and starts with a different one."""
     order = rounds_of(bench, [Contender("a"), Contender("b"), Contender("c")])
     in_turns = ["".join(name for number, name in order if number == it) for it in range(3)]
     assert in_turns == ["abc", "bca", "cab"]
 
 
 @pytest.mark.parametrize("error", [UnavailableError("no"), OSError("no"), ValueError("no")])
-def test_contender_that_fails(bench: Bench, error: Exception) -> None:
-    """Whoever fails, for whatever reason, is left out from then on, and the others go on."""
+def test_contender_fails(bench: Bench, error: Exception) -> None:
+    """A contender that fails, for any reason, is left out from then on; the others continue."""
     order = rounds_of(bench, [Contender("a", error), Contender("b")])
     assert order == [(0, "a"), (0, "b"), (1, "b"), (2, "b")]
     assert "no" in bench.results.skipped["small"]["a"]
 
 
-def test_case_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A case that fails does not keep the others from being run; that is told at the end."""
+def test_case_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A failing case does not prevent the others, and is reported at the end."""
 
     def works(bench: Bench) -> None:
         bench.results.add("large4", "ours", "ours", 0, {"lost": 0})
@@ -169,8 +169,8 @@ def test_case_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert failures(chosen, bench.results) == ["large: KeyError('nobody knows')"]
 
 
-def test_what_is_wrong(tmp_path: Path) -> None:
-    """A loss of ours is wrong, in whatever way it was started; one of anybody else is not."""
+def test_failures(tmp_path: Path) -> None:
+    """Lost uploads of this daemon are a failure, in every variant; those of others are not."""
     others = (("small", "textbook", "lost"), 7.0), (("medium", "ours-before", "lost"), 7.0)
     assert failures(settings(tmp_path), results(*others)) == []
     lost = (("small", "ours-all", "lost"), 2.0)
@@ -178,7 +178,7 @@ def test_what_is_wrong(tmp_path: Path) -> None:
 
 
 def test_before(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """The interpreter of an earlier version is refused at once if it has no daemon beside it."""
+    """The interpreter of an earlier version is an error at once if it has no daemon."""
     assert parse([]).before is None
     assert parse(["--before", sys.executable]).before == Path(sys.executable)
     with pytest.raises(SystemExit):
@@ -198,19 +198,19 @@ def test_before(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     ],
 )
 def test_build(arguments: str | None, words: str) -> None:
-    """How fast an interpreter was built to be is told from the arguments of its configure."""
+    """The optimizations of an interpreter are read from the arguments of its configure."""
     assert how_built(arguments) == words
 
 
 def test_interpreter() -> None:
-    """An interpreter is asked for its version, its build and the daemon that it has."""
+    """An interpreter reports its version, its build and its daemon."""
     found = about(Path(sys.executable))
     assert interpreter(found).startswith(f"{sys.version.split()[0]}, ")
     assert found["version"] != "not installed"
 
 
 def test_report(tmp_path: Path) -> None:
-    """The report has the machine, what took how long, and each bar with the figure reached."""
+    """The report has the machine, the durations, and each bar with the figure reached."""
     found = results((("small", "ours", CPU), 90.0), (("small", "floor-loop", CPU), 50.0))
     found.seconds.update(small=30, large=90)
     text = write(tmp_path, settings(tmp_path), {"Python": "4"}, found, None).read_text()
@@ -222,7 +222,7 @@ def test_report(tmp_path: Path) -> None:
 
 
 def test_picture(tmp_path: Path) -> None:
-    """The picture has what is synced and what is not; of ours, only what others have, too."""
+    """The picture has synced and unsynced figures; of this daemon, only comparable ones."""
     pytest.importorskip("matplotlib")
     found = results(
         (("large", "ours", LARGE), 2.0),
@@ -258,8 +258,8 @@ def upload(port: int, data: bytes) -> str:
         return finish(peer).decode()
 
 
-def test_telling_everything(tmp_path: Path) -> None:
-    """The daemon that tells everything has a log file, a journal, and metrics."""
+def test_daemon_with_all_output(tmp_path: Path) -> None:
+    """The daemon with all output has a log file, a journal and metrics."""
     with receiving(Everything(), tmp_path) as (receiver, place):
         assert upload(receiver.port, b"x" * 16) == "上传成功"
         assert (place.scratch / "metrics").is_socket()
@@ -269,8 +269,8 @@ def test_telling_everything(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("peer", "tells"), [(Ours(fsync=False), True), (Silent(), False)])
-def test_telling_nothing(tmp_path: Path, peer: Peer, *, tells: bool) -> None:
-    """The daemon has a log as it is usually started, and the one it is compared with has none."""
+def test_daemon_without_log(tmp_path: Path, peer: Peer, *, tells: bool) -> None:
+    """The daemon has a log by default, and the variant for comparison has none."""
     with receiving(peer, tmp_path) as (receiver, place):
         assert upload(receiver.port, b"x" * 16) == "上传成功"
         [file] = place.directory.glob("*.bin")
@@ -279,7 +279,7 @@ def test_telling_nothing(tmp_path: Path, peer: Peer, *, tells: bool) -> None:
 
 @pytest.mark.parametrize("size", [16, 4 * KIB, 64 * KIB, MIB + 16])
 def test_durable_floor(tmp_path: Path, size: int) -> None:
-    """The C receiver that syncs has stored what it answers for, small or large."""
+    """The C receiver that syncs has stored what it acknowledges, small or large."""
     with receiving(DurableFloor(), tmp_path) as (receiver, place):
         assert upload(receiver.port, blocks(7, 0, size // 16)) == "上传成功"
         kept = inspect(place.directory, size)
@@ -288,7 +288,7 @@ def test_durable_floor(tmp_path: Path, size: int) -> None:
 
 
 def test_cpu_of_a_receiver(tmp_path: Path) -> None:
-    """The CPU time of a receiver grows with what it does, finer than the ticks of /proc."""
+    """A receiver's CPU time grows with its work, with a finer resolution than ticks of /proc."""
     with receiving(DurableFloor(), tmp_path) as (receiver, _):
         before = receiver.cpu()
         upload(receiver.port, bytes(16))

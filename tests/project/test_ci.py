@@ -1,5 +1,5 @@
 """
-What CI runs is there.
+What CI runs exists.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ pytestmark = pytest.mark.skipif(not (ROOT / ".ci").exists(), reason="needs the s
 
 
 def quick(*names: str) -> list[str]:
-    """The arguments for pytest: all of the quick part, or what is quick in some files."""
+    """Return the arguments for pytest: the whole quick part, or that of some files."""
     command = [sys.executable, str(ROOT / ".ci" / "quick.py"), *names]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
 
 
 def test_quick_part() -> None:
-    """Each single test that is in the quick part, or is not, exists."""
+    """Each test that the quick part includes or excludes exists."""
     single = [it.removeprefix("--deselect=") for it in quick() if "::" in it]
     assert len(single) > 20
     for argument in single:
@@ -32,8 +32,8 @@ def test_quick_part() -> None:
         assert re.search(rf"^(async )?def {function}\(", text, re.MULTILINE), argument
 
 
-def test_what_depends_on_the_wheel() -> None:
-    """The files of tests that are run against the built wheel exist."""
+def test_files_for_the_wheel() -> None:
+    """The test files that are run against the built wheel exist."""
     text = (ROOT / ".ci" / "run").read_text("utf-8")
     (words,) = re.findall(r"< <\(python3 \.ci/quick\.py ([^)]*)\)", text)
     expanded = subprocess.run(["bash", "-c", f"echo {words}"], capture_output=True, check=True)

@@ -1,5 +1,5 @@
 """
-The pages say what is so: each table, command, option, metric, path and link in them.
+The pages are correct: each table, command, option, metric, path and link in them.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ pytestmark = pytest.mark.skipif(not DOCS.exists(), reason="the pages are not bes
 LOUD = {"info", "warn", "error", "critical", "failure"}
 
 VARYING = "…"
-"""In the documents: what differs from one start error to the next."""
+"""Stands for the variable parts of start errors in the documents."""
 
 
 def calls() -> Iterator[tuple[str, ast.Call]]:
@@ -51,7 +51,7 @@ def calls() -> Iterator[tuple[str, ast.Call]]:
 
 
 def log_lines() -> Iterator[tuple[str, str]]:
-    """The format and the level of every line that can be logged."""
+    """Yield format and level of every log line."""
     for module, call in calls():
         function = call.func
         if not isinstance(function, ast.Attribute) or function.attr not in LOUD:
@@ -65,7 +65,7 @@ def log_lines() -> Iterator[tuple[str, str]]:
 
 
 def template(node: ast.expr) -> str | None:
-    """A text in the source, with `VARYING` for what is put in; None if it is not one."""
+    """Return a text in the source, with `VARYING` for variable parts; None if it is not a text."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         return node.value
     if isinstance(node, ast.JoinedStr):
@@ -74,13 +74,13 @@ def template(node: ast.expr) -> str | None:
 
 
 def start_errors() -> Iterator[str]:
-    """The texts of what stops a start on this machine."""
+    """Yield the texts of errors that prevent a start on this machine."""
     for module, call in calls():
         if not isinstance(call.func, ast.Name) or not call.args:
             continue
         text = template(call.args[0])
         if call.func.id == CannotStart.__name__:
-            if text is None:  # what folder._telling has told
+            if text is None:  # the text that folder._telling builds
                 assert module == "folder.py", f"{module}:{call.lineno}: not a literal"
             else:
                 yield text
@@ -90,7 +90,7 @@ def start_errors() -> Iterator[str]:
 
 
 def test_log_lines() -> None:
-    """Each line that can be logged is on the page with its level, and no other line is."""
+    """Every log line is on the page with its level, and no other line is."""
     rows = re.findall(
         r"^\| `(.+?)` \| (\w+) \| .+ \|$", page("docs/reference/log-lines.md"), re.MULTILINE
     )
@@ -99,7 +99,7 @@ def test_log_lines() -> None:
 
 
 def test_start_errors() -> None:
-    """Each text that stops a start is on the page, and no other is."""
+    """Every start error is on the page, and no other text is."""
     _, _, text = page("docs/reference/log-lines.md").partition("## When it cannot start")
     rows = {*re.findall(r"^\| `(.+?)` \| [^|]+ \|$", text, re.MULTILINE)}
     rows |= {*re.findall(r"`(the store has not [^`]+|[^`]+ than before)`", text)}
@@ -107,7 +107,7 @@ def test_start_errors() -> None:
 
 
 def test_alerts() -> None:
-    """Every alert has its row in the table of what is wrong."""
+    """Every alert has its row in the table of problems."""
     rules = yaml.safe_load((PACKAGE / "share" / "alerts.yml").read_text("utf-8"))
     alerts = {rule["alert"] for group in rules["groups"] for rule in group["rules"]}
     assert {*re.findall(r"`(Uploads?[A-Z]\w+)`", page("docs/operations/runbook.md"))} == alerts
@@ -115,12 +115,12 @@ def test_alerts() -> None:
 
 @pytest.mark.parametrize("name", TEXTS)
 def test_generated(name: str) -> None:
-    """What is made of tables in the source is of today: ``python -m docs.site.tables``."""
+    """Tables generated from the source are up to date: ``python -m docs.site.tables``."""
     assert filled(TEXTS[name]) == TEXTS[name]
 
 
 def test_all_is_generated() -> None:
-    """Each part that can be made stands on one page, and each option in one group."""
+    """Each generated part is on one page, and each option in one group."""
     found = [name for text in TEXTS.values() for name in re.findall(r"<!-- begin (\w+) -->", text)]
     assert sorted(found) == sorted(PARTS)
     names = [name for _, group in GROUPS.values() for name in group]
@@ -128,20 +128,20 @@ def test_all_is_generated() -> None:
 
 
 def test_codes() -> None:
-    """Each code is explained, beside the table."""
+    """Each code has an explanation in addition to its row."""
     text = page("docs/reference/answers.md")
     assert re.findall(r"^- `([a-z-]+)`: ", text, re.MULTILINE) == [*CODES]
 
 
 def test_exit_statuses() -> None:
-    """The table of exit statuses names all that there are."""
+    """The table of exit statuses is complete."""
     text = page("docs/reference/command.md")
     documented = {int(number) for number in re.findall(r"^\| (\d+) \|", text, re.MULTILINE)}
     assert documented == {value for name, value in vars(ExitStatus).items() if name.isupper()}
 
 
 def test_prometheus_configuration() -> None:
-    """The configuration for Prometheus is one, and the rules expect the job's name."""
+    """The configuration for Prometheus is valid, and the rules use its job name."""
     (configuration,) = re.findall(
         r"```yaml\n(.*?)```", page("docs/reference/metrics.md"), re.DOTALL
     )
@@ -152,7 +152,7 @@ def test_prometheus_configuration() -> None:
 
 
 def test_fields() -> None:
-    """The table of fields names all that there are, in their order."""
+    """The table of fields is complete, and in order."""
     text = page("docs/reference/log-fields.md")
     table = text[text.index("<!-- fields -->") :].split("\n\n")[0]
     assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == [*FIELDS]
@@ -160,7 +160,7 @@ def test_fields() -> None:
 
 @pytest.mark.parametrize(("name", "cells"), [("states", 6), ("processes", 4)])
 def test_bounds(name: str, cells: int) -> None:
-    """Each state of a connection, or of a process, has all its bounds, and a test that there is."""
+    """Each state of a connection or process has all its bounds, and an existing test."""
     text = page("docs/explanation/architecture.md")
     table = text[text.index(f"<!-- {name} -->") :].split("\n\n")[0]
     rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in table.splitlines()[3:]]
@@ -174,7 +174,7 @@ def test_bounds(name: str, cells: int) -> None:
 
 
 def anchors(text: str) -> set[str]:
-    """What headings can be linked to as, the way GitHub makes them."""
+    """Return the anchors of headings, as GitHub generates them."""
     text = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
     headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
     plain = [re.sub(r"[^\w\- ]", "", heading).strip().lower() for heading in headings]
@@ -183,7 +183,7 @@ def anchors(text: str) -> set[str]:
 
 @pytest.mark.parametrize("name", TEXTS)
 def test_links(name: str) -> None:
-    """What a page links to is there."""
+    """Every link of a page has a target."""
     path = ROOT / name
     for target in re.findall(r"\]\(([^)\s]+)\)", TEXTS[name]):
         if target.startswith("https://"):
@@ -191,7 +191,7 @@ def test_links(name: str) -> None:
         file, _, anchor = target.partition("#")
         linked = path.parent / file if file else path
         if "benchmarks/" in target and not (ROOT / "benchmarks").exists():
-            continue  # they are not in the sdist
+            continue  # not in the sdist
         assert linked.exists(), target
         if anchor:
             assert anchor in anchors(linked.read_text("utf-8")), target
@@ -212,13 +212,13 @@ OURS = {
     "ping": command_options(ping),
     "serve": DAEMON,
 }
-"""The options of each of our commands."""
+"""The options of each command of this package."""
 
 FOREIGN = {
     *("-N", "-q0", "-t5"),
     *("-nocommands", "--deploy-hook", "--hook", "--install", "--limits", "--proxy", "--send-only"),
 }
-"""Options of other programs that stand by themselves in a text."""
+"""Options of other programs that texts mention alone."""
 
 PROGRAMS = {
     *(".ci/run", "cat", "cd", "chgrp", "chmod", "chown", "cp", "curl", "df", "dmesg", "echo"),
@@ -227,11 +227,11 @@ PROGRAMS = {
     *("ncat", "openssl", "pip", "pipx", "ps", "pytest", "quota", "rm", "rsync", "ruff"),
     *("setfacl", "socat", "sphinx-build", "ss", "systemctl", "systemd-run", "tar", "top", "vmstat"),
 }
-"""Other programs that readers are told to run."""
+"""Other programs that readers are asked to run."""
 
 
 def simple_commands(line: str) -> Iterator[list[str]]:
-    """The words of each command of a line, without variables before it, and redirections."""
+    """The words of each command of a line, without variable assignments and redirections."""
     lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
     lexer.whitespace_split = True
     words: list[str] = []
@@ -251,7 +251,7 @@ def options_in(words: list[str]) -> set[str]:
 
 
 def wrong_in(words: list[str]) -> set[str]:
-    """What there is not of the words of a command."""
+    """Return the words of a command that do not exist."""
     name, rest = words[0].rpartition("/")[2], words[1:]
     if name == "systemd-run":
         return wrong_in(rest[rest.index("/opt/twisted-upload/bin/twistd") :])
@@ -271,7 +271,7 @@ def wrong_in(words: list[str]) -> set[str]:
 
 
 def test_wrong_commands_are_noticed() -> None:
-    """What looks at the commands in the pages does notice a wrong one."""
+    """The check of commands detects wrong ones."""
     for line, wrong in [
         ("twistd -n upload --prot 6666", {"--prot"}),
         ("twistd --daemon upload", {"--daemon"}),
@@ -285,7 +285,7 @@ def test_wrong_commands_are_noticed() -> None:
 
 
 def shell_lines(text: str) -> Iterator[str]:
-    """Each line of a page that a reader may type into a shell."""
+    """Each line of a page that a reader may type in a shell."""
     for _, language, lines in fenced(text):
         if language in SHELL:
             for line in lines.splitlines():
@@ -295,21 +295,21 @@ def shell_lines(text: str) -> Iterator[str]:
 
 @pytest.mark.parametrize("name", TEXTS)
 def test_commands(name: str) -> None:
-    """Each command in a block is a program that there is, and ours have these options."""
+    """Each command in a block exists, and those of this package have these options."""
     for line in shell_lines(TEXTS[name]):
         for words in simple_commands(line):
             assert not wrong_in(words), line
 
 
 def spans(text: str) -> Iterator[str]:
-    """What is set as code within the lines of a page."""
+    """Inline code in the text of a page."""
     text = re.sub(r"^ *```.*?^ *```$", "", text, flags=re.DOTALL | re.MULTILINE)
     yield from (" ".join(span.split()) for span in re.findall(r"`([^`]+)`", text))
 
 
 @pytest.mark.parametrize("name", TEXTS)
 def test_names(name: str) -> None:
-    """Each option, command, variable, metric, module and file that a page names is there."""
+    """Each option, command, variable, metric, module and file that a page names exists."""
     variables = {it.variable for it in (*OPTIONS, CONFIG)} | {"TWISTED_UPLOAD_TO"}
     metrics = {metric.name for metric in METRICS}
     everything = DAEMON | TWISTD | set().union(*OURS.values()) | FOREIGN
@@ -330,7 +330,7 @@ def test_names(name: str) -> None:
 
 
 def named(dotted: str) -> bool:
-    """Whether there is a module, or something in a module, of that name."""
+    """Whether a module, or an object in a module, has that name."""
     module, _, name = dotted.rpartition(".")
     if importlib.util.find_spec(module) is None:
         return False
@@ -365,7 +365,7 @@ RUN = {
         "send": f"{GUIDES}test_first_upload",
         "ping": f"{GUIDES}test_ping",
     },
-    "docs/guide/store.md": {"store": f"{GUIDES}test_store_of_your_own"},
+    "docs/guide/store.md": {"store": f"{GUIDES}test_custom_store"},
     "docs/operations/backup.md": {"backup": f"{GUIDES}test_backup"},
     "docs/operations/files.md": {
         "retention": f"{GUIDES}test_retention",
@@ -380,13 +380,13 @@ RUN = {
     "docs/reference/metrics.md": {"share": f"{GUIDES}test_share"},
 }
 """
-What runs each block that has a marker, by page and marker.  Of the blocks without one,
-`test_commands` looks at each command and its options.
+What runs each block that has a marker, by page and marker.  In the other blocks,
+`test_commands` checks each command and its options.
 """
 
 
 def test_examples_are_run() -> None:
-    """Each block with a marker is one that a test, or what lands a change, runs."""
+    """Each block with a marker is run by a test or by CI."""
     found: dict[str, set[str]] = {}
     for marker, name in markers():
         if marker not in ("tree", "states", "processes"):  # compared with the source

@@ -34,12 +34,12 @@ def needs(program: str) -> str:
 
 @pytest.mark.parametrize("marker", ["send-nc", "send"])
 def test_first_upload(tmp_path: Path, marker: str) -> None:
-    """Each command of the first steps sends a photo, and shows the answer."""
+    """Each command of the first steps sends a photo and shows the answer."""
     if marker == "send-nc":
         needs("nc")
         usage = subprocess.run(["nc", "-h"], capture_output=True, text=True, check=False)
         if "-N" not in usage.stderr:
-            pytest.skip("this nc knows no -N")
+            pytest.skip("this nc does not support -N")
     (tmp_path / "photo.jpg").write_bytes(photo(100_000))
     with Daemon(tmp_path) as daemon:
         command = block("docs/guide/start.md", marker)
@@ -49,7 +49,7 @@ def test_first_upload(tmp_path: Path, marker: str) -> None:
 
 
 def test_ping(tmp_path: Path) -> None:
-    """The command that checks a server does, and nothing is stored."""
+    """The command that checks a server works, and nothing is stored."""
     with Daemon(tmp_path) as daemon:
         command = block("docs/guide/start.md", "ping")
         shell(command.replace("6666", str(daemon.address[1])), tmp_path)
@@ -60,18 +60,18 @@ def test_ping(tmp_path: Path) -> None:
     ("name", "marker"), [("docs/guide/senders.md", "unix"), ("docs/guide/limits.md", "allow")]
 )
 def test_command_of_the_daemon(tmp_path: Path, name: str, marker: str) -> None:
-    """A command that starts the daemon makes sense to it, and --check finds nothing wrong."""
+    """A command that starts the daemon is valid, and --check finds no error."""
     command = block(name, marker).replace("twistd ", f"{twistd()} ").strip()
     assert "configuration: no file, 1 listener" in shell(f"{command} --check", tmp_path)
 
 
 def test_configuration(tmp_path: Path) -> None:
-    """The sample of a configuration file is one, and its listeners serve."""
+    """The sample of a configuration file is valid, and its listeners serve."""
     text = block(CONFIGURATION, "configuration").replace("6666", "0").replace("7777", "0")
     with Configured(tmp_path, text) as daemon:
         assert len(daemon.addresses) == 3
         for family, address in daemon.addresses:
-            # A relative path is one of the folder where the daemon runs.
+            # A relative path is relative to the folder in which the daemon runs.
             where = str(tmp_path / address) if isinstance(address, str) else address
             with connect(family, where) as peer:
                 peer.sendall(b"something")
@@ -82,7 +82,7 @@ def test_configuration(tmp_path: Path) -> None:
 
 
 def test_print_config(tmp_path: Path) -> None:
-    """The lines that --print-config is said to print are among those that it prints."""
+    """The documented lines of --print-config are among those that it prints."""
     command, _, shown = block(CONFIGURATION, "print-config").partition("\n")
     sample = block(CONFIGURATION, "configuration")
     (tmp_path / "upload.toml").write_text(sample, encoding="utf-8")
@@ -93,13 +93,13 @@ def test_print_config(tmp_path: Path) -> None:
 
 
 def without_measures(text: str) -> list[str]:
-    """Lines in which numbers, places and kinds of file systems are all the same."""
+    """Return lines with numbers, mount points and types of file systems replaced."""
     text = re.sub(r"\S+ at \S+,", "FS at FOLDER,", re.sub(r"[\d.]+", "N", text))
     return re.sub(r"[KMGT]iB|published by \w+", "X", text).splitlines()
 
 
 def test_check(tmp_path: Path) -> None:
-    """--check prints what it is said to print."""
+    """--check prints the documented output."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     command, _, shown = block(CONFIGURATION, "check").partition("\n")
@@ -113,7 +113,7 @@ def test_check(tmp_path: Path) -> None:
 
 
 def test_haproxy(tmp_path: Path) -> None:
-    """The configuration for HAProxy is one."""
+    """The configuration for HAProxy is valid."""
     haproxy = needs("haproxy")
     file = tmp_path / "haproxy.cfg"
     file.write_text(block("docs/guide/limits.md", "haproxy"), encoding="utf-8")
@@ -122,7 +122,7 @@ def test_haproxy(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not shutil.which("man"), reason="man is not installed")
 def test_manual_page(tmp_path: Path) -> None:
-    """The command that shows a manual page does."""
+    """The command that shows a manual page works."""
     command = block("docs/reference/command.md", "man")
     command = command.replace(".venv/bin/python", f"cd {DOCS.parent} && .venv/bin/python")
     assert "a drop box for files" in shell(command, tmp_path)
@@ -137,7 +137,7 @@ def test_manual_page(tmp_path: Path) -> None:
     ],
 )
 def test_completion(tmp_path: Path, name: str, script: str) -> None:
-    """The line for each shell has it complete the command."""
+    """The line for each shell enables completion."""
     text = page("docs/reference/command.md")
     (line,) = re.findall(rf"^\| {name} \| `(.+?)` \|", text, re.MULTILINE)
     done = subprocess.run(
@@ -159,7 +159,7 @@ def test_completion(tmp_path: Path, name: str, script: str) -> None:
     [("docs/guide/on-upload.md", "replay"), ("docs/operations/runbook.md", "replay-service")],
 )
 def test_replay(tmp_path: Path, name: str, marker: str) -> None:
-    """The command that moves notes back has the program started again."""
+    """After the command that moves markers back, the program is started again."""
     fails, said = tmp_path / "fails", tmp_path / "said"
     fails.touch()
     program = f"sh -c 'echo $UPLOAD_ATTEMPT >> {said}; [ ! -e {fails} ]'"
@@ -172,8 +172,8 @@ def test_replay(tmp_path: Path, name: str, marker: str) -> None:
     assert said.read_text() == "1\n1\n"
 
 
-def test_store_of_your_own(tmp_path: Path) -> None:
-    """The example of a store prints each message, and its sender is answered."""
+def test_custom_store(tmp_path: Path) -> None:
+    """The example of a store prints each message, and its sender gets an answer."""
     program = tmp_path / "printer.py"
     program.write_text(block("docs/guide/store.md", "store"), encoding="utf-8")
     with subprocess.Popen(
@@ -200,7 +200,7 @@ def test_store_of_your_own(tmp_path: Path) -> None:
     ids=["stored", "refused", "no server"],
 )
 def test_errors_in_python(tmp_path: Path, options: list[str] | None, said: str) -> None:
-    """The Python program says what has happened."""
+    """The Python program prints what has happened."""
     program = block("docs/guide/python.md", "errors")
 
     def run(port: int) -> str:
@@ -224,7 +224,7 @@ def test_errors_in_python(tmp_path: Path, options: list[str] | None, said: str) 
 
 
 def inbox_with_old_files(tmp_path: Path) -> Path:
-    """A folder as a daemon would have it, all that is in it old."""
+    """A daemon's folder in which everything is old."""
     inbox = tmp_path / "inbox"
     for folder in ".incoming", ".on-upload/waiting", ".on-upload/failed":
         (inbox / folder).mkdir(parents=True)
@@ -235,7 +235,7 @@ def inbox_with_old_files(tmp_path: Path) -> Path:
 
 
 def test_retention(tmp_path: Path) -> None:
-    """The command removes old files, not new ones, and leaves the daemon's own folders alone."""
+    """The command removes old files, but neither new ones nor the daemon's folders."""
     inbox = inbox_with_old_files(tmp_path)
     (inbox / "new.jpg").touch()
     command = block("docs/operations/files.md", "retention")
@@ -246,7 +246,7 @@ def test_retention(tmp_path: Path) -> None:
 
 
 def test_retention_by_systemd(tmp_path: Path) -> None:
-    """So do the lines for systemd-tmpfiles (tried at once: it cannot be told another time)."""
+    """So do the lines for systemd-tmpfiles (with no delay, because its time cannot be set)."""
     program = needs("systemd-tmpfiles")
     inbox = inbox_with_old_files(tmp_path)
     text = block("docs/operations/files.md", "tmpfiles")
@@ -259,7 +259,7 @@ def test_retention_by_systemd(tmp_path: Path) -> None:
 
 
 def test_logrotate(tmp_path: Path) -> None:
-    """The configuration for logrotate is one."""
+    """The configuration for logrotate is valid."""
     file = tmp_path / "upload"
     file.write_text(block("docs/operations/logs.md", "logrotate"), encoding="utf-8")
     subprocess.run([needs("logrotate"), "--debug", file], check=True)
@@ -278,7 +278,7 @@ def test_old_logs(tmp_path: Path) -> None:
 
 
 def test_backup(tmp_path: Path) -> None:
-    """The command copies the stored files, and none of the daemon's own folders."""
+    """The command copies the stored files, but no folder of the daemon."""
     needs("rsync")
     inbox = inbox_with_old_files(tmp_path)
     command = block("docs/operations/backup.md", "backup")
@@ -288,7 +288,7 @@ def test_backup(tmp_path: Path) -> None:
 
 
 def test_share(tmp_path: Path) -> None:
-    """The command tells where alert rules and dashboard are."""
+    """The command prints where alert rules and dashboard are."""
     command = block("docs/reference/metrics.md", "share")
     command = command.replace("/opt/twisted-upload/bin/python", sys.executable)
     folder = Path(shell(command, tmp_path).strip())

@@ -30,7 +30,7 @@ def page(name: str) -> str:
 
 
 def terms(name: str, heading: str) -> list[str]:
-    """What is explained under a heading."""
+    """Return the terms that are explained under a heading."""
     part = page(name).partition(f'.SH "{heading}"\n')[2].partition(".SH ")[0]
     found = re.findall(r"^\.TP\n(.*)$", part, re.MULTILINE)
     return [re.sub(r"\\f[BIR]", "", term).replace(r"\-", "-") for term in found]
@@ -43,7 +43,7 @@ def named(found: list[str]) -> set[str]:
 @pytest.mark.parametrize("name", PAGES)
 def test_committed(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     """
-    The page that is shipped is the one that is made of the options of today; where not:
+    The shipped page is up to date with the options.  If not, run:
     ``python -m docs.man.generate --write twisted_upload/share/man``.
     """
     main([name])
@@ -98,7 +98,7 @@ def test_exit_statuses() -> None:
     ids=" ".join,
 )
 def test_clean(checker: list[str], name: str) -> None:
-    """Whoever formats a page has nothing to complain about."""
+    """Formatters have no complaints about a page."""
     if not shutil.which(checker[0]):
         pytest.skip(f"{checker[0]} is not installed")
     done = subprocess.run(
@@ -111,7 +111,7 @@ def test_clean(checker: list[str], name: str) -> None:
 
 
 def test_write(tmp_path: Path) -> None:
-    """All of them are written with one command, which says what it cannot write."""
+    """One command writes all pages, and reports write errors."""
     command = [sys.executable, "-m", "docs.man.generate", "--write"]
     subprocess.run([*command, str(tmp_path / "man")], check=True)
     for name in PAGES:

@@ -1,9 +1,9 @@
 """
-Names of ours in texts exist, though no import and no type checker looks at them.
+Names of this package in strings and texts exist, although no import or type checker
+checks them.
 
-A log namespace that a test listens to, a module that must not have been imported,
-what is replaced for a test: where such a name is out of date, a test may see nothing,
-and pass.
+A log namespace that a test observes, a module that must not be imported, an object that
+a test replaces: if such a name is out of date, a test may see nothing and pass.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from tests.support import ROOT
 DOTTED = re.compile(r"\btwisted_upload(?:\.\w+)+")
 
 PLACES = ("tests", "benchmarks", "docs", "twisted_upload", ".ci", "README.md", "pyproject.toml")
-"""Where such names are; whatever of it is beside the tests."""
+"""Where such names may be, as far as it exists beside the tests."""
 
 
 MADE_UP = ".nothing"
-"""What tests name because it does not exist ends so."""
+"""The end of names that tests use because they do not exist."""
 
 
 def texts(*places: str) -> Iterator[tuple[str, str]]:
-    """Path and content of all files of text that are there."""
+    """Path and content of all existing text files."""
     for place in (ROOT / place for place in places):
         paths: list[Path] = [*place.rglob("*")] if place.is_dir() else [place]
         for path in paths:
@@ -38,7 +38,7 @@ def texts(*places: str) -> Iterator[tuple[str, str]]:
 
 
 def exists(name: str) -> bool:
-    """Whether it is a module, or something in one."""
+    """Whether a name is a module or an object in a module."""
     try:
         resolve_name(name)
     except (ImportError, AttributeError):
@@ -47,15 +47,15 @@ def exists(name: str) -> bool:
 
 
 def test_names_exist() -> None:
-    """What begins with the package and a dot, in whatever text, is there."""
+    """Every name that starts with the package and a dot, in any text, exists."""
     found = {name: path for path, text in texts(*PLACES) for name in DOTTED.findall(text)}
     assert len(found) > 100
     missing = [(path, name) for name, path in found.items() if not exists(name)]
     assert [it for it in missing if not it[1].endswith(MADE_UP)] == []
 
 
-def test_who_is_listened_to_logs() -> None:
-    """Tests that look for the lines of a module look for those of one that logs."""
+def test_observed_modules_log() -> None:
+    """If a test observes the log of a module, that module logs."""
     listened = {}
     for path, text in texts("tests"):
         if "log_namespace" in text:
@@ -67,18 +67,18 @@ def test_who_is_listened_to_logs() -> None:
     assert {name: listened[name] for name in silent} == {}
 
 
-def is_there(path: str) -> bool:
-    """Whether a file exists, if the folder that it is of is beside the tests at all."""
+def is_present(path: str) -> bool:
+    """Whether a file exists, or its folder is not beside the tests."""
     return (ROOT / path).exists() or not (ROOT / path.partition("/")[0]).exists()
 
 
 def test_paths_exist() -> None:
-    """A file that is named in whatever text, by its path or as a file of tests, is there."""
+    """Every file that a text names, by its path or as a test file, exists."""
     tests = {path.name for path in (ROOT / "tests").rglob("test_*.py")}
     missing = []
     for where, text in texts(*PLACES):
         found = re.findall(r"(?<![\w/])((?:tests|benchmarks|twisted_upload)/[\w/.-]+\.py)\b", text)
-        missing += [(where, path) for path in found if not is_there(path)]
+        missing += [(where, path) for path in found if not is_present(path)]
         found = re.findall(r"(?<![\w/])test_\w+\.py\b", text)
         missing += [(where, name) for name in found if name not in tests]
     assert missing == []

@@ -1,5 +1,5 @@
 """
-What is built and given to others: the wheel and the sdist.
+The distributions: the wheel and the sdist.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
 
 
 def modules() -> set[str]:
-    """Every file of the package that belongs into a distribution."""
+    """Return every file of the package that belongs in a distribution."""
     package = ROOT / "twisted_upload"
     return {
         str(path.relative_to(ROOT))
@@ -82,8 +82,8 @@ def modules() -> set[str]:
     }
 
 
-def test_everything_is_in(built: Built) -> None:
-    """Wheel and sdist have every module, the marker of types, and the plugin."""
+def test_complete(built: Built) -> None:
+    """Wheel and sdist have every module, the py.typed marker and the plugin."""
     wanted = modules() | {PLUGIN}
     assert "twisted_upload/py.typed" in wanted
     assert wanted <= built.in_wheel()
@@ -91,20 +91,20 @@ def test_everything_is_in(built: Built) -> None:
 
 
 def test_wheel_has_nothing_else(built: Built) -> None:
-    """The wheel has the package, the plugin, the manual pages and its metadata, nothing else."""
+    """The wheel has the package, the plugin, the manual pages and metadata, and nothing else."""
     inside = {name for name in built.in_wheel() if ".dist-info/" not in name}
     assert {name for name in inside if ".data/" not in name} == modules() | {PLUGIN}
 
 
 def test_manual_pages_are_found(built: Built) -> None:
-    """The wheel puts the manual pages where man(1) looks for those of a program on the PATH."""
+    """The wheel installs the manual pages where man(1) finds those of programs on the PATH."""
     prefix = f"{built.wheel.name.partition('-py3')[0]}.data/data/share/man/"
     data = {name for name in built.in_wheel() if ".data/" in name}
     assert data == {f"{prefix}{path_of(name)}" for name in PAGES}
 
 
 def test_sdist_can_be_tested(built: Built) -> None:
-    """The sdist has what is needed to build, to read and to run the tests."""
+    """The sdist has what is needed to build it and to run its tests, and the documentation."""
     wanted = {"pyproject.toml", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE"}
     wanted |= {str(path.relative_to(ROOT)) for path in (ROOT / "tests").rglob("*.py")}
     wanted |= {str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md")}
@@ -113,7 +113,7 @@ def test_sdist_can_be_tested(built: Built) -> None:
 
 @pytest.mark.parametrize("folder", ["twisted", "twisted/plugins"])
 def test_twisted_is_not_shadowed(built: Built, folder: str) -> None:
-    """No __init__.py beside the plugin, anywhere: it would hide Twisted itself."""
+    """No __init__.py is beside the plugin: it would hide Twisted itself."""
     forbidden = f"{folder}/__init__.py"
     assert forbidden not in built.in_wheel()
     assert forbidden not in built.in_sdist()
@@ -121,13 +121,13 @@ def test_twisted_is_not_shadowed(built: Built, folder: str) -> None:
 
 
 def test_no_rubbish(built: Built) -> None:
-    """Neither has compiled files, nor the cache that Twisted writes beside the plugin."""
+    """Neither has compiled files or the cache that Twisted writes beside the plugin."""
     for name in built.in_wheel() | built.in_sdist():
         assert not re.search(r"__pycache__|\.pyc$|dropin\.cache|\.orig$|twistd\.(log|pid)", name)
 
 
 def test_commands(built: Built) -> None:
-    """The wheel brings the command twisted-upload, and python -m twisted_upload."""
+    """The wheel installs the command twisted-upload, and python -m twisted_upload works."""
     assert "twisted-upload = twisted_upload.cli.entry:main" in built.read("entry_points.txt")
     assert "twisted_upload/__main__.py" in built.in_wheel()
 
@@ -146,7 +146,7 @@ def test_version(built: Built) -> None:
 
 
 def test_wheel_works(built: Built, tmp_path: Path) -> None:
-    """From the wheel alone twistd knows `upload`, and Twisted is still Twisted."""
+    """From the wheel alone, twistd has `upload`, and Twisted is not shadowed."""
     with zipfile.ZipFile(built.wheel) as archive:
         archive.extractall(tmp_path)
     code = (
@@ -175,7 +175,7 @@ def test_wheel_works(built: Built, tmp_path: Path) -> None:
 
 
 def imported(folder: str) -> set[str]:
-    """The top-level modules that the files in a folder import, but for Python's and ours."""
+    """Return the third-party top-level modules that the files in a folder import."""
     trees = (ast.parse(path.read_text("utf-8")) for path in (ROOT / folder).rglob("*.py"))
     names = set()
     for node in (node for tree in trees for node in ast.walk(tree)):
@@ -188,7 +188,7 @@ def imported(folder: str) -> set[str]:
 
 
 def declared(*extras: str) -> set[str]:
-    """The modules of what pyproject.toml says that is needed, with and without extras."""
+    """Return the modules of the dependencies in pyproject.toml, with the given extras."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     lines = [*project["dependencies"]]
     for extra in extras:
@@ -199,14 +199,14 @@ def declared(*extras: str) -> set[str]:
 
 @pytest.mark.skipif(not (ROOT / "twisted_upload").exists(), reason="needs the source folder")
 def test_declared() -> None:
-    """What is imported is declared: nothing is there only because something else needs it."""
+    """Every imported module is declared, and does not rely on indirect dependencies."""
     assert imported("twisted_upload") <= declared()
     assert imported("tests") <= declared("test")
 
 
 @pytest.mark.skipif(not (ROOT / ".ci").exists(), reason="needs the source folder")
 def test_lowest_versions() -> None:
-    """Of all that is needed the lowest version is told, and it is the one that CI tests."""
+    """Each dependency has a lowest version, which is the one that CI tests."""
     done = subprocess.run(
         [sys.executable, str(ROOT / ".ci/lowest.py"), "test"],
         capture_output=True,

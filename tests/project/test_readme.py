@@ -1,5 +1,5 @@
 """
-The README is true.
+The README is correct.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(README not in TEXTS, reason="the README is not b
 
 
 def command(beginning: str) -> str:
-    """The command that begins so."""
+    """Return the command with this start."""
     (found,) = [
         text
         for _, kind, text in fenced(TEXTS[README])
@@ -31,9 +31,9 @@ def command(beginning: str) -> str:
 
 @pytest.mark.skipif(not shutil.which("nc"), reason="nc is not installed")
 def test_netcat_command(tmp_path: Path) -> None:
-    """The netcat command sends a photo, and shows the answer."""
+    """The netcat command sends a photo and shows the answer."""
     if "-N" not in subprocess.run(["nc", "-h"], capture_output=True, text=True, check=False).stderr:
-        pytest.skip("this nc knows no -N")
+        pytest.skip("this nc does not support -N")
     (tmp_path / "photo.jpg").write_bytes(photo(100_000))
     with Daemon(tmp_path) as daemon:
         said = shell(command("nc ").replace("6666", str(daemon.address[1])), tmp_path)
@@ -41,8 +41,8 @@ def test_netcat_command(tmp_path: Path) -> None:
         assert daemon.only_file() == photo(100_000)
 
 
-def test_our_command(tmp_path: Path) -> None:
-    """Our command sends a photo, and shows the answer."""
+def test_client_command(tmp_path: Path) -> None:
+    """The client's command sends a photo and shows the answer."""
     (tmp_path / "photo.jpg").write_bytes(photo(100_000))
     with Daemon(tmp_path) as daemon:
         ours = command(".venv/bin/twisted-upload ").replace("6666", str(daemon.address[1]))
@@ -51,7 +51,7 @@ def test_our_command(tmp_path: Path) -> None:
 
 
 def test_python_program(tmp_path: Path) -> None:
-    """The Python program sends a photo, and prints its hash."""
+    """The Python program sends a photo and prints its hash."""
     (tmp_path / "photo.jpg").write_bytes(photo(100_000))
     with Daemon(tmp_path) as daemon:
         program = block(README, "api").replace("6666", str(daemon.address[1]))

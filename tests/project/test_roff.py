@@ -1,5 +1,5 @@
 """
-Manual pages: what they are made of.
+The building blocks of manual pages.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ HOSTILE = r""".so /etc/passwd
 
 
 def formatted(*parts: str) -> str:
-    """What a reader sees."""
+    """Return what a reader sees."""
     if not shutil.which("groff"):
         pytest.skip("groff is not installed")
     source = manual_page("name", 7, "about it", date="2026-11-22", parts=[("PART", "".join(parts))])
@@ -34,14 +34,14 @@ def formatted(*parts: str) -> str:
 
 
 def test_verbatim() -> None:
-    """Lines mean themselves, whatever is in them."""
+    """Lines are literal, whatever they contain."""
     shown = formatted(verbatim(HOSTILE)).splitlines()
     for line in HOSTILE.splitlines():
         assert any(line in one for one in shown), line
 
 
 def test_paragraphs() -> None:
-    """Text is filled, and means itself; an empty line begins a paragraph."""
+    """Text is filled, and literal; an empty line starts a paragraph."""
     shown = formatted(paragraphs(f"{HOSTILE}\n\nAnother   one.\n.")).splitlines()
     assert any(" ".join(HOSTILE.split()) in line for line in shown)
     assert "       Another one. ." in shown
@@ -49,7 +49,7 @@ def test_paragraphs() -> None:
 
 
 def test_long_paragraph() -> None:
-    """A line of the source that begins with a point is no request."""
+    """A source line that starts with a dot is not a request."""
     text = " ".join(["word", ".so"] * 100)
     shown = formatted(paragraphs(text))
     assert shown.count(".so") == 100
@@ -57,7 +57,7 @@ def test_long_paragraph() -> None:
 
 
 def test_items() -> None:
-    """Each has what is explained, and then the explanation."""
+    """Each item has a term, and then its explanation."""
     source = item_list([("-j, --jobs N", "Send."), ("124", "Timed out."), ("kept|lost", "Ends.")])
     assert r"\fB\-j\fR, \fB\-\-jobs\fR \fIN\fR" in source
     assert r"\fB124\fR" in source

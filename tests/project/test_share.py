@@ -1,5 +1,5 @@
 """
-The alert rules and the dashboard that are shipped.
+The shipped alert rules and dashboard.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ALERTS: Any = yaml.safe_load((SHARE / "alerts.yml").read_text("utf-8"))
 DASHBOARD: Any = json.loads((SHARE / "grafana.json").read_text("utf-8"))
 
 TARGET = {"job", "instance"}
-"""The labels that Prometheus gives to all that it reads from one place."""
+"""The labels that Prometheus adds to all samples of a target."""
 
 
 def rules() -> list[dict[str, Any]]:
@@ -47,7 +47,7 @@ EXPRESSIONS = [(rule["alert"], rule["expr"]) for rule in rules()] + [*queries()]
 
 
 def exported() -> dict[str, set[str]]:
-    """The names of all samples that a page can have, as the official parser reads them."""
+    """Return the names of all samples that a page can have, as the official parser reads them."""
     samples: Samples = {
         metric.name: {metric.labels: [0] * (len(metric.bounds) + 2) if metric.bounds else 0}
         for metric in METRICS
@@ -62,7 +62,7 @@ def exported() -> dict[str, set[str]]:
 
 @pytest.mark.parametrize(("title", "expression"), EXPRESSIONS)
 def test_names_exist(title: str, expression: str) -> None:
-    """What the rules and the dashboard ask for is what the daemon exports, labels too."""
+    """Rules and dashboard query only metrics and labels that the daemon exports."""
     known = exported()
     names = set(re.findall(r"\btwisted_upload_\w+", expression))
     assert names <= set(known), title
@@ -76,20 +76,20 @@ def test_names_exist(title: str, expression: str) -> None:
 
 @pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule["alert"])
 def test_rule(rule: dict[str, Any]) -> None:
-    """Each alert says how bad it is, and what it means in a line and in a sentence."""
+    """Each alert has a severity, a summary of one line and a description."""
     assert rule["labels"]["severity"] in ("warning", "critical")
     assert set(rule["annotations"]) == {"summary", "description"}
     assert re.search(r"[.?]\Z", rule["annotations"]["description"])
 
 
 @pytest.mark.parametrize("expected", [metric.name for metric in METRICS])
-def test_every_metric_is_of_use(expected: str) -> None:
-    """What is measured is shown, or alerts."""
+def test_every_metric_is_used(expected: str) -> None:
+    """Every metric is in the dashboard or in an alert."""
     assert any(expected in expression for _, expression in EXPRESSIONS)
 
 
 def test_legends_have_labels() -> None:
-    """A legend names labels that its query leaves."""
+    """A legend uses only labels that its query retains."""
     for panel in panels():
         for target in panel.get("targets", []):
             for label in re.findall(r"{{(\w+)}}", target["legendFormat"]):
@@ -101,7 +101,7 @@ def test_legends_have_labels() -> None:
 
 
 def test_dashboard() -> None:
-    """Panels have numbers and titles of their own, do not overlap, and find the data source."""
+    """Panels have unique numbers and titles, do not overlap, and use the data source."""
     assert len({panel["id"] for panel in panels()}) == len(panels())
     taken: set[tuple[int, int]] = set()
     for panel in panels():
@@ -120,7 +120,7 @@ def test_dashboard() -> None:
 
 
 def test_variables() -> None:
-    """The variables that the queries use are there, and ask for what is exported."""
+    """The variables of the queries exist, and query exported metrics."""
     variables = {it["name"]: it for it in DASHBOARD["templating"]["list"]}
     used = {
         name
@@ -149,8 +149,8 @@ def promtool(*arguments: str | Path) -> None:
 
 
 @needs_promtool
-def test_promtool_takes_the_rules(tmp_path: Path) -> None:
-    """Prometheus loads the rules, and every alert fires when it should, and only then."""
+def test_promtool_accepts_the_rules(tmp_path: Path) -> None:
+    """Prometheus loads the rules, and every alert fires exactly when it should."""
     promtool("check", "rules", SHARE / "alerts.yml")
     cases: Any = yaml.safe_load(Path(__file__).with_name("alerts.test.yml").read_text("utf-8"))
     cases["rule_files"] = [str(SHARE / "alerts.yml")]
@@ -163,8 +163,8 @@ def test_promtool_takes_the_rules(tmp_path: Path) -> None:
 
 
 @needs_promtool
-def test_promtool_takes_the_queries(tmp_path: Path) -> None:
-    """Prometheus understands every query of the dashboard."""
+def test_promtool_accepts_the_queries(tmp_path: Path) -> None:
+    """Prometheus can parse every query of the dashboard."""
     records = [
         {"record": f"query:{number}", "expr": re.sub(r"\$__\w+", "5m", expression)}
         for number, (_, expression) in enumerate(queries())

@@ -1,5 +1,5 @@
 """
-The site that is built of the pages, as CONTRIBUTING.md says.
+The site that is built from the pages, as CONTRIBUTING.md says.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if not (DOCS / "conf.py").exists() or not (ROOT / "benchmarks").exists():
 
 
 class Page(HTMLParser):
-    """What a page refers to, and what can be referred to in it."""
+    """The links and the anchors of a page."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class Page(HTMLParser):
         self.feed(path.read_text("utf-8"))
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Take note of an element."""
+        """Record an element."""
         given = {name: value or "" for name, value in attrs}
         self.anchors.add(given.get("id", ""))
         if tag == "a" and "href" in given:
@@ -70,8 +70,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_every_page_is_there(site: Path) -> None:
-    """Each page is on the site, and reachable from its start."""
+def test_every_page_is_on_the_site(site: Path) -> None:
+    """Each page is on the site and reachable from the start page."""
     pages = (path.relative_to(DOCS).with_suffix(".html") for path in DOCS.rglob("*.md"))
     wanted = {(site / path).resolve() for path in pages}
     assert all(path.exists() for path in wanted)
@@ -81,7 +81,7 @@ def test_every_page_is_there(site: Path) -> None:
 
 
 def test_links_on_the_site(site: Path) -> None:
-    """No link of any page is broken, nor its anchor."""
+    """No link or anchor of any page is broken."""
     for path in sorted(site.rglob("*.html")):
         for link in read(path).links:
             parts = urlsplit(link)

@@ -1,5 +1,5 @@
 """
-One word for each thing: what is not said any more, to people and programs that read.
+One word for each thing: outdated words do not appear in code or documentation.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ OUT = {
     r"ha(s|ve) (said|heard)": "sent, received",
     r"a defect": "internal error",
 }
-"""Patterns of what is out, and what is said instead."""
+"""Patterns of outdated words, and their replacements."""
 
 OUT_FOR_USERS = {
     **OUT,
     r"(?<!file )(?<!file-)descriptors?": "file descriptor",
     r"set(s|ting)? aside": "give up",
 }
-"""The same, of what operators and senders read."""
+"""The same, for texts that operators and senders read."""
 
 _OUT, _OUT_FOR_USERS = (
     re.compile(rf"\b(?:{'|'.join(words)})\b", re.IGNORECASE) for words in (OUT, OUT_FOR_USERS)
@@ -63,7 +63,7 @@ TEXTS = [
 
 
 def wrong_in(text: str, out: re.Pattern[str] = _OUT_FOR_USERS) -> list[str]:
-    """What is out of the words in a text."""
+    """Return the outdated words in a text."""
     return [found[0] for found in out.finditer(" ".join(text.split()))]
 
 
@@ -71,8 +71,8 @@ def _is_docstring(node: ast.AST) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 
-def said_in(source: str) -> Iterator[str]:
-    """The texts of a module, but for docstrings: log lines, errors, help."""
+def strings_in(source: str) -> Iterator[str]:
+    """The strings of a module, except docstrings: log lines, errors, help."""
     tree = ast.parse(source)
     docstrings = {node.value for node in ast.walk(tree) if _is_docstring(node)}  # type: ignore[attr-defined]
     for node in ast.walk(tree):
@@ -82,7 +82,7 @@ def said_in(source: str) -> Iterator[str]:
             yield str(node.value)
 
 
-def explained_in(source: str) -> Iterator[str]:
+def comments_in(source: str) -> Iterator[str]:
     """The docstrings and comments of a module."""
     for node in ast.walk(ast.parse(source)):
         if _is_docstring(node):
@@ -93,35 +93,35 @@ def explained_in(source: str) -> Iterator[str]:
 
 
 def name_of(path: Path) -> str:
-    """A file's name for people."""
+    """Return the path of a file for display."""
     return str(path.relative_to(ROOT if path.is_relative_to(ROOT) else PACKAGE.parent))
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_said(path: Path) -> None:
-    """No log line, error or help says it."""
+def test_strings(path: Path) -> None:
+    """No log line, error or help text contains an outdated word."""
     assert {
-        text: wrong for text in said_in(path.read_text("utf-8")) if (wrong := wrong_in(text))
+        text: wrong for text in strings_in(path.read_text("utf-8")) if (wrong := wrong_in(text))
     } == {}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_explained(path: Path) -> None:
-    """Nor does a docstring or comment."""
+def test_comments(path: Path) -> None:
+    """No docstring or comment does."""
     source = path.read_text("utf-8")
-    assert {text: wrong for text in explained_in(source) if (wrong := wrong_in(text, _OUT))} == {}
+    assert {text: wrong for text in comments_in(source) if (wrong := wrong_in(text, _OUT))} == {}
 
 
 @pytest.mark.parametrize("path", [path for path in TEXTS if path.exists()], ids=name_of)
 def test_pages(path: Path) -> None:
-    """Nor does a page, a manual page, an alert or the dashboard."""
+    """No page, manual page, alert or dashboard does."""
     assert wrong_in(path.read_text("utf-8").replace(r"\-", "-")) == []
 
 
-def test_what_is_out_is_noticed() -> None:
-    """The test does find what it looks for, also across the end of a line."""
+def test_outdated_words_are_noticed() -> None:
+    """The check finds outdated words, also across line ends."""
     text = "A kept\nfile; whoever comes, at the most 5 descriptors, and file descriptors"
     assert wrong_in(text) == ["kept file", "whoever", "at the most", "descriptors"]
     source = 'def f():\n    """A door."""\n    log(f"a {x} newcomer")  # mend it\n'
-    assert next(map(wrong_in, said_in(source))) == ["newcomer"]
-    assert [wrong_in(text) for text in explained_in(source)] == [["door"], ["mend"]]
+    assert next(map(wrong_in, strings_in(source))) == ["newcomer"]
+    assert [wrong_in(text) for text in comments_in(source)] == [["door"], ["mend"]]
