@@ -217,7 +217,7 @@ async def test_changed_while_being_sent(large: Path) -> None:
     """If a file changes while it is being sent, nothing is stored: status 5."""
     async with open_frontend() as frontend:
         sending = start("--json", large, to=frontend)
-        await frontend.has_come(1)
+        await frontend.has_received(1)
         producer = frontend.store.unfinished[0].producer
         assert producer is not None
         producer.pauseProducing()

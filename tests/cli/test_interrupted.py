@@ -24,7 +24,7 @@ async def test_killed_during_the_transfer(large: Path, number: int, status: int)
     """If it is interrupted, terminated or killed during a transfer, nothing is stored."""
     async with open_frontend() as frontend:
         sending = start(large, to=frontend)
-        await frontend.has_come(1)
+        await frontend.has_received(1)
         frontend.store.unfinished[0].producer.pauseProducing()  # type: ignore[union-attr]
         sending.kill(number)
         await sending.ended
@@ -45,7 +45,7 @@ async def test_interrupted_while_standard_input_waits() -> None:
     async with open_frontend() as frontend:
         sending = start("-", to=frontend)
         sending.transport.write(b"half")
-        await frontend.has_come(4)
+        await frontend.has_received(4)
         sending.kill(signal.SIGINT)
         await sending.ended
         await frontend.is_quiet()

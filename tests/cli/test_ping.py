@@ -160,7 +160,7 @@ async def test_server_without_tls() -> None:
         asked = await ping(where, "--tls", "--timeout=300ms")
         await frontend.is_quiet()
         killed = start_process([*PROGRAM, "ping", where, "--tls", "--timeout=30s"])
-        await frontend.has_come(100)
+        await frontend.has_received(100)
         killed.kill(signal.SIGKILL)
         await killed.ended
         await frontend.is_quiet()

@@ -117,7 +117,7 @@ async def test_standard_input() -> None:
     async with open_frontend() as frontend:
         sending = start("-", to=frontend)
         sending.transport.write(b"first ")
-        await frontend.has_come(6)
+        await frontend.has_received(6)
         sending.transport.write(b"second")
         sending.transport.closeStdin()
         await sending.ended

@@ -131,7 +131,7 @@ async def test_ctrl_c(large: Path) -> None:
     """Ctrl-C removes the bar and prints one line: status 130, and nothing is stored."""
     async with open_frontend() as frontend:
         sending = on_terminal(large, to=frontend)
-        await frontend.has_come(1)
+        await frontend.has_received(1)
         frontend.store.unfinished[0].producer.pauseProducing()  # type: ignore[union-attr]
         await until(lambda: "of 190.7 MiB" in sending.out)
         sending.transport.write(b"\x03")

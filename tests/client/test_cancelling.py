@@ -58,7 +58,7 @@ async def test_cancelled_while_sending(pipe: tuple[BinaryIO, BinaryIO]) -> None:
     async with open_frontend() as frontend:
         uploading = upload(source, frontend.endpoint)
         sink.write(b"half a file")
-        await frontend.has_come(11)
+        await frontend.has_received(11)
         uploading.cancel()
         assert isinstance(await error_of(uploading), CancelledError)
         await frontend.is_quiet()
@@ -158,7 +158,7 @@ async def test_stopped_while_sending(pipe: tuple[BinaryIO, BinaryIO]) -> None:
     async with open_frontend() as frontend:
         uploading = upload(source, frontend.endpoint, reactor=stopping)
         sink.write(b"half a file")
-        await frontend.has_come(11)
+        await frontend.has_received(11)
         (stop,) = stopping.triggers
         failed = errors_of(uploading)
         waiting = stop()
@@ -219,7 +219,7 @@ async def _die_during_the_transfer(frontend: OpenFrontend, program: str, number:
         try:
             client.stdin.write(b"half a file")
             client.stdin.flush()
-            await frontend.has_come(11)
+            await frontend.has_received(11)
             client.send_signal(number)
             await until(lambda: frontend.log.ends)
         finally:

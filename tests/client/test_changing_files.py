@@ -87,7 +87,7 @@ def path(tmp_path: Path) -> Path:
 
 async def stopped(frontend: OpenFrontend) -> Any:
     """Wait until a front end has paused the sender in the middle of the file."""
-    await frontend.has_come(1)
+    await frontend.has_received(1)
     producer = frontend.store.unfinished[0].producer
     assert producer is not None
     producer.pauseProducing()

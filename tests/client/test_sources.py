@@ -115,7 +115,7 @@ async def test_slow_pipe(pipe: tuple[BinaryIO, BinaryIO]) -> None:
         uploading = upload(source, frontend.endpoint, reactor=ours, stall_timeout=5)
         for number in range(3):
             sink.write(b"%d" % number)
-            await frontend.has_come(number + 1)
+            await frontend.has_received(number + 1)
             for _ in range(10):
                 ours.clock.advance(3600)
         sink.close()

@@ -281,7 +281,7 @@ async def test_success_before_the_end(pipe: tuple[BinaryIO, BinaryIO]) -> None:
     async with open_frontend(RawSettings(finish_after_idle=1)) as frontend:
         uploading = upload(source, frontend.endpoint)
         sink.write(b"half a file")
-        await frontend.has_come(11)
+        await frontend.has_received(11)
         frontend.clock.advance(1)
         failed = await error_of(uploading)
         assert frontend.stored == [b"half a file"]

@@ -91,7 +91,7 @@ async def test_observers(way: Way) -> None:
         frontend.factory.observers = (seen.append, log_outcome)
         names: list[str] = []
         for content, end in (b"kept", half_close), (b"12345", half_close), (b"los", reset):
-            peer = await way.come(frontend, content, end=_noting(names, end))
+            peer = await way.arrive(frontend, content, end=_noting(names, end))
             await until(partial(_told, seen, len(names)))
             await frontend.is_quiet()
             peer.close()

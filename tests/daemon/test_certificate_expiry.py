@@ -308,7 +308,7 @@ def test_reload(workers: int, files: Files, tmp_path: Path, ended: list[socket.s
             wait_until(lambda: shown(daemon) == files.ends.timestamp(), "it in this worker")
 
         peer.send(b"ends after", last=True)
-        assert peer.hear() == SUCCESS
+        assert peer.receive() == SUCCESS
         assert [file.read_bytes() for file in daemon.files()] == [b"begins before, ends after"]
         if workers > 1:
             for pid in daemon.workers():

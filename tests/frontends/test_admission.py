@@ -162,23 +162,23 @@ def test_counts_never_leak(acts: list[tuple[bool, str | None]]) -> None:
     """
     slots = ConnectionSlots(4)
     admission = Admission(slots, max_per_address=2)
-    there: list[ConnectionSlot] = []
+    open_slots: list[ConnectionSlot] = []
     for comes, group in acts:
         if comes:
             refused = admission.refusal(None, group) is not None
-            full = len(there) >= 4 or (
-                group is not None and [it.group for it in there].count(group) >= 2
+            full = len(open_slots) >= 4 or (
+                group is not None and [it.group for it in open_slots].count(group) >= 2
             )
             assert refused is full
             if not refused:
-                there.append(_taken(admission, group))
+                open_slots.append(_taken(admission, group))
         else:
-            for slot in [it for it in there if it.group == group][:1]:
+            for slot in [it for it in open_slots if it.group == group][:1]:
                 slot.release()
-                there.remove(slot)
-        assert slots.taken == len(there)
-        assert len(admission) == len({it.group for it in there if it.group is not None})
-    for slot in there:
+                open_slots.remove(slot)
+        assert slots.taken == len(open_slots)
+        assert len(admission) == len({it.group for it in open_slots if it.group is not None})
+    for slot in open_slots:
         slot.release()
     assert slots.taken == 0
     assert len(admission) == 0

@@ -21,7 +21,7 @@ async def test_uploads_without_a_sender_are_refused_at_the_end(way: Way) -> None
     slots = ConnectionSlots()
     async with open_frontend(slots=slots) as frontend:
         frontend.store.holding = True
-        await way.come(frontend, b"content")
+        await way.arrive(frontend, b"content")
         await until(lambda: frontend.store._held)
         frontend.factory.abort_the_rest()
         await until(lambda: not frontend.factory.protocols)

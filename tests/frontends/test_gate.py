@@ -12,7 +12,7 @@ import pytest
 from twisted.internet import tcp
 
 from tests.support.frontends import OpenFrontend, open_frontend
-from tests.support.gate import counts, hear, let_in, rules_of
+from tests.support.gate import connect_senders, counts, receive, rules_of
 from tests.support.senders import STORED, refusal_code, reset
 from tests.support.waiting import until
 from tests.support.ways import Way, half_close
@@ -40,7 +40,7 @@ async def test_slots(way: Way, most: int) -> None:
     given out again.
     """
     async with open_frontend(slots=ConnectionSlots(most)) as frontend:
-        peers = await let_in(frontend, most)
+        peers = await connect_senders(frontend, most)
         for _ in range(3):
             assert refusal_code(await way.send(frontend, b"content")) == "busy"
         assert frontend.log.ends == []
@@ -56,7 +56,7 @@ async def test_slots(way: Way, most: int) -> None:
 async def test_per_address(way: Way, most: int) -> None:
     """So it is with the slots of one address; other addresses are not affected."""
     async with open_frontend(RawSettings(max_per_address=most)) as frontend:
-        peers = await let_in(frontend, most)
+        peers = await connect_senders(frontend, most)
         assert refusal_code(await way.send(frontend, b"content")) == "busy"
         other = partial(frontend.connect, "127.0.0.2")
         assert await way.send(frontend, b"other", connect=other) == STORED
@@ -68,7 +68,7 @@ async def test_per_address(way: Way, most: int) -> None:
 async def test_default_per_address() -> None:
     """By default, one address has 50 slots."""
     async with open_frontend() as frontend:
-        await let_in(frontend, 50)
+        await connect_senders(frontend, 50)
         assert refusal_code(await frontend.send(b"content")) == "busy"
 
 
@@ -79,7 +79,7 @@ async def test_one_address_over_ipv4_and_ipv6(way: Way) -> None:
         frontend.also_at("mapped") as four,
         frontend.also_at("IPv6") as six,
     ):
-        await let_in(frontend, 1)
+        await connect_senders(frontend, 1)
         assert refusal_code(await way.send(frontend, b"content", connect=four)) == "busy"
         with six():
             await until(lambda: len(frontend.senders) == 2)
@@ -91,7 +91,7 @@ async def test_one_address_over_ipv4_and_ipv6(way: Way) -> None:
 async def test_no_address(way: Way, tmp_path: Path) -> None:
     """A connection to a Unix socket takes a slot, but counts for no address."""
     async with open_frontend(RawSettings(max_per_address=1), slots=ConnectionSlots(2)) as frontend:
-        await let_in(frontend, 1)
+        await connect_senders(frontend, 1)
         async with frontend.also_at("unix", tmp_path) as connect:
             with connect():
                 await until(lambda: len(frontend.senders) == 2)
@@ -111,9 +111,9 @@ async def test_each_slot_is_released(way: Way, end: str) -> None:
         for _ in range(3):
             lines = len(frontend.log.ends + frontend.log.others)
             breaks = end in ("aborted", "reset")
-            peer = await way.come(frontend, sent, end=reset if breaks else half_close)
+            peer = await way.arrive(frontend, sent, end=reset if breaks else half_close)
             if not breaks:
-                answer = await hear(peer)
+                answer = await receive(peer)
                 assert answer == STORED if end == "stored" else refusal_code(answer) == code_of[end]
             peer.close()
             await until(partial(_is_logged, frontend, lines))
@@ -131,7 +131,7 @@ async def test_slot_of_an_upload_that_is_being_committed(way: Way) -> None:
     slots = ConnectionSlots(1)
     async with open_frontend(slots=slots) as frontend:
         frontend.store.holding = True
-        await way.come(frontend, b"content")
+        await way.arrive(frontend, b"content")
         await until(lambda: frontend.store._held)
         assert slots.taken == 1
         frontend.factory.abort_the_rest()
@@ -147,13 +147,13 @@ async def test_address_of_an_upload_that_is_being_committed(way: Way) -> None:
     """So it is with the slots of its address."""
     async with open_frontend(RawSettings(max_per_address=1)) as frontend:
         frontend.store.holding = True
-        peer = await way.come(frontend, b"content")
+        peer = await way.arrive(frontend, b"content")
         await until(lambda: frontend.store._held)
-        other = await way.come(frontend, b"other", connect=partial(frontend.connect, "127.0.0.2"))
+        other = await way.arrive(frontend, b"other", connect=partial(frontend.connect, "127.0.0.2"))
         await until(lambda: len(frontend.store._held) == 2)
         assert refusal_code(await way.send(frontend, b"more")) == "busy"
         frontend.store.release()
-        assert (await hear(peer), await hear(other)) == (STORED, STORED)
+        assert (await receive(peer), await receive(other)) == (STORED, STORED)
         await frontend.is_quiet()
         assert len(frontend.factory.gate.admission) == 0
         assert await way.send(frontend, b"more") == STORED

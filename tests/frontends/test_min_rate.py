@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 
 from tests.support.frontends import OpenFrontend, open_frontend
-from tests.support.gate import hear
+from tests.support.gate import receive
 from tests.support.senders import STORED, refusal_code
 from tests.support.waiting import TurnByTurn, turns, until
 from tests.support.ways import Way
@@ -32,13 +32,13 @@ async def test_too_slow() -> None:
         peer = frontend.connect()
         for number in range(30):
             peer.sendall(b"x")
-            await frontend.has_come(number + 1)
+            await frontend.has_received(number + 1)
             frontend.clock.advance(1)
         assert not frontend.log.ends
         peer.sendall(b"x")
-        await frontend.has_come(31)
+        await frontend.has_received(31)
         frontend.clock.advance(5)
-        answer = await hear(peer)
+        answer = await receive(peer)
         assert refusal_code(answer) == "timeout"
         assert "500 bytes per second" in answer.decode()
         assert frontend.log.kinds == ["refused"]
@@ -68,12 +68,12 @@ async def test_bytes_buy_time() -> None:
         peer = frontend.connect()
         for number in range(20):
             peer.sendall(b"x" * 2500)
-            await frontend.has_come(2500 * (number + 1))
+            await frontend.has_received(2500 * (number + 1))
             await _pass(frontend, 5)
         await _pass(frontend, 30)
         assert not frontend.log.ends
         await _pass(frontend, 5)
-        assert refusal_code(await hear(peer)) == "timeout"
+        assert refusal_code(await receive(peer)) == "timeout"
 
 
 async def test_bytes_of_long_ago_buy_no_time() -> None:
@@ -81,14 +81,14 @@ async def test_bytes_of_long_ago_buy_no_time() -> None:
     async with open_frontend(RawSettings(min_rate=500, idle_timeout=0)) as frontend:
         peer = frontend.connect()
         peer.sendall(b"x" * 500_000)
-        await frontend.has_come(500_000)
+        await frontend.has_received(500_000)
         for number in range(35):
             assert not frontend.log.ends
             peer.sendall(b"x")
-            await frontend.has_come(500_001 + number)
+            await frontend.has_received(500_001 + number)
             await _pass(frontend, 1)
         await _pass(frontend, 5)
-        assert refusal_code(await hear(peer)) == "timeout"
+        assert refusal_code(await receive(peer)) == "timeout"
 
 
 @pytest.mark.parametrize("min_rate", [0, 500])
@@ -97,7 +97,7 @@ async def test_no_min_rate(min_rate: int) -> None:
     async with open_frontend(RawSettings(min_rate=min_rate, idle_timeout=0)) as frontend:
         peer = frontend.connect()
         peer.sendall(b"x")
-        await frontend.has_come(1)
+        await frontend.has_received(1)
         await _pass(frontend, 300)
         assert frontend.log.kinds == (["refused"] if min_rate else [])
 
@@ -107,7 +107,7 @@ async def test_waiting_for_us_is_not_slow() -> None:
     async with open_frontend(RawSettings(min_rate=500, idle_timeout=0)) as frontend:
         peer = frontend.connect()
         peer.sendall(b"x" * 5000)
-        await frontend.has_come(5000)
+        await frontend.has_received(5000)
         (incoming,) = frontend.store.unfinished
         assert incoming.producer is not None
         await _pass(frontend, 20)
@@ -125,11 +125,11 @@ async def test_waiting_for_the_store_is_not_slow(way: Way) -> None:
     """A sender that has half-closed waits for the store as long as that takes."""
     async with open_frontend(RawSettings(min_rate=500)) as frontend:
         frontend.store.holding = True
-        peer = await way.come(frontend, b"x")
+        peer = await way.arrive(frontend, b"x")
         await until(lambda: frontend.store._held)
         await _pass(frontend, 300)
         frontend.store.release()
-        assert await hear(peer) == STORED
+        assert await receive(peer) == STORED
 
 
 async def test_silence_that_ends_is_not_slow() -> None:
@@ -138,6 +138,6 @@ async def test_silence_that_ends_is_not_slow() -> None:
     async with open_frontend(chosen) as frontend:
         peer = frontend.connect()
         peer.sendall(b"x")
-        await frontend.has_come(1)
+        await frontend.has_received(1)
         await _pass(frontend, 46)
-        assert await hear(peer) == STORED
+        assert await receive(peer) == STORED

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.frontends import OpenFrontend, open_frontend
-from tests.support.gate import counts, hear, rules_of
+from tests.support.gate import counts, receive, rules_of
 from tests.support.proxy_headers import binary, block, line
 from tests.support.senders import STORED, refusal_code, reset
 from tests.support.waiting import turns, until
@@ -81,14 +81,14 @@ async def test_any_chunking(
     async with open_frontend(BALANCED) as frontend:
         pieces = [everything[one:two] for one, two in itertools.pairwise(ends)]
         if way is not None:
-            peer = await way.come(frontend, *pieces)
+            peer = await way.arrive(frontend, *pieces)
         else:
             peer = frontend.connect()
             for piece in pieces:
                 peer.sendall(piece)
                 await turns(2)
             peer.shutdown(socket.SHUT_WR)
-        assert await hear(peer) == STORED
+        assert await receive(peer) == STORED
         assert frontend.stored == [content]
         assert frontend.log.ends[0]["peer"].endswith(":50123")
 
@@ -101,7 +101,7 @@ async def test_header_without_a_file(way: Way, header: bytes, half_close: bool) 
         if half_close:
             assert refusal_code(await way.send(frontend, header)) == "empty"
         else:
-            await way.come(frontend, header, end=close)
+            await way.arrive(frontend, header, end=close)
             await until(lambda: frontend.log.others)
         await frontend.is_quiet()
         assert frontend.stored == []
@@ -116,9 +116,9 @@ async def test_health_check(way: Way, end: Callable[[socket.socket], None]) -> N
     slots = ConnectionSlots(1)
     async with open_frontend(BALANCED, slots=slots) as frontend:
         for _ in range(3):
-            peer = await way.come(frontend, end=end)
+            peer = await way.arrive(frontend, end=end)
             if end is half_close:
-                assert await hear(peer) == b""
+                assert await receive(peer) == b""
             peer.close()
             await turns()
             await frontend.is_quiet()
@@ -185,7 +185,7 @@ async def test_header_too_late() -> None:
         await turns()
         assert not counts(frontend)
         frontend.clock.advance(1)
-        assert refusal_code(await hear(peer)) == "timeout"
+        assert refusal_code(await receive(peer)) == "timeout"
         assert counts(frontend) == {"timeout": 1}
 
 
@@ -198,7 +198,7 @@ async def test_header_in_time() -> None:
         frontend.clock.advance(59)
         peer.sendall(b"content")
         peer.shutdown(socket.SHUT_WR)
-        assert await hear(peer) == STORED
+        assert await receive(peer) == STORED
 
 
 async def test_limits_are_for_the_real_address(way: Way) -> None:
@@ -266,7 +266,7 @@ async def test_stopping_during_the_header() -> None:
         await until(lambda: frontend.senders)
         assert not gone.called
         peer.shutdown(socket.SHUT_WR)
-        assert await hear(peer) == STORED
+        assert await receive(peer) == STORED
         assert begun.called
         await until(lambda: gone.called)
 
@@ -277,7 +277,7 @@ async def test_stopping_before_the_header() -> None:
         peer = frontend.connect()
         await until(lambda: frontend.factory.protocols)
         frontend.factory.drain()
-        assert refusal_code(await hear(peer)) == "shutting-down"
+        assert refusal_code(await receive(peer)) == "shutting-down"
 
 
 async def test_header_and_largest_size(way: Way) -> None:
@@ -311,8 +311,8 @@ async def test_a_header_under_other_limits() -> None:
         for peer, sender in zip(peers, ["192.0.2.7", "192.0.2.66", "192.0.2.8"], strict=True):
             peer.sendall(binary(sender) + b"content")
             peer.shutdown(socket.SHUT_WR)
-        assert await hear(peers[0]) == await hear(peers[2]) == STORED
-        assert refusal_code(await hear(peers[1])) == "not-allowed"
+        assert await receive(peers[0]) == await receive(peers[2]) == STORED
+        assert refusal_code(await receive(peers[1])) == "not-allowed"
         await frontend.is_quiet()
         assert slots.taken == 0
         assert len(frontend.factory.gate.admission) == 0

@@ -17,7 +17,7 @@ import pytest
 from twisted.logger import globalLogPublisher
 
 from tests.support.frontends import open_frontend
-from tests.support.gate import counted, counts, hear, rules_of
+from tests.support.gate import counted, counts, receive, rules_of
 from tests.support.processes import open_descriptors
 from tests.support.senders import STORED, read_all, refusal_code, reset
 from tests.support.waiting import in_thread, turns, until
@@ -40,7 +40,7 @@ async def test_answered_at_once() -> None:
     """A rejected sender is told at once, before it has sent anything."""
     async with open_frontend(NOBODY) as frontend:
         peer = frontend.connect()
-        assert refusal_code(await hear(peer)) == "not-allowed"
+        assert refusal_code(await receive(peer)) == "not-allowed"
         peer.close()
         await frontend.is_quiet()
 
@@ -63,7 +63,7 @@ async def test_answered_after_little(way: Way, tmp_path: Path, family: str) -> N
     async with open_frontend() as frontend, frontend.also_at(family, tmp_path) as connect:
         frontend.factory.drain()
         for number, size in enumerate([1, 4096, 100_000], 1):
-            peer = await way.come(frontend, bytes(size), connect=connect)
+            peer = await way.arrive(frontend, bytes(size), connect=connect)
             await until(partial(counted, frontend, {"shutting-down": number}))
             await frontend.is_quiet()
             assert refusal_code(read_all(peer)) == "shutting-down"
@@ -108,7 +108,7 @@ async def test_many_stay() -> None:
         await until(lambda: counts(frontend) == {"not-allowed": MOST + 10})
         assert len(frontend.factory.protocols) == MOST
         for peer in peers + last:
-            assert refusal_code(await hear(peer)) == "not-allowed"
+            assert refusal_code(await receive(peer)) == "not-allowed"
         frontend.clock.advance(LONGEST_STAY)
         await frontend.is_quiet()
 
@@ -127,7 +127,7 @@ async def test_does_not_wait(way: Way, end: Callable[[socket.socket], None]) -> 
     """Nor does one that has sent something and does not wait for the answer."""
     async with open_frontend(NOBODY) as frontend:
         for _ in range(3):
-            await way.come(frontend, b"content", end=end)
+            await way.arrive(frontend, b"content", end=end)
         await until(lambda: counts(frontend) == {"not-allowed": 3})
         await frontend.is_quiet()
 
@@ -174,12 +174,12 @@ async def test_descriptors_are_not_taken(tmp_path: Path, whole: bool) -> None:
             os.close(passed)
             if whole:
                 peer.shutdown(socket.SHUT_WR)
-            await frontend.has_come(7)
+            await frontend.has_received(7)
             globalLogPublisher.removeObserver(observer)
             assert open_descriptors(tmp_path) == []
             assert events == []
             if not whole:
                 peer.shutdown(socket.SHUT_WR)
             frontend.store.release()
-            assert await hear(peer) == STORED
+            assert await receive(peer) == STORED
         assert frontend.stored == [b"content"]

@@ -20,7 +20,7 @@ from twisted.internet.defer import Deferred, ensureDeferred, succeed
 
 from tests.support.frontends import OpenFrontend, open_frontend
 from tests.support.hook_markers import lines, waiting
-from tests.support.senders import STORED, heard_so_far, read_all, refusal_code, reset
+from tests.support.senders import STORED, read_all, received_so_far, refusal_code, reset
 from tests.support.stores import MILLISECONDS, Rig, ThreadedRig
 from tests.support.waiting import in_thread, turns, until
 from tests.support.ways import Way, close, half_close, half_close_and_reset
@@ -43,7 +43,7 @@ async def test_whole_at_accept() -> None:
     """If an upload is whole at accept, all its bytes and its end are there by then."""
     async with open_frontend() as frontend:
         frontend.port.stopReading()
-        peer = await Way.WHOLE.come(frontend, b"con", b"tent")
+        peer = await Way.WHOLE.arrive(frontend, b"con", b"tent")
         ours, _ = frontend.port.socket.accept()
         with ours:
             assert ours.recv(100) == b"content"
@@ -52,30 +52,30 @@ async def test_whole_at_accept() -> None:
 
 
 @pytest.mark.parametrize(
-    ("way", "heard"),
+    ("way", "expected"),
     [
         (Way.BEGUN, ["con", "tent", "the end"]),
         (Way.PIECES, ["con", "tent", "the end"]),
         (Way.LATER, ["content", "the end"]),
     ],
 )
-async def test_others(way: Way, heard: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_others(way: Way, expected: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """In the other ways, no more has arrived than their description says."""
-    told: list[str] = []
+    received: list[str] = []
 
     class Recorder(UploadProtocol):
         def dataReceived(self, data: bytes) -> None:
-            told.append(data.decode())
+            received.append(data.decode())
             super().dataReceived(data)
 
         def readConnectionLost(self) -> None:
-            told.append("the end")
+            received.append("the end")
             super().readConnectionLost()
 
     monkeypatch.setattr("twisted_upload.frontends.raw.factory.UploadProtocol", Recorder)
     async with open_frontend() as frontend:
         assert await way.send(frontend, b"con", b"tent") == STORED
-        assert told == heard
+        assert received == expected
 
 
 # -- to a disk ----------------------------------------------------------------
@@ -111,7 +111,7 @@ async def test_file(way: Way, tmp_path: Path, size: int) -> None:
     """Until the disk is done, nothing is answered or visible; then there is the file."""
     content = os.urandom(size)
     async with _on_disk(tmp_path) as (frontend, rig):
-        peer = await way.come(frontend, content)
+        peer = await way.arrive(frontend, content)
         await until(lambda: frontend.factory.uploads_in_flight and rig.disk.waiting)
         await turns()
         assert select.select([peer], [], [], 0)[0] == []
@@ -126,7 +126,7 @@ async def test_names(way: Way, tmp_path: Path) -> None:
     """Files of the same millisecond get different names, in the order of their arrival."""
     async with _on_disk(tmp_path) as (frontend, rig):
         for content in b"first", b"second", b"third":
-            assert await _answer(rig, await way.come(frontend, content)) == STORED
+            assert await _answer(rig, await way.arrive(frontend, content)) == STORED
         assert rig.stored == {
             NAME: b"first",
             NAME.replace(".", "-1."): b"second",
@@ -138,7 +138,7 @@ async def test_names(way: Way, tmp_path: Path) -> None:
 async def test_suffix(way: Way, tmp_path: Path) -> None:
     """The suffix comes from the first bytes, however few of them arrive at first."""
     async with _on_disk(tmp_path, suffix=suffix_of) as (frontend, rig):
-        peer = await way.come(frontend, b"\x89P", b"NG\r\n\x1a\n" + bytes(50))
+        peer = await way.arrive(frontend, b"\x89P", b"NG\r\n\x1a\n" + bytes(50))
         assert await _answer(rig, peer) == STORED
         assert [*rig.stored] == [f"{MILLISECONDS}.png"]
         await frontend.is_quiet()
@@ -151,12 +151,14 @@ async def test_failing_disk(way: Way, tmp_path: Path, call: str) -> None:
         # Pieces are written together.
         for one in {call, "writev" if call == "write" else call}:
             rig.files.fail(one, errno.ENOSPC)
-        assert refusal_code(await _answer(rig, await way.come(frontend, b"content"))) == "no-space"
+        assert (
+            refusal_code(await _answer(rig, await way.arrive(frontend, b"content"))) == "no-space"
+        )
         assert rig.files.calls[call] + (call == "write" and rig.files.calls["writev"]) == 1
         rig.files.heal()
         assert rig.stored == {}
         assert rig.unfinished == []
-        assert await _answer(rig, await way.come(frontend, b"content")) == STORED
+        assert await _answer(rig, await way.arrive(frontend, b"content")) == STORED
         assert [event.get("code") for event in frontend.log.ends] == ["no-space", None]
         await frontend.is_quiet()
 
@@ -166,7 +168,8 @@ async def test_unhealthy(way: Way, tmp_path: Path) -> None:
     async with _on_disk(tmp_path) as (frontend, rig):
         rig.files.fail("fsync", errno.EIO)
         assert (
-            refusal_code(await _answer(rig, await way.come(frontend, b"content"))) == "store-error"
+            refusal_code(await _answer(rig, await way.arrive(frontend, b"content")))
+            == "store-error"
         )
         await frontend.is_quiet()
         assert refusal_code(await way.send(frontend, b"content")) == "store-error"
@@ -174,7 +177,7 @@ async def test_unhealthy(way: Way, tmp_path: Path) -> None:
         assert [event["code"] for event in frontend.log.ends] == ["store-error"] * 2
         rig.clock.advance(3600)
         rig.disk.work()
-        assert await _answer(rig, await way.come(frontend, b"content")) == STORED
+        assert await _answer(rig, await way.arrive(frontend, b"content")) == STORED
         await frontend.is_quiet()
 
 
@@ -203,7 +206,7 @@ async def test_all_memory_is_taken(way: Way, tmp_path: Path) -> None:
     async with _on_disk(tmp_path, memory=MemoryBudget(100)) as (frontend, rig):
         peers = []
         for _ in range(3):
-            coming = ensureDeferred(way.come(frontend, content))
+            coming = ensureDeferred(way.arrive(frontend, content))
             while not coming.called:  # for which it has to wait for the disk
                 await turns(1)
                 if way is not Way.WHOLE:
@@ -219,7 +222,7 @@ async def test_all_memory_is_taken(way: Way, tmp_path: Path) -> None:
 async def test_given_up(way: Way, tmp_path: Path, size: int) -> None:
     """An upload that is refused at shutdown while it waits for the disk is not written."""
     async with _on_disk(tmp_path) as (frontend, rig):
-        peer = await way.come(frontend, bytes(size))
+        peer = await way.arrive(frontend, bytes(size))
         await until(lambda: rig.disk.waiting)
         drained = frontend.factory.drain()
         assert not drained.called
@@ -238,7 +241,7 @@ async def test_gone_while_it_waits_for_the_disk(way: Way, tmp_path: Path) -> Non
     the end.
     """
     async with _on_disk(tmp_path) as (frontend, rig):
-        peer = await way.come(frontend, b"content")
+        peer = await way.arrive(frontend, b"content")
         await until(lambda: rig.disk.waiting)
         reset(peer)
         await turns()
@@ -276,7 +279,7 @@ class _Hooks:
     def stored(self, spool: object, marker: Marker) -> None:
         self.told.append(marker)
         assert self.peer is not None
-        self.heard = heard_so_far(self.peer)
+        self.heard = received_so_far(self.peer)
 
     def stop(self, seconds: float) -> Deferred[None]:
         return succeed(None)
@@ -290,16 +293,16 @@ async def test_marker(way: Way, tmp_path: Path) -> None:
     hooks = _Hooks()
     async with _on_disk(tmp_path, hooks=hooks) as (frontend, rig):
         frontend.factory.name = "front"
-        hooks.peer = peer = await way.come(frontend, b"content")
+        hooks.peer = peer = await way.arrive(frontend, b"content")
         await until(lambda: rig.disk.waiting)
         rig.disk.work()
         await until(lambda: hooks.told)
         assert hooks.heard == STORED
         (name,) = waiting(rig.folder)
-        said = lines(rig.folder / HOOKS / WAITING / name)[0]
+        written = lines(rig.folder / HOOKS / WAITING / name)[0]
         host, port = peer.getsockname()
-        assert (said["listener"], said["peer"]) == ("front", f"{host}:{port}")
-        assert said["arrived"] == MILLISECONDS / 1000
+        assert (written["listener"], written["peer"]) == ("front", f"{host}:{port}")
+        assert written["arrived"] == MILLISECONDS / 1000
         assert rig.stored == {NAME: b"content"}
         await frontend.is_quiet()
 
@@ -310,9 +313,9 @@ async def test_observers_after_the_answer(way: Way, end: str) -> None:
     heard: list[bytes] = []
     async with open_frontend() as frontend:
         frontend.store.holding = True
-        peer = await way.come(frontend, b"content")
+        peer = await way.arrive(frontend, b"content")
         await until(lambda: frontend.store._held)
-        frontend.factory.observers = (lambda _: heard.append(heard_so_far(peer)),)
+        frontend.factory.observers = (lambda _: heard.append(received_so_far(peer)),)
         if end == "stored":
             frontend.store.release()
             assert heard == [STORED]
@@ -335,7 +338,7 @@ async def test_urgent_bytes(way: Way) -> None:
 
     async with open_frontend() as frontend:
         keep_urgent_bytes(frontend.port)
-        peer = await way.come(frontend, b"content", end=end)
+        peer = await way.arrive(frontend, b"content", end=end)
         assert await in_thread(read_all, peer) == STORED
         assert frontend.stored == [b"content! and more?"]
 
@@ -346,7 +349,7 @@ async def test_dead_at_a_unix_socket(
 ) -> None:
     """A sender at a Unix socket that is dead at its end is aborted, and nothing is stored."""
     async with open_frontend() as frontend, frontend.also_at("unix", tmp_path) as connect:
-        await way.come(frontend, b"content", connect=connect, end=end)
+        await way.arrive(frontend, b"content", connect=connect, end=end)
         await until(lambda: frontend.log.ends)
         await frontend.is_quiet()
         assert frontend.stored == []
@@ -371,7 +374,7 @@ async def test_long_answer(way: Way) -> None:
 async def test_long_answer_that_is_not_read(way: Way) -> None:
     """A sender that does not read its answer is waited for a limited time; its slot is released."""
     async with open_frontend(RawSettings(answer=LONG, linger_time=5)) as frontend:
-        peer = await way.come(frontend, b"content")
+        peer = await way.arrive(frontend, b"content")
         await until(lambda: frontend.log.ends)
         frontend.clock.advance(4.9)
         await turns()
@@ -396,7 +399,7 @@ async def test_no_transport_for_a_long_answer(
     async with open_frontend(RawSettings(answer=LONG)) as frontend:
         with monkeypatch.context() as patch:
             patch.setattr(EagerServer, "__init__", broken)
-            await Way.WHOLE.come(frontend, b"content")
+            await Way.WHOLE.arrive(frontend, b"content")
             await until(lambda: frontend.log.ends)
         await turns()
         left = [*frontend.factory.protocols]
@@ -414,7 +417,7 @@ async def test_many_at_once(end: Callable[[socket.socket], None], tmp_path: Path
     rig = ThreadedRig(tmp_path / "inbox")
     contents = [b"upload %d " % number * (number + 1) for number in range(100)]
     async with open_frontend(RawSettings(max_per_address=0), store=rig.store) as frontend:
-        peers = [await Way.WHOLE.come(frontend, content, end=end) for content in contents]
+        peers = [await Way.WHOLE.arrive(frontend, content, end=end) for content in contents]
         if end is half_close:
             assert [await in_thread(read_all, peer) for peer in peers] == [STORED] * 100
         await until(lambda: len(frontend.log.ends) == 100)
@@ -429,7 +432,7 @@ async def test_accepted_at_the_end() -> None:
     """A sender that connected before the daemon stops is still served; later ones are not."""
     async with open_frontend() as frontend:
         frontend.port.stopReading()
-        early = [await Way.WHOLE.come(frontend, b"%d" % number) for number in range(20)]
+        early = [await Way.WHOLE.arrive(frontend, b"%d" % number) for number in range(20)]
         accept_the_rest(frontend.port)
         await until(lambda: len(frontend.stored) == 20)
         assert [read_all(peer) for peer in early] == [STORED] * 20

@@ -60,7 +60,7 @@ async def test_bytes_read_at_accept() -> None:
             if whole:
                 peer.shutdown(socket.SHUT_WR)
             else:
-                await frontend.has_come(5)
+                await frontend.has_received(5)
                 peer.shutdown(socket.SHUT_WR)
             assert await in_thread(read_all, peer) == STORED
         assert frontend.stored == [b"hello"] * 2

@@ -154,7 +154,7 @@ async def test_uploads_at_every_port_of_the_daemon(way: Way, number: int, tmp_pa
         port = ports[number]
         connect = partial(frontend._connect, port.addressFamily, port.socket.getsockname())
         for content in b"first!", b"second!":
-            peer = await way.come(frontend, content[:-1], connect=connect, end=_urgently)
+            peer = await way.arrive(frontend, content[:-1], connect=connect, end=_urgently)
             answer = await in_thread(read_all, peer)
             assert answer.decode().split()[2:] == [str(len(content)), sha256(content)]
         assert frontend.stored == [b"first!", b"second!"]
@@ -224,7 +224,7 @@ async def test_shortage(number: int, lines: list[str]) -> None:
     async with open_frontend() as frontend:
         first = frontend.connect()
         first.sendall(b"begun")
-        await frontend.has_come(5)
+        await frontend.has_received(5)
         clock = Clock()
         short = _short(frontend, clock, number)
         sending = ensureDeferred(frontend.send(b"waiting"))

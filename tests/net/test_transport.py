@@ -261,7 +261,7 @@ async def test_a_beginning() -> None:
     async with open_frontend() as frontend:
         peer = frontend.connect()
         peer.sendall(b"hel")
-        await frontend.has_come(3)
+        await frontend.has_received(3)
         peer.sendall(b"lo")
         peer.shutdown(socket.SHUT_WR)
         assert await in_thread(read_all, peer) == STORED
@@ -283,7 +283,7 @@ async def test_bytes_of_the_exact_size() -> None:
 
         protocol.dataReceived = spy  # type: ignore[method-assign]
         peer.sendall(bytes(5000))
-        await frontend.has_come(5000)
+        await frontend.has_received(5000)
         await in_thread(peer.sendall, bytes(600_000))
         peer.shutdown(socket.SHUT_WR)
         await frontend.is_quiet()

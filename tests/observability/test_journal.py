@@ -303,11 +303,11 @@ async def test_observer(way: Way, tmp_path: Path) -> None:
         disk = DiskThreads(reactor, 1, "journal")
         journal = Journal(JournalFiles(str(path), 0, 0), disk, frontend.clock, lambda: MOMENT)
         frontend.factory.observers = (journal,)
-        await way.send(frontend, b"kept")
+        await way.send(frontend, b"1234")
         await way.send(frontend, b"12345")
         await frontend.is_quiet()
         await journal.close()
         await disk.stop()
-        kept, refused = map(json.loads, path.read_text().splitlines())
-    assert kept["name"] in frontend.store.files
+        stored, refused = map(json.loads, path.read_text().splitlines())
+    assert stored["name"] in frontend.store.files
     assert (refused["event"], refused["code"], refused["size"]) == ("refused", "too-large", 5)

@@ -434,11 +434,11 @@ def test_full_disk(tmp_path: Path) -> None:
     )
     folder = tmp_path / "disk"
     before = on_a_file_system(folder, "size=256k")
-    said = subprocess.run(
+    ran = subprocess.run(
         [*before, sys.executable, "-c", program, str(folder)],
         capture_output=True,
         text=True,
         check=True,
         timeout=30,
     )
-    assert said.stdout == "No space left on device True True\n"
+    assert ran.stdout == "No space left on device True True\n"

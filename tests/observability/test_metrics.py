@@ -155,8 +155,8 @@ def test_page(open_metrics: bool, parser: Any) -> None:
     assert ("openmetrics" in content_type) == (parser is parse_openmetrics)
     values = values_of(text.decode(), parser)
     scanner = ("listener", "scanner")
-    kept = frozenset({scanner, ("outcome", "stored"), ("code", "")})
-    assert values["twisted_upload_uploads_total", kept] == 2
+    stored = frozenset({scanner, ("outcome", "stored"), ("code", "")})
+    assert values["twisted_upload_uploads_total", stored] == 2
     assert values["twisted_upload_uploads_in_flight", frozenset({scanner})] == 3
     seconds = "twisted_upload_upload_duration_seconds"
     assert values[f"{seconds}_sum", frozenset({scanner})] == 1.0
@@ -183,5 +183,5 @@ def test_odd_labels() -> None:
     """A directory may have any name."""
     name = 'a "quoted"\nback\\slash é\udcff'
     text, _ = page(DiskTimes().samples(name))
-    said = {dict(labels)["directory"] for _, labels in values_of(text.decode())}
-    assert said == {'a "quoted"\nback\\slash é\\udcff'}
+    directories = {dict(labels)["directory"] for _, labels in values_of(text.decode())}
+    assert directories == {'a "quoted"\nback\\slash é\\udcff'}

@@ -117,10 +117,10 @@ async def test_ready(tmp_path: Path) -> None:
 async def test_uploads(tmp_path: Path) -> None:
     """Connections and uploads in flight are reported, and so are ended uploads."""
     async with open_reporting(tmp_path) as reporting:
-        await reporting.frontend.send(b"kept")
+        await reporting.frontend.send(b"stored")
         idle, sending = reporting.frontend.connect(), reporting.frontend.connect()
         sending.sendall(b"more")
-        await reporting.frontend.has_come(4)
+        await reporting.frontend.has_received(4)
         samples = reporting.report().samples
         assert samples[UPLOADS.name]["scanner", "stored", ""] == 1
         assert samples[IN_FLIGHT.name] == {("scanner",): 1}
@@ -133,7 +133,7 @@ async def test_being_committed(way: Way, tmp_path: Path) -> None:
     async with open_reporting(tmp_path) as reporting:
         frontend = reporting.frontend
         frontend.store.holding = True
-        peer = await way.come(frontend, b"content")
+        peer = await way.arrive(frontend, b"content")
         await until(lambda: frontend.store._held)
         samples = reporting.report().samples
         assert samples[IN_FLIGHT.name] == {("scanner",): 1}

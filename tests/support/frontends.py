@@ -190,7 +190,7 @@ class OpenFrontend:
         await in_thread(send_whole, peer, *pieces)
         return await in_thread(read_all, peer)
 
-    async def has_come(self, size: int) -> None:
+    async def has_received(self, size: int) -> None:
         """Wait until this many bytes of the only upload have arrived."""
         await until(lambda: len(self.incoming) >= size)
 

@@ -11,17 +11,17 @@ from tests.support.senders import STORED, read_all, refusal_code
 from tests.support.waiting import in_thread, until
 from twisted_upload.net.networks import Rules, parse_network
 
-__all__ = ["counted", "counts", "hear", "hear_outcome", "let_in", "rules_of"]
+__all__ = ["connect_senders", "counted", "counts", "outcome_of", "receive", "rules_of"]
 
 
-async def hear(peer: socket.socket) -> bytes:
+async def receive(peer: socket.socket) -> bytes:
     """Return everything that a sender receives until the connection ends."""
     return await in_thread(read_all, peer)
 
 
-async def hear_outcome(peer: socket.socket) -> str:
+async def outcome_of(peer: socket.socket) -> str:
     """Return ``stored``, or the code of the refusal."""
-    answer = await hear(peer)
+    answer = await receive(peer)
     return "stored" if answer == STORED else refusal_code(answer)
 
 
@@ -30,7 +30,7 @@ def rules_of(allow: str = "", deny: str = "") -> Rules:
     return Rules(map(parse_network, allow.split()), map(parse_network, deny.split()))
 
 
-async def let_in(frontend: OpenFrontend, number: int) -> list[socket.socket]:
+async def connect_senders(frontend: OpenFrontend, number: int) -> list[socket.socket]:
     """Connect this many senders, which are accepted and send nothing."""
     before = len(frontend.senders)
     peers = [frontend.connect() for _ in range(number)]

@@ -64,7 +64,7 @@ def refusal_code(answer: bytes) -> str:
     return refused.code
 
 
-def heard_so_far(peer: socket.socket) -> bytes:
+def received_so_far(peer: socket.socket) -> bytes:
     """Return what can be read without waiting."""
     readable, _, _ = select.select([peer], [], [], 0)
     return peer.recv(65536) if readable else b""

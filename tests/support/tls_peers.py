@@ -97,7 +97,7 @@ class Peer:
         """Send data; including close_notify if it is the last."""
         self.socket.sendall(self.encrypted(data, last=last))
 
-    def hear(self) -> bytes:
+    def receive(self) -> bytes:
         """Return everything up to the other side's close_notify; raise on anything else."""
         heard = b""
         with contextlib.suppress(ssl.SSLZeroReturnError):

@@ -58,7 +58,7 @@ class Way(enum.Enum):
     LATER = "later"
     """Nothing is there; then all bytes arrive at once, and the end when they have been read."""
 
-    async def come(
+    async def arrive(
         self,
         frontend: OpenFrontend,
         *pieces: bytes,
@@ -105,7 +105,7 @@ class Way(enum.Enum):
         connect: Callable[[], socket.socket] | None = None,
     ) -> bytes:
         """Send an upload as an orderly sender does, and return the answer."""
-        return await in_thread(read_all, await self.come(frontend, *pieces, connect=connect))
+        return await in_thread(read_all, await self.arrive(frontend, *pieces, connect=connect))
 
     def _order(self, pieces: tuple[bytes, ...]) -> tuple[list[bytes], list[bytes]]:
         """Return what is sent before the connection is accepted, and what is sent after that."""

@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.daemon import SUCCESS, Daemon, connect, finish
 from tests.support.frontends import OpenFrontend, open_frontend
-from tests.support.gate import hear_outcome
+from tests.support.gate import outcome_of
 from tests.support.proxy_headers import binary
 from tests.support.senders import send_whole
 from tests.support.waiting import in_thread, pass_time, turns, until
@@ -51,10 +51,10 @@ class Side:
     async def send(self, *pieces: bytes, way: Way | None = None) -> str:
         """A whole upload, which comes in one way; ``kept``, or the code of the refusal."""
         if way is not None:
-            return await hear_outcome(await way.come(self.frontend, *pieces, connect=self.connect))
+            return await outcome_of(await way.arrive(self.frontend, *pieces, connect=self.connect))
         peer = self.connect()
         await in_thread(send_whole, peer, *pieces)
-        return await hear_outcome(peer)
+        return await outcome_of(peer)
 
     def answered(self) -> bool:
         """Whether the one sender there is has been told something."""
@@ -140,7 +140,7 @@ async def test_lingering(family: str, tmp_path: Path, more: int) -> None:
     async with opened(family, tmp_path, settings) as side:
         peer = side.connect()
         peer.sendall(bytes(11))
-        assert await hear_outcome(peer) == "too-large"
+        assert await outcome_of(peer) == "too-large"
         await in_thread(peer.sendall, bytes(settings.linger_size + min(more, 0)))
         (protocol,) = side.frontend.senders
         await until(lambda: protocol._discarded >= settings.linger_size + min(more, 0))
@@ -158,7 +158,7 @@ async def test_discarding(family: str, tmp_path: Path, more: int) -> None:
     async with opened(family, tmp_path, RawSettings(), ConnectionSlots(1)) as side:
         await side.come(1)
         peer = side.connect()
-        assert await hear_outcome(peer) == "busy"
+        assert await outcome_of(peer) == "busy"
         (guest,) = [
             it for it in side.frontend.factory.protocols if isinstance(it, RejectedConnection)
         ]
@@ -214,7 +214,7 @@ async def test_idle_timeout(family: str, tmp_path: Path, said: bytes) -> None:
         await _pass(side, 60 - MOMENT)
         assert not side.answered()
         await _pass(side, MOMENT)
-        assert await hear_outcome(peer) == "timeout"
+        assert await outcome_of(peer) == "timeout"
 
 
 @each_family
@@ -226,7 +226,7 @@ async def test_finish_after_idle(family: str, tmp_path: Path) -> None:
         await _pass(side, 2 - MOMENT)
         assert not side.answered()
         await _pass(side, MOMENT)
-        assert await hear_outcome(peer) == "stored"
+        assert await outcome_of(peer) == "stored"
 
 
 @pytest.mark.parametrize(("size", "slow"), [(2499, True), (2500, False), (2501, False)])
@@ -246,7 +246,7 @@ async def test_min_rate(family: str, tmp_path: Path, size: int, slow: bool) -> N
         assert side.answered() is slow
         if not slow:
             await _pass(side, CHECK_INTERVAL)
-        assert await hear_outcome(peer) == "timeout"
+        assert await outcome_of(peer) == "timeout"
 
 
 @each_family
@@ -261,9 +261,9 @@ async def test_header_time(family: str, tmp_path: Path) -> None:
         peers[0].sendall(binary()[-1:] + b"content")
         await until(lambda: len(side.frontend.incoming) == 7)
         await _pass(side, MOMENT)
-        assert await hear_outcome(peers[1]) == "timeout"
+        assert await outcome_of(peers[1]) == "timeout"
         peers[0].shutdown(socket.SHUT_WR)
-        assert await hear_outcome(peers[0]) == "stored"
+        assert await outcome_of(peers[0]) == "stored"
 
 
 @each_family
@@ -272,7 +272,7 @@ async def test_linger_time(family: str, tmp_path: Path) -> None:
     async with opened(family, tmp_path, RawSettings(max_size=10, linger_time=5)) as side:
         peer = side.connect()
         peer.sendall(bytes(11))
-        assert await hear_outcome(peer) == "too-large"
+        assert await outcome_of(peer) == "too-large"
         await _pass(side, 5 - MOMENT)
         assert side.frontend.senders
         await _pass(side, MOMENT)
@@ -285,7 +285,7 @@ async def test_longest_stay(family: str, tmp_path: Path) -> None:
     async with opened(family, tmp_path, RawSettings(), ConnectionSlots(1)) as side:
         await side.come(1)
         peer = side.connect()
-        assert await hear_outcome(peer) == "busy"
+        assert await outcome_of(peer) == "busy"
         await _pass(side, LONGEST_STAY - MOMENT)
         assert len(side.frontend.factory.protocols) == 2
         await _pass(side, MOMENT)
@@ -335,10 +335,10 @@ async def test_most_rejected(family: str, tmp_path: Path, most: int) -> None:
         await side.come(1)
         peers = [side.connect() for _ in range(most)]
         for peer in peers:
-            assert await hear_outcome(peer) == "busy"
+            assert await outcome_of(peer) == "busy"
         assert len(side.frontend.factory.protocols) == 1 + most
         last = side.connect()
-        assert await hear_outcome(last) == "busy"
+        assert await outcome_of(last) == "busy"
         assert len(side.frontend.factory.protocols) == 1 + most
         with pytest.raises(OSError, match=r"reset|pipe"):
             await in_thread(peers[0].sendall, bytes(8_000_000))

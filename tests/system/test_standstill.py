@@ -48,7 +48,7 @@ async def _nearly_silent_for_too_long(frontend: OpenFrontend) -> socket.socket:
     """A sender that has sent something, a quarter of a second before its minute is over."""
     peer = frontend.connect()
     peer.sendall(b"content")
-    await frontend.has_come(7)
+    await frontend.has_received(7)
     pass_time(frontend.clock, 59.75)
     return peer
 
@@ -67,7 +67,7 @@ async def test_unread_at_that_moment(finish: float, said: bytes) -> None:
         frontend.clock.advance(0.25)
         assert frontend.log.ends == []
         if said:
-            await frontend.has_come(12)
+            await frontend.has_received(12)
             peer.shutdown(socket.SHUT_WR)
         assert await in_thread(read_all, peer) == SUCCESS
         assert frontend.stored == [b"content" + said]
@@ -91,14 +91,14 @@ async def test_unread_over_tls() -> None:
     async with open_frontend(RawSettings(idle_timeout=60), identity=identity()) as frontend:
         peer = Peer(client_context(), frontend.connect())
         await in_thread(peer.handshake, b"content")
-        await frontend.has_come(7)
+        await frontend.has_received(7)
         pass_time(frontend.clock, 59.75)
         peer.send(b" more")
         frontend.clock.advance(0.25)
         assert frontend.log.ends == []
-        await frontend.has_come(12)
+        await frontend.has_received(12)
         await in_thread(peer.send, b"", last=True)
-        assert await in_thread(peer.hear) == SUCCESS
+        assert await in_thread(peer.receive) == SUCCESS
 
 
 async def test_unread_header() -> None:
@@ -109,7 +109,7 @@ async def test_unread_header() -> None:
         await until(lambda: frontend.factory.protocols)
         peer.sendall(HEADER + b"content")
         frontend.clock.advance(HEADER_TIME)
-        await frontend.has_come(7)
+        await frontend.has_received(7)
         peer.shutdown(socket.SHUT_WR)
         assert await in_thread(read_all, peer) == SUCCESS
 
@@ -119,12 +119,12 @@ async def test_unread_and_slow() -> None:
     async with open_frontend(RawSettings(min_rate=500, idle_timeout=0)) as frontend:
         peer = frontend.connect()
         peer.sendall(b"content")
-        await frontend.has_come(7)
+        await frontend.has_received(7)
         pass_time(frontend.clock, 34)
         peer.sendall(bytes(2500))
         frontend.clock.advance(1)
         assert frontend.log.ends == []
-        await frontend.has_come(2507)
+        await frontend.has_received(2507)
         pass_time(frontend.clock, 5)
         assert await in_thread(read_all, peer) != SUCCESS
 
@@ -134,7 +134,7 @@ async def test_late_and_slow() -> None:
     async with open_frontend(RawSettings(min_rate=500, idle_timeout=0)) as frontend:
         peer = frontend.connect()
         peer.sendall(b"content")
-        await frontend.has_come(7)
+        await frontend.has_received(7)
         frontend.clock.advance(3600)
         frontend.clock.advance(5)
         assert frontend.log.ends == []
@@ -147,7 +147,7 @@ async def test_looks_know_it_first() -> None:
     async with open_frontend(RawSettings(min_rate=500, idle_timeout=60)) as frontend:
         peer = frontend.connect()
         peer.sendall(b"content")
-        await frontend.has_come(7)
+        await frontend.has_received(7)
         frontend.clock.advance(59.9)
         pass_time(frontend.clock, 50)
         assert frontend.log.ends == []
@@ -161,7 +161,7 @@ async def test_looks_give_time_to_linger() -> None:
     async with open_frontend(settings) as frontend:
         peer = frontend.connect()
         peer.sendall(b"content")
-        await frontend.has_come(7)
+        await frontend.has_received(7)
         frontend.clock.advance(4)
         peer.sendall(b"x" * 2000)
         await until(lambda: frontend.log.ends)
@@ -202,7 +202,7 @@ def test_an_active_sender_over_tls(tmp_path: Path, option: str) -> None:
             peer.send(b"meanwhile ")
         time.sleep(0.2)
         peer.send(b"after", last=True)
-        assert peer.hear() == SUCCESS
+        assert peer.receive() == SUCCESS
         assert daemon.only_file() == b"before meanwhile after"
 
 

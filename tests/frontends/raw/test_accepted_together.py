@@ -12,7 +12,7 @@ import pytest
 from twisted.internet.defer import maybeDeferred
 
 from tests.support.frontends import OpenFrontend, open_frontend
-from tests.support.gate import hear_outcome
+from tests.support.gate import outcome_of
 from tests.support.senders import reset
 from tests.support.waiting import turns, until
 from tests.support.ways import close, half_close
@@ -49,7 +49,7 @@ async def test_the_rest(sent: bytes) -> None:
         (peer,) = _accepted(frontend, sent)
         peer.sendall(b"content"[len(sent) :])
         peer.shutdown(socket.SHUT_WR)
-        assert await hear_outcome(peer) == "stored"
+        assert await outcome_of(peer) == "stored"
         assert frontend.stored == [b"content"]
         await _all_have_left(frontend)
 
@@ -86,7 +86,7 @@ async def test_slots(settings: RawSettings, most: int, whole: bool) -> None:
         if not whole:
             for peer in peers:
                 peer.shutdown(socket.SHUT_WR)
-        assert sorted([await hear_outcome(peer) for peer in peers]) == ["busy"] * 3 + ["stored"] * 2
+        assert sorted([await outcome_of(peer) for peer in peers]) == ["busy"] * 3 + ["stored"] * 2
         await _all_have_left(frontend)
 
 
@@ -96,7 +96,7 @@ async def test_stopping(sent: bytes) -> None:
     async with open_frontend() as frontend:
         (peer,) = _accepted(frontend, sent)
         frontend.factory.drain()
-        assert await hear_outcome(peer) == "shutting-down"
+        assert await outcome_of(peer) == "shutting-down"
         assert frontend.stored == []
         peer.shutdown(socket.SHUT_WR)
         await _all_have_left(frontend)
@@ -111,7 +111,7 @@ async def test_closed_port(sent: bytes) -> None:
         await turns()
         peer.sendall(b"content"[len(sent) :])
         peer.shutdown(socket.SHUT_WR)
-        assert await hear_outcome(peer) == "stored"
+        assert await outcome_of(peer) == "stored"
         assert frontend.stored == [b"content"]
         await _all_have_left(frontend)
 
@@ -127,4 +127,4 @@ async def test_timeouts(whole: bool) -> None:
         for _ in range(61):
             frontend.clock.advance(1)
         frontend.store.release()
-        assert await hear_outcome(peer) == ("stored" if whole else "timeout")
+        assert await outcome_of(peer) == ("stored" if whole else "timeout")

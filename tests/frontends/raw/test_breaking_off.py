@@ -157,7 +157,7 @@ async def test_pausing(call: str, monkeypatch: pytest.MonkeyPatch) -> None:
         with monkeypatch.context() as patch:
             peer = frontend.connect()
             peer.sendall(b"content")
-            await frontend.has_come(7)
+            await frontend.has_received(7)
             (incoming,) = frontend.store.unfinished
             patch.setattr(frontend.senders[0].transport, call, broken)
             producer = incoming.producer
@@ -172,12 +172,12 @@ async def test_pausing(call: str, monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_an_observer(way: Way) -> None:
     """An observer may break its promise and raise."""
     slots = ConnectionSlots()
-    told: list[UploadOutcome] = []
+    outcomes: list[UploadOutcome] = []
     async with open_frontend(slots=slots) as frontend:
-        frontend.factory.observers = (told.append, broken)
+        frontend.factory.observers = (outcomes.append, broken)
         assert await way.send(frontend, b"content") == SUCCESS
         frontend.factory.observers = ()
-        assert [it.outcome for it in told] == ["stored"]
+        assert [it.outcome for it in outcomes] == ["stored"]
         await _is_served(frontend, slots)
 
 
@@ -190,7 +190,7 @@ async def test_abort(end: str, monkeypatch: pytest.MonkeyPatch) -> None:
             _incoming("abort")(patch, frontend)
             peer = frontend.connect()
             peer.sendall(b"content")
-            await frontend.has_come(7)
+            await frontend.has_received(7)
             (incoming,) = frontend.store.unfinished
             if end == "reset":
                 reset(peer)
@@ -211,7 +211,7 @@ async def test_a_timer(call: str, monkeypatch: pytest.MonkeyPatch) -> None:
         peers = [frontend.connect() for _ in range(2)]
         for peer in peers:
             peer.sendall(b"content")
-        await frontend.has_come(14)
+        await frontend.has_received(14)
         with monkeypatch.context() as patch:
             lost = frontend.senders[0]._upload.lost
             breaking = SimpleNamespace(fell_silent=broken, refused=broken, lost=lost)
@@ -263,7 +263,7 @@ async def test_a_stalled_store(state: str) -> None:
         frontend.store.holding = True
         peer = frontend.connect()
         peer.sendall(b"content")
-        await frontend.has_come(7)
+        await frontend.has_received(7)
         if state == "paused":
             (incoming,) = frontend.store.unfinished
             assert incoming.producer is not None
@@ -282,7 +282,7 @@ async def test_a_store_that_never_commits(way: Way) -> None:
     slots = ConnectionSlots()
     async with open_frontend(slots=slots) as frontend:
         frontend.store.holding = True
-        peer = await way.come(frontend, b"content")
+        peer = await way.arrive(frontend, b"content")
         await until(lambda: frontend.store._held)
         await _is_refused(frontend, peer)
         assert slots.taken == 0
@@ -293,7 +293,7 @@ async def test_a_stalled_store_and_no_sender(way: Way) -> None:
     slots = ConnectionSlots()
     async with open_frontend(slots=slots) as frontend:
         frontend.store.holding = True
-        await way.come(frontend, b"content")
+        await way.arrive(frontend, b"content")
         await until(lambda: frontend.store._held)
         frontend.factory.abort_the_rest()
         await frontend.is_quiet()

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.each_transport
 async def test_reset(way: Way) -> None:
     """A connection that is reset before the half-close is aborted, and nothing is stored."""
     async with open_frontend() as frontend:
-        await way.come(frontend, b"half a file", end=reset)
+        await way.arrive(frontend, b"half a file", end=reset)
         await until(lambda: frontend.log.ends)
         await frontend.is_quiet()
         assert frontend.stored == []
@@ -39,7 +39,7 @@ async def test_reset_while_paused() -> None:
     async with open_frontend() as frontend:
         peer = frontend.connect()
         peer.sendall(b"half a file")
-        await frontend.has_come(11)
+        await frontend.has_received(11)
         (incoming,) = frontend.store.unfinished
         assert incoming.producer is not None
         incoming.producer.pauseProducing()
@@ -56,7 +56,7 @@ async def test_end_while_paused() -> None:
     async with open_frontend() as frontend:
         peer = frontend.connect()
         peer.sendall(b"first")
-        await frontend.has_come(5)
+        await frontend.has_received(5)
         (incoming,) = frontend.store.unfinished
         assert incoming.producer is not None
         incoming.producer.pauseProducing()
@@ -72,7 +72,7 @@ async def test_end_while_paused() -> None:
 async def test_reset_of_a_port_probe(way: Way) -> None:
     """A connection that is reset before its first byte is not logged."""
     async with open_frontend() as frontend:
-        await way.come(frontend, end=reset)
+        await way.arrive(frontend, end=reset)
         await until(lambda: frontend.log.others)
         await frontend.is_quiet()
         assert frontend.log.ends == []
@@ -103,7 +103,7 @@ async def test_fire_and_forget(size: int) -> None:
 async def test_gone_at_the_end(way: Way, end: Callable[[socket.socket], None], size: int) -> None:
     """So is a small file that may have arrived completely before it is accepted."""
     async with open_frontend() as frontend:
-        await way.come(frontend, b"x" * size, end=end)
+        await way.arrive(frontend, b"x" * size, end=end)
         await until(lambda: frontend.log.ends)
         await frontend.is_quiet()
         assert frontend.stored == [b"x" * size]
@@ -115,7 +115,7 @@ async def test_reset_after_the_half_close(way: Way) -> None:
     """A sender that resets while the store is committing forfeits the answer, not the file."""
     async with open_frontend() as frontend:
         frontend.store.holding = True
-        peer = await way.come(frontend, b"content")
+        peer = await way.arrive(frontend, b"content")
         await until(lambda: frontend.store._held)
         reset(peer)
         await turns()
@@ -131,7 +131,7 @@ async def test_loss_after_silence() -> None:
         frontend.store.holding = True
         peer = frontend.connect()
         peer.sendall(b"content")
-        await frontend.has_come(7)
+        await frontend.has_received(7)
         frontend.clock.advance(1)
         await until(lambda: frontend.store._held)
         reset(peer)
@@ -150,7 +150,7 @@ async def test_failure_without_a_sender() -> None:
         frontend.store.failing = NoSpace()
         peer = frontend.connect()
         peer.sendall(b"content")
-        await frontend.has_come(7)
+        await frontend.has_received(7)
         frontend.clock.advance(1)
         await until(lambda: frontend.store._held)
         reset(peer)
@@ -169,7 +169,7 @@ async def test_reset_that_looks_like_an_end() -> None:
     async with open_frontend() as frontend:
         peer = frontend.connect()
         peer.sendall(b"half of it")
-        await frontend.has_come(10)
+        await frontend.has_received(10)
         (protocol,) = frontend.senders
         reset(peer)
         protocol.readConnectionLost()
@@ -183,7 +183,7 @@ async def test_half_close_that_is_none() -> None:
     async with open_frontend() as frontend:
         peer = frontend.connect()
         peer.sendall(b"half of it, ")
-        await frontend.has_come(12)
+        await frontend.has_received(12)
         (protocol,) = frontend.senders
         protocol.transport.pauseProducing()
         protocol.readConnectionLost()

@@ -39,7 +39,7 @@ async def _refused(frontend: OpenFrontend, way: Way) -> None:
 
 async def _aborted(frontend: OpenFrontend, way: Way) -> None:
     ends = len(frontend.log.ends)
-    await way.come(frontend, b"x" * 50, end=reset)
+    await way.arrive(frontend, b"x" * 50, end=reset)
     await until(lambda: len(frontend.log.ends) > ends)
     await frontend.is_quiet()
 
@@ -81,7 +81,7 @@ async def test_seconds() -> None:
     async with open_frontend() as frontend:
         peer = frontend.connect()
         peer.sendall(b"x")
-        await frontend.has_come(1)
+        await frontend.has_received(1)
         frontend.clock.advance(12.5)
         peer.shutdown(socket.SHUT_WR)
         await in_thread(read_all, peer)
@@ -92,7 +92,7 @@ async def test_seconds_of_the_store(way: Way) -> None:
     """They include the time that the store takes."""
     async with open_frontend() as frontend:
         frontend.store.holding = True
-        peer = await way.come(frontend, b"content")
+        peer = await way.arrive(frontend, b"content")
         await until(lambda: frontend.store._held)
         frontend.clock.advance(12.5)
         frontend.store.release()
@@ -200,7 +200,7 @@ async def test_nothing_stays_open(way: Way) -> None:
             await _stored(frontend, way)
             await _refused(frontend, way)
             await _aborted(frontend, way)
-            await way.come(frontend, end=close)
+            await way.arrive(frontend, end=close)
             for peer in frontend._peers:
                 peer.close()
             await frontend.is_quiet()

@@ -27,7 +27,7 @@ async def test_new_settings_are_for_new_connections(way: Way) -> None:
     async with open_frontend(old) as frontend:
         connected = frontend.connect()
         connected.sendall(b"x" * 50)
-        await frontend.has_come(50)
+        await frontend.has_received(50)
         frontend.factory.reconfigure(RawSettings(max_size=10, idle_timeout=5, answer="OK"))
         assert refusal_code(await way.send(frontend, b"x" * 11)) == "too-large"
         assert await way.send(frontend, b"x" * 10) == b"OK"
@@ -42,7 +42,7 @@ async def test_the_old_answer_stays(way: Way) -> None:
     """A connection accepted under the old settings gets the old answer."""
     async with open_frontend(RawSettings(answer="old", receipts=True)) as frontend:
         frontend.store.holding = True
-        peer = await way.come(frontend, b"content")
+        peer = await way.arrive(frontend, b"content")
         await until(lambda: frontend.store._held)
         frontend.factory.reconfigure(RawSettings(answer="new"))
         frontend.store.release()
@@ -55,7 +55,7 @@ async def test_old_timeouts_stay() -> None:
     async with open_frontend(RawSettings(idle_timeout=5)) as frontend:
         connected = frontend.connect()
         connected.sendall(b"half")
-        await frontend.has_come(4)
+        await frontend.has_received(4)
         frontend.factory.reconfigure(RawSettings(idle_timeout=0))
         frontend.clock.advance(5)
         assert refusal_code(await in_thread(read_all, connected)) == "timeout"
@@ -66,7 +66,7 @@ async def test_new_rules_are_for_new_connections(way: Way) -> None:
     async with open_frontend() as frontend:
         connected = frontend.connect()
         connected.sendall(b"half")
-        await frontend.has_come(4)
+        await frontend.has_received(4)
         frontend.factory.reconfigure(RawSettings(max_per_address=1))
         assert refusal_code(await way.send(frontend, b"another")) == "busy"
         frontend.factory.reconfigure(RawSettings(rules=Rules(deny=[parse_network("127.0.0.0/8")])))

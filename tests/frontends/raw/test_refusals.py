@@ -39,7 +39,7 @@ async def test_store_refuses(way: Way, tmp_path: Path, family: str) -> None:
     """So it is if the whole file may have arrived before the store is asked."""
     async with open_frontend() as frontend, frontend.also_at(family, tmp_path) as connect:
         frontend.store.refusing = Busy()
-        peer = await way.come(frontend, bytes(100_000), connect=connect)
+        peer = await way.arrive(frontend, bytes(100_000), connect=connect)
         await until(lambda: frontend.log.ends)
         await frontend.is_quiet()
         assert refusal_code(read_all(peer)) == "busy"
@@ -71,7 +71,7 @@ async def test_store_fails_in_the_middle(paused: bool) -> None:
     async with open_frontend() as frontend:
         peer = frontend.connect()
         peer.sendall(b"content")
-        await frontend.has_come(7)
+        await frontend.has_received(7)
         (incoming,) = frontend.store.unfinished
         if paused:
             assert incoming.producer is not None
@@ -152,7 +152,7 @@ async def test_much_too_large(way: Way, tmp_path: Path, family: str) -> None:
     """
     chosen = RawSettings(max_size=1000)
     async with open_frontend(chosen) as frontend, frontend.also_at(family, tmp_path) as connect:
-        peer = await way.come(frontend, bytes(1001), bytes(100_000), connect=connect)
+        peer = await way.arrive(frontend, bytes(1001), bytes(100_000), connect=connect)
         await until(lambda: frontend.log.ends)
         await frontend.is_quiet()
         assert refusal_code(read_all(peer)) == "too-large"
@@ -183,7 +183,7 @@ async def test_lingering_is_bounded_in_time() -> None:
         frontend.clock.advance(0.2)
         await frontend.is_quiet()
         with pytest.raises((ConnectionResetError, BrokenPipeError)):
-            peer.sendall(b"for nobody")
+            peer.sendall(b"too late")
 
 
 async def test_lingering_time_is_not_extended() -> None:

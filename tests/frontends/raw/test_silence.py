@@ -10,7 +10,7 @@ import pytest
 from twisted.logger import formatEvent
 
 from tests.support.frontends import open_frontend
-from tests.support.senders import STORED, heard_so_far, read_all, refusal_code
+from tests.support.senders import STORED, read_all, received_so_far, refusal_code
 from tests.support.waiting import in_thread, pass_time, turns, until
 from tests.support.ways import Way
 from twisted_upload.frontends.raw.settings import RawSettings
@@ -26,10 +26,10 @@ async def test_idle_timeout() -> None:
     async with open_frontend(RawSettings(idle_timeout=60)) as frontend:
         peer = frontend.connect()
         peer.sendall(b"half a file")
-        await frontend.has_come(11)
+        await frontend.has_received(11)
         pass_time(frontend.clock, 59.9)
         await turns()
-        assert heard_so_far(peer) == b""
+        assert received_so_far(peer) == b""
         frontend.clock.advance(0.2)
         answer = await in_thread(read_all, peer)
         assert refusal_code(answer) == "timeout"
@@ -54,7 +54,7 @@ async def test_every_byte_buys_time() -> None:
         peer = frontend.connect()
         for number in range(5):
             peer.sendall(b"x")
-            await frontend.has_come(number + 1)
+            await frontend.has_received(number + 1)
             pass_time(frontend.clock, 59)
         peer.shutdown(socket.SHUT_WR)
         assert await in_thread(read_all, peer) == STORED
@@ -66,7 +66,7 @@ async def test_no_idle_timeout() -> None:
     async with open_frontend(RawSettings(idle_timeout=0, min_rate=0)) as frontend:
         peer = frontend.connect()
         peer.sendall(b"x")
-        await frontend.has_come(1)
+        await frontend.has_received(1)
         frontend.clock.advance(1e6)
         peer.shutdown(socket.SHUT_WR)
         assert await in_thread(read_all, peer) == STORED
@@ -80,7 +80,7 @@ async def test_paused_time_does_not_count(finish: float) -> None:
         seconds = finish or 60
         peer = frontend.connect()
         peer.sendall(b"content")
-        await frontend.has_come(7)
+        await frontend.has_received(7)
         (incoming,) = frontend.store.unfinished
         assert incoming.producer is not None
         pass_time(frontend.clock, seconds - 1)
@@ -99,7 +99,7 @@ async def test_storing_time_does_not_count(way: Way) -> None:
     """Time that the store takes does not count either: the sender has sent everything."""
     async with open_frontend(RawSettings(idle_timeout=60, finish_after_idle=10)) as frontend:
         frontend.store.holding = True
-        peer = await way.come(frontend, b"content")
+        peer = await way.arrive(frontend, b"content")
         await until(lambda: frontend.store._held)
         frontend.clock.advance(3600)
         frontend.store.release()
@@ -117,7 +117,7 @@ async def test_finish_after_idle() -> None:
         await until(lambda: frontend.incoming)
         frontend.clock.advance(0.9)
         await turns()
-        assert heard_so_far(peer) == b""
+        assert received_so_far(peer) == b""
         frontend.clock.advance(0.2)
         assert await in_thread(peer.recv, 1024) == STORED
         peer.close()
@@ -142,7 +142,7 @@ async def test_finish_after_idle_needs_a_byte() -> None:
         await until(lambda: frontend.factory.protocols)
         frontend.clock.advance(59)
         peer.sendall(b"content")
-        await frontend.has_come(7)
+        await frontend.has_received(7)
         frontend.clock.advance(1)
         assert await in_thread(read_all, peer) == STORED
 
@@ -154,7 +154,7 @@ async def test_late_bytes(when: str) -> None:
         frontend.store.holding = when == "storing"
         peer = frontend.connect()
         peer.sendall(b"content")
-        await frontend.has_come(7)
+        await frontend.has_received(7)
         frontend.clock.advance(1)
         await turns()
         peer.sendall(b" and more")
@@ -176,7 +176,7 @@ async def test_late_end() -> None:
         frontend.store.holding = True
         peer = frontend.connect()
         peer.sendall(b"content")
-        await frontend.has_come(7)
+        await frontend.has_received(7)
         frontend.clock.advance(1)
         peer.shutdown(socket.SHUT_WR)
         await turns()
@@ -189,7 +189,7 @@ async def test_empty_and_finish_after_idle(way: Way) -> None:
     """An empty file that waits for its store is not ended a second time by silence."""
     async with open_frontend(RawSettings(finish_after_idle=1, allow_empty=True)) as frontend:
         frontend.store.holding = True
-        peer = await way.come(frontend)
+        peer = await way.arrive(frontend)
         await until(lambda: frontend.store._held)
         frontend.clock.advance(2)
         frontend.store.release()

@@ -26,7 +26,7 @@ async def test_drain(way: Way) -> None:
     async with open_frontend() as frontend:
         peer, idle = frontend.connect(), frontend.connect()
         peer.sendall(b"half")
-        await frontend.has_come(4)
+        await frontend.has_received(4)
         await until(lambda: len(frontend.factory.protocols) == 2)
         drained = frontend.factory.drain()
         assert not drained.called
@@ -43,7 +43,7 @@ async def test_drain_waits_for_the_store(way: Way) -> None:
     """An upload that the store is committing is still in flight."""
     async with open_frontend() as frontend:
         frontend.store.holding = True
-        peer = await way.come(frontend, b"content")
+        peer = await way.arrive(frontend, b"content")
         await until(lambda: frontend.store._held)
         drained = frontend.factory.drain()
         assert frontend.factory.uploads_in_flight == 1
@@ -59,7 +59,7 @@ async def test_drain_waits_without_a_sender() -> None:
         frontend.store.holding = True
         peer = frontend.connect()
         peer.sendall(b"content")
-        await frontend.has_come(7)
+        await frontend.has_received(7)
         frontend.clock.advance(1)
         await until(lambda: frontend.store._held)
         reset(peer)
@@ -75,7 +75,7 @@ async def test_drain_waits_for_an_empty_one(way: Way) -> None:
     """So is an upload without a byte, if empty files are allowed."""
     async with open_frontend(RawSettings(allow_empty=True)) as frontend:
         frontend.store.holding = True
-        peer = await way.come(frontend)
+        peer = await way.arrive(frontend)
         await until(lambda: frontend.store._held)
         drained = frontend.factory.drain()
         assert frontend.factory.uploads_in_flight == 1
@@ -101,7 +101,7 @@ async def test_refuse_the_rest(when: str) -> None:
         frontend.store.holding = True
         peer = frontend.connect()
         peer.sendall(b"content")
-        await frontend.has_come(7)
+        await frontend.has_received(7)
         if when == "storing":
             peer.shutdown(socket.SHUT_WR)
             await until(lambda: frontend.store._held)
@@ -121,7 +121,7 @@ async def test_refuse_what_is_being_committed(way: Way) -> None:
     """So are those that the store is committing, however they arrived."""
     async with open_frontend() as frontend:
         frontend.store.holding = True
-        peer = await way.come(frontend, b"content")
+        peer = await way.arrive(frontend, b"content")
         await until(lambda: frontend.store._held)
         drained, gone = frontend.factory.drain(), frontend.factory.all_gone()
         assert not drained.called
@@ -142,7 +142,7 @@ async def test_stop_waiting() -> None:
     async with open_frontend() as frontend:
         peer = frontend.connect()
         peer.sendall(b"content")
-        await frontend.has_come(7)
+        await frontend.has_received(7)
         ends: list[object] = []
         waiting: list[Deferred[None]] = [frontend.factory.drain(), frontend.factory.all_gone()]
         for one in waiting:
@@ -157,7 +157,7 @@ async def test_abort_the_rest() -> None:
     async with open_frontend() as frontend:
         peer = frontend.connect()
         peer.sendall(b"content")
-        await frontend.has_come(7)
+        await frontend.has_received(7)
         gone = frontend.factory.all_gone()
         frontend.factory.abort_the_rest()
         await gone
@@ -171,7 +171,7 @@ async def test_abort_what_is_being_committed(way: Way) -> None:
     """An upload that is being committed forfeits the answer, not the file; the log says so."""
     async with open_frontend() as frontend:
         frontend.store.holding = True
-        peer = await way.come(frontend, b"content")
+        peer = await way.arrive(frontend, b"content")
         await until(lambda: frontend.store._held)
         gone = frontend.factory.all_gone()
         assert not gone.called

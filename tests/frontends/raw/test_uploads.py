@@ -21,7 +21,13 @@ from twisted.logger import LogLevel
 from zope.interface.verify import verifyObject
 
 from tests.support.frontends import open_frontend
-from tests.support.senders import STORED, heard_so_far, read_all, refusal_code, send_all_then_read
+from tests.support.senders import (
+    STORED,
+    read_all,
+    received_so_far,
+    refusal_code,
+    send_all_then_read,
+)
 from tests.support.waiting import in_thread, reactor, turns, until
 from tests.support.ways import Way, close
 from twisted_upload.core.answers import SUCCESS, StoredAnswer, read_answer
@@ -139,7 +145,7 @@ async def test_unix_socket(way: Way, tmp_path: Path) -> None:
 async def test_name_of_a_sender(way: Way, family: str, name: str) -> None:
     """A sender is named as people write such addresses, also an IPv4 sender at an IPv6 socket."""
     async with open_frontend() as frontend, frontend.also_at(family) as connect:
-        peer = await way.come(frontend, b"content", connect=connect)
+        peer = await way.arrive(frontend, b"content", connect=connect)
         assert await in_thread(read_all, peer) == STORED
         assert frontend.log.ends[0]["peer"] == name.format(peer.getsockname()[1])
 
@@ -160,11 +166,11 @@ async def test_answer_waits_for_the_store(way: Way) -> None:
     """A sender that has half-closed is told success when, and only when, the file is stored."""
     async with open_frontend() as frontend:
         frontend.store.holding = True
-        peer = await way.come(frontend, b"content")
+        peer = await way.arrive(frontend, b"content")
         await until(lambda: frontend.store._held)
         frontend.clock.advance(3600)
         await turns()
-        assert heard_so_far(peer) == b""
+        assert received_so_far(peer) == b""
         assert frontend.stored == []
         assert frontend.log.ends == []
         frontend.store.release()
@@ -182,10 +188,10 @@ async def test_custom_answer(way: Way) -> None:
 async def test_receipts(way: Way, answer: str) -> None:
     """With receipts, the answer is one line with name, size and SHA-256."""
     async with open_frontend(RawSettings(receipts=True, answer=answer)) as frontend:
-        heard = await way.send(frontend, b"hello")
+        received = await way.send(frontend, b"hello")
         digest = hashlib.sha256(b"hello").hexdigest()
-        assert heard.decode() == f"{answer} 1795328130123.bin 5 {digest}\n"
-        assert read_answer(heard, answer) == StoredAnswer("1795328130123.bin", 5, digest)
+        assert received.decode() == f"{answer} 1795328130123.bin 5 {digest}\n"
+        assert read_answer(received, answer) == StoredAnswer("1795328130123.bin", 5, digest)
         assert frontend.store.files == {"1795328130123.bin": b"hello"}
 
 
@@ -193,7 +199,7 @@ async def test_half_closed_is_not_garbage(way: Way) -> None:
     """A half-closed connection that waits for its store survives garbage collection."""
     async with open_frontend() as frontend:
         frontend.store.holding = True
-        peer = await way.come(frontend, b"content")
+        peer = await way.arrive(frontend, b"content")
         await until(lambda: frontend.store._held)
         gc.collect()
         frontend.store.release()
@@ -218,7 +224,7 @@ async def test_empty(way: Way) -> None:
 async def test_port_probe(way: Way) -> None:
     """A connection that just closes is only a debug line."""
     async with open_frontend() as frontend:
-        await way.come(frontend, end=close)
+        await way.arrive(frontend, end=close)
         await until(lambda: frontend.log.others)
         await frontend.is_quiet()
         assert frontend.log.ends == []

@@ -108,7 +108,7 @@ async def test_cancelled() -> None:
             writing.sendall(b"half")
             with reading.makefile("rb", buffering=0) as file:
                 sending = upload(cast(BinaryIO, file), to(frontend.address))
-                await frontend.has_come(4)
+                await frontend.has_received(4)
                 sending.cancel()
                 with pytest.raises(CancelledError):
                     await sending
@@ -124,7 +124,7 @@ async def test_server_that_does_not_read() -> None:
         sending = upload(
             bytes(50_000_000), to(frontend.address), progress=lambda size, _: sent.append(size)
         )
-        await frontend.has_come(1)
+        await frontend.has_received(1)
         producer = frontend.store.unfinished[0].producer
         assert producer is not None
         producer.pauseProducing()

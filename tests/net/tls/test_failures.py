@@ -141,7 +141,7 @@ def test_every_kind_has_words() -> None:
     assert len(set(FAILURES.values())) == len(FAILURES)
     assert failure_of(None, b"") is None
     assert not rejects_certificate(MemoryError())
-    assert not rejects_certificate(ssl.SSLError("of nobody"))
+    assert not rejects_certificate(ssl.SSLError("unknown"))
 
 
 # TLS that fails
@@ -186,7 +186,7 @@ class FailingIdentity:
         return FailingTLS(tls, self._way, self._error, self._times)
 
 
-ERRORS = [MemoryError(), ssl.SSLError("of nobody"), ssl.SSLSyscallError(5, "x"), ValueError("odd")]
+ERRORS = [MemoryError(), ssl.SSLError("unknown"), ssl.SSLSyscallError(5, "x"), ValueError("odd")]
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
@@ -234,6 +234,6 @@ async def test_end_that_fails_here() -> None:
         peer = await in_thread(Peer(client_context(), frontend.connect()).handshake)
         await in_thread(peer.send, b"content", last=True)
         with pytest.raises(ConnectionAbortedError):
-            await in_thread(peer.hear)
+            await in_thread(peer.receive)
         await until(lambda: not frontend.factory.gate.admission.slots.taken)
         assert frontend.log.kinds == ["stored"]

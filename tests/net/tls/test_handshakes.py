@@ -66,7 +66,7 @@ async def test_handshakes_take_slots() -> None:
         assert slots.taken == 1
         assert await in_thread(finished, frontend.connect())
         await in_thread(peer.send, b"the one", last=True)
-        assert await in_thread(peer.hear) == STORED
+        assert await in_thread(peer.receive) == STORED
         await until(lambda: not slots.taken)
 
         last = frontend.connect()
@@ -102,7 +102,7 @@ async def test_handshakes_under_other_limits() -> None:
         await until(lambda: slots.taken == 1)
         peer = Peer(client_context(), one)
         await in_thread(peer.handshake, b"content", last=True)
-        assert await in_thread(peer.hear) == STORED
+        assert await in_thread(peer.receive) == STORED
         await until(lambda: not slots.taken)
         assert len(frontend.factory.gate.admission) == 0
         frontend.factory.refusals.log_summary()
@@ -117,7 +117,7 @@ async def test_a_handshake_under_other_rules() -> None:
         denied = Rules(deny=[parse_network("127.0.0.0/8")])
         frontend.factory.reconfigure(RawSettings(rules=denied))
         await in_thread(peer.handshake, b"content", last=True)
-        assert b"not-allowed" in await in_thread(peer.hear)
+        assert b"not-allowed" in await in_thread(peer.receive)
         await until(lambda: not slots.taken)
         assert frontend.stored == []
         frontend.factory.refusals.log_summary()
@@ -196,7 +196,7 @@ async def test_noise() -> None:
         assert not frontend.clock.getDelayedCalls()
         peer = await shaken(frontend)
         await in_thread(peer.send, b"still here", last=True)
-        assert await in_thread(peer.hear) == STORED
+        assert await in_thread(peer.receive) == STORED
 
 
 @pytest.mark.parametrize("sent", [0, 1, 60])
@@ -228,7 +228,7 @@ async def test_handshake_while_we_were_stalled() -> None:
         await until(lambda: frontend.factory.gate.admission.slots.taken)
         frontend.clock.advance(2 * HANDSHAKE_TIMEOUT)
         await in_thread(peer.handshake, b"x", last=True)
-        assert await in_thread(peer.hear) == STORED
+        assert await in_thread(peer.receive) == STORED
         assert not +frontend.factory.gate.handshake_failures
 
 
@@ -265,7 +265,7 @@ async def test_no_protocol() -> None:
     )
     connected = socket.create_connection(("127.0.0.1", port.getHost().port), 10)
     peer = await in_thread(Peer(client_context(), connected).handshake)
-    assert await in_thread(peer.hear) == b""
+    assert await in_thread(peer.receive) == b""
     connected.close()
     await port.stopListening()
 

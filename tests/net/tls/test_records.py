@@ -90,7 +90,7 @@ async def test_honest_records(tmp_path: Path) -> None:
                 + records.record(DATA, b""),
             )
         await in_thread(peer.socket.sendall, records.record(ALERT, b"\x01\x00"))
-        assert (await in_thread(peer.hear)).decode() == "上传成功"
+        assert (await in_thread(peer.receive)).decode() == "上传成功"
         assert frontend.stored == [data]
 
 
@@ -118,7 +118,7 @@ async def test_flood(flood: str, tmp_path: Path) -> None:
     async with open_frontend(identity=identity()) as frontend:
         peer, records = await connected(frontend, tmp_path)
         await in_thread(peer.socket.sendall, records.record(DATA, b"begins"))
-        await frontend.has_come(6)
+        await frontend.has_received(6)
         (protocol,) = frontend.senders
         most = 0
 
@@ -160,7 +160,7 @@ async def test_flood_by_old_tls(flood: str, tmp_path: Path) -> None:
         await in_thread(peer.handshake)
         records = OldRecords(tmp_path, peer.heard_first)
         await in_thread(peer.socket.sendall, records.record(DATA, b"begins"))
-        await frontend.has_come(6)
+        await frontend.has_received(6)
 
         def send() -> bool:
             try:
@@ -182,9 +182,9 @@ async def test_what_is_allowed(tmp_path: Path) -> None:
         sent = b"".join(records.key_update(requested=True) for _ in range(MOST_WITHOUT_DATA - 20))
         assert len(sent) < 64 * 1024
         await in_thread(peer.socket.sendall, sent + records.record(DATA, b"x"))
-        await frontend.has_come(1)
+        await frontend.has_received(1)
         await in_thread(peer.socket.sendall, records.record(ALERT, b"\x01\x00"))
-        assert (await in_thread(peer.hear)).decode() == "上传成功"
+        assert (await in_thread(peer.receive)).decode() == "上传成功"
 
 
 async def test_small_records(tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ async def test_small_records(tmp_path: Path) -> None:
         transport.dataReceived(records.record(DATA, bytes(10_000)))
         assert transport.transport.bufferSize == usual
         await in_thread(peer.socket.sendall, records.record(ALERT, b"\x01\x00"))
-        assert (await in_thread(peer.hear)).decode() == "上传成功"
+        assert (await in_thread(peer.receive)).decode() == "上传成功"
         assert frontend.stored == [b"x" * 100 + bytes(10_000)]
 
 

@@ -53,7 +53,7 @@ async def test_paused(version: ssl.TLSVersion) -> None:
         peer = await shaken(frontend, version)
         sending = in_thread(peer.send, data[:1000])
         await sending
-        await frontend.has_come(1000)
+        await frontend.has_received(1000)
         the_producer(frontend).pauseProducing()
         sending = in_thread(peer.send, data[1000:], last=True)
         await turns(100)
@@ -61,7 +61,7 @@ async def test_paused(version: ssl.TLSVersion) -> None:
         assert not sending.called
         the_producer(frontend).resumeProducing()
         await sending
-        assert await in_thread(peer.hear) == STORED
+        assert await in_thread(peer.receive) == STORED
         assert frontend.stored == [data]
 
 
@@ -72,8 +72,8 @@ async def test_pausing_again_and_again(version: ssl.TLSVersion) -> None:
     async with open_frontend(clock=reactor, identity=identity()) as frontend:
         peer = await shaken(frontend, version)
         sending = in_thread(peer.send, data, last=True)
-        hearing = sending.addCallback(lambda _: in_thread(peer.hear))
-        await frontend.has_come(1)
+        hearing = sending.addCallback(lambda _: in_thread(peer.receive))
+        await frontend.has_received(1)
         while not hearing.called and frontend.store.unfinished:
             producer = the_producer(frontend)
             producer.pauseProducing()
@@ -172,7 +172,7 @@ async def test_end_while_paused(version: ssl.TLSVersion) -> None:
         protocol.transport.resumeProducing()
         port.clock.advance(0)
         assert protocol.told == ["made", b"all", "end"]
-        await in_thread(peer.hear)
+        await in_thread(peer.receive)
         await until(lambda: len(protocol.told) == 4)
         assert protocol.told[-1] is ConnectionDone
         assert not port.clock.getDelayedCalls()
@@ -215,7 +215,7 @@ async def test_interfaces() -> None:
         transport.writeSequence([b"a", b"", b"b"])
         transport.stopProducing()
         transport.write(b"too late")
-        assert await in_thread(peer.hear) == b"ab"
+        assert await in_thread(peer.receive) == b"ab"
         peer.socket.close()
 
 
@@ -230,7 +230,7 @@ async def test_our_end_first(version: ssl.TLSVersion) -> None:
         protocol.transport.loseWriteConnection()
         protocol.transport.loseWriteConnection()
         protocol.transport.write(b"too late")
-        assert await in_thread(peer.hear) == b"that was it"
+        assert await in_thread(peer.receive) == b"that was it"
         await in_thread(peer.send, bytes(100_000), last=True)
         await until(lambda: ConnectionDone in protocol.told)
         pieces = [piece for piece in protocol.told if isinstance(piece, bytes)]
@@ -250,7 +250,7 @@ async def test_end_after_a_producer(way: str, tmp_path: Any) -> None:
         with (tmp_path / "file").open("rb") as file:
             sent: Deferred[bytes] = FileSender().beginFileTransfer(file, protocol.transport)
             getattr(protocol.transport, way)()
-            assert await in_thread(peer.hear) == data
+            assert await in_thread(peer.receive) == data
             await sent
         peer.socket.close()
         await until(lambda: len(protocol.told) == 2)
@@ -290,7 +290,7 @@ async def test_enough(way: str) -> None:
         expected = ConnectionDone if way == "loseConnection" else ConnectionAborted
         assert protocol.told == ["made", b"all", expected]
         if way == "loseConnection":
-            assert await in_thread(peer.hear) == b""
+            assert await in_thread(peer.receive) == b""
         peer.socket.close()
 
 
@@ -310,11 +310,11 @@ async def test_protocol_without_half_close(said: bool) -> None:
         await until(lambda: protocol.lost)
         assert protocol.lost == [ConnectionDone]
         if said:
-            assert await in_thread(peer.hear) == b""
+            assert await in_thread(peer.receive) == b""
             assert await in_thread(peer.socket.recv, 1) == b""
         else:
             with pytest.raises(ConnectionResetError):
-                await in_thread(peer.hear)
+                await in_thread(peer.receive)
         peer.socket.close()
 
 

@@ -39,7 +39,7 @@ async def test_upload(version: ssl.TLSVersion, size: int) -> None:
     async with open_frontend(identity=identity()) as frontend:
         peer = await shaken(frontend, version)
         await in_thread(peer.send, data, last=True)
-        assert await in_thread(peer.hear) == STORED
+        assert await in_thread(peer.receive) == STORED
         assert frontend.stored == [data]
         assert await in_thread(peer.socket.recv, 1) == b""  # in this order
         await frontend.is_quiet()
@@ -53,11 +53,11 @@ async def test_answer_comes_late(version: ssl.TLSVersion) -> None:
         frontend.store.holding = True
         peer = await shaken(frontend, version)
         await in_thread(peer.send, b"slow", last=True)
-        await frontend.has_come(4)
+        await frontend.has_received(4)
         await turns(20)
         assert not select.select([peer.socket], [], [], 0)[0]
         frontend.store.release()
-        assert await in_thread(peer.hear) == STORED
+        assert await in_thread(peer.receive) == STORED
 
 
 @both_versions
@@ -82,7 +82,7 @@ async def test_half_close_below(version: ssl.TLSVersion, answered: bool) -> None
         peer.socket.shutdown(socket.SHUT_WR)
         await turns(20)
         frontend.store.release()
-        assert await in_thread(peer.hear) == STORED
+        assert await in_thread(peer.receive) == STORED
 
 
 async def test_nothing_sent() -> None:
@@ -90,7 +90,7 @@ async def test_nothing_sent() -> None:
     async with open_frontend(identity=identity()) as frontend:
         peer = await shaken(frontend)
         await in_thread(peer.send, last=True)
-        assert (await in_thread(peer.hear)).startswith("上传失败: empty ".encode())
+        assert (await in_thread(peer.receive)).startswith("上传失败: empty ".encode())
 
 
 async def test_port_probe() -> None:
@@ -120,11 +120,11 @@ async def test_cut(version: ssl.TLSVersion, cut: str, size: int) -> None:
     async with open_frontend(identity=identity()) as frontend:
         peer = await shaken(frontend, version)
         await in_thread(peer.send, bytes(size))
-        await frontend.has_come(size)
+        await frontend.has_received(size)
         CUTS[cut](peer.socket)
         if cut == "half-closed":
             with pytest.raises(ConnectionResetError):
-                await in_thread(peer.hear)
+                await in_thread(peer.receive)
         await frontend.is_quiet()
         assert (frontend.log.kinds, frontend.stored) == (["aborted"], [])
 
@@ -135,7 +135,7 @@ async def test_cut_within_the_end(version: ssl.TLSVersion) -> None:
     async with open_frontend(identity=identity()) as frontend:
         peer = await shaken(frontend, version)
         await in_thread(peer.socket.sendall, peer.encrypted(b"almost", last=True)[:-1])
-        await frontend.has_come(6)
+        await frontend.has_received(6)
         peer.socket.shutdown(socket.SHUT_WR)
         await frontend.is_quiet()
         assert (frontend.log.kinds, frontend.stored) == (["aborted"], [])
@@ -148,7 +148,7 @@ async def test_a_changed_byte(version: ssl.TLSVersion, place: int) -> None:
     async with open_frontend(identity=identity()) as frontend:
         peer = await shaken(frontend, version)
         await in_thread(peer.send, b"before")
-        await frontend.has_come(6)
+        await frontend.has_received(6)
         sent = bytearray(peer.encrypted(bytes(1000)))
         sent[place] ^= 0x55
         await in_thread(peer.socket.sendall, bytes(sent))
@@ -161,7 +161,7 @@ async def test_reset_after_the_end() -> None:
     async with open_frontend(identity=identity()) as frontend:
         peer = await shaken(frontend)
         await in_thread(peer.send, b"whole")
-        await frontend.has_come(5)
+        await frontend.has_received(5)
         await in_thread(peer.send, last=True)
         await until(lambda: frontend.log.ends)
         reset(peer.socket)
@@ -175,7 +175,7 @@ async def test_what_follows_the_end() -> None:
         frontend.store.holding = True
         peer = await shaken(frontend)
         await in_thread(peer.send, b"all", last=True)
-        await frontend.has_come(3)
+        await frontend.has_received(3)
 
         def send_more() -> None:
             with contextlib.suppress(ConnectionError):
@@ -201,7 +201,7 @@ async def test_refused_while_sending(version: ssl.TLSVersion) -> None:
     async with open_frontend(RawSettings(max_size=1000), identity=identity()) as frontend:
         peer = await shaken(frontend, version)
         await in_thread(peer.send, bytes(2_000_000))
-        assert (await in_thread(peer.hear)).startswith("上传失败: too-large ".encode())
+        assert (await in_thread(peer.receive)).startswith("上传失败: too-large ".encode())
         await in_thread(peer.send, bytes(2_000_000), last=True)
         await frontend.is_quiet()
         assert (frontend.log.kinds, frontend.stored, frontend.log.loud()) == (["refused"], [], [])
@@ -213,12 +213,12 @@ async def test_refused_while_paused(version: ssl.TLSVersion) -> None:
     async with open_frontend(RawSettings(idle_timeout=60), identity=identity()) as frontend:
         peer = await shaken(frontend, version)
         await in_thread(peer.send, bytes(1000))
-        await frontend.has_come(1000)
+        await frontend.has_received(1000)
         the_producer(frontend).pauseProducing()
         await in_thread(peer.send, bytes(50_000))
         frontend.factory.refuse_the_rest()
         await in_thread(peer.send, bytes(50_000), last=True)
-        assert (await in_thread(peer.hear)).startswith("上传失败: shutting-down ".encode())
+        assert (await in_thread(peer.receive)).startswith("上传失败: shutting-down ".encode())
         await frontend.is_quiet()
 
 
@@ -230,7 +230,7 @@ async def test_refused_at_once(version: ssl.TLSVersion) -> None:
         await until(frontend.clock.getDelayedCalls)
         await frontend.factory.drain()
         await in_thread(peer.handshake, bytes(20_000), last=True)
-        assert (await in_thread(peer.hear)).startswith("上传失败: shutting-down ".encode())
+        assert (await in_thread(peer.receive)).startswith("上传失败: shutting-down ".encode())
         await frontend.is_quiet()
 
 
@@ -242,7 +242,7 @@ async def test_rejected_while_sending(version: ssl.TLSVersion) -> None:
         await until(frontend.clock.getDelayedCalls)
         await frontend.factory.drain()
         await in_thread(peer.handshake, bytes(200_000))
-        assert (await in_thread(peer.hear)).startswith("上传失败: shutting-down ".encode())
+        assert (await in_thread(peer.receive)).startswith("上传失败: shutting-down ".encode())
         await in_thread(peer.send, bytes(200_000))
         frontend.clock.advance(LONGEST_STAY)
         await frontend.is_quiet()
@@ -255,9 +255,9 @@ async def test_silence(version: ssl.TLSVersion) -> None:
     async with open_frontend(RawSettings(idle_timeout=5), identity=identity()) as frontend:
         peer = await shaken(frontend, version)
         await in_thread(peer.send, b"and then?")
-        await frontend.has_come(9)
+        await frontend.has_received(9)
         frontend.clock.advance(5)
-        assert (await in_thread(peer.hear)).startswith("上传失败: timeout ".encode())
+        assert (await in_thread(peer.receive)).startswith("上传失败: timeout ".encode())
         await in_thread(peer.send, last=True)
         await frontend.is_quiet()
 
@@ -267,9 +267,9 @@ async def test_silence_as_end() -> None:
     async with open_frontend(RawSettings(finish_after_idle=5), identity=identity()) as frontend:
         peer = await shaken(frontend)
         await in_thread(peer.send, b"that is all")
-        await frontend.has_come(11)
+        await frontend.has_received(11)
         frontend.clock.advance(5)
-        assert await in_thread(peer.hear) == STORED
+        assert await in_thread(peer.receive) == STORED
         await in_thread(peer.send, last=True)
         await frontend.is_quiet()
         assert frontend.stored == [b"that is all"]

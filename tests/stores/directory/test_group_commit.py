@@ -170,7 +170,7 @@ def test_a_result_that_cannot_be_reported(
         commits.commit()
         if number == BATCHES_AT_A_TIME + 1:
             tell, *_ = commits.commits._queue[-1]
-            tell(StoredFile("somebody else's", 0, None))
+            tell(StoredFile("another", 0, None))
     commits.disk.work()
     assert len(commits.results) == BATCHES_AT_A_TIME + 5
     commits.commit()

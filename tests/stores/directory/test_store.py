@@ -146,8 +146,8 @@ async def test_two_daemons(tmp_path: Path) -> None:
         incoming.write(b"%d" % number)
         committed.append(incoming.commit())
     receipts = await gatherResults(committed)
-    kept = contents(tmp_path / "inbox")
-    assert [kept[receipt.name or ""] for receipt in receipts] == [
+    stored = contents(tmp_path / "inbox")
+    assert [stored[receipt.name or ""] for receipt in receipts] == [
         b"%d" % number for number in range(100)
     ]
     for rig in rigs:

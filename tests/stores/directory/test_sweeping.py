@@ -155,7 +155,7 @@ def test_foreign_files(incoming: Path, name: str) -> None:
 def test_final_files(incoming: Path) -> None:
     """Nothing in the folder itself is touched, whatever its name."""
     for name in LEFTOVER, "1795328130123.jpg", ".hidden":
-        (incoming.parent / name).write_bytes(b"kept")
+        (incoming.parent / name).write_bytes(b"stored")
     open_drop_folder(incoming.parent)
     assert len(contents(incoming.parent)) == 3
 
