@@ -54,7 +54,7 @@ async def test_slots(way: Way, most: int) -> None:
 
 @pytest.mark.parametrize("most", [1, 50])
 async def test_per_address(way: Way, most: int) -> None:
-    """So it is with the slots of one address; other addresses are not affected."""
+    """The slots of one address are limited and released; other addresses are not affected."""
     async with open_frontend(RawSettings(max_per_address=most)) as frontend:
         peers = await connect_senders(frontend, most)
         assert refusal_code(await way.send(frontend, b"content")) == "busy"
@@ -144,7 +144,7 @@ async def test_slot_of_an_upload_that_is_being_committed(way: Way) -> None:
 
 
 async def test_address_of_an_upload_that_is_being_committed(way: Way) -> None:
-    """So it is with the slots of its address."""
+    """A slot of an address, too, is released only when the file is stored."""
     async with open_frontend(RawSettings(max_per_address=1)) as frontend:
         frontend.store.holding = True
         peer = await way.arrive(frontend, b"content")
@@ -188,14 +188,14 @@ async def test_rules(way: Way, rules: Rules, code: str | None) -> None:
 
 @pytest.mark.parametrize(("family", "denied"), [("IPv6", "::1"), ("mapped", "127.0.0.1")])
 async def test_rules_for_ipv6(way: Way, family: str, denied: str) -> None:
-    """They apply to IPv6 too, and to IPv4 at an IPv6 socket."""
+    """The rules apply to IPv6 too, and to IPv4 at an IPv6 socket."""
     chosen = RawSettings(rules=rules_of(deny=denied))
     async with open_frontend(chosen) as frontend, frontend.also_at(family) as connect:
         assert refusal_code(await way.send(frontend, b"content", connect=connect)) == "not-allowed"
 
 
 async def test_rules_are_not_for_unix_sockets(way: Way, tmp_path: Path) -> None:
-    """They do not apply to a Unix socket, which has file permissions."""
+    """The rules do not apply to a Unix socket, which has file permissions."""
     async with open_frontend(RawSettings(rules=rules_of(allow="192.0.2.0/24"))) as frontend:
         async with frontend.also_at("unix", tmp_path) as connect:
             assert await way.send(frontend, b"content", connect=connect) == STORED

@@ -46,7 +46,7 @@ async def test_answered_at_once() -> None:
 
 
 async def test_answered_after_sending() -> None:
-    """So is a sender that sends its whole file before it reads."""
+    """A rejected sender that sends its whole file before it reads is told as well."""
     async with open_frontend(NOBODY) as frontend:
         for _ in range(5):
             assert refusal_code(await frontend.send(*[bytes(65536)] * 8)) == "not-allowed"
@@ -56,9 +56,9 @@ async def test_answered_after_sending() -> None:
 @pytest.mark.parametrize("family", ["IPv4", "unix"])
 async def test_answered_after_little(way: Way, tmp_path: Path, family: str) -> None:
     """
-    So is a sender of little data, which may have arrived before the connection is
-    accepted: it is read before the connection is closed.  Over a Unix socket, unread data
-    would show.
+    A rejected sender of little data, which may have arrived before the connection is
+    accepted, is told as well: the data is read before the connection is closed.  Over a
+    Unix socket, unread data would show.
     """
     async with open_frontend() as frontend, frontend.also_at(family, tmp_path) as connect:
         frontend.factory.drain()
@@ -124,7 +124,7 @@ async def test_gone_before_the_answer() -> None:
 
 @pytest.mark.parametrize("end", [close, reset])
 async def test_does_not_wait(way: Way, end: Callable[[socket.socket], None]) -> None:
-    """Nor does one that has sent something and does not wait for the answer."""
+    """A sender that has sent something and does not wait for the answer does no harm."""
     async with open_frontend(NOBODY) as frontend:
         for _ in range(3):
             await way.arrive(frontend, b"content", end=end)

@@ -97,7 +97,7 @@ def test_pending_calls(reactor: Any) -> None:
 
 
 def test_it_cannot_be_set() -> None:
-    """It is the monotonic clock, which continues however the time of day is set."""
+    """The clock is the monotonic one, which continues however the time of day is set."""
     assert time.get_clock_info("monotonic").monotonic
     assert not time.get_clock_info("monotonic").adjustable
     assert use_monotonic_time.__defaults__ == (time.monotonic,)
@@ -167,7 +167,7 @@ def test_silence_ends(tmp_path: Path, stepping: SteppingClock, workers: str) -> 
 
 @pytest.mark.parametrize("kind", ["poll", "select", "asyncio"])
 def test_silence_ends_in_other_reactors(tmp_path: Path, stepping: SteppingClock, kind: str) -> None:
-    """So it does with every reactor that twistd can use."""
+    """Every reactor that twistd can use refuses silent senders, whatever the time of day."""
     with (
         Daemon(
             tmp_path,

@@ -89,7 +89,7 @@ async def test_dead_peers(interface: str) -> None:
 
 
 async def test_dead_peers_of_an_adopted_port() -> None:
-    """So do those of a socket that another process has bound."""
+    """Connections of a socket that another process has bound inherit these options too."""
     async with open_frontend() as frontend:
         with socket.create_server(("127.0.0.1", 0)) as bound:
             endpoint = InheritedEndpoint(reactor, os.dup(bound.fileno()), socket.AF_INET)

@@ -44,7 +44,7 @@ def _leave(number: int) -> None:
 
 
 def test_held_back() -> None:
-    """They are held while a listener may need them, and no longer."""
+    """Spare file descriptors are held while a listener may need them, and no longer."""
     before = _open()
     spare = SpareDescriptors()
     assert _open() == before
@@ -59,7 +59,7 @@ def test_held_back() -> None:
 
 @pytest.mark.usefixtures("_limit")
 def test_let_go(spare: SpareDescriptors) -> None:
-    """When no others are left, they are released."""
+    """When no other file descriptors are left, the spare ones are released."""
     _leave(0)
     assert not spare.are_left_for_one()
     spare.let_go(0)
@@ -81,7 +81,10 @@ def test_let_go(spare: SpareDescriptors) -> None:
 
 @pytest.mark.usefixtures("_limit")
 def test_recover(spare: SpareDescriptors) -> None:
-    """They are held again when enough others are free, which is checked from time to time."""
+    """
+    Spare file descriptors are held again when enough others are free, which is checked
+    from time to time.
+    """
     before = _open()
     spare.let_go(0)
     _leave(SPARE + LEFT - 1)

@@ -344,7 +344,7 @@ def test_stalled(timed: _Timed) -> None:
 
 
 def test_told_of_a_stall(timed: _Timed) -> None:
-    """So they do if another check has noticed it."""
+    """All timeouts start again if another check has noticed the stall."""
     timed.idle_timeouts.restart("a")
     pass_time(timed.clock, 59)
     timed.idle_timeouts.stood_still()

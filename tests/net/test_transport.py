@@ -40,7 +40,7 @@ async def test_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_several_reads() -> None:
-    """It may be larger than one read."""
+    """An upload that is whole when it is accepted may be larger than one read."""
     size = tcp.Server.bufferSize
     async with open_frontend() as frontend:
         made = RecordedTransports(frontend)

@@ -241,7 +241,7 @@ def test_close(rig: Rig) -> None:
 
 
 def test_close_while_it_writes(rig: Rig) -> None:
-    """So it does with lines that arrived while the disk was busy."""
+    """Closing also writes lines that arrived while the disk was busy."""
     rig.end(file("1"))
     rig.clock.advance(INTERVAL)
     rig.end(file("2"))

@@ -106,7 +106,7 @@ def test_long_line(path: Path) -> None:
 
 
 def test_long_line_without_an_end(path: Path) -> None:
-    """So does one at the end of the file; what is appended later is read."""
+    """The same holds for the end of the file; what is appended later is read."""
     path.write_bytes(line("1") + b"x" * 200_000)
     reader = Reader(str(path))
     assert names(reader) == ["1"]

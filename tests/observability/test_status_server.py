@@ -352,7 +352,10 @@ async def test_gone_before_the_answer() -> None:
 
 
 async def test_closed_before_the_answer() -> None:
-    """Nor does one that has closed, which looks like one that waits until the answer is sent."""
+    """
+    A client that has closed looks like one that waits, until the answer is sent; it does
+    no harm.
+    """
     async with open_status() as status:
         status.slow = True
         peer = await status.connect()

@@ -125,7 +125,7 @@ def test_cancelled_while_held(store: MemoryStore) -> None:
 
 
 def test_producer(store: MemoryStore) -> None:
-    """It has a producer until the upload ends, and then leaves it alone."""
+    """An upload has a producer until it ends, and then leaves it alone."""
     producer = RecordingProducer()
     aborted, committed, unregistered = _begin(store), _begin(store), _begin(store)
     for incoming in aborted, committed, unregistered:

@@ -278,7 +278,7 @@ async def test_a_stalled_store(state: str) -> None:
 
 
 async def test_a_store_that_never_commits(way: Way) -> None:
-    """Nor does an upload that is complete, however it arrived."""
+    """A complete upload does not wait for a stalled store for ever, however it arrived."""
     slots = ConnectionSlots()
     async with open_frontend(slots=slots) as frontend:
         frontend.store.holding = True
@@ -289,7 +289,7 @@ async def test_a_store_that_never_commits(way: Way) -> None:
 
 
 async def test_a_stalled_store_and_no_sender(way: Way) -> None:
-    """Nor does an upload whose sender has disconnected."""
+    """An upload whose sender has disconnected does not wait for ever either."""
     slots = ConnectionSlots()
     async with open_frontend(slots=slots) as frontend:
         frontend.store.holding = True

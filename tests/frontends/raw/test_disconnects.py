@@ -101,7 +101,7 @@ async def test_fire_and_forget(size: int) -> None:
 @pytest.mark.parametrize("end", [close, half_close_and_reset])
 @pytest.mark.parametrize("size", [1, 4096, 50_000])
 async def test_gone_at_the_end(way: Way, end: Callable[[socket.socket], None], size: int) -> None:
-    """So is a small file that may have arrived completely before it is accepted."""
+    """A small file is stored although its sender is gone, even if all had arrived at accept."""
     async with open_frontend() as frontend:
         await way.arrive(frontend, b"x" * size, end=end)
         await until(lambda: frontend.log.ends)
@@ -126,7 +126,10 @@ async def test_reset_after_the_half_close(way: Way) -> None:
 
 
 async def test_loss_after_silence() -> None:
-    """So does one whose file was ended by silence; the log says that no answer was delivered."""
+    """
+    A sender whose file was ended by silence may disconnect; the log says that no answer
+    was delivered.
+    """
     async with open_frontend(RawSettings(finish_after_idle=1)) as frontend:
         frontend.store.holding = True
         peer = frontend.connect()

@@ -89,7 +89,7 @@ async def test_seconds() -> None:
 
 
 async def test_seconds_of_the_store(way: Way) -> None:
-    """They include the time that the store takes."""
+    """The seconds of an upload include the time that the store takes."""
     async with open_frontend() as frontend:
         frontend.store.holding = True
         peer = await way.arrive(frontend, b"content")

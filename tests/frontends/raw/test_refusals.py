@@ -36,7 +36,10 @@ async def test_store_refuses_at_once() -> None:
 
 @pytest.mark.parametrize("family", ["IPv4", "unix"])
 async def test_store_refuses(way: Way, tmp_path: Path, family: str) -> None:
-    """So it is if the whole file may have arrived before the store is asked."""
+    """
+    The refusal of a store is sent, even if the whole file had arrived before the store
+    was asked.
+    """
     async with open_frontend() as frontend, frontend.also_at(family, tmp_path) as connect:
         frontend.store.refusing = Busy()
         peer = await way.arrive(frontend, bytes(100_000), connect=connect)
@@ -100,7 +103,10 @@ async def test_broken_store(way: Way, expected_errors: list[str]) -> None:
 
 
 async def test_broken_commit(way: Way, expected_errors: list[str]) -> None:
-    """So is a commit that fails with anything but a refusal."""
+    """
+    A commit that fails with anything but a refusal is logged; the sender is only told
+    store-error.
+    """
     expected_errors.append("secret")
     async with open_frontend() as frontend:
         frontend.store.failing = RuntimeError("secret /etc/path")  # type: ignore[assignment]
@@ -146,9 +152,9 @@ async def test_lingering_close() -> None:
 @pytest.mark.parametrize("family", ["IPv4", "unix"])
 async def test_much_too_large(way: Way, tmp_path: Path, family: str) -> None:
     """
-    So does a sender of a small file, all of which may have arrived before it is refused:
-    it is read before the connection is closed.  Over a Unix socket, unread data would
-    show.
+    A sender of a small file, all of which may have arrived before it is refused, receives
+    the reason: the file is read before the connection is closed.  Over a Unix socket,
+    unread data would show.
     """
     chosen = RawSettings(max_size=1000)
     async with open_frontend(chosen) as frontend, frontend.also_at(family, tmp_path) as connect:

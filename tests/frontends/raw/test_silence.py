@@ -40,7 +40,7 @@ async def test_idle_timeout() -> None:
 
 
 async def test_idle_without_a_byte() -> None:
-    """So is a sender that never sends anything."""
+    """A sender that never sends anything is refused at the timeout."""
     async with open_frontend(RawSettings(idle_timeout=60)) as frontend:
         peer = frontend.connect()
         await until(lambda: frontend.factory.protocols)

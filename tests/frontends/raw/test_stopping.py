@@ -72,7 +72,7 @@ async def test_drain_waits_without_a_sender() -> None:
 
 
 async def test_drain_waits_for_an_empty_one(way: Way) -> None:
-    """So is an upload without a byte, if empty files are allowed."""
+    """An upload without a byte is in flight too, if empty files are allowed."""
     async with open_frontend(RawSettings(allow_empty=True)) as frontend:
         frontend.store.holding = True
         peer = await way.arrive(frontend)
@@ -118,7 +118,7 @@ async def test_refuse_the_rest(when: str) -> None:
 
 
 async def test_refuse_what_is_being_committed(way: Way) -> None:
-    """So are those that the store is committing, however they arrived."""
+    """Uploads that the store is committing are refused too, however they arrived."""
     async with open_frontend() as frontend:
         frontend.store.holding = True
         peer = await way.arrive(frontend, b"content")

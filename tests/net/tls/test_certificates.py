@@ -163,12 +163,12 @@ def test_comments_in_a_bundle(tmp_path: Path) -> None:
     ],
 )
 def test_verifiable_names(host: str, name: str) -> None:
-    """Certificates can contain these names."""
+    """These names can be in a certificate."""
     assert verifiable_name(host) == name
 
 
 @pytest.mark.parametrize("host", ["", ".", ".x", "x" * 64, "a..b", "\0"])
 def test_unverifiable_names(host: str) -> None:
-    """They cannot contain these."""
+    """These names cannot be in a certificate."""
     with pytest.raises(ValueError, match="is not a valid server name"):
         verifiable_name(host)

@@ -159,7 +159,7 @@ async def test_unknown_authority() -> None:
 
 @pytest.mark.parametrize("host", ["other.example", "127.0.0.2", "::2"])
 async def test_wrong_name(host: str) -> None:
-    """Nor does a server of another name or address."""
+    """A server of another name or address receives nothing."""
     async with open_frontend(identity=identity()) as frontend:
         text = await refused_by_client(frontend, to(frontend.address, host))
         assert "is for another name" in text
@@ -167,7 +167,7 @@ async def test_wrong_name(host: str) -> None:
 
 
 async def test_wrong_name_as_the_product_verifies(tmp_path: Path) -> None:
-    """So it is with the trust that the command and endpoint strings use."""
+    """The same holds for the trust that the command and endpoint strings use."""
     _, _, ca = files(tmp_path)
     async with open_frontend(identity=identity()) as frontend:
         text = await refused_by_client(
@@ -338,7 +338,7 @@ async def test_cancelled_during_the_handshake() -> None:
 
 
 async def test_cancelled_before() -> None:
-    """Nor does cancelling before the connection is made."""
+    """Cancelling before the connection is made leaves nothing behind."""
     plain: Deferred[Any] = Deferred()
 
     @implementer(IStreamClientEndpoint)

@@ -153,7 +153,7 @@ OLD_FLOODS = {
 
 @pytest.mark.parametrize("flood", OLD_FLOODS)
 async def test_flood_by_old_tls(flood: str, tmp_path: Path) -> None:
-    """So is one with TLS 1.2, with the records that it has instead of new keys."""
+    """The same holds for TLS 1.2, with the records that it has instead of new keys."""
     kind, content = OLD_FLOODS[flood]
     async with open_frontend(identity=identity()) as frontend:
         peer = Peer(old_logging_context(tmp_path), frontend.connect())

@@ -198,7 +198,7 @@ async def test_abort_while_the_end_waits() -> None:
 
 
 async def test_interfaces() -> None:
-    """It provides the interfaces that it declares."""
+    """The transport provides the interfaces that it declares."""
     protocol = Recorder()
     async with one_port(protocol) as port:
         peer = await port.shaken()

@@ -209,7 +209,7 @@ async def test_refused_while_sending(version: ssl.TLSVersion) -> None:
 
 @both_versions
 async def test_refused_while_paused(version: ssl.TLSVersion) -> None:
-    """So it does if the store had paused it."""
+    """A sender that the store had paused receives a refusal too."""
     async with open_frontend(RawSettings(idle_timeout=60), identity=identity()) as frontend:
         peer = await shaken(frontend, version)
         await in_thread(peer.send, bytes(1000))

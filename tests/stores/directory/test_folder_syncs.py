@@ -223,7 +223,7 @@ def test_an_error_is_reported_once(folder: Folder, files: FaultyFiles, tmp_path:
 def test_an_error_that_another_thread_was_told(
     folder: Folder, files: FaultyFiles, tmp_path: Path
 ) -> None:
-    """Nor does an upload succeed that already had its name when another thread's fsync failed."""
+    """An upload that had its name when another thread's fsync failed does not succeed."""
     first, second = (
         CommitBatch(folder, [(part_of(folder, serial), [b"x"])]) for serial in range(2)
     )

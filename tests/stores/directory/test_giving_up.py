@@ -64,7 +64,10 @@ def _commit(rig: Rig, content: bytes) -> tuple[Deferred[Receipt], list[object]]:
 @pytest.mark.parametrize("ahead", [0, BATCHES_AT_A_TIME + 1])
 @pytest.mark.parametrize("how", ["abort", "cancel", "give up"])
 def test_holds_nothing(rig: Rig, size: int, ahead: int, how: str) -> None:
-    """It holds no bytes, and nothing of its sender, while the disk is stalled."""
+    """
+    An upload that is given up holds no bytes, and nothing of its sender, while the disk
+    is stalled.
+    """
     for _ in range(ahead):
         _commit(rig, b"x")
     content, frontend = b"x" * size, _Sender()
@@ -92,7 +95,10 @@ def test_holds_nothing(rig: Rig, size: int, ahead: int, how: str) -> None:
 
 
 def test_bounded(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Their number is bounded: beyond it, new uploads are refused until the disk works."""
+    """
+    The number of such uploads is bounded: beyond it, new ones are refused until the disk
+    works.
+    """
     monkeypatch.setattr(directory, "MOST_GIVEN_UP", 3)
     for size in 1, SMALL, 1:
         committed, _ = _commit(rig, b"x" * size)
@@ -111,7 +117,10 @@ def test_bounded(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("size", [1, SMALL])
 def test_is_not_written(rig: Rig, size: int) -> None:
-    """A disk that works again does nothing for it: a watcher of the folder sees nothing."""
+    """
+    A disk that works again does nothing for such an upload: a watcher of the folder sees
+    nothing.
+    """
     committed, _ = _commit(rig, b"x" * size)
     committed.cancel()
     rig.disk.work()
@@ -120,7 +129,7 @@ def test_is_not_written(rig: Rig, size: int) -> None:
 
 
 def test_others_are_stored(rig: Rig) -> None:
-    """Uploads that wait for the disk with it are stored."""
+    """Uploads that wait for the disk together with such an upload are stored."""
     uploads = [_commit(rig, b"%d" % number) for number in range(BATCHES_AT_A_TIME + 3)]
     uploads[BATCHES_AT_A_TIME + 1][0].cancel()
     rig.disk.work()
@@ -179,7 +188,7 @@ def test_given_up_when_it_has_its_name(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("failing", ["write", "fsync"])
 def test_fails_and_is_given_up(rig: Rig, failing: str) -> None:
-    """A failure in its batch is reported as usual."""
+    """A disk failure in the batch of such an upload is reported as usual."""
     given_up, _ = _commit(rig, b"given up")
     _, ends = _commit(rig, b"waited for")
     given_up.cancel()

@@ -383,7 +383,7 @@ def test_opened_again(folder: Path) -> None:
 
 
 def test_opened_again_after_a_fork(folder: Path) -> None:
-    """So it does if the parent process still has the folder open, and only waits."""
+    """The same holds if the parent process still has the folder open, and only waits."""
     store = _Store(folder, MILLISECONDS)
     parent = []
     try:

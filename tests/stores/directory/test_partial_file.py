@@ -37,7 +37,7 @@ pytestmark = pytest.mark.usefixtures("small_windows")
 
 
 def test_order(folder: Folder, files: OrderedFiles) -> None:
-    """It is written, synced, closed and published, and the folder is synced, in this order."""
+    """A file is written, synced, closed and published, and the folder is synced, in this order."""
     keep_by_name(folder, b"content")
     interesting = ("create", "write", "fsync", "close", "rename")
     steps = [call for call in files.order if call in interesting]

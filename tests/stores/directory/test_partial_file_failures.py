@@ -98,7 +98,7 @@ def test_every_failure(
 def test_every_failure_of_small(
     folder: Folder, files: OrderedFiles, tmp_path: Path, call: str, after: int, error: int
 ) -> None:
-    """So it is if the upload is one job."""
+    """The same holds for an upload in one job."""
     files.fail(call, error, after=after)
     with pytest.raises(OSError, match=os.strerror(error)):
         keep_small(folder, b"one", b"two")
@@ -115,7 +115,7 @@ def test_every_failure_of_small(
 def test_every_failure_of_linking(
     linking: Folder, files: OrderedFiles, tmp_path: Path, call: str, after: int, error: int
 ) -> None:
-    """So it is if link and unlink publish the file."""
+    """The same holds if link and unlink publish the file."""
     files.fail(call, error, after=after)
     with pytest.raises(OSError, match=os.strerror(error)):
         _large(linking)

@@ -221,7 +221,7 @@ def test_released() -> None:
 
 
 def test_released_above_the_reserve() -> None:
-    """So they can if a large one was refused a little before the reserve was reached."""
+    """Others can use the space even if the upload was refused a little before the reserve."""
     disk = _Disk(RESERVE + 5 * MIB)
     assert not disk.grow(200 * MIB, MIB)
     disk.free += 200 * MIB
@@ -387,7 +387,7 @@ def test_the_one_that_grows(rig: Rig) -> None:
 
 
 def test_from_a_socket(rig: Rig) -> None:
-    """So is one whose bytes are spliced from its socket."""
+    """An upload whose bytes are spliced from its socket is refused at the reserve too."""
     large, refused = _begin(rig)
     ours, theirs = socket.socketpair()
     with ours, theirs:

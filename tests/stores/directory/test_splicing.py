@@ -79,10 +79,10 @@ class _RecordingSpool:
         self.withdrawn.append([*contents(self._path), *leftovers(self._path)])
 
     def finish(self, marker: Marker) -> None:
-        """It has nothing open."""
+        """Close nothing."""
 
     def close(self) -> None:
-        """It has nothing open."""
+        """Close nothing."""
 
 
 # -- a thread is for senders that are sending ---------------------------------

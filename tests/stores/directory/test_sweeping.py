@@ -56,7 +56,7 @@ def test_of_the_living(incoming: Path) -> None:
 
 
 def test_of_the_living_in_this_process(incoming: Path) -> None:
-    """So do those that another store of this process has locked."""
+    """Files that another store of this process has locked stay."""
     with (incoming / LEFTOVER).open("wb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         open_drop_folder(incoming.parent)
