@@ -65,6 +65,8 @@ class Arrival(NamedTuple):
     :ivar listener: the name of the listener.
     :ivar length: its length in bytes, if the sender has announced it.
     :ivar metadata: what the sender says about it.
+    :ivar owner: on whose behalf it is sent: a token or an invitation; empty if the front
+        end asks for neither.
     """
 
     peer: str
@@ -72,6 +74,7 @@ class Arrival(NamedTuple):
     listener: str = ""
     length: int | None = None
     metadata: Metadata = NO_METADATA
+    owner: str = ""
 
 
 class Receipt(NamedTuple):
