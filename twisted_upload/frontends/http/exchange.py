@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, Protocol
 
+from twisted.internet.interfaces import IConsumer
+
 from twisted_upload.errors import UploadRefused
 from twisted_upload.frontends.connections import IConnection
 from twisted_upload.frontends.http.messages import Request, Response
-from twisted_upload.interfaces import IIncomingUpload
 
 __all__ = ["Client", "Handler", "IBodyReader", "IExchange"]
 
@@ -37,23 +38,29 @@ class Client(NamedTuple):
 
 class IBodyReader(Protocol):
     """
-    Takes the body of one request.
+    Takes the body of one request.  Inherit from it: some methods have a default.
 
-    After one of `ended`, `broke_off` or `refused`, nothing else is called.
+    What happens to a body is: `received` and `spliced`, any number of times, then `ended`
+    or `broke_off`; or `came_whole`, alone.  `refused` may be called at any time instead,
+    until there is a response.  After `broke_off` or `refused`, and after the response,
+    nothing else is called.
     """
 
     @property
-    def incoming(self) -> IIncomingUpload | None:
+    def incoming(self) -> IConsumer | None:
         """
         The consumer to which the body goes unchanged, so that the connection may lend it
         its socket (`ISplicesSocket`); `None` if the bytes have to be passed to `received`.
         """
+        return None
 
     def received(self, data: bytes) -> None:
         """Take the next bytes of the body."""
+        raise NotImplementedError
 
     def spliced(self, size: int) -> None:
         """Note that `incoming` has taken the next bytes of the body from the socket itself."""
+        raise NotImplementedError
 
     def ended(self, trailers: Mapping[str, str]) -> None:
         """
@@ -61,11 +68,27 @@ class IBodyReader(Protocol):
 
         :param trailers: the trailer fields of a chunked body, by lower-case name.
         """
+        raise NotImplementedError
+
+    def came_whole(self, data: bytes) -> None:
+        """
+        Take a body that is not empty, and had arrived completely when it was accepted:
+        there is nothing to pause.
+        """
+        self.received(data)
+        self.ended({})
 
     def broke_off(self) -> None:
         """
         Note that the connection broke before the end of the body, or that its framing is
-        not valid; there is nobody to respond to.
+        not valid.  Do not respond: the connection does, if anybody is there.
+        """
+        raise NotImplementedError
+
+    def left(self) -> None:
+        """
+        Note that the client has disconnected after the end of the body, before the
+        response: call `IExchange.respond` all the same, once the request has ended.
         """
 
     def refused(self, refusal: UploadRefused) -> None:
@@ -73,6 +96,7 @@ class IBodyReader(Protocol):
         End the request, whatever its state, and respond if that has not been done: it is
         too slow, or the daemon stops.  Also after `ended`.
         """
+        raise NotImplementedError
 
     def check(self, now: float) -> bool:
         """
@@ -80,6 +104,7 @@ class IBodyReader(Protocol):
 
         Called periodically while the request waits for the store.
         """
+        raise NotImplementedError
 
 
 class IExchange(Protocol):
@@ -104,15 +129,18 @@ class IExchange(Protocol):
         """
         Pass the body to this reader: first what has arrived already, before this returns.
 
-        A client that waits for it is sent ``100 Continue``.
+        A client that waits for it is sent ``100 Continue``.  If the connection has broken,
+        or the request has been refused, since the handler was called, the reader is only
+        told `IBodyReader.broke_off`.
         """
 
     def respond(self, response: Response) -> None:
         """
-        Send the response, once.
+        Send the response, once: the request has ended.
 
         If the body has not been taken completely, the connection is closed after it, when
-        the client has had time to read it.  Does nothing if the connection is closed.
+        the client has had time to read it.  If the connection is closed, or has refused the
+        request, nothing is sent.
         """
 
     def pauseProducing(self) -> None:
