@@ -32,7 +32,7 @@ GROUPS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "Listening": (
         "See [Configuration](../guide/configuration.md), [TLS](../guide/tls.md) and"
         " [Service](../guide/service.md).",
-        ("port", "interface", "listen"),
+        ("port", "interface", "listen", "http"),
     ),
     "Storing": (
         "See [Names and suffixes](answers.md#file-names), [Files](../operations/files.md) and"

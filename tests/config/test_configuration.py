@@ -10,49 +10,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.configurations import configured, wrong
 from twisted_upload.config.configuration import Configuration, Listener, configure
 from twisted_upload.config.options import OPTIONS, DaemonSettings, ListenerSettings
-from twisted_upload.config.sources import SourcedValue, Text
+from twisted_upload.config.sources import SourcedValue
 from twisted_upload.core.text import Reserve
-from twisted_upload.errors import WrongConfiguration
-
-BASE = "/srv"
-
-REPEATABLE = {option.name for option in OPTIONS if option.repeatable}
-FLAGS = {option.name for option in OPTIONS if option.flag}
-
-
-def configured(
-    *arguments: str, file: str | None = None, folder: Path | None = None, **variables: str
-) -> Configuration:
-    """Configure by arguments (``max-size=5M``), variables (``MAX_SIZE="5M"``) and a file."""
-    layer = {}
-    for argument in arguments:
-        name, _, text = argument.partition("=")
-        given: Text = text
-        if name in REPEATABLE:
-            given = tuple(text.split())
-        elif name in FLAGS:
-            given = True
-        layer[name] = SourcedValue(given, f"--{name}")
-    if file is not None:
-        assert folder is not None
-        path = folder / "x.toml"
-        path.write_text(file, encoding="utf-8")
-        layer["config"] = SourcedValue(str(path), "--config")
-    environment = {f"TWISTED_UPLOAD_{name}": text for name, text in variables.items()}
-    return configure(layer, environment, BASE)
 
 
 def only(configuration: Configuration) -> Listener:
     (listener,) = configuration.listeners
     return listener
-
-
-def wrong(*arguments: str, file: str | None = None, folder: Path, **variables: str) -> str:
-    with pytest.raises(WrongConfiguration) as raised:
-        configured(*arguments, file=file, folder=folder, **variables)
-    return str(raised.value).replace(f"{folder}/", "")
 
 
 TWO = """

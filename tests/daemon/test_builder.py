@@ -7,7 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import get_type_hints
 
-from tests.support.configurations import configured
+from tests.support.configurations import configured_listeners
 from twisted_upload.config.configuration import configure
 from twisted_upload.config.options import ListenerSettings
 from twisted_upload.daemon.builder import frontend_settings
@@ -18,7 +18,7 @@ def test_frontend_settings(tmp_path: Path) -> None:
     """A front end gets the values of its listener; the defaults agree."""
     (listener,) = configure({}, {}, "/").listeners
     assert frontend_settings(listener) == RawSettings()
-    (listener,) = configured(
+    (listener,) = configured_listeners(
         tmp_path,
         "answer = 'OK'\nreceipts = true\nmax-size = 1\nidle-timeout = 3\nfinish-after-idle = 2\n"
         "allow-empty = true\nmin-rate = 4\nmax-per-address = 5\nallow = '10.0.0.0/8'\n"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from twisted.internet.testing import MemoryReactorClock
 
-from tests.support.configurations import configured
+from tests.support.configurations import configured_listeners
 from tests.support.tls_peers import files
 from twisted_upload.config.configuration import configure
 from twisted_upload.daemon.endpoints import EndpointBuilder
@@ -19,7 +19,9 @@ from twisted_upload.errors import WrongConfiguration
 
 def test_endpoints(tmp_path: Path) -> None:
     """An endpoint is named after its source: an option, or a file and its key."""
-    configuration = configured(tmp_path, "interface = '::1'\nlisten = ['unix:/a', 'tcp:5']")
+    configuration = configured_listeners(
+        tmp_path, "interface = '::1'\nlisten = ['unix:/a', 'tcp:5']"
+    )
     reactor: Any = MemoryReactorClock()
     names = [name for name, _ in EndpointBuilder(reactor).of_listener(configuration.listeners[0])]
     where = f"{tmp_path}/x.toml: listener l0:"
@@ -34,7 +36,7 @@ def test_endpoints(tmp_path: Path) -> None:
 
 def test_wrong_endpoint(tmp_path: Path) -> None:
     """The error for an invalid endpoint names its source."""
-    configuration = configured(tmp_path, "listen = 'ssl:1'")
+    configuration = configured_listeners(tmp_path, "listen = 'ssl:1'")
     with pytest.raises(WrongConfiguration, match=r"listener l0: listen: .* half-close"):
         EndpointBuilder(MemoryReactorClock()).of_listener(configuration.listeners[0])
 
@@ -43,8 +45,8 @@ def test_tls_behind_a_balancer(tmp_path: Path) -> None:
     """TLS cannot be combined with the PROXY protocol, and the error says what can."""
     key, chain, _ = files(tmp_path)
     listen = f"listen = 'tls:1:key={key}:cert={chain}'\n"
-    (one,) = configured(tmp_path, listen).listeners
+    (one,) = configured_listeners(tmp_path, listen).listeners
     assert len(EndpointBuilder(MemoryReactorClock()).of_listener(one)) == 2
     balanced = listen + "proxy-protocol = true\nproxy-from = '10.0.0.0/8'"
     with pytest.raises(WrongConfiguration, match=r"listener l1: listen: tls: cannot be combined"):
-        configured(tmp_path, listen, balanced)
+        configured_listeners(tmp_path, listen, balanced)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from twisted.internet.testing import MemoryReactorClock
 
-from tests.support.configurations import configured
+from tests.support.configurations import configured_listeners
 from twisted_upload.daemon.stores import StoreSet, descriptors_of_programs, hook_command
 from twisted_upload.errors import CannotStart
 from twisted_upload.stores.memory_budget import MOST_BYTES
@@ -17,7 +17,7 @@ from twisted_upload.stores.memory_budget import MOST_BYTES
 
 def test_same_directory_same_options(tmp_path: Path) -> None:
     """Listeners that have the same directory and the same options share a store."""
-    configuration = configured(tmp_path, "max-size = 1", "receipts = true")
+    configuration = configured_listeners(tmp_path, "max-size = 1", "receipts = true")
     stores = StoreSet(configuration, MemoryReactorClock())
     one, other = (stores.of(listener) for listener in configuration.listeners)
     assert one is other
@@ -34,7 +34,7 @@ def test_same_directory_same_options(tmp_path: Path) -> None:
 )
 def test_same_directory_other_options(tmp_path: Path, way: str) -> None:
     """Listeners that have the same directory and other options share its disk threads."""
-    configuration = configured(tmp_path, "", way)
+    configuration = configured_listeners(tmp_path, "", way)
     stores = StoreSet(configuration, MemoryReactorClock())
     one, other = (stores.of(listener) for listener in configuration.listeners)
     assert one is not other
@@ -47,13 +47,15 @@ def test_same_directory_same_program(tmp_path: Path) -> None:
     """Limits of programs matter only with a program; then they count as other options."""
     limited = "on-upload-jobs = 7"
     for program, number in ("", 1), ("on-upload = 'true'\n", 2):
-        configuration = configured(tmp_path, program, program + limited)
+        configuration = configured_listeners(tmp_path, program, program + limited)
         assert len(StoreSet(configuration, MemoryReactorClock()).all) == number
 
 
 def test_other_directory(tmp_path: Path) -> None:
     """Each directory has separate disk threads and a share of the memory."""
-    configuration = configured(tmp_path, "directory = 'a'", "directory = 'b'", "directory = 'a'")
+    configuration = configured_listeners(
+        tmp_path, "directory = 'a'", "directory = 'b'", "directory = 'a'"
+    )
     stores = StoreSet(configuration, MemoryReactorClock())
     one, other, again = (stores.of(listener) for listener in configuration.listeners)
     assert one is again
@@ -66,18 +68,20 @@ def test_descriptors_of_programs(tmp_path: Path) -> None:
     """Programs need file descriptors, once for each store that has one."""
     program = "on-upload = 'true'\n"
     none, one, again, two = (
-        descriptors_of_programs(configured(tmp_path, *listeners))
+        descriptors_of_programs(configured_listeners(tmp_path, *listeners))
         for listeners in ([""], [program], [program, program], [program, program + "mode = '0600'"])
     )
     assert (none, again, two) == (0, one, 2 * one)
     assert one > 128
-    more = descriptors_of_programs(configured(tmp_path, f"{program}on-upload-jobs = 14\n"))
+    more = descriptors_of_programs(
+        configured_listeners(tmp_path, f"{program}on-upload-jobs = 14\n")
+    )
     assert more == one + 10 * 4  # for each: its marker, the file, and two sockets
 
 
 def test_hook_command(tmp_path: Path) -> None:
     """A listener has a program if it is configured."""
-    configuration = configured(tmp_path, "", "on-upload = 'no-such-program'")
+    configuration = configured_listeners(tmp_path, "", "on-upload = 'no-such-program'")
     none, command = map(hook_command, configuration.listeners)
     assert none is None
     assert command is not None

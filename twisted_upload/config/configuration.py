@@ -7,7 +7,8 @@ environment, the configuration file, then the default.
 A listener is where it listens, where its files go, and its limits.  A file may define
 several listeners.  A listener's own values override the top-level values of the file;
 the environment and the command line override both.  If the file defines no listener,
-there is one, named after where it listens.
+there is one, named after where it listens; with ``--http`` there is one that speaks
+HTTP, beside it or alone.
 """
 
 from __future__ import annotations
@@ -19,8 +20,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from twisted_upload.config.option import Option
-from twisted_upload.config.options import CONFIG, OPTIONS, DaemonSettings, ListenerSettings
+from twisted_upload.config.options import (
+    CONFIG,
+    OPTIONS,
+    PROTOCOL,
+    DaemonSettings,
+    ListenerSettings,
+)
 from twisted_upload.config.sources import (
+    HTTP,
     File,
     Layer,
     SourcedValue,
@@ -40,7 +48,7 @@ DEFAULT = "default"
 INHERITED = "LISTEN_FDS"
 """The source of values that are derived from the service manager's sockets."""
 
-_LISTENING_OPTIONS = ("port", "listen")
+_LISTENING_OPTIONS = ("port", "listen", HTTP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +79,7 @@ class Listener:
 
     :param name: unique; consists of ``a`` to ``z``, ``0`` to ``9`` and ``-``.
     :param by_name: the value of each per-listener option.
+    :param protocol: what it speaks: ``raw`` or ``http``.
     :raises WrongConfiguration: values that are valid alone do not go together.
     :ivar settings: the converted values.
     :ivar rules: which addresses may connect.
@@ -78,8 +87,9 @@ class Listener:
         senders connect directly.
     """
 
-    def __init__(self, name: str, by_name: Mapping[str, Setting]) -> None:
+    def __init__(self, name: str, by_name: Mapping[str, Setting], protocol: str = "raw") -> None:
         self.name = name
+        self.protocol = protocol
         self.by_name = by_name
         self.settings = ListenerSettings(**_fields(by_name))
         idle, finish = self.settings.idle_timeout, self.settings.finish_after_idle
@@ -101,9 +111,11 @@ class Listener:
             return None
         if not self.settings.proxy_protocol:
             raise self._wrong("proxy-from", "it needs --proxy-protocol")
-        if any(description.startswith("tls:") for description in self.settings.listen):
+        for name, descriptions in (("listen", self.settings.listen), (HTTP, self.settings.http)):
+            if not any(description.startswith("tls:") for description in descriptions):
+                continue
             raise self._wrong(
-                "listen",
+                name,
                 "tls: cannot be combined with proxy-protocol, whose header comes before TLS;"
                 " terminate TLS at the load balancer, and listen on tcp:",
             )
@@ -144,7 +156,7 @@ class Configuration:
         return json.dumps(
             {
                 "settings": _plain(self.by_name),
-                "listeners": [[it.name, _plain(it.by_name)] for it in self.listeners],
+                "listeners": [[it.name, it.protocol, _plain(it.by_name)] for it in self.listeners],
                 "named": self.named,
                 "file": self.file,
             }
@@ -156,7 +168,10 @@ class Configuration:
         plain = json.loads(line)
         return cls(
             _from_plain(plain["settings"]),
-            [Listener(name, _from_plain(settings)) for name, settings in plain["listeners"]],
+            [
+                Listener(name, _from_plain(settings), protocol)
+                for name, protocol, settings in plain["listeners"]
+            ],
             named=plain["named"],
             file=plain["file"],
         )
@@ -195,11 +210,19 @@ def configure(
                     f" {path} say where they listen"
                 )
         listeners = [
-            _listener(name, _of_listener(f"{path}: listener {name}", own, over, file), base)
+            _listener(
+                name,
+                _of_listener(f"{path}: listener {name}", own, over, file),
+                base,
+                _protocol(own),
+            )
             for name, own in _where_inherited(file.listeners, inherited)
         ]
     else:
-        listeners = [_listener("", _of_the_only_one({**file.top, **over}, inherited), base)]
+        listeners = [
+            _listener("", layer, base, protocol)
+            for protocol, layer in _unnamed({**file.top, **over}, inherited)
+        ]
     _agree_on_programs(listeners)
     whole = _in_force({**file.top, **over}, base, per_listener=False)
     return Configuration(whole, listeners, named=bool(file.listeners), file=path)
@@ -226,6 +249,34 @@ def _where_inherited(
             yield name, own
 
 
+def _protocol(own: Layer) -> str:
+    given = own.get(PROTOCOL.name)
+    return str(_setting(PROTOCOL, given, "").value)
+
+
+def _unnamed(given: Layer, inherited: Collection[str]) -> Iterator[tuple[str, Layer]]:
+    """Yield the protocol and the values of the listeners that are not named in a file."""
+    ports = given[HTTP].text if HTTP in given else ()
+    assert isinstance(ports, tuple)
+    listen = given.get("listen")
+    if "port" in given or (listen is not None and listen.text) or not ports:
+        raw = _without(given, HTTP)
+        if "port" not in given and any(map(str.isdecimal, ports)):
+            raw = _without(raw, "interface")  # it is for the ports of HTTP
+        yield "raw", _of_the_only_one(raw, inherited)
+    if ports:
+        http = _without(given, "port", "listen")
+        if not any(map(str.isdecimal, ports)):
+            if "port" not in given and "interface" in given and given["interface"].text:
+                raise _interface_alone(given["interface"])
+            http = _without(http, "interface")
+        yield "http", http
+
+
+def _without(layer: Layer, *names: str) -> Layer:
+    return {name: value for name, value in layer.items() if name not in names}
+
+
 def _of_the_only_one(given: Layer, inherited: Collection[str]) -> Layer:
     if "port" in given:
         return given
@@ -245,9 +296,9 @@ def _interface_alone(interface: SourcedValue) -> WrongConfiguration:
     )
 
 
-def _listener(name: str, given: Layer, base: str) -> Listener:
+def _listener(name: str, given: Layer, base: str, protocol: str) -> Listener:
     by_name = _in_force(given, base, per_listener=True)
-    return Listener(name or _name_of_the_only_one(by_name), by_name)
+    return Listener(name or _name_of(by_name), by_name, protocol)
 
 
 def _in_force(given: Layer, base: str, *, per_listener: bool) -> dict[str, Setting]:
@@ -300,12 +351,22 @@ def _agree_on_programs(listeners: Sequence[Listener]) -> None:
                 )
 
 
-def _name_of_the_only_one(by_name: Mapping[str, Setting]) -> str:
-    """Return the name of an unnamed listener: ``tcp-6666``, ``unix-run-upload-sock``."""
-    port, listen = by_name["port"].text, by_name["listen"].value
-    endpoint = f"tcp:{port}" if port is not None else listen[0]
+def _name_of(by_name: Mapping[str, Setting]) -> str:
+    """
+    Return the name of an unnamed listener: ``tcp-6666``, ``unix-run-upload-sock``,
+    ``http-8080``, ``http-tls-8443``.
+    """
+    port, http = by_name["port"].text, by_name[HTTP].value
+    if http:
+        return _word(f"http:{http[0]}" if http[0].isdecimal() else http[0], "http ")
+    return _word(f"tcp:{port}" if port is not None else by_name["listen"].value[0])
+
+
+def _word(endpoint: str, before: str = "") -> str:
     kind, _, rest = endpoint.lower().partition(":")
-    return re.sub("[^a-z0-9]+", "-", f"{kind} {rest.partition(':')[0]}").strip("-") or "upload"
+    before = "" if kind == before.strip() else before
+    text = f"{before}{kind} {rest.partition(':')[0]}"
+    return re.sub("[^a-z0-9]+", "-", text).strip("-") or "upload"
 
 
 def _fields(by_name: Mapping[str, Setting]) -> dict[str, Any]:

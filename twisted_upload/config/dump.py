@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from twisted_upload.config.configuration import Configuration, Setting
 from twisted_upload.config.option import Option
 from twisted_upload.config.options import OPTIONS
-from twisted_upload.config.sources import LISTENER, Text
+from twisted_upload.config.sources import HTTP, LISTENER, Text
 from twisted_upload.core.text import printable
 from twisted_upload.errors import WrongConfiguration
 
@@ -36,10 +36,16 @@ def toml_text(configuration: Configuration) -> str:
         for listener in configuration.listeners:
             lines += ["", f"[[{LISTENER}]]"]
             lines += [_commented(f'name = "{listener.name}"', configuration.file or "")]
-            lines += _lines(listener.by_name, (o for o in OPTIONS if o.per_listener))
+            lines += [_commented(f'protocol = "{listener.protocol}"', configuration.file or "")]
+            own = (o for o in OPTIONS if o.per_listener and o.name != HTTP)
+            lines += _lines(listener.by_name, own)
     else:
-        (listener,) = configuration.listeners
-        lines += _lines({**configuration.by_name, **listener.by_name}, OPTIONS)
+        by_name = {**configuration.by_name}
+        for listener in reversed(configuration.listeners):
+            http = by_name.get(HTTP)
+            by_name |= listener.by_name
+            by_name[HTTP] = http or by_name[HTTP]
+        lines += _lines(by_name, OPTIONS)
     return "\n".join(lines) + "\n"
 
 

@@ -22,6 +22,7 @@ from twisted_upload.config.values import (
     parse_count,
     parse_directory,
     parse_host,
+    parse_http,
     parse_interface,
     parse_jobs,
     parse_keep,
@@ -30,6 +31,7 @@ from twisted_upload.config.values import (
     parse_mode,
     parse_path,
     parse_port,
+    parse_protocol,
     parse_reserve,
     parse_suffix,
     parse_text,
@@ -47,6 +49,7 @@ __all__ = [
     "CONFIG",
     "OPTIONS",
     "PRINT_CONFIG",
+    "PROTOCOL",
     "DaemonSettings",
     "ListenerSettings",
 ]
@@ -59,17 +62,22 @@ class ListenerSettings:
     port: int | None = option(
         parse_port,
         None,
-        "TCP port to listen on. [default: 6666, unless --listen is given]",
+        "TCP port to listen on. [default: 6666, unless --listen or --http is given]",
     )
     interface: str = option(
         parse_interface,
         "",
-        "IPv4 or IPv6 address to listen on with --port; empty for all.",
+        "IPv4 or IPv6 address to listen on with --port, and the ports of --http; empty for all.",
     )
     listen: tuple[str, ...] = repeatable(
         parse_text,
         "Twisted server endpoint (tcp:, tls:, unix:, ...) to listen on instead of --port."
         " Repeatable.",
+    )
+    http: tuple[str, ...] = repeatable(
+        parse_http,
+        "Port, or Twisted server endpoint (tls:, unix:, ...), to listen on for HTTP: curl, browsers"
+        " and tus clients. Without --port and --listen, there is only HTTP. Repeatable.",
     )
     directory: str = option(
         parse_directory,
@@ -267,6 +275,15 @@ CONFIG = Option(
     path=True,
 )
 """The option that names the configuration file; it may be set in the environment too."""
+
+PROTOCOL = Option(
+    "protocol",
+    "raw",
+    "What a listener speaks: raw (each connection is one upload) or http.",
+    convert=parse_protocol,
+    per_listener=True,
+)
+"""The key of a listener in a configuration file; elsewhere there is ``--http``."""
 
 CHECK = Option(
     "check",

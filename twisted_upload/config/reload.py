@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from twisted_upload.config.configuration import Configuration, Listener, Setting
+from twisted_upload.config.options import PROTOCOL
 
 __all__ = ["Changes", "reload"]
 
@@ -45,8 +46,9 @@ def reload(old: Configuration, new: Configuration, changes: Changes) -> Configur
     """
     by_name = _take_over(old.by_name, new.by_name, "", changes)
     there = {listener.name: listener for listener in new.listeners}
-    if not old.named and not new.named:  # an only listener is named after where it listens
-        there = {old.listeners[0].name: new.listeners[0]}
+    if not old.named and not new.named:  # such listeners are named after where they listen
+        names = {listener.protocol: listener.name for listener in old.listeners}
+        there = {names.get(it.protocol, it.name): it for it in new.listeners}
     listeners = []
     for listener in old.listeners:
         its_new = there.pop(listener.name, None)
@@ -56,7 +58,9 @@ def reload(old: Configuration, new: Configuration, changes: Changes) -> Configur
             continue
         where = f"{listener.name}: " if old.named else ""
         own = _take_over(listener.by_name, its_new.by_name, where, changes)
-        listeners.append(Listener(listener.name, own))
+        if its_new.protocol != listener.protocol:
+            changes.waiting.append(f"{where}{PROTOCOL.name}")
+        listeners.append(Listener(listener.name, own, listener.protocol))
     changes.waiting.extend(f"{name} was added" for name in there)
     return Configuration(by_name, listeners, named=old.named, file=new.file)
 

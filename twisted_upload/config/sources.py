@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from twisted_upload.config.option import PREFIX, Option
-from twisted_upload.config.options import CONFIG, OPTIONS
+from twisted_upload.config.options import CONFIG, OPTIONS, PROTOCOL
 from twisted_upload.errors import WrongConfiguration
 
 __all__ = [
+    "HTTP",
     "LISTENER",
     "File",
     "Layer",
@@ -35,6 +36,9 @@ LARGEST_FILE = 1024 * 1024
 
 LISTENER = "listener"
 """The name of the table of a listener."""
+
+HTTP = "http"
+"""The option that makes a listener for HTTP; a listener in a file says its protocol instead."""
 
 _OF_THE_CLIENT = {"TWISTED_UPLOAD_TO"}
 _YES, _NO = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
@@ -139,7 +143,8 @@ def read_file(path: str, named_by: str) -> File:
 
 
 def _listeners(tables: list[dict[str, Any]], path: str) -> Iterable[tuple[str, Layer]]:
-    allowed = [option for option in OPTIONS if option.per_listener]
+    allowed = [option for option in (*OPTIONS, PROTOCOL) if option.per_listener]
+    allowed = [option for option in allowed if option.name != HTTP]
     names = set()
     for number, table in enumerate(tables, 1):
         name = table.pop("name", None)
@@ -165,6 +170,10 @@ def _layer(
         source = f"{where}{key}"
         if option is not None:
             layer[key] = SourcedValue(_text(option, value, source), source)
+        elif key == HTTP:
+            raise WrongConfiguration(
+                f'{source}: a listener has protocol = "http" instead, and a port or listen'
+            )
         elif key in {option.name for option in OPTIONS}:
             raise WrongConfiguration(
                 f"{source}: it applies to the whole daemon, not to one listener"

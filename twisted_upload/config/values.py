@@ -24,6 +24,7 @@ __all__ = [
     "parse_count",
     "parse_directory",
     "parse_host",
+    "parse_http",
     "parse_interface",
     "parse_jobs",
     "parse_keep",
@@ -33,6 +34,7 @@ __all__ = [
     "parse_number",
     "parse_path",
     "parse_port",
+    "parse_protocol",
     "parse_reserve",
     "parse_suffix",
     "parse_text",
@@ -40,6 +42,9 @@ __all__ = [
     "parse_trusted_proxy",
     "parse_workers",
 ]
+
+PROTOCOLS = ("raw", "http")
+"""What listeners speak."""
 
 _UNIX = "unix"
 
@@ -77,6 +82,22 @@ def parse_interface(text: str) -> str:
             ipaddress.ip_address(text)
         except ValueError:
             raise ValueError(f"{text!r} is not an IPv4 or IPv6 address") from None
+    return text
+
+
+def parse_http(text: str) -> str:
+    """Parse a TCP port, or the description of an endpoint."""
+    if text.isdecimal():
+        return str(parse_port(text))
+    if ":" not in text:
+        raise ValueError(f"{text!r} is neither a port number nor an endpoint such as tls:8443:...")
+    return text
+
+
+def parse_protocol(text: str) -> str:
+    """Parse the name of a protocol."""
+    if text not in PROTOCOLS:
+        raise ValueError(f"{text!r} is none of {', '.join(PROTOCOLS)}")
     return text
 
 

@@ -71,10 +71,19 @@ class EndpointBuilder:
                 name += f" ({by_name['interface'].named(settings.interface)})"
             endpoint = tcp_endpoint(self._reactor, settings.port, settings.interface)
             endpoints.append(NamedEndpoint(name, endpoint))
-        listen = by_name["listen"]
         for description in settings.listen:
-            endpoints += self._described(listen, description)
+            endpoints += self._described(by_name["listen"], description)
+        for description in settings.http:
+            endpoints += self._http(listener, description)
         return endpoints
+
+    def _http(self, listener: Listener, description: str) -> list[NamedEndpoint]:
+        setting = listener.by_name["http"]
+        if not description.isdecimal():
+            return self._described(setting, description)
+        interface = listener.settings.interface
+        endpoint = tcp_endpoint(self._reactor, int(description), interface)
+        return [NamedEndpoint(setting.named(description), endpoint)]
 
     def check_sockets_are_taken(self) -> None:
         """
