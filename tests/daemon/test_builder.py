@@ -10,7 +10,7 @@ from typing import get_type_hints
 from tests.support.configurations import configured_listeners
 from twisted_upload.config.configuration import configure
 from twisted_upload.config.options import ListenerSettings
-from twisted_upload.daemon.builder import frontend_settings
+from twisted_upload.daemon.frontends import frontend_settings
 from twisted_upload.frontends.raw.settings import RawSettings
 
 

@@ -14,7 +14,7 @@ from twisted_upload.config.configuration import Configuration
 from twisted_upload.config.dump import toml_text
 from twisted_upload.config.option import Option
 from twisted_upload.config.options import OPTIONS
-from twisted_upload.daemon.builder import frontend_settings
+from twisted_upload.daemon.frontends import frontend_settings
 from twisted_upload.daemon.tap import Options
 
 MANY = "9" * 5000  # digits that Python takes for no number

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
 from twisted.internet.interfaces import IReactorTime
 
-from twisted_upload.config.configuration import Configuration, Listener
+from twisted_upload.config.configuration import Configuration
 from twisted_upload.core.outcome import UploadObserver, log_outcome, log_outcome_with_listener
 from twisted_upload.daemon.certificate_expiry import Certificates, CertificateWatch, Renewal
 from twisted_upload.daemon.endpoints import EndpointBuilder
+from twisted_upload.daemon.frontends import FrontendBuilder, frontend_settings
 from twisted_upload.daemon.listeners import ListenerSpec, NamedEndpoint
 from twisted_upload.daemon.notify import StoredCount
 from twisted_upload.daemon.process import Budget, budget, raise_limit
@@ -27,8 +27,6 @@ from twisted_upload.daemon.stores import StoreSet, descriptors_of_programs
 from twisted_upload.daemon.systemd import Manager
 from twisted_upload.disk.threads import DiskThreads
 from twisted_upload.frontends.admission import ConnectionSlots
-from twisted_upload.frontends.raw.factory import UploadFactory
-from twisted_upload.frontends.raw.settings import RawSettings
 from twisted_upload.frontends.refusal_log import RateLimitedLog, RefusalCounter
 from twisted_upload.observability.counters import Counters
 from twisted_upload.observability.report import ProcessReporter, Reporter, SingleProcessReport
@@ -43,7 +41,6 @@ if TYPE_CHECKING:  # imported at run time only if configured
 __all__ = [
     "certificates_of",
     "descriptor_budget",
-    "frontend_settings",
     "journal_files",
     "make_service",
     "reconfigure",
@@ -115,19 +112,12 @@ def upload_service(
         counters = Counters([listener.name for listener in configuration.listeners], time.time)
         observers.append(counters)
     slots = _slots(descriptor_budget(configuration))
+    frontends = FrontendBuilder(reactor, observers, slots, refusals)
     specs = [
         ListenerSpec(
             listener.name,
             its_endpoints,
-            UploadFactory(
-                stores.of(listener),
-                reactor,
-                frontend_settings(listener),
-                observers=tuple(observers),
-                name=listener.name,
-                slots=slots,
-                refusals=refusals,
-            ),
+            frontends.of(listener, stores.of(listener)),
             listener.settings.directory,
         )
         for listener, its_endpoints in zip(configuration.listeners, endpoints, strict=True)
@@ -216,17 +206,6 @@ def renew(service: UploadService | Supervisor, renewal: Renewal) -> None:
     renewal.show()
     if renewal and not isinstance(service, UploadService):
         service.certificates_changed()
-
-
-def frontend_settings(listener: Listener) -> RawSettings:
-    """Make the front end settings of a listener; fields of the same name are copied."""
-    settings = listener.settings
-    names = [it.name for it in fields(RawSettings) if hasattr(settings, it.name)]
-    return RawSettings(
-        rules=listener.rules,
-        trusted_proxies=listener.trusted_proxies,
-        **{name: getattr(settings, name) for name in names},
-    )
 
 
 def descriptor_budget(configuration: Configuration) -> Budget:
