@@ -59,7 +59,7 @@ class FrontendBuilder:
         return UploadFactory(
             store,
             self._clock,
-            frontend_settings(listener),
+            _settings(RawSettings, listener),
             observers=self._observers,
             name=listener.name,
             slots=self._slots,
