@@ -33,12 +33,12 @@ pytestmark = pytest.mark.each_transport
 
 MOST = ConnectionSlots().most_rejected
 
-NOBODY = RawSettings(rules=rules_of(deny="0.0.0.0/0"))
+DENY_ALL = RawSettings(rules=rules_of(deny="0.0.0.0/0"))
 
 
 async def test_answered_at_once() -> None:
     """A rejected sender is told at once, before it has sent anything."""
-    async with open_frontend(NOBODY) as frontend:
+    async with open_frontend(DENY_ALL) as frontend:
         peer = frontend.connect()
         assert refusal_code(await receive(peer)) == "not-allowed"
         peer.close()
@@ -47,7 +47,7 @@ async def test_answered_at_once() -> None:
 
 async def test_answered_after_sending() -> None:
     """A rejected sender that sends its whole file before it reads is told as well."""
-    async with open_frontend(NOBODY) as frontend:
+    async with open_frontend(DENY_ALL) as frontend:
         for _ in range(5):
             assert refusal_code(await frontend.send(*[bytes(65536)] * 8)) == "not-allowed"
         await frontend.is_quiet()
@@ -71,7 +71,7 @@ async def test_answered_after_little(way: Way, tmp_path: Path, family: str) -> N
 
 async def test_disconnected_after_a_moment() -> None:
     """A rejected sender is disconnected after a moment; what it sends buys no time."""
-    async with open_frontend(NOBODY) as frontend:
+    async with open_frontend(DENY_ALL) as frontend:
         peer = frontend.connect()
         await until(lambda: frontend.factory.protocols)
         frontend.clock.advance(LONGEST_STAY - 0.1)
@@ -84,7 +84,7 @@ async def test_disconnected_after_a_moment() -> None:
 
 async def test_keeps_sending() -> None:
     """A rejected sender that keeps sending is read for a limited time."""
-    async with open_frontend(NOBODY) as frontend:
+    async with open_frontend(DENY_ALL) as frontend:
         peer = frontend.connect()
 
         def flood() -> int:
@@ -100,7 +100,7 @@ async def test_keeps_sending() -> None:
 
 async def test_many_stay() -> None:
     """A limited number may stay; one more closes the oldest at once."""
-    async with open_frontend(NOBODY) as frontend:
+    async with open_frontend(DENY_ALL) as frontend:
         peers = [frontend.connect() for _ in range(MOST)]
         await until(lambda: len(frontend.factory.protocols) == MOST)
         await turns()
@@ -115,7 +115,7 @@ async def test_many_stay() -> None:
 
 async def test_gone_before_the_answer() -> None:
     """A sender that disconnected before it could be answered does no harm."""
-    async with open_frontend(NOBODY) as frontend:
+    async with open_frontend(DENY_ALL) as frontend:
         for _ in range(20):
             reset(frontend.connect())
         await until(lambda: counts(frontend) == {"not-allowed": 20})
@@ -125,7 +125,7 @@ async def test_gone_before_the_answer() -> None:
 @pytest.mark.parametrize("end", [close, reset])
 async def test_does_not_wait(way: Way, end: Callable[[socket.socket], None]) -> None:
     """A sender that has sent something and does not wait for the answer does no harm."""
-    async with open_frontend(NOBODY) as frontend:
+    async with open_frontend(DENY_ALL) as frontend:
         for _ in range(3):
             await way.arrive(frontend, b"content", end=end)
         await until(lambda: counts(frontend) == {"not-allowed": 3})
@@ -136,7 +136,7 @@ async def test_nothing_is_used(way: Way) -> None:
     """A rejected sender uses nothing of the store and no line of the log."""
     events: list[dict[str, Any]] = []
     observer: Any = events.append
-    async with open_frontend(NOBODY) as frontend:
+    async with open_frontend(DENY_ALL) as frontend:
         globalLogPublisher.addObserver(observer)
         try:
             for _ in range(10):

@@ -74,7 +74,7 @@ def test_cancelled(timed: _Timed) -> None:
     timed.idle_timeouts.restart("b")
     timed.idle_timeouts.cancel("a")
     timed.idle_timeouts.cancel("a")
-    timed.idle_timeouts.cancel("stranger")
+    timed.idle_timeouts.cancel("unknown")
     timed.clock.advance(60)
     assert timed.expired == [("b", 60)]
 

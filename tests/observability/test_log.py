@@ -397,11 +397,11 @@ def test_non_blocking_stream(pipe: tuple[int, int]) -> None:
     with os.fdopen(os.dup(pipe[1]), "w") as stream:
         writing = threading.Thread(target=unbuffered(stream), args=[text])
         writing.start()
-        came = b""
-        while len(came) < len(text):
-            came += os.read(pipe[0], 65536)
+        received = b""
+        while len(received) < len(text):
+            received += os.read(pipe[0], 65536)
         writing.join()
-    assert came.decode() == text
+    assert received.decode() == text
 
 
 def test_all_characters(tmp_path: Path) -> None:

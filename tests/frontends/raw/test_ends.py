@@ -103,7 +103,7 @@ async def test_seconds_of_the_store(way: Way) -> None:
 async def test_log_has_no_bytes_of_the_sender(way: Way) -> None:
     """Nothing that a sender sends is logged."""
     async with open_frontend() as frontend:
-        await way.send(frontend, b"forged\n2026-11-22 kept everything {peer}")
+        await way.send(frontend, b"forged\n2026-11-22 stored everything {peer}")
         assert not any("forged" in str(event) for event in frontend.log.ends + frontend.log.others)
 
 

@@ -354,8 +354,8 @@ async def test_cancelled_before() -> None:
     assert plain.called
 
 
-@pytest.mark.parametrize("heard", ["", "上传成", "上传成功", "上传失败: busy x\n"])
-async def test_server_that_disconnects(heard: str) -> None:
+@pytest.mark.parametrize("response", ["", "上传成", "上传成功", "上传失败: busy x\n"])
+async def test_server_that_disconnects(response: str) -> None:
     """Its answer counts if it arrived; otherwise the upload has failed."""
     async with a_server() as server:
         sending = upload(b"x", to(server.address))
@@ -364,15 +364,15 @@ async def test_server_that_disconnects(heard: str) -> None:
         def answer() -> None:
             assert connected.recv(10) == b"x"
             assert connected.recv(10) == b""
-            if heard:
-                connected.sendall(heard.encode())
+            if response:
+                connected.sendall(response.encode())
             connected.close()  # Python sends no close_notify of itself
 
         await in_thread(answer)
-        if heard == "上传成功":
+        if response == "上传成功":
             await sending
             return
-        with pytest.raises(UploadRefused if "\n" in heard else OutcomeUnknown):
+        with pytest.raises(UploadRefused if "\n" in response else OutcomeUnknown):
             await sending
 
 
@@ -432,20 +432,20 @@ async def test_listening() -> None:
     endpoint = TLSServerEndpoint(plain, identity(), reactor)
     verifyObject(IStreamServerEndpoint, endpoint)
     verifyObject(IStreamClientEndpoint, to(("127.0.0.1", 1)))
-    told: list[str] = []
+    calls: list[str] = []
 
-    class Told(ServerFactory):
+    class RecordingFactory(ServerFactory):
         noisy = False
 
         def startFactory(self) -> None:
-            told.append("start")
+            calls.append("start")
 
         def stopFactory(self) -> None:
-            told.append("stop")
+            calls.append("stop")
 
-    port: Any = await endpoint.listen(Told())
+    port: Any = await endpoint.listen(RecordingFactory())
     await port.stopListening()
-    assert told == ["start", "stop"]
+    assert calls == ["start", "stop"]
 
 
 async def test_no_protocol() -> None:

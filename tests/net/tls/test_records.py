@@ -39,13 +39,13 @@ def test_count(sizes: list[int], seed: int, longest: int) -> None:
     """Records are counted, however they arrive, and no byte of them is lost."""
     count, chance = RecordCount(), random.Random(seed)
     data = b"".join(map(a_record, sizes))
-    given, place = b"", 0
-    while place < len(data):
+    given, offset = b"", 0
+    while offset < len(data):
         size = chance.randint(1, longest)
-        for piece in count.pieces(data[place : place + size]):
+        for piece in count.pieces(data[offset : offset + size]):
             given += piece
-        place += size
-        assert given == data[:place]
+        offset += size
+        assert given == data[:offset]
     assert count.begun == len(sizes)
 
 

@@ -294,8 +294,8 @@ async def test_enough(way: str) -> None:
         peer.socket.close()
 
 
-@pytest.mark.parametrize("said", [True, False])
-async def test_protocol_without_half_close(said: bool) -> None:
+@pytest.mark.parametrize("sent_its_end", [True, False])
+async def test_protocol_without_half_close(sent_its_end: bool) -> None:
     """
     For a protocol without half-closes, the peer's end is the end of the connection: a
     clean one, if the protocol has sent its own.
@@ -304,12 +304,12 @@ async def test_protocol_without_half_close(said: bool) -> None:
     async with one_port(protocol) as port:
         peer = await port.shaken()
         await until(lambda: protocol.transport)
-        if said:
+        if sent_its_end:
             protocol.transport.loseWriteConnection()
         await in_thread(peer.send, last=True)
         await until(lambda: protocol.lost)
         assert protocol.lost == [ConnectionDone]
-        if said:
+        if sent_its_end:
             assert await in_thread(peer.receive) == b""
             assert await in_thread(peer.socket.recv, 1) == b""
         else:

@@ -142,15 +142,15 @@ async def test_cut_within_the_end(version: ssl.TLSVersion) -> None:
 
 
 @both_versions
-@pytest.mark.parametrize("place", [0, 1, 3, 5, 100, -1])
-async def test_a_changed_byte(version: ssl.TLSVersion, place: int) -> None:
+@pytest.mark.parametrize("offset", [0, 1, 3, 5, 100, -1])
+async def test_a_changed_byte(version: ssl.TLSVersion, offset: int) -> None:
     """Bytes that were changed on the way abort the upload."""
     async with open_frontend(identity=identity()) as frontend:
         peer = await shaken(frontend, version)
         await in_thread(peer.send, b"before")
         await frontend.has_received(6)
         sent = bytearray(peer.encrypted(bytes(1000)))
-        sent[place] ^= 0x55
+        sent[offset] ^= 0x55
         await in_thread(peer.socket.sendall, bytes(sent))
         await frontend.is_quiet()
         assert (frontend.log.kinds, frontend.stored, frontend.log.loud()) == (["aborted"], [], [])

@@ -116,13 +116,13 @@ def test_same_millisecond(rig: Rig) -> None:
 
 def test_never_overwrites(rig: Rig) -> None:
     """A name that exists, even as a dangling link, is left alone."""
-    (rig.folder / f"{MILLISECONDS}.bin").write_bytes(b"a stranger's")
+    (rig.folder / f"{MILLISECONDS}.bin").write_bytes(b"not ours")
     (rig.folder / f"{MILLISECONDS}-1.bin").symlink_to("nowhere")
     (rig.folder / f"{MILLISECONDS}-2.bin").mkdir()
     receipt = keep_upload(rig, b"ours")
     assert isinstance(receipt, Receipt)
     assert receipt.name == f"{MILLISECONDS}-3.bin"
-    assert (rig.folder / f"{MILLISECONDS}.bin").read_bytes() == b"a stranger's"
+    assert (rig.folder / f"{MILLISECONDS}.bin").read_bytes() == b"not ours"
     assert not (rig.folder / f"{MILLISECONDS}-1.bin").exists()
     assert (rig.folder / f"{MILLISECONDS}-3.bin").read_bytes() == b"ours"
 

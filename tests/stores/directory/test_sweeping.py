@@ -146,9 +146,9 @@ def test_without_claims(inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_foreign_files(incoming: Path, name: str) -> None:
     """A file that is not named as ours are is not removed."""
-    (incoming / name).write_bytes(b"a stranger's")
+    (incoming / name).write_bytes(b"not ours")
     open_drop_folder(incoming.parent)
-    assert (incoming / name).read_bytes() == b"a stranger's"
+    assert (incoming / name).read_bytes() == b"not ours"
     (incoming / name).unlink()
 
 
