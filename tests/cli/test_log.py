@@ -105,8 +105,8 @@ def test_notes(tmp_path: Path) -> None:
     _, silent, unheard, gap, sums = log(path).stdout.splitlines()
     assert silent.endswith("  ended by idle timeout")
     assert unheard.endswith("  sender disconnected before the answer")
-    assert gap == f"{TIME}  3 lines are missing"
-    assert sums.endswith("; 0 aborted; 3 lines are missing")
+    assert gap == f"{TIME}  3 lines missing"
+    assert sums.endswith("; 0 aborted; 3 lines missing")
 
 
 def test_json(path: Path) -> None:
@@ -173,7 +173,7 @@ def test_no_records(path: Path) -> None:
     done = run("log", path)
     assert done.returncode == 0
     assert len(done.stdout.splitlines()) == 5
-    assert done.stderr == "twisted-upload: skipped 3 lines that are not records\n"
+    assert done.stderr == "twisted-upload: skipped 3 invalid lines\n"
 
 
 def test_forged_journal(tmp_path: Path) -> None:
@@ -231,7 +231,7 @@ def test_one_bad_line(path: Path) -> None:
         file.write(json.dumps({**STORED, "size": None}) + "\n")
     done = run("log", path)
     assert (done.returncode, len(done.stdout.splitlines())) == (0, 5)
-    assert done.stderr == "twisted-upload: skipped 1 line that is not a record\n"
+    assert done.stderr == "twisted-upload: skipped 1 invalid line\n"
 
 
 def test_name(path: Path) -> None:
@@ -249,7 +249,7 @@ def test_nothing_matches(path: Path) -> None:
         log(path, "--since=yesterday").stdout == "0 stored, 0 B (0 bytes); 0 refused; 0 aborted\n"
     )
     gap, sums = log(path, "--name=x").stdout.splitlines()
-    assert gap.endswith("3 lines are missing")
+    assert gap.endswith("3 lines missing")
     assert sums.startswith("0 stored")
 
 
@@ -278,7 +278,7 @@ def test_endless_line(path: Path) -> None:
         [*limited, *PROGRAM, "log", path], capture_output=True, text=True, check=True, timeout=30
     )
     assert done.stdout.splitlines()[-1].startswith("2 stored, ")
-    assert done.stderr == "twisted-upload: skipped 1 line that is not a record\n"
+    assert done.stderr == "twisted-upload: skipped 1 invalid line\n"
 
 
 def test_unreadable_older_file(path: Path) -> None:

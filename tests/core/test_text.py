@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twisted_upload.core.text import (
+    counted,
     format_duration,
     format_size,
     is_suffix,
@@ -188,3 +189,9 @@ def test_printable(text: str) -> None:
 def test_printable_escapes(name: str, shown: str) -> None:
     """Invisible characters are shown as escapes, the others unchanged."""
     assert printable(name) == shown
+
+
+def test_counted() -> None:
+    """One of a thing is in the singular, and any other number of them in the plural."""
+    numbers = [counted(number, "upload") for number in (0, 1, 2)]
+    assert numbers == ["0 uploads", "1 upload", "2 uploads"]

@@ -231,4 +231,5 @@ def test_tally(end: str) -> None:
 def test_total() -> None:
     """Counts can be added."""
     assert total([Counts(1, 2), Counts(3, 4)]) == Counts(4, 6)
+    assert str(Counts(1, 6)) == "1 upload in flight, 6 stored since the start"
     assert str(Counts(4, 6)) == "4 uploads in flight, 6 stored since the start"

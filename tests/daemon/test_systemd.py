@@ -169,7 +169,7 @@ def test_life(tmp_path: Path, systemd: Systemd, workers: str) -> None:
         assert "STATUS=0 uploads in flight, 0 stored since the start" in systemd.wait_for("STATUS")
         assert daemon.send(b"something") == SUCCESS
         with daemon.begin(bytes(300_000)) as peer:
-            systemd.wait_for("STATUS=1 uploads in flight, 1 stored since the start")
+            systemd.wait_for("STATUS=1 upload in flight, 1 stored since the start")
             systemd.forget()
             daemon.signal(signal.SIGHUP)
             assert "\nMONOTONIC_USEC=" in systemd.wait_for("RELOADING=1")

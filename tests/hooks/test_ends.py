@@ -243,7 +243,7 @@ def test_many_bad_markers(hooks: Hooks) -> None:
         (hooks.path / HOOKS / WAITING / name).write_text("?\n")
     hooks.start()
     assert len([line for line in hooks.logged if "is unusable: it does not hold" in line]) == 10
-    assert "error: on-upload: 2 more markers are unusable" in hooks.logged
+    assert "error: on-upload: 2 more markers cannot be used" in hooks.logged
     assert len(failed(hooks.path)) == 12
     assert len(hooks.programs.told) == 1
 

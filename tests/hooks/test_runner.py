@@ -159,7 +159,7 @@ def test_files_gone_before_the_start(hooks: Hooks) -> None:
     hooks.keep(tell=False)
     (hooks.path / NAME).unlink()
     hooks.start()
-    assert hooks.logged == ["info: on-upload: 1 files were removed, or never published"]
+    assert hooks.logged == ["info: on-upload: 1 file removed, or never published"]
 
 
 def test_marker_gone(hooks: Hooks) -> None:
@@ -318,7 +318,7 @@ def test_set_aside_by_an_earlier_daemon(hooks: Hooks) -> None:
     hooks.logged.clear()
     hooks.start()
     where = hooks.path / HOOKS / FAILED
-    assert hooks.logged == [f"warn: on-upload: the program was given up for 1 files, see {where}"]
+    assert hooks.logged == [f"warn: on-upload: the program was given up for 1 file, see {where}"]
 
 
 def test_unreadable_marker(hooks: Hooks) -> None:

@@ -147,7 +147,7 @@ def test_draining_ends(tmp_path: Path, stepping: SteppingClock, workers: str) ->
     with serving(tmp_path, stepping, *options) as daemon:
         with daemon.begin(bytes(300_000)) as peer:
             daemon.signal(signal.SIGTERM)
-            daemon.wait_for_line("stopping: 1 uploads in flight")
+            daemon.wait_for_line("stopping: 1 upload in flight")
             stepping.step(-HOUR)
             assert "shutting-down" in read_all(peer).decode()
         daemon.wait_for_end()

@@ -147,7 +147,7 @@ def test_full_disk(path: Path, disk: Disk) -> None:
     observer.write("after\n")
     lines = path.read_text().splitlines()
     assert "after" in lines, lines
-    assert " log lines are missing here" in lines[-1]
+    assert " missing here: " in lines[-1]
     file.close()
 
 

@@ -54,6 +54,13 @@ _OUT, _OUT_FOR_USERS = (
     re.compile(rf"\b(?:{'|'.join(words)})\b", re.IGNORECASE) for words in (OUT, OUT_FOR_USERS)
 )
 
+_PLURAL = re.compile(
+    r"(?<!\()\{[^{}]*\} (more )?(log )?"
+    r"(bytes|connections|days|files|lines|listeners|markers|programs|times|uploads|workers)\b"
+)
+"""A number in a format, and a noun for more than one. Where the exact size follows another
+in parentheses, it is large."""
+
 MODULES = sorted(PACKAGE.rglob("*.py"))
 TEXTS = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
@@ -116,6 +123,18 @@ def test_comments(path: Path) -> None:
 def test_pages(path: Path) -> None:
     """No page, manual page, alert or dashboard does."""
     assert wrong_in(path.read_text("utf-8").replace(r"\-", "-")) == []
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_plurals(path: Path) -> None:
+    """Nothing says "1 uploads": a number with its noun comes from `counted`."""
+    assert [text for text in strings_in(path.read_text("utf-8")) if _PLURAL.search(text)] == []
+
+
+def test_plural_is_noticed() -> None:
+    """A number that varies before a noun in the plural is found."""
+    said = "{} uploads", "{count} more lines", "({} bytes)", "{size} bytes", "{uploads} in flight"
+    assert [_PLURAL.search(text) is not None for text in said] == [True, True, False, True, False]
 
 
 def test_outdated_words_are_noticed() -> None:

@@ -61,7 +61,7 @@ def test_second_signal_ends_at_once(tmp_path: Path, number: int, workers: str) -
     """A second SIGTERM or SIGINT waits for nobody; what is unfinished is refused and not kept."""
     with serving(tmp_path, "--drain=1h", workers) as daemon, daemon.begin(bytes(300_000)) as peer:
         daemon.signal(signal.SIGTERM)
-        daemon.wait_for_line("stopping: 1 uploads in flight")
+        daemon.wait_for_line("stopping: 1 upload in flight")
         daemon.signal(number)
         began = time.monotonic()
         assert "shutting-down" in read_all(peer).decode()
@@ -78,7 +78,7 @@ def test_third_signal(tmp_path: Path, workers: str) -> None:
     """However often it comes, it is no error."""
     with serving(tmp_path, "--drain=1h", workers) as daemon, daemon.begin(bytes(300_000)):
         daemon.signal(signal.SIGTERM)
-        daemon.wait_for_line("stopping: 1 uploads in flight")
+        daemon.wait_for_line("stopping: 1 upload in flight")
         with contextlib.suppress(ProcessLookupError):
             for _ in range(20):
                 daemon.signal(signal.SIGTERM)
@@ -94,7 +94,7 @@ def test_signal_to_all_processes(tmp_path: Path, number: int) -> None:
     with serving(tmp_path, "--workers=2") as daemon, daemon.begin(bytes(300_000)) as peer:
         for pid in reversed(family(daemon)):
             os.kill(pid, number)
-        daemon.wait_for_line("stopping: 1 uploads in flight")
+        daemon.wait_for_line("stopping: 1 upload in flight")
         assert finish(peer) == SUCCESS
         assert daemon.wait_for_end() == -number
         assert len(daemon.files()) == 1
@@ -112,7 +112,7 @@ def test_started_in_the_background(tmp_path: Path, workers: str) -> None:
         daemon.signal(signal.SIGINT)
         assert daemon.send(b"something") == SUCCESS
         daemon.signal(signal.SIGTERM)
-        daemon.wait_for_line("stopping: 1 uploads in flight")
+        daemon.wait_for_line("stopping: 1 upload in flight")
         assert finish(peer) == SUCCESS
         assert daemon.wait_for_end() == -signal.SIGTERM
 

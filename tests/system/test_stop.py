@@ -56,7 +56,7 @@ def test_drain(tmp_path: Path, number: int) -> None:
     data = photo(400_000)
     with Daemon(tmp_path, "--drain=1h") as daemon, daemon.begin(data[:300_000]) as peer:
         daemon.signal(number)
-        daemon.wait_for_line("stopping: 1 uploads in flight")
+        daemon.wait_for_line("stopping: 1 upload in flight")
         assert daemon.send(b"too late").decode().startswith(f"{FAILURE}shutting-down ")
         assert daemon.running()
         peer.sendall(data[300_000:])

@@ -12,7 +12,7 @@ import click
 
 from twisted_upload.cli.streams import PROGRAM, ExitStatus, Output, Streams
 from twisted_upload.core.answers import CODES
-from twisted_upload.core.text import format_duration, format_size, printable
+from twisted_upload.core.text import counted, format_duration, format_size, printable
 from twisted_upload.observability.journal_filter import Filter, Totals, parse_moment, parse_peer
 from twisted_upload.observability.journal_reader import Reader, Record
 from twisted_upload.observability.records import GAP, encode
@@ -127,10 +127,8 @@ def read_journal(  # noqa: PLR0917 - click calls it
     finally:
         streams.interrupts.catch()
     show.sums(sums)
-    if reader.unreadable == 1:
-        err.line(f"{PROGRAM}: skipped 1 line that is not a record")
-    elif reader.unreadable:
-        err.line(f"{PROGRAM}: skipped {reader.unreadable} lines that are not records")
+    if reader.unreadable:
+        err.line(f"{PROGRAM}: skipped {counted(reader.unreadable, 'invalid line')}")
     for name, why in reader.not_read.items():
         err.line(printable(f"{PROGRAM}: {name}: {why}: skipped the part that could not be read"))
     if out.error is not None:
@@ -177,9 +175,9 @@ class _Table:
     def sums(self, sums: Totals) -> None:
         stored, refused, aborted = sums.uploads.values()
         self._out.line(
-            f"{stored} stored, {format_size(sums.stored)} ({sums.stored} bytes);"
+            f"{stored} stored, {format_size(sums.stored)} ({counted(sums.stored, 'byte')});"
             f" {refused} refused; {aborted} aborted"
-            + (f"; {sums.missing} lines are missing" if sums.missing else "")
+            + (f"; {counted(sums.missing, 'line')} missing" if sums.missing else "")
         )
 
     def _lines(self, records: Iterable[Record]) -> Iterable[str]:
@@ -208,7 +206,7 @@ def _row(cells: tuple[str, ...]) -> str:
 
 
 def _gap(record: Record) -> str:
-    return f"{record['time']}  {record.get('lines', 0)} lines are missing"
+    return f"{record['time']}  {counted(record.get('lines', 0), 'line')} missing"
 
 
 def _upload(record: Record) -> str:

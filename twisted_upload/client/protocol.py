@@ -39,7 +39,7 @@ from twisted_upload.core.answers import (
     read_answer,
     speaks_tls,
 )
-from twisted_upload.core.text import format_duration
+from twisted_upload.core.text import counted, format_duration
 from twisted_upload.errors import (
     AnswerTimedOut,
     CouldNotConnect,
@@ -272,7 +272,7 @@ class SendProtocol(Protocol):
     def _check(self, confirmed: StoredAnswer) -> None:
         if confirmed.size is not None and confirmed.size != self._sent:
             raise ReceiptMismatch(
-                f"{self._sent} bytes were sent, but the receipt says {confirmed.size}"
+                f"sent {counted(self._sent, 'byte')}, but the receipt says {confirmed.size}"
             )
         if confirmed.sha256 is None:
             if self._in_kernel is not None:

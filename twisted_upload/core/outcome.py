@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from twisted.logger import Logger, LogLevel, globalLogPublisher
 
-from twisted_upload.core.text import format_duration, format_size
+from twisted_upload.core.text import counted, format_duration, format_size
 
 __all__ = ["UploadObserver", "UploadOutcome", "log_outcome", "log_outcome_with_listener"]
 
@@ -50,7 +50,7 @@ class UploadOutcome(NamedTuple):
     def __str__(self) -> str:
         outcome, _, peer, size, seconds, name, code, _, ended_by_idle, answered = self
         # The exact size too: people search for it.
-        came = f"{size} bytes" if size < 1024 else f"{format_size(size)} ({size} bytes)"
+        came = counted(size, "byte") if size < 1024 else f"{format_size(size)} ({size} bytes)"
         rate = format_size(size / (seconds or 1e-3))
         what = f"{came} in {format_duration(seconds)}, {rate}/s, from {peer}"
         if outcome == "refused":

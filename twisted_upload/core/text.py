@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 __all__ = [
     "Reserve",
+    "counted",
     "format_duration",
     "format_size",
     "is_suffix",
@@ -95,6 +96,11 @@ def format_duration(seconds: float) -> str:
     if seconds < 3600:
         return f"{seconds / 60:.1f} min"
     return f"{seconds / 3600:.1f} h"
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, whose plural ends in -s: ``1 upload``, ``2 uploads``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from twisted_upload.config.reload import Changes
-from twisted_upload.core.text import printable
+from twisted_upload.core.text import counted, printable
 from twisted_upload.errors import CannotStart, WrongConfiguration
 from twisted_upload.net.tls.certificates import Identity
 from twisted_upload.net.tls.endpoints import TLSServerEndpoint
@@ -106,7 +106,7 @@ class Certificates:
             if ends <= now:
                 text = f"{which} expired on {_date(ends)}"
             else:
-                text = f"{which} is valid until {_date(ends)}, for {days} days"
+                text = f"{which} is valid until {_date(ends)}, for {counted(days, 'day')}"
             yield identity, days, text
 
     def samples(self) -> Samples:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from twisted_upload.config.configuration import Configuration, Listener, Setting
-from twisted_upload.core.text import format_size, printable
+from twisted_upload.core.text import counted, format_size, printable
 from twisted_upload.daemon.builder import descriptor_budget, journal_files
 from twisted_upload.daemon.certificate_expiry import WARNING_DAYS, Certificates
 from twisted_upload.daemon.dry_run import DryRunReactor
@@ -75,10 +75,10 @@ def _harmless(say: Say) -> Say:
 
 
 def _check_configuration(configuration: Configuration, say: Say) -> None:
-    count = len(configuration.listeners)
+    listeners = counted(len(configuration.listeners), "listener")
     say(
-        f"configuration: {configuration.file or 'no file'}, {count}"
-        f" listener{'s' if count > 1 else ''}, workers: {configuration.settings.workers}"
+        f"configuration: {configuration.file or 'no file'}, {listeners},"
+        f" workers: {configuration.settings.workers}"
     )
 
 
@@ -250,4 +250,4 @@ def _check_programs(configuration: Configuration, say: Say) -> None:
 
 def _check_descriptors(configuration: Configuration, say: Say) -> None:
     most = descriptor_budget(configuration).connections
-    say(f"file descriptors: {raise_limit()} allowed, enough for {most} connections")
+    say(f"file descriptors: {raise_limit()} allowed, enough for {counted(most, 'connection')}")

@@ -24,7 +24,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_upload.core.outcome import UploadOutcome
-from twisted_upload.core.text import format_duration
+from twisted_upload.core.text import counted, format_duration
 from twisted_upload.disk.threads import IDisk, PoolStopped
 
 __all__ = ["Counts", "DiskWatchdog", "Notifications", "StoredCount", "total"]
@@ -51,7 +51,8 @@ class Counts(NamedTuple):
     stored: int
 
     def __str__(self) -> str:
-        return f"{self.in_flight} uploads in flight, {self.stored} stored since the start"
+        uploads = counted(self.in_flight, "upload")
+        return f"{uploads} in flight, {self.stored} stored since the start"
 
 
 def total(counts: Iterable[Counts]) -> Counts:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import resource
 from typing import NamedTuple
 
+from twisted_upload.core.text import counted
 from twisted_upload.errors import CannotStart
 
 __all__ = ["Budget", "budget", "raise_limit"]
@@ -76,9 +77,10 @@ def budget(limit: int, asked: int | None = None, others: int = 0) -> Budget:
     # Each thread that splices a socket also has a pipe.
     left = limit - OWN - others - 2 * share - 2 * min(share, 32)
     if left < 2 or (asked is not None and asked > left):
+        allowed = counted(max(left, 0), "connection")
         wanted = f"--max-connections {asked}: " if asked is not None else ""
         raise CannotStart(
-            f"{wanted}the limit of {limit} file descriptors allows {max(left, 0)} connections;"
+            f"{wanted}the limit of {limit} file descriptors allows {allowed};"
             " raise it (ulimit -Hn, or LimitNOFILE= in systemd)"
         )
     return Budget(min(left // 2, MOST_CONNECTIONS) if asked is None else asked, share, share)

@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred, DeferredList, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from twisted_upload.core.text import counted
 from twisted_upload.daemon.listeners import BoundPort, ListenerService, ListenerSpec
 from twisted_upload.daemon.notify import Counts, StoredCount
 from twisted_upload.daemon.stores import Storage
@@ -182,8 +183,8 @@ class UploadService(ListenerService[Frontend[Any]]):
         uploads = sum(frontend.uploads_in_flight for frontend in self.frontends)
         if uploads:
             _log.info(
-                "stopping: {uploads} uploads in flight have {drain:g} s to finish",
-                uploads=uploads,
+                "stopping: {uploads} in flight, {drain:g} s to finish",
+                uploads=counted(uploads, "upload"),
                 drain=self._drain,
             )
         await self._wait(self._drain, drained, EXTRA_AFTER_STANDSTILL)

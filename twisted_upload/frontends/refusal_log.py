@@ -70,9 +70,9 @@ class RefusalCounter:
             return
         codes, self._codes = self._codes, Counter()
         groups, self._groups = self._groups, Counter()
-        seconds = self._clock.seconds() - self._since
+        seconds = max(1, round(self._clock.seconds() - self._since))
         _log.info(
-            "not logged individually in {seconds:.0f} s: {codes}{who}",
+            "not logged individually in {seconds} s: {codes}{who}",
             refused=sum(codes.values()),
             codes=", ".join(f"{number} {code}" for code, number in codes.most_common()),
             seconds=seconds,

@@ -13,7 +13,7 @@ from twisted.logger import Logger
 
 from twisted_upload.core.lifecycle import new_upload
 from twisted_upload.core.outcome import UploadOutcome
-from twisted_upload.core.text import format_size
+from twisted_upload.core.text import counted, format_size
 from twisted_upload.errors import StoreFailed, TooLarge, UploadRefused
 from twisted_upload.frontends.connections import IConnection
 from twisted_upload.frontends.frontend import Frontend
@@ -103,7 +103,8 @@ class UploadSender:
         limit = self._settings.max_size
         if not limit or self.size <= limit:
             return False
-        self.refuse(TooLarge(f"this server accepts at most {format_size(limit)} ({limit} bytes)"))
+        most = f"{format_size(limit)} ({counted(limit, 'byte')})"
+        self.refuse(TooLarge(f"this server accepts at most {most}"))
         return True
 
     # ISender: called by the lifecycle

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from twisted_upload.core.text import format_duration, printable
+from twisted_upload.core.text import counted, format_duration, printable
 from twisted_upload.hooks.command import HookEnd
 from twisted_upload.hooks.spool import FAILED, HOOKS, WAITING
 from twisted_upload.hooks.spool_scan import BadMarker
@@ -41,7 +41,7 @@ class HookLog:
     def stopping(self, running: int) -> None:
         """Log that the daemon stops while programs are running."""
         if running:
-            _log.info("stopping: waiting for {running} programs", running=running)
+            _log.info("stopping: waiting for {programs}", programs=counted(running, "program"))
 
     # The queue
 
@@ -49,8 +49,8 @@ class HookLog:
         """Log how many files were set aside before the start."""
         if count:
             _log.warn(
-                "on-upload: the program was given up for {count} files, see {folder}",
-                count=count,
+                "on-upload: the program was given up for {files}, see {folder}",
+                files=counted(count, "file"),
                 folder=self._folder(FAILED),
             )
 
@@ -73,12 +73,15 @@ class HookLog:
                     folder=self._folder(WAITING),
                 )
         if len(bad) > MOST_LISTED:
-            _log.error("on-upload: {count} more markers are unusable", count=len(bad) - MOST_LISTED)
+            more = counted(len(bad) - MOST_LISTED, "more marker")
+            _log.error("on-upload: {more} cannot be used", more=more)
 
     def gone(self, count: int) -> None:
         """Log how many markers were removed because their files do not exist."""
         if count:
-            _log.info("on-upload: {count} files were removed, or never published", count=count)
+            _log.info(
+                "on-upload: {files} removed, or never published", files=counted(count, "file")
+            )
 
     def not_read(self, error: OSError) -> None:
         """Log that some markers cannot be read at the moment."""
@@ -133,12 +136,13 @@ class HookLog:
 
         :param unlogged: how often that has happened without a line since the last one.
         """
+        more = f"; and {counted(unlogged, 'more time')} since the last such line"
         _log.warn(
             "on-upload {name}: {failed}; no attempt used, retrying in {pause}{more}",
             name=name,
             failed=_failed(end),
             pause=format_duration(pause),
-            more=f"; and {unlogged} more times since the last such line" if unlogged else "",
+            more=more if unlogged else "",
         )
 
     def set_aside(self, name: str, end: HookEnd, attempts: int) -> None:

@@ -11,6 +11,8 @@ import re
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
+from twisted_upload.core.text import counted
+
 __all__ = ["MOST_HEAD", "BadRequest", "Head", "Request", "is_own_host"]
 
 MOST_HEAD = 16 * 1024
@@ -81,7 +83,8 @@ class Head:
         if end is not None:
             return _parse(bytes(self._data[: end.start()]))
         if len(self._data) > MOST_HEAD:
-            raise BadRequest(431, f"the head of the request is longer than {MOST_HEAD} bytes")
+            limit = counted(MOST_HEAD, "byte")
+            raise BadRequest(431, f"the head of the request is longer than {limit}")
         return None
 
 

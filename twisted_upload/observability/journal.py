@@ -17,6 +17,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_upload.core.outcome import UploadOutcome
+from twisted_upload.core.text import counted
 from twisted_upload.disk.threads import IDisk
 from twisted_upload.observability.journal_files import JournalFiles
 from twisted_upload.observability.records import GAP, Timestamps, encode, encode_outcome
@@ -164,7 +165,8 @@ class _Trouble:
             self._timer = None
         lost += self._dropped
         if lost:
-            _log.error("{what}: {lost} lines could not be written", what=self._what, lost=lost)
+            lines = counted(lost, "line")
+            _log.error("{what}: {lines} could not be written", what=self._what, lines=lines)
 
     def _tell(self) -> None:
         if not self._why:

@@ -25,6 +25,7 @@ from zope.interface import implementer
 
 from twisted_upload.core.log_format import LogFormat
 from twisted_upload.core.outcome import UploadOutcome
+from twisted_upload.core.text import counted
 from twisted_upload.errors import CannotStart
 from twisted_upload.observability.log_file import LogFile
 from twisted_upload.observability.log_writer import LogWriter
@@ -210,7 +211,8 @@ class _Lines:
         told: list[LogEvent] = []
         log = Logger(observer=cast(ILogObserver, told.append))
         log.error(
-            "{lines} log lines are missing here: the log was stalled for too long", lines=lines
+            "{lines} missing here: the log was stalled for too long",
+            lines=counted(lines, "log line"),
         )
         return "".join(map(self, told))
 

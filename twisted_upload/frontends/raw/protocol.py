@@ -19,7 +19,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from twisted_upload.core.text import format_duration
+from twisted_upload.core.text import counted, format_duration
 from twisted_upload.errors import TimedOut
 from twisted_upload.frontends.connections import ConnectionProtocol
 from twisted_upload.frontends.frontend import Frontend
@@ -282,8 +282,9 @@ class UploadProtocol(Sender, ConnectionProtocol, Protocol):
         if self._minimum_rate is not None and self._minimum_rate.is_too_slow(
             now, self.size, rate, self._unread
         ):
+            least = counted(rate, "byte")
             self.refuse(
-                TimedOut(f"slower than {rate:g} bytes per second for longer than this server waits")
+                TimedOut(f"slower than {least} per second for longer than this server waits")
             )
             return True
         if self._half_closed or self._ended or self.paused:
