@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.hook_markers import failed, hooked_folder, keep, queue_of, waiting
+from tests.support.hook_markers import failed, hooked_folder, queue_of, store_marked, waiting
 from tests.support.processes import open_descriptors
 from tests.support.stores import MILLISECONDS
 from twisted_upload.disk.testing import FaultyFiles
@@ -49,7 +49,7 @@ class Queue:
         self.folder: Folder = hooked_folder(path, self.files)
         self.queue = queue_of(self.folder)
         for serial in range(6):
-            _, marker = keep(self.folder, (MILLISECONDS, serial), b"hello")
+            _, marker = store_marked(self.folder, (MILLISECONDS, serial), b"hello")
             self.queue.release(marker)
         self.bad, *self.others = [path / HOOKS / WAITING / name for name in waiting(path)]
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.support.daemon import Daemon, wait_until
-from tests.support.hook_markers import failed, keep, lines, waiting
+from tests.support.hook_markers import failed, lines, store_marked, waiting
 from tests.support.hook_rig import FAILURE, NAME, Hooks, open_hooks
 from tests.support.scraping import Scraper
 from tests.support.stores import MILLISECONDS
@@ -39,8 +39,8 @@ from twisted_upload.observability.metrics import (
 def test_waits_for_others(hooks: Hooks) -> None:
     """While a program of another process runs for a file, none is started; it is logged once."""
     hooks.start()
-    hooks.keep()
-    hooks.keep(1)
+    hooks.store()
+    hooks.store(1)
     (first, _) = [hooks.path / HOOKS / WAITING / name for name in waiting(hooks.path)]
     with first.open("r+") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
@@ -60,7 +60,7 @@ def test_waits_for_others(hooks: Hooks) -> None:
 def test_marker_is_locked(hooks: Hooks) -> None:
     """While a program runs, its marker is locked; afterwards it is not."""
     hooks.start()
-    hooks.keep()
+    hooks.store()
     (name,) = waiting(hooks.path)
     path = hooks.path / HOOKS / WAITING / name
     seen: list[bool] = []
@@ -90,7 +90,7 @@ def locked(path: Path) -> bool:
 def test_removed_while_being_locked(hooks: Hooks, monkeypatch: pytest.MonkeyPatch) -> None:
     """A marker that is removed while it is being locked counts as gone."""
     hooks.start()
-    hooks.keep()
+    hooks.store()
     (name,) = waiting(hooks.path)
     real = fcntl.flock
 
@@ -110,7 +110,7 @@ def test_removed_while_being_locked(hooks: Hooks, monkeypatch: pytest.MonkeyPatc
 def test_found_before_it_is_reported(hooks: Hooks) -> None:
     """A file that is found on disk before it is reported gets one program, not two."""
     hooks.start()
-    _, marker = keep(hooks.folder, (MILLISECONDS, 0), b"hello")
+    _, marker = store_marked(hooks.folder, (MILLISECONDS, 0), b"hello")
     hooks.queue.release(marker)
     hooks.clock.advance(LOOK_INTERVAL)
     hooks.threads.work(1)  # the scan, which has found it
@@ -133,9 +133,9 @@ def test_found_before_it_is_reported(hooks: Hooks) -> None:
 def test_replaced_file(hooks: Hooks, replace: Callable[[Path], object]) -> None:
     """A program is started only for the stored file, not for another one of the same name."""
     hooks.start()
-    hooks.keep(1)
+    hooks.store(1)
     hooks.threads.work()
-    hooks.keep()
+    hooks.store()
     path = hooks.path / NAME
     path.rename(path.with_name("moved"))  # so that its inode stays in use
     try:
@@ -150,7 +150,7 @@ def test_replaced_file(hooks: Hooks, replace: Callable[[Path], object]) -> None:
 def test_changed_inode(hooks: Hooks) -> None:
     """If a file system changes a file's inode, it is recognized by size and time."""
     hooks.start()
-    hooks.keep()
+    hooks.store()
     path = hooks.path / NAME
     status = path.stat()
     path.rename(path.with_name("moved"))
@@ -165,7 +165,7 @@ def test_file_of_another_user(hooks: Hooks) -> None:
     if os.geteuid() != 0:
         pytest.skip("needs root, to give a file to another user")
     hooks.start()
-    hooks.keep()
+    hooks.store()
     path = hooks.path / NAME
     status = path.stat()
     path.rename(path.with_name("moved"))
@@ -188,8 +188,8 @@ def test_unstable_inodes(hooks: Hooks, monkeypatch: pytest.MonkeyPatch) -> None:
             return os.stat_result(numbered, {"st_mtime_ns": status.st_mtime_ns})
 
         patch.setattr(os, "fstat", fstat)
-        _, one = keep(hooks.folder, (MILLISECONDS, 0), b"hello")
-        _, other = keep(hooks.folder, (MILLISECONDS, 1), b"hello")
+        _, one = store_marked(hooks.folder, (MILLISECONDS, 0), b"hello")
+        _, other = store_marked(hooks.folder, (MILLISECONDS, 1), b"hello")
     (hooks.path / f"{MILLISECONDS}-1.bin").write_bytes(b"somebody's")
     hooks.start()
     for marker in one, other:
@@ -210,7 +210,7 @@ def test_scans_continue_after_a_slow_one(hooks: Hooks) -> None:
         hooks.clock.advance(LOOK_INTERVAL)
     assert hooks.threads.waiting == 1, "scans do not pile up"
     hooks.threads.work()
-    hooks.keep(tell=False)
+    hooks.store(tell=False)
     hooks.pass_time(LOOK_INTERVAL)
     assert hooks.programs.names == [NAME]
 
@@ -219,7 +219,7 @@ def test_no_scan_without_progress(hooks: Hooks, monkeypatch: pytest.MonkeyPatch)
     """If nothing can be read at the moment, the next scan is at its usual time, not at once."""
     monkeypatch.setattr("twisted_upload.hooks.runner.BATCH", 4)
     for serial in range(9):
-        hooks.keep(serial, tell=False)
+        hooks.store(serial, tell=False)
 
     def unreadable(*_: object) -> bool:
         raise OSError(5, "Input/output error")
@@ -238,7 +238,7 @@ def test_no_scan_without_progress(hooks: Hooks, monkeypatch: pytest.MonkeyPatch)
 def test_many_bad_markers(hooks: Hooks) -> None:
     """Of many bad markers, the log names some and counts the others."""
     for serial in range(13):
-        hooks.keep(serial, tell=False)
+        hooks.store(serial, tell=False)
     for name in waiting(hooks.path)[:12]:
         (hooks.path / HOOKS / WAITING / name).write_text("?\n")
     hooks.start()
@@ -250,7 +250,7 @@ def test_many_bad_markers(hooks: Hooks) -> None:
 
 def test_marker_cannot_be_moved(hooks: Hooks) -> None:
     """A marker that can neither be used nor moved is logged once, with its path."""
-    hooks.keep(tell=False)
+    hooks.store(tell=False)
     (name,) = waiting(hooks.path)
     path = hooks.path / HOOKS / WAITING / name
     path.unlink()
@@ -277,7 +277,7 @@ def test_success_cannot_be_recorded(hooks: Hooks, monkeypatch: pytest.MonkeyPatc
 
     with monkeypatch.context() as patch:
         patch.setattr(HookSpool, "remove", read_only)
-        hooks.keep()
+        hooks.store()
         hooks.threads.work()
         for pause in PAUSES:
             hooks.pass_time(pause)
@@ -300,7 +300,7 @@ def test_output_of_failures(hooks: Hooks) -> None:
     """The output of a failing program is in each log line, and in the marker."""
     hooks.start()
     hooks.programs.ends[NAME].extend([LOUD] * 3)
-    hooks.keep()
+    hooks.store()
     hooks.threads.work()
     for pause in PAUSES[:2]:
         hooks.pass_time(pause)
@@ -316,7 +316,7 @@ def test_no_output_of_successes(hooks: Hooks) -> None:
     hooks.programs.ends[NAME].append(
         HookEnd("exit status 0", succeeded=True, seconds=0.1, said="done")
     )
-    hooks.keep()
+    hooks.store()
     hooks.threads.work()
     assert "done" not in hooks.logged[0]
 
@@ -361,7 +361,7 @@ def test_counts(hooks: Hooks) -> None:
 
     assert set(counts().values()) == {0}
     for serial in range(3):
-        hooks.programs.ends[hooks.keep(serial, tell=False)].append(FAILURE)
+        hooks.programs.ends[hooks.store(serial, tell=False)].append(FAILURE)
     hooks.programs.ends[NAME].extend([FAILURE] * 2)
     hooks.runner.start(lambda: hooks.queue)
     hooks.threads.work(1)  # the scan
@@ -384,7 +384,7 @@ def test_counts(hooks: Hooks) -> None:
 def test_removed_file_is_not_counted(hooks: Hooks) -> None:
     """A file that is gone is neither a success nor a failure."""
     hooks.start()
-    hooks.keep()
+    hooks.store()
     (hooks.path / NAME).unlink()
     hooks.threads.work()
     assert hooks.counts.samples("/in")[PROGRAMS.name] == {
@@ -398,7 +398,7 @@ def test_counted_beyond_the_memory_limit(hooks: Hooks, monkeypatch: pytest.Monke
     monkeypatch.setattr("twisted_upload.hooks.runner.MOST_KNOWN", 5)
     hooks.start()
     for serial in range(20):
-        hooks.keep(serial)
+        hooks.store(serial)
     hooks.clock.advance(LOOK_INTERVAL)
     while hooks.counts.waiting == 0:
         hooks.threads.work(1)
@@ -418,7 +418,7 @@ def test_counts_of_processes(tmp_path: Path) -> None:
 
     with open_hooks(tmp_path) as other:
         for serial in range(3):
-            other.keep(serial, tell=False)
+            other.store(serial, tell=False)
         whole = combine([seen(), seen()])
     assert whole[PROGRAMS_WAITING.name]["/in",] == 3
 

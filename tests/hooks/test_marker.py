@@ -16,10 +16,10 @@ from tests.support.hook_markers import (
     PEER,
     failed,
     hooked_folder,
-    keep,
     lines,
     marked,
     queue_of,
+    store_marked,
     waiting,
 )
 from tests.support.processes import open_descriptors
@@ -102,7 +102,7 @@ def test_content(folder: Folder, inbox: Path) -> None:
 
 def test_order(folder: Folder, files: Ordered) -> None:
     """The marker and its folder are synced with the file, before the file is published."""
-    keep(folder, MOMENT, b"hello")
+    store_marked(folder, MOMENT, b"hello")
     assert sorted(files.order[:3]) == [
         "sync a file in .incoming",
         "sync a file in waiting",
@@ -121,7 +121,7 @@ def test_no_fsync(inbox: Path, files: Ordered) -> None:
     """Without fsync, the marker is still written, and nothing is synced."""
     folder = hooked_folder(inbox, files, durable=False)
     files.order.clear()
-    _, marker = keep(folder, MOMENT, b"hello")
+    _, marker = store_marked(folder, MOMENT, b"hello")
     assert len(waiting(inbox)) == 1
     queue_of(folder).set_aside(marker, 1, "exit status 1", 0.0)
     assert files.order == ["publish to inbox"]
@@ -178,8 +178,8 @@ def test_one_of_a_batch(folder: Folder, files: Ordered, inbox: Path, which: int)
 def test_repeated_after_a_sweep(folder: Folder, files: Ordered, inbox: Path) -> None:
     """An upload whose files another daemon's sweep removed is repeated, with one marker."""
     files.fail("rename", errno.ENOENT)
-    kept, _ = keep(folder, MOMENT, b"hello")
-    assert kept.name == NAME
+    stored, _ = store_marked(folder, MOMENT, b"hello")
+    assert stored.name == NAME
     assert len(waiting(inbox)) == 1
 
 
@@ -210,7 +210,7 @@ def test_discarded_in_order(folder: Folder, files: Ordered, inbox: Path) -> None
 
 def test_file_system_that_assigns_owners(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     """If all new files belong to another user (NFS, FUSE), markers are still valid."""
-    _, marker = keep(folder, MOMENT, b"hello")
+    _, marker = store_marked(folder, MOMENT, b"hello")
     monkeypatch.setattr("os.geteuid", lambda: 4711)
     queue_of(folder).release(marker)
     found = scan(queue_of(folder), 10, ())
@@ -254,7 +254,7 @@ def test_gone(folder: Folder, inbox: Path, replace: Callable[[Path], object], di
 def test_unreadable(inbox: Path) -> None:
     """Any other error of the file is raised."""
     folder = hooked_folder(inbox)
-    _, marker = keep(folder, MOMENT, b"hello")
+    _, marker = store_marked(folder, MOMENT, b"hello")
     null = os.open("/dev/null", os.O_RDONLY)
     os.dup2(null, queue_of(folder).final, inheritable=False)
     os.close(null)
@@ -267,7 +267,7 @@ def test_unreadable(inbox: Path) -> None:
 
 def test_set_aside(folder: Folder, files: Ordered, inbox: Path) -> None:
     """It is moved to another folder, durably, with the number of attempts and the reason."""
-    _, marker = keep(folder, MOMENT, b"hello")
+    _, marker = store_marked(folder, MOMENT, b"hello")
     files.order.clear()
     queue_of(folder).set_aside(marker, 6, "exit status 3", 1.5, "no such\ttable")
     (name,) = failed(inbox)
@@ -286,7 +286,7 @@ def test_set_aside(folder: Folder, files: Ordered, inbox: Path) -> None:
 
 def test_set_aside_very_often(folder: Folder, inbox: Path) -> None:
     """Even if it is set aside again and again, its size stays bounded."""
-    _, marker = keep(folder, MOMENT, b"hello")
+    _, marker = store_marked(folder, MOMENT, b"hello")
     (name,) = waiting(inbox)
     with (inbox / HOOKS / WAITING / name).open("a") as file:
         file.write("\n" * 2**20)
@@ -297,20 +297,20 @@ def test_set_aside_very_often(folder: Folder, inbox: Path) -> None:
 
 def test_set_aside_and_back(folder: Folder, inbox: Path) -> None:
     """Moved back, it is valid again; the second time, it gets another line."""
-    kept, marker = keep(folder, MOMENT, b"hello")
+    stored, marker = store_marked(folder, MOMENT, b"hello")
     queue_of(folder).release(marker)
     for times in 1, 2:
         queue_of(folder).set_aside(marker, 6, "exit status 3", 1.5)
         (name,) = failed(inbox)
         (inbox / HOOKS / FAILED / name).rename(inbox / HOOKS / WAITING / name)
         (marker,) = scan(queue_of(folder), 10, ()).markers
-        assert (marker.name, marker.peer, marker.listener) == (kept.name, PEER, "front")
+        assert (marker.name, marker.peer, marker.listener) == (stored.name, PEER, "front")
         assert len(lines(inbox / HOOKS / WAITING / name)) == times + 1
 
 
 def test_incomplete_line(folder: Folder, inbox: Path) -> None:
     """A line that a crash left incomplete is ignored."""
-    _, marker = keep(folder, MOMENT, b"hello")
+    _, marker = store_marked(folder, MOMENT, b"hello")
     queue_of(folder).release(marker)
     (name,) = waiting(inbox)
     with (inbox / HOOKS / WAITING / name).open("a") as file:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support.daemon import Daemon, sha256, wait_until
-from tests.support.hook_markers import PEER, failed, keep, lines, waiting
+from tests.support.hook_markers import PEER, failed, lines, store_marked, waiting
 from tests.support.hook_rig import FAILURE, NAME, NOT_STARTED, Hooks, open_hooks
 from tests.support.stores import MILLISECONDS, Rig
 from twisted_upload.errors import CannotStart
@@ -24,7 +24,7 @@ from twisted_upload.interfaces import Arrival
 def test_started(hooks: Hooks) -> None:
     """For a stored file the program is started, with all its variables."""
     hooks.start()
-    hooks.keep()
+    hooks.store()
     hooks.threads.work()
     assert hooks.programs.told == [
         {
@@ -47,7 +47,7 @@ def test_number_of_programs(hooks: Hooks) -> None:
     """The number of programs is limited, and the next starts when one has ended."""
     hooks.start()
     for serial in range(5):
-        hooks.keep(serial)
+        hooks.store(serial)
     assert hooks.threads.waiting == 2
     hooks.threads.work(1)
     assert hooks.threads.waiting == 2
@@ -57,7 +57,7 @@ def test_number_of_programs(hooks: Hooks) -> None:
 
 def test_left_by_an_earlier_daemon(hooks: Hooks) -> None:
     """Files that an earlier daemon left are processed first, in order of arrival."""
-    names = [hooks.keep(serial, tell=False) for serial in (0, 1, 2)]
+    names = [hooks.store(serial, tell=False) for serial in (0, 1, 2)]
     hooks.start()
     assert hooks.programs.names == names
     assert waiting(hooks.path) == []
@@ -67,7 +67,7 @@ def test_moved_back(hooks: Hooks) -> None:
     """A marker that an operator moves back is found soon."""
     hooks.start()
     hooks.programs.ends[NAME].extend([FAILURE] * 3)
-    hooks.keep()
+    hooks.store()
     for _ in range(3):
         hooks.threads.work()
         hooks.pass_time(PAUSES[-1])
@@ -82,7 +82,7 @@ def test_failure(hooks: Hooks) -> None:
     """A program that fails is restarted after growing pauses; finally its file is set aside."""
     hooks.start()
     hooks.programs.ends[NAME].extend([FAILURE] * 3)
-    hooks.keep()
+    hooks.store()
     hooks.threads.work()
     for number, pause in enumerate(PAUSES[:2], 1):
         assert len(hooks.programs.told) == number
@@ -107,7 +107,7 @@ def test_pauses_differ(tmp_path: Path, chance: float, pause: float) -> None:
     with open_hooks(tmp_path, chance=lambda: chance) as hooks:
         hooks.start()
         hooks.programs.ends[NAME].append(FAILURE)
-        hooks.keep()
+        hooks.store()
         hooks.threads.work()
         hooks.pass_time(pause - 0.01)
         assert len(hooks.programs.told) == 1
@@ -120,7 +120,7 @@ def test_longest_pause(tmp_path: Path) -> None:
     with open_hooks(tmp_path, attempts=20) as hooks:
         hooks.start()
         hooks.programs.ends[NAME].extend([FAILURE] * 19)
-        hooks.keep()
+        hooks.store()
         hooks.threads.work()
         for _ in range(19):
             hooks.pass_time(PAUSES[-1])
@@ -132,10 +132,10 @@ def test_failures_do_not_block_others(hooks: Hooks) -> None:
     """Files whose programs fail do not block the programs of others."""
     hooks.start()
     for serial in range(4):
-        name = hooks.keep(serial)
+        name = hooks.store(serial)
         hooks.programs.ends[name].append(FAILURE)
     hooks.threads.work()
-    name = hooks.keep(4)
+    name = hooks.store(4)
     hooks.threads.work()
     assert hooks.programs.names[-1] == name
     hooks.pass_time(PAUSES[0])
@@ -146,7 +146,7 @@ def test_failures_do_not_block_others(hooks: Hooks) -> None:
 def test_file_gone(hooks: Hooks) -> None:
     """A file that was removed before its turn is not a failure."""
     hooks.start()
-    hooks.keep()
+    hooks.store()
     (hooks.path / NAME).unlink()
     hooks.threads.work()
     assert hooks.programs.told == []
@@ -156,7 +156,7 @@ def test_file_gone(hooks: Hooks) -> None:
 
 def test_files_gone_before_the_start(hooks: Hooks) -> None:
     """Nor are those that were removed before the daemon started."""
-    hooks.keep(tell=False)
+    hooks.store(tell=False)
     (hooks.path / NAME).unlink()
     hooks.start()
     assert hooks.logged == ["info: on-upload: 1 file removed, or never published"]
@@ -165,7 +165,7 @@ def test_files_gone_before_the_start(hooks: Hooks) -> None:
 def test_marker_gone(hooks: Hooks) -> None:
     """If an operator removes a marker, no program is started for its file."""
     hooks.start()
-    hooks.keep()
+    hooks.store()
     (name,) = waiting(hooks.path)
     (hooks.path / HOOKS / WAITING / name).unlink()
     hooks.threads.work()
@@ -177,7 +177,7 @@ def test_found_while_being_reported(hooks: Hooks) -> None:
     hooks.start()
     hooks.clock.advance(LOOK_INTERVAL)
     assert hooks.threads.waiting == 1  # the scan
-    hooks.keep()
+    hooks.store()
     hooks.threads.work()
     hooks.pass_time(LOOK_INTERVAL)
     assert hooks.programs.names == [NAME]
@@ -186,7 +186,7 @@ def test_found_while_being_reported(hooks: Hooks) -> None:
 def test_found_after_success(hooks: Hooks) -> None:
     """Nor does one that was found while its program ran and succeeded."""
     hooks.start()
-    _, marker = keep(hooks.folder, (MILLISECONDS, 0), b"hello")
+    _, marker = store_marked(hooks.folder, (MILLISECONDS, 0), b"hello")
     hooks.queue.release(marker)
     found = scan(hooks.queue, 10, ())
     hooks.runner.stored(hooks.queue, marker)
@@ -208,7 +208,7 @@ def test_unreadable_file(hooks: Hooks, monkeypatch: pytest.MonkeyPatch) -> None:
 
     with monkeypatch.context() as patch:
         patch.setattr("twisted_upload.hooks.spool.HookSpool.digest", unreadable)
-        hooks.keep()
+        hooks.store()
         hooks.threads.work()
         for pause in PAUSES:
             hooks.pass_time(pause)
@@ -228,7 +228,7 @@ def test_program_that_cannot_be_started(hooks: Hooks) -> None:
     """A program that could not be started has used up no attempt; one that ran and failed has."""
     hooks.start()
     hooks.programs.ends[NAME].extend([NOT_STARTED] * 9 + [FAILURE] * 3)
-    hooks.keep()
+    hooks.store()
     for _ in range(12):
         hooks.threads.work()
         hooks.pass_time(PAUSES[-1])
@@ -242,7 +242,7 @@ def test_many_that_cannot_be_started(hooks: Hooks) -> None:
     """Of many that cannot be started, one a minute is named in the log, the others are counted."""
     hooks.start()
     for serial in range(20):
-        hooks.programs.ends[hooks.keep(serial)].extend([NOT_STARTED] * 5)
+        hooks.programs.ends[hooks.store(serial)].extend([NOT_STARTED] * 5)
     hooks.threads.work()
     assert len(hooks.logged) == 1
     hooks.pass_time(UNCOUNTED_INTERVAL)
@@ -252,7 +252,7 @@ def test_many_that_cannot_be_started(hooks: Hooks) -> None:
 def test_nul(hooks: Hooks) -> None:
     """A peer's name with a NUL, as of an abstract Unix address, can still be passed."""
     hooks.start()
-    _, marker = keep(hooks.folder, (MILLISECONDS, 0), b"hello")
+    _, marker = store_marked(hooks.folder, (MILLISECONDS, 0), b"hello")
     marker.peer = "unix:\0abstract"
     hooks.runner.stored(hooks.queue, marker)
     hooks.threads.work()
@@ -272,7 +272,7 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("few")
 def test_many_left_by_an_earlier_daemon(hooks: Hooks) -> None:
     """Of many files that an earlier daemon left, a few are in memory, and all get a program."""
-    names = [hooks.keep(serial, tell=False) for serial in range(50)]
+    names = [hooks.store(serial, tell=False) for serial in range(50)]
     hooks.runner.start(lambda: hooks.queue)
     while hooks.threads.waiting:
         hooks.threads.work(1)
@@ -285,7 +285,7 @@ def test_many_left_by_an_earlier_daemon(hooks: Hooks) -> None:
 def test_many_at_once(hooks: Hooks) -> None:
     """Of many files that arrive while programs are busy, a few are in memory; all get one."""
     hooks.start()
-    names = [hooks.keep(serial) for serial in range(50)]
+    names = [hooks.store(serial) for serial in range(50)]
     assert len(hooks.runner._known) == 10
     hooks.threads.work()
     assert sorted(hooks.programs.names) == sorted(names)
@@ -297,7 +297,7 @@ def test_many_that_fail(hooks: Hooks) -> None:
     """Of many that fail, a few are retried at a time, and eventually all are."""
     hooks.start()
     for serial in range(30):
-        hooks.programs.ends[hooks.keep(serial)].extend([FAILURE] * 3)
+        hooks.programs.ends[hooks.store(serial)].extend([FAILURE] * 3)
     for _ in range(60):
         hooks.pass_time(PAUSES[-1])
         assert len(hooks.runner._known) <= 14
@@ -311,7 +311,7 @@ def test_set_aside_by_an_earlier_daemon(hooks: Hooks) -> None:
     """At the start, the log says how many files are set aside."""
     hooks.start()
     hooks.programs.ends[NAME].extend([FAILURE] * 3)
-    hooks.keep()
+    hooks.store()
     for _ in range(3):
         hooks.threads.work()
         hooks.pass_time(PAUSES[-1])
@@ -323,7 +323,7 @@ def test_set_aside_by_an_earlier_daemon(hooks: Hooks) -> None:
 
 def test_unreadable_marker(hooks: Hooks) -> None:
     """A marker that is invalid is set aside, with an error in the log."""
-    hooks.keep(tell=False)
+    hooks.store(tell=False)
     (name,) = waiting(hooks.path)
     (hooks.path / HOOKS / WAITING / name).write_text("?\n")
     hooks.start()
@@ -335,7 +335,7 @@ def test_unreadable_marker(hooks: Hooks) -> None:
 
 def test_unreadable_queue(hooks: Hooks, monkeypatch: pytest.MonkeyPatch) -> None:
     """A queue that cannot be read is an error in the log, and is scanned again."""
-    hooks.keep(tell=False)
+    hooks.store(tell=False)
     folder = hooks.path / HOOKS / WAITING
 
     def fails(*_: object) -> Any:
@@ -359,7 +359,7 @@ def test_cannot_be_set_aside(hooks: Hooks, monkeypatch: pytest.MonkeyPatch) -> N
 
     with monkeypatch.context() as patch:
         patch.setattr("twisted_upload.hooks.spool.HookSpool.set_aside", full)
-        hooks.keep()
+        hooks.store()
         hooks.threads.work()
         hooks.pass_time(PAUSES[0])
         hooks.pass_time(PAUSES[1])
@@ -375,7 +375,7 @@ def test_cannot_be_set_aside(hooks: Hooks, monkeypatch: pytest.MonkeyPatch) -> N
 def test_stop(hooks: Hooks) -> None:
     """When the daemon stops, programs may continue for a while, and no more are started."""
     hooks.start()
-    names = [hooks.keep(serial) for serial in range(4)]
+    names = [hooks.store(serial) for serial in range(4)]
     stopped: list[None] = []
     hooks.runner.stop(5).addCallback(stopped.append)
     assert hooks.logged == ["info: stopping: waiting for 2 programs"]
@@ -397,7 +397,7 @@ def test_stored_while_stopping(hooks: Hooks) -> None:
     """A file that is stored while the daemon stops gets its program after the next start."""
     hooks.start()
     hooks.runner.stop(5)
-    hooks.keep()
+    hooks.store()
     hooks.threads.work()
     assert hooks.programs.told == []
     assert len(waiting(hooks.path)) == 1
@@ -408,7 +408,7 @@ def test_failed_while_stopping(tmp_path: Path) -> None:
     with open_hooks(tmp_path, attempts=1) as hooks:
         hooks.start()
         hooks.programs.ends[NAME].append(FAILURE)
-        hooks.keep()
+        hooks.store()
         hooks.runner.stop(5)
         hooks.threads.work()
         assert (len(waiting(hooks.path)), failed(hooks.path)) == (1, [])

@@ -15,7 +15,14 @@ from typing import Any
 import pytest
 
 from tests.support import ROOT
-from tests.support.hook_markers import failed, hooked_folder, keep, marked, queue_of, waiting
+from tests.support.hook_markers import (
+    failed,
+    hooked_folder,
+    marked,
+    queue_of,
+    store_marked,
+    waiting,
+)
 from tests.support.stores import MILLISECONDS
 from twisted_upload.disk.testing import FaultyFiles
 from twisted_upload.errors import CannotStart
@@ -68,7 +75,7 @@ def test_not_found_before_the_answer(folder: Folder) -> None:
 
 def test_known_markers_are_not_found(folder: Folder) -> None:
     """Known markers are not found again."""
-    _, marker = keep(folder, MOMENT, b"hello")
+    _, marker = store_marked(folder, MOMENT, b"hello")
     queue_of(folder).release(marker)
     assert scan(queue_of(folder), 10, {marker.identity}).markers == []
 
@@ -77,7 +84,7 @@ def test_order_and_number(folder: Folder) -> None:
     """A scan finds the requested number of the oldest, and whether there are more."""
     moments = [(MILLISECONDS + n // 3, n) for n in range(12)]
     for moment in reversed(moments):
-        _, marker = keep(folder, moment, b"x")
+        _, marker = store_marked(folder, moment, b"x")
         queue_of(folder).release(marker)
     found = scan(queue_of(folder), 5, ())
     identities = [marker.identity[:20] for marker in found.markers]
@@ -88,7 +95,7 @@ def test_order_and_number(folder: Folder) -> None:
 
 def test_removed(folder: Folder, tmp_path: Path) -> None:
     """A removed marker is not found again; removing it twice is no error."""
-    _, marker = keep(folder, MOMENT, b"hello")
+    _, marker = store_marked(folder, MOMENT, b"hello")
     held = queue_of(folder).lock(marker)
     assert held is not None
     os.close(held)
@@ -104,7 +111,7 @@ def test_removed(folder: Folder, tmp_path: Path) -> None:
 
 def test_taken_over(folder: Folder, tmp_path: Path) -> None:
     """The next daemon finds what a dead one left, and takes it over."""
-    keep(folder, MOMENT, b"hello")
+    store_marked(folder, MOMENT, b"hello")
     other = hooked_folder(tmp_path)
     assert names(other) == []
     owner = queue_of(folder).owner
@@ -119,7 +126,7 @@ def test_lock_cannot_be_checked(
     folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing is taken over from an owner whose lock cannot be checked, until it can."""
-    keep(folder, MOMENT, b"hello")
+    store_marked(folder, MOMENT, b"hello")
     other = hooked_folder(tmp_path)
     _die(folder)
     real = os.open
@@ -142,7 +149,7 @@ import os, signal, sys
 from pathlib import Path
 from tests.support.hook_markers import *
 folder = hooked_folder(Path(sys.argv[1]))
-keep(folder, (1795328130123, 0), b"hello")
+store_marked(folder, (1795328130123, 0), b"hello")
 part, marker = marked(folder, (1795328130123, 1))
 part.finish([b"unfinished"])
 part.mark()
@@ -160,7 +167,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 def test_two_take_over(folder: Folder, tmp_path: Path) -> None:
     """If two daemons find the same marker, only one gets it."""
     for serial in range(20):
-        keep(folder, (MILLISECONDS, serial), b"hello")
+        store_marked(folder, (MILLISECONDS, serial), b"hello")
     others = [hooked_folder(tmp_path) for _ in range(2)]
     _die(folder)
     scans = [_Scan(queue_of(other)) for other in others]
@@ -173,8 +180,8 @@ def test_two_take_over(folder: Folder, tmp_path: Path) -> None:
 def test_published_under_another_name(folder: Folder, tmp_path: Path) -> None:
     """A file that was published under another name is found, and no unrelated file."""
     (tmp_path / NAME).write_bytes(b"a stranger's")
-    keep(folder, MOMENT, b"one")
-    keep(folder, (MILLISECONDS, 1), b"two")
+    store_marked(folder, MOMENT, b"one")
+    store_marked(folder, (MILLISECONDS, 1), b"two")
     other = hooked_folder(tmp_path)
     _die(folder)
     assert names(other) == [f"{MILLISECONDS}-1.bin", f"{MILLISECONDS}-2.bin"]
@@ -183,7 +190,7 @@ def test_published_under_another_name(folder: Folder, tmp_path: Path) -> None:
 def test_file_removed(folder: Folder, tmp_path: Path) -> None:
     """A marker whose file was removed or replaced is removed."""
     for serial in range(3):
-        keep(folder, (MILLISECONDS, serial), b"hello")
+        store_marked(folder, (MILLISECONDS, serial), b"hello")
     (tmp_path / NAME).unlink()
     os.replace(tmp_path / f"{MILLISECONDS}-1.bin", tmp_path / "elsewhere")
     other = hooked_folder(tmp_path)
@@ -196,7 +203,7 @@ def test_file_removed(folder: Folder, tmp_path: Path) -> None:
 
 def test_changed_in_place(folder: Folder, tmp_path: Path) -> None:
     """A file that was modified in place is still the same file."""
-    keep(folder, MOMENT, b"hello")
+    store_marked(folder, MOMENT, b"hello")
     (tmp_path / NAME).write_bytes(b"other and more")
     other = hooked_folder(tmp_path)
     _die(folder)
@@ -206,7 +213,7 @@ def test_changed_in_place(folder: Folder, tmp_path: Path) -> None:
 def test_unstable_inodes(folder: Folder, tmp_path: Path) -> None:
     """On a file system with unstable inodes, a file is recognized by size and time."""
     for serial in range(2):
-        keep(folder, (MILLISECONDS, serial), b"hello" * (serial + 1))
+        store_marked(folder, (MILLISECONDS, serial), b"hello" * (serial + 1))
     other = hooked_folder(tmp_path)
     _die(folder)
     for name in waiting(tmp_path):
@@ -235,7 +242,7 @@ def test_unstable_inodes(folder: Folder, tmp_path: Path) -> None:
 )
 def test_unreadable(folder: Folder, tmp_path: Path, text: str) -> None:
     """An invalid marker is set aside, and no program is started for it."""
-    keep(folder, MOMENT, b"hello")
+    store_marked(folder, MOMENT, b"hello")
     (name,) = waiting(tmp_path)
     (tmp_path / HOOKS / WAITING / name).write_bytes(text.encode("latin-1") + b"\n")
     other = hooked_folder(tmp_path)
@@ -304,7 +311,7 @@ def test_lock_removed_before_locking(tmp_path: Path) -> None:
 def test_removed_lock(folder: Folder, tmp_path: Path) -> None:
     """If its lock is removed, a live process creates it again at the next scan."""
     owner = f"owner-{queue_of(folder).owner}"
-    keep(folder, MOMENT, b"hello")
+    store_marked(folder, MOMENT, b"hello")
     other = hooked_folder(tmp_path)
     for there in ("nothing", "another file"):
         (tmp_path / HOOKS / owner).unlink()
@@ -362,7 +369,7 @@ def test_marker_removed_too_early(tmp_path: Path, durable: bool) -> None:
 
 def test_lock_cannot_be_recreated(folder: Folder, tmp_path: Path) -> None:
     """If that fails, it is reported, and the rest of the scan continues."""
-    _, marker = keep(folder, MOMENT, b"hello")
+    _, marker = store_marked(folder, MOMENT, b"hello")
     queue_of(folder).release(marker)
     owner = tmp_path / HOOKS / f"owner-{queue_of(folder).owner}"
     owner.unlink()

@@ -42,12 +42,14 @@ def marked(
     return PartialFile(folder, moment, digest=digest, marker=marker), marker
 
 
-def keep(folder: Folder, moment: tuple[int, int], content: bytes) -> tuple[StoredFile, Marker]:
+def store_marked(
+    folder: Folder, moment: tuple[int, int], content: bytes
+) -> tuple[StoredFile, Marker]:
     """Store a file with its marker, without telling a runner."""
     part, marker = marked(folder, moment)
-    kept = commit_one(folder, part, [content])
-    marker.stored_as(kept.name)
-    return kept, marker
+    stored = commit_one(folder, part, [content])
+    marker.stored_as(stored.name)
+    return stored, marker
 
 
 def waiting(path: Path) -> list[str]:

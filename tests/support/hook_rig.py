@@ -14,7 +14,7 @@ from twisted.internet.task import Clock
 from twisted.logger import ILogObserver, formatEvent, globalLogPublisher
 from zope.interface import implementer
 
-from tests.support.hook_markers import hooked_folder, keep, queue_of
+from tests.support.hook_markers import hooked_folder, queue_of, store_marked
 from tests.support.stores import MILLISECONDS
 from twisted_upload.disk.testing import ManualDisk
 from twisted_upload.hooks.command import HookEnd
@@ -101,14 +101,14 @@ class Hooks:
         self.clock.advance(0)
         self.threads.work()
 
-    def keep(self, serial: int = 0, *, tell: bool = True) -> str:
+    def store(self, serial: int = 0, *, tell: bool = True) -> str:
         """Store a file, and return its name."""
-        kept, marker = keep(self.folder, (MILLISECONDS, serial), b"hello")
+        stored, marker = store_marked(self.folder, (MILLISECONDS, serial), b"hello")
         if tell:
             self.runner.stored(self.queue, marker)
         else:
             self.queue.release(marker)
-        return kept.name
+        return stored.name
 
     def pass_time(self, seconds: float) -> None:
         """Let time pass, and do what is due then."""

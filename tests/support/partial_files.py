@@ -59,7 +59,7 @@ def open_faulty(
     return folder
 
 
-def keep_file(folder: Folder, *pieces: bytes, digest: bool = False) -> StoredFile:
+def store_file(folder: Folder, *pieces: bytes, digest: bool = False) -> StoredFile:
     """Take an upload the whole way in several jobs, as the store does."""
     part = PartialFile(folder, MOMENT, digest=digest)
     try:
@@ -71,17 +71,17 @@ def keep_file(folder: Folder, *pieces: bytes, digest: bool = False) -> StoredFil
     return commit_one(folder, part, [])
 
 
-def keep_by_name(folder: Folder, *pieces: bytes) -> str:
+def store_by_name(folder: Folder, *pieces: bytes) -> str:
     """Do the same, and return its name."""
-    return keep_file(folder, *pieces).name
+    return store_file(folder, *pieces).name
 
 
-def keep_small(folder: Folder, *pieces: bytes) -> str:
+def store_small(folder: Folder, *pieces: bytes) -> str:
     """Take an upload the whole way in one job, and return its name."""
-    kept = commit_one(folder, PartialFile(folder, MOMENT, digest=True), pieces)
-    assert kept.sha256 == hashlib.sha256(b"".join(pieces)).hexdigest()
-    assert kept.size == len(b"".join(pieces))
-    return kept.name
+    stored = commit_one(folder, PartialFile(folder, MOMENT, digest=True), pieces)
+    assert stored.sha256 == hashlib.sha256(b"".join(pieces)).hexdigest()
+    assert stored.size == len(b"".join(pieces))
+    return stored.name
 
 
 ERRORS = [errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG]

@@ -153,7 +153,7 @@ def begin_upload(
     return incoming, failures, producer
 
 
-def keep_upload(rig: Rig, content: bytes) -> object:
+def store_upload(rig: Rig, content: bytes) -> object:
     incoming, _, _ = begin_upload(rig.store)
     incoming.write(content)
     ends = ends_of(incoming.commit())

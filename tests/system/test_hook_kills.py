@@ -363,7 +363,7 @@ import sys
 from pathlib import Path
 from tests.support.hook_markers import *
 folder = hooked_folder(Path(sys.argv[1]))
-_, marker = keep(folder, (1795328130123, 0), b"hello")
+_, marker = store_marked(folder, (1795328130123, 0), b"hello")
 held = queue_of(folder).lock(marker)
 print(flush=True)
 sys.stdin.read()

@@ -19,9 +19,9 @@ from tests.support.partial_files import (
     NAME,
     WRITE_BACK,
     OrderedFiles,
-    keep_by_name,
-    keep_small,
     open_faulty,
+    store_by_name,
+    store_small,
 )
 from tests.support.processes import open_descriptors
 from tests.support.stores import MILLISECONDS, contents, leftovers, sweep_from_elsewhere
@@ -38,7 +38,7 @@ pytestmark = pytest.mark.usefixtures("small_windows")
 
 def test_order(folder: Folder, files: OrderedFiles) -> None:
     """A file is written, synced, closed and published, and the folder is synced, in this order."""
-    keep_by_name(folder, b"content")
+    store_by_name(folder, b"content")
     interesting = ("create", "write", "fsync", "close", "rename")
     steps = [call for call in files.order if call in interesting]
     assert steps == ["create", "write", "fsync", "close", "rename", "fsync"]
@@ -57,7 +57,7 @@ def test_what_is_synced(folder: Folder, files: OrderedFiles, tmp_path: Path) -> 
         fsync(descriptor)
 
     files.fsync = watched  # type: ignore[method-assign]
-    keep_by_name(folder, b"content")
+    store_by_name(folder, b"content")
     (file, before), (directory, after) = synced
     assert os.path.dirname(file) == str(tmp_path / ".incoming")
     assert before == []
@@ -69,14 +69,14 @@ def test_close_is_checked(folder: Folder, files: OrderedFiles, tmp_path: Path) -
     """An error that a network file system reports at close fails the upload."""
     files.fail("close", errno.EIO)
     with pytest.raises(OSError, match="Input/output"):
-        keep_by_name(folder, b"content")
+        store_by_name(folder, b"content")
     assert contents(tmp_path) == {}
 
 
 def test_not_durable(tmp_path: Path, files: OrderedFiles) -> None:
     """Without durability there is no fsync; all else is the same."""
     folder = open_faulty(tmp_path, files, durable=False)
-    assert keep_by_name(folder, b"content") == NAME
+    assert store_by_name(folder, b"content") == NAME
     assert files.calls["fsync"] == 0
     assert contents(tmp_path) == {NAME: b"content"}
 
@@ -130,7 +130,7 @@ def test_short_write_on_a_full_disk(folder: Folder, files: OrderedFiles, tmp_pat
     """A full disk that first writes some of the bytes still counts as full."""
     files.shorten(then=errno.ENOSPC)
     with pytest.raises(OSError, match="No space"):
-        keep_by_name(folder, b"content")
+        store_by_name(folder, b"content")
     assert contents(tmp_path) == {}
     assert leftovers(tmp_path) == []
 
@@ -142,7 +142,7 @@ def test_a_write_of_nothing(folder: Folder, files: OrderedFiles) -> None:
     """
     files.write = lambda descriptor, data: 0  # type: ignore[method-assign]
     with pytest.raises(OSError, match="no more bytes"):
-        keep_by_name(folder, b"content")
+        store_by_name(folder, b"content")
 
 
 def test_suffix_sees_the_head(tmp_path: Path, files: OrderedFiles) -> None:
@@ -154,7 +154,7 @@ def test_suffix_sees_the_head(tmp_path: Path, files: OrderedFiles) -> None:
         return ".x"
 
     folder = open_folder(str(tmp_path), files=files, suffix=suffix)
-    keep_by_name(folder, b"a", b"b" * 5000, b"c" * 5000, b"d")
+    store_by_name(folder, b"a", b"b" * 5000, b"c" * 5000, b"d")
     assert heads == [b"a" + b"b" * 5000 + b"c" * 3191]
 
 
@@ -171,7 +171,7 @@ def test_write_back(folder: Folder, files: OrderedFiles, tmp_path: Path) -> None
         lambda descriptor, offset, length: ranges.append(("finish", offset, length))
     )
     piece = bytes(WRITE_BACK // 4)
-    name = keep_by_name(folder, *[piece] * 13)
+    name = store_by_name(folder, *[piece] * 13)
     assert ranges == [
         ("start", 0, WRITE_BACK),
         ("finish", 0, WRITE_BACK),
@@ -185,7 +185,7 @@ def test_write_back(folder: Folder, files: OrderedFiles, tmp_path: Path) -> None
 def test_write_back_for_real(folder: Folder, tmp_path: Path) -> None:
     """The real system calls of write-back change nothing in the file."""
     piece = os.urandom(WRITE_BACK)
-    name = keep_by_name(folder, piece, piece, piece)
+    name = store_by_name(folder, piece, piece, piece)
     assert (tmp_path / name).read_bytes() == piece * 3
 
 
@@ -196,7 +196,7 @@ def test_write_back_for_real(folder: Folder, tmp_path: Path) -> None:
 def test_taken_names(tmp_path: Path, files: OrderedFiles, by_rename: bool) -> None:
     """A name that exists gets -1, -2 and so on: the kernel decides, and nothing is overwritten."""
     folder = open_faulty(tmp_path, files, by_rename=by_rename)
-    names = [keep_by_name(folder, b"%d" % number) for number in range(4)]
+    names = [store_by_name(folder, b"%d" % number) for number in range(4)]
     assert names == [
         f"{MILLISECONDS}.bin",
         f"{MILLISECONDS}-1.bin",
@@ -209,7 +209,7 @@ def test_taken_names(tmp_path: Path, files: OrderedFiles, by_rename: bool) -> No
 
 def test_link_and_unlink(linking: Folder, files: OrderedFiles, tmp_path: Path) -> None:
     """If the file system cannot rename without replacing, link and unlink publish the file."""
-    assert keep_by_name(linking, b"content") == NAME
+    assert store_by_name(linking, b"content") == NAME
     assert files.calls["rename"] == 0
     steps = [call for call in files.order if call in ("fsync", "link", "unlink")]
     assert steps == ["fsync", "link", "unlink", "fsync"]
@@ -223,8 +223,8 @@ def test_chosen_at_start(tmp_path: Path, files: OrderedFiles, error: int) -> Non
     files.fail("rename", error, times=1)
     folder = open_folder(str(tmp_path), files=files, suffix=lambda _: ".bin")
     assert not folder.by_rename
-    keep_by_name(folder, b"one")
-    keep_by_name(folder, b"two")
+    store_by_name(folder, b"one")
+    store_by_name(folder, b"two")
     assert files.calls["rename"] == 1
     assert len(contents(tmp_path)) == 2
 
@@ -232,7 +232,7 @@ def test_chosen_at_start(tmp_path: Path, files: OrderedFiles, error: int) -> Non
 def test_temporary_name_taken(folder: Folder, files: OrderedFiles, tmp_path: Path) -> None:
     """A temporary name that exists is left alone, and another one is used."""
     files.fail("create", errno.EEXIST, times=3)
-    assert keep_by_name(folder, b"content") == NAME
+    assert store_by_name(folder, b"content") == NAME
     assert contents(tmp_path) == {NAME: b"content"}
 
 
@@ -249,7 +249,7 @@ def test_swept_while_created(folder: Folder, files: OrderedFiles, tmp_path: Path
         return lock(descriptor)
 
     files.lock = sweep_first  # type: ignore[method-assign]
-    assert keep_by_name(folder, b"content") == NAME
+    assert store_by_name(folder, b"content") == NAME
     assert swept
     assert contents(tmp_path) == {NAME: b"content"}
 
@@ -269,7 +269,7 @@ def test_small_swept(folder: Folder, files: OrderedFiles, tmp_path: Path, times:
 
     files.fsync = sweep_first  # type: ignore[method-assign]
     before = open_descriptors(tmp_path)
-    assert keep_small(folder, b"one", b"two") == NAME
+    assert store_small(folder, b"one", b"two") == NAME
     assert left == 0
     assert contents(tmp_path) == {NAME: b"onetwo"}
     assert open_descriptors(tmp_path) == before
@@ -285,7 +285,7 @@ def test_small_swept_for_ever(folder: Folder, files: OrderedFiles, tmp_path: Pat
 
     files.fsync = sweep_first  # type: ignore[method-assign]
     with pytest.raises(OSError, match="keep disappearing"):
-        keep_small(folder, b"content")
+        store_small(folder, b"content")
     assert contents(tmp_path) == {}
 
 
@@ -294,7 +294,7 @@ def test_no_lock_is_waited_for(folder: Folder, tmp_path: Path) -> None:
     locked = os.open(tmp_path / ".incoming", os.O_RDONLY)
     try:
         fcntl.flock(locked, fcntl.LOCK_EX)
-        assert keep_by_name(folder, b"large") == NAME
+        assert store_by_name(folder, b"large") == NAME
         open_faulty(tmp_path, OrderedFiles())
     finally:
         os.close(locked)

@@ -17,8 +17,8 @@ from tests.support.partial_files import (
     NAME,
     WRITE_BACK,
     OrderedFiles,
-    keep_by_name,
-    keep_small,
+    store_by_name,
+    store_small,
 )
 from tests.support.stores import contents, leftovers
 from twisted_upload.stores.directory.commit_batch import commit_one
@@ -77,7 +77,7 @@ def test_every_failure(
     assert contents(tmp_path) == {}
     assert leftovers(tmp_path) == []
     files.heal()
-    assert keep_by_name(folder, b"next") == NAME
+    assert store_by_name(folder, b"next") == NAME
     assert contents(tmp_path) == {NAME: b"next"}
     assert leftovers(tmp_path) == []
 
@@ -101,12 +101,12 @@ def test_every_failure_of_small(
     """The same holds for an upload in one job."""
     files.fail(call, error, after=after)
     with pytest.raises(OSError, match=os.strerror(error)):
-        keep_small(folder, b"one", b"two")
+        store_small(folder, b"one", b"two")
     assert not files._faults.get(call), "the call was never made"
     assert contents(tmp_path) == {}
     assert leftovers(tmp_path) == []
     files.heal()
-    assert keep_small(folder, b"next") == NAME
+    assert store_small(folder, b"next") == NAME
     assert contents(tmp_path) == {NAME: b"next"}
 
 
@@ -122,10 +122,10 @@ def test_every_failure_of_linking(
     assert contents(tmp_path) == {}
     assert leftovers(tmp_path) == []
     files.heal()
-    assert keep_by_name(linking, b"next") == NAME
+    assert store_by_name(linking, b"next") == NAME
 
 
-@pytest.mark.parametrize("keep", [keep_by_name, keep_small])
+@pytest.mark.parametrize("keep", [store_by_name, store_small])
 @pytest.mark.parametrize("which", [0, 1], ids=["file", "folder"])
 def test_fsync_is_never_retried(
     folder: Folder,
@@ -147,7 +147,7 @@ def test_name_is_taken_back(folder: Folder, files: OrderedFiles, tmp_path: Path)
     """If the folder cannot be synced after publishing, the name is taken back."""
     files.fail("fsync", errno.EIO, after=1)
     with pytest.raises(OSError, match="Input/output"):
-        keep_by_name(folder, b"content")
+        store_by_name(folder, b"content")
     assert files.calls["rename"] == 1
     assert contents(tmp_path) == {}
 
@@ -158,7 +158,7 @@ def test_dead_disk(folder: Folder, files: OrderedFiles) -> None:
     files.fail("unlink", errno.EROFS, times=9)
     files.fail("close", errno.EIO, times=9)
     with pytest.raises(OSError, match="Input/output"):
-        keep_by_name(folder, b"content")
+        store_by_name(folder, b"content")
     for name in os.listdir(folder.incoming):
         os.unlink(name, dir_fd=folder.incoming)
 

@@ -10,7 +10,7 @@ import pytest
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 
-from tests.support.stores import Rig, begin_upload, keep_upload
+from tests.support.stores import Rig, begin_upload, store_upload
 from twisted_upload.core.text import Reserve
 from twisted_upload.disk.files import Space
 from twisted_upload.disk.testing import ManualDisk
@@ -113,7 +113,7 @@ def test_a_disk_that_stores_nothing(error: int, rig: Rig) -> None:
     rig.store.start()
     assert rig.store.refusal() is None
     rig.files.fail("create", error, times=100)
-    assert isinstance(keep_upload(rig, b"x"), NoSpace)
+    assert isinstance(store_upload(rig, b"x"), NoSpace)
     for _ in range(FAILED_TESTS):
         assert rig.store.refusal() is None
         rig.clock.advance(LOOK_IS_FRESH)

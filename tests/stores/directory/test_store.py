@@ -26,8 +26,8 @@ from tests.support.stores import (
     begin_upload,
     contents,
     ends_of,
-    keep_upload,
     open_store,
+    store_upload,
 )
 from twisted_upload.core.text import Reserve
 from twisted_upload.disk.files import Space
@@ -79,7 +79,7 @@ def test_mode(tmp_path: Path, mode: int) -> None:
     before = os.umask(0o077)
     try:
         rig = Rig(tmp_path / "inbox", mode=mode)
-        keep_upload(rig, b"x")
+        store_upload(rig, b"x")
     finally:
         os.umask(before)
     (path,) = rig.folder.glob("*.bin")
@@ -95,7 +95,7 @@ def test_name(tmp_path: Path) -> None:
         now=lambda: next(moments),
         suffix=lambda head: ".jpg" if head.startswith(b"\xff\xd8") else ".bin",
     )
-    receipt = keep_upload(rig, b"\xff\xd8" + b"x" * 100)
+    receipt = store_upload(rig, b"\xff\xd8" + b"x" * 100)
     assert isinstance(receipt, Receipt)
     assert receipt.name == "1795328130123.jpg"
     assert receipt.arrived == 1_795_328_130.1239
@@ -106,7 +106,7 @@ def test_name(tmp_path: Path) -> None:
 def test_same_millisecond(rig: Rig) -> None:
     """Further uploads of one millisecond get a serial."""
     for content in b"one", b"two", b"three":
-        keep_upload(rig, content)
+        store_upload(rig, content)
     assert rig.stored == {
         f"{MILLISECONDS}.bin": b"one",
         f"{MILLISECONDS}-1.bin": b"two",
@@ -119,7 +119,7 @@ def test_never_overwrites(rig: Rig) -> None:
     (rig.folder / f"{MILLISECONDS}.bin").write_bytes(b"not ours")
     (rig.folder / f"{MILLISECONDS}-1.bin").symlink_to("nowhere")
     (rig.folder / f"{MILLISECONDS}-2.bin").mkdir()
-    receipt = keep_upload(rig, b"ours")
+    receipt = store_upload(rig, b"ours")
     assert isinstance(receipt, Receipt)
     assert receipt.name == f"{MILLISECONDS}-3.bin"
     assert (rig.folder / f"{MILLISECONDS}.bin").read_bytes() == b"not ours"
@@ -129,10 +129,10 @@ def test_never_overwrites(rig: Rig) -> None:
 
 def test_restart_in_the_same_millisecond(rig: Rig) -> None:
     """A daemon that restarts does not reuse the names of the one before."""
-    keep_upload(rig, b"before")
+    store_upload(rig, b"before")
     rig.store.close()
     again = Rig(rig.folder)
-    keep_upload(again, b"after")
+    store_upload(again, b"after")
     assert sorted(again.stored.values()) == [b"after", b"before"]
     again.close()
 
@@ -202,7 +202,7 @@ def test_small_costs_few_calls(rig: Rig) -> None:
 def test_no_fsync(tmp_path: Path) -> None:
     """Without durability, an upload waits for no fsync."""
     rig = Rig(tmp_path, durable=False)
-    keep_upload(rig, b"x" * SMALL * 3)
+    store_upload(rig, b"x" * SMALL * 3)
     assert rig.files.calls["fsync"] == 0
     assert rig.files.calls["rename"] == 1
     assert rig.files.calls["start_write_back"] == 0
@@ -233,10 +233,10 @@ def test_reserve(tmp_path: Path) -> None:
     rig.store.start()
     room = [Space(10, 1000)]
     rig.files.free = lambda directory: room[0]  # type: ignore[method-assign]
-    keep_upload(rig, b"one")
+    store_upload(rig, b"one")
     room[0] = Space(9, 1000)
     rig.clock.advance(10)
-    keep_upload(rig, b"the one that looks")
+    store_upload(rig, b"the one that looks")
     for _ in range(3):
         with pytest.raises(NoSpace):
             begin_upload(rig.store)
@@ -245,7 +245,7 @@ def test_reserve(tmp_path: Path) -> None:
     room[0] = Space(11, 1000)
     rig.clock.advance(1)
     rig.disk.work()
-    assert isinstance(keep_upload(rig, b"two"), Receipt)
+    assert isinstance(store_upload(rig, b"two"), Receipt)
     assert rig.clock.getDelayedCalls() == []
     rig.close()
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred, fail
 
-from tests.support.stores import ARRIVAL, Rig, begin_upload, ends_of, keep_upload
+from tests.support.stores import ARRIVAL, Rig, begin_upload, ends_of, store_upload
 from twisted_upload.errors import Busy, NoSpace, StoreFailed, UploadRefused
 from twisted_upload.interfaces import Receipt
 from twisted_upload.stores.directory.health import SELF_TEST_INTERVAL
@@ -61,17 +61,17 @@ def test_fails_when_aborted(rig: Rig) -> None:
 def test_full_disk(rig: Rig, error: int) -> None:
     """A full disk refuses that upload and releases its space; everything else continues."""
     rig.files.fail("fsync", error)
-    assert isinstance(keep_upload(rig, b"one"), NoSpace)
+    assert isinstance(store_upload(rig, b"one"), NoSpace)
     assert rig.unfinished == []
-    assert isinstance(keep_upload(rig, b"two"), Receipt)
+    assert isinstance(store_upload(rig, b"two"), Receipt)
 
 
 @pytest.mark.parametrize("error", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
 def test_short_of_descriptors(rig: Rig, error: int) -> None:
     """A process that is short of resources for a moment is busy; the disk is not blamed."""
     rig.files.fail("create", error)
-    assert isinstance(keep_upload(rig, b"one"), Busy)
-    assert isinstance(keep_upload(rig, b"two"), Receipt)
+    assert isinstance(store_upload(rig, b"one"), Busy)
+    assert isinstance(store_upload(rig, b"two"), Receipt)
 
 
 def test_internal_error(tmp_path: Path, expected_errors: list[str]) -> None:
@@ -82,7 +82,7 @@ def test_internal_error(tmp_path: Path, expected_errors: list[str]) -> None:
         raise RuntimeError("a defect")
 
     rig = Rig(tmp_path, suffix=suffix)
-    assert isinstance(keep_upload(rig, b"one"), StoreFailed)
+    assert isinstance(store_upload(rig, b"one"), StoreFailed)
     assert rig.store.health.well
     assert rig.stored == {}
     assert rig.unfinished == []

@@ -9,7 +9,7 @@ import shutil
 
 import pytest
 
-from tests.support.stores import Rig, begin_upload, ends_of, keep_upload
+from tests.support.stores import Rig, begin_upload, ends_of, store_upload
 from twisted_upload.errors import StoreFailed
 from twisted_upload.interfaces import Receipt
 from twisted_upload.stores.directory.health import SELF_TEST_INTERVAL
@@ -20,7 +20,7 @@ from twisted_upload.stores.directory.health import SELF_TEST_INTERVAL
 def test_unhealthy(rig: Rig, call: str, error: int) -> None:
     """A disk error stops uploads until a test of the whole write path has passed."""
     rig.files.fail(call, error)
-    assert isinstance(keep_upload(rig, b"one"), StoreFailed)
+    assert isinstance(store_upload(rig, b"one"), StoreFailed)
     assert rig.stored == {}
     assert rig.unfinished == []
     with pytest.raises(StoreFailed):
@@ -33,7 +33,7 @@ def test_unhealthy(rig: Rig, call: str, error: int) -> None:
     rig.files.heal()
     rig.clock.advance(SELF_TEST_INTERVAL)
     rig.disk.work()
-    assert isinstance(keep_upload(rig, b"two"), Receipt)
+    assert isinstance(store_upload(rig, b"two"), Receipt)
     assert [*rig.stored.values()] == [b"two"]
     assert rig.unfinished == []
 
@@ -42,7 +42,7 @@ def test_in_flight_when_unhealthy(rig: Rig) -> None:
     """Uploads in flight when the disk fails depend on their own system calls only."""
     incoming, _, _ = begin_upload(rig.store)
     rig.files.fail("create", errno.EIO)
-    keep_upload(rig, b"one")
+    store_upload(rig, b"one")
     incoming.write(b"two")
     ends = ends_of(incoming.commit())
     rig.disk.work()
@@ -54,7 +54,7 @@ def test_in_flight_when_unhealthy(rig: Rig) -> None:
 def test_closed_while_unhealthy(rig: Rig) -> None:
     """A store that is closed no longer tests itself."""
     rig.files.fail("create", errno.EIO)
-    keep_upload(rig, b"one")
+    store_upload(rig, b"one")
     rig.store.close()
     assert rig.clock.getDelayedCalls() == []
 
@@ -62,10 +62,10 @@ def test_closed_while_unhealthy(rig: Rig) -> None:
 def test_folder_is_made_again(rig: Rig) -> None:
     """A folder that was removed and is there again is used again automatically."""
     shutil.rmtree(rig.folder)
-    assert isinstance(keep_upload(rig, b"one"), StoreFailed)
+    assert isinstance(store_upload(rig, b"one"), StoreFailed)
     rig.clock.advance(SELF_TEST_INTERVAL)
     rig.disk.work()
-    assert isinstance(keep_upload(rig, b"two"), Receipt)
+    assert isinstance(store_upload(rig, b"two"), Receipt)
     assert [*rig.stored.values()] == [b"two"]
 
 
@@ -77,7 +77,7 @@ def test_folder_without_its_disk(
     shutil.rmtree(rig.folder)
     for name in left:
         (rig.folder.parent / name).mkdir()
-    keep_upload(rig, b"one")
+    store_upload(rig, b"one")
     monkeypatch.setattr(
         "twisted_upload.stores.directory.store.same_file_system", lambda one, other: False
     )
