@@ -31,7 +31,7 @@ from tests.support.twistd import ASCII, assert_one_line, finish_with
 
 
 def test_daemon_mode(tmp_path: Path) -> None:
-    """Without -n it says where it listens, goes into the background, and stops on SIGTERM."""
+    """Without -n it prints its addresses, goes into the background, and stops on SIGTERM."""
     pidfile, log = tmp_path / "pid", tmp_path / "log"
     result = run_twistd(
         tmp_path,
@@ -60,7 +60,7 @@ def test_daemon_mode(tmp_path: Path) -> None:
 
 
 def test_daemon_mode_in_ascii(tmp_path: Path) -> None:
-    """Without -n, a start line that the terminal cannot show does not stop the daemon."""
+    """Without -n, a start line that the terminal cannot display does not stop the daemon."""
     pidfile = tmp_path / "pid"
     arguments = [f"--pidfile={pidfile}", f"--logfile={tmp_path}/log", "upload", "--port=0"]
     try:
@@ -72,8 +72,8 @@ def test_daemon_mode_in_ascii(tmp_path: Path) -> None:
             os.kill(int(pidfile.read_text()), signal.SIGKILL)
 
 
-def test_daemon_mode_tells_what_is_wrong(tmp_path: Path) -> None:
-    """Without -n, a daemon that cannot start says so on the terminal before it goes away."""
+def test_daemon_mode_reports_errors(tmp_path: Path) -> None:
+    """Without -n, a daemon that cannot start reports the error on the terminal and exits."""
     (tmp_path / "inbox").write_text("a file")
     arguments = [f"--pidfile={tmp_path}/pid", f"--logfile={tmp_path}/log", "upload", "--port=0"]
     result = run_twistd(tmp_path, *arguments, "--directory=inbox")
@@ -83,7 +83,7 @@ def test_daemon_mode_tells_what_is_wrong(tmp_path: Path) -> None:
 
 @pytest.fixture
 def not_writable(tmp_path: Path) -> Iterator[Path]:
-    """A folder that whoever `unprivileged` is cannot write, and cannot make writable."""
+    """A folder that the user `unprivileged` can neither write to nor make writable."""
     folder = tmp_path / "folder"
     folder.mkdir()
     (tmp_path / "inbox").mkdir()
@@ -92,8 +92,8 @@ def not_writable(tmp_path: Path) -> Iterator[Path]:
     folder.chmod(0o755)
 
 
-def test_folder_that_cannot_be_written(not_writable: Path) -> None:
-    """In the foreground it starts in any folder, and writes nothing there."""
+def test_folder_cannot_be_written(not_writable: Path) -> None:
+    """In the foreground it starts in any folder and writes nothing there."""
     command = [*unprivileged(), twistd(), "-n", "upload", "--port=0", "--interface=127.0.0.1"]
     daemon = subprocess.Popen(
         [*deadly(), *command, f"--directory={not_writable.parent}/inbox"],
@@ -116,8 +116,8 @@ def test_folder_that_cannot_be_written(not_writable: Path) -> None:
 
 
 @pytest.mark.parametrize("arguments", [["--logfile=../log"], ["-n", "--pidfile=x"]])
-def test_pid_file_that_cannot_be_written(not_writable: Path, arguments: list[str]) -> None:
-    """A file for the process number that is wanted, and cannot be had, is one line."""
+def test_pid_file_cannot_be_written(not_writable: Path, arguments: list[str]) -> None:
+    """A requested pid file that cannot be written is an error of one line."""
     (not_writable.parent / "log").touch()
     inbox = f"--directory={not_writable.parent}/inbox"
     result = run_twistd(
@@ -127,7 +127,7 @@ def test_pid_file_that_cannot_be_written(not_writable: Path, arguments: list[str
 
 
 def test_pid_file_with_rundir(not_writable: Path) -> None:
-    """The file for the process number is in the folder it was started in, not in --rundir."""
+    """The pid file is relative to the folder of the start, not to --rundir."""
     above = not_writable.parent
     above.chmod(0o777)
     log, pidfile = above / "log", above / "pid"
@@ -153,8 +153,8 @@ def test_pid_file_with_rundir(not_writable: Path) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
-def test_log_file_that_cannot_be_written(not_writable: Path) -> None:
-    """In the background, so is a log file."""
+def test_log_file_cannot_be_written(not_writable: Path) -> None:
+    """In the background, a log file that cannot be written is one line too."""
     inbox = f"--directory={not_writable.parent}/inbox"
     result = run_twistd(
         not_writable, "--pidfile=", "upload", "--port=0", inbox, before=unprivileged()
@@ -163,7 +163,7 @@ def test_log_file_that_cannot_be_written(not_writable: Path) -> None:
 
 
 def test_two_in_one_folder(tmp_path: Path) -> None:
-    """Two daemons may run in one folder, and leave nothing there but what they keep."""
+    """Two daemons can run in one folder, and leave only stored files there."""
     with Daemon(tmp_path) as one, Daemon(tmp_path) as other:
         assert one.send(b"content") == SUCCESS
         assert other.send(b"content") == SUCCESS
@@ -171,8 +171,8 @@ def test_two_in_one_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["mine.pid", "twistd.pid"])
-def test_pid_file_that_is_asked_for(tmp_path: Path, name: str) -> None:
-    """In the foreground there is one if it is asked for, whatever its name."""
+def test_pid_file_on_request(tmp_path: Path, name: str) -> None:
+    """In the foreground there is a pid file on request, with any name."""
     with Daemon(tmp_path, general=[f"--pidfile={name}"]) as daemon:
         assert int((tmp_path / name).read_text()) == daemon.pid
         daemon.stop()
@@ -180,7 +180,7 @@ def test_pid_file_that_is_asked_for(tmp_path: Path, name: str) -> None:
 
 
 def test_failed_start_leaves_no_pid_file(tmp_path: Path) -> None:
-    """Where it cannot start, it leaves no file that would be in the way of the next start."""
+    """If it cannot start, it leaves no pid file that would block the next start."""
     (tmp_path / "inbox").write_text("a file")
     arguments = ["-n", "--pidfile=x", "upload", "--port=0", "--directory=inbox"]
     assert run_twistd(tmp_path, *arguments).returncode == 1

@@ -21,7 +21,7 @@ def _proxied(folder: Path, *options: str) -> Daemon:
 
 @pytest.mark.parametrize("header", [line(), binary()])
 def test_the_real_peer(tmp_path: Path, header: bytes) -> None:
-    """The log names the sender, not its balancer."""
+    """The log names the sender, not the load balancer."""
     with _proxied(tmp_path) as daemon:
         assert daemon.send(header + b"content") == SUCCESS
         daemon.wait_for_line("from 192.0.2.7:50123")
@@ -29,7 +29,7 @@ def test_the_real_peer(tmp_path: Path, header: bytes) -> None:
 
 
 def test_health_checks(tmp_path: Path) -> None:
-    """Health checks leave no trace."""
+    """Health checks are not logged."""
     with _proxied(tmp_path) as daemon:
         before = daemon.log.read_text()
         for _ in range(20):
@@ -43,8 +43,8 @@ def test_health_checks(tmp_path: Path) -> None:
 
 def test_stop(tmp_path: Path) -> None:
     """
-    Told to stop, it lets those who have connected begin, and makes no more
-    connections, so that the balancer takes another server.
+    When it is told to stop, it serves existing connections and accepts no more, so that
+    the load balancer uses another server.
     """
     with _proxied(tmp_path, "--drain=1h") as daemon, daemon.connect() as early:
         with daemon.connect() as other:  # the daemon has seen the first one, too
@@ -61,7 +61,7 @@ def test_stop(tmp_path: Path) -> None:
 
 
 def test_stop_without_a_first_byte(tmp_path: Path) -> None:
-    """Who has connected and says nothing does not hold up the end for long."""
+    """A connection that sends nothing delays the end only briefly."""
     with _proxied(tmp_path, "--drain=1h") as daemon, daemon.connect() as peer:
         with daemon.connect() as other:
             other.sendall(line() + b"other")
@@ -73,7 +73,7 @@ def test_stop_without_a_first_byte(tmp_path: Path) -> None:
 
 
 def test_workers(tmp_path: Path) -> None:
-    """Workers do the same: nobody is left waiting for one that has gone."""
+    """Workers do the same: no connection waits for a worker that has exited."""
     with _proxied(tmp_path, "--drain=1h", "--workers=2") as daemon:
         wait_until(lambda: len(daemon.lines("listens on")) >= 3, "both workers to serve")
         with connect(socket.AF_INET, daemon.address) as early:

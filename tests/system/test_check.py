@@ -14,7 +14,7 @@ from tests.support.twistd import TWO_LISTENERS, configured, somebody_elses
 
 
 def test_check(tmp_path: Path) -> None:
-    """--check says what it has found, leaves nothing behind, and exits with status 0."""
+    """--check prints its findings, leaves nothing behind, and exits with status 0."""
     result = configured(tmp_path, TWO_LISTENERS, "--check")
     assert (result.returncode, result.stderr) == (0, "")
     assert len(result.stdout.splitlines()) == 10
@@ -22,7 +22,7 @@ def test_check(tmp_path: Path) -> None:
 
 
 def test_check_beside_a_running_daemon(tmp_path: Path) -> None:
-    """--check of a daemon that runs does not disturb it, nor its unfinished uploads."""
+    """--check disturbs neither a running daemon nor its unfinished uploads."""
     with Daemon(tmp_path) as daemon, daemon.begin(bytes(300_000)) as peer:
         host, port = daemon.address
         result = run_twistd(
@@ -105,10 +105,10 @@ FEW_DESCRIPTORS = ["sh", "-c", 'ulimit -n 40; exec "$@"', "sh"]
         ),
     ],
 )
-def test_check_of_what_is_wrong(
+def test_check_of_errors(
     tmp_path: Path, text: str, more: dict[str, Any], status: int, says: str
 ) -> None:
-    """--check ends with one line that says what to change, and status 2 or 1."""
+    """On an error, --check ends with one line that says what to change, and status 2 or 1."""
     result = configured(tmp_path, text, "--check", **more)
     assert result.stderr.count("\n") == 1
     assert result.stderr.startswith(f"twistd upload: {says.replace('FOLDER', str(tmp_path))}")
@@ -118,7 +118,7 @@ def test_check_of_what_is_wrong(
 
 
 def test_check_of_a_directory_not_writable(tmp_path: Path) -> None:
-    """--check of a directory of somebody else is one line that names it, and status 1."""
+    """--check of a directory that is not writable is one line that names it, and status 1."""
     with somebody_elses(tmp_path) as inbox:
         options = ("upload", "--check", "--port=0", f"--directory={inbox}")
         result = run_twistd(tmp_path, *options, before=unprivileged())

@@ -17,7 +17,7 @@ from tests.support.twistd import ASCII, CLIENT, FAILURE, TWO_LISTENERS, configur
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_two_listeners(tmp_path: Path, workers: int) -> None:
-    """Listeners of one file have directories and limits of their own, with workers too."""
+    """Listeners of one file have separate directories and limits, also with workers."""
     with Configured(tmp_path, TWO_LISTENERS, f"--workers={workers}") as daemon:
         scanner, photos = daemon.addresses
         where = daemon.lines("listens on")[0]
@@ -35,8 +35,8 @@ def test_two_listeners(tmp_path: Path, workers: int) -> None:
         daemon.stop()
 
 
-def test_a_file_that_changes_changes_nothing(tmp_path: Path) -> None:
-    """A worker that is started later is told the same as those before, whatever the file says."""
+def test_changed_file_is_not_read_by_new_workers(tmp_path: Path) -> None:
+    """A worker that starts later has the same configuration as the others, despite the file."""
     with Configured(tmp_path, TWO_LISTENERS, "--workers=2") as daemon:
         wait_until(lambda: len(daemon.lines("listens on")) >= 3, "both workers to serve")
         (tmp_path / "upload.toml").write_text("nonsense")
@@ -48,7 +48,7 @@ def test_a_file_that_changes_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_environment(tmp_path: Path) -> None:
-    """The environment stands in for an option that is not on the command line."""
+    """The environment supplies an option that is not on the command line."""
     environment = {"TWISTED_UPLOAD_SUFFIX": ".env", "TWISTED_UPLOAD_ANSWER": "no", **CLIENT}
     with Daemon(tmp_path, "--answer=yes", environment=environment) as daemon:
         assert daemon.send(b"something") == b"yes"
@@ -56,7 +56,7 @@ def test_environment(tmp_path: Path) -> None:
 
 
 def test_print_config(tmp_path: Path) -> None:
-    """--print-config prints a file that gives the same, though the terminal knows no Chinese."""
+    """--print-config prints an equivalent file, even on a terminal without Chinese."""
     one = configured(tmp_path, TWO_LISTENERS, "--print-config", "--mode=0600", environment=ASCII)
     assert (one.returncode, one.stderr) == (0, "")
     assert re.search(r'^mode = "0600" +# --mode$', one.stdout, re.MULTILINE)

@@ -1,5 +1,5 @@
 """
-What happens when the disk is full, or stalls, and in which order it is written to.
+Full disks, stalled disks, and the order of writes.
 """
 
 from __future__ import annotations
@@ -35,12 +35,14 @@ from tests.support.twistd import FAILURE, TWO_LISTENERS, finish_with
 
 
 def test_disk_fills_up(tmp_path: Path) -> None:
-    """A full disk refuses the upload with no-space, keeps nothing of it, and takes smaller ones."""
+    """On a full disk an upload is refused with no-space and removed; smaller ones are stored."""
     before = on_a_file_system(tmp_path / "inbox", "size=1M")
     with Daemon(tmp_path, before=before) as daemon:
         daemon.directory = Path(f"/proc/{daemon.pid}/root{daemon.directory}")
         with daemon.connect() as peer:
-            with contextlib.suppress(ConnectionError):  # it may stop listening to so much
+            with contextlib.suppress(
+                ConnectionError
+            ):  # it may reset the connection before all is sent
                 peer.sendall(bytes(2_000_000))
             assert read_all(peer).decode().startswith(f"{FAILURE}no-space ")
         wait_until(lambda: not daemon.unfinished(), "an empty .incoming")
@@ -49,10 +51,10 @@ def test_disk_fills_up(tmp_path: Path) -> None:
         assert daemon.only_file() == bytes(500_000)
 
 
-def test_disk_that_takes_nothing(tmp_path: Path) -> None:
+def test_disk_without_any_space(tmp_path: Path) -> None:
     """
-    Where every upload is refused with no-space, `twisted-upload ping` and /readyz say so,
-    though the disk reports free space; both are ready again when there is some.
+    If every upload is refused with no-space, `twisted-upload ping` and /readyz say so, even
+    if the disk reports free space; both are ready again when there is space.
     """
     before = on_a_file_system(tmp_path / "inbox", "size=1M")
     with Daemon(tmp_path, "--reserve=0", "--metrics=0", before=before) as daemon:
@@ -80,9 +82,9 @@ def test_disk_that_takes_nothing(tmp_path: Path) -> None:
 @contextlib.contextmanager
 def traced(daemon: Daemon, *options: str) -> Iterator[Callable[[], str]]:
     """
-    The daemon under strace; what it has recorded so far can be asked for.
+    Run the daemon under strace; yields a function that returns the trace so far.
 
-    It lets the daemon go at the end, and so gives it back its calls.
+    strace detaches at the end, which resumes the daemon's calls.
     """
     strace = shutil.which("strace")
     if strace is None:
@@ -95,7 +97,7 @@ def traced(daemon: Daemon, *options: str) -> Iterator[Callable[[], str]]:
     try:
         wait_until(lambda: "attached" in said.read_text() or process.poll() is not None, "strace")
         if process.poll() is not None:
-            pytest.skip(f"strace cannot attach here: {said.read_text()}")
+            pytest.skip(f"strace cannot attach: {said.read_text()}")
         yield record.read_text
     finally:
         process.terminate()
@@ -113,7 +115,7 @@ DISK_CALLS = (
 
 
 def test_stalled_disk(tmp_path: Path) -> None:
-    """While the disk stands still the daemon's memory stays flat, and other senders are served."""
+    """While the disk stalls, the daemon's memory stays constant, and other senders are served."""
     count, size = 8, 48 * 2**20
     data = photo(size)
     sent = [0] * count
@@ -125,7 +127,7 @@ def test_stalled_disk(tmp_path: Path) -> None:
                 sent[number] += 2**16
             return finish(peer)
 
-    def standing_still() -> bool:
+    def stalled() -> bool:
         before = [*sent]
         time.sleep(0.3)
         return before == sent and all(sent)
@@ -134,11 +136,13 @@ def test_stalled_disk(tmp_path: Path) -> None:
         Daemon(tmp_path, "--receipts") as daemon,
         ThreadPoolExecutor(count) as pool,
     ):
-        assert daemon.send(photo(8 * 2**20)).startswith(SUCCESS)  # what it needs once, it has now
+        assert daemon.send(photo(8 * 2**20)).startswith(
+            SUCCESS
+        )  # allocations that happen only once are done now
         before = daemon.memory()
         with traced(daemon, "-e", f"trace={DISK_CALLS}", "-e", stall()):
             sending = [pool.submit(send, number) for number in range(count)]
-            wait_until(standing_still, "senders that are held up")
+            wait_until(stalled, "senders that are paused")
             assert max(sent) < size
             grown = daemon.memory() - before
             assert daemon.send(b"").decode().startswith(f"{FAILURE}empty ")
@@ -151,7 +155,7 @@ def test_stalled_disk(tmp_path: Path) -> None:
 
 
 def stall() -> str:
-    """Every call that waits for the disk waits for an hour."""
+    """Delay every call that waits for the disk by an hour."""
     return f"inject={DISK_CALLS}:delay_enter={3600 * 10**6}"
 
 
@@ -178,7 +182,7 @@ def test_answer_comes_last(tmp_path: Path) -> None:
 
 
 def test_stalled_disk_of_another_listener(tmp_path: Path) -> None:
-    """While the disk of one listener holds up all its threads, other listeners are served."""
+    """While the disk of one listener blocks all its threads, other listeners are served."""
     text = f"disk-threads = 1\n{TWO_LISTENERS}"
     with contextlib.ExitStack() as peers, Configured(tmp_path, text) as daemon:
         scanner, photos = daemon.addresses
@@ -189,7 +193,7 @@ def test_stalled_disk_of_another_listener(tmp_path: Path) -> None:
             for peer in stuck:
                 peer.sendall(b"a scan")
                 peer.shutdown(socket.SHUT_WR)
-            wait_until(lambda: recorded().count("openat(") == 1, "its thread to stand still")
+            wait_until(lambda: recorded().count("openat(") == 1, "its thread to stall")
             with connect(*photos) as peer:
                 assert finish_with(peer, b"a photo").startswith(SUCCESS)
             assert not [*(tmp_path / "scans").glob("*.pdf")]

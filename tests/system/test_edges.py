@@ -1,6 +1,6 @@
 """
 Every limit at its edge: one below, exactly at, one above; over IPv4, IPv6 and a
-unix socket.
+Unix socket.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ from twisted_upload.net.proxy_protocol import LONGEST
 EVERYWHERE = [parse_network("0.0.0.0/0"), parse_network("::/0")]
 
 MOMENT = 0.001
-"""Seconds, where a limit is a time."""
+"""The step in seconds if a limit is a time."""
 
 
 class Side:
-    """A front end, and the way to it over one kind of socket."""
+    """A front end, and how to connect to it over one kind of socket."""
 
     def __init__(self, frontend: OpenFrontend, connect: Callable[[], socket.socket]) -> None:
         self.frontend = frontend
         self.connect = connect
 
-    async def come(self, number: int) -> list[socket.socket]:
-        """So many senders that are let in and say nothing."""
+    async def connect_senders(self, number: int) -> list[socket.socket]:
+        """Connect silent senders that are accepted."""
         before = len(self.frontend.senders)
         peers = [self.connect() for _ in range(number)]
         await until(lambda: len(self.frontend.senders) == before + number)
@@ -57,7 +57,7 @@ class Side:
         return await outcome_of(peer)
 
     def answered(self) -> bool:
-        """Whether the one sender there is has been told something."""
+        """Whether the only sender has been answered."""
         (sender,) = self.frontend.senders
         return sender._answered
 
@@ -66,7 +66,7 @@ class Side:
 async def opened(
     family: str, tmp_path: Path, settings: RawSettings, slots: ConnectionSlots | None = None
 ) -> AsyncIterator[Side]:
-    """A front end that is come to in one of the three ways."""
+    """A front end with one of the three kinds of socket."""
     async with (
         open_frontend(settings, slots=slots) as frontend,
         frontend.also_at(family, tmp_path) as way,
@@ -96,7 +96,7 @@ async def test_max_size(family: str, tmp_path: Path, size: int, end: str, cut: i
 async def test_max_size_each_way(
     way: Way, family: str, tmp_path: Path, size: int, end: str
 ) -> None:
-    """The same in whatever way the pieces come."""
+    """The same for every way in which bytes arrive."""
     async with opened(family, tmp_path, RawSettings(max_size=1000)) as side:
         data = bytes(size)
         assert await side.send(data[:999], data[999:], way=way) == end
@@ -109,7 +109,7 @@ LARGE = 3_000_000
 @pytest.mark.parametrize("max_size", [1, 4096, LARGE])
 @each_family
 def test_max_size_of_the_daemon(family: str, tmp_path: Path, max_size: int) -> None:
-    """The same with the real daemon, where small, and lent, and kept on a disk."""
+    """The same with the real daemon, for small and large files on a disk."""
     unix = f"unix:{tmp_path / 'frontend'}"
     listen = ["--listen=tcp:0:interface=127.0.0.1", f"--listen={unix}"]
     if socket.has_ipv6:
@@ -118,7 +118,7 @@ def test_max_size_of_the_daemon(family: str, tmp_path: Path, max_size: int) -> N
         kinds = {"IPv4": socket.AF_INET, "IPv6": socket.AF_INET6, "unix": socket.AF_UNIX}
         addresses = [address for kind, address in daemon.addresses if kind == kinds[family]]
         if not addresses:
-            pytest.skip("no IPv6 here")
+            pytest.skip("needs IPv6")
 
         def send(size: int) -> bytes:
             with connect(kinds[family], addresses[0]) as peer:
@@ -135,7 +135,7 @@ def test_max_size_of_the_daemon(family: str, tmp_path: Path, max_size: int) -> N
 @pytest.mark.parametrize("more", [-1, 0, 1])
 @each_family
 async def test_lingering(family: str, tmp_path: Path, more: int) -> None:
-    """A refused sender may send on for so many bytes; one more, and it is cut off."""
+    """A refused sender may send a limited number of bytes; after one more, it is reset."""
     settings = RawSettings(max_size=10, linger_size=100_000)
     async with opened(family, tmp_path, settings) as side:
         peer = side.connect()
@@ -154,9 +154,9 @@ async def test_lingering(family: str, tmp_path: Path, more: int) -> None:
 @pytest.mark.parametrize("more", [-1, 0, 1])
 @each_family
 async def test_discarding(family: str, tmp_path: Path, more: int) -> None:
-    """The same for one that was rejected when it connected."""
+    """The same for a connection that was rejected."""
     async with opened(family, tmp_path, RawSettings(), ConnectionSlots(1)) as side:
-        await side.come(1)
+        await side.connect_senders(1)
         peer = side.connect()
         assert await outcome_of(peer) == "busy"
         (guest,) = [
@@ -189,7 +189,7 @@ def _believing() -> RawSettings:
 )
 @each_family
 async def test_header(family: str, tmp_path: Path, header: bytes, end: str) -> None:
-    """A balancer's header has 4096 bytes at the most, a line of it 107 with its end."""
+    """A load balancer's header has at most 4096 bytes, one in text form 107."""
     async with opened(family, tmp_path, _believing()) as side:
         assert await side.send(header + b"content") == end
         assert await side.send(header[:-1], header[-1:] + b"content") == end
@@ -207,9 +207,9 @@ async def _pass(side: Side, seconds: float) -> None:
 @pytest.mark.parametrize("said", [b"", b"content"])
 @each_family
 async def test_idle_timeout(family: str, tmp_path: Path, said: bytes) -> None:
-    """Silence of ``idle_timeout`` is too long, and a moment less is not."""
+    """Silence for ``idle_timeout`` is refused, and a moment less is not."""
     async with opened(family, tmp_path, RawSettings(idle_timeout=60)) as side:
-        (peer,) = await side.come(1)
+        (peer,) = await side.connect_senders(1)
         await _say(side, peer, said)
         await _pass(side, 60 - MOMENT)
         assert not side.answered()
@@ -219,9 +219,9 @@ async def test_idle_timeout(family: str, tmp_path: Path, said: bytes) -> None:
 
 @each_family
 async def test_finish_after_idle(family: str, tmp_path: Path) -> None:
-    """Silence of ``finish_after_idle`` ends a file, and a moment less does not."""
+    """Silence for ``finish_after_idle`` ends a file, and a moment less does not."""
     async with opened(family, tmp_path, RawSettings(finish_after_idle=2)) as side:
-        (peer,) = await side.come(1)
+        (peer,) = await side.connect_senders(1)
         await _say(side, peer, b"content")
         await _pass(side, 2 - MOMENT)
         assert not side.answered()
@@ -233,11 +233,11 @@ async def test_finish_after_idle(family: str, tmp_path: Path) -> None:
 @each_family
 async def test_min_rate(family: str, tmp_path: Path, size: int, slow: bool) -> None:
     """
-    Beside the grace, 500 bytes buy a second: 2500 are enough for the look that is
-    taken 5 s after it, and one byte less is not.
+    After the grace period, 500 bytes are needed per second: 2500 are enough for the check
+    5 s later, and one byte less is not.
     """
     async with opened(family, tmp_path, RawSettings(min_rate=500, idle_timeout=0)) as side:
-        (peer,) = await side.come(1)
+        (peer,) = await side.connect_senders(1)
         await _say(side, peer, bytes(size))
         for _ in range(int(GRACE / CHECK_INTERVAL)):
             await _pass(side, CHECK_INTERVAL)
@@ -251,7 +251,7 @@ async def test_min_rate(family: str, tmp_path: Path, size: int, slow: bool) -> N
 
 @each_family
 async def test_header_time(family: str, tmp_path: Path) -> None:
-    """A balancer's header has to come within so many seconds, whatever it has begun with."""
+    """A load balancer's header has to arrive within a time limit, even if it has begun."""
     async with opened(family, tmp_path, _believing()) as side:
         peers = [side.connect(), side.connect()]
         await until(lambda: len(side.frontend.factory.protocols) == 2)
@@ -268,7 +268,7 @@ async def test_header_time(family: str, tmp_path: Path) -> None:
 
 @each_family
 async def test_linger_time(family: str, tmp_path: Path) -> None:
-    """A refused sender may stay for so many seconds."""
+    """A refused sender may stay for a limited time."""
     async with opened(family, tmp_path, RawSettings(max_size=10, linger_time=5)) as side:
         peer = side.connect()
         peer.sendall(bytes(11))
@@ -281,9 +281,9 @@ async def test_linger_time(family: str, tmp_path: Path) -> None:
 
 @each_family
 async def test_longest_stay(family: str, tmp_path: Path) -> None:
-    """The same for one that was rejected when it connected."""
+    """The same for a connection that was rejected."""
     async with opened(family, tmp_path, RawSettings(), ConnectionSlots(1)) as side:
-        await side.come(1)
+        await side.connect_senders(1)
         peer = side.connect()
         assert await outcome_of(peer) == "busy"
         await _pass(side, LONGEST_STAY - MOMENT)
@@ -298,14 +298,14 @@ async def test_longest_stay(family: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("most", [1, 2, 50])
 @each_family
 async def test_max_connections(way: Way, family: str, tmp_path: Path, most: int) -> None:
-    """The last slot is given, and one more is not; what is given back is given again."""
+    """The last slot can be taken, and one more cannot; a released slot can be taken again."""
     async with opened(
         family, tmp_path, RawSettings(max_per_address=0), ConnectionSlots(most)
     ) as side:
-        peers = await side.come(most - 1)
+        peers = await side.connect_senders(most - 1)
         assert await side.send(b"the last but none", way=way) == "stored"
         await until(lambda: len(side.frontend.factory.protocols) == most - 1)
-        peers += await side.come(1)
+        peers += await side.connect_senders(1)
         assert await side.send(b"one more", way=way) == "busy"
         peers[0].close()
         await until(lambda: len(side.frontend.senders) == most - 1)
@@ -315,12 +315,12 @@ async def test_max_connections(way: Way, family: str, tmp_path: Path, most: int)
 @pytest.mark.parametrize("most", [1, 2, 50])
 @each_family
 async def test_max_per_address(way: Way, family: str, tmp_path: Path, most: int) -> None:
-    """The same for one address; who comes to a unix socket has none."""
+    """The same for one address; a sender on a Unix socket has none."""
     async with opened(family, tmp_path, RawSettings(max_per_address=most)) as side:
-        peers = await side.come(most - 1)
+        peers = await side.connect_senders(most - 1)
         assert await side.send(b"the last but none", way=way) == "stored"
         await until(lambda: len(side.frontend.factory.protocols) == most - 1)
-        peers += await side.come(1)
+        peers += await side.connect_senders(1)
         assert await side.send(b"one more", way=way) == ("stored" if family == "unix" else "busy")
         peers[0].close()
         await until(lambda: len(side.frontend.senders) == most - 1)
@@ -330,9 +330,9 @@ async def test_max_per_address(way: Way, family: str, tmp_path: Path, most: int)
 @pytest.mark.parametrize("most", [1, 3])
 @each_family
 async def test_most_rejected(family: str, tmp_path: Path, most: int) -> None:
-    """So many that were rejected may stay; for one more, the first goes."""
+    """A limited number of rejected connections may stay; one more replaces the first."""
     async with opened(family, tmp_path, RawSettings(), ConnectionSlots(1, most)) as side:
-        await side.come(1)
+        await side.connect_senders(1)
         peers = [side.connect() for _ in range(most)]
         for peer in peers:
             assert await outcome_of(peer) == "busy"
@@ -357,7 +357,7 @@ async def test_most_rejected(family: str, tmp_path: Path, most: int) -> None:
     ],
 )
 async def test_networks(way: Way, family: str, tmp_path: Path, denied: str, end: str) -> None:
-    """The last address of a network is in it, and its neighbours are not."""
+    """The last address of a network belongs to it, and its neighbours do not."""
     rules = Rules([], [parse_network(denied)])
     async with opened(family, tmp_path, RawSettings(rules=rules)) as side:
         assert await side.send(b"content", way=way) == end

@@ -1,7 +1,7 @@
 """
-What becomes of programs of ``--on-upload`` when something of ours is killed: each
-ends soon, no file's program runs twice at the same time, and each file has its
-program in the end.
+Programs of ``--on-upload`` when processes of the daemon are killed: each program ends
+soon, no two programs run for the same file at the same time, and each file gets its
+program eventually.
 """
 
 from __future__ import annotations
@@ -31,18 +31,17 @@ from twisted_upload.hooks.spool_scan import scan
 JOBS = 3
 
 STARTER = os.path.basename(hook_spawner.__file__)
-"""By this the processes that start programs are known."""
+"""Identifies the processes that start programs."""
 
 
 class Hanging:
     """
     A program that hangs, with a child that hangs, until it is allowed to end.
 
-    Each writes down that it runs; one that finds another one for the same file
-    writes that down.
+    Each run is recorded, and so is a run that finds another one for the same file.
     """
 
-    def __init__(self, folder: Path, *, deaf: bool) -> None:
+    def __init__(self, folder: Path, *, ignores_sigterm: bool) -> None:
         self.folder = folder
         self.inbox = folder / "inbox"
         self._ran = folder / "ran"
@@ -52,7 +51,7 @@ class Hanging:
         self.script = folder / "program"
         self.script.write_text(
             "#!/bin/sh\n"
-            + ("trap '' TERM\n" if deaf else "")
+            + ("trap '' TERM\n" if ignores_sigterm else "")
             + f'exec 8> {folder}/"$UPLOAD_NAME.lock"\n'
             f'flock --nonblock 8 || echo "$UPLOAD_NAME" >> {self._twice}\n'
             f'echo "$UPLOAD_NAME $$" >> {self._ran}\n'
@@ -62,37 +61,37 @@ class Hanging:
         self.script.chmod(0o755)
 
     def daemon(self, *options: str) -> Daemon:
-        """A daemon that starts it."""
+        """Return a daemon that starts the program."""
         return Daemon(
             self.folder, f"--on-upload={self.script}", f"--on-upload-jobs={JOBS}", *options
         )
 
     @property
     def runs(self) -> list[tuple[str, int]]:
-        """Each that was started: its file, and its process."""
+        """Return file and process id of each run."""
         lines = [line.split() for line in self._ran.read_text().splitlines()]
         return [(name, int(pid)) for name, pid in lines]
 
     def hanging(self) -> list[str]:
-        """The files of those that have not ended, a name for each."""
+        """Return the files of the programs that have not ended, one name for each."""
         return [name for name, pid in self.runs if str(self.script).encode() in command_line(pid)]
 
     def wait_for(self, runs: int) -> None:
-        """Wait until so many have been started."""
+        """Wait for a number of runs."""
         wait_until(lambda: len(self.runs) >= runs, f"{runs} programs")
 
     def let_end(self) -> None:
-        """From now on they end when they are started."""
+        """From now on, programs end at once."""
         self._go.touch()
 
     def finish(self) -> None:
-        """Each file has its program, in peace; and none ran twice at once."""
+        """Check that each file gets its program, and that none ran twice at the same time."""
         wait_until(lambda: waiting(self.inbox) == [], "an empty queue")
         wait_until(lambda: self.hanging() == [], "the end of all")
         assert not self._twice.exists(), self._twice.read_text()
 
     def clean(self) -> None:
-        """Leave nothing behind, whatever has failed."""
+        """Leave nothing behind, even after a failure."""
         for _, pid in self.runs:
             with contextlib.suppress(OSError):
                 os.killpg(pid, signal.SIGKILL)
@@ -100,19 +99,19 @@ class Hanging:
 
 @pytest.fixture
 def hanging(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Hanging]:
-    hanging = Hanging(tmp_path, deaf=getattr(request, "param", False))
+    hanging = Hanging(tmp_path, ignores_sigterm=getattr(request, "param", False))
     yield hanging
     hanging.clean()
 
 
 def starters_of(pid: int) -> list[int]:
-    """The processes of a daemon, or a worker, that start programs."""
+    """Return the processes of a daemon, or of a worker, that start programs."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return [int(child) for child in children if STARTER.encode() in command_line(int(child))]
 
 
-def test_killed_again_and_again(hanging: Hanging) -> None:
-    """However often a daemon is killed, no more programs hang than one may run."""
+def test_killed_repeatedly(hanging: Hanging) -> None:
+    """If a daemon is killed repeatedly, no more programs hang than one daemon may run."""
     seen = 0
     for life in range(5):
         with hanging.daemon() as daemon:
@@ -131,8 +130,8 @@ def test_killed_again_and_again(hanging: Hanging) -> None:
 
 
 @pytest.mark.parametrize("hanging", [True], indirect=True)
-def test_killed_with_the_deaf(hanging: Hanging) -> None:
-    """Programs that do not listen, and have no limit, end too, in the time they are given."""
+def test_killed_while_programs_ignore_sigterm(hanging: Hanging) -> None:
+    """Programs that ignore SIGTERM and have no time limit end too, after the grace period."""
     with hanging.daemon("--on-upload-timeout=0") as daemon:
         for number in range(JOBS):
             daemon.send(b"%d" % number)
@@ -148,7 +147,7 @@ def test_killed_with_the_deaf(hanging: Hanging) -> None:
 
 
 def test_starter_killed(hanging: Hanging) -> None:
-    """When the process that starts programs is killed, so are they; another one starts them."""
+    """If the process that starts programs is killed, so are they; another one restarts them."""
     with hanging.daemon() as daemon:
         daemon.send(b"x")
         hanging.wait_for(1)
@@ -162,7 +161,7 @@ def test_starter_killed(hanging: Hanging) -> None:
 
 @pytest.mark.parametrize("hanging", [True, False], indirect=True)
 def test_all_killed(hanging: Hanging) -> None:
-    """Where all is killed at once, the next daemon ends what is left of the programs."""
+    """If all is killed at once, the next daemon ends the remaining programs."""
     with hanging.daemon() as daemon:
         daemon.send(b"x")
         hanging.wait_for(1)
@@ -171,7 +170,7 @@ def test_all_killed(hanging: Hanging) -> None:
         daemon.wait_for_end()
     (_, program), *_ = hanging.runs
     wait_until(lambda: str(hanging.script).encode() not in command_line(program), "its end")
-    assert in_group(program), "what it has started is left: it was not looked after"
+    assert in_group(program), "its children remain: no process supervised it"
     hanging.let_end()
     with hanging.daemon():
         hanging.finish()
@@ -179,7 +178,7 @@ def test_all_killed(hanging: Hanging) -> None:
 
 
 def test_worker_killed(hanging: Hanging) -> None:
-    """What a killed worker has started ends, and another worker starts it again."""
+    """Programs of a killed worker end, and another worker starts them again."""
     with hanging.daemon("--workers=2") as daemon:
         daemon.send(b"x")
         hanging.wait_for(1)
@@ -193,7 +192,7 @@ def test_worker_killed(hanging: Hanging) -> None:
 
 
 def in_group(group: int) -> list[int]:
-    """The processes of a group."""
+    """Return the processes of a group."""
     found = []
     for name in os.listdir("/proc"):
         if name.isdigit():
@@ -219,7 +218,7 @@ def holding(
     more: Sequence[int] = (),
     user: int | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that has a file open, and perhaps its lock, and more."""
+    """A process that has a file open, possibly locked, and further file descriptors."""
     with path.open("r+") as file:
         if kind is not None:
             fcntl.flock(file, kind)
@@ -253,15 +252,15 @@ def strays(path: Path) -> int:
 
 
 def test_strays_are_ended(marker: Path) -> None:
-    """Who holds the lock is killed."""
+    """A process that holds the lock is killed."""
     with holding(marker) as stray:
         assert strays(marker) == 1
         assert stray.wait(10) == -signal.SIGKILL
     assert strays(marker) == 0
 
 
-def test_readers_are_let_live(marker: Path, tmp_path: Path) -> None:
-    """Who only has the file open, such as a backup, is not; nor who holds another file."""
+def test_readers_are_not_killed(marker: Path, tmp_path: Path) -> None:
+    """A process that only has the file open, as for a backup, or another file, is not."""
     other = tmp_path / "other"
     other.touch()
     with holding(marker, kind=None) as reader, holding(other) as busy:
@@ -269,8 +268,8 @@ def test_readers_are_let_live(marker: Path, tmp_path: Path) -> None:
         assert (reader.poll(), busy.poll()) == (None, None)
 
 
-def test_what_is_looked_after_is_let_live(marker: Path, tmp_path: Path) -> None:
-    """Where the process that started them lives, it will end them itself."""
+def test_supervised_programs_are_not_killed(marker: Path, tmp_path: Path) -> None:
+    """If the process that started them is alive, it ends them itself."""
     script = tmp_path / STARTER
     script.write_text("import subprocess; subprocess.run(['sleep', '600'], close_fds=False)")
     with holding(marker, sys.executable, str(script)) as starter:
@@ -282,8 +281,8 @@ def test_what_is_looked_after_is_let_live(marker: Path, tmp_path: Path) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
-def test_a_program_of_a_common_name_is_ended(marker: Path, tmp_path: Path) -> None:
-    """A program that happens to be called ``spawner.py`` is killed like any other."""
+def test_program_with_a_common_name_is_killed(marker: Path, tmp_path: Path) -> None:
+    """A program that is also called ``spawner.py`` is killed like any other."""
     script = tmp_path / "spawner.py"
     script.write_text("import time; time.sleep(600)")
     with holding(marker, sys.executable, str(script)) as stray:
@@ -300,8 +299,8 @@ sys.stdin.read()
 """
 
 
-def test_other_locks_are_let_live(marker: Path) -> None:
-    """A lock of another kind is no program's: a shared one, or one of fcntl(2)."""
+def test_other_locks_are_ignored(marker: Path) -> None:
+    """Locks of other kinds do not mark a program: shared ones, or those of fcntl(2)."""
     with holding(marker, kind=fcntl.LOCK_SH) as shared:
         assert strays(marker) == 0
         assert shared.poll() is None
@@ -315,8 +314,8 @@ def test_other_locks_are_let_live(marker: Path) -> None:
     assert other.returncode == 0
 
 
-def test_daemons_are_let_live(marker: Path) -> None:
-    """Who has the folder of the markers open is a daemon, and sees to what it has started."""
+def test_daemons_are_not_killed(marker: Path) -> None:
+    """A process that has the folder of the markers open is a daemon, and is not killed."""
     folder = os.open(marker.parent, os.O_RDONLY)
     with holding(marker, more=[folder]) as daemon:
         os.close(folder)
@@ -324,8 +323,8 @@ def test_daemons_are_let_live(marker: Path) -> None:
         assert daemon.poll() is None
 
 
-def test_ourselves_are_let_live(marker: Path) -> None:
-    """Nor do we kill ourselves, whose program it may be, or what we have started."""
+def test_own_processes_are_not_killed(marker: Path) -> None:
+    """Nor does the daemon kill itself or its children."""
     with marker.open("r+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         with holding(marker, kind=None, more=[file.fileno()]) as program:
@@ -333,17 +332,17 @@ def test_ourselves_are_let_live(marker: Path) -> None:
             assert program.poll() is None
 
 
-def test_others_processes_are_let_live(marker: Path) -> None:
-    """A daemon that runs as root kills no other user's process."""
+def test_processes_of_other_users_are_not_killed(marker: Path) -> None:
+    """A daemon that runs as root kills no process of another user."""
     if os.geteuid() != 0:
-        pytest.skip("needs root, to be somebody else too")
+        pytest.skip("needs root, to run as another user too")
     with holding(marker, user=65534) as process:
         assert strays(marker) == 0
         assert process.poll() is None
 
 
-def test_number_that_another_has_now(marker: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process is looked at again when it is held fast, for its number may be another's now."""
+def test_reused_process_id(marker: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process is checked again once it has a pidfd, because its id may have been reused."""
     real = os.pidfd_open
     with holding(marker) as stray:
 
@@ -354,7 +353,7 @@ def test_number_that_another_has_now(marker: Path, monkeypatch: pytest.MonkeyPat
             return held
 
         monkeypatch.setattr(os, "pidfd_open", end_first)
-        monkeypatch.setattr(os, "kill", lambda *_: pytest.fail("killed by its number"))
+        monkeypatch.setattr(os, "kill", lambda *_: pytest.fail("killed by its id"))
         assert strays(marker) == 0
 
 
@@ -370,10 +369,10 @@ sys.stdin.read()
 """
 
 
-def test_sibling_whose_lock_is_removed(tmp_path: Path) -> None:
+def test_lock_of_a_live_worker_is_removed(tmp_path: Path) -> None:
     """
-    A worker that has not given its program the locked marker yet lives, even if
-    another one has taken it for dead.
+    A worker that has not yet passed the locked marker to its program is not killed, even if
+    another worker has taken it for dead.
     """
     command = [sys.executable, "-c", SIBLING, str(tmp_path)]
     with subprocess.Popen(

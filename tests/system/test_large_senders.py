@@ -1,5 +1,5 @@
 """
-Senders of large uploads, with urgent bytes in them too, and the real daemon.
+Senders of large uploads, also with urgent bytes, and the real daemon.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from tests.support.daemon import SUCCESS, Daemon, connect, finish, wait_until
 
 
 def _with_a_mark(peer: socket.socket) -> None:
-    """A large part of an upload with an urgent byte in it, and then nothing more."""
+    """Send a large part of an upload with an urgent byte in it, and then nothing more."""
     peer.sendall(bytes(2_000_000))
     peer.send(b"!", socket.MSG_OOB)
     peer.sendall(bytes(700_000))
 
 
-def test_silent_senders_stop_nobody(tmp_path: Path) -> None:
+def test_silent_senders_do_not_block_others(tmp_path: Path) -> None:
     """
-    Senders with urgent bytes in large uploads, more than there are disk threads, who
-    then say nothing, cost no processor time, and keep nobody from uploading.
+    Silent senders with urgent bytes in large uploads, more than there are disk threads,
+    cost no CPU time and do not block other uploads.
     """
     with Daemon(tmp_path, "--disk-threads=8") as daemon:
         silent = [daemon.connect() for _ in range(10)]
@@ -43,7 +43,7 @@ def test_silent_senders_stop_nobody(tmp_path: Path) -> None:
 
 
 def test_silent_with_a_mark_is_refused(tmp_path: Path) -> None:
-    """A sender with an urgent byte in a large upload is silent like any other."""
+    """A sender with an urgent byte in a large upload has the same idle timeout as any other."""
     with Daemon(tmp_path, "--idle-timeout=1s") as daemon, daemon.connect() as peer:
         _with_a_mark(peer)
         daemon.wait_for_line("refused (timeout)")
@@ -52,8 +52,8 @@ def test_silent_with_a_mark_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["tcp", "unix"])
 @pytest.mark.parametrize("size", [10, 1_000_000])
-def test_urgent_bytes_are_of_the_file(tmp_path: Path, kind: str, size: int) -> None:
-    """Every byte until the half-close is the file: urgent ones too, where they were sent."""
+def test_urgent_bytes_belong_to_the_file(tmp_path: Path, kind: str, size: int) -> None:
+    """Every byte until the half-close is the file, including urgent ones, in their position."""
     listen = "tcp:0:interface=127.0.0.1" if kind == "tcp" else f"unix:{tmp_path / 'frontend'}"
     with Daemon(tmp_path, f"--listen={listen}") as daemon:
         with connect(*daemon.addresses[0]) as peer:
@@ -64,15 +64,15 @@ def test_urgent_bytes_are_of_the_file(tmp_path: Path, kind: str, size: int) -> N
                 try:
                     peer.send(b"!", socket.MSG_OOB)
                 except OSError:
-                    pytest.skip("this kernel has no urgent bytes on unix sockets")
+                    pytest.skip("needs a kernel with urgent bytes on Unix sockets")
                 sent += piece + b"!"
             peer.sendall(b"end")
             assert finish(peer) == SUCCESS
         assert daemon.only_file() == sent + b"end"
 
 
-def test_slow_after_it_was_lent(tmp_path: Path) -> None:
-    """A large sender that becomes slow is heard with every byte."""
+def test_slow_after_a_fast_start(tmp_path: Path) -> None:
+    """If a large upload becomes slow, every byte still arrives."""
     with Daemon(tmp_path, "--idle-timeout=1s") as daemon, daemon.connect() as peer:
         peer.sendall(bytes(4_000_000))
         for _ in range(8):

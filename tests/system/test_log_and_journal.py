@@ -19,8 +19,8 @@ from tests.support.twistd import assert_one_line, refusal_to_start
 from twisted_upload.observability.records import FIELDS
 
 
-def test_ends_are_logged(tmp_path: Path) -> None:
-    """Every end of an upload is one line with peer, size, seconds, and name or code."""
+def test_outcomes_are_logged(tmp_path: Path) -> None:
+    """Every outcome is one line with peer, size, duration, and name or code."""
     with Daemon(tmp_path, "--max-size=1M") as daemon:
         with daemon.connect() as peer:
             host, port = peer.getsockname()
@@ -39,7 +39,7 @@ def test_ends_are_logged(tmp_path: Path) -> None:
 
 
 def test_json_log(tmp_path: Path) -> None:
-    """With --log-format json every line of the log is an object with documented names."""
+    """With --log-format json every line of the log is an object with documented fields."""
     options = ("--log-format=json", "--receipts", "--max-size=1M")
     with Daemon(tmp_path, *options) as daemon:
         with daemon.connect() as peer:
@@ -67,8 +67,8 @@ def test_json_log(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("options", [(), ("--workers=2",), ("--log-format=json",)])
 def test_journald(tmp_path: Path, options: Sequence[str]) -> None:
-    """What goes to journald begins with its priority; what goes elsewhere does not."""
-    # What systemd sets: device and inode of the stream, which here is the log file.
+    """A line for journald starts with its priority; other lines do not."""
+    # Set by systemd: device and inode of the stream, which is the log file in this test.
     setting = 'JOURNAL_STREAM=$(stat -Lc %d:%i /proc/$$/fd/1) exec "$@"'
     before = ("sh", "-c", setting, "sh")
     with Daemon(tmp_path, "--max-size=4", *options, before=before) as daemon:
@@ -84,14 +84,14 @@ def test_journald(tmp_path: Path, options: Sequence[str]) -> None:
 
 
 def records(path: Path) -> list[dict[str, Any]]:
-    """What is in a file of a journal; nothing where it has just been renamed."""
+    """Return the records of a journal; none if it has just been renamed."""
     with contextlib.suppress(FileNotFoundError):
         return [json.loads(line) for line in path.read_text("ascii").splitlines()]
     return []
 
 
 def test_journal(tmp_path: Path) -> None:
-    """Each end of an upload is one line in the journal, at the latest when the daemon ends."""
+    """Each outcome is one line in the journal, written at the latest when the daemon ends."""
     path = tmp_path / "journal"
     with Daemon(tmp_path, "--journal=journal", "--max-size=1M", "--drain=0") as daemon:
         daemon.send(b"kept")
@@ -114,21 +114,21 @@ def test_journal(tmp_path: Path) -> None:
 
 
 def test_journal_is_rotated(tmp_path: Path) -> None:
-    """Old files of the journal have numbers, and only so many are kept."""
+    """Old files of the journal are numbered, and their number is limited."""
     options = ("--journal=journal", "--journal-size=100", "--journal-keep=1")
     with Daemon(tmp_path, *options) as daemon:
         for number in range(1, 4):
             daemon.send(b"x" * number)
             wait_until(
                 lambda: [one["size"] for one in records(tmp_path / "journal")] == [number],  # noqa: B023
-                "a file of its own",
+                "a separate file",
             )
     assert [one["size"] for one in records(tmp_path / "journal.1")] == [2]
     assert not (tmp_path / "journal.2").exists()
 
 
 def test_journal_cannot_be_written(tmp_path: Path) -> None:
-    """A journal that cannot be written is one line before the first upload, and status 1."""
+    """A journal that cannot be written is an error of one line at the start, with status 1."""
     for option in ("--journal=/missing/journal", "--journal=."):
         for more in ("--workers=2", "--suffix="):
             result = refusal_to_start(tmp_path, option, more)
@@ -139,7 +139,7 @@ def test_journal_cannot_be_written(tmp_path: Path) -> None:
 
 
 def test_journal_on_a_full_disk(tmp_path: Path) -> None:
-    """A full disk under the journal costs lines, and no upload."""
+    """On a full disk, lines of the journal are lost, but no upload fails."""
     before = on_a_file_system(tmp_path / "small", "size=64k", fill=True)
     with Daemon(tmp_path, "--journal=small/journal", before=before) as daemon:
         assert daemon.send(b"kept") == SUCCESS

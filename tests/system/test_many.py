@@ -27,7 +27,7 @@ def test_crowd(tmp_path: Path) -> None:
 
 
 def test_many_connections(tmp_path: Path) -> None:
-    """400 connections that are open at the same time all have their files kept."""
+    """400 connections that are open at the same time all have their files stored."""
     data = [content(number) + bytes(100) for number in range(400)]
     with contextlib.ExitStack() as open_ones:
         daemon = open_ones.enter_context(Daemon(tmp_path))
@@ -43,7 +43,7 @@ def test_many_connections(tmp_path: Path) -> None:
 
 
 def test_large_does_not_delay_small(tmp_path: Path) -> None:
-    """While a large upload comes in at full speed, small ones come, are kept and answered."""
+    """While a large upload arrives at full speed, small ones are stored and answered."""
     piece = photo(2**20)
     enough, under_way = threading.Event(), threading.Event()
     sent = 0

@@ -54,15 +54,15 @@ def _descriptors(pid: int) -> list[Path]:
         ("unix:{}/metrics.sock:mode=600", "unix:{}/metrics.sock"),
     ],
 )
-def test_where(tmp_path: Path, metrics: str, where: str) -> None:
-    """It is on the loopback interface, unless it is said to be elsewhere."""
+def test_address(tmp_path: Path, metrics: str, where: str) -> None:
+    """It listens on the loopback interface by default."""
     with Daemon(tmp_path, f"--metrics={metrics.format(tmp_path)}") as daemon:
         line = daemon.wait_for_line("metrics and health on")
         assert f" on {where.format(tmp_path)}" in line
 
 
 def test_unix_socket(tmp_path: Path) -> None:
-    """On a unix socket it answers too."""
+    """It also works on a Unix socket."""
     path = tmp_path / "metrics.sock"
     with Daemon(tmp_path, f"--metrics=unix:{path}"), socket.socket(socket.AF_UNIX) as peer:
         peer.connect(str(path))
@@ -72,7 +72,7 @@ def test_unix_socket(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_page(tmp_path: Path, workers: int) -> None:
-    """What has happened is on the page, of all workers together."""
+    """The page has the sums of all workers."""
     with start(tmp_path, "--max-size=9", workers=workers) as daemon:
         scraper = Scraper(daemon)
         scraper.wait_until_ready()
@@ -91,14 +91,16 @@ def test_page(tmp_path: Path, workers: int) -> None:
         assert page.sum("workers", state="answering") == workers
         assert page.sum("store_healthy", directory=str(daemon.directory)) == 1
         assert page.sum("free_bytes") > page.sum("reserve_bytes") > 0
-        wait_until(lambda: scraper.page().sum("reactor_lag_seconds_count"), "a look at the lag")
+        wait_until(
+            lambda: scraper.page().sum("reactor_lag_seconds_count"), "a measurement of the lag"
+        )
         assert page.sum("start_time_seconds") == pytest.approx(began, abs=20)
         assert page.sum("uploads_total", listener="tcp-0") == 11
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_draining(tmp_path: Path, workers: int) -> None:
-    """While it drains it is alive, not ready, and still tells; to the end."""
+    """While draining it is alive, not ready, and serves the page until the end."""
     with start(tmp_path, workers=workers) as daemon:
         scraper = Scraper(daemon)
         scraper.wait_until_ready()
@@ -116,7 +118,7 @@ def test_draining(tmp_path: Path, workers: int) -> None:
 
 
 def test_hung_worker(tmp_path: Path) -> None:
-    """A worker that hangs is told apart; the page comes all the same, and no sum goes back."""
+    """A worker that hangs is reported; the page still works, and no sum decreases."""
     with start(tmp_path, workers=2) as daemon:
         scraper = Scraper(daemon)
         scraper.wait_until_ready()
@@ -139,7 +141,7 @@ def test_hung_worker(tmp_path: Path) -> None:
 
 
 def test_dead_worker(tmp_path: Path) -> None:
-    """What a worker had counted survives its death; its successor is counted."""
+    """A worker's counts survive its death, and its replacement is counted."""
     with start(tmp_path, workers=2) as daemon:
         scraper = Scraper(daemon)
         scraper.wait_until_ready()
@@ -156,7 +158,7 @@ def test_dead_worker(tmp_path: Path) -> None:
 
 
 def test_port_in_use(tmp_path: Path) -> None:
-    """A port that cannot be had is one line, and the daemon does not start."""
+    """A port in use is one line, and the daemon does not start."""
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
@@ -169,7 +171,7 @@ def test_port_in_use(tmp_path: Path) -> None:
 
 
 def test_wrong_endpoint(tmp_path: Path) -> None:
-    """What is not an endpoint is one line that says so."""
+    """An invalid endpoint is one line that says so."""
     done = run_twistd(tmp_path, "-n", "--pidfile=", "upload", "--metrics=tcp:1:nonsense=2")
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
@@ -177,7 +179,7 @@ def test_wrong_endpoint(tmp_path: Path) -> None:
 
 
 async def test_it_leaves_nothing(tmp_path: Path) -> None:
-    """When the service has stopped, its port and its timers are gone, and so are connections."""
+    """When the service has stopped, its port, timers and connections are closed."""
     layer = {
         name: SourcedValue(text, f"--{name}")
         for name, text in {"port": "0", "metrics": "0", "directory": str(tmp_path / "in")}.items()
@@ -199,7 +201,7 @@ async def test_it_leaves_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_host(tmp_path: Path, workers: int) -> None:
-    """The pages are served under a public name only if it was given."""
+    """The pages are served under a public host name only if it was configured."""
     given = "--metrics-host=Upload.Example.com"
     with Daemon(tmp_path, "--metrics=0", given, f"--workers={workers}") as daemon:
         address = Scraper(daemon).address

@@ -1,5 +1,5 @@
 """
-The real daemon gives no name twice, whatever it is started from, and however it ends.
+The real daemon never uses a name twice, however it starts and ends.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from twisted_upload.core.names import SERIALS
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_in_the_background(tmp_path: Path, workers: int) -> None:
-    """A real daemon that goes to the background names files by the time alone."""
+    """A real daemon in the background uses the lowest process numbers in names."""
     inbox, log, pidfile = (tmp_path / name for name in ("inbox", "log", "pid"))
     general = [f"--pidfile={pidfile}", f"--logfile={log}"]
     options = ["--port=0", "--interface=127.0.0.1", f"--workers={workers}"]
@@ -49,7 +49,7 @@ def test_in_the_background(tmp_path: Path, workers: int) -> None:
 
 
 def test_killed_daemon(tmp_path: Path) -> None:
-    """A real daemon that is killed, its file taken away: the next one does not use its name."""
+    """If a daemon is killed and its file removed, the next one does not reuse the name."""
     names = []
     for _ in range(3):
         with Daemon(tmp_path) as daemon:

@@ -1,5 +1,5 @@
 """
-Numbers have ends: whatever stands where a number belongs, it is one or a line.
+Numbers have limits: any text is a valid number or an error of one line.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from twisted_upload.config.options import OPTIONS
 from twisted_upload.daemon.frontends import frontend_settings
 from twisted_upload.daemon.tap import Options
 
-MANY = "9" * 5000  # digits that Python takes for no number
+MANY = "9" * 5000  # more digits than Python converts
 HUGE = "9" * 400  # larger than any float
 
 NUMBERS = [
@@ -31,8 +31,8 @@ NUMBERS = [
 NUMBERED = [it for it in OPTIONS if not it.flag]
 
 
-def understood(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> bool:
-    """Whether it is understood, with all that is made of it; otherwise one line is said."""
+def is_valid(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> bool:
+    """Whether arguments are valid and usable; otherwise the error has one line."""
     options = Options()
     status: object = 0
     try:
@@ -56,42 +56,42 @@ def understood(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> bool
 
 
 @pytest.fixture(autouse=True)
-def somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def in_tmp_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
 @pytest.mark.parametrize("option", NUMBERED, ids=lambda option: option.name)
 def test_command_line(option: Option, capsys: pytest.CaptureFixture[str]) -> None:
-    """On the command line."""
+    """This holds on the command line."""
     for number in NUMBERS:
-        understood([f"--{option.name}={number}"], capsys)
+        is_valid([f"--{option.name}={number}"], capsys)
 
 
 @pytest.mark.parametrize("option", NUMBERED, ids=lambda option: option.name)
 def test_environment(
     option: Option, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In the environment."""
+    """It holds in the environment."""
     for number in NUMBERS:
         monkeypatch.setenv(option.variable, number)
-        understood([], capsys)
+        is_valid([], capsys)
 
 
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
 def test_file(option: Option, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """In a file, as a text and as a number of TOML, which has others; also of a flag."""
+    """It holds in a file, for strings and for TOML's numbers, also as the value of a flag."""
     for number in NUMBERS:
         quoted = number.replace("\n", "\\n")
         for written in (f'"{quoted}"', f'["{quoted}"]', number.strip()):
             (tmp_path / "x.toml").write_text(f"{option.name} = {written}\n", "utf-8")
-            understood(["--config=x.toml"], capsys)
+            is_valid(["--config=x.toml"], capsys)
 
 
 @pytest.mark.parametrize("number", ["٣", "1_000", "1٣K", "９", "²"])
 @pytest.mark.parametrize("name", ["max-size", "idle-timeout", "mode", "reserve", "workers", "port"])
 def test_only_digits(name: str, number: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """What Python takes for digits, and nobody else, is no number; nor is an underscore."""
-    assert not understood([f"--{name}={number}"], capsys)
+    """Non-ASCII digits and underscores, which Python accepts, are not valid."""
+    assert not is_valid([f"--{name}={number}"], capsys)
 
 
 @pytest.mark.parametrize(
@@ -109,15 +109,15 @@ def test_only_digits(name: str, number: str, capsys: pytest.CaptureFixture[str])
         ("journal-keep", "00001000", "1001"),
     ],
 )
-def test_ends(name: str, last: str, too_many: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Where numbers end."""
-    assert understood([f"--{name}={last}"], capsys)
-    assert not understood([f"--{name}={too_many}"], capsys)
+def test_limits(name: str, last: str, too_many: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The largest valid numbers, and the first invalid ones."""
+    assert is_valid([f"--{name}={last}"], capsys)
+    assert not is_valid([f"--{name}={too_many}"], capsys)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_reloading(tmp_path: Path, workers: int) -> None:
-    """On SIGHUP such a number is a line, too, and the daemon has what it had."""
+    """On SIGHUP an invalid number is one line too, and the configuration stays."""
     text = f'port = 0\ninterface = "127.0.0.1"\nworkers = {workers}\nanswer = "OK"\n'
     with Configured(tmp_path, text) as daemon:
         for number in (f"{HUGE}.0P", MANY, "nan"):

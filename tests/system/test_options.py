@@ -1,5 +1,5 @@
 """
-What the options of ``twistd upload`` do to an upload.
+The effect of options of ``twistd upload`` on uploads.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tests.support.twistd import FAILURE
 
 
 def jpeg() -> bytes:
-    """The smallest thing that a JPEG reader takes for a picture: 1 by 1."""
+    """Return the smallest valid JPEG, 1 by 1 pixel."""
     tables = b"\xff\xdb\x00\x43\x00" + bytes([16]) * 64
     frame = b"\xff\xc0\x00\x0b\x08\x00\x01\x00\x01\x01\x01\x11\x00"
     huffman = b"\xff\xc4\x00\x14\x00\x01" + bytes(15) + b"\x00"
@@ -27,7 +27,7 @@ def jpeg() -> bytes:
 
 
 def png() -> bytes:
-    """A white pixel."""
+    """Return a PNG of one white pixel."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         checked = kind + data
@@ -43,21 +43,21 @@ def pdf() -> bytes:
     return b"%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj\ntrailer<</Root 1 0 R>>\n%%EOF\n"
 
 
-UNTOLD = b"no one can tell\0"
+UNKNOWN = b"no one can tell\0"
 
 
 @pytest.mark.parametrize(
     ("suffix", "ends"),
     [
-        ("auto", {jpeg(): ".jpg", png(): ".png", pdf(): ".pdf", UNTOLD: ".bin"}),
-        (".jpg", {UNTOLD: ".jpg", png(): ".jpg"}),
-        (".tar.gz", {UNTOLD: ".tar.gz"}),
+        ("auto", {jpeg(): ".jpg", png(): ".png", pdf(): ".pdf", UNKNOWN: ".bin"}),
+        (".jpg", {UNKNOWN: ".jpg", png(): ".jpg"}),
+        (".tar.gz", {UNKNOWN: ".tar.gz"}),
         ("", {jpeg(): ""}),
     ],
     ids=["auto", "fixed", "double", "empty"],
 )
 def test_suffix(tmp_path: Path, suffix: str, ends: dict[bytes, str]) -> None:
-    """--suffix is told from the first bytes, or fixed, or empty; the file is unchanged by it."""
+    """--suffix is detected, fixed or empty; the content of the file is unchanged."""
     with Daemon(tmp_path, f"--suffix={suffix}") as daemon:
         for data in ends:
             assert daemon.send(data) == SUCCESS
@@ -69,7 +69,7 @@ def test_suffix(tmp_path: Path, suffix: str, ends: dict[bytes, str]) -> None:
 
 @pytest.mark.parametrize("umask", ["0", "077"])
 def test_mode(tmp_path: Path, umask: str) -> None:
-    """Kept files have the permissions of --mode, whatever the umask; .incoming has 0700."""
+    """Stored files have the permissions of --mode, with any umask; .incoming has 0700."""
     with Daemon(tmp_path, "--mode=0604", general=(f"--umask={umask}",)) as daemon:
         assert daemon.send(b"small") == SUCCESS
         assert daemon.send(bytes(400_000)) == SUCCESS
@@ -78,7 +78,7 @@ def test_mode(tmp_path: Path, umask: str) -> None:
 
 
 def test_default_mode(tmp_path: Path) -> None:
-    """Without --mode, a kept file is its owner's to write and its group's to read."""
+    """Without --mode, the owner can write a stored file, and its group can read it."""
     with Daemon(tmp_path, general=("--umask=0",)) as daemon:
         assert daemon.send(b"something") == SUCCESS
         (file,) = daemon.files()
@@ -95,20 +95,20 @@ def test_receipts(tmp_path: Path) -> None:
 
 
 def test_answer(tmp_path: Path) -> None:
-    """--answer is what a sender hears, exactly, in UTF-8."""
+    """A sender gets exactly the text of --answer, in UTF-8."""
     with Daemon(tmp_path, "--answer=très bien 👍") as daemon:
         assert daemon.send(b"something") == "très bien 👍".encode()
 
 
 def test_answer_and_receipts(tmp_path: Path) -> None:
-    """With --answer and --receipts the receipt's line begins with the answer."""
+    """With --answer and --receipts the receipt's line starts with the answer."""
     with Daemon(tmp_path, "--answer=OK", "--receipts") as daemon:
         answer = daemon.send(b"x").decode()
         assert answer == f"OK {daemon.files()[0].name} 1 {sha256(b'x')}\n"
 
 
 def test_empty(tmp_path: Path) -> None:
-    """An upload of zero bytes is refused as empty, and a bare connection leaves nothing."""
+    """An upload of zero bytes is refused as empty, and a silent connection stores nothing."""
     with Daemon(tmp_path) as daemon:
         daemon.connect().close()
         assert daemon.send(b"").decode().startswith(f"{FAILURE}empty ")
@@ -116,14 +116,14 @@ def test_empty(tmp_path: Path) -> None:
 
 
 def test_allow_empty(tmp_path: Path) -> None:
-    """With --allow-empty an upload of zero bytes is kept."""
+    """With --allow-empty an upload of zero bytes is stored."""
     with Daemon(tmp_path, "--allow-empty") as daemon:
         assert daemon.send(b"") == SUCCESS
         assert daemon.only_file() == b""
 
 
 def test_max_size(tmp_path: Path) -> None:
-    """An upload of --max-size bytes is kept; one byte more is refused as too-large."""
+    """An upload of --max-size bytes is stored; one byte more is refused as too-large."""
     with Daemon(tmp_path, "--max-size=1K") as daemon:
         assert daemon.send(bytes(1024)) == SUCCESS
         assert daemon.send(bytes(1025)).decode().startswith(f"{FAILURE}too-large ")
@@ -140,8 +140,8 @@ def test_large_max_size(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("most", [1, 12])
-def test_too_large_is_heard_early(tmp_path: Path, most: int) -> None:
-    """A refusal is written as soon as it is known, and is heard by one who goes on sending."""
+def test_too_large_is_answered_early(tmp_path: Path, most: int) -> None:
+    """A refusal is sent as soon as it is known, and reaches a sender that continues to send."""
     with Daemon(tmp_path, f"--max-size={most}M") as daemon, daemon.connect() as peer:
         peer.sendall(bytes(most * 2**20 + 1))
         assert peer.recv(12) == FAILURE.encode()[:12]
@@ -153,7 +153,7 @@ def test_too_large_is_heard_early(tmp_path: Path, most: int) -> None:
 
 @pytest.mark.parametrize("size", [1, 300_000, 3_000_000])
 def test_idle_timeout(tmp_path: Path, size: int) -> None:
-    """Silence of --idle-timeout without a half-close is refused as timeout, and nc -N named."""
+    """Silence for --idle-timeout without a half-close is refused as timeout, naming nc -N."""
     with Daemon(tmp_path, "--idle-timeout=200ms") as daemon, daemon.connect() as peer:
         peer.sendall(bytes(size))
         answer = read_all(peer).decode()
@@ -165,7 +165,7 @@ def test_idle_timeout(tmp_path: Path, size: int) -> None:
 
 
 def test_no_fsync(tmp_path: Path) -> None:
-    """With --no-fsync a file is kept and answered all the same."""
+    """With --no-fsync a file is still stored and answered."""
     with Daemon(tmp_path, "--no-fsync") as daemon:
         assert daemon.send(b"small") == SUCCESS
         assert daemon.send(photo(700_000)) == SUCCESS

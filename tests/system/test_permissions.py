@@ -1,5 +1,5 @@
 """
-Whom a stored file belongs to, and who may read it: each row of the table in
+Owner, group and permissions of stored files: each row of the table in
 docs/operations/files.md.
 """
 
@@ -38,7 +38,7 @@ Umask = Callable[[int], int]
 
 @pytest.fixture
 def umask() -> Iterator[Umask]:
-    """Sets the umask, until the test is over."""
+    """Set the umask for the duration of the test."""
     before = os.umask(0o22)
     yield os.umask
     os.umask(before)
@@ -52,7 +52,7 @@ def opened(path: Path, mode: int = 0o640, *, by_rename: bool = True) -> Folder:
 
 
 def stored(folder: Folder) -> Iterator[Path]:
-    """A small file and a large one, which are created in different ways."""
+    """Store a small file and a large one, which are created in different ways."""
     for serial, pieces in enumerate([[], [b"large"]]):
         part = PartialFile(folder, (MILLISECONDS, serial), digest=False)
         for piece in pieces:
@@ -65,7 +65,7 @@ def mode_of(path: Path) -> int:
 
 
 def share(folder: Path) -> None:
-    """Make it a team's."""
+    """Share a folder with a team."""
     os.chown(folder, -1, TEAM)
     folder.chmod(0o2770)
 
@@ -77,7 +77,7 @@ def set_acl(folder: Path, *arguments: str) -> None:
 
 
 def may(path: Path) -> str:
-    """What Anna may do with a file, by an ACL: ``rw-``, or nothing if it does not name her."""
+    """Return what an ACL grants Anna: ``rw-``, or nothing if it does not name her."""
     done = subprocess.run(["getfacl", "-cnpe", path], capture_output=True, text=True, check=True)
     for line in done.stdout.splitlines():
         if line.startswith(f"user:{ANNA}:"):
@@ -89,7 +89,7 @@ def may(path: Path) -> str:
 @pytest.mark.parametrize("mode", [0o400, 0o640, 0o666])
 @pytest.mark.parametrize("by_rename", [True, False])
 def test_mode(tmp_path: Path, umask: Umask, mask: int, mode: int, by_rename: bool) -> None:
-    """The permissions of a file are those of --mode, whatever the umask."""
+    """The permissions of a file are those of --mode, with any umask."""
     umask(mask)
     for path in stored(opened(tmp_path, mode, by_rename=by_rename)):
         assert mode_of(path) == mode
@@ -98,7 +98,7 @@ def test_mode(tmp_path: Path, umask: Umask, mask: int, mode: int, by_rename: boo
 
 @needs_root
 def test_no_setgid(tmp_path: Path) -> None:
-    """Its group is the daemon's, whatever the group of the directory."""
+    """Its group is the daemon's, not that of the directory."""
     share(tmp_path)
     tmp_path.chmod(0o770)
     for path in stored(opened(tmp_path)):
@@ -118,7 +118,7 @@ def test_setgid(tmp_path: Path, umask: Umask, mask: int, by_rename: bool) -> Non
 
 @needs_root
 def test_setgid_later(tmp_path: Path) -> None:
-    """A directory that has become setgid is one at the next start."""
+    """If a directory becomes setgid, that takes effect at the next start."""
     opened(tmp_path)
     share(tmp_path)
     for path in stored(opened(tmp_path)):
@@ -126,8 +126,8 @@ def test_setgid_later(tmp_path: Path) -> None:
 
 
 @needs_root
-def test_setgid_of_a_group_that_the_daemon_is_not_in() -> None:
-    """The daemon need not be in the group; but it must have made .incoming after the change."""
+def test_setgid_of_a_foreign_group() -> None:
+    """The daemon need not be in the group, but must have created .incoming after the change."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o755)
@@ -166,7 +166,7 @@ def test_default_acl(tmp_path: Path, umask: Umask, mode: int, access: str, mask:
 @needs_acl
 @pytest.mark.parametrize("entries", [f"u:{ANNA}:rw,m::r", f"u:{ANNA}:rw,m::-", "g::-", "o::rwx"])
 def test_narrow_default_acl(tmp_path: Path, entries: str) -> None:
-    """A mask of a default ACL that grants less, or more, than --mode does not matter."""
+    """The mask of a default ACL does not affect --mode, whether it grants less or more."""
     set_acl(tmp_path, "-dm", entries)
     for path in stored(opened(tmp_path, 0o660)):
         assert mode_of(path) == 0o660
@@ -175,7 +175,7 @@ def test_narrow_default_acl(tmp_path: Path, entries: str) -> None:
 
 @needs_acl
 def test_default_acl_later(tmp_path: Path) -> None:
-    """A default ACL holds from the next start on, and so does its end."""
+    """A new default ACL takes effect at the next start, and so does its removal."""
     folder = opened(tmp_path)
     set_acl(tmp_path, "-dm", f"u:{ANNA}:r")
     for path in stored(folder):
@@ -192,7 +192,7 @@ def test_default_acl_later(tmp_path: Path) -> None:
 @needs_root
 @needs_acl
 def test_setgid_and_default_acl(tmp_path: Path) -> None:
-    """Both are honoured."""
+    """Both take effect."""
     share(tmp_path)
     set_acl(tmp_path, "-dm", f"u:{ANNA}:r")
     for path in stored(opened(tmp_path)):
@@ -201,8 +201,8 @@ def test_setgid_and_default_acl(tmp_path: Path) -> None:
 
 @needs_root
 @needs_acl
-def test_unfinished_files_are_nobody_elses(tmp_path: Path) -> None:
-    """Nobody else can enter .incoming, in whatever directory it is."""
+def test_unfinished_files_are_private(tmp_path: Path) -> None:
+    """No other user can enter .incoming, in any directory."""
     share(tmp_path)
     set_acl(tmp_path, "-m", f"d:u:{ANNA}:rwx,u:{ANNA}:rwx")
     opened(tmp_path)
@@ -212,7 +212,7 @@ def test_unfinished_files_are_nobody_elses(tmp_path: Path) -> None:
 
 @needs_root
 def test_new_directory(tmp_path: Path, umask: Umask) -> None:
-    """A directory that the daemon makes is 0750, with the group of a setgid one above it."""
+    """A directory that the daemon creates has mode 0750, with the group of a setgid parent."""
     umask(0o77)
     opened(tmp_path / "plain")
     assert mode_of(tmp_path / "plain") == 0o750
@@ -223,7 +223,7 @@ def test_new_directory(tmp_path: Path, umask: Umask) -> None:
 
 
 def test_without_acls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a file system without ACLs there is nothing to honour."""
+    """A file system without ACLs is no error."""
 
     def none(*_: object) -> bytes:
         raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
@@ -235,10 +235,10 @@ def test_without_acls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @needs_root
-def test_somebody_elses_while_it_runs(tmp_path: Path) -> None:
+def test_incoming_of_another_user_at_run_time(tmp_path: Path) -> None:
     """
-    The .incoming of a daemon is removed while it runs, and somebody else is the first to
-    make another: that is not used, and the log says why nothing is stored.
+    If .incoming is removed while the daemon runs, and another user creates a new one, it is
+    not used, and the log says why nothing is stored.
     """
     rig = Rig(tmp_path)
     with capturedLogs() as told:

@@ -18,7 +18,7 @@ MIB = 1024 * 1024
 
 
 def _send(peer: socket.socket, size: int) -> str:
-    """Send so much, unless it is refused before; what is heard."""
+    """Send a number of bytes, unless refused before; returns the answer."""
     with peer:
         peer.settimeout(20)
         piece = bytes(MIB)
@@ -42,8 +42,8 @@ def _free(daemon: Daemon, folder: Path) -> float:
 @pytest.mark.parametrize("kind", ["tmpfs", "ext4"])
 def test_reserve_of_a_real_disk(tmp_path: Path, kind: str) -> None:
     """
-    On a real file system, small or large, one at a time or several at once, no
-    upload reaches into the reserve, and small ones are kept beside them.
+    On a real file system no upload uses the reserve, whether small or large, one at a time
+    or several; small ones are stored beside them.
     """
     inbox = tmp_path / "inbox"
     if kind == "ext4":
@@ -78,14 +78,14 @@ def test_reserve_of_a_real_disk(tmp_path: Path, kind: str) -> None:
             watcher.join()
         assert {*small} == {SUCCESS}
         assert SUCCESS.decode() not in answers
-        wait_until(lambda: _free(daemon, inbox) > 0.8, "the space is given back")
+        wait_until(lambda: _free(daemon, inbox) > 0.8, "the space to be free again")
         assert daemon.send(b"after") == SUCCESS
         assert len(daemon.lines("no-space")) >= 3
     assert 0.48 < lowest[0] < 0.6
 
 
-def test_a_real_disk_without_an_end(tmp_path: Path) -> None:
-    """On a real file system that does not count its space, uploads are kept."""
+def test_real_disk_without_a_size(tmp_path: Path) -> None:
+    """On a real file system that does not report its size, uploads are stored."""
     before = on_a_file_system(tmp_path / "inbox", "size=0")
     with Daemon(tmp_path, before=before) as daemon:
         assert daemon.send(b"small") == SUCCESS
@@ -94,7 +94,7 @@ def test_a_real_disk_without_an_end(tmp_path: Path) -> None:
 
 
 def test_inodes_of_a_real_disk(tmp_path: Path) -> None:
-    """On a disk without inodes uploads are refused, and taken again when there are some."""
+    """On a disk without free inodes uploads are refused, until there are some again."""
     inbox = tmp_path / "inbox"
     before = on_a_file_system(inbox, "size=8m,nr_inodes=20")
     with Daemon(tmp_path, "--suffix=.bin", before=before) as daemon:

@@ -1,6 +1,6 @@
 """
-Real senders on real sockets: netcats, the old clients of this protocol, and
-our client against old servers.
+Real senders on real sockets: netcats, the old clients of this protocol, and the
+package's client with old servers.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PHOTO_SIZE = 20_000_000
 
 @pytest.fixture(scope="module")
 def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file of 20 MB that begins as a JPEG."""
+    """A file of 20 MB that starts like a JPEG."""
     path = tmp_path_factory.mktemp("photo") / "photo.jpg"
     path.write_bytes(photo(PHOTO_SIZE))
     return path
@@ -86,13 +86,13 @@ def command_for(daemon: Daemon, command: Callable[[str, str], list[str]]) -> lis
 
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    """One daemon as it is without options, for senders that need no other."""
+    """A shared daemon without options, for senders that need no other."""
     with Daemon(tmp_path_factory.mktemp("daemon")) as running:
         yield running
 
 
 def next_file(daemon: Daemon, before: Sequence[Path]) -> Path:
-    """The one file that is there now, and was not before."""
+    """Return the only new file."""
     (file, *others) = [
         file for file in daemon.wait_for_files(len(before) + 1) if file not in before
     ]
@@ -102,7 +102,7 @@ def next_file(daemon: Daemon, before: Sequence[Path]) -> Path:
 
 @pytest.mark.parametrize("sender", HALF_CLOSING)
 def test_netcat(daemon: Daemon, picture: Path, sender: str) -> None:
-    """Each netcat that half-closes has its photo kept byte for byte, and most show the answer."""
+    """From each netcat that half-closes, an identical photo is stored; most show the answer."""
     command, shows = HALF_CLOSING[sender]
     before = daemon.files()
     result = run(command_for(daemon, command), picture)
@@ -135,7 +135,7 @@ def test_netcat_that_never_half_closes(tmp_path: Path, picture: Path, sender: st
 
 @pytest.mark.parametrize("sender", NEVER_HALF_CLOSING)
 def test_netcat_without_its_flag(tmp_path: Path, picture: Path, sender: str) -> None:
-    """Without --finish-after-idle such a netcat hears that it needs -N, and nothing is kept."""
+    """Without --finish-after-idle such a netcat is told to use -N, and nothing is stored."""
     with Daemon(tmp_path, "--idle-timeout=200ms") as daemon:
         command = command_for(daemon, NEVER_HALF_CLOSING[sender])
         with picture.open("rb") as stdin:
@@ -156,9 +156,9 @@ def test_netcat_without_its_flag(tmp_path: Path, picture: Path, sender: str) -> 
 
 def test_netcat_is_killed(tmp_path: Path) -> None:
     """
-    A foreign sender that is killed looks exactly like one that has finished:
-    what it had sent is kept as if it were the whole file.  Plain TCP gives the
-    server no means to tell; the README says so.
+    A foreign sender that is killed looks exactly like one that has finished: what it had
+    sent is stored as if it were the whole file.  With plain TCP the server cannot tell;
+    the README says so.
     """
     half = photo(1_000_000)
     with Daemon(tmp_path) as daemon:
@@ -193,7 +193,7 @@ def write_in_blocks(peer: socket.socket, source: Path) -> None:
 
 
 def test_old_client_that_does_not_read(daemon: Daemon, picture: Path) -> None:
-    """An old client that writes 8 KiB blocks and closes without reading has its file kept."""
+    """The file of an old client that writes 8 KiB blocks and closes without reading is stored."""
     before = daemon.files()
     peer = daemon.connect()
     write_in_blocks(peer, picture)
@@ -204,7 +204,7 @@ def test_old_client_that_does_not_read(daemon: Daemon, picture: Path) -> None:
 
 
 def test_old_client_that_reads_once(daemon: Daemon, picture: Path) -> None:
-    """An old client that shuts its output down and reads once into 20 bytes reads 上传成功."""
+    """An old client that shuts down its output and reads once, 20 bytes, gets 上传成功."""
     before = daemon.files()
     with daemon.connect() as peer:
         write_in_blocks(peer, picture)
@@ -280,7 +280,7 @@ def java(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 @pytest.mark.parametrize("way", ["close", "answer", "buffered"])
 def test_old_java_client(daemon: Daemon, tmp_path: Path, java: list[str], way: str) -> None:
-    """The Java programs have their files kept; those that read the answer print 上传成功."""
+    """The files of the Java programs are stored; those that read the answer print 上传成功."""
     source = tmp_path / "photo.jpg"
     source.write_bytes(photo(250 * BLOCK))  # whole blocks: one of them never flushes the rest
     before = daemon.files()
@@ -300,11 +300,11 @@ def test_old_java_client_that_talks(tmp_path: Path, java: list[str]) -> None:
         assert daemon.only_file().decode() == MESSAGE
 
 
-# Our client
+# The package's client
 
 
 async def test_our_client(tmp_path: Path, picture: Path) -> None:
-    """upload() of a photo gives a receipt whose size and SHA-256 are those of the kept file."""
+    """upload() of a photo gives a receipt with the size and SHA-256 of the stored file."""
     with Daemon(tmp_path, "--receipts") as daemon:
         receipt = await upload(picture, "tcp:{}:{}".format(*daemon.address))
         (file,) = daemon.files()
@@ -314,7 +314,7 @@ async def test_our_client(tmp_path: Path, picture: Path) -> None:
 
 
 async def test_our_client_is_refused(tmp_path: Path) -> None:
-    """upload() fails with the code that the daemon refused the file with."""
+    """upload() fails with the daemon's refusal code."""
     with Daemon(tmp_path, "--max-size=1M") as daemon:
         with pytest.raises(UploadRefused) as refused:
             await upload(photo(5_000_000), "tcp:{}:{}".format(*daemon.address))
@@ -341,7 +341,7 @@ CLIENTS = {
 @pytest.mark.parametrize("client", CLIENTS)
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_our_client_is_killed(tmp_path: Path, client: str, number: int) -> None:
-    """Our client killed in the middle of a file, even by kill -9, leaves nothing on the server."""
+    """If the client is killed during a transfer, even with SIGKILL, nothing is stored."""
     with Daemon(tmp_path) as daemon:
         command = command_for(daemon, CLIENTS[client])
         process = subprocess.Popen(
@@ -371,10 +371,10 @@ def test_our_client_is_killed(tmp_path: Path, client: str, number: int) -> None:
 
 
 def test_our_client_is_killed_in_a_large_file(tmp_path: Path) -> None:
-    """kill -9 of our command while it sends a large file at full speed leaves nothing either."""
+    """Nor is anything stored if the command is killed during a large transfer at full speed."""
     large = tmp_path / "large"
     with large.open("wb") as file:
-        file.truncate(2**36)  # 64 GiB of nothing
+        file.truncate(2**36)  # 64 GiB, sparse
     with Daemon(tmp_path) as daemon:
         host, port = daemon.address
         command = [sys.executable, "-m", "twisted_upload", str(large), "--to", f"{host}:{port}"]
@@ -397,9 +397,9 @@ def test_our_client_is_killed_in_a_large_file(tmp_path: Path) -> None:
 @contextlib.contextmanager
 def old_server(answer: bytes) -> Iterator[tuple[str, list[bytes]]]:
     """
-    A server of the old kind: reads to the end of file, answers, closes.
+    A server of the old kind: it reads to the end of the file, answers and closes.
 
-    Gives its endpoint, and what it has read.
+    Yields its endpoint, and what it has read.
     """
     read: list[bytes] = []
 

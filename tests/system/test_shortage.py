@@ -1,5 +1,5 @@
 """
-The real daemon with few descriptors, and with none.
+The real daemon with few file descriptors, or none.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ needs_prlimit = pytest.mark.skipif(not shutil.which("prlimit"), reason="prlimit 
 
 
 def _few(number: int) -> list[str]:
-    """What to write before a command so that it has so few descriptors."""
+    """Return the prefix of a command that limits its file descriptors."""
     return ["prlimit", f"--nofile={number}:{number}"]
 
 
@@ -45,9 +45,8 @@ def test_limit_is_raised(tmp_path: Path) -> None:
 @needs_prlimit
 def test_flood(tmp_path: Path) -> None:
     """
-    However many come, an upload in flight goes on and there are always
-    descriptors left; whoever comes too many hears busy, or nothing; one line
-    tells of all of them.
+    In a flood of connections, uploads in flight continue and file descriptors remain;
+    excess senders are answered busy, or not at all; one log line covers all of them.
     """
     with Daemon(tmp_path, before=_few(128)) as daemon:
         content = photo(600_000)
@@ -76,9 +75,8 @@ def test_flood(tmp_path: Path) -> None:
 @needs_prlimit
 def test_no_descriptors(tmp_path: Path) -> None:
     """
-    Without any descriptors new connections are served with those that were held back, some at
-    a time, and an upload in flight goes on; when there are enough again, some are held
-    back again.
+    Without free file descriptors, new connections use the reserved ones, some at a time, and
+    uploads in flight continue; when there are enough again, some are reserved again.
     """
     with Daemon(tmp_path) as daemon:
         content = photo(600_000)
@@ -96,7 +94,7 @@ def test_no_descriptors(tmp_path: Path) -> None:
                 finally:
                     for peer in connected:
                         peer.close()
-                assert _open(daemon) < before, "they are not held back meanwhile"
+                assert _open(daemon) < before, "none is reserved meanwhile"
                 resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (soft, hard))
                 wait_until(lambda: daemon.send(b"") and _open(daemon) >= before, "held back again")
             first.sendall(content[400_000:])
@@ -107,10 +105,10 @@ def test_no_descriptors(tmp_path: Path) -> None:
 
 
 @needs_prlimit
-def test_none_that_were_held_back(tmp_path: Path) -> None:
+def test_no_reserved_descriptors(tmp_path: Path) -> None:
     """
-    When those are gone too, new connections wait, nothing spins, and an upload in flight goes
-    on; when there are some again, the waiting are served.
+    Without reserved file descriptors, new connections wait, nothing spins, and uploads in
+    flight continue; when there are some again, the waiting connections are served.
     """
     with Daemon(tmp_path) as daemon:
         content = photo(600_000)
@@ -139,8 +137,8 @@ def test_none_that_were_held_back(tmp_path: Path) -> None:
 
 
 @needs_prlimit
-def test_a_file_waits_for_a_descriptor(tmp_path: Path) -> None:
-    """An upload for whose file there is no descriptor just now waits for one."""
+def test_file_waits_for_a_descriptor(tmp_path: Path) -> None:
+    """An upload whose file cannot be opened for lack of a file descriptor waits for one."""
     with Daemon(tmp_path) as daemon, daemon.connect() as peer:
         daemon.send(b"one that starts the threads")
         soft, hard = _limit(daemon)
@@ -155,7 +153,7 @@ def test_a_file_waits_for_a_descriptor(tmp_path: Path) -> None:
 
 @needs_prlimit
 def test_too_few_to_start(tmp_path: Path) -> None:
-    """Connections that there can be no descriptors for are refused at start."""
+    """A limit of connections that exceeds the file descriptors is an error at the start."""
     result = run_twistd(
         tmp_path, "-n", "--pidfile=", "upload", "--port=0", "--max-connections=5000",
         before=_few(1024),
@@ -167,8 +165,8 @@ def test_too_few_to_start(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")
-def test_the_system_is_short(tmp_path: Path) -> None:
-    """Where the whole system has no descriptors (ENFILE), nothing spins, and it passes."""
+def test_system_is_out_of_descriptors(tmp_path: Path) -> None:
+    """If the whole system has no file descriptors (ENFILE), nothing spins, and it recovers."""
     inject = "inject=accept4:error=ENFILE:when=1..3"
     strace = [
         "strace",
@@ -191,8 +189,8 @@ def test_the_system_is_short(tmp_path: Path) -> None:
         daemon.wait_for_end()
 
 
-def test_log_of_a_nuisance(tmp_path: Path) -> None:
-    """Who connects again and again, and breaks off each time, gets so many lines and no more."""
+def test_log_of_repeated_aborts(tmp_path: Path) -> None:
+    """The number of log lines about a sender that aborts again and again is limited."""
     with Daemon(tmp_path) as daemon:
         for number in range(200):
             with daemon.connect() as peer:

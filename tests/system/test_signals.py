@@ -1,5 +1,5 @@
 """
-What signals do to the real daemon.
+The effect of signals on the real daemon.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def serving(
 
 
 def configure(daemon: Daemon, text: str) -> str:
-    """Change the file, have it read again, and return what the daemon says of that."""
+    """Change the file, reload it, and return the daemon's log line about that."""
     (daemon.folder / "upload.toml").write_text(text)
     before = len(daemon.lines("reload"))
     daemon.signal(signal.SIGHUP)
@@ -47,7 +47,7 @@ def configure(daemon: Daemon, text: str) -> str:
 
 
 def family(daemon: Daemon) -> list[int]:
-    """The daemon's process, and those of its workers."""
+    """Return the daemon's process and those of its workers."""
     children = Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text()
     return [daemon.pid, *map(int, children.split())]
 
@@ -58,7 +58,7 @@ def family(daemon: Daemon) -> list[int]:
 @WORKERS
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_second_signal_ends_at_once(tmp_path: Path, number: int, workers: str) -> None:
-    """A second SIGTERM or SIGINT waits for nobody; what is unfinished is refused and not kept."""
+    """A second SIGTERM or SIGINT ends the wait; unfinished uploads are refused."""
     with serving(tmp_path, "--drain=1h", workers) as daemon, daemon.begin(bytes(300_000)) as peer:
         daemon.signal(signal.SIGTERM)
         daemon.wait_for_line("stopping: 1 upload in flight")
@@ -75,7 +75,7 @@ def test_second_signal_ends_at_once(tmp_path: Path, number: int, workers: str) -
 
 @WORKERS
 def test_third_signal(tmp_path: Path, workers: str) -> None:
-    """However often it comes, it is no error."""
+    """Further signals are no error."""
     with serving(tmp_path, "--drain=1h", workers) as daemon, daemon.begin(bytes(300_000)):
         daemon.signal(signal.SIGTERM)
         daemon.wait_for_line("stopping: 1 upload in flight")
@@ -90,7 +90,7 @@ def test_third_signal(tmp_path: Path, workers: str) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signal_to_all_processes(tmp_path: Path, number: int) -> None:
-    """Ctrl-C on a terminal, which workers hear too, and managers that tell all, let them drain."""
+    """If a signal reaches all processes, as Ctrl-C on a terminal, workers still drain."""
     with serving(tmp_path, "--workers=2") as daemon, daemon.begin(bytes(300_000)) as peer:
         for pid in reversed(family(daemon)):
             os.kill(pid, number)
@@ -102,7 +102,7 @@ def test_signal_to_all_processes(tmp_path: Path, number: int) -> None:
 
 @WORKERS
 def test_started_in_the_background(tmp_path: Path, workers: str) -> None:
-    """What was ignored when it was started stays so; SIGTERM stops it all the same."""
+    """A signal that was ignored at the start stays ignored; SIGTERM still stops it."""
     ignoring = [sys.executable, "-c"]
     ignoring += [
         "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN);"
@@ -122,7 +122,7 @@ def test_started_in_the_background(tmp_path: Path, workers: str) -> None:
 
 @WORKERS
 def test_reload(tmp_path: Path, workers: str) -> None:
-    """SIGHUP takes over what has changed, for those who come; who is there goes on as before."""
+    """SIGHUP applies changes to new connections; existing ones continue as before."""
     with serving(tmp_path, workers) as daemon, daemon.begin(bytes(400_000)) as peer:
         line = configure(daemon, 'max-size = "300K"\nanswer = "OK"\n')
         assert "reloaded: answer 上传成功 -> OK, max-size 0 -> 300K\n" in line
@@ -134,7 +134,7 @@ def test_reload(tmp_path: Path, workers: str) -> None:
 
 
 def test_reload_in_new_workers(tmp_path: Path) -> None:
-    """A worker that replaces a dead one has what was reloaded."""
+    """A worker that replaces a dead one has the reloaded configuration."""
     with serving(tmp_path, "--workers=2") as daemon:
         configure(daemon, 'answer = "OK"\n')
         for pid in family(daemon)[1:]:
@@ -144,8 +144,8 @@ def test_reload_in_new_workers(tmp_path: Path) -> None:
 
 
 @WORKERS
-def test_reload_of_who_may_come_in(tmp_path: Path, workers: str) -> None:
-    """Allow lists and limits of connections can change; who is there stays."""
+def test_reload_of_access_rules(tmp_path: Path, workers: str) -> None:
+    """Access rules and limits of connections can change; existing connections stay."""
     with serving(tmp_path, workers) as daemon, daemon.begin(bytes(400_000)) as peer:
         line = configure(daemon, 'deny = "127.0.0.0/8"\n')
         assert "reloaded: deny none -> 127.0.0.0/8\n" in line
@@ -157,8 +157,8 @@ def test_reload_of_who_may_come_in(tmp_path: Path, workers: str) -> None:
 
 
 @WORKERS
-def test_configuration_that_cannot_be_applied(tmp_path: Path, workers: str) -> None:
-    """One that makes sense, and not on this machine, changes nothing, and is not in force."""
+def test_configuration_cannot_be_applied(tmp_path: Path, workers: str) -> None:
+    """A valid configuration that this machine cannot support changes nothing."""
     with serving(tmp_path, workers) as daemon:
         resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (1000, 1000))
         line = configure(daemon, 'max-connections = 30000\nanswer = "OK"\n')
@@ -172,8 +172,8 @@ def test_configuration_that_cannot_be_applied(tmp_path: Path, workers: str) -> N
             wait_until(lambda: daemon.send(b"something") == b"OK", "the new answer in this worker")
 
 
-def test_places_that_are_taken(tmp_path: Path) -> None:
-    """Who is there before a reload counts after it, and until it goes."""
+def test_slots_in_use(tmp_path: Path) -> None:
+    """Connections from before a reload count after it, until they close."""
     with serving(tmp_path, text="max-connections = 2\n") as daemon:
         with daemon.begin(bytes(300_000)), daemon.begin(bytes(300_000)) as peer:
             configure(daemon, 'max-connections = 2\nanswer = "OK"\n')
@@ -191,7 +191,7 @@ def test_nothing_has_changed(tmp_path: Path) -> None:
 
 
 def test_needs_a_restart(tmp_path: Path) -> None:
-    """What cannot change while it runs is named, and the rest is taken over."""
+    """Options that cannot change at run time are named, and the rest is applied."""
     with serving(tmp_path) as daemon:
         line = configure(daemon, 'suffix = ".x"\ndrain = "5s"\nanswer = "OK"\n')
         assert "reloaded: drain 10s -> 5s, answer 上传成功 -> OK; needs a restart: suffix\n" in line
@@ -209,7 +209,7 @@ def test_needs_a_restart(tmp_path: Path) -> None:
     ],
 )
 def test_wrong_configuration_is_refused(tmp_path: Path, text: str, why: str, workers: str) -> None:
-    """A configuration that makes no sense is refused in one line, and the old one stays."""
+    """An invalid configuration is an error of one line, and the old one stays."""
     with serving(tmp_path, workers, text='answer = "OK"\n') as daemon:
         line = configure(daemon, text)
         assert "reload failed, keeping the old configuration: " in line
@@ -219,7 +219,7 @@ def test_wrong_configuration_is_refused(tmp_path: Path, text: str, why: str, wor
 
 
 def test_missing_configuration_is_refused(tmp_path: Path) -> None:
-    """So is a file that has gone."""
+    """So is a missing file."""
     with serving(tmp_path, text='answer = "OK"\n') as daemon:
         (tmp_path / "upload.toml").unlink()
         daemon.signal(signal.SIGHUP)
@@ -228,7 +228,7 @@ def test_missing_configuration_is_refused(tmp_path: Path) -> None:
 
 
 def test_log_file_is_reopened(tmp_path: Path) -> None:
-    """SIGHUP after the log file was moved away begins another of the old name."""
+    """SIGHUP after the log file was moved starts a new one with the old name."""
     log = tmp_path / "the.log"
     with serving(tmp_path, log=log) as daemon:
         log.rename(tmp_path / "old.log")
@@ -239,8 +239,8 @@ def test_log_file_is_reopened(tmp_path: Path) -> None:
         assert " stored " not in (tmp_path / "old.log").read_text()
 
 
-def test_log_file_that_cannot_be_reopened(tmp_path: Path) -> None:
-    """Where there can be no other log file, the old one stays, and says why."""
+def test_log_file_cannot_be_reopened(tmp_path: Path) -> None:
+    """If no new log file can be opened, the old one stays in use, with the reason in it."""
     (tmp_path / "logs").mkdir()
     log = tmp_path / "logs" / "the.log"
     with serving(tmp_path, log=log) as daemon:
@@ -258,7 +258,7 @@ def test_log_file_that_cannot_be_reopened(tmp_path: Path) -> None:
 @WORKERS
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGHUP])
 def test_kills_nothing(tmp_path: Path, number: int, workers: str) -> None:
-    """SIGUSR1 and SIGHUP kill neither the daemon nor a worker, and no upload of theirs."""
+    """SIGUSR1 and SIGHUP end neither the daemon nor its workers, and abort no upload."""
     with serving(tmp_path, workers) as daemon, daemon.begin(bytes(400_000)) as peer:
         processes = family(daemon)
         for _ in range(3):
@@ -270,8 +270,8 @@ def test_kills_nothing(tmp_path: Path, number: int, workers: str) -> None:
         assert "exited" not in daemon.log.read_text()
 
 
-def test_kills_nothing_while_it_starts(tmp_path: Path) -> None:
-    """Nor do they before the daemon serves."""
+def test_kills_nothing_while_starting(tmp_path: Path) -> None:
+    """Nor do they end a daemon that is starting."""
     with Daemon(tmp_path, "--workers=4") as daemon:
         for _ in range(100):
             for pid in family(daemon)[:1]:
@@ -280,8 +280,8 @@ def test_kills_nothing_while_it_starts(tmp_path: Path) -> None:
         assert daemon.send(b"something") == SUCCESS
 
 
-def test_worker_that_starts_is_told_to_stop(tmp_path: Path) -> None:
-    """A worker finishes its start, and stops then: what it tries the disk with is removed."""
+def test_stop_while_a_worker_starts(tmp_path: Path) -> None:
+    """A starting worker finishes its start and then stops, so that its test file is removed."""
     script = tmp_path / "starting.py"
     script.write_text(
         """
@@ -302,7 +302,7 @@ reactor.run()
 
 
 def test_log_file_is_rotated(tmp_path: Path) -> None:
-    """SIGUSR1 begins another log file, and keeps the old one."""
+    """SIGUSR1 starts a new log file and retains the old one."""
     log = tmp_path / "the.log"
     with serving(tmp_path, log=log) as daemon:
         daemon.signal(signal.SIGUSR1)

@@ -1,5 +1,5 @@
 """
-The real ``twistd upload`` starts, and listens where it was told to.
+The real ``twistd upload`` starts and listens on its endpoints.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def test_serves(tmp_path: Path) -> None:
 
 
 def test_start_line(tmp_path: Path) -> None:
-    """At start it says, in one line, where it listens and where files go."""
+    """At start it logs, in one line, where it listens and where files go."""
     with Daemon(tmp_path) as daemon:
         daemon.send(b"something")
         port = daemon.address[1]
@@ -42,7 +42,7 @@ def test_start_line(tmp_path: Path) -> None:
 
 
 def test_missing_directory(tmp_path: Path) -> None:
-    """A directory that is missing is created with its parents, and with `.incoming` in it."""
+    """A missing directory is created with its parents, and `.incoming` in it."""
     folder = tmp_path / "deep" / "deeper"
     with Daemon(tmp_path, f"--directory={folder}") as daemon:
         daemon.send(b"something")
@@ -50,15 +50,15 @@ def test_missing_directory(tmp_path: Path) -> None:
         assert stat.S_IMODE((folder / ".incoming").stat().st_mode) == 0o700
 
 
-def test_directory_is_relative_to_where_it_was_started(tmp_path: Path) -> None:
-    """A relative directory is one of the folder that twistd is started in."""
+def test_relative_directory(tmp_path: Path) -> None:
+    """A relative directory is relative to the folder in which twistd is started."""
     with Daemon(tmp_path, "--directory=./here") as daemon:
         assert daemon.lines(f"files go to {tmp_path}/here\n")
 
 
 @pytest.mark.parametrize("interface", ["127.0.0.1", "::1"])
 def test_interface(tmp_path: Path, interface: str) -> None:
-    """--interface is the one address that it listens on, IPv4 or IPv6."""
+    """With --interface it listens on that address only, IPv4 or IPv6."""
     family = socket.AF_INET6 if ":" in interface else socket.AF_INET
     with contextlib.closing(socket.socket(family)) as probe:
         try:
@@ -73,7 +73,7 @@ def test_interface(tmp_path: Path, interface: str) -> None:
 
 
 def test_all_interfaces(tmp_path: Path) -> None:
-    """Without --interface it listens on all addresses, of IPv4 and of IPv6 where there is any."""
+    """Without --interface it listens on all addresses of IPv4 and, if available, IPv6."""
     with Daemon(tmp_path, "--port=0") as daemon:
         port = daemon.address[1]
         with connect(socket.AF_INET, ("127.0.0.1", port)) as peer:
@@ -84,8 +84,8 @@ def test_all_interfaces(tmp_path: Path) -> None:
 
 
 def test_unix_socket(tmp_path: Path) -> None:
-    """--listen unix:PATH takes uploads over a UNIX socket, and removes the socket at the end."""
-    with tempfile.TemporaryDirectory() as short:  # a socket's path has 107 bytes at the most
+    """--listen unix:PATH accepts uploads over a Unix socket, and removes the socket at the end."""
+    with tempfile.TemporaryDirectory() as short:  # a socket's path has at most 107 bytes
         path = os.path.join(short, "upload.sock")
         with Daemon(tmp_path, f"--listen=unix:{path}") as daemon:
             assert daemon.addresses == [(socket.AF_UNIX, path)]
@@ -98,7 +98,7 @@ def test_unix_socket(tmp_path: Path) -> None:
 
 
 def test_two_endpoints(tmp_path: Path) -> None:
-    """--listen can be repeated, and all that it listens on is in the start line."""
+    """--listen can be repeated, and the start line has all endpoints."""
     options = [f"--listen=tcp:0:interface=127.0.0.{last}" for last in (1, 2)]
     with Daemon(tmp_path, *options) as daemon:
         assert [address[0] for _, address in daemon.addresses] == ["127.0.0.1", "127.0.0.2"]
@@ -116,7 +116,7 @@ def test_port_and_listen(tmp_path: Path) -> None:
 
 
 def test_listen_alone(tmp_path: Path) -> None:
-    """With --listen and no --port, it does not listen on port 6666 as well."""
+    """With --listen and no --port, it does not also listen on port 6666."""
     with Daemon(tmp_path, "--listen=tcp:0:interface=127.0.0.1") as daemon:
         assert len(daemon.addresses) == 1
 
@@ -141,10 +141,10 @@ def test_socket_activation(tmp_path: Path) -> None:
             assert daemon.send(b"something") == SUCCESS
 
 
-def test_drops_its_privileges() -> None:
-    """Started by root with --uid and --gid, it keeps files as that user."""
+def test_drops_privileges() -> None:
+    """Started by root with --uid and --gid, it stores files as that user."""
     if os.geteuid() != 0:
-        pytest.skip("needs root, to drop its privileges")
+        pytest.skip("needs root, to drop privileges")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o755)
@@ -158,8 +158,8 @@ def test_drops_its_privileges() -> None:
 
 
 @pytest.mark.parametrize(("options", "processes"), [((), 1), (("--workers=2",), 3)])
-def test_start_is_set_aside(tmp_path: Path, options: Sequence[str], processes: int) -> None:
-    """No process of the daemon has its modules looked through for garbage again and again."""
+def test_modules_are_not_collected(tmp_path: Path, options: Sequence[str], processes: int) -> None:
+    """In every process of the daemon, garbage collection skips the imported modules."""
     told = tmp_path / "told"
     (tmp_path / "sitecustomize.py").write_text(
         f"""

@@ -1,5 +1,5 @@
 """
-Where ``twistd upload`` cannot start, one line says why.
+If ``twistd upload`` cannot start, one line says why.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tests.support.twistd import assert_one_line, refusal_to_start, somebody_els
 
 
 def test_same_port_twice(tmp_path: Path) -> None:
-    """Of two endpoints that exclude each other, the second is named."""
+    """Of two conflicting endpoints, the second is named."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     endpoint = f"tcp:{port}:interface=127.0.0.1"
@@ -24,7 +24,7 @@ def test_same_port_twice(tmp_path: Path) -> None:
 
 
 def test_port_in_use(tmp_path: Path) -> None:
-    """A port that another program has is one line and status 1."""
+    """A port of another program is one line and status 1."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         result = refusal_to_start(tmp_path, f"--port={port}")
@@ -33,10 +33,10 @@ def test_port_in_use(tmp_path: Path) -> None:
 
 
 def test_port_of_root(tmp_path: Path) -> None:
-    """A port that only root may have is one line and status 1."""
+    """A port that only root may use is one line and status 1."""
     with contextlib.suppress(OSError):
         if int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text()) <= 99:
-            pytest.skip("anybody may listen on any port here")
+            pytest.skip("any user may listen on any port")
     result = refusal_to_start(tmp_path, "--port=99", before=unprivileged())
     assert_one_line(result, "--port 99 (", 1)
     assert "Permission denied" in result.stderr
@@ -52,8 +52,8 @@ def test_port_of_root(tmp_path: Path) -> None:
         "unix:/" + "x" * 200,
     ],
 )
-def test_endpoint_that_cannot_be_had(tmp_path: Path, endpoint: str) -> None:
-    """An endpoint that cannot be listened on is named in one line, with status 1."""
+def test_unavailable_endpoint(tmp_path: Path, endpoint: str) -> None:
+    """An unavailable endpoint is named in one line, with status 1."""
     assert_one_line(refusal_to_start(tmp_path, f"--listen={endpoint}"), endpoint, 1)
 
 
@@ -65,21 +65,21 @@ def test_directory_is_a_file(tmp_path: Path) -> None:
 
 
 def test_directory_under_a_file(tmp_path: Path) -> None:
-    """A directory that cannot be made is one line that names it, and status 1."""
+    """A directory that cannot be created is one line that names it, and status 1."""
     (tmp_path / "file").write_text("a file")
     result = refusal_to_start(tmp_path, f"--directory={tmp_path}/file/inbox")
     assert_one_line(result, f"{tmp_path}/file/inbox", 1)
 
 
 def test_incoming_is_a_file(tmp_path: Path) -> None:
-    """A file where .incoming must be is one line that names it, and status 1."""
+    """A file in the place of .incoming is one line that names it, and status 1."""
     (tmp_path / "inbox").mkdir()
     (tmp_path / "inbox" / ".incoming").write_text("a file")
     assert_one_line(refusal_to_start(tmp_path), ".incoming", 1)
 
 
 def test_directory_not_writable(tmp_path: Path) -> None:
-    """A directory of somebody else is one line that names it, and status 1."""
+    """A directory that is not writable is one line that names it, and status 1."""
     with somebody_elses(tmp_path) as inbox:
         result = refusal_to_start(tmp_path, before=unprivileged())
         assert_one_line(result, f"{inbox}: Permission denied", 1)

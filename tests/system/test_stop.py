@@ -1,5 +1,5 @@
 """
-``twistd upload`` is told to stop, or killed.
+``twistd upload`` is stopped or killed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from twisted_upload.hooks.spool import FAILED, HOOKS, WAITING
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_stop(tmp_path: Path, number: int) -> None:
-    """SIGTERM and SIGINT (Ctrl-C) stop an idle daemon at once, and what it has kept stays."""
+    """SIGTERM and SIGINT (Ctrl-C) stop an idle daemon at once, and stored files stay."""
     with Daemon(tmp_path, "--drain=1h") as daemon:
         assert daemon.send(b"something") == SUCCESS
         daemon.signal(number)
@@ -41,9 +41,9 @@ def test_stop_with_programs(tmp_path: Path, options: list[str]) -> None:
 
 
 def test_stop_with_idle_connections(tmp_path: Path) -> None:
-    """A connection that has sent nothing does not hold up the end; it hears shutting-down."""
+    """A connection that has sent nothing does not delay the end; it is told shutting-down."""
     with Daemon(tmp_path, "--drain=1h") as daemon, daemon.connect() as peer:
-        daemon.send(b"something")  # so the daemon has seen the other connection too
+        daemon.send(b"something")  # so the daemon has accepted the other connection too
         daemon.signal(signal.SIGTERM)
         assert read_all(peer).decode().startswith(f"{FAILURE}shutting-down ")
         peer.close()
@@ -52,7 +52,7 @@ def test_stop_with_idle_connections(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_drain(tmp_path: Path, number: int) -> None:
-    """Told to stop, it lets an upload in flight finish, and refuses new ones as shutting-down."""
+    """When stopped, it lets an upload in flight finish, and refuses new ones as shutting-down."""
     data = photo(400_000)
     with Daemon(tmp_path, "--drain=1h") as daemon, daemon.begin(data[:300_000]) as peer:
         daemon.signal(number)
@@ -67,7 +67,7 @@ def test_drain(tmp_path: Path, number: int) -> None:
 
 @pytest.mark.parametrize("size", [300_000, 3_000_000])
 def test_drain_ends(tmp_path: Path, size: int) -> None:
-    """When the drain time is over, the rest hears shutting-down, and nothing of it is kept."""
+    """After the drain time, the other uploads are refused as shutting-down, and not stored."""
     with contextlib.ExitStack() as peers:
         daemon = peers.enter_context(Daemon(tmp_path, "--drain=200ms"))
         begun = [peers.enter_context(daemon.begin(photo(size))) for _ in range(3)]
@@ -80,7 +80,7 @@ def test_drain_ends(tmp_path: Path, size: int) -> None:
 
 
 def test_killed(tmp_path: Path) -> None:
-    """A daemon that is killed leaves no partial file in sight, and the next start sweeps up."""
+    """A killed daemon leaves no visible partial file, and the next start removes leftovers."""
     with Daemon(tmp_path) as daemon:
         assert daemon.send(b"kept") == SUCCESS
         with daemon.begin(bytes(300_000)):
@@ -93,7 +93,7 @@ def test_killed(tmp_path: Path) -> None:
 
 
 def test_two_daemons_on_one_directory(tmp_path: Path) -> None:
-    """A daemon that starts on the directory of another leaves the other's uploads alone."""
+    """A daemon that starts on the directory of another does not touch the other's uploads."""
     (tmp_path / "other").mkdir()
     data = photo(300_000)
     with Daemon(tmp_path) as daemon, daemon.begin(data) as peer:
@@ -105,7 +105,7 @@ def test_two_daemons_on_one_directory(tmp_path: Path) -> None:
 
 
 def test_listeners_drain_together(tmp_path: Path) -> None:
-    """Told to stop, it lets the uploads of every listener finish, and then refuses them all."""
+    """When stopped, it lets the uploads of every listener finish, then refuses the rest."""
     with Configured(tmp_path, TWO_LISTENERS) as daemon:
         with contextlib.ExitStack() as peers:
             begun = []

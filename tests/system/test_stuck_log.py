@@ -1,5 +1,5 @@
 """
-The real daemon, while nobody takes its log.
+The real daemon while its log is not read.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from tests.support.senders import read_all
 WORKERS = pytest.mark.parametrize("workers", ["--workers=1", "--workers=2"])
 
 ENOUGH = 200
-"""Lines that no pipe here holds."""
+"""More lines than fit in the pipe."""
 
 
 class Reader:
     """
-    Reads what a daemon writes, into a file, until it is told to stand still.
+    Reads a daemon's output into a file, and can be paused.
 
-    :param descriptor: to read from; closed here.
+    :param descriptor: the file descriptor to read; it is closed at the end.
     """
 
     def __init__(self, descriptor: int, log: Path) -> None:
@@ -51,17 +51,17 @@ class Reader:
                 self._may.wait()
         os.close(self._descriptor)
 
-    def stand_still(self) -> None:
-        """Read no more."""
+    def pause(self) -> None:
+        """Stop reading."""
         self._may.clear()
 
-    def go_on(self) -> None:
-        """Read again."""
+    def resume(self) -> None:
+        """Continue to read."""
         self._may.set()
 
     def end(self) -> None:
-        """Read to the end, which must come."""
-        self.go_on()
+        """Read to the end, within a time limit."""
+        self.resume()
         self._thread.join(PATIENCE)
         assert not self._thread.is_alive()
 
@@ -83,22 +83,22 @@ def read(folder: Path, *options: str) -> Iterator[tuple[Daemon, Reader]]:
         reader.end()
 
 
-def kept(daemon: Daemon) -> list[str]:
-    """The names in the log, in its order."""
+def stored(daemon: Daemon) -> list[str]:
+    """Return the names in the log, in order."""
     return re.findall(r"^\S+Z stored (\S+): ", daemon.log.read_text("utf-8"), re.MULTILINE)
 
 
 @WORKERS
-def test_uploads_go_on(tmp_path: Path, workers: str) -> None:
-    """Nobody waits for the reader, nothing is torn, and what it finds when it goes on is all."""
+def test_uploads_continue(tmp_path: Path, workers: str) -> None:
+    """Uploads do not wait for the reader; when it continues, it finds every line complete."""
     with read(tmp_path, workers) as (daemon, reader):
-        reader.stand_still()
+        reader.pause()
         for _ in range(ENOUGH):
             assert daemon.send(b"content") == SUCCESS
-        assert len(kept(daemon)) < ENOUGH
-        reader.go_on()
-        wait_until(lambda: len(kept(daemon)) >= ENOUGH, "all lines")
-    names = kept(daemon)
+        assert len(stored(daemon)) < ENOUGH
+        reader.resume()
+        wait_until(lambda: len(stored(daemon)) >= ENOUGH, "all lines")
+    names = stored(daemon)
     assert sorted(names) == [file.name for file in daemon.files()]
     if "1" in workers:
         moments = [name[:13] for name in names]
@@ -108,9 +108,9 @@ def test_uploads_go_on(tmp_path: Path, workers: str) -> None:
 
 @WORKERS
 def test_stopping(tmp_path: Path, workers: str) -> None:
-    """SIGTERM ends a daemon whose log nobody takes, and a second one at once."""
+    """SIGTERM ends a daemon whose log is not read, and a second one ends it at once."""
     with read(tmp_path, workers, "--drain=1h") as (daemon, reader):
-        reader.stand_still()
+        reader.pause()
         for _ in range(ENOUGH):
             assert daemon.send(b"content") == SUCCESS
         with daemon.begin(bytes(300_000)) as peer:
@@ -122,9 +122,9 @@ def test_stopping(tmp_path: Path, workers: str) -> None:
 
 
 def test_dead_worker(tmp_path: Path) -> None:
-    """A dead worker is replaced while nobody takes the log."""
+    """A dead worker is replaced while the log is not read."""
     with read(tmp_path, "--workers=2") as (daemon, reader):
-        reader.stand_still()
+        reader.pause()
         for _ in range(ENOUGH):
             assert daemon.send(b"content") == SUCCESS
         before = daemon.workers()
@@ -135,7 +135,7 @@ def test_dead_worker(tmp_path: Path) -> None:
 
 
 def test_terminal(tmp_path: Path) -> None:
-    """Ctrl-S on the terminal of a daemon stops its log, and nothing else."""
+    """Ctrl-S on the terminal of a daemon pauses its log, and nothing else."""
     ours, theirs = pty.openpty()
     tty.setraw(theirs)
     attributes = termios.tcgetattr(theirs)
@@ -148,14 +148,14 @@ def test_terminal(tmp_path: Path) -> None:
         os.write(ours, b"\x13")  # Ctrl-S
         for _ in range(ENOUGH):
             assert daemon.send(b"content") == SUCCESS
-        assert len(kept(daemon)) < ENOUGH
+        assert len(stored(daemon)) < ENOUGH
         os.write(ours, b"\x11")  # Ctrl-Q
-        wait_until(lambda: len(kept(daemon)) >= ENOUGH, "all lines")
+        wait_until(lambda: len(stored(daemon)) >= ENOUGH, "all lines")
     reader.end()
 
 
 def test_frozen_supervisor(tmp_path: Path) -> None:
-    """Workers serve while their supervisor stands still, and lose no line by that."""
+    """Workers serve while their supervisor is stalled, and lose no log line."""
     with Daemon(tmp_path, "--workers=2") as daemon:
         wait_until(lambda: len(daemon.lines("listens on")) == 3, "both workers to serve")
         for pid in daemon.workers():
@@ -168,12 +168,12 @@ def test_frozen_supervisor(tmp_path: Path) -> None:
                 assert daemon.send(b"content") == SUCCESS
         finally:
             daemon.signal(signal.SIGCONT)
-        wait_until(lambda: len(kept(daemon)) >= ENOUGH, "all lines")
-        assert sorted(kept(daemon)) == [file.name for file in daemon.files()]
+        wait_until(lambda: len(stored(daemon)) >= ENOUGH, "all lines")
+        assert sorted(stored(daemon)) == [file.name for file in daemon.files()]
 
 
-def test_end_is_told(tmp_path: Path) -> None:
-    """A daemon that ends has written all that it has said, in a file too."""
+def test_log_is_complete_at_the_end(tmp_path: Path) -> None:
+    """A daemon that ends has written every log line, also to a file."""
     log = tmp_path / "its.log"
     daemon = Daemon(tmp_path, general=[f"--logfile={log}"])
     daemon.log = log
@@ -183,5 +183,5 @@ def test_end_is_told(tmp_path: Path) -> None:
         began = time.monotonic()
         daemon.stop()
         assert time.monotonic() - began < PATIENCE / 2
-    assert sorted(kept(daemon)) == [file.name for file in daemon.files()]
+    assert sorted(stored(daemon)) == [file.name for file in daemon.files()]
     assert log.read_text().endswith("Server Shut Down.\n")

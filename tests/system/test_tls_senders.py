@@ -1,5 +1,5 @@
 """
-TLS for real: the daemon, senders of other people, and our own client.
+TLS with the real daemon, other senders and the package's client.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ PHOTO_SIZE = 20_000_000
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Certificates, and a file of 20 MB that begins as a JPEG."""
+    """Certificates, and a file of 20 MB that starts like a JPEG."""
     path = tmp_path_factory.mktemp("tls")
     files(path)
     (path / "photo.jpg").write_bytes(photo(PHOTO_SIZE))
@@ -55,7 +55,7 @@ def listen(certificates: Path) -> str:
 
 @pytest.fixture(scope="module")
 def daemon(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    """One daemon, for senders that need no other."""
+    """A shared daemon, for senders that need no other."""
     with Daemon(tmp_path_factory.mktemp("daemon"), listen(folder)) as running:
         yield running
 
@@ -134,7 +134,7 @@ NEVER_HALF_CLOSING: dict[str, Command] = {
     "ncat --no-shutdown": ncat("--no-shutdown"),
 }
 
-CUTTING: dict[str, Command] = {
+WITHOUT_CLOSE_NOTIFY: dict[str, Command] = {
     "ncat": ncat(),
     "ncat --send-only": ncat("--send-only"),
     "Python, close": python("pass"),
@@ -147,15 +147,15 @@ def command_for(daemon: Daemon, certificates: Path, command: Command) -> list[st
     return command(host, str(port), str(certificates / "ca.pem"))
 
 
-def nothing_is_kept(daemon: Daemon) -> None:
-    """The unfinished file goes a moment after the upload."""
+def nothing_is_stored(daemon: Daemon) -> None:
+    """Check that nothing is stored; the unfinished file is removed shortly after the upload."""
     wait_until(lambda: not daemon.unfinished(), "the unfinished file to be removed")
     assert daemon.files() == []
 
 
 @pytest.mark.parametrize("sender", HALF_CLOSING)
 def test_sender(daemon: Daemon, folder: Path, sender: str) -> None:
-    """Whoever says close_notify has its photo kept byte for byte, and most show the answer."""
+    """From a sender that sends close_notify, an identical photo is stored; most show the answer."""
     command, shows = HALF_CLOSING[sender]
     before = daemon.files()
     result = run(command_for(daemon, folder, command), folder / "photo.jpg")
@@ -164,19 +164,21 @@ def test_sender(daemon: Daemon, folder: Path, sender: str) -> None:
     assert (result.stdout, result.returncode) == (shows, 0)
 
 
-@pytest.mark.parametrize("sender", CUTTING)
-def test_sender_that_cuts(tmp_path: Path, folder: Path, sender: str) -> None:
-    """Whoever closes without close_notify keeps nothing, even of a whole file."""
+@pytest.mark.parametrize("sender", WITHOUT_CLOSE_NOTIFY)
+def test_sender_without_close_notify(tmp_path: Path, folder: Path, sender: str) -> None:
+    """From a sender that closes without close_notify nothing is stored, even if all was sent."""
     with Daemon(tmp_path, listen(folder)) as daemon:
-        result = run(command_for(daemon, folder, CUTTING[sender]), folder / "photo.jpg")
+        result = run(
+            command_for(daemon, folder, WITHOUT_CLOSE_NOTIFY[sender]), folder / "photo.jpg"
+        )
         assert result.stdout == ""
         daemon.wait_for_line("aborted by sender after 19.1 MiB")
-        nothing_is_kept(daemon)
+        nothing_is_stored(daemon)
 
 
 @pytest.mark.parametrize("sender", NEVER_HALF_CLOSING)
 def test_sender_that_never_ends(tmp_path: Path, folder: Path, sender: str) -> None:
-    """--finish-after-idle serves whoever says no end at all; the log marks such files."""
+    """--finish-after-idle serves senders that never end; the log marks their files."""
     with Daemon(tmp_path, listen(folder), "--finish-after-idle=300ms") as daemon:
         result = run(command_for(daemon, folder, NEVER_HALF_CLOSING[sender]), folder / "photo.jpg")
         assert result.stdout == SUCCESS.decode()
@@ -191,7 +193,7 @@ KILLED: dict[str, Command] = {
 
 @pytest.mark.parametrize("sender", KILLED)
 def test_killed_sender(tmp_path: Path, folder: Path, sender: str) -> None:
-    """Killed with -9 in the middle, no sender has half a file kept: TLS can tell."""
+    """If a sender is killed during a transfer, no partial file is stored: TLS can tell."""
     with Daemon(tmp_path, listen(folder)) as daemon:
         process = subprocess.Popen(
             [*deadly(), *command_for(daemon, folder, KILLED[sender])],
@@ -210,7 +212,7 @@ def test_killed_sender(tmp_path: Path, folder: Path, sender: str) -> None:
         finally:
             process.kill()
             process.communicate()
-        nothing_is_kept(daemon)
+        nothing_is_stored(daemon)
 
 
 def _s_client(daemon: Daemon, folder: Path, *flags: str) -> subprocess.Popen[bytes]:
@@ -232,7 +234,7 @@ def _wait_for(stream: IO[bytes] | None, text: bytes) -> None:
 
 
 def test_key_update(tmp_path: Path, folder: Path) -> None:
-    """A sender may have keys renewed in the middle, and ask us to do the same."""
+    """A sender may update its keys during a transfer, and request the same of the server."""
     with Daemon(tmp_path, listen(folder)) as daemon:
         process = _s_client(daemon, folder, "-tls1_3")
         try:
@@ -254,7 +256,7 @@ def test_key_update(tmp_path: Path, folder: Path) -> None:
 
 
 def test_renegotiation(tmp_path: Path, folder: Path) -> None:
-    """A sender that wants to renegotiate TLS 1.2 harms nobody, and nobody else notices."""
+    """A sender that tries to renegotiate TLS 1.2 is aborted, without effect on others."""
     with Daemon(tmp_path, listen(folder)) as daemon:
         process = _s_client(daemon, folder, "-tls1_2")
         try:
@@ -272,13 +274,13 @@ def test_renegotiation(tmp_path: Path, folder: Path) -> None:
 
 
 def _command(process: subprocess.Popen[bytes], command: bytes, told: bytes) -> None:
-    """Of s_client: a line that it reads by itself."""
+    """Send a command line to s_client."""
     _later(process, command)
     _wait_for(process.stderr, told)
 
 
 def _later(process: subprocess.Popen[bytes], line: bytes) -> None:
-    """Write a line when what was written before has been read."""
+    """Write a line once all previous input has been read."""
     assert process.stdin is not None
 
     def read() -> bool:
@@ -286,7 +288,7 @@ def _later(process: subprocess.Popen[bytes], line: bytes) -> None:
         left = fcntl.ioctl(process.stdin, termios.FIONREAD, bytes(4))
         return struct.unpack("i", left) == (0,)
 
-    wait_until(read, "what was written to be read")
+    wait_until(read, "the input to be read")
     process.stdin.write(line)
     process.stdin.flush()
 
@@ -295,7 +297,7 @@ def _later(process: subprocess.Popen[bytes], line: bytes) -> None:
 
 
 def test_beside_others(tmp_path: Path, folder: Path) -> None:
-    """A TLS port may be one of several, and the start line says which it is."""
+    """A TLS port may be one of several, and the start line marks it."""
     plain = "--listen=tcp:0:interface=127.0.0.1"
     with Daemon(tmp_path, listen(folder), plain, "--receipts") as daemon:
         assert "listens on tls:127.0.0.1:" in daemon.wait_for_line("listens on")
@@ -323,7 +325,7 @@ def test_beside_others(tmp_path: Path, folder: Path) -> None:
     ],
 )
 def test_wrong_server(tmp_path: Path, folder: Path, arguments: list[str], text: str) -> None:
-    """A server that is not the right one gets nothing: one line, and exit status 3."""
+    """An untrusted server gets no data: one line, and exit status 3."""
     files(tmp_path, "other.example")
     with Daemon(tmp_path, listen(tmp_path)) as daemon:
         to = "{}:{}".format(*daemon.address)
@@ -338,7 +340,7 @@ def test_wrong_server(tmp_path: Path, folder: Path, arguments: list[str], text: 
 
 
 def test_workers(tmp_path: Path, folder: Path) -> None:
-    """Workers serve TLS, and so do their successors when the key cannot be read any more."""
+    """Workers serve TLS, and so do their replacements, even if the key is no longer readable."""
     certificates = tmp_path / "certificates"
     certificates.mkdir()
     files(certificates)
@@ -357,10 +359,10 @@ def test_workers(tmp_path: Path, folder: Path) -> None:
         assert len(daemon.files()) == 2
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become somebody else")
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become another user")
 def test_key_of_root(folder: Path) -> None:
-    """The key is read before privileges are given up."""
-    with tempfile.TemporaryDirectory() as name:  # the tests' own is root's alone
+    """The key is read before privileges are dropped."""
+    with tempfile.TemporaryDirectory() as name:  # pytest's folder is accessible to root only
         home = Path(name)
         home.chmod(0o777)
         files(home)
@@ -374,7 +376,7 @@ def test_key_of_root(folder: Path) -> None:
 
 @pytest.mark.parametrize("wrong", ["missing", "swapped"])
 def test_cannot_start(tmp_path: Path, folder: Path, wrong: str) -> None:
-    """Files that cannot be used are one line that names them, and exit status 2."""
+    """Unusable files are one line that names them, and exit status 2."""
     key = "no/such.pem" if wrong == "missing" else folder / "chain.pem"
     option = f"--listen=tls:0:key={key}:cert={folder / 'chain.pem'}"
     result = run_twistd(tmp_path, "-n", "--pidfile=", "upload", "--directory=inbox", option)
@@ -384,9 +386,9 @@ def test_cannot_start(tmp_path: Path, folder: Path, wrong: str) -> None:
 
 
 def test_stop_during_uploads(tmp_path: Path, folder: Path) -> None:
-    """Told to stop, the daemon refuses what is unfinished, and drops half a handshake."""
+    """When stopped, the daemon refuses unfinished uploads and drops unfinished handshakes."""
     with Daemon(tmp_path, listen(folder), "--drain=0") as daemon:
-        # By TLS 1.2 the server's handshake ends before ours.
+        # With TLS 1.2 the server's handshake ends before the client's.
         context = client_context(ssl.TLSVersion.TLSv1_2)
         context.load_verify_locations(folder / "ca.pem")
         with (
@@ -407,7 +409,7 @@ def test_stop_during_uploads(tmp_path: Path, folder: Path) -> None:
 
 
 def test_plain_sender(tmp_path: Path, folder: Path) -> None:
-    """Somebody who sends without TLS has nothing kept, and hears no success."""
+    """A sender without TLS is not told success, and nothing is stored."""
     with Daemon(tmp_path, listen(folder)) as daemon:
         with daemon.connect() as peer:
             peer.sendall(photo(100_000))

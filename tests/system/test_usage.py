@@ -1,5 +1,5 @@
 """
-``twistd upload``: its help, and options that make no sense.
+``twistd upload``: its help, and wrong options.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from twisted_upload.config.options import OPTIONS
 from twisted_upload.core.text import parse_duration, parse_size
 from twisted_upload.daemon.tap import Options
 
-NONSENSE: dict[str, list[str]] = {
+INVALID: dict[str, list[str]] = {
     "port": ["http", "-1", "65536", "", "६"],
     "interface": ["localhost", "300.1.1.1", "[::1]"],
     "listen": [
@@ -59,13 +59,13 @@ NONSENSE: dict[str, list[str]] = {
     "journal-keep": ["many", "-1", "1001"],
 }
 
-"""What is nonsense for an option."""
+"""Invalid values for an option."""
 
-NONSENSE_OF_KIND: dict[object, list[str]] = {
+INVALID_BY_KIND: dict[object, list[str]] = {
     parse_duration: ["soon", "-1s", "inf", "9999999h", ""],
     parse_size: ["big", "-1", "1X", "nan", "500/s", ""],
 }
-"""And for every option of a kind that several have."""
+"""Invalid values for every option of a kind."""
 
 KINDS = {option.name: option.convert for option in OPTIONS}
 
@@ -78,16 +78,16 @@ def wrong_values(option: str) -> list[str]:
     name = option.rstrip("=")
     if not takes_value(option):
         return [f"--{name}=yes"]
-    wrong = [*NONSENSE.get(name, ()), *NONSENSE_OF_KIND.get(KINDS.get(name), ())]
-    assert wrong, f"say in NONSENSE what is nonsense for --{name}"
+    wrong = [*INVALID.get(name, ()), *INVALID_BY_KIND.get(KINDS.get(name), ())]
+    assert wrong, f"add invalid values for --{name} to INVALID"
     return [f"--{name}={value}" for value in wrong]
 
 
 @pytest.mark.parametrize("option", [*filter(takes_value, Options().longOpt), "receipts"])
-def test_nonsense(tmp_path: Path, option: str) -> None:
-    """A wrong value of any option is refused in one line that names it, with status 2."""
+def test_invalid_values(tmp_path: Path, option: str) -> None:
+    """A wrong value of any option is an error of one line that names it, with status 2."""
     wrong = wrong_values(option)
-    if option != "listen=":  # of the others one value will do here; see the next test
+    if option != "listen=":  # for the others one value is enough; see the next test
         wrong = wrong[:1]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         results = list(pool.map(lambda value: refusal_to_start(tmp_path, value), wrong))
@@ -101,8 +101,8 @@ def test_nonsense(tmp_path: Path, option: str) -> None:
 
 
 @pytest.mark.parametrize("option", [option for option in Options().longOpt if option != "listen="])
-def test_more_nonsense(option: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """All that can be nonsense is refused so; here without a process for each."""
+def test_more_invalid_values(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every invalid value is such an error; tested without a process for each."""
     for wrong in wrong_values(option):
         with pytest.raises(SystemExit) as ended:
             Options().parseOptions([wrong])
@@ -124,20 +124,20 @@ def test_more_nonsense(option: str, capsys: pytest.CaptureFixture[str]) -> None:
     ],
 )
 def test_unknown_argument(tmp_path: Path, argument: str, names: str) -> None:
-    """What is not an option, and an option without its value, are refused in one line."""
+    """An unknown option, or one without its value, is an error of one line."""
     assert_one_line(refusal_to_start(tmp_path, argument), names, 2)
 
 
 @pytest.mark.parametrize("kind", ["ssl", "haproxy"])
 def test_endpoints_without_half_close(tmp_path: Path, kind: str) -> None:
-    """An endpoint on which a half-close cannot arrive is refused, and the line says why."""
+    """An endpoint without half-close is an error, and the line says why."""
     result = refusal_to_start(tmp_path, f"--listen={kind}:0")
     assert_one_line(result, "half-close", 2)
     assert f"{kind}:" in result.stderr
 
 
 def test_help(tmp_path: Path) -> None:
-    """--help lists every option with its default, and says in which units values are."""
+    """--help lists every option with its default and its unit."""
     result = run_twistd(tmp_path, "upload", "--help")
     assert (result.returncode, result.stderr) == (0, "")
     assert "   only" not in result.stdout
@@ -167,14 +167,14 @@ def test_help(tmp_path: Path) -> None:
 
 
 def test_help_in_ascii(tmp_path: Path) -> None:
-    """--help works on a terminal that has no Chinese."""
+    """--help works on a terminal without Chinese."""
     result = run_twistd(tmp_path, "upload", "--help", environment=ASCII)
     assert (result.returncode, result.stderr) == (0, "")
     assert "--answer" in result.stdout
 
 
 def test_interface_without_port(tmp_path: Path) -> None:
-    """--interface goes with --port: where it would mean nothing, it is refused."""
+    """--interface needs --port: without effect, it is an error."""
     result = run_twistd(
         tmp_path,
         *("-n", "--pidfile=", "upload", "--listen=tcp:0:interface=127.0.0.1"),
@@ -185,7 +185,7 @@ def test_interface_without_port(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("option", ["--help", "--print-config", "--check"])
 def test_standard_output_is_full(tmp_path: Path, option: str) -> None:
-    """Where standard output takes nothing, that is one line, and status 1."""
+    """A write error on standard output is one line, and status 1."""
     to_full = ["sh", "-c", 'exec "$@" > /dev/full', "sh"]
     result = run_twistd(tmp_path, "upload", "--port=0", option, before=to_full)
     says = "twistd upload: standard output: No space left on device\n"

@@ -1,5 +1,5 @@
 """
-Who the daemon runs as, and what somebody else has made in its directory.
+The user of the daemon, and files of other users in its directory.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from tests.support.twistd import assert_one_line
 from twisted_upload.daemon.users import check_user, run_as_user
 from twisted_upload.errors import CannotStart, WrongConfiguration
 
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become somebody else")
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become another user")
 
 TEAM = 1234
 
 
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
-    """A folder that everybody can reach."""
+    """A folder that every user can enter."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o755)
@@ -35,7 +35,7 @@ def open_folder() -> Iterator[Path]:
 
 @pytest.mark.parametrize("options", [(), ("--workers=2",), ("--check",)])
 def test_chroot(tmp_path: Path, options: tuple[str, ...]) -> None:
-    """--chroot is refused in one line that says what to use instead, before anything is made."""
+    """--chroot is an error of one line with an alternative, before anything is created."""
     (tmp_path / "root").mkdir()
     result = run_twistd(
         tmp_path,
@@ -49,7 +49,7 @@ def test_chroot(tmp_path: Path, options: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize("options", [(), ("--check",)])
 def test_euid_with_programs(tmp_path: Path, options: tuple[str, ...]) -> None:
-    """A program of --on-upload would keep the real uid 0: one line says what to leave out."""
+    """--euid with programs of --on-upload, which would keep the real uid 0, is an error."""
     arguments = ("-n", "--pidfile=", "--euid", "--uid=65534", "upload", "--port=0")
     result = run_twistd(tmp_path, *arguments, "--on-upload=/bin/true", *options)
     assert_one_line(result, "--euid: --on-upload programs could switch back to uid 0", 2)
@@ -64,12 +64,12 @@ def test_what_is_allowed() -> None:
         check_user({"euid": True}, programs=True)
 
 
-# -- as somebody else ---------------------------------------------------------
+# -- as another user ------------------------------------------------------------
 
 
 @needs_root
 def test_groups() -> None:
-    """What is tried as another user is tried with the groups that the daemon will have."""
+    """Tests as another user run with the groups that the daemon will have."""
     before = os.geteuid(), os.getegid(), os.getgroups()
     seen: list[tuple[int, int, list[int]]] = []
 
@@ -84,19 +84,19 @@ def test_groups() -> None:
 
 
 def test_no_such_user() -> None:
-    """A user who does not exist is told in one line."""
+    """A user who does not exist is an error of one line."""
     with pytest.raises(CannotStart, match="cannot run as uid 54321: no such user"):
         run_as_user({"uid": 54321}, lambda: None)
 
 
-# -- what somebody else has made ----------------------------------------------
+# -- files of other users -------------------------------------------------------
 
 
 @needs_root
 @pytest.mark.parametrize("options", [(), ("--check",), ("--workers=2",)])
 @pytest.mark.parametrize("name", [".incoming", ".on-upload", ".on-upload/waiting"])
-def test_folder_of_somebody_else(tmp_path: Path, name: str, options: tuple[str, ...]) -> None:
-    """What another user made first, where everybody may, is not used: one line tells what to do."""
+def test_folder_of_another_user(tmp_path: Path, name: str, options: tuple[str, ...]) -> None:
+    """A folder that another user created is not used: one line says what to do."""
     inbox = tmp_path / "inbox"
     (inbox / name).mkdir(parents=True, mode=0o700)
     inbox.chmod(0o1777)
@@ -118,7 +118,7 @@ def test_folder_of_somebody_else(tmp_path: Path, name: str, options: tuple[str, 
 
 @needs_root
 def test_folder_of_an_earlier_daemon(open_folder: Path) -> None:
-    """A daemon ran as root before: the line says what to do, and that helps."""
+    """If an earlier daemon ran as root, the line says what to do, and that helps."""
     inbox = open_folder / "inbox"
     with Daemon(open_folder) as daemon:
         assert daemon.send(b"something") == SUCCESS
@@ -133,10 +133,10 @@ def test_folder_of_an_earlier_daemon(open_folder: Path) -> None:
 
 
 @needs_root
-def test_replaced_while_it_runs(tmp_path: Path) -> None:
+def test_replaced_at_run_time(tmp_path: Path) -> None:
     """
-    In a directory where everybody may rename, somebody puts a folder of his in the
-    place of ours: the daemon goes on with its own, and stores what it was sent.
+    If, in a directory where every user may rename, another user replaces .incoming, the
+    daemon continues to use the original one, and stores what it is sent.
     """
     (tmp_path / "inbox").mkdir()
     (tmp_path / "inbox").chmod(0o777)
@@ -160,7 +160,7 @@ def test_replaced_while_it_runs(tmp_path: Path) -> None:
 
 @needs_root
 @pytest.mark.parametrize("given", [(), ("-n", "--logfile=twistd.log")])
-def test_log_through_a_link_of_somebody_else(tmp_path: Path, given: tuple[str, ...]) -> None:
+def test_log_through_a_link_of_another_user(tmp_path: Path, given: tuple[str, ...]) -> None:
     """A log file is not written through another user's link."""
     (tmp_path / "twistd.log").symlink_to("elsewhere")
     os.lchown(tmp_path / "twistd.log", 65534, 65534)
@@ -173,7 +173,7 @@ def test_log_through_a_link_of_somebody_else(tmp_path: Path, given: tuple[str, .
 
 @pytest.mark.parametrize("options", [(), ("--check",)])
 def test_incoming_on_another_file_system(tmp_path: Path, options: tuple[str, ...]) -> None:
-    """A .incoming on which something is mounted is refused: no rename leads out of it."""
+    """A .incoming on another file system is an error: files cannot be renamed out of it."""
     inbox = tmp_path / "inbox"
     inbox.mkdir()
     before = on_a_file_system(inbox / ".incoming", "mode=0700")
@@ -191,8 +191,8 @@ def test_incoming_on_another_file_system(tmp_path: Path, options: tuple[str, ...
 
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("what", ["journal", "listener"])
-def test_a_failed_start_leaves_nothing(tmp_path: Path, workers: int, what: str) -> None:
-    """The folders that a start has made are removed if it fails; what was there stays."""
+def test_failed_start_leaves_nothing(tmp_path: Path, workers: int, what: str) -> None:
+    """If a start fails, folders that it created are removed, and existing ones stay."""
     (tmp_path / "there").mkdir()
     (tmp_path / "a-file").touch()
     last = "a-file/inbox" if what == "listener" else "there"

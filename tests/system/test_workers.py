@@ -1,5 +1,5 @@
 """
-Several processes on one port, for real.
+Several real processes on one port.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ def start(folder: Path, *options: str, **more: Any) -> Daemon:
     return Daemon(folder, "--workers=2", "--suffix=.bin", *options, **more)
 
 
-def test_workers_keep_everything_once(tmp_path: Path) -> None:
-    """Two workers keep each of many uploads once, under a name of its own."""
+def test_workers_store_everything_once(tmp_path: Path) -> None:
+    """Two workers store each of many uploads once, under a unique name."""
     with start(tmp_path) as daemon:
         daemon.wait_for_workers()
         heard = crowd(daemon.address, 600)
@@ -36,8 +36,8 @@ def test_workers_keep_everything_once(tmp_path: Path) -> None:
         wait_until(lambda: len(daemon.lines(" stored ")) == 600, "a log line for each upload")
 
 
-def test_pushes_nobody_off(tmp_path: Path) -> None:
-    """A worker that wakes up pushes no sender off a core, with none of its threads."""
+def test_wakes_without_preempting(tmp_path: Path) -> None:
+    """No thread of a worker preempts a sender on the same core when it wakes up."""
     with start(tmp_path) as daemon:
         daemon.wait_for_workers()
         assert Counter(answer for _, answer in crowd(daemon.address, 50)) == {SUCCESS.decode(): 50}
@@ -48,7 +48,7 @@ def test_pushes_nobody_off(tmp_path: Path) -> None:
 
 
 def test_journal_of_all_workers(tmp_path: Path) -> None:
-    """Two workers write one journal and rotate it: a line for each upload, none torn or lost."""
+    """Two workers write one journal and rotate it: one complete line for each upload."""
     path = tmp_path / "journal"
     options = ("--journal", str(path), "--journal-size=20K", "--journal-keep=100")
     with start(tmp_path, *options) as daemon:
@@ -65,7 +65,7 @@ def test_journal_of_all_workers(tmp_path: Path) -> None:
 
 
 def test_json_log_of_all_workers(tmp_path: Path) -> None:
-    """Every line of the log is an object, those of the workers too, and what Python says."""
+    """Every line of the log is an object, also those of workers and of Python itself."""
     with start(
         tmp_path, "--log-format=json", environment={"PYTHONPROFILEIMPORTTIME": "1"}
     ) as daemon:
@@ -79,7 +79,7 @@ def test_json_log_of_all_workers(tmp_path: Path) -> None:
 
 
 def test_dead_worker_is_replaced(tmp_path: Path) -> None:
-    """A worker that is killed is replaced, and its unfinished file is removed by then."""
+    """A killed worker is replaced, and by then its unfinished file is removed."""
     with start(tmp_path) as daemon:
         daemon.wait_for_workers()
         peer = daemon.begin(bytes(2_000_000))
@@ -112,7 +112,7 @@ def test_workers_drain(tmp_path: Path) -> None:
 
 
 def test_refused_after_the_drain_time(tmp_path: Path) -> None:
-    """What is unfinished when the drain time is over is refused, and nothing of it is kept."""
+    """Uploads that are unfinished after the drain time are refused, and not stored."""
     with start(tmp_path, "--drain=200ms") as daemon:
         daemon.wait_for_workers()
         with daemon.begin(bytes(400_000)) as peer:
@@ -124,7 +124,7 @@ def test_refused_after_the_drain_time(tmp_path: Path) -> None:
 
 
 def test_dead_supervisor(tmp_path: Path) -> None:
-    """When the supervisor is killed, its workers give up the port and end by themselves."""
+    """If the supervisor is killed, its workers close the port and exit."""
     with start(tmp_path) as daemon:
         daemon.wait_for_workers()
         pids = daemon.workers()
@@ -137,8 +137,8 @@ def test_dead_supervisor(tmp_path: Path) -> None:
             again.bind((host, port))
 
 
-def test_dead_supervisor_while_uploads_go_on(tmp_path: Path) -> None:
-    """A worker without a supervisor gives up the port at once, and lets its uploads finish."""
+def test_dead_supervisor_during_uploads(tmp_path: Path) -> None:
+    """A worker without a supervisor closes the port at once, and lets its uploads finish."""
     with start(tmp_path) as daemon:
         daemon.wait_for_workers()
         with daemon.begin(bytes(400_000)) as peer:
@@ -153,7 +153,7 @@ def test_dead_supervisor_while_uploads_go_on(tmp_path: Path) -> None:
 
 
 def binds(one: socket.socket, host: str, port: int) -> bool:
-    """Whether a socket can have a port that others listen on no more."""
+    """Whether a socket can bind to a port that is no longer in use."""
     try:
         one.bind((host, port))
         one.listen()
@@ -163,7 +163,7 @@ def binds(one: socket.socket, host: str, port: int) -> bool:
 
 
 def test_frozen_worker_at_the_end(tmp_path: Path) -> None:
-    """A worker that does not end when it is told to is killed, and the daemon ends."""
+    """A worker that does not stop is killed, and the daemon ends."""
     with start(tmp_path, "--drain=0") as daemon:
         daemon.wait_for_workers()
         frozen = daemon.workers()[0]
@@ -175,14 +175,14 @@ def test_frozen_worker_at_the_end(tmp_path: Path) -> None:
 
 
 def test_reload_while_a_worker_is_frozen(tmp_path: Path) -> None:
-    """However often it is reloaded meanwhile, a worker that goes on has the last of it."""
+    """After several reloads, a worker that was frozen has the last configuration."""
     config = tmp_path / "upload.toml"
     config.write_text("")
     with start(tmp_path, f"--config={config}") as daemon:
         daemon.wait_for_workers()
         config.write_text('answer = "before"')
         daemon.signal(signal.SIGHUP)
-        for _ in daemon.each_worker():  # they listen to what they are told
+        for _ in daemon.each_worker():  # they read messages now
             wait_until(lambda: daemon.send(b"x") == b"before", "the first answer in this worker")
         frozen, other = daemon.workers()
         os.kill(frozen, signal.SIGSTOP)
@@ -199,7 +199,7 @@ def test_reload_while_a_worker_is_frozen(tmp_path: Path) -> None:
 
 
 def test_unix_socket(tmp_path: Path) -> None:
-    """Workers share a unix socket as well."""
+    """Workers also share a Unix socket."""
     path = tmp_path / "socket"
     with start(tmp_path, f"--listen=unix:{path}") as daemon:
         daemon.wait_for_workers()
@@ -211,7 +211,7 @@ def test_unix_socket(tmp_path: Path) -> None:
 
 
 def test_unix_socket_keeps_its_mode(tmp_path: Path) -> None:
-    """Workers serve a unix socket with the mode that was asked for, and it is gone at the end."""
+    """Workers serve a Unix socket with the requested mode, and remove it at the end."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "socket"
         with start(tmp_path, f"--listen=unix:{path}:mode=660") as daemon:

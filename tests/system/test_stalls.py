@@ -1,7 +1,7 @@
 """
-A process that stood still judges nobody: a timer may be called before what came
-meanwhile has been read; and the real daemon is stopped for longer than its time-outs,
-while senders go on.
+A stalled process does not time out its senders: timers may run before the bytes that
+arrived meanwhile are read.  The real daemon is stopped for longer than its timeouts while
+senders continue.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ HEADER = b"PROXY TCP4 192.0.2.7 198.51.100.1 50123 6666\r\n"
 
 
 @contextlib.contextmanager
-def standing_still(daemon: Daemon, seconds: float) -> Iterator[None]:
-    """Stop it; what is to happen meanwhile happens; it goes on after so long."""
+def stalled(daemon: Daemon, seconds: float) -> Iterator[None]:
+    """Stop the daemon for a time, during which the body runs."""
     daemon.signal(signal.SIGSTOP)
     stat = Path(f"/proc/{daemon.pid}/stat")
     wait_until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T", "it stands still")
@@ -41,11 +41,11 @@ def standing_still(daemon: Daemon, seconds: float) -> Iterator[None]:
         daemon.signal(signal.SIGCONT)
 
 
-# -- at the very moment: a timer is called before the sockets are read ---------
+# -- a timer runs before the sockets are read ----------------------------------
 
 
 async def _nearly_silent_for_too_long(frontend: OpenFrontend) -> socket.socket:
-    """A sender that has sent something, a quarter of a second before its minute is over."""
+    """A sender that has sent something, a quarter of a second before its timeout of a minute."""
     peer = frontend.connect()
     peer.sendall(b"content")
     await frontend.has_received(7)
@@ -56,7 +56,7 @@ async def _nearly_silent_for_too_long(frontend: OpenFrontend) -> socket.socket:
 @pytest.mark.parametrize("said", [b" more", b""], ids=["bytes", "the end"])
 @pytest.mark.parametrize("finish", [0, 60], ids=["idle", "finishing"])
 async def test_unread_at_that_moment(finish: float, said: bytes) -> None:
-    """What waits to be read when the time is over has been said in time."""
+    """Bytes that wait to be read at the timeout were sent in time."""
     chosen = RawSettings(idle_timeout=60, finish_after_idle=finish)
     async with open_frontend(chosen) as frontend:
         peer = await _nearly_silent_for_too_long(frontend)
@@ -75,7 +75,7 @@ async def test_unread_at_that_moment(finish: float, said: bytes) -> None:
 
 @pytest.mark.parametrize("seconds", [0, 60], ids=["idle", "finishing"])
 async def test_reset_at_that_moment(seconds: float) -> None:
-    """A reset that waits to be read then is one afterwards: nothing of the file is kept."""
+    """A reset that waits to be read at the timeout aborts the upload: nothing is stored."""
     chosen = RawSettings(idle_timeout=60, finish_after_idle=seconds)
     async with open_frontend(chosen) as frontend:
         peer = await _nearly_silent_for_too_long(frontend)
@@ -87,7 +87,7 @@ async def test_reset_at_that_moment(seconds: float) -> None:
 
 
 async def test_unread_over_tls() -> None:
-    """The same over TLS, where what waits to be read is encrypted."""
+    """The same over TLS, with encrypted bytes waiting to be read."""
     async with open_frontend(RawSettings(idle_timeout=60), identity=identity()) as frontend:
         peer = Peer(client_context(), frontend.connect())
         await in_thread(peer.handshake, b"content")
@@ -115,7 +115,7 @@ async def test_unread_header() -> None:
 
 
 async def test_unread_and_slow() -> None:
-    """The same where the rate is looked at."""
+    """The same for a check of the rate."""
     async with open_frontend(RawSettings(min_rate=500, idle_timeout=0)) as frontend:
         peer = frontend.connect()
         peer.sendall(b"content")
@@ -130,7 +130,7 @@ async def test_unread_and_slow() -> None:
 
 
 async def test_late_and_slow() -> None:
-    """A look that comes late is no look."""
+    """A late check of the rate does not count."""
     async with open_frontend(RawSettings(min_rate=500, idle_timeout=0)) as frontend:
         peer = frontend.connect()
         peer.sendall(b"content")
@@ -142,8 +142,8 @@ async def test_late_and_slow() -> None:
         assert await in_thread(read_all, peer) == SUCCESS
 
 
-async def test_looks_know_it_first() -> None:
-    """A look that comes late gives all senders their time again."""
+async def test_late_check_restarts_timeouts() -> None:
+    """A late check restarts the timeouts of all senders."""
     async with open_frontend(RawSettings(min_rate=500, idle_timeout=60)) as frontend:
         peer = frontend.connect()
         peer.sendall(b"content")
@@ -155,8 +155,8 @@ async def test_looks_know_it_first() -> None:
         assert await in_thread(read_all, peer) == SUCCESS
 
 
-async def test_looks_give_time_to_linger() -> None:
-    """A look that comes late gives a refused sender its time again, too."""
+async def test_late_check_restarts_lingering() -> None:
+    """A late check restarts the lingering time of a refused sender too."""
     settings = RawSettings(max_size=1000, min_rate=500, linger_time=5)
     async with open_frontend(settings) as frontend:
         peer = frontend.connect()
@@ -165,7 +165,7 @@ async def test_looks_give_time_to_linger() -> None:
         frontend.clock.advance(4)
         peer.sendall(b"x" * 2000)
         await until(lambda: frontend.log.ends)
-        frontend.clock.advance(4.9)  # the look is 3.9 s late, and the time to linger is not over
+        frontend.clock.advance(4.9)  # the check is 3.9 s late, during the lingering time
         pass_time(frontend.clock, 4.9)
         assert frontend.factory.protocols
         pass_time(frontend.clock, 0.2)
@@ -176,13 +176,13 @@ async def test_looks_give_time_to_linger() -> None:
 
 
 @pytest.mark.parametrize("option", ["--finish-after-idle=600ms", "--idle-timeout=600ms"])
-def test_an_active_sender(tmp_path: Path, option: str) -> None:
-    """A sender that goes on while the daemon stands still has all its bytes kept."""
+def test_active_sender(tmp_path: Path, option: str) -> None:
+    """If a sender continues while the daemon is stalled, all its bytes are stored."""
     with Daemon(tmp_path, option) as daemon, daemon.connect() as peer:
         for _ in range(2):
             peer.sendall(b"before ")
             time.sleep(0.1)
-        with standing_still(daemon, 1.5):
+        with stalled(daemon, 1.5):
             peer.sendall(b"meanwhile ")
         time.sleep(0.2)
         peer.sendall(b"after")
@@ -191,14 +191,14 @@ def test_an_active_sender(tmp_path: Path, option: str) -> None:
 
 
 @pytest.mark.parametrize("option", ["--finish-after-idle=600ms", "--idle-timeout=600ms"])
-def test_an_active_sender_over_tls(tmp_path: Path, option: str) -> None:
+def test_active_sender_over_tls(tmp_path: Path, option: str) -> None:
     """The same over TLS."""
     key, chain, _ = files(tmp_path)
     listen = f"--listen=tls:0:interface=127.0.0.1:key={key}:cert={chain}"
     with Daemon(tmp_path, listen, option) as daemon, daemon.connect() as connected:
         peer = Peer(client_context(), connected).handshake(b"before ")
         time.sleep(0.1)
-        with standing_still(daemon, 1.5):
+        with stalled(daemon, 1.5):
             peer.send(b"meanwhile ")
         time.sleep(0.2)
         peer.send(b"after", last=True)
@@ -206,33 +206,33 @@ def test_an_active_sender_over_tls(tmp_path: Path, option: str) -> None:
         assert daemon.only_file() == b"before meanwhile after"
 
 
-def test_an_end(tmp_path: Path) -> None:
-    """A half-close that came while the daemon stood still is one."""
+def test_half_close(tmp_path: Path) -> None:
+    """A half-close that arrived while the daemon was stalled ends the file."""
     with Daemon(tmp_path, "--idle-timeout=600ms") as daemon, daemon.connect() as peer:
         peer.sendall(b"content")
         time.sleep(0.1)
-        with standing_still(daemon, 1.5):
+        with stalled(daemon, 1.5):
             peer.shutdown(socket.SHUT_WR)
         assert read_all(peer) == SUCCESS
 
 
-def test_a_header(tmp_path: Path) -> None:
-    """So is the header of a load balancer."""
+def test_header(tmp_path: Path) -> None:
+    """A load balancer's header that arrived then is read."""
     with (
         Daemon(tmp_path, "--proxy-protocol", "--proxy-from=127.0.0.0/8") as daemon,
         daemon.connect() as peer,
     ):
         peer.sendall(HEADER[:20])
         time.sleep(0.1)
-        with standing_still(daemon, 6.5):
+        with stalled(daemon, 6.5):
             peer.sendall(HEADER[20:] + b"content")
         assert finish(peer) == SUCCESS
 
 
 def test_new_connections(tmp_path: Path) -> None:
-    """Who has connected while the daemon stood still, and waits to be accepted, is served."""
+    """A connection that was made while the daemon was stalled is accepted and served."""
     with Daemon(tmp_path, "--idle-timeout=600ms") as daemon:
-        with standing_still(daemon, 1.5):
+        with stalled(daemon, 1.5):
             peers = [daemon.connect() for _ in range(20)]
             for number, peer in enumerate(peers):
                 peer.sendall(b"%d" % number)
@@ -244,12 +244,12 @@ def test_new_connections(tmp_path: Path) -> None:
                 peer.close()
 
 
-def test_a_silent_sender(tmp_path: Path) -> None:
-    """A sender that is silent before and after has all its time after it, and no more."""
+def test_silent_sender(tmp_path: Path) -> None:
+    """A sender that is silent before and after gets exactly its full timeout again."""
     with Daemon(tmp_path, "--idle-timeout=1s") as daemon, daemon.connect() as peer:
         peer.sendall(b"content")
         time.sleep(0.1)
-        with standing_still(daemon, 2):
+        with stalled(daemon, 2):
             pass
         began = time.monotonic()
         assert read_all(peer).startswith("上传失败: timeout".encode())
@@ -257,12 +257,12 @@ def test_a_silent_sender(tmp_path: Path) -> None:
 
 
 def test_draining(tmp_path: Path) -> None:
-    """Nor does a daemon that is stopping: an upload that ended meanwhile has ended in time."""
+    """If the daemon is stopping, an upload that ended during the stall ended in time."""
     content = bytes(400_000)
     with Daemon(tmp_path, "--drain=1s") as daemon, daemon.begin(content) as peer:
         daemon.signal(signal.SIGTERM)
         daemon.wait_for_line("s to finish")
-        with standing_still(daemon, 3):
+        with stalled(daemon, 3):
             peer.sendall(b"and its end")
             peer.shutdown(socket.SHUT_WR)
         assert read_all(peer) == SUCCESS
