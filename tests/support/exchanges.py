@@ -5,17 +5,25 @@ Exchanges in memory, for tests of handlers: without a connection, and without HT
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from twisted.internet.interfaces import IPushProducer
+from twisted.internet.task import Clock
 from zope.interface import implementer
 
 from twisted_upload.errors import UploadRefused
+from twisted_upload.frontends.frontend import Frontend
 from twisted_upload.frontends.http.exchange import Client, Handler, IBodyReader
 from twisted_upload.frontends.http.messages import Problem, Request, Response
 from twisted_upload.frontends.http.problems import problem_response
+from twisted_upload.frontends.http.settings import HTTPSettings
 from twisted_upload.net.gate import IConnectionSlot
+from twisted_upload.stores.memory import MemoryStore
 
-__all__ = ["CLIENT", "FakeConnection", "FakeExchange", "request_for"]
+__all__ = ["CLIENT", "NOW", "FakeConnection", "FakeExchange", "FakeFrontend", "request_for"]
+
+NOW = 1_795_328_130.123
+"""The time in seconds since the epoch."""
 
 CLIENT = Client("192.0.2.7:50123", "192.0.2.7", "192.0.2.7", "http")
 
@@ -42,6 +50,12 @@ def request_for(
         length=length,
         expects_continue=expects_continue,
     )
+
+
+class FakeFrontend(Frontend[HTTPSettings]):
+    """A front end without connections."""
+
+    settings_type = HTTPSettings
 
 
 class FakeConnection:
@@ -92,12 +106,15 @@ class FakeExchange:
         request: Request | None = None,
         client: Client = CLIENT,
         *,
+        frontend: Frontend[HTTPSettings] | None = None,
         arrived: bytes = b"",
     ) -> None:
         """
+        :param frontend: one with an empty memory store if it is not given.
         :param arrived: bytes of the body that have come with the head: the reader is
             given them before `accept_body` returns.
         """
+        self.frontend = frontend or FakeFrontend(MemoryStore(lambda: NOW), Clock())
         self.request = request or request_for()
         self.client = client
         self.connection = FakeConnection()
@@ -107,6 +124,7 @@ class FakeExchange:
         self.stopped = False
         self.broken = False
         self.over = False
+        self._more: tuple[tuple[str, str], ...] = ()
         self._arrived = arrived
         self._done = False  # the reader is called no more, except `refused` and `check`
         self._came = 0
@@ -121,6 +139,10 @@ class FakeExchange:
         return self
 
     # IExchange
+
+    def add_fields(self, *fields: tuple[str, str]) -> None:
+        """See `IExchange.add_fields`."""
+        self._more += fields
 
     def accept_body(self, reader: IBodyReader) -> None:
         """See `IExchange.accept_body`."""
@@ -144,7 +166,7 @@ class FakeExchange:
         assert not self.over, "the request has been responded to already"
         self.over = True
         if not self.broken:
-            self.response = response
+            self.response = replace(response, fields=(*response.fields, *self._more))
 
     def pauseProducing(self) -> None:
         """Record it."""

@@ -15,7 +15,9 @@ from twisted.internet.interfaces import IConsumer
 
 from twisted_upload.errors import UploadRefused
 from twisted_upload.frontends.connections import IConnection
+from twisted_upload.frontends.frontend import Frontend
 from twisted_upload.frontends.http.messages import Request, Response
+from twisted_upload.frontends.http.settings import HTTPSettings
 
 __all__ = ["Client", "Handler", "IBodyReader", "IExchange"]
 
@@ -124,6 +126,16 @@ class IExchange(Protocol):
     @property
     def connection(self) -> IConnection:
         """Its connection, as the front end knows it."""
+
+    @property
+    def frontend(self) -> Frontend[HTTPSettings]:
+        """The front end that has received it: its store, clock, settings, observers."""
+
+    def add_fields(self, *fields: tuple[str, str]) -> None:
+        """
+        Add header fields to the response, whoever makes it: the handler, or the connection
+        if it refuses the request.
+        """
 
     def accept_body(self, reader: IBodyReader) -> None:
         """
