@@ -243,7 +243,8 @@ class PartialTerms(NamedTuple):
         is known.
     :ivar owner: who may continue it, for the front end to compare: the name of a token.
     :ivar group: the address group by which it is counted; `None` if it is not counted.
-    :ivar expires: when it is removed if it is not complete: seconds since the epoch.
+    :ivar expires: when it is removed if it is not complete: seconds since the epoch.  One
+        that is stored is remembered until then, but for at least an hour, and at most a day.
     :ivar is_part: it is never stored alone, only as a part of others
         (`IResumableStore.concatenate`).
     :ivar note: a text of the front end, returned as it is; at most 32 KiB of UTF-8.
@@ -291,12 +292,20 @@ class IAppend(IConsumer):
     It is a consumer like `IIncomingUpload`, and may provide `ISplicesSocket` too.  The
     store may commit what has been written in between, so that a crash during a long
     request does not lose all of it.
+
+    The writer of an upload that is complete takes no bytes, and `commit` returns its
+    state.
     """
 
     offset: int = Attribute("The offset at which the first byte is written.")
 
     def write(data: bytes) -> None:
-        """Take the next bytes; see `IIncomingUpload.write`."""
+        """
+        Take the next bytes; see `IIncomingUpload.write`.
+
+        The front end passes no more bytes than the length; if it does all the same, they
+        are discarded, and ``failed`` is called with `TooLarge`.
+        """
 
     def commit() -> Deferred[PartialUpload]:
         """
@@ -308,13 +317,18 @@ class IAppend(IConsumer):
 
         If it fails, it fails with an `UploadRefused`; the upload is still there, with its
         old committed offset, unless the disk has lost it.
+
+        Cancelling the Deferred only stops waiting: what was written is committed all the
+        same.
         """
 
     def abort() -> Deferred[PartialUpload]:
         """
         Discard what has been written and not committed.
 
-        :return: fires when another writer can begin.
+        Harmless after ``failed`` has been called.
+
+        :return: fires when another writer can begin.  It fails as `commit` does.
         """
 
 
@@ -324,7 +338,8 @@ class IResumableStore(IUploadStore):
     connection, the daemon or the machine has failed.
 
     Each Deferred may fail with an `UploadRefused`: `NotFound` if there is no such upload
-    (any more), `Busy` if there are too many, `NoSpace`, `StoreFailed`.
+    (any more), `Busy` if there are too many, `NoSpace`, `StoreFailed`.  Cancelling one
+    stops waiting; what it has begun is completed.
     """
 
     def create(terms: PartialTerms) -> Deferred[PartialUpload]:
@@ -351,32 +366,41 @@ class IResumableStore(IUploadStore):
         ask_to_end: Callable[[], None],
         *,
         whole: bool = False,
+        expires: float | None = None,
     ) -> Deferred[IAppend]:
         """
         Become the writer of a partial upload.
 
         If it has one, that is asked to end first; if it has not within a short time, what
-        it has written is committed, and it cannot write any more.
+        it has written is committed (with ``whole``, discarded), and it cannot write any
+        more: its ``failed`` is called with `Conflict`.
 
         :param failed: called at most once, in the reactor thread, if the store finds
             before `IAppend.commit` that it cannot take what is written.  The front end
             then aborts.
-        :param ask_to_end: called when another writer, or `find`, wants this one to end: it
-            commits or aborts at once, and closes its connection.
+        :param ask_to_end: called at most once, when another writer, or `find`, wants this
+            one to end: it commits or aborts at once, and closes its connection.  If others
+            wait already, it is called right after the Deferred has fired.
         :param whole: commit nothing before `IAppend.commit`: the bytes count only together.
+        :param expires: when the upload is removed if it is not complete, from the next
+            commit on; `None` for no change.
         """
 
     def set_length(identity: str, length: int) -> Deferred[PartialUpload]:
         """
         Note the length of an upload that had none.
 
-        :return: fires when that is durable.  If all of it was committed, it is stored.
+        A writer that it has is asked to end first.
+
+        :return: fires when that is durable.  If all of it was committed, it is stored.  It
+            fails with `Conflict` if the upload has another length, or more bytes.
         """
 
     def concatenate(terms: PartialTerms, identities: Sequence[str]) -> Deferred[PartialUpload]:
         """
         Store one file that consists of complete parts, in this order.
 
+        :param terms: its length may be there or not.
         :param identities: of the parts, which stay; one may be there several times.
         :return: fires when the file is stored.  It fails with `NotFound` or `Conflict` if
             one is missing, or is not a complete part of the same owner.

@@ -6,18 +6,26 @@ from __future__ import annotations
 
 import pytest
 from twisted.internet.defer import CancelledError
+from twisted.internet.task import Clock
 
 from twisted_upload.errors import Busy, NoSpace, StoreFailed, UploadRefused
 from twisted_upload.interfaces import Arrival
 from twisted_upload.stores.memory import MemoryIncoming, MemoryStore
-from twisted_upload.testing import RecordingProducer, StoreContract
+from twisted_upload.testing import RecordingProducer, ResumableStoreContract, StoreContract
 
 ARRIVAL = Arrival("192.0.2.7:50123")
 
 
 class _UnderTest:
-    def __init__(self) -> None:
-        self.store = MemoryStore(lambda: 1_795_328_130.123)
+    def __init__(self, clock: Clock | None = None) -> None:
+        self.clock = clock or Clock()
+        self.store = MemoryStore(self.now, clock=clock)
+
+    def now(self) -> float:
+        return 1_795_328_130.123 + self.clock.seconds()
+
+    def pass_time(self, seconds: float) -> None:
+        self.clock.advance(seconds)
 
     def stored(self) -> dict[str, bytes]:
         return self.store.files
@@ -35,6 +43,14 @@ class TestContract(StoreContract):
     @pytest.fixture
     def under_test(self) -> _UnderTest:
         return _UnderTest()
+
+
+class TestResumableContract(ResumableStoreContract):
+    """The memory store keeps the promises of a store of partial uploads."""
+
+    @pytest.fixture
+    def under_test(self) -> _UnderTest:
+        return _UnderTest(Clock())
 
 
 @pytest.fixture

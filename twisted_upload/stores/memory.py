@@ -7,31 +7,38 @@ store no files.  It is held to the same contract as the directory store
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IProducer, IPushProducer
+from twisted.internet.interfaces import IProducer, IPushProducer, IReactorTime
 from zope.interface import implementer
 
 from twisted_upload.core.names import UniqueTimestamps, file_name, suffix_of
 from twisted_upload.errors import UploadRefused
 from twisted_upload.interfaces import (
     Arrival,
+    IAppend,
     IChecksReadiness,
     IIncomingUpload,
-    IUploadStore,
+    IResumableStore,
+    PartialTerms,
+    PartialUpload,
     Receipt,
 )
+from twisted_upload.stores.memory_partials import MemoryPartials
 
 __all__ = ["MemoryStore"]
 
 
-@implementer(IUploadStore, IChecksReadiness)
+@implementer(IResumableStore, IChecksReadiness)
 class MemoryStore:
     """
     Stores uploads in a dictionary.
 
     :param now: returns the time in seconds since the epoch.
+    :param clock: times how long the writer of a partial upload has to end when it is asked;
+        without one, it has to end before ``ask_to_end`` returns.
+    :ivar partials: the partial uploads.
     :ivar files: the stored files, by name.
     :ivar unfinished: the uploads that have begun but not ended.
     :ivar refusing: if set, `begin` raises it.
@@ -40,7 +47,11 @@ class MemoryStore:
     """
 
     def __init__(
-        self, now: Callable[[], float], *, suffix: Callable[[bytes], str] = suffix_of
+        self,
+        now: Callable[[], float],
+        *,
+        suffix: Callable[[bytes], str] = suffix_of,
+        clock: IReactorTime | None = None,
     ) -> None:
         self.now = now
         self.suffix = suffix
@@ -49,7 +60,8 @@ class MemoryStore:
         self.refusing: UploadRefused | None = None
         self.failing: UploadRefused | None = None
         self.holding = False
-        self._held: list[MemoryIncoming] = []
+        self.partials = MemoryPartials(self, clock)
+        self._held: list[Callable[[], None]] = []
         self._moments = UniqueTimestamps()
 
     def begin(self, arrival: Arrival, failed: Callable[[UploadRefused], None]) -> IIncomingUpload:
@@ -69,12 +81,68 @@ class MemoryStore:
         """Let the held commits continue, and hold no more."""
         self.holding = False
         held, self._held = self._held, []
-        for incoming in held:
-            incoming.finish()
+        for commit in held:
+            commit()
 
-    def hold(self, incoming: MemoryIncoming) -> None:
-        """Hold a commit until `release` is called."""
-        self._held.append(incoming)
+    def commit_when_released(self, commit: Callable[[], None]) -> None:
+        """Call a function at once; while `holding`, when `release` is called."""
+        if self.holding:
+            self._held.append(commit)
+        else:
+            commit()
+
+    def moment(self) -> tuple[int, int]:
+        """Return the next moment for a name."""
+        return self._moments.next(self.now())
+
+    def put(
+        self, content: bytes, arrival: Arrival, arrived: float, moment: tuple[int, int]
+    ) -> Receipt:
+        """Store a file."""
+        milliseconds, serial = moment
+        suffix = self.suffix(content)
+        while (name := file_name(milliseconds, serial, suffix)) in self.files:
+            serial += 1
+        self.files[name] = content
+        sha256 = hashlib.sha256(content).hexdigest() if arrival.digest else None
+        size, stored = len(content), self.now()
+        return Receipt(name, size, sha256, arrival.peer, arrived, stored, arrival.metadata)
+
+    # IResumableStore
+
+    def create(self, terms: PartialTerms) -> Deferred[PartialUpload]:
+        """See `IResumableStore.create`."""
+        return self.partials.create(terms)
+
+    def find(self, identity: str) -> Deferred[PartialUpload]:
+        """See `IResumableStore.find`."""
+        return self.partials.find(identity)
+
+    def append(
+        self,
+        identity: str,
+        failed: Callable[[UploadRefused], None],
+        ask_to_end: Callable[[], None],
+        *,
+        whole: bool = False,
+        expires: float | None = None,
+    ) -> Deferred[IAppend]:
+        """See `IResumableStore.append`."""
+        return self.partials.append(identity, failed, ask_to_end, whole=whole, expires=expires)
+
+    def set_length(self, identity: str, length: int) -> Deferred[PartialUpload]:
+        """See `IResumableStore.set_length`."""
+        return self.partials.set_length(identity, length)
+
+    def concatenate(
+        self, terms: PartialTerms, identities: Sequence[str]
+    ) -> Deferred[PartialUpload]:
+        """See `IResumableStore.concatenate`."""
+        return self.partials.concatenate(terms, identities)
+
+    def remove(self, identity: str) -> Deferred[None]:
+        """See `IResumableStore.remove`."""
+        return self.partials.remove(identity)
 
 
 @implementer(IIncomingUpload)
@@ -125,10 +193,7 @@ class MemoryIncoming:
         self.producer = None
         self._committed = Deferred(lambda _: self._end())
         committed = self._committed
-        if self._store.holding:
-            self._store.hold(self)
-        else:
-            self.finish()
+        self._store.commit_when_released(self.finish)
         return committed
 
     def abort(self) -> None:
@@ -152,21 +217,8 @@ class MemoryIncoming:
             self._committed.errback(self._store.failing)
             return
         content = bytes(self.content)
-        milliseconds, serial = self._moment
-        suffix = self._store.suffix(content)
-        while (name := file_name(milliseconds, serial, suffix)) in self._store.files:
-            serial += 1
-        self._store.files[name] = content
-        self._committed.callback(
-            Receipt(
-                name,
-                len(content),
-                hashlib.sha256(content).hexdigest() if self.arrival.digest else None,
-                self.arrival.peer,
-                self._arrived,
-                self._store.now(),
-            )
-        )
+        receipt = self._store.put(content, self.arrival, self._arrived, self._moment)
+        self._committed.callback(receipt)
 
     def _end(self) -> None:
         if not self._over:

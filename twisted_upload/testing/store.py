@@ -1,8 +1,5 @@
 """
-Helpers for testing a store.
-
-- `StoreContract`: the guarantees of `twisted_upload.interfaces`, as tests.
-- `RecordingProducer`: a push producer that records the calls it receives.
+The contract of every store, as tests.
 """
 
 from __future__ import annotations
@@ -10,8 +7,6 @@ from __future__ import annotations
 from typing import Protocol
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IPushProducer
-from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from twisted_upload.errors import UploadRefused
@@ -23,37 +18,9 @@ from twisted_upload.interfaces import (
     IUploadStore,
     Receipt,
 )
+from twisted_upload.testing.producer import RecordingProducer
 
-__all__ = ["RecordingProducer", "StoreContract", "StoreUnderTest"]
-
-
-@implementer(IPushProducer)
-class RecordingProducer:
-    """
-    A push producer that records the calls it receives.
-
-    :ivar told: ``"pause"``, ``"resume"`` and ``"stop"``, in the order of the calls.
-    """
-
-    def __init__(self) -> None:
-        self.told: list[str] = []
-
-    @property
-    def paused(self) -> bool:
-        """Whether the last call was a pause."""
-        return self.told[-1:] == ["pause"]
-
-    def pauseProducing(self) -> None:
-        """Record a pause."""
-        self.told.append("pause")
-
-    def resumeProducing(self) -> None:
-        """Record a resume."""
-        self.told.append("resume")
-
-    def stopProducing(self) -> None:
-        """Record a stop."""
-        self.told.append("stop")
+__all__ = ["StoreContract", "StoreUnderTest"]
 
 
 class StoreUnderTest(Protocol):
