@@ -39,7 +39,7 @@ async def test_receipt(photo: Path) -> None:
     assert sent.out == f"{photo}: 上传成功 1795328130123.bin 100003 {digest}\n"
 
 
-async def test_the_installed_script(photo: Path) -> None:
+async def test_installed_script(photo: Path) -> None:
     """The command is installed as twisted-upload."""
     script = shutil.which("twisted-upload", path=sysconfig.get_path("scripts"))
     assert script is not None

@@ -78,7 +78,7 @@ def test_read_only_folder(tmp_path: Path) -> None:
         ["--directory=/proc/nowhere", "--port=0"],
     ],
 )
-def test_the_same(tmp_path: Path, arguments: list[str]) -> None:
+def test_same_as_twistd(tmp_path: Path, arguments: list[str]) -> None:
     """Help, errors and exit statuses are those of ``twistd -n upload``."""
     served = run(tmp_path, *arguments)
     twisted = run_twistd(tmp_path, "-n", "upload", *arguments)

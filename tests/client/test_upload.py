@@ -70,7 +70,7 @@ async def test_custom_success_answer(receipts: bool) -> None:
         assert isinstance(await error_of(upload(b"hello", frontend.endpoint)), OutcomeUnknown)
 
 
-async def test_a_deferred() -> None:
+async def test_deferred() -> None:
     """upload() returns a Deferred, for callers that do not use coroutines."""
     async with open_frontend() as frontend:
         uploading = upload(b"hello", frontend.endpoint)

@@ -32,12 +32,12 @@ def where(configuration: Configuration) -> list[tuple[str, str]]:
     ],
 )
 def test_beside_or_instead(arguments: list[str], listeners: list[tuple[str, str]]) -> None:
-    """With --http there is a listener for HTTP: beside a raw one that is asked for, or alone."""
+    """--http adds a listener for HTTP; the raw one stays only if it is configured."""
     assert where(configured(*arguments)) == listeners
 
 
-def test_the_same_settings() -> None:
-    """Both listeners have all other settings."""
+def test_same_settings() -> None:
+    """All other settings apply to both listeners."""
     raw, http = configured("port=7000", "http=8080", "max-size=1M").listeners
     assert raw.settings.max_size == http.settings.max_size == 2**20
     assert (raw.settings.port, raw.settings.http) == (7000, ())
@@ -45,7 +45,7 @@ def test_the_same_settings() -> None:
 
 
 def test_interface() -> None:
-    """The interface is that of both ports."""
+    """The interface applies to both ports."""
     raw, http = configured("port=7000", "http=8080", "interface=127.0.0.1").listeners
     assert raw.settings.interface == http.settings.interface == "127.0.0.1"
     raw, http = configured("listen=unix:/s", "http=8080", "interface=127.0.0.1").listeners
@@ -62,7 +62,7 @@ def test_interface_without_a_port(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["http", "65536", "-1", "８０"])
 def test_not_a_port(text: str, tmp_path: Path) -> None:
-    """What is neither a port nor an endpoint is named."""
+    """The error for a value that is neither a port nor an endpoint quotes it."""
     said = wrong(f"http={text}", folder=tmp_path)
     assert said.startswith(f"--http: '{text}' is n")
 
@@ -96,20 +96,20 @@ def test_in_a_file(tmp_path: Path) -> None:
     ],
 )
 def test_wrong_in_a_file(line: str, said: str, tmp_path: Path) -> None:
-    """A protocol that there is not, and --http in a listener, are errors."""
+    """An unknown protocol, and --http in a listener, are errors."""
     file = f'[[listener]]\nname = "web"\nport = 8080\n{line}\n'
     assert wrong(file=file, folder=tmp_path) == said
 
 
 def test_http_beside_named_listeners(tmp_path: Path) -> None:
-    """If a file has listeners, they alone say where they listen."""
+    """If a file has listeners, --http is an error."""
     said = wrong("http=8080", file=FILE, folder=tmp_path)
     assert said.startswith("--http: not allowed, because the listeners in")
 
 
 @pytest.mark.parametrize("arguments", [["http=8080"], ["port=7000", "http=8080 unix:/s"]])
 def test_dumped(arguments: list[str], tmp_path: Path) -> None:
-    """What --print-config prints makes the same listeners."""
+    """The output of --print-config gives the same listeners."""
     configuration = configured(*arguments)
     again = configured(file=toml_text(configuration), folder=tmp_path)
     assert where(again) == where(configuration)
@@ -119,7 +119,7 @@ def test_dumped(arguments: list[str], tmp_path: Path) -> None:
 
 
 def test_dumped_with_names(tmp_path: Path) -> None:
-    """A listener of a file is printed with its protocol."""
+    """A listener from a file is printed with its protocol."""
     configuration = configured(file=FILE, folder=tmp_path)
     again = configured(file=toml_text(configuration), folder=tmp_path)
     assert where(again) == where(configuration)
@@ -132,7 +132,7 @@ def test_to_another_process() -> None:
 
 
 def test_reloaded() -> None:
-    """A reload changes each listener; another port needs a restart."""
+    """A reload changes each listener; a new port needs a restart."""
     old = configured("port=7000", "http=8080", "max-size=1M")
     changes = Changes()
     new = reload(old, configured("port=7000", "http=8081", "max-size=2M"), changes)
@@ -142,7 +142,7 @@ def test_reloaded() -> None:
 
 
 def test_protocol_is_not_reloaded(tmp_path: Path) -> None:
-    """Another protocol needs a restart."""
+    """A change of the protocol needs a restart."""
     changes = Changes()
     other = FILE.replace('"http"', '"raw"')
     old, new = (configured(file=it, folder=tmp_path) for it in (FILE, other))

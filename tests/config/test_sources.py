@@ -86,7 +86,7 @@ def test_unknown_variable() -> None:
     )
 
 
-def test_the_clients_variable() -> None:
+def test_variable_of_the_client() -> None:
     """TWISTED_UPLOAD_TO belongs to the client and is ignored."""
     assert from_environment({"TWISTED_UPLOAD_TO": "server"}) == {}
 
@@ -174,7 +174,7 @@ def test_wrong_file(tmp_path: Path, text: str | bytes, says: str) -> None:
     ("path", "reason"),
     [("missing", "No such file or directory"), (".", "Is a directory"), ("a\0b", "embedded null")],
 )
-def test_file_that_cannot_be_read(tmp_path: Path, path: str, reason: str) -> None:
+def test_unreadable_file(tmp_path: Path, path: str, reason: str) -> None:
     """The error for an unreadable file names the source of its name."""
     with pytest.raises(WrongConfiguration, match=f"^TWISTED_UPLOAD_CONFIG: cannot read .*{reason}"):
         read_file(f"{tmp_path}/{path}", "TWISTED_UPLOAD_CONFIG")

@@ -82,7 +82,7 @@ def test_broken_calls(
 
 
 @pytest.mark.parametrize("end", ["stored", "refused", "store failed"])
-def test_answer_that_cannot_be_sent(sender: RecordingSender, store: MemoryStore, end: str) -> None:
+def test_answer_cannot_be_sent(sender: RecordingSender, store: MemoryStore, end: str) -> None:
     """If an answer cannot be sent, the upload still ends, and its sender is disconnected."""
 
     def broken(_: object) -> None:

@@ -78,7 +78,7 @@ def test_no_output(outputs: list[Any]) -> None:
     assert outputs == ["lamp on"]
 
 
-def test_output_that_raises(outputs: list[Any]) -> None:
+def test_output_raises(outputs: list[Any]) -> None:
     """If an output raises, the state has changed, and postponed inputs are still processed."""
     lamp = LampMachine(_on)
     with pytest.raises(ZeroDivisionError):

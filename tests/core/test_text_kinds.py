@@ -180,7 +180,7 @@ def test_each_character(position: int, *, wide: bool) -> None:
     ),
     cut=st.booleans(),
 )
-def test_what_text_is(start: bytes, pieces: list[bytes], *, cut: bool) -> None:
+def test_is_text(start: bytes, pieces: list[bytes], *, cut: bool) -> None:
     """Text decodes, and has no control characters except those allowed in text."""
     head = start + b"".join(pieces)
     assert (text_suffix(head, cut=cut) is not None) == (head != b"" and _is_text(head, cut=cut))

@@ -68,17 +68,17 @@ class Manager:
     """A manager that records messages with their times, and may ignore them."""
 
     def __init__(self, clock: Clock) -> None:
-        self.heard: list[str] = []
+        self.received: list[str] = []
         self.deaf = False
         self.clock = clock
 
     def __call__(self, message: str) -> bool:
         if not self.deaf:
-            self.heard.append(message)
+            self.received.append(message)
         return not self.deaf
 
     def count(self, message: str) -> int:
-        return self.heard.count(message)
+        return self.received.count(message)
 
 
 class Rig:
@@ -100,9 +100,9 @@ def test_ready() -> None:
     """READY comes first, then the status; without a watchdog there is no sign of life."""
     rig = Rig(Disk())
     rig.notifications.ready()
-    assert rig.manager.heard == ["READY=1", "STATUS=fine"]
+    assert rig.manager.received == ["READY=1", "STATUS=fine"]
     rig.passes(1000)
-    assert rig.manager.heard == ["READY=1", "STATUS=fine"]
+    assert rig.manager.received == ["READY=1", "STATUS=fine"]
 
 
 def test_status() -> None:
@@ -112,7 +112,7 @@ def test_status() -> None:
     for number in range(30):
         rig.status = f"STATUS={number}"
         rig.clock.advance(0.5)
-    assert len([it for it in rig.manager.heard if "STATUS" in it]) == 1 + 15 // STATUS_INTERVAL
+    assert len([it for it in rig.manager.received if "STATUS" in it]) == 1 + 15 // STATUS_INTERVAL
 
 
 def test_sent_again() -> None:
@@ -123,7 +123,7 @@ def test_sent_again() -> None:
     rig.passes(12)
     rig.manager.deaf = False
     rig.passes(6)
-    assert rig.manager.heard == ["READY=1", "STATUS=fine"]
+    assert rig.manager.received == ["READY=1", "STATUS=fine"]
 
 
 def test_stopping() -> None:
@@ -133,7 +133,7 @@ def test_stopping() -> None:
     rig.notifications.stopping()
     rig.passes(60)
     more = f"EXTEND_TIMEOUT_USEC={EXTENSION * 1e6:.0f}"
-    assert rig.manager.heard[2] == "STOPPING=1"
+    assert rig.manager.received[2] == "STOPPING=1"
     assert rig.manager.count(more) == 1 + 60 // STATUS_INTERVAL
     assert EXTENSION > 2 * STATUS_INTERVAL
     rig.notifications.over()
@@ -146,8 +146,8 @@ def test_reloading() -> None:
     rig.notifications.ready()
     rig.notifications.reloading()
     rig.notifications.reloaded()
-    assert rig.manager.heard[2].startswith("RELOADING=1\nMONOTONIC_USEC=")
-    assert rig.manager.heard[3] == "READY=1"
+    assert rig.manager.received[2].startswith("RELOADING=1\nMONOTONIC_USEC=")
+    assert rig.manager.received[3] == "READY=1"
 
 
 def test_reloading_while_stopping() -> None:

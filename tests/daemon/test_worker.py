@@ -63,11 +63,11 @@ class Worker:
         self.supervised = _SupervisorConnection(Clock(), service, None)
         self.supervised.makeConnection(self.pipes)  # type: ignore[no-untyped-call]
 
-    def hears(self, line: str) -> None:
+    def receives(self, line: str) -> None:
         self.supervised.dataReceived(line.encode() + b"\n")  # type: ignore[no-untyped-call]
 
     def told(self, drain: str) -> None:
-        self.hears(configure({"drain": SourcedValue(drain, "--drain")}, {}, "/").to_json())
+        self.receives(configure({"drain": SourcedValue(drain, "--drain")}, {}, "/").to_json())
 
 
 @pytest.fixture
@@ -101,9 +101,9 @@ def test_failed(worker: Worker, expected_errors: list[str]) -> None:
     worker.service.cannot = True
     worker.told("8s")
     worker.service.cannot = False
-    worker.hears("nonsense")
-    worker.hears("{}")
-    worker.hears(f"{CERTIFICATES}nonsense")
+    worker.receives("nonsense")
+    worker.receives("{}")
+    worker.receives(f"{CERTIFICATES}nonsense")
     assert worker.service.drain == 7
     worker.told("9s")
     assert worker.service.drain == 9
@@ -122,8 +122,13 @@ def test_schedule_that_was_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_schedule_is_forbidden(monkeypatch: pytest.MonkeyPatch) -> None:
     """If a sandbox forbids the change, a worker starts anyway."""
 
-    def forbidden(*_: object) -> None:
+    tried: list[int] = []
+
+    def forbidden(_: int, policy: int, __: object) -> None:
+        tried.append(policy)
         raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
 
+    monkeypatch.setattr(os, "sched_getscheduler", lambda _: os.SCHED_OTHER)
     monkeypatch.setattr(os, "sched_setscheduler", forbidden)
     schedule_as_batch()
+    assert tried == [os.SCHED_BATCH]

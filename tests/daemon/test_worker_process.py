@@ -37,19 +37,19 @@ class Process:
     """
     A process under the control of the test.
 
-    :ivar heard: the messages that it received.
+    :ivar received: the messages that it received.
     :ivar signals: the signals that it received.
     """
 
     def __init__(self, protocol: WorkerProcess, pid: int) -> None:
         self.pid = pid
-        self.heard = b""
+        self.received = b""
         self.signals: list[int] = []
         self._protocol = protocol
         protocol.makeConnection(self)  # type: ignore[no-untyped-call]
 
     def write(self, data: bytes) -> None:
-        self.heard += data
+        self.received += data
 
     def signalProcess(self, number: int) -> None:
         self.signals.append(number)
@@ -308,27 +308,27 @@ def alone() -> SingleProcessReport:
 def test_told_when_it_listens(alone: SingleProcessReport) -> None:
     """It gets one message at a time, and of those that it missed, the last of each kind."""
     worker, process = alone.worker, alone.process
-    assert process.heard == b"first\n"
+    assert process.received == b"first\n"
     for number in range(1000):
         worker.tell(f"{number}")
         worker.tell(f"{CERTIFICATES}{number}")
-    assert process.heard == b"first\n"
+    assert process.received == b"first\n"
     process.says("READY=1")
-    assert process.heard == b"first\n999\n"
+    assert process.received == b"first\n999\n"
     worker.tell("1000")
     process.says(APPLIED)
     process.says(APPLIED)
-    assert process.heard == f"first\n999\n{CERTIFICATES}999\n1000\n".encode()
+    assert process.received == f"first\n999\n{CERTIFICATES}999\n1000\n".encode()
     process.says(APPLIED)
     worker.tell("1001")
-    assert process.heard.endswith(b"\n1001\n")
+    assert process.received.endswith(b"\n1001\n")
 
 
 def test_asked_once(alone: SingleProcessReport) -> None:
     """It is asked again only after it has answered."""
     for _ in range(1000):
         alone.worker.reporting.ask().addErrback(lambda _: None)
-    assert alone.process.heard == b"first\n" + QUESTION + b"\n"
+    assert alone.process.received == b"first\n" + QUESTION + b"\n"
 
 
 @pytest.mark.parametrize("descriptor", [1, 2, REPORTS])

@@ -190,7 +190,7 @@ def test_unstable_inodes(hooks: Hooks, monkeypatch: pytest.MonkeyPatch) -> None:
         patch.setattr(os, "fstat", fstat)
         _, one = store_marked(hooks.folder, (MILLISECONDS, 0), b"hello")
         _, other = store_marked(hooks.folder, (MILLISECONDS, 1), b"hello")
-    (hooks.path / f"{MILLISECONDS}-1.bin").write_bytes(b"somebody's")
+    (hooks.path / f"{MILLISECONDS}-1.bin").write_bytes(b"foreign")
     hooks.start()
     for marker in one, other:
         hooks.runner.stored(hooks.queue, marker)

@@ -282,8 +282,8 @@ def test_durable_floor(tmp_path: Path, size: int) -> None:
     """The C receiver that syncs has stored what it acknowledges, small or large."""
     with receiving(DurableFloor(), tmp_path) as (receiver, place):
         assert upload(receiver.port, blocks(7, 0, size // 16)) == "上传成功"
-        kept = inspect(place.directory, size)
-        assert (kept.whole, kept.broken) == ({7}, 0)
+        stored = inspect(place.directory, size)
+        assert (stored.whole, stored.broken) == ({7}, 0)
         assert len(list(place.directory.iterdir())) == 1
 
 

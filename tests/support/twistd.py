@@ -43,7 +43,7 @@ ASCII = {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
 
 
 @contextlib.contextmanager
-def somebody_elses(folder: Path) -> Iterator[Path]:
+def unwritable_folder(folder: Path) -> Iterator[Path]:
     """
     Yield a folder that we may read but not write to, unless we are not subject to
     permissions.

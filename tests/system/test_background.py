@@ -52,8 +52,8 @@ def test_daemon_mode(tmp_path: Path) -> None:
         wait_until(lambda: not pidfile.exists(), "the pidfile's end")
         wait_until(lambda: gone(pid), "the daemon's end")
         assert log.read_text().count("listens on") == 1
-        (kept,) = [p for p in (tmp_path / "inbox").iterdir() if p.is_file()]
-        assert stat.S_IMODE(kept.stat().st_mode) == 0o640
+        (stored,) = [p for p in (tmp_path / "inbox").iterdir() if p.is_file()]
+        assert stat.S_IMODE(stored.stat().st_mode) == 0o640
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)

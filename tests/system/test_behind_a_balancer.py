@@ -20,7 +20,7 @@ def _proxied(folder: Path, *options: str) -> Daemon:
 
 
 @pytest.mark.parametrize("header", [line(), binary()])
-def test_the_real_peer(tmp_path: Path, header: bytes) -> None:
+def test_real_peer(tmp_path: Path, header: bytes) -> None:
     """The log names the sender, not the load balancer."""
     with _proxied(tmp_path) as daemon:
         assert daemon.send(header + b"content") == SUCCESS

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.daemon import SUCCESS, Daemon, finish, run_twistd, unprivileged
-from tests.support.twistd import TWO_LISTENERS, configured, somebody_elses
+from tests.support.twistd import TWO_LISTENERS, configured, unwritable_folder
 
 
 def test_check(tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_check_of_errors(
 
 def test_check_of_a_directory_not_writable(tmp_path: Path) -> None:
     """--check of a directory that is not writable is one line that names it, and status 1."""
-    with somebody_elses(tmp_path) as inbox:
+    with unwritable_folder(tmp_path) as inbox:
         options = ("upload", "--check", "--port=0", f"--directory={inbox}")
         result = run_twistd(tmp_path, *options, before=unprivileged())
         assert result.stderr == (

@@ -49,7 +49,7 @@ class Side:
         return peers
 
     async def send(self, *pieces: bytes, way: Way | None = None) -> str:
-        """A whole upload, which comes in one way; ``kept``, or the code of the refusal."""
+        """Send a whole upload in one way; returns ``stored``, or the code of the refusal."""
         if way is not None:
             return await outcome_of(await way.arrive(self.frontend, *pieces, connect=self.connect))
         peer = self.connect()
@@ -84,7 +84,7 @@ each_family = pytest.mark.parametrize("family", ["IPv4", "IPv6", "unix"])
 @pytest.mark.parametrize(("size", "end"), [(999, "stored"), (1000, "stored"), (1001, "too-large")])
 @each_family
 async def test_max_size(family: str, tmp_path: Path, size: int, end: str, cut: int) -> None:
-    """``max_size`` bytes are kept; one more is too many, in whatever pieces."""
+    """``max_size`` bytes are stored; one more is too many, in any chunks."""
     async with opened(family, tmp_path, RawSettings(max_size=1000)) as side:
         data = bytes(size)
         assert await side.send(data[:cut], data[cut:]) == end

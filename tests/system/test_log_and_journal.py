@@ -53,13 +53,13 @@ def test_json_log(tmp_path: Path) -> None:
         (file,) = daemon.files()
     assert {*FIELDS} >= {name for found in objects for name in found}
     assert all(re.fullmatch(r"....-..-..T..:..:..\.\d{3}Z", found["time"]) for found in objects)
-    kept, refused = (found for found in objects if "event" in found)
-    assert kept["level"] == "info"
-    assert kept["event"] == "stored"
-    assert kept["listener"]
-    assert kept["peer"] == f"{host}:{port}"
-    assert (kept["name"], kept["size"], kept["sha256"]) == (file.name, 4, sha256(b"kept"))
-    assert 0 < kept["seconds"] < 60
+    stored, refused = (found for found in objects if "event" in found)
+    assert stored["level"] == "info"
+    assert stored["event"] == "stored"
+    assert stored["listener"]
+    assert stored["peer"] == f"{host}:{port}"
+    assert (stored["name"], stored["size"], stored["sha256"]) == (file.name, 4, sha256(b"kept"))
+    assert 0 < stored["seconds"] < 60
     assert (refused["level"], refused["event"]) == ("notice", "refused")
     assert (refused["code"], "name" in refused) == ("too-large", False)
     assert any("listens on" in found.get("message", "") for found in objects)

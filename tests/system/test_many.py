@@ -18,10 +18,10 @@ from tests.support.senders import read_all
 def test_crowd(tmp_path: Path) -> None:
     """2,000 uploads, 64 at a time: 2,000 answers, 2,000 files, each content exactly once."""
     with Daemon(tmp_path) as daemon:
-        heard = crowd(daemon.address, 2000)
-        assert Counter(answer for _, answer in heard) == {SUCCESS.decode(): 2000}
+        answers = crowd(daemon.address, 2000)
+        assert Counter(answer for _, answer in answers) == {SUCCESS.decode(): 2000}
         stored = Counter(sha256(file.read_bytes()) for file in daemon.files())
-        assert stored == Counter(digest for digest, _ in heard)
+        assert stored == Counter(digest for digest, _ in answers)
         assert len(stored) == 2000
         assert daemon.unfinished() == []
 

@@ -102,8 +102,8 @@ def test_inodes_of_a_real_disk(tmp_path: Path) -> None:
         assert answers[0] == SUCCESS
         assert answers[-1].decode().startswith("上传失败: no-space")
         daemon.wait_for_line("but no inodes: refusing uploads")
-        kept = Path(f"/proc/{daemon.pid}/root{inbox}")
-        for path in kept.glob("*.bin"):
+        mounted_inbox = Path(f"/proc/{daemon.pid}/root{inbox}")
+        for path in mounted_inbox.glob("*.bin"):
             path.unlink()
         daemon.wait_for_line("and inodes again: accepting uploads")
         assert daemon.send(b"x") == SUCCESS

@@ -173,9 +173,9 @@ def test_netcat_is_killed(tmp_path: Path) -> None:
             process.kill()
             process.communicate()
         (file,) = daemon.wait_for_files()
-        kept = file.read_bytes()
-        assert half.startswith(kept)
-        assert len(kept) > len(half) // 2  # the rest was still in the pipe
+        stored = file.read_bytes()
+        assert half.startswith(stored)
+        assert len(stored) > len(half) // 2  # the rest was still in the pipe
 
 
 # Old clients of this protocol: Java programs with blocking sockets, and the

@@ -96,7 +96,7 @@ def test_no_descriptors(tmp_path: Path) -> None:
                         peer.close()
                 assert _open(daemon) < before, "none is reserved meanwhile"
                 resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (soft, hard))
-                wait_until(lambda: daemon.send(b"") and _open(daemon) >= before, "held back again")
+                wait_until(lambda: daemon.send(b"") and _open(daemon) >= before, "reserved again")
             first.sendall(content[400_000:])
             assert finish(first) == SUCCESS
         assert len(daemon.files()) == 4 * SPARE + 1
@@ -143,7 +143,7 @@ def test_file_waits_for_a_descriptor(tmp_path: Path) -> None:
         daemon.send(b"one that starts the threads")
         soft, hard = _limit(daemon)
         peer.sendall(b"content")
-        wait_until(lambda: _open(daemon), "its descriptors")
+        wait_until(lambda: _open(daemon), "its file descriptors")
         resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (_open(daemon), hard))
         peer.shutdown(socket.SHUT_WR)
         time.sleep(0.3)

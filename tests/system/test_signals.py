@@ -181,7 +181,7 @@ def test_slots_in_use(tmp_path: Path) -> None:
             configure(daemon, "max-connections = 3\n")
             assert daemon.send(b"one more") == SUCCESS
             assert finish(peer) == SUCCESS
-        wait_until(lambda: daemon.send(b"one more") == SUCCESS, "places")
+        wait_until(lambda: daemon.send(b"one more") == SUCCESS, "free slots")
 
 
 def test_nothing_has_changed(tmp_path: Path) -> None:

@@ -32,7 +32,9 @@ def stalled(daemon: Daemon, seconds: float) -> Iterator[None]:
     """Stop the daemon for a time, during which the body runs."""
     daemon.signal(signal.SIGSTOP)
     stat = Path(f"/proc/{daemon.pid}/stat")
-    wait_until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T", "it stands still")
+    wait_until(
+        lambda: stat.read_text().rpartition(")")[2].split()[0] == "T", "the daemon to be stopped"
+    )
     end = time.monotonic() + seconds
     try:
         yield
@@ -55,7 +57,7 @@ async def _nearly_silent_for_too_long(frontend: OpenFrontend) -> socket.socket:
 
 @pytest.mark.parametrize("said", [b" more", b""], ids=["bytes", "the end"])
 @pytest.mark.parametrize("finish", [0, 60], ids=["idle", "finishing"])
-async def test_unread_at_that_moment(finish: float, said: bytes) -> None:
+async def test_unread_at_the_timeout(finish: float, said: bytes) -> None:
     """Bytes that wait to be read at the timeout were sent in time."""
     chosen = RawSettings(idle_timeout=60, finish_after_idle=finish)
     async with open_frontend(chosen) as frontend:
@@ -74,7 +76,7 @@ async def test_unread_at_that_moment(finish: float, said: bytes) -> None:
 
 
 @pytest.mark.parametrize("seconds", [0, 60], ids=["idle", "finishing"])
-async def test_reset_at_that_moment(seconds: float) -> None:
+async def test_reset_at_the_timeout(seconds: float) -> None:
     """A reset that waits to be read at the timeout aborts the upload: nothing is stored."""
     chosen = RawSettings(idle_timeout=60, finish_after_idle=seconds)
     async with open_frontend(chosen) as frontend:

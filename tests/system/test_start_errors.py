@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.daemon import on_a_file_system, unprivileged
-from tests.support.twistd import assert_one_line, refusal_to_start, somebody_elses
+from tests.support.twistd import assert_one_line, refusal_to_start, unwritable_folder
 
 
 def test_same_port_twice(tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_incoming_is_a_file(tmp_path: Path) -> None:
 
 def test_directory_not_writable(tmp_path: Path) -> None:
     """A directory that is not writable is one line that names it, and status 1."""
-    with somebody_elses(tmp_path) as inbox:
+    with unwritable_folder(tmp_path) as inbox:
         result = refusal_to_start(tmp_path, before=unprivileged())
         assert_one_line(result, f"{inbox}: Permission denied", 1)
         result = refusal_to_start(tmp_path, f"--directory={inbox}/missing", before=unprivileged())

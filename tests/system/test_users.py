@@ -56,8 +56,8 @@ def test_euid_with_programs(tmp_path: Path, options: tuple[str, ...]) -> None:
     assert [*tmp_path.iterdir()] == []
 
 
-def test_what_is_allowed() -> None:
-    """--euid without programs, and programs without --euid."""
+def test_allowed() -> None:
+    """--euid is valid without programs, and programs are without --euid."""
     check_user({"euid": True, "uid": 65534}, programs=False)
     check_user({"uid": 65534}, programs=True)
     with pytest.raises(WrongConfiguration, match="--euid"):

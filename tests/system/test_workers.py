@@ -55,11 +55,11 @@ def test_journal_of_all_workers(tmp_path: Path) -> None:
         daemon.wait_for_workers()
         heard = crowd(daemon.address, 600)
         assert Counter(answer for _, answer in heard) == {SUCCESS.decode(): 600}
-        kept = {file.name: file.stat().st_size for file in daemon.files()}
+        sizes = {file.name: file.stat().st_size for file in daemon.files()}
         daemon.stop()
         assert len(daemon.lines(" stored ")) == 600
     reader = Reader(str(path))
-    assert {one["name"]: one["size"] for one in reader.records()} == kept
+    assert {one["name"]: one["size"] for one in reader.records()} == sizes
     assert reader.unreadable == 0
     assert (tmp_path / "journal.1").exists()
 
