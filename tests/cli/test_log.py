@@ -100,11 +100,18 @@ def test_table(path: Path) -> None:
 def test_notes(tmp_path: Path) -> None:
     """Unusual facts about an upload are shown, and so are missing lines."""
     path = write(
-        tmp_path / "journal", {**STORED, "ended_by_idle": True}, {**STORED, "answered": False}, GAP
+        tmp_path / "journal",
+        {**STORED, "ended_by_idle": True},
+        {**STORED, "answered": False},
+        {**STORED, "original_name": 'a" b.jpg', "content_type": "image/jpeg", "label": "A"},
+        GAP,
     )
-    _, silent, unheard, gap, sums = log(path).stdout.splitlines()
+    _, silent, unheard, named, gap, sums = log(path).stdout.splitlines()
     assert silent.endswith("  ended by idle timeout")
     assert unheard.endswith("  sender disconnected before the answer")
+    assert named.endswith('  1795328130123.jpg  original name "a\\" b.jpg"  label "A"')
+    for wanted in "--original-name=*.jpg", "--label=A":
+        assert log(path, wanted).stdout.splitlines()[1] == named
     assert gap == f"{TIME}  3 lines missing"
     assert sums.endswith("; 0 aborted; 3 lines missing")
 
@@ -412,7 +419,7 @@ def test_completion(tmp_path: Path) -> None:
     assert completed(tmp_path, "a", "lo") == ["file,lo"]
     assert completed(tmp_path, "--to", "server", "lo") == ["file,lo"]
     assert completed(tmp_path, "--retry-d") == ["plain,--retry-delay"]
-    assert completed(tmp_path, "log", "--o") == ["plain,--outcome"]
+    assert completed(tmp_path, "log", "--ou") == ["plain,--outcome"]
     assert completed(tmp_path, "log", "--outcome", "a") == ["plain,aborted"]
     assert completed(tmp_path, "log", "--code", "too") == ["plain,too-large"]
     assert completed(tmp_path, "log", "jour") == ["file,jour"]

@@ -19,6 +19,7 @@ from tests.support.waiting import until
 from tests.support.ways import Way, half_close
 from twisted_upload.core.outcome import UploadOutcome, log_outcome, log_outcome_with_listener
 from twisted_upload.frontends.raw.settings import RawSettings
+from twisted_upload.interfaces import Metadata
 
 STORED = UploadOutcome("stored", "", "192.0.2.7:50123", 2048, 0.5, "1795328130123.bin")
 
@@ -33,6 +34,18 @@ STORED = UploadOutcome("stored", "", "192.0.2.7:50123", 2048, 0.5, "179532813012
         ),
         (STORED._replace(ended_by_idle=True), "{}, ended by idle timeout"),
         (STORED._replace(answered=False), "{}, sender disconnected before the answer"),
+        (
+            STORED._replace(
+                metadata=Metadata('a", label "B\n.jpg', "image/jpeg", "Al\\ice"), answered=False
+            ),
+            '{}, original name "a\\", label \\"B\\n.jpg", label "Al\\\\ice"'
+            ", sender disconnected before the answer",
+        ),
+        (
+            UploadOutcome("aborted", "", "unix", 7, 0.0, metadata=Metadata("photo.jpg")),
+            "aborted by sender after 7 bytes in 0 ms, 6.8 KiB/s, from unix"
+            ', original name "photo.jpg"',
+        ),
         (
             UploadOutcome("refused", "", "192.0.2.7:50123", 7, 1.0, code="too-large"),
             "refused (too-large) after 7 bytes in 1.0 s, 7 B/s, from 192.0.2.7:50123",

@@ -18,13 +18,13 @@ from twisted_upload.errors import CannotStart
 from twisted_upload.hooks.runner import LOOK_INTERVAL, PAUSES, UNCOUNTED_INTERVAL
 from twisted_upload.hooks.spool import FAILED, HOOKS, WAITING
 from twisted_upload.hooks.spool_scan import scan
-from twisted_upload.interfaces import Arrival
+from twisted_upload.interfaces import Arrival, Metadata
 
 
 def test_started(hooks: Hooks) -> None:
     """For a stored file the program is started, with all its variables."""
     hooks.start()
-    hooks.store()
+    hooks.store(metadata=Metadata("photo.jpg", "image/jpeg", "Alice"))
     hooks.threads.work()
     assert hooks.programs.told == [
         {
@@ -36,6 +36,9 @@ def test_started(hooks: Hooks) -> None:
             "UPLOAD_LISTENER": "front",
             "UPLOAD_ARRIVED": "1795328130.123",
             "UPLOAD_ATTEMPT": "1",
+            "UPLOAD_ORIGINAL_NAME": "photo.jpg",
+            "UPLOAD_CONTENT_TYPE": "image/jpeg",
+            "UPLOAD_LABEL": "Alice",
         }
     ]
     assert waiting(hooks.path) == []

@@ -40,11 +40,11 @@ GAP = {"time": TIME, "event": "gap", "lines": 3}
         (Filter(peers=[parse_peer("192.0.2.0/24")]), [STORED, GAP]),
         (Filter(peers=[parse_peer("192.0.2.0/24"), parse_peer("::/0")]), [STORED, REFUSED, GAP]),
         (Filter(peers=[parse_peer("unix")]), [GAP]),
-        (Filter(names=["17953*.jpg"]), [STORED, GAP]),
-        (Filter(names=["x", "*"]), [STORED, GAP]),
-        (Filter(names=["17953"]), [GAP]),
-        (Filter(names=["*.JPG"]), [GAP]),
-        (Filter(names=["*"], values={"event": ["refused"]}), [GAP]),
+        (Filter(patterns={"name": ["17953*.jpg"]}), [STORED, GAP]),
+        (Filter(patterns={"name": ["x", "*"]}), [STORED, GAP]),
+        (Filter(patterns={"name": ["17953"]}), [GAP]),
+        (Filter(patterns={"name": ["*.JPG"]}), [GAP]),
+        (Filter(patterns={"name": ["*"]}, values={"event": ["refused"]}), [GAP]),
     ],
 )
 def test_filter(wanted: Filter, records: list[dict[str, Any]]) -> None:

@@ -153,7 +153,7 @@ def test_any_json(tmp_path_factory: pytest.TempPathFactory, fields: dict[str, An
     path = tmp_path_factory.mktemp("journal") / "journal"
     path.write_bytes(line(**{"name": "1", **fields}))
     sums = Totals()
-    wanted = Filter(peers=[parse_peer("::/0")], values={"code": ["busy"]}, names=["*"])
+    wanted = Filter(peers=[parse_peer("::/0")], values={"code": ["busy"]}, patterns={"name": ["*"]})
     for record in Reader(str(path)).records():
         wanted.wants(record)
         sums.add(record)

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twisted_upload.core.outcome import UploadOutcome
+from twisted_upload.interfaces import Metadata
 from twisted_upload.observability.records import FIELDS, Timestamps, encode, encode_outcome
 
 WHOLE = UploadOutcome(
@@ -22,6 +23,7 @@ WHOLE = UploadOutcome(
     sha256="0" * 64,
     ended_by_idle=True,
     answered=False,
+    metadata=Metadata("photo.jpg", "image/jpeg", "Alice"),
 )
 
 MOMENT = "2026-11-22T12:43:24.291Z"
@@ -60,6 +62,9 @@ def test_all_of_an_end() -> None:
         "sha256": "0" * 64,
         "ended_by_idle": True,
         "answered": False,
+        "original_name": "photo.jpg",
+        "content_type": "image/jpeg",
+        "label": "Alice",
     }
     assert [*fields] == [name for name in FIELDS if name in fields]
 
@@ -87,6 +92,7 @@ ENDS = st.builds(
     st.floats(0, 1e9),
     *(st.none() | st.text(), st.none() | st.text(), st.none() | st.text()),
     *(st.booleans(), st.booleans()),
+    st.builds(Metadata, st.text(), st.text(), st.text()),
 )
 
 
@@ -99,7 +105,8 @@ def test_an_end_is_encoded_like_the_rest(ended: UploadOutcome, level: str | None
     assert (
         json.loads(line).items()
         <= {
-            **ended._asdict(),
+            **{key: value for key, value in ended._asdict().items() if key != "metadata"},
+            **ended.metadata._asdict(),
             "time": MOMENT,
             "level": level,
             "event": ended.outcome,

@@ -12,6 +12,7 @@ from typing import Any
 from twisted_upload.disk.files import Files
 from twisted_upload.hooks.marker import Marker
 from twisted_upload.hooks.spool import FAILED, HOOKS, WAITING, HookSpool
+from twisted_upload.interfaces import NO_METADATA, Arrival, Metadata
 from twisted_upload.stores.directory.commit_batch import commit_one
 from twisted_upload.stores.directory.folder import Folder, open_folder
 from twisted_upload.stores.directory.partial_file import PartialFile, StoredFile
@@ -33,20 +34,26 @@ def queue_of(folder: Folder) -> HookSpool:
 
 
 def marked(
-    folder: Folder, moment: tuple[int, int], *, digest: bool = False
+    folder: Folder,
+    moment: tuple[int, int],
+    *,
+    digest: bool = False,
+    metadata: Metadata = NO_METADATA,
 ) -> tuple[PartialFile, Marker]:
     """Return an upload with its marker, neither written yet."""
-    marker = queue_of(folder).marker(
-        moment, listener="front", peer=PEER, arrived=moment[0] / 1000 + 0.0005
-    )
+    arrival = Arrival(PEER, listener="front", metadata=metadata)
+    marker = queue_of(folder).marker(moment, arrival, moment[0] / 1000 + 0.0005)
     return PartialFile(folder, moment, digest=digest, marker=marker), marker
 
 
 def store_marked(
-    folder: Folder, moment: tuple[int, int], content: bytes
+    folder: Folder,
+    moment: tuple[int, int],
+    content: bytes,
+    metadata: Metadata = NO_METADATA,
 ) -> tuple[StoredFile, Marker]:
     """Store a file with its marker, without telling a runner."""
-    part, marker = marked(folder, moment)
+    part, marker = marked(folder, moment, metadata=metadata)
     stored = commit_one(folder, part, [content])
     marker.stored_as(stored.name)
     return stored, marker

@@ -19,6 +19,7 @@ from tests.support.stores import MILLISECONDS
 from twisted_upload.disk.testing import ManualDisk
 from twisted_upload.hooks.command import HookEnd
 from twisted_upload.hooks.runner import HookRunner
+from twisted_upload.interfaces import NO_METADATA, Metadata
 from twisted_upload.observability.counters import ProgramCounts
 
 SUCCESS = HookEnd("exit status 0", succeeded=True, seconds=0.1)
@@ -101,9 +102,9 @@ class Hooks:
         self.clock.advance(0)
         self.threads.work()
 
-    def store(self, serial: int = 0, *, tell: bool = True) -> str:
+    def store(self, serial: int = 0, *, tell: bool = True, metadata: Metadata = NO_METADATA) -> str:
         """Store a file, and return its name."""
-        stored, marker = store_marked(self.folder, (MILLISECONDS, serial), b"hello")
+        stored, marker = store_marked(self.folder, (MILLISECONDS, serial), b"hello", metadata)
         if tell:
             self.runner.stored(self.queue, marker)
         else:

@@ -78,6 +78,14 @@ _moment = _understood(lambda text: parse_moment(text, time.time()))
     help="Stored files whose name matches, as in 17953281301*.jpg. Repeatable.",
 )  # fmt: skip
 @click.option(
+    "--original-name", "original_names", metavar="GLOB", multiple=True,
+    help="Uploads whose sender gave a matching name, as in *.jpg (HTTP only). Repeatable.",
+)  # fmt: skip
+@click.option(
+    "--label", "labels", metavar="LABEL", multiple=True,
+    help="Uploads with this label of a token or an invitation (HTTP only). Repeatable.",
+)  # fmt: skip
+@click.option(
     "--listener", "listeners", metavar="NAME", multiple=True,
     help="Uploads through this listener. Repeatable.",
 )  # fmt: skip
@@ -95,6 +103,8 @@ def read_journal(  # noqa: PLR0917 - click calls it
     outcomes: tuple[str, ...],
     codes: tuple[str, ...],
     names: tuple[str, ...],
+    original_names: tuple[str, ...],
+    labels: tuple[str, ...],
     listeners: tuple[str, ...],
     *,
     as_json: bool,
@@ -107,8 +117,9 @@ def read_journal(  # noqa: PLR0917 - click calls it
     """
     out, err = streams.out, streams.err
     reader = Reader(file)
-    fields = {"event": outcomes, "code": codes, "listener": listeners}
-    wanted = Filter(since, until, peers, fields, names)
+    fields = {"event": outcomes, "code": codes, "listener": listeners, "label": labels}
+    patterns = {"name": names, "original_name": original_names}
+    wanted = Filter(since, until, peers, fields, patterns)
     sums = Totals()
     show = _JsonLines(out) if as_json else _Table(out)
     try:
@@ -212,6 +223,10 @@ def _gap(record: Record) -> str:
 def _upload(record: Record) -> str:
     size, seconds = record.get("size") or 0, record.get("seconds") or 0.0
     what = record.get("name") or record.get("code") or ""
+    if record.get("original_name"):
+        what += f"  original name {_quoted(record['original_name'])}"
+    if record.get("label"):
+        what += f"  label {_quoted(record['label'])}"
     if record.get("listener"):
         what += f"  through {record['listener']}"
     if record.get("ended_by_idle"):
@@ -230,6 +245,10 @@ def _upload(record: Record) -> str:
             what,
         )
     )
+
+
+def _quoted(text: object) -> str:
+    return encode({"": text})[4:-1]
 
 
 def _print(out: Output, lines: Iterable[str]) -> None:

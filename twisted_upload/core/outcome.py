@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 from twisted.logger import Logger, LogLevel, globalLogPublisher
 
-from twisted_upload.core.text import counted, format_duration, format_size
+from twisted_upload.core.text import counted, format_duration, format_size, printable
+from twisted_upload.interfaces import NO_METADATA, Metadata
 
 __all__ = ["UploadObserver", "UploadOutcome", "log_outcome", "log_outcome_with_listener"]
 
@@ -34,6 +35,7 @@ class UploadOutcome(NamedTuple):
     :ivar sha256: of the stored file, if requested.
     :ivar ended_by_idle: whether an idle timeout ended it, not a half-close.
     :ivar answered: false if the sender had disconnected before the answer.
+    :ivar metadata: what the sender said about its file.
     """
 
     outcome: str
@@ -46,13 +48,16 @@ class UploadOutcome(NamedTuple):
     sha256: str | None = None
     ended_by_idle: bool = False
     answered: bool = True
+    metadata: Metadata = NO_METADATA
 
     def __str__(self) -> str:
-        outcome, _, peer, size, seconds, name, code, _, ended_by_idle, answered = self
+        outcome, _, peer, size, seconds, name, code, _, ended_by_idle, answered, metadata = self
         # The exact size too: people search for it.
         came = counted(size, "byte") if size < 1024 else f"{format_size(size)} ({size} bytes)"
         rate = format_size(size / (seconds or 1e-3))
         what = f"{came} in {format_duration(seconds)}, {rate}/s, from {peer}"
+        if metadata is not NO_METADATA:
+            what += _said(metadata)
         if outcome == "refused":
             return f"refused ({code}) after {what}"
         if outcome == "aborted":
@@ -63,13 +68,28 @@ class UploadOutcome(NamedTuple):
         return f"stored {name}: {what}{notes}"
 
 
+def _said(metadata: Metadata) -> str:
+    """Return what the sender said, quoted so that it cannot pass for anything else."""
+    said = ""
+    if metadata.original_name:
+        said += f", original name {_quoted(metadata.original_name)}"
+    if metadata.label:
+        said += f", label {_quoted(metadata.label)}"
+    return said
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{printable(escaped)}"'
+
+
 _INFO = LogLevel.info
 
 UploadObserver = Callable[[UploadOutcome], object]
 
 
 def log_outcome(ended: UploadOutcome) -> None:
-    """Log an outcome; the line contains no bytes from the sender."""
+    """Log an outcome; what the sender said is quoted and escaped."""
     _log.info("{upload}", ended)
 
 
@@ -91,7 +111,7 @@ class _Log:
 
     def info(self, template: str, ended: UploadOutcome) -> None:
         # The observer that writes the line formats it; without one, it is never formatted.
-        outcome, listener, peer, size, seconds, name, code, sha256, ended_by_idle, answered = ended
+        outcome, listener, peer, size, seconds, name, code, sha256, *_, metadata = ended
         globalLogPublisher(
             {
                 "log_logger": self._logger,
@@ -109,8 +129,9 @@ class _Log:
                 "name": name,
                 "code": code,
                 "sha256": sha256,
-                "ended_by_idle": ended_by_idle,
-                "answered": answered,
+                "ended_by_idle": ended.ended_by_idle,
+                "answered": ended.answered,
+                "metadata": metadata,
             }
         )
 

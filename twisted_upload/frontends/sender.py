@@ -18,7 +18,7 @@ from twisted_upload.errors import StoreFailed, TooLarge, UploadRefused
 from twisted_upload.frontends.connections import IConnection
 from twisted_upload.frontends.frontend import Frontend
 from twisted_upload.frontends.settings import FrontendSettings
-from twisted_upload.interfaces import Arrival, IIncomingUpload, Receipt
+from twisted_upload.interfaces import NO_METADATA, Arrival, IIncomingUpload, Metadata, Receipt
 from twisted_upload.net.timeouts import StoreTimeout
 
 __all__ = ["STORE_PATIENCE", "UploadSender"]
@@ -60,6 +60,11 @@ class UploadSender:
     def connection(self) -> IConnection:
         """Its connection, as its front end knows it."""
         raise NotImplementedError
+
+    @property
+    def metadata(self) -> Metadata:
+        """What the sender says about its file."""
+        return NO_METADATA
 
     def refuse(self, refusal: UploadRefused) -> None:
         """Refuse the upload, whatever its state; harmless if it has ended."""
@@ -113,7 +118,12 @@ class UploadSender:
         """See `ISender.arrival`."""
         frontend = self.frontend
         frontend.progress_check.begin()
-        return Arrival(self.peer, digest=self._settings.receipts, listener=frontend.name)
+        return Arrival(
+            self.peer,
+            digest=self._settings.receipts,
+            listener=frontend.name,
+            metadata=self.metadata,
+        )
 
     def began(self, incoming: IIncomingUpload) -> None:
         """See `ISender.began`."""
@@ -152,6 +162,8 @@ class UploadSender:
         seconds = frontend.clock.seconds() - self._began_at
         try:
             ended = UploadOutcome(outcome, frontend.name, self.peer, size, seconds, *more)
+            if self.metadata is not NO_METADATA:
+                ended = ended._replace(metadata=self.metadata)
             for observer in frontend.observers:
                 observer(ended)
         except Exception:

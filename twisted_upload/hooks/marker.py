@@ -22,12 +22,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from twisted_upload.core.metadata import is_content_type, is_label, is_original_name
 from twisted_upload.core.names import is_file_name
+from twisted_upload.interfaces import NO_METADATA, Metadata
 
 __all__ = ["LARGEST_MARKER", "Marker", "json_line"]
 
 LARGEST_MARKER = 64 * 1024
-"""Bytes of a marker that are read; its first line has at most one KiB."""
+"""Bytes of a marker that are read; its first line has at most 8 KiB, and usually less than one."""
 
 _LARGEST_NUMBER = 2**64 - 1
 _LATEST = 2.0**40  # seconds since the epoch
@@ -54,6 +56,7 @@ class Marker:
     :ivar marker_inode: inode number of the marker when it was written.
     :ivar inodes_last: whether the marker still has that number; if so, the inode
         numbers of files are stable too.
+    :ivar metadata: what the sender said about the file.
     :ivar descriptor: descriptor of the marker while it is open: until its file is
         published.
     """
@@ -70,6 +73,7 @@ class Marker:
     modified: int = 0
     marker_inode: int = 0
     inodes_last: bool = True
+    metadata: Metadata = NO_METADATA
     descriptor: int | None = None
 
     def stored_as(self, name: str) -> None:
@@ -88,6 +92,7 @@ class Marker:
             inode=self.inode,
             modified=self.modified,
             marker=self.marker_inode,
+            **{key: value for key, value in self.metadata._asdict().items() if value},
         )
 
     def understand(self, text: bytes, marker_inode: int) -> bool:
@@ -116,6 +121,11 @@ class Marker:
         self.inode, self.modified = fields.number("inode"), fields.number("modified")
         self.marker_inode = fields.number("marker")
         self.inodes_last = marker_inode == self.marker_inode
+        self.metadata = Metadata(
+            fields.optional_text("original_name", is_original_name),
+            fields.optional_text("content_type", is_content_type),
+            fields.optional_text("label", is_label),
+        )
         self.name_is_certain = False
         for line in more.splitlines():
             with contextlib.suppress(ValueError):  # cut off, by a crash or here
@@ -175,6 +185,10 @@ class _Fields:
         if not isinstance(value, str) or not is_right(value):
             raise ValueError(f"its {key} is invalid")
         return value
+
+    def optional_text(self, key: str, is_right: Callable[[str], object]) -> str:
+        """Return a string, if it is valid; empty if there is none."""
+        return self.text(key, is_right) if key in self._fields else ""
 
     def number(self, key: str) -> int:
         """Return a non-negative integer."""

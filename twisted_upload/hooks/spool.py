@@ -55,6 +55,7 @@ from twisted_upload.errors import CannotStart
 from twisted_upload.hooks.marker import LARGEST_MARKER, Marker, json_line
 from twisted_upload.hooks.orphans import kill_orphans
 from twisted_upload.hooks.owners import become_owner, is_alive, leave, others, stay_owner
+from twisted_upload.interfaces import Arrival
 
 __all__ = [
     "FAILED",
@@ -151,19 +152,19 @@ class HookSpool:
         """
         leave(self._hooks, self.owner, ())
 
-    def marker(
-        self, moment: tuple[int, int], *, listener: str, peer: str, arrived: float
-    ) -> Marker:
+    def marker(self, moment: tuple[int, int], arrival: Arrival, arrived: float) -> Marker:
         """
         Create the marker for an upload, without writing it yet.
 
         :param moment: milliseconds and serial number for its name, unique among the
             uploads of this process.
+        :param arrival: what is known about the upload.
         :param arrived: arrival of the upload, in seconds since the epoch.
         """
         milliseconds, serial = moment
         identity = f"{milliseconds:013d}-{serial:06d}-{self.owner}"
-        return Marker(identity, listener, peer, arrived)
+        metadata = arrival.metadata
+        return Marker(identity, arrival.listener, arrival.peer, arrived, metadata=metadata)
 
     def name_of(self, identity: str) -> str:
         """Return the file name of one of our markers."""

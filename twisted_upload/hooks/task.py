@@ -99,6 +99,9 @@ class HookTask:
             "LISTENER": marker.listener,
             "ARRIVED": f"{int(marker.arrived * 1000) / 1000:.3f}",  # as in the name
             "ATTEMPT": str(self.failures + 1),
+            "ORIGINAL_NAME": marker.metadata.original_name,
+            "CONTENT_TYPE": marker.metadata.content_type,
+            "LABEL": marker.metadata.label,
         }
         # An abstract unix address begins with a NUL, which no variable can hold.
         return command.run(

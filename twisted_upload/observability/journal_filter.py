@@ -31,7 +31,7 @@ class Filter:
     :param until: the time before which records end, as in records.
     :param peers: conditions from `parse_peer`; one of them must match.
     :param values: for each field, the values of which one must match.
-    :param names: shell patterns; the name of the stored file must match one of them.
+    :param patterns: for each field, the shell patterns of which one must match.
     """
 
     def __init__(
@@ -40,13 +40,13 @@ class Filter:
         until: str | None = None,
         peers: Sequence[Callable[[str], bool]] = (),
         values: Mapping[str, Collection[str]] | None = None,
-        names: Sequence[str] = (),
+        patterns: Mapping[str, Collection[str]] | None = None,
     ) -> None:
         self._since = since or ""
         self._until = until or "~"  # after all digits
         self._peers = peers
         self._values = {name: wanted for name, wanted in (values or {}).items() if wanted}
-        self._names = names
+        self._patterns = {name: wanted for name, wanted in (patterns or {}).items() if wanted}
 
     def wants(self, record: Record) -> bool:
         """Return whether a record is selected."""
@@ -57,9 +57,9 @@ class Filter:
         for field, wanted in self._values.items():
             if record.get(field) not in wanted:
                 return False
-        if self._names:
-            name = record.get("name")
-            if name is None or not any(fnmatchcase(name, pattern) for pattern in self._names):
+        for field, patterns in self._patterns.items():
+            value = record.get(field)
+            if value is None or not any(fnmatchcase(value, pattern) for pattern in patterns):
                 return False
         if not self._peers:
             return True

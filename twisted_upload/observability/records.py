@@ -29,11 +29,16 @@ FIELDS = (
     "sha256",
     "ended_by_idle",
     "answered",
+    "original_name",
+    "content_type",
+    "label",
     "lines",
     "message",
     "traceback",
 )
 """The names of all fields, in their order."""
+
+_METADATA = ("original_name", "content_type", "label")
 
 GAP = "gap"
 """The event of a record that stands for missing lines."""
@@ -91,11 +96,11 @@ def encode_outcome(time: str, ended: UploadOutcome, level: str | None = None) ->
     :param level: the level, for a line of the log.
     """
     # Assembled by hand: an encoder would take four times as long, for every upload.
-    outcome, listener, peer, size, seconds, name, code, sha256, ended_by_idle, answered = ended
-    said = "" if level is None else f',"level":"{level}"'
+    outcome, listener, peer, size, seconds, name, code, sha256, by_idle, answered, said = ended
+    how = "" if level is None else f',"level":"{level}"'
     whose = f',"listener":{_quoted(listener)}' if listener else ""
     text = (
-        f'{{"time":"{time}"{said},"event":"{outcome}"{whose},"peer":{_quoted(peer)}'
+        f'{{"time":"{time}"{how},"event":"{outcome}"{whose},"peer":{_quoted(peer)}'
         f',"size":{size},"seconds":{round(seconds, 6)}'
     )
     if name is not None:
@@ -104,8 +109,12 @@ def encode_outcome(time: str, ended: UploadOutcome, level: str | None = None) ->
         text += f',"code":{_quoted(code)}'
     if sha256 is not None:
         text += f',"sha256":{_quoted(sha256)}'
-    if ended_by_idle:
+    if by_idle:
         text += ',"ended_by_idle":true'
     if not answered:
         text += ',"answered":false'
+    if any(said):
+        for field, value in zip(_METADATA, said, strict=True):
+            if value:
+                text += f',"{field}":{_quoted(value)}'
     return text + "}"

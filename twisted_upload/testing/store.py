@@ -16,6 +16,7 @@ from twisted_upload.interfaces import (
     ICommitsTo,
     IIncomingUpload,
     IUploadStore,
+    Metadata,
     Receipt,
 )
 from twisted_upload.testing.producer import RecordingProducer
@@ -46,7 +47,9 @@ class StoreContract:
     `StoreUnderTest`.  Run with pytest-twisted.
     """
 
-    ARRIVAL = Arrival("192.0.2.7:50123", digest=True)
+    ARRIVAL = Arrival(
+        "192.0.2.7:50123", digest=True, metadata=Metadata("photo.jpg", "image/jpeg", "Alice")
+    )
 
     @staticmethod
     def _begin(under_test: StoreUnderTest) -> tuple[IIncomingUpload, list[UploadRefused]]:
@@ -84,7 +87,7 @@ class StoreContract:
         assert under_test.stored()[receipt.name] == piece * 20
 
     async def test_receipt(self, under_test: StoreUnderTest) -> None:
-        """The receipt has the size, the hash, the peer and the times."""
+        """The receipt has the size, the hash, the peer, the times and the metadata."""
         receipt = await self._store(under_test, b"hello")
         assert receipt.size == 5
         assert receipt.sha256 == (
@@ -92,6 +95,7 @@ class StoreContract:
         )
         assert receipt.peer == self.ARRIVAL.peer
         assert receipt.arrived <= receipt.stored
+        assert receipt.metadata == self.ARRIVAL.metadata
 
     async def test_digest_only_when_asked(self, under_test: StoreUnderTest) -> None:
         """A hash is computed only if it was requested."""

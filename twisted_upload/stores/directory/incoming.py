@@ -17,9 +17,11 @@ from twisted_upload.errors import NoSpace, UploadRefused
 from twisted_upload.hooks.marker import Marker
 from twisted_upload.hooks.spool import HookSpool
 from twisted_upload.interfaces import (
+    NO_METADATA,
     ICommitsTo,
     IIncomingUpload,
     ISplicesSocket,
+    Metadata,
     Receipt,
     SpliceResult,
 )
@@ -114,8 +116,8 @@ class DirectoryIncoming:
     # set that the first instances did not have.
     __slots__ = (
         *("_arrived", "_busy", "_counted", "_created", "_crumbs", "_failed", "_writing_size"),
-        *("_over", "_part", "_paused", "_peer", "_pieces", "_producer", "_store", "_splicing"),
-        *("_told", "_waiting", "_writing"),
+        *("_metadata", "_over", "_part", "_paused", "_peer", "_pieces", "_producer", "_store"),
+        *("_splicing", "_told", "_waiting", "_writing"),
     )
 
     def __init__(
@@ -125,12 +127,15 @@ class DirectoryIncoming:
         peer: str,
         arrived: float,
         failed: Callable[[UploadRefused], None],
+        *,
+        metadata: Metadata = NO_METADATA,
     ) -> None:
         self._store = store
         self._part = part
         self._peer = peer
         self._arrived = arrived
         self._failed = failed
+        self._metadata = metadata
         self._pieces: list[bytes] = []
         self._crumbs: bytearray | None = None  # short pieces that follow `_pieces`
         self._waiting = 0  # bytes in both
@@ -353,7 +358,13 @@ class DirectoryIncoming:
 
     def _tell_stored(self, stored: StoredFile) -> None:
         receipt = Receipt(
-            stored.name, stored.size, stored.sha256, self._peer, self._arrived, self._store.now()
+            stored.name,
+            stored.size,
+            stored.sha256,
+            self._peer,
+            self._arrived,
+            self._store.now(),
+            self._metadata,
         )
         self._over = True
         assert self._told is not None

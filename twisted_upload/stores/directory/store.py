@@ -262,7 +262,7 @@ class DirectoryStore:
         now = self.now()
         moment, hooks, marker = self._moments.next(now), self._folder.hooks, None
         if hooks is not None:
-            marker = hooks.marker(moment, listener=arrival.listener, peer=arrival.peer, arrived=now)
+            marker = hooks.marker(moment, arrival, now)
         part = PartialFile(
             self._folder,
             moment,
@@ -271,7 +271,7 @@ class DirectoryStore:
             budget=self.free_space.budget,
             record=self._record,
         )
-        return DirectoryIncoming(self, part, arrival.peer, now, failed)
+        return DirectoryIncoming(self, part, arrival.peer, now, failed, metadata=arrival.metadata)
 
     def refusal(self) -> UploadRefused | None:
         """See `IChecksReadiness.refusal`."""

@@ -1,0 +1,122 @@
+"""
+What a sender says about its file: which texts are accepted, and in which form.
+
+A front end makes each text with the functions here; what is read back from a disk is
+checked with them.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+from twisted_upload.interfaces import Metadata
+
+__all__ = [
+    "LONGEST_LABEL",
+    "LONGEST_ORIGINAL_NAME",
+    "checked_metadata",
+    "clean_content_type",
+    "clean_label",
+    "clean_original_name",
+    "is_content_type",
+    "is_label",
+    "is_original_name",
+]
+
+LONGEST_ORIGINAL_NAME = 200
+"""Maximum number of bytes of an original name, in UTF-8: names of files may have 255."""
+
+LONGEST_LABEL = 1024
+"""Maximum number of bytes of a label, in UTF-8."""
+
+_LONGEST_READ = 4096  # characters; more are not looked at, because normalizing may take long
+_LONGEST_SUFFIX = 32  # bytes that are kept if a name is too long
+_WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,127}"  # RFC 9110, section 5.6.2
+_MEDIA_TYPE = re.compile(rf"({_WORD}/{_WORD})[ \t]*(?:;.*)?\Z", re.DOTALL)
+_CONTENT_TYPE = re.compile(rf"{_WORD}/{_WORD}\Z")
+
+
+def clean_original_name(text: str) -> str:
+    r"""
+    Return the name of a file at its sender in the form in which it is used.
+
+    Folders are removed, whether they end with ``/`` or ``\``, and so are invisible
+    characters, those that change the direction of writing, and dots at the beginning.
+    Each kind of space becomes a space.  A name that is too long loses the end of its
+    stem, and keeps its suffix.
+
+    :return: empty if nothing is left.
+    """
+    text = text.replace("\\", "/").rstrip("/").rpartition("/")[2][:_LONGEST_READ]
+    text = "".join(map(_visible, unicodedata.normalize("NFC", text)))
+    # Characters that were separated by an invisible one may combine now.
+    text = unicodedata.normalize("NFC", text).lstrip(" .").rstrip(" .")
+    return _shortened(text).rstrip(" .")
+
+
+def _visible(character: str) -> str:
+    if character.isprintable():
+        return character if character != "\ufffd" else "_"
+    return " " if unicodedata.category(character) == "Zs" else ""
+
+
+def _shortened(name: str) -> str:
+    size = len(name.encode())
+    if size <= LONGEST_ORIGINAL_NAME:
+        return name
+    stem, dot, last = name.rpartition(".")
+    suffix = dot + last
+    if not stem or len(suffix.encode()) > _LONGEST_SUFFIX:
+        stem, suffix = name, ""
+    return _cut(stem, LONGEST_ORIGINAL_NAME - len(suffix.encode())).rstrip(" .") + suffix
+
+
+def _cut(text: str, size: int) -> str:
+    return text.encode()[:size].decode("utf-8", "ignore")
+
+
+def is_original_name(text: str) -> bool:
+    """Return whether `clean_original_name` can return this, and it is not empty."""
+    return text != "" and _is_utf8(text) and clean_original_name(text) == text
+
+
+def clean_content_type(text: str) -> str:
+    """
+    Return the media type of a ``Content-Type`` field, without its parameters, in lower
+    case; empty if it is not one.  See RFC 9110, section 8.3.1.
+    """
+    match = _MEDIA_TYPE.match(text.strip(" \t"))
+    return "" if match is None else match[1].lower()
+
+
+def is_content_type(text: str) -> bool:
+    """Return whether `clean_content_type` can return this, and it is not empty."""
+    return _CONTENT_TYPE.match(text) is not None and text == text.lower()
+
+
+def clean_label(text: str) -> str:
+    """Return a label without what is invisible, cut if it is too long."""
+    text = "".join(map(_visible, text[:_LONGEST_READ]))
+    return _cut(text.strip(" "), LONGEST_LABEL).rstrip(" ")
+
+
+def is_label(text: str) -> bool:
+    """Return whether `clean_label` can return this, and it is not empty."""
+    return text != "" and _is_utf8(text) and clean_label(text) == text
+
+
+def _is_utf8(text: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def checked_metadata(original_name: str = "", content_type: str = "", label: str = "") -> Metadata:
+    """
+    Return metadata made of texts of a sender; what is not acceptable is empty.
+
+    :param original_name: may begin with folders.
+    :param content_type: may have parameters.
+    """
+    return Metadata(
+        clean_original_name(original_name), clean_content_type(content_type), clean_label(label)
+    )
