@@ -13,13 +13,15 @@ from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.error import ConnectError
 from twisted.internet.interfaces import IProtocol, IProtocolFactory
-from twisted.internet.testing import StringTransportWithDisconnection
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.testing import MemoryReactorClock, StringTransportWithDisconnection
 
 from tests.support.frontends import open_frontend
 from tests.support.processes import open_descriptors
 from tests.support.uploading import CONTENT, Clocked, Endpoint, error_of, errors_of
 from tests.support.waiting import reactor
 from twisted_upload import upload
+from twisted_upload.client.endpoints import client_endpoint
 from twisted_upload.errors import CouldNotConnect, TooLarge, UploadTimedOut
 from twisted_upload.frontends.raw.settings import RawSettings
 
@@ -50,6 +52,18 @@ async def test_bad_endpoint(endpoint: str, tmp_path: Path) -> None:
     assert "endpoint" in str(failed)
     assert "\n" not in str(failed)
     assert open_descriptors(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "seconds"),
+    [("tcp:127.0.0.1:1", 86400), ("tcp:127.0.0.1:1:timeout=7", 7), ("tcp:port=1:host=::1", 86400)],
+)
+def test_connect_timeout_is_the_callers(endpoint: str, seconds: int) -> None:
+    """Twisted's own timeout of 30 s does not end a longer one; one in the string applies."""
+    reactor = MemoryReactorClock()
+    client_endpoint(reactor, endpoint).connect(Factory.forProtocol(Protocol))
+    ((_, _, _, timeout, _),) = reactor.tcpClients
+    assert timeout == seconds
 
 
 async def test_unix_socket(tmp_path: Path) -> None:

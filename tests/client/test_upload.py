@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import hashlib
+import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -167,6 +168,23 @@ async def test_broken_progress(error: type[Exception], at: int) -> None:
         await frontend.is_quiet()
         assert frontend.stored == []
     assert type(failed) is error
+
+
+async def test_broken_progress_at_the_end() -> None:
+    """So does one of the last call for a source of unknown length, when everything was sent."""
+
+    def progress(sent: int, total: int | None) -> None:
+        if sent == total:
+            raise RuntimeError("the caller's own")
+
+    reading, writing = os.pipe()
+    os.write(writing, b"content")
+    os.close(writing)
+    async with open_frontend() as frontend:
+        with os.fdopen(reading, "rb") as source:
+            failed = await error_of(upload(source, frontend.endpoint, progress=progress))
+        await frontend.is_quiet()
+    assert type(failed) is RuntimeError
 
 
 # -- refused ------------------------------------------------------------------

@@ -20,13 +20,18 @@ from twisted_upload.net.tls.endpoints import TLSClientEndpoint
 
 __all__ = ["client_endpoint", "host_endpoint"]
 
-_A_DAY = 24 * 3600.0
+_A_DAY = 24 * 3600
+
+_WITH_TIMEOUT = ("tcp", "unix")
+"""Kinds of Twisted whose own timeout of 30 s would otherwise end a longer one of the caller."""
 
 
 def client_endpoint(reactor: Any, description: str) -> IStreamClientEndpoint:
     """
     Create an endpoint from a client endpoint string: one of Twisted's, or a ``tls:``
     one (``tls:server:6667``, ``tls:[::1]:6667:cacert=/etc/ca.pem``).
+
+    Unless the string has a ``timeout=``, it tries for as long as the kernel does.
 
     :raises ValueError: it is not a client endpoint, or its ``cacert`` cannot be used;
         the message says which.
@@ -35,6 +40,9 @@ def client_endpoint(reactor: Any, description: str) -> IStreamClientEndpoint:
     try:
         if kind == "tls":
             return _tls_endpoint(reactor, arguments)
+        if kind in _WITH_TIMEOUT and "timeout" not in split_description(arguments)[1]:
+            longer = f"{description}:timeout={_A_DAY}"
+            return cast(IStreamClientEndpoint, clientFromString(reactor, longer))
         return cast(IStreamClientEndpoint, clientFromString(reactor, description))
     except Exception as error:
         raise ValueError(f"{description!r} is not a client endpoint: {error}") from error

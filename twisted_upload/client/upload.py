@@ -67,16 +67,19 @@ def upload(
     :param answer: the text by which that server reports success.
     :param sha256: put the SHA-256 of what was sent into the receipt even if the server
         does not send it.  A large file is then slower.
-    :param connect_timeout: seconds within which the connection must be made.
+    :param connect_timeout: seconds within which the connection must be made.  If the endpoint
+        string has a ``timeout=``, the shorter of both applies.
     :param stall_timeout: seconds within which at least some bytes must get through.  A
         source that has nothing to send does not count as a stall.
     :param answer_timeout: seconds within which the answer must arrive after the last
-        byte has got through.
+        byte has got through.  Each timeout of 0 means no limit.
     :return: fires with a `Receipt`.  Fails with a subclass of `UploadError`:
         `CouldNotConnect`, `SourceFailed` (`SourceChanged` if the file changed while it
         was being sent), `UploadRefused` (by the server; its ``code`` says why),
         `UploadInterrupted`, `UploadTimedOut`, or `OutcomeUnknown` if everything was
-        sent but no clear answer arrived.
+        sent but no clear answer arrived.  Or with `TypeError` if ``source`` cannot be
+        sent, `CancelledError` if it is cancelled, or whatever ``progress`` has raised:
+        nothing is stored then, unless it was the last call for a source of unknown length.
     """
     if reactor is None:
         from twisted.internet import reactor  # noqa: PLC0415 - only the caller's default
