@@ -152,7 +152,7 @@ def test_results_of_a_form() -> None:
     response = page.results(exchange, results, 201)
     body = response.body.decode()
     assert response.status == 201
-    assert "上传成功:1795328130123.jpg,5 字节" in body
+    assert "上传成功:1795328130123.jpg(5 B)" in body
     assert "上传失败:no-space &lt;b&gt;" in body
     assert "<script" not in body
     assert '<a href="/">' in body

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from typing import NamedTuple
 
+from twisted_upload.core.text import format_size
 from twisted_upload.frontends.http.exchange import Handler, IExchange
 from twisted_upload.frontends.http.messages import Response
 from twisted_upload.frontends.http.page.texts import LANGUAGES, language_for
@@ -104,7 +105,9 @@ class Page:
         lines = []
         for result in results:
             what = texts["is_refused" if result.reason else "is_stored"]
-            said = what.format(name=result.name, size=result.size, reason=result.reason)
+            said = what.format(
+                name=result.name, size=format_size(result.size), reason=result.reason
+            )
             kind = "failed" if result.reason else "stored"
             lines.append(
                 f'<li class="{kind}"><span class="name">{_escaped(result.original_name)}</span>'

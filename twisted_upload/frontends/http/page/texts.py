@@ -45,7 +45,7 @@ _ENGLISH = {
     "code store-error": "the server could not store it",
     "results": "Result",
     "again": "Upload more files",
-    "is_stored": "stored as {name}, {size} bytes",
+    "is_stored": "stored as {name} ({size})",
     "is_refused": "not stored: {reason}",
 }
 
@@ -85,7 +85,7 @@ _CHINESE = {
     "code store-error": "服务器未能保存文件",
     "results": "结果",
     "again": "继续上传",
-    "is_stored": "上传成功:{name},{size} 字节",
+    "is_stored": "上传成功:{name}({size})",
     "is_refused": "上传失败:{reason}",
 }
 
