@@ -47,7 +47,7 @@ async def test_retried_until_stored(photo: Path) -> None:
     assert "(3 of 3)" in sent.errors[2]
 
 
-async def test_retried_in_vain(photo: Path) -> None:
+async def test_last_retry_fails(photo: Path) -> None:
     """If the last retry fails too, its failure is the result."""
     async with open_frontend(store=(store := RefusingStore(100))) as frontend:
         sent = await run(photo, "--retry=2", "--retry-delay=1ms", "-q", to=frontend)

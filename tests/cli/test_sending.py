@@ -99,7 +99,7 @@ async def test_unix_socket(photo: Path, tmp_path: Path) -> None:
     assert (sent.status, sent.err) == (0, "")
 
 
-async def test_another_answer(photo: Path) -> None:
+async def test_custom_success_answer(photo: Path) -> None:
     """With --answer, a server's custom success answer is recognized and printed."""
     async with open_frontend(RawSettings(answer="我很好,谢谢你")) as frontend:
         understood, not_understood = await gatherResults(

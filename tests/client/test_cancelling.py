@@ -190,7 +190,7 @@ async def test_stopped_when_all_was_sent() -> None:
 # -- the process dies ---------------------------------------------------------
 
 
-_OUR_CLIENT = """
+_CLIENT = """
 import sys
 from twisted.internet.task import react
 from twisted_upload import upload
@@ -230,7 +230,7 @@ async def _die_during_the_transfer(frontend: OpenFrontend, program: str, number:
 async def test_killed(number: int) -> None:
     """If a client is killed, terminated or interrupted during a transfer, nothing is stored."""
     async with open_frontend() as frontend:
-        await _die_during_the_transfer(frontend, _OUR_CLIENT, number)
+        await _die_during_the_transfer(frontend, _CLIENT, number)
         await frontend.is_quiet()
         assert frontend.log.kinds == ["aborted"]
         assert frontend.stored == []

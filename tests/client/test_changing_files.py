@@ -44,7 +44,7 @@ def rewrite(path: Path) -> None:
         file.write(b"other")
 
 
-def cut_and_write_again(path: Path) -> None:
+def truncate_and_rewrite(path: Path) -> None:
     path.write_bytes(b"x" * path.stat().st_size)
 
 
@@ -53,7 +53,7 @@ def write(path: Path, content: bytes) -> None:
     os.utime(path, (1, 1))
 
 
-CHANGES = [shrink, shrink_by_one, grow, rewrite, cut_and_write_again]
+CHANGES = [shrink, shrink_by_one, grow, rewrite, truncate_and_rewrite]
 
 
 def by_kernel(path: Path, to: str) -> Deferred[Receipt]:
@@ -226,7 +226,7 @@ async def test_file_without_a_length() -> None:
             assert frontend.stored == [content]
 
 
-def test_fewer_bytes_than_it_has(tmp_path: Path) -> None:
+def test_fewer_bytes_than_its_size(tmp_path: Path) -> None:
     """Reading less than the file's size means truncation, even if nothing else shows it."""
     path = tmp_path / "file"
     path.write_bytes(CONTENT)

@@ -26,7 +26,7 @@ def test_any_chunks(sizes: list[int]) -> None:
     digest.close()
 
 
-def test_in_between() -> None:
+def test_hash_at_any_time() -> None:
     """The hash is available at any time, and more chunks may follow."""
     digest = Digest()
     digest.update(bytes(2 * INLINE))

@@ -183,7 +183,7 @@ async def test_closed_source(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("source", [io.StringIO("text"), 17, None, ["list"]])
-async def test_no_source(source: Any) -> None:
+async def test_invalid_source(source: Any) -> None:
     """Anything but a path, bytes or a binary file is a programming error."""
     assert isinstance(await error_of(upload(source, "tcp:nowhere.invalid:1")), TypeError)
 

@@ -283,7 +283,7 @@ async def test_interrupted() -> None:
     assert failed.safe_to_repeat
 
 
-async def test_server_goes_while_a_pipe_waits(pipe: tuple[BinaryIO, BinaryIO]) -> None:
+async def test_disconnected_while_a_pipe_waits(pipe: tuple[BinaryIO, BinaryIO]) -> None:
     """A connection that breaks while a pipe is silent is noticed at once."""
     source, sink = pipe
     server = Server(lambda peer: peer.recv(5))

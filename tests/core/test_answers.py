@@ -80,7 +80,7 @@ def test_refusal(code: str) -> None:
     assert "/" not in answer
 
 
-def test_timeout_helps() -> None:
+def test_explanation_of_timeout() -> None:
     """The refusal for silence says which option nc needs."""
     assert "nc -N" in refused_answer(CODES["timeout"]()).decode()
 

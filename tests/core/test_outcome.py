@@ -105,7 +105,7 @@ async def test_observers(way: Way) -> None:
         names: list[str] = []
         for content, end in (b"kept", half_close), (b"12345", half_close), (b"los", reset):
             peer = await way.arrive(frontend, content, end=_noting(names, end))
-            await until(partial(_told, seen, len(names)))
+            await until(partial(_observed, seen, len(names)))
             await frontend.is_quiet()
             peer.close()
         (name,) = frontend.store.files
@@ -123,7 +123,7 @@ def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _told(seen: list[UploadOutcome], number: int) -> bool:
+def _observed(seen: list[UploadOutcome], number: int) -> bool:
     return len(seen) == number
 
 

@@ -99,7 +99,7 @@ def test_mixed(head: bytes) -> None:
 
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(head=st.one_of(st.binary(min_size=1, max_size=400), _heads()))
-def test_whole_way(head: bytes) -> None:
+def test_suffix(head: bytes) -> None:
     """A file that is not text gives the library's result."""
     text = text_suffix(head, cut=len(head) >= HEAD)
     assert suffix_of(head) == (_by_the_library(head) if text is None else text)

@@ -104,14 +104,14 @@ def test_detected(head: bytes, suffix: str) -> None:
 
 @pytest.mark.parametrize("character", ["é", "上", "🎉"])
 @pytest.mark.parametrize("left", [1, 2, 3, 4])
-def test_cut_in_a_character(character: str, left: int) -> None:
+def test_truncated_character(character: str, left: int) -> None:
     """A character that is truncated at the end of the head is valid in text."""
     text = "x" * (HEAD - left) + character * 10
     assert suffix_of(text.encode()[:HEAD]) == ".txt"
 
 
 @pytest.mark.parametrize("left", [0, 1])
-def test_cut_in_a_wide_character(left: int) -> None:
+def test_truncated_wide_character(left: int) -> None:
     """The same for characters of two or four bytes."""
     text = "x" * (HEAD // 2 - 1 - left) + "🎉" * 10
     assert suffix_of(text.encode("utf-16")[:HEAD]) == ".txt"

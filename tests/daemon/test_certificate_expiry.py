@@ -100,7 +100,7 @@ def test_validity(begins: dt.datetime, lasts: dt.timedelta) -> None:
 
 @given(st.binary(max_size=300), st.integers(0, 300))
 @settings(deadline=None)
-def test_nonsense(noise: bytes, cut: int) -> None:
+def test_invalid_data(noise: bytes, cut: int) -> None:
     """Invalid certificate data raises the documented error, and no other."""
     der = ssl.PEM_cert_to_DER_cert(authority().cert_pem.bytes().decode())
     for data in (noise, der[:cut], der[:cut] + noise):
@@ -239,7 +239,7 @@ def test_expired_since(files: Files) -> None:
     assert not Certificates([endpoint], lambda: files.ends.timestamp() + 1).read()
 
 
-def test_wrong_renewal_is_like_a_wrong_start(files: Files) -> None:
+def test_invalid_renewal_is_a_configuration_error(files: Files) -> None:
     """An invalid renewal is a configuration error, as at the start."""
     endpoint = files.endpoint()
     files.chain.write_text("x")

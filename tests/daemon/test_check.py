@@ -44,7 +44,7 @@ def lines(configuration: Configuration, handed: Sequence[InheritedSocket] = ()) 
     return said
 
 
-def test_good(tmp_path: Path) -> None:
+def test_valid_setup(tmp_path: Path) -> None:
     """A valid setup gives a line for each test, with figures."""
     said = lines(configured(tmp_path))
     number = r"\d+\.\d\d"

@@ -221,14 +221,14 @@ def test_ended_disk_threads() -> None:
 
 
 @pytest.mark.parametrize("end", ["stored", "refused", "aborted"])
-def test_tally(end: str) -> None:
+def test_stored_count(end: str) -> None:
     """Stored uploads are counted, others are not."""
     count = StoredCount()
     count(UploadOutcome(end, "upload", "192.0.2.7:1", 10, 0.1))
     assert count.number == (end == "stored")
 
 
-def test_total() -> None:
+def test_sum() -> None:
     """Counts can be added."""
     assert total([Counts(1, 2), Counts(3, 4)]) == Counts(4, 6)
     assert str(Counts(1, 6)) == "1 upload in flight, 6 stored since the start"

@@ -160,7 +160,7 @@ WORKERS = pytest.mark.parametrize("workers", ["--workers=1", "--workers=2"])
 
 
 @WORKERS
-def test_life(tmp_path: Path, systemd: Systemd, workers: str) -> None:
+def test_notifications(tmp_path: Path, systemd: Systemd, workers: str) -> None:
     """It sends READY, its counts, RELOADING and READY again, and STOPPING with more time."""
     environment = {"NOTIFY_SOCKET": systemd.address}
     with Daemon(tmp_path, workers, environment=environment) as daemon:

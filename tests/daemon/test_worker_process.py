@@ -235,7 +235,7 @@ def test_cannot_fork(supervised: Supervised) -> None:
     assert len(reactor.started) == 3
 
 
-def test_report_without_it(supervised: Supervised) -> None:
+def test_report_without_a_worker(supervised: Supervised) -> None:
     """Meanwhile the report counts it as not running, and the others are told and stopped."""
     reactor = supervised.reactor
     reactor.forks = False
@@ -305,7 +305,7 @@ def alone() -> SingleProcessReport:
     return SingleProcessReport()
 
 
-def test_told_when_it_listens(alone: SingleProcessReport) -> None:
+def test_messages_wait_for_the_worker(alone: SingleProcessReport) -> None:
     """It gets one message at a time, and of those that it missed, the last of each kind."""
     worker, process = alone.worker, alone.process
     assert process.received == b"first\n"
@@ -347,17 +347,17 @@ def test_line_without_end(alone: SingleProcessReport, descriptor: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "nonsense",
+    "garbage",
     [
         *("COUNTS=", "COUNTS=1", "COUNTS=a b", "COUNTS=1 2 3", "COUNTS=" + "9" * 5000 + " 1"),
         *("[", "[1]", "[[], []]", '[{"x": 1}, null]', "[" * 100_000, "\udcff", "\x1b[31m="),
     ],
 )
-def test_nonsense(alone: SingleProcessReport, nonsense: str) -> None:
+def test_garbage(alone: SingleProcessReport, garbage: str) -> None:
     """Garbage is logged once, escaped; valid messages still count."""
     with capturedLogs() as events:
         for _ in range(3):
-            alone.process.writes(nonsense.encode("utf-8", "surrogateescape") + b"\n", REPORTS)
+            alone.process.writes(garbage.encode("utf-8", "surrogateescape") + b"\n", REPORTS)
     assert len(events) <= 1
     for event in events:
         assert event["log_level"] is LogLevel.error

@@ -60,7 +60,7 @@ async def test_exception(disk: DiskThreads) -> None:
     assert await disk.run(lambda: "still there") == "still there"
 
 
-async def test_even_an_exit(disk: DiskThreads) -> None:
+async def test_base_exception(disk: DiskThreads) -> None:
     """The same for an exception that is not an `Exception`."""
 
     def leave() -> None:
@@ -73,7 +73,7 @@ async def test_even_an_exit(disk: DiskThreads) -> None:
     assert await disk.run(lambda: "still there") == "still there"
 
 
-async def test_nothing_at_once(disk: DiskThreads) -> None:
+async def test_result_after_return(disk: DiskThreads) -> None:
     """No result is delivered before `run` has returned."""
     done = disk.run(lambda: None)
     assert not done.called

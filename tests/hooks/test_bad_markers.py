@@ -53,7 +53,7 @@ class Queue:
             self.queue.release(marker)
         self.bad, *self.others = [path / HOOKS / WAITING / name for name in waiting(path)]
 
-    def look(self) -> SpoolScan:
+    def scan(self) -> SpoolScan:
         return scan(self.queue, 100, ())
 
     def spoil(self, **facts: Any) -> None:
@@ -67,12 +67,12 @@ class Queue:
 
     def is_set_aside(self, why: str) -> None:
         """Check that the oldest is set aside, and the others are processed."""
-        found = self.look()
+        found = self.scan()
         (bad,) = found.bad
         assert (bad.name, bad.why, bad.aside) == (self.bad.name, why, True)
         assert len(found.markers) == 5
         assert (failed(self.path), len(waiting(self.path))) == ([self.bad.name], 5)
-        assert self.look().bad == []
+        assert self.scan().bad == []
 
 
 @pytest.fixture
@@ -234,7 +234,7 @@ def test_missing_field(queue: Queue, key: str) -> None:
 def test_unknown_field(queue: Queue) -> None:
     """Unknown fields, as of a newer version, are ignored."""
     queue.spoil(colour="blue", more={"a": [1, 2, None]})
-    assert len(queue.look().markers) == 6
+    assert len(queue.scan().markers) == 6
 
 
 @pytest.mark.parametrize("suffix", ["", ".bin", ".tar.gz", ".a_b-c", "-7.bin"])
@@ -243,7 +243,7 @@ def test_valid_names(queue: Queue, suffix: str) -> None:
     name = f"{MILLISECONDS}{suffix}"
     queue.spoil(name=name, sha256="0" * 64)
     (queue.path / GOOD["name"]).rename(queue.path / name)  # type: ignore[operator]
-    assert queue.look().markers[0].name == name
+    assert queue.scan().markers[0].name == name
 
 
 _JSON: st.SearchStrategy[Any] = st.recursive(
@@ -311,19 +311,19 @@ def test_repaired(queue: Queue) -> None:
     path = queue.path / HOOKS / FAILED / queue.bad.name
     path.write_text(text + path.read_text().partition("\n")[2])
     path.rename(queue.bad)
-    assert len(queue.look().markers) == 6
+    assert len(queue.scan().markers) == 6
 
 
 def test_cannot_be_moved(queue: Queue) -> None:
     """A marker that cannot be moved is reported once, stays, and does not block the others."""
     queue.spoil(size=-1)
     queue.files.fail("replace", errno.EPERM)
-    found = queue.look()
+    found = queue.scan()
     (bad,) = found.bad
     assert (bad.name, bad.aside) == (queue.bad.name, False)
     assert bad.why == "its size is invalid; Operation not permitted"
     assert len(found.markers) == 5
-    again = queue.look()
+    again = queue.scan()
     assert (again.bad, len(again.markers), again.waiting) == ([], 5, 6)
     assert queue.bad.exists()
 
@@ -352,11 +352,11 @@ def test_cannot_be_read_now(queue: Queue, error: int, monkeypatch: pytest.Monkey
 
     with monkeypatch.context() as patch:
         patch.setattr(HookSpool, "read", read)
-        found = queue.look()
+        found = queue.scan()
         assert (found.bad, len(found.markers), found.gone) == ([], 5, 0)
         assert found.error is not None
         assert found.error.errno == error
-    again = queue.look()
+    again = queue.scan()
     assert (len(again.markers), again.error) == (6, None)
 
 
@@ -375,20 +375,20 @@ def test_file_cannot_be_checked_now(
 
     with monkeypatch.context() as patch:
         patch.setattr(HookSpool, "is_at", is_at)
-        found = queue.look()
+        found = queue.scan()
         assert (found.bad, len(found.markers), found.gone) == ([], 5, 0)
         assert found.error is not None
-    assert len(queue.look().markers) == 6
+    assert len(queue.scan().markers) == 6
 
 
 def test_cannot_be_removed(queue: Queue) -> None:
     """A marker without a file that cannot be removed does not block the others."""
     (queue.path / GOOD["name"]).unlink()  # type: ignore[operator]
     queue.files.fail("unlink", errno.EROFS)
-    found = queue.look()
+    found = queue.scan()
     assert (len(found.markers), found.gone) == (5, 0)
     assert found.error is not None
-    assert (len(queue.look().markers), queue.bad.exists()) == (5, False)
+    assert (len(queue.scan().markers), queue.bad.exists()) == (5, False)
 
 
 # -- owners -------------------------------------------------------------------
@@ -414,7 +414,7 @@ def test_invalid_lock(queue: Queue, make: Callable[[Path], object]) -> None:
     make(queue.path / HOOKS / f"owner-{other}")
     for path in [queue.bad, *queue.others]:
         path.rename(path.with_name(path.name.replace(f".{ours}.", f".{other}.")))
-    assert len(queue.look().markers) == 6
+    assert len(queue.scan().markers) == 6
     hooked_folder(queue.path)  # and a start still succeeds
 
 

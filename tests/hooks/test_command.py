@@ -111,7 +111,7 @@ def test_no_inherited_files(command: Any, tmp_path: Path) -> None:
     it.start()
     with (tmp_path / "file").open("w"):
         it.run({})
-        pid = starter(it)
+        pid = spawner(it)
         targets = [
             os.readlink(f"/proc/{pid}/fd/{number}") for number in os.listdir(f"/proc/{pid}/fd")
         ]
@@ -167,12 +167,12 @@ def test_stop_while_starting(command: Any, monkeypatch: pytest.MonkeyPatch) -> N
     assert it.run({}).what == "stopped with the daemon"
 
 
-def test_stalled_starter(command: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stalled_spawner(command: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """If the process that starts programs stalls, callers fail after a timeout."""
     monkeypatch.setattr("twisted_upload.hooks.command._SEND_TIMEOUT", 1)
     it = command("true")
     assert it.run({}).succeeded
-    os.kill(starter(it), signal.SIGSTOP)
+    os.kill(spawner(it), signal.SIGSTOP)
     ends: list[str] = []
     threads = [
         threading.Thread(target=lambda: ends.append(it.run({"A": "x" * 100_000}).what), daemon=True)
@@ -183,19 +183,19 @@ def test_stalled_starter(command: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     wait_until(lambda: ends, "one that has given up")
     assert {*ends} == {"cannot be started: Resource temporarily unavailable"}
     it.stop()  # this does not block either
-    os.kill(starter(it), signal.SIGCONT)
+    os.kill(spawner(it), signal.SIGCONT)
     for thread in threads:
         thread.join(20)
     assert len(ends) == 6
 
 
-def starter(it: HookCommand) -> int:
+def spawner(it: HookCommand) -> int:
     """Return the id of the process that starts programs."""
     assert it._starter is not None
     return it._starter.pid
 
 
-def test_starter_dies(command: Any, tmp_path: Path) -> None:
+def test_spawner_dies(command: Any, tmp_path: Path) -> None:
     """If the process that starts programs dies, its programs have failed, and it is replaced."""
     it = command("sh", "-c", f"[ -e {tmp_path}/pid ] || (echo $$ > {tmp_path}/pid; exec sleep 600)")
     ends: list[str] = []
@@ -204,25 +204,25 @@ def test_starter_dies(command: Any, tmp_path: Path) -> None:
     wait_until(
         lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text(), "the program"
     )
-    pid = starter(it)
+    pid = spawner(it)
     os.kill(pid, signal.SIGKILL)
     thread.join(10)
     assert ends == ["the process that starts programs has died"]
     os.killpg(int((tmp_path / "pid").read_text()), signal.SIGKILL)
     assert it.run({}).succeeded
-    assert starter(it) != pid
+    assert spawner(it) != pid
 
 
-def test_starter_exits_with_the_daemon(command: Any) -> None:
+def test_spawner_exits_with_the_daemon(command: Any) -> None:
     """The process that starts programs exits when the daemon has exited, and not before."""
     it = command("true")
     it.start()
-    pid = starter(it)
+    pid = spawner(it)
     for number in signal.SIGTERM, signal.SIGINT, signal.SIGHUP:
         assert it.run({}).succeeded  # it has started by then
         os.kill(pid, number)
     assert it.run({}).succeeded
-    assert starter(it) == pid
+    assert spawner(it) == pid
     it._control.close()
     until_gone(pid)
 

@@ -284,7 +284,7 @@ def test_set_aside(folder: Folder, files: Ordered, inbox: Path) -> None:
     assert files.order == ["sync a file in waiting", "sync failed"]
 
 
-def test_set_aside_very_often(folder: Folder, inbox: Path) -> None:
+def test_set_aside_repeatedly(folder: Folder, inbox: Path) -> None:
     """Even if it is set aside again and again, its size stays bounded."""
     _, marker = store_marked(folder, MOMENT, b"hello")
     (name,) = waiting(inbox)

@@ -171,7 +171,7 @@ async def test_discarding(family: str, tmp_path: Path, more: int) -> None:
             await until(lambda: guest not in side.frontend.factory.protocols)
 
 
-def _believing() -> RawSettings:
+def _proxied() -> RawSettings:
     return RawSettings(trusted_proxies=TrustedProxies(NetworkSet(EVERYWHERE), unix=True))
 
 
@@ -190,7 +190,7 @@ def _believing() -> RawSettings:
 @each_family
 async def test_header(family: str, tmp_path: Path, header: bytes, end: str) -> None:
     """A load balancer's header has at most 4096 bytes, one in text form 107."""
-    async with opened(family, tmp_path, _believing()) as side:
+    async with opened(family, tmp_path, _proxied()) as side:
         assert await side.send(header + b"content") == end
         assert await side.send(header[:-1], header[-1:] + b"content") == end
 
@@ -198,7 +198,7 @@ async def test_header(family: str, tmp_path: Path, header: bytes, end: str) -> N
 # -- times --------------------------------------------------------------------
 
 
-async def _pass(side: Side, seconds: float) -> None:
+async def _pass_time(side: Side, seconds: float) -> None:
     await turns()
     pass_time(side.frontend.clock, seconds)
     await turns()
@@ -210,10 +210,10 @@ async def test_idle_timeout(family: str, tmp_path: Path, said: bytes) -> None:
     """Silence for ``idle_timeout`` is refused, and a moment less is not."""
     async with opened(family, tmp_path, RawSettings(idle_timeout=60)) as side:
         (peer,) = await side.connect_senders(1)
-        await _say(side, peer, said)
-        await _pass(side, 60 - MOMENT)
+        await _send(side, peer, said)
+        await _pass_time(side, 60 - MOMENT)
         assert not side.answered()
-        await _pass(side, MOMENT)
+        await _pass_time(side, MOMENT)
         assert await outcome_of(peer) == "timeout"
 
 
@@ -222,10 +222,10 @@ async def test_finish_after_idle(family: str, tmp_path: Path) -> None:
     """Silence for ``finish_after_idle`` ends a file, and a moment less does not."""
     async with opened(family, tmp_path, RawSettings(finish_after_idle=2)) as side:
         (peer,) = await side.connect_senders(1)
-        await _say(side, peer, b"content")
-        await _pass(side, 2 - MOMENT)
+        await _send(side, peer, b"content")
+        await _pass_time(side, 2 - MOMENT)
         assert not side.answered()
-        await _pass(side, MOMENT)
+        await _pass_time(side, MOMENT)
         assert await outcome_of(peer) == "stored"
 
 
@@ -238,29 +238,29 @@ async def test_min_rate(family: str, tmp_path: Path, size: int, slow: bool) -> N
     """
     async with opened(family, tmp_path, RawSettings(min_rate=500, idle_timeout=0)) as side:
         (peer,) = await side.connect_senders(1)
-        await _say(side, peer, bytes(size))
+        await _send(side, peer, bytes(size))
         for _ in range(int(GRACE / CHECK_INTERVAL)):
-            await _pass(side, CHECK_INTERVAL)
+            await _pass_time(side, CHECK_INTERVAL)
             assert not side.answered()
-        await _pass(side, CHECK_INTERVAL)
+        await _pass_time(side, CHECK_INTERVAL)
         assert side.answered() is slow
         if not slow:
-            await _pass(side, CHECK_INTERVAL)
+            await _pass_time(side, CHECK_INTERVAL)
         assert await outcome_of(peer) == "timeout"
 
 
 @each_family
 async def test_header_time(family: str, tmp_path: Path) -> None:
     """A load balancer's header has to arrive within a time limit, even if it has begun."""
-    async with opened(family, tmp_path, _believing()) as side:
+    async with opened(family, tmp_path, _proxied()) as side:
         peers = [side.connect(), side.connect()]
         await until(lambda: len(side.frontend.factory.protocols) == 2)
         for peer in peers:
             peer.sendall(binary()[:-1])
-        await _pass(side, HEADER_TIME - MOMENT)
+        await _pass_time(side, HEADER_TIME - MOMENT)
         peers[0].sendall(binary()[-1:] + b"content")
         await until(lambda: len(side.frontend.incoming) == 7)
-        await _pass(side, MOMENT)
+        await _pass_time(side, MOMENT)
         assert await outcome_of(peers[1]) == "timeout"
         peers[0].shutdown(socket.SHUT_WR)
         assert await outcome_of(peers[0]) == "stored"
@@ -273,9 +273,9 @@ async def test_linger_time(family: str, tmp_path: Path) -> None:
         peer = side.connect()
         peer.sendall(bytes(11))
         assert await outcome_of(peer) == "too-large"
-        await _pass(side, 5 - MOMENT)
+        await _pass_time(side, 5 - MOMENT)
         assert side.frontend.senders
-        await _pass(side, MOMENT)
+        await _pass_time(side, MOMENT)
         assert not side.frontend.senders
 
 
@@ -286,9 +286,9 @@ async def test_longest_stay(family: str, tmp_path: Path) -> None:
         await side.connect_senders(1)
         peer = side.connect()
         assert await outcome_of(peer) == "busy"
-        await _pass(side, LONGEST_STAY - MOMENT)
+        await _pass_time(side, LONGEST_STAY - MOMENT)
         assert len(side.frontend.factory.protocols) == 2
-        await _pass(side, MOMENT)
+        await _pass_time(side, MOMENT)
         assert len(side.frontend.factory.protocols) == 1
 
 
@@ -363,6 +363,6 @@ async def test_networks(way: Way, family: str, tmp_path: Path, denied: str, end:
         assert await side.send(b"content", way=way) == end
 
 
-async def _say(side: Side, peer: socket.socket, data: bytes) -> None:
+async def _send(side: Side, peer: socket.socket, data: bytes) -> None:
     peer.sendall(data)
     await until(lambda: len(side.frontend.incoming) == len(data))

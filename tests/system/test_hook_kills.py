@@ -30,7 +30,7 @@ from twisted_upload.hooks.spool_scan import scan
 
 JOBS = 3
 
-STARTER = os.path.basename(hook_spawner.__file__)
+SPAWNER = os.path.basename(hook_spawner.__file__)
 """Identifies the processes that start programs."""
 
 
@@ -80,7 +80,7 @@ class Hanging:
         """Wait for a number of runs."""
         wait_until(lambda: len(self.runs) >= runs, f"{runs} programs")
 
-    def let_end(self) -> None:
+    def allow_end(self) -> None:
         """From now on, programs end at once."""
         self._go.touch()
 
@@ -104,10 +104,10 @@ def hanging(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Hanging]
     hanging.clean()
 
 
-def starters_of(pid: int) -> list[int]:
+def spawners_of(pid: int) -> list[int]:
     """Return the processes of a daemon, or of a worker, that start programs."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [int(child) for child in children if STARTER.encode() in command_line(int(child))]
+    return [int(child) for child in children if SPAWNER.encode() in command_line(int(child))]
 
 
 def test_killed_repeatedly(hanging: Hanging) -> None:
@@ -124,7 +124,7 @@ def test_killed_repeatedly(hanging: Hanging) -> None:
             assert len(names) == len({*names}) <= JOBS
             daemon.stop(signal.SIGKILL)
     wait_until(lambda: hanging.hanging() == [], "the end of what the last one has started")
-    hanging.let_end()
+    hanging.allow_end()
     with hanging.daemon():
         hanging.finish()
 
@@ -138,7 +138,7 @@ def test_killed_while_programs_ignore_sigterm(hanging: Hanging) -> None:
         hanging.wait_for(JOBS)
         daemon.stop(signal.SIGKILL)
     killed = time.monotonic()
-    hanging.let_end()
+    hanging.allow_end()
     with hanging.daemon() as daemon:
         daemon.wait_for_line("waiting for the program of a killed daemon to exit")
         assert hanging.hanging()
@@ -146,13 +146,13 @@ def test_killed_while_programs_ignore_sigterm(hanging: Hanging) -> None:
         assert GRACE / 2 < time.monotonic() - killed < GRACE + 10
 
 
-def test_starter_killed(hanging: Hanging) -> None:
+def test_spawner_killed(hanging: Hanging) -> None:
     """If the process that starts programs is killed, so are they; another one restarts them."""
     with hanging.daemon() as daemon:
         daemon.send(b"x")
         hanging.wait_for(1)
-        (starter,) = starters_of(daemon.pid)
-        hanging.let_end()
+        (starter,) = spawners_of(daemon.pid)
+        hanging.allow_end()
         os.kill(starter, signal.SIGKILL)
         hanging.finish()
         assert len(hanging.runs) == 2
@@ -165,13 +165,13 @@ def test_all_killed(hanging: Hanging) -> None:
     with hanging.daemon() as daemon:
         daemon.send(b"x")
         hanging.wait_for(1)
-        for pid in [*starters_of(daemon.pid), daemon.pid]:
+        for pid in [*spawners_of(daemon.pid), daemon.pid]:
             os.kill(pid, signal.SIGKILL)
         daemon.wait_for_end()
     (_, program), *_ = hanging.runs
     wait_until(lambda: str(hanging.script).encode() not in command_line(program), "its end")
     assert in_group(program), "its children remain: no process supervised it"
-    hanging.let_end()
+    hanging.allow_end()
     with hanging.daemon():
         hanging.finish()
     assert not in_group(program)
@@ -183,9 +183,9 @@ def test_worker_killed(hanging: Hanging) -> None:
         daemon.send(b"x")
         hanging.wait_for(1)
         ((_, program),) = hanging.runs
-        hanging.let_end()
+        hanging.allow_end()
         for worker in daemon.workers():
-            if any(program in children(starter) for starter in starters_of(worker)):
+            if any(program in children(starter) for starter in spawners_of(worker)):
                 os.kill(worker, signal.SIGKILL)
         hanging.finish()
         assert len(hanging.runs) == 2
@@ -270,7 +270,7 @@ def test_readers_are_not_killed(marker: Path, tmp_path: Path) -> None:
 
 def test_supervised_programs_are_not_killed(marker: Path, tmp_path: Path) -> None:
     """If the process that started them is alive, it ends them itself."""
-    script = tmp_path / STARTER
+    script = tmp_path / SPAWNER
     script.write_text("import subprocess; subprocess.run(['sleep', '600'], close_fds=False)")
     with holding(marker, sys.executable, str(script)) as starter:
         wait_until(lambda: children(starter.pid), "its program")

@@ -13,7 +13,7 @@ import pytest
 from tests.support.daemon import SUCCESS, Daemon, connect, finish, wait_until
 
 
-def _with_a_mark(peer: socket.socket) -> None:
+def _send_urgent_byte(peer: socket.socket) -> None:
     """Send a large part of an upload with an urgent byte in it, and then nothing more."""
     peer.sendall(bytes(2_000_000))
     peer.send(b"!", socket.MSG_OOB)
@@ -29,7 +29,7 @@ def test_silent_senders_do_not_block_others(tmp_path: Path) -> None:
         silent = [daemon.connect() for _ in range(10)]
         try:
             for peer in silent:
-                _with_a_mark(peer)
+                _send_urgent_byte(peer)
             began = time.monotonic()
             assert daemon.send(b"content") == SUCCESS
             assert time.monotonic() - began < 5
@@ -42,10 +42,10 @@ def test_silent_senders_do_not_block_others(tmp_path: Path) -> None:
                 peer.close()
 
 
-def test_silent_with_a_mark_is_refused(tmp_path: Path) -> None:
+def test_silent_after_urgent_byte_is_refused(tmp_path: Path) -> None:
     """A sender with an urgent byte in a large upload has the same idle timeout as any other."""
     with Daemon(tmp_path, "--idle-timeout=1s") as daemon, daemon.connect() as peer:
-        _with_a_mark(peer)
+        _send_urgent_byte(peer)
         daemon.wait_for_line("refused (timeout)")
         wait_until(lambda: daemon.unfinished() == [], "nothing left")
 

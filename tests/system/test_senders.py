@@ -214,7 +214,7 @@ def test_old_client_that_reads_once(daemon: Daemon, picture: Path) -> None:
     assert sha256(file.read_bytes()) == sha256(picture.read_bytes())
 
 
-def test_old_client_that_talks(tmp_path: Path) -> None:
+def test_old_client_without_half_close(tmp_path: Path) -> None:
     """An old client that never half-closes gets its reply, with --finish-after-idle."""
     options = ("--finish-after-idle=200ms", f"--answer={REPLY}")
     with Daemon(tmp_path, *options) as daemon, daemon.connect() as peer:
@@ -291,7 +291,7 @@ def test_old_java_client(daemon: Daemon, tmp_path: Path, java: list[str], way: s
     assert sha256(file.read_bytes()) == sha256(source.read_bytes())
 
 
-def test_old_java_client_that_talks(tmp_path: Path, java: list[str]) -> None:
+def test_old_java_client_without_half_close(tmp_path: Path, java: list[str]) -> None:
     """The Java program that never half-closes prints its reply, with --finish-after-idle."""
     with Daemon(tmp_path, "--finish-after-idle=200ms", f"--answer={REPLY}") as daemon:
         host, port = daemon.address
@@ -303,7 +303,7 @@ def test_old_java_client_that_talks(tmp_path: Path, java: list[str]) -> None:
 # The package's client
 
 
-async def test_our_client(tmp_path: Path, picture: Path) -> None:
+async def test_client(tmp_path: Path, picture: Path) -> None:
     """upload() of a photo gives a receipt with the size and SHA-256 of the stored file."""
     with Daemon(tmp_path, "--receipts") as daemon:
         receipt = await upload(picture, "tcp:{}:{}".format(*daemon.address))
@@ -313,7 +313,7 @@ async def test_our_client(tmp_path: Path, picture: Path) -> None:
         assert receipt.sha256 == sha256(file.read_bytes()) == sha256(photo(PHOTO_SIZE))
 
 
-async def test_our_client_is_refused(tmp_path: Path) -> None:
+async def test_client_is_refused(tmp_path: Path) -> None:
     """upload() fails with the daemon's refusal code."""
     with Daemon(tmp_path, "--max-size=1M") as daemon:
         with pytest.raises(UploadRefused) as refused:
@@ -323,7 +323,7 @@ async def test_our_client_is_refused(tmp_path: Path) -> None:
         assert daemon.files() == []
 
 
-OUR_CLIENT = """
+CLIENT = """
 import sys
 from twisted.internet.task import react
 from twisted_upload import upload
@@ -331,7 +331,7 @@ react(lambda reactor: upload(sys.stdin.buffer, "tcp:%s:%s" % tuple(sys.argv[1:])
 """
 
 CLIENTS = {
-    "upload()": lambda host, port: [sys.executable, "-c", OUR_CLIENT, host, port],
+    "upload()": lambda host, port: [sys.executable, "-c", CLIENT, host, port],
     "twisted-upload": lambda host, port: [
         *(sys.executable, "-m", "twisted_upload", "-", "--to", f"{host}:{port}")
     ],
@@ -340,7 +340,7 @@ CLIENTS = {
 
 @pytest.mark.parametrize("client", CLIENTS)
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
-def test_our_client_is_killed(tmp_path: Path, client: str, number: int) -> None:
+def test_client_is_killed(tmp_path: Path, client: str, number: int) -> None:
     """If the client is killed during a transfer, even with SIGKILL, nothing is stored."""
     with Daemon(tmp_path) as daemon:
         command = command_for(daemon, CLIENTS[client])
@@ -370,7 +370,7 @@ def test_our_client_is_killed(tmp_path: Path, client: str, number: int) -> None:
         assert daemon.files() == []
 
 
-def test_our_client_is_killed_in_a_large_file(tmp_path: Path) -> None:
+def test_client_is_killed_in_a_large_file(tmp_path: Path) -> None:
     """Nor is anything stored if the command is killed during a large transfer at full speed."""
     large = tmp_path / "large"
     with large.open("wb") as file:

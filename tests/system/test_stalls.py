@@ -46,7 +46,7 @@ def stalled(daemon: Daemon, seconds: float) -> Iterator[None]:
 # -- a timer runs before the sockets are read ----------------------------------
 
 
-async def _nearly_silent_for_too_long(frontend: OpenFrontend) -> socket.socket:
+async def _nearly_timed_out(frontend: OpenFrontend) -> socket.socket:
     """A sender that has sent something, a quarter of a second before its timeout of a minute."""
     peer = frontend.connect()
     peer.sendall(b"content")
@@ -61,7 +61,7 @@ async def test_unread_at_the_timeout(finish: float, said: bytes) -> None:
     """Bytes that wait to be read at the timeout were sent in time."""
     chosen = RawSettings(idle_timeout=60, finish_after_idle=finish)
     async with open_frontend(chosen) as frontend:
-        peer = await _nearly_silent_for_too_long(frontend)
+        peer = await _nearly_timed_out(frontend)
         if said:
             peer.sendall(said)
         else:
@@ -80,7 +80,7 @@ async def test_reset_at_the_timeout(seconds: float) -> None:
     """A reset that waits to be read at the timeout aborts the upload: nothing is stored."""
     chosen = RawSettings(idle_timeout=60, finish_after_idle=seconds)
     async with open_frontend(chosen) as frontend:
-        peer = await _nearly_silent_for_too_long(frontend)
+        peer = await _nearly_timed_out(frontend)
         reset(peer)
         frontend.clock.advance(0.25)
         await until(lambda: frontend.log.ends)
@@ -116,7 +116,7 @@ async def test_unread_header() -> None:
         assert await in_thread(read_all, peer) == SUCCESS
 
 
-async def test_unread_and_slow() -> None:
+async def test_unread_at_the_rate_check() -> None:
     """The same for a check of the rate."""
     async with open_frontend(RawSettings(min_rate=500, idle_timeout=0)) as frontend:
         peer = frontend.connect()
@@ -131,7 +131,7 @@ async def test_unread_and_slow() -> None:
         assert await in_thread(read_all, peer) != SUCCESS
 
 
-async def test_late_and_slow() -> None:
+async def test_late_rate_check() -> None:
     """A late check of the rate does not count."""
     async with open_frontend(RawSettings(min_rate=500, idle_timeout=0)) as frontend:
         peer = frontend.connect()

@@ -177,7 +177,7 @@ def test_sender_without_close_notify(tmp_path: Path, folder: Path, sender: str) 
 
 
 @pytest.mark.parametrize("sender", NEVER_HALF_CLOSING)
-def test_sender_that_never_ends(tmp_path: Path, folder: Path, sender: str) -> None:
+def test_sender_without_an_end(tmp_path: Path, folder: Path, sender: str) -> None:
     """--finish-after-idle serves senders that never end; the log marks their files."""
     with Daemon(tmp_path, listen(folder), "--finish-after-idle=300ms") as daemon:
         result = run(command_for(daemon, folder, NEVER_HALF_CLOSING[sender]), folder / "photo.jpg")
