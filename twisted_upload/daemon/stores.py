@@ -110,12 +110,19 @@ class _Way(NamedTuple):
 
 
 def _way(listener: Listener) -> _Way:
-    it = listener.settings
+    settings = listener.settings
     program: tuple[object, ...] = ()
-    if it.on_upload:
-        limits = (it.on_upload_jobs, it.on_upload_timeout, it.on_upload_attempts)
-        program = (it.on_upload, *limits)
-    return _Way(it.directory, it.suffix, not it.no_fsync, it.mode, it.reserve, program)
+    if settings.on_upload:
+        limits = (settings.on_upload_jobs, settings.on_upload_timeout, settings.on_upload_attempts)
+        program = (settings.on_upload, *limits)
+    return _Way(
+        settings.directory,
+        settings.suffix,
+        not settings.no_fsync,
+        settings.mode,
+        settings.reserve,
+        program,
+    )
 
 
 def _storage(directory: str, configuration: Configuration, reactor: Any) -> Storage:
