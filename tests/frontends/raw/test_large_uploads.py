@@ -25,7 +25,7 @@ from tests.support.waiting import PATIENCE, in_thread, pass_time, reactor, turns
 from twisted_upload.core.answers import StoredAnswer, read_answer
 from twisted_upload.disk.testing import FaultyFiles
 from twisted_upload.frontends.raw.settings import RawSettings
-from twisted_upload.stores.directory.incoming import MOST_HELD
+from twisted_upload.stores.directory.file_queue import MOST_HELD
 
 pytestmark = pytest.mark.each_transport
 

@@ -26,7 +26,7 @@ from twisted_upload.disk.testing import FaultyFiles
 from twisted_upload.frontends.admission import ConnectionSlots
 from twisted_upload.frontends.splice import FROM, WAKE_FOR, SocketSplice
 from twisted_upload.interfaces import SpliceResult
-from twisted_upload.stores.directory.incoming import MOST_HELD
+from twisted_upload.stores.directory.file_queue import MOST_HELD
 
 LARGE = os.urandom(1 << 20) * 4
 

@@ -11,7 +11,7 @@ from twisted.internet.defer import CancelledError
 
 from tests.support.processes import open_descriptors
 from tests.support.stores import Rig, begin_upload, ends_of
-from twisted_upload.stores.directory.incoming import MOST_HELD, SMALL
+from twisted_upload.stores.directory.file_queue import MOST_HELD, SMALL
 
 
 @pytest.mark.parametrize("pieces", [0, 1, 4, 20])

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.support.stores import Rig, begin_upload, ends_of
 from twisted_upload.interfaces import Receipt
-from twisted_upload.stores.directory.incoming import CRUMB, MOST_HELD, SMALL
+from twisted_upload.stores.directory.file_queue import CRUMB, MOST_HELD, SMALL
 from twisted_upload.stores.memory_budget import MemoryBudget
 
 

@@ -21,8 +21,8 @@ from twisted_upload.disk.testing import FaultyFiles
 from twisted_upload.errors import Busy, UploadRefused
 from twisted_upload.interfaces import ICommitsTo, Receipt
 from twisted_upload.stores.directory import store as directory
+from twisted_upload.stores.directory.file_queue import SMALL
 from twisted_upload.stores.directory.group_commit import BATCHES_AT_A_TIME
-from twisted_upload.stores.directory.incoming import SMALL
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from twisted_upload.disk.files import Space
 from twisted_upload.disk.testing import FaultyFiles, ManualDisk
 from twisted_upload.errors import NoSpace, UploadRefused
 from twisted_upload.interfaces import IIncomingUpload, Receipt
-from twisted_upload.stores.directory.incoming import MOST_HELD, SMALL
+from twisted_upload.stores.directory.file_queue import MOST_HELD, SMALL
 from twisted_upload.stores.directory.space import (
     LOOK_AFTER,
     LOOK_IS_FRESH,

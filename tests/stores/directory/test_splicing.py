@@ -22,8 +22,8 @@ from twisted_upload.disk.testing import FaultyFiles, ManualDisk
 from twisted_upload.frontends.splice import WAKE_FOR
 from twisted_upload.hooks.marker import Marker
 from twisted_upload.interfaces import SpliceResult
+from twisted_upload.stores.directory.file_queue import MOST_HELD
 from twisted_upload.stores.directory.folder import Folder, open_folder
-from twisted_upload.stores.directory.incoming import MOST_HELD
 from twisted_upload.stores.directory.partial_file import PartialFile
 from twisted_upload.stores.directory.socket_reader import LITTLE
 from twisted_upload.testing import RecordingProducer

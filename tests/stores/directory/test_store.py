@@ -34,8 +34,8 @@ from twisted_upload.disk.files import Space
 from twisted_upload.disk.testing import FaultyFiles, ManualDisk
 from twisted_upload.errors import CannotStart, NoSpace
 from twisted_upload.interfaces import Receipt
+from twisted_upload.stores.directory.file_queue import SMALL
 from twisted_upload.stores.directory.folder import INCOMING
-from twisted_upload.stores.directory.incoming import SMALL
 from twisted_upload.stores.directory.store import DirectoryStore
 from twisted_upload.testing import StoreContract
 

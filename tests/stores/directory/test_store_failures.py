@@ -15,8 +15,8 @@ from twisted.internet.defer import Deferred, fail
 from tests.support.stores import ARRIVAL, Rig, begin_upload, ends_of, store_upload
 from twisted_upload.errors import Busy, NoSpace, StoreFailed, UploadRefused
 from twisted_upload.interfaces import Receipt
+from twisted_upload.stores.directory.file_queue import MOST_HELD, SMALL
 from twisted_upload.stores.directory.health import SELF_TEST_INTERVAL
-from twisted_upload.stores.directory.incoming import MOST_HELD, SMALL
 
 
 def test_fails_before_commit(rig: Rig) -> None:

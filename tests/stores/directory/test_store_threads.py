@@ -16,7 +16,7 @@ from twisted.internet.defer import gatherResults
 from tests.support.stores import ARRIVAL, ThreadedRig
 from tests.support.waiting import until
 from twisted_upload.disk.testing import FaultyFiles
-from twisted_upload.stores.directory.incoming import SMALL
+from twisted_upload.stores.directory.file_queue import SMALL
 
 
 async def test_stalled_disk(tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ class PartialFile:
         committed again.
     """
 
-    # See `twisted_upload.stores.directory.incoming` for what slots save.
+    # See `twisted_upload.stores.directory.file_queue` for what slots save.
     __slots__ = (
         *("_budget", "_descriptor", "_finished", "_hash", "_head", "_moment", "_name"),
         *("_published", "_size", "_started"),
