@@ -56,6 +56,10 @@ GROUPS: Mapping[str, tuple[str, tuple[str, ...]]] = {
             "proxy-from",
         ),
     ),
+    "HTTP": (
+        "See [Limits](../guide/limits.md).",
+        ("trust-forwarded", "resume-for"),
+    ),
     "Process": (
         "See [Sizing](../operations/sizing.md) and [Upgrade](../operations/upgrade.md).",
         ("drain", "workers"),

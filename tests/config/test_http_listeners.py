@@ -156,3 +156,22 @@ def test_tls_behind_the_proxy_protocol(tmp_path: Path) -> None:
         "http=tls:8443:key=k:cert=c", "proxy-protocol", "proxy-from=10.0.0.0/8", folder=tmp_path
     )
     assert said.startswith("--http: tls: cannot be combined with proxy-protocol")
+
+
+@pytest.mark.parametrize(
+    ("argument", "said"),
+    [
+        ("resume-for=59s", "--resume-for: '59s' is less than a minute"),
+        ("trust-forwarded=proxy", "--trust-forwarded: 'proxy' is not"),
+    ],
+)
+def test_wrong_values(argument: str, said: str, tmp_path: Path) -> None:
+    """Values that cannot be used are named."""
+    assert wrong(argument, folder=tmp_path).startswith(said)
+
+
+def test_values() -> None:
+    """How long uploads can be resumed, and which proxies are believed, may be set."""
+    (listener,) = configured("http=8080", "resume-for=1h", "trust-forwarded=10.0.0.0/8").listeners
+    assert listener.settings.resume_for == 3600
+    assert [str(it) for it in listener.settings.trust_forwarded] == ["10.0.0.0/8"]

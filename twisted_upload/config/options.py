@@ -33,6 +33,7 @@ from twisted_upload.config.values import (
     parse_port,
     parse_protocol,
     parse_reserve,
+    parse_resume_for,
     parse_suffix,
     parse_text,
     parse_threads,
@@ -173,6 +174,19 @@ class ListenerSettings:
         parse_trusted_proxy,
         "Network of the load balancers to trust with --proxy-protocol; all others are then"
         " rejected. unix means the clients of a unix socket. Repeatable.",
+        reloadable=True,
+    )
+    trust_forwarded: tuple[Network, ...] = repeatable(
+        parse_network,
+        "Network of the HTTP proxies whose X-Forwarded-For and X-Forwarded-Proto are believed."
+        " Repeatable.",
+        reloadable=True,
+    )
+    resume_for: float = option(
+        parse_resume_for,
+        "24h",
+        "Time for which an unfinished HTTP upload can be resumed after its last request; then it is"
+        " removed.",
         reloadable=True,
     )
     on_upload: tuple[str, ...] = option(

@@ -13,7 +13,7 @@ import shlex
 
 from twisted_upload.core.answers import FAILURE
 from twisted_upload.core.log_format import LogFormat
-from twisted_upload.core.text import Reserve, is_suffix, parse_size
+from twisted_upload.core.text import Reserve, is_suffix, parse_duration, parse_size
 from twisted_upload.net.networks import Network, parse_network
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "parse_port",
     "parse_protocol",
     "parse_reserve",
+    "parse_resume_for",
     "parse_suffix",
     "parse_text",
     "parse_threads",
@@ -92,6 +93,14 @@ def parse_http(text: str) -> str:
     if ":" not in text:
         raise ValueError(f"{text!r} is neither a port number nor an endpoint such as tls:8443:...")
     return text
+
+
+def parse_resume_for(text: str) -> float:
+    """Parse a duration of at least a minute."""
+    seconds = parse_duration(text)
+    if seconds < 60:
+        raise ValueError(f"{text!r} is less than a minute")
+    return seconds
 
 
 def parse_protocol(text: str) -> str:
