@@ -27,7 +27,7 @@ from twisted_upload.cli.ping import ping
 from twisted_upload.cli.streams import ExitStatus
 from twisted_upload.config.option import PREFIX, Option
 from twisted_upload.config.options import CHECK, CONFIG, OPTIONS, PRINT_CONFIG
-from twisted_upload.config.values import parse_port
+from twisted_upload.config.values import parse_port, parse_resume_for
 from twisted_upload.core.answers import CODES, FAILURE, SUCCESS
 from twisted_upload.core.text import parse_duration, parse_size
 from twisted_upload.daemon.tap import Options
@@ -40,6 +40,7 @@ DATE = "2026-11-27"
 
 _VALUES: Mapping[Callable[[str], object], str] = {
     parse_duration: "DURATION",
+    parse_resume_for: "DURATION",
     parse_network: "NETWORK",
     parse_port: "PORT",
     parse_size: "SIZE",

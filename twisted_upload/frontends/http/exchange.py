@@ -133,8 +133,8 @@ class IExchange(Protocol):
 
     def add_fields(self, *fields: tuple[str, str]) -> None:
         """
-        Add header fields to the response, whoever makes it: the handler, or the connection
-        if it refuses the request.
+        Add header fields to the response, also if the connection makes it because it
+        refuses the request.
         """
 
     def accept_body(self, reader: IBodyReader) -> None:
