@@ -233,7 +233,7 @@ def test_failure_after_an_unknown_outcome(file: str, error: Exception) -> None:
 
 
 def test_interrupted_after_an_unknown_outcome(file: str) -> None:
-    """Nor does a user who interrupts the delay before it."""
+    """An interrupt of the delay before a retry leaves the outcome unknown too."""
     running = Running(file, retries=Retries(1, unknown=True, delay=1.0, random=lambda: 1.0))
     running.send.fail(OutcomeUnknown("no answer"))
     running.batch.interrupt(signal.SIGINT)

@@ -276,7 +276,7 @@ def test_large_journal(tmp_path: Path) -> None:
 
 
 def test_endless_line(path: Path) -> None:
-    """Nor with the length of a line: one longer than any record is skipped."""
+    """Memory does not grow with the length of a line: one longer than any record is skipped."""
     with path.open("r+b") as file:
         file.seek(300_000_000)
         file.write(b"\n" + json.dumps(STORED).encode() + b"\n")

@@ -74,7 +74,7 @@ def test_without_twisted(arguments: str) -> None:
 
 @pytest.mark.parametrize("line", ["--", "test", "photo.jpg --to", "log --", "ping --", "serve --"])
 def test_completion(line: str, tmp_path: Path) -> None:
-    """Nor does completion."""
+    """Completion does not import Twisted."""
     modules = imported(**asked(line))
     assert "twisted_upload.cli.main" in modules
     assert slow(modules) == set()
@@ -82,7 +82,7 @@ def test_completion(line: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_script(shell: str) -> None:
-    """Nor does printing the completion script."""
+    """Printing the completion script does not import Twisted."""
     modules = imported(_TWISTED_UPLOAD_COMPLETE=f"{shell}_source")
     assert "twisted_upload.cli.main" in modules
     assert slow(modules) == set()

@@ -172,7 +172,7 @@ async def test_stopped_while_sending(pipe: tuple[BinaryIO, BinaryIO]) -> None:
 
 
 async def test_stopped_when_all_was_sent() -> None:
-    """One that stops after everything was sent neither waits nor aborts: the file is stored."""
+    """A program that stops after everything was sent neither waits nor aborts."""
     stopping = Stopping()
     async with open_frontend() as frontend:
         frontend.store.holding = True

@@ -102,7 +102,7 @@ async def test_answer_in_pieces() -> None:
 
 
 async def test_receipt_in_pieces() -> None:
-    """So may a receipt, however it is split."""
+    """A receipt may also come in pieces, however it is split."""
     answer = f"上传成功 x.bin 5 {hashlib.sha256(b'hello').hexdigest()}\n".encode()
 
     def serve(peer: socket.socket) -> None:
@@ -171,7 +171,7 @@ async def test_broken_progress(error: type[Exception], at: int) -> None:
 
 
 async def test_broken_progress_at_the_end() -> None:
-    """So does one of the last call for a source of unknown length, when everything was sent."""
+    """The same for the last call of a source of unknown length, when everything was sent."""
 
     def progress(sent: int, total: int | None) -> None:
         if sent == total:

@@ -45,7 +45,7 @@ def test_empty(upload: Upload, sender: RecordingSender, store: MemoryStore) -> N
 def test_empty_while_the_store_refuses(
     refusal: UploadRefused, upload: Upload, sender: RecordingSender, store: MemoryStore
 ) -> None:
-    """Whoever checks a server by sending nothing is told why a file would be refused."""
+    """A sender that checks a server by sending nothing is told why a file would be refused."""
     store.refusing = refusal
     upload.ended()
     assert sender.told == [refusal]

@@ -74,7 +74,7 @@ def test_names(text: str, name: str) -> None:
 @example("x." + " " * 250 + "y")
 @settings(deadline=None)
 def test_any_name(text: str) -> None:
-    """Whatever is sent, the name is one that a file can have, and is printable; or it is empty."""
+    """Any name that is sent becomes a valid, printable file name, or an empty one."""
     name = clean_original_name(text)
     assert name == os.path.basename(name)
     assert not name.startswith((".", " "))

@@ -149,7 +149,7 @@ def test_no_kind_without_its_signature(kind: Any) -> None:
 @settings(max_examples=300, deadline=None, derandomize=True)
 @given(name=st.sampled_from(sorted(NOT_BYTE_BY_BYTE)), data=st.data())
 def test_kinds_that_can_only_be_sampled(name: str, data: st.DataObject) -> None:
-    """Nor do the kinds that do not examine single bytes."""
+    """Kinds that do not examine single bytes accept no sample without their signature."""
     kind = next(kind for kind in filetype.types if kind_name(kind) == name)
     (signature,) = SIGNATURES[name]
     head = bytearray(data.draw(st.sampled_from(SAMPLES[name])))

@@ -192,6 +192,6 @@ def test_printable_escapes(name: str, shown: str) -> None:
 
 
 def test_counted() -> None:
-    """One of a thing is in the singular, and any other number of them in the plural."""
+    """The number 1 takes the singular, every other number the plural."""
     numbers = [counted(number, "upload") for number in (0, 1, 2)]
     assert numbers == ["0 uploads", "1 upload", "2 uploads"]

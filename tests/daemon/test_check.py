@@ -67,7 +67,7 @@ def test_valid_setup(tmp_path: Path) -> None:
 
 
 def test_nothing_remains(tmp_path: Path) -> None:
-    """What the check created is removed, and what existed is unchanged."""
+    """Everything that the check created is removed, and existing files are unchanged."""
     (tmp_path / "there").mkdir()
     lines(configured(tmp_path, "directory=there/deep/deeper"))
     lines(configured(tmp_path, "directory=there"))

@@ -72,7 +72,7 @@ def test_no_link(above: int, tmp_path: Path) -> None:
             open_private(above, name, FaultyFiles())
 
 
-# -- the owner -----------------------------------------------------------------
+# -- the owner ----------------------------------------------------------------
 
 
 @needs_root
@@ -114,7 +114,7 @@ def test_file_system_that_assigns_owners(
     assert os.listdir(tmp_path / ".ours") == []
 
 
-# -- inheritance ---------------------------------------------------------------
+# -- inheritance --------------------------------------------------------------
 
 
 @needs_root

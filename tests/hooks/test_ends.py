@@ -33,7 +33,7 @@ from twisted_upload.observability.metrics import (
     combine,
 )
 
-# -- programs of other processes ------------------------------------------------
+# -- programs of other processes ----------------------------------------------
 
 
 def test_waits_for_others(hooks: Hooks) -> None:
@@ -291,7 +291,7 @@ def test_success_cannot_be_recorded(hooks: Hooks, monkeypatch: pytest.MonkeyPatc
     assert hooks.logged[-1] == f"info: on-upload {NAME}: exit status 0 (100 ms)"
 
 
-# -- output of programs ---------------------------------------------------------
+# -- output of programs -------------------------------------------------------
 
 LOUD = HookEnd("exit status 3", succeeded=False, seconds=0.1, said=r"no table\x1b[2J {name}\n")
 

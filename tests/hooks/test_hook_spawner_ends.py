@@ -20,7 +20,7 @@ from tests.support.processes import gone, state_of, until_gone
 pytestmark = pytest.mark.usefixtures("no_descriptor_left")
 
 
-# -- the program ends -----------------------------------------------------------
+# -- the program ends ---------------------------------------------------------
 
 
 def test_time_limit(tmp_path: Path) -> None:

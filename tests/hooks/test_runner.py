@@ -158,7 +158,7 @@ def test_file_gone(hooks: Hooks) -> None:
 
 
 def test_files_gone_before_the_start(hooks: Hooks) -> None:
-    """Nor are those that were removed before the daemon started."""
+    """A file that was removed before the daemon started is not a failure either."""
     hooks.store(tell=False)
     (hooks.path / NAME).unlink()
     hooks.start()
@@ -187,7 +187,7 @@ def test_found_while_being_reported(hooks: Hooks) -> None:
 
 
 def test_found_after_success(hooks: Hooks) -> None:
-    """Nor does one that was found while its program ran and succeeded."""
+    """A file that is found while its program runs and succeeds gets one program, not two."""
     hooks.start()
     _, marker = store_marked(hooks.folder, (MILLISECONDS, 0), b"hello")
     hooks.queue.release(marker)

@@ -246,7 +246,7 @@ def test_retention(tmp_path: Path) -> None:
 
 
 def test_retention_by_systemd(tmp_path: Path) -> None:
-    """So do the lines for systemd-tmpfiles (with no delay, because its time cannot be set)."""
+    """The lines for systemd-tmpfiles remove old files too (here at any age)."""
     program = needs("systemd-tmpfiles")
     inbox = inbox_with_old_files(tmp_path)
     text = block("docs/operations/files.md", "tmpfiles")

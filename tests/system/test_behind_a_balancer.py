@@ -47,7 +47,7 @@ def test_stop(tmp_path: Path) -> None:
     the load balancer uses another server.
     """
     with _proxied(tmp_path, "--drain=1h") as daemon, daemon.connect() as early:
-        with daemon.connect() as other:  # the daemon has seen the first one, too
+        with daemon.connect() as other:  # the daemon has accepted the first one too
             other.sendall(line() + b"other")
             assert finish(other) == SUCCESS
         daemon.signal(signal.SIGTERM)

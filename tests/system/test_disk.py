@@ -40,9 +40,8 @@ def test_disk_fills_up(tmp_path: Path) -> None:
     with Daemon(tmp_path, before=before) as daemon:
         daemon.directory = Path(f"/proc/{daemon.pid}/root{daemon.directory}")
         with daemon.connect() as peer:
-            with contextlib.suppress(
-                ConnectionError
-            ):  # it may reset the connection before all is sent
+            # The daemon may reset the connection before all is sent.
+            with contextlib.suppress(ConnectionError):
                 peer.sendall(bytes(2_000_000))
             assert read_all(peer).decode().startswith(f"{FAILURE}no-space ")
         wait_until(lambda: not daemon.unfinished(), "an empty .incoming")
@@ -136,9 +135,8 @@ def test_stalled_disk(tmp_path: Path) -> None:
         Daemon(tmp_path, "--receipts") as daemon,
         ThreadPoolExecutor(count) as pool,
     ):
-        assert daemon.send(photo(8 * 2**20)).startswith(
-            SUCCESS
-        )  # allocations that happen only once are done now
+        # After this, allocations that happen only once are done.
+        assert daemon.send(photo(8 * 2**20)).startswith(SUCCESS)
         before = daemon.memory()
         with traced(daemon, "-e", f"trace={DISK_CALLS}", "-e", stall()):
             sending = [pool.submit(send, number) for number in range(count)]

@@ -324,7 +324,7 @@ def test_daemons_are_not_killed(marker: Path) -> None:
 
 
 def test_own_processes_are_not_killed(marker: Path) -> None:
-    """Nor does the daemon kill itself or its children."""
+    """The daemon does not kill itself or its children, even if they have the lock."""
     with marker.open("r+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         with holding(marker, kind=None, more=[file.fileno()]) as program:

@@ -62,7 +62,7 @@ def in_tmp_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("option", NUMBERED, ids=lambda option: option.name)
 def test_command_line(option: Option, capsys: pytest.CaptureFixture[str]) -> None:
-    """This holds on the command line."""
+    """On the command line, any text is a valid number or an error of one line."""
     for number in NUMBERS:
         is_valid([f"--{option.name}={number}"], capsys)
 
@@ -71,7 +71,7 @@ def test_command_line(option: Option, capsys: pytest.CaptureFixture[str]) -> Non
 def test_environment(
     option: Option, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It holds in the environment."""
+    """The same holds in the environment."""
     for number in NUMBERS:
         monkeypatch.setenv(option.variable, number)
         is_valid([], capsys)
@@ -79,7 +79,7 @@ def test_environment(
 
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
 def test_file(option: Option, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """It holds in a file, for strings and for TOML's numbers, also as the value of a flag."""
+    """The same holds in a file, for strings and TOML's numbers, also as the value of a flag."""
     for number in NUMBERS:
         quoted = number.replace("\n", "\\n")
         for written in (f'"{quoted}"', f'["{quoted}"]', number.strip()):

@@ -179,7 +179,7 @@ def test_netcat_is_killed(tmp_path: Path) -> None:
 
 
 # Old clients of this protocol: Java programs with blocking sockets, and the
-# same socket calls here.
+# same socket calls in Python.
 
 BLOCK = 8192
 MESSAGE = "你好么? tcp ,我来了"
@@ -371,7 +371,7 @@ def test_client_is_killed(tmp_path: Path, client: str, number: int) -> None:
 
 
 def test_client_is_killed_in_a_large_file(tmp_path: Path) -> None:
-    """Nor is anything stored if the command is killed during a large transfer at full speed."""
+    """If the command is killed during a large transfer at full speed, nothing is stored."""
     large = tmp_path / "large"
     with large.open("wb") as file:
         file.truncate(2**36)  # 64 GiB, sparse

@@ -219,7 +219,7 @@ def test_wrong_configuration_is_refused(tmp_path: Path, text: str, why: str, wor
 
 
 def test_missing_configuration_is_refused(tmp_path: Path) -> None:
-    """So is a missing file."""
+    """A missing configuration file is such an error too."""
     with serving(tmp_path, text='answer = "OK"\n') as daemon:
         (tmp_path / "upload.toml").unlink()
         daemon.signal(signal.SIGHUP)
@@ -271,7 +271,7 @@ def test_kills_nothing(tmp_path: Path, number: int, workers: str) -> None:
 
 
 def test_kills_nothing_while_starting(tmp_path: Path) -> None:
-    """Nor do they end a daemon that is starting."""
+    """SIGUSR1 and SIGHUP do not end a daemon that is starting."""
     with Daemon(tmp_path, "--workers=4") as daemon:
         for _ in range(100):
             for pid in family(daemon)[:1]:

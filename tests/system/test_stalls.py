@@ -43,7 +43,7 @@ def stalled(daemon: Daemon, seconds: float) -> Iterator[None]:
         daemon.signal(signal.SIGCONT)
 
 
-# -- a timer runs before the sockets are read ----------------------------------
+# -- a timer runs before the sockets are read ---------------------------------
 
 
 async def _nearly_timed_out(frontend: OpenFrontend) -> socket.socket:

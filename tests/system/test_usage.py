@@ -32,7 +32,7 @@ INVALID: dict[str, list[str]] = {
         "ssl:0:interface=127.0.0.1",
         "haproxy:tcp:0",
         "unix:",
-        "systemd:domain=INET:index=0",  # there is none
+        "systemd:domain=INET:index=0",  # there is no such socket
         "carrier-pigeon:0",
     ],
     "directory": [""],

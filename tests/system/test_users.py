@@ -64,7 +64,7 @@ def test_allowed() -> None:
         check_user({"euid": True}, programs=True)
 
 
-# -- as another user ------------------------------------------------------------
+# -- as another user ----------------------------------------------------------
 
 
 @needs_root
@@ -76,7 +76,7 @@ def test_groups() -> None:
     def look() -> None:
         seen.append((os.geteuid(), os.getegid(), os.getgroups()))
 
-    run_as_user({"uid": 65534}, look)  # its own group
+    run_as_user({"uid": 65534}, look)  # the user's group
     run_as_user({"uid": 65534, "gid": TEAM}, look)
     run_as_user({"gid": TEAM}, look)
     assert seen == [(65534, 65534, [65534]), (65534, TEAM, [TEAM]), (0, TEAM, before[2])]
@@ -89,7 +89,7 @@ def test_no_such_user() -> None:
         run_as_user({"uid": 54321}, lambda: None)
 
 
-# -- files of other users -------------------------------------------------------
+# -- files of other users -----------------------------------------------------
 
 
 @needs_root

@@ -169,7 +169,7 @@ def test_frozen_worker_at_the_end(tmp_path: Path) -> None:
         frozen = daemon.workers()[0]
         os.kill(frozen, signal.SIGSTOP)
         daemon.signal(signal.SIGTERM)
-        daemon.signal(signal.SIGTERM)  # at once
+        daemon.signal(signal.SIGTERM)  # skip the drain
         daemon.wait_for_line(f"worker {frozen} is not stopping; killing it")
         assert daemon.wait_for_end() == -signal.SIGTERM
 
