@@ -11,7 +11,9 @@ from twisted.internet.interfaces import IAddress, IProtocol, IReactorTime
 from twisted.internet.protocol import ServerFactory
 from zope.interface import implementer
 
+from twisted_upload.core.answers import refused_answer
 from twisted_upload.core.outcome import UploadObserver, log_outcome
+from twisted_upload.errors import UploadRefused
 from twisted_upload.frontends.admission import Admission, ConnectionSlots
 from twisted_upload.frontends.connections import Connections
 from twisted_upload.frontends.gate import Gate
@@ -70,7 +72,14 @@ class Frontend(Connections, ServerFactory, Generic[S]):
         self.progress_check = PeriodicCheck(clock, CHECK_INTERVAL, self._check_progress)
         self.refusals = refusals or RefusalCounter(clock)
         self.slots = slots or ConnectionSlots()
-        self.gate = Gate(self, Admission(self.slots), self.refusals, clock, serve=self.serve)
+        self.gate = Gate(
+            self,
+            Admission(self.slots),
+            self.refusals,
+            clock,
+            serve=self.serve,
+            rejection=self.rejection,
+        )
         self.reconfigure(settings or self.settings_type())
 
     def reconfigure(self, settings: S) -> None:
@@ -87,6 +96,10 @@ class Frontend(Connections, ServerFactory, Generic[S]):
         :param slot: the slot of its connection, to be passed to `enter`.
         """
         raise NotImplementedError
+
+    def rejection(self, refusal: UploadRefused) -> bytes:
+        """Return what a rejected connection is sent."""
+        return refused_answer(refusal)
 
     def buildProtocol(self, addr: IAddress | None) -> IProtocol:  # type: ignore[override]
         """Build the protocol for one connection."""

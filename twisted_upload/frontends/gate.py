@@ -19,6 +19,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from twisted_upload.core.answers import refused_answer
 from twisted_upload.errors import Busy, NotAllowed, ShuttingDown, TimedOut, UploadRefused
 from twisted_upload.frontends.admission import Admission, ConnectionSlot
 from twisted_upload.frontends.connections import ConnectionProtocol, Connections
@@ -43,6 +44,7 @@ REJECTIONS = (Busy, NotAllowed, ShuttingDown, TimedOut)
 """The refusals that a sender can be told here, before it has an upload."""
 
 Serve = Callable[[IAddress | None, IConnectionSlot], IProtocol]
+Rejection = Callable[[UploadRefused], bytes]
 
 
 class Gate:
@@ -53,6 +55,7 @@ class Gate:
     :param admission: decides which senders are accepted.
     :param refusals: counts the rejected connections.
     :param serve: builds the protocol for a sender with this address and slot.
+    :param rejection: returns what a rejected connection is sent.
     :ivar trusted_proxies: the load balancers, which alone may connect; `None` if senders
         connect directly.
     :ivar rejected: number of rejections since the start, by the code that was sent.
@@ -68,6 +71,7 @@ class Gate:
         clock: IReactorTime,
         *,
         serve: Serve,
+        rejection: Rejection = refused_answer,
         trusted_proxies: TrustedProxies | None = None,
     ) -> None:
         self.connections = connections
@@ -80,6 +84,7 @@ class Gate:
         )
         self._refusals = refusals
         self._serve = serve
+        self._rejection = rejection
         self.trusted_proxies = trusted_proxies
         self._rejected = RejectedConnections(connections, clock, admission.slots.most_rejected)
 
@@ -147,7 +152,7 @@ class Gate:
     def reject(self, refusal: UploadRefused, address: IAddress | None) -> RejectedConnection:
         """Count a rejection and return the protocol that sends it."""
         self._count(refusal, _group(host_of(address)))
-        return RejectedConnection(self._rejected, refusal)
+        return RejectedConnection(self._rejected, self._rejection(refusal))
 
     def _proxied(
         self,

@@ -18,7 +18,6 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from twisted_upload.core.answers import refused_answer
 from twisted_upload.errors import UploadRefused
 from twisted_upload.frontends.connections import ConnectionProtocol, Connections
 from twisted_upload.net.timeouts import IdleTimeouts
@@ -41,22 +40,22 @@ class RejectedConnection(ConnectionProtocol, Protocol):
     A connection that was not accepted.
 
     :param rejected: holds it until it is closed.
-    :param refusal: the reason.
+    :param answer: what it is sent.
     """
 
     transport: Any
     slot = None
     in_flight = False
 
-    def __init__(self, rejected: RejectedConnections, refusal: UploadRefused) -> None:
+    def __init__(self, rejected: RejectedConnections, answer: bytes) -> None:
         self._rejected = rejected
-        self._refusal = refusal
+        self._answer = answer
         self._discarded = 0
         self._gone = False
 
     def connectionMade(self) -> None:
         """Send the answer at once."""
-        answer = refused_answer(self._refusal)
+        answer = self._answer
         self._rejected.enter(self)
         is_socket: bool = IReadWriteDescriptor.providedBy(self.transport)
         if not is_socket:

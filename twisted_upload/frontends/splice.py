@@ -16,12 +16,12 @@ import socket
 import sys
 from typing import Any, Protocol
 
-from twisted.internet.interfaces import IHalfCloseableDescriptor, ISSLTransport
+from twisted.internet.interfaces import IConsumer, IHalfCloseableDescriptor, ISSLTransport
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_upload.frontends.admission import ConnectionSlots
-from twisted_upload.interfaces import IIncomingUpload, ISplicesSocket, SpliceResult
+from twisted_upload.interfaces import ISplicesSocket, SpliceResult
 
 __all__ = ["ISplicedSender", "SocketSplice", "splice_for", "worth_it"]
 
@@ -39,11 +39,14 @@ every segment, several senders at once would cost twice the CPU time of one."""
 class ISplicedSender(Protocol):
     """The owner of the socket, which reads it while the store does not."""
 
-    transport: Any
     size: int
     """Bytes of the upload that have arrived."""
     paused: bool
     """Whether reading is paused."""
+
+    @property
+    def transport(self) -> Any:
+        """The transport that owns the socket."""
 
     def bytes_to_splice(self) -> int:
         """Return how many bytes the store may take from the socket now; 0 for none."""
@@ -78,7 +81,7 @@ def worth_it(size: int, last: int, transport: Any) -> bool:
 
 
 def splice_for(
-    incoming: IIncomingUpload, sender: ISplicedSender, slots: ConnectionSlots
+    incoming: IConsumer, sender: ISplicedSender, slots: ConnectionSlots
 ) -> SocketSplice | None:
     """
     Return the means to splice a sender's socket to its upload; `None` if that is
@@ -114,6 +117,7 @@ class SocketSplice:
         self._transport = sender.transport
         self._slots = slots
         self._size = 0  # of the upload, when the splice began
+        self._most = 0  # that it was to bring
         self._unproductive_at = 0  # of the upload, when a splice last brought little
 
     def start(self) -> None:
@@ -143,12 +147,12 @@ class SocketSplice:
         except OSError:
             return False
         try:
-            self._wake_for(WAKE_FOR)
+            self._wake_for(min(WAKE_FOR, most))
         except OSError:
             _close(descriptor)
             return False
         self.active = True
-        self._size = self._sender.size
+        self._size, self._most = self._sender.size, most
         self._slots.splices += 1
         self._taker.splice_from(descriptor, most).addBoth(self._ended, descriptor)
         return True
@@ -161,7 +165,7 @@ class SocketSplice:
         if isinstance(result, Failure):
             _log.failure("the store broke its contract: splice_from() failed", result)
             result = SpliceResult(0, lost=True)
-        if result.size < WAKE_FOR:
+        if result.size < min(WAKE_FOR, self._most):
             self._unproductive_at = self._size + result.size
         try:
             if self._transport.connected:

@@ -152,11 +152,12 @@ class EagerServer(tcp.Server):
 
     def leave(self) -> None:
         """
-        Close at once: the end has been read, and everything has been sent.
+        Close at once: there is nothing left to read, and everything has been sent.
 
         Closing sends what is still in the socket together with our own end; shutting
         the socket down first, as Twisted does, takes as long as sending an answer.
         """
+        self._wanted = False
         if self._registered:
             self.stopReading()
             self.stopWriting()

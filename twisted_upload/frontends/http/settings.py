@@ -1,14 +1,24 @@
 """
-The settings of the HTTP front end.
+The settings of the HTTP front end, and those in force.
 """
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
+from operator import methodcaller
+from typing import Protocol
+
+from twisted.internet.interfaces import IReactorTime
 
 from twisted_upload.frontends.settings import FrontendSettings
+from twisted_upload.net.networks import TrustedProxies
+from twisted_upload.net.timeouts import IdleTimeouts
 
-__all__ = ["HTTPSettings"]
+__all__ = ["WRITE_TIMEOUT", "ActiveHTTPSettings", "HTTPSettings"]
+
+WRITE_TIMEOUT = 30.0
+"""Seconds within which a client has to take a response, beyond what the kernel holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +29,65 @@ class HTTPSettings(FrontendSettings):
     :ivar head_timeout: seconds within which the head of a request has to arrive, from
         its first byte.
     :ivar resume_for: seconds for which an unfinished upload can be resumed.
+    :ivar trust_forwarded: the proxies whose ``X-Forwarded-For`` and
+        ``X-Forwarded-Proto`` are believed; `None` for none.
     """
 
     head_timeout: float = 30.0
     resume_for: float = 24 * 3600.0
+    trust_forwarded: TrustedProxies | None = None
+
+
+class ITimedConnection(Hashable, Protocol):
+    """A connection that is subject to timeouts."""
+
+    def has_unread(self) -> bool:
+        """Return whether anything is waiting to be read: then the client is not idle."""
+
+    def idle_for_too_long(self) -> None:
+        """No request has come for the idle timeout."""
+
+    def head_is_late(self) -> None:
+        """The head of a request has not arrived in time."""
+
+    def body_is_late(self) -> None:
+        """No byte of a body has come for the idle timeout."""
+
+    def response_is_not_taken(self) -> None:
+        """The client has not taken a response in time."""
+
+    def lingered(self) -> None:
+        """The client has had its time to read the last response."""
+
+
+class ActiveHTTPSettings:
+    """
+    A front end's settings, with the timers of the connections that use them; see
+    `twisted_upload.frontends.raw.settings.ActiveSettings`.
+
+    :param clock: times the timeouts.
+    :ivar idle: connections without a request; one that has got one may still be there.
+    :ivar heads: those with a part of a head.
+    :ivar bodies: those with a part of a body, which is not paused.
+    :ivar writing: those whose response has not been sent completely.
+    :ivar lingering: those whose last response has been sent, and which are still open.
+    """
+
+    def __init__(self, settings: HTTPSettings, clock: IReactorTime) -> None:
+        self.settings = settings
+        self.grace = settings.grace
+
+        def timeouts(seconds: float, late: str) -> IdleTimeouts[ITimedConnection]:
+            return IdleTimeouts(
+                clock, seconds, methodcaller(late), unread=methodcaller("has_unread")
+            )
+
+        self.idle = timeouts(settings.idle_timeout, "idle_for_too_long")
+        self.heads = timeouts(settings.head_timeout, "head_is_late")
+        self.bodies = timeouts(settings.idle_timeout, "body_is_late")
+        self.writing = IdleTimeouts[ITimedConnection](
+            clock, WRITE_TIMEOUT, methodcaller("response_is_not_taken")
+        )
+        self.lingering = IdleTimeouts[ITimedConnection](
+            clock, settings.linger_time, methodcaller("lingered")
+        )

@@ -1,0 +1,386 @@
+"""
+An HTTP front end on a real port, clients that send bytes to it, and handlers for tests.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from twisted.internet.defer import maybeDeferred
+from twisted.internet.interfaces import IConsumer, IPushProducer, IReactorTime
+from twisted.internet.task import Clock
+from twisted.logger import globalLogPublisher
+
+from tests.support.frontends import LoggedEnds
+from tests.support.waiting import PATIENCE, in_thread, reactor, until
+from twisted_upload.errors import UploadRefused
+from twisted_upload.frontends.admission import ConnectionSlots
+from twisted_upload.frontends.http.exchange import Handler, IBodyReader, IExchange
+from twisted_upload.frontends.http.factory import HTTPFactory
+from twisted_upload.frontends.http.messages import Response
+from twisted_upload.frontends.http.problems import problem_response
+from twisted_upload.frontends.http.protocol import HTTPConnection
+from twisted_upload.frontends.http.settings import HTTPSettings
+from twisted_upload.frontends.sender import UploadSender
+from twisted_upload.interfaces import Arrival, IIncomingUpload, IUploadStore, Receipt
+from twisted_upload.net.ports import wait_in_shortage
+from twisted_upload.net.tls.certificates import Identity
+from twisted_upload.net.tls.endpoints import TLSServerFactory
+from twisted_upload.net.transport import read_eagerly
+from twisted_upload.stores.memory import MemoryStore
+
+__all__ = ["HTTPClient", "OpenHTTP", "Reply", "StoredUpload", "open_http", "put", "store_puts"]
+
+OPENING_PIECE = 65536
+
+
+@dataclass(frozen=True)
+class Reply:
+    """
+    A response, as a client reads it.
+
+    :ivar fields: by lower-case name; repeated ones joined with ``, ``.
+    """
+
+    status: int
+    fields: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+
+    @property
+    def text(self) -> str:
+        """The content as text."""
+        return self.body.decode()
+
+    @property
+    def closes(self) -> bool:
+        """Whether the server says that it closes the connection."""
+        return "close" in self.fields.get("connection", "")
+
+
+def put(body: bytes = b"", target: str = "/", *lines: str, method: str = "PUT") -> bytes:
+    """Return a request with a body of known length; further fields as ``Name: value``."""
+    more = "".join(f"{line}\r\n" for line in lines)
+    head = f"{method} {target} HTTP/1.1\r\nHost: box.example\r\nContent-Length: {len(body)}\r\n"
+    return f"{head}{more}\r\n".encode() + body
+
+
+class HTTPClient:
+    """
+    A blocking client; call it in a thread, or await the methods that end in ``_later``.
+
+    :ivar socket: connected.
+    """
+
+    def __init__(self, connected: Any) -> None:
+        self.socket = connected
+        self._unread = b""
+
+    def send(self, *pieces: bytes) -> HTTPClient:
+        """Send bytes."""
+        for piece in pieces:
+            self.socket.sendall(piece)
+        return self
+
+    def half_close(self) -> HTTPClient:
+        """Send no more."""
+        self.socket.shutdown(socket.SHUT_WR)
+        return self
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.socket.close()
+
+    def read_reply(self, method: str = "PUT") -> Reply:
+        """
+        Read one response; an interim one counts.
+
+        :raises EOFError: the connection has ended before.
+        """
+        head = self._read_until(b"\r\n\r\n").decode()
+        line, _, rest = head.partition("\r\n")
+        version, status, _ = line.split(" ", 2)
+        assert version == "HTTP/1.1"
+        fields: dict[str, str] = {}
+        for text in rest.split("\r\n"):
+            if text:
+                name, _, value = text.partition(": ")
+                old = fields.get(name.lower())
+                fields[name.lower()] = value if old is None else f"{old}, {value}"
+        size = 0 if method == "HEAD" else int(fields.get("content-length", "0"))
+        return Reply(int(status), fields, self._read(size))
+
+    def at_end(self) -> bool:
+        """Wait for the end, and return whether nothing came before it."""
+        return self.read_rest() == b""
+
+    def read_rest(self) -> bytes:
+        """Read to the end."""
+        while self._more():
+            pass
+        rest, self._unread = self._unread, b""
+        return rest
+
+    async def ask(self, *pieces: bytes, method: str = "PUT") -> Reply:
+        """Send bytes, and read one response, in a thread."""
+
+        def exchange() -> Reply:
+            self.send(*pieces)
+            return self.read_reply(method)
+
+        return await in_thread(exchange)
+
+    async def reply(self, method: str = "PUT") -> Reply:
+        """Read one response, in a thread."""
+        return await in_thread(self.read_reply, method)
+
+    async def ends(self) -> bool:
+        """Wait for the end in a thread; return whether nothing came before it."""
+        return await in_thread(self.at_end)
+
+    def _more(self) -> bool:
+        data = self.socket.recv(OPENING_PIECE)
+        self._unread += data
+        return bool(data)
+
+    def _read_until(self, end: bytes) -> bytes:
+        while end not in self._unread:
+            if not self._more():
+                raise EOFError(f"the connection ended after {self._unread!r}")
+        found, _, self._unread = self._unread.partition(end)
+        return found + end
+
+    def _read(self, size: int) -> bytes:
+        while len(self._unread) < size:
+            if not self._more():
+                raise EOFError(f"the connection ended after {self._unread!r}")
+        found, self._unread = self._unread[:size], self._unread[size:]
+        return found
+
+
+class StoredUpload(UploadSender, IBodyReader):
+    """
+    A body that is stored as one upload, in the simplest way that a handler can do it.
+
+    :param exchange: the request.
+    :param splices: whether the connection may lend its socket to the store.
+    """
+
+    def __init__(self, exchange: IExchange, *, splices: bool = True) -> None:
+        frontend = exchange.frontend
+        super().__init__(frontend, frontend.settings, allow_empty=True)
+        self._began_at = frontend.clock.seconds()
+        self._exchange = exchange
+        self._splices = splices
+        self._incoming: IIncomingUpload | None = None
+
+    @property
+    def peer(self) -> str:
+        """See `UploadSender.peer`."""
+        return self._exchange.client.peer
+
+    @property
+    def connection(self) -> Any:
+        """See `UploadSender.connection`."""
+        return self._exchange.connection
+
+    def abort(self) -> None:
+        """See `UploadSender.abort`."""
+        self._exchange.stopProducing()
+
+    def arrival(self) -> Arrival:
+        """See `UploadSender.arrival`."""
+        return super().arrival()._replace(length=self._exchange.request.length)
+
+    def began(self, incoming: IIncomingUpload) -> None:
+        """See `UploadSender.began`."""
+        incoming.registerProducer(IPushProducer(self._exchange), True)
+        self._incoming = incoming
+
+    def tell_stored(self, receipt: Receipt) -> None:
+        """See `UploadSender.tell_stored`."""
+        self._answered = True
+        self._exchange.respond(Response(201, (), f"{receipt.name}\n".encode()))
+
+    def tell_refused(self, refusal: UploadRefused) -> None:
+        """See `UploadSender.tell_refused`."""
+        self._answered = True
+        self._exchange.respond(problem_response(refusal, self._exchange.request.fields))
+
+    # IBodyReader
+
+    @property
+    def incoming(self) -> IConsumer | None:
+        """See `IBodyReader.incoming`."""
+        return self._incoming if self._splices else None
+
+    def received(self, data: bytes) -> None:
+        """See `IBodyReader.received`."""
+        self._has_come(data)
+
+    def spliced(self, size: int) -> None:
+        """See `IBodyReader.spliced`."""
+        self.size += size
+        self._is_too_large()
+
+    def ended(self, trailers: Mapping[str, str]) -> None:
+        """See `IBodyReader.ended`."""
+        self._upload.ended()
+
+    def came_whole(self, data: bytes) -> None:
+        """See `IBodyReader.came_whole`."""
+        self.size = len(data)
+        if not self._is_too_large():
+            self._upload.came_whole([data])
+
+    def broke_off(self) -> None:
+        """See `IBodyReader.broke_off`."""
+        self._upload.lost()
+
+    def left(self) -> None:
+        """See `IBodyReader.left`."""
+        self._upload.lost()
+
+    def refused(self, refusal: UploadRefused) -> None:
+        """See `IBodyReader.refused`."""
+        self.refuse(refusal)
+
+    def check(self, now: float) -> bool:
+        """See `IBodyReader.check`."""
+        return not self._answered and self._waits_for_the_store(now)
+
+
+def store_puts(exchange: IExchange) -> None:
+    """Handle a request: the body of a PUT is stored."""
+    if exchange.request.method == "PUT":
+        exchange.accept_body(StoredUpload(exchange))
+    else:
+        exchange.respond(Response(200, (), b"hello\n"))
+
+
+class OpenHTTP:
+    """
+    An HTTP front end on a real loopback port.
+
+    :ivar clock: of the front end, and of nothing else.
+    :ivar store: stores the uploads, unless another store was given.
+    :ivar log: what it has logged.
+    :cvar eager: whether its connections read at once what is there, as the daemon's do.
+    :param handler: handles the requests; without one, PUT stores its body.
+    :param identity: for TLS.
+    """
+
+    eager = True
+
+    def __init__(
+        self,
+        settings: HTTPSettings,
+        handler: Handler | None = None,
+        store: IUploadStore | None = None,
+        clock: IReactorTime | None = None,
+        slots: ConnectionSlots | None = None,
+        identity: Identity | None = None,
+    ) -> None:
+        self.clock = Clock()
+        self.store = MemoryStore(lambda: 1_795_328_130.123, suffix=lambda _: ".bin")
+        self.log = LoggedEnds()
+        self.factory = HTTPFactory(
+            store or self.store,
+            clock or self.clock,
+            settings,
+            handler=handler or store_puts,
+            slots=slots,
+            now=lambda: 1_795_328_130.123,
+        )
+        outer: Any = self.factory
+        if identity is not None:
+            outer = TLSServerFactory(outer, clock or self.clock, identity)
+        self.port: Any = reactor.listenTCP(0, outer, 4096, "127.0.0.1")
+        if identity is None and self.eager:
+            wait_in_shortage(self.port, reactor)
+            read_eagerly(self.port)
+        self._clients: list[HTTPClient] = []
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """The address that it listens on."""
+        return "127.0.0.1", self.port.getHost().port
+
+    @property
+    def url(self) -> str:
+        """The same, as a URL without a path."""
+        return "http://{}:{}".format(*self.address)
+
+    @property
+    def stored(self) -> list[bytes]:
+        """What the memory store has stored."""
+        return [*self.store.files.values()]
+
+    @property
+    def connections(self) -> list[HTTPConnection]:
+        """The connections that are being served."""
+        return [it for it in self.factory.protocols if isinstance(it, HTTPConnection)]
+
+    @property
+    def incoming(self) -> bytes:
+        """The bytes that have arrived of the upload in flight."""
+        return b"".join(bytes(incoming.content) for incoming in self.store.unfinished)
+
+    def connect(self, source: str = "") -> HTTPClient:
+        """
+        Return a client; it is closed with the front end at the latest.
+
+        :param source: an IPv4 address that it connects from.
+        """
+        peer = socket.socket()
+        client = HTTPClient(peer)
+        self._clients.append(client)
+        peer.settimeout(PATIENCE)
+        if source:
+            peer.bind((source, 0))
+        peer.connect(self.address)
+        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return client
+
+    async def ask(self, *pieces: bytes, method: str = "PUT") -> Reply:
+        """Send bytes on a new connection, and read one response."""
+        return await self.connect().ask(*pieces, method=method)
+
+    async def has_come(self, size: int) -> None:
+        """Wait until this many bytes of the only upload have arrived."""
+        await until(lambda: len(self.incoming) >= size)
+
+    async def is_quiet(self) -> None:
+        """Wait until no connection is left."""
+        await until(lambda: not self.factory.protocols)
+
+    async def close(self) -> None:
+        """Close everything."""
+        for client in self._clients:
+            client.close()
+        await maybeDeferred(self.port.stopListening)
+        self.store.release()
+        self.factory.abort_the_rest()
+        await self.is_quiet()
+
+
+@contextlib.asynccontextmanager
+async def open_http(
+    settings: HTTPSettings | None = None,
+    handler: Handler | None = None,
+    store: IUploadStore | None = None,
+    clock: IReactorTime | None = None,
+    slots: ConnectionSlots | None = None,
+    identity: Identity | None = None,
+) -> AsyncIterator[OpenHTTP]:
+    """Open an HTTP front end for the duration of a test; see `OpenHTTP`."""
+    http = OpenHTTP(settings or HTTPSettings(), handler, store, clock, slots, identity)
+    globalLogPublisher.addObserver(http.log)
+    try:
+        yield http
+    finally:
+        await http.close()
+        globalLogPublisher.removeObserver(http.log)

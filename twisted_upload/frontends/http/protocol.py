@@ -1,0 +1,576 @@
+"""
+One connection of the HTTP front end: reads the heads of requests, passes each request to
+the handler, and sends the responses, one after the other.
+
+==========  =========================================  ===========================
+state       meaning                                    how it is recognised
+==========  =========================================  ===========================
+idle        no byte of the next request has arrived    nothing of the below
+head        a part of a head has arrived               `_buffer`
+request     it is being handled                        `_transaction`
+writing     the client has not taken all of a          `_writing`
+            response
+closing     the last response has been sent; what      `_closing`
+            still arrives is discarded
+==========  =========================================  ===========================
+
+While a request is handled, or a response is written, what follows it waits: one read of
+it in memory, the rest in the socket.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from typing import Any
+
+from twisted.internet.interfaces import (
+    IAddress,
+    IHalfCloseableProtocol,
+    IPullProducer,
+    IReadWriteDescriptor,
+    ISSLTransport,
+)
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from twisted_upload.errors import BadRequest, TimedOut, UploadRefused
+from twisted_upload.frontends.connections import ConnectionProtocol
+from twisted_upload.frontends.frontend import Frontend
+from twisted_upload.frontends.http.encoding import CONTINUE, Dates, encode_response
+from twisted_upload.frontends.http.exchange import Client, Handler
+from twisted_upload.frontends.http.head import check_beginning, parse_head
+from twisted_upload.frontends.http.messages import Problem, Request, Response
+from twisted_upload.frontends.http.problems import problem_response
+from twisted_upload.frontends.http.settings import ActiveHTTPSettings, HTTPSettings
+from twisted_upload.frontends.http.transaction import Transaction
+from twisted_upload.net.addresses import host_of, peer_name, unix_peer_name
+from twisted_upload.net.gate import IConnectionSlot
+from twisted_upload.net.half_close import (
+    ConnectionEnd,
+    answer_and_close,
+    connection_end,
+    has_unread,
+)
+from twisted_upload.net.networks import address_group
+from twisted_upload.net.transport import read_now
+
+__all__ = ["HTTPConnection"]
+
+MOST_PER_TURN = 16
+"""Maximum number of requests of one connection that are handled in a turn of the reactor."""
+
+INTERNAL_ERROR = Problem(500, "internal-error", "the server has made a mistake; nothing is stored")
+
+
+class HandlingFrontend(Frontend[HTTPSettings]):
+    """A front end with a handler: see `twisted_upload.frontends.http.factory.HTTPFactory`."""
+
+    handler: Handler
+    dates: Dates
+
+
+@implementer(IHalfCloseableProtocol)
+class HTTPConnection(ConnectionProtocol, Protocol):
+    """
+    One connection.
+
+    :param frontend: whose handler handles the requests.
+    :param active: the settings in force when the client connected.
+    :param slot: of the connection.
+    :param address: of the client.
+    :ivar connected: whether it is open.
+    """
+
+    transport: Any  # an ITCPTransport that is an IPushProducer too, as Twisted's are
+    connected: bool
+
+    def __init__(
+        self,
+        frontend: HandlingFrontend,
+        active: ActiveHTTPSettings,
+        slot: IConnectionSlot,
+        address: IAddress | None,
+    ) -> None:
+        self.frontend = frontend
+        self.active = active
+        self.slot: IConnectionSlot | None = slot
+        self.connected = False
+        self._address = address
+        self._client: Client | None = None
+        self._buffer = b""
+        self._transaction: Transaction | None = None
+        self._closing = False
+        self._half_closed = False
+        self._writing = False
+        self._paused = False
+        self._serving = False
+        self._discarded = 0
+        self._socket: Any = None
+
+    @property
+    def in_flight(self) -> bool:
+        """Whether a request is being handled."""
+        return self._transaction is not None
+
+    @property
+    def client(self) -> Client:
+        """Who sends the requests."""
+        if self._client is None:
+            address = self._address or self.transport.getPeer()
+            peer, host = peer_name(address), host_of(address)
+            if peer == "unix":
+                peer = unix_peer_name(self.transport)
+            scheme = "https" if ISSLTransport.providedBy(self.transport) else "http"
+            self._client = Client(peer, host, address_group(host) if host else None, scheme)
+        return self._client
+
+    # Called by the transport
+
+    def connectionMade(self) -> None:
+        """Start the idle timeout, and read what has already arrived."""
+        self.connected = True
+        transport = self.transport
+        is_socket: bool = IReadWriteDescriptor.providedBy(transport)
+        if is_socket:
+            self._socket = transport.getHandle()
+        self.active.idle.restart(self)
+        self.frontend.enter(self)
+        try:
+            read_now(transport)
+        except Exception:
+            self.broke()
+
+    def dataReceived(self, data: bytes) -> None:
+        """Pass on the next bytes, or keep them until they may be."""
+        transaction = self._transaction
+        try:
+            if transaction is not None and transaction.receiving:
+                self._body_came(transaction, data)
+            elif self._closing:
+                self._discard(len(data))
+            elif transaction is not None or self._writing:
+                self._hold_back(data)
+            else:
+                self._serve(data)
+        except Exception:
+            self.broke()
+
+    def readConnectionLost(self) -> None:
+        """End: no more requests will come; one that is complete is still answered."""
+        try:
+            self._has_ended()
+        except Exception:
+            self.broke()
+
+    def _has_ended(self) -> None:
+        if not self._closing:
+            end = connection_end(self.transport)
+            if end is ConnectionEnd.LOST:
+                self.transport.abortConnection()
+                return
+            if end is ConnectionEnd.NOT_YET:
+                self.transport.resumeProducing()
+                return
+        self._half_closed = True
+        transaction = self._transaction
+        if transaction is not None:
+            if transaction.receiving:
+                transaction.cut(_CUT)
+        elif self._closing or not (self._writing or self._buffer):
+            self.transport.loseConnection()
+        elif not self._writing:
+            self._respond_to_nothing(
+                BadRequest("the connection ended within the head of a request")
+            )
+
+    def writeConnectionLost(self) -> None:
+        """Do nothing: it was our own half-close."""
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Tell the reader of the body, and leave the front end."""
+        self.connected = False
+        active = self.active
+        for timeouts in active.idle, active.heads, active.bodies, active.writing, active.lingering:
+            timeouts.cancel(self)
+        self._buffer = b""
+        try:
+            if self._transaction is not None:
+                self._transaction.lost()
+        except Exception:
+            self.broke()
+        self.frontend.leave(self)
+
+    def abort(self) -> None:
+        """See `IConnection.abort`."""
+        if self.connected:
+            try:
+                self.transport.abortConnection()
+            except Exception:
+                self.transport.connectionLost(Failure())
+                raise
+
+    # Requests
+
+    def _serve(self, data: bytes) -> None:
+        """Handle the requests that have arrived."""
+        start = 0
+        if self._buffer:
+            start, data = max(0, len(self._buffer) - 3), self._buffer + data
+        self._serving = True
+        try:
+            self._serve_all(data, start)
+        finally:
+            self._serving = False
+        if self._is_idle and not self._buffer:
+            self.active.idle.restart(self)
+
+    def _serve_all(self, data: bytes, start: int) -> None:
+        begun = bool(self._buffer)
+        for _ in range(MOST_PER_TURN):
+            if data[:2] == b"\r\n":
+                data, start = data[2:], 0  # RFC 9112, section 2.2
+            end = data.find(b"\r\n\r\n", start) + 4
+            if end < 4:
+                self._head_goes_on(data, begun)
+                return
+            self._buffer = data[end:]
+            self._head_came(data[:end])
+            if not self._is_idle:
+                return
+            data, start, begun = self._buffer, 0, False
+            if not data:
+                return
+        self._hold_back(b"")
+        self.frontend.clock.callLater(0, self._go_on)
+
+    @property
+    def _is_idle(self) -> bool:
+        return self._transaction is None and not (
+            self._closing or self._writing or not self.connected
+        )
+
+    def _head_goes_on(self, data: bytes, begun: bool) -> None:
+        """Wait for the rest of a head."""
+        self._buffer = data
+        if not data:
+            return
+        if self._half_closed:
+            self._has_ended()
+            return
+        try:
+            check_beginning(data)
+        except Problem as problem:
+            self._respond_to_nothing(problem)
+            return
+        if not begun:
+            self.active.heads.restart(self)
+
+    def _head_came(self, head: bytes) -> None:
+        self.active.heads.cancel(self)
+        try:
+            request = parse_head(head)
+        except Problem as problem:
+            self._respond_to_nothing(problem)
+            return
+        self._transaction = transaction = Transaction(self, request)
+        try:
+            self.frontend.handler(transaction)
+        except (Problem, UploadRefused) as error:
+            transaction.respond(problem_response(error, request.fields))
+        if self._transaction is transaction:
+            self.frontend.progress_check.begin()
+
+    def _body_came(self, transaction: Transaction, data: bytes) -> None:
+        wanted = transaction.wanted
+        if len(data) > wanted:
+            self._buffer = data[wanted:]
+            data = data[:wanted]
+            self._hold_back(b"")
+        self.active.bodies.restart(self)
+        transaction.body_came(data)
+
+    def _hold_back(self, data: bytes) -> None:
+        """Keep what has come too early, and read no more until it may be served."""
+        self._buffer += data
+        self._pause()
+
+    def _pause(self) -> None:
+        if not self._paused and not self._half_closed:
+            self._paused = True
+            self.transport.pauseProducing()
+
+    def _resume(self) -> None:
+        # Reading from a transport that has reached its end would report the end twice.
+        if self._paused:
+            self._paused = False
+            if self.connected and not self._half_closed:
+                self.transport.resumeProducing()
+
+    def _go_on(self) -> None:
+        """Serve the next request, if nothing of this one is left to do."""
+        if not self._is_idle or self._serving:
+            return
+        self._resume()
+        data, self._buffer = self._buffer, b""
+        if data:
+            self._serve(data)
+        elif self._half_closed:
+            self.transport.loseConnection()
+        else:
+            self.active.idle.restart(self)
+
+    # What a transaction needs
+
+    @property
+    def unread(self) -> int:
+        """See `IHTTPConnection.unread`."""
+        return len(self._buffer)
+
+    def take(self, most: int) -> bytes:
+        """See `IHTTPConnection.take`."""
+        data = self._buffer
+        if len(data) <= most:
+            self._buffer = b""
+            return data
+        self._buffer = data[most:]
+        return data[:most]
+
+    def send_continue(self) -> None:
+        """See `IHTTPConnection.send_continue`."""
+        self._send(CONTINUE)
+
+    def wait_for_body(self) -> None:
+        """See `IHTTPConnection.wait_for_body`."""
+        assert self._transaction is not None
+        if self._half_closed:
+            self._transaction.cut(_CUT)
+        elif not self._transaction.paused:
+            self._resume()
+            self.active.bodies.restart(self)
+
+    def stop_waiting_for_body(self) -> None:
+        """See `IHTTPConnection.stop_waiting_for_body`."""
+        self.active.bodies.cancel(self)
+
+    def pause_body(self) -> None:
+        """See `IHTTPConnection.pause_body`."""
+        self.active.bodies.cancel(self)
+        self._pause()
+
+    def resume_body(self) -> None:
+        """See `IHTTPConnection.resume_body`."""
+        self._resume()
+        self.active.bodies.restart(self)
+
+    def ended(self, transaction: Transaction) -> None:
+        """See `IHTTPConnection.ended`."""
+        if self._transaction is transaction:
+            self._transaction = None
+            self.frontend.upload_ended(self)
+
+    # Responses
+
+    def respond(self, transaction: Transaction, response: Response) -> None:
+        """See `IHTTPConnection.respond`."""
+        if not self.connected:
+            self.ended(transaction)
+            return
+        request = transaction.request
+        if transaction.fields:
+            response = replace(response, fields=response.fields + transaction.fields)
+        whole = transaction.complete or self._skip_rest(transaction)
+        close = (
+            not whole
+            or not request.keep_alive
+            or request.length is None
+            or self.frontend.stopping
+            or (self._half_closed and not self._buffer)
+        )
+        self._respond(request, response, close=close, linger=not whole or bool(self._buffer))
+        if not close:
+            self._go_on()
+
+    def _skip_rest(self, transaction: Transaction) -> bool:
+        """Discard the body if all of the rest has arrived; return whether it has."""
+        if transaction.request.length is None or transaction.wanted > len(self._buffer):
+            return False
+        self.take(transaction.wanted)
+        return True
+
+    def _respond_to_nothing(self, error: Problem | UploadRefused) -> None:
+        """Respond to what is not a request, and close."""
+        self.active.heads.cancel(self)
+        self._respond(_NO_REQUEST, problem_response(error), close=True, linger=True)
+
+    def _respond(self, request: Request, response: Response, *, close: bool, linger: bool) -> None:
+        connection = "close" if close else "" if request.minor_version else "keep-alive"
+        date, without_body = self.frontend.dates.text(), request.method == "HEAD"
+        try:
+            data = encode_response(response, date, connection=connection, without_body=without_body)
+        except ValueError:
+            _log.failure("internal error: a response cannot be sent")
+            close = linger = True
+            data = encode_response(problem_response(INTERNAL_ERROR), date, connection="close")
+        in_flight, self._transaction = self._transaction, None
+        try:
+            if not close:
+                self._send(data)
+            elif linger and not self._half_closed:
+                self._send_and_linger(data)
+            else:
+                self._send_and_close(data)
+        finally:
+            if in_flight is not None:
+                self.frontend.upload_ended(self)
+
+    def _send_and_close(self, data: bytes) -> None:
+        """Send the last response; everything that the client sends has been read."""
+        self._closing = True
+        if self._writing:
+            self.transport.write(data)
+            self.transport.loseConnection()
+        else:
+            answer_and_close(self.transport, data)
+        if self.connected:
+            self.active.lingering.restart(self)
+
+    def _send_and_linger(self, data: bytes) -> None:
+        """
+        Send the last response, and read on for a while: closing with unread input would
+        make the kernel reset the connection before the client has read it.
+        """
+        self._closing = True
+        self._buffer = b""
+        transport = self.transport
+        transport.write(data)
+        transport.loseWriteConnection()
+        transport.resumeProducing()
+        self.active.lingering.restart(self)
+
+    def _send(self, data: bytes) -> None:
+        """Send at once what the socket takes, and the rest when it takes more."""
+        if self._socket is not None and not self._writing:
+            try:
+                data = data[self._socket.send(data) :]
+            except BlockingIOError:
+                pass
+            except OSError:
+                self.abort()
+                return
+            if not data:
+                return
+        self.transport.write(data)
+        if not self._writing:
+            self._writing = True
+            self.active.writing.restart(self)
+            self.transport.registerProducer(_Drained(self), False)
+
+    def written(self) -> None:
+        """Note that the client has taken all that has been written."""
+        self._writing = False
+        self.active.writing.cancel(self)
+        self._go_on()
+
+    def _discard(self, size: int) -> None:
+        self._discarded += size
+        if self._discarded > self.active.settings.linger_size:
+            self.transport.abortConnection()
+
+    # Called by the timers, and when the daemon stops
+
+    def has_unread(self) -> bool:
+        """See `ITimedConnection.has_unread`."""
+        return has_unread(self.transport)
+
+    def idle_for_too_long(self) -> None:
+        """See `ITimedConnection.idle_for_too_long`."""
+        if self._is_idle and not self._buffer:
+            self.transport.loseConnection()
+
+    def head_is_late(self) -> None:
+        """See `ITimedConnection.head_is_late`."""
+        self._respond_to_nothing(TimedOut("the head of the request did not arrive in time"))
+
+    def body_is_late(self) -> None:
+        """See `ITimedConnection.body_is_late`."""
+        if self._transaction is not None:
+            self._transaction.is_idle()
+
+    def response_is_not_taken(self) -> None:
+        """See `ITimedConnection.response_is_not_taken`."""
+        self.abort()
+
+    def lingered(self) -> None:
+        """See `ITimedConnection.lingered`."""
+        self.abort()
+
+    def refuse(self, refusal: UploadRefused) -> None:
+        """See `IConnection.refuse`; without a request, the connection is closed."""
+        if self._transaction is not None:
+            self._transaction.refuse(refusal)
+        elif self._closing or not self.connected:
+            return
+        elif self._buffer:
+            self._respond_to_nothing(refusal)
+        else:
+            self._closing = True
+            self.transport.loseConnection()
+            self.active.lingering.restart(self)
+
+    def stood_still(self, now: float) -> None:
+        """See `IConnection.stood_still`."""
+        active = self.active
+        for timeouts in active.idle, active.heads, active.bodies, active.writing, active.lingering:
+            timeouts.stood_still()
+        if self._transaction is not None:
+            self._transaction.stood_still(now)
+
+    def check(self, now: float) -> bool:
+        """See `IConnection.check`."""
+        return self._transaction is not None and self._transaction.check(now)
+
+    def broke(self) -> None:
+        """Handle an unexpected exception: end the request and the connection."""
+        error = sys.exc_info()[1]
+        if isinstance(error, OSError):
+            _log.error("request aborted by a system error: {error}", error=error.strerror)
+        else:
+            _log.failure("internal error: request aborted")
+        transaction = self._transaction
+        try:
+            if transaction is None:
+                self.abort()
+            else:
+                transaction.fail(problem_response(INTERNAL_ERROR, transaction.request.fields))
+        except Exception:
+            _log.failure("internal error: an aborted request could not be cleaned up")
+            self.abort()
+
+
+@implementer(IPullProducer)
+class _Drained:
+    """Is told by a transport when everything has been written."""
+
+    __slots__ = ("_connection", "_registered")
+
+    def __init__(self, connection: HTTPConnection) -> None:
+        self._connection = connection
+        self._registered = False
+
+    def resumeProducing(self) -> None:
+        if not self._registered:  # registering asks for the first time
+            self._registered = True
+            return
+        self._connection.transport.unregisterProducer()
+        self._connection.written()
+
+    def stopProducing(self) -> None:
+        """Do nothing: the connection is lost."""
+
+
+_NO_REQUEST = Request("", "", keep_alive=False)
+_CUT = BadRequest("the connection ended before the end of the body; nothing of it is stored")
+_log = Logger()

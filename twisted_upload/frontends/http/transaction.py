@@ -1,0 +1,385 @@
+"""
+One request of a connection: passes its body to a reader, and its response to the
+connection.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, Protocol
+
+from twisted.internet.interfaces import IPushProducer
+from zope.interface import implementer
+
+from twisted_upload.core.text import counted, format_duration
+from twisted_upload.errors import BadRequest, StoreFailed, TimedOut, UploadRefused
+from twisted_upload.frontends.connections import IConnection
+from twisted_upload.frontends.frontend import Frontend
+from twisted_upload.frontends.http.body import ChunkedBody, InvalidBody
+from twisted_upload.frontends.http.exchange import Client, IBodyReader
+from twisted_upload.frontends.http.messages import Request, Response
+from twisted_upload.frontends.http.problems import problem_response
+from twisted_upload.frontends.http.settings import ActiveHTTPSettings, HTTPSettings
+from twisted_upload.frontends.sender import STORE_PATIENCE
+from twisted_upload.frontends.splice import SocketSplice, splice_for, worth_it
+from twisted_upload.interfaces import SpliceResult
+from twisted_upload.net.half_close import unread_size
+from twisted_upload.net.timeouts import MinimumRate, StoreTimeout
+
+__all__ = ["IHTTPConnection", "Transaction"]
+
+
+class IHTTPConnection(IConnection, Protocol):
+    """What a transaction needs of its connection."""
+
+    transport: Any
+    active: ActiveHTTPSettings
+    connected: bool
+
+    @property
+    def frontend(self) -> Frontend[HTTPSettings]:
+        """The front end that it belongs to."""
+
+    @property
+    def client(self) -> Client:
+        """Who has sent the request."""
+
+    @property
+    def unread(self) -> int:
+        """The number of bytes that have arrived after the head."""
+
+    def take(self, most: int) -> bytes:
+        """Return what has arrived after the head, at most so many bytes, and remove it."""
+
+    def send_continue(self) -> None:
+        """Send ``100 Continue``."""
+
+    def wait_for_body(self) -> None:
+        """Start to wait for the next bytes of the body."""
+
+    def stop_waiting_for_body(self) -> None:
+        """Wait for no more bytes of the body."""
+
+    def pause_body(self) -> None:
+        """Stop reading."""
+
+    def resume_body(self) -> None:
+        """Read on."""
+
+    def respond(self, transaction: Transaction, response: Response) -> None:
+        """Send the response: the request has ended."""
+
+    def ended(self, transaction: Transaction) -> None:
+        """Note that the request has ended, without a response."""
+
+    def broke(self) -> None:
+        """Handle an unexpected exception."""
+
+
+@implementer(IPushProducer)
+class Transaction:
+    """
+    One request: see `twisted_upload.frontends.http.exchange.IExchange`.
+
+    :param http: its connection.
+    :ivar receiving: whether the reader waits for bytes of the body.
+    :ivar complete: whether all of the body has been passed to the reader.
+    :ivar over: whether there is a response, or nobody to respond to.
+    :ivar fields: header fields that its response will have in addition.
+    :ivar size: bytes of the body that have arrived.
+    :ivar paused: whether the consumer of the body has paused it.
+    """
+
+    __slots__ = (
+        "_chunked",
+        "_http",
+        "_rate",
+        "_reader",
+        "_splice",
+        "_waiting",
+        "complete",
+        "fields",
+        "over",
+        "paused",
+        "receiving",
+        "request",
+        "size",
+    )
+
+    def __init__(self, http: IHTTPConnection, request: Request) -> None:
+        self.request = request
+        self.fields: tuple[tuple[str, str], ...] = ()
+        self.receiving = False
+        self.complete = False
+        self.over = False
+        self.paused = False
+        self.size = 0
+        self._http = http
+        self._reader: IBodyReader | None = None
+        self._chunked: ChunkedBody | None = None
+        self._rate: MinimumRate | None = None
+        self._splice: SocketSplice | None = None
+        self._waiting: StoreTimeout | None = None
+
+    # IExchange
+
+    @property
+    def client(self) -> Client:
+        """See `IExchange.client`."""
+        return self._http.client
+
+    @property
+    def connection(self) -> IConnection:
+        """See `IExchange.connection`."""
+        return self._http
+
+    @property
+    def frontend(self) -> Frontend[HTTPSettings]:
+        """See `IExchange.frontend`."""
+        return self._http.frontend
+
+    def add_fields(self, *fields: tuple[str, str]) -> None:
+        """See `IExchange.add_fields`."""
+        self.fields += fields
+
+    def accept_body(self, reader: IBodyReader) -> None:
+        """See `IExchange.accept_body`."""
+        if self.over:
+            reader.broke_off()
+            return
+        self._reader = reader
+        http, length = self._http, self.request.length
+        if length is None:
+            self._chunked = ChunkedBody()
+        elif http.unread >= length:
+            self.complete = True
+            data = http.take(length)
+            self.size = length
+            if length:
+                reader.came_whole(data)
+            else:
+                reader.ended({})
+            return
+        self.receiving = True
+        data = http.take(sys.maxsize if length is None else length)
+        if self.request.expects_continue and not data:
+            http.send_continue()
+        if self._min_rate:
+            self._rate = MinimumRate(http.frontend.clock.seconds(), http.active.grace)
+        if data:
+            self.body_came(data)
+        if self.receiving:
+            http.wait_for_body()
+
+    def respond(self, response: Response) -> None:
+        """See `IExchange.respond`."""
+        if not self.over:
+            self._end()
+            self._http.respond(self, response)
+
+    # The body
+
+    def body_came(self, data: bytes) -> None:
+        """Pass on the next bytes of the body; there are no more than belong to it."""
+        reader = self._reader
+        assert reader is not None
+        if self._chunked is not None:
+            self._chunks_came(reader, self._chunked, data)
+            return
+        self.size += len(data)
+        reader.received(data)
+        if self.receiving:
+            if self.size == self.request.length:
+                self._body_ended(reader)
+            elif worth_it(self.size, len(data), self.transport):
+                self._start_splice()
+
+    def _chunks_came(self, reader: IBodyReader, chunked: ChunkedBody, data: bytes) -> None:
+        try:
+            decoded = chunked.feed(data)
+        except InvalidBody as error:
+            self.cut(BadRequest(str(error)))
+            return
+        if decoded:
+            self.size += len(decoded)
+            reader.received(decoded)
+        if self.receiving and chunked.complete:
+            self._body_ended(reader)
+
+    def _body_ended(self, reader: IBodyReader) -> None:
+        self._stop_receiving()
+        self.complete = True
+        reader.ended({} if self._chunked is None else self._chunked.trailers)
+
+    def _stop_receiving(self) -> None:
+        self.receiving = False
+        self._rate = None
+        self._http.stop_waiting_for_body()
+
+    @property
+    def wanted(self) -> int:
+        """Bytes of the body that have not arrived, at most."""
+        length = self.request.length
+        return sys.maxsize if length is None else length - self.size
+
+    def cut(self, refusal: UploadRefused) -> None:
+        """End: the body is not valid, or there is no more of it.  Tell the client, if possible."""
+        if self.over:
+            return
+        self._end()
+        if self._reader is not None:
+            self._reader.broke_off()
+        self._http.respond(self, problem_response(refusal, self.request.fields))
+
+    def lost(self) -> None:
+        """Note that the connection is closed."""
+        if self.over:
+            return
+        if self.complete:
+            assert self._reader is not None
+            self._reader.left()
+            return
+        self._end()
+        self._http.ended(self)
+        if self._reader is not None:
+            self._reader.broke_off()
+
+    def refuse(self, refusal: UploadRefused) -> None:
+        """Refuse the request, whatever its state; harmless if it has ended."""
+        if self.over:
+            return
+        if self._reader is None:
+            self.respond(problem_response(refusal, self.request.fields))
+            return
+        if self.receiving:
+            self._stop_receiving()
+        self._reader.refused(refusal)
+
+    def fail(self, response: Response) -> None:
+        """End after an unexpected exception: the reader releases what it holds."""
+        over, complete = self.over, self.complete
+        self._end()
+        try:
+            if self._reader is not None and not over:
+                if complete:
+                    self._reader.refused(StoreFailed())
+                else:
+                    self._reader.broke_off()
+        finally:
+            if over:
+                self._http.abort()
+            else:
+                self._http.respond(self, response)
+
+    def _end(self) -> None:
+        if self.receiving:
+            self._stop_receiving()
+        self.over = True
+
+    # IPushProducer: called by the consumer of the body
+
+    def pauseProducing(self) -> None:
+        """Stop reading the body."""
+        if self.receiving and not self.paused:
+            self.paused = True
+            if self._rate is not None:
+                self._rate.pause(self._http.frontend.clock.seconds())
+            self._http.pause_body()
+
+    def resumeProducing(self) -> None:
+        """Read on."""
+        if self.receiving and not self._splicing and self.paused:
+            self.paused = False
+            self._waiting = None
+            if self._rate is not None:
+                self._rate.resume(self._http.frontend.clock.seconds())
+            self._http.resume_body()
+
+    def stopProducing(self) -> None:
+        """Close the connection: the consumer takes no more data."""
+        self._http.abort()
+
+    # Large bodies: see `ISplicedSender`
+
+    @property
+    def transport(self) -> Any:
+        """The transport of the connection."""
+        return self._http.transport
+
+    @property
+    def _splicing(self) -> bool:
+        return self._splice is not None and self._splice.active
+
+    def _start_splice(self) -> None:
+        if self._splice is None:
+            assert self._reader is not None
+            incoming = self._reader.incoming
+            if incoming is not None:
+                self._splice = splice_for(incoming, self, self._http.frontend.slots)
+        if self._splice is not None:
+            self._splice.start()
+
+    def bytes_to_splice(self) -> int:
+        """See `ISplicedSender.bytes_to_splice`."""
+        return self.wanted if self.receiving else 0
+
+    def spliced(self, result: SpliceResult) -> bool:
+        """See `ISplicedSender.spliced`."""
+        http, reader = self._http, self._reader
+        self.size += result.size
+        if not http.connected:
+            return False
+        if result.lost:
+            http.abort()
+            return False
+        if not self.receiving:
+            return False
+        assert reader is not None
+        if result.size:
+            reader.spliced(result.size)
+        if self.receiving and not self.wanted:
+            self._body_ended(reader)
+        return self.receiving
+
+    def broke(self) -> None:
+        """Handle an unexpected exception."""
+        self._http.broke()
+
+    # Called by the timers
+
+    def is_idle(self) -> None:
+        """Refuse: no byte of the body has come for the idle timeout."""
+        seconds = format_duration(self._http.active.settings.idle_timeout)
+        self.refuse(TimedOut(f"no data for {seconds}, and the body is not complete"))
+
+    def stood_still(self, now: float) -> None:
+        """See `IConnection.stood_still`."""
+        self._waiting = None
+        if self._rate is not None:
+            self._rate.stood_still(now)
+
+    def check(self, now: float) -> bool:
+        """See `IConnection.check`."""
+        rate = self._min_rate
+        if self._rate is not None and self._rate.is_too_slow(now, self.size, rate, self._unread):
+            least = counted(rate, "byte")
+            self.refuse(
+                TimedOut(f"slower than {least} per second for longer than this server waits")
+            )
+            return True
+        if self.receiving and not self.paused:
+            return False
+        if self._reader is not None:
+            return self._reader.check(now)
+        self._waiting = self._waiting or StoreTimeout(STORE_PATIENCE)
+        if not self._waiting.is_too_long(now, 0):
+            return False
+        self.refuse(StoreFailed())
+        return True
+
+    @property
+    def _min_rate(self) -> int:
+        return self._http.active.settings.min_rate
+
+    def _unread(self) -> int:
+        return unread_size(self.transport)
