@@ -37,7 +37,7 @@ GROUPS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "Storing": (
         "See [Names and suffixes](answers.md#file-names), [Files](../operations/files.md) and"
         " [The disk is full](../operations/runbook.md#the-disk-is-full).",
-        ("directory", "suffix", "mode", "reserve", "no-fsync", "disk-threads"),
+        ("directory", "suffix", "names", "mode", "reserve", "no-fsync", "disk-threads"),
     ),
     "Answers": ("See [Answers and codes](answers.md).", ("answer", "receipts")),
     "Limits": (

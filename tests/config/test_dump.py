@@ -39,6 +39,7 @@ SOME: dict[str, st.SearchStrategy[Text]] = {
     "listen": st.lists(st.text(min_size=1), min_size=1, max_size=3).map(tuple),
     "directory": st.text(st.characters(exclude_characters="\0", codec="utf-8"), min_size=1),
     "suffix": st.sampled_from(["auto", "", ".jpg", ".tar.gz"]),
+    "names": st.sampled_from(["time", "time-original"]),
     "mode": st.sampled_from(["0640", "600", "0o444"]),
     "reserve": st.sampled_from(["0", "5%", "1.5 %", "1G", "007"]),
     "answer": A_LINE.filter(lambda text: not text.startswith("上传失败")),

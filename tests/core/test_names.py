@@ -10,7 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from twisted_upload.core.names import HEAD, UniqueTimestamps, file_name, suffix_of
+from twisted_upload.core.metadata import clean_original_name
+from twisted_upload.core.names import (
+    HEAD,
+    UniqueTimestamps,
+    file_name,
+    is_file_name,
+    suffix_of,
+)
 from twisted_upload.core.signatures import SignatureTable
 from twisted_upload.core.text import is_suffix
 
@@ -39,6 +46,64 @@ def test_file_name(serial: int, suffix: str, name: str) -> None:
 def test_names_are_unique(one: tuple[int, int], other: tuple[int, int], suffix: str) -> None:
     """Different moments give different names."""
     assert (file_name(*one, suffix) == file_name(*other, suffix)) == (one == other)
+
+
+@pytest.mark.parametrize(
+    ("serial", "original", "suffix", "name"),
+    [
+        (0, "photo.jpg", ".png", "1795328130123-photo.jpg"),
+        (1, "photo.jpg", ".png", "1795328130123-1-photo.jpg"),
+        (0, "1.jpg", ".png", "1795328130123-0-1.jpg"),
+        (1, "1.jpg", ".png", "1795328130123-1-1.jpg"),
+        (0, "-rf", "", "1795328130123--rf"),
+        (0, "my photo.jpg", ".png", "1795328130123-my_photo.jpg"),
+        (0, "README", ".txt", "1795328130123-README.txt"),
+        (0, "README", "", "1795328130123-README"),
+        (0, "a" * 200, ".tar.gz", "1795328130123-" + "a" * 193 + ".tar.gz"),
+        (0, "\u4e2d" * 66, ".jpg", "1795328130123-" + "\u4e2d" * 65 + ".jpg"),
+    ],
+)
+def test_original_name(serial: int, original: str, suffix: str, name: str) -> None:
+    """An original name follows the time; it keeps its suffix, or gets one."""
+    assert file_name(1795328130123, serial, suffix, original) == name
+    assert is_file_name(name)
+
+
+MOMENTS = st.tuples(st.integers(0, 2), st.integers(0, 12))
+ORIGINALS = st.text("01-._ab\u4e2d\u0301 ", max_size=8) | st.text(max_size=300)
+
+
+@settings(deadline=None, derandomize=True, max_examples=500)
+@given(
+    one=st.tuples(MOMENTS, ORIGINALS),
+    other=st.tuples(MOMENTS, ORIGINALS),
+    suffix=st.sampled_from(["", ".jpg", ".tar.gz"]),
+)
+def test_original_names_are_unambiguous(
+    one: tuple[tuple[int, int], str], other: tuple[tuple[int, int], str], suffix: str
+) -> None:
+    """Different moments give different names, whatever the original names are."""
+    (moment, original), (other_moment, other_original) = one, other
+    name = file_name(*moment, suffix, clean_original_name(original))
+    other_name = file_name(*other_moment, suffix, clean_original_name(other_original))
+    assert moment == other_moment or name != other_name
+    assert is_file_name(name)
+    assert name == os.path.basename(name)
+    assert len(name.encode()) <= 255
+    assert name.isprintable()
+    assert " " not in name
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("1-0.jpg", "1-0", "1-0-a.jpg", "1-2x.jpg", "1-a b", "1-.a", "1-a/b", "1-a\n", "1- a"),
+        *("a-b", "-a", "1-\u0661.jpg" + "x" * 200, "1-e\u0301", "1-" + "a" * 201, "1-01-a"),
+    ],
+)
+def test_no_file_names(text: str) -> None:
+    """What cannot be the name of a stored file is not taken for one."""
+    assert not is_file_name(text)
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,7 @@ INVALID: dict[str, list[str]] = {
     ],
     "directory": [""],
     "suffix": ["jpg", ".", "../x", ".a/b", ".jpg\n"],
+    "names": ["", "original", "TIME"],
     "mode": ["rw", "999", "-1", "01000", "0240"],
     "reserve": ["some", "-1", "101%"],
     "answer": ["", "a\nb", "上传失败: empty", "x" * 1025, "\x1b[2J"],

@@ -29,6 +29,7 @@ from twisted_upload.config.values import (
     parse_log_format,
     parse_metrics,
     parse_mode,
+    parse_names,
     parse_path,
     parse_port,
     parse_protocol,
@@ -42,6 +43,7 @@ from twisted_upload.config.values import (
 )
 from twisted_upload.core.answers import SUCCESS
 from twisted_upload.core.log_format import LogFormat
+from twisted_upload.core.name_form import NameForm
 from twisted_upload.core.text import Reserve, parse_duration, parse_size
 from twisted_upload.net.networks import Network, parse_network
 
@@ -91,6 +93,12 @@ class ListenerSettings:
         "auto",
         "Suffix of file names: auto (detected from the first bytes; .txt for text, .bin if"
         " unknown), a fixed one such as .jpg, or empty.",
+    )
+    names: NameForm = option(
+        parse_names,
+        "time",
+        "Form of file names: time (1795328130123.jpg), or time-original, with the name that an"
+        " HTTP sender gave (1795328130123-photo.jpg).",
     )
     mode: int = option(
         parse_mode,

@@ -13,6 +13,7 @@ import shlex
 
 from twisted_upload.core.answers import FAILURE
 from twisted_upload.core.log_format import LogFormat
+from twisted_upload.core.name_form import NameForm
 from twisted_upload.core.text import Reserve, is_suffix, parse_duration, parse_size
 from twisted_upload.net.networks import Network, parse_network
 
@@ -31,6 +32,7 @@ __all__ = [
     "parse_log_format",
     "parse_metrics",
     "parse_mode",
+    "parse_names",
     "parse_number",
     "parse_path",
     "parse_port",
@@ -225,6 +227,14 @@ def parse_log_format(text: str) -> LogFormat:
         return LogFormat(text)
     except ValueError:
         raise ValueError(f"{text!r} is neither {' nor '.join(LogFormat)}") from None
+
+
+def parse_names(text: str) -> NameForm:
+    """Parse the form of the names of stored files."""
+    try:
+        return NameForm(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is neither {' nor '.join(NameForm)}") from None
 
 
 def parse_reserve(text: str) -> Reserve:

@@ -22,6 +22,7 @@ __all__ = [
     "is_content_type",
     "is_label",
     "is_original_name",
+    "name_with_suffix",
 ]
 
 LONGEST_ORIGINAL_NAME = 200
@@ -74,6 +75,19 @@ def _shortened(name: str) -> str:
 
 def _cut(text: str, size: int) -> str:
     return text.encode()[:size].decode("utf-8", "ignore")
+
+
+def name_with_suffix(name: str, suffix: str) -> str:
+    """
+    Return an original name with a suffix: its own, or the given one, if it has none.
+
+    :param name: as `clean_original_name` returns it.
+    :param suffix: with its dot, or empty.
+    """
+    stem, dot, last = name.rpartition(".")
+    if not suffix or (stem and dot and last and len(last.encode()) < _LONGEST_SUFFIX):
+        return name
+    return _cut(name, LONGEST_ORIGINAL_NAME - len(suffix)).rstrip(" .") + suffix
 
 
 def is_original_name(text: str) -> bool:

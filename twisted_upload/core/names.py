@@ -1,9 +1,15 @@
 """
-Timestamped names, made of (moment, serial, suffix).
+Timestamped names, made of (moment, serial, suffix), and of the original name if that is
+wanted and known.
 
 ``1795328130123.jpg`` is the upload whose first byte arrived 1795328130.123 s after
 the epoch.  Further uploads of the same millisecond are ``1795328130123-1.jpg``,
 ``1795328130123-2.jpg`` and so on.
+
+With ``--names time-original``, the same are ``1795328130123-photo.jpg`` and
+``1795328130123-1-photo.jpg``.  If the original name begins with a digit, there is always
+a serial number, as in ``1795328130123-0-2026.jpg``.  Names of different moments and
+serial numbers are therefore different, whatever the original names are.
 """
 
 from __future__ import annotations
@@ -13,6 +19,7 @@ from collections.abc import Callable
 
 import filetype  # type: ignore[import-untyped]
 
+from twisted_upload.core.metadata import is_original_name, name_with_suffix
 from twisted_upload.core.signatures import SignatureTable, signatures_of
 from twisted_upload.core.text import is_suffix
 from twisted_upload.core.text_kinds import text_suffix
@@ -45,25 +52,45 @@ than they are ahead of it after a crash
 """
 
 _FILE_NAME = re.compile(r"[0-9]{1,15}(-[1-9][0-9]{0,8})?(?P<suffix>\..*)?\Z")
+_WITH_ORIGINAL = re.compile(
+    r"[0-9]{1,15}-(?:[1-9][0-9]{0,8}-(?=[^0-9])|(?:0|[1-9][0-9]{0,8})-(?=[0-9])|(?=[^0-9]))"
+    r"(?P<original>[^ ]+)\Z"
+)
+_DIGITS = frozenset("0123456789")
 
 _KINDS = SignatureTable(filetype.types, signatures_of(filetype.version))
 
 
-def file_name(milliseconds: int, serial: int, suffix: str) -> str:
+def file_name(milliseconds: int, serial: int, suffix: str, original: str = "") -> str:
     """
     Return the name of an upload.
 
     :param milliseconds: since the epoch, when it arrived.
     :param serial: 0 for the first upload of that millisecond.
     :param suffix: with its dot, or empty.
+    :param original: the name of the file at its sender, to be a part of it
+        (`twisted_upload.core.metadata`).  Spaces become underscores; if it has no suffix, it
+        gets the given one.
     """
+    if original:
+        return _name_with_original(milliseconds, serial, suffix, original)
     return f"{milliseconds}-{serial}{suffix}" if serial else f"{milliseconds}{suffix}"
+
+
+def _name_with_original(milliseconds: int, serial: int, suffix: str, original: str) -> str:
+    name = name_with_suffix(original, suffix).replace(" ", "_")
+    if serial or name[0] in _DIGITS:
+        return f"{milliseconds}-{serial}-{name}"
+    return f"{milliseconds}-{name}"
 
 
 def is_file_name(text: str) -> bool:
     """Return whether `file_name` can return this name."""
     match = _FILE_NAME.match(text)
-    return match is not None and is_suffix(match["suffix"] or "")
+    if match is not None and is_suffix(match["suffix"] or ""):
+        return True
+    match = _WITH_ORIGINAL.match(text)
+    return match is not None and is_original_name(match["original"])
 
 
 def suffix_of(head: bytes) -> str:

@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from twisted_upload.config.configuration import Configuration, Listener
+from twisted_upload.core.name_form import NameForm
 from twisted_upload.core.names import suffix_of
 from twisted_upload.core.text import Reserve
 from twisted_upload.disk.files import Files
@@ -80,6 +81,7 @@ class StoreSet:
                 reactor,
                 time.time,
                 suffix=_suffixes(way.suffix),
+                names=way.names,
                 durable=way.durable,
                 mode=way.mode,
                 reserve=way.reserve,
@@ -103,6 +105,7 @@ class _Way(NamedTuple):
 
     directory: str
     suffix: str
+    names: NameForm
     durable: bool
     mode: int
     reserve: Reserve
@@ -118,6 +121,7 @@ def _way(listener: Listener) -> _Way:
     return _Way(
         settings.directory,
         settings.suffix,
+        settings.names,
         not settings.no_fsync,
         settings.mode,
         settings.reserve,

@@ -29,11 +29,12 @@ from tests.support.stores import (
     open_store,
     store_upload,
 )
+from twisted_upload.core.name_form import NameForm
 from twisted_upload.core.text import Reserve
 from twisted_upload.disk.files import Space
 from twisted_upload.disk.testing import FaultyFiles, ManualDisk
 from twisted_upload.errors import CannotStart, NoSpace
-from twisted_upload.interfaces import Receipt
+from twisted_upload.interfaces import Arrival, Metadata, Receipt
 from twisted_upload.stores.directory.file_queue import SMALL
 from twisted_upload.stores.directory.folder import INCOMING
 from twisted_upload.stores.directory.store import DirectoryStore
@@ -112,6 +113,25 @@ def test_same_millisecond(rig: Rig) -> None:
         f"{MILLISECONDS}-1.bin": b"two",
         f"{MILLISECONDS}-2.bin": b"three",
     }
+
+
+def test_original_names(tmp_path: Path) -> None:
+    """With time-original, the name that a sender gave is a part of the name; if it gave one."""
+    rig = Rig(tmp_path / "inbox", names=NameForm.TIME_ORIGINAL)
+    photo = Arrival("192.0.2.7:50123", metadata=Metadata("my photo.jpg"))
+    (tmp_path / "inbox" / f"{MILLISECONDS}-my_photo.jpg").touch()
+    for arrival in photo, photo, Arrival("192.0.2.7:50123"):
+        incoming = rig.store.begin(arrival, lambda _: None)
+        incoming.write(b"x")
+        incoming.commit()
+        rig.disk.work()
+    assert sorted(rig.stored) == [
+        f"{MILLISECONDS}-1-my_photo.jpg",
+        f"{MILLISECONDS}-2-my_photo.jpg",
+        f"{MILLISECONDS}-2.bin",
+        f"{MILLISECONDS}-my_photo.jpg",
+    ]
+    rig.close()
 
 
 def test_never_overwrites(rig: Rig) -> None:

@@ -76,6 +76,7 @@ class PartialFile:
     :param budget: decides whether there is space for it above the reserve; `None` if
         there is no reserve.
     :param record: where its name must be recorded as given out before it is published.
+    :param original: the original name, if it is to be a part of its name.
     :ivar given_up: set by another thread when the upload has been abandoned: nothing more
         is written, and the file is not published.
     :ivar repeatable: all its bytes are still in memory: after `discard`, it can be
@@ -85,7 +86,7 @@ class PartialFile:
     # See `twisted_upload.stores.directory.file_queue` for what slots save.
     __slots__ = (
         *("_budget", "_descriptor", "_finished", "_hash", "_head", "_moment", "_name"),
-        *("_published", "_size", "_started"),
+        *("_original", "_published", "_size", "_started"),
         *("folder", "given_up", "marker", "record", "repeatable"),
     )
 
@@ -98,10 +99,12 @@ class PartialFile:
         marker: Marker | None = None,
         budget: SpaceBudget | None = None,
         record: NameRecord | None = None,
+        original: str = "",
     ) -> None:
         self.folder = folder
         self.marker = marker
         self._moment = moment
+        self._original = original
         self._budget = budget
         self.record = record
         self.given_up = False
@@ -240,7 +243,7 @@ class PartialFile:
     def mark(self) -> None:
         """Write the marker, if a program is to be started for it."""
         if self.marker is not None:
-            name = file_name(*self._moment, self.folder.suffix(self._head))
+            name = file_name(*self._moment, self.folder.suffix(self._head), self._original)
             self._spool.write(self.marker, name, self._size, self._sha256(), self.descriptor)
 
     @property
@@ -291,7 +294,7 @@ class PartialFile:
         suffix = folder.suffix(self._head)
         publish = folder.files.rename if folder.by_rename else folder.files.link
         while self._published is None:
-            name = file_name(milliseconds, serial, suffix)
+            name = file_name(milliseconds, serial, suffix, self._original)
             try:
                 publish(folder.incoming, self._name, folder.final, name)
             except FileExistsError:

@@ -26,6 +26,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from twisted_upload.core.name_form import NameForm
 from twisted_upload.core.names import UniqueTimestamps, suffix_of
 from twisted_upload.core.text import Reserve, format_duration
 from twisted_upload.disk.files import Files, Space
@@ -97,6 +98,7 @@ class DirectoryStore:
     :param clock: schedules the self-tests of an unhealthy store.
     :param now: returns the time in seconds since the epoch, like `time.time`.
     :param suffix: returns the suffix of a file's name for its first bytes.
+    :param names: the form of the names.
     :param durable: fsync file and folder before success.  Otherwise stored files
         survive a crash of the daemon, but not of the machine.
     :param mode: permissions of stored files, regardless of the umask.
@@ -117,6 +119,7 @@ class DirectoryStore:
         now: Callable[[], float],
         *,
         suffix: Callable[[bytes], str] = suffix_of,
+        names: NameForm = NameForm.TIME,
         durable: bool = True,
         sync_folder: bool = True,
         mode: int = 0o640,
@@ -130,6 +133,7 @@ class DirectoryStore:
         self.disk = disk
         self.now = now
         self._suffix = suffix
+        self._names = names
         self._durable = durable
         self._sync_folder = sync_folder
         self._mode = mode
@@ -270,8 +274,14 @@ class DirectoryStore:
             marker=marker,
             budget=self.free_space.budget,
             record=self._record,
+            original=self.original_in_name(arrival),
         )
         return DirectoryIncoming(self, part, arrival.peer, now, failed, metadata=arrival.metadata)
+
+    def original_in_name(self, arrival: Arrival) -> str:
+        """Return the part that the original name is of the name of a stored file."""
+        original = self._names is NameForm.TIME_ORIGINAL
+        return arrival.metadata.original_name if original else ""
 
     def refusal(self) -> UploadRefused | None:
         """See `IChecksReadiness.refusal`."""
