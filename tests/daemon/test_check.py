@@ -246,6 +246,13 @@ def test_others_may_rename(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give files to another user")
+def test_process_that_cannot_be_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If no process can be started for programs, the check says so, and not only the start."""
+    monkeypatch.setattr("sys.executable", str(tmp_path / "nowhere"))
+    with pytest.raises(CannotStart, match="--on-upload: cannot start a process: No such file"):
+        lines(configured(tmp_path, "on-upload=true"))
+
+
 def test_programs_of_one_listener(tmp_path: Path) -> None:
     """The folder for programs is tested even if only one of several listeners has one."""
     (tmp_path / "uploads" / ".on-upload").mkdir(parents=True)

@@ -15,6 +15,7 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactor
+from twisted.logger import capturedLogs
 
 from tests.support.frontends import open_frontend
 from tests.support.waiting import turns, until
@@ -106,6 +107,25 @@ def test_opens_every_store(rig: Rig, tmp_path: Path) -> None:
     rig.service.open()
     assert (tmp_path / "good" / ".incoming").is_dir()
     assert (tmp_path / "dead" / ".incoming").is_dir()
+
+
+def test_programs_that_cannot_be_started(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start that fails at the programs is explained once, and nothing claims to listen."""
+
+    def cannot(_: object) -> None:
+        raise CannotStart("--on-upload: cannot start a process: x")
+
+    monkeypatch.setattr(rig.programs, "start", cannot)
+    with capturedLogs() as events, pytest.raises(CannotStart):
+        rig.service.startService()
+    assert events == []
+
+    def explain(error: CannotStart) -> None:
+        raise SystemExit(str(error))
+
+    rig.service.cannot_start = explain
+    with pytest.raises(SystemExit, match="cannot start a process"):
+        rig.service.startService()
 
 
 def test_dead_disk_does_not_block_the_others(rig: Rig) -> None:

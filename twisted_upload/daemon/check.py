@@ -245,6 +245,8 @@ def _check_programs(configuration: Configuration, say: Say) -> None:
     for arguments, command in commands.items():
         if command is not None:
             command.check()
+            command.start()
+            command.close()
             say(f"program {arguments[0]}: can be started")
 
 

@@ -6,7 +6,7 @@ write the log of the application.
 from __future__ import annotations
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -17,6 +17,7 @@ from twisted.internet.protocol import Factory
 from twisted.logger import ILogObserver, Logger
 from twisted.python.components import Componentized
 
+from twisted_upload.errors import CannotStart
 from twisted_upload.net.addresses import listening_name
 from twisted_upload.net.endpoints import InheritedEndpoint
 from twisted_upload.net.ports import listen_eagerly
@@ -113,12 +114,15 @@ class ListenerService(Service, Generic[F_co]):
     :ivar ports: those that are bound, in the order of the listeners' endpoints.
     :ivar observer: writes the log of the application that this is a part of;
         without one, twistd uses its default.
+    :ivar cannot_start: called, if set, when `startService` raises `CannotStart`; it may
+        raise something else instead.
     """
 
     def __init__(self, specs: Sequence[ListenerSpec[F_co]]) -> None:
         self.ports: list[BoundPort[F_co]] = []
         self.side_services: list[Service] = []
         self.observer: LineObserver | None = None
+        self.cannot_start: Callable[[CannotStart], object] | None = None
         self.specs = specs
 
     @property
@@ -168,6 +172,13 @@ class ListenerService(Service, Generic[F_co]):
         """
         raise NotImplementedError
 
+    def start_stores(self) -> None:
+        """
+        Have open stores begin whatever they do by themselves.
+
+        :raises CannotStart: one of them cannot.
+        """
+
     def setServiceParent(self, parent: Any) -> None:
         """Become part of an application."""
         if self.observer is not None and isinstance(parent, Componentized):
@@ -181,8 +192,14 @@ class ListenerService(Service, Generic[F_co]):
 
     def startService(self) -> None:
         """Serve."""
-        self.bind()
-        self.open()
+        try:
+            self.bind()
+            self.open()
+            self.start_stores()
+        except CannotStart as error:
+            if self.cannot_start is not None:
+                self.cannot_start(error)
+            raise
         super().startService()  # type: ignore[no-untyped-call]
         _log.info("{description}", description=self.description)
         for side_service in self.side_services:

@@ -112,9 +112,8 @@ class UploadService(ListenerService[Frontend[Any]]):
             if self._journal is not None:
                 self._journal.open()
 
-    def startService(self) -> None:
-        """Serve."""
-        super().startService()
+    def start_stores(self) -> None:
+        """See `ListenerService.start_stores`."""
         for store in self._stores():
             store.start()
 

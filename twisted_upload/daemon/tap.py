@@ -188,6 +188,9 @@ def makeService(options: Options) -> IService:
         service = make_service(options.configuration, clock, options.manager, observer)
         service.observer = observer
         if twistd is not None:
+            # twistd would print a traceback.
+            service.cannot_start = lambda error: _fail(str(error), _status(error))
+        if twistd is not None:
             DaemonControl(
                 clock,
                 service,
