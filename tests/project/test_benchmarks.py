@@ -170,7 +170,7 @@ def test_case_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_failures(tmp_path: Path) -> None:
-    """Lost uploads of this daemon are a failure, in every variant; those of others are not."""
+    """A loss in this daemon is a failure, in every variant; one in another receiver is not."""
     others = (("small", "textbook", "lost"), 7.0), (("medium", "ours-before", "lost"), 7.0)
     assert failures(settings(tmp_path), results(*others)) == []
     lost = (("small", "ours-all", "lost"), 2.0)

@@ -25,7 +25,7 @@ PLACES = ("tests", "benchmarks", "docs", "twisted_upload", ".ci", "README.md", "
 
 
 MADE_UP = ".nothing"
-"""The end of names that tests use because they do not exist."""
+"""The suffix of names that tests use because they do not exist."""
 
 
 def texts(*places: str) -> Iterator[tuple[str, str]]:

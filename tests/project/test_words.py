@@ -62,6 +62,11 @@ _PLURAL = re.compile(
 in parentheses, it is large."""
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
+TESTS = [
+    path
+    for path in sorted((ROOT / "tests").rglob("*.py"))
+    if path != Path(__file__) and "proofs" not in path.parts  # which are about lost uploads
+]
 TEXTS = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
     *sorted((ROOT / "docs").rglob("*.md")),
@@ -112,9 +117,9 @@ def test_strings(path: Path) -> None:
     } == {}
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
+@pytest.mark.parametrize("path", [*MODULES, *TESTS], ids=name_of)
 def test_comments(path: Path) -> None:
-    """No docstring or comment does."""
+    """No docstring or comment does, in the package or in the tests."""
     source = path.read_text("utf-8")
     assert {text: wrong for text in comments_in(source) if (wrong := wrong_in(text, _OUT))} == {}
 

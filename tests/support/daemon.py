@@ -311,7 +311,7 @@ class Daemon:
             try:
                 for pid in others:
                     os.kill(pid, signal.SIGSTOP)
-                    wait_until(lambda pid=pid: state_of(pid) == "T", "a process to stand still")  # type: ignore[misc]
+                    wait_until(lambda pid=pid: state_of(pid) == "T", "a process to stop")  # type: ignore[misc]
                 yield worker
             finally:
                 for pid in others:

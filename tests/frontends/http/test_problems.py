@@ -29,7 +29,7 @@ from twisted_upload.frontends.http.problems import (
 
 @pytest.mark.parametrize("kind", CODES.values(), ids=lambda kind: kind.code)
 def test_every_refusal_has_a_status(kind: type[UploadRefused]) -> None:
-    """Each code has a status of its own choice, and the status a reason phrase."""
+    """Each code has an HTTP status, and the status a reason phrase."""
     assert kind in STATUSES
     assert problem_of(kind()).status in REASONS
 

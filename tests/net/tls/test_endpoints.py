@@ -213,7 +213,7 @@ async def test_expired() -> None:
 
 
 async def test_trust_in_one_certificate(tmp_path: Path) -> None:
-    """Trusting a server's certificate is enough, whoever signed it."""
+    """Trusting a server's certificate is enough, whatever CA signed it."""
     signed = trustme.CA().issue_cert("localhost")
     (tmp_path / "server.pem").write_bytes(signed.cert_chain_pems[0].bytes())
     context = verifying_context(str(tmp_path / "server.pem"))

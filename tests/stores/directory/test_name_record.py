@@ -314,7 +314,7 @@ def test_damaged(folder: Path, damage: bytes) -> None:
 
 @pytest.mark.parametrize("what", ["folder", "link", "pipe"])
 def test_not_a_file(folder: Path, what: str) -> None:
-    """If the record is anything but a regular file of ours, the start fails with one line."""
+    """If the record is not a regular file of this user, the start fails with one line."""
     (folder / ".incoming").mkdir(parents=True, mode=0o700)
     path = folder / ".incoming" / RECORD
     if what == "folder":
