@@ -34,7 +34,7 @@ ASKED = [
     ("--cacert pho", {"photo.jpg"}),
     ("log --s", {"--since"}),
     ("log --outcome ", {"stored", "refused", "aborted"}),
-    ("log --outcome stored --code no", {"not-allowed", "no-space"}),
+    ("log --outcome stored --code no", {"not-allowed", "not-found", "no-space"}),
     ("log pho", {"photo.jpg"}),
     ("pi", {"ping"}),
     ("ping --ti", {"--timeout"}),

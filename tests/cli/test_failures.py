@@ -75,7 +75,7 @@ async def test_empty(tmp_path: Path) -> None:
             "the server answered neither",
         ),
         (f"{SUCCESS} 1.jpg {'9' * 5000} {'0' * 64}\n".encode(), "the server's answer is too long"),
-        (f"{SUCCESS} 1.jpg 7 {'0' * 64}\n".encode(), "100003 bytes were sent, but the receipt"),
+        (f"{SUCCESS} 1.jpg 7 {'0' * 64}\n".encode(), "sent 100003 bytes, but the receipt says 7"),
         (f"{SUCCESS} 1.jpg 100003 {'0' * 64}\n".encode(), "the SHA-256 in the receipt is not"),
         (b"x" * 10_000, "the server's answer is too long"),
     ],
