@@ -1,14 +1,45 @@
 """
-Who may upload: what a request is allowed to do.
+Who may upload: what a request is allowed to do, and the check before a handler sees it.
+
+Each request is checked by itself, also each of an upload that consists of several; so a
+token that has been revoked is worth nothing from the next request on.  A request that is
+being received at that moment is completed: what it sends has been allowed.
+
+The check is made before ``100 Continue``, and before a byte of the body is read.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Protocol
 
-from twisted_upload.frontends.http.exchange import IExchange
+from twisted.internet import defer
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IPushProducer, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
 
-__all__ = ["OPEN", "Grant", "open_to_all"]
+from twisted_upload.errors import NotAllowed, StoreFailed, Unauthorized, UploadRefused
+from twisted_upload.frontends.connections import IConnection
+from twisted_upload.frontends.frontend import Frontend
+from twisted_upload.frontends.http.credentials import challenges, secret_of
+from twisted_upload.frontends.http.exchange import Client, Handler, IBodyReader, IExchange
+from twisted_upload.frontends.http.invitations import PREFIX, InvitationKeys
+from twisted_upload.frontends.http.messages import Problem, Request, Response
+from twisted_upload.frontends.http.origins import Origins, writes
+from twisted_upload.frontends.http.problems import problem_of, problem_response
+from twisted_upload.frontends.http.settings import HTTPSettings
+from twisted_upload.frontends.http.tokens import TokenTable
+from twisted_upload.frontends.http.wrong_tokens import WrongTokens
+
+__all__ = ["OPEN", "AccessControl", "Credentials", "Grant", "IUploadsLeft", "open_to_all"]
+
+PATIENCE = 60.0
+"""Seconds to wait for the number of uploads of an invitation."""
+
+Fields = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +52,7 @@ class Grant:
     not the handler's business: the store counts those of an owner.
 
     :ivar owner: whom its uploads belong to, for programs to compare: ``token:NAME`` or
-        ``invitation:NONCE``; empty if the listener is open to all.
+        ``invitation:...``; empty if the listener is open to all.
     :ivar label: the same, for people; empty if there is none.
     :ivar max_size: maximum size of one upload in bytes; 0 for none but the listener's.
     :ivar uploads_left: how many more uploads it allows, when the request arrived; `None`
@@ -51,3 +82,222 @@ OPEN = Grant()
 def open_to_all(exchange: IExchange) -> Grant:
     """Grant every request everything that the listener allows."""
     return OPEN
+
+
+class IUploadsLeft(Protocol):
+    """Knows how many uploads an owner has made."""
+
+    def left(self, owner: str) -> Deferred[int | None]:
+        """
+        Return how many more uploads an owner may make; `None` if there is no limit.
+
+        It may fail with an `UploadRefused`.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """
+    What a listener asks for; it is open to all if there is neither.
+
+    :ivar tokens: those that are valid.
+    :ivar keys: those that invitations are signed with.
+    """
+
+    tokens: TokenTable | None = None
+    keys: InvitationKeys | None = None
+
+    def __bool__(self) -> bool:
+        """Return whether it asks for anything."""
+        return self.tokens is not None or self.keys is not None
+
+
+class AccessControl:
+    """
+    Checks the requests of a listener.
+
+    :param credentials: what it asks for.
+    :param origins: the pages that may use it.
+    :param uploads: counts the uploads of invitations.
+    :param now: returns the time in seconds since the epoch.
+    :param clock: for timeouts.
+    :param count: is called with the code and the address group of each request that is
+        refused here.
+    """
+
+    def __init__(
+        self,
+        credentials: Credentials,
+        origins: Origins,
+        uploads: IUploadsLeft,
+        *,
+        now: Callable[[], float],
+        clock: IReactorTime,
+        count: Callable[[str, str | None], None],
+    ) -> None:
+        self._credentials = credentials
+        self._origins = origins
+        self._uploads = uploads
+        self._now = now
+        self._clock = clock
+        self._count = count
+        self._wrong = WrongTokens(clock.seconds)
+
+    def replace(self, credentials: Credentials, origins: Origins) -> None:
+        """Ask for something else from the next request on."""
+        self._credentials = credentials
+        self._origins = origins
+
+    def grant_of(self, exchange: IExchange) -> Grant:
+        """
+        Return what a request may do.
+
+        :param exchange: as it was passed to a checked handler.
+        """
+        if not isinstance(exchange, _Checked):
+            raise TypeError("this request has not been checked")
+        return exchange.grant
+
+    def checked(self, handler: Handler, *, fields: Fields = ()) -> Handler:
+        """
+        Return a handler that checks each request first.
+
+        :param handler: is called with the requests that are allowed.
+        :param fields: added to the responses of the check itself, because those of the
+            handler have them.
+        """
+
+        def check(exchange: IExchange) -> None:
+            request = exchange.request
+            exchange.add_fields(*self._origins.fields(request))
+            preflight = self._origins.preflight(request)
+            if preflight is not None:
+                exchange.respond(preflight)
+                return
+            try:
+                self._origins.check(request, exchange.client)
+                grant = self._grant(request, exchange.client)
+            except (Problem, UploadRefused) as error:
+                problem = _with_fields(error, fields)
+                self._count(problem.code, exchange.client.group)
+                raise problem from None
+            checked = _Checked(exchange, grant)
+            if grant.uploads_left is None or not _begins_an_upload(request):
+                handler(checked)
+                return
+            left = self._uploads.left(grant.owner)
+            left.addTimeout(PATIENCE, self._clock)
+            left.addCallback(_go_on, checked, handler, fields)
+            left.addErrback(_cannot, checked)
+
+        return check
+
+    def _grant(self, request: Request, client: Client) -> Grant:
+        """:raises Problem: the request is not allowed."""
+        credentials = self._credentials
+        if not credentials:
+            return OPEN
+        if request.method == "OPTIONS" and not writes(request):
+            return OPEN  # it changes nothing, and a browser sends no secret with it
+        secret = secret_of(request.fields)
+        if secret is None:
+            raise _unauthorized(request, Unauthorized.default_explanation)
+        if secret.startswith(PREFIX) and credentials.keys is not None:
+            invitation = credentials.keys.verify(secret)
+            if invitation is not None:
+                if invitation.expires <= self._now():
+                    raise _unauthorized(request, "this invitation has expired")
+                return Grant(
+                    invitation.owner,
+                    invitation.label,
+                    invitation.max_size,
+                    invitation.uploads or None,
+                    invitation.expires,
+                )
+        elif credentials.tokens is not None:
+            name = credentials.tokens.name_of(secret)
+            if name is not None:
+                return Grant(f"token:{name}", name)
+        seconds = self._wrong.count(client.group)
+        if seconds:
+            raise Problem(
+                429,
+                Unauthorized.code,
+                "too many wrong tokens; try again later",
+                (("Retry-After", str(seconds)),),
+            )
+        raise _unauthorized(request, "the token is not valid, or not valid any more")
+
+
+def _begins_an_upload(request: Request) -> bool:
+    return request.method not in {"GET", "HEAD", "OPTIONS", "PATCH", "DELETE"}
+
+
+def _unauthorized(request: Request, detail: str) -> Problem:
+    return Problem(401, Unauthorized.code, detail, challenges(request.fields))
+
+
+def _with_fields(error: Problem | UploadRefused, fields: Fields) -> Problem:
+    problem = problem_of(error)
+    return Problem(problem.status, problem.code, problem.detail, problem.fields + fields)
+
+
+def _go_on(left: int | None, checked: _Checked, handler: Handler, fields: Fields) -> None:
+    if left == 0:
+        refusal = NotAllowed("this invitation has been used as often as it allows")
+        raise _with_fields(refusal, fields)
+    checked.grant = replace(checked.grant, uploads_left=left)
+    handler(checked)
+
+
+def _cannot(failure: Failure, checked: _Checked) -> None:
+    error = failure.value
+    if not isinstance(error, Problem | UploadRefused):
+        if not isinstance(error, defer.TimeoutError):
+            _log.failure("internal error: a request could not be handled", failure)
+        error = StoreFailed()
+    checked.respond(problem_response(error, checked.request.fields))
+
+
+@implementer(IPushProducer)
+class _Checked:
+    """
+    A request that is allowed (`IExchange`).
+
+    :ivar grant: what it may do.
+    """
+
+    def __init__(self, exchange: IExchange, grant: Grant) -> None:
+        self.request: Request = exchange.request
+        self.client: Client = exchange.client
+        self.connection: IConnection = exchange.connection
+        self.frontend: Frontend[HTTPSettings] = exchange.frontend
+        self.grant = grant
+        self._exchange = exchange
+
+    def add_fields(self, *fields: tuple[str, str]) -> None:
+        """See `IExchange.add_fields`."""
+        self._exchange.add_fields(*fields)
+
+    def accept_body(self, reader: IBodyReader) -> None:
+        """See `IExchange.accept_body`."""
+        self._exchange.accept_body(reader)
+
+    def respond(self, response: Response) -> None:
+        """See `IExchange.respond`."""
+        self._exchange.respond(response)
+
+    def pauseProducing(self) -> None:
+        """See `IExchange.pauseProducing`."""
+        self._exchange.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """See `IExchange.resumeProducing`."""
+        self._exchange.resumeProducing()
+
+    def stopProducing(self) -> None:
+        """See `IExchange.stopProducing`."""
+        self._exchange.stopProducing()
+
+
+_log = Logger()

@@ -1,0 +1,158 @@
+"""
+Small files that decide who may upload: tokens and keys.
+
+They are read only if no other user can have written them, and replaced atomically: a
+reader sees the old content or the new, also after a power cut.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import stat
+import time
+from collections.abc import Callable, Iterator
+
+from twisted_upload.disk.files import Files
+
+__all__ = ["LARGEST_SECRET_FILE", "change_secret_file", "read_secret_file"]
+
+LARGEST_SECRET_FILE = 1024 * 1024
+"""Maximum size of such a file in bytes."""
+
+LOCK_TIME, LOCK_PAUSE = 10.0, 0.02
+"""Seconds to wait for another process that changes the file, and between two attempts."""
+
+_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+
+
+def read_secret_file(path: str, *, private: bool) -> bytes:
+    """
+    Read a file that belongs to us or to root, and that no other user can write to.
+
+    :param private: other users must not be able to read it either; its group may.
+    :raises OSError: it cannot be read.
+    :raises ValueError: it is not such a file; the text says what to change.
+    """
+    descriptor = os.open(path, _READ)
+    try:
+        return _read(descriptor, private=private)
+    finally:
+        os.close(descriptor)
+
+
+def change_secret_file(
+    path: str, change: Callable[[bytes], bytes], files: Files, *, private: bool
+) -> None:
+    """
+    Replace the content of a file; create the file if it is missing.
+
+    It keeps its owner and its permissions; a new one is readable by all, unless it is
+    private (and the umask applies).  A symbolic link stays: what it points to is replaced.
+
+    :param change: returns the new content for the old one, which is empty if the file is
+        missing; what it raises is passed on, and nothing has changed.
+    :raises OSError: it cannot be read or replaced; `TimeoutError`: another process is
+        changing it all the time.
+    :raises ValueError: see `read_secret_file`.
+    """
+    path = os.path.realpath(path)
+    folder = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        name = os.path.basename(path)
+        with _locked(folder, name, 0o600 if private else 0o644) as (descriptor, is_new):
+            try:
+                content = change(_read(descriptor, private=private))
+                _replace(folder, name, content, os.fstat(descriptor), files)
+            except BaseException:
+                if is_new:
+                    files.unlink(folder, name)
+                raise
+    finally:
+        os.close(folder)
+
+
+def _read(descriptor: int, *, private: bool) -> bytes:
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError("it is not a file")
+    if status.st_uid not in {os.geteuid(), 0}:
+        raise ValueError(f"it belongs to uid {status.st_uid}, not to this user or root")
+    if status.st_mode & 0o022:
+        raise ValueError("other users may write to it: chmod go-w")
+    if private and status.st_mode & 0o007:
+        raise ValueError("other users may read it: chmod o-rwx")
+    content = b""
+    while len(content) <= LARGEST_SECRET_FILE:
+        more = os.read(descriptor, LARGEST_SECRET_FILE + 1 - len(content))
+        if not more:
+            return content
+        content += more
+    raise ValueError("it is larger than 1 MiB")
+
+
+@contextlib.contextmanager
+def _locked(folder: int, name: str, mode: int) -> Iterator[tuple[int, bool]]:
+    """Lock the file that has this name, and still has it when it is locked."""
+    deadline = time.monotonic() + LOCK_TIME
+    while True:
+        descriptor, is_new = _open(folder, name, mode)
+        try:
+            if _lock(descriptor) and _has_name(descriptor, folder, name):
+                yield descriptor, is_new
+                return
+        finally:
+            os.close(descriptor)
+        if time.monotonic() > deadline:
+            raise TimeoutError(0, "another command is changing it")
+        time.sleep(LOCK_PAUSE)
+
+
+def _open(folder: int, name: str, mode: int) -> tuple[int, bool]:
+    while True:
+        with contextlib.suppress(FileNotFoundError):
+            return os.open(name, _READ | os.O_NOFOLLOW, dir_fd=folder), False
+        with contextlib.suppress(FileExistsError):
+            flags = os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            return os.open(name, flags, mode, dir_fd=folder), True
+
+
+def _lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _has_name(descriptor: int, folder: int, name: str) -> bool:
+    try:
+        status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(status, os.fstat(descriptor))
+
+
+def _replace(folder: int, name: str, content: bytes, old: os.stat_result, files: Files) -> None:
+    new = f".{name}.new"  # ours, because we hold the lock of the file
+    with contextlib.suppress(FileNotFoundError):
+        files.unlink(folder, new)
+    descriptor = files.create(folder, new, 0o600)
+    try:
+        status = os.fstat(descriptor)
+        if (status.st_uid, status.st_gid) != (old.st_uid, old.st_gid):
+            os.fchown(descriptor, old.st_uid, old.st_gid)
+        files.chmod(descriptor, stat.S_IMODE(old.st_mode))
+        left = memoryview(content)
+        while left:
+            left = left[files.write(descriptor, left) :]
+        files.fsync(descriptor)
+        files.replace(folder, new, folder, name)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            files.unlink(folder, new)
+        raise
+    finally:
+        files.close(descriptor)
+    files.fsync(folder)
