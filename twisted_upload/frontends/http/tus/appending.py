@@ -103,6 +103,7 @@ class _Body(Machine, IBodyReader):
         self.checks = checks
         self.creating = creating
         self.append: IAppend | None = None
+        self.accepting = False
         self.room = room_of(partial, request.max_size)
         self.written = 0
         self.error: UploadRefused | None = None
@@ -144,6 +145,16 @@ class _Body(Machine, IBodyReader):
         self._waiting = None
         self.refused(StoreFailed())
         return True
+
+    def begin(self, append: IAppend) -> None:
+        """
+        Take the body, now that the store takes bytes.
+
+        Not in an output of the machine: what has arrived already would be postponed.
+        """
+        self.opened(append)
+        if self.accepting:
+            self.request.exchange.accept_body(self)
 
     # Callbacks of the store; an exception in what follows is not the store's.
 
@@ -207,10 +218,8 @@ def receive(body: _Body, append: IAppend) -> None:
     if append.offset != body.partial.offset:  # another writer was faster
         body.refused(Conflict())
         return
-    exchange = body.request.exchange
-    append.registerProducer(IPushProducer(exchange), True)
-    body.request.frontend.progress_check.begin()
-    exchange.accept_body(body)
+    append.registerProducer(IPushProducer(body.request.exchange), True)
+    body.accepting = True
 
 
 @_opening.upon(Body.not_settled).to(_over)
@@ -377,4 +386,4 @@ def append_body(
         whole=body.whole,
         expires=request.expires,
     )
-    request.wait(opening, body.opened, body.not_settled, late=lambda append: append.abort())
+    request.wait(opening, body.begin, body.not_settled, late=lambda append: append.abort())
