@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import gatherResults
 from twisted.internet.task import Clock
+from twisted.logger import LogLevel, capturedLogs, formatEvent
 
 from tests.support.processes import open_descriptors
 from tests.support.stores import (
@@ -37,6 +38,7 @@ from twisted_upload.errors import CannotStart, NoSpace
 from twisted_upload.interfaces import Arrival, Metadata, Receipt
 from twisted_upload.stores.directory.file_queue import SMALL
 from twisted_upload.stores.directory.folder import INCOMING
+from twisted_upload.stores.directory.name_record import RECORD
 from twisted_upload.stores.directory.store import DirectoryStore
 from twisted_upload.testing import StoreContract
 
@@ -300,6 +302,22 @@ def test_open_and_close(tmp_path: Path) -> None:
     store.close()
     store.close()
     assert open_descriptors(tmp_path) == before
+
+
+def test_opened_twice(tmp_path: Path) -> None:
+    """A start opens the store twice, and warns once."""
+    files = FaultyFiles()
+    files.fail("rename", errno.EINVAL, times=2)
+    (tmp_path / INCOMING).mkdir(mode=0o700)
+    (tmp_path / INCOMING / RECORD).write_bytes(b"x" * 16)
+    (tmp_path / INCOMING / RECORD).chmod(0o600)
+    with capturedLogs() as events:
+        store = open_store(tmp_path, ManualDisk(), files=files)
+        store.open()
+        store.close()
+    told = [str(formatEvent(event)) for event in events if event["log_level"] == LogLevel.warn]
+    assert ["is damaged" in line for line in told].count(True) == 1
+    assert ["by link and unlink" in line for line in told].count(True) == 1
 
 
 def test_little_memory(tmp_path: Path) -> None:

@@ -149,6 +149,7 @@ class DirectoryStore:
             path, disk, clock, reserve or Reserve(), self._free, is_full=self._is_full
         )
         self.memory = memory or MemoryBudget()
+        self._told: set[str] = set()  # a start opens twice, and warns once
 
     def open(self) -> None:
         """
@@ -171,7 +172,8 @@ class DirectoryStore:
         self._folder = folder
         self._new = self._new or folder.new
         self.free_space.look()
-        if not folder.by_rename:
+        if not folder.by_rename and "link" not in self._told:
+            self._told.add("link")
             _log.warn(
                 "{path}: this file system cannot rename without replacing; publishing files by"
                 " link and unlink",
@@ -197,7 +199,8 @@ class DirectoryStore:
             raise CannotStart(
                 f"cannot use {self.path}/{INCOMING}/{RECORD}: {error.strerror or error}"
             ) from error
-        if record.damaged:
+        if record.damaged and "record" not in self._told:
+            self._told.add("record")
             _log.warn(
                 "{path}: {record} is damaged: new names start after the time it was last written",
                 path=self.path,
