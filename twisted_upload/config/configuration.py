@@ -38,7 +38,7 @@ from twisted_upload.config.sources import (
     read_file,
 )
 from twisted_upload.errors import WrongConfiguration
-from twisted_upload.net.networks import EVERYBODY, NetworkSet, Rules, TrustedProxies
+from twisted_upload.net.networks import EVERYBODY, Network, NetworkSet, Rules, TrustedProxies
 
 __all__ = ["INHERITED", "Configuration", "Listener", "Setting", "configure"]
 
@@ -83,6 +83,7 @@ class Listener:
     :raises WrongConfiguration: values that are valid alone do not go together.
     :ivar settings: the converted values.
     :ivar rules: which addresses may connect.
+    :ivar trust_forwarded: the HTTP proxies that are believed; `None` if there are none.
     :ivar trusted_proxies: the load balancers that connections come from; `None` if
         senders connect directly.
     """
@@ -98,6 +99,8 @@ class Listener:
                 "finish-after-idle", f"it must be shorter than idle-timeout ({idle:g} s)"
             )
         self.trusted_proxies = self._proxies()
+        forwarding = self.settings.trust_forwarded
+        self.trust_forwarded = _trusted(forwarding) if forwarding else None
         try:
             self.rules = Rules(self.settings.allow, self.settings.deny) or EVERYBODY
         except ValueError as error:
@@ -119,8 +122,7 @@ class Listener:
                 "tls: cannot be combined with proxy-protocol, whose header comes before TLS;"
                 " terminate TLS at the load balancer, and listen on tcp:",
             )
-        networks = NetworkSet(network for network in believed if network is not None)
-        return TrustedProxies(networks, unix=None in believed)
+        return _trusted(believed)
 
     def _wrong(self, name: str, why: str) -> WrongConfiguration:
         return WrongConfiguration(f"{self.by_name[name].source}: {why}")
@@ -226,6 +228,11 @@ def configure(
     _agree_on_programs(listeners)
     whole = _in_force({**file.top, **over}, base, per_listener=False)
     return Configuration(whole, listeners, named=bool(file.listeners), file=path)
+
+
+def _trusted(proxies: Collection[Network | None]) -> TrustedProxies:
+    networks = NetworkSet(network for network in proxies if network is not None)
+    return TrustedProxies(networks, unix=None in proxies)
 
 
 def _of_listener(label: str, own: Layer, over: Layer, file: File) -> Layer:

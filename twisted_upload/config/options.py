@@ -184,10 +184,10 @@ class ListenerSettings:
         " rejected. unix means the clients of a unix socket. Repeatable.",
         reloadable=True,
     )
-    trust_forwarded: tuple[Network, ...] = repeatable(
-        parse_network,
-        "Network of the HTTP proxies whose X-Forwarded-For and X-Forwarded-Proto are believed."
-        " Repeatable.",
+    trust_forwarded: tuple[Network | None, ...] = repeatable(
+        parse_trusted_proxy,
+        "Network of the HTTP proxies whose X-Forwarded-For and X-Forwarded-Proto are believed; unix"
+        " means the clients of a unix socket. Repeatable.",
         reloadable=True,
     )
     resume_for: float = option(

@@ -4,7 +4,7 @@ Build the front ends of the listeners in a configuration.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any, TypeVar
 
@@ -12,9 +12,9 @@ from twisted.internet.interfaces import IReactorTime
 
 from twisted_upload.config.configuration import Listener
 from twisted_upload.core.outcome import UploadObserver
-from twisted_upload.errors import WrongConfiguration
 from twisted_upload.frontends.admission import ConnectionSlots
 from twisted_upload.frontends.frontend import Frontend
+from twisted_upload.frontends.http.settings import HTTPSettings
 from twisted_upload.frontends.raw.factory import UploadFactory
 from twisted_upload.frontends.raw.settings import RawSettings
 from twisted_upload.frontends.refusal_log import RefusalCounter
@@ -22,6 +22,8 @@ from twisted_upload.frontends.settings import FrontendSettings
 from twisted_upload.interfaces import IUploadStore
 
 __all__ = ["FrontendBuilder", "frontend_settings"]
+
+_KINDS: Mapping[str, type[FrontendSettings]] = {"raw": RawSettings, "http": HTTPSettings}
 
 S = TypeVar("S", bound=FrontendSettings)
 
@@ -54,8 +56,8 @@ class FrontendBuilder:
 
         :param store: its store.
         """
-        if listener.protocol != "raw":
-            raise WrongConfiguration(f"{listener.name}: there is no front end for HTTP yet")
+        if listener.protocol == "http":
+            return self._http(listener, store)
         return UploadFactory(
             store,
             self._clock,
@@ -66,18 +68,35 @@ class FrontendBuilder:
             refusals=self._refusals,
         )
 
+    def _http(self, listener: Listener, store: IUploadStore) -> Frontend[HTTPSettings]:
+        # A daemon without HTTP does not need these modules.
+        from twisted_upload.daemon.http_handlers import http_handler  # noqa: PLC0415
+        from twisted_upload.frontends.http.factory import HTTPFactory  # noqa: PLC0415
+
+        return HTTPFactory(
+            store,
+            self._clock,
+            _settings(HTTPSettings, listener),
+            handler=http_handler(listener),
+            observers=self._observers,
+            name=listener.name,
+            slots=self._slots,
+            refusals=self._refusals,
+        )
+
 
 def frontend_settings(listener: Listener) -> FrontendSettings:
     """Make the front end settings of a listener."""
-    return _settings(RawSettings, listener)
+    return _settings(_KINDS[listener.protocol], listener)
 
 
 def _settings(kind: type[S], listener: Listener) -> S:
-    """Fields that have the name of an option are copied."""
-    settings = listener.settings
-    names = [it.name for it in fields(kind) if hasattr(settings, it.name)]
-    return kind(
-        rules=listener.rules,
-        trusted_proxies=listener.trusted_proxies,
-        **{name: getattr(settings, name) for name in names},
-    )
+    """Fields that have the name of an attribute of the listener, or an option, are copied."""
+    sources = (listener, listener.settings)
+    values = {
+        it.name: getattr(source, it.name)
+        for it in fields(kind)
+        for source in reversed(sources)
+        if hasattr(source, it.name)
+    }
+    return kind(**values)
