@@ -101,7 +101,7 @@ def everybody(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class TestContract(StoreContract):
-    """Whoever has no quota notices nothing."""
+    """Uploads of an owner without a quota are not affected."""
 
     @pytest.fixture
     def under_test(self, rig: Rig) -> Rig:
@@ -117,7 +117,7 @@ class TestContractWithQuotas(StoreContract):
 
 
 class TestResumableContract(ResumableStoreContract):
-    """Whoever has no quota notices nothing of it in partial uploads."""
+    """Partial uploads of an owner without a quota are not affected."""
 
     @pytest.fixture
     def under_test(self, rig: Rig) -> Rig:

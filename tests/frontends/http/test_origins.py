@@ -54,7 +54,7 @@ def is_allowed(
     ],
 )
 def test_writing(fields: dict[str, str], allowed: bool) -> None:
-    """A request that writes comes from a page of ours, or from no page."""
+    """A request that writes comes from our own page, or from no page."""
     assert is_allowed(fields) is allowed
 
 

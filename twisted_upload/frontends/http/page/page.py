@@ -27,7 +27,8 @@ SECURITY = (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:;"
         " connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
     ),
-    ("Referrer-Policy", "no-referrer"),
+    # With "no-referrer", browsers send a form over plain HTTP with "Origin: null".
+    ("Referrer-Policy", "same-origin"),
     ("X-Content-Type-Options", "nosniff"),
     ("Cross-Origin-Opener-Policy", "same-origin"),
     ("Permissions-Policy", "screen-wake-lock=(self), clipboard-write=(self)"),
