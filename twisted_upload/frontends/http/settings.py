@@ -31,11 +31,17 @@ class HTTPSettings(FrontendSettings):
     :ivar resume_for: seconds for which an unfinished upload can be resumed.
     :ivar trust_forwarded: the proxies whose ``X-Forwarded-For`` and
         ``X-Forwarded-Proto`` are believed; `None` for none.
+    :ivar no_page: whether there is no page for browsers.
+    :ivar page_title: title of the page; empty for one in the reader's language.
+    :ivar page_text: text below the title; empty for none.
     """
 
     head_timeout: float = 30.0
     resume_for: float = 24 * 3600.0
     trust_forwarded: TrustedProxies | None = None
+    no_page: bool = False
+    page_title: str = ""
+    page_text: str = ""
 
 
 class ITimedConnection(Hashable, Protocol):

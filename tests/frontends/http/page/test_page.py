@@ -7,13 +7,18 @@ from __future__ import annotations
 import json
 import re
 from html.parser import HTMLParser
+from typing import Any
 
 import pytest
+from twisted.internet.task import Clock
 
-from tests.support.exchanges import FakeExchange, request_for
+from tests.support.exchanges import NOW, FakeExchange, FakeFrontend, request_for
+from twisted_upload.frontends.http.access import Grant
 from twisted_upload.frontends.http.messages import Response
-from twisted_upload.frontends.http.page.page import FileResult, Page
+from twisted_upload.frontends.http.page.page import TERMS, FileResult, Page
 from twisted_upload.frontends.http.page.texts import LANGUAGES, language_for
+from twisted_upload.frontends.http.settings import HTTPSettings
+from twisted_upload.stores.memory import MemoryStore
 
 HOSTILE = '"><script>alert(1)</script>&{x}'
 
@@ -33,8 +38,13 @@ class Elements(HTMLParser):
         return [attributes for name, attributes in self.found if name == tag]
 
 
-def served(page: Page, path: str = "/", accepted: str = "") -> Response:
-    exchange = FakeExchange(request_for("GET", path, {"Accept-Language": accepted}))
+def frontend(**settings: Any) -> FakeFrontend:
+    return FakeFrontend(MemoryStore(lambda: NOW), Clock(), HTTPSettings(**settings))
+
+
+def served(page: Page, path: str = "/", accepted: str = "", **settings: Any) -> Response:
+    request = request_for("GET", path, {"Accept-Language": accepted})
+    exchange = FakeExchange(request, frontend=frontend(**settings))
     exchange.handle(page.handlers()[path])
     assert exchange.response is not None
     return exchange.response
@@ -76,15 +86,18 @@ def test_languages_have_the_same_texts() -> None:
 
 
 def test_all_texts_are_used() -> None:
-    """The page, its script or the results use each text."""
+    """The page, its script or the results use each text, and the script uses no other."""
     page = Page()
     script = next(it for path, it in page_parts(page).items() if path.endswith(".js")).body.decode()
-    shown = served(page).body.decode()
-    (messages,) = (it["data-messages"] for it in Elements(shown.encode()).of("body"))
-    assert messages is not None
-    for key, text in json.loads(messages).items():
+    (body,) = Elements(served(page).body).of("body")
+    texts = json.loads(body["data-texts"] or "")
+    for key, text in texts.items():
         assert text == LANGUAGES["en"][key]
         assert f'"{key}"' in script or f"{key}:" in script or key.startswith("code "), key
+    states = re.findall(r"^  (\w+): \[", script, re.MULTILINE)
+    used = {*re.findall(r'\btext\(\s*"([^"]+)"', script), *states}
+    assert states
+    assert used <= texts.keys()
 
 
 def page_parts(page: Page) -> dict[str, Response]:
@@ -98,7 +111,7 @@ def test_nothing_from_elsewhere(language: str) -> None:
     elements = Elements(served(page, accepted=language).body)
     loaded = [it.get("src") for it in elements.of("script")]
     loaded += [it.get("href") for it in elements.of("link") if it.get("rel") == "stylesheet"]
-    assert set(loaded) == set(page_parts(page))
+    assert {f".{path}" for path in page_parts(page)} == set(loaded)
     assert not elements.of("style")
     for _, attributes in elements.found:
         assert not any(name == "style" or name.startswith("on") for name in attributes)
@@ -115,7 +128,7 @@ def test_nothing_from_elsewhere(language: str) -> None:
 def test_a_few_kilobytes() -> None:
     """All of it together is small."""
     page = Page()
-    assert sum(len(it.body) for it in (served(page), *page_parts(page).values())) < 32 * 1024
+    assert sum(len(it.body) for it in (served(page), *page_parts(page).values())) < 36 * 1024
 
 
 def test_parts_are_named_by_content() -> None:
@@ -129,19 +142,57 @@ def test_parts_are_named_by_content() -> None:
 def test_the_form_works_alone() -> None:
     """Without JavaScript, the page is a form that posts files."""
     elements = Elements(served(Page()).body)
-    (form,) = elements.of("form")
-    assert (form["method"], form["action"], form["enctype"]) == ("post", "/", "multipart/form-data")
+    (form,) = (it for it in elements.of("form") if it["id"] == "form")
+    sent = form["method"], form["action"], form["enctype"]
+    assert sent == ("post", "./", "multipart/form-data")
     named = [it for it in elements.of("input") if it.get("name")]
     assert [(it["type"], it["name"]) for it in named] == [("file", "file")]
-    assert [it["for"] for it in elements.of("label")] == [named[0]["id"]]
+    assert named[0]["id"] in [it["for"] for it in elements.of("label")]
 
 
 def test_words_of_the_operator() -> None:
     """The title and the text are the operator's, and cannot break the page."""
-    body = served(Page(HOSTILE, HOSTILE)).body.decode()
+    page = Page()
+    body = served(page, page_title=HOSTILE, page_text=HOSTILE).body.decode()
     assert "<script>alert" not in body
     assert body.count("&quot;&gt;&lt;script&gt;alert(1)&lt;/script&gt;&amp;{x}") == 3
     assert "Upload files" not in body
+    assert "Upload files" in served(page).body.decode()
+
+
+def test_reloaded_often() -> None:
+    """Pages with the words of former settings do not accumulate."""
+    page = Page()
+    for number in range(100):
+        assert f"<h1>{number}</h1>" in served(page, page_title=f"{number}").body.decode()
+    assert len(page._pages) <= 16
+
+
+def test_terms() -> None:
+    """The script is told what it may send."""
+    page = Page(lambda exchange: Grant("invitation:1", "Alice", 1000, 3, NOW))
+    exchange = FakeExchange(request_for("GET", TERMS), frontend=frontend(max_size=500))
+    response = exchange.handle(page.show_terms).response
+    assert response is not None
+    assert json.loads(response.body) == {
+        "label": "Alice",
+        "max_size": 500,
+        "uploads": 3,
+        "expires": NOW,
+    }
+    assert fields(response)["Cache-Control"] == "no-store"
+
+
+def test_terms_without_limits() -> None:
+    """Nothing is said of a listener that is open to all."""
+    response = FakeExchange(request_for("GET", TERMS)).handle(Page().show_terms).response
+    assert response is not None
+    assert json.loads(response.body) == {
+        "label": "",
+        "max_size": 0,
+        "uploads": None,
+        "expires": None,
+    }
 
 
 def test_results_of_a_form() -> None:
@@ -152,7 +203,7 @@ def test_results_of_a_form() -> None:
     response = page.results(exchange, results, 201)
     body = response.body.decode()
     assert response.status == 201
-    assert "上传成功:1795328130123.jpg(5 B)" in body
-    assert "上传失败:no-space &lt;b&gt;" in body
+    assert "上传成功：1795328130123.jpg（5 B）" in body
+    assert "上传失败：no-space &lt;b&gt;" in body
     assert "<script" not in body
-    assert '<a href="/">' in body
+    assert '<a href="./">' in body

@@ -1,454 +1,422 @@
-// The page of the drop box: sends files with tus, and needs nothing else.
+// The page: where files come from, and what is said about them.
 "use strict";
 
-(() => {
-  const AT_A_TIME = 3;
-  const RETRY_AFTER = [1, 2, 4, 8, 15, 30]; // seconds; the last one is repeated
-  const GIVE_UP_AFTER = 60 * 60; // seconds of failures in a row
-  const PREFIX = "upload:";
+const AT_A_TIME = 3;
+const NAMED = 5; // unfinished files whose names are shown
 
-  const body = document.body;
-  const say = JSON.parse(body.dataset.messages);
-  const maxSize = Number(body.dataset.maxSize);
-  const $ = (id) => document.getElementById(id);
-  const list = $("list");
-  const uploads = [];
-  let wakeLock = null;
+const $ = (id) => document.getElementById(id);
+const texts = JSON.parse(document.body.dataset.texts);
+const title = document.title;
+const rows = new Map(); // by transfer
+const open = new Map(); // transfers that are not finished, by key
+const queue = []; // transfers that wait for their turn
+const counts = {}; // of transfers, by state
+const bytes = { all: 0, sent: 0 };
+let running = 0;
+let terms = {};
 
-  document.documentElement.classList.add("scripted");
+// Texts
 
-  // A token: the part of the link after "#", which no server and no proxy sees.
-  const token = (() => {
-    const given = new URLSearchParams(location.hash.slice(1)).get("token");
-    try {
-      if (given) {
-        sessionStorage.setItem("token", given);
-        history.replaceState(null, "", location.pathname + location.search);
-      }
-      return given || sessionStorage.getItem("token");
-    } catch {
-      return given;
+const text = (key, values = {}) =>
+  (texts[key] ?? key).replace(/\{(\w+)\}/g, (_, name) => values[name] ?? "");
+
+const formatSize = (size) => {
+  const units = ["B", "KiB", "MiB", "GiB", "TiB"];
+  let unit = 0;
+  while (size >= 1024 && unit < units.length - 1) { size /= 1024; unit += 1; }
+  return `${unit && size < 100 ? size.toFixed(1) : Math.round(size)} ${units[unit]}`;
+};
+
+const formatDuration = (seconds) => {
+  const all = Math.ceil(seconds), h = Math.floor(all / 3600), m = Math.floor(all / 60) % 60;
+  const two = (number) => String(number).padStart(2, "0");
+  return h ? `${h}:${two(m)}:${two(all % 60)}` : `${m}:${two(all % 60)}`;
+};
+
+const reason = ({ code, status, detail }) => {
+  if (code === "too-large" && terms.max_size) {
+    return text("too large", { size: formatSize(terms.max_size) });
+  }
+  return texts[`code ${code}`] ?? (detail || text("status", { status }));
+};
+
+const make = (name, className, content = "") => {
+  const element = document.createElement(name);
+  element.className = className;
+  element.textContent = content;
+  return element;
+};
+
+const copyText = async (content, fallback) => {
+  try {
+    await navigator.clipboard.writeText(content);
+  } catch { // the page did not come over https
+    getSelection().selectAllChildren(fallback);
+    document.execCommand("copy");
+  }
+};
+
+// One file
+
+const FINAL = ["too-large", "changed", "empty"]; // codes after which the same is no use
+
+const ACTIONS = {
+  waiting: ["cancel"], sending: ["pause", "cancel"], storing: [],
+  broken: ["retry", "pause", "cancel"], paused: ["resume", "cancel"],
+  stored: ["copy"], failed: ["retry", "dismiss"], cancelled: ["dismiss"],
+};
+
+class Row {
+  constructor(transfer) {
+    this.transfer = transfer;
+    this.samples = [];
+    this.all = this.has = 0; // bytes that count in the total
+    const { name, file } = transfer;
+    this.element = make("li", "waiting");
+    const top = make("div", "row"), below = make("div", "row");
+    top.append(make("span", "name", name), make("span", "size", formatSize(file.size)));
+    this.bar = document.createElement("progress");
+    this.bar.value = 0;
+    this.bar.setAttribute("aria-label", name);
+    this.line = make("span", "state");
+    this.actions = make("span", "actions");
+    below.append(this.line, this.actions);
+    this.element.append(top, this.bar, below);
+    this.show();
+  }
+
+  button(action) {
+    const button = make("button", action, text(action));
+    button.type = "button";
+    const what = text(action === "copy" ? "copy what" : action);
+    button.setAttribute("aria-label", `${what}: ${this.transfer.name}`);
+    button.onclick = () => this[action]();
+    return button;
+  }
+
+  show() {
+    const { state, finished, trouble, seconds, result } = this.transfer;
+    this.element.className = state;
+    this.bar.hidden = finished;
+    const shown = [...this.actions.children].map((it) => it.className);
+    const wanted = ACTIONS[state].filter(
+      (it) => !(it === "retry" && state === "failed" && FINAL.includes(trouble.code)),
+    );
+    if (shown.join() !== wanted.join()) {
+      const focused = this.actions.contains(document.activeElement);
+      this.actions.replaceChildren(...wanted.map((action) => this.button(action)));
+      if (focused) (this.actions.firstChild || $("choose")).focus();
     }
-  })();
+    if (state === "broken") this.line.textContent = text("broken", { reason: reason(trouble), seconds });
+    else if (state === "failed") this.line.textContent = text("failed", { reason: reason(trouble) });
+    else if (result && result.name) this.line.textContent = text("stored as", { name: result.name });
+    else this.line.textContent = text(state);
+    if (state === "stored" && result.digest) {
+      this.digest = make("div", "digest", `SHA-256 ${result.digest}`);
+      this.element.append(this.digest);
+    }
+  }
 
-  // Texts
-
-  const text = (key, values = {}) =>
-    (say[key] || key).replace(/\{(\w+)\}/g, (_, name) => values[name] ?? "");
-
-  const size = (bytes) => {
-    const units = ["B", "KiB", "MiB", "GiB", "TiB"];
-    let unit = 0;
-    while (bytes >= 1024 && unit < units.length - 1) { bytes /= 1024; unit += 1; }
-    return `${unit && bytes < 100 ? bytes.toFixed(1) : Math.round(bytes)} ${units[unit]}`;
-  };
-
-  const duration = (seconds) => {
-    if (!isFinite(seconds)) return "";
-    const all = Math.ceil(seconds), h = Math.floor(all / 3600), m = Math.floor(all / 60) % 60;
-    const two = (number) => String(number).padStart(2, "0");
-    return h ? `${h}:${two(m)}:${two(all % 60)}` : `${m}:${two(all % 60)}`;
-  };
-
-  const base64 = (string) =>
-    btoa(String.fromCharCode(...new TextEncoder().encode(string)));
-
-  const hex = (field) => {
-    const found = /sha-256=:([A-Za-z0-9+/=]+):/.exec(field || "");
-    if (!found) return "";
-    return [...atob(found[1])].map((c) => c.charCodeAt(0).toString(16).padStart(2, "0")).join("");
-  };
-
-  // What is known of unfinished uploads after a reload
-
-  const store = {
-    get(key) { try { return JSON.parse(localStorage.getItem(PREFIX + key)); } catch { return null; } },
-    set(key, value) { try { localStorage.setItem(PREFIX + key, JSON.stringify(value)); } catch { /* full, or not allowed */ } },
-    remove(key) { try { localStorage.removeItem(PREFIX + key); } catch { /* not allowed */ } },
-    all() {
-      try {
-        return Object.keys(localStorage).filter((key) => key.startsWith(PREFIX))
-          .map((key) => [key.slice(PREFIX.length), this.get(key.slice(PREFIX.length))])
-          .filter(([, value]) => value && value.url);
-      } catch { return []; }
-    },
-  };
-
-  // One request; `progress` is called with the bytes of the body that have been sent
-
-  const request = (upload, method, url, fields, content = null, progress = null) =>
-    new Promise((resolve) => {
-      const xhr = new XMLHttpRequest();
-      upload.xhr = xhr;
-      xhr.open(method, url);
-      xhr.setRequestHeader("Tus-Resumable", "1.0.0");
-      if (token) xhr.setRequestHeader("Authorization", `Bearer ${token}`);
-      for (const [name, value] of Object.entries(fields)) xhr.setRequestHeader(name, value);
-      if (progress) xhr.upload.onprogress = (event) => progress(event.loaded);
-      xhr.onloadend = () => {
-        upload.xhr = null;
-        resolve({
-          status: xhr.status,
-          field: (name) => (xhr.status ? xhr.getResponseHeader(name) : null),
-          text: xhr.status ? xhr.responseText : "",
-        });
-      };
-      xhr.send(content);
+  progress(certain) {
+    const { sent, file, state } = this.transfer;
+    this.bar.value = file.size ? sent / file.size : 1;
+    if (certain) this.samples = []; // it has jumped
+    const now = performance.now() / 1000;
+    this.samples.push([now, sent]);
+    while (this.samples.length > 2 && now - this.samples[0][0] > 5) this.samples.shift();
+    const [[then, had]] = this.samples;
+    if (state !== "sending" || now - then < 0.5 || sent <= had) return;
+    const rate = (sent - had) / (now - then);
+    this.line.textContent = text("progress", {
+      percent: Math.floor(100 * sent / file.size), sent: formatSize(sent),
+      rate: formatSize(rate), left: formatDuration((file.size - sent) / rate),
     });
-
-  const reason = (response) => {
-    try {
-      const problem = JSON.parse(response.text);
-      return text(`code ${problem.code}`) === `code ${problem.code}`
-        ? problem.detail : text(`code ${problem.code}`);
-    } catch {
-      return text("status", { status: response.status });
-    }
-  };
-
-  class Upload {
-    constructor(file, path) {
-      this.file = file;
-      this.name = path || file.name || "file";
-      this.key = [this.name, file.type, file.size, file.lastModified].join("|");
-      this.url = (store.get(this.key) || {}).url || null;
-      this.offset = 0;
-      this.sent = 0;
-      this.failures = 0;
-      this.samples = [];
-      this.state = "waiting";
-      this.build();
-    }
-
-    build() {
-      const make = (name, className, content = "") => {
-        const element = document.createElement(name);
-        element.className = className;
-        element.textContent = content;
-        return element;
-      };
-      this.row = make("li", "waiting");
-      const row = make("div", "row");
-      row.append(make("span", "name", this.name), make("span", "size", size(this.file.size)));
-      this.bar = document.createElement("progress");
-      this.bar.max = 1;
-      this.bar.value = 0;
-      this.bar.setAttribute("aria-label", this.name);
-      this.line = make("div", "state");
-      this.result = make("div", "result");
-      this.actions = make("div", "actions");
-      this.buttons = {};
-      for (const action of ["pause", "resume", "retry", "cancel", "copy"]) {
-        const button = make("button", action, text(action));
-        button.type = "button";
-        button.setAttribute("aria-label", `${text(action)}: ${this.name}`);
-        button.onclick = () => this[action]();
-        this.buttons[action] = button;
-        this.actions.append(button);
-      }
-      this.row.append(row, this.bar, this.line, this.result, this.actions);
-      list.append(this.row);
-      this.show("waiting");
-    }
-
-    show(state, message = null) {
-      const shown = {
-        waiting: ["cancel"], sending: ["pause", "cancel"], broken: ["pause", "retry", "cancel"],
-        paused: ["resume", "cancel"], failed: ["retry"], stored: ["copy"], cancelled: [],
-      };
-      this.state = state;
-      this.row.className = state;
-      this.bar.hidden = ["stored", "failed", "cancelled"].includes(state);
-      for (const [name, button] of Object.entries(this.buttons)) {
-        const focused = document.activeElement === button;
-        button.hidden = !shown[state].includes(name);
-        if (focused && button.hidden) {
-          (Object.values(this.buttons).find((other) => !other.hidden) || $("choose")).focus();
-        }
-      }
-      this.line.textContent = message ?? text(state);
-      update();
-    }
-
-    progress(sent) {
-      this.sent = sent;
-      this.bar.value = this.file.size ? sent / this.file.size : 1;
-      const now = performance.now() / 1000;
-      this.samples.push([now, sent]);
-      while (this.samples.length > 2 && now - this.samples[0][0] > 5) this.samples.shift();
-      const [first] = this.samples;
-      const rate = now > first[0] ? (sent - first[1]) / (now - first[0]) : 0;
-      if (this.state !== "sending") return;
-      this.line.textContent = sent >= this.file.size ? text("storing") : rate > 0
-        ? text("progress", {
-          percent: Math.floor(100 * sent / (this.file.size || 1)), sent: size(sent),
-          rate: size(rate), left: duration((this.file.size - sent) / rate),
-        }) : text("sending");
-    }
-
-    // Each step returns whether to go on
-
-    async run() {
-      if (maxSize && this.file.size > maxSize) {
-        this.show("failed", text("code too-large"));
-        return;
-      }
-      this.show("sending");
-      this.samples = [];
-      const began = this.failures ? this.began : Date.now();
-      this.began = began;
-      try {
-        while (this.state === "sending") {
-          const outcome = await this.step();
-          if (outcome === "stored") { this.finished(); break; }
-          if (outcome === "again" && this.state === "sending") await this.wait();
-        }
-      } catch (error) {
-        this.show("failed", String(error.message || error));
-      }
-      next();
-    }
-
-    async step() {
-      if (!this.url) {
-        const made = await this.create();
-        if (made !== "ok") return made;
-      } else {
-        const found = await this.ask();
-        if (found !== "ok") return found;
-      }
-      return this.offset === this.file.size ? "stored" : this.send();
-    }
-
-    async create() {
-      const metadata = [`filename ${base64(this.name)}`];
-      if (this.file.type) metadata.push(`filetype ${base64(this.file.type)}`);
-      const response = await request(this, "POST", body.dataset.files || "/files/", {
-        "Upload-Length": this.file.size,
-        "Upload-Metadata": metadata.join(","),
-        "Want-Repr-Digest": "sha-256=9",
-        "Accept": "application/json",
-      });
-      if (response.status !== 201) return this.judge(response);
-      this.url = new URL(response.field("Location"), location.href).pathname;
-      this.offset = 0;
-      this.last = response;
-      store.set(this.key, { url: this.url, name: this.name, at: Date.now() });
-      return "ok";
-    }
-
-    async ask() {
-      const response = await request(this, "HEAD", this.url, { "Accept": "application/json" });
-      if ([403, 404, 410].includes(response.status)) {
-        this.forget(); // it has expired: begin again
-        return this.state === "sending" ? "next" : "stop";
-      }
-      if (response.status !== 200) return this.judge(response);
-      this.offset = Number(response.field("Upload-Offset"));
-      this.last = response;
-      this.progress(this.offset);
-      return "ok";
-    }
-
-    async send() {
-      const from = this.offset;
-      const response = await request(this, "PATCH", this.url, {
-        "Upload-Offset": from,
-        "Content-Type": "application/offset+octet-stream",
-        "Accept": "application/json",
-      }, this.file.slice(from), (sent) => this.progress(from + sent));
-      if (response.status === 409) return "next"; // the offset is asked for again
-      if (response.status !== 204) return this.judge(response);
-      this.offset = Number(response.field("Upload-Offset"));
-      this.last = response;
-      this.failures = 0;
-      return this.offset === this.file.size ? "stored" : "next";
-    }
-
-    judge(response) {
-      if (this.state !== "sending") return "stop";
-      const { status } = response;
-      const temporary = status === 0 || status === 408 || status === 423 || status === 429
-        || (status >= 500 && status !== 501 && status !== 505);
-      this.after = Number(response.field("Retry-After")) || 0;
-      this.message = status ? reason(response) : text("no connection");
-      if (temporary && Date.now() - this.began < GIVE_UP_AFTER * 1000) return "again";
-      this.show("failed", this.message);
-      return "stop";
-    }
-
-    async wait() {
-      const steps = RETRY_AFTER.length - 1;
-      const seconds = this.after || RETRY_AFTER[Math.min(this.failures, steps)];
-      this.failures += 1;
-      this.show("broken", text("broken", { reason: this.message, seconds }));
-      await new Promise((resolve) => {
-        const timer = setTimeout(resolve, seconds * 1000);
-        this.wake = () => { clearTimeout(timer); resolve(); };
-      });
-      this.wake = null;
-      if (this.state === "broken") this.show("sending");
-    }
-
-    finished() {
-      this.forget(true);
-      const name = this.last.field("Stored-As") || "";
-      const digest = hex(this.last.field("Repr-Digest"));
-      this.result.textContent = [name, digest].filter(Boolean).join(" ");
-      this.show("stored", text("stored"));
-      if (!this.result.textContent) this.buttons.copy.hidden = true;
-    }
-
-    forget(keepUrl = false) {
-      store.remove(this.key);
-      if (!keepUrl) { this.url = null; this.offset = 0; }
-    }
-
-    stop() {
-      if (this.xhr) this.xhr.abort();
-      if (this.wake) this.wake();
-    }
-
-    pause() { this.show("paused"); this.stop(); }
-    resume() { this.failures = 0; this.show("waiting"); next(); }
-    retry() {
-      if (this.state === "broken") { this.wake(); return; }
-      this.resume();
-    }
-    cancel() {
-      const { url } = this;
-      this.show("cancelled");
-      this.stop();
-      this.forget();
-      if (url) request({}, "DELETE", url, {});
-    }
-    async copy() {
-      try {
-        await navigator.clipboard.writeText(this.result.textContent);
-      } catch {
-        getSelection().selectAllChildren(this.result);
-        document.execCommand("copy");
-      }
-      this.line.textContent = text("copied");
-    }
   }
 
-  const active = () => uploads.filter((it) => ["sending", "broken"].includes(it.state));
-
-  const next = () => {
-    const waiting = uploads.filter((it) => it.state === "waiting");
-    for (const upload of waiting.slice(0, Math.max(0, AT_A_TIME - active().length))) upload.run();
-    keepAwake();
-  };
-
-  const add = (found) => {
-    for (const [file, path] of found) {
-      const upload = new Upload(file, path);
-      const same = uploads.find((it) => it.key === upload.key
-        && ["waiting", "sending", "broken", "paused"].includes(it.state));
-      if (same) { upload.row.remove(); continue; }
-      uploads.push(upload);
-    }
-    update();
-    next();
-  };
-
-  function update() {
-    const count = (...states) => uploads.filter((it) => states.includes(it.state)).length;
-    const all = uploads.length - count("cancelled"), stored = count("stored"), failed = count("failed");
-    const said = all ? text(failed ? "summary failed" : "summary", { all, stored, failed }) : "";
-    if ($("summary").textContent !== said) $("summary").textContent = said;
-    const open = store.all().filter(([key]) => !uploads.some((it) => it.key === key));
-    $("unfinished").hidden = !open.length;
-    if (open.length) {
-      $("unfinished").textContent = text("unfinished", { names: open.map(([, it]) => it.name).join(", ") });
-    }
+  pause() { this.transfer.pause(); }
+  cancel() { this.transfer.cancel(); }
+  resume() { wait(this.transfer); }
+  retry() {
+    if (this.transfer.wake) this.transfer.wake();
+    else wait(this.transfer);
   }
-
-  // The screen of a phone stays on while something is sent
-
-  async function keepAwake() {
-    const wanted = active().length > 0;
-    try {
-      if (wanted && !wakeLock && document.visibilityState === "visible" && navigator.wakeLock) {
-        wakeLock = await navigator.wakeLock.request("screen");
-        wakeLock.onrelease = () => { wakeLock = null; };
-        if (!active().length) await wakeLock.release();
-      } else if (!wanted && wakeLock) {
-        await wakeLock.release();
-      }
-    } catch { wakeLock = null; }
+  dismiss() {
+    this.transfer.cancel();
+    this.element.remove();
+    $("choose").focus();
   }
-
-  // Where files come from
-
-  const walk = async (entry, path, found) => {
-    if (entry.isFile) {
-      const file = await new Promise((resolve) => entry.file(resolve, () => resolve(null)));
-      if (file) found.push([file, path + file.name]);
-    } else if (entry.isDirectory) {
-      const reader = entry.createReader();
-      for (;;) {
-        const some = await new Promise((resolve) => reader.readEntries(resolve, () => resolve([])));
-        if (!some.length) break;
-        for (const one of some) await walk(one, `${path}${entry.name}/`, found);
-      }
-    }
-  };
-
-  const dropped = async (transfer) => {
-    const items = [...transfer.items].filter((item) => item.kind === "file").map((item) => [
-      item.webkitGetAsEntry ? item.webkitGetAsEntry() : null, item.getAsFile(),
-    ]);
-    const found = [];
-    for (const [entry, file] of items) {
-      if (entry) await walk(entry, "", found);
-      else if (file) found.push([file, file.name]);
-    }
-    add(found);
-  };
-
-  const chosen = (input) => {
-    const found = [...input.files].map((file) => [file, file.webkitRelativePath || file.name]);
-    input.value = "";
-    add(found);
-  };
-
-  for (const [button, input] of [["choose", "files"], ["choose-folder", "folder"], ["take-photo", "camera"]]) {
-    $(button).onclick = () => $(input).click();
-    $(input).onchange = () => chosen($(input));
+  async copy() {
+    const { result } = this.transfer;
+    await copyText([result.name, result.digest].filter(Boolean).join(" "), this.digest || this.line);
+    this.actions.firstChild.textContent = text("copied");
   }
-  if (!("webkitdirectory" in $("folder"))) $("choose-folder").hidden = true;
-  if (!matchMedia("(pointer: coarse)").matches) $("take-photo").hidden = true;
-  $("form").onsubmit = (event) => event.preventDefault();
+}
 
-  let depth = 0;
-  const over = (by) => {
-    depth = Math.max(0, depth + by);
-    body.classList.toggle("over", depth > 0);
-  };
-  addEventListener("dragenter", (event) => { event.preventDefault(); over(1); });
-  addEventListener("dragleave", () => over(-1));
-  addEventListener("dragover", (event) => event.preventDefault());
-  addEventListener("drop", (event) => {
-    event.preventDefault();
-    over(-depth);
-    dropped(event.dataTransfer);
-  });
-  addEventListener("paste", (event) => {
-    const files = [...event.clipboardData.files];
-    if (files.length) { event.preventDefault(); add(files.map((file) => [file, file.name])); }
-  });
+// All files
 
-  addEventListener("online", () => active().forEach((it) => it.wake && it.wake()));
-  document.addEventListener("visibilitychange", () => {
-    if (document.visibilityState !== "visible") return;
-    keepAwake();
-    active().forEach((it) => it.wake && it.wake());
-  });
-  addEventListener("beforeunload", (event) => {
-    if (active().length) event.preventDefault();
-  });
-
+function changed(transfer, before) {
+  const { state, key, trouble } = transfer;
+  counts[before] -= 1;
+  counts[state] = (counts[state] || 0) + 1;
+  if (!transfer.finished) open.set(key, transfer);
+  else if (open.get(key) === transfer) open.delete(key);
+  const row = rows.get(transfer);
+  row.show();
+  if (state === "failed") {
+    if (!row.element.contains(document.activeElement)) $("list").prepend(row.element);
+    if (trouble.code === "unauthorized") askForSecret(text("code unauthorized"));
+  }
+  moved(transfer, true);
   update();
-})();
+}
+
+function moved(transfer, certain = false) {
+  const row = rows.get(transfer), { state, file, sent } = transfer;
+  const counted = !["failed", "cancelled"].includes(state);
+  const all = counted ? file.size : 0, has = counted ? sent : 0;
+  bytes.all += all - row.all;
+  bytes.sent += has - row.has;
+  Object.assign(row, { all, has });
+  row.progress(certain);
+  showTotal();
+}
+
+function wait(transfer) {
+  transfer.set("waiting");
+  queue.push(transfer);
+  next();
+}
+
+function next() {
+  while (running < AT_A_TIME) {
+    const at = queue.findIndex((it) => !it.running); // one that is paused and resumed may be
+    if (at < 0) break;
+    const [transfer] = queue.splice(at, 1);
+    if (transfer.state === "waiting") {
+      running += 1;
+      transfer.run().then(() => { running -= 1; next(); });
+    }
+  }
+  keepAwake();
+}
+
+function add(found) {
+  for (const [file, name] of found) {
+    const transfer = new Transfer(file, name || "file", { changed, moved });
+    if (open.has(transfer.key)) continue; // chosen twice
+    const row = new Row(transfer);
+    rows.set(transfer, row);
+    $("list").append(row.element);
+    counts.waiting = (counts.waiting || 0) + 1;
+    if (terms.max_size && file.size > terms.max_size) {
+      transfer.trouble = new Trouble({ code: "too-large" });
+      transfer.set("failed");
+    } else {
+      wait(transfer);
+    }
+  }
+}
+
+const active = () => (counts.waiting || 0) + (counts.sending || 0) + (counts.storing || 0)
+  + (counts.broken || 0);
+
+function update() {
+  const { stored = 0, failed = 0, cancelled = 0 } = counts;
+  const all = rows.size - cancelled;
+  const said = all ? text(failed ? "summary failed" : "summary", { all, stored, failed }) : "";
+  if ($("summary").textContent !== said) $("summary").textContent = said;
+  $("copy-all").hidden = stored < 2 || active() > 0;
+  showTotal();
+  showUnfinished();
+}
+
+function showTotal() {
+  const share = bytes.all ? bytes.sent / bytes.all : 0;
+  $("total").hidden = !active() || open.size < 2;
+  $("total").value = share;
+  document.title = active() ? `${Math.floor(100 * share)}% · ${title}` : title;
+}
+
+$("copy-all").onclick = async () => {
+  const lines = [...rows.keys()].filter((it) => it.result)
+    .map(({ name, result }) => [result.name, result.digest, name].join("  "));
+  $("copied").textContent = lines.join("\n");
+  await copyText(lines.join("\n"), $("copied"));
+  $("copied").textContent = "";
+  $("copy-all").textContent = text("copied");
+};
+
+// What was not finished when the page was last open
+
+let former = memory.all();
+
+function showUnfinished() {
+  if (!former.length) return;
+  former = former.filter(({ key }) => !open.has(key) && memory.get(key));
+  $("unfinished").hidden = !former.length;
+  const names = former.slice(0, NAMED).map(({ name }) => name).join(", ");
+  $("unfinished-text").textContent = text(
+    former.length > NAMED ? "unfinished more" : "unfinished",
+    { names, more: former.length - NAMED },
+  );
+}
+
+$("discard").textContent = text("discard");
+$("discard").onclick = () => {
+  for (const { key, id } of former) {
+    memory.remove(key);
+    server.remove(id);
+  }
+  showUnfinished();
+  $("choose").focus();
+};
+
+// Who may: the secret is the part of the link after "#", which no server and no proxy sees
+
+function takeSecret() {
+  const given = new URLSearchParams(location.hash.slice(1)).get("token");
+  server.secret = given;
+  try {
+    if (given) {
+      sessionStorage.setItem("token", given);
+      history.replaceState(null, "", location.pathname + location.search);
+    } else {
+      server.secret = sessionStorage.getItem("token");
+    }
+  } catch { /* not allowed: it stays in the address, for a reload */ }
+}
+
+function askForSecret(said) {
+  $("secret-text").textContent = said;
+  $("secret-form").hidden = false;
+}
+
+async function learnTerms() {
+  const response = await server.request("GET", document.body.dataset.terms);
+  if (response.status === 401) {
+    $("form").hidden = true;
+    askForSecret(text(server.secret ? "code unauthorized" : "secret"));
+    $("secret").focus();
+    return;
+  }
+  $("form").hidden = false;
+  $("secret-form").hidden = true;
+  if (response.status !== 200) return;
+  terms = JSON.parse(response.text);
+  const said = [];
+  if (terms.label) said.push(text("for", { label: terms.label }));
+  if (terms.max_size) said.push(text("at most", { size: formatSize(terms.max_size) }));
+  if (terms.uploads !== null) said.push(text("uploads", { uploads: terms.uploads }));
+  if (terms.expires !== null) {
+    const language = document.documentElement.lang;
+    const time = new Date(terms.expires * 1000)
+      .toLocaleString(language, { dateStyle: "medium", timeStyle: "short" });
+    said.push(text("until", { time }));
+  }
+  $("terms").textContent = said.join(" · ");
+  $("terms").hidden = !said.length;
+}
+
+$("secret-form").onsubmit = (event) => {
+  event.preventDefault();
+  server.secret = $("secret").value.trim();
+  $("secret").value = "";
+  try { sessionStorage.setItem("token", server.secret); } catch { /* not allowed */ }
+  learnTerms();
+};
+
+addEventListener("hashchange", () => { takeSecret(); learnTerms(); });
+
+// The screen of a phone stays on while something is sent
+
+let lock = null, locking = false;
+
+async function keepAwake() {
+  if (locking || !navigator.wakeLock) return; // only over https
+  locking = true;
+  try {
+    if (active() && !lock && document.visibilityState === "visible") {
+      lock = await navigator.wakeLock.request("screen");
+      lock.onrelease = () => { lock = null; };
+    }
+    if (!active() && lock) await lock.release();
+  } catch { /* the battery is low, for example */ }
+  locking = false;
+}
+
+document.addEventListener("visibilitychange", () => {
+  if (document.visibilityState !== "visible") return;
+  keepAwake();
+  tryAgain();
+});
+
+const tryAgain = () => { for (const it of open.values()) if (it.wake) it.wake(); };
+
+addEventListener("online", tryAgain);
+addEventListener("beforeunload", (event) => { if (active()) event.preventDefault(); });
+
+// Where files come from
+
+async function walk(entry, path) {
+  if (entry.isFile) {
+    const file = await new Promise((resolve) => entry.file(resolve, () => resolve(null)));
+    if (file) add([[file, path + file.name]]);
+  } else if (entry.isDirectory) {
+    const reader = entry.createReader();
+    for (;;) {
+      const some = await new Promise((resolve) => reader.readEntries(resolve, () => resolve([])));
+      if (!some.length) return;
+      for (const one of some) await walk(one, `${path}${entry.name}/`);
+    }
+  }
+}
+
+async function dropped({ items }) {
+  // All of them now: the list is empty after the event.
+  const found = [...items].filter((it) => it.kind === "file")
+    .map((it) => [it.webkitGetAsEntry && it.webkitGetAsEntry(), it.getAsFile()]);
+  for (const [entry, file] of found) {
+    if (entry && entry.isDirectory) await walk(entry, "");
+    else if (file) add([[file, file.name]]);
+  }
+}
+
+for (const [button, input] of [["choose", "files"], ["choose-folder", "folder"], ["take-photo", "camera"]]) {
+  $(button).onclick = () => $(input).click();
+  $(input).onchange = () => {
+    const found = [...$(input).files].map((it) => [it, it.webkitRelativePath || it.name]);
+    $(input).value = "";
+    add(found);
+  };
+}
+
+const hasFiles = (transfer) => transfer && [...transfer.types].includes("Files");
+const over = (is) => document.body.classList.toggle("over", is);
+
+addEventListener("dragover", (event) => {
+  if (!hasFiles(event.dataTransfer)) return;
+  event.preventDefault();
+  over(true);
+});
+addEventListener("dragleave", (event) => { if (!event.relatedTarget) over(false); });
+addEventListener("drop", (event) => {
+  over(false);
+  if (!hasFiles(event.dataTransfer)) return;
+  event.preventDefault();
+  if (!$("form").hidden) dropped(event.dataTransfer);
+});
+addEventListener("paste", (event) => {
+  const files = [...event.clipboardData.files];
+  if (!files.length || $("form").hidden) return;
+  event.preventDefault();
+  add(files.map((it) => [it, it.name]));
+});
+
+// From here on, the form is not needed
+
+$("form").onsubmit = (event) => event.preventDefault();
+if (!("webkitdirectory" in $("folder"))) $("choose-folder").hidden = true;
+document.documentElement.classList.add("scripted");
+takeSecret();
+learnTerms();
+update();

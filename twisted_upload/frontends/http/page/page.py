@@ -10,38 +10,44 @@ from __future__ import annotations
 import hashlib
 import html
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib.resources import files
 from typing import NamedTuple
 
 from twisted_upload.core.text import format_size
+from twisted_upload.frontends.http.access import Grant, open_to_all
 from twisted_upload.frontends.http.exchange import Handler, IExchange
 from twisted_upload.frontends.http.messages import Response
 from twisted_upload.frontends.http.page.texts import LANGUAGES, language_for
 
-__all__ = ["SECURITY", "FileResult", "Page"]
+__all__ = ["SCRIPTS", "SECURITY", "TERMS", "FileResult", "Page"]
 
 SECURITY = (
     (
         "Content-Security-Policy",
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:;"
-        " connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+        " connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none';"
+        " require-trusted-types-for 'script'; trusted-types 'none'",
     ),
     # With "no-referrer", browsers send a form over plain HTTP with "Origin: null".
     ("Referrer-Policy", "same-origin"),
     ("X-Content-Type-Options", "nosniff"),
-    ("Cross-Origin-Opener-Policy", "same-origin"),
-    ("Permissions-Policy", "screen-wake-lock=(self), clipboard-write=(self)"),
 )
 """Header fields of the page and its parts."""
 
-_IN_THE_TEMPLATE = ("choose", "choose_folder", "take_photo", "hint", "send")
+SCRIPTS = ("transfer.js", "page.js")
+"""The files of the script, in order."""
 
-_FOR_THE_SCRIPT = (
-    *("waiting", "sending", "storing", "progress", "paused", "broken", "stored", "cancelled"),
-    *("failed", "copied", "pause", "resume", "retry", "cancel", "copy", "summary"),
-    *("summary failed", "unfinished", "no connection", "status"),
+TERMS = "/terms"
+"""Where the script asks what it may send; this handler has to be checked (`access`)."""
+
+_IN_THE_TEMPLATE = (
+    *("choose", "choose_folder", "take_photo", "hint", "send"),
+    *("token", "go_on", "copy_all", "total"),
 )
+_IN_RESULTS = ("title", "results", "again", "is_stored", "is_refused")
+
+_MOST_PAGES = 16
 
 
 class FileResult(NamedTuple):
@@ -64,41 +70,51 @@ class Page:
     """
     The page, its script and its style.
 
-    :param title: its title; empty for the usual one.
-    :param text: a line or more of text below the title, for the operator's words.
-    :param max_size: maximum size of a file in bytes, so that the script can tell at once;
-        0 for no limit.
+    Its title and its text are in the settings of the front end.
+
+    :param grant_of: returns what a request may do.
     """
 
-    def __init__(self, title: str = "", text: str = "", max_size: int = 0) -> None:
+    def __init__(self, grant_of: Callable[[IExchange], Grant] = open_to_all) -> None:
         folder = files(__package__)
+        self._grant_of = grant_of
         self._template = folder.joinpath("page.html").read_text(encoding="utf-8")
-        parts = {
-            "js": folder.joinpath("page.js").read_bytes(),
-            "css": folder.joinpath("page.css").read_bytes(),
-        }
-        self._paths = {
-            kind: f"/page-{hashlib.sha256(data).hexdigest()[:12]}.{kind}"
-            for kind, data in parts.items()
-        }
-        self._title, self._text, self._max_size = title, text, max_size
-        self._pages = {language: self._page(language) for language in LANGUAGES}
-        self._parts = {
-            self._paths["js"]: _part(parts["js"], "text/javascript; charset=utf-8"),
-            self._paths["css"]: _part(parts["css"], "text/css; charset=utf-8"),
-        }
+        script = b"\n".join(folder.joinpath(name).read_bytes() for name in SCRIPTS)
+        style = folder.joinpath("page.css").read_bytes()
+        self._css, css = _part(style, "css", "text/css; charset=utf-8")
+        self._js, js = _part(script, "js", "text/javascript; charset=utf-8")
+        self._parts = {self._css: css, self._js: js}
+        self._pages: dict[tuple[str, str, str], Response] = {}
 
     def handlers(self) -> Mapping[str, Handler]:
-        """Return the handlers of ``GET``, by path."""
+        """Return the handlers of ``GET`` that are open to all, by path."""
         return {"/": self.show, **dict.fromkeys(self._parts, self.show_part)}
 
     def show(self, exchange: IExchange) -> None:
         """Respond with the page."""
-        exchange.respond(self._pages[language_for(_accepted(exchange))])
+        settings = exchange.frontend.settings
+        key = (language_for(_accepted(exchange)), settings.page_title, settings.page_text)
+        if key not in self._pages:
+            if len(self._pages) >= _MOST_PAGES:
+                self._pages.clear()  # the settings have been reloaded often
+            self._pages[key] = self._page(*key)
+        exchange.respond(self._pages[key])
 
     def show_part(self, exchange: IExchange) -> None:
         """Respond with the script or the style."""
         exchange.respond(self._parts[exchange.request.path])
+
+    def show_terms(self, exchange: IExchange) -> None:
+        """Respond with what this request's sender may upload, for the script."""
+        grant = self._grant_of(exchange)
+        terms = {
+            "label": grant.label,
+            "max_size": grant.limit(exchange.frontend.settings.max_size),
+            "uploads": grant.uploads_left,
+            "expires": grant.expires,
+        }
+        fields = (("Content-Type", "application/json"), ("Cache-Control", "no-store"))
+        exchange.respond(Response(200, fields, json.dumps(terms).encode()))
 
     def results(self, exchange: IExchange, results: Iterable[FileResult], status: int) -> Response:
         """Return the response to a form that was sent without JavaScript."""
@@ -121,32 +137,31 @@ class Page:
             '<meta name="color-scheme" content="light dark">\n'
             f"<title>{_escaped(texts['results'])}</title>\n"
             '<link rel="icon" href="data:,">\n'
-            f'<link rel="stylesheet" href="{self._paths["css"]}">\n</head>\n<body>\n<main>\n'
+            f'<link rel="stylesheet" href=".{self._css}">\n</head>\n<body>\n<main>\n'
             f"<h1>{_escaped(texts['results'])}</h1>\n"
             f'<ol id="list">\n{chr(10).join(lines)}\n</ol>\n'
-            f'<p><a href="/">{_escaped(texts["again"])}</a></p>\n</main>\n</body>\n</html>\n'
+            f'<p><a href="./">{_escaped(texts["again"])}</a></p>\n</main>\n</body>\n</html>\n'
         )
         return _html(body, status)
 
-    def _page(self, language: str) -> Response:
+    def _page(self, language: str, title: str, text: str) -> Response:
         texts = LANGUAGES[language]
-        codes = {key for key in texts if key.startswith("code ")}
-        messages = {key: texts[key] for key in (*_FOR_THE_SCRIPT, *sorted(codes))}
-        shown = {
-            key: texts[key] for key in ("choose", "choose_folder", "take_photo", "hint", "send")
+        messages = {
+            key: text
+            for key, text in texts.items()
+            if key not in _IN_THE_TEMPLATE and key not in _IN_RESULTS
         }
-        shown |= {
+        shown = {key: texts[key] for key in _IN_THE_TEMPLATE} | {
             "lang": language,
-            "title": self._title or texts["title"],
-            "css": self._paths["css"],
-            "js": self._paths["js"],
-            "action": "/",
-            "messages": json.dumps(messages, ensure_ascii=False),
-            "max_size": str(self._max_size),
+            "title": title or texts["title"],
+            "css": "." + self._css,
+            "js": "." + self._js,
+            "terms": "." + TERMS,
+            "texts": json.dumps(messages, ensure_ascii=False),
         }
         escaped = {key: _escaped(value) for key, value in shown.items()}
-        text = f'<p class="text">{_escaped(self._text)}</p>\n' if self._text else ""
-        return _html(self._template.format(text=text, **escaped), 200)
+        below = f'<p class="text">{_escaped(text)}</p>\n' if text else ""
+        return _html(self._template.format(text=below, **escaped), 200)
 
 
 def _accepted(exchange: IExchange) -> str:
@@ -167,11 +182,12 @@ def _html(body: str, status: int) -> Response:
     return Response(status, fields, body.encode())
 
 
-def _part(data: bytes, kind: str) -> Response:
-    # Its name changes with its content.
+def _part(data: bytes, suffix: str, kind: str) -> tuple[str, Response]:
+    """Return the path of a part, which changes with its content, and the response."""
     fields = (
         ("Content-Type", kind),
         ("Cache-Control", "public, max-age=31536000, immutable"),
         *SECURITY,
     )
-    return Response(200, fields, data)
+    path = f"/page-{hashlib.sha256(data).hexdigest()[:12]}.{suffix}"
+    return path, Response(200, fields, data)
