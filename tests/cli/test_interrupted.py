@@ -82,8 +82,8 @@ async def test_interrupted_before_the_answer(photo: Path) -> None:
         frontend.store.release()
     assert sending.status == 130
     assert sending.errors == [f"interrupted: may or may not be stored: {photo}"]
-    told = [(told["outcome"], told["code"], told["attempts"]) for told in sending.objects]
-    assert sorted(told) == [
+    results = [(one["outcome"], one["code"], one["attempts"]) for one in sending.objects]
+    assert sorted(results) == [
         ("failed", "cancelled", 0),
         ("failed", "cancelled", 0),
         ("unknown", "cancelled", 1),

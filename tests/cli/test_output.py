@@ -77,7 +77,7 @@ async def test_strange_names(tmp_path: Path) -> None:
     for path in stored:
         path.write_text("x")
     async with open_frontend() as frontend:
-        sent, told = await gatherResults(
+        sent, as_json = await gatherResults(
             [
                 run_(*stored, *failed, to=frontend),
                 run_("--json", "-q", *stored, *failed, to=frontend),
@@ -88,8 +88,8 @@ async def test_strange_names(tmp_path: Path) -> None:
         assert all(line.isprintable() for line in stream.splitlines())
         for name in ("\\x1b[31mred\\n", "caf\\xe9", "gpj.\\u202eexe"):
             assert f"{name}{number}: " in stream
-    assert told.out.isascii()
-    assert [told["file"] for told in told.objects] == [str(path) for path in (*stored, *failed)]
+    assert as_json.out.isascii()
+    assert [one["file"] for one in as_json.objects] == [str(path) for path in (*stored, *failed)]
 
 
 async def test_another_encoding(photo: Path) -> None:

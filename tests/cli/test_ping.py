@@ -38,16 +38,16 @@ async def test_ready() -> None:
     async with open_frontend() as frontend:
         where = "{}:{}".format(*frontend.address)
         asked = await ping(where)
-        told = await ping(where, "--json")
+        as_json = await ping(where, "--json")
         quiet = await ping("-q", env={"TWISTED_UPLOAD_TO": where})
         await frontend.is_quiet()
         assert (frontend.stored, frontend.log.kinds) == ([], [])
     assert (asked.status, asked.err) == (0, "")
     assert asked.out.startswith(f"{where} is ready: it answered in ")
     assert asked.out.endswith(" (nothing was sent, nothing was stored)\n")
-    (said,) = told.objects
-    assert said.pop("seconds") >= 0
-    assert said == {"to": where, "ready": True, "code": None, "error": None}
+    (result,) = as_json.objects
+    assert result.pop("seconds") >= 0
+    assert result == {"to": where, "ready": True, "code": None, "error": None}
     assert (quiet.status, quiet.out, quiet.err) == (0, "", "")
 
 
@@ -65,11 +65,11 @@ async def test_not_ready(refusal: type[UploadRefused]) -> None:
     """A server that would refuse a file is not ready; the reason is printed: status 4."""
     async with serving(Server(*[refused_answer(refusal("because"))] * 2)) as port:
         asked = await ping(f"127.0.0.1:{port}")
-        told = await ping(f"127.0.0.1:{port}", "--json", "-q")
+        as_json = await ping(f"127.0.0.1:{port}", "--json", "-q")
     assert (asked.status, asked.out) == (4, "")
     assert asked.errors == [f"127.0.0.1:{port} is not ready: {refusal.code}: because"]
-    assert (told.status, told.err) == (4, "")
-    assert (told.objects[0]["ready"], told.objects[0]["code"]) == (False, refusal.code)
+    assert (as_json.status, as_json.err) == (4, "")
+    assert (as_json.objects[0]["ready"], as_json.objects[0]["code"]) == (False, refusal.code)
 
 
 async def test_closed_port() -> None:

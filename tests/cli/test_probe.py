@@ -67,8 +67,8 @@ def answering(answer: bytes | None) -> Iterator[int]:
 def test_answers(answer: str | None, wrong: str | None) -> None:
     """Any answer counts as healthy, except those of a stopping daemon and of a failed store."""
     with answering(None if answer is None else answer.encode()) as port:
-        said = probe("127.0.0.1", port, 5.0 if answer is not None else 0.05)
-        assert said == (None if wrong is None else f"127.0.0.1:{port}: {wrong}")
+        result = probe("127.0.0.1", port, 5.0 if answer is not None else 0.05)
+        assert result == (None if wrong is None else f"127.0.0.1:{port}: {wrong}")
 
 
 def test_closed_port(capsys: pytest.CaptureFixture[str]) -> None:

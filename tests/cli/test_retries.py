@@ -40,8 +40,8 @@ async def test_retried_until_stored(photo: Path) -> None:
     async with open_frontend(store=(store := RefusingStore(3))) as frontend:
         sent = await run(photo, "--retry=3", "--retry-delay=1ms", "--json", to=frontend)
         assert [*store.files.values()] == [content(photo)]
-    (told,) = sent.objects
-    assert (sent.status, told["outcome"], told["attempts"]) == (0, "stored", 4)
+    (result,) = sent.objects
+    assert (sent.status, result["outcome"], result["attempts"]) == (0, "stored", 4)
     assert len(sent.errors) == 3
     assert "refused: busy: " in sent.errors[2]
     assert "(3 of 3)" in sent.errors[2]
@@ -76,8 +76,8 @@ async def test_clock_is_set(photo: Path, step: int) -> None:
         passed = time.monotonic() - began
     assert sent.status == 0
     assert sent.objects[0]["attempts"] == 2
-    for told in (sent, asked):
-        assert 0 <= told.objects[0]["seconds"] <= passed
+    for result in (sent, asked):
+        assert 0 <= result.objects[0]["seconds"] <= passed
 
 
 async def test_unknown_is_not_retried(photo: Path) -> None:

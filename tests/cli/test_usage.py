@@ -34,9 +34,9 @@ async def test_help() -> None:
 
 async def test_version() -> None:
     """--version names the program and its version."""
-    told = await start_process([*PROGRAM, "--version"]).ended
-    assert re.fullmatch(r"twisted-upload \d+\.\d+\S*\n", told.out)
-    assert told.status == 0
+    process = await start_process([*PROGRAM, "--version"]).ended
+    assert re.fullmatch(r"twisted-upload \d+\.\d+\S*\n", process.out)
+    assert process.status == 0
 
 
 @pytest.mark.parametrize(
@@ -75,9 +75,9 @@ def test_wrong_usage(
     monkeypatch.delenv("TWISTED_UPLOAD_TO", raising=False)
     with pytest.raises(SystemExit) as exited:
         main(arguments)
-    told = capsys.readouterr()
-    assert (exited.value.code, told.out) == (2, "")
-    (line,) = told.err.splitlines()
+    captured = capsys.readouterr()
+    assert (exited.value.code, captured.out) == (2, "")
+    (line,) = captured.err.splitlines()
     assert line.startswith("twisted-upload: ")
     assert line.isprintable()
     assert named in line
@@ -85,9 +85,9 @@ def test_wrong_usage(
 
 async def test_wrong_environment() -> None:
     """The error for a wrong TWISTED_UPLOAD_TO names the variable."""
-    told = await start_process([*PROGRAM, "a"], env={"TWISTED_UPLOAD_TO": "server:x"}).ended
-    assert (told.status, told.out) == (2, "")
-    assert told.errors == [
+    process = await start_process([*PROGRAM, "a"], env={"TWISTED_UPLOAD_TO": "server:x"}).ended
+    assert (process.status, process.out) == (2, "")
+    assert process.errors == [
         "Invalid value for TWISTED_UPLOAD_TO: 'x' is not a port number from 1 to 65535"
     ]
 

@@ -81,8 +81,8 @@ def test_wrong_value(
     tmp_path: Path, arguments: list[str], variables: dict[str, str], file: str, label: str
 ) -> None:
     """The error for a wrong value names its source."""
-    said = wrong(*arguments, file=file, folder=tmp_path, **variables)
-    assert said == f"{label}: 'soon' is not a duration such as 30s, 500ms or 5m"
+    error = wrong(*arguments, file=file, folder=tmp_path, **variables)
+    assert error == f"{label}: 'soon' is not a duration such as 30s, 500ms or 5m"
 
 
 def test_file_named_in_the_environment(tmp_path: Path) -> None:
@@ -224,8 +224,8 @@ def test_port_outside_of_listeners(
     tmp_path: Path, arguments: list[str], variables: dict[str, str], top: str, label: str
 ) -> None:
     """If the file has listeners, ports and endpoints may be given only there."""
-    said = wrong(*arguments, file=top + TWO, folder=tmp_path, **variables)
-    assert said == f"{label}: not allowed, because the listeners in x.toml say where they listen"
+    error = wrong(*arguments, file=top + TWO, folder=tmp_path, **variables)
+    assert error == f"{label}: not allowed, because the listeners in x.toml say where they listen"
 
 
 @pytest.mark.parametrize(

@@ -63,8 +63,8 @@ def test_interface_without_a_port(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["http", "65536", "-1", "８０"])
 def test_not_a_port(text: str, tmp_path: Path) -> None:
     """The error for a value that is neither a port nor an endpoint quotes it."""
-    said = wrong(f"http={text}", folder=tmp_path)
-    assert said.startswith(f"--http: '{text}' is n")
+    error = wrong(f"http={text}", folder=tmp_path)
+    assert error.startswith(f"--http: '{text}' is n")
 
 
 FILE = """
@@ -85,7 +85,7 @@ def test_in_a_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "error"),
     [
         ('protocol = "ftp"', "x.toml: listener web: protocol: 'ftp' is none of raw, http"),
         (
@@ -95,16 +95,16 @@ def test_in_a_file(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_wrong_in_a_file(line: str, said: str, tmp_path: Path) -> None:
+def test_wrong_in_a_file(line: str, error: str, tmp_path: Path) -> None:
     """An unknown protocol, and --http in a listener, are errors."""
     file = f'[[listener]]\nname = "web"\nport = 8080\n{line}\n'
-    assert wrong(file=file, folder=tmp_path) == said
+    assert wrong(file=file, folder=tmp_path) == error
 
 
 def test_http_beside_named_listeners(tmp_path: Path) -> None:
     """If a file has listeners, --http is an error."""
-    said = wrong("http=8080", file=FILE, folder=tmp_path)
-    assert said.startswith("--http: not allowed, because the listeners in")
+    error = wrong("http=8080", file=FILE, folder=tmp_path)
+    assert error.startswith("--http: not allowed, because the listeners in")
 
 
 @pytest.mark.parametrize("arguments", [["http=8080"], ["port=7000", "http=8080 unix:/s"]])
@@ -152,22 +152,22 @@ def test_protocol_is_not_reloaded(tmp_path: Path) -> None:
 
 def test_tls_behind_the_proxy_protocol(tmp_path: Path) -> None:
     """The PROXY header comes before TLS, which a load balancer therefore terminates."""
-    said = wrong(
+    error = wrong(
         "http=tls:8443:key=k:cert=c", "proxy-protocol", "proxy-from=10.0.0.0/8", folder=tmp_path
     )
-    assert said.startswith("--http: tls: cannot be combined with proxy-protocol")
+    assert error.startswith("--http: tls: cannot be combined with proxy-protocol")
 
 
 @pytest.mark.parametrize(
-    ("argument", "said"),
+    ("argument", "error"),
     [
         ("resume-for=59s", "--resume-for: '59s' is less than a minute"),
         ("trust-forwarded=proxy", "--trust-forwarded: 'proxy' is not"),
     ],
 )
-def test_wrong_values(argument: str, said: str, tmp_path: Path) -> None:
+def test_wrong_values(argument: str, error: str, tmp_path: Path) -> None:
     """Values that cannot be used are named."""
-    assert wrong(argument, folder=tmp_path).startswith(said)
+    assert wrong(argument, folder=tmp_path).startswith(error)
 
 
 def test_values() -> None:

@@ -39,20 +39,20 @@ def several(folder: Path, text: str) -> Configuration:
 
 
 def lines(configuration: Configuration, handed: Sequence[InheritedSocket] = ()) -> list[str]:
-    said: list[str] = []
-    check(configuration, said.append, lambda function: function(), handed)
-    return said
+    printed: list[str] = []
+    check(configuration, printed.append, lambda function: function(), handed)
+    return printed
 
 
 def test_valid_setup(tmp_path: Path) -> None:
     """A valid setup gives a line for each test, with figures."""
-    said = lines(configured(tmp_path))
+    printed = lines(configured(tmp_path))
     number = r"\d+\.\d\d"
     times = ", ".join(
         rf"{call} {number} ms \(at worst {number}\)" for call in ("create", "fsync", "publish")
     )
     for line, pattern in zip(
-        said,
+        printed,
         [
             r"configuration: no file, 1 listener, workers: 1",
             r"--port 0: free",
@@ -91,15 +91,15 @@ def test_several_listeners(tmp_path: Path) -> None:
         "[[listener]]\nname = 'a'\nport = 0\n[[listener]]\nname = 'b'\nlisten = 'tcp:0'\n"
         "[[listener]]\nname = 'c'\nport = 0\ndirectory = 'other'\n",
     )
-    said = lines(configuration)
-    assert said[0] == f"configuration: {tmp_path}/x.toml, 3 listeners, workers: 1"
+    printed = lines(configuration)
+    assert printed[0] == f"configuration: {tmp_path}/x.toml, 3 listeners, workers: 1"
     where = f"{tmp_path}/x.toml: listener"
-    assert said[1:4] == [
+    assert printed[1:4] == [
         f"{where} a: port 0: free",
         f"{where} b: listen tcp:0: free",
         f"{where} c: port 0: free",
     ]
-    tested = [line.partition(": ")[0] for line in said if "test file" in line]
+    tested = [line.partition(": ")[0] for line in printed if "test file" in line]
     assert tested == [f"directory {tmp_path}/uploads", f"directory {tmp_path}/other"]
 
 
@@ -107,8 +107,8 @@ def test_port_in_use(tmp_path: Path) -> None:
     """A port in use is a warning: the user may be this daemon."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        said = lines(configured(tmp_path, f"port={port}", "interface=127.0.0.1"))
-    assert said[1] == (
+        printed = lines(configured(tmp_path, f"port={port}", "interface=127.0.0.1"))
+    assert printed[1] == (
         f"warning: --port {port} (--interface 127.0.0.1): in use, by this daemon if it is running,"
         " otherwise by another program"
     )
@@ -144,8 +144,8 @@ def test_file_system_in_memory() -> None:
         mount = mount_of("/dev/shm/x", mounts.read())
     if mount is None or mount.kind != "tmpfs":
         pytest.skip("needs a tmpfs on /dev/shm")
-    said = lines(configured(Path("/dev/shm"), "directory=twisted-upload-test"))
-    assert said[2] == (
+    printed = lines(configured(Path("/dev/shm"), "directory=twisted-upload-test"))
+    assert printed[2] == (
         "warning: directory /dev/shm/twisted-upload-test: tmpfs at /dev/shm, published by rename:"
         " it is in memory: files there do not survive a restart of the machine"
     )
@@ -153,27 +153,27 @@ def test_file_system_in_memory() -> None:
 
 def test_strange_directory(tmp_path: Path) -> None:
     """The name of a directory cannot start a new line."""
-    said = lines(configured(tmp_path, "directory=a\nb\x1b[2J"))
-    assert all(line.isprintable() for line in said)
+    printed = lines(configured(tmp_path, "directory=a\nb\x1b[2J"))
+    assert all(line.isprintable() for line in printed)
 
 
 def test_below_the_reserve(tmp_path: Path) -> None:
     """A disk with less space than the reserve is an error, after the other figures."""
-    said: list[str] = []
+    printed: list[str] = []
     with pytest.raises(CannotStart, match=r"free some space, or lower --reserve 8000P$"):
-        check(configured(tmp_path, "reserve=8000P"), said.append, lambda it: it())
-    assert "a test file was stored" in said[-1]
+        check(configured(tmp_path, "reserve=8000P"), printed.append, lambda it: it())
+    assert "a test file was stored" in printed[-1]
 
 
 @pytest.mark.parametrize("reserve", ["1%", "1G"])
 def test_no_size_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reserve: str) -> None:
     """A file system that does not report its size is not full, and has no reserve."""
     monkeypatch.setattr(Files, "free", lambda *_: Space(0, 0))
-    said = lines(configured(tmp_path, f"reserve={reserve}"))
+    printed = lines(configured(tmp_path, f"reserve={reserve}"))
     assert (
         f"directory {tmp_path}/uploads:"
         " this file system does not report its size: the reserve has no effect"
-    ) in said
+    ) in printed
 
 
 def test_dead_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,14 +208,14 @@ def test_journal(tmp_path: Path) -> None:
 
 def test_as_its_user(tmp_path: Path) -> None:
     """Directories are tested as the user of the daemon, ports are not."""
-    said: list[str] = []
+    printed: list[str] = []
 
     def as_user(function: object) -> None:
-        assert "free" in said[-1]
-        said.append("here")
+        assert "free" in printed[-1]
+        printed.append("here")
 
-    check(configured(tmp_path), said.append, as_user)
-    assert said[2] == "here"
+    check(configured(tmp_path), printed.append, as_user)
+    assert printed[2] == "here"
     assert not (tmp_path / "uploads").exists()
 
 
@@ -228,8 +228,8 @@ def test_no_inodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_program(tmp_path: Path) -> None:
     """The program for uploads is searched for, and no folder for it remains."""
-    said = lines(configured(tmp_path, "on-upload=sh -c true"))
-    assert "program sh: can be started" in said
+    printed = lines(configured(tmp_path, "on-upload=sh -c true"))
+    assert "program sh: can be started" in printed
     with pytest.raises(CannotStart, match="--on-upload: no-such-program was not found"):
         lines(configured(tmp_path, "on-upload=no-such-program"))
     assert [*tmp_path.iterdir()] == []

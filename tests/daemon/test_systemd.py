@@ -149,9 +149,9 @@ def test_unreachable_manager() -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as deaf:
         deaf.bind("\0twisted-upload-deaf")
         other = Notifier("@twisted-upload-deaf")
-        said = [other("STATUS=x") for _ in range(10_000)]
-        assert said[0] is True
-        assert said[-1] is False
+        results = [other("STATUS=x") for _ in range(10_000)]
+        assert results[0] is True
+        assert results[-1] is False
         other.close()
     notifier.close()
 

@@ -81,9 +81,9 @@ def test_journal(tmp_path: Path) -> None:
 def test_container(program: str) -> None:
     """The container file has commands for both programs, unprivileged and with time to stop."""
     text = (ROOT / "Containerfile").read_text("utf-8")
-    said = re.sub(r"\\\n# +", " ", text)
-    (build,) = re.findall(rf"^#   ({program} build .*)$", said, re.MULTILINE)
-    (run,) = re.findall(rf"^#   ({program} run .*)$", said, re.MULTILINE)
+    joined = re.sub(r"\\\n# +", " ", text)
+    (build,) = re.findall(rf"^#   ({program} build .*)$", joined, re.MULTILINE)
+    (run,) = re.findall(rf"^#   ({program} run .*)$", joined, re.MULTILINE)
     assert ("-f Containerfile" in build) is (program == "docker")
     assert ("--format docker" in build) is (program == "podman")
     for option in ("--read-only", "--security-opt no-new-privileges", "-p 6666:6666"):

@@ -66,7 +66,7 @@ class Worker:
     def receives(self, line: str) -> None:
         self.supervised.dataReceived(line.encode() + b"\n")  # type: ignore[no-untyped-call]
 
-    def told(self, drain: str) -> None:
+    def receives_drain(self, drain: str) -> None:
         self.receives(configure({"drain": SourcedValue(drain, "--drain")}, {}, "/").to_json())
 
 
@@ -89,7 +89,7 @@ def test_supervisor_stalls(worker: Worker) -> None:
 def test_acknowledges(worker: Worker) -> None:
     """It acknowledges new settings once they apply, even if much waits for the supervisor."""
     worker.pipes.producer.pauseProducing()
-    worker.told("7s")
+    worker.receives_drain("7s")
     assert worker.service.drain == 7
     assert worker.pipes.written == [f"{APPLIED}\n".encode()]
 
@@ -97,15 +97,15 @@ def test_acknowledges(worker: Worker) -> None:
 def test_failed(worker: Worker, expected_errors: list[str]) -> None:
     """A message that fails or is invalid changes nothing, and the next one is processed."""
     expected_errors += ["cannot", "JSONDecodeError", "KeyError"]
-    worker.told("7s")
+    worker.receives_drain("7s")
     worker.service.cannot = True
-    worker.told("8s")
+    worker.receives_drain("8s")
     worker.service.cannot = False
     worker.receives("nonsense")
     worker.receives("{}")
     worker.receives(f"{CERTIFICATES}nonsense")
     assert worker.service.drain == 7
-    worker.told("9s")
+    worker.receives_drain("9s")
     assert worker.service.drain == 9
     assert worker.pipes.written == [f"{APPLIED}\n".encode()] * 6
 

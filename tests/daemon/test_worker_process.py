@@ -228,8 +228,8 @@ def test_cannot_fork(supervised: Supervised) -> None:
         supervised.one.ends()
         reactor.turn(RESTART_DELAY)
         reactor.turn(RESTART_DELAY)
-    told = [event for event in events if "cannot start" in event["log_format"]]
-    assert [event["why"] for event in told] == [os.strerror(errno.EAGAIN)] * 2
+    logged = [event for event in events if "cannot start" in event["log_format"]]
+    assert [event["why"] for event in logged] == [os.strerror(errno.EAGAIN)] * 2
     reactor.forks = True
     reactor.turn(RESTART_DELAY)
     assert len(reactor.started) == 3

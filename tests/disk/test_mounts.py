@@ -51,9 +51,9 @@ def test_nothing_known() -> None:
 )
 def test_doubt(kind: str, doubt: str) -> None:
     """For file systems in memory or on another machine, a caveat says what they cannot promise."""
-    said = Mount(kind, "/", "").doubt
-    assert doubt in said
-    assert bool(said) == bool(doubt)
+    caveat = Mount(kind, "/", "").doubt
+    assert doubt in caveat
+    assert bool(caveat) == bool(doubt)
 
 
 def test_this_machine() -> None:

@@ -43,8 +43,8 @@ def test_first_upload(tmp_path: Path, marker: str) -> None:
     (tmp_path / "photo.jpg").write_bytes(photo(100_000))
     with Daemon(tmp_path) as daemon:
         command = block("docs/guide/start.md", marker)
-        said = shell(command.replace("6666", str(daemon.address[1])), tmp_path)
-        assert said.removeprefix("photo.jpg: ").strip() == "上传成功"
+        output = shell(command.replace("6666", str(daemon.address[1])), tmp_path)
+        assert output.removeprefix("photo.jpg: ").strip() == "上传成功"
         assert daemon.only_file() == photo(100_000)
 
 
@@ -160,16 +160,16 @@ def test_completion(tmp_path: Path, name: str, script: str) -> None:
 )
 def test_replay(tmp_path: Path, name: str, marker: str) -> None:
     """After the command that moves markers back, the program is started again."""
-    fails, said = tmp_path / "fails", tmp_path / "said"
+    fails, output = tmp_path / "fails", tmp_path / "output"
     fails.touch()
-    program = f"sh -c 'echo $UPLOAD_ATTEMPT >> {said}; [ ! -e {fails} ]'"
+    program = f"sh -c 'echo $UPLOAD_ATTEMPT >> {output}; [ ! -e {fails} ]'"
     with Daemon(tmp_path, "--on-upload", program, "--on-upload-attempts=1") as daemon:
         daemon.send(b"hello")
         daemon.wait_for_line("GIVEN UP")
         fails.unlink()
         shell(block(name, marker).replace(SERVICE_FOLDER, "inbox"), tmp_path)
         daemon.wait_for_line("exit status 0")
-    assert said.read_text() == "1\n1\n"
+    assert output.read_text() == "1\n1\n"
 
 
 def test_custom_store(tmp_path: Path) -> None:
@@ -195,11 +195,11 @@ def test_custom_store(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "expected"),
     [([], ""), (["--max-size=1"], "not stored: too-large: "), (None, "not stored: ")],
     ids=["stored", "refused", "no server"],
 )
-def test_errors_in_python(tmp_path: Path, options: list[str] | None, said: str) -> None:
+def test_errors_in_python(tmp_path: Path, options: list[str] | None, expected: str) -> None:
     """The Python program prints what has happened."""
     program = block("docs/guide/python.md", "errors")
 
@@ -219,8 +219,8 @@ def test_errors_in_python(tmp_path: Path, options: list[str] | None, said: str) 
     else:
         with Daemon(tmp_path, *options) as daemon:
             printed = run(daemon.address[1])
-    assert printed.startswith(said)
-    assert bool(printed) == bool(said)
+    assert printed.startswith(expected)
+    assert bool(printed) == bool(expected)
 
 
 def inbox_with_old_files(tmp_path: Path) -> Path:

@@ -36,8 +36,8 @@ def test_netcat_command(tmp_path: Path) -> None:
         pytest.skip("this nc does not support -N")
     (tmp_path / "photo.jpg").write_bytes(photo(100_000))
     with Daemon(tmp_path) as daemon:
-        said = shell(command("nc ").replace("6666", str(daemon.address[1])), tmp_path)
-        assert said == "上传成功"
+        output = shell(command("nc ").replace("6666", str(daemon.address[1])), tmp_path)
+        assert output == "上传成功"
         assert daemon.only_file() == photo(100_000)
 
 
@@ -55,7 +55,7 @@ def test_python_program(tmp_path: Path) -> None:
     (tmp_path / "photo.jpg").write_bytes(photo(100_000))
     with Daemon(tmp_path) as daemon:
         program = block(README, "api").replace("6666", str(daemon.address[1]))
-        said = subprocess.run(
+        output = subprocess.run(
             [sys.executable, "-c", program],
             cwd=tmp_path,
             capture_output=True,
@@ -63,6 +63,6 @@ def test_python_program(tmp_path: Path) -> None:
             timeout=30,
             check=True,
         )
-        assert said.stderr == ""
-        assert "100000 bytes are safe, SHA-256 " in said.stdout
+        assert output.stderr == ""
+        assert "100000 bytes are safe, SHA-256 " in output.stdout
         assert daemon.only_file() == photo(100_000)

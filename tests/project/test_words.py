@@ -138,8 +138,8 @@ def test_plurals(path: Path) -> None:
 
 def test_plural_is_noticed() -> None:
     """A number that varies before a noun in the plural is found."""
-    said = "{} uploads", "{count} more lines", "({} bytes)", "{size} bytes", "{uploads} in flight"
-    assert [_PLURAL.search(text) is not None for text in said] == [True, True, False, True, False]
+    texts = "{} uploads", "{count} more lines", "({} bytes)", "{size} bytes", "{uploads} in flight"
+    assert [_PLURAL.search(text) is not None for text in texts] == [True, True, False, True, False]
 
 
 def test_outdated_words_are_noticed() -> None:

@@ -104,11 +104,11 @@ def test_folder_cannot_be_written(not_writable: Path) -> None:
     )
     try:
         assert daemon.stdout is not None
-        said = ""
-        while "listens on" not in said:
+        output = ""
+        while "listens on" not in output:
             line = daemon.stdout.readline()
-            assert line, f"{said}{daemon.communicate()}"
-            said += line
+            assert line, f"{output}{daemon.communicate()}"
+            output += line
         assert [*not_writable.iterdir()] == []
     finally:
         daemon.terminate()

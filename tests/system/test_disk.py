@@ -89,14 +89,16 @@ def traced(daemon: Daemon, *options: str) -> Iterator[Callable[[], str]]:
     if strace is None:
         pytest.skip("needs strace")
     record = daemon.folder / "strace.out"
-    said = daemon.folder / "strace.err"
+    trace_log = daemon.folder / "strace.err"
     command = [*deadly(), strace, "-f", "-o", str(record), *options, "-p", str(daemon.pid)]
-    with said.open("wb") as errors:
+    with trace_log.open("wb") as errors:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=errors)
     try:
-        wait_until(lambda: "attached" in said.read_text() or process.poll() is not None, "strace")
+        wait_until(
+            lambda: "attached" in trace_log.read_text() or process.poll() is not None, "strace"
+        )
         if process.poll() is not None:
-            pytest.skip(f"strace cannot attach: {said.read_text()}")
+            pytest.skip(f"strace cannot attach: {trace_log.read_text()}")
         yield record.read_text
     finally:
         process.terminate()

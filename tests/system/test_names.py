@@ -28,13 +28,13 @@ def test_in_the_background(tmp_path: Path, workers: int) -> None:
     pid = int(wait_until(lambda: pidfile.exists() and pidfile.read_text(), "its pid"))
     try:
 
-        def said() -> list[str]:
+        def ports() -> list[str]:
             text = log.read_text("utf-8", "replace") if log.exists() else ""
             return re.findall(r"listens on 127\.0\.0\.1:(\d+);.*\n", text)
 
-        wait_until(lambda: len(said()) >= (1 if workers == 1 else workers + 1), "all to serve")
+        wait_until(lambda: len(ports()) >= (1 if workers == 1 else workers + 1), "all to serve")
         for _ in range(20 * workers):
-            with socket.create_connection(("127.0.0.1", int(said()[-1]))) as peer:
+            with socket.create_connection(("127.0.0.1", int(ports()[-1]))) as peer:
                 peer.settimeout(PATIENCE)
                 peer.sendall(b"x")
                 peer.shutdown(socket.SHUT_WR)

@@ -40,9 +40,9 @@ def is_valid(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> bool:
     except SystemExit as ended:
         status = ended.code
     if status != 0:
-        said = capsys.readouterr().err
+        error = capsys.readouterr().err
         assert status == 2
-        assert re.fullmatch(r"twistd upload: .{1,1000}\n", said), said
+        assert re.fullmatch(r"twistd upload: .{1,1000}\n", error), error
         return False
     configuration = options.configuration
     for listener in configuration.listeners:

@@ -241,7 +241,7 @@ def test_incoming_of_another_user_at_run_time(tmp_path: Path) -> None:
     not used, and the log says why nothing is stored.
     """
     rig = Rig(tmp_path)
-    with capturedLogs() as told:
+    with capturedLogs() as events:
         shutil.rmtree(tmp_path / INCOMING)
         (tmp_path / INCOMING).mkdir()
         os.chown(tmp_path / INCOMING, ANNA, ANNA)
@@ -258,7 +258,7 @@ def test_incoming_of_another_user_at_run_time(tmp_path: Path) -> None:
     assert not rig.store.health.well
     assert [*(tmp_path / INCOMING).iterdir()] == []
     assert rig.stored == {}
-    why = str(told[-1]["error"])
+    why = str(events[-1]["error"])
     assert f"{INCOMING} belongs to uid {ANNA}, and this daemon runs as uid 0" in why
     (tmp_path / INCOMING).rmdir()
     rig.clock.advance(SELF_TEST_INTERVAL)

@@ -40,8 +40,8 @@ def openbsd_nc() -> str:
     for name in ("nc.openbsd", "nc"):
         path = shutil.which(name)
         if path is not None:
-            told = subprocess.run([path, "-h"], capture_output=True, text=True, check=False)
-            if "OpenBSD" in told.stderr + told.stdout:
+            usage = subprocess.run([path, "-h"], capture_output=True, text=True, check=False)
+            if "OpenBSD" in usage.stderr + usage.stdout:
                 return path
     pytest.skip("needs nc of OpenBSD (netcat-openbsd)")
 

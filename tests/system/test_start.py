@@ -160,24 +160,24 @@ def test_drops_privileges() -> None:
 @pytest.mark.parametrize(("options", "processes"), [((), 1), (("--workers=2",), 3)])
 def test_modules_are_not_collected(tmp_path: Path, options: Sequence[str], processes: int) -> None:
     """In every process of the daemon, garbage collection skips the imported modules."""
-    told = tmp_path / "told"
+    counts = tmp_path / "counts"
     (tmp_path / "sitecustomize.py").write_text(
         f"""
 import gc, os
 def freeze(freeze=gc.freeze):
     freeze()
-    with open({str(told)!r}, "a") as file:
+    with open({str(counts)!r}, "a") as file:
         file.write(f"{{os.getpid()}} {{gc.get_freeze_count()}}\\n")
 gc.freeze = freeze
 """
     )
 
     def lines() -> Sequence[str]:
-        return told.read_text().splitlines()
+        return counts.read_text().splitlines()
 
     with Daemon(tmp_path, *options, environment={"PYTHONPATH": str(tmp_path)}) as daemon:
         wait_until(
-            lambda: told.exists() and len({it.split()[0] for it in lines()}) == processes,
+            lambda: counts.exists() and len({it.split()[0] for it in lines()}) == processes,
             "all processes to have started",
         )
         assert daemon.send(b"something") == SUCCESS
