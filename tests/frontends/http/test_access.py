@@ -220,6 +220,15 @@ def test_used_up(method: str) -> None:
     assert rig.grants == []
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PATCH", "DELETE"])
+def test_used_up_by_another_method(method: str) -> None:
+    """A request that stands for a POST begins an upload."""
+    rig = Rig()
+    rig.uploads.answer = succeed(0)
+    assert rig.status(method, KEYS.sign(ALICE), x_http_method_override="POST") == 403
+    assert rig.grants == []
+
+
 @pytest.mark.parametrize("method", ["HEAD", "PATCH", "DELETE"])
 def test_used_up_by_what_is_continued(method: str) -> None:
     """An upload that has begun can be continued, even if it is the last."""

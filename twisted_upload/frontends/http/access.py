@@ -230,7 +230,9 @@ class AccessControl:
 
 
 def _begins_an_upload(request: Request) -> bool:
-    return request.method not in {"GET", "HEAD", "OPTIONS", "PATCH", "DELETE"}
+    """Return whether a request may begin an upload, by its method or by the one it stands for."""
+    override = request.fields.get("x-http-method-override", request.method)
+    return not {request.method, override} <= {"GET", "HEAD", "OPTIONS", "PATCH", "DELETE"}
 
 
 def _unauthorized(request: Request, detail: str) -> Problem:
