@@ -21,7 +21,7 @@ from twisted_upload.frontends.settings import FrontendSettings
 from twisted_upload.interfaces import NO_METADATA, Arrival, IIncomingUpload, Metadata, Receipt
 from twisted_upload.net.timeouts import StoreTimeout
 
-__all__ = ["STORE_PATIENCE", "UploadSender"]
+__all__ = ["STORE_PATIENCE", "UploadSender", "larger_than"]
 
 STORE_PATIENCE = 600.0
 """Seconds after which an upload is refused if its store makes no progress."""
@@ -66,6 +66,11 @@ class UploadSender:
         """What the sender says about its file."""
         return NO_METADATA
 
+    @property
+    def max_size(self) -> int:
+        """Maximum size of the upload in bytes; 0 for no limit."""
+        return self._settings.max_size
+
     def refuse(self, refusal: UploadRefused) -> None:
         """Refuse the upload, whatever its state; harmless if it has ended."""
         if not self._answered:
@@ -105,11 +110,10 @@ class UploadSender:
         return True
 
     def _is_too_large(self) -> bool:
-        limit = self._settings.max_size
+        limit = self.max_size
         if not limit or self.size <= limit:
             return False
-        most = f"{format_size(limit)} ({counted(limit, 'byte')})"
-        self.refuse(TooLarge(f"this server accepts at most {most}"))
+        self.refuse(larger_than(limit))
         return True
 
     # ISender: called by the lifecycle
@@ -154,6 +158,10 @@ class UploadSender:
         """See `ISender.report_unused`."""
         _log.debug("unused connection from {peer}", peer=self.peer)
         self._reported = True
+        self._upload_ended()
+
+    def _upload_ended(self) -> None:
+        """Tell the front end that the upload has ended."""
         self.frontend.upload_ended(self.connection)
 
     def _report(self, outcome: str, size: int, *more: Any) -> None:
@@ -168,7 +176,7 @@ class UploadSender:
                 observer(ended)
         except Exception:
             _log.failure("internal error: the outcome of an upload could not be reported")
-        frontend.upload_ended(self.connection)
+        self._upload_ended()
 
     # Called by the timers
 
@@ -182,6 +190,12 @@ class UploadSender:
             return False
         self.refuse(StoreFailed())
         return True
+
+
+def larger_than(limit: int) -> TooLarge:
+    """Return the refusal of an upload that is larger than so many bytes."""
+    most = f"{format_size(limit)} ({counted(limit, 'byte')})"
+    return TooLarge(f"this server accepts at most {most}")
 
 
 _log = Logger()

@@ -1,0 +1,402 @@
+"""
+Forms with files: ``POST /`` as ``multipart/form-data`` (RFC 7578).
+
+The body is parsed as it arrives, and each file in it is an upload with a lifecycle.  They
+are committed together when the whole form has arrived: a form that breaks off, that is
+malformed, or of which a file is refused on the way, stores nothing.  No file is ever in
+memory as a whole.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from multipart import (  # type: ignore[import-untyped]
+    MultipartError,
+    MultipartSegment,
+    PushMultipartParser,
+)
+from twisted.internet.interfaces import IConsumer, IPushProducer
+from zope.interface import implementer
+
+from twisted_upload.core.metadata import checked_metadata
+from twisted_upload.core.text import counted
+from twisted_upload.errors import (
+    BadRequest,
+    Busy,
+    Empty,
+    StoreFailed,
+    TooLarge,
+    UploadRefused,
+)
+from twisted_upload.frontends.admission import ConnectionSlot
+from twisted_upload.frontends.http.access import Grant
+from twisted_upload.frontends.http.body_upload import RequestUpload
+from twisted_upload.frontends.http.digests import Digests
+from twisted_upload.frontends.http.exchange import IBodyReader, IExchange
+from twisted_upload.frontends.http.messages import Problem
+from twisted_upload.frontends.http.metadata import disposition_name
+from twisted_upload.frontends.http.receipts import (
+    FormPage,
+    Result,
+    form_refused,
+    form_response,
+)
+from twisted_upload.frontends.sender import STORE_PATIENCE
+from twisted_upload.interfaces import NO_METADATA, IIncomingUpload, Receipt
+from twisted_upload.net.timeouts import StoreTimeout
+
+__all__ = ["MOST_FILES", "FormFile", "FormUpload", "form_boundary", "largest_form"]
+
+MOST_FILES = 100
+"""Maximum number of files of one form, of which none is committed before the last."""
+
+MOST_PARTS = 1000
+"""Maximum number of parts of one form, files and others."""
+
+MOST_OVERHEAD = 1024 * 1024
+"""Maximum number of bytes of a form that are not the content of a file."""
+
+LONGEST_HEADER = 4096
+"""Maximum number of bytes of a header line of a part."""
+
+_FORM = re.compile(r"multipart/form-data[ \t]*(?:;(.*))?\Z", re.IGNORECASE | re.DOTALL)
+_BOUNDARY = re.compile(
+    r"(?:\A|;)[ \t]*boundary=(?:\"([^\"\\]*)\"|([^; \t\"]*))[ \t]*(?:;|\Z)", re.IGNORECASE
+)
+_VALID = re.compile(r"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]\Z")  # RFC 2046
+
+
+def largest_form(max_size: int) -> int:
+    """Return the size in bytes of the largest form, if each file may be as large as that."""
+    return MOST_FILES * max_size + MOST_OVERHEAD
+
+
+def form_boundary(content_type: str) -> str | None:
+    """
+    Return the boundary of a form; `None` if it is not ``multipart/form-data``.
+
+    :raises Problem: it is another kind of multipart message.
+    :raises BadRequest: it has no valid boundary.
+    """
+    match = _FORM.match(content_type.strip())
+    if match is None:
+        if content_type.lstrip().lower().startswith("multipart/"):
+            raise Problem(415, BadRequest.code, "the only multipart type here is form-data")
+        return None
+    found = _BOUNDARY.search(match[1] or "")
+    boundary = (found[1] or found[2] or "") if found is not None else ""
+    if not _VALID.match(boundary):
+        raise BadRequest("the form has no valid boundary")
+    return boundary
+
+
+class FormFile(RequestUpload):
+    """
+    One file of a form, as one upload.
+
+    :param form: that it belongs to.
+    :param slot: what it takes of the limit of connections, besides that of its connection:
+        it may take a file descriptor until the end of the form.
+    :ivar result: what has become of it; `None` so far.
+    :ivar paused: whether its store has paused it.
+    """
+
+    def __init__(
+        self, form: FormUpload, segment: MultipartSegment, slot: ConnectionSlot | None
+    ) -> None:
+        name, kind = _file_name(segment), segment.content_type or ""
+        metadata = checked_metadata(name, kind, form.grant.label)
+        super().__init__(form.exchange, form.grant, metadata, None, digest=True)
+        self.result: Result | None = None
+        self.paused = False
+        self._form = form
+        self._slot = slot
+        if slot is not None:
+            slot.take()
+
+    @property
+    def is_left_empty(self) -> bool:
+        """Whether it is a file input for which no file was chosen."""
+        return self.size == 0 and not self.metadata.original_name
+
+    def add(self, data: bytes) -> None:
+        """Take the next bytes."""
+        self._has_come(data)
+
+    def end(self) -> None:
+        """Commit it: the form has arrived completely."""
+        self._upload.ended()
+
+    def lose(self) -> None:
+        """Note that the connection is gone."""
+        self._upload.lost()
+
+    # ISender: called by the lifecycle
+
+    def began(self, incoming: IIncomingUpload) -> None:
+        """See `ISender.began`."""
+        incoming.registerProducer(_FileProducer(self._form, self), True)
+
+    def tell_stored(self, receipt: Receipt) -> None:
+        """See `ISender.tell_stored`."""
+        self._answered = True
+        self.result = Result(self.metadata, receipt)
+
+    def tell_refused(self, refusal: UploadRefused) -> None:
+        """See `ISender.tell_refused`."""
+        self._answered = True
+        self.result = Result(self.metadata, refusal=refusal)
+
+    def report_stored(self, receipt: Receipt, *, ended_by_idle: bool, answered: bool) -> None:
+        """See `ISender.report_stored`."""
+        self.result = Result(self.metadata, receipt)
+        super().report_stored(receipt, ended_by_idle=ended_by_idle, answered=answered)
+
+    def report_refused(self, refusal: UploadRefused) -> None:
+        """See `ISender.report_refused`."""
+        self.result = Result(self.metadata, refusal=refusal)
+        super().report_refused(refusal)
+
+    def _upload_ended(self) -> None:
+        if self._slot is not None:
+            self._slot.release()
+        self._form.file_ended(self)
+
+
+@implementer(IPushProducer)
+class _FileProducer:
+    """Pauses the whole form for one of its files."""
+
+    def __init__(self, form: FormUpload, file: FormFile) -> None:
+        self._form = form
+        self._file = file
+
+    def pauseProducing(self) -> None:
+        self._file.paused = True
+        self._form.pause_or_resume()
+
+    def resumeProducing(self) -> None:
+        self._file.paused = False
+        self._form.pause_or_resume()
+
+    def stopProducing(self) -> None:
+        self._form.exchange.stopProducing()
+
+
+class FormUpload(IBodyReader):
+    """
+    The body of a request, as a form.
+
+    :param exchange: the request.
+    :param grant: what it may do.
+    :param boundary: between the parts.
+    :param page: makes the page for browsers.
+    :raises BadRequest: the request gives a malformed digest.
+    :ivar exchange: the same.
+    :ivar grant: the same.
+    """
+
+    def __init__(
+        self, exchange: IExchange, grant: Grant, boundary: str, page: FormPage | None
+    ) -> None:
+        self.exchange = exchange
+        self.grant = grant
+        self._page = page
+        self._digests = Digests(exchange.request.fields)
+        self._parser = PushMultipartParser(
+            boundary,
+            max_header_size=LONGEST_HEADER,
+            max_segment_count=MOST_PARTS,
+            header_charset="iso-8859-1",  # any bytes; see `_decoded`
+        )
+        self._files: list[FormFile] = []
+        self._file: FormFile | None = None  # that the next bytes belong to
+        self._size = 0
+        self._overhead = 0
+        self._committing = False
+        self._over = False  # there is a response, or nobody to respond to
+        self._waiting: StoreTimeout | None = None
+
+    # IBodyReader
+
+    @property
+    def incoming(self) -> IConsumer | None:
+        """See `IBodyReader.incoming`."""
+        return None
+
+    def received(self, data: bytes) -> None:
+        """See `IBodyReader.received`."""
+        if self._over:
+            return
+        self._digests.update(data)
+        self._size += len(data)
+        self._overhead += len(data)
+        try:
+            for event in self._parser.parse(data):
+                self._part(event)
+                if self._over:
+                    return
+        except MultipartError:
+            self._refuse_all(BadRequest("the form is malformed"))
+            return
+        except UploadRefused as refusal:
+            self._refuse_all(refusal)
+            return
+        if self._overhead > MOST_OVERHEAD:
+            self._refuse_all(TooLarge("the form has too much besides its files"))
+
+    def spliced(self, size: int) -> None:
+        """See `IBodyReader.spliced`: never called, as nothing of a form is a file unchanged."""
+        raise NotImplementedError
+
+    def ended(self, trailers: Mapping[str, str]) -> None:
+        """See `IBodyReader.ended`."""
+        if self._over:
+            return
+        try:
+            self._parser.close()
+            self._digests.verify(trailers)
+        except MultipartError:
+            self._refuse_all(BadRequest("the form is incomplete"))
+        except UploadRefused as refusal:
+            self._refuse_all(refusal)
+        else:
+            self._commit()
+
+    def broke_off(self) -> None:
+        """See `IBodyReader.broke_off`."""
+        self._over = True
+        for file in self._files:
+            file.lose()
+
+    def left(self) -> None:
+        """See `IBodyReader.left`."""
+        for file in [*self._files]:
+            file.lose()
+
+    def refused(self, refusal: UploadRefused) -> None:
+        """See `IBodyReader.refused`."""
+        if not self._committing:
+            self._refuse_all(refusal)
+            return
+        for file in [*self._files]:
+            file.refuse(refusal)
+
+    def check(self, now: float) -> bool:
+        """See `IBodyReader.check`."""
+        if self._over:
+            return False
+        self._waiting = self._waiting or StoreTimeout(STORE_PATIENCE)
+        if not self._waiting.is_too_long(now, self._size):
+            return False
+        self.refused(StoreFailed())
+        return True
+
+    # The parts
+
+    def _part(self, event: MultipartSegment | bytes | bytearray | None) -> None:
+        """
+        Take what the parser has found: the head of a part, its next bytes, or its end.
+
+        :raises UploadRefused: the form is refused.
+        """
+        if isinstance(event, MultipartSegment):
+            if is_file(event):
+                self._file = self._new_file(event)
+        elif self._file is None:
+            pass  # of a field that is no file
+        elif event is None:
+            file, self._file = self._file, None
+            if file.is_left_empty:
+                self._files.remove(file)
+                file.lose()
+        else:
+            self._overhead -= len(event)
+            self._file.add(bytes(event))
+
+    def _new_file(self, segment: MultipartSegment) -> FormFile:
+        slot = None
+        if self._files:
+            if len(self._files) >= MOST_FILES:
+                most = counted(MOST_FILES, "file")
+                raise TooLarge(f"this server takes at most {most} in one form")
+            admission = self.exchange.frontend.gate.admission
+            if admission.slots.taken >= admission.slots.most:
+                raise Busy("too many uploads at the moment; send fewer files in one form")
+            slot = ConnectionSlot(admission, None)
+        file = FormFile(self, segment, slot)
+        self._files.append(file)
+        return file
+
+    def _commit(self) -> None:
+        if not self._files:
+            self._refuse_all(Empty("there is no file in the form"))
+            return
+        empty = [file for file in self._files if not file.size]
+        if empty and not self.exchange.frontend.settings.allow_empty:
+            self._refuse_all(Empty("it is empty; this server stores no empty files"), empty[0])
+            return
+        self._committing = True
+        self._waiting = None
+        for file in self._files:
+            file.end()
+
+    # Called by the files
+
+    def pause_or_resume(self) -> None:
+        """Read on if no file is paused by its store."""
+        if any(file.paused for file in self._files):
+            self.exchange.pauseProducing()
+        else:
+            self.exchange.resumeProducing()
+
+    def file_ended(self, file: FormFile) -> None:
+        """Note that a file has been stored, or has been refused or aborted."""
+        if self._over:
+            return
+        if self._committing:
+            if all(file.result is not None for file in self._files):
+                self._respond()
+        elif file.result is not None and file.result.refusal is not None:
+            self._refuse_all(file.result.refusal, file)
+
+    def _respond(self) -> None:
+        self._over = True
+        results = [file.result for file in self._files if file.result is not None]
+        self.exchange.respond(form_response(self.exchange, results, self._page))
+
+    def _refuse_all(self, refusal: UploadRefused, because_of: FormFile | None = None) -> None:
+        """Refuse the whole form, because of one file or of itself: nothing of it is stored."""
+        if self._over:
+            return
+        self._over = True
+        for file in self._files:
+            file.refuse(refusal)
+        metadata = NO_METADATA if because_of is None else because_of.metadata
+        self.exchange.respond(
+            form_refused(self.exchange, Result(metadata, refusal=refusal), self._page)
+        )
+
+
+def is_file(segment: MultipartSegment) -> bool:
+    """Return whether a part is a file; it may be one for which no file was chosen."""
+    return segment.filename is not None or bool(_extended_name(segment))
+
+
+def _extended_name(segment: MultipartSegment) -> str:
+    # RFC 7578 does not allow it, but clients send it.
+    disposition = segment.header("Content-Disposition") or ""
+    return disposition_name(disposition) if "filename*" in disposition.lower() else ""
+
+
+def _file_name(segment: MultipartSegment) -> str:
+    return _extended_name(segment) or _decoded(segment.filename or "")
+
+
+def _decoded(text: str) -> str:
+    try:
+        return text.encode("iso-8859-1").decode("utf-8")
+    except UnicodeError:
+        return text

@@ -1,0 +1,121 @@
+"""
+Uploads that are the body of one request: ``PUT /NAME``, ``PUT /`` and ``POST /``.
+
+What can be refused is refused before the body is taken, and before ``100 Continue``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from twisted_upload.errors import BadRequest, Empty, NotFound
+from twisted_upload.frontends.http.access import Grant, open_to_all
+from twisted_upload.frontends.http.body_upload import BodyUpload
+from twisted_upload.frontends.http.digests import Digests
+from twisted_upload.frontends.http.exchange import IExchange
+from twisted_upload.frontends.http.messages import Problem
+from twisted_upload.frontends.http.metadata import request_metadata
+from twisted_upload.frontends.http.multipart_form import FormUpload, form_boundary, largest_form
+from twisted_upload.frontends.http.receipts import FormPage
+from twisted_upload.frontends.http.router import Route
+from twisted_upload.frontends.sender import larger_than
+from twisted_upload.interfaces import IUploadStore
+
+__all__ = ["PlainUploads"]
+
+
+class PlainUploads:
+    """
+    The handlers of plain uploads.
+
+    :param grant_of: returns what a request may do.
+    :param page: makes the page for a form that a browser has sent.
+    """
+
+    def __init__(
+        self,
+        grant_of: Callable[[IExchange], Grant] = open_to_all,
+        page: FormPage | None = None,
+    ) -> None:
+        self._grant_of = grant_of
+        self._page = page
+
+    def routes(self) -> tuple[Route, ...]:
+        """Return the routes of these handlers."""
+        return Route("PUT", "/*", self.put), Route("POST", "/", self.post)
+
+    def put(self, exchange: IExchange) -> None:
+        """
+        Store the body of a PUT.
+
+        :raises Problem: the request is not one that can be stored.
+        :raises UploadRefused: it is refused.
+        """
+        request = exchange.request
+        if "/" in request.path[1:]:
+            raise NotFound("there is nothing at this address; PUT /NAME stores a file")
+        if "content-range" in request.fields:  # RFC 9110, section 9.3.4
+            raise BadRequest("a part of a file cannot be stored by PUT")
+        self._store(exchange)
+
+    def post(self, exchange: IExchange) -> None:
+        """
+        Store the body of a POST, or each file in it, if it is a form.
+
+        :raises Problem: the request is not one that can be stored.
+        :raises UploadRefused: it is refused.
+        """
+        boundary = form_boundary(exchange.request.fields.get("content-type", ""))
+        if boundary is None:
+            self._store(exchange)
+            return
+        _check_coding(exchange.request.fields)
+        grant, frontend = self._grant_of(exchange), exchange.frontend
+        limit, length = grant.limit(frontend.settings.max_size), exchange.request.length
+        if limit and length is not None and length > largest_form(limit):
+            raise larger_than(limit)
+        _check_store(frontend.store)
+        exchange.accept_body(FormUpload(exchange, grant, boundary, self._page))
+
+    def _store(self, exchange: IExchange) -> None:
+        request, frontend = exchange.request, exchange.frontend
+        fields, length = request.fields, request.length
+        _check_coding(fields)
+        digests = Digests(fields)
+        grant = self._grant_of(exchange)
+        if length == 0 and not frontend.settings.allow_empty:
+            raise Empty("the body is empty; this server stores no empty files")
+        limit = grant.limit(frontend.settings.max_size)
+        if limit and length is not None and length > limit:
+            raise larger_than(limit)
+        _check_store(frontend.store)
+        metadata = request_metadata(request, grant.label)
+        exchange.accept_body(BodyUpload(exchange, grant, metadata, digests))
+
+
+def _check_coding(fields: Mapping[str, str]) -> None:
+    """
+    Do nothing if the body is what is to be stored.
+
+    :raises Problem: it is compressed: nobody would decompress the file.
+    """
+    if fields.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
+        raise Problem(
+            415,
+            BadRequest.code,
+            "send the file without Content-Encoding",
+            (("Accept-Encoding", "identity"),),  # RFC 9110, section 12.5.3
+        )
+
+
+def _check_store(store: IUploadStore) -> None:
+    """
+    Do nothing if the store would begin an upload now.
+
+    :raises UploadRefused: it would not.
+    """
+    # Checking for the interface would take longer.
+    refusal = getattr(store, "refusal", None)
+    why = None if refusal is None else refusal()
+    if why is not None:
+        raise why
