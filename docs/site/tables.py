@@ -58,7 +58,7 @@ GROUPS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     ),
     "HTTP": (
         "See [Limits](../guide/limits.md).",
-        ("trust-forwarded", "resume-for"),
+        ("trust-forwarded", "resume-for", "page-title", "page-text", "no-page"),
     ),
     "Process": (
         "See [Sizing](../operations/sizing.md) and [Upgrade](../operations/upgrade.md).",

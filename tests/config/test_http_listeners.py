@@ -163,6 +163,9 @@ def test_tls_behind_the_proxy_protocol(tmp_path: Path) -> None:
     [
         ("resume-for=59s", "--resume-for: '59s' is less than a minute"),
         ("trust-forwarded=proxy", "--trust-forwarded: 'proxy' is not"),
+        ("page-title=two\nlines", "--page-title: it contains characters that cannot be shown"),
+        ("page-text=\033[2J", "--page-text: it contains characters that cannot be shown"),
+        ("page-text=" + 4001 * "x", "--page-text: it has more than 4000 characters"),
     ],
 )
 def test_wrong_values(argument: str, error: str, tmp_path: Path) -> None:
@@ -175,3 +178,11 @@ def test_values() -> None:
     (listener,) = configured("http=8080", "resume-for=1h", "trust-forwarded=10.0.0.0/8").listeners
     assert listener.settings.resume_for == 3600
     assert [str(it) for it in listener.settings.trust_forwarded] == ["10.0.0.0/8"]
+
+
+def test_words_of_the_page() -> None:
+    """The title of the page is a line; its text may have several, in any language."""
+    (listener,) = configured("http=8080", "page-title=扫描 & más", "page-text=one\ntwo").listeners
+    settings = listener.settings
+    assert (settings.page_title, settings.page_text) == ("扫描 & más", "one\ntwo")
+    assert not settings.no_page

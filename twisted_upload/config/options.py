@@ -30,6 +30,8 @@ from twisted_upload.config.values import (
     parse_metrics,
     parse_mode,
     parse_names,
+    parse_page_text,
+    parse_page_title,
     parse_path,
     parse_port,
     parse_protocol,
@@ -195,6 +197,22 @@ class ListenerSettings:
         "24h",
         "Time for which an unfinished HTTP upload can be resumed after its last request; then it is"
         " removed.",
+        reloadable=True,
+    )
+    page_title: str = option(
+        parse_page_title,
+        "",
+        "Title of the upload page that browsers are shown; empty for one in the reader's language.",
+        reloadable=True,
+    )
+    page_text: str = option(
+        parse_page_text,
+        "",
+        "Plain text below the title of the upload page; empty for none.",
+        reloadable=True,
+    )
+    no_page: bool = flag(
+        "Show browsers no upload page; curl and tus clients can upload all the same.",
         reloadable=True,
     )
     on_upload: tuple[str, ...] = option(

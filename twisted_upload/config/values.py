@@ -34,6 +34,8 @@ __all__ = [
     "parse_mode",
     "parse_names",
     "parse_number",
+    "parse_page_text",
+    "parse_page_title",
     "parse_path",
     "parse_port",
     "parse_protocol",
@@ -103,6 +105,25 @@ def parse_resume_for(text: str) -> float:
     if seconds < 60:
         raise ValueError(f"{text!r} is less than a minute")
     return seconds
+
+
+def parse_page_title(text: str) -> str:
+    """Parse the title of the page: a line, or nothing."""
+    return _shown(text, 200)
+
+
+def parse_page_text(text: str) -> str:
+    """Parse the text of the page: lines, or nothing."""
+    _shown(text.replace("\n", ""), 4000)
+    return text
+
+
+def _shown(text: str, most: int) -> str:
+    if len(text) > most:
+        raise ValueError(f"it has more than {most} characters")
+    if not text.isprintable():
+        raise ValueError("it contains characters that cannot be shown")
+    return text
 
 
 def parse_protocol(text: str) -> str:

@@ -168,6 +168,15 @@ def test_reloaded_often() -> None:
     assert len(page._pages) <= 16
 
 
+def test_no_page() -> None:
+    """An operator who wants no page has none, from the next request on."""
+    page = Page()
+    response = served(page, no_page=True)
+    assert response.status == 404
+    assert b"PUT" in response.body
+    assert served(page).status == 200
+
+
 def test_terms() -> None:
     """The script is told what it may send."""
     page = Page(lambda exchange: Grant("invitation:1", "Alice", 1000, 3, NOW))

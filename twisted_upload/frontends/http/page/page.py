@@ -15,6 +15,7 @@ from importlib.resources import files
 from typing import NamedTuple
 
 from twisted_upload.core.text import format_size
+from twisted_upload.errors import NotFound
 from twisted_upload.frontends.http.access import Grant, open_to_all
 from twisted_upload.frontends.http.exchange import Handler, IExchange
 from twisted_upload.frontends.http.messages import Response
@@ -91,8 +92,14 @@ class Page:
         return {"/": self.show, **dict.fromkeys(self._parts, self.show_part)}
 
     def show(self, exchange: IExchange) -> None:
-        """Respond with the page."""
+        """
+        Respond with the page.
+
+        :raises NotFound: the operator wants none.
+        """
         settings = exchange.frontend.settings
+        if settings.no_page:
+            raise NotFound("there is no page here; upload with PUT, POST or tus")
         key = (language_for(_accepted(exchange)), settings.page_title, settings.page_text)
         if key not in self._pages:
             if len(self._pages) >= _MOST_PAGES:
