@@ -155,6 +155,8 @@ def test_refused_at_once(fields: dict[str, str], method: str, length: int, why: 
     assert exchange.reader is None
     assert status(exchange) == why
     assert box.stored == {}
+    if not fields:
+        assert box.outcomes == [("refused", "too-large" if length else "empty")]
 
 
 @pytest.mark.parametrize("method", ["PUT", "POST"])
@@ -164,6 +166,10 @@ def test_store_that_refuses(method: str) -> None:
     box.store.refusing = NoSpace()
     exchange = box.ask(method, "/")
     assert (exchange.reader, status(exchange)) == (None, 507)
+    form = {"content-type": "multipart/form-data; boundary=x"}
+    exchange = box.ask("POST", "/", form)
+    assert (exchange.reader, status(exchange)) == (None, 507)
+    assert box.outcomes == [("refused", "no-space")] * 2
 
 
 def test_paths() -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from twisted_upload.errors import BadRequest, Empty, NotFound
+from twisted_upload.core.metadata import checked_metadata
+from twisted_upload.errors import BadRequest, Empty, NotFound, UploadRefused
 from twisted_upload.frontends.http.access import Grant, open_to_all
 from twisted_upload.frontends.http.body_upload import BodyUpload
 from twisted_upload.frontends.http.digests import Digests
@@ -19,7 +20,6 @@ from twisted_upload.frontends.http.multipart_form import FormUpload, form_bounda
 from twisted_upload.frontends.http.receipts import FormPage
 from twisted_upload.frontends.http.router import Route
 from twisted_upload.frontends.sender import larger_than
-from twisted_upload.interfaces import IUploadStore
 
 __all__ = ["PlainUploads"]
 
@@ -70,27 +70,46 @@ class PlainUploads:
             self._store(exchange)
             return
         _check_coding(exchange.request.fields)
-        grant, frontend = self._grant_of(exchange), exchange.frontend
-        limit, length = grant.limit(frontend.settings.max_size), exchange.request.length
-        if limit and length is not None and length > largest_form(limit):
-            raise larger_than(limit)
-        _check_store(frontend.store)
-        exchange.accept_body(FormUpload(exchange, grant, boundary, self._page))
+        grant = self._grant_of(exchange)
+        refusal = _refusal(exchange, grant, largest_form)
+        if refusal is None:
+            exchange.accept_body(FormUpload(exchange, grant, boundary, self._page))
+        else:
+            metadata = checked_metadata(label=grant.label)
+            BodyUpload(exchange, grant, metadata, Digests({})).refuse(refusal)
 
     def _store(self, exchange: IExchange) -> None:
-        request, frontend = exchange.request, exchange.frontend
-        fields, length = request.fields, request.length
+        request = exchange.request
+        fields = request.fields
         _check_coding(fields)
         digests = Digests(fields)
         grant = self._grant_of(exchange)
-        if length == 0 and not frontend.settings.allow_empty:
-            raise Empty("the body is empty; this server stores no empty files")
-        limit = grant.limit(frontend.settings.max_size)
-        if limit and length is not None and length > limit:
-            raise larger_than(limit)
-        _check_store(frontend.store)
         metadata = request_metadata(request, grant.label)
-        exchange.accept_body(BodyUpload(exchange, grant, metadata, digests))
+        upload = BodyUpload(exchange, grant, metadata, digests)
+        refusal = _refusal(exchange, grant)
+        if refusal is None:
+            exchange.accept_body(upload)
+        else:
+            upload.refuse(refusal)
+
+
+def _refusal(
+    exchange: IExchange, grant: Grant, largest: Callable[[int], int] = lambda most: most
+) -> UploadRefused | None:
+    """
+    Return why an upload is refused before its body; `None` if it is not.
+
+    :param largest: returns the largest body with files up to this size.
+    """
+    frontend, length = exchange.frontend, exchange.request.length
+    if length == 0 and not frontend.settings.allow_empty:
+        return Empty("the body is empty; this server stores no empty files")
+    limit = grant.limit(frontend.settings.max_size)
+    if limit and length is not None and length > largest(limit):
+        return larger_than(limit)
+    # Checking for the interface would take longer.
+    refusal: Callable[[], UploadRefused | None] | None = getattr(frontend.store, "refusal", None)
+    return None if refusal is None else refusal()
 
 
 def _check_coding(fields: Mapping[str, str]) -> None:
@@ -106,16 +125,3 @@ def _check_coding(fields: Mapping[str, str]) -> None:
             "send the file without Content-Encoding",
             (("Accept-Encoding", "identity"),),  # RFC 9110, section 12.5.3
         )
-
-
-def _check_store(store: IUploadStore) -> None:
-    """
-    Do nothing if the store would begin an upload now.
-
-    :raises UploadRefused: it would not.
-    """
-    # Checking for the interface would take longer.
-    refusal = getattr(store, "refusal", None)
-    why = None if refusal is None else refusal()
-    if why is not None:
-        raise why

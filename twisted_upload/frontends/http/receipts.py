@@ -27,7 +27,7 @@ __all__ = [
 
 Fields = tuple[tuple[str, str], ...]
 
-_TEXT = ("Content-Type", "text/plain; charset=utf-8"), ("X-Content-Type-Options", "nosniff")
+_TEXT = (("Content-Type", "text/plain; charset=utf-8"),)
 _JSON = (("Content-Type", "application/json"),)
 
 
