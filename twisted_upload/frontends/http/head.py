@@ -36,9 +36,12 @@ _BEGINNING = re.compile(
     rb"(?:[!-~]*\Z|[!-~]+ (?P<rest>[ -~]{0,9}\r?\Z|[ -~]{0,9}\r\n)))"
 )
 _HTTP = b"HTTP/1."
-_ABSOLUTE = re.compile(r"https?://([^/?@]+)(.*)\Z", re.IGNORECASE | re.DOTALL)
+_ABSOLUTE = re.compile(r"https?://([^/?]+)(.*)\Z", re.IGNORECASE | re.DOTALL)
 _HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9\-._~%!$&'()*+,;=]*)(?::[0-9]*)?\Z")
 _DIGITS = re.compile(r"[0-9]{1,19}\Z")
+
+
+_TARGET_TOO_LONG = Problem(414, "target-too-long", "the address of the request is too long")
 
 
 def check_beginning(data: bytes) -> None:
@@ -49,10 +52,14 @@ def check_beginning(data: bytes) -> None:
     """
     if _BEGINNING.match(data) is None:
         raise _what_it_is(data)
+    _check_size(data)
+
+
+def _check_size(data: bytes) -> None:
     if len(data) > LONGEST_HEAD:
         line = data.find(b"\r\n")
         if line < 0 or line > LONGEST_TARGET + 64:
-            raise Problem(414, "target-too-long", "the address of the request is too long")
+            raise _TARGET_TOO_LONG
         raise Problem(431, "head-too-large", "the header fields of the request are too large")
 
 
@@ -88,6 +95,7 @@ def parse_head(head: bytes) -> Request:
 
     :raises Problem: it is not valid, or not one for this server.
     """
+    _check_size(head)
     line = _LINE.match(head)
     if line is None:
         if head[:1] < b"!" or _BEGINNING.match(head) is None:
@@ -97,7 +105,7 @@ def parse_head(head: bytes) -> Request:
     if major != b"1" or minor not in b"01":
         raise Problem(505, "http-version", "this server speaks HTTP/1.1 and HTTP/1.0")
     if len(raw_target) > LONGEST_TARGET:
-        raise Problem(414, "target-too-long", "the address of the request is too long")
+        raise _TARGET_TOO_LONG
     if b"#" in raw_target:
         raise _bad("the address of the request has a fragment")
     parsed = _parse(head)
