@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import maybeDeferred
@@ -16,6 +17,8 @@ from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 
 from tests.support.frontends import LoggedEnds
+from tests.support.tls_peers import client_context
+from tests.support.tls_peers import identity as server_identity
 from tests.support.waiting import PATIENCE, in_thread, reactor, until
 from twisted_upload.errors import UploadRefused
 from twisted_upload.frontends.admission import ConnectionSlots
@@ -28,7 +31,6 @@ from twisted_upload.frontends.http.settings import HTTPSettings
 from twisted_upload.frontends.sender import UploadSender
 from twisted_upload.interfaces import Arrival, IIncomingUpload, IUploadStore, Receipt
 from twisted_upload.net.ports import wait_in_shortage
-from twisted_upload.net.tls.certificates import Identity
 from twisted_upload.net.tls.endpoints import TLSServerFactory
 from twisted_upload.net.transport import read_eagerly
 from twisted_upload.stores.memory import MemoryStore
@@ -269,11 +271,12 @@ class OpenHTTP:
     :ivar store: stores the uploads, unless another store was given.
     :ivar log: what it has logged.
     :cvar eager: whether its connections read at once what is there, as the daemon's do.
+    :cvar over_tls: whether it speaks TLS.
     :param handler: handles the requests; without one, PUT stores its body.
-    :param identity: for TLS.
     """
 
     eager = True
+    over_tls = False
 
     def __init__(
         self,
@@ -282,8 +285,8 @@ class OpenHTTP:
         store: IUploadStore | None = None,
         clock: IReactorTime | None = None,
         slots: ConnectionSlots | None = None,
-        identity: Identity | None = None,
     ) -> None:
+        identity = server_identity() if self.over_tls else None
         self.clock = Clock()
         self.store = MemoryStore(lambda: 1_795_328_130.123, suffix=lambda _: ".bin")
         self.log = LoggedEnds()
@@ -299,10 +302,14 @@ class OpenHTTP:
         if identity is not None:
             outer = TLSServerFactory(outer, clock or self.clock, identity)
         self.port: Any = reactor.listenTCP(0, outer, 4096, "127.0.0.1")
-        if identity is None and self.eager:
-            wait_in_shortage(self.port, reactor)
-            read_eagerly(self.port)
+        self._identity = identity
+        self._prepare(self.port)
         self._clients: list[HTTPClient] = []
+
+    def _prepare(self, port: Any) -> None:
+        if self._identity is None and self.eager:
+            wait_in_shortage(port, reactor)
+            read_eagerly(port)
 
     @property
     def address(self) -> tuple[str, int]:
@@ -336,20 +343,53 @@ class OpenHTTP:
         :param source: an IPv4 address that it connects from.
         """
         peer = socket.socket()
-        client = HTTPClient(peer)
-        self._clients.append(client)
         peer.settimeout(PATIENCE)
         if source:
             peer.bind((source, 0))
-        peer.connect(self.address)
-        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return self._connected(peer, self.address)
+
+    async def connect_later(self) -> HTTPClient:
+        """Return a client, over TLS if the front end speaks it: the handshake is in a thread."""
+        if self._identity is None:
+            return self.connect()
+        client = self.connect()
+
+        def shake_hands() -> None:
+            client.socket = client_context().wrap_socket(client.socket, server_hostname="127.0.0.1")
+
+        await in_thread(shake_hands)
         return client
+
+    def _connected(self, peer: socket.socket, address: Any) -> HTTPClient:
+        client = HTTPClient(peer)
+        self._clients.append(client)
+        peer.connect(address)
+        if peer.family != socket.AF_UNIX:
+            peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return client
+
+    @contextlib.asynccontextmanager
+    async def also_at(self, path: Path) -> AsyncIterator[Callable[[], HTTPClient]]:
+        """Open the same front end at a unix socket; yield a function that connects to it."""
+        port: Any = reactor.listenUNIX(str(path), self.factory)
+        self._prepare(port)
+
+        def connect() -> HTTPClient:
+            peer = socket.socket(socket.AF_UNIX)
+            peer.settimeout(PATIENCE)
+            return self._connected(peer, str(path))
+
+        try:
+            yield connect
+        finally:
+            await maybeDeferred(port.stopListening)
 
     async def ask(self, *pieces: bytes, method: str = "PUT") -> Reply:
         """Send bytes on a new connection, and read one response."""
-        return await self.connect().ask(*pieces, method=method)
+        client = await self.connect_later()
+        return await client.ask(*pieces, method=method)
 
-    async def has_come(self, size: int) -> None:
+    async def has_received(self, size: int) -> None:
         """Wait until this many bytes of the only upload have arrived."""
         await until(lambda: len(self.incoming) >= size)
 
@@ -374,10 +414,9 @@ async def open_http(
     store: IUploadStore | None = None,
     clock: IReactorTime | None = None,
     slots: ConnectionSlots | None = None,
-    identity: Identity | None = None,
 ) -> AsyncIterator[OpenHTTP]:
     """Open an HTTP front end for the duration of a test; see `OpenHTTP`."""
-    http = OpenHTTP(settings or HTTPSettings(), handler, store, clock, slots, identity)
+    http = OpenHTTP(settings or HTTPSettings(), handler, store, clock, slots)
     globalLogPublisher.addObserver(http.log)
     try:
         yield http

@@ -227,8 +227,8 @@ def test_too_many_fields() -> None:
 
 
 _PIECES = (
-    b"PUT|GET| | / |HTTP/1.1|HTTP/1.0|\r\n|\r\n|\n|\r|Host: a|Content-Length: |5|Transfer-Encoding: |"
-    b"chunked|:|,|\t|\0|\xff|Connection: close|Expect: 100-continue|http://a/"
+    b"PUT|GET| | / |HTTP/1.1|HTTP/1.0|\r\n|\r\n|\n|\r|Host: a|Content-Length: |5|"
+    b"Transfer-Encoding: |chunked|:|,|\t|\0|\xff|Connection: close|Expect: 100-continue|http://a/"
 ).split(b"|")
 
 

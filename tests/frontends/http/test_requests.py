@@ -4,8 +4,12 @@ Tests of ordinary requests: one after the other on one connection.
 
 from __future__ import annotations
 
+import pytest
+
 from tests.support.http import open_http, put
 from tests.support.waiting import turns, until
+
+pytestmark = pytest.mark.usefixtures("each_transport")
 
 
 async def test_put() -> None:
@@ -22,7 +26,7 @@ async def test_put() -> None:
 async def test_keep_alive() -> None:
     """A connection carries one request after the other."""
     async with open_http() as http:
-        client = http.connect()
+        client = await http.connect_later()
         for number in range(3):
             body = b"%d" % number * 1000
             assert (await client.ask(put(body))).status == 201
@@ -33,12 +37,12 @@ async def test_keep_alive() -> None:
 async def test_body_in_pieces() -> None:
     """The body may come after the head, in any number of pieces."""
     async with open_http() as http:
-        client = http.connect()
+        client = await http.connect_later()
         request = put(b"x" * 1000)
         client.send(request[:-1000])
         await until(lambda: http.factory.uploads_in_flight)
         client.send(b"x" * 500)
-        await http.has_come(500)
+        await http.has_received(500)
         reply = await client.ask(b"x" * 500)
         assert (reply.status, http.stored) == (201, [b"x" * 1000])
 
@@ -46,7 +50,7 @@ async def test_body_in_pieces() -> None:
 async def test_head_in_pieces() -> None:
     """The head may come byte by byte."""
     async with open_http() as http:
-        client = http.connect()
+        client = await http.connect_later()
         request = put(b"hello")
         for number in range(len(request)):
             client.send(request[number : number + 1])
@@ -65,7 +69,7 @@ async def test_other_methods() -> None:
 async def test_chunked() -> None:
     """A chunked body is stored; the connection closes after it."""
     async with open_http() as http:
-        client = http.connect()
+        client = await http.connect_later()
         head = b"PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
         reply = await client.ask(head, b"5\r\nhello\r\n", b"6\r\n world\r\n0\r\n\r\n")
         assert (reply.status, http.stored) == (201, [b"hello world"])
@@ -76,7 +80,7 @@ async def test_chunked() -> None:
 async def test_pipelining() -> None:
     """Requests that are sent together are answered one after the other."""
     async with open_http() as http:
-        client = http.connect()
+        client = await http.connect_later()
         bodies = [b"%d" % number for number in range(100)]
         client.send(b"".join(map(put, bodies)))
         for number in range(len(bodies)):

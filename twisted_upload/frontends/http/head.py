@@ -41,9 +41,6 @@ _HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9\-._~%!$&'()*+,;=]*)(?::[0-
 _DIGITS = re.compile(r"[0-9]{1,19}\Z")
 
 
-_TARGET_TOO_LONG = Problem(414, "target-too-long", "the address of the request is too long")
-
-
 def check_beginning(data: bytes) -> None:
     """
     Check the first bytes of a head that is not complete.
@@ -59,7 +56,7 @@ def _check_size(data: bytes) -> None:
     if len(data) > LONGEST_HEAD:
         line = data.find(b"\r\n")
         if line < 0 or line > LONGEST_TARGET + 64:
-            raise _TARGET_TOO_LONG
+            raise _target_too_long()
         raise Problem(431, "head-too-large", "the header fields of the request are too large")
 
 
@@ -105,7 +102,7 @@ def parse_head(head: bytes) -> Request:
     if major != b"1" or minor not in b"01":
         raise Problem(505, "http-version", "this server speaks HTTP/1.1 and HTTP/1.0")
     if len(raw_target) > LONGEST_TARGET:
-        raise _TARGET_TOO_LONG
+        raise _target_too_long()
     if b"#" in raw_target:
         raise _bad("the address of the request has a fragment")
     parsed = _parse(head)
@@ -241,6 +238,10 @@ def _expects_continue(fields: dict[str, str], length: int | None, modern: bool) 
     if expect.lower() != "100-continue":
         raise Problem(417, "expectation-failed", "the only expectation here is 100-continue")
     return length != 0
+
+
+def _target_too_long() -> Problem:
+    return Problem(414, "target-too-long", "the address of the request is too long")
 
 
 def _bad(detail: str) -> Problem:
