@@ -162,8 +162,8 @@ class Daemon:
     ``twistd -n upload`` on a free port of 127.0.0.1, in a ``with`` block.
 
     :param folder: its working directory; files go to ``inbox`` in it.
-    :param options: of ``upload``.  If they include ``--port`` or ``--listen``, they
-        alone determine where it listens.
+    :param options: of ``upload``.  If they include ``--port``, ``--listen`` or
+        ``--http``, they alone determine where it listens.
     :param before: a command that runs it.
     :param general: options of ``twistd``.
     :param environment: variables in addition to our own.
@@ -188,7 +188,7 @@ class Daemon:
         self.log = folder / "daemon.log"
         self.errors = folder / "daemon.err"
         self.addresses: list[tuple[int, tuple[str, int] | str]] = []
-        if not {"--port", "--listen"} & {option.partition("=")[0] for option in options}:
+        if not {"--port", "--listen", "--http"} & {option.partition("=")[0] for option in options}:
             options = ("--port=0", "--interface=127.0.0.1", *options)
         if not any(option.startswith("--max-per-address") for option in options):
             options = ("--max-per-address=0", *options)  # a crowd has one address here
