@@ -294,6 +294,22 @@ def test_far_ahead(folder: Path) -> None:
     assert _Store(folder, MILLISECONDS).store_some() == [str(MILLISECONDS)]
 
 
+def test_removed_while_in_use(folder: Path) -> None:
+    """A record that was removed is written again with the next entry: no name is used twice."""
+    store = _Store(folder, MILLISECONDS)
+    given = store.store_some()
+    (folder / ".incoming" / RECORD).unlink()
+    store.milliseconds += AHEAD + 1
+    given += store.store_some()
+    assert _entry(folder) >= store.milliseconds
+    store.die()
+    _remove_files(folder)
+    again = _Store(folder, MILLISECONDS)
+    given += again.store_some()
+    assert len({*given}) == 3
+    again.store.close()
+
+
 @pytest.mark.parametrize("damage", [b"x" * 16, b"179532813012", b"-00000000000001\n"])
 def test_damaged(folder: Path, damage: bytes) -> None:
     """A damaged entry counts as written when the file was changed, and is reported."""

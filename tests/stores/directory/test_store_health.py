@@ -8,6 +8,7 @@ import errno
 import shutil
 
 import pytest
+from twisted.logger import capturedLogs, formatEvent
 
 from tests.support.stores import Rig, begin_upload, ends_of, store_upload
 from twisted_upload.errors import StoreFailed
@@ -36,6 +37,30 @@ def test_unhealthy(rig: Rig, call: str, error: int) -> None:
     assert isinstance(store_upload(rig, b"two"), Receipt)
     assert [*rig.stored.values()] == [b"two"]
     assert rig.unfinished == []
+
+
+def test_same_failure_again(rig: Rig) -> None:
+    """A test that fails again for the same reason is one log line a minute; others are at once."""
+    with capturedLogs() as events:
+        rig.files.fail("create", errno.EROFS, times=1000)
+        store_upload(rig, b"one")
+        for _ in range(60):
+            rig.clock.advance(SELF_TEST_INTERVAL)
+            rig.disk.work()
+        rig.files.fail("create", errno.EIO, times=1000)
+        rig.clock.advance(SELF_TEST_INTERVAL)
+        rig.disk.work()
+        rig.files.heal()
+        rig.clock.advance(SELF_TEST_INTERVAL)
+        rig.disk.work()
+    lines = [str(formatEvent(event)).partition(": ")[2] for event in events]
+    still = f"still UNHEALTHY: cannot store files in the directory {rig.folder}: "
+    assert lines[1:] == [
+        f"{still}Read-only file system",
+        f"{still}Read-only file system",
+        f"{still}Input/output error",
+        "healthy again, accepting uploads",
+    ]
 
 
 def test_in_flight_when_unhealthy(rig: Rig) -> None:

@@ -39,6 +39,9 @@ __all__ = ["Health", "is_full"]
 SELF_TEST_INTERVAL = 2.0
 """Seconds between the self-tests of an unhealthy store."""
 
+STILL_LINE = 60.0
+"""Minimum seconds between log lines about self-tests that fail for the same reason."""
+
 SHORTAGE_LINE = 60.0
 """Minimum seconds between log lines about a lack of file descriptors, memory or threads."""
 
@@ -73,6 +76,8 @@ class Health:
         self._timer: IDelayedCall | None = None
         self._stopped = False
         self._told_of_shortage = float("-inf")
+        self._told_of_failure = float("-inf")
+        self._failure = ""
 
     def refusal(self, failure: Failure) -> UploadRefused:
         """Return the answer to a sender after a step of the write path has failed."""
@@ -122,12 +127,14 @@ class Health:
 
     def _passed(self, _: object) -> None:
         self.well = True
+        self._failure = ""
         _log.warn("{what}: healthy again, accepting uploads", what=self._what)
 
     def _failed(self, failure: Failure) -> None:
-        _log.critical(
-            "{what}: still UNHEALTHY: {error}", what=self._what, error=failure.getErrorMessage()
-        )
+        error, now = failure.getErrorMessage(), self._clock.seconds()
+        if error != self._failure or now - self._told_of_failure >= STILL_LINE:
+            self._failure, self._told_of_failure = error, now
+            _log.critical("{what}: still UNHEALTHY: {error}", what=self._what, error=error)
         self._test_later()
 
 

@@ -97,8 +97,9 @@ class NameRecord:
         """
         with self._mutex:
             descriptor = self._descriptor
-            if descriptor is None:
+            if descriptor is None or not self._files.links(descriptor):  # it was removed
                 descriptor = self._open(create=True)
+                self._written = 0
             if self._new and self._durable:
                 self._files.fsync(self._incoming)
             self._new = False
