@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import maybeDeferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IConsumer, IPushProducer, IReactorTime
 from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
@@ -72,14 +72,14 @@ def put(body: bytes = b"", target: str = "/", *lines: str, method: str = "PUT") 
 
 class HTTPClient:
     """
-    A blocking client; call it in a thread, or await the methods that end in ``_later``.
+    A blocking client; what can be awaited is done in a thread.
 
     :ivar socket: connected.
     """
 
     def __init__(self, connected: Any) -> None:
         self.socket = connected
-        self._unread = b""
+        self._unread = bytearray()
 
     def send(self, *pieces: bytes) -> HTTPClient:
         """Send bytes."""
@@ -123,17 +123,21 @@ class HTTPClient:
         """Read to the end."""
         while self._more():
             pass
-        rest, self._unread = self._unread, b""
-        return rest
+        rest, self._unread = self._unread, bytearray()
+        return bytes(rest)
 
     async def ask(self, *pieces: bytes, method: str = "PUT") -> Reply:
         """Send bytes, and read one response, in a thread."""
+        return await self.ask_later(*pieces, method=method)
+
+    def ask_later(self, *pieces: bytes, method: str = "PUT") -> Deferred[Reply]:
+        """Begin to do what `ask` does."""
 
         def exchange() -> Reply:
             self.send(*pieces)
             return self.read_reply(method)
 
-        return await in_thread(exchange)
+        return in_thread(exchange)
 
     async def reply(self, method: str = "PUT") -> Reply:
         """Read one response, in a thread."""
@@ -152,14 +156,17 @@ class HTTPClient:
         while end not in self._unread:
             if not self._more():
                 raise EOFError(f"the connection ended after {self._unread!r}")
-        found, _, self._unread = self._unread.partition(end)
-        return found + end
+        return self._take(self._unread.index(end) + len(end))
 
     def _read(self, size: int) -> bytes:
         while len(self._unread) < size:
             if not self._more():
                 raise EOFError(f"the connection ended after {self._unread!r}")
-        found, self._unread = self._unread[:size], self._unread[size:]
+        return self._take(size)
+
+    def _take(self, size: int) -> bytes:
+        found = bytes(self._unread[:size])
+        del self._unread[:size]
         return found
 
 
