@@ -161,7 +161,7 @@ async def test_curl_that_is_killed() -> None:
             assert process.stdin is not None
             process.stdin.write(LARGE[:10_000])
             process.stdin.flush()
-            await box.has_come(10_000)
+            await box.has_received(10_000)
             process.kill()
             await box.is_quiet()
         assert (box.stored, box.store.unfinished) == ([], [])
@@ -219,7 +219,7 @@ async def test_too_short() -> None:
     """A body that ends before its length is answered with an error, and nothing is stored."""
     async with open_box() as box:
         client = box.connect().send(put(b"hello")[:-1])
-        await box.has_come(4)
+        await box.has_received(4)
         client.half_close()
         assert (await client.reply()).status == 400
         assert (box.stored, box.store.unfinished) == ([], [])
@@ -238,7 +238,7 @@ async def test_left_before_the_response() -> None:
     async with open_box() as box:
         box.store.holding = True
         client = box.connect().send(put(b"hello"))
-        await box.has_come(5)
+        await box.has_received(5)
         reset(client.socket)
         await box.is_quiet()
         assert box.factory.uploads_in_flight == 1
