@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from twisted.internet.endpoints import AdoptedStreamServerEndpoint
 
+from tests.support.tools import free_port
 from twisted_upload.daemon.dry_run import DryRunReactor
 from twisted_upload.errors import CannotStart
 from twisted_upload.net.endpoints import endpoint_from_string
@@ -28,12 +29,6 @@ def path() -> Iterator[str]:
     """A path for a socket, which has at most 107 bytes."""
     with tempfile.TemporaryDirectory() as folder:
         yield os.path.join(folder, "s")
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def test_free_port() -> None:

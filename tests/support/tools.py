@@ -5,6 +5,7 @@ Programs that may be installed on this machine, run as senders.
 from __future__ import annotations
 
 import shutil
+import socket
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 from tests.support.daemon import PATIENCE, deadly
 
-__all__ = ["run", "tool"]
+__all__ = ["free_port", "run", "tool"]
 
 
 def tool(name: str) -> str:
@@ -35,3 +36,10 @@ def run(
             timeout=PATIENCE,
             cwd=cwd,
         )
+
+
+def free_port() -> int:
+    """Return a port that is free at the moment."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port
