@@ -77,7 +77,7 @@ class FrontendBuilder:
             store,
             self._clock,
             _settings(HTTPSettings, listener),
-            handler=http_handler(listener),
+            handler=http_handler(),
             observers=self._observers,
             name=listener.name,
             slots=self._slots,

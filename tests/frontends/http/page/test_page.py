@@ -13,11 +13,14 @@ import pytest
 from twisted.internet.task import Clock
 
 from tests.support.exchanges import NOW, FakeExchange, FakeFrontend, request_for
+from twisted_upload.errors import StoreFailed, UploadRefused
 from twisted_upload.frontends.http.access import Grant
 from twisted_upload.frontends.http.messages import Response
-from twisted_upload.frontends.http.page.page import TERMS, FileResult, Page
+from twisted_upload.frontends.http.page.page import TERMS, Page
 from twisted_upload.frontends.http.page.texts import LANGUAGES, language_for
+from twisted_upload.frontends.http.receipts import Result
 from twisted_upload.frontends.http.settings import HTTPSettings
+from twisted_upload.interfaces import Metadata, Receipt
 from twisted_upload.stores.memory import MemoryStore
 
 HOSTILE = '"><script>alert(1)</script>&{x}'
@@ -208,11 +211,17 @@ def test_results_of_a_form() -> None:
     """What has become of each file of a form is shown as text."""
     page = Page()
     exchange = FakeExchange(request_for("POST", "/", {"Accept-Language": "zh"}))
-    results = [FileResult(HOSTILE, "1795328130123.jpg", 5), FileResult("b", "", 7, "no-space <b>")]
+    receipt = Receipt("1795328130123.jpg", 5, None, "192.0.2.7:50123", 1.0, 2.0)
+    results = [
+        Result(Metadata(HOSTILE), receipt),
+        Result(Metadata("b"), refusal=StoreFailed()),
+        Result(Metadata("c"), refusal=UploadRefused("no <b>")),
+    ]
     response = page.results(exchange, results, 201)
     body = response.body.decode()
     assert response.status == 201
     assert "上传成功：1795328130123.jpg（5 B）" in body
-    assert "上传失败：no-space &lt;b&gt;" in body
+    assert "上传失败：服务器未能保存文件" in body
+    assert "上传失败：no &lt;b&gt;" in body
     assert "<script" not in body
     assert '<a href="./">' in body

@@ -10,9 +10,8 @@ from __future__ import annotations
 import hashlib
 import html
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
-from typing import NamedTuple
 
 from twisted_upload.core.text import format_size
 from twisted_upload.errors import NotFound
@@ -20,8 +19,9 @@ from twisted_upload.frontends.http.access import Grant, open_to_all
 from twisted_upload.frontends.http.exchange import Handler, IExchange
 from twisted_upload.frontends.http.messages import Response
 from twisted_upload.frontends.http.page.texts import LANGUAGES, language_for
+from twisted_upload.frontends.http.receipts import Result
 
-__all__ = ["SCRIPTS", "SECURITY", "TERMS", "FileResult", "Page"]
+__all__ = ["SCRIPTS", "SECURITY", "TERMS", "Page"]
 
 SECURITY = (
     (
@@ -49,22 +49,6 @@ _IN_THE_TEMPLATE = (
 _IN_RESULTS = ("title", "results", "again", "is_stored", "is_refused")
 
 _MOST_PAGES = 16
-
-
-class FileResult(NamedTuple):
-    """
-    What has become of one file of a form.
-
-    :ivar original_name: its name at the sender.
-    :ivar name: of the stored file; empty if it was not stored.
-    :ivar size: in bytes.
-    :ivar reason: why it was not stored.
-    """
-
-    original_name: str
-    name: str
-    size: int
-    reason: str = ""
 
 
 class Page:
@@ -123,18 +107,23 @@ class Page:
         fields = (("Content-Type", "application/json"), ("Cache-Control", "no-store"))
         exchange.respond(Response(200, fields, json.dumps(terms).encode()))
 
-    def results(self, exchange: IExchange, results: Iterable[FileResult], status: int) -> Response:
+    def results(self, exchange: IExchange, results: Sequence[Result], status: int) -> Response:
         """Return the response to a form that was sent without JavaScript."""
         texts = LANGUAGES[language_for(_accepted(exchange))]
         lines = []
         for result in results:
-            what = texts["is_refused" if result.reason else "is_stored"]
-            said = what.format(
-                name=result.name, size=format_size(result.size), reason=result.reason
-            )
-            kind = "failed" if result.reason else "stored"
+            receipt, refusal = result.receipt, result.refusal
+            if receipt is not None:
+                size = format_size(receipt.size)
+                said = texts["is_stored"].format(name=receipt.name, size=size)
+            else:
+                assert refusal is not None
+                reason = texts.get(f"code {refusal.code}", refusal.explanation)
+                said = texts["is_refused"].format(reason=reason)
+            kind = "failed" if receipt is None else "stored"
+            name = _escaped(result.metadata.original_name)
             lines.append(
-                f'<li class="{kind}"><span class="name">{_escaped(result.original_name)}</span>'
+                f'<li class="{kind}"><span class="name">{name}</span>'
                 f' <div class="state">{_escaped(said)}</div></li>'
             )
         language = language_for(_accepted(exchange))
