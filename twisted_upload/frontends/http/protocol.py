@@ -279,7 +279,11 @@ class HTTPConnection(ConnectionProtocol, Protocol):
         try:
             self.frontend.handler(transaction)
         except (Problem, UploadRefused) as error:
-            transaction.respond(problem_response(error, request.fields))
+            response = problem_response(error, request.fields)
+            if transaction.accepted:
+                transaction.fail(response)
+            else:
+                transaction.respond(response)
         if self._transaction is transaction:
             self.frontend.progress_check.begin()
 
@@ -373,7 +377,7 @@ class HTTPConnection(ConnectionProtocol, Protocol):
 
     # Responses
 
-    def respond(self, transaction: Transaction, response: Response) -> None:
+    def respond(self, transaction: Transaction, response: Response, *, close: bool = False) -> None:
         """See `IHTTPConnection.respond`."""
         if not self.connected:
             self.ended(transaction)
@@ -383,7 +387,8 @@ class HTTPConnection(ConnectionProtocol, Protocol):
             response = replace(response, fields=response.fields + transaction.fields)
         whole = transaction.complete or self._skip_rest(transaction)
         close = (
-            not whole
+            close
+            or not whole
             or not request.keep_alive
             or request.length is None
             or self.frontend.stopping

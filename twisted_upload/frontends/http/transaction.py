@@ -66,8 +66,8 @@ class IHTTPConnection(IConnection, Protocol):
     def resume_body(self) -> None:
         """Read on."""
 
-    def respond(self, transaction: Transaction, response: Response) -> None:
-        """Send the response: the request has ended."""
+    def respond(self, transaction: Transaction, response: Response, *, close: bool = False) -> None:
+        """Send the response: the request has ended; with `close`, the connection as well."""
 
     def ended(self, transaction: Transaction) -> None:
         """Note that the request has ended, without a response."""
@@ -222,6 +222,11 @@ class Transaction:
         length = self.request.length
         return sys.maxsize if length is None else length - self.size
 
+    @property
+    def accepted(self) -> bool:
+        """Whether the body has been accepted."""
+        return self._reader is not None
+
     def cut(self, refusal: UploadRefused) -> None:
         """End: the body is not valid, or there is no more of it.  Tell the client, if possible."""
         if self.over:
@@ -256,7 +261,10 @@ class Transaction:
         self._reader.refused(refusal)
 
     def fail(self, response: Response) -> None:
-        """End after an unexpected exception: the reader releases what it holds."""
+        """
+        End the request and the connection after an exception that a handler must not
+        raise: the reader releases what it holds.
+        """
         over, complete = self.over, self.complete
         self._end()
         try:
@@ -269,7 +277,7 @@ class Transaction:
             if over:
                 self._http.abort()
             else:
-                self._http.respond(self, response)
+                self._http.respond(self, response, close=True)
 
     def _end(self) -> None:
         if self.receiving:
