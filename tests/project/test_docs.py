@@ -358,6 +358,9 @@ RUN = {
         "haproxy": f"{GUIDES}test_haproxy",
     },
     "docs/guide/on-upload.md": {"replay": f"{GUIDES}test_replay"},
+    "docs/guide/proxies.md": dict.fromkeys(
+        ("proxied", "nginx", "caddy", "haproxy-http"), "../system/test_http_proxies.py::test_whole"
+    ),
     "docs/guide/python.md": {"errors": f"{GUIDES}test_errors_in_python"},
     "docs/guide/senders.md": {"unix": f"{GUIDES}test_command_of_the_daemon"},
     "docs/guide/start.md": {
@@ -396,7 +399,7 @@ def test_examples_are_run() -> None:
         for marker, runner in blocks.items():
             file, _, test = runner.partition("::")
             if test:
-                source = Path(__file__).with_name(file).read_text("utf-8")
+                source = (Path(__file__).parent / file).read_text("utf-8")
                 assert f"def {test}(" in source
                 assert f'"{marker}"' in source, f"{name}: {marker}"
             elif (ROOT / file).exists():
