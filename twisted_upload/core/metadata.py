@@ -50,10 +50,11 @@ def clean_original_name(text: str) -> str:
     :return: empty if nothing is left.
     """
     text = text.replace("\\", "/").rstrip("/").rpartition("/")[2][:_LONGEST_READ]
-    text = "".join(map(_visible, unicodedata.normalize("NFC", text)))
-    # Characters that were separated by an invisible one may combine now.
-    text = unicodedata.normalize("NFC", text).lstrip(" .").rstrip(" .")
-    return _shortened(text).rstrip(" .")
+    if not (text.isascii() and text.isprintable()):  # else there is nothing to do
+        text = "".join(map(_visible, unicodedata.normalize("NFC", text)))
+        # Characters that were separated by an invisible one may combine now.
+        text = unicodedata.normalize("NFC", text)
+    return _shortened(text.strip(" .")).rstrip(" .")
 
 
 def _visible(character: str) -> str:
@@ -63,8 +64,7 @@ def _visible(character: str) -> str:
 
 
 def _shortened(name: str) -> str:
-    size = len(name.encode())
-    if size <= LONGEST_ORIGINAL_NAME:
+    if len(name.encode()) <= LONGEST_ORIGINAL_NAME:
         return name
     stem, dot, last = name.rpartition(".")
     suffix = dot + last
@@ -100,7 +100,7 @@ def clean_content_type(text: str) -> str:
     Return the media type of a ``Content-Type`` field, without its parameters, in lower
     case; empty if it is not one.  See RFC 9110, section 8.3.1.
     """
-    match = _MEDIA_TYPE.match(text.strip(" \t"))
+    match = _MEDIA_TYPE.match(text.strip(" \t")) if text else None
     return "" if match is None else match[1].lower()
 
 
@@ -111,6 +111,8 @@ def is_content_type(text: str) -> bool:
 
 def clean_label(text: str) -> str:
     """Return a label without what is invisible, cut if it is too long."""
+    if not text:
+        return ""
     text = "".join(map(_visible, text[:_LONGEST_READ]))
     return _cut(text.strip(" "), LONGEST_LABEL).rstrip(" ")
 

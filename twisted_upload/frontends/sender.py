@@ -171,7 +171,7 @@ class UploadSender:
         try:
             ended = UploadOutcome(outcome, frontend.name, self.peer, size, seconds, *more)
             if self.metadata is not NO_METADATA:
-                ended = ended._replace(metadata=self.metadata)
+                ended = UploadOutcome(*ended[:-1], metadata=self.metadata)
             for observer in frontend.observers:
                 observer(ended)
         except Exception:

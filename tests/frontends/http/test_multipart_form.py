@@ -334,6 +334,18 @@ def test_slots() -> None:
     assert box.frontend.slots.taken == 0
 
 
+def test_invitation() -> None:
+    """A form may have no more files than its invitation has uploads left."""
+    box = Box(grant_of=lambda _: Grant(uploads_left=1))
+    assert told(send(box, form((UNUSED, b""), (ONE, b"x"), (UNUSED, b""))))[0] == 201
+    status, text = told(send(box, BOTH))
+    assert (status, text) == (
+        403,
+        "上传失败: not-allowed this invitation takes at most 1 more file\n",
+    )
+    assert len(box.stored) == 1
+
+
 def test_digest() -> None:
     """The digest of a form is verified too."""
     box = Box()

@@ -50,7 +50,8 @@ class RequestUpload(UploadSender):
         super().__init__(frontend, settings, allow_empty=settings.allow_empty)
         self._began_at = frontend.clock.seconds()
         self._exchange = exchange
-        self._grant = grant
+        self._owner = grant.owner
+        self._max_size = grant.limit(settings.max_size)
         self._metadata = metadata
         self._length = length
         self._digest = digest
@@ -73,7 +74,7 @@ class RequestUpload(UploadSender):
     @property
     def max_size(self) -> int:
         """See `UploadSender.max_size`."""
-        return self._grant.limit(self._settings.max_size)
+        return self._max_size
 
     def abort(self) -> None:
         """See `UploadSender.abort`."""
@@ -88,7 +89,7 @@ class RequestUpload(UploadSender):
             self.frontend.name,
             self._length,
             self._metadata,
-            self._grant.owner,
+            self._owner,
         )
 
 

@@ -19,12 +19,21 @@ from typing import Any
 
 from twisted_upload.errors import BadRequest, DigestMismatch
 
-__all__ = ["ALGORITHMS", "Digests", "digest_field", "parse_digests", "wanted_digest"]
+__all__ = [
+    "ALGORITHMS",
+    "NO_DIGESTS",
+    "Digests",
+    "digest_field",
+    "digests_of",
+    "parse_digests",
+    "wanted_digest",
+]
 
 ALGORITHMS: Mapping[str, int] = MappingProxyType({"sha-256": 32, "sha-512": 64})
 """The known algorithms, and the bytes of their digests; the first is the usual one."""
 
 DIGEST_FIELDS = ("repr-digest", "content-digest")
+_RELEVANT = frozenset({*DIGEST_FIELDS, "want-repr-digest", "trailer"})
 
 _KEY = r"[a-z*][a-z0-9_.*-]*"
 _BARE = (
@@ -191,3 +200,17 @@ class Digests:
         if self.wanted in self._hashes:
             return (digest_field(self.wanted, self._hashes[self.wanted].digest()),)
         return () if sha256 is None else (digest_field("sha-256", bytes.fromhex(sha256)),)
+
+
+NO_DIGESTS = Digests({})
+"""Those of a body that has none."""
+
+
+def digests_of(fields: Mapping[str, str]) -> Digests:
+    """
+    Return the digests of one body.
+
+    :param fields: of the request.
+    :raises BadRequest: a digest is malformed.
+    """
+    return NO_DIGESTS if _RELEVANT.isdisjoint(fields) else Digests(fields)

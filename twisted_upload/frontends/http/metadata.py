@@ -47,6 +47,8 @@ def request_metadata(request: Request, label: str = "") -> Metadata:
 def path_name(path: str) -> str:
     """Return the last segment of a path; its percent-encoding is decoded once, as UTF-8."""
     segment = path.rpartition("/")[2]
+    if "%" not in segment and segment.isascii():
+        return segment
     return unquote_to_bytes(segment.encode("utf-8", "replace")).decode("utf-8", "replace")
 
 
@@ -56,7 +58,7 @@ def disposition_name(value: str) -> str:
 
     ``filename*`` (RFC 8187) takes precedence over ``filename``.
     """
-    match = _TYPE.match(value)
+    match = _TYPE.match(value) if value else None
     if match is None:
         return ""
     plain = extended = ""

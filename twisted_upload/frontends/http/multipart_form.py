@@ -26,6 +26,7 @@ from twisted_upload.errors import (
     BadRequest,
     Busy,
     Empty,
+    NotAllowed,
     StoreFailed,
     TooLarge,
     UploadRefused,
@@ -33,7 +34,7 @@ from twisted_upload.errors import (
 from twisted_upload.frontends.admission import ConnectionSlot
 from twisted_upload.frontends.http.access import Grant
 from twisted_upload.frontends.http.body_upload import RequestUpload
-from twisted_upload.frontends.http.digests import Digests
+from twisted_upload.frontends.http.digests import digests_of
 from twisted_upload.frontends.http.exchange import IBodyReader, IExchange
 from twisted_upload.frontends.http.messages import Problem
 from twisted_upload.frontends.http.metadata import disposition_name
@@ -115,11 +116,6 @@ class FormFile(RequestUpload):
         self._slot = slot
         if slot is not None:
             slot.take()
-
-    @property
-    def is_left_empty(self) -> bool:
-        """Whether it is a file input for which no file was chosen."""
-        return self.size == 0 and not self.metadata.original_name
 
     def add(self, data: bytes) -> None:
         """Take the next bytes."""
@@ -204,7 +200,7 @@ class FormUpload(IBodyReader):
         self.exchange = exchange
         self.grant = grant
         self._page = page
-        self._digests = Digests(exchange.request.fields)
+        self._digests = digests_of(exchange.request.fields)
         self._parser = PushMultipartParser(
             boundary,
             max_header_size=LONGEST_HEADER,
@@ -212,7 +208,8 @@ class FormUpload(IBodyReader):
             header_charset="iso-8859-1",  # any bytes; see `_decoded`
         )
         self._files: list[FormFile] = []
-        self._file: FormFile | None = None  # that the next bytes belong to
+        self._segment: MultipartSegment | None = None  # of the next bytes, if it is a file
+        self._file: FormFile | None = None  # the same, as soon as it is one
         self._size = 0
         self._overhead = 0
         self._committing = False
@@ -303,22 +300,26 @@ class FormUpload(IBodyReader):
         :raises UploadRefused: the form is refused.
         """
         if isinstance(event, MultipartSegment):
-            if is_file(event):
-                self._file = self._new_file(event)
-        elif self._file is None:
-            pass  # of a field that is no file
-        elif event is None:
-            file, self._file = self._file, None
-            if file.is_left_empty:
-                self._files.remove(file)
-                file.lose()
-        else:
+            self._segment = event if is_file(event) else None
+            return
+        segment = self._segment
+        if segment is None:
+            return
+        # One without a name and without content is an input for which no file was chosen.
+        if self._file is None and (event or _file_name(segment)):
+            self._file = self._new_file(segment)
+        if event is None:
+            self._file = self._segment = None
+        elif self._file is not None:
             self._overhead -= len(event)
             self._file.add(bytes(event))
 
     def _new_file(self, segment: MultipartSegment) -> FormFile:
         slot = None
         if self._files:
+            left = self.grant.uploads_left
+            if left is not None and len(self._files) >= left:
+                raise NotAllowed(f"this invitation takes at most {counted(left, 'more file')}")
             if len(self._files) >= MOST_FILES:
                 most = counted(MOST_FILES, "file")
                 raise TooLarge(f"this server takes at most {most} in one form")

@@ -12,7 +12,7 @@ from twisted_upload.core.metadata import checked_metadata
 from twisted_upload.errors import BadRequest, Empty, NotFound, UploadRefused
 from twisted_upload.frontends.http.access import Grant, open_to_all
 from twisted_upload.frontends.http.body_upload import BodyUpload
-from twisted_upload.frontends.http.digests import Digests
+from twisted_upload.frontends.http.digests import NO_DIGESTS, digests_of
 from twisted_upload.frontends.http.exchange import IExchange
 from twisted_upload.frontends.http.messages import Problem
 from twisted_upload.frontends.http.metadata import request_metadata
@@ -76,13 +76,13 @@ class PlainUploads:
             exchange.accept_body(FormUpload(exchange, grant, boundary, self._page))
         else:
             metadata = checked_metadata(label=grant.label)
-            BodyUpload(exchange, grant, metadata, Digests({})).refuse(refusal)
+            BodyUpload(exchange, grant, metadata, NO_DIGESTS).refuse(refusal)
 
     def _store(self, exchange: IExchange) -> None:
         request = exchange.request
         fields = request.fields
         _check_coding(fields)
-        digests = Digests(fields)
+        digests = digests_of(fields)
         grant = self._grant_of(exchange)
         metadata = request_metadata(request, grant.label)
         upload = BodyUpload(exchange, grant, metadata, digests)
