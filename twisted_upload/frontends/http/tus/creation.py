@@ -9,6 +9,7 @@ from functools import partial as bound
 
 from twisted_upload.core.metadata import checked_metadata
 from twisted_upload.errors import BadRequest, TooLarge
+from twisted_upload.frontends.http.digests import wanted_digest
 from twisted_upload.frontends.http.tus.appending import append_body
 from twisted_upload.frontends.http.tus.checksums import Checks
 from twisted_upload.frontends.http.tus.concatenation import concatenate
@@ -16,7 +17,6 @@ from twisted_upload.frontends.http.tus.headers import (
     parse_concatenation,
     parse_length,
     parse_metadata,
-    wants_digest,
 )
 from twisted_upload.frontends.http.tus.limits import check_body_type, check_size
 from twisted_upload.frontends.http.tus.note import Note
@@ -64,7 +64,7 @@ def _terms(request: TusRequest, length: int | None) -> PartialTerms:
     note = Note(request.now(), fields.get("upload-metadata", ""), fields.get("upload-concat", ""))
     arrival = Arrival(
         exchange.client.peer,
-        digest=settings.receipts or wants_digest(fields),
+        digest=settings.receipts or wanted_digest(fields) is not None,
         listener=frontend.name,
         length=length,
         metadata=request.metadata,

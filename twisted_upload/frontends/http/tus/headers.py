@@ -32,7 +32,6 @@ __all__ = [
     "parse_length",
     "parse_metadata",
     "parse_offset",
-    "wants_digest",
 ]
 
 VERSION = "1.0.0"
@@ -63,7 +62,6 @@ _MOST_METADATA = 8 * 1024
 _MOST_KEYS = 100
 _MOST_CONCATENATION = 16 * 1024
 
-_WANTED = re.compile(r"[ \t]*sha-256=(?:[1-9]|10)[ \t]*")
 _NUMBER = re.compile(r"[0-9]{1,19}")
 _KEY = re.compile(r"[!-+\--~]{1,255}")
 _CHECKSUM = re.compile(r"([a-z0-9-]{1,32}) ([A-Za-z0-9+/]{1,128}={0,2})")
@@ -198,12 +196,6 @@ def parse_concatenation(fields: Mapping[str, str]) -> Concatenation | None:
     if not parts or len(parts) != len(matches):
         raise BadRequest("Upload-Concat must name uploads of this server, by their URLs")
     return Concatenation(parts)
-
-
-def wants_digest(fields: Mapping[str, str]) -> bool:
-    """Return whether the SHA-256 of the file is asked for: RFC 9530, section 4."""
-    wanted = fields.get("want-repr-digest", "").split(",")
-    return any(_WANTED.fullmatch(entry) is not None for entry in wanted)
 
 
 def _number(fields: Mapping[str, str], name: str) -> int | None:

@@ -4,11 +4,11 @@ The header fields that say in which state an upload is.
 
 from __future__ import annotations
 
-import base64
 import math
 import re
 from email.utils import formatdate
 
+from twisted_upload.frontends.http.digests import digest_field
 from twisted_upload.frontends.http.exchange import IExchange
 from twisted_upload.frontends.http.tus.headers import BASE
 from twisted_upload.frontends.http.tus.note import Note
@@ -49,8 +49,7 @@ def stored_as(partial: PartialUpload) -> Fields:
         return ()
     fields: Fields = (("Stored-As", receipt.name),) if receipt.name else ()
     if receipt.sha256:
-        digest = base64.b64encode(bytes.fromhex(receipt.sha256)).decode()
-        fields += (("Repr-Digest", f"sha-256=:{digest}:"),)
+        fields += (digest_field("sha-256", bytes.fromhex(receipt.sha256)),)
     return fields
 
 
