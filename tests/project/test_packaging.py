@@ -194,7 +194,8 @@ def declared(*extras: str) -> set[str]:
     for extra in extras:
         lines += project["optional-dependencies"][extra]
     names = {line.partition(">=")[0].replace("-", "_").lower() for line in lines}
-    return names - {"zope.interface", "pyyaml"} | {"zope", "yaml"}
+    others = {"zope.interface": "zope", "pyyaml": "yaml", "tuspy": "tusclient"}
+    return {others.get(name, name) for name in names}
 
 
 @pytest.mark.skipif(not (ROOT / "twisted_upload").exists(), reason="needs the source folder")
