@@ -230,6 +230,9 @@ def test_bad_renewal(bad: str, files: Files) -> None:
     with pytest.raises(CannotStart, match=why) as raised:
         Certificates([endpoint]).read()
     assert str(files.key.parent) in str(raised.value)
+    assert str(raised.value).endswith(
+        "; the old certificate stays in use: fix the files, then reload again"
+    )
     assert "\n" not in str(raised.value)
 
 

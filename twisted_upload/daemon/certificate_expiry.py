@@ -119,6 +119,13 @@ class Certificates:
 
         :raises CannotStart: one of them cannot be used; nothing has changed.
         """
+        try:
+            return self._read()
+        except CannotStart as error:
+            text = "the old certificate stays in use: fix the files, then reload again"
+            raise type(error)(f"{error}; {text}") from error
+
+    def _read(self) -> Renewal:
         renewal = Renewal()
         for endpoint in self._endpoints:
             if endpoint.files is None:
