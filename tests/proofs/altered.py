@@ -30,7 +30,7 @@ from twisted_upload.disk.files import Files
 from twisted_upload.disk.threads import DiskThreads
 from twisted_upload.hooks.spool import HOOKS
 from twisted_upload.stores.directory import group_commit
-from twisted_upload.stores.directory.store import DirectoryStore
+from twisted_upload.stores.directory.resumable_store import ResumableDirectoryStore
 
 __all__ = ["altered"]
 
@@ -108,10 +108,10 @@ def _main() -> None:
     else:
         raise SystemExit(f"unknown way: {way}")
 
-    def altered_store(*arguments: Any, **more: Any) -> DirectoryStore:
-        return DirectoryStore(*arguments, **{**more, **changes})
+    def altered_store(*arguments: Any, **more: Any) -> ResumableDirectoryStore:
+        return ResumableDirectoryStore(*arguments, **{**more, **changes})
 
-    _replace("DirectoryStore", altered_store)
+    _replace("ResumableDirectoryStore", altered_store)
     del sys.argv[:2]
     runpy.run_path(sys.argv[0], run_name="__main__")
 

@@ -21,6 +21,7 @@ from twisted_upload.disk.threads import DiskThreads
 from twisted_upload.disk.timed_files import TimedFiles
 from twisted_upload.observability.counters import DiskTimes, ProgramCounts
 from twisted_upload.stores.directory.group_commit import BATCHES_AT_A_TIME, MOST_FILES
+from twisted_upload.stores.directory.resumable_store import ResumableDirectoryStore
 from twisted_upload.stores.directory.store import DirectoryStore
 from twisted_upload.stores.memory_budget import MOST_BYTES, MemoryBudget
 
@@ -67,7 +68,7 @@ class StoreSet:
     def __init__(self, configuration: Configuration, reactor: Any) -> None:
         most_bytes = MOST_BYTES // len({_way(listener) for listener in configuration.listeners})
         storages: dict[str, Storage] = {}
-        self._stores: dict[_Way, DirectoryStore] = {}
+        self._stores: dict[_Way, ResumableDirectoryStore] = {}
         for listener in configuration.listeners:
             way = _way(listener)
             if way in self._stores:
@@ -75,7 +76,7 @@ class StoreSet:
             if way.directory not in storages:
                 storages[way.directory] = _storage(way.directory, configuration, reactor)
             storage = storages[way.directory]
-            store = DirectoryStore(
+            store = ResumableDirectoryStore(
                 way.directory,
                 storage.disk,
                 reactor,
@@ -95,7 +96,7 @@ class StoreSet:
         self.all = [*self._stores.values()]
         self.storages = [*storages.values()]
 
-    def of(self, listener: Listener) -> DirectoryStore:
+    def of(self, listener: Listener) -> ResumableDirectoryStore:
         """Return the store of a listener."""
         return self._stores[_way(listener)]
 

@@ -31,6 +31,8 @@ two attempts."""
 PIPE_SIZE = 1024 * 1024
 """Capacity of a pipe in bytes, if the system allows it."""
 
+_CANNOT_COPY = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EXDEV, errno.EPERM)
+
 _libc = ctypes.CDLL(None, use_errno=True)
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 _RENAME_NOREPLACE = 1  # linux/fs.h
@@ -225,6 +227,28 @@ class Files:
     def fsync(self, descriptor: int) -> None:
         """Wait until a file or a directory is on the device."""
         os.fsync(descriptor)
+
+    def datasync(self, descriptor: int) -> None:
+        """Wait until the content of a file, and its size, are on the device."""
+        os.fdatasync(descriptor)
+
+    def truncate(self, descriptor: int, size: int) -> None:
+        """Shorten a file."""
+        os.ftruncate(descriptor, size)
+
+    def copy(self, source: int, target: int, length: int) -> int:
+        """
+        Copy bytes from the position of one file to that of another, inside the kernel;
+        where the file system can, it shares them.
+
+        :return: number of bytes; 0 at the end of the source.
+        """
+        try:
+            return os.copy_file_range(source, target, length)
+        except OSError as error:
+            if error.errno not in _CANNOT_COPY:
+                raise
+            return os.write(target, os.read(source, min(length, PIPE_SIZE)))
 
     def syncs_in_parallel(self, descriptor: int) -> bool:
         """Return whether `fsync_all` syncs in parallel; syncs the file."""

@@ -44,6 +44,14 @@ class TimedFiles(Files):
         finally:
             self._synced(self._now() - began)
 
+    def datasync(self, descriptor: int) -> None:
+        """See `Files.datasync`."""
+        began = self._now()
+        try:
+            super().datasync(descriptor)
+        finally:
+            self._synced(self._now() - began)
+
     def fsync_all(self, descriptors: Sequence[int]) -> list[OSError | None]:
         """See `Files.fsync_all`."""
         began = self._now()

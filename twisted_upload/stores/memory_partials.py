@@ -4,8 +4,6 @@ Partial uploads of the memory store.
 
 from __future__ import annotations
 
-import re
-import secrets
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
@@ -21,21 +19,17 @@ from twisted_upload.interfaces import (
     PartialUpload,
     Receipt,
 )
+from twisted_upload.stores.partial_uploads import (
+    checked_identity,
+    new_identity,
+    remembered_until,
+    with_length,
+)
 from twisted_upload.stores.turns import Turn, Turns
 
-__all__ = ["MemoryAppend", "MemoryPartial", "MemoryPartials", "remembered_until"]
-
-_IDENTITY = re.compile(r"[0-9a-f]{32}\Z")
-
-LEAST_MEMORY, MOST_MEMORY = 3600.0, 86400.0
-"""Seconds for which a stored upload is remembered, at least and at most."""
+__all__ = ["MemoryAppend", "MemoryPartial", "MemoryPartials"]
 
 T = TypeVar("T")
-
-
-def remembered_until(stored: float, expires: float) -> float:
-    """Return until when a stored upload is remembered, in seconds since the epoch."""
-    return min(max(expires, stored + LEAST_MEMORY), stored + MOST_MEMORY)
 
 
 class _IStore(Protocol):
@@ -90,7 +84,7 @@ class MemoryPartials:
         """See `IResumableStore.create`."""
         if self._store.refusing is not None:
             return fail(self._store.refusing)
-        identity = secrets.token_hex(16)
+        identity = new_identity()
         partial = MemoryPartial(PartialUpload(identity, terms, 0), self._store.now())
         self.all[identity] = partial
         return self._alone(identity, lambda partial: self.settle(partial, b""))
@@ -112,7 +106,9 @@ class MemoryPartials:
         if self._store.refusing is not None:
             return fail(self._store.refusing)
 
-        def begin(turn: Turn) -> MemoryAppend:
+        done: Deferred[IAppend] = Deferred(lambda _: waiting.cancel())
+
+        def begin(turn: Turn) -> None:
             try:
                 partial = self._get(identity)
             except UploadRefused:
@@ -120,9 +116,12 @@ class MemoryPartials:
                 raise
             append = MemoryAppend(self, partial, turn, failed, whole=whole, expires=expires)
             turn.hold(ask_to_end, append.cut_off)
-            return append
+            done.callback(append)
+            turn.begun()
 
-        return self._turn(identity).addCallback(begin)
+        waiting = self._turn(identity)
+        waiting.addCallback(begin).addErrback(done.errback)
+        return done
 
     def set_length(self, identity: str, length: int) -> Deferred[PartialUpload]:
         """See `IResumableStore.set_length`."""
@@ -130,8 +129,7 @@ class MemoryPartials:
         def note(partial: MemoryPartial) -> Deferred[PartialUpload]:
             upload = partial.upload
             if upload.length is None and length >= upload.offset:
-                arrival = upload.terms.arrival._replace(length=length)
-                partial.upload = upload._replace(terms=upload.terms._replace(arrival=arrival))
+                partial.upload = upload._replace(terms=with_length(upload.terms, length))
             if partial.upload.length != length:
                 return fail(Conflict())
             return self.settle(partial, b"")
@@ -153,8 +151,7 @@ class MemoryPartials:
             if not (upload.terms.is_part and upload.complete and upload.terms.owner == terms.owner):
                 return fail(Conflict())
         content = b"".join(part.content for part in parts)
-        arrival = terms.arrival._replace(length=len(content))
-        terms = terms._replace(arrival=arrival, is_part=False)
+        terms = with_length(terms, len(content))._replace(is_part=False)
 
         def fill(upload: PartialUpload) -> Deferred[PartialUpload]:
             partial = self.all[upload.identity]
@@ -173,7 +170,7 @@ class MemoryPartials:
 
     def settle(self, partial: MemoryPartial, written: bytes) -> Deferred[PartialUpload]:
         """Commit more bytes; store the upload if it is complete."""
-        done: Deferred[PartialUpload] = Deferred(lambda _: None)
+        done: Deferred[PartialUpload] = Deferred()
 
         def commit() -> None:
             failing = self._store.failing
@@ -207,9 +204,7 @@ class MemoryPartials:
         return partial
 
     def _turn(self, identity: str) -> Deferred[Turn]:
-        if not _IDENTITY.match(identity) or identity not in self.all:
-            return fail(NotFound())
-        return self._turns.take(identity)
+        return execute(checked_identity, identity).addCallback(self._turns.take)
 
     def _alone(self, identity: str, use: Callable[[MemoryPartial], Deferred[T]]) -> Deferred[T]:
         """Use an upload, when nobody else does."""

@@ -37,23 +37,29 @@ class Turn:
 
     def hold(self, ask_to_end: Callable[[], None], cut_off: Callable[[], None]) -> None:
         """
-        Note that this turn may last long.
+        Note that this turn may last long; then pass it to its user, and call `begun`.
 
-        :param ask_to_end: called at most once, when another user wants the turn; possibly
-            before this method returns.
+        :param ask_to_end: called at most once, when another user wants the turn.
         :param cut_off: called if it has not ended some time later: it must end soon,
             whatever its user does.
         """
         self._holder = ask_to_end, cut_off
+
+    def begun(self) -> None:
+        """Note that the user has the turn: ask it to end if others wait already."""
         if self._wanted:
-            self._ask(*self._holder)
+            self._ask()
 
     def want(self) -> None:
         """Note that another user wants the turn."""
         if not self._wanted:
             self._wanted = True
-            if self._holder is not None:
-                self._ask(*self._holder)
+            self._ask()
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has ended."""
+        return self._ended is None
 
     def end(self) -> None:
         """End it; harmless if it has ended."""
@@ -64,7 +70,10 @@ class Turn:
         if ended is not None:
             ended()
 
-    def _ask(self, ask_to_end: Callable[[], None], cut_off: Callable[[], None]) -> None:
+    def _ask(self) -> None:
+        if self._holder is None:
+            return
+        (ask_to_end, cut_off), self._holder = self._holder, None
         if self._clock is not None:
             self._timer = self._clock.callLater(GRACE, self._cut_off, cut_off)
         try:

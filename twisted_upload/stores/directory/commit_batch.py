@@ -184,11 +184,11 @@ class _Attempt:
 
     def _publish(self, unsynced: list[CommitBatch]) -> None:
         folder = self._folder
-        self._each(PartialFile.finish, self._lasts)
+        self._each(_finish, self._lasts)
         if self._none_is_left():
             return
         if folder.hooks is not None:
-            self._each(PartialFile.mark)
+            self._each(_mark)
         record = self._parts[0].record
         cover = self._cover(record)
         if folder.durable:
@@ -201,7 +201,7 @@ class _Attempt:
                 raise
         if record is not None and cover is not None:
             record.confirm(cover)
-        self._each(PartialFile.publish)
+        self._each(_publish)
 
     def _none_is_left(self) -> bool:
         return None not in self._errors
@@ -263,6 +263,21 @@ class _Attempt:
 
     def _drop(self, index: int, error: Exception) -> None:
         self._errors[index] = _discard(self._parts[index], error)
+
+
+# Not `PartialFile.finish` and so on: a kind of file may have its own steps.
+
+
+def _finish(part: PartialFile, last: Sequence[bytes]) -> None:
+    part.finish(last)
+
+
+def _mark(part: PartialFile) -> None:
+    part.mark()
+
+
+def _publish(part: PartialFile) -> None:
+    part.publish()
 
 
 def _sync_folders(unsynced: list[CommitBatch]) -> None:

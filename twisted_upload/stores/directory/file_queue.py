@@ -19,7 +19,7 @@ from twisted_upload.interfaces import SpliceResult
 from twisted_upload.stores.directory.partial_file import PartialFile, StoredFile
 from twisted_upload.stores.memory_budget import MemoryBudget
 
-__all__ = ["CRUMB", "MOST_HELD", "SMALL", "FileQueue", "IFolderStore"]
+__all__ = ["CRUMB", "MOST_HELD", "NOTHING", "SMALL", "FileQueue", "IFolderStore"]
 
 SMALL = 256 * 1024
 """Bytes that an upload may collect in memory before a file is created for it."""
@@ -79,7 +79,7 @@ class IFolderStore(Protocol):
 
 Told = tuple[Callable[[Any], object], Callable[[UploadRefused], object]]
 
-_NOTHING = SpliceResult(0, dry=True)
+NOTHING = SpliceResult(0, dry=True)
 
 
 def _ignore(_: UploadRefused) -> None:
@@ -196,7 +196,7 @@ class FileQueue:
         splicing = self._splicing = _Splicing(descriptor, most)
         self._paused = False  # the front end has stopped reading itself, and resumes itself
         if self._over:
-            self._tell_spliced(_NOTHING)
+            self._tell_spliced(NOTHING)
         elif not self._busy:
             self._splice()
         return splicing.done
@@ -263,14 +263,17 @@ class FileQueue:
 
         def splice() -> SpliceResult:
             if self._over:  # in the meantime
-                return _NOTHING
+                return NOTHING
             if pieces:
                 part.append(pieces)
-            return part.splice_from(splicing.descriptor, splicing.most, given_up=lambda: self._over)
+            return part.splice_from(splicing.descriptor, splicing.most, given_up=self._is_ending)
 
         self._busy = self._created = True
         running = self._store.run_in_background(splice)
         running.addCallbacks(self._spliced, self._could_not_splice).addErrback(self._broke)
+
+    def _is_ending(self) -> bool:
+        return self._over or self._told is not None
 
     def _could_not_splice(self, failure: Failure) -> Deferred[None]:
         # Not at the lower priority, because other uploads may be waiting for its space.
@@ -282,6 +285,9 @@ class FileQueue:
         if self._over:
             self._discard()
         self._tell_spliced(taken)
+        # It may have been asked to commit meanwhile.
+        if self._told is not None and not self._busy and not self._over:
+            self._start_commit()
 
     def _tell_spliced(self, taken: SpliceResult) -> None:
         splicing, self._splicing = self._splicing, None
@@ -292,7 +298,7 @@ class FileQueue:
         self._release_written()
         if self._over:
             self._discard()
-            self._tell_spliced(_NOTHING)
+            self._tell_spliced(NOTHING)
         elif self._splicing is not None:
             self._splice()
         elif self._told is not None:
@@ -308,7 +314,7 @@ class FileQueue:
         self._release_written()
         if self._over:  # aborted in the meantime
             self._was_discarded()
-            self._tell_spliced(_NOTHING)
+            self._tell_spliced(NOTHING)
             return
         self._end()
         self._was_discarded()
@@ -318,7 +324,7 @@ class FileQueue:
         """End the upload after an internal error."""
         refusal = self._store.defect(failure)
         if self._over:
-            self._tell_spliced(_NOTHING)
+            self._tell_spliced(NOTHING)
             return
         self._end()
         if not self._busy:
@@ -332,7 +338,7 @@ class FileQueue:
             else:
                 self._failed(refusal)
         finally:
-            self._tell_spliced(_NOTHING)
+            self._tell_spliced(NOTHING)
 
     def _release_written(self) -> None:
         self._busy = False

@@ -236,6 +236,10 @@ class FreeSpace:
         """Bytes to be left free."""
         return self._reserve.of(self.space.total)
 
+    def reserve_of(self, space: Space) -> float:
+        """Return the bytes to be left free of a file system; may be called in any thread."""
+        return self._reserve.of(space.total)
+
     @property
     def trouble(self) -> str | None:
         """Why uploads are refused, as a short text; `None` if they are not."""

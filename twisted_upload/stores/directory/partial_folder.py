@@ -1,0 +1,95 @@
+"""
+The folder of partial uploads: ``.incoming/partial/``.
+
+The files of an upload are named by its *key*, a hash of its id, so that a list of the
+folder gives no id away, and nothing that was received is part of a path.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import weakref
+
+from twisted_upload.disk.files import Files
+from twisted_upload.disk.folders import open_private
+from twisted_upload.stores.directory.folder import INCOMING, Folder
+
+__all__ = ["DATA", "PARTIAL", "RECORD", "DataLost", "InUse", "Missing", "PartialFolder", "key_of"]
+
+PARTIAL = "partial"
+"""The folder of partial uploads, in ``.incoming/``."""
+
+DATA, RECORD = ".data", ".record"
+
+
+def key_of(identity: str) -> str:
+    """Return the key of an upload."""
+    return hashlib.sha256(identity.encode()).hexdigest()[:32]
+
+
+class Missing(Exception):
+    """There is no such upload, or none any more."""
+
+
+class InUse(Exception):
+    """Another process, or another part of this one, uses the upload."""
+
+
+class DataLost(Exception):
+    """
+    The disk has lost committed bytes of an upload, which has been removed.
+
+    The text is for the operator.
+    """
+
+
+class PartialFolder:
+    """
+    The open folder of partial uploads.
+
+    :param folder: the drop folder.
+    :raises OSError: it cannot be used.
+    :ivar descriptor: its file descriptor.
+    """
+
+    def __init__(self, folder: Folder) -> None:
+        self.folder = folder
+        self.files: Files = folder.files
+        self.descriptor = open_private(folder.incoming, PARTIAL, folder.files)
+        self._end = weakref.finalize(self, os.close, self.descriptor)
+
+    @staticmethod
+    def exists(folder: Folder) -> bool:
+        """Return whether it exists, whatever it is."""
+        try:
+            os.stat(PARTIAL, dir_fd=folder.incoming, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Close it, when no partial upload is in use."""
+        if self._end.alive:
+            self.files.unclaim(self.descriptor)
+        self._end()
+
+    @property
+    def path(self) -> str:
+        """Its path, for messages."""
+        return f"{self.folder.path}/{INCOMING}/{PARTIAL}"
+
+    def remove(self, key: str) -> None:
+        """
+        Remove the files of an upload: first the record, since data without a record is
+        nobody's.
+        """
+        for name in key + RECORD, key + DATA:
+            with contextlib.suppress(FileNotFoundError):
+                self.files.unlink(self.descriptor, name)
+
+    def sync(self) -> None:
+        """Make what was created and removed in it durable."""
+        if self.folder.durable:
+            self.files.fsync(self.descriptor)

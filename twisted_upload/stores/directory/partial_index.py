@@ -1,0 +1,140 @@
+"""
+How many partial uploads there are, and how large they are: bounds on both.
+
+The counts are those of the whole folder.  What other processes do on it is seen at the
+next scan.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from twisted_upload.errors import Busy, NoSpace
+from twisted_upload.stores.directory.partial_scan import Entry
+
+__all__ = ["PartialIndex", "PartialLimits"]
+
+
+class PartialLimits(NamedTuple):
+    """
+    How much partial uploads may take.
+
+    :ivar most: number of uploads that are not stored; again as many stored ones are
+        remembered.
+    :ivar most_per_group: the same for each address group.
+    :ivar most_bytes: their size together.
+    :ivar most_bytes_per_group: the same for each address group.
+    :ivar most_writers: number of uploads written at the same time by one process; each
+        takes two file descriptors.
+    """
+
+    most: int = 10_000
+    most_per_group: int = 1_000
+    most_bytes: float = math.inf
+    most_bytes_per_group: float = math.inf
+    most_writers: int = 1_000
+
+
+class PartialIndex:
+    """
+    What is known of all partial uploads of a folder, by key.
+
+    :ivar entries: the uploads.
+    """
+
+    def __init__(self, limits: PartialLimits) -> None:
+        self.entries: dict[str, Entry] = {}
+        self._limits = limits
+        self._count = 0
+        self._size = 0
+        self._counts: Counter[str] = Counter()
+        self._sizes: Counter[str] = Counter()
+        self._stored: dict[str, None] = {}  # in order
+
+    @property
+    def count(self) -> int:
+        """Number of uploads that are not stored."""
+        return self._count
+
+    @property
+    def size(self) -> int:
+        """Their committed bytes."""
+        return self._size
+
+    def admit(self, group: str | None) -> None:
+        """
+        Check whether there may be another one.
+
+        :raises Busy: there are too many.
+        """
+        limits = self._limits
+        if self._count >= limits.most:
+            raise Busy("too many unfinished uploads at the moment; try again later")
+        if group is not None and self._counts[group] >= limits.most_per_group:
+            raise Busy("too many unfinished uploads from this address; finish or remove some")
+
+    def room(self, group: str | None) -> float:
+        """
+        Return how many bytes may be added to the uploads of a group.
+
+        :raises NoSpace: none.
+        """
+        limits = self._limits
+        room = limits.most_bytes - self._size
+        if group is not None:
+            room = min(room, limits.most_bytes_per_group - self._sizes[group])
+        if room <= 0:
+            raise NoSpace("unfinished uploads take too much space; finish or remove some")
+        return room
+
+    def superfluous(self) -> str | None:
+        """Return a stored upload that is to be forgotten because too many are remembered."""
+        if len(self._stored) > self._limits.most:
+            return next(iter(self._stored))
+        return None
+
+    def put(self, key: str, entry: Entry) -> None:
+        """Note what is known of an upload."""
+        self.drop(key)
+        self.entries[key] = entry
+        if entry.stored:
+            self._stored[key] = None
+        else:
+            self._add(entry, 1)
+
+    def drop(self, key: str) -> None:
+        """Note that there is no such upload any more."""
+        entry = self.entries.pop(key, None)
+        if entry is None:
+            return
+        if entry.stored:
+            del self._stored[key]
+        else:
+            self._add(entry, -1)
+
+    def changed(self, listed: Mapping[str, int], now: float) -> list[str]:
+        """
+        Return the uploads that have to be read again.
+
+        :param listed: all records, with their modification times.
+        """
+        entries = self.entries
+        return [
+            key
+            for key, modified in listed.items()
+            if (entry := entries.get(key)) is None or entry.modified != modified or entry.due <= now
+        ]
+
+    def _add(self, entry: Entry, sign: int) -> None:
+        self._count += sign
+        self._size += sign * entry.size
+        group = entry.group
+        if group is None:
+            return
+        self._counts[group] += sign
+        self._sizes[group] += sign * entry.size
+        if not self._counts[group]:
+            del self._counts[group], self._sizes[group]

@@ -1,0 +1,173 @@
+"""
+Looks through the folder of partial uploads: which there are, which have expired, and
+which have to give way when space is short.
+
+Everything here runs in a disk thread, and touches no upload that is in use.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from twisted_upload.stores.directory.partial_folder import (
+    DATA,
+    RECORD,
+    InUse,
+    Missing,
+    PartialFolder,
+)
+from twisted_upload.stores.directory.partial_record import COPYING, STORED, PartialRecord
+from twisted_upload.stores.directory.resumable_file import due
+from twisted_upload.stores.directory.resumable_open import open_locked
+
+__all__ = ["Entry", "Freed", "forget", "free_idle", "list_records", "read_entry"]
+
+UNREADABLE_FOR = 60.0
+"""Seconds after which a record that cannot be read is not being created any more."""
+
+
+class Entry(NamedTuple):
+    """
+    What counts of an upload.
+
+    :ivar group: see `PartialTerms.group`.
+    :ivar size: committed bytes; 0 once it is stored.
+    :ivar due: when it expires, or is forgotten: seconds since the epoch.
+    :ivar stored: whether it is stored.
+    :ivar modified: modification time of the record, in nanoseconds since the epoch.
+    """
+
+    group: str | None
+    size: int
+    due: float
+    stored: bool
+    modified: int = 0
+
+
+class Freed(NamedTuple):
+    """
+    The uploads that have given way.
+
+    :ivar keys: their keys.
+    :ivar size: bytes that they took.
+    """
+
+    keys: list[str]
+    size: int
+
+
+def list_records(at: PartialFolder) -> dict[str, int]:
+    """
+    List the uploads; remove data that has no record.
+
+    :return: for the key of each, the modification time of its record in nanoseconds.
+    """
+    found: dict[str, int] = {}
+    data = []
+    for name in os.listdir(at.descriptor):
+        key, dot, suffix = name.partition(".")
+        if dot + suffix == RECORD:
+            with contextlib.suppress(FileNotFoundError):
+                found[key] = _status(at, name).st_mtime_ns
+        elif dot + suffix == DATA:
+            data.append(key)
+    for key in data:
+        # The record is created first, and removed first.
+        if key not in found and not _exists(at, key + RECORD):
+            with contextlib.suppress(OSError):
+                at.files.unlink(at.descriptor, key + DATA)
+    return found
+
+
+def read_entry(at: PartialFolder, key: str, now: float) -> Entry | None:
+    """
+    Read what counts of an upload; remove it if it has expired, is to be forgotten, or was
+    never completely created.
+
+    :param now: seconds since the epoch.
+    :return: `None` if there is no such upload, or none any more.
+    """
+    try:
+        descriptor = at.files.open_record(at.descriptor, key + RECORD, create=False)
+    except FileNotFoundError:
+        return None
+    try:
+        status = os.fstat(descriptor)
+        try:
+            log = PartialRecord.load(at.files, descriptor)
+        except ValueError:
+            if now - status.st_mtime > UNREADABLE_FOR:
+                forget(at, key)
+            return None
+    finally:
+        at.files.close(descriptor)
+    state = log.state
+    if (state.phase == COPYING or due(log) <= now) and forget(at, key):
+        return None
+    stored = state.phase == STORED
+    size = 0 if stored else state.offset
+    return Entry(log.origin.terms.group, size, due(log), stored, status.st_mtime_ns)
+
+
+def forget(at: PartialFolder, key: str) -> bool:
+    """Remove an upload, unless it is in use; return whether it is gone."""
+    try:
+        descriptor = open_locked(at, key)
+    except Missing:
+        return True
+    except InUse:
+        return False
+    try:
+        at.remove(key)
+    finally:
+        at.files.close(descriptor)
+    return True
+
+
+def free_idle(at: PartialFolder, missing: int) -> Freed:
+    """
+    Remove uploads that are not in use, those that have been idle the longest first, until
+    enough space is free.
+
+    :param missing: number of bytes.
+    """
+    keys, freed = [], 0
+    for _, key, size in sorted(_idle(at)):
+        if freed >= missing:
+            break
+        if forget(at, key):
+            keys.append(key)
+            freed += size
+    return Freed(keys, freed)
+
+
+def _idle(at: PartialFolder) -> Iterator[tuple[int, str, int]]:
+    for key, modified in list_records(at).items():
+        with contextlib.suppress(FileNotFoundError):  # it is stored
+            size = _status(at, key + DATA).st_blocks * 512
+            if size:
+                yield modified, key, size
+
+
+def _status(at: PartialFolder, name: str) -> os.stat_result:
+    return os.stat(name, dir_fd=at.descriptor, follow_symlinks=False)
+
+
+def _exists(at: PartialFolder, name: str) -> bool:
+    try:
+        _status(at, name)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def read_entries(at: PartialFolder, keys: Iterable[str], now: float) -> dict[str, Entry | None]:
+    """Read what counts of several uploads; see `read_entry`."""
+    found = {}
+    for key in keys:
+        with contextlib.suppress(OSError):  # it is tried again later
+            found[key] = read_entry(at, key, now)
+    return found

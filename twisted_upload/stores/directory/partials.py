@@ -1,0 +1,288 @@
+"""
+The partial uploads of a directory store: the half in the reactor's thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from twisted_upload.errors import Busy, Conflict, NoSpace, UploadRefused
+from twisted_upload.interfaces import IAppend, PartialTerms, PartialUpload
+from twisted_upload.stores.directory.partial_append import CompleteAppend, PartialAppend
+from twisted_upload.stores.directory.partial_file import StoredFile
+from twisted_upload.stores.directory.partial_folder import (
+    PartialFolder,
+    key_of,
+)
+from twisted_upload.stores.directory.partial_index import PartialIndex, PartialLimits
+from twisted_upload.stores.directory.partial_scan import Entry
+from twisted_upload.stores.directory.partial_uses import IPartialsStore, PartialUses
+from twisted_upload.stores.directory.resumable_file import ResumableFile
+from twisted_upload.stores.directory.resumable_open import create_resumable
+from twisted_upload.stores.partial_uploads import new_identity
+from twisted_upload.stores.turns import Turn
+
+__all__ = ["DirectoryPartials", "uncancelled"]
+
+T = TypeVar("T")
+
+
+class DirectoryPartials:
+    """
+    The partial uploads of a store; see `IResumableStore`.
+
+    :param clock: times takeovers.
+    :ivar index: what is known of all of them.
+    :ivar uses: opens them.
+    """
+
+    def __init__(self, store: IPartialsStore, clock: IReactorTime, limits: PartialLimits) -> None:
+        self.index = PartialIndex(limits)
+        self.limits = limits
+        self.uses = PartialUses(store, clock, self.index)
+        self._store = store
+
+    # IResumableStore
+
+    def create(self, terms: PartialTerms) -> Deferred[PartialUpload]:
+        """See `IResumableStore.create`."""
+        return uncancelled(self._create(terms))
+
+    async def _create(self, terms: PartialTerms) -> PartialUpload:
+        identity = new_identity()
+        part = await self.begin_new(identity, terms)
+        if wants_storing(part):
+            return await self.store_new(part, identity)
+        await self.uses.release(part)
+        return part.upload(identity)
+
+    async def begin_new(
+        self, identity: str, terms: PartialTerms, *, copying: bool = False
+    ) -> ResumableFile:
+        """
+        Create an upload, and leave it open.
+
+        :param copying: see `create_resumable`.
+        """
+        self.check_refusal()
+        key, now, length = key_of(identity), self._store.now(), terms.arrival.length or 0
+        self.index.admit(terms.group)
+        if length > self.index.room(terms.group):
+            raise NoSpace
+        budget = self._store.free_space.budget
+
+        def create() -> ResumableFile:
+            at = self.uses.at(create=True)
+            self._check_fits(at, length)
+            return create_resumable(at, key, terms, now, copying=copying, budget=budget)
+
+        self.index.put(key, Entry(terms.group, 0, terms.expires, stored=False))
+        try:
+            return await self.uses.run(create)
+        except BaseException:
+            self.index.drop(key)
+            raise
+
+    def _check_fits(self, at: PartialFolder, size: int) -> None:
+        """Refuse an upload that will not fit, before it is sent.  Waits for the disk."""
+        space = at.files.free(at.folder.final)
+        if space.total and size > space.free - self._store.free_space.reserve:
+            raise NoSpace
+
+    def find(self, identity: str) -> Deferred[PartialUpload]:
+        """See `IResumableStore.find`."""
+        return uncancelled(self._state(identity, wants_storing))
+
+    async def _state(self, identity: str, use: Callable[[ResumableFile], bool]) -> PartialUpload:
+        turn, part, is_open = await self.uses.use(identity, use)
+        if not is_open:
+            turn.end()
+            return part.upload(identity)
+        return await self.store_and_release(part, identity, turn)
+
+    def set_length(self, identity: str, length: int) -> Deferred[PartialUpload]:
+        """See `IResumableStore.set_length`."""
+
+        def note(part: ResumableFile) -> bool:
+            known = part.log.state.length
+            if known is None and length >= part.committed:
+                self._check_fits(part.at, length - part.committed)
+                part.write_state(part.log.state._replace(length=length))
+            elif known != length:
+                raise Conflict
+            return wants_storing(part)
+
+        return uncancelled(self._state(identity, note))
+
+    def remove(self, identity: str) -> Deferred[None]:
+        """See `IResumableStore.remove`."""
+
+        async def remove() -> None:
+            turn, part, _ = await self.uses.use(identity, _remove)
+            self.index.drop(part.key)
+            turn.end()
+
+        return uncancelled(remove())
+
+    def append(
+        self,
+        identity: str,
+        failed: Callable[[UploadRefused], None],
+        ask_to_end: Callable[[], None],
+        *,
+        whole: bool,
+        expires: float | None,
+    ) -> Deferred[IAppend]:
+        """See `IResumableStore.append`."""
+        done: Deferred[IAppend] = Deferred()
+
+        async def append() -> None:
+            turn, part, is_open = await self.uses.use(identity, wants_bytes)
+            if part.is_complete:
+                if is_open:
+                    upload = await self.store_and_release(part, identity, turn)
+                else:
+                    upload = part.upload(identity)
+                    turn.end()
+                done.callback(CompleteAppend(upload, failed))
+                return
+            try:
+                room = self._room_for_writer(part)
+            except UploadRefused:
+                self.uses.release(part).addCallback(lambda _: turn.end())
+                raise
+            part.whole = whole
+            part.expires = part.expires if expires is None else expires
+            writer = PartialAppend(
+                self._store, self, part, identity, turn, failed=failed, room=room
+            )
+            if done.called:  # cancelled
+                writer.abort()
+                return
+            self.uses.writes(part.key)
+            turn.hold(ask_to_end, writer.cut_off)
+            done.callback(writer)
+            turn.begun()
+
+        try:
+            self.check_refusal()
+        except UploadRefused as refusal:
+            done.errback(refusal)
+        else:
+            Deferred.fromCoroutine(append()).addErrback(done.errback)
+        return done
+
+    def _room_for_writer(self, part: ResumableFile) -> float:
+        if self.uses.writers >= self.limits.most_writers:
+            raise Busy
+        return self.index.room(part.log.origin.terms.group)
+
+    # Using an upload
+
+    def now(self) -> float:
+        """Return the time in seconds since the epoch."""
+        return self._store.now()
+
+    def check_refusal(self) -> None:
+        """
+        :raises UploadRefused: the store accepts no bytes at the moment.
+        """
+        refusal = self._store.refusal()
+        if refusal is not None:
+            raise refusal
+
+    def store_complete(
+        self, part: ResumableFile, identity: str, pieces: list[bytes], size: int
+    ) -> Deferred[PartialUpload]:
+        """See `IKeepsPartials.store_complete`."""
+
+        def compute() -> None:
+            try:
+                part.compute_digest(pieces)
+            except BaseException:
+                part.discard()
+                raise
+
+        def publish(_: object) -> Deferred[StoredFile]:
+            self._store.prepare(part)
+            done: Deferred[StoredFile] = Deferred()
+            self._store.commit(part, pieces, size, done.callback, alone=True)
+            return done
+
+        def stored(stored: StoredFile) -> PartialUpload:
+            part.stored = stored
+            now = self._store.now()
+            marker, spool = part.marker, part.folder.hooks
+            if marker is not None and spool is not None:
+                marker.stored_as(stored.name)
+                self._store.tell_stored(spool, marker)
+            upload = part.upload(identity)
+            return upload._replace(offset=stored.size, receipt=part.receipt(stored, now))
+
+        needs_digest = part.log.origin.terms.arrival.digest
+        ready = self._store.run_in_background(compute) if needs_digest else succeed(None)
+        return ready.addCallback(publish).addCallback(stored)
+
+    def release(self, part: ResumableFile, *, discard: bool = False) -> Deferred[None]:
+        """See `IKeepsPartials.release`."""
+        return self.uses.release(part, discard=discard)
+
+    def closed(self, part: ResumableFile) -> None:
+        """See `IKeepsPartials.closed`."""
+        self.uses.closed(part)
+
+    async def store_new(self, part: ResumableFile, identity: str) -> PartialUpload:
+        """Store a complete upload whose id nobody knows; if that fails, remove it."""
+        try:
+            upload = await self.store_complete(part, identity, [], 0)
+        except Exception:
+            failure = Failure()
+            await self.uses.drop(part)
+            raise self._store.refusal_after(failure) from None
+        self.uses.release(part)
+        return upload
+
+    async def store_and_release(
+        self, part: ResumableFile, identity: str, turn: Turn | None = None
+    ) -> PartialUpload:
+        """Store a complete upload; then close it, and end the turn."""
+        try:
+            return await self.store_complete(part, identity, [], 0)
+        except Exception:
+            raise self._store.refusal_after(Failure()) from None
+        finally:
+            releasing = self.uses.release(part)
+            if turn is not None:
+                releasing.addCallback(lambda _: turn.end())
+
+
+def wants_storing(part: ResumableFile) -> bool:
+    """Return whether all of an upload is there, and it is to be stored."""
+    return part.is_complete and not part.is_stored and not part.is_part
+
+
+def wants_bytes(part: ResumableFile) -> bool:
+    """Return whether an upload is not complete, or is to be stored."""
+    return not part.is_complete or wants_storing(part)
+
+
+def _remove(part: ResumableFile) -> bool:
+    part.at.remove(part.key)
+    part.at.sync()
+    return False
+
+
+def uncancelled(coroutine: Coroutine[Deferred[Any], Any, T]) -> Deferred[T]:
+    """Run a coroutine; cancelling the result only stops waiting for it."""
+    done: Deferred[T] = Deferred()
+    Deferred.fromCoroutine(coroutine).addCallbacks(done.callback, done.errback)
+    return done
+
+
+_log = Logger()

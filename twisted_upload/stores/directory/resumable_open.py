@@ -1,0 +1,226 @@
+"""
+Creates and opens partial uploads; puts right what a crash has left of them.
+
+The tables of the steps are in `twisted_upload.stores.directory.resumable_file`.
+Everything here runs in a disk thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+
+from twisted_upload.core.names import file_name
+from twisted_upload.disk.files import Files
+from twisted_upload.interfaces import PartialTerms
+from twisted_upload.stores.directory.partial_folder import (
+    DATA,
+    RECORD,
+    DataLost,
+    InUse,
+    Missing,
+    PartialFolder,
+)
+from twisted_upload.stores.directory.partial_record import (
+    COPYING,
+    OPEN,
+    PUBLISHING,
+    STORED,
+    PartialOrigin,
+    PartialRecord,
+)
+from twisted_upload.stores.directory.resumable_file import ResumableFile, due
+from twisted_upload.stores.directory.space import SpaceBudget
+
+__all__ = ["create_resumable", "open_locked", "open_part", "open_resumable"]
+
+_SERIALS = 20
+"""Serial numbers that are tried to find the name that a file was published under."""
+
+
+def create_resumable(
+    at: PartialFolder,
+    key: str,
+    terms: PartialTerms,
+    created: float,
+    *,
+    copying: bool = False,
+    budget: SpaceBudget | None = None,
+) -> ResumableFile:
+    """
+    Create an upload, durably.
+
+    :param created: seconds since the epoch.
+    :param copying: it is to be filled from others first, and nobody knows its id.
+    :raises OSError: it cannot be created; nothing of it is left.
+    """
+    files, folder = at.files, at.folder
+    opened: list[int] = []
+    try:
+        opened.append(files.create(at.descriptor, key + RECORD, 0o600))
+        # Before it is locked, another process may take it for one of a dead daemon.
+        if not files.lock(opened[0]) or files.links(opened[0]) != 1:
+            raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        opened.append(files.create(at.descriptor, key + DATA, folder.mode))
+        origin = PartialOrigin(terms, created, os.fstat(opened[1]).st_ino)
+        log = PartialRecord.create(files, opened[0], origin, COPYING if copying else OPEN)
+        if folder.durable:
+            for error in folder.sync_files(opened):
+                if error is not None:
+                    raise error
+        at.sync()
+    except BaseException:
+        with contextlib.suppress(OSError):
+            at.remove(key)
+        for descriptor in opened:
+            with contextlib.suppress(OSError):
+                files.close(descriptor)
+        raise
+    return ResumableFile(at, key, log, opened[1], budget=budget)
+
+
+def open_locked(at: PartialFolder, key: str) -> int:
+    """
+    Open the record of an upload, and lock it.
+
+    :return: its file descriptor.
+    :raises Missing: there is none.
+    :raises InUse: it is in use.
+    """
+    files = at.files
+    try:
+        descriptor = files.open_record(at.descriptor, key + RECORD, create=False)
+    except FileNotFoundError:
+        raise Missing from None
+    with _closed_on_error(files, descriptor):
+        if not files.lock(descriptor):
+            raise InUse
+        if files.links(descriptor) == 0:  # removed in the meantime
+            raise Missing
+    return descriptor
+
+
+def open_resumable(
+    at: PartialFolder, key: str, now: float, *, budget: SpaceBudget | None = None
+) -> ResumableFile:
+    """
+    Open an upload.
+
+    :param now: seconds since the epoch.
+    :raises Missing: there is none, or it has expired.
+    :raises InUse: it is in use.
+    :raises DataLost: the disk has lost committed bytes of it; it has been removed.
+    :raises OSError: it cannot be opened.
+    """
+    files = at.files
+    descriptor = open_locked(at, key)
+    with _closed_on_error(files, descriptor):
+        try:
+            log = PartialRecord.load(files, descriptor)
+        except ValueError:
+            raise Missing from None  # its creation was cut off, so its id was not told
+        if log.state.phase == COPYING:
+            raise Missing
+        data = None if log.state.phase == STORED else _open_data(at, key, log)
+        if due(log) <= now:  # also if it has just been found to be stored, long ago
+            if data is not None:
+                files.close(data)
+            raise Missing
+    return ResumableFile(at, key, log, data, budget=budget)
+
+
+def open_part(at: PartialFolder, key: str, owner: str, now: float) -> tuple[int, int]:
+    """
+    Open the data of a complete part for reading; it is not locked, as it does not change.
+
+    :return: its file descriptor, and its length.
+    :raises Missing: there is none.
+    :raises ValueError: it is not a complete part of that owner.
+    """
+    files = at.files
+    try:
+        descriptor = files.open_record(at.descriptor, key + RECORD, create=False)
+    except FileNotFoundError:
+        raise Missing from None
+    try:
+        log = PartialRecord.load(files, descriptor)
+    except ValueError:
+        raise Missing from None
+    finally:
+        files.close(descriptor)
+    state, terms = log.state, log.origin.terms
+    if state.expires <= now:
+        raise Missing
+    if not terms.is_part or terms.owner != owner or state.offset != state.length:
+        raise ValueError("it is not a complete part of this owner")
+    try:
+        return files.open_record(at.descriptor, key + DATA, create=False), state.offset
+    except FileNotFoundError:
+        raise Missing from None
+
+
+def _open_data(at: PartialFolder, key: str, log: PartialRecord) -> int | None:
+    """Open the data at the committed offset; return `None` if it turns out to be stored."""
+    files, state = at.files, log.state
+    try:
+        data = files.open_record(at.descriptor, key + DATA, create=False)
+    except FileNotFoundError:
+        if state.phase != PUBLISHING:
+            raise _lost(at, key, "its data is missing") from None
+        _found_published(at, log)
+        return None
+    with _closed_on_error(files, data):
+        if state.phase == PUBLISHING and files.links(data) > 1:  # see `Folder.by_rename`
+            _found_published(at, log)
+            files.unlink(at.descriptor, key + DATA)
+        else:
+            size = os.fstat(data).st_size
+            if size < state.offset:
+                raise _lost(at, key, f"{size} of {state.offset} committed bytes are left")
+            if size > state.offset:
+                files.truncate(data, state.offset)
+            os.lseek(data, state.offset, os.SEEK_SET)
+            return data
+    files.close(data)
+    return None
+
+
+def _lost(at: PartialFolder, key: str, what: str) -> DataLost:
+    at.remove(key)
+    return DataLost(f"{at.path}/{key}: {what}")
+
+
+def _found_published(at: PartialFolder, log: PartialRecord) -> None:
+    folder, state = at.folder, log.state
+    if folder.durable:
+        folder.files.fsync(folder.final)
+    assert state.length is not None
+    name = _published_name(folder.final, log)
+    log.write(state._replace(phase=STORED, offset=state.length, name=name))
+
+
+def _published_name(final: int, log: PartialRecord) -> str:
+    """Return the name that the data has; the intended one if it has been taken away."""
+    intended = log.state.name
+    stem, dot, suffix = intended.partition(".")
+    moment, _, serial = stem.partition("-")
+    for more in range(_SERIALS):
+        name = intended
+        if more and moment.isdecimal() and (serial or "0").isdecimal():
+            name = file_name(int(moment), int(serial or 0) + more, dot + suffix)
+        with contextlib.suppress(OSError):
+            if os.stat(name, dir_fd=final, follow_symlinks=False).st_ino == log.origin.inode:
+                return name
+    return intended
+
+
+@contextlib.contextmanager
+def _closed_on_error(files: Files, descriptor: int) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            files.close(descriptor)
+        raise

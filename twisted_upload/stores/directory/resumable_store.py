@@ -1,0 +1,139 @@
+"""
+The directory store with partial uploads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from zope.interface import implementer
+
+from twisted_upload.disk.files import Space
+from twisted_upload.disk.threads import IDisk
+from twisted_upload.errors import CannotStart, UploadRefused
+from twisted_upload.interfaces import (
+    IAppend,
+    IChecksReadiness,
+    IResumableStore,
+    PartialTerms,
+    PartialUpload,
+)
+from twisted_upload.stores.directory.concatenation import concatenate
+from twisted_upload.stores.directory.folder import INCOMING, Folder
+from twisted_upload.stores.directory.partial_folder import PARTIAL, Missing
+from twisted_upload.stores.directory.partial_index import PartialLimits
+from twisted_upload.stores.directory.partial_keeper import PartialKeeper
+from twisted_upload.stores.directory.partials import DirectoryPartials
+from twisted_upload.stores.directory.resumable_file import ResumableFile
+from twisted_upload.stores.directory.store import DirectoryStore
+
+__all__ = ["ResumableDirectoryStore"]
+
+
+@implementer(IResumableStore, IChecksReadiness)
+class ResumableDirectoryStore(DirectoryStore):
+    """
+    A directory store with partial uploads, which are in ``.incoming/partial/`` (created
+    with the first one).
+
+    :param limits: how much partial uploads may take.
+    :param more: see `DirectoryStore`.
+    :ivar partials: the partial uploads.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        disk: IDisk,
+        clock: IReactorTime,
+        now: Callable[[], float],
+        *,
+        limits: PartialLimits | None = None,
+        **more: Any,
+    ) -> None:
+        super().__init__(path, disk, clock, now, **more)
+        self.partials = DirectoryPartials(self, clock, limits or PartialLimits())
+        self._keeper = PartialKeeper(path, self, self.partials, clock)
+
+    def open(self) -> None:
+        """See `DirectoryStore.open`."""
+        super().open()
+        try:
+            self.partials.uses.at()
+        except Missing:
+            pass
+        except OSError as error:
+            raise CannotStart(
+                f"cannot use {self.path}/{INCOMING}/{PARTIAL}: {error.strerror or error}"
+            ) from error
+
+    def start(self) -> None:
+        """See `DirectoryStore.start`; also begin to remove partial uploads that expire."""
+        super().start()
+        self._keeper.start()
+
+    def close(self) -> None:
+        """See `DirectoryStore.close`."""
+        self._keeper.stop()
+        self.partials.uses.close()
+        super().close()
+
+    def folder(self) -> Folder | None:
+        """Return the open drop folder."""
+        return self._folder
+
+    def prepare(self, part: ResumableFile) -> None:
+        """Give a complete upload its name, and its marker if a program is to be started."""
+        now, created, arrival = self.now(), part.log.origin.created, part.log.origin.terms.arrival
+        moment, hooks, marker = self._moments.next(now), part.folder.hooks, None
+        if hooks is not None:
+            marker = hooks.marker(moment, arrival, created)
+        original = self.original_in_name(arrival)
+        part.prepare(moment, now, original=original, marker=marker, record=self._record)
+
+    def _free(self) -> Space:
+        """Return the free space; below the reserve, partial uploads give way first."""
+        space = super()._free()
+        missing = self.free_space.reserve_of(space) - space.free
+        if missing > 0 and self._keeper.free(int(missing)):
+            space = super()._free()
+        return space
+
+    # IResumableStore
+
+    def create(self, terms: PartialTerms) -> Deferred[PartialUpload]:
+        """See `IResumableStore.create`."""
+        return self.partials.create(terms)
+
+    def find(self, identity: str) -> Deferred[PartialUpload]:
+        """See `IResumableStore.find`."""
+        return self.partials.find(identity)
+
+    def append(
+        self,
+        identity: str,
+        failed: Callable[[UploadRefused], None],
+        ask_to_end: Callable[[], None],
+        *,
+        whole: bool = False,
+        expires: float | None = None,
+    ) -> Deferred[IAppend]:
+        """See `IResumableStore.append`."""
+        return self.partials.append(identity, failed, ask_to_end, whole=whole, expires=expires)
+
+    def set_length(self, identity: str, length: int) -> Deferred[PartialUpload]:
+        """See `IResumableStore.set_length`."""
+        return self.partials.set_length(identity, length)
+
+    def concatenate(
+        self, terms: PartialTerms, identities: Sequence[str]
+    ) -> Deferred[PartialUpload]:
+        """See `IResumableStore.concatenate`."""
+        return concatenate(self.partials, terms, identities)
+
+    def remove(self, identity: str) -> Deferred[None]:
+        """See `IResumableStore.remove`."""
+        return self.partials.remove(identity)
