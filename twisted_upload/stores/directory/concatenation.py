@@ -46,7 +46,8 @@ async def _concatenate(
         while part.size < length:
             await partials.uses.run(lambda: copier.copy(part), background=True)
     except BaseException:
-        await partials.uses.drop(part)
+        part.gone = True
+        await partials.release(part)
         raise
     finally:
         await partials.uses.run(copier.close)

@@ -141,6 +141,10 @@ class PartialUses:
         except Exception:
             raise self._store.refusal_after(Failure()) from None
 
+    def take_turn(self, key: str) -> Deferred[Turn]:
+        """Wait for the turn of an upload; see `Turns.take`."""
+        return self._turns.take(key)
+
     async def use(self, identity: str, use: Callable[[ResumableFile], bool]) -> Use:
         """
         Use an upload when no one else does.
@@ -160,7 +164,7 @@ class PartialUses:
                     part.close()
             return Use(turn, part, stays)
 
-        turn = await self._turns.take(key)
+        turn = await self.take_turn(key)
         try:
             used = await self._locked(key, job)
         except BaseException as error:
@@ -231,7 +235,9 @@ class PartialUses:
 
         def close() -> None:
             try:
-                if discard:
+                if part.gone:
+                    part.at.remove(part.key)
+                elif discard:
                     part.discard()
             finally:
                 part.close()
@@ -250,16 +256,6 @@ class PartialUses:
             self._timer.cancel()
             self._timer = None
         self._note(part)
-
-    async def drop(self, part: ResumableFile) -> None:
-        """Remove an upload that is open."""
-        part.gone = True
-
-        def remove() -> None:
-            part.at.remove(part.key)
-
-        await self._store.run(remove).addErrback(lambda _: None)  # the next scan does it
-        await self.release(part)
 
     def _note(self, part: ResumableFile) -> None:
         """Note in the index how much an upload takes."""

@@ -239,27 +239,24 @@ class DirectoryPartials:
 
     async def store_new(self, part: ResumableFile, identity: str) -> PartialUpload:
         """Store a complete upload whose id nobody knows; if that fails, remove it."""
-        try:
-            upload = await self.store_complete(part, identity, [], 0)
-        except Exception:
-            failure = Failure()
-            await self.uses.drop(part)
-            raise self._store.refusal_after(failure) from None
-        self.uses.release(part)
-        return upload
+        turn = await self.uses.take_turn(part.key)
+        return await self.store_and_release(part, identity, turn, new=True)
 
     async def store_and_release(
-        self, part: ResumableFile, identity: str, turn: Turn | None = None
+        self, part: ResumableFile, identity: str, turn: Turn, *, new: bool = False
     ) -> PartialUpload:
-        """Store a complete upload; then close it, and end the turn."""
+        """
+        Store a complete upload; then close it, and end the turn.
+
+        :param new: remove it if that fails.
+        """
         try:
             return await self.store_complete(part, identity, [], 0)
         except Exception:
+            part.gone = new
             raise self._store.refusal_after(Failure()) from None
         finally:
-            releasing = self.uses.release(part)
-            if turn is not None:
-                releasing.addCallback(lambda _: turn.end())
+            self.uses.release(part).addCallback(lambda _: turn.end())
 
 
 def wants_storing(part: ResumableFile) -> bool:
