@@ -29,6 +29,7 @@ from twisted_upload.config.options import CHECK, CONFIG, OPTIONS, PRINT_CONFIG
 from twisted_upload.core.answers import CODES
 from twisted_upload.daemon.tap import Options
 from twisted_upload.errors import CannotStart
+from twisted_upload.frontends.http.problems import STATUSES
 from twisted_upload.observability.metrics import METRICS
 from twisted_upload.observability.records import FIELDS
 
@@ -133,6 +134,19 @@ def test_codes() -> None:
     assert re.findall(r"^- `([a-z-]+)`: ", text, re.MULTILINE) == [*CODES]
 
 
+def test_statuses() -> None:
+    """The table of the statuses of HTTP has each code, with the status that it is sent with."""
+    text = page("docs/reference/http.md")
+    table = text[text.index("<!-- statuses -->") :].split("\n\n")[0]
+    documented = {
+        code: int(status)
+        for status, codes in re.findall(r"^\| (\d+) \| (.*) \|$", table, re.MULTILINE)
+        for code in re.findall(r"`([a-z-]+)`", codes)
+    }
+    assert documented == {kind.code: status for kind, status in STATUSES.items()}
+    assert documented.keys() == CODES.keys()
+
+
 def test_exit_statuses() -> None:
     """The table of exit statuses is complete."""
     text = page("docs/reference/command.md")
@@ -216,7 +230,16 @@ OURS = {
 
 FOREIGN = {
     *("-N", "-q0", "-t5"),
-    *("-nocommands", "--deploy-hook", "--hook", "--install", "--limits", "--proxy", "--send-only"),
+    *(
+        "-nocommands",
+        "--deploy-hook",
+        "--fail",
+        "--hook",
+        "--install",
+        "--limits",
+        "--proxy",
+        "--send-only",
+    ),
 }
 """Options of other programs that texts mention alone."""
 
@@ -380,6 +403,7 @@ RUN = {
     },
     "docs/operations/runbook.md": {"replay-service": f"{GUIDES}test_replay"},
     "docs/reference/command.md": {"man": f"{GUIDES}test_manual_page"},
+    "docs/reference/http.md": {"plain": f"{GUIDES}test_plain_uploads"},
     "docs/reference/metrics.md": {"share": f"{GUIDES}test_share"},
 }
 """

@@ -48,6 +48,18 @@ def test_first_upload(tmp_path: Path, marker: str) -> None:
         assert daemon.only_file() == photo(100_000)
 
 
+def test_plain_uploads(tmp_path: Path) -> None:
+    """The commands for HTTP store each file, and show the answers."""
+    needs("curl")
+    (tmp_path / "photo.jpg").write_bytes(photo(100_000))
+    with Daemon(tmp_path, "--http=tcp:0:interface=127.0.0.1") as daemon:
+        command = block("docs/reference/http.md", "plain").replace("curl", "curl -sS")
+        where = "{}:{}".format(*daemon.address)
+        answers = shell(command.replace("server:8080", where), tmp_path).splitlines()
+        assert [line.split()[0] for line in answers] == ["上传成功"] * 3
+        assert {file.read_bytes() for file in daemon.files()} == {photo(100_000)}
+
+
 def test_ping(tmp_path: Path) -> None:
     """The command that checks a server works, and nothing is stored."""
     with Daemon(tmp_path) as daemon:
