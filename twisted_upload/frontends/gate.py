@@ -58,6 +58,9 @@ class Gate:
     :param rejection: returns what a rejected connection is sent.
     :ivar trusted_proxies: the load balancers, which alone may connect; `None` if senders
         connect directly.
+    :ivar forwarders: proxies that name the sender of each request: their connections are
+        subject to no rules and limits of addresses, their senders are (`sender_refusal`).
+        `None` if there are none.
     :ivar rejected: number of rejections since the start, by the code that was sent.
     :ivar handshake_failures: number of failed TLS handshakes since the start, by kind
         (`twisted_upload.net.tls.failures`).
@@ -86,6 +89,7 @@ class Gate:
         self._serve = serve
         self._rejection = rejection
         self.trusted_proxies = trusted_proxies
+        self.forwarders: TrustedProxies | None = None
         self._rejected = RejectedConnections(connections, clock, admission.slots.most_rejected)
 
     @property
@@ -97,13 +101,15 @@ class Gate:
         """See `IGate.slot_for`."""
         if not self.serves_directly:
             return None
-        group = address_group(host)
         admission = self.admission
-        return ConnectionSlot(admission, group) if admission.refusal(host, group) is None else None
+        subject = self._subject(host)
+        group = _group(subject)
+        refusal = admission.refusal(subject, group)
+        return ConnectionSlot(admission, group) if refusal is None else None
 
     def admit(self, address: IAddress | None) -> ConnectionSlot | None:
         """See `IGate.admit`."""
-        host = host_of(address)
+        host = self._subject(host_of(address))
         group = _group(host)
         refusal = self._refusal(host, group)
         if refusal is not None:
@@ -127,7 +133,7 @@ class Gate:
         if slot is None:
             return self._accept_or_reject(address, host_of(address), None)
         # It is counted already; the rules may have changed since.
-        refusal = self._refusal(host_of(address), None, slot)
+        refusal = self._refusal(self._subject(host_of(address)), None, slot)
         if refusal is None:
             return self._serve(address, slot)
         slot.release()
@@ -148,6 +154,24 @@ class Gate:
         # A load balancer that speaks for itself is allowed, since it is trusted; a
         # sender whose address it does not know is in no network.
         return self._accept_or_reject(trusted_proxy, None if header.local else "", slot)
+
+    def sender_refusal(self, host: str, slot: IConnectionSlot | None) -> UploadRefused | None:
+        """
+        Return why the sender of a request that a proxy has forwarded is not accepted;
+        `None` if it is: then the connection is counted by its address from now on.
+
+        :param host: its address; empty if it is not known.
+        :param slot: of the connection.
+        """
+        group = _group(host)
+        if slot is None or (group is not None and slot.group == group):
+            return None
+        refusal = self.admission.refusal(host, group, has_slot=True)
+        if refusal is None:
+            slot.count_by(group)
+        else:
+            self._count(refusal, group)
+        return refusal
 
     def reject(self, refusal: UploadRefused, address: IAddress | None) -> RejectedConnection:
         """Count a rejection and return the protocol that sends it."""
@@ -172,6 +196,7 @@ class Gate:
     def _accept_or_reject(
         self, address: IAddress | None, host: str | None, slot: IConnectionSlot | None
     ) -> IProtocol:
+        host = self._subject(host)
         group = _group(host)
         refusal = self._refusal(host, group, slot)
         if refusal is None:
@@ -183,6 +208,11 @@ class Gate:
         if slot is not None:
             slot.release()
         return self.reject(refusal, address)
+
+    def _subject(self, host: str | None) -> str | None:
+        """Return the address that rules and limits apply to; `None` if they do not."""
+        forwarders = self.forwarders
+        return None if forwarders is not None and host in forwarders else host
 
     def _refusal(
         self, host: str | None, group: str | None, slot: IConnectionSlot | None = None

@@ -257,7 +257,7 @@ async def test_trailers() -> None:
     found: list[object] = []
 
     class Reading(StoredUpload):
-        def ended(self, trailers: object) -> None:  # type: ignore[override]
+        def ended(self, trailers: object) -> None:
             found.append(trailers)
             super().ended({})
 

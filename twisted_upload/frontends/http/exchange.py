@@ -26,7 +26,8 @@ class Client(NamedTuple):
     """
     Who has sent a request; what a trusted proxy says of it is included.
 
-    :ivar peer: its name, for people: ``192.0.2.7:50123``.
+    :ivar peer: its name, for people: ``192.0.2.7:50123``; the port is 0 if a proxy has
+        not named it.
     :ivar host: its address; `None` at a unix socket.
     :ivar group: the address group that it is counted by; `None` if it is not counted.
     :ivar scheme: ``http`` or ``https``.

@@ -67,6 +67,7 @@ class HTTPFactory(HandlingFrontend):
     def reconfigure(self, settings: HTTPSettings) -> None:
         """Apply these settings to new connections."""
         super().reconfigure(settings)
+        self.gate.forwarders = settings.trust_forwarded
         self.active_settings = ActiveHTTPSettings(settings, self.clock)
 
     def serve(self, address: IAddress | None, slot: IConnectionSlot) -> HTTPConnection:

@@ -41,6 +41,7 @@ from twisted_upload.frontends.connections import ConnectionProtocol
 from twisted_upload.frontends.frontend import Frontend
 from twisted_upload.frontends.http.encoding import CONTINUE, Dates, encode_response
 from twisted_upload.frontends.http.exchange import Client, Handler
+from twisted_upload.frontends.http.forwarding import forwarded_client
 from twisted_upload.frontends.http.head import check_beginning, parse_head
 from twisted_upload.frontends.http.messages import Problem, Request, Response
 from twisted_upload.frontends.http.problems import problem_response
@@ -54,7 +55,7 @@ from twisted_upload.net.half_close import (
     connection_end,
     has_unread,
 )
-from twisted_upload.net.networks import address_group
+from twisted_upload.net.networks import TrustedProxies, address_group
 from twisted_upload.net.transport import read_now
 
 __all__ = ["HTTPConnection"]
@@ -117,15 +118,33 @@ class HTTPConnection(ConnectionProtocol, Protocol):
 
     @property
     def client(self) -> Client:
-        """Who sends the requests."""
+        """Who has sent the request."""
         if self._client is None:
-            address = self._address or self.transport.getPeer()
-            peer, host = peer_name(address), host_of(address)
-            if peer == "unix":
-                peer = unix_peer_name(self.transport)
-            scheme = "https" if ISSLTransport.providedBy(self.transport) else "http"
-            self._client = Client(peer, host, address_group(host) if host else None, scheme)
+            self._client = self._neighbour()
         return self._client
+
+    def _neighbour(self) -> Client:
+        """Return the other end of the connection: the client, or a proxy."""
+        address = self._address or self.transport.getPeer()
+        peer, host = peer_name(address), host_of(address)
+        if peer == "unix":
+            peer = unix_peer_name(self.transport)
+        scheme = "https" if ISSLTransport.providedBy(self.transport) else "http"
+        return Client(peer, host, address_group(host) if host else None, scheme)
+
+    def _see_through(self, proxies: TrustedProxies, request: Request) -> None:
+        """
+        Find out who has sent a request, if the other end is a proxy.
+
+        :raises UploadRefused: that client is not accepted.
+        """
+        neighbour = self._neighbour()
+        if neighbour.host in proxies:
+            self._client = client = forwarded_client(request.fields, neighbour)
+            if client.host != neighbour.host and client.host is not None:
+                refusal = self.frontend.gate.sender_refusal(client.host, self.slot)
+                if refusal is not None:
+                    raise refusal
 
     # Called by the transport
 
@@ -277,6 +296,8 @@ class HTTPConnection(ConnectionProtocol, Protocol):
             return
         self._transaction = transaction = Transaction(self, request)
         try:
+            if self.active.settings.trust_forwarded is not None:
+                self._see_through(self.active.settings.trust_forwarded, request)
             self.frontend.handler(transaction)
         except (Problem, UploadRefused) as error:
             response = problem_response(error, request.fields)
