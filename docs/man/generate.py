@@ -21,10 +21,12 @@ import click
 
 from docs.man.roff import escaped, item_list, manual_page, paragraphs, verbatim
 from docs.site.command_options import command_options
+from twisted_upload.cli.invite import invite
 from twisted_upload.cli.log import read_journal
 from twisted_upload.cli.main import program
 from twisted_upload.cli.ping import ping
 from twisted_upload.cli.streams import ExitStatus
+from twisted_upload.cli.token import token
 from twisted_upload.config.option import PREFIX, Option
 from twisted_upload.config.options import CHECK, CONFIG, OPTIONS, PRINT_CONFIG
 from twisted_upload.config.values import parse_port, parse_resume_for
@@ -124,9 +126,50 @@ def _twisted_upload(name: str) -> str:
             (
                 "SEE ALSO",
                 paragraphs(
-                    "twisted-upload-log(1), twisted-upload-ping(1), twisted-upload-serve(1),"
-                    " twistd-upload(8), nc(1)"
+                    "twisted-upload-invite(1), twisted-upload-log(1), twisted-upload-ping(1),"
+                    " twisted-upload-serve(1), twisted-upload-token(1), twistd-upload(8), nc(1)"
                 ),
+            ),
+        ],
+    )
+
+
+def _twisted_upload_invite(name: str) -> str:
+    statuses, _ = _epilog(invite)
+    return manual_page(
+        name,
+        1,
+        "make a link with which people may upload",
+        date=DATE,
+        parts=[
+            ("SYNOPSIS", _synopsis("twisted-upload invite", "[OPTION]... --to URL")),
+            (
+                "DESCRIPTION",
+                paragraphs(
+                    f"{_help(invite)}\n\nBrowsers do not send the part of the link after #, so"
+                    " it is in no log of a server or a proxy. Without JavaScript, enter the token"
+                    " as the password when the browser asks for one, with any user name."
+                ),
+            ),
+            ("OPTIONS", item_list(_command_options(invite))),
+            ("EXIT STATUS", item_list(statuses)),
+            (
+                "ENVIRONMENT",
+                item_list(
+                    [("TWISTED_UPLOAD_INVITATION_KEYS", "Used if --invitation-keys is not given.")]
+                ),
+            ),
+            (
+                "EXAMPLES",
+                verbatim(
+                    "twisted-upload invite --invitation-keys keys --new-key\n"
+                    "twisted-upload invite --invitation-keys keys --to https://upload.example/ \\\n"
+                    "    --label Alice --expires 7d --max-size 2G --uploads 20"
+                ),
+            ),
+            (
+                "SEE ALSO",
+                paragraphs("twisted-upload-token(1), twisted-upload(1), twistd-upload(8)"),
             ),
         ],
     )
@@ -221,6 +264,37 @@ def _twisted_upload_serve(name: str) -> str:
             ("SEE ALSO", paragraphs("twistd-upload(8), twisted-upload(1)")),
         ],
     )
+
+
+def _twisted_upload_token(name: str) -> str:
+    statuses, _ = _epilog(token)
+    commands = [(f"{word} {_arguments(it)}".rstrip(), it) for word, it in token.commands.items()]
+    return manual_page(
+        name,
+        1,
+        "manage the tokens of an upload server",
+        date=DATE,
+        parts=[
+            ("SYNOPSIS", _synopsis("twisted-upload token", "COMMAND [OPTION]...")),
+            ("DESCRIPTION", paragraphs(_help(token))),
+            ("COMMANDS", item_list((usage, _help(it)) for usage, it in commands)),
+            ("OPTIONS", item_list(_command_options(token.commands["add"]))),
+            ("EXIT STATUS", item_list(statuses)),
+            ("ENVIRONMENT", item_list([("TWISTED_UPLOAD_TOKENS", "Used if --file is not given.")])),
+            (
+                "EXAMPLES",
+                verbatim(
+                    "twisted-upload token add scanner --file /etc/twisted-upload/tokens\n"
+                    'curl -T photo.jpg -H "Authorization: Bearer TOKEN" https://upload.example/'
+                ),
+            ),
+            ("SEE ALSO", paragraphs("twisted-upload-invite(1), twistd-upload(8), curl(1)")),
+        ],
+    )
+
+
+def _arguments(command: click.Command) -> str:
+    return " ".join(str(it.metavar) for it in command.params if isinstance(it, click.Argument))
 
 
 def _twistd_upload(name: str) -> str:
@@ -329,9 +403,11 @@ def _twistd_upload(name: str) -> str:
 
 PAGES: Mapping[str, tuple[int, Callable[[str], str]]] = {
     "twisted-upload": (1, _twisted_upload),
+    "twisted-upload-invite": (1, _twisted_upload_invite),
     "twisted-upload-log": (1, _twisted_upload_log),
     "twisted-upload-ping": (1, _twisted_upload_ping),
     "twisted-upload-serve": (1, _twisted_upload_serve),
+    "twisted-upload-token": (1, _twisted_upload_token),
     "twistd-upload": (8, _twistd_upload),
 }
 """The section of each page, and the function that generates it."""

@@ -16,9 +16,11 @@ from pathlib import Path
 import click
 
 from docs.site.command_options import command_options
+from twisted_upload.cli.invite import invite
 from twisted_upload.cli.log import read_journal
 from twisted_upload.cli.main import program
 from twisted_upload.cli.ping import ping
+from twisted_upload.cli.token import token
 from twisted_upload.config.option import Option
 from twisted_upload.config.options import CHECK, CONFIG, OPTIONS, PRINT_CONFIG
 from twisted_upload.core.answers import CODES
@@ -58,7 +60,10 @@ GROUPS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     ),
     "HTTP": (
         "See [Limits](../guide/limits.md).",
-        ("trust-forwarded", "resume-for", "page-title", "page-text", "no-page"),
+        (
+            *("tokens", "invitation-keys", "cors-origin"),
+            *("trust-forwarded", "resume-for", "page-title", "page-text", "no-page"),
+        ),
     ),
     "Process": (
         "See [Sizing](../operations/sizing.md) and [Upgrade](../operations/upgrade.md).",
@@ -160,6 +165,8 @@ PARTS: Mapping[str, Callable[[], Iterator[str]]] = {
     "command": _click(program),
     "log": _click(read_journal),
     "ping": _click(ping),
+    "invite": _click(invite),
+    "token": _click(token.commands["add"]),
     "codes": codes,
     "metrics": metrics,
 }

@@ -21,10 +21,12 @@ import twisted_upload
 from docs.site.tables import GROUPS, PARTS, filled
 from tests.support import ROOT
 from tests.support.pages import DOCS, SHELL, TEXTS, fenced, markers, page
+from twisted_upload.cli.invite import invite
 from twisted_upload.cli.log import read_journal
 from twisted_upload.cli.main import program
 from twisted_upload.cli.ping import ping
 from twisted_upload.cli.streams import ExitStatus
+from twisted_upload.cli.token import token
 from twisted_upload.config.options import CHECK, CONFIG, OPTIONS, PRINT_CONFIG
 from twisted_upload.core.answers import CODES
 from twisted_upload.daemon.tap import Options
@@ -225,6 +227,8 @@ OURS = {
     "log": command_options(read_journal),
     "ping": command_options(ping),
     "serve": DAEMON,
+    "invite": command_options(invite),
+    "token": command_options(token.commands["add"]),
 }
 """The options of each command of this package."""
 

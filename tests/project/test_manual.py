@@ -15,10 +15,12 @@ import pytest
 
 import twisted_upload
 from docs.man.generate import PAGES, main, path_of
+from twisted_upload.cli.invite import invite
 from twisted_upload.cli.log import read_journal
 from twisted_upload.cli.main import program
 from twisted_upload.cli.ping import ping
 from twisted_upload.cli.streams import ExitStatus
+from twisted_upload.cli.token import token
 from twisted_upload.core.answers import CODES
 from twisted_upload.daemon.tap import Options
 
@@ -70,6 +72,8 @@ def test_options_of_the_daemon() -> None:
         ("twisted-upload", program),
         ("twisted-upload-log", read_journal),
         ("twisted-upload-ping", ping),
+        ("twisted-upload-invite", invite),
+        ("twisted-upload-token", token.commands["add"]),
     ],
 )
 def test_options_of_the_command(name: str, command: click.Command) -> None:

@@ -51,9 +51,10 @@ Exit status:
   {ExitStatus.INTERRUPTED}  interrupted (143 by SIGTERM); a line says what was stored
 
 \b
-If the first word is log, ping or serve, it is a command: log reads a journal of
-uploads, ping checks that a server answers, serve runs the server. See
-twisted-upload log --help. To send a file of that name, write ./log.
+If the first word is invite, log, ping, serve or token, it is a command: invite makes
+links for people to upload, log reads a journal of uploads, ping checks that a server
+answers, serve runs the server, token manages tokens. See twisted-upload log --help.
+To send a file of that name, write ./log.
 
 \b
 Durations are seconds, or 500ms, 30s, 5m, 2h; 0 means no limit.
@@ -90,6 +91,12 @@ class _Program(click.Command):
 # Imported on demand: together they take as long as everything else.
 
 
+def _invite() -> click.Command:
+    from twisted_upload.cli.invite import invite  # noqa: PLC0415
+
+    return invite
+
+
 def _log() -> click.Command:
     from twisted_upload.cli.log import read_journal  # noqa: PLC0415
 
@@ -108,10 +115,18 @@ def _serve() -> click.Command:
     return serve_command()
 
 
+def _token() -> click.Command:
+    from twisted_upload.cli.token import token  # noqa: PLC0415
+
+    return token
+
+
 _COMMANDS: Mapping[str, Callable[[], click.Command]] = {
+    "invite": _invite,
     "log": _log,
     "ping": _ping,
     "serve": _serve,
+    "token": _token,
 }
 
 

@@ -48,6 +48,7 @@ from twisted_upload.core.log_format import LogFormat
 from twisted_upload.core.name_form import NameForm
 from twisted_upload.core.text import Reserve, parse_duration, parse_size
 from twisted_upload.net.networks import Network, parse_network
+from twisted_upload.net.origins import parse_origin
 
 __all__ = [
     "CHECK",
@@ -213,6 +214,28 @@ class ListenerSettings:
     )
     no_page: bool = flag(
         "Show browsers no upload page; curl and tus clients can upload all the same.",
+        reloadable=True,
+    )
+    tokens: str | None = option(
+        parse_path,
+        None,
+        "File of the tokens that HTTP senders need (see twisted-upload token); read again at a"
+        " reload.",
+        path=True,
+        reloadable=True,
+    )
+    invitation_keys: str | None = option(
+        parse_path,
+        None,
+        "File of the keys with which invitations are signed (see twisted-upload invite); HTTP"
+        " senders then need an invitation or a token. Read again at a reload.",
+        path=True,
+        reloadable=True,
+    )
+    cors_origin: tuple[str, ...] = repeatable(
+        parse_origin,
+        "Origin, as in https://app.example, whose pages may upload here; all others are refused."
+        " Repeatable.",
         reloadable=True,
     )
     on_upload: tuple[str, ...] = option(

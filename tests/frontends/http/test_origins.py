@@ -7,7 +7,7 @@ import pytest
 from tests.support.exchanges import CLIENT, request_for
 from twisted_upload.errors import NotAllowed
 from twisted_upload.frontends.http.messages import Response
-from twisted_upload.frontends.http.origins import Origins, parse_origin
+from twisted_upload.frontends.http.origins import Origins
 
 APP = "https://app.example"
 OURS = "http://box.example"
@@ -144,40 +144,3 @@ def test_no_preflight() -> None:
     assert preflight(Origin="https://evil.example", Access_Control_Request_Method="PUT") is None
     assert preflight(Origin=APP) is None
     assert preflight(Access_Control_Request_Method="PUT") is None
-
-
-@pytest.mark.parametrize(
-    ("text", "origin"),
-    [
-        ("https://app.example", "https://app.example"),
-        ("HTTPS://App.Example:443", "https://app.example"),
-        ("http://localhost:3000", "http://localhost:3000"),
-        ("http://192.0.2.1:80", "http://192.0.2.1"),
-        ("http://[2001:db8::1]", "http://[2001:db8::1]"),
-    ],
-)
-def test_parse(text: str, origin: str) -> None:
-    """An origin is in the form in which browsers send it."""
-    assert parse_origin(text) == origin
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        *(
-            "",
-            "*",
-            "null",
-            "app.example",
-            "https://",
-            "https://a/",
-            "https://*.example",
-            "file://x",
-        ),
-        *("https://a b", "https://u@a", "https://a:123456", "https://a\n", "https://ü.example"),
-    ],
-)
-def test_parse_nonsense(text: str) -> None:
-    """Nothing else is an origin."""
-    with pytest.raises(ValueError, match="is not an origin such as"):
-        parse_origin(text)

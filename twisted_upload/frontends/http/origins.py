@@ -21,19 +21,14 @@ operator with a public name configure that name.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
 from twisted_upload.errors import NotAllowed
 from twisted_upload.frontends.http.exchange import Client
 from twisted_upload.frontends.http.messages import Request, Response
+from twisted_upload.net.origins import normal_origin
 
-__all__ = ["Origins", "parse_origin", "writes"]
-
-_ORIGIN = re.compile(
-    r"(https?)://(\[[0-9a-f:.]+\]|[a-z0-9_-]+(?:\.[a-z0-9_-]+)*\.?)(?::([0-9]{1,5}))?\Z"
-)
-_PORTS = {"http": "80", "https": "443"}
+__all__ = ["Origins", "writes"]
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _OVERRIDE = "x-http-method-override"
@@ -59,27 +54,6 @@ _MAX_AGE = 7200
 VARY = ("Vary", "Origin")
 
 
-def parse_origin(text: str) -> str:
-    """
-    Parse an origin as browsers send it: ``https://app.example``.
-
-    :return: in lower case, without the default port of its scheme.
-    :raises ValueError: it is not one; the text says what is expected.
-    """
-    origin = _normal(text.lower())
-    if origin is None:
-        raise ValueError(f"{text!r} is not an origin such as https://app.example, without a path")
-    return origin
-
-
-def _normal(text: str) -> str | None:
-    found = _ORIGIN.match(text)
-    if found is None:
-        return None
-    scheme, host, port = found.groups()
-    return f"{scheme}://{host}" if port in {None, _PORTS[scheme]} else f"{scheme}://{host}:{port}"
-
-
 def writes(request: Request) -> bool:
     """Return whether a request may change something, by its method or by the one it stands for."""
     return request.method not in _SAFE or _OVERRIDE in request.fields
@@ -89,7 +63,7 @@ class Origins:
     """
     Which pages may use a listener, besides its own.
 
-    :param allowed: origins, as returned by `parse_origin`.
+    :param allowed: origins, as returned by `twisted_upload.net.origins.parse_origin`.
     """
 
     def __init__(self, allowed: Iterable[str] = ()) -> None:
@@ -154,5 +128,5 @@ class Origins:
 
 def _is_own(request: Request, client: Client) -> bool:
     """Return whether the origin is that at which the request has been sent to us."""
-    own = _normal(f"{client.scheme}://{request.fields.get('host', '')}".lower())
-    return own is not None and _normal(request.fields["origin"].lower()) == own
+    own = normal_origin(f"{client.scheme}://{request.fields.get('host', '')}".lower())
+    return own is not None and normal_origin(request.fields["origin"].lower()) == own
