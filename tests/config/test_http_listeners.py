@@ -186,3 +186,30 @@ def test_words_of_the_page() -> None:
     settings = listener.settings
     assert (settings.page_title, settings.page_text) == ("扫描 & más", "one\ntwo")
     assert not settings.no_page
+
+
+@pytest.mark.parametrize(
+    "option", ["tokens=t", "invitation-keys=k", "cors-origin=https://a.example"]
+)
+def test_options_of_http_alone(option: str, tmp_path: Path) -> None:
+    """What only a listener for HTTP can ask for is an error if there is none."""
+    name = option.partition("=")[0]
+    assert wrong(option, folder=tmp_path) == (
+        f"--{name}: only listeners that speak HTTP have it: see --http"
+    )
+    assert where(configured(option, "http=8080", "port=7000", folder=tmp_path)) == [
+        ("tcp-7000", "raw"),
+        ("http-8080", "http"),
+    ]
+
+
+def test_options_of_http_in_a_file(tmp_path: Path) -> None:
+    """In a file, a raw listener cannot have them itself; at the top they are for the others."""
+    raw, http = (
+        "[[listener]]\nname = 'r'\nport = 1\n",
+        ("[[listener]]\nname = 'h'\nport = 2\nprotocol = 'http'\n"),
+    )
+    assert configured(file=f"tokens = 't'\n{raw}{http}", folder=tmp_path)
+    assert wrong(file=f"{raw}tokens = 't'\n{http}", folder=tmp_path) == (
+        "x.toml: listener r: tokens: only listeners that speak HTTP have it: see --http"
+    )

@@ -19,6 +19,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from twisted_upload.config.http_only import check_http_only
 from twisted_upload.config.option import Option
 from twisted_upload.config.options import (
     CONFIG,
@@ -226,6 +227,7 @@ def configure(
             for protocol, layer in _unnamed({**file.top, **over}, inherited)
         ]
     _agree_on_programs(listeners)
+    check_http_only(listeners)
     whole = _in_force({**file.top, **over}, base, per_listener=False)
     return Configuration(whole, listeners, named=bool(file.listeners), file=path)
 

@@ -230,7 +230,6 @@ class ListenerSettings:
         "File of the keys with which invitations are signed (see twisted-upload invite); HTTP"
         " senders then need an invitation or a token. Read again at a reload.",
         path=True,
-        reloadable=True,
     )
     cors_origin: tuple[str, ...] = repeatable(
         parse_origin,

@@ -117,7 +117,7 @@ def upload_service(
         ListenerSpec(
             listener.name,
             its_endpoints,
-            frontends.of(listener, stores.of(listener)),
+            frontends.of(listener, stores.of(listener), stores.places_of(listener)),
             listener.settings.directory,
         )
         for listener, its_endpoints in zip(configuration.listeners, endpoints, strict=True)
@@ -182,6 +182,8 @@ def reconfigure(service: UploadService | Supervisor, configuration: Configuratio
         reconfigure_process(service, configuration)
     else:
         descriptor_budget(configuration)  # the same in each worker
+        for listener in configuration.listeners:
+            frontend_settings(listener)  # the same in each worker
         service.reconfigure(configuration.to_json(), configuration.settings.drain + MAX_STOP_TIME)
 
 

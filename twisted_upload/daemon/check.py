@@ -20,6 +20,7 @@ from twisted_upload.daemon.builder import descriptor_budget, journal_files
 from twisted_upload.daemon.certificate_expiry import WARNING_DAYS, Certificates
 from twisted_upload.daemon.dry_run import DryRunReactor
 from twisted_upload.daemon.endpoints import EndpointBuilder
+from twisted_upload.daemon.frontends import frontend_settings
 from twisted_upload.daemon.process import raise_limit
 from twisted_upload.daemon.stores import hook_command
 from twisted_upload.daemon.systemd import InheritedSocket
@@ -28,6 +29,7 @@ from twisted_upload.disk.folders import NewFolders
 from twisted_upload.disk.mounts import MOUNTS, mount_of
 from twisted_upload.disk.timed_files import FilesUnderTest
 from twisted_upload.errors import CannotStart
+from twisted_upload.frontends.http.settings import HTTPSettings
 from twisted_upload.hooks.spool import HOOK_FOLDERS, check_folders
 from twisted_upload.net.endpoints import InheritedEndpoint
 from twisted_upload.observability.journal_files import JournalFiles
@@ -65,6 +67,7 @@ def check(
     def check_what_it_uses() -> None:
         _check_disks(configuration, say)
         _check_programs(configuration, say)
+        _check_credentials(configuration, say)
 
     as_user(check_what_it_uses)
     _check_descriptors(configuration, say)
@@ -238,6 +241,13 @@ def _look_at_journal(files: JournalFiles, say: Say) -> None:
     if not existed and not os.path.getsize(files.path):
         os.unlink(files.path)
     say(f"journal {files.path}: can be written")
+
+
+def _check_credentials(configuration: Configuration, say: Say) -> None:
+    for listener in configuration.listeners:
+        settings = frontend_settings(listener)
+        if isinstance(settings, HTTPSettings):
+            say(f"{listener.name}: {settings.credentials}")
 
 
 def _check_programs(configuration: Configuration, say: Say) -> None:

@@ -4,28 +4,36 @@ Build the front ends of the listeners in a configuration.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import fields
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, replace
 from typing import Any, TypeVar
 
 from twisted.internet.interfaces import IReactorTime
 
 from twisted_upload.config.configuration import Listener
 from twisted_upload.core.outcome import UploadObserver
+from twisted_upload.errors import WrongConfiguration
 from twisted_upload.frontends.admission import ConnectionSlots
 from twisted_upload.frontends.frontend import Frontend
+from twisted_upload.frontends.http.credentials import Credentials
+from twisted_upload.frontends.http.invitations import read_keys
 from twisted_upload.frontends.http.settings import HTTPSettings
+from twisted_upload.frontends.http.tokens import read_tokens
 from twisted_upload.frontends.raw.factory import UploadFactory
 from twisted_upload.frontends.raw.settings import RawSettings
 from twisted_upload.frontends.refusal_log import RefusalCounter
 from twisted_upload.frontends.settings import FrontendSettings
 from twisted_upload.interfaces import IUploadStore
+from twisted_upload.stores.limited import LimitedStore
+from twisted_upload.stores.places import Places
 
 __all__ = ["FrontendBuilder", "frontend_settings"]
 
 _KINDS: Mapping[str, type[FrontendSettings]] = {"raw": RawSettings, "http": HTTPSettings}
 
 S = TypeVar("S", bound=FrontendSettings)
+T = TypeVar("T")
 
 
 class FrontendBuilder:
@@ -50,14 +58,16 @@ class FrontendBuilder:
         self._slots = slots
         self._refusals = refusals
 
-    def of(self, listener: Listener, store: IUploadStore) -> Frontend[Any]:
+    def of(self, listener: Listener, store: IUploadStore, places: Places) -> Frontend[Any]:
         """
         Make the front end of a listener.
 
         :param store: its store.
+        :param places: those of its invitations.
+        :raises WrongConfiguration: a file of tokens or keys cannot be used.
         """
         if listener.protocol == "http":
-            return self._http(listener, store)
+            return self._http(listener, store, places)
         return UploadFactory(
             store,
             self._clock,
@@ -68,16 +78,24 @@ class FrontendBuilder:
             refusals=self._refusals,
         )
 
-    def _http(self, listener: Listener, store: IUploadStore) -> Frontend[HTTPSettings]:
+    def _http(
+        self, listener: Listener, store: IUploadStore, places: Places
+    ) -> Frontend[HTTPSettings]:
         # A daemon without HTTP does not need these modules.
         from twisted_upload.daemon.http_handlers import http_handler  # noqa: PLC0415
+        from twisted_upload.frontends.http.access import AccessControl  # noqa: PLC0415
         from twisted_upload.frontends.http.factory import HTTPFactory  # noqa: PLC0415
 
+        control = AccessControl(
+            places, now=time.time, clock=self._clock, count=self._refusals.count
+        )
+        if listener.settings.invitation_keys is not None:
+            store = LimitedStore(store, places)
         return HTTPFactory(
             store,
             self._clock,
-            _settings(HTTPSettings, listener),
-            handler=http_handler(),
+            _http_settings(listener),
+            handler=http_handler(control),
             observers=self._observers,
             name=listener.name,
             slots=self._slots,
@@ -86,8 +104,31 @@ class FrontendBuilder:
 
 
 def frontend_settings(listener: Listener) -> FrontendSettings:
-    """Make the front end settings of a listener."""
+    """
+    Make the front end settings of a listener; read the files that they name.
+
+    :raises WrongConfiguration: a file of tokens or keys cannot be used.
+    """
+    if listener.protocol == "http":
+        return _http_settings(listener)
     return _settings(_KINDS[listener.protocol], listener)
+
+
+def _http_settings(listener: Listener) -> HTTPSettings:
+    settings = _settings(HTTPSettings, listener)
+    tokens = _read(listener, "tokens", read_tokens)
+    keys = _read(listener, "invitation-keys", read_keys)
+    return replace(settings, credentials=Credentials(tokens, keys))
+
+
+def _read(listener: Listener, name: str, read: Callable[[str], T]) -> T | None:
+    setting = listener.by_name[name]
+    if setting.value is None:
+        return None
+    try:
+        return read(setting.value)
+    except WrongConfiguration as error:
+        raise WrongConfiguration(f"{setting.source}: {error}") from error
 
 
 def _settings(kind: type[S], listener: Listener) -> S:

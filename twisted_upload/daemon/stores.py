@@ -20,10 +20,12 @@ from twisted_upload.disk.files import Files
 from twisted_upload.disk.threads import DiskThreads
 from twisted_upload.disk.timed_files import TimedFiles
 from twisted_upload.observability.counters import DiskTimes, ProgramCounts
+from twisted_upload.stores.directory.folder import INCOMING
 from twisted_upload.stores.directory.group_commit import BATCHES_AT_A_TIME, MOST_FILES
 from twisted_upload.stores.directory.resumable_store import ResumableDirectoryStore
 from twisted_upload.stores.directory.store import DirectoryStore
 from twisted_upload.stores.memory_budget import MOST_BYTES, MemoryBudget
+from twisted_upload.stores.places import Places
 
 if TYPE_CHECKING:  # imported at run time only if there is a program
     from twisted_upload.hooks.command import HookCommand
@@ -68,6 +70,7 @@ class StoreSet:
     def __init__(self, configuration: Configuration, reactor: Any) -> None:
         most_bytes = MOST_BYTES // len({_way(listener) for listener in configuration.listeners})
         storages: dict[str, Storage] = {}
+        self._places: dict[str, Places] = {}
         self._stores: dict[_Way, ResumableDirectoryStore] = {}
         for listener in configuration.listeners:
             way = _way(listener)
@@ -99,6 +102,15 @@ class StoreSet:
     def of(self, listener: Listener) -> ResumableDirectoryStore:
         """Return the store of a listener."""
         return self._stores[_way(listener)]
+
+    def places_of(self, listener: Listener) -> Places:
+        """Return the places of the invitations of a listener."""
+        directory = listener.settings.directory
+        if directory not in self._places:
+            disk = next(it.disk for it in self.storages if it.path == directory)
+            folder = os.path.join(directory, INCOMING)
+            self._places[directory] = Places(folder, Files(), disk, time.time)
+        return self._places[directory]
 
 
 class _Way(NamedTuple):

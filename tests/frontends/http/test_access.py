@@ -10,21 +10,22 @@ import pytest
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 
-from tests.support.exchanges import CLIENT, FakeExchange, request_for
+from tests.support.exchanges import CLIENT, FakeExchange, FakeFrontend, request_for
 from twisted_upload.errors import Conflict, StoreFailed
 from twisted_upload.frontends.http.access import (
     OPEN,
     AccessControl,
-    Credentials,
     Grant,
     open_to_all,
 )
+from twisted_upload.frontends.http.credentials import Credentials
 from twisted_upload.frontends.http.exchange import Client, IExchange
 from twisted_upload.frontends.http.invitations import Invitation, InvitationKeys
 from twisted_upload.frontends.http.messages import Response
-from twisted_upload.frontends.http.origins import Origins
+from twisted_upload.frontends.http.settings import HTTPSettings
 from twisted_upload.frontends.http.tokens import TokenTable, token_digest
 from twisted_upload.frontends.http.wrong_tokens import FREE
+from twisted_upload.stores.memory import MemoryStore
 
 NOW = 1_795_328_130.0
 KEYS = InvitationKeys([b"k" * 32])
@@ -61,20 +62,21 @@ class Rig:
         self.uploads = Uploads()
         self.counted: list[tuple[str, str | None]] = []
         self.control = AccessControl(
-            credentials,
-            Origins(origins),
             self.uploads,
             now=lambda: NOW,
             clock=self.clock,
             count=lambda code, group: self.counted.append((code, group)),
         )
+        self.frontend = FakeFrontend(
+            MemoryStore(lambda: NOW),
+            self.clock,
+            HTTPSettings(credentials=credentials, cors_origin=origins),
+        )
         self.grants: list[Grant] = []
         self.error: Exception | None = None
-        self.exchange: IExchange | None = None
-        self._handler = self.control.checked(self._handle, fields=(("Tus-Resumable", "1.0.0"),))
+        self.handler = self.control.guarded(self.control.checked(self._handle))
 
     def _handle(self, exchange: IExchange) -> None:
-        self.exchange = exchange
         self.grants.append(self.control.grant_of(exchange))
         if self.error is not None:
             raise self.error
@@ -92,8 +94,8 @@ class Rig:
         named = {name.replace("_", "-"): value for name, value in (fields or {}).items()}
         if secret is not None:
             named["Authorization"] = f"Bearer {secret}"
-        exchange = FakeExchange(request_for(method, fields=named), client)
-        return exchange.handle(self._handler)
+        exchange = FakeExchange(request_for(method, fields=named), client, frontend=self.frontend)
+        return exchange.handle(self.handler)
 
     def status(self, method: str = "PUT", secret: str | None = None, **fields: str) -> int:
         response = self.request(method, secret, fields=fields).response
@@ -143,7 +145,6 @@ def test_no_token(method: str) -> None:
     assert exchange.reader is None
     offered = [value.split()[0] for name, value in fields_of(exchange) if name[:3] == "WWW"]
     assert offered == ["Bearer", "Basic"]
-    assert ("Tus-Resumable", "1.0.0") in fields_of(exchange)
     assert rig.grants == []
     assert rig.counted == [("unauthorized", "192.0.2.7")]
 
@@ -216,7 +217,6 @@ def test_used_up(method: str) -> None:
     assert exchange.response is not None
     assert exchange.response.status == 403
     assert exchange.response.body.decode().startswith("上传失败: not-allowed this invitation has")
-    assert ("Tus-Resumable", "1.0.0") in fields_of(exchange)
     assert rig.grants == []
 
 
@@ -282,7 +282,7 @@ def test_replaced() -> None:
     """A token that has been revoked is worth nothing from the next request on."""
     rig = Rig()
     assert rig.status("PATCH", "tok_scanner") == 201
-    rig.control.replace(Credentials(TokenTable({})), Origins())
+    rig.frontend.reconfigure(HTTPSettings(credentials=Credentials(TokenTable({}))))
     assert rig.status("PATCH", "tok_scanner") == 401
 
 
@@ -339,7 +339,7 @@ def test_not_checked() -> None:
 def test_passes_everything_on() -> None:
     """A handler sees the request as the connection does."""
     rig = Rig()
-    exchange = FakeExchange(request_for(fields={"Authorization": "Bearer tok_scanner"}, length=5))
+    exchange = FakeExchange(request_for(length=5))
     seen: list[IExchange] = []
     exchange.handle(rig.control.checked(seen.append))
     (checked,) = seen
@@ -359,3 +359,11 @@ def test_passes_everything_on() -> None:
     checked.add_fields(("A", "b"))
     checked.respond(Response(201))
     assert fields_of(exchange) == [("A", "b")]
+
+
+def test_new_origins() -> None:
+    """Origins are those of the present settings."""
+    rig = Rig(Credentials())
+    assert rig.status("POST", Origin=APP) == 403
+    rig.frontend.reconfigure(HTTPSettings(cors_origin=(APP,)))
+    assert rig.status("POST", Origin=APP) == 201

@@ -26,20 +26,17 @@ from twisted_upload.frontends.connections import IConnection
 from twisted_upload.frontends.frontend import Frontend
 from twisted_upload.frontends.http.credentials import challenges, secret_of
 from twisted_upload.frontends.http.exchange import Client, Handler, IBodyReader, IExchange
-from twisted_upload.frontends.http.invitations import PREFIX, InvitationKeys
+from twisted_upload.frontends.http.invitations import PREFIX
 from twisted_upload.frontends.http.messages import Problem, Request, Response
 from twisted_upload.frontends.http.origins import Origins, writes
-from twisted_upload.frontends.http.problems import problem_of, problem_response
+from twisted_upload.frontends.http.problems import problem_response
 from twisted_upload.frontends.http.settings import HTTPSettings
-from twisted_upload.frontends.http.tokens import TokenTable
 from twisted_upload.frontends.http.wrong_tokens import WrongTokens
 
-__all__ = ["OPEN", "AccessControl", "Credentials", "Grant", "IUploadsLeft", "open_to_all"]
+__all__ = ["OPEN", "AccessControl", "Grant", "IUploadsLeft", "open_to_all"]
 
 PATIENCE = 60.0
 """Seconds to wait for the number of uploads of an invitation."""
-
-Fields = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,29 +92,10 @@ class IUploadsLeft(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    """
-    What a listener asks for; it is open to all if there is neither.
-
-    :ivar tokens: those that are valid.
-    :ivar keys: those that invitations are signed with.
-    """
-
-    tokens: TokenTable | None = None
-    keys: InvitationKeys | None = None
-
-    def __bool__(self) -> bool:
-        """Return whether it asks for anything."""
-        return self.tokens is not None or self.keys is not None
-
-
 class AccessControl:
     """
-    Checks the requests of a listener.
+    Checks the requests of a listener, as its present settings say.
 
-    :param credentials: what it asks for.
-    :param origins: the pages that may use it.
     :param uploads: counts the uploads of invitations.
     :param now: returns the time in seconds since the epoch.
     :param clock: for timeouts.
@@ -127,26 +105,73 @@ class AccessControl:
 
     def __init__(
         self,
-        credentials: Credentials,
-        origins: Origins,
         uploads: IUploadsLeft,
         *,
         now: Callable[[], float],
         clock: IReactorTime,
         count: Callable[[str, str | None], None],
     ) -> None:
-        self._credentials = credentials
-        self._origins = origins
         self._uploads = uploads
         self._now = now
         self._clock = clock
         self._count = count
         self._wrong = WrongTokens(clock.seconds)
+        self._origins: tuple[tuple[str, ...], Origins] = ((), Origins())
 
-    def replace(self, credentials: Credentials, origins: Origins) -> None:
-        """Ask for something else from the next request on."""
-        self._credentials = credentials
-        self._origins = origins
+    def guarded(self, handler: Handler) -> Handler:
+        """
+        Return a handler that refuses requests from pages of other sites, and answers the
+        preflights of those that are allowed: put this around the handler of all requests.
+        """
+
+        def guard(exchange: IExchange) -> None:
+            request, origins = exchange.request, self._origins_of(exchange)
+            if origins:
+                preflight = origins.preflight(request)
+                if preflight is not None:
+                    exchange.respond(preflight)
+                    return
+                exchange.add_fields(*origins.fields(request))
+            try:
+                origins.check(request, exchange.client)
+            except NotAllowed as refusal:
+                self._count(refusal.code, exchange.client.group)
+                raise
+            handler(exchange)
+
+        return guard
+
+    def _origins_of(self, exchange: IExchange) -> Origins:
+        allowed = exchange.frontend.settings.cors_origin
+        if self._origins[0] != allowed:
+            self._origins = (allowed, Origins(allowed))
+        return self._origins[1]
+
+    def checked(self, handler: Handler) -> Handler:
+        """
+        Return a handler that asks for a token or an invitation first, if the settings say
+        so.
+
+        :param handler: is called with the requests that are allowed; `grant_of` tells what
+            they may do.
+        """
+
+        def check(exchange: IExchange) -> None:
+            try:
+                grant = self._grant(exchange)
+            except Problem as problem:
+                self._count(problem.code, exchange.client.group)
+                raise
+            checked = _Checked(exchange, grant)
+            if grant.uploads_left is None or not _begins_an_upload(exchange.request):
+                handler(checked)
+                return
+            left = self._uploads.left(grant.owner)
+            left.addTimeout(PATIENCE, self._clock)
+            left.addCallback(_go_on, checked, handler)
+            left.addErrback(_cannot, checked)
+
+        return check
 
     def grant_of(self, exchange: IExchange) -> Grant:
         """
@@ -158,43 +183,9 @@ class AccessControl:
             raise TypeError("this request has not been checked")
         return exchange.grant
 
-    def checked(self, handler: Handler, *, fields: Fields = ()) -> Handler:
-        """
-        Return a handler that checks each request first.
-
-        :param handler: is called with the requests that are allowed.
-        :param fields: added to the responses of the check itself, because those of the
-            handler have them.
-        """
-
-        def check(exchange: IExchange) -> None:
-            request = exchange.request
-            exchange.add_fields(*self._origins.fields(request))
-            preflight = self._origins.preflight(request)
-            if preflight is not None:
-                exchange.respond(preflight)
-                return
-            try:
-                self._origins.check(request, exchange.client)
-                grant = self._grant(request, exchange.client)
-            except (Problem, UploadRefused) as error:
-                problem = _with_fields(error, fields)
-                self._count(problem.code, exchange.client.group)
-                raise problem from None
-            checked = _Checked(exchange, grant)
-            if grant.uploads_left is None or not _begins_an_upload(request):
-                handler(checked)
-                return
-            left = self._uploads.left(grant.owner)
-            left.addTimeout(PATIENCE, self._clock)
-            left.addCallback(_go_on, checked, handler, fields)
-            left.addErrback(_cannot, checked)
-
-        return check
-
-    def _grant(self, request: Request, client: Client) -> Grant:
+    def _grant(self, exchange: IExchange) -> Grant:
         """:raises Problem: the request is not allowed."""
-        credentials = self._credentials
+        request, credentials = exchange.request, exchange.frontend.settings.credentials
         if not credentials:
             return OPEN
         if request.method == "OPTIONS" and not writes(request):
@@ -218,7 +209,7 @@ class AccessControl:
             name = credentials.tokens.name_of(secret)
             if name is not None:
                 return Grant(f"token:{name}", name)
-        seconds = self._wrong.count(client.group)
+        seconds = self._wrong.count(exchange.client.group)
         if seconds:
             raise Problem(
                 429,
@@ -239,15 +230,9 @@ def _unauthorized(request: Request, detail: str) -> Problem:
     return Problem(401, Unauthorized.code, detail, challenges(request.fields))
 
 
-def _with_fields(error: Problem | UploadRefused, fields: Fields) -> Problem:
-    problem = problem_of(error)
-    return Problem(problem.status, problem.code, problem.detail, problem.fields + fields)
-
-
-def _go_on(left: int | None, checked: _Checked, handler: Handler, fields: Fields) -> None:
+def _go_on(left: int | None, checked: _Checked, handler: Handler) -> None:
     if left == 0:
-        refusal = NotAllowed("this invitation has been used as often as it allows")
-        raise _with_fields(refusal, fields)
+        raise NotAllowed("this invitation has been used as often as it allows")
     checked.grant = replace(checked.grant, uploads_left=left)
     handler(checked)
 

@@ -1,5 +1,6 @@
 """
-The secret that a request carries: ``Authorization`` (RFC 6750, RFC 7617).
+The secret that a request carries, ``Authorization`` (RFC 6750, RFC 7617), and what a
+listener accepts.
 
 ``Bearer`` for programs; ``Basic`` with the secret as the password, and any user name, for
 browsers without JavaScript and ``curl -u``.
@@ -11,11 +12,40 @@ import binascii
 import re
 from base64 import b64decode
 from collections.abc import Mapping
+from dataclasses import dataclass
 
-__all__ = ["challenges", "secret_of"]
+from twisted_upload.core.text import counted
+from twisted_upload.frontends.http.invitations import InvitationKeys
+from twisted_upload.frontends.http.tokens import TokenTable
+
+__all__ = ["Credentials", "challenges", "secret_of"]
 
 _REALM = "uploads"
 _SCHEME = re.compile(r"([A-Za-z]+) +([A-Za-z0-9._~+/-]+=*)\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """
+    What a listener asks for; it is open to all if there is neither.
+
+    :ivar tokens: those that are valid.
+    :ivar keys: those that invitations are signed with.
+    """
+
+    tokens: TokenTable | None = None
+    keys: InvitationKeys | None = None
+
+    def __bool__(self) -> bool:
+        """Return whether it asks for anything."""
+        return self.tokens is not None or self.keys is not None
+
+    def __str__(self) -> str:
+        """Return what is asked for, for the operator."""
+        kinds = [] if self.tokens is None else [counted(len(self.tokens), "token")]
+        if self.keys is not None:
+            kinds.append("invitations")
+        return f"asks for {' or '.join(kinds)}" if kinds else "open to all"
 
 
 def secret_of(fields: Mapping[str, str]) -> str | None:

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from twisted.internet.interfaces import IReactorTime
 
+from twisted_upload.frontends.http.credentials import Credentials
 from twisted_upload.frontends.settings import FrontendSettings
 from twisted_upload.net.networks import TrustedProxies
 from twisted_upload.net.timeouts import IdleTimeouts
@@ -34,6 +35,8 @@ class HTTPSettings(FrontendSettings):
     :ivar no_page: whether there is no page for browsers.
     :ivar page_title: title of the page; empty for one in the reader's language.
     :ivar page_text: text below the title; empty for none.
+    :ivar credentials: what senders are asked for.
+    :ivar cors_origin: the origins whose pages may upload.
     """
 
     head_timeout: float = 30.0
@@ -42,6 +45,8 @@ class HTTPSettings(FrontendSettings):
     no_page: bool = False
     page_title: str = ""
     page_text: str = ""
+    credentials: Credentials = Credentials()  # noqa: RUF009 - it is frozen
+    cors_origin: tuple[str, ...] = ()
 
 
 class ITimedConnection(Hashable, Protocol):
