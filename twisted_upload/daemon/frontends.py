@@ -115,20 +115,19 @@ def frontend_settings(listener: Listener) -> FrontendSettings:
 
 
 def _http_settings(listener: Listener) -> HTTPSettings:
-    settings = _settings(HTTPSettings, listener)
-    tokens = _read(listener, "tokens", read_tokens)
-    keys = _read(listener, "invitation-keys", read_keys)
-    return replace(settings, credentials=Credentials(tokens, keys))
+    settings = listener.settings
+    tokens = _read(listener, "tokens", settings.tokens, read_tokens)
+    keys = _read(listener, "invitation-keys", settings.invitation_keys, read_keys)
+    return replace(_settings(HTTPSettings, listener), credentials=Credentials(tokens, keys))
 
 
-def _read(listener: Listener, name: str, read: Callable[[str], T]) -> T | None:
-    setting = listener.by_name[name]
-    if setting.value is None:
+def _read(listener: Listener, name: str, path: str | None, read: Callable[[str], T]) -> T | None:
+    if path is None:
         return None
     try:
-        return read(setting.value)
+        return read(path)
     except WrongConfiguration as error:
-        raise WrongConfiguration(f"{setting.source}: {error}") from error
+        raise WrongConfiguration(f"{listener.by_name[name].source}: {error}") from error
 
 
 def _settings(kind: type[S], listener: Listener) -> S:
