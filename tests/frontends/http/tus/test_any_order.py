@@ -71,8 +71,7 @@ class Client:
             case "wrong checksum":
                 fields = {"upload-checksum": checksum(data + b"x")}
                 refused = rig.patch(self.path, at, data, fields)
-                # At the end, there is nothing to be checked.
-                assert refused.status == (204 if self.is_stored else 460)
+                assert refused.status == 460
             case "broken":
                 exchange = rig.begin_patch(self.path, at, size + 1)
                 if exchange.response is None:
@@ -162,5 +161,5 @@ def test_any_chunking(content: bytes, cuts: list[int], algorithm: str, chunked: 
         for begin, end in itertools.pairwise(places):
             exchange.send(content[begin:end])
         exchange.end()
-    assert reply(exchange).status == (413 if chunked and not content else 204)
+    assert reply(exchange).status == 204
     assert rig.stored == [content]

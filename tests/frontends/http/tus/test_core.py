@@ -301,11 +301,13 @@ def test_patch_at_the_end(rig: TusRig) -> None:
     """C13: an empty PATCH at the end of a complete upload is harmless, one with bytes refused."""
     path = rig.create(5)
     rig.patch(path, 0, b"12345")
-    told = rig.patch(path, 5, b"")
-    assert (told.status, told["upload-offset"]) == (204, "5")
-    refused = rig.patch(path, 5, b"6")
-    assert (refused.status, refused["upload-offset"]) == (413, "5")
+    for chunked in False, True:
+        told = rig.patch(path, 5, b"", chunked=chunked)
+        assert (told.status, told["upload-offset"]) == (204, "5")
+        refused = rig.patch(path, 5, b"6", chunked=chunked)
+        assert (refused.status, refused["upload-offset"]) == (413, "5")
     assert rig.stored == [b"12345"]
+    assert rig.kinds == ["stored", "too-large", "too-large"]
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "HEAD", "DELETE"])

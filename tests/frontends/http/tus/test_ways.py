@@ -25,6 +25,30 @@ from twisted_upload.stores.memory import MemoryStore
 
 ALICE, BOB = Grant("token:alice", "Alice"), Grant("token:bob", "Bob")
 
+
+class Slow(MemoryStore):
+    """A store that makes nobody a writer before it is told to."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(lambda: 0.0, clock=clock)
+        self.waiting: list[Deferred[None]] = []
+
+    def append(self, *arguments: Any, **more: Any) -> Deferred[IAppend]:
+        gate: Deferred[None] = Deferred()
+        self.waiting.append(gate)
+        append = super().append
+        return gate.addCallback(lambda _: append(*arguments, **more))
+
+    def go_on(self, number: int) -> None:
+        """Make a request that waits the writer."""
+        self.waiting[number].callback(None)
+
+
+@pytest.fixture
+def slow() -> TusRig:
+    return TusRig(store=Slow(Clock()))
+
+
 # -- owners -------------------------------------------------------------------
 
 
@@ -136,6 +160,34 @@ def test_another_writer_between_two_steps(rig: TusRig) -> None:
     assert (refused.status, refused["upload-offset"]) == (409, "3")
 
 
+def test_upload_that_another_request_completes(slow: TusRig) -> None:
+    """C8: a request that comes too late is told so; the upload is reported once."""
+    path = slow.create(5)
+    store: Any = slow.frontend.store
+    late = slow.begin_patch(path, 0, 5)
+    first = slow.begin_patch(path, 0, 5)
+    store.go_on(1)
+    assert reply(first.send(b"12345")).status == 204
+    store.go_on(0)
+    assert (reply(late).status, reply(late)["upload-offset"]) == (409, "5")
+    assert slow.kinds == ["stored", "conflict"]
+
+
+def test_writer_that_has_to_end_at_once(rig: TusRig) -> None:
+    """Of several requests that wait for the turn, the last one gets it."""
+    path = rig.create(10)
+    rig.store.holding = True
+    first = rig.begin_patch(path, 0, 5).send(b"12345")
+    second, third = rig.begin_patch(path, 5, 5), rig.begin_patch(path, 5, 5)
+    last = rig.begin("HEAD", path)
+    rig.store.release()
+    assert reply(first).status == 204
+    assert second.connection.aborted
+    assert third.connection.aborted
+    assert reply(last)["upload-offset"] == "5"
+    assert rig.offset(path) == 5
+
+
 # -- the daemon's and the store's ends ----------------------------------------
 
 
@@ -200,25 +252,6 @@ def test_store_that_does_not_react(method: str) -> None:
     assert not rig.clock.getDelayedCalls()
 
 
-class Slow(MemoryStore):
-    """A store that makes nobody a writer before it is told to."""
-
-    def __init__(self, clock: Clock) -> None:
-        super().__init__(lambda: 0.0, clock=clock)
-        self.waiting: list[Deferred[IAppend]] = []
-
-    def append(self, *arguments: Any, **more: Any) -> Deferred[IAppend]:
-        opening = super().append(*arguments, **more)
-        opening.pause()
-        self.waiting.append(opening)
-        return opening
-
-
-@pytest.fixture
-def slow() -> TusRig:
-    return TusRig(store=Slow(Clock()))
-
-
 def test_writer_that_comes_too_late(slow: TusRig) -> None:
     """A store that makes a request the writer after it has given up gets an abort."""
     path = slow.create(5)
@@ -226,7 +259,7 @@ def test_writer_that_comes_too_late(slow: TusRig) -> None:
     slow.clock.advance(STORE_PATIENCE + 1)
     assert reply(exchange).status == 503
     store: Any = slow.frontend.store
-    store.waiting[0].unpause()
+    store.go_on(0)
     assert slow.offset(path) == 0  # there is no writer that has to be asked to end
 
 
@@ -235,7 +268,7 @@ def test_client_that_is_gone_before_the_body(slow: TusRig) -> None:
     path = slow.create(5)
     exchange = slow.begin_patch(path, 0, 5).break_off()
     store: Any = slow.frontend.store
-    store.waiting[0].unpause()
+    store.go_on(0)
     assert exchange.reader is not None
     assert slow.offset(path) == 0
     assert not slow.outcomes

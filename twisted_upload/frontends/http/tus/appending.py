@@ -22,7 +22,6 @@ over       the response has been sent        nothing has any effect
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IConsumer, IPushProducer
@@ -37,6 +36,7 @@ from twisted_upload.errors import (
 )
 from twisted_upload.frontends.http.exchange import IBodyReader
 from twisted_upload.frontends.http.tus.checksums import Checks
+from twisted_upload.frontends.http.tus.inputs import Body
 from twisted_upload.frontends.http.tus.limits import room_of, too_large
 from twisted_upload.frontends.http.tus.request import TusRequest, refusal_of
 from twisted_upload.frontends.http.tus.responses import Fields, location, progress
@@ -45,43 +45,6 @@ from twisted_upload.interfaces import IAppend, PartialUpload
 from twisted_upload.net.timeouts import StoreTimeout
 
 __all__ = ["append_body"]
-
-
-class Body(Protocol):
-    """What can happen to the body and its bytes: facts, in the past tense."""
-
-    def opened(self, append: IAppend) -> None:
-        """The store takes bytes from us."""
-
-    def received(self, data: bytes) -> None:
-        """The next bytes arrived."""
-
-    def spliced(self, size: int) -> None:
-        """The store took the next bytes from the socket."""
-
-    def ended(self, trailers: Mapping[str, str]) -> None:
-        """The body is complete."""
-
-    def broke_off(self) -> None:
-        """The connection broke before the end of the body."""
-
-    def left(self) -> None:
-        """The client disconnected after the end of the body."""
-
-    def refused(self, error: UploadRefused) -> None:
-        """The request is refused, by the front end or by this module."""
-
-    def failed(self, refusal: UploadRefused) -> None:
-        """The store cannot take what is written."""
-
-    def asked_to_end(self) -> None:
-        """Another request wants to be the writer, or to know the state."""
-
-    def settled(self, partial: PartialUpload) -> None:
-        """The store has committed or discarded what was written."""
-
-    def not_settled(self, refusal: UploadRefused) -> None:
-        """The store has failed to."""
 
 
 class _Body(Machine, IBodyReader):
@@ -104,6 +67,7 @@ class _Body(Machine, IBodyReader):
         self.creating = creating
         self.append: IAppend | None = None
         self.accepting = False
+        self.commits = False
         self.room = room_of(partial, request.max_size)
         self.written = 0
         self.error: UploadRefused | None = None
@@ -188,6 +152,7 @@ def _settle(body: _Body, step: Callable[[], Deferred[PartialUpload]]) -> None:
 
 def _commit(body: _Body) -> None:
     assert body.append is not None
+    body.commits = True
     _settle(body, body.append.commit)
 
 
@@ -215,11 +180,28 @@ def _remove(body: _Body) -> None:
 @_opening.upon(Body.opened).to(_receiving)
 def receive(body: _Body, append: IAppend) -> None:
     body.append = append
-    if append.offset != body.partial.offset:  # another writer was faster
+    if body.error is not None:
+        body.failed(body.error)
+    elif body.replaced:
+        body.asked_to_end()
+    elif append.offset != body.partial.offset:  # another writer was faster
         body.refused(Conflict())
-        return
-    append.registerProducer(IPushProducer(body.request.exchange), True)
-    body.accepting = True
+    else:
+        append.registerProducer(IPushProducer(body.request.exchange), True)
+        body.accepting = True
+
+
+# Requests that wait for their turn may be asked to end, and cut off, when they get it.
+
+
+@_opening.upon(Body.asked_to_end).loop()
+def make_way_at_once(body: _Body) -> None:
+    body.replaced = True
+
+
+@_opening.upon(Body.failed).loop()
+def fail_at_once(body: _Body, refusal: UploadRefused) -> None:
+    body.error = refusal
 
 
 @_opening.upon(Body.not_settled).to(_over)
@@ -296,7 +278,7 @@ def make_way(body: _Body) -> None:
 def conclude(body: _Body, partial: PartialUpload) -> None:
     request, error = body.request, body.error
     failed = error is not None or body.lost or body.left_early or body.replaced
-    if partial.receipt is not None:
+    if body.commits and body.partial.receipt is None and partial.receipt is not None:
         answered = not (request.responded or body.lost or body.left_early or body.replaced)
         request.report_stored(partial, answered=answered)
     elif error is not None:

@@ -107,7 +107,7 @@ def _append(request: TusRequest, checks: Checks, partial: PartialUpload) -> None
     size, expects = request.exchange.request.length, request.exchange.request.expects_continue
     is_done = partial.complete and not _is_to_be_stored(partial)
     is_too_long = size is not None and size > room_of(partial, request.max_size)
-    if (is_done and size != 0) or (expects and is_too_long):
+    if (is_done and size) or (expects and is_too_long):
         request.refuse(too_large(partial, request.max_size), progress(partial))
     elif size == 0 and not checks and (is_done or not partial.complete):
         request.respond(204, progress(partial))
