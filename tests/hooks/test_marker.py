@@ -27,6 +27,7 @@ from tests.support.stores import MILLISECONDS, contents, leftovers
 from twisted_upload.disk.testing import FaultyFiles
 from twisted_upload.hooks.spool import FAILED, HOOKS, WAITING
 from twisted_upload.hooks.spool_scan import scan
+from twisted_upload.interfaces import Metadata
 from twisted_upload.stores.directory.commit_batch import commit_all, commit_one
 from twisted_upload.stores.directory.folder import Folder
 from twisted_upload.stores.directory.partial_file import StoredFile
@@ -97,6 +98,20 @@ def test_content(folder: Folder, inbox: Path) -> None:
     ]
     assert name.startswith(f"{MILLISECONDS}-000000-")
     assert path.stat().st_mode & 0o777 == 0o600
+    queue_of(folder).remove(marker)
+
+
+def test_metadata(folder: Folder, inbox: Path) -> None:
+    """What the sender said is in the marker, as far as it said anything, and is read back."""
+    said = Metadata("照片.jpg", "", "Alice")
+    stored, marker = store_marked(folder, MOMENT, b"hello", said)
+    queue_of(folder).release(marker)
+    (name,) = waiting(inbox)
+    (line,) = lines(inbox / HOOKS / WAITING / name)
+    assert (line["original_name"], line["label"]) == ("照片.jpg", "Alice")
+    assert "content_type" not in line
+    (found,) = scan(queue_of(folder), 100, ()).markers
+    assert (found.name, found.metadata) == (stored.name, said)
     queue_of(folder).remove(marker)
 
 

@@ -140,6 +140,7 @@ def test_splicing() -> None:
         ({"content-encoding": "gzip"}, "PUT", 5, 415),
         ({"content-encoding": "gzip"}, "POST", 5, 415),
         ({"content-range": "bytes 0-4/10"}, "PUT", 5, 400),
+        ({"if-match": "*"}, "PUT", 5, 412),
         ({}, "PUT", 11, 413),
         ({}, "PUT", 0, 400),
         ({"repr-digest": "sha-256=:x:"}, "PUT", 5, 400),

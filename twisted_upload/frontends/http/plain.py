@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from twisted_upload.core.metadata import checked_metadata
-from twisted_upload.errors import BadRequest, Empty, NotFound, UploadRefused
+from twisted_upload.errors import BadRequest, Conflict, Empty, NotFound, UploadRefused
 from twisted_upload.frontends.http.access import Grant, open_to_all
 from twisted_upload.frontends.http.body_upload import BodyUpload
 from twisted_upload.frontends.http.digests import NO_DIGESTS, digests_of
@@ -56,6 +56,8 @@ class PlainUploads:
             raise NotFound("there is nothing at this address; PUT /NAME stores a file")
         if "content-range" in request.fields:  # RFC 9110, section 9.3.4
             raise BadRequest("a part of a file cannot be stored by PUT")
+        if "if-match" in request.fields:  # RFC 9110, section 13.1.1: there is no such file
+            raise Problem(412, Conflict.code, "no file is ever replaced here")
         self._store(exchange)
 
     def post(self, exchange: IExchange) -> None:
