@@ -60,6 +60,20 @@ async def test_server_that_accepts_empty_files() -> None:
     assert asked.out.endswith(" (it accepts empty files, and stored one)\n")
 
 
+async def test_store_that_refuses() -> None:
+    """A server whose store would refuse every upload is not ready, and ready again after that."""
+    async with open_frontend() as frontend:
+        where = "{}:{}".format(*frontend.address)
+        frontend.store.refusing = StoreFailed()
+        refused = await ping(where)
+        frontend.store.refusing = None
+        asked = await ping(where)
+        await frontend.is_quiet()
+        assert frontend.log.kinds == []
+    assert (refused.status, refused.out, asked.status) == (4, "", 0)
+    assert refused.errors[0].startswith(f"{where} is not ready: store-error: ")
+
+
 @pytest.mark.parametrize("refusal", [Busy, NotAllowed, ShuttingDown, StoreFailed])
 async def test_not_ready(refusal: type[UploadRefused]) -> None:
     """A server that would refuse a file is not ready; the reason is printed: status 4."""
