@@ -77,6 +77,8 @@ def parse(arguments: Sequence[str] | None = None) -> Settings:
         "plain-order-count",
         "connections",
         "latency-count",
+        "http-size",
+        "http-count",
     ):
         parser.add_argument(f"--{name}", type=int, help=argparse.SUPPRESS)
     options = vars(parser.parse_args(arguments))
@@ -123,9 +125,14 @@ def measure(settings: Settings) -> Results:
         # Remove only what we created, and nothing while something is mounted below it.
         stack.callback(_remove, root)
         tools, storage = Toolbox(root / "tools"), Storage(root)
-        memory = stack.enter_context(storage.tmpfs("source", settings.large_size + 16 * MIB))
+        # What curl sends is in files of its own.
+        room = max(settings.large_size, settings.http_size) + settings.http_size // 4 * 5 + 96 * MIB
+        memory = stack.enter_context(storage.tmpfs("source", room))
         bench = Bench(
-            settings, tools, storage, write_source(memory / "source.bin", settings.large_size)
+            settings,
+            tools,
+            storage,
+            write_source(memory / "source.bin", max(settings.large_size, settings.http_size)),
         )
         run_cases(bench)
         return bench.results

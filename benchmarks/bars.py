@@ -106,6 +106,89 @@ def _clients() -> Iterator[Bar]:
             yield Bar(case, text, 1, ratio(figure(case, contender, "gib_per_s"), fastest))
 
 
+def by_curl(contender: str) -> bool:
+    """Return whether this is another project's server, to which curl sends."""
+    return is_peer(contender) and not contender.endswith("-sendfile")
+
+
+def least(*figures: Figure) -> Figure:
+    """Return the least of some figures."""
+
+    def find(results: Results) -> float | None:
+        known = [value for it in figures if (value := it(results)) is not None]
+        return min(known) if known else None
+
+    return find
+
+
+def _http_large() -> Iterator[Bar]:
+    name = "cpu_s_per_gib"
+    peers = [best(case, name, by_curl, least=True) for case in ("http-large", "tus-large")]
+    nginx = figure("http-large", "nginx", name)
+    for case, ours, others in (
+        ("http-large", "ours-put", peers[0]),
+        ("tus-large", "ours-tus", least(*peers)),
+    ):
+        used = figure(case, ours, name)
+        for text, limit, other in (
+            ("our raw upload of the same size", 1.25, figure(case, "ours", name)),
+            ("the best peer by HTTP", 0.6, others),
+            ("nginx", 0.4, nginx),
+        ):
+            words = f"receiver CPU per GiB sent by curl, relative to {text}"
+            yield Bar(case, words, limit, ratio(used, other), at_most=True)
+    yield Bar(
+        "http-large",
+        "receiver CPU per GiB sent by sendfile, relative to nginx",
+        1,
+        of("http-large", name, "ours-put-sendfile", "nginx-sendfile"),
+        at_most=True,
+    )
+    yield Bar(
+        "http-large-fsync",
+        "throughput of a PUT by curl with fsync, relative to dd conv=fsync",
+        0.9,
+        of("http-large-fsync", "gib_per_s", "ours-put-fsync", "dd"),
+    )
+    chunks = best("tus-chunks", "gib_per_s", is_peer)
+    yield Bar(
+        "tus-chunks",
+        "throughput, relative to the best peer by tus",
+        3,
+        ratio(figure("tus-chunks", "ours-tus", "gib_per_s"), chunks),
+    )
+
+
+def _http_small() -> Iterator[Bar]:
+    for limit, other, text in (
+        (1.5, "nginx", "nginx"),
+        (1.3, "ours", "a raw upload, each with its own connection"),
+    ):
+        words = f"CPU per PUT, relative to {text}"
+        yield Bar("http-small", words, limit, cpu("http-small", "ours-put", other), at_most=True)
+    yield Bar(
+        "http-small-durable",
+        "PUTs per second with fsync, relative to raw uploads",
+        0.8,
+        rate("http-small-durable", "ours-put-fsync", "ours-fsync"),
+    )
+
+
+def _http_memory() -> Iterator[Bar]:
+    yield Bar(
+        "http-idle",
+        "memory per idle connection",
+        6,
+        figure("http-idle", "ours-put", "kib_per_connection"),
+        at_most=True,
+        unit="KiB",
+    )
+    for kind in ("put", "chunked", "form", "tus"):
+        grown = figure("http-bodies", f"ours-{kind}", "growth_mib")
+        text = f"growth of memory with a large body ({kind})"
+        yield Bar("http-bodies", text, 8, grown, at_most=True, unit="MiB")
+
+
 _LARGE = figure("large", "ours", "gib_per_s")
 _LARGE_CPU = figure("large", "ours", "cpu_s_per_gib")
 _MANY = figure("many", "ours", "beside_gib_per_s")
@@ -212,4 +295,7 @@ BARS = (
         at_most=True,
     ),
     *_clients(),
+    *_http_large(),
+    *_http_small(),
+    *_http_memory(),
 )

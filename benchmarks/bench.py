@@ -58,9 +58,11 @@ class Bench:
     ) -> Job:
         """Return a job for `peer`, with new serials; `source`: send from the page-cached file."""
         return Job(
-            port=port, count=count, size=size, parallel=parallel, base=self.serials(count),
+            port=port, count=count, size=size, parallel=parallel,
+            # curl sends the file as it is, and that is number 0.
+            base=0 if peer.sender == "curl" else self.serials(count),
             protocol=peer.protocol, path=peer.path, answer=peer.answer, habit=habit,
-            source=self.source if source else None,
+            source=self.source if source else None, sender=peer.sender, chunk=peer.chunk,
         )  # fmt: skip
 
     @contextmanager

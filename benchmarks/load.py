@@ -5,57 +5,20 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 from .build import HERE, Toolbox
+from .curl import send_by_curl
 from .errors import UnavailableError
+from .job import Job, Sent
 
-
-@dataclass(frozen=True)
-class Job:
-    """Uploads to make: `count` of `size` bytes, `parallel` at a time, from serial `base` on."""
-
-    port: int
-    count: int
-    size: int
-    parallel: int = 1
-    base: int = 1
-    protocol: str = "raw"
-    """`raw`, `put` (HTTP), `form` (HTTP) or `ftp`."""
-    path: str = "/"
-    answer: str = "上传成功"
-    habit: str = "ready"
-    """How the sender works: `ready`, `single` or `slow`; see `c/load.c`."""
-    source: Path | None = None
-    """The page-cached file from which all but the first block is sent."""
-
-
-@dataclass(frozen=True)
-class Sent:
-    """
-    What the sender saw, in seconds; `p50` to `worst` are latencies from connecting to
-    the answer.
-    """
-
-    acknowledged: frozenset[int]
-    """Serials of the uploads that were acknowledged."""
-    failed: int
-    wall: float
-    p50: float
-    p90: float
-    p99: float
-    worst: float
-    cpu: float
-
-    @property
-    def cpu_share(self) -> float:
-        """The share of one core that the sender used: at 1.0 it would be the bottleneck."""
-        return self.cpu / self.wall
+__all__ = ["Job", "Sent", "command", "send"]
 
 
 def send(tools: Toolbox, job: Job, limit: float = 600) -> Sent:
     """Make the uploads of `job`; an upload without progress for 60 seconds counts as failed."""
+    if job.sender == "curl":
+        return send_by_curl(job, limit)
     acks = tools.directory / f"acks-{job.port}-{job.base}"
     try:
         done = subprocess.run(
@@ -79,6 +42,9 @@ def command(tools: Toolbox, job: Job, acks: Path | None = None) -> list[str]:
     """Return the command line that runs `job`."""
     if job.protocol == "ftp":
         line = [sys.executable, str(HERE / "scripts" / "ftp_send.py")]
+    elif job.sender == "keep-alive":
+        line = [tools.program("http_load"), "--protocol", job.protocol]
+        line += ["--parallel", str(job.parallel), "--chunk", str(job.chunk)]
     else:
         line = [tools.program("load"), "--protocol", job.protocol]
         line += ["--answer", job.answer, "--parallel", str(job.parallel)]

@@ -98,6 +98,13 @@ def _file_system(path: Path) -> str:
     return "ext4" if kind == "ext4" else f"journalled ext4 on a loop device (over {kind})"
 
 
+PACKAGES = (
+    "pyftpdlib", "uploadserver", "copyparty", "uvicorn", "aiohttp", "tuspyserver",
+    "resumable-upload",
+)  # fmt: skip
+"""The peers that are Python packages."""
+
+
 def _version(package: str) -> str:
     try:
         return version(package)
@@ -106,8 +113,12 @@ def _version(package: str) -> str:
 
 
 def _peers() -> list[str]:
-    found = [f"{name} {_version(name)}" for name in ("pyftpdlib", "uploadserver", "copyparty")]
+    found = [f"{name} {_version(name)}" for name in PACKAGES]
+    pinned = json.loads((HERE / "node" / "package.json").read_text())["dependencies"]
+    found += [f"{name} {number}" for name, number in pinned.items()]
     for name, option in (
+        ("curl", "--version"),
+        ("node", "--version"),
         ("socat", "-V"),
         ("ncat", "--version"),
         ("nginx", "-v"),
@@ -118,6 +129,6 @@ def _peers() -> list[str]:
         except OSError:
             continue
         words = [word.strip('",') for word in (done.stdout + done.stderr).replace("/", " ").split()]
-        numbers = [word for word in words if word[:1].isdigit()]
+        numbers = [word for word in words if word.lstrip("v")[:1].isdigit()]
         found.append(f"{name} {numbers[0] if numbers else ''}".strip())
     return [name for name in found if "not installed" not in name] or [sys.implementation.name]

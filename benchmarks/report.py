@@ -26,6 +26,14 @@ TITLES = {
     "latency-ext4": "The same on a journalled ext4, where the disk is busy too",
     "client": "Sending a large file to our daemon (tmpfs, no fsync)",
     "client-sink": "Sending a large file to a C receiver that discards it",
+    "http-large": "One large PUT: page cache to ext4, no fsync, by curl and by sendfile",
+    "http-large-fsync": "One large PUT with fsync, journalled ext4 on a loop device",
+    "http-small": "Small PUTs over connections that stay open, to tmpfs, no fsync",
+    "http-small-durable": "The same with fsync, to a journalled ext4 on a loop device",
+    "http-idle": "Idle connections of HTTP",
+    "http-bodies": "Memory, by the size of the body",
+    "tus-large": "One large upload by tus, as one PATCH: page cache to ext4, no fsync",
+    "tus-chunks": "The same in PATCHes of 1 MiB over one connection",
 }
 
 COLUMNS = {
@@ -45,6 +53,7 @@ COLUMNS = {
     "beside_gib_per_s": ("concurrent large GiB/s", "{:.2f}"),
     "dropped": ("connections dropped", "{:,.0f}"),
     "memory_mib": ("peak memory MiB", "{:,.0f}"),
+    "growth_mib": ("more than with 16 MiB, MiB", "{:.1f}"),
     "gib": ("GiB acknowledged", "{:.2f}"),
     "uploads": ("acknowledged", "{:,.0f}"),
     "lost": ("lost", "{:,.0f}"),
@@ -102,6 +111,10 @@ def _about(settings: Settings, about: Mapping[str, str]) -> Iterable[str]:
     yield from (f"- {name}: {value}" for name, value in about.items())
     large, small = f"{settings.large_size / GIB:g} GiB", f"{settings.small_size:,} bytes"
     yield f"- {settings.rounds} interleaved rounds, medians"
+    yield (
+        f"- HTTP: large: {settings.http_size / GIB:g} GiB; small:"
+        f" {settings.http_count:,} x {small}, over {settings.http_parallel} connections"
+    )
     yield (
         f"- large: {large}; small: {settings.small_count:,} x {small},"
         f" {settings.parallel} at a time (durable: {settings.durable_count:,});"

@@ -30,6 +30,10 @@ class Settings:
     connections: int = 9_500
     trickle_interval: float = 10.0
     latency_count: int = 3_000
+    http_size: int = GIB
+    http_count: int = 20_000
+    http_parallel: int = 16
+    tus_chunk: int = MIB
     quick: bool = False
     before: Path | None = None
     """The interpreter with an earlier version of the daemon; None: there is none."""
@@ -54,8 +58,12 @@ QUICK = {
     "connections": 300,
     "trickle_interval": 1.0,
     "latency_count": 200,
+    "http_size": 32 * MIB,
+    "http_count": 500,
 }
 """What `--quick` changes: enough to see that everything works, too little to measure."""
 
-QUICK_PEERS = ("floor", "textbook", "plain", "dd", "sequence", "ncat", "socat", "ours")
+QUICK_PEERS = (
+    "floor", "textbook", "plain", "dd", "sequence", "ncat", "socat", "ours", "nginx", "uvicorn",
+)  # fmt: skip
 """The contenders of a quick run that selects none."""

@@ -2,7 +2,10 @@
  * Slow senders: open COUNT connections, then send one byte on each of them
  * every INTERVAL seconds until standard input ends.
  *
- *   hold PORT COUNT INTERVAL
+ *   hold PORT COUNT INTERVAL [REQUEST]
+ *
+ * With a REQUEST of HTTP, each sends that as its first bytes, reads the response, and
+ * then stays connected without sending anything.
  *
  * They connect in waves, and no wave begins while many wait to be accepted: this
  * measures how fast the receiver accepts, and not how long the kernel delays
@@ -92,7 +95,9 @@ static void begin(int port, long index)
 
 int main(int argc, char **argv)
 {
-    if (argc != 4) { fputs("hold PORT COUNT INTERVAL\n", stderr); return 2; }
+    if (argc != 4 && argc != 5) { fputs("hold PORT COUNT INTERVAL [REQUEST]\n", stderr); return 2; }
+    const char *request = argc == 5 ? argv[4] : NULL, *first = request ? request : "slow and steady\n";
+    ssize_t size = strlen(first);
     int port = atoi(argv[1]);
     long count = atol(argv[2]), begun = 0, done = 0, alive = 0;
     double interval = atof(argv[3]), start = now();
@@ -113,7 +118,20 @@ int main(int argc, char **argv)
         if (n <= 0) die("nobody answers");
         for (int i = 0; i < n; i++) {
             int fd = connections[events[i].data.u64];
-            if (send(fd, "slow and steady\n", 16, MSG_NOSIGNAL) != 16) perror("first bytes");
+            if (events[i].events & EPOLLOUT) {
+                if (send(fd, first, size, MSG_NOSIGNAL) != size) perror("first bytes");
+                if (request) {
+                    struct epoll_event event = {.events = EPOLLIN, .data.u64 = events[i].data.u64};
+                    epoll_ctl(poller, EPOLL_CTL_MOD, fd, &event);
+                    continue;
+                }
+            } else {
+                char response[4096];
+                if (recv(fd, response, sizeof response, 0) < 12 || response[9] != '2') {
+                    fputs("a request was not answered with success\n", stderr);
+                    return 2;
+                }
+            }
             epoll_ctl(poller, EPOLL_CTL_DEL, fd, 0);
             done++;
         }
@@ -125,7 +143,7 @@ int main(int argc, char **argv)
     long at = 0;
     struct pollfd input = {.fd = 0, .events = POLLIN};
     while (poll(&input, 1, 50) == 0)
-        for (owed += per_tick; owed >= 1; owed -= 1, at = (at + 1) % count)
+        for (owed += request ? 0 : per_tick; owed >= 1; owed -= 1, at = (at + 1) % count)
             send(connections[at], ".", 1, MSG_NOSIGNAL | MSG_DONTWAIT);
 
     for (long i = 0; i < count; i++) {

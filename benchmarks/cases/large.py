@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import time
+from pathlib import Path
 
 from ..bench import Bench
 from ..build import command
 from ..errors import UnavailableError
+from ..figures import Values
 from ..peers import FLOORS, OTHERS, Peer
 from ..settings import GIB
 from .uploads import settle, upload_large
@@ -40,24 +42,9 @@ def large_fsync(bench: Bench) -> None:
     with bench.storage.journalled("large-fsync", size + size // 4 + GIB // 4) as place:
 
         def once(peer: Peer, number: int) -> None:
-            if peer.name != "dd":
-                values = upload_large(bench, peer, place)
-            else:
-                target = place / "dd.bin"
-                settle(bench, place, size)
-                began = time.perf_counter()
-                line = [
-                    command("dd"),
-                    f"if={bench.source}",
-                    f"of={target}",
-                    "bs=1M",
-                    "conv=fsync",
-                    "status=none",
-                ]
-                if subprocess.run(line, check=False).returncode:
-                    raise UnavailableError("dd failed")
-                values = {"gib_per_s": size / GIB / (time.perf_counter() - began)}
-                target.unlink()
+            values = (
+                dd(bench, place, size) if peer.name == "dd" else upload_large(bench, peer, place)
+            )
             bench.results.add("large-fsync", peer.name, peer.label, number, values)
 
         bench.interleave("large-fsync", [Dd(), bench.ours(fsync=True)], once)
@@ -68,3 +55,19 @@ class Dd(Peer):
 
     name = "dd"
     label = "dd conv=fsync"
+
+
+def dd(bench: Bench, place: Path, size: int) -> Values:
+    """Copy the beginning of the source to `place` with dd, and sync it."""
+    target = place / "dd.bin"
+    settle(bench, place, size)
+    began = time.perf_counter()
+    line = [
+        *(command("dd"), f"if={bench.source}", f"of={target}", "bs=1M", f"count={size >> 20}"),
+        *("conv=fsync", "status=none"),
+    ]
+    if subprocess.run(line, check=False).returncode:
+        raise UnavailableError("dd failed")
+    values = {"gib_per_s": size / GIB / (time.perf_counter() - began)}
+    target.unlink()
+    return values

@@ -37,14 +37,16 @@ def settle(bench: Bench, place: Path, volume: int) -> None:
     mmap.mmap(-1, size, flags=flags).close()
 
 
-def upload_large(bench: Bench, peer: Peer, place: Path, streams: int = 1) -> Values:
+def upload_large(
+    bench: Bench, peer: Peer, place: Path, streams: int = 1, size: int | None = None
+) -> Values:
     """
     Send `streams` large uploads at once to a new receiver, from the page cache.
 
-    Together they have the large size of the settings, or the share of it that a very
-    slow peer gets.
+    Together they have `size` bytes (the large size of the settings), or the share of it
+    that a very slow peer gets.
     """
-    size = int(bench.settings.large_size * (0.25 if peer.share < 1 else 1)) // streams
+    size = int((size or bench.settings.large_size) * (0.25 if peer.share < 1 else 1)) // streams
     with bench.receiver(peer, place) as (receiver, inbox):
         warm = bench.job(peer, receiver.port, 1, min(size, 64 * MIB), source=True)
         send(bench.tools, warm)

@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
-from .base import Peer, Place
+from .base import By, Peer, Place
 from .ftp import Pyftpdlib, Vsftpd
-from .http import Copyparty, Nginx, Uploadserver
-from .ours import BEFORE, Before, Everything, Ours, Silent
+from .http import (
+    Aiohttp,
+    Copyparty,
+    Nginx,
+    ResumableUpload,
+    TusNode,
+    Tuspyserver,
+    Uploadserver,
+    Uvicorn,
+)
+from .ours import BEFORE, Before, Everything, Ours, OursHTTP, Silent
 from .raw import DurableFloor, Floor, PlainTwisted, SocatToFile, SocatToScript, Textbook
 
 __all__ = [
     "BEFORE",
     "FLOORS",
+    "HTTP",
     "OTHERS",
+    "TUS",
     "Before",
+    "By",
     "DurableFloor",
     "Everything",
     "Floor",
+    "Nginx",
     "Ours",
+    "OursHTTP",
     "Peer",
     "Place",
     "PlainTwisted",
@@ -40,3 +54,9 @@ OTHERS: tuple[Peer, ...] = (
     Copyparty(),
     Textbook(),
 )
+
+HTTP: tuple[Peer, ...] = (Nginx(), Uvicorn(), Aiohttp(), Copyparty(), Uploadserver())
+"""Those that take uploads by HTTP."""
+
+TUS: tuple[Peer, ...] = (TusNode(), Tuspyserver(), ResumableUpload())
+"""Those that take uploads by tus."""

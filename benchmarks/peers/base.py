@@ -36,11 +36,18 @@ class Peer:
     label: str
     """Its name in the report."""
     protocol: str = "raw"
-    """Its protocol: `raw`, `put`, `form` or `ftp`."""
+    """Its protocol: `raw`, `put`, `form`, `chunked` (PUT), `tus` or `ftp`."""
     path: str = "/"
     """Where uploads go, for HTTP."""
     answer: str = "上传成功"
     """Its answer, for raw TCP."""
+    sender: str = "load"
+    """
+    What sends to it: `load` (a connection for each upload), `keep-alive` (connections of
+    HTTP that stay open), or `curl` (one upload).
+    """
+    chunk: int = 0
+    """Bytes of each PATCH, for tus; 0: the upload is one PATCH."""
     kinds: frozenset[str] = frozenset({"large", "large4", "small"})
     """The kinds of load that it can handle."""
     share: float = 1.0
@@ -58,11 +65,37 @@ class Peer:
         return {}
 
 
+def needed(*names: str) -> None:
+    """Raise `UnavailableError` unless these Python modules are installed."""
+    for name in names:
+        if importlib.util.find_spec(name) is None:
+            raise UnavailableError(f"the Python package {name} is not installed")
+
+
 def module(name: str) -> list[str]:
     """Return the command that runs an installed Python module."""
-    if importlib.util.find_spec(name) is None:
-        raise UnavailableError(f"the Python package {name} is not installed")
+    needed(name)
     return [sys.executable, "-m", name]
+
+
+class By(Peer):
+    """A receiver with another sender, for example `Nginx()` with `curl`."""
+
+    def __init__(self, peer: Peer, sender: str, *, suffix: str = "", chunk: int = 0) -> None:
+        """Configure it; `suffix` is appended to its name."""
+        self._peer = peer
+        self.name, self.label = peer.name + suffix, peer.label
+        if suffix:
+            self.label += f", {suffix.strip('-')}"
+        self.protocol, self.path, self.kinds = peer.protocol, peer.path, peer.kinds
+        self.share, self.parallel = peer.share, peer.parallel
+        self.sender, self.chunk = sender, chunk
+
+    def command(self, tools: Toolbox, place: Place) -> list[str]:
+        return self._peer.command(tools, place)
+
+    def environment(self, tools: Toolbox) -> Mapping[str, str]:
+        return self._peer.environment(tools)
 
 
 def script(name: str) -> list[str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from ..build import Toolbox, command
-from .base import Peer, Place, known_user, module
+import shutil
+
+from ..build import HERE, Toolbox, command, run
+from .base import Peer, Place, known_user, module, needed, script
 
 NGINX = """
 daemon off;
@@ -11,10 +13,11 @@ user {user};
 worker_processes auto;
 pid {scratch}/nginx.pid;
 error_log stderr;
-events {{ worker_connections 4096; }}
+events {{ worker_connections 16384; }}
 http {{
     access_log off;
     client_max_body_size 0;
+    keepalive_requests 1000000000;
     client_body_temp_path {directory}/.incoming;
     server {{
         listen 127.0.0.1:{port} backlog=1024;
@@ -71,4 +74,81 @@ class Uploadserver(Peer):
         return [
             *module("uploadserver"), str(place.port), "--bind", "127.0.0.1",
             "--directory", str(place.directory),
+        ]  # fmt: skip
+
+
+class Uvicorn(Peer):
+    """uvicorn with httptools, and a small ASGI application."""
+
+    name = "uvicorn"
+    label = "uvicorn PUT"
+    protocol = "put"
+    kinds = frozenset({"http"})
+
+    def command(self, tools: Toolbox, place: Place) -> list[str]:
+        needed("uvicorn", "httptools")
+        return [*script("uvicorn_put"), str(place.port), str(place.directory)]
+
+
+class Aiohttp(Peer):
+    """aiohttp, with a small application."""
+
+    name = "aiohttp"
+    label = "aiohttp PUT"
+    protocol = "put"
+    kinds = frozenset({"http"})
+
+    def command(self, tools: Toolbox, place: Place) -> list[str]:
+        needed("aiohttp")
+        return [*script("aiohttp_put"), str(place.port), str(place.directory)]
+
+
+class TusNode(Peer):
+    """@tus/server with its file store, under Node; npm installs it into the run's directory."""
+
+    name = "tus-node"
+    label = "@tus/server"
+    protocol = "tus"
+    path = "/files"
+    kinds = frozenset({"tus"})
+
+    def command(self, tools: Toolbox, place: Place) -> list[str]:
+        folder = tools.directory / "node"
+        if not (folder / "node_modules").exists():
+            npm = command("npm")
+            shutil.copytree(HERE / "node", folder, dirs_exist_ok=True)
+            options = ["--no-audit", "--no-fund", "--no-package-lock", "--ignore-scripts"]
+            run([npm, "install", "--prefix", str(folder), *options])
+        program = str(folder / "tus_server.js")
+        return [command("node"), program, str(place.port), str(place.directory)]
+
+
+class Tuspyserver(Peer):
+    """tuspyserver, under uvicorn."""
+
+    name = "tuspyserver"
+    label = "tuspyserver"
+    protocol = "tus"
+    path = "/files"
+    kinds = frozenset({"tus"})
+
+    def command(self, tools: Toolbox, place: Place) -> list[str]:
+        needed("tuspyserver", "uvicorn", "httptools")
+        return [*script("tuspyserver_app"), str(place.port), str(place.directory)]
+
+
+class ResumableUpload(Peer):
+    """resumable-upload, as its command line starts it; each PATCH is in its memory."""
+
+    name = "resumable-upload"
+    label = "resumable-upload"
+    protocol = "tus"
+    path = "/files"
+    kinds = frozenset({"tus"})
+
+    def command(self, tools: Toolbox, place: Place) -> list[str]:
+        return [
+            *module("resumable_upload"), "serve", "--host", "127.0.0.1",
+            "--port", str(place.port), "--upload-dir", str(place.directory),
+            "--db-path", str(place.scratch / "uploads.db"), "--log-level", "ERROR",
         ]  # fmt: skip

@@ -52,8 +52,7 @@ class Ours(Peer):
     def command(self, tools: Toolbox, place: Place) -> list[str]:
         known = known_options(self.python)
         options = [
-            "--port",
-            str(place.port),
+            *self.listen(place.port),
             "--directory",
             str(place.directory),
             "--suffix",
@@ -68,8 +67,28 @@ class Ours(Peer):
                 raise UnavailableError(f"{NOT_YET} {option} yet")
         return [twistd(self.python), "-n", "--pidfile=", "upload", *options, *self.more]
 
+    def listen(self, port: int) -> list[str]:
+        """Return the options that make it listen."""
+        return ["--port", str(port)]
+
     def environment(self, tools: Toolbox) -> Mapping[str, str]:
         return {} if self.slow is None else slow_fsync(tools, *self.slow)
+
+
+class OursHTTP(Ours):
+    """The daemon, with its HTTP front end: `put`, `chunked`, `form` or `tus`."""
+
+    kinds = frozenset({"http", "tus"})
+
+    def __init__(self, protocol: str, *, fsync: bool = False, more: tuple[str, ...] = ()) -> None:
+        super().__init__(fsync=fsync, more=more)
+        self.name = f"ours-{protocol}" + ("-fsync" if fsync else "")
+        self.label = self.label.replace("twisted-upload", f"twisted-upload {protocol}")
+        self.protocol = protocol
+        self.path = "/files/" if protocol == "tus" else "/"
+
+    def listen(self, port: int) -> list[str]:
+        return ["--http", f"tcp:{port}:interface=127.0.0.1"]
 
 
 class Everything(Ours):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,11 +20,13 @@ from benchmarks.bars import BARS, Bar
 from benchmarks.bench import Bench
 from benchmarks.build import Toolbox
 from benchmarks.cases import CASES
-from benchmarks.content import blocks, inspect
+from benchmarks.content import blocks, inspect, write_source
 from benchmarks.errors import UnavailableError
 from benchmarks.figures import Results
+from benchmarks.job import Job
+from benchmarks.load import send
 from benchmarks.machine import about, how_built, interpreter
-from benchmarks.peers import DurableFloor, Everything, Ours, Peer, Place, Silent
+from benchmarks.peers import By, DurableFloor, Everything, Ours, OursHTTP, Peer, Place, Silent
 from benchmarks.plot import draw, drawn
 from benchmarks.process import Receiver, free_port
 from benchmarks.report import write
@@ -64,6 +68,29 @@ TABLE: tuple[tuple[str, Figure, Figure | None, float], ...] = (
     ("at most", ("large", "ours", LARGE_CPU), ("large", "floor-splice", LARGE_CPU), 1.15),
     ("at least", ("large4", "ours", LARGE), ("large", "ours", LARGE), 1),
     ("at most", ("many", "ours", "kib_per_connection"), None, 3),
+    (
+        "at most",
+        ("http-large", "ours-put-sendfile", LARGE_CPU),
+        ("http-large", "nginx-sendfile", LARGE_CPU),
+        1,
+    ),
+    (
+        "at least",
+        ("http-large-fsync", "ours-put-fsync", LARGE),
+        ("http-large-fsync", "dd", LARGE),
+        0.9,
+    ),
+    ("at least", ("tus-chunks", "ours-tus", LARGE), ("tus-chunks", "tus-node", LARGE), 3),
+    ("at most", ("http-small", "ours-put", CPU), ("http-small", "nginx", CPU), 1.5),
+    ("at most", ("http-small", "ours-put", CPU), ("http-small", "ours", CPU), 1.3),
+    (
+        "at least",
+        ("http-small-durable", "ours-put-fsync", RATE),
+        ("http-small-durable", "ours-fsync", RATE),
+        0.8,
+    ),
+    ("at most", ("http-idle", "ours-put", "kib_per_connection"), None, 6),
+    ("at most", ("http-bodies", "ours-put", "growth_mib"), None, 8),
 )
 """What is measured, what it is divided by, and its upper or lower limit."""
 
@@ -109,6 +136,48 @@ def test_bars(way: str, ours: Figure, other: Figure | None, limit: float) -> Non
     if other:
         assert bar not in reached(results((ours, 1.0)))
         assert bar not in reached(results((other, 1.0)))
+
+
+def test_best_http_peer() -> None:
+    """A large upload by curl is compared with the best peer to which curl sends, PUT or tus."""
+    found = results(
+        (("http-large", "ours-put", LARGE_CPU), 0.5),
+        (("tus-large", "ours-tus", LARGE_CPU), 0.6),
+        (("http-large", "nginx", LARGE_CPU), 2.0),
+        (("http-large", "nginx-sendfile", LARGE_CPU), 0.1),
+        (("http-large", "aiohttp", LARGE_CPU), 1.0),
+    )
+    by_text = {(bar.case, bar.limit): value for bar, value in reached(found).items()}
+    assert by_text == {
+        ("http-large", 0.6): 0.5,
+        ("http-large", 0.4): 0.25,
+        ("tus-large", 0.6): 0.6,
+        ("tus-large", 0.4): 0.3,
+    }
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+def test_curl(tmp_path: Path) -> None:
+    """What curl sends is acknowledged only with a status of success, and found in the file."""
+    source = write_source(tmp_path / "source", MIB)
+    peer = By(OursHTTP("put"), "curl")
+    with receiving(peer, tmp_path) as (receiver, place):
+        job = Job(receiver.port, 1, 64 * KIB, 1, 0, "put", source=source, sender="curl")
+        sent = send(Toolbox(tmp_path / "tools"), job)
+        refused = send(Toolbox(tmp_path / "tools"), replace(job, path="/no/such/place/"))
+        stored = inspect(place.directory, 64 * KIB, source)
+    assert (set(sent.acknowledged), sent.failed, stored.whole) == ({0}, 0, {0})
+    assert (refused.acknowledged, refused.failed) == (frozenset(), 1)
+
+
+def test_connections_that_stay_open(tmp_path: Path) -> None:
+    """The C program for HTTP sends many uploads over a few connections, each different."""
+    with receiving(By(OursHTTP("put"), "keep-alive"), tmp_path) as (receiver, place):
+        job = Job(receiver.port, 50, 4 * KIB, 4, 7, "put", sender="keep-alive")
+        sent = send(Toolbox(tmp_path / "tools"), job)
+        stored = inspect(place.directory, 4 * KIB)
+    assert sent.acknowledged == stored.whole == {*range(7, 57)}
+    assert (sent.failed, stored.broken, stored.copies) == (0, 0, 0)
 
 
 def test_cases_of_bars() -> None:
