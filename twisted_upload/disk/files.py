@@ -15,6 +15,7 @@ import errno
 import fcntl
 import os
 import select
+import socket as _socket
 import struct
 import time
 from collections.abc import Iterator, Sequence
@@ -219,6 +220,15 @@ class Files:
         poll = select.poll()
         poll.register(socket, select.POLLIN)
         return bool(poll.poll(seconds * 1000))
+
+    def wake_for(self, socket: int, size: int) -> None:
+        """Let `has_more` wait for so many bytes: SO_RCVLOWAT of socket(7)."""
+        # It finds out the family, which does not matter here, and leaves the descriptor open.
+        borrowed = _socket.socket(fileno=socket)
+        try:
+            borrowed.setsockopt(_socket.SOL_SOCKET, _socket.SO_RCVLOWAT, size)
+        finally:
+            borrowed.detach()
 
     def splice(self, pipe: int, descriptor: int, length: int) -> int:
         """Move bytes from a pipe into a file, inside the kernel; return how many."""

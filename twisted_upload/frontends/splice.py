@@ -73,7 +73,8 @@ def worth_it(size: int, last: int, transport: Any) -> bool:
     """
     Return whether splicing a socket is worthwhile now.
 
-    :param size: bytes that have arrived.
+    :param size: bytes that have arrived; if it is known how many are still to come, that
+        number.
     :param last: bytes of the last read: if that was at least half as large as a read
         can be, more are on their way.
     """
@@ -118,14 +119,14 @@ class SocketSplice:
         self._slots = slots
         self._size = 0  # of the upload, when the splice began
         self._most = 0  # that it was to bring
-        self._unproductive_at = 0  # of the upload, when a splice last brought little
+        self._unproductive_at = -FROM  # of the upload, when a splice last brought little
 
     def start(self) -> None:
         """
         Lend the socket to the store, if a slot is free and it is worthwhile.
 
-        If the last splice brought little, it is worthwhile only when as much has
-        arrived by the ordinary path as before the first one.
+        If the last splice brought little, it is worthwhile only when `FROM` bytes have
+        arrived by the ordinary path.
         """
         sender, slots = self._sender, self._slots
         if self.active or slots.splices >= slots.most_splices:

@@ -232,3 +232,27 @@ def test_pauses_again_after_it_had_a_socket(tmp_path: Path, sockets: Sockets) ->
     assert producer.told == ["pause", "pause"]
     incoming.abort()
     rig.close()
+
+
+def test_last_bytes(
+    part: PartialFile, sockets: Sockets, files: Counted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    A thread waits for the bytes that are still to be read, not for more: the rest of a body
+    that has an end, and no FIN.
+    """
+    sender, ours = sockets
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, WAKE_FOR)
+    sender.sendall(bytes(100))
+    _wait_for(ours, 100)
+    sent: list[bool] = []
+
+    def has_more(descriptor: int, seconds: float) -> bool:
+        sent.append(True)
+        sender.sendall(bytes(50))
+        _wait_for(ours, 50)
+        return Files.has_more(files, descriptor, 10)
+
+    monkeypatch.setattr(files, "has_more", has_more)
+    assert part.splice_from(ours.fileno(), 150) == SpliceResult(150)
+    assert sent == [True]

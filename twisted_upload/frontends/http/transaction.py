@@ -191,7 +191,7 @@ class Transaction:
         if self.receiving:
             if self.size == self.request.length:
                 self._body_ended(reader)
-            elif worth_it(self.size, len(data), self.transport):
+            elif worth_it(self.wanted, len(data), self.transport):
                 self._start_splice()
 
     def _chunks_came(self, reader: IBodyReader, chunked: ChunkedBody, data: bytes) -> None:

@@ -7,6 +7,7 @@ is meant for fast senders.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 
@@ -21,6 +22,9 @@ getting it again takes longer than a fast sender's pause."""
 
 LITTLE = 4096
 """If fewer bytes than this were read, wait a moment for more."""
+
+LARGE = 256 * 1024
+"""If fewer bytes than this are still to be read, wait for as many as there are."""
 
 LONGEST = 0.5
 """Maximum seconds for which a thread reads one socket; then it is available for others,
@@ -63,7 +67,11 @@ def read_socket(
             size += received
         if given_up() or time.monotonic() >= end:
             break
-        waited = received < LITTLE
+        waited = received < LITTLE and size < most
+        if waited and most - size < LARGE:
+            # The socket may have been set to wait for more bytes than that.
+            with contextlib.suppress(OSError):  # then it waits in vain, for a moment
+                files.wake_for(socket, most - size)
         if waited and not files.has_more(socket, A_MOMENT):
             return SpliceResult(size, dry=True)
     return SpliceResult(size)
