@@ -138,10 +138,10 @@ class FaultyFiles(Files):
 def _faulty(call: str) -> Callable[..., Any]:
     real = getattr(Files, call)
 
-    def wrapper(self: FaultyFiles, *arguments: Any) -> Any:
+    def wrapper(self: FaultyFiles, *arguments: Any, **more: Any) -> Any:
         error = self._before(call)
         if error is None:
-            return real(self, *arguments)
+            return real(self, *arguments, **more)
         if error == 0:  # a short write
             descriptor, data = arguments
             return Files.write(self, descriptor, (data if call == "write" else data[0])[:1])

@@ -31,6 +31,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
+from tests.support.mortal_files import Killed, MortalFiles
 from tests.support.stores import ARRIVAL, MILLISECONDS, contents, disclaim, leftovers, open_store
 from twisted_upload.disk.files import Files
 from twisted_upload.disk.testing import FaultyFiles, ManualDisk
@@ -45,58 +46,6 @@ WRITE_PATH = ["create", "lock", "write", "writev", "chmod", "fsync", "close", "r
 ERRORS = [errno.EIO, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE]
 
 SIZES = st.sampled_from([1, 5_000, 300_000, 1_200_000])
-
-
-class Killed(BaseException):
-    """The daemon is dead: none of its later system calls happens."""
-
-
-class MortalFiles(FaultyFiles):
-    """
-    System calls of a daemon that can be killed between any two of them.
-
-    :ivar calls_left: the number of calls before it dies; `None` for never.
-    :ivar open: file descriptors of files.
-    :ivar claimed: file descriptors of folders, and numbers claimed in them.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.calls_left: int | None = None
-        self.open: set[int] = set()
-        self.claimed: list[tuple[int, int]] = []
-
-    def _before(self, call: str) -> int | None:
-        if self.calls_left is not None:
-            if self.calls_left <= 0:
-                raise Killed
-            self.calls_left -= 1
-        return super()._before(call)
-
-    def create(self, directory: int, name: str, mode: int) -> int:
-        descriptor: int = super().create(directory, name, mode)
-        self.open.add(descriptor)
-        return descriptor
-
-    def close(self, descriptor: int) -> None:
-        try:
-            super().close(descriptor)
-        except OSError:  # Linux closes all the same
-            self.open.discard(descriptor)
-            raise
-        self.open.discard(descriptor)
-
-    def claim(self, folder: int, number: int) -> None:
-        super().claim(folder, number)
-        self.claimed.append((folder, number))
-
-    def bury(self) -> None:
-        """Do what the kernel does when a process dies."""
-        self.calls_left = 0
-        for descriptor in self.open:
-            os.close(descriptor)
-        for claim in self.claimed:
-            disclaim(*claim)
 
 
 @dataclass(eq=False)

@@ -45,12 +45,12 @@ async def _concatenate(
     try:
         while part.size < length:
             await partials.uses.run(lambda: copier.copy(part), background=True)
-    except BaseException:
+        await partials.uses.run(copier.close)
+    except Exception:
         part.gone = True
+        await partials.uses.run(copier.close)
         await partials.release(part)
         raise
-    finally:
-        await partials.uses.run(copier.close)
     return await partials.store_new(part, identity)
 
 

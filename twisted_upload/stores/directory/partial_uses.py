@@ -167,7 +167,7 @@ class PartialUses:
         turn = await self.take_turn(key)
         try:
             used = await self._locked(key, job)
-        except BaseException as error:
+        except Exception as error:
             if isinstance(error, NotFound):
                 self._index.drop(key)
             turn.end()

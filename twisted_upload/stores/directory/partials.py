@@ -85,7 +85,7 @@ class DirectoryPartials:
         self.index.put(key, Entry(terms.group, 0, terms.expires, stored=False))
         try:
             return await self.uses.run(create)
-        except BaseException:
+        except Exception:
             self.index.drop(key)
             raise
 

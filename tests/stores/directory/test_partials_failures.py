@@ -1,0 +1,189 @@
+"""
+System calls that fail: the committed offset stays, nothing is stored twice, and everything
+goes on when the disk works again.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.partials import ManualRig
+from twisted_upload.disk.files import Files
+from twisted_upload.disk.testing import FaultyFiles
+from twisted_upload.errors import Busy, NoSpace, NotFound, StoreFailed, UploadRefused
+from twisted_upload.interfaces import Arrival, PartialTerms, PartialUpload
+from twisted_upload.stores.directory.health import SELF_TEST_INTERVAL
+
+CALLS = [call for call in vars(Files) if not call.startswith("_")]
+ERRORS = [errno.EIO, errno.ENOSPC, errno.EMFILE]
+FIRST, LAST = b"x" * 3000, b"y" * 2000
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[ManualRig]:
+    rig = ManualRig(tmp_path / "inbox", files=FaultyFiles())
+    yield rig
+    rig.close()
+    assert (rig.store.memory.held, rig.store.memory.given_up) == (0, 0)
+
+
+def heal(rig: ManualRig) -> None:
+    """Let the disk work again, and the store notice it."""
+    rig.files.heal()
+    if not rig.store.health.well:
+        rig.clock.advance(SELF_TEST_INTERVAL)
+        rig.disk.work()
+    assert rig.store.health.well
+
+
+def finish(rig: ManualRig, identity: str, least: int) -> None:
+    """Continue after a failure; check what is stored in the end."""
+    found = rig.find(identity)
+    assert isinstance(found, PartialUpload), found
+    assert found.offset >= least
+    if found.receipt is None:
+        assert rig.stored == {}
+        found = rig.write(identity, (FIRST + LAST)[found.offset :])
+    assert found.receipt is not None, found
+    assert rig.stored == {found.receipt.name: FIRST + LAST}
+    assert rig.find(identity).receipt == found.receipt
+    assert rig.do(rig.store.remove(identity)) is None
+    assert rig.files_left == []
+
+
+@pytest.mark.parametrize("error", ERRORS)
+@pytest.mark.parametrize("call", CALLS)
+def test_each_call(rig: ManualRig, call: str, error: int) -> None:
+    """Whichever call fails, and in whichever step, the upload can be continued."""
+    rig.do(rig.store.remove(rig.create(1)))  # opens the folder
+    for step in "create", "commit", "store":
+        for after in range(4):
+            identity = None
+            if step == "create":
+                rig.files.fail(call, error, after=after)
+                created = rig.do(
+                    rig.store.create(PartialTerms(Arrival("x", length=len(FIRST + LAST))))
+                )
+                heal(rig)
+                if isinstance(created, UploadRefused):
+                    assert isinstance(created, NoSpace | StoreFailed | Busy)
+                    assert rig.files_left == [] or call == "unlink"
+                    continue
+                identity = created.identity
+            else:
+                identity = rig.create(len(FIRST + LAST))
+                offset = 0
+                if step == "store":
+                    offset = rig.write(identity, FIRST).offset
+                data = LAST if step == "store" else FIRST
+                rig.files.fail(call, error, after=after)
+                result = rig.write(identity, data)
+                heal(rig)
+                if isinstance(result, PartialUpload):
+                    offset = result.offset
+                else:
+                    assert isinstance(result, NoSpace | StoreFailed | Busy), result
+                finish(rig, identity, offset)
+                for path in [*rig.stored]:
+                    (rig.folder / path).unlink()
+                continue
+            rig.do(rig.store.remove(identity))
+
+
+def _about_to_be_stored(rig: ManualRig) -> str:
+    """Return an upload whose last bytes take three syncs: of its two files, then the folder."""
+    other = rig.create(1)
+    rig.write(other, b"x")  # so that the record of names is written
+    rig.do(rig.store.remove(other))
+    for name in rig.stored:
+        (rig.folder / name).unlink()
+    identity = rig.create(5)
+    rig.write(identity, b"he")
+    return identity
+
+
+def test_folder_sync_fails(rig: ManualRig) -> None:
+    """If the folder cannot be synced after publishing, the file is taken back."""
+    identity = _about_to_be_stored(rig)
+    rig.files.fail("fsync", errno.EIO, after=2)
+    assert isinstance(rig.write(identity, b"llo"), StoreFailed)
+    assert rig.stored == {}
+    heal(rig)
+    assert rig.find(identity).offset == 2
+    assert rig.write(identity, b"llo").receipt is not None
+    assert [*rig.stored.values()] == [b"hello"]
+
+
+def test_cannot_be_taken_back(rig: ManualRig) -> None:
+    """If it cannot be taken back either, it is removed: it has not been acknowledged."""
+    identity = _about_to_be_stored(rig)
+    rig.files.fail("fsync", errno.EIO, after=2)
+    rig.files.fail("rename", errno.EIO, after=1)
+    assert isinstance(rig.write(identity, b"llo"), StoreFailed)
+    heal(rig)
+    assert rig.stored == {}
+    assert isinstance(rig.find(identity), NotFound)
+
+
+def test_data_is_lost(rig: ManualRig, caplog: pytest.LogCaptureFixture) -> None:
+    """An upload of which the disk has lost committed bytes is removed."""
+    identity = rig.create(5)
+    rig.write(identity, b"hel")
+    (data,) = [name for name in rig.files_left if name.endswith(".data")]
+    (rig.folder / ".incoming/partial" / data).write_bytes(b"he")
+    assert isinstance(rig.find(identity), NotFound)
+    assert rig.files_left == []
+
+
+def test_data_is_missing(rig: ManualRig) -> None:
+    """So is one whose data has gone without having been published."""
+    identity = rig.create(5)
+    rig.write(identity, b"hel")
+    (data,) = [name for name in rig.files_left if name.endswith(".data")]
+    (rig.folder / ".incoming/partial" / data).unlink()
+    assert isinstance(rig.write(identity, b"lo"), NotFound)
+    assert rig.files_left == []
+
+
+def test_fails_in_the_middle(rig: ManualRig) -> None:
+    """A writer is told at once when the disk is full; the committed bytes stay."""
+    identity = rig.create(None)
+    rig.write(identity, b"x" * 1000)
+    writing = rig.begin(identity)
+    for call in "write", "writev":
+        rig.files.fail(call, errno.ENOSPC)
+    for _ in range(8):
+        writing.append.write(b"x" * 100_000)
+    rig.disk.work()
+    assert [type(failure) for failure in writing.failures] == [NoSpace]
+    rig.files.heal()
+    assert rig.do(writing.append.abort()).offset == 1000
+    assert rig.write(identity, b"y").offset == 1001
+    data = next(name for name in rig.files_left if name.endswith(".data"))
+    assert (rig.folder / ".incoming/partial" / data).read_bytes() == b"x" * 1000 + b"y"
+
+
+def test_unhealthy(rig: ManualRig) -> None:
+    """While the disk cannot be trusted, nothing is created or written, but found."""
+    identity = rig.create(5)
+    rig.files.fail("datasync", errno.EIO)
+    assert isinstance(rig.write(identity, b"he"), StoreFailed)
+    assert isinstance(rig.do(rig.store.create(PartialTerms(Arrival("x")))), StoreFailed)
+    assert isinstance(rig.write(identity, b"he"), StoreFailed)
+    assert rig.find(identity).offset == 0
+    heal(rig)
+    finish_with = rig.write(identity, b"hello")
+    assert finish_with.receipt is not None
+
+
+def test_foreign_folder(tmp_path: Path) -> None:
+    """A folder of partial uploads that is a file refuses them, and nothing else."""
+    rig = ManualRig(tmp_path / "inbox", files=FaultyFiles())
+    (tmp_path / "inbox/.incoming/partial").write_text("")
+    result = rig.do(rig.store.create(PartialTerms(Arrival("x"))))
+    assert isinstance(result, StoreFailed)
+    rig.close()
