@@ -325,7 +325,7 @@ class Daemon:
 
     def unfinished(self) -> list[Path]:
         ours = (self.directory / ".incoming").iterdir()
-        return sorted(path for path in ours if path.name != "latest-names")
+        return sorted(path for path in ours if path.name not in {"latest-names", "invitations"})
 
     def wait_for_files(self, count: int = 1) -> list[Path]:
         return (
