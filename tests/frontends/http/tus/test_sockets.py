@@ -5,72 +5,24 @@ tus over real sockets: what a fake exchange cannot show.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
-from tests.support.http import HTTPClient, OpenHTTP, open_http
 from tests.support.senders import reset
 from tests.support.tus import checksum
+from tests.support.tus_requests import (
+    HEAD_OF_CHUNKS,
+    begun,
+    create,
+    has_come,
+    offset,
+    open_tus,
+    patch,
+    request,
+)
 from tests.support.waiting import pass_time, until
 from twisted_upload.frontends.http.settings import HTTPSettings
-from twisted_upload.frontends.http.tus.headers import CONTENT_TYPE
-from twisted_upload.frontends.http.tus.resource import TusUploads, versioned
-
-NOW = 1_795_328_130.123
-
-
-@asynccontextmanager
-async def open_tus(settings: HTTPSettings | None = None) -> AsyncIterator[OpenHTTP]:
-    handler = versioned(TusUploads(now=lambda: NOW))
-    async with open_http(settings, handler) as http:
-        yield http
-
-
-def request(method: str, target: str, *lines: str, body: bytes | None = None) -> bytes:
-    head = [f"{method} {target} HTTP/1.1", "Host: box.example", "Tus-Resumable: 1.0.0", *lines]
-    if body is not None:
-        head.append(f"Content-Length: {len(body)}")
-    return "\r\n".join([*head, "", ""]).encode() + (body or b"")
-
-
-def patch(path: str, at: int, body: bytes, *lines: str) -> bytes:
-    return request(
-        "PATCH", path, f"Content-Type: {CONTENT_TYPE}", f"Upload-Offset: {at}", *lines, body=body
-    )
-
-
-async def create(http: OpenHTTP, length: int, *lines: str) -> str:
-    created = await http.ask(
-        request("POST", "/files/", f"Upload-Length: {length}", *lines, body=b"")
-    )
-    assert created.status == 201
-    return created.fields["location"].removeprefix("http://box.example")
-
-
-async def offset(http: OpenHTTP, path: str) -> int:
-    told = await http.ask(request("HEAD", path), method="HEAD")
-    assert told.status == 200
-    return int(told.fields["upload-offset"])
-
-
-def begun(http: OpenHTTP, path: str, body: bytes, whole: int, *lines: str) -> HTTPClient:
-    """A client that has sent the head of a PATCH and the beginning of its body."""
-    client = http.connect()
-    head = patch(path, 0, bytes(whole), *lines)[: -whole or None]
-    return client.send(head + body)
-
-
-async def has_come(http: OpenHTTP, path: str, size: int) -> None:
-    """Wait until the writer of an upload has received this many bytes."""
-
-    def come() -> bool:
-        transactions = [connection._transaction for connection in http.connections]
-        return any(it is not None and it.size >= size for it in transactions)
-
-    await until(come)
 
 
 async def test_an_upload_on_one_connection() -> None:
@@ -128,7 +80,7 @@ async def test_patch_that_is_reset() -> None:
     async with open_tus() as http:
         path = await create(http, 1000)
         client = begun(http, path, b"x" * 400, 1000)
-        await has_come(http, path, 400)
+        await has_come(http, 400)
         reset(client.socket)
         await until(lambda: not http.factory.uploads_in_flight)
         assert await offset(http, path) == 400
@@ -151,7 +103,7 @@ async def test_patch_that_is_too_slow() -> None:
     async with open_tus(HTTPSettings(idle_timeout=10)) as http:
         path = await create(http, 1000)
         client = begun(http, path, b"x" * 400, 1000)
-        await has_come(http, path, 400)
+        await has_come(http, 400)
         pass_time(http.clock, 11)
         told = await client.reply()
         assert (told.status, told.fields["upload-offset"]) == (408, "400")
@@ -165,12 +117,11 @@ async def test_daemon_that_stops(chunked: bool) -> None:
     async with open_tus() as http:
         path = await create(http, 1000)
         if chunked:
-            head = request("PATCH", path, f"Content-Type: {CONTENT_TYPE}", "Upload-Offset: 0",
-                           "Transfer-Encoding: chunked")  # fmt: skip
+            head = request("PATCH", path, *HEAD_OF_CHUNKS)
             client = http.connect().send(head, b"190\r\n" + b"x" * 400 + b"\r\n")
         else:
             client = begun(http, path, b"x" * 400, 1000)
-        await has_come(http, path, 400)
+        await has_come(http, 400)
         drained: Any = http.factory.drain()
         assert not drained.called
         http.factory.refuse_the_rest()
@@ -188,8 +139,7 @@ async def test_body_past_the_length() -> None:
         assert (told.status, told.fields["upload-offset"]) == (413, "1000")
         assert http.stored == [b"x" * 1000]
         path = await create(http, 1000)
-        head = request("PATCH", path, f"Content-Type: {CONTENT_TYPE}", "Upload-Offset: 0",
-                       "Transfer-Encoding: chunked")  # fmt: skip
+        head = request("PATCH", path, *HEAD_OF_CHUNKS)
         told = await http.ask(head, b"7d0\r\n" + b"x" * 2000 + b"\r\n0\r\n\r\n")
         assert (told.status, told.fields["upload-offset"]) == (413, "1000")
         assert http.stored == [b"x" * 1000] * 2
@@ -200,7 +150,7 @@ async def test_takeover_from_a_dead_connection() -> None:
     async with open_tus() as http:
         path = await create(http, 1000)
         dead = begun(http, path, b"x" * 400, 1000)
-        await has_come(http, path, 400)
+        await has_come(http, 400)
         began = time.monotonic()
         assert await offset(http, path) == 400
         assert time.monotonic() - began < 2.0  # a bound for slow machines
@@ -213,8 +163,7 @@ async def test_checksum_trailer() -> None:
     """T1: a chunked body with its checksum in the trailer."""
     async with open_tus() as http:
         path = await create(http, 5)
-        head = request("PATCH", path, f"Content-Type: {CONTENT_TYPE}", "Upload-Offset: 0",
-                       "Transfer-Encoding: chunked", "Trailer: Upload-Checksum")  # fmt: skip
+        head = request("PATCH", path, *HEAD_OF_CHUNKS, "Trailer: Upload-Checksum")
         for data, status in (b"1234x", 460), (b"12345", 204):
             trailer = f"Upload-Checksum: {checksum(data)}\r\n\r\n".encode()
             told = await http.ask(head, b"5\r\n12345\r\n0\r\n", trailer)
@@ -226,10 +175,9 @@ async def test_invalid_framing() -> None:
     """C1, C12: a body whose framing breaks is refused with the version; what came is kept."""
     async with open_tus() as http:
         path = await create(http, 1000)
-        head = request("PATCH", path, f"Content-Type: {CONTENT_TYPE}", "Upload-Offset: 0",
-                       "Transfer-Encoding: chunked")  # fmt: skip
+        head = request("PATCH", path, *HEAD_OF_CHUNKS)
         client = http.connect().send(head, b"5\r\n12345\r\n")
-        await has_come(http, path, 5)
+        await has_come(http, 5)
         told = await client.ask(b"xyz\r\n")
         assert (told.status, told.fields["tus-resumable"]) == (400, "1.0.0")
         assert await offset(http, path) == 5
