@@ -39,7 +39,8 @@ from twisted_upload.observability.metrics import (
     WORST_LAG,
 )
 from twisted_upload.observability.report import SPACE_TIMEOUT, ProcessReporter, Report
-from twisted_upload.stores.directory.space import FAILED_TESTS, LOOK_IS_FRESH
+from twisted_upload.stores.directory.space import FAILED_TESTS
+from twisted_upload.stores.directory.space_budget import LOOK_IS_FRESH
 from twisted_upload.stores.memory_budget import MOST_GIVEN_UP
 
 

@@ -15,7 +15,8 @@ from twisted_upload.core.text import Reserve
 from twisted_upload.disk.files import Space
 from twisted_upload.disk.testing import ManualDisk
 from twisted_upload.errors import NoSpace
-from twisted_upload.stores.directory.space import FAILED_TESTS, LOOK_IS_FRESH, FreeSpace
+from twisted_upload.stores.directory.space import FAILED_TESTS, FreeSpace
+from twisted_upload.stores.directory.space_budget import LOOK_IS_FRESH
 
 
 class _Quota:

@@ -23,11 +23,11 @@ from twisted_upload.disk.testing import FaultyFiles, ManualDisk
 from twisted_upload.errors import NoSpace, UploadRefused
 from twisted_upload.interfaces import IIncomingUpload, Receipt
 from twisted_upload.stores.directory.file_queue import MOST_HELD, SMALL
-from twisted_upload.stores.directory.space import (
+from twisted_upload.stores.directory.space import FreeSpace
+from twisted_upload.stores.directory.space_budget import (
     LOOK_AFTER,
     LOOK_IS_FRESH,
     MOST_UNSEEN,
-    FreeSpace,
     SpaceBudget,
 )
 

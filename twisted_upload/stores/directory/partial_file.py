@@ -42,7 +42,7 @@ from twisted_upload.interfaces import SpliceResult
 from twisted_upload.stores.directory.folder import Folder
 from twisted_upload.stores.directory.name_record import NameRecord
 from twisted_upload.stores.directory.socket_reader import LONGEST, read_socket
-from twisted_upload.stores.directory.space import SpaceBudget
+from twisted_upload.stores.directory.space_budget import SpaceBudget
 
 __all__ = ["PartialFile", "StoredFile"]
 

@@ -68,7 +68,7 @@ from twisted_upload.stores.directory.partial_record import (
     PartialState,
 )
 from twisted_upload.stores.directory.socket_reader import LONGEST
-from twisted_upload.stores.directory.space import SpaceBudget
+from twisted_upload.stores.directory.space_budget import SpaceBudget
 from twisted_upload.stores.partial_uploads import remembered_until, with_length
 
 __all__ = ["COMMIT_AFTER", "COMMIT_AFTER_SECONDS", "ResumableFile", "due"]

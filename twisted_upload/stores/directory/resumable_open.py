@@ -32,7 +32,7 @@ from twisted_upload.stores.directory.partial_record import (
     PartialRecord,
 )
 from twisted_upload.stores.directory.resumable_file import ResumableFile, due
-from twisted_upload.stores.directory.space import SpaceBudget
+from twisted_upload.stores.directory.space_budget import SpaceBudget
 
 __all__ = ["create_resumable", "open_locked", "open_part", "open_resumable"]
 

@@ -97,10 +97,12 @@ class ResumableDirectoryStore(DirectoryStore):
     def _free(self) -> Space:
         """Return the free space; below the reserve, partial uploads give way first."""
         space = super()._free()
-        missing = self.free_space.reserve_of(space) - space.free
-        if missing > 0 and self._keeper.free(int(missing)):
-            space = super()._free()
-        return space
+        lacking = self.free_space.reserve_of(space) - space.free
+        return super()._free() if lacking > 0 and self._make_room(lacking) else space
+
+    def _make_room(self, lacking: float) -> bool:
+        """Remove partial uploads that are idle."""
+        return self._keeper.free(int(lacking))
 
     # IResumableStore
 

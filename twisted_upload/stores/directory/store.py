@@ -18,7 +18,7 @@ import contextlib
 import errno
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
@@ -51,41 +51,16 @@ from twisted_upload.stores.directory.folder import (
 )
 from twisted_upload.stores.directory.group_commit import GroupCommit, Tell, at_once
 from twisted_upload.stores.directory.health import Health, is_full
+from twisted_upload.stores.directory.hooks import IHooks
 from twisted_upload.stores.directory.incoming import DirectoryIncoming
 from twisted_upload.stores.directory.name_record import RECORD, NameRecord
 from twisted_upload.stores.directory.partial_file import PartialFile
 from twisted_upload.stores.directory.space import FreeSpace
 from twisted_upload.stores.memory_budget import MOST_GIVEN_UP, MemoryBudget
 
-__all__ = ["DirectoryStore", "IHooks", "undone_on_failure"]
+__all__ = ["DirectoryStore", "undone_on_failure"]
 
 T = TypeVar("T")
-
-
-class IHooks(Protocol):
-    """Starts a program for each stored file: `twisted_upload.hooks.runner.HookRunner`."""
-
-    def check(self) -> None:
-        """
-        :raises CannotStart: the program cannot be started.
-        """
-
-    def start(self, queue: Callable[[], HookSpool | None]) -> None:
-        """
-        Begin.
-
-        :param queue: returns the current queue, which may be replaced.
-        """
-
-    def stored(self, spool: HookSpool, marker: Marker) -> None:
-        """
-        Start the program for a file that was stored and whose sender has been answered.
-
-        Called in the reactor's thread.
-        """
-
-    def stop(self, seconds: float) -> Deferred[None]:
-        """See `DirectoryStore.stop`."""
 
 
 @implementer(IUploadStore, IChecksReadiness)
@@ -146,7 +121,13 @@ class DirectoryStore:
         self.health = Health(path, disk, clock, self._self_test)
         self._commits = GroupCommit(disk, after_turn)
         self.free_space = FreeSpace(
-            path, disk, clock, reserve or Reserve(), self._free, is_full=self._is_full
+            path,
+            disk,
+            clock,
+            reserve or Reserve(),
+            self._free,
+            is_full=self._is_full,
+            make_room=self._make_room,
         )
         self.memory = memory or MemoryBudget()
         self._told: set[str] = set()  # a start opens twice, and warns once
@@ -377,6 +358,10 @@ class DirectoryStore:
             folder_test(self._files, folder.final, folder.incoming, folder.temporary, self._mode)
         except OSError as error:
             return is_full(error)  # other errors are for uploads to find, and for `Health`
+        return False
+
+    def _make_room(self, lacking: float) -> bool:
+        """Free space, if that is possible, in a disk thread; return whether any was freed."""
         return False
 
     def _free(self) -> Space:
