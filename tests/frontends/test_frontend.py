@@ -28,6 +28,7 @@ class Silent(ConnectionProtocol, Protocol):
     """A connection that is too slow after a number of seconds."""
 
     in_flight = False
+    is_new = False
 
     def __init__(self, frontend: SilentFrontend, slot: IConnectionSlot) -> None:
         self.frontend = frontend

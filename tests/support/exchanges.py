@@ -68,6 +68,7 @@ class FakeConnection:
     def __init__(self) -> None:
         self.aborted = False
         self.in_flight = False
+        self.is_new = False
         self.slot: IConnectionSlot | None = None
 
     def refuse(self, refusal: UploadRefused) -> None:

@@ -33,6 +33,10 @@ class IConnection(Protocol):
     def in_flight(self) -> bool:
         """Whether its upload has begun and has not ended."""
 
+    @property
+    def is_new(self) -> bool:
+        """Whether none of its uploads has begun yet."""
+
     def refuse(self, refusal: UploadRefused) -> None:
         """Refuse the upload, whatever its state; harmless if it has ended."""
 
@@ -179,7 +183,7 @@ class Connections:
 
     def _look(self) -> None:
         """Something has ended: fire the Deferreds that were waiting for that."""
-        if self._begun and all(protocol.in_flight for protocol in self.protocols):
+        if self._begun and not any(protocol.is_new for protocol in self.protocols):
             _fire(self._begun)
         if self._drained and not self.uploads_in_flight:
             _fire(self._drained)

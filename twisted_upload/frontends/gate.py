@@ -242,6 +242,7 @@ class ProxiedConnection(ConnectionProtocol, Protocol):
 
     transport: Any
     in_flight = False
+    is_new = True
 
     def __init__(self, gate: Gate, slot: IConnectionSlot) -> None:
         self.slot: IConnectionSlot | None = slot  # until the connection is passed on

@@ -46,6 +46,7 @@ class RejectedConnection(ConnectionProtocol, Protocol):
     transport: Any
     slot = None
     in_flight = False
+    is_new = False
 
     def __init__(self, rejected: RejectedConnections, answer: bytes) -> None:
         self._rejected = rejected

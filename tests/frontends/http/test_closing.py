@@ -117,6 +117,7 @@ async def test_close_when_idle(requests: int) -> None:
         client = await http.connect_later()
         for _ in range(requests):
             await client.ask(put(b"hello"))
+        await until(lambda: http.connections)
         client.close()
         await http.is_quiet()
         assert http.log.kinds == ["stored"] * requests
@@ -162,6 +163,20 @@ async def test_drain() -> None:
         assert await busy.ends()
         await http.is_quiet()
         assert http.stored == [b"before", b"hello"]
+
+
+async def test_new_connections_begin() -> None:
+    """Before it drains, a daemon waits for new connections, and not for idle ones."""
+    async with open_http() as http:
+        old, new, leaving = [await http.connect_later() for _ in range(3)]
+        await old.ask(put(b"before"))
+        await until(lambda: len(http.connections) == 3)
+        begun = http.factory.all_begun()
+        assert not begun.called
+        new.send(put(b"hello")[:-1])
+        await http.has_received(4)
+        leaving.close()
+        await begun
 
 
 async def test_drain_within_a_head() -> None:

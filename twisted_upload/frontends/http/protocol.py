@@ -108,6 +108,7 @@ class HTTPConnection(ConnectionProtocol, Protocol):
         self._writing = False
         self._paused = False
         self._serving = False
+        self._served = False  # a request
         self._discarded = 0
         self._socket: Any = None
 
@@ -115,6 +116,11 @@ class HTTPConnection(ConnectionProtocol, Protocol):
     def in_flight(self) -> bool:
         """Whether a request is being handled."""
         return self._transaction is not None
+
+    @property
+    def is_new(self) -> bool:
+        """Whether its first request, or what is there of the next one, is still to be handled."""
+        return self._transaction is None and (not self._served or bool(self._buffer))
 
     @property
     def client(self) -> Client:
@@ -294,6 +300,7 @@ class HTTPConnection(ConnectionProtocol, Protocol):
         except Problem as problem:
             self._respond_to_nothing(problem)
             return
+        self._served = True
         self._transaction = transaction = Transaction(self, request)
         try:
             if self.active.settings.trust_forwarded is not None:

@@ -52,6 +52,11 @@ class Sender(UploadSender):
         """Whether its upload has begun and has not ended."""
         return (self.size > 0 or self._half_closed) and not self._reported
 
+    @property
+    def is_new(self) -> bool:
+        """Whether its upload has not begun yet."""
+        return not self.in_flight
+
     def lingered(self) -> None:
         """Close the connection: the sender has had its time to read the answer."""
         self.abort()
