@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -56,12 +57,14 @@ class Writing:
     :ivar append: what it writes to, once it has it.
     :ivar failures: what it has been told.
     :ivar asked: how often it has been asked to end.
+    :ivar when_asked: called then.
     """
 
     def __init__(self, store: IResumableStore, identity: str, **more: Any) -> None:
         self.append: Any = None
         self.failures: list[UploadRefused] = []
         self.asked = 0
+        self.when_asked: Callable[[], object] = lambda: None
         self.ends = result_of(
             store.append(identity, self.failures.append, self._ask, **more).addCallback(self._begun)
         )
@@ -71,6 +74,7 @@ class Writing:
 
     def _ask(self) -> None:
         self.asked += 1
+        self.when_asked()
 
 
 class ManualRig:
