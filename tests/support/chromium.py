@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import fcntl
 import json
 import os
 import select
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -31,6 +33,15 @@ PATIENCE = 25.0
 _PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 
 _KEYS = {"Enter": (13, "\r"), " ": (32, " "), "Tab": (9, "")}
+
+_START = """
+import os, sys
+for number, descriptor in enumerate(map(int, sys.argv[1:3]), 3):
+    os.dup2(descriptor, number)  # it reads commands from descriptor 3, and writes to 4
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+
+_ARRIVED = "!window.old && document.readyState === 'complete' && location.href !== 'about:blank'"
 
 _CHANGES = """
 Object.defineProperty(window, "localStorage", {get() { throw new DOMException("no"); }});
@@ -62,19 +73,19 @@ class Chromium:
         ]
         if os.geteuid() == 0:
             arguments.append("--no-sandbox")
-        # It reads commands from descriptor 3 and writes to 4.
-        start = f'exec "$@" 3<&{its_input} 4>&{its_output}'
+        numbers = [fcntl.fcntl(it, fcntl.F_DUPFD, 10) for it in (its_input, its_output)]
         self._process = subprocess.Popen(
-            [*deadly(), "sh", "-c", start, "sh", program, *arguments],
-            pass_fds=(its_input, its_output),
+            [*deadly(), sys.executable, "-c", _START, *map(str, numbers), program, *arguments],
+            pass_fds=numbers,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        os.close(its_input)
-        os.close(its_output)
+        for descriptor in (its_input, its_output, *numbers):
+            os.close(descriptor)
         self._number = 0
         self._buffer = b""
+        self._ignored: set[int] = set()
         self._responses: dict[int, dict[str, Any]] = {}
         self._listeners: dict[str, Callable[[str, dict[str, Any]], None]] = {}
 
@@ -92,14 +103,7 @@ class Chromium:
 
     def call(self, method: str, session: str = "", **parameters: Any) -> dict[str, Any]:
         """Send a command, and return its result."""
-        self._number += 1
-        number = self._number
-        message = {"id": number, "method": method, "params": parameters}
-        if session:
-            message["sessionId"] = session
-        data = json.dumps(message).encode() + b"\0"
-        while data:
-            data = data[os.write(self._write, data) :]
+        number = self._send(method, session, parameters)
         end = time.monotonic() + PATIENCE
         while number not in self._responses:
             if not self._receive(end - time.monotonic()):
@@ -109,6 +113,20 @@ class Chromium:
             raise ValueError(f"{method}: {response['error']}")
         result: dict[str, Any] = response["result"]
         return result
+
+    def post(self, method: str, session: str, **parameters: Any) -> None:
+        """Send a command, and ignore its result."""
+        self._ignored.add(self._send(method, session, parameters))
+
+    def _send(self, method: str, session: str, parameters: dict[str, Any]) -> int:
+        self._number += 1
+        message = {"id": self._number, "method": method, "params": parameters}
+        if session:
+            message["sessionId"] = session
+        data = json.dumps(message).encode() + b"\0"
+        while data:
+            data = data[os.write(self._write, data) :]
+        return self._number
 
     def listen(self, session: str, listener: Callable[[str, dict[str, Any]], None]) -> None:
         """Pass the events of a session to a function."""
@@ -129,7 +147,8 @@ class Chromium:
         for text in messages:
             message = json.loads(text)
             if "id" in message:
-                self._responses[message["id"]] = message
+                if message["id"] not in self._ignored:
+                    self._responses[message["id"]] = message
                 continue
             listener = self._listeners.get(message.get("sessionId", ""))
             if listener is not None:
@@ -143,7 +162,7 @@ class Chromium:
         try:
             yield Tab(self, context, **how)
         finally:
-            self.call("Target.disposeBrowserContext", browserContextId=context)
+            self.post("Target.disposeBrowserContext", "", browserContextId=context)
 
 
 class Tab:
@@ -184,7 +203,6 @@ class Tab:
         self.dialogs: list[str] = []
         self.requests: list[tuple[str, str, dict[str, str]]] = []
         self._choosers: list[int] = []
-        self._dialogs_open = 0
         browser.listen(self._session, self._happened)
         for domain in ("Page", "Runtime", "Log", "Network", "DOM", "Accessibility"):
             self.call(f"{domain}.enable")
@@ -227,15 +245,9 @@ class Tab:
                 self.requests.append((request["method"], path, fields))
             case "Page.javascriptDialogOpening":
                 self.dialogs.append(parameters["type"])
-                self._dialogs_open += 1
+                self._browser.post("Page.handleJavaScriptDialog", self._session, accept=True)
             case "Page.fileChooserOpened":
                 self._choosers.append(parameters["backendNodeId"])
-
-    def answer_dialogs(self) -> None:
-        """Accept the dialogs that are open."""
-        while self._dialogs_open:
-            self._dialogs_open -= 1
-            self.call("Page.handleJavaScriptDialog", accept=True)
 
     def wait(self, look: Callable[[], Any], what: str) -> Any:
         """Wait until a condition holds, and return its value."""
@@ -255,25 +267,23 @@ class Tab:
     def open(self, url: str) -> None:
         """Go to a page, and wait until its script has run."""
         self.call("Page.navigate", url=url)
-        self._is_there()
+        self.arrived()
 
     def reload(self) -> None:
         """Reload the page, whatever it asks."""
         self.evaluate("window.old = true")
         self.call("Page.reload")
-        self._is_there()
+        self.arrived()
 
-    def _is_there(self) -> None:
+    def arrived(self) -> None:
+        """Wait until another page is there; the one before it has set ``window.old``."""
+
         def there() -> bool:
-            self.answer_dialogs()
-            return bool(
-                self.evaluate(
-                    "!window.old && document.readyState === 'complete'"
-                    " && location.href !== 'about:blank'"
-                )
-            )
+            with contextlib.suppress(ValueError):  # it goes away at this moment
+                return bool(self.evaluate(_ARRIVED))
+            return False
 
-        self.wait(there, "a page")
+        self.wait(there, "another page")
 
     def evaluate(self, script: str) -> Any:
         """Return the value of an expression, or what its promise is fulfilled with."""
@@ -355,6 +365,7 @@ class Tab:
         Bound the rate of uploads.
 
         :param rate: bytes per second; 0 for no bound.
+        :param offline: nothing gets through.
         """
         self.call(
             "Network.emulateNetworkConditions",
@@ -362,6 +373,22 @@ class Tab:
             latency=0,
             downloadThroughput=-1,
             uploadThroughput=rate or -1,
+        )
+
+    def hide(self) -> None:
+        """Put the page into the background."""
+        self._set_window("minimized")
+        self.call("Emulation.setFocusEmulationEnabled", enabled=False)
+
+    def show(self) -> None:
+        """Bring it back."""
+        self._set_window("normal")
+        self.call("Emulation.setFocusEmulationEnabled", enabled=True)
+
+    def _set_window(self, state: str) -> None:
+        window = self._browser.call("Browser.getWindowForTarget", targetId=self._target)
+        self._browser.call(
+            "Browser.setWindowBounds", windowId=window["windowId"], bounds={"windowState": state}
         )
 
     def accessible(self) -> list[tuple[str, str]]:

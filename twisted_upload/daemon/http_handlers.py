@@ -21,13 +21,13 @@ def http_handler(control: AccessControl) -> Handler:
 
     :param control: checks who may upload; the page is for everybody, and tells nothing.
     """
-    page = Page()
+    page = Page(control.grant_of)
     plain = PlainUploads(control.grant_of, page=page.results)
     tus = versioned(control.checked(TusUploads(control.grant_of)))
     router = Router(
         [
             *(Route("GET", path, handler) for path, handler in page.handlers().items()),
-            Route("GET", TERMS, page.show_terms),
+            Route("GET", TERMS, control.checked(page.show_terms, only_asks=True)),
             *(it._replace(handler=control.checked(it.handler)) for it in plain.routes()),
             *(Route("*", path, tus) for path in (BASE.rstrip("/"), f"{BASE}*")),
         ]

@@ -237,6 +237,16 @@ def test_used_up_by_what_is_continued(method: str) -> None:
     assert rig.status(method, KEYS.sign(ALICE)) == 201
 
 
+@pytest.mark.parametrize("left", [0, 3])
+def test_only_asks(left: int) -> None:
+    """A request that only asks learns how many uploads are left, even if there are none."""
+    rig = Rig()
+    rig.uploads.answer = succeed(left)
+    rig.handler = rig.control.checked(rig._handle, only_asks=True)
+    assert rig.status("GET", KEYS.sign(ALICE)) == 201
+    assert rig.grants[0].uploads_left == left
+
+
 def test_waits_for_the_disk() -> None:
     """While the number of uploads is read, nothing happens; then the handler is called."""
     rig = Rig()

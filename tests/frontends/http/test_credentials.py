@@ -55,6 +55,6 @@ def test_anything(value: str) -> None:
 def test_challenges() -> None:
     """A client may choose between both; a script of a page is not offered a password dialog."""
     assert [value.split()[0] for _, value in challenges({})] == ["Bearer", "Basic"]
-    script = challenges({"sec-fetch-dest": "empty"})
-    assert [value.split()[0] for _, value in script] == ["Bearer"]
+    for script in ({"sec-fetch-dest": "empty"}, {"tus-resumable": "1.0.0"}):
+        assert [value.split()[0] for _, value in challenges(script)] == ["Bearer"]
     assert len(challenges({"sec-fetch-dest": "document"})) == 2

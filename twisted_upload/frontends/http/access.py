@@ -147,13 +147,14 @@ class AccessControl:
             self._origins = (allowed, Origins(allowed))
         return self._origins[1]
 
-    def checked(self, handler: Handler) -> Handler:
+    def checked(self, handler: Handler, *, only_asks: bool = False) -> Handler:
         """
         Return a handler that asks for a token or an invitation first, if the settings say
         so.
 
         :param handler: is called with the requests that are allowed; `grant_of` tells what
             they may do.
+        :param only_asks: they begin no upload, but want to know how many more they may.
         """
 
         def check(exchange: IExchange) -> None:
@@ -163,12 +164,13 @@ class AccessControl:
                 self._count(problem.code, exchange.client.group)
                 raise
             checked = _Checked(exchange, grant)
-            if grant.uploads_left is None or not _begins_an_upload(exchange.request):
+            begins = _begins_an_upload(exchange.request) and not only_asks
+            if grant.uploads_left is None or not (begins or only_asks):
                 handler(checked)
                 return
             left = self._uploads.left(grant.owner)
             left.addTimeout(PATIENCE, self._clock)
-            left.addCallback(_go_on, checked, handler)
+            left.addCallback(_go_on, checked, handler, begins)
             left.addErrback(_cannot, checked)
 
         return check
@@ -230,8 +232,8 @@ def _unauthorized(request: Request, detail: str) -> Problem:
     return Problem(401, Unauthorized.code, detail, challenges(request.fields))
 
 
-def _go_on(left: int | None, checked: _Checked, handler: Handler) -> None:
-    if left == 0:
+def _go_on(left: int | None, checked: _Checked, handler: Handler, begins: bool) -> None:
+    if left == 0 and begins:
         raise NotAllowed("this invitation has been used as often as it allows")
     checked.grant = replace(checked.grant, uploads_left=left)
     handler(checked)

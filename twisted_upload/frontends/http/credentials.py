@@ -80,11 +80,13 @@ def challenges(fields: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     Return the fields of a 401 response.
 
     A script of a page is offered ``Bearer`` alone: for ``Basic``, a browser would ask the
-    user for a password, although the script has just been told what is wrong.
+    user for a password, although the script has just been told what is wrong.  It is known
+    by ``Sec-Fetch-Dest`` or, over plain HTTP, where browsers do not send that, by speaking
+    tus.
 
     :param fields: of the request.
     """
     bearer = ("WWW-Authenticate", f'Bearer realm="{_REALM}"')
-    if fields.get("sec-fetch-dest", "").lower() == "empty":
+    if fields.get("sec-fetch-dest", "").lower() == "empty" or "tus-resumable" in fields:
         return (bearer,)
     return (bearer, ("WWW-Authenticate", f'Basic realm="{_REALM}", charset="UTF-8"'))

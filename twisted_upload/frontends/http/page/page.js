@@ -37,6 +37,7 @@ const reason = ({ code, status, detail }) => {
   if (code === "too-large" && terms.max_size) {
     return text("too large", { size: formatSize(terms.max_size) });
   }
+  if (code === "not-allowed" && terms.uploads != null) return text("used up");
   return texts[`code ${code}`] ?? (detail || text("status", { status }));
 };
 
@@ -73,6 +74,7 @@ class Row {
     this.all = this.has = 0; // bytes that count in the total
     const { name, file } = transfer;
     this.element = make("li", "waiting");
+    this.element.tabIndex = -1; // it has the focus while it has no buttons
     const top = make("div", "row"), below = make("div", "row");
     top.append(make("span", "name", name), make("span", "size", formatSize(file.size)));
     this.bar = document.createElement("progress");
@@ -103,9 +105,9 @@ class Row {
       (it) => !(it === "retry" && state === "failed" && FINAL.includes(trouble.code)),
     );
     if (shown.join() !== wanted.join()) {
-      const focused = this.actions.contains(document.activeElement);
+      const focused = this.element.contains(document.activeElement);
       this.actions.replaceChildren(...wanted.map((action) => this.button(action)));
-      if (focused) (this.actions.firstChild || $("choose")).focus();
+      if (focused) (this.actions.firstChild || this.element).focus();
     }
     if (state === "broken") this.line.textContent = text("broken", { reason: reason(trouble), seconds });
     else if (state === "failed") this.line.textContent = text("failed", { reason: reason(trouble) });
@@ -168,6 +170,7 @@ function changed(transfer, before) {
   }
   moved(transfer, true);
   update();
+  if (transfer.finished && !active() && terms.uploads != null) learnTerms();
 }
 
 function moved(transfer, certain = false) {
@@ -293,7 +296,7 @@ function askForSecret(said) {
 
 async function learnTerms() {
   const response = await server.request("GET", document.body.dataset.terms);
-  if (response.status === 401) {
+  if (Trouble.of(response).code === "unauthorized") {
     $("form").hidden = true;
     askForSecret(text(server.secret ? "code unauthorized" : "secret"));
     $("secret").focus();
@@ -306,7 +309,7 @@ async function learnTerms() {
   const said = [];
   if (terms.label) said.push(text("for", { label: terms.label }));
   if (terms.max_size) said.push(text("at most", { size: formatSize(terms.max_size) }));
-  if (terms.uploads !== null) said.push(text("uploads", { uploads: terms.uploads }));
+  if (terms.uploads != null) said.push(text("uploads", { uploads: terms.uploads }));
   if (terms.expires !== null) {
     const language = document.documentElement.lang;
     const time = new Date(terms.expires * 1000)

@@ -58,13 +58,14 @@ class Trouble extends Error {
     const { status } = response;
     let problem = {};
     try { problem = JSON.parse(response.text); } catch { /* it has none: HEAD, or a proxy */ }
+    const code = String(problem.code || CODES[status] || "");
     return new Trouble({
-      code: String(problem.code || CODES[status] || ""),
+      code,
       detail: String(problem.detail || ""),
       status,
       after: Number(response.field("Retry-After")) || 0,
-      temporary: [0, 408, 423, 429, ...moved].includes(status)
-        || (status >= 500 && ![501, 505].includes(status)),
+      temporary: code !== "unauthorized" && ([0, 408, 423, 429, ...moved].includes(status)
+        || (status >= 500 && ![501, 505].includes(status))),
     });
   }
 }
