@@ -59,7 +59,8 @@ GROUPS: Mapping[str, tuple[str, tuple[str, ...]]] = {
         ),
     ),
     "HTTP": (
-        "See [Limits](../guide/limits.md).",
+        "See [Tokens and invitations](../guide/access.md) and [HTTP behind a"
+        " proxy](../guide/proxies.md).",
         (
             *("tokens", "invitation-keys", "cors-origin"),
             *("trust-forwarded", "resume-for", "page-title", "page-text", "no-page"),

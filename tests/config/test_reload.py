@@ -43,6 +43,7 @@ def news(folder: Path, old: str, new: str) -> str:
             'suffix = ".x"\nmax-size = 1',
             "reloaded: max-size 0 -> 1; needs a restart: suffix",
         ),
+        ('http = 1\ntokens = "t"', 'http = 1\ntokens = "t"', "reloaded: tokens read again"),
         (ONE + TWO, ONE + TWO, "reloaded: nothing has changed"),
         (ONE + TWO, TWO + ONE, "reloaded: nothing has changed"),
         (ONE + TWO, ONE + TWO + "max-size = 9", "reloaded: two: max-size 0 -> 9"),

@@ -375,6 +375,12 @@ RUN = {
         "api": "test_readme.py::test_python_program",
     },
     "CONTRIBUTING.md": {"site": f"{SITE}site"},
+    "docs/guide/access.md": {
+        "tokens": f"{GUIDES}test_tokens",
+        "token-curl": f"{GUIDES}test_tokens",
+        "invitations": f"{GUIDES}test_invitations",
+        "invite": f"{GUIDES}test_invitations",
+    },
     "docs/guide/configuration.md": {
         "configuration": f"{GUIDES}test_configuration",
         "print-config": f"{GUIDES}test_print_config",

@@ -60,6 +60,39 @@ def test_plain_uploads(tmp_path: Path) -> None:
         assert {file.read_bytes() for file in daemon.files()} == {photo(100_000)}
 
 
+def test_tokens(tmp_path: Path) -> None:
+    """With the token that the first command prints, curl uploads in both ways."""
+    needs("curl")
+    page_name = "docs/guide/access.md"
+    add, start = block(page_name, "tokens").splitlines()
+    (tmp_path / "photo.jpg").write_bytes(photo(1000))
+    token = shell(add, tmp_path).strip()
+    options = start.partition("--http 8080 ")[2].split()
+    with Daemon(tmp_path, "--http=tcp:0:interface=127.0.0.1", *options) as daemon:
+        where = "{}:{}".format(*daemon.address)
+        commands = block(page_name, "token-curl").replace("server:8080", where)
+        answers = shell(f"TOKEN={token}\n{commands.replace('curl', 'curl -sS')}", tmp_path)
+        assert answers.count("上传成功") == 2
+        record = daemon.wait_for_line("stored ")
+        assert 'label "scanner"' in record
+
+
+def test_invitations(tmp_path: Path) -> None:
+    """The commands make a key, and a link that the daemon accepts."""
+    needs("curl")
+    page_name = "docs/guide/access.md"
+    new_key, start = block(page_name, "invitations").splitlines()
+    shell(new_key, tmp_path)
+    (tmp_path / "photo.jpg").write_bytes(photo(1000))
+    token = shell(block(page_name, "invite"), tmp_path).strip().partition("#token=")[2]
+    options = start.partition("--http 8080 ")[2].split()
+    with Daemon(tmp_path, "--http=tcp:0:interface=127.0.0.1", *options) as daemon:
+        url = "http://{}:{}/".format(*daemon.address)
+        command = f'curl -sS -T photo.jpg -H "Authorization: Bearer {token}" {url}'
+        assert shell(command, tmp_path).startswith("上传成功")
+        assert 'label "Alice"' in daemon.wait_for_line("stored ")
+
+
 def test_ping(tmp_path: Path) -> None:
     """The command that checks a server works, and nothing is stored."""
     with Daemon(tmp_path) as daemon:

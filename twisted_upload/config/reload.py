@@ -15,6 +15,9 @@ __all__ = ["Changes", "reload"]
 LONGEST = 60
 """Characters of the longest list of values that is reported in full."""
 
+_READ_AGAIN = ("tokens", "invitation-keys")
+"""Options that name a file whose content a reload puts in force."""
+
 
 @dataclass(frozen=True, slots=True)
 class Changes:
@@ -60,6 +63,7 @@ def reload(old: Configuration, new: Configuration, changes: Changes) -> Configur
         own = _take_over(listener.by_name, its_new.by_name, where, changes)
         if its_new.protocol != listener.protocol:
             changes.waiting.append(f"{where}{PROTOCOL.name}")
+        changes.made.extend(f"{where}{name} read again" for name in _READ_AGAIN if own[name].value)
         listeners.append(Listener(listener.name, own, listener.protocol))
     changes.waiting.extend(f"{name} was added" for name in there)
     return Configuration(by_name, listeners, named=old.named, file=new.file)
