@@ -52,8 +52,8 @@ class Story:
         self.exchange.end()
 
     def end(self) -> None:
-        """Let a body without a length end, perhaps too early."""
-        if self.exchange.request.length is None:
+        """Let a body without a length end; a form perhaps too early."""
+        if self.exchange.request.length is None and (len(self.contents) > 1 or not self.body):
             self.exchange.end()
 
     def leave(self) -> None:
