@@ -367,6 +367,7 @@ def named(dotted: str) -> bool:
 
 
 GUIDES, SITE = "test_guides.py::", "test_site.py::"
+HTTP_GUIDE = "../system/test_http_guide.py::"
 
 RUN = {
     "README.md": {
@@ -385,6 +386,14 @@ RUN = {
         "configuration": f"{GUIDES}test_configuration",
         "print-config": f"{GUIDES}test_print_config",
         "check": f"{GUIDES}test_check",
+    },
+    "docs/guide/http.md": {
+        "listen": f"{HTTP_GUIDE}test_command_of_the_daemon",
+        "curl": f"{HTTP_GUIDE}test_curl",
+        "digest": f"{HTTP_GUIDE}test_curl",
+        "requests": f"{HTTP_GUIDE}test_python",
+        "tuspy": f"{HTTP_GUIDE}test_python",
+        "tus-js-client": f"{HTTP_GUIDE}test_tus_js_client",
     },
     "docs/guide/limits.md": {
         "allow": f"{GUIDES}test_command_of_the_daemon",
