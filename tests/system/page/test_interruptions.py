@@ -65,7 +65,7 @@ def resumed(box: Box, tab: Tab, path: Path) -> None:
     assert box.digests() == [hashlib.sha256(path.read_bytes()).hexdigest()]
     first, *others = patches(tab)
     assert first == 0
-    assert others
+    assert others == sorted(others)
     assert 0 < others[0] < path.stat().st_size
     assert len(of_kind(tab, "POST")) == 1
     assert tab.evaluate("localStorage.length") == 0
@@ -162,14 +162,35 @@ def test_offline(chromium: Chromium, box: Box, big: Path) -> None:
 
 
 def test_daemon_killed(box: Box, slow: Tab, big: Path) -> None:
-    """A file goes on after the daemon has been killed in the middle, and started again."""
+    """
+    After the daemon has been killed in the middle, and started again, a file goes on at the
+    offset that had been committed.
+    """
     slow.choose(big)
-    begun(slow, 0.3)
+    begun(slow)
+    slow.click(".pause")  # what has arrived is committed
+    slow.click(".resume")
+    slow.wait(lambda: len(patches(slow)) == 2, "another request")
+    begun(slow, 0.4)
     box.kill()
     slow.wait(lambda: states(slow) == ["broken"], "a broken upload")
     box.start()
-    slow.throttle()
     resumed(box, slow, big)
+    assert len(patches(slow)) == 3
+
+
+def test_daemon_stopped(chromium: Chromium, big: Path, tmp_path: Path) -> None:
+    """A daemon that is restarted in an orderly way loses nothing of what has arrived."""
+    with Box(tmp_path, "--drain=100ms") as box, chromium.tab() as tab:
+        tab.open(box.url)
+        tab.throttle(SLOW)
+        tab.choose(big)
+        begun(tab, 0.3)
+        box.daemon.stop()
+        tab.wait(lambda: states(tab) == ["broken"], "a broken upload")
+        box.start()
+        resumed(box, tab, big)
+        assert patches(tab)[1] > 0.2 * big.stat().st_size
 
 
 def test_try_again(chromium: Chromium, box: Box, tmp_path: Path) -> None:
