@@ -71,9 +71,9 @@ class Options(usage.Options):
     synopsis = "[options]"
     longdesc = (
         "A drop box for files: each TCP connection is one upload, from its first byte to the"
-        " sender's half-close; with --http, it also takes files by HTTP. Once the sender has been told success, the file is complete, on"
-        " disk, under a unique name. Sizes are bytes, or 512K, 20M, 4G (powers of"
-        " 1024); durations are seconds, or 500ms, 30s, 5m, 2h."
+        " sender's half-close; with --http, it also takes files by HTTP. Once the sender has been"
+        " told success, the file is complete, on disk, under a unique name. Sizes are bytes, or"
+        " 512K, 20M, 4G (powers of 1024); durations are seconds, or 500ms, 30s, 5m, 2h."
     )
 
     optFlags = tuple((it.name, None, it.help) for it in _COMMAND_LINE if it.flag)
