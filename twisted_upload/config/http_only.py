@@ -4,20 +4,45 @@ Options that protect HTTP listeners alone: an error where they would protect not
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 from twisted_upload.errors import WrongConfiguration
-
-if TYPE_CHECKING:
-    from twisted_upload.config.configuration import Listener
 
 __all__ = ["check_http_only"]
 
 _HTTP_ONLY = ("tokens", "invitation-keys", "cors-origin")
 
 
-def check_http_only(listeners: Sequence[Listener]) -> None:
+class ISetting(Protocol):
+    """A value in force: `twisted_upload.config.configuration.Setting`."""
+
+    @property
+    def source(self) -> str:
+        """Where it was set."""
+
+    @property
+    def value(self) -> Any:
+        """The converted value."""
+
+
+class IListener(Protocol):
+    """A listener, as far as it matters here: `twisted_upload.config.configuration.Listener`."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    @property
+    def protocol(self) -> str:
+        """What it speaks."""
+
+    @property
+    def by_name(self) -> Mapping[str, ISetting]:
+        """Its options, by name."""
+
+
+def check_http_only(listeners: Sequence[IListener]) -> None:
     """
     Check that no one relies on tokens at a listener that cannot ask for them.
 

@@ -6,7 +6,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twisted_upload.core.quota import quota_of
@@ -25,6 +25,7 @@ NONCE = "00112233445566778899aabb"
 ALICE = Invitation("Alice 李", 1_795_328_130, 2 * 1024**3, 20, NONCE)
 
 
+@settings(deadline=None)
 @given(
     st.text(st.characters(exclude_categories=("C", "Z")), max_size=50),
     st.integers(0, 10**12 - 1),
@@ -56,6 +57,7 @@ def test_rotation() -> None:
     assert InvitationKeys([KEY]).verify(former) is None
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_every_bit_counts(data: st.DataObject) -> None:
     """With any bit changed, it is not valid."""
@@ -67,6 +69,7 @@ def test_every_bit_counts(data: st.DataObject) -> None:
     assert InvitationKeys([KEY]).verify(changed) is None
 
 
+@settings(deadline=None)
 @given(st.text() | st.text(alphabet="AZaz09_-", max_size=200).map("inv_".__add__))
 def test_any_text(text: str) -> None:
     """Any other text is not valid, and raises nothing."""
