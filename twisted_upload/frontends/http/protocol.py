@@ -605,5 +605,5 @@ class _Drained:
 
 
 _NO_REQUEST = Request("", "", keep_alive=False)
-_CUT = BadRequest("the connection ended before the end of the body; nothing of it is stored")
+_CUT = BadRequest("the connection ended before the end of the body")
 _log = Logger()

@@ -26,6 +26,43 @@ from twisted_upload.stores.memory import MemoryStore
 ALICE, BOB = Grant("token:alice", "Alice"), Grant("token:bob", "Bob")
 
 
+class Stuck(MemoryStore):
+    """
+    A store that does not tell the results of some methods.
+
+    :ivar stuck: the names of the methods.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(lambda: 0.0)
+        self.stuck: set[str] = set()
+        self.results: list[tuple[Deferred[Any], Deferred[Any]]] = []
+
+    def _later(self, name: str, result: Deferred[Any]) -> Deferred[Any]:
+        if name not in self.stuck:
+            return result
+        later: Deferred[Any] = Deferred()
+        self.results.append((result, later))
+        return later
+
+    def go_on(self) -> None:
+        """Tell all results."""
+        for result, later in self.results:
+            result.chainDeferred(later)
+
+    def create(self, *arguments: Any) -> Deferred[PartialUpload]:
+        return self._later("create", super().create(*arguments))
+
+    def find(self, *arguments: Any) -> Deferred[PartialUpload]:
+        return self._later("find", super().find(*arguments))
+
+    def set_length(self, *arguments: Any) -> Deferred[PartialUpload]:
+        return self._later("set_length", super().set_length(*arguments))
+
+    def concatenate(self, *arguments: Any) -> Deferred[PartialUpload]:
+        return self._later("concatenate", super().concatenate(*arguments))
+
+
 class Slow(MemoryStore):
     """A store that makes nobody a writer before it is told to."""
 
@@ -223,22 +260,10 @@ def test_store_that_makes_no_progress(rig: TusRig) -> None:
 def test_store_that_does_not_react(method: str) -> None:
     """A request whose upload the store does not find in time is refused."""
 
-    class Stuck(MemoryStore):
-        stuck = False
-
-        def _when_it_is_not(self, pending: Deferred[Any]) -> Deferred[Any]:
-            return Deferred() if self.stuck else pending
-
-        def create(self, *arguments: Any) -> Deferred[PartialUpload]:
-            return self._when_it_is_not(super().create(*arguments))
-
-        def find(self, *arguments: Any) -> Deferred[PartialUpload]:
-            return self._when_it_is_not(super().find(*arguments))
-
-    store = Stuck(lambda: 0.0)
+    store = Stuck()
     rig = TusRig(store=store)
     path = rig.create(5)
-    store.stuck = True
+    store.stuck = {"create", "find"}
     fields = {
         "upload-offset": "0",
         "upload-length": "5",
@@ -250,6 +275,27 @@ def test_store_that_does_not_react(method: str) -> None:
     rig.clock.advance(2)
     assert reply(exchange).status == 503
     assert not rig.clock.getDelayedCalls()
+
+
+@pytest.mark.parametrize("method", ["create", "set_length", "concatenate"])
+def test_upload_that_is_stored_too_late(method: str) -> None:
+    """An upload that is stored when its client does not wait any more is reported as stored."""
+    store = Stuck()
+    rig = TusRig(store=store)
+    path, part = rig.create(), rig.create(0, {"upload-concat": "partial"})
+    rig.patch(path, 0, b"12345")
+    store.stuck = {method}
+    if method == "create":
+        exchange = rig.begin("POST", fields={"upload-length": "0"})
+    elif method == "set_length":
+        exchange = rig.begin_patch(path, 5, 0, {"upload-length": "5"})
+    else:
+        exchange = rig.begin("POST", fields={"upload-concat": f"final;{part}"})
+    rig.clock.advance(STORE_PATIENCE + 1)
+    assert reply(exchange).status == 503
+    store.go_on()
+    assert rig.kinds == ["store-error", "stored"]
+    assert not rig.outcomes[1].answered
 
 
 def test_writer_that_comes_too_late(slow: TusRig) -> None:

@@ -285,6 +285,12 @@ def conclude(body: _Body, partial: PartialUpload) -> None:
         request.report("refused", code=error.code)
     elif failed and body.creating:
         request.report("aborted")
+    elif body.lost:
+        _log.debug(
+            "upload from {peer} interrupted after {size} bytes, and can be continued",
+            peer=request.exchange.client.peer,
+            size=partial.offset,
+        )
     state = progress(partial)
     if body.creating:
         state = (*location(request.exchange, partial.identity), *state)
@@ -309,7 +315,6 @@ def _respond(body: _Body, state: Fields) -> None:
     if body.replaced:
         request.close()
     elif body.lost:
-        _log.debug("upload from {peer} interrupted", peer=request.exchange.client.peer)
         request.forget()
     elif body.error is not None:
         request.tell(body.error, state)

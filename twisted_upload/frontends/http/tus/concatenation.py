@@ -46,7 +46,7 @@ class _Parts:
             return
         check_size(request, sum(self._lengths[identity] for identity in self._identities))
         storing = request.store.concatenate(self._terms, self._identities)
-        request.wait(storing, bound(_stored, request))
+        request.wait(storing, bound(_stored, request), late=request.report_unanswered)
 
     def _found(self, part: PartialUpload) -> None:
         self._request.check_owner(part)

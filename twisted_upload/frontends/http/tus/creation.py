@@ -46,7 +46,8 @@ def create(request: TusRequest) -> None:
     check_size(request, length or 0)
     terms = _terms(request, length)._replace(is_part=concatenation is not None)
     if size == 0:
-        request.wait(request.store.create(terms), bound(_created, request))
+        creating = request.store.create(terms)
+        request.wait(creating, bound(_created, request), late=request.report_unanswered)
         return
     check_body_type(request)
     checks = Checks(fields)

@@ -170,6 +170,10 @@ class TusRequest:
                 answered=answered,
             )
 
+    def report_unanswered(self, partial: PartialUpload) -> None:
+        """Report that an upload is stored whose client has been told that it is not."""
+        self.report_stored(partial, answered=False)
+
     def report(self, outcome: str, *, size: int | None = None, code: str | None = None) -> None:
         """
         Report what has become of an upload that is not stored.

@@ -50,7 +50,7 @@ def _store(
     """Try again what failed when the last byte had been committed."""
 
     def commit(append: IAppend) -> None:
-        request.wait(append.commit(), then)
+        request.wait(append.commit(), then, late=request.report_unanswered)
 
     opening = request.store.append(partial.identity, _nothing, lambda: None, whole=True)
     request.wait(opening, commit, late=lambda append: append.abort())
@@ -95,7 +95,8 @@ def _patch(
             raise BadRequest("more bytes have arrived than Upload-Length says")
         check_size(request, length)
         setting = request.store.set_length(partial.identity, length)
-        request.wait(setting, bound(_length_is_set, request, checks))
+        then = bound(_length_is_set, request, checks)
+        request.wait(setting, then, late=request.report_unanswered)
 
 
 def _length_is_set(request: TusRequest, checks: Checks, partial: PartialUpload) -> None:
