@@ -137,6 +137,23 @@ def test_killed_client(daemon: TusDaemon, tmp_path: Path, client: str) -> None:
         assert "POST" not in output
 
 
+def test_workers(tmp_path: Path) -> None:
+    """With several workers, each request may be served by another process."""
+    path, digest = make_file(tmp_path)
+    with TusDaemon(tmp_path, "--workers=2") as daemon:
+        daemon.wait_for_workers()
+        arguments = daemon.url, path, str(tmp_path / "state")
+        status, _ = run("tuspy", *arguments, str(MIDDLE))
+        assert status == -signal.SIGKILL
+        status, output = run("tus-js-client", daemon.url, path, str(tmp_path / "other"), "0",
+                             SMALL_CHUNKS)  # fmt: skip
+        assert status == 0
+        status, output = run("tuspy", *arguments, "0")
+        assert status == 0
+        assert "from 0" not in output
+        assert daemon.digests() == [digest] * 2
+
+
 @ALL
 def test_killed_daemon(tmp_path: Path, client: str) -> None:
     """A client completes its upload after the daemon was killed, without our help."""
