@@ -140,11 +140,12 @@ async def test_slow_client(tmp_path: Path) -> None:
     async with threaded(tmp_path, HTTPSettings(idle_timeout=60, min_rate=0)) as (http, rig):
         client = await http.connect_later()
         await in_thread(client.send, put(LARGE)[:-1000])
-        await until(lambda: not http.factory.slots.splices and _received(http) > 8_000_000)
+        arrived = len(LARGE) - 1000
+        await until(lambda: not http.factory.slots.splices and _received(http) == arrived)
         pass_time(http.clock, 59)
         await turns()
         client.send(b"x")
-        await turns(20)
+        await until(lambda: _received(http) > arrived)
         pass_time(http.clock, 59)
         await turns()
         assert http.connections

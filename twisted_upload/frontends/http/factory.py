@@ -17,8 +17,9 @@ from twisted_upload.errors import UploadRefused
 from twisted_upload.frontends.admission import ConnectionSlots
 from twisted_upload.frontends.http.encoding import Dates, encode_response
 from twisted_upload.frontends.http.exchange import Handler
+from twisted_upload.frontends.http.handling import HandlingFrontend
 from twisted_upload.frontends.http.problems import problem_response
-from twisted_upload.frontends.http.protocol import HandlingFrontend, HTTPConnection
+from twisted_upload.frontends.http.protocol import HTTPConnection
 from twisted_upload.frontends.http.settings import ActiveHTTPSettings, HTTPSettings
 from twisted_upload.frontends.refusal_log import RefusalCounter
 from twisted_upload.interfaces import IUploadStore
@@ -33,8 +34,6 @@ class HTTPFactory(HandlingFrontend):
 
     :param handler: handles the requests.
     :param now: returns the time in seconds since the epoch.
-    :ivar handler: the same.
-    :ivar dates: makes the field ``Date`` of responses.
     """
 
     settings_type = HTTPSettings

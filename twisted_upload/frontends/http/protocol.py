@@ -22,40 +22,27 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
-from typing import Any
 
-from twisted.internet.interfaces import (
-    IAddress,
-    IHalfCloseableProtocol,
-    IPullProducer,
-    IReadWriteDescriptor,
-    ISSLTransport,
-)
-from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol
+from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_upload.errors import BadRequest, TimedOut, UploadRefused
-from twisted_upload.frontends.connections import ConnectionProtocol
-from twisted_upload.frontends.frontend import Frontend
-from twisted_upload.frontends.http.encoding import CONTINUE, Dates, encode_response
-from twisted_upload.frontends.http.exchange import Client, Handler
-from twisted_upload.frontends.http.forwarding import forwarded_client
+from twisted_upload.frontends.http.channel import Channel
+from twisted_upload.frontends.http.encoding import encode_response
+from twisted_upload.frontends.http.exchange import Client
+from twisted_upload.frontends.http.forwarding import forwarded_client, neighbour
+from twisted_upload.frontends.http.handling import HandlingFrontend
 from twisted_upload.frontends.http.head import check_beginning, parse_head
 from twisted_upload.frontends.http.messages import Problem, Request, Response
 from twisted_upload.frontends.http.problems import problem_response
-from twisted_upload.frontends.http.settings import ActiveHTTPSettings, HTTPSettings
+from twisted_upload.frontends.http.settings import ActiveHTTPSettings
 from twisted_upload.frontends.http.transaction import Transaction
-from twisted_upload.net.addresses import host_of, peer_name, unix_peer_name
 from twisted_upload.net.gate import IConnectionSlot
-from twisted_upload.net.half_close import (
-    ConnectionEnd,
-    answer_and_close,
-    connection_end,
-    has_unread,
-)
-from twisted_upload.net.networks import TrustedProxies, address_group
+from twisted_upload.net.half_close import ConnectionEnd, connection_end
+from twisted_upload.net.networks import TrustedProxies
 from twisted_upload.net.transport import read_now
 
 __all__ = ["HTTPConnection"]
@@ -66,15 +53,8 @@ MOST_PER_TURN = 16
 INTERNAL_ERROR = Problem(500, "internal-error", "the server has made a mistake; nothing is stored")
 
 
-class HandlingFrontend(Frontend[HTTPSettings]):
-    """A front end with a handler: see `twisted_upload.frontends.http.factory.HTTPFactory`."""
-
-    handler: Handler
-    dates: Dates
-
-
 @implementer(IHalfCloseableProtocol)
-class HTTPConnection(ConnectionProtocol, Protocol):
+class HTTPConnection(Channel):
     """
     One connection.
 
@@ -82,11 +62,7 @@ class HTTPConnection(ConnectionProtocol, Protocol):
     :param active: the settings in force when the client connected.
     :param slot: of the connection.
     :param address: of the client.
-    :ivar connected: whether it is open.
     """
-
-    transport: Any  # an ITCPTransport that is an IPushProducer too, as Twisted's are
-    connected: bool
 
     def __init__(
         self,
@@ -95,22 +71,14 @@ class HTTPConnection(ConnectionProtocol, Protocol):
         slot: IConnectionSlot,
         address: IAddress | None,
     ) -> None:
+        super().__init__(active)
         self.frontend = frontend
-        self.active = active
         self.slot: IConnectionSlot | None = slot
-        self.connected = False
         self._address = address
         self._client: Client | None = None
-        self._buffer = b""
         self._transaction: Transaction | None = None
-        self._closing = False
-        self._half_closed = False
-        self._writing = False
-        self._paused = False
         self._serving = False
         self._served = False  # a request
-        self._discarded = 0
-        self._socket: Any = None
 
     @property
     def in_flight(self) -> bool:
@@ -126,17 +94,8 @@ class HTTPConnection(ConnectionProtocol, Protocol):
     def client(self) -> Client:
         """Who has sent the request."""
         if self._client is None:
-            self._client = self._neighbour()
+            self._client = neighbour(self._address, self.transport)
         return self._client
-
-    def _neighbour(self) -> Client:
-        """Return the other end of the connection: the client, or a proxy."""
-        address = self._address or self.transport.getPeer()
-        peer, host = peer_name(address), host_of(address)
-        if peer == "unix":
-            peer = unix_peer_name(self.transport)
-        scheme = "https" if ISSLTransport.providedBy(self.transport) else "http"
-        return Client(peer, host, address_group(host) if host else None, scheme)
 
     def _see_through(self, proxies: TrustedProxies, request: Request) -> None:
         """
@@ -144,27 +103,24 @@ class HTTPConnection(ConnectionProtocol, Protocol):
 
         :raises UploadRefused: that client is not accepted.
         """
-        neighbour = self._neighbour()
-        if neighbour.host in proxies:
-            self._client = client = forwarded_client(request.fields, neighbour)
-            if client.host != neighbour.host and client.host is not None:
-                refusal = self.frontend.gate.sender_refusal(client.host, self.slot)
-                if refusal is not None:
-                    raise refusal
+        proxy = neighbour(self._address, self.transport)
+        if proxy.host not in proxies:
+            return
+        self._client = client = forwarded_client(request.fields, proxy)
+        if client.host is not None and client.host != proxy.host:
+            refusal = self.frontend.gate.sender_refusal(client.host, self.slot)
+            if refusal is not None:
+                raise refusal
 
     # Called by the transport
 
     def connectionMade(self) -> None:
         """Start the idle timeout, and read what has already arrived."""
-        self.connected = True
-        transport = self.transport
-        is_socket: bool = IReadWriteDescriptor.providedBy(transport)
-        if is_socket:
-            self._socket = transport.getHandle()
+        super().connectionMade()
         self.active.idle.restart(self)
         self.frontend.enter(self)
         try:
-            read_now(transport)
+            read_now(self.transport)
         except Exception:
             self.broke()
 
@@ -211,9 +167,6 @@ class HTTPConnection(ConnectionProtocol, Protocol):
                 BadRequest("the connection ended within the head of a request")
             )
 
-    def writeConnectionLost(self) -> None:
-        """Do nothing: it was our own half-close."""
-
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Tell the reader of the body, and leave the front end."""
         self.connected = False
@@ -227,15 +180,6 @@ class HTTPConnection(ConnectionProtocol, Protocol):
         except Exception:
             self.broke()
         self.frontend.leave(self)
-
-    def abort(self) -> None:
-        """See `IConnection.abort`."""
-        if self.connected:
-            try:
-                self.transport.abortConnection()
-            except Exception:
-                self.transport.connectionLost(Failure())
-                raise
 
     # Requests
 
@@ -324,23 +268,6 @@ class HTTPConnection(ConnectionProtocol, Protocol):
         self.active.bodies.restart(self)
         transaction.body_came(data)
 
-    def _hold_back(self, data: bytes) -> None:
-        """Keep what has come too early, and read no more until it may be served."""
-        self._buffer += data
-        self._pause()
-
-    def _pause(self) -> None:
-        if not self._paused and not self._half_closed:
-            self._paused = True
-            self.transport.pauseProducing()
-
-    def _resume(self) -> None:
-        # Reading from a transport that has reached its end would report the end twice.
-        if self._paused:
-            self._paused = False
-            if self.connected and not self._half_closed:
-                self.transport.resumeProducing()
-
     def _go_on(self) -> None:
         """Serve the next request, if nothing of this one is left to do."""
         if not self._is_idle or self._serving:
@@ -355,24 +282,6 @@ class HTTPConnection(ConnectionProtocol, Protocol):
             self.active.idle.restart(self)
 
     # What a transaction needs
-
-    @property
-    def unread(self) -> int:
-        """See `IHTTPConnection.unread`."""
-        return len(self._buffer)
-
-    def take(self, most: int) -> bytes:
-        """See `IHTTPConnection.take`."""
-        data = self._buffer
-        if len(data) <= most:
-            self._buffer = b""
-            return data
-        self._buffer = data[most:]
-        return data[:most]
-
-    def send_continue(self) -> None:
-        """See `IHTTPConnection.send_continue`."""
-        self._send(CONTINUE)
 
     def wait_for_body(self) -> None:
         """See `IHTTPConnection.wait_for_body`."""
@@ -459,86 +368,21 @@ class HTTPConnection(ConnectionProtocol, Protocol):
             if in_flight is not None:
                 self.frontend.upload_ended(self)
 
-    def _send_and_close(self, data: bytes) -> None:
-        """Send the last response; everything that the client sends has been read."""
-        self._closing = True
-        if self._writing:
-            self.transport.write(data)
-            self.transport.loseConnection()
-        else:
-            answer_and_close(self.transport, data)
-        if self.connected:
-            self.active.lingering.restart(self)
-
-    def _send_and_linger(self, data: bytes) -> None:
-        """
-        Send the last response, and read on for a while: closing with unread input would
-        make the kernel reset the connection before the client has read it.
-        """
-        self._closing = True
-        self._buffer = b""
-        transport = self.transport
-        transport.write(data)
-        transport.loseWriteConnection()
-        transport.resumeProducing()
-        self.active.lingering.restart(self)
-
-    def _send(self, data: bytes) -> None:
-        """Send at once what the socket takes, and the rest when it takes more."""
-        if self._socket is not None and not self._writing:
-            try:
-                data = data[self._socket.send(data) :]
-            except BlockingIOError:
-                pass
-            except OSError:
-                self.abort()
-                return
-            if not data:
-                return
-        self.transport.write(data)
-        if not self._writing:
-            self._writing = True
-            self.active.writing.restart(self)
-            self.transport.registerProducer(_Drained(self), False)
-
-    def written(self) -> None:
-        """Note that the client has taken all that has been written."""
-        self._writing = False
-        self.active.writing.cancel(self)
-        self._go_on()
-
-    def _discard(self, size: int) -> None:
-        self._discarded += size
-        if self._discarded > self.active.settings.linger_size:
-            self.transport.abortConnection()
-
     # Called by the timers, and when the daemon stops
 
-    def has_unread(self) -> bool:
-        """See `ITimedConnection.has_unread`."""
-        return has_unread(self.transport)
-
     def idle_for_too_long(self) -> None:
-        """See `ITimedConnection.idle_for_too_long`."""
+        """Close the connection: no request has come for the idle timeout."""
         if self._is_idle and not self._buffer:
-            self.transport.loseConnection()
+            self._close()
 
     def head_is_late(self) -> None:
-        """See `ITimedConnection.head_is_late`."""
+        """Refuse the request: its head has not arrived in time."""
         self._respond_to_nothing(TimedOut("the head of the request did not arrive in time"))
 
     def body_is_late(self) -> None:
-        """See `ITimedConnection.body_is_late`."""
+        """Refuse the request: no byte of its body has come for the idle timeout."""
         if self._transaction is not None:
             self._transaction.is_idle()
-
-    def response_is_not_taken(self) -> None:
-        """See `ITimedConnection.response_is_not_taken`."""
-        self.abort()
-
-    def lingered(self) -> None:
-        """See `ITimedConnection.lingered`."""
-        self.abort()
 
     def refuse(self, refusal: UploadRefused) -> None:
         """See `IConnection.refuse`; without a request, the connection is closed."""
@@ -549,9 +393,7 @@ class HTTPConnection(ConnectionProtocol, Protocol):
         elif self._buffer:
             self._respond_to_nothing(refusal)
         else:
-            self._closing = True
-            self.transport.loseConnection()
-            self.active.lingering.restart(self)
+            self._close()
 
     def stood_still(self, now: float) -> None:
         """See `IConnection.stood_still`."""
@@ -581,27 +423,6 @@ class HTTPConnection(ConnectionProtocol, Protocol):
         except Exception:
             _log.failure("internal error: an aborted request could not be cleaned up")
             self.abort()
-
-
-@implementer(IPullProducer)
-class _Drained:
-    """Is told by a transport when everything has been written."""
-
-    __slots__ = ("_connection", "_registered")
-
-    def __init__(self, connection: HTTPConnection) -> None:
-        self._connection = connection
-        self._registered = False
-
-    def resumeProducing(self) -> None:
-        if not self._registered:  # registering asks for the first time
-            self._registered = True
-            return
-        self._connection.transport.unregisterProducer()
-        self._connection.written()
-
-    def stopProducing(self) -> None:
-        """Do nothing: the connection is lost."""
 
 
 _NO_REQUEST = Request("", "", keep_alive=False)

@@ -4,10 +4,9 @@ The settings of the HTTP front end, and those in force.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from dataclasses import dataclass
 from operator import methodcaller
-from typing import Protocol
+from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -49,46 +48,27 @@ class HTTPSettings(FrontendSettings):
     cors_origin: tuple[str, ...] = ()
 
 
-class ITimedConnection(Hashable, Protocol):
-    """A connection that is subject to timeouts."""
-
-    def has_unread(self) -> bool:
-        """Return whether anything is waiting to be read: then the client is not idle."""
-
-    def idle_for_too_long(self) -> None:
-        """No request has come for the idle timeout."""
-
-    def head_is_late(self) -> None:
-        """The head of a request has not arrived in time."""
-
-    def body_is_late(self) -> None:
-        """No byte of a body has come for the idle timeout."""
-
-    def response_is_not_taken(self) -> None:
-        """The client has not taken a response in time."""
-
-    def lingered(self) -> None:
-        """The client has had its time to read the last response."""
-
-
 class ActiveHTTPSettings:
     """
     A front end's settings, with the timers of the connections that use them; see
     `twisted_upload.frontends.raw.settings.ActiveSettings`.
 
     :param clock: times the timeouts.
-    :ivar idle: connections without a request; one that has got one may still be there.
-    :ivar heads: those with a part of a head.
-    :ivar bodies: those with a part of a body, which is not paused.
-    :ivar writing: those whose response has not been sent completely.
-    :ivar lingering: those whose last response has been sent, and which are still open.
+    :ivar idle: connections without a request (``idle_for_too_long()`` is called when their
+        time is over); one that has got a request may still be there.
+    :ivar heads: those with a part of a head (``head_is_late()``).
+    :ivar bodies: those with a part of a body, which is not paused (``body_is_late()``).
+    :ivar writing: those that have not taken all of a response
+        (``response_is_not_taken()``).
+    :ivar lingering: those whose last response has been sent, and which are still open
+        (``lingered()``).
     """
 
     def __init__(self, settings: HTTPSettings, clock: IReactorTime) -> None:
         self.settings = settings
         self.grace = settings.grace
 
-        def timeouts(seconds: float, late: str) -> IdleTimeouts[ITimedConnection]:
+        def timeouts(seconds: float, late: str) -> IdleTimeouts[Any]:
             return IdleTimeouts(
                 clock, seconds, methodcaller(late), unread=methodcaller("has_unread")
             )
@@ -96,9 +76,9 @@ class ActiveHTTPSettings:
         self.idle = timeouts(settings.idle_timeout, "idle_for_too_long")
         self.heads = timeouts(settings.head_timeout, "head_is_late")
         self.bodies = timeouts(settings.idle_timeout, "body_is_late")
-        self.writing = IdleTimeouts[ITimedConnection](
+        self.writing: IdleTimeouts[Any] = IdleTimeouts(
             clock, WRITE_TIMEOUT, methodcaller("response_is_not_taken")
         )
-        self.lingering = IdleTimeouts[ITimedConnection](
+        self.lingering: IdleTimeouts[Any] = IdleTimeouts(
             clock, settings.linger_time, methodcaller("lingered")
         )

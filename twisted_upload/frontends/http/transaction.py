@@ -231,9 +231,9 @@ class Transaction:
         """End: the body is not valid, or there is no more of it.  Tell the client, if possible."""
         if self.over:
             return
-        self._end()
-        if self._reader is not None:
-            self._reader.broke_off()
+        reader = self._end()
+        if reader is not None:
+            reader.broke_off()
         self._http.respond(self, problem_response(refusal, self.request.fields))
 
     def lost(self) -> None:
@@ -244,10 +244,10 @@ class Transaction:
             assert self._reader is not None
             self._reader.left()
             return
-        self._end()
+        reader = self._end()
         self._http.ended(self)
-        if self._reader is not None:
-            self._reader.broke_off()
+        if reader is not None:
+            reader.broke_off()
 
     def refuse(self, refusal: UploadRefused) -> None:
         """Refuse the request, whatever its state; harmless if it has ended."""
@@ -265,24 +265,28 @@ class Transaction:
         End the request and the connection after an exception that a handler must not
         raise: the reader releases what it holds.
         """
-        over, complete = self.over, self.complete
-        self._end()
+        over = self.over
+        reader = self._end()
         try:
-            if self._reader is not None and not over:
-                if complete:
-                    self._reader.refused(StoreFailed())
+            if reader is not None:
+                if self.complete:
+                    reader.refused(StoreFailed())
                 else:
-                    self._reader.broke_off()
+                    reader.broke_off()
         finally:
             if over:
                 self._http.abort()
             else:
                 self._http.respond(self, response, close=True)
 
-    def _end(self) -> None:
+    def _end(self) -> IBodyReader | None:
+        """End, and return the reader if there is one: it is called no more but by the caller."""
         if self.receiving:
             self._stop_receiving()
         self.over = True
+        # The reader knows this exchange: without this, each would wait for the garbage collector.
+        reader, self._reader = self._reader, None
+        return reader
 
     # IPushProducer: called by the consumer of the body
 
@@ -292,7 +296,10 @@ class Transaction:
             self.paused = True
             if self._rate is not None:
                 self._rate.pause(self._http.frontend.clock.seconds())
-            self._http.pause_body()
+            try:
+                self._http.pause_body()
+            except Exception:
+                self.broke()
 
     def resumeProducing(self) -> None:
         """Read on."""
@@ -301,7 +308,10 @@ class Transaction:
             self._waiting = None
             if self._rate is not None:
                 self._rate.resume(self._http.frontend.clock.seconds())
-            self._http.resume_body()
+            try:
+                self._http.resume_body()
+            except Exception:
+                self.broke()
 
     def stopProducing(self) -> None:
         """Close the connection: the consumer takes no more data."""
