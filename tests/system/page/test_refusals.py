@@ -174,11 +174,14 @@ def test_token(chromium: Chromium, locked: list[str], small: Path, tmp_path: Pat
 
 
 def test_revoked(chromium: Chromium, locked: list[str], tmp_path: Path) -> None:
-    """A token that is revoked while a file is sent ends it; with another one it goes on."""
+    """
+    If a token is revoked while files are sent, the page asks for another one, and sends
+    nothing before it has it; then they go on.
+    """
     with Box(tmp_path, *locked) as box, chromium.tab() as tab:
         tab.open(f"{box.url}#token={TOKEN}")
         tab.throttle(MIB)
-        tab.choose(big_file(tmp_path))
+        tab.choose(big_file(tmp_path, size=8 * MIB))
         tab.wait(lambda: rows(tab)[0]["share"] > 0.1, "bytes on their way")
         tab.click(".pause")
         (tmp_path / "tokens").write_text("")
@@ -187,6 +190,11 @@ def test_revoked(chromium: Chromium, locked: list[str], tmp_path: Path) -> None:
         tab.wait(lambda: states(tab) == ["failed"], "a failed upload")
         assert rows(tab)[0]["line"] == f"not stored: {NOT_VALID}"
         tab.until("!document.querySelector('#secret-form').hidden")
+        sent = len(tab.requests)
+        more = [big_file(tmp_path, f"{number}.bin", MIB) for number in range(3)]
+        tab.choose(*more)
+        tab.wait(lambda: states(tab) == ["failed"] + 3 * ["waiting"], "files that wait")
+        assert len(tab.requests) == sent
         (tmp_path / "tokens").write_text(token_line("scanner", TOKEN.upper()))
         box.reload()
         tab.throttle()
@@ -194,9 +202,17 @@ def test_revoked(chromium: Chromium, locked: list[str], tmp_path: Path) -> None:
         tab.type(TOKEN.upper())
         tab.press("Enter")
         tab.until("document.querySelector('#secret-form').hidden")
-        tab.click(".retry")
-        tab.wait(lambda: states(tab) == ["stored"], "a stored file")
-        assert len(of_kind(tab, "POST")) == 1
+        tab.wait(lambda: states(tab) == 4 * ["stored"], "stored files")
+        assert len(of_kind(tab, "POST")) == 4
+
+
+def test_token_that_cannot_be_sent(chromium: Chromium, locked: list[str], tmp_path: Path) -> None:
+    """Whatever is in the link, it is at most wrong."""
+    with Box(tmp_path, *locked) as box, chromium.tab() as tab:
+        tab.open(f"{box.url}#token=%0d%0aX: 令牌<script>")
+        tab.until("!document.querySelector('#secret-form').hidden")
+        assert tab.text("#secret-text") == NOT_VALID
+        assert tab.complaints == []
 
 
 def test_without_https(chromium: Chromium, locked: list[str], small: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ const queue = []; // transfers that wait for their turn
 const counts = {}; // of transfers, by state
 const bytes = { all: 0, sent: 0 };
 let running = 0;
+let locked = false; // the secret is not valid: nothing is sent before there is another one
 let terms = {};
 
 // Texts
@@ -166,7 +167,10 @@ function changed(transfer, before) {
   row.show();
   if (state === "failed") {
     if (!row.element.contains(document.activeElement)) $("list").prepend(row.element);
-    if (trouble.code === "unauthorized") askForSecret(text("code unauthorized"));
+    if (trouble.code === "unauthorized") {
+      locked = true;
+      askForSecret(text("code unauthorized"));
+    }
   }
   moved(transfer, true);
   update();
@@ -191,7 +195,7 @@ function wait(transfer) {
 }
 
 function next() {
-  while (running < AT_A_TIME) {
+  while (running < AT_A_TIME && !locked) {
     const at = queue.findIndex((it) => !it.running); // one that is paused and resumed may be
     if (at < 0) break;
     const [transfer] = queue.splice(at, 1);
@@ -276,12 +280,11 @@ $("discard").onclick = () => {
 
 // Who may: the secret is the part of the link after "#", which no server and no proxy sees
 
-function takeSecret() {
-  const given = new URLSearchParams(location.hash.slice(1)).get("token");
-  server.secret = given;
+function takeSecret(given = new URLSearchParams(location.hash.slice(1)).get("token")) {
+  server.secret = given && given.replace(/[^!-~]/g, ""); // it has to fit into a header field
   try {
     if (given) {
-      sessionStorage.setItem("token", given);
+      sessionStorage.setItem("token", server.secret);
       history.replaceState(null, "", location.pathname + location.search);
     } else {
       server.secret = sessionStorage.getItem("token");
@@ -305,6 +308,13 @@ async function learnTerms() {
   $("form").hidden = false;
   $("secret-form").hidden = true;
   if (response.status !== 200) return;
+  if (locked) {
+    locked = false;
+    for (const it of rows.keys()) {
+      if (it.state === "failed" && it.trouble.code === "unauthorized") wait(it);
+    }
+    next();
+  }
   terms = JSON.parse(response.text);
   const said = [];
   if (terms.label) said.push(text("for", { label: terms.label }));
@@ -322,9 +332,8 @@ async function learnTerms() {
 
 $("secret-form").onsubmit = (event) => {
   event.preventDefault();
-  server.secret = $("secret").value.trim();
+  takeSecret($("secret").value);
   $("secret").value = "";
-  try { sessionStorage.setItem("token", server.secret); } catch { /* not allowed */ }
   learnTerms();
 };
 
