@@ -11,79 +11,37 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredLock, ensureDeferred
-from twisted.internet.interfaces import IProducer
-from twisted.logger import Logger
-from twisted.python.failure import Failure
+from twisted.internet.defer import Deferred, ensureDeferred
 from zope.interface import alsoProvides, implementer
 
 from twisted_upload.core.quota import quota_of
-from twisted_upload.errors import StoreFailed, UploadRefused
+from twisted_upload.errors import UploadRefused
 from twisted_upload.interfaces import (
     Arrival,
     IAppend,
     IChecksReadiness,
     IIncomingUpload,
     IResumableStore,
-    ISplicesSocket,
     IUploadStore,
     PartialTerms,
     PartialUpload,
-    Receipt,
-    SpliceResult,
+)
+from twisted_upload.stores.limited_upload import (
+    LimitedAppend,
+    LimitedIncoming,
+    Place,
+    ignore_failure,
 )
 from twisted_upload.stores.places import Places, new_tag
 
 __all__ = ["LimitedStore"]
 
-T = TypeVar("T")
-
-
-class _Place:
-    """The place of one upload: one change after the other."""
-
-    def __init__(self, places: Places, owner: str, tag: str, until: float = 0.0) -> None:
-        self._places = places
-        self._owner = owner
-        self._tag = tag
-        self._until = until
-        self._turn = DeferredLock()
-
-    def take(self) -> Deferred[None]:
-        return self._turn.run(self._places.take, self._owner, self._tag)
-
-    def use(self) -> Deferred[None]:
-        return self._turn.run(self._places.use, self._owner, self._tag)
-
-    def hold(self, taken: str = "", *, used: bool = False) -> Deferred[None]:
-        hold = self._places.hold
-        return self._turn.run(hold, self._owner, self._tag, self._until, taken, used=used)
-
-    def give_back(self, *, used: bool = False) -> Deferred[None]:
-        given: Deferred[None] = self._turn.run(
-            self._places.give_back, self._owner, self._tag, used=used
-        )
-        return given.addErrback(_cannot_give_back)
-
-
-def _cannot_give_back(failure: Failure) -> None:
-    # What has been taken is free when this process ends; what has been used is not.
-    _log.warn("the place of an upload could not be given back: {error}", error=failure.value)
-
-
-def _ignore(failure: Failure) -> None:
-    """Ignore a failure, because another is reported."""
-
 
 def _tag_of(identity: str) -> str:
     """Return the tag of a partial upload: its id is a secret, and is in no other file."""
     return hashlib.sha256(identity.encode()).hexdigest()[:32]
-
-
-def _refusal(error: BaseException | None) -> UploadRefused:
-    return error if isinstance(error, UploadRefused) else StoreFailed()
 
 
 @implementer(IUploadStore)
@@ -109,8 +67,8 @@ class LimitedStore:
         if quota_of(arrival.owner) is None:
             begun: IIncomingUpload = self._store.begin(arrival, failed)
             return begun
-        place = _Place(self._places, arrival.owner, new_tag())
-        limited = _LimitedIncoming(place, failed)
+        place = Place(self._places, arrival.owner, new_tag())
+        limited = LimitedIncoming(place, failed)
         incoming = self._store.begin(arrival, limited.inner_failed)
         limited.start(incoming)
         return limited
@@ -133,7 +91,7 @@ class LimitedStore:
 
     async def _create(self, terms: PartialTerms) -> PartialUpload:
         tag = new_tag()
-        place = _Place(self._places, terms.owner, tag)
+        place = Place(self._places, terms.owner, tag)
         await place.take()
         try:
             created: PartialUpload = await self._store.create(terms)
@@ -146,7 +104,7 @@ class LimitedStore:
     async def _in_a_place(
         self, terms: PartialTerms, store: Callable[[], Deferred[PartialUpload]]
     ) -> PartialUpload:
-        place = _Place(self._places, terms.owner, new_tag())
+        place = Place(self._places, terms.owner, new_tag())
         await place.use()
         try:
             return await store()
@@ -188,9 +146,9 @@ class LimitedStore:
                     await place.hold()
                 except Exception:
                     given_up: Deferred[Any] = appending.abort()
-                    given_up.addErrback(_ignore)
+                    given_up.addErrback(ignore_failure)
                     raise
-            return _Appending(appending, place, found.length)
+            return LimitedAppend(appending, place, found.length)
 
         return ensureDeferred(append())
 
@@ -233,169 +191,7 @@ class LimitedStore:
     def _is_limited(self, partial: PartialUpload) -> bool:
         return not partial.terms.is_part and quota_of(partial.terms.owner) is not None
 
-    def _place_of(self, partial: PartialUpload, expires: float | None = None) -> _Place:
+    def _place_of(self, partial: PartialUpload, expires: float | None = None) -> Place:
         terms = partial.terms
         until = terms.expires if expires is None else expires
-        return _Place(self._places, terms.owner, _tag_of(partial.identity), until)
-
-
-@implementer(IIncomingUpload)
-class _LimitedIncoming:
-    """An upload, and its place."""
-
-    def __init__(self, place: _Place, failed: Callable[[UploadRefused], None]) -> None:
-        self._place = place
-        self._failed = failed
-        self._incoming: Any = None
-        self._refusal: UploadRefused | None = None
-        self._ended = False  # commit or abort has been called
-        self._given_up = False
-        self._committing: Deferred[Receipt] | None = None
-
-    def start(self, incoming: IIncomingUpload) -> None:
-        """Take a place for an upload that has begun."""
-        self._incoming = incoming
-        if ISplicesSocket.providedBy(incoming):
-            alsoProvides(self, ISplicesSocket)
-        self._place.take().addErrback(self._no_place)
-
-    def _no_place(self, failure: Failure) -> None:
-        self.inner_failed(_refusal(failure.value))
-
-    def inner_failed(self, refusal: UploadRefused) -> None:
-        """Note that the upload cannot be stored."""
-        if self._refusal is not None:
-            return
-        self._refusal = refusal
-        if not self._ended:
-            self._failed(refusal)
-
-    def registerProducer(self, producer: IProducer, streaming: bool) -> None:
-        """See `IIncomingUpload`."""
-        self._incoming.registerProducer(producer, streaming)
-
-    def unregisterProducer(self) -> None:
-        """See `IIncomingUpload`."""
-        self._incoming.unregisterProducer()
-
-    def write(self, data: bytes) -> None:
-        """See `IIncomingUpload.write`."""
-        self._incoming.write(data)
-
-    def splice_from(self, descriptor: int, most: int) -> Deferred[SpliceResult]:
-        """See `ISplicesSocket.splice_from`."""
-        result: Deferred[SpliceResult] = self._incoming.splice_from(descriptor, most)
-        return result
-
-    def commit(self) -> Deferred[Receipt]:
-        """See `IIncomingUpload.commit`."""
-        self._ended = True
-        self._incoming.unregisterProducer()
-        done: Deferred[Receipt] = Deferred(lambda _: self._give_up())
-        ensureDeferred(self._commit()).addCallbacks(
-            lambda receipt: None if done.called else done.callback(receipt),
-            lambda failure: None if done.called else done.errback(failure),
-        )
-        return done
-
-    async def _commit(self) -> Receipt:
-        try:
-            await self._place.use()
-            if self._refusal is not None:
-                raise self._refusal
-            if self._given_up:
-                raise StoreFailed
-        except Exception as error:
-            self._incoming.abort()
-            self._place.give_back(used=True)
-            raise _refusal(error) from error
-        self._committing = self._incoming.commit()
-        try:
-            return await self._committing
-        except Exception:
-            self._place.give_back(used=True)
-            raise
-
-    def _give_up(self) -> None:
-        self._given_up = True
-        if self._committing is not None:
-            self._committing.cancel()
-
-    def abort(self) -> None:
-        """See `IIncomingUpload.abort`."""
-        self._ended = True
-        self._incoming.abort()
-        self._place.give_back()
-
-
-@implementer(IAppend)
-class _Appending:
-    """
-    The writer of a partial upload, which has a place.
-
-    :param length: of the whole upload, if it is known.
-    """
-
-    def __init__(self, appending: IAppend, place: _Place, length: int | None) -> None:
-        self._appending: Any = appending
-        self._place = place
-        self._left = None if length is None else length - appending.offset
-        self.offset = appending.offset
-        if ISplicesSocket.providedBy(appending):
-            alsoProvides(self, ISplicesSocket)
-
-    def registerProducer(self, producer: IProducer, streaming: bool) -> None:
-        """See `IAppend`."""
-        self._appending.registerProducer(producer, streaming)
-
-    def unregisterProducer(self) -> None:
-        """See `IAppend`."""
-        self._appending.unregisterProducer()
-
-    def write(self, data: bytes) -> None:
-        """See `IAppend.write`."""
-        self._count(len(data))
-        self._appending.write(data)
-
-    def splice_from(self, descriptor: int, most: int) -> Deferred[SpliceResult]:
-        """See `ISplicesSocket.splice_from`."""
-
-        def count(result: SpliceResult) -> SpliceResult:
-            self._count(result.size)
-            return result
-
-        spliced: Deferred[SpliceResult] = self._appending.splice_from(descriptor, most)
-        return spliced.addCallback(count)
-
-    def _count(self, size: int) -> None:
-        if self._left is not None:
-            self._left -= size
-
-    def commit(self) -> Deferred[PartialUpload]:
-        """See `IAppend.commit`."""
-        if self._left is None or self._left > 0:
-            committed: Deferred[PartialUpload] = self._appending.commit()
-            return committed
-        self._appending.unregisterProducer()
-        return ensureDeferred(self._complete())
-
-    async def _complete(self) -> PartialUpload:
-        try:
-            await self._place.use()
-        except Exception as error:
-            given_up = self.abort()
-            given_up.addErrback(_ignore)
-            raise _refusal(error) from error
-        try:
-            return await self._appending.commit()  # type: ignore[no-any-return]
-        except UploadRefused:
-            self._place.hold(used=True).addErrback(_ignore)
-            raise
-
-    def abort(self) -> Deferred[PartialUpload]:
-        """See `IAppend.abort`."""
-        aborted: Deferred[PartialUpload] = self._appending.abort()
-        return aborted
-
-
-_log = Logger()
+        return Place(self._places, terms.owner, _tag_of(partial.identity), until)

@@ -342,14 +342,16 @@ def test_preflight() -> None:
 
 def test_not_checked() -> None:
     """A handler that is not checked is granted nothing."""
+    rig = Rig()
     with pytest.raises(TypeError, match="has not been checked"):
-        Rig().control.grant_of(FakeExchange())
+        rig.control.grant_of(FakeExchange(frontend=rig.frontend))
 
 
 def test_passes_everything_on() -> None:
     """A handler sees the request as the connection does."""
     rig = Rig()
-    exchange = FakeExchange(request_for(length=5))
+    secret = {"Authorization": "Bearer tok_scanner"}
+    exchange = FakeExchange(request_for(fields=secret, length=5), frontend=rig.frontend)
     seen: list[IExchange] = []
     exchange.handle(rig.control.checked(seen.append))
     (checked,) = seen
