@@ -104,6 +104,12 @@ def test_page() -> None:
     assert told(send(box, BOTH, accept=browser)) == (201, names)
     status, text = told(send(box, form((ONE, b"")), accept=browser))
     assert (status, text.partition(":")[0]) == (400, "one.jpg empty")
+    box.store.refusing = NoSpace()
+    exchange = begin(box, 10, accept=browser)
+    assert exchange.reader is None
+    status, text = told(exchange)
+    assert (status, text.partition(":")[0]) == (507, " no-space")
+    box.store.refusing = None
     assert told(send(box, BOTH))[1].startswith("上传成功")
 
 
@@ -135,6 +141,7 @@ def test_file_without_a_name() -> None:
     assert told(send(box, form((UNUSED, b"content"))))[0] == 201
     status, text = told(send(box, form((UNUSED, b""), (FIELD, b"x"))))
     assert (status, text) == (400, "上传失败: empty there is no file in the form\n")
+    assert box.outcomes == [("stored", None), ("refused", "empty")]
 
 
 @pytest.mark.parametrize(
@@ -164,7 +171,7 @@ def test_malformed(body: bytes) -> None:
     assert told(exchange.end())[0] in (400, 413)
     assert (box.stored, box.store.unfinished) == ({}, [])
     assert box.frontend.slots.taken == 0
-    assert all(outcome == "refused" for outcome, _ in box.outcomes)
+    assert {outcome for outcome, _ in box.outcomes} == {"refused"}
 
 
 @pytest.mark.parametrize(

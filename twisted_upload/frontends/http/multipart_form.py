@@ -17,8 +17,7 @@ from multipart import (  # type: ignore[import-untyped]
     MultipartSegment,
     PushMultipartParser,
 )
-from twisted.internet.interfaces import IConsumer, IPushProducer
-from zope.interface import implementer
+from twisted.internet.interfaces import IConsumer
 
 from twisted_upload.core.metadata import checked_metadata
 from twisted_upload.core.text import counted
@@ -36,8 +35,8 @@ from twisted_upload.frontends.http.access import Grant
 from twisted_upload.frontends.http.body_upload import RequestUpload
 from twisted_upload.frontends.http.digests import digests_of
 from twisted_upload.frontends.http.exchange import IBodyReader, IExchange
+from twisted_upload.frontends.http.form_file import FormFile, file_name_of, is_file
 from twisted_upload.frontends.http.messages import Problem
-from twisted_upload.frontends.http.metadata import disposition_name
 from twisted_upload.frontends.http.receipts import (
     FormPage,
     Result,
@@ -45,10 +44,10 @@ from twisted_upload.frontends.http.receipts import (
     form_response,
 )
 from twisted_upload.frontends.sender import STORE_PATIENCE
-from twisted_upload.interfaces import NO_METADATA, IIncomingUpload, Receipt
+from twisted_upload.interfaces import NO_METADATA
 from twisted_upload.net.timeouts import StoreTimeout
 
-__all__ = ["MOST_FILES", "FormFile", "FormUpload", "form_boundary", "largest_form"]
+__all__ = ["MOST_FILES", "FormUpload", "form_boundary", "largest_form"]
 
 MOST_FILES = 100
 """Maximum number of files of one form, of which none is committed before the last."""
@@ -91,94 +90,6 @@ def form_boundary(content_type: str) -> str | None:
     if not _VALID.match(boundary):
         raise BadRequest("the form has no valid boundary")
     return boundary
-
-
-class FormFile(RequestUpload):
-    """
-    One file of a form, as one upload.
-
-    :param form: that it belongs to.
-    :param slot: what it takes of the limit of connections, besides that of its connection:
-        it may take a file descriptor until the end of the form.
-    :ivar result: what has become of it; `None` so far.
-    :ivar paused: whether its store has paused it.
-    """
-
-    def __init__(
-        self, form: FormUpload, segment: MultipartSegment, slot: ConnectionSlot | None
-    ) -> None:
-        name, kind = _file_name(segment), segment.content_type or ""
-        metadata = checked_metadata(name, kind, form.grant.label)
-        super().__init__(form.exchange, form.grant, metadata, None, digest=True)
-        self.result: Result | None = None
-        self.paused = False
-        self._form = form
-        self._slot = slot
-        if slot is not None:
-            slot.take()
-
-    def add(self, data: bytes) -> None:
-        """Take the next bytes."""
-        self._has_come(data)
-
-    def end(self) -> None:
-        """Commit it: the form has arrived completely."""
-        self._upload.ended()
-
-    def lose(self) -> None:
-        """Note that the connection is gone."""
-        self._upload.lost()
-
-    # ISender: called by the lifecycle
-
-    def began(self, incoming: IIncomingUpload) -> None:
-        """See `ISender.began`."""
-        incoming.registerProducer(_FileProducer(self._form, self), True)
-
-    def tell_stored(self, receipt: Receipt) -> None:
-        """See `ISender.tell_stored`."""
-        self._answered = True
-        self.result = Result(self.metadata, receipt)
-
-    def tell_refused(self, refusal: UploadRefused) -> None:
-        """See `ISender.tell_refused`."""
-        self._answered = True
-        self.result = Result(self.metadata, refusal=refusal)
-
-    def report_stored(self, receipt: Receipt, *, ended_by_idle: bool, answered: bool) -> None:
-        """See `ISender.report_stored`."""
-        self.result = Result(self.metadata, receipt)
-        super().report_stored(receipt, ended_by_idle=ended_by_idle, answered=answered)
-
-    def report_refused(self, refusal: UploadRefused) -> None:
-        """See `ISender.report_refused`."""
-        self.result = Result(self.metadata, refusal=refusal)
-        super().report_refused(refusal)
-
-    def _upload_ended(self) -> None:
-        if self._slot is not None:
-            self._slot.release()
-        self._form.file_ended(self)
-
-
-@implementer(IPushProducer)
-class _FileProducer:
-    """Pauses the whole form for one of its files."""
-
-    def __init__(self, form: FormUpload, file: FormFile) -> None:
-        self._form = form
-        self._file = file
-
-    def pauseProducing(self) -> None:
-        self._file.paused = True
-        self._form.pause_or_resume()
-
-    def resumeProducing(self) -> None:
-        self._file.paused = False
-        self._form.pause_or_resume()
-
-    def stopProducing(self) -> None:
-        self._form.exchange.stopProducing()
 
 
 class FormUpload(IBodyReader):
@@ -306,7 +217,7 @@ class FormUpload(IBodyReader):
         if segment is None:
             return
         # One without a name and without content is an input for which no file was chosen.
-        if self._file is None and (event or _file_name(segment)):
+        if self._file is None and (event or file_name_of(segment)):
             self._file = self._new_file(segment)
         if event is None:
             self._file = self._segment = None
@@ -375,29 +286,12 @@ class FormUpload(IBodyReader):
         self._over = True
         for file in self._files:
             file.refuse(refusal)
+        if not self._files:
+            nameless = checked_metadata(label=self.grant.label)
+            upload = RequestUpload(self.exchange, self.grant, nameless, None, digest=False)
+            upload.size = self._size
+            upload.report_refused(refusal)
         metadata = NO_METADATA if because_of is None else because_of.metadata
         self.exchange.respond(
             form_refused(self.exchange, Result(metadata, refusal=refusal), self._page)
         )
-
-
-def is_file(segment: MultipartSegment) -> bool:
-    """Return whether a part is a file; it may be one for which no file was chosen."""
-    return segment.filename is not None or bool(_extended_name(segment))
-
-
-def _extended_name(segment: MultipartSegment) -> str:
-    # RFC 7578 does not allow it, but clients send it.
-    disposition = segment.header("Content-Disposition") or ""
-    return disposition_name(disposition) if "filename*" in disposition.lower() else ""
-
-
-def _file_name(segment: MultipartSegment) -> str:
-    return _extended_name(segment) or _decoded(segment.filename or "")
-
-
-def _decoded(text: str) -> str:
-    try:
-        return text.encode("iso-8859-1").decode("utf-8")
-    except UnicodeError:
-        return text

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from twisted_upload.core.metadata import checked_metadata
 from twisted_upload.errors import BadRequest, Conflict, Empty, NotFound, UploadRefused
 from twisted_upload.frontends.http.access import Grant, open_to_all
 from twisted_upload.frontends.http.body_upload import BodyUpload
-from twisted_upload.frontends.http.digests import NO_DIGESTS, digests_of
+from twisted_upload.frontends.http.digests import digests_of
 from twisted_upload.frontends.http.exchange import IExchange
 from twisted_upload.frontends.http.messages import Problem
 from twisted_upload.frontends.http.metadata import request_metadata
@@ -73,12 +72,12 @@ class PlainUploads:
             return
         _check_coding(exchange.request.fields)
         grant = self._grant_of(exchange)
+        form = FormUpload(exchange, grant, boundary, self._page)
         refusal = _refusal(exchange, grant, largest_form)
         if refusal is None:
-            exchange.accept_body(FormUpload(exchange, grant, boundary, self._page))
+            exchange.accept_body(form)
         else:
-            metadata = checked_metadata(label=grant.label)
-            BodyUpload(exchange, grant, metadata, NO_DIGESTS).refuse(refusal)
+            form.refused(refusal)
 
     def _store(self, exchange: IExchange) -> None:
         request = exchange.request
