@@ -91,6 +91,14 @@ def test_fuzz(options: list[str]) -> None:
     prove("fuzz", "--connections=400", *options)
 
 
+def test_http_fuzz() -> None:
+    """
+    Whatever HTTP clients send, nothing is stored that was not sent whole, no request is
+    smuggled behind another, and nothing is left of them.
+    """
+    prove("http_fuzz", "--connections=300", "--seed=1")
+
+
 def test_soak() -> None:
     """After uploads of every kind, all are accounted for, and the daemon has leaked nothing."""
     prove("soak", "--quick")
