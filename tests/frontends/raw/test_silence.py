@@ -39,6 +39,30 @@ async def test_idle_timeout() -> None:
         assert [event.get("code") for event in frontend.log.ends] == ["timeout"]
 
 
+async def test_http() -> None:
+    """
+    An HTTP client at the raw port is told so when it has waited for the idle timeout.  Not
+    before: a file may begin like an HTTP request.
+    """
+    request = b"PUT /photo.jpg HTTP/1.1\r\nHost: box.example\r\nContent-Length: 5\r\n\r\nhello"
+    async with open_frontend(RawSettings(idle_timeout=60)) as frontend:
+        peer = frontend.connect()
+        peer.sendall(request)
+        await frontend.has_received(len(request))
+        frontend.clock.advance(60)
+        answer = await in_thread(read_all, peer)
+        assert refusal_code(answer) == "timeout"
+        assert "HTTP request" in answer.decode()
+
+
+async def test_file_like_http(way: Way) -> None:
+    """A file that begins like an HTTP request is stored, byte for byte."""
+    content = b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello"
+    async with open_frontend() as frontend:
+        assert await way.send(frontend, content) == STORED
+        assert frontend.stored == [content]
+
+
 async def test_idle_without_a_byte() -> None:
     """A sender that never sends anything is refused at the timeout."""
     async with open_frontend(RawSettings(idle_timeout=60)) as frontend:

@@ -7,6 +7,7 @@ The states and transitions are defined in `twisted_upload.core.lifecycle`.
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import Any
 
@@ -41,6 +42,9 @@ from twisted_upload.net.transport import read_now
 
 __all__ = ["UploadProtocol"]
 
+_HTTP_REQUEST = re.compile(rb"[A-Z]{3,10} \S+ HTTP/1\.[01]\r?\n")
+_NOT_HTTP = "it looks like an HTTP request, and this port takes only the bytes of a file"
+
 
 @implementer(IHalfCloseableProtocol, IPushProducer)
 class UploadProtocol(Sender, ConnectionProtocol, Protocol):
@@ -71,6 +75,7 @@ class UploadProtocol(Sender, ConnectionProtocol, Protocol):
         self._ended = False  # by idle timeout: what still arrives is too late
         self._connected = False
         self._discarded = 0
+        self._looks_like_http = False
         self.paused = False  # by the store, or because the store reads the socket
         self._peer = ""
         self._splice: SocketSplice | None = None
@@ -107,6 +112,8 @@ class UploadProtocol(Sender, ConnectionProtocol, Protocol):
             return
         try:
             self._idle_timeouts.restart(self)
+            if not self.size:
+                self._looks_like_http = _HTTP_REQUEST.match(data) is not None
             if self._has_come(data) and worth_it(self.size, len(data), self.transport):
                 self._start_splice()
         except Exception:
@@ -261,11 +268,9 @@ class UploadProtocol(Sender, ConnectionProtocol, Protocol):
     def idle_for_too_long(self) -> None:
         """Refuse the upload: the sender has been idle for the idle timeout."""
         seconds = format_duration(self._active_settings.settings.idle_timeout)
-        self.refuse(
-            TimedOut(
-                f"no data for {seconds}, and no half-close to end the file; with nc, use nc -N"
-            )
-        )
+        # Only now: every byte is the file, and a file may begin like an HTTP request.
+        advice = _NOT_HTTP if self._looks_like_http else "with nc, use nc -N"
+        self.refuse(TimedOut(f"no data for {seconds}, and no half-close to end the file; {advice}"))
 
     def stood_still(self, now: float) -> None:
         """See `IConnection.stood_still`."""
