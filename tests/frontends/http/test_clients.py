@@ -18,10 +18,11 @@ from tests.support.daemon import PATIENCE, deadly
 from tests.support.http import OpenHTTP, open_http, put
 from tests.support.senders import reset
 from tests.support.tools import tool
-from tests.support.waiting import in_thread, until
+from tests.support.waiting import in_thread, pass_time, until
 from twisted_upload.frontends.http.plain import PlainUploads
 from twisted_upload.frontends.http.router import Router
 from twisted_upload.frontends.http.settings import HTTPSettings
+from twisted_upload.frontends.sender import STORE_PATIENCE
 
 requests: Any = pytest.importorskip("requests")
 
@@ -247,3 +248,16 @@ async def test_left_before_the_response() -> None:
         assert box.stored == [b"hello"]
         assert not box.log.ends[0]["answered"]
         assert box.factory.slots.taken == 0
+
+
+async def test_stalled_while_the_store_works() -> None:
+    """Time in which this process was stalled does not count as the store's."""
+    async with open_box() as box:
+        box.store.holding = True
+        client = box.connect().send(put(b"hello"))
+        await until(lambda: box.store._held)
+        pass_time(box.clock, 20)
+        box.clock.advance(2 * STORE_PATIENCE)
+        pass_time(box.clock, 20)
+        box.store.release()
+        assert (await client.reply()).status == 201

@@ -212,3 +212,7 @@ class BodyUpload(RequestUpload, IBodyReader):
     def check(self, now: float) -> bool:
         """See `IBodyReader.check`."""
         return not self._answered and self._waits_for_the_store(now)
+
+    def stood_still(self) -> None:
+        """See `IBodyReader.stood_still`."""
+        self._waiting = None

@@ -109,6 +109,10 @@ class IBodyReader(Protocol):
         """
         raise NotImplementedError
 
+    def stood_still(self) -> None:
+        """Do not count the time since the last check: this process was stalled, not the store."""
+        return  # for mypy: so it is not abstract
+
 
 class IExchange(Protocol):
     """

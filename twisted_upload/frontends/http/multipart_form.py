@@ -202,6 +202,10 @@ class FormUpload(IBodyReader):
         self.refused(StoreFailed())
         return True
 
+    def stood_still(self) -> None:
+        """See `IBodyReader.stood_still`."""
+        self._waiting = None
+
     # The parts
 
     def _part(self, event: MultipartSegment | bytes | bytearray | None) -> None:

@@ -373,6 +373,8 @@ class Transaction:
     def stood_still(self, now: float) -> None:
         """See `IConnection.stood_still`."""
         self._waiting = None
+        if self._reader is not None:
+            self._reader.stood_still()
         if self._rate is not None:
             self._rate.stood_still(now)
 

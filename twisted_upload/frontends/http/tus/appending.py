@@ -110,6 +110,10 @@ class _Body(Machine, IBodyReader):
         self.refused(StoreFailed())
         return True
 
+    def stood_still(self) -> None:
+        """See `IBodyReader.stood_still`."""
+        self._waiting = None
+
     def begin(self, append: IAppend) -> None:
         """
         Take the body, now that the store takes bytes.
