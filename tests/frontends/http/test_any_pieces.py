@@ -19,15 +19,18 @@ from twisted_upload.frontends.http.factory import HTTPFactory
 from twisted_upload.stores.memory import MemoryStore
 
 
+_PEER = IPv4Address("TCP", "192.0.2.7", 50123)
+
+
 class Immediate(StringTransport):
     """A transport that takes everything at once, and can be paused."""
 
     def __init__(self) -> None:
-        super().__init__(peerAddress=IPv4Address("TCP", "192.0.2.7", 50123))
+        super().__init__(peerAddress=_PEER)  # type: ignore[no-untyped-call]
         self.ended = False
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
-        super().registerProducer(producer, streaming)
+        super().registerProducer(producer, streaming)  # type: ignore[no-untyped-call]
         producer.resumeProducing()
         producer.resumeProducing()
 
@@ -49,7 +52,7 @@ class InMemory:
             now=lambda: 1_795_328_130.123,
         )
         self.transport = Immediate()
-        self.connection: Any = self.factory.buildProtocol(self.transport.getPeer())
+        self.connection: Any = self.factory.buildProtocol(_PEER)
         self.connection.makeConnection(self.transport)
 
     def send(self, data: bytes) -> None:
@@ -64,7 +67,7 @@ class InMemory:
         """Let everything be served; return what is stored, and what has been sent."""
         for _ in range(1000):
             self.clock.advance(0)
-        stored, sent = [*self.store.files.values()], self.transport.value()
+        stored, sent = [*self.store.files.values()], self.transport.io.getvalue()
         unfinished = [bytes(it.content) for it in self.store.unfinished]
         self.connection.connectionLost()
         self.factory.stopFactory()

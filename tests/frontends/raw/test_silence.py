@@ -49,7 +49,7 @@ async def test_http() -> None:
         peer = frontend.connect()
         peer.sendall(request)
         await frontend.has_received(len(request))
-        frontend.clock.advance(60)
+        pass_time(frontend.clock, 60)
         answer = await in_thread(read_all, peer)
         assert refusal_code(answer) == "timeout"
         assert "HTTP request" in answer.decode()
