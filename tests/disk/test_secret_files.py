@@ -184,3 +184,19 @@ def test_locked(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(TimeoutError, match="another command is changing it"):
             change(path, b"new")
     assert path.read_bytes() == b"old"
+
+
+def test_replaced_before_it_is_locked(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A change that another process makes between opening and locking the file is not lost."""
+    lock, interrupted = secret_files._lock, False
+
+    def interrupt(descriptor: int) -> bool:
+        nonlocal interrupted
+        if not interrupted:
+            interrupted = True
+            change_secret_file(str(path), lambda old: old + b", other", Files(), private=True)
+        return lock(descriptor)
+
+    monkeypatch.setattr(secret_files, "_lock", interrupt)
+    change_secret_file(str(path), lambda old: old + b", ours", Files(), private=True)
+    assert path.read_bytes() == b"old, other, ours"

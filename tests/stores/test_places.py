@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
+from tests.support.daemon import wait_until
 from twisted_upload.core.quota import Quota
 from twisted_upload.disk.files import Files
 from twisted_upload.disk.testing import FaultyFiles, ManualDisk
@@ -216,3 +218,33 @@ def test_no_descriptors_left(process: Process) -> None:
     assert len(os.listdir("/proc/self/fd")) == before
     process.places.close()
     assert len(os.listdir("/proc/self/fd")) == before - 1
+
+
+def test_one_change_at_a_time(tmp_path: Path) -> None:
+    """A process that looks for a free place waits for one that is just taking the last."""
+    one = Quota("ee" * 12, 1, int(NOW) + 3600).owner
+    slow = FaultyFiles()
+    processes = [Process(tmp_path, slow), Process(tmp_path)]
+    processes[1].take(TAGS[3], Quota("dd" * 12, 1, int(NOW) + 3600).owner)  # the folder exists
+    slow.stall("write_at")
+    results: list[str] = []
+
+    def take(process: Process, tag: str) -> None:
+        try:
+            process.take(tag, one)
+            results.append("taken")
+        except NotAllowed:
+            results.append("none left")
+
+    threads = [
+        threading.Thread(target=take, args=(process, tag), daemon=True)
+        for process, tag in zip(processes, TAGS, strict=False)
+    ]
+    threads[0].start()
+    wait_until(lambda: slow.calls["write_at"], "the first to write")
+    threads[1].start()
+    threads[1].join(0.2)  # it would be over if it did not wait
+    slow.heal()
+    for thread in threads:
+        thread.join(10)
+    assert results == ["taken", "none left"]

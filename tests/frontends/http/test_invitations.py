@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from twisted_upload.core.quota import quota_of
 from twisted_upload.errors import WrongConfiguration
+from twisted_upload.frontends.http import invitations
 from twisted_upload.frontends.http.invitations import (
     Invitation,
     InvitationKeys,
@@ -160,3 +161,11 @@ def test_key_file_errors(tmp_path: Path) -> None:
     with pytest.raises(WrongConfiguration, match="cannot read"):
         read_keys(str(tmp_path / "none"))
     assert parse_keys(f"\n# first\n{key}\n".encode()) == (b"\xaa" * 32,)
+
+
+def test_other_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An invitation of another version is not valid, although the key is the same."""
+    with monkeypatch.context() as later:
+        later.setattr(invitations, "_VERSION", 2)
+        text = InvitationKeys([KEY]).sign(ALICE)
+    assert InvitationKeys([KEY]).verify(text) is None
