@@ -18,7 +18,6 @@ from twisted_upload.frontends.http.body import ChunkedBody, InvalidBody
 from twisted_upload.frontends.http.factory import HTTPFactory
 from twisted_upload.stores.memory import MemoryStore
 
-
 _PEER = IPv4Address("TCP", "192.0.2.7", 50123)
 
 
