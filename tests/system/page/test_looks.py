@@ -212,6 +212,21 @@ def test_without_script(chromium: Chromium, box: Box, tmp_path: Path) -> None:
         assert tab.complaints == []
 
 
+def test_form_refused(chromium: Chromium, tmp_path: Path) -> None:
+    """If one file of the form is refused, it is named, and it is said that none was stored."""
+    (tmp_path / "small.txt").write_text("a")
+    with Box(tmp_path, "--max-size=1M") as box, chromium.tab(without_script=True) as tab:
+        tab.open(box.url)
+        tab.put("#files", tmp_path / "small.txt", big_file(tmp_path, size=2 * MIB))
+        tab.evaluate("window.old = true")
+        tab.click("#form button.main")
+        tab.arrived()
+        text = tab.text()
+        assert "big.bin\nnot stored: larger than this server accepts" in text
+        assert "None of the files was stored" in text
+        assert box.stored() == {}
+
+
 def test_policy(tab: Tab) -> None:
     """The browser lets nothing into the page that is not its script."""
     refused: Any = tab.evaluate(

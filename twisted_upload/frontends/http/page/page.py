@@ -32,7 +32,6 @@ SECURITY = (
     ),
     # With "no-referrer", browsers send a form over plain HTTP with "Origin: null".
     ("Referrer-Policy", "same-origin"),
-    ("X-Content-Type-Options", "nosniff"),
 )
 """Header fields of the page and its parts."""
 
@@ -46,7 +45,7 @@ _IN_THE_TEMPLATE = (
     *("choose", "choose_folder", "take_photo", "hint", "send"),
     *("token", "go_on", "copy_all", "total"),
 )
-_IN_RESULTS = ("title", "results", "again", "is_stored", "is_refused")
+_IN_RESULTS = ("title", "results", "again", "nothing", "is_stored", "is_refused")
 
 _MOST_PAGES = 16
 
@@ -64,6 +63,7 @@ class Page:
         folder = files(__package__)
         self._grant_of = grant_of
         self._template = folder.joinpath("page.html").read_text(encoding="utf-8")
+        self._results = folder.joinpath("results.html").read_text(encoding="utf-8")
         script = b"\n".join(folder.joinpath(name).read_bytes() for name in SCRIPTS)
         style = folder.joinpath("page.css").read_bytes()
         self._css, css = _part(style, "css", "text/css; charset=utf-8")
@@ -109,8 +109,9 @@ class Page:
 
     def results(self, exchange: IExchange, results: Sequence[Result], status: int) -> Response:
         """Return the response to a form that was sent without JavaScript."""
-        texts = LANGUAGES[language_for(_accepted(exchange))]
-        lines = []
+        language = language_for(_accepted(exchange))
+        texts = LANGUAGES[language]
+        items = []
         for result in results:
             receipt, refusal = result.receipt, result.refusal
             if receipt is not None:
@@ -122,22 +123,20 @@ class Page:
                 said = texts["is_refused"].format(reason=reason)
             kind = "failed" if receipt is None else "stored"
             name = _escaped(result.metadata.original_name)
-            lines.append(
+            items.append(
                 f'<li class="{kind}"><span class="name">{name}</span>'
                 f' <div class="state">{_escaped(said)}</div></li>'
             )
-        language = language_for(_accepted(exchange))
-        body = (
-            f'<!doctype html>\n<html lang="{language}">\n<head>\n<meta charset="utf-8">\n'
-            '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-            '<meta name="color-scheme" content="light dark">\n'
-            f"<title>{_escaped(texts['results'])}</title>\n"
-            '<link rel="icon" href="data:,">\n'
-            f'<link rel="stylesheet" href=".{self._css}">\n</head>\n<body>\n<main>\n'
-            f"<h1>{_escaped(texts['results'])}</h1>\n"
-            f'<ol id="list">\n{chr(10).join(lines)}\n</ol>\n'
-            f'<p><a href="./">{_escaped(texts["again"])}</a></p>\n</main>\n</body>\n</html>\n'
-        )
+        stored = any(result.receipt is not None for result in results)
+        shown = {
+            "lang": language,
+            "css": "." + self._css,
+            "results": texts["results"],
+            "again": texts["again"],
+        }
+        escaped = {key: _escaped(value) for key, value in shown.items()}
+        below = "" if stored else f'<p class="text">{_escaped(texts["nothing"])}</p>\n'
+        body = self._results.format(items="\n".join(items), below=below, **escaped)
         return _html(body, status)
 
     def _page(self, language: str, title: str, text: str) -> Response:

@@ -67,6 +67,7 @@ _ENGLISH = {
     "code store-error": "the server could not store it",
     "results": "Result",
     "again": "Upload more files",
+    "nothing": "None of the files was stored: they are stored together, or not at all.",
     "is_stored": "stored as {name} ({size})",
     "is_refused": "not stored: {reason}",
 }
@@ -126,6 +127,7 @@ _CHINESE = {
     "code store-error": "服务器未能保存文件",
     "results": "结果",
     "again": "继续上传",
+    "nothing": "没有保存任何文件：这些文件要么全部保存，要么全部不保存。",
     "is_stored": "上传成功：{name}（{size}）",
     "is_refused": "上传失败：{reason}",
 }
