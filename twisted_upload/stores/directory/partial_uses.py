@@ -121,6 +121,8 @@ class PartialUses:
     def close(self) -> None:
         """Release the folder; no upload may be in use."""
         self._opened = None
+        self._writers.clear()
+        self._stop_looking()
 
     async def run(self, job: Callable[[], T], *, background: bool = False) -> T:
         """
@@ -209,6 +211,11 @@ class PartialUses:
         if self._timer is None and not self._looking and self._writers:
             self._timer = self._clock.callLater(LOOK_EVERY, self._look)
 
+    def _stop_looking(self) -> None:
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
+
     def _look(self) -> None:
         keys = [*self._writers]
 
@@ -252,9 +259,8 @@ class PartialUses:
     def closed(self, part: ResumableFile) -> None:
         """See `IKeepsPartials.closed`."""
         self._writers.discard(part.key)
-        if not self._writers and self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        if not self._writers:
+            self._stop_looking()
         self._note(part)
 
     def _note(self, part: ResumableFile) -> None:
