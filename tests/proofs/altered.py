@@ -7,6 +7,7 @@ way                           difference from the shipped daemon
 ============================  =================================================
 ``without-directory-sync``    the directory is not synced after publishing
 ``without-file-sync``         files are not synced before publishing
+``without-offset-sync``       offsets of partial uploads are told without a sync
 ``without-marker-sync``       the markers of ``--on-upload`` are not synced
 ``by-link``                   the file system cannot rename without replacing
 ``one-after-another``         each file is committed alone, after the one before
@@ -58,6 +59,11 @@ class _NoMarkerSync(Files):
         return [done.get(descriptor) for descriptor in descriptors]
 
 
+class _NoOffsetSync(Files):
+    def datasync(self, descriptor: int) -> None:
+        pass
+
+
 class _NoRename(Files):
     def rename(self, source: int, name: str, target: int, new_name: str) -> None:
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
@@ -95,6 +101,8 @@ def _main() -> None:
         changes["sync_folder"] = False
     elif way == "without-file-sync":
         changes["files"] = _NoFileSync()
+    elif way == "without-offset-sync":
+        changes["files"] = _NoOffsetSync()
     elif way == "without-marker-sync":
         changes["files"] = _NoMarkerSync()
     elif way == "by-link":

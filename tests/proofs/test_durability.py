@@ -51,6 +51,17 @@ def test_power_cut_can_fail() -> None:
     assert "WRONG: as shipped: lost upload" in said
 
 
+def test_resume() -> None:
+    """Killed or without power: partial uploads continue at, or after, the last offset told."""
+    prove("resume", "--kills=3", "--cuts=3", "--controls=0")
+
+
+def test_resume_can_fail() -> None:
+    """That proof finds the bytes that are lost with --no-fsync."""
+    said = prove("resume", "--kills=0", "--cuts=2", "--controls=0", "--no-fsync", holds=False)
+    assert "WRONG: as shipped: " in said
+
+
 def test_failing_calls() -> None:
     """If a system call fails, only that upload fails, nothing is left, and uploads continue."""
     prove("faults", "--only=calls", "--quick")
