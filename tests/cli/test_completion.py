@@ -38,6 +38,11 @@ ASKED = [
     ("log pho", {"photo.jpg"}),
     ("pi", {"ping"}),
     ("ping --ti", {"--timeout"}),
+    ("tok", {"token"}),
+    ("token add --f", {"--file"}),
+    ("token list --file pho", {"photo.jpg"}),
+    ("inv", {"invite"}),
+    ("invite --inv", {"--invitation-keys"}),
     ("serve --dis", {"--disk-threads"}),
     ("serve --config pho", {"photo.jpg"}),
 ]
