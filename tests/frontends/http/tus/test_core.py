@@ -179,6 +179,14 @@ def test_type_with_parameters(rig: TusRig) -> None:
     assert rig.ask("PATCH", path, fields, b"12345").status == 204
 
 
+def test_compressed_patch(rig: TusRig) -> None:
+    """C7: a body that is compressed is refused: nobody would decompress the file."""
+    path = rig.create(5)
+    refused = rig.patch(path, 0, b"12345", {"content-encoding": "gzip"})
+    assert (refused.status, refused["accept-encoding"]) == (415, "identity")
+    assert rig.patch(path, 0, b"12345", {"content-encoding": "identity"}).status == 204
+
+
 @pytest.mark.parametrize("at", [0, 4, 6, 10, 2**63 - 1])
 def test_wrong_offset(rig: TusRig, at: int) -> None:
     """C8: a PATCH at another offset than the present one changes nothing, and is told that."""

@@ -95,7 +95,7 @@ async def test_takeover_while_it_is_spliced(tmp_path: Path, content: bytes) -> N
         dead = await in_thread(begun, http, path, content[: 4 * MIB], SIZE)
         await is_spliced(http)
         at = await offset(http, path)
-        assert MIB <= at <= 4 * MIB
+        assert 0 < at <= 4 * MIB
         with pytest.raises(ConnectionResetError):
             await dead.ends()
         assert (await http.ask(patch(path, at, content[at:]))).status == 204

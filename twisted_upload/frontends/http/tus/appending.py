@@ -29,6 +29,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_upload.core.state_machine import Machine, State
+from twisted_upload.core.text import format_size
 from twisted_upload.errors import (
     Conflict,
     StoreFailed,
@@ -291,9 +292,9 @@ def conclude(body: _Body, partial: PartialUpload) -> None:
         request.report("aborted")
     elif body.lost:
         _log.debug(
-            "upload from {peer} interrupted after {size} bytes, and can be continued",
+            "upload from {peer} interrupted after {size}, and can be continued",
             peer=request.exchange.client.peer,
-            size=partial.offset,
+            size=format_size(partial.offset),
         )
     state = progress(partial)
     if body.creating:

@@ -18,11 +18,19 @@ def check_body_type(request: TusRequest) -> None:
     """
     Do nothing if the body is one of tus.
 
-    :raises Problem: it is of another type: plain uploads have other URLs.
+    :raises Problem: it is of another type: plain uploads have other URLs; or it is
+        compressed: offsets count the bytes of the file.
     """
     kind = request.fields.get("content-type", "").partition(";")[0].strip(" \t").lower()
     if kind != CONTENT_TYPE:
         raise Problem(415, BadRequest.code, f"the body must be {CONTENT_TYPE}")
+    if request.fields.get("content-encoding", "identity").strip(" \t").lower() != "identity":
+        raise Problem(
+            415,
+            BadRequest.code,
+            "send the file without Content-Encoding",
+            (("Accept-Encoding", "identity"),),
+        )
 
 
 def check_size(request: TusRequest, length: int) -> None:
