@@ -8,7 +8,6 @@ installs tus-js-client.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import os
 import signal
@@ -20,11 +19,11 @@ from pathlib import Path
 import pytest
 
 from tests.support import ROOT
-from tests.support.daemon import PATIENCE, Daemon, deadly, wait_until
+from tests.support.daemon import PATIENCE, deadly, wait_until
 from tests.support.tools import tool
+from tests.support.tus_daemon import TusDaemon, installed, make_file, partial_size
 
 CLIENTS = Path(__file__).parents[1] / "support" / "tus_clients"
-NODE_MODULES = Path(__file__).parents[1] / "node_modules"
 
 SIZE = 3_333_333
 MIDDLE = 1_500_000
@@ -36,8 +35,7 @@ SMALL_CHUNKS = '{"chunkSize": 262144}'
 def command(client: str) -> list[str]:
     """The command of a client, without its arguments; skip the test if it is not installed."""
     if client == "tus-js-client":
-        if not (NODE_MODULES / client).is_dir():
-            pytest.skip("needs tus-js-client: npm install --no-package-lock in tests")
+        installed(client)
         return [tool("node"), str(CLIENTS / "with_tus_js.cjs")]
     module = {"tuspy": "tusclient"}.get(client, client)
     if importlib.util.find_spec(module) is None:
@@ -67,43 +65,10 @@ def run(client: str, *arguments: str) -> tuple[int, str]:
     return process.returncode, output
 
 
-class TusDaemon(Daemon):
-    """
-    The daemon with a port for HTTP.
-
-    :param port: 0 for a free one.
-    """
-
-    def __init__(self, folder: Path, *options: str, port: int = 0) -> None:
-        super().__init__(folder, f"--http={port}", "--interface=127.0.0.1", *options)
-
-    @property
-    def http_port(self) -> int:
-        """The port for HTTP."""
-        return self.address[1]
-
-    @property
-    def url(self) -> str:
-        """The creation URL."""
-        return f"http://127.0.0.1:{self.http_port}/files/"
-
-    def digests(self) -> list[str]:
-        """The SHA-256 of each stored file."""
-        return [hashlib.sha256(file.read_bytes()).hexdigest() for file in self.files()]
-
-
 @pytest.fixture
 def daemon(tmp_path: Path) -> Iterator[TusDaemon]:
     with TusDaemon(tmp_path) as running:
         yield running
-
-
-def make_file(folder: Path, size: int = SIZE) -> tuple[str, str]:
-    """Return the path of a file with random bytes, and its SHA-256."""
-    content = os.urandom(size)
-    path = folder / "照片.jpg"
-    path.write_bytes(content)
-    return str(path), hashlib.sha256(content).hexdigest()
 
 
 ALL = pytest.mark.parametrize("client", ["tuspy", "aiotus", "tus-js-client"])
@@ -112,7 +77,7 @@ ALL = pytest.mark.parametrize("client", ["tuspy", "aiotus", "tus-js-client"])
 @ALL
 def test_whole_upload(daemon: TusDaemon, tmp_path: Path, client: str) -> None:
     """An upload that nothing interrupts is stored once, unchanged."""
-    path, digest = make_file(tmp_path)
+    path, digest = make_file(tmp_path, SIZE)
     status, _ = run(client, daemon.url, path, str(tmp_path / "state"), "0")
     assert status == 0
     assert daemon.digests() == [digest]
@@ -124,7 +89,7 @@ def test_whole_upload(daemon: TusDaemon, tmp_path: Path, client: str) -> None:
 @ALL
 def test_killed_client(daemon: TusDaemon, tmp_path: Path, client: str) -> None:
     """A client that is killed continues where it was; nothing is visible in the meantime."""
-    path, digest = make_file(tmp_path)
+    path, digest = make_file(tmp_path, SIZE)
     arguments = daemon.url, path, str(tmp_path / "state")
     status, _ = run(client, *arguments, str(MIDDLE))
     assert status == -signal.SIGKILL
@@ -139,7 +104,7 @@ def test_killed_client(daemon: TusDaemon, tmp_path: Path, client: str) -> None:
 
 def test_workers(tmp_path: Path) -> None:
     """With several workers, each request may be served by another process."""
-    path, digest = make_file(tmp_path)
+    path, digest = make_file(tmp_path, SIZE)
     with TusDaemon(tmp_path, "--workers=2") as daemon:
         daemon.wait_for_workers()
         arguments = daemon.url, path, str(tmp_path / "state")
@@ -178,12 +143,6 @@ def test_killed_daemon(tmp_path: Path, client: str) -> None:
             process.communicate()
 
 
-def partial_size(daemon: Daemon) -> int:
-    """The bytes of all partial uploads."""
-    folder = daemon.directory / ".incoming"
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
 OPTIONS = [
     '{"parallelUploads": 3}',
     '{"uploadDataDuringCreation": true}',
@@ -196,7 +155,7 @@ OPTIONS = [
 @pytest.mark.parametrize("options", OPTIONS)
 def test_options_of_tus_js_client(daemon: TusDaemon, tmp_path: Path, options: str) -> None:
     """Parallel parts, a body with the creation, a deferred length, a replaced method."""
-    path, digest = make_file(tmp_path)
+    path, digest = make_file(tmp_path, SIZE)
     status, _ = run("tus-js-client", daemon.url, path, str(tmp_path / "state"), "0", options)
     assert status == 0
     assert daemon.digests() == [digest]
@@ -204,7 +163,7 @@ def test_options_of_tus_js_client(daemon: TusDaemon, tmp_path: Path, options: st
 
 def test_parts_of_aiotus(daemon: TusDaemon, tmp_path: Path) -> None:
     """Parts that are uploaded in parallel become one file."""
-    path, digest = make_file(tmp_path)
+    path, digest = make_file(tmp_path, SIZE)
     status, _ = run("aiotus", daemon.url, path, "parts", "0")
     assert status == 0
     assert daemon.digests() == [digest]
@@ -230,7 +189,7 @@ PATCH: Sequence[str] = ("-X", "PATCH", "-H", "Content-Type: application/offset+o
 
 def test_curl(daemon: TusDaemon, tmp_path: Path) -> None:
     """An upload by hand: curl is killed in the middle, and another one sends the rest."""
-    path, digest = make_file(tmp_path)
+    path, digest = make_file(tmp_path, SIZE)
     content = Path(path).read_bytes()
     made = curl("-X", "POST", "-H", f"Upload-Length: {SIZE}", daemon.url)
     assert made["status"] == "201"
