@@ -10,7 +10,7 @@ from tests.proofs.abuse.rows import ROWS
 from tests.proofs.rigs import SKIPPED
 from tests.support.daemon import run_module
 
-LONGER = ("one-address", "disk", "link", "places")
+LONGER = ("one-address", "disk", "link", "places", "http-idle")
 """Rows that only the command runs: they take longer, or are much like others."""
 
 SHORT = [row.name for row in ROWS if row.name not in LONGER]

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.proofs.abuse.acts import ABUSERS, honest
-from tests.proofs.abuse.crowd import Gang, Report, Task
+from tests.proofs.abuse.crowd import Crowd, Gang, Report, Task
 from tests.proofs.abuse.look import Sight, Watch, judge_files, judge_log
+from tests.proofs.abuse.peers import Act, Peer
 from tests.proofs.servant import Servant
 
 __all__ = ["Figures", "Place", "Row", "Run", "Scale"]
@@ -83,7 +84,8 @@ class Row:
     :ivar longest: maximum seconds of an honest sender's upload.
     :ivar allowed: codes that honest senders may receive during the abuse, in addition to
         success.
-    :ivar header: bytes that honest senders send first.
+    :ivar header: bytes that honest senders send first; over HTTP, fields of their requests.
+    :ivar honest: returns the act of an honest sender, from its pause and `header`.
     :ivar place: provides the environment of the row, such as a file system.
     """
 
@@ -95,6 +97,7 @@ class Row:
     longest: float = 10.0
     allowed: frozenset[str] = frozenset()
     header: bytes = b""
+    honest: Callable[[float, bytes], Callable[[Crowd, Peer, int], Act]] = honest
     place: Callable[[Path, Scale], contextlib.AbstractContextManager[Place]] | None = None
 
 
@@ -187,7 +190,7 @@ def run(row: Row, scale: Scale, work: Path) -> Figures:
     work.mkdir()
     pause = 0.004 if scale.quick else 0.02
     senders = Task(
-        act=honest(pause, row.header),
+        act=row.honest(pause, row.header),
         count=4,
         sources=["127.1.1.1", "127.1.1.2"],
     )

@@ -4,13 +4,14 @@ The rows of the table.
 
 from __future__ import annotations
 
-from tests.proofs.abuse import acts, attacks, ciphers, places, standstill
+from tests.proofs.abuse import acts, attacks, ciphers, http_acts, places, standstill
 from tests.proofs.abuse.crowd import Task
 from tests.proofs.abuse.row import Row, Run
 
 __all__ = ["ROWS"]
 
 BOUND = "--max-per-address=50"
+HTTP = "--http=tcp:0:interface=127.0.0.1"
 
 
 def slow(run: Run) -> None:
@@ -189,5 +190,42 @@ ROWS = (
         (BOUND,),
         standstill.stuck,
         place=standstill.a_reader,
+    ),
+    Row(
+        "http-heads",
+        "HTTP: 5,000 slow heads, a byte or a field each second",
+        (HTTP, BOUND, "--idle-timeout=20s"),
+        http_acts.slow_heads,
+        honest=http_acts.honest_put,
+    ),
+    Row(
+        "http-bodies",
+        "HTTP: 5,000 slow bodies, 1 B/s each",
+        (HTTP, BOUND, "--idle-timeout=20s"),
+        http_acts.slow_bodies,
+        honest=http_acts.honest_put,
+    ),
+    Row(
+        "http-idle",
+        "HTTP: 9,000 connections that are idle after a request",
+        (HTTP, BOUND, "--idle-timeout=12s"),
+        http_acts.idle_connections,
+        honest=http_acts.honest_put,
+    ),
+    Row(
+        "http-tokens",
+        "HTTP: wrong tokens, 2,000 a second",
+        (HTTP, BOUND),
+        http_acts.wrong_tokens,
+        header=http_acts.AUTHORIZATION,
+        honest=http_acts.honest_put,
+        place=http_acts.with_tokens,
+    ),
+    Row(
+        "http-partials",
+        "HTTP: 12,000 uploads by tus that are begun, and never finished",
+        (HTTP, BOUND),
+        http_acts.partials,
+        honest=http_acts.honest_put,
     ),
 )
