@@ -39,6 +39,7 @@ been; its data file has been published durably; it is being made of others, and 
 knows its id yet."""
 
 _BLOCK = 4096
+_COMMON = 16 * 1024
 _LARGEST = 512 * 1024  # a note of 32 KiB takes at most 192 KiB
 _HEAD = struct.Struct("<4sIIQ")
 _MAGIC = b"tup1"
@@ -130,7 +131,9 @@ class PartialRecord:
         :raises ValueError: it was not written completely, or is damaged.
         :raises OSError: it cannot be read.
         """
-        text = files.read_at(descriptor, _LARGEST, 0)
+        text = files.read_at(descriptor, _COMMON, 0)
+        if len(text) == _COMMON:
+            text = files.read_at(descriptor, _LARGEST, 0)
         slots = []
         for start in 0, _BLOCK:
             found = _unframed(text[start : start + _BLOCK])
