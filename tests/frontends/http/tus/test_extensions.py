@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.tus import TusRig, checksum, reply
+from tests.support.tus import TusRig, checksum, encoded, reply
 from twisted_upload.errors import ShuttingDown
 from twisted_upload.frontends.http.settings import HTTPSettings
 
@@ -168,6 +168,26 @@ def test_concatenation(rig: TusRig) -> None:
     assert rig.stored == [b"678901234567890"]
     assert rig.kinds == ["stored"]
     assert rig.outcomes[0].size == 15
+
+
+def test_many_parts(rig: TusRig) -> None:
+    """N1: an upload may consist of hundreds of parts."""
+    paths = [part(rig, b"%03d" % number) for number in range(300)]
+    told = rig.ask("POST", fields={"upload-concat": f"final;{' '.join(paths)}"})
+    assert told.status == 201
+    assert rig.stored == [b"".join(b"%03d" % number for number in range(300))]
+
+
+def test_metadata_of_a_final_upload(rig: TusRig) -> None:
+    """N1: the name of the file is the final upload's, and not that of a part."""
+    fields = {"upload-concat": "partial", "upload-metadata": f"filename {encoded(b'part')}"}
+    path = rig.create(0, fields)
+    fields = {
+        "upload-concat": f"final;{path}",
+        "upload-metadata": f"filename {encoded(b'whole.txt')}",
+    }
+    assert rig.ask("POST", fields=fields).status == 201
+    assert rig.outcomes[0].metadata.original_name == "whole.txt"
 
 
 def test_part(rig: TusRig) -> None:

@@ -6,12 +6,14 @@ from __future__ import annotations
 
 from functools import partial as bound
 
-from twisted_upload.errors import BadRequest
+from twisted.internet.defer import Deferred
+
+from twisted_upload.errors import BadRequest, Conflict
 from twisted_upload.frontends.http.messages import Problem
 from twisted_upload.frontends.http.tus.limits import check_size
 from twisted_upload.frontends.http.tus.request import TusRequest
 from twisted_upload.frontends.http.tus.responses import location, progress
-from twisted_upload.interfaces import PartialTerms, PartialUpload
+from twisted_upload.interfaces import IResumableStore, PartialTerms, PartialUpload
 
 __all__ = ["concatenate"]
 
@@ -23,39 +25,33 @@ def concatenate(request: TusRequest, terms: PartialTerms, identities: tuple[str,
     :param terms: of the file.
     :param identities: of the parts, in order.
     """
-    _Parts(request, terms, identities).look()
+    finding = Deferred.fromCoroutine(_find(request.store, identities))
+    request.wait(finding, bound(_store, request, terms, identities))
 
 
-class _Parts:
-    """The parts of one file: they are looked at one after the other, then stored."""
+async def _find(store: IResumableStore, identities: tuple[str, ...]) -> list[PartialUpload]:
+    """Return the state of each part, once."""
+    return [await store.find(identity) for identity in dict.fromkeys(identities)]
 
-    def __init__(
-        self, request: TusRequest, terms: PartialTerms, identities: tuple[str, ...]
-    ) -> None:
-        self._request = request
-        self._terms = terms
-        self._identities = identities
-        self._lengths: dict[str, int] = {}
-        self._left = list(dict.fromkeys(identities))
 
-    def look(self) -> None:
-        """Look at the next part, or store the file if all of them are complete."""
-        request = self._request
-        if self._left:
-            request.wait(request.store.find(self._left.pop()), self._found)
-            return
-        check_size(request, sum(self._lengths[identity] for identity in self._identities))
-        storing = request.store.concatenate(self._terms, self._identities)
-        request.wait(storing, bound(_stored, request), late=request.report_unanswered)
-
-    def _found(self, part: PartialUpload) -> None:
-        self._request.check_owner(part)
+def _store(
+    request: TusRequest,
+    terms: PartialTerms,
+    identities: tuple[str, ...],
+    parts: list[PartialUpload],
+) -> None:
+    lengths: dict[str, int] = {}
+    for part in parts:
+        request.check_owner(part)
         if not part.terms.is_part:
             raise BadRequest("Upload-Concat names an upload that is not partial")
         if not part.complete:
-            raise Problem(400, "conflict", "a partial upload is not complete")
-        self._lengths[part.identity] = part.offset
-        self.look()
+            raise Problem(400, Conflict.code, "a partial upload is not complete")
+        lengths[part.identity] = part.offset
+    request.metadata = terms.arrival.metadata
+    check_size(request, sum(lengths[identity] for identity in identities))
+    storing = request.store.concatenate(terms, identities)
+    request.wait(storing, bound(_stored, request), late=request.report_unanswered)
 
 
 def _stored(request: TusRequest, final: PartialUpload) -> None:
