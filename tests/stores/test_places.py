@@ -247,4 +247,16 @@ def test_one_change_at_a_time(tmp_path: Path) -> None:
     slow.heal()
     for thread in threads:
         thread.join(10)
-    assert results == ["taken", "none left"]
+    assert sorted(results) == ["none left", "taken"]
+
+
+def test_in_turn(process: Process) -> None:
+    """What is asked after a place was given back knows of it, however busy the disk is."""
+    for tag in TAGS[:3]:
+        process.take(tag)
+    given = process.places.give_back(THREE, TAGS[0])
+    left = process.places.left(THREE)
+    other = process.places.left(Quota("ee" * 12, 9, int(NOW) + 3600).owner)
+    assert process.disk.waiting == 2  # one of each invitation
+    assert process.done(left) == 1
+    assert (given.called, other.called, process.places._turns) == (True, True, {})

@@ -184,7 +184,7 @@ class LimitedStore:
             found = await self._find(identity)
             await self._store.remove(identity)
             if self._is_limited(found):
-                await self._place_of(found).give_back()
+                self._place_of(found).give_back()
 
         return ensureDeferred(remove())
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredLock, ensureDeferred
+from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.interfaces import IProducer
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -29,30 +29,35 @@ __all__ = ["LimitedAppend", "LimitedIncoming", "Place", "ignore_failure"]
 
 
 class Place:
-    """The place of one upload: one change after the other."""
+    """
+    The place of one upload; each change is made after the one before it.
+
+    :param tag: the name of the upload.
+    :param until: when it expires if it is partial: seconds since the epoch.
+    """
 
     def __init__(self, places: Places, owner: str, tag: str, until: float = 0.0) -> None:
         self._places = places
         self._owner = owner
         self._tag = tag
         self._until = until
-        self._turn = DeferredLock()
 
     def take(self) -> Deferred[None]:
-        return self._turn.run(self._places.take, self._owner, self._tag)
+        """See `Places.take`."""
+        return self._places.take(self._owner, self._tag)
 
     def use(self) -> Deferred[None]:
-        return self._turn.run(self._places.use, self._owner, self._tag)
+        """See `Places.use`."""
+        return self._places.use(self._owner, self._tag)
 
     def hold(self, taken: str = "", *, used: bool = False) -> Deferred[None]:
-        hold = self._places.hold
-        return self._turn.run(hold, self._owner, self._tag, self._until, taken, used=used)
+        """See `Places.hold`."""
+        return self._places.hold(self._owner, self._tag, self._until, taken, used=used)
 
-    def give_back(self, *, used: bool = False) -> Deferred[None]:
-        given: Deferred[None] = self._turn.run(
-            self._places.give_back, self._owner, self._tag, used=used
-        )
-        return given.addErrback(_cannot_give_back)
+    def give_back(self, *, used: bool = False) -> None:
+        """See `Places.give_back`; a failure is logged."""
+        given = self._places.give_back(self._owner, self._tag, used=used)
+        given.addErrback(_cannot_give_back)
 
 
 def _cannot_give_back(failure: Failure) -> None:

@@ -29,7 +29,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import NoReturn, TypeVar
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, DeferredLock, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -77,6 +77,9 @@ class Places:
         self._now = now
         self._number = secrets.randbits(48)
         self._folder: int | None = None
+        # What is asked later is answered later: a place that has been given back is free
+        # for the next request.
+        self._turns: dict[str, DeferredLock] = {}
         self._mutex = threading.Lock()
 
     def left(self, owner: str) -> Deferred[int | None]:
@@ -153,7 +156,15 @@ class Places:
 
         if quota is None:
             return succeed(otherwise)
-        return self._disk.run(lambda: job(quota)).addErrback(_failed)
+        turn = self._turns.setdefault(quota.nonce, DeferredLock())
+        done: Deferred[T] = turn.run(self._disk.run, lambda: job(quota))
+        done.addBoth(self._end_turn, quota.nonce, turn)
+        return done.addErrback(_failed)
+
+    def _end_turn(self, result: T, nonce: str, turn: DeferredLock) -> T:
+        if not turn.locked:
+            self._turns.pop(nonce, None)
+        return result
 
     def close(self) -> None:
         """Close the folder: what has been taken and not used is free."""
