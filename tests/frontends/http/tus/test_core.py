@@ -330,6 +330,8 @@ def test_methods_of_an_upload(rig: TusRig, method: str) -> None:
     """An upload can be asked for, appended to and removed."""
     refused = rig.ask(method, rig.create(5), {**PATCH, "upload-length": "5"})
     assert (refused.status, refused["allow"]) == (405, "DELETE, HEAD, OPTIONS, PATCH")
+    assert b": method-not-allowed " in refused.body
+    assert rig.kinds == (["bad-request"] if method == "POST" else [])
 
 
 def test_nothing_can_be_read(rig: TusRig) -> None:

@@ -12,8 +12,9 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from twisted_upload.core.answers import CODES
 from twisted_upload.core.outcome import UploadOutcome
-from twisted_upload.errors import NotFound, StoreFailed, UploadRefused
+from twisted_upload.errors import BadRequest, NotFound, StoreFailed, UploadRefused
 from twisted_upload.frontends.http.access import Grant
 from twisted_upload.frontends.http.exchange import IExchange
 from twisted_upload.frontends.http.messages import Problem, Response
@@ -127,7 +128,8 @@ class TusRequest:
     def refuse(self, error: Problem | UploadRefused, *fields: Fields) -> None:
         """Send an error; it is the outcome of an upload if the request is part of one."""
         if not self.responded and self.uploads:
-            self.report("refused", code=problem_of(error).code)
+            code = problem_of(error).code
+            self.report("refused", code=code if code in CODES else BadRequest.code)
         self.tell(error, *fields)
 
     def tell(self, error: Problem | UploadRefused, *fields: Fields) -> None:

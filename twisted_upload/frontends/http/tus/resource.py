@@ -84,19 +84,21 @@ class TusUploads:
 def _handle(request: TusRequest, method: str, path: str) -> None:
     if path in (BASE, BASE.rstrip("/")):
         if method != "POST":
-            raise _not_allowed(method, "OPTIONS, POST")
+            raise _not_allowed("OPTIONS, POST")
         create(request)
         return
     identity = path.removeprefix(BASE)
     if not path.startswith(BASE) or not _IDENTITY.fullmatch(identity) or method == "GET":
         raise NotFound  # nothing can be read here, so no GET tells that an upload exists
     if method not in _UPLOAD_METHODS:
-        raise _not_allowed(method, "DELETE, HEAD, OPTIONS, PATCH")
+        raise _not_allowed("DELETE, HEAD, OPTIONS, PATCH")
     _UPLOAD_METHODS[method](request, identity)
 
 
-def _not_allowed(method: str, allowed: str) -> Problem:
-    return Problem(405, BadRequest.code, f"the methods here are {allowed}", (("Allow", allowed),))
+def _not_allowed(allowed: str) -> Problem:
+    return Problem(
+        405, "method-not-allowed", f"the methods here are {allowed}", (("Allow", allowed),)
+    )
 
 
 def _options(exchange: IExchange) -> Response:
