@@ -97,6 +97,20 @@ async def test_unix_socket(tmp_path: Path) -> None:
         await http.is_quiet()
 
 
+async def test_unix_client_that_leaves(tmp_path: Path) -> None:
+    """A client at a unix socket that closes before the response forfeits it, not the file."""
+    async with open_http() as http, http.also_at(tmp_path / "socket") as connect:
+        http.store.holding = True
+        client = connect()
+        client.send(put(b"hello"))
+        await until(lambda: http.store._held)
+        client.close()
+        await http.is_quiet()
+        http.store.release()
+        assert http.stored == [b"hello"]
+        assert [event["answered"] for event in http.log.ends] == [False]
+
+
 # -- X-Forwarded-For --------------------------------------------------------------------
 
 

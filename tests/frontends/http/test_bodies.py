@@ -94,6 +94,15 @@ async def test_no_continue() -> None:
         assert (await client.ask(EXPECTING)).status == 201
 
 
+async def test_no_continue_if_the_body_has_begun() -> None:
+    """A client whose body has begun to arrive does not wait: RFC 9110, section 10.1.1."""
+    async with open_http() as http:
+        client = await http.connect_later()
+        client.send(EXPECTING[:-1])
+        await http.has_received(4)
+        assert (await client.ask(EXPECTING[-1:])).status == 201
+
+
 async def test_continue_when_accepted() -> None:
     """A handler may take its time before it accepts a body."""
     waiting: list[IExchange] = []
@@ -168,16 +177,23 @@ async def test_broken_body(request_: bytes, end: object) -> None:
 async def test_broken_off_before_it_is_accepted() -> None:
     """A handler that is late for a body that has broken off is told so."""
     waiting: list[IExchange] = []
+    told: list[str] = []
+
+    class Late(StoredUpload):
+        def broke_off(self) -> None:
+            told.append("broke off")
+
     async with open_http(handler=waiting.append) as http:
         client = await http.connect_later()
         client.send(put(b"hello")[:-1])
         await until(lambda: waiting)
         reset(client.socket)
         await turns()
-        (exchange,) = waiting
-        exchange.accept_body(StoredUpload(exchange))
-        await until(lambda: not http.factory.uploads_in_flight)
         await http.is_quiet()
+        (exchange,) = waiting
+        exchange.accept_body(Late(exchange))
+        assert told == ["broke off"]
+        assert http.factory.uploads_in_flight == 0
         assert http.stored == []
 
 

@@ -5,6 +5,9 @@ breaks.
 
 from __future__ import annotations
 
+import errno
+import os
+
 import pytest
 
 from tests.support.http import StoredUpload, open_http, put
@@ -278,6 +281,32 @@ async def test_internal_error(handler: object, whole: bool, expected_errors: lis
         assert http.stored == []
         assert http.store.unfinished == []
         assert http.factory.uploads_in_flight == 0
+        assert http.factory.slots.taken == 0
+
+
+@pytest.mark.parametrize("call", ["pauseProducing", "resumeProducing"])
+async def test_system_error(monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    """A system call that fails ends the request and the connection; nothing is left."""
+    async with open_http() as http:
+        client = await http.connect_later()
+        client.send(put(b"hello")[:-1])
+        await http.has_received(4)
+        (connection,), (incoming,) = http.connections, http.store.unfinished
+
+        def broken() -> None:
+            monkeypatch.undo()
+            raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+        if call == "resumeProducing":
+            incoming.producer.pauseProducing()  # type: ignore[union-attr]
+        monkeypatch.setattr(connection.transport, call, broken)
+        getattr(incoming.producer, call)()
+        reply = await client.reply()
+        assert (reply.status, reply.closes) == (500, True)
+        client.close()
+        await http.is_quiet()
+        assert http.log.kinds == ["aborted"]
+        assert http.store.unfinished == []
         assert http.factory.slots.taken == 0
 
 
