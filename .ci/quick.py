@@ -73,6 +73,8 @@ SLOW = {
     "system/stop": "test_stop",
     "system/stuck_log": "",
     "system/tls_senders": "test_beside_others",
+    "system/tus_clients": "test_curl",
+    "system/uppy": "",
     "system/usage": "",
     "system/users": "",
     "system/workers": "test_workers_drain",
