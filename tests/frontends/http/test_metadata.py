@@ -86,7 +86,11 @@ def test_any_disposition(value: str) -> None:
 
 def test_disposition_is_linear() -> None:
     """A field that is made to backtrack takes no time to speak of."""
-    for hostile in 'a="' * 5000, "a;" * 8000, "attachment" + ";a=" * 5000 + '"', "; " * 8000:
+    spaces = " " * 100_000
+    for hostile in (
+        *('a="' * 5000, "a;" * 8000, "attachment" + ";a=" * 5000 + '"', "; " * 8000),
+        *(f'filename={spaces}"a', f"filename*={spaces}a b", f"{spaces}=", f"a{spaces}!"),
+    ):
         disposition_name(f"attachment; {hostile}")
 
 

@@ -22,8 +22,10 @@ _FORM = "application/x-www-form-urlencoded"
 
 _WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _TYPE = re.compile(rf"[ \t]*{_WORD}[ \t]*")
+# Nothing is tried twice (``*+``): a long run of spaces would take seconds.
 _PARAMETER = re.compile(
-    rf'[; \t]*({_WORD})[ \t]*=[ \t]*("(?:[^"\\]|\\.)*"|[^; \t"]*)[ \t]*(?=;|\Z)', re.DOTALL
+    rf'[; \t]*+({_WORD}+)[ \t]*+=[ \t]*+("(?:[^"\\]|\\.)*+"|[^; \t"]*+)[ \t]*+(?=;|\Z)',
+    re.DOTALL,
 )
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 _EXTENDED = re.compile(
