@@ -41,7 +41,16 @@ def tus_chunks(bench: Bench) -> None:
     """The same in PATCHes of 1 MiB, one after the other over one connection."""
     daemons: list[Peer] = [ours(bench, "tus"), ours(bench, "tus", fsync=True)]
     chunk = bench.settings.tus_chunk
-    peers = [By(peer, "keep-alive", chunk=chunk) for peer in [*daemons, *TUS]]
+    peers = [
+        # These need up to a minute for each GiB.
+        By(
+            peer,
+            "keep-alive",
+            chunk=chunk,
+            share=0.25 if peer.name in {"tuspyserver", "resumable-upload"} else 1.0,
+        )
+        for peer in [*daemons, *TUS]
+    ]
     _large(bench, "tus-chunks", peers)
 
 

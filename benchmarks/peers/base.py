@@ -81,14 +81,16 @@ def module(name: str) -> list[str]:
 class By(Peer):
     """A receiver with another sender, for example `Nginx()` with `curl`."""
 
-    def __init__(self, peer: Peer, sender: str, *, suffix: str = "", chunk: int = 0) -> None:
-        """Configure it; `suffix` is appended to its name."""
+    def __init__(
+        self, peer: Peer, sender: str, *, suffix: str = "", chunk: int = 0, share: float = 1.0
+    ) -> None:
+        """Configure it; `suffix` is appended to its name, and `share` multiplies its share."""
         self._peer = peer
         self.name, self.label = peer.name + suffix, peer.label
         if suffix:
             self.label += f", {suffix.strip('-')}"
         self.protocol, self.path, self.kinds = peer.protocol, peer.path, peer.kinds
-        self.share, self.parallel = peer.share, peer.parallel
+        self.share, self.parallel = peer.share * share, peer.parallel
         self.sender, self.chunk = sender, chunk
 
     def command(self, tools: Toolbox, place: Place) -> list[str]:
