@@ -15,7 +15,12 @@ from zope.interface import implementer
 from twisted_upload.frontends.connections import ConnectionProtocol
 from twisted_upload.frontends.http.encoding import CONTINUE
 from twisted_upload.frontends.http.settings import ActiveHTTPSettings
-from twisted_upload.net.half_close import answer_and_close, has_unread
+from twisted_upload.net.half_close import (
+    ConnectionEnd,
+    answer_and_close,
+    connection_end,
+    has_unread,
+)
 
 __all__ = ["Channel"]
 
@@ -78,6 +83,13 @@ class Channel(ConnectionProtocol, Protocol):
         self._buffer = data[most:]
         return data[:most]
 
+    def _skip(self, size: int) -> bool:
+        """Discard so many bytes if they have been read; return whether they have."""
+        if size > len(self._buffer):
+            return False
+        self._buffer = self._buffer[size:]
+        return True
+
     def _hold_back(self, data: bytes) -> None:
         """Keep what has come too early, and read no more until it may be served."""
         self._buffer += data
@@ -94,6 +106,19 @@ class Channel(ConnectionProtocol, Protocol):
             self._paused = False
             if self.connected and not self._half_closed:
                 self.transport.resumeProducing()
+
+    def _is_half_closed(self) -> bool:
+        """Return whether the client has half-closed, as the transport says; see to it if not."""
+        if not self._closing:
+            end = connection_end(self.transport)
+            if end is ConnectionEnd.LOST:
+                self.transport.abortConnection()
+                return False
+            if end is ConnectionEnd.NOT_YET:
+                self.transport.resumeProducing()
+                return False
+        self._half_closed = True
+        return True
 
     def _discard(self, size: int) -> None:
         """Discard bytes that follow the last response."""
@@ -145,29 +170,28 @@ class Channel(ConnectionProtocol, Protocol):
 
     # Closing
 
-    def _send_and_close(self, data: bytes) -> None:
-        """Send the last response; everything that the client sends has been read."""
-        self._closing = True
-        if self._writing:
-            self.transport.write(data)
-            self.transport.loseConnection()
-        else:
-            answer_and_close(self.transport, data)
-        if self.connected:
-            self.active.lingering.restart(self)
-
-    def _send_and_linger(self, data: bytes) -> None:
+    def _send_last(self, data: bytes, *, linger: bool) -> None:
         """
-        Send the last response, and read on for a while: closing with unread input would
-        make the kernel reset the connection before the client has read it.
+        Send the last response, and close.
+
+        :param linger: the client may still be sending: read on for a while.  Closing with
+            unread input would make the kernel reset the connection before the client has
+            read the response.
         """
         self._closing = True
         self._buffer = b""
         transport = self.transport
-        transport.write(data)
-        transport.loseWriteConnection()
-        transport.resumeProducing()
-        self.active.lingering.restart(self)
+        if linger and not self._half_closed:
+            transport.write(data)
+            transport.loseWriteConnection()
+            transport.resumeProducing()
+        elif self._writing:
+            transport.write(data)
+            transport.loseConnection()
+        else:
+            answer_and_close(transport, data)
+        if self.connected:
+            self.active.lingering.restart(self)
 
     def _close(self) -> None:
         """Close without a response."""

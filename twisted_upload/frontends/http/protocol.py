@@ -41,7 +41,6 @@ from twisted_upload.frontends.http.problems import problem_response
 from twisted_upload.frontends.http.settings import ActiveHTTPSettings
 from twisted_upload.frontends.http.transaction import Transaction
 from twisted_upload.net.gate import IConnectionSlot
-from twisted_upload.net.half_close import ConnectionEnd, connection_end
 from twisted_upload.net.networks import TrustedProxies
 from twisted_upload.net.transport import read_now
 
@@ -104,11 +103,11 @@ class HTTPConnection(Channel):
         :raises UploadRefused: that client is not accepted.
         """
         proxy = neighbour(self._address, self.transport)
-        if proxy.host not in proxies:
-            return
-        self._client = client = forwarded_client(request.fields, proxy)
-        if client.host is not None and client.host != proxy.host:
-            refusal = self.frontend.gate.sender_refusal(client.host, self.slot)
+        if proxy.host in proxies:
+            self._client = client = forwarded_client(request.fields, proxy)
+            refusal = None
+            if client.host is not None and client.host != proxy.host:
+                refusal = self.frontend.gate.sender_refusal(client.host, self.slot)
             if refusal is not None:
                 raise refusal
 
@@ -147,15 +146,8 @@ class HTTPConnection(Channel):
             self.broke()
 
     def _has_ended(self) -> None:
-        if not self._closing:
-            end = connection_end(self.transport)
-            if end is ConnectionEnd.LOST:
-                self.transport.abortConnection()
-                return
-            if end is ConnectionEnd.NOT_YET:
-                self.transport.resumeProducing()
-                return
-        self._half_closed = True
+        if not self._is_half_closed():
+            return
         transaction = self._transaction
         if transaction is not None:
             if transaction.receiving:
@@ -170,9 +162,7 @@ class HTTPConnection(Channel):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Tell the reader of the body, and leave the front end."""
         self.connected = False
-        active = self.active
-        for timeouts in active.idle, active.heads, active.bodies, active.writing, active.lingering:
-            timeouts.cancel(self)
+        self.active.cancel(self)
         self._buffer = b""
         try:
             if self._transaction is not None:
@@ -252,7 +242,7 @@ class HTTPConnection(Channel):
             self.frontend.handler(transaction)
         except (Problem, UploadRefused) as error:
             response = problem_response(error, request.fields)
-            if transaction.accepted:
+            if transaction.reader is not None:
                 transaction.fail(response)
             else:
                 transaction.respond(response)
@@ -322,7 +312,10 @@ class HTTPConnection(Channel):
         request = transaction.request
         if transaction.fields:
             response = replace(response, fields=response.fields + transaction.fields)
-        whole = transaction.complete or self._skip_rest(transaction)
+        # A body that is not wanted is discarded if all of it has arrived.
+        whole = transaction.complete or (
+            request.length is not None and self._skip(transaction.wanted)
+        )
         close = (
             close
             or not whole
@@ -334,13 +327,6 @@ class HTTPConnection(Channel):
         self._respond(request, response, close=close, linger=not whole or bool(self._buffer))
         if not close:
             self._go_on()
-
-    def _skip_rest(self, transaction: Transaction) -> bool:
-        """Discard the body if all of the rest has arrived; return whether it has."""
-        if transaction.request.length is None or transaction.wanted > len(self._buffer):
-            return False
-        self.take(transaction.wanted)
-        return True
 
     def _respond_to_nothing(self, error: Problem | UploadRefused) -> None:
         """Respond to what is not a request, and close."""
@@ -358,12 +344,10 @@ class HTTPConnection(Channel):
             data = encode_response(problem_response(INTERNAL_ERROR), date, connection="close")
         in_flight, self._transaction = self._transaction, None
         try:
-            if not close:
-                self._send(data)
-            elif linger and not self._half_closed:
-                self._send_and_linger(data)
+            if close:
+                self._send_last(data, linger=linger)
             else:
-                self._send_and_close(data)
+                self._send(data)
         finally:
             if in_flight is not None:
                 self.frontend.upload_ended(self)
@@ -397,9 +381,7 @@ class HTTPConnection(Channel):
 
     def stood_still(self, now: float) -> None:
         """See `IConnection.stood_still`."""
-        active = self.active
-        for timeouts in active.idle, active.heads, active.bodies, active.writing, active.lingering:
-            timeouts.stood_still()
+        self.active.stood_still()
         if self._transaction is not None:
             self._transaction.stood_still(now)
 

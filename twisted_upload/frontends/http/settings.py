@@ -4,6 +4,7 @@ The settings of the HTTP front end, and those in force.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from operator import methodcaller
 from typing import Any
@@ -82,3 +83,13 @@ class ActiveHTTPSettings:
         self.lingering: IdleTimeouts[Any] = IdleTimeouts(
             clock, settings.linger_time, methodcaller("lingered")
         )
+
+    def cancel(self, connection: Hashable) -> None:
+        """Cancel all timeouts of a connection."""
+        for timeouts in self.idle, self.heads, self.bodies, self.writing, self.lingering:
+            timeouts.cancel(connection)
+
+    def stood_still(self) -> None:
+        """Start all timeouts again: this process was stalled."""
+        for timeouts in self.idle, self.heads, self.bodies, self.writing, self.lingering:
+            timeouts.stood_still()

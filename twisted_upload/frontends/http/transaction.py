@@ -6,6 +6,7 @@ connection.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from twisted.internet.interfaces import IPushProducer
@@ -86,6 +87,7 @@ class Transaction:
     :ivar complete: whether all of the body has been passed to the reader.
     :ivar over: whether there is a response, or nobody to respond to.
     :ivar fields: header fields that its response will have in addition.
+    :ivar reader: of the body, once it has been accepted, and until the end.
     :ivar size: bytes of the body that have arrived.
     :ivar paused: whether the consumer of the body has paused it.
     """
@@ -94,13 +96,13 @@ class Transaction:
         "_chunked",
         "_http",
         "_rate",
-        "_reader",
         "_splice",
         "_waiting",
         "complete",
         "fields",
         "over",
         "paused",
+        "reader",
         "receiving",
         "request",
         "size",
@@ -115,7 +117,7 @@ class Transaction:
         self.paused = False
         self.size = 0
         self._http = http
-        self._reader: IBodyReader | None = None
+        self.reader: IBodyReader | None = None
         self._chunked: ChunkedBody | None = None
         self._rate: MinimumRate | None = None
         self._splice: SocketSplice | None = None
@@ -147,7 +149,7 @@ class Transaction:
         if self.over:
             reader.broke_off()
             return
-        self._reader = reader
+        self.reader = reader
         http, length = self._http, self.request.length
         if length is None:
             self._chunked = ChunkedBody()
@@ -181,7 +183,7 @@ class Transaction:
 
     def body_came(self, data: bytes) -> None:
         """Pass on the next bytes of the body; there are no more than belong to it."""
-        reader = self._reader
+        reader = self.reader
         assert reader is not None
         if self._chunked is not None:
             self._chunks_came(reader, self._chunked, data)
@@ -222,11 +224,6 @@ class Transaction:
         length = self.request.length
         return sys.maxsize if length is None else length - self.size
 
-    @property
-    def accepted(self) -> bool:
-        """Whether the body has been accepted."""
-        return self._reader is not None
-
     def cut(self, refusal: UploadRefused) -> None:
         """End: the body is not valid, or there is no more of it.  Tell the client, if possible."""
         if self.over:
@@ -241,8 +238,8 @@ class Transaction:
         if self.over:
             return
         if self.complete:
-            assert self._reader is not None
-            self._reader.left()
+            assert self.reader is not None
+            self.reader.left()
             return
         reader = self._end()
         self._http.ended(self)
@@ -253,12 +250,12 @@ class Transaction:
         """Refuse the request, whatever its state; harmless if it has ended."""
         if self.over:
             return
-        if self._reader is None:
+        if self.reader is None:
             self.respond(problem_response(refusal, self.request.fields))
             return
         if self.receiving:
             self._stop_receiving()
-        self._reader.refused(refusal)
+        self.reader.refused(refusal)
 
     def fail(self, response: Response) -> None:
         """
@@ -285,7 +282,7 @@ class Transaction:
             self._stop_receiving()
         self.over = True
         # The reader knows this exchange: without this, each would wait for the garbage collector.
-        reader, self._reader = self._reader, None
+        reader, self.reader = self.reader, None
         return reader
 
     # IPushProducer: called by the consumer of the body
@@ -296,10 +293,7 @@ class Transaction:
             self.paused = True
             if self._rate is not None:
                 self._rate.pause(self._http.frontend.clock.seconds())
-            try:
-                self._http.pause_body()
-            except Exception:
-                self.broke()
+            self._try(self._http.pause_body)
 
     def resumeProducing(self) -> None:
         """Read on."""
@@ -308,10 +302,13 @@ class Transaction:
             self._waiting = None
             if self._rate is not None:
                 self._rate.resume(self._http.frontend.clock.seconds())
-            try:
-                self._http.resume_body()
-            except Exception:
-                self.broke()
+            self._try(self._http.resume_body)
+
+    def _try(self, step: Callable[[], None]) -> None:
+        try:
+            step()
+        except Exception:
+            self.broke()
 
     def stopProducing(self) -> None:
         """Close the connection: the consumer takes no more data."""
@@ -330,8 +327,8 @@ class Transaction:
 
     def _start_splice(self) -> None:
         if self._splice is None:
-            assert self._reader is not None
-            incoming = self._reader.incoming
+            assert self.reader is not None
+            incoming = self.reader.incoming
             if incoming is not None:
                 self._splice = splice_for(incoming, self, self._http.frontend.slots)
         if self._splice is not None:
@@ -343,7 +340,7 @@ class Transaction:
 
     def spliced(self, result: SpliceResult) -> bool:
         """See `ISplicedSender.spliced`."""
-        http, reader = self._http, self._reader
+        http, reader = self._http, self.reader
         self.size += result.size
         if not http.connected:
             return False
@@ -373,8 +370,8 @@ class Transaction:
     def stood_still(self, now: float) -> None:
         """See `IConnection.stood_still`."""
         self._waiting = None
-        if self._reader is not None:
-            self._reader.stood_still()
+        if self.reader is not None:
+            self.reader.stood_still()
         if self._rate is not None:
             self._rate.stood_still(now)
 
@@ -389,8 +386,8 @@ class Transaction:
             return True
         if self.receiving and not self.paused:
             return False
-        if self._reader is not None:
-            return self._reader.check(now)
+        if self.reader is not None:
+            return self.reader.check(now)
         self._waiting = self._waiting or StoreTimeout(STORE_PATIENCE)
         if not self._waiting.is_too_long(now, 0):
             return False
