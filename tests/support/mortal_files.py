@@ -33,10 +33,17 @@ class MortalFiles(FaultyFiles):
         super().__init__()
         self.calls_left: int | None = None
         self.dead = False
+        self._last_call = ""
         self.open: set[int] = set()
         self.claimed: list[tuple[int, int]] = []
 
+    def kill_after(self, call: str) -> None:
+        """Let it die after the next call of a method."""
+        self._last_call = call
+
     def _before(self, call: str) -> int | None:
+        if call == self._last_call:
+            self.calls_left = 1
         if self.calls_left is not None:
             if self.calls_left <= 0:
                 self.dead = True

@@ -16,6 +16,7 @@ import pytest
 from twisted.internet.task import Clock
 
 from tests.support.mortal_files import Killed, MortalFiles
+from tests.support.partial_files import OrderedFiles
 from tests.support.partials import ManualRig, Writing, result_of
 from twisted_upload.errors import NotFound
 from twisted_upload.interfaces import Arrival, PartialTerms, PartialUpload
@@ -155,6 +156,45 @@ def test_killed_during_repair(tmp_path: Path, by_rename: bool) -> None:
         complete(third, sender)
         third.close()
         del calls
+
+
+def test_rest_is_cut_off(tmp_path: Path) -> None:
+    """Bytes that were written but not committed before a crash are not a part of the file."""
+    rig = rig_in(tmp_path, by_rename=True)
+    identity = rig.create(None)
+    rig.write(identity, b"hello")
+    writing = rig.begin(identity)
+    writing.append.write(b"x" * 300_000)
+    rig.disk.work()
+    assert isinstance(rig.files, MortalFiles)
+    rig.files.bury()
+    again = rig_in(tmp_path, by_rename=True)
+    upload = again.do(again.store.set_length(identity, 5))
+    assert again.stored == {upload.receipt.name: b"hello"}
+    again.close()
+
+
+def test_published_but_not_synced(tmp_path: Path) -> None:
+    """
+    If the daemon dies between publishing a file and syncing the folder, the folder is synced
+    before a client is told that the file is stored.
+    """
+    rig = rig_in(tmp_path, by_rename=True)
+    sender = Sender()
+    sender.create(rig)
+    assert isinstance(rig.files, MortalFiles)
+    rig.files.kill_after("rename")
+    with contextlib.suppress(Killed):
+        sender.send(rig, len(CONTENT))
+    rig.files.bury()
+    assert [*rig.stored.values()] == [CONTENT]
+    files = OrderedFiles()
+    again = ManualRig(tmp_path, files=files)
+    files.synced.clear()
+    assert sender.identity is not None
+    assert again.find(sender.identity).receipt.name in rig.stored
+    assert files.synced == [str(tmp_path)]
+    again.close()
 
 
 def test_unknown_uploads_are_removed(tmp_path: Path) -> None:
