@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial as bound
 from typing import NamedTuple
 
 from twisted_upload.stores.directory.partial_folder import (
@@ -95,25 +96,58 @@ def read_entry(at: PartialFolder, key: str, now: float) -> Entry | None:
     except FileNotFoundError:
         return None
     try:
-        status = os.fstat(descriptor)
-        try:
-            log = PartialRecord.load(at.files, descriptor)
-        except ValueError:
-            if now - status.st_mtime > UNREADABLE_FOR:
-                forget(at, key)
-            return None
+        modified = os.fstat(descriptor).st_mtime_ns
+        log = _load(at, descriptor)
+        ends = _is_over(at, key, descriptor, now)
     finally:
         at.files.close(descriptor)
-    state = log.state
-    if (state.phase == COPYING or due(log) <= now) and forget(at, key):
+    if (ends and forget(at, key, lambda record: _is_over(at, key, record, now))) or log is None:
         return None
+    state = log.state
     stored = state.phase == STORED
     size = 0 if stored else state.offset
-    return Entry(log.origin.terms.group, size, due(log), stored, status.st_mtime_ns)
+    return Entry(log.origin.terms.group, size, due(log), stored, modified)
 
 
-def forget(at: PartialFolder, key: str) -> bool:
-    """Remove an upload, unless it is in use; return whether it is gone."""
+def _load(at: PartialFolder, descriptor: int) -> PartialRecord | None:
+    try:
+        return PartialRecord.load(at.files, descriptor)
+    except ValueError:
+        return None
+
+
+def _is_over(at: PartialFolder, key: str, descriptor: int, now: float) -> bool:
+    """
+    Return whether an upload is to be removed.
+
+    :param descriptor: of its record; what it says may change until that is locked.
+    """
+    log = _load(at, descriptor)
+    if log is not None:
+        return log.state.phase == COPYING or due(log) <= now
+    # If it was not created completely, it has no bytes.  With bytes, it may be that of
+    # another version: only a lack of space removes it.
+    is_old = now - os.fstat(descriptor).st_mtime > UNREADABLE_FOR
+    return is_old and not _has_bytes(at, key)
+
+
+def _has_bytes(at: PartialFolder, key: str) -> bool:
+    try:
+        return _status(at, key + DATA).st_size > 0
+    except FileNotFoundError:
+        return False
+
+
+def forget(
+    at: PartialFolder, key: str, is_over: Callable[[int], bool] = lambda descriptor: True
+) -> bool:
+    """
+    Remove an upload, unless it is in use.
+
+    :param is_over: whether it is still to be removed, now that no one can use it: called
+        with the file descriptor of its record.
+    :return: whether it is gone.
+    """
     try:
         descriptor = open_locked(at, key)
     except Missing:
@@ -121,6 +155,8 @@ def forget(at: PartialFolder, key: str) -> bool:
     except InUse:
         return False
     try:
+        if not is_over(descriptor):
+            return False
         at.remove(key)
     finally:
         at.files.close(descriptor)
@@ -135,13 +171,17 @@ def free_idle(at: PartialFolder, missing: int) -> Freed:
     :param missing: number of bytes.
     """
     keys, freed = [], 0
-    for _, key, size in sorted(_idle(at)):
+    for modified, key, size in sorted(_idle(at)):
         if freed >= missing:
             break
-        if forget(at, key):
+        if forget(at, key, bound(_is_idle_since, modified)):
             keys.append(key)
             freed += size
     return Freed(keys, freed)
+
+
+def _is_idle_since(modified: int, descriptor: int) -> bool:
+    return os.fstat(descriptor).st_mtime_ns == modified
 
 
 def _idle(at: PartialFolder) -> Iterator[tuple[int, str, int]]:

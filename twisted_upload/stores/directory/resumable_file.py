@@ -82,8 +82,10 @@ _CHUNK = 1024 * 1024
 def due(log: PartialRecord) -> float:
     """Return when an upload expires, or is forgotten: seconds since the epoch."""
     state = log.state
-    if state.phase in {STORED, PUBLISHING}:
+    if state.phase == STORED:
         return remembered_until(state.when, state.expires)
+    if state.phase == PUBLISHING:  # it may have been published, or not
+        return max(state.expires, remembered_until(state.when, state.expires))
     return state.expires
 
 
@@ -341,7 +343,16 @@ class ResumableFile(PartialFile):
         if self._name is None or self.gone:
             return
         if self._descriptor is None:
-            self._descriptor = files.open_record(self.at.descriptor, self.key + DATA, create=False)
+            try:
+                self._descriptor = files.open_record(
+                    self.at.descriptor, self.key + DATA, create=False
+                )
+            except FileNotFoundError:
+                # It was removed by another program; its next user must not take it for published.
+                self.gone = True
+                self.at.remove(self.key)
+                self.at.sync()
+                return
         if self._size > self.committed:
             files.truncate(self._descriptor, self.committed)
             self._size = self.committed

@@ -172,7 +172,9 @@ def _open_data(at: PartialFolder, key: str, log: PartialRecord) -> int | None:
         _found_published(at, log)
         return None
     with _closed_on_error(files, data):
-        if state.phase == PUBLISHING and files.links(data) > 1:  # see `Folder.by_rename`
+        # Published by rename, it would have gone: another link is a backup.
+        by_link = state.phase == PUBLISHING and not at.folder.by_rename
+        if by_link and files.links(data) > 1:
             _found_published(at, log)
             files.unlink(at.descriptor, key + DATA)
         else:

@@ -1,0 +1,164 @@
+"""
+Files of partial uploads that others have removed or linked, and the removal of uploads:
+none is taken for stored that is not, and none is removed that has just been continued.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.mortal_files import Killed, MortalFiles
+from tests.support.partials import ManualRig
+from twisted_upload.errors import NotFound, StoreFailed
+from twisted_upload.stores.directory import partial_scan
+from twisted_upload.stores.directory.health import SELF_TEST_INTERVAL
+from twisted_upload.stores.directory.partial_scan import UNREADABLE_FOR, free_idle
+from twisted_upload.stores.directory.resumable_open import open_locked
+
+DAY = 86400.0
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[ManualRig]:
+    rig = ManualRig(tmp_path / "inbox", now_is_real=True)
+    yield rig
+    rig.close()
+
+
+def file_of(rig: ManualRig, suffix: str) -> Path:
+    """Return the only file with a suffix."""
+    (path,) = (rig.folder / ".incoming/partial").glob(f"*{suffix}")
+    return path
+
+
+def scan(rig: ManualRig) -> None:
+    rig.do(rig.store._keeper.scan())
+
+
+class DeadBeforeRename(MortalFiles):
+    """The system calls of a daemon that is killed right before it publishes."""
+
+    def rename(self, source: int, name: str, target: int, new_name: str) -> None:
+        if name.startswith("partial/"):
+            self.calls_left = 0
+            raise Killed
+        super().rename(source, name, target, new_name)
+
+
+def killed_before_publishing(folder: Path, **more: Any) -> str:
+    """Leave an upload whose last bytes were to be published; return its id."""
+    files = DeadBeforeRename()
+    rig = ManualRig(folder, files=files, **more)
+    identity = rig.create(5, expires=rig.now() + 7 * DAY)
+    rig.write(identity, b"hel")
+    with pytest.raises(Killed):
+        rig.write(identity, b"lo")
+    files.bury()
+    return identity
+
+
+def test_data_removed_while_it_is_written(rig: ManualRig) -> None:
+    """An upload whose data another program removes before it is published is not stored."""
+    identity = rig.create(5)
+    rig.write(identity, b"hel")
+    writing = rig.begin(identity)
+    writing.append.write(b"lo")
+    file_of(rig, ".data").unlink()
+    assert isinstance(rig.do(writing.append.commit()), StoreFailed)
+    rig.clock.advance(SELF_TEST_INTERVAL)
+    assert isinstance(rig.find(identity), NotFound)
+    assert (rig.stored, rig.files_left) == ({}, [])
+
+
+def test_another_link(tmp_path: Path) -> None:
+    """A hard link that a backup makes of unpublished data does not make it published."""
+    identity = killed_before_publishing(tmp_path / "inbox")
+    rig = ManualRig(tmp_path / "inbox")
+    os.link(file_of(rig, ".data"), tmp_path / "backup")
+    assert rig.find(identity).offset == 3
+    assert rig.write(identity, b"lo").receipt is not None
+    assert [*rig.stored.values()] == [b"hello"]
+    rig.close()
+
+
+def test_expires_as_told_although_it_was_about_to_be_published(tmp_path: Path) -> None:
+    """An upload that a crash kept from being published is there as long as was told."""
+    identity = killed_before_publishing(tmp_path / "inbox")
+    rig = ManualRig(tmp_path / "inbox")
+    rig.clock.advance(6 * DAY)
+    scan(rig)
+    assert rig.find(identity).offset == 3
+    rig.clock.advance(2 * DAY)
+    scan(rig)
+    assert rig.files_left == []
+    rig.close()
+
+
+@pytest.fixture
+def before_it_is_locked(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Any]], None]:
+    """Do something after it was decided to remove an upload, and before it is locked."""
+
+    def prepare(something: Callable[[], Any]) -> None:
+        def lock(*arguments: Any) -> int:
+            monkeypatch.setattr(partial_scan, "open_locked", open_locked)
+            something()
+            return open_locked(*arguments)
+
+        monkeypatch.setattr(partial_scan, "open_locked", lock)
+
+    return prepare
+
+
+Before = Callable[[Callable[[], Any]], None]
+
+
+def test_continued_when_it_expires(rig: ManualRig, before_it_is_locked: Before) -> None:
+    """An upload that is continued while a scan finds it expired is not removed."""
+    identity = rig.create(5, expires=rig.now() + 100)
+    writing = rig.begin(identity, expires=rig.now() + DAY)
+    writing.append.write(b"hel")
+    rig.clock.advance(200)
+    before_it_is_locked(lambda: rig.do(writing.append.commit()))
+    scan(rig)
+    assert rig.find(identity).offset == 3
+
+
+def test_continued_when_space_is_short(rig: ManualRig, before_it_is_locked: Before) -> None:
+    """An upload that is continued while another needs space is not idle."""
+    identity = rig.create(50_000)
+    rig.write(identity, b"x" * 10_000)
+    os.utime(file_of(rig, ".record"), (0, 0))
+    before_it_is_locked(lambda: rig.write(identity, b"y" * 10_000))
+    assert free_idle(rig.store.partials.uses.at(), 1).keys == []
+    assert rig.find(identity).offset == 20_000
+    assert len(free_idle(rig.store.partials.uses.at(), 1).keys) == 1
+
+
+def test_record_of_another_version(rig: ManualRig) -> None:
+    """Bytes whose record another version has written are not removed by a scan."""
+    identity = rig.create(5)
+    rig.write(identity, b"hel")
+    record = file_of(rig, ".record")
+    content = record.read_bytes()
+    record.write_bytes(content.replace(b"tup1", b"tup9"))
+    rig.clock.advance(UNREADABLE_FOR + 1)
+    scan(rig)
+    assert isinstance(rig.find(identity), NotFound)
+    record.write_bytes(content)
+    assert rig.find(identity).offset == 3
+
+
+def test_record_that_cannot_be_read(rig: ManualRig) -> None:
+    """One that cannot be read, and has no bytes, is removed."""
+    rig.create(5)
+    file_of(rig, ".record").write_bytes(b"")
+    scan(rig)
+    assert len(rig.files_left) == 2
+    rig.clock.advance(UNREADABLE_FOR + 1)
+    scan(rig)
+    assert rig.files_left == []
