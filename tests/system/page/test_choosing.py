@@ -7,6 +7,8 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+import pytest
+
 from tests.support.box import MIB, Box, big_file, of_kind, rows, states
 from tests.support.chromium import Chromium, Tab
 
@@ -89,6 +91,24 @@ def test_folder(box: Box, tab: Tab, tmp_path: Path) -> None:
     tab.choose(tmp_path / "folder", button="#choose-folder")
     all_stored(tab, 4)
     assert sorted(row["name"] for row in rows(tab)) == sorted(2 * names)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "isFile: true, file(found, failed) { failed(); }",
+        "createReader() { return {readEntries(found, failed) { failed(); }}; }",
+    ],
+    ids=["file", "folder"],
+)
+def test_unreadable(tab: Tab, entry: str) -> None:
+    """What cannot be read in a dropped folder is not passed over in silence."""
+    tab.evaluate(f"walk({{name: 'it', {entry}}}, 'folder/')")
+    (row,) = rows(tab)
+    assert (row["name"], row["state"]) == ("folder/it", "failed")
+    assert row["line"] == "not stored: it cannot be read, or has changed; choose it again"
+    assert row["buttons"] == ["Remove"]
+    assert of_kind(tab, "POST") == []
 
 
 def test_paste(box: Box, tab: Tab) -> None:
@@ -175,6 +195,7 @@ def test_receipt(chromium: Chromium, box: Box, tab: Tab, tmp_path: Path) -> None
     ((name, data),) = box.stored().items()
     copied = tab.evaluate("navigator.clipboard.readText()")
     assert copied == f"{name} {sha256(data)}"
+    assert tab.evaluate("document.querySelector('.copy').ariaLabel") == "Copied"
     (tmp_path / "b.txt").write_text("b")
     tab.choose(tmp_path / "b.txt")
     all_stored(tab, 2)

@@ -111,6 +111,7 @@ def test_cancel(box: Box, slow: Tab, big: Path) -> None:
     assert slow.evaluate("localStorage.length") == 0
     slow.click(".dismiss")
     assert rows(slow) == []
+    assert len(of_kind(slow, "DELETE")) == 1
     assert slow.text("#summary") == ""
 
 
@@ -228,7 +229,7 @@ def test_changed_file(box: Box, slow: Tab, big: Path) -> None:
     big.write_bytes(b"another")
     slow.wait(lambda: states(slow) == ["failed"], "a failed upload")
     row = rows(slow)[0]
-    assert row["line"].endswith("the file has been changed, moved or deleted; choose it again")
+    assert row["line"] == "not stored: it cannot be read, or has changed; choose it again"
     assert row["buttons"] == ["Remove"]
     assert of_kind(slow, "DELETE")
     assert box.stored() == {}

@@ -7,6 +7,7 @@ const NAMED = 5; // unfinished files whose names are shown
 const $ = (id) => document.getElementById(id);
 const texts = JSON.parse(document.body.dataset.texts);
 const title = document.title;
+const copyAll = $("copy-all").textContent;
 const rows = new Map(); // by transfer
 const open = new Map(); // transfers that are not finished, by key
 const queue = []; // transfers that wait for their turn
@@ -151,7 +152,9 @@ class Row {
   async copy() {
     const { result } = this.transfer;
     await copyText([result.name, result.digest].filter(Boolean).join(" "), this.digest || this.line);
-    this.actions.firstChild.textContent = text("copied");
+    const button = this.actions.firstChild;
+    button.textContent = text("copied");
+    button.setAttribute("aria-label", text("copied"));
   }
 }
 
@@ -207,7 +210,8 @@ function next() {
   keepAwake();
 }
 
-function add(found) {
+// Files with a trouble fail at once.
+function add(found, trouble = null) {
   for (const [file, name] of found) {
     const transfer = new Transfer(file, name || "file", { changed, moved });
     if (open.has(transfer.key)) continue; // chosen twice
@@ -215,8 +219,11 @@ function add(found) {
     rows.set(transfer, row);
     $("list").append(row.element);
     counts.waiting = (counts.waiting || 0) + 1;
+    transfer.trouble = trouble;
     if (terms.max_size && file.size > terms.max_size) {
       transfer.trouble = new Trouble({ code: "too-large" });
+    }
+    if (transfer.trouble) {
       transfer.set("failed");
     } else {
       wait(transfer);
@@ -233,6 +240,7 @@ function update() {
   const said = all ? text(failed ? "summary failed" : "summary", { all, stored, failed }) : "";
   if ($("summary").textContent !== said) $("summary").textContent = said;
   $("copy-all").hidden = stored < 2 || active() > 0;
+  if (active()) $("copy-all").textContent = copyAll;
   showTotal();
   showUnfinished();
 }
@@ -370,16 +378,21 @@ addEventListener("beforeunload", (event) => { if (active()) event.preventDefault
 // Where files come from
 
 async function walk(entry, path) {
-  if (entry.isFile) {
-    const file = await new Promise((resolve) => entry.file(resolve, () => resolve(null)));
-    if (file) add([[file, path + file.name]]);
-  } else if (entry.isDirectory) {
+  const name = path + entry.name;
+  try {
+    if (entry.isFile) {
+      const file = await new Promise((resolve, reject) => entry.file(resolve, reject));
+      add([[file, name]]);
+      return;
+    }
     const reader = entry.createReader();
     for (;;) {
-      const some = await new Promise((resolve) => reader.readEntries(resolve, () => resolve([])));
+      const some = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
       if (!some.length) return;
-      for (const one of some) await walk(one, `${path}${entry.name}/`);
+      for (const one of some) await walk(one, `${name}/`);
     }
+  } catch {
+    add([[new File([], name), name]], new Trouble({ code: "changed" }));
   }
 }
 

@@ -318,6 +318,7 @@ class Transfer {
     this.set("cancelled");
     this.interrupt();
     if (this.id) server.remove(this.id);
+    this.id = null;
     memory.remove(this.key);
   }
 }
