@@ -51,6 +51,7 @@ SLOW = {
     "system/disk": "",
     "system/edges": "test_max_size_of_the_daemon",
     "system/hook_kills": "",
+    "system/each_front_end": "test_stored[raw] test_stored[http]",
     "system/http_access": "test_before_the_body",
     "system/http_guide": "test_command_of_the_daemon",
     "system/http_proxies": "",
