@@ -49,6 +49,21 @@ async def test_idle_between_requests() -> None:
         await http.is_quiet()
 
 
+async def test_empty_lines() -> None:
+    """Empty lines between requests do not keep a connection open."""
+    async with open_http(HTTPSettings(idle_timeout=60)) as http:
+        client = await http.connect_later()
+        assert (await client.ask(put(b"hello"))).status == 201
+        for _ in range(2):
+            pass_time(http.clock, 29)
+            client.send(b"\r\n")
+            await turns()
+        assert http.connections
+        pass_time(http.clock, 2)
+        assert await closes_without_a_word(client)
+        await http.is_quiet()
+
+
 async def test_head() -> None:
     """A head has its time from the first byte; more bytes earn no more of it."""
     async with open_http(HTTPSettings(head_timeout=30, idle_timeout=60)) as http:

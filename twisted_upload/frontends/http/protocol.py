@@ -183,13 +183,13 @@ class HTTPConnection(Channel):
             self._serve_all(data, start)
         finally:
             self._serving = False
-        if self._is_idle and not self._buffer:
+        if self._is_idle and not self._buffer and data != _EMPTY_LINE:
             self.active.idle.restart(self)
 
     def _serve_all(self, data: bytes, start: int) -> None:
         begun = bool(self._buffer)
         for _ in range(MOST_PER_TURN):
-            if data[:2] == b"\r\n":
+            if data[:2] == _EMPTY_LINE:
                 data, start = data[2:], 0  # RFC 9112, section 2.2
             end = data.find(b"\r\n\r\n", start) + 4
             if end < 4:
@@ -407,6 +407,7 @@ class HTTPConnection(Channel):
             self.abort()
 
 
+_EMPTY_LINE = b"\r\n"
 _NO_REQUEST = Request("", "", keep_alive=False)
 _CUT = BadRequest("the connection ended before the end of the body")
 _log = Logger()
