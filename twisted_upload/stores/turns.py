@@ -57,6 +57,11 @@ class Turn:
             self._ask()
 
     @property
+    def wanted(self) -> bool:
+        """Whether another user wants it."""
+        return self._wanted
+
+    @property
     def ended(self) -> bool:
         """Whether it has ended."""
         return self._ended is None

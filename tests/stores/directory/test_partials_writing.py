@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.partial_files import OrderedFiles
-from tests.support.partials import ManualRig, result_of
+from tests.support.partials import ManualRig, Writing, result_of
 from tests.support.senders import Sockets
 from twisted_upload.interfaces import Arrival, ISplicesSocket, PartialTerms
 from twisted_upload.stores.directory import resumable_file
@@ -75,6 +75,31 @@ def test_nothing_new(rig: ManualRig) -> None:
     steps(rig)
     rig.write(identity)
     assert steps(rig) == ["close", "close"]
+
+
+def test_found_and_written(rig: ManualRig) -> None:
+    """Who finds an upload, and writes to it at once, opens it once; others can use it then."""
+    identity = rig.create(10)
+    assert isinstance(rig.files, OrderedFiles)
+    rig.files.order.clear()
+    writings: list[Writing] = []
+    found = rig.store.find(identity)
+    found.addCallback(lambda _: writings.append(Writing(rig.store, identity)))
+    rig.disk.work()
+    assert rig.files.order.count("open_record") == 2  # record and data
+    (writing,) = writings
+    writing.append.write(b"hello")
+    assert rig.do(writing.append.commit()).offset == 5
+    assert rig.find(identity).offset == 5
+
+
+def test_only_found(rig: ManualRig) -> None:
+    """An upload that has only been found is closed, and the next writer can begin."""
+    identity = rig.create(10)
+    steps(rig)
+    assert rig.find(identity).offset == 0
+    assert steps(rig) == ["close", "close"]
+    assert rig.write(identity, b"hello").offset == 5
 
 
 @pytest.mark.parametrize("whole", [False, True])

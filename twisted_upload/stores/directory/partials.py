@@ -47,6 +47,8 @@ class DirectoryPartials:
         self.limits = limits
         self.uses = PartialUses(store, clock, self.index)
         self._store = store
+        # While those that have found an upload are told.
+        self._found: dict[str, tuple[Turn, ResumableFile]] = {}
 
     # IResumableStore
 
@@ -96,8 +98,34 @@ class DirectoryPartials:
             raise NoSpace
 
     def find(self, identity: str) -> Deferred[PartialUpload]:
-        """See `IResumableStore.find`."""
-        return uncancelled(self._state(identity, wants_storing))
+        """
+        See `IResumableStore.find`.
+
+        Most that find an upload then append to it at once: it is still open for them,
+        which saves a disk job for each request of a client that sends small pieces.
+        """
+        done: Deferred[PartialUpload] = Deferred()
+
+        async def find() -> None:
+            turn, part, is_open = await self.uses.use(identity, wants_bytes)
+            if is_open and part.is_complete:
+                done.callback(await self.store_and_release(part, identity, turn))
+                return
+            if not is_open:
+                turn.end()
+                done.callback(part.upload(identity))
+                return
+            if turn.wanted:
+                self.uses.release(part).addCallback(lambda _: turn.end())
+                done.callback(part.upload(identity))
+                return
+            self._found[part.key] = turn, part
+            done.callback(part.upload(identity))
+            if self._found.pop(part.key, None) is not None:
+                self.uses.release(part).addCallback(lambda _: turn.end())
+
+        Deferred.fromCoroutine(find()).addErrback(done.errback)
+        return done
 
     async def _state(self, identity: str, use: Callable[[ResumableFile], bool]) -> PartialUpload:
         turn, part, is_open = await self.uses.use(identity, use)
@@ -143,7 +171,11 @@ class DirectoryPartials:
         done: Deferred[IAppend] = Deferred()
 
         async def append() -> None:
-            turn, part, is_open = await self.uses.use(identity, wants_bytes)
+            found = self._found.pop(key_of(identity), None) if self._found else None
+            if found is None:
+                turn, part, is_open = await self.uses.use(identity, wants_bytes)
+            else:
+                (turn, part), is_open = found, True
             if part.is_complete:
                 if is_open:
                     upload = await self.store_and_release(part, identity, turn)
