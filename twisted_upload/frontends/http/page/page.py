@@ -35,7 +35,7 @@ SECURITY = (
 )
 """Header fields of the page and its parts."""
 
-SCRIPTS = ("transfer.js", "page.js")
+SCRIPTS = ("transfer.js", "rows.js", "page.js")
 """The files of the script, in order."""
 
 TERMS = "/terms"
