@@ -63,7 +63,17 @@ GROUPS: Mapping[str, tuple[str, tuple[str, ...]]] = {
         " proxy](../guide/proxies.md).",
         (
             *("tokens", "invitation-keys", "cors-origin"),
-            *("trust-forwarded", "resume-for", "page-title", "page-text", "no-page"),
+            *(
+                "trust-forwarded",
+                "resume-for",
+                "max-partials",
+                "max-partials-per-address",
+                "max-partials-size",
+                "max-partials-size-per-address",
+                "page-title",
+                "page-text",
+                "no-page",
+            ),
         ),
     ),
     "Process": (

@@ -55,6 +55,14 @@ def test_others() -> None:
     assert budget(1024, None, 100).connections == budget(1024).connections - 50
 
 
+def test_resumable_stores() -> None:
+    """Each store with partial uploads has file descriptors for their records."""
+    without, one, two = (budget(20_000, resumable_stores=number) for number in range(3))
+    assert (without.writers, one.writers, two.writers) == (0, 1000, 1000)
+    assert without.connections - one.connections == one.connections - two.connections == 500
+    assert budget(1024, resumable_stores=1).writers == 128
+
+
 def test_requested() -> None:
     """An operator may request at most as many connections as the limit allows with one each."""
     assert budget(1024, 100).connections == 100

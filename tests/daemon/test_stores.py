@@ -4,14 +4,21 @@ Which listeners share a store, and which share disk threads.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
 from twisted.internet.testing import MemoryReactorClock
 
-from tests.support.configurations import configured_listeners
-from twisted_upload.daemon.stores import StoreSet, descriptors_of_programs, hook_command
+from tests.support.configurations import configured, configured_listeners
+from twisted_upload.daemon.stores import (
+    StoreSet,
+    descriptors_of_programs,
+    hook_command,
+    resumable_stores,
+)
 from twisted_upload.errors import CannotStart
+from twisted_upload.stores.directory.partial_index import PartialLimits
 from twisted_upload.stores.memory_budget import MOST_BYTES
 
 
@@ -87,3 +94,17 @@ def test_hook_command(tmp_path: Path) -> None:
     assert command is not None
     with pytest.raises(CannotStart, match="no-such-program"):
         command.check()
+
+
+def test_limits_of_partial_uploads(tmp_path: Path) -> None:
+    """The limits of partial uploads are those of the options; 0 is no limit."""
+    (listener,) = configured("http=8080", "max-partials=5", "max-partials-size=1G").listeners
+    configuration = configured("http=8080", "max-partials=5", "max-partials-size=1G")
+    limits = StoreSet(configuration, MemoryReactorClock(), 7).of(listener).partials.limits
+    assert limits == PartialLimits(5, 1000, 2**30, math.inf, 7)
+
+
+@pytest.mark.parametrize(("listeners", "number"), [(["http=8080"], 1), (["port=7000"], 0)])
+def test_resumable_stores(listeners: list[str], number: int) -> None:
+    """Stores of HTTP listeners have partial uploads."""
+    assert resumable_stores(configured(*listeners)) == number

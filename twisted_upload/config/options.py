@@ -237,6 +237,26 @@ class ListenerSettings:
         " Repeatable.",
         reloadable=True,
     )
+    max_partials: int = option(
+        parse_count,
+        "10000",
+        "Maximum number of unfinished uploads that can be resumed; 0 for no limit.",
+    )
+    max_partials_per_address: int = option(
+        parse_count,
+        "1000",
+        "Maximum number of them from one IPv4 address or IPv6 /64; 0 for no limit.",
+    )
+    max_partials_size: int = option(
+        parse_size,
+        "0",
+        "Maximum size of them together, as in 500G; 0 for no limit but --reserve.",
+    )
+    max_partials_size_per_address: int = option(
+        parse_size,
+        "0",
+        "Maximum size of them from one IPv4 address or IPv6 /64; 0 for no limit.",
+    )
     on_upload: tuple[str, ...] = option(
         parse_command,
         "",

@@ -23,7 +23,7 @@ from twisted_upload.daemon.listeners import ListenerSpec, NamedEndpoint
 from twisted_upload.daemon.notify import StoredCount
 from twisted_upload.daemon.process import Budget, budget, raise_limit
 from twisted_upload.daemon.service import MAX_STOP_TIME, UploadService
-from twisted_upload.daemon.stores import StoreSet, descriptors_of_programs
+from twisted_upload.daemon.stores import StoreSet, descriptors_of_programs, resumable_stores
 from twisted_upload.daemon.systemd import Manager
 from twisted_upload.disk.threads import DiskThreads
 from twisted_upload.frontends.admission import ConnectionSlots
@@ -101,7 +101,8 @@ def upload_service(
     :return: the service, and its reporter; `None` without ``--metrics``.
     :raises CannotStart: there are too few file descriptors.
     """
-    stores = StoreSet(configuration, reactor)
+    its_budget = descriptor_budget(configuration)
+    stores = StoreSet(configuration, reactor, its_budget.writers)
     refusals = RefusalCounter(reactor)
     journal = _journal(configuration, reactor)
     stored = StoredCount()
@@ -111,7 +112,7 @@ def upload_service(
     if configuration.settings.metrics:
         counters = Counters([listener.name for listener in configuration.listeners], time.time)
         observers.append(counters)
-    slots = _slots(descriptor_budget(configuration))
+    slots = _slots(its_budget)
     frontends = FrontendBuilder(reactor, observers, slots, refusals)
     specs = [
         ListenerSpec(
@@ -216,8 +217,12 @@ def descriptor_budget(configuration: Configuration) -> Budget:
 
     :raises CannotStart: there are too few.
     """
-    programs = descriptors_of_programs(configuration)
-    return budget(raise_limit(), configuration.settings.max_connections, programs)
+    return budget(
+        raise_limit(),
+        configuration.settings.max_connections,
+        descriptors_of_programs(configuration),
+        resumable_stores=resumable_stores(configuration),
+    )
 
 
 def _slots(its_budget: Budget) -> ConnectionSlots:

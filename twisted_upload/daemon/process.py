@@ -2,9 +2,9 @@
 How many file descriptors a process may have, and what they are for.
 
 A connection takes one, and its upload another for the file.  While a disk thread
-splices the socket of a large upload, it has a third.  The daemon accepts fewer
-connections than the limit would allow, so that an upload that has begun never lacks a
-file descriptor.
+splices the socket of a large upload, it has a third; so has the writer of a partial
+upload, for its record.  The daemon accepts fewer connections than the limit would
+allow, so that an upload that has begun never lacks a file descriptor.
 """
 
 from __future__ import annotations
@@ -25,6 +25,10 @@ SHARE, MOST = 16, 128
 """Rejected connections get one in `SHARE` file descriptors, at most `MOST`; spliced
 sockets get as many again."""
 
+WRITERS_SHARE, MOST_WRITERS = 8, 1000
+"""For each directory with an HTTP listener, writers of partial uploads get one in
+`WRITERS_SHARE`, at most `MOST_WRITERS`."""
+
 OWN = 40
 """File descriptors of the daemon itself: ports, folders, the log, the event loop, and
 the spare ones (`twisted_upload.net.spare_descriptors`)."""
@@ -38,11 +42,13 @@ class Budget(NamedTuple):
     :ivar rejected: maximum number of rejected connections that stay open until the
         sender has received the reason.
     :ivar splices: maximum number of sockets at a time that disk threads read from.
+    :ivar writers: maximum number of partial uploads that each store writes at a time.
     """
 
     connections: int
     rejected: int
     splices: int
+    writers: int = 0
 
 
 def raise_limit() -> int:
@@ -62,7 +68,9 @@ def raise_limit() -> int:
     return 2**30 if soft == resource.RLIM_INFINITY else soft
 
 
-def budget(limit: int, asked: int | None = None, others: int = 0) -> Budget:
+def budget(
+    limit: int, asked: int | None = None, others: int = 0, *, resumable_stores: int = 0
+) -> Budget:
     """
     Divide the file descriptors of a process.
 
@@ -71,11 +79,14 @@ def budget(limit: int, asked: int | None = None, others: int = 0) -> Budget:
         as possible without any of them lacking a file descriptor, `MOST_CONNECTIONS` at
         most.
     :param others: the number that something else takes.
+    :param resumable_stores: number of stores that have partial uploads.
     :raises CannotStart: there are too few.
     """
     share = min(limit // SHARE, MOST)
     # Each thread that splices a socket also has a pipe.
     left = limit - OWN - others - 2 * share - 2 * min(share, 32)
+    writers = min(limit // WRITERS_SHARE, MOST_WRITERS) if resumable_stores else 0
+    left -= writers * resumable_stores
     if left < 2 or (asked is not None and asked > left):
         allowed = counted(max(left, 0), "connection")
         wanted = f"--max-connections {asked}: " if asked is not None else ""
@@ -83,4 +94,5 @@ def budget(limit: int, asked: int | None = None, others: int = 0) -> Budget:
             f"{wanted}the limit of {limit} file descriptors allows {allowed};"
             " raise it (ulimit -Hn, or LimitNOFILE= in systemd)"
         )
-    return Budget(min(left // 2, MOST_CONNECTIONS) if asked is None else asked, share, share)
+    connections = min(left // 2, MOST_CONNECTIONS) if asked is None else asked
+    return Budget(connections, share, share, writers)

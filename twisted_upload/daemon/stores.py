@@ -4,6 +4,7 @@ Build the stores of a daemon from its configuration.
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import time
@@ -22,6 +23,7 @@ from twisted_upload.disk.timed_files import TimedFiles
 from twisted_upload.observability.counters import DiskTimes, ProgramCounts
 from twisted_upload.stores.directory.folder import INCOMING
 from twisted_upload.stores.directory.group_commit import BATCHES_AT_A_TIME, MOST_FILES
+from twisted_upload.stores.directory.partial_index import PartialLimits
 from twisted_upload.stores.directory.resumable_store import ResumableDirectoryStore
 from twisted_upload.stores.directory.store import DirectoryStore
 from twisted_upload.stores.memory_budget import MOST_BYTES, MemoryBudget
@@ -31,7 +33,13 @@ if TYPE_CHECKING:  # imported at run time only if there is a program
     from twisted_upload.hooks.command import HookCommand
     from twisted_upload.hooks.runner import HookRunner
 
-__all__ = ["Storage", "StoreSet", "descriptors_of_programs", "hook_command"]
+__all__ = [
+    "Storage",
+    "StoreSet",
+    "descriptors_of_programs",
+    "hook_command",
+    "resumable_stores",
+]
 
 
 @dataclass(frozen=True)
@@ -63,11 +71,13 @@ class StoreSet:
 
     With ``--metrics``, the duration of disk calls is measured for each directory.
 
+    :param most_writers: number of partial uploads that each store writes at a time; 0 if
+        nothing is written.
     :ivar all: each store once.
     :ivar storages: the same, by directory.
     """
 
-    def __init__(self, configuration: Configuration, reactor: Any) -> None:
+    def __init__(self, configuration: Configuration, reactor: Any, most_writers: int = 0) -> None:
         most_bytes = MOST_BYTES // len({_way(listener) for listener in configuration.listeners})
         storages: dict[str, Storage] = {}
         self._places: dict[str, Places] = {}
@@ -93,6 +103,7 @@ class StoreSet:
                 hooks=_hooks(listener, reactor, storage.programs),
                 memory=MemoryBudget(most_bytes),
                 after_turn=partial(reactor.callLater, 0),
+                limits=PartialLimits(*way.partials, most_writers),
             )
             storage.stores.append(store)
             self._stores[way] = store
@@ -122,6 +133,7 @@ class _Way(NamedTuple):
     durable: bool
     mode: int
     reserve: Reserve
+    partials: tuple[float, float, float, float]
     program: tuple[object, ...]
 
 
@@ -138,6 +150,12 @@ def _way(listener: Listener) -> _Way:
         not settings.no_fsync,
         settings.mode,
         settings.reserve,
+        (
+            settings.max_partials or math.inf,
+            settings.max_partials_per_address or math.inf,
+            settings.max_partials_size or math.inf,
+            settings.max_partials_size_per_address or math.inf,
+        ),
         program,
     )
 
@@ -189,6 +207,11 @@ def _hooks(listener: Listener, reactor: Any, programs: list[ProgramCounts]) -> H
         attempts=listener.settings.on_upload_attempts,
         chance=random.random,
     )
+
+
+def resumable_stores(configuration: Configuration) -> int:
+    """Return the number of stores that have partial uploads."""
+    return len({_way(it) for it in configuration.listeners if it.protocol == "http"})
 
 
 def descriptors_of_programs(configuration: Configuration) -> int:

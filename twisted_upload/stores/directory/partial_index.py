@@ -31,8 +31,8 @@ class PartialLimits(NamedTuple):
         takes two file descriptors.
     """
 
-    most: int = 10_000
-    most_per_group: int = 1_000
+    most: float = 10_000
+    most_per_group: float = 1_000
     most_bytes: float = math.inf
     most_bytes_per_group: float = math.inf
     most_writers: int = 1_000
