@@ -258,3 +258,27 @@ def test_killed_while_concatenating(tmp_path: Path) -> None:
         assert [*again.stored.values()] in ([], [b"onetwo"])
         assert [again.find(identity).offset for identity in parts] == [3, 3]
         again.close()
+
+
+class DeadBeforeSync(MortalFiles):
+    """The system calls of a daemon that is killed before an offset is synced."""
+
+    def datasync(self, descriptor: int) -> None:
+        super().datasync(descriptor)
+        self.calls_left = 1  # the offset is written
+
+
+def test_offset_that_was_not_synced(tmp_path: Path) -> None:
+    """An offset that a killed daemon has written, and not synced, is synced before it is told."""
+    files = DeadBeforeSync()
+    rig = ManualRig(tmp_path / "inbox", files=files)
+    identity = rig.create(10)
+    with pytest.raises(Killed):
+        rig.write(identity, b"hello")
+    files.bury()
+    again = ManualRig(tmp_path / "inbox")
+    assert again.find(identity).offset == 5
+    assert again.files.calls["datasync"] == 1
+    again.find(identity)
+    assert again.files.calls["datasync"] == 1
+    again.close()

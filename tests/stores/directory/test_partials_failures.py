@@ -180,6 +180,20 @@ def test_unhealthy(rig: ManualRig) -> None:
     assert finish_with.receipt is not None
 
 
+@pytest.mark.parametrize("times", [1, 2])
+def test_record_cannot_be_synced(rig: ManualRig, times: int) -> None:
+    """As long as the record on disk may tell a new offset, its bytes are not cut off."""
+    identity = rig.create(20)
+    rig.write(identity, b"hello")
+    rig.files.fail("datasync", errno.EIO, after=1, times=times)
+    assert isinstance(rig.write(identity, b"world"), StoreFailed)
+    (data,) = (rig.folder / ".incoming/partial").glob("*.data")
+    assert data.stat().st_size == (10 if times == 2 else 5)
+    heal(rig)
+    assert rig.find(identity).offset == 5
+    assert data.read_bytes() == b"hello"
+
+
 def test_foreign_folder(tmp_path: Path) -> None:
     """A folder of partial uploads that is a file refuses them, and nothing else."""
     rig = ManualRig(tmp_path / "inbox", files=FaultyFiles())

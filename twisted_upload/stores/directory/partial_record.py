@@ -90,6 +90,8 @@ class PartialRecord:
     :ivar descriptor: its file descriptor.
     :ivar origin: what never changes.
     :ivar state: the latest state.
+    :ivar number: its number.
+    :ivar synced: the number of the latest one that is known to be durable; -1 for none.
     """
 
     def __init__(
@@ -104,8 +106,9 @@ class PartialRecord:
         self.descriptor = descriptor
         self.origin = origin
         self.state = state
+        self.number = number
+        self.synced = -1
         self._files = files
-        self._number = number
 
     @classmethod
     def create(
@@ -156,10 +159,19 @@ class PartialRecord:
 
         :raises OSError: it cannot be written; the old one is still there.
         """
-        number = self._number + 1
+        number = self.number + 1
         slot = _framed(_packed(state), number).ljust(_BLOCK, b"\0")
         self._files.write_at(self.descriptor, slot, number % 2 * _BLOCK)
-        self._number, self.state = number, state
+        self.number, self.state = number, state
+
+    def sync(self) -> None:
+        """
+        Make the latest state durable.
+
+        :raises OSError: it may not be.
+        """
+        self._files.datasync(self.descriptor)
+        self.synced = self.number
 
 
 def _framed(payload: bytes, number: int) -> bytes:

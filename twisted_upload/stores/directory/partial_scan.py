@@ -39,6 +39,7 @@ class Entry(NamedTuple):
     :ivar due: when it expires, or is forgotten: seconds since the epoch.
     :ivar stored: whether it is stored.
     :ivar modified: modification time of the record, in nanoseconds since the epoch.
+    :ivar synced: see `PartialRecord`.
     """
 
     group: str | None
@@ -46,6 +47,7 @@ class Entry(NamedTuple):
     due: float
     stored: bool
     modified: int = 0
+    synced: int = -1
 
 
 class Freed(NamedTuple):

@@ -157,7 +157,9 @@ class PartialUses:
         budget, now = self._store.free_space.budget, self._store.now()
 
         def job() -> Use:
-            part = open_resumable(self.at(), key, now, budget=budget)
+            entry = self._index.entries.get(key)
+            synced = -1 if entry is None else entry.synced
+            part = open_resumable(self.at(), key, now, synced=synced, budget=budget)
             stays = False
             try:
                 stays = use(part)
@@ -270,7 +272,8 @@ class PartialUses:
             return
         size = 0 if part.is_stored else part.committed
         group = part.log.origin.terms.group
-        self._index.put(part.key, Entry(group, size, due(part.log), part.is_stored))
+        entry = Entry(group, size, due(part.log), part.is_stored, synced=part.log.synced)
+        self._index.put(part.key, entry)
         superfluous = self._index.superfluous()
         if superfluous is not None:
             self._index.drop(superfluous)

@@ -232,7 +232,7 @@ class ResumableFile(PartialFile):
         """Write a new state durably."""
         self.log.write(state)
         if self.folder.durable:
-            self.folder.files.datasync(self.log.descriptor)
+            self.log.sync()
 
     def close(self) -> None:
         """Close it, so that others may use it; first note in the record if it is stored."""
@@ -353,9 +353,12 @@ class ResumableFile(PartialFile):
                 self.at.remove(self.key)
                 self.at.sync()
                 return
-        if self._size > self.committed:
-            files.truncate(self._descriptor, self.committed)
-            self._size = self.committed
         state = self.log.state
         if (state.phase, state.offset) != (OPEN, self.committed):
             self.log.write(state._replace(phase=OPEN, offset=self.committed))
+            if state.offset > self.committed and folder.durable:
+                # The record on disk may count the rest: until it does not, leave that there.
+                self.log.sync()
+        if self._size > self.committed:
+            files.truncate(self._descriptor, self.committed)
+            self._size = self.committed

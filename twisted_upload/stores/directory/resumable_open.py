@@ -70,6 +70,7 @@ def create_resumable(
             for error in folder.sync_files(opened):
                 if error is not None:
                     raise error
+            log.synced = log.number
         at.sync()
     except BaseException:
         with contextlib.suppress(OSError):
@@ -103,12 +104,19 @@ def open_locked(at: PartialFolder, key: str) -> int:
 
 
 def open_resumable(
-    at: PartialFolder, key: str, now: float, *, budget: SpaceBudget | None = None
+    at: PartialFolder,
+    key: str,
+    now: float,
+    *,
+    synced: int = -1,
+    budget: SpaceBudget | None = None,
 ) -> ResumableFile:
     """
     Open an upload.
 
     :param now: seconds since the epoch.
+    :param synced: the number of the state that is known to be durable: another one is
+        synced first.  A process may have been killed after it had written it.
     :raises Missing: there is none, or it has expired.
     :raises InUse: it is in use.
     :raises DataLost: the disk has lost committed bytes of it; it has been removed.
@@ -123,6 +131,10 @@ def open_resumable(
             raise Missing from None  # its creation was cut off, so its id was not told
         if log.state.phase == COPYING:
             raise Missing
+        # Other states tell no offset that has not been told before.
+        if log.state.phase == OPEN and log.number != synced and at.folder.durable:
+            log.sync()
+        log.synced = log.number
         data = None if log.state.phase == STORED else _open_data(at, key, log)
         if due(log) <= now:  # also if it has just been found to be stored, long ago
             if data is not None:
