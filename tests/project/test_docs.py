@@ -189,6 +189,18 @@ def test_bounds(name: str, cells: int) -> None:
         assert re.search(rf"^(async )?def {test}\(", there, re.MULTILINE), row[-1]
 
 
+def test_threats() -> None:
+    """Each threat has something that holds, and an existing test."""
+    rows = re.findall(
+        r"^\| (.+) \| (.+) \| `(.+)` \|$", page("docs/explanation/security.md"), re.MULTILINE
+    )
+    assert len(rows) > 40
+    for _, _, named_test in rows:
+        file, _, test = named_test.partition("::")
+        there = (ROOT / "tests" / file).read_text("utf-8")
+        assert re.search(rf"^(async )?def {test}\(", there, re.MULTILINE), named_test
+
+
 def anchors(text: str) -> set[str]:
     """Return the anchors of headings, as GitHub generates them."""
     text = re.sub(r"```.*?```", "", text, flags=re.DOTALL)

@@ -8,6 +8,7 @@ import json
 import re
 import subprocess
 import sys
+import urllib.parse
 from pathlib import Path
 
 from tests.support.daemon import Daemon, deadly, photo, sha256, wait_until
@@ -55,6 +56,24 @@ def test_metadata_everywhere(tmp_path: Path) -> None:
         timeout=30,
     )
     assert 'original name "my photo.jpg"' in shown.stdout
+
+
+def test_nothing_unprintable(tmp_path: Path) -> None:
+    """A name with control codes and line breaks writes none to log, journal or response."""
+    name = "a\x1b[2J\u202e\u2028b\x9b\r\nstored c.jpg"
+    quoted = urllib.parse.quote(name)
+    with http(tmp_path, "--names=time-original", f"--journal={tmp_path}/journal") as daemon:
+        field = f"Content-Disposition: attachment; filename*=utf-8''{quoted}"
+        done = curl(daemon, "--data-binary", "hello", "-H", field, "URL/")
+        assert done.stdout.removesuffix("\n").isprintable()
+        done = curl(daemon, "--data-binary", "hello", "-X", "PUT", f"URL/{quoted}")
+        assert done.stdout.removesuffix("\n").isprintable()
+        assert [file.name[13:] for file in daemon.files()] == 2 * ["-a[2Jbstored_c.jpg"]
+        line = daemon.wait_for_line("original name")
+        assert line.rstrip("\n").isprintable()
+    for text in (tmp_path / "journal").read_text().splitlines():
+        assert json.loads(text)["original_name"] == "a[2Jbstored c.jpg"
+        assert text.isprintable()
 
 
 def test_large_files(tmp_path: Path) -> None:

@@ -23,6 +23,14 @@ async def test_put() -> None:
         assert http.log.kinds == ["stored"]
 
 
+@pytest.mark.parametrize("request_", [put(b"hello"), b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03"])
+async def test_types_are_not_guessed(request_: bytes) -> None:
+    """Every response tells browsers to believe its type, whatever it says."""
+    async with open_http() as http:
+        reply = await http.ask(request_)
+        assert reply.fields["x-content-type-options"] == "nosniff"
+
+
 async def test_keep_alive() -> None:
     """A connection carries one request after the other."""
     async with open_http() as http:
