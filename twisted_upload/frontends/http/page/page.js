@@ -12,7 +12,7 @@ const queue = []; // transfers that wait for their turn
 const counts = {}; // of transfers, by state
 const bytes = { all: 0, sent: 0 };
 let running = 0;
-let locked = false; // the secret is not valid: nothing is sent before there is another one
+let locked = true; // nothing is sent before it is known that the secret is valid
 
 // All files
 
@@ -171,15 +171,19 @@ async function learnTerms() {
   }
   $("form").hidden = false;
   $("secret-form").hidden = true;
-  if (response.status !== 200) return;
-  if (locked) {
-    locked = false;
-    for (const it of rows.keys()) {
-      if (it.state === "failed" && it.trouble.code === "unauthorized") wait(it);
-    }
-    next();
+  if (response.status === 200) {
+    try { showTerms(JSON.parse(response.text)); } catch { /* a proxy has answered */ }
   }
-  terms = JSON.parse(response.text);
+  if (!locked) return;
+  locked = false;
+  for (const it of rows.keys()) {
+    if (it.state === "failed" && it.trouble.code === "unauthorized") wait(it);
+  }
+  next();
+}
+
+function showTerms(found) {
+  terms = found;
   const said = [];
   if (terms.label) said.push(text("for", { label: terms.label }));
   if (terms.max_size) said.push(text("at most", { size: formatSize(terms.max_size) }));
