@@ -103,6 +103,9 @@ def test_busy(chromium: Chromium, tmp_path: Path) -> None:
         path.write_text(path.name)
     with Box(tmp_path, "--max-connections=4") as box, chromium.tab() as tab:
         tab.open(box.url)
+        tab.until("!locked")
+        box.kill()  # so that the page has no connection any more
+        box.start()
         with contextlib.ExitStack() as others:
             for _ in range(4):
                 other = socket.create_connection(("127.0.0.1", box.port))
