@@ -260,8 +260,20 @@ FOREIGN = {
 """Options of other programs that texts mention alone."""
 
 PROGRAMS = {
-    *(".ci/run", "cat", "cd", "chgrp", "chmod", "chown", "cp", "curl", "df", "dmesg", "echo"),
-    *("find", "getent", "git", "gnutls-cli", "grep", "iostat", "journalctl", "jq", "kill", "ls"),
+    *(".ci/run", "cat", "cd", "chgrp", "chmod", "chown", "cp", "curl", "df", "dmesg", "du"),
+    *(
+        "echo",
+        "find",
+        "getent",
+        "git",
+        "gnutls-cli",
+        "grep",
+        "iostat",
+        "journalctl",
+        "jq",
+        "kill",
+        "ls",
+    ),
     *("lsattr", "lint-imports", "man", "mount", "mv", "mypy", "namei", "nc", "nc.traditional"),
     *("ncat", "openssl", "pip", "pipx", "ps", "pytest", "quota", "rm", "rsync", "ruff"),
     *("setfacl", "socat", "sphinx-build", "ss", "systemctl", "systemd-run", "tar", "top", "vmstat"),
@@ -418,6 +430,7 @@ RUN = {
     "docs/guide/python.md": {"errors": f"{GUIDES}test_errors_in_python"},
     "docs/guide/senders.md": {"unix": f"{GUIDES}test_command_of_the_daemon"},
     "docs/guide/start.md": {
+        "send-curl": f"{GUIDES}test_first_upload_by_curl",
         "send-nc": f"{GUIDES}test_first_upload",
         "send": f"{GUIDES}test_first_upload",
         "ping": f"{GUIDES}test_ping",

@@ -48,6 +48,17 @@ def test_first_upload(tmp_path: Path, marker: str) -> None:
         assert daemon.only_file() == photo(100_000)
 
 
+def test_first_upload_by_curl(tmp_path: Path) -> None:
+    """The first command of the first steps sends a photo over HTTP and shows the receipt."""
+    needs("curl")
+    (tmp_path / "photo.jpg").write_bytes(photo(100_000))
+    with Daemon(tmp_path, "--http=tcp:0:interface=127.0.0.1") as daemon:
+        command = block("docs/guide/start.md", "send-curl").replace("curl", "curl -sS")
+        output = shell(command.replace("localhost:8080", "{}:{}".format(*daemon.address)), tmp_path)
+        assert output.startswith("上传成功 ")
+        assert daemon.only_file() == photo(100_000)
+
+
 def test_plain_uploads(tmp_path: Path) -> None:
     """The commands for HTTP store each file, and show the answers."""
     needs("curl")
