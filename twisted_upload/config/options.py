@@ -196,8 +196,8 @@ class ListenerSettings:
     resume_for: float = option(
         parse_resume_for,
         "24h",
-        "Time for which an unfinished HTTP upload can be resumed after its last request; then it is"
-        " removed.",
+        "Time for which an unfinished HTTP upload can be resumed after its last request, at least"
+        " 1m; then it is removed.",
         reloadable=True,
     )
     page_title: str = option(
