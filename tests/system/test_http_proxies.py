@@ -101,13 +101,19 @@ class Proxied(NamedTuple):
         self, method: str, path: str, body: bytes = b"", /, **fields: str
     ) -> tuple[int, dict[str, str]]:
         """Send a request, and return the status and the fields of the response."""
+        return self.exchange(method, path, body, **fields)[:2]
+
+    def exchange(
+        self, method: str, path: str, body: bytes = b"", /, **fields: str
+    ) -> tuple[int, dict[str, str], str]:
+        """Send a request, and return the response."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
         with contextlib.closing(connection):
             names = {name.replace("_", "-"): value for name, value in fields.items()}
             connection.request(method, path, body, names)
             response = connection.getresponse()
-            response.read()
-            return response.status, {k.lower(): v for k, v in response.getheaders()}
+            content = response.read().decode()
+            return response.status, {k.lower(): v for k, v in response.getheaders()}, content
 
 
 @pytest.fixture(params=PROXIES)
@@ -237,6 +243,42 @@ def test_early_refusal(proxied: Proxied) -> None:
         "PATCH", path, b"x" * 100_000, **underlined(OFFSET), Upload_Offset="0"
     )
     assert status == 404
+
+
+HIDDEN = b"PUT /hidden HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nevil"
+
+AMBIGUOUS = [
+    b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    b"Content-Length: 5\r\nContent-Length: 0\r\n\r\n",
+    b"Content-Length: 0, 5\r\n\r\n",
+    b"Content-Length: +5\r\n\r\n",
+    b"Content-Length: 5\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+    b"Content-Length: 5\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
+    b"Content-Length: 5\r\nX: y\r\n Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    b"Content-Length: 5\r\nX: y\rTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    b"Content-Length: 5\r\nX: y\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    b"Connection: Content-Length\r\nContent-Length: %d\r\n\r\n" % len(HIDDEN),
+    b"Connection: Transfer-Encoding\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(HIDDEN),
+    b"Transfer-Encoding: chunked\r\n\r\n3\nabc\r\n0\r\n\r\n",
+    b"Transfer-Encoding: chunked\r\n\r\n3;\nabc\r\n0\r\n\r\n",
+    b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nContent-Length: %d\r\n\r\n" % len(HIDDEN),
+]
+
+
+def test_ambiguous(proxied: Proxied) -> None:
+    """Whatever a client sends before it, each request of another has its own response."""
+    for number, ambiguous in enumerate(AMBIGUOUS):
+        for method in b"PUT /", b"PUT /nothing/there", b"GET /":
+            with connect(2, ("127.0.0.1", proxied.port)) as hostile:
+                hostile.sendall(method + b" HTTP/1.1\r\nHost: x\r\n" + ambiguous + HIDDEN)
+                hostile.shutdown(socket.SHUT_WR)
+                with contextlib.suppress(ConnectionError):
+                    hostile.recv(100_000)
+            for size in (number + 10, number + 100):
+                status, _, told = proxied.exchange("PUT", "/", b"x" * size)
+                assert status == 201
+                assert re.fullmatch(rf"\S+ [0-9-]+\.\w+ {size} \w+\n", told), ambiguous
 
 
 def test_stopped(proxied: Proxied) -> None:
