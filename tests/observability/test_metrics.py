@@ -98,6 +98,7 @@ TOGETHER = {
     "max": (
         *("last_stored_timestamp_seconds", "reserve_bytes", "reactor_lag_max_seconds"),
         *("draining", "build_info", "programs_waiting", "programs_given_up"),
+        *("partial_uploads", "partial_upload_bytes"),
     ),
     "min": (
         *("store_healthy", "free_bytes", "free_inodes", "start_time_seconds"),

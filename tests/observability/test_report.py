@@ -13,6 +13,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from tests.support.frontends import OpenFrontend, open_frontend
+from tests.support.partials import ManualRig
 from tests.support.senders import read_all
 from tests.support.stores import ARRIVAL, Rig
 from tests.support.waiting import in_thread, until
@@ -33,6 +34,8 @@ from twisted_upload.observability.metrics import (
     HEALTHY,
     IN_FLIGHT,
     LAG,
+    PARTIAL_BYTES,
+    PARTIALS,
     REJECTED,
     RESERVE,
     UPLOADS,
@@ -113,6 +116,27 @@ async def test_ready(tmp_path: Path) -> None:
         assert samples[DRAINING.name] == {(): 0}
         assert samples[WORST_LAG.name] == {(): 0}
         assert {FSYNC.name, LAG.name} < set(samples)
+
+
+def test_partial_uploads(tmp_path: Path) -> None:
+    """Unfinished resumable uploads are counted, and what has been committed of them."""
+    rig = ManualRig(tmp_path)
+    disk: Any = rig.disk
+    storage = Storage(str(tmp_path), disk, [rig.store])
+    reporter = ProcessReporter([], [storage], Counters([], lambda: 1001.0), rig.clock)
+    rig.write(rig.create(4), b"abc")
+    rig.write(rig.create(3), b"abc")  # stored
+    rig.create(None)
+    samples = rig.do(reporter.report()).samples
+    assert samples[PARTIALS.name] == {(str(tmp_path),): 2}
+    assert samples[PARTIAL_BYTES.name] == {(str(tmp_path),): 3}
+    rig.close()
+
+
+async def test_without_partial_uploads(tmp_path: Path) -> None:
+    """A store that has no resumable uploads reports none."""
+    async with open_reporting(tmp_path) as reporting:
+        assert not {PARTIALS.name, PARTIAL_BYTES.name} & {*reporting.report().samples}
 
 
 async def test_uploads(tmp_path: Path) -> None:

@@ -31,6 +31,8 @@ __all__ = [
     "LAG",
     "LAST_STORED",
     "METRICS",
+    "PARTIALS",
+    "PARTIAL_BYTES",
     "PROGRAMS",
     "PROGRAMS_GIVEN_UP",
     "PROGRAMS_RUNNING",
@@ -172,6 +174,15 @@ FREE_INODES = _gauge(
 RESERVE = _gauge(
     "reserve_bytes", "Free space below which uploads are refused.", "directory", together="max"
 )
+PARTIALS = _gauge(
+    "partial_uploads",
+    "Unfinished uploads that can be resumed, of all processes; updated every minute.",
+    "directory",
+    together="max",  # each process looks at the same folder
+)
+PARTIAL_BYTES = _gauge(
+    "partial_upload_bytes", "Committed bytes of these uploads.", "directory", together="max"
+)
 PROGRAMS_WAITING = _gauge(
     "programs_waiting",
     "Files whose --on-upload program has not succeeded yet; updated every 10 s.",
@@ -219,6 +230,7 @@ INFO = _gauge(
 METRICS: tuple[Metric, ...] = (
     *(UPLOADS, BYTES, REJECTED, IN_FLIGHT, CONNECTIONS, DURATION, SIZE, LAST_STORED),
     *(FSYNC, PUBLISH, HEALTHY, FREE, FREE_INODES, RESERVE),
+    *(PARTIALS, PARTIAL_BYTES),
     *(HANDSHAKE_FAILURES, CERTIFICATE_ENDS),
     *(PROGRAMS_WAITING, PROGRAMS_RUNNING, PROGRAMS, PROGRAM_DURATION, PROGRAMS_GIVEN_UP),
     *(LAG, WORST_LAG, DRAINING, WORKERS, RESTARTS, STARTED, INFO),

@@ -31,6 +31,8 @@ from twisted_upload.observability.metrics import (
     IN_FLIGHT,
     INFO,
     LAG,
+    PARTIAL_BYTES,
+    PARTIALS,
     REJECTED,
     RESERVE,
     RESTARTS,
@@ -148,6 +150,10 @@ class IReportedStore(Protocol):
     @property
     def free_space(self) -> IReportedSpace:
         """Its free space."""
+
+    @property
+    def partial_uploads(self) -> tuple[int, int] | None:
+        """Number and committed bytes of its partial uploads; None if it cannot have any."""
 
     def refusal(self) -> UploadRefused | None:
         """Return why it would refuse a new upload now; None if it would not."""
@@ -271,6 +277,10 @@ class ProcessReporter(Service):
             }
             if store.free_space.space.all_inodes:
                 yield {FREE_INODES.name: {(store.path,): store.free_space.space.inodes}}
+            if store.partial_uploads is not None:
+                number, size = store.partial_uploads
+                yield {PARTIALS.name: {(store.path,): number}}
+                yield {PARTIAL_BYTES.name: {(store.path,): size}}
         yield {
             LAG.name: {(): self._lags.sample()},
             WORST_LAG.name: {(): self._lag.worst},

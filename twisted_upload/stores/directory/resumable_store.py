@@ -81,6 +81,11 @@ class ResumableDirectoryStore(DirectoryStore):
         self.partials.uses.close()
         super().close()
 
+    @property
+    def partial_uploads(self) -> tuple[int, int]:
+        """See `DirectoryStore.partial_uploads`; other processes count at the last scan."""
+        return self.partials.index.count, self.partials.index.size
+
     def folder(self) -> Folder | None:
         """Return the open drop folder."""
         return self._folder

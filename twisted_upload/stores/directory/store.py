@@ -267,6 +267,11 @@ class DirectoryStore:
         original = self._names is NameForm.TIME_ORIGINAL
         return arrival.metadata.original_name if original else ""
 
+    @property
+    def partial_uploads(self) -> tuple[int, int] | None:
+        """Number and committed bytes of partial uploads; `None`: there cannot be any."""
+        return None
+
     def refusal(self) -> UploadRefused | None:
         """See `IChecksReadiness.refusal`."""
         if not self.health.well:
