@@ -264,8 +264,10 @@ class PartialUpload(NamedTuple):
 
     :ivar identity: its id: a secret of 32 lower-case hexadecimal digits.
     :ivar terms: what it was created with; its length is there as soon as it is known.
-    :ivar offset: the committed offset: bytes that are durable, and will not be lost.  It
-        never goes back.
+    :ivar offset: the committed offset: bytes that are durable.  It never goes back.  A
+        store may remove an upload that has been idle for a while (the directory store: for
+        an hour) when space is short; then it is gone as a whole (`NotFound`), never
+        shortened.  It does not give way to the growth of another partial upload.
     :ivar receipt: of the stored file, once it is stored.
     """
 

@@ -205,6 +205,12 @@ def test_data_without_record(rigs: Any) -> None:
     assert rig.files_left == []
 
 
+def make_idle(rig: ManualRig) -> None:
+    """Make all uploads idle for a long time."""
+    for path in (rig.folder / ".incoming/partial").glob("*.record"):
+        os.utime(path, (1000, 1000))
+
+
 def _fill(rig: ManualRig, size: int) -> None:
     (rig.folder / "other").write_bytes(b"")
     os.truncate(rig.folder / "other", size)
@@ -244,6 +250,7 @@ def test_nothing_to_give(rigs: Any) -> None:
     rig.disk.work()
     identity = rig.create(None)
     rig.write(identity, b"x" * MIB)
+    make_idle(rig)
     _fill(rig, 95 * MIB)
     assert isinstance(rig.store.refusal(), NoSpace)
     assert isinstance(rig.find(identity), NotFound)
@@ -258,11 +265,38 @@ def test_ordinary_upload_goes_first(rigs: Any) -> None:
     rig = rigs(reserve=Reserve(10 * MIB))
     identity = rig.create(None)
     rig.write(identity, *[b"x" * MIB] * 30)
+    make_idle(rig)
     incoming = rig.store.begin(Arrival("y"), lambda refusal: pytest.fail(str(refusal)))
     for _ in range(70):
         incoming.write(b"y" * MIB)
         rig.disk.work()
     assert rig.do(incoming.commit()).size == 70 * MIB
+    assert isinstance(rig.find(identity), NotFound)
+
+
+def test_no_upload_grows_at_the_expense_of_another(rigs: Any) -> None:
+    """A partial upload that reaches the reserve is refused, and displaces no other."""
+    rig = rigs(reserve=Reserve(10 * MIB))
+    idle, growing = rig.create(None), rig.create(80 * MIB)
+    rig.write(idle, *[b"x" * MIB] * 30)
+    make_idle(rig)
+    assert isinstance(rig.write(growing, *[b"y" * MIB] * 80), NoSpace)
+    assert rig.find(idle).offset == 30 * MIB
+
+
+def test_active_ones_are_spared(rigs: Any) -> None:
+    """One that was active within the last hour does not give way, even below the reserve."""
+    rig = rigs(reserve=Reserve(10 * MIB), now_is_real=True)
+    rig.store.start()
+    rig.disk.work()
+    identity = rig.create(None)
+    rig.write(identity, *[b"x" * MIB] * 4)
+    _fill(rig, 95 * MIB)
+    assert isinstance(rig.store.refusal(), NoSpace)
+    assert rig.find(identity).offset == 4 * MIB
+    rig.clock.advance(3600)
+    rig.store.refusal()
+    rig.disk.work()
     assert isinstance(rig.find(identity), NotFound)
 
 

@@ -78,6 +78,8 @@ def test_gives_way(full: Path) -> None:
     """With a reserve, an idle upload gives way to an ordinary one."""
     rig = ManualRig(full / "inbox", files=FaultyFiles(), reserve=Reserve(MIB))
     rig.write(rig.create(None), *[b"x" * MIB] * 5)
+    for path in (full / "inbox/.incoming/partial").iterdir():
+        os.utime(path, (1000, 1000))
     incoming = rig.store.begin(Arrival("y"), lambda refusal: pytest.fail(str(refusal)))
     for _ in range(4):
         incoming.write(b"y" * MIB)

@@ -83,6 +83,7 @@ class PartialFile:
         committed again.
     """
 
+    _displaces = True  # whether partial uploads give way to it
     # See `twisted_upload.stores.directory.file_queue` for what slots save.
     __slots__ = (
         *("_budget", "_descriptor", "_finished", "_hash", "_head", "_moment", "_name"),
@@ -131,7 +132,7 @@ class PartialFile:
             self._append(chunks)
             return
         size = sum(map(len, chunks))
-        budget.grow(self._size, size)
+        budget.grow(self._size, size, room=self._displaces)
         try:
             self._append(chunks)
         finally:
@@ -192,7 +193,7 @@ class PartialFile:
         if budget is None:
             self._move(pipe, length)
             return
-        budget.grow(self._size, length)
+        budget.grow(self._size, length, room=self._displaces)
         try:
             self._move(pipe, length)
         finally:
@@ -234,7 +235,7 @@ class PartialFile:
             self._create(locked=False)
         if last:
             if self._budget is not None:
-                self._budget.complete(sum(map(len, last)))
+                self._budget.complete(sum(map(len, last)), room=self._displaces)
             self._append(last)
         folder = self.folder
         if not folder.exact_modes:

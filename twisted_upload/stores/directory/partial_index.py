@@ -29,6 +29,8 @@ class PartialLimits(NamedTuple):
     :ivar most_bytes_per_group: the same for each address group.
     :ivar most_writers: number of uploads written at the same time by one process; each
         takes two file descriptors.
+    :ivar spared: seconds since its last commit for which an upload does not give way when
+        space is short.
     """
 
     most: float = 10_000
@@ -36,6 +38,7 @@ class PartialLimits(NamedTuple):
     most_bytes: float = math.inf
     most_bytes_per_group: float = math.inf
     most_writers: int = 1_000
+    spared: float = 3600.0
 
 
 class PartialIndex:

@@ -122,7 +122,8 @@ class PartialKeeper:
         :return: whether any was removed.
         """
         try:
-            freed = free_idle(self._partials.uses.at(), missing)
+            before = self._store.now() - self._partials.limits.spared
+            freed = free_idle(self._partials.uses.at(), missing, before)
         except (Missing, OSError):
             return False
         if not freed.keys:

@@ -165,16 +165,17 @@ def forget(
     return True
 
 
-def free_idle(at: PartialFolder, missing: int) -> Freed:
+def free_idle(at: PartialFolder, missing: int, before: float = float("inf")) -> Freed:
     """
     Remove uploads that are not in use, those that have been idle the longest first, until
     enough space is free.
 
     :param missing: number of bytes.
+    :param before: only those that have been idle since before then: seconds since the epoch.
     """
     keys, freed = [], 0
     for modified, key, size in sorted(_idle(at)):
-        if freed >= missing:
+        if freed >= missing or modified >= before * 1e9:
             break
         if forget(at, key, bound(_is_idle_since, modified)):
             keys.append(key)

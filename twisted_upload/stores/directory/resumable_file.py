@@ -105,6 +105,8 @@ class ResumableFile(PartialFile):
     :ivar gone: its data has been lost, and it has been removed.
     """
 
+    # Otherwise any sender could remove what others have been told is kept.
+    _displaces = False
     __slots__ = (
         *("_committed_at", "at", "_digest", "_when", "committed", "expires", "gone", "key"),
         *("log", "stored", "whole"),
@@ -198,7 +200,7 @@ class ResumableFile(PartialFile):
         :return: number of bytes; 0 at its end.
         """
         if self._budget is not None:
-            self._budget.grow(self._size, length)
+            self._budget.grow(self._size, length, room=self._displaces)
         try:
             copied = self.folder.files.copy(source, self.descriptor, length)
         finally:

@@ -92,7 +92,7 @@ class SpaceBudget:
             self._tight = self._headroom <= 0
         return space
 
-    def grow(self, size: int, more: int) -> None:
+    def grow(self, size: int, more: int, *, room: bool = True) -> None:
         """
         Count bytes before an incomplete upload writes them; afterwards call `written`.
 
@@ -101,19 +101,21 @@ class SpaceBudget:
 
         :param size: number of bytes of the upload that have been written.
         :param more: number of bytes to be written.
+        :param room: whether room may be made for them.
         :raises OSError: ``ENOSPC``: these bytes would use space of the reserve.
         """
-        self._count(more, size / MARGIN_SHARE)
+        self._count(more, size / MARGIN_SHARE, room)
 
-    def complete(self, more: int) -> None:
+    def complete(self, more: int, *, room: bool = True) -> None:
         """
         Count the last bytes of an upload, immediately before they are written.
 
         :param more: number of bytes to be written.
+        :param room: whether room may be made for them.
         :raises OSError: ``ENOSPC``: the share of the reserve for complete uploads has been
             used up too.
         """
-        self._count(more, None)
+        self._count(more, None, room)
 
     def written(self, more: int) -> None:
         """Note that counted bytes have been written, or will not be."""
@@ -126,7 +128,7 @@ class SpaceBudget:
             with contextlib.suppress(OSError):
                 self.look()
 
-    def _count(self, more: int, margin: float | None) -> None:
+    def _count(self, more: int, margin: float | None, room: bool) -> None:
         with self._lock:
             if (
                 more <= self._until_look
@@ -134,7 +136,7 @@ class SpaceBudget:
                 and self._take(more, margin)
             ):
                 return
-        for room_can_be_made in True, False:
+        for room_can_be_made in (True, False) if room else (False,):
             self.look()
             with self._lock:
                 if self._take(more, margin):
