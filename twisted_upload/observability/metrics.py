@@ -132,7 +132,8 @@ IN_FLIGHT = _gauge("uploads_in_flight", "Uploads that have begun and not finishe
 CONNECTIONS = _gauge("connections", "Open connections of senders.", "listener")
 DURATION = _histogram(
     "upload_duration_seconds",
-    "Time from the connection to the answer, of stored uploads.",
+    "Time from the connection or the request to the answer, of stored uploads; of resumable ones,"
+    " from the creation.",
     _DURATIONS,
     "listener",
 )
