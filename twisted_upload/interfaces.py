@@ -244,7 +244,8 @@ class PartialTerms(NamedTuple):
     :ivar owner: who may continue it, for the front end to compare: the name of a token.
     :ivar group: the address group by which it is counted; `None` if it is not counted.
     :ivar expires: when it is removed if it is not complete: seconds since the epoch.  One
-        that is stored is remembered until then, but for at least an hour, and at most a day.
+        that is stored is remembered until then, but for at least an hour, and at most a
+        day; a store may forget it earlier if it remembers as many as it can.
     :ivar is_part: it is never stored alone, only as a part of others
         (`IResumableStore.concatenate`).
     :ivar note: a text of the front end, returned as it is; at most 32 KiB of UTF-8.

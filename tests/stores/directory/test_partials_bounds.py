@@ -109,6 +109,27 @@ def test_stored_ones_are_forgotten(rigs: Any) -> None:
     assert len(rig.files_left) == 2
 
 
+def test_stored_first_is_forgotten_first(rigs: Any) -> None:
+    """After a restart too, and however often it is asked for."""
+    rig = rigs(**limited(most=3))
+    stored = []
+    for number in range(3):
+        stored.append(rig.create(1))
+        rig.write(stored[-1], b"x")
+        record = rig.folder / ".incoming/partial" / (_key(stored[-1]) + ".record")
+        os.utime(record, (number, number))
+    rig.close()
+    again = rigs(**limited(most=3))
+    again.store.start()
+    again.disk.work()
+    assert again.find(stored[0]).receipt is not None
+    for _ in range(2):
+        stored.append(again.create(1))
+        again.write(stored[-1], b"x")
+    found = [isinstance(again.find(one), NotFound) for one in stored]
+    assert found == [True, True, False, False, False]
+
+
 def test_bytes(rigs: Any) -> None:
     """Unfinished uploads take at most so many bytes, and those of a group too."""
     rig = rigs(**limited(most_bytes=1000, most_bytes_per_group=600))
@@ -163,6 +184,32 @@ def test_expired(rigs: Any) -> None:
     assert rig.store.partials.index.count == 1
 
 
+@pytest.mark.parametrize("when", ["at the start", "later"])
+def test_wrong_clock(rigs: Any, when: str) -> None:
+    """A time of day that is wrong during one scan, and right again, removes nothing."""
+    rig = rigs()
+    if when == "later":
+        rig.store.start()
+        rig.disk.work()
+    identity = rig.create(5, expires=rig.now() + 3000)
+    rig.write(identity, b"hel")
+    rig.began += 86400
+    rig.clock.advance(SCAN_EVERY)
+    if when == "at the start":
+        rig.store.start()
+    rig.disk.work()
+    rig.began -= 86400
+    assert rig.find(identity).offset == 3
+    rig.clock.advance(SCAN_EVERY)
+    rig.disk.work()
+    assert rig.find(identity).offset == 3
+    rig.began += 86400
+    for _ in range(2):
+        rig.clock.advance(SCAN_EVERY)
+        rig.disk.work()
+    assert rig.files_left == []
+
+
 def test_start_finds_all(rigs: Any) -> None:
     """A start counts the uploads of the daemon before, and removes those that have expired."""
     rig = rigs()
@@ -173,8 +220,10 @@ def test_start_finds_all(rigs: Any) -> None:
     again = rigs(**limited(most_per_group=1))
     again.store.start()
     again.disk.work()
-    assert (again.store.partials.index.count, again.store.partials.index.size) == (1, 3)
     assert isinstance(again.do(again.store.create(terms(group="a"))), Busy)
+    again.clock.advance(SCAN_EVERY)
+    again.disk.work()
+    assert (again.store.partials.index.count, again.store.partials.index.size) == (1, 3)
     assert len(again.files_left) == 2
 
 

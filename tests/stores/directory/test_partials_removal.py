@@ -5,6 +5,7 @@ none is taken for stored that is not, and none is removed that has just been con
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 
 from tests.support.mortal_files import Killed, MortalFiles
 from tests.support.partials import ManualRig
-from twisted_upload.errors import NotFound, StoreFailed
+from twisted_upload.errors import Busy, NotFound, StoreFailed
 from twisted_upload.stores.directory import partial_scan
 from twisted_upload.stores.directory.health import SELF_TEST_INTERVAL
 from twisted_upload.stores.directory.partial_scan import UNREADABLE_FOR, free_idle
@@ -50,10 +51,14 @@ class DeadBeforeRename(MortalFiles):
         super().rename(source, name, target, new_name)
 
 
-def killed_before_publishing(folder: Path, **more: Any) -> str:
+def killed_before_publishing(folder: Path) -> str:
     """Leave an upload whose last bytes were to be published; return its id."""
-    files = DeadBeforeRename()
-    rig = ManualRig(folder, files=files, **more)
+    return killed_while_publishing(folder, DeadBeforeRename())
+
+
+def killed_while_publishing(folder: Path, files: MortalFiles) -> str:
+    """Leave an upload of a daemon that was killed; return its id."""
+    rig = ManualRig(folder, files=files)
     identity = rig.create(5, expires=rig.now() + 7 * DAY)
     rig.write(identity, b"hel")
     with pytest.raises(Killed):
@@ -96,6 +101,54 @@ def test_expires_as_told_although_it_was_about_to_be_published(tmp_path: Path) -
     rig.clock.advance(2 * DAY)
     scan(rig)
     assert rig.files_left == []
+    rig.close()
+
+
+class DeadAfterRename(MortalFiles):
+    """The system calls of a daemon that is killed right after it has published."""
+
+    def rename(self, source: int, name: str, target: int, new_name: str) -> None:
+        super().rename(source, name, target, new_name)
+        if name.startswith("partial/"):
+            self.calls_left = 0
+            raise Killed
+
+
+def test_sync_fails_after_a_crash(tmp_path: Path) -> None:
+    """An upload whose name cannot be synced after a crash is published once more."""
+    identity = killed_while_publishing(tmp_path / "inbox", DeadAfterRename())
+    rig = ManualRig(tmp_path / "inbox")
+    rig.files.fail("fsync", errno.EIO)
+    assert isinstance(rig.find(identity), StoreFailed)
+    assert rig.stored == {}
+    rig.clock.advance(SELF_TEST_INTERVAL)
+    rig.disk.work()
+    assert rig.find(identity).offset == 3
+    assert rig.write(identity, b"lo").receipt is not None
+    assert [*rig.stored.values()] == [b"hello"]
+    rig.close()
+
+
+def test_sync_has_failed_after_a_crash(tmp_path: Path) -> None:
+    """So is one that was published by a crashed daemon before another sync failed."""
+    identity = killed_while_publishing(tmp_path / "inbox", DeadAfterRename())
+    rig = ManualRig(tmp_path / "inbox")
+    folder = rig.store.folder()
+    assert folder is not None
+    folder.sync_errors.append(OSError(errno.EIO, "of another file"))
+    assert isinstance(rig.find(identity), Busy)
+    assert rig.find(identity).offset == 3
+    assert rig.store.health.well
+    rig.close()
+
+
+def test_record_cannot_be_written_after_a_crash(tmp_path: Path) -> None:
+    """An upload that is stored is found, although that cannot be noted in its record."""
+    identity = killed_while_publishing(tmp_path / "inbox", DeadAfterRename())
+    rig = ManualRig(tmp_path / "inbox")
+    rig.files.fail("write_at", errno.ENOSPC, times=2)
+    for _ in range(2):
+        assert rig.find(identity).receipt.size == 5
     rig.close()
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping
+from operator import itemgetter
 from typing import NamedTuple
 
 from twisted_upload.errors import Busy, NoSpace
@@ -23,7 +24,8 @@ class PartialLimits(NamedTuple):
     How much partial uploads may take.
 
     :ivar most: number of uploads that are not stored; again as many stored ones are
-        remembered.
+        remembered, and if there are more, those stored first are forgotten, however long
+        ago that was.
     :ivar most_per_group: the same for each address group.
     :ivar most_bytes: their size together.
     :ivar most_bytes_per_group: the same for each address group.
@@ -55,7 +57,7 @@ class PartialIndex:
         self._size = 0
         self._counts: Counter[str] = Counter()
         self._sizes: Counter[str] = Counter()
-        self._stored: dict[str, None] = {}  # in order
+        self._stored: dict[str, None] = {}  # the one that was stored first comes first
 
     @property
     def count(self) -> int:
@@ -101,7 +103,9 @@ class PartialIndex:
 
     def put(self, key: str, entry: Entry) -> None:
         """Note what is known of an upload."""
-        self.drop(key)
+        before = self.entries.get(key)
+        if before is None or not (before.stored and entry.stored):
+            self.drop(key)
         self.entries[key] = entry
         if entry.stored:
             self._stored[key] = None
@@ -120,14 +124,14 @@ class PartialIndex:
 
     def changed(self, listed: Mapping[str, int], now: float) -> list[str]:
         """
-        Return the uploads that have to be read again.
+        Return the uploads that have to be read again, those that changed first first.
 
         :param listed: all records, with their modification times.
         """
         entries = self.entries
         return [
             key
-            for key, modified in listed.items()
+            for key, modified in sorted(listed.items(), key=itemgetter(1))
             if (entry := entries.get(key)) is None or entry.modified != modified or entry.due <= now
         ]
 

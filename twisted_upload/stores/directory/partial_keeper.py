@@ -5,6 +5,7 @@ been idle the longest, when space is short.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterator
 
@@ -47,10 +48,13 @@ class PartialKeeper:
         self._timer: IDelayedCall | None = None
         self._started = False
         self._freed: deque[str] = deque()  # by disk threads
+        self._offset = store.now() - clock.seconds()
 
     def start(self) -> None:
         """Scan now, and from time to time until `stop` is called."""
         self._started = True
+        # At a start, the time of day may be wrong too.
+        self._offset = -math.inf
         self.scan()
 
     def stop(self) -> None:
@@ -64,12 +68,16 @@ class PartialKeeper:
         """
         Look through all uploads; remove those that have expired.
 
+        An upload has expired only if the time of day of the scan before says so too, with
+        the time that has passed since then: a clock that is wrong for a moment removes
+        nothing.
+
         :return: fires when it has been done, even if it has failed.
         """
         return Deferred.fromCoroutine(self._scan())
 
     async def _scan(self) -> None:
-        removed = 0
+        removed, now = 0, self._steady_now()
         try:
             before = {*self._partials.index.entries}
             at = await self._store.run(self._partials.uses.at)
@@ -78,8 +86,8 @@ class PartialKeeper:
             index = self._partials.index
             for key in before - listed.keys():
                 index.drop(key)
-            for keys in _chunks(index.changed(listed, self._store.now())):
-                read = await self._read(at, keys)
+            for keys in _chunks(index.changed(listed, now)):
+                read = await self._read(at, keys, now)
                 for key, entry in read.items():
                     if entry is not None:
                         index.put(key, entry)
@@ -102,8 +110,14 @@ class PartialKeeper:
             )
         self._later()
 
-    def _read(self, at: PartialFolder, keys: list[str]) -> Deferred[dict[str, Entry | None]]:
-        now = self._store.now()
+    def _steady_now(self) -> float:
+        seconds, before = self._clock.seconds(), self._offset
+        self._offset = self._store.now() - seconds
+        return seconds + min(before, self._offset)
+
+    def _read(
+        self, at: PartialFolder, keys: list[str], now: float
+    ) -> Deferred[dict[str, Entry | None]]:
         return self._store.run_in_background(lambda: read_entries(at, keys, now))
 
     def _later(self) -> None:

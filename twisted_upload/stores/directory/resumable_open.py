@@ -14,6 +14,7 @@ from collections.abc import Iterator
 
 from twisted_upload.core.names import file_name
 from twisted_upload.disk.files import Files
+from twisted_upload.errors import Busy
 from twisted_upload.interfaces import PartialTerms
 from twisted_upload.stores.directory.partial_folder import (
     DATA,
@@ -181,13 +182,13 @@ def _open_data(at: PartialFolder, key: str, log: PartialRecord) -> int | None:
     except FileNotFoundError:
         if state.phase != PUBLISHING:
             raise _lost(at, key, "its data is missing") from None
-        _found_published(at, log)
+        _found_published(at, key, log)
         return None
     with _closed_on_error(files, data):
         # Published by rename, it would have gone: another link is a backup.
         by_link = state.phase == PUBLISHING and not at.folder.by_rename
         if by_link and files.links(data) > 1:
-            _found_published(at, log)
+            _found_published(at, key, log)
             files.unlink(at.descriptor, key + DATA)
         else:
             size = os.fstat(data).st_size
@@ -206,13 +207,46 @@ def _lost(at: PartialFolder, key: str, what: str) -> DataLost:
     return DataLost(f"{at.path}/{key}: {what}")
 
 
-def _found_published(at: PartialFolder, log: PartialRecord) -> None:
+def _found_published(at: PartialFolder, key: str, log: PartialRecord) -> None:
+    """
+    Note that an upload has been published; first make that durable.
+
+    :raises OSError: it cannot be: it is then published no more, because another sync could
+        succeed although the name has been lost.
+    :raises Busy: the same, as an earlier sync has failed.
+    """
     folder, state = at.folder, log.state
-    if folder.durable:
-        folder.files.fsync(folder.final)
-    assert state.length is not None
     name = _published_name(folder.final, log)
-    log.write(state._replace(phase=STORED, offset=state.length, name=name))
+    if folder.durable:
+        if folder.sync_errors and _unpublish(at, key, name, log):
+            raise Busy
+        try:
+            folder.files.fsync(folder.final)
+        except OSError as error:
+            folder.sync_errors.append(error)
+            _unpublish(at, key, name, log)
+            raise
+    assert state.length is not None
+    state = state._replace(phase=STORED, offset=state.length, name=name)
+    try:
+        log.write(state)
+    except OSError:  # that its data has gone tells it too
+        log.state = state
+
+
+def _unpublish(at: PartialFolder, key: str, name: str, log: PartialRecord) -> bool:
+    """Take an upload back that has not been acknowledged, unless others have taken it away."""
+    folder, files = at.folder, at.files
+    if not _is_its_name(folder.final, name, log):
+        return False
+    if folder.by_rename:
+        with contextlib.suppress(FileExistsError):
+            files.rename(folder.final, name, at.descriptor, key + DATA)
+    else:
+        with contextlib.suppress(FileExistsError):
+            files.link(folder.final, name, at.descriptor, key + DATA)
+        files.unlink(folder.final, name)
+    return True
 
 
 def _published_name(final: int, log: PartialRecord) -> str:
@@ -224,10 +258,16 @@ def _published_name(final: int, log: PartialRecord) -> str:
         name = intended
         if more and moment.isdecimal() and (serial or "0").isdecimal():
             name = file_name(int(moment), int(serial or 0) + more, dot + suffix)
-        with contextlib.suppress(OSError):
-            if os.stat(name, dir_fd=final, follow_symlinks=False).st_ino == log.origin.inode:
-                return name
+        if _is_its_name(final, name, log):
+            return name
     return intended
+
+
+def _is_its_name(final: int, name: str, log: PartialRecord) -> bool:
+    try:
+        return os.stat(name, dir_fd=final, follow_symlinks=False).st_ino == log.origin.inode
+    except OSError:
+        return False
 
 
 @contextlib.contextmanager
