@@ -2,8 +2,8 @@
 Makes one file of complete parts.
 
 Inside the kernel, and on file systems that can, without copying a byte.  The parts are
-not locked: complete ones do not change, and one that is removed meanwhile can be read as
-long as it is open.
+not locked, as complete ones do not change; meanwhile, they are pinned: nothing in this
+process removes them.
 """
 
 from __future__ import annotations
@@ -30,14 +30,33 @@ def concatenate(
     partials: DirectoryPartials, terms: PartialTerms, identities: Sequence[str]
 ) -> Deferred[PartialUpload]:
     """See `IResumableStore.concatenate`."""
-    return uncancelled(_concatenate(partials, terms, identities))
+
+    def begin() -> Deferred[PartialUpload]:
+        return uncancelled(_pinned(partials, terms, [checked_identity(it) for it in identities]))
+
+    return partials.repeats.once(terms, identities, begin)
+
+
+async def _pinned(
+    partials: DirectoryPartials, terms: PartialTerms, identities: Sequence[str]
+) -> PartialUpload:
+    pinned = partials.index.pinned
+    keys = {key_of(identity) for identity in identities}
+    pinned.update(keys)
+    try:
+        return await _concatenate(partials, terms, identities)
+    finally:
+        for key in keys:
+            pinned[key] -= 1
+            if not pinned[key]:
+                del pinned[key]
 
 
 async def _concatenate(
     partials: DirectoryPartials, terms: PartialTerms, identities: Sequence[str]
 ) -> PartialUpload:
     partials.check_refusal()
-    copier = _Copier(partials, terms.owner, [checked_identity(one) for one in identities])
+    copier = _Copier(partials, terms.owner, identities)
     length = await partials.uses.run(copier.measure)
     terms = with_length(terms, length)._replace(is_part=False)
     identity = new_identity()
@@ -48,8 +67,10 @@ async def _concatenate(
         await partials.uses.run(copier.close)
     except Exception:
         part.gone = True
-        await partials.uses.run(copier.close)
-        await partials.release(part)
+        try:
+            await partials.uses.run(copier.close)
+        finally:
+            await partials.release(part)
         raise
     return await partials.store_new(part, identity)
 
@@ -60,6 +81,7 @@ class _Copier:
     def __init__(self, partials: DirectoryPartials, owner: str, identities: Sequence[str]) -> None:
         self._partials = partials
         self._owner = owner
+        self._began = partials.now()  # a part that expires later can still be copied
         self._keys = [key_of(identity) for identity in identities]
         self._next = 0
         self._source: int | None = None
@@ -93,9 +115,9 @@ class _Copier:
 
     def _open_next(self) -> None:
         self.close()
-        at, now = self._partials.uses.at(), self._partials.now()
+        at, key = self._partials.uses.at(), self._keys[self._next]
         try:
-            self._source, self._left = open_part(at, self._keys[self._next], self._owner, now)
+            self._source, self._left = open_part(at, key, self._owner, self._began)
         except ValueError:
             raise Conflict from None
         self._next += 1

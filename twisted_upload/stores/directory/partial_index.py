@@ -48,10 +48,13 @@ class PartialIndex:
     What is known of all partial uploads of a folder, by key.
 
     :ivar entries: the uploads.
+    :ivar pinned: those that must not be removed now, and for how many users; disk threads
+        read it too.
     """
 
     def __init__(self, limits: PartialLimits) -> None:
         self.entries: dict[str, Entry] = {}
+        self.pinned: Counter[str] = Counter()
         self._limits = limits
         self._count = 0
         self._size = 0

@@ -118,7 +118,10 @@ class PartialKeeper:
     def _read(
         self, at: PartialFolder, keys: list[str], now: float
     ) -> Deferred[dict[str, Entry | None]]:
-        return self._store.run_in_background(lambda: read_entries(at, keys, now))
+        pinned = self._partials.index.pinned
+        return self._store.run_in_background(
+            lambda: read_entries(at, (key for key in keys if key not in pinned), now)
+        )
 
     def _later(self) -> None:
         if self._started and self._timer is None:
@@ -137,7 +140,8 @@ class PartialKeeper:
         """
         try:
             before = self._store.now() - self._partials.limits.spared
-            freed = free_idle(self._partials.uses.at(), missing, before)
+            pinned = self._partials.index.pinned
+            freed = free_idle(self._partials.uses.at(), missing, before, pinned)
         except (Missing, OSError):
             return False
         if not freed.keys:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from functools import partial as bound
 from typing import NamedTuple
 
@@ -165,19 +165,22 @@ def forget(
     return True
 
 
-def free_idle(at: PartialFolder, missing: int, before: float = float("inf")) -> Freed:
+def free_idle(
+    at: PartialFolder, missing: int, before: float = float("inf"), pinned: Container[str] = ()
+) -> Freed:
     """
     Remove uploads that are not in use, those that have been idle the longest first, until
     enough space is free.
 
     :param missing: number of bytes.
     :param before: only those that have been idle since before then: seconds since the epoch.
+    :param pinned: keys of others that stay.
     """
     keys, freed = [], 0
     for modified, key, size in sorted(_idle(at)):
         if freed >= missing or modified >= before * 1e9:
             break
-        if forget(at, key, bound(_is_idle_since, modified)):
+        if key not in pinned and forget(at, key, bound(_is_idle_since, modified)):
             keys.append(key)
             freed += size
     return Freed(keys, freed)

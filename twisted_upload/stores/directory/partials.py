@@ -23,6 +23,7 @@ from twisted_upload.stores.directory.partial_folder import (
 from twisted_upload.stores.directory.partial_index import PartialIndex, PartialLimits
 from twisted_upload.stores.directory.partial_scan import Entry
 from twisted_upload.stores.directory.partial_uses import IPartialsStore, PartialUses
+from twisted_upload.stores.directory.repeats import ConcatenationRepeats
 from twisted_upload.stores.directory.resumable_file import ResumableFile
 from twisted_upload.stores.directory.resumable_open import create_resumable
 from twisted_upload.stores.partial_uploads import new_identity
@@ -40,12 +41,14 @@ class DirectoryPartials:
     :param clock: times takeovers.
     :ivar index: what is known of all of them.
     :ivar uses: opens them.
+    :ivar repeats: has each concatenation done once.
     """
 
     def __init__(self, store: IPartialsStore, clock: IReactorTime, limits: PartialLimits) -> None:
         self.index = PartialIndex(limits)
         self.limits = limits
         self.uses = PartialUses(store, clock, self.index)
+        self.repeats = ConcatenationRepeats(store.now, self.find)
         self._store = store
         # While those that have found an upload are told.
         self._found: dict[str, tuple[Turn, ResumableFile]] = {}
@@ -152,11 +155,18 @@ class DirectoryPartials:
         """See `IResumableStore.remove`."""
 
         async def remove() -> None:
-            turn, part, _ = await self.uses.use(identity, _remove)
+            turn, part, _ = await self.uses.use(identity, self._remove)
             self.index.drop(part.key)
             turn.end()
 
         return uncancelled(remove())
+
+    def _remove(self, part: ResumableFile) -> bool:
+        if part.key in self.index.pinned:
+            raise Busy("this upload is being concatenated; try again later")
+        part.at.remove(part.key)
+        part.at.sync()
+        return False
 
     def append(
         self,
@@ -299,12 +309,6 @@ def wants_storing(part: ResumableFile) -> bool:
 def wants_bytes(part: ResumableFile) -> bool:
     """Return whether an upload is not complete, or is to be stored."""
     return not part.is_complete or wants_storing(part)
-
-
-def _remove(part: ResumableFile) -> bool:
-    part.at.remove(part.key)
-    part.at.sync()
-    return False
 
 
 def uncancelled(coroutine: Coroutine[Deferred[Any], Any, T]) -> Deferred[T]:

@@ -159,6 +159,7 @@ def open_part(at: PartialFolder, key: str, owner: str, now: float) -> tuple[int,
         raise Missing from None
     try:
         log = PartialRecord.load(files, descriptor)
+        os.utime(descriptor)  # so that it is not idle for other processes
     except ValueError:
         raise Missing from None
     finally:
