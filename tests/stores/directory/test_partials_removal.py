@@ -75,9 +75,26 @@ def test_data_removed_while_it_is_written(rig: ManualRig) -> None:
     writing.append.write(b"lo")
     file_of(rig, ".data").unlink()
     assert isinstance(rig.do(writing.append.commit()), StoreFailed)
-    rig.clock.advance(SELF_TEST_INTERVAL)
+    assert rig.store.health.well
     assert isinstance(rig.find(identity), NotFound)
     assert (rig.stored, rig.files_left) == ({}, [])
+
+
+@pytest.mark.parametrize("error", [errno.ELOOP, errno.EISDIR, errno.EACCES])
+@pytest.mark.parametrize("suffix", [".record", ".data"])
+def test_replaced(rig: ManualRig, suffix: str, error: int) -> None:
+    """A file that another program has replaced concerns its upload only."""
+    identity = rig.create(5)
+    rig.write(identity, b"hel")
+    if error == errno.EACCES:
+        rig.files.fail("open_record", error, after=suffix == ".data")
+    else:
+        path = file_of(rig, suffix)
+        path.unlink()
+        path.symlink_to("/dev/null") if error == errno.ELOOP else path.mkdir()
+    assert isinstance(rig.find(identity), StoreFailed)
+    assert rig.store.health.well
+    rig.files.heal()
 
 
 def test_another_link(tmp_path: Path) -> None:

@@ -82,6 +82,8 @@ class Health:
     def refusal(self, failure: Failure) -> UploadRefused:
         """Return the answer to a sender after a step of the write path has failed."""
         error = failure.value
+        if isinstance(error, UploadRefused):
+            return error  # it concerns this upload only
         number = error.errno if isinstance(error, OSError) else None
         if is_full(error):
             return NoSpace()

@@ -8,18 +8,24 @@ folder gives no id away, and nothing that was received is part of a path.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import weakref
 
+from twisted.logger import Logger
+
 from twisted_upload.disk.files import Files
 from twisted_upload.disk.folders import open_private
+from twisted_upload.errors import StoreFailed
 from twisted_upload.stores.directory.folder import INCOMING, Folder
 
 __all__ = ["DATA", "PARTIAL", "RECORD", "DataLost", "InUse", "Missing", "PartialFolder", "key_of"]
 
 PARTIAL = "partial"
 """The folder of partial uploads, in ``.incoming/``."""
+
+_REPLACED = errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.EACCES, errno.EPERM
 
 DATA, RECORD = ".data", ".record"
 
@@ -80,6 +86,38 @@ class PartialFolder:
         """Its path, for messages."""
         return f"{self.folder.path}/{INCOMING}/{PARTIAL}"
 
+    def open_own(self, name: str) -> int:
+        """
+        Open a file of an upload.
+
+        :raises FileNotFoundError: there is none.
+        :raises StoreFailed: another program has replaced it: that concerns this upload only.
+        """
+        try:
+            return self.files.open_record(self.descriptor, name, create=False)
+        except OSError as error:
+            if error.errno not in _REPLACED:
+                raise
+            raise self.spoilt(name, error) from None
+
+    def has(self, name: str) -> bool:
+        """Return whether there is a file."""
+        try:
+            os.stat(name, dir_fd=self.descriptor, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def spoilt(self, name: str, error: OSError) -> StoreFailed:
+        """Report what another program has done to a file, and return the answer to the client."""
+        _log.error(
+            "{path}: cannot use this file of a partial upload, has another program changed it? "
+            "{error}",
+            path=f"{self.path}/{name}",
+            error=error.strerror,
+        )
+        return StoreFailed()
+
     def remove(self, key: str) -> None:
         """
         Remove the files of an upload: first the record, since data without a record is
@@ -93,3 +131,6 @@ class PartialFolder:
         """Make what was created and removed in it durable."""
         if self.folder.durable:
             self.files.fsync(self.descriptor)
+
+
+_log = Logger()

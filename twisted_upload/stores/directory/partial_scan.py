@@ -79,7 +79,7 @@ def list_records(at: PartialFolder) -> dict[str, int]:
             data.append(key)
     for key in data:
         # The record is created first, and removed first.
-        if key not in found and not _exists(at, key + RECORD):
+        if key not in found and not at.has(key + RECORD):
             with contextlib.suppress(OSError):
                 at.files.unlink(at.descriptor, key + DATA)
     return found
@@ -200,14 +200,6 @@ def _idle(at: PartialFolder) -> Iterator[tuple[int, str, int]]:
 
 def _status(at: PartialFolder, name: str) -> os.stat_result:
     return os.stat(name, dir_fd=at.descriptor, follow_symlinks=False)
-
-
-def _exists(at: PartialFolder, name: str) -> bool:
-    try:
-        _status(at, name)
-    except FileNotFoundError:
-        return False
-    return True
 
 
 def read_entries(at: PartialFolder, keys: Iterable[str], now: float) -> dict[str, Entry | None]:

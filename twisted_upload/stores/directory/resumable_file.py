@@ -305,6 +305,19 @@ class ResumableFile(PartialFile):
             )
         )
 
+    def publish(self) -> None:
+        """
+        See `PartialFile.publish`.
+
+        :raises StoreFailed: another program has removed its data.
+        """
+        try:
+            super().publish()
+        except FileNotFoundError as error:
+            if self.at.has(self.key + DATA):
+                raise
+            raise self.at.spoilt(self.key + DATA, error) from None
+
     @property
     def descriptors(self) -> tuple[int, ...]:
         """See `PartialFile.descriptors`."""
@@ -346,9 +359,7 @@ class ResumableFile(PartialFile):
             return
         if self._descriptor is None:
             try:
-                self._descriptor = files.open_record(
-                    self.at.descriptor, self.key + DATA, create=False
-                )
+                self._descriptor = self.at.open_own(self.key + DATA)
             except FileNotFoundError:
                 # It was removed by another program; its next user must not take it for published.
                 self.gone = True

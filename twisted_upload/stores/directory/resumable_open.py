@@ -93,7 +93,7 @@ def open_locked(at: PartialFolder, key: str) -> int:
     """
     files = at.files
     try:
-        descriptor = files.open_record(at.descriptor, key + RECORD, create=False)
+        descriptor = at.open_own(key + RECORD)
     except FileNotFoundError:
         raise Missing from None
     with _closed_on_error(files, descriptor):
@@ -154,7 +154,7 @@ def open_part(at: PartialFolder, key: str, owner: str, now: float) -> tuple[int,
     """
     files = at.files
     try:
-        descriptor = files.open_record(at.descriptor, key + RECORD, create=False)
+        descriptor = at.open_own(key + RECORD)
     except FileNotFoundError:
         raise Missing from None
     try:
@@ -170,7 +170,7 @@ def open_part(at: PartialFolder, key: str, owner: str, now: float) -> tuple[int,
     if not terms.is_part or terms.owner != owner or state.offset != state.length:
         raise ValueError("it is not a complete part of this owner")
     try:
-        return files.open_record(at.descriptor, key + DATA, create=False), state.offset
+        return at.open_own(key + DATA), state.offset
     except FileNotFoundError:
         raise Missing from None
 
@@ -179,7 +179,7 @@ def _open_data(at: PartialFolder, key: str, log: PartialRecord) -> int | None:
     """Open the data at the committed offset; return `None` if it turns out to be stored."""
     files, state = at.files, log.state
     try:
-        data = files.open_record(at.descriptor, key + DATA, create=False)
+        data = at.open_own(key + DATA)
     except FileNotFoundError:
         if state.phase != PUBLISHING:
             raise _lost(at, key, "its data is missing") from None
