@@ -17,6 +17,7 @@ from twisted_upload.disk.files import Space
 from twisted_upload.disk.testing import FaultyFiles
 from twisted_upload.errors import Busy, NoSpace, NotFound, TooLarge
 from twisted_upload.interfaces import Arrival, PartialTerms, PartialUpload
+from twisted_upload.stores.directory import resumable_file
 from twisted_upload.stores.directory.partial_index import PartialLimits
 from twisted_upload.stores.directory.partial_keeper import SCAN_EVERY
 
@@ -143,6 +144,42 @@ def test_bytes(rigs: Any) -> None:
     assert isinstance(rig.write(second, b"x"), NoSpace)
     assert rig.do(rig.store.set_length(first, 600)).receipt is not None
     assert rig.write(second, b"x" * 200).offset == 600
+
+
+def test_bytes_of_several_writers(rigs: Any) -> None:
+    """The bounds hold for all that are written at the same time, before anything is committed."""
+    rig = rigs(**limited(most_bytes=1000, most_bytes_per_group=600))
+    groups = ["a", "a", "b", None]
+    writing = [rig.begin(rig.create(None, group=group)) for group in groups]
+    for _ in range(2):
+        for one in writing:
+            one.append.write(b"x" * 200)
+    refused = [bool(one.failures) for one in writing]
+    assert refused == [False, True, True, True]
+    for one in writing:
+        rig.do(one.append.abort() if one.failures else one.append.commit())
+    assert rig.store.partials.index.size == 400
+    assert rig.store.partials.index.left(None) == 600
+    again = rig.begin(rig.create(None))
+    again.append.write(b"x" * 200)
+    assert rig.store.partials.index.left(None) == 400
+    rig.do(again.append.abort())
+    assert rig.store.partials.index.left(None) == 600
+
+
+def test_bytes_of_a_writer_that_is_scanned(rigs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a writer has committed in between, and a scan has found, is counted once."""
+    monkeypatch.setattr(resumable_file, "COMMIT_AFTER", 100_000)
+    rig = rigs(**limited(most_bytes=1_000_000))
+    writing = rig.begin(rig.create(None))
+    for size in 300_000, 300_000, 50_000:
+        writing.append.write(b"x" * size)
+        rig.disk.work()
+        rig.do(rig.store._keeper.scan())
+    assert rig.store.partials.index.size == 600_000
+    assert rig.store.partials.index.left(None) == 350_000
+    rig.do(writing.append.commit())
+    assert rig.store.partials.index.left(None) == 350_000
 
 
 def test_writers(rigs: Any) -> None:

@@ -14,6 +14,7 @@ from zope.interface import implementer
 from twisted_upload.errors import Conflict, NoSpace, TooLarge, UploadRefused
 from twisted_upload.interfaces import IAppend, ISplicesSocket, PartialUpload, SpliceResult
 from twisted_upload.stores.directory.file_queue import NOTHING, FileQueue, IFolderStore
+from twisted_upload.stores.directory.partial_index import PartialIndex
 from twisted_upload.stores.directory.resumable_file import ResumableFile
 from twisted_upload.stores.turns import Turn
 
@@ -60,11 +61,11 @@ class PartialAppend(FileQueue):
     The writer of a partial upload.
 
     :param turn: ended when another one may use the upload.
-    :param room: bytes that it may write, whatever its length.
+    :param index: counts what it writes, and says how much it may write.
     :ivar offset: see `IAppend`.
     """
 
-    __slots__ = ("_ends", "_identity", "_left", "_partials", "_room", "_turn", "offset")
+    __slots__ = ("_ends", "_identity", "_index", "_left", "_partials", "_turn", "offset")
 
     _part: ResumableFile
 
@@ -77,7 +78,7 @@ class PartialAppend(FileQueue):
         turn: Turn,
         *,
         failed: Callable[[UploadRefused], None],
-        room: float,
+        index: PartialIndex,
     ) -> None:
         super().__init__(store, part, failed)
         self.offset = part.committed
@@ -87,7 +88,7 @@ class PartialAppend(FileQueue):
         self._identity = identity
         self._turn = turn
         self._left = float("inf") if length is None else length - self.offset
-        self._room = room
+        self._index = index
         self._ends: list[Deferred[PartialUpload]] = []
 
     # IConsumer
@@ -102,8 +103,8 @@ class PartialAppend(FileQueue):
     def _take(self, size: int) -> bool:
         """Count bytes; refuse them if they are too many, and return whether they are not."""
         self._left -= size
-        self._room -= size
-        if self._left >= 0 and self._room >= 0:
+        if self._left >= 0 and size <= self._room():
+            self._grow(size)
             return True
         failed = self._failed
         self.abort()
@@ -116,13 +117,19 @@ class PartialAppend(FileQueue):
         """See `ISplicesSocket.splice_from`."""
         if self._told is not None:
             return succeed(NOTHING)
-        most = int(min(most, max(self._left, 0), max(self._room, 0)))
+        most = int(min(most, max(self._left, 0), max(self._room(), 0)))
         return super().splice_from(descriptor, most).addCallback(self._count)
 
     def _count(self, taken: SpliceResult) -> SpliceResult:
         self._left -= taken.size
-        self._room -= taken.size
+        self._grow(taken.size)
         return taken
+
+    def _room(self) -> float:
+        return self._index.left(self._part.log.origin.terms.group)
+
+    def _grow(self, size: int) -> None:
+        self._index.grow(self._part.key, self._part.log.origin.terms.group, size)
 
     # IAppend
 

@@ -27,7 +27,8 @@ class PartialLimits(NamedTuple):
         remembered, and if there are more, those stored first are forgotten, however long
         ago that was.
     :ivar most_per_group: the same for each address group.
-    :ivar most_bytes: their size together.
+    :ivar most_bytes: their size together, with what is being written to them; each writer
+        may exceed it by one piece (at most 16 MiB).
     :ivar most_bytes_per_group: the same for each address group.
     :ivar most_writers: number of uploads written at the same time by one process; each
         takes two file descriptors.
@@ -60,6 +61,10 @@ class PartialIndex:
         self._size = 0
         self._counts: Counter[str] = Counter()
         self._sizes: Counter[str] = Counter()
+        # What is written to uploads, and not yet in their entries.
+        self._growing: dict[str, tuple[str | None, int]] = {}
+        self._growth = 0
+        self._growths: Counter[str] = Counter()
         self._stored: dict[str, None] = {}  # the one that was stored first comes first
 
     @property
@@ -90,13 +95,36 @@ class PartialIndex:
 
         :raises NoSpace: none.
         """
-        limits = self._limits
-        room = limits.most_bytes - self._size
-        if group is not None:
-            room = min(room, limits.most_bytes_per_group - self._sizes[group])
+        room = self.left(group)
         if room <= 0:
             raise NoSpace("unfinished uploads take too much space; finish or remove some")
         return room
+
+    def left(self, group: str | None) -> float:
+        """Return how many bytes may be added to the uploads of a group; it may be negative."""
+        limits = self._limits
+        left = limits.most_bytes - self._size - self._growth
+        if group is not None:
+            taken = self._sizes[group] + self._growths[group]
+            left = min(left, limits.most_bytes_per_group - taken)
+        return left
+
+    def grow(self, key: str, group: str | None, size: int) -> None:
+        """Count bytes that are written to an upload, until `put` or `settle`."""
+        growing = self._growing.get(key)
+        self._growing[key] = group, size + (0 if growing is None else growing[1])
+        self._growth += size
+        if group is not None:
+            self._growths[group] += size
+
+    def settle(self, key: str) -> None:
+        """Note that nobody writes to an upload any more: its committed bytes are all."""
+        group, size = self._growing.pop(key, (None, 0))
+        self._growth -= size
+        if group is not None:
+            self._growths[group] -= size
+            if not self._growths[group]:
+                del self._growths[group]
 
     def superfluous(self) -> str | None:
         """Return a stored upload that is to be forgotten because too many are remembered."""
@@ -107,8 +135,12 @@ class PartialIndex:
     def put(self, key: str, entry: Entry) -> None:
         """Note what is known of an upload."""
         before = self.entries.get(key)
+        if before is not None and key in self._growing and not entry.stored:
+            # A part of that has been committed in between.
+            group, growth = self._growing[key]
+            self.grow(key, group, -max(0, min(growth, entry.size - before.size)))
         if before is None or not (before.stored and entry.stored):
-            self.drop(key)
+            self._remove(key)
         self.entries[key] = entry
         if entry.stored:
             self._stored[key] = None
@@ -117,6 +149,10 @@ class PartialIndex:
 
     def drop(self, key: str) -> None:
         """Note that there is no such upload any more."""
+        self.settle(key)
+        self._remove(key)
+
+    def _remove(self, key: str) -> None:
         entry = self.entries.pop(key, None)
         if entry is None:
             return

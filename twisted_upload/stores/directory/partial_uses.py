@@ -274,6 +274,7 @@ class PartialUses:
         group = part.log.origin.terms.group
         entry = Entry(group, size, due(part.log), part.is_stored, synced=part.log.synced)
         self._index.put(part.key, entry)
+        self._index.settle(part.key)
         superfluous = self._index.superfluous()
         if superfluous is not None:
             self._index.drop(superfluous)

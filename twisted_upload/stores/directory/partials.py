@@ -88,6 +88,8 @@ class DirectoryPartials:
             return create_resumable(at, key, terms, now, copying=copying, budget=budget)
 
         self.index.put(key, Entry(terms.group, 0, terms.expires, stored=False))
+        if copying:
+            self.index.grow(key, terms.group, length)
         try:
             return await self.uses.run(create)
         except Exception:
@@ -195,14 +197,14 @@ class DirectoryPartials:
                 done.callback(CompleteAppend(upload, failed))
                 return
             try:
-                room = self._room_for_writer(part)
+                self._check_writer(part)
             except UploadRefused:
                 self.uses.release(part).addCallback(lambda _: turn.end())
                 raise
             part.whole = whole
             part.expires = part.expires if expires is None else expires
             writer = PartialAppend(
-                self._store, self, part, identity, turn, failed=failed, room=room
+                self._store, self, part, identity, turn, failed=failed, index=self.index
             )
             if done.called:  # cancelled
                 writer.abort()
@@ -220,10 +222,10 @@ class DirectoryPartials:
             Deferred.fromCoroutine(append()).addErrback(done.errback)
         return done
 
-    def _room_for_writer(self, part: ResumableFile) -> float:
+    def _check_writer(self, part: ResumableFile) -> None:
         if self.uses.writers >= self.limits.most_writers:
             raise Busy
-        return self.index.room(part.log.origin.terms.group)
+        self.index.room(part.log.origin.terms.group)
 
     # Using an upload
 
