@@ -28,6 +28,7 @@ from twisted_upload.interfaces import (
 )
 from twisted_upload.stores.directory.folder import INCOMING
 from twisted_upload.stores.directory.partial_folder import PARTIAL
+from twisted_upload.stores.directory.partial_kept import KEEP_FOR
 from twisted_upload.stores.directory.resumable_store import ResumableDirectoryStore
 
 __all__ = ["ManualRig", "PartialsRig", "Writing", "partial_files", "result_of"]
@@ -124,6 +125,11 @@ class ManualRig:
         upload = self.do(self.store.create(PartialTerms(arrival, **more)))
         assert isinstance(upload, PartialUpload), upload
         return upload.identity
+
+    def let_go(self) -> None:
+        """Let the store close the uploads that it has kept open after a commit."""
+        self.clock.advance(KEEP_FOR)
+        self.disk.work()
 
     def find(self, identity: str) -> Any:
         """Return the state of an upload, or the refusal."""

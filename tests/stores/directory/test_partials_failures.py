@@ -133,6 +133,7 @@ def test_data_is_lost(rig: ManualRig, caplog: pytest.LogCaptureFixture) -> None:
     """An upload of which the disk has lost committed bytes is removed."""
     identity = rig.create(5)
     rig.write(identity, b"hel")
+    rig.let_go()
     (data,) = [name for name in rig.files_left if name.endswith(".data")]
     (rig.folder / ".incoming/partial" / data).write_bytes(b"he")
     assert isinstance(rig.find(identity), NotFound)
@@ -143,6 +144,7 @@ def test_data_is_missing(rig: ManualRig) -> None:
     """So is one whose data has gone without having been published."""
     identity = rig.create(5)
     rig.write(identity, b"hel")
+    rig.let_go()
     (data,) = [name for name in rig.files_left if name.endswith(".data")]
     (rig.folder / ".incoming/partial" / data).unlink()
     assert isinstance(rig.write(identity, b"lo"), NotFound)

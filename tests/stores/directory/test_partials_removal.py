@@ -86,6 +86,7 @@ def test_replaced(rig: ManualRig, suffix: str, error: int) -> None:
     """A file that another program has replaced concerns its upload only."""
     identity = rig.create(5)
     rig.write(identity, b"hel")
+    rig.let_go()
     if error == errno.EACCES:
         rig.files.fail("open_record", error, after=suffix == ".data")
     else:
@@ -206,6 +207,7 @@ def test_continued_when_space_is_short(rig: ManualRig, before_it_is_locked: Befo
     before_it_is_locked(lambda: rig.write(identity, b"y" * 10_000))
     assert free_idle(rig.store.partials.uses.at(), 1).keys == []
     assert rig.find(identity).offset == 20_000
+    rig.let_go()
     assert len(free_idle(rig.store.partials.uses.at(), 1).keys) == 1
 
 

@@ -22,6 +22,7 @@ from tests.support.waiting import reactor, until
 from twisted_upload.errors import Busy, Conflict
 from twisted_upload.interfaces import Arrival, PartialTerms, PartialUpload
 from twisted_upload.stores.directory import partial_uses
+from twisted_upload.stores.directory.partial_kept import KEEP_FOR
 from twisted_upload.stores.turns import GRACE
 
 
@@ -115,7 +116,23 @@ async def test_never_two_writers(rigs: list[PartialsRig], monkeypatch: pytest.Mo
     assert isinstance(results[0], Busy)
     old.append.write(b"hello")
     assert (await old.append.commit()).offset == 5
+    uses._looking = False
+    uses._look_later()
     assert (await other.store.find(identity)).offset == 5
+
+
+async def test_kept_open(rigs: list[PartialsRig]) -> None:
+    """An upload that a process has kept open after a commit is free for others in 100 ms."""
+    one, other = rigs
+    identity = await create(one)
+    writing = await begin(one, identity)
+    writing.append.write(b"hello")
+    await writing.append.commit()
+    assert one.store.partials.uses.kept(identity) is not None
+    began = time.monotonic()
+    assert (await other.store.find(identity)).offset == 5
+    assert time.monotonic() - began < KEEP_FOR / 2  # a busy machine may be late
+    assert one.store.partials.uses.kept(identity) is None
 
 
 async def test_many_in_turn(rigs: list[PartialsRig]) -> None:
@@ -158,6 +175,7 @@ async def test_dead_process(rigs: list[PartialsRig], inbox: Path) -> None:
     writing = await begin(one, identity)
     writing.append.write(b"hello ")
     await writing.append.commit()
+    one.store.partials.uses.close_kept()
     command = [sys.executable, "-c", PROGRAM, str(inbox), identity]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:  # noqa: ASYNC220
         assert process.stdout is not None

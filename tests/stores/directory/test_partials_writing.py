@@ -42,7 +42,7 @@ def test_order_of_a_commit(rig: ManualRig) -> None:
     identity = rig.create(10)
     steps(rig)
     rig.write(identity, b"hello")
-    assert steps(rig) == ["write", "datasync", "write_at", "datasync", "close", "close"]
+    assert steps(rig) == ["write", "datasync", "write_at", "datasync"]
 
 
 def test_order_of_storing(rig: ManualRig) -> None:
@@ -62,7 +62,7 @@ def test_without_sync(tmp_path: Path) -> None:
     steps(rig)
     rig.files.calls.clear()
     rig.write(identity, b"hello")
-    assert steps(rig) == ["write", "write_at", "close", "close"]
+    assert steps(rig) == ["write", "write_at"]
     rig.write(identity, b"world")
     assert steps(rig)[:5] == ["write", "write_at", "write_at", "close", "rename"]
     assert not [call for call in rig.files.calls if "sync" in call]
@@ -74,7 +74,7 @@ def test_nothing_new(rig: ManualRig) -> None:
     identity = rig.create(10)
     steps(rig)
     rig.write(identity)
-    assert steps(rig) == ["close", "close"]
+    assert steps(rig) == []
 
 
 def test_found_and_written(rig: ManualRig) -> None:
@@ -152,6 +152,30 @@ def test_socket(rig: ManualRig, sockets: Sockets) -> None:
     upload = rig.do(writing.append.commit())
     assert upload.receipt is not None
     assert [*rig.stored.values()] == [b"hello, wor"]
+
+
+def test_end_of_a_request(rig: ManualRig, sockets: Sockets) -> None:
+    """The end of a request that comes from a socket is committed in the same disk job."""
+    sender, ours = sockets
+    identity = rig.create(10)
+    writing = rig.begin(identity)
+    sender.sendall(b"hello")
+    steps(rig)
+    assert rig.do(writing.append.splice_from(ours.fileno(), 5)).size == 5
+    assert steps(rig) == ["datasync", "write_at", "datasync"]
+    (upload,) = result_of(writing.append.commit())  # no disk job
+    assert upload.offset == 5
+    assert rig.find(identity).offset == 5
+
+
+def test_end_of_a_request_that_counts_as_a_whole(rig: ManualRig, sockets: Sockets) -> None:
+    """Bytes that count only together are not committed before they are all checked."""
+    sender, ours = sockets
+    identity = rig.create(10)
+    writing = rig.begin(identity, whole=True)
+    sender.sendall(b"hello")
+    assert rig.do(writing.append.splice_from(ours.fileno(), 5)).size == 5
+    assert rig.do(writing.append.abort()).offset == 0
 
 
 def test_asked_to_end_while_it_reads_a_socket(rig: ManualRig, sockets: Sockets) -> None:

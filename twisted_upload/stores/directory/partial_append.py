@@ -54,6 +54,17 @@ class IKeepsPartials(Protocol):
     def closed(self, part: ResumableFile) -> None:
         """Note that a disk thread has closed an upload; instead of `release`."""
 
+    @property
+    def may_keep(self) -> bool:
+        """Whether an upload may stay open after its use: then call `keep`."""
+
+    def keep(self, part: ResumableFile) -> None:
+        """
+        Keep an upload open for its next user; instead of `release`.
+
+        It is not complete, and everything that has been written is committed.
+        """
+
 
 @implementer(IAppend, ISplicesSocket)
 class PartialAppend(FileQueue):
@@ -185,6 +196,10 @@ class PartialAppend(FileQueue):
             storing = self._partials.store_complete(part, self._identity, pieces, size)
             storing.addCallbacks(self._stored, self._went_wrong).addErrback(self._broke)
             return
+        keeps = self._partials.may_keep
+        if keeps and not pieces and part.is_committed and not part.is_complete:
+            self._committed(part.upload(self._identity))
+            return
 
         def commit() -> PartialUpload:
             try:
@@ -194,7 +209,8 @@ class PartialAppend(FileQueue):
             except BaseException:
                 part.discard()
                 raise
-            part.close()
+            if not keeps or part.is_complete:
+                part.close()
             return part.upload(self._identity)
 
         committing = self._store.run(commit)
@@ -209,7 +225,10 @@ class PartialAppend(FileQueue):
     def _committed(self, upload: PartialUpload) -> None:
         self._release_written()
         self._over = True
-        self._partials.closed(self._part)
+        if self._part.is_open:
+            self._partials.keep(self._part)
+        else:
+            self._partials.closed(self._part)
         self._released()
         self._tell(upload)
 

@@ -139,6 +139,7 @@ class PartialKeeper:
         :return: whether any was removed.
         """
         try:
+            self._partials.uses.close_kept()
             before = self._store.now() - self._partials.limits.spared
             pinned = self._partials.index.pinned
             freed = free_idle(self._partials.uses.at(), missing, before, pinned)

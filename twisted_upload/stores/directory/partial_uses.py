@@ -32,6 +32,7 @@ from twisted_upload.stores.directory.partial_folder import (
     key_of,
 )
 from twisted_upload.stores.directory.partial_index import PartialIndex
+from twisted_upload.stores.directory.partial_kept import KeptParts, is_usable
 from twisted_upload.stores.directory.partial_scan import Entry, forget
 from twisted_upload.stores.directory.resumable_file import ResumableFile, due
 from twisted_upload.stores.directory.resumable_open import open_resumable
@@ -95,6 +96,7 @@ class PartialUses:
         self._opened: PartialFolder | None = None
         self._opening = threading.Lock()
         self._writers: set[str] = set()  # keys
+        self._kept = KeptParts()
         self._timer: IDelayedCall | None = None
         self._looking = False
 
@@ -120,6 +122,7 @@ class PartialUses:
 
     def close(self) -> None:
         """Release the folder; no upload may be in use."""
+        self.close_kept()
         self._opened = None
         self._writers.clear()
         self._stop_looking()
@@ -147,11 +150,15 @@ class PartialUses:
         """Wait for the turn of an upload; see `Turns.take`."""
         return self._turns.take(key)
 
-    async def use(self, identity: str, use: Callable[[ResumableFile], bool]) -> Use:
+    async def use(
+        self, identity: str, use: Callable[[ResumableFile], bool], *, waits: bool = True
+    ) -> Use:
         """
         Use an upload when no one else does.
 
         :param use: called with it in a disk thread; returns whether it is to stay open.
+        :param waits: whether `use` may wait for the disk.  If not, and the upload is still
+            open, no disk thread is needed.
         """
         key = key_of(checked_identity(identity))
         budget, now = self._store.free_space.budget, self._store.now()
@@ -159,7 +166,7 @@ class PartialUses:
         def job() -> Use:
             entry = self._index.entries.get(key)
             synced = -1 if entry is None else entry.synced
-            part = open_resumable(self.at(), key, now, synced=synced, budget=budget)
+            part = kept or open_resumable(self.at(), key, now, synced=synced, budget=budget)
             stays = False
             try:
                 stays = use(part)
@@ -169,7 +176,13 @@ class PartialUses:
             return Use(turn, part, stays)
 
         turn = await self.take_turn(key)
+        kept = self._kept.take(key)
         try:
+            if kept is not None and not is_usable(kept, self._current(), now):
+                unusable, kept = kept, None
+                await self.run(unusable.close)
+            if kept is not None and not waits:
+                return Use(turn, kept, use(kept))
             used = await self._locked(key, job)
         except Exception as error:
             if isinstance(error, NotFound):
@@ -209,8 +222,56 @@ class PartialUses:
         self._writers.add(key)
         self._look_later()
 
+    # Between two uses
+
+    def _current(self) -> PartialFolder | None:
+        """Return the folder if it is open, and is still that of the store."""
+        opened = self._opened
+        return opened if opened is not None and opened.folder is self._store.folder() else None
+
+    def kept(self, identity: str) -> ResumableFile | None:
+        """Return an upload that is kept open, to look at it."""
+        if not self._kept:
+            return None
+        try:
+            kept = self._kept.get(key_of(checked_identity(identity)))
+        except NotFound:
+            return None
+        usable = kept is not None and is_usable(kept, self._current(), self._store.now())
+        return kept if usable else None
+
+    def close_kept(self) -> None:
+        """Close all that are kept open.  May be called in a disk thread."""
+        for part in self._kept.take_all():
+            part.close()
+
+    @property
+    def may_keep(self) -> bool:
+        """See `IKeepsPartials.may_keep`."""
+        return not self._kept.full
+
+    def keep(self, part: ResumableFile) -> None:
+        """See `IKeepsPartials.keep`."""
+        self._kept.put(part, self._clock.seconds())
+        self._writers.discard(part.key)
+        self._note(part)
+        self._look_later()
+
+    def _give_up(self, key: str) -> None:
+        """Close an upload that is kept open."""
+        part = self._kept.take(key)
+        if part is None:
+            return
+
+        def close(turn: Turn) -> None:  # at once: who had the turn would have the upload
+            self.release(part).addCallback(lambda _: turn.end())
+
+        self._turns.take(key).addCallback(close)
+
+    # Other processes
+
     def _look_later(self) -> None:
-        if self._timer is None and not self._looking and self._writers:
+        if self._timer is None and not self._looking and (self._writers or self._kept):
             self._timer = self._clock.callLater(LOOK_EVERY, self._look)
 
     def _stop_looking(self) -> None:
@@ -219,7 +280,12 @@ class PartialUses:
             timer.cancel()
 
     def _look(self) -> None:
-        keys = [*self._writers]
+        self._timer = None
+        for key in self._kept.late(self._clock.seconds()):
+            self._give_up(key)
+        keys = [*self._writers, *self._kept.keys]
+        if not keys:
+            return
 
         def wanted() -> list[str]:
             at = self.at()
@@ -229,13 +295,16 @@ class PartialUses:
 
         def found(keys: list[str]) -> None:
             for key in keys:
-                self._turns.want(key)
+                if key in self._kept:
+                    self._give_up(key)
+                else:
+                    self._turns.want(key)
 
         def again(_: object) -> None:
             self._looking = False
             self._look_later()
 
-        self._timer, self._looking = None, True
+        self._looking = True
         looking = self._store.run(wanted)
         looking.addCallbacks(found, lambda _: None).addBoth(again)
 
@@ -261,7 +330,7 @@ class PartialUses:
     def closed(self, part: ResumableFile) -> None:
         """See `IKeepsPartials.closed`."""
         self._writers.discard(part.key)
-        if not self._writers:
+        if not self._writers and not self._kept:
             self._stop_looking()
         self._note(part)
 

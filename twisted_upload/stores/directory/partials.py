@@ -109,10 +109,13 @@ class DirectoryPartials:
         Most that find an upload then append to it at once: it is still open for them,
         which saves a disk job for each request of a client that sends small pieces.
         """
+        kept = self.uses.kept(identity)
+        if kept is not None:
+            return succeed(kept.upload(identity))
         done: Deferred[PartialUpload] = Deferred()
 
         async def find() -> None:
-            turn, part, is_open = await self.uses.use(identity, wants_bytes)
+            turn, part, is_open = await self.uses.use(identity, wants_bytes, waits=False)
             if is_open and part.is_complete:
                 done.callback(await self.store_and_release(part, identity, turn))
                 return
@@ -185,7 +188,7 @@ class DirectoryPartials:
         async def append() -> None:
             found = self._found.pop(key_of(identity), None) if self._found else None
             if found is None:
-                turn, part, is_open = await self.uses.use(identity, wants_bytes)
+                turn, part, is_open = await self.uses.use(identity, wants_bytes, waits=False)
             else:
                 (turn, part), is_open = found, True
             if part.is_complete:
@@ -280,6 +283,15 @@ class DirectoryPartials:
     def closed(self, part: ResumableFile) -> None:
         """See `IKeepsPartials.closed`."""
         self.uses.closed(part)
+
+    @property
+    def may_keep(self) -> bool:
+        """See `IKeepsPartials.may_keep`."""
+        return self.uses.may_keep
+
+    def keep(self, part: ResumableFile) -> None:
+        """See `IKeepsPartials.keep`."""
+        self.uses.keep(part)
 
     async def store_new(self, part: ResumableFile, identity: str) -> PartialUpload:
         """Store a complete upload whose id nobody knows; if that fails, remove it."""

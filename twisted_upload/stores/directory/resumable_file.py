@@ -76,6 +76,11 @@ __all__ = ["COMMIT_AFTER", "COMMIT_AFTER_SECONDS", "ResumableFile", "due"]
 COMMIT_AFTER, COMMIT_AFTER_SECONDS = 64 * 1024 * 1024, 30.0
 """Bytes, and seconds, after which what has been written is committed."""
 
+ONE_PIECE = 8 * 1024 * 1024
+"""If no more bytes than this were wanted from a socket, and all have come, they are
+probably the end of a request: they are committed in the same disk job.  A long request
+asks for more at a time."""
+
 _CHUNK = 1024 * 1024
 
 
@@ -154,6 +159,17 @@ class ResumableFile(PartialFile):
         return self.committed == self.log.state.length
 
     @property
+    def is_committed(self) -> bool:
+        """Whether there is nothing to commit."""
+        state = self.log.state
+        return (self._size, self.expires) == (self.committed, state.expires)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its data is open."""
+        return self._descriptor is not None
+
+    @property
     def is_part(self) -> bool:
         """See `PartialTerms.is_part`."""
         return self.log.origin.terms.is_part
@@ -190,8 +206,16 @@ class ResumableFile(PartialFile):
         """See `PartialFile.splice_from`; commit if that is due."""
         taken = super().splice_from(socket, most, given_up=given_up, seconds=seconds)
         if not self.given_up:
-            self._commit_if_due()
+            if taken.size == most <= ONE_PIECE and self._goes_on:
+                self.commit()
+            else:
+                self._commit_if_due()
         return taken
+
+    @property
+    def _goes_on(self) -> bool:
+        """Whether what has been written may be committed, and does not make it complete."""
+        return not self.whole and self._size != self.log.state.length
 
     def copy_from(self, source: int, length: int) -> int:
         """
