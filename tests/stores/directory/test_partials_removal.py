@@ -15,7 +15,10 @@ import pytest
 
 from tests.support.mortal_files import Killed, MortalFiles
 from tests.support.partials import ManualRig
+from twisted_upload.core.name_form import NameForm
+from twisted_upload.core.names import file_name
 from twisted_upload.errors import Busy, NotFound, StoreFailed
+from twisted_upload.interfaces import Arrival, Metadata, PartialTerms
 from twisted_upload.stores.directory import partial_scan
 from twisted_upload.stores.directory.health import SELF_TEST_INTERVAL
 from twisted_upload.stores.directory.partial_scan import UNREADABLE_FOR, free_idle
@@ -98,6 +101,41 @@ def test_replaced(rig: ManualRig, suffix: str, error: int) -> None:
     rig.files.heal()
 
 
+class DeadAfterUnlink(MortalFiles):
+    """
+    The system calls of a daemon that is killed right after it has removed a file.
+
+    :ivar is_mortal: whether it is.
+    """
+
+    is_mortal = False
+
+    def unlink(self, directory: int, name: str) -> None:
+        super().unlink(directory, name)
+        if self.is_mortal:
+            self.calls_left = 0
+            raise Killed
+
+
+def test_killed_while_it_is_taken_back(tmp_path: Path) -> None:
+    """An upload that is neither stored nor can be continued is not told to be stored."""
+    files = DeadAfterUnlink()
+    rig = ManualRig(tmp_path / "inbox", files=files)
+    rig.write(rig.create(1), b"x")  # so that the record of names is written
+    identity = rig.create(5)
+    rig.write(identity, b"hel")
+    files.fail("fsync", errno.EIO, after=2)
+    files.fail("rename", errno.EIO, after=1)
+    files.is_mortal = True
+    with pytest.raises(Killed):
+        rig.write(identity, b"lo")
+    files.bury()
+    again = ManualRig(tmp_path / "inbox")
+    found = again.find(identity)
+    assert isinstance(found, NotFound) or b"hello" in again.stored.values()
+    again.close()
+
+
 def test_another_link(tmp_path: Path) -> None:
     """A hard link that a backup makes of unpublished data does not make it published."""
     identity = killed_before_publishing(tmp_path / "inbox")
@@ -145,6 +183,27 @@ def test_sync_fails_after_a_crash(tmp_path: Path) -> None:
     assert rig.write(identity, b"lo").receipt is not None
     assert [*rig.stored.values()] == [b"hello"]
     rig.close()
+
+
+@pytest.mark.parametrize("original", ["", "photo.jpg", "1.jpg"])
+def test_name_was_taken(tmp_path: Path, original: str) -> None:
+    """What was published under the next name is found under that after a crash."""
+    files = DeadAfterRename()
+    folder = tmp_path / "inbox"
+    rig = ManualRig(folder, files=files, names=NameForm.TIME_ORIGINAL)
+    arrival = Arrival("x", length=5, metadata=Metadata(original))
+    identity = rig.do(rig.store.create(PartialTerms(arrival))).identity
+    milliseconds = int(rig.now() * 1000)
+    for serial in 0, 1:
+        (folder / file_name(milliseconds, serial, ".bin", original)).write_bytes(b"")
+    with pytest.raises(Killed):
+        rig.write(identity, b"hello")
+    files.bury()
+    again = ManualRig(folder, names=NameForm.TIME_ORIGINAL)
+    receipt = again.find(identity).receipt
+    assert receipt.name == file_name(milliseconds, 2, ".bin", original)
+    assert again.stored[receipt.name] == b"hello"
+    again.close()
 
 
 def test_sync_has_failed_after_a_crash(tmp_path: Path) -> None:

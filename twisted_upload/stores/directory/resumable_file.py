@@ -373,10 +373,11 @@ class ResumableFile(PartialFile):
                         files.link(folder.final, published, folder.incoming, self._data_name)
                     files.unlink(folder.final, published)
             except OSError:
-                with contextlib.suppress(OSError):
-                    files.unlink(folder.final, published)
                 self.gone = True
+                # First, as the record without data tells that it is stored.
                 self.at.remove(self.key)
+                self.at.sync()
+                files.unlink(folder.final, published)
                 return
             self._name = self._data_name
         if self._name is None or self.gone:
