@@ -35,6 +35,16 @@ INVALID: dict[str, list[str]] = {
         "systemd:domain=INET:index=0",  # there is no such socket
         "carrier-pigeon:0",
     ],
+    "http": ["http", "-1", "65536", "", "６"],
+    "trust-forwarded": ["proxy", "127.0.0.1/8", ""],
+    "resume-for": ["59s"],
+    "max-partials": ["-1", "few", "", "1.5"],
+    "max-partials-per-address": ["-1", "few", "", "1.5"],
+    "page-title": ["a\nb", "\x1b[2J"],
+    "page-text": ["\x1b[2J"],
+    "tokens": [""],
+    "invitation-keys": [""],
+    "cors-origin": ["app.example", "https://app.example/page", "*", ""],
     "directory": [""],
     "suffix": ["jpg", ".", "../x", ".a/b", ".jpg\n"],
     "names": ["", "original", "TIME"],
@@ -129,6 +139,12 @@ def test_unknown_argument(tmp_path: Path, argument: str, names: str) -> None:
     assert_one_line(refusal_to_start(tmp_path, argument), names, 2)
 
 
+@pytest.mark.parametrize("value", ["tcp:http", "carrier-pigeon:0", "tls:0:interface=127.0.0.1"])
+def test_endpoints_of_http(tmp_path: Path, value: str) -> None:
+    """An endpoint that does not exist is an error of one line."""
+    assert_one_line(refusal_to_start(tmp_path, f"--http={value}"), "--http", 2)
+
+
 @pytest.mark.parametrize("kind", ["ssl", "haproxy"])
 def test_endpoints_without_half_close(tmp_path: Path, kind: str) -> None:
     """An endpoint without half-close is an error, and the line says why."""
@@ -146,6 +162,13 @@ def test_help(tmp_path: Path) -> None:
     described = dict(re.findall(r"--([a-z-]+)=? (.*?)(?= --[a-z-]+=? [A-Z]|\Z)", text))
     without_default = {
         "listen",
+        "http",
+        "trust-forwarded",
+        "page-title",
+        "page-text",
+        "tokens",
+        "invitation-keys",
+        "cors-origin",
         "allow",
         "deny",
         "proxy-from",
