@@ -330,11 +330,7 @@ class ResumableFile(PartialFile):
         )
 
     def publish(self) -> None:
-        """
-        See `PartialFile.publish`.
-
-        :raises StoreFailed: another program has removed its data.
-        """
+        """See `PartialFile.publish`; `StoreFailed` if another program has removed its data."""
         try:
             super().publish()
         except FileNotFoundError as error:
