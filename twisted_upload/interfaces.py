@@ -403,12 +403,12 @@ class IResumableStore(IUploadStore):
         """
         Store one file that consists of complete parts, in this order.
 
-        :param terms: its length may be there or not.
-        A store may take a repeat of it, of the same parts in the same order with the same
-        owner, note and metadata, for that of a client that has had no response: while it
-        is running, and for an hour after it, all get the same file (the directory store,
-        in each process).  The parts are not removed meanwhile: `remove` fails with `Busy`.
+        A store may take a repeat, of the same parts in the same order with the same owner
+        and metadata, whatever its note, for one of a client that has had no response: while
+        it is running, and for an hour after it, all get the same file (the directory store,
+        in each process).  The parts stay meanwhile: `remove` fails with `Busy`.
 
+        :param terms: its length may be there or not.
         :param identities: of the parts, which stay; one may be there several times.
         :return: fires when the file is stored.  It fails with `NotFound` or `Conflict` if
             one is missing, or is not a complete part of the same owner.

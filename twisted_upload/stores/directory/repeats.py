@@ -50,7 +50,7 @@ class ConcatenationRepeats:
     ) -> Deferred[PartialUpload]:
         """
         Concatenate, or wait for the same concatenation: of the same parts, for the same
-        owner, with the same metadata and note.
+        owner, with the same metadata.
 
         :param concatenate: does it; the result must not be cancelled.
         :return: fires as that does.  Cancel it to stop waiting.
@@ -100,5 +100,6 @@ def _if_gone(
 
 def _key(terms: PartialTerms, identities: Sequence[str]) -> bytes:
     """Return what is the same for each repeat of a request."""
-    what = terms.owner, terms.note, terms.arrival.metadata, terms.arrival.digest, [*identities]
+    # Not the note, in which a front end may have the time of the request.
+    what = terms.owner, terms.arrival.metadata, terms.arrival.digest, [*identities]
     return hashlib.sha256(repr(what).encode("utf-8", "backslashreplace")).digest()
