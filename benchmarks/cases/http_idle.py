@@ -11,7 +11,7 @@ from ..content import inspect
 from ..errors import UnavailableError
 from ..figures import Values
 from ..load import send
-from ..peers import By, Nginx, Peer
+from ..peers import By, Nginx, OursHTTP, Peer
 from ..settings import KIB, MIB
 from ..storage import clean
 from .http import ours
@@ -32,7 +32,10 @@ def http_idle(bench: Bench) -> None:
             values = _idle(bench, peer, place, count)
             bench.results.add("http-idle", peer.name, peer.label, number, values)
 
-        peers = [By(Nginx(), "keep-alive"), By(ours(bench, "put"), "keep-alive")]
+        # The automatic limit would leave file descriptors for uploads by tus, which take two.
+        more = (f"--max-connections={count + 100}", *bench.settings.daemon_options)
+        daemon = OursHTTP("put", more=more)
+        peers = [By(Nginx(), "keep-alive"), By(daemon, "keep-alive")]
         bench.interleave("http-idle", peers, once)
 
 
