@@ -58,8 +58,8 @@ def test_others() -> None:
 def test_resumable_stores() -> None:
     """Each store with partial uploads has file descriptors for their records."""
     without, one, two = (budget(20_000, resumable_stores=number) for number in range(3))
-    assert (without.writers, one.writers, two.writers) == (0, 1000, 1000)
-    assert without.connections - one.connections == one.connections - two.connections == 500
+    assert (without.writers, one.writers, two.writers) == (0, 512, 512)
+    assert without.connections - one.connections == one.connections - two.connections == 256
     assert budget(1024, resumable_stores=1).writers == 128
 
 

@@ -25,7 +25,7 @@ SHARE, MOST = 16, 128
 """Rejected connections get one in `SHARE` file descriptors, at most `MOST`; spliced
 sockets get as many again."""
 
-WRITERS_SHARE, MOST_WRITERS = 8, 1000
+WRITERS_SHARE, MOST_WRITERS = 8, 512
 """For each directory with an HTTP listener, writers of partial uploads get one in
 `WRITERS_SHARE`, at most `MOST_WRITERS`."""
 
