@@ -57,7 +57,6 @@ SLOW = {
     "system/http_proxies": "",
     "system/http_uploads": "test_metadata_everywhere",
     "project/docs": "",
-    "project/site": "",
     "project/words": "",
     "stores/directory/partials_any_order": "",
     "stores/directory/partials_crashes": "",

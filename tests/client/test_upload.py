@@ -372,6 +372,10 @@ async def test_server_of_another_protocol() -> None:
         peer.sendall(b"HTTP/1.1 413 Too Large\r\n\x1b[2J")
         peer.recv(1000)
         peer.shutdown(socket.SHUT_WR)
+        # Closing with unread data would reset the connection, and the answer might be lost.
+        with contextlib.suppress(OSError):
+            while peer.recv(65536):
+                pass
 
     server = Server(serve)
     failed = await error_of(upload(bytes(1 << 25), server.endpoint))

@@ -4,6 +4,8 @@ Programs that may be installed on this machine, run as senders.
 
 from __future__ import annotations
 
+import contextlib
+import random
 import shutil
 import socket
 import subprocess
@@ -39,7 +41,12 @@ def run(
 
 
 def free_port() -> int:
-    """Return a port that is free at the moment."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
+    """
+    Return a port that is free at the moment, below those that the system gives when
+    any port is asked for: nobody takes it before it is used, or while its server is restarted.
+    """
+    while True:
+        port = random.randrange(20_000, 30_000)
+        with contextlib.suppress(OSError):
+            socket.create_server(("127.0.0.1", port)).close()
+            return port
