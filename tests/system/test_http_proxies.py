@@ -51,9 +51,10 @@ def ported(marker: str, front: int, behind: int, *, at: str) -> str:
     text = block(PAGE, marker)
     assert text.count(at) == 1
     assert text.count("127.0.0.1:8080") == 1
-    return text.replace("127.0.0.1:8080", f"127.0.0.1:{behind}").replace(
-        at, at.replace("uploads.example", f"http://127.0.0.1:{front}").replace("80", f"{front}", 1)
+    listening = (
+        f"http://127.0.0.1:{front}" if at == "uploads.example" else at.replace("80", f"{front}")
     )
+    return text.replace("127.0.0.1:8080", f"127.0.0.1:{behind}").replace(at, listening)
 
 
 def nginx_configuration(front: int, behind: int) -> str:
