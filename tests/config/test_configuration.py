@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.configurations import configured, wrong
-from twisted_upload.config.configuration import Configuration, Listener, configure
+from twisted_upload.config.configuration import Configuration, configure
+from twisted_upload.config.listener import Listener
 from twisted_upload.config.options import OPTIONS, DaemonSettings, ListenerSettings
 from twisted_upload.config.sources import SourcedValue
 from twisted_upload.core.text import Reserve

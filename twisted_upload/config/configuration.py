@@ -16,17 +16,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from twisted_upload.config.http_only import check_http_only
+from twisted_upload.config.listener import DEFAULT, Listener, Setting, values_of
 from twisted_upload.config.option import Option
 from twisted_upload.config.options import (
     CONFIG,
     OPTIONS,
     PROTOCOL,
     DaemonSettings,
-    ListenerSettings,
 )
 from twisted_upload.config.sources import (
     HTTP,
@@ -39,94 +37,18 @@ from twisted_upload.config.sources import (
     read_file,
 )
 from twisted_upload.errors import WrongConfiguration
-from twisted_upload.net.networks import EVERYBODY, Network, NetworkSet, Rules, TrustedProxies
 
-__all__ = ["INHERITED", "Configuration", "Listener", "Setting", "configure"]
+__all__ = ["INHERITED", "Configuration", "configure"]
 
 DEFAULT_PORT = "6666"
-DEFAULT = "default"
 
 INHERITED = "LISTEN_FDS"
 """The source of values that are derived from the service manager's sockets."""
 
 _LISTENING_OPTIONS = ("port", "listen", HTTP)
 
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """
-    A value in force.
-
-    :ivar text: the text as given; None if it was not given and there is no default.
-    :ivar source: where it was set: ``--port``, ``TWISTED_UPLOAD_PORT``,
-        ``/etc/x.toml: port``, ``default``.
-    :ivar value: the converted value.
-    """
-
-    option: Option
-    text: Text | None
-    source: str
-    value: Any
-
-    def named(self, value: str) -> str:
-        """Return one value of it preceded by its source, for messages."""
-        source = f"--{self.option.name}" if self.source == DEFAULT else self.source
-        return f"{source} {value}"
-
-
-class Listener:
-    """
-    One listener.
-
-    :param name: unique; consists of ``a`` to ``z``, ``0`` to ``9`` and ``-``.
-    :param by_name: the value of each per-listener option.
-    :param protocol: what it speaks: ``raw`` or ``http``.
-    :raises WrongConfiguration: values that are valid alone do not go together.
-    :ivar settings: the converted values.
-    :ivar rules: which addresses may connect.
-    :ivar trust_forwarded: the HTTP proxies that are believed; `None` if there are none.
-    :ivar trusted_proxies: the load balancers that connections come from; `None` if
-        senders connect directly.
-    """
-
-    def __init__(self, name: str, by_name: Mapping[str, Setting], protocol: str = "raw") -> None:
-        self.name = name
-        self.protocol = protocol
-        self.by_name = by_name
-        self.settings = ListenerSettings(**_fields(by_name))
-        idle, finish = self.settings.idle_timeout, self.settings.finish_after_idle
-        if 0 < idle <= finish:
-            raise self._wrong(
-                "finish-after-idle", f"it must be shorter than idle-timeout ({idle:g} s)"
-            )
-        self.trusted_proxies = self._proxies()
-        forwarding = self.settings.trust_forwarded
-        self.trust_forwarded = _trusted(forwarding) if forwarding else None
-        try:
-            self.rules = Rules(self.settings.allow, self.settings.deny) or EVERYBODY
-        except ValueError as error:
-            raise self._wrong("deny", str(error)) from None
-
-    def _proxies(self) -> TrustedProxies | None:
-        believed = self.settings.proxy_from
-        if self.settings.proxy_protocol and not believed:
-            raise self._wrong("proxy-protocol", "name the trusted load balancers with --proxy-from")
-        if not believed:
-            return None
-        if not self.settings.proxy_protocol:
-            raise self._wrong("proxy-from", "it needs --proxy-protocol")
-        for name, descriptions in (("listen", self.settings.listen), (HTTP, self.settings.http)):
-            if not any(description.startswith("tls:") for description in descriptions):
-                continue
-            raise self._wrong(
-                name,
-                "tls: cannot be combined with proxy-protocol, whose header comes before TLS;"
-                " terminate TLS at the load balancer, and listen on tcp:",
-            )
-        return _trusted(believed)
-
-    def _wrong(self, name: str, why: str) -> WrongConfiguration:
-        return WrongConfiguration(f"{self.by_name[name].source}: {why}")
+_HTTP_ONLY = ("tokens", "invitation-keys", "cors-origin")
+"""Options that protect HTTP listeners alone."""
 
 
 class Configuration:
@@ -149,7 +71,7 @@ class Configuration:
         file: str | None = None,
     ) -> None:
         self.by_name = by_name
-        self.settings = DaemonSettings(**_fields(by_name))
+        self.settings = DaemonSettings(**values_of(by_name))
         self.listeners = tuple(listeners)
         self.named = named
         self.file = file
@@ -227,14 +149,9 @@ def configure(
             for protocol, layer in _unnamed({**file.top, **over}, inherited)
         ]
     _agree_on_programs(listeners)
-    check_http_only(listeners)
+    _check_http_only(listeners)
     whole = _in_force({**file.top, **over}, base, per_listener=False)
     return Configuration(whole, listeners, named=bool(file.listeners), file=path)
-
-
-def _trusted(proxies: Collection[Network | None]) -> TrustedProxies:
-    networks = NetworkSet(network for network in proxies if network is not None)
-    return TrustedProxies(networks, unix=None in proxies)
 
 
 def _of_listener(label: str, own: Layer, over: Layer, file: File) -> Layer:
@@ -360,6 +277,24 @@ def _agree_on_programs(listeners: Sequence[Listener]) -> None:
                 )
 
 
+def _check_http_only(listeners: Sequence[Listener]) -> None:
+    """
+    Check that no one relies on tokens at a listener that cannot ask for them.
+
+    :raises WrongConfiguration: they are set for such a listener itself, or no listener
+        speaks HTTP.
+    """
+    has_http = any(listener.protocol == "http" for listener in listeners)
+    for listener in listeners:
+        for name in _HTTP_ONLY:
+            setting = listener.by_name[name]
+            own = f": listener {listener.name}: " in setting.source
+            if setting.value and listener.protocol != "http" and (own or not has_http):
+                raise WrongConfiguration(
+                    f"{setting.source}: only listeners that speak HTTP have it: see --http"
+                )
+
+
 def _name_of(by_name: Mapping[str, Setting]) -> str:
     """
     Return the name of an unnamed listener: ``tcp-6666``, ``unix-run-upload-sock``,
@@ -367,19 +302,12 @@ def _name_of(by_name: Mapping[str, Setting]) -> str:
     """
     port, http = by_name["port"].text, by_name[HTTP].value
     if http:
-        return _word(f"http:{http[0]}" if http[0].isdecimal() else http[0], "http ")
-    return _word(f"tcp:{port}" if port is not None else by_name["listen"].value[0])
-
-
-def _word(endpoint: str, before: str = "") -> str:
+        before, endpoint = "http ", http[0]
+    else:
+        before, endpoint = "", f"tcp:{port}" if port is not None else by_name["listen"].value[0]
     kind, _, rest = endpoint.lower().partition(":")
-    before = "" if kind == before.strip() else before
-    text = f"{before}{kind} {rest.partition(':')[0]}"
-    return re.sub("[^a-z0-9]+", "-", text).strip("-") or "upload"
-
-
-def _fields(by_name: Mapping[str, Setting]) -> dict[str, Any]:
-    return {setting.option.field: setting.value for setting in by_name.values()}
+    words = f"{before}{kind} {rest.partition(':')[0]}"
+    return re.sub("[^a-z0-9]+", "-", words).strip("-") or "upload"
 
 
 def _plain(by_name: Mapping[str, Setting]) -> dict[str, list[Any]]:

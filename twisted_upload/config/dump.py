@@ -8,7 +8,8 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
-from twisted_upload.config.configuration import Configuration, Setting
+from twisted_upload.config.configuration import Configuration
+from twisted_upload.config.listener import Setting
 from twisted_upload.config.option import Option
 from twisted_upload.config.options import OPTIONS
 from twisted_upload.config.sources import HTTP, LISTENER, Text
@@ -40,11 +41,9 @@ def toml_text(configuration: Configuration) -> str:
             own = (o for o in OPTIONS if o.per_listener and o.name != HTTP)
             lines += _lines(listener.by_name, own)
     else:
-        by_name = {**configuration.by_name}
-        for listener in reversed(configuration.listeners):
-            http = by_name.get(HTTP)
-            by_name |= listener.by_name
-            by_name[HTTP] = http or by_name[HTTP]
+        # They have all values in common, except for where they listen.
+        first, last = configuration.listeners[0], configuration.listeners[-1]
+        by_name = {**configuration.by_name, **first.by_name, HTTP: last.by_name[HTTP]}
         lines += _lines(by_name, OPTIONS)
     return "\n".join(lines) + "\n"
 

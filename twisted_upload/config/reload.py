@@ -7,7 +7,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from twisted_upload.config.configuration import Configuration, Listener, Setting
+from twisted_upload.config.configuration import Configuration
+from twisted_upload.config.listener import Listener, Setting
 from twisted_upload.config.options import PROTOCOL
 
 __all__ = ["Changes", "reload"]

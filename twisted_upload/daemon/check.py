@@ -14,7 +14,8 @@ import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from twisted_upload.config.configuration import Configuration, Listener, Setting
+from twisted_upload.config.configuration import Configuration
+from twisted_upload.config.listener import Listener, Setting
 from twisted_upload.core.text import counted, format_size, printable
 from twisted_upload.daemon.builder import descriptor_budget, journal_files
 from twisted_upload.daemon.certificate_expiry import WARNING_DAYS, Certificates

@@ -7,7 +7,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from twisted_upload.config.configuration import INHERITED, Configuration, Listener, Setting
+from twisted_upload.config.configuration import INHERITED, Configuration
+from twisted_upload.config.listener import Listener, Setting
 from twisted_upload.daemon.listeners import NamedEndpoint
 from twisted_upload.daemon.systemd import InheritedSocket
 from twisted_upload.errors import WrongConfiguration

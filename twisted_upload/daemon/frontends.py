@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from twisted.internet.interfaces import IReactorTime
 
-from twisted_upload.config.configuration import Listener
+from twisted_upload.config.listener import Listener
 from twisted_upload.core.outcome import UploadObserver
 from twisted_upload.errors import WrongConfiguration
 from twisted_upload.frontends.admission import ConnectionSlots

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from twisted_upload.config.configuration import Configuration, Listener
+from twisted_upload.config.configuration import Configuration
+from twisted_upload.config.listener import Listener
 from twisted_upload.core.name_form import NameForm
 from twisted_upload.core.names import suffix_of
 from twisted_upload.core.text import Reserve
