@@ -63,7 +63,18 @@ def asked(line: str) -> Mapping[str, str]:
 
 @pytest.mark.parametrize(
     "arguments",
-    ["--help", "--version", "", "--no-such-option", "ping --help", "log --help", "log nothing"],
+    [
+        *(
+            "--help",
+            "--version",
+            "",
+            "--no-such-option",
+            "ping --help",
+            "log --help",
+            "log nothing",
+        ),
+        *("token --help", "token list --file nothing", "invite --help"),
+    ],
 )
 def test_without_twisted(arguments: str) -> None:
     """Help, version, usage errors and the journal do not import Twisted."""
@@ -86,6 +97,33 @@ def test_completion_script(shell: str) -> None:
     modules = imported(_TWISTED_UPLOAD_COMPLETE=f"{shell}_source")
     assert "twisted_upload.cli.main" in modules
     assert slow(modules) == set()
+
+
+@pytest.mark.parametrize("given", [{"port": "0"}, {"http": ("0",)}])
+def test_daemon_without_http(given: Mapping[str, object], tmp_path: Path) -> None:
+    """A daemon imports what only HTTP needs if it speaks HTTP, and only then."""
+    script = (
+        "import sys\n"
+        "from twisted.internet import reactor\n"
+        "from twisted_upload.config.configuration import configure\n"
+        "from twisted_upload.config.sources import SourcedValue\n"
+        "from twisted_upload.daemon.builder import make_service\n"
+        f"layer = {{name: SourcedValue(text, name) for name, text in {given!r}.items()}}\n"
+        "make_service(configure(layer, {}, '/'), reactor)\n"
+        "print(*sys.modules)\n"
+    )
+    done = subprocess.run(
+        [*deadly(), sys.executable, "-c", script],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=PATIENCE,
+    )
+    modules = done.stdout.split()
+    only_http = [it for it in modules if it.startswith("twisted_upload.frontends.http")]
+    only_http += [it for it in ("httptools", "multipart") if it in modules]
+    assert bool(only_http) == ("http" in given)
 
 
 def test_bars() -> None:

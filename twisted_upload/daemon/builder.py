@@ -113,12 +113,12 @@ def upload_service(
         counters = Counters([listener.name for listener in configuration.listeners], time.time)
         observers.append(counters)
     slots = _slots(its_budget)
-    frontends = FrontendBuilder(reactor, observers, slots, refusals)
+    frontends = FrontendBuilder(stores, reactor, observers, slots, refusals)
     specs = [
         ListenerSpec(
             listener.name,
             its_endpoints,
-            frontends.of(listener, stores.of(listener), stores.places_of(listener)),
+            frontends.of(listener),
             listener.settings.directory,
         )
         for listener, its_endpoints in zip(configuration.listeners, endpoints, strict=True)

@@ -28,11 +28,11 @@ from twisted_upload.stores.directory.partial_index import PartialLimits
 from twisted_upload.stores.directory.resumable_store import ResumableDirectoryStore
 from twisted_upload.stores.directory.store import DirectoryStore
 from twisted_upload.stores.memory_budget import MOST_BYTES, MemoryBudget
-from twisted_upload.stores.places import Places
 
-if TYPE_CHECKING:  # imported at run time only if there is a program
+if TYPE_CHECKING:  # imported at run time only if there is a program, or HTTP
     from twisted_upload.hooks.command import HookCommand
     from twisted_upload.hooks.runner import HookRunner
+    from twisted_upload.stores.places import Places
 
 __all__ = [
     "Storage",
@@ -117,6 +117,8 @@ class StoreSet:
 
     def places_of(self, listener: Listener) -> Places:
         """Return the places of the invitations of a listener."""
+        from twisted_upload.stores.places import Places  # noqa: PLC0415
+
         directory = listener.settings.directory
         if directory not in self._places:
             disk = next(it.disk for it in self.storages if it.path == directory)
