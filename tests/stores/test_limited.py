@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from twisted.internet.defer import CancelledError, Deferred, execute
+from twisted.internet.defer import CancelledError, Deferred, execute, succeed
 from twisted.internet.task import Clock
 
 from twisted_upload.core.quota import Quota
@@ -28,6 +28,7 @@ T = TypeVar("T")
 NOW = 1_795_328_130.0
 ALICE = Quota("00112233445566778899aabb", 2, int(NOW) + 3600).owner
 ARRIVAL = Arrival("192.0.2.7:50123", owner=ALICE)
+TERMS = PartialTerms(Arrival("x"), ALICE, expires=NOW + 60)
 
 
 class ImmediateDisk(ManualDisk):
@@ -366,15 +367,26 @@ async def test_concatenated(rig: Rig) -> None:
     for identity in parts:
         await rig.append(identity, b"abc")
     assert await rig.left() == 2
-    terms = PartialTerms(Arrival("x"), ALICE, expires=rig.now() + 60)
     with pytest.raises(NotFound):
-        await rig.store.concatenate(terms, ["nonsense"])
+        await rig.store.concatenate(TERMS, ["nonsense"])
     assert await rig.left() == 2
     for _ in range(2):
-        await rig.store.concatenate(terms, parts)
+        await rig.store.concatenate(TERMS, parts)
     with pytest.raises(NotAllowed):
-        await rig.store.concatenate(terms, parts)
+        await rig.store.concatenate(TERMS, parts)
     assert [*rig.stored().values()] == [b"abcabcabc"] * 2
+
+
+async def test_repeated(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file has one place, however often it is asked for: with HEAD, or made again."""
+    final = await rig.store.concatenate(TERMS, [await rig.create(0, is_part=True)])
+    monkeypatch.setattr(rig.inner, "concatenate", lambda *_: succeed(final))
+    for _ in range(2):
+        assert (await rig.store.concatenate(TERMS, [])).receipt is not None
+        assert (await rig.store.find(final.identity)).receipt is not None
+    assert await rig.left() == 1
+    assert (await rig.store.find(await rig.create(0))).receipt is not None
+    assert (await rig.store.find(final.identity)).receipt is not None
 
 
 async def test_ids_are_not_in_files(rig: Rig, tmp_path: Path) -> None:

@@ -134,6 +134,18 @@ def test_partial_upload(process: Process) -> None:
     assert process.left == 3
 
 
+def test_renamed(process: Process) -> None:
+    """A place keeps its state under another name; two of one name are one place."""
+    process.use(TAGS[0])
+    process.take(TAGS[1])
+    for tag, left in zip(TAGS[:2], (1, 2), strict=True):
+        process.done(process.places.rename(THREE, tag, TAGS[2]))
+        assert process.left == left
+    process.done(process.places.rename(THREE, TAGS[0], TAGS[3]))
+    process.give_back(TAGS[2])
+    assert process.left == 2
+
+
 def test_survives(process: Process, tmp_path: Path) -> None:
     """What is used or held stays so for the next process; what a dead one has taken is free."""
     process.use(TAGS[0])

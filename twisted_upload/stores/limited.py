@@ -107,10 +107,13 @@ class LimitedStore:
         place = Place(self._places, terms.owner, new_tag())
         await place.use()
         try:
-            return await store()
+            stored = await store()
         except Exception:
             place.give_back(used=True)
             raise
+        # Under this name it is looked for; a repeat has got the upload of another request.
+        await place.rename(_tag_of(stored.identity))
+        return stored
 
     def find(self, identity: str) -> Deferred[PartialUpload]:
         """See `IResumableStore.find`."""

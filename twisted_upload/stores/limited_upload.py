@@ -54,6 +54,10 @@ class Place:
         """See `Places.hold`."""
         return self._places.hold(self._owner, self._tag, self._until, taken, used=used)
 
+    def rename(self, tag: str) -> Deferred[None]:
+        """See `Places.rename`; a failure is logged."""
+        return self._places.rename(self._owner, self._tag, tag).addErrback(_cannot_rename)
+
     def give_back(self, *, used: bool = False) -> None:
         """See `Places.give_back`; a failure is logged."""
         given = self._places.give_back(self._owner, self._tag, used=used)
@@ -63,6 +67,11 @@ class Place:
 def _cannot_give_back(failure: Failure) -> None:
     # What has been taken is free when this process ends; what has been used is not.
     _log.warn("the place of an upload could not be given back: {error}", error=failure.value)
+
+
+def _cannot_rename(failure: Failure) -> None:
+    # The upload takes another one if its state is asked for.
+    _log.warn("the place of an upload could not be renamed: {error}", error=failure.value)
 
 
 def ignore_failure(failure: Failure) -> None:

@@ -151,6 +151,19 @@ class Places:
 
         return self._run(owner, free, None)
 
+    def rename(self, owner: str, tag: str, new: str) -> Deferred[None]:
+        """
+        Give the place of an upload another name.
+
+        If there is a place of that name, it is the same upload: it keeps that one only.
+        """
+
+        def rename(quota: Quota) -> None:
+            with self._open(quota) as places:
+                places.rename(tag, new)
+
+        return self._run(owner, rename, None)
+
     def _run(self, owner: str, job: Callable[[Quota], T], otherwise: T) -> Deferred[T]:
         quota = quota_of(owner)
 
@@ -280,6 +293,14 @@ class _PlaceFile:
         place = self._of(tag)
         if place is not None and (used or not self._records[place].startswith(b"used")):
             self._write(place, b"")
+
+    def rename(self, tag: str, new: str) -> None:
+        """Give a place another name; free it if there is one of that name."""
+        place = self._of(tag)
+        if place is not None:
+            known = self._of(new) is not None
+            record = self._records[place][: _SIZE - 1].replace(tag.encode(), new.encode())
+            self._write(place, b"" if known else record)
 
     def sync(self) -> None:
         """Make what has been written durable; the file may be new."""
