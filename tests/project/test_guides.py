@@ -16,6 +16,7 @@ import pytest
 
 from tests.support.daemon import Configured, Daemon, connect, deadly, finish, photo, twistd
 from tests.support.pages import DOCS, block, page, shell
+from tests.support.tools import tool
 
 if not DOCS.exists():
     pytest.skip("the pages are not beside the tests", allow_module_level=True)
@@ -25,18 +26,11 @@ SERVICE_FOLDER = "/var/lib/twisted-upload"
 CONFIGURATION = "docs/guide/configuration.md"
 
 
-def needs(program: str) -> str:
-    found = shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
-    if found is None:
-        pytest.skip(f"{program} is not installed")
-    return found
-
-
 @pytest.mark.parametrize("marker", ["send-nc", "send"])
 def test_first_upload(tmp_path: Path, marker: str) -> None:
     """Each command of the first steps sends a photo and shows the answer."""
     if marker == "send-nc":
-        needs("nc")
+        tool("nc")
         usage = subprocess.run(["nc", "-h"], capture_output=True, text=True, check=False)
         if "-N" not in usage.stderr:
             pytest.skip("this nc does not support -N")
@@ -50,7 +44,7 @@ def test_first_upload(tmp_path: Path, marker: str) -> None:
 
 def test_first_upload_by_curl(tmp_path: Path) -> None:
     """The first command of the first steps sends a photo over HTTP and shows the receipt."""
-    needs("curl")
+    tool("curl")
     (tmp_path / "photo.jpg").write_bytes(photo(100_000))
     with Daemon(tmp_path, "--http=tcp:0:interface=127.0.0.1") as daemon:
         command = block("docs/guide/start.md", "send-curl").replace("curl", "curl -sS")
@@ -61,7 +55,7 @@ def test_first_upload_by_curl(tmp_path: Path) -> None:
 
 def test_plain_uploads(tmp_path: Path) -> None:
     """The commands for HTTP store each file, and show the answers."""
-    needs("curl")
+    tool("curl")
     (tmp_path / "photo.jpg").write_bytes(photo(100_000))
     with Daemon(tmp_path, "--http=tcp:0:interface=127.0.0.1") as daemon:
         command = block("docs/reference/http.md", "plain").replace("curl", "curl -sS")
@@ -73,7 +67,7 @@ def test_plain_uploads(tmp_path: Path) -> None:
 
 def test_tokens(tmp_path: Path) -> None:
     """With the token that the first command prints, curl uploads in both ways."""
-    needs("curl")
+    tool("curl")
     page_name = "docs/guide/access.md"
     add, start = block(page_name, "tokens").splitlines()
     (tmp_path / "photo.jpg").write_bytes(photo(1000))
@@ -90,7 +84,7 @@ def test_tokens(tmp_path: Path) -> None:
 
 def test_invitations(tmp_path: Path) -> None:
     """The commands make a key, and a link that the daemon accepts."""
-    needs("curl")
+    tool("curl")
     page_name = "docs/guide/access.md"
     new_key, start = block(page_name, "invitations").splitlines()
     shell(new_key, tmp_path)
@@ -170,7 +164,7 @@ def test_check(tmp_path: Path) -> None:
 
 def test_haproxy(tmp_path: Path) -> None:
     """The configuration for HAProxy is valid."""
-    haproxy = needs("haproxy")
+    haproxy = tool("haproxy")
     file = tmp_path / "haproxy.cfg"
     file.write_text(block("docs/guide/limits.md", "haproxy"), encoding="utf-8")
     subprocess.run([haproxy, "-c", "-f", file], check=True)
@@ -197,7 +191,7 @@ def test_completion(tmp_path: Path, name: str, script: str) -> None:
     text = page("docs/reference/command.md")
     (line,) = re.findall(rf"^\| {name} \| `(.+?)` \|", text, re.MULTILINE)
     done = subprocess.run(
-        [needs(name), "-c", script.format(line=line.replace("\\|", "|"))],
+        [tool(name), "-c", script.format(line=line.replace("\\|", "|"))],
         env={
             "PATH": f"{Path(twistd()).parent}{os.pathsep}{os.environ['PATH']}",
             "HOME": str(tmp_path),
@@ -303,7 +297,7 @@ def test_retention(tmp_path: Path) -> None:
 
 def test_retention_by_systemd(tmp_path: Path) -> None:
     """The lines for systemd-tmpfiles remove old files too (here at any age)."""
-    program = needs("systemd-tmpfiles")
+    program = tool("systemd-tmpfiles")
     inbox = inbox_with_old_files(tmp_path)
     text = block("docs/operations/files.md", "tmpfiles")
     assert " 30d\n" in text
@@ -318,7 +312,7 @@ def test_logrotate(tmp_path: Path) -> None:
     """The configuration for logrotate is valid."""
     file = tmp_path / "upload"
     file.write_text(block("docs/operations/logs.md", "logrotate"), encoding="utf-8")
-    subprocess.run([needs("logrotate"), "--debug", file], check=True)
+    subprocess.run([tool("logrotate"), "--debug", file], check=True)
 
 
 def test_old_logs(tmp_path: Path) -> None:
@@ -335,7 +329,7 @@ def test_old_logs(tmp_path: Path) -> None:
 
 def test_backup(tmp_path: Path) -> None:
     """The command copies the stored files, but no folder of the daemon."""
-    needs("rsync")
+    tool("rsync")
     inbox = inbox_with_old_files(tmp_path)
     command = block("docs/operations/backup.md", "backup")
     command = command.replace(SERVICE_FOLDER, str(inbox))

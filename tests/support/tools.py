@@ -5,6 +5,7 @@ Programs that may be installed on this machine, run as senders.
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import shutil
 import socket
@@ -21,7 +22,8 @@ __all__ = ["free_port", "run", "tool"]
 
 def tool(name: str) -> str:
     """Return the path of a program; skip the test if it is not installed."""
-    return shutil.which(name) or pytest.skip(f"needs {name}")
+    path = f"{os.environ['PATH']}:/usr/sbin:/sbin"  # where servers are
+    return shutil.which(name, path=path) or pytest.skip(f"needs {name}")
 
 
 def run(

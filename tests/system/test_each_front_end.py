@@ -18,7 +18,7 @@ import pytest
 from tests.support.daemon import Daemon, connect, wait_until
 from tests.support.proxy_headers import line
 from tests.support.scraping import Scraper
-from tests.support.senders import read_all
+from tests.support.senders import read_all, reset
 from tests.support.tls_peers import client_context
 from tests.support.tls_peers import files as certificate_files
 
@@ -154,9 +154,7 @@ def test_broken(protocol: Protocol, tmp_path: Path) -> None:
     with start(protocol, tmp_path) as daemon:
         peer = daemon.connect()
         peer.sendall(protocol.head(7) + b"con")
-        wait_until(lambda: peer.send(b"") == 0, "sent")
-        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-        peer.close()
+        reset(peer)
         daemon.wait_for_line("aborted by sender")
         assert not daemon.files()
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import ROOT
 from tests.support.daemon import Daemon, photo
 from tests.support.pages import DOCS, block, shell
 from tests.support.tools import tool
+from tests.support.tus_daemon import installed
 
 if not DOCS.exists():
     pytest.skip("the pages are not beside the tests", allow_module_level=True)
@@ -88,9 +88,7 @@ def test_python(daemon: Daemon, marker: str, module: str) -> None:
 def test_tus_js_client(daemon: Daemon) -> None:
     """The JavaScript program stores the photo."""
     node = tool("node")
-    modules = ROOT / "tests" / "node_modules"
-    if not (modules / "tus-js-client").exists():
-        pytest.skip("tus-js-client is not installed")
+    modules = installed("tus-js-client").parent
     program = daemon.folder / "send.js"
     program.write_text(example(daemon, "tus-js-client"))
     environment = {**os.environ, "NODE_PATH": str(modules)}

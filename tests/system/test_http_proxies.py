@@ -9,7 +9,6 @@ import contextlib
 import http.client
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -21,7 +20,8 @@ import pytest
 
 from tests.support.daemon import Daemon, connect, deadly, photo, wait_until
 from tests.support.pages import DOCS, block
-from tests.support.tools import free_port
+from tests.support.tools import free_port, tool
+from tests.support.tus_daemon import partial_size
 
 if not DOCS.exists():
     pytest.skip("the pages are not beside the tests", allow_module_level=True)
@@ -37,13 +37,6 @@ class Proxy(NamedTuple):
 
     configuration: Callable[[int, int], str]
     command: Callable[[str, Path], list[str]]
-
-
-def needs(program: str) -> str:
-    found = shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
-    if found is None:
-        pytest.skip(f"{program} is not installed")
-    return found
 
 
 def ported(marker: str, front: int, behind: int, *, at: str) -> str:
@@ -121,7 +114,7 @@ class Proxied(NamedTuple):
 def proxied(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Proxied]:
     """A daemon behind each proxy."""
     proxy = PROXIES[request.param]
-    program = needs(request.param)
+    program = tool(request.param)
     options = block(PAGE, "proxied").split("upload ", 1)[1].replace("8080", "0").split()
     front = free_port()
     running: list[subprocess.Popen[bytes]] = []
@@ -149,12 +142,6 @@ def proxied(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Proxied]
         stack.callback(kill)
         start()
         yield Proxied(daemon, front, kill, start)
-
-
-def arrived_bytes(daemon: Daemon) -> int:
-    """Return how many bytes of partial uploads are in files."""
-    folder = daemon.directory / ".incoming" / "partial"
-    return sum(path.stat().st_size for path in folder.iterdir()) if folder.exists() else 0
 
 
 def is_open(port: int) -> bool:
@@ -225,7 +212,7 @@ def test_resumed(proxied: Proxied) -> None:
     )
     with connect(2, ("127.0.0.1", proxied.port)) as sender:
         sender.sendall(f"PATCH {path} HTTP/1.1\r\n{head}\r\n".encode() + content[:1_000_000])
-        wait_until(lambda: arrived_bytes(proxied.daemon) > 500_000, "a part of the body")
+        wait_until(lambda: partial_size(proxied.daemon) > 500_000, "a part of the body")
         proxied.kill()
     proxied.start()
     arrived = offset(proxied, path)

@@ -7,11 +7,11 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import sys
 import urllib.parse
 from pathlib import Path
 
-from tests.support.daemon import Daemon, deadly, photo, sha256, wait_until
+from tests.support.daemon import Daemon, photo, sha256, wait_until
+from tests.support.programs import run_program
 from tests.support.tools import run, tool
 
 MIB = 1024 * 1024
@@ -48,13 +48,7 @@ def test_metadata_everywhere(tmp_path: Path) -> None:
         assert said.read_text() == "my photo.jpg|image/jpeg|\n"
     record = json.loads((tmp_path / "journal").read_text())
     assert (record["original_name"], record["content_type"]) == ("my photo.jpg", "image/jpeg")
-    shown = subprocess.run(
-        [*deadly(), sys.executable, "-m", "twisted_upload", "log", f"{tmp_path}/journal"],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=30,
-    )
+    shown = run_program("log", tmp_path / "journal")
     assert 'original name "my photo.jpg"' in shown.stdout
 
 
