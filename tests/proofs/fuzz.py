@@ -149,7 +149,7 @@ class Fuzz:
             self.ways["good header" if good else "bad header"] += 1
             header = good_header(chance) if good else bad_header(chance)
             digest = digest if good else "of an upload without a header"
-        with self.connect(chance) as peer, _may_be_gone():
+        with self.connect(chance) as peer, may_be_gone():
             left = memoryview(header + data)
             while left:
                 size = chance.choice((1, 7, 1_000, 65_536, len(left)))
@@ -215,7 +215,8 @@ class Fuzz:
 
 
 @contextlib.contextmanager
-def _may_be_gone() -> Iterator[None]:
+def may_be_gone() -> Iterator[None]:
+    """The peer may have closed the connection; it may be too late for a half-close."""
     try:
         yield
     except OSError as error:
@@ -238,7 +239,7 @@ def threads(daemon: Daemon) -> int:
     return len(os.listdir(f"/proc/{daemon.pid}/task"))
 
 
-def look(daemon: Daemon, fuzz: Fuzz) -> list[str]:
+def look(daemon: Servant, fuzz: Fuzz) -> list[str]:
     """Check the visible files and the log; return the errors found."""
     wrong = []
     kept = Counter(sha256(path.read_bytes()) for path in daemon.files())
@@ -248,12 +249,7 @@ def look(daemon: Daemon, fuzz: Fuzz) -> list[str]:
     log = daemon.log.read_text(errors="replace")
     if "\x1b" in log or "[31m" in log:
         wrong.append("bytes of a sender in the log")
-    for word in ("Traceback", "Unhandled", "CRITICAL", "internal error"):
-        if word in log:
-            wrong.append(f"{word} in the log: {log[log.index(word) :][:2000]}")
-    if daemon.errors.read_text():
-        wrong.append(f"on standard error: {daemon.errors.read_text()[:2000]}")
-    return wrong
+    return wrong + daemon.logged_errors()
 
 
 def main() -> Sequence[str]:

@@ -24,15 +24,15 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tests.proofs import rigs
-from tests.proofs.fuzz import LEAK, MOST, descriptors, threads
+from tests.proofs.fuzz import LEAK, MOST, descriptors, may_be_gone, threads
 from tests.proofs.http_reference import MALFORMED, Seen, read_requests, read_statuses
 from tests.proofs.http_requests import PROTOTYPES, changed, form, other, plain, put, trick
 from tests.proofs.servant import Servant
-from tests.proofs.tus_fuzz import TusClient
+from tests.proofs.tus_fuzz import TusClient, read_what_comes
 from tests.support.daemon import PATIENCE, Daemon, sha256, wait_until
 from tests.support.senders import reset
 
@@ -163,7 +163,7 @@ class Fuzz:
         self, chance: random.Random, data: bytes, end: Callable[[socket.socket], bytes]
     ) -> list[int]:
         """Send the bytes of a connection, end it, and judge the responses; return them."""
-        requests = read_requests(data).requests
+        requests = read_requests(data)
         with self._lock:
             for request in requests:
                 if request.storable and request.body is not None:
@@ -173,7 +173,7 @@ class Fuzz:
                         self.whole[sha256(request.body)] += 1
         self.ways[end.__name__.replace("_", " ")] += 1
         heard = b""
-        with socket.create_connection(self.daemon.address, PATIENCE) as client, _may_be_gone():
+        with socket.create_connection(self.daemon.address, PATIENCE) as client, may_be_gone():
             left = memoryview(data)
             while left:
                 size = chance.choice((1, 7, 1_000, 65_536, len(left), len(left)))
@@ -223,12 +223,12 @@ class Fuzz:
     def half_close(self, client: socket.socket) -> bytes:
         """Half-close, and read all responses."""
         client.shutdown(socket.SHUT_WR)
-        return _read(client)
+        return read_what_comes(client)
 
     def read(self, client: socket.socket) -> bytes:
         """Read what comes in a moment, and close."""
         client.settimeout(0.05)
-        return _read(client)
+        return read_what_comes(client)
 
     def reset(self, client: socket.socket) -> bytes:
         """Reset the connection."""
@@ -248,7 +248,7 @@ class Fuzz:
     def silence(self, client: socket.socket) -> bytes:
         """Send nothing more until the daemon ends the connection."""
         client.settimeout(4 * IDLE)
-        return _read(client)
+        return read_what_comes(client)
 
 
 def _is_cut(request: Seen) -> bool:
@@ -256,27 +256,12 @@ def _is_cut(request: Seen) -> bool:
     return request.body is None and request.method in ("PUT", "POST", "PATCH")
 
 
-def _read(client: socket.socket) -> bytes:
-    heard = b""
-    with contextlib.suppress(TimeoutError, ConnectionError):
-        while piece := client.recv(65536):
-            heard += piece
-    return heard
-
-
-@contextlib.contextmanager
-def _may_be_gone() -> Iterator[None]:
-    # ENOTCONN: it is too late for a half-close.
-    with contextlib.suppress(ConnectionError, OSError):
-        yield
-
-
 def unfinished(daemon: Daemon) -> list[Path]:
     """Return the unfinished files; what is known of uploads by tus remains for a while."""
     return [path for path in daemon.unfinished() if path.name != "partial"]
 
 
-def look(daemon: Daemon, fuzz: Fuzz) -> list[str]:
+def look(daemon: Servant, fuzz: Fuzz) -> list[str]:
     """Check the visible files and the log; return the errors found."""
     wrong = list(fuzz.wrong)
     stored: Counter[str] = Counter()
@@ -294,12 +279,7 @@ def look(daemon: Daemon, fuzz: Fuzz) -> list[str]:
     log = daemon.log.read_text(errors="replace")
     if "\x1b" in log:
         wrong.append("bytes of a client in the log")
-    for word in ("Traceback", "Unhandled", "CRITICAL", "internal error"):
-        if word in log:
-            wrong.append(f"{word} in the log: {log[log.index(word) :][:2000]}")
-    if daemon.errors.read_text():
-        wrong.append(f"on standard error: {daemon.errors.read_text()[:2000]}")
-    return wrong
+    return wrong + daemon.logged_errors()
 
 
 def main() -> Sequence[str]:

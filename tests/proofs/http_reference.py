@@ -11,9 +11,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-__all__ = ["MALFORMED", "Reading", "Seen", "read_requests", "read_statuses"]
+__all__ = ["MALFORMED", "Seen", "read_requests", "read_statuses"]
 
 MALFORMED = -1
 """In place of a status: bytes that are not a response."""
@@ -43,20 +43,13 @@ class Seen:
     storable: bool
 
 
-@dataclass
-class Reading:
+def read_requests(data: bytes) -> list[Seen]:
     """
-    What there is in the bytes of a connection.
+    Return the requests in the bytes of a connection, up to the first that is not valid.
 
-    :ivar requests: in their order; only the last may be incomplete.
+    Only the last may be incomplete.
     """
-
-    requests: list[Seen] = field(default_factory=list)
-
-
-def read_requests(data: bytes) -> Reading:
-    """Read as many requests as there are, up to the first that is not valid."""
-    found = Reading()
+    found: list[Seen] = []
     while True:
         while data.startswith(b"\r\n"):
             data = data[2:]
@@ -71,7 +64,7 @@ def read_requests(data: bytes) -> Reading:
         if body is None:
             return found
         content, rest, persistent = body
-        found.requests.append(_seen(method, target, fields, content))
+        found.append(_seen(method, target, fields, content))
         options = [it.strip().lower() for it in fields.get(b"connection", b"").split(b",")]
         closes = b"close" in options or (minor == b"0" and b"keep-alive" not in options)
         if content is None or not persistent or closes:

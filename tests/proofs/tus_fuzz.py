@@ -14,7 +14,7 @@ from tests.proofs.http_reference import read_statuses
 from tests.support.daemon import PATIENCE
 from tests.support.senders import reset
 
-__all__ = ["TusClient"]
+__all__ = ["TusClient", "read_what_comes"]
 
 TUS = b"Tus-Resumable: 1.0.0"
 
@@ -116,7 +116,7 @@ class TusClient:
                 reset(client)
             elif self._chance.random() < 0.5:
                 client.shutdown(socket.SHUT_WR)
-                _read(client)
+                read_what_comes(client)
 
     def false(self) -> None:
         """Send what must change nothing."""
@@ -159,14 +159,15 @@ class TusClient:
             with contextlib.suppress(ConnectionError):
                 client.sendall(data)
                 client.shutdown(socket.SHUT_WR)
-            heard = _read(client)
+            heard = read_what_comes(client)
         statuses = read_statuses(heard, [method.decode()])
         head = heard.partition(b"\r\n\r\n")[0]
         pairs = [line.partition(b": ") for line in head.split(b"\r\n")[1:]]
         return (statuses or [0])[0], {name.lower(): value for name, _, value in pairs}
 
 
-def _read(client: socket.socket) -> bytes:
+def read_what_comes(client: socket.socket) -> bytes:
+    """Read to the end, a reset or the timeout of the socket."""
     heard = b""
     with contextlib.suppress(TimeoutError, ConnectionError):
         while piece := client.recv(65536):

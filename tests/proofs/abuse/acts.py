@@ -14,7 +14,7 @@ from tests.proofs.abuse.crowd import Crowd
 from tests.proofs.abuse.peers import PATIENCE, READ, Act, Peer, Wait, outcome
 from tests.proofs.load import Contents
 
-__all__ = ["ABUSERS", "CONTENTS", "addresses"]
+__all__ = ["ABUSERS", "CONTENTS", "addresses", "repeated"]
 
 ABUSERS = 1 << 24
 """Uploads with this number or a higher one are not from honest senders."""
@@ -44,7 +44,22 @@ CONTENTS = Exactly(4096)
 
 
 def honest(pause: float, header: bytes = b"") -> Callable[[Crowd, Peer, int], Act]:
-    """Upload, read the answer, pause, and repeat; in the phase ``rest`` only pause."""
+    """Upload again and again; each file is behind a header."""
+
+    def upload(peer: Peer, number: int) -> Act:
+        yield from peer.send(header + CONTENTS[number])
+        peer.half_close()
+        return outcome((yield from peer.hear()))
+
+    return repeated(upload, pause)
+
+
+def repeated(send: Callable[[Peer, int], Act], pause: float) -> Callable[[Crowd, Peer, int], Act]:
+    """
+    Upload, read the answer, pause, and repeat; in the phase ``rest`` only pause.
+
+    :param send: sends the upload with a number on a connected peer, and returns the outcome.
+    """
 
     def act(crowd: Crowd, peer: Peer, number: int) -> Act:
         report = crowd.report
@@ -52,12 +67,9 @@ def honest(pause: float, header: bytes = b"") -> Callable[[Crowd, Peer, int], Ac
             upload = number + turn * crowd.task.count
             phase, began = crowd.phase, time.monotonic()
             if phase != "rest":
-                data = header + CONTENTS[upload]
                 try:
                     yield from peer.connect(crowd.address, crowd.source(number))
-                    yield from peer.send(data)
-                    peer.half_close()
-                    how = outcome((yield from peer.hear()))
+                    how = yield from send(peer, upload)
                 except TimeoutError:
                     how = "no answer"
                 except OSError as error:

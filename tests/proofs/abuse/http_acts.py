@@ -6,11 +6,10 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests.proofs.abuse.acts import CONTENTS, addresses
+from tests.proofs.abuse.acts import CONTENTS, addresses, repeated
 from tests.proofs.abuse.crowd import Crowd, Task
 from tests.proofs.abuse.peers import READ, Act, Peer, Steps, Wait
 from tests.proofs.abuse.row import Place, Run, Scale
@@ -50,29 +49,11 @@ def word(response: bytes) -> str:
 def honest_put(pause: float, fields: bytes = b"") -> Callable[[Crowd, Peer, int], Act]:
     """As `tests.proofs.abuse.acts.honest`, over HTTP, with these fields."""
 
-    def act(crowd: Crowd, peer: Peer, number: int) -> Act:
-        report = crowd.report
-        for turn in itertools.count():
-            upload = number + turn * crowd.task.count
-            phase, began = crowd.phase, time.monotonic()
-            if phase != "rest":
-                try:
-                    yield from peer.connect(crowd.address, crowd.source(number))
-                    yield from peer.send(put(CONTENTS[upload], fields + b"Connection: close\r\n"))
-                    how = word((yield from peer.hear()))
-                except TimeoutError:
-                    how = "no answer"
-                except OSError as error:
-                    how = f"broken: {error.strerror}"
-                if how == "stored":
-                    report.promised.append(upload)
-                    report.times[phase].append(time.monotonic() - began)
-                report.ends[phase][how] += 1
-                peer.renew()
-            yield Wait(0, pause)
-        raise AssertionError
+    def upload(peer: Peer, number: int) -> Act:
+        yield from peer.send(put(CONTENTS[number], fields + b"Connection: close\r\n"))
+        return word((yield from peer.hear()))
 
-    return act
+    return repeated(upload, pause)
 
 
 def trickle(peer: Peer, pieces: Iterator[bytes]) -> Steps[bytes]:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from tests.proofs.abuse.acts import CONTENTS
 from tests.proofs.fuzz import descriptors, threads
+from tests.proofs.servant import Servant
 from tests.support.daemon import Daemon
 
 __all__ = ["Sight", "Watch", "judge_files", "judge_log"]
@@ -96,7 +97,7 @@ def judge_files(daemon: Daemon, promised: Iterable[int]) -> list[str]:
     return wrong
 
 
-def judge_log(daemon: Daemon, seconds: float) -> tuple[int, list[str]]:
+def judge_log(daemon: Servant, seconds: float) -> tuple[int, list[str]]:
     """
     Check the log.
 
@@ -104,13 +105,7 @@ def judge_log(daemon: Daemon, seconds: float) -> tuple[int, list[str]]:
     :return: the number of lines that are not about a stored file, and the errors found.
     """
     log = daemon.log.read_text(encoding="utf-8", errors="replace")
-    wrong = [
-        f"{word} in the log: {log[log.index(word) :][:2000]}"
-        for word in ("Traceback", "Unhandled", "CRITICAL", "internal error")
-        if word in log
-    ]
-    if daemon.errors.read_text():
-        wrong.append(f"on standard error: {daemon.errors.read_text()[:2000]}")
+    wrong = daemon.logged_errors()
     lines = sum(" stored " not in line for line in log.splitlines())
     minutes = 1 + int(seconds / 60)
     if lines > minutes * (LINES_A_MINUTE + OTHER_LINES):
