@@ -50,8 +50,12 @@ OUT_FOR_USERS = {
 }
 """The same, for texts that operators and senders read."""
 
-_OUT, _OUT_FOR_USERS = (
-    re.compile(rf"\b(?:{'|'.join(words)})\b", re.IGNORECASE) for words in (OUT, OUT_FOR_USERS)
+OUT_OF_PROOFS = [words for words in OUT if "lost" not in words]
+"""The same, for proofs, which are about lost uploads."""
+
+_OUT, _OUT_FOR_USERS, _OUT_OF_PROOFS = (
+    re.compile(rf"\b(?:{'|'.join(words)})\b", re.IGNORECASE)
+    for words in (OUT, OUT_FOR_USERS, OUT_OF_PROOFS)
 )
 
 _PLURAL = re.compile(
@@ -62,11 +66,8 @@ _PLURAL = re.compile(
 in parentheses, it is large."""
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
-TESTS = [
-    path
-    for path in sorted((ROOT / "tests").rglob("*.py"))
-    if path != Path(__file__) and "proofs" not in path.parts  # which are about lost uploads
-]
+PROOFS = sorted((ROOT / "tests" / "proofs").rglob("*.py"))
+TESTS = sorted({*(ROOT / "tests").rglob("*.py")} - {*PROOFS, Path(__file__)})
 TEXTS = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
     *sorted((ROOT / "docs").rglob("*.md")),
@@ -122,6 +123,14 @@ def test_comments(path: Path) -> None:
     """No docstring or comment does, in the package or in the tests."""
     source = path.read_text("utf-8")
     assert {text: wrong for text in comments_in(source) if (wrong := wrong_in(text, _OUT))} == {}
+
+
+@pytest.mark.parametrize("path", PROOFS, ids=name_of)
+def test_proofs(path: Path) -> None:
+    """No docstring, comment, table or error of a proof does."""
+    source = path.read_text("utf-8")
+    texts = [*comments_in(source), *strings_in(source)]
+    assert {text: wrong for text in texts if (wrong := wrong_in(text, _OUT_OF_PROOFS))} == {}
 
 
 @pytest.mark.parametrize("path", [path for path in TEXTS if path.exists()], ids=name_of)

@@ -257,7 +257,7 @@ def main() -> Sequence[str]:
     parser = argparse.ArgumentParser(prog="python -m tests.proofs.fuzz")
     parser.add_argument("--connections", type=int, default=5000)
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 16))
-    parser.add_argument("--limits", action="store_true", help="not all may come in")
+    parser.add_argument("--limits", action="store_true", help="reject some of the senders")
     parser.add_argument("--proxy", action="store_true", help="through a load balancer")
     arguments = parser.parse_args()
     print(f"--seed {arguments.seed}", flush=True)

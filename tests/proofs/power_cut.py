@@ -115,7 +115,7 @@ class Cut:
         """Wait for the power cut."""
         with self._ledger.answered:
             cut = self._ledger.answered.wait_for(lambda: self.promised, 20)
-        assert cut, f"the daemon stands still: {self._ledger.refused}"
+        assert cut, f"the daemon has stalled: {self._ledger.refused}"
 
 
 def uncovered(record: Path, names: Sequence[str]) -> Iterator[str]:

@@ -158,7 +158,7 @@ class Cut:
         """Wait for the power cut."""
         with self._ledger.changed:
             cut = self._ledger.changed.wait_for(lambda: self.promised and not self._goal, 30)
-        assert cut, "the daemon stands still"
+        assert cut, "the daemon has stalled"
 
 
 def look(store: ResumableDirectoryStore, disk: ManualDisk, upload: Partial) -> Any:

@@ -239,7 +239,7 @@ def main() -> Sequence[str]:
     wrong = []
     rigs.heading(
         *("slow call", "lag p99", "lag max", "uploads/s", "on the other store"),
-        *("refusal p50", "refusal max", f"time-out of {IDLE:g} s"),
+        *("refusal p50", "refusal max", f"timeout of {IDLE:g} s"),
     )
     undisturbed = 0.0
     with rigs.workplace() as work, process(work) as running:
@@ -263,7 +263,7 @@ def main() -> Sequence[str]:
             if max(figures.refusals) > DELAY / 2:
                 wrong.append(f"{call}: a refusal took {max(figures.refusals):.2f} s")
             if not IDLE <= figures.timeout < IDLE + 0.5:
-                wrong.append(f"{call}: a time-out took {figures.timeout:.2f} s")
+                wrong.append(f"{call}: a timeout took {figures.timeout:.2f} s")
     return wrong
 
 

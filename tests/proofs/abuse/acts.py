@@ -142,7 +142,7 @@ MOMENTS = (
     "half-closed",
     "file sent in two",
     "refused",
-    "turned away",
+    "rejected",
 )
 
 
@@ -150,7 +150,7 @@ def resets(crowd: Crowd, peer: Peer, number: int) -> Act:
     """Reset in each state that an upload can be in."""
     moment = MOMENTS[number % len(MOMENTS)]
     chance = random.Random(number)
-    source = "127.99.0.1" if moment == "turned away" else crowd.source(number)
+    source = "127.99.0.1" if moment == "rejected" else crowd.source(number)
     yield from peer.connect(crowd.address, source)
     if moment == "first byte":
         yield from peer.send(b"f")

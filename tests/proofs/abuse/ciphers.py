@@ -81,4 +81,4 @@ def new_keys(run: Run) -> None:
     _, (_, address) = run.daemon.addresses
     run.waves(task, 5, 8, address=address)
     if any(kind.endswith("to the end") for kind in run.did):
-        run.wrong.append("somebody had new keys without end")
+        run.wrong.append("a peer had new keys without end")

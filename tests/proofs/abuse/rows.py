@@ -124,7 +124,7 @@ ROWS = (
     ),
     Row(
         "link-kernel",
-        "the same; no idle time-out, but keepalive, after 6 s instead of 60 s",
+        "the same; no idle timeout, but keepalive, after 6 s instead of 60 s",
         ("--max-per-address=0", "--idle-timeout=0", "--min-rate=0"),
         places.cut_the_link,
         place=places.impatient_kernel,

@@ -67,7 +67,7 @@ def accounts(ledger: Ledger, page: Page, path: str) -> list[str]:
         agree(listener, f"{end} {code}".strip(), ledger.ends[key], journal.ends[key], counted, "")
     for code, number in ledger.rejected.items():
         counted = int(page.sum("rejected_connections_total", code=code))
-        agree("", f"turned away: {code}", number, "", counted, "")
+        agree("", f"rejected: {code}", number, "", counted, "")
     counted = int(page.sum("uploads_total"))
     agree("all", "", ledger.ends.total(), journal.ends.total(), counted, "")
     kept = int(page.sum("uploads_total", outcome="stored"))

@@ -73,7 +73,7 @@ class Load:
             for task in waiting:
                 task.cancel()
             if waiting:
-                self._ledger.wrong.append(f"{len(waiting)} senders have heard no answer")
+                self._ledger.wrong.append(f"{len(waiting)} senders received no answer")
         for task in tasks:
             if not task.cancelled() and (error := task.exception()):
                 raise error
