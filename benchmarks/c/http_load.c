@@ -1,20 +1,17 @@
 /*
  * The load generator for HTTP: uploads over connections that stay open, in one
- * thread over epoll.
+ * thread over epoll.  For the content of uploads, and for what it prints, see results.h.
  *
  *   put   each upload is one PUT
  *   tus   each upload is one POST, which creates it, and PATCHes of --chunk bytes
  *
- * The content is that of load.c: block number j of 16 bytes is (serial, j).  With
- * --source only the first block is generated; the rest is sent from that file inside
- * the kernel (sendfile).
+ * With --source only the first block is generated; the rest is sent from that file
+ * inside the kernel (sendfile).
  *
  * A request is sent as soon as the response to the one before it has arrived.  A
  * connection that the server closes between two requests is opened again.
  *
- * Prints one JSON object, as load.c does; a latency is that of an upload, from its
- * first request to its last response.  --acks FILE gets one byte per upload, '1' if
- * success was received, else '0'.
+ * A latency is that of an upload, from its first request to its last response.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -30,13 +27,13 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/epoll.h>
-#include <sys/resource.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
-enum { BLOCK = 16, HEAD = 2048, ANSWER = 16384 };
+#include "results.h"
+
+enum { HEAD = 2048, ANSWER = 16384 };
 enum step { PUT, CREATE, PATCH };
 
 struct connection {
@@ -64,27 +61,8 @@ static struct {
 } option = {.count = 1, .parallel = 1, .size = 4096, .base = 1, .path = "/",
             .suffix = ".bin", .source = -1, .timeout = 60};
 
-static long next_index, running, acknowledged, failed;
-static double *latencies;
-static char *acks;
+static long next_index, running;
 static int poller;
-
-static void die(const char *what) { perror(what); exit(2); }
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec + t.tv_nsec / 1e9;
-}
-
-static void fill(char *to, uint64_t serial, uint64_t size)
-{
-    for (uint64_t at = 0; at < size; at += BLOCK) {
-        uint64_t block[2] = {serial, at / BLOCK};
-        memcpy(to + at, block, size - at < BLOCK ? size - at : BLOCK);
-    }
-}
 
 /* Lay out the bytes of the next request: head | first block or all | source. */
 static void prepare(struct connection *c)
@@ -195,9 +173,8 @@ static void begin(struct connection *c)
 
 static void end(struct connection *c, int success)
 {
-    if (success) latencies[acknowledged++] = now() - c->began;
-    else { failed++; close_it(c); }
-    acks[c->index] = success ? '1' : '0';
+    note(c->index, success, c->began);
+    if (!success) close_it(c);
     running--;
     if (next_index < option.count) begin(c);
     else close_it(c);
@@ -297,17 +274,6 @@ static void step(struct connection *c, uint32_t events)
     else if (events & EPOLLOUT) push(c);
 }
 
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double at(double share)
-{
-    return acknowledged ? latencies[(long)(share * (acknowledged - 1))] : 0;
-}
-
 static void read_options(int argc, char **argv)
 {
     static const struct option known[] = {
@@ -342,9 +308,7 @@ int main(int argc, char **argv)
     signal(SIGPIPE, SIG_IGN);
     poller = epoll_create1(EPOLL_CLOEXEC);
     if (poller < 0) die("epoll");
-    latencies = calloc(option.count, sizeof *latencies);
-    acks = malloc(option.count);
-    memset(acks, '0', option.count);
+    open_results(option.count);
     struct connection *all = calloc(option.parallel, sizeof *all);
     double began = now(), looked = began;
     for (long i = 0; i < option.parallel; i++) {
@@ -362,17 +326,6 @@ int main(int argc, char **argv)
                 if (all[i].fd >= 0 && looked - all[i].moved > option.timeout) end(&all[i], 0);
         }
     }
-    double wall = now() - began;
-    struct rusage used;
-    getrusage(RUSAGE_SELF, &used);
-    qsort(latencies, acknowledged, sizeof *latencies, by_value);
-    if (option.acks) {
-        FILE *out = fopen(option.acks, "w");
-        if (!out || fwrite(acks, 1, option.count, out) != (size_t)option.count || fclose(out)) die("acks");
-    }
-    printf("{\"acknowledged\": %ld, \"failed\": %ld, \"wall\": %.6f, \"p50\": %.6f, \"p90\": %.6f, "
-           "\"p99\": %.6f, \"worst\": %.6f, \"cpu\": %.6f}\n", acknowledged, failed, wall, at(.5), at(.9),
-           at(.99), at(1), used.ru_utime.tv_sec + used.ru_stime.tv_sec
-           + (used.ru_utime.tv_usec + used.ru_stime.tv_usec) / 1e6);
+    report(now() - began, option.acks);
     return 0;
 }

@@ -1,12 +1,10 @@
 /*
- * The load generator: many uploads over one epoll loop, in one thread.
+ * The load generator: many uploads over one epoll loop, in one thread.  For the
+ * content of uploads, and for what it prints, see results.h.
  *
- * Every upload has its own serial, which its content contains: block number j of
- * 16 bytes is (serial, j), both as 64-bit little-endian numbers.  A file that
- * was mixed, cut or overwritten cannot pass for a whole one.  With --source
- * only the first block is generated; the rest is sent from that file inside
- * the kernel (sendfile), so that the generator does not slow down a large
- * upload.
+ * With --source only the first block is generated; the rest is sent from that
+ * file inside the kernel (sendfile), so that the generator does not slow down
+ * a large upload.
  *
  * It has one of three habits, because what a receiver does for an upload depends
  * on how much of it is there when it looks:
@@ -14,9 +12,6 @@
  *   single  one thing at a time, so that others get in between connecting and sending
  *   slow    half a millisecond between connecting, sending and half-closing, as over
  *           a network
- *
- * Prints one JSON object.  Times are in seconds.  --acks FILE gets one byte
- * per upload, '1' if success was received, else '0'.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -30,14 +25,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/resource.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/timerfd.h>
-#include <time.h>
 #include <unistd.h>
 
-enum { BLOCK = 16, ROOM = 1024, ANSWER = 512 };
+#include "results.h"
+
+enum { ROOM = 1024, ANSWER = 512 };
 enum protocol { RAW, PUT, FORM };
 enum habit { READY, SINGLE, SLOW };
 
@@ -73,28 +68,9 @@ static struct {
             .protocol = RAW, .path = "/", .suffix = ".bin", .answer = "上传成功",
             .source = -1, .timeout = 60};
 
-static long next_index, running, acknowledged, failed;
-static double *latencies;
-static char *acks;
+static long next_index, running;
 static int poller, timer;
 static struct upload *first_due, *last_due;
-
-static void die(const char *what) { perror(what); exit(2); }
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec + t.tv_nsec / 1e9;
-}
-
-static void fill(char *to, uint64_t serial, uint64_t size)
-{
-    for (uint64_t at = 0; at < size; at += BLOCK) {
-        uint64_t block[2] = {serial, at / BLOCK};
-        memcpy(to + at, block, size - at < BLOCK ? size - at : BLOCK);
-    }
-}
 
 /* Lay out the bytes of one upload: head | source | tail. */
 static void prepare(struct upload *u)
@@ -165,9 +141,7 @@ static void take_out_of_the_due(struct upload *u)
 static void end(struct upload *u, int success)
 {
     take_out_of_the_due(u);
-    if (success) latencies[acknowledged++] = now() - u->began;
-    else failed++;
-    acks[u->index] = success ? '1' : '0';
+    note(u->index, success, u->began);
     close(u->fd);
     u->fd = -1;
     running--;
@@ -274,17 +248,6 @@ static void step(struct upload *u, uint32_t events)
     }
 }
 
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double at(double share)
-{
-    return acknowledged ? latencies[(long)(share * (acknowledged - 1))] : 0;
-}
-
 static void read_options(int argc, char **argv)
 {
     static const struct option known[] = {
@@ -324,9 +287,7 @@ int main(int argc, char **argv)
     poller = epoll_create1(EPOLL_CLOEXEC);
     timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
     if (poller < 0 || timer < 0 || epoll_ctl(poller, EPOLL_CTL_ADD, timer, &due)) die("epoll");
-    latencies = calloc(option.count, sizeof *latencies);
-    acks = malloc(option.count);
-    memset(acks, '0', option.count);
+    open_results(option.count);
     struct upload *uploads = calloc(option.parallel, sizeof *uploads);
     double began = now(), looked = began;
     for (long i = 0; i < option.parallel; i++) {
@@ -347,17 +308,6 @@ int main(int argc, char **argv)
                     end(&uploads[i], 0);
         }
     }
-    double wall = now() - began;
-    struct rusage used;
-    getrusage(RUSAGE_SELF, &used);
-    qsort(latencies, acknowledged, sizeof *latencies, by_value);
-    if (option.acks) {
-        FILE *out = fopen(option.acks, "w");
-        if (!out || fwrite(acks, 1, option.count, out) != (size_t)option.count || fclose(out)) die("acks");
-    }
-    printf("{\"acknowledged\": %ld, \"failed\": %ld, \"wall\": %.6f, \"p50\": %.6f, \"p90\": %.6f, "
-           "\"p99\": %.6f, \"worst\": %.6f, \"cpu\": %.6f}\n", acknowledged, failed, wall, at(.5), at(.9),
-           at(.99), at(1), used.ru_utime.tv_sec + used.ru_stime.tv_sec
-           + (used.ru_utime.tv_usec + used.ru_stime.tv_usec) / 1e6);
+    report(now() - began, option.acks);
     return 0;
 }

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from ..bench import Bench
 from ..peers import HTTP, TUS, By, Nginx, OursHTTP, Peer
-from ..settings import GIB, KIB, MIB
-from .large import Dd, dd
+from ..settings import KIB, MIB
+from .large import beside_dd
 from .uploads import upload_large, upload_small
 
 SENDFILE = "-sendfile"
@@ -67,19 +67,8 @@ def _large(bench: Bench, case: str, peers: Sequence[Peer]) -> None:
 
 def http_large_fsync(bench: Bench) -> None:
     """One large PUT that is synced before the response, and dd with fsync to the same disk."""
-    size = bench.settings.http_size
-    with bench.storage.journalled("http-large-fsync", size + size // 4 + GIB // 4) as place:
-
-        def once(peer: Peer, number: int) -> None:
-            values = (
-                dd(bench, place, size)
-                if peer.name == "dd"
-                else upload_large(bench, peer, place, size=size)
-            )
-            bench.results.add("http-large-fsync", peer.name, peer.label, number, values)
-
-        peers = [Dd(), *_both(ours(bench, "put", fsync=True))]
-        bench.interleave("http-large-fsync", peers, once)
+    peers = _both(ours(bench, "put", fsync=True))
+    beside_dd(bench, "http-large-fsync", bench.settings.http_size, *peers)
 
 
 def _small(bench: Bench, case: str, place: Path) -> Callable[[Peer, int], None]:

@@ -38,16 +38,22 @@ def _large(bench: Bench, case: str, streams: int) -> None:
 
 def large_fsync(bench: Bench) -> None:
     """One large upload that is synced before the answer, and dd with fsync to the same disk."""
-    size = bench.settings.large_size
-    with bench.storage.journalled("large-fsync", size + size // 4 + GIB // 4) as place:
+    beside_dd(bench, "large-fsync", bench.settings.large_size, bench.ours(fsync=True))
+
+
+def beside_dd(bench: Bench, case: str, size: int, *peers: Peer) -> None:
+    """Large uploads to a journalled ext4 that are synced before the answer, and dd with fsync."""
+    with bench.storage.journalled(case, size + size // 4 + GIB // 4) as place:
 
         def once(peer: Peer, number: int) -> None:
             values = (
-                dd(bench, place, size) if peer.name == "dd" else upload_large(bench, peer, place)
+                _dd(bench, place, size)
+                if peer.name == "dd"
+                else upload_large(bench, peer, place, size=size)
             )
-            bench.results.add("large-fsync", peer.name, peer.label, number, values)
+            bench.results.add(case, peer.name, peer.label, number, values)
 
-        bench.interleave("large-fsync", [Dd(), bench.ours(fsync=True)], once)
+        bench.interleave(case, [Dd(), *peers], once)
 
 
 class Dd(Peer):
@@ -57,8 +63,8 @@ class Dd(Peer):
     label = "dd conv=fsync"
 
 
-def dd(bench: Bench, place: Path, size: int) -> Values:
-    """Copy the beginning of the source to `place` with dd, and sync it."""
+def _dd(bench: Bench, place: Path, size: int) -> Values:
+    # The beginning of the source is copied, and synced.
     target = place / "dd.bin"
     settle(bench, place, size)
     began = time.perf_counter()

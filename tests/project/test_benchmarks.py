@@ -170,12 +170,18 @@ def test_curl(tmp_path: Path) -> None:
     assert (refused.acknowledged, refused.failed) == (frozenset(), 1)
 
 
-def test_connections_that_stay_open(tmp_path: Path) -> None:
+@pytest.mark.parametrize("protocol", ["put", "tus"])
+def test_connections_that_stay_open(tmp_path: Path, protocol: str) -> None:
     """The C program for HTTP sends many uploads over a few connections, each different."""
-    with receiving(By(OursHTTP("put"), "keep-alive"), tmp_path) as (receiver, place):
-        job = Job(receiver.port, 50, 4 * KIB, 4, 7, "put", sender="keep-alive")
+    source = write_source(tmp_path / "source", 64 * KIB)
+    peer = By(OursHTTP(protocol), "keep-alive", chunk=20 * KIB)
+    with receiving(peer, tmp_path) as (receiver, place):
+        job = Job(
+            receiver.port, 50, 64 * KIB, 4, 7, protocol, sender="keep-alive", chunk=peer.chunk,
+            path=peer.path, source=source,
+        )  # fmt: skip
         sent = send(Toolbox(tmp_path / "tools"), job)
-        stored = inspect(place.directory, 4 * KIB)
+        stored = inspect(place.directory, 64 * KIB, source)
     assert sent.acknowledged == stored.whole == {*range(7, 57)}
     assert (sent.failed, stored.broken, stored.copies) == (0, 0, 0)
 
