@@ -70,7 +70,7 @@ async def _concatenate(
         try:
             await partials.uses.run(copier.close)
         finally:
-            await partials.release(part)
+            await partials.uses.release(part)
         raise
     return await partials.store_new(part, identity)
 

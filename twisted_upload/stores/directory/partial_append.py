@@ -15,10 +15,11 @@ from twisted_upload.errors import Conflict, NoSpace, TooLarge, UploadRefused
 from twisted_upload.interfaces import IAppend, ISplicesSocket, PartialUpload, SpliceResult
 from twisted_upload.stores.directory.file_queue import NOTHING, FileQueue, IFolderStore
 from twisted_upload.stores.directory.partial_index import PartialIndex
+from twisted_upload.stores.directory.partial_uses import PartialUses
 from twisted_upload.stores.directory.resumable_file import ResumableFile
 from twisted_upload.stores.turns import Turn
 
-__all__ = ["CompleteAppend", "IKeepsPartials", "PartialAppend", "taken_over", "too_long"]
+__all__ = ["CompleteAppend", "IPartials", "PartialAppend", "taken_over", "too_long"]
 
 
 def taken_over() -> UploadRefused:
@@ -31,8 +32,16 @@ def too_long() -> UploadRefused:
     return TooLarge("the upload is longer than was announced")
 
 
-class IKeepsPartials(Protocol):
-    """What a writer needs from the partial uploads of its store."""
+class IPartials(Protocol):
+    """
+    What a writer needs from the partial uploads of its store.
+
+    :ivar index: counts what it writes, and says how much it may write.
+    :ivar uses: closes the upload, or keeps it open.
+    """
+
+    index: PartialIndex
+    uses: PartialUses
 
     def store_complete(
         self, part: ResumableFile, identity: str, pieces: list[bytes], size: int
@@ -40,29 +49,7 @@ class IKeepsPartials(Protocol):
         """
         Store an upload that these bytes make complete.
 
-        :return: fires when it is stored; then, or if it fails, call `release`.
-        """
-
-    def release(self, part: ResumableFile, *, discard: bool = False) -> Deferred[None]:
-        """
-        Close an upload.
-
-        :param discard: discard what has not been committed.
-        :return: fires when another one may use it.
-        """
-
-    def closed(self, part: ResumableFile) -> None:
-        """Note that a disk thread has closed an upload; instead of `release`."""
-
-    @property
-    def may_keep(self) -> bool:
-        """Whether an upload may stay open after its use: then call `keep`."""
-
-    def keep(self, part: ResumableFile) -> None:
-        """
-        Keep an upload open for its next user; instead of `release`.
-
-        It is not complete, and everything that has been written is committed.
+        :return: fires when it is stored; then, or if it fails, call `PartialUses.release`.
         """
 
 
@@ -72,24 +59,22 @@ class PartialAppend(FileQueue):
     The writer of a partial upload.
 
     :param turn: ended when another one may use the upload.
-    :param index: counts what it writes, and says how much it may write.
     :ivar offset: see `IAppend`.
     """
 
-    __slots__ = ("_ends", "_identity", "_index", "_left", "_partials", "_turn", "offset")
+    __slots__ = ("_ends", "_identity", "_left", "_partials", "_turn", "offset")
 
     _part: ResumableFile
 
     def __init__(
         self,
         store: IFolderStore,
-        partials: IKeepsPartials,
+        partials: IPartials,
         part: ResumableFile,
         identity: str,
         turn: Turn,
         *,
         failed: Callable[[UploadRefused], None],
-        index: PartialIndex,
     ) -> None:
         super().__init__(store, part, failed)
         self.offset = part.committed
@@ -99,7 +84,6 @@ class PartialAppend(FileQueue):
         self._identity = identity
         self._turn = turn
         self._left = float("inf") if length is None else length - self.offset
-        self._index = index
         self._ends: list[Deferred[PartialUpload]] = []
 
     # IConsumer
@@ -137,10 +121,11 @@ class PartialAppend(FileQueue):
         return taken
 
     def _room(self) -> float:
-        return self._index.left(self._part.log.origin.terms.group)
+        return self._partials.index.left(self._part.log.origin.terms.group)
 
     def _grow(self, size: int) -> None:
-        self._index.grow(self._part.key, self._part.log.origin.terms.group, size)
+        part = self._part
+        self._partials.index.grow(part.key, part.log.origin.terms.group, size)
 
     # IAppend
 
@@ -196,7 +181,7 @@ class PartialAppend(FileQueue):
             storing = self._partials.store_complete(part, self._identity, pieces, size)
             storing.addCallbacks(self._stored, self._went_wrong).addErrback(self._broke)
             return
-        keeps = self._partials.may_keep
+        keeps = self._partials.uses.may_keep
         if keeps and not pieces and part.is_committed and not part.is_complete:
             self._committed(part.upload(self._identity))
             return
@@ -226,9 +211,9 @@ class PartialAppend(FileQueue):
         self._release_written()
         self._over = True
         if self._part.is_open:
-            self._partials.keep(self._part)
+            self._partials.uses.keep(self._part)
         else:
-            self._partials.closed(self._part)
+            self._partials.uses.closed(self._part)
         self._released()
         self._tell(upload)
 
@@ -237,10 +222,11 @@ class PartialAppend(FileQueue):
         self._told[0](upload)
 
     def _discard(self) -> None:
-        self._partials.release(self._part, discard=True).addCallback(self._released)
+        releasing = self._partials.uses.release(self._part, discard=True)
+        releasing.addCallback(self._released)
 
     def _was_discarded(self) -> None:
-        self._partials.release(self._part).addCallback(self._released)
+        self._partials.uses.release(self._part).addCallback(self._released)
 
     def _released(self, _: object = None) -> None:
         self._turn.end()

@@ -247,11 +247,15 @@ class PartialUses:
 
     @property
     def may_keep(self) -> bool:
-        """See `IKeepsPartials.may_keep`."""
+        """Whether an upload may stay open after its use: then call `keep`."""
         return not self._kept.full
 
     def keep(self, part: ResumableFile) -> None:
-        """See `IKeepsPartials.keep`."""
+        """
+        Keep an upload open for its next user; instead of `release`.
+
+        It is not complete, and everything that has been written is committed.
+        """
         self._kept.put(part, self._clock.seconds())
         self._writers.discard(part.key)
         self._note(part)
@@ -263,10 +267,8 @@ class PartialUses:
         if part is None:
             return
 
-        def close(turn: Turn) -> None:  # at once: who had the turn would have the upload
-            self.release(part).addCallback(lambda _: turn.end())
-
-        self._turns.take(key).addCallback(close)
+        # At once: who had the turn would have the upload.
+        self._turns.take(key).addCallback(lambda turn: self.end(part, turn))
 
     # Other processes
 
@@ -309,7 +311,12 @@ class PartialUses:
         looking.addCallbacks(found, lambda _: None).addBoth(again)
 
     def release(self, part: ResumableFile, *, discard: bool = False) -> Deferred[None]:
-        """See `IKeepsPartials.release`."""
+        """
+        Close an upload.
+
+        :param discard: discard what has not been committed.
+        :return: fires when another one may use it: then end the turn.
+        """
 
         def close() -> None:
             try:
@@ -327,8 +334,12 @@ class PartialUses:
 
         return self._store.run(close).addBoth(closed)
 
+    def end(self, part: ResumableFile, turn: Turn) -> None:
+        """Close an upload; then end the turn."""
+        self.release(part).addCallback(lambda _: turn.end())
+
     def closed(self, part: ResumableFile) -> None:
-        """See `IKeepsPartials.closed`."""
+        """Note that a disk thread has closed an upload; instead of `release`."""
         self._writers.discard(part.key)
         if not self._writers and not self._kept:
             self._stop_looking()

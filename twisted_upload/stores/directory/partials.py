@@ -9,20 +9,16 @@ from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_upload.errors import Busy, Conflict, NoSpace, UploadRefused
 from twisted_upload.interfaces import IAppend, PartialTerms, PartialUpload
 from twisted_upload.stores.directory.partial_append import CompleteAppend, PartialAppend
 from twisted_upload.stores.directory.partial_file import StoredFile
-from twisted_upload.stores.directory.partial_folder import (
-    PartialFolder,
-    key_of,
-)
+from twisted_upload.stores.directory.partial_folder import PartialFolder, key_of
 from twisted_upload.stores.directory.partial_index import PartialIndex, PartialLimits
 from twisted_upload.stores.directory.partial_scan import Entry
-from twisted_upload.stores.directory.partial_uses import IPartialsStore, PartialUses
+from twisted_upload.stores.directory.partial_uses import IPartialsStore, PartialUses, Use
 from twisted_upload.stores.directory.repeats import ConcatenationRepeats
 from twisted_upload.stores.directory.resumable_file import ResumableFile
 from twisted_upload.stores.directory.resumable_open import create_resumable
@@ -51,7 +47,7 @@ class DirectoryPartials:
         self.repeats = ConcatenationRepeats(store.now, self.find)
         self._store = store
         # While those that have found an upload are told.
-        self._found: dict[str, tuple[Turn, ResumableFile]] = {}
+        self._found: dict[str, Use] = {}
 
     # IResumableStore
 
@@ -115,32 +111,30 @@ class DirectoryPartials:
         done: Deferred[PartialUpload] = Deferred()
 
         async def find() -> None:
-            turn, part, is_open = await self.uses.use(identity, wants_bytes, waits=False)
-            if is_open and part.is_complete:
-                done.callback(await self.store_and_release(part, identity, turn))
-                return
-            if not is_open:
-                turn.end()
-                done.callback(part.upload(identity))
+            used = await self.uses.use(identity, wants_bytes, waits=False)
+            turn, part, _ = used
+            if part.is_complete:
+                done.callback(await self._settle(used, identity))
                 return
             if turn.wanted:
-                self.uses.release(part).addCallback(lambda _: turn.end())
+                self.uses.end(part, turn)
                 done.callback(part.upload(identity))
                 return
-            self._found[part.key] = turn, part
+            self._found[part.key] = used
             done.callback(part.upload(identity))
             if self._found.pop(part.key, None) is not None:
-                self.uses.release(part).addCallback(lambda _: turn.end())
+                self.uses.end(part, turn)
 
         Deferred.fromCoroutine(find()).addErrback(done.errback)
         return done
 
-    async def _state(self, identity: str, use: Callable[[ResumableFile], bool]) -> PartialUpload:
-        turn, part, is_open = await self.uses.use(identity, use)
-        if not is_open:
-            turn.end()
-            return part.upload(identity)
-        return await self.store_and_release(part, identity, turn)
+    async def _settle(self, used: Use, identity: str) -> PartialUpload:
+        """End the use of an upload; one that is still open is to be stored first."""
+        turn, part, is_open = used
+        if is_open:
+            return await self.store_and_release(part, identity, turn)
+        turn.end()
+        return part.upload(identity)
 
     def set_length(self, identity: str, length: int) -> Deferred[PartialUpload]:
         """See `IResumableStore.set_length`."""
@@ -154,7 +148,10 @@ class DirectoryPartials:
                 raise Conflict
             return wants_storing(part)
 
-        return uncancelled(self._state(identity, note))
+        async def set_length() -> PartialUpload:
+            return await self._settle(await self.uses.use(identity, note), identity)
+
+        return uncancelled(set_length())
 
     def remove(self, identity: str) -> Deferred[None]:
         """See `IResumableStore.remove`."""
@@ -186,29 +183,21 @@ class DirectoryPartials:
         done: Deferred[IAppend] = Deferred()
 
         async def append() -> None:
-            found = self._found.pop(key_of(identity), None) if self._found else None
-            if found is None:
-                turn, part, is_open = await self.uses.use(identity, wants_bytes, waits=False)
-            else:
-                (turn, part), is_open = found, True
+            used = self._found.pop(key_of(identity), None) if self._found else None
+            if used is None:
+                used = await self.uses.use(identity, wants_bytes, waits=False)
+            turn, part, _ = used
             if part.is_complete:
-                if is_open:
-                    upload = await self.store_and_release(part, identity, turn)
-                else:
-                    upload = part.upload(identity)
-                    turn.end()
-                done.callback(CompleteAppend(upload, failed))
+                done.callback(CompleteAppend(await self._settle(used, identity), failed))
                 return
             try:
                 self._check_writer(part)
             except UploadRefused:
-                self.uses.release(part).addCallback(lambda _: turn.end())
+                self.uses.end(part, turn)
                 raise
             part.whole = whole
             part.expires = part.expires if expires is None else expires
-            writer = PartialAppend(
-                self._store, self, part, identity, turn, failed=failed, index=self.index
-            )
+            writer = PartialAppend(self._store, self, part, identity, turn, failed=failed)
             if done.called:  # cancelled
                 writer.abort()
                 return
@@ -247,7 +236,7 @@ class DirectoryPartials:
     def store_complete(
         self, part: ResumableFile, identity: str, pieces: list[bytes], size: int
     ) -> Deferred[PartialUpload]:
-        """See `IKeepsPartials.store_complete`."""
+        """See `IPartials.store_complete`."""
 
         def compute() -> None:
             try:
@@ -276,23 +265,6 @@ class DirectoryPartials:
         ready = self._store.run_in_background(compute) if needs_digest else succeed(None)
         return ready.addCallback(publish).addCallback(stored)
 
-    def release(self, part: ResumableFile, *, discard: bool = False) -> Deferred[None]:
-        """See `IKeepsPartials.release`."""
-        return self.uses.release(part, discard=discard)
-
-    def closed(self, part: ResumableFile) -> None:
-        """See `IKeepsPartials.closed`."""
-        self.uses.closed(part)
-
-    @property
-    def may_keep(self) -> bool:
-        """See `IKeepsPartials.may_keep`."""
-        return self.uses.may_keep
-
-    def keep(self, part: ResumableFile) -> None:
-        """See `IKeepsPartials.keep`."""
-        self.uses.keep(part)
-
     async def store_new(self, part: ResumableFile, identity: str) -> PartialUpload:
         """Store a complete upload whose id nobody knows; if that fails, remove it."""
         turn = await self.uses.take_turn(part.key)
@@ -312,7 +284,7 @@ class DirectoryPartials:
             part.gone = new
             raise self._store.refusal_after(Failure()) from None
         finally:
-            self.uses.release(part).addCallback(lambda _: turn.end())
+            self.uses.end(part, turn)
 
 
 def wants_storing(part: ResumableFile) -> bool:
@@ -330,6 +302,3 @@ def uncancelled(coroutine: Coroutine[Deferred[Any], Any, T]) -> Deferred[T]:
     done: Deferred[T] = Deferred()
     Deferred.fromCoroutine(coroutine).addCallbacks(done.callback, done.errback)
     return done
-
-
-_log = Logger()
