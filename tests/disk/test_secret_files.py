@@ -186,17 +186,17 @@ def test_locked(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert path.read_bytes() == b"old"
 
 
-def test_replaced_before_it_is_locked(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_replaced_before_it_is_locked(path: Path) -> None:
     """A change that another process makes between opening and locking the file is not lost."""
-    lock, interrupted = secret_files._lock, False
 
-    def interrupt(descriptor: int) -> bool:
-        nonlocal interrupted
-        if not interrupted:
-            interrupted = True
-            change_secret_file(str(path), lambda old: old + b", other", Files(), private=True)
-        return lock(descriptor)
+    class Interrupted(Files):
+        interrupted = False
 
-    monkeypatch.setattr(secret_files, "_lock", interrupt)
-    change_secret_file(str(path), lambda old: old + b", ours", Files(), private=True)
+        def lock(self, descriptor: int) -> bool:
+            if not self.interrupted:
+                self.interrupted = True
+                change_secret_file(str(path), lambda old: old + b", other", Files(), private=True)
+            return super().lock(descriptor)
+
+    change_secret_file(str(path), lambda old: old + b", ours", Interrupted(), private=True)
     assert path.read_bytes() == b"old, other, ours"

@@ -8,7 +8,6 @@ reader sees the old content or the new, also after a power cut.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import stat
 import time
@@ -61,7 +60,7 @@ def change_secret_file(
     folder = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         name = os.path.basename(path)
-        with _locked(folder, name, 0o600 if private else 0o644) as (descriptor, is_new):
+        with _locked(folder, name, 0o600 if private else 0o644, files) as (descriptor, is_new):
             try:
                 content = change(_read(descriptor, private=private))
                 _replace(folder, name, content, os.fstat(descriptor), files)
@@ -93,13 +92,13 @@ def _read(descriptor: int, *, private: bool) -> bytes:
 
 
 @contextlib.contextmanager
-def _locked(folder: int, name: str, mode: int) -> Iterator[tuple[int, bool]]:
+def _locked(folder: int, name: str, mode: int, files: Files) -> Iterator[tuple[int, bool]]:
     """Lock the file that has this name, and still has it when it is locked."""
     deadline = time.monotonic() + LOCK_TIME
     while True:
         descriptor, is_new = _open(folder, name, mode)
         try:
-            if _lock(descriptor) and _has_name(descriptor, folder, name):
+            if files.lock(descriptor) and _has_name(descriptor, folder, name):
                 yield descriptor, is_new
                 return
         finally:
@@ -116,14 +115,6 @@ def _open(folder: int, name: str, mode: int) -> tuple[int, bool]:
         with contextlib.suppress(FileExistsError):
             flags = os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
             return os.open(name, flags, mode, dir_fd=folder), True
-
-
-def _lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _has_name(descriptor: int, folder: int, name: str) -> bool:
