@@ -24,7 +24,7 @@ from twisted_upload.stores.directory.partial_record import COPYING, STORED, Part
 from twisted_upload.stores.directory.resumable_file import due
 from twisted_upload.stores.directory.resumable_open import open_locked
 
-__all__ = ["Entry", "Freed", "forget", "free_idle", "list_records", "read_entry"]
+__all__ = ["Entry", "Freed", "forget", "free_idle", "list_records", "read_entries"]
 
 UNREADABLE_FOR = 60.0
 """Seconds after which a record that cannot be read is not being created any more."""
@@ -93,6 +93,10 @@ def read_entry(at: PartialFolder, key: str, now: float) -> Entry | None:
     :param now: seconds since the epoch.
     :return: `None` if there is no such upload, or none any more.
     """
+
+    def is_still_over(record: int) -> bool:
+        return _is_over(at, key, _load(at, record), record, now)
+
     try:
         descriptor = at.files.open_record(at.descriptor, key + RECORD, create=False)
     except FileNotFoundError:
@@ -100,10 +104,10 @@ def read_entry(at: PartialFolder, key: str, now: float) -> Entry | None:
     try:
         modified = os.fstat(descriptor).st_mtime_ns
         log = _load(at, descriptor)
-        ends = _is_over(at, key, descriptor, now)
+        ends = _is_over(at, key, log, descriptor, now)
     finally:
         at.files.close(descriptor)
-    if (ends and forget(at, key, lambda record: _is_over(at, key, record, now))) or log is None:
+    if (ends and forget(at, key, is_still_over)) or log is None:
         return None
     state = log.state
     stored = state.phase == STORED
@@ -118,13 +122,15 @@ def _load(at: PartialFolder, descriptor: int) -> PartialRecord | None:
         return None
 
 
-def _is_over(at: PartialFolder, key: str, descriptor: int, now: float) -> bool:
+def _is_over(
+    at: PartialFolder, key: str, log: PartialRecord | None, descriptor: int, now: float
+) -> bool:
     """
     Return whether an upload is to be removed.
 
-    :param descriptor: of its record; what it says may change until that is locked.
+    :param log: its record, which may change until it is locked; `None` if it is invalid.
+    :param descriptor: of the record.
     """
-    log = _load(at, descriptor)
     if log is not None:
         return log.state.phase == COPYING or due(log) <= now
     # If it was not created completely, it has no bytes.  With bytes, it may be that of
