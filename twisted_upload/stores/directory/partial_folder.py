@@ -118,6 +118,21 @@ class PartialFolder:
         )
         return StoreFailed()
 
+    def unpublish(self, key: str, name: str) -> None:
+        """
+        Take the data of an upload back from the drop folder.
+
+        :param name: the name under which it was published.
+        :raises OSError: it may still have that name.
+        """
+        folder, files, data = self.folder, self.files, key + DATA
+        if folder.by_rename:
+            files.rename(folder.final, name, self.descriptor, data)
+            return
+        with contextlib.suppress(FileExistsError):  # its publication was cut off
+            files.link(folder.final, name, self.descriptor, data)
+        files.unlink(folder.final, name)
+
     def remove(self, key: str) -> None:
         """
         Remove the files of an upload: first the record, since data without a record is

@@ -245,12 +245,12 @@ class ResumableFile(PartialFile):
 
         :raises OSError: it cannot be committed; call `discard`.
         """
-        state = self.log.state
-        if (self._size, self.expires) == (state.offset, state.expires):
+        if self.is_committed:
             return
-        if self.folder.durable and self._size > state.offset:
+        if self.folder.durable and self._size > self.committed:
             self.folder.files.datasync(self.descriptor)
-        self.write_state(state._replace(phase=OPEN, offset=self._size, expires=self.expires))
+        state = self.log.state._replace(phase=OPEN, offset=self._size, expires=self.expires)
+        self.write_state(state)
         self.committed = self._size
         self._committed_at = time.monotonic()
 
@@ -362,17 +362,9 @@ class ResumableFile(PartialFile):
         if published is not None:
             self._published = None
             try:
-                if folder.by_rename:
-                    files.rename(folder.final, published, folder.incoming, self._data_name)
-                else:
-                    with contextlib.suppress(FileExistsError):
-                        files.link(folder.final, published, folder.incoming, self._data_name)
-                    files.unlink(folder.final, published)
+                self.at.unpublish(self.key, published)
             except OSError:
-                self.gone = True
-                # First, as the record without data tells that it is stored.
-                self.at.remove(self.key)
-                self.at.sync()
+                self._drop()  # first, as the record without data tells that it is stored
                 files.unlink(folder.final, published)
                 return
             self._name = self._data_name
@@ -383,9 +375,7 @@ class ResumableFile(PartialFile):
                 self._descriptor = self.at.open_own(self.key + DATA)
             except FileNotFoundError:
                 # It was removed by another program; its next user must not take it for published.
-                self.gone = True
-                self.at.remove(self.key)
-                self.at.sync()
+                self._drop()
                 return
         state = self.log.state
         if (state.phase, state.offset) != (OPEN, self.committed):
@@ -396,3 +386,8 @@ class ResumableFile(PartialFile):
         if self._size > self.committed:
             files.truncate(self._descriptor, self.committed)
             self._size = self.committed
+
+    def _drop(self) -> None:
+        self.gone = True
+        self.at.remove(self.key)
+        self.at.sync()

@@ -240,16 +240,9 @@ def _found_published(at: PartialFolder, key: str, log: PartialRecord) -> None:
 
 def _unpublish(at: PartialFolder, key: str, name: str, log: PartialRecord) -> bool:
     """Take an upload back that has not been acknowledged, unless others have taken it away."""
-    folder, files = at.folder, at.files
-    if not _is_its_name(folder.final, name, log):
+    if not _is_its_name(at.folder.final, name, log):
         return False
-    if folder.by_rename:
-        with contextlib.suppress(FileExistsError):
-            files.rename(folder.final, name, at.descriptor, key + DATA)
-    else:
-        with contextlib.suppress(FileExistsError):
-            files.link(folder.final, name, at.descriptor, key + DATA)
-        files.unlink(folder.final, name)
+    at.unpublish(key, name)
     return True
 
 
