@@ -170,15 +170,15 @@ def test_curl(tmp_path: Path) -> None:
     assert (refused.acknowledged, refused.failed) == (frozenset(), 1)
 
 
-@pytest.mark.parametrize("protocol", ["put", "tus"])
-def test_connections_that_stay_open(tmp_path: Path, protocol: str) -> None:
+@pytest.mark.parametrize(("protocol", "chunk"), [("put", 0), ("tus", 20 * KIB)])
+def test_connections_that_stay_open(tmp_path: Path, protocol: str, chunk: int) -> None:
     """The C program for HTTP sends many uploads over a few connections, each different."""
-    source = write_source(tmp_path / "source", 64 * KIB)
-    peer = By(OursHTTP(protocol), "keep-alive", chunk=20 * KIB)
+    source = write_source(tmp_path / "source", 64 * KIB) if chunk else None
+    peer = By(OursHTTP(protocol), "keep-alive", chunk=chunk)
     with receiving(peer, tmp_path) as (receiver, place):
         job = Job(
-            receiver.port, 50, 64 * KIB, 4, 7, protocol, sender="keep-alive", chunk=peer.chunk,
-            path=peer.path, source=source,
+            receiver.port, 50, 64 * KIB, 4, 7, protocol, path=peer.path, source=source,
+            sender="keep-alive", chunk=chunk,
         )  # fmt: skip
         sent = send(Toolbox(tmp_path / "tools"), job)
         stored = inspect(place.directory, 64 * KIB, source)
