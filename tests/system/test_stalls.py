@@ -46,11 +46,17 @@ def stalled(daemon: Daemon, seconds: float) -> Iterator[None]:
 # -- a timer runs before the sockets are read ---------------------------------
 
 
-async def _nearly_timed_out(frontend: OpenFrontend) -> socket.socket:
-    """A sender that has sent something, a quarter of a second before its timeout of a minute."""
+async def _active(frontend: OpenFrontend) -> socket.socket:
+    """A sender that has sent something, which has been received."""
     peer = frontend.connect()
     peer.sendall(b"content")
     await frontend.has_received(7)
+    return peer
+
+
+async def _nearly_timed_out(frontend: OpenFrontend) -> socket.socket:
+    """Such a sender, a quarter of a second before its timeout of a minute."""
+    peer = await _active(frontend)
     pass_time(frontend.clock, 59.75)
     return peer
 
@@ -119,9 +125,7 @@ async def test_unread_header() -> None:
 async def test_unread_at_the_rate_check() -> None:
     """The same for a check of the rate."""
     async with open_frontend(RawSettings(min_rate=500, idle_timeout=0)) as frontend:
-        peer = frontend.connect()
-        peer.sendall(b"content")
-        await frontend.has_received(7)
+        peer = await _active(frontend)
         pass_time(frontend.clock, 34)
         peer.sendall(bytes(2500))
         frontend.clock.advance(1)
@@ -134,9 +138,7 @@ async def test_unread_at_the_rate_check() -> None:
 async def test_late_rate_check() -> None:
     """A late check of the rate does not count."""
     async with open_frontend(RawSettings(min_rate=500, idle_timeout=0)) as frontend:
-        peer = frontend.connect()
-        peer.sendall(b"content")
-        await frontend.has_received(7)
+        peer = await _active(frontend)
         frontend.clock.advance(3600)
         frontend.clock.advance(5)
         assert frontend.log.ends == []
@@ -147,9 +149,7 @@ async def test_late_rate_check() -> None:
 async def test_late_check_restarts_timeouts() -> None:
     """A late check restarts the timeouts of all senders."""
     async with open_frontend(RawSettings(min_rate=500, idle_timeout=60)) as frontend:
-        peer = frontend.connect()
-        peer.sendall(b"content")
-        await frontend.has_received(7)
+        peer = await _active(frontend)
         frontend.clock.advance(59.9)
         pass_time(frontend.clock, 50)
         assert frontend.log.ends == []
@@ -161,9 +161,7 @@ async def test_late_check_restarts_lingering() -> None:
     """A late check restarts the lingering time of a refused sender too."""
     settings = RawSettings(max_size=1000, min_rate=500, linger_time=5)
     async with open_frontend(settings) as frontend:
-        peer = frontend.connect()
-        peer.sendall(b"content")
-        await frontend.has_received(7)
+        peer = await _active(frontend)
         frontend.clock.advance(4)
         peer.sendall(b"x" * 2000)
         await until(lambda: frontend.log.ends)
