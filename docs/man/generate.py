@@ -28,7 +28,8 @@ from docs.man.commands import (
 )
 from docs.man.roff import item_list, manual_page, paragraphs, verbatim
 from twisted_upload.config.option import PREFIX, Option
-from twisted_upload.config.options import CHECK, CONFIG, OPTIONS, PRINT_CONFIG
+from twisted_upload.config.options import CHECK, CONFIG, OPTIONS, PRINT_CONFIG, PROTOCOL
+from twisted_upload.config.sources import HTTP, LISTENER_OPTIONS
 from twisted_upload.config.values import parse_port, parse_resume_for
 from twisted_upload.core.answers import CODES, FAILURE, SUCCESS
 from twisted_upload.core.text import parse_duration, parse_size
@@ -63,7 +64,6 @@ def _listed(options: Sequence[Option]) -> str:
 
 
 def _twistd_upload(name: str) -> str:
-    own = [option for option in OPTIONS if option.per_listener]
     reloadable = [option for option in OPTIONS if option.reloadable]
     return manual_page(
         name,
@@ -95,8 +95,9 @@ def _twistd_upload(name: str) -> str:
                 "CONFIGURATION FILE",
                 paragraphs(
                     "The file is in TOML. Its keys are the names of the options, without the"
-                    " leading dashes. Each [[listener]] table has a name and either port or"
-                    f" listen, and can override: {_listed(own)}.\n\n"
+                    " leading dashes. Each [[listener]] table has a name, either port or listen,"
+                    f' and {PROTOCOL.name} = "{HTTP}" if it is for HTTP. It can override:'
+                    f" {_listed(LISTENER_OPTIONS)}.\n\n"
                     "SIGHUP reloads the file. A reload can change these options:"
                     f" {_listed(reloadable)}."
                 ),
@@ -119,7 +120,11 @@ def _twistd_upload(name: str) -> str:
                             "Stop: new uploads are refused, and uploads in flight may continue for"
                             " the duration of --drain. A second signal ends the daemon at once.",
                         ),
-                        ("SIGHUP", "Reload the configuration, and reopen the log file."),
+                        (
+                            "SIGHUP",
+                            "Reload the configuration, the certificates, and the files of tokens"
+                            " and invitation keys; reopen the log file.",
+                        ),
                         ("SIGUSR1", "Rotate the log file."),
                     ]
                 ),
@@ -142,9 +147,13 @@ def _twistd_upload(name: str) -> str:
                         (
                             "DIRECTORY/1795328130123.jpg",
                             "A stored file: complete, and named by its time of arrival in"
-                            " milliseconds since the epoch.",
+                            " milliseconds since the epoch, which --names can extend.",
                         ),
-                        ("DIRECTORY/.incoming/", "Unfinished files, removed at the next start."),
+                        (
+                            "DIRECTORY/.incoming/",
+                            "Unfinished files, removed at the next start; but those of HTTP"
+                            " uploads that can be resumed remain for the duration of --resume-for.",
+                        ),
                         (
                             "DIRECTORY/.on-upload/waiting/, DIRECTORY/.on-upload/failed/",
                             "A marker for each file whose program has not succeeded yet, or has"
@@ -161,7 +170,13 @@ def _twistd_upload(name: str) -> str:
                     "twistd upload --config /etc/twisted-upload.toml --check"
                 ),
             ),
-            ("SEE ALSO", paragraphs("twisted-upload(1), twistd(1), systemd.socket(5), nc(1)")),
+            (
+                "SEE ALSO",
+                paragraphs(
+                    "twisted-upload(1), twisted-upload-invite(1), twisted-upload-token(1),"
+                    " twistd(1), systemd.socket(5), curl(1), nc(1)"
+                ),
+            ),
         ],
     )
 

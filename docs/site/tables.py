@@ -23,6 +23,7 @@ from twisted_upload.cli.ping import ping
 from twisted_upload.cli.token import token
 from twisted_upload.config.option import Option
 from twisted_upload.config.options import CHECK, CONFIG, OPTIONS, PRINT_CONFIG
+from twisted_upload.config.sources import LISTENER_OPTIONS
 from twisted_upload.core.answers import CODES
 from twisted_upload.observability.metrics import METRICS
 
@@ -119,7 +120,7 @@ def _option(option: Option) -> Iterator[str]:
         facts.append(f"Variable: `{option.variable}`.")
     else:
         facts.append("Command line only.")
-    if option.per_listener:
+    if option in LISTENER_OPTIONS:
         facts.append("May differ between listeners.")
     if option.reloadable:
         facts.append("Changes on reload.")

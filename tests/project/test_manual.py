@@ -21,8 +21,12 @@ from twisted_upload.cli.main import program
 from twisted_upload.cli.ping import ping
 from twisted_upload.cli.streams import ExitStatus
 from twisted_upload.cli.token import token
+from twisted_upload.config.option import Option
+from twisted_upload.config.options import OPTIONS
+from twisted_upload.config.sources import read_file
 from twisted_upload.core.answers import CODES
 from twisted_upload.daemon.tap import Options
+from twisted_upload.errors import WrongConfiguration
 
 FOLDER = Path(twisted_upload.__file__).parent / "share" / "man"
 
@@ -64,6 +68,22 @@ def test_options_of_the_daemon() -> None:
         f"--{name.rstrip('=')}" for name in Options().longOpt
     }
     assert terms("twistd-upload", "CODES") == [*CODES]
+
+
+def test_options_of_listeners(tmp_path: Path) -> None:
+    """twistd-upload(8) lists the options that a listener in a configuration file may set."""
+    (listed,) = re.findall(r"can override: ([^.]*)\.\n", page("twistd-upload").replace("\\-", "-"))
+    file = tmp_path / "x.toml"
+
+    def may_be_set(option: Option) -> bool:
+        file.write_text(f'[[listener]]\nname = "x"\n{option.name} = "yes"\n')
+        try:
+            read_file(str(file), "--config")
+        except WrongConfiguration:
+            return False
+        return True
+
+    assert listed.replace("\n", " ").split(", ") == [it.name for it in OPTIONS if may_be_set(it)]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from twisted_upload.config.configuration import Configuration
 from twisted_upload.config.listener import Setting
 from twisted_upload.config.option import Option
 from twisted_upload.config.options import OPTIONS
-from twisted_upload.config.sources import HTTP, LISTENER, Text
+from twisted_upload.config.sources import HTTP, LISTENER, LISTENER_OPTIONS, Text
 from twisted_upload.core.text import printable
 from twisted_upload.errors import WrongConfiguration
 
@@ -38,8 +38,7 @@ def toml_text(configuration: Configuration) -> str:
             lines += ["", f"[[{LISTENER}]]"]
             lines += [_commented(f'name = "{listener.name}"', configuration.file or "")]
             lines += [_commented(f'protocol = "{listener.protocol}"', configuration.file or "")]
-            own = (o for o in OPTIONS if o.per_listener and o.name != HTTP)
-            lines += _lines(listener.by_name, own)
+            lines += _lines(listener.by_name, LISTENER_OPTIONS)
     else:
         # They have all values in common, except for where they listen.
         first, last = configuration.listeners[0], configuration.listeners[-1]

@@ -21,6 +21,7 @@ from twisted_upload.errors import WrongConfiguration
 __all__ = [
     "HTTP",
     "LISTENER",
+    "LISTENER_OPTIONS",
     "File",
     "Layer",
     "SourcedValue",
@@ -39,6 +40,9 @@ LISTENER = "listener"
 
 HTTP = "http"
 """The option that makes a listener for HTTP; a listener in a file says its protocol instead."""
+
+LISTENER_OPTIONS = tuple(one for one in OPTIONS if one.per_listener and one.name != HTTP)
+"""The options that a listener in a file may set, besides its protocol."""
 
 _OF_THE_CLIENT = {"TWISTED_UPLOAD_TO"}
 _YES, _NO = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
@@ -143,8 +147,7 @@ def read_file(path: str, named_by: str) -> File:
 
 
 def _listeners(tables: list[dict[str, Any]], path: str) -> Iterable[tuple[str, Layer]]:
-    allowed = [option for option in (*OPTIONS, PROTOCOL) if option.per_listener]
-    allowed = [option for option in allowed if option.name != HTTP]
+    allowed = (*LISTENER_OPTIONS, PROTOCOL)
     names = set()
     for number, table in enumerate(tables, 1):
         name = table.pop("name", None)
