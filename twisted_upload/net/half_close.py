@@ -24,7 +24,9 @@ __all__ = [
     "ConnectionEnd",
     "answer_and_close",
     "connection_end",
+    "has_half_closed",
     "has_unread",
+    "reset",
     "send_last",
     "unread_size",
 ]
@@ -69,6 +71,30 @@ def connection_end(transport: Any) -> ConnectionEnd:
     if isinstance(transport.getHost(), UNIXAddress) and _has_hung_up(transport.fileno()):
         return ConnectionEnd.LOST
     return ConnectionEnd.HALF_CLOSE
+
+
+def has_half_closed(transport: Any) -> bool:
+    """
+    Return whether a sender has half-closed, when its transport says so.
+
+    If it has not, what is right has been done: a broken connection is reset, and if there
+    is more to come, the transport reads on.
+    """
+    end = connection_end(transport)
+    if end is ConnectionEnd.LOST:
+        transport.abortConnection()
+    elif end is ConnectionEnd.NOT_YET:
+        transport.resumeProducing()
+    return end is ConnectionEnd.HALF_CLOSE
+
+
+def reset(transport: Any) -> None:
+    """Reset a connection; if even that fails, its protocol is told that it is lost."""
+    try:
+        transport.abortConnection()
+    except Exception:
+        transport.connectionLost(Failure())
+        raise
 
 
 def _has_hung_up(descriptor: int) -> bool:

@@ -76,7 +76,7 @@ WHOLE = {
 }
 LATER = {
     "reading": _in("frontends.raw.protocol.read_now"),
-    "the end": _in("frontends.raw.protocol.connection_end"),
+    "the end": _in("frontends.raw.protocol.has_half_closed"),
     "the answer": _in("frontends.raw.protocol.answer_and_close"),
     "the text": _in("frontends.raw.sender.stored_answer"),
     "to the store": _incoming("write"),

@@ -9,18 +9,12 @@ from typing import Any
 
 from twisted.internet.interfaces import IPullProducer, IReadWriteDescriptor
 from twisted.internet.protocol import Protocol
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_upload.frontends.connections import ConnectionProtocol
 from twisted_upload.frontends.http.encoding import CONTINUE
 from twisted_upload.frontends.http.settings import ActiveHTTPSettings
-from twisted_upload.net.half_close import (
-    ConnectionEnd,
-    answer_and_close,
-    connection_end,
-    has_unread,
-)
+from twisted_upload.net.half_close import answer_and_close, has_half_closed, has_unread, reset
 
 __all__ = ["Channel"]
 
@@ -61,11 +55,7 @@ class Channel(ConnectionProtocol, Protocol):
     def abort(self) -> None:
         """See `IConnection.abort`."""
         if self.connected:
-            try:
-                self.transport.abortConnection()
-            except Exception:
-                self.transport.connectionLost(Failure())
-                raise
+            reset(self.transport)
 
     # Reading
 
@@ -109,16 +99,9 @@ class Channel(ConnectionProtocol, Protocol):
 
     def _is_half_closed(self) -> bool:
         """Return whether the client has half-closed, as the transport says; see to it if not."""
-        if not self._closing:
-            end = connection_end(self.transport)
-            if end is ConnectionEnd.LOST:
-                self.transport.abortConnection()
-                return False
-            if end is ConnectionEnd.NOT_YET:
-                self.transport.resumeProducing()
-                return False
-        self._half_closed = True
-        return True
+        if self._closing or has_half_closed(self.transport):
+            self._half_closed = True
+        return self._half_closed
 
     def _discard(self, size: int) -> None:
         """Discard bytes that follow the last response."""

@@ -31,10 +31,10 @@ from twisted_upload.interfaces import Arrival, IIncomingUpload, SpliceResult
 from twisted_upload.net.addresses import peer_name, unix_peer_name
 from twisted_upload.net.gate import IConnectionSlot
 from twisted_upload.net.half_close import (
-    ConnectionEnd,
     answer_and_close,
-    connection_end,
+    has_half_closed,
     has_unread,
+    reset,
     unread_size,
 )
 from twisted_upload.net.timeouts import MinimumRate
@@ -130,13 +130,7 @@ class UploadProtocol(Sender, ConnectionProtocol, Protocol):
         if self._answered:
             self._half_closed = True
             self.transport.loseConnection()
-            return
-        end = connection_end(self.transport)
-        if end is ConnectionEnd.LOST:
-            self.transport.abortConnection()
-        elif end is ConnectionEnd.NOT_YET:
-            self.transport.resumeProducing()
-        else:
+        elif has_half_closed(self.transport):
             self._half_closed = True
             self._idle_timeouts.cancel(self)
             self._minimum_rate = None
@@ -162,11 +156,7 @@ class UploadProtocol(Sender, ConnectionProtocol, Protocol):
     def abort(self) -> None:
         """See `IConnection.abort`."""
         if self._connected:
-            try:
-                self.transport.abortConnection()
-            except Exception:
-                self.transport.connectionLost(Failure())
-                raise
+            reset(self.transport)
 
     # IPushProducer: called by the incoming upload
 
