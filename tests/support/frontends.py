@@ -1,5 +1,5 @@
 """
-A raw front end on a real port, and what it logs.
+Front ends on real ports, and what they log; the raw one.
 """
 
 from __future__ import annotations
@@ -7,9 +7,10 @@ from __future__ import annotations
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Generic, TypeVar, cast
 
 import pytest
 from twisted.internet.defer import maybeDeferred
@@ -22,6 +23,7 @@ from zope.interface import implementer
 from tests.support.senders import read_all, send_whole
 from tests.support.waiting import PATIENCE, in_thread, reactor, until
 from twisted_upload.frontends.admission import ConnectionSlots
+from twisted_upload.frontends.frontend import Frontend
 from twisted_upload.frontends.raw.factory import UploadFactory, UploadProtocol
 from twisted_upload.frontends.raw.settings import RawSettings
 from twisted_upload.interfaces import IUploadStore
@@ -30,6 +32,10 @@ from twisted_upload.net.tls.certificates import Identity
 from twisted_upload.net.tls.endpoints import TLSServerFactory
 from twisted_upload.net.transport import read_eagerly
 from twisted_upload.stores.memory import MemoryStore
+
+F = TypeVar("F", bound=Frontend[Any])
+C = TypeVar("C")
+L = TypeVar("L", bound="ListeningFrontend[Any, Any]")
 
 _FRONTENDS = (
     "twisted_upload.frontends.sender",
@@ -66,40 +72,40 @@ class LoggedEnds:
         return [event for event in self.others if event["log_level"] > LogLevel.debug]
 
 
-class OpenFrontend:
+class ListeningFrontend(Generic[F, C]):
     """
-    A raw front end on a real loopback port.
+    A front end on a real loopback port.
 
+    :param make: makes it, with a store and a clock.
+    :param store: stores the uploads; one in memory if it is not given.
+    :param clock: times the uploads; a `Clock` if it is not given.
+    :param identity: for TLS.
     :ivar clock: of the front end, and of nothing else.
     :ivar store: stores the uploads, unless another store was given.
     :ivar log: what it has logged.
     :cvar eager: whether its connections read at once what is there, as the daemon's do.
-    :param identity: for TLS.
     """
 
     eager = True
 
     def __init__(
         self,
-        settings: RawSettings,
+        make: Callable[[IUploadStore, IReactorTime], F],
         store: IUploadStore | None = None,
         clock: IReactorTime | None = None,
-        slots: ConnectionSlots | None = None,
         identity: Identity | None = None,
     ) -> None:
         self.clock = Clock()
         self.store = MemoryStore(lambda: 1_795_328_130.123, suffix=lambda _: ".bin")
         self.log = LoggedEnds()
-        self.factory = UploadFactory(
-            store or self.store, clock or self.clock, settings, slots=slots
-        )
+        self.factory = make(store or self.store, clock or self.clock)
         outer: Any = self.factory
         if identity is not None:
             outer = TLSServerFactory(outer, clock or self.clock, identity)
         self.port: Any = reactor.listenTCP(0, outer, 4096, "127.0.0.1")
         if identity is None:
             self._prepare(self.port)
-        self._peers: list[socket.socket] = []
+        self._peers: list[Any] = []
 
     def _prepare(self, port: Any) -> None:
         if self.eager:
@@ -112,48 +118,43 @@ class OpenFrontend:
         return "127.0.0.1", self.port.getHost().port
 
     @property
-    def endpoint(self) -> str:
-        """The same, as a client endpoint string."""
-        return "tcp:{}:{}".format(*self.address)
-
-    @property
     def stored(self) -> list[bytes]:
         """What the memory store has stored."""
         return [*self.store.files.values()]
-
-    @property
-    def senders(self) -> list[UploadProtocol]:
-        """The connections of accepted senders that have a transport."""
-        return [it for it in self.factory.protocols if isinstance(it, UploadProtocol)]
 
     @property
     def incoming(self) -> bytes:
         """The bytes that have arrived of the upload in flight."""
         return b"".join(bytes(incoming.content) for incoming in self.store.unfinished)
 
-    def connect(self, source: str = "") -> socket.socket:
+    def client_of(self, peer: socket.socket) -> C:
+        """Return the client that has this socket, which is about to be connected."""
+        raise NotImplementedError
+
+    def connect(self, source: str = "") -> C:
         """
-        Return a connected blocking peer; it is closed with the front end at the latest.
+        Return a connected client; it is closed with the front end at the latest.
 
         :param source: an IPv4 address that it connects from.
         """
         return self._connect(socket.AF_INET, self.address, source)
 
-    def _connect(self, family: int, address: Any, source: str = "") -> socket.socket:
+    def _connect(self, family: int, address: Any, source: str = "") -> C:
         peer = socket.socket(family)
-        self._peers.append(peer)
+        client = self.client_of(peer)
+        self._peers.append(client)
         peer.settimeout(PATIENCE)
         if source:
             peer.bind((source, 0))
         peer.connect(address)
         if family != socket.AF_UNIX:
             peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return peer
+        return client
 
     @contextlib.asynccontextmanager
     async def also_at(
         self, family: str, folder: Path | None = None
-    ) -> AsyncIterator[Callable[[], socket.socket]]:
+    ) -> AsyncIterator[Callable[[], C]]:
         """
         Open the same front end at another port; yield a function that connects to it,
         as `connect` does.
@@ -184,12 +185,6 @@ class OpenFrontend:
         finally:
             await maybeDeferred(port.stopListening)
 
-    async def send(self, *pieces: bytes) -> bytes:
-        """Send all pieces and half-close, as an orderly sender does; return the answer."""
-        peer = self.connect()
-        await in_thread(send_whole, peer, *pieces)
-        return await in_thread(read_all, peer)
-
     async def has_received(self, size: int) -> None:
         """Wait until this many bytes of the only upload have arrived."""
         await until(lambda: len(self.incoming) >= size)
@@ -209,18 +204,47 @@ class OpenFrontend:
 
 
 @contextlib.asynccontextmanager
-async def open_frontend(
-    settings: RawSettings | None = None,
-    store: IUploadStore | None = None,
-    clock: IReactorTime | None = None,
-    slots: ConnectionSlots | None = None,
-    identity: Identity | None = None,
-) -> AsyncIterator[OpenFrontend]:
-    """Open a raw front end for the duration of a test."""
-    frontend = OpenFrontend(settings or RawSettings(), store, clock, slots, identity)
+async def opened(frontend: L) -> AsyncIterator[L]:
+    """Log what a front end logs, and close it in the end."""
     globalLogPublisher.addObserver(frontend.log)
     try:
         yield frontend
     finally:
         await frontend.close()
         globalLogPublisher.removeObserver(frontend.log)
+
+
+class OpenFrontend(ListeningFrontend[UploadFactory, socket.socket]):
+    """A raw front end on a real loopback port; its clients are blocking sockets."""
+
+    @property
+    def endpoint(self) -> str:
+        """The address that it listens on, as a client endpoint string."""
+        return "tcp:{}:{}".format(*self.address)
+
+    @property
+    def senders(self) -> list[UploadProtocol]:
+        """The connections of accepted senders that have a transport."""
+        return [it for it in self.factory.protocols if isinstance(it, UploadProtocol)]
+
+    def client_of(self, peer: socket.socket) -> socket.socket:
+        """See `ListeningFrontend.client_of`."""
+        return peer
+
+    async def send(self, *pieces: bytes) -> bytes:
+        """Send all pieces and half-close, as an orderly sender does; return the answer."""
+        peer = self.connect()
+        await in_thread(send_whole, peer, *pieces)
+        return await in_thread(read_all, peer)
+
+
+def open_frontend(
+    settings: RawSettings | None = None,
+    store: IUploadStore | None = None,
+    clock: IReactorTime | None = None,
+    slots: ConnectionSlots | None = None,
+    identity: Identity | None = None,
+) -> AbstractAsyncContextManager[OpenFrontend]:
+    """Open a raw front end for the duration of a test."""
+    make = partial(UploadFactory, settings=settings, slots=slots)
+    return opened(OpenFrontend(make, store, clock, identity))

@@ -4,22 +4,20 @@ An HTTP front end on a real port, clients that send bytes to it, and handlers fo
 
 from __future__ import annotations
 
-import contextlib
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import partial
 from typing import Any
 
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IConsumer, IPushProducer, IReactorTime
-from twisted.internet.task import Clock
-from twisted.logger import globalLogPublisher
 
-from tests.support.frontends import LoggedEnds
+from tests.support.frontends import ListeningFrontend, opened
 from tests.support.tls_peers import client_context
 from tests.support.tls_peers import identity as server_identity
-from tests.support.waiting import PATIENCE, in_thread, reactor, until
+from tests.support.waiting import in_thread
 from twisted_upload.errors import UploadRefused
 from twisted_upload.frontends.admission import ConnectionSlots
 from twisted_upload.frontends.http.exchange import Handler, IBodyReader, IExchange
@@ -30,10 +28,6 @@ from twisted_upload.frontends.http.protocol import HTTPConnection
 from twisted_upload.frontends.http.settings import HTTPSettings
 from twisted_upload.frontends.sender import UploadSender
 from twisted_upload.interfaces import Arrival, IIncomingUpload, IUploadStore, Receipt
-from twisted_upload.net.ports import wait_in_shortage
-from twisted_upload.net.tls.endpoints import TLSServerFactory
-from twisted_upload.net.transport import read_eagerly
-from twisted_upload.stores.memory import MemoryStore
 
 __all__ = ["HTTPClient", "OpenHTTP", "Reply", "StoredUpload", "open_http", "put", "store_puts"]
 
@@ -91,6 +85,10 @@ class HTTPClient:
         """Send no more."""
         self.socket.shutdown(socket.SHUT_WR)
         return self
+
+    def shake_hands(self) -> None:
+        """Speak TLS from now on."""
+        self.socket = client_context().wrap_socket(self.socket, server_hostname="127.0.0.1")
 
     def close(self) -> None:
         """Close the connection."""
@@ -270,163 +268,60 @@ def store_puts(exchange: IExchange) -> None:
         exchange.respond(Response(200, (), b"hello\n"))
 
 
-class OpenHTTP:
+class OpenHTTP(ListeningFrontend[HTTPFactory, HTTPClient]):
     """
     An HTTP front end on a real loopback port.
 
-    :ivar clock: of the front end, and of nothing else.
-    :ivar store: stores the uploads, unless another store was given.
-    :ivar log: what it has logged.
-    :cvar eager: whether its connections read at once what is there, as the daemon's do.
     :cvar over_tls: whether it speaks TLS.
-    :param handler: handles the requests; without one, PUT stores its body.
     """
 
-    eager = True
     over_tls = False
-
-    def __init__(
-        self,
-        settings: HTTPSettings,
-        handler: Handler | None = None,
-        store: IUploadStore | None = None,
-        clock: IReactorTime | None = None,
-        slots: ConnectionSlots | None = None,
-    ) -> None:
-        identity = server_identity() if self.over_tls else None
-        self.clock = Clock()
-        self.store = MemoryStore(lambda: 1_795_328_130.123, suffix=lambda _: ".bin")
-        self.log = LoggedEnds()
-        self.factory = HTTPFactory(
-            store or self.store,
-            clock or self.clock,
-            settings,
-            handler=handler or store_puts,
-            slots=slots,
-            now=lambda: 1_795_328_130.123,
-        )
-        outer: Any = self.factory
-        if identity is not None:
-            outer = TLSServerFactory(outer, clock or self.clock, identity)
-        self.port: Any = reactor.listenTCP(0, outer, 4096, "127.0.0.1")
-        self._identity = identity
-        self._prepare(self.port)
-        self._clients: list[HTTPClient] = []
-
-    def _prepare(self, port: Any) -> None:
-        if self._identity is None and self.eager:
-            wait_in_shortage(port, reactor)
-            read_eagerly(port)
-
-    @property
-    def address(self) -> tuple[str, int]:
-        """The address that it listens on."""
-        return "127.0.0.1", self.port.getHost().port
 
     @property
     def url(self) -> str:
-        """The same, as a URL without a path."""
+        """The address that it listens on, as a URL without a path."""
         return "http://{}:{}".format(*self.address)
-
-    @property
-    def stored(self) -> list[bytes]:
-        """What the memory store has stored."""
-        return [*self.store.files.values()]
 
     @property
     def connections(self) -> list[HTTPConnection]:
         """The connections that are being served."""
         return [it for it in self.factory.protocols if isinstance(it, HTTPConnection)]
 
-    @property
-    def incoming(self) -> bytes:
-        """The bytes that have arrived of the upload in flight."""
-        return b"".join(bytes(incoming.content) for incoming in self.store.unfinished)
-
-    def connect(self, source: str = "") -> HTTPClient:
-        """
-        Return a client; it is closed with the front end at the latest.
-
-        :param source: an IPv4 address that it connects from.
-        """
-        peer = socket.socket()
-        peer.settimeout(PATIENCE)
-        if source:
-            peer.bind((source, 0))
-        return self._connected(peer, self.address)
+    def client_of(self, peer: socket.socket) -> HTTPClient:
+        """See `ListeningFrontend.client_of`."""
+        return HTTPClient(peer)
 
     async def connect_later(self) -> HTTPClient:
         """Return a client, over TLS if the front end speaks it: the handshake is in a thread."""
-        if self._identity is None:
-            return self.connect()
         client = self.connect()
-
-        def shake_hands() -> None:
-            client.socket = client_context().wrap_socket(client.socket, server_hostname="127.0.0.1")
-
-        await in_thread(shake_hands)
+        if self.over_tls:
+            await in_thread(client.shake_hands)
         return client
-
-    def _connected(self, peer: socket.socket, address: Any) -> HTTPClient:
-        client = HTTPClient(peer)
-        self._clients.append(client)
-        peer.connect(address)
-        if peer.family != socket.AF_UNIX:
-            peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return client
-
-    @contextlib.asynccontextmanager
-    async def also_at(self, path: Path) -> AsyncIterator[Callable[[], HTTPClient]]:
-        """Open the same front end at a unix socket; yield a function that connects to it."""
-        port: Any = reactor.listenUNIX(str(path), self.factory)
-        self._prepare(port)
-
-        def connect() -> HTTPClient:
-            peer = socket.socket(socket.AF_UNIX)
-            peer.settimeout(PATIENCE)
-            return self._connected(peer, str(path))
-
-        try:
-            yield connect
-        finally:
-            await maybeDeferred(port.stopListening)
 
     async def ask(self, *pieces: bytes, method: str = "PUT") -> Reply:
         """Send bytes on a new connection, and read one response."""
         client = await self.connect_later()
         return await client.ask(*pieces, method=method)
 
-    async def has_received(self, size: int) -> None:
-        """Wait until this many bytes of the only upload have arrived."""
-        await until(lambda: len(self.incoming) >= size)
 
-    async def is_quiet(self) -> None:
-        """Wait until no connection is left."""
-        await until(lambda: not self.factory.protocols)
-
-    async def close(self) -> None:
-        """Close everything."""
-        for client in self._clients:
-            client.close()
-        await maybeDeferred(self.port.stopListening)
-        self.store.release()
-        self.factory.abort_the_rest()
-        await self.is_quiet()
-
-
-@contextlib.asynccontextmanager
-async def open_http(
+def open_http(
     settings: HTTPSettings | None = None,
-    handler: Handler | None = None,
+    handler: Handler = store_puts,
     store: IUploadStore | None = None,
     clock: IReactorTime | None = None,
     slots: ConnectionSlots | None = None,
-) -> AsyncIterator[OpenHTTP]:
-    """Open an HTTP front end for the duration of a test; see `OpenHTTP`."""
-    http = OpenHTTP(settings or HTTPSettings(), handler, store, clock, slots)
-    globalLogPublisher.addObserver(http.log)
-    try:
-        yield http
-    finally:
-        await http.close()
-        globalLogPublisher.removeObserver(http.log)
+) -> AbstractAsyncContextManager[OpenHTTP]:
+    """
+    Open an HTTP front end for the duration of a test.
+
+    :param handler: handles the requests; without one, PUT stores its body.
+    """
+    make = partial(
+        HTTPFactory,
+        settings=settings,
+        handler=handler,
+        slots=slots,
+        now=lambda: 1_795_328_130.123,
+    )
+    identity = server_identity() if OpenHTTP.over_tls else None
+    return opened(OpenHTTP(make, store, clock, identity))

@@ -88,7 +88,7 @@ async def test_proxy_protocol_rejected() -> None:
 
 async def test_unix_socket(tmp_path: Path) -> None:
     """A client at a unix socket is named by its process."""
-    async with open_http() as http, http.also_at(tmp_path / "socket") as connect:
+    async with open_http() as http, http.also_at("unix", tmp_path) as connect:
         client = connect()
         for _ in range(2):
             assert (await client.ask(put(b"hello"))).status == 201
@@ -99,7 +99,7 @@ async def test_unix_socket(tmp_path: Path) -> None:
 
 async def test_unix_client_that_leaves(tmp_path: Path) -> None:
     """A client at a unix socket that closes before the response forfeits it, not the file."""
-    async with open_http() as http, http.also_at(tmp_path / "socket") as connect:
+    async with open_http() as http, http.also_at("unix", tmp_path) as connect:
         http.store.holding = True
         client = connect()
         client.send(put(b"hello"))
@@ -179,7 +179,7 @@ async def test_connections_of_the_client_are_counted() -> None:
 async def test_forwarded_at_a_unix_socket(tmp_path: Path) -> None:
     """A proxy may connect to a unix socket."""
     settings = HTTPSettings(trust_forwarded=LOOPBACK)
-    async with open_http(settings) as http, http.also_at(tmp_path / "socket") as connect:
+    async with open_http(settings) as http, http.also_at("unix", tmp_path) as connect:
         client = connect()
         assert (await client.ask(forwarded("192.0.2.7"))).status == 201
         assert http.log.ends[0]["peer"] == "192.0.2.7:0"

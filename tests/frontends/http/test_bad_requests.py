@@ -131,7 +131,7 @@ async def test_tls_at_the_wrong_port() -> None:
 
 async def test_large_body_after_a_refusal() -> None:
     """A client that sends everything before it reads has the response all the same."""
-    async with open_http(handler=None) as http:
+    async with open_http() as http:
         client = await http.connect_later()
         request = put(bytes(8 << 20), "/", "Content-Length: 1")
         reply = await client.ask(request)
