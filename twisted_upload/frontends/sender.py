@@ -14,14 +14,14 @@ from twisted.logger import Logger
 from twisted_upload.core.lifecycle import new_upload
 from twisted_upload.core.outcome import UploadOutcome
 from twisted_upload.core.text import counted, format_size
-from twisted_upload.errors import StoreFailed, TooLarge, UploadRefused
+from twisted_upload.errors import StoreFailed, TimedOut, TooLarge, UploadRefused
 from twisted_upload.frontends.connections import IConnection
 from twisted_upload.frontends.frontend import Frontend
 from twisted_upload.frontends.settings import FrontendSettings
 from twisted_upload.interfaces import NO_METADATA, Arrival, IIncomingUpload, Metadata, Receipt
 from twisted_upload.net.timeouts import StoreTimeout
 
-__all__ = ["STORE_PATIENCE", "UploadSender", "larger_than"]
+__all__ = ["STORE_PATIENCE", "UploadSender", "larger_than", "slower_than"]
 
 STORE_PATIENCE = 600.0
 """Seconds after which an upload is refused if its store makes no progress."""
@@ -190,6 +190,12 @@ class UploadSender:
             return False
         self.refuse(StoreFailed())
         return True
+
+
+def slower_than(rate: int) -> TimedOut:
+    """Return the refusal of an upload that is slower than so many bytes per second."""
+    least = counted(rate, "byte")
+    return TimedOut(f"slower than {least} per second for longer than this server waits")
 
 
 def larger_than(limit: int) -> TooLarge:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
-from twisted_upload.core.text import counted, format_duration
+from twisted_upload.core.text import format_duration
 from twisted_upload.errors import BadRequest, StoreFailed, TimedOut, UploadRefused
 from twisted_upload.frontends.connections import IConnection
 from twisted_upload.frontends.frontend import Frontend
@@ -21,7 +21,7 @@ from twisted_upload.frontends.http.exchange import Client, IBodyReader
 from twisted_upload.frontends.http.messages import Request, Response
 from twisted_upload.frontends.http.problems import problem_response
 from twisted_upload.frontends.http.settings import ActiveHTTPSettings, HTTPSettings
-from twisted_upload.frontends.sender import STORE_PATIENCE
+from twisted_upload.frontends.sender import STORE_PATIENCE, slower_than
 from twisted_upload.frontends.splice import SocketSplice, splice_for, worth_it
 from twisted_upload.interfaces import SpliceResult
 from twisted_upload.net.half_close import unread_size
@@ -379,10 +379,7 @@ class Transaction:
         """See `IConnection.check`."""
         rate = self._min_rate
         if self._rate is not None and self._rate.is_too_slow(now, self.size, rate, self._unread):
-            least = counted(rate, "byte")
-            self.refuse(
-                TimedOut(f"slower than {least} per second for longer than this server waits")
-            )
+            self.refuse(slower_than(rate))
             return True
         if self.receiving and not self.paused:
             return False

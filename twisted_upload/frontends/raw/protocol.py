@@ -20,12 +20,13 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from twisted_upload.core.text import counted, format_duration
+from twisted_upload.core.text import format_duration
 from twisted_upload.errors import TimedOut
 from twisted_upload.frontends.connections import ConnectionProtocol
 from twisted_upload.frontends.frontend import Frontend
 from twisted_upload.frontends.raw.sender import Sender
 from twisted_upload.frontends.raw.settings import ActiveSettings
+from twisted_upload.frontends.sender import slower_than
 from twisted_upload.frontends.splice import SocketSplice, splice_for, worth_it
 from twisted_upload.interfaces import Arrival, IIncomingUpload, SpliceResult
 from twisted_upload.net.addresses import peer_name, unix_peer_name
@@ -277,10 +278,7 @@ class UploadProtocol(Sender, ConnectionProtocol, Protocol):
         if self._minimum_rate is not None and self._minimum_rate.is_too_slow(
             now, self.size, rate, self._unread
         ):
-            least = counted(rate, "byte")
-            self.refuse(
-                TimedOut(f"slower than {least} per second for longer than this server waits")
-            )
+            self.refuse(slower_than(rate))
             return True
         if self._half_closed or self._ended or self.paused:
             return self._waits_for_the_store(now)
