@@ -33,6 +33,7 @@ __all__ = [
     "LONGEST_ANSWER",
     "SUCCESS",
     "StoredAnswer",
+    "failure_answer",
     "quoted",
     "read_answer",
     "refused_answer",
@@ -90,7 +91,12 @@ def stored_answer(receipt: Receipt, text: str = SUCCESS, *, receipts: bool = Fal
 
 def refused_answer(refusal: UploadRefused) -> bytes:
     """Return the bytes that tell a sender that its upload is refused, and why."""
-    return f"{FAILURE}: {refusal.code} {refusal.explanation}\n".encode()
+    return failure_answer(refusal.code, refusal.explanation)
+
+
+def failure_answer(code: str, explanation: str) -> bytes:
+    """Return the same, if the reason is not a refusal, or is told in other words."""
+    return f"{FAILURE}: {code} {explanation}\n".encode()
 
 
 def read_answer(answer: bytes, text: str = SUCCESS) -> StoredAnswer | UploadRefused | None:

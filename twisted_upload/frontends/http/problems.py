@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from twisted_upload.core.answers import refused_answer
+from twisted_upload.core.answers import failure_answer
 from twisted_upload.errors import (
     BadRequest,
     Busy,
@@ -134,10 +134,8 @@ def problem_response(
             + "\n"
         ).encode()
     else:
-        refusal = UploadRefused(problem.detail)
-        refusal.code = problem.code
         kind = "text/plain; charset=utf-8"
-        body = refused_answer(refusal)
+        body = failure_answer(problem.code, problem.detail)
     return Response(problem.status, (("Content-Type", kind), *problem.fields), body)
 
 

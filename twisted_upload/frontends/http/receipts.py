@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from twisted_upload.core.answers import SUCCESS, refused_answer
+from twisted_upload.core.answers import SUCCESS, failure_answer
 from twisted_upload.errors import UploadRefused
 from twisted_upload.frontends.http.exchange import IExchange
 from twisted_upload.frontends.http.messages import Problem, Response
@@ -117,9 +117,8 @@ def _lines(results: Iterable[Result]) -> Iterable[bytes]:
             yield _line(result.receipt)
         elif result.refusal is not None:
             name, refusal = result.metadata.original_name, result.refusal
-            told = UploadRefused(f"{name}: {refusal.explanation}" if name else refusal.explanation)
-            told.code = refusal.code
-            yield refused_answer(told)
+            explanation = f"{name}: {refusal.explanation}" if name else refusal.explanation
+            yield failure_answer(refusal.code, explanation)
 
 
 def _of(result: Result) -> dict[str, Any]:
