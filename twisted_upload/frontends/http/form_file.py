@@ -16,7 +16,7 @@ from twisted_upload.frontends.admission import ConnectionSlot
 from twisted_upload.frontends.http.access import Grant
 from twisted_upload.frontends.http.body_upload import RequestUpload
 from twisted_upload.frontends.http.exchange import IExchange
-from twisted_upload.frontends.http.metadata import disposition_name
+from twisted_upload.frontends.http.metadata import as_utf8, disposition_name
 from twisted_upload.frontends.http.receipts import Result
 from twisted_upload.interfaces import IIncomingUpload, Receipt
 
@@ -140,11 +140,4 @@ def _extended_name(segment: MultipartSegment) -> str:
 
 def file_name_of(segment: MultipartSegment) -> str:
     """Return the name of a file as it was sent; empty if it has none."""
-    return _extended_name(segment) or _decoded(segment.filename or "")
-
-
-def _decoded(text: str) -> str:
-    try:
-        return text.encode("iso-8859-1").decode("utf-8")
-    except UnicodeError:
-        return text
+    return _extended_name(segment) or as_utf8(segment.filename or "")

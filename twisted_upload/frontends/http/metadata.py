@@ -15,7 +15,7 @@ from twisted_upload.core.metadata import checked_metadata
 from twisted_upload.frontends.http.messages import Request
 from twisted_upload.interfaces import Metadata
 
-__all__ = ["disposition_name", "path_name", "request_metadata"]
+__all__ = ["as_utf8", "disposition_name", "path_name", "request_metadata"]
 
 _FORM = "application/x-www-form-urlencoded"
 """What curl sends with ``--data-binary`` if it is not told the type: it says nothing."""
@@ -78,7 +78,11 @@ def disposition_name(value: str) -> str:
 def _unquoted(text: str) -> str:
     if text.startswith('"'):
         text = _ESCAPED.sub(r"\1", text[1:-1])
-    # Fields are read as ISO 8859-1; what most clients mean is UTF-8.
+    return as_utf8(text)
+
+
+def as_utf8(text: str) -> str:
+    """Return a name that was read as ISO 8859-1 as UTF-8, which most clients mean, if it is."""
     try:
         return text.encode("iso-8859-1").decode("utf-8")
     except UnicodeError:

@@ -116,7 +116,7 @@ class FormUpload(IBodyReader):
             boundary,
             max_header_size=LONGEST_HEADER,
             max_segment_count=MOST_PARTS,
-            header_charset="iso-8859-1",  # any bytes; see `_decoded`
+            header_charset="iso-8859-1",  # any bytes; see `as_utf8`
         )
         self._files: list[FormFile] = []
         self._segment: MultipartSegment | None = None  # of the next bytes, if it is a file
