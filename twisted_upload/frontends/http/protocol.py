@@ -103,13 +103,14 @@ class HTTPConnection(Channel):
         :raises UploadRefused: that client is not accepted.
         """
         proxy = neighbour(self._address, self.transport)
-        if proxy.host in proxies:
-            self._client = client = forwarded_client(request.fields, proxy)
-            refusal = None
-            if client.host is not None and client.host != proxy.host:
-                refusal = self.frontend.gate.sender_refusal(client.host, self.slot)
-            if refusal is not None:
-                raise refusal
+        if proxy.host not in proxies:
+            return
+        self._client = client = forwarded_client(request.fields, proxy)
+        if client.host is None or client.host == proxy.host:
+            return
+        refusal = self.frontend.gate.sender_refusal(client.host, self.slot)
+        if refusal is not None:
+            raise refusal
 
     # Called by the transport
 
