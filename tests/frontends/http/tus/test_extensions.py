@@ -170,6 +170,19 @@ def test_concatenation(rig: TusRig) -> None:
     assert rig.outcomes[0].size == 15
 
 
+def test_repeated_concatenation(rig: TusRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """N1: a repeat that gets the file of an earlier request is answered, and not reported."""
+    fields = {"upload-concat": f"final;{part(rig, b'12345')}"}
+    first = rig.ask("POST", fields=fields)
+    identity = rig.path_of(first).rpartition("/")[2]
+    monkeypatch.setattr(rig.store, "concatenate", lambda *_: rig.store.find(identity))
+    rig.now += 1
+    repeat = rig.ask("POST", fields=fields)
+    assert (repeat.status, repeat["stored-as"]) == (201, first["stored-as"])
+    assert repeat["location"] == first["location"]
+    assert rig.kinds == ["stored"]
+
+
 def test_many_parts(rig: TusRig) -> None:
     """N1: an upload may consist of hundreds of parts."""
     paths = [part(rig, b"%03d" % number) for number in range(300)]

@@ -51,9 +51,19 @@ def _store(
     request.metadata = terms.arrival.metadata
     check_size(request, sum(lengths[identity] for identity in identities))
     storing = request.store.concatenate(terms, identities)
-    request.wait(storing, bound(_stored, request), late=request.report_unanswered)
+    request.wait(
+        storing, bound(_stored, request, terms), late=bound(_report, request, terms, answered=False)
+    )
 
 
-def _stored(request: TusRequest, final: PartialUpload) -> None:
-    request.report_stored(final)
+def _report(
+    request: TusRequest, terms: PartialTerms, final: PartialUpload, *, answered: bool = True
+) -> None:
+    # An earlier request, which this one repeats, has another note, and reports its file.
+    if final.terms.note == terms.note:
+        request.report_stored(final, answered=answered)
+
+
+def _stored(request: TusRequest, terms: PartialTerms, final: PartialUpload) -> None:
+    _report(request, terms, final)
     request.respond(201, location(request.exchange, final.identity), progress(final))
