@@ -84,12 +84,7 @@ class Places:
 
     def left(self, owner: str) -> Deferred[int | None]:
         """Return the number of free places; `None` if the owner has no quota."""
-
-        def count(quota: Quota) -> int | None:
-            with self._open(quota) as places:
-                return sum(places.is_free(number) for number in range(quota.uploads))
-
-        return self._run(owner, count, None)
+        return self._run(owner, lambda places: places.left())
 
     def take(self, owner: str, tag: str) -> Deferred[None]:
         """
@@ -98,12 +93,7 @@ class Places:
         :param tag: its name, as returned by `new_tag`.
         :return: fails with `NotAllowed` if there is none.
         """
-
-        def take(quota: Quota) -> None:
-            with self._open(quota) as places:
-                places.put(tag, b"taken", self._number)
-
-        return self._run(owner, take, None)
+        return self._run(owner, lambda places: places.put(tag, b"taken", self._number))
 
     def hold(
         self, owner: str, tag: str, until: float, taken: str = "", *, used: bool = False
@@ -117,12 +107,9 @@ class Places:
         :return: fails with `NotAllowed` if there is none.
         """
         number = int(min(until, 1e14)) + 1
-
-        def hold(quota: Quota) -> None:
-            with self._open(quota) as places:
-                places.put(tag, b"held", number, was=taken, used=used)
-
-        return self._run(owner, hold, None)
+        return self._run(
+            owner, lambda places: places.put(tag, b"held", number, was=taken, used=used)
+        )
 
     def use(self, owner: str, tag: str) -> Deferred[None]:
         """
@@ -131,12 +118,11 @@ class Places:
         :return: fires when that is durable; fails with `NotAllowed` if there is none.
         """
 
-        def use(quota: Quota) -> None:
-            with self._open(quota) as places:
-                places.put(tag, b"used", 0)
-                places.sync()
+        def use(places: _PlaceFile) -> None:
+            places.put(tag, b"used", 0)
+            places.sync()
 
-        return self._run(owner, use, None)
+        return self._run(owner, use)
 
     def give_back(self, owner: str, tag: str, *, used: bool = False) -> Deferred[None]:
         """
@@ -144,12 +130,7 @@ class Places:
 
         :param used: also if it is used: the upload has certainly not been stored.
         """
-
-        def free(quota: Quota) -> None:
-            with self._open(quota) as places:
-                places.free(tag, used=used)
-
-        return self._run(owner, free, None)
+        return self._run(owner, lambda places: places.free(tag, used=used))
 
     def rename(self, owner: str, tag: str, new: str) -> Deferred[None]:
         """
@@ -157,20 +138,20 @@ class Places:
 
         If there is a place of that name, it is the same upload: it keeps that one only.
         """
+        return self._run(owner, lambda places: places.rename(tag, new))
 
-        def rename(quota: Quota) -> None:
-            with self._open(quota) as places:
-                places.rename(tag, new)
-
-        return self._run(owner, rename, None)
-
-    def _run(self, owner: str, job: Callable[[Quota], T], otherwise: T) -> Deferred[T]:
+    def _run(self, owner: str, change: Callable[[_PlaceFile], T]) -> Deferred[T | None]:
+        """Look at the places of an owner, or change them; do nothing if it has no quota."""
         quota = quota_of(owner)
-
         if quota is None:
-            return succeed(otherwise)
+            return succeed(None)
+
+        def run() -> T:
+            with self._open(quota) as places:
+                return change(places)
+
         turn = self._turns.setdefault(quota.nonce, DeferredLock())
-        done: Deferred[T] = turn.run(self._disk.run, lambda: job(quota))
+        done: Deferred[T | None] = turn.run(self._disk.run, run)
         done.addBoth(self._end_turn, quota.nonce, turn)
         return done.addErrback(_failed)
 
@@ -257,9 +238,12 @@ class _PlaceFile:
         content = content.ljust(quota.uploads * _SIZE, b"\0")
         self._records = [content[at : at + _SIZE] for at in range(0, len(content), _SIZE)]
 
-    def is_free(self, number: int) -> bool:
+    def left(self) -> int:
+        """Return the number of free places."""
+        return sum(map(self._is_free, self._records))
+
+    def _is_free(self, record: bytes) -> bool:
         """Return whether a place is free; one with a damaged record counts as used."""
-        record = self._records[number]
         if record == _FREE:
             return True
         found = _RECORD.match(record)
@@ -282,7 +266,7 @@ class _PlaceFile:
         if place is not None and not used and self._records[place].startswith(b"used"):
             return
         if place is None:
-            free = (it for it in range(len(self._records)) if self.is_free(it))
+            free = (at for at, record in enumerate(self._records) if self._is_free(record))
             place = next(free, None)
         if place is None:
             raise NotAllowed("this invitation has been used as often as it allows")
