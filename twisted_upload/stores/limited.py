@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import cast
 
 from twisted.internet.defer import Deferred, ensureDeferred
 from zope.interface import alsoProvides, implementer
@@ -56,7 +56,8 @@ class LimitedStore:
     """
 
     def __init__(self, store: IUploadStore, places: Places) -> None:
-        self._store: Any = store
+        # Of the optional abilities, those that it has not are not called.
+        self._store = cast("IResumableStore", store)
         self._places = places
         for ability in IChecksReadiness, IResumableStore:
             if ability.providedBy(store):
@@ -65,8 +66,7 @@ class LimitedStore:
     def begin(self, arrival: Arrival, failed: Callable[[UploadRefused], None]) -> IIncomingUpload:
         """See `IUploadStore.begin`."""
         if quota_of(arrival.owner) is None:
-            begun: IIncomingUpload = self._store.begin(arrival, failed)
-            return begun
+            return self._store.begin(arrival, failed)
         place = Place(self._places, arrival.owner, new_tag())
         limited = LimitedIncoming(place, failed)
         incoming = self._store.begin(arrival, limited.inner_failed)
@@ -75,16 +75,14 @@ class LimitedStore:
 
     def refusal(self) -> UploadRefused | None:
         """See `IChecksReadiness.refusal`."""
-        refusal: UploadRefused | None = self._store.refusal()
-        return refusal
+        return IChecksReadiness(self._store).refusal()
 
     # IResumableStore
 
     def create(self, terms: PartialTerms) -> Deferred[PartialUpload]:
         """See `IResumableStore.create`."""
         if terms.is_part or quota_of(terms.owner) is None:
-            created: Deferred[PartialUpload] = self._store.create(terms)
-            return created
+            return self._store.create(terms)
         if terms.arrival.length == 0:
             return ensureDeferred(self._in_a_place(terms, lambda: self._store.create(terms)))
         return ensureDeferred(self._create(terms))
@@ -94,7 +92,7 @@ class LimitedStore:
         place = Place(self._places, terms.owner, tag)
         await place.take()
         try:
-            created: PartialUpload = await self._store.create(terms)
+            created = await self._store.create(terms)
         except Exception:
             place.give_back()
             raise
@@ -120,7 +118,7 @@ class LimitedStore:
         return ensureDeferred(self._find(identity))
 
     async def _find(self, identity: str) -> PartialUpload:
-        found: PartialUpload = await self._store.find(identity)
+        found = await self._store.find(identity)
         if found.receipt is not None and self._is_limited(found):
             await self._place_of(found).use()  # if another writer's end has completed it
         return found
@@ -138,7 +136,7 @@ class LimitedStore:
 
         async def append() -> IAppend:
             found = await self._find(identity)
-            appending: IAppend = await self._store.append(
+            appending = await self._store.append(
                 identity, failed, ask_to_end, whole=whole, expires=expires
             )
             if not self._is_limited(found) or found.complete:
@@ -148,8 +146,7 @@ class LimitedStore:
                 try:
                     await place.hold()
                 except Exception:
-                    given_up: Deferred[Any] = appending.abort()
-                    given_up.addErrback(ignore_failure)
+                    appending.abort().addErrback(ignore_failure)
                     raise
             return LimitedAppend(appending, place, found.length)
 
@@ -160,12 +157,9 @@ class LimitedStore:
 
         async def set_length() -> PartialUpload:
             found = await self._find(identity)
-            if not self._is_limited(found) or found.offset != length:
-                set_: PartialUpload = await self._store.set_length(identity, length)
-                return set_
-            place = self._place_of(found)
-            await place.use()
-            return await self._store.set_length(identity, length)  # type: ignore[no-any-return]
+            if self._is_limited(found) and found.offset == length:
+                await self._place_of(found).use()
+            return await self._store.set_length(identity, length)
 
         return ensureDeferred(set_length())
 
@@ -174,8 +168,7 @@ class LimitedStore:
     ) -> Deferred[PartialUpload]:
         """See `IResumableStore.concatenate`."""
         if quota_of(terms.owner) is None:
-            stored: Deferred[PartialUpload] = self._store.concatenate(terms, identities)
-            return stored
+            return self._store.concatenate(terms, identities)
         return ensureDeferred(
             self._in_a_place(terms, lambda: self._store.concatenate(terms, identities))
         )

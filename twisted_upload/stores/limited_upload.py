@@ -6,7 +6,6 @@ in front of an upload of another store.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.interfaces import IProducer
@@ -89,7 +88,7 @@ class LimitedIncoming:
     def __init__(self, place: Place, failed: Callable[[UploadRefused], None]) -> None:
         self._place = place
         self._failed = failed
-        self._incoming: Any = None
+        self._incoming: IIncomingUpload  # see `start`
         self._refusal: UploadRefused | None = None
         self._ended = False  # commit or abort has been called
         self._given_up = False
@@ -127,8 +126,7 @@ class LimitedIncoming:
 
     def splice_from(self, descriptor: int, most: int) -> Deferred[SpliceResult]:
         """See `ISplicesSocket.splice_from`."""
-        result: Deferred[SpliceResult] = self._incoming.splice_from(descriptor, most)
-        return result
+        return ISplicesSocket(self._incoming).splice_from(descriptor, most)
 
     def commit(self) -> Deferred[Receipt]:
         """See `IIncomingUpload.commit`."""
@@ -180,7 +178,7 @@ class LimitedAppend:
     """
 
     def __init__(self, appending: IAppend, place: Place, length: int | None) -> None:
-        self._appending: Any = appending
+        self._appending = appending
         self._place = place
         self._left = None if length is None else length - appending.offset
         self.offset = appending.offset
@@ -207,7 +205,7 @@ class LimitedAppend:
             self._count(result.size)
             return result
 
-        spliced: Deferred[SpliceResult] = self._appending.splice_from(descriptor, most)
+        spliced = ISplicesSocket(self._appending).splice_from(descriptor, most)
         return spliced.addCallback(count)
 
     def _count(self, size: int) -> None:
@@ -217,8 +215,7 @@ class LimitedAppend:
     def commit(self) -> Deferred[PartialUpload]:
         """See `IAppend.commit`."""
         if self._left is None or self._left > 0:
-            committed: Deferred[PartialUpload] = self._appending.commit()
-            return committed
+            return self._appending.commit()
         self._appending.unregisterProducer()
         return ensureDeferred(self._complete())
 
@@ -226,19 +223,17 @@ class LimitedAppend:
         try:
             await self._place.use()
         except Exception as error:
-            given_up = self.abort()
-            given_up.addErrback(ignore_failure)
+            self.abort().addErrback(ignore_failure)
             raise _refusal(error) from error
         try:
-            return await self._appending.commit()  # type: ignore[no-any-return]
+            return await self._appending.commit()
         except UploadRefused:
             self._place.hold(used=True).addErrback(ignore_failure)
             raise
 
     def abort(self) -> Deferred[PartialUpload]:
         """See `IAppend.abort`."""
-        aborted: Deferred[PartialUpload] = self._appending.abort()
-        return aborted
+        return self._appending.abort()
 
 
 _log = Logger()
