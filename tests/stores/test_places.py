@@ -18,6 +18,7 @@ from twisted_upload.core.quota import Quota
 from twisted_upload.disk.files import Files
 from twisted_upload.disk.testing import FaultyFiles, ManualDisk
 from twisted_upload.errors import NotAllowed, StoreFailed
+from twisted_upload.stores.limited_upload import Place
 from twisted_upload.stores.places import FOLDER, KEEP, Places, new_tag
 
 NOW = 1_795_328_130.0
@@ -143,6 +144,16 @@ def test_renamed(process: Process) -> None:
         assert process.left == left
     process.done(process.places.rename(THREE, TAGS[0], TAGS[3]))
     process.give_back(TAGS[2])
+    assert process.left == 2
+
+
+def test_rename_that_fails(tmp_path: Path) -> None:
+    """An upload that is stored stays so, and counts, if its place cannot be renamed."""
+    files = FaultyFiles()
+    process = Process(tmp_path, files)
+    process.use(TAGS[0])
+    files.fail("write_at", errno.EIO)
+    process.done(Place(process.places, THREE, TAGS[0]).rename(TAGS[1]))
     assert process.left == 2
 
 

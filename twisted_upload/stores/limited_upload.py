@@ -69,7 +69,6 @@ def _cannot_give_back(failure: Failure) -> None:
 
 
 def _cannot_rename(failure: Failure) -> None:
-    # The upload takes another one if its state is asked for.
     _log.warn("the place of an upload could not be renamed: {error}", error=failure.value)
 
 
