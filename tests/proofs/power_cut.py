@@ -204,25 +204,21 @@ def main() -> Sequence[str]:
     parser.add_argument("--no-fsync", action="store_true", help="lose uploads")
     parser.add_argument("--seed", type=int, default=None)
     arguments = parser.parse_args()
-    rigs.needs("mkfs.btrfs", "mkfs.ext4")
-    rigs.private()
     chance = random.Random(arguments.seed)
     wrong = []
-    rigs.heading("way", "cuts", "acknowledged", "missing", "partial", "without a marker")
     chosen = hooked_ways if arguments.hook else ways
-    with rigs.workplace() as work:
-        cow = rigs.image(work / "cow.img", 6 << 30, "mkfs.btrfs", "-q")
-        with rigs.mounted(cow, work / "host", "loop") as host:
-            for way in chosen(arguments.cuts, arguments.controls):
-                if arguments.no_fsync:
-                    way.options = ["--no-fsync"]
-                for done in range(0, way.cuts, CUTS_EACH):
-                    some_cuts(way, min(CUTS_EACH, way.cuts - done), host, chance)
-                lost = len(way.missing), len(way.partial), way.unmarked if way.hooked else "-"
-                rigs.row(way.name, way.cuts, way.acknowledged, *lost)
-                wrong += way.wrong
-                if not (way.keeps or way.missing or way.partial or way.unmarked):
-                    wrong.append(f"{way.name}: nothing was lost, so the rig proves nothing")
+    with rigs.power_cut_rig() as host:
+        rigs.heading("way", "cuts", "acknowledged", "missing", "partial", "without a marker")
+        for way in chosen(arguments.cuts, arguments.controls):
+            if arguments.no_fsync:
+                way.options = ["--no-fsync"]
+            for done in range(0, way.cuts, CUTS_EACH):
+                some_cuts(way, min(CUTS_EACH, way.cuts - done), host, chance)
+            lost = len(way.missing), len(way.partial), way.unmarked if way.hooked else "-"
+            rigs.row(way.name, way.cuts, way.acknowledged, *lost)
+            wrong += way.wrong
+            if not (way.keeps or way.missing or way.partial or way.unmarked):
+                wrong.append(f"{way.name}: nothing was lost, so the rig proves nothing")
     return wrong
 
 

@@ -120,7 +120,7 @@ class Way:
     options: Sequence[str] = ()
     before: Sequence[str] = ()
     told: int = 0
-    lost: set[tuple[int, int]] = field(default_factory=set)
+    lost: int = 0
     wrong: list[str] = field(default_factory=list)
 
 
@@ -189,14 +189,14 @@ def lost_in(inbox: Path, cut: Cut) -> list[str]:
     return wrong
 
 
-def compare(ledger: PartialLedger, cut: Cut, host: Path, way: Way, number: int) -> None:
+def compare(ledger: PartialLedger, cut: Cut, host: Path, way: Way) -> None:
     """Check what is left when the power is back."""
     with rigs.mounted(host / "cut.img", host.parent / "cut", "loop,noatime") as mount:
         wrong = lost_in(mount / "inbox", cut)
         done = [upload for upload, _, stored in cut.promised if stored]
         wrong += compare_files(mount / "inbox", ledger, done)
         gc.collect()  # the store keeps the file system busy
-    way.lost |= {(number, index) for index in range(len(wrong))}
+    way.lost += len(wrong)
     if way.keeps:
         way.wrong += [f"{way.name}: {text}" for text in wrong]
 
@@ -210,7 +210,7 @@ def some_cuts(way: Way, cuts: int, host: Path, chance: random.Random) -> None:
         ledger = PartialLedger(Contents(SIZES))
         options = [HTTP, f"--directory={mount}/inbox", *way.options]
         with Servant(folder, *options, before=way.before) as daemon:
-            for number in range(cuts):
+            for _ in range(cuts):
                 cut = Cut(ledger, ledger.told + chance.randint(1, 60), host)
                 at_a_time = chance.choice((1, 4, 8))
                 address = address_of(daemon)
@@ -220,7 +220,7 @@ def some_cuts(way: Way, cuts: int, host: Path, chance: random.Random) -> None:
                     cut.wait()
                 finally:
                     senders.stop()
-                compare(ledger, cut, host, way, way.told + number)
+                compare(ledger, cut, host, way)
             assert daemon.running()
         way.told += ledger.told
         if way.keeps:
@@ -261,22 +261,18 @@ def main() -> Sequence[str]:
 
 def power_cuts(arguments: argparse.Namespace, chance: random.Random) -> Sequence[str]:
     """Cut the power of each daemon; print the table."""
-    rigs.needs("mkfs.btrfs", "mkfs.ext4")
-    rigs.private()
     wrong: list[str] = []
-    rigs.heading("way", "cuts", "offsets told", "lost")
-    with rigs.workplace() as work:
-        cow = rigs.image(work / "cow.img", 6 << 30, "mkfs.btrfs", "-q")
-        with rigs.mounted(cow, work / "host", "loop") as host:
-            for way in ways(arguments.cuts, arguments.controls):
-                if arguments.no_fsync:
-                    way.options = ["--no-fsync"]
-                for done in range(0, way.cuts, CUTS_EACH):
-                    some_cuts(way, min(CUTS_EACH, way.cuts - done), host, chance)
-                rigs.row(way.name, way.cuts, way.told, len(way.lost))
-                wrong += way.wrong
-                if not way.keeps and not way.lost:
-                    wrong.append(f"{way.name}: nothing was lost, so the rig proves nothing")
+    with rigs.power_cut_rig() as host:
+        rigs.heading("way", "cuts", "offsets told", "lost")
+        for way in ways(arguments.cuts, arguments.controls):
+            if arguments.no_fsync:
+                way.options = ["--no-fsync"]
+            for done in range(0, way.cuts, CUTS_EACH):
+                some_cuts(way, min(CUTS_EACH, way.cuts - done), host, chance)
+            rigs.row(way.name, way.cuts, way.told, way.lost)
+            wrong += way.wrong
+            if not way.keeps and not way.lost:
+                wrong.append(f"{way.name}: nothing was lost, so the rig proves nothing")
     return wrong
 
 

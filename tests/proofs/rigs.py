@@ -28,6 +28,7 @@ __all__ = [
     "image",
     "mounted",
     "needs",
+    "power_cut_rig",
     "private",
     "row",
     "run",
@@ -130,6 +131,22 @@ def clone(source: Path, target: Path) -> None:
     """Copy a file atomically (a reflink)."""
     with source.open("rb") as old, target.open("wb") as new:
         fcntl.ioctl(new.fileno(), _FICLONE, old.fileno())
+
+
+@contextlib.contextmanager
+def power_cut_rig() -> Iterator[Path]:
+    """
+    Provide a folder on a file system in which files can be cloned; beside it is room for
+    mounts.  All is removed afterwards.
+
+    :raises Skip: this machine lacks what is needed for it.
+    """
+    needs("mkfs.btrfs", "mkfs.ext4")
+    private()
+    with workplace() as work:
+        cow = image(work / "cow.img", 6 << 30, "mkfs.btrfs", "-q")
+        with mounted(cow, work / "host", "loop") as host:
+            yield host
 
 
 def row(*cells: object) -> None:
