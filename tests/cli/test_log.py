@@ -17,9 +17,8 @@ from typing import Any
 import pytest
 
 from tests.support.daemon import Daemon, deadly, unprivileged
+from tests.support.programs import PROGRAM, run_program
 from twisted_upload.cli.streams import ExitStatus
-
-PROGRAM = (sys.executable, "-m", "twisted_upload")
 
 TIME = "2026-11-22T12:43:24.291Z"
 
@@ -44,22 +43,9 @@ ABORTED = {**STORED, "event": "aborted", "name": None}
 GAP = {"time": TIME, "event": "gap", "lines": 3}
 
 
-def run(
-    *arguments: str | os.PathLike[str], env: Mapping[str, str] | None = None, **more: Any
-) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONUTF8": "1", "COLUMNS": "100", **(env or {})}
-    return subprocess.run(
-        [*deadly(), *PROGRAM, *map(str, arguments)],
-        env=environment,
-        check=False,
-        timeout=30,
-        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **more},
-    )
-
-
 def log(path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Print a journal."""
-    done = run("log", path, *arguments)
+    done = run_program("log", path, *arguments)
     assert (done.returncode, done.stderr) == (0, "")
     return done
 
@@ -155,7 +141,7 @@ def test_filters(path: Path) -> None:
 )
 def test_wrong_usage(arguments: list[str], named: str) -> None:
     """Wrong usage is one line on standard error that names the mistake."""
-    done = run("log", *arguments)
+    done = run_program("log", *arguments)
     assert done.returncode == ExitStatus.USAGE
     assert done.stdout == ""
     (line,) = done.stderr.splitlines()
@@ -165,7 +151,7 @@ def test_wrong_usage(arguments: list[str], named: str) -> None:
 
 def test_no_journal(tmp_path: Path) -> None:
     """An unreadable journal gives one line."""
-    missing, folder = run("log", tmp_path / "missing"), run("log", tmp_path)
+    missing, folder = run_program("log", tmp_path / "missing"), run_program("log", tmp_path)
     for done, reason in ((missing, "No such file or directory"), (folder, "Is a directory")):
         assert done.returncode == ExitStatus.SOURCE
         assert done.stdout == ""
@@ -177,7 +163,7 @@ def test_no_records(path: Path) -> None:
     """Invalid lines are counted on standard error; the rest is printed."""
     with path.open("a") as file:
         file.write("nonsense\n\n{\n")
-    done = run("log", path)
+    done = run_program("log", path)
     assert done.returncode == 0
     assert len(done.stdout.splitlines()) == 5
     assert done.stderr == "twisted-upload: skipped 3 invalid lines\n"
@@ -195,7 +181,7 @@ def test_forged_journal(tmp_path: Path) -> None:
     assert "\x1b]" not in seen
     assert "\x07" not in seen
     write(path, {**STORED, "time": evil})
-    assert evil not in run("log", path).stdout
+    assert evil not in run_program("log", path).stdout
 
 
 def test_no_markup(tmp_path: Path) -> None:
@@ -211,7 +197,7 @@ def test_bad_older_files(path: Path) -> None:
     Path(f"{path}.3.gz").write_bytes(b"no gzip")
     os.mkfifo(f"{path}.2")
     os.mkdir(f"{path}.1")
-    done = run("log", path)
+    done = run_program("log", path)
     assert done.returncode == ExitStatus.SOURCE
     assert len(done.stdout.splitlines()) == 5
     skipped = "skipped the part that could not be read"
@@ -225,7 +211,7 @@ def test_bad_older_files(path: Path) -> None:
 def test_named_pipe(tmp_path: Path) -> None:
     """A named pipe as journal is an error; the command does not wait for it."""
     os.mkfifo(tmp_path / "pipe")
-    done = run("log", tmp_path / "pipe")
+    done = run_program("log", tmp_path / "pipe")
     assert (done.returncode, done.stdout) == (ExitStatus.SOURCE, "")
     assert done.stderr == (
         f"twisted-upload: {tmp_path}/pipe: cannot be read: it is not a regular file\n"
@@ -236,7 +222,7 @@ def test_one_bad_line(path: Path) -> None:
     """A line with a size of null invalidates only itself."""
     with path.open("a") as file:
         file.write(json.dumps({**STORED, "size": None}) + "\n")
-    done = run("log", path)
+    done = run_program("log", path)
     assert (done.returncode, len(done.stdout.splitlines())) == (0, 5)
     assert done.stderr == "twisted-upload: skipped 1 invalid line\n"
 
@@ -317,7 +303,7 @@ def test_closed_pipe(path: Path) -> None:
 def test_full_disk(path: Path) -> None:
     """A write error on standard output is reported."""
     with open("/dev/full", "w") as full:
-        done = run("log", path, stdout=full)
+        done = run_program("log", path, stdout=full)
     assert done.returncode == ExitStatus.FAILED
     assert done.stderr == "twisted-upload: standard output: No space left on device\n"
 
@@ -347,7 +333,7 @@ def test_follow(path: Path) -> None:
 def on_terminal(path: Path, **environment: str) -> str:
     """Return the output on a terminal."""
     ours, theirs = pty.openpty()
-    done = run("log", path, stdout=theirs, env={"TERM": "xterm-256color", **environment})
+    done = run_program("log", path, stdout=theirs, env={"TERM": "xterm-256color", **environment})
     os.close(theirs)
     seen = os.read(ours, 65536).decode()
     os.close(ours)
@@ -372,14 +358,14 @@ def test_file_called_log(tmp_path: Path) -> None:
         to = ["--to", "{}:{}".format(*daemon.address)]
         for arguments in (["./log", *to], [*to, "log"], ["--", "log"]):
             env = {"TWISTED_UPLOAD_TO": to[1]}
-            done = run(*arguments, cwd=tmp_path, env=env)
+            done = run_program(*arguments, cwd=tmp_path, env=env)
             assert (done.returncode, done.stderr) == (0, "")
         assert [file.read_bytes() for file in daemon.files()] == [b"content"] * 3
 
 
 def test_help() -> None:
     """Each of the two commands has a help text, and the first one's mentions the second."""
-    first, second = run("--help"), run("log", "--help")
+    first, second = run_program("--help"), run_program("log", "--help")
     assert "twisted-upload log --help" in first.stdout
     assert second.stdout.startswith("Usage: twisted-upload log [OPTIONS] FILE\n")
     options = (
