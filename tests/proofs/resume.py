@@ -46,13 +46,6 @@ DEVICE = 1 << 30
 CUTS_EACH = 10
 
 
-def address_of(daemon: Servant) -> tuple[str, int]:
-    """Return the address of its HTTP port."""
-    _, address = daemon.addresses[-1]
-    assert not isinstance(address, str)
-    return address[0], address[1]
-
-
 def compare_files(inbox: Path, ledger: PartialLedger, stored: Sequence[Partial]) -> list[str]:
     """Check what is visible: only whole uploads, each once, and all that are stored."""
     verdict = Verdict(ledger.contents)
@@ -104,7 +97,7 @@ class Kills:
 
     def _senders(self, daemon: Servant, *, new: bool = True) -> TusSenders:
         senders = TusSenders(
-            address_of(daemon), self.ledger, at_a_time=AT_A_TIME, chance=self._chance, new=new
+            daemon.address, self.ledger, at_a_time=AT_A_TIME, chance=self._chance, new=new
         )
         senders.start()
         return senders
@@ -213,8 +206,9 @@ def some_cuts(way: Way, cuts: int, host: Path, chance: random.Random) -> None:
             for _ in range(cuts):
                 cut = Cut(ledger, ledger.told + chance.randint(1, 60), host)
                 at_a_time = chance.choice((1, 4, 8))
-                address = address_of(daemon)
-                senders = TusSenders(address, ledger, at_a_time=at_a_time, chance=chance, told=cut)
+                senders = TusSenders(
+                    daemon.address, ledger, at_a_time=at_a_time, chance=chance, told=cut
+                )
                 senders.start()
                 try:
                     cut.wait()

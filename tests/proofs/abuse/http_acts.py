@@ -81,13 +81,13 @@ def slow_heads(run: Run) -> None:
 
 
 def slow_body(crowd: Crowd, peer: Peer, number: int) -> Act:
-    """Send one byte a second of a body: of known length, in chunks, or by tus."""
+    """Send one byte a second of a body: of known length, or in chunks."""
     yield from peer.connect(crowd.address, crowd.source(number))
-    piece = b"1\r\ns\r\n" if number % 2 else b"s"
     if number % 2:
         head = b"PUT /slow HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+        piece = b"1\r\ns\r\n"
     else:
-        head = put(b"", size=4096)
+        head, piece = put(b"", size=4096), b"s"
     yield from peer.send(head)
     return word((yield from trickle(peer, itertools.repeat(piece))))
 
