@@ -232,7 +232,7 @@ class Transfer {
     const expires = Date.parse(response.field("Upload-Expires")) || 0;
     const until = expires || Date.now() + REMEMBERED * 1000;
     memory.set(this.key, { id: this.id, name: this.name, until });
-    this.stored(0, response);
+    this.stored(0);
     if (!this.file.size) this.conclude(response);
   }
 
@@ -244,7 +244,7 @@ class Transfer {
       return;
     }
     if (response.status !== 200) throw Trouble.of(response);
-    this.stored(Number(response.field("Upload-Offset")), response);
+    this.stored(Number(response.field("Upload-Offset")));
     if (this.offset === this.file.size && response.field("Stored-As")) this.conclude(response);
   }
 
@@ -267,7 +267,7 @@ class Transfer {
       throw new Trouble({ code: "changed" });
     }
     if (response.status !== 204) throw Trouble.of(response, [404, 409, 410]);
-    this.stored(Number(response.field("Upload-Offset")), response);
+    this.stored(Number(response.field("Upload-Offset")));
     if (this.offset === this.file.size) this.conclude(response);
   }
 
