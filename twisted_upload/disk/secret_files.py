@@ -12,10 +12,14 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 from twisted_upload.disk.files import Files
+from twisted_upload.errors import WrongConfiguration
 
-__all__ = ["LARGEST_SECRET_FILE", "change_secret_file", "read_secret_file"]
+__all__ = ["LARGEST_SECRET_FILE", "change_secret_file", "parse_secret_file", "read_secret_file"]
+
+T = TypeVar("T")
 
 LARGEST_SECRET_FILE = 1024 * 1024
 """Maximum size of such a file in bytes."""
@@ -39,6 +43,22 @@ def read_secret_file(path: str, *, private: bool) -> bytes:
         return _read(descriptor, private=private)
     finally:
         os.close(descriptor)
+
+
+def parse_secret_file(path: str, parse: Callable[[bytes], T], *, private: bool) -> T:
+    """
+    Read and parse a file that the configuration names.
+
+    :param parse: raises `ValueError` if the content is not valid.
+    :param private: see `read_secret_file`.
+    :raises WrongConfiguration: it cannot be used; the text says why.
+    """
+    try:
+        return parse(read_secret_file(path, private=private))
+    except OSError as error:
+        raise WrongConfiguration(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise WrongConfiguration(f"{path}: {error}") from error
 
 
 def change_secret_file(

@@ -35,11 +35,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from twisted_upload.core.quota import INVITATION, MOST_UPLOADS, Quota
-from twisted_upload.disk.secret_files import read_secret_file
-from twisted_upload.errors import WrongConfiguration
+from twisted_upload.disk.secret_files import parse_secret_file
 
 __all__ = [
-    "LONGEST_LABEL",
     "PREFIX",
     "Invitation",
     "InvitationKeys",
@@ -52,14 +50,12 @@ __all__ = [
 PREFIX = "inv_"
 """How each invitation begins; a token begins differently."""
 
-LONGEST_LABEL = 200
-"""Maximum length of a label in bytes of UTF-8."""
-
 _CONTEXT = b"twisted-upload invitation\0"
 _VERSION = 1
 _FIXED = struct.Struct(">BQQI12s")
 _DIGEST = 32
 _LONGEST = 512
+_LONGEST_LABEL = 200
 _TEXT = re.compile(r"[A-Za-z0-9_-]+\Z")
 _KEY = re.compile(r"[0-9a-f]{64}\Z")
 _MOST_KEYS = 2
@@ -85,10 +81,11 @@ class Invitation:
     nonce: str
 
     def __post_init__(self) -> None:
-        if not self.label.isprintable() or len(self.label.encode("utf-8", "replace")) > (
-            LONGEST_LABEL
-        ):
-            raise ValueError("the label must be printable, and at most 200 bytes long")
+        length = len(self.label.encode("utf-8", "replace"))
+        if not self.label.isprintable() or length > _LONGEST_LABEL:
+            raise ValueError(
+                f"the label must be printable, and at most {_LONGEST_LABEL} bytes long"
+            )
         if not 0 <= self.uploads <= MOST_UPLOADS:
             raise ValueError(f"the number of uploads must be 0 to {MOST_UPLOADS}")
         if not 0 <= self.max_size < 2**63 or not 0 <= self.expires < 10**12:
@@ -220,14 +217,11 @@ def read_keys(path: str) -> InvitationKeys:
 
     :raises WrongConfiguration: it cannot be used; the text says why, and has no key.
     """
-    try:
-        keys = parse_keys(read_secret_file(path, private=True))
-    except OSError as error:
-        raise WrongConfiguration(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise WrongConfiguration(f"{path}: {error}") from error
+    return InvitationKeys(parse_secret_file(path, _some_keys, private=True))
+
+
+def _some_keys(content: bytes) -> tuple[bytes, ...]:
+    keys = parse_keys(content)
     if not keys:
-        raise WrongConfiguration(
-            f"{path}: it has no key; twisted-upload invite --new-key makes one"
-        )
-    return InvitationKeys(keys)
+        raise ValueError("it has no key; twisted-upload invite --new-key makes one")
+    return keys

@@ -16,8 +16,7 @@ import re
 import secrets
 from collections.abc import Iterator, Mapping
 
-from twisted_upload.disk.secret_files import read_secret_file
-from twisted_upload.errors import WrongConfiguration
+from twisted_upload.disk.secret_files import parse_secret_file
 
 __all__ = [
     "TokenTable",
@@ -152,9 +151,4 @@ def read_tokens(path: str) -> TokenTable:
 
     :raises WrongConfiguration: it cannot be used; the text says why.
     """
-    try:
-        return TokenTable(parse_tokens(read_secret_file(path, private=False)))
-    except OSError as error:
-        raise WrongConfiguration(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise WrongConfiguration(f"{path}: {error}") from error
+    return TokenTable(parse_secret_file(path, parse_tokens, private=False))
