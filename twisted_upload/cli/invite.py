@@ -14,8 +14,9 @@ from urllib.parse import urlsplit
 
 import click
 
-from twisted_upload.cli.common_options import understood
+from twisted_upload.cli.common_options import duration_option, understood
 from twisted_upload.cli.streams import PROGRAM, ExitStatus, Streams
+from twisted_upload.core.quota import MOST_UPLOADS
 from twisted_upload.core.text import counted, format_size, parse_duration, parse_size, printable
 from twisted_upload.disk.files import Files
 from twisted_upload.disk.secret_files import change_secret_file
@@ -78,9 +79,9 @@ def _optional_address(text: str | None) -> str | None:
     "--label", metavar="TEXT", default="",
     help="Who is invited, or what for; the uploads have this label.",
 )  # fmt: skip
-@click.option(
-    "--expires", metavar="DURATION", callback=understood(_validity), default="7d",
-    show_default=True, help="Time for which the invitation is valid, as in 12h or 7d.",
+@duration_option(
+    "--expires", callback=understood(_validity), default="7d",
+    help="Time for which the invitation is valid, as in 12h or 7d.",
 )  # fmt: skip
 @click.option(
     "--max-size", metavar="SIZE", callback=understood(parse_size), default="0",
@@ -88,8 +89,8 @@ def _optional_address(text: str | None) -> str | None:
     help="Maximum size of each upload, as in 500M or 2G; 0 for no limit but that of the daemon.",
 )  # fmt: skip
 @click.option(
-    "--uploads", metavar="N", type=click.IntRange(0, 10_000), default=0, show_default=True,
-    help="Maximum number of uploads, at most 10000; 0 for no limit.",
+    "--uploads", metavar="N", type=click.IntRange(0, MOST_UPLOADS), default=0, show_default=True,
+    help=f"Maximum number of uploads, at most {MOST_UPLOADS}; 0 for no limit.",
 )  # fmt: skip
 @click.option(
     "--invitation-keys", "keys", metavar="FILE", type=click.Path(), required=True,
