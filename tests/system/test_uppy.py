@@ -42,13 +42,6 @@ class Quiet(SimpleHTTPRequestHandler):
         """Do nothing."""
 
 
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
-    chromium = Chromium(tmp_path_factory.mktemp("profile"))
-    yield chromium
-    chromium.close()
-
-
 @pytest.fixture
 def origin(tmp_path: Path) -> Iterator[str]:
     """The origin of a web server with a page that uses Uppy."""
@@ -72,10 +65,10 @@ def created(tab: Tab) -> int:
     return sum(method == "POST" for method, _, _ in tab.requests)
 
 
-def test_uppy(tmp_path: Path, browser: Chromium, origin: str) -> None:
+def test_uppy(tmp_path: Path, chromium: Chromium, origin: str) -> None:
     """Uppy uploads a file from a page of an origin that is allowed."""
     path, digest = make_file(tmp_path, SIZE)
-    with TusDaemon(tmp_path, "--cors-origin", origin) as daemon, browser.tab() as tab:
+    with TusDaemon(tmp_path, "--cors-origin", origin) as daemon, chromium.tab() as tab:
         tab.open(f"{origin}/?to={daemon.url}")
         tab.put("#file", Path(path))
         assert tab.until("window.done") == 1
@@ -85,20 +78,20 @@ def test_uppy(tmp_path: Path, browser: Chromium, origin: str) -> None:
         assert not tab.failed_requests
 
 
-def test_another_origin(tmp_path: Path, browser: Chromium, origin: str) -> None:
+def test_another_origin(tmp_path: Path, chromium: Chromium, origin: str) -> None:
     """Uppy on a page of another origin cannot upload."""
     path, _ = make_file(tmp_path, SIZE)
-    with TusDaemon(tmp_path) as daemon, browser.tab() as tab:
+    with TusDaemon(tmp_path) as daemon, chromium.tab() as tab:
         tab.open(f"{origin}/?to={daemon.url}")
         tab.put("#file", Path(path))
         tab.wait(lambda: tab.failed_requests, "a request that is blocked")
         assert not daemon.files()
 
 
-def test_reloaded_page(tmp_path: Path, browser: Chromium, origin: str) -> None:
+def test_reloaded_page(tmp_path: Path, chromium: Chromium, origin: str) -> None:
     """When the page is reloaded in the middle, and the file chosen again, the rest is sent."""
     path, digest = make_file(tmp_path, SIZE)
-    with TusDaemon(tmp_path, "--cors-origin", origin) as daemon, browser.tab() as tab:
+    with TusDaemon(tmp_path, "--cors-origin", origin) as daemon, chromium.tab() as tab:
         tab.open(f"{origin}/?to={daemon.url}")
         tab.throttle(RATE)
         tab.put("#file", Path(path))
@@ -112,11 +105,11 @@ def test_reloaded_page(tmp_path: Path, browser: Chromium, origin: str) -> None:
         assert created(tab) == 1
 
 
-def test_killed_daemon(tmp_path: Path, browser: Chromium, origin: str) -> None:
+def test_killed_daemon(tmp_path: Path, chromium: Chromium, origin: str) -> None:
     """When the daemon is killed in the middle, Uppy continues with the next one."""
     path, digest = make_file(tmp_path, SIZE)
     allowed = "--cors-origin", origin
-    with browser.tab() as tab:
+    with chromium.tab() as tab:
         with TusDaemon(tmp_path, *allowed) as daemon:
             port = daemon.http_port
             tab.open(f"{origin}/?to={daemon.url}")

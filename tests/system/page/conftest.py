@@ -1,5 +1,5 @@
 """
-The browser, and the daemon whose page it shows.
+The daemon, and its page in the browser.
 """
 
 from __future__ import annotations
@@ -11,14 +11,6 @@ import pytest
 
 from tests.support.box import Box
 from tests.support.chromium import Chromium, Tab
-
-
-@pytest.fixture(scope="session")
-def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
-    """A browser for all tests."""
-    browser = Chromium(tmp_path_factory.mktemp("chromium"))
-    yield browser
-    browser.close()
 
 
 @pytest.fixture
