@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 
 from tests.support.partials import ManualRig, result_of
 from twisted_upload.disk.testing import FaultyFiles
-from twisted_upload.errors import Busy, NotFound, StoreFailed
+from twisted_upload.errors import Busy, NoSpace, NotFound, StoreFailed
 from twisted_upload.interfaces import Arrival, Metadata, PartialTerms, PartialUpload
 from twisted_upload.stores.directory import concatenation
 from twisted_upload.stores.directory.health import SELF_TEST_INTERVAL
+from twisted_upload.stores.directory.partial_index import PartialLimits
 from twisted_upload.stores.directory.repeats import REMEMBERED_FOR
 
 DAY = 86400.0
@@ -71,6 +72,40 @@ def test_repeated_later(rig: ManualRig, parts: list[str]) -> None:
     assert len(rig.stored) == 2
     rig.clock.advance(REMEMBERED_FOR)
     assert isinstance(rig.do(rig.store.concatenate(TERMS, parts)), NotFound)  # expired
+
+
+def test_one_is_told_and_stops_another(rig: ManualRig, parts: list[str]) -> None:
+    """Whoever is told may have another one that waits stop waiting."""
+    first = rig.store.concatenate(TERMS, parts)
+    second, second_result = begin(rig, parts)
+    _, third_result = begin(rig, parts)
+    first.addCallback(lambda _: second.cancel())
+    rig.disk.work()
+    assert isinstance(second_result[0], CancelledError)
+    assert third_result[0].receipt is not None
+
+
+def test_bytes_that_are_being_copied(tmp_path: Path, parts: list[str]) -> None:
+    """What is being copied counts for the bounds before it is committed."""
+    limits = PartialLimits(most_bytes=10)
+    rig = ManualRig(tmp_path / "inbox", limits=limits)
+    _, first_result = begin(rig, parts)
+    rig.disk.work(2)
+    _, second_result = begin(rig, parts[::-1])
+    rig.disk.work()
+    assert first_result[0].receipt is not None
+    assert isinstance(second_result[0], NoSpace)
+    assert rig.do(rig.store.concatenate(TERMS, parts[::-1])).receipt is not None
+    rig.close()
+
+
+def test_parts_are_in_use(rig: ManualRig, parts: list[str]) -> None:
+    """Parts that have been concatenated are not idle, for other processes either."""
+    records = [*(rig.folder / ".incoming/partial").glob("*.record")]
+    for path in records:
+        os.utime(path, (0, 0))
+    rig.do(rig.store.concatenate(TERMS, parts))
+    assert min(path.stat().st_mtime for path in records) > 0
 
 
 def test_others_are_not_repeats(rig: ManualRig, parts: list[str]) -> None:

@@ -56,13 +56,12 @@ class ConcatenationRepeats:
         :return: fires as that does.  Cancel it to stop waiting.
         """
         key = _key(terms, identities)
-        done: Deferred[PartialUpload] = Deferred(lambda _: self._running[key].remove(done))
-        waiting = self._running.get(key)
-        if waiting is not None:
-            waiting.append(done)
-            return done
-        self._running[key] = [done]
-        self._earlier(key).addErrback(_if_gone(concatenate)).addBoth(self._ended, key)
+        is_first = key not in self._running
+        waiting = self._running.setdefault(key, [])
+        done: Deferred[PartialUpload] = Deferred(waiting.remove)
+        waiting.append(done)
+        if is_first:
+            self._earlier(key).addErrback(_if_gone(concatenate)).addBoth(self._ended, key)
         return done
 
     def _earlier(self, key: bytes) -> Deferred[PartialUpload]:
@@ -73,16 +72,16 @@ class ConcatenationRepeats:
 
     def _ended(self, result: PartialUpload | Failure, key: bytes) -> None:
         waiting = self._running.pop(key)
-        if isinstance(result, Failure):
-            self._finished.pop(key, None)
-        else:
-            known = self._finished.pop(key, None)
+        known = self._finished.pop(key, None)
+        if not isinstance(result, Failure):
             if known is None or known[1] != result.identity:
                 known = self._now(), result.identity
             self._finished[key] = known
             while len(self._finished) > MOST_REMEMBERED:
                 self._finished.popitem(last=False)
-        for done in waiting:
+        for done in [*waiting]:
+            if done.called:  # who has been told has cancelled it
+                continue
             if isinstance(result, Failure):
                 done.errback(result.value)
             else:
