@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 
-from tests.support.partials import PartialsRig, Writing, result_of
+from tests.support.partials import ManualRig, PartialsRig, Writing, result_of
 from tests.support.waiting import reactor, until
 from twisted_upload.errors import Busy, Conflict
 from twisted_upload.interfaces import Arrival, PartialTerms, PartialUpload
@@ -60,6 +61,35 @@ async def test_continues_elsewhere(rigs: list[PartialsRig]) -> None:
     assert found.receipt is not None
     assert found.receipt.name == upload.receipt.name
     assert [*one.stored().values()] == [b"hello world"]
+
+
+@pytest.mark.parametrize("phase", range(0, 50, 10))
+@pytest.mark.parametrize("how", ["written", "kept open"])
+def test_within_100_ms(inbox: Path, how: str, phase: int) -> None:
+    """An upload that a process writes, or keeps open, is free for others within 100 ms."""
+    clock = Clock()
+    one, other = (ManualRig(inbox, clock=clock) for _ in range(2))
+
+    def pass_time(milliseconds: int) -> None:
+        for _ in range(milliseconds):
+            other.disk.work()
+            one.disk.work()
+            clock.advance(0.001)
+
+    identity = one.create(11)
+    old = one.begin(identity)
+    old.append.write(b"hello ")
+    if how == "written":
+        old.when_asked = lambda: old.append.commit()
+    else:
+        one.do(old.append.commit())
+        assert one.store.partials.uses.kept(identity) is not None
+    pass_time(phase)
+    found = result_of(other.store.find(identity))
+    pass_time(100)
+    assert found[0].offset == 6
+    for rig in one, other:
+        rig.close()
 
 
 @pytest.mark.parametrize("how", ["find", "append"])

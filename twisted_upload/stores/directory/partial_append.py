@@ -181,7 +181,8 @@ class PartialAppend(FileQueue):
             storing = self._partials.store_complete(part, self._identity, pieces, size)
             storing.addCallbacks(self._stored, self._went_wrong).addErrback(self._broke)
             return
-        keeps = self._partials.uses.may_keep
+        # Not if it is wanted: perhaps by another process, which would have to ask again.
+        keeps = self._partials.uses.may_keep and not self._turn.wanted
         if keeps and not pieces and part.is_committed and not part.is_complete:
             self._committed(part.upload(self._identity))
             return
