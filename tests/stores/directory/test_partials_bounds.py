@@ -221,32 +221,6 @@ def test_expired(rigs: Any) -> None:
     assert rig.store.partials.index.count == 1
 
 
-@pytest.mark.parametrize("when", ["at the start", "later"])
-def test_wrong_clock(rigs: Any, when: str) -> None:
-    """A time of day that is wrong during one scan, and right again, removes nothing."""
-    rig = rigs()
-    if when == "later":
-        rig.store.start()
-        rig.disk.work()
-    identity = rig.create(5, expires=rig.now() + 3000)
-    rig.write(identity, b"hel")
-    rig.began += 86400
-    rig.clock.advance(SCAN_EVERY)
-    if when == "at the start":
-        rig.store.start()
-    rig.disk.work()
-    rig.began -= 86400
-    assert rig.find(identity).offset == 3
-    rig.clock.advance(SCAN_EVERY)
-    rig.disk.work()
-    assert rig.find(identity).offset == 3
-    rig.began += 86400
-    for _ in range(2):
-        rig.clock.advance(SCAN_EVERY)
-        rig.disk.work()
-    assert rig.files_left == []
-
-
 def test_start_finds_all(rigs: Any) -> None:
     """A start counts the uploads of the daemon before, and removes those that have expired."""
     rig = rigs()

@@ -118,6 +118,16 @@ def test_folder_sync_fails(rig: ManualRig) -> None:
     assert [*rig.stored.values()] == [b"hello"]
 
 
+def test_new_one_cannot_be_stored(rig: ManualRig) -> None:
+    """An empty upload that cannot be stored when it is created is removed: its id is unknown."""
+    rig.do(rig.store.remove(rig.create(1)))  # opens the folder
+    rig.files.fail("rename", errno.EIO)
+    created = rig.do(rig.store.create(PartialTerms(Arrival("x", length=0))))
+    assert isinstance(created, StoreFailed)
+    assert (rig.stored, rig.files_left) == ({}, [])
+    heal(rig)
+
+
 def test_cannot_be_taken_back(rig: ManualRig) -> None:
     """If it cannot be taken back either, it is removed: it has not been acknowledged."""
     identity = _about_to_be_stored(rig)

@@ -103,6 +103,19 @@ def test_shutdown(rig: ManualRig, tmp_path: Path) -> None:
     assert len(os.listdir("/proc/self/fd")) == before
 
 
+def test_folder_opened_again(rig: ManualRig) -> None:
+    """When the store has opened its folder again, the next request uses that."""
+    identity = rig.create(10)
+    rig.write(identity, b"hello")
+    rig.store.open()
+    opened(rig)
+    assert rig.find(identity).offset == 5
+    assert opened(rig) == 2
+    rig.store.open()
+    assert rig.write(identity, b"world").receipt is not None
+    assert [*rig.stored.values()] == [b"helloworld"]
+
+
 def test_expires(rig: ManualRig) -> None:
     """It expires all the same."""
     identity = rig.create(10, expires=rig.now() + KEEP_FOR / 2)

@@ -1,6 +1,7 @@
 """
 Files of partial uploads that others have removed or linked, and the removal of uploads:
-none is taken for stored that is not, and none is removed that has just been continued.
+none is taken for stored that is not, and none is removed that has just been continued, or
+by a clock that is wrong.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from twisted.internet.task import Clock
 
 from tests.support.mortal_files import Killed, MortalFiles
 from tests.support.partials import ManualRig
@@ -21,6 +23,7 @@ from twisted_upload.errors import Busy, NotFound, StoreFailed
 from twisted_upload.interfaces import Arrival, Metadata, PartialTerms
 from twisted_upload.stores.directory import partial_scan
 from twisted_upload.stores.directory.health import SELF_TEST_INTERVAL
+from twisted_upload.stores.directory.partial_keeper import SCAN_EVERY
 from twisted_upload.stores.directory.partial_scan import UNREADABLE_FOR, free_idle
 from twisted_upload.stores.directory.resumable_open import open_locked
 
@@ -268,6 +271,46 @@ def test_continued_when_space_is_short(rig: ManualRig, before_it_is_locked: Befo
     assert rig.find(identity).offset == 20_000
     rig.let_go()
     assert len(free_idle(rig.store.partials.uses.at(), 1).keys) == 1
+
+
+@pytest.mark.parametrize("when", ["at the start", "later"])
+def test_wrong_clock(rig: ManualRig, when: str) -> None:
+    """A time of day that is wrong during one scan, and right again, removes nothing."""
+    if when == "later":
+        rig.store.start()
+        rig.disk.work()
+    identity = rig.create(5, expires=rig.now() + 3000)
+    rig.write(identity, b"hel")
+    rig.began += DAY
+    rig.clock.advance(SCAN_EVERY)
+    if when == "at the start":
+        rig.store.start()
+    rig.disk.work()
+    rig.began -= DAY
+    assert rig.find(identity).offset == 3
+    rig.clock.advance(SCAN_EVERY)
+    rig.disk.work()
+    assert rig.find(identity).offset == 3
+    rig.began += DAY
+    for _ in range(2):
+        rig.clock.advance(SCAN_EVERY)
+        rig.disk.work()
+    assert rig.files_left == []
+
+
+def test_wrong_clock_since_boot(tmp_path: Path) -> None:
+    """A time of day that has been wrong since before the start removes nothing either."""
+    rig = ManualRig(tmp_path / "inbox")
+    identity = rig.create(5, expires=rig.now() + 3000)
+    rig.close()
+    clock = Clock()
+    clock.advance(DAY)
+    again = ManualRig(tmp_path / "inbox", clock=clock)
+    again.store.start()
+    again.disk.work()
+    again.began -= DAY
+    assert again.find(identity).offset == 0
+    again.close()
 
 
 def test_record_of_another_version(rig: ManualRig) -> None:

@@ -80,7 +80,7 @@ def test_within_100_ms(inbox: Path, how: str, phase: int) -> None:
     old = one.begin(identity)
     old.append.write(b"hello ")
     if how == "written":
-        old.when_asked = lambda: old.append.commit()
+        old.when_asked = old.append.commit
     else:
         one.do(old.append.commit())
         assert one.store.partials.uses.kept(identity) is not None

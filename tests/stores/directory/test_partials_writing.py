@@ -93,6 +93,21 @@ def test_found_and_written(rig: ManualRig) -> None:
     assert rig.find(identity).offset == 5
 
 
+def test_found_while_another_waits(rig: ManualRig) -> None:
+    """Who finds an upload does not become its writer before one that waits already."""
+    identity = rig.create(10)
+    found = rig.store.find(identity)
+    first = Writing(rig.store, identity)
+    later: list[Writing] = []
+    found.addCallback(lambda _: later.append(Writing(rig.store, identity)))
+    rig.disk.work()
+    assert (first.append.offset, later[0].append) == (0, None)
+    first.append.write(b"hello")
+    assert rig.do(first.append.commit()).offset == 5
+    assert later[0].append.offset == 5
+    rig.do(later[0].append.abort())
+
+
 def test_only_found(rig: ManualRig) -> None:
     """An upload that has only been found is closed, and the next writer can begin."""
     identity = rig.create(10)
