@@ -75,7 +75,7 @@ def test_repeated_later(rig: ManualRig, parts: list[str]) -> None:
 
 
 def test_one_is_told_and_stops_another(rig: ManualRig, parts: list[str]) -> None:
-    """Whoever is told may have another one that waits stop waiting."""
+    """One that is told may have another one that waits stop waiting."""
     first = rig.store.concatenate(TERMS, parts)
     second, second_result = begin(rig, parts)
     _, third_result = begin(rig, parts)

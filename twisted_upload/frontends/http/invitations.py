@@ -35,6 +35,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from twisted_upload.core.quota import INVITATION, MOST_UPLOADS, Quota
+from twisted_upload.core.text import counted
 from twisted_upload.disk.secret_files import parse_secret_file
 
 __all__ = [
@@ -83,9 +84,8 @@ class Invitation:
     def __post_init__(self) -> None:
         length = len(self.label.encode("utf-8", "replace"))
         if not self.label.isprintable() or length > _LONGEST_LABEL:
-            raise ValueError(
-                f"the label must be printable, and at most {_LONGEST_LABEL} bytes long"
-            )
+            most = counted(_LONGEST_LABEL, "byte")
+            raise ValueError(f"the label must be printable, and at most {most} long")
         if not 0 <= self.uploads <= MOST_UPLOADS:
             raise ValueError(f"the number of uploads must be 0 to {MOST_UPLOADS}")
         if not 0 <= self.max_size < 2**63 or not 0 <= self.expires < 10**12:
