@@ -8,7 +8,8 @@ import pytest
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.interfaces import IAddress
 
-from twisted_upload.net.addresses import listening_name, peer_name, split_description
+from twisted_upload.net.addresses import listening_name, peer_name
+from twisted_upload.net.endpoint_text import split_description
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from twisted.internet.endpoints import (
 )
 from twisted.internet.interfaces import IStreamClientEndpoint
 
-from twisted_upload.net.addresses import split_description
+from twisted_upload.net.endpoint_text import split_description
 from twisted_upload.net.tls.certificates import verifying_context
 from twisted_upload.net.tls.endpoints import TLSClientEndpoint
 

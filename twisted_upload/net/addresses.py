@@ -5,7 +5,6 @@ Network addresses as people write them.
 from __future__ import annotations
 
 import os
-import re
 import struct
 from socket import SO_PEERCRED, SOL_SOCKET
 from typing import Any
@@ -13,16 +12,14 @@ from typing import Any
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.interfaces import IAddress
 
+from twisted_upload.net.endpoint_text import socket_name
+
 __all__ = [
     "host_of",
     "listening_name",
     "peer_name",
-    "socket_name",
-    "split_description",
     "unix_peer_name",
 ]
-
-_ARGUMENT = re.compile(r"(?:(\w+)=)?((?:\\.|\[[0-9A-Fa-f:.]+(?:%\w+)?\]|[^:\\])*)(:|\Z)", re.DOTALL)
 
 
 def host_of(address: IAddress | None) -> str | None:
@@ -43,15 +40,6 @@ def peer_name(address: IAddress) -> str:
     if isinstance(address, IPv4Address | IPv6Address):
         return socket_name(address.host, address.port)
     return "unix"
-
-
-def socket_name(host: str, port: int) -> str:
-    """See `peer_name`."""
-    if ":" not in host:
-        return f"{host}:{port}"
-    if host.startswith("::ffff:") and "." in host:
-        return f"{host[7:]}:{port}"
-    return f"[{host}]:{port}"
 
 
 def unix_peer_name(transport: Any) -> str:
@@ -83,32 +71,3 @@ def listening_name(address: IAddress, *, tls: bool = False) -> str:
     if isinstance(address, IPv4Address | IPv6Address) and address.host in ("0.0.0.0", "::"):  # noqa: S104
         return f"*:{address.port}"
     return peer_name(address)
-
-
-def split_description(text: str) -> tuple[list[str], dict[str, str]]:
-    """
-    Split the arguments of an endpoint string, as Twisted does: ``6667:key=/a.pem`` is
-    ``6667``, and ``/a.pem`` for ``key``.
-
-    A colon that belongs to an argument is preceded by a backslash, or is part of an
-    IPv6 address in brackets.
-
-    :raises ValueError: the string is invalid.
-    """
-    values: list[str] = []
-    named: dict[str, str] = {}
-    rest: str | None = text
-    while rest is not None:
-        argument = _ARGUMENT.match(rest)
-        if argument is None:
-            raise ValueError("it ends with a backslash")
-        name, escaped, colon = argument.groups()
-        value = re.sub(r"\\(.)", r"\1", escaped, flags=re.DOTALL)
-        if name is None:
-            values.append(value)
-        elif name in named:
-            raise ValueError(f"{name}= is given twice")
-        else:
-            named[name] = value
-        rest = rest[argument.end() :] if colon else None
-    return values, named

@@ -19,7 +19,7 @@ from twisted.internet.endpoints import (
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
 from zope.interface import implementer
 
-from twisted_upload.net.addresses import split_description
+from twisted_upload.net.endpoint_text import split_description
 from twisted_upload.net.ports import AdoptedUnixEndpoint
 from twisted_upload.net.tls.certificates import Identity
 from twisted_upload.net.tls.endpoints import TLSServerEndpoint

@@ -16,7 +16,8 @@ from typing import Any
 from twisted.internet.interfaces import IAddress, ISSLTransport
 
 from twisted_upload.frontends.http.exchange import Client
-from twisted_upload.net.addresses import host_of, peer_name, socket_name, unix_peer_name
+from twisted_upload.net.addresses import host_of, peer_name, unix_peer_name
+from twisted_upload.net.endpoint_text import socket_name
 from twisted_upload.net.networks import address_group
 
 __all__ = ["forwarded_client", "neighbour"]

@@ -21,7 +21,7 @@ from twisted_upload.frontends.frontend import Frontend
 from twisted_upload.frontends.raw.sender import Sender
 from twisted_upload.frontends.raw.settings import ActiveSettings
 from twisted_upload.net.acceptor import AcceptedConnection
-from twisted_upload.net.addresses import socket_name
+from twisted_upload.net.endpoint_text import socket_name
 from twisted_upload.net.half_close import send_last
 
 __all__ = ["WholeUpload"]
