@@ -1,0 +1,134 @@
+"""
+The status of a watched folder: a file that the process which watches it replaces whenever
+something has changed, and that others read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+try:
+    import fcntl
+except ImportError:  # not on Windows: there, nothing keeps a second process away
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = ["STATUS", "LockedFolder", "WatchStatus", "is_watched", "read_status", "write_status"]
+
+STATUS, LOCK = "status.json", "lock"
+_LARGEST = 1024 * 1024
+_FLAGS = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
+
+
+@dataclass(slots=True)
+class WatchStatus:
+    """
+    What there is to know; all times are in seconds since the epoch.
+
+    :ivar folder: what is watched.
+    :ivar to: where its files are sent.
+    :ivar since: when this process began.
+    :ivar updated: when this was written.
+    :ivar waiting: number of files that are not stored yet.
+    :ivar waiting_bytes: their bytes, at the last scan.
+    :ivar sending: the files that are being sent: bytes sent and bytes in all, by path.
+    :ivar stored: number of files stored by this process.
+    :ivar stored_bytes: their bytes.
+    :ivar last_stored: the last of them.
+    :ivar last_stored_at: when that was stored.
+    :ivar trouble: why the server or the folder cannot be used at the moment.
+    :ivar trouble_since: since when.
+    :ivar refused: why single files are not stored, by path; at most 100 of them.
+    """
+
+    folder: str
+    to: str
+    since: float
+    updated: float = 0.0
+    waiting: int = 0
+    waiting_bytes: int = 0
+    sending: dict[str, list[int | None]] = field(default_factory=dict)
+    stored: int = 0
+    stored_bytes: int = 0
+    last_stored: str = ""
+    last_stored_at: float = 0.0
+    trouble: str = ""
+    trouble_since: float = 0.0
+    refused: dict[str, str] = field(default_factory=dict)
+
+
+class LockedFolder:
+    """
+    The folder of the state of a watched folder; one process at a time has it.
+
+    :param path: created if it is missing, for its owner alone.
+    :raises BlockingIOError: another process has it.
+    :raises OSError: it cannot be used.
+    """
+
+    def __init__(self, path: str) -> None:
+        os.makedirs(path, mode=0o700, exist_ok=True)
+        self.path = path
+        flags = os.O_RDWR | os.O_CREAT | _FLAGS
+        self._lock = os.open(os.path.join(path, LOCK), flags, 0o600)
+        if fcntl is None:
+            return
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(self._lock)
+            raise
+
+    def close(self) -> None:
+        """Give it up."""
+        os.close(self._lock)
+
+
+def is_watched(path: str) -> bool:
+    """Return whether a process watches the folder whose state is in this one."""
+    if fcntl is None:
+        return True
+    try:
+        lock = os.open(os.path.join(path, LOCK), os.O_RDONLY | _FLAGS)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    else:
+        return False
+    finally:
+        os.close(lock)
+
+
+def write_status(path: str, status: WatchStatus) -> None:
+    """
+    Replace the status.
+
+    :param path: the folder of the state.
+    :raises OSError: it cannot be written.
+    """
+    new = os.path.join(path, f"{STATUS}.new")
+    with open(new, "w", encoding="ascii") as file:
+        json.dump(asdict(status), file)
+    os.replace(new, os.path.join(path, STATUS))
+
+
+def read_status(path: str) -> WatchStatus | None:
+    """
+    Return the last status; None if there is none.
+
+    :raises OSError: it cannot be read.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        with open(os.path.join(path, STATUS), "rb") as file:
+            text = file.read(_LARGEST)
+        with contextlib.suppress(ValueError, TypeError):
+            found: dict[str, Any] = json.loads(text)
+            known = {it.name for it in fields(WatchStatus)}
+            return WatchStatus(**{key: value for key, value in found.items() if key in known})
+    return None
