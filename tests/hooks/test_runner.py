@@ -30,6 +30,7 @@ def test_started(hooks: Hooks) -> None:
         {
             "UPLOAD_NAME": NAME,
             "UPLOAD_PATH": str(hooks.path / NAME),
+            "UPLOAD_URL": "",
             "UPLOAD_SIZE": "5",
             "UPLOAD_SHA256": sha256(b"hello"),
             "UPLOAD_PEER": PEER,

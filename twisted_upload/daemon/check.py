@@ -31,7 +31,7 @@ from twisted_upload.disk.mounts import MOUNTS, mount_of
 from twisted_upload.disk.timed_files import FilesUnderTest
 from twisted_upload.errors import CannotStart
 from twisted_upload.frontends.http.settings import HTTPSettings
-from twisted_upload.hooks.spool import HOOK_FOLDERS, check_folders
+from twisted_upload.hooks.folders import HOOKS, check_folders, queue_folders
 from twisted_upload.net.endpoints import InheritedEndpoint
 from twisted_upload.observability.journal_files import JournalFiles
 from twisted_upload.stores.directory.folder import INCOMING, Folder, folder_test, open_folder
@@ -159,7 +159,7 @@ def _in_time(where: str, look: Callable[[Say], None], say: Say) -> None:
 
 def _look_at_directory(listener: Listener, say: Say) -> None:
     path = listener.settings.directory
-    new = NewFolders(path, [INCOMING, *HOOK_FOLDERS])
+    new = NewFolders(path, [INCOMING, *queue_folders(HOOKS)])
     try:
         _try_directory(listener, say)
     finally:

@@ -1,6 +1,6 @@
 """
-The *marker* of a stored file: a record on disk that remains until the file's
-program has succeeded.
+The *marker* of a stored file or object: a record on disk that remains until its
+program has succeeded, or it has been forwarded.
 
 `twisted_upload.hooks.spool` reads and writes markers, and describes when they are on
 disk and why.  A marker is a line of JSON.  Each time it is set aside, a line is added:
@@ -34,6 +34,7 @@ LARGEST_MARKER = 64 * 1024
 _LARGEST_NUMBER = 2**64 - 1
 _LATEST = 2.0**40  # seconds since the epoch
 _LONGEST_PEER = 512
+_LONGEST_URL = 2048
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 _LISTENER = re.compile(r"[a-z0-9-]{0,16384}\Z")
 
@@ -57,6 +58,7 @@ class Marker:
     :ivar inodes_last: whether the marker still has that number; if so, the inode
         numbers of files are stable too.
     :ivar metadata: what the sender said about the file.
+    :ivar url: where its object is, ``s3://BUCKET/KEY``; empty if it is a file.
     :ivar descriptor: descriptor of the marker while it is open: until its file is
         published.
     """
@@ -74,14 +76,25 @@ class Marker:
     marker_inode: int = 0
     inodes_last: bool = True
     metadata: Metadata = NO_METADATA
+    url: str = ""
     descriptor: int | None = None
 
     def stored_as(self, name: str) -> None:
         """Note that the upload was stored, under that name."""
         self.name, self.name_is_certain = name, True
 
+    def is_object(self, url: str, name: str, size: int, sha256: str) -> None:
+        """
+        Note that the upload was stored as an object.
+
+        :param url: ``s3://BUCKET/KEY``; its last part is the name.
+        """
+        self.url, self.size, self.sha256 = url, size, sha256
+        self.stored_as(name)
+
     def line(self) -> bytes:
         """Return the line to write to disk."""
+        where = {"url": self.url} if self.url else {}
         return json_line(
             name=self.name,
             size=self.size,
@@ -92,6 +105,7 @@ class Marker:
             inode=self.inode,
             modified=self.modified,
             marker=self.marker_inode,
+            **where,
             **{key: value for key, value in self.metadata._asdict().items() if value},
         )
 
@@ -126,11 +140,18 @@ class Marker:
             fields.optional_text("content_type", is_content_type),
             fields.optional_text("label", is_label),
         )
-        self.name_is_certain = False
+        self.url = fields.optional_text("url", self._is_url)
+        if self.url and self.sha256 is None:
+            raise ValueError("it has no sha256")
+        self.name_is_certain = bool(self.url)  # it was written after its object
         for line in more.splitlines():
             with contextlib.suppress(ValueError):  # cut off, by a crash or here
                 self.stored_as(_Fields(line).text("name", is_file_name))
         return True
+
+    def _is_url(self, text: str) -> bool:
+        right = len(text) <= _LONGEST_URL and text.isprintable()
+        return right and text.startswith("s3://") and text.endswith(f"/{self.name}")
 
     def is_of(self, status: os.stat_result, owner: int) -> bool:
         """

@@ -1,6 +1,6 @@
 """
-The queue of ``--on-upload``: a *marker* for each stored file whose program has not yet
-succeeded.
+A queue of stored files: a *marker* for each file whose program (``--on-upload``) has not
+yet succeeded, or which has not been forwarded yet (``--forward``).
 
 **The state on disk is the queue.**  A file's marker is on disk, and as durable as the
 file itself, before the file is published.  It is removed when the program has
@@ -22,7 +22,13 @@ or failed too often    in failed/      visible           an operator moves it
                                                          back to waiting/
 =====================  ==============  ================  =======================
 
-Both folders are in ``.on-upload/`` in the drop folder.
+For ``--forward``, "the program" is the transfer to the object store.
+
+Both folders are in ``.on-upload/`` in the drop folder, or in ``.forward/``.
+
+The marker of an *object* (``--store``) is written when the object store has stored it,
+and before its sender is answered (`HookSpool.record`): an object without a marker was
+never acknowledged.
 
 The name of a marker, ``MILLISECONDS-SERIAL-ORIGIN.OWNER.json``, sorts by arrival and
 contains its owner.  Each process that has the queue open is an owner and holds a lock
@@ -51,24 +57,13 @@ from collections.abc import Callable
 
 from twisted_upload.disk.files import Files
 from twisted_upload.disk.folders import open_own_file, open_private
-from twisted_upload.errors import CannotStart
+from twisted_upload.hooks.folders import FAILED, FORWARD, HOOKS, WAITING
 from twisted_upload.hooks.marker import LARGEST_MARKER, Marker, json_line
 from twisted_upload.hooks.orphans import kill_orphans
 from twisted_upload.hooks.owners import become_owner, is_alive, leave, others, stay_owner
 from twisted_upload.interfaces import Arrival
 
-__all__ = [
-    "FAILED",
-    "HOOKS",
-    "HOOK_FOLDERS",
-    "MARKER_NAME",
-    "WAITING",
-    "HookSpool",
-    "check_folders",
-]
-
-HOOKS, WAITING, FAILED = ".on-upload", "waiting", "failed"
-HOOK_FOLDERS = (HOOKS, f"{HOOKS}/{WAITING}", f"{HOOKS}/{FAILED}")
+__all__ = ["FAILED", "FORWARD", "HOOKS", "MARKER_NAME", "WAITING", "HookSpool"]
 
 MARKER_NAME = re.compile(r"(([0-9]+)-[0-9]+-[0-9a-f]{12})\.([0-9a-f]{12})\.json\Z")
 """The name of a marker's file: its identity, the milliseconds in it, and its owner."""
@@ -76,25 +71,6 @@ MARKER_NAME = re.compile(r"(([0-9]+)-[0-9]+-[0-9a-f]{12})\.([0-9a-f]{12})\.json\
 _NOT_THERE = (errno.ENOENT, errno.ELOOP, errno.ENXIO)
 _CHUNK = 1024 * 1024
 _LARGEST_NOTES = 1024 * 1024  # bytes of a marker; beyond this, no reasons are added
-
-
-def check_folders(path: str, final: int, files: Files) -> None:
-    """
-    Check whether a queue can be opened, without becoming one of its owners.
-
-    :param path: path of the drop folder.
-    :param final: descriptor of the drop folder.
-    :raises CannotStart: it cannot; the text says why.
-    """
-    with contextlib.ExitStack() as opened:
-        above = final
-        try:
-            for name in HOOKS, WAITING, FAILED:
-                folder = open_private(above, name, files)
-                opened.callback(os.close, folder)
-                above = folder if name == HOOKS else above
-        except OSError as error:
-            raise CannotStart(f"cannot use {path}/{HOOKS}: {error.strerror}") from error
 
 
 class HookSpool:
@@ -106,7 +82,9 @@ class HookSpool:
     :param final: descriptor of the drop folder.
     :param durable: whether markers survive a crash of the machine, not only of the
         daemon.
+    :param name: name of the queue's folder in the drop folder.
     :raises OSError: the queue cannot be used.
+    :ivar name: name of the queue's folder.
     :ivar owner: this process's owner name, part of the names of its markers.
     :ivar waiting: descriptor of ``waiting/``: markers whose programs are to be started.
     :ivar failed: descriptor of ``failed/``: markers that have been set aside.
@@ -114,7 +92,9 @@ class HookSpool:
     :ivar stuck: identities of bad markers that cannot be moved.
     """
 
-    def __init__(self, path: str, files: Files, final: int, *, durable: bool) -> None:
+    def __init__(
+        self, path: str, files: Files, final: int, *, durable: bool, name: str = HOOKS
+    ) -> None:
         with contextlib.ExitStack() as undo:
 
             def ours(descriptor: int) -> int:
@@ -123,7 +103,7 @@ class HookSpool:
 
             # Not dup(2): duplicates would share one read position in the folder.
             final = ours(os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=final))
-            hooks = ours(open_private(final, HOOKS, files))
+            hooks = ours(open_private(final, name, files))
             waiting = ours(open_private(hooks, WAITING, files))
             failed = ours(open_private(hooks, FAILED, files))
             owner, lock = become_owner(hooks, files)
@@ -132,6 +112,7 @@ class HookSpool:
                 is_alive(hooks, other)  # removes the locks of dead owners
             undo.pop_all()
         self.path = path
+        self.name = name
         self.files = files
         self.final, self.waiting, self.failed = final, waiting, failed
         self.owner = owner
@@ -215,6 +196,28 @@ class HookSpool:
         """Note that the upload is stored: from now on, scans find the marker if it still exists."""
         self.being_stored.discard(marker.identity)
 
+    def record(self, marker: Marker) -> None:
+        """
+        Write the marker of an object that the object store has stored.
+
+        When this returns, the marker is durable, and the object's sender can be answered;
+        after that, call `release`.
+
+        :param marker: knows its object: `Marker.is_object`.
+        :raises OSError: it cannot be written; nothing is left of it.
+        """
+        assert marker.url
+        self.being_stored.add(marker.identity)
+        try:
+            descriptor = self._create(marker)
+            if self._durable:
+                self.files.fsync(descriptor)
+                self.files.fsync(self.waiting)
+            self.finish(marker)
+        except BaseException:
+            self.withdraw(marker)
+            raise
+
     def _create(self, marker: Marker) -> int:
         files = self.files
         descriptor = files.create(self.waiting, self.name_of(marker.identity), 0o600)
@@ -261,8 +264,10 @@ class HookSpool:
         """
         Return the SHA-256 of a file: the one computed during the upload, if there is
         one; otherwise, that of its current content.  None if the file is gone, or its
-        name now belongs to another file.
+        name now belongs to another file.  The SHA-256 of an object is always known.
         """
+        if marker.url:
+            return marker.sha256
         flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         try:
             if marker.sha256 is not None:

@@ -92,7 +92,8 @@ class HookTask:
             return _nothing("the file is gone")
         variables = {
             "NAME": marker.name,
-            "PATH": os.path.join(spool.path, marker.name),
+            "PATH": "" if marker.url else os.path.join(spool.path, marker.name),
+            "URL": marker.url,
             "SIZE": str(marker.size),
             "SHA256": sha256,
             "PEER": marker.peer,

@@ -33,7 +33,8 @@ from twisted_upload.disk.aio import sync_one_by_one
 from twisted_upload.disk.files import Files, Pipes
 from twisted_upload.disk.folders import NewFolders, open_private
 from twisted_upload.errors import CannotStart
-from twisted_upload.hooks.spool import HOOK_FOLDERS, HOOKS, HookSpool
+from twisted_upload.hooks.folders import HOOKS, queue_folders
+from twisted_upload.hooks.spool import HookSpool
 
 __all__ = ["INCOMING", "Folder", "folder_test", "open_folder", "same_file_system", "sweep"]
 
@@ -129,7 +130,7 @@ def open_folder(
         have been removed.
     """
     with contextlib.ExitStack() as undo:
-        new = NewFolders(path, [INCOMING, *(HOOK_FOLDERS if hooked else ())])
+        new = NewFolders(path, [INCOMING, *(queue_folders(HOOKS) if hooked else ())])
         undo.callback(new.remove)
         try:
             with _telling(f"cannot create the directory {path}"):
