@@ -14,14 +14,22 @@ from twisted_upload.cli.streams import Output
 from twisted_upload.interfaces import Receipt
 
 
-def _shown(result: Result, *, as_json: bool = False, quiet: bool = False) -> tuple[str, str]:
+def _shown(
+    result: Result,
+    *,
+    answer: str | None = None,
+    sha256: bool = False,
+    as_json: bool = False,
+    quiet: bool = False,
+) -> tuple[str, str]:
     out, err = io.StringIO(), io.StringIO()
     display = Display(
         Output(out),
         Output(err),
         files=1,
         where="server",
-        answer="上传成功",
+        answer=answer,
+        sha256=sha256,
         as_json=as_json,
         quiet=quiet,
     )
@@ -38,11 +46,31 @@ def _stored(name: str | None, sha256: str | None = "0" * 64) -> Result:
 
 
 def test_stored() -> None:
-    """A stored file is one line on standard output, with its receipt."""
-    assert _shown(_stored(None, None)) == ("a.jpg: 上传成功\n", "")
-    assert _shown(_stored(None)) == (f"a.jpg: 上传成功 {'0' * 64}\n", "")
-    assert _shown(_stored("1.jpg")) == (f"a.jpg: 上传成功 1.jpg 5 {'0' * 64}\n", "")
+    """A stored file is one line on standard output, with its name if the server told it."""
+    assert _shown(_stored(None)) == ("a.jpg: stored\n", "")
+    assert _shown(_stored("1.jpg")) == ("a.jpg: stored as 1.jpg\n", "")
+    assert _shown(_stored("1\n.jpg")) == ("a.jpg: stored as 1\\n.jpg\n", "")
     assert _shown(_stored("1.jpg"), quiet=True) == ("", "")
+
+
+def test_sha256() -> None:
+    """The line has the SHA-256 if it was asked for."""
+    assert _shown(_stored(None), sha256=True) == (f"a.jpg: stored, SHA-256 {'0' * 64}\n", "")
+    assert _shown(_stored("1.jpg"), sha256=True) == (
+        f"a.jpg: stored as 1.jpg, SHA-256 {'0' * 64}\n",
+        "",
+    )
+
+
+def test_raw_answer() -> None:
+    """The line repeats the server's answer on request."""
+    answer = "上传成功"
+    assert _shown(_stored(None, None), answer=answer) == ("a.jpg: 上传成功\n", "")
+    assert _shown(_stored(None), answer=answer) == (f"a.jpg: 上传成功 {'0' * 64}\n", "")
+    assert _shown(_stored("1.jpg"), answer=answer) == (
+        f"a.jpg: 上传成功 1.jpg 5 {'0' * 64}\n",
+        "",
+    )
 
 
 @pytest.mark.parametrize(

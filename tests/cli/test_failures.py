@@ -241,6 +241,6 @@ async def test_some_failed(photo: Path, tmp_path: Path) -> None:
             ]
         )
         assert len(frontend.stored) == 1
-    assert (some.status, some.lines) == (1, [f"{photo}: 上传成功"])
+    assert (some.status, some.lines) == (1, [f"{photo}: stored"])
     assert some.errors == [f"{tmp_path}/missing: No such file or directory"]
     assert same.status == 5

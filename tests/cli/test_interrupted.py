@@ -113,7 +113,7 @@ async def test_interrupted_after_some(tmp_path: Path, photo: Path) -> None:
         await until(lambda: sending.out)
         sending.kill(signal.SIGTERM)
         await sending.ended
-    assert (sending.status, sending.lines) == (143, [f"{photo}: 上传成功"])
+    assert (sending.status, sending.lines) == (143, [f"{photo}: stored"])
     assert sending.errors == ["interrupted: 1 of 2 stored"]
 
 
@@ -126,4 +126,4 @@ async def test_ignored_signal_stays_ignored(photo: Path) -> None:
         sending.kill(signal.SIGINT)
         frontend.store.release()
         await sending.ended
-    assert (sending.status, sending.lines) == (0, [f"{photo}: 上传成功"])
+    assert (sending.status, sending.lines) == (0, [f"{photo}: stored"])

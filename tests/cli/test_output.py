@@ -44,7 +44,7 @@ async def test_sha256(photo: Path) -> None:
         asked = await run("--sha256", photo, to=frontend)
         in_json = await run("--sha256", "--json", photo, to=frontend)
         not_asked = await run("--json", photo, to=frontend)
-    assert asked.out == f"{photo}: 上传成功 {digest}\n"
+    assert asked.out == f"{photo}: stored, SHA-256 {digest}\n"
     assert in_json.objects[0]["sha256"] == digest
     assert not_asked.objects[0]["sha256"] is None
 
@@ -96,7 +96,7 @@ async def test_another_encoding(photo: Path) -> None:
     """If the locale cannot encode 上传成功, it is escaped, without an error."""
     async with open_frontend() as frontend:
         locale = {"PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"}
-        sent = await run(photo, to=frontend, env=locale)
+        sent = await run(photo, "--raw-answer", to=frontend, env=locale)
     assert (sent.status, sent.err) == (0, "")
     assert sent.out == f"{photo}: \\u4e0a\\u4f20\\u6210\\u529f\n"
 

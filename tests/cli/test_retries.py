@@ -93,7 +93,7 @@ async def test_unknown_is_retried_on_request(photo: Path) -> None:
     server = Server(b"", SUCCESS.encode())
     async with serving(server) as port:
         sent = await run(photo, "--retry=5", "--retry-unknown", "--retry-delay=1ms", to=port)
-    assert (sent.status, sent.lines) == (0, [f"{photo}: 上传成功"])
+    assert (sent.status, sent.lines) == (0, [f"{photo}: stored"])
 
 
 async def test_standard_input_is_not_retried() -> None:

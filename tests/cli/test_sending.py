@@ -28,15 +28,18 @@ async def test_stored(photo: Path) -> None:
     async with open_frontend() as frontend:
         sent = await run(photo, to=frontend)
         assert frontend.stored == [content(photo)]
-    assert (sent.status, sent.out, sent.err) == (0, f"{photo}: 上传成功\n", "")
+    assert (sent.status, sent.out, sent.err) == (0, f"{photo}: stored\n", "")
 
 
 async def test_receipt(photo: Path) -> None:
-    """If the server sends receipts, the line also has name, size and SHA-256."""
+    """If the server sends receipts, the line also has the name; with --raw-answer, all of it."""
     async with open_frontend(RawSettings(receipts=True)) as frontend:
-        sent = await run(photo, to=frontend)
+        sent, raw = await gatherResults(
+            [run_(photo, to=frontend), run_(photo, "--raw-answer", to=frontend)]
+        )
     digest = hashlib.sha256(content(photo)).hexdigest()
-    assert sent.out == f"{photo}: 上传成功 1795328130123.bin 100003 {digest}\n"
+    assert raw.out == f"{photo}: 上传成功 1795328130123-1.bin 100003 {digest}\n"
+    assert sent.out == f"{photo}: stored as 1795328130123.bin\n"
 
 
 async def test_installed_script(photo: Path) -> None:
@@ -46,7 +49,7 @@ async def test_installed_script(photo: Path) -> None:
     async with open_frontend() as frontend:
         sent = await start_process([script, photo, "--to", "{}:{}".format(*frontend.address)]).ended
         assert frontend.stored == [content(photo)]
-    assert (sent.status, sent.out) == (0, f"{photo}: 上传成功\n")
+    assert (sent.status, sent.out) == (0, f"{photo}: stored\n")
 
 
 @pytest.mark.parametrize("where", ["localhost:{}", "127.0.0.1:{}", "tcp:localhost:{}"])
@@ -100,15 +103,17 @@ async def test_unix_socket(photo: Path, tmp_path: Path) -> None:
 
 
 async def test_custom_success_answer(photo: Path) -> None:
-    """With --answer, a server's custom success answer is recognized and printed."""
+    """With --answer, a server's custom success answer is recognized; it may be printed."""
     async with open_frontend(RawSettings(answer="我很好,谢谢你")) as frontend:
-        understood, not_understood = await gatherResults(
+        understood, printed, not_understood = await gatherResults(
             [
                 run_(photo, "--answer", "我很好,谢谢你", to=frontend),
+                run_(photo, "--answer", "我很好,谢谢你", "--raw-answer", to=frontend),
                 run_(photo, to=frontend),
             ]
         )
-    assert (understood.status, understood.out) == (0, f"{photo}: 我很好,谢谢你\n")
+    assert printed.out == f"{photo}: 我很好,谢谢你\n"
+    assert (understood.status, understood.out) == (0, f"{photo}: stored\n")
     assert not_understood.status == 6
 
 
@@ -122,7 +127,7 @@ async def test_standard_input() -> None:
         sending.transport.closeStdin()
         await sending.ended
         assert frontend.stored == [b"first second"]
-    assert (sending.status, sending.out, sending.err) == (0, "-: 上传成功\n", "")
+    assert (sending.status, sending.out, sending.err) == (0, "-: stored\n", "")
 
 
 async def test_standard_input_from_a_file(photo: Path) -> None:
@@ -158,7 +163,7 @@ async def test_many_files(tmp_path: Path, jobs: str) -> None:
     async with open_frontend() as frontend:
         sent = await run(*paths, "--jobs", jobs, to=frontend)
         assert sorted(frontend.stored) == sorted(path.name.encode() for path in paths)
-    assert sorted(sent.lines) == sorted(f"{path}: 上传成功" for path in paths)
+    assert sorted(sent.lines) == sorted(f"{path}: stored" for path in paths)
     assert sent.status == 0
 
 

@@ -57,8 +57,8 @@ async def test_bar(photo: Path, tmp_path: Path) -> None:
         frontend.store.release()
         await sending.ended
     assert sending.status == 0
-    assert out.read_text() == f"{photo}: 上传成功\n"
-    assert "上传成功" not in sending.out
+    assert out.read_text() == f"{photo}: stored\n"
+    assert "stored" not in sending.out
     assert _colours(sending)
     assert "\x1b[?25h" in sending.out  # the cursor is visible again
 
@@ -85,7 +85,7 @@ async def test_no_markup(tmp_path: Path) -> None:
         await until(lambda: "waiting for confirmation" in sending.out)
         assert name in _seen(sending)
         frontend.store.release()
-        await until(lambda: f"{name}: 上传成功\r\n" in sending.out)
+        await until(lambda: f"{name}: stored\r\n" in sending.out)
         sending.transport.write(b"\x03")
         await sending.ended
     for code in ("\N{BOMB}", "\x1b[31mx"):
@@ -100,7 +100,7 @@ async def test_result_above_the_bar(photo: Path, tmp_path: Path) -> None:
         sending = on_terminal(tmp_path / "pipe", photo, "-j2", to=frontend)
         await until(lambda: "waiting for confirmation" in sending.out)
         frontend.store.release()
-        result = f"{photo}: 上传成功"
+        result = f"{photo}: stored"
         await until(lambda: f"{result}\r\n" in sending.out)
         assert sending.out.partition(result)[0].endswith("\x1b[2K")  # on a separate line
         sending.transport.write(b"\x03")
@@ -124,7 +124,7 @@ async def test_no_colour(photo: Path, variable: str) -> None:
         await sending.ended
     assert _colours(sending) == []
     if variable == "TERM":
-        assert sending.out == f"{photo}: 上传成功\r\n"
+        assert sending.out == f"{photo}: stored\r\n"
 
 
 async def test_ctrl_c(large: Path) -> None:

@@ -42,11 +42,11 @@ def test_netcat_command(tmp_path: Path) -> None:
 
 
 def test_client_command(tmp_path: Path) -> None:
-    """The client's command sends a photo and shows the answer."""
+    """The client's command sends a photo, and says that it is stored."""
     (tmp_path / "photo.jpg").write_bytes(photo(100_000))
     with Daemon(tmp_path) as daemon:
         ours = command(".venv/bin/twisted-upload ").replace("6666", str(daemon.address[1]))
-        assert shell(ours, tmp_path) == "photo.jpg: 上传成功\n"
+        assert shell(ours, tmp_path) == "photo.jpg: stored\n"
         assert daemon.only_file() == photo(100_000)
 
 

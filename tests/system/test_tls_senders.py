@@ -126,7 +126,7 @@ HALF_CLOSING: dict[str, tuple[Command, str]] = {
     "s_client": (s_client("-nocommands", "-no_ign_eof"), ""),
     "s_client, TLS 1.2": (s_client("-nocommands", "-no_ign_eof", "-tls1_2"), ""),
     "Python": (python(ONE_WAY), "上传成功"),
-    "ours": (ours, "-: 上传成功\n"),
+    "ours": (ours, "-: stored\n"),
 }
 
 NEVER_HALF_CLOSING: dict[str, Command] = {

@@ -47,6 +47,7 @@ class Options:
     retry_unknown: bool
     retry_delay: float
     answer: str
+    raw_answer: bool
     sha256: bool
     connect_timeout: float
     stall_timeout: float

@@ -13,6 +13,7 @@ from twisted.internet.task import LoopingCall
 from twisted_upload.cli.batch import Result
 from twisted_upload.cli.streams import PROGRAM, Output
 from twisted_upload.core.text import format_duration, format_size, printable
+from twisted_upload.interfaces import Receipt
 
 if TYPE_CHECKING:
     from rich.progress import Progress, Task, TaskID
@@ -28,7 +29,9 @@ class Display:
     """
     Shows the progress of a batch.
 
-    :param answer: the text of success, shown for each file that is stored.
+    :param answer: the answer of success; with it, a line repeats the answer of the server
+        instead of saying in English what has happened.
+    :param sha256: whether a line also says the SHA-256 of what is stored.
     :param as_json: print one object per file on ``out`` instead of a line of text.
     :param quiet: print nothing about successes; with ``as_json``, only the objects.
     :param bars: if there is a terminal to draw them on.
@@ -41,7 +44,8 @@ class Display:
         *,
         files: int,
         where: str,
-        answer: str,
+        answer: str | None = None,
+        sha256: bool = False,
         as_json: bool = False,
         quiet: bool = False,
         bars: Bars | None = None,
@@ -51,6 +55,7 @@ class Display:
         self._files = files
         self._where = printable(where)
         self._answer = answer
+        self._sha256 = sha256
         self._as_json = as_json
         self._quiet = quiet
         self._bars = bars
@@ -87,12 +92,7 @@ class Display:
         if self._as_json:
             self._result(json.dumps(result.to_json()))
         elif result.receipt is not None and not self._quiet:
-            receipt = result.receipt
-            if receipt.name:
-                details = f" {receipt.name} {receipt.size} {receipt.sha256}"
-            else:
-                details = f" {receipt.sha256}" if receipt.sha256 else ""
-            self._result(f"{_name(result.file)}: {self._answer}{details}")
+            self._result(f"{_name(result.file)}: {self._success(result.receipt)}")
         if result.error is not None and not result.cancelled and not self._json_only:
             self.say(self._about(result))
 
@@ -129,6 +129,17 @@ class Display:
         if self._over_bars and self._bars is not None and self._bars.print_above(line):
             return
         self._out.line(line)
+
+    def _success(self, receipt: Receipt) -> str:
+        if self._answer is not None:
+            words = [self._answer, receipt.sha256]
+            if receipt.name:
+                words[1:1] = [receipt.name, str(receipt.size)]
+            return " ".join(filter(None, words))
+        text = f"stored as {printable(receipt.name)}" if receipt.name else "stored"
+        if self._sha256 and receipt.sha256:
+            text += f", SHA-256 {receipt.sha256}"
+        return text
 
     def _about(self, result: Result) -> str:
         text = result.error

@@ -186,6 +186,10 @@ def _complete_file(
 )  # fmt: skip
 @answer_option
 @click.option(
+    "--raw-answer", is_flag=True,
+    help='Print the answer of the server as it came, instead of "stored as NAME".',
+)  # fmt: skip
+@click.option(
     "--sha256", is_flag=True,
     help="Report the SHA-256 of what was sent even if the server does not; slower for large files.",
 )  # fmt: skip
