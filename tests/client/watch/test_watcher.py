@@ -234,7 +234,7 @@ def test_no_connection(rig: Rig) -> None:
 
 
 def test_refused_file(rig: Rig) -> None:
-    """A file that the server refuses does not hold up the others, and is tried again later."""
+    """A file that the server refuses does not delay the others, and is tried again later."""
     rig.put("a.pdf")
     rig.put("b.pdf")
     rig.settle()
@@ -281,8 +281,8 @@ def test_changed_while_it_is_sent(rig: Rig) -> None:
     assert [*rig.sending] == ["a.pdf"]
 
 
-def test_removed_by_somebody(rig: Rig) -> None:
-    """A file that somebody removes before its turn is forgotten."""
+def test_removed_before_its_turn(rig: Rig) -> None:
+    """A file that is removed before its turn is forgotten."""
     rig.put("a.pdf")
     path = rig.put("b.pdf")
     rig.settle()

@@ -125,7 +125,7 @@ class FilePauses:
 
 
 class _Gone(Exception):
-    """Somebody has removed the file."""
+    """The file was removed meanwhile."""
 
 
 class Watcher:
