@@ -16,6 +16,9 @@ from twisted_upload.core.names import (
     UniqueTimestamps,
     file_name,
     is_file_name,
+    is_node,
+    name_after,
+    new_token,
     suffix_of,
 )
 from twisted_upload.core.signatures import SignatureTable
@@ -171,3 +174,88 @@ def test_moments_never_go_back(times: list[float]) -> None:
     moments = UniqueTimestamps()
     given_out = [moments.next(seconds) for seconds in times]
     assert given_out == sorted(set(given_out))
+
+
+TOKEN = "9f3a6c01d2b47e88"
+
+
+@pytest.mark.parametrize(
+    ("original", "suffix", "name"),
+    [
+        ("", ".jpg", f"1795328130123-one-{TOKEN}.jpg"),
+        ("", "", f"1795328130123-one-{TOKEN}"),
+        ("my photo.jpg", ".png", f"1795328130123-one-{TOKEN}-my_photo.jpg"),
+        ("1.jpg", ".png", f"1795328130123-one-{TOKEN}-1.jpg"),
+        ("README", ".txt", f"1795328130123-one-{TOKEN}-README.txt"),
+    ],
+)
+def test_names_with_a_node(original: str, suffix: str, name: str) -> None:
+    """With a node, a name has that and the token instead of the serial number."""
+    assert file_name(1795328130123, 3, suffix, original, node="one", token=TOKEN) == name
+    assert is_file_name(name)
+
+
+@settings(deadline=None, derandomize=True, max_examples=500)
+@given(
+    moment=MOMENTS,
+    original=ORIGINALS,
+    node=st.from_regex(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?", fullmatch=True),
+    token=st.integers(0, 2**64 - 1),
+    suffix=st.sampled_from(["", ".jpg", ".tar.gz"]),
+)
+def test_any_names_with_a_node(
+    moment: tuple[int, int], original: str, node: str, token: int, suffix: str
+) -> None:
+    """They have at most 255 bytes, are recognized, and have all of the node and the token."""
+    original = clean_original_name(original)
+    name = file_name(*moment, suffix, original, node=node, token=f"{token:016x}")
+    assert is_node(node)
+    assert is_file_name(name)
+    assert name.startswith(f"{moment[0]}-{node}-{token:016x}")
+    assert len(name.encode()) <= 255
+    assert name == os.path.basename(name)
+
+
+@pytest.mark.parametrize("original", ["a" * 196 + ".jpg", "\u4e2d" * 66, "b" * 200])
+def test_longest_name(original: str) -> None:
+    """An original name that does not fit beside a long node loses its end, not its suffix."""
+    name = file_name(10**13, 0, ".jpg", original, node="n" * 32, token=TOKEN)
+    assert 252 < len(name.encode()) <= 255
+    assert name.endswith(".jpg")
+    assert is_file_name(name)
+
+
+@pytest.mark.parametrize("text", ["", "-a", "a-", "A", "a.b", "a_b", "a" * 33, "\u00e9", "a\n"])
+def test_no_nodes(text: str) -> None:
+    """A node has at most 32 lower-case letters, digits and hyphens, which are inside."""
+    assert not is_node(text)
+
+
+def test_token() -> None:
+    """A token is 64 bits in hexadecimal; no two are the same."""
+    tokens = {new_token() for _ in range(100)}
+    assert len(tokens) == 100
+    assert all(len(token) == 16 and int(token, 16) < 2**64 for token in tokens)
+
+
+@pytest.mark.parametrize(
+    ("name", "after"),
+    [
+        ("1-one-00000000000000ff.jpg", "1-one-0000000000000100.jpg"),
+        ("1-one-ffffffffffffffff-a.jpg", "1-one-0000000000000000-a.jpg"),
+        ("1795328130123.jpg", "1795328130123-1.jpg"),
+        ("1795328130123-9", "1795328130123-10"),
+        ("1-photo.jpg", "1-1-photo.jpg"),
+        ("1-0-2026.jpg", "1-1-2026.jpg"),
+    ],
+)
+def test_name_after(name: str, after: str) -> None:
+    """If a name is taken, the one with the next token, or serial number, is tried."""
+    assert name_after(name) == after
+    assert is_file_name(after)
+
+
+def test_no_name_after() -> None:
+    """Nothing follows what is not the name of an upload."""
+    with pytest.raises(ValueError, match="not the name"):
+        name_after("photo.jpg")

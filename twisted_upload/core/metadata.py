@@ -63,31 +63,32 @@ def _visible(character: str) -> str:
     return " " if unicodedata.category(character) == "Zs" else ""
 
 
-def _shortened(name: str) -> str:
-    if len(name.encode()) <= LONGEST_ORIGINAL_NAME:
+def _shortened(name: str, longest: int = LONGEST_ORIGINAL_NAME) -> str:
+    if len(name.encode()) <= longest:
         return name
     stem, dot, last = name.rpartition(".")
     suffix = dot + last
     if not stem or len(suffix.encode()) > _LONGEST_SUFFIX:
         stem, suffix = name, ""
-    return _cut(stem, LONGEST_ORIGINAL_NAME - len(suffix.encode())).rstrip(" .") + suffix
+    return _cut(stem, longest - len(suffix.encode())).rstrip(" .") + suffix
 
 
 def _cut(text: str, size: int) -> str:
     return text.encode()[:size].decode("utf-8", "ignore")
 
 
-def name_with_suffix(name: str, suffix: str) -> str:
+def name_with_suffix(name: str, suffix: str, longest: int = LONGEST_ORIGINAL_NAME) -> str:
     """
     Return an original name with a suffix: its own, or the given one, if it has none.
 
     :param name: as `clean_original_name` returns it.
     :param suffix: with its dot, or empty.
+    :param longest: bytes that the result may have, in UTF-8; at least 64.
     """
     stem, dot, last = name.rpartition(".")
     if not suffix or (stem and dot and last and len(last.encode()) < _LONGEST_SUFFIX):
-        return name
-    return _cut(name, LONGEST_ORIGINAL_NAME - len(suffix)).rstrip(" .") + suffix
+        return _shortened(name, longest)
+    return _cut(name, longest - len(suffix)).rstrip(" .") + suffix
 
 
 def is_original_name(text: str) -> bool:

@@ -10,16 +10,26 @@ With ``--names time-original``, the same are ``1795328130123-photo.jpg`` and
 ``1795328130123-1-photo.jpg``.  If the original name begins with a digit, there is always
 a serial number, as in ``1795328130123-0-2026.jpg``.  Names of different moments and
 serial numbers are therefore different, whatever the original names are.
+
+Several machines that store into one object store do not know each other's serial numbers.
+Each has a *node* name there, and each upload a random *token* instead of the serial number:
+``1795328130123-one-9f3a6c01d2b47e88.jpg``, or ``1795328130123-one-9f3a6c01d2b47e88-photo.jpg``.
+Such a name is unique by itself.
 """
 
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Callable
 
 import filetype  # type: ignore[import-untyped]
 
-from twisted_upload.core.metadata import is_original_name, name_with_suffix
+from twisted_upload.core.metadata import (
+    LONGEST_ORIGINAL_NAME,
+    is_original_name,
+    name_with_suffix,
+)
 from twisted_upload.core.signatures import SignatureTable, signatures_of
 from twisted_upload.core.text import is_suffix
 from twisted_upload.core.text_kinds import text_suffix
@@ -32,6 +42,9 @@ __all__ = [
     "UniqueTimestamps",
     "file_name",
     "is_file_name",
+    "is_node",
+    "name_after",
+    "new_token",
     "suffix_of",
 ]
 
@@ -57,31 +70,65 @@ _WITH_ORIGINAL = re.compile(
     r"(?P<original>[^ ]+)\Z"
 )
 _DIGITS = frozenset("0123456789")
+_NODE = r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?"
+_ONLY_NODE = re.compile(rf"{_NODE}\Z")
+_WITH_NODE = re.compile(
+    rf"(?P<moment>[0-9]{{1,15}})-(?P<node>{_NODE})-(?P<token>[0-9a-f]{{16}})"
+    r"(?:(?P<suffix>\..*)?|-(?P<original>[^ ]+))\Z"
+)
+_WITH_SERIAL = re.compile(r"(?P<moment>[0-9]+)(?:-(?P<serial>[0-9]+)(?=[-.]|\Z))?(?P<rest>.*)\Z")
+_LONGEST = 255  # bytes of a name, in every common file system
 
 _KINDS = SignatureTable(filetype.types, signatures_of(filetype.version))
 
 
-def file_name(milliseconds: int, serial: int, suffix: str, original: str = "") -> str:
+def is_node(text: str) -> bool:
+    """Return whether a text can be the name of a node: at most 32 of ``a-z``, ``0-9``, ``-``."""
+    return _ONLY_NODE.match(text) is not None
+
+
+def new_token() -> str:
+    """Return the token of a new upload: 64 random bits, in hexadecimal."""
+    return secrets.token_hex(8)
+
+
+def file_name(
+    milliseconds: int,
+    serial: int,
+    suffix: str,
+    original: str = "",
+    *,
+    node: str = "",
+    token: str = "",
+) -> str:
     """
     Return the name of an upload.
 
     :param milliseconds: since the epoch, when it arrived.
-    :param serial: 0 for the first upload of that millisecond.
+    :param serial: 0 for the first upload of that millisecond.  It is not a part of the name
+        if there is a token.
     :param suffix: with its dot, or empty.
     :param original: the name of the file at its sender, to be a part of it
         (`twisted_upload.core.metadata`).  Spaces become underscores; if it has no suffix, it
         gets the given one.
+    :param node: the name of this machine among others that store into one place.
+    :param token: see `new_token`; there is one if, and only if, there is a node.
     """
+    if node:
+        stamp = f"{milliseconds}-{node}-{token}"
+        return f"{stamp}-{_shown(original, suffix, len(stamp) + 1)}" if original else stamp + suffix
     if original:
-        return _name_with_original(milliseconds, serial, suffix, original)
+        name = _shown(original, suffix)
+        if serial or name[0] in _DIGITS:
+            return f"{milliseconds}-{serial}-{name}"
+        return f"{milliseconds}-{name}"
     return f"{milliseconds}-{serial}{suffix}" if serial else f"{milliseconds}{suffix}"
 
 
-def _name_with_original(milliseconds: int, serial: int, suffix: str, original: str) -> str:
-    name = name_with_suffix(original, suffix).replace(" ", "_")
-    if serial or name[0] in _DIGITS:
-        return f"{milliseconds}-{serial}-{name}"
-    return f"{milliseconds}-{name}"
+def _shown(original: str, suffix: str, before: int = 0) -> str:
+    """Return an original name as a part of a name, with that many bytes before it."""
+    longest = min(LONGEST_ORIGINAL_NAME, _LONGEST - before)
+    return name_with_suffix(original, suffix, longest).replace(" ", "_")
 
 
 def is_file_name(text: str) -> bool:
@@ -89,8 +136,36 @@ def is_file_name(text: str) -> bool:
     match = _FILE_NAME.match(text)
     if match is not None and is_suffix(match["suffix"] or ""):
         return True
-    match = _WITH_ORIGINAL.match(text)
-    return match is not None and is_original_name(match["original"])
+    for pattern in _WITH_ORIGINAL, _WITH_NODE:
+        match = pattern.match(text)
+        if match is not None and _is_valid(match.groupdict()):
+            return True
+    return False
+
+
+def _is_valid(parts: dict[str, str | None]) -> bool:
+    original = parts["original"]
+    return is_suffix(parts["suffix"] or "") if original is None else is_original_name(original)
+
+
+def name_after(name: str) -> str:
+    """
+    Return the name to try if the name of an upload is taken: with the next serial number, or
+    the next token.
+
+    :raises ValueError: `file_name` cannot have returned it.
+    """
+    match = _WITH_NODE.match(name)
+    if match is not None:
+        token = (int(match["token"], 16) + 1) % 2**64
+        return f"{name[: match.start('token')]}{token:016x}{name[match.end('token') :]}"
+    match = _WITH_SERIAL.match(name)
+    if match is None:
+        raise ValueError("not the name of an upload")
+    moment, serial, rest = int(match["moment"]), int(match["serial"] or 0) + 1, match["rest"]
+    if rest.startswith("-"):
+        return file_name(moment, serial, "", rest[1:])
+    return file_name(moment, serial, rest)
 
 
 def suffix_of(head: bytes) -> str:

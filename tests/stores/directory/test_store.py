@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,25 @@ def test_original_names(tmp_path: Path) -> None:
         f"{MILLISECONDS}-2.bin",
         f"{MILLISECONDS}-my_photo.jpg",
     ]
+    rig.close()
+
+
+@pytest.mark.parametrize("names", NameForm)
+def test_names_with_a_node(tmp_path: Path, names: NameForm) -> None:
+    """With a node, each file has a name that is unique by itself, and is told in its receipt."""
+    rig = Rig(tmp_path / "inbox", names=names, node="one")
+    photo = Arrival("192.0.2.7:50123", metadata=Metadata("my photo.jpg"))
+    told: list[Receipt] = []
+    for _ in range(3):
+        incoming = rig.store.begin(photo, lambda _: None)
+        incoming.write(b"x")
+        incoming.commit().addCallback(told.append)
+        rig.disk.work()
+    end = r"\.bin" if names is NameForm.TIME else r"-my_photo\.jpg"
+    assert {receipt.name for receipt in told} == {*rig.stored}
+    assert len(rig.stored) == 3
+    for name in rig.stored:
+        assert re.fullmatch(rf"{MILLISECONDS}-one-[0-9a-f]{{16}}{end}", name)
     rig.close()
 
 

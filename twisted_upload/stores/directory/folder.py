@@ -67,6 +67,8 @@ class Folder:
     :ivar hooks: the queue of files for which a program is to be started, if there is a
         program.
     :ivar new: folders that did not exist before.
+    :ivar node: the name of this machine, which is then a part of the names of files; empty
+        if no other stores files in the same place.
     :ivar sync_errors: the error of each failed sync of the folder.
     """
 
@@ -85,6 +87,7 @@ class Folder:
     pipes: Pipes
     hooks: HookSpool | None
     new: NewFolders
+    node: str = ""
     sync_errors: list[Exception] = field(default_factory=list, repr=False, compare=False)
     _end: weakref.finalize[..., Folder] = field(init=False, repr=False, compare=False)
 
@@ -119,6 +122,7 @@ def open_folder(
     sync_folder: bool = True,
     tidy: bool = True,
     hooked: bool = False,
+    node: str = "",
 ) -> Folder:
     """
     Prepare a folder: create it and its parents if they are missing (and fsync them), and
@@ -126,6 +130,7 @@ def open_folder(
 
     :param tidy: remove what dead daemons have left behind.
     :param hooked: a program is to be started for each file.
+    :param node: see `Folder`.
     :raises CannotStart: it cannot be used; the text says why.  Folders that were created
         have been removed.
     """
@@ -172,6 +177,7 @@ def open_folder(
         pipes=Pipes(),
         hooks=hooks,
         new=new,
+        node=node,
     )
 
 

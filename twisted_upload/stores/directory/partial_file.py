@@ -34,7 +34,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from twisted_upload.core.names import HEAD, file_name
+from twisted_upload.core.names import HEAD, file_name, name_after, new_token
 from twisted_upload.disk.files import NoPipes
 from twisted_upload.hooks.marker import Marker
 from twisted_upload.hooks.spool import HookSpool
@@ -87,7 +87,7 @@ class PartialFile:
     # See `twisted_upload.stores.directory.file_queue` for what slots save.
     __slots__ = (
         *("_budget", "_descriptor", "_finished", "_hash", "_head", "_moment", "_name"),
-        *("_original", "_published", "_size", "_started"),
+        *("_original", "_published", "_size", "_started", "_token"),
         *("folder", "given_up", "marker", "record", "repeatable"),
     )
 
@@ -106,6 +106,7 @@ class PartialFile:
         self.marker = marker
         self._moment = moment
         self._original = original
+        self._token = new_token() if folder.node else ""
         self._budget = budget
         self.record = record
         self.given_up = False
@@ -244,8 +245,14 @@ class PartialFile:
     def mark(self) -> None:
         """Write the marker, if a program is to be started for it."""
         if self.marker is not None:
-            name = file_name(*self._moment, self.folder.suffix(self._head), self._original)
+            name = self._intended_name()
             self._spool.write(self.marker, name, self._size, self._sha256(), self.descriptor)
+
+    def _intended_name(self) -> str:
+        """Return the name to publish it under, if that is not taken."""
+        folder = self.folder
+        parts = (*self._moment, folder.suffix(self._head), self._original)
+        return file_name(*parts, node=folder.node, token=self._token)
 
     @property
     def _spool(self) -> HookSpool:
@@ -291,15 +298,13 @@ class PartialFile:
         folder.files.close(descriptor)
         self._check_wanted()
         assert self._name is not None
-        milliseconds, serial = self._moment
-        suffix = folder.suffix(self._head)
         publish = folder.files.rename if folder.by_rename else folder.files.link
+        name = self._intended_name()
         while self._published is None:
-            name = file_name(milliseconds, serial, suffix, self._original)
             try:
                 publish(folder.incoming, self._name, folder.final, name)
             except FileExistsError:
-                serial += 1
+                name = name_after(name)
             else:
                 self._published = name
         if not folder.by_rename:

@@ -54,7 +54,7 @@ import hashlib
 import time
 from collections.abc import Callable, Sequence
 
-from twisted_upload.core.names import HEAD, file_name
+from twisted_upload.core.names import HEAD
 from twisted_upload.hooks.marker import Marker
 from twisted_upload.interfaces import PartialUpload, Receipt, SpliceResult
 from twisted_upload.stores.directory.name_record import NameRecord
@@ -318,7 +318,7 @@ class ResumableFile(PartialFile):
         self._head = self.folder.files.read_at(self.descriptor, HEAD, 0)
         state = self.log.state
         assert self._size == state.length
-        name = file_name(*self._moment, self.folder.suffix(self._head), self._original)
+        name = self._intended_name()
         self.log.write(
             state._replace(
                 phase=PUBLISHING,

@@ -10,10 +10,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import re
 from collections.abc import Iterator
 
-from twisted_upload.core.names import file_name
+from twisted_upload.core.names import name_after
 from twisted_upload.disk.files import Files
 from twisted_upload.errors import Busy
 from twisted_upload.interfaces import PartialTerms
@@ -38,10 +37,8 @@ from twisted_upload.stores.directory.space_budget import SpaceBudget
 
 __all__ = ["create_resumable", "open_locked", "open_part", "open_resumable"]
 
-_INTENDED = re.compile(r"(?P<moment>[0-9]+)(?:-(?P<serial>[0-9]+)(?=[-.]|\Z))?(?P<rest>.*)\Z")
-
-_SERIALS = 20
-"""Serial numbers that are tried to find the name that a file was published under."""
+_NAMES = 20
+"""Names that are tried to find the one that a file was published under."""
 
 
 def create_resumable(
@@ -249,23 +246,13 @@ def _unpublish(at: PartialFolder, key: str, name: str, log: PartialRecord) -> bo
 def _published_name(final: int, log: PartialRecord) -> str:
     """Return the name that the data has; the intended one if it has been taken away."""
     intended = log.state.name
-    for name in (intended, *_next_names(intended)):
-        if _is_its_name(final, name, log):
-            return name
+    name = intended
+    with contextlib.suppress(ValueError):
+        for _ in range(_NAMES):
+            if _is_its_name(final, name, log):
+                return name
+            name = name_after(name)
     return intended
-
-
-def _next_names(intended: str) -> Iterator[str]:
-    """Return the names that are tried if one is taken."""
-    match = _INTENDED.match(intended)
-    if match is None:
-        return
-    moment, first, rest = int(match["moment"]), int(match["serial"] or 0), match["rest"]
-    for serial in range(first + 1, first + _SERIALS):
-        if rest.startswith("-"):
-            yield file_name(moment, serial, "", original=rest[1:])
-        else:
-            yield file_name(moment, serial, rest)
 
 
 def _is_its_name(final: int, name: str, log: PartialRecord) -> bool:

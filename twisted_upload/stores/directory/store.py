@@ -74,6 +74,8 @@ class DirectoryStore:
     :param now: returns the time in seconds since the epoch, like `time.time`.
     :param suffix: returns the suffix of a file's name for its first bytes.
     :param names: the form of the names.
+    :param node: the name of this machine, to be a part of the names if other machines store
+        files in the same place (`twisted_upload.core.names`).
     :param durable: fsync file and folder before success.  Otherwise stored files
         survive a crash of the daemon, but not of the machine.
     :param mode: permissions of stored files, regardless of the umask.
@@ -95,6 +97,7 @@ class DirectoryStore:
         *,
         suffix: Callable[[bytes], str] = suffix_of,
         names: NameForm = NameForm.TIME,
+        node: str = "",
         durable: bool = True,
         sync_folder: bool = True,
         mode: int = 0o640,
@@ -109,6 +112,7 @@ class DirectoryStore:
         self.now = now
         self._suffix = suffix
         self._names = names
+        self._node = node
         self._durable = durable
         self._sync_folder = sync_folder
         self._mode = mode
@@ -170,6 +174,7 @@ class DirectoryStore:
             durable=self._durable,
             sync_folder=self._sync_folder,
             hooked=self._hooks is not None,
+            node=self._node,
         )
 
     def _take(self, folder: Folder) -> None:
