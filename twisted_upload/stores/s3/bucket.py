@@ -11,20 +11,40 @@ is the bucket's prefix and its name.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import BinaryIO, NamedTuple, Protocol, TypeAlias
 
 __all__ = [
     "MARK",
+    "MOST_DETAILS",
+    "MOST_PARTS",
+    "SMALLEST_PART",
     "About",
+    "Buffer",
     "Content",
     "IBucket",
     "ObjectHead",
     "PendingUpload",
+    "checked_about",
 ]
 
 MARK = "mark"
 """The detail that tells whose object it is: 128 random bits in hexadecimal digits."""
+
+SMALLEST_PART = 5 * 1024 * 1024
+"""Bytes that each part but the last has at least."""
+
+MOST_PARTS = 10_000
+"""Parts that a multipart upload has at most."""
+
+MOST_DETAILS = 2000
+"""Bytes of all details of an object; object stores take 2 KiB."""
+
+# A space is left out because signatures fold several into one.
+_DETAIL = re.compile(r"[!-~]+")
+_DETAIL_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+_CONTENT_TYPE = re.compile(r"[!-~]+/[!-~]+(; ?[!-~]+)*")
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
@@ -37,12 +57,30 @@ class About(NamedTuple):
     What an object store is told with an object.
 
     :ivar content_type: its media type.
-    :ivar details: its metadata; names in lowercase, values in printable ASCII, less than
-        2,048 bytes together.  `MARK` has to be one of them.
+    :ivar details: its metadata; names in lowercase, values in printable ASCII without
+        spaces, not empty, at most 2,000 bytes together.  `MARK` has to be one of them.
     """
 
     content_type: str
     details: Mapping[str, str]
+
+
+def checked_about(about: About) -> About:
+    """
+    Return it, if every object store takes it and gives it back unchanged.
+
+    :raises ValueError: if not.  Texts of a sender have to be encoded before.
+    """
+    for name, value in about.details.items():
+        if not _DETAIL_NAME.fullmatch(name) or not _DETAIL.fullmatch(value):
+            raise ValueError(f"not a detail of an object: {name!r}")
+    if not _CONTENT_TYPE.fullmatch(about.content_type):
+        raise ValueError("not a media type")
+    if MARK not in about.details:
+        raise ValueError("an object without a mark")
+    if sum(len(name) + len(value) for name, value in about.details.items()) > MOST_DETAILS:
+        raise ValueError("the details of an object are too long")
+    return about
 
 
 class ObjectHead(NamedTuple):
