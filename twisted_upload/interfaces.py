@@ -263,7 +263,9 @@ class PartialUpload(NamedTuple):
     """
     The state of a partial upload at one moment.
 
-    :ivar identity: its id: a secret of 32 lower-case hexadecimal digits.
+    :ivar identity: its id: a secret of 32 lower-case hexadecimal digits, after the name of the
+        node that has it and a hyphen, if there are several nodes
+        (`twisted_upload.core.nodes`).
     :ivar terms: what it was created with; its length is there as soon as it is known.
     :ivar offset: the committed offset: bytes that are durable.  It never goes back.  A
         store may remove an upload that has been idle for a while (the directory store: for

@@ -79,7 +79,7 @@ GROUPS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     ),
     "Process": (
         "See [Sizing](../operations/sizing.md) and [Upgrade](../operations/upgrade.md).",
-        ("drain", "workers"),
+        ("drain", "workers", "node"),
     ),
     "Programs": (
         "See [Run a program for each file](../guide/on-upload.md).",

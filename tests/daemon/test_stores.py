@@ -104,6 +104,13 @@ def test_limits_of_partial_uploads(tmp_path: Path) -> None:
     assert limits == PartialLimits(5, 1000, 2**30, math.inf, 7)
 
 
+def test_node() -> None:
+    """The name of the node is in the ids of partial uploads."""
+    configuration = configured("http=8080", "node=one")
+    (listener,) = configuration.listeners
+    assert StoreSet(configuration, MemoryReactorClock()).of(listener).partials.node == "one"
+
+
 @pytest.mark.parametrize(("listeners", "number"), [(["http=8080"], 1), (["port=7000"], 0)])
 def test_resumable_stores(listeners: list[str], number: int) -> None:
     """Stores of HTTP listeners have partial uploads."""

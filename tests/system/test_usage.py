@@ -61,6 +61,7 @@ INVALID: dict[str, list[str]] = {
     "on-upload-jobs": ["0", "many", "65"],
     "on-upload-attempts": ["0", "many", "1001"],
     "disk-threads": ["0", "many", "257"],
+    "node": ["One", "-a", "a-", "a_b", "a.b", "a\n", "x" * 33, "é"],
     "workers": ["0", "many", "257"],
     "metrics": ["nonsense", "65536", "-1", "६", "tls:9464", "tcp:", "tcp:x", "tcp6:-1", "unix:"],
     "metrics-host": ["", "a b", "http://a", "a:80", "a..b", "é.example", "a" * 254],

@@ -30,6 +30,7 @@ from twisted_upload.config.values import (
     parse_metrics,
     parse_mode,
     parse_names,
+    parse_node,
     parse_page_text,
     parse_page_title,
     parse_path,
@@ -308,6 +309,14 @@ class DaemonSettings:
         "Processes that share the ports, 1 to 64; auto: one per core. Limits apply to each"
         " process.",
         after="drain",
+    )
+    node: str = option(
+        parse_node,
+        "",
+        "Name of this machine among those behind a load balancer: a to z, 0 to 9 and -, at most 32."
+        " It is in the ids of resumable uploads, so that the load balancer can route by them. Empty"
+        " for a daemon that is alone.",
+        after="workers",
     )
     disk_threads: int = option(
         parse_threads,

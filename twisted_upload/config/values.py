@@ -14,6 +14,7 @@ import shlex
 from twisted_upload.core.answers import FAILURE
 from twisted_upload.core.log_format import LogFormat
 from twisted_upload.core.name_form import NameForm
+from twisted_upload.core.nodes import LONGEST_NODE, is_node
 from twisted_upload.core.text import Reserve, is_suffix, parse_duration, parse_size
 from twisted_upload.net.networks import Network, parse_network
 
@@ -33,6 +34,7 @@ __all__ = [
     "parse_metrics",
     "parse_mode",
     "parse_names",
+    "parse_node",
     "parse_number",
     "parse_page_text",
     "parse_page_title",
@@ -256,6 +258,16 @@ def parse_names(text: str) -> NameForm:
         return NameForm(text)
     except ValueError:
         raise ValueError(f"{text!r} is neither {' nor '.join(NameForm)}") from None
+
+
+def parse_node(text: str) -> str:
+    """Accept the name of a node, or nothing."""
+    if text and not is_node(text):
+        raise ValueError(
+            f"{text!r} is not the name of a node: a to z, 0 to 9 and -, not at its ends,"
+            f" at most {LONGEST_NODE} characters"
+        )
+    return text
 
 
 def parse_reserve(text: str) -> Reserve:

@@ -105,6 +105,7 @@ class StoreSet:
                 memory=MemoryBudget(most_bytes),
                 after_turn=partial(reactor.callLater, 0),
                 limits=PartialLimits(*way.partials, most_writers),
+                node=configuration.settings.node,
             )
             storage.stores.append(store)
             self._stores[way] = store

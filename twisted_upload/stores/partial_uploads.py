@@ -5,9 +5,9 @@ is remembered.
 
 from __future__ import annotations
 
-import re
 import secrets
 
+from twisted_upload.core.nodes import is_identity
 from twisted_upload.errors import NotFound
 from twisted_upload.interfaces import PartialTerms
 
@@ -16,21 +16,27 @@ __all__ = ["checked_identity", "new_identity", "remembered_until", "with_length"
 LEAST_MEMORY, MOST_MEMORY = 3600.0, 86400.0
 """Seconds for which a stored upload is remembered, at least and at most."""
 
-_IDENTITY = re.compile(r"[0-9a-f]{32}\Z")
 
+def new_identity(node: str = "") -> str:
+    """
+    Return a new id, which cannot be guessed.
 
-def new_identity() -> str:
-    """Return a new id, which cannot be guessed."""
-    return secrets.token_hex(16)
+    :param node: the name of the node that has the upload; empty if there is only one.
+    """
+    token = secrets.token_hex(16)
+    return f"{node}-{token}" if node else token
 
 
 def checked_identity(text: str) -> str:
     """
     Return an id that was received.
 
+    Which node it names does not matter: the upload may be here all the same, because the node
+    was renamed, or shares its directory with others.
+
     :raises NotFound: it cannot be one.
     """
-    if not _IDENTITY.match(text):
+    if not is_identity(text):
         raise NotFound
     return text
 

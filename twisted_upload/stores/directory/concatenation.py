@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from twisted.internet.defer import Deferred
 
-from twisted_upload.errors import Conflict
+from twisted_upload.errors import Conflict, NotFound
 from twisted_upload.interfaces import PartialTerms, PartialUpload
 from twisted_upload.stores.directory.partial_folder import key_of
 from twisted_upload.stores.directory.partials import DirectoryPartials, uncancelled
@@ -57,9 +57,13 @@ async def _concatenate(
 ) -> PartialUpload:
     partials.check_refusal()
     copier = _Copier(partials, terms.owner, identities)
-    length = await partials.uses.run(copier.measure)
+    try:
+        length = await partials.uses.run(copier.measure)
+    except NotFound:
+        partials.misrouted.missed(identities[copier.at])
+        raise
     terms = with_length(terms, length)._replace(is_part=False)
-    identity = new_identity()
+    identity = new_identity(partials.node)
     part = await partials.begin_new(identity, terms, copying=True)
     try:
         while part.size < length:
@@ -76,14 +80,18 @@ async def _concatenate(
 
 
 class _Copier:
-    """Copies parts one after the other; each method runs in a disk thread."""
+    """
+    Copies parts one after the other; each method runs in a disk thread.
+
+    :ivar at: the number of the part that is open, or could not be opened.
+    """
 
     def __init__(self, partials: DirectoryPartials, owner: str, identities: Sequence[str]) -> None:
         self._partials = partials
         self._owner = owner
         self._began = partials.now()  # a part that expires later can still be copied
         self._keys = [key_of(identity) for identity in identities]
-        self._next = 0
+        self.at = -1
         self._source: int | None = None
         self._left = 0
 
@@ -94,7 +102,7 @@ class _Copier:
             self._open_next()
             total += self._left
             self.close()
-        self._next = 0
+        self.at = -1
         return total
 
     def copy(self, part: ResumableFile) -> None:
@@ -115,9 +123,9 @@ class _Copier:
 
     def _open_next(self) -> None:
         self.close()
-        at, key = self._partials.uses.at(), self._keys[self._next]
+        self.at += 1
+        at, key = self._partials.uses.at(), self._keys[self.at]
         try:
             self._source, self._left = open_part(at, key, self._owner, self._began)
         except ValueError:
             raise Conflict from None
-        self._next += 1

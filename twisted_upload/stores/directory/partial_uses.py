@@ -86,9 +86,17 @@ class PartialUses:
 
     :param clock: times takeovers.
     :param index: noted there: what is known of each after its use.
+    :param missed: called with an id, or any other text, for which there is no upload.
     """
 
-    def __init__(self, store: IPartialsStore, clock: IReactorTime, index: PartialIndex) -> None:
+    def __init__(
+        self,
+        store: IPartialsStore,
+        clock: IReactorTime,
+        index: PartialIndex,
+        missed: Callable[[str], object],
+    ) -> None:
+        self._missed = missed
         self._index = index
         self._store = store
         self._clock = clock
@@ -187,6 +195,7 @@ class PartialUses:
         except Exception as error:
             if isinstance(error, NotFound):
                 self._index.drop(key)
+                self._missed(identity)
             turn.end()
             raise
         self._note(used.part)

@@ -22,6 +22,7 @@ from twisted_upload.stores.directory.partial_uses import IPartialsStore, Partial
 from twisted_upload.stores.directory.repeats import ConcatenationRepeats
 from twisted_upload.stores.directory.resumable_file import ResumableFile
 from twisted_upload.stores.directory.resumable_open import create_resumable
+from twisted_upload.stores.misrouted import MisroutedLog
 from twisted_upload.stores.partial_uploads import new_identity
 from twisted_upload.stores.turns import Turn
 
@@ -35,15 +36,26 @@ class DirectoryPartials:
     The partial uploads of a store; see `IResumableStore`.
 
     :param clock: times takeovers.
+    :param misrouted: told of ids for which there is no upload.
+    :param node: the node in their ids; see `new_identity`.
     :ivar index: what is known of all of them.
     :ivar uses: opens them.
     :ivar repeats: has each concatenation done once.
     """
 
-    def __init__(self, store: IPartialsStore, clock: IReactorTime, limits: PartialLimits) -> None:
+    def __init__(
+        self,
+        store: IPartialsStore,
+        clock: IReactorTime,
+        limits: PartialLimits,
+        misrouted: MisroutedLog,
+        node: str = "",
+    ) -> None:
         self.index = PartialIndex(limits)
+        self.node = node
+        self.misrouted = misrouted
         self.limits = limits
-        self.uses = PartialUses(store, clock, self.index)
+        self.uses = PartialUses(store, clock, self.index, misrouted.missed)
         self.repeats = ConcatenationRepeats(store.now, self.find)
         self._store = store
         # While those that have found an upload are told.
@@ -56,7 +68,7 @@ class DirectoryPartials:
         return uncancelled(self._create(terms))
 
     async def _create(self, terms: PartialTerms) -> PartialUpload:
-        identity = new_identity()
+        identity = new_identity(self.node)
         part = await self.begin_new(identity, terms)
         if wants_storing(part):
             return await self.store_new(part, identity)

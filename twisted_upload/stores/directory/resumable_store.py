@@ -29,6 +29,7 @@ from twisted_upload.stores.directory.partial_keeper import PartialKeeper
 from twisted_upload.stores.directory.partials import DirectoryPartials
 from twisted_upload.stores.directory.resumable_file import ResumableFile
 from twisted_upload.stores.directory.store import DirectoryStore
+from twisted_upload.stores.misrouted import MisroutedLog
 
 __all__ = ["ResumableDirectoryStore"]
 
@@ -40,6 +41,7 @@ class ResumableDirectoryStore(DirectoryStore):
     with the first one).
 
     :param limits: how much partial uploads may take.
+    :param node: the name of this node, which is then in their ids; empty if there is no other.
     :param more: see `DirectoryStore`.
     :ivar partials: the partial uploads.
     """
@@ -52,10 +54,14 @@ class ResumableDirectoryStore(DirectoryStore):
         now: Callable[[], float],
         *,
         limits: PartialLimits | None = None,
+        node: str = "",
         **more: Any,
     ) -> None:
         super().__init__(path, disk, clock, now, **more)
-        self.partials = DirectoryPartials(self, clock, limits or PartialLimits())
+        misrouted = MisroutedLog(path, node, clock)
+        self.partials = DirectoryPartials(
+            self, clock, limits or PartialLimits(), misrouted, node=node
+        )
         self._keeper = PartialKeeper(path, self, self.partials, clock)
 
     def open(self) -> None:

@@ -189,6 +189,8 @@ def test_concatenation() -> None:
     text = f"final;/files/{IDENTITY} https://host:8080/files/{OTHER} /files/{IDENTITY}"
     final: Any = parse_concatenation({"upload-concat": text})
     assert final.parts == (IDENTITY, OTHER, IDENTITY)
+    of_a_node: Any = parse_concatenation({"upload-concat": f"final;/files/one-{IDENTITY}"})
+    assert of_a_node.parts == (f"one-{IDENTITY}",)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from twisted_upload.core.nodes import is_identity
 from twisted_upload.errors import BadRequest
 
 __all__ = [
@@ -65,7 +66,7 @@ _MOST_CONCATENATION = 16 * 1024
 _NUMBER = re.compile(r"[0-9]{1,19}")
 _KEY = re.compile(r"[!-+\--~]{1,255}")
 _CHECKSUM = re.compile(r"([a-z0-9-]{1,32}) ([A-Za-z0-9+/]{1,128}={0,2})")
-_URL = re.compile(rf"(?:https?://[^/?#\s]{{1,255}})?{re.escape(BASE)}([0-9a-f]{{32}})")
+_URL = re.compile(rf"(?:https?://[^/?#\s]{{1,255}})?{re.escape(BASE)}([^/?#\s]{{1,65}})")
 
 
 class Checksum(NamedTuple):
@@ -192,7 +193,7 @@ def parse_concatenation(fields: Mapping[str, str]) -> Concatenation | None:
     if len(text) > _MOST_CONCATENATION:
         raise BadRequest("Upload-Concat is too long")
     matches = [_URL.fullmatch(url) for url in urls.split()]
-    parts = tuple(match[1] for match in matches if match is not None)
+    parts = tuple(it[1] for it in matches if it is not None and is_identity(it[1]))
     if not parts or len(parts) != len(matches):
         raise BadRequest("Upload-Concat must name uploads of this server, by their URLs")
     return Concatenation(parts)

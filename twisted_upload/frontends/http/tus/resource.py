@@ -4,10 +4,10 @@ The handler for the URLs of tus: the creation URL, and one URL for each upload.
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable
 
+from twisted_upload.core.nodes import is_identity
 from twisted_upload.errors import BadRequest, NotFound
 from twisted_upload.frontends.http.access import Grant, open_to_all
 from twisted_upload.frontends.http.exchange import Handler, IExchange
@@ -20,7 +20,6 @@ from twisted_upload.interfaces import IResumableStore
 
 __all__ = ["TusUploads", "versioned"]
 
-_IDENTITY = re.compile(r"[0-9a-f]{32}")
 _VERSIONED = frozenset({"POST", "HEAD", "PATCH", "DELETE"})
 _UPLOAD_METHODS = {"HEAD": head, "PATCH": patch, "DELETE": remove}
 _UPLOADS = frozenset({"POST", "PATCH"})
@@ -88,7 +87,7 @@ def _handle(request: TusRequest, method: str, path: str) -> None:
         create(request)
         return
     identity = path.removeprefix(BASE)
-    if not path.startswith(BASE) or not _IDENTITY.fullmatch(identity) or method == "GET":
+    if not path.startswith(BASE) or not is_identity(identity) or method == "GET":
         raise NotFound  # nothing can be read here, so no GET tells that an upload exists
     if method not in _UPLOAD_METHODS:
         raise _not_allowed("DELETE, HEAD, OPTIONS, PATCH")
