@@ -25,6 +25,7 @@ SLOW = {
     "config/dump": "",
     "daemon/certificate_expiry": "",
     "daemon/systemd": "test_notifications[--workers=1]",
+    "engines/engines": "",
     "hooks/bad_markers": "",
     "hooks/command": "test_environment test_no_processes_left",
     "hooks/ends": "",

@@ -19,11 +19,14 @@ from twisted.internet import reactor as _reactor
 from twisted.logger import ILogObserver, globalLogPublisher
 from zope.interface import provider
 
+from tests.engines.fixtures import ceph, engine, own_seaweedfs, place, seaweedfs
 from tests.support.manager import Systemd
 from tests.support.senders import Sockets
 from tests.support.ways import Way
 
 reactor: Any = _reactor
+
+__all__ = ["ceph", "engine", "own_seaweedfs", "place", "seaweedfs"]
 
 
 @pytest.fixture
