@@ -66,13 +66,13 @@ def test_core_is_pure(module: str) -> None:
 @pytest.mark.parametrize(
     "module",
     [
-        *("disk.aio", "disk.files", "disk.folders"),
+        *("disk.aio", "disk.files", "disk.folders", "disk.owners"),
         *("disk.timed_files", "observability.counters", "core.names"),
         *("stores.directory.partial_file", "stores.directory.socket_reader"),
         *("stores.directory.commit_batch", "stores.directory.name_record"),
         "stores.directory.folder",
         *("hooks.command", "hooks.marker", "hooks.orphans"),
-        *("hooks.owners", "hooks.hook_spawner", "hooks.spool", "hooks.spool_scan"),
+        *("hooks.hook_spawner", "hooks.spool", "hooks.spool_scan"),
     ],
 )
 def test_disk_threads_do_not_use_the_reactor(module: str) -> None:

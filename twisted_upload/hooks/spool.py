@@ -57,10 +57,10 @@ from collections.abc import Callable
 
 from twisted_upload.disk.files import Files
 from twisted_upload.disk.folders import open_own_file, open_private
+from twisted_upload.disk.owners import become_owner, is_alive, leave, others, stay_owner
 from twisted_upload.hooks.folders import FAILED, FORWARD, HOOKS, WAITING
 from twisted_upload.hooks.marker import LARGEST_MARKER, Marker, json_line
 from twisted_upload.hooks.orphans import kill_orphans
-from twisted_upload.hooks.owners import become_owner, is_alive, leave, others, stay_owner
 from twisted_upload.interfaces import Arrival
 
 __all__ = ["FAILED", "FORWARD", "HOOKS", "MARKER_NAME", "WAITING", "HookSpool"]

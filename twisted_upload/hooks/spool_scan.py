@@ -22,8 +22,8 @@ import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
+from twisted_upload.disk.owners import TEMPORARY_ERRORS
 from twisted_upload.hooks.marker import Marker
-from twisted_upload.hooks.owners import TEMPORARY_ERRORS
 from twisted_upload.hooks.spool import MARKER_NAME, HookSpool
 
 __all__ = ["BadMarker", "SpoolScan", "scan"]

@@ -1,7 +1,7 @@
 """
-The owners of the ``--on-upload`` queue: the processes that have it open.
+The owners of a folder: the processes that have it open, and write in it.
 
-Each owner holds a lock on a file ``owner-OWNER`` next to the folders of the queue.
+Each owner holds a lock on a file ``owner-OWNER`` in the folder.
 If the lock is free or the file is gone, the owner counts as dead.  A live owner
 therefore creates its file again if another process has removed it.
 
@@ -32,16 +32,16 @@ TEMPORARY_ERRORS = {
 """Errors that are temporary, or due to the disk, and say nothing about the file."""
 
 
-def become_owner(hooks: int, files: Files) -> tuple[str, int]:
+def become_owner(folder: int, files: Files) -> tuple[str, int]:
     """
     Register this process as an owner.
 
-    :param hooks: descriptor of the folder that contains the locks.
+    :param folder: descriptor of the folder that contains the locks.
     :return: a unique owner name, and the descriptor of its lock.
     """
     for _ in range(_OWNER_TRIES):
         owner = secrets.token_hex(6)
-        lock = files.create(hooks, _file(owner), 0o600)
+        lock = files.create(folder, _file(owner), 0o600)
         ours = False
         try:
             # A process that looks before this lock takes the owner for dead, and
@@ -49,13 +49,13 @@ def become_owner(hooks: int, files: Files) -> tuple[str, int]:
             ours = files.lock(lock) and files.links(lock) == 1
         finally:
             if not ours:
-                leave(hooks, owner, [lock])
+                leave(folder, owner, [lock])
         if ours:
             return owner, lock
     raise OSError(errno.ENOLCK, "locks (flock) do not work here")
 
 
-def stay_owner(hooks: int, owner: str, lock: int, files: Files) -> None:
+def stay_owner(folder: int, owner: str, lock: int, files: Files) -> None:
     """
     Create our file again if it was removed, for example by a tool that deletes old
     files: without it, other processes take us for dead.
@@ -64,44 +64,44 @@ def stay_owner(hooks: int, owner: str, lock: int, files: Files) -> None:
     """
     name = _file(owner)
     with contextlib.suppress(FileNotFoundError):
-        status = os.stat(name, dir_fd=hooks, follow_symlinks=False)
+        status = os.stat(name, dir_fd=folder, follow_symlinks=False)
         if os.path.samestat(status, os.fstat(lock)):
             return
     unlocked = f"{name}.new"  # so that the final name never exists without the lock
     with contextlib.suppress(FileNotFoundError):
-        os.unlink(unlocked, dir_fd=hooks)
-    again = files.create(hooks, unlocked, 0o600)
+        os.unlink(unlocked, dir_fd=folder)
+    again = files.create(folder, unlocked, 0o600)
     try:
         files.lock(again)
-        files.replace(hooks, unlocked, hooks, name)
+        files.replace(folder, unlocked, folder, name)
         os.dup2(again, lock, inheritable=False)
     finally:
         os.close(again)
 
 
-def leave(hooks: int, owner: str, descriptors: Sequence[int]) -> None:
+def leave(folder: int, owner: str, descriptors: Sequence[int]) -> None:
     """
     Stop being an owner.
 
     :param descriptors: the lock, and all other descriptors to close.
     """
     with contextlib.suppress(OSError):
-        os.unlink(_file(owner), dir_fd=hooks)
+        os.unlink(_file(owner), dir_fd=folder)
     for descriptor in descriptors:
         os.close(descriptor)
 
 
-def others(hooks: int, owner: str) -> list[str]:
+def others(folder: int, owner: str) -> list[str]:
     """Return the other owners, alive or dead."""
-    matches = (_OWNER.match(name) for name in os.listdir(hooks))
+    matches = (_OWNER.match(name) for name in os.listdir(folder))
     return [match[1] for match in matches if match is not None and match[1] != owner]
 
 
-def is_alive(hooks: int, owner: str) -> bool:
+def is_alive(folder: int, owner: str) -> bool:
     """Return whether an owner holds its lock; if not, remove its file."""
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
-        lock = os.open(_file(owner), flags, dir_fd=hooks)
+        lock = os.open(_file(owner), flags, dir_fd=folder)
     except OSError as error:
         return error.errno in TEMPORARY_ERRORS  # unknown: assume that it is alive
     try:
@@ -112,7 +112,7 @@ def is_alive(hooks: int, owner: str) -> bool:
         return True
     else:
         with contextlib.suppress(OSError):
-            os.unlink(_file(owner), dir_fd=hooks)
+            os.unlink(_file(owner), dir_fd=folder)
         return False
     finally:
         os.close(lock)
