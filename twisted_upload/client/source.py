@@ -17,6 +17,7 @@ from twisted.internet.interfaces import IConsumer, IReactorFromThreads
 from twisted.protocols.basic import FileSender
 from twisted.python.failure import Failure
 
+from twisted_upload.client.sized import SizedSource
 from twisted_upload.errors import SourceChanged, SourceFailed
 
 __all__ = ["AnySource", "SendingStopped", "Source", "open_source"]
@@ -24,7 +25,7 @@ __all__ = ["AnySource", "SendingStopped", "Source", "open_source"]
 CHUNK = 256 * 1024
 """Bytes read and sent at a time; larger chunks gain nothing."""
 
-AnySource = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
+AnySource = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | SizedSource
 
 
 CHANGED = "the file changed while it was being sent"
@@ -255,6 +256,9 @@ def open_source(source: AnySource, reactor: IReactorFromThreads) -> Source:
         return _open_path(os.fspath(source), reactor)
     if not callable(getattr(source, "read", None)):
         raise TypeError(f"cannot send {type(source).__name__!r}: not a path, bytes or binary file")
+    if isinstance(source, SizedSource):
+        left = source.size - source.tell()
+        return Source(cast(BinaryIO, source), left, ours=False, reactor=reactor)
     if isinstance(source, io.TextIOBase):
         raise TypeError("cannot send a text file: open it in binary mode")
     if isinstance(source, io.BytesIO):

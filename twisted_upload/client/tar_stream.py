@@ -1,0 +1,171 @@
+"""
+Files and folders as one tar archive, made while it is sent.
+
+Nothing is written to a disk, and the size is known before: the headers are those of
+`tarfile` (POSIX.1-2001, ``pax``), and each file is read when its turn comes.  Owners are
+left out: a number of a user has no meaning on another machine.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import tarfile
+from bisect import bisect_right
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from twisted_upload.client.sized import SizedSource
+from twisted_upload.errors import SourceChanged, SourceFailed
+
+__all__ = ["Member", "TarStream"]
+
+_BLOCK = tarfile.BLOCKSIZE
+_ZEROS = bytes(tarfile.RECORDSIZE)
+# Nothing that replaces a file meanwhile is followed or waited for.  Windows has none of these.
+_READ = os.O_RDONLY
+for _flag in ("O_NOFOLLOW", "O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY"):
+    _READ |= getattr(os, _flag, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """
+    A file, a folder, or a symbolic link of an archive, as it was found.
+
+    :ivar path: where it is.
+    :ivar name: its name in the archive, relative, with ``/``.
+    :ivar status: of it, not of what it links to.
+    :ivar target: what a symbolic link contains.
+    """
+
+    path: str
+    name: str
+    status: os.stat_result
+    target: str = ""
+
+    @property
+    def size(self) -> int:
+        """Return the length of its content in bytes."""
+        return self.status.st_size if stat.S_ISREG(self.status.st_mode) else 0
+
+    def header(self) -> bytes:
+        """Return the blocks before its content."""
+        info = tarfile.TarInfo(self.name)
+        info.mode = stat.S_IMODE(self.status.st_mode)
+        info.mtime = int(self.status.st_mtime)
+        info.size = self.size
+        if stat.S_ISDIR(self.status.st_mode):
+            info.type = tarfile.DIRTYPE
+        elif stat.S_ISLNK(self.status.st_mode):
+            info.type, info.linkname = tarfile.SYMTYPE, self.target
+        return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+
+
+class TarStream(SizedSource):
+    """
+    An archive of these members.
+
+    Reading raises `SourceChanged` if a file is not as it was found, and `SourceFailed` if
+    it cannot be read; the text names the file.
+    """
+
+    def __init__(self, members: Iterable[Member]) -> None:
+        super().__init__()
+        self._members = [*members]
+        self._starts = []
+        end = 0
+        for member in self._members:
+            self._starts.append(end)
+            end += len(member.header()) + _whole_blocks(member.size)
+        self._end = end
+        # tarfile fills the last record, as the standard asks for.
+        self.size = -(-(end + 2 * _BLOCK) // tarfile.RECORDSIZE) * tarfile.RECORDSIZE
+        self._position = 0
+        self._index = -1
+        self._header = b""
+        self._file: int | None = None
+
+    def readinto(self, buffer: Any) -> int:
+        """Read the next bytes into a buffer; return how many, 0 at the end."""
+        view = memoryview(buffer).cast("B")
+        if not view or self._position >= self.size:
+            return 0
+        if self._position >= self._end:
+            return self._put(view, _ZEROS[: self.size - self._position])
+        index = bisect_right(self._starts, self._position) - 1
+        if index != self._index:
+            self._release()
+            self._index, self._header = index, self._members[index].header()
+        member = self._members[index]
+        offset = self._position - self._starts[index]
+        if offset < len(self._header):
+            return self._put(view, self._header[offset:])
+        offset -= len(self._header)
+        if offset < member.size:
+            return self._read_file(view, member, offset)
+        return self._put(view, _ZEROS[: _whole_blocks(member.size) - offset])
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Continue from another offset; return it."""
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self.size}[whence]
+        if base + offset < 0:
+            raise ValueError(f"negative offset {base + offset}")
+        self._release()
+        self._position = base + offset
+        return self._position
+
+    def tell(self) -> int:
+        """Return the offset from which it is read next."""
+        return self._position
+
+    def close(self) -> None:
+        """Close the file that is being read."""
+        if not self.closed:
+            self._release()
+        super().close()
+
+    def _put(self, view: memoryview, content: bytes) -> int:
+        size = min(len(view), len(content))
+        view[:size] = content[:size]
+        self._position += size
+        return size
+
+    def _read_file(self, view: memoryview, member: Member, offset: int) -> int:
+        try:
+            if self._file is None:
+                self._file = os.open(member.path, _READ)
+                self._check(member)
+                os.lseek(self._file, offset, os.SEEK_SET)
+            chunk = os.read(self._file, min(len(view), member.size - offset))
+            if not chunk:
+                raise SourceChanged(f"{member.path} changed while it was being sent")
+            if offset + len(chunk) == member.size:
+                self._check(member)
+                self._release()
+                self._index = -1
+        except OSError as error:
+            if error.errno == errno.ELOOP:  # it has become a symbolic link
+                raise SourceChanged(f"{member.path} changed while it was being sent") from error
+            raise SourceFailed(f"cannot read {member.path}: {error.strerror}") from error
+        return self._put(view, chunk)
+
+    def _check(self, member: Member) -> None:
+        assert self._file is not None
+        now, then = os.fstat(self._file), member.status
+        if (now.st_size, now.st_mtime_ns, now.st_ino, now.st_dev) != (
+            then.st_size, then.st_mtime_ns, then.st_ino, then.st_dev,
+        ):  # fmt: skip
+            raise SourceChanged(f"{member.path} changed while it was being sent")
+
+    def _release(self) -> None:
+        self._index = -1
+        if self._file is not None:
+            descriptor, self._file = self._file, None
+            os.close(descriptor)
+
+
+def _whole_blocks(size: int) -> int:
+    return -(-size // _BLOCK) * _BLOCK
