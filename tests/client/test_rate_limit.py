@@ -19,7 +19,7 @@ from twisted_upload.errors import SourceChanged, SourceFailed
 
 
 class Time:
-    """A clock that goes on when somebody sleeps."""
+    """A clock that goes on during a sleep."""
 
     def __init__(self) -> None:
         self.now = 5.0

@@ -19,7 +19,7 @@ _PIECES = 8  # a second, so that a rate is even
 
 class RateLimit:
     """
-    Lets bytes pass at a rate, whoever reads them: several threads share it.
+    Lets bytes pass at a rate; several threads share it.
 
     :param rate: bytes per second.
     :param clock: returns seconds.
