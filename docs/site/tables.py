@@ -42,6 +42,10 @@ GROUPS: Mapping[str, tuple[str, tuple[str, ...]]] = {
         " [The disk is full](../operations/runbook.md#the-disk-is-full).",
         ("directory", "suffix", "names", "mode", "reserve", "no-fsync", "disk-threads"),
     ),
+    "Object store": (
+        "See [The object store](../operations/runbook.md#the-object-store).",
+        ("store", "forward", "after-forward"),
+    ),
     "Answers": ("See [Answers and codes](answers.md).", ("answer", "receipts")),
     "Limits": (
         "See [Limits](../guide/limits.md).",

@@ -153,6 +153,12 @@ def test_empty_list(tmp_path: Path) -> None:
         (["proxy-protocol"], "--proxy-protocol: name the trusted load balancers"),
         (["proxy-from=unix"], "--proxy-from: it needs --proxy-protocol"),
         (["allow=::/0", "deny=::/0"], "--deny: ::/0 is both allowed and denied"),
+        (["store=s3://abc", "forward=s3://abc/x"], "--forward: it cannot be combined with --store"),
+        (["after-forward=remove"], "--after-forward: it needs --forward"),
+        (
+            ["forward=s3://abc", "after-forward=remove", "on-upload=true"],
+            "--after-forward: remove cannot be combined with --on-upload",
+        ),
     ],
 )
 def test_conflicting_values(tmp_path: Path, arguments: list[str], says: str) -> None:
@@ -293,3 +299,35 @@ def test_one_program_for_a_directory(tmp_path: Path) -> None:
     configured(file=file + "directory = 'other'\n", folder=tmp_path)
     configured(file=file.replace("uniq", ""), folder=tmp_path)
     configured(file=file.replace("uniq", "sort"), folder=tmp_path)
+
+
+FORWARD = "forward = 's3://abc/x'\n"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "name"),
+    [
+        ("store = 's3://abc/x'\n", "store = 's3://abc/y'\n", "store"),
+        ("store = 's3://abc/x'\n", "", "store"),
+        ("store = 's3://abc/x'\n", FORWARD, "store"),
+        (FORWARD, "forward = 's3://abc/y'\n", "forward"),
+        (FORWARD, f"{FORWARD}after-forward = 'remove'\n", "after-forward"),
+    ],
+)
+def test_one_object_store_for_a_directory(tmp_path: Path, one: str, other: str, name: str) -> None:
+    """Listeners that share a directory must agree on the object store for its files."""
+    listeners = "[[listener]]\nname = 'a'\nport = 1\n{}[[listener]]\nname = 'b'\nport = 2\n{}"
+    for first, second in (one, other), (other, one):
+        error = wrong(file=listeners.format(first, second), folder=tmp_path)
+        assert error.endswith(
+            f": listener a has the same directory and another --{name}: give each its own directory"
+        )
+    elsewhere = f"{other}directory = 'other'\n"
+    configured(file=listeners.format(one, elsewhere), folder=tmp_path)
+    configured(file=listeners.format(one, one), folder=tmp_path)
+
+
+def test_not_all_are_forwarded(tmp_path: Path) -> None:
+    """Of listeners that share a directory, some may forward their files."""
+    listeners = "[[listener]]\nname = 'a'\nport = 1\n[[listener]]\nname = 'b'\nport = 2\n"
+    configured(file=listeners + FORWARD, folder=tmp_path)

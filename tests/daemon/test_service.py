@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactor
 from twisted.logger import capturedLogs
@@ -20,10 +20,15 @@ from twisted.logger import capturedLogs
 from tests.support.frontends import open_frontend
 from tests.support.waiting import turns, until
 from twisted_upload.daemon.listeners import BoundPort, ListenerSpec
-from twisted_upload.daemon.service import DISK_TIMEOUT, HANDSHAKES_TIMEOUT, UploadService
-from twisted_upload.daemon.stores import Storage
+from twisted_upload.daemon.service import (
+    DISK_TIMEOUT,
+    HANDSHAKES_TIMEOUT,
+    OBJECTS_TIMEOUT,
+    UploadService,
+)
+from twisted_upload.daemon.storage import ObjectStorage, Storage
 from twisted_upload.disk.threads import DiskThreads
-from twisted_upload.errors import CannotStart
+from twisted_upload.errors import CannotStart, UploadRefused
 from twisted_upload.frontends.admission import ConnectionSlots
 from twisted_upload.frontends.raw.factory import UploadFactory
 from twisted_upload.frontends.raw.settings import RawSettings
@@ -63,6 +68,57 @@ class Programs:
 
     def stop(self, seconds: float) -> Deferred[None]:
         self.calls.append(seconds)
+        return self.ended
+
+
+class ObjectStore:
+    """
+    A store in front of that of a directory, as for objects.
+
+    :ivar calls: what it was told.
+    """
+
+    path = "s3://inbox"
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.health = Health()
+        self.says: UploadRefused | None = None
+
+    def open(self) -> None:
+        self.calls.append("open")
+
+    def start(self) -> None:
+        self.calls.append("start")
+
+    def stop(self, seconds: float) -> Deferred[None]:
+        self.calls.append("stop")
+        return succeed(None)
+
+    def close(self) -> None:
+        self.calls.append("close")
+
+    def undo(self) -> None:
+        self.calls.append("undo")
+
+    def refusal(self) -> UploadRefused | None:
+        return self.says
+
+
+class Health:
+    well = True
+
+
+class Threads(DiskThreads):
+    """Threads that stop when the test says so."""
+
+    def __init__(self, reactor: Any) -> None:
+        super().__init__(reactor)
+        self.told = False
+        self.ended: Deferred[None] = Deferred()
+
+    def stop(self) -> Deferred[None]:
+        self.told = True
         return self.ended
 
 
@@ -185,6 +241,52 @@ def test_slots_in_use(rig: Rig) -> None:
 def test_description(rig: Rig, tmp_path: Path) -> None:
     """The description has the name and the directory of each listener."""
     assert rig.service.description.endswith(f" (l0, to {tmp_path}/good),  (l1, to {tmp_path}/dead)")
+
+
+class ObjectRig:
+    """A service whose only directory is in front of an object store."""
+
+    def __init__(self, folder: Path) -> None:
+        self.clock = Clock()
+        reactor: Any = MemoryReactor()
+        self.disk, self.threads = Threads(reactor), Threads(reactor)
+        local = DirectoryStore(str(folder), self.disk, self.clock, time.time)
+        self.store = ObjectStore()
+        objects = ObjectStorage("s3://inbox", self.threads, [self.store])
+        storage = Storage(local.path, self.disk, [local], objects=objects)
+        self.service = UploadService([], [storage], self.clock, drain=10)
+
+
+def test_store_of_objects(tmp_path: Path) -> None:
+    """A store of objects is opened instead of the one behind it; its threads stop first."""
+    rig = ObjectRig(tmp_path)
+    rig.service.startService()
+    assert rig.store.calls == ["open", "start"]
+    assert [*tmp_path.iterdir()] == []
+    assert rig.service.disks == [rig.disk], "the watchdog does not watch a network"
+    stopped = rig.service.stopService()
+    assert (rig.threads.told, rig.disk.told) == (True, False)
+    rig.threads.ended.callback(None)
+    assert rig.disk.told
+    assert rig.store.calls == ["open", "start", "stop"]
+    rig.disk.ended.callback(None)
+    assert rig.store.calls == ["open", "start", "stop", "close"]
+    assert stopped.called
+
+
+def test_dead_object_store(tmp_path: Path) -> None:
+    """An object store that does not respond delays the stop no longer than a dead disk would."""
+    rig = ObjectRig(tmp_path)
+    rig.service.startService()
+    stopped = rig.service.stopService()
+    with capturedLogs() as events:
+        rig.clock.advance(OBJECTS_TIMEOUT)
+    (line,) = (event["log_format"].format(**event) for event in events)
+    assert line.startswith("s3://inbox: the object store is not responding")
+    assert rig.disk.told
+    rig.clock.advance(DISK_TIMEOUT - OBJECTS_TIMEOUT)
+    assert stopped.called
+    assert "close" not in rig.store.calls
 
 
 async def test_stop_behind_a_balancer(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 
 from tests.support.frontends import OpenFrontend, open_frontend
 from tests.support.partials import ManualRig
@@ -19,14 +19,16 @@ from tests.support.stores import ARRIVAL, Rig
 from tests.support.waiting import in_thread, until
 from tests.support.ways import Way
 from twisted_upload.core.text import Reserve
-from twisted_upload.daemon.stores import Storage
+from twisted_upload.daemon.storage import ObjectStorage, Storage
 from twisted_upload.disk.files import Space
 from twisted_upload.disk.testing import FaultyFiles
+from twisted_upload.errors import Busy, UploadRefused
 from twisted_upload.net.tls.failures import FAILURES
 from twisted_upload.observability.counters import Counters, DiskTimes
 from twisted_upload.observability.metrics import (
     CONNECTIONS,
     DRAINING,
+    FORWARDED,
     FREE,
     FREE_INODES,
     FSYNC,
@@ -38,9 +40,11 @@ from twisted_upload.observability.metrics import (
     PARTIALS,
     REJECTED,
     RESERVE,
+    STORE_REQUESTS,
     UPLOADS,
     WORST_LAG,
 )
+from twisted_upload.observability.object_counts import ForwardCounts, RequestCounts
 from twisted_upload.observability.report import SPACE_TIMEOUT, ProcessReporter, Report
 from twisted_upload.stores.directory.space import FAILED_TESTS
 from twisted_upload.stores.directory.space_budget import LOOK_IS_FRESH
@@ -54,6 +58,34 @@ class _Disk(FaultyFiles):
 
     def free(self, directory: int) -> Space:
         return self.space
+
+
+class _Health:
+    well = True
+
+
+class _ObjectStore:
+    """A store of objects, of which only this is reported."""
+
+    path = "s3://inbox"
+
+    def __init__(self) -> None:
+        self.health = _Health()
+        self.says: UploadRefused | None = None
+
+    def open(self) -> None: ...
+
+    def start(self) -> None: ...
+
+    def stop(self, seconds: float) -> Deferred[None]:
+        return succeed(None)
+
+    def close(self) -> None: ...
+
+    def undo(self) -> None: ...
+
+    def refusal(self) -> UploadRefused | None:
+        return self.says
 
 
 class Reporting:
@@ -137,6 +169,29 @@ async def test_without_partial_uploads(tmp_path: Path) -> None:
     """A store that has no resumable uploads reports none."""
     async with open_reporting(tmp_path) as reporting:
         assert not {PARTIALS.name, PARTIAL_BYTES.name} & {*reporting.report().samples}
+
+
+async def test_object_store(tmp_path: Path) -> None:
+    """An object store is reported beside the directory in front of it, under its own name."""
+    async with open_reporting(tmp_path) as reporting:
+        counts, forwards, store = RequestCounts(), ForwardCounts(), _ObjectStore()
+        counts.answered("put", "ok", 0.1)
+        disk: Any = reporting.rig.disk
+        objects = ObjectStorage("s3://inbox", disk, [store], [counts], [forwards])
+        storage = Storage(reporting.path, disk, [reporting.rig.store], objects=objects)
+        reporting.reporter = ProcessReporter([], [storage], reporting.counters, reporting.rig.clock)
+        report = reporting.report()
+        assert report.trouble is None
+        assert report.samples[HEALTHY.name] == {(reporting.path,): 1, ("s3://inbox",): 1}
+        assert report.samples[FREE.name] == {(reporting.path,): 50}
+        assert report.samples[STORE_REQUESTS.name] == {("s3://inbox", "put", "ok"): 1}
+        assert report.samples[FORWARDED.name] == {(reporting.path,): 0}
+        store.says = Busy()
+        assert reporting.report().trouble == "uploads are refused with busy: s3://inbox"
+        store.health.well = False
+        report = reporting.report()
+        assert report.trouble == "the store is unhealthy: s3://inbox"
+        assert report.samples[HEALTHY.name]["s3://inbox",] == 0
 
 
 async def test_uploads(tmp_path: Path) -> None:

@@ -149,6 +149,7 @@ def configure(
             for protocol, layer in _unnamed({**file.top, **over}, inherited)
         ]
     _agree_on_programs(listeners)
+    _agree_on_object_stores(listeners)
     _check_http_only(listeners)
     whole = _in_force({**file.top, **over}, base, per_listener=False)
     return Configuration(whole, listeners, named=bool(file.listeners), file=path)
@@ -275,6 +276,36 @@ def _agree_on_programs(listeners: Sequence[Listener]) -> None:
                     f"{listener.by_name['on-upload'].source}: listener {other.name} starts another"
                     " program for files in the same directory"
                 )
+
+
+def _agree_on_object_stores(listeners: Sequence[Listener]) -> None:
+    """
+    Check that the files of each directory go to at most one object store.
+
+    The files that a dead daemon leaves in a directory belong to one object store; and a
+    directory in front of one contains nothing else, because nobody may take files away.
+
+    :raises WrongConfiguration: two listeners do not agree.
+    """
+    stores: dict[str, Listener] = {}
+    forwards: dict[str, Listener] = {}
+    for listener in listeners:
+        settings = listener.settings
+        other = stores.setdefault(settings.directory, listener)
+        if other.settings.store != settings.store:
+            raise _disagreement("store", listener, other)
+        if settings.forward is not None:
+            other = forwards.setdefault(settings.directory, listener)
+            for name in "forward", "after-forward":
+                if other.by_name[name].value != listener.by_name[name].value:
+                    raise _disagreement(name, listener, other)
+
+
+def _disagreement(name: str, listener: Listener, other: Listener) -> WrongConfiguration:
+    return WrongConfiguration(
+        f"{listener.by_name[name].source}: listener {other.name} has the same directory and another"
+        f" --{name}: give each its own directory"
+    )
 
 
 def _check_http_only(listeners: Sequence[Listener]) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from twisted_upload.config.option import Option
 from twisted_upload.config.options import ListenerSettings
 from twisted_upload.config.sources import HTTP, Text
+from twisted_upload.core.object_url import AfterForward
 from twisted_upload.errors import WrongConfiguration
 from twisted_upload.net.networks import EVERYBODY, Network, NetworkSet, Rules, TrustedProxies
 
@@ -68,12 +69,29 @@ class Listener:
                 "finish-after-idle", f"it must be shorter than idle-timeout ({idle:g} s)"
             )
         self.trusted_proxies = self._proxies()
+        self._check_forwarding()
         forwarding = self.settings.trust_forwarded
         self.trust_forwarded = _trusted(forwarding) if forwarding else None
         try:
             self.rules = Rules(self.settings.allow, self.settings.deny) or EVERYBODY
         except ValueError as error:
             raise self._wrong("deny", str(error)) from None
+
+    def _check_forwarding(self) -> None:
+        settings = self.settings
+        if settings.forward is not None and settings.store is not None:
+            raise self._wrong(
+                "forward", "it cannot be combined with --store: files are there already"
+            )
+        if settings.after_forward is AfterForward.KEEP:
+            return
+        if settings.forward is None:
+            raise self._wrong("after-forward", "it needs --forward")
+        if settings.on_upload:
+            raise self._wrong(
+                "after-forward",
+                "remove cannot be combined with --on-upload, whose program needs the file",
+            )
 
     def _proxies(self) -> TrustedProxies | None:
         believed = self.settings.proxy_from

@@ -15,10 +15,12 @@ from twisted_upload.core.answers import FAILURE
 from twisted_upload.core.log_format import LogFormat
 from twisted_upload.core.name_form import NameForm
 from twisted_upload.core.nodes import LONGEST_NODE, is_node
+from twisted_upload.core.object_url import AfterForward, ObjectURL
 from twisted_upload.core.text import Reserve, is_suffix, parse_duration, parse_size
 from twisted_upload.net.networks import Network, parse_network
 
 __all__ = [
+    "parse_after_forward",
     "parse_answer",
     "parse_attempts",
     "parse_command",
@@ -36,6 +38,7 @@ __all__ = [
     "parse_names",
     "parse_node",
     "parse_number",
+    "parse_object_url",
     "parse_page_text",
     "parse_page_title",
     "parse_path",
@@ -268,6 +271,19 @@ def parse_node(text: str) -> str:
             f" at most {LONGEST_NODE} characters"
         )
     return text
+
+
+def parse_object_url(text: str) -> ObjectURL | None:
+    """Parse a bucket and a prefix; empty for none."""
+    return ObjectURL.parse(text) if text else None
+
+
+def parse_after_forward(text: str) -> AfterForward:
+    """Parse what happens to a forwarded file."""
+    try:
+        return AfterForward(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is neither {' nor '.join(AfterForward)}") from None
 
 
 def parse_reserve(text: str) -> Reserve:

@@ -14,7 +14,7 @@ from twisted.logger import Logger
 from twisted_upload.core.text import counted
 from twisted_upload.daemon.listeners import BoundPort, ListenerService, ListenerSpec
 from twisted_upload.daemon.notify import Counts, StoredCount
-from twisted_upload.daemon.stores import Storage
+from twisted_upload.daemon.storage import IStore, ObjectStorage, Storage, undone_on_failure
 from twisted_upload.disk.threads import DiskThreads
 from twisted_upload.frontends.admission import ConnectionSlots
 from twisted_upload.frontends.frontend import Frontend
@@ -23,7 +23,6 @@ from twisted_upload.hooks.command import GRACE
 from twisted_upload.net.ports import accept_the_rest, drop_new_connections, stop_accepting
 from twisted_upload.net.timeouts import LATE
 from twisted_upload.net.transport import serve_accepted
-from twisted_upload.stores.directory.store import DirectoryStore, undone_on_failure
 
 if TYPE_CHECKING:  # imported at run time only if there is a journal
     from twisted_upload.observability.journal import Journal
@@ -37,6 +36,10 @@ receive the last answers."""
 DISK_TIMEOUT = 5.0
 """Seconds for which it waits for disk threads after that; whatever is pending on a dead
 disk then is left for the next start to remove."""
+
+OBJECTS_TIMEOUT = 3.0
+"""Seconds of these for which it waits for the threads of an object store first; whatever is
+pending there then is left for the next start to abort."""
 
 HANDSHAKES_TIMEOUT = 0.2
 """Seconds that connections get to complete their handshake if they began it before the
@@ -168,8 +171,8 @@ class UploadService(ListenerService[Frontend[Any]]):
         for give_up in [*self._waits]:
             give_up()
 
-    def _stores(self) -> Iterator[DirectoryStore]:
-        return (store for storage in self.storages for store in storage.stores)
+    def _stores(self) -> Iterator[IStore]:
+        return (store for storage in self.storages for store in storage.in_front)
 
     async def _stop(self) -> None:
         programs = _all(store.stop(self._drain) for store in self._stores())
@@ -240,13 +243,24 @@ class UploadService(ListenerService[Frontend[Any]]):
         await DeferredList([bound.close() for bound in leaving])
 
     async def _close(self, storage: Storage) -> None:
-        if await self._wait(DISK_TIMEOUT, storage.disk.stop()):
-            for store in storage.stores:
+        end = self._clock.seconds() + DISK_TIMEOUT
+        if storage.objects is not None:
+            await self._stop_requests(storage.objects)
+        if await self._wait(end - self._clock.seconds(), storage.disk.stop()):
+            for store in storage.in_front:
                 store.close()
         else:
             _log.warn(
                 "{path}: the disk is not responding; abandoning its pending operations",
                 path=storage.path,
+            )
+
+    async def _stop_requests(self, objects: ObjectStorage) -> None:
+        # Before the disk threads, which have jobs that follow from theirs.
+        if not await self._wait(OBJECTS_TIMEOUT, objects.threads.stop()):
+            _log.warn(
+                "{path}: the object store is not responding; abandoning its pending operations",
+                path=objects.path,
             )
 
     async def _wait(self, seconds: float, waiting: Deferred[Any], more: float = 0.0) -> bool:

@@ -9,7 +9,6 @@ import os
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,16 +16,18 @@ from twisted_upload.config.configuration import Configuration
 from twisted_upload.config.listener import Listener
 from twisted_upload.core.name_form import NameForm
 from twisted_upload.core.names import suffix_of
+from twisted_upload.core.object_url import ObjectURL
 from twisted_upload.core.text import Reserve
+from twisted_upload.daemon.storage import Storage
 from twisted_upload.disk.files import Files
 from twisted_upload.disk.threads import DiskThreads
 from twisted_upload.disk.timed_files import TimedFiles
+from twisted_upload.errors import WrongConfiguration
 from twisted_upload.observability.counters import DiskTimes, ProgramCounts
 from twisted_upload.stores.directory.folder import INCOMING
 from twisted_upload.stores.directory.group_commit import BATCHES_AT_A_TIME, MOST_FILES
 from twisted_upload.stores.directory.partial_index import PartialLimits
 from twisted_upload.stores.directory.resumable_store import ResumableDirectoryStore
-from twisted_upload.stores.directory.store import DirectoryStore
 from twisted_upload.stores.memory_budget import MOST_BYTES, MemoryBudget
 
 if TYPE_CHECKING:  # imported at run time only if there is a program, or HTTP
@@ -35,30 +36,11 @@ if TYPE_CHECKING:  # imported at run time only if there is a program, or HTTP
     from twisted_upload.stores.places import Places
 
 __all__ = [
-    "Storage",
     "StoreSet",
     "descriptors_of_programs",
     "hook_command",
     "resumable_stores",
 ]
-
-
-@dataclass(frozen=True)
-class Storage:
-    """
-    One directory.
-
-    :ivar disk: its disk threads.
-    :ivar stores: the stores that store files in it, with different settings.
-    :ivar times: how long disk calls take, if that is measured.
-    :ivar programs: the program counts of each store that starts programs.
-    """
-
-    path: str
-    disk: DiskThreads
-    stores: list[DirectoryStore]
-    times: DiskTimes | None = None
-    programs: list[ProgramCounts] = field(default_factory=list)
 
 
 class StoreSet:
@@ -87,6 +69,8 @@ class StoreSet:
             way = _way(listener)
             if way in self._stores:
                 continue
+            if way.store is not None or way.forward is not None:
+                raise WrongConfiguration(f"--{'store' if way.store else 'forward'}: not available")
             if way.directory not in storages:
                 storages[way.directory] = _storage(way.directory, configuration, reactor)
             storage = storages[way.directory]
@@ -132,6 +116,8 @@ class _Way(NamedTuple):
     """The settings in which stores differ."""
 
     directory: str
+    store: ObjectURL | None
+    forward: ObjectURL | None
     suffix: str
     names: NameForm
     durable: bool
@@ -149,6 +135,8 @@ def _way(listener: Listener) -> _Way:
         program = (settings.on_upload, *limits)
     return _Way(
         settings.directory,
+        settings.store,
+        settings.forward,
         settings.suffix,
         settings.names,
         not settings.no_fsync,

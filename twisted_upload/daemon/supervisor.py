@@ -32,6 +32,7 @@ from twisted.logger import Logger
 
 from twisted_upload.daemon.listeners import ListenerService, ListenerSpec
 from twisted_upload.daemon.notify import Counts, total
+from twisted_upload.daemon.storage import IStore, undone_on_failure
 from twisted_upload.daemon.worker_process import WorkerProcess
 from twisted_upload.daemon.worker_protocol import CERTIFICATES, REPORTS, InheritedPort
 from twisted_upload.disk.threads import IDisk
@@ -40,7 +41,6 @@ from twisted_upload.net.tls.endpoints import TLSServerEndpoint
 from twisted_upload.observability.journal_files import JournalFiles
 from twisted_upload.observability.log import JOURNAL_STREAM
 from twisted_upload.observability.multiprocess import WorkerReports
-from twisted_upload.stores.directory.store import DirectoryStore, undone_on_failure
 
 __all__ = ["KILL_TIMEOUT", "Supervisor"]
 
@@ -78,7 +78,7 @@ class Supervisor(ListenerService[Factory]):
         specs: Sequence[ListenerSpec[Factory]],
         number: int,
         configuration: str,
-        stores: Sequence[DirectoryStore],
+        stores: Sequence[IStore],
         reactor: Any,
         *,
         stop_timeout: float,

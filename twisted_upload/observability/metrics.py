@@ -21,6 +21,10 @@ __all__ = [
     "CONNECTIONS",
     "DRAINING",
     "DURATION",
+    "FORWARDED",
+    "FORWARD_FAILURES",
+    "FORWARD_OLDEST",
+    "FORWARD_WAITING",
     "FREE",
     "FREE_INODES",
     "FSYNC",
@@ -44,6 +48,9 @@ __all__ = [
     "RESTARTS",
     "SIZE",
     "STARTED",
+    "STORE_REQUESTS",
+    "STORE_REQUEST_DURATION",
+    "STORE_RETRIES",
     "UPLOADS",
     "WORKERS",
     "WORST_LAG",
@@ -60,6 +67,7 @@ Samples = dict[str, dict[tuple[str, ...], Any]]
 
 _DURATIONS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1800.0)
 _SIZES = tuple(float(1024 * 4**power) for power in range(13))  # 1 KiB to 16 GiB
+_REQUESTS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 _WAITS = (0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 
 
@@ -159,7 +167,8 @@ PUBLISH = _histogram(
 )
 HEALTHY = _gauge(
     "store_healthy",
-    "1, or 0 after a disk error until a self-test passes.",
+    "1, or 0 after an error of the disk or the object store until a self-test passes; the label is"
+    " a directory or s3://BUCKET/PREFIX.",
     "directory",
     together="min",
 )
@@ -208,6 +217,37 @@ PROGRAMS_GIVEN_UP = _gauge(
     "directory",
     together="max",
 )
+STORE_REQUESTS = _counter(
+    "store_requests_total",
+    "Requests to the object store, each attempt: ok, or the kind of failure.",
+    *("store", "operation", "outcome"),
+)
+STORE_REQUEST_DURATION = _histogram(
+    "store_request_seconds",
+    "Duration of requests to the object store, each attempt.",
+    _REQUESTS,
+    *("store", "operation"),
+)
+STORE_RETRIES = _counter(
+    "store_retries_total", "Requests to the object store that were made again.", "store"
+)
+FORWARD_WAITING = _gauge(
+    "forward_waiting",
+    "Stored files that have not been forwarded yet; updated every 10 s.",
+    "directory",
+    together="max",  # each process looks at the same queue
+)
+FORWARD_OLDEST = _gauge(
+    "forward_oldest_timestamp_seconds",
+    "When the oldest file arrived that waits to be forwarded, in seconds since the epoch; 0 if none"
+    " waits; updated every 10 s.",
+    "directory",
+    together="max",
+)
+FORWARDED = _counter("forwarded_total", "Forwarded files.", "directory")
+FORWARD_FAILURES = _counter(
+    "forward_failures_total", "Failed attempts to forward a file.", "directory"
+)
 LAG = _histogram(
     "reactor_lag_seconds", "How late a timer fires that is set four times a second.", _WAITS
 )
@@ -234,6 +274,8 @@ METRICS: tuple[Metric, ...] = (
     *(PARTIALS, PARTIAL_BYTES),
     *(HANDSHAKE_FAILURES, CERTIFICATE_ENDS),
     *(PROGRAMS_WAITING, PROGRAMS_RUNNING, PROGRAMS, PROGRAM_DURATION, PROGRAMS_GIVEN_UP),
+    *(STORE_REQUESTS, STORE_REQUEST_DURATION, STORE_RETRIES),
+    *(FORWARD_WAITING, FORWARD_OLDEST, FORWARDED, FORWARD_FAILURES),
     *(LAG, WORST_LAG, DRAINING, WORKERS, RESTARTS, STARTED, INFO),
 )
 

@@ -4,21 +4,17 @@ The report of a process that serves uploads: its metrics and whether it is ready
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as TookTooLong
 from twisted.internet.interfaces import IReactorTime
 
-from twisted_upload.disk.files import Space
-from twisted_upload.errors import UploadRefused
 from twisted_upload.observability.counters import (
     Counters,
-    DiskTimes,
     Histogram,
-    ProgramCounts,
     ReactorLag,
 )
 from twisted_upload.observability.metrics import (
@@ -41,6 +37,12 @@ from twisted_upload.observability.metrics import (
     WORST_LAG,
     Samples,
     combine,
+)
+from twisted_upload.observability.reported import (
+    IReportedFrontend,
+    IReportedObjects,
+    IReportedStorage,
+    IReportedStore,
 )
 
 __all__ = [
@@ -73,112 +75,6 @@ Reporter = Callable[[], Deferred[Report]]
 """Returns a report within a second or two, even if something is stalled."""
 
 
-class IReportedGate(Protocol):
-    """The part of a front end's gate that is reported."""
-
-    @property
-    def rejected(self) -> Mapping[str, int]:
-        """The number of rejected connections by the code that was sent to them."""
-
-    @property
-    def handshake_failures(self) -> Mapping[str, int]:
-        """The number of failed TLS handshakes by kind."""
-
-
-class IReportedFrontend(Protocol):
-    """The part of a front end that is reported."""
-
-    @property
-    def name(self) -> str:
-        """The name of its listener."""
-
-    @property
-    def stopping(self) -> bool:
-        """Whether it accepts no more uploads."""
-
-    @property
-    def uploads_in_flight(self) -> int:
-        """The number of uploads that have begun and have not ended."""
-
-    @property
-    def protocols(self) -> Sized:
-        """Its connections."""
-
-    @property
-    def gate(self) -> IReportedGate:
-        """The gate, which rejects connections."""
-
-
-class IReportedHealth(Protocol):
-    """The part of a store's health that is reported."""
-
-    @property
-    def well(self) -> bool:
-        """Whether it can take uploads."""
-
-
-class IReportedSpace(Protocol):
-    """The part of a store's free space that is reported."""
-
-    @property
-    def space(self) -> Space:
-        """The free space as of the last check."""
-
-    @property
-    def reserve(self) -> float:
-        """Bytes that must stay free."""
-
-    @property
-    def trouble(self) -> str | None:
-        """What is running out, in one line; None if nothing is."""
-
-    def known(self) -> Deferred[None]:
-        """Check the space unless that was done recently; fires when ``space`` is up to date."""
-
-
-class IReportedStore(Protocol):
-    """The part of a store that is reported."""
-
-    @property
-    def path(self) -> str:
-        """The path of its directory."""
-
-    @property
-    def health(self) -> IReportedHealth:
-        """Whether it works."""
-
-    @property
-    def free_space(self) -> IReportedSpace:
-        """Its free space."""
-
-    @property
-    def partial_uploads(self) -> tuple[int, int] | None:
-        """Number and committed bytes of its partial uploads; None if it cannot have any."""
-
-    def refusal(self) -> UploadRefused | None:
-        """Return why it would refuse a new upload now; None if it would not."""
-
-
-class IReportedStorage(Protocol):
-    """The part of a directory's storage that is reported."""
-
-    @property
-    def path(self) -> str:
-        """The path of the directory."""
-
-    @property
-    def stores(self) -> Sequence[IReportedStore]:
-        """The stores that use the directory, each with different settings."""
-
-    @property
-    def times(self) -> DiskTimes | None:
-        """How long they wait for the disk, if that is measured."""
-
-    @property
-    def programs(self) -> Sequence[ProgramCounts]:
-        """The program counters of each store that starts programs."""
-
-
 class ProcessReporter(Service):
     """
     Reports on one process.
@@ -199,6 +95,8 @@ class ProcessReporter(Service):
         self._frontends = frontends
         self._storages = storages
         self._stores = [store for storage in storages for store in storage.stores]
+        self._objects = [it.objects for it in storages if it.objects is not None]
+        self._object_stores = [store for objects in self._objects for store in objects.stores]
         self._counters = counters
         self._clock = clock
         self._lags = Histogram(LAG.bounds)
@@ -245,6 +143,12 @@ class ProcessReporter(Service):
             refusal = store.refusal()
             if refusal is not None:
                 yield f"uploads are refused with {refusal.code}: {store.path}"
+        for each in self._object_stores:
+            if not each.health.well:
+                yield f"the store is unhealthy: {each.path}"
+            refusal = each.refusal()
+            if refusal is not None:
+                yield f"uploads are refused with {refusal.code}: {each.path}"
 
     @property
     def _draining(self) -> bool:
@@ -252,6 +156,20 @@ class ProcessReporter(Service):
 
     def _samples(self) -> Iterator[Samples]:
         yield self._counters.samples()
+        yield from self._of_frontends()
+        for storage in self._storages:
+            yield from _of_storage(storage)
+        for store in self._stores:
+            yield from _of_store(store)
+        for objects in self._objects:
+            yield from _of_objects(objects)
+        yield {
+            LAG.name: {(): self._lags.sample()},
+            WORST_LAG.name: {(): self._lag.worst},
+            DRAINING.name: {(): int(self._draining)},
+        }
+
+    def _of_frontends(self) -> Iterator[Samples]:
         for frontend in self._frontends:
             yield {
                 IN_FLIGHT.name: {(frontend.name,): frontend.uploads_in_flight},
@@ -264,28 +182,36 @@ class ProcessReporter(Service):
                     for kind, number in frontend.gate.handshake_failures.items()
                 },
             }
-        for storage in self._storages:
-            if storage.times is not None:
-                yield storage.times.samples(storage.path)
-            for programs in storage.programs:
-                yield programs.samples(storage.path)
-        for store in self._stores:
-            yield {
-                HEALTHY.name: {(store.path,): int(store.health.well)},
-                FREE.name: {(store.path,): store.free_space.space.free},
-                RESERVE.name: {(store.path,): store.free_space.reserve},
-            }
-            if store.free_space.space.all_inodes:
-                yield {FREE_INODES.name: {(store.path,): store.free_space.space.inodes}}
-            if store.partial_uploads is not None:
-                number, size = store.partial_uploads
-                yield {PARTIALS.name: {(store.path,): number}}
-                yield {PARTIAL_BYTES.name: {(store.path,): size}}
-        yield {
-            LAG.name: {(): self._lags.sample()},
-            WORST_LAG.name: {(): self._lag.worst},
-            DRAINING.name: {(): int(self._draining)},
-        }
+
+
+def _of_storage(storage: IReportedStorage) -> Iterator[Samples]:
+    if storage.times is not None:
+        yield storage.times.samples(storage.path)
+    for programs in storage.programs:
+        yield programs.samples(storage.path)
+    if storage.objects is not None:
+        yield from (counts.samples(storage.path) for counts in storage.objects.forwards)
+
+
+def _of_store(store: IReportedStore) -> Iterator[Samples]:
+    yield {
+        HEALTHY.name: {(store.path,): int(store.health.well)},
+        FREE.name: {(store.path,): store.free_space.space.free},
+        RESERVE.name: {(store.path,): store.free_space.reserve},
+    }
+    if store.free_space.space.all_inodes:
+        yield {FREE_INODES.name: {(store.path,): store.free_space.space.inodes}}
+    if store.partial_uploads is not None:
+        number, size = store.partial_uploads
+        yield {PARTIALS.name: {(store.path,): number}}
+        yield {PARTIAL_BYTES.name: {(store.path,): size}}
+
+
+def _of_objects(objects: IReportedObjects) -> Iterator[Samples]:
+    for counts in objects.counts:
+        yield counts.samples(objects.path)
+    for store in objects.stores:
+        yield {HEALTHY.name: {(store.path,): int(store.health.well)}}
 
 
 class SingleProcessReport:

@@ -14,10 +14,9 @@ a single job.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from typing import TypeVar
 
 from twisted.internet.defer import Deferred, succeed
@@ -58,7 +57,7 @@ from twisted_upload.stores.directory.partial_file import PartialFile
 from twisted_upload.stores.directory.space import FreeSpace
 from twisted_upload.stores.memory_budget import MOST_GIVEN_UP, MemoryBudget
 
-__all__ = ["DirectoryStore", "undone_on_failure"]
+__all__ = ["DirectoryStore"]
 
 T = TypeVar("T")
 
@@ -379,17 +378,6 @@ class DirectoryStore:
         if folder is None:  # closed in the meantime
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         return self._files.free(folder.final)
-
-
-@contextlib.contextmanager
-def undone_on_failure(stores: Sequence[DirectoryStore]) -> Iterator[None]:
-    """If a start fails, remove the folders that it has created for any of the stores."""
-    try:
-        yield
-    except BaseException:
-        for store in reversed(stores):
-            store.undo()
-        raise
 
 
 _log = Logger()
