@@ -25,8 +25,8 @@ from twisted_upload.disk.testing import FaultyFiles
 from twisted_upload.errors import StoreFailed
 from twisted_upload.stores.directory.commit_batch import commit_one
 from twisted_upload.stores.directory.folder import INCOMING, Folder, open_folder
-from twisted_upload.stores.directory.health import SELF_TEST_INTERVAL
 from twisted_upload.stores.directory.partial_file import PartialFile
+from twisted_upload.stores.health import SELF_TEST_INTERVAL
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give files to a group")
 needs_acl = pytest.mark.skipif(shutil.which("setfacl") is None, reason="needs setfacl")

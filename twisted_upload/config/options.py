@@ -71,8 +71,9 @@ class DaemonSettings:
         parse_node,
         "",
         "Name of this machine among those behind a load balancer: a to z, 0 to 9 and -, at most 32."
-        " It is in the ids of resumable uploads, so that the load balancer can route by them. Empty"
-        " for a daemon that is alone.",
+        " It is in the ids of resumable uploads, so that the load balancer can route by them, and"
+        " in the names of files, so that no two machines give the same. Empty for a daemon that is"
+        " alone.",
         after="workers",
     )
     disk_threads: int = option(

@@ -30,6 +30,7 @@ from twisted_upload.core.metadata import (
     is_original_name,
     name_with_suffix,
 )
+from twisted_upload.core.nodes import is_node
 from twisted_upload.core.signatures import SignatureTable, signatures_of
 from twisted_upload.core.text import is_suffix
 from twisted_upload.core.text_kinds import text_suffix
@@ -42,7 +43,6 @@ __all__ = [
     "UniqueTimestamps",
     "file_name",
     "is_file_name",
-    "is_node",
     "name_after",
     "new_token",
     "suffix_of",
@@ -70,21 +70,14 @@ _WITH_ORIGINAL = re.compile(
     r"(?P<original>[^ ]+)\Z"
 )
 _DIGITS = frozenset("0123456789")
-_NODE = r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?"
-_ONLY_NODE = re.compile(rf"{_NODE}\Z")
 _WITH_NODE = re.compile(
-    rf"(?P<moment>[0-9]{{1,15}})-(?P<node>{_NODE})-(?P<token>[0-9a-f]{{16}})"
+    r"(?P<moment>[0-9]{1,15})-(?P<node>[a-z0-9-]{1,32})-(?P<token>[0-9a-f]{16})"
     r"(?:(?P<suffix>\..*)?|-(?P<original>[^ ]+))\Z"
 )
 _WITH_SERIAL = re.compile(r"(?P<moment>[0-9]+)(?:-(?P<serial>[0-9]+)(?=[-.]|\Z))?(?P<rest>.*)\Z")
 _LONGEST = 255  # bytes of a name, in every common file system
 
 _KINDS = SignatureTable(filetype.types, signatures_of(filetype.version))
-
-
-def is_node(text: str) -> bool:
-    """Return whether a text can be the name of a node: at most 32 of ``a-z``, ``0-9``, ``-``."""
-    return _ONLY_NODE.match(text) is not None
 
 
 def new_token() -> str:
@@ -144,8 +137,9 @@ def is_file_name(text: str) -> bool:
 
 
 def _is_valid(parts: dict[str, str | None]) -> bool:
-    original = parts["original"]
-    return is_suffix(parts["suffix"] or "") if original is None else is_original_name(original)
+    original, suffix = parts["original"], parts.get("suffix") or ""
+    valid = is_suffix(suffix) if original is None else is_original_name(original)
+    return valid and is_node(parts.get("node") or "x")
 
 
 def name_after(name: str) -> str:

@@ -37,8 +37,8 @@ from twisted_upload.disk.files import Files
 from twisted_upload.disk.testing import FaultyFiles, ManualDisk
 from twisted_upload.errors import UploadRefused
 from twisted_upload.interfaces import IIncomingUpload, Receipt
-from twisted_upload.stores.directory.health import SELF_TEST_INTERVAL
 from twisted_upload.stores.directory.store import DirectoryStore
+from twisted_upload.stores.health import SELF_TEST_INTERVAL
 from twisted_upload.testing import RecordingProducer
 
 CALLS = [call for call in vars(Files) if not call.startswith("_")]

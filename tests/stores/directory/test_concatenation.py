@@ -18,9 +18,9 @@ from twisted_upload.disk.testing import FaultyFiles
 from twisted_upload.errors import Busy, NoSpace, NotFound, StoreFailed
 from twisted_upload.interfaces import Arrival, Metadata, PartialTerms, PartialUpload
 from twisted_upload.stores.directory import concatenation
-from twisted_upload.stores.directory.health import SELF_TEST_INTERVAL
 from twisted_upload.stores.directory.partial_index import PartialLimits
 from twisted_upload.stores.directory.repeats import REMEMBERED_FOR
+from twisted_upload.stores.health import SELF_TEST_INTERVAL
 
 DAY = 86400.0
 TERMS = PartialTerms(Arrival("x"))

@@ -30,7 +30,7 @@ from tests.support.partials import ManualRig
 from twisted_upload.disk.files import Files
 from twisted_upload.errors import UploadRefused
 from twisted_upload.interfaces import Arrival, PartialTerms, PartialUpload
-from twisted_upload.stores.directory.health import SELF_TEST_INTERVAL
+from twisted_upload.stores.health import SELF_TEST_INTERVAL
 from twisted_upload.stores.turns import GRACE
 
 CALLS = [call for call in vars(Files) if not call.startswith("_")]

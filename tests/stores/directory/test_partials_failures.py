@@ -16,7 +16,7 @@ from twisted_upload.disk.files import Files
 from twisted_upload.disk.testing import FaultyFiles
 from twisted_upload.errors import Busy, NoSpace, NotFound, StoreFailed, UploadRefused
 from twisted_upload.interfaces import Arrival, PartialTerms, PartialUpload
-from twisted_upload.stores.directory.health import SELF_TEST_INTERVAL
+from twisted_upload.stores.health import SELF_TEST_INTERVAL
 
 CALLS = [call for call in vars(Files) if not call.startswith("_")]
 ERRORS = [errno.EIO, errno.ENOSPC, errno.EMFILE]

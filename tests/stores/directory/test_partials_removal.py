@@ -22,10 +22,10 @@ from twisted_upload.core.names import file_name
 from twisted_upload.errors import Busy, NotFound, StoreFailed
 from twisted_upload.interfaces import Arrival, Metadata, PartialTerms
 from twisted_upload.stores.directory import partial_scan
-from twisted_upload.stores.directory.health import SELF_TEST_INTERVAL
 from twisted_upload.stores.directory.partial_keeper import SCAN_EVERY
 from twisted_upload.stores.directory.partial_scan import UNREADABLE_FOR, free_idle
 from twisted_upload.stores.directory.resumable_open import open_locked
+from twisted_upload.stores.health import SELF_TEST_INTERVAL
 
 DAY = 86400.0
 

@@ -16,7 +16,7 @@ from tests.support.stores import ARRIVAL, Rig, begin_upload, ends_of, store_uplo
 from twisted_upload.errors import Busy, NoSpace, StoreFailed, UploadRefused
 from twisted_upload.interfaces import Receipt
 from twisted_upload.stores.directory.file_queue import MOST_HELD, SMALL
-from twisted_upload.stores.directory.health import SELF_TEST_INTERVAL
+from twisted_upload.stores.health import SELF_TEST_INTERVAL
 
 
 def test_fails_before_commit(rig: Rig) -> None:

@@ -13,7 +13,7 @@ from twisted.logger import capturedLogs, formatEvent
 from tests.support.stores import Rig, begin_upload, ends_of, store_upload
 from twisted_upload.errors import StoreFailed
 from twisted_upload.interfaces import Receipt
-from twisted_upload.stores.directory.health import SELF_TEST_INTERVAL
+from twisted_upload.stores.health import SELF_TEST_INTERVAL
 
 
 @pytest.mark.parametrize("error", [errno.EIO, errno.EROFS, errno.ESTALE])

@@ -41,7 +41,8 @@ class ResumableDirectoryStore(DirectoryStore):
     with the first one).
 
     :param limits: how much partial uploads may take.
-    :param node: the name of this node, which is then in their ids; empty if there is no other.
+    :param node: the name of this node, which is then in their ids, and in the names of files;
+        empty if there is no other.
     :param more: see `DirectoryStore`.
     :ivar partials: the partial uploads.
     """
@@ -57,7 +58,7 @@ class ResumableDirectoryStore(DirectoryStore):
         node: str = "",
         **more: Any,
     ) -> None:
-        super().__init__(path, disk, clock, now, **more)
+        super().__init__(path, disk, clock, now, node=node, **more)
         misrouted = MisroutedLog(path, node, clock)
         self.partials = DirectoryPartials(
             self, clock, limits or PartialLimits(), misrouted, node=node

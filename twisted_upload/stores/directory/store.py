@@ -41,6 +41,7 @@ from twisted_upload.interfaces import (
     IUploadStore,
 )
 from twisted_upload.stores.directory.commit_batch import commit_one
+from twisted_upload.stores.directory.disk_errors import classify, is_full
 from twisted_upload.stores.directory.folder import (
     INCOMING,
     Folder,
@@ -49,12 +50,12 @@ from twisted_upload.stores.directory.folder import (
     same_file_system,
 )
 from twisted_upload.stores.directory.group_commit import GroupCommit, Tell, at_once
-from twisted_upload.stores.directory.health import Health, is_full
 from twisted_upload.stores.directory.hooks import IHooks
 from twisted_upload.stores.directory.incoming import DirectoryIncoming
 from twisted_upload.stores.directory.name_record import RECORD, NameRecord
 from twisted_upload.stores.directory.partial_file import PartialFile
 from twisted_upload.stores.directory.space import FreeSpace
+from twisted_upload.stores.health import Health
 from twisted_upload.stores.memory_budget import MOST_GIVEN_UP, MemoryBudget
 
 __all__ = ["DirectoryStore"]
@@ -121,7 +122,7 @@ class DirectoryStore:
         self._new: NewFolders | None = None
         self._moments = UniqueTimestamps()
         self._record: NameRecord | None = None
-        self.health = Health(path, disk, clock, self._self_test)
+        self.health = Health(path, disk, clock, self._self_test, classify)
         self._commits = GroupCommit(disk, after_turn)
         self.free_space = FreeSpace(
             path,
