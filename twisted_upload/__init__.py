@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         UploadRefused,
         UploadTimedOut,
     )
-    from twisted_upload.interfaces import Receipt
+    from twisted_upload.receipt import Receipt
 
 __all__ = [
     "SUCCESS",
@@ -43,7 +43,7 @@ __all__ = [
     "upload",
 ]
 
-_HOMES = {"SUCCESS": "core.answers", "Receipt": "interfaces", "upload": "client.upload"}
+_HOMES = {"SUCCESS": "core.answers", "Receipt": "receipt", "upload": "client.upload"}
 
 
 def __getattr__(name: str) -> object:

@@ -17,6 +17,7 @@ from twisted.internet.interfaces import IConsumer
 from zope.interface import Attribute, Interface
 
 from twisted_upload.errors import UploadRefused
+from twisted_upload.receipt import NO_METADATA, Metadata, Receipt
 
 __all__ = [
     "NO_METADATA",
@@ -34,26 +35,6 @@ __all__ = [
     "Receipt",
     "SpliceResult",
 ]
-
-
-class Metadata(NamedTuple):
-    """
-    What a sender says about its file; nothing of it is ever part of a path as it is.
-
-    A front end checks it: each text is printable and at most 1024 bytes of UTF-8.
-
-    :ivar original_name: the name of the file at the sender, without a folder.
-    :ivar content_type: its media type: ``image/jpeg``.
-    :ivar label: whom it is from, or what it is for: of a token or an invitation.
-    """
-
-    original_name: str = ""
-    content_type: str = ""
-    label: str = ""
-
-
-NO_METADATA = Metadata()
-"""The metadata of a sender that says nothing."""
 
 
 class Arrival(NamedTuple):
@@ -75,30 +56,6 @@ class Arrival(NamedTuple):
     length: int | None = None
     metadata: Metadata = NO_METADATA
     owner: str = ""
-
-
-class Receipt(NamedTuple):
-    """
-    What is known about a stored upload.
-
-    :ivar name: the name under which it was stored; ``None`` on a client whose server
-        did not send it.
-    :ivar size: its length in bytes.
-    :ivar sha256: 64 lower-case hexadecimal digits, if requested, or sent by the server.
-    :ivar peer: the other end.
-    :ivar arrived: when its first byte arrived, or was sent: seconds since the epoch.
-    :ivar stored: when it was durable, or when the answer arrived: seconds since the
-        epoch.
-    :ivar metadata: what the sender said about it.
-    """
-
-    name: str | None
-    size: int
-    sha256: str | None
-    peer: str
-    arrived: float
-    stored: float
-    metadata: Metadata = NO_METADATA
 
 
 class IIncomingUpload(IConsumer):

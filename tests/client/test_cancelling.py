@@ -26,7 +26,7 @@ from tests.support.processes import open_descriptors
 from tests.support.uploading import Endpoint, error_of, errors_of
 from tests.support.waiting import reactor, turns, until
 from twisted_upload import upload
-from twisted_upload.client.source import CHUNK
+from twisted_upload.client.content import CHUNK
 from twisted_upload.errors import UploadInterrupted
 
 # -- cancelling ---------------------------------------------------------------

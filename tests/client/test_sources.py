@@ -21,7 +21,7 @@ from tests.support.processes import open_descriptors
 from tests.support.uploading import CONTENT, Clocked, error_of
 from tests.support.waiting import in_thread, until
 from twisted_upload import upload
-from twisted_upload.client.source import CHUNK
+from twisted_upload.client.content import CHUNK
 from twisted_upload.errors import SourceFailed, TooLarge
 from twisted_upload.frontends.raw.settings import RawSettings
 

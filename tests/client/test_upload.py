@@ -25,7 +25,7 @@ from tests.support.senders import STORED, read_all, reset
 from tests.support.uploading import CONTENT, Server, answering, error_of, until_reset
 from tests.support.waiting import turns, until
 from twisted_upload import upload
-from twisted_upload.client.source import CHUNK
+from twisted_upload.client.content import CHUNK
 from twisted_upload.core.answers import CODES
 from twisted_upload.errors import (
     Empty,

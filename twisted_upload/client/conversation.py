@@ -3,8 +3,8 @@ What a client says to a server, without sockets, threads and clocks.
 
 A *conversation* is a generator: it yields one command after the other, and is sent the
 result of each, or an exception that is thrown into it.  What it returns is the result of
-the upload.  A *driver* carries the commands out: `twisted_upload.client.driver` on
-sockets, and one in the tests on nothing at all.
+the upload.  A *driver* carries the commands out: one on sockets, and one in the tests without
+any.
 
 Rules for both sides:
 

@@ -13,10 +13,11 @@ from twisted.internet.interfaces import (
     IStreamClientEndpoint,
 )
 
+from twisted_upload.client.content import AnySource
 from twisted_upload.client.endpoints import client_endpoint
 from twisted_upload.client.protocol import Progress, SendProtocol
 from twisted_upload.client.sendfile import sha256_of
-from twisted_upload.client.source import AnySource, Source, open_source
+from twisted_upload.client.source import Source, open_source
 from twisted_upload.core.answers import SUCCESS
 from twisted_upload.core.text import format_duration
 from twisted_upload.errors import (

@@ -19,13 +19,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 from twisted_upload.core.text import printable
 from twisted_upload.errors import UploadRefused
-
-if TYPE_CHECKING:  # it imports Twisted, which the options do not need
-    from twisted_upload.interfaces import Receipt
+from twisted_upload.receipt import Receipt
 
 __all__ = [
     "CODES",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from twisted_upload.interfaces import Metadata
+from twisted_upload.receipt import Metadata
 
 __all__ = [
     "LONGEST_LABEL",

@@ -5,8 +5,8 @@ Network addresses as people write them.
 from __future__ import annotations
 
 import os
+import socket
 import struct
-from socket import SO_PEERCRED, SOL_SOCKET
 from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
@@ -50,7 +50,8 @@ def unix_peer_name(transport: Any) -> str:
     """
     try:
         size = struct.calcsize("3i")
-        credentials = transport.getHandle().getsockopt(SOL_SOCKET, SO_PEERCRED, size)
+        # SO_PEERCRED is Linux's.
+        credentials = transport.getHandle().getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
         pid, uid, _ = struct.unpack("3i", credentials)
     except (AttributeError, OSError, struct.error):
         return "unix"
