@@ -117,11 +117,13 @@ class Witness:
         key: str = "",
         query: Mapping[str, str] | None = None,
         body: bytes = b"",
+        more: Mapping[str, str] | None = None,
     ) -> Answer:
         """
         Send one signed request.
 
         :param key: of an object; without one, it is about the bucket.
+        :param more: header fields that are not signed.
         :raises OSError: there is no answer.
         """
         path = quote(f"/{self.bucket}/{key}" if key else f"/{self.bucket}", safe="/-_.~")
@@ -129,7 +131,8 @@ class Witness:
             f"{quote(name, safe='-_.~')}={quote(value, safe='-_.~')}"
             for name, value in sorted((query or {}).items())
         )
-        fields = self._signed(method, path, search, hashlib.sha256(body).hexdigest())
+        digest = hashlib.sha256(body).hexdigest()
+        fields = {**self._signed(method, path, search, digest), **(more or {})}
         connection = http.client.HTTPConnection(self._host, timeout=_TIMEOUT)
         try:
             connection.request(method, f"{path}?{search}" if search else path, body, fields)
