@@ -23,14 +23,13 @@ PEER = "192.0.2.7:50123"
 def hooked_folder(path: Path, files: Files | None = None, **more: Any) -> Folder:
     """Open a drop folder with a queue."""
     return open_folder(
-        str(path), files=files or Files(), suffix=lambda _: ".bin", hooked=True, **more
+        str(path), files=files or Files(), suffix=lambda _: ".bin", queues=[HOOKS], **more
     )
 
 
 def queue_of(folder: Folder) -> HookSpool:
     """Return the queue of a drop folder."""
-    assert folder.hooks is not None
-    return folder.hooks
+    return folder.queues[HOOKS]
 
 
 def marked(
@@ -43,7 +42,7 @@ def marked(
     """Return an upload with its marker, neither written yet."""
     arrival = Arrival(PEER, listener="front", metadata=metadata)
     marker = queue_of(folder).marker(moment, arrival, moment[0] / 1000 + 0.0005)
-    return PartialFile(folder, moment, digest=digest, marker=marker), marker
+    return PartialFile(folder, moment, digest=digest, marks=[(queue_of(folder), marker)]), marker
 
 
 def store_marked(

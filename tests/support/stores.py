@@ -19,7 +19,7 @@ from twisted_upload.disk.files import Files
 from twisted_upload.disk.testing import FaultyFiles, ManualDisk
 from twisted_upload.disk.threads import DiskThreads, IDisk
 from twisted_upload.errors import UploadRefused
-from twisted_upload.hooks.spool import HOOKS
+from twisted_upload.hooks.folders import FORWARD, HOOKS
 from twisted_upload.interfaces import Arrival, IIncomingUpload, Receipt
 from twisted_upload.stores.directory.folder import INCOMING, sweep
 from twisted_upload.stores.directory.name_record import RECORD
@@ -34,7 +34,7 @@ MILLISECONDS = 1_795_328_130_123
 
 def contents(folder: Path) -> dict[str, bytes]:
     """Return the visible files of a drop folder."""
-    ours = INCOMING, HOOKS
+    ours = INCOMING, HOOKS, FORWARD
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.name not in ours}
 
 

@@ -92,6 +92,12 @@ class Marker:
         self.url, self.size, self.sha256 = url, size, sha256
         self.stored_as(name)
 
+    @property
+    def opened(self) -> int:
+        """Its descriptor; it must be open."""
+        assert self.descriptor is not None
+        return self.descriptor
+
     def line(self) -> bytes:
         """Return the line to write to disk."""
         where = {"url": self.url} if self.url else {}

@@ -174,8 +174,7 @@ class HookSpool:
         no file and removed the marker.  In that case, write it again.
         """
         files = self.files
-        assert marker.descriptor is not None
-        if not files.links(marker.descriptor):
+        if not files.links(marker.opened):
             self._close_file(marker)
             descriptor = self._create(marker)
             if self._durable:

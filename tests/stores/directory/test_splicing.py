@@ -183,8 +183,8 @@ def test_a_marker_goes_last(tmp_path: Path, files: Counted, published: bool) -> 
     """While a file has a name its marker is there, even while it is being discarded."""
     spool: Any = _RecordingSpool(tmp_path)
     folder = open_folder(str(tmp_path), files=files, suffix=lambda _: ".bin")
-    object.__setattr__(folder, "hooks", spool)
-    part = PartialFile(folder, (MILLISECONDS, 0), digest=False, marker=Marker("one"))
+    marks = [(spool, Marker("one"))]
+    part = PartialFile(folder, (MILLISECONDS, 0), digest=False, marks=marks)
     part.finish([b"content"])
     if published:
         part.publish()

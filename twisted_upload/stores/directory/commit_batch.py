@@ -2,8 +2,9 @@
 The steps that commit a batch of files.
 
 **Their order is defined here, and only here: write, fsync, close, publish, fsync the
-folder, answer.**  With ``--on-upload``, the marker of each file
-(`twisted_upload.hooks.spool`) is written after the file, and is synced with it.
+folder, answer.**  With ``--on-upload`` or ``--forward``, the
+markers of each file (`twisted_upload.hooks.spool`) are written after the file, and are
+synced with it.
 
 `CommitBatch` commits a batch of files in one disk thread.  The files are synced at the
 same time, so that they share the disk's flushes and the commits of the file system's
@@ -187,7 +188,7 @@ class _Attempt:
         self._each(_finish, self._lasts)
         if self._none_is_left():
             return
-        if folder.hooks is not None:
+        if folder.queues:
             self._each(_mark)
         record = self._parts[0].record
         cover = self._cover(record)
@@ -235,7 +236,9 @@ class _Attempt:
             if self._errors[index] is None
             for descriptor in part.descriptors
         }
-        others = [] if self._folder.hooks is None else [self._folder.hooks.waiting]
+        others: dict[int, None] = {}
+        if self._folder.queues:
+            others = {spool.waiting: None for part in self._parts for spool, _ in part.marks}
         last = [] if cover is None else [cover.descriptor]
         first = [*files, *others, *dict.fromkeys(one.folder.final for one in unsynced)]
         errors = dict(zip(first + last, self._sync(first, last), strict=True))

@@ -74,7 +74,7 @@ class IFolderStore(Protocol):
         """Return the answer to the sender after an internal error."""
 
     def tell_stored(self, spool: HookSpool, marker: Marker) -> None:
-        """Have the program started for a stored file whose sender has been answered."""
+        """Have its queue begin with a stored file whose sender has been answered."""
 
 
 Told = tuple[Callable[[Any], object], Callable[[UploadRefused], object]]

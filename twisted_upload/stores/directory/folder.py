@@ -2,8 +2,9 @@
 The drop folder: it is opened, swept and tested before anything is stored in it.
 
 Final files are in the folder itself, unfinished ones in ``.incoming/`` inside it (on the
-same file system, hidden, mode 0700).  With ``--on-upload`` there is also ``.on-upload/``
-(see `twisted_upload.hooks.spool`).  The daemon creates nothing else there.
+same file system, hidden, mode 0700).  With ``--on-upload`` there is also ``.on-upload/``,
+with ``--forward`` ``.forward/`` (see `twisted_upload.hooks.spool`).  The daemon creates
+nothing else there.
 
 Several daemons, or workers of one daemon, may share a folder.  Each has a unique number,
 which is part of the names of its unfinished files.  As long as it lives, it claims the
@@ -26,14 +27,14 @@ import re
 import secrets
 import stat
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from twisted_upload.disk.aio import sync_one_by_one
 from twisted_upload.disk.files import Files, Pipes
 from twisted_upload.disk.folders import NewFolders, open_private
 from twisted_upload.errors import CannotStart
-from twisted_upload.hooks.folders import HOOKS, queue_folders
+from twisted_upload.hooks.folders import queue_folders
 from twisted_upload.hooks.spool import HookSpool
 
 __all__ = ["INCOMING", "Folder", "folder_test", "open_folder", "same_file_system", "sweep"]
@@ -64,8 +65,8 @@ class Folder:
     :ivar exact_modes: a new file has `mode` at once; otherwise chmod it.
     :ivar parallel_sync: the kernel can sync several files at once.
     :ivar pipes: pipes to move bytes from sockets to files inside the kernel.
-    :ivar hooks: the queue of files for which a program is to be started, if there is a
-        program.
+    :ivar queues: the queues of files for which a program is to be started, or which are
+        to be forwarded, by name.
     :ivar new: folders that did not exist before.
     :ivar node: the name of this machine, which is then a part of the names of files; empty
         if no other stores files in the same place.
@@ -85,7 +86,7 @@ class Folder:
     exact_modes: bool
     parallel_sync: bool
     pipes: Pipes
-    hooks: HookSpool | None
+    queues: Mapping[str, HookSpool]
     new: NewFolders
     node: str = ""
     sync_errors: list[Exception] = field(default_factory=list, repr=False, compare=False)
@@ -102,8 +103,8 @@ class Folder:
         if self._end.alive:
             self.files.unclaim(self.incoming)
         self._end()
-        if self.hooks is not None:
-            self.hooks.close()
+        for queue in self.queues.values():
+            queue.close()
 
     def sync_files(self, descriptors: Sequence[int]) -> list[OSError | None]:
         """Sync files; return for each file its error, if any."""
@@ -121,7 +122,7 @@ def open_folder(
     durable: bool = True,
     sync_folder: bool = True,
     tidy: bool = True,
-    hooked: bool = False,
+    queues: Sequence[str] = (),
     node: str = "",
 ) -> Folder:
     """
@@ -129,13 +130,13 @@ def open_folder(
     test that files can be created, synced and published.
 
     :param tidy: remove what dead daemons have left behind.
-    :param hooked: a program is to be started for each file.
+    :param queues: names of the queues to open.
     :param node: see `Folder`.
     :raises CannotStart: it cannot be used; the text says why.  Folders that were created
         have been removed.
     """
     with contextlib.ExitStack() as undo:
-        new = NewFolders(path, [INCOMING, *(queue_folders(HOOKS) if hooked else ())])
+        new = NewFolders(path, [INCOMING, *(one for name in queues for one in queue_folders(name))])
         undo.callback(new.remove)
         try:
             with _telling(f"cannot create the directory {path}"):
@@ -156,8 +157,11 @@ def open_folder(
                 if tidy:
                     sweep(files, incoming)
                 by_rename, exact_modes = folder_test(files, final, incoming, temporary, mode)
-            with _telling(f"cannot use {path}/{HOOKS}"):
-                hooks = HookSpool(path, files, final, durable=durable) if hooked else None
+            spools: dict[str, HookSpool] = {}
+            for name in queues:
+                with _telling(f"cannot use {path}/{name}"):
+                    spools[name] = HookSpool(path, files, final, durable=durable, name=name)
+                undo.callback(spools[name].close)
         except _Told as told:
             raise CannotStart(str(told)) from told.__cause__
         undo.pop_all()
@@ -175,7 +179,7 @@ def open_folder(
         exact_modes,
         parallel_sync=files.syncs_in_parallel(incoming),
         pipes=Pipes(),
-        hooks=hooks,
+        queues=spools,
         new=new,
         node=node,
     )

@@ -114,10 +114,7 @@ class DirectoryIncoming(FileQueue):
         self._over = True
         assert self._told is not None
         self._told[0](receipt)
-        marker = self._part.marker
-        if marker is not None:
-            spool = self._part.folder.hooks
-            assert spool is not None
+        for spool, marker in self._part.marks:
             marker.stored_as(stored.name)
             self._store.tell_stored(spool, marker)
 

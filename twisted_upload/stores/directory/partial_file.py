@@ -36,10 +36,9 @@ from typing import NamedTuple
 
 from twisted_upload.core.names import HEAD, file_name, name_after, new_token
 from twisted_upload.disk.files import NoPipes
-from twisted_upload.hooks.marker import Marker
-from twisted_upload.hooks.spool import HookSpool
 from twisted_upload.interfaces import SpliceResult
 from twisted_upload.stores.directory.folder import Folder
+from twisted_upload.stores.directory.hooks import Mark
 from twisted_upload.stores.directory.name_record import NameRecord
 from twisted_upload.stores.directory.socket_reader import LONGEST, read_socket
 from twisted_upload.stores.directory.space_budget import SpaceBudget
@@ -72,7 +71,8 @@ class PartialFile:
 
     :param moment: milliseconds since the epoch and serial number, for its name.
     :param digest: compute the SHA-256 while writing.
-    :param marker: its marker, if a program is to be started for it.
+    :param marks: its markers, if a program is to be started for it, or it is to be
+        forwarded.
     :param budget: decides whether there is space for it above the reserve; `None` if
         there is no reserve.
     :param record: where its name must be recorded as given out before it is published.
@@ -88,7 +88,7 @@ class PartialFile:
     __slots__ = (
         *("_budget", "_descriptor", "_finished", "_hash", "_head", "_moment", "_name"),
         *("_original", "_published", "_size", "_started", "_token"),
-        *("folder", "given_up", "marker", "record", "repeatable"),
+        *("folder", "given_up", "marks", "record", "repeatable"),
     )
 
     def __init__(
@@ -97,13 +97,13 @@ class PartialFile:
         moment: tuple[int, int],
         *,
         digest: bool,
-        marker: Marker | None = None,
+        marks: Sequence[Mark] = (),
         budget: SpaceBudget | None = None,
         record: NameRecord | None = None,
         original: str = "",
     ) -> None:
         self.folder = folder
-        self.marker = marker
+        self.marks = marks
         self._moment = moment
         self._original = original
         self._token = new_token() if folder.node else ""
@@ -243,22 +243,17 @@ class PartialFile:
             folder.files.chmod(self.descriptor, folder.mode)
 
     def mark(self) -> None:
-        """Write the marker, if a program is to be started for it."""
-        if self.marker is not None:
+        """Write its markers, if there are any."""
+        if self.marks:
             name = self._intended_name()
-            self._spool.write(self.marker, name, self._size, self._sha256(), self.descriptor)
+            for spool, marker in self.marks:
+                spool.write(marker, name, self._size, self._sha256(), self.descriptor)
 
     def _intended_name(self) -> str:
         """Return the name to publish it under, if that is not taken."""
         folder = self.folder
         parts = (*self._moment, folder.suffix(self._head), self._original)
         return file_name(*parts, node=folder.node, token=self._token)
-
-    @property
-    def _spool(self) -> HookSpool:
-        """The queue that contains the marker; there must be one."""
-        assert self.folder.hooks is not None
-        return self.folder.hooks
 
     @property
     def milliseconds(self) -> int:
@@ -274,10 +269,9 @@ class PartialFile:
     @property
     def descriptors(self) -> tuple[int, ...]:
         """File descriptors of all that must be synced before it is published."""
-        if self.marker is None:
+        if not self.marks:
             return (self.descriptor,)
-        assert self.marker.descriptor is not None
-        return self.descriptor, self.marker.descriptor
+        return self.descriptor, *(marker.opened for _, marker in self.marks)
 
     def publish(self) -> None:
         """
@@ -292,8 +286,8 @@ class PartialFile:
             watches the folder must not see a file whose sender was refused.
         """
         folder = self.folder
-        if self.marker is not None:
-            self._spool.finish(self.marker)
+        for spool, marker in self.marks:
+            spool.finish(marker)
         descriptor, self._descriptor = self.descriptor, None
         folder.files.close(descriptor)
         self._check_wanted()
@@ -337,8 +331,8 @@ class PartialFile:
                 folder.files.close(descriptor)
         if self._budget is not None and self._size:
             self._budget.gave_back()
-        if self.marker is not None:  # after the names, which must not exist without it
-            self._spool.withdraw(self.marker)
+        for spool, marker in self.marks:  # after the names, which must not exist without them
+            spool.withdraw(marker)
         if self.repeatable:
             self._head, self._size = b"", 0
             self._hash = hashlib.sha256() if self._hash is not None else None

@@ -266,8 +266,7 @@ class DirectoryPartials:
         def stored(stored: StoredFile) -> PartialUpload:
             part.stored = stored
             now = self._store.now()
-            marker, spool = part.marker, part.folder.hooks
-            if marker is not None and spool is not None:
+            for spool, marker in part.marks:
                 marker.stored_as(stored.name)
                 self._store.tell_stored(spool, marker)
             upload = part.upload(identity)

@@ -55,8 +55,8 @@ import time
 from collections.abc import Callable, Sequence
 
 from twisted_upload.core.names import HEAD
-from twisted_upload.hooks.marker import Marker
 from twisted_upload.interfaces import PartialUpload, Receipt, SpliceResult
+from twisted_upload.stores.directory.hooks import Mark
 from twisted_upload.stores.directory.name_record import NameRecord
 from twisted_upload.stores.directory.partial_file import PartialFile, StoredFile
 from twisted_upload.stores.directory.partial_folder import DATA, PARTIAL, PartialFolder
@@ -299,7 +299,7 @@ class ResumableFile(PartialFile):
         when: float,
         *,
         original: str,
-        marker: Marker | None,
+        marks: Sequence[Mark],
         record: NameRecord | None,
     ) -> None:
         """
@@ -310,7 +310,7 @@ class ResumableFile(PartialFile):
         :param original: see `PartialFile`, as for the other parameters.
         """
         self._moment, self._when, self._original = moment, when, original
-        self.marker, self.record = marker, record
+        self.marks, self.record = marks, record
 
     def finish(self, last: Sequence[bytes]) -> None:
         """Write the last bytes, and in the record what is about to happen."""
@@ -352,9 +352,9 @@ class ResumableFile(PartialFile):
             self._take_back()
         if self._budget is not None:
             self._budget.gave_back()
-        marker, self.marker = self.marker, None
-        if marker is not None:  # after the final name, which must not exist without it
-            self._spool.withdraw(marker)
+        marks, self.marks = self.marks, ()
+        for spool, marker in marks:  # after the final name, which must not exist without them
+            spool.withdraw(marker)
 
     def _take_back(self) -> None:
         folder, published = self.folder, self._published

@@ -98,13 +98,12 @@ class ResumableDirectoryStore(DirectoryStore):
         return self._folder
 
     def prepare(self, part: ResumableFile) -> None:
-        """Give a complete upload its name, and its marker if a program is to be started."""
+        """Give a complete upload its name, and its markers if there are queues."""
         now, created, arrival = self.now(), part.log.origin.created, part.log.origin.terms.arrival
-        moment, hooks, marker = self._moments.next(now), part.folder.hooks, None
-        if hooks is not None:
-            marker = hooks.marker(moment, arrival, created)
+        moment = self._moments.next(now)
+        marks = self.queues.marks(part.folder.queues, moment, arrival, created)
         original = self.original_in_name(arrival)
-        part.prepare(moment, now, original=original, marker=marker, record=self._record)
+        part.prepare(moment, now, original=original, marks=marks, record=self._record)
 
     def _free(self) -> Space:
         """Return the free space; below the reserve, partial uploads give way first."""

@@ -19,7 +19,7 @@ import os
 from collections.abc import Callable
 from typing import TypeVar
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -50,7 +50,7 @@ from twisted_upload.stores.directory.folder import (
     same_file_system,
 )
 from twisted_upload.stores.directory.group_commit import GroupCommit, Tell, at_once
-from twisted_upload.stores.directory.hooks import IHooks
+from twisted_upload.stores.directory.hooks import IHooks, Queues
 from twisted_upload.stores.directory.incoming import DirectoryIncoming
 from twisted_upload.stores.directory.name_record import RECORD, NameRecord
 from twisted_upload.stores.directory.partial_file import PartialFile
@@ -83,6 +83,8 @@ class DirectoryStore:
     :param files: the system calls.
     :param hooks: starts a program for each stored file; with it, each file has a marker
         (`twisted_upload.hooks.spool`).
+    :param forward: forwards each stored file; the same.
+    :param objects: the files become objects: see `Queues`.
     :param memory: memory that all uploads together may use.
     :param after_turn: calls a function at the end of this turn of the reactor; uploads
         that end in the same turn are then committed together.
@@ -104,6 +106,8 @@ class DirectoryStore:
         reserve: Reserve | None = None,
         files: Files | None = None,
         hooks: IHooks | None = None,
+        forward: IHooks | None = None,
+        objects: bool = False,
         memory: MemoryBudget | None = None,
         after_turn: Callable[[Callable[[], None]], object] = at_once,
     ) -> None:
@@ -117,7 +121,7 @@ class DirectoryStore:
         self._sync_folder = sync_folder
         self._mode = mode
         self._files = files or Files()
-        self._hooks = hooks
+        self.queues = Queues(hooks, forward, objects=objects)
         self._folder: Folder | None = None
         self._new: NewFolders | None = None
         self._moments = UniqueTimestamps()
@@ -145,8 +149,7 @@ class DirectoryStore:
 
         :raises CannotStart: the folder cannot be used; with one line for the operator.
         """
-        if self._hooks is not None:
-            self._hooks.check()
+        self.queues.check()
         if self._folder is not None:
             # This releases its claims, even if twistd without -n has forked since and the
             # waiting parent has the folder open too.
@@ -173,7 +176,7 @@ class DirectoryStore:
             mode=self._mode,
             durable=self._durable,
             sync_folder=self._sync_folder,
-            hooked=self._hooks is not None,
+            queues=self.queues.names,
             node=self._node,
         )
 
@@ -209,22 +212,22 @@ class DirectoryStore:
         )
 
     def start(self) -> None:
-        """Begin to start programs, if there is one, and to monitor the free space."""
+        """Begin to start programs, to forward, if that is wanted, and to monitor the free space."""
         self.free_space.start()
-        if self._hooks is not None:
-            self._hooks.start(self._hook_queue)
+        self.queues.start(self.queue)
 
     def stop(self, seconds: float) -> Deferred[None]:
         """
-        Start no more programs.
+        Start no more programs, and forward no more files.
 
-        :param seconds: how long running programs may continue before they are ended.
-        :return: fires when no program is running.
+        :param seconds: how long what is running may continue before it is ended.
+        :return: fires when nothing is running.
         """
-        return succeed(None) if self._hooks is None else self._hooks.stop(seconds)
+        return self.queues.stop(seconds)
 
-    def _hook_queue(self) -> HookSpool | None:
-        return None if self._folder is None else self._folder.hooks
+    def queue(self, name: str) -> HookSpool | None:
+        """Return a queue, if there is one of that name and the store is open."""
+        return None if self._folder is None else self._folder.queues.get(name)
 
     def undo(self) -> None:
         """Remove the folders that `open` has created, because the daemon does not start."""
@@ -241,8 +244,9 @@ class DirectoryStore:
         self.free_space.stop()
         if self._record is not None:
             self._record.close(self._moments.latest)
-        if self._folder is not None and self._folder.hooks is not None:
-            self._folder.hooks.leave()
+        if self._folder is not None:
+            for queue in self._folder.queues.values():
+                queue.leave()
         self._folder = self._record = None
 
     def begin(self, arrival: Arrival, failed: Callable[[UploadRefused], None]) -> IIncomingUpload:
@@ -253,14 +257,13 @@ class DirectoryStore:
         if refusal is not None:
             raise refusal
         now = self.now()
-        moment, hooks, marker = self._moments.next(now), self._folder.hooks, None
-        if hooks is not None:
-            marker = hooks.marker(moment, arrival, now)
+        moment, queues, folder = self._moments.next(now), self.queues, self._folder
+        marks = queues.marks(folder.queues, moment, arrival, now) if queues.of_files else ()
         part = PartialFile(
-            self._folder,
+            folder,
             moment,
             digest=arrival.digest,
-            marker=marker,
+            marks=marks,
             budget=self.free_space.budget,
             record=self._record,
             original=self.original_in_name(arrival),
@@ -314,9 +317,8 @@ class DirectoryStore:
         return self.health.defect(failure)
 
     def tell_stored(self, spool: HookSpool, marker: Marker) -> None:
-        """Have the program started for a stored file whose sender has been answered."""
-        if self._hooks is not None:
-            self._hooks.stored(spool, marker)
+        """Have its queue begin with a stored file whose sender has been answered."""
+        self.queues.tell(spool, marker)
 
     def commit(
         self, part: PartialFile, pieces: list[bytes], size: int, tell: Tell, *, alone: bool
