@@ -16,6 +16,7 @@ from twisted_upload.config.listener import Listener
 from twisted_upload.config.options import OPTIONS, DaemonSettings, ListenerSettings
 from twisted_upload.config.sources import SourcedValue
 from twisted_upload.core.text import Reserve
+from twisted_upload.errors import WrongConfiguration
 
 
 def only(configuration: Configuration) -> Listener:
@@ -331,3 +332,17 @@ def test_not_all_are_forwarded(tmp_path: Path) -> None:
     """Of listeners that share a directory, some may forward their files."""
     listeners = "[[listener]]\nname = 'a'\nport = 1\n[[listener]]\nname = 'b'\nport = 2\n"
     configured(file=listeners + FORWARD, folder=tmp_path)
+
+
+@pytest.mark.parametrize("store", ["store=s3://abc", "forward=s3://abc"])
+def test_default_node(tmp_path: Path, store: str) -> None:
+    """With an object store, the default of --node is the host name; without one, it is empty."""
+    assert configured().settings.node == ""
+    configuration = configured(store)
+    assert configuration.settings.node == "one"
+    assert configuration.by_name["node"].source == "host name"
+    assert Configuration.from_json(configuration.to_json()).settings.node == "one"
+    assert configured(store, "node=two").settings.node == "two"
+    layer = {"store": SourcedValue("s3://abc", "--store")}
+    with pytest.raises(WrongConfiguration, match="--node: --store and --forward need a name"):
+        configure(layer, {}, "/", host="-")

@@ -18,6 +18,9 @@ __all__ = ["BASE", "configured", "configured_listeners", "wrong"]
 BASE = "/srv"
 """The folder that relative paths are relative to."""
 
+HOST = "One.example"
+"""The host name of the machine."""
+
 REPEATABLE = {option.name for option in OPTIONS if option.repeatable}
 FLAGS = {option.name for option in OPTIONS if option.flag}
 
@@ -41,7 +44,7 @@ def configured(
         path.write_text(file, encoding="utf-8")
         layer["config"] = SourcedValue(str(path), "--config")
     environment = {f"TWISTED_UPLOAD_{name}": text for name, text in variables.items()}
-    return configure(layer, environment, BASE)
+    return configure(layer, environment, BASE, host=HOST)
 
 
 def wrong(*arguments: str, file: str | None = None, folder: Path, **variables: str) -> str:
@@ -60,4 +63,4 @@ def configured_listeners(folder: Path, *listeners: str) -> Configuration:
             for number, own in enumerate(listeners)
         )
     )
-    return configure({"config": SourcedValue(str(path), "--config")}, {}, BASE)
+    return configure({"config": SourcedValue(str(path), "--config")}, {}, BASE, host=HOST)

@@ -19,6 +19,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from twisted_upload.config.listener import DEFAULT, Listener, Setting, values_of
+from twisted_upload.config.node import default_node
 from twisted_upload.config.option import Option
 from twisted_upload.config.options import (
     CONFIG,
@@ -38,9 +39,12 @@ from twisted_upload.config.sources import (
 )
 from twisted_upload.errors import WrongConfiguration
 
-__all__ = ["INHERITED", "Configuration", "configure"]
+__all__ = ["HOST_NAME", "INHERITED", "Configuration", "configure"]
 
 DEFAULT_PORT = "6666"
+
+HOST_NAME = "host name"
+"""The source of a value that is derived from the host name of this machine."""
 
 INHERITED = "LISTEN_FDS"
 """The source of values that are derived from the service manager's sockets."""
@@ -108,6 +112,7 @@ def configure(
     base: str,
     *,
     inherited: Collection[str] = (),
+    host: str = "",
 ) -> Configuration:
     """
     Determine the configuration in force; read the configuration file if there is one.
@@ -116,6 +121,8 @@ def configure(
     :param inherited: the names of sockets that the service manager has opened.  Each
         goes to the listener of the same name; if there is only one listener, it gets
         them all.  This does not apply to a listener that sets where it listens.
+    :param host: the host name of this machine: the default of ``--node`` if files go to an
+        object store.
     :raises WrongConfiguration: a value is invalid; the text names
         the option, the variable, or the file and the key.
     """
@@ -152,6 +159,7 @@ def configure(
     _agree_on_object_stores(listeners)
     _check_http_only(listeners)
     whole = _in_force({**file.top, **over}, base, per_listener=False)
+    whole["node"] = _node(whole["node"], listeners, host)
     return Configuration(whole, listeners, named=bool(file.listeners), file=path)
 
 
@@ -276,6 +284,21 @@ def _agree_on_programs(listeners: Sequence[Listener]) -> None:
                     f"{listener.by_name['on-upload'].source}: listener {other.name} starts another"
                     " program for files in the same directory"
                 )
+
+
+def _node(node: Setting, listeners: Sequence[Listener], host: str) -> Setting:
+    """
+    Return the name of this machine: objects have it in their names.
+
+    :raises WrongConfiguration: there has to be one, and none can be made of the host name.
+    """
+    in_object_store = any(it.settings.store or it.settings.forward for it in listeners)
+    if node.value or not in_object_store:
+        return node
+    name = default_node(host)
+    if not name:
+        raise WrongConfiguration("--node: --store and --forward need a name for this machine")
+    return Setting(node.option, name, HOST_NAME, name)
 
 
 def _agree_on_object_stores(listeners: Sequence[Listener]) -> None:

@@ -73,7 +73,7 @@ class DaemonSettings:
         "Name of this machine among those behind a load balancer: a to z, 0 to 9 and -, at most 32."
         " It is in the ids of resumable uploads, so that the load balancer can route by them, and"
         " in the names of files, so that no two machines give the same. Empty for a daemon that is"
-        " alone.",
+        " alone; with --store or --forward, the host name is then used.",
         after="workers",
     )
     disk_threads: int = option(

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -132,7 +133,8 @@ class Options(usage.Options):
         :raises WrongConfiguration: a value is invalid.
         """
         inherited = [one.name for one in self.manager.sockets]
-        return configure(self._given(), os.environ, self._base, inherited=inherited)
+        host = socket.gethostname()
+        return configure(self._given(), os.environ, self._base, inherited=inherited, host=host)
 
     def _given(self) -> Layer:
         layer = {}
