@@ -40,8 +40,11 @@ class ObjectURL(NamedTuple):
         """
         Parse ``s3://BUCKET[/PREFIX]``.
 
-        :raises ValueError: it is something else; the text says what is wrong.
+        :raises ValueError: it is something else; the text says what is wrong, and repeats no
+            credentials.
         """
+        if "@" in text.removeprefix(SCHEME).partition("/")[0]:
+            raise ValueError("no credentials here: use AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
         if not text.startswith(SCHEME):
             raise ValueError(f"{text!r} is not of the form s3://BUCKET/PREFIX")
         bucket, _, path = text.removeprefix(SCHEME).partition("/")
