@@ -12,9 +12,10 @@ from twisted.internet.testing import MemoryReactorClock
 
 from tests.support.configurations import configured, configured_listeners
 from twisted_upload.daemon.stores import (
+    OBJECT_THREADS,
     StoreSet,
-    descriptors_of_programs,
     hook_command,
+    other_descriptors,
     resumable_stores,
 )
 from twisted_upload.errors import CannotStart
@@ -71,19 +72,35 @@ def test_other_directory(tmp_path: Path) -> None:
     assert one.memory.most + other.memory.most == MOST_BYTES
 
 
-def test_descriptors_of_programs(tmp_path: Path) -> None:
+def test_other_descriptors(tmp_path: Path) -> None:
     """Programs need file descriptors, once for each store that has one."""
     program = "on-upload = 'true'\n"
     none, one, again, two = (
-        descriptors_of_programs(configured_listeners(tmp_path, *listeners))
+        other_descriptors(configured_listeners(tmp_path, *listeners))
         for listeners in ([""], [program], [program, program], [program, program + "mode = '0600'"])
     )
     assert (none, again, two) == (0, one, 2 * one)
     assert one > 128
-    more = descriptors_of_programs(
-        configured_listeners(tmp_path, f"{program}on-upload-jobs = 14\n")
-    )
+    more = other_descriptors(configured_listeners(tmp_path, f"{program}on-upload-jobs = 14\n"))
     assert more == one + 10 * 4  # for each: its marker, the file, and two sockets
+
+
+def test_descriptors_of_object_stores(tmp_path: Path) -> None:
+    """An object store needs file descriptors: connections once for each directory, and a queue."""
+    store, forward = "store = 's3://abc'\n", "forward = 's3://abc'\n"
+    none, one, again, two, forwards = (
+        other_descriptors(configured_listeners(tmp_path, *listeners))
+        for listeners in (
+            [""],
+            [store],
+            [store, store],
+            [store, store + "directory = 'b'"],
+            [forward, forward + "mode = '0600'"],
+        )
+    )
+    assert (none, again, two) == (0, one, 2 * one)
+    assert one > 2 * OBJECT_THREADS
+    assert one < forwards < two
 
 
 def test_hook_command(tmp_path: Path) -> None:

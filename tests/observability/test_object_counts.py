@@ -23,10 +23,10 @@ WHERE = "s3://inbox/scans"
 def test_requests() -> None:
     """Requests are counted by operation and outcome, and timed by operation."""
     counts = RequestCounts()
-    counts.answered("put", "ok", 0.003)
-    counts.answered("put", "throttled", 0.2)
+    counts.finished("put", "ok", 0.003)
+    counts.finished("put", "throttled", 0.2)
     counts.retried("put")
-    counts.answered("head", "ok", 0.001)
+    counts.finished("head", "ok", 0.001)
     samples = counts.samples(WHERE)
     assert samples[STORE_REQUESTS.name] == {
         (WHERE, "put", "ok"): 1,
@@ -47,7 +47,7 @@ def test_threads() -> None:
 
     def work() -> None:
         for _ in range(1000):
-            counts.answered("put", "ok", 0.001)
+            counts.finished("put", "ok", 0.001)
             counts.retried("put")
 
     threads = [threading.Thread(target=work) for _ in range(8)]

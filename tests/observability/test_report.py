@@ -175,7 +175,7 @@ async def test_object_store(tmp_path: Path) -> None:
     """An object store is reported beside the directory in front of it, under its own name."""
     async with open_reporting(tmp_path) as reporting:
         counts, forwards, store = RequestCounts(), ForwardCounts(), _ObjectStore()
-        counts.answered("put", "ok", 0.1)
+        counts.finished("put", "ok", 0.1)
         disk: Any = reporting.rig.disk
         objects = ObjectStorage("s3://inbox", disk, [store], [counts], [forwards])
         storage = Storage(reporting.path, disk, [reporting.rig.store], objects=objects)

@@ -23,7 +23,7 @@ from twisted_upload.daemon.listeners import ListenerSpec, NamedEndpoint
 from twisted_upload.daemon.notify import StoredCount
 from twisted_upload.daemon.process import Budget, budget, raise_limit
 from twisted_upload.daemon.service import MAX_STOP_TIME, UploadService
-from twisted_upload.daemon.stores import StoreSet, descriptors_of_programs, resumable_stores
+from twisted_upload.daemon.stores import StoreSet, other_descriptors, resumable_stores
 from twisted_upload.daemon.systemd import Manager
 from twisted_upload.disk.threads import DiskThreads
 from twisted_upload.frontends.admission import ConnectionSlots
@@ -220,7 +220,7 @@ def descriptor_budget(configuration: Configuration) -> Budget:
     return budget(
         raise_limit(),
         configuration.settings.max_connections,
-        descriptors_of_programs(configuration),
+        other_descriptors(configuration),
         resumable_stores=resumable_stores(configuration),
     )
 

@@ -37,10 +37,20 @@ if TYPE_CHECKING:  # imported at run time only if there is a program, or HTTP
 
 __all__ = [
     "StoreSet",
-    "descriptors_of_programs",
     "hook_command",
+    "other_descriptors",
     "resumable_stores",
 ]
+
+
+OBJECT_THREADS = 64
+"""Operations of the object store of one directory at a time."""
+
+FORWARDS = 8
+"""Files that each store forwards at a time."""
+
+OBJECT_OWN = 16
+"""File descriptors for what an object store needs besides: event loops, names, notes."""
 
 
 class StoreSet:
@@ -206,14 +216,19 @@ def resumable_stores(configuration: Configuration) -> int:
     return len({_way(it) for it in configuration.listeners if it.protocol == "http"})
 
 
-def descriptors_of_programs(configuration: Configuration) -> int:
-    """Return the maximum number of file descriptors that programs and their queues take."""
-    # A marker for each file that is being stored; for each program its marker, a
-    # file to hash, and two sockets that report its end; the folders of the queue.
-    files = BATCHES_AT_A_TIME * MOST_FILES + configuration.settings.disk_threads
-    jobs_of_each = {
-        _way(it): it.settings.on_upload_jobs
-        for it in configuration.listeners
-        if it.settings.on_upload
-    }
-    return sum(files + 4 * jobs + 8 for jobs in jobs_of_each.values())
+def other_descriptors(configuration: Configuration) -> int:
+    """
+    Return the maximum number of file descriptors that something else than connections and
+    their uploads takes: programs, object stores, and the queues for both.
+    """
+    # A marker for each file that is being stored.
+    markers = BATCHES_AT_A_TIME * MOST_FILES + configuration.settings.disk_threads
+    ways = {_way(it): it.settings for it in configuration.listeners}
+    # For each program its marker, a file to hash, and two sockets that report its end; the
+    # folders of the queue.
+    programs = sum(markers + 4 * it.on_upload_jobs + 8 for it in ways.values() if it.on_upload)
+    # For each file that is forwarded its marker and the file.
+    forwards = sum(markers + 2 * FORWARDS + 8 for it in ways.values() if it.store or it.forward)
+    directories = {it.directory for it in ways.values() if it.store or it.forward}
+    # Each of the two libraries has its own connections.
+    return programs + forwards + len(directories) * (2 * OBJECT_THREADS + OBJECT_OWN)

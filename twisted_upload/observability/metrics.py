@@ -219,17 +219,17 @@ PROGRAMS_GIVEN_UP = _gauge(
 )
 STORE_REQUESTS = _counter(
     "store_requests_total",
-    "Requests to the object store, each attempt: ok, or the kind of failure.",
+    "Operations of the object store, each with all of its attempts: ok, or the kind of failure.",
     *("store", "operation", "outcome"),
 )
 STORE_REQUEST_DURATION = _histogram(
     "store_request_seconds",
-    "Duration of requests to the object store, each attempt.",
+    "Duration of operations of the object store, each with all of its attempts.",
     _REQUESTS,
     *("store", "operation"),
 )
 STORE_RETRIES = _counter(
-    "store_retries_total", "Requests to the object store that were made again.", "store"
+    "store_retries_total", "Further attempts of operations of the object store.", "store"
 )
 FORWARD_WAITING = _gauge(
     "forward_waiting",

@@ -26,7 +26,7 @@ __all__ = ["ForwardCounts", "RequestCounts"]
 
 class RequestCounts:
     """
-    Counts the requests to one object store.  It can be used from any thread.
+    Counts the operations of one object store.  It can be used from any thread.
     """
 
     def __init__(self) -> None:
@@ -36,9 +36,9 @@ class RequestCounts:
         self._durations = defaultdict(lambda: Histogram(STORE_REQUEST_DURATION.bounds))
         self._retries = 0
 
-    def answered(self, operation: str, outcome: str, seconds: float) -> None:
+    def finished(self, operation: str, outcome: str, seconds: float) -> None:
         """
-        Count one request that has ended.
+        Count an operation that has ended, with all of its attempts.
 
         :param operation: what was asked for: ``put``.
         :param outcome: ``ok``, or the kind of its failure.
@@ -50,7 +50,7 @@ class RequestCounts:
         durations.observe(seconds)
 
     def retried(self, operation: str) -> None:
-        """Count a request that is made again because the one before has failed."""
+        """Count an attempt that is made because the one before has failed."""
         with self._lock:
             self._retries += 1
 
