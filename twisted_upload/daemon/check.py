@@ -67,6 +67,7 @@ def check(
 
     def check_what_it_uses() -> None:
         _check_disks(configuration, say)
+        _check_object_stores(configuration, say)
         _check_programs(configuration, say)
         _check_credentials(configuration, say)
 
@@ -249,6 +250,15 @@ def _check_credentials(configuration: Configuration, say: Say) -> None:
         settings = frontend_settings(listener)
         if isinstance(settings, HTTPSettings):
             say(f"{listener.name}: {settings.credentials}")
+
+
+def _check_object_stores(configuration: Configuration, say: Say) -> None:
+    used = {it.settings.store or it.settings.forward: it for it in configuration.listeners}
+    for url, listener in used.items():
+        if url is not None:
+            from twisted_upload.daemon.check_objects import check_objects  # noqa: PLC0415
+
+            check_objects(listener, say)
 
 
 def _check_programs(configuration: Configuration, say: Say) -> None:

@@ -80,7 +80,10 @@ class StoreSet:
             if way in self._stores:
                 continue
             if way.store is not None or way.forward is not None:
-                raise WrongConfiguration(f"--{'store' if way.store else 'forward'}: not available")
+                from twisted_upload.daemon.object_stores import object_url_of  # noqa: PLC0415
+
+                setting, _ = object_url_of(listener)
+                raise WrongConfiguration(f"{setting.source}: not available")
             if way.directory not in storages:
                 storages[way.directory] = _storage(way.directory, configuration, reactor)
             storage = storages[way.directory]
